@@ -1,0 +1,345 @@
+// Package enginetest has a model that is none: it computes in microseconds what
+// a sequence's tokens say comes next, and notices every mistake in the use of
+// the KV cache. The tests of the engine and of the server use it.
+package enginetest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"serve/engine"
+)
+
+// Tokens of the fake's vocabulary: one for each byte, and these after them.
+const (
+	EOS   engine.Token = 256 // ends generation
+	Think engine.Token = 257 // a control token, "<think>"
+	words engine.Token = 258
+)
+
+// Options shape a Fake. The zero value is a model that generates, with a context
+// of 256 tokens for each of 4 sequences and a batch of 32.
+type Options struct {
+	Limits engine.Limits
+	// Next says what follows tokens; by default a function of all of them that
+	// never ends by itself.
+	Next func(tokens []engine.Token) engine.Token
+	// BeforeDecode may fail, or wait, before a batch is computed.
+	BeforeDecode func(*engine.Batch) error
+	// Embeds makes it an encoder, which does not generate.
+	Embeds bool
+	// Parse is the parser of every rendered chat; nil for none.
+	Parse engine.ParseFunc
+	// RenderError is what the template says to messages it does not like.
+	RenderError func(messages []byte) error
+}
+
+// Fake is an engine.Runner.
+type Fake struct {
+	opts  Options
+	model engine.Model
+
+	mu       sync.Mutex
+	kv       map[int][]engine.Token
+	rows     map[int]engine.Token // by batch index: what follows
+	aborted  bool
+	closed   bool
+	samplers int
+	batches  [][]int32 // the sequences of every batch
+	faults   []string
+}
+
+var _ engine.Runner = (*Fake)(nil)
+
+// New returns a fake.
+func New(o Options) *Fake {
+	l := &o.Limits
+	setDefault(&l.Sequences, 4)
+	setDefault(&l.Context, 256)
+	setDefault(&l.Batch, 32)
+	setDefault(&l.Cells, l.Sequences*l.Context)
+	setDefault(&l.EmbedTokens, 64)
+	setDefault(&l.EmbedInputs, 4)
+	if o.Next == nil {
+		o.Next = Hash
+	}
+	f := &Fake{opts: o, kv: map[int][]engine.Token{}}
+	f.model = engine.Model{Name: "fake", Architecture: "fake", Quantization: "none", TrainContext: l.Context, EmbeddingSize: 3, Generates: !o.Embeds}
+	for t := range words {
+		piece := []byte{byte(t)}
+		special := piece
+		if t >= EOS {
+			piece, special = nil, []byte([]string{"<eos>", "<think>"}[t-EOS])
+		}
+		f.model.Pieces = append(f.model.Pieces, piece)
+		f.model.Special = append(f.model.Special, special)
+		f.model.EndsGeneration = append(f.model.EndsGeneration, t == EOS)
+	}
+	return f
+}
+
+func setDefault(field *int, value int) {
+	if *field == 0 {
+		*field = value
+	}
+}
+
+// Hash returns a lower-case letter that depends on every token before it.
+func Hash(tokens []engine.Token) engine.Token {
+	h := uint32(2166136261)
+	for i, t := range tokens {
+		h = (h ^ uint32(t) ^ uint32(i)<<16) * 16777619
+	}
+	return engine.Token('a' + h>>8%26)
+}
+
+// Say returns a Next that answers a prompt with a text and then ends. The prompt
+// is everything up to and with the first newline.
+func Say(text string) func([]engine.Token) engine.Token {
+	return func(tokens []engine.Token) engine.Token {
+		said := len(tokens) - 1 - slices.Index(tokens, '\n')
+		if said < len(text) {
+			return engine.Token(text[said])
+		}
+		return EOS
+	}
+}
+
+// Answer returns the n tokens that follow a prompt, computed by itself.
+func (f *Fake) Answer(prompt []engine.Token, n int) []engine.Token {
+	tokens := slices.Clone(prompt)
+	for range n {
+		tokens = append(tokens, f.opts.Next(tokens))
+	}
+	return tokens[len(prompt):]
+}
+
+// Faults returns the mistakes made in its use, and whether anything is left open
+// after Close.
+func (f *Fake) Faults() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	faults := slices.Clone(f.faults)
+	if f.closed && f.samplers > 0 {
+		faults = append(faults, fmt.Sprintf("%d samplers were never closed", f.samplers))
+	}
+	return faults
+}
+
+// Batches returns the sequences of every token of every batch so far.
+func (f *Fake) Batches() [][]int32 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.batches)
+}
+
+func (f *Fake) fault(format string, args ...any) error {
+	f.faults = append(f.faults, fmt.Sprintf(format, args...))
+	return fmt.Errorf("%w: "+format, append([]any{engine.ErrFatal}, args...)...)
+}
+
+// Model implements engine.Runner, as do the methods after it.
+func (f *Fake) Model() *engine.Model { return &f.model }
+
+// Limits returns the options' limits.
+func (f *Fake) Limits() engine.Limits { return f.opts.Limits }
+
+// Tokenize makes a token of every byte; special reads <think> as its token.
+func (f *Fake) Tokenize(text string, special bool) ([]engine.Token, error) {
+	var tokens []engine.Token
+	for i := 0; i < len(text); i++ {
+		if special && strings.HasPrefix(text[i:], "<think>") {
+			tokens = append(tokens, Think)
+			i += len("<think>") - 1
+			continue
+		}
+		tokens = append(tokens, engine.Token(text[i]))
+	}
+	return tokens, nil
+}
+
+type sampler struct{ f *Fake }
+
+func (s *sampler) Close() {
+	s.f.mu.Lock()
+	defer s.f.mu.Unlock()
+	s.f.samplers--
+}
+
+// NewSampler fails on the grammar "bad".
+func (f *Fake) NewSampler(s engine.Sampling) (engine.Sampler, error) {
+	if s.Grammar.Text == "bad" {
+		return nil, errors.New("failed to parse grammar")
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.samplers++
+	return &sampler{f}, nil
+}
+
+// Render writes role and content of every message, and a newline at the end.
+func (f *Fake) Render(c engine.Chat) (*engine.Rendered, error) {
+	if f.opts.RenderError != nil {
+		if err := f.opts.RenderError(c.Messages); err != nil {
+			return nil, err
+		}
+	}
+	var messages []struct{ Role, Content string }
+	if err := json.Unmarshal(c.Messages, &messages); err != nil {
+		return nil, err
+	}
+	var b strings.Builder
+	for _, m := range messages {
+		fmt.Fprintf(&b, "[%s]%s", m.Role, m.Content)
+	}
+	r := &engine.Rendered{Prompt: b.String() + "\n"}
+	if f.opts.Parse != nil {
+		r.Parser = "fake"
+		r.Preserved = []string{"<think>"}
+	}
+	return r, nil
+}
+
+// Parser returns Options.Parse.
+func (f *Fake) Parser(string) (engine.ParseFunc, error) { return f.opts.Parse, nil }
+
+// Decode checks that every token comes at the end of its sequence's cells.
+func (f *Fake) Decode(b *engine.Batch) error {
+	if f.opts.BeforeDecode != nil {
+		if err := f.opts.BeforeDecode(b); err != nil {
+			return err
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.aborted {
+		return engine.ErrAborted
+	}
+	l := f.opts.Limits
+	if b.Len() == 0 || b.Len() > l.Batch {
+		return f.fault("a batch of %d tokens", b.Len())
+	}
+	if l.Shared && f.cells()+b.Len() > l.Cells {
+		return engine.ErrNoSlot
+	}
+	f.batches = append(f.batches, slices.Clone(b.Sequences))
+	f.rows = map[int]engine.Token{}
+	for i, t := range b.Tokens {
+		seq := int(b.Sequences[i])
+		if i > 0 && b.Sequences[i] < b.Sequences[i-1] {
+			return f.fault("the sequences of a batch are not in order: %v", b.Sequences)
+		}
+		if seq >= l.Sequences {
+			return f.fault("sequence %d of %d", seq, l.Sequences)
+		}
+		if int(b.Positions[i]) != len(f.kv[seq]) {
+			return f.fault("sequence %d gets position %d after %d tokens", seq, b.Positions[i], len(f.kv[seq]))
+		}
+		if f.kv[seq] = append(f.kv[seq], t); len(f.kv[seq]) > l.Context {
+			return f.fault("sequence %d has more than %d tokens", seq, l.Context)
+		}
+		if b.Outputs[i] == 1 {
+			f.rows[i] = f.opts.Next(f.kv[seq])
+		}
+	}
+	return nil
+}
+
+// cells counts what a shared buffer holds, as an upper bound: beginnings that
+// several sequences share count once for all that have them in common.
+func (f *Fake) cells() int {
+	n := 0
+	var seen [][]engine.Token
+	for _, kv := range f.kv {
+		shared := 0
+		for _, other := range seen {
+			shared = max(shared, commonLength(kv, other))
+		}
+		n += len(kv) - shared
+		seen = append(seen, kv)
+	}
+	return n
+}
+
+func commonLength(a, b []engine.Token) int {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return n
+}
+
+// Sample draws what Next said; every alternative has half the probability of the
+// one before.
+func (f *Fake) Sample(rows []engine.Row) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range rows {
+		r := &rows[i]
+		t, ok := f.rows[r.Index]
+		if !ok {
+			return f.fault("no row at batch index %d", r.Index)
+		}
+		r.Token, r.LogProb, r.Err = t, -0.5, nil
+		r.Alternatives = r.Alternatives[:0]
+		for k := range r.Top {
+			r.Alternatives = append(r.Alternatives, engine.TokenLogProb{Token: (t + engine.Token(k)) % 128, LogProb: -0.5 - float32(k)})
+		}
+		if t < 0 {
+			r.Err = errors.New("the model computed no finite logit")
+		}
+	}
+	return nil
+}
+
+// RemoveKV drops cells; without Limits.RollsBack only all of them.
+func (f *Fake) RemoveKV(seq, from int) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if from > 0 && from < len(f.kv[seq]) && !f.opts.Limits.RollsBack {
+		return false
+	}
+	f.kv[seq] = slices.Clone(f.kv[seq][:min(from, len(f.kv[seq]))])
+	return true
+}
+
+// CopyKV copies cells.
+func (f *Fake) CopyKV(src, dst int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.kv[dst] = slices.Clone(f.kv[src])
+}
+
+// Embed returns the length and the first two tokens of every input.
+func (f *Fake) Embed(inputs [][]engine.Token) ([][]float32, error) {
+	total := 0
+	vectors := make([][]float32, len(inputs))
+	for i, in := range inputs {
+		total += len(in)
+		vectors[i] = []float32{float32(len(in)), float32(in[0]), float32(in[min(1, len(in)-1)])}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if total > f.opts.Limits.EmbedTokens || len(inputs) > f.opts.Limits.EmbedInputs {
+		return nil, f.fault("%d inputs of %d tokens to embed", len(inputs), total)
+	}
+	return vectors, nil
+}
+
+// Abort makes Decode fail from now on.
+func (f *Fake) Abort() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.aborted = true
+}
+
+// Close ends the fake's use.
+func (f *Fake) Close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+}

@@ -1,0 +1,293 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// queue puts a sequence with a prompt of the given tokens into the queue.
+func (s *scheduler) queue(prompt string) *sequence {
+	q := &sequence{req: &request{}, slot: -1, cached: -1, prompt: len(prompt)}
+	for _, c := range []byte(prompt) {
+		q.tokens = append(q.tokens, Token(c))
+	}
+	s.waiting = append(s.waiting, q)
+	return q
+}
+
+// turn plans a step, counts it as computed, and draws an x for every row.
+func (s *scheduler) turn() *step {
+	st := s.plan()
+	s.apply(st)
+	for _, q := range st.drawn {
+		q.tokens = append(q.tokens, 'x')
+	}
+	return st
+}
+
+// shape writes a batch as slot:tokens pairs, a star where a row is drawn.
+func (st *step) shape() string {
+	var parts []string
+	for i := 0; i < st.batch.Len(); {
+		n, star := 0, ""
+		seq := st.batch.Sequences[i]
+		for ; i < st.batch.Len() && st.batch.Sequences[i] == seq; i++ {
+			n++
+			if st.batch.Outputs[i] == 1 {
+				star = "*"
+			}
+		}
+		parts = append(parts, fmt.Sprintf("%d:%d%s", seq, n, star))
+	}
+	return strings.Join(parts, " ")
+}
+
+func (st *step) opText() string {
+	var parts []string
+	for _, op := range st.ops {
+		if op.copy {
+			parts = append(parts, fmt.Sprintf("copy %d to %d", op.src, op.slot))
+		} else {
+			parts = append(parts, fmt.Sprintf("drop %d from %d", op.slot, op.from))
+		}
+	}
+	st.ops = st.ops[:0]
+	return strings.Join(parts, ", ")
+}
+
+func own(sequences, context, batch int) Limits {
+	return Limits{Sequences: sequences, Context: context, Cells: sequences * context, Batch: batch, RollsBack: true}
+}
+
+func oneBuffer(sequences, context, cells, batch int) Limits {
+	return Limits{Sequences: sequences, Context: context, Cells: cells, Batch: batch, RollsBack: true, Shared: true}
+}
+
+func expect(t *testing.T, what, got, want string) {
+	t.Helper()
+	if got != want {
+		t.Errorf("%s: got %q, want %q", what, got, want)
+	}
+}
+
+func TestPlanPrefillThenDecode(t *testing.T) {
+	s := newScheduler(own(4, 128, 16))
+	s.queue(strings.Repeat("a", 20))
+	expect(t, "a full batch of prefill", s.turn().shape(), "0:16")
+	expect(t, "the rest, and a row", s.turn().shape(), "0:4*")
+	expect(t, "decoding", s.turn().shape(), "0:1*")
+}
+
+func TestPlanTakesTurnsInBuffersOfTheirOwn(t *testing.T) {
+	s := newScheduler(own(4, 128, 64))
+	s.queue("stream")
+	s.turn()
+	s.chunk = 10
+	s.queue(strings.Repeat("b", 30))
+	var shapes []string
+	for range 6 {
+		shapes = append(shapes, s.turn().shape())
+	}
+	expect(t, "steps", strings.Join(shapes, " | "), "0:1* | 1:10 | 0:1* | 1:10 | 0:1* | 1:10*")
+}
+
+func TestPlanMixesInOneBuffer(t *testing.T) {
+	s := newScheduler(oneBuffer(4, 128, 512, 64))
+	s.queue("stream")
+	s.turn()
+	s.chunk = 10
+	s.queue(strings.Repeat("b", 15))
+	expect(t, "first", s.turn().shape(), "0:1* 1:10")
+	expect(t, "second", s.turn().shape(), "0:1* 1:5*")
+}
+
+func TestPlanGivesShortPromptsAPartOfTheBatch(t *testing.T) {
+	s := newScheduler(own(4, 1024, 32))
+	s.queue(strings.Repeat("l", 500))
+	s.turn()
+	s.queue("short")
+	expect(t, "the first keeps half or more", s.turn().shape(), "0:27 1:5*")
+}
+
+func TestPlanWaitsForAPrefillItWillShare(t *testing.T) {
+	s := newScheduler(own(4, 256, 32))
+	shared := strings.Repeat("s", 100)
+	s.queue(shared + "one")
+	s.turn()
+	s.queue(shared + "two")
+	other := s.queue("another")
+	s.turn()
+	if len(s.waiting) != 1 || other.slot < 0 {
+		t.Fatalf("%d wait, want the one that will share; another is in slot %d", len(s.waiting), other.slot)
+	}
+	for range 8 {
+		if st := s.turn(); len(st.ops) > 0 {
+			expect(t, "copy", st.opText(), "copy 0 to 2, drop 2 from 100")
+			return
+		}
+	}
+	t.Error("the shared beginning was never copied")
+}
+
+func TestPlanClosesHoles(t *testing.T) {
+	s := newScheduler(own(4, 128, 64))
+	var all []*sequence
+	for i := range 4 {
+		all = append(all, s.queue(fmt.Sprint("sequence ", i)))
+	}
+	s.turn()
+	s.release(all[1])
+	st := s.turn()
+	expect(t, "the last moves into the hole", st.opText(), "copy 3 to 1, drop 3 from 0")
+	expect(t, "one group", st.shape(), "0:1* 1:1* 2:1*")
+}
+
+func TestPlanFillsHolesFirst(t *testing.T) {
+	s := newScheduler(own(4, 128, 32))
+	var all []*sequence
+	for i := range 4 {
+		all = append(all, s.queue(fmt.Sprint(i, " sequence")))
+	}
+	s.turn()
+	s.release(all[3])
+	s.release(all[1])
+	q := s.queue("new")
+	s.turn()
+	if q.slot != 1 {
+		t.Errorf("slot %d, want the hole", q.slot)
+	}
+}
+
+func TestPlanPreemptsTheNewest(t *testing.T) {
+	s := newScheduler(oneBuffer(3, 64, 64, 32))
+	old := s.queue(strings.Repeat("o", 20))
+	young := s.queue(strings.Repeat("y", 20))
+	for range 100 {
+		s.turn()
+		if s.preempted > 0 {
+			break
+		}
+	}
+	if old.slot < 0 || young.slot >= 0 || s.waiting[0] != young {
+		t.Fatalf("old in slot %d, young in slot %d", old.slot, young.slot)
+	}
+	generated := len(young.tokens) - young.prompt
+	s.release(old)
+	for i := 0; young.pending() > 1 || young.slot < 0; i++ {
+		if s.turn(); i > 100 {
+			t.Fatal("the preempted one never goes on")
+		}
+	}
+	if len(young.tokens)-young.prompt < generated {
+		t.Error("it lost what it had generated")
+	}
+}
+
+func TestPlanNeverOverfills(t *testing.T) {
+	s := newScheduler(oneBuffer(8, 64, 100, 32))
+	for i := range 20 {
+		s.queue(strings.Repeat(string(rune('a'+i%3)), 10+i))
+	}
+	finished := 0
+	for i := 0; finished < 20; i++ {
+		if i > 5000 {
+			t.Fatal("no progress")
+		}
+		st := s.turn()
+		unique := 0
+		for _, refs := range s.cells.refs {
+			if refs > 0 {
+				unique++
+			}
+		}
+		if unique+len(s.cells.free) != 100 {
+			t.Fatalf("%d cells held and %d free of 100", unique, len(s.cells.free))
+		}
+		for _, q := range slices.Clone(s.running) {
+			if len(q.tokens)-q.prompt >= 20 && q.pending() == 1 {
+				s.release(q)
+				finished++
+			}
+		}
+		st.ops = st.ops[:0]
+	}
+}
+
+func TestObserveBoundsTheGap(t *testing.T) {
+	s := newScheduler(own(2, 8192, 512))
+	s.queue("stream")
+	s.turn()
+	s.observe(s.turn(), 10*time.Millisecond)
+	s.queue(strings.Repeat("p", 6000))
+	cost := 0.0
+	for i := range 200 {
+		st := s.turn()
+		if st.prefill == 0 {
+			s.observe(st, 10*time.Millisecond)
+			continue
+		}
+		// A token costs more the more come before it.
+		cost = float64(st.prefill) * (0.2 + 0.001*float64(s.running[1].fed))
+		s.observe(st, time.Duration(cost*float64(time.Millisecond)))
+		if i > 20 && cost > 20 {
+			t.Fatalf("a step of %.0f ms beside steps of 10 ms", cost)
+		}
+	}
+	if cost < 5 {
+		t.Errorf("a step of %.1f ms leaves half of what it may take", cost)
+	}
+}
+
+func TestPartialRune(t *testing.T) {
+	for text, want := range map[string]int{
+		"": 0, "a": 0, "\u00e9": 0, "\xc3": 1, "a\xe2\x82": 2, "\xf0\x9f\x98": 3, "\u20ac": 0, "\xff": 0, "\x80\x80": 0, "\xe2a": 0,
+	} {
+		if got := partialRune([]byte(text)); got != want {
+			t.Errorf("%q: got %d, want %d", text, got, want)
+		}
+	}
+}
+
+// FuzzAnswerText: however a text is cut into pieces, what is shown is the text
+// up to the first stop string, and a character is never cut.
+func FuzzAnswerText(f *testing.F) {
+	f.Add("one two three", "two", "e", uint8(3))
+	f.Add("\u20ac\u20acSTOSTOP", "STOP", "", uint8(1))
+	f.Add("aaaaab", "aab", "ab", uint8(2))
+	f.Fuzz(func(t *testing.T, text, stop1, stop2 string, cut uint8) {
+		a := answerText{}
+		want := text
+		for _, s := range []string{stop1, stop2} {
+			if s != "" {
+				a.stops = append(a.stops, s)
+			}
+		}
+		size := int(cut%5) + 1
+		var got strings.Builder
+		stopped := false
+		for i := 0; i < len(text) && !stopped; i += size {
+			var show []byte
+			show, stopped = a.add([]byte(text[i:min(i+size, len(text))]))
+			got.Write(show)
+		}
+		if !stopped {
+			got.Write(a.rest())
+		}
+		// The stop string whose end comes first ends the answer, at piece precision:
+		// nothing shown may hold any stop string.
+		for _, s := range a.stops {
+			if strings.Contains(got.String(), s) {
+				t.Errorf("%q shows the stop string %q", got.String(), s)
+			}
+		}
+		if !strings.HasPrefix(want, got.String()) {
+			t.Errorf("%q is no beginning of %q", got.String(), want)
+		}
+		if !stopped && got.String() != want {
+			t.Errorf("got %q, want all of %q", got.String(), want)
+		}
+	})
+}

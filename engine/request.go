@@ -1,0 +1,102 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Request asks for one or more answers to a prompt. It is plain data.
+type Request struct {
+	Prompt    []Token
+	Choices   int // answers wanted, 1 by default; they share the prompt's KV cells
+	MaxTokens int // tokens of an answer, 0 for as many as the context has room for
+	Sampling  Sampling
+	Stop      []string // the answer ends before the first of these
+	LogProbs  bool
+	Top       int       // alternatives with each log-probability
+	Deadline  time.Time // zero for none
+	Preserved []string  // control tokens whose text belongs to the answer
+	Parser    string    // Rendered.Parser of the chat
+}
+
+// Finish says why an answer ended.
+type Finish string
+
+// The reasons to end: the model or a stop string did, or there was no room for more.
+const (
+	FinishStop   Finish = "stop"
+	FinishLength Finish = "length"
+)
+
+// TokenInfo is a generated token, its bytes and its log-probability.
+type TokenInfo struct {
+	TokenLogProb
+	Bytes        []byte // read-only
+	Alternatives []TokenLogProb
+}
+
+// ToolCallDelta is what came anew of a tool call. ID and Name come once, first.
+type ToolCallDelta struct {
+	Index     int
+	ID, Name  string
+	Arguments string
+}
+
+// Event is what came anew of one choice. Text may end in the middle of a UTF-8
+// character only when the answer does.
+type Event struct {
+	Choice    int
+	Text      string
+	Reasoning string
+	ToolCalls []ToolCallDelta
+	Tokens    []TokenInfo // with Request.LogProbs
+	Finish    Finish      // set on a choice's last event
+}
+
+// Usage counts tokens.
+type Usage struct {
+	Prompt     int
+	Cached     int // of Prompt, taken from KV cells of earlier requests
+	Completion int
+}
+
+// Errors of Generate and Embed. Each leaves nothing behind.
+var (
+	ErrQueueFull = errors.New("the queue is full")
+	ErrStopped   = errors.New("the engine has stopped")
+	ErrDeadline  = errors.New("the request's deadline has passed")
+	ErrCannot    = errors.New("the model cannot do that")
+	ErrRequest   = errors.New("invalid request")
+)
+
+// LengthError says that a prompt or an input has no room in the context.
+type LengthError struct {
+	Tokens int // it has
+	Limit  int // it may have
+}
+
+func (e *LengthError) Error() string {
+	return fmt.Sprintf("%d tokens where at most %d fit", e.Tokens, e.Limit)
+}
+
+// Stats is a snapshot of an engine.
+type Stats struct {
+	Waiting   int       // choices and embedding inputs in the queue
+	Running   int       // sequences in the batch
+	CellsUsed int       // KV cells that running sequences hold
+	CellsIdle int       // KV cells kept for prefixes that may come again
+	Cells     int       // KV cells in all
+	Steps     uint64    // decode steps since the start
+	Since     time.Time // when the last step ended, or work first came after that
+	Prompt    uint64    // prompt tokens computed
+	Cached    uint64    // prompt tokens reused
+	Generated uint64    // tokens generated
+	Preempted uint64    // sequences whose cells were taken and computed again
+	Stopped   error     // why Run returned, nil while it runs
+}
+
+// Stalled reports whether work has waited longer than d for a step to end.
+func (s Stats) Stalled(now time.Time, d time.Duration) bool {
+	return s.Waiting+s.Running > 0 && now.Sub(s.Since) > d
+}

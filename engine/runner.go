@@ -1,0 +1,251 @@
+package engine
+
+import (
+	"encoding/json"
+	"errors"
+)
+
+// Token is an index into a model's vocabulary.
+type Token = int32
+
+// A Runner is what the batching loop needs of a model. Decode, Sample, CopyKV,
+// RemoveKV and Embed are called by the loop's goroutine alone; the others by any
+// goroutine, at any time between the Runner's making and its Close.
+type Runner interface {
+	Model() *Model
+	Limits() Limits
+
+	// Tokenize splits text into tokens. Special adds what the model wants at the
+	// start of a prompt (BOS) and reads the text of control tokens as such tokens.
+	Tokenize(text string, special bool) ([]Token, error)
+	NewSampler(Sampling) (Sampler, error)
+	Render(Chat) (*Rendered, error)
+	// Parser returns the parser of a rendered chat's answers.
+	Parser(spec string) (ParseFunc, error)
+
+	// Decode computes a batch. It fails with ErrNoSlot (nothing changed),
+	// ErrAborted, ErrInvalidBatch or ErrFatal, the last three leaving the KV cells
+	// in an unknown state.
+	Decode(*Batch) error
+	// Sample draws the next token of every row of the last batch, in one call.
+	// A row that fails alone carries its own error.
+	Sample([]Row) error
+	// RemoveKV drops a sequence's cells from position from on. It reports false
+	// when the model cannot do that for a part of a sequence, and has then changed nothing.
+	RemoveKV(seq int, from int) bool
+	// CopyKV makes dst hold what src holds, and nothing else.
+	CopyKV(src, dst int)
+	// Embed returns a vector for each input, of at most Limits().EmbedTokens tokens in all.
+	Embed(inputs [][]Token) ([][]float32, error)
+
+	// Abort makes the Decode under way, and any later one, return ErrAborted.
+	Abort()
+	// Close frees the model. Nothing may be called afterwards.
+	Close()
+}
+
+// A Sampler holds one choice's sampling state: random numbers, penalties, grammar.
+// It is used by one goroutine at a time.
+type Sampler interface{ Close() }
+
+// A ParseFunc parses all of an answer's text so far. Partial says that more may
+// come; text that may yet turn out to be markup is then held back.
+type ParseFunc func(text string, partial bool) (Message, error)
+
+// Errors of Runner.Decode.
+var (
+	ErrNoSlot       = errors.New("no KV cells for the batch")
+	ErrAborted      = errors.New("decode aborted")
+	ErrInvalidBatch = errors.New("invalid batch")
+	ErrFatal        = errors.New("engine failed")
+)
+
+// Model describes a loaded model.
+type Model struct {
+	Name          string // general.name of the file, may be empty
+	Architecture  string
+	Quantization  string
+	Size          uint64 // bytes of all tensors
+	Parameters    uint64
+	TrainContext  int    // tokens the model was trained for
+	EmbeddingSize int    // floats in an embedding
+	Generates     bool   // false for an encoder, which only embeds
+	ChatTemplate  string // Jinja; empty when the file has none and ChatML is used
+	Build         string // of the engine
+
+	// Pieces holds each token's bytes, as plain text: control tokens are empty.
+	Pieces [][]byte
+	// Special holds the bytes of control tokens too.
+	Special [][]byte
+	// EndsGeneration marks the tokens after which the model has nothing to say.
+	EndsGeneration []bool
+}
+
+// Limits are the sizes a Runner was made with.
+type Limits struct {
+	Sequences   int  // sequences that can be in a batch
+	Context     int  // tokens a sequence can hold
+	Cells       int  // KV cells in all; Sequences*Context unless they share
+	Shared      bool // cells of one buffer are shared by all sequences
+	Batch       int  // tokens a batch can hold
+	RollsBack   bool // whether a part of a sequence can be removed
+	EmbedTokens int  // tokens an Embed call takes in all, so also the longest input
+	EmbedInputs int  // inputs an Embed call takes
+}
+
+// Batch is the input of one decode step, a struct of arrays of equal length.
+// Rows of one sequence follow each other in order of position.
+type Batch struct {
+	Tokens    []Token
+	Positions []int32
+	Sequences []int32
+	Outputs   []int8 // 1 where a row of logits is wanted
+}
+
+// Len returns the number of tokens.
+func (b *Batch) Len() int { return len(b.Tokens) }
+
+// Reset empties the batch and keeps its memory.
+func (b *Batch) Reset() {
+	b.Tokens, b.Positions = b.Tokens[:0], b.Positions[:0]
+	b.Sequences, b.Outputs = b.Sequences[:0], b.Outputs[:0]
+}
+
+// Add appends a token at a position of a sequence.
+func (b *Batch) Add(t Token, pos, seq int, output bool) {
+	b.Tokens = append(b.Tokens, t)
+	b.Positions = append(b.Positions, int32(pos))
+	b.Sequences = append(b.Sequences, int32(seq))
+	o := int8(0)
+	if output {
+		o = 1
+	}
+	b.Outputs = append(b.Outputs, o)
+}
+
+// Row is one token to sample.
+type Row struct {
+	Sampler Sampler
+	Index   int // of the batch entry whose logits it is drawn from
+	Top     int // alternatives wanted; negative for no log-probabilities
+
+	Token        Token
+	LogProb      float32
+	Alternatives []TokenLogProb // cap is reused
+	Err          error
+}
+
+// TokenLogProb is a token and the natural logarithm of its probability.
+type TokenLogProb struct {
+	Token   Token
+	LogProb float32
+}
+
+// Sampling says how a choice's tokens are drawn, in llama.cpp's terms. The zero
+// value is not useful: start from DefaultSampling.
+type Sampling struct {
+	Seed             uint32  `json:"seed"`
+	Temperature      float32 `json:"temperature"` // 0 takes the most probable token
+	DynatempRange    float32 `json:"dynatemp_range"`
+	DynatempExponent float32 `json:"dynatemp_exponent"`
+	TopK             int32   `json:"top_k"` // 0 is off
+	TopP             float32 `json:"top_p"` // 1 is off
+	MinP             float32 `json:"min_p"` // 0 is off
+	TypicalP         float32 `json:"typical_p"`
+	TopNSigma        float32 `json:"top_n_sigma"` // negative is off
+	XTCProbability   float32 `json:"xtc_probability"`
+	XTCThreshold     float32 `json:"xtc_threshold"`
+
+	RepeatLastN      int32   `json:"repeat_last_n"`
+	RepeatPenalty    float32 `json:"repeat_penalty"`
+	FrequencyPenalty float32 `json:"frequency_penalty"`
+	PresencePenalty  float32 `json:"presence_penalty"`
+
+	DRYMultiplier       float32  `json:"dry_multiplier"`
+	DRYBase             float32  `json:"dry_base"`
+	DRYAllowedLength    int32    `json:"dry_allowed_length"`
+	DRYPenaltyLastN     int32    `json:"dry_penalty_last_n"`
+	DRYSequenceBreakers []string `json:"dry_sequence_breakers,omitempty"`
+
+	Mirostat    int32   `json:"mirostat"` // 0 off, 1, 2
+	MirostatTau float32 `json:"mirostat_tau"`
+	MirostatEta float32 `json:"mirostat_eta"`
+
+	IgnoreEOS bool        `json:"ignore_eos"`
+	LogitBias []LogitBias `json:"logit_bias,omitempty"`
+
+	Grammar Grammar `json:"-"`
+}
+
+// Grammar constrains what is generated; the zero value constrains nothing.
+type Grammar struct {
+	Text             string // GBNF
+	Lazy             bool   // holds only from a trigger on
+	Triggers         []Trigger
+	FromChat         bool   // derived by Render, so that GenerationPrompt is read first
+	GenerationPrompt string // what the template already wrote of the answer
+}
+
+// Trigger is where a lazy grammar begins: llama.cpp's own kinds.
+type Trigger struct {
+	Kind  int32  `json:"type"`
+	Value string `json:"value"`
+	Token Token  `json:"token"`
+}
+
+// LogitBias is added to a token's logit; -100 or less bans it. As JSON a pair.
+type LogitBias struct {
+	Token Token
+	Bias  float32
+}
+
+// DefaultSampling is OpenAI's defaults, the model's whole distribution at
+// temperature 1, less the tokens below a twentieth of the best one's
+// probability: small quantised models need that much help. Set MinP to 0 for none.
+func DefaultSampling() Sampling {
+	return Sampling{
+		Temperature: 1, DynatempExponent: 1, TopP: 1, MinP: 0.05, TypicalP: 1, TopNSigma: -1, XTCThreshold: 0.1,
+		RepeatLastN: 64, RepeatPenalty: 1,
+		DRYBase: 1.75, DRYAllowedLength: 2, DRYPenaltyLastN: 64,
+		MirostatTau: 5, MirostatEta: 0.1,
+	}
+}
+
+// Chat is a conversation to render by the model's own template. Messages and
+// Tools are JSON in OpenAI's shape.
+type Chat struct {
+	Messages          []byte
+	Tools             []byte            // nil for none
+	ToolChoice        string            // auto, required or none
+	ParallelToolCalls bool              // more than one call allowed
+	Schema            string            // JSON schema of the answer, empty for none
+	Continue          bool              // the last message is the answer's beginning
+	NoThinking        bool              // ask the template to leave thinking out
+	TemplateArgs      map[string][]byte // more arguments for the template, JSON values
+}
+
+// Rendered is a chat as the model reads it, and how to read what it answers.
+type Rendered struct {
+	Prompt    string
+	Grammar   Grammar
+	Stops     []string
+	Preserved []string // control tokens that the parser must see
+	Parser    string   // for Runner.Parser; empty when the text is the content
+}
+
+// Message is a parsed answer.
+type Message struct {
+	Content   string
+	Reasoning string
+	ToolCalls []ToolCall
+}
+
+// ToolCall is a call that the model makes; Arguments is JSON.
+type ToolCall struct {
+	ID        string `json:"id"`
+	Name      string `json:"name"`
+	Arguments string `json:"arguments"`
+}
+
+// MarshalJSON writes the pair [token, bias].
+func (b LogitBias) MarshalJSON() ([]byte, error) { return json.Marshal([]any{b.Token, b.Bias}) }
