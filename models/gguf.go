@@ -1,0 +1,485 @@
+// Package models knows model files: what a GGUF header says, and whether the
+// file can be what it says it is.
+package models
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"math/bits"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// ErrFormat says that a file is not a GGUF file that can be loaded: it is another
+// kind of file, damaged, cut off, or made to do harm.
+var ErrFormat = errors.New("not a usable GGUF file")
+
+// Budgets on a header. A file that goes past one is refused: nothing honest
+// comes near, and llama.cpp itself has no such limits.
+const (
+	maxKeys       = 1 << 16
+	maxTensors    = 1 << 16
+	maxKeyBytes   = 1 << 16
+	maxString     = 16 << 20
+	maxArray      = 4 << 20
+	maxHeader     = 256 << 20
+	maxTensorName = 64
+	maxDims       = 4
+)
+
+// GGUF value types.
+const (
+	typeUint8 = iota
+	typeInt8
+	typeUint16
+	typeInt16
+	typeUint32
+	typeInt32
+	typeFloat32
+	typeBool
+	typeString
+	typeArray
+	typeUint64
+	typeInt64
+	typeFloat64
+)
+
+// fixedSize is the bytes of a value of each type that has a fixed size.
+var fixedSize = map[uint32]uint64{
+	typeUint8: 1, typeInt8: 1, typeUint16: 2, typeInt16: 2, typeUint32: 4, typeInt32: 4,
+	typeFloat32: 4, typeBool: 1, typeUint64: 8, typeInt64: 8, typeFloat64: 8,
+}
+
+// Header is the beginning of a GGUF file: what it says of the model, and where
+// its tensors lie.
+type Header struct {
+	Version uint32
+	// Values holds the scalar values by key: uint64, int64, float64, bool or string.
+	Values map[string]any
+	// ArrayLengths holds the lengths of the array values by key.
+	ArrayLengths map[string]uint64
+	Tensors      []Tensor
+	DataOffset   uint64 // where the tensors' data begins
+	Size         uint64 // of the file
+}
+
+// Tensor is a tensor's entry in the header.
+type Tensor struct {
+	Name   string
+	Dims   []uint64
+	Type   uint32 // ggml_type
+	Offset uint64 // from Header.DataOffset
+	Bytes  uint64
+}
+
+// ReadHeader reads a file's header and checks that every tensor lies within the
+// file, before any C code sees it. The error wraps ErrFormat when the content is
+// at fault.
+func ReadHeader(path string) (*Header, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%w: %s is no regular file", ErrFormat, path)
+	}
+	h, err := parseHeader(f, uint64(info.Size()))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	return h, nil
+}
+
+// reader counts what it reads and never reads past its budget.
+type reader struct {
+	r    *bufio.Reader
+	n    uint64 // bytes read
+	size uint64 // of the file
+	buf  [8]byte
+}
+
+func badFormat(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrFormat, fmt.Sprintf(format, args...))
+}
+
+// take accounts for n bytes that are about to be read.
+func (r *reader) take(n uint64) error {
+	if n > r.size-r.n {
+		return badFormat("the file ends in the middle of its header, after %d bytes", r.size)
+	}
+	if r.n += n; r.n > maxHeader {
+		return badFormat("the header is larger than %d bytes", maxHeader)
+	}
+	return nil
+}
+
+func (r *reader) bytes(n uint64) ([]byte, error) {
+	if err := r.take(n); err != nil {
+		return nil, err
+	}
+	b := r.buf[:]
+	if n > 8 {
+		b = make([]byte, n)
+	}
+	_, err := io.ReadFull(r.r, b[:n])
+	return b[:n], err
+}
+
+func (r *reader) uint32() (uint32, error) {
+	b, err := r.bytes(4)
+	if err != nil {
+		return 0, err
+	}
+	return binary.LittleEndian.Uint32(b), nil
+}
+
+func (r *reader) uint64() (uint64, error) {
+	b, err := r.bytes(8)
+	if err != nil {
+		return 0, err
+	}
+	return binary.LittleEndian.Uint64(b), nil
+}
+
+func (r *reader) string(limit uint64, what string) (string, error) {
+	n, err := r.uint64()
+	if err != nil {
+		return "", err
+	}
+	if n > limit {
+		return "", badFormat("%s of %d bytes, more than %d", what, n, limit)
+	}
+	b, err := r.bytes(n)
+	return string(b), err
+}
+
+func parseHeader(src io.Reader, size uint64) (*Header, error) {
+	r := &reader{r: bufio.NewReaderSize(src, 1<<16), size: size}
+	h := &Header{Values: map[string]any{}, ArrayLengths: map[string]uint64{}, Size: size}
+	if size < 24 {
+		return nil, badFormat("%d bytes are too few", size)
+	}
+	magic, err := r.bytes(4)
+	if err != nil {
+		return nil, err
+	}
+	if string(magic) != "GGUF" {
+		return nil, badFormat("it begins with %q, not GGUF%s", magic, guess(magic))
+	}
+	if h.Version, err = r.uint32(); err != nil {
+		return nil, err
+	}
+	switch {
+	case h.Version&0xffff == 0:
+		return nil, badFormat("it is written for a big-endian machine")
+	case h.Version == 1:
+		return nil, badFormat("version 1 is obsolete; fetch the model anew")
+	case h.Version > 3:
+		return nil, badFormat("version %d is newer than this program", h.Version)
+	}
+	tensors, err := r.uint64()
+	if err != nil {
+		return nil, err
+	}
+	keys, err := r.uint64()
+	if err != nil {
+		return nil, err
+	}
+	if keys > maxKeys || tensors > maxTensors {
+		return nil, badFormat("%d keys and %d tensors, more than %d", keys, tensors, maxKeys)
+	}
+	for range keys {
+		if err := h.readValue(r); err != nil {
+			return nil, err
+		}
+	}
+	names := map[string]bool{}
+	for range tensors {
+		t, err := readTensor(r)
+		if err != nil {
+			return nil, err
+		}
+		if names[t.Name] {
+			return nil, badFormat("two tensors are called %q", t.Name)
+		}
+		names[t.Name] = true
+		h.Tensors = append(h.Tensors, t)
+	}
+	return h, h.checkExtents(r.n)
+}
+
+// guess says what a file is that is often taken for a model.
+func guess(magic []byte) string {
+	switch {
+	case magic[0] == '<':
+		return " (an HTML page: a failed download?)"
+	case magic[0] == '{':
+		return " (JSON)"
+	case string(magic) == "vers":
+		return " (a git-lfs pointer: run git lfs pull)"
+	case string(magic[:2]) == "PK":
+		return " (a zip archive or PyTorch file)"
+	}
+	return ""
+}
+
+func (h *Header) readValue(r *reader) error {
+	key, err := r.string(maxKeyBytes, "a key")
+	if err != nil {
+		return err
+	}
+	if _, twice := h.Values[key]; twice || h.ArrayLengths[key] > 0 {
+		return badFormat("the key %q comes twice", key)
+	}
+	kind, err := r.uint32()
+	if err != nil {
+		return err
+	}
+	switch kind {
+	case typeString:
+		h.Values[key], err = r.string(maxString, "the value of "+strconv.Quote(key))
+		return err
+	case typeArray:
+		n, err := skipArray(r, key)
+		h.ArrayLengths[key] = n
+		return err
+	}
+	size, ok := fixedSize[kind]
+	if !ok {
+		return badFormat("the key %q has the unknown type %d", key, kind)
+	}
+	b, err := r.bytes(size)
+	if err != nil {
+		return err
+	}
+	h.Values[key], err = scalar(key, kind, b)
+	return err
+}
+
+func scalar(key string, kind uint32, b []byte) (any, error) {
+	le := binary.LittleEndian
+	switch kind {
+	case typeUint8:
+		return uint64(b[0]), nil
+	case typeInt8:
+		return int64(int8(b[0])), nil
+	case typeUint16:
+		return uint64(le.Uint16(b)), nil
+	case typeInt16:
+		return int64(int16(le.Uint16(b))), nil
+	case typeUint32:
+		return uint64(le.Uint32(b)), nil
+	case typeInt32:
+		return int64(int32(le.Uint32(b))), nil
+	case typeUint64:
+		return le.Uint64(b), nil
+	case typeInt64:
+		return int64(le.Uint64(b)), nil
+	case typeFloat32:
+		return float64(math.Float32frombits(le.Uint32(b))), nil
+	case typeFloat64:
+		return math.Float64frombits(le.Uint64(b)), nil
+	}
+	if b[0] > 1 {
+		return nil, badFormat("the key %q is neither true nor false", key)
+	}
+	return b[0] == 1, nil
+}
+
+// skipArray reads over an array and returns its length.
+func skipArray(r *reader, key string) (uint64, error) {
+	kind, err := r.uint32()
+	if err != nil {
+		return 0, err
+	}
+	n, err := r.uint64()
+	if err != nil {
+		return 0, err
+	}
+	if n > maxArray {
+		return 0, badFormat("the array %q has %d elements, more than %d", key, n, maxArray)
+	}
+	if kind == typeString {
+		for range n {
+			length, err := r.uint64()
+			if err != nil {
+				return 0, err
+			}
+			if length > maxString {
+				return 0, badFormat("the array %q holds a string of %d bytes", key, length)
+			}
+			if err := r.skip(length); err != nil {
+				return 0, err
+			}
+		}
+		return n, nil
+	}
+	size, ok := fixedSize[kind]
+	if !ok {
+		return 0, badFormat("the array %q has elements of type %d", key, kind)
+	}
+	return n, r.skip(n * size)
+}
+
+func (r *reader) skip(n uint64) error {
+	if err := r.take(n); err != nil {
+		return err
+	}
+	_, err := r.r.Discard(int(n))
+	return err
+}
+
+func readTensor(r *reader) (t Tensor, err error) {
+	if t.Name, err = r.string(maxTensorName, "a tensor's name"); err != nil {
+		return t, err
+	}
+	dims, err := r.uint32()
+	if err != nil {
+		return t, err
+	}
+	if dims == 0 || dims > maxDims {
+		return t, badFormat("the tensor %q has %d dimensions", t.Name, dims)
+	}
+	elements := uint64(1)
+	for range dims {
+		d, err := r.uint64()
+		if err != nil {
+			return t, err
+		}
+		hi, lo := bits.Mul64(elements, d)
+		if hi != 0 || lo > math.MaxInt64 {
+			return t, badFormat("the tensor %q has more elements than can be counted", t.Name)
+		}
+		elements = lo
+		t.Dims = append(t.Dims, d)
+	}
+	if t.Type, err = r.uint32(); err != nil {
+		return t, err
+	}
+	if t.Offset, err = r.uint64(); err != nil {
+		return t, err
+	}
+	block, ok := blocks[t.Type]
+	if !ok {
+		return t, badFormat("the tensor %q has the type %d, which needs a newer engine", t.Name, t.Type)
+	}
+	if t.Dims[0]%block.elements != 0 {
+		return t, badFormat("the tensor %q has rows of %d elements, not whole blocks of %d", t.Name, t.Dims[0], block.elements)
+	}
+	hi, bytes := bits.Mul64(elements/block.elements, block.bytes)
+	if hi != 0 {
+		return t, badFormat("the tensor %q has more bytes than can be counted", t.Name)
+	}
+	t.Bytes = bytes
+	return t, nil
+}
+
+// checkExtents checks that the tensors lie one after another in the file.
+func (h *Header) checkExtents(headerEnd uint64) error {
+	alignment := uint64(32)
+	if v, ok := h.Values["general.alignment"]; ok {
+		a, isUint := v.(uint64)
+		if !isUint || a < 8 || a > 4096 || a&(a-1) != 0 {
+			return badFormat("the alignment %v is no power of two from 8 to 4096", v)
+		}
+		alignment = a
+	}
+	pad := func(n uint64) uint64 { return (n + alignment - 1) &^ (alignment - 1) }
+	h.DataOffset = pad(headerEnd)
+	if len(h.Tensors) == 0 {
+		return nil
+	}
+	if h.DataOffset > h.Size {
+		return badFormat("the file ends before its tensors begin")
+	}
+	room, next := h.Size-h.DataOffset, uint64(0)
+	for _, t := range h.Tensors {
+		if t.Offset != next {
+			return badFormat("the tensor %q begins at %d, not at %d", t.Name, t.Offset, next)
+		}
+		if t.Bytes > room || t.Offset > room-t.Bytes {
+			return badFormat("the file is cut off: the tensor %q ends at byte %d, the file at %d", t.Name, h.DataOffset+t.Offset+t.Bytes, h.Size)
+		}
+		next = pad(t.Offset + t.Bytes)
+	}
+	return nil
+}
+
+// String returns a string value, or "".
+func (h *Header) String(key string) string {
+	s, _ := h.Values[key].(string)
+	return s
+}
+
+// Uint returns an integer value of any width, or 0.
+func (h *Header) Uint(key string) uint64 {
+	switch v := h.Values[key].(type) {
+	case uint64:
+		return v
+	case int64:
+		return uint64(max(v, 0))
+	}
+	return 0
+}
+
+// Architecture names the family of the model, in llama.cpp's terms.
+func (h *Header) Architecture() string { return h.String("general.architecture") }
+
+// TrainContext is the number of tokens the model was trained for, 0 if it does not say.
+func (h *Header) TrainContext() int {
+	return int(min(h.Uint(h.Architecture()+".context_length"), math.MaxInt32))
+}
+
+var splitName = regexp.MustCompile(`-\d{5}-of-\d{5}$`)
+
+// Name is what a model in a file is called: the file's name without its ending
+// and without the number of a part.
+func Name(path string) string {
+	name := strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
+	return splitName.ReplaceAllString(name, "")
+}
+
+var partName = regexp.MustCompile(`^(.*)-(\d{5})-of-(\d{5})(\.gguf)$`)
+
+// Parts returns the files of a model: all parts when path is the first of a set,
+// path alone otherwise. It fails when a part is not there, or path is a later one.
+func Parts(path string) ([]string, error) {
+	m := partName.FindStringSubmatch(path)
+	if m == nil {
+		return []string{path}, nil
+	}
+	if m[2] != "00001" {
+		return nil, fmt.Errorf("%w: %s is not the first part of its set; load %s-00001-of-%s%s", ErrFormat, path, m[1], m[3], m[4])
+	}
+	count, err := strconv.Atoi(m[3])
+	if err != nil || count < 1 {
+		return nil, fmt.Errorf("%w: %s counts no parts", ErrFormat, path)
+	}
+	parts := make([]string, count)
+	for i := range parts {
+		parts[i] = fmt.Sprintf("%s-%05d-of-%s%s", m[1], i+1, m[3], m[4])
+		if _, err := os.Stat(parts[i]); err != nil {
+			return nil, fmt.Errorf("part %d of %d: %w", i+1, count, err)
+		}
+	}
+	return parts, nil
+}
+
+// BlockSize returns how many elements of a ggml_type lie together, and in how
+// many bytes; false for a type that is not known.
+func BlockSize(ggmlType uint32) (elements, bytes uint64, ok bool) {
+	b, ok := blocks[ggmlType]
+	return b.elements, b.bytes, ok
+}

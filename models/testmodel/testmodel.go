@@ -1,0 +1,296 @@
+// Package testmodel writes small GGUF models of its own making, for tests: the
+// weights come from a fixed seed, the vocabulary is a real SentencePiece one.
+package testmodel
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/rand"
+	"os"
+	"strings"
+)
+
+// Options shape a model; the zero value is a Llama of three layers.
+type Options struct {
+	Architecture string // llama, or qwen3, which can be a reranker; any other cannot be loaded
+	Context      uint32 // tokens it is "trained" for, 1024
+	ChatTemplate string // none
+	Pooling      int    // llama.cpp's pooling type, written when positive
+	Classes      int    // outputs of a reranker's head, written when positive
+	// Sharpness scales the logits. The default makes the best token stand out far
+	// beyond what the order of additions in a batch can change.
+	Sharpness float32
+}
+
+// Sizes of the model.
+const (
+	layers = 3
+	width  = 64
+	heads  = 4
+	kv     = 2
+	hidden = 128
+)
+
+// ggml and GGUF type numbers.
+const (
+	f32        = 0
+	typeUint32 = 4
+	typeInt32  = 5
+	typeFloat  = 6
+	typeBool   = 7
+	typeString = 8
+	typeArray  = 9
+)
+
+// Token types of llama.cpp.
+const (
+	normal      = 1
+	unknown     = 2
+	control     = 3
+	userDefined = 4
+	byteToken   = 6
+)
+
+// ChatML is a chat template in the form of many.
+const ChatML = `{% for m in messages %}<|im_start|>{{ m.role }}
+{{ m.content }}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}`
+
+// Words are the vocabulary's own, each with a space before it and without.
+var Words = strings.Fields(`the a and of to in is it you that he was for on are with as his they be at one have this from
+or had by hot but some what there we can out other were all your when up use word how said an each she which do their time if
+will way about many then them would write like so these her long make thing see him two has look more day could go come did my
+sound no most number who over know water than call first people may down side been now find any new work part take get place
+made live where after back little only round man year came show every good me give our under name very through just form
+great think say help low line before turn cause same mean differ move right boy old too does tell sentence set three want air
+well also play small end put home read hand port large spell add even land here must big high such follow act why ask men
+change went light kind off need house picture try us again animal point mother world near build self earth father canary`)
+
+// token is an entry of the vocabulary.
+type token struct {
+	text  string
+	score float32
+	kind  int32
+}
+
+func vocabulary() []token {
+	v := []token{{"<unk>", 0, unknown}, {"<s>", 0, control}, {"</s>", 0, control}}
+	for i := range 256 {
+		v = append(v, token{fmt.Sprintf("<0x%02X>", i), 0, byteToken})
+	}
+	v = append(v, token{"<|im_start|>", 0, control}, token{"<|im_end|>", 0, control})
+	seen := map[string]bool{}
+	add := func(text string) {
+		if !seen[text] {
+			seen[text] = true
+			v = append(v, token{text, -float32(len(v)), normal})
+		}
+	}
+	// SentencePiece joins neighbours as long as the joined piece is in the
+	// vocabulary, so every beginning of a word is one too.
+	for _, w := range Words {
+		for _, piece := range []string{"\u2581" + w, w} {
+			runes := []rune(piece)
+			for n := 2; n <= len(runes); n++ {
+				add(string(runes[:n]))
+			}
+		}
+	}
+	add("\u2581")
+	for c := '!'; c <= '~'; c++ {
+		add(string(c))
+	}
+	return v
+}
+
+// Write writes a model. The same options give the same bytes.
+func Write(path string, o Options) error {
+	return os.WriteFile(path, Bytes(o), 0o644)
+}
+
+// Bytes returns a model's file.
+func Bytes(o Options) []byte {
+	if o.Architecture == "" {
+		o.Architecture = "llama"
+	}
+	if o.Context == 0 {
+		o.Context = 1024
+	}
+	if o.Sharpness == 0 {
+		o.Sharpness = 1
+	}
+	v := vocabulary()
+	w := &writer{rng: rand.New(rand.NewSource(42))}
+	w.metadata(o, v)
+	w.tensors(o, len(v))
+	return w.file()
+}
+
+// writer gathers a GGUF file.
+type writer struct {
+	keys, infos, data bytes.Buffer
+	nKeys, nTensors   uint64
+	rng               *rand.Rand
+}
+
+func (w *writer) metadata(o Options, v []token) {
+	a := o.Architecture + "."
+	w.str("general.architecture", o.Architecture)
+	w.str("general.name", "serve test model")
+	w.uint("general.alignment", 32)
+	w.uint("general.file_type", 0)
+	w.uint(a+"context_length", o.Context)
+	w.uint(a+"embedding_length", width)
+	w.uint(a+"block_count", layers)
+	w.uint(a+"feed_forward_length", hidden)
+	w.uint(a+"attention.head_count", heads)
+	w.uint(a+"attention.head_count_kv", kv)
+	w.uint(a+"rope.dimension_count", width/heads)
+	w.uint(a+"vocab_size", uint32(len(v)))
+	w.float(a+"attention.layer_norm_rms_epsilon", 1e-5)
+	if o.Pooling > 0 {
+		w.uint(a+"pooling_type", uint32(o.Pooling))
+	}
+	if o.Classes > 0 {
+		w.array(a+"classifier.output_labels", typeString, o.Classes, func(b *bytes.Buffer) {
+			for i := range o.Classes {
+				putString(b, fmt.Sprint("label ", i))
+			}
+		})
+	}
+	w.str("tokenizer.ggml.model", "llama")
+	w.array("tokenizer.ggml.tokens", typeString, len(v), func(b *bytes.Buffer) {
+		for _, t := range v {
+			putString(b, t.text)
+		}
+	})
+	w.array("tokenizer.ggml.scores", typeFloat, len(v), func(b *bytes.Buffer) {
+		for _, t := range v {
+			put(b, t.score)
+		}
+	})
+	w.array("tokenizer.ggml.token_type", typeInt32, len(v), func(b *bytes.Buffer) {
+		for _, t := range v {
+			put(b, t.kind)
+		}
+	})
+	w.uint("tokenizer.ggml.unknown_token_id", 0)
+	w.uint("tokenizer.ggml.bos_token_id", 1)
+	w.uint("tokenizer.ggml.eos_token_id", 2)
+	w.uint("tokenizer.ggml.padding_token_id", 0)
+	w.uint("tokenizer.ggml.seperator_token_id", 2) // so spelt in the format
+	w.key("tokenizer.ggml.add_bos_token", typeBool)
+	w.keys.WriteByte(1)
+	if o.ChatTemplate != "" {
+		w.str("tokenizer.chat_template", o.ChatTemplate)
+	}
+}
+
+func (w *writer) tensors(o Options, vocab int) {
+	head := width / heads
+	w.tensor("token_embd.weight", 1, width, vocab)
+	w.tensor("output_norm.weight", 0, width)
+	w.tensor("output.weight", o.Sharpness, width, vocab)
+	for i := range layers {
+		p := fmt.Sprintf("blk.%d.", i)
+		w.tensor(p+"attn_norm.weight", 0, width)
+		w.tensor(p+"attn_q.weight", 0.4, width, width)
+		w.tensor(p+"attn_k.weight", 0.4, width, kv*head)
+		if o.Architecture == "qwen3" {
+			w.tensor(p+"attn_q_norm.weight", 0, head)
+			w.tensor(p+"attn_k_norm.weight", 0, head)
+		}
+		w.tensor(p+"attn_v.weight", 0.2, width, kv*head)
+		w.tensor(p+"attn_output.weight", 0.2, width, width)
+		w.tensor(p+"ffn_norm.weight", 0, width)
+		w.tensor(p+"ffn_gate.weight", 0.15, width, hidden)
+		w.tensor(p+"ffn_up.weight", 0.15, width, hidden)
+		w.tensor(p+"ffn_down.weight", 0.1, hidden, width)
+	}
+	if o.Classes > 0 {
+		w.tensor("cls.output.weight", 0.3, width, o.Classes)
+	}
+}
+
+// tensor adds a tensor of normal values of the deviation, or of ones for 0.
+func (w *writer) tensor(name string, deviation float32, dims ...int) {
+	putString(&w.infos, name)
+	put(&w.infos, uint32(len(dims)))
+	n := 1
+	for _, d := range dims {
+		put(&w.infos, uint64(d))
+		n *= d
+	}
+	put(&w.infos, uint32(f32))
+	put(&w.infos, uint64(w.data.Len()))
+	for range n {
+		v := float32(1)
+		if deviation > 0 {
+			v = float32(w.rng.NormFloat64()) * deviation
+		}
+		put(&w.data, math.Float32bits(v))
+	}
+	pad(&w.data)
+	w.nTensors++
+}
+
+func (w *writer) file() []byte {
+	var b bytes.Buffer
+	b.WriteString("GGUF")
+	put(&b, uint32(3))
+	put(&b, w.nTensors)
+	put(&b, w.nKeys)
+	b.Write(w.keys.Bytes())
+	b.Write(w.infos.Bytes())
+	pad(&b)
+	b.Write(w.data.Bytes())
+	return b.Bytes()
+}
+
+func (w *writer) key(key string, kind uint32) {
+	putString(&w.keys, key)
+	put(&w.keys, kind)
+	w.nKeys++
+}
+
+func (w *writer) str(key, value string) {
+	w.key(key, typeString)
+	putString(&w.keys, value)
+}
+
+func (w *writer) uint(key string, value uint32) {
+	w.key(key, typeUint32)
+	put(&w.keys, value)
+}
+
+func (w *writer) float(key string, value float32) {
+	w.key(key, typeFloat)
+	put(&w.keys, value)
+}
+
+func (w *writer) array(key string, kind uint32, n int, elements func(*bytes.Buffer)) {
+	w.key(key, typeArray)
+	put(&w.keys, kind)
+	put(&w.keys, uint64(n))
+	elements(&w.keys)
+}
+
+func putString(b *bytes.Buffer, s string) {
+	put(b, uint64(len(s)))
+	b.WriteString(s)
+}
+
+func put(b *bytes.Buffer, v any) {
+	if err := binary.Write(b, binary.LittleEndian, v); err != nil {
+		panic(err) // v has no fixed size: a defect of this file
+	}
+}
+
+func pad(b *bytes.Buffer) {
+	for b.Len()%32 != 0 {
+		b.WriteByte(0)
+	}
+}
