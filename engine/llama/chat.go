@@ -1,0 +1,112 @@
+package llama
+
+// #include <stdlib.h>
+// #include "shim.h"
+import "C"
+
+import (
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"unsafe"
+
+	"serve/engine"
+)
+
+// chatInput and chatOutput are what serve_chat_render takes and returns.
+type chatInput struct {
+	Messages          json.RawMessage            `json:"messages"`
+	Tools             json.RawMessage            `json:"tools,omitempty"`
+	ToolChoice        string                     `json:"tool_choice,omitempty"`
+	ParallelToolCalls bool                       `json:"parallel_tool_calls"`
+	JSONSchema        string                     `json:"json_schema,omitempty"`
+	EnableThinking    bool                       `json:"enable_thinking"`
+	Continue          bool                       `json:"continue_final_message,omitempty"`
+	TemplateArgs      map[string]json.RawMessage `json:"template_kwargs,omitempty"`
+}
+
+type chatOutput struct {
+	Prompt           string           `json:"prompt"`
+	Grammar          string           `json:"grammar"`
+	GrammarLazy      bool             `json:"grammar_lazy"`
+	GenerationPrompt string           `json:"generation_prompt"`
+	Triggers         []engine.Trigger `json:"triggers"`
+	Preserved        []string         `json:"preserved"`
+	Stops            []string         `json:"stops"`
+	Parser           string           `json:"parser"`
+	Plain            bool             `json:"plain"`
+}
+
+// Render writes a conversation as the model's chat template does (ChatML when
+// the file has none), and derives the grammar and the parser of its tool calls.
+func (m *Model) Render(c engine.Chat) (*engine.Rendered, error) {
+	in := chatInput{
+		Messages: c.Messages, Tools: c.Tools, ToolChoice: c.ToolChoice, ParallelToolCalls: c.ParallelToolCalls,
+		JSONSchema: c.Schema, EnableThinking: !c.NoThinking, Continue: c.Continue,
+	}
+	for name, value := range c.TemplateArgs {
+		if in.TemplateArgs == nil {
+			in.TemplateArgs = map[string]json.RawMessage{}
+		}
+		in.TemplateArgs[name] = value
+	}
+	text, err := json.Marshal(in)
+	if err != nil {
+		return nil, fmt.Errorf("render chat: %w", err)
+	}
+	ctext := C.CString(string(text))
+	defer C.free(unsafe.Pointer(ctext))
+	var e C.serve_error
+	rendered := goString(C.serve_chat_render(m.c, ctext, &e))
+	if err := goError(&e); err != nil {
+		return nil, fmt.Errorf("render chat: %w", err)
+	}
+	var out chatOutput
+	if err := json.Unmarshal([]byte(rendered), &out); err != nil {
+		return nil, fmt.Errorf("render chat: %w", err)
+	}
+	r := &engine.Rendered{Prompt: out.Prompt, Stops: out.Stops, Preserved: out.Preserved, Parser: out.Parser}
+	if out.Plain {
+		r.Parser = ""
+	}
+	if out.Grammar != "" {
+		r.Grammar = engine.Grammar{
+			Text: out.Grammar, Lazy: out.GrammarLazy, Triggers: out.Triggers, FromChat: true, GenerationPrompt: out.GenerationPrompt,
+		}
+	}
+	return r, nil
+}
+
+// Parser returns the parser that Render named. Many goroutines may use it.
+func (m *Model) Parser(spec string) (engine.ParseFunc, error) {
+	cspec := C.CString(spec)
+	defer C.free(unsafe.Pointer(cspec))
+	var e C.serve_error
+	p := &parser{C.serve_parser_new(cspec, &e)}
+	if err := goError(&e); err != nil {
+		return nil, fmt.Errorf("create parser: %w", err)
+	}
+	// A ParseFunc has no Close: it goes with the request that made it.
+	runtime.AddCleanup(p, func(c *C.serve_parser) { C.serve_parser_free(c) }, p.c)
+	return p.parse, nil
+}
+
+type parser struct{ c *C.serve_parser }
+
+func (p *parser) parse(text string, partial bool) (engine.Message, error) {
+	var e C.serve_error
+	out := goString(C.serve_parser_parse(p.c, (*C.char)(unsafe.Pointer(unsafe.StringData(text))), C.size_t(len(text)), C.bool(partial), &e))
+	runtime.KeepAlive(p)
+	if err := goError(&e); err != nil {
+		return engine.Message{}, fmt.Errorf("parse answer: %w", err)
+	}
+	var message struct {
+		Content   string            `json:"content"`
+		Reasoning string            `json:"reasoning"`
+		ToolCalls []engine.ToolCall `json:"tool_calls"`
+	}
+	if err := json.Unmarshal([]byte(out), &message); err != nil {
+		return engine.Message{}, fmt.Errorf("parse answer: %w", err)
+	}
+	return engine.Message(message), nil
+}

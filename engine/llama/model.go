@@ -1,0 +1,269 @@
+// Package llama binds llama.cpp: it implements engine.Runner through a narrow C
+// shim (shim.h). Build the library with make llama before anything here compiles.
+//
+// A Model may be used by many goroutines at once, a Context by one at a time.
+package llama
+
+// #cgo CXXFLAGS: -std=c++17 -O3
+// #include <stdlib.h>
+// #include "shim.h"
+import "C"
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"runtime"
+	"runtime/cgo"
+	"strings"
+	"sync"
+	"unsafe"
+
+	"serve/engine"
+)
+
+var initOnce sync.Once
+
+// initialize registers the backends when llama.cpp is first used: not in init,
+// so that a program that never loads a model never starts it.
+func initialize() { initOnce.Do(func() { C.serve_init() }) }
+
+// goError turns what a C call left into an error, and frees it. Nil when it left none.
+func goError(e *C.serve_error) error {
+	if e.code == C.SERVE_OK {
+		return nil
+	}
+	message := goString(e.message)
+	switch e.code {
+	case C.SERVE_NO_SLOT:
+		return fmt.Errorf("%w: %s", engine.ErrNoSlot, message)
+	case C.SERVE_ABORTED:
+		return engine.ErrAborted
+	case C.SERVE_INVALID:
+		return fmt.Errorf("%w: %s", engine.ErrInvalidBatch, message)
+	case C.SERVE_FATAL:
+		return fmt.Errorf("%w: %s", engine.ErrFatal, message)
+	}
+	return errors.New(message)
+}
+
+// goString copies a malloc'd C string and frees it.
+func goString(s *C.char) string {
+	if s == nil {
+		return ""
+	}
+	defer C.serve_free(unsafe.Pointer(s))
+	return C.GoString(s)
+}
+
+// Device is something that computes: the CPU, a GPU.
+type Device struct {
+	Name        string `json:"name"`
+	Description string `json:"description"`
+	Type        string `json:"type"` // cpu, gpu, igpu or accel
+	Free        uint64 `json:"free"` // bytes
+	Total       uint64 `json:"total"`
+}
+
+// Devices lists what llama.cpp was built for and found here.
+func Devices() ([]Device, error) {
+	initialize()
+	var e C.serve_error
+	text := goString(C.serve_devices(&e))
+	if err := goError(&e); err != nil {
+		return nil, fmt.Errorf("list devices: %w", err)
+	}
+	var devices []Device
+	return devices, json.Unmarshal([]byte(text), &devices)
+}
+
+// TypeSize returns how many elements of a ggml_type lie together, and in how many
+// bytes; false when the engine has no such type.
+func TypeSize(ggmlType uint32) (elements, bytes uint64, ok bool) {
+	var e, b C.uint64_t
+	ok = bool(C.serve_type_size(C.int32_t(ggmlType), &e, &b))
+	return uint64(e), uint64(b), ok
+}
+
+// SystemInfo is llama.cpp's line on the CPU features it uses.
+func SystemInfo() string {
+	initialize()
+	return strings.TrimSpace(C.GoString(C.serve_system_info()))
+}
+
+// Threads returns how many threads compute best here: one a physical core, and
+// no more than the process may use.
+func Threads() int { return min(int(C.serve_threads()), runtime.GOMAXPROCS(0)) }
+
+// ModelOptions say how to load a model; the zero value maps the file and keeps
+// every layer in main memory.
+type ModelOptions struct {
+	GPULayers int  // negative for all
+	NoMMap    bool // read the file instead of mapping it
+	VocabOnly bool // no weights: for tokenizing and templates
+
+	// Progress is called with 0 to 1 while the weights load; false stops it.
+	Progress func(float32) bool
+}
+
+func (o ModelOptions) c(progress cgo.Handle) C.serve_model_params {
+	return C.serve_model_params{
+		gpu_layers: C.int32_t(o.GPULayers), mmap: C.bool(!o.NoMMap), vocab_only: C.bool(o.VocabOnly),
+		progress: C.uintptr_t(progress),
+	}
+}
+
+// Model is loaded weights, a vocabulary and chat templates.
+type Model struct {
+	c    *C.serve_model
+	info modelInfo
+}
+
+type modelInfo struct {
+	Architecture string `json:"architecture"`
+	Name         string `json:"name"`
+	Quantization string `json:"quantization"`
+	Size         uint64 `json:"size"`
+	Parameters   uint64 `json:"parameters"`
+	ContextTrain int    `json:"context_train"`
+	EmbeddingOut int    `json:"embedding_out"`
+	Layers       int    `json:"layers"`
+	Vocabulary   int    `json:"vocabulary"`
+	Classes      int    `json:"classes"`
+	HasEncoder   bool   `json:"has_encoder"`
+	HasDecoder   bool   `json:"has_decoder"`
+	RollsBack    bool   `json:"rolls_back"`
+	Diffusion    bool   `json:"diffusion"`
+	Causal       bool   `json:"causal"`
+	Pooling      int    `json:"pooling"`
+	AddBOS       bool   `json:"add_bos"`
+	BOS          int32  `json:"bos"`
+	Template     string `json:"template"`
+	Build        string `json:"build"`
+}
+
+// LoadModel loads a GGUF file. The caller must Close the model, after every
+// context made of it.
+func LoadModel(path string, o ModelOptions) (*Model, error) {
+	initialize()
+	var handle cgo.Handle
+	if o.Progress != nil {
+		handle = cgo.NewHandle(o.Progress)
+		defer handle.Delete()
+	}
+	cpath := C.CString(path)
+	defer C.free(unsafe.Pointer(cpath))
+	var e C.serve_error
+	m := &Model{c: C.serve_model_load(cpath, o.c(handle), &e)}
+	if err := goError(&e); err != nil {
+		return nil, fmt.Errorf("load model %q: %w", path, err)
+	}
+	text := goString(C.serve_model_info(m.c, &e))
+	err := goError(&e)
+	if err == nil {
+		err = json.Unmarshal([]byte(text), &m.info)
+	}
+	if err != nil {
+		C.serve_model_free(m.c)
+		return nil, fmt.Errorf("read model %q: %w", path, err)
+	}
+	runtime.SetFinalizer(m, func(m *Model) { slog.Error("a model was never closed", "model", m.info.Name) })
+	return m, nil
+}
+
+// Close frees the weights.
+func (m *Model) Close() {
+	runtime.SetFinalizer(m, nil)
+	C.serve_model_free(m.c)
+	m.c = nil
+}
+
+// flags returns, for every token, whether it ends generation.
+func (m *Model) endsGeneration() []bool {
+	flags := make([]C.uint8_t, m.info.Vocabulary)
+	if len(flags) > 0 {
+		C.serve_vocab_flags(m.c, &flags[0])
+	}
+	ends := make([]bool, len(flags))
+	for i, f := range flags {
+		ends[i] = f&1 != 0
+	}
+	return ends
+}
+
+// pieces returns every token's bytes; those of control tokens only with special.
+func (m *Model) pieces(special bool) [][]byte {
+	n := m.info.Vocabulary
+	offsets := make([]C.uint64_t, n+1)
+	size := C.serve_vocab_pieces(m.c, C.bool(special), nil, 0, &offsets[0])
+	if size == 0 {
+		return make([][]byte, n)
+	}
+	buf := make([]byte, size)
+	C.serve_vocab_pieces(m.c, C.bool(special), (*C.char)(unsafe.Pointer(&buf[0])), size, &offsets[0])
+	pieces := make([][]byte, n)
+	for i := range pieces {
+		pieces[i] = buf[offsets[i]:offsets[i+1]:offsets[i+1]]
+	}
+	return pieces
+}
+
+// Tokenize splits text into tokens. AddSpecial puts what the model wants before
+// and after (BOS, EOS), parseSpecial reads the text of control tokens as such.
+func (m *Model) Tokenize(text string, addSpecial, parseSpecial bool) ([]engine.Token, error) {
+	if len(text) > math.MaxInt32/2 {
+		return nil, fmt.Errorf("tokenize: a text of %d bytes", len(text))
+	}
+	// At most a token a byte, the special ones, and the space that SPM puts first.
+	tokens := make([]engine.Token, len(text)+4)
+	var e C.serve_error
+	n := C.serve_tokenize(m.c, (*C.char)(unsafe.Pointer(unsafe.StringData(text))), C.int32_t(len(text)),
+		C.bool(addSpecial), C.bool(parseSpecial), (*C.int32_t)(&tokens[0]), C.int32_t(len(tokens)), &e)
+	if err := goError(&e); err != nil {
+		return nil, fmt.Errorf("tokenize: %w", err)
+	}
+	if n < 0 {
+		return nil, fmt.Errorf("tokenize: %d tokens from %d bytes", -n, len(text))
+	}
+	return tokens[:n:n], nil
+}
+
+// Memory is what loading a model would take.
+type Memory struct {
+	Devices []DeviceMemory `json:"devices"` // the host last
+}
+
+// DeviceMemory is one device's share, in bytes.
+type DeviceMemory struct {
+	Name    string `json:"name"`
+	Free    uint64 `json:"free"`
+	Total   uint64 `json:"total"`
+	Weights uint64 `json:"weights"`
+	KV      uint64 `json:"kv"`
+	Compute uint64 `json:"compute"`
+}
+
+// Needs returns the bytes that are taken of the device.
+func (d DeviceMemory) Needs() uint64 { return d.Weights + d.KV + d.Compute }
+
+// MeasureMemory computes what a model and a context of it would take, device by
+// device, from the file's header: llama.cpp lays everything out without allocating.
+// It must not run beside a load: llama.cpp swaps its logger meanwhile.
+func MeasureMemory(path string, mo ModelOptions, co ContextOptions) (*Memory, error) {
+	initialize()
+	cpath := C.CString(path)
+	defer C.free(unsafe.Pointer(cpath))
+	cp, err := co.c()
+	if err != nil {
+		return nil, err
+	}
+	var e C.serve_error
+	text := goString(C.serve_memory(cpath, mo.c(0), cp, &e))
+	if err := goError(&e); err != nil {
+		return nil, fmt.Errorf("measure model %q: %w", path, err)
+	}
+	memory := new(Memory)
+	return memory, json.Unmarshal([]byte(text), memory)
+}

@@ -1,0 +1,206 @@
+package llama
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"serve/engine"
+)
+
+// Options size a Runner. Zero values take the defaults named.
+type Options struct {
+	Model      ModelOptions
+	Context    int    // tokens a sequence can hold, at most what the model was trained for; required
+	Sequences  int    // sequences decoded together; required
+	Cells      int    // KV cells in all; 0 for Context*Sequences, fewer make the sequences share one buffer
+	Batch      int    // tokens of a step, 512
+	Threads    int    // Threads()
+	KVType     string // f16
+	EmbedLimit int    // tokens of the longest embedding input, 2048 at most by default
+}
+
+const (
+	defaultBatch = 512
+	embedInputs  = 64
+	// poll is how hard ggml's threads spin between graphs. Measured on two cores
+	// (docs/performance.md): they must be awake when the next step comes.
+	poll = 50
+)
+
+// runner implements engine.Runner: a model, a context that generates, and one
+// that embeds, made when it is first needed.
+type runner struct {
+	model  *Model
+	ctx    *Context // nil for an encoder
+	embed  *Context
+	opts   Options
+	facts  engine.Model
+	limits engine.Limits
+	buf    rowBuffers
+}
+
+var _ engine.Runner = (*runner)(nil)
+
+// contextOptions sizes the generating context.
+func (o Options) contextOptions() ContextOptions {
+	c := ContextOptions{
+		Cells: o.Cells, Sequences: o.Sequences, Batch: o.Batch, Threads: o.Threads, Poll: poll, KVType: o.KVType,
+		Outputs: o.Sequences, Pooling: PoolingModel,
+	}
+	if c.Cells == 0 {
+		c.Cells = o.Context * o.Sequences
+	}
+	c.Shared = c.Cells < o.Context*o.Sequences
+	if c.Batch == 0 {
+		c.Batch = max(defaultBatch, o.Sequences)
+	}
+	return c
+}
+
+// Measure computes the memory that Load would take with the same options.
+func Measure(path string, o Options) (*Memory, error) {
+	return MeasureMemory(path, o.Model, o.contextOptions())
+}
+
+// Load loads a model and allocates its KV cells.
+func Load(path string, o Options) (engine.Runner, error) {
+	m, err := LoadModel(path, o.Model)
+	if err != nil {
+		return nil, err
+	}
+	r := &runner{model: m, opts: o}
+	if err := r.start(); err != nil {
+		m.Close()
+		return nil, fmt.Errorf("load model %q: %w", path, err)
+	}
+	return r, nil
+}
+
+func (r *runner) start() error {
+	info := r.model.info
+	if info.HasEncoder && info.HasDecoder {
+		return errors.New("encoder-decoder models are not supported")
+	}
+	if info.Diffusion {
+		return errors.New("diffusion models are not supported")
+	}
+	r.facts = engine.Model{
+		Name: info.Name, Architecture: info.Architecture,
+		// llama.cpp says so when the file names no type and most tensors do.
+		Quantization: strings.TrimPrefix(info.Quantization, "(guessed) "), Size: info.Size,
+		Parameters: info.Parameters, TrainContext: info.ContextTrain, EmbeddingSize: info.EmbeddingOut,
+		// An embedding model says how it pools, and so does a reranker.
+		Generates: info.HasDecoder && info.Causal && info.Pooling <= 0, ChatTemplate: info.Template, Build: info.Build,
+		Pieces: r.model.pieces(false), Special: r.model.pieces(true), EndsGeneration: r.model.endsGeneration(),
+	}
+	r.limits = engine.Limits{Context: r.opts.Context, RollsBack: info.RollsBack, EmbedInputs: embedInputs}
+	r.limits.EmbedTokens = r.opts.EmbedLimit
+	if r.limits.EmbedTokens == 0 {
+		r.limits.EmbedTokens = min(r.opts.Context, info.ContextTrain)
+		if r.facts.Generates {
+			r.limits.EmbedTokens = min(r.limits.EmbedTokens, 2048)
+		}
+	}
+	if !r.facts.Generates {
+		return r.startEmbed()
+	}
+	o := r.opts.contextOptions()
+	ctx, err := NewContext(r.model, o)
+	if err != nil {
+		return err
+	}
+	r.ctx = ctx
+	cells, perSequence := ctx.Shape()
+	r.limits.Sequences, r.limits.Batch = o.Sequences, o.Batch
+	r.limits.Shared = o.Shared
+	r.limits.Cells = min(cells, o.Cells)
+	r.limits.Context = min(r.limits.Context, perSequence)
+	return nil
+}
+
+// startEmbed makes the embedding context: an input must fit one compute graph,
+// since pooling is part of the graph.
+func (r *runner) startEmbed() error {
+	pooling := PoolingModel
+	if r.model.info.Pooling <= PoolingNone {
+		pooling = PoolingMean
+	}
+	ctx, err := NewContext(r.model, ContextOptions{
+		Cells: r.limits.EmbedTokens, Sequences: embedInputs, Shared: true, Batch: r.limits.EmbedTokens,
+		Threads: r.opts.Threads, Poll: poll, Embeddings: true, Pooling: pooling,
+	})
+	r.embed = ctx
+	return err
+}
+
+func (r *runner) Model() *engine.Model { return &r.facts }
+
+func (r *runner) Limits() engine.Limits { return r.limits }
+
+func (r *runner) Tokenize(text string, special bool) ([]engine.Token, error) {
+	return r.model.Tokenize(text, special, special)
+}
+
+func (r *runner) NewSampler(s engine.Sampling) (engine.Sampler, error) { return r.model.NewSampler(s) }
+
+func (r *runner) Render(c engine.Chat) (*engine.Rendered, error) { return r.model.Render(c) }
+
+func (r *runner) Parser(spec string) (engine.ParseFunc, error) { return r.model.Parser(spec) }
+
+func (r *runner) Decode(b *engine.Batch) error { return r.ctx.Decode(b) }
+
+func (r *runner) Sample(rows []engine.Row) error { return r.ctx.sample(rows, &r.buf) }
+
+func (r *runner) RemoveKV(seq, from int) bool { return r.ctx.RemoveKV(seq, from) }
+
+func (r *runner) CopyKV(src, dst int) { r.ctx.CopyKV(src, dst) }
+
+func (r *runner) Abort() {
+	if r.ctx != nil {
+		r.ctx.Abort()
+	}
+}
+
+// Embed computes one vector an input, together in one batch.
+func (r *runner) Embed(inputs [][]engine.Token) ([][]float32, error) {
+	if r.embed == nil {
+		if err := r.startEmbed(); err != nil {
+			return nil, err
+		}
+	}
+	size := r.model.info.EmbeddingOut
+	if r.model.info.Pooling == PoolingRank {
+		size = r.model.info.Classes
+	}
+	var b engine.Batch
+	for seq, tokens := range inputs {
+		for pos, t := range tokens {
+			b.Add(t, pos, seq, true)
+		}
+	}
+	r.embed.ClearKV()
+	if err := r.embed.Decode(&b); err != nil {
+		return nil, err
+	}
+	vectors := make([][]float32, len(inputs))
+	for seq := range inputs {
+		v, err := r.embed.Embedding(seq, 0, size)
+		if err != nil {
+			return nil, err
+		}
+		vectors[seq] = v
+	}
+	return vectors, nil
+}
+
+// Close frees the contexts and the model.
+func (r *runner) Close() {
+	if r.ctx != nil {
+		r.ctx.Close()
+	}
+	if r.embed != nil {
+		r.embed.Close()
+	}
+	r.model.Close()
+}

@@ -1,0 +1,93 @@
+package llama
+
+// #include <stdlib.h>
+// #include "shim.h"
+import "C"
+
+import (
+	"encoding/json"
+	"fmt"
+	"unsafe"
+
+	"serve/engine"
+)
+
+// Sampler is llama.cpp's common sampler: one choice's random numbers, penalties
+// and grammar.
+type Sampler struct{ c *C.serve_sampler }
+
+// samplerParams is what the shim reads: the sampling fields and the grammar's.
+type samplerParams struct {
+	engine.Sampling
+	Grammar          string           `json:"grammar,omitempty"`
+	GrammarLazy      bool             `json:"grammar_lazy,omitempty"`
+	GrammarFromChat  bool             `json:"grammar_from_chat,omitempty"`
+	GenerationPrompt string           `json:"generation_prompt,omitempty"`
+	Triggers         []engine.Trigger `json:"triggers,omitempty"`
+}
+
+// NewSampler makes a sampler; it fails on a grammar that cannot be parsed and on
+// a bias for a token the vocabulary lacks. The caller must Close it.
+func (m *Model) NewSampler(s engine.Sampling) (*Sampler, error) {
+	g := s.Grammar
+	text, err := json.Marshal(samplerParams{s, g.Text, g.Lazy, g.FromChat, g.GenerationPrompt, g.Triggers})
+	if err != nil {
+		return nil, fmt.Errorf("create sampler: %w", err)
+	}
+	ctext := C.CString(string(text))
+	defer C.free(unsafe.Pointer(ctext))
+	var e C.serve_error
+	sampler := &Sampler{C.serve_sampler_new(m.c, ctext, &e)}
+	if err := goError(&e); err != nil {
+		return nil, fmt.Errorf("create sampler: %w", err)
+	}
+	return sampler, nil
+}
+
+// Close frees the sampler.
+func (s *Sampler) Close() {
+	C.serve_sampler_free(s.c)
+	s.c = nil
+}
+
+// rowBuffers are kept from step to step, so that sampling allocates nothing.
+type rowBuffers struct {
+	rows     []C.serve_row
+	tokens   []C.int32_t
+	logprobs []C.float
+}
+
+// sample draws every row's token in one C call.
+func (c *Context) sample(rows []engine.Row, buf *rowBuffers) error {
+	stride := 0
+	buf.rows = buf.rows[:0]
+	for i := range rows {
+		buf.rows = append(buf.rows, C.serve_row{
+			sampler: rows[i].Sampler.(*Sampler).c, index: C.int32_t(rows[i].Index), n_top: C.int32_t(rows[i].Top),
+		})
+		stride = max(stride, rows[i].Top)
+	}
+	for len(buf.tokens) < len(rows)*stride+1 {
+		buf.tokens = append(buf.tokens, 0)
+		buf.logprobs = append(buf.logprobs, 0)
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	var e C.serve_error
+	C.serve_sample(c.c, C.int32_t(len(rows)), &buf.rows[0], C.int32_t(stride), &buf.tokens[0], &buf.logprobs[0], &e)
+	err := goError(&e)
+	for i := range rows {
+		r, out := &rows[i], &buf.rows[i]
+		r.Token, r.LogProb, r.Err = engine.Token(out.token), float32(out.logprob), nil
+		if out.code != C.SERVE_OK {
+			// Several rows rarely fail in one step; the first one's message serves all.
+			r.Err = err
+		}
+		r.Alternatives = r.Alternatives[:0]
+		for k := i * stride; k < i*stride+int(out.n_top); k++ {
+			r.Alternatives = append(r.Alternatives, engine.TokenLogProb{Token: engine.Token(buf.tokens[k]), LogProb: float32(buf.logprobs[k])})
+		}
+	}
+	return nil
+}

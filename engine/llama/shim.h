@@ -1,0 +1,163 @@
+// shim.h is all of llama.cpp that Go sees: a narrow C ABI over llama.h and
+// llama.cpp's common/. No C++ exception crosses it: a call that can fail returns
+// a code and leaves a message.
+//
+// Strings and buffers that come out are malloc'd and freed by serve_free.
+// Everything that C keeps past a call lies on the C heap.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct serve_model   serve_model;    // weights, vocabulary and chat templates
+typedef struct serve_context serve_context;  // KV cells, compute buffers and a thread pool
+typedef struct serve_sampler serve_sampler;  // one sequence's sampling state
+typedef struct serve_parser  serve_parser;   // one chat format's output parser
+
+enum serve_code {
+    SERVE_OK      = 0,
+    SERVE_NO_SLOT = 1,  // no KV cells for the batch; the cells are as before the call
+    SERVE_ABORTED = 2,  // the abort flag was set; part of the batch may be in the cells
+    SERVE_INVALID = 3,  // the arguments make no sense to llama.cpp
+    SERVE_FATAL   = 4,  // the context is in an unknown state; free it
+    SERVE_FAILED  = 5,  // anything else; the message says what
+};
+
+typedef struct serve_error {
+    int32_t code;
+    char *  message;  // NULL or malloc'd
+} serve_error;
+
+void serve_free(void * p);
+
+// serve_init registers the backends and sends llama.cpp's log to goServeLog. Call once.
+void serve_init(void);
+
+// serve_devices returns JSON: [{"name","description","type":"cpu|gpu|igpu|accel","free","total"}].
+char * serve_devices(serve_error * err);
+
+// serve_threads returns how many threads compute best here: the performance cores, not their hyperthreads.
+int32_t serve_threads(void);
+
+// serve_type_size gives how many elements of a ggml_type lie together, in how many
+// bytes; false when there is no such type.
+bool serve_type_size(int32_t type, uint64_t * elements, uint64_t * bytes);
+
+// serve_system_info returns llama.cpp's one-line list of CPU features.
+const char * serve_system_info(void);
+
+// --- model ---
+
+typedef struct serve_model_params {
+    int32_t  gpu_layers;   // layers kept on a GPU; negative for all
+    bool     mmap;         // map the file instead of reading it
+    bool     vocab_only;   // no weights: tokenizing and templates only
+    uintptr_t progress;    // Go handle passed to goServeProgress, 0 for none
+} serve_model_params;
+
+typedef struct serve_context_params {
+    uint32_t n_ctx;       // KV cells in all
+    uint32_t n_batch;     // most tokens a decode call takes
+    uint32_t n_ubatch;    // most tokens a compute graph takes
+    uint32_t n_seq_max;
+    uint32_t n_outputs;   // most rows of logits a decode call gives; 0 for n_batch
+    int32_t  n_threads;
+    uint32_t poll;        // ggml's polling level, 0..100
+    int32_t  type_k, type_v;  // ggml_type
+    int32_t  pooling;     // llama_pooling_type, -1 for the model's own
+    bool     unified;     // one KV buffer for all sequences, not one for each
+    bool     embeddings;
+} serve_context_params;
+
+serve_model * serve_model_load(const char * path, serve_model_params params, serve_error * err);
+void          serve_model_free(serve_model * model);
+
+// serve_model_info returns the model's facts as a JSON object; see modelInfo in model.go.
+char * serve_model_info(const serve_model * model, serve_error * err);
+
+// serve_memory returns what loading would take, without loading:
+// {"devices":[{"name","free","total","weights","kv","compute"}]}, the host last.
+char * serve_memory(const char * path, serve_model_params mp, serve_context_params cp, serve_error * err);
+
+// serve_vocab_flags writes one byte a token: 1 ends generation, 2 control, 4 byte token.
+void serve_vocab_flags(const serve_model * model, uint8_t * flags);
+
+// serve_vocab_pieces writes the bytes of every token, one after another, and n_vocab+1
+// offsets. It returns the bytes needed, and writes no pieces when that is above cap.
+size_t serve_vocab_pieces(const serve_model * model, bool special, char * buf, size_t cap, uint64_t * offsets);
+
+// serve_tokenize returns the number of tokens, negated when out has no room for them.
+int32_t serve_tokenize(const serve_model * model, const char * text, int32_t len, bool add_special,
+                       bool parse_special, int32_t * out, int32_t cap, serve_error * err);
+
+// --- context ---
+
+serve_context * serve_context_new(serve_model * model, serve_context_params params, serve_error * err);
+void            serve_context_free(serve_context * ctx);
+
+// serve_context_shape gives the cells in all and for one sequence, as allocated.
+void serve_context_shape(const serve_context * ctx, uint32_t * n_ctx, uint32_t * n_ctx_seq);
+
+// serve_abort may be called from any thread; the decode under way returns SERVE_ABORTED.
+void serve_abort(serve_context * ctx, bool on);
+
+// serve_decode computes n tokens; those with output set get a row of logits (or an embedding).
+void serve_decode(serve_context * ctx, int32_t n, const int32_t * tokens, const int32_t * pos,
+                  const int32_t * seq, const int8_t * output, serve_error * err);
+
+bool    serve_kv_remove(serve_context * ctx, int32_t seq, int32_t from);  // [from, end)
+void    serve_kv_copy(serve_context * ctx, int32_t src, int32_t dst);     // replaces dst
+void    serve_kv_clear(serve_context * ctx);
+int32_t serve_kv_max(serve_context * ctx, int32_t seq);                   // last position, -1 if empty
+size_t  serve_state_size(serve_context * ctx, int32_t seq);
+size_t  serve_state_get(serve_context * ctx, int32_t seq, uint8_t * buf, size_t cap);
+size_t  serve_state_set(serve_context * ctx, int32_t seq, const uint8_t * buf, size_t len);
+
+// serve_logits copies the row of logits (n_vocab floats) of batch index i. For tests and scores.
+void serve_logits(serve_context * ctx, int32_t i, float * out, serve_error * err);
+
+// serve_embedding copies n floats: of sequence seq when the context pools, of batch index i otherwise.
+void serve_embedding(serve_context * ctx, int32_t seq, int32_t i, float * out, int32_t n, serve_error * err);
+
+// --- sampling ---
+
+// serve_sampler_new takes the JSON that samplerParams in sampler.go describes.
+serve_sampler * serve_sampler_new(const serve_model * model, const char * json, serve_error * err);
+void            serve_sampler_free(serve_sampler * s);
+
+typedef struct serve_row {
+    serve_sampler * sampler;
+    int32_t         index;    // batch index of the row in the last decode
+    int32_t         n_top;    // in: alternatives wanted; negative for no logprobs. out: alternatives given
+    int32_t         token;    // out
+    int32_t         code;     // out: serve_code of this row alone
+    float           logprob;  // out
+} serve_row;
+
+// serve_sample samples all rows of a step in one call and accepts each token into its
+// sampler. Row r's alternatives lie at r*stride of the two arrays, most probable first;
+// logprobs are of the model's own distribution, before any sampler.
+void serve_sample(serve_context * ctx, int32_t n, serve_row * rows, int32_t stride, int32_t * top_tokens,
+                  float * top_logprobs, serve_error * err);
+
+// --- chat ---
+
+// serve_chat_render takes chatInput and returns chatOutput of chat.go, both JSON.
+char * serve_chat_render(const serve_model * model, const char * json, serve_error * err);
+
+// serve_parser_new takes the "parser" string of a rendered chat.
+serve_parser * serve_parser_new(const char * spec, serve_error * err);
+void           serve_parser_free(serve_parser * p);
+
+// serve_parser_parse parses all the text so far and returns the message as JSON:
+// {"content","reasoning","tool_calls":[{"id","name","arguments"}]}. Safe to call from many threads.
+char * serve_parser_parse(const serve_parser * p, const char * text, size_t len, bool partial, serve_error * err);
+
+#ifdef __cplusplus
+}
+#endif
