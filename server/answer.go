@@ -1,0 +1,411 @@
+package server
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"serve/engine"
+)
+
+// answer is what all chunks of a response, and the whole of one that is not
+// streamed, have in common.
+type answer struct {
+	id          string
+	created     int64
+	model       *Model
+	params      *params
+	fingerprint string
+}
+
+func (s *Server) newAnswer(prefix string, m *Model, p *params) *answer {
+	return &answer{id: prefix + randomID(), created: time.Now().Unix(), model: m, params: p, fingerprint: m.fingerprint()}
+}
+
+func randomID() string {
+	var b [12]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// usage is OpenAI's count of tokens.
+type usage struct {
+	PromptTokens        int               `json:"prompt_tokens"`
+	CompletionTokens    int               `json:"completion_tokens"`
+	TotalTokens         int               `json:"total_tokens"`
+	PromptTokensDetails promptDetails     `json:"prompt_tokens_details"`
+	CompletionDetails   completionDetails `json:"completion_tokens_details"`
+}
+
+type promptDetails struct {
+	CachedTokens int `json:"cached_tokens"`
+	AudioTokens  int `json:"audio_tokens"`
+}
+
+type completionDetails struct {
+	ReasoningTokens          int `json:"reasoning_tokens"`
+	AudioTokens              int `json:"audio_tokens"`
+	AcceptedPredictionTokens int `json:"accepted_prediction_tokens"`
+	RejectedPredictionTokens int `json:"rejected_prediction_tokens"`
+}
+
+// add sums the usage of several prompts.
+func (u *usage) add(e engine.Usage) {
+	u.PromptTokens += e.Prompt
+	u.CompletionTokens += e.Completion
+	u.TotalTokens += e.Prompt + e.Completion
+	u.PromptTokensDetails.CachedTokens += e.Cached
+}
+
+// chunkHead begins a chunk up to the choice's own part.
+func (a *answer) chunkHead(object string) []byte {
+	b := append([]byte(nil), sseData...)
+	b = append(b, `{"id":"`+a.id+`","object":"`+object+`","created":`...)
+	b = strconv.AppendInt(b, a.created, 10)
+	b = appendString(append(b, `,"model":`...), a.model.ID)
+	return append(b, `,"system_fingerprint":"`+a.fingerprint+`","choices":[{"index":`...)
+}
+
+// chunkTail ends a chunk after its choice; every chunk but the last one has no usage.
+func (a *answer) chunkTail() []byte {
+	if a.params.includeUsage {
+		return []byte("],\"usage\":null}\n\n")
+	}
+	return []byte("]}\n\n")
+}
+
+// usageChunk is the last chunk, which has no choice.
+func (a *answer) usageChunk(object string, u usage) []byte {
+	body, err := json.Marshal(struct {
+		ID          string `json:"id"`
+		Object      string `json:"object"`
+		Created     int64  `json:"created"`
+		Model       string `json:"model"`
+		Fingerprint string `json:"system_fingerprint"`
+		Choices     []int  `json:"choices"`
+		Usage       usage  `json:"usage"`
+	}{a.id, object, a.created, a.model.ID, a.fingerprint, []int{}, u})
+	if err != nil {
+		return nil
+	}
+	return append(append(append([]byte(nil), sseData...), body...), sseEnd...)
+}
+
+const chatChunk = "chat.completion.chunk"
+
+// streamChat writes a chat's chunks in the order that OpenAI's come in: for
+// every choice its role first and once, then its text, then why it ended.
+func streamChat(out *sse, a *answer, stream *engine.Stream) {
+	head, tail := a.chunkHead(chatChunk), a.chunkTail()
+	begun := make([]bool, a.params.choices)
+	logprobs := "null"
+	if a.params.logprobs {
+		logprobs = `{"content":[],"refusal":null}`
+	}
+	var buf []byte
+	chunk := func(choice int, delta func([]byte) []byte, logprobs func([]byte) []byte, finish engine.Finish) {
+		buf = append(buf, head...)
+		buf = strconv.AppendInt(buf, int64(choice), 10)
+		buf = delta(append(buf, `,"delta":{`...))
+		buf = logprobs(append(buf, `},"logprobs":`...))
+		buf = append(appendFinish(buf, finish), tail...)
+	}
+	role := func(b []byte) []byte { return append(b, `"role":"assistant","content":"","refusal":null`...) }
+	noDelta := func(b []byte) []byte { return b }
+	null := func(b []byte) []byte { return append(b, "null"...) }
+	empty := func(b []byte) []byte { return append(b, logprobs...) }
+	begin := func(upTo int) {
+		// The Python SDK fails on choice 1 before choice 0.
+		for i := range upTo + 1 {
+			if !begun[i] {
+				begun[i] = true
+				chunk(i, role, empty, "")
+			}
+		}
+	}
+	err := out.follow(stream, func(events []engine.Event) error {
+		buf = buf[:0]
+		for i := range events {
+			e := &events[i]
+			begin(e.Choice)
+			if e.Reasoning != "" {
+				chunk(e.Choice, func(b []byte) []byte { return appendString(append(b, `"reasoning_content":`...), e.Reasoning) }, null, "")
+			}
+			if e.Text != "" || len(e.Tokens) > 0 {
+				chunk(e.Choice, func(b []byte) []byte { return appendString(append(b, `"content":`...), e.Text) },
+					func(b []byte) []byte { return appendChatLogprobs(b, a, e.Tokens) }, "")
+			}
+			if e.Finish != "" {
+				chunk(e.Choice, noDelta, null, e.Finish)
+			}
+		}
+		return out.write(buf)
+	})
+	if err != nil {
+		out.fail(err)
+		return
+	}
+	buf = buf[:0]
+	if a.params.includeUsage {
+		var u usage
+		u.add(stream.Usage())
+		buf = append(buf, a.usageChunk(chatChunk, u)...)
+	}
+	_ = out.write(append(buf, sseDone...))
+}
+
+func appendChatLogprobs(b []byte, a *answer, tokens []engine.TokenInfo) []byte {
+	if !a.params.logprobs {
+		return append(b, "null"...)
+	}
+	b = append(b, `{"content":[`...)
+	for i, t := range tokens {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendTokenLogprob(b, t.Bytes, t.LogProb)
+		b = append(b, `,"top_logprobs":[`...)
+		for k, alt := range t.Alternatives {
+			if k > 0 {
+				b = append(b, ',')
+			}
+			b = append(appendTokenLogprob(b, a.model.piece(alt.Token), alt.LogProb), '}')
+		}
+		b = append(b, "]}"...)
+	}
+	return append(b, `],"refusal":null}`...)
+}
+
+// appendTokenLogprob appends the fields of a token, without the closing brace.
+func appendTokenLogprob(b, piece []byte, logprob float32) []byte {
+	b = appendString(append(b, `{"token":`...), string(piece))
+	b = appendFloat(append(b, `,"logprob":`...), logprob)
+	return appendBytes(append(b, `,"bytes":`...), piece)
+}
+
+// chatChoice and chatBody are a response that is not streamed.
+type chatChoice struct {
+	Index        int             `json:"index"`
+	Message      chatMessage     `json:"message"`
+	LogProbs     json.RawMessage `json:"logprobs"`
+	FinishReason engine.Finish   `json:"finish_reason"`
+}
+
+type chatMessage struct {
+	Role        string  `json:"role"`
+	Content     string  `json:"content"`
+	Reasoning   string  `json:"reasoning_content,omitempty"`
+	Refusal     *string `json:"refusal"`
+	Annotations []int   `json:"annotations"`
+}
+
+type responseBody[C any] struct {
+	ID          string `json:"id"`
+	Object      string `json:"object"`
+	Created     int64  `json:"created"`
+	Model       string `json:"model"`
+	Choices     []C    `json:"choices"`
+	Usage       usage  `json:"usage"`
+	ServiceTier string `json:"service_tier,omitempty"`
+	Fingerprint string `json:"system_fingerprint"`
+}
+
+// collected is one choice's whole answer.
+type collected struct {
+	text, reasoning strings.Builder
+	tokens          []engine.TokenInfo
+	finish          engine.Finish
+}
+
+// collect reads a stream to its end.
+func collect(r *http.Request, stream *engine.Stream, choices []collected) error {
+	for {
+		events, err := stream.Next(r.Context())
+		if err != nil || events == nil {
+			return err
+		}
+		for _, e := range events {
+			c := &choices[e.Choice]
+			c.text.WriteString(e.Text)
+			c.reasoning.WriteString(e.Reasoning)
+			c.tokens = append(c.tokens, e.Tokens...)
+			c.finish = e.Finish
+		}
+	}
+}
+
+func (s *Server) completeChat(w http.ResponseWriter, r *http.Request, a *answer, stream *engine.Stream) {
+	choices := make([]collected, a.params.choices)
+	if err := collect(r, stream, choices); err != nil {
+		writeError(w, toError(err, "messages"))
+		return
+	}
+	body := responseBody[chatChoice]{ID: a.id, Object: "chat.completion", Created: a.created, Model: a.model.ID,
+		Fingerprint: a.fingerprint, ServiceTier: "default"}
+	body.Usage.add(stream.Usage())
+	for i := range choices {
+		c := &choices[i]
+		body.Choices = append(body.Choices, chatChoice{
+			Index: i, FinishReason: c.finish, LogProbs: appendChatLogprobs(nil, a, c.tokens),
+			Message: chatMessage{Role: "assistant", Content: c.text.String(), Reasoning: c.reasoning.String(), Annotations: []int{}},
+		})
+	}
+	writeJSON(w, body)
+}
+
+// writeJSON answers 200 with a body.
+func writeJSON(w http.ResponseWriter, body any) {
+	b, err := json.Marshal(body)
+	if err != nil {
+		writeError(w, toError(err, ""))
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(b)))
+	w.Write(b)
+}
+
+const completionObject = "text_completion"
+
+// streamCompletions writes the chunks of several prompts' answers, which come
+// side by side: choice i of prompt p has the index p*n+i.
+func streamCompletions(out *sse, a *answer, streams []*engine.Stream) {
+	head, tail := a.chunkHead(completionObject), a.chunkTail()
+	errs := make([]error, len(streams))
+	var wg sync.WaitGroup
+	for p, stream := range streams {
+		wg.Go(func() { errs[p] = streamCompletion(out, a, stream, p, head, tail) })
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			out.fail(err)
+			return
+		}
+	}
+	var buf []byte
+	if a.params.includeUsage {
+		var u usage
+		for _, stream := range streams {
+			u.add(stream.Usage())
+		}
+		buf = a.usageChunk(completionObject, u)
+	}
+	_ = out.write(append(buf, sseDone...))
+}
+
+func streamCompletion(out *sse, a *answer, stream *engine.Stream, prompt int, head, tail []byte) error {
+	var buf []byte
+	offsets := make([]int, a.params.choices)
+	chunk := func(choice int, text string, logprobs func([]byte) []byte, finish engine.Finish) {
+		buf = append(buf, head...)
+		buf = strconv.AppendInt(buf, int64(prompt*a.params.choices+choice), 10)
+		buf = appendString(append(buf, `,"text":`...), text)
+		buf = logprobs(append(buf, `,"logprobs":`...))
+		buf = append(appendFinish(buf, finish), tail...)
+	}
+	null := func(b []byte) []byte { return append(b, "null"...) }
+	return out.follow(stream, func(events []engine.Event) error {
+		buf = buf[:0]
+		for i := range events {
+			e := &events[i]
+			if e.Text != "" || len(e.Tokens) > 0 {
+				chunk(e.Choice, e.Text, func(b []byte) []byte {
+					b, offsets[e.Choice] = appendCompletionLogprobs(b, a, e.Tokens, offsets[e.Choice])
+					return b
+				}, "")
+			}
+			if e.Finish != "" {
+				chunk(e.Choice, "", null, e.Finish)
+			}
+		}
+		return out.write(buf)
+	})
+}
+
+// appendFinish ends a choice with why it ended, or null while it goes on.
+func appendFinish(b []byte, finish engine.Finish) []byte {
+	b = append(b, `,"finish_reason":`...)
+	if finish == "" {
+		return append(b, "null}"...)
+	}
+	return append(append(append(b, '"'), finish...), `"}`...)
+}
+
+// appendCompletionLogprobs appends the legacy shape: four arrays. Offset counts
+// the characters of the text before the first token; the one after the last is
+// returned.
+func appendCompletionLogprobs(b []byte, a *answer, tokens []engine.TokenInfo, offset int) ([]byte, int) {
+	if !a.params.logprobs {
+		return append(b, "null"...), 0
+	}
+	list := func(name string, each func(t *engine.TokenInfo)) {
+		b = append(append(b, name...), '[')
+		for i := range tokens {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			each(&tokens[i])
+		}
+		b = append(b, ']')
+	}
+	list(`{"tokens":`, func(t *engine.TokenInfo) { b = appendString(b, string(t.Bytes)) })
+	list(`,"token_logprobs":`, func(t *engine.TokenInfo) { b = appendFloat(b, t.LogProb) })
+	list(`,"top_logprobs":`, func(t *engine.TokenInfo) {
+		b = append(b, '{')
+		// Tokens of different bytes may read the same once they are text; a JSON
+		// object has room for the most probable of them.
+		seen := map[string]bool{}
+		for _, alt := range t.Alternatives {
+			text := strings.ToValidUTF8(string(a.model.piece(alt.Token)), "\uFFFD")
+			if seen[text] {
+				continue
+			}
+			if len(seen) > 0 {
+				b = append(b, ',')
+			}
+			seen[text] = true
+			b = appendFloat(append(appendString(b, text), ':'), alt.LogProb)
+		}
+		b = append(b, '}')
+	})
+	list(`,"text_offset":`, func(t *engine.TokenInfo) {
+		b = strconv.AppendInt(b, int64(offset), 10)
+		offset += utf8.RuneCount(t.Bytes)
+	})
+	return append(b, '}'), offset
+}
+
+type completionChoice struct {
+	Text         string          `json:"text"`
+	Index        int             `json:"index"`
+	LogProbs     json.RawMessage `json:"logprobs"`
+	FinishReason engine.Finish   `json:"finish_reason"`
+}
+
+func (s *Server) completeCompletions(w http.ResponseWriter, r *http.Request, a *answer, streams []*engine.Stream) {
+	body := responseBody[completionChoice]{ID: a.id, Object: completionObject, Created: a.created, Model: a.model.ID, Fingerprint: a.fingerprint}
+	for p, stream := range streams {
+		choices := make([]collected, a.params.choices)
+		if err := collect(r, stream, choices); err != nil {
+			writeError(w, toError(err, "prompt"))
+			return
+		}
+		body.Usage.add(stream.Usage())
+		for i := range choices {
+			c := &choices[i]
+			logprobs, _ := appendCompletionLogprobs(nil, a, c.tokens, 0)
+			body.Choices = append(body.Choices, completionChoice{
+				Text: c.text.String(), Index: p*a.params.choices + i, LogProbs: logprobs, FinishReason: c.finish,
+			})
+		}
+	}
+	writeJSON(w, body)
+}

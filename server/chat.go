@@ -1,0 +1,356 @@
+package server
+
+import (
+	"encoding/json"
+	"math"
+	"net/http"
+	"slices"
+	"strings"
+
+	"serve/engine"
+)
+
+// chatRequest is the body of POST /v1/chat/completions.
+type chatRequest struct {
+	params
+	messages     []message
+	maxComplete  int // max_completion_tokens, which wins over max_tokens
+	effort       string
+	templateArgs map[string][]byte
+	hasTop       bool
+	hasStreamOpt bool
+}
+
+// message is a turn of the conversation, in the shape that templates read.
+type message struct {
+	Role       string          `json:"role"`
+	Content    string          `json:"content"`
+	Reasoning  string          `json:"reasoning_content,omitempty"`
+	ToolCalls  json.RawMessage `json:"tool_calls,omitempty"`
+	ToolCallID string          `json:"tool_call_id,omitempty"`
+}
+
+// Limits on a conversation.
+const (
+	maxMessages  = 16384
+	maxParts     = 4096
+	maxArguments = 256
+)
+
+const toolsLater = "Tool calls are not supported yet."
+
+var chatFields = lift(func(r *chatRequest) *params { return &r.params }, fields[chatRequest]{
+	"messages": func(r *chatRequest, v value) (e *Error) { r.messages, e = readMessages(v); return e },
+	"max_completion_tokens": func(r *chatRequest, v value) *Error {
+		n, e := v.integer(1, math.MaxInt32)
+		r.maxComplete = int(n)
+		return e
+	},
+	"logprobs": func(r *chatRequest, v value) (e *Error) { r.logprobs, e = v.bool(); return e },
+	"top_logprobs": func(r *chatRequest, v value) *Error {
+		n, e := v.integer(0, 20)
+		r.top, r.hasTop = int(n), true
+		return e
+	},
+	"stream_options": func(r *chatRequest, v value) *Error {
+		r.hasStreamOpt = true
+		return setStreamOptions(&r.params, v)
+	},
+	"reasoning_effort": func(r *chatRequest, v value) (e *Error) {
+		r.effort, e = v.one("none", "minimal", "low", "medium", "high", "xhigh", "max")
+		return e
+	},
+	"chat_template_kwargs": func(r *chatRequest, v value) *Error {
+		object, e := v.object()
+		if e != nil {
+			return e
+		}
+		if len(object) > maxArguments {
+			return v.invalid("%d arguments, where %d are allowed.", len(object), maxArguments)
+		}
+		for name, arg := range object {
+			r.setTemplateArg(name, arg.raw)
+		}
+		return nil
+	},
+	"response_format": func(r *chatRequest, v value) *Error {
+		object, e := v.object()
+		if e != nil {
+			return e
+		}
+		if format, ok := object["type"]; !ok || string(format.raw) != `"text"` {
+			return unsupported(v.name, "Unsupported parameter: '%s'. Only {\"type\":\"text\"} is supported yet.", v.name)
+		}
+		return nil
+	},
+
+	"tools":               refused[chatRequest](toolsLater, "[]"),
+	"tool_choice":         refused[chatRequest](toolsLater, `"none"`, `"auto"`),
+	"parallel_tool_calls": accepted[chatRequest](aBool),
+	"functions":           refused[chatRequest](toolsLater, "[]"),
+	"function_call":       refused[chatRequest](toolsLater, `"none"`, `"auto"`),
+	"audio":               refused[chatRequest]("There is no audio output."),
+	"modalities":          refused[chatRequest]("There is only text output.", `["text"]`),
+	"web_search_options":  refused[chatRequest]("The server never searches the web: no data leaves this machine."),
+
+	// What nobody could tell from the answer.
+	"store":                  accepted[chatRequest](aBool),
+	"metadata":               accepted[chatRequest](anObject),
+	"safety_identifier":      accepted[chatRequest](aString),
+	"service_tier":           accepted[chatRequest](aString),
+	"verbosity":              accepted[chatRequest](aString),
+	"prediction":             accepted[chatRequest](anObject),
+	"prompt_cache_key":       accepted[chatRequest](aString),
+	"prompt_cache_retention": accepted[chatRequest](aString),
+	"prompt_cache_options":   accepted[chatRequest](anObject),
+	"moderation":             accepted[chatRequest](anObject),
+})
+
+func (r *chatRequest) setTemplateArg(name string, raw []byte) {
+	if r.templateArgs == nil {
+		r.templateArgs = map[string][]byte{}
+	}
+	r.templateArgs[name] = raw
+}
+
+// check holds what no single field can know.
+func (r *chatRequest) check() *Error {
+	if r.hasTop && !r.logprobs {
+		return badRequest("top_logprobs", "invalid_value", "The 'top_logprobs' parameter needs 'logprobs' to be true.")
+	}
+	if r.maxComplete > 0 {
+		r.maxTokens = r.maxComplete
+	}
+	return r.params.check(r.hasStreamOpt)
+}
+
+// readMessages reads the conversation.
+func readMessages(v value) ([]message, *Error) {
+	list, e := v.array(maxMessages)
+	if e != nil {
+		return nil, e
+	}
+	if len(list) == 0 {
+		return nil, v.empty()
+	}
+	messages := make([]message, len(list))
+	for i, item := range list {
+		if messages[i], e = readMessage(item); e != nil {
+			return nil, e
+		}
+	}
+	return messages, nil
+}
+
+var messageFields = []string{"role", "content", "name", "refusal", "reasoning_content", "reasoning", "tool_calls", "tool_call_id", "audio", "function_call", "annotations"}
+
+func readMessage(v value) (m message, e *Error) {
+	object, e := v.object()
+	if e != nil {
+		return m, e
+	}
+	for name, field := range object {
+		if !slices.Contains(messageFields, name) {
+			return m, badRequest(field.name, "unknown_parameter", "Unknown parameter: '%s'.", field.name)
+		}
+	}
+	role, ok := object["role"]
+	if !ok {
+		return m, badRequest(v.name+".role", "missing_required_parameter", "Missing required parameter: '%s.role'.", v.name)
+	}
+	if m.Role, e = role.one("developer", "system", "user", "assistant", "tool"); e != nil {
+		return m, e
+	}
+	assistant := m.Role == "assistant"
+	for _, name := range []string{"audio", "function_call"} {
+		if field, ok := object[name]; ok {
+			return m, unsupported(field.name, "Unsupported parameter: '%s'.", field.name)
+		}
+	}
+	if content, ok := object["content"]; ok {
+		if m.Content, e = readContent(content); e != nil {
+			return m, e
+		}
+	} else if refusal, ok := object["refusal"]; ok && assistant {
+		if m.Content, e = refusal.string(); e != nil {
+			return m, e
+		}
+	} else if _, ok := object["tool_calls"]; !ok || !assistant {
+		return m, badRequest(v.name+".content", "missing_required_parameter", "Missing required parameter: '%s.content'.", v.name)
+	}
+	for _, name := range []string{"reasoning", "reasoning_content"} {
+		if field, ok := object[name]; ok && assistant {
+			if m.Reasoning, e = field.string(); e != nil {
+				return m, e
+			}
+		}
+	}
+	if calls, ok := object["tool_calls"]; ok && assistant {
+		if _, e := calls.array(maxParts); e != nil {
+			return m, e
+		}
+		m.ToolCalls = calls.raw
+	}
+	if id, ok := object["tool_call_id"]; ok {
+		m.ToolCallID, e = id.string()
+	} else if m.Role == "tool" {
+		e = badRequest(v.name+".tool_call_id", "missing_required_parameter", "Missing required parameter: '%s.tool_call_id'.", v.name)
+	}
+	return m, e
+}
+
+// readContent reads a message's text: a string, or text parts, which become
+// paragraphs of the one message.
+func readContent(v value) (string, *Error) {
+	if v.raw[0] != '[' {
+		if v.raw[0] != '"' {
+			return "", v.wrongType("a string or an array of content parts")
+		}
+		return v.string()
+	}
+	parts, e := v.array(maxParts)
+	if e != nil {
+		return "", e
+	}
+	texts := make([]string, len(parts))
+	for i, part := range parts {
+		object, e := part.object()
+		if e != nil {
+			return "", e
+		}
+		kind, ok := object["type"]
+		if !ok {
+			return "", badRequest(part.name+".type", "missing_required_parameter", "Missing required parameter: '%s.type'.", part.name)
+		}
+		name, e := kind.string()
+		if e != nil {
+			return "", e
+		}
+		if name != "text" && name != "refusal" {
+			return "", unsupported(kind.name, "The model reads text only: content of type '%s' is not supported.", name)
+		}
+		text, ok := object[name]
+		if !ok {
+			return "", badRequest(part.name+"."+name, "missing_required_parameter", "Missing required parameter: '%s.%s'.", part.name, name)
+		}
+		if texts[i], e = text.string(); e != nil {
+			return "", e
+		}
+	}
+	return strings.Join(texts, "\n"), nil
+}
+
+// chat answers POST /v1/chat/completions.
+func (s *Server) chat(w http.ResponseWriter, r *http.Request) {
+	req := chatRequest{params: defaultParams()}
+	if e := decode(r, &req, chatFields, "model", "messages"); e != nil {
+		writeError(w, e)
+		return
+	}
+	if e := req.check(); e != nil {
+		writeError(w, e)
+		return
+	}
+	model, e := s.model(req.model)
+	if e != nil {
+		writeError(w, e)
+		return
+	}
+	er, err := req.engineRequest(model.Engine)
+	if err != nil {
+		writeError(w, toError(err, "messages"))
+		return
+	}
+	stream, err := model.Engine.Generate(r.Context(), er)
+	if err != nil {
+		writeError(w, toError(err, "messages"))
+		return
+	}
+	defer stream.Close()
+	a := s.newAnswer("chatcmpl-", model, &req.params)
+	if req.stream {
+		streamChat(s.newSSE(w, r), a, stream)
+		return
+	}
+	s.completeChat(w, r, a, stream)
+}
+
+// engineRequest renders the conversation and turns it into tokens.
+func (r *chatRequest) engineRequest(e Engine) (engine.Request, error) {
+	rendered, err := r.render(e)
+	if err != nil {
+		return engine.Request{}, err
+	}
+	er := r.request()
+	er.Prompt, err = e.Tokenize(rendered.Prompt, true)
+	er.Stop = append(er.Stop, rendered.Stops...)
+	er.Preserved = rendered.Preserved
+	er.Parser = rendered.Parser
+	er.Sampling.Grammar = rendered.Grammar
+	return er, err
+}
+
+// render writes the conversation by the model's template. Some templates refuse
+// what OpenAI allows: several system messages, turns of one role in a row. Those
+// get the same text in the form that they take.
+func (r *chatRequest) render(e Engine) (*engine.Rendered, error) {
+	if !strings.Contains(e.Model().ChatTemplate, "developer") {
+		for i := range r.messages {
+			if r.messages[i].Role == "developer" {
+				r.messages[i].Role = "system"
+			}
+		}
+	}
+	last := r.messages[len(r.messages)-1]
+	chat := engine.Chat{
+		Continue:   last.Role == "assistant" && len(last.ToolCalls) == 0,
+		NoThinking: r.effort == "none", TemplateArgs: r.templateArgs,
+	}
+	if r.effort != "" && r.effort != "none" {
+		if chat.TemplateArgs == nil {
+			chat.TemplateArgs = map[string][]byte{}
+		}
+		if _, given := chat.TemplateArgs["reasoning_effort"]; !given {
+			chat.TemplateArgs["reasoning_effort"] = []byte(`"` + r.effort + `"`)
+		}
+	}
+	rendered, err := renderMessages(e, chat, r.messages)
+	if err != nil {
+		if merged := mergeTurns(r.messages); len(merged) < len(r.messages) {
+			return renderMessages(e, chat, merged)
+		}
+	}
+	return rendered, err
+}
+
+func renderMessages(e Engine, chat engine.Chat, messages []message) (*engine.Rendered, error) {
+	text, err := json.Marshal(messages)
+	if err != nil {
+		return nil, err
+	}
+	chat.Messages = text
+	return e.Render(chat)
+}
+
+// mergeTurns puts all system messages into one at the front, and joins plain
+// messages of one role that follow each other.
+func mergeTurns(messages []message) []message {
+	var system []string
+	var merged []message
+	for _, m := range messages {
+		if m.Role == "system" || m.Role == "developer" {
+			system = append(system, m.Content)
+			continue
+		}
+		plain := len(m.ToolCalls) == 0 && m.ToolCallID == "" && m.Reasoning == ""
+		if n := len(merged); n > 0 && plain && merged[n-1].Role == m.Role && len(merged[n-1].ToolCalls) == 0 {
+			merged[n-1].Content += "\n\n" + m.Content
+			continue
+		}
+		merged = append(merged, m)
+	}
+	if len(system) > 0 {
+		merged = slices.Insert(merged, 0, message{Role: "system", Content: strings.Join(system, "\n\n")})
+	}
+	return merged
+}

@@ -1,0 +1,106 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"serve/engine"
+)
+
+// Error is OpenAI's error: what a client reads, and the status it comes with.
+type Error struct {
+	Status     int
+	Message    string
+	Type       string
+	Param      string        // the field at fault, empty for none
+	Code       string        // empty for none
+	RetryAfter time.Duration // 0 for none
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// MarshalJSON writes the envelope, with all four keys.
+func (e *Error) MarshalJSON() ([]byte, error) {
+	type body struct {
+		Message string  `json:"message"`
+		Type    string  `json:"type"`
+		Param   *string `json:"param"`
+		Code    *string `json:"code"`
+	}
+	return json.Marshal(map[string]body{"error": {e.Message, e.Type, optional(e.Param), optional(e.Code)}})
+}
+
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+const invalidRequest = "invalid_request_error"
+
+func badRequest(param, code, format string, args ...any) *Error {
+	return &Error{Status: http.StatusBadRequest, Type: invalidRequest, Param: param, Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+func unsupported(param, format string, args ...any) *Error {
+	return badRequest(param, "unsupported_parameter", format, args...)
+}
+
+// toError is the one table of what the engine's errors mean to a client. A
+// failure that trying again cannot mend is a 4xx: clients repeat every 5xx.
+// Param is the field that held the prompt or the input.
+func toError(err error, param string) *Error {
+	var e *Error
+	var length *engine.LengthError
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &e):
+		return e
+	case errors.As(err, &length):
+		return badRequest(param, "context_length_exceeded",
+			"This model's context has room for %d tokens of %s, but yours has %d. Shorten it, or start the server with a larger --ctx-size.",
+			length.Limit, param, length.Tokens)
+	case errors.As(err, &tooLarge):
+		return &Error{Status: http.StatusRequestEntityTooLarge, Type: invalidRequest, Code: "request_too_large",
+			Message: fmt.Sprintf("The request body is larger than %d bytes.", tooLarge.Limit)}
+	case errors.Is(err, engine.ErrCannot):
+		return badRequest("model", "unsupported_model", "This endpoint cannot use the model: %v.", err)
+	case errors.Is(err, engine.ErrRequest):
+		return badRequest(param, "invalid_value", "%v.", err)
+	case errors.Is(err, engine.ErrQueueFull):
+		return &Error{Status: http.StatusTooManyRequests, Type: "rate_limit_error", Code: "rate_limit_exceeded", RetryAfter: time.Second,
+			Message: "The server's queue is full. Try again later."}
+	case errors.Is(err, engine.ErrStopped):
+		return &Error{Status: http.StatusServiceUnavailable, Type: "server_error", Code: "model_unavailable", RetryAfter: 5 * time.Second,
+			Message: "The model is not available: the server is stopping, or its engine failed."}
+	case errors.Is(err, engine.ErrDeadline), errors.Is(err, context.DeadlineExceeded):
+		return &Error{Status: http.StatusGatewayTimeout, Type: "server_error", Code: "deadline_exceeded", Message: "The request's deadline has passed."}
+	case errors.Is(err, context.Canceled):
+		// Nobody reads this: the client has gone.
+		return &Error{Status: 499, Type: "server_error", Code: "client_closed_request", Message: "The client closed the request."}
+	}
+	return &Error{Status: http.StatusInternalServerError, Type: "server_error", Code: "internal_error", Message: "The server failed: " + err.Error() + "."}
+}
+
+// writeError answers with an error. It must come before any other write.
+func writeError(w http.ResponseWriter, e *Error) {
+	body, err := json.Marshal(e)
+	if err != nil {
+		body = []byte(`{"error":{"message":"internal error","type":"server_error","param":null,"code":null}}`)
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	if e.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
+	}
+	w.WriteHeader(e.Status)
+	w.Write(body)
+}

@@ -1,0 +1,72 @@
+package server
+
+import (
+	"math"
+	"strconv"
+	"unicode/utf8"
+)
+
+// The stream's chunks are written by hand: encoding/json costs more than the
+// rest of a token's way through the server (docs/performance.md).
+
+const hexDigits = "0123456789abcdef"
+
+// appendString appends s as a JSON string. Bytes that are not UTF-8 become the
+// replacement character.
+func appendString(b []byte, s string) []byte {
+	b = append(b, '"')
+	from := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= utf8.RuneSelf {
+			r, size := utf8.DecodeRuneInString(s[i:])
+			if r == utf8.RuneError && size == 1 {
+				b = append(append(b, s[from:i]...), "\uFFFD"...)
+				from = i + 1
+			}
+			i += size
+			continue
+		}
+		if c >= ' ' && c != '"' && c != '\\' {
+			i++
+			continue
+		}
+		b = append(b, s[from:i]...)
+		switch c {
+		case '"', '\\':
+			b = append(b, '\\', c)
+		case '\n':
+			b = append(b, '\\', 'n')
+		case '\r':
+			b = append(b, '\\', 'r')
+		case '\t':
+			b = append(b, '\\', 't')
+		default:
+			b = append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+		}
+		i++
+		from = i
+	}
+	return append(append(b, s[from:]...), '"')
+}
+
+// appendFloat appends a float32 in its shortest form; what JSON has no number
+// for becomes OpenAI's "very unlikely".
+func appendFloat(b []byte, f float32) []byte {
+	if math.IsInf(float64(f), 0) || math.IsNaN(float64(f)) {
+		return append(b, "-9999.0"...)
+	}
+	return strconv.AppendFloat(b, float64(f), 'g', -1, 32)
+}
+
+// appendBytes appends bytes as an array of numbers.
+func appendBytes(b, bytes []byte) []byte {
+	b = append(b, '[')
+	for i, c := range bytes {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendUint(b, uint64(c), 10)
+	}
+	return append(b, ']')
+}

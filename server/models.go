@@ -1,0 +1,71 @@
+package server
+
+import (
+	"errors"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"serve/engine"
+)
+
+type modelBody struct {
+	ID      string `json:"id"`
+	Object  string `json:"object"`
+	Created int64  `json:"created"`
+	OwnedBy string `json:"owned_by"`
+}
+
+func (m *Model) body(name string) modelBody {
+	return modelBody{ID: name, Object: "model", Created: m.Created.Unix(), OwnedBy: "serve"}
+}
+
+// listModels answers GET /v1/models.
+func (s *Server) listModels(w http.ResponseWriter, _ *http.Request) {
+	list := []modelBody{}
+	for _, m := range s.opts.Models {
+		list = append(list, m.body(m.ID))
+		for _, alias := range m.Aliases {
+			list = append(list, m.body(alias))
+		}
+	}
+	writeJSON(w, struct {
+		Object string      `json:"object"`
+		Data   []modelBody `json:"data"`
+	}{"list", list})
+}
+
+// showModel answers GET /v1/models/{id}.
+func (s *Server) showModel(w http.ResponseWriter, name string) {
+	m, e := s.model(name)
+	if e != nil {
+		writeError(w, e)
+		return
+	}
+	writeJSON(w, m.body(name))
+}
+
+// healthz says that the process answers.
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, map[string]string{"status": "ok"})
+}
+
+// readyz says whether a request would be answered: every model's engine runs,
+// and its steps advance while it has work.
+func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
+	if s.draining.Load() {
+		writeError(w, toError(engine.ErrStopped, ""))
+		return
+	}
+	for _, m := range s.opts.Models {
+		stats := m.Engine.Stats()
+		if stats.Stopped != nil || stats.Stalled(time.Now(), s.opts.Stall) {
+			s.opts.Log.Error("a model is not ready", "model", m.ID, "steps", stats.Steps, "stopped", stats.Stopped)
+			writeError(w, toError(errors.Join(engine.ErrStopped, stats.Stopped), ""))
+			return
+		}
+	}
+	writeJSON(w, map[string]string{"status": "ready"})
+}
+
+func stack() string { return string(debug.Stack()) }

@@ -1,0 +1,256 @@
+package server
+
+import (
+	"maps"
+	"math"
+	"math/rand/v2"
+	"strconv"
+
+	"serve/engine"
+)
+
+// params are the fields that chat and plain completions have in common.
+type params struct {
+	model        string
+	sampling     engine.Sampling
+	choices      int
+	maxTokens    int // 0 for no limit
+	stop         []string
+	logprobs     bool
+	top          int
+	stream       bool
+	includeUsage bool
+}
+
+// defaultParams draws with a seed of its own: an answer repeats only for those
+// who ask for it with one.
+func defaultParams() params {
+	p := params{sampling: engine.DefaultSampling(), choices: 1}
+	p.sampling.Seed = rand.Uint32N(math.MaxUint32)
+	return p
+}
+
+// lift makes params' fields the fields of a request that has params in it.
+func lift[T any](of func(*T) *params, own fields[T]) fields[T] {
+	table := maps.Clone(own)
+	for name, set := range commonFields {
+		if _, overridden := own[name]; !overridden {
+			table[name] = func(t *T, v value) *Error { return set(of(t), v) }
+		}
+	}
+	return table
+}
+
+// Limits on what a request may ask for.
+const (
+	maxStops     = 64
+	maxStopBytes = 1024
+	maxLogitBias = 1024
+	maxBreakers  = 64
+	maxWindow    = 1 << 16 // tokens that penalties look back on
+)
+
+func float(low, high float64, field func(*params) *float32) setter[params] {
+	return func(p *params, v value) *Error {
+		f, e := v.number(low, high)
+		if e == nil {
+			*field(p) = float32(f)
+		}
+		return e
+	}
+}
+
+func integer(low, high int64, field func(*params) *int32) setter[params] {
+	return func(p *params, v value) *Error {
+		n, e := v.integer(low, high)
+		if e == nil {
+			*field(p) = int32(n)
+		}
+		return e
+	}
+}
+
+// accepted is for a field whose loss nobody can observe: its type is checked and
+// no more.
+func accepted[T any](check func(value) *Error) setter[T] {
+	return func(_ *T, v value) *Error { return check(v) }
+}
+
+// refused is for a field that would change the answer and that we cannot honour.
+// The values named mean the same as leaving it out, and pass.
+func refused[T any](why string, harmless ...string) setter[T] {
+	return func(_ *T, v value) *Error {
+		for _, h := range harmless {
+			if string(v.raw) == h {
+				return nil
+			}
+		}
+		return unsupported(v.name, "Unsupported parameter: '%s'. %s", v.name, why)
+	}
+}
+
+func aString(v value) *Error  { _, e := v.string(); return e }
+func aBool(v value) *Error    { _, e := v.bool(); return e }
+func anObject(v value) *Error { _, e := v.object(); return e }
+
+// commonFields are params' own: OpenAI's, then llama.cpp's and vLLM's samplers.
+var commonFields = fields[params]{
+	"model": func(p *params, v value) (e *Error) { p.model, e = v.string(); return e },
+
+	"temperature":       float(0, 2, func(p *params) *float32 { return &p.sampling.Temperature }),
+	"top_p":             float(0, 1, func(p *params) *float32 { return &p.sampling.TopP }),
+	"frequency_penalty": float(-2, 2, func(p *params) *float32 { return &p.sampling.FrequencyPenalty }),
+	"presence_penalty":  float(-2, 2, func(p *params) *float32 { return &p.sampling.PresencePenalty }),
+	"max_tokens":        setMaxTokens,
+	"n": func(p *params, v value) *Error {
+		n, e := v.integer(1, 128)
+		p.choices = int(n)
+		return e
+	},
+	"seed": func(p *params, v value) *Error {
+		n, e := v.integer(math.MinInt64, math.MaxInt64)
+		// llama.cpp takes 32 bits, and its all-ones means a random seed.
+		p.sampling.Seed = uint32(n) ^ uint32(uint64(n)>>32)
+		if p.sampling.Seed == math.MaxUint32 {
+			p.sampling.Seed = 0
+		}
+		return e
+	},
+	"stop":           setStop,
+	"logit_bias":     setLogitBias,
+	"stream":         func(p *params, v value) (e *Error) { p.stream, e = v.bool(); return e },
+	"stream_options": setStreamOptions,
+	"user":           accepted[params](aString),
+
+	"top_k":              integer(-1, math.MaxInt32, func(p *params) *int32 { return &p.sampling.TopK }),
+	"min_p":              float(0, 1, func(p *params) *float32 { return &p.sampling.MinP }),
+	"typical_p":          float(0, 1, func(p *params) *float32 { return &p.sampling.TypicalP }),
+	"top_n_sigma":        float(-1, 100, func(p *params) *float32 { return &p.sampling.TopNSigma }),
+	"xtc_probability":    float(0, 1, func(p *params) *float32 { return &p.sampling.XTCProbability }),
+	"xtc_threshold":      float(0, 1, func(p *params) *float32 { return &p.sampling.XTCThreshold }),
+	"dynatemp_range":     float(0, 2, func(p *params) *float32 { return &p.sampling.DynatempRange }),
+	"dynatemp_exponent":  float(0, 10, func(p *params) *float32 { return &p.sampling.DynatempExponent }),
+	"repeat_last_n":      integer(0, maxWindow, func(p *params) *int32 { return &p.sampling.RepeatLastN }),
+	"repeat_penalty":     float(0.01, 10, func(p *params) *float32 { return &p.sampling.RepeatPenalty }),
+	"repetition_penalty": float(0.01, 10, func(p *params) *float32 { return &p.sampling.RepeatPenalty }),
+	"dry_multiplier":     float(0, 10, func(p *params) *float32 { return &p.sampling.DRYMultiplier }),
+	"dry_base":           float(0, 10, func(p *params) *float32 { return &p.sampling.DRYBase }),
+	"dry_allowed_length": integer(0, maxWindow, func(p *params) *int32 { return &p.sampling.DRYAllowedLength }),
+	"dry_penalty_last_n": integer(0, maxWindow, func(p *params) *int32 { return &p.sampling.DRYPenaltyLastN }),
+	"dry_sequence_breakers": func(p *params, v value) *Error {
+		list, e := v.array(maxBreakers)
+		if e != nil {
+			return e
+		}
+		p.sampling.DRYSequenceBreakers, e = stringList(list)
+		return e
+	},
+	"mirostat":     integer(0, 2, func(p *params) *int32 { return &p.sampling.Mirostat }),
+	"mirostat_tau": float(0, 100, func(p *params) *float32 { return &p.sampling.MirostatTau }),
+	"mirostat_eta": float(0, 1, func(p *params) *float32 { return &p.sampling.MirostatEta }),
+	"ignore_eos":   func(p *params, v value) (e *Error) { p.sampling.IgnoreEOS, e = v.bool(); return e },
+	"grammar":      refused[params]("Grammars from clients are not supported yet.", `""`),
+}
+
+func setMaxTokens(p *params, v value) *Error {
+	n, e := v.integer(1, math.MaxInt32)
+	p.maxTokens = int(n)
+	return e
+}
+
+func stringList(list []value) ([]string, *Error) {
+	out := make([]string, len(list))
+	for i, v := range list {
+		s, e := v.string()
+		if e != nil {
+			return nil, e
+		}
+		out[i] = s
+	}
+	return out, nil
+}
+
+// setStop takes a string or a list of them. OpenAI allows four; we need not be
+// so strict.
+func setStop(p *params, v value) *Error {
+	list := []value{v}
+	if v.raw[0] == '[' {
+		var e *Error
+		if list, e = v.array(maxStops); e != nil {
+			return e
+		}
+	} else if v.raw[0] != '"' {
+		return v.wrongType("a string or an array of strings")
+	}
+	stops, e := stringList(list)
+	if e != nil {
+		return e
+	}
+	for i, s := range stops {
+		if len(s) > maxStopBytes {
+			return list[i].invalid("a stop string of %d bytes, where %d are allowed.", len(s), maxStopBytes)
+		}
+	}
+	p.stop = stops
+	return nil
+}
+
+func setLogitBias(p *params, v value) *Error {
+	object, e := v.object()
+	if e != nil {
+		return e
+	}
+	if len(object) > maxLogitBias {
+		return v.invalid("%d tokens, where %d are allowed.", len(object), maxLogitBias)
+	}
+	for key, bias := range object {
+		token, err := strconv.ParseInt(key, 10, 32)
+		if err != nil || token < 0 {
+			return v.invalid("the key '%s' is not a token id.", key)
+		}
+		f, e := bias.number(-100, 100)
+		if e != nil {
+			return e
+		}
+		p.sampling.LogitBias = append(p.sampling.LogitBias, engine.LogitBias{Token: engine.Token(token), Bias: float32(f)})
+	}
+	return nil
+}
+
+func setStreamOptions(p *params, v value) *Error {
+	object, e := v.object()
+	if e != nil {
+		return e
+	}
+	for name, option := range object {
+		switch name {
+		case "include_usage":
+			if p.includeUsage, e = option.bool(); e != nil {
+				return e
+			}
+		case "include_obfuscation":
+			// Padding against traffic analysis between a client and OpenAI.
+			if _, e := option.bool(); e != nil {
+				return e
+			}
+		default:
+			return badRequest(option.name, "unknown_parameter", "Unknown parameter: '%s'.", option.name)
+		}
+	}
+	return nil
+}
+
+// check holds what no single field can know.
+func (p *params) check(streamOptions bool) *Error {
+	if streamOptions && !p.stream {
+		return badRequest("stream_options", "invalid_value", "The 'stream_options' parameter is only allowed when 'stream' is enabled.")
+	}
+	return nil
+}
+
+// request is what the engine is asked, but for the prompt.
+func (p *params) request() engine.Request {
+	return engine.Request{
+		Choices: p.choices, MaxTokens: p.maxTokens, Sampling: p.sampling, Stop: p.stop, LogProbs: p.logprobs, Top: p.top,
+	}
+}

@@ -1,0 +1,280 @@
+// Package server speaks OpenAI's HTTP API. It reads and checks every field of a
+// request, asks an Engine, and writes what comes as JSON or as server-sent events.
+package server
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"serve/engine"
+)
+
+// Engine is what the server needs of a model: *engine.Engine, in this process,
+// or another thing that behaves like it.
+type Engine interface {
+	Model() *engine.Model
+	Limits() engine.Limits
+	Tokenize(text string, special bool) ([]engine.Token, error)
+	Render(engine.Chat) (*engine.Rendered, error)
+	Generate(context.Context, engine.Request) (*engine.Stream, error)
+	Embed(context.Context, [][]engine.Token) ([][]float32, error)
+	Stats() engine.Stats
+}
+
+// Model is a model that the server answers with.
+type Model struct {
+	ID      string   // the name that requests give
+	Aliases []string // other names for it
+	Created time.Time
+	Engine  Engine
+}
+
+// fingerprint tells apart what could answer differently: another engine, another file.
+func (m *Model) fingerprint() string {
+	f := m.Engine.Model()
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s|%s|%s|%s|%d|%d", f.Build, m.ID, f.Architecture, f.Quantization, f.Size, f.Parameters))
+	return "fp_" + hex.EncodeToString(sum[:5])
+}
+
+// piece returns a token's bytes; a control token's are its text.
+func (m *Model) piece(t engine.Token) []byte {
+	f := m.Engine.Model()
+	if p := f.Pieces[t]; len(p) > 0 {
+		return p
+	}
+	return f.Special[t]
+}
+
+// Options bound the server. Zero values take the defaults named.
+type Options struct {
+	Models         []*Model
+	MaxBody        int64         // bytes of a request body, 32 MiB
+	Heartbeat      time.Duration // between comments on a silent stream, 15 s
+	WriteStall     time.Duration // that a write may take before the client is taken for gone, 2 minutes
+	Stall          time.Duration // without a step while work waits, after which /readyz says no, 2 minutes
+	Hosts          []string      // names that the Host header may have besides loopback's; nil for any
+	AllowedOrigins []string      // web pages that may call; "*" for all
+	Log            *slog.Logger  // slog.Default()
+}
+
+// Server answers HTTP requests with its models.
+type Server struct {
+	opts     Options
+	byName   map[string]*Model
+	router   *gin.Engine
+	draining atomic.Bool
+}
+
+// New returns a server. It starts nothing; its Handler does the work.
+func New(o Options) (*Server, error) {
+	setDefault(&o.MaxBody, 32<<20)
+	setDefault(&o.Heartbeat, 15*time.Second)
+	setDefault(&o.WriteStall, 2*time.Minute)
+	setDefault(&o.Stall, 2*time.Minute)
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	s := &Server{opts: o, byName: map[string]*Model{}}
+	for _, m := range o.Models {
+		for _, name := range append([]string{m.ID}, m.Aliases...) {
+			if other, taken := s.byName[name]; taken && other != m {
+				return nil, fmt.Errorf("two models are called %q", name)
+			}
+			s.byName[name] = m
+		}
+	}
+	s.router = s.routes()
+	return s, nil
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Drain refuses new work from now on; what runs goes on.
+func (s *Server) Drain() { s.draining.Store(true) }
+
+// Handler returns the whole API.
+func (s *Server) Handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.URL.Path, r.URL.RawPath = canonical(r.URL.Path), canonical(r.URL.RawPath)
+		s.router.ServeHTTP(w, r)
+	})
+}
+
+// canonical makes one path of the forms that clients' base URLs come in: with
+// /v1 and without, with a slash at the end and without.
+func canonical(path string) string {
+	path = strings.TrimPrefix(path, "/v1")
+	if len(path) > 1 {
+		path = strings.TrimSuffix(path, "/")
+	}
+	return path
+}
+
+func (s *Server) routes() *gin.Engine {
+	gin.SetMode(gin.ReleaseMode)
+	r := gin.New()
+	r.UseRawPath, r.UnescapePathValues = true, true
+	r.RedirectTrailingSlash = false
+	r.HandleMethodNotAllowed = true
+	r.Use(s.identify, s.recovered, s.guardOrigin)
+	r.NoRoute(func(c *gin.Context) {
+		writeError(c.Writer, &Error{Status: http.StatusNotFound, Type: invalidRequest, Code: "unknown_url",
+			Message: fmt.Sprintf("Unknown request URL: %s %s.", c.Request.Method, c.Request.URL.Path)})
+	})
+	r.NoMethod(func(c *gin.Context) {
+		if c.Request.Method == http.MethodOptions {
+			c.Writer.WriteHeader(http.StatusNoContent)
+			return
+		}
+		writeError(c.Writer, &Error{Status: http.StatusMethodNotAllowed, Type: invalidRequest, Code: "method_not_allowed",
+			Message: fmt.Sprintf("Not allowed: %s %s. Allowed: %s.", c.Request.Method, c.Request.URL.Path, c.Writer.Header().Get("Allow"))})
+	})
+	get := func(path string, h http.HandlerFunc) {
+		r.GET(path, gin.WrapF(h))
+		r.HEAD(path, gin.WrapF(h))
+	}
+	get("/healthz", s.healthz)
+	get("/health", s.healthz)
+	get("/readyz", s.readyz)
+	get("/models", s.listModels)
+	// A model's name may have slashes, escaped or not.
+	showModel := func(c *gin.Context) { s.showModel(c.Writer, strings.TrimPrefix(c.Param("id"), "/")) }
+	r.GET("/models/*id", showModel)
+	r.HEAD("/models/*id", showModel)
+	post := func(path string, h http.HandlerFunc) { r.POST(path, s.limitWork, gin.WrapF(h)) }
+	post("/chat/completions", s.chat)
+	post("/completions", s.completions)
+	post("/embeddings", s.embeddings)
+	return r
+}
+
+// identify gives every request an id and logs how it ended: never what it said.
+func (s *Server) identify(c *gin.Context) {
+	start := time.Now()
+	id := "req_" + randomID()
+	h := c.Writer.Header()
+	h.Set("X-Request-Id", id)
+	h.Set("Openai-Version", "2020-10-01")
+	c.Writer = &timed{ResponseWriter: c.Writer, start: start}
+	c.Next()
+	s.opts.Log.Info("request", "id", id, "method", c.Request.Method, "path", c.FullPath(),
+		"status", c.Writer.Status(), "bytes", c.Writer.Size(), "took", time.Since(start).Round(time.Millisecond))
+}
+
+// timed says in a header how long the answer's beginning took.
+type timed struct {
+	gin.ResponseWriter
+	start time.Time
+	told  bool
+}
+
+func (t *timed) tell() {
+	if !t.told {
+		t.told = true
+		t.Header().Set("Openai-Processing-Ms", strconv.FormatInt(time.Since(t.start).Milliseconds(), 10))
+	}
+}
+
+func (t *timed) WriteHeader(status int)            { t.tell(); t.ResponseWriter.WriteHeader(status) }
+func (t *timed) Write(b []byte) (int, error)       { t.tell(); return t.ResponseWriter.Write(b) }
+func (t *timed) WriteString(b string) (int, error) { t.tell(); return t.ResponseWriter.WriteString(b) }
+func (t *timed) Unwrap() http.ResponseWriter       { return t.ResponseWriter }
+
+// recovered turns a panic, a broken invariant of ours, into a 500 and a log line.
+func (s *Server) recovered(c *gin.Context) {
+	defer func() {
+		if p := recover(); p != nil {
+			if p == http.ErrAbortHandler {
+				panic(p)
+			}
+			s.opts.Log.Error("panic", "path", c.FullPath(), "panic", p, "stack", stack())
+			if !c.Writer.Written() {
+				writeError(c.Writer, toError(fmt.Errorf("internal error"), ""))
+			}
+		}
+	}()
+	c.Next()
+}
+
+// guardOrigin keeps web pages out. A page elsewhere that names our address
+// brings its own Origin; one whose name was rebound to us brings its own Host.
+func (s *Server) guardOrigin(c *gin.Context) {
+	host := hostName(c.Request.Host)
+	if s.opts.Hosts != nil && !isLoopback(host) && !slices.Contains(s.opts.Hosts, host) {
+		writeError(c.Writer, &Error{Status: http.StatusForbidden, Type: invalidRequest, Code: "unknown_host",
+			Message: fmt.Sprintf("The server does not answer for the host %q.", host)})
+		c.Abort()
+		return
+	}
+	origin := c.Request.Header.Get("Origin")
+	if origin == "" {
+		return
+	}
+	h := c.Writer.Header()
+	if slices.Contains(s.opts.AllowedOrigins, origin) || slices.Contains(s.opts.AllowedOrigins, "*") {
+		h.Set("Access-Control-Allow-Origin", origin)
+		h.Set("Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS")
+		h.Set("Access-Control-Allow-Headers", "authorization, content-type, "+c.Request.Header.Get("Access-Control-Request-Headers"))
+		h.Set("Access-Control-Expose-Headers", "x-request-id, openai-processing-ms, retry-after")
+		h.Add("Vary", "Origin")
+		return
+	}
+	if u, err := url.Parse(origin); err != nil || u.Host != c.Request.Host {
+		writeError(c.Writer, &Error{Status: http.StatusForbidden, Type: invalidRequest, Code: "origin_not_allowed",
+			Message: fmt.Sprintf("Pages of %s may not use this server; start it with --allow-origin to let them.", origin)})
+		c.Abort()
+	}
+}
+
+func hostName(host string) string {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	return strings.ToLower(strings.Trim(host, "[]"))
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "" || host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
+}
+
+// limitWork bounds the body, and refuses work while the server stops.
+func (s *Server) limitWork(c *gin.Context) {
+	if s.draining.Load() {
+		writeError(c.Writer, toError(engine.ErrStopped, ""))
+		c.Abort()
+		return
+	}
+	c.Request.Body = http.MaxBytesReader(c.Writer, c.Request.Body, s.opts.MaxBody)
+}
+
+// model finds a request's model.
+func (s *Server) model(name string) (*Model, *Error) {
+	if m, ok := s.byName[name]; ok {
+		return m, nil
+	}
+	have := make([]string, len(s.opts.Models))
+	for i, m := range s.opts.Models {
+		have[i] = m.ID
+	}
+	return nil, &Error{Status: http.StatusNotFound, Type: invalidRequest, Param: "model", Code: "model_not_found",
+		Message: fmt.Sprintf("The model '%s' does not exist here. Served: %s.", name, strings.Join(have, ", "))}
+}
