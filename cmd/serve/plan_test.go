@@ -1,0 +1,96 @@
+package main
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"serve/engine/llama"
+	"serve/models"
+)
+
+const mib = 1 << 20
+
+// machine measures like a model of 32 layers of 100 MiB and 1 MiB of KV for
+// every 100 cells, on a host and perhaps a GPU.
+func machine(hostFree, gpuFree uint64) measureFunc {
+	return func(o llama.Options) (*llama.Memory, error) {
+		cells := o.Cells
+		if cells == 0 {
+			cells = o.Context * o.Sequences
+		}
+		layers := uint64(o.Model.GPULayers)
+		if o.Model.GPULayers < 0 || layers > 32 {
+			layers = 32
+		}
+		if gpuFree == 0 {
+			layers = 0
+		}
+		kv := uint64(cells) * mib / 100
+		m := &llama.Memory{}
+		if gpuFree > 0 {
+			m.Devices = append(m.Devices, llama.DeviceMemory{Name: "GPU0", Free: gpuFree, Weights: layers * 100 * mib, KV: kv * layers / 32, Compute: 100 * mib})
+		}
+		m.Devices = append(m.Devices, llama.DeviceMemory{Name: "host", Free: hostFree, Weights: (32 - layers) * 100 * mib, KV: kv * (32 - layers) / 32, Compute: 100 * mib})
+		return m, nil
+	}
+}
+
+func TestPlanMemory(t *testing.T) {
+	tests := []struct {
+		name          string
+		o             serveOptions
+		train         int
+		host, gpu     uint64
+		context       int
+		cells, layers int // of the plan
+		err           error
+		words         string
+	}{
+		{name: "all fits", o: serveOptions{parallel: 4}, train: 4096, host: 8000, context: 4096, layers: -1},
+		{name: "a long context is not taken unasked", o: serveOptions{parallel: 1}, train: 131072, host: 8000, context: 8192, layers: -1},
+		{name: "a long context is taken when asked for", o: serveOptions{parallel: 1, ctxSize: 16384}, train: 131072, host: 8000, context: 16384, layers: -1},
+		{name: "sequences share what fits", o: serveOptions{parallel: 8}, train: 8192, host: 4000, context: 8192, cells: 37888, layers: -1},
+		{name: "one context does not fit", o: serveOptions{parallel: 8, ctxSize: 65536}, host: 4000, err: errMemory, words: "host needs 8.3 GiB"},
+		{name: "the weights do not fit", o: serveOptions{parallel: 1}, train: 512, host: 3000, err: errMemory, words: "3.1 GiB weights"},
+		{name: "cells asked for are not changed", o: serveOptions{parallel: 4, kvCells: 60000}, train: 4096, host: 3700, err: errMemory, words: "host"},
+		{name: "fewer cells than a context", o: serveOptions{parallel: 4, kvCells: 100}, train: 4096, host: 8000, err: errUsage, words: "--kv-cells 100"},
+		{name: "all on the GPU", o: serveOptions{parallel: 1}, train: 4096, host: 8000, gpu: 8000, context: 4096, layers: -1},
+		{name: "as many layers as fit", o: serveOptions{parallel: 1}, train: 4096, host: 8000, gpu: 2000, context: 4096, layers: 17},
+		{name: "no layer fits", o: serveOptions{parallel: 1}, train: 4096, host: 8000, gpu: 150, context: 4096, layers: 0},
+		{name: "layers as asked", o: serveOptions{parallel: 1, gpuLayers: "5"}, train: 4096, host: 8000, gpu: 8000, context: 4096, layers: 5},
+		{name: "more layers asked for than fit", o: serveOptions{parallel: 1, gpuLayers: "32"}, train: 512, host: 8000, gpu: 2000, err: errMemory, words: "GPU0"},
+		{name: "no number of layers", o: serveOptions{parallel: 1, gpuLayers: "many"}, host: 8000, err: errUsage, words: "many"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.o.gpuLayers == "" {
+				tt.o.gpuLayers = "auto"
+			}
+			lo, _, err := planMemory(tt.o, tt.train, machine(tt.host*mib, tt.gpu*mib))
+			if tt.err != nil {
+				if !errors.Is(err, tt.err) || !strings.Contains(err.Error(), tt.words) {
+					t.Errorf("got %v, want %v and %q", err, tt.err, tt.words)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if lo.Context != tt.context || lo.Cells != tt.cells || lo.Model.GPULayers != tt.layers {
+				t.Errorf("got context %d, cells %d, layers %d, want %d, %d, %d", lo.Context, lo.Cells, lo.Model.GPULayers, tt.context, tt.cells, tt.layers)
+			}
+		})
+	}
+}
+
+// TestBlockSizes holds the reader's table of types against the engine's own.
+func TestBlockSizes(t *testing.T) {
+	for kind := range uint32(64) {
+		e1, b1, ok1 := models.BlockSize(kind)
+		e2, b2, ok2 := llama.TypeSize(kind)
+		if e1 != e2 || b1 != b2 || ok1 != ok2 {
+			t.Errorf("type %d: %d elements in %d bytes (%v), the engine says %d in %d (%v)", kind, e1, b1, ok1, e2, b2, ok2)
+		}
+	}
+}

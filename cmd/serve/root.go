@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// version is set by the Makefile.
+var version = "dev"
+
+// run is the whole program: it returns the exit code.
+func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	t := &terminal{out: stdout, err: stderr}
+	cmd := newServeCommand(t, environ)
+	cmd.SetArgs(args)
+	cmd.SetOut(stdout)
+	cmd.SetErr(stderr)
+	err := cmd.ExecuteContext(ctx)
+	if err != nil {
+		t.fail(err)
+	}
+	return exitCode(err)
+}
+
+// serveOptions are the flags of serve.
+type serveOptions struct {
+	host         string
+	port         int
+	ctxSize      int
+	parallel     int
+	kvCells      int
+	kvType       string
+	threads      int
+	gpuLayers    string
+	noMMap       bool
+	aliases      []string
+	origins      []string
+	maxWaiting   int
+	maxBody      int64
+	drainTimeout time.Duration
+	logLevel     string
+}
+
+func newServeCommand(t *terminal, environ []string) *cobra.Command {
+	var o serveOptions
+	cmd := &cobra.Command{
+		Use:   "serve MODEL...",
+		Short: "answer OpenAI's API with local models",
+		Long: `serve loads GGUF models with llama.cpp and answers OpenAI's HTTP API with them.
+A MODEL is the path of a GGUF file. Nothing leaves this machine.
+
+Every flag can be set in the environment too: --ctx-size as SERVE_CTX_SIZE.`,
+		Example: "  serve ./mistral-7b-instruct-v0.3.Q4_K_M.gguf --ctx-size 8192",
+		Version: versionText(),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return withHint(fmt.Errorf("%w: which model", errUsage), "give the path of a GGUF file: serve ./model.gguf")
+			}
+			return nil
+		},
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := flagsFromEnvironment(cmd.Flags(), environ); err != nil {
+				return err
+			}
+			return setUpLog(t.err, o.logLevel)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return runServe(cmd.Context(), t, o, args) },
+	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.StringVar(&o.host, "host", "127.0.0.1", "address to listen on")
+	f.IntVar(&o.port, "port", 8080, "port to listen on, 0 for any free one")
+	f.IntVar(&o.ctxSize, "ctx-size", 0, "tokens a request may have, prompt and answer; 0 for the model's own, up to 8192")
+	f.IntVar(&o.parallel, "parallel", 8, "requests answered at the same time; more wait in the queue")
+	f.IntVar(&o.kvCells, "kv-cells", 0, "tokens kept in all; 0 for ctx-size times parallel, or what fits in memory")
+	f.StringVar(&o.kvType, "kv-type", "f16", "type of the kept keys and values: f16, q8_0 or q4_0")
+	f.IntVar(&o.threads, "threads", 0, "threads that compute; 0 for one a physical core")
+	f.StringVar(&o.gpuLayers, "gpu-layers", "auto", "layers kept on the GPU: a number, or auto for what fits")
+	f.BoolVar(&o.noMMap, "no-mmap", false, "read the model file instead of mapping it")
+	f.StringSliceVar(&o.aliases, "alias", nil, "another name for a model: gpt-4o=mistral-7b, or gpt-4o for the first")
+	f.StringSliceVar(&o.origins, "allow-origin", nil, "origin of web pages that may use the server, * for all")
+	f.IntVar(&o.maxWaiting, "max-waiting", 512, "requests in the queue of a model; more are refused")
+	f.Int64Var(&o.maxBody, "max-body", 32<<20, "bytes of a request's body")
+	f.DurationVar(&o.drainTimeout, "drain-timeout", 30*time.Second, "how long running requests may go on after a signal to stop")
+	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	return cmd
+}
+
+// flagsFromEnvironment gives every flag that was not given the value of its
+// variable: --ctx-size that of SERVE_CTX_SIZE.
+func flagsFromEnvironment(flags *pflag.FlagSet, environ []string) (err error) {
+	values := map[string]string{}
+	for _, pair := range environ {
+		if name, value, ok := strings.Cut(pair, "="); ok {
+			values[name] = value
+		}
+	}
+	flags.VisitAll(func(f *pflag.Flag) {
+		name := "SERVE_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		value, ok := values[name]
+		if !ok || f.Changed || err != nil || f.Name == "help" || f.Name == "version" {
+			return
+		}
+		if e := flags.Set(f.Name, value); e != nil {
+			err = fmt.Errorf("%w: %s=%q: %w", errUsage, name, value, e)
+		}
+	})
+	return err
+}
+
+// setUpLog sends the log to stderr. The engine's info lines are the details of a
+// load, hundreds of them: they show at level debug only.
+func setUpLog(w io.Writer, level string) error {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return fmt.Errorf("%w: --log-level %q: debug, info, warn or error", errUsage, level)
+	}
+	var h slog.Handler = slog.NewTextHandler(w, &slog.HandlerOptions{Level: l})
+	if l > slog.LevelDebug {
+		h = quietEngine{h}
+	}
+	slog.SetDefault(slog.New(h))
+	return nil
+}
+
+// quietEngine drops the engine's lines below warning.
+type quietEngine struct{ slog.Handler }
+
+func (q quietEngine) Handle(ctx context.Context, r slog.Record) error {
+	if r.Level < slog.LevelWarn {
+		fromEngine := false
+		r.Attrs(func(a slog.Attr) bool {
+			fromEngine = a.Key == "from" && a.Value.String() == "llama.cpp"
+			return !fromEngine
+		})
+		if fromEngine {
+			return nil
+		}
+	}
+	return q.Handler.Handle(ctx, r)
+}
+
+func versionText() string {
+	if info, ok := debug.ReadBuildInfo(); ok && version == "dev" {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				return "dev (" + s.Value + ")"
+			}
+		}
+	}
+	return version
+}
