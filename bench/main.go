@@ -1,0 +1,367 @@
+// Command bench measures serve beside llama-server and the bare engine, all of
+// one tree, in one run: see docs/performance.md. It prints medians of several
+// runs and their ratios. Nothing asserts a time.
+//
+//	go run ./bench -serve bin/serve -peers build/llama/peers/bin MODEL.gguf...
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+type options struct {
+	serve, peers string
+	clients      []int
+	tokens       int
+	requests     int
+	runs         int
+	threads      int
+	context      int
+	longPrompt   int
+}
+
+func main() {
+	var o options
+	var clients string
+	flag.StringVar(&o.serve, "serve", "bin/serve", "the serve binary")
+	flag.StringVar(&o.peers, "peers", "build/llama/peers/bin", "folder of llama-server and llama-batched-bench")
+	flag.StringVar(&clients, "clients", "1,8,32", "numbers of clients")
+	flag.IntVar(&o.tokens, "tokens", 128, "tokens of an answer")
+	flag.IntVar(&o.requests, "requests", 4, "requests of a client in a run")
+	flag.IntVar(&o.runs, "runs", 5, "runs, of which the median counts")
+	flag.IntVar(&o.threads, "threads", 2, "threads that compute")
+	flag.IntVar(&o.context, "ctx-size", 2048, "tokens of a request")
+	flag.IntVar(&o.longPrompt, "long-prompt", 4000, "tokens of the prompt that arrives while 8 streams run; 0 for none")
+	flag.Parse()
+	for _, c := range strings.Split(clients, ",") {
+		n, err := strconv.Atoi(c)
+		if err != nil {
+			fatal(err)
+		}
+		o.clients = append(o.clients, n)
+	}
+	for _, model := range flag.Args() {
+		if err := o.run(model); err != nil {
+			fatal(err)
+		}
+	}
+}
+
+func fatal(err error) {
+	fmt.Fprintln(os.Stderr, "bench:", err)
+	os.Exit(1)
+}
+
+// run prints a table for one model.
+func (o *options) run(model string) error {
+	fmt.Printf("\n%s: %d tokens an answer, greedy, %d requests a client, median of %d runs\n", filepath.Base(model), o.tokens, o.requests, o.runs)
+	fmt.Printf("%8s %10s %14s %14s %10s %9s %9s %9s   %s\n", "clients", "serve", "llama-server", "same, tuned", "bare", "x server", "x tuned", "of bare", "first token (serve / llama-server / tuned)")
+	for _, clients := range o.clients {
+		if err := o.throughput(model, clients); err != nil {
+			return err
+		}
+	}
+	if o.longPrompt == 0 {
+		return nil
+	}
+	return o.longPromptGaps(model)
+}
+
+// throughput measures one number of clients. The servers and the bare engine
+// take turns, so that a busy minute of the machine falls on all of them.
+func (o *options) throughput(model string, clients int) error {
+	servers := []*process{o.startServe(model, clients), o.startPeer(model), o.startTunedPeer(model, clients)}
+	defer func() {
+		for _, p := range servers {
+			p.stop()
+		}
+	}()
+	rates, firsts := make([][]float64, len(servers)), make([][]float64, len(servers))
+	var bare []float64
+	for run := range o.runs + 1 {
+		for i, p := range servers {
+			if p.err != nil {
+				return p.err
+			}
+			rate, first, err := load(p, clients, o.requests, o.tokens)
+			if err != nil {
+				return fmt.Errorf("%s: %w", p.name, err)
+			}
+			if run > 0 { // the first run warms up
+				rates[i], firsts[i] = append(rates[i], rate), append(firsts[i], first)
+			}
+		}
+		b, err := o.bare(model, clients)
+		if err != nil {
+			return err
+		}
+		if run > 0 {
+			bare = append(bare, b)
+		}
+	}
+	ours, theirs, tuned, limit := median(rates[0]), median(rates[1]), median(rates[2]), median(bare)
+	fmt.Printf("%8d %10.0f %14.0f %14.0f %10.0f %9.2f %9.2f %8.0f%%   %.1f / %.1f / %.1f ms\n",
+		clients, ours, theirs, tuned, limit, ours/theirs, ours/tuned, 100*ours/limit,
+		1000*median(firsts[0]), 1000*median(firsts[1]), 1000*median(firsts[2]))
+	return nil
+}
+
+// process is a server under measurement.
+type process struct {
+	name, url string
+	cmd       *exec.Cmd
+	log       bytes.Buffer
+	err       error
+	once      sync.Once
+}
+
+func (o *options) startServe(model string, clients int) *process {
+	port := freePort()
+	return start("serve", port, o.serve, model, "--port", port, "--parallel", strconv.Itoa(clients),
+		"--ctx-size", strconv.Itoa(o.context), "--threads", strconv.Itoa(o.threads), "--log-level", "warn")
+}
+
+// startPeer starts llama-server as its users do: with a model and nothing else
+// that changes how it batches.
+func (o *options) startPeer(model string) *process {
+	port := freePort()
+	return start("llama-server", port, filepath.Join(o.peers, "llama-server"), "-m", model, "--port", port, "-t", strconv.Itoa(o.threads), "-lv", "1")
+}
+
+// startTunedPeer starts llama-server with as many slots as there are clients,
+// each with a KV stream of its own: its fastest form here.
+func (o *options) startTunedPeer(model string, clients int) *process {
+	port := freePort()
+	return start("llama-server tuned", port, filepath.Join(o.peers, "llama-server"), "-m", model, "--port", port, "-t", strconv.Itoa(o.threads), "-lv", "1",
+		"-np", strconv.Itoa(clients), "-c", strconv.Itoa(o.context*clients), "--no-kv-unified")
+}
+
+func freePort() string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+func start(name, port, path string, args ...string) *process {
+	p := &process{name: name, url: "http://127.0.0.1:" + port, cmd: exec.Command(path, args...)}
+	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
+	if p.err = p.cmd.Start(); p.err != nil {
+		return p
+	}
+	for range 600 {
+		if r, err := http.Get(p.url + "/health"); err == nil {
+			r.Body.Close()
+			if r.StatusCode == http.StatusOK {
+				return p
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	p.err = fmt.Errorf("%s does not get ready:\n%s", name, p.log.String())
+	return p
+}
+
+func (p *process) stop() {
+	p.once.Do(func() {
+		if p.cmd.Process != nil {
+			p.cmd.Process.Kill()
+			p.cmd.Wait()
+		}
+	})
+}
+
+// client opens a connection a request: llama-server drops kept ones under Go.
+var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true}}
+
+// load runs clients in closed loops and returns tokens a second of all together,
+// and the median time to a first token in seconds.
+func load(p *process, clients, requests, tokens int) (rate, first float64, err error) {
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var errs []error
+	var firsts []float64
+	begin := time.Now()
+	for c := range clients {
+		wg.Go(func() {
+			for r := range requests {
+				at, err := complete(context.Background(), p, fmt.Sprintf("Client %d went out for the time number %d and", c, r), tokens, nil)
+				mu.Lock()
+				errs = append(errs, err)
+				firsts = append(firsts, at.Seconds())
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return float64(clients*requests*tokens) / time.Since(begin).Seconds(), median(firsts), errors.Join(errs...)
+}
+
+// complete streams one completion and returns when its first text came. Gaps,
+// unless nil, gets the time of every event.
+func complete(ctx context.Context, p *process, prompt string, tokens int, gaps func(time.Time)) (time.Duration, error) {
+	body, err := json.Marshal(map[string]any{
+		"model": p.model(), "prompt": prompt, "max_tokens": tokens, "temperature": 0, "stream": true, "ignore_eos": true,
+	})
+	if err != nil {
+		return 0, err
+	}
+	begin := time.Now()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url+"/v1/completions", bytes.NewReader(body))
+	if err != nil {
+		return 0, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := client.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(res.Body)
+		return 0, fmt.Errorf("%s: %s", res.Status, text)
+	}
+	var first time.Duration
+	done := false
+	for lines := bufio.NewScanner(res.Body); lines.Scan(); {
+		line := lines.Bytes()
+		if !bytes.HasPrefix(line, []byte("data: ")) {
+			continue
+		}
+		if first == 0 {
+			first = time.Since(begin)
+		}
+		if gaps != nil {
+			gaps(time.Now())
+		}
+		done = done || bytes.Contains(line, []byte("[DONE]"))
+	}
+	if !done {
+		return first, errors.New("the stream ended without [DONE]")
+	}
+	return first, nil
+}
+
+// model is the name that serve wants; llama-server takes any.
+func (p *process) model() string {
+	name := filepath.Base(p.cmd.Args[1])
+	if p.name != "serve" {
+		return "any"
+	}
+	return strings.TrimSuffix(name, filepath.Ext(name))
+}
+
+var bareRow = regexp.MustCompile(`(?m)^\|\s*\d+ \|\s*\d+ \|\s*\d+ \|.*$`)
+
+// bare runs the engine without a server: decoding only, nothing drawn.
+func (o *options) bare(model string, clients int) (float64, error) {
+	out, err := exec.Command(filepath.Join(o.peers, "llama-batched-bench"), "-m", model, "-c", strconv.Itoa(o.context*clients),
+		"-b", "512", "-ub", "512", "-npp", "16", "-ntg", strconv.Itoa(o.tokens), "-npl", strconv.Itoa(clients), "-t", strconv.Itoa(o.threads)).Output()
+	if err != nil {
+		return 0, fmt.Errorf("llama-batched-bench: %w", err)
+	}
+	row := bareRow.FindString(string(out))
+	fields := strings.Split(row, "|")
+	if len(fields) < 11 {
+		return 0, fmt.Errorf("llama-batched-bench: no row in %q", out)
+	}
+	// The seconds for the prompts, which are as long as ours, and the answers.
+	seconds, err := strconv.ParseFloat(strings.TrimSpace(fields[9]), 64)
+	if err != nil {
+		return 0, fmt.Errorf("llama-batched-bench: %w", err)
+	}
+	return float64(clients*o.tokens) / seconds, nil
+}
+
+// longPromptGaps lets a long prompt arrive while eight streams run, and reports
+// for each server the worst stream's largest gap over its median one.
+func (o *options) longPromptGaps(model string) error {
+	fmt.Printf("8 streams, a prompt of %d tokens arrives: worst stream's largest gap over its median, and the prompt's time to a first token\n", o.longPrompt)
+	wide := *o
+	wide.context = o.longPrompt + 600
+	for _, startServer := range []func(string, int) *process{wide.startServe, wide.startTunedPeer} {
+		var ratios, firsts []float64
+		p := startServer(model, 9)
+		if p.err != nil {
+			return p.err
+		}
+		for run := range o.runs + 1 {
+			ratio, first, err := gapsUnderPrompt(p, o.longPrompt, run)
+			if err != nil {
+				p.stop()
+				return fmt.Errorf("%s: %w", p.name, err)
+			}
+			if run > 0 { // the first run warms up
+				ratios, firsts = append(ratios, ratio), append(firsts, first)
+			}
+		}
+		p.stop()
+		fmt.Printf("  %-14s %6.1f x (of %d runs: %.1f to %.1f), first token after %.2f s\n", p.name, median(ratios), len(ratios), slices.Min(ratios), slices.Max(ratios), median(firsts))
+	}
+	return nil
+}
+
+func gapsUnderPrompt(p *process, length, run int) (ratio, first float64, err error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var wg sync.WaitGroup
+	times := make([][]time.Time, 8)
+	started := make(chan struct{}, 8*64)
+	for i := range times {
+		wg.Go(func() {
+			complete(ctx, p, fmt.Sprintf("Stream %d of run %d began", i, run), 500, func(t time.Time) {
+				times[i] = append(times[i], t)
+				if len(times[i]) == 16 {
+					started <- struct{}{}
+				}
+			})
+		})
+	}
+	for range times {
+		<-started
+	}
+	// A word is a token or more: the server tells how many when it refuses.
+	at, err := complete(context.Background(), p, fmt.Sprintf("Run %d", run)+strings.Repeat(" a", length-32), 8, nil)
+	cancel()
+	wg.Wait()
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, stream := range times {
+		var gaps []float64
+		for k := 1; k < len(stream); k++ {
+			gaps = append(gaps, stream[k].Sub(stream[k-1]).Seconds())
+		}
+		ratio = max(ratio, slices.Max(gaps)/median(gaps))
+	}
+	return ratio, at.Seconds(), nil
+}
+
+func median(v []float64) float64 {
+	if len(v) == 0 {
+		return 0
+	}
+	s := slices.Sorted(slices.Values(v))
+	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
+}
