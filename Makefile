@@ -1,0 +1,68 @@
+# make run and make test do everything on a fresh machine; see README.md.
+
+MODEL ?= model.gguf
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LINT_VERSION := v2.15.0
+LINT := build/bin/golangci-lint-$(LINT_VERSION)
+# What has no C in it, and so can be checked without a C compiler.
+PURE := ./engine ./engine/enginetest ./models/... ./server
+FUZZTIME ?= 5s
+
+.PHONY: all serve llama peers run test check lint fuzz bench node clean
+
+all: serve
+
+# The engine's library. It is built once; after that plain go build and go test work.
+llama:
+	@engine/llama/build.sh
+
+peers:
+	@engine/llama/build.sh peers
+
+serve: llama
+	go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/serve ./cmd/serve
+
+run: serve
+	bin/serve $(MODEL)
+
+# The official npm client, for the tests.
+node: cmd/serve/testdata/node/node_modules
+
+cmd/serve/testdata/node/node_modules: cmd/serve/testdata/node/package-lock.json
+	@engine/llama/build.sh tools
+	cd cmd/serve/testdata/node && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+# Fast packages first. The race detector sees no C, so it watches what has none,
+# and the whole program once more.
+test: llama node
+	go test -race $(PURE)
+	go test ./engine/llama ./bench
+	go test -race ./cmd/...
+
+$(LINT):
+	GOBIN=$(CURDIR)/build/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	mv build/bin/golangci-lint $@
+
+lint: llama $(LINT)
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these"; exit 1; }
+	CGO_ENABLED=0 go vet $(PURE)
+	go vet ./...
+	$(LINT) run
+
+fuzz:
+	go test -run '^$$' -fuzz FuzzParseHeader -fuzztime $(FUZZTIME) ./models
+	go test -run '^$$' -fuzz FuzzAnswerText -fuzztime $(FUZZTIME) ./engine
+	go test -run '^$$' -fuzz FuzzRequests -fuzztime $(FUZZTIME) ./server
+	go test -run '^$$' -fuzz FuzzAppendString -fuzztime $(FUZZTIME) ./server
+
+# Exactly what .ci/run runs.
+check: llama node lint fuzz test
+
+# BENCH_MODELS are GGUF files; tools to make large synthetic ones are not part of
+# this repository. See docs/performance.md.
+bench: serve peers
+	go run ./bench $(BENCH_FLAGS) $(BENCH_MODELS)
+
+clean:
+	rm -rf bin build engine/llama/link.go cmd/serve/testdata/node/node_modules
