@@ -477,20 +477,24 @@ func TestFaults(t *testing.T) {
 		defer mu.Unlock()
 		next = err
 	}
-	ask := func() error {
-		s, err := e.Generate(context.Background(), engine.Request{Prompt: tokens("p"), MaxTokens: 3})
+	askFor := func(prompt string) error {
+		s, err := e.Generate(context.Background(), engine.Request{Prompt: tokens(prompt), MaxTokens: 3})
 		if err != nil {
 			return err
 		}
 		_, err = tryRead(s, 1)
 		return err
 	}
+	ask := func() error { return askFor("p") }
 	inject(fmt.Errorf("defect: %w", engine.ErrInvalidBatch))
 	if err := ask(); !errors.Is(err, engine.ErrInvalidBatch) {
 		t.Errorf("invalid batch: got %v", err)
 	}
 	if err := ask(); err != nil {
 		t.Errorf("after an invalid batch: %v", err)
+	}
+	if err := askFor(strings.Repeat("kept for others ", 10)); err != nil {
+		t.Error(err)
 	}
 	inject(engine.ErrNoSlot)
 	if err := ask(); err != nil {

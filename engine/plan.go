@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -199,35 +200,39 @@ func (s *scheduler) worthCopying() int {
 	return 32 + s.limits.Context/128
 }
 
-// freeSlot chooses among the slots without an owner. Sequences with buffers of
-// their own are computed together only while their numbers follow each other,
-// so first come the slots that leave the fewest groups; among those the one that
-// holds the shared beginning and little else, then an empty one, then the one
-// unused for longest.
+// freeSlot chooses among the slots without an owner:
+//
+//  1. the one that holds the shared beginning and little else;
+//  2. one that keeps nothing worth keeping;
+//  3. one of the half unused for longest.
+//
+// Among those of 2 and 3 it takes the one that leaves the fewest groups:
+// sequences with buffers of their own are computed in one graph only while their
+// numbers follow each other.
 func (s *scheduler) freeSlot(p placement) int {
-	best, bestGroups := -1, 0
+	var empty, kept []int
 	for i := range s.slots {
-		if s.slots[i].owner != nil {
-			continue
+		switch n := len(s.slots[i].kept); {
+		case s.slots[i].owner != nil:
+		case i == p.src && 2*p.keep > n:
+			return i
+		case n < s.worthCopying():
+			empty = append(empty, i)
+		default:
+			kept = append(kept, i)
 		}
-		groups := s.groupsWith(i)
-		if best < 0 || groups < bestGroups || groups == bestGroups && s.better(i, best, p) {
+	}
+	if len(empty) == 0 {
+		slices.SortStableFunc(kept, func(a, b int) int { return cmp.Compare(s.slots[a].used, s.slots[b].used) })
+		empty = kept[:(len(kept)+1)/2]
+	}
+	best, bestGroups := -1, 0
+	for _, i := range empty {
+		if groups := s.groupsWith(i); best < 0 || groups < bestGroups {
 			best, bestGroups = i, groups
 		}
 	}
 	return best
-}
-
-// better reports whether free slot a suits a placement better than b does.
-func (s *scheduler) better(a, b int, p placement) bool {
-	home := func(i int) bool { return i == p.src && 2*p.keep > len(s.slots[i].kept) }
-	if home(a) != home(b) {
-		return home(a)
-	}
-	if emptyA, emptyB := len(s.slots[a].kept) == 0, len(s.slots[b].kept) == 0; emptyA != emptyB {
-		return emptyA
-	}
-	return s.slots[a].used < s.slots[b].used
 }
 
 // groupsWith counts the runs of neighbouring slots that have an owner, as if
@@ -339,28 +344,41 @@ func (s *scheduler) take(q *sequence, p placement) {
 	}
 }
 
-// closeHoles moves the sequence in the last slot into the first hole between
-// owned slots, one a step, while nobody waits to fill it. Sequences with buffers
-// of their own are computed in one graph only if their numbers follow each other,
-// and a copy costs less than a few steps of two graphs.
+// closeHoles moves a sequence at one end of the owned slots into a hole between
+// them, or over the other end, one a step, while nobody waits to fill the hole.
+// Sequences with buffers of their own are computed in one graph only if their
+// numbers follow each other, and a copy costs less than a few steps of two
+// graphs. But a beginning that may come again costs more to compute than that,
+// so a slot that keeps one is left alone.
 func (s *scheduler) closeHoles() {
 	if s.limits.Shared || len(s.waiting) > 0 || len(s.running) < 2 {
 		return
 	}
-	first, last := -1, -1
+	var owned []int
 	for i := range s.slots {
 		if s.slots[i].owner != nil {
-			if first < 0 {
-				first = i
-			}
-			last = i
+			owned = append(owned, i)
 		}
 	}
+	first, last := owned[0], owned[len(owned)-1]
+	if last-first+1 == len(owned) {
+		return
+	}
+	free := func(i int) bool {
+		return i >= 0 && i < len(s.slots) && s.slots[i].owner == nil && len(s.slots[i].kept) < s.worthCopying()
+	}
 	for i := first + 1; i < last; i++ {
-		if s.slots[i].owner == nil {
+		if free(i) {
 			s.move(s.slots[last].owner, i)
 			return
 		}
+	}
+	// Over the other end only if that narrows the span they take.
+	switch {
+	case owned[1] > first+1 && free(last+1):
+		s.move(s.slots[first].owner, last+1)
+	case owned[len(owned)-2] < last-1 && free(first-1):
+		s.move(s.slots[last].owner, first-1)
 	}
 }
 

@@ -145,6 +145,31 @@ func TestPlanClosesHoles(t *testing.T) {
 	expect(t, "one group", st.shape(), "0:1* 1:1* 2:1*")
 }
 
+func TestPlanKeepsBeginningsWhenItClosesHoles(t *testing.T) {
+	s := newScheduler(own(4, 1024, 1024))
+	long := s.queue(strings.Repeat("l", 100))
+	old := s.queue(strings.Repeat("o", 100))
+	third := s.queue("third")
+	s.turn()
+	s.release(old)
+	expect(t, "over the other end", s.turn().opText(), "copy 0 to 3, drop 0 from 0")
+	if long.slot != 3 || third.slot != 2 || len(s.slots[1].kept) != 100 {
+		t.Errorf("long in slot %d, third in slot %d, %d tokens kept", long.slot, third.slot, len(s.slots[1].kept))
+	}
+	if q := s.queue("new"); true {
+		s.turn()
+		if q.slot == 1 {
+			t.Error("a new sequence took the slot that keeps a beginning")
+		}
+	}
+	if q := s.queue(strings.Repeat("o", 100) + "again"); true {
+		s.turn()
+		if q.slot != 1 || q.cached != 100 {
+			t.Errorf("the beginning was not used: slot %d, %d cached", q.slot, q.cached)
+		}
+	}
+}
+
 func TestPlanFillsHolesFirst(t *testing.T) {
 	s := newScheduler(own(4, 128, 32))
 	var all []*sequence

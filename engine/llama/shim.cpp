@@ -756,8 +756,8 @@ char * serve_chat_render(const serve_model * model, const char * json, serve_err
         r["preserved"]         = out.preserved_tokens;
         r["stops"]             = out.additional_stops;
         r["parser"]            = parser.dump();
-        // Nothing to parse: the text is the content, byte for byte.
-        r["plain"] = in.tools.empty() && !out.supports_thinking && out.thinking_start_tag.empty();
+        // Nothing to parse: the text is the content, byte for byte. A format of its own has tokens to preserve.
+        r["plain"] = in.tools.empty() && !out.supports_thinking && out.thinking_start_tag.empty() && out.preserved_tokens.empty();
         return copy_string(r.dump());
     });
 }
