@@ -41,6 +41,8 @@ type Engine struct {
 
 	calls   sync.WaitGroup   // uses of the runner outside the loop, which closes it
 	byBytes map[string]Token // control tokens by their text, for Request.Preserved
+
+	longestPiece int // bytes of the longest token
 }
 
 // request is what the choices of a Request share. The loop owns it but for
@@ -76,7 +78,9 @@ func New(r Runner, o Options) *Engine {
 	e := &Engine{runner: r, opts: o, limits: r.Limits(), wake: make(chan struct{}, 1), byBytes: map[string]Token{}}
 	e.sched = newScheduler(e.limits)
 	m := r.Model()
+	e.longestPiece = 1
 	for t, b := range m.Special {
+		e.longestPiece = max(e.longestPiece, len(b), len(m.Pieces[t]))
 		if len(m.Pieces[t]) == 0 && len(b) > 0 {
 			e.byBytes[string(b)] = Token(t)
 		}
@@ -103,8 +107,14 @@ func (e *Engine) enter() error {
 	return nil
 }
 
-// Tokenize splits text into tokens; special as in Runner.
-func (e *Engine) Tokenize(text string, special bool) ([]Token, error) {
+// Tokenize splits text into tokens; special as in Runner. A text of so many bytes
+// that it must have more than limit tokens is a LengthError at once: splitting
+// megabytes takes seconds.
+func (e *Engine) Tokenize(text string, special bool, limit int) ([]Token, error) {
+	// An encoder's vocabulary may have one token for any word it does not know.
+	if n := len(text) / e.longestPiece; n > limit && e.runner.Model().Generates {
+		return nil, &LengthError{Tokens: n, Limit: limit, AtLeast: true}
+	}
 	if err := e.enter(); err != nil {
 		return nil, err
 	}

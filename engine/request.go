@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -72,12 +73,21 @@ var (
 
 // LengthError says that a prompt or an input has no room in the context.
 type LengthError struct {
-	Tokens int // it has
-	Limit  int // it may have
+	Tokens  int  // it has
+	Limit   int  // it may have
+	AtLeast bool // it has more than Tokens, perhaps: so many bytes were not even split
 }
 
 func (e *LengthError) Error() string {
-	return fmt.Sprintf("%d tokens where at most %d fit", e.Tokens, e.Limit)
+	return fmt.Sprintf("%s tokens where at most %d fit", e.Count(), e.Limit)
+}
+
+// Count is the number of tokens in words.
+func (e *LengthError) Count() string {
+	if e.AtLeast {
+		return fmt.Sprintf("at least %d", e.Tokens)
+	}
+	return strconv.Itoa(e.Tokens)
 }
 
 // Stats is a snapshot of an engine.

@@ -240,11 +240,10 @@ func collect(r *http.Request, stream *engine.Stream, choices []collected) error 
 	}
 }
 
-func (s *Server) completeChat(w http.ResponseWriter, r *http.Request, a *answer, stream *engine.Stream) {
+func (s *Server) completeChat(w http.ResponseWriter, r *http.Request, a *answer, stream *engine.Stream) *Error {
 	choices := make([]collected, a.params.choices)
 	if err := collect(r, stream, choices); err != nil {
-		writeError(w, toError(err, "messages"))
-		return
+		return toError(err, "messages")
 	}
 	body := responseBody[chatChoice]{ID: a.id, Object: "chat.completion", Created: a.created, Model: a.model.ID,
 		Fingerprint: a.fingerprint, ServiceTier: "default"}
@@ -256,20 +255,20 @@ func (s *Server) completeChat(w http.ResponseWriter, r *http.Request, a *answer,
 			Message: chatMessage{Role: "assistant", Content: c.text.String(), Reasoning: c.reasoning.String(), Annotations: []int{}},
 		})
 	}
-	writeJSON(w, body)
+	return writeJSON(w, body)
 }
 
 // writeJSON answers 200 with a body.
-func writeJSON(w http.ResponseWriter, body any) {
+func writeJSON(w http.ResponseWriter, body any) *Error {
 	b, err := json.Marshal(body)
 	if err != nil {
-		writeError(w, toError(err, ""))
-		return
+		return toError(err, "")
 	}
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(len(b)))
 	w.Write(b)
+	return nil
 }
 
 const completionObject = "text_completion"
@@ -390,13 +389,12 @@ type completionChoice struct {
 	FinishReason engine.Finish   `json:"finish_reason"`
 }
 
-func (s *Server) completeCompletions(w http.ResponseWriter, r *http.Request, a *answer, streams []*engine.Stream) {
+func (s *Server) completeCompletions(w http.ResponseWriter, r *http.Request, a *answer, streams []*engine.Stream) *Error {
 	body := responseBody[completionChoice]{ID: a.id, Object: completionObject, Created: a.created, Model: a.model.ID, Fingerprint: a.fingerprint}
 	for p, stream := range streams {
 		choices := make([]collected, a.params.choices)
 		if err := collect(r, stream, choices); err != nil {
-			writeError(w, toError(err, "prompt"))
-			return
+			return toError(err, "prompt")
 		}
 		body.Usage.add(stream.Usage())
 		for i := range choices {
@@ -407,5 +405,5 @@ func (s *Server) completeCompletions(w http.ResponseWriter, r *http.Request, a *
 			})
 		}
 	}
-	writeJSON(w, body)
+	return writeJSON(w, body)
 }

@@ -241,38 +241,33 @@ func readContent(v value) (string, *Error) {
 }
 
 // chat answers POST /v1/chat/completions.
-func (s *Server) chat(w http.ResponseWriter, r *http.Request) {
+func (s *Server) chat(w http.ResponseWriter, r *http.Request) *Error {
 	req := chatRequest{params: defaultParams()}
 	if e := decode(r, &req, chatFields, "model", "messages"); e != nil {
-		writeError(w, e)
-		return
+		return e
 	}
 	if e := req.check(); e != nil {
-		writeError(w, e)
-		return
+		return e
 	}
 	model, e := s.model(req.model)
 	if e != nil {
-		writeError(w, e)
-		return
+		return e
 	}
 	er, err := req.engineRequest(model.Engine)
 	if err != nil {
-		writeError(w, toError(err, "messages"))
-		return
+		return toError(err, "messages")
 	}
 	stream, err := model.Engine.Generate(r.Context(), er)
 	if err != nil {
-		writeError(w, toError(err, "messages"))
-		return
+		return toError(err, "messages")
 	}
 	defer stream.Close()
 	a := s.newAnswer("chatcmpl-", model, &req.params)
-	if req.stream {
-		streamChat(s.newSSE(w, r), a, stream)
-		return
+	if !req.stream {
+		return s.completeChat(w, r, a, stream)
 	}
-	s.completeChat(w, r, a, stream)
+	streamChat(s.newSSE(w, r), a, stream)
+	return nil
 }
 
 // engineRequest renders the conversation and turns it into tokens.
@@ -282,7 +277,7 @@ func (r *chatRequest) engineRequest(e Engine) (engine.Request, error) {
 		return engine.Request{}, err
 	}
 	er := r.request()
-	er.Prompt, err = e.Tokenize(rendered.Prompt, true)
+	er.Prompt, err = e.Tokenize(rendered.Prompt, true, e.Limits().Context-1)
 	er.Stop = append(er.Stop, rendered.Stops...)
 	er.Preserved = rendered.Preserved
 	er.Parser = rendered.Parser

@@ -110,43 +110,39 @@ func readTokens(list []value) ([]engine.Token, *Error) {
 	return tokens, nil
 }
 
-// tokenize turns an input into tokens.
-func (in input) tokenize(e Engine) ([]engine.Token, error) {
+// tokenize turns an input into tokens, of which limit are useful.
+func (in input) tokenize(e Engine, limit int) ([]engine.Token, error) {
 	if in.tokens != nil {
 		return in.tokens, nil
 	}
-	return e.Tokenize(in.text, true)
+	return e.Tokenize(in.text, true, limit)
 }
 
 // completions answers POST /v1/completions.
-func (s *Server) completions(w http.ResponseWriter, r *http.Request) {
+func (s *Server) completions(w http.ResponseWriter, r *http.Request) *Error {
 	req := completionRequest{params: defaultParams()}
 	req.maxTokens = defaultCompletionTokens
 	if e := decode(r, &req, completionFields, "model", "prompt"); e != nil {
-		writeError(w, e)
-		return
+		return e
 	}
 	if e := req.check(req.hasStreamOpt); e != nil {
-		writeError(w, e)
-		return
+		return e
 	}
 	model, e := s.model(req.model)
 	if e != nil {
-		writeError(w, e)
-		return
+		return e
 	}
 	streams, err := req.generate(r, model.Engine)
 	defer closeAll(streams)
 	if err != nil {
-		writeError(w, toError(err, "prompt"))
-		return
+		return toError(err, "prompt")
 	}
 	a := s.newAnswer("cmpl-", model, &req.params)
-	if req.stream {
-		streamCompletions(s.newSSE(w, r), a, streams)
-		return
+	if !req.stream {
+		return s.completeCompletions(w, r, a, streams)
 	}
-	s.completeCompletions(w, r, a, streams)
+	streamCompletions(s.newSSE(w, r), a, streams)
+	return nil
 }
 
 // generate asks for every prompt's answer. The streams it returns with an error
@@ -154,7 +150,7 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) {
 func (r *completionRequest) generate(hr *http.Request, e Engine) ([]*engine.Stream, error) {
 	requests := make([]engine.Request, len(r.prompts))
 	for i, in := range r.prompts {
-		tokens, err := in.tokenize(e)
+		tokens, err := in.tokenize(e, e.Limits().Context-1)
 		if err != nil {
 			return nil, err
 		}

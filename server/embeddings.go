@@ -51,28 +51,24 @@ type embeddingBody struct {
 }
 
 // embeddings answers POST /v1/embeddings.
-func (s *Server) embeddings(w http.ResponseWriter, r *http.Request) {
+func (s *Server) embeddings(w http.ResponseWriter, r *http.Request) *Error {
 	var req embeddingRequest
 	if e := decode(r, &req, embeddingFields, "model", "input"); e != nil {
-		writeError(w, e)
-		return
+		return e
 	}
 	model, e := s.model(req.model)
 	if e != nil {
-		writeError(w, e)
-		return
+		return e
 	}
 	if size := model.Engine.Model().EmbeddingSize; req.dimensions != 0 && req.dimensions != size {
-		writeError(w, unsupported("dimensions", "Unsupported parameter: 'dimensions'. The model's embeddings have %d dimensions and cannot be shortened.", size))
-		return
+		return unsupported("dimensions", "Unsupported parameter: 'dimensions'. The model's embeddings have %d dimensions and cannot be shortened.", size)
 	}
 	body := embeddingBody{Object: "list", Model: model.ID}
 	tokens := make([][]engine.Token, len(req.inputs))
 	for i, in := range req.inputs {
-		list, err := in.tokenize(model.Engine)
+		list, err := in.tokenize(model.Engine, model.Engine.Limits().EmbedTokens)
 		if err != nil {
-			writeError(w, toError(err, "input"))
-			return
+			return toError(err, "input")
 		}
 		tokens[i] = list
 		body.Usage.PromptTokens += len(list)
@@ -80,13 +76,12 @@ func (s *Server) embeddings(w http.ResponseWriter, r *http.Request) {
 	body.Usage.TotalTokens = body.Usage.PromptTokens
 	vectors, err := model.Engine.Embed(r.Context(), tokens)
 	if err != nil {
-		writeError(w, toError(err, "input"))
-		return
+		return toError(err, "input")
 	}
 	for i, v := range vectors {
 		body.Data = append(body.Data, embeddingItem{"embedding", i, encodeVector(v, req.base64)})
 	}
-	writeJSON(w, body)
+	return writeJSON(w, body)
 }
 
 // encodeVector writes a vector as JSON: an array of numbers, or a string of the

@@ -65,8 +65,8 @@ func toError(err error, param string) *Error {
 		return e
 	case errors.As(err, &length):
 		return badRequest(param, "context_length_exceeded",
-			"This model's context has room for %d tokens of %s, but yours has %d. Shorten it, or start the server with a larger --ctx-size.",
-			length.Limit, param, length.Tokens)
+			"This model's context has room for %d tokens of %s, but yours has %s. Shorten it, or start the server with a larger --ctx-size.",
+			length.Limit, param, length.Count())
 	case errors.As(err, &tooLarge):
 		return &Error{Status: http.StatusRequestEntityTooLarge, Type: invalidRequest, Code: "request_too_large",
 			Message: fmt.Sprintf("The request body is larger than %d bytes.", tooLarge.Limit)}

@@ -21,7 +21,7 @@ func (m *Model) body(name string) modelBody {
 }
 
 // listModels answers GET /v1/models.
-func (s *Server) listModels(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) listModels(w http.ResponseWriter, _ *http.Request) *Error {
 	list := []modelBody{}
 	for _, m := range s.opts.Models {
 		list = append(list, m.body(m.ID))
@@ -29,43 +29,41 @@ func (s *Server) listModels(w http.ResponseWriter, _ *http.Request) {
 			list = append(list, m.body(alias))
 		}
 	}
-	writeJSON(w, struct {
+	return writeJSON(w, struct {
 		Object string      `json:"object"`
 		Data   []modelBody `json:"data"`
 	}{"list", list})
 }
 
 // showModel answers GET /v1/models/{id}.
-func (s *Server) showModel(w http.ResponseWriter, name string) {
+func (s *Server) showModel(w http.ResponseWriter, r *http.Request) *Error {
+	name := r.PathValue("id")
 	m, e := s.model(name)
 	if e != nil {
-		writeError(w, e)
-		return
+		return e
 	}
-	writeJSON(w, m.body(name))
+	return writeJSON(w, m.body(name))
 }
 
 // healthz says that the process answers.
-func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, map[string]string{"status": "ok"})
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) *Error {
+	return writeJSON(w, map[string]string{"status": "ok"})
 }
 
 // readyz says whether a request would be answered: every model's engine runs,
 // and its steps advance while it has work.
-func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) *Error {
 	if s.draining.Load() {
-		writeError(w, toError(engine.ErrStopped, ""))
-		return
+		return toError(engine.ErrStopped, "")
 	}
 	for _, m := range s.opts.Models {
 		stats := m.Engine.Stats()
 		if stats.Stopped != nil || stats.Stalled(time.Now(), s.opts.Stall) {
 			s.opts.Log.Error("a model is not ready", "model", m.ID, "steps", stats.Steps, "stopped", stats.Stopped)
-			writeError(w, toError(errors.Join(engine.ErrStopped, stats.Stopped), ""))
-			return
+			return toError(errors.Join(engine.ErrStopped, stats.Stopped), "")
 		}
 	}
-	writeJSON(w, map[string]string{"status": "ready"})
+	return writeJSON(w, map[string]string{"status": "ready"})
 }
 
 func stack() string { return string(debug.Stack()) }

@@ -27,7 +27,7 @@ import (
 type Engine interface {
 	Model() *engine.Model
 	Limits() engine.Limits
-	Tokenize(text string, special bool) ([]engine.Token, error)
+	Tokenize(text string, special bool, limit int) ([]engine.Token, error)
 	Render(engine.Chat) (*engine.Rendered, error)
 	Generate(context.Context, engine.Request) (*engine.Stream, error)
 	Embed(context.Context, [][]engine.Token) ([][]float32, error)
@@ -147,23 +147,36 @@ func (s *Server) routes() *gin.Engine {
 		writeError(c.Writer, &Error{Status: http.StatusMethodNotAllowed, Type: invalidRequest, Code: "method_not_allowed",
 			Message: fmt.Sprintf("Not allowed: %s %s. Allowed: %s.", c.Request.Method, c.Request.URL.Path, c.Writer.Header().Get("Allow"))})
 	})
-	get := func(path string, h http.HandlerFunc) {
-		r.GET(path, gin.WrapF(h))
-		r.HEAD(path, gin.WrapF(h))
+	get := func(path string, h handler) {
+		r.GET(path, answered(h))
+		r.HEAD(path, answered(h))
 	}
 	get("/healthz", s.healthz)
 	get("/health", s.healthz)
 	get("/readyz", s.readyz)
 	get("/models", s.listModels)
-	// A model's name may have slashes, escaped or not.
-	showModel := func(c *gin.Context) { s.showModel(c.Writer, strings.TrimPrefix(c.Param("id"), "/")) }
-	r.GET("/models/*id", showModel)
-	r.HEAD("/models/*id", showModel)
-	post := func(path string, h http.HandlerFunc) { r.POST(path, s.limitWork, gin.WrapF(h)) }
+	get("/models/*id", s.showModel) // a name may have slashes, escaped or not
+	post := func(path string, h handler) { r.POST(path, s.limitWork, answered(h)) }
 	post("/chat/completions", s.chat)
 	post("/completions", s.completions)
 	post("/embeddings", s.embeddings)
 	return r
+}
+
+// handler answers a request, or returns what to answer instead. It must not
+// return an error after it has written.
+type handler func(http.ResponseWriter, *http.Request) *Error
+
+// answered makes a handler of gin's of ours.
+func answered(h handler) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		for _, p := range c.Params {
+			c.Request.SetPathValue(p.Key, strings.TrimPrefix(p.Value, "/"))
+		}
+		if e := h(c.Writer, c.Request); e != nil {
+			writeError(c.Writer, e)
+		}
+	}
 }
 
 // identify gives every request an id and logs how it ended: never what it said.
