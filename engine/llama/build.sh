@@ -11,6 +11,7 @@
 #   LLAMA_CPP_DIR   a checkout to build instead of the npm package's copy; its tree must be the pinned one
 #   CUDA=1          NVIDIA GPUs (needs nvcc)          VULKAN=1   any GPU with a Vulkan driver
 #   NATIVE=0        code for any x86-64-v3 or armv8 CPU, not just for this machine's
+# What is not set is as it was for the last build; make clean forgets it.
 set -euo pipefail
 
 version=v0.5.0
@@ -20,7 +21,10 @@ integrity=bltIipuWmc123H7tMIgDGKSsSrhmhlQYeVUC48XTjVW7XGJJiJJyCdlTMzQ/LiWoPkGDpc
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
 work=$root/build/llama
-src=${LLAMA_CPP_DIR:-$work/src}
+src=$work/src
+for name in CUDA VULKAN NATIVE; do
+	[ -n "${!name:-}" ] || declare "$name=$(sed -n "s/^$name=//p" "$work/options" 2>/dev/null)"
+done
 
 say() { printf 'llama: %s\n' "$*" >&2; }
 die() { printf 'llama: error: %s\n' "$*" >&2; exit 1; }
@@ -78,10 +82,19 @@ fetch() {
 	rm -rf "$tmp"
 }
 
+# source_tree leaves the pinned source at $src: a link when it is somebody's own checkout.
 source_tree() {
-	if [ -z "${LLAMA_CPP_DIR:-}" ] && [ ! -e "$src/.git" ]; then fetch; fi
-	[ -d "$src" ] || die "LLAMA_CPP_DIR: no folder $src"
 	local got
+	if [ -n "${LLAMA_CPP_DIR:-}" ]; then
+		[ -d "$LLAMA_CPP_DIR" ] || die "LLAMA_CPP_DIR: no folder $LLAMA_CPP_DIR"
+		got=$(tree_of "$LLAMA_CPP_DIR")
+		[ "$got" = "$tree" ] || die "$LLAMA_CPP_DIR has tree $got, expected $tree (llama.cpp $version)"
+		mkdir -p "$work"
+		rm -rf "$src"
+		ln -s "$(cd "$LLAMA_CPP_DIR" && pwd)" "$src"
+		return
+	fi
+	[ -e "$src/CMakeLists.txt" ] || fetch
 	got=$(tree_of "$src")
 	[ "$got" = "$tree" ] || die "$src has tree $got, expected $tree (llama.cpp $version)"
 }
@@ -98,7 +111,7 @@ build() {
 	shift
 	while [ "$1" != -- ]; do targets+=("$1"); shift; done
 	shift
-	stamp="$tree $src $* ${options[*]} $(c++ --version | head -n 1)"
+	stamp="$tree $* ${options[*]} $(c++ --version 2>/dev/null | head -n 1)"
 	if [ "$(cat "$work/$name.stamp" 2>/dev/null)" = "$stamp" ]; then return; fi
 	need
 	source_tree
@@ -111,13 +124,13 @@ build() {
 		die "the build failed; the whole log is $work/$name.log"
 	}
 	printf '%s' "$stamp" >"$work/$name.stamp"
+	printf 'CUDA=%s\nVULKAN=%s\nNATIVE=%s\n' "${CUDA:-}" "${VULKAN:-}" "${NATIVE:-}" >"$work/options"
 }
 
 # link_file writes link.go. Its text changes with every build of the library, so
 # that Go's build cache, which does not look into archives, links anew.
 link_file() {
 	local dir=\${SRCDIR}/../../build/llama/lib include=\${SRCDIR}/../../build/llama/src libs="" lib system
-	[ -n "${LLAMA_CPP_DIR:-}" ] && include=$src
 	for lib in cuda vulkan metal blas; do
 		[ -e "$work/lib/ggml/src/ggml-$lib/libggml-$lib.a" ] && libs="$libs -L$dir/ggml/src/ggml-$lib -lggml-$lib"
 	done
