@@ -598,9 +598,12 @@ type embedInput struct {
 }
 
 // Embed returns the unit vectors of inputs, in their order, batched with other
-// callers' inputs. It fails with ErrRequest, a LengthError, ErrQueueFull or
-// ErrStopped.
+// callers' inputs. It fails with ErrCannot, ErrRequest, a LengthError,
+// ErrQueueFull or ErrStopped.
 func (e *Engine) Embed(ctx context.Context, inputs [][]Token) ([][]float32, error) {
+	if e.runner.Model().Ranks {
+		return nil, fmt.Errorf("%w: it ranks and does not embed", ErrCannot)
+	}
 	work := make([]*embedInput, len(inputs))
 	for i, tokens := range inputs {
 		if len(tokens) == 0 {

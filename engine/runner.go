@@ -70,6 +70,7 @@ type Model struct {
 	TrainContext  int    // tokens the model was trained for
 	EmbeddingSize int    // floats in an embedding
 	Generates     bool   // false for an encoder, which only embeds
+	Ranks         bool   // its Embed gives a classifier's scores, not embeddings
 	ChatTemplate  string // Jinja; empty when the file has none and ChatML is used
 	Build         string // of the engine
 

@@ -10,7 +10,6 @@ import (
 type answerText struct {
 	stops []string
 	held  []byte // written and not yet shown
-	shown int    // bytes shown so far
 }
 
 // add takes a token's bytes. It returns what may now be shown, valid until the
@@ -32,12 +31,10 @@ func (a *answerText) take(n int) []byte {
 	if n == len(a.held) {
 		show := a.held
 		a.held = a.held[:0]
-		a.shown += n
 		return show
 	}
 	show := bytes.Clone(a.held[:n])
 	a.held = append(a.held[:0], a.held[n:]...)
-	a.shown += n
 	return show
 }
 

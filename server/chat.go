@@ -266,7 +266,9 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) *Error {
 	if !req.stream {
 		return s.completeChat(w, r, a, stream)
 	}
-	streamChat(s.newSSE(w, r), a, stream)
+	out := s.newSSE(w, r)
+	defer out.close()
+	streamChat(out, a, stream)
 	return nil
 }
 

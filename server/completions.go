@@ -141,7 +141,9 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) *Error {
 	if !req.stream {
 		return s.completeCompletions(w, r, a, streams)
 	}
-	streamCompletions(s.newSSE(w, r), a, streams)
+	out := s.newSSE(w, r)
+	defer out.close()
+	streamCompletions(out, a, streams)
 	return nil
 }
 

@@ -515,6 +515,31 @@ func TestSilentStreamsGetComments(t *testing.T) {
 	}
 }
 
+// deadlines is a response writer that remembers the deadlines it was given.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	set []time.Time
+}
+
+func (d *deadlines) SetWriteDeadline(t time.Time) error {
+	d.set = append(d.set, t)
+	return nil
+}
+
+func TestWriteDeadlinesEndWithTheStream(t *testing.T) {
+	_, s := start(t, enginetest.Options{Next: enginetest.Say("Hi")}, Options{})
+	for path, body := range map[string]string{
+		"/v1/chat/completions": `{"model":"fake","stream":true,` + hello + `}`,
+		"/v1/completions":      `{"model":"fake","stream":true,"prompt":"p\n"}`,
+	} {
+		w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+		s.Handler().ServeHTTP(w, httptest.NewRequest("POST", path, strings.NewReader(body)))
+		if n := len(w.set); n < 2 || w.set[0].IsZero() || !w.set[n-1].IsZero() {
+			t.Errorf("%s: %d deadlines, the last is %v", path, n, w.set)
+		}
+	}
+}
+
 func TestLateErrorsAreEvents(t *testing.T) {
 	var once sync.Once
 	hs, s := start(t, enginetest.Options{BeforeDecode: func(b *engine.Batch) error {

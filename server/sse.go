@@ -55,6 +55,9 @@ func (e *sse) write(events []byte) error {
 	return e.err
 }
 
+// close leaves the connection as it was: the next answer on it has its own time.
+func (e *sse) close() { _ = e.ctrl.SetWriteDeadline(time.Time{}) }
+
 var (
 	sseData = []byte("data: ")
 	sseEnd  = []byte("\n\n")

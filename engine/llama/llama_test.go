@@ -474,7 +474,7 @@ func TestRank(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(scores[0]) != 2 || scores[0][0] == scores[1][0] {
+	if !r.Model().Ranks || len(scores[0]) != 2 || scores[0][0] == scores[1][0] {
 		t.Errorf("got %v", scores)
 	}
 }

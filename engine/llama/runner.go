@@ -89,7 +89,7 @@ func (r *runner) start() error {
 		Name: info.Name, Architecture: info.Architecture,
 		// llama.cpp says so when the file names no type and most tensors do.
 		Quantization: strings.TrimPrefix(info.Quantization, "(guessed) "), Size: info.Size,
-		Parameters: info.Parameters, TrainContext: info.ContextTrain, EmbeddingSize: info.EmbeddingOut,
+		Ranks: info.Pooling == PoolingRank, Parameters: info.Parameters, TrainContext: info.ContextTrain, EmbeddingSize: info.EmbeddingOut,
 		// An embedding model says how it pools, and so does a reranker.
 		Generates: info.HasDecoder && info.Causal && info.Pooling <= 0, ChatTemplate: info.Template, Build: info.Build,
 		Pieces: r.model.pieces(false), Special: r.model.pieces(true), EndsGeneration: r.model.endsGeneration(),
