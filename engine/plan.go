@@ -170,7 +170,7 @@ func (s *scheduler) place(q *sequence) (placement, bool) {
 		}
 	}
 	best.later = soon > best.keep && soon >= s.worthCopying()
-	best.slot = s.freeSlot(best)
+	best.slot = s.freeSlot(q, best)
 	if best.slot < 0 {
 		return best, false
 	}
@@ -204,12 +204,13 @@ func (s *scheduler) worthCopying() int {
 //
 //  1. the one that holds the shared beginning and little else;
 //  2. one that keeps nothing worth keeping;
-//  3. one of the half unused for longest.
+//  3. one of the half unused for longest, or any when as many wait as are free.
 //
-// Among those of 2 and 3 it takes the one that leaves the fewest groups:
-// sequences with buffers of their own are computed in one graph only while their
-// numbers follow each other.
-func (s *scheduler) freeSlot(p placement) int {
+// Among those of 2 and 3 it takes the one that leaves the fewest groups, unless
+// all will be taken anyway: sequences with buffers of their own are computed in
+// one graph only while their numbers follow each other. Then it takes the one
+// that shares most, then the one unused for longest.
+func (s *scheduler) freeSlot(q *sequence, p placement) int {
 	var empty, kept []int
 	for i := range s.slots {
 		switch n := len(s.slots[i].kept); {
@@ -222,17 +223,31 @@ func (s *scheduler) freeSlot(p placement) int {
 			kept = append(kept, i)
 		}
 	}
+	all := len(s.waiting) >= len(empty)+len(kept)
+	oldest := func(a, b int) int { return cmp.Compare(s.slots[a].used, s.slots[b].used) }
+	choice := empty
 	if len(empty) == 0 {
-		slices.SortStableFunc(kept, func(a, b int) int { return cmp.Compare(s.slots[a].used, s.slots[b].used) })
-		empty = kept[:(len(kept)+1)/2]
-	}
-	best, bestGroups := -1, 0
-	for _, i := range empty {
-		if groups := s.groupsWith(i); best < 0 || groups < bestGroups {
-			best, bestGroups = i, groups
+		choice = kept
+		if slices.SortStableFunc(kept, oldest); !all {
+			choice = kept[:(len(kept)+1)/2]
 		}
 	}
-	return best
+	if len(choice) == 0 {
+		return -1
+	}
+	groups := func(i int) int {
+		if all {
+			return 0
+		}
+		return s.groupsWith(i)
+	}
+	return slices.MinFunc(choice, func(a, b int) int {
+		return cmp.Or(
+			cmp.Compare(groups(a), groups(b)),
+			cmp.Compare(s.reusable(q, &s.slots[b]), s.reusable(q, &s.slots[a])),
+			oldest(a, b),
+		)
+	})
 }
 
 // groupsWith counts the runs of neighbouring slots that have an owner, as if

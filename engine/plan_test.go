@@ -170,6 +170,29 @@ func TestPlanKeepsBeginningsWhenItClosesHoles(t *testing.T) {
 	}
 }
 
+func TestPlanReusesShortBeginningsWhenAllSlotsAreTaken(t *testing.T) {
+	s := newScheduler(own(3, 1024, 1024))
+	var first []*sequence
+	for i := range 3 {
+		first = append(first, s.queue(fmt.Sprintf("client %d said one", i)))
+	}
+	for range 60 {
+		s.turn()
+	}
+	for _, q := range first {
+		s.release(q)
+	}
+	for _, i := range []int{1, 2, 0} {
+		s.queue(fmt.Sprintf("client %d said two", i))
+	}
+	s.turn()
+	for _, q := range s.running {
+		if q.cached != len("client 0 said ") {
+			t.Errorf("%d cached in slot %d", q.cached, q.slot)
+		}
+	}
+}
+
 func TestPlanFillsHolesFirst(t *testing.T) {
 	s := newScheduler(own(4, 128, 32))
 	var all []*sequence
