@@ -1,0 +1,112 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// embedInput is one text to embed.
+type embedInput struct {
+	ctx    context.Context
+	tokens []Token
+	vector []float32
+	done   chan error // gets one value
+}
+
+// Embed returns the unit vectors of inputs, in their order, batched with other
+// callers' inputs. It fails with ErrCannot, ErrRequest, a LengthError,
+// ErrQueueFull or ErrStopped.
+func (e *Engine) Embed(ctx context.Context, inputs [][]Token) ([][]float32, error) {
+	if e.runner.Model().Ranks {
+		return nil, fmt.Errorf("%w: it ranks and does not embed", ErrCannot)
+	}
+	work := make([]*embedInput, len(inputs))
+	for i, tokens := range inputs {
+		if len(tokens) == 0 {
+			return nil, fmt.Errorf("%w: input %d is empty", ErrRequest, i)
+		}
+		if len(tokens) > e.limits.EmbedTokens {
+			return nil, &LengthError{Tokens: len(tokens), Limit: e.limits.EmbedTokens}
+		}
+		for _, t := range tokens {
+			if t < 0 || int(t) >= len(e.runner.Model().Pieces) {
+				return nil, fmt.Errorf("%w: token %d of a vocabulary of %d", ErrRequest, t, len(e.runner.Model().Pieces))
+			}
+		}
+		work[i] = &embedInput{ctx: ctx, tokens: tokens, done: make(chan error, 1)}
+	}
+	if err := e.enqueue(nil, work); err != nil {
+		return nil, err
+	}
+	vectors := make([][]float32, len(inputs))
+	for i, in := range work {
+		select {
+		case err := <-in.done:
+			if err != nil {
+				return nil, err
+			}
+			vectors[i] = normalize(in.vector)
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	return vectors, nil
+}
+
+// nextInputs takes as many inputs as one batch can hold, less those that nobody
+// waits for any more. The lock is held.
+func (e *Engine) nextInputs() []*embedInput {
+	var batch []*embedInput
+	tokens, taken := 0, 0
+	for _, in := range e.embeds {
+		if in.ctx.Err() == nil {
+			if tokens+len(in.tokens) > e.limits.EmbedTokens || len(batch) == e.limits.EmbedInputs {
+				break
+			}
+			tokens += len(in.tokens)
+			batch = append(batch, in)
+		}
+		taken++
+	}
+	e.waiting -= taken
+	e.embeds = slices.Delete(e.embeds, 0, taken)
+	return batch
+}
+
+// embed computes one batch of inputs.
+func (e *Engine) embed(inputs []*embedInput) error {
+	tokens := make([][]Token, len(inputs))
+	for i, in := range inputs {
+		tokens[i] = in.tokens
+	}
+	vectors, err := e.runner.Embed(tokens)
+	for i, in := range inputs {
+		if err == nil {
+			in.vector = vectors[i]
+		}
+		in.done <- err
+	}
+	if errors.Is(err, ErrFatal) || errors.Is(err, ErrAborted) {
+		return err
+	}
+	return nil
+}
+
+// normalize scales a vector to length 1; one of zeros stays as it is.
+func normalize(v []float32) []float32 {
+	var sum float64
+	for _, x := range v {
+		sum += float64(x) * float64(x)
+	}
+	if sum == 0 {
+		return v
+	}
+	scale := float32(1 / math.Sqrt(sum))
+	for i := range v {
+		v[i] *= scale
+	}
+	return v
+}

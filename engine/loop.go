@@ -1,0 +1,329 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"time"
+)
+
+// What follows runs on the loop's goroutine alone.
+
+// Run computes until ctx is done, which is no error, or the runner fails for
+// good, which is. Requests that have not ended then end with ErrStopped. It
+// closes the runner.
+func (e *Engine) Run(ctx context.Context) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	aborted := make(chan struct{})
+	unhook := context.AfterFunc(ctx, func() {
+		defer close(aborted)
+		e.runner.Abort()
+	})
+	err := e.loop(ctx)
+	if !unhook() {
+		<-aborted // before the runner is closed
+	}
+	if ctx.Err() != nil && (err == nil || errors.Is(err, ErrAborted)) {
+		err = nil
+	}
+	e.stop(err)
+	e.calls.Wait()
+	e.runner.Close()
+	return err
+}
+
+func (e *Engine) loop(ctx context.Context) error {
+	for ctx.Err() == nil {
+		inputs := e.intake()
+		if e.sched.idle() && len(inputs) == 0 {
+			e.publish(0)
+			select {
+			case <-e.wake:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		if !e.sched.idle() {
+			if err := e.generate(); err != nil {
+				return err
+			}
+		}
+		if len(inputs) > 0 {
+			if err := e.embed(inputs); err != nil {
+				return err
+			}
+		}
+		e.publish(1)
+	}
+	return nil
+}
+
+// intake takes what arrived, ends what was cancelled or is too late, and returns
+// the embedding inputs of one batch.
+func (e *Engine) intake() []*embedInput {
+	e.mu.Lock()
+	e.sched.waiting = append(e.sched.waiting, e.arrived...)
+	clear(e.arrived)
+	e.arrived = e.arrived[:0]
+	inputs := e.nextInputs()
+	e.mu.Unlock()
+
+	var now time.Time
+	for _, list := range [][]*sequence{e.sched.running, e.sched.waiting} {
+		// Backwards, and over a copy of the header: finish takes sequences out.
+		for i := len(list) - 1; i >= 0; i-- {
+			q := list[i]
+			switch {
+			case q.req.canceled.Load() || q.req.ctx.Err() != nil:
+				e.finish(q, "", context.Canceled)
+			case !q.req.Deadline.IsZero():
+				if now.IsZero() {
+					now = time.Now()
+				}
+				if now.After(q.req.Deadline) {
+					e.finish(q, "", ErrDeadline)
+				}
+			}
+		}
+	}
+	return inputs
+}
+
+// generate makes one decode step.
+func (e *Engine) generate() error {
+	s := e.sched
+	before := len(s.waiting)
+	st := s.plan()
+	e.left(before - len(s.waiting))
+	if !e.changeKV(st) {
+		return nil // plan again from what is left
+	}
+	if st.batch.Len() == 0 {
+		return nil
+	}
+	e.publish(0) // so that a step that never ends is noticed
+	start := time.Now()
+	if err := e.runner.Decode(&st.batch); err != nil {
+		return e.recover(err)
+	}
+	s.apply(st)
+	if err := e.runner.Sample(st.rows); err != nil {
+		return err
+	}
+	s.observe(st, time.Since(start))
+	e.count(st)
+	for i, q := range st.drawn {
+		e.draw(q, &st.rows[i])
+	}
+	return nil
+}
+
+// changeKV carries out a step's operations. It reports false, and has forgotten
+// every cell, when the model cannot do one after all: the step is then void, and
+// what runs is computed again.
+func (e *Engine) changeKV(st *step) bool {
+	defer func() { st.ops = st.ops[:0] }()
+	for _, op := range st.ops {
+		if op.copy {
+			e.runner.CopyKV(op.src, op.slot)
+		} else if !e.runner.RemoveKV(op.slot, op.from) {
+			e.forgetAll()
+			return false
+		}
+	}
+	return true
+}
+
+// forgetAll empties the KV cache.
+func (e *Engine) forgetAll() {
+	for i := range e.sched.slots {
+		e.runner.RemoveKV(i, 0)
+		e.sched.forget(i)
+	}
+}
+
+// recover makes the best of a failed decode.
+func (e *Engine) recover(err error) error {
+	s := e.sched
+	switch {
+	case errors.Is(err, ErrNoSlot):
+		// The cells are as before the step.
+		if !s.relieve() {
+			e.finish(s.running[0], "", fmt.Errorf("one sequence alone: %w", err))
+		}
+		return nil
+	case errors.Is(err, ErrInvalidBatch):
+		// A defect of ours: nobody knows whose, so all that run end, and the cells
+		// start anew.
+		for len(s.running) > 0 {
+			e.finish(s.running[0], "", err)
+		}
+		e.forgetAll()
+		return nil
+	}
+	return err
+}
+
+// draw takes a sequence's next token.
+func (e *Engine) draw(q *sequence, row *Row) {
+	if row.Err != nil {
+		e.finish(q, "", row.Err)
+		return
+	}
+	m := e.runner.Model()
+	if m.EndsGeneration[row.Token] {
+		e.finish(q, FinishStop, nil)
+		return
+	}
+	q.tokens = append(q.tokens, row.Token)
+	piece := m.Pieces[row.Token]
+	if q.req.preserved[row.Token] {
+		piece = m.Special[row.Token]
+	}
+	if q.req.LogProbs {
+		q.waiting = append(q.waiting, TokenInfo{
+			TokenLogProb: TokenLogProb{row.Token, row.LogProb}, Bytes: piece, Alternatives: slices.Clone(row.Alternatives),
+		})
+	}
+	show, stopped := q.text.add(piece)
+	if stopped {
+		e.emit(q, show, FinishStop)
+		e.finish(q, FinishStop, nil)
+		return
+	}
+	if n := len(q.tokens) - q.prompt; n == q.req.MaxTokens || len(q.tokens) >= e.limits.Context {
+		e.emit(q, show, "")
+		e.finish(q, FinishLength, nil)
+		return
+	}
+	if len(show) > 0 {
+		e.emit(q, show, "")
+	}
+}
+
+// emit passes on text, and the log-probabilities of the tokens whose bytes are
+// now shown. A finish means that what is held back will never be.
+func (e *Engine) emit(q *sequence, show []byte, finish Finish) {
+	tokens := q.waiting
+	if finish == "" && len(q.text.held) > 0 {
+		held := len(q.text.held)
+		n := len(tokens)
+		for n > 0 && held > 0 {
+			n--
+			held -= len(tokens[n].Bytes)
+		}
+		tokens = tokens[:n]
+	} else if finish != "" {
+		// The tokens from the stop string's first on are no part of the answer.
+		cut := len(q.text.held)
+		for len(tokens) > 0 && cut >= len(tokens[len(tokens)-1].Bytes) && cut > 0 {
+			cut -= len(tokens[len(tokens)-1].Bytes)
+			tokens = tokens[:len(tokens)-1]
+		}
+	}
+	if len(show) > 0 || len(tokens) > 0 {
+		q.req.stream.push(q.index, show, tokens, "")
+	}
+	q.waiting = append(q.waiting[:0:0], q.waiting[len(tokens):]...)
+	if finish != "" {
+		q.text.held, q.waiting = nil, nil
+	}
+}
+
+// finish ends a choice: with a reason, or with an error, which ends the whole
+// request's stream once its other choices have ended.
+func (e *Engine) finish(q *sequence, reason Finish, err error) {
+	req := q.req
+	if q.slot < 0 && slices.Contains(e.sched.waiting, q) {
+		e.left(1)
+	}
+	e.sched.release(q)
+	q.sampler.Close()
+	if err == nil {
+		req.stream.push(q.index, q.text.rest(), q.waiting, reason)
+	} else {
+		// The other choices are of no use to anybody.
+		req.canceled.Store(true)
+		if req.err == nil || errors.Is(req.err, context.Canceled) {
+			req.err = err
+		}
+	}
+	req.stream.mu.Lock()
+	req.usage.Completion += len(q.tokens) - q.prompt
+	if q.index == 0 {
+		req.usage.Cached = max(q.cached, 0)
+	}
+	req.stream.mu.Unlock()
+	if req.left--; req.left == 0 {
+		req.unhook()
+		req.stream.end(req.err)
+	}
+}
+
+// left gives up n places in the queue.
+func (e *Engine) left(n int) {
+	if n == 0 {
+		return
+	}
+	e.mu.Lock()
+	e.waiting -= n
+	e.mu.Unlock()
+}
+
+// count adds a step to the statistics.
+func (e *Engine) count(st *step) {
+	cached := 0
+	for _, q := range st.drawn {
+		if len(q.tokens) == q.prompt {
+			cached += q.cached
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.stats.Prompt += uint64(st.prompt)
+	e.stats.Cached += uint64(cached)
+	e.stats.Generated += uint64(len(st.rows))
+}
+
+// publish makes the scheduler's state visible to Stats, and how many steps have
+// ended since it last did.
+func (e *Engine) publish(steps uint64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := e.sched
+	e.stats.Waiting, e.stats.Running = len(s.waiting), len(s.running)
+	e.stats.CellsUsed, e.stats.CellsIdle = s.used()
+	e.stats.Preempted = s.preempted
+	e.stats.Steps += steps
+	if steps > 0 {
+		e.stats.Since = time.Now()
+	}
+}
+
+// stop ends everything that waits or runs, now and from now on.
+func (e *Engine) stop(err error) {
+	e.mu.Lock()
+	if err == nil {
+		err = context.Canceled
+	}
+	e.stopped = err
+	e.mu.Unlock()
+	inputs := e.intake()
+	stopped := fmt.Errorf("%w: %w", ErrStopped, err)
+	for len(e.sched.running) > 0 {
+		e.finish(e.sched.running[0], "", stopped)
+	}
+	for len(e.sched.waiting) > 0 {
+		e.finish(e.sched.waiting[0], "", stopped)
+	}
+	for len(inputs) > 0 {
+		for _, in := range inputs {
+			in.done <- stopped
+		}
+		inputs = e.intake()
+	}
+	e.publish(0)
+}

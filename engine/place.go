@@ -1,0 +1,263 @@
+package engine
+
+import (
+	"cmp"
+	"slices"
+)
+
+// placement is where a sequence can go.
+type placement struct {
+	slot  int
+	src   int  // slot whose beginning it shares; may be slot itself
+	keep  int  // tokens shared
+	later bool // a prefill under way will share more: wait for it
+}
+
+// place chooses a slot for a sequence. It reports false when all have owners.
+func (s *scheduler) place(q *sequence) (placement, bool) {
+	best := placement{slot: -1, src: -1}
+	soon := 0 // tokens that prefills under way are about to share
+	for i := range s.slots {
+		keep := s.reusable(q, &s.slots[i])
+		if keep > best.keep {
+			best.src, best.keep = i, keep
+		}
+		if o := s.slots[i].owner; o != nil && !o.decoding() && s.limits.RollsBack {
+			soon = max(soon, min(common(q.tokens, o.tokens), len(q.tokens)-1))
+		}
+	}
+	best.later = soon > best.keep && soon >= s.worthCopying()
+	best.slot = s.freeSlot(q, best)
+	if best.slot < 0 {
+		return best, false
+	}
+	if best.src != best.slot && best.keep < s.worthCopying() {
+		best.src, best.keep = best.slot, s.reusable(q, &s.slots[best.slot])
+	}
+	return best, true
+}
+
+// reusable returns how many of a slot's tokens a sequence begins with. At least
+// its last token must be computed, to draw the next.
+func (s *scheduler) reusable(q *sequence, sl *slot) int {
+	held := sl.tokens()
+	n := min(common(q.tokens, held), len(q.tokens)-1)
+	if !s.limits.RollsBack && n < len(held) {
+		return 0
+	}
+	return n
+}
+
+// worthCopying is the least shared beginning worth a copy. Within one buffer a
+// copy only marks cells; between buffers it moves a whole context's.
+func (s *scheduler) worthCopying() int {
+	if s.limits.Shared {
+		return 16
+	}
+	return 32 + s.limits.Context/128
+}
+
+// freeSlot chooses among the slots without an owner:
+//
+//  1. the one that holds the shared beginning and little else;
+//  2. one that keeps nothing worth keeping;
+//  3. one of the half unused for longest, or any when as many wait as are free.
+//
+// Among those of 2 and 3 it takes the one that leaves the fewest groups, unless
+// all will be taken anyway: sequences with buffers of their own are computed in
+// one graph only while their numbers follow each other. Then it takes the one
+// that shares most, then the one unused for longest.
+func (s *scheduler) freeSlot(q *sequence, p placement) int {
+	var empty, kept []int
+	for i := range s.slots {
+		switch n := len(s.slots[i].kept); {
+		case s.slots[i].owner != nil:
+		case i == p.src && 2*p.keep > n:
+			return i
+		case n < s.worthCopying():
+			empty = append(empty, i)
+		default:
+			kept = append(kept, i)
+		}
+	}
+	all := len(s.waiting) >= len(empty)+len(kept)
+	oldest := func(a, b int) int { return cmp.Compare(s.slots[a].used, s.slots[b].used) }
+	choice := empty
+	if len(empty) == 0 {
+		choice = kept
+		if slices.SortStableFunc(kept, oldest); !all {
+			choice = kept[:(len(kept)+1)/2]
+		}
+	}
+	if len(choice) == 0 {
+		return -1
+	}
+	groups := func(i int) int {
+		if all {
+			return 0
+		}
+		return s.groupsWith(i)
+	}
+	return slices.MinFunc(choice, func(a, b int) int {
+		return cmp.Or(
+			cmp.Compare(groups(a), groups(b)),
+			cmp.Compare(s.reusable(q, &s.slots[b]), s.reusable(q, &s.slots[a])),
+			oldest(a, b),
+		)
+	})
+}
+
+// groupsWith counts the runs of neighbouring slots that have an owner, as if
+// slot i had one. In a shared buffer they are one.
+func (s *scheduler) groupsWith(i int) int {
+	if s.limits.Shared {
+		return 1
+	}
+	groups, inside := 0, false
+	for j := range s.slots {
+		owned := j == i || s.slots[j].owner != nil
+		if owned && !inside {
+			groups++
+		}
+		inside = owned
+	}
+	return groups
+}
+
+// makeRoom drops kept cells, the longest unused first, until a sequence fits
+// where it was placed with a token to spare for every running one. It reports
+// false when it cannot, and has then dropped nothing.
+func (s *scheduler) makeRoom(q *sequence, p placement) bool {
+	keepHere := 0
+	if p.src == p.slot {
+		keepHere = p.keep
+	}
+	need := len(q.tokens) - p.keep + len(s.running) + 1
+	room := saturatingAdd(s.cells.room(), max(0, s.droppable(p.slot)-keepHere))
+	for i := range s.slots {
+		if s.slots[i].owner == nil && i != p.slot && i != p.src {
+			room = saturatingAdd(room, s.droppable(i))
+		}
+	}
+	if room < need {
+		// Alone, a sequence fits once nothing is kept: the buffer holds a context.
+		if len(s.running) > 0 {
+			return false
+		}
+		for i := range s.slots {
+			s.drop(i, 0)
+		}
+		return true
+	}
+	s.drop(p.slot, keepHere)
+	for s.cells.room() < need && s.dropOldest(p) {
+	}
+	return true
+}
+
+func saturatingAdd(a, b int) int {
+	if a > a+b {
+		return a
+	}
+	return a + b
+}
+
+// droppable returns the cells that dropping a slot would free.
+func (s *scheduler) droppable(i int) int {
+	if !s.limits.Shared {
+		return 0
+	}
+	return s.cells.alone(i)
+}
+
+// dropOldest drops the cells kept for nobody in the slot unused for longest,
+// other than a placement's. It reports false when there are none.
+func (s *scheduler) dropOldest(p placement) bool {
+	oldest := -1
+	for i := range s.slots {
+		sl := &s.slots[i]
+		if sl.owner == nil && len(sl.kept) > 0 && i != p.slot && i != p.src && (oldest < 0 || sl.used < s.slots[oldest].used) {
+			oldest = i
+		}
+	}
+	if oldest < 0 {
+		return false
+	}
+	s.drop(oldest, 0)
+	return true
+}
+
+// drop leaves a slot without an owner its first n tokens.
+func (s *scheduler) drop(i, n int) {
+	sl := &s.slots[i]
+	if len(sl.kept) > n {
+		s.step.ops = append(s.step.ops, kvOp{slot: i, from: n})
+		s.cells.trim(i, n)
+		sl.kept = sl.kept[:n]
+	}
+}
+
+// take puts a sequence into the slot it was placed in.
+func (s *scheduler) take(q *sequence, p placement) {
+	keep := p.keep
+	if p.src < 0 || len(s.slots[p.src].tokens()) < keep {
+		keep = 0 // makeRoom had to drop it
+	}
+	if p.src != p.slot && keep > 0 {
+		s.step.ops = append(s.step.ops, kvOp{copy: true, src: p.src, slot: p.slot})
+		s.cells.copy(p.src, p.slot)
+		s.slots[p.slot].kept = s.slots[p.src].tokens()
+	}
+	s.drop(p.slot, keep)
+	s.slots[p.slot] = slot{owner: q}
+	q.slot, q.fed = p.slot, keep
+	if q.cached < 0 {
+		q.cached = keep
+	}
+}
+
+// closeHoles moves a sequence at one end of the owned slots into a hole between
+// them, or over the other end, one a step, while nobody waits to fill the hole.
+// Sequences with buffers of their own are computed in one graph only if their
+// numbers follow each other, and a copy costs less than a few steps of two
+// graphs. But a beginning that may come again costs more to compute than that,
+// so a slot that keeps one is left alone.
+func (s *scheduler) closeHoles() {
+	if s.limits.Shared || len(s.waiting) > 0 || len(s.running) < 2 {
+		return
+	}
+	var owned []int
+	for i := range s.slots {
+		if s.slots[i].owner != nil {
+			owned = append(owned, i)
+		}
+	}
+	first, last := owned[0], owned[len(owned)-1]
+	if last-first+1 == len(owned) {
+		return
+	}
+	free := func(i int) bool {
+		return i >= 0 && i < len(s.slots) && s.slots[i].owner == nil && len(s.slots[i].kept) < s.worthCopying()
+	}
+	for i := first + 1; i < last; i++ {
+		if free(i) {
+			s.move(s.slots[last].owner, i)
+			return
+		}
+	}
+	// Over the other end only if that narrows the span they take.
+	switch {
+	case owned[1] > first+1 && free(last+1):
+		s.move(s.slots[first].owner, last+1)
+	case owned[len(owned)-2] < last-1 && free(first-1):
+		s.move(s.slots[last].owner, first-1)
+	}
+}
+
+// move gives a running sequence another slot, without an owner, cells and all.
+func (s *scheduler) move(q *sequence, to int) {
+	s.step.ops = append(s.step.ops, kvOp{copy: true, src: q.slot, slot: to}, kvOp{slot: q.slot})
+	s.slots[q.slot] = slot{}
+	s.slots[to] = slot{owner: q}
+	q.slot = to
+}
