@@ -86,7 +86,8 @@ func (o *options) run(model string) error {
 }
 
 // throughput measures one number of clients. The servers and the bare engine
-// take turns, so that a busy minute of the machine falls on all of them.
+// take turns, each run in another order, so that a busy minute of the machine,
+// and what the one before leaves of its caches and clock, falls on all of them.
 func (o *options) throughput(model string, clients int) error {
 	servers := []*process{o.startServe(model, clients), o.startPeer(model), o.startTunedPeer(model, clients)}
 	defer func() {
@@ -94,30 +95,35 @@ func (o *options) throughput(model string, clients int) error {
 			p.stop()
 		}
 	}()
-	rates, firsts := make([][]float64, len(servers)), make([][]float64, len(servers))
-	var bare []float64
-	for run := range o.runs + 1 {
-		for i, p := range servers {
-			if p.err != nil {
-				return p.err
-			}
-			rate, first, err := load(p, clients, o.requests, o.tokens)
-			if err != nil {
-				return fmt.Errorf("%s: %w", p.name, err)
-			}
-			if run > 0 { // the first run warms up
-				rates[i], firsts[i] = append(rates[i], rate), append(firsts[i], first)
-			}
-		}
-		b, err := o.bare(model, clients)
-		if err != nil {
-			return err
-		}
-		if run > 0 {
-			bare = append(bare, b)
+	for _, p := range servers {
+		if p.err != nil {
+			return p.err
 		}
 	}
-	ours, theirs, tuned, limit := median(rates[0]), median(rates[1]), median(rates[2]), median(bare)
+	rates, firsts := make([][]float64, len(servers)+1), make([][]float64, len(servers))
+	for run := range o.runs + 1 {
+		for turn := range rates {
+			i := (turn + run) % len(rates)
+			var rate, first float64
+			var err error
+			if i < len(servers) {
+				rate, first, err = load(servers[i], clients, o.requests, o.tokens)
+			} else {
+				rate, err = o.bare(model, clients)
+			}
+			if err != nil {
+				return err
+			}
+			if run == 0 {
+				continue // the first run warms up
+			}
+			rates[i] = append(rates[i], rate)
+			if i < len(servers) {
+				firsts[i] = append(firsts[i], first)
+			}
+		}
+	}
+	ours, theirs, tuned, limit := median(rates[0]), median(rates[1]), median(rates[2]), median(rates[3])
 	fmt.Printf("%8d %10.0f %14.0f %14.0f %10.0f %9.2f %9.2f %8.0f%%   %.1f / %.1f / %.1f ms\n",
 		clients, ours, theirs, tuned, limit, ours/theirs, ours/tuned, 100*ours/limit,
 		1000*median(firsts[0]), 1000*median(firsts[1]), 1000*median(firsts[2]))
@@ -215,7 +221,11 @@ func load(p *process, clients, requests, tokens int) (rate, first float64, err e
 		})
 	}
 	wg.Wait()
-	return float64(clients*requests*tokens) / time.Since(begin).Seconds(), median(firsts), errors.Join(errs...)
+	err = errors.Join(errs...)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", p.name, err)
+	}
+	return float64(clients*requests*tokens) / time.Since(begin).Seconds(), median(firsts), err
 }
 
 // complete streams one completion and returns when its first text came. Gaps,
