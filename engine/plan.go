@@ -150,14 +150,8 @@ func (s *scheduler) admit() {
 // secureRows makes sure that every decoding sequence can have a cell.
 func (s *scheduler) secureRows() {
 	for {
-		rows := 0
-		for _, q := range s.running {
-			if q.decoding() {
-				rows++
-			}
-		}
 		// A prefill alone must be able to go on, too.
-		if s.cells.room() >= max(rows, 1) || !s.relieve() {
+		if s.cells.room() >= max(s.decoding(), 1) || !s.relieve() {
 			return
 		}
 	}
@@ -189,7 +183,7 @@ func (s *scheduler) fillBatch() {
 	shares := s.prefillShares()
 	decode := true
 	if len(shares) > 0 && !s.limits.Shared {
-		decode = s.prefilled && s.decodes()
+		decode = s.prefilled && s.decoding() > 0
 		if decode {
 			shares = nil
 		}
@@ -207,9 +201,15 @@ func (s *scheduler) fillBatch() {
 	}
 }
 
-// decodes reports whether any sequence only needs its last token computed.
-func (s *scheduler) decodes() bool {
-	return slices.ContainsFunc(s.running, (*sequence).decoding)
+// decoding counts the sequences that only need their last token computed.
+func (s *scheduler) decoding() int {
+	rows := 0
+	for _, q := range s.running {
+		if q.decoding() {
+			rows++
+		}
+	}
+	return rows
 }
 
 // feed puts a sequence's next n tokens into the batch, as far as they fit, and
@@ -258,18 +258,11 @@ func appendRow(rows []Row, sampler Sampler, index, top int) []Row {
 // first, so that it cannot starve, the rest to the shortest, so that a short
 // prompt need not wait for a long one.
 func (s *scheduler) prefillShares() map[*sequence]int {
-	var filling []*sequence
-	rows := 0
-	for _, q := range s.running {
-		if q.decoding() {
-			rows++
-		} else {
-			filling = append(filling, q)
-		}
-	}
-	if len(filling) == 0 {
+	rows := s.decoding()
+	if rows == len(s.running) {
 		return nil
 	}
+	filling := slices.DeleteFunc(slices.Clone(s.running), (*sequence).decoding)
 	budget := s.limits.Batch - rows
 	if rows > 0 {
 		budget = min(budget, s.chunk)
@@ -313,7 +306,7 @@ func (s *scheduler) observe(st *step, took time.Duration) {
 		}
 		*d += (t - *d) / 8
 		return
-	case st.decode == 0 && !s.decodes():
+	case st.decode == 0 && s.decoding() == 0:
 		s.chunk = firstChunk
 		if slices.ContainsFunc(s.running, func(q *sequence) bool { return q.fed > deep }) {
 			s.chunk = firstChunkDeep
@@ -322,13 +315,7 @@ func (s *scheduler) observe(st *step, took time.Duration) {
 	case st.decode > 0:
 		t -= s.decodeTime(st.decode)
 	}
-	rows := 0
-	for _, q := range s.running {
-		if q.decoding() {
-			rows++
-		}
-	}
-	factor := (2.5*s.decodeTime(len(s.running)) - s.decodeTime(rows)) / max(t, 1e-6)
+	factor := (2.5*s.decodeTime(len(s.running)) - s.decodeTime(s.decoding())) / max(t, 1e-6)
 	if st.prefill < s.chunk && factor > 1 {
 		return // there was no more to take
 	}

@@ -94,7 +94,7 @@ func (a *answer) usageChunk(object string, u usage) []byte {
 	if err != nil {
 		return nil
 	}
-	return append(append(append([]byte(nil), sseData...), body...), sseEnd...)
+	return sseEvent(body)
 }
 
 const chatChunk = "chat.completion.chunk"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -65,6 +66,9 @@ var (
 	sseDone = []byte("data: [DONE]\n\n")
 )
 
+// sseEvent makes an event of a JSON body.
+func sseEvent(body []byte) []byte { return slices.Concat(sseData, body, sseEnd) }
+
 // follow calls event with what a stream brings, until it ends, and sends a
 // comment when it brings nothing for long, so that nothing between us and the
 // client takes the connection for dead. It returns what ended the stream.
@@ -107,6 +111,6 @@ func (e *sse) fail(err error) {
 	}
 	body, jsonErr := json.Marshal(wire)
 	if jsonErr == nil {
-		_ = e.write(append(append(append([]byte(nil), sseData...), body...), sseEnd...))
+		_ = e.write(sseEvent(body))
 	}
 }
