@@ -65,6 +65,7 @@ type Header struct {
 	Values map[string]any
 	// ArrayLengths holds the lengths of the array values by key.
 	ArrayLengths map[string]uint64
+	arrayTypes   map[string]uint32 // of their elements
 	Tensors      []Tensor
 	DataOffset   uint64 // where the tensors' data begins
 	Size         uint64 // of the file
@@ -167,7 +168,7 @@ func (r *reader) string(limit uint64, what string) (string, error) {
 
 func parseHeader(src io.Reader, size uint64) (*Header, error) {
 	r := &reader{r: bufio.NewReaderSize(src, 1<<16), size: size}
-	h := &Header{Values: map[string]any{}, ArrayLengths: map[string]uint64{}, Size: size}
+	h := &Header{Values: map[string]any{}, ArrayLengths: map[string]uint64{}, arrayTypes: map[string]uint32{}, Size: size}
 	if size < 24 {
 		return nil, badFormat("%d bytes are too few", size)
 	}
@@ -217,6 +218,9 @@ func parseHeader(src io.Reader, size uint64) (*Header, error) {
 		names[t.Name] = true
 		h.Tensors = append(h.Tensors, t)
 	}
+	if err := h.checkValues(); err != nil {
+		return nil, err
+	}
 	return h, h.checkExtents(r.n)
 }
 
@@ -240,7 +244,9 @@ func (h *Header) readValue(r *reader) error {
 	if err != nil {
 		return err
 	}
-	if _, twice := h.Values[key]; twice || h.ArrayLengths[key] > 0 {
+	_, scalarBefore := h.Values[key]
+	_, arrayBefore := h.ArrayLengths[key]
+	if scalarBefore || arrayBefore {
 		return badFormat("the key %q comes twice", key)
 	}
 	kind, err := r.uint32()
@@ -252,8 +258,8 @@ func (h *Header) readValue(r *reader) error {
 		h.Values[key], err = r.string(maxString, "the value of "+strconv.Quote(key))
 		return err
 	case typeArray:
-		n, err := skipArray(r, key)
-		h.ArrayLengths[key] = n
+		elements, n, err := skipArray(r, key)
+		h.arrayTypes[key], h.ArrayLengths[key] = elements, n
 		return err
 	}
 	size, ok := fixedSize[kind]
@@ -298,39 +304,40 @@ func scalar(key string, kind uint32, b []byte) (any, error) {
 	return b[0] == 1, nil
 }
 
-// skipArray reads over an array and returns its length.
-func skipArray(r *reader, key string) (uint64, error) {
-	kind, err := r.uint32()
+// skipArray reads over an array and returns the type of its elements and their
+// number.
+func skipArray(r *reader, key string) (kind uint32, n uint64, err error) {
+	kind, err = r.uint32()
 	if err != nil {
-		return 0, err
+		return kind, 0, err
 	}
-	n, err := r.uint64()
+	n, err = r.uint64()
 	if err != nil {
-		return 0, err
+		return kind, 0, err
 	}
 	if n > maxArray {
-		return 0, badFormat("the array %q has %d elements, more than %d", key, n, maxArray)
+		return kind, 0, badFormat("the array %q has %d elements, more than %d", key, n, maxArray)
 	}
 	if kind == typeString {
 		for range n {
 			length, err := r.uint64()
 			if err != nil {
-				return 0, err
+				return kind, 0, err
 			}
 			if length > maxString {
-				return 0, badFormat("the array %q holds a string of %d bytes", key, length)
+				return kind, 0, badFormat("the array %q holds a string of %d bytes", key, length)
 			}
 			if err := r.skip(length); err != nil {
-				return 0, err
+				return kind, 0, err
 			}
 		}
-		return n, nil
+		return kind, n, nil
 	}
 	size, ok := fixedSize[kind]
 	if !ok {
-		return 0, badFormat("the array %q has elements of type %d", key, kind)
+		return kind, 0, badFormat("the array %q has elements of type %d", key, kind)
 	}
-	return n, r.skip(n * size)
+	return kind, n, r.skip(n * size)
 }
 
 func (r *reader) skip(n uint64) error {

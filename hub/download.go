@@ -1,0 +1,656 @@
+package hub
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gofrs/flock"
+)
+
+// A file is fetched in blocks. A worker asks for a run of them in one range; a
+// block that is whole goes into the journal with a checksum. One goroutine
+// follows behind, reads the blocks back in order, compares the checksums, and
+// hashes: so a block that was damaged on its way to the disk, or while the
+// program was not running, is fetched again and nothing else is, and the hash is
+// of what the disk gives back.
+const (
+	blockBytes = 8 << 20
+	runBlocks  = 8 // the most blocks asked for in one range
+	bufBytes   = 512 << 10
+	maxBad     = 3 // times that a block may come back damaged
+)
+
+// Names in the folder of blobs. The partial file is as long as the whole one
+// from the beginning, so it must not have the name under which other tools
+// resume by length.
+const (
+	partialSuffix = ".partial"
+	journalSuffix = ".journal"
+)
+
+// Download brings a file's content into the cache, whole and verified, or not at
+// all: what has arrived when it fails is kept aside and used by the next call,
+// of this process or another. Of two processes that want the same file one
+// fetches it and the other waits. What is there already is not read: verified
+// says whether this call has seen all bytes.
+func (c *Client) Download(ctx context.Context, l *Listing, f File) (verified bool, err error) {
+	if err := f.Check(); err != nil {
+		return false, err
+	}
+	if c.has(l.Repo, f) {
+		return false, nil
+	}
+	if c.o.Offline {
+		return false, transportError(c.endpoint.Host, ErrOffline)
+	}
+	if err := c.prepare(l.Repo); err != nil {
+		return false, err
+	}
+	unlock, err := c.lock(ctx, l.Repo, f)
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
+	if c.has(l.Repo, f) {
+		return false, nil // another process has fetched it meanwhile
+	}
+	if err := c.download(ctx, l, f); err != nil {
+		return false, err
+	}
+	return true, nil
+}
+
+func (c *Client) download(ctx context.Context, l *Listing, f File) error {
+	d := &download{c: c, listing: l, file: f, ranges: true}
+	d.changed = sync.NewCond(&d.mu)
+	if err := d.open(); err != nil {
+		return err
+	}
+	defer d.close()
+	c.o.Progress.Start(f.Path, f.Size, d.have())
+	defer c.o.Progress.Done()
+	if err := d.fetch(ctx); err != nil {
+		return err
+	}
+	return d.keep()
+}
+
+// lock takes the lock that Hugging Face's tools take for the same content.
+func (c *Client) lock(ctx context.Context, repo string, f File) (unlock func(), err error) {
+	name := filepath.Join(c.Dir, ".locks", filepath.Base(c.repo(repo)), f.ETag()+".lock")
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return nil, fmt.Errorf("lock %s: %w", f.Path, err)
+	}
+	lock := flock.New(name)
+	ok, err := lock.TryLock()
+	if err == nil && !ok {
+		c.o.Progress.Note("another process is fetching " + f.Path + "; waiting for it")
+		_, err = lock.TryLockContext(ctx, 200*time.Millisecond)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock %s: %w", f.Path, err)
+	}
+	return func() { _ = lock.Unlock() }, nil
+}
+
+// download is one file on its way.
+type download struct {
+	c       *Client
+	listing *Listing
+	file    File
+	data    *os.File
+	journal *os.File
+	ranges  bool // false: the server sends whole files only
+
+	mu      sync.Mutex
+	changed *sync.Cond // a block was fetched or found damaged, or the end has come
+	blocks  []block
+	hashed  int   // blocks that are in the hash
+	err     error // why it ended early
+
+	asking sync.Mutex
+	signed string // the address that the Hub gave, until it expires
+}
+
+// block is a part of the file.
+type block struct {
+	state blockState
+	crc   uint32 // of its bytes as they arrived
+	bad   int    // times it was damaged on the disk
+}
+
+type blockState byte
+
+const (
+	missing blockState = iota
+	claimed            // a worker is fetching it
+	fetched
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// bounds returns where blocks begin and end in the file.
+func (d *download) bounds(from, to int) (begin, end int64) {
+	return int64(from) * d.c.block, min(int64(to)*d.c.block, d.file.Size)
+}
+
+// open opens what an earlier call left, or begins anew.
+func (d *download) open() error {
+	blob := d.c.Blob(d.listing.Repo, d.file.ETag())
+	d.blocks = make([]block, (d.file.Size+d.c.block-1)/d.c.block)
+	var err error
+	if d.data, err = os.OpenFile(blob+partialSuffix, os.O_RDWR|os.O_CREATE, 0o644); err != nil {
+		return fmt.Errorf("keep %s: %w", d.file.Path, err)
+	}
+	if d.journal, err = os.OpenFile(blob+journalSuffix, os.O_RDWR|os.O_CREATE, 0o644); err != nil {
+		return fmt.Errorf("keep %s: %w", d.file.Path, errors.Join(err, d.data.Close()))
+	}
+	err = d.readJournal()
+	if err == nil {
+		err = roomFor(d.file.Size-d.have(), filepath.Dir(blob), d.file.Path)
+	}
+	if err == nil {
+		err = d.data.Truncate(d.file.Size)
+	}
+	if err != nil {
+		return errors.Join(DiskError(d.file.Path, err), d.close())
+	}
+	return nil
+}
+
+func (d *download) close() error { return errors.Join(d.data.Close(), d.journal.Close()) }
+
+// The journal says how large blocks are, and has a line for every one that was
+// fetched: its number and its checksum. The last line may be cut off.
+const (
+	journalHead = "blocks %010x\n"
+	journalLine = "%08x %08x\n"
+	lineBytes   = 18 // of either
+)
+
+func (d *download) readJournal() error {
+	info, err := d.data.Stat()
+	if err != nil {
+		return err
+	}
+	text, err := io.ReadAll(io.LimitReader(d.journal, int64(len(d.blocks)+1)*2*lineBytes))
+	if err != nil {
+		return err
+	}
+	lines, known := strings.CutPrefix(string(text), fmt.Sprintf(journalHead, d.c.block))
+	kept := int64(lineBytes)
+	if info.Size() != d.file.Size || !known {
+		// Nothing can be used.
+		lines = ""
+		if err := errors.Join(d.data.Truncate(0), d.journal.Truncate(0)); err != nil {
+			return err
+		}
+		if _, err := d.journal.WriteAt(fmt.Appendf(nil, journalHead, d.c.block), 0); err != nil {
+			return err
+		}
+	}
+	for line := range strings.Lines(lines) {
+		var n int
+		var crc uint32
+		if _, err := fmt.Sscanf(line, journalLine, &n, &crc); err != nil || len(line) != lineBytes || n < 0 || n >= len(d.blocks) {
+			break
+		}
+		d.blocks[n] = block{state: fetched, crc: crc}
+		kept += lineBytes
+	}
+	if err := d.journal.Truncate(kept); err != nil {
+		return err
+	}
+	_, err = d.journal.Seek(kept, io.SeekStart)
+	return err
+}
+
+// have is how many bytes an earlier call left.
+func (d *download) have() (n int64) {
+	for i := range d.blocks {
+		if d.blocks[i].state == fetched {
+			begin, end := d.bounds(i, i+1)
+			n += end - begin
+		}
+	}
+	return n
+}
+
+// CheckRoom refuses to begin a set of files that the disk cannot hold together.
+// What an earlier call has begun is not counted: Download knows how much it lacks.
+func (c *Client) CheckRoom(l *Listing, files []File) error {
+	if err := c.prepare(l.Repo); err != nil {
+		return err
+	}
+	var need int64
+	for _, f := range files {
+		blob := c.Blob(l.Repo, f.ETag())
+		if _, err := os.Stat(blob + partialSuffix); err != nil && !c.has(l.Repo, f) {
+			need += f.Size
+		}
+	}
+	return roomFor(need, filepath.Dir(c.Blob(l.Repo, "x")), l.Repo)
+}
+
+// roomFor asks for a twentieth more than is needed: a disk that is full to the
+// last byte troubles everybody.
+func roomFor(need int64, dir, what string) error {
+	need += need / 20
+	free, ok := freeSpace(dir)
+	if ok && need > free {
+		return permanent(ErrDisk, "make room, or set HF_HUB_CACHE to another disk", "%s needs %d MB on the disk of the cache, which has %d MB",
+			what, need/1e6, free/1e6)
+	}
+	return nil
+}
+
+// errWhole says that a server answers ranges with whole files.
+var errWhole = errors.New("the server sends no ranges")
+
+// fetch runs the workers and the hash until all is here and verified.
+func (d *download) fetch(ctx context.Context) error {
+	err := d.work(ctx)
+	if errors.Is(err, errWhole) {
+		d.c.o.Progress.Note("the server sends no parts of files; fetching it in one piece")
+		d.ranges, d.err = false, nil
+		for i := range d.blocks {
+			if d.blocks[i].state == claimed {
+				d.blocks[i].state = missing
+			}
+		}
+		err = d.work(ctx)
+	}
+	return err
+}
+
+func (d *download) work(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	// The end of the context wakes who waits for a change.
+	woken := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(woken)
+		d.fail(context.Cause(ctx))
+	})
+	defer func() {
+		if !stop() {
+			<-woken
+		}
+	}()
+	workers := d.c.o.Connections
+	if !d.ranges {
+		workers = 1
+	}
+	var wg sync.WaitGroup
+	for range min(workers, len(d.blocks)) {
+		wg.Go(func() {
+			if err := d.worker(ctx); err != nil {
+				d.fail(err)
+				cancel(err)
+			}
+		})
+	}
+	sum, err := d.hash()
+	if err != nil {
+		d.fail(err)
+		cancel(err)
+	}
+	wg.Wait()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.err != nil {
+		return d.err
+	}
+	if sum == d.file.ETag() {
+		return nil
+	}
+	d.discard()
+	return permanent(ErrIntegrity, "nothing was kept; pull again, and if it stays so, distrust the network in between or the mirror",
+		"%s: the bytes that came have the hash %s, the Hub's listing says %s", d.file.Path, sum, d.file.ETag())
+}
+
+// fail ends the download; the first reason counts.
+func (d *download) fail(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.err == nil {
+		d.err = err
+	}
+	d.changed.Broadcast()
+}
+
+// discard removes what cannot become the file.
+func (d *download) discard() {
+	os.Remove(d.data.Name())
+	os.Remove(d.journal.Name())
+}
+
+// run is a worker's part of the file, as far as it is.
+type run struct {
+	at, end int64  // the next byte, and the one after the last
+	crc     uint32 // of the block that at is in, up to at
+}
+
+// worker fetches runs of blocks until every block is hashed.
+func (d *download) worker(ctx context.Context) error {
+	buf := make([]byte, bufBytes)
+	for {
+		from, to := d.claim()
+		if from == to {
+			return nil
+		}
+		var r run
+		r.at, r.end = d.bounds(from, to)
+		for try := 1; r.at < r.end; try++ {
+			before := r.at
+			err := d.fetchRun(ctx, &r, buf)
+			if err == nil {
+				break
+			}
+			if r.at > before {
+				try = 1 // it got further: the count begins anew
+			}
+			if err := d.c.retry(ctx, try, err); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// claim takes the next run of missing blocks, waiting for one where blocks are
+// under way that may be found damaged. It returns an empty run at the end.
+func (d *download) claim() (from, to int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for d.err == nil && d.hashed < len(d.blocks) {
+		for from = d.hashed; from < len(d.blocks); from++ {
+			if d.blocks[from].state == missing {
+				break
+			}
+		}
+		if from == len(d.blocks) {
+			d.changed.Wait()
+			continue
+		}
+		if !d.ranges {
+			d.blocks[from].state = claimed
+			return from, len(d.blocks)
+		}
+		for to = from; to < len(d.blocks) && to < from+runBlocks && d.blocks[to].state == missing; to++ {
+			d.blocks[to].state = claimed
+		}
+		return from, to
+	}
+	return 0, 0
+}
+
+// fetchRun fetches what is missing of a run; r says how far it came.
+func (d *download) fetchRun(ctx context.Context, r *run, buf []byte) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	body, err := d.request(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	idle := time.AfterFunc(d.c.o.Idle, cancel)
+	defer idle.Stop()
+	src := readerFunc(func(p []byte) (int, error) {
+		idle.Reset(d.c.o.Idle)
+		return body.Read(p)
+	})
+	if !d.ranges {
+		if _, err := io.CopyN(io.Discard, src, r.at); err != nil {
+			return d.cut(err, r.at)
+		}
+	}
+	for r.at < r.end {
+		n := int(r.at / d.c.block)
+		_, end := d.bounds(n, n+1)
+		k, err := io.ReadFull(src, buf[:min(int64(len(buf)), end-r.at)])
+		if r.at == 0 && d.rejects(buf[:k]) {
+			return htmlError(d.c.endpoint.Hostname())
+		}
+		if err := d.put(r, n, buf[:k]); err != nil {
+			return err
+		}
+		if err != nil {
+			return d.cut(err, r.at)
+		}
+	}
+	return nil
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// put writes the next bytes of block n. A server without ranges sends everything:
+// a block that is here already is not replaced, since the hash may have been over it.
+func (d *download) put(r *run, n int, p []byte) error {
+	if d.state(n) != fetched {
+		r.crc = crc32.Update(r.crc, castagnoli, p)
+		if _, err := d.data.WriteAt(p, r.at); err != nil {
+			return DiskError(d.file.Path, err)
+		}
+		d.c.o.Progress.Add(int64(len(p)))
+	}
+	r.at += int64(len(p))
+	if _, end := d.bounds(n, n+1); r.at < end {
+		return nil
+	}
+	crc := r.crc
+	r.crc = 0
+	return d.record(n, crc)
+}
+
+// rejects recognises a web page in a model's place, which some networks send
+// without saying so.
+func (d *download) rejects(beginning []byte) bool {
+	return strings.HasSuffix(d.file.Path, ".gguf") && http.DetectContentType(beginning) == "text/html; charset=utf-8"
+}
+
+// cut says that a connection ended too early.
+func (d *download) cut(err error, at int64) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return passing("%s: the connection was cut after byte %d", d.file.Path, at)
+	}
+	if errors.Is(err, context.Canceled) {
+		return passing("%s: nothing came for %s after byte %d", d.file.Path, d.c.o.Idle, at)
+	}
+	return transportError(d.c.endpoint.Host, err)
+}
+
+func (d *download) state(n int) blockState {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.blocks[n].state
+}
+
+// record notes that a block is here.
+func (d *download) record(n int, crc uint32) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.blocks[n].state == fetched {
+		return nil
+	}
+	d.blocks[n].state, d.blocks[n].crc = fetched, crc
+	d.changed.Broadcast()
+	if _, err := fmt.Fprintf(d.journal, journalLine, n, crc); err != nil {
+		return DiskError(d.file.Path, err)
+	}
+	return nil
+}
+
+// hash follows the workers through the file and returns the hash by which the
+// Hub knows the content, or "" if the end came before.
+func (d *download) hash() (string, error) {
+	h := d.file.NewHash()
+	buf := make([]byte, min(d.c.block, d.file.Size))
+	for n := 0; n < len(d.blocks); {
+		crc, ok := d.await(n)
+		if !ok {
+			return "", nil
+		}
+		begin, end := d.bounds(n, n+1)
+		b := buf[:end-begin]
+		if _, err := d.data.ReadAt(b, begin); err != nil {
+			return "", fmt.Errorf("read back %s: %w", d.file.Path, err)
+		}
+		if crc32.Checksum(b, castagnoli) != crc {
+			if err := d.damaged(n); err != nil {
+				return "", err
+			}
+			continue
+		}
+		h.Write(b)
+		n++
+		d.mu.Lock()
+		d.hashed = n
+		d.changed.Broadcast()
+		d.mu.Unlock()
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// await waits for a block; false says that the end came before it.
+func (d *download) await(n int) (crc uint32, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for d.err == nil && d.blocks[n].state != fetched {
+		d.changed.Wait()
+	}
+	return d.blocks[n].crc, d.err == nil
+}
+
+// damaged sends a block back to the workers.
+func (d *download) damaged(n int) error {
+	begin, end := d.bounds(n, n+1)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	b := &d.blocks[n]
+	if b.bad++; b.bad > maxBad {
+		return permanent(ErrIntegrity, "check the disk of the cache", "%s: the disk gives back other bytes than were written, at %d", d.file.Path, begin)
+	}
+	b.state = missing
+	d.changed.Broadcast()
+	d.c.o.Progress.Note(fmt.Sprintf("%s: bytes %d to %d were damaged on the disk; fetching them again", d.file.Path, begin, end))
+	d.c.o.Progress.Add(begin - end)
+	return nil
+}
+
+// keep gives the file its name.
+func (d *download) keep() error {
+	blob := d.c.Blob(d.listing.Repo, d.file.ETag())
+	if err := d.data.Sync(); err != nil {
+		return DiskError(d.file.Path, err)
+	}
+	if err := os.Rename(d.data.Name(), blob); err != nil {
+		return DiskError(d.file.Path, err)
+	}
+	if err := os.Remove(d.journal.Name()); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(blob))
+}
+
+// request asks for the rest of a run and returns the body that holds it. The
+// first one asks the Hub; where it sends us, to a signed address that expires,
+// every other request goes at once.
+func (d *download) request(ctx context.Context, r *run) (io.ReadCloser, error) {
+	d.asking.Lock()
+	if d.signed != "" {
+		address := d.signed
+		d.asking.Unlock()
+		body, _, err := d.ask(ctx, address, r)
+		var e *Error
+		if errors.As(err, &e) && e.stale {
+			d.forgetAddress(address)
+		}
+		return body, err
+	}
+	defer d.asking.Unlock()
+	body, from, err := d.ask(ctx, d.c.endpoint.JoinPath(d.listing.Repo, "resolve", d.listing.Commit).String()+"/"+escapePath(d.file.Path), r)
+	if err == nil {
+		d.signed = from
+	}
+	return body, err
+}
+
+// ask returns the body of an answer, and the address that gave it.
+func (d *download) ask(ctx context.Context, address string, r *run) (body io.ReadCloser, from string, err error) {
+	header := http.Header{}
+	if d.ranges {
+		header.Set("Range", fmt.Sprintf("bytes=%d-%d", r.at, r.end-1))
+	}
+	res, err := d.c.get(ctx, address, header)
+	if err != nil {
+		return nil, "", err
+	}
+	if err := d.accept(res, r.at); err != nil {
+		res.Body.Close()
+		return nil, "", err
+	}
+	return res.Body, res.Request.URL.String(), nil
+}
+
+// forgetAddress makes the next request ask the Hub again.
+func (d *download) forgetAddress(old string) {
+	d.asking.Lock()
+	defer d.asking.Unlock()
+	if d.signed == old {
+		d.signed = ""
+	}
+}
+
+func escapePath(path string) string {
+	parts := strings.Split(path, "/")
+	for i := range parts {
+		parts[i] = url.PathEscape(parts[i])
+	}
+	return strings.Join(parts, "/")
+}
+
+// accept refuses an answer that does not hold the bytes asked for.
+func (d *download) accept(res *http.Response, at int64) error {
+	host := res.Request.URL.Hostname()
+	switch {
+	case res.StatusCode != http.StatusOK && res.StatusCode != http.StatusPartialContent:
+		return d.c.statusError(res, d.listing.Repo+"/"+d.file.Path, d.listing.Repo)
+	case isHTML(res) && !strings.HasSuffix(d.file.Path, ".html"):
+		return htmlError(host)
+	case res.Header.Get("Content-Encoding") != "" && res.Header.Get("Content-Encoding") != "identity":
+		return permanent(ErrNetwork, "a proxy in between changes what it passes on", "%s sends the file compressed, though asked not to", host)
+	case res.StatusCode == http.StatusOK && d.ranges:
+		return errWhole
+	case res.StatusCode == http.StatusOK:
+		if res.ContentLength >= 0 && res.ContentLength != d.file.Size {
+			return d.wrongSize(host, res.ContentLength)
+		}
+		return nil
+	}
+	var first, last, total int64
+	if _, err := fmt.Sscanf(res.Header.Get("Content-Range"), "bytes %d-%d/%d", &first, &last, &total); err != nil || first != at {
+		return passing("%s answers a range with %q", host, oneLine(res.Header.Get("Content-Range"), 60))
+	}
+	if total != d.file.Size {
+		return d.wrongSize(host, total)
+	}
+	return nil
+}
+
+func (d *download) wrongSize(host string, size int64) error {
+	return permanent(ErrIntegrity, "the file was replaced while it was fetched, or a mirror or proxy is at fault: pull again",
+		"%s: %s has %d bytes, the Hub's listing says %d", d.file.Path, host, size, d.file.Size)
+}

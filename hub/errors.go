@@ -1,0 +1,256 @@
+package hub
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Kinds of failure, for errors.Is.
+var (
+	ErrOffline   = errors.New("offline mode: no connection is opened")
+	ErrNotFound  = errors.New("not found on the Hub")
+	ErrAccess    = errors.New("access refused by the Hub")
+	ErrIntegrity = errors.New("the bytes are not the expected ones")
+	ErrDisk      = errors.New("not enough room on the disk")
+	ErrNetwork   = errors.New("the Hub cannot be reached or does not answer as it should")
+)
+
+// Error is a failure with its kind and with what to do about it.
+type Error struct {
+	Kind error // one of the Err values
+	Text string
+	Todo string // a hint, or ""
+	// wait is how long to wait before trying again: negative for never, 0 for as
+	// long as the number of tries says.
+	wait time.Duration
+	// stale says that a signed address may have expired.
+	stale bool
+}
+
+// Error implements error.
+func (e *Error) Error() string { return e.Text }
+
+// Unwrap gives the kind to errors.Is.
+func (e *Error) Unwrap() error { return e.Kind }
+
+// Hint says what to do about the error.
+func (e *Error) Hint() string { return e.Todo }
+
+// never is the wait of an error that a second try cannot mend.
+const never = -1
+
+func permanent(kind error, todo, format string, args ...any) *Error {
+	return &Error{Kind: kind, Text: fmt.Sprintf(format, args...), Todo: todo, wait: never}
+}
+
+// passing is a network's error that may be gone at the next try.
+func passing(format string, args ...any) *Error {
+	return &Error{Kind: ErrNetwork, Text: fmt.Sprintf(format, args...), Todo: "try again; what has arrived is kept"}
+}
+
+// transportError names what stands between us and a host.
+func transportError(host string, err error) error {
+	if errors.Is(err, ErrOffline) {
+		return &Error{Kind: ErrOffline, Text: "offline mode: " + host + " is not asked", Todo: "run it once without --offline, or import a bundle", wait: never}
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	// The text of a url.Error holds the address, whose query may be a signature.
+	if inner := errors.Unwrap(err); inner != nil {
+		err = inner
+	}
+	e := passing("reach %s: %v", host, err)
+	e.Todo = "check the network, HTTPS_PROXY and HF_ENDPOINT; what has arrived is kept"
+	if text := err.Error(); strings.Contains(text, "x509:") || strings.Contains(text, "certificate") {
+		e.Todo, e.wait = "a proxy that opens TLS needs its certificate: --ca-file FILE", never
+	}
+	return e
+}
+
+// statusError turns an answer that is no success into an error that says what to
+// do. what is the thing asked for: a repository or a file of one.
+func (c *Client) statusError(res *http.Response, what, repo string) *Error {
+	body, _ := io.ReadAll(io.LimitReader(res.Body, 8<<10))
+	said := c.said(res, body)
+	host := res.Request.URL.Hostname()
+	page := c.endpoint.String() + "/" + repo
+	code := res.Header.Get("X-Error-Code")
+	switch status := res.StatusCode; {
+	case !c.isEndpoint(res.Request.URL) && (status == http.StatusUnauthorized || status == http.StatusForbidden || status == http.StatusGone):
+		// A signed address has expired, most likely: the Hub gives another one.
+		return &Error{Kind: ErrAccess, Text: fmt.Sprintf("%s: %s refuses the address that the Hub gave (%s)", what, host, said), Todo: "pull again", stale: true}
+	case isHTML(res) && status < 500 && code == "":
+		return htmlError(host)
+	case status == http.StatusUnauthorized && strings.Contains(said, "Invalid credentials"):
+		return permanent(ErrAccess, "renew the token in HF_TOKEN or in the token file", "%s: the Hub does not accept the token (%s)", what, said)
+	case code == "GatedRepo" || (status == http.StatusForbidden || status == http.StatusUnauthorized) && gated.MatchString(said):
+		todo := "accept its terms at " + page + " and set HF_TOKEN to a token of that account"
+		if strings.Contains(said, "awaiting a review") {
+			todo = "its authors must grant your request first; see " + page
+		}
+		return permanent(ErrAccess, todo, "%s is gated: %s", what, said)
+	case strings.Contains(said, "is disabled"):
+		return permanent(ErrAccess, "choose another repository", "%s: the Hub has disabled this repository (%s)", what, said)
+	case status == http.StatusUnauthorized:
+		return permanent(ErrNotFound, "check the name; if it is private or gated, set HF_TOKEN", "%s: not found, or it needs a token (%s)", what, said)
+	case status == http.StatusForbidden:
+		return permanent(ErrAccess, "a fine-grained token needs the right to read this repository", "%s: %s refuses access (%s)", what, host, said)
+	case status == http.StatusNotFound:
+		return notFound(what, code, page)
+	case status == http.StatusRequestedRangeNotSatisfiable:
+		return permanent(ErrIntegrity, "the file was replaced while it was fetched, or a mirror is out of date: pull again", "%s: %s has fewer bytes than the Hub's listing says", what, host)
+	case status == http.StatusTooManyRequests:
+		wait := retryAfter(res.Header, time.Now())
+		todo := "wait, or set HF_TOKEN: known accounts may ask more often"
+		return &Error{Kind: ErrNetwork, Text: fmt.Sprintf("%s: too many requests to %s (%s)", what, host, said), Todo: todo, wait: wait}
+	case status == http.StatusRequestTimeout || status >= 500:
+		e := passing("%s: %s answers %s (%s)", what, host, res.Status, said)
+		e.wait = retryAfter(res.Header, time.Now())
+		return e
+	}
+	return permanent(ErrNetwork, "is HF_ENDPOINT a Hub or a mirror of one?", "%s: %s answers %s (%s)", what, host, res.Status, said)
+}
+
+var gated = regexp.MustCompile(`(?i)gated|is restricted|authorized list|awaiting a review`)
+
+func notFound(what, code, page string) *Error {
+	switch code {
+	case "RevisionNotFound":
+		return permanent(ErrNotFound, "its branches and tags: "+page+"/tree/main", "%s: there is no such revision", what)
+	case "EntryNotFound":
+		return permanent(ErrNotFound, "its files: "+page+"/tree/main", "%s: there is no such file", what)
+	}
+	return permanent(ErrNotFound, "check the spelling at "+page+"; if it is private, set HF_TOKEN", "%s: not found on the Hub", what)
+}
+
+func htmlError(host string) *Error {
+	return permanent(ErrNetwork, "a proxy or a login page of the network stands in between: open https://"+host+" in a browser, or set HTTPS_PROXY",
+		"%s answers with a web page instead of data", host)
+}
+
+func isHTML(res *http.Response) bool {
+	return strings.HasPrefix(res.Header.Get("Content-Type"), "text/html")
+}
+
+// said is the Hub's own reason, with the number of its request.
+func (c *Client) said(res *http.Response, body []byte) string {
+	var b struct {
+		Error string `json:"error"`
+	}
+	_ = json.Unmarshal(body, &b)
+	text := b.Error
+	if text == "" {
+		text = res.Header.Get("X-Error-Message")
+	}
+	if text == "" {
+		text = "HTTP " + res.Status
+	}
+	text = oneLine(text, 300)
+	if id := res.Header.Get("X-Request-Id"); id != "" {
+		text += ", request " + oneLine(id, 80)
+	}
+	return text
+}
+
+// oneLine makes what another host wrote fit to be printed.
+func oneLine(s string, limit int) string {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
+			return ' '
+		}
+		return r
+	}, s)
+	if len(s) > limit {
+		s = strings.ToValidUTF8(s[:limit], "") + "…"
+	}
+	return s
+}
+
+var rateLimitReset = regexp.MustCompile(`\bt=(\d+)`)
+
+// retryAfter is how long an answer asks to wait, or 0.
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	v := h.Get("Retry-After")
+	if n, err := strconv.Atoi(v); err == nil && n >= 0 {
+		return time.Duration(min(n, 1<<20)) * time.Second
+	}
+	if at, err := http.ParseTime(v); err == nil {
+		return max(at.Sub(now), time.Second)
+	}
+	if m := rateLimitReset.FindStringSubmatch(h.Get("RateLimit")); m != nil {
+		n, err := strconv.Atoi(m[1])
+		if err == nil {
+			return time.Duration(min(n, 1<<20)+1) * time.Second
+		}
+	}
+	return 0
+}
+
+// DiskError says that a write of path failed, and recognises a full disk. An Error
+// stays as it is.
+func DiskError(path string, err error) error {
+	var e *Error
+	if errors.As(err, &e) {
+		return err
+	}
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG) {
+		return &Error{Kind: ErrDisk, Text: fmt.Sprintf("write %s: %v", path, err),
+			Todo: "make room, or set HF_HUB_CACHE to another disk, and pull again: what has arrived is kept", wait: never}
+	}
+	return fmt.Errorf("write %s: %w", path, err)
+}
+
+// Waits between tries.
+const (
+	tries    = 6 // without a byte in between
+	longWait = 5 * time.Minute
+)
+
+type sleepFunc func(context.Context, time.Duration) error
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// retry waits before try number n, counted from 1, or returns the error that
+// there shall be none.
+func (c *Client) retry(ctx context.Context, n int, err error) error {
+	var e *Error
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if !errors.As(err, &e) || e.wait == never {
+		return err
+	}
+	if n >= tries {
+		return &Error{Kind: e.Kind, Text: fmt.Sprintf("%s, %d times", e.Text, n), Todo: e.Todo, wait: never}
+	}
+	wait := e.wait
+	if wait > longWait {
+		return &Error{Kind: e.Kind, Text: fmt.Sprintf("%s and asks to wait for %s", e.Text, wait), Todo: "pull again then; what has arrived is kept", wait: never}
+	}
+	if wait == 0 && !e.stale {
+		wait = time.Second << min(n-1, 5)
+	}
+	if wait > 0 {
+		c.o.Progress.Note(fmt.Sprintf("%s; trying again in %s", e.Text, wait))
+	}
+	return c.sleep(ctx, wait)
+}

@@ -1,0 +1,214 @@
+// Package hub speaks the Hugging Face Hub's protocol: what a repository holds,
+// and how its files come here whole. It reads and writes Hugging Face's own cache
+// layout, so that what one tool fetched every other one finds. It knows URLs,
+// hashes and files; it knows no models.
+package hub
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// DefaultEndpoint is where the Hub is when HF_ENDPOINT says nothing else.
+const DefaultEndpoint = "https://huggingface.co"
+
+// Options configure a Client. FromEnvironment fills in what Hugging Face's own
+// tools would take from the environment.
+type Options struct {
+	Endpoint    string        // the Hub or a mirror of it, DefaultEndpoint
+	Token       string        // sent to Endpoint and to no other host
+	Cache       string        // folder of the cache, required
+	Offline     bool          // open no connection at all
+	CAFile      string        // PEM certificates to trust besides the system's
+	UserAgent   string        // "serve"
+	Connections int           // parts of a file that are fetched at the same time, 4
+	Idle        time.Duration // without a byte, after which a connection is given up, 30 s
+	Progress    Progress      // nil for none
+}
+
+// Progress is told how a download or a check of a file goes on. Its methods are
+// called from several goroutines, but for one file at a time.
+type Progress interface {
+	// Start begins a file of size bytes, of which have are here already.
+	Start(file string, size, have int64)
+	// Add says that n more bytes are done.
+	Add(n int64)
+	// Note says in a few words why nothing advances: a retry, another process.
+	Note(text string)
+	// Done ends the file, whether it succeeded or not.
+	Done()
+}
+
+type silent struct{}
+
+func (silent) Start(string, int64, int64) {}
+func (silent) Add(int64)                  {}
+func (silent) Note(string)                {}
+func (silent) Done()                      {}
+
+// FromEnvironment returns the options that Hugging Face's own tools would take
+// from an environment; lookup returns "" for what is not set. Reading the token
+// file can fail.
+func FromEnvironment(lookup func(string) string) (Options, error) {
+	o := Options{Endpoint: strings.TrimRight(lookup("HF_ENDPOINT"), "/")}
+	o.Offline = truth(lookup("HF_HUB_OFFLINE")) || truth(lookup("TRANSFORMERS_OFFLINE"))
+	home := lookup("HF_HOME")
+	if home == "" {
+		home = lookup("XDG_CACHE_HOME")
+		if home == "" && lookup("HOME") != "" {
+			home = filepath.Join(lookup("HOME"), ".cache")
+		}
+		if home != "" {
+			home = filepath.Join(home, "huggingface")
+		}
+	}
+	for _, dir := range []string{lookup("HF_HUB_CACHE"), lookup("HUGGINGFACE_HUB_CACHE"), home} {
+		if dir == "" {
+			continue
+		}
+		o.Cache = expandHome(dir, lookup)
+		if dir == home {
+			o.Cache = filepath.Join(o.Cache, "hub")
+		}
+		break
+	}
+	var err error
+	o.Token, err = token(lookup, expandHome(home, lookup))
+	return o, err
+}
+
+// token finds the token as Hugging Face's tools do.
+func token(lookup func(string) string, home string) (string, error) {
+	for _, name := range []string{"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"} {
+		if t := strings.TrimSpace(lookup(name)); t != "" {
+			return t, nil
+		}
+	}
+	if truth(lookup("HF_HUB_DISABLE_IMPLICIT_TOKEN")) {
+		return "", nil
+	}
+	path := lookup("HF_TOKEN_PATH")
+	if path == "" {
+		if home == "" {
+			return "", nil
+		}
+		path = filepath.Join(home, "token")
+	}
+	b, err := os.ReadFile(expandHome(path, lookup))
+	if os.IsNotExist(err) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read the Hub's token: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+func expandHome(path string, lookup func(string) string) string {
+	if rest, ok := strings.CutPrefix(path, "~/"); ok && lookup("HOME") != "" {
+		return filepath.Join(lookup("HOME"), rest)
+	}
+	return path
+}
+
+// truth reads a variable's value as Hugging Face's tools do.
+func truth(value string) bool {
+	return slices.Contains([]string{"1", "ON", "YES", "TRUE"}, strings.ToUpper(value))
+}
+
+// Client fetches from a Hub into a cache. It may be used by several goroutines,
+// though a Progress follows one file at a time.
+type Client struct {
+	Cache
+	o        Options
+	endpoint *url.URL
+	http     *http.Client
+	block    int64 // bytes that a download keeps account of
+	sleep    sleepFunc
+}
+
+var printable = regexp.MustCompile(`^[\x21-\x7e]*$`)
+
+// New returns a client. It opens no connection.
+func New(o Options) (*Client, error) {
+	if o.Endpoint == "" {
+		o.Endpoint = DefaultEndpoint
+	}
+	if o.UserAgent == "" {
+		o.UserAgent = "serve"
+	}
+	if o.Connections == 0 {
+		o.Connections = 4
+	}
+	if o.Idle == 0 {
+		o.Idle = 30 * time.Second
+	}
+	if o.Progress == nil {
+		o.Progress = silent{}
+	}
+	if o.Cache == "" {
+		return nil, fmt.Errorf("no folder for the cache: set HF_HUB_CACHE, HF_HOME or HOME")
+	}
+	if !printable.MatchString(o.Token) {
+		return nil, fmt.Errorf("the Hub's token holds a space or a control character")
+	}
+	endpoint, err := url.Parse(strings.TrimRight(o.Endpoint, "/"))
+	if err != nil || endpoint.Host == "" || endpoint.Scheme != "https" && endpoint.Scheme != "http" || endpoint.User != nil {
+		return nil, fmt.Errorf("the Hub's address %q (HF_ENDPOINT) is not like https://host", o.Endpoint)
+	}
+	transport, err := newTransport(o)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{Cache: Cache{Dir: o.Cache}, o: o, endpoint: endpoint, block: blockBytes, sleep: sleep,
+		http: &http.Client{
+			Transport: transport,
+			// Redirects are followed by hand, where it is seen who gets the token.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}}, nil
+}
+
+// newTransport is the one place where connections come from.
+func newTransport(o Options) (http.RoundTripper, error) {
+	if o.Offline {
+		return refusing{}, nil
+	}
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.DisableCompression = true
+	t.MaxIdleConnsPerHost = o.Connections
+	t.ResponseHeaderTimeout = o.Idle
+	// Ranges of one file over one connection would share its window.
+	t.ForceAttemptHTTP2 = false
+	t.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
+	t.ReadBufferSize = 256 << 10
+	if o.CAFile == "" {
+		return t, nil
+	}
+	pem, err := os.ReadFile(o.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("read certificates: %w", err)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s holds no PEM certificate", o.CAFile)
+	}
+	t.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	return t, nil
+}
+
+// refusing is the transport of offline mode.
+type refusing struct{}
+
+func (refusing) RoundTrip(*http.Request) (*http.Response, error) { return nil, ErrOffline }

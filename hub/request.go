@@ -1,0 +1,90 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+)
+
+// maxRedirects is more than a Hub and its CDN need.
+const maxRedirects = 5
+
+// get asks and follows redirects. The token goes to the endpoint alone: the same
+// scheme, host and port. The answer's Request.URL says who gave it.
+func (c *Client) get(ctx context.Context, address string, header http.Header) (*http.Response, error) {
+	for range maxRedirects {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+		if err != nil {
+			return nil, fmt.Errorf("ask %s: %w", c.endpoint.Host, errors.Unwrap(err))
+		}
+		req.Header = header.Clone()
+		req.Header.Set("User-Agent", c.o.UserAgent)
+		req.Header.Set("Accept-Encoding", "identity")
+		if c.o.Token != "" && c.isEndpoint(req.URL) {
+			req.Header.Set("Authorization", "Bearer "+c.o.Token)
+		}
+		res, err := c.http.Do(req)
+		if err != nil {
+			return nil, transportError(req.URL.Host, err)
+		}
+		switch res.StatusCode {
+		case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		default:
+			return res, nil
+		}
+		res.Body.Close()
+		to, err := res.Location()
+		if err != nil {
+			return nil, permanent(ErrNetwork, "", "%s redirects to nowhere", req.URL.Host)
+		}
+		if err := c.allowRedirect(req.URL, to); err != nil {
+			return nil, err
+		}
+		address = to.String()
+	}
+	return nil, permanent(ErrNetwork, "", "%s redirects more than %d times", c.endpoint.Host, maxRedirects)
+}
+
+// isEndpoint says whether a URL is the endpoint's: scheme, host and port.
+func (c *Client) isEndpoint(u *url.URL) bool {
+	return u.Scheme == c.endpoint.Scheme && strings.EqualFold(u.Hostname(), c.endpoint.Hostname()) && port(u) == port(c.endpoint)
+}
+
+func port(u *url.URL) string {
+	if p := u.Port(); p != "" {
+		return p
+	}
+	return map[string]string{"https": "443", "http": "80"}[u.Scheme]
+}
+
+// allowRedirect refuses what would take TLS away, and what points a public Hub's
+// visitor into the private network.
+func (c *Client) allowRedirect(from, to *url.URL) error {
+	if to.Scheme != "https" && (to.Scheme != "http" || from.Scheme != "http") {
+		return permanent(ErrNetwork, "", "%s redirects from https to %s", from.Host, to.Scheme)
+	}
+	if isPrivate(to.Hostname()) && !isPrivate(c.endpoint.Hostname()) {
+		return permanent(ErrNetwork, "", "%s redirects to the private address %s", from.Host, to.Host)
+	}
+	return nil
+}
+
+// isPrivate says whether a host is this machine or one of a private network, as
+// far as its name tells.
+func isPrivate(host string) bool {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		// A name without a dot is found in a private network only.
+		return !strings.Contains(host, ".")
+	}
+	ip = ip.Unmap()
+	return ip.IsLoopback() || ip.IsPrivate() || ip.IsLinkLocalUnicast() || ip.IsUnspecified()
+}

@@ -1,0 +1,267 @@
+package models
+
+import (
+	"cmp"
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"serve/hub"
+)
+
+// Choice is the files of a repository that make one model.
+type Choice struct {
+	Quant     string     // upper case, "" if the name does not say
+	Weights   []hub.File // the parts in order; one if it is not split
+	Projector *hub.File  // for images, or nil
+}
+
+// Files returns all files of the choice, the weights first.
+func (c *Choice) Files() []hub.File {
+	files := slices.Clone(c.Weights)
+	if c.Projector != nil {
+		files = append(files, *c.Projector)
+	}
+	return files
+}
+
+// Bytes is the size of all files.
+func (c *Choice) Bytes() (n int64) {
+	for _, f := range c.Files() {
+		n += f.Size
+	}
+	return n
+}
+
+var quantName = regexp.MustCompile(`(?:^|[^0-9A-Z])((?:UD-)?(?:I?Q[1-8](?:_[0-9A-Z]+)*|TQ[12]_0|MXFP4(?:_MOE)?|NVFP4|BF16|FP?16|FP?32))(?:$|[^0-9A-Z_])`)
+
+// ParseQuant returns the quantisation that a file's name or folder tells, in
+// upper case, or "". The last one counts: quantisations stand at the end.
+func ParseQuant(name string) string {
+	name = strings.TrimSuffix(strings.ToUpper(name), ".GGUF")
+	name = splitName.ReplaceAllString(name, "")
+	quant := ""
+	for at := 0; at < len(name); {
+		m := quantName.FindStringSubmatchIndex(name[at:])
+		if m == nil {
+			break
+		}
+		quant = name[at+m[2] : at+m[3]]
+		at += m[3] // what follows may begin with the character after
+	}
+	if bits, ok := strings.CutPrefix(quant, "FP"); ok {
+		return "F" + bits
+	}
+	return quant
+}
+
+// Quantisations in the order in which one is taken when none is asked for: the
+// first that is nearly as good as the whole for the memory that people have.
+var (
+	defaultQuants   = []string{"Q4_K_M", "UD-Q4_K_XL", "Q4_K_S", "Q4_0", "MXFP4", "MXFP4_MOE", "Q5_K_M", "Q6_K", "Q8_0", "BF16", "F16", "F32"}
+	embeddingQuants = []string{"Q8_0", "F16", "BF16", "F32"}
+)
+
+var (
+	sidecarName   = regexp.MustCompile(`(?i)(^|[-._])(mmproj|imatrix|mtp|eagle3|dflash|dspark)([-._]|$)`)
+	projectorName = regexp.MustCompile(`(?i)(^|[-._])mmproj([-._]|$)`)
+	embedName     = regexp.MustCompile(`(?i)(^|[-._/])(embed|bge|gte|e5|minilm|rerank)`)
+)
+
+// candidate is a model of a repository: one file or all parts of a set.
+type candidate struct {
+	name  string // the path without the number of a part
+	quant string
+	parts []hub.File
+	want  int // parts that there should be
+}
+
+// Choose picks from a repository's files the ones that a reference means. It
+// never takes one quantisation for another: what is not there is an error that
+// lists what is.
+func Choose(files []hub.File, r *Reference) (*Choice, error) {
+	if r.Entry != nil && r.Quant == "" {
+		return chooseEntry(files, r)
+	}
+	all := candidates(files)
+	if r.File != "" {
+		return chooseFile(files, all, r)
+	}
+	want := []string{r.Quant}
+	if r.Quant == "" {
+		want = defaultQuants
+		if embedName.MatchString(r.Repo) {
+			want = append(slices.Clone(embeddingQuants), defaultQuants...)
+		}
+	}
+	for _, quant := range want {
+		var found []candidate
+		for _, c := range all {
+			if c.quant == quant {
+				found = append(found, c)
+			}
+		}
+		if len(found) > 1 {
+			return nil, several(r, quant, found)
+		}
+		if len(found) == 1 {
+			return found[0].choice(files, r)
+		}
+	}
+	if r.Quant == "" && len(all) == 1 {
+		return all[0].choice(files, r)
+	}
+	return nil, missing(r, all)
+}
+
+// chooseEntry finds what a row of the catalogue means: by its hash if it has one,
+// whatever the file is called now.
+func chooseEntry(files []hub.File, r *Reference) (*Choice, error) {
+	e := r.Entry
+	all := candidates(files)
+	for _, c := range all {
+		if e.SHA256 != "" && len(c.parts) == 1 && c.parts[0].SHA256 == e.SHA256 {
+			return c.choice(files, r)
+		}
+	}
+	changed := slices.ContainsFunc(files, func(f hub.File) bool { return f.Path == e.File })
+	if e.SHA256 != "" && changed {
+		return nil, &Error{Kind: hub.ErrIntegrity, Text: fmt.Sprintf("%s: %s/%s is no longer the file that the catalogue knows (%.12s…)", e.Name, e.Repo, e.File, e.SHA256),
+			Todo: fmt.Sprintf("if you trust what is there now: %s:%s", e.Repo, e.Quant())}
+	}
+	for _, c := range all {
+		if c.parts[0].Path == e.File {
+			return c.choice(files, r)
+		}
+	}
+	return nil, &Error{Kind: hub.ErrNotFound, Text: fmt.Sprintf("%s: %s no longer has %s", e.Name, e.Repo, e.File), Todo: has(all) + "; ask for one as " + e.Repo + ":QUANT"}
+}
+
+func chooseFile(files []hub.File, all []candidate, r *Reference) (*Choice, error) {
+	for _, c := range all {
+		if slices.ContainsFunc(c.parts, func(f hub.File) bool { return f.Path == r.File }) {
+			return c.choice(files, r)
+		}
+	}
+	// A sidecar that is asked for by name is what is meant.
+	for _, f := range files {
+		if f.Path == r.File {
+			return &Choice{Quant: ParseQuant(f.Path), Weights: []hub.File{f}}, nil
+		}
+	}
+	return nil, &Error{Kind: hub.ErrNotFound, Text: fmt.Sprintf("%s has no file %s", r.Repo, r.File), Todo: has(all)}
+}
+
+// choice checks a candidate and adds its projector.
+func (c *candidate) choice(files []hub.File, r *Reference) (*Choice, error) {
+	if len(c.parts) != c.want {
+		return nil, &Error{Kind: hub.ErrNotFound, Text: fmt.Sprintf("%s: %s has %d of its %d parts", r.Repo, c.name, len(c.parts), c.want), Todo: "choose another quantisation"}
+	}
+	return &Choice{Quant: c.quant, Weights: c.parts, Projector: projector(files, c.parts[0].Path)}, nil
+}
+
+// candidates groups the model files of a repository, in order of path.
+func candidates(files []hub.File) []candidate {
+	var list []candidate
+	files = slices.Clone(files)
+	slices.SortFunc(files, func(a, b hub.File) int { return cmp.Compare(a.Path, b.Path) })
+	for _, f := range files {
+		if !strings.HasSuffix(strings.ToLower(f.Path), ".gguf") || sidecarName.MatchString(path.Base(f.Path)) {
+			continue
+		}
+		name, want := f.Path, 1
+		if m := partName.FindStringSubmatch(f.Path); m != nil {
+			name = m[1] + m[4]
+			want, _ = strconv.Atoi(m[3])
+		}
+		i := slices.IndexFunc(list, func(c candidate) bool { return c.name == name && c.want == want })
+		if i < 0 {
+			quant := ParseQuant(path.Base(name))
+			if quant == "" {
+				quant = ParseQuant(path.Dir(name))
+			}
+			list = append(list, candidate{name: name, quant: quant, want: want})
+			i = len(list) - 1
+		}
+		list[i].parts = append(list[i].parts, f)
+	}
+	return list
+}
+
+// projectorQuants in order of preference: small loss, small file, runs anywhere.
+var projectorQuants = []string{"F16", "Q8_0", "BF16", "F32"}
+
+// projector finds the file that lets a model see: the nearest by folder.
+func projector(files []hub.File, weights string) *hub.File {
+	var found []hub.File
+	for _, f := range files {
+		if strings.HasSuffix(f.Path, ".gguf") && projectorName.MatchString(path.Base(f.Path)) {
+			found = append(found, f)
+		}
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	away := func(f hub.File) int {
+		if path.Dir(f.Path) == path.Dir(weights) {
+			return 0
+		}
+		return 1
+	}
+	rank := func(f hub.File) int {
+		if i := slices.Index(projectorQuants, ParseQuant(path.Base(f.Path))); i >= 0 {
+			return i
+		}
+		return len(projectorQuants)
+	}
+	best := slices.MinFunc(found, func(a, b hub.File) int {
+		return cmp.Or(cmp.Compare(away(a), away(b)), cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Path, b.Path))
+	})
+	return &best
+}
+
+func missing(r *Reference, all []candidate) error {
+	if len(all) == 0 {
+		return &Error{Kind: hub.ErrNotFound, Text: r.Repo + " holds no GGUF file", Todo: "look for a repository whose name ends in -GGUF: it has the same model converted"}
+	}
+	if r.Quant == "" {
+		return &Error{Kind: hub.ErrNotFound, Text: r.Repo + " has none of the usual quantisations", Todo: has(all) + "; ask for one as " + r.Repo + ":QUANT"}
+	}
+	return &Error{Kind: hub.ErrNotFound, Text: fmt.Sprintf("%s has no %s", r.Repo, r.Quant), Todo: has(all)}
+}
+
+func several(r *Reference, quant string, found []candidate) error {
+	names := make([]string, len(found))
+	for i, c := range found {
+		names[i] = r.Repo + "/" + c.parts[0].Path
+	}
+	return &Error{Kind: hub.ErrNotFound, Text: fmt.Sprintf("%s has %d models in %s", r.Repo, len(found), quant), Todo: "name the file: " + strings.Join(names[:min(4, len(names))], " or ")}
+}
+
+// has lists what a repository has, the smallest first.
+func has(all []candidate) string {
+	if len(all) == 0 {
+		return "it has no GGUF file"
+	}
+	type offer struct {
+		name  string
+		bytes int64
+	}
+	var offers []offer
+	for _, c := range all {
+		o := offer{name: cmp.Or(c.quant, c.name)}
+		for _, f := range c.parts {
+			o.bytes += f.Size
+		}
+		offers = append(offers, o)
+	}
+	slices.SortStableFunc(offers, func(a, b offer) int { return cmp.Compare(a.bytes, b.bytes) })
+	var words []string
+	for _, o := range offers[:min(len(offers), 40)] {
+		words = append(words, fmt.Sprintf("%s (%.1f GB)", o.name, float64(o.bytes)/1e9))
+	}
+	return "it has " + strings.Join(words, ", ")
+}

@@ -1,0 +1,16 @@
+//go:build unix
+
+package models
+
+import (
+	"io/fs"
+	"syscall"
+)
+
+// fileID returns the numbers under which the system knows a file.
+func fileID(info fs.FileInfo) (device, inode uint64) {
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		return uint64(s.Dev), uint64(s.Ino)
+	}
+	return 0, 0
+}

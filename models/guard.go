@@ -1,0 +1,145 @@
+package models
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Budgets on what a header says of the model. llama.cpp takes most of these
+// numbers as they are, and some of them index memory.
+const (
+	maxTemplate = 1 << 20
+	maxVocab    = maxArray
+)
+
+// integers are the keys, after the architecture, whose values must be whole
+// numbers within bounds. A key that is absent, or an array with a value for each
+// layer, is left to llama.cpp.
+var integers = map[string]uint64{
+	"context_length":           1 << 31,
+	"embedding_length":         1 << 24,
+	"block_count":              1 << 14,
+	"feed_forward_length":      1 << 28,
+	"attention.head_count":     1 << 16,
+	"attention.head_count_kv":  1 << 16,
+	"attention.key_length":     1 << 20,
+	"attention.value_length":   1 << 20,
+	"rope.dimension_count":     1 << 20,
+	"expert_count":             1 << 16,
+	"expert_used_count":        1 << 16,
+	"vocab_size":               maxVocab,
+	"attention.sliding_window": 1 << 31,
+}
+
+var architectureName = regexp.MustCompile(`^[0-9A-Za-z._-]{1,64}$`)
+
+// checkValues checks the types and bounds of the values that loading depends on.
+func (h *Header) checkValues() error {
+	if v, ok := h.Values["general.architecture"]; ok {
+		if s, isString := v.(string); !isString || !architectureName.MatchString(s) {
+			return badFormat("the architecture is %.80q", fmt.Sprint(v))
+		}
+	}
+	for name, most := range integers {
+		key := h.Architecture() + "." + name
+		if v, ok := h.Values[key]; ok {
+			if n, whole := integer(v); !whole || n > most {
+				return badFormat("%s is %.40v, which is no number up to %d", key, v, most)
+			}
+		}
+	}
+	for key, v := range h.Values {
+		if strings.HasPrefix(key, "tokenizer.chat_template") {
+			if s, isString := v.(string); !isString || len(s) > maxTemplate {
+				return badFormat("%s is no text of up to %d bytes", key, maxTemplate)
+			}
+		}
+	}
+	return h.checkVocabulary()
+}
+
+// integer returns a value that is a whole number and not negative.
+func integer(v any) (uint64, bool) {
+	switch v := v.(type) {
+	case uint64:
+		return v, true
+	case int64:
+		return uint64(max(v, 0)), v >= 0
+	}
+	return 0, false
+}
+
+// checkVocabulary checks that what is said of tokens is said of tokens there are.
+func (h *Header) checkVocabulary() error {
+	vocab, ok := h.ArrayLengths["tokenizer.ggml.tokens"]
+	if !ok {
+		return nil
+	}
+	// llama.cpp reads these arrays as what they should be, whatever they are.
+	for name, elements := range map[string][]uint32{"tokens": {typeString}, "merges": {typeString}, "scores": {typeFloat32}, "token_type": {typeInt32, typeUint32},
+		"precompiled_charsmap": {typeUint8, typeInt8}} {
+		kind, ok := h.arrayTypes["tokenizer.ggml."+name]
+		if ok && !slices.Contains(elements, kind) {
+			return badFormat("tokenizer.ggml.%s has elements of type %d", name, kind)
+		}
+		if n := h.ArrayLengths["tokenizer.ggml."+name]; ok && (name == "scores" || name == "token_type") && n != vocab {
+			return badFormat("there are %d tokens and %d of tokenizer.ggml.%s", vocab, n, name)
+		}
+	}
+	for key, v := range h.Values {
+		if !strings.HasPrefix(key, "tokenizer.ggml.") || !strings.HasSuffix(key, "_token_id") {
+			continue
+		}
+		n, whole := integer(v)
+		// Files without such a token write the greatest number instead.
+		if unset := n == 1<<32-1 || v == int64(-1); !unset && (!whole || n >= vocab) {
+			return badFormat("%s is %v, and there are %d tokens", key, v, vocab)
+		}
+	}
+	return nil
+}
+
+// checkParts checks that the headers of a set belong together: each is the part
+// that its name says, and none of the model's tensors is missing.
+func checkParts(paths []string, headers []*Header) error {
+	tensors := uint64(0)
+	for i, h := range headers {
+		tensors += uint64(len(h.Tensors))
+		if n, ok := h.Values["split.count"]; len(headers) > 1 || ok {
+			if count, _ := integer(n); count != uint64(len(headers)) {
+				return badFormat("%s is of a set of %v parts, and there are %d", paths[i], n, len(headers))
+			}
+			if h.Uint("split.no") != uint64(i) {
+				return badFormat("%s says that it is part %d, its name says %d", paths[i], h.Uint("split.no")+1, i+1)
+			}
+		}
+		if a := h.Architecture(); a != "" && a != headers[0].Architecture() {
+			return badFormat("%s is of the architecture %s, the first part of %s", paths[i], a, headers[0].Architecture())
+		}
+	}
+	if n, ok := headers[0].Values["split.tensors.count"]; ok {
+		if want, _ := integer(n); want != tensors {
+			return badFormat("the parts hold %d tensors, %s says %v", tensors, paths[0], n)
+		}
+	}
+	return nil
+}
+
+// ReadModel reads and checks the headers of all parts of a model, in order, and
+// returns the first part's, which describes the model. Errors wrap ErrFormat
+// when the content is at fault.
+func ReadModel(parts []string) (*Header, error) {
+	headers := make([]*Header, len(parts))
+	for i, part := range parts {
+		var err error
+		if headers[i], err = ReadHeader(part); err != nil {
+			return nil, err
+		}
+	}
+	if headers[0].Architecture() == "" {
+		return nil, badFormat("%s does not say its architecture", parts[0])
+	}
+	return headers[0], checkParts(parts, headers)
+}

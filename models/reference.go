@@ -1,0 +1,208 @@
+package models
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"serve/hub"
+)
+
+// ErrReference says that a reference cannot be understood, or names nothing.
+var ErrReference = errors.New("no such model")
+
+// Reference says which model is meant: a file of this machine, a row of the
+// catalogue, or a part of a repository of the Hub.
+type Reference struct {
+	Text     string // as it was written
+	Path     string // a file of this machine; nothing else is set then
+	Entry    *Entry // the row of the catalogue that Text names, or nil
+	Repo     string // org/name
+	Revision string // a branch, tag or commit; "" for the catalogue's or main
+	File     string // one file of the repository
+	Quant    string // one quantisation of it, upper case; "" for the default
+}
+
+// maxReference is more than any reference needs.
+const maxReference = 1024
+
+// hosts are written before references that are copied from a browser.
+var hosts = []string{"hf.co/", "huggingface.co/", "www.huggingface.co/", "hf://", "hf:"}
+
+// ParseReference reads what people write for a model:
+//
+//	mistral-7b              a row of the catalogue
+//	mistral-7b:Q8_0         the same repository in another quantisation
+//	org/repo                a repository of the Hub, in its default quantisation
+//	org/repo:Q4_K_M         one quantisation of it
+//	org/repo/file.gguf      one file of it
+//	org/repo@revision       at a branch, a tag or a commit; :QUANT may follow
+//	hf.co/org/repo          what a browser shows, /blob/main/file.gguf too
+//	./file.gguf             a file
+//
+// exists says whether a path is a file of this machine; what is one is meant.
+func ParseReference(text string, exists func(path string) bool) (*Reference, error) {
+	r := &Reference{Text: text}
+	if text == "" || len(text) > maxReference || strings.ContainsFunc(text, func(c rune) bool { return c < ' ' || c == 0x7f }) {
+		return nil, fmt.Errorf("%w: %q", ErrReference, text)
+	}
+	if isPath(text, exists) {
+		r.Path = text
+		return r, nil
+	}
+	rest, fromHub := trimHost(text)
+	if strings.Contains(rest, "://") {
+		return nil, &Error{Kind: ErrReference, Text: fmt.Sprintf("%q is no address of the Hub", text), Todo: "fetch the file yourself and serve it as ./file.gguf; HF_ENDPOINT chooses a mirror"}
+	}
+	if !fromHub {
+		if entry := lookUp(rest); entry != nil {
+			return r.at(entry, ""), nil
+		}
+		if !strings.Contains(rest, "/") {
+			return r.byName(rest)
+		}
+	}
+	return r.inRepo(rest)
+}
+
+// isPath recognises what is written like a file: with ./ or / before it, or the
+// ending of a model and less than org/repo before that. What exists is one.
+func isPath(text string, exists func(string) bool) bool {
+	for _, prefix := range []string{"./", "../", "/", "~/", `.\`, `..\`} {
+		if strings.HasPrefix(text, prefix) {
+			return true
+		}
+	}
+	return filepath.IsAbs(text) || strings.HasSuffix(text, ".gguf") && !strings.Contains(text, "://") && (strings.Count(text, "/") < 2 || exists(text))
+}
+
+// trimHost takes the Hub's address off a reference that has it.
+func trimHost(text string) (rest string, ok bool) {
+	plain := strings.TrimPrefix(strings.TrimPrefix(text, "https://"), "http://")
+	for _, host := range hosts {
+		tail, found := strings.CutPrefix(plain, host)
+		if !found {
+			continue
+		}
+		tail, _, _ = strings.Cut(tail, "?")
+		if unescaped, err := url.PathUnescape(tail); err == nil {
+			tail = unescaped
+		}
+		return strings.Trim(tail, "/"), true
+	}
+	return text, false
+}
+
+// at sets what a row of the catalogue says.
+func (r *Reference) at(e *Entry, quant string) *Reference {
+	r.Entry, r.Repo, r.Revision = e, e.Repo, e.Commit
+	r.Quant = strings.ToUpper(quant)
+	if r.Quant == e.Quant() {
+		r.Quant = ""
+	}
+	return r
+}
+
+// byName reads name or name:quant.
+func (r *Reference) byName(text string) (*Reference, error) {
+	if i := strings.LastIndex(text, ":"); i > 0 {
+		if entry := lookUp(text[:i]); entry != nil {
+			if ParseQuant(text[i+1:]) == "" {
+				return nil, &Error{Kind: ErrReference, Text: fmt.Sprintf("%q: %q is no quantisation", r.Text, text[i+1:]), Todo: "write one like Q4_K_M, Q8_0 or F16"}
+			}
+			return r.at(entry, ParseQuant(text[i+1:])), nil
+		}
+	}
+	e := &Error{Kind: ErrReference, Text: fmt.Sprintf("no model is called %q", text), Todo: "serve catalog lists all; org/repo takes any repository of the Hub; ./file.gguf a file"}
+	if near := nearest(text); len(near) > 0 {
+		e.Todo = "did you mean " + strings.Join(near, ", ") + "? " + e.Todo
+	}
+	return nil, e
+}
+
+// inRepo reads org/repo[@revision][:quant] and org/repo/file.gguf[@revision].
+func (r *Reference) inRepo(text string) (*Reference, error) {
+	bad := func(why string) error {
+		return &Error{Kind: ErrReference, Text: fmt.Sprintf("%q: %s", r.Text, why), Todo: "write org/repo, org/repo:Q4_K_M, org/repo@revision or org/repo/file.gguf"}
+	}
+	text, after, hasRevision := strings.Cut(text, "@")
+	path, quant, hasQuant := strings.Cut(text, ":")
+	if hasRevision {
+		revision, q, ok := strings.Cut(after, ":")
+		if ok && hasQuant {
+			return nil, bad("it names two quantisations")
+		}
+		if ok {
+			quant, hasQuant = q, true
+		}
+		if r.Revision = revision; revision == "" {
+			return nil, bad("no revision follows the @")
+		}
+	}
+	if hasQuant {
+		if r.Quant = ParseQuant(quant); r.Quant == "" || !strings.EqualFold(r.Quant, quant) && !strings.EqualFold("FP16", quant) {
+			return nil, bad(fmt.Sprintf("%q is no quantisation", quant))
+		}
+	}
+	parts := strings.Split(path, "/")
+	if len(parts) < 2 {
+		return nil, bad("a repository is called org/name")
+	}
+	r.Repo = parts[0] + "/" + parts[1]
+	if err := hub.CheckRepo(r.Repo); err != nil {
+		return nil, bad("a repository is called org/name")
+	}
+	file := parts[2:]
+	// The form of a browser's address: /blob/main/file.gguf, /tree/main.
+	if len(file) > 1 && slices.Contains([]string{"blob", "resolve", "tree", "raw"}, file[0]) && !hasRevision {
+		r.Revision, file = file[1], file[2:]
+	}
+	if r.File = strings.Join(file, "/"); r.File == "" {
+		return r, nil
+	}
+	if err := hub.CheckPath(r.File); err != nil || !strings.HasSuffix(r.File, ".gguf") {
+		return nil, bad(fmt.Sprintf("%q is no GGUF file", r.File))
+	}
+	if hasQuant {
+		return nil, bad("a file has one quantisation")
+	}
+	return r, nil
+}
+
+// String is the reference in its shortest full form, by which another machine
+// means the same.
+func (r *Reference) String() string { return r.Text }
+
+// revision is what the Hub is asked for.
+func (r *Reference) revision() string {
+	if r.Revision != "" {
+		return r.Revision
+	}
+	return "main"
+}
+
+// FileExists is the exists of a program that may look at the disk.
+func FileExists(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
+
+// Error is a failure with its kind and with what to do about it.
+type Error struct {
+	Kind error
+	Text string
+	Todo string
+}
+
+// Error implements error.
+func (e *Error) Error() string { return e.Text }
+
+// Unwrap gives the kind to errors.Is.
+func (e *Error) Unwrap() error { return e.Kind }
+
+// Hint says what to do about the error.
+func (e *Error) Hint() string { return e.Todo }

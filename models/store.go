@@ -1,0 +1,398 @@
+package models
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"serve/hub"
+)
+
+// ErrNotHere says that a model is not on this machine.
+var ErrNotHere = errors.New("not on this machine")
+
+// Store finds models on this machine and brings them to it. What the Hub said of
+// a repository, and which contents were found right, is kept in Home, apart from
+// the cache that other tools share.
+type Store struct {
+	Hub  *hub.Client
+	Home string // folder
+	// Progress is told of files that are hashed; nil for none.
+	Progress hub.Progress
+}
+
+// Local is a model on this machine.
+type Local struct {
+	Name      string // what requests call it
+	Repo      string // "" for a plain file, as Commit and License
+	Commit    string
+	Quant     string
+	License   string
+	Link      string // to the licence's text, if the repository gives one
+	Weights   []hub.CachedFile
+	Projector *hub.CachedFile
+	Texts     []hub.CachedFile // the licence
+}
+
+// Path is what is loaded: the file, or the first part of the set.
+func (l *Local) Path() string { return l.Weights[0].Name }
+
+// Parts are the paths of all weights.
+func (l *Local) Parts() []string {
+	var paths []string
+	for _, f := range l.Weights {
+		paths = append(paths, f.Name)
+	}
+	return paths
+}
+
+// Files returns all files of the model.
+func (l *Local) Files() []hub.CachedFile {
+	files := slices.Clone(l.Weights)
+	if l.Projector != nil {
+		files = append(files, *l.Projector)
+	}
+	return append(files, l.Texts...)
+}
+
+// Bytes is the size of all files.
+func (l *Local) Bytes() (n int64) {
+	for _, f := range l.Files() {
+		n += f.Size
+	}
+	return n
+}
+
+// Find returns a model that is on this machine, without asking the network. What
+// is not here is ErrNotHere.
+func (s *Store) Find(r *Reference) (*Local, error) {
+	if r.Path != "" {
+		return findFile(r)
+	}
+	for _, commit := range s.commits(r) {
+		l, err := s.findIn(r, commit)
+		if err == nil || !errors.Is(err, ErrNotHere) {
+			return l, err
+		}
+	}
+	return nil, &Error{Kind: ErrNotHere, Text: r.Text + " is not on this machine", Todo: "serve pull " + r.Text}
+}
+
+func findFile(r *Reference) (*Local, error) {
+	parts, err := Parts(r.Path)
+	if err != nil {
+		return nil, err
+	}
+	l := &Local{Name: Name(r.Path), Quant: ParseQuant(r.Path)}
+	for _, part := range parts {
+		info, err := os.Stat(part)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, &Error{Kind: os.ErrNotExist, Text: "there is no file " + part, Todo: "a name without ./ and .gguf is looked for on the Hub: serve catalog"}
+		}
+		if err != nil {
+			return nil, err
+		}
+		l.Weights = append(l.Weights, hub.CachedFile{File: hub.File{Path: filepath.Base(part), Size: info.Size()}, Name: part})
+	}
+	return l, nil
+}
+
+// commits are the snapshots that may hold what a reference means.
+func (s *Store) commits(r *Reference) []string {
+	var list []string
+	if commit := s.Hub.Commit(r.Repo, r.revision()); commit != "" {
+		list = append(list, commit)
+	}
+	if r.Entry != nil && r.Entry.SHA256 != "" && r.Quant == "" {
+		// Its hash says what it is in any snapshot.
+		list = append(list, s.Hub.Commits(r.Repo)...)
+	}
+	return list
+}
+
+// findIn looks for what a reference means in one snapshot. Where the Hub's listing
+// of it is known, the choice is the same as with the network: a default that is
+// not here is not replaced by another quantisation that is.
+func (s *Store) findIn(r *Reference, commit string) (*Local, error) {
+	cached, err := s.Hub.Files(r.Repo, commit)
+	if err != nil {
+		return nil, err
+	}
+	l := &Local{Name: r.Text, Repo: r.Repo, Commit: commit}
+	all := make([]hub.File, len(cached))
+	for i := range cached {
+		all[i] = cached[i].File
+	}
+	if listing := s.listing(r.Repo, commit); listing != nil {
+		all, l.License, l.Link = listing.Files, listing.License, listing.Link
+	} else if r.Entry != nil {
+		l.License = r.Entry.License
+	}
+	choice, err := Choose(all, r)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotHere, err)
+	}
+	here := func(f hub.File) (hub.CachedFile, bool) {
+		i := slices.IndexFunc(cached, func(c hub.CachedFile) bool { return c.Path == f.Path && c.Size == f.Size })
+		if i < 0 {
+			return hub.CachedFile{}, false
+		}
+		return hub.CachedFile{File: f, Name: cached[i].Name}, true
+	}
+	l.Quant = choice.Quant
+	for _, f := range choice.Weights {
+		c, ok := here(f)
+		if !ok {
+			return nil, ErrNotHere
+		}
+		l.Weights = append(l.Weights, c)
+	}
+	// A projector that another tool did not fetch is not missed: text works.
+	if choice.Projector != nil {
+		if c, ok := here(*choice.Projector); ok {
+			l.Projector = &c
+		}
+	}
+	for _, f := range texts(all) {
+		if c, ok := here(f); ok {
+			l.Texts = append(l.Texts, c)
+		}
+	}
+	return l, nil
+}
+
+// texts are the licence's files.
+func texts(files []hub.File) []hub.File {
+	var list []hub.File
+	for _, f := range files {
+		name := strings.ToUpper(f.Path)
+		if (strings.HasPrefix(name, "LICENSE") || strings.HasPrefix(name, "LICENCE") || strings.HasPrefix(name, "USE_POLICY")) && f.Size < 1<<20 {
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
+// Pull returns a model, fetching what is not here. A model that is here needs no
+// network, unless update says to ask what is newest.
+func (s *Store) Pull(ctx context.Context, r *Reference, update bool) (*Local, error) {
+	if local, err := s.Find(r); err == nil && !update || r.Path != "" || err != nil && !errors.Is(err, ErrNotHere) {
+		return local, err
+	}
+	listing, err := s.Hub.List(ctx, r.Repo, r.revision())
+	if errors.Is(err, hub.ErrOffline) {
+		return nil, &Error{Kind: ErrNotHere, Text: r.Text + " is not on this machine, and offline mode asks nobody",
+			Todo: "pull it once without --offline, or bring it with serve bundle; serve list shows what is here"}
+	}
+	if err != nil {
+		return nil, err
+	}
+	choice, err := Choose(listing.Files, r)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.fetch(ctx, listing, choice); err != nil {
+		return nil, err
+	}
+	return s.findIn(r, listing.Commit)
+}
+
+// fetch brings all files of a choice here, checks them, and only then makes them
+// visible: a set of parts is here as a whole or not at all.
+func (s *Store) fetch(ctx context.Context, l *hub.Listing, c *Choice) error {
+	files := append(c.Files(), texts(l.Files)...)
+	if err := s.Hub.CheckRoom(l, files); err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := s.fetchFile(ctx, l, f); err != nil {
+			return err
+		}
+	}
+	if err := s.guard(l, c); err != nil {
+		return err
+	}
+	if err := s.saveListing(l); err != nil {
+		return err
+	}
+	return s.Hub.Link(l, files)
+}
+
+// fetchFile brings one content here. One that is here already, and damaged, is
+// fetched anew.
+func (s *Store) fetchFile(ctx context.Context, l *hub.Listing, f hub.File) error {
+	c := hub.CachedFile{File: f, Name: s.Hub.Blob(l.Repo, f.ETag())}
+	verified, err := s.Hub.Download(ctx, l, f)
+	if err == nil && !verified {
+		if err = s.verify(ctx, c, false); errors.Is(err, hub.ErrIntegrity) {
+			s.note(err.Error() + "; fetching it again")
+			if err := s.Hub.Drop(l.Repo, f.ETag()); err != nil {
+				return err
+			}
+			verified, err = s.Hub.Download(ctx, l, f)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if id, err := identify(c.Name); err == nil && verified {
+		s.remember(c, id)
+	}
+	return nil
+}
+
+func (s *Store) note(text string) {
+	if s.Progress != nil {
+		s.Progress.Note(text)
+	}
+}
+
+// guard checks what the headers say. What is refused does not stay.
+func (s *Store) guard(l *hub.Listing, c *Choice) error {
+	var parts []string
+	for _, f := range c.Weights {
+		parts = append(parts, s.Hub.Blob(l.Repo, f.ETag()))
+	}
+	_, err := ReadModel(parts)
+	if err == nil && c.Projector != nil {
+		_, err = ReadHeader(s.Hub.Blob(l.Repo, c.Projector.ETag()))
+	}
+	if err == nil {
+		return nil
+	}
+	for _, f := range c.Files() {
+		err = errors.Join(err, s.Hub.Drop(l.Repo, f.ETag()))
+	}
+	return fmt.Errorf("%s/%s: %w", l.Repo, c.Weights[0].Path, err)
+}
+
+// listing returns what the Hub said of a commit, if we asked.
+func (s *Store) listing(repo, commit string) *hub.Listing {
+	b, err := os.ReadFile(s.listingFile(repo, commit))
+	if err != nil {
+		return nil
+	}
+	var l hub.Listing
+	if json.Unmarshal(b, &l) != nil || l.Repo != repo || l.Commit != commit {
+		return nil
+	}
+	return &l
+}
+
+// saveListing keeps what the Hub said. Files that are known of the same commit
+// from elsewhere stay known: a bundle may list fewer.
+func (s *Store) saveListing(l *hub.Listing) error {
+	merged := *l
+	merged.Files = slices.Clone(l.Files)
+	if known := s.listing(l.Repo, l.Commit); known != nil {
+		for _, f := range known.Files {
+			if !slices.ContainsFunc(l.Files, func(g hub.File) bool { return g.Path == f.Path }) {
+				merged.Files = append(merged.Files, f)
+			}
+		}
+	}
+	b, err := json.Marshal(merged)
+	if err != nil {
+		return err
+	}
+	return hub.WriteFile(s.listingFile(l.Repo, l.Commit), b, 0o644)
+}
+
+func (s *Store) listingFile(repo, commit string) string {
+	return filepath.Join(s.Home, "listings", strings.ReplaceAll(repo, "/", "--"), commit+".json")
+}
+
+// List returns every model on this machine that a reference can name, in order of
+// repository and path.
+func (s *Store) List() ([]*Local, error) {
+	repos, err := s.Hub.Repos()
+	if err != nil {
+		return nil, err
+	}
+	var list []*Local
+	for _, repo := range repos {
+		for _, commit := range s.Hub.Commits(repo) {
+			files, err := s.Hub.Files(repo, commit)
+			if err != nil {
+				return nil, err
+			}
+			all := make([]hub.File, len(files))
+			for i := range files {
+				all[i] = files[i].File
+			}
+			for _, c := range candidates(all) {
+				if l := s.named(repo, commit, &c); l != nil {
+					list = append(list, l)
+				}
+			}
+		}
+	}
+	return list, nil
+}
+
+// named finds the shortest reference that means a candidate, or nil if its parts
+// are not all here.
+func (s *Store) named(repo, commit string, c *candidate) *Local {
+	var names []string
+	for _, e := range Catalog() {
+		if e.Repo == repo {
+			names = append(names, e.Name)
+			if c.quant != "" {
+				names = append(names, e.Name+":"+c.quant)
+			}
+		}
+	}
+	if c.quant != "" {
+		names = append(names, repo+":"+c.quant, repo+"@"+commit+":"+c.quant)
+	}
+	first := c.parts[0].Path
+	names = append(names, repo+"/"+first, repo+"/"+first+"@"+commit)
+	for _, name := range names {
+		r, err := ParseReference(name, func(string) bool { return false })
+		if err != nil {
+			continue
+		}
+		if l, err := s.Find(r); err == nil && l.Commit == commit && l.Weights[0].Path == first {
+			return l
+		}
+	}
+	return nil
+}
+
+// Remove takes a model off this machine and returns the bytes that became free.
+// What another model of the same snapshot needs stays.
+func (s *Store) Remove(l *Local) (int64, error) {
+	if l.Repo == "" {
+		return 0, &Error{Kind: ErrReference, Text: l.Path() + " is a file of yours, not one that serve fetched", Todo: "delete it yourself"}
+	}
+	all, err := s.List()
+	if err != nil {
+		return 0, err
+	}
+	needed := map[string]bool{}
+	others := false
+	for _, o := range all {
+		if o.Repo == l.Repo && o.Commit == l.Commit && o.Path() != l.Path() {
+			others = true
+			for _, f := range o.Files() {
+				needed[f.Path] = true
+			}
+		}
+	}
+	var paths []string
+	for _, f := range l.Files() {
+		if !needed[f.Path] {
+			paths = append(paths, f.Path)
+		}
+	}
+	freed, err := s.Hub.Remove(l.Repo, l.Commit, paths)
+	if err == nil && !others {
+		err = os.RemoveAll(s.listingFile(l.Repo, l.Commit))
+	}
+	return freed, err
+}

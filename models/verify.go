@@ -1,0 +1,118 @@
+package models
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"serve/hub"
+)
+
+// identity tells a file's content from a later one under the same name, as well
+// as can be told without reading it.
+type identity struct {
+	Size     int64  `json:"size"`
+	Modified int64  `json:"modified"` // nanoseconds since 1970
+	Device   uint64 `json:"device"`
+	Inode    uint64 `json:"inode"`
+}
+
+func identify(name string) (identity, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return identity{}, err
+	}
+	device, inode := fileID(info)
+	return identity{info.Size(), info.ModTime().UnixNano(), device, inode}, nil
+}
+
+// Verify hashes the files of a model and compares them with what the Hub said.
+// With again false, a file that was found right before and has not been touched
+// since is not read. It returns how many files have no known hash.
+func (s *Store) Verify(ctx context.Context, l *Local, again bool) (unknown int, err error) {
+	for _, f := range l.Files() {
+		if f.ETag() == "" {
+			unknown++
+			continue
+		}
+		if err := s.verify(ctx, f, again); err != nil {
+			return unknown, err
+		}
+	}
+	return unknown, nil
+}
+
+func (s *Store) verify(ctx context.Context, f hub.CachedFile, again bool) error {
+	id, err := identify(f.Name)
+	if err != nil {
+		return err
+	}
+	if !again && s.remembers(f, id) {
+		return nil
+	}
+	sum, err := s.hash(ctx, f)
+	if err != nil {
+		return fmt.Errorf("verify %s: %w", f.Path, err)
+	}
+	if after, err := identify(f.Name); err != nil || after != id {
+		return &Error{Kind: hub.ErrIntegrity, Text: f.Path + " was changed while it was verified", Todo: "let nothing else write to the cache"}
+	}
+	if sum != f.ETag() {
+		return &Error{Kind: hub.ErrIntegrity, Text: fmt.Sprintf("%s is damaged: its hash is %s, not %s", f.Path, sum, f.ETag()),
+			Todo: "remove it with serve rm and pull it again; if it happens again, check the disk"}
+	}
+	s.remember(f, id)
+	return nil
+}
+
+func (s *Store) record(f hub.CachedFile) string {
+	return filepath.Join(s.Home, "verified", f.ETag()+".json")
+}
+
+func (s *Store) remembers(f hub.CachedFile, id identity) bool {
+	b, err := os.ReadFile(s.record(f))
+	var known identity
+	return err == nil && json.Unmarshal(b, &known) == nil && known == id
+}
+
+// remember notes that a content was found right. A home that cannot be written
+// costs the next start the time of a hash, and nothing else.
+func (s *Store) remember(f hub.CachedFile, id identity) {
+	if b, err := json.Marshal(id); err == nil {
+		_ = hub.WriteFile(s.record(f), b, 0o644)
+	}
+}
+
+// hash returns the hash by which the Hub knows a content.
+func (s *Store) hash(ctx context.Context, f hub.CachedFile) (string, error) {
+	file, err := os.Open(f.Name)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	h := f.NewHash()
+	progress := s.Progress
+	if progress != nil {
+		progress.Start("verify "+f.Path, f.Size, 0)
+		defer progress.Done()
+	}
+	buf := make([]byte, 1<<20)
+	for ctx.Err() == nil {
+		n, err := file.Read(buf)
+		h.Write(buf[:n])
+		if progress != nil {
+			progress.Add(int64(n))
+		}
+		if err == io.EOF {
+			return hex.EncodeToString(h.Sum(nil)), nil
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	return "", context.Cause(ctx)
+}
