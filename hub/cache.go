@@ -20,6 +20,9 @@ import (
 // Reading it needs no right to write.
 type Cache struct{ Dir string }
 
+// noCache is a folder that cannot exist.
+const noCache = os.DevNull
+
 // CachedFile is a file of a snapshot.
 type CachedFile struct {
 	File
@@ -62,7 +65,7 @@ func (c Cache) Commit(repo, revision string) string {
 // Repos returns the repositories that have a folder, in order.
 func (c Cache) Repos() ([]string, error) {
 	entries, err := os.ReadDir(c.Dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || c.Dir == noCache {
 		return nil, nil
 	}
 	if err != nil {
@@ -345,6 +348,9 @@ const tag = "Signature: 8a477f597d28d172789f06886806bc55\n# This is the Hugging 
 
 // prepare makes the folder that a repository's contents go to.
 func (c Cache) prepare(repo string) error {
+	if c.Dir == noCache {
+		return errors.New("no folder for the cache: set HF_HUB_CACHE, HF_HOME or HOME")
+	}
 	if err := os.MkdirAll(filepath.Join(c.repo(repo), "blobs"), 0o755); err != nil {
 		return fmt.Errorf("make the cache: %w", err)
 	}

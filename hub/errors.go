@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -34,6 +35,8 @@ type Error struct {
 	wait time.Duration
 	// stale says that a signed address may have expired.
 	stale bool
+	// away says that no connection came about.
+	away bool
 }
 
 // Error implements error.
@@ -71,6 +74,8 @@ func transportError(host string, err error) error {
 	}
 	e := passing("reach %s: %v", host, err)
 	e.Todo = "check the network, HTTPS_PROXY and HF_ENDPOINT; what has arrived is kept"
+	var op *net.OpError
+	e.away = errors.As(err, &op) && op.Op == "dial"
 	if text := err.Error(); strings.Contains(text, "x509:") || strings.Contains(text, "certificate") {
 		e.Todo, e.wait = "a proxy that opens TLS needs its certificate: --ca-file FILE", never
 	}

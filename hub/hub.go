@@ -26,7 +26,7 @@ const DefaultEndpoint = "https://huggingface.co"
 type Options struct {
 	Endpoint    string        // the Hub or a mirror of it, DefaultEndpoint
 	Token       string        // sent to Endpoint and to no other host
-	Cache       string        // folder of the cache, required
+	Cache       string        // folder of the cache; without one nothing is found and nothing can be fetched
 	Offline     bool          // open no connection at all
 	CAFile      string        // PEM certificates to trust besides the system's
 	UserAgent   string        // "serve"
@@ -156,7 +156,7 @@ func New(o Options) (*Client, error) {
 		o.Progress = silent{}
 	}
 	if o.Cache == "" {
-		return nil, fmt.Errorf("no folder for the cache: set HF_HUB_CACHE, HF_HOME or HOME")
+		o.Cache = noCache
 	}
 	if !printable.MatchString(o.Token) {
 		return nil, fmt.Errorf("the Hub's token holds a space or a control character")

@@ -5,6 +5,7 @@ import (
 	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -160,6 +161,10 @@ func (c *Client) List(ctx context.Context, repo, revision string) (*Listing, err
 		if err == nil {
 			l.Revision = revision
 			return l, nil
+		}
+		var e *Error
+		if errors.As(err, &e) && e.away {
+			return nil, err // who has no network shall know at once
 		}
 		if err := c.retry(ctx, try, err); err != nil {
 			return nil, err

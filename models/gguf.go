@@ -490,3 +490,9 @@ func BlockSize(ggmlType uint32) (elements, bytes uint64, ok bool) {
 	b, ok := blocks[ggmlType]
 	return b.elements, b.bytes, ok
 }
+
+// Embeds says whether the model is made for embeddings or ranking, not for text.
+func (h *Header) Embeds() bool {
+	causal, told := h.Values[h.Architecture()+".attention.causal"].(bool)
+	return h.Uint(h.Architecture()+".pooling_type") > 0 || told && !causal
+}

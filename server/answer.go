@@ -19,12 +19,12 @@ import (
 type answer struct {
 	id          string
 	created     int64
-	model       *Model
+	model       *lease
 	params      *params
 	fingerprint string
 }
 
-func (s *Server) newAnswer(prefix string, m *Model, p *params) *answer {
+func (s *Server) newAnswer(prefix string, m *lease, p *params) *answer {
 	return &answer{id: prefix + randomID(), created: time.Now().Unix(), model: m, params: p, fingerprint: m.fingerprint()}
 }
 

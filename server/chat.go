@@ -249,10 +249,11 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) *Error {
 	if e := req.check(); e != nil {
 		return e
 	}
-	model, e := s.model(req.model)
+	model, e := s.model(r, req.model)
 	if e != nil {
 		return e
 	}
+	defer model.release()
 	er, err := req.engineRequest(model.Engine)
 	if err != nil {
 		return toError(err, "messages")

@@ -128,10 +128,11 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) *Error {
 	if e := req.check(req.hasStreamOpt); e != nil {
 		return e
 	}
-	model, e := s.model(req.model)
+	model, e := s.model(r, req.model)
 	if e != nil {
 		return e
 	}
+	defer model.release()
 	streams, err := req.generate(r, model.Engine)
 	defer closeAll(streams)
 	if err != nil {

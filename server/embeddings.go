@@ -56,10 +56,11 @@ func (s *Server) embeddings(w http.ResponseWriter, r *http.Request) *Error {
 	if e := decode(r, &req, embeddingFields, "model", "input"); e != nil {
 		return e
 	}
-	model, e := s.model(req.model)
+	model, e := s.model(r, req.model)
 	if e != nil {
 		return e
 	}
+	defer model.release()
 	if size := model.Engine.Model().EmbeddingSize; req.dimensions != 0 && req.dimensions != size {
 		return unsupported("dimensions", "Unsupported parameter: 'dimensions'. The model's embeddings have %d dimensions and cannot be shortened.", size)
 	}

@@ -21,6 +21,7 @@ type Error struct {
 	Param      string        // the field at fault, empty for none
 	Code       string        // empty for none
 	RetryAfter time.Duration // 0 for none
+	Final      bool          // trying again is useless, though the status is a 5xx
 }
 
 func (e *Error) Error() string { return e.Message }
@@ -60,6 +61,7 @@ func toError(err error, param string) *Error {
 	var e *Error
 	var length *engine.LengthError
 	var tooLarge *http.MaxBytesError
+	var noRoom *NoRoomError
 	switch {
 	case errors.As(err, &e):
 		return e
@@ -80,6 +82,14 @@ func toError(err error, param string) *Error {
 	case errors.Is(err, engine.ErrStopped):
 		return &Error{Status: http.StatusServiceUnavailable, Type: "server_error", Code: "model_unavailable", RetryAfter: 5 * time.Second,
 			Message: "The model is not available: the server is stopping, or its engine failed."}
+	case errors.Is(err, errLoading), errors.Is(err, errBusy):
+		return &Error{Status: http.StatusServiceUnavailable, Type: "server_error", Code: "model_loading", RetryAfter: 15 * time.Second,
+			Message: "The model is not in memory yet: " + err.Error() + ". Try again later."}
+	case errors.As(err, &noRoom):
+		return badRequest("model", "insufficient_memory", "The model does not fit: %v.", err)
+	case errors.Is(err, errLoad):
+		return &Error{Status: http.StatusInternalServerError, Type: "server_error", Param: "model", Code: "model_load_failed", Final: true,
+			Message: "The model cannot be loaded; the server's log says why."}
 	case errors.Is(err, engine.ErrDeadline), errors.Is(err, context.DeadlineExceeded):
 		return &Error{Status: http.StatusGatewayTimeout, Type: "server_error", Code: "deadline_exceeded", Message: "The request's deadline has passed."}
 	case errors.Is(err, context.Canceled):
@@ -100,6 +110,9 @@ func writeError(w http.ResponseWriter, e *Error) {
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	if e.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
+	}
+	if e.Final {
+		h.Set("X-Should-Retry", "false")
 	}
 	w.WriteHeader(e.Status)
 	w.Write(body)

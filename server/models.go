@@ -38,7 +38,7 @@ func (s *Server) listModels(w http.ResponseWriter, _ *http.Request) *Error {
 // showModel answers GET /v1/models/{id}.
 func (s *Server) showModel(w http.ResponseWriter, r *http.Request) *Error {
 	name := r.PathValue("id")
-	m, e := s.model(name)
+	m, e := s.named(name)
 	if e != nil {
 		return e
 	}
@@ -50,14 +50,19 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) *Error {
 	return writeJSON(w, map[string]string{"status": "ok"})
 }
 
-// readyz says whether a request would be answered: every model's engine runs,
-// and its steps advance while it has work.
+// readyz says whether a request would be answered: the engine of every model in
+// memory runs, and its steps advance while it has work. A model that is not in
+// memory is loaded when it is asked for.
 func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) *Error {
 	if s.draining.Load() {
 		return toError(engine.ErrStopped, "")
 	}
 	for _, m := range s.opts.Models {
-		stats := m.Engine.Stats()
+		e, ok := s.pool.loaded(m)
+		if !ok {
+			continue
+		}
+		stats := e.Stats()
 		if stats.Stopped != nil || stats.Stalled(time.Now(), s.opts.Stall) {
 			s.opts.Log.Error("a model is not ready", "model", m.ID, "steps", stats.Steps, "stopped", stats.Stopped)
 			return toError(errors.Join(engine.ErrStopped, stats.Stopped), "")

@@ -34,23 +34,23 @@ type Engine interface {
 	Stats() engine.Stats
 }
 
-// Model is a model that the server answers with.
+// Model is a model that the server answers with, in memory or not.
 type Model struct {
 	ID      string   // the name that requests give
 	Aliases []string // other names for it
 	Created time.Time
-	Engine  Engine
+	Load    LoadFunc
 }
 
 // fingerprint tells apart what could answer differently: another engine, another file.
-func (m *Model) fingerprint() string {
+func (m *lease) fingerprint() string {
 	f := m.Engine.Model()
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s|%s|%s|%s|%d|%d", f.Build, m.ID, f.Architecture, f.Quantization, f.Size, f.Parameters))
 	return "fp_" + hex.EncodeToString(sum[:5])
 }
 
 // piece returns a token's bytes; a control token's are its text.
-func (m *Model) piece(t engine.Token) []byte {
+func (m *lease) piece(t engine.Token) []byte {
 	f := m.Engine.Model()
 	if p := f.Pieces[t]; len(p) > 0 {
 		return p
@@ -65,6 +65,8 @@ type Options struct {
 	Heartbeat      time.Duration // between comments on a silent stream, 15 s
 	WriteStall     time.Duration // that a write may take before the client is taken for gone, 2 minutes
 	Stall          time.Duration // without a step while work waits, after which /readyz says no, 2 minutes
+	KeepAlive      time.Duration // after which an unused model is unloaded; 0 for when its memory is needed
+	LoadWait       time.Duration // that a request waits for its model to be loaded, 5 minutes
 	Hosts          []string      // names that the Host header may have besides loopback's; nil for any
 	AllowedOrigins []string      // web pages that may call; "*" for all
 	Log            *slog.Logger  // slog.Default()
@@ -74,20 +76,22 @@ type Options struct {
 type Server struct {
 	opts     Options
 	byName   map[string]*Model
+	pool     *pool
 	router   *gin.Engine
 	draining atomic.Bool
 }
 
-// New returns a server. It starts nothing; its Handler does the work.
+// New returns a server. Its Handler does the work; Close ends what that started.
 func New(o Options) (*Server, error) {
 	setDefault(&o.MaxBody, 32<<20)
 	setDefault(&o.Heartbeat, 15*time.Second)
 	setDefault(&o.WriteStall, 2*time.Minute)
 	setDefault(&o.Stall, 2*time.Minute)
+	setDefault(&o.LoadWait, 5*time.Minute)
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	s := &Server{opts: o, byName: map[string]*Model{}}
+	s := &Server{opts: o, byName: map[string]*Model{}, pool: newPool(o.KeepAlive, o.Log)}
 	for _, m := range o.Models {
 		for _, name := range append([]string{m.ID}, m.Aliases...) {
 			if other, taken := s.byName[name]; taken && other != m {
@@ -106,6 +110,14 @@ func setDefault[T comparable](field *T, value T) {
 		*field = value
 	}
 }
+
+// Preload loads a model into memory that is free, without unloading another. The
+// error is a NoRoomError if there is too little.
+func (s *Server) Preload(ctx context.Context, m *Model) error { return s.pool.preload(ctx, m) }
+
+// Close unloads all models and returns when their memory is free. What still
+// runs is cancelled.
+func (s *Server) Close() { s.pool.close() }
 
 // Drain refuses new work from now on; what runs goes on.
 func (s *Server) Drain() { s.draining.Store(true) }
@@ -279,8 +291,8 @@ func (s *Server) limitWork(c *gin.Context) {
 	c.Request.Body = http.MaxBytesReader(c.Writer, c.Request.Body, s.opts.MaxBody)
 }
 
-// model finds a request's model.
-func (s *Server) model(name string) (*Model, *Error) {
+// named finds a model by a name that a request gives.
+func (s *Server) named(name string) (*Model, *Error) {
 	if m, ok := s.byName[name]; ok {
 		return m, nil
 	}
@@ -290,4 +302,17 @@ func (s *Server) model(name string) (*Model, *Error) {
 	}
 	return nil, &Error{Status: http.StatusNotFound, Type: invalidRequest, Param: "model", Code: "model_not_found",
 		Message: fmt.Sprintf("The model '%s' does not exist here. Served: %s.", name, strings.Join(have, ", "))}
+}
+
+// model finds a request's model and brings it into memory. The caller releases it.
+func (s *Server) model(r *http.Request, name string) (*lease, *Error) {
+	m, e := s.named(name)
+	if e != nil {
+		return nil, e
+	}
+	l, err := s.pool.acquire(r.Context(), m, s.opts.LoadWait)
+	if err != nil {
+		return nil, toError(err, "model")
+	}
+	return l, nil
 }

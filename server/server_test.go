@@ -41,7 +41,7 @@ func start(t testing.TB, fo enginetest.Options, so Options) (*httptest.Server, *
 		defer close(done)
 		e.Run(ctx)
 	}()
-	so.Models = []*Model{{ID: "fake", Aliases: []string{"gpt-4o", "org/fake"}, Created: time.Unix(1700000000, 0), Engine: e}}
+	so.Models = []*Model{{ID: "fake", Aliases: []string{"gpt-4o", "org/fake"}, Created: time.Unix(1700000000, 0), Load: ready(e)}}
 	if so.Log == nil {
 		so.Log = slog.New(slog.DiscardHandler)
 	}
@@ -52,6 +52,7 @@ func start(t testing.TB, fo enginetest.Options, so Options) (*httptest.Server, *
 	hs := httptest.NewServer(s.Handler())
 	t.Cleanup(func() {
 		hs.Close()
+		s.Close()
 		cancel()
 		<-done
 		for _, f := range fake.Faults() {
@@ -59,6 +60,14 @@ func start(t testing.TB, fo enginetest.Options, so Options) (*httptest.Server, *
 		}
 	})
 	return hs, s
+}
+
+// ready is the load of a model that is there already.
+func ready(e Engine) LoadFunc {
+	return func(context.Context, bool) (*Instance, error) {
+		done := make(chan struct{})
+		return &Instance{Engine: e, Done: done, Stop: sync.OnceFunc(func() { close(done) })}, nil
+	}
 }
 
 func post(t testing.TB, hs *httptest.Server, path, body string) (*http.Response, string) {
@@ -633,7 +642,11 @@ func TestClientsThatVanish(t *testing.T) {
 	if res.StatusCode != 200 {
 		t.Errorf("got %d %s", res.StatusCode, body)
 	}
-	for s.byName["fake"].Engine.Stats().Running > 0 {
+	e, ok := s.pool.loaded(s.byName["fake"])
+	if !ok {
+		t.Fatal("the model is not in memory")
+	}
+	for e.Stats().Running > 0 {
 		res, _ := post(t, hs, "/v1/completions", `{"model":"fake","prompt":"p","max_tokens":1}`)
 		if res.StatusCode != 200 {
 			t.Fatal(res.Status)

@@ -1,21 +1,29 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"syscall"
 
+	"serve/hub"
 	"serve/models"
 )
 
-// Exit codes.
+// Exit codes; README.md has the same table.
 const (
-	exitOK     = 0
-	exitError  = 1 // anything without a code of its own
-	exitUsage  = 2 // a flag or an argument makes no sense
-	exitModel  = 3 // a model file is missing, damaged or of an unknown kind
-	exitMemory = 4 // no room for the model
-	exitListen = 5 // the address cannot be listened on
+	exitOK          = 0
+	exitError       = 1   // anything without a code of its own
+	exitUsage       = 2   // a flag or an argument makes no sense
+	exitModel       = 3   // a model file is missing, or is no model that can be loaded
+	exitMemory      = 4   // no room for the model in memory
+	exitListen      = 5   // the address cannot be listened on
+	exitNotFound    = 6   // no such model: a mistyped name, or none on the Hub or, offline, on this machine
+	exitNetwork     = 7   // the Hub cannot be reached, or does not answer as it should
+	exitIntegrity   = 8   // bytes, or a signature, are not what they should be
+	exitAccess      = 9   // the Hub refuses access: a token or the acceptance of terms is missing
+	exitDisk        = 10  // no room on the disk
+	exitInterrupted = 130 // by a signal, before it was done
 )
 
 var (
@@ -26,16 +34,36 @@ var (
 
 // exitCode is the one table from errors to exit codes.
 func exitCode(err error) int {
+	is := func(targets ...error) bool {
+		for _, target := range targets {
+			if errors.Is(err, target) {
+				return true
+			}
+		}
+		return false
+	}
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.Is(err, errUsage):
+	case is(errUsage):
 		return exitUsage
-	case errors.Is(err, errMemory):
+	case is(context.Canceled):
+		return exitInterrupted
+	case is(errMemory):
 		return exitMemory
-	case errors.Is(err, syscall.EADDRINUSE), errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, syscall.EACCES) && !errors.Is(err, errModel):
+	case is(hub.ErrIntegrity):
+		return exitIntegrity
+	case is(hub.ErrAccess):
+		return exitAccess
+	case is(hub.ErrDisk):
+		return exitDisk
+	case is(models.ErrReference, models.ErrNotHere, hub.ErrNotFound, hub.ErrOffline):
+		return exitNotFound
+	case is(hub.ErrNetwork):
+		return exitNetwork
+	case is(syscall.EADDRINUSE, syscall.EADDRNOTAVAIL), is(syscall.EACCES) && !is(errModel):
 		return exitListen
-	case errors.Is(err, models.ErrFormat), errors.Is(err, errModel), errors.Is(err, fs.ErrNotExist):
+	case is(models.ErrFormat, errModel, fs.ErrNotExist):
 		return exitModel
 	}
 	return exitError

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"serve/engine/llama"
+	"serve/server"
 )
 
 const (
@@ -21,8 +22,9 @@ type measureFunc func(llama.Options) (*llama.Memory, error)
 
 // planMemory decides how a model is loaded, before it is: the layers on the GPU
 // and the KV cells. What was asked for is kept or refused, with numbers; only
-// what was left open is adapted, and the plan says how.
-func planMemory(o serveOptions, trainContext int, measure measureFunc) (llama.Options, *llama.Memory, error) {
+// what was left open is adapted, if shrink allows it, and the plan says how.
+// Without room the error is a server.NoRoomError.
+func planMemory(o modelOptions, trainContext int, shrink bool, measure measureFunc) (llama.Options, *llama.Memory, error) {
 	lo := llama.Options{Sequences: o.parallel, Threads: o.threads, KVType: o.kvType, Cells: o.kvCells}
 	lo.Model.NoMMap = o.noMMap
 	switch {
@@ -40,7 +42,7 @@ func planMemory(o serveOptions, trainContext int, measure measureFunc) (llama.Op
 	if err != nil {
 		return lo, nil, err
 	}
-	if short := shortOf(memory); short == nil || o.kvCells > 0 {
+	if short := shortOf(memory); short == nil || o.kvCells > 0 || !shrink {
 		return lo, memory, noRoom(short, lo)
 	}
 	if err := shareCells(&lo, memory); err != nil {
@@ -111,22 +113,20 @@ func shortOf(m *llama.Memory) *llama.DeviceMemory {
 // shareCells replaces a buffer for every sequence by one that they share, as
 // large as fits. One whole context must fit.
 func shareCells(lo *llama.Options, m *llama.Memory) error {
-	cells := lo.Context * lo.Sequences
+	all := lo.Context * lo.Sequences
+	cells := all
 	for _, d := range m.Devices {
-		if d.KV == 0 {
-			if !fits(d) {
-				return noRoom(&d, *lo)
-			}
-			continue
+		one := d // with no more cells than one context has
+		one.KV = d.KV / uint64(lo.Sequences)
+		if !fits(one) {
+			return noRoom(&one, *lo)
 		}
-		room := headroom*float64(d.Free) - float64(d.Weights) - float64(d.Compute)
-		cells = min(cells, int(room/float64(d.KV)*float64(lo.Context*lo.Sequences)))
+		if d.KV > 0 {
+			room := headroom*float64(d.Free) - float64(d.Weights) - float64(d.Compute)
+			cells = min(cells, int(room/float64(d.KV)*float64(all)))
+		}
 	}
-	if cells < lo.Context {
-		return noRoom(shortOf(m), *lo)
-	}
-	lo.Cells = cells &^ 255
-	lo.Cells = max(lo.Cells, lo.Context)
+	lo.Cells = max(cells&^255, lo.Context)
 	return nil
 }
 
@@ -135,8 +135,8 @@ func noRoom(d *llama.DeviceMemory, lo llama.Options) error {
 	if d == nil {
 		return nil
 	}
-	err := fmt.Errorf("%w: %s needs %s (%s weights, %s KV cells, %s compute) and has %s free",
-		errMemory, d.Name, size(d.Needs()), size(d.Weights), size(d.KV), size(d.Compute), size(d.Free))
-	return withHint(err, "try a smaller --ctx-size (now %d), fewer --parallel (now %d), --kv-type q8_0, or a smaller model",
-		lo.Context, lo.Sequences)
+	err := fmt.Errorf("%w: %s needs %s (%s weights, %s KV cells, %s compute) and has %s free, %.0f %% of which may be used",
+		errMemory, d.Name, size(d.Needs()), size(d.Weights), size(d.KV), size(d.Compute), size(d.Free), 100*headroom)
+	return &server.NoRoomError{Err: withHint(err, "try a smaller --ctx-size (now %d), fewer --parallel (now %d), --kv-type q8_0, or a smaller model",
+		lo.Context, lo.Sequences), Short: d.Needs() - uint64(headroom*float64(d.Free))}
 }

@@ -39,7 +39,7 @@ func machine(hostFree, gpuFree uint64) measureFunc {
 func TestPlanMemory(t *testing.T) {
 	tests := []struct {
 		name          string
-		o             serveOptions
+		o             modelOptions
 		train         int
 		host, gpu     uint64
 		context       int
@@ -47,27 +47,27 @@ func TestPlanMemory(t *testing.T) {
 		err           error
 		words         string
 	}{
-		{name: "all fits", o: serveOptions{parallel: 4}, train: 4096, host: 8000, context: 4096, layers: -1},
-		{name: "a long context is not taken unasked", o: serveOptions{parallel: 1}, train: 131072, host: 8000, context: 8192, layers: -1},
-		{name: "a long context is taken when asked for", o: serveOptions{parallel: 1, ctxSize: 16384}, train: 131072, host: 8000, context: 16384, layers: -1},
-		{name: "sequences share what fits", o: serveOptions{parallel: 8}, train: 8192, host: 4000, context: 8192, cells: 37888, layers: -1},
-		{name: "one context does not fit", o: serveOptions{parallel: 8, ctxSize: 65536}, host: 4000, err: errMemory, words: "host needs 8.3 GiB"},
-		{name: "the weights do not fit", o: serveOptions{parallel: 1}, train: 512, host: 3000, err: errMemory, words: "3.1 GiB weights"},
-		{name: "cells asked for are not changed", o: serveOptions{parallel: 4, kvCells: 60000}, train: 4096, host: 3700, err: errMemory, words: "host"},
-		{name: "fewer cells than a context", o: serveOptions{parallel: 4, kvCells: 100}, train: 4096, host: 8000, err: errUsage, words: "--kv-cells 100"},
-		{name: "all on the GPU", o: serveOptions{parallel: 1}, train: 4096, host: 8000, gpu: 8000, context: 4096, layers: -1},
-		{name: "as many layers as fit", o: serveOptions{parallel: 1}, train: 4096, host: 8000, gpu: 2000, context: 4096, layers: 17},
-		{name: "no layer fits", o: serveOptions{parallel: 1}, train: 4096, host: 8000, gpu: 150, context: 4096, layers: 0},
-		{name: "layers as asked", o: serveOptions{parallel: 1, gpuLayers: "5"}, train: 4096, host: 8000, gpu: 8000, context: 4096, layers: 5},
-		{name: "more layers asked for than fit", o: serveOptions{parallel: 1, gpuLayers: "32"}, train: 512, host: 8000, gpu: 2000, err: errMemory, words: "GPU0"},
-		{name: "no number of layers", o: serveOptions{parallel: 1, gpuLayers: "many"}, host: 8000, err: errUsage, words: "many"},
+		{name: "all fits", o: modelOptions{parallel: 4}, train: 4096, host: 8000, context: 4096, layers: -1},
+		{name: "a long context is not taken unasked", o: modelOptions{parallel: 1}, train: 131072, host: 8000, context: 8192, layers: -1},
+		{name: "a long context is taken when asked for", o: modelOptions{parallel: 1, ctxSize: 16384}, train: 131072, host: 8000, context: 16384, layers: -1},
+		{name: "sequences share what fits", o: modelOptions{parallel: 8}, train: 8192, host: 4000, context: 8192, cells: 37888, layers: -1},
+		{name: "one context does not fit", o: modelOptions{parallel: 8, ctxSize: 65536}, host: 4000, err: errMemory, words: "host needs 3.9 GiB"},
+		{name: "the weights do not fit", o: modelOptions{parallel: 1}, train: 512, host: 3000, err: errMemory, words: "3.1 GiB weights"},
+		{name: "cells asked for are not changed", o: modelOptions{parallel: 4, kvCells: 60000}, train: 4096, host: 3700, err: errMemory, words: "host"},
+		{name: "fewer cells than a context", o: modelOptions{parallel: 4, kvCells: 100}, train: 4096, host: 8000, err: errUsage, words: "--kv-cells 100"},
+		{name: "all on the GPU", o: modelOptions{parallel: 1}, train: 4096, host: 8000, gpu: 8000, context: 4096, layers: -1},
+		{name: "as many layers as fit", o: modelOptions{parallel: 1}, train: 4096, host: 8000, gpu: 2000, context: 4096, layers: 17},
+		{name: "no layer fits", o: modelOptions{parallel: 1}, train: 4096, host: 8000, gpu: 150, context: 4096, layers: 0},
+		{name: "layers as asked", o: modelOptions{parallel: 1, gpuLayers: "5"}, train: 4096, host: 8000, gpu: 8000, context: 4096, layers: 5},
+		{name: "more layers asked for than fit", o: modelOptions{parallel: 1, gpuLayers: "32"}, train: 512, host: 8000, gpu: 2000, err: errMemory, words: "GPU0"},
+		{name: "no number of layers", o: modelOptions{parallel: 1, gpuLayers: "many"}, host: 8000, err: errUsage, words: "many"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.o.gpuLayers == "" {
 				tt.o.gpuLayers = "auto"
 			}
-			lo, _, err := planMemory(tt.o, tt.train, machine(tt.host*mib, tt.gpu*mib))
+			lo, _, err := planMemory(tt.o, tt.train, true, machine(tt.host*mib, tt.gpu*mib))
 			if tt.err != nil {
 				if !errors.Is(err, tt.err) || !strings.Contains(err.Error(), tt.words) {
 					t.Errorf("got %v, want %v and %q", err, tt.err, tt.words)

@@ -19,7 +19,7 @@ var version = "dev"
 // run is the whole program: it returns the exit code.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
 	t := &terminal{out: stdout, err: stderr}
-	cmd := newServeCommand(t, environ)
+	cmd := newRootCommand(t, environ)
 	cmd.SetArgs(args)
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
@@ -30,57 +30,65 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	return exitCode(err)
 }
 
+// newRootCommand returns serve with all its commands.
+func newRootCommand(t *terminal, environ []string) *cobra.Command {
+	w := &workplace{t: t, environ: environ}
+	root := newServeCommand(w)
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		if err := flagsFromEnvironment(cmd.Flags(), environ); err != nil {
+			return err
+		}
+		return setUpLog(t.err, w.logLevel)
+	}
+	f := root.PersistentFlags()
+	f.SortFlags = false
+	f.BoolVar(&w.offline, "offline", false, "open no connection but the one that is listened on; HF_HUB_OFFLINE=1 says the same")
+	f.StringVar(&w.caFile, "ca-file", "", "PEM certificates to trust besides the system's, for a proxy or a mirror")
+	f.StringVar(&w.logLevel, "log-level", "info", "debug, info, warn or error")
+	root.AddCommand(newPullCommand(w), newListCommand(w), newShowCommand(w), newRemoveCommand(w), newVerifyCommand(w),
+		newCatalogCommand(w), newBundleCommand(w))
+	return root
+}
+
+// arguments checks the number of a command's arguments and says what they are.
+func arguments(least, most int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < least || most >= 0 && len(args) > most {
+			return withHint(fmt.Errorf("%w: %s takes %s", errUsage, cmd.CommandPath(), what), "%s --help", cmd.CommandPath())
+		}
+		return nil
+	}
+}
+
 // serveOptions are the flags of serve.
 type serveOptions struct {
+	modelOptions
 	host         string
 	port         int
-	ctxSize      int
-	parallel     int
-	kvCells      int
-	kvType       string
-	threads      int
-	gpuLayers    string
-	noMMap       bool
+	lazy         bool
+	keepAlive    time.Duration
+	loadWait     time.Duration
 	aliases      []string
 	origins      []string
 	maxWaiting   int
 	maxBody      int64
 	drainTimeout time.Duration
-	logLevel     string
 }
 
-func newServeCommand(t *terminal, environ []string) *cobra.Command {
-	var o serveOptions
-	cmd := &cobra.Command{
-		Use:   "serve MODEL...",
-		Short: "answer OpenAI's API with local models",
-		Long: `serve loads GGUF models with llama.cpp and answers OpenAI's HTTP API with them.
-A MODEL is the path of a GGUF file. Nothing leaves this machine.
+// modelOptions are the flags that decide how a model lies in memory.
+type modelOptions struct {
+	ctxSize   int
+	parallel  int
+	kvCells   int
+	kvType    string
+	threads   int
+	gpuLayers string
+	noMMap    bool
+}
 
-Every flag can be set in the environment too: --ctx-size as SERVE_CTX_SIZE.`,
-		Example: "  serve ./mistral-7b-instruct-v0.3.Q4_K_M.gguf --ctx-size 8192",
-		Version: versionText(),
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return withHint(fmt.Errorf("%w: which model", errUsage), "give the path of a GGUF file: serve ./model.gguf")
-			}
-			return nil
-		},
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		PreRunE: func(cmd *cobra.Command, _ []string) error {
-			if err := flagsFromEnvironment(cmd.Flags(), environ); err != nil {
-				return err
-			}
-			return setUpLog(t.err, o.logLevel)
-		},
-		RunE: func(cmd *cobra.Command, args []string) error { return runServe(cmd.Context(), t, o, args) },
-	}
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
-	f := cmd.Flags()
-	f.SortFlags = false
-	f.StringVar(&o.host, "host", "127.0.0.1", "address to listen on")
-	f.IntVar(&o.port, "port", 8080, "port to listen on, 0 for any free one")
+func (o *modelOptions) flags(f *pflag.FlagSet) {
 	f.IntVar(&o.ctxSize, "ctx-size", 0, "tokens a request may have, prompt and answer; 0 for the model's own, up to 8192")
 	f.IntVar(&o.parallel, "parallel", 8, "requests answered at the same time; more wait in the queue")
 	f.IntVar(&o.kvCells, "kv-cells", 0, "tokens kept in all; 0 for ctx-size times parallel, or what fits in memory")
@@ -88,12 +96,51 @@ Every flag can be set in the environment too: --ctx-size as SERVE_CTX_SIZE.`,
 	f.IntVar(&o.threads, "threads", 0, "threads that compute; 0 for one a physical core")
 	f.StringVar(&o.gpuLayers, "gpu-layers", "auto", "layers kept on the GPU: a number, or auto for what fits")
 	f.BoolVar(&o.noMMap, "no-mmap", false, "read the model file instead of mapping it")
+}
+
+func newServeCommand(w *workplace) *cobra.Command {
+	var o serveOptions
+	cmd := &cobra.Command{
+		Use:   "serve MODEL...",
+		Short: "answer OpenAI's API with local models",
+		Long: `serve loads GGUF models with llama.cpp and answers OpenAI's HTTP API with them.
+
+A MODEL is a name of the catalogue (serve catalog), a repository of the Hugging
+Face Hub, or a file:
+
+  mistral-7b              mistral-7b:Q8_0           in another quantisation
+  org/repo                org/repo:Q4_K_M           org/repo@revision
+  org/repo/file.gguf      hf.co/org/repo            ./file.gguf
+
+What is not on this machine is fetched once, from the Hub and nowhere else.
+Nothing ever leaves this machine: no prompt, no answer, no statistics.
+
+Every flag can be set in the environment too: --ctx-size as SERVE_CTX_SIZE.`,
+		Example: `  serve mistral-7b
+  serve mistral-7b nomic-embed-text --ctx-size 8192
+  serve ./my-model.gguf --offline`,
+		Version: versionText(),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return withHint(fmt.Errorf("%w: which model", errUsage), "serve mistral-7b, or serve ./model.gguf; serve catalog lists names")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return runServe(cmd.Context(), w, o, args) },
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.StringVar(&o.host, "host", "127.0.0.1", "address to listen on")
+	f.IntVar(&o.port, "port", 8080, "port to listen on, 0 for any free one")
+	o.modelOptions.flags(f)
+	f.BoolVar(&o.lazy, "lazy", false, "load no model before a request asks for it")
+	f.DurationVar(&o.keepAlive, "keep-alive", 0, "unload a model that was not used for so long; 0 for when its memory is needed")
+	f.DurationVar(&o.loadWait, "load-timeout", 5*time.Minute, "how long a request waits for its model to be loaded")
 	f.StringSliceVar(&o.aliases, "alias", nil, "another name for a model: gpt-4o=mistral-7b, or gpt-4o for the first")
 	f.StringSliceVar(&o.origins, "allow-origin", nil, "origin of web pages that may use the server, * for all")
 	f.IntVar(&o.maxWaiting, "max-waiting", 512, "requests in the queue of a model; more are refused")
 	f.Int64Var(&o.maxBody, "max-body", 32<<20, "bytes of a request's body")
 	f.DurationVar(&o.drainTimeout, "drain-timeout", 30*time.Second, "how long running requests may go on after a signal to stop")
-	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	return cmd
 }
 

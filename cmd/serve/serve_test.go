@@ -436,7 +436,7 @@ func TestBadStarts(t *testing.T) {
 		words   string
 	}{
 		"no model":             {nil, nil, exitUsage, "which model"},
-		"a model that is not":  {[]string{filepath.Join(dir, "absent.gguf")}, nil, exitModel, "no such file"},
+		"a model that is not":  {[]string{filepath.Join(dir, "absent.gguf")}, nil, exitModel, "there is no file"},
 		"no GGUF":              {[]string{file("page.gguf", []byte("<html>please log in to download</html>"))}, nil, exitModel, "HTML page"},
 		"truncated":            {[]string{file("cut.gguf", good[:len(good)-999])}, nil, exitModel, "cut off"},
 		"a folder":             {[]string{dir}, nil, exitModel, "no regular file"},

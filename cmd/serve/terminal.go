@@ -7,10 +7,12 @@ package main
 // do about it.
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"text/tabwriter"
 )
 
 // terminal is where a command speaks.
@@ -29,10 +31,27 @@ func (t *terminal) fact(label, format string, args ...any) {
 // fail prints an error and its hint.
 func (t *terminal) fail(err error) {
 	t.note("error: %s", strings.TrimSuffix(err.Error(), "."))
-	var h *hinted
-	if errors.As(err, &h) {
-		fmt.Fprintf(t.err, "serve: hint: %s\n", h.hint)
+	var h interface{ Hint() string }
+	if errors.As(err, &h) && h.Hint() != "" {
+		fmt.Fprintf(t.err, "serve: hint: %s\n", h.Hint())
 	}
+}
+
+// printJSON writes a result as one JSON document.
+func (t *terminal) printJSON(v any) error {
+	e := json.NewEncoder(t.out)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
+// table writes rows of cells in columns; the first is the head.
+func (t *terminal) table(rows [][]string) error {
+	w := tabwriter.NewWriter(t.out, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		fmt.Fprintln(w, strings.Join(row, "\t"))
+	}
+	return w.Flush()
 }
 
 // hinted is an error with what to do about it.
@@ -42,6 +61,7 @@ type hinted struct {
 }
 
 func (h *hinted) Unwrap() error { return h.error }
+func (h *hinted) Hint() string  { return h.hint }
 
 func withHint(err error, format string, args ...any) error {
 	return &hinted{err, fmt.Sprintf(format, args...)}

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"serve/engine"
+	"serve/engine/llama"
+	"serve/models"
+	"serve/server"
+)
+
+// library makes models of references, and loads them.
+type library struct {
+	w     *workplace
+	o     serveOptions
+	store *models.Store
+	// What this machine had free before anything was loaded, and what the loaded
+	// models were planned to take of it. Mapped weights count as free memory for
+	// the kernel, which can drop them; we cannot.
+	free uint64
+	used atomic.Uint64
+}
+
+func newLibrary(w *workplace, o serveOptions) (*library, error) {
+	store, err := w.store()
+	if err != nil {
+		return nil, err
+	}
+	return &library{w: w, o: o, store: store, free: freeMemory()}, nil
+}
+
+// model finds or fetches a model and checks its files, but does not load it.
+func (l *library) model(ctx context.Context, name string) (m *server.Model, embeds bool, err error) {
+	local, err := l.w.pull(ctx, l.store, name, false)
+	if err != nil {
+		return nil, false, err
+	}
+	header, err := l.check(ctx, local)
+	if err != nil {
+		return nil, false, err
+	}
+	load := func(ctx context.Context, shrink bool) (*server.Instance, error) { return l.load(ctx, local, shrink) }
+	return &server.Model{ID: local.Name, Created: time.Now(), Load: load}, header.Embeds(), nil
+}
+
+// check makes sure that the files of a model are what they should be, before C
+// sees any. It is cheap when they have not been touched since the last time.
+func (l *library) check(ctx context.Context, local *models.Local) (*models.Header, error) {
+	if _, err := l.store.Verify(ctx, local, false); err != nil {
+		return nil, err
+	}
+	header, err := models.ReadModel(local.Parts())
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errModel, err)
+	}
+	return header, nil
+}
+
+// load plans a model's memory, loads it and starts its engine.
+func (l *library) load(ctx context.Context, local *models.Local, shrink bool) (*server.Instance, error) {
+	start := time.Now()
+	header, err := l.check(ctx, local)
+	if err != nil {
+		return nil, err
+	}
+	measure := func(lo llama.Options) (*llama.Memory, error) {
+		return measure(local.Path(), lo, l.hostFree())
+	}
+	lo, memory, err := planMemory(l.o.modelOptions, header.TrainContext(), shrink, measure)
+	if err != nil {
+		return nil, err
+	}
+	lo.Model.Progress = func(float32) bool { return ctx.Err() == nil }
+	runner, err := llama.Load(local.Path(), lo)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, fmt.Errorf("%w: %w", errModel, err)
+	}
+	describe(l.w.t, l.o.modelOptions, local.Name, runner, lo, memory)
+	in := l.start(runner, memory)
+	l.w.t.fact("loaded", "in %s", time.Since(start).Round(time.Millisecond))
+	return in, nil
+}
+
+// start runs an engine until it is stopped.
+func (l *library) start(runner engine.Runner, memory *llama.Memory) *server.Instance {
+	e := engine.New(runner, engine.Options{MaxWaiting: l.o.maxWaiting})
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	var total uint64
+	for _, d := range memory.Devices {
+		total += d.Needs()
+	}
+	host := memory.Devices[len(memory.Devices)-1].Needs()
+	l.used.Add(host)
+	go func() {
+		defer close(done)
+		defer l.used.Add(-host)
+		if err := e.Run(ctx); err != nil && ctx.Err() == nil {
+			l.w.t.note("error: engine: %v", err)
+		}
+	}()
+	return &server.Instance{Engine: e, Bytes: total, Done: done, Stop: sync.OnceFunc(stop)}
+}
+
+// hostFree is what the machine has free for another model; 0 means unknown.
+func (l *library) hostFree() uint64 {
+	now := freeMemory()
+	if now == 0 || l.free == 0 {
+		return now
+	}
+	// Not 0, which would mean unknown.
+	return max(1, min(now, l.free-min(l.free, l.used.Load())))
+}
+
+// maxMeasured is the most KV cells that are laid out only to measure them:
+// llama.cpp takes seconds for many millions.
+const maxMeasured = 1 << 20
+
+// measure is llama.Measure with the host's free memory, where it is known. What
+// many cells take follows from what fewer do.
+func measure(path string, lo llama.Options, free uint64) (*llama.Memory, error) {
+	scale := 1.0
+	if cells := lo.Context * lo.Sequences; lo.Cells == 0 && cells > maxMeasured {
+		lo.Context = maxMeasured / lo.Sequences
+		scale = float64(cells) / float64(lo.Context*lo.Sequences)
+	}
+	m, err := llama.Measure(path, lo)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errModel, err)
+	}
+	for i := range m.Devices {
+		d := &m.Devices[i]
+		d.KV, d.Compute = uint64(float64(d.KV)*scale), uint64(float64(d.Compute)*scale)
+	}
+	if free > 0 {
+		m.Devices[len(m.Devices)-1].Free = free
+	}
+	return m, nil
+}
+
+// describe says what is being served, in plain lines.
+func describe(t *terminal, o modelOptions, name string, r engine.Runner, lo llama.Options, memory *llama.Memory) {
+	m, limits := r.Model(), r.Limits()
+	t.fact("model", "%s: %s %s, %s parameters, %s", name, m.Architecture, m.Quantization, count(m.Parameters), size(m.Size))
+	if !m.Generates {
+		t.fact("context", "embeddings of inputs of up to %d tokens", limits.EmbedTokens)
+	} else {
+		shared := ""
+		if limits.Shared {
+			shared = fmt.Sprintf(", which share %d KV cells", limits.Cells)
+		}
+		t.fact("context", "%d tokens for each of %d requests at a time%s; KV cells are %s", limits.Context, limits.Sequences, shared, o.kvType)
+		if o.ctxSize > m.TrainContext && m.TrainContext > 0 {
+			t.note("warning: the model was trained for %d tokens; beyond that it may write nonsense", m.TrainContext)
+		}
+		if m.ChatTemplate == "" {
+			t.note("warning: the file has no chat template; chats are written as ChatML")
+		}
+	}
+	for _, d := range memory.Devices {
+		if d.Needs() > 0 {
+			t.fact("memory", "%s: %s", d.Name, needs(d))
+		}
+	}
+	devices, err := llama.Devices()
+	if err != nil {
+		return
+	}
+	for _, d := range devices {
+		if d.Type == "cpu" {
+			t.fact("device", "%s, %d threads", strings.TrimSpace(d.Description), cmp.Or(lo.Threads, llama.Threads()))
+		} else {
+			t.fact("device", "%s %s", d.Name, d.Description)
+		}
+	}
+}
+
+// needs says what a model takes of a device's memory.
+func needs(d llama.DeviceMemory) string {
+	return fmt.Sprintf("%s = %s weights + %s KV cells + %s compute; %s free", size(d.Needs()), size(d.Weights), size(d.KV), size(d.Compute), size(d.Free))
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"serve/hub"
+	"serve/models"
+)
+
+// workplace is what every command has: the terminal, the environment, and the
+// flags that stand before any command.
+type workplace struct {
+	t        *terminal
+	environ  []string
+	offline  bool
+	caFile   string
+	logLevel string
+}
+
+// lookup returns a variable of the environment, or "".
+func (w *workplace) lookup(name string) string {
+	value := ""
+	for _, pair := range w.environ {
+		if v, ok := strings.CutPrefix(pair, name+"="); ok {
+			value = v
+		}
+	}
+	return value
+}
+
+// store opens the models of this machine. It opens no connection.
+func (w *workplace) store() (*models.Store, error) {
+	o, err := hub.FromEnvironment(w.lookup)
+	if err != nil {
+		return nil, err
+	}
+	o.Offline = o.Offline || w.offline
+	o.CAFile = w.caFile
+	o.UserAgent = "serve/" + versionText()
+	o.Progress = newProgress(w.t)
+	client, err := hub.New(o)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errUsage, err)
+	}
+	return &models.Store{Hub: client, Home: w.home(o.Cache), Progress: o.Progress}, nil
+}
+
+// home is the folder of what serve itself remembers.
+func (w *workplace) home(cache string) string {
+	switch {
+	case w.lookup("SERVE_HOME") != "":
+		return w.lookup("SERVE_HOME")
+	case w.lookup("XDG_DATA_HOME") != "":
+		return filepath.Join(w.lookup("XDG_DATA_HOME"), "serve")
+	case w.lookup("HOME") != "":
+		return filepath.Join(w.lookup("HOME"), ".local", "share", "serve")
+	}
+	return filepath.Join(cache, ".serve")
+}
+
+// parse reads a reference as it was typed.
+func (w *workplace) parse(name string) (*models.Reference, error) {
+	return models.ParseReference(w.expand(name), models.FileExists)
+}
+
+// expand replaces a ~/ that no shell has.
+func (w *workplace) expand(path string) string {
+	if rest, ok := strings.CutPrefix(path, "~/"); ok && w.lookup("HOME") != "" {
+		return filepath.Join(w.lookup("HOME"), rest)
+	}
+	return path
+}
+
+// find returns a model that is on this machine.
+func (w *workplace) find(store *models.Store, name string) (*models.Local, error) {
+	r, err := w.parse(name)
+	if err != nil {
+		return nil, err
+	}
+	return store.Find(r)
+}
+
+// pull returns a model, fetching it if it is not here, and says what it is under
+// whose terms.
+func (w *workplace) pull(ctx context.Context, store *models.Store, name string, update bool) (*models.Local, error) {
+	r, err := w.parse(name)
+	if err != nil {
+		return nil, err
+	}
+	if local, err := store.Find(r); err == nil && !update {
+		return local, nil
+	}
+	local, err := store.Pull(ctx, r, update)
+	if err != nil {
+		return nil, err
+	}
+	if local.Repo != "" {
+		w.t.fact("pulled", "%s: %s of %s", local.Name, local.Weights[0].Path, local.Repo)
+		w.t.fact("licence", "%s", licence(local))
+	}
+	return local, nil
+}
+
+func licence(l *models.Local) string {
+	text := l.License
+	if text == "" {
+		text = "unknown: see the repository"
+	}
+	if l.Link != "" {
+		text += " " + l.Link
+	}
+	return text
+}
