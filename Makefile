@@ -8,7 +8,7 @@ LINT := build/bin/golangci-lint-$(LINT_VERSION)
 PURE := ./hub/... ./engine ./engine/enginetest ./models/... ./server
 FUZZTIME ?= 5s
 
-.PHONY: all serve llama peers run test check lint fuzz bench node clean
+.PHONY: all serve llama tools peers run test check lint fuzz bench node clean
 
 all: serve
 
@@ -25,11 +25,14 @@ serve: llama
 run: serve
 	bin/serve $(MODEL)
 
+# Programs that the tests need.
+tools:
+	@engine/llama/build.sh tools
+
 # The official npm client, for the tests.
-node: cmd/serve/testdata/node/node_modules
+node: tools cmd/serve/testdata/node/node_modules
 
 cmd/serve/testdata/node/node_modules: cmd/serve/testdata/node/package-lock.json
-	@engine/llama/build.sh tools
 	cd cmd/serve/testdata/node && npm ci --silent --no-audit --no-fund
 	@touch $@
 
@@ -65,6 +68,7 @@ check: llama node lint fuzz test
 # this repository. See docs/performance.md.
 bench: serve peers
 	go run ./bench $(BENCH_FLAGS) $(BENCH_MODELS)
+	go run ./bench/download
 
 clean:
 	rm -rf bin build engine/llama/link.go cmd/serve/testdata/node/node_modules

@@ -113,6 +113,10 @@ type download struct {
 	journal *os.File
 	ranges  bool // false: the server sends whole files only
 
+	// One writes at a time: the kernel lets no two write to a file anyway, and has
+	// the others spin, which takes the time from the hash where cores are few.
+	writing sync.Mutex
+
 	mu      sync.Mutex
 	changed *sync.Cond // a block was fetched or found damaged, or the end has come
 	blocks  []block
@@ -441,7 +445,10 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 func (d *download) put(r *run, n int, p []byte) error {
 	if d.state(n) != fetched {
 		r.crc = crc32.Update(r.crc, castagnoli, p)
-		if _, err := d.data.WriteAt(p, r.at); err != nil {
+		d.writing.Lock()
+		_, err := d.data.WriteAt(p, r.at)
+		d.writing.Unlock()
+		if err != nil {
 			return DiskError(d.file.Path, err)
 		}
 		d.c.o.Progress.Add(int64(len(p)))

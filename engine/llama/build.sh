@@ -5,7 +5,7 @@
 #
 #   engine/llama/build.sh          the library that serve links
 #   engine/llama/build.sh peers    llama-server and llama-batched-bench of the same tree, for make bench
-#   engine/llama/build.sh tools    only makes sure that cmake, ninja, a C++ compiler, git and npm are there
+#   engine/llama/build.sh tools    only makes sure that cmake, ninja, a C++ compiler, git, npm and strace are there
 #
 # Environment:
 #   LLAMA_CPP_DIR   a checkout to build instead of the npm package's copy; its tree must be the pinned one
@@ -29,10 +29,11 @@ done
 say() { printf 'llama: %s\n' "$*" >&2; }
 die() { printf 'llama: error: %s\n' "$*" >&2; exit 1; }
 
-# need installs what is missing on Debian when run as root, and otherwise names it.
+# need installs what is missing on Debian when run as root, and otherwise names it:
+# what a build needs, and what is named.
 need() {
 	local missing=() packages=() tool
-	for tool in cmake ninja c++ git npm; do
+	for tool in cmake ninja c++ git npm "$@"; do
 		command -v "$tool" >/dev/null || missing+=("$tool")
 	done
 	[ ${#missing[@]} -eq 0 ] && return
@@ -161,6 +162,8 @@ link_file() {
 
 case ${1:-lib} in
 tools)
+	# strace shows the tests that offline mode connects to nobody.
+	[ "$(uname)" != Linux ] || need strace
 	need
 	;;
 lib)

@@ -103,3 +103,18 @@ func (h *Hub) rewrite(change func([]byte) []byte) Fault {
 		return true
 	}
 }
+
+// Hold sends n bytes of every answer and then holds still until the client has
+// gone or release is closed; told is called when it begins to wait.
+func Hold(h *Hub, n int, told func(), release <-chan struct{}) Fault {
+	return func(w http.ResponseWriter, r *http.Request) bool {
+		answer := h.answer(r)
+		send(w, answer, answer.Body.Bytes()[:min(n, answer.Body.Len())])
+		told()
+		select {
+		case <-r.Context().Done():
+		case <-release:
+		}
+		panic(http.ErrAbortHandler)
+	}
+}

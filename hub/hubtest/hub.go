@@ -34,6 +34,14 @@ type Repo struct {
 	SHA256 map[string]string
 }
 
+// known is a repository with what is computed of it once: files may be large.
+type known struct {
+	Repo
+	commit string
+	sha256 map[string]string // of what LFS keeps
+	gitOID map[string]string
+}
+
 // Token is the one that private and gated repositories ask for.
 const Token = "hf_secretsecretsecretsecretsecretsecret"
 
@@ -54,7 +62,7 @@ type Hub struct {
 
 	hub, cdn *httptest.Server
 	mu       sync.Mutex
-	repos    map[string]Repo
+	repos    map[string]known
 	faults   map[string]Fault
 	requests []Request
 	expired  int // signatures up to this one are refused
@@ -63,7 +71,7 @@ type Hub struct {
 
 // New starts a Hub; Close stops it.
 func New() *Hub {
-	h := &Hub{repos: map[string]Repo{}, faults: map[string]Fault{}}
+	h := &Hub{repos: map[string]known{}, faults: map[string]Fault{}}
 	h.hub = httptest.NewServer(h.host("hub", h.serveHub))
 	h.cdn = httptest.NewServer(h.host("cdn", h.serveCDN))
 	h.URL, h.CDN = h.hub.URL, h.cdn.URL
@@ -80,10 +88,23 @@ func (h *Hub) Close() {
 
 // Add puts a repository on the Hub, or replaces it, and returns its commit.
 func (h *Hub) Add(name string, r Repo) string {
+	k := known{Repo: r, sha256: map[string]string{}, gitOID: map[string]string{}}
+	all := sha1.New()
+	fmt.Fprintln(all, name, r.License)
+	for _, path := range slices.Sorted(maps.Keys(r.Files)) {
+		if isLFS(path) {
+			k.sha256[path] = SHA256(r.Files[path])
+			k.gitOID[path] = GitOID([]byte(k.sha256[path])) // of the pointer
+		} else {
+			k.gitOID[path] = GitOID(r.Files[path])
+		}
+		fmt.Fprintln(all, path, k.gitOID[path])
+	}
+	k.commit = hex.EncodeToString(all.Sum(nil))
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.repos[name] = r
-	return r.commit(name)
+	h.repos[name] = k
+	return k.commit
 }
 
 // Fail lets a fault answer requests to "hub" or "cdn"; nil ends it.
@@ -107,16 +128,6 @@ func (h *Hub) Requests() []Request {
 	r := h.requests
 	h.requests = nil
 	return r
-}
-
-// commit is a function of what the repository holds.
-func (r Repo) commit(name string) string {
-	sum := sha1.New()
-	fmt.Fprintln(sum, name, r.License)
-	for _, path := range slices.Sorted(maps.Keys(r.Files)) {
-		fmt.Fprintln(sum, path, sha256.Sum256(r.Files[path]))
-	}
-	return hex.EncodeToString(sum.Sum(nil))
 }
 
 // SHA256 is how LFS names a content.
@@ -161,28 +172,28 @@ func (h *Hub) serveHub(w http.ResponseWriter, r *http.Request) {
 }
 
 // find returns a repository at a revision, or answers with the Hub's error.
-func (h *Hub) find(w http.ResponseWriter, r *http.Request, name, revision string) (Repo, bool) {
+func (h *Hub) find(w http.ResponseWriter, r *http.Request, name, revision string) (known, bool) {
 	h.mu.Lock()
 	repo, ok := h.repos[name]
 	h.mu.Unlock()
-	known := r.Header.Get("Authorization") == "Bearer "+Token
+	authorized := r.Header.Get("Authorization") == "Bearer "+Token
 	branch := repo.Branch
 	if branch == "" {
 		branch = "main"
 	}
 	switch {
-	case !ok && known:
+	case !ok && authorized:
 		refuse(w, http.StatusNotFound, "RepoNotFound", "Repository not found")
-	case !ok || repo.Private && !known:
+	case !ok || repo.Private && !authorized:
 		refuse(w, http.StatusUnauthorized, "RepoNotFound", "Invalid username or password.")
 	case repo.Moved != "":
 		http.Redirect(w, r, strings.Replace(r.URL.Path, name, repo.Moved, 1)+"?"+r.URL.RawQuery, http.StatusTemporaryRedirect)
-	case revision != branch && revision != repo.commit(name):
+	case revision != branch && revision != repo.commit:
 		refuse(w, http.StatusNotFound, "RevisionNotFound", "Invalid rev id: "+revision)
 	default:
 		return repo, true
 	}
-	return Repo{}, false
+	return known{}, false
 }
 
 func refuse(w http.ResponseWriter, status int, code, message string) {
@@ -205,14 +216,13 @@ func (h *Hub) list(w http.ResponseWriter, r *http.Request, name, revision string
 		b := repo.Files[path]
 		s := object{"rfilename": path}
 		if r.URL.Query().Get("blobs") == "true" {
-			s["size"], s["blobId"] = len(b), GitOID(b)
+			s["size"], s["blobId"] = len(b), repo.gitOID[path]
 			if isLFS(path) {
-				sum := SHA256(b)
+				sum := repo.sha256[path]
 				if said, ok := repo.SHA256[path]; ok {
 					sum = said
 				}
 				s["lfs"] = object{"sha256": sum, "size": len(b), "pointerSize": 134}
-				s["blobId"] = GitOID([]byte(sum))
 			}
 		}
 		siblings = append(siblings, s)
@@ -222,7 +232,7 @@ func (h *Hub) list(w http.ResponseWriter, r *http.Request, name, revision string
 		gated = repo.Gated
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	json.NewEncoder(w).Encode(object{"id": name, "modelId": name, "sha": repo.commit(name), "private": repo.Private, "gated": gated,
+	json.NewEncoder(w).Encode(object{"id": name, "modelId": name, "sha": repo.commit, "private": repo.Private, "gated": gated,
 		"cardData": object{"license": repo.License}, "siblings": siblings})
 }
 
@@ -242,13 +252,13 @@ func (h *Hub) resolve(w http.ResponseWriter, r *http.Request, name, revision, pa
 		refuse(w, http.StatusUnauthorized, "GatedRepo", "Access to model "+name+" is restricted. You must have access to it and be authenticated to access it. Please log in.")
 		return
 	}
-	w.Header().Set("X-Repo-Commit", repo.commit(name))
+	w.Header().Set("X-Repo-Commit", repo.commit)
 	if !isLFS(path) {
-		w.Header().Set("ETag", strconv.Quote(GitOID(b)))
+		w.Header().Set("ETag", strconv.Quote(repo.gitOID[path]))
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(b))
 		return
 	}
-	w.Header().Set("X-Linked-ETag", strconv.Quote(SHA256(b)))
+	w.Header().Set("X-Linked-ETag", strconv.Quote(repo.sha256[path]))
 	w.Header().Set("X-Linked-Size", strconv.Itoa(len(b)))
 	h.mu.Lock()
 	h.signed++

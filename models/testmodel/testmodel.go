@@ -36,6 +36,7 @@ const (
 // ggml and GGUF type numbers.
 const (
 	f32        = 0
+	typeUint16 = 2
 	typeUint32 = 4
 	typeInt32  = 5
 	typeFloat  = 6
@@ -113,6 +114,32 @@ func Write(path string, o Options) error {
 
 // Bytes returns a model's file.
 func Bytes(o Options) []byte {
+	w := build(o)
+	return gguf(w.keys, w.list)
+}
+
+// Split returns the same model in n files, as llama.cpp's gguf-split makes them:
+// the first describes the model, each holds a share of the tensors.
+func Split(o Options, n int) [][]byte {
+	w := build(o)
+	files := make([][]byte, n)
+	for i := range files {
+		var keys keys
+		if i == 0 {
+			keys = w.keys
+		}
+		keys.key("split.no", typeUint16)
+		put(&keys.b, uint16(i))
+		keys.key("split.count", typeUint16)
+		put(&keys.b, uint16(n))
+		keys.key("split.tensors.count", typeInt32)
+		put(&keys.b, int32(len(w.list)))
+		files[i] = gguf(keys, w.list[i*len(w.list)/n:(i+1)*len(w.list)/n])
+	}
+	return files
+}
+
+func build(o Options) *writer {
 	if o.Architecture == "" {
 		o.Architecture = "llama"
 	}
@@ -126,14 +153,27 @@ func Bytes(o Options) []byte {
 	w := &writer{rng: rand.New(rand.NewSource(42))}
 	w.metadata(o, v)
 	w.tensors(o, len(v))
-	return w.file()
+	return w
 }
 
-// writer gathers a GGUF file.
+// writer gathers a model.
 type writer struct {
-	keys, infos, data bytes.Buffer
-	nKeys, nTensors   uint64
-	rng               *rand.Rand
+	keys
+	list []tensor
+	rng  *rand.Rand
+}
+
+// keys are the metadata of a GGUF file.
+type keys struct {
+	b bytes.Buffer
+	n uint64
+}
+
+// tensor is one of a model: float32s, and their shape.
+type tensor struct {
+	name string
+	dims []int
+	data []byte
 }
 
 func (w *writer) metadata(o Options, v []token) {
@@ -183,7 +223,7 @@ func (w *writer) metadata(o Options, v []token) {
 	w.uint("tokenizer.ggml.padding_token_id", 0)
 	w.uint("tokenizer.ggml.seperator_token_id", 2) // so spelt in the format
 	w.key("tokenizer.ggml.add_bos_token", typeBool)
-	w.keys.WriteByte(1)
+	w.b.WriteByte(1)
 	if o.ChatTemplate != "" {
 		w.str("tokenizer.chat_template", o.ChatTemplate)
 	}
@@ -217,65 +257,71 @@ func (w *writer) tensors(o Options, vocab int) {
 
 // tensor adds a tensor of normal values of the deviation, or of ones for 0.
 func (w *writer) tensor(name string, deviation float32, dims ...int) {
-	putString(&w.infos, name)
-	put(&w.infos, uint32(len(dims)))
 	n := 1
 	for _, d := range dims {
-		put(&w.infos, uint64(d))
 		n *= d
 	}
-	put(&w.infos, uint32(f32))
-	put(&w.infos, uint64(w.data.Len()))
+	data := make([]byte, 0, 4*n)
 	for range n {
 		v := float32(1)
 		if deviation > 0 {
 			v = float32(w.rng.NormFloat64()) * deviation
 		}
-		put(&w.data, math.Float32bits(v))
+		data = binary.LittleEndian.AppendUint32(data, math.Float32bits(v))
 	}
-	pad(&w.data)
-	w.nTensors++
+	w.list = append(w.list, tensor{name, dims, data})
 }
 
-func (w *writer) file() []byte {
-	var b bytes.Buffer
+// gguf puts a file together.
+func gguf(k keys, list []tensor) []byte {
+	var b, data bytes.Buffer
 	b.WriteString("GGUF")
 	put(&b, uint32(3))
-	put(&b, w.nTensors)
-	put(&b, w.nKeys)
-	b.Write(w.keys.Bytes())
-	b.Write(w.infos.Bytes())
+	put(&b, uint64(len(list)))
+	put(&b, k.n)
+	b.Write(k.b.Bytes())
+	for _, t := range list {
+		putString(&b, t.name)
+		put(&b, uint32(len(t.dims)))
+		for _, d := range t.dims {
+			put(&b, uint64(d))
+		}
+		put(&b, uint32(f32))
+		put(&b, uint64(data.Len()))
+		data.Write(t.data)
+		pad(&data)
+	}
 	pad(&b)
-	b.Write(w.data.Bytes())
+	b.Write(data.Bytes())
 	return b.Bytes()
 }
 
-func (w *writer) key(key string, kind uint32) {
-	putString(&w.keys, key)
-	put(&w.keys, kind)
-	w.nKeys++
+func (k *keys) key(key string, kind uint32) {
+	putString(&k.b, key)
+	put(&k.b, kind)
+	k.n++
 }
 
-func (w *writer) str(key, value string) {
-	w.key(key, typeString)
-	putString(&w.keys, value)
+func (k *keys) str(key, value string) {
+	k.key(key, typeString)
+	putString(&k.b, value)
 }
 
-func (w *writer) uint(key string, value uint32) {
-	w.key(key, typeUint32)
-	put(&w.keys, value)
+func (k *keys) uint(key string, value uint32) {
+	k.key(key, typeUint32)
+	put(&k.b, value)
 }
 
-func (w *writer) float(key string, value float32) {
-	w.key(key, typeFloat)
-	put(&w.keys, value)
+func (k *keys) float(key string, value float32) {
+	k.key(key, typeFloat)
+	put(&k.b, value)
 }
 
-func (w *writer) array(key string, kind uint32, n int, elements func(*bytes.Buffer)) {
-	w.key(key, typeArray)
-	put(&w.keys, kind)
-	put(&w.keys, uint64(n))
-	elements(&w.keys)
+func (k *keys) array(key string, kind uint32, n int, elements func(*bytes.Buffer)) {
+	k.key(key, typeArray)
+	put(&k.b, kind)
+	put(&k.b, uint64(n))
+	elements(&k.b)
 }
 
 func putString(b *bytes.Buffer, s string) {
