@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -91,6 +92,20 @@ func TestBlockSizes(t *testing.T) {
 		e2, b2, ok2 := llama.TypeSize(kind)
 		if e1 != e2 || b1 != b2 || ok1 != ok2 {
 			t.Errorf("type %d: %d elements in %d bytes (%v), the engine says %d in %d (%v)", kind, e1, b1, ok1, e2, b2, ok2)
+		}
+	}
+}
+
+// TestGuardAcceptsLlamaCppOwnFiles reads every model of llama.cpp's tree: what its
+// loader takes, the guard lets pass.
+func TestGuardAcceptsLlamaCppOwnFiles(t *testing.T) {
+	names, err := filepath.Glob("../../build/llama/src/models/*.gguf")
+	if err != nil || len(names) < 15 {
+		t.Fatalf("%d files, %v", len(names), err)
+	}
+	for _, name := range names {
+		if _, err := models.ReadModel([]string{name}); err != nil {
+			t.Error(err)
 		}
 	}
 }
