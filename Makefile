@@ -1,6 +1,6 @@
 # make run and make test do everything on a fresh machine; see README.md.
 
-MODEL ?= model.gguf
+MODEL ?= qwen-2.5-0.5b
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LINT_VERSION := v2.15.0
 LINT := build/bin/golangci-lint-$(LINT_VERSION)
@@ -8,7 +8,7 @@ LINT := build/bin/golangci-lint-$(LINT_VERSION)
 PURE := ./hub/... ./engine ./engine/enginetest ./models/... ./server
 FUZZTIME ?= 5s
 
-.PHONY: all serve llama tools peers run test check lint fuzz bench node clean
+.PHONY: all serve llama tools peers run test check judges lint fuzz bench node clean
 
 all: serve
 
@@ -43,6 +43,19 @@ test: llama node
 	go test ./engine/llama ./bench
 	go test -race ./cmd/...
 
+# The libraries of PyPI that judge what we do, in an environment of their own.
+PYTHON := build/python/bin/python
+PYTHON_TESTS := cmd/serve/testdata/python
+
+$(PYTHON): $(PYTHON_TESTS)/requirements.txt
+	@engine/llama/build.sh python
+	python3 -m venv build/python
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r $(PYTHON_TESTS)/requirements.txt
+	@touch $@
+
+judges: llama $(PYTHON)
+	TEST_PYTHON=$(CURDIR)/$(PYTHON) go test ./cmd/serve -run HuggingFaceHub
+
 $(LINT):
 	GOBIN=$(CURDIR)/build/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
 	mv build/bin/golangci-lint $@
@@ -62,7 +75,7 @@ fuzz:
 	go test -run '^$$' -fuzz FuzzAppendString -fuzztime $(FUZZTIME) ./server
 
 # Exactly what .ci/run runs.
-check: llama node lint fuzz test
+check: llama node lint fuzz test judges
 
 # BENCH_MODELS are GGUF files; tools to make large synthetic ones are not part of
 # this repository. See docs/performance.md.

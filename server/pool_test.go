@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"serve/engine"
+	"serve/engine/enginetest"
 )
 
 // memory is a machine whose models are sizes alone. It notices two loads at once,
@@ -291,4 +293,36 @@ func TestPoolPreload(t *testing.T) {
 			t.Errorf("a closed pool: %v", err)
 		}
 	})
+}
+
+// TestLoadingModel asks over HTTP for a model that takes too long to load, for one
+// that cannot be loaded, and for one that does not fit.
+func TestLoadingModel(t *testing.T) {
+	release := make(chan struct{})
+	hs, s := start(t, enginetest.Options{}, Options{LoadWait: time.Millisecond})
+	s.byName["slow"] = &Model{ID: "slow", Load: func(ctx context.Context, _ bool) (*Instance, error) {
+		select {
+		case <-release:
+		case <-ctx.Done():
+		}
+		return nil, errors.New("open /secret/path: damaged")
+	}}
+	ask := func() (int, http.Header, string) {
+		res, body := post(t, hs, "/v1/completions", `{"model":"slow","prompt":"p"}`)
+		return res.StatusCode, res.Header, body
+	}
+	if status, h, body := ask(); status != 503 || h.Get("Retry-After") == "" || !strings.Contains(body, `"code":"model_loading"`) {
+		t.Errorf("%d %v %s", status, h, body)
+	}
+	s.opts.LoadWait = time.Minute
+	close(release)
+	if status, h, body := ask(); status != 500 || h.Get("X-Should-Retry") != "false" || strings.Contains(body, "secret") || !strings.Contains(body, `"model_load_failed"`) {
+		t.Errorf("%d %v %s", status, h, body)
+	}
+	s.byName["slow"].Load = func(context.Context, bool) (*Instance, error) {
+		return nil, &NoRoomError{Err: errors.New("needs 9 GiB and has 8 GiB free"), Short: 1 << 30}
+	}
+	if status, _, body := ask(); status != 400 || !strings.Contains(body, `"insufficient_memory"`) || !strings.Contains(body, "9 GiB") {
+		t.Errorf("%d %s", status, body)
+	}
 }

@@ -165,6 +165,9 @@ func describe(t *terminal, o modelOptions, name string, r engine.Runner, lo llam
 		if m.ChatTemplate == "" {
 			t.note("warning: the file has no chat template; chats are written as ChatML")
 		}
+		if _, err := r.Render(engine.Chat{Messages: []byte(`[{"role":"user","content":"Hello"}]`)}); err != nil {
+			t.note("warning: the model's chat template cannot write a chat, completions work: %v", err)
+		}
 	}
 	for _, d := range memory.Devices {
 		if d.Needs() > 0 {

@@ -88,7 +88,7 @@ type modelOptions struct {
 	noMMap    bool
 }
 
-func (o *modelOptions) flags(f *pflag.FlagSet) {
+func (o *modelOptions) memoryFlags(f *pflag.FlagSet) {
 	f.IntVar(&o.ctxSize, "ctx-size", 0, "tokens a request may have, prompt and answer; 0 for the model's own, up to 8192")
 	f.IntVar(&o.parallel, "parallel", 8, "requests answered at the same time; more wait in the queue")
 	f.IntVar(&o.kvCells, "kv-cells", 0, "tokens kept in all; 0 for ctx-size times parallel, or what fits in memory")
@@ -132,7 +132,7 @@ Every flag can be set in the environment too: --ctx-size as SERVE_CTX_SIZE.`,
 	f.SortFlags = false
 	f.StringVar(&o.host, "host", "127.0.0.1", "address to listen on")
 	f.IntVar(&o.port, "port", 8080, "port to listen on, 0 for any free one")
-	o.modelOptions.flags(f)
+	o.memoryFlags(f)
 	f.BoolVar(&o.lazy, "lazy", false, "load no model before a request asks for it")
 	f.DurationVar(&o.keepAlive, "keep-alive", 0, "unload a model that was not used for so long; 0 for when its memory is needed")
 	f.DurationVar(&o.loadWait, "load-timeout", 5*time.Minute, "how long a request waits for its model to be loaded")

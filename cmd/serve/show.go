@@ -33,7 +33,7 @@ with the same flags.`,
 		Args: arguments(1, 1, "one model"),
 		RunE: func(cmd *cobra.Command, args []string) error { return runShow(cmd.Context(), w, o, args[0]) },
 	}
-	o.modelOptions.flags(cmd.Flags())
+	o.memoryFlags(cmd.Flags())
 	cmd.Flags().BoolVar(&o.template, "template", false, "print the chat template and nothing else")
 	jsonFlag(cmd, &o.json)
 	hideAll(cmd.Flags(), "threads", "no-mmap")

@@ -6,6 +6,7 @@
 #   engine/llama/build.sh          the library that serve links
 #   engine/llama/build.sh peers    llama-server and llama-batched-bench of the same tree, for make bench
 #   engine/llama/build.sh tools    only makes sure that cmake, ninja, a C++ compiler, git, npm and strace are there
+#   engine/llama/build.sh python   only makes sure that python3 and its venv are there
 #
 # Environment:
 #   LLAMA_CPP_DIR   a checkout to build instead of the npm package's copy; its tree must be the pinned one
@@ -34,13 +35,17 @@ die() { printf 'llama: error: %s\n' "$*" >&2; exit 1; }
 need() {
 	local missing=() packages=() tool
 	for tool in cmake ninja c++ git npm "$@"; do
-		command -v "$tool" >/dev/null || missing+=("$tool")
+		case $tool in
+		ensurepip) python3 -c 'import ensurepip' 2>/dev/null || missing+=("$tool") ;;
+		*) command -v "$tool" >/dev/null || missing+=("$tool") ;;
+		esac
 	done
 	[ ${#missing[@]} -eq 0 ] && return
 	for tool in "${missing[@]}"; do
 		case $tool in
 		ninja) packages+=(ninja-build) ;;
 		c++) packages+=(g++) ;;
+		ensurepip) packages+=(python3-venv) ;;
 		*) packages+=("$tool") ;;
 		esac
 	done
@@ -165,6 +170,9 @@ tools)
 	# strace shows the tests that offline mode connects to nobody.
 	[ "$(uname)" != Linux ] || need strace
 	need
+	;;
+python)
+	need python3 ensurepip
 	;;
 lib)
 	# Static, so that serve is one file. Without OpenMP, so that ggml's own thread
