@@ -5,7 +5,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LINT_VERSION := v2.15.0
 LINT := build/bin/golangci-lint-$(LINT_VERSION)
 # What has no C in it, and so can be checked without a C compiler.
-PURE := ./hub/... ./engine ./engine/enginetest ./models/... ./server
+PURE := ./hub/... ./schema ./engine ./engine/enginetest ./models/... ./server
 FUZZTIME ?= 5s
 
 .PHONY: all serve llama tools peers run test check judges lint fuzz bench node clean
@@ -54,7 +54,7 @@ $(PYTHON): $(PYTHON_TESTS)/requirements.txt
 	@touch $@
 
 judges: llama $(PYTHON)
-	TEST_PYTHON=$(CURDIR)/$(PYTHON) go test ./cmd/serve -run HuggingFaceHub
+	TEST_PYTHON=$(CURDIR)/$(PYTHON) go test ./cmd/serve -run 'HuggingFaceHub|ByPython'
 
 $(LINT):
 	GOBIN=$(CURDIR)/build/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
@@ -70,6 +70,7 @@ fuzz:
 	go test -run '^$$' -fuzz FuzzParseHeader -fuzztime $(FUZZTIME) ./models
 	go test -run '^$$' -fuzz FuzzReference -fuzztime $(FUZZTIME) ./models
 	go test -run '^$$' -fuzz FuzzListing -fuzztime $(FUZZTIME) ./hub
+	go test -run '^$$' -fuzz FuzzCompile -fuzztime $(FUZZTIME) ./schema
 	go test -run '^$$' -fuzz FuzzAnswerText -fuzztime $(FUZZTIME) ./engine
 	go test -run '^$$' -fuzz FuzzRequests -fuzztime $(FUZZTIME) ./server
 	go test -run '^$$' -fuzz FuzzAppendString -fuzztime $(FUZZTIME) ./server

@@ -97,114 +97,6 @@ func (a *answer) usageChunk(object string, u usage) []byte {
 	return sseEvent(body)
 }
 
-const chatChunk = "chat.completion.chunk"
-
-// streamChat writes a chat's chunks in the order that OpenAI's come in: for
-// every choice its role first and once, then its text, then why it ended.
-func streamChat(out *sse, a *answer, stream *engine.Stream) {
-	head, tail := a.chunkHead(chatChunk), a.chunkTail()
-	begun := make([]bool, a.params.choices)
-	logprobs := "null"
-	if a.params.logprobs {
-		logprobs = `{"content":[],"refusal":null}`
-	}
-	var buf []byte
-	chunk := func(choice int, delta func([]byte) []byte, logprobs func([]byte) []byte, finish engine.Finish) {
-		buf = append(buf, head...)
-		buf = strconv.AppendInt(buf, int64(choice), 10)
-		buf = delta(append(buf, `,"delta":{`...))
-		buf = logprobs(append(buf, `},"logprobs":`...))
-		buf = append(appendFinish(buf, finish), tail...)
-	}
-	role := func(b []byte) []byte { return append(b, `"role":"assistant","content":"","refusal":null`...) }
-	noDelta := func(b []byte) []byte { return b }
-	null := func(b []byte) []byte { return append(b, "null"...) }
-	empty := func(b []byte) []byte { return append(b, logprobs...) }
-	begin := func(upTo int) {
-		// The Python SDK fails on choice 1 before choice 0.
-		for i := range upTo + 1 {
-			if !begun[i] {
-				begun[i] = true
-				chunk(i, role, empty, "")
-			}
-		}
-	}
-	err := out.follow(stream, func(events []engine.Event) error {
-		buf = buf[:0]
-		for i := range events {
-			e := &events[i]
-			begin(e.Choice)
-			if e.Reasoning != "" {
-				chunk(e.Choice, func(b []byte) []byte { return appendString(append(b, `"reasoning_content":`...), e.Reasoning) }, null, "")
-			}
-			if e.Text != "" || len(e.Tokens) > 0 {
-				chunk(e.Choice, func(b []byte) []byte { return appendString(append(b, `"content":`...), e.Text) },
-					func(b []byte) []byte { return appendChatLogprobs(b, a, e.Tokens) }, "")
-			}
-			if e.Finish != "" {
-				chunk(e.Choice, noDelta, null, e.Finish)
-			}
-		}
-		return out.write(buf)
-	})
-	if err != nil {
-		out.fail(err)
-		return
-	}
-	buf = buf[:0]
-	if a.params.includeUsage {
-		var u usage
-		u.add(stream.Usage())
-		buf = append(buf, a.usageChunk(chatChunk, u)...)
-	}
-	_ = out.write(append(buf, sseDone...))
-}
-
-func appendChatLogprobs(b []byte, a *answer, tokens []engine.TokenInfo) []byte {
-	if !a.params.logprobs {
-		return append(b, "null"...)
-	}
-	b = append(b, `{"content":[`...)
-	for i, t := range tokens {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = appendTokenLogprob(b, t.Bytes, t.LogProb)
-		b = append(b, `,"top_logprobs":[`...)
-		for k, alt := range t.Alternatives {
-			if k > 0 {
-				b = append(b, ',')
-			}
-			b = append(appendTokenLogprob(b, a.model.piece(alt.Token), alt.LogProb), '}')
-		}
-		b = append(b, "]}"...)
-	}
-	return append(b, `],"refusal":null}`...)
-}
-
-// appendTokenLogprob appends the fields of a token, without the closing brace.
-func appendTokenLogprob(b, piece []byte, logprob float32) []byte {
-	b = appendString(append(b, `{"token":`...), string(piece))
-	b = appendFloat(append(b, `,"logprob":`...), logprob)
-	return appendBytes(append(b, `,"bytes":`...), piece)
-}
-
-// chatChoice and chatBody are a response that is not streamed.
-type chatChoice struct {
-	Index        int             `json:"index"`
-	Message      chatMessage     `json:"message"`
-	LogProbs     json.RawMessage `json:"logprobs"`
-	FinishReason engine.Finish   `json:"finish_reason"`
-}
-
-type chatMessage struct {
-	Role        string  `json:"role"`
-	Content     string  `json:"content"`
-	Reasoning   string  `json:"reasoning_content,omitempty"`
-	Refusal     *string `json:"refusal"`
-	Annotations []int   `json:"annotations"`
-}
-
 type responseBody[C any] struct {
 	ID          string `json:"id"`
 	Object      string `json:"object"`
@@ -219,8 +111,21 @@ type responseBody[C any] struct {
 // collected is one choice's whole answer.
 type collected struct {
 	text, reasoning strings.Builder
+	calls           []toolCall
 	tokens          []engine.TokenInfo
 	finish          engine.Finish
+}
+
+// add joins what came anew of a call.
+func (c *collected) add(d engine.ToolCallDelta) {
+	for len(c.calls) <= d.Index {
+		c.calls = append(c.calls, toolCall{Type: "function"})
+	}
+	call := &c.calls[d.Index]
+	if d.Name != "" {
+		call.ID, call.Function.Name = callID(d.ID), d.Name
+	}
+	call.Function.Arguments += d.Arguments
 }
 
 // collect reads a stream to its end.
@@ -236,26 +141,11 @@ func collect(r *http.Request, stream *engine.Stream, choices []collected) error 
 			c.reasoning.WriteString(e.Reasoning)
 			c.tokens = append(c.tokens, e.Tokens...)
 			c.finish = e.Finish
+			for _, d := range e.ToolCalls {
+				c.add(d)
+			}
 		}
 	}
-}
-
-func (s *Server) completeChat(w http.ResponseWriter, r *http.Request, a *answer, stream *engine.Stream) *Error {
-	choices := make([]collected, a.params.choices)
-	if err := collect(r, stream, choices); err != nil {
-		return toError(err, "messages")
-	}
-	body := responseBody[chatChoice]{ID: a.id, Object: "chat.completion", Created: a.created, Model: a.model.ID,
-		Fingerprint: a.fingerprint, ServiceTier: "default"}
-	body.Usage.add(stream.Usage())
-	for i := range choices {
-		c := &choices[i]
-		body.Choices = append(body.Choices, chatChoice{
-			Index: i, FinishReason: c.finish, LogProbs: appendChatLogprobs(nil, a, c.tokens),
-			Message: chatMessage{Role: "assistant", Content: c.text.String(), Reasoning: c.reasoning.String(), Annotations: []int{}},
-		})
-	}
-	return writeJSON(w, body)
 }
 
 // writeJSON answers 200 with a body.

@@ -19,6 +19,9 @@ type chatRequest struct {
 	templateArgs map[string][]byte
 	hasTop       bool
 	hasStreamOpt bool
+	tools        tools
+	functions    tools // the same by its old name
+	format       responseFormat
 }
 
 // message is a turn of the conversation, in the shape that templates read.
@@ -36,8 +39,6 @@ const (
 	maxParts     = 4096
 	maxArguments = 256
 )
-
-const toolsLater = "Tool calls are not supported yet."
 
 var chatFields = lift(func(r *chatRequest) *params { return &r.params }, fields[chatRequest]{
 	"messages": func(r *chatRequest, v value) (e *Error) { r.messages, e = readMessages(v); return e },
@@ -73,22 +74,13 @@ var chatFields = lift(func(r *chatRequest) *params { return &r.params }, fields[
 		}
 		return nil
 	},
-	"response_format": func(r *chatRequest, v value) *Error {
-		object, e := v.object()
-		if e != nil {
-			return e
-		}
-		if format, ok := object["type"]; !ok || string(format.raw) != `"text"` {
-			return unsupported(v.name, "Unsupported parameter: '%s'. Only {\"type\":\"text\"} is supported yet.", v.name)
-		}
-		return nil
-	},
+	"response_format": func(r *chatRequest, v value) (e *Error) { r.format, e = readResponseFormat(v); return e },
 
-	"tools":               refused[chatRequest](toolsLater, "[]"),
-	"tool_choice":         refused[chatRequest](toolsLater, `"none"`, `"auto"`),
-	"parallel_tool_calls": accepted[chatRequest](aBool),
-	"functions":           refused[chatRequest](toolsLater, "[]"),
-	"function_call":       refused[chatRequest](toolsLater, `"none"`, `"auto"`),
+	"tools":               func(r *chatRequest, v value) (e *Error) { r.tools.list, e = readTools(v); return e },
+	"tool_choice":         func(r *chatRequest, v value) (e *Error) { r.tools.choice, e = readToolChoice(v); return e },
+	"parallel_tool_calls": func(r *chatRequest, v value) (e *Error) { r.tools.parallel, e = v.bool(); return e },
+	"functions":           func(r *chatRequest, v value) (e *Error) { r.functions.list, e = readFunctions(v); return e },
+	"function_call":       func(r *chatRequest, v value) (e *Error) { r.functions.choice, e = readFunctionCall(v); return e },
 	"audio":               refused[chatRequest]("There is no audio output."),
 	"modalities":          refused[chatRequest]("There is only text output.", `["text"]`),
 	"web_search_options":  refused[chatRequest]("The server never searches the web: no data leaves this machine."),
@@ -120,6 +112,16 @@ func (r *chatRequest) check() *Error {
 	}
 	if r.maxComplete > 0 {
 		r.maxTokens = r.maxComplete
+	}
+	if r.functions.offered() || r.functions.choice.field != "" {
+		if r.tools.offered() {
+			return badRequest("functions", "invalid_value", "Only one of 'tools' and 'functions' may be given.")
+		}
+		r.tools = r.functions
+		r.tools.legacy = true
+	}
+	if e := r.tools.check(); e != nil {
+		return e
 	}
 	return r.params.check(r.hasStreamOpt)
 }
@@ -158,15 +160,15 @@ func readMessage(v value) (m message, e *Error) {
 	if !ok {
 		return m, badRequest(v.name+".role", "missing_required_parameter", "Missing required parameter: '%s.role'.", v.name)
 	}
-	if m.Role, e = role.one("developer", "system", "user", "assistant", "tool"); e != nil {
+	if m.Role, e = role.one("developer", "system", "user", "assistant", "tool", "function"); e != nil {
 		return m, e
 	}
 	assistant := m.Role == "assistant"
-	for _, name := range []string{"audio", "function_call"} {
-		if field, ok := object[name]; ok {
-			return m, unsupported(field.name, "Unsupported parameter: '%s'.", field.name)
-		}
+	if field, ok := object["audio"]; ok {
+		return m, unsupported(field.name, "Unsupported parameter: '%s'.", field.name)
 	}
+	_, called := object["tool_calls"]
+	_, calledOnce := object["function_call"]
 	if content, ok := object["content"]; ok {
 		if m.Content, e = readContent(content); e != nil {
 			return m, e
@@ -175,7 +177,7 @@ func readMessage(v value) (m message, e *Error) {
 		if m.Content, e = refusal.string(); e != nil {
 			return m, e
 		}
-	} else if _, ok := object["tool_calls"]; !ok || !assistant {
+	} else if !assistant || !called && !calledOnce {
 		return m, badRequest(v.name+".content", "missing_required_parameter", "Missing required parameter: '%s.content'.", v.name)
 	}
 	for _, name := range []string{"reasoning", "reasoning_content"} {
@@ -185,18 +187,45 @@ func readMessage(v value) (m message, e *Error) {
 			}
 		}
 	}
-	if calls, ok := object["tool_calls"]; ok && assistant {
-		if _, e := calls.array(maxParts); e != nil {
+	if assistant {
+		if e := m.readCalls(object); e != nil {
 			return m, e
 		}
-		m.ToolCalls = calls.raw
+	}
+	if m.Role == "function" {
+		// The old name for a tool's answer. Its call has no id, but a name.
+		name, e := v.required(object, "name")
+		if e != nil {
+			return m, e
+		}
+		m.Role = "tool"
+		m.ToolCallID, e = name.string()
+		return m, e
 	}
 	if id, ok := object["tool_call_id"]; ok {
 		m.ToolCallID, e = id.string()
 	} else if m.Role == "tool" {
-		e = badRequest(v.name+".tool_call_id", "missing_required_parameter", "Missing required parameter: '%s.tool_call_id'.", v.name)
+		_, e = v.required(object, "tool_call_id")
 	}
 	return m, e
+}
+
+// readCalls reads what an assistant called, by either name.
+func (m *message) readCalls(object map[string]value) (e *Error) {
+	if calls, ok := object["tool_calls"]; ok {
+		if m.ToolCalls, e = readCalls(calls); e != nil {
+			return e
+		}
+	}
+	if call, ok := object["function_call"]; ok {
+		f, e := readCall(call)
+		if e != nil {
+			return e
+		}
+		m.ToolCalls, e = marshalCalls([]toolCall{{ID: f.Name, Type: "function", Function: f}})
+		return e
+	}
+	return nil
 }
 
 // readContent reads a message's text: a string, or text parts, which become
@@ -242,7 +271,7 @@ func readContent(v value) (string, *Error) {
 
 // chat answers POST /v1/chat/completions.
 func (s *Server) chat(w http.ResponseWriter, r *http.Request) *Error {
-	req := chatRequest{params: defaultParams()}
+	req := chatRequest{params: defaultParams(), tools: tools{parallel: true}}
 	if e := decode(r, &req, chatFields, "model", "messages"); e != nil {
 		return e
 	}
@@ -263,13 +292,14 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) *Error {
 		return toError(err, "messages")
 	}
 	defer stream.Close()
+	req.tellLoose(w.Header())
 	a := s.newAnswer("chatcmpl-", model, &req.params)
 	if !req.stream {
-		return s.completeChat(w, r, a, stream)
+		return s.completeChat(w, r, a, &req, stream)
 	}
 	out := s.newSSE(w, r)
 	defer out.close()
-	streamChat(out, a, stream)
+	streamChat(out, a, &req, stream)
 	return nil
 }
 
@@ -312,13 +342,105 @@ func (r *chatRequest) render(e Engine) (*engine.Rendered, error) {
 			chat.TemplateArgs["reasoning_effort"] = []byte(`"` + r.effort + `"`)
 		}
 	}
-	rendered, err := renderMessages(e, chat, r.messages)
+	messages := r.messages
+	if r.format.asked() {
+		messages = instruct(messages, r.format.instruction())
+	}
+	rendered, err := r.renderForms(e, chat, messages)
 	if err != nil {
-		if merged := mergeTurns(r.messages); len(merged) < len(r.messages) {
-			return renderMessages(e, chat, merged)
+		if merged := mergeTurns(messages); len(merged) < len(messages) {
+			return r.renderForms(e, chat, merged)
 		}
 	}
 	return rendered, err
+}
+
+// renderForms renders with what constrains the answer: tools, a schema, or both.
+func (r *chatRequest) renderForms(e Engine, chat engine.Chat, messages []message) (*engine.Rendered, error) {
+	answer := chat
+	if r.format.asked() {
+		answer.Schema = placeholder
+	}
+	calls := r.tools.offered() && r.tools.choice.mode != "none"
+	if err := r.tools.render(&chat); err != nil {
+		return nil, err
+	}
+	switch {
+	case !r.format.asked() && !calls:
+		return renderMessages(e, chat, messages)
+	case !calls:
+		answer.Tools, answer.ToolChoice = chat.Tools, chat.ToolChoice
+		rendered, err := renderMessages(e, answer, messages)
+		if err == nil {
+			r.putAnswer(rendered)
+		}
+		return rendered, err
+	}
+	rendered, err := r.renderCalls(e, chat, messages)
+	if err != nil || !r.format.asked() || r.tools.choice.mode == "required" {
+		return rendered, err
+	}
+	// Either a call or an answer by the schema.
+	chat.ToolChoice = "required"
+	required, err := r.renderCalls(e, chat, messages)
+	if err != nil {
+		return nil, err
+	}
+	byFormat, err := renderMessages(e, answer, messages)
+	if err != nil {
+		return nil, err
+	}
+	if byFormat.Parser == "" {
+		return nil, unsupported("response_format", "The model's format cannot have tools and a schema at once.")
+	}
+	r.putAnswer(byFormat)
+	rendered.Grammar = either(required.Grammar, byFormat.Grammar)
+	return rendered, nil
+}
+
+// renderCalls renders a chat with tools. A model whose template does not know
+// them would never hear of them.
+func (r *chatRequest) renderCalls(e Engine, chat engine.Chat, messages []message) (*engine.Rendered, error) {
+	rendered, err := renderMessages(e, chat, messages)
+	if err != nil {
+		return nil, err
+	}
+	if rendered.Grammar.Text == "" {
+		forced := chat
+		forced.ToolChoice = "required"
+		if probe, err := renderMessages(e, forced, messages); err != nil || probe.Grammar.Text == "" {
+			return nil, unsupported("tools", "The model's chat template knows no tools. Choose a model that was made for them.")
+		}
+	}
+	return rendered, r.tools.put(&rendered.Grammar)
+}
+
+// putAnswer puts the schema of the answer into a rendered chat.
+func (r *chatRequest) putAnswer(rendered *engine.Rendered) {
+	if rendered.Parser == "" || !putSchema(&rendered.Grammar, answerRule, r.format.grammar) {
+		// The text is the content, byte for byte.
+		rendered.Grammar = onlySchema(r.format.grammar)
+	}
+}
+
+// tellLoose says in headers what of the schemas is not enforced.
+func (r *chatRequest) tellLoose(h http.Header) {
+	tellLoose(h, r.format.field, r.format.grammar)
+	for i := range r.tools.list {
+		tellLoose(h, r.tools.list[i].field, r.tools.list[i].grammar)
+	}
+}
+
+// instruct adds to the system's message, or makes one.
+func instruct(messages []message, text string) []message {
+	messages = slices.Clone(messages)
+	for i := range messages {
+		if messages[i].Role == "system" || messages[i].Role == "developer" {
+			messages[i].Content += "\n\n" + text
+			return messages
+		}
+	}
+	return slices.Insert(messages, 0, message{Role: "system", Content: text})
 }
 
 func renderMessages(e Engine, chat engine.Chat, messages []message) (*engine.Rendered, error) {

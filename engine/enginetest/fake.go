@@ -199,6 +199,9 @@ func (f *Fake) Render(c engine.Chat) (*engine.Rendered, error) {
 	r := &engine.Rendered{Prompt: b.String() + "\n"}
 	if f.opts.Parse != nil {
 		r.Parser = "fake"
+		if len(c.Tools) > 0 {
+			r.Grammar.Text = "root ::= \"\"" // the fake has no grammar, and what it says is scripted
+		}
 		r.Preserved = []string{"<think>"}
 	}
 	return r, nil

@@ -277,6 +277,39 @@ common_chat_tool_choice tool_choice_from(const std::string & s) {
     return s.empty() ? COMMON_CHAT_TOOL_CHOICE_AUTO : common_chat_tool_choice_parse_oaicompat(s);
 }
 
+// spell returns tokens whose texts together are a text, byte for byte. Tokenizing
+// does that, but for SentencePiece, which puts a space before a word after a
+// control token; then the longest tokens that fit will do.
+std::vector<llama_token> spell(const llama_vocab * vocab, const std::string & text) {
+    std::vector<llama_token> tokens = common_tokenize(vocab, text, false, true);
+    std::string spelt;
+    for (const llama_token t : tokens) {
+        spelt += common_token_to_piece(vocab, t, true);
+    }
+    if (spelt == text) {
+        return tokens;
+    }
+    tokens.clear();
+    const int32_t n_vocab = llama_vocab_n_tokens(vocab);
+    for (size_t at = 0; at < text.size();) {
+        llama_token best   = LLAMA_TOKEN_NULL;
+        size_t      length = 0;
+        for (llama_token t = 0; t < n_vocab; t++) {
+            const std::string piece = common_token_to_piece(vocab, t, true);
+            if (piece.size() > length && text.compare(at, piece.size(), piece) == 0) {
+                best   = t;
+                length = piece.size();
+            }
+        }
+        if (best == LLAMA_TOKEN_NULL) {
+            throw std::runtime_error("the vocabulary cannot spell the generation prompt");
+        }
+        tokens.push_back(best);
+        at += length;
+    }
+    return tokens;
+}
+
 std::string meta(const llama_model * model, const char * key) {
     char buf[512];
     return llama_model_meta_val_str(model, key, buf, sizeof buf) < 0 ? "" : buf;
@@ -636,12 +669,15 @@ serve_sampler * serve_sampler_new(const serve_model * model, const char * json, 
                 }
             }
         }
+        std::string       written;  // of the answer, by the template
         const std::string grammar = j.value("grammar", "");
         if (!grammar.empty()) {
             const bool chat     = j.value("grammar_from_chat", false);
             p.grammar           = common_grammar(chat ? COMMON_GRAMMAR_TYPE_TOOL_CALLS : COMMON_GRAMMAR_TYPE_USER, grammar);
             p.grammar_lazy      = j.value("grammar_lazy", false);
-            p.generation_prompt = j.value("generation_prompt", "");
+            if (chat && !p.grammar_lazy) {
+                written = j.value("generation_prompt", "");
+            }
             if (j.contains("triggers")) {
                 for (const auto & t : j.at("triggers")) {
                     common_grammar_trigger trigger;
@@ -661,6 +697,10 @@ serve_sampler * serve_sampler_new(const serve_model * model, const char * json, 
             s->biases = p.logit_bias;
         }
         s->smpl = common_sampler_init(model->model, p);
+        // The grammar begins with what the template has written already.
+        for (const llama_token t : spell(model->vocab, written)) {
+            common_sampler_accept(s->smpl, t, true);
+        }
         return s.release();
     });
 }

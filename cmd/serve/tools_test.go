@@ -1,0 +1,228 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/openai/openai-go/v3"
+	"github.com/openai/openai-go/v3/option"
+	"github.com/openai/openai-go/v3/shared"
+
+	"serve/models/testmodel"
+)
+
+// templates are chat templates of llama.cpp's tree whose models call tools, one
+// of each format.
+var templates = []string{
+	"mistralai-Mistral-Nemo-Instruct-2407", "meta-llama-Llama-3.1-8B-Instruct", "meta-llama-Llama-3.3-70B-Instruct",
+	"NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use", "Qwen-Qwen2.5-7B-Instruct", "Qwen-Qwen3-0.6B", "deepseek-ai-DeepSeek-V3.1", "openai-gpt-oss-120b",
+	"google-gemma-4-31B-it", "ibm-granite-granite-4.0",
+}
+
+// templated writes a test model with a template of llama.cpp's tree.
+func templated(t *testing.T, template string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("../../build/llama/src/models/templates", template+".jinja"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "tiny.gguf")
+	if err := testmodel.Write(path, testmodel.Options{ChatTemplate: string(text), Context: 8192}); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// weather is a tool whose arguments a random model cannot get wrong, if the
+// grammar holds.
+var weather = openai.ChatCompletionFunctionTool(shared.FunctionDefinitionParam{
+	Name: "get_weather", Description: openai.String("says the weather"), Strict: openai.Bool(true),
+	Parameters: shared.FunctionParameters{
+		"type": "object", "required": []string{"city", "days", "units"}, "additionalProperties": false,
+		"properties": map[string]any{
+			"city":  map[string]any{"enum": []string{"Paris", "Oslo \"north\""}},
+			"days":  map[string]any{"type": "integer", "minimum": 1, "maximum": 7},
+			"units": map[string]any{"type": "string", "pattern": "^[CF]$"},
+		},
+	},
+})
+
+// goodArguments checks what the grammar should have held the model to.
+func goodArguments(t *testing.T, text string) {
+	t.Helper()
+	var a struct {
+		City  string
+		Days  int
+		Units string
+	}
+	if err := json.Unmarshal([]byte(text), &a); err != nil || !strings.Contains("Paris Oslo \"north\"", a.City) || a.City == "" || a.Days < 1 || a.Days > 7 || a.Units != "C" && a.Units != "F" {
+		t.Errorf("arguments %s: %v", text, err)
+	}
+}
+
+// TestToolFormats forces a call in the format of each family of models, whole and
+// streamed, by the official client. The model is random: whatever is right is so
+// because of the grammar and the parser.
+func TestToolFormats(t *testing.T) {
+	for _, template := range templates {
+		t.Run(template, func(t *testing.T) {
+			r := startServe(t, templated(t, template), "--ctx-size", "4096", "--parallel", "2")
+			client := openai.NewClient(option.WithBaseURL(r.url+"/v1"), option.WithAPIKey("none"), option.WithMaxRetries(0))
+			params := openai.ChatCompletionNewParams{
+				Model: "tiny", Messages: []openai.ChatCompletionMessageParamUnion{openai.UserMessage("How is the weather?")}, Tools: []openai.ChatCompletionToolUnionParam{weather},
+				ToolChoice:        openai.ChatCompletionToolChoiceOptionUnionParam{OfAuto: openai.String("required")},
+				ParallelToolCalls: openai.Bool(false), MaxCompletionTokens: openai.Int(400), Seed: openai.Int(7), ReasoningEffort: shared.ReasoningEffortNone,
+			}
+			// A format into which our rules cannot be put: there strict is refused.
+			strict := template != "google-gemma-4-31B-it"
+			if !strict {
+				var refused *openai.Error
+				if _, err := client.Chat.Completions.New(context.Background(), params); !errors.As(err, &refused) || !strings.Contains(refused.Message, "cannot enforce the schema") {
+					t.Errorf("strict: %v", err)
+				}
+				loose := *weather.GetFunction()
+				loose.Strict = openai.Bool(false)
+				params.Tools = []openai.ChatCompletionToolUnionParam{openai.ChatCompletionFunctionTool(loose)}
+			}
+			whole, err := client.Chat.Completions.New(context.Background(), params)
+			if err != nil {
+				t.Fatal(err, r.errOut.String())
+			}
+			c := whole.Choices[0]
+			if len(c.Message.ToolCalls) != 1 || c.FinishReason != "tool_calls" || c.Message.ToolCalls[0].Function.Name != "get_weather" || c.Message.ToolCalls[0].ID == "" {
+				t.Fatalf("got %s", whole.RawJSON())
+			}
+			if !strict {
+				return
+			}
+			goodArguments(t, c.Message.ToolCalls[0].Function.Arguments)
+
+			stream := client.Chat.Completions.NewStreaming(context.Background(), params)
+			var acc openai.ChatCompletionAccumulator
+			fragments := 0
+			for stream.Next() {
+				chunk := stream.Current()
+				if !acc.AddChunk(chunk) {
+					t.Error("a chunk does not belong")
+				}
+				for _, choice := range chunk.Choices {
+					for _, d := range choice.Delta.ToolCalls {
+						if d.Function.Arguments != "" {
+							fragments++
+						}
+					}
+				}
+			}
+			if err := stream.Err(); err != nil {
+				t.Fatal(err)
+			}
+			calls := acc.Choices[0].Message.ToolCalls
+			if len(calls) != 1 || acc.Choices[0].FinishReason != "tool_calls" {
+				t.Fatalf("streamed %s", acc.RawJSON())
+			}
+			goodArguments(t, calls[0].Function.Arguments)
+			if fragments == 0 {
+				t.Error("no arguments were streamed")
+			}
+		})
+	}
+}
+
+// person is a schema of OpenAI's strict subset.
+const person = `{"type":"object","properties":{"name":{"type":"string","pattern":"^[A-Z][a-z]{1,8}$"},"age":{"type":"integer","minimum":0,"maximum":130},
+"tags":{"type":"array","items":{"enum":["a","b"]},"minItems":1,"maxItems":3},"friend":{"anyOf":[{"$ref":"#"},{"type":"null"}]}},
+"required":["name","age","tags","friend"],"additionalProperties":false}`
+
+// TestStructuredOutput asks a random model for JSON by a schema, with templates
+// that are plain, that think, and that have channels.
+func TestStructuredOutput(t *testing.T) {
+	for _, template := range []string{"", "Qwen-Qwen3-0.6B", "openai-gpt-oss-120b", "mistralai-Mistral-Nemo-Instruct-2407"} {
+		t.Run(template, func(t *testing.T) {
+			model := modelFile(t)
+			if template != "" {
+				model = templated(t, template)
+			}
+			r := startServe(t, model, "--ctx-size", "1024", "--parallel", "4")
+			for _, stream := range []string{"false", "true"} {
+				body := `{"model":"tiny","seed":3,"n":3,"max_tokens":500,"temperature":0.7,"stream":` + stream + `,"reasoning_effort":"none","messages":[{"role":"user","content":"Who?"}],
+					"response_format":{"type":"json_schema","json_schema":{"name":"person","strict":true,"schema":` + person + `}}}`
+				status, answer := r.post(t, "/v1/chat/completions", body)
+				if status != 200 {
+					t.Fatal(answer)
+				}
+				texts, ends := readChoices(t, answer, stream == "true")
+				for i, text := range texts {
+					var p struct {
+						Name string
+						Age  *int
+						Tags []string
+					}
+					if ends[i] == "length" {
+						continue // a friend's friend's friend
+					}
+					if err := json.Unmarshal([]byte(text), &p); err != nil || p.Name == "" || p.Age == nil || len(p.Tags) == 0 {
+						t.Errorf("choice %d ends with %s: %q, %v", i, ends[i], text, err)
+					}
+				}
+				if len(texts) != 3 {
+					t.Errorf("%d choices", len(texts))
+				}
+			}
+		})
+	}
+}
+
+// readChoices reads the text of every choice and why it ended.
+func readChoices(t *testing.T, answer string, streamed bool) (texts, ends map[int]string) {
+	t.Helper()
+	texts, ends = map[int]string{}, map[int]string{}
+	events := []string{answer}
+	if streamed {
+		events = strings.Split(strings.TrimSpace(answer), "\n\n")
+	}
+	for _, event := range events {
+		data := strings.TrimPrefix(event, "data: ")
+		if data == "[DONE]" {
+			continue
+		}
+		var c struct {
+			Error   any
+			Choices []struct {
+				Index          int
+				Message, Delta struct{ Content string }
+				FinishReason   string `json:"finish_reason"`
+			}
+		}
+		if err := json.Unmarshal([]byte(data), &c); err != nil || c.Error != nil {
+			t.Fatalf("%v: %s", err, data)
+		}
+		for _, choice := range c.Choices {
+			texts[choice.Index] += choice.Message.Content + choice.Delta.Content
+			if choice.FinishReason != "" {
+				ends[choice.Index] = choice.FinishReason
+			}
+		}
+	}
+	return texts, ends
+}
+
+// TestToolsByNode and TestToolsByPython let the other official clients judge.
+func TestToolsByNode(t *testing.T) {
+	r := startServe(t, templated(t, "Qwen-Qwen2.5-7B-Instruct"), "--ctx-size", "4096", "--parallel", "2")
+	cmd := exec.Command("node", "tools.mjs", r.url+"/v1", "tiny")
+	cmd.Dir = "testdata/node"
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func TestToolsByPython(t *testing.T) {
+	r := startServe(t, templated(t, "Qwen-Qwen2.5-7B-Instruct"), "--ctx-size", "4096", "--parallel", "2")
+	python(t, []string{"HOME=" + t.TempDir()}, "tools.py", r.url+"/v1", "tiny")
+}

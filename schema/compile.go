@@ -1,0 +1,792 @@
+package schema
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Limits on what is compiled.
+const (
+	maxRules       = 50_000
+	maxAlternation = 512
+	maxRepeat      = 1000 // times that a grammar counts
+	maxTime        = 2 * time.Second
+)
+
+// compiler turns schemas into rules. A rule stands for a set of schemas that must
+// all hold: a reference with siblings, the parts of an allOf, or just one.
+type compiler struct {
+	g       grammar
+	root    *value
+	anchors map[string]*value
+	names   map[string]string // rules by the set they stand for
+	open    map[string]bool   // sets under way since the last character
+	loose   map[string]bool   // pointers of keywords that are not enforced
+	check   func(pointers []string, instance string) bool
+	err     error
+	began   time.Time
+	closed  bool // Options.Closed
+	// refAlone says that nothing counts beside a $ref, as in the drafts up to 7.
+	refAlone bool
+}
+
+// annotations say nothing about instances.
+var annotations = map[string]bool{
+	"$schema": true, "$id": true, "$anchor": true, "$comment": true, "$defs": true, "definitions": true, "$vocabulary": true, "id": true,
+	"title": true, "description": true, "default": true, "examples": true, "example": true, "deprecated": true, "readOnly": true, "writeOnly": true,
+	"contentMediaType": true, "contentEncoding": true, "contentSchema": true, "$dynamicAnchor": true, "$recursiveAnchor": true,
+}
+
+// enforced are the keywords that the compiler knows how to enforce, sometimes or
+// always.
+var enforced = map[string]bool{
+	"type": true, "enum": true, "const": true, "$ref": true, "allOf": true, "anyOf": true, "oneOf": true,
+	"properties": true, "required": true, "additionalProperties": true, "patternProperties": true, "propertyNames": true, "minProperties": true, "maxProperties": true,
+	"items": true, "prefixItems": true, "additionalItems": true, "minItems": true, "maxItems": true, "uniqueItems": true,
+	"minLength": true, "maxLength": true, "pattern": true, "format": true,
+	"minimum": true, "maximum": true, "exclusiveMinimum": true, "exclusiveMaximum": true, "multipleOf": true, "not": true,
+}
+
+// unenforced are the keywords that no grammar of ours enforces.
+var unenforced = map[string]bool{
+	"if": true, "then": true, "else": true, "dependentRequired": true, "dependentSchemas": true, "dependencies": true,
+	"unevaluatedProperties": true, "unevaluatedItems": true, "contains": true, "minContains": true, "maxContains": true,
+	"$dynamicRef": true, "$recursiveRef": true,
+}
+
+// fail keeps the first error.
+func (c *compiler) fail(v *value, format string, args ...any) {
+	if c.err == nil {
+		c.err = &Error{Pointer: v.pointer, Text: fmt.Sprintf(format, args...)}
+	}
+}
+
+// ignore notes a keyword that is not enforced.
+func (c *compiler) ignore(v *value, keyword string) {
+	c.loose[v.pointer+"/"+escapePointer(keyword)] = true
+}
+
+// set is schemas that must all hold, and choices that are still to be made.
+type set struct {
+	all     []*value   // objects, without $ref, allOf and what is in choices
+	choices [][]*value // of each list one must hold
+	false   bool       // nothing holds
+}
+
+// flatten follows references and allOf, and takes choices apart.
+func (c *compiler) flatten(schemas []*value, choices [][]*value) set {
+	s := set{choices: slices.Clone(choices)}
+	seen := map[*value]bool{}
+	for todo := slices.Clone(schemas); len(todo) > 0; {
+		v := todo[0]
+		todo = todo[1:]
+		if seen[v] {
+			continue
+		}
+		seen[v] = true
+		switch v.kind {
+		case boolean:
+			s.false = s.false || !v.yes
+			continue
+		case object:
+		default:
+			c.fail(v, "a schema is an object, true or false")
+			return s
+		}
+		if r := v.members["$ref"]; r != nil {
+			if target := c.resolve(v, r); target != nil {
+				todo = append(todo, target)
+			}
+			if c.refAlone {
+				continue
+			}
+		}
+		s.all = append(s.all, v)
+		todo = append(todo, c.list(v, "allOf")...)
+		for _, keyword := range []string{"anyOf", "oneOf"} {
+			if list := c.list(v, keyword); list != nil {
+				s.choices = append(s.choices, list)
+				if keyword == "oneOf" && !c.disjoint(list) {
+					c.ignore(v, keyword)
+				}
+			}
+		}
+	}
+	return s
+}
+
+// list returns a keyword's list of schemas, or nil.
+func (c *compiler) list(v *value, keyword string) []*value {
+	l := v.members[keyword]
+	if l == nil {
+		return nil
+	}
+	if l.kind != array || len(l.items) == 0 {
+		c.fail(l, "%s is a list of schemas", keyword)
+		return nil
+	}
+	return l.items
+}
+
+// resolve follows a reference within the document.
+func (c *compiler) resolve(v, r *value) *value {
+	if r.kind != text {
+		c.fail(r, "$ref is a string")
+		return nil
+	}
+	target := strings.TrimPrefix(r.text, c.id())
+	if target == "" {
+		return c.root
+	}
+	fragment, ok := strings.CutPrefix(target, "#")
+	if !ok {
+		c.fail(r, "the reference %.100q leads out of the schema", r.text)
+		return nil
+	}
+	fragment = unescapePercent(fragment)
+	if fragment == "" {
+		return c.root
+	}
+	if anchor := c.anchors[fragment]; anchor != nil {
+		return anchor
+	}
+	at := c.root
+	for part := range strings.SplitSeq(strings.TrimPrefix(fragment, "/"), "/") {
+		part = unescapePointer(part)
+		next := at.members[part]
+		if at.kind == array {
+			if i, err := strconv.Atoi(part); err == nil && i >= 0 && i < len(at.items) {
+				next = at.items[i]
+			}
+		}
+		if at = next; at == nil || fragment[0] != '/' {
+			c.fail(r, "the reference %.100q leads nowhere", r.text)
+			return nil
+		}
+	}
+	return at
+}
+
+// id is the root's own address, by which it may refer to itself.
+func (c *compiler) id() string {
+	if id := c.root.members["$id"]; id != nil && id.kind == text {
+		return strings.TrimSuffix(id.text, "#")
+	}
+	return "\x00"
+}
+
+func unescapePercent(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) && isHex(s[i+1:i+3]) {
+			n, _ := strconv.ParseUint(s[i+1:i+3], 16, 8)
+			b.WriteByte(byte(n))
+			i += 2
+			continue
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// key names a set, so that the same one is compiled once.
+func (s *set) key() string {
+	pointers := make([]string, 0, len(s.all))
+	for _, v := range s.all {
+		pointers = append(pointers, "#"+v.pointer)
+	}
+	slices.Sort(pointers)
+	var choices []string
+	for _, list := range s.choices {
+		choices = append(choices, list[0].pointer)
+	}
+	return strings.Join(slices.Compact(pointers), "\n") + "\n|" + strings.Join(choices, "\n")
+}
+
+// schema returns the rule for schemas that must all hold where a value begins
+// anew: after a character of another.
+func (c *compiler) schema(schemas ...*value) expr {
+	open := c.open
+	c.open = map[string]bool{}
+	defer func() { c.open = open }()
+	return c.set(c.flatten(schemas, nil))
+}
+
+func (c *compiler) set(s set) expr {
+	if c.err != nil || s.false {
+		return never
+	}
+	key := s.key()
+	if c.open[key] {
+		return never // it would only lead back to itself
+	}
+	if name, ok := c.names[key]; ok {
+		return ref(name)
+	}
+	if len(c.names) >= maxRules || time.Since(c.began) > maxTime {
+		c.fail(c.root, "it takes more than %d rules or %s", maxRules, maxTime)
+		return never
+	}
+	name := c.g.prefix + strconv.Itoa(len(c.names))
+	c.names[key] = name
+	c.open[key] = true
+	defer delete(c.open, key)
+	c.g.rules[name] = c.body(s)
+	return ref(name)
+}
+
+// body makes the first choice that is left, or compiles what there is no choice about.
+func (c *compiler) body(s set) expr {
+	if len(s.choices) == 0 {
+		return c.value(s.all)
+	}
+	list := s.choices[0]
+	if len(list) > maxAlternation {
+		c.fail(list[0], "more than %d alternatives", maxAlternation)
+		return never
+	}
+	var out alt
+	for _, choice := range list {
+		// The choice is made: its schema joins the others, the list leaves.
+		next := c.flatten([]*value{choice}, s.choices[1:])
+		for _, v := range s.all {
+			if !slices.Contains(next.all, v) {
+				next.all = append(next.all, v)
+			}
+		}
+		out = append(out, c.set(next))
+	}
+	return out
+}
+
+// typeNames are JSON Schema's types. A number is written as one or as an integer.
+var typeNames = []string{"null", "boolean", "object", "array", "number", "integer", "string"}
+
+// types returns the types that all schemas allow.
+func (c *compiler) types(all []*value) map[string]bool {
+	allowed := map[string]bool{"null": true, "boolean": true, "object": true, "array": true, "number": true, "string": true}
+	for _, v := range all {
+		t := v.members["type"]
+		if t == nil {
+			continue
+		}
+		names := []*value{t}
+		if t.kind == array {
+			names = t.items
+		}
+		here := map[string]bool{}
+		for _, n := range names {
+			if n.kind != text || !slices.Contains(typeNames, n.text) {
+				c.fail(n, "the type %.40s is none of %s", n.marshal(), strings.Join(typeNames, ", "))
+				return nil
+			}
+			here[n.text] = true
+		}
+		next := map[string]bool{}
+		for _, n := range typeNames {
+			if n == "integer" {
+				whole := here["integer"] || here["number"]
+				was := allowed["integer"] || allowed["number"]
+				next[n] = whole && was && (!here["number"] || !allowed["number"])
+			} else {
+				next[n] = here[n] && allowed[n]
+			}
+		}
+		allowed = next
+	}
+	return allowed
+}
+
+// value compiles schemas between which there is no choice any more.
+func (c *compiler) value(all []*value) expr {
+	c.note(all)
+	allowed := c.types(all)
+	if c.err != nil {
+		return never
+	}
+	for _, v := range all {
+		if v.members["enum"] != nil || v.members["const"] != nil {
+			return c.listed(all, v)
+		}
+	}
+	c.exclude(all, allowed)
+	var out alt
+	for _, t := range []struct {
+		name string
+		e    func([]*value) expr
+	}{
+		{"object", c.object}, {"array", c.array}, {"string", c.string}, {"number", func(all []*value) expr { return c.number(all, false) }},
+		{"integer", func(all []*value) expr { return c.number(all, true) }},
+		{"boolean", func([]*value) expr { return alt{literal("true"), literal("false")} }}, {"null", func([]*value) expr { return literal("null") }},
+	} {
+		if allowed[t.name] {
+			out = append(out, t.e(all))
+		}
+	}
+	return out
+}
+
+// note finds the keywords that are not enforced, or not known.
+func (c *compiler) note(all []*value) {
+	for _, v := range all {
+		for _, keyword := range v.keys {
+			switch {
+			case unenforced[keyword]:
+				c.ignore(v, keyword)
+			case !enforced[keyword] && !annotations[keyword] && !strings.HasPrefix(keyword, "x-"):
+				// JSON Schema takes an unknown keyword for an annotation. One that is
+				// misspelt should not pass for a promise.
+				c.ignore(v, keyword)
+			}
+		}
+	}
+}
+
+// exclude takes the types away that a "not" names; any other "not" is not enforced.
+func (c *compiler) exclude(all []*value, allowed map[string]bool) {
+	for _, v := range all {
+		not := v.members["not"]
+		switch {
+		case not == nil, not.kind == boolean && !not.yes:
+		case not.kind == boolean, not.kind == object && len(not.keys) == 0:
+			clear(allowed)
+		case not.kind == object && len(not.keys) == 1 && not.members["type"] != nil:
+			for name := range c.types([]*value{not}) {
+				if c.types([]*value{not})[name] {
+					if name == "integer" && allowed["number"] {
+						c.ignore(v, "not")
+					}
+					delete(allowed, name)
+					if name == "number" {
+						delete(allowed, "integer")
+					}
+				}
+			}
+		default:
+			c.ignore(v, "not")
+		}
+	}
+}
+
+// listed compiles an enum or a const: those of its values that all schemas hold of.
+func (c *compiler) listed(all []*value, v *value) expr {
+	values := []*value{v.members["const"]}
+	if list := v.members["enum"]; values[0] == nil {
+		if list.kind != array {
+			c.fail(list, "enum is a list")
+			return never
+		}
+		values = list.items
+	}
+	pointers := make([]string, len(all))
+	for i, s := range all {
+		pointers[i] = s.pointer
+	}
+	var out alt
+	for _, x := range values {
+		if text := x.marshal(); c.check(pointers, text) {
+			out = append(out, literal(text))
+		}
+	}
+	return out
+}
+
+// number compiles what schemas say of numbers.
+func (c *compiler) number(all []*value, integer bool) expr {
+	b := bounds{integer: integer}
+	var loose []*value
+	for _, v := range all {
+		for _, keyword := range []string{"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"} {
+			n := v.members[keyword]
+			if n == nil {
+				continue
+			}
+			if n.kind == boolean && strings.HasPrefix(keyword, "exclusive") {
+				continue // of draft 4: read with the bound itself
+			}
+			if n.kind != number || keyword == "multipleOf" && n.number.Sign() <= 0 {
+				c.fail(n, "%s is a number%s", keyword, map[bool]string{true: " above 0"}[keyword == "multipleOf"])
+				return never
+			}
+			open := func(name string) bool { e := v.members[name]; return e != nil && e.kind == boolean && e.yes }
+			switch keyword {
+			case "minimum":
+				b.limitLow(n.number, open("exclusiveMinimum"))
+			case "maximum":
+				b.limitHigh(n.number, open("exclusiveMaximum"))
+			case "exclusiveMinimum":
+				b.limitLow(n.number, true)
+			case "exclusiveMaximum":
+				b.limitHigh(n.number, true)
+			case "multipleOf":
+				b.multiples = append(b.multiples, n.number)
+				loose = append(loose, v)
+			}
+		}
+	}
+	e, ok := b.expr()
+	if !ok {
+		for _, v := range loose {
+			c.ignore(v, "multipleOf")
+		}
+		b.multiples = nil
+		e, _ = b.expr()
+	}
+	return c.residues(e)
+}
+
+// residues replaces what numbers could not write as one expression by rules.
+func (c *compiler) residues(e expr) expr {
+	switch e := e.(type) {
+	case residueExpr:
+		name := func(r int) ref { return ref(fmt.Sprintf("%sm%d-%d", c.g.prefix, e.k, r)) }
+		for r := range e.k {
+			var out alt
+			for d := range 10 {
+				out = append(out, seq{literal(strconv.Itoa(d)), name((r*10 + d) % e.k)})
+			}
+			if r == 0 {
+				out = append(out, empty)
+			}
+			c.g.rules[string(name(r))] = out
+		}
+		var first alt
+		for d := 1; d < 10; d++ {
+			first = append(first, seq{literal(strconv.Itoa(d)), name(d % e.k)})
+		}
+		return first
+	case alt:
+		out := make(alt, len(e))
+		for i := range e {
+			out[i] = c.residues(e[i])
+		}
+		return out
+	case seq:
+		out := make(seq, len(e))
+		for i := range e {
+			out[i] = c.residues(e[i])
+		}
+		return out
+	}
+	return e
+}
+
+// count reads a keyword that counts; absent is the value without it.
+func (c *compiler) count(v *value, keyword string, absent int) int {
+	n := v.members[keyword]
+	if n == nil {
+		return absent
+	}
+	if n.kind != number || !n.number.IsInt() || n.number.Sign() < 0 || !n.number.Num().IsInt64() || n.number.Num().Int64() > 1<<31 {
+		c.fail(n, "%s is a whole number", keyword)
+		return absent
+	}
+	return int(n.number.Num().Int64())
+}
+
+// limits reads a pair of counting keywords of all schemas; high is -1 for none.
+func (c *compiler) limits(all []*value, lowest, highest string) (low, high int) {
+	high = -1
+	for _, v := range all {
+		low = max(low, c.count(v, lowest, 0))
+		if h := c.count(v, highest, -1); h >= 0 && (high < 0 || h < high) {
+			high = h
+		}
+	}
+	return low, high
+}
+
+// string compiles what schemas say of strings. A length alone is counted by the
+// grammar; patterns and formats become an automaton, together with all else.
+func (c *compiler) string(all []*value) expr {
+	low, high := c.limits(all, "minLength", "maxLength")
+	if high >= 0 && low > high {
+		return never
+	}
+	d, narrowed := c.patterns(all)
+	if !narrowed {
+		if low > maxRepeat || high > maxRepeat {
+			c.ignoreAny(all, "minLength", "maxLength")
+			low, high = min(low, maxRepeat), -1
+		}
+		return seq{literal(`"`), repeat{c.basic("char"), low, high}, literal(`"`)}
+	}
+	if low > 0 || high >= 0 {
+		l, err := lengths(low, high)
+		if err == nil {
+			l, err = intersect(d, l)
+		}
+		if err != nil {
+			c.ignoreAny(all, "minLength", "maxLength")
+		} else {
+			d = l
+		}
+	}
+	return c.quoted(d)
+}
+
+// ignoreAny notes keywords wherever they stand.
+func (c *compiler) ignoreAny(all []*value, keywords ...string) {
+	for _, v := range all {
+		for _, keyword := range keywords {
+			if v.members[keyword] != nil {
+				c.ignore(v, keyword)
+			}
+		}
+	}
+}
+
+// patterns is the strings that all patterns and formats allow; false for all.
+func (c *compiler) patterns(all []*value) (d *dfa, narrowed bool) {
+	d = anything()
+	add := func(v *value, keyword, p string) {
+		next, err := pattern(p)
+		if err == nil {
+			next, err = intersect(d, next)
+		}
+		if err != nil {
+			c.ignore(v, keyword)
+			return
+		}
+		d, narrowed = next, true
+	}
+	for _, v := range all {
+		if p := v.members["pattern"]; p != nil {
+			if p.kind != text {
+				c.fail(p, "pattern is a string")
+				return d, false
+			}
+			add(v, "pattern", p.text)
+		}
+		if f := v.members["format"]; f != nil {
+			if p, known := formats[f.text]; known && f.kind == text {
+				add(v, "format", p)
+			} else {
+				c.ignore(v, "format")
+			}
+		}
+	}
+	return d, narrowed
+}
+
+// basic returns a rule that every JSON grammar needs.
+func (c *compiler) basic(name string) ref {
+	full := c.g.prefix + name
+	if _, ok := c.g.rules[full]; ok {
+		return ref(full)
+	}
+	c.g.rules[full] = empty // for those that lead back to it
+	hex := class{{'0', '9'}, {'a', 'f'}, {'A', 'F'}}
+	var e expr
+	switch name {
+	case "ws":
+		// Enough for what is pretty, and not so much that a model can go on for ever.
+		e = alt{empty, literal(" "), seq{literal("\n"), repeat{class{{' ', ' '}, {'\t', '\t'}}, 0, 20}}}
+	case "char":
+		// One character of a string. Halves of surrogate pairs are not written.
+		e = alt{class{{' ', '!'}, {'#', '['}, {']', 0xd7ff}, {0xe000, maxRune}}, seq{literal(`\`), alt{
+			class{{'"', '"'}, {'\\', '\\'}, {'/', '/'}, {'b', 'b'}, {'f', 'f'}, {'n', 'n'}, {'r', 'r'}, {'t', 't'}},
+			seq{literal("u"), alt{seq{class{{'0', '9'}, {'a', 'c'}, {'A', 'C'}, {'e', 'f'}, {'E', 'F'}}, repeat{hex, 3, 3}}, seq{class{{'d', 'd'}, {'D', 'D'}}, class{{'0', '7'}}, repeat{hex, 2, 2}}}},
+		}}}
+	}
+	c.g.rules[full] = e
+	return ref(full)
+}
+
+// quoted writes an automaton's strings as JSON: each character in one way only.
+func (c *compiler) quoted(d *dfa) expr {
+	if d.isEmpty() {
+		return never
+	}
+	prefix := fmt.Sprintf("%ss%d-", c.g.prefix, len(c.g.rules))
+	if len(c.g.rules)+len(d.edges) > maxRules {
+		c.fail(c.root, "more than %d rules", maxRules)
+		return never
+	}
+	for s := range d.edges {
+		byTarget := map[int]class{}
+		var order []int
+		for _, e := range d.edges[s] {
+			if _, ok := byTarget[e.to]; !ok {
+				order = append(order, e.to)
+			}
+			byTarget[e.to] = append(byTarget[e.to], e.span)
+		}
+		var out alt
+		for _, to := range order {
+			out = append(out, seq{written(byTarget[to]), ref(prefix + strconv.Itoa(to))})
+		}
+		if d.accept[s] {
+			out = append(out, literal(`"`))
+		}
+		c.g.rules[prefix+strconv.Itoa(s)] = out
+	}
+	return seq{literal(`"`), ref(prefix + "0")}
+}
+
+// escapes are the characters that have an escape of their own.
+var escapes = map[rune]string{'"': `\"`, '\\': `\\`, '\b': `\b`, '\f': `\f`, '\n': `\n`, '\r': `\r`, '\t': `\t`}
+
+// written is characters as they stand in a JSON string.
+func written(c class) expr {
+	var plain class
+	var out alt
+	for _, s := range c {
+		for r := s.lo; r <= min(s.hi, '\\'); r++ {
+			if short, ok := escapes[r]; ok {
+				out = append(out, literal(short))
+			} else if r < ' ' && s.hi < ' ' {
+				// Only where they are meant, and not in every "any character".
+				out = append(out, literal(fmt.Sprintf(`\u%04x`, r)))
+			}
+		}
+		for _, part := range []span{{' ', '!'}, {'#', '['}, {']', 0xd7ff}, {0xe000, maxRune}} {
+			if lo, hi := max(s.lo, part.lo), min(s.hi, part.hi); lo <= hi {
+				plain = append(plain, span{lo, hi})
+			}
+		}
+	}
+	if len(plain) > 0 {
+		out = append(alt{plain}, out...)
+	}
+	return out
+}
+
+// disjoint says whether no two schemas of a oneOf can hold of one value, as far
+// as is seen at once: by their types, or by a property that both fix.
+func (c *compiler) disjoint(list []*value) bool {
+	for i, a := range list {
+		for _, b := range list[:i] {
+			if !c.apart(a, b) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (c *compiler) apart(a, b *value) bool {
+	fa, fb := c.flat(a), c.flat(b)
+	if fa == nil || fb == nil {
+		return false
+	}
+	ta, tb := c.types(fa), c.types(fb)
+	both := false
+	for name := range ta {
+		both = both || ta[name] && (tb[name] || name == "integer" && tb["number"] || name == "number" && tb["integer"])
+	}
+	if !both {
+		return true
+	}
+	if va, vb := fixed(fa), fixed(fb); va != nil && vb != nil {
+		return !overlap(va, vb)
+	}
+	// A property that both require with values of their own.
+	onlyObjects := ta["object"] && tb["object"]
+	for name, n := range ta {
+		onlyObjects = onlyObjects && (!n || name == "object" || !tb[name])
+	}
+	if !onlyObjects {
+		return false
+	}
+	for _, v := range fa {
+		properties := v.members["properties"]
+		if properties == nil || properties.kind != object {
+			continue
+		}
+		for _, key := range properties.keys {
+			pa, pb := c.property(fa, key), c.property(fb, key)
+			if pa != nil && pb != nil && !overlap(pa, pb) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// flat is a schema and what it refers to, if there are no choices in it.
+func (c *compiler) flat(v *value) []*value {
+	var all []*value
+	seen := map[*value]bool{}
+	for todo := []*value{v}; len(todo) > 0; todo = todo[1:] {
+		v := todo[0]
+		if v.kind != object || seen[v] {
+			continue
+		}
+		seen[v] = true
+		if r := v.members["$ref"]; r != nil {
+			if target := c.resolve(v, r); target != nil {
+				todo = append(todo, target)
+			}
+			if c.refAlone {
+				continue
+			}
+		}
+		all = append(all, v)
+		todo = append(todo, c.list(v, "allOf")...)
+	}
+	return all
+}
+
+// fixed is the values that schemas allow, or nil if they fix none.
+func fixed(all []*value) []*value {
+	for _, v := range all {
+		if k := v.members["const"]; k != nil {
+			return []*value{k}
+		}
+		if e := v.members["enum"]; e != nil && e.kind == array {
+			return e.items
+		}
+	}
+	return nil
+}
+
+// property is the values that schemas allow for a required property.
+func (c *compiler) property(all []*value, key string) []*value {
+	required := false
+	var values []*value
+	for _, v := range all {
+		if r := v.members["required"]; r != nil {
+			for _, n := range r.items {
+				required = required || n.kind == text && n.text == key
+			}
+		}
+		if p := v.members["properties"]; p != nil && p.members[key] != nil {
+			if f := fixed(c.flat(p.members[key])); f != nil {
+				values = f
+			}
+		}
+	}
+	if !required {
+		return nil
+	}
+	return values
+}
+
+func overlap(a, b []*value) bool {
+	return slices.ContainsFunc(a, func(x *value) bool { return slices.ContainsFunc(b, x.equal) })
+}
+
+var plainName = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
+
+// Error says what is wrong with a schema, and where.
+type Error struct {
+	Pointer string // a JSON pointer into the schema
+	Text    string
+}
+
+// Error implements error.
+func (e *Error) Error() string {
+	if e.Pointer == "" {
+		return e.Text
+	}
+	return e.Pointer + ": " + e.Text
+}
+
+// ErrNever says that no value is valid.
+var ErrNever = errors.New("no value is valid")

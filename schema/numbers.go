@@ -1,0 +1,473 @@
+package schema
+
+import (
+	"math/big"
+	"strings"
+)
+
+// bounds are what a schema says of a number.
+type bounds struct {
+	low, high         *big.Rat // nil for none
+	lowOpen, highOpen bool     // the bound itself is not allowed
+	multiples         []*big.Rat
+	integer           bool
+}
+
+// Limits on digits: a model that goes on writing digits must end some time.
+const (
+	maxDigits   = 30
+	maxFraction = 18
+	maxListed   = 2000 // numbers that are written out, where nothing else can be done
+	maxResidues = 64
+)
+
+var (
+	digit     = class{{'0', '9'}}
+	digitFrom = func(lo, hi byte) expr {
+		if lo > hi {
+			return never
+		}
+		return class{{rune(lo), rune(hi)}}
+	}
+	sign = repeat{literal("-"), 0, 1}
+)
+
+// digits is from low to high digits.
+func digits(low, high int) expr { return repeat{digit, low, high} }
+
+func (b *bounds) limitLow(r *big.Rat, open bool) {
+	if b.low == nil || r.Cmp(b.low) > 0 || r.Cmp(b.low) == 0 && open {
+		b.low, b.lowOpen = r, open
+	}
+}
+
+func (b *bounds) limitHigh(r *big.Rat, open bool) {
+	if b.high == nil || r.Cmp(b.high) < 0 || r.Cmp(b.high) == 0 && open {
+		b.high, b.highOpen = r, open
+	}
+}
+
+// holds says whether a number is within.
+func (b *bounds) holds(r *big.Rat) bool {
+	if b.low != nil && (r.Cmp(b.low) < 0 || b.lowOpen && r.Cmp(b.low) == 0) {
+		return false
+	}
+	if b.high != nil && (r.Cmp(b.high) > 0 || b.highOpen && r.Cmp(b.high) == 0) {
+		return false
+	}
+	if b.integer && !r.IsInt() {
+		return false
+	}
+	for _, m := range b.multiples {
+		if !new(big.Rat).Quo(r, m).IsInt() {
+			return false
+		}
+	}
+	return true
+}
+
+// free says that nothing is asked.
+func (b *bounds) free() bool { return b.low == nil && b.high == nil && len(b.multiples) == 0 }
+
+// expr is the numbers within the bounds, without exponents; false if that cannot
+// be done.
+func (b *bounds) expr() (expr, bool) {
+	switch {
+	case b.free() && b.integer:
+		return seq{sign, alt{literal("0"), seq{digitFrom('1', '9'), digits(0, maxDigits)}}}, true
+	case b.free():
+		return seq{sign, alt{literal("0"), seq{digitFrom('1', '9'), digits(0, maxDigits)}}, repeat{seq{literal("."), digits(1, maxFraction)}, 0, 1},
+			repeat{seq{class{{'e', 'e'}, {'E', 'E'}}, repeat{class{{'+', '+'}, {'-', '-'}}, 0, 1}, digits(1, 2)}, 0, 1}}, true
+	}
+	m := b.multiple()
+	if m != nil && m.IsInt() {
+		b.integer = true
+	}
+	if b.integer {
+		if m == nil || m.Num().IsInt64() && m.Num().Int64() == 1 && m.IsInt() {
+			return b.integers(), true
+		}
+		return b.integerMultiples(m)
+	}
+	fraction := maxFraction
+	if m != nil {
+		// A power of ten says how many digits may follow the point.
+		if fraction = tenth(m); fraction < 0 {
+			return b.listed()
+		}
+	}
+	return b.decimals(fraction), true
+}
+
+// multiple is the least common multiple of all, or nil.
+func (b *bounds) multiple() *big.Rat {
+	var m *big.Rat
+	for _, x := range b.multiples {
+		if m == nil {
+			m = x
+			continue
+		}
+		// lcm(a/b, c/d) = lcm(a, c)/gcd(b, d) of fractions in lowest terms.
+		g := new(big.Int).GCD(nil, nil, m.Num(), x.Num())
+		l := new(big.Int).Mul(new(big.Int).Quo(m.Num(), g), x.Num())
+		m = new(big.Rat).SetFrac(l, new(big.Int).GCD(nil, nil, m.Denom(), x.Denom()))
+	}
+	return m
+}
+
+// tenth is n where m is 10^-n, or -1.
+func tenth(m *big.Rat) int {
+	if m.Num().Cmp(big.NewInt(1)) != 0 {
+		return -1
+	}
+	d := m.Denom().String()
+	if strings.Trim(d[1:], "0") != "" || d[0] != '1' || len(d)-1 > maxFraction {
+		return -1
+	}
+	return len(d) - 1
+}
+
+// whole rounds the bounds of integers inwards; nil for none.
+func (b *bounds) whole() (low, high *big.Int) {
+	one := big.NewInt(1)
+	if b.low != nil {
+		low = new(big.Int).Div(b.low.Num(), b.low.Denom()) // downwards
+		if !b.low.IsInt() || b.lowOpen {
+			low.Add(low, one)
+		}
+	}
+	if b.high != nil {
+		high = new(big.Int).Div(b.high.Num(), b.high.Denom())
+		if b.high.IsInt() && b.highOpen {
+			high.Sub(high, one)
+		}
+	}
+	return low, high
+}
+
+// integers is the integers from low to high.
+func (b *bounds) integers() expr {
+	low, high := b.whole()
+	zero := big.NewInt(0)
+	var out alt
+	if (high == nil || high.Sign() >= 0) && (low == nil || high == nil || low.Cmp(high) <= 0) {
+		from := zero
+		if low != nil && low.Sign() > 0 {
+			from = low
+		}
+		out = append(out, naturals(from, high))
+	}
+	if low == nil || low.Sign() < 0 {
+		// -n for n from -high, at least 1, to -low.
+		from := big.NewInt(1)
+		if high != nil && high.Sign() < 0 {
+			from = new(big.Int).Neg(high)
+		}
+		var to *big.Int
+		if low != nil {
+			to = new(big.Int).Neg(low)
+		}
+		if to == nil || from.Cmp(to) <= 0 {
+			out = append(out, seq{literal("-"), naturals(from, to)})
+		}
+	}
+	return out
+}
+
+// naturals is the numbers from low to high, neither negative, high nil for none.
+func naturals(low, high *big.Int) expr {
+	l := low.String()
+	if high == nil {
+		// As many digits as low, or more.
+		more := seq{digitFrom('1', '9'), digits(len(l), max(len(l), maxDigits))}
+		if l == "0" {
+			return alt{literal("0"), seq{digitFrom('1', '9'), digits(0, maxDigits)}}
+		}
+		return alt{between(l, strings.Repeat("9", len(l))), more}
+	}
+	h := high.String()
+	var out alt
+	for n := len(l); n <= len(h); n++ {
+		from, to := "1"+strings.Repeat("0", n-1), strings.Repeat("9", n)
+		if n == len(l) {
+			from = l
+		}
+		if n == len(h) {
+			to = h
+		}
+		out = append(out, between(from, to))
+	}
+	return out
+}
+
+// between is the digit strings from low to high, which are as long.
+func between(low, high string) expr {
+	switch {
+	case low == "":
+		return empty
+	case low == high:
+		return literal(low)
+	case low[0] == high[0]:
+		return seq{literal(low[:1]), between(low[1:], high[1:])}
+	case strings.Trim(low[1:], "0") == "" && strings.Trim(high[1:], "9") == "":
+		return seq{digitFrom(low[0], high[0]), digits(len(low)-1, len(low)-1)}
+	}
+	n := len(low) - 1
+	out := alt{seq{literal(low[:1]), between(low[1:], strings.Repeat("9", n))}}
+	if low[0]+1 <= high[0]-1 {
+		out = append(out, seq{digitFrom(low[0]+1, high[0]-1), digits(n, n)})
+	}
+	return append(out, seq{literal(high[:1]), between(strings.Repeat("0", n), high[1:])})
+}
+
+// integerMultiples is the multiples of m within the bounds: written out where
+// they are few, by their residues where one side is open.
+func (b *bounds) integerMultiples(m *big.Rat) (expr, bool) {
+	// An integer that is a multiple of p/q is a multiple of p.
+	k := m.Num()
+	if e, ok := b.listed(); ok {
+		return e, true
+	}
+	low, high := b.whole()
+	if !k.IsInt64() || k.Int64() > maxResidues {
+		return nil, false
+	}
+	natural := residues(int(k.Int64()))
+	switch {
+	case low == nil && high == nil:
+		return alt{literal("0"), seq{sign, natural}}, true
+	case high == nil && low.Sign() <= 0 && low.CmpAbs(k) < 0:
+		return alt{literal("0"), natural}, true // -k is out of bounds
+	case high == nil && low.Sign() > 0 && low.Cmp(k) <= 0:
+		return natural, true
+	case low == nil && high.Sign() >= 0 && high.CmpAbs(k) < 0:
+		return alt{literal("0"), seq{literal("-"), natural}}, true
+	case low == nil && high.Sign() < 0 && high.CmpAbs(k) <= 0:
+		return seq{literal("-"), natural}, true
+	}
+	return nil, false
+}
+
+// residues is the positive multiples of k: an automaton that knows the remainder.
+// It is a grammar of its own, with nested names, so it is unrolled by the caller.
+func residues(k int) expr { return residueExpr{k} }
+
+// residueExpr stands for rules that the compiler adds.
+type residueExpr struct{ k int }
+
+// listed writes all numbers out, where they are few.
+func (b *bounds) listed() (expr, bool) {
+	m := b.multiple()
+	if b.low == nil || b.high == nil || m == nil {
+		return nil, false
+	}
+	step := m
+	n := new(big.Rat).Quo(new(big.Rat).Sub(b.high, b.low), step)
+	if n.Cmp(big.NewRat(maxListed, 1)) > 0 {
+		return nil, false
+	}
+	// The first multiple that is not below low.
+	q := new(big.Rat).Quo(b.low, step)
+	at := new(big.Rat).SetInt(new(big.Int).Div(q.Num(), q.Denom()))
+	x := new(big.Rat).Mul(at, step)
+	var out alt
+	for ; x.Cmp(b.high) <= 0; x = new(big.Rat).Add(x, step) {
+		if !b.holds(x) {
+			continue
+		}
+		text, ok := decimal(x)
+		if !ok {
+			return nil, false
+		}
+		out = append(out, literal(text))
+	}
+	return out, true
+}
+
+// decimal writes a number without an exponent, if it has such a form.
+func decimal(r *big.Rat) (string, bool) {
+	n, exact := r.FloatPrec()
+	if !exact || n > maxFraction {
+		return "", false
+	}
+	return r.FloatString(n), true
+}
+
+// decimals is the numbers within the bounds of up to so many digits after the point.
+func (b *bounds) decimals(fraction int) expr {
+	zero := new(big.Rat)
+	var out alt
+	if b.high == nil || b.high.Sign() > 0 || b.high.Sign() == 0 && !b.highOpen {
+		low, open := zero, false
+		if b.low != nil && b.low.Sign() >= 0 {
+			low, open = b.low, b.lowOpen
+		}
+		out = append(out, magnitudes(low, open, b.high, b.highOpen, fraction))
+	}
+	if b.low == nil || b.low.Sign() < 0 {
+		low, open := zero, true
+		if b.high != nil && b.high.Sign() <= 0 {
+			low, open = new(big.Rat).Neg(b.high), b.highOpen
+		}
+		var high *big.Rat
+		if b.low != nil {
+			high = new(big.Rat).Neg(b.low)
+		}
+		out = append(out, seq{literal("-"), magnitudes(low, open, high, b.lowOpen, fraction)})
+	}
+	return out
+}
+
+// magnitudes is the decimals from low, which is not negative, to high, nil for none.
+func magnitudes(low *big.Rat, lowOpen bool, high *big.Rat, highOpen bool, fraction int) expr {
+	if high != nil && low.Cmp(high) > 0 {
+		return never
+	}
+	li, lf, lowMore := parts(low, fraction)
+	// What has more digits than can be written is beyond what is cut off.
+	lowOpen = lowOpen || lowMore
+	anyFraction := repeat{seq{literal("."), digits(1, max(1, fraction))}, 0, 1}
+	if fraction == 0 {
+		anyFraction = repeat{literal(""), 0, 0}
+	}
+	one := big.NewInt(1)
+	if high == nil {
+		return alt{seq{literal(li.String()), point(above(lf, lowOpen, fraction))}, seq{naturals(new(big.Int).Add(li, one), nil), anyFraction}}
+	}
+	hi, hf, highMore := parts(high, fraction)
+	highOpen = highOpen && !highMore
+	if li.Cmp(hi) == 0 {
+		return seq{literal(li.String()), point(within(lf, lowOpen, hf, highOpen, fraction))}
+	}
+	out := alt{seq{literal(li.String()), point(above(lf, lowOpen, fraction))}}
+	if next, last := new(big.Int).Add(li, one), new(big.Int).Sub(hi, one); next.Cmp(last) <= 0 {
+		out = append(out, seq{naturals(next, last), anyFraction})
+	}
+	return append(out, seq{literal(hi.String()), point(below(hf, highOpen, fraction))})
+}
+
+// parts splits a number into its integer and the digits after the point, without
+// zeros at the end; more says that further digits were cut off.
+func parts(r *big.Rat, fraction int) (i *big.Int, f string, more bool) {
+	i = new(big.Int).Quo(r.Num(), r.Denom())
+	rest := new(big.Rat).Sub(r, new(big.Rat).SetInt(i))
+	scaled := new(big.Rat).Mul(rest, new(big.Rat).SetInt(new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(fraction)), nil)))
+	cut := new(big.Int).Quo(scaled.Num(), scaled.Denom())
+	f = cut.String()
+	f = strings.Repeat("0", max(0, fraction-len(f))) + f
+	return i, strings.TrimRight(f, "0"), !scaled.IsInt()
+}
+
+// tail is the digits after a point; bare says that there may be no point at all.
+type tail struct {
+	digits expr // not empty; never for none
+	bare   bool
+}
+
+func point(t tail) expr {
+	out := alt{seq{literal("."), t.digits}}
+	if t.bare {
+		out = append(out, empty)
+	}
+	return out
+}
+
+// above is the fractions that are at least f, or more if open, of up to n digits.
+// The empty one counts as 0.
+func above(f string, open bool, n int) tail {
+	if n == 0 {
+		return tail{never, f == "" && !open}
+	}
+	if f == "" {
+		if !open {
+			return tail{digits(1, n), true}
+		}
+		return tail{someNonZero(n), false}
+	}
+	var out alt
+	for i := range len(f) {
+		// The same as f so far, and then a greater digit.
+		if f[i] < '9' {
+			out = append(out, seq{literal(f[:i]), digitFrom(f[i]+1, '9'), digits(0, n-i-1)})
+		}
+	}
+	rest := digits(0, n-len(f))
+	if open {
+		rest = never
+		if len(f) < n {
+			rest = someNonZero(n - len(f))
+		}
+	}
+	return tail{append(out, seq{literal(f), rest}), false}
+}
+
+// someNonZero is up to n digits of which one is not 0.
+func someNonZero(n int) expr {
+	var out alt
+	for zeros := range n {
+		out = append(out, seq{literal(strings.Repeat("0", zeros)), digitFrom('1', '9'), digits(0, n-zeros-1)})
+	}
+	return out
+}
+
+// below is the fractions that are at most f, or less if open.
+func below(f string, open bool, n int) tail {
+	if n == 0 || f == "" {
+		t := tail{never, !open}
+		if n > 0 && !open {
+			t.digits = repeat{literal("0"), 1, n}
+		}
+		return t
+	}
+	var out alt
+	for i := range len(f) {
+		if f[i] > '0' {
+			out = append(out, seq{literal(f[:i]), digitFrom('0', f[i]-1), digits(0, n-i-1)})
+		}
+		if i > 0 {
+			// f ends in no 0, so its beginnings are less.
+			out = append(out, literal(f[:i]))
+		}
+	}
+	if !open {
+		out = append(out, seq{literal(f), repeat{literal("0"), 0, n - len(f)}})
+	}
+	return tail{out, true}
+}
+
+// within is the fractions from low to high.
+func within(low string, lowOpen bool, high string, highOpen bool, n int) tail {
+	// Both to the same length; then digit by digit.
+	width := max(len(low), len(high))
+	return digitsWithin(low+strings.Repeat("0", width-len(low)), lowOpen, high+strings.Repeat("0", width-len(high)), highOpen, n)
+}
+
+// digitsWithin is the digit strings of up to n digits from l to h, which are as
+// long as each other. What is shorter stands for zeros at its end.
+func digitsWithin(l string, lowOpen bool, h string, highOpen bool, n int) tail {
+	if l == h && (lowOpen || highOpen) {
+		return tail{never, false}
+	}
+	if l == "" {
+		return tail{repeat{literal("0"), 1, max(1, n)}, true}
+	}
+	bare := strings.Trim(l, "0") == "" && !lowOpen
+	first := func(d byte, t tail) expr {
+		out := alt{seq{literal(string(d)), t.digits}}
+		if n <= 1 {
+			out = nil
+		}
+		if t.bare {
+			out = append(out, literal(string(d)))
+		}
+		return out
+	}
+	if l[0] == h[0] {
+		return tail{first(l[0], digitsWithin(l[1:], lowOpen, h[1:], highOpen, n-1)), bare}
+	}
+	out := alt{first(l[0], above(strings.TrimRight(l[1:], "0"), lowOpen, n-1))}
+	if l[0]+1 <= h[0]-1 {
+		out = append(out, seq{digitFrom(l[0]+1, h[0]-1), digits(0, n-1)})
+	}
+	return tail{append(out, first(h[0], below(strings.TrimRight(h[1:], "0"), highOpen, n-1))), bare}
+}

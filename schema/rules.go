@@ -1,0 +1,224 @@
+package schema
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// expr is a part of a grammar's rule.
+type expr interface{}
+
+type (
+	literal string   // exactly these characters
+	class   []span   // one character of these
+	seq     []expr   // one after another
+	alt     []expr   // one of them; none of none
+	ref     string   // another rule
+	repeat  struct { // of e, from low to high times; high < 0 for any
+		e         expr
+		low, high int
+	}
+)
+
+// span is a range of characters, both ends included.
+type span struct{ lo, hi rune }
+
+// never matches nothing at all, empty the empty text.
+var (
+	never = alt{}
+	empty = literal("")
+)
+
+// grammar is a set of rules.
+type grammar struct {
+	prefix string
+	rules  map[string]expr
+}
+
+// prune removes alternatives that no finite text can match, and rules that
+// nothing leads to. It says whether the root matches anything.
+func (g *grammar) prune(root string) bool {
+	productive := map[string]bool{}
+	for changed := true; changed; {
+		changed = false
+		for name, e := range g.rules {
+			if !productive[name] && matches(e, productive) {
+				productive[name], changed = true, true
+			}
+		}
+	}
+	if !productive[root] {
+		return false
+	}
+	for name, e := range g.rules {
+		g.rules[name] = cutDead(e, productive)
+	}
+	used := map[string]bool{}
+	g.reach(ref(root), used)
+	maps.DeleteFunc(g.rules, func(name string, _ expr) bool { return !used[name] })
+	return true
+}
+
+// matches says whether a finite text matches, as far as is known of the rules.
+func matches(e expr, productive map[string]bool) bool {
+	switch e := e.(type) {
+	case ref:
+		return productive[string(e)]
+	case seq:
+		return !slices.ContainsFunc(e, func(p expr) bool { return !matches(p, productive) })
+	case alt:
+		return slices.ContainsFunc(e, func(p expr) bool { return matches(p, productive) })
+	case repeat:
+		return e.low == 0 || matches(e.e, productive)
+	case class:
+		return len(e) > 0
+	}
+	return true
+}
+
+func cutDead(e expr, productive map[string]bool) expr {
+	switch e := e.(type) {
+	case seq:
+		out := make(seq, len(e))
+		for i, p := range e {
+			out[i] = cutDead(p, productive)
+		}
+		return out
+	case alt:
+		var out alt
+		for _, p := range e {
+			if matches(p, productive) {
+				out = append(out, cutDead(p, productive))
+			}
+		}
+		return out
+	case repeat:
+		if !matches(e.e, productive) {
+			return empty
+		}
+		return repeat{cutDead(e.e, productive), e.low, e.high}
+	}
+	return e
+}
+
+func (g *grammar) reach(e expr, used map[string]bool) {
+	switch e := e.(type) {
+	case ref:
+		if !used[string(e)] {
+			used[string(e)] = true
+			g.reach(g.rules[string(e)], used)
+		}
+	case seq:
+		for _, p := range e {
+			g.reach(p, used)
+		}
+	case alt:
+		for _, p := range e {
+			g.reach(p, used)
+		}
+	case repeat:
+		g.reach(e.e, used)
+	}
+}
+
+// String writes the rules as GBNF, in order of name.
+func (g *grammar) String() string {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(g.rules)) {
+		b.WriteString(name + " ::= ")
+		write(&b, g.rules[name], false)
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+// write writes an expression; inner ones that are more than one item in parentheses.
+func write(b *strings.Builder, e expr, inner bool) {
+	switch e := e.(type) {
+	case literal:
+		b.WriteString(quoteLiteral(string(e)))
+	case class:
+		writeClass(b, e)
+	case ref:
+		b.WriteString(string(e))
+	case repeat:
+		write(b, e.e, true)
+		switch {
+		case e.low == 0 && e.high < 0:
+			b.WriteByte('*')
+		case e.low == 1 && e.high < 0:
+			b.WriteByte('+')
+		case e.low == 0 && e.high == 1:
+			b.WriteByte('?')
+		case e.high < 0:
+			fmt.Fprintf(b, "{%d,}", e.low)
+		default:
+			fmt.Fprintf(b, "{%d,%d}", e.low, e.high)
+		}
+	case seq:
+		writeList(b, e, " ", inner)
+	case alt:
+		writeList(b, e, " | ", inner)
+	}
+}
+
+func writeList(b *strings.Builder, list []expr, between string, inner bool) {
+	if len(list) == 0 {
+		b.WriteString(`""`)
+		return
+	}
+	if len(list) == 1 {
+		write(b, list[0], inner)
+		return
+	}
+	if inner {
+		b.WriteByte('(')
+	}
+	for i, p := range list {
+		if i > 0 {
+			b.WriteString(between)
+		}
+		write(b, p, true)
+	}
+	if inner {
+		b.WriteByte(')')
+	}
+}
+
+func quoteLiteral(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, r := range s {
+		writeRune(&b, r, `"\`)
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+func writeClass(b *strings.Builder, c class) {
+	b.WriteByte('[')
+	for _, s := range c {
+		writeRune(b, s.lo, `[]^-\"`)
+		if s.hi > s.lo {
+			b.WriteByte('-')
+			writeRune(b, s.hi, `[]^-\"`)
+		}
+	}
+	b.WriteByte(']')
+}
+
+// writeRune writes a character in one of GBNF's ways.
+func writeRune(b *strings.Builder, r rune, special string) {
+	switch {
+	case r > 0xffff:
+		fmt.Fprintf(b, `\U%08X`, r)
+	case r > 0x7e:
+		fmt.Fprintf(b, `\u%04X`, r)
+	case r < ' ' || strings.ContainsRune(special, r):
+		fmt.Fprintf(b, `\x%02X`, r)
+	default:
+		b.WriteRune(r)
+	}
+}

@@ -1,0 +1,207 @@
+// Package schema compiles JSON Schemas into grammars, so that a model can write
+// nothing else, and validates what it wrote. It reads the drafts from 4 on as far
+// as they agree; what a grammar cannot enforce is named, and never dropped in
+// silence.
+package schema
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dlclark/regexp2"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+// Grammar is a compiled schema.
+type Grammar struct {
+	// Root is the rule to begin with, Rules all of them as GBNF. Every name begins
+	// with the prefix.
+	Root, Rules string
+	// Loose are the keywords that the grammar does not enforce, as JSON pointers
+	// into the schema, in order. Validate checks most of them.
+	Loose []string
+
+	validator *jsonschema.Schema
+}
+
+// address is where documents are said to lie; nothing is ever fetched.
+const address = "urn:serve:schema"
+
+// Options say how a schema is compiled.
+type Options struct {
+	Prefix string // of rules' names: lower-case letters, digits and dashes
+	// Closed leaves members without a name in the schema out of objects that have
+	// some with one and say nothing of others. All that is generated is as valid,
+	// and a small model knows better where to end.
+	Closed bool
+}
+
+// Compile compiles a schema. The error is an *Error where the schema itself is at
+// fault, and ErrNever if no value is valid.
+func Compile(document []byte, o Options) (*Grammar, error) {
+	g, rules, err := compile(document, o)
+	if err != nil {
+		return nil, err
+	}
+	g.Rules = rules.String()
+	return g, nil
+}
+
+func compile(document []byte, o Options) (*Grammar, *grammar, error) {
+	if !plainName.MatchString(o.Prefix) {
+		return nil, nil, fmt.Errorf("the prefix %q is no rule's name", o.Prefix)
+	}
+	root, err := read(document)
+	if err != nil {
+		return nil, nil, &Error{Text: err.Error()}
+	}
+	validators, err := newValidators(document)
+	if err != nil {
+		return nil, nil, &Error{Text: err.Error()}
+	}
+	c := &compiler{root: root, names: map[string]string{}, open: map[string]bool{}, loose: map[string]bool{}, anchors: map[string]*value{},
+		closed: o.Closed, g: grammar{prefix: o.Prefix, rules: map[string]expr{}}, check: validators.check, began: time.Now()}
+	c.findAnchors(root)
+	if draft := root.members["$schema"]; draft != nil {
+		c.refAlone = oldDrafts.MatchString(draft.text)
+	}
+	e := c.schema(root)
+	if c.err != nil {
+		return nil, nil, c.err
+	}
+	validator, err := validators.at("")
+	if err != nil {
+		return nil, nil, &Error{Text: reason(err)}
+	}
+	name := o.Prefix + "root"
+	c.g.rules[name] = e
+	if !c.g.prune(name) {
+		return nil, nil, ErrNever
+	}
+	return &Grammar{Root: name, Loose: slices.Sorted(maps.Keys(c.loose)), validator: validator}, &c.g, nil
+}
+
+// data are the keywords whose values are no schemas.
+var data = map[string]bool{"enum": true, "const": true, "default": true, "examples": true, "example": true}
+
+// findAnchors notes the names that references may use. A part that has an address
+// of its own would give all of them another meaning.
+func (c *compiler) findAnchors(v *value) {
+	for _, keyword := range []string{"$anchor", "$dynamicAnchor"} {
+		if a := v.members[keyword]; a != nil && a.kind == text {
+			c.anchors[a.text] = v
+		}
+	}
+	for _, keyword := range []string{"$id", "id"} {
+		if id := v.members[keyword]; id != nil && id.kind == text && v != c.root {
+			c.ignore(v, keyword)
+		}
+	}
+	for _, key := range v.keys {
+		if !data[key] {
+			c.findAnchors(v.members[key])
+		}
+	}
+	for _, item := range v.items {
+		c.findAnchors(item)
+	}
+}
+
+// oldDrafts are those in which nothing counts beside a $ref.
+var oldDrafts = regexp.MustCompile(`draft-0[3467]`)
+
+// Validate checks a JSON text against the whole schema.
+func (g *Grammar) Validate(text []byte) error {
+	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	if err != nil {
+		return fmt.Errorf("not JSON: %w", err)
+	}
+	return g.validator.Validate(v)
+}
+
+// validators are of the parts of one document.
+type validators struct{ c *jsonschema.Compiler }
+
+func newValidators(document []byte) (*validators, error) {
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(document))
+	if err != nil {
+		return nil, err
+	}
+	c := jsonschema.NewCompiler()
+	c.UseLoader(nowhere{})
+	c.AssertFormat()
+	c.UseRegexpEngine(newRegexp)
+	if err := c.AddResource(address, doc); err != nil {
+		return nil, err
+	}
+	return &validators{c}, nil
+}
+
+// nowhere loads nothing: a schema is whole in itself.
+type nowhere struct{}
+
+func (nowhere) Load(url string) (any, error) {
+	return nil, errors.New("the schema refers to another document")
+}
+
+func (v *validators) at(pointer string) (*jsonschema.Schema, error) {
+	return v.c.Compile(address + "#" + (&url.URL{Fragment: pointer}).EscapedFragment())
+}
+
+// check says whether a JSON text meets all schemas at pointers.
+func (v *validators) check(pointers []string, text string) bool {
+	instance, err := jsonschema.UnmarshalJSON(bytes.NewReader([]byte(text)))
+	if err != nil {
+		return false
+	}
+	for _, pointer := range pointers {
+		s, err := v.at(pointer)
+		if err != nil || s.Validate(instance) != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// reason is the part of a validator's error that says why.
+func reason(err error) string {
+	var invalid *jsonschema.SchemaValidationError
+	if errors.As(err, &invalid) {
+		err = invalid.Err
+	}
+	return strings.Join(strings.Fields(err.Error()), " ")
+}
+
+// regexpTimeout bounds a search by an expression that Go's own engine, which
+// needs no bound, does not know.
+const regexpTimeout = 100 * time.Millisecond
+
+// newRegexp reads an ECMAScript regular expression.
+func newRegexp(p string) (jsonschema.Regexp, error) {
+	if translated, err := translate(p); err == nil {
+		if re, err := regexp.Compile(translated); err == nil {
+			return re, nil
+		}
+	}
+	re, err := regexp2.Compile(p, regexp2.ECMAScript|regexp2.Unicode)
+	if err != nil {
+		return nil, err
+	}
+	re.MatchTimeout = regexpTimeout
+	return backtracking{re}, nil
+}
+
+// backtracking is a regular expression with references and lookaround.
+type backtracking struct{ *regexp2.Regexp }
+
+func (b backtracking) MatchString(s string) bool {
+	found, err := b.Regexp.MatchString(s)
+	return err == nil && found
+}

@@ -1,0 +1,446 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+
+	"serve/engine"
+	"serve/schema"
+)
+
+// tools are what a request lets the model call, and how.
+type tools struct {
+	list     []tool
+	parallel bool // more than one call in an answer
+	choice   toolChoice
+	legacy   bool // asked for as functions: answered as one function_call
+}
+
+// tool is one function, in the shape that templates read.
+type tool struct {
+	Type     string       `json:"type"`
+	Function toolFunction `json:"function"`
+
+	grammar *schema.Grammar // of the arguments
+	strict  bool
+	field   string
+}
+
+type toolFunction struct {
+	Name        string          `json:"name"`
+	Description string          `json:"description,omitempty"`
+	Parameters  json.RawMessage `json:"parameters"`
+}
+
+// toolChoice is tool_choice. The zero value is what OpenAI does without one:
+// auto where there are tools.
+type toolChoice struct {
+	field string   // as errors name it
+	mode  string   // "", none, auto or required
+	names []string // the only tools that may be called; nil for all
+	named bool     // one tool was named: its call is no finish_reason of its own
+}
+
+// Limits on tools.
+const (
+	maxTools = 1024
+)
+
+var toolName = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)
+
+// noParameters is the schema of a function without any.
+var noParameters = json.RawMessage(`{"type":"object","properties":{}}`)
+
+// readTools reads the field tools.
+func readTools(v value) ([]tool, *Error) {
+	items, e := v.array(maxTools)
+	if e != nil {
+		return nil, e
+	}
+	list := make([]tool, len(items))
+	for i, item := range items {
+		object, e := item.object()
+		if e != nil {
+			return nil, e
+		}
+		kind, e := item.required(object, "type")
+		if e != nil {
+			return nil, e
+		}
+		name, e := kind.string()
+		if e != nil {
+			return nil, e
+		}
+		if name != "function" {
+			return nil, unsupported(kind.name, "Tools of the type '%s' are not supported; 'function' is.", name)
+		}
+		function, e := item.required(object, "function")
+		if e != nil {
+			return nil, e
+		}
+		if list[i], e = readFunction(function, list[:i]); e != nil {
+			return nil, e
+		}
+	}
+	return list, nil
+}
+
+// readFunctions reads the deprecated field functions.
+func readFunctions(v value) ([]tool, *Error) {
+	items, e := v.array(maxTools)
+	if e != nil {
+		return nil, e
+	}
+	list := make([]tool, len(items))
+	for i, item := range items {
+		if list[i], e = readFunction(item, list[:i]); e != nil {
+			return nil, e
+		}
+	}
+	return list, nil
+}
+
+// required returns a field of an object that must be there.
+func (v value) required(object map[string]value, name string) (value, *Error) {
+	field, ok := object[name]
+	if !ok {
+		return field, badRequest(v.name+"."+name, "missing_required_parameter", "Missing required parameter: '%s.%s'.", v.name, name)
+	}
+	return field, nil
+}
+
+// only refuses fields that are not known.
+func only(object map[string]value, known ...string) *Error {
+	for name, field := range object {
+		if !slices.Contains(known, name) {
+			return badRequest(field.name, "unknown_parameter", "Unknown parameter: '%s'.", field.name)
+		}
+	}
+	return nil
+}
+
+func readFunction(v value, before []tool) (t tool, e *Error) {
+	object, e := v.object()
+	if e != nil {
+		return t, e
+	}
+	if e := only(object, "name", "description", "parameters", "strict"); e != nil {
+		return t, e
+	}
+	name, e := v.required(object, "name")
+	if e != nil {
+		return t, e
+	}
+	t = tool{Type: "function", Function: toolFunction{Parameters: noParameters}}
+	if t.Function.Name, e = name.string(); e != nil {
+		return t, e
+	}
+	if !toolName.MatchString(t.Function.Name) {
+		return t, name.invalid("a function's name has 1 to 64 letters, digits, underscores and dashes.")
+	}
+	if slices.ContainsFunc(before, func(o tool) bool { return o.Function.Name == t.Function.Name }) {
+		return t, name.invalid("two functions are called '%s'.", t.Function.Name)
+	}
+	if description, ok := object["description"]; ok {
+		if t.Function.Description, e = description.string(); e != nil {
+			return t, e
+		}
+	}
+	if strict, ok := object["strict"]; ok {
+		if t.strict, e = strict.bool(); e != nil {
+			return t, e
+		}
+	}
+	parameters, ok := object["parameters"]
+	if !ok {
+		parameters = value{v.name + ".parameters", noParameters}
+	}
+	if _, e := parameters.object(); e != nil {
+		return t, e
+	}
+	t.Function.Parameters, t.field = parameters.raw, parameters.name
+	t.grammar, e = compileSchema(parameters, fmt.Sprintf("arguments-%d-", len(before)), t.strict)
+	return t, e
+}
+
+// readToolChoice reads tool_choice: a word, one function, or a list of allowed ones.
+func readToolChoice(v value) (c toolChoice, e *Error) {
+	c.field = v.name
+	if v.raw[0] == '"' {
+		c.mode, e = v.one("none", "auto", "required")
+		return c, e
+	}
+	object, e := v.object()
+	if e != nil {
+		return c, v.wrongType("a string or an object")
+	}
+	kind, e := v.required(object, "type")
+	if e != nil {
+		return c, e
+	}
+	name, e := kind.one("function", "allowed_tools")
+	if e != nil {
+		return c, e
+	}
+	if name == "function" {
+		c.mode, c.named, c.names = "required", true, make([]string, 1)
+		c.names[0], e = readChosen(v, object)
+		return c, e
+	}
+	allowed, e := v.required(object, "allowed_tools")
+	if e != nil {
+		return c, e
+	}
+	return readAllowed(c, allowed)
+}
+
+// readChosen reads the name of {"function":{"name":...}}.
+func readChosen(v value, object map[string]value) (string, *Error) {
+	function, e := v.required(object, "function")
+	if e != nil {
+		return "", e
+	}
+	inner, e := function.object()
+	if e != nil {
+		return "", e
+	}
+	name, e := function.required(inner, "name")
+	if e != nil {
+		return "", e
+	}
+	return name.string()
+}
+
+func readAllowed(c toolChoice, v value) (toolChoice, *Error) {
+	object, e := v.object()
+	if e != nil {
+		return c, e
+	}
+	mode, e := v.required(object, "mode")
+	if e != nil {
+		return c, e
+	}
+	if c.mode, e = mode.one("auto", "required"); e != nil {
+		return c, e
+	}
+	list, e := v.required(object, "tools")
+	if e != nil {
+		return c, e
+	}
+	items, e := list.array(maxTools)
+	if e != nil {
+		return c, e
+	}
+	c.names = []string{}
+	for _, item := range items {
+		inner, e := item.object()
+		if e != nil {
+			return c, e
+		}
+		name, e := readChosen(item, inner)
+		if e != nil {
+			return c, e
+		}
+		c.names = append(c.names, name)
+	}
+	return c, nil
+}
+
+// readFunctionCall reads the deprecated field function_call.
+func readFunctionCall(v value) (c toolChoice, e *Error) {
+	c.field = v.name
+	if v.raw[0] == '"' {
+		c.mode, e = v.one("none", "auto")
+		return c, e
+	}
+	object, e := v.object()
+	if e != nil {
+		return c, v.wrongType("a string or an object")
+	}
+	name, e := v.required(object, "name")
+	if e != nil {
+		return c, e
+	}
+	c.mode, c.named, c.names = "required", true, make([]string, 1)
+	c.names[0], e = name.string()
+	return c, e
+}
+
+// check resolves the choice against the tools.
+func (t *tools) check() *Error {
+	c := &t.choice
+	if len(t.list) == 0 {
+		if c.mode == "required" || c.names != nil {
+			return badRequest(c.field, "invalid_value", "Invalid '%s': it needs 'tools'.", c.field)
+		}
+		return nil
+	}
+	if c.mode == "" {
+		c.mode = "auto"
+	}
+	if c.names == nil {
+		return nil
+	}
+	var allowed []tool
+	for _, name := range c.names {
+		i := slices.IndexFunc(t.list, func(o tool) bool { return o.Function.Name == name })
+		if i < 0 {
+			return badRequest(c.field, "invalid_value", "Invalid '%s': there is no tool '%s'.", c.field, name)
+		}
+		allowed = append(allowed, t.list[i])
+	}
+	if t.list = allowed; len(allowed) == 0 {
+		c.mode = "none"
+	}
+	return nil
+}
+
+// offered says whether the model may call anything.
+func (t *tools) offered() bool { return len(t.list) > 0 }
+
+// render puts the tools into a chat.
+func (t *tools) render(chat *engine.Chat) error {
+	if !t.offered() {
+		return nil
+	}
+	text, err := json.Marshal(t.list)
+	chat.Tools, chat.ToolChoice, chat.ParallelToolCalls = text, t.choice.mode, t.parallel && !t.legacy
+	return err
+}
+
+// put puts the tools' own schemas into the grammar of a rendered chat.
+func (t *tools) put(g *engine.Grammar) error {
+	if g.Text == "" {
+		return nil
+	}
+	if !g.Lazy {
+		// A call must come: it comes first, and no talk before it.
+		g.Text = untilCall.ReplaceAllString(g.Text, "$1$2")
+	}
+	if !t.parallel || t.legacy {
+		g.Text = manyCalls.ReplaceAllString(g.Text, "tool-calls ::= tool-call space")
+	}
+	for i := range t.list {
+		tool := &t.list[i]
+		if !putSchema(g, argumentsRule(tool.Function.Name), tool.grammar) && tool.strict {
+			return unsupported(tool.field, "The model's format of tool calls cannot enforce the schema in '%s': leave 'strict' out.", tool.field)
+		}
+	}
+	return nil
+}
+
+// finish is why an answer with calls ended: OpenAI says stop where one tool was
+// named, and function_call where functions were asked for.
+func (t *tools) finish(f engine.Finish, called bool) engine.Finish {
+	switch {
+	case !called || f != engine.FinishStop || t.choice.named && !t.legacy:
+		return f
+	case t.legacy:
+		return "function_call"
+	}
+	return "tool_calls"
+}
+
+// toolCall is a call in a whole answer.
+type toolCall struct {
+	ID       string       `json:"id"`
+	Type     string       `json:"type"`
+	Function functionCall `json:"function"`
+}
+
+type functionCall struct {
+	Name      string `json:"name"`
+	Arguments string `json:"arguments"`
+}
+
+// callID names a call whose format has no id of its own.
+func callID(id string) string {
+	if id == "" {
+		return "call_" + randomID()
+	}
+	return id
+}
+
+// readCalls checks the calls of an assistant's earlier message.
+func readCalls(v value) (json.RawMessage, *Error) {
+	items, e := v.array(maxParts)
+	if e != nil {
+		return nil, e
+	}
+	calls := make([]toolCall, len(items))
+	for i, item := range items {
+		object, e := item.object()
+		if e != nil {
+			return nil, e
+		}
+		if kind, ok := object["type"]; ok {
+			if _, e := kind.one("function"); e != nil {
+				return nil, e
+			}
+		}
+		id, e := item.required(object, "id")
+		if e != nil {
+			return nil, e
+		}
+		calls[i].Type = "function"
+		if calls[i].ID, e = id.string(); e != nil {
+			return nil, e
+		}
+		function, e := item.required(object, "function")
+		if e != nil {
+			return nil, e
+		}
+		if calls[i].Function, e = readCall(function); e != nil {
+			return nil, e
+		}
+	}
+	return marshalCalls(calls)
+}
+
+func marshalCalls(calls []toolCall) (json.RawMessage, *Error) {
+	if len(calls) == 0 {
+		return nil, nil
+	}
+	text, err := json.Marshal(calls)
+	if err != nil {
+		return nil, toError(err, "")
+	}
+	return text, nil
+}
+
+// readCall reads {"name":...,"arguments":...}; arguments is JSON in a string.
+func readCall(v value) (c functionCall, e *Error) {
+	object, e := v.object()
+	if e != nil {
+		return c, e
+	}
+	name, e := v.required(object, "name")
+	if e != nil {
+		return c, e
+	}
+	if c.Name, e = name.string(); e != nil {
+		return c, e
+	}
+	arguments, ok := object["arguments"]
+	if !ok {
+		c.Arguments = "{}"
+		return c, nil
+	}
+	if arguments.raw[0] == '{' {
+		c.Arguments = string(arguments.raw) // some clients send the object itself
+		return c, nil
+	}
+	if c.Arguments, e = arguments.string(); e != nil {
+		return c, e
+	}
+	if c.Arguments == "" {
+		c.Arguments = "{}"
+	}
+	if !json.Valid([]byte(c.Arguments)) {
+		return c, &Error{Status: http.StatusBadRequest, Type: invalidRequest, Param: arguments.name, Code: "invalid_value", Message: "Invalid '" + arguments.name + "': it is not JSON."}
+	}
+	return c, nil
+}
