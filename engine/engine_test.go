@@ -729,10 +729,12 @@ func TestPrefillLeavesRoomForStreams(t *testing.T) {
 		if shared {
 			limits.Cells = 4096
 		}
-		// After a few steps together the streams pause until the long prompt has arrived.
-		arrived := make(chan struct{})
+		// Nothing is computed before both streams are there. After a few steps together
+		// they pause until the long prompt has arrived.
+		both, arrived := make(chan struct{}), make(chan struct{})
 		together := 0
 		e, fake := startAsIs(t, enginetest.Options{Limits: limits, BeforeDecode: func(b *engine.Batch) error {
+			<-both
 			if slices.Contains(b.Sequences, 0) && slices.Contains(b.Sequences, 1) {
 				if together++; together == 3 {
 					<-arrived
@@ -747,6 +749,9 @@ func TestPrefillLeavesRoomForStreams(t *testing.T) {
 				t.Fatal(err)
 			}
 			streams = append(streams, s)
+		}
+		close(both)
+		for _, s := range streams {
 			if _, err := s.Next(context.Background()); err != nil {
 				t.Fatal(err)
 			}
