@@ -165,7 +165,7 @@ func (e *Engine) Generate(ctx context.Context, r Request) (*Stream, error) {
 		}
 	}
 	if r.Parser != "" {
-		parse, err := e.runner.Parser(r.Parser)
+		parse, err := e.parser(r.Parser)
 		if err != nil {
 			return nil, err
 		}

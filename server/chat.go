@@ -376,43 +376,37 @@ func (r *chatRequest) renderForms(e Engine, chat engine.Chat, messages []message
 		}
 		return rendered, err
 	}
-	rendered, err := r.renderCalls(e, chat, messages)
-	if err != nil || !r.format.asked() || r.tools.choice.mode == "required" {
+	rendered, err := renderMessages(e, chat, messages)
+	if err != nil {
+		return nil, err
+	}
+	// Either nothing holds a call until it comes, or the template knows no tools:
+	// then there is no grammar for one that must come either.
+	required := rendered
+	if chat.ToolChoice != "required" && (rendered.Grammar.Text == "" || r.format.asked()) {
+		forced := chat
+		forced.ToolChoice = "required"
+		if required, err = renderMessages(e, forced, messages); err != nil {
+			return nil, err
+		}
+	}
+	if required.Grammar.Text == "" {
+		return r.renderPlain(e, chat, messages)
+	}
+	if err := r.tools.put(&rendered.Grammar); err != nil || !r.format.asked() || chat.ToolChoice == "required" {
 		return rendered, err
 	}
-	// Either a call or an answer by the schema.
-	chat.ToolChoice = "required"
-	required, err := r.renderCalls(e, chat, messages)
-	if err != nil {
+	// A call, or an answer by the schema.
+	if err := r.tools.put(&required.Grammar); err != nil {
 		return nil, err
 	}
 	byFormat, err := renderMessages(e, answer, messages)
 	if err != nil {
 		return nil, err
 	}
-	if byFormat.Parser == "" {
-		return nil, unsupported("response_format", "The model's format cannot have tools and a schema at once.")
-	}
 	r.putAnswer(byFormat)
 	rendered.Grammar = either(required.Grammar, byFormat.Grammar)
 	return rendered, nil
-}
-
-// renderCalls renders a chat with tools. A model whose template does not know
-// them would never hear of them.
-func (r *chatRequest) renderCalls(e Engine, chat engine.Chat, messages []message) (*engine.Rendered, error) {
-	rendered, err := renderMessages(e, chat, messages)
-	if err != nil {
-		return nil, err
-	}
-	if rendered.Grammar.Text == "" {
-		forced := chat
-		forced.ToolChoice = "required"
-		if probe, err := renderMessages(e, forced, messages); err != nil || probe.Grammar.Text == "" {
-			return nil, unsupported("tools", "The model's chat template knows no tools. Choose a model that was made for them.")
-		}
-	}
-	return rendered, r.tools.put(&rendered.Grammar)
 }
 
 // putAnswer puts the schema of the answer into a rendered chat.

@@ -309,7 +309,6 @@ func TestBadRequests(t *testing.T) {
 		{"a choice of no tool", "/v1/chat/completions", chat(`"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object"}}}],"tool_choice":{"type":"function","function":{"name":"g"}}`), 400, "invalid_value", "tool_choice", "no tool"},
 		{"a choice of no word", "/v1/chat/completions", chat(`"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object"}}}],"tool_choice":"maybe"`), 400, "invalid_value", "tool_choice", "maybe"},
 		{"tools and functions", "/v1/chat/completions", chat(`"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object"}}}],"functions":[{"name":"g"}]`), 400, "invalid_value", "functions", "Only one"},
-		{"tools that the template does not know", "/v1/chat/completions", chat(`"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object"}}}]`), 400, "unsupported_parameter", "tools", "knows no tools"},
 		{"a format of its own", "/v1/chat/completions", chat(`"response_format":{"type":"xml"}`), 400, "invalid_value", "response_format.type", "json_schema"},
 		{"a schema without a name", "/v1/chat/completions", chat(`"response_format":{"type":"json_schema","json_schema":{"schema":{}}}`), 400, "missing_required_parameter", "response_format.json_schema.name", "name"},
 		{"a schema that leads nowhere", "/v1/chat/completions", chat(`"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":{"$ref":"#/x"}}}`), 400, "invalid_json_schema", "response_format.json_schema.schema", ""},
