@@ -172,6 +172,7 @@ func (s *Server) routes() *gin.Engine {
 	post("/chat/completions", s.chat)
 	post("/completions", s.completions)
 	post("/embeddings", s.embeddings)
+	post("/responses", s.responses)
 	return r
 }
 

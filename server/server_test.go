@@ -85,7 +85,7 @@ func post(t testing.TB, hs *httptest.Server, path, body string) (*http.Response,
 }
 
 // changing is what differs from run to run in an answer.
-var changing = regexp.MustCompile(`(chatcmpl-|cmpl-)[0-9a-f]{24}|"created": ?\d+|fp_[0-9a-f]{10}`)
+var changing = regexp.MustCompile(`(chatcmpl-|cmpl-|resp_|msg_|fc_|rs_)[0-9a-f]{24}|"(?:created|created_at|completed_at)": ?\d+|fp_[0-9a-f]{10}`)
 
 func golden(t *testing.T, name, got string) {
 	t.Helper()

@@ -122,12 +122,13 @@ func only(object map[string]value, known ...string) *Error {
 	return nil
 }
 
-func readFunction(v value, before []tool) (t tool, e *Error) {
+// readFunction reads a function; flat ones have the tool's type among their fields.
+func readFunction(v value, before []tool, also ...string) (t tool, e *Error) {
 	object, e := v.object()
 	if e != nil {
 		return t, e
 	}
-	if e := only(object, "name", "description", "parameters", "strict"); e != nil {
+	if e := only(object, append(also, "name", "description", "parameters", "strict")...); e != nil {
 		return t, e
 	}
 	name, e := v.required(object, "name")

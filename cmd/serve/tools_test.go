@@ -217,17 +217,27 @@ func readChoices(t *testing.T, answer string, streamed bool) (texts, ends map[in
 	return texts, ends
 }
 
-// TestToolsByNode and TestToolsByPython let the other official clients judge.
-func TestToolsByNode(t *testing.T) {
-	r := startServe(t, templated(t, "Qwen-Qwen2.5-7B-Instruct"), "--ctx-size", "4096", "--parallel", "2")
-	cmd := exec.Command("node", "tools.mjs", r.url+"/v1", "tiny")
-	cmd.Dir = "testdata/node"
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
+// scripts are programs of the other official clients, which judge.
+var scripts = []string{"tools", "responses"}
+
+func TestScriptsByNode(t *testing.T) {
+	for _, script := range scripts {
+		t.Run(script, func(t *testing.T) {
+			r := startServe(t, templated(t, "Qwen-Qwen2.5-7B-Instruct"), "--ctx-size", "4096", "--parallel", "2")
+			cmd := exec.Command("node", script+".mjs", r.url+"/v1", "tiny")
+			cmd.Dir = "testdata/node"
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
 	}
 }
 
-func TestToolsByPython(t *testing.T) {
-	r := startServe(t, templated(t, "Qwen-Qwen2.5-7B-Instruct"), "--ctx-size", "4096", "--parallel", "2")
-	python(t, []string{"HOME=" + t.TempDir()}, "tools.py", r.url+"/v1", "tiny")
+func TestScriptsByPython(t *testing.T) {
+	for _, script := range scripts {
+		t.Run(script, func(t *testing.T) {
+			r := startServe(t, templated(t, "Qwen-Qwen2.5-7B-Instruct"), "--ctx-size", "4096", "--parallel", "2")
+			python(t, []string{"HOME=" + t.TempDir()}, script+".py", r.url+"/v1", "tiny")
+		})
+	}
 }

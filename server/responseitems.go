@@ -1,0 +1,288 @@
+package server
+
+import (
+	"encoding/json"
+	"math"
+	"strings"
+	"time"
+
+	"serve/engine"
+)
+
+// response is the object of /v1/responses, with every field that its schema
+// requires.
+type response struct {
+	ID                 string          `json:"id"`
+	Object             string          `json:"object"`
+	CreatedAt          int64           `json:"created_at"`
+	CompletedAt        *int64          `json:"completed_at"`
+	Status             string          `json:"status"`
+	Background         bool            `json:"background"`
+	Error              *responseError  `json:"error"`
+	IncompleteDetails  *incomplete     `json:"incomplete_details"`
+	Instructions       *string         `json:"instructions"`
+	MaxOutputTokens    *int            `json:"max_output_tokens"`
+	Model              string          `json:"model"`
+	Output             []*item         `json:"output"`
+	ParallelToolCalls  bool            `json:"parallel_tool_calls"`
+	PreviousResponseID *string         `json:"previous_response_id"`
+	Reasoning          map[string]any  `json:"reasoning"`
+	ServiceTier        string          `json:"service_tier"`
+	Store              bool            `json:"store"` // never: nothing is kept
+	Temperature        float64         `json:"temperature"`
+	Text               map[string]any  `json:"text"`
+	ToolChoice         json.RawMessage `json:"tool_choice"`
+	Tools              json.RawMessage `json:"tools"`
+	TopLogprobs        int             `json:"top_logprobs"`
+	TopP               float64         `json:"top_p"`
+	Truncation         string          `json:"truncation"`
+	Usage              *responseUsage  `json:"usage,omitempty"`
+	User               *string         `json:"user,omitempty"`
+	Metadata           json.RawMessage `json:"metadata"`
+}
+
+type responseError struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+type incomplete struct {
+	Reason string `json:"reason"`
+}
+
+type responseUsage struct {
+	InputTokens        int           `json:"input_tokens"`
+	InputDetails       inputDetails  `json:"input_tokens_details"`
+	OutputTokens       int           `json:"output_tokens"`
+	OutputTokenDetails outputDetails `json:"output_tokens_details"`
+	TotalTokens        int           `json:"total_tokens"`
+}
+
+type inputDetails struct {
+	CachedTokens     int `json:"cached_tokens"`
+	CacheWriteTokens int `json:"cache_write_tokens"`
+}
+
+type outputDetails struct {
+	ReasoningTokens int `json:"reasoning_tokens"`
+}
+
+// item is an item of the output; which fields it has depends on its type.
+type item struct {
+	Type      string       `json:"type"`
+	ID        string       `json:"id"`
+	Status    string       `json:"status"`
+	Role      string       `json:"role,omitempty"`
+	Content   *[]*itemPart `json:"content,omitempty"`
+	Summary   *[]string    `json:"summary,omitempty"`
+	CallID    string       `json:"call_id,omitempty"`
+	Name      string       `json:"name,omitempty"`
+	Arguments *string      `json:"arguments,omitempty"`
+}
+
+// itemPart is text of a message, or of reasoning, which has no annotations.
+type itemPart struct {
+	Type        string `json:"type"`
+	Text        string `json:"text"`
+	Annotations *[]int `json:"annotations,omitempty"`
+	LogProbs    *[]int `json:"logprobs,omitempty"`
+}
+
+// responseWriter builds a response of what a stream brings, and the events that
+// tell of it, in buf.
+type responseWriter struct {
+	response *response
+	chat     *chatRequest
+	streams  bool
+	buf      []byte
+	sequence int
+	open     *item           // the last one, while more of it may come
+	text     strings.Builder // of the open item
+	calls    int             // calls so far, the open one included
+	ended    engine.Finish
+}
+
+func newResponseWriter(a *answer, req *responsesRequest) *responseWriter {
+	p := &req.chat.params
+	r := &response{ID: a.id, Object: "response", CreatedAt: a.created, Status: "in_progress", Model: a.model.ID, Output: []*item{},
+		ParallelToolCalls: req.chat.tools.parallel, ServiceTier: "default", Temperature: shortest(p.sampling.Temperature), TopP: shortest(p.sampling.TopP),
+		Truncation: "disabled", Instructions: optional(req.instructions), User: optional(req.user), Reasoning: map[string]any{"effort": optional(req.chat.effort), "summary": nil},
+		Text: map[string]any{"format": map[string]string{"type": "text"}}, ToolChoice: json.RawMessage(`"auto"`), Tools: json.RawMessage("[]"), Metadata: json.RawMessage("{}")}
+	if p.maxTokens > 0 {
+		r.MaxOutputTokens = &p.maxTokens
+	}
+	for _, given := range []struct {
+		raw   json.RawMessage
+		field *json.RawMessage
+	}{{req.toolsAsked, &r.Tools}, {req.choiceAsked, &r.ToolChoice}, {req.metadata, &r.Metadata}} {
+		if given.raw != nil {
+			*given.field = given.raw
+		}
+	}
+	if req.formatAsked != nil {
+		r.Text["format"] = req.formatAsked
+	}
+	return &responseWriter{response: r, chat: &req.chat}
+}
+
+// shortest is a float32 as it was written: 0.7, and not 0.699999988079071.
+func shortest(f float32) float64 { return math.Round(float64(f)*1e6) / 1e6 }
+
+// emit adds an event. Its fields are those of its type; the number comes here.
+func (w *responseWriter) emit(kind string, fields map[string]any) {
+	if !w.streams {
+		return
+	}
+	fields["type"], fields["sequence_number"] = kind, w.sequence
+	w.sequence++
+	body, err := json.Marshal(fields)
+	if err != nil {
+		return
+	}
+	w.buf = append(append(w.buf, "event: "+kind+"\n"...), sseEvent(body)...)
+}
+
+// take returns the events since the last call.
+func (w *responseWriter) take() []byte {
+	b := w.buf
+	w.buf = w.buf[:0]
+	return b
+}
+
+// of is the fields that tell of which item an event is.
+func (w *responseWriter) of(fields map[string]any) map[string]any {
+	fields["item_id"], fields["output_index"] = w.open.ID, len(w.response.Output)-1
+	return fields
+}
+
+// event takes what came of the answer. An error says that it broke its schema.
+func (w *responseWriter) event(e *engine.Event) error {
+	if e.Reasoning != "" {
+		w.begin("reasoning", nil)
+		w.add("response.reasoning_text.delta", e.Reasoning)
+	}
+	if e.Text != "" {
+		w.begin("message", nil)
+		w.add("response.output_text.delta", e.Text)
+	}
+	for i := range e.ToolCalls {
+		d := &e.ToolCalls[i]
+		if d.Name != "" {
+			w.begin("function_call", d)
+		}
+		if d.Arguments != "" {
+			w.add("response.function_call_arguments.delta", d.Arguments)
+		}
+	}
+	if e.Finish == "" {
+		return nil
+	}
+	w.ended = e.Finish
+	if w.open != nil && w.open.Type == "message" && w.ended == engine.FinishStop && w.calls == 0 {
+		if err := w.chat.format.check(w.text.String()); err != nil {
+			return err
+		}
+	}
+	w.end()
+	return nil
+}
+
+// begin opens an item, unless one of its kind is open. A call is always a new one.
+func (w *responseWriter) begin(kind string, call *engine.ToolCallDelta) {
+	if w.open != nil && w.open.Type == kind && call == nil {
+		return
+	}
+	w.end()
+	it := &item{Type: kind, Status: "in_progress"}
+	switch kind {
+	case "message":
+		it.ID, it.Role, it.Content = "msg_"+randomID(), "assistant", &[]*itemPart{}
+	case "reasoning":
+		it.ID, it.Summary = "rs_"+randomID(), &[]string{}
+	case "function_call":
+		empty := ""
+		it.ID, it.CallID, it.Name, it.Arguments = "fc_"+randomID(), callID(call.ID), call.Name, &empty
+		w.calls++
+	}
+	w.open = it
+	w.text.Reset()
+	w.response.Output = append(w.response.Output, it)
+	w.emit("response.output_item.added", map[string]any{"output_index": len(w.response.Output) - 1, "item": it})
+	if part := w.part(""); part != nil {
+		w.emit("response.content_part.added", w.of(map[string]any{"content_index": 0, "part": part}))
+	}
+}
+
+// part is the content of the open item; a call has none.
+func (w *responseWriter) part(text string) *itemPart {
+	switch w.open.Type {
+	case "message":
+		return &itemPart{Type: "output_text", Text: text, Annotations: &[]int{}, LogProbs: &[]int{}}
+	case "reasoning":
+		return &itemPart{Type: "reasoning_text", Text: text}
+	}
+	return nil
+}
+
+// add tells of more of the open item.
+func (w *responseWriter) add(kind, text string) {
+	w.text.WriteString(text)
+	fields := w.of(map[string]any{"delta": text})
+	switch w.open.Type {
+	case "message":
+		fields["content_index"], fields["logprobs"] = 0, []int{}
+	case "reasoning":
+		fields["content_index"] = 0
+	}
+	w.emit(kind, fields)
+}
+
+// end closes the open item.
+func (w *responseWriter) end() {
+	it := w.open
+	if it == nil {
+		return
+	}
+	text := w.text.String()
+	it.Status = "completed"
+	if w.ended == engine.FinishLength {
+		it.Status = "incomplete"
+	}
+	switch it.Type {
+	case "function_call":
+		it.Arguments = &text
+		w.emit("response.function_call_arguments.done", w.of(map[string]any{"name": it.Name, "arguments": text}))
+	default:
+		part := w.part(text)
+		it.Content = &[]*itemPart{part}
+		if it.Type == "message" {
+			w.emit("response.output_text.done", w.of(map[string]any{"content_index": 0, "text": text, "logprobs": []int{}}))
+		} else {
+			w.emit("response.reasoning_text.done", w.of(map[string]any{"content_index": 0, "text": text}))
+		}
+		w.emit("response.content_part.done", w.of(map[string]any{"content_index": 0, "part": part}))
+	}
+	w.emit("response.output_item.done", map[string]any{"output_index": len(w.response.Output) - 1, "item": it})
+	w.open = nil
+}
+
+// finish ends the response: completed, or incomplete where there was no more room.
+func (w *responseWriter) finish(u engine.Usage) {
+	r := w.response
+	r.Usage = &responseUsage{InputTokens: u.Prompt, InputDetails: inputDetails{CachedTokens: u.Cached}, OutputTokens: u.Completion, TotalTokens: u.Prompt + u.Completion}
+	now := time.Now().Unix()
+	r.Status, r.CompletedAt = "completed", &now
+	if w.ended == engine.FinishLength {
+		r.Status, r.CompletedAt, r.IncompleteDetails = "incomplete", nil, &incomplete{"max_output_tokens"}
+	}
+	w.emit("response."+r.Status, map[string]any{"response": r})
+}
+
+// fail ends the response with an error: as an event of its own, in both of the
+// forms that clients read, and as the response's end.
+func (w *responseWriter) fail(e *Error) {
+	w.response.Status, w.response.Error = "failed", &responseError{e.Code, e.Message}
+	w.emit("response.failed", map[string]any{"response": w.response})
+	w.emit("error", map[string]any{"code": optional(e.Code), "message": e.Message, "param": optional(e.Param),
+		"error": map[string]any{"message": e.Message, "type": e.Type, "param": optional(e.Param), "code": optional(e.Code)}})
+}

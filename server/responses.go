@@ -1,0 +1,505 @@
+package server
+
+import (
+	"encoding/json"
+	"math"
+	"net/http"
+	"slices"
+	"strings"
+
+	"serve/engine"
+)
+
+// responsesRequest is the body of POST /v1/responses. It becomes a chat: what the
+// two endpoints differ in is how they write it.
+type responsesRequest struct {
+	chat         chatRequest
+	instructions string
+	metadata     json.RawMessage
+	toolsAsked   json.RawMessage // as they were given, for the answer
+	choiceAsked  json.RawMessage
+	formatAsked  json.RawMessage
+	user         string
+	ignored      []string // hosted tools, which no local server has
+}
+
+// Why some fields are refused: nothing is kept between requests.
+const notKept = "Responses are not kept here: send the whole conversation as input."
+
+var responsesFields = fields[responsesRequest]{
+	"model":             func(r *responsesRequest, v value) (e *Error) { r.chat.model, e = v.string(); return e },
+	"input":             func(r *responsesRequest, v value) (e *Error) { r.chat.messages, e = readInput(v); return e },
+	"instructions":      func(r *responsesRequest, v value) (e *Error) { r.instructions, e = v.string(); return e },
+	"stream":            func(r *responsesRequest, v value) (e *Error) { r.chat.stream, e = v.bool(); return e },
+	"temperature":       liftChat("temperature"),
+	"top_p":             liftChat("top_p"),
+	"seed":              liftChat("seed"),
+	"top_k":             liftChat("top_k"),
+	"min_p":             liftChat("min_p"),
+	"max_output_tokens": liftChat("max_tokens"),
+	"parallel_tool_calls": func(r *responsesRequest, v value) *Error {
+		return chatFields["parallel_tool_calls"](&r.chat, v)
+	},
+	"tools": func(r *responsesRequest, v value) (e *Error) {
+		r.toolsAsked = v.raw
+		r.chat.tools.list, r.ignored, e = readFlatTools(v)
+		return e
+	},
+	"tool_choice": func(r *responsesRequest, v value) (e *Error) {
+		r.choiceAsked = v.raw
+		r.chat.tools.choice, e = readFlatChoice(v)
+		return e
+	},
+	"text":      func(r *responsesRequest, v value) *Error { return r.readText(v) },
+	"reasoning": func(r *responsesRequest, v value) *Error { return r.readReasoning(v) },
+	"metadata": func(r *responsesRequest, v value) *Error {
+		r.metadata = v.raw
+		return anObject(v)
+	},
+	"user": func(r *responsesRequest, v value) (e *Error) { r.user, e = v.string(); return e },
+	"truncation": func(_ *responsesRequest, v value) *Error {
+		if s, e := v.one("disabled", "auto"); e != nil || s == "disabled" {
+			return e
+		}
+		return unsupported(v.name, "Unsupported value: '%s' does not support 'auto': nothing is cut here.", v.name)
+	},
+	"previous_response_id": refused[responsesRequest](notKept),
+	"conversation":         refused[responsesRequest](notKept),
+	"background":           refused[responsesRequest]("Responses in the background are not kept here.", "false"),
+	"prompt":               refused[responsesRequest]("Prompts are not kept here."),
+	"context_management":   refused[responsesRequest]("Nothing is cut here."),
+
+	"store":                  accepted[responsesRequest](aBool),
+	"include":                accepted[responsesRequest](anArray),
+	"stream_options":         accepted[responsesRequest](anObject),
+	"service_tier":           accepted[responsesRequest](aString),
+	"safety_identifier":      accepted[responsesRequest](aString),
+	"prompt_cache_key":       accepted[responsesRequest](aString),
+	"prompt_cache_retention": accepted[responsesRequest](aString),
+	"max_tool_calls":         accepted[responsesRequest](aCount),
+	"top_logprobs":           refused[responsesRequest]("Log-probabilities come with chat completions only.", "0"),
+}
+
+func anArray(v value) *Error { _, e := v.array(maxParts); return e }
+func aCount(v value) *Error  { _, e := v.integer(0, math.MaxInt32); return e }
+
+// liftChat reads a field as chat completions do.
+func liftChat(name string) setter[responsesRequest] {
+	return func(r *responsesRequest, v value) *Error { return chatFields[name](&r.chat, v) }
+}
+
+// readText reads {"format":…,"verbosity":…}.
+func (r *responsesRequest) readText(v value) *Error {
+	object, e := v.object()
+	if e != nil {
+		return e
+	}
+	if e := only(object, "format", "verbosity"); e != nil {
+		return e
+	}
+	format, ok := object["format"]
+	if !ok {
+		return nil
+	}
+	r.formatAsked = format.raw
+	inner, e := format.object()
+	if e != nil {
+		return e
+	}
+	kind, e := format.required(inner, "type")
+	if e != nil {
+		return e
+	}
+	name, e := kind.one("text", "json_object", "json_schema")
+	if e != nil {
+		return e
+	}
+	switch name {
+	case "json_object":
+		r.chat.format, e = readResponseFormat(format)
+	case "json_schema":
+		r.chat.format, e = readJSONSchema(format)
+	}
+	return e
+}
+
+func (r *responsesRequest) readReasoning(v value) *Error {
+	object, e := v.object()
+	if e != nil {
+		return e
+	}
+	if e := only(object, "effort", "summary", "generate_summary"); e != nil {
+		return e
+	}
+	if effort, ok := object["effort"]; ok {
+		return chatFields["reasoning_effort"](&r.chat, effort)
+	}
+	return nil
+}
+
+// readFlatTools reads tools, whose functions are flat here. Tools that OpenAI
+// hosts are left out and named: agents offer them to every server.
+func readFlatTools(v value) (list []tool, ignored []string, e *Error) {
+	items, e := v.array(maxTools)
+	if e != nil {
+		return nil, nil, e
+	}
+	for _, item := range items {
+		object, e := item.object()
+		if e != nil {
+			return nil, nil, e
+		}
+		kind, e := item.required(object, "type")
+		if e != nil {
+			return nil, nil, e
+		}
+		name, e := kind.string()
+		if e != nil {
+			return nil, nil, e
+		}
+		if name == "custom" {
+			return nil, nil, unsupported(kind.name, "Tools of the type 'custom' are not supported; 'function' is.")
+		}
+		if name != "function" {
+			ignored = append(ignored, name)
+			continue
+		}
+		t, e := readFunction(item, list, "type")
+		if e != nil {
+			return nil, nil, e
+		}
+		list = append(list, t)
+	}
+	return list, ignored, nil
+}
+
+// readFlatChoice reads tool_choice, which is flat here too.
+func readFlatChoice(v value) (c toolChoice, e *Error) {
+	c.field = v.name
+	if v.raw[0] == '"' {
+		c.mode, e = v.one("none", "auto", "required")
+		return c, e
+	}
+	object, e := v.object()
+	if e != nil {
+		return c, v.wrongType("a string or an object")
+	}
+	kind, e := v.required(object, "type")
+	if e != nil {
+		return c, e
+	}
+	name, e := kind.one("function", "allowed_tools")
+	if e != nil {
+		return c, e
+	}
+	if name == "function" {
+		c.mode, c.named, c.names = "required", true, make([]string, 1)
+		c.names[0], e = flatName(v, object)
+		return c, e
+	}
+	mode, e := v.required(object, "mode")
+	if e != nil {
+		return c, e
+	}
+	if c.mode, e = mode.one("auto", "required"); e != nil {
+		return c, e
+	}
+	list, e := v.required(object, "tools")
+	if e != nil {
+		return c, e
+	}
+	items, e := list.array(maxTools)
+	if e != nil {
+		return c, e
+	}
+	c.names = []string{}
+	for _, item := range items {
+		inner, e := item.object()
+		if e != nil {
+			return c, e
+		}
+		chosen, e := flatName(item, inner)
+		if e != nil {
+			return c, e
+		}
+		c.names = append(c.names, chosen)
+	}
+	return c, nil
+}
+
+func flatName(v value, object map[string]value) (string, *Error) {
+	name, e := v.required(object, "name")
+	if e != nil {
+		return "", e
+	}
+	return name.string()
+}
+
+// readInput reads the conversation: a text, or items.
+func readInput(v value) ([]message, *Error) {
+	if v.raw[0] == '"' {
+		text, e := v.string()
+		return []message{{Role: "user", Content: text}}, e
+	}
+	items, e := v.array(maxMessages)
+	if e != nil {
+		return nil, e
+	}
+	if len(items) == 0 {
+		return nil, v.empty()
+	}
+	var messages []message
+	for _, item := range items {
+		if messages, e = addItem(messages, item); e != nil {
+			return nil, e
+		}
+	}
+	return messages, nil
+}
+
+// addItem adds an item to the conversation. An assistant's reasoning, text and
+// calls that follow each other are one message.
+func addItem(messages []message, v value) ([]message, *Error) {
+	object, e := v.object()
+	if e != nil {
+		return nil, e
+	}
+	kind := "message"
+	if t, ok := object["type"]; ok {
+		if kind, e = t.string(); e != nil {
+			return nil, e
+		}
+	}
+	assistant := func() *message {
+		if n := len(messages); n == 0 || messages[n-1].Role != "assistant" {
+			messages = append(messages, message{Role: "assistant"})
+		}
+		return &messages[len(messages)-1]
+	}
+	switch kind {
+	case "message":
+		m, e := readItemMessage(v, object)
+		if e != nil {
+			return nil, e
+		}
+		if n := len(messages); m.Role == "assistant" && n > 0 && messages[n-1].Role == "assistant" && messages[n-1].Content == "" && messages[n-1].ToolCalls == nil {
+			messages[n-1].Content = m.Content
+			return messages, nil
+		}
+		return append(messages, m), nil
+	case "reasoning":
+		text, e := readReasoningItem(object)
+		if text != "" {
+			assistant().Reasoning += text
+		}
+		return messages, e
+	case "function_call":
+		return messages, addCall(assistant(), v, object)
+	case "function_call_output":
+		m, e := readOutput(v, object)
+		return append(messages, m), e
+	}
+	return nil, unsupported(v.name+".type", "Items of the type '%s' are not supported.", kind)
+}
+
+func readItemMessage(v value, object map[string]value) (m message, e *Error) {
+	role, e := v.required(object, "role")
+	if e != nil {
+		return m, e
+	}
+	if m.Role, e = role.one("developer", "system", "user", "assistant"); e != nil {
+		return m, e
+	}
+	content, e := v.required(object, "content")
+	if e != nil {
+		return m, e
+	}
+	m.Content, e = readItemContent(content)
+	return m, e
+}
+
+// readItemContent reads a text, or parts of text.
+func readItemContent(v value) (string, *Error) {
+	if v.raw[0] == '"' {
+		return v.string()
+	}
+	parts, e := v.array(maxParts)
+	if e != nil {
+		return "", e
+	}
+	texts := make([]string, len(parts))
+	for i, part := range parts {
+		object, e := part.object()
+		if e != nil {
+			return "", e
+		}
+		kind, e := part.required(object, "type")
+		if e != nil {
+			return "", e
+		}
+		name, e := kind.string()
+		if e != nil {
+			return "", e
+		}
+		field := "text"
+		switch name {
+		case "input_text", "output_text", "text", "summary_text", "reasoning_text":
+		case "refusal":
+			field = "refusal"
+		default:
+			return "", unsupported(kind.name, "The model reads text only: content of type '%s' is not supported.", name)
+		}
+		text, e := part.required(object, field)
+		if e != nil {
+			return "", e
+		}
+		if texts[i], e = text.string(); e != nil {
+			return "", e
+		}
+	}
+	return strings.Join(texts, "\n"), nil
+}
+
+func readReasoningItem(object map[string]value) (string, *Error) {
+	for _, name := range []string{"content", "summary"} {
+		if list, ok := object[name]; ok {
+			if text, e := readItemContent(list); e != nil || text != "" {
+				return text, e
+			}
+		}
+	}
+	return "", nil // encrypted, by another server
+}
+
+// addCall adds a call to an assistant's message.
+func addCall(m *message, v value, object map[string]value) *Error {
+	id, e := v.required(object, "call_id")
+	if e != nil {
+		return e
+	}
+	call := toolCall{Type: "function"}
+	if call.ID, e = id.string(); e != nil {
+		return e
+	}
+	if call.Function, e = readCall(v); e != nil {
+		return e
+	}
+	var calls []toolCall
+	if m.ToolCalls != nil {
+		if err := json.Unmarshal(m.ToolCalls, &calls); err != nil {
+			return toError(err, v.name)
+		}
+	}
+	m.ToolCalls, e = marshalCalls(append(calls, call))
+	return e
+}
+
+func readOutput(v value, object map[string]value) (m message, e *Error) {
+	id, e := v.required(object, "call_id")
+	if e != nil {
+		return m, e
+	}
+	m.Role = "tool"
+	if m.ToolCallID, e = id.string(); e != nil {
+		return m, e
+	}
+	output, e := v.required(object, "output")
+	if e != nil {
+		return m, e
+	}
+	m.Content, e = readItemContent(output)
+	return m, e
+}
+
+// check holds what no single field can know.
+func (r *responsesRequest) check() *Error {
+	if r.instructions != "" {
+		r.chat.messages = slices.Insert(r.chat.messages, 0, message{Role: "system", Content: r.instructions})
+	}
+	// A choice that only names hosted tools is about nothing that is here.
+	if len(r.chat.tools.list) == 0 && r.chat.tools.choice.mode == "auto" && r.chat.tools.choice.names == nil {
+		r.chat.tools.choice = toolChoice{}
+	}
+	return r.chat.check()
+}
+
+// responses answers POST /v1/responses. Nothing is kept: the whole conversation
+// comes with every request.
+func (s *Server) responses(w http.ResponseWriter, r *http.Request) *Error {
+	req := responsesRequest{chat: chatRequest{params: defaultParams(), tools: tools{parallel: true}}}
+	if e := decode(r, &req, responsesFields, "model", "input"); e != nil {
+		return e
+	}
+	if e := req.check(); e != nil {
+		return e
+	}
+	model, e := s.model(r, req.chat.model)
+	if e != nil {
+		return e
+	}
+	defer model.release()
+	er, err := req.chat.engineRequest(model.Engine)
+	if err != nil {
+		return toError(err, "input")
+	}
+	stream, err := model.Engine.Generate(r.Context(), er)
+	if err != nil {
+		return toError(err, "input")
+	}
+	defer stream.Close()
+	req.chat.tellLoose(w.Header())
+	if len(req.ignored) > 0 {
+		w.Header().Set("X-Tools-Not-Offered", strings.Join(req.ignored, " "))
+	}
+	a := s.newAnswer("resp_", model, &req.chat.params)
+	if req.chat.stream {
+		out := s.newSSE(w, r)
+		defer out.close()
+		streamResponse(out, newResponseWriter(a, &req), stream)
+		return nil
+	}
+	rw := newResponseWriter(a, &req)
+	for {
+		events, err := stream.Next(r.Context())
+		if err != nil {
+			return toError(err, "input")
+		}
+		if events == nil {
+			break
+		}
+		for i := range events {
+			if err := rw.event(&events[i]); err != nil {
+				return toError(err, "")
+			}
+		}
+	}
+	rw.finish(stream.Usage())
+	return writeJSON(w, rw.response)
+}
+
+// streamResponse writes the events of a response.
+func streamResponse(out *sse, w *responseWriter, stream *engine.Stream) {
+	w.streams = true
+	w.emit("response.created", map[string]any{"response": w.response})
+	w.emit("response.in_progress", map[string]any{"response": w.response})
+	err := out.write(w.take())
+	if err == nil {
+		err = out.follow(stream, func(events []engine.Event) error {
+			for i := range events {
+				if err := w.event(&events[i]); err != nil {
+					return err
+				}
+			}
+			return out.write(w.take())
+		})
+	}
+	if err != nil {
+		if out.ctx.Err() == nil {
+			w.fail(toError(err, ""))
+			_ = out.write(w.take())
+		}
+		return
+	}
+	w.finish(stream.Usage())
+	_ = out.write(w.take())
+}
