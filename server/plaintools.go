@@ -46,10 +46,9 @@ func (t *tools) tell(messages []message) ([]message, error) {
 		b.WriteByte('\n')
 	}
 	b.WriteString("To call functions, answer with this JSON and nothing else:\n" + `{"tool_calls":[{"name":"...","arguments":{...}}]}` + "\n")
-	switch {
-	case t.choice.mode == "required":
+	if t.choice.mode == "required" {
 		b.WriteString("You must call a function now.")
-	default:
+	} else {
 		b.WriteString("If no function helps, answer in plain text.")
 	}
 	names := map[string]string{} // of the calls, by id
