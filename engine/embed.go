@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 )
 
 // embedInput is one text to embed.
@@ -23,6 +24,77 @@ func (e *Engine) Embed(ctx context.Context, inputs [][]Token) ([][]float32, erro
 	if e.runner.Model().Ranks {
 		return nil, fmt.Errorf("%w: it ranks and does not embed", ErrCannot)
 	}
+	vectors, err := e.compute(ctx, inputs)
+	for _, v := range vectors {
+		normalize(v)
+	}
+	return vectors, err
+}
+
+// Rank says how well each document answers a query, from 0 to 1, and how many
+// tokens it has read. It fails as Embed does.
+func (e *Engine) Rank(ctx context.Context, query string, documents []string) (scores []float32, tokens int, err error) {
+	if !e.runner.Model().Ranks {
+		return nil, 0, fmt.Errorf("%w: it does not rank", ErrCannot)
+	}
+	inputs := make([][]Token, len(documents))
+	for i, document := range documents {
+		if inputs[i], err = e.rankInput(query, document); err != nil {
+			return nil, 0, err
+		}
+		tokens += len(inputs[i])
+	}
+	vectors, err := e.compute(ctx, inputs)
+	if err != nil {
+		return nil, 0, err
+	}
+	scores = make([]float32, len(vectors))
+	for i, v := range vectors {
+		scores[i] = v[0]
+		if e.runner.Model().Classes <= 1 {
+			// One class comes as a logit; of several the first is a probability.
+			scores[i] = float32(1 / (1 + math.Exp(-float64(v[0]))))
+		}
+	}
+	return scores, tokens, nil
+}
+
+// rankInput writes a query and a document as the model was trained to read them:
+// by its template, or one after the other with the marks between them.
+func (e *Engine) rankInput(query, document string) ([]Token, error) {
+	m := e.runner.Model()
+	if m.RankTemplate != "" {
+		// Both at once, so that neither can bring the other's place with it.
+		text := strings.NewReplacer("{query}", query, "{document}", document).Replace(m.RankTemplate)
+		return e.Tokenize(text, true, e.limits.EmbedTokens)
+	}
+	var tokens []Token
+	mark := func(add bool, t Token) {
+		if add && t >= 0 {
+			tokens = append(tokens, t)
+		}
+	}
+	end := m.Marks.EOS
+	if end < 0 {
+		end = m.Marks.Separator
+	}
+	mark(m.Marks.AddBOS, m.Marks.BOS)
+	for i, text := range []string{query, document} {
+		if i > 0 {
+			mark(m.Marks.AddSeparator, m.Marks.Separator)
+		}
+		part, err := e.Tokenize(text, false, e.limits.EmbedTokens)
+		if err != nil {
+			return nil, err
+		}
+		tokens = append(tokens, part...)
+		mark(m.Marks.AddEOS, end)
+	}
+	return tokens, nil
+}
+
+// compute returns what the runner makes of inputs.
+func (e *Engine) compute(ctx context.Context, inputs [][]Token) ([][]float32, error) {
 	work := make([]*embedInput, len(inputs))
 	for i, tokens := range inputs {
 		if len(tokens) == 0 {
@@ -48,7 +120,7 @@ func (e *Engine) Embed(ctx context.Context, inputs [][]Token) ([][]float32, erro
 			if err != nil {
 				return nil, err
 			}
-			vectors[i] = normalize(in.vector)
+			vectors[i] = in.vector
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
@@ -96,17 +168,16 @@ func (e *Engine) embed(inputs []*embedInput) error {
 }
 
 // normalize scales a vector to length 1; one of zeros stays as it is.
-func normalize(v []float32) []float32 {
+func normalize(v []float32) {
 	var sum float64
 	for _, x := range v {
 		sum += float64(x) * float64(x)
 	}
 	if sum == 0 {
-		return v
+		return
 	}
 	scale := float32(1 / math.Sqrt(sum))
 	for i := range v {
 		v[i] *= scale
 	}
-	return v
 }

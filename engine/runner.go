@@ -60,6 +60,14 @@ var (
 	ErrFatal        = errors.New("engine failed")
 )
 
+// Marks are the tokens that a model puts around texts; one that it has not is
+// negative.
+type Marks struct {
+	BOS, EOS, Separator             Token
+	AddBOS, AddEOS, AddSeparator    bool
+	FIMPrefix, FIMSuffix, FIMMiddle Token // for filling in the middle
+}
+
 // Model describes a loaded model.
 type Model struct {
 	Name          string // general.name of the file, may be empty
@@ -71,8 +79,11 @@ type Model struct {
 	EmbeddingSize int    // floats in an embedding
 	Generates     bool   // false for an encoder, which only embeds
 	Ranks         bool   // its Embed gives a classifier's scores, not embeddings
+	Classes       int    // scores that a model that ranks gives
+	RankTemplate  string // how such a model wants {query} and {document}, empty for one after the other
 	ChatTemplate  string // Jinja; empty when the file has none and ChatML is used
 	Build         string // of the engine
+	Marks         Marks
 
 	// Pieces holds each token's bytes, as plain text: control tokens are empty.
 	Pieces [][]byte

@@ -1,10 +1,12 @@
 package server
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -110,10 +112,19 @@ type responseBody[C any] struct {
 
 // collected is one choice's whole answer.
 type collected struct {
-	text, reasoning strings.Builder
+	text, reasoning string
 	calls           []toolCall
 	tokens          []engine.TokenInfo
 	finish          engine.Finish
+}
+
+// probability is the mean log-probability of the tokens, by which best_of chooses.
+func (c *collected) probability() float64 {
+	var sum float64
+	for _, t := range c.tokens {
+		sum += float64(t.LogProb)
+	}
+	return sum / float64(max(1, len(c.tokens)))
 }
 
 // add joins what came anew of a call.
@@ -137,8 +148,8 @@ func collect(r *http.Request, stream *engine.Stream, choices []collected) error 
 		}
 		for _, e := range events {
 			c := &choices[e.Choice]
-			c.text.WriteString(e.Text)
-			c.reasoning.WriteString(e.Reasoning)
+			c.text += e.Text
+			c.reasoning += e.Reasoning
 			c.tokens = append(c.tokens, e.Tokens...)
 			c.finish = e.Finish
 			for _, d := range e.ToolCalls {
@@ -165,12 +176,12 @@ const completionObject = "text_completion"
 
 // streamCompletions writes the chunks of several prompts' answers, which come
 // side by side: choice i of prompt p has the index p*n+i.
-func streamCompletions(out *sse, a *answer, streams []*engine.Stream) {
+func streamCompletions(out *sse, a *answer, req *completionRequest, streams []*engine.Stream) {
 	head, tail := a.chunkHead(completionObject), a.chunkTail()
 	errs := make([]error, len(streams))
 	var wg sync.WaitGroup
 	for p, stream := range streams {
-		wg.Go(func() { errs[p] = streamCompletion(out, a, stream, p, head, tail) })
+		wg.Go(func() { errs[p] = streamCompletion(out, a, stream, p, req.echoed(p, a.model), head, tail) })
 	}
 	wg.Wait()
 	for _, err := range errs {
@@ -190,7 +201,8 @@ func streamCompletions(out *sse, a *answer, streams []*engine.Stream) {
 	_ = out.write(append(buf, sseDone...))
 }
 
-func streamCompletion(out *sse, a *answer, stream *engine.Stream, prompt int, head, tail []byte) error {
+// streamCompletion writes one prompt's chunks; echo comes before each choice.
+func streamCompletion(out *sse, a *answer, stream *engine.Stream, prompt int, echo string, head, tail []byte) error {
 	var buf []byte
 	offsets := make([]int, a.params.choices)
 	chunk := func(choice int, text string, logprobs func([]byte) []byte, finish engine.Finish) {
@@ -201,6 +213,14 @@ func streamCompletion(out *sse, a *answer, stream *engine.Stream, prompt int, he
 		buf = append(appendFinish(buf, finish), tail...)
 	}
 	null := func(b []byte) []byte { return append(b, "null"...) }
+	if echo != "" {
+		for choice := range a.params.choices {
+			chunk(choice, echo, null, "")
+		}
+		if err := out.write(buf); err != nil {
+			return err
+		}
+	}
 	return out.follow(stream, func(events []engine.Event) error {
 		buf = buf[:0]
 		for i := range events {
@@ -279,19 +299,24 @@ type completionChoice struct {
 	FinishReason engine.Finish   `json:"finish_reason"`
 }
 
-func (s *Server) completeCompletions(w http.ResponseWriter, r *http.Request, a *answer, streams []*engine.Stream) *Error {
+func (s *Server) completeCompletions(w http.ResponseWriter, r *http.Request, a *answer, req *completionRequest, streams []*engine.Stream) *Error {
 	body := responseBody[completionChoice]{ID: a.id, Object: completionObject, Created: a.created, Model: a.model.ID, Fingerprint: a.fingerprint}
 	for p, stream := range streams {
-		choices := make([]collected, a.params.choices)
+		choices := make([]collected, max(a.params.choices, req.bestOf))
 		if err := collect(r, stream, choices); err != nil {
 			return toError(err, "prompt")
 		}
 		body.Usage.add(stream.Usage())
+		echo := req.echoed(p, a.model)
+		if len(choices) > a.params.choices {
+			slices.SortStableFunc(choices, func(x, y collected) int { return cmp.Compare(y.probability(), x.probability()) })
+			choices = choices[:a.params.choices]
+		}
 		for i := range choices {
 			c := &choices[i]
 			logprobs, _ := appendCompletionLogprobs(nil, a, c.tokens, 0)
 			body.Choices = append(body.Choices, completionChoice{
-				Text: c.text.String(), Index: p*a.params.choices + i, LogProbs: logprobs, FinishReason: c.finish,
+				Text: echo + c.text, Index: p*a.params.choices + i, LogProbs: logprobs, FinishReason: c.finish,
 			})
 		}
 	}

@@ -211,8 +211,8 @@ type chatMessage struct {
 
 // message is a choice's whole answer as OpenAI writes it.
 func (t *tools) message(c *collected) chatMessage {
-	m := chatMessage{Role: "assistant", Reasoning: c.reasoning.String(), Annotations: []int{}}
-	if text := c.text.String(); text != "" || len(c.calls) == 0 {
+	m := chatMessage{Role: "assistant", Reasoning: c.reasoning, Annotations: []int{}}
+	if text := c.text; text != "" || len(c.calls) == 0 {
 		m.Content = &text
 	}
 	if t.legacy && len(c.calls) > 0 {
@@ -235,7 +235,7 @@ func (s *Server) completeChat(w http.ResponseWriter, r *http.Request, a *answer,
 	for i := range choices {
 		c := &choices[i]
 		if c.finish == engine.FinishStop && len(c.calls) == 0 {
-			if err := req.format.check(c.text.String()); err != nil {
+			if err := req.format.check(c.text); err != nil {
 				return toError(err, "")
 			}
 		}

@@ -3,6 +3,7 @@ package server
 import (
 	"math"
 	"net/http"
+	"slices"
 
 	"serve/engine"
 )
@@ -12,6 +13,9 @@ type completionRequest struct {
 	params
 	prompts      []input
 	hasStreamOpt bool
+	echo         bool   // the prompt comes before each answer
+	suffix       string // what comes after the answer: the middle is filled in
+	bestOf       int    // answers made for each prompt, of which the most probable are sent
 }
 
 // input is a text, or tokens that somebody else made of one.
@@ -36,9 +40,13 @@ var completionFields = lift(func(r *completionRequest) *params { return &r.param
 		r.hasStreamOpt = true
 		return setStreamOptions(&r.params, v)
 	},
-	"echo":    refused[completionRequest]("The prompt cannot be echoed yet.", "false"),
-	"suffix":  refused[completionRequest]("Filling in the middle is not supported yet.", `""`),
-	"best_of": refused[completionRequest]("Only 1 is supported yet.", "1"),
+	"echo":   func(r *completionRequest, v value) (e *Error) { r.echo, e = v.bool(); return e },
+	"suffix": func(r *completionRequest, v value) (e *Error) { r.suffix, e = v.string(); return e },
+	"best_of": func(r *completionRequest, v value) *Error {
+		n, e := v.integer(1, 20)
+		r.bestOf = int(n)
+		return e
+	},
 })
 
 // readInputs reads a string, an array of strings, an array of tokens or an array
@@ -125,7 +133,7 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) *Error {
 	if e := decode(r, &req, completionFields, "model", "prompt"); e != nil {
 		return e
 	}
-	if e := req.check(req.hasStreamOpt); e != nil {
+	if e := req.check(); e != nil {
 		return e
 	}
 	model, e := s.model(r, req.model)
@@ -140,12 +148,68 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) *Error {
 	}
 	a := s.newAnswer("cmpl-", model, &req.params)
 	if !req.stream {
-		return s.completeCompletions(w, r, a, streams)
+		return s.completeCompletions(w, r, a, &req, streams)
 	}
 	out := s.newSSE(w, r)
 	defer out.close()
-	streamCompletions(out, a, streams)
+	streamCompletions(out, a, &req, streams)
 	return nil
+}
+
+// check holds what no single field can know.
+func (r *completionRequest) check() *Error {
+	switch {
+	case r.echo && r.logprobs:
+		return unsupported("echo", "Unsupported parameter: 'echo' with 'logprobs'. The prompt's log-probabilities are not computed.")
+	case r.echo && r.suffix != "":
+		return badRequest("echo", "invalid_value", "The 'echo' parameter cannot be used with 'suffix'.")
+	case r.bestOf > 0 && r.bestOf < r.choices:
+		return badRequest("best_of", "invalid_value", "Invalid 'best_of': it must be at least 'n', which is %d.", r.choices)
+	case r.bestOf > r.choices && r.stream:
+		return badRequest("best_of", "invalid_value", "The 'best_of' parameter cannot be used with 'stream': the best is known at the end.")
+	}
+	return r.params.check(r.hasStreamOpt)
+}
+
+// prompt returns a prompt's tokens; with a suffix, all that the model needs to
+// fill in what is between them.
+func (r *completionRequest) prompt(e Engine, in input) ([]engine.Token, error) {
+	limit := e.Limits().Context - 1
+	if r.suffix == "" {
+		return in.tokenize(e, limit)
+	}
+	m := e.Model().Marks
+	if m.FIMPrefix < 0 || m.FIMSuffix < 0 || m.FIMMiddle < 0 {
+		return nil, unsupported("suffix", "Unsupported parameter: 'suffix'. The model was not made for filling in the middle.")
+	}
+	before := in.tokens
+	if before == nil {
+		var err error
+		if before, err = e.Tokenize(in.text, false, limit); err != nil {
+			return nil, err
+		}
+	}
+	after, err := e.Tokenize(r.suffix, false, limit)
+	if err != nil {
+		return nil, err
+	}
+	var begin []engine.Token
+	if m.AddBOS && m.BOS >= 0 {
+		begin = []engine.Token{m.BOS}
+	}
+	return slices.Concat(begin, []engine.Token{m.FIMPrefix}, before, []engine.Token{m.FIMSuffix}, after, []engine.Token{m.FIMMiddle}), nil
+}
+
+// echoed is the text that comes before the answers to a prompt.
+func (r *completionRequest) echoed(prompt int, m *lease) string {
+	if !r.echo {
+		return ""
+	}
+	in := r.prompts[prompt]
+	if in.tokens == nil {
+		return in.text
+	}
+	return detokenized(m, in.tokens)
 }
 
 // generate asks for every prompt's answer. The streams it returns with an error
@@ -153,12 +217,15 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) *Error {
 func (r *completionRequest) generate(hr *http.Request, e Engine) ([]*engine.Stream, error) {
 	requests := make([]engine.Request, len(r.prompts))
 	for i, in := range r.prompts {
-		tokens, err := in.tokenize(e, e.Limits().Context-1)
+		tokens, err := r.prompt(e, in)
 		if err != nil {
 			return nil, err
 		}
 		requests[i] = r.request()
 		requests[i].Prompt = tokens
+		if r.bestOf > r.choices {
+			requests[i].Choices, requests[i].LogProbs = r.bestOf, true
+		}
 	}
 	var streams []*engine.Stream
 	for _, er := range requests {

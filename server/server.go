@@ -31,6 +31,7 @@ type Engine interface {
 	Render(engine.Chat) (*engine.Rendered, error)
 	Generate(context.Context, engine.Request) (*engine.Stream, error)
 	Embed(context.Context, [][]engine.Token) ([][]float32, error)
+	Rank(ctx context.Context, query string, documents []string) (scores []float32, tokens int, err error)
 	Stats() engine.Stats
 }
 
@@ -173,6 +174,9 @@ func (s *Server) routes() *gin.Engine {
 	post("/completions", s.completions)
 	post("/embeddings", s.embeddings)
 	post("/responses", s.responses)
+	post("/rerank", s.rerank)
+	post("/tokenize", s.tokenize)
+	post("/detokenize", s.detokenize)
 	return r
 }
 

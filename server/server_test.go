@@ -325,8 +325,6 @@ func TestBadRequests(t *testing.T) {
 		{"mixed prompts", "/v1/completions", `{"model":"fake","prompt":["a",1]}`, 400, "invalid_type", "prompt[1]", "string"},
 		{"unknown token", "/v1/completions", `{"model":"fake","prompt":[1,99999]}`, 400, "invalid_value", "prompt", "99999"},
 		{"logprobs too high", "/v1/completions", `{"model":"fake","prompt":"a","logprobs":6}`, 400, "integer_above_max_value", "logprobs", "5"},
-		{"echo", "/v1/completions", `{"model":"fake","prompt":"a","echo":true}`, 400, "unsupported_parameter", "echo", "echo"},
-		{"best_of", "/v1/completions", `{"model":"fake","prompt":"a","best_of":3}`, 400, "unsupported_parameter", "best_of", "1"},
 		{"no input", "/v1/embeddings", `{"model":"fake"}`, 400, "missing_required_parameter", "input", "input"},
 		{"empty input", "/v1/embeddings", `{"model":"fake","input":""}`, 400, "invalid_value", "input", "empty"},
 		{"empty inputs", "/v1/embeddings", `{"model":"fake","input":[]}`, 400, "empty_array", "input", "empty"},

@@ -241,3 +241,27 @@ func TestScriptsByPython(t *testing.T) {
 		})
 	}
 }
+
+// TestRerank ranks with a model that has a classifier's head.
+func TestRerank(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ranker.gguf")
+	if err := testmodel.Write(path, testmodel.Options{Architecture: "qwen3", Pooling: 4, Classes: 1}); err != nil {
+		t.Fatal(err)
+	}
+	r := startServe(t, path)
+	status, body := r.post(t, "/v1/rerank", `{"model":"ranker","query":"the world","documents":["the man","a house and a garden","the world"]}`)
+	var b struct {
+		Results []struct {
+			Index int
+			Score float64 `json:"relevance_score"`
+		}
+	}
+	if err := json.Unmarshal([]byte(body), &b); err != nil || status != 200 || len(b.Results) != 3 {
+		t.Fatalf("%d %s", status, body)
+	}
+	for i, result := range b.Results {
+		if result.Score <= 0 || result.Score >= 1 || i > 0 && result.Score > b.Results[i-1].Score {
+			t.Errorf("results %+v", b.Results)
+		}
+	}
+}

@@ -32,6 +32,8 @@ type Options struct {
 	BeforeDecode func(*engine.Batch) error
 	// Embeds makes it an encoder, which does not generate.
 	Embeds bool
+	// Ranks makes its Embed give scores.
+	Ranks bool
 	// Parse is the parser of every rendered chat; nil for none.
 	Parse engine.ParseFunc
 	// RenderError is what the template says to messages it does not like.
@@ -68,7 +70,8 @@ func New(o Options) *Fake {
 		o.Next = Hash
 	}
 	f := &Fake{opts: o, kv: map[int][]engine.Token{}}
-	f.model = engine.Model{Name: "fake", Architecture: "fake", Quantization: "none", TrainContext: l.Context, EmbeddingSize: 3, Generates: !o.Embeds}
+	f.model = engine.Model{Name: "fake", Architecture: "fake", Quantization: "none", TrainContext: l.Context, EmbeddingSize: 3, Generates: !o.Embeds, Ranks: o.Ranks,
+		Marks: engine.Marks{BOS: -1, EOS: EOS, Separator: -1, FIMPrefix: '<', FIMSuffix: '|', FIMMiddle: '>'}}
 	for t := range words {
 		piece := []byte{byte(t)}
 		special := piece

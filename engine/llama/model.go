@@ -140,6 +140,14 @@ type modelInfo struct {
 	Pooling      int    `json:"pooling"`
 	AddBOS       bool   `json:"add_bos"`
 	BOS          int32  `json:"bos"`
+	EOS          int32  `json:"eos"`
+	SEP          int32  `json:"sep"`
+	AddEOS       bool   `json:"add_eos"`
+	AddSEP       bool   `json:"add_sep"`
+	FIMPrefix    int32  `json:"fim_prefix"`
+	FIMSuffix    int32  `json:"fim_suffix"`
+	FIMMiddle    int32  `json:"fim_middle"`
+	RankTemplate string `json:"rank_template"`
 	Template     string `json:"template"`
 	Build        string `json:"build"`
 }

@@ -92,6 +92,11 @@ func (r *runner) start() error {
 		Ranks: info.Pooling == PoolingRank, Parameters: info.Parameters, TrainContext: info.ContextTrain, EmbeddingSize: info.EmbeddingOut,
 		// An embedding model says how it pools, and so does a reranker.
 		Generates: info.HasDecoder && info.Causal && info.Pooling <= 0, ChatTemplate: info.Template, Build: info.Build,
+		Marks: engine.Marks{
+			BOS: info.BOS, EOS: info.EOS, Separator: info.SEP, AddBOS: info.AddBOS, AddEOS: info.AddEOS, AddSeparator: info.AddSEP,
+			FIMPrefix: info.FIMPrefix, FIMSuffix: info.FIMSuffix, FIMMiddle: info.FIMMiddle,
+		},
+		RankTemplate: info.RankTemplate, Classes: info.Classes,
 		Pieces: r.model.pieces(false), Special: r.model.pieces(true), EndsGeneration: r.model.endsGeneration(),
 	}
 	r.limits = engine.Limits{Context: r.opts.Context, RollsBack: info.RollsBack, EmbedInputs: embedInputs}

@@ -423,6 +423,15 @@ char * serve_model_info(const serve_model * sm, serve_error * err) {
         j["pooling"]       = pooling.empty() ? -1 : std::stoi(pooling);
         j["add_bos"]       = llama_vocab_get_add_bos(sm->vocab);
         j["bos"]           = llama_vocab_bos(sm->vocab);
+        j["eos"]           = llama_vocab_eos(sm->vocab);
+        j["sep"]           = llama_vocab_sep(sm->vocab);
+        j["add_eos"]       = llama_vocab_get_add_eos(sm->vocab);
+        j["add_sep"]       = llama_vocab_get_add_sep(sm->vocab);
+        j["fim_prefix"]    = llama_vocab_fim_pre(sm->vocab);
+        j["fim_suffix"]    = llama_vocab_fim_suf(sm->vocab);
+        j["fim_middle"]    = llama_vocab_fim_mid(sm->vocab);
+        const char * rank_template = llama_model_chat_template(m, "rerank");
+        j["rank_template"] = rank_template == nullptr ? "" : rank_template;
         j["template"]      = common_chat_templates_was_explicit(sm->templates.get()) ? common_chat_templates_source(sm->templates.get()) : "";
         j["build"]         = llama_version();
         return copy_string(j.dump_safe());

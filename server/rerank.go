@@ -1,0 +1,114 @@
+package server
+
+import (
+	"cmp"
+	"math"
+	"net/http"
+	"slices"
+)
+
+// rerankRequest is the body of POST /v1/rerank, as Jina and Cohere have it.
+type rerankRequest struct {
+	model     string
+	query     string
+	documents []string
+	top       int  // results wanted, 0 for all
+	echo      bool // the documents come with the results
+}
+
+var rerankFields = fields[rerankRequest]{
+	"model":     func(r *rerankRequest, v value) (e *Error) { r.model, e = v.string(); return e },
+	"query":     func(r *rerankRequest, v value) (e *Error) { r.query, e = v.string(); return e },
+	"documents": func(r *rerankRequest, v value) (e *Error) { r.documents, e = readDocuments(v); return e },
+	"top_n": func(r *rerankRequest, v value) *Error {
+		n, e := v.integer(1, math.MaxInt32)
+		r.top = int(n)
+		return e
+	},
+	"return_documents":   func(r *rerankRequest, v value) (e *Error) { r.echo, e = v.bool(); return e },
+	"max_chunks_per_doc": refused[rerankRequest]("Documents are not cut."),
+	"max_tokens_per_doc": refused[rerankRequest]("Documents are not cut."),
+	"rank_fields":        refused[rerankRequest]("Documents are texts."),
+	"user":               accepted[rerankRequest](aString),
+}
+
+// readDocuments reads texts, or objects with one.
+func readDocuments(v value) ([]string, *Error) {
+	items, e := v.array(maxInputs)
+	if e != nil {
+		return nil, e
+	}
+	if len(items) == 0 {
+		return nil, v.empty()
+	}
+	documents := make([]string, len(items))
+	for i, item := range items {
+		if item.raw[0] == '{' {
+			object, e := item.object()
+			if e != nil {
+				return nil, e
+			}
+			if e := only(object, "text"); e != nil {
+				return nil, e
+			}
+			if item, e = item.required(object, "text"); e != nil {
+				return nil, e
+			}
+		}
+		if documents[i], e = item.string(); e != nil {
+			return nil, e
+		}
+	}
+	return documents, nil
+}
+
+type rerankResult struct {
+	Index    int             `json:"index"`
+	Score    float32         `json:"relevance_score"`
+	Document *rerankDocument `json:"document,omitempty"`
+}
+
+type rerankDocument struct {
+	Text string `json:"text"`
+}
+
+type rerankBody struct {
+	ID      string         `json:"id"`
+	Object  string         `json:"object"`
+	Model   string         `json:"model"`
+	Results []rerankResult `json:"results"`
+	Usage   struct {
+		PromptTokens int `json:"prompt_tokens"`
+		TotalTokens  int `json:"total_tokens"`
+	} `json:"usage"`
+}
+
+// rerank answers POST /v1/rerank: the documents that fit a query best come first.
+func (s *Server) rerank(w http.ResponseWriter, r *http.Request) *Error {
+	var req rerankRequest
+	if e := decode(r, &req, rerankFields, "model", "query", "documents"); e != nil {
+		return e
+	}
+	model, e := s.model(r, req.model)
+	if e != nil {
+		return e
+	}
+	defer model.release()
+	scores, tokens, err := model.Engine.Rank(r.Context(), req.query, req.documents)
+	if err != nil {
+		return toError(err, "documents")
+	}
+	body := rerankBody{ID: "rerank-" + randomID(), Object: "list", Model: model.ID, Results: make([]rerankResult, len(scores))}
+	body.Usage.PromptTokens, body.Usage.TotalTokens = tokens, tokens
+	for i, score := range scores {
+		body.Results[i] = rerankResult{Index: i, Score: score}
+		if req.echo {
+			body.Results[i].Document = &rerankDocument{req.documents[i]}
+		}
+	}
+	slices.SortStableFunc(body.Results, func(a, b rerankResult) int { return cmp.Compare(b.Score, a.Score) })
+	if req.top > 0 {
+		body.Results = body.Results[:min(req.top, len(body.Results))]
+	}
+	return writeJSON(w, body)
+}

@@ -1,0 +1,107 @@
+package server
+
+import (
+	"math"
+	"net/http"
+	"strings"
+
+	"serve/engine"
+)
+
+// tokenizeRequest is the body of POST /tokenize and /detokenize, as vLLM and
+// llama.cpp have them.
+type tokenizeRequest struct {
+	model   string
+	text    string
+	special bool
+	pieces  bool
+	tokens  []engine.Token
+}
+
+func readText(r *tokenizeRequest, v value) (e *Error) { r.text, e = v.string(); return e }
+
+func readSpecial(r *tokenizeRequest, v value) (e *Error) { r.special, e = v.bool(); return e }
+
+var tokenizeFields = fields[tokenizeRequest]{
+	"model":              func(r *tokenizeRequest, v value) (e *Error) { r.model, e = v.string(); return e },
+	"prompt":             readText,
+	"content":            readText,
+	"add_special_tokens": readSpecial,
+	"add_special":        readSpecial,
+	"return_token_strs":  func(r *tokenizeRequest, v value) (e *Error) { r.pieces, e = v.bool(); return e },
+}
+
+var detokenizeFields = fields[tokenizeRequest]{
+	"model": func(r *tokenizeRequest, v value) (e *Error) { r.model, e = v.string(); return e },
+	"tokens": func(r *tokenizeRequest, v value) *Error {
+		list, e := v.array(math.MaxInt32)
+		if e != nil {
+			return e
+		}
+		r.tokens, e = readTokens(list)
+		return e
+	},
+}
+
+// tokenize answers POST /tokenize: a text's tokens.
+func (s *Server) tokenize(w http.ResponseWriter, r *http.Request) *Error {
+	req := tokenizeRequest{special: true}
+	if e := decode(r, &req, tokenizeFields, "model"); e != nil {
+		return e
+	}
+	model, e := s.model(r, req.model)
+	if e != nil {
+		return e
+	}
+	defer model.release()
+	tokens, err := model.Engine.Tokenize(req.text, req.special, math.MaxInt32)
+	if err != nil {
+		return toError(err, "prompt")
+	}
+	body := struct {
+		Count   int            `json:"count"`
+		Max     int            `json:"max_model_len"`
+		Tokens  []engine.Token `json:"tokens"`
+		Strings []string       `json:"token_strs,omitempty"`
+	}{len(tokens), model.Engine.Limits().Context, tokens, nil}
+	if body.Tokens == nil {
+		body.Tokens = []engine.Token{}
+	}
+	if req.pieces {
+		for _, t := range tokens {
+			body.Strings = append(body.Strings, strings.ToValidUTF8(string(model.piece(t)), "\uFFFD"))
+		}
+	}
+	return writeJSON(w, body)
+}
+
+// detokenize answers POST /detokenize: the text of tokens, control tokens too.
+func (s *Server) detokenize(w http.ResponseWriter, r *http.Request) *Error {
+	var req tokenizeRequest
+	if e := decode(r, &req, detokenizeFields, "model", "tokens"); e != nil {
+		return e
+	}
+	model, e := s.model(r, req.model)
+	if e != nil {
+		return e
+	}
+	defer model.release()
+	for i, t := range req.tokens {
+		if most := len(model.Engine.Model().Pieces); int(t) >= most {
+			return badRequest("tokens", "invalid_value", "Invalid 'tokens[%d]': %d is no token of a vocabulary of %d.", i, t, most)
+		}
+	}
+	text := detokenized(model, req.tokens)
+	return writeJSON(w, map[string]string{"prompt": text, "content": text})
+}
+
+// detokenized is the text of tokens; one that is not known has none.
+func detokenized(m *lease, tokens []engine.Token) string {
+	var b strings.Builder
+	for _, t := range tokens {
+		if t >= 0 && int(t) < len(m.Engine.Model().Pieces) {
+			b.Write(m.piece(t))
+		}
+	}
+	return strings.ToValidUTF8(b.String(), "\uFFFD")
+}
