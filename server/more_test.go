@@ -27,7 +27,7 @@ func TestCompletionSuffix(t *testing.T) {
 	hs, _ := start(t, enginetest.Options{Next: func(tokens []engine.Token) engine.Token {
 		prompt = ""
 		for _, token := range tokens {
-			prompt += string(rune(token))
+			prompt += string(token)
 		}
 		return enginetest.EOS
 	}}, Options{})
