@@ -1,6 +1,8 @@
 package server
 
 import (
+	"context"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -90,5 +92,101 @@ func TestTokenize(t *testing.T) {
 	}
 	if res, body := post(t, hs, "/detokenize", `{"model":"fake","tokens":[97,99999]}`); res.StatusCode != 400 || !strings.Contains(body, "tokens[1]") {
 		t.Errorf("%d %s", res.StatusCode, body)
+	}
+}
+
+// recorder is an engine that keeps the last request.
+type recorder struct {
+	Engine
+	last  engine.Request
+	chats []engine.Chat
+}
+
+func (r *recorder) Generate(ctx context.Context, req engine.Request) (*engine.Stream, error) {
+	r.last = req
+	return r.Engine.Generate(ctx, req)
+}
+
+func (r *recorder) Render(c engine.Chat) (*engine.Rendered, error) {
+	r.chats = append(r.chats, c)
+	return r.Engine.Render(c)
+}
+
+// record puts a recorder before a server's model.
+func record(t *testing.T, s *Server) *recorder {
+	t.Helper()
+	m := s.byName["fake"]
+	r := &recorder{}
+	load := m.Load
+	m.Load = func(ctx context.Context, shrink bool) (*Instance, error) {
+		in, err := load(ctx, shrink)
+		if err == nil {
+			r.Engine = in.Engine
+			in.Engine = r
+		}
+		return in, err
+	}
+	return r
+}
+
+// TestSamplingReachesTheEngine sends every field that says how tokens are drawn.
+func TestSamplingReachesTheEngine(t *testing.T) {
+	hs, s := start(t, enginetest.Options{}, Options{})
+	r := record(t, s)
+	res, body := post(t, hs, "/v1/completions", `{"model":"fake","prompt":"a","max_tokens":1,"temperature":0.5,"top_p":0.25,"top_k":7,"min_p":0.125,"typical_p":0.75,
+		"top_n_sigma":1.5,"xtc_probability":0.5,"xtc_threshold":0.25,"dynatemp_range":0.5,"dynatemp_exponent":2,"repeat_penalty":1.5,"repeat_last_n":32,
+		"frequency_penalty":0.5,"presence_penalty":-0.5,"dry_multiplier":0.5,"dry_base":2,"dry_allowed_length":3,"dry_penalty_last_n":16,"dry_sequence_breakers":["x"],
+		"mirostat":2,"mirostat_tau":4,"mirostat_eta":0.5,"seed":11,"ignore_eos":true,"logit_bias":{"97":5}}`)
+	if res.StatusCode != 200 {
+		t.Fatal(body)
+	}
+	want := engine.Sampling{Seed: 11, Temperature: 0.5, TopP: 0.25, TopK: 7, MinP: 0.125, TypicalP: 0.75, TopNSigma: 1.5, XTCProbability: 0.5, XTCThreshold: 0.25,
+		DynatempRange: 0.5, DynatempExponent: 2, RepeatPenalty: 1.5, RepeatLastN: 32, FrequencyPenalty: 0.5, PresencePenalty: -0.5,
+		DRYMultiplier: 0.5, DRYBase: 2, DRYAllowedLength: 3, DRYPenaltyLastN: 16, DRYSequenceBreakers: []string{"x"},
+		Mirostat: 2, MirostatTau: 4, MirostatEta: 0.5, IgnoreEOS: true, LogitBias: []engine.LogitBias{{Token: 97, Bias: 5}}}
+	if !reflect.DeepEqual(r.last.Sampling, want) {
+		t.Errorf("got %+v\nwant %+v", r.last.Sampling, want)
+	}
+	if _, body := post(t, hs, "/v1/completions", `{"model":"fake","prompt":"a","max_tokens":1,"repetition_penalty":1.25}`); r.last.Sampling.RepeatPenalty != 1.25 {
+		t.Errorf("vLLM's name: %+v %s", r.last.Sampling, body)
+	}
+}
+
+// TestTemplateArguments sends what only the model's template reads.
+func TestTemplateArguments(t *testing.T) {
+	hs, s := start(t, enginetest.Options{}, Options{})
+	r := record(t, s)
+	post(t, hs, "/v1/chat/completions", `{"model":"fake",`+hello+`,"max_tokens":1,"chat_template_kwargs":{"x":[1]},"reasoning_effort":"low"}`)
+	if c := r.chats[0]; string(c.TemplateArgs["x"]) != "[1]" || string(c.TemplateArgs["reasoning_effort"]) != `"low"` || c.NoThinking {
+		t.Errorf("got %+v", c)
+	}
+	post(t, hs, "/v1/responses", `{"model":"fake","input":"a","max_output_tokens":1,"reasoning":{"effort":"none"}}`)
+	if c := r.chats[1]; !c.NoThinking {
+		t.Errorf("got %+v", c)
+	}
+}
+
+// TestHarmlessFields sends what nobody could tell from the answer, and what would
+// change it and cannot be.
+func TestHarmlessFields(t *testing.T) {
+	hs, _ := start(t, enginetest.Options{}, Options{})
+	for _, tt := range []struct {
+		path, fields string
+		status       int
+	}{
+		{"/v1/chat/completions", hello + `,"moderation":{"a":1},"prompt_cache_options":{"a":1},"prompt_cache_retention":"24h"`, 200},
+		{"/v1/chat/completions", hello + `,"audio":{"voice":"x"}`, 400},
+		{"/v1/completions", `"prompt":"a","grammar":"root ::= x"`, 400},
+		{"/v1/responses", `"input":"a","include":["reasoning.encrypted_content"],"max_tool_calls":3,"prompt_cache_retention":"24h"`, 200},
+		{"/v1/responses", `"input":"a","context_management":[]`, 400},
+		{"/v1/rerank", `"query":"q","documents":["a"],"max_chunks_per_doc":1`, 400},
+		{"/v1/rerank", `"query":"q","documents":["a"],"max_tokens_per_doc":1`, 400},
+		{"/v1/rerank", `"query":"q","documents":["a"],"rank_fields":["x"]`, 400},
+		{"/tokenize", `"prompt":"a","add_special_tokens":false`, 200},
+		{"/tokenize", `"content":"a","add_special":false`, 200},
+	} {
+		if res, body := post(t, hs, tt.path, `{"model":"fake",`+tt.fields+`}`); res.StatusCode != tt.status {
+			t.Errorf("%s %s: %d %s", tt.path, tt.fields, res.StatusCode, body)
+		}
 	}
 }

@@ -380,9 +380,9 @@ serve_model * serve_model_load(const char * path, serve_model_params params, ser
         model->vocab = llama_model_get_vocab(m);
         try {
             model->templates = common_chat_templates_init(m, "");
-        } catch (...) {
+        } catch (const std::exception & e) {
             llama_model_free(m);
-            throw;
+            throw std::runtime_error(std::string("its chat template cannot be used: ") + e.what());
         }
         return model.release();
     });
