@@ -192,7 +192,7 @@ func TestFaults(t *testing.T) {
 		{name: "cut again and again, but it advances", set: func(w *world) { w.Fail("cdn", hubtest.Cut(w.Hub, 50_000)) }, words: []string{"cut after byte"}},
 		{name: "cut at once, always", set: func(w *world) { w.Fail("cdn", hubtest.Cut(w.Hub, 0)) }, kind: ErrNetwork, words: []string{"6 times", "kept"}},
 		{name: "wrong bytes", set: func(w *world) { w.Fail("cdn", hubtest.WrongByte(w.Hub)) }, kind: ErrIntegrity, words: []string{"have the hash", "nothing was kept"}},
-		{name: "whole files for ranges", set: func(w *world) { w.Fail("cdn", hubtest.Whole(w.Hub)) }, words: []string{"in one piece"}},
+		{name: "whole files for ranges", set: func(w *world) { w.Fail("cdn", hubtest.Whole()) }, words: []string{"in one piece"}},
 		{name: "whole files for ranges, cut once", set: func(w *world) {
 			cut := hubtest.Times(4, hubtest.Cut(w.Hub, 2*blockSize+77))
 			w.Fail("cdn", func(rw http.ResponseWriter, r *http.Request) bool { r.Header.Del("Range"); return cut(rw, r) })

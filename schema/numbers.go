@@ -1,7 +1,9 @@
 package schema
 
 import (
+	"fmt"
 	"math/big"
+	"strconv"
 	"strings"
 )
 
@@ -470,4 +472,84 @@ func digitsWithin(l string, lowOpen bool, h string, highOpen bool, n int) tail {
 		out = append(out, seq{digitFrom(l[0]+1, h[0]-1), digits(0, n-1)})
 	}
 	return tail{append(out, first(h[0], below(strings.TrimRight(h[1:], "0"), highOpen, n-1))), bare}
+}
+
+// number compiles what schemas say of numbers.
+func (c *compiler) number(all []*value, integer bool) expr {
+	b := bounds{integer: integer}
+	var loose []*value
+	for _, v := range all {
+		for _, keyword := range []string{"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"} {
+			n := v.members[keyword]
+			if n == nil {
+				continue
+			}
+			if n.kind == boolean && strings.HasPrefix(keyword, "exclusive") {
+				continue // of draft 4: read with the bound itself
+			}
+			if n.kind != number || keyword == "multipleOf" && n.number.Sign() <= 0 {
+				c.fail(n, "%s is a number%s", keyword, map[bool]string{true: " above 0"}[keyword == "multipleOf"])
+				return never
+			}
+			open := func(name string) bool { e := v.members[name]; return e != nil && e.kind == boolean && e.yes }
+			switch keyword {
+			case "minimum":
+				b.limitLow(n.number, open("exclusiveMinimum"))
+			case "maximum":
+				b.limitHigh(n.number, open("exclusiveMaximum"))
+			case "exclusiveMinimum":
+				b.limitLow(n.number, true)
+			case "exclusiveMaximum":
+				b.limitHigh(n.number, true)
+			case "multipleOf":
+				b.multiples = append(b.multiples, n.number)
+				loose = append(loose, v)
+			}
+		}
+	}
+	e, ok := b.expr()
+	if !ok {
+		for _, v := range loose {
+			c.ignore(v, "multipleOf")
+		}
+		b.multiples = nil
+		e, _ = b.expr()
+	}
+	return c.residues(e)
+}
+
+// residues replaces what numbers could not write as one expression by rules.
+func (c *compiler) residues(e expr) expr {
+	switch e := e.(type) {
+	case residueExpr:
+		name := func(r int) ref { return ref(fmt.Sprintf("%sm%d-%d", c.g.prefix, e.k, r)) }
+		for r := range e.k {
+			var out alt
+			for d := range 10 {
+				out = append(out, seq{literal(strconv.Itoa(d)), name((r*10 + d) % e.k)})
+			}
+			if r == 0 {
+				out = append(out, empty)
+			}
+			c.g.rules[string(name(r))] = out
+		}
+		var first alt
+		for d := 1; d < 10; d++ {
+			first = append(first, seq{literal(strconv.Itoa(d)), name(d % e.k)})
+		}
+		return first
+	case alt:
+		out := make(alt, len(e))
+		for i := range e {
+			out[i] = c.residues(e[i])
+		}
+		return out
+	case seq:
+		out := make(seq, len(e))
+		for i := range e {
+			out[i] = c.residues(e[i])
+		}
+		return out
+	}
+	return e
 }

@@ -294,13 +294,11 @@ func (c *compiler) members(all []*value, list []property, others expr, low, high
 		others, repeatLow, repeatHigh = nil, 0, 0
 	}
 	prefix := fmt.Sprintf("%so%d-", c.g.prefix, len(c.g.rules))
-	c.g.rules[prefix+"0"] = empty // the name is taken before the rules that follow are counted
 	ws := c.basic("ws")
 	comma := seq{ws, literal(","), ws}
 	// first(i) is what may come at the beginning from member i on, rest(i) what may
 	// come after another member.
 	first, rest := func(i int) ref { return ref(fmt.Sprintf("%sf%d", prefix, i)) }, func(i int) ref { return ref(fmt.Sprintf("%sr%d", prefix, i)) }
-	delete(c.g.rules, prefix+"0")
 	for i, p := range list {
 		kv := c.member(literal(quote(p.name)), p.e)
 		with, without := seq{kv, rest(i + 1)}, seq{comma, kv, rest(i + 1)}

@@ -238,12 +238,18 @@ func sample() (list []string) {
 		slices.Sort(list)
 		list = slices.Compact(list)
 	}()
-	for i := -5200; i <= 5200; i++ {
-		r := big.NewRat(int64(i), 1)
-		list = append(list, r.FloatString(0))
-		if i >= -1100 && i <= 1100 {
-			list = append(list, big.NewRat(int64(i), 1000).FloatString(3), big.NewRat(int64(i), 100).FloatString(2), big.NewRat(int64(i), 10).FloatString(1))
+	around := func(center, width int) {
+		for i := center - width; i <= center+width; i++ {
+			for _, scale := range []int64{1, 10, 100, 1000} {
+				for _, sign := range []int64{1, -1} {
+					list = append(list, big.NewRat(sign*int64(i), scale).FloatString(3))
+				}
+			}
 		}
+	}
+	around(0, 150)
+	for _, center := range []int{250, 500, 750, 900, 1000, 1100, 1250, 1500, 1900, 2500, 3100, 4242, 9999} {
+		around(center, 12)
 	}
 	return append(list, "123456", "-123456", "10000", "99.991", "0.0999", "0.10001", "0.09999", "1.2500001", "1.4999")
 }

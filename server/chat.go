@@ -77,7 +77,7 @@ var chatFields = lift(func(r *chatRequest) *params { return &r.params }, fields[
 	"response_format": func(r *chatRequest, v value) (e *Error) { r.format, e = readResponseFormat(v); return e },
 
 	"tools":               func(r *chatRequest, v value) (e *Error) { r.tools.list, e = readTools(v); return e },
-	"tool_choice":         func(r *chatRequest, v value) (e *Error) { r.tools.choice, e = readToolChoice(v); return e },
+	"tool_choice":         func(r *chatRequest, v value) (e *Error) { r.tools.choice, e = readToolChoice(v, false); return e },
 	"parallel_tool_calls": func(r *chatRequest, v value) (e *Error) { r.tools.parallel, e = v.bool(); return e },
 	"functions":           func(r *chatRequest, v value) (e *Error) { r.functions.list, e = readFunctions(v); return e },
 	"function_call":       func(r *chatRequest, v value) (e *Error) { r.functions.choice, e = readFunctionCall(v); return e },

@@ -76,7 +76,7 @@ func putSchema(g *engine.Grammar, rule string, compiled *schema.Grammar) bool {
 	return found
 }
 
-// only makes a schema the whole grammar.
+// onlySchema makes a schema the whole grammar.
 func onlySchema(compiled *schema.Grammar) engine.Grammar {
 	return engine.Grammar{Text: "root ::= " + compiled.Root + "\n" + compiled.Rules}
 }

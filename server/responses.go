@@ -47,7 +47,7 @@ var responsesFields = fields[responsesRequest]{
 	},
 	"tool_choice": func(r *responsesRequest, v value) (e *Error) {
 		r.choiceAsked = v.raw
-		r.chat.tools.choice, e = readFlatChoice(v)
+		r.chat.tools.choice, e = readToolChoice(v, true)
 		return e
 	},
 	"text":      func(r *responsesRequest, v value) *Error { return r.readText(v) },
@@ -171,68 +171,6 @@ func readFlatTools(v value) (list []tool, ignored []string, e *Error) {
 		list = append(list, t)
 	}
 	return list, ignored, nil
-}
-
-// readFlatChoice reads tool_choice, which is flat here too.
-func readFlatChoice(v value) (c toolChoice, e *Error) {
-	c.field = v.name
-	if v.raw[0] == '"' {
-		c.mode, e = v.one("none", "auto", "required")
-		return c, e
-	}
-	object, e := v.object()
-	if e != nil {
-		return c, v.wrongType("a string or an object")
-	}
-	kind, e := v.required(object, "type")
-	if e != nil {
-		return c, e
-	}
-	name, e := kind.one("function", "allowed_tools")
-	if e != nil {
-		return c, e
-	}
-	if name == "function" {
-		c.mode, c.named, c.names = "required", true, make([]string, 1)
-		c.names[0], e = flatName(v, object)
-		return c, e
-	}
-	mode, e := v.required(object, "mode")
-	if e != nil {
-		return c, e
-	}
-	if c.mode, e = mode.one("auto", "required"); e != nil {
-		return c, e
-	}
-	list, e := v.required(object, "tools")
-	if e != nil {
-		return c, e
-	}
-	items, e := list.array(maxTools)
-	if e != nil {
-		return c, e
-	}
-	c.names = []string{}
-	for _, item := range items {
-		inner, e := item.object()
-		if e != nil {
-			return c, e
-		}
-		chosen, e := flatName(item, inner)
-		if e != nil {
-			return c, e
-		}
-		c.names = append(c.names, chosen)
-	}
-	return c, nil
-}
-
-func flatName(v value, object map[string]value) (string, *Error) {
-	name, e := v.required(object, "name")
-	if e != nil {
-		return "", e
-	}
-	return name.string()
 }
 
 // readInput reads the conversation: a text, or items.

@@ -167,8 +167,9 @@ func readFunction(v value, before []tool, also ...string) (t tool, e *Error) {
 	return t, e
 }
 
-// readToolChoice reads tool_choice: a word, one function, or a list of allowed ones.
-func readToolChoice(v value) (c toolChoice, e *Error) {
+// readToolChoice reads tool_choice: a word, one function, or a list of allowed
+// ones. The Responses API has them flat, without an object in the object.
+func readToolChoice(v value, flat bool) (c toolChoice, e *Error) {
 	c.field = v.name
 	if v.raw[0] == '"' {
 		c.mode, e = v.one("none", "auto", "required")
@@ -188,37 +189,16 @@ func readToolChoice(v value) (c toolChoice, e *Error) {
 	}
 	if name == "function" {
 		c.mode, c.named, c.names = "required", true, make([]string, 1)
-		c.names[0], e = readChosen(v, object)
+		c.names[0], e = readChosen(v, object, flat)
 		return c, e
 	}
-	allowed, e := v.required(object, "allowed_tools")
-	if e != nil {
-		return c, e
-	}
-	return readAllowed(c, allowed)
-}
-
-// readChosen reads the name of {"function":{"name":...}}.
-func readChosen(v value, object map[string]value) (string, *Error) {
-	function, e := v.required(object, "function")
-	if e != nil {
-		return "", e
-	}
-	inner, e := function.object()
-	if e != nil {
-		return "", e
-	}
-	name, e := function.required(inner, "name")
-	if e != nil {
-		return "", e
-	}
-	return name.string()
-}
-
-func readAllowed(c toolChoice, v value) (toolChoice, *Error) {
-	object, e := v.object()
-	if e != nil {
-		return c, e
+	if !flat {
+		if v, e = v.required(object, "allowed_tools"); e != nil {
+			return c, e
+		}
+		if object, e = v.object(); e != nil {
+			return c, e
+		}
 	}
 	mode, e := v.required(object, "mode")
 	if e != nil {
@@ -231,23 +211,47 @@ func readAllowed(c toolChoice, v value) (toolChoice, *Error) {
 	if e != nil {
 		return c, e
 	}
-	items, e := list.array(maxTools)
+	c.names, e = readAllowed(list, flat)
+	return c, e
+}
+
+// readChosen reads the name of {"function":{"name":...}}, or of {"name":...}.
+func readChosen(v value, object map[string]value, flat bool) (string, *Error) {
+	if !flat {
+		function, e := v.required(object, "function")
+		if e != nil {
+			return "", e
+		}
+		if object, e = function.object(); e != nil {
+			return "", e
+		}
+		v = function
+	}
+	name, e := v.required(object, "name")
 	if e != nil {
-		return c, e
+		return "", e
 	}
-	c.names = []string{}
+	return name.string()
+}
+
+func readAllowed(v value, flat bool) ([]string, *Error) {
+	items, e := v.array(maxTools)
+	if e != nil {
+		return nil, e
+	}
+	names := []string{}
 	for _, item := range items {
-		inner, e := item.object()
+		object, e := item.object()
 		if e != nil {
-			return c, e
+			return nil, e
 		}
-		name, e := readChosen(item, inner)
+		name, e := readChosen(item, object, flat)
 		if e != nil {
-			return c, e
+			return nil, e
 		}
-		c.names = append(c.names, name)
+		names = append(names, name)
 	}
-	return c, nil
+	return names, nil
 }
 
 // readFunctionCall reads the deprecated field function_call.

@@ -58,8 +58,8 @@ func WrongByte(h *Hub) Fault {
 }
 
 // Whole ignores the Range header, as some mirrors and proxies do.
-func Whole(h *Hub) Fault {
-	return func(w http.ResponseWriter, r *http.Request) bool {
+func Whole() Fault {
+	return func(_ http.ResponseWriter, r *http.Request) bool {
 		r.Header.Del("Range")
 		return false
 	}
