@@ -178,28 +178,31 @@ func texts(files []hub.File) []hub.File {
 	return list
 }
 
-// Pull returns a model, fetching what is not here. A model that is here needs no
-// network, unless update says to ask what is newest.
-func (s *Store) Pull(ctx context.Context, r *Reference, update bool) (*Local, error) {
-	if local, err := s.Find(r); err == nil && !update || r.Path != "" || err != nil && !errors.Is(err, ErrNotHere) {
-		return local, err
+// Pull returns a model, fetching what is not here; fetched says whether the Hub was
+// asked. A model that is here needs no network, unless update says to ask what is
+// newest.
+func (s *Store) Pull(ctx context.Context, r *Reference, update bool) (l *Local, fetched bool, err error) {
+	l, err = s.Find(r)
+	if err == nil && !update || r.Path != "" || err != nil && !errors.Is(err, ErrNotHere) {
+		return l, false, err
 	}
 	listing, err := s.Hub.List(ctx, r.Repo, r.revision())
 	if errors.Is(err, hub.ErrOffline) {
-		return nil, &Error{Kind: ErrNotHere, Text: r.Text + " is not on this machine, and offline mode asks nobody",
+		return nil, false, &Error{Kind: ErrNotHere, Text: r.Text + " is not on this machine, and offline mode asks nobody",
 			Todo: "pull it once without --offline, or bring it with serve bundle; serve list shows what is here"}
 	}
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	choice, err := Choose(listing.Files, r)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if err := s.fetch(ctx, listing, choice); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return s.findIn(r, listing.Commit)
+	l, err = s.findIn(r, listing.Commit)
+	return l, true, err
 }
 
 // fetch brings all files of a choice here, checks them, and only then makes them

@@ -53,7 +53,7 @@ func (p *place) ref(text string) *Reference {
 
 func (p *place) pull(text string) *Local {
 	p.t.Helper()
-	l, err := p.Pull(p.t.Context(), p.ref(text), false)
+	l, _, err := p.Pull(p.t.Context(), p.ref(text), false)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -180,7 +180,7 @@ func TestVerifyRemembers(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	// A pull under another name finds the damage and mends it.
-	if _, err := p.Pull(t.Context(), p.ref("org/M-GGUF"), true); err != nil {
+	if _, _, err := p.Pull(t.Context(), p.ref("org/M-GGUF"), true); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := p.Verify(t.Context(), l, true); err != nil {
@@ -347,7 +347,7 @@ func TestGuardAtPull(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h.Add("org/Bad-GGUF", hubtest.Repo{Files: files})
 			p := newPlace(t, h)
-			_, err := p.Pull(t.Context(), p.ref("org/Bad-GGUF"), false)
+			_, _, err := p.Pull(t.Context(), p.ref("org/Bad-GGUF"), false)
 			if !errors.Is(err, ErrFormat) && !errors.Is(err, hub.ErrNetwork) {
 				t.Errorf("got %v", err)
 			}

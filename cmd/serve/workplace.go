@@ -90,14 +90,11 @@ func (w *workplace) pull(ctx context.Context, store *models.Store, name string, 
 	if err != nil {
 		return nil, err
 	}
-	if local, err := store.Find(r); err == nil && !update {
-		return local, nil
-	}
-	local, err := store.Pull(ctx, r, update)
+	local, fetched, err := store.Pull(ctx, r, update)
 	if err != nil {
 		return nil, err
 	}
-	if local.Repo != "" {
+	if fetched {
 		w.t.fact("pulled", "%s: %s of %s", local.Name, local.Weights[0].Path, local.Repo)
 		w.t.fact("licence", "%s", licence(local))
 	}
