@@ -78,6 +78,10 @@ func (c *Client) download(ctx context.Context, l *Listing, f File) error {
 	c.o.Progress.Start(f.Path, f.Size, d.have())
 	defer c.o.Progress.Done()
 	if err := d.fetch(ctx); err != nil {
+		var e *Error
+		if errors.As(err, &e) && e.tainted {
+			err = errors.Join(err, d.journal.Truncate(d.trusted))
+		}
 		return err
 	}
 	return d.keep()
@@ -108,7 +112,8 @@ type download struct {
 	file    File
 	data    *os.File
 	journal *os.File
-	ranges  bool // false: the server sends whole files only
+	trusted int64 // bytes of the journal that earlier calls left
+	ranges  bool  // false: the server sends whole files only
 
 	// One writes at a time: the kernel lets no two write to a file anyway, and has
 	// the others spin, which takes the time from the hash where cores are few.
@@ -213,6 +218,7 @@ func (d *download) readJournal() error {
 	if err := d.journal.Truncate(kept); err != nil {
 		return err
 	}
+	d.trusted = kept
 	_, err = d.journal.Seek(kept, io.SeekStart)
 	return err
 }

@@ -37,6 +37,8 @@ type Error struct {
 	stale bool
 	// away says that no connection came about.
 	away bool
+	// tainted says that what came in this call is not to be trusted.
+	tainted bool
 }
 
 // Error implements error.

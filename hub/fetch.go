@@ -180,7 +180,9 @@ func (d *download) fetchRun(ctx context.Context, r *run, buf []byte) error {
 		_, end := d.bounds(n, n+1)
 		k, err := io.ReadFull(src, buf[:min(int64(len(buf)), end-r.at)])
 		if r.at == 0 && d.rejects(buf[:k]) {
-			return htmlError(d.c.endpoint.Hostname())
+			e := htmlError(d.c.endpoint.Hostname())
+			e.tainted = true // who sends a page as the beginning sends pages as the rest
+			return e
 		}
 		if err := d.put(r, n, buf[:k]); err != nil {
 			return err
