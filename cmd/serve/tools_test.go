@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -262,6 +263,30 @@ func TestRerank(t *testing.T) {
 	for i, result := range b.Results {
 		if result.Score <= 0 || result.Score >= 1 || i > 0 && result.Score > b.Results[i-1].Score {
 			t.Errorf("results %+v", b.Results)
+		}
+	}
+}
+
+// TestLargeGrammars gives llama.cpp the largest of what the compiler writes.
+func TestLargeGrammars(t *testing.T) {
+	r := startServe(t, modelFile(t), "--ctx-size", "1024", "--parallel", "2")
+	var words []string
+	for i := range 80 {
+		words = append(words, fmt.Sprintf("%q", fmt.Sprint("word ", i)))
+	}
+	for _, document := range []string{
+		`{"type":"string","minLength":900,"maxLength":1000}`,
+		`{"type":"array","items":{"type":"integer"},"maxItems":1000}`,
+		`{"enum":[` + strings.Join(words, ",") + `]}`,
+		`{"type":"number","minimum":0,"maximum":1000,"multipleOf":0.5}`,
+		`{"type":"string","pattern":"^[a-z]{1,200}$","minLength":100}`,
+		`{"type":"object","patternProperties":{"^a":{"type":"null"},"b$":{"type":"null"}},"additionalProperties":false}`,
+		`{"type":"string","format":"ipv6"}`, `{"type":"string","format":"date-time"}`, `{"type":"integer","multipleOf":64}`,
+		`{"type":"string","pattern":"^[\\u00e0-\\u00ff😀-😆\"\\\\]+$"}`,
+	} {
+		status, body := r.post(t, "/v1/chat/completions", `{"model":"tiny","max_tokens":5,"messages":[{"role":"user","content":"x"}],"response_format":{"type":"json_schema","json_schema":{"name":"x","strict":true,"schema":`+document+`}}}`)
+		if status != 200 {
+			t.Errorf("%.100s: %d %s", document, status, body)
 		}
 	}
 }

@@ -1,0 +1,293 @@
+package schema
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+)
+
+// sampler writes random texts that a grammar matches.
+type sampler struct {
+	g    *grammar
+	r    *rand.Rand
+	b    strings.Builder
+	left int // steps before it takes the shortest way out
+	size map[string]int
+}
+
+// shortest returns, for every rule, the steps of its shortest text.
+func (g *grammar) shortest() map[string]int {
+	size := map[string]int{}
+	for changed := true; changed; {
+		changed = false
+		for name, e := range g.rules {
+			if n := steps(e, size); n >= 0 && (size[name] == 0 || n+1 < size[name]) {
+				size[name], changed = n+1, true
+			}
+		}
+	}
+	return size
+}
+
+// steps is how many rules the shortest text of an expression takes, -1 if that is
+// not known yet.
+func steps(e expr, size map[string]int) int {
+	switch e := e.(type) {
+	case ref:
+		if size[string(e)] == 0 {
+			return -1
+		}
+		return size[string(e)]
+	case seq:
+		sum := 0
+		for _, p := range e {
+			n := steps(p, size)
+			if n < 0 {
+				return -1
+			}
+			sum += n
+		}
+		return sum
+	case alt:
+		best := -1
+		for _, p := range e {
+			if n := steps(p, size); n >= 0 && (best < 0 || n < best) {
+				best = n
+			}
+		}
+		return best
+	case repeat:
+		if e.low == 0 {
+			return 0
+		}
+		n := steps(e.e, size)
+		if n < 0 {
+			return -1
+		}
+		return n * e.low
+	}
+	return 0
+}
+
+func (s *sampler) write(e expr) {
+	s.left--
+	switch e := e.(type) {
+	case literal:
+		s.b.WriteString(string(e))
+	case class:
+		c := e[s.r.IntN(len(e))]
+		hi := c.hi
+		if s.r.IntN(4) > 0 {
+			hi = min(hi, c.lo+20)
+		}
+		s.b.WriteRune(c.lo + rune(s.r.IntN(int(hi-c.lo)+1)))
+	case ref:
+		s.write(s.g.rules[string(e)])
+	case seq:
+		for _, p := range e {
+			s.write(p)
+		}
+	case alt:
+		choice := e[s.r.IntN(len(e))]
+		if s.left < 0 {
+			for _, p := range e {
+				if steps(p, s.size) < steps(choice, s.size) {
+					choice = p
+				}
+			}
+		}
+		s.write(choice)
+	case repeat:
+		high := e.high
+		if high < 0 || high > e.low+3 {
+			high = e.low + 3
+		}
+		n := e.low + s.r.IntN(high-e.low+1)
+		if s.left < 0 {
+			n = e.low
+		}
+		for range n {
+			s.write(e.e)
+		}
+	}
+}
+
+// sound compiles a schema and checks that what its grammar writes is valid.
+func sound(t *testing.T, r *rand.Rand, document []byte, n *counts) {
+	t.Helper()
+	for _, closed := range []bool{false, true} {
+		compiled, g, err := compile(document, Options{Prefix: "j", Closed: closed})
+		var at *Error
+		if errors.Is(err, ErrNever) || errors.As(err, &at) {
+			n.refused++
+			return
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", document, err)
+		}
+		if len(compiled.Loose) > 0 {
+			n.refused++
+			return
+		}
+		size := g.shortest()
+		for range 10 {
+			s := &sampler{g: g, r: r, left: 300, size: size}
+			s.write(ref(compiled.Root))
+			if err := compiled.Validate([]byte(s.b.String())); err != nil {
+				n.wrong++
+				t.Errorf("%s\nwrites %s\n%v", document, s.b.String(), err)
+				return
+			}
+			n.valid++
+		}
+	}
+}
+
+// TestRandomSchemas writes by the grammars of random schemas, which combine
+// keywords as nobody would: everything must be valid.
+func TestRandomSchemas(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	var n counts
+	for range 1500 {
+		document, err := json.Marshal(randomSchema(r, 3))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sound(t, r, document, &n)
+	}
+	t.Logf("%d texts valid, %d schemas refused, %d wrong", n.valid, n.refused, n.wrong)
+	if n.valid < 5000 {
+		t.Errorf("too few: %+v", n)
+	}
+}
+
+type anyObject = map[string]any
+
+// randomSchema makes a schema of a few keywords that fit its types.
+func randomSchema(r *rand.Rand, depth int) any {
+	pick := func(list ...any) any { return list[r.IntN(len(list))] }
+	if depth == 0 || r.IntN(8) == 0 {
+		return pick(anyObject{"type": "integer"}, anyObject{"type": "string"}, anyObject{"type": "boolean"}, anyObject{"enum": []any{1, "a", nil, true, []any{1.5}}}, anyObject{"const": anyObject{"k": 1}}, true)
+	}
+	s := anyObject{}
+	set := func(chance int, key string, v any) {
+		if r.IntN(chance) == 0 {
+			s[key] = v
+		}
+	}
+	switch kind := pick("object", "array", "string", "number", "integer", "any", "choice"); kind {
+	case "object":
+		s["type"] = "object"
+		names := []string{"a", "b", "some name", "x\"y", "é"}
+		properties, required := anyObject{}, []any{}
+		for _, name := range names[:r.IntN(len(names)+1)] {
+			properties[name] = randomSchema(r, depth-1)
+			if r.IntN(2) == 0 {
+				required = append(required, name)
+			}
+		}
+		s["properties"], s["required"] = properties, required
+		set(3, "additionalProperties", pick(false, true, anyObject{"type": "integer"}))
+		set(5, "patternProperties", anyObject{pick("^a", "e$", "^[0-9]+$").(string): randomSchema(r, depth-1)})
+		set(6, "propertyNames", anyObject{"pattern": pick("^[a-z]+$", "a", "^.{1,3}$")})
+		set(6, "minProperties", r.IntN(3))
+		set(6, "maxProperties", r.IntN(4))
+	case "array":
+		s["type"] = "array"
+		set(2, "items", randomSchema(r, depth-1))
+		set(3, "prefixItems", []any{randomSchema(r, depth-1), randomSchema(r, depth-1)})
+		set(2, "minItems", r.IntN(4))
+		set(2, "maxItems", r.IntN(5))
+	case "string":
+		s["type"] = "string"
+		set(3, "minLength", r.IntN(4))
+		set(3, "maxLength", 2+r.IntN(6))
+		set(3, "pattern", pick("^[a-c]{2,}$", "x|yz", "^\\d+(\\.\\d+)?$", "[^\"]$", "^(ab)*$", "\\w\\s\\w", "^\\p{L}+$", "a.c"))
+		set(6, "format", pick("date", "date-time", "time", "email", "ipv4", "ipv6", "uuid", "uri", "hostname", "duration"))
+	case "number", "integer":
+		s["type"] = kind
+		set(2, pick("minimum", "exclusiveMinimum").(string), pick(-7, 0, 0.5, 1, 17, -0.25, 3.125))
+		set(2, pick("maximum", "exclusiveMaximum").(string), pick(-3, 0, 0.75, 1, 99, 1000, 3.25))
+		set(4, "multipleOf", pick(1, 2, 0.5, 0.01, 7, 10, 0.25))
+	case "any":
+		set(2, "minimum", 3)
+		set(2, "minLength", 2)
+		set(2, "maxItems", 1)
+		set(2, "required", []any{"a"})
+		set(3, "type", []any{"string", "null", "object"})
+	case "choice":
+		list := []any{randomSchema(r, depth-1), randomSchema(r, depth-1)}
+		s[pick("anyOf", "allOf", "oneOf").(string)] = list
+		set(3, "type", pick("object", "string", "integer"))
+		set(4, "not", anyObject{"type": pick("null", "string")})
+		set(5, "$ref", "#/$defs/d")
+		s["$defs"] = anyObject{}
+	}
+	if depth == 3 {
+		s["$defs"] = anyObject{"d": pick(anyObject{"minLength": 1}, anyObject{"type": []any{"object", "integer"}}, anyObject{"maximum": 5, "minimum": 1})}
+	}
+	return s
+}
+
+// TestRealisticSchemas writes by the grammars of schemas as programs send them.
+func TestRealisticSchemas(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	var n counts
+	for i, document := range realistic {
+		before := n
+		sound(t, r, []byte(document), &n)
+		if n.refused > before.refused {
+			_, _, loose, err := compileForTest([]byte(document))
+			t.Errorf("schema %d is refused: %v %v", i, loose, err)
+		}
+	}
+	t.Logf("%d schemas, %d texts valid, %d wrong", len(realistic), n.valid, n.wrong)
+}
+
+// realistic are schemas of tools and answers in the manner of APIs that people use.
+var realistic = func() []string {
+	text := func(extra string) string { return `{"type":"string"` + extra + `}` }
+	obj := func(required string, properties ...string) string {
+		return `{"type":"object","properties":{` + strings.Join(properties, ",") + `},"required":[` + required + `],"additionalProperties":false}`
+	}
+	field := func(name, schema string) string { return fmt.Sprintf("%q:%s", name, schema) }
+	list := func(item, extra string) string { return `{"type":"array","items":` + item + extra + `}` }
+	maybe := func(schema string) string { return `{"anyOf":[` + schema + `,{"type":"null"}]}` }
+	address := obj(`"street","city","zip"`, field("street", text(`,"minLength":1,"maxLength":80`)), field("city", text("")), field("zip", text(`,"pattern":"^\\d{5}(-\\d{4})?$"`)), field("country", text(`,"pattern":"^[A-Z]{2}$"`)))
+	money := obj(`"amount","currency"`, field("amount", `{"type":"number","minimum":0,"multipleOf":0.01}`), field("currency", `{"enum":["EUR","USD","JPY"]}`))
+	when := text(`,"format":"date-time"`)
+	return []string{
+		obj(`"location"`, field("location", text("")), field("unit", `{"enum":["celsius","fahrenheit"]}`)),
+		obj(`"to","subject","body"`, field("to", list(text(`,"format":"email"`), `,"minItems":1,"maxItems":10`)), field("subject", text(`,"maxLength":120`)), field("body", text("")), field("cc", list(text(`,"format":"email"`), ""))),
+		obj(`"query"`, field("query", text(`,"minLength":1`)), field("limit", `{"type":"integer","minimum":1,"maximum":100}`), field("offset", `{"type":"integer","minimum":0}`), field("sort", `{"enum":["asc","desc",null]}`)),
+		address, money,
+		obj(`"id","lines","ship_to"`, field("id", text(`,"format":"uuid"`)), field("lines", list(obj(`"sku","quantity","price"`, field("sku", text(`,"pattern":"^[A-Z]{3}-[0-9]{4}$"`)), field("quantity", `{"type":"integer","exclusiveMinimum":0}`), field("price", money)), `,"minItems":1`)), field("ship_to", address), field("notes", maybe(text("")))),
+		obj(`"title","start","end"`, field("title", text("")), field("start", when), field("end", when), field("attendees", list(text(`,"format":"email"`), "")), field("recurrence", maybe(obj(`"every"`, field("every", `{"enum":["day","week","month"]}`), field("times", `{"type":"integer","minimum":1,"maximum":366}`))))),
+		obj(`"final_answer","steps"`, field("steps", list(obj(`"explanation","output"`, field("explanation", text("")), field("output", text(""))), "")), field("final_answer", text(""))),
+		`{"type":"object","properties":{"type":{"enum":["div","button","field"]},"label":{"type":"string"},"children":{"type":"array","items":{"$ref":"#"}},"attributes":{"type":"array","items":{"type":"object","properties":{"name":{"type":"string"},"value":{"type":"string"}},"required":["name","value"],"additionalProperties":false}}},"required":["type","label","children","attributes"],"additionalProperties":false}`,
+		`{"type":"object","properties":{"list":{"$ref":"#/$defs/node"}},"required":["list"],"additionalProperties":false,"$defs":{"node":{"type":"object","properties":{"value":{"type":"number"},"next":{"anyOf":[{"$ref":"#/$defs/node"},{"type":"null"}]}},"required":["value","next"],"additionalProperties":false}}}`,
+		`{"type":"object","properties":{"item":{"anyOf":[{"type":"object","properties":{"kind":{"const":"user"},"name":{"type":"string"}},"required":["kind","name"],"additionalProperties":false},{"type":"object","properties":{"kind":{"const":"place"},"lat":{"type":"number","minimum":-90,"maximum":90},"lon":{"type":"number","minimum":-180,"maximum":180}},"required":["kind","lat","lon"],"additionalProperties":false}]}},"required":["item"],"additionalProperties":false}`,
+		obj(`"categories"`, field("categories", list(`{"enum":["hate","violence","self-harm","none"]}`, `,"maxItems":4`)), field("confidence", `{"type":"number","minimum":0,"maximum":1}`)),
+		obj(`"sql"`, field("sql", text(`,"pattern":"^SELECT "`)), field("parameters", `{"type":"object","additionalProperties":{"type":["string","number","boolean","null"]}}`)),
+		obj(`"path","content"`, field("path", text(`,"pattern":"^[^/]"`)), field("content", text("")), field("mode", text(`,"pattern":"^0[0-7]{3}$"`))),
+		obj(`"host","port"`, field("host", `{"anyOf":[{"type":"string","format":"ipv4"},{"type":"string","format":"ipv6"},{"type":"string","format":"hostname"}]}`), field("port", `{"type":"integer","minimum":1,"maximum":65535}`), field("tls", `{"type":"boolean"}`)),
+		obj(`"rgb"`, field("rgb", `{"type":"array","prefixItems":[{"type":"integer","minimum":0,"maximum":255},{"type":"integer","minimum":0,"maximum":255},{"type":"integer","minimum":0,"maximum":255}],"items":false,"minItems":3}`), field("hex", text(`,"pattern":"^#[0-9a-fA-F]{6}$"`))),
+		obj(`"name","birth_date"`, field("name", text(`,"minLength":1,"maxLength":60`)), field("birth_date", text(`,"format":"date"`)), field("phone", text(`,"pattern":"^\\+[1-9]\\d{6,14}$"`)), field("insurance", maybe(text(`,"pattern":"^[A-Z]\\d{9}$"`)))),
+		obj(`"diagnosis","code","certainty"`, field("diagnosis", text("")), field("code", text(`,"pattern":"^[A-TV-Z][0-9][0-9AB](\\.[0-9A-TV-Z]{1,4})?$"`)), field("certainty", `{"enum":["confirmed","suspected","excluded"]}`), field("onset", maybe(text(`,"format":"date"`)))),
+		obj(`"iban","amount"`, field("iban", text(`,"pattern":"^[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}$"`)), field("amount", `{"type":"number","exclusiveMinimum":0,"maximum":1000000,"multipleOf":0.01}`), field("reference", text(`,"maxLength":140`))),
+		obj(`"temperature","humidity"`, field("temperature", `{"type":"number","minimum":-50,"maximum":60}`), field("humidity", `{"type":"integer","minimum":0,"maximum":100,"multipleOf":5}`), field("at", when)),
+		obj(`"tool","arguments"`, field("tool", `{"const":"search"}`), field("arguments", `{"type":"object"}`)),
+		obj(`"version"`, field("version", text(`,"pattern":"^(0|[1-9]\\d*)\\.(0|[1-9]\\d*)\\.(0|[1-9]\\d*)$"`)), field("dependencies", `{"type":"object","additionalProperties":{"type":"string","pattern":"^[~^]?\\d"}}`)),
+		obj(`"answer"`, field("answer", `{"type":["string","number","boolean","null"]}`), field("sources", list(text(`,"format":"uri"`), `,"maxItems":5`))),
+		list(obj(`"en","de"`, field("en", text("")), field("de", text(""))), `,"minItems":1,"maxItems":20`),
+		`{"type":"object","patternProperties":{"^[a-z_]+$":{"type":"number"}},"additionalProperties":false,"minProperties":1}`,
+		obj(`"duration"`, field("duration", text(`,"format":"duration"`)), field("start", text(`,"format":"time"`))),
+		obj(`"matrix"`, field("matrix", list(list(`{"type":"number"}`, `,"minItems":2,"maxItems":2`), `,"minItems":2,"maxItems":2`))),
+		obj(`"move"`, field("move", text(`,"pattern":"^([KQRBN]?[a-h]?[1-8]?x?[a-h][1-8](=[QRBN])?|O-O(-O)?)[+#]?$"`)), field("score", `{"type":"integer","minimum":-1000,"maximum":1000}`)),
+		`{"allOf":[{"type":"object","properties":{"id":{"type":"integer","minimum":1}},"required":["id"]},{"type":"object","properties":{"name":{"type":"string","minLength":1}},"required":["name"]}]}`,
+		obj(`"filter"`, field("filter", `{"$ref":"#/$defs/f"}`))[:len(obj(`"filter"`, field("filter", `{"$ref":"#/$defs/f"}`)))-1] + `,"$defs":{"f":{"anyOf":[{"type":"object","properties":{"and":{"type":"array","items":{"$ref":"#/$defs/f"},"minItems":1}},"required":["and"],"additionalProperties":false},{"type":"object","properties":{"field":{"type":"string"},"equals":{"type":["string","number"]}},"required":["field","equals"],"additionalProperties":false}]}}}`,
+	}
+}()
