@@ -263,7 +263,7 @@ func (s *Server) guardOrigin(c *gin.Context) {
 		h.Set("Access-Control-Allow-Origin", origin)
 		h.Set("Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS")
 		h.Set("Access-Control-Allow-Headers", "authorization, content-type, "+c.Request.Header.Get("Access-Control-Request-Headers"))
-		h.Set("Access-Control-Expose-Headers", "x-request-id, openai-processing-ms, retry-after")
+		h.Set("Access-Control-Expose-Headers", "x-request-id, openai-processing-ms, retry-after, x-schema-not-enforced, x-tools-not-offered")
 		h.Add("Vary", "Origin")
 		return
 	}
