@@ -22,6 +22,7 @@
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -29,10 +30,19 @@
 extern "C" void goServeLog(int32_t level, char * text);
 extern "C" bool goServeProgress(uintptr_t handle, float progress);
 
+// vocab_index groups the tokens of a vocabulary by the first byte of their text.
+struct vocab_index {
+    std::vector<llama_token> by_first[256];
+    llama_token              single[256];  // the token that is this byte alone, or -1
+    std::vector<llama_token> ends;         // tokens that end generation, and those without a text
+};
+
 struct serve_model {
     llama_model *             model = nullptr;
     const llama_vocab *       vocab = nullptr;
     common_chat_templates_ptr templates;
+    mutable std::once_flag    indexed;
+    mutable vocab_index       index;
 };
 
 // gang runs a function on all threads of a ggml pool, in the few microseconds
@@ -82,6 +92,10 @@ struct serve_sampler {
     common_sampler * smpl   = nullptr;
     bool             greedy = false;          // the token of the greatest logit, once the biases are added
     std::vector<llama_logit_bias> biases;     // of a greedy sampler
+    // The grammar is ours and not common_sampler's: that asks it about every token of
+    // the vocabulary whenever the drawn one does not fit.
+    std::unique_ptr<llama_sampler, decltype(&llama_sampler_free)> grammar{nullptr, llama_sampler_free};
+    const serve_model * model = nullptr;
 };
 
 struct serve_parser {
@@ -253,20 +267,123 @@ int32_t greedy_token(const serve_sampler * s, float * logits, int32_t n_vocab) {
     return token;
 }
 
+// index_of groups a model's tokens when a grammar is first used.
+const vocab_index & index_of(const serve_model * model) {
+    std::call_once(model->indexed, [model] {
+        vocab_index & x = model->index;
+        std::fill(std::begin(x.single), std::end(x.single), LLAMA_TOKEN_NULL);
+        const int32_t n = llama_vocab_n_tokens(model->vocab);
+        for (llama_token t = 0; t < n; t++) {
+            const std::string piece = common_token_to_piece(model->vocab, t, true);
+            if (piece.empty() || llama_vocab_is_eog(model->vocab, t)) {
+                x.ends.push_back(t);
+                continue;
+            }
+            const uint8_t first = piece[0];
+            x.by_first[first].push_back(t);
+            if (piece.size() == 1) {
+                x.single[first] = t;
+            }
+        }
+    });
+    return model->index;
+}
+
+// ask leaves in a list of tokens those that a grammar allows next.
+void ask(llama_sampler * grammar, std::vector<llama_token> & tokens) {
+    std::vector<llama_token_data> data;
+    data.reserve(tokens.size());
+    for (const llama_token t : tokens) {
+        data.push_back({t, 1.0f, 0.0f});
+    }
+    llama_token_data_array array = {data.data(), data.size(), -1, false};
+    llama_sampler_apply(grammar, &array);
+    tokens.clear();
+    for (size_t i = 0; i < array.size; i++) {
+        if (array.data[i].logit != -INFINITY) {
+            tokens.push_back(array.data[i].id);
+        }
+    }
+}
+
+bool fits(llama_sampler * grammar, llama_token token) {
+    std::vector<llama_token> one = {token};
+    ask(grammar, one);
+    return !one.empty();
+}
+
+// allowed returns the tokens that a grammar allows next. What a grammar does not
+// let begin with a byte cannot be a longer text that does: where few bytes may
+// come, few tokens are looked at.
+std::vector<llama_token> allowed(const serve_model * model, llama_sampler * grammar) {
+    const vocab_index &      x = index_of(model);
+    std::vector<llama_token> bytes;
+    for (const llama_token t : x.single) {
+        if (t >= 0) {
+            bytes.push_back(t);
+        }
+    }
+    ask(grammar, bytes);
+    std::vector<llama_token> tokens = x.ends;
+    for (int b = 0; b < 256; b++) {
+        if (x.single[b] < 0 || std::find(bytes.begin(), bytes.end(), x.single[b]) != bytes.end()) {
+            tokens.insert(tokens.end(), x.by_first[b].begin(), x.by_first[b].end());
+        }
+    }
+    ask(grammar, tokens);
+    return tokens;
+}
+
+llama_token draw(serve_context * ctx, float * logits, const serve_row & row) {
+    if (row.sampler->greedy) {
+        return greedy_token(row.sampler, logits, ctx->n_vocab);
+    }
+    if (argmax(logits, ctx->n_vocab) < 0) {
+        return -1;  // llama.cpp's samplers abort the process on these
+    }
+    return common_sampler_sample(row.sampler->smpl, ctx->ctx, row.index);
+}
+
+// draw_by_grammar draws once more, from the tokens that the grammar allows. The
+// logits are put back: other rows and the log-probabilities read them too.
+llama_token draw_by_grammar(serve_context * ctx, float * logits, const serve_row & row) {
+    const std::vector<llama_token> tokens = allowed(row.sampler->model, row.sampler->grammar.get());
+    if (tokens.empty()) {
+        throw std::runtime_error("the grammar allows no token");
+    }
+    const std::vector<float> kept(logits, logits + ctx->n_vocab);
+    std::fill(logits, logits + ctx->n_vocab, -INFINITY);
+    for (const llama_token t : tokens) {
+        logits[t] = kept[t];
+    }
+    llama_token token = -1;
+    try {
+        token = draw(ctx, logits, row);
+    } catch (...) {
+        std::copy(kept.begin(), kept.end(), logits);
+        throw;
+    }
+    std::copy(kept.begin(), kept.end(), logits);
+    return token;
+}
+
 void sample_row(serve_context * ctx, float * logits, serve_row & row, int32_t * top_tokens, float * top_logprobs) {
     if (logits == nullptr) {
         throw std::runtime_error("no logits at batch index " + std::to_string(row.index));
     }
-    if (row.sampler->greedy) {
-        row.token = greedy_token(row.sampler, logits, ctx->n_vocab);
-    } else if (argmax(logits, ctx->n_vocab) >= 0) {
-        row.token = common_sampler_sample(row.sampler->smpl, ctx->ctx, row.index);
-        common_sampler_accept(row.sampler->smpl, row.token, true);
-    } else {
-        row.token = -1;  // llama.cpp's samplers abort the process on these
+    llama_sampler * grammar = row.sampler->grammar.get();
+    row.token = draw(ctx, logits, row);
+    if (row.token >= 0 && grammar != nullptr && !fits(grammar, row.token)) {
+        row.token = draw_by_grammar(ctx, logits, row);
     }
     if (row.token < 0) {
         throw std::runtime_error("the model computed no finite logit");
+    }
+    if (grammar != nullptr) {
+        llama_sampler_accept(grammar, row.token);
+    }
+    if (!row.sampler->greedy) {
+        common_sampler_accept(row.sampler->smpl, row.token, true);
     }
     if (row.n_top >= 0) {
         raw_logprobs(logits, ctx->n_vocab, row, top_tokens, top_logprobs);
@@ -308,6 +425,54 @@ std::vector<llama_token> spell(const llama_vocab * vocab, const std::string & te
         at += length;
     }
     return tokens;
+}
+
+// new_grammar reads a request's grammar; a lazy one sleeps until a trigger.
+llama_sampler * new_grammar(const serve_model * model, const common_json & j) {
+    const std::string text = j.at("grammar").get<std::string>();
+    if (!j.value("grammar_lazy", false)) {
+        std::unique_ptr<llama_sampler, decltype(&llama_sampler_free)> g(llama_sampler_init_grammar(model->vocab, text.c_str(), "root"), llama_sampler_free);
+        if (!g) {
+            throw std::runtime_error("failed to parse grammar");
+        }
+        // A chat's grammar begins with what the template has written already.
+        if (j.value("grammar_from_chat", false)) {
+            for (const llama_token t : spell(model->vocab, j.value("generation_prompt", ""))) {
+                llama_sampler_accept(g.get(), t);
+            }
+        }
+        return g.release();
+    }
+    std::vector<std::string>  patterns;
+    std::vector<llama_token>  tokens;
+    std::vector<const char *> pointers;
+    for (const auto & t : j.at("triggers")) {
+        const std::string value = t.value("value", "");
+        switch ((common_grammar_trigger_type) t.at("type").get<int32_t>()) {
+            case COMMON_GRAMMAR_TRIGGER_TYPE_TOKEN:
+                tokens.push_back(t.value("token", (llama_token) LLAMA_TOKEN_NULL));
+                break;
+            case COMMON_GRAMMAR_TRIGGER_TYPE_WORD:
+                patterns.push_back(regex_escape(value));
+                break;
+            case COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN:
+                patterns.push_back(value);
+                break;
+            case COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN_FULL:
+                patterns.push_back("^(?:" + value + ")$");
+                break;
+            default:
+                throw std::runtime_error("unknown kind of trigger");
+        }
+    }
+    for (const std::string & p : patterns) {
+        pointers.push_back(p.c_str());
+    }
+    llama_sampler * g = llama_sampler_init_grammar_lazy_patterns(model->vocab, text.c_str(), "root", pointers.data(), pointers.size(), tokens.data(), tokens.size());
+    if (g == nullptr) {
+        throw std::runtime_error("failed to parse grammar");
+    }
+    return g;
 }
 
 std::string meta(const llama_model * model, const char * key) {
@@ -678,37 +843,18 @@ serve_sampler * serve_sampler_new(const serve_model * model, const char * json, 
                 }
             }
         }
-        std::string       written;  // of the answer, by the template
-        const std::string grammar = j.value("grammar", "");
-        if (!grammar.empty()) {
-            const bool chat     = j.value("grammar_from_chat", false);
-            p.grammar           = common_grammar(chat ? COMMON_GRAMMAR_TYPE_TOOL_CALLS : COMMON_GRAMMAR_TYPE_USER, grammar);
-            p.grammar_lazy      = j.value("grammar_lazy", false);
-            if (chat && !p.grammar_lazy) {
-                written = j.value("generation_prompt", "");
-            }
-            if (j.contains("triggers")) {
-                for (const auto & t : j.at("triggers")) {
-                    common_grammar_trigger trigger;
-                    trigger.type  = (common_grammar_trigger_type) t.at("type").get<int32_t>();
-                    trigger.value = t.value("value", "");
-                    trigger.token = t.value("token", (llama_token) LLAMA_TOKEN_NULL);
-                    p.grammar_triggers.push_back(trigger);
-                }
-            }
-        }
         int32_t n_suppress = 0;
         llama_vocab_get_suppress_tokens(model->vocab, &n_suppress);
         auto s    = std::make_unique<serve_sampler>();
-        s->greedy = p.temp <= 0 && p.mirostat == 0 && grammar.empty() && n_suppress == 0 && p.penalty_repeat == 1 &&
+        s->greedy = p.temp <= 0 && p.mirostat == 0 && n_suppress == 0 && p.penalty_repeat == 1 &&
                     p.penalty_freq == 0 && p.penalty_present == 0 && p.dry_multiplier == 0 && p.xtc_probability == 0 && p.typ_p >= 1;
         if (s->greedy) {
             s->biases = p.logit_bias;
         }
         s->smpl = common_sampler_init(model->model, p);
-        // The grammar begins with what the template has written already.
-        for (const llama_token t : spell(model->vocab, written)) {
-            common_sampler_accept(s->smpl, t, true);
+        if (!j.value("grammar", "").empty()) {
+            s->model = model;
+            s->grammar.reset(new_grammar(model, j));
         }
         return s.release();
     });
