@@ -26,7 +26,7 @@ func (e *Engine) Embed(ctx context.Context, inputs [][]Token) ([][]float32, erro
 	}
 	vectors, err := e.compute(ctx, inputs)
 	for _, v := range vectors {
-		normalize(v)
+		Normalize(v)
 	}
 	return vectors, err
 }
@@ -167,8 +167,8 @@ func (e *Engine) embed(inputs []*embedInput) error {
 	return nil
 }
 
-// normalize scales a vector to length 1; one of zeros stays as it is.
-func normalize(v []float32) {
+// Normalize scales a vector to length 1; one of zeros stays as it is.
+func Normalize(v []float32) {
 	var sum float64
 	for _, x := range v {
 		sum += float64(x) * float64(x)

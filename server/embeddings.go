@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"math"
 	"net/http"
+	"regexp"
 
 	"serve/engine"
 )
@@ -61,8 +62,8 @@ func (s *Server) embeddings(w http.ResponseWriter, r *http.Request) *Error {
 		return e
 	}
 	defer model.release()
-	if size := model.Engine.Model().EmbeddingSize; req.dimensions != 0 && req.dimensions != size {
-		return unsupported("dimensions", "Unsupported parameter: 'dimensions'. The model's embeddings have %d dimensions and cannot be shortened.", size)
+	if e := req.checkDimensions(model); e != nil {
+		return e
 	}
 	body := embeddingBody{Object: "list", Model: model.ID}
 	tokens := make([][]engine.Token, len(req.inputs))
@@ -80,9 +81,31 @@ func (s *Server) embeddings(w http.ResponseWriter, r *http.Request) *Error {
 		return toError(err, "input")
 	}
 	for i, v := range vectors {
+		if req.dimensions > 0 {
+			v = v[:req.dimensions]
+			engine.Normalize(v)
+		}
 		body.Data = append(body.Data, embeddingItem{"embedding", i, encodeVector(v, req.base64)})
 	}
 	return writeJSON(w, body)
+}
+
+// matryoshka are the models that were trained so that the beginning of an
+// embedding is an embedding too.
+var matryoshka = regexp.MustCompile(`(?i)nomic-embed-text-v(1\.5|2)|qwen-?3-embedding|embeddinggemma|mxbai-embed-large|arctic-embed-(m-v1\.5|[lm]-v2)|jina-embeddings-v[3-5]`)
+
+// checkDimensions refuses to shorten what would lose its meaning.
+func (r *embeddingRequest) checkDimensions(m *lease) *Error {
+	f := m.Engine.Model()
+	switch {
+	case r.dimensions == 0 || r.dimensions == f.EmbeddingSize:
+		return nil
+	case r.dimensions > f.EmbeddingSize:
+		return badRequest("dimensions", "invalid_value", "Invalid 'dimensions': the model's embeddings have %d dimensions.", f.EmbeddingSize)
+	case !matryoshka.MatchString(f.Name) && !matryoshka.MatchString(m.ID):
+		return unsupported("dimensions", "Unsupported parameter: 'dimensions'. The model's embeddings have %d dimensions and were not made to be shortened.", f.EmbeddingSize)
+	}
+	return nil
 }
 
 // encodeVector writes a vector as JSON: an array of numbers, or a string of the

@@ -190,3 +190,21 @@ func TestHarmlessFields(t *testing.T) {
 		}
 	}
 }
+
+// TestDimensions shortens the embeddings of a model that was made for it.
+func TestDimensions(t *testing.T) {
+	hs, s := start(t, enginetest.Options{Embeds: true}, Options{})
+	s.byName["Qwen3-Embedding-0.6B"] = &Model{ID: "Qwen3-Embedding-0.6B", Load: s.byName["fake"].Load}
+	res, body := post(t, hs, "/v1/embeddings", `{"model":"Qwen3-Embedding-0.6B","input":"abc","dimensions":1}`)
+	if res.StatusCode != 200 || !strings.Contains(body, `"embedding":[1]`) {
+		t.Errorf("%d %s", res.StatusCode, body)
+	}
+	for body, code := range map[string]string{
+		`{"model":"Qwen3-Embedding-0.6B","input":"abc","dimensions":9}`: "invalid_value",
+		`{"model":"fake","input":"abc","dimensions":2}`:                 "unsupported_parameter",
+	} {
+		if res, answer := post(t, hs, "/v1/embeddings", body); res.StatusCode != 400 || !strings.Contains(answer, code) {
+			t.Errorf("%s: %d %s", body, res.StatusCode, answer)
+		}
+	}
+}
