@@ -82,13 +82,24 @@ func onlySchema(compiled *schema.Grammar) engine.Grammar {
 }
 
 // either lets a model call tools or answer by a schema: the grammars of both, under
-// names of their own.
+// names of their own. The one for calls begins with what the template has written
+// of the answer; so must the other.
 func either(calls, answer engine.Grammar) engine.Grammar {
 	out := calls
 	out.Lazy, out.Triggers = false, nil
-	out.Text = "root ::= c-root | a-root\n" + rename(calls.Text, "c-") + "\n" + rename(answer.Text, "a-")
+	written := ""
+	if calls.FromChat && !answer.FromChat && calls.GenerationPrompt != "" {
+		written = `"` + gbnfEscapes.Replace(calls.GenerationPrompt) + `" `
+	}
+	out.Text = "root ::= c-root | " + written + "a-root\n" + rename(calls.Text, "c-") + "\n" + rename(constrain.ReplaceAllString(answer.Text, ""), "a-")
 	return out
 }
+
+// constrain is how gpt-oss says that JSON follows, which llama.cpp's parser of calls
+// does not expect before an answer.
+var constrain = regexp.MustCompile(` \(space "<\|constrain\|>"\? \[A-Za-z0-9_-\]\+\)\?`)
+
+var gbnfEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\r", `\r`)
 
 // untilCall is the text that a grammar allows before calls that must come.
 var untilCall = regexp.MustCompile(`(?m)^(root ::= .*?) until-[0-9-]+\??((?: space)? tool-calls?)$`)

@@ -290,3 +290,57 @@ func TestLargeGrammars(t *testing.T) {
 		}
 	}
 }
+
+// TestToolsOrSchema lets a random model choose between a call and an answer by a
+// schema, in formats that write them differently. It must be able to do either.
+func TestToolsOrSchema(t *testing.T) {
+	allCalls, allTexts := 0, 0
+	for _, template := range []string{"", "meta-llama-Llama-3.1-8B-Instruct", "Qwen-Qwen2.5-7B-Instruct", "mistralai-Mistral-Nemo-Instruct-2407", "openai-gpt-oss-120b"} {
+		t.Run(template, func(t *testing.T) {
+			r := startServe(t, templated(t, template), "--parallel", "4")
+			_, body := r.post(t, "/v1/chat/completions", `{"model":"tiny","seed":5,"n":24,"temperature":2,"top_k":0,"min_p":0,"max_tokens":120,"parallel_tool_calls":false,"reasoning_effort":"none",
+				"messages":[{"role":"user","content":"x"}],"tools":[{"type":"function","function":{"name":"f","strict":true,"parameters":{"type":"object","properties":{"a":{"enum":[1,2]}},"required":["a"],"additionalProperties":false}}}],
+				"response_format":{"type":"json_schema","json_schema":{"name":"x","strict":true,"schema":{"type":"object","properties":{"b":{"type":"boolean"}},"required":["b"],"additionalProperties":false}}}}`)
+			var answer struct {
+				Error   any
+				Choices []struct {
+					Message struct {
+						Content   *string
+						ToolCalls []struct {
+							Function struct{ Name, Arguments string }
+						} `json:"tool_calls"`
+					}
+					FinishReason string `json:"finish_reason"`
+				}
+			}
+			if err := json.Unmarshal([]byte(body), &answer); err != nil || answer.Error != nil {
+				t.Fatal(body)
+			}
+			calls, texts := 0, 0
+			for _, c := range answer.Choices {
+				switch {
+				case c.FinishReason == "length":
+				case len(c.Message.ToolCalls) > 0:
+					calls++
+					var a struct{ A int }
+					if err := json.Unmarshal([]byte(c.Message.ToolCalls[0].Function.Arguments), &a); err != nil || a.A < 1 || a.A > 2 {
+						t.Errorf("call %+v", c.Message)
+					}
+				default:
+					texts++
+					var b struct{ B *bool }
+					if c.Message.Content == nil || json.Unmarshal([]byte(*c.Message.Content), &b) != nil || b.B == nil {
+						t.Errorf("answer %+v", c.Message)
+					}
+				}
+			}
+			if calls+texts == 0 {
+				t.Errorf("neither a call nor an answer: %.600s", body)
+			}
+			allCalls, allTexts = allCalls+calls, allTexts+texts
+		})
+	}
+	if allCalls == 0 || allTexts == 0 {
+		t.Errorf("%d calls and %d answers", allCalls, allTexts)
+	}
+}
