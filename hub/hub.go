@@ -75,14 +75,14 @@ func FromEnvironment(lookup func(string) string) (Options, error) {
 		if dir == "" {
 			continue
 		}
-		o.Cache = expandHome(dir, lookup)
+		o.Cache = ExpandHome(dir, lookup)
 		if dir == home {
 			o.Cache = filepath.Join(o.Cache, "hub")
 		}
 		break
 	}
 	var err error
-	o.Token, err = token(lookup, expandHome(home, lookup))
+	o.Token, err = token(lookup, ExpandHome(home, lookup))
 	return o, err
 }
 
@@ -103,7 +103,7 @@ func token(lookup func(string) string, home string) (string, error) {
 		}
 		path = filepath.Join(home, "token")
 	}
-	b, err := os.ReadFile(expandHome(path, lookup))
+	b, err := os.ReadFile(ExpandHome(path, lookup))
 	if os.IsNotExist(err) {
 		return "", nil
 	}
@@ -113,7 +113,8 @@ func token(lookup func(string) string, home string) (string, error) {
 	return strings.TrimSpace(string(b)), nil
 }
 
-func expandHome(path string, lookup func(string) string) string {
+// ExpandHome replaces a ~/ that no shell has by HOME, if that is set.
+func ExpandHome(path string, lookup func(string) string) string {
 	if rest, ok := strings.CutPrefix(path, "~/"); ok && lookup("HOME") != "" {
 		return filepath.Join(lookup("HOME"), rest)
 	}
@@ -176,6 +177,9 @@ func New(o Options) (*Client, error) {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}}, nil
 }
+
+// Progress is told of what the client does; it is never nil.
+func (c *Client) Progress() Progress { return c.o.Progress }
 
 // newTransport is the one place where connections come from.
 func newTransport(o Options) (http.RoundTripper, error) {

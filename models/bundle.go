@@ -172,10 +172,9 @@ func (s *Store) copyHashed(ctx context.Context, w io.Writer, f hub.CachedFile) e
 
 // copyContent copies a content from src to w and compares its hash.
 func (s *Store) copyContent(ctx context.Context, w io.Writer, src io.Reader, f hub.File, what string) error {
-	if s.Progress != nil {
-		s.Progress.Start(what, f.Size, 0)
-		defer s.Progress.Done()
-	}
+	progress := s.Hub.Progress()
+	progress.Start(what, f.Size, 0)
+	defer progress.Done()
 	h := f.NewHash()
 	buf := make([]byte, 1<<20)
 	for left := f.Size; left > 0; {
@@ -191,9 +190,7 @@ func (s *Store) copyContent(ctx context.Context, w io.Writer, src io.Reader, f h
 			return err
 		}
 		left -= int64(n)
-		if s.Progress != nil {
-			s.Progress.Add(int64(n))
-		}
+		progress.Add(int64(n))
 	}
 	if sum := hex.EncodeToString(h.Sum(nil)); sum != f.ETag() {
 		return &Error{Kind: hub.ErrIntegrity, Text: fmt.Sprintf("%s is damaged: its hash is %s, not %s", f.Path, sum, f.ETag()), Todo: "copy or pull it again"}

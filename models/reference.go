@@ -191,18 +191,6 @@ func FileExists(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// Error is a failure with its kind and with what to do about it.
-type Error struct {
-	Kind error
-	Text string
-	Todo string
-}
-
-// Error implements error.
-func (e *Error) Error() string { return e.Text }
-
-// Unwrap gives the kind to errors.Is.
-func (e *Error) Unwrap() error { return e.Kind }
-
-// Hint says what to do about the error.
-func (e *Error) Hint() string { return e.Todo }
+// Error is a failure of the store, in the form of the Hub's: a kind of either
+// package, and what to do about it.
+type Error = hub.Error

@@ -22,8 +22,6 @@ var ErrNotHere = errors.New("not on this machine")
 type Store struct {
 	Hub  *hub.Client
 	Home string // folder
-	// Progress is told of files that are hashed; nil for none.
-	Progress hub.Progress
 }
 
 // Local is a model on this machine.
@@ -233,7 +231,7 @@ func (s *Store) fetchFile(ctx context.Context, l *hub.Listing, f hub.File) error
 	verified, err := s.Hub.Download(ctx, l, f)
 	if err == nil && !verified {
 		if err = s.verify(ctx, c, false); errors.Is(err, hub.ErrIntegrity) {
-			s.note(err.Error() + "; fetching it again")
+			s.Hub.Progress().Note(err.Error() + "; fetching it again")
 			if err := s.Hub.Drop(l.Repo, f.ETag()); err != nil {
 				return err
 			}
@@ -247,12 +245,6 @@ func (s *Store) fetchFile(ctx context.Context, l *hub.Listing, f hub.File) error
 		s.remember(c, id)
 	}
 	return nil
-}
-
-func (s *Store) note(text string) {
-	if s.Progress != nil {
-		s.Progress.Note(text)
-	}
 }
 
 // guard checks what the headers say. What is refused does not stay.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"serve/hub"
@@ -21,7 +22,8 @@ import (
 // place is a machine with a store, which may reach a Hub.
 type place struct {
 	*Store
-	t *testing.T
+	t    *testing.T
+	seen *counter
 }
 
 func newPlace(t *testing.T, h *hubtest.Hub) *place {
@@ -31,7 +33,8 @@ func newPlace(t *testing.T, h *hubtest.Hub) *place {
 
 func placeIn(t *testing.T, h *hubtest.Hub, dir string) *place {
 	t.Helper()
-	o := hub.Options{Cache: filepath.Join(dir, "hub"), Offline: h == nil}
+	seen := &counter{}
+	o := hub.Options{Cache: filepath.Join(dir, "hub"), Offline: h == nil, Progress: seen}
 	if h != nil {
 		o.Endpoint = h.URL
 	}
@@ -39,7 +42,7 @@ func placeIn(t *testing.T, h *hubtest.Hub, dir string) *place {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &place{&Store{Hub: c, Home: filepath.Join(dir, "serve")}, t}
+	return &place{&Store{Hub: c, Home: filepath.Join(dir, "serve")}, t, seen}
 }
 
 func (p *place) ref(text string) *Reference {
@@ -159,13 +162,12 @@ func TestForeignCache(t *testing.T) {
 func TestVerifyRemembers(t *testing.T) {
 	p := newPlace(t, startHub(t))
 	l := p.pull("org/M-GGUF")
-	counted := &counter{}
-	p.Progress = counted
-	if _, err := p.Verify(t.Context(), l, false); err != nil || counted.bytes != 0 {
-		t.Errorf("read %d bytes after the pull, %v", counted.bytes, err)
+	p.seen.bytes.Store(0)
+	if _, err := p.Verify(t.Context(), l, false); err != nil || p.seen.bytes.Load() != 0 {
+		t.Errorf("read %d bytes after the pull, %v", p.seen.bytes.Load(), err)
 	}
-	if _, err := p.Verify(t.Context(), l, true); err != nil || counted.bytes != l.Bytes() {
-		t.Errorf("read %d of %d bytes, %v", counted.bytes, l.Bytes(), err)
+	if _, err := p.Verify(t.Context(), l, true); err != nil || p.seen.bytes.Load() != l.Bytes() {
+		t.Errorf("read %d of %d bytes, %v", p.seen.bytes.Load(), l.Bytes(), err)
 	}
 	blob := p.Hub.Blob(l.Repo, l.Weights[0].ETag())
 	b, err := os.ReadFile(blob)
@@ -188,10 +190,11 @@ func TestVerifyRemembers(t *testing.T) {
 	}
 }
 
-type counter struct{ bytes int64 }
+// counter is told of downloads too, whose blocks come side by side.
+type counter struct{ bytes atomic.Int64 }
 
 func (c *counter) Start(string, int64, int64) {}
-func (c *counter) Add(n int64)                { c.bytes += n }
+func (c *counter) Add(n int64)                { c.bytes.Add(n) }
 func (c *counter) Note(string)                {}
 func (c *counter) Done()                      {}
 

@@ -95,18 +95,14 @@ func (s *Store) hash(ctx context.Context, f hub.CachedFile) (string, error) {
 	}
 	defer file.Close()
 	h := f.NewHash()
-	progress := s.Progress
-	if progress != nil {
-		progress.Start("verify "+f.Path, f.Size, 0)
-		defer progress.Done()
-	}
+	progress := s.Hub.Progress()
+	progress.Start("verify "+f.Path, f.Size, 0)
+	defer progress.Done()
 	buf := make([]byte, 1<<20)
 	for ctx.Err() == nil {
 		n, err := file.Read(buf)
 		h.Write(buf[:n])
-		if progress != nil {
-			progress.Add(int64(n))
-		}
+		progress.Add(int64(n))
 		if err == io.EOF {
 			return hex.EncodeToString(h.Sum(nil)), nil
 		}

@@ -6,6 +6,7 @@ import (
 	"regexp/syntax"
 	"slices"
 	"strings"
+	"sync"
 	"unicode"
 )
 
@@ -178,6 +179,21 @@ func pattern(p string) (*dfa, error) {
 		return nil, fmt.Errorf("the pattern %.60q: %w", p, err)
 	}
 	return determine(prog)
+}
+
+// automaton makes a pattern's automaton when it is first asked for, and once.
+type automaton func() (*dfa, error)
+
+func lazy(p string) automaton {
+	return sync.OnceValues(func() (*dfa, error) { return pattern(p) })
+}
+
+// pattern returns the automaton of a pattern of the schema.
+func (c *compiler) pattern(p string) automaton {
+	if c.automata[p] == nil {
+		c.automata[p] = lazy(p)
+	}
+	return c.automata[p]
 }
 
 // ecmaSpace is what \s means in ECMAScript, as the inside of a class.

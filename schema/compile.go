@@ -21,16 +21,17 @@ const (
 // compiler turns schemas into rules. A rule stands for a set of schemas that must
 // all hold: a reference with siblings, the parts of an allOf, or just one.
 type compiler struct {
-	g       grammar
-	root    *value
-	anchors map[string]*value
-	names   map[string]string // rules by the set they stand for
-	open    map[string]bool   // sets under way since the last character
-	loose   map[string]bool   // pointers of keywords that are not enforced
-	check   func(pointers []string, instance string) bool
-	err     error
-	began   time.Time
-	closed  bool // Options.Closed
+	g        grammar
+	root     *value
+	anchors  map[string]*value
+	names    map[string]string // rules by the set they stand for
+	open     map[string]bool   // sets under way since the last character
+	loose    map[string]bool   // pointers of keywords that are not enforced
+	check    func(pointers []string, instance string) bool
+	automata map[string]automaton // by pattern of the schema
+	err      error
+	began    time.Time
+	closed   bool // Options.Closed
 	// refAlone says that nothing counts beside a $ref, as in the drafts up to 7.
 	refAlone bool
 }
@@ -356,15 +357,16 @@ func (c *compiler) exclude(all []*value, allowed map[string]bool) {
 		case not.kind == boolean, not.kind == object && len(not.keys) == 0:
 			clear(allowed)
 		case not.kind == object && len(not.keys) == 1 && not.members["type"] != nil:
-			for name := range c.types([]*value{not}) {
-				if c.types([]*value{not})[name] {
-					if name == "integer" && allowed["number"] {
-						c.ignore(v, "not")
-					}
-					delete(allowed, name)
-					if name == "number" {
-						delete(allowed, "integer")
-					}
+			for name, named := range c.types([]*value{not}) {
+				if !named {
+					continue
+				}
+				if name == "integer" && allowed["number"] {
+					c.ignore(v, "not")
+				}
+				delete(allowed, name)
+				if name == "number" {
+					delete(allowed, "integer")
 				}
 			}
 		default:

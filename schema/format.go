@@ -2,18 +2,18 @@ package schema
 
 // formats are the strings of each format, as patterns. They are narrower than
 // the standards where those allow what nobody writes.
-var formats = map[string]string{
-	"date":      `^` + date + `$`,
-	"time":      `^` + clock + `$`,
-	"date-time": `^` + date + `[Tt]` + clock + `$`,
-	"duration":  `^P(?:(?:\d{1,9}Y(?:\d{1,9}M(?:\d{1,9}D)?)?|\d{1,9}M(?:\d{1,9}D)?|\d{1,9}D)(?:T(?:\d{1,9}H(?:\d{1,9}M(?:\d{1,9}S)?)?|\d{1,9}M(?:\d{1,9}S)?|\d{1,9}S))?|T(?:\d{1,9}H(?:\d{1,9}M(?:\d{1,9}S)?)?|\d{1,9}M(?:\d{1,9}S)?|\d{1,9}S)|\d{1,9}W)$`,
-	"email":     `^[A-Za-z0-9!#$%&'*+/=?^_{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_{|}~-]+)*@` + host + `$`,
-	"hostname":  `^` + host + `$`,
-	"ipv4":      `^` + ipv4 + `$`,
-	"ipv6":      `^` + ipv6 + `$`,
-	"uuid":      `^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`,
-	"uri": `^[a-zA-Z][a-zA-Z0-9+-]*:(?://` + host + `(?::[0-9]{1,4})?(?:/` + urlPart + `*)*|` + urlPart + `+(?:/` + urlPart + `*)*|/` + urlPart + `+(?:/` + urlPart + `*)*)` +
-		`(?:\?(?:` + urlPart + `|[/?])*)?(?:#(?:` + urlPart + `|[/?])*)?$`,
+var formats = map[string]automaton{
+	"date":      lazy(`^` + date + `$`),
+	"time":      lazy(`^` + clock + `$`),
+	"date-time": lazy(`^` + date + `[Tt]` + clock + `$`),
+	"duration":  lazy(`^P(?:(?:\d{1,9}Y(?:\d{1,9}M(?:\d{1,9}D)?)?|\d{1,9}M(?:\d{1,9}D)?|\d{1,9}D)(?:T(?:\d{1,9}H(?:\d{1,9}M(?:\d{1,9}S)?)?|\d{1,9}M(?:\d{1,9}S)?|\d{1,9}S))?|T(?:\d{1,9}H(?:\d{1,9}M(?:\d{1,9}S)?)?|\d{1,9}M(?:\d{1,9}S)?|\d{1,9}S)|\d{1,9}W)$`),
+	"email":     lazy(`^[A-Za-z0-9!#$%&'*+/=?^_{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_{|}~-]+)*@` + host + `$`),
+	"hostname":  lazy(`^` + host + `$`),
+	"ipv4":      lazy(`^` + ipv4 + `$`),
+	"ipv6":      lazy(`^` + ipv6 + `$`),
+	"uuid":      lazy(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`),
+	"uri": lazy(`^[a-zA-Z][a-zA-Z0-9+-]*:(?://` + host + `(?::[0-9]{1,4})?(?:/` + urlPart + `*)*|` + urlPart + `+(?:/` + urlPart + `*)*|/` + urlPart + `+(?:/` + urlPart + `*)*)` +
+		`(?:\?(?:` + urlPart + `|[/?])*)?(?:#(?:` + urlPart + `|[/?])*)?$`),
 }
 
 const (

@@ -13,6 +13,9 @@ type bounds struct {
 	lowOpen, highOpen bool     // the bound itself is not allowed
 	multiples         []*big.Rat
 	integer           bool
+	// residues returns the positive multiples of k, for which one expression does
+	// not do.
+	residues func(k int) expr
 }
 
 // Limits on digits: a model that goes on writing digits must end some time.
@@ -234,7 +237,7 @@ func (b *bounds) integerMultiples(m *big.Rat) (expr, bool) {
 	if !k.IsInt64() || k.Int64() > maxResidues {
 		return nil, false
 	}
-	natural := residues(int(k.Int64()))
+	natural := b.residues(int(k.Int64()))
 	switch {
 	case low == nil && high == nil:
 		return alt{literal("0"), seq{sign, natural}}, true
@@ -249,13 +252,6 @@ func (b *bounds) integerMultiples(m *big.Rat) (expr, bool) {
 	}
 	return nil, false
 }
-
-// residues is the positive multiples of k: an automaton that knows the remainder.
-// It is a grammar of its own, with nested names, so it is unrolled by the caller.
-func residues(k int) expr { return residueExpr{k} }
-
-// residueExpr stands for rules that the compiler adds.
-type residueExpr struct{ k int }
 
 // listed writes all numbers out, where they are few.
 func (b *bounds) listed() (expr, bool) {
@@ -476,7 +472,7 @@ func digitsWithin(l string, lowOpen bool, h string, highOpen bool, n int) tail {
 
 // number compiles what schemas say of numbers.
 func (c *compiler) number(all []*value, integer bool) expr {
-	b := bounds{integer: integer}
+	b := bounds{integer: integer, residues: c.residues}
 	var loose []*value
 	for _, v := range all {
 		for _, keyword := range []string{"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"} {
@@ -515,41 +511,26 @@ func (c *compiler) number(all []*value, integer bool) expr {
 		b.multiples = nil
 		e, _ = b.expr()
 	}
-	return c.residues(e)
+	return e
 }
 
-// residues replaces what numbers could not write as one expression by rules.
-func (c *compiler) residues(e expr) expr {
-	switch e := e.(type) {
-	case residueExpr:
-		name := func(r int) ref { return ref(fmt.Sprintf("%sm%d-%d", c.g.prefix, e.k, r)) }
-		for r := range e.k {
-			var out alt
-			for d := range 10 {
-				out = append(out, seq{literal(strconv.Itoa(d)), name((r*10 + d) % e.k)})
-			}
-			if r == 0 {
-				out = append(out, empty)
-			}
-			c.g.rules[string(name(r))] = out
+// residues writes the rules of the positive multiples of k, an automaton that knows
+// the remainder, and returns where they begin.
+func (c *compiler) residues(k int) expr {
+	name := func(r int) ref { return ref(fmt.Sprintf("%sm%d-%d", c.g.prefix, k, r)) }
+	for r := range k {
+		var out alt
+		for d := range 10 {
+			out = append(out, seq{literal(strconv.Itoa(d)), name((r*10 + d) % k)})
 		}
-		var first alt
-		for d := 1; d < 10; d++ {
-			first = append(first, seq{literal(strconv.Itoa(d)), name(d % e.k)})
+		if r == 0 {
+			out = append(out, empty)
 		}
-		return first
-	case alt:
-		out := make(alt, len(e))
-		for i := range e {
-			out[i] = c.residues(e[i])
-		}
-		return out
-	case seq:
-		out := make(seq, len(e))
-		for i := range e {
-			out[i] = c.residues(e[i])
-		}
-		return out
+		c.g.rules[string(name(r))] = out
 	}
-	return e
+	var first alt
+	for d := 1; d < 10; d++ {
+		first = append(first, seq{literal(strconv.Itoa(d)), name(d % k)})
+	}
+	return first
 }

@@ -86,7 +86,7 @@ func (c *compiler) memberSchemas(all []*value, name string) []*value {
 		}
 		if p := v.members["patternProperties"]; p != nil && p.kind == object {
 			for _, key := range p.keys {
-				if d, err := pattern(key); err == nil && d.has(name) {
+				if d, err := c.pattern(key)(); err == nil && d.has(name) {
 					schemas, known = append(schemas, p.members[key]), true
 				}
 			}
@@ -114,7 +114,7 @@ func (c *compiler) patternKeys(all []*value) (*keyPatterns, error) {
 				return nil, nil
 			}
 			for _, key := range p.keys {
-				d, err := pattern(key)
+				d, err := c.pattern(key)()
 				if err != nil {
 					return nil, err
 				}

@@ -66,7 +66,7 @@ func compile(document []byte, o Options) (*Grammar, *grammar, error) {
 	if err != nil {
 		return nil, nil, &Error{Text: err.Error()}
 	}
-	c := &compiler{root: root, names: map[string]string{}, open: map[string]bool{}, loose: map[string]bool{}, anchors: map[string]*value{},
+	c := &compiler{root: root, names: map[string]string{}, open: map[string]bool{}, loose: map[string]bool{}, anchors: map[string]*value{}, automata: map[string]automaton{},
 		closed: o.Closed, g: grammar{prefix: o.Prefix, rules: map[string]expr{}}, check: validators.check, began: time.Now()}
 	c.findAnchors(root)
 	if draft := root.members["$schema"]; draft != nil {

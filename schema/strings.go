@@ -48,8 +48,8 @@ func (c *compiler) ignoreAny(all []*value, keywords ...string) {
 // patterns is the strings that all patterns and formats allow; false for all.
 func (c *compiler) patterns(all []*value) (d *dfa, narrowed bool) {
 	d = anything()
-	add := func(v *value, keyword, p string) {
-		next, err := pattern(p)
+	add := func(v *value, keyword string, a automaton) {
+		next, err := a()
 		if err == nil {
 			next, err = intersect(d, next)
 		}
@@ -65,11 +65,11 @@ func (c *compiler) patterns(all []*value) (d *dfa, narrowed bool) {
 				c.fail(p, "pattern is a string")
 				return d, false
 			}
-			add(v, "pattern", p.text)
+			add(v, "pattern", c.pattern(p.text))
 		}
 		if f := v.members["format"]; f != nil {
-			if p, known := formats[f.text]; known && f.kind == text {
-				add(v, "format", p)
+			if a, known := formats[f.text]; known && f.kind == text {
+				add(v, "format", a)
 			} else {
 				c.ignore(v, "format")
 			}

@@ -112,7 +112,7 @@ type responseBody[C any] struct {
 
 // collected is one choice's whole answer.
 type collected struct {
-	text, reasoning string
+	text, reasoning strings.Builder
 	calls           []toolCall
 	tokens          []engine.TokenInfo
 	finish          engine.Finish
@@ -127,8 +127,19 @@ func (c *collected) probability() float64 {
 	return sum / float64(max(1, len(c.tokens)))
 }
 
-// add joins what came anew of a call.
-func (c *collected) add(d engine.ToolCallDelta) {
+// add joins what came anew of the answer.
+func (c *collected) add(e *engine.Event) {
+	c.text.WriteString(e.Text)
+	c.reasoning.WriteString(e.Reasoning)
+	c.tokens = append(c.tokens, e.Tokens...)
+	c.finish = e.Finish
+	for i := range e.ToolCalls {
+		c.addCall(&e.ToolCalls[i])
+	}
+}
+
+// addCall joins what came anew of a call.
+func (c *collected) addCall(d *engine.ToolCallDelta) {
 	for len(c.calls) <= d.Index {
 		c.calls = append(c.calls, toolCall{Type: "function"})
 	}
@@ -139,21 +150,28 @@ func (c *collected) add(d engine.ToolCallDelta) {
 	call.Function.Arguments += d.Arguments
 }
 
-// collect reads a stream to its end.
-func collect(r *http.Request, stream *engine.Stream, choices []collected) error {
+// collect reads the answers of n choices to their end.
+func collect(r *http.Request, stream *engine.Stream, n int) ([]*collected, error) {
+	choices := make([]*collected, n)
+	for i := range choices {
+		choices[i] = &collected{}
+	}
+	return choices, readAll(r, stream, func(e *engine.Event) error {
+		choices[e.Choice].add(e)
+		return nil
+	})
+}
+
+// readAll reads a stream to its end.
+func readAll(r *http.Request, stream *engine.Stream, each func(*engine.Event) error) error {
 	for {
 		events, err := stream.Next(r.Context())
 		if err != nil || events == nil {
 			return err
 		}
-		for _, e := range events {
-			c := &choices[e.Choice]
-			c.text += e.Text
-			c.reasoning += e.Reasoning
-			c.tokens = append(c.tokens, e.Tokens...)
-			c.finish = e.Finish
-			for _, d := range e.ToolCalls {
-				c.add(d)
+		for i := range events {
+			if err := each(&events[i]); err != nil {
+				return err
 			}
 		}
 	}
@@ -302,21 +320,20 @@ type completionChoice struct {
 func (s *Server) completeCompletions(w http.ResponseWriter, r *http.Request, a *answer, req *completionRequest, streams []*engine.Stream) *Error {
 	body := responseBody[completionChoice]{ID: a.id, Object: completionObject, Created: a.created, Model: a.model.ID, Fingerprint: a.fingerprint}
 	for p, stream := range streams {
-		choices := make([]collected, max(a.params.choices, req.bestOf))
-		if err := collect(r, stream, choices); err != nil {
+		choices, err := collect(r, stream, max(a.params.choices, req.bestOf))
+		if err != nil {
 			return toError(err, "prompt")
 		}
 		body.Usage.add(stream.Usage())
 		echo := req.echoed(p, a.model)
 		if len(choices) > a.params.choices {
-			slices.SortStableFunc(choices, func(x, y collected) int { return cmp.Compare(y.probability(), x.probability()) })
+			slices.SortStableFunc(choices, func(x, y *collected) int { return cmp.Compare(y.probability(), x.probability()) })
 			choices = choices[:a.params.choices]
 		}
-		for i := range choices {
-			c := &choices[i]
+		for i, c := range choices {
 			logprobs, _ := appendCompletionLogprobs(nil, a, c.tokens, 0)
 			body.Choices = append(body.Choices, completionChoice{
-				Text: echo + c.text, Index: p*a.params.choices + i, LogProbs: logprobs, FinishReason: c.finish,
+				Text: echo + c.text.String(), Index: p*a.params.choices + i, LogProbs: logprobs, FinishReason: c.finish,
 			})
 		}
 	}

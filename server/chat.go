@@ -18,7 +18,6 @@ type chatRequest struct {
 	effort       string
 	templateArgs map[string][]byte
 	hasTop       bool
-	hasStreamOpt bool
 	tools        tools
 	functions    tools // the same by its old name
 	format       responseFormat
@@ -52,10 +51,6 @@ var chatFields = lift(func(r *chatRequest) *params { return &r.params }, fields[
 		n, e := v.integer(0, 20)
 		r.top, r.hasTop = int(n), true
 		return e
-	},
-	"stream_options": func(r *chatRequest, v value) *Error {
-		r.hasStreamOpt = true
-		return setStreamOptions(&r.params, v)
 	},
 	"reasoning_effort": func(r *chatRequest, v value) (e *Error) {
 		r.effort, e = v.one("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -123,7 +118,7 @@ func (r *chatRequest) check() *Error {
 	if e := r.tools.check(); e != nil {
 		return e
 	}
-	return r.params.check(r.hasStreamOpt)
+	return r.params.check()
 }
 
 // readMessages reads the conversation.
@@ -151,14 +146,12 @@ func readMessage(v value) (m message, e *Error) {
 	if e != nil {
 		return m, e
 	}
-	for name, field := range object {
-		if !slices.Contains(messageFields, name) {
-			return m, badRequest(field.name, "unknown_parameter", "Unknown parameter: '%s'.", field.name)
-		}
+	if e := only(object, messageFields...); e != nil {
+		return m, e
 	}
-	role, ok := object["role"]
-	if !ok {
-		return m, badRequest(v.name+".role", "missing_required_parameter", "Missing required parameter: '%s.role'.", v.name)
+	role, e := v.required(object, "role")
+	if e != nil {
+		return m, e
 	}
 	if m.Role, e = role.one("developer", "system", "user", "assistant", "tool", "function"); e != nil {
 		return m, e
@@ -178,7 +171,8 @@ func readMessage(v value) (m message, e *Error) {
 			return m, e
 		}
 	} else if !assistant || !called && !calledOnce {
-		return m, badRequest(v.name+".content", "missing_required_parameter", "Missing required parameter: '%s.content'.", v.name)
+		_, e := v.required(object, "content")
+		return m, e
 	}
 	for _, name := range []string{"reasoning", "reasoning_content"} {
 		if field, ok := object[name]; ok && assistant {
@@ -228,15 +222,23 @@ func (m *message) readCalls(object map[string]value) (e *Error) {
 	return nil
 }
 
-// readContent reads a message's text: a string, or text parts, which become
-// paragraphs of the one message.
+// readContent reads a message's text: a string, or text parts.
 func readContent(v value) (string, *Error) {
-	if v.raw[0] != '[' {
-		if v.raw[0] != '"' {
-			return "", v.wrongType("a string or an array of content parts")
-		}
+	switch v.raw[0] {
+	case '[':
+		return readParts(v, chatParts)
+	case '"':
 		return v.string()
 	}
+	return "", v.wrongType("a string or an array of content parts")
+}
+
+// chatParts are the types of parts that are text, and the field that has it.
+var chatParts = map[string]string{"text": "text", "refusal": "refusal"}
+
+// readParts reads text parts, which become paragraphs of the one message. fields
+// are the types that are text, and the field that each has it in.
+func readParts(v value, fields map[string]string) (string, *Error) {
 	parts, e := v.array(maxParts)
 	if e != nil {
 		return "", e
@@ -247,20 +249,21 @@ func readContent(v value) (string, *Error) {
 		if e != nil {
 			return "", e
 		}
-		kind, ok := object["type"]
-		if !ok {
-			return "", badRequest(part.name+".type", "missing_required_parameter", "Missing required parameter: '%s.type'.", part.name)
+		kind, e := part.required(object, "type")
+		if e != nil {
+			return "", e
 		}
 		name, e := kind.string()
 		if e != nil {
 			return "", e
 		}
-		if name != "text" && name != "refusal" {
+		field, known := fields[name]
+		if !known {
 			return "", unsupported(kind.name, "The model reads text only: content of type '%s' is not supported.", name)
 		}
-		text, ok := object[name]
-		if !ok {
-			return "", badRequest(part.name+"."+name, "missing_required_parameter", "Missing required parameter: '%s.%s'.", part.name, name)
+		text, e := part.required(object, field)
+		if e != nil {
+			return "", e
 		}
 		if texts[i], e = text.string(); e != nil {
 			return "", e
@@ -278,6 +281,21 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) *Error {
 	if e := req.check(); e != nil {
 		return e
 	}
+	return s.converse(w, r, &req, "messages", func(model *lease, stream *engine.Stream) *Error {
+		a := s.newAnswer("chatcmpl-", model, &req.params)
+		if !req.stream {
+			return s.completeChat(w, r, a, &req, stream)
+		}
+		out := s.newSSE(w, r)
+		defer out.close()
+		streamChat(out, a, &req, stream)
+		return nil
+	})
+}
+
+// converse has a model go on with a conversation, and lets answer write what comes
+// of it. field is what the conversation is called in errors.
+func (s *Server) converse(w http.ResponseWriter, r *http.Request, req *chatRequest, field string, answer func(*lease, *engine.Stream) *Error) *Error {
 	model, e := s.model(r, req.model)
 	if e != nil {
 		return e
@@ -285,22 +303,15 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) *Error {
 	defer model.release()
 	er, err := req.engineRequest(model.Engine)
 	if err != nil {
-		return toError(err, "messages")
+		return toError(err, field)
 	}
 	stream, err := model.Engine.Generate(r.Context(), er)
 	if err != nil {
-		return toError(err, "messages")
+		return toError(err, field)
 	}
 	defer stream.Close()
 	req.tellLoose(w.Header())
-	a := s.newAnswer("chatcmpl-", model, &req.params)
-	if !req.stream {
-		return s.completeChat(w, r, a, &req, stream)
-	}
-	out := s.newSSE(w, r)
-	defer out.close()
-	streamChat(out, a, &req, stream)
-	return nil
+	return answer(model, stream)
 }
 
 // engineRequest renders the conversation and turns it into tokens.

@@ -211,8 +211,8 @@ type chatMessage struct {
 
 // message is a choice's whole answer as OpenAI writes it.
 func (t *tools) message(c *collected) chatMessage {
-	m := chatMessage{Role: "assistant", Reasoning: c.reasoning, Annotations: []int{}}
-	if text := c.text; text != "" || len(c.calls) == 0 {
+	m := chatMessage{Role: "assistant", Reasoning: c.reasoning.String(), Annotations: []int{}}
+	if text := c.text.String(); text != "" || len(c.calls) == 0 {
 		m.Content = &text
 	}
 	if t.legacy && len(c.calls) > 0 {
@@ -225,17 +225,16 @@ func (t *tools) message(c *collected) chatMessage {
 
 func (s *Server) completeChat(w http.ResponseWriter, r *http.Request, a *answer, req *chatRequest, stream *engine.Stream) *Error {
 	t := &req.tools
-	choices := make([]collected, a.params.choices)
-	if err := collect(r, stream, choices); err != nil {
+	choices, err := collect(r, stream, a.params.choices)
+	if err != nil {
 		return toError(err, "messages")
 	}
 	body := responseBody[chatChoice]{ID: a.id, Object: "chat.completion", Created: a.created, Model: a.model.ID,
 		Fingerprint: a.fingerprint, ServiceTier: "default"}
 	body.Usage.add(stream.Usage())
-	for i := range choices {
-		c := &choices[i]
+	for i, c := range choices {
 		if c.finish == engine.FinishStop && len(c.calls) == 0 {
-			if err := req.format.check(c.text); err != nil {
+			if err := req.format.check(c.text.String()); err != nil {
 				return toError(err, "")
 			}
 		}

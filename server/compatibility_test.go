@@ -79,6 +79,24 @@ func policy[T any](name string, set setter[T]) string {
 	return "honoured"
 }
 
+// filesLike returns the contents of the files whose names match, by name.
+func filesLike(t *testing.T, patterns ...string) map[string][]byte {
+	t.Helper()
+	files := map[string][]byte{}
+	for _, pattern := range patterns {
+		names, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			if files[name], err = os.ReadFile(name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return files
+}
+
 var testFunction = regexp.MustCompile(`(?m)^func (Test\w+|Fuzz\w+)\(`)
 
 // testTexts returns the text of every test, by its name: functions of Go, and the
@@ -86,42 +104,22 @@ var testFunction = regexp.MustCompile(`(?m)^func (Test\w+|Fuzz\w+)\(`)
 func testTexts(t *testing.T) map[string]string {
 	t.Helper()
 	texts := map[string]string{}
-	for _, pattern := range []string{"*_test.go", "../cmd/serve/*_test.go"} {
-		names, err := filepath.Glob(pattern)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range names {
-			b, err := os.ReadFile(name)
-			if err != nil {
-				t.Fatal(err)
+	for name, b := range filesLike(t, "*_test.go", "../cmd/serve/*_test.go") {
+		begins := testFunction.FindAllSubmatchIndex(b, -1)
+		for i, at := range begins {
+			end := len(b)
+			if i+1 < len(begins) {
+				end = begins[i+1][0]
 			}
-			begins := testFunction.FindAllSubmatchIndex(b, -1)
-			for i, at := range begins {
-				end := len(b)
-				if i+1 < len(begins) {
-					end = begins[i+1][0]
-				}
-				test := string(b[at[2]:at[3]])
-				if strings.Contains(name, "cmd/") {
-					test += " of cmd" // names may be the same
-				}
-				texts[test] = string(b[at[0]:end])
+			test := string(b[at[2]:at[3]])
+			if strings.Contains(name, "cmd/") {
+				test += " of cmd" // names may be the same
 			}
+			texts[test] = string(b[at[0]:end])
 		}
 	}
-	for _, pattern := range []string{"../cmd/serve/testdata/node/*.mjs", "../cmd/serve/testdata/python/*.py"} {
-		names, err := filepath.Glob(pattern)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range names {
-			b, err := os.ReadFile(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			texts[filepath.Base(name)] = string(b)
-		}
+	for name, b := range filesLike(t, "../cmd/serve/testdata/node/*.mjs", "../cmd/serve/testdata/python/*.py") {
+		texts[filepath.Base(name)] = string(b)
 	}
 	return texts
 }

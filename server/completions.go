@@ -11,11 +11,10 @@ import (
 // completionRequest is the body of POST /v1/completions.
 type completionRequest struct {
 	params
-	prompts      []input
-	hasStreamOpt bool
-	echo         bool   // the prompt comes before each answer
-	suffix       string // what comes after the answer: the middle is filled in
-	bestOf       int    // answers made for each prompt, of which the most probable are sent
+	prompts []input
+	echo    bool   // the prompt comes before each answer
+	suffix  string // what comes after the answer: the middle is filled in
+	bestOf  int    // answers made for each prompt, of which the most probable are sent
 }
 
 // input is a text, or tokens that somebody else made of one.
@@ -35,10 +34,6 @@ var completionFields = lift(func(r *completionRequest) *params { return &r.param
 		n, e := v.integer(0, 5)
 		r.logprobs, r.top = true, int(n)
 		return e
-	},
-	"stream_options": func(r *completionRequest, v value) *Error {
-		r.hasStreamOpt = true
-		return setStreamOptions(&r.params, v)
 	},
 	"echo":   func(r *completionRequest, v value) (e *Error) { r.echo, e = v.bool(); return e },
 	"suffix": func(r *completionRequest, v value) (e *Error) { r.suffix, e = v.string(); return e },
@@ -168,7 +163,7 @@ func (r *completionRequest) check() *Error {
 	case r.bestOf > r.choices && r.stream:
 		return badRequest("best_of", "invalid_value", "The 'best_of' parameter cannot be used with 'stream': the best is known at the end.")
 	}
-	return r.params.check(r.hasStreamOpt)
+	return r.params.check()
 }
 
 // prompt returns a prompt's tokens; with a suffix, all that the model needs to

@@ -19,6 +19,7 @@ type params struct {
 	logprobs     bool
 	top          int
 	stream       bool
+	streamOpts   bool // stream_options was given
 	includeUsage bool
 }
 
@@ -218,6 +219,7 @@ func setLogitBias(p *params, v value) *Error {
 }
 
 func setStreamOptions(p *params, v value) *Error {
+	p.streamOpts = true
 	object, e := v.object()
 	if e != nil {
 		return e
@@ -241,8 +243,8 @@ func setStreamOptions(p *params, v value) *Error {
 }
 
 // check holds what no single field can know.
-func (p *params) check(streamOptions bool) *Error {
-	if streamOptions && !p.stream {
+func (p *params) check() *Error {
+	if p.streamOpts && !p.stream {
 		return badRequest("stream_options", "invalid_value", "The 'stream_options' parameter is only allowed when 'stream' is enabled.")
 	}
 	return nil

@@ -261,41 +261,12 @@ func readItemContent(v value) (string, *Error) {
 	if v.raw[0] == '"' {
 		return v.string()
 	}
-	parts, e := v.array(maxParts)
-	if e != nil {
-		return "", e
-	}
-	texts := make([]string, len(parts))
-	for i, part := range parts {
-		object, e := part.object()
-		if e != nil {
-			return "", e
-		}
-		kind, e := part.required(object, "type")
-		if e != nil {
-			return "", e
-		}
-		name, e := kind.string()
-		if e != nil {
-			return "", e
-		}
-		field := "text"
-		switch name {
-		case "input_text", "output_text", "text", "summary_text", "reasoning_text":
-		case "refusal":
-			field = "refusal"
-		default:
-			return "", unsupported(kind.name, "The model reads text only: content of type '%s' is not supported.", name)
-		}
-		text, e := part.required(object, field)
-		if e != nil {
-			return "", e
-		}
-		if texts[i], e = text.string(); e != nil {
-			return "", e
-		}
-	}
-	return strings.Join(texts, "\n"), nil
+	return readParts(v, itemParts)
+}
+
+// itemParts is what chatParts is, of the Responses API.
+var itemParts = map[string]string{
+	"input_text": "text", "output_text": "text", "text": "text", "summary_text": "text", "reasoning_text": "text", "refusal": "refusal",
 }
 
 func readReasoningItem(object map[string]value) (string, *Error) {
@@ -371,48 +342,23 @@ func (s *Server) responses(w http.ResponseWriter, r *http.Request) *Error {
 	if e := req.check(); e != nil {
 		return e
 	}
-	model, e := s.model(r, req.chat.model)
-	if e != nil {
-		return e
-	}
-	defer model.release()
-	er, err := req.chat.engineRequest(model.Engine)
-	if err != nil {
-		return toError(err, "input")
-	}
-	stream, err := model.Engine.Generate(r.Context(), er)
-	if err != nil {
-		return toError(err, "input")
-	}
-	defer stream.Close()
-	req.chat.tellLoose(w.Header())
-	if len(req.ignored) > 0 {
-		w.Header().Set("X-Tools-Not-Offered", strings.Join(req.ignored, " "))
-	}
-	a := s.newAnswer("resp_", model, &req.chat.params)
-	if req.chat.stream {
-		out := s.newSSE(w, r)
-		defer out.close()
-		streamResponse(out, newResponseWriter(a, &req), stream)
-		return nil
-	}
-	rw := newResponseWriter(a, &req)
-	for {
-		events, err := stream.Next(r.Context())
-		if err != nil {
+	return s.converse(w, r, &req.chat, "input", func(model *lease, stream *engine.Stream) *Error {
+		if len(req.ignored) > 0 {
+			w.Header().Set("X-Tools-Not-Offered", strings.Join(req.ignored, " "))
+		}
+		rw := newResponseWriter(s.newAnswer("resp_", model, &req.chat.params), &req)
+		if req.chat.stream {
+			out := s.newSSE(w, r)
+			defer out.close()
+			streamResponse(out, rw, stream)
+			return nil
+		}
+		if err := readAll(r, stream, rw.event); err != nil {
 			return toError(err, "input")
 		}
-		if events == nil {
-			break
-		}
-		for i := range events {
-			if err := rw.event(&events[i]); err != nil {
-				return toError(err, "")
-			}
-		}
-	}
-	rw.finish(stream.Usage())
-	return writeJSON(w, rw.response)
+		rw.finish(stream.Usage())
+		return writeJSON(w, rw.response)
+	})
 }
 
 // streamResponse writes the events of a response.

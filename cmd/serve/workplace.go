@@ -45,7 +45,7 @@ func (w *workplace) store() (*models.Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errUsage, err)
 	}
-	return &models.Store{Hub: client, Home: w.home(o.Cache), Progress: o.Progress}, nil
+	return &models.Store{Hub: client, Home: w.home(o.Cache)}, nil
 }
 
 // home is the folder of what serve itself remembers.
@@ -63,15 +63,7 @@ func (w *workplace) home(cache string) string {
 
 // parse reads a reference as it was typed.
 func (w *workplace) parse(name string) (*models.Reference, error) {
-	return models.ParseReference(w.expand(name), models.FileExists)
-}
-
-// expand replaces a ~/ that no shell has.
-func (w *workplace) expand(path string) string {
-	if rest, ok := strings.CutPrefix(path, "~/"); ok && w.lookup("HOME") != "" {
-		return filepath.Join(w.lookup("HOME"), rest)
-	}
-	return path
+	return models.ParseReference(hub.ExpandHome(name, w.lookup), models.FileExists)
 }
 
 // find returns a model that is on this machine.
