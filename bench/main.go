@@ -36,6 +36,7 @@ type options struct {
 	threads      int
 	context      int
 	longPrompt   int
+	underSchema  bool
 }
 
 func main() {
@@ -50,8 +51,9 @@ func main() {
 	flag.IntVar(&o.threads, "threads", 2, "threads that compute")
 	flag.IntVar(&o.context, "ctx-size", 2048, "tokens of a request")
 	flag.IntVar(&o.longPrompt, "long-prompt", 4000, "tokens of the prompt that arrives while 8 streams run; 0 for none")
+	flag.BoolVar(&o.underSchema, "schemas", true, "measure answers by a schema")
 	flag.Parse()
-	for _, c := range strings.Split(clients, ",") {
+	for _, c := range strings.FieldsFunc(clients, func(r rune) bool { return r == ',' }) {
 		n, err := strconv.Atoi(c)
 		if err != nil {
 			fatal(err)
@@ -79,10 +81,15 @@ func (o *options) run(model string) error {
 			return err
 		}
 	}
-	if o.longPrompt == 0 {
-		return nil
+	if o.longPrompt > 0 {
+		if err := o.longPromptGaps(model); err != nil {
+			return err
+		}
 	}
-	return o.longPromptGaps(model)
+	if o.underSchema {
+		return o.schemas(model)
+	}
+	return nil
 }
 
 // throughput measures one number of clients. The servers and the bare engine

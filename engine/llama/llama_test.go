@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -382,6 +383,101 @@ func TestGrammar(t *testing.T) {
 	p.Grammar.Text = `root ::= (`
 	if _, err := m.NewSampler(p); err == nil {
 		t.Error("a broken grammar was taken")
+	}
+}
+
+// TestGrammarLanguages writes many texts by each grammar, all from one row of logits.
+// Every one must be of its language, and of a small language every text must come.
+func TestGrammarLanguages(t *testing.T) {
+	m := loadModel(t, testmodel.Options{Sharpness: 0.01})
+	c := newContext(t, m, ContextOptions{Cells: 256, Sequences: 1, Batch: 64})
+	tokens := tokenize(t, m, "the world")
+	decode(t, c, 0, 0, tokens)
+	pieces, ends := m.pieces(true), m.endsGeneration()
+	write := func(p engine.Sampling, limit int) (string, error) {
+		s, err := m.NewSampler(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		said := ""
+		for range limit {
+			row := sampleOne(t, c, s, len(tokens)-1, -1)
+			if row.Err != nil || ends[row.Token] {
+				return said, row.Err
+			}
+			said += string(pieces[row.Token])
+		}
+		return said, errors.New("no end")
+	}
+	for _, test := range []struct {
+		grammar, language string
+		texts             int // of the language, when few
+	}{
+		{`root ::= "yes" | "no" | "maybe"`, `yes|no|maybe`, 3},
+		{`root ::= ("a" | "a" "b")? "c"{1,3}`, `(ab?)?c{1,3}`, 9},
+		{`root ::= one | two | ""
+one ::= "x" one-more
+one-more ::= "" | [0-2]
+two ::= [x-z] "0"?`, `|x[0-2]?|[xyz]0?`, 9},
+		{`root ::= [é-ë] | "日" [^a-z\x00-\x7F]{0}`, `[é-ë]|日`, 4},
+		{`root ::= [^\x00-\x7F]{1,3} "\n"`, `[^\x00-\x7f]{1,3}\n`, 0},
+		{`root ::= [\U00010000-\U0010FFFF] [à-ÿ日-本] .`, `(?s)[\x{10000}-\x{10ffff}][à-ÿ日-本].`, 0},
+		{`root ::= "\"" ([^"\\\x7F\x00-\x1F] | "\\" (["\\bfnrt] | "u" [0-9a-fA-F]{4})){0,9} "\""`, `"([^"\\\x00-\x1f\x7f]|\\(["\\bfnrt]|u[0-9a-fA-F]{4})){0,9}"`, 0},
+		{`root ::= "a"{40,50} "b"`, `a{40,50}b`, 0},
+		{`root ::= <[300]> "x" | "y"`, regexp.QuoteMeta(string(pieces[300])) + `x|y`, 2},
+		{`root ::= !<[300]> "!"`, `(?s).+!`, 0},
+	} {
+		language := regexp.MustCompile(`\A(?:` + test.language + `)\z`)
+		came := map[string]bool{}
+		for seed := range 400 {
+			p := engine.DefaultSampling()
+			p.Seed = uint32(seed)
+			if seed%8 == 0 {
+				p.Temperature = 0
+			}
+			p.Grammar.Text = test.grammar
+			said, err := write(p, 200)
+			if err != nil || !language.MatchString(said) {
+				t.Fatalf("%s: seed %d wrote %q, %v", test.grammar, seed, said, err)
+			}
+			came[said] = true
+		}
+		if len(came) < min(max(test.texts, 2), 400) || test.texts > 0 && len(came) > test.texts {
+			t.Errorf("%s: %d texts of %d came", test.grammar, len(came), test.texts)
+		}
+	}
+
+	// A lazy grammar allows all until its trigger, and begins there: in the midst of
+	// tokens, and with a word whose beginning came more than once.
+	p := engine.DefaultSampling()
+	p.Grammar = engine.Grammar{Text: `root ::= "ee" [0-9]{3}`, Lazy: true, Triggers: []engine.Trigger{{Kind: 1, Value: "ee"}}}
+	woken, free := regexp.MustCompile(`\Aee[0-9]{3}\z`), 0
+	for seed := range 60 {
+		p.Seed = uint32(seed)
+		said, err := write(p, 3000)
+		at := strings.Index(said, "ee")
+		if at > 0 {
+			free++
+		}
+		if at >= 0 && err == nil && !woken.MatchString(said[at:]) {
+			t.Errorf("the lazy grammar let it write %q", said)
+		}
+	}
+	if free < 10 {
+		t.Errorf("only %d texts came to the trigger", free)
+	}
+
+	// One that means the same in ever more ways ends in an error, not in all memory.
+	p = engine.DefaultSampling()
+	p.Temperature = 0
+	p.Grammar.Text = "root ::= \"a\" root \"b\" | \"a\" root \"c\" | \"a\" root \"d\""
+	if said, err := write(p, 100); err == nil || !strings.Contains(err.Error(), "too many ways") {
+		t.Errorf("wrote %q, %v", said, err)
+	}
+	p.Grammar.Text = `root ::= root "a" | "b"`
+	if _, err := m.NewSampler(p); err == nil {
+		t.Error("a left-recursive grammar was taken")
 	}
 }
 

@@ -4,6 +4,8 @@
 
 #include "shim.h"
 
+#include "grammar.h"
+
 #include "chat.h"
 #include "common.h"
 #include "fit.h"
@@ -30,19 +32,12 @@
 extern "C" void goServeLog(int32_t level, char * text);
 extern "C" bool goServeProgress(uintptr_t handle, float progress);
 
-// vocab_index groups the tokens of a vocabulary by the first byte of their text.
-struct vocab_index {
-    std::vector<llama_token> by_first[256];
-    llama_token              single[256];  // the token that is this byte alone, or -1
-    std::vector<llama_token> ends;         // tokens that end generation, and those without a text
-};
-
 struct serve_model {
     llama_model *             model = nullptr;
     const llama_vocab *       vocab = nullptr;
     common_chat_templates_ptr templates;
-    mutable std::once_flag    indexed;
-    mutable vocab_index       index;
+    mutable std::once_flag    trie_made;
+    mutable std::unique_ptr<token_trie> trie;  // made when a grammar first needs it
 };
 
 // gang runs a function on all threads of a ggml pool, in the few microseconds
@@ -91,11 +86,11 @@ struct serve_context {
 struct serve_sampler {
     common_sampler * smpl   = nullptr;
     bool             greedy = false;          // the token of the greatest logit, once the biases are added
-    std::vector<llama_logit_bias> biases;     // of a greedy sampler
-    // The grammar is ours and not common_sampler's: that asks it about every token of
-    // the vocabulary whenever the drawn one does not fit.
-    std::unique_ptr<llama_sampler, decltype(&llama_sampler_free)> grammar{nullptr, llama_sampler_free};
-    const serve_model * model = nullptr;
+    std::vector<llama_logit_bias> biases;
+    // Where nothing comes before min_p, tokens so far below the best need not be looked at.
+    float              below  = INFINITY;
+    // Not common_sampler's: that asks about every token whenever the drawn one does not fit.
+    std::unique_ptr<grammar> rules;
 };
 
 struct serve_parser {
@@ -253,134 +248,114 @@ int32_t argmax(const float * logits, int32_t n) {
     return (int32_t) (std::find(logits, logits + n, max) - logits);
 }
 
-// greedy_token draws a greedy sampler's token. The biases are in the logits only meanwhile.
-int32_t greedy_token(const serve_sampler * s, float * logits, int32_t n_vocab) {
-    std::vector<float> plain;
-    for (const auto & b : s->biases) {
-        plain.push_back(logits[b.token]);
-        logits[b.token] += b.bias;
-    }
-    const int32_t token = argmax(logits, n_vocab);
-    for (size_t i = s->biases.size(); i-- > 0;) {
-        logits[s->biases[i].token] = plain[i];
-    }
-    return token;
-}
-
-// index_of groups a model's tokens when a grammar is first used.
-const vocab_index & index_of(const serve_model * model) {
-    std::call_once(model->indexed, [model] {
-        vocab_index & x = model->index;
-        std::fill(std::begin(x.single), std::end(x.single), LLAMA_TOKEN_NULL);
-        const int32_t n = llama_vocab_n_tokens(model->vocab);
-        for (llama_token t = 0; t < n; t++) {
-            const std::string piece = common_token_to_piece(model->vocab, t, true);
-            if (piece.empty() || llama_vocab_is_eog(model->vocab, t)) {
-                x.ends.push_back(t);
-                continue;
-            }
-            const uint8_t first = piece[0];
-            x.by_first[first].push_back(t);
-            if (piece.size() == 1) {
-                x.single[first] = t;
-            }
+// changed_logits biases tokens of a row, or takes them out of it, for as long as it
+// lives: other rows and the log-probabilities read the logits too.
+struct changed_logits {
+    explicit changed_logits(float * logits) : logits(logits) {}
+    ~changed_logits() {
+        for (size_t i = kept.size(); i-- > 0;) {
+            logits[kept[i].first] = kept[i].second;
         }
-    });
-    return model->index;
-}
+    }
+    changed_logits(const changed_logits &) = delete;
+    changed_logits & operator=(const changed_logits &) = delete;
 
-// ask leaves in a list of tokens those that a grammar allows next.
-void ask(llama_sampler * grammar, std::vector<llama_token> & tokens) {
-    std::vector<llama_token_data> data;
-    data.reserve(tokens.size());
+    void add(llama_token token, float bias) {
+        kept.emplace_back(token, logits[token]);
+        logits[token] += bias;
+    }
+    void hide(llama_token token) { add(token, -INFINITY); }
+
+  private:
+    float *                                     logits;
+    std::vector<std::pair<llama_token, float>> kept;
+};
+
+// best_of returns the token of the greatest logit, the first of equals; -1 when none is finite.
+llama_token best_of(const float * logits, const std::vector<llama_token> & tokens) {
+    llama_token best = -1;
     for (const llama_token t : tokens) {
-        data.push_back({t, 1.0f, 0.0f});
-    }
-    llama_token_data_array array = {data.data(), data.size(), -1, false};
-    llama_sampler_apply(grammar, &array);
-    tokens.clear();
-    for (size_t i = 0; i < array.size; i++) {
-        if (array.data[i].logit != -INFINITY) {
-            tokens.push_back(array.data[i].id);
+        const bool better = best < 0 ? logits[t] > -INFINITY : logits[t] > logits[best] || (logits[t] == logits[best] && t < best);
+        if (better) {
+            best = t;
         }
     }
+    return best;
 }
 
-bool fits(llama_sampler * grammar, llama_token token) {
-    std::vector<llama_token> one = {token};
-    ask(grammar, one);
-    return !one.empty();
-}
-
-// allowed returns the tokens that a grammar allows next. What a grammar does not
-// let begin with a byte cannot be a longer text that does: where few bytes may
-// come, few tokens are looked at.
-std::vector<llama_token> allowed(const serve_model * model, llama_sampler * grammar) {
-    const vocab_index &      x = index_of(model);
-    std::vector<llama_token> bytes;
-    for (const llama_token t : x.single) {
-        if (t >= 0) {
-            bytes.push_back(t);
+// draw draws a token by a row's sampler, from those listed or, for nullptr, from the
+// whole vocabulary; -1 when none of them has a finite logit.
+llama_token draw(serve_context * ctx, float * logits, const serve_row & row, const std::vector<llama_token> * tokens) {
+    const serve_sampler * s = row.sampler;
+    changed_logits changed(logits);
+    for (const auto & b : s->biases) {
+        changed.add(b.token, b.bias);
+    }
+    const llama_token best = tokens == nullptr ? argmax(logits, ctx->n_vocab) : best_of(logits, *tokens);
+    if (s->greedy || best < 0) {  // llama.cpp's samplers abort the process when no logit is finite
+        return best;
+    }
+    static thread_local std::vector<llama_token_data> candidates;
+    candidates.clear();
+    const float least = logits[best] - s->below;
+    const auto  add   = [&](llama_token t) {
+        if (logits[t] >= least && logits[t] > -INFINITY) {
+            candidates.push_back({t, logits[t], 0.0f});
+        }
+    };
+    if (tokens == nullptr) {
+        for (llama_token t = 0; t < ctx->n_vocab; t++) {
+            add(t);
+        }
+    } else {
+        for (const llama_token t : *tokens) {
+            add(t);
         }
     }
-    ask(grammar, bytes);
-    std::vector<llama_token> tokens = x.ends;
-    for (int b = 0; b < 256; b++) {
-        if (x.single[b] < 0 || std::find(bytes.begin(), bytes.end(), x.single[b]) != bytes.end()) {
-            tokens.insert(tokens.end(), x.by_first[b].begin(), x.by_first[b].end());
-        }
-    }
-    ask(grammar, tokens);
-    return tokens;
+    llama_token_data_array array = {candidates.data(), candidates.size(), -1, false};
+    llama_sampler_apply(common_sampler_get(s->smpl), &array);
+    return array.selected < 0 ? -1 : array.data[array.selected].id;
 }
 
-llama_token draw(serve_context * ctx, float * logits, const serve_row & row) {
-    if (row.sampler->greedy) {
-        return greedy_token(row.sampler, logits, ctx->n_vocab);
-    }
-    if (argmax(logits, ctx->n_vocab) < 0) {
-        return -1;  // llama.cpp's samplers abort the process on these
-    }
-    return common_sampler_sample(row.sampler->smpl, ctx->ctx, row.index);
-}
-
-// draw_by_grammar draws once more, from the tokens that the grammar allows. The
-// logits are put back: other rows and the log-probabilities read them too.
+// draw_by_grammar draws a token that the grammar allows. Where little may come, the
+// grammar lists it and the draw is from the list. Where much may come, as within a
+// string, a token is drawn first and then shown to the grammar: drawing without putting
+// back until one fits has the distribution of one draw from those that fit.
 llama_token draw_by_grammar(serve_context * ctx, float * logits, const serve_row & row) {
-    const std::vector<llama_token> tokens = allowed(row.sampler->model, row.sampler->grammar.get());
+    constexpr int draws = 5;
+    grammar & rules = *row.sampler->rules;
+    static thread_local std::vector<llama_token> tokens;
+    if (!rules.allowed(tokens, ctx->n_vocab / 16)) {
+        changed_logits changed(logits);
+        for (int i = 0; i < draws; i++) {
+            const llama_token token = draw(ctx, logits, row, nullptr);
+            if (token < 0) {
+                break;
+            }
+            if (rules.fits(token)) {
+                return token;
+            }
+            changed.hide(token);
+        }
+        rules.allowed(tokens, SIZE_MAX);
+    }
     if (tokens.empty()) {
         throw std::runtime_error("the grammar allows no token");
     }
-    const std::vector<float> kept(logits, logits + ctx->n_vocab);
-    std::fill(logits, logits + ctx->n_vocab, -INFINITY);
-    for (const llama_token t : tokens) {
-        logits[t] = kept[t];
-    }
-    llama_token token = -1;
-    try {
-        token = draw(ctx, logits, row);
-    } catch (...) {
-        std::copy(kept.begin(), kept.end(), logits);
-        throw;
-    }
-    std::copy(kept.begin(), kept.end(), logits);
-    return token;
+    return draw(ctx, logits, row, &tokens);
 }
 
 void sample_row(serve_context * ctx, float * logits, serve_row & row, int32_t * top_tokens, float * top_logprobs) {
     if (logits == nullptr) {
         throw std::runtime_error("no logits at batch index " + std::to_string(row.index));
     }
-    llama_sampler * grammar = row.sampler->grammar.get();
-    row.token = draw(ctx, logits, row);
-    if (row.token >= 0 && grammar != nullptr && !fits(grammar, row.token)) {
-        row.token = draw_by_grammar(ctx, logits, row);
-    }
+    grammar * rules = row.sampler->rules.get();
+    row.token = rules != nullptr ? draw_by_grammar(ctx, logits, row) : draw(ctx, logits, row, nullptr);
     if (row.token < 0) {
         throw std::runtime_error("the model computed no finite logit");
     }
-    if (grammar != nullptr) {
-        llama_sampler_accept(grammar, row.token);
+    if (rules != nullptr) {
+        rules->accept(row.token);
     }
     if (!row.sampler->greedy) {
         common_sampler_accept(row.sampler->smpl, row.token, true);
@@ -428,49 +403,29 @@ std::vector<llama_token> spell(const llama_vocab * vocab, const std::string & te
 }
 
 // new_grammar reads a request's grammar; a lazy one sleeps until a trigger.
-llama_sampler * new_grammar(const serve_model * model, const common_json & j) {
-    const std::string text = j.at("grammar").get<std::string>();
-    if (!j.value("grammar_lazy", false)) {
-        std::unique_ptr<llama_sampler, decltype(&llama_sampler_free)> g(llama_sampler_init_grammar(model->vocab, text.c_str(), "root"), llama_sampler_free);
-        if (!g) {
-            throw std::runtime_error("failed to parse grammar");
-        }
-        // A chat's grammar begins with what the template has written already.
-        if (j.value("grammar_from_chat", false)) {
-            for (const llama_token t : spell(model->vocab, j.value("generation_prompt", ""))) {
-                llama_sampler_accept(g.get(), t);
-            }
-        }
-        return g.release();
-    }
-    std::vector<std::string>  patterns;
-    std::vector<llama_token>  tokens;
-    std::vector<const char *> pointers;
-    for (const auto & t : j.at("triggers")) {
+std::unique_ptr<grammar> new_grammar(const serve_model * model, const common_json & j) {
+    std::call_once(model->trie_made, [model] { model->trie = std::make_unique<token_trie>(model->vocab); });
+    grammar::triggers when;
+    when.lazy = j.value("grammar_lazy", false);
+    for (const auto & t : when.lazy ? j.at("triggers") : common_json::array()) {
         const std::string value = t.value("value", "");
         switch ((common_grammar_trigger_type) t.at("type").get<int32_t>()) {
             case COMMON_GRAMMAR_TRIGGER_TYPE_TOKEN:
-                tokens.push_back(t.value("token", (llama_token) LLAMA_TOKEN_NULL));
+                when.tokens.push_back(t.value("token", (llama_token) LLAMA_TOKEN_NULL));
                 break;
             case COMMON_GRAMMAR_TRIGGER_TYPE_WORD:
-                patterns.push_back(regex_escape(value));
+                when.words.push_back(value);
                 break;
-            case COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN:
-                patterns.push_back(value);
-                break;
-            case COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN_FULL:
-                patterns.push_back("^(?:" + value + ")$");
-                break;
-            default:
+            default:  // no template of this tree makes patterns
                 throw std::runtime_error("unknown kind of trigger");
         }
     }
-    for (const std::string & p : patterns) {
-        pointers.push_back(p.c_str());
-    }
-    llama_sampler * g = llama_sampler_init_grammar_lazy_patterns(model->vocab, text.c_str(), "root", pointers.data(), pointers.size(), tokens.data(), tokens.size());
-    if (g == nullptr) {
-        throw std::runtime_error("failed to parse grammar");
+    auto g = std::make_unique<grammar>(*model->trie, model->vocab, j.at("grammar").get<std::string>(), when);
+    // A chat's grammar begins with what the template has written already.
+    if (!when.lazy && j.value("grammar_from_chat", false)) {
+        for (const llama_token t : spell(model->vocab, j.value("generation_prompt", ""))) {
+            g->accept(t);
+        }
     }
     return g;
 }
@@ -848,13 +803,16 @@ serve_sampler * serve_sampler_new(const serve_model * model, const char * json, 
         auto s    = std::make_unique<serve_sampler>();
         s->greedy = p.temp <= 0 && p.mirostat == 0 && n_suppress == 0 && p.penalty_repeat == 1 &&
                     p.penalty_freq == 0 && p.penalty_present == 0 && p.dry_multiplier == 0 && p.xtc_probability == 0 && p.typ_p >= 1;
-        if (s->greedy) {
-            s->biases = p.logit_bias;
+        s->biases = std::move(p.logit_bias);  // put into the logits by draw
+        p.logit_bias.clear();
+        const bool min_p_first = p.mirostat == 0 && n_suppress == 0 && p.penalty_repeat == 1 && p.penalty_freq == 0 &&
+                                 p.penalty_present == 0 && p.dry_multiplier == 0 && p.top_n_sigma < 0 && p.top_k <= 0 && p.typ_p >= 1 && p.top_p >= 1;
+        if (min_p_first && p.min_p > 0 && p.min_p <= 1) {
+            s->below = -std::log(p.min_p);
         }
         s->smpl = common_sampler_init(model->model, p);
         if (!j.value("grammar", "").empty()) {
-            s->model = model;
-            s->grammar.reset(new_grammar(model, j));
+            s->rules = new_grammar(model, j);
         }
         return s.release();
     });
