@@ -3,7 +3,6 @@ package schema
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -231,63 +230,3 @@ func randomSchema(r *rand.Rand, depth int) any {
 	}
 	return s
 }
-
-// TestRealisticSchemas writes by the grammars of schemas as programs send them.
-func TestRealisticSchemas(t *testing.T) {
-	r := rand.New(rand.NewPCG(3, 4))
-	var n counts
-	for i, document := range realistic {
-		before := n
-		sound(t, r, []byte(document), &n)
-		if n.refused > before.refused {
-			_, _, loose, err := compileForTest([]byte(document))
-			t.Errorf("schema %d is refused: %v %v", i, loose, err)
-		}
-	}
-	t.Logf("%d schemas, %d texts valid, %d wrong", len(realistic), n.valid, n.wrong)
-}
-
-// realistic are schemas of tools and answers in the manner of APIs that people use.
-var realistic = func() []string {
-	text := func(extra string) string { return `{"type":"string"` + extra + `}` }
-	obj := func(required string, properties ...string) string {
-		return `{"type":"object","properties":{` + strings.Join(properties, ",") + `},"required":[` + required + `],"additionalProperties":false}`
-	}
-	field := func(name, schema string) string { return fmt.Sprintf("%q:%s", name, schema) }
-	list := func(item, extra string) string { return `{"type":"array","items":` + item + extra + `}` }
-	maybe := func(schema string) string { return `{"anyOf":[` + schema + `,{"type":"null"}]}` }
-	address := obj(`"street","city","zip"`, field("street", text(`,"minLength":1,"maxLength":80`)), field("city", text("")), field("zip", text(`,"pattern":"^\\d{5}(-\\d{4})?$"`)), field("country", text(`,"pattern":"^[A-Z]{2}$"`)))
-	money := obj(`"amount","currency"`, field("amount", `{"type":"number","minimum":0,"multipleOf":0.01}`), field("currency", `{"enum":["EUR","USD","JPY"]}`))
-	when := text(`,"format":"date-time"`)
-	return []string{
-		obj(`"location"`, field("location", text("")), field("unit", `{"enum":["celsius","fahrenheit"]}`)),
-		obj(`"to","subject","body"`, field("to", list(text(`,"format":"email"`), `,"minItems":1,"maxItems":10`)), field("subject", text(`,"maxLength":120`)), field("body", text("")), field("cc", list(text(`,"format":"email"`), ""))),
-		obj(`"query"`, field("query", text(`,"minLength":1`)), field("limit", `{"type":"integer","minimum":1,"maximum":100}`), field("offset", `{"type":"integer","minimum":0}`), field("sort", `{"enum":["asc","desc",null]}`)),
-		address, money,
-		obj(`"id","lines","ship_to"`, field("id", text(`,"format":"uuid"`)), field("lines", list(obj(`"sku","quantity","price"`, field("sku", text(`,"pattern":"^[A-Z]{3}-[0-9]{4}$"`)), field("quantity", `{"type":"integer","exclusiveMinimum":0}`), field("price", money)), `,"minItems":1`)), field("ship_to", address), field("notes", maybe(text("")))),
-		obj(`"title","start","end"`, field("title", text("")), field("start", when), field("end", when), field("attendees", list(text(`,"format":"email"`), "")), field("recurrence", maybe(obj(`"every"`, field("every", `{"enum":["day","week","month"]}`), field("times", `{"type":"integer","minimum":1,"maximum":366}`))))),
-		obj(`"final_answer","steps"`, field("steps", list(obj(`"explanation","output"`, field("explanation", text("")), field("output", text(""))), "")), field("final_answer", text(""))),
-		`{"type":"object","properties":{"type":{"enum":["div","button","field"]},"label":{"type":"string"},"children":{"type":"array","items":{"$ref":"#"}},"attributes":{"type":"array","items":{"type":"object","properties":{"name":{"type":"string"},"value":{"type":"string"}},"required":["name","value"],"additionalProperties":false}}},"required":["type","label","children","attributes"],"additionalProperties":false}`,
-		`{"type":"object","properties":{"list":{"$ref":"#/$defs/node"}},"required":["list"],"additionalProperties":false,"$defs":{"node":{"type":"object","properties":{"value":{"type":"number"},"next":{"anyOf":[{"$ref":"#/$defs/node"},{"type":"null"}]}},"required":["value","next"],"additionalProperties":false}}}`,
-		`{"type":"object","properties":{"item":{"anyOf":[{"type":"object","properties":{"kind":{"const":"user"},"name":{"type":"string"}},"required":["kind","name"],"additionalProperties":false},{"type":"object","properties":{"kind":{"const":"place"},"lat":{"type":"number","minimum":-90,"maximum":90},"lon":{"type":"number","minimum":-180,"maximum":180}},"required":["kind","lat","lon"],"additionalProperties":false}]}},"required":["item"],"additionalProperties":false}`,
-		obj(`"categories"`, field("categories", list(`{"enum":["hate","violence","self-harm","none"]}`, `,"maxItems":4`)), field("confidence", `{"type":"number","minimum":0,"maximum":1}`)),
-		obj(`"sql"`, field("sql", text(`,"pattern":"^SELECT "`)), field("parameters", `{"type":"object","additionalProperties":{"type":["string","number","boolean","null"]}}`)),
-		obj(`"path","content"`, field("path", text(`,"pattern":"^[^/]"`)), field("content", text("")), field("mode", text(`,"pattern":"^0[0-7]{3}$"`))),
-		obj(`"host","port"`, field("host", `{"anyOf":[{"type":"string","format":"ipv4"},{"type":"string","format":"ipv6"},{"type":"string","format":"hostname"}]}`), field("port", `{"type":"integer","minimum":1,"maximum":65535}`), field("tls", `{"type":"boolean"}`)),
-		obj(`"rgb"`, field("rgb", `{"type":"array","prefixItems":[{"type":"integer","minimum":0,"maximum":255},{"type":"integer","minimum":0,"maximum":255},{"type":"integer","minimum":0,"maximum":255}],"items":false,"minItems":3}`), field("hex", text(`,"pattern":"^#[0-9a-fA-F]{6}$"`))),
-		obj(`"name","birth_date"`, field("name", text(`,"minLength":1,"maxLength":60`)), field("birth_date", text(`,"format":"date"`)), field("phone", text(`,"pattern":"^\\+[1-9]\\d{6,14}$"`)), field("insurance", maybe(text(`,"pattern":"^[A-Z]\\d{9}$"`)))),
-		obj(`"diagnosis","code","certainty"`, field("diagnosis", text("")), field("code", text(`,"pattern":"^[A-TV-Z][0-9][0-9AB](\\.[0-9A-TV-Z]{1,4})?$"`)), field("certainty", `{"enum":["confirmed","suspected","excluded"]}`), field("onset", maybe(text(`,"format":"date"`)))),
-		obj(`"iban","amount"`, field("iban", text(`,"pattern":"^[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}$"`)), field("amount", `{"type":"number","exclusiveMinimum":0,"maximum":1000000,"multipleOf":0.01}`), field("reference", text(`,"maxLength":140`))),
-		obj(`"temperature","humidity"`, field("temperature", `{"type":"number","minimum":-50,"maximum":60}`), field("humidity", `{"type":"integer","minimum":0,"maximum":100,"multipleOf":5}`), field("at", when)),
-		obj(`"tool","arguments"`, field("tool", `{"const":"search"}`), field("arguments", `{"type":"object"}`)),
-		obj(`"version"`, field("version", text(`,"pattern":"^(0|[1-9]\\d*)\\.(0|[1-9]\\d*)\\.(0|[1-9]\\d*)$"`)), field("dependencies", `{"type":"object","additionalProperties":{"type":"string","pattern":"^[~^]?\\d"}}`)),
-		obj(`"answer"`, field("answer", `{"type":["string","number","boolean","null"]}`), field("sources", list(text(`,"format":"uri"`), `,"maxItems":5`))),
-		list(obj(`"en","de"`, field("en", text("")), field("de", text(""))), `,"minItems":1,"maxItems":20`),
-		`{"type":"object","patternProperties":{"^[a-z_]+$":{"type":"number"}},"additionalProperties":false,"minProperties":1}`,
-		obj(`"duration"`, field("duration", text(`,"format":"duration"`)), field("start", text(`,"format":"time"`))),
-		obj(`"matrix"`, field("matrix", list(list(`{"type":"number"}`, `,"minItems":2,"maxItems":2`), `,"minItems":2,"maxItems":2`))),
-		obj(`"move"`, field("move", text(`,"pattern":"^([KQRBN]?[a-h]?[1-8]?x?[a-h][1-8](=[QRBN])?|O-O(-O)?)[+#]?$"`)), field("score", `{"type":"integer","minimum":-1000,"maximum":1000}`)),
-		`{"allOf":[{"type":"object","properties":{"id":{"type":"integer","minimum":1}},"required":["id"]},{"type":"object","properties":{"name":{"type":"string","minLength":1}},"required":["name"]}]}`,
-		obj(`"filter"`, field("filter", `{"$ref":"#/$defs/f"}`))[:len(obj(`"filter"`, field("filter", `{"$ref":"#/$defs/f"}`)))-1] + `,"$defs":{"f":{"anyOf":[{"type":"object","properties":{"and":{"type":"array","items":{"$ref":"#/$defs/f"},"minItems":1}},"required":["and"],"additionalProperties":false},{"type":"object","properties":{"field":{"type":"string"},"equals":{"type":["string","number"]}},"required":["field","equals"],"additionalProperties":false}]}}}`,
-	}
-}()
