@@ -5,7 +5,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LINT_VERSION := v2.15.0
 LINT := build/bin/golangci-lint-$(LINT_VERSION)
 # What has no C in it, and so can be checked without a C compiler.
-PURE := ./hub/... ./schema ./engine ./engine/enginetest ./models/... ./server
+PURE := ./hub/... ./schema ./archive ./engine ./engine/enginetest ./models/... ./server
 FUZZTIME ?= 5s
 
 .PHONY: all serve llama tools peers run test check judges lint fuzz bench node clean

@@ -28,7 +28,7 @@ type response struct {
 	PreviousResponseID *string         `json:"previous_response_id"`
 	Reasoning          map[string]any  `json:"reasoning"`
 	ServiceTier        string          `json:"service_tier"`
-	Store              bool            `json:"store"` // never: nothing is kept
+	Store              bool            `json:"store"`
 	Temperature        float64         `json:"temperature"`
 	Text               map[string]any  `json:"text"`
 	ToolChoice         json.RawMessage `json:"tool_choice"`
@@ -106,6 +106,7 @@ func newResponseWriter(a *answer, req *responsesRequest) *responseWriter {
 	p := &req.chat.params
 	r := &response{ID: a.id, Object: "response", CreatedAt: a.created, Status: "in_progress", Model: a.model.ID, Output: []*item{},
 		ParallelToolCalls: req.chat.tools.parallel, ServiceTier: "default", Temperature: shortest(p.sampling.Temperature), TopP: shortest(p.sampling.TopP),
+		PreviousResponseID: optional(req.previous), Store: req.store, Background: req.background,
 		Truncation: "disabled", Instructions: optional(req.instructions), User: optional(req.user), Reasoning: map[string]any{"effort": optional(req.chat.effort), "summary": nil},
 		Text: map[string]any{"format": map[string]string{"type": "text"}}, ToolChoice: json.RawMessage(`"auto"`), Tools: json.RawMessage("[]"), Metadata: json.RawMessage("{}")}
 	if p.maxTokens > 0 {
@@ -266,8 +267,8 @@ func (w *responseWriter) end() {
 	w.open = nil
 }
 
-// finish ends the response: completed, or incomplete where there was no more room.
-func (w *responseWriter) finish(u engine.Usage) {
+// settle ends the response: completed, or incomplete where there was no more room.
+func (w *responseWriter) settle(u engine.Usage) {
 	r := w.response
 	r.Usage = &responseUsage{InputTokens: u.Prompt, InputDetails: inputDetails{CachedTokens: u.Cached}, OutputTokens: u.Completion, TotalTokens: u.Prompt + u.Completion}
 	now := time.Now().Unix()
@@ -275,7 +276,6 @@ func (w *responseWriter) finish(u engine.Usage) {
 	if w.ended == engine.FinishLength {
 		r.Status, r.CompletedAt, r.IncompleteDetails = "incomplete", nil, &incomplete{"max_output_tokens"}
 	}
-	w.emit("response."+r.Status, map[string]any{"response": r})
 }
 
 // fail ends the response with an error: as an event of its own, in both of the

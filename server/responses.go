@@ -20,15 +20,22 @@ type responsesRequest struct {
 	choiceAsked  json.RawMessage
 	formatAsked  json.RawMessage
 	user         string
-	ignored      []string // hosted tools, which no local server has
+	ignored      []string                     // hosted tools, which no local server has
+	input        []value                      // the items, of which messages are made
+	items        []map[string]json.RawMessage // the same as they are kept
+	previous     string                       // the response that this one goes on from
+	store        bool
+	background   bool
 }
 
-// Why some fields are refused: nothing is kept between requests.
-const notKept = "Responses are not kept here: send the whole conversation as input."
-
 var responsesFields = fields[responsesRequest]{
-	"model":             func(r *responsesRequest, v value) (e *Error) { r.chat.model, e = v.string(); return e },
-	"input":             func(r *responsesRequest, v value) (e *Error) { r.chat.messages, e = readInput(v); return e },
+	"model": func(r *responsesRequest, v value) (e *Error) { r.chat.model, e = v.string(); return e },
+	"input": func(r *responsesRequest, v value) (e *Error) {
+		if r.input, e = readInput(v); e == nil {
+			r.chat.messages, e = readItems(r.input)
+		}
+		return e
+	},
 	"instructions":      func(r *responsesRequest, v value) (e *Error) { r.instructions, e = v.string(); return e },
 	"stream":            func(r *responsesRequest, v value) (e *Error) { r.chat.stream, e = v.bool(); return e },
 	"temperature":       liftChat("temperature"),
@@ -63,13 +70,13 @@ var responsesFields = fields[responsesRequest]{
 		}
 		return unsupported(v.name, "Unsupported value: '%s' does not support 'auto': nothing is cut here.", v.name)
 	},
-	"previous_response_id": refused[responsesRequest](notKept),
-	"conversation":         refused[responsesRequest](notKept),
-	"background":           refused[responsesRequest]("Responses in the background are not kept here.", "false"),
+	"previous_response_id": func(r *responsesRequest, v value) (e *Error) { r.previous, e = v.string(); return e },
+	"store":                func(r *responsesRequest, v value) (e *Error) { r.store, e = v.bool(); return e },
+	"background":           func(r *responsesRequest, v value) (e *Error) { r.background, e = v.bool(); return e },
+	"conversation":         refused[responsesRequest]("Conversations are not kept here; 'previous_response_id' goes on from a response."),
 	"prompt":               refused[responsesRequest]("Prompts are not kept here."),
 	"context_management":   refused[responsesRequest]("Nothing is cut here."),
 
-	"store":                  accepted[responsesRequest](aBool),
 	"include":                accepted[responsesRequest](anArray),
 	"stream_options":         accepted[responsesRequest](anObject),
 	"service_tier":           accepted[responsesRequest](aString),
@@ -173,20 +180,27 @@ func readFlatTools(v value) (list []tool, ignored []string, e *Error) {
 	return list, ignored, nil
 }
 
-// readInput reads the conversation: a text, or items.
-func readInput(v value) ([]message, *Error) {
+// readInput reads the input's items; a text is one of them.
+func readInput(v value) ([]value, *Error) {
 	if v.raw[0] == '"' {
-		text, e := v.string()
-		return []message{{Role: "user", Content: text}}, e
+		if _, e := v.string(); e != nil {
+			return nil, e
+		}
+		raw, err := json.Marshal(map[string]any{"type": "message", "role": "user", "content": v.raw})
+		if err != nil {
+			return nil, toError(err, v.name)
+		}
+		return []value{{v.name, raw}}, nil
 	}
 	items, e := v.array(maxMessages)
-	if e != nil {
-		return nil, e
+	if e == nil && len(items) == 0 {
+		e = v.empty()
 	}
-	if len(items) == 0 {
-		return nil, v.empty()
-	}
-	var messages []message
+	return items, e
+}
+
+// readItems makes a conversation of items.
+func readItems(items []value) (messages []message, e *Error) {
 	for _, item := range items {
 		if messages, e = addItem(messages, item); e != nil {
 			return nil, e
@@ -332,37 +346,52 @@ func (r *responsesRequest) check() *Error {
 	return r.chat.check()
 }
 
-// responses answers POST /v1/responses. Nothing is kept: the whole conversation
-// comes with every request.
+// readResponses reads and checks a request, with the conversation that it goes on from.
+func (s *Server) readResponses(r *http.Request) (*responsesRequest, *Error) {
+	req := &responsesRequest{store: true, chat: chatRequest{params: defaultParams(), tools: tools{parallel: true}}}
+	if e := decode(r, req, responsesFields, "model", "input"); e != nil {
+		return nil, e
+	}
+	if e := s.recall(r.Context(), req); e != nil {
+		return nil, e
+	}
+	return req, req.check()
+}
+
+// responses answers POST /v1/responses.
 func (s *Server) responses(w http.ResponseWriter, r *http.Request) *Error {
-	req := responsesRequest{chat: chatRequest{params: defaultParams(), tools: tools{parallel: true}}}
-	if e := decode(r, &req, responsesFields, "model", "input"); e != nil {
+	req, e := s.readResponses(r)
+	if e != nil {
 		return e
 	}
-	if e := req.check(); e != nil {
-		return e
+	if len(req.ignored) > 0 {
+		w.Header().Set("X-Tools-Not-Offered", strings.Join(req.ignored, " "))
+	}
+	if req.background {
+		return s.inBackground(w, r, req)
 	}
 	return s.converse(w, r, &req.chat, "input", func(model *lease, stream *engine.Stream) *Error {
-		if len(req.ignored) > 0 {
-			w.Header().Set("X-Tools-Not-Offered", strings.Join(req.ignored, " "))
-		}
-		rw := newResponseWriter(s.newAnswer("resp_", model, &req.chat.params), &req)
+		rw := newResponseWriter(s.newAnswer("resp_", model, &req.chat.params), req)
 		if req.chat.stream {
 			out := s.newSSE(w, r)
 			defer out.close()
-			streamResponse(out, rw, stream)
+			s.streamResponse(out, rw, req, stream)
 			return nil
 		}
 		if err := readAll(r, stream, rw.event); err != nil {
 			return toError(err, "input")
 		}
-		rw.finish(stream.Usage())
+		rw.settle(stream.Usage())
+		if e := s.keep(r.Context(), req, rw.response); e != nil {
+			return e
+		}
 		return writeJSON(w, rw.response)
 	})
 }
 
-// streamResponse writes the events of a response.
-func streamResponse(out *sse, w *responseWriter, stream *engine.Stream) {
+// streamResponse writes the events of a response. It is kept before its last event
+// says that it is done; of one whose client has gone nothing is kept.
+func (s *Server) streamResponse(out *sse, w *responseWriter, req *responsesRequest, stream *engine.Stream) {
 	w.streams = true
 	w.emit("response.created", map[string]any{"response": w.response})
 	w.emit("response.in_progress", map[string]any{"response": w.response})
@@ -377,13 +406,22 @@ func streamResponse(out *sse, w *responseWriter, stream *engine.Stream) {
 			return out.write(w.take())
 		})
 	}
-	if err != nil {
-		if out.ctx.Err() == nil {
-			w.fail(toError(err, ""))
-			_ = out.write(w.take())
-		}
+	if out.ctx.Err() != nil {
 		return
 	}
-	w.finish(stream.Usage())
+	if err == nil {
+		w.settle(stream.Usage())
+		e := s.keep(out.ctx, req, w.response)
+		if e == nil {
+			w.emit("response."+w.response.Status, map[string]any{"response": w.response})
+			_ = out.write(w.take())
+			return
+		}
+		err = e
+	}
+	w.fail(toError(err, ""))
+	if e := s.keep(out.ctx, req, w.response); e != nil {
+		s.opts.Log.Error("a failed response is not kept", "id", w.response.ID, "error", e)
+	}
 	_ = out.write(w.take())
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"serve/archive"
 	"serve/engine"
 )
 
@@ -71,6 +72,8 @@ type Options struct {
 	Hosts          []string      // names that the Host header may have besides loopback's; nil for any
 	AllowedOrigins []string      // web pages that may call; "*" for all
 	Log            *slog.Logger  // slog.Default()
+	// Archive keeps responses between requests; nil keeps none. The server does not close it.
+	Archive *archive.Archive
 }
 
 // Server answers HTTP requests with its models.
@@ -80,6 +83,8 @@ type Server struct {
 	pool     *pool
 	router   *gin.Engine
 	draining atomic.Bool
+
+	background background
 }
 
 // New returns a server. Its Handler does the work; Close ends what that started.
@@ -118,7 +123,13 @@ func (s *Server) Preload(ctx context.Context, m *Model) error { return s.pool.pr
 
 // Close unloads all models and returns when their memory is free. What still
 // runs is cancelled.
-func (s *Server) Close() { s.pool.close() }
+func (s *Server) Close() {
+	s.background.stop()
+	s.pool.close()
+}
+
+// Wait returns when no response runs in the background any more, or ctx is done.
+func (s *Server) Wait(ctx context.Context) { s.background.wait(ctx) }
 
 // Drain refuses new work from now on; what runs goes on.
 func (s *Server) Drain() { s.draining.Store(true) }
@@ -174,6 +185,11 @@ func (s *Server) routes() *gin.Engine {
 	post("/completions", s.completions)
 	post("/embeddings", s.embeddings)
 	post("/responses", s.responses)
+	post("/responses/input_tokens", s.countInput)
+	get("/responses/:id", s.showResponse)
+	get("/responses/:id/input_items", s.listInput)
+	r.DELETE("/responses/:id", answered(s.deleteResponse))
+	r.POST("/responses/:id/cancel", answered(s.cancelResponse))
 	post("/rerank", s.rerank)
 	post("/tokenize", s.tokenize)
 	post("/detokenize", s.detokenize)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -73,7 +74,7 @@ func nullable(v any) any {
 // OpenAI's own document.
 func TestOpenAPI(t *testing.T) {
 	valid := openapi(t)
-	r := startServe(t, templated(t, "Qwen-Qwen2.5-7B-Instruct"), "--ctx-size", "4096", "--parallel", "2")
+	r := startServe(t, templated(t, "Qwen-Qwen2.5-7B-Instruct"), "--ctx-size", "4096", "--parallel", "2", "--data-dir", t.TempDir())
 	const messages = `"messages":[{"role":"user","content":"How is the weather?"}],"max_completion_tokens":100`
 	const tools = `"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"a":{"enum":[1,2]}},"required":["a"]}}}],"tool_choice":"required"`
 	for _, tt := range []struct{ path, schema, chunk, body string }{
@@ -100,6 +101,18 @@ func TestOpenAPI(t *testing.T) {
 			}
 		}
 	}
+	_, kept := r.post(t, "/v1/responses", `{"model":"tiny","input":"How?","max_output_tokens":4,"background":true}`)
+	valid("Response", kept)
+	var response struct{ ID string }
+	if err := json.Unmarshal([]byte(kept), &response); err != nil {
+		t.Fatal(err)
+	}
+	_, cancelled := r.post(t, "/v1/responses/"+response.ID+"/cancel", "")
+	valid("Response", cancelled)
+	_, items := r.send(t, http.MethodGet, "/v1/responses/"+response.ID+"/input_items", "")
+	valid("ResponseItemList", items)
+	_, counted := r.post(t, "/v1/responses/input_tokens", `{"model":"tiny","input":"How?"}`)
+	valid("TokenCountsResource", counted)
 	_, embeddings := r.post(t, "/v1/embeddings", `{"model":"tiny","input":["a","b"]}`)
 	valid("CreateEmbeddingResponse", embeddings)
 	for _, bad := range []string{`{"model":"absent","messages":[]}`, `{"model":"tiny","messages":[{"role":"user","content":"x"}],"temperature":9}`} {

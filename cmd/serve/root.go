@@ -75,6 +75,8 @@ type serveOptions struct {
 	maxWaiting   int
 	maxBody      int64
 	drainTimeout time.Duration
+	dataDir      string
+	keepFor      time.Duration
 }
 
 // modelOptions are the flags that decide how a model lies in memory.
@@ -140,6 +142,8 @@ Every flag can be set in the environment too: --ctx-size as SERVE_CTX_SIZE.`,
 	f.StringSliceVar(&o.origins, "allow-origin", nil, "origin of web pages that may use the server, * for all")
 	f.IntVar(&o.maxWaiting, "max-waiting", 512, "requests in the queue of a model; more are refused")
 	f.Int64Var(&o.maxBody, "max-body", 32<<20, "bytes of a request's body")
+	f.StringVar(&o.dataDir, "data-dir", "", "folder to keep responses in, for previous_response_id; without one none is kept")
+	f.DurationVar(&o.keepFor, "keep-responses", 30*24*time.Hour, "how long responses are kept; 0 for ever")
 	f.DurationVar(&o.drainTimeout, "drain-timeout", 30*time.Second, "how long running requests may go on after a signal to stop")
 	return cmd
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"serve/archive"
+	"serve/hub"
 	"serve/server"
 )
 
@@ -44,6 +46,12 @@ func runServe(ctx context.Context, w *workplace, o serveOptions, names []string)
 	}
 	if err := nameAliases(so.Models, o.aliases); err != nil {
 		return err
+	}
+	if o.dataDir != "" {
+		if so.Archive, err = archive.Open(hub.ExpandHome(o.dataDir, w.lookup), o.keepFor); err != nil {
+			return withHint(err, "choose another --data-dir, or stop the serve that uses it")
+		}
+		defer so.Archive.Close()
 	}
 	return listen(ctx, w.t, o, listener, so, try)
 }
@@ -150,6 +158,7 @@ func listen(ctx context.Context, t *terminal, o serveOptions, listener net.Liste
 			h.Close()
 		}
 	}
+	s.Wait(drain)
 	return err
 }
 

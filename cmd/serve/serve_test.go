@@ -108,7 +108,17 @@ func modelFile(t testing.TB) string {
 
 func (r *running) post(t testing.TB, path, body string) (int, string) {
 	t.Helper()
-	res, err := http.Post(r.url+path, "application/json", strings.NewReader(body))
+	return r.send(t, http.MethodPost, path, body)
+}
+
+func (r *running) send(t testing.TB, method, path, body string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, r.url+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -224,7 +224,7 @@ var scripts = []string{"tools", "responses"}
 func TestScriptsByNode(t *testing.T) {
 	for _, script := range scripts {
 		t.Run(script, func(t *testing.T) {
-			r := startServe(t, templated(t, "Qwen-Qwen2.5-7B-Instruct"), "--ctx-size", "4096", "--parallel", "2")
+			r := startServe(t, templated(t, "Qwen-Qwen2.5-7B-Instruct"), "--ctx-size", "4096", "--parallel", "2", "--data-dir", filepath.Join(t.TempDir(), "data"))
 			cmd := exec.Command("node", script+".mjs", r.url+"/v1", "tiny")
 			cmd.Dir = "testdata/node"
 			if out, err := cmd.CombinedOutput(); err != nil {
@@ -237,7 +237,7 @@ func TestScriptsByNode(t *testing.T) {
 func TestScriptsByPython(t *testing.T) {
 	for _, script := range scripts {
 		t.Run(script, func(t *testing.T) {
-			r := startServe(t, templated(t, "Qwen-Qwen2.5-7B-Instruct"), "--ctx-size", "4096", "--parallel", "2")
+			r := startServe(t, templated(t, "Qwen-Qwen2.5-7B-Instruct"), "--ctx-size", "4096", "--parallel", "2", "--data-dir", filepath.Join(t.TempDir(), "data"))
 			python(t, []string{"HOME=" + t.TempDir()}, script+".py", r.url+"/v1", "tiny")
 		})
 	}

@@ -53,3 +53,26 @@ assert.equal(answer.output[0].type, 'message');
 
 await assert.rejects(client.responses.create({ ...ask, previous_response_id: 'resp_1' }), (e) => e instanceof OpenAI.BadRequestError && e.param === 'previous_response_id');
 await assert.rejects(client.responses.create({ ...ask, model: 'absent' }), (e) => e instanceof OpenAI.NotFoundError && e.code === 'model_not_found');
+
+// A conversation that the server keeps, read back, and deleted.
+const one = await client.responses.create({ model, input: 'One', max_output_tokens: 8 });
+const two = await client.responses.create({ model, input: 'Two', max_output_tokens: 8, previous_response_id: one.id });
+assert.equal(two.previous_response_id, one.id);
+assert.ok(two.usage.input_tokens > one.usage.input_tokens);
+assert.deepEqual((await client.responses.retrieve(two.id)).output, two.output);
+const items = [];
+for await (const item of client.responses.inputItems.list(two.id, { limit: 1 })) items.push(item);
+assert.equal(items.length, 1);
+assert.equal(items[0].content[0].text, 'Two');
+const count = await client.responses.inputTokens.count({ model, input: 'One' });
+assert.equal(count.input_tokens, one.usage.input_tokens);
+await client.responses.delete(one.id);
+await assert.rejects(client.responses.retrieve(one.id), OpenAI.NotFoundError);
+
+// In the background: fetched when it is done, or cancelled.
+let later = await client.responses.create({ model, input: 'Later', max_output_tokens: 8, background: true });
+assert.equal(later.status, 'in_progress');
+while (later.status === 'in_progress') later = await client.responses.retrieve(later.id);
+assert.equal(later.status, 'incomplete');
+const long = await client.responses.create({ model, input: 'Long', background: true, max_output_tokens: 3000 });
+assert.ok(['cancelled', 'incomplete', 'completed'].includes((await client.responses.cancel(long.id)).status));

@@ -38,3 +38,16 @@ called = client.responses.create(
     max_output_tokens=200,
 )
 assert called.output[0].type == "function_call" and Report.model_validate_json(called.output[0].arguments), called
+
+# A conversation that the server keeps, read back, and deleted.
+one = client.responses.create(model=model, input="One", max_output_tokens=8)
+two = client.responses.create(model=model, input="Two", max_output_tokens=8, previous_response_id=one.id)
+assert two.usage.input_tokens > one.usage.input_tokens, two
+assert client.responses.retrieve(two.id).output == two.output
+assert [item.content[0].text for item in client.responses.input_items.list(two.id)] == ["Two"]
+client.responses.delete(one.id)
+try:
+    client.responses.create(model=model, input="Three", previous_response_id=two.id)
+    raise AssertionError("went on from a conversation without its beginning")
+except openai.BadRequestError as e:
+    assert e.code == "previous_response_not_found", e

@@ -1,0 +1,191 @@
+// Package archive keeps responses between requests, in one SQLite file of its own
+// folder that nobody but the user can read.
+package archive
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/gofrs/flock"
+	_ "modernc.org/sqlite" // the driver
+)
+
+// ErrNotFound says that a response is not kept, or not any more.
+var ErrNotFound = errors.New("no such response is kept")
+
+// ErrBroken says that a response which an earlier one was the beginning of is kept,
+// and the earlier one is not: the conversation has lost its beginning.
+var ErrBroken = errors.New("an earlier response of the conversation is not kept any more")
+
+// maxTurns bounds a conversation.
+const maxTurns = 1000
+
+// Response is one turn of a conversation.
+type Response struct {
+	ID       string
+	Previous string // the response that it goes on from, or empty
+	Created  time.Time
+	Input    json.RawMessage // what was asked, an array of items
+	Body     json.RawMessage // the response, as the API gives it
+}
+
+// Archive is an open archive. Many goroutines may use it.
+type Archive struct {
+	db   *sql.DB
+	lock *flock.Flock
+	keep time.Duration
+}
+
+const schema = `
+CREATE TABLE IF NOT EXISTS responses (
+	id TEXT PRIMARY KEY, previous TEXT NOT NULL, created INTEGER NOT NULL, input BLOB NOT NULL, body BLOB NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS responses_created ON responses (created);
+PRAGMA user_version = 1;`
+
+// Open opens the archive of a folder, which it makes. Responses older than keep are
+// dropped; 0 keeps them for ever. Only one process may have it open.
+func Open(folder string, keep time.Duration) (*Archive, error) {
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return nil, fmt.Errorf("open the archive: %w", err)
+	}
+	lock := flock.New(filepath.Join(folder, "responses.lock"), flock.SetPermissions(0o600))
+	if free, err := lock.TryLock(); err != nil || !free {
+		if err == nil {
+			err = errors.New("another process has it open")
+		}
+		return nil, fmt.Errorf("open the archive %s: %w", folder, err)
+	}
+	db, err := openDatabase(filepath.Join(folder, "responses.db"))
+	if err != nil {
+		lock.Unlock()
+		return nil, fmt.Errorf("open the archive %s: %w", folder, err)
+	}
+	a := &Archive{db: db, lock: lock, keep: keep}
+	if err := a.dropOld(context.Background()); err != nil {
+		a.Close()
+		return nil, fmt.Errorf("open the archive %s: %w", folder, err)
+	}
+	return a, nil
+}
+
+func openDatabase(path string) (*sql.DB, error) {
+	// SQLite would make it for everyone to read. Its other files get the same mode.
+	f, err := os.OpenFile(path, os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	f.Close()
+	if path, err = filepath.Abs(path); err != nil {
+		return nil, err
+	}
+	// What is deleted is overwritten. Every commit is on the disk before it is reported.
+	pragmas := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "secure_delete(ON)", "busy_timeout(5000)"}}
+	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: path, RawQuery: pragmas.Encode()}).String())
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(1)
+	var version int
+	if err := db.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
+		db.Close()
+		return nil, err
+	}
+	if version > 1 {
+		db.Close()
+		return nil, fmt.Errorf("it is of version %d, written by a newer serve", version)
+	}
+	if _, err := db.Exec(schema); err != nil {
+		db.Close()
+		return nil, err
+	}
+	return db, nil
+}
+
+// Close closes the archive.
+func (a *Archive) Close() error { return errors.Join(a.db.Close(), a.lock.Unlock()) }
+
+// Put keeps a response, in place of what was kept under its ID.
+func (a *Archive) Put(ctx context.Context, r *Response) error {
+	if err := a.dropOld(ctx); err != nil {
+		return err
+	}
+	_, err := a.db.ExecContext(ctx, "INSERT OR REPLACE INTO responses (id, previous, created, input, body) VALUES (?, ?, ?, ?, ?)",
+		r.ID, r.Previous, r.Created.Unix(), []byte(r.Input), []byte(r.Body))
+	if err != nil {
+		return fmt.Errorf("keep a response: %w", err)
+	}
+	return nil
+}
+
+func (a *Archive) dropOld(ctx context.Context) error {
+	if a.keep <= 0 {
+		return nil
+	}
+	return a.remove(ctx, "created < ?", time.Now().Add(-a.keep).Unix(), nil)
+}
+
+// remove deletes rows, also from the journal; missing is the error if there are none.
+func (a *Archive) remove(ctx context.Context, where string, argument any, missing error) error {
+	res, err := a.db.ExecContext(ctx, "DELETE FROM responses WHERE "+where, argument)
+	if err != nil {
+		return fmt.Errorf("delete responses: %w", err)
+	}
+	if n, err := res.RowsAffected(); err != nil || n == 0 {
+		return errors.Join(err, missing)
+	}
+	if _, err := a.db.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)"); err != nil {
+		return fmt.Errorf("delete responses: %w", err)
+	}
+	return nil
+}
+
+// Get returns a response, or ErrNotFound.
+func (a *Archive) Get(ctx context.Context, id string) (*Response, error) {
+	r := Response{ID: id}
+	var created int64
+	row := a.db.QueryRowContext(ctx, "SELECT previous, created, input, body FROM responses WHERE id = ?", id)
+	err := row.Scan(&r.Previous, &created, (*[]byte)(&r.Input), (*[]byte)(&r.Body))
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read a response: %w", err)
+	}
+	r.Created = time.Unix(created, 0)
+	return &r, nil
+}
+
+// Conversation returns a response and all that it goes on from, the oldest first.
+func (a *Archive) Conversation(ctx context.Context, id string) ([]*Response, error) {
+	var turns []*Response
+	for id != "" {
+		r, err := a.Get(ctx, id)
+		if errors.Is(err, ErrNotFound) && len(turns) > 0 {
+			err = ErrBroken
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(turns) == maxTurns {
+			return nil, fmt.Errorf("the conversation has more than %d responses", maxTurns)
+		}
+		turns = append(turns, r)
+		id = r.Previous
+	}
+	slices.Reverse(turns)
+	return turns, nil
+}
+
+// Delete deletes a response, or returns ErrNotFound.
+func (a *Archive) Delete(ctx context.Context, id string) error {
+	return a.remove(ctx, "id = ?", id, ErrNotFound)
+}

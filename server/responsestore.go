@@ -1,0 +1,469 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"serve/archive"
+	"serve/engine"
+)
+
+// notKept is why fields are refused where there is no archive.
+const notKept = "Responses are not kept here: send the whole conversation as input, or start serve with --data-dir."
+
+// keepWait bounds how long an answer waits for the disk.
+const keepWait = 10 * time.Second
+
+// recall puts what an earlier response was asked and said before the input.
+func (s *Server) recall(ctx context.Context, req *responsesRequest) *Error {
+	if s.opts.Archive == nil {
+		switch {
+		case req.previous != "":
+			return unsupported("previous_response_id", "Unsupported parameter: 'previous_response_id'. %s", notKept)
+		case req.background:
+			return unsupported("background", "Unsupported parameter: 'background'. %s", notKept)
+		}
+		req.store = false
+		return nil
+	}
+	if req.background && !req.store {
+		return badRequest("background", "invalid_value", "The 'background' parameter needs 'store': its answer has to be fetched.")
+	}
+	if req.background && req.chat.stream {
+		return unsupported("background", "Unsupported parameter: 'background' with 'stream'. Fetch the response instead.")
+	}
+	if req.previous == "" {
+		return nil
+	}
+	turns, err := s.opts.Archive.Conversation(ctx, req.previous)
+	switch {
+	case errors.Is(err, archive.ErrNotFound):
+		return badRequest("previous_response_id", "previous_response_not_found", "Previous response with id '%s' not found.", req.previous)
+	case errors.Is(err, archive.ErrBroken):
+		return badRequest("previous_response_id", "previous_response_not_found", "An earlier response of the conversation of '%s' is not kept any more.", req.previous)
+	case err != nil:
+		return storageFailed(err)
+	}
+	var items []value
+	for _, turn := range turns {
+		body := struct {
+			Status string
+			Output []json.RawMessage
+		}{}
+		var input []json.RawMessage
+		if err := errors.Join(json.Unmarshal(turn.Input, &input), json.Unmarshal(turn.Body, &body)); err != nil {
+			return storageFailed(err)
+		}
+		if body.Status != "completed" && body.Status != "incomplete" {
+			return badRequest("previous_response_id", "invalid_value", "The response '%s' is %s: there is nothing to go on from.", turn.ID, strings.ReplaceAll(body.Status, "_", " "))
+		}
+		for _, raw := range append(input, body.Output...) {
+			items = append(items, value{"previous_response_id", raw})
+		}
+	}
+	all := append(items, req.input...)
+	if len(all) > maxMessages {
+		return badRequest("previous_response_id", "context_length_exceeded", "The conversation has %d items, where %d are allowed.", len(all), maxMessages)
+	}
+	var e *Error
+	req.chat.messages, e = readItems(all)
+	return e
+}
+
+func storageFailed(err error) *Error {
+	return &Error{Status: http.StatusInternalServerError, Type: "server_error", Code: "storage_failed", Message: "The kept responses cannot be read or written: " + err.Error() + "."}
+}
+
+// keep writes a response to the archive, if its request wants that.
+func (s *Server) keep(ctx context.Context, req *responsesRequest, r *response) *Error {
+	if !req.store {
+		return nil
+	}
+	// A client that is going must not leave half of a conversation.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepWait)
+	defer cancel()
+	body, err := json.Marshal(r)
+	if err == nil {
+		err = s.opts.Archive.Put(ctx, &archive.Response{ID: r.ID, Previous: req.previous, Created: time.Unix(r.CreatedAt, 0), Input: req.inputItems(), Body: body})
+	}
+	if err != nil {
+		return storageFailed(err)
+	}
+	return nil
+}
+
+// inputItems is the request's own input as the API lists it: every item with a type,
+// an id and a status, and texts as parts.
+func (r *responsesRequest) inputItems() json.RawMessage {
+	if r.items == nil {
+		for _, v := range r.input {
+			r.items = append(r.items, listed(v.raw))
+		}
+	}
+	b, err := json.Marshal(r.items)
+	if err != nil {
+		return json.RawMessage("[]") // they were read from JSON
+	}
+	return b
+}
+
+// listed completes an item.
+func listed(raw json.RawMessage) map[string]json.RawMessage {
+	var item map[string]json.RawMessage
+	if json.Unmarshal(raw, &item) != nil {
+		return nil
+	}
+	kind, role := "message", ""
+	_ = json.Unmarshal(item["type"], &kind) // absent for a message
+	_ = json.Unmarshal(item["role"], &role)
+	text := func(s string) json.RawMessage { return appendString(nil, s) }
+	set := func(name, text string) {
+		if isNull(item[name]) {
+			item[name] = appendString(nil, text)
+		}
+	}
+	prefix := map[string]string{"message": "msg_", "reasoning": "rs_", "function_call": "fc_", "function_call_output": "fco_"}[kind]
+	set("type", kind)
+	set("id", prefix+randomID())
+	set("status", "completed")
+	if content := item["content"]; kind == "message" && len(content) > 0 && content[0] == '"' {
+		part := map[string]json.RawMessage{"type": text("input_text"), "text": content}
+		if role == "assistant" {
+			part["type"], part["annotations"], part["logprobs"] = text("output_text"), json.RawMessage("[]"), json.RawMessage("[]")
+		}
+		item["content"], _ = json.Marshal([]any{part})
+	}
+	return item
+}
+
+// background holds the responses that run without a client.
+type background struct {
+	mu      sync.Mutex
+	running map[string]*task
+	stopped bool
+	wg      sync.WaitGroup
+}
+
+// task is one of them.
+type task struct {
+	cancel context.CancelCauseFunc
+	done   chan struct{}
+}
+
+// Why a background response may end early.
+var (
+	errCancelled = errors.New("cancelled by a request")
+	errStopping  = errors.New("the server is stopping")
+)
+
+// begin makes the context of a response; false when the server stops.
+func (b *background) begin(id string) (context.Context, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stopped {
+		return nil, false
+	}
+	if b.running == nil {
+		b.running = map[string]*task{}
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	b.running[id] = &task{cancel, make(chan struct{})}
+	b.wg.Add(1)
+	return ctx, true
+}
+
+func (b *background) end(id string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.running[id].cancel(nil)
+	close(b.running[id].done)
+	delete(b.running, id)
+	b.wg.Done()
+}
+
+// find returns a response that runs, or nil.
+func (b *background) find(id string) *task {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.running[id]
+}
+
+// cancel ends a response, if it runs, and waits until it has.
+func (b *background) cancel(ctx context.Context, id string) {
+	if t := b.find(id); t != nil {
+		t.cancel(errCancelled)
+		select {
+		case <-t.done:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// wait returns when none runs, or ctx is done.
+func (b *background) wait(ctx context.Context) {
+	done := make(chan struct{})
+	go func() { b.wg.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+// stop cancels all and begins no more.
+func (b *background) stop() {
+	b.mu.Lock()
+	b.stopped = true
+	for _, t := range b.running {
+		t.cancel(errStopping)
+	}
+	b.mu.Unlock()
+	b.wg.Wait()
+}
+
+// headersOnly is where the headers of an answer go that nobody reads yet.
+type headersOnly struct{ header http.Header }
+
+func (h headersOnly) Header() http.Header         { return h.header }
+func (h headersOnly) Write(b []byte) (int, error) { return len(b), nil }
+func (h headersOnly) WriteHeader(int)             {}
+
+// inBackground answers at once with a response that is still to come, after all that
+// could be wrong with the request was checked.
+func (s *Server) inBackground(w http.ResponseWriter, r *http.Request, req *responsesRequest) *Error {
+	id := "resp_" + randomID()
+	ctx, ok := s.background.begin(id)
+	if !ok {
+		return toError(engine.ErrStopped, "")
+	}
+	// A client that goes before the request is accepted wants no answer.
+	stop := context.AfterFunc(r.Context(), func() { s.background.cancel(r.Context(), id) })
+	accepted := make(chan *Error, 2) // a panic may come after
+	var queued response
+	go func() {
+		defer s.background.end(id)
+		defer func() {
+			if p := recover(); p != nil { // the request's own goroutine has gone
+				s.opts.Log.Error("panic", "path", "/responses", "panic", p, "stack", stack())
+				accepted <- toError(errors.New("internal error"), "")
+			}
+		}()
+		work := r.Clone(ctx)
+		e := s.converse(headersOnly{w.Header()}, work, &req.chat, "input", func(model *lease, stream *engine.Stream) *Error {
+			a := s.newAnswer("resp_", model, &req.chat.params)
+			a.id = id
+			rw := newResponseWriter(a, req)
+			if e := s.keep(ctx, req, rw.response); e != nil {
+				return e
+			}
+			queued = *rw.response
+			accepted <- nil
+			s.finishInBackground(work, req, rw, stream)
+			return nil
+		})
+		if e != nil {
+			accepted <- e
+		}
+	}()
+	e := <-accepted
+	stop()
+	if e != nil {
+		return e
+	}
+	return writeJSON(w, queued)
+}
+
+// finishInBackground keeps how a response ended. Nobody else can be told.
+func (s *Server) finishInBackground(work *http.Request, req *responsesRequest, rw *responseWriter, stream *engine.Stream) {
+	err := readAll(work, stream, rw.event)
+	switch {
+	case err == nil:
+		rw.settle(stream.Usage())
+	case errors.Is(context.Cause(work.Context()), errCancelled):
+		rw.response.Status = "cancelled"
+	case errors.Is(context.Cause(work.Context()), errStopping):
+		rw.fail(toError(engine.ErrStopped, ""))
+	default:
+		rw.fail(toError(err, "input"))
+	}
+	if e := s.keep(work.Context(), req, rw.response); e != nil {
+		s.opts.Log.Error("a response in the background is lost", "id", rw.response.ID, "error", e)
+	}
+}
+
+// kept returns the response that a request's path names.
+func (s *Server) kept(r *http.Request) (*archive.Response, *Error) {
+	id := r.PathValue("id")
+	missing := &Error{Status: http.StatusNotFound, Type: invalidRequest, Message: "Response with id '" + id + "' not found."}
+	if s.opts.Archive == nil {
+		missing.Message += " " + notKept
+		return nil, missing
+	}
+	got, err := s.opts.Archive.Get(r.Context(), id)
+	if errors.Is(err, archive.ErrNotFound) {
+		return nil, missing
+	}
+	if err != nil {
+		return nil, storageFailed(err)
+	}
+	return got, nil
+}
+
+// query checks a request's query: names that it does not know are refused.
+func query(r *http.Request, names ...string) (url.Values, *Error) {
+	q := r.URL.Query()
+	for name := range q {
+		if !slices.Contains(append(names, "include", "include[]", "include_obfuscation"), name) {
+			return nil, badRequest(name, "unknown_parameter", "Unknown parameter: '%s'.", name)
+		}
+	}
+	return q, nil
+}
+
+// showResponse answers GET /responses/{id}.
+func (s *Server) showResponse(w http.ResponseWriter, r *http.Request) *Error {
+	q, e := query(r, "stream")
+	if e != nil {
+		return e
+	}
+	if q.Get("stream") == "true" {
+		return unsupported("stream", "Unsupported parameter: 'stream'. A kept response comes whole.")
+	}
+	got, e := s.kept(r)
+	if e != nil {
+		return e
+	}
+	return s.writeKept(w, r, got)
+}
+
+// writeKept answers with a kept response. One that still runs for the archive and
+// not here was cut off with an earlier process.
+func (s *Server) writeKept(w http.ResponseWriter, r *http.Request, got *archive.Response) *Error {
+	var body response
+	if err := json.Unmarshal(got.Body, &body); err != nil {
+		return storageFailed(err)
+	}
+	if body.Status != "in_progress" || s.background.find(got.ID) != nil {
+		return writeJSON(w, got.Body)
+	}
+	// It may have ended between the two looks.
+	again, e := s.kept(r)
+	if e != nil {
+		return e
+	}
+	if string(again.Body) != string(got.Body) {
+		return writeJSON(w, again.Body)
+	}
+	body.Status, body.Error = "failed", &responseError{"server_error", "The server stopped before the response was done."}
+	return writeJSON(w, body)
+}
+
+// deleteResponse answers DELETE /responses/{id}.
+func (s *Server) deleteResponse(w http.ResponseWriter, r *http.Request) *Error {
+	got, e := s.kept(r)
+	if e != nil {
+		return e
+	}
+	s.background.cancel(r.Context(), got.ID)
+	if err := s.opts.Archive.Delete(r.Context(), got.ID); err != nil && !errors.Is(err, archive.ErrNotFound) {
+		return storageFailed(err)
+	}
+	return writeJSON(w, map[string]any{"id": got.ID, "object": "response", "deleted": true})
+}
+
+// cancelResponse answers POST /responses/{id}/cancel.
+func (s *Server) cancelResponse(w http.ResponseWriter, r *http.Request) *Error {
+	got, e := s.kept(r)
+	if e != nil {
+		return e
+	}
+	var body response
+	if err := json.Unmarshal(got.Body, &body); err != nil {
+		return storageFailed(err)
+	}
+	if !body.Background {
+		return badRequest("", "invalid_value", "The response '%s' does not run in the background and cannot be cancelled.", got.ID)
+	}
+	s.background.cancel(r.Context(), got.ID)
+	if got, e = s.kept(r); e != nil {
+		return e
+	}
+	return s.writeKept(w, r, got)
+}
+
+// listInput answers GET /responses/{id}/input_items: the newest first, as OpenAI.
+func (s *Server) listInput(w http.ResponseWriter, r *http.Request) *Error {
+	q, e := query(r, "limit", "order", "after")
+	if e != nil {
+		return e
+	}
+	limit := 20
+	if text := q.Get("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > 100 {
+			return badRequest("limit", "invalid_value", "Invalid 'limit': %q is no number from 1 to 100.", text)
+		}
+		limit = n
+	}
+	order := q.Get("order")
+	if order != "" && order != "asc" && order != "desc" {
+		return badRequest("order", "invalid_value", "Invalid 'order': %q is neither 'asc' nor 'desc'.", order)
+	}
+	got, e := s.kept(r)
+	if e != nil {
+		return e
+	}
+	var items []map[string]json.RawMessage
+	if err := json.Unmarshal(got.Input, &items); err != nil {
+		return storageFailed(err)
+	}
+	if order != "asc" {
+		slices.Reverse(items)
+	}
+	id := func(i int) (text string) { _ = json.Unmarshal(items[i]["id"], &text); return text }
+	if after := q.Get("after"); after != "" {
+		at := slices.IndexFunc(items, func(item map[string]json.RawMessage) bool {
+			return string(item["id"]) == string(appendString(nil, after))
+		})
+		if at < 0 {
+			return badRequest("after", "invalid_value", "Invalid 'after': there is no item '%s'.", after)
+		}
+		items = items[at+1:]
+	}
+	list := struct {
+		Object  string                       `json:"object"`
+		Data    []map[string]json.RawMessage `json:"data"`
+		FirstID string                       `json:"first_id"`
+		LastID  string                       `json:"last_id"`
+		HasMore bool                         `json:"has_more"`
+	}{Object: "list", HasMore: len(items) > limit, Data: items[:min(limit, len(items))]}
+	if n := len(list.Data); n > 0 {
+		list.FirstID, list.LastID = id(0), id(n-1)
+	}
+	return writeJSON(w, list)
+}
+
+// countInput answers POST /responses/input_tokens.
+func (s *Server) countInput(w http.ResponseWriter, r *http.Request) *Error {
+	req, e := s.readResponses(r)
+	if e != nil {
+		return e
+	}
+	model, e := s.model(r, req.chat.model)
+	if e != nil {
+		return e
+	}
+	defer model.release()
+	er, err := req.chat.engineRequest(model.Engine)
+	if err != nil {
+		return toError(err, "input")
+	}
+	return writeJSON(w, map[string]any{"object": "response.input_tokens", "input_tokens": len(er.Prompt)})
+}
