@@ -66,8 +66,7 @@ func Open(folder string, keep time.Duration) (*Archive, error) {
 	}
 	db, err := openDatabase(filepath.Join(folder, "responses.db"))
 	if err != nil {
-		lock.Unlock()
-		return nil, fmt.Errorf("open the archive %s: %w", folder, err)
+		return nil, fmt.Errorf("open the archive %s: %w", folder, errors.Join(err, lock.Unlock()))
 	}
 	a := &Archive{db: db, lock: lock, keep: keep}
 	if err := a.dropOld(context.Background()); err != nil {
