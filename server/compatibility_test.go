@@ -25,6 +25,7 @@ func TestCompatibility(t *testing.T) {
 	section(t, &b, tests, "POST /v1/responses", responsesFields)
 	section(t, &b, tests, "POST /v1/completions", completionFields)
 	section(t, &b, tests, "POST /v1/embeddings", embeddingFields)
+	section(t, &b, tests, "POST /v1/moderations", moderationFields)
 	section(t, &b, tests, "POST /v1/rerank", rerankFields)
 	section(t, &b, tests, "POST /tokenize", tokenizeFields)
 	section(t, &b, tests, "POST /detokenize", detokenizeFields)

@@ -74,6 +74,8 @@ type Options struct {
 	Log            *slog.Logger  // slog.Default()
 	// Archive keeps responses between requests; nil keeps none. The server does not close it.
 	Archive *archive.Archive
+	// Moderator names the model that /moderations asks, a Llama Guard; empty for none.
+	Moderator string
 }
 
 // Server answers HTTP requests with its models.
@@ -105,6 +107,9 @@ func New(o Options) (*Server, error) {
 			}
 			s.byName[name] = m
 		}
+	}
+	if _, ok := s.byName[o.Moderator]; o.Moderator != "" && !ok {
+		return nil, fmt.Errorf("the model named for moderation, %q, is not among those served", o.Moderator)
 	}
 	s.router = s.routes()
 	return s, nil
@@ -190,6 +195,7 @@ func (s *Server) routes() *gin.Engine {
 	get("/responses/:id/input_items", s.listInput)
 	r.DELETE("/responses/:id", answered(s.deleteResponse))
 	r.POST("/responses/:id/cancel", answered(s.cancelResponse))
+	post("/moderations", s.moderations)
 	post("/rerank", s.rerank)
 	post("/tokenize", s.tokenize)
 	post("/detokenize", s.detokenize)

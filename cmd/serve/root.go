@@ -77,6 +77,7 @@ type serveOptions struct {
 	drainTimeout time.Duration
 	dataDir      string
 	keepFor      time.Duration
+	moderator    string
 }
 
 // modelOptions are the flags that decide how a model lies in memory.
@@ -144,6 +145,7 @@ Every flag can be set in the environment too: --ctx-size as SERVE_CTX_SIZE.`,
 	f.Int64Var(&o.maxBody, "max-body", 32<<20, "bytes of a request's body")
 	f.StringVar(&o.dataDir, "data-dir", "", "folder to keep responses in, for previous_response_id; without one none is kept")
 	f.DurationVar(&o.keepFor, "keep-responses", 30*24*time.Hour, "how long responses are kept; 0 for ever")
+	f.StringVar(&o.moderator, "moderation", "", "name of the served model, a Llama Guard, that answers /v1/moderations")
 	f.DurationVar(&o.drainTimeout, "drain-timeout", 30*time.Second, "how long running requests may go on after a signal to stop")
 	return cmd
 }

@@ -32,7 +32,7 @@ func runServe(ctx context.Context, w *workplace, o serveOptions, names []string)
 	if err != nil {
 		return err
 	}
-	so := server.Options{MaxBody: o.maxBody, AllowedOrigins: o.origins, KeepAlive: o.keepAlive, LoadWait: o.loadWait}
+	so := server.Options{MaxBody: o.maxBody, AllowedOrigins: o.origins, KeepAlive: o.keepAlive, LoadWait: o.loadWait, Moderator: o.moderator}
 	try := trySentence // what to ask the first model, for who has just started it
 	for i, name := range names {
 		m, embeds, err := lib.model(ctx, name)
