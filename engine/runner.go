@@ -198,6 +198,9 @@ type Grammar struct {
 	GenerationPrompt string // what the template already wrote of the answer
 }
 
+// TriggerWord is the kind of a Trigger that is a word in the text.
+const TriggerWord = 1
+
 // Trigger is where a lazy grammar begins: llama.cpp's own kinds.
 type Trigger struct {
 	Kind  int32  `json:"type"`

@@ -113,7 +113,8 @@ type responseBody[C any] struct {
 // collected is one choice's whole answer.
 type collected struct {
 	text, reasoning strings.Builder
-	calls           []toolCall
+	calls           []toolCall // whole once the answer has ended
+	arguments       []strings.Builder
 	tokens          []engine.TokenInfo
 	finish          engine.Finish
 }
@@ -136,26 +137,37 @@ func (c *collected) add(e *engine.Event) {
 	for i := range e.ToolCalls {
 		c.addCall(&e.ToolCalls[i])
 	}
+	if e.Finish == "" {
+		return
+	}
+	for i := range c.calls {
+		c.calls[i].Function.Arguments = c.arguments[i].String()
+	}
 }
 
 // addCall joins what came anew of a call.
 func (c *collected) addCall(d *engine.ToolCallDelta) {
 	for len(c.calls) <= d.Index {
 		c.calls = append(c.calls, toolCall{Type: "function"})
+		c.arguments = append(c.arguments, strings.Builder{})
 	}
-	call := &c.calls[d.Index]
 	if d.Name != "" {
-		call.ID, call.Function.Name = callID(d.ID), d.Name
+		c.calls[d.Index].ID, c.calls[d.Index].Function.Name = callID(d.ID), d.Name
 	}
-	call.Function.Arguments += d.Arguments
+	c.arguments[d.Index].WriteString(d.Arguments)
 }
 
-// collect reads the answers of n choices to their end.
-func collect(r *http.Request, stream *engine.Stream, n int) ([]*collected, error) {
+func newCollected(n int) []*collected {
 	choices := make([]*collected, n)
 	for i := range choices {
 		choices[i] = &collected{}
 	}
+	return choices
+}
+
+// collect reads the answers of n choices to their end.
+func collect(r *http.Request, stream *engine.Stream, n int) ([]*collected, error) {
+	choices := newCollected(n)
 	return choices, readAll(r, stream, func(e *engine.Event) error {
 		choices[e.Choice].add(e)
 		return nil

@@ -404,6 +404,9 @@ func (r *chatRequest) renderForms(e Engine, chat engine.Chat, messages []message
 	if required.Grammar.Text == "" {
 		return r.renderPlain(e, chat, messages)
 	}
+	if rendered.Grammar.Text == "" {
+		r.tools.wait(&rendered.Grammar, required.Grammar)
+	}
 	if err := r.tools.put(&rendered.Grammar); err != nil || !r.format.asked() || chat.ToolChoice == "required" {
 		return rendered, err
 	}
@@ -418,6 +421,29 @@ func (r *chatRequest) renderForms(e Engine, chat engine.Chat, messages []message
 	r.putAnswer(byFormat)
 	rendered.Grammar = either(required.Grammar, byFormat.Grammar)
 	return rendered, nil
+}
+
+// verifies says whether answers were promised to keep to a schema.
+func (r *chatRequest) verifies() bool {
+	return r.format.asked() || slices.ContainsFunc(r.tools.list, func(t tool) bool { return t.strict })
+}
+
+// verify holds an answer that has ended against what was promised of it. A grammar has
+// kept it to that; but a grammar may be wrong, and a call that came where none was
+// waited for was kept to nothing. One that was cut off is known to be incomplete.
+func (r *chatRequest) verify(c *collected) error {
+	if c.finish != engine.FinishStop {
+		return nil
+	}
+	if len(c.calls) == 0 {
+		return r.format.check(c.text.String())
+	}
+	for i := range c.calls {
+		if err := r.tools.verify(&c.calls[i].Function); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // putAnswer puts the schema of the answer into a rendered chat.

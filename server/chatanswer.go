@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"serve/engine"
 )
@@ -47,27 +46,27 @@ type chatWriter struct {
 	head, tail []byte
 	begun      []bool // choices whose role was told
 	called     []bool // choices that call something
-	format     *responseFormat
-	texts      []strings.Builder // of the choices, if they must have a form
+	request    *chatRequest
+	said       []*collected // by choice, if what they say is to be verified
 	buf        []byte
 }
 
 func newChatWriter(a *answer, r *chatRequest) *chatWriter {
 	n := a.params.choices
-	return &chatWriter{a: a, tools: &r.tools, format: &r.format, texts: make([]strings.Builder, n), head: a.chunkHead(chatChunk), tail: a.chunkTail(), begun: make([]bool, n), called: make([]bool, n)}
+	w := &chatWriter{a: a, tools: &r.tools, request: r, head: a.chunkHead(chatChunk), tail: a.chunkTail(), begun: make([]bool, n), called: make([]bool, n)}
+	if r.verifies() {
+		w.said = newCollected(n)
+	}
+	return w
 }
 
-// check validates an answer that ends with an event, before it has ended for the
-// client. One that was cut off for its length is known to be incomplete.
+// check verifies an answer that ends with an event, before it has ended for the client.
 func (w *chatWriter) check(e *engine.Event) error {
-	if !w.format.asked() {
+	if w.said == nil {
 		return nil
 	}
-	w.texts[e.Choice].WriteString(e.Text)
-	if e.Finish != engine.FinishStop || w.called[e.Choice] || len(e.ToolCalls) > 0 {
-		return nil
-	}
-	return w.format.check(w.texts[e.Choice].String())
+	w.said[e.Choice].add(e)
+	return w.request.verify(w.said[e.Choice])
 }
 
 // open begins a chunk of a choice, up to its delta's fields.
@@ -233,10 +232,8 @@ func (s *Server) completeChat(w http.ResponseWriter, r *http.Request, a *answer,
 		Fingerprint: a.fingerprint, ServiceTier: "default"}
 	body.Usage.add(stream.Usage())
 	for i, c := range choices {
-		if c.finish == engine.FinishStop && len(c.calls) == 0 {
-			if err := req.format.check(c.text.String()); err != nil {
-				return toError(err, "")
-			}
+		if err := req.verify(c); err != nil {
+			return toError(err, "")
 		}
 		body.Choices = append(body.Choices, chatChoice{
 			Index: i, FinishReason: t.finish(c.finish, len(c.calls) > 0), LogProbs: appendChatLogprobs(nil, a, c.tokens), Message: t.message(c),

@@ -243,10 +243,15 @@ func (f *responseFormat) check(text string) error {
 		return nil
 	}
 	if err := f.grammar.Validate([]byte(text)); err != nil {
-		return &Error{Status: http.StatusInternalServerError, Type: "server_error", Code: "schema_violation", Final: true,
-			Message: fmt.Sprintf("The model's answer does not match '%s': %s.", f.field, firstLine(err))}
+		return schemaViolation("answer", f.field, err)
 	}
 	return nil
+}
+
+// schemaViolation is the error for what a model wrote and must not have.
+func schemaViolation(what, field string, err error) *Error {
+	return &Error{Status: http.StatusInternalServerError, Type: "server_error", Code: "schema_violation", Final: true,
+		Message: fmt.Sprintf("What the model wrote as its %s does not match '%s': %s.", what, field, firstLine(err))}
 }
 
 // firstLine leaves out what a validator quotes of the answer.

@@ -98,7 +98,7 @@ type responseWriter struct {
 	sequence int
 	open     *item           // the last one, while more of it may come
 	text     strings.Builder // of the open item
-	calls    int             // calls so far, the open one included
+	said     collected       // all of it, to be verified
 	ended    engine.Finish
 }
 
@@ -158,6 +158,7 @@ func (w *responseWriter) of(fields map[string]any) map[string]any {
 
 // event takes what came of the answer. An error says that it broke its schema.
 func (w *responseWriter) event(e *engine.Event) error {
+	w.said.add(e)
 	if e.Reasoning != "" {
 		w.begin("reasoning", nil)
 		w.add("response.reasoning_text.delta", e.Reasoning)
@@ -179,10 +180,8 @@ func (w *responseWriter) event(e *engine.Event) error {
 		return nil
 	}
 	w.ended = e.Finish
-	if w.open != nil && w.open.Type == "message" && w.ended == engine.FinishStop && w.calls == 0 {
-		if err := w.chat.format.check(w.text.String()); err != nil {
-			return err
-		}
+	if err := w.chat.verify(&w.said); err != nil {
+		return err
 	}
 	w.end()
 	return nil
@@ -203,7 +202,6 @@ func (w *responseWriter) begin(kind string, call *engine.ToolCallDelta) {
 	case "function_call":
 		empty := ""
 		it.ID, it.CallID, it.Name, it.Arguments = "fc_"+randomID(), callID(call.ID), call.Name, &empty
-		w.calls++
 	}
 	w.open = it
 	w.text.Reset()

@@ -337,6 +337,37 @@ func (t *tools) put(g *engine.Grammar) error {
 	return nil
 }
 
+// wait lets a model that marks its calls by nothing but their JSON, as Llama 3.1 does,
+// say what it likes until it writes the name of a tool: from there the grammar of a call
+// that must come holds.
+func (t *tools) wait(g *engine.Grammar, required engine.Grammar) {
+	begin := untilCall.FindStringSubmatch(required.Text)
+	if begin == nil {
+		return
+	}
+	*g = engine.Grammar{Text: untilCall.ReplaceAllString(required.Text, "root ::="+begin[2]), Lazy: true, FromChat: true}
+	for i := range t.list {
+		name := `"` + t.list[i].Function.Name + `"`
+		for _, before := range []string{`{"name": `, `{"name":`, `{ "name": `, `{"type": "function", "name": `} {
+			g.Triggers = append(g.Triggers, engine.Trigger{Kind: engine.TriggerWord, Value: before + name})
+		}
+	}
+}
+
+// verify validates the arguments of a call, if its tool is strict.
+func (t *tools) verify(call *functionCall) error {
+	for i := range t.list {
+		tool := &t.list[i]
+		if tool.Function.Name != call.Name || !tool.strict {
+			continue
+		}
+		if err := tool.grammar.Validate([]byte(call.Arguments)); err != nil {
+			return schemaViolation("arguments", tool.field, err)
+		}
+	}
+	return nil
+}
+
 // finish is why an answer with calls ended: OpenAI says stop where one tool was
 // named, and function_call where functions were asked for.
 func (t *tools) finish(f engine.Finish, called bool) engine.Finish {

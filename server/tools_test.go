@@ -191,3 +191,34 @@ func TestGrammarEdits(t *testing.T) {
 		t.Errorf("strict where it cannot be: %v", err)
 	}
 }
+
+// TestStrictCalls lets the model say what no grammar held it to.
+func TestStrictCalls(t *testing.T) {
+	const tool = `"tools":[{"type":"function","function":{"name":"f","strict":true,"parameters":{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"],"additionalProperties":false}}}]`
+	for says, good := range map[string]bool{`<f {"a":1}>`: true, `<f {"a":"x"}>`: false, `<f {}>`: false, `<other {}>`: true, `Well.`: true, `<f {"a":1}><f {"b":2}>`: false} {
+		for _, stream := range []string{"false", "true"} {
+			hs, _ := start(t, enginetest.Options{Next: enginetest.Say(says), Parse: scripted}, Options{})
+			res, body := post(t, hs, "/v1/chat/completions", `{"model":"fake",`+hello+`,`+tool+`,"stream":`+stream+`}`)
+			if broken := strings.Contains(body, "schema_violation"); broken == good || stream == "false" && (res.StatusCode == http.StatusOK) != good {
+				t.Errorf("%s, stream %s: %d %s", says, stream, res.StatusCode, body)
+			}
+			if strings.Contains(body, `\"x\"`) && stream == "false" {
+				t.Errorf("the error quotes the answer: %s", body)
+			}
+		}
+	}
+}
+
+// TestWaitForCalls makes of Llama 3.1's grammar for a call that must come one for a
+// call that may.
+func TestWaitForCalls(t *testing.T) {
+	tools := tools{list: []tool{{Function: toolFunction{Name: "get"}}}}
+	var g engine.Grammar
+	tools.wait(&g, engine.Grammar{Text: "root ::= \"<|start|>\" space until-248? tool-call\nspace ::= \" \"?\ntool-call ::= \"{\"\nuntil-248 ::= | [^{] until-248\n", GenerationPrompt: "<|start|>"})
+	if !g.Lazy || g.GenerationPrompt != "" || !strings.HasPrefix(g.Text, "root ::= tool-call\n") && !strings.HasPrefix(g.Text, "root ::= space tool-call\n") || !strings.Contains(g.Text, "until-248 ::=") {
+		t.Errorf("%+v", g)
+	}
+	if len(g.Triggers) != 4 || g.Triggers[0].Value != `{"name": "get"` {
+		t.Errorf("%+v", g.Triggers)
+	}
+}

@@ -108,6 +108,12 @@ func TestToolFormats(t *testing.T) {
 				return
 			}
 			goodArguments(t, c.Message.ToolCalls[0].Function.Arguments)
+			// Where a call may come, what waits for one must be a grammar too.
+			free := params
+			free.ToolChoice, free.MaxCompletionTokens = openai.ChatCompletionToolChoiceOptionUnionParam{OfAuto: openai.String("auto")}, openai.Int(20)
+			if _, err := client.Chat.Completions.New(context.Background(), free); err != nil {
+				t.Errorf("auto: %v %s", err, err.(*openai.Error).RawJSON())
+			}
 
 			stream := client.Chat.Completions.NewStreaming(context.Background(), params)
 			var acc openai.ChatCompletionAccumulator

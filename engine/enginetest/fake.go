@@ -202,8 +202,16 @@ func (f *Fake) Render(c engine.Chat) (*engine.Rendered, error) {
 	r := &engine.Rendered{Prompt: b.String() + "\n"}
 	if f.opts.Parse != nil {
 		r.Parser = "fake"
-		if len(c.Tools) > 0 {
-			r.Grammar.Text = "root ::= \"\"" // the fake has no grammar, and what it says is scripted
+		// The fake has no grammar, and what it says is scripted; but a place for each schema.
+		var tools []struct{ Function struct{ Name string } }
+		if err := json.Unmarshal(c.Tools, &tools); len(c.Tools) > 0 && err != nil {
+			return nil, err
+		}
+		for _, tool := range tools {
+			r.Grammar.Text += "tool-" + tool.Function.Name + "-schema ::= \"\"\n"
+		}
+		if len(tools) > 0 {
+			r.Grammar.Text = "root ::= \"\"\n" + r.Grammar.Text
 		}
 		r.Preserved = []string{"<think>"}
 	}

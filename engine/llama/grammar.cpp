@@ -16,6 +16,9 @@ namespace {
 constexpr size_t max_states = 4096;
 // Ways to go on at once. Only a grammar that means the same in many ways has more than hundreds.
 constexpr size_t max_configs = 1 << 15;
+// Bytes in which a pattern may match. The patterns are templates' own, of a few words;
+// libstdc++ matches by recursion, and the answer may be long.
+constexpr size_t pattern_window = 512;
 
 bool ends_sequence(const llama_grammar_element & e) { return e.type == LLAMA_GRETYPE_END || e.type == LLAMA_GRETYPE_ALT; }
 
@@ -73,6 +76,9 @@ token_trie::token_trie(const llama_vocab * vocab) {
 
 grammar::grammar(const token_trie & trie, const llama_vocab * vocab, const std::string & text, const triggers & when) :
     trie(trie), asleep(when.lazy), wake(when) {
+    for (const std::string & p : when.patterns) {
+        wake_patterns.push_back({p, std::regex(p)});
+    }
     const std::unique_ptr<llama_grammar, decltype(&llama_grammar_free_impl)> read(
         llama_grammar_init_impl(vocab, text.c_str(), "root", false, nullptr, 0, nullptr, 0), llama_grammar_free_impl);
     if (!read) {
@@ -418,10 +424,15 @@ void grammar::listen(llama_token token) {
     }
     heard += text;
     heard_tokens.emplace_back(token, heard.size());
-    size_t start = std::string::npos, longest = 0;
+    size_t start = std::string::npos, longest = wake_patterns.empty() ? 0 : pattern_window;
     for (const std::string & word : wake.words) {
         start   = std::min(start, heard.find(word));
         longest = std::max(longest, word.size());
+    }
+    for (const auto & p : wake_patterns) {
+        if (!missed || p.pattern.compare(0, 1, "^") != 0) {
+            start = std::min(start, p.find(heard));
+        }
     }
     if (start != std::string::npos) {
         asleep = false;
@@ -435,7 +446,7 @@ void grammar::listen(llama_token token) {
         }
         return;
     }
-    // What cannot be of a word any more is dropped by whole tokens.
+    // What cannot be of a trigger any more is dropped by whole tokens.
     size_t done = 0, tokens = 0;
     for (const auto & [t, end] : heard_tokens) {
         if (end + longest > heard.size()) {
@@ -444,6 +455,7 @@ void grammar::listen(llama_token token) {
         done = end;
         tokens++;
     }
+    missed = missed || done > 0;
     heard.erase(0, done);
     heard_tokens.erase(heard_tokens.begin(), heard_tokens.begin() + tokens);
     for (auto & each : heard_tokens) {

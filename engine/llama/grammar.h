@@ -39,12 +39,13 @@ class token_trie {
 // grammar that cannot be read or followed.
 class grammar {
   public:
-    // A lazy grammar sleeps, and allows everything, until a trigger: a token, or a word
-    // in the text. It then begins where the word did.
+    // A lazy grammar sleeps, and allows everything, until a trigger: a token, or a word or
+    // a pattern in the text. It then begins where the word did, or the pattern's group.
     struct triggers {
         bool                     lazy = false;
         std::vector<llama_token> tokens;
         std::vector<std::string> words;
+        std::vector<std::string> patterns;  // one that begins with ^ means the whole answer's beginning
     };
 
     grammar(const token_trie & trie, const llama_vocab * vocab, const std::string & text, const triggers & when);
@@ -123,6 +124,8 @@ class grammar {
 
     bool        asleep = false;
     triggers    wake;
-    std::string heard;  // the end of what came while asleep, in which a word may have begun
+    std::vector<llama_grammar_trigger_pattern> wake_patterns;
+    std::string heard;           // the end of what came while asleep, in which a trigger may have begun
+    bool        missed = false;  // heard is not all of it
     std::vector<std::pair<llama_token, size_t>> heard_tokens;  // and where each token of it ended
 };

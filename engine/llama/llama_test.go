@@ -467,6 +467,16 @@ two ::= [x-z] "0"?`, `|x[0-2]?|[xyz]0?`, 9},
 	if free < 10 {
 		t.Errorf("only %d texts came to the trigger", free)
 	}
+	p.Grammar.Triggers = []engine.Trigger{{Kind: 2, Value: "^never"}, {Kind: 2, Value: "[a-z](e\\s*e)"}}
+	p.Grammar.Text = `root ::= "e" [ \t\n]* "e" [0-9]{3}`
+	woken, first := regexp.MustCompile(`[a-z]e\s*e[0-9]{3}\z`), regexp.MustCompile(`[a-z]e\s*e`)
+	for seed := range 60 {
+		p.Seed = uint32(seed)
+		said, err := write(p, 3000)
+		if at := first.FindStringIndex(said); at != nil && err == nil && (!woken.MatchString(said) || len(said) != at[1]+3) {
+			t.Errorf("the lazy grammar let it write %q", said)
+		}
+	}
 
 	// One that means the same in ever more ways ends in an error, not in all memory.
 	p = engine.DefaultSampling()

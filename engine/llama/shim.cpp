@@ -416,7 +416,13 @@ std::unique_ptr<grammar> new_grammar(const serve_model * model, const common_jso
             case COMMON_GRAMMAR_TRIGGER_TYPE_WORD:
                 when.words.push_back(value);
                 break;
-            default:  // no template of this tree makes patterns
+            case COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN:
+                when.patterns.push_back(value);
+                break;
+            case COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN_FULL:
+                when.patterns.push_back("^(?:" + value + ")$");
+                break;
+            default:
                 throw std::runtime_error("unknown kind of trigger");
         }
     }
