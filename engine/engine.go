@@ -226,10 +226,14 @@ func (e *Engine) sequences(req *request) ([]*sequence, error) {
 			closeSamplers(sequences)
 			return nil, fmt.Errorf("%w: %w", ErrRequest, err)
 		}
-		sequences = append(sequences, &sequence{
+		q := &sequence{
 			req: req, index: i, tokens: slices.Clone(req.Prompt), prompt: len(req.Prompt), slot: -1, cached: -1,
 			sampler: sampler, text: answerText{stops: req.Stop},
-		})
+		}
+		if req.Score && i == 0 {
+			q.toScore = len(req.Prompt) - 1 // nothing comes before the first
+		}
+		sequences = append(sequences, q)
 	}
 	return sequences, nil
 }

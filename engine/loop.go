@@ -167,13 +167,25 @@ func (e *Engine) recover(err error) error {
 	return err
 }
 
-// draw takes a sequence's next token.
+// draw takes a sequence's next token, or the probability of one of its prompt.
 func (e *Engine) draw(q *sequence, row *Row) {
+	if q.ended {
+		return // by an earlier row of the same step
+	}
 	if row.Err != nil {
 		e.finish(q, "", row.Err)
 		return
 	}
 	m := e.runner.Model()
+	if row.Sampler == nil {
+		piece := m.Pieces[row.Token]
+		if len(piece) == 0 {
+			piece = m.Special[row.Token]
+		}
+		q.toScore--
+		q.req.stream.pushPrompt(TokenInfo{TokenLogProb: TokenLogProb{row.Token, row.LogProb}, Bytes: piece, Alternatives: slices.Clone(row.Alternatives)})
+		return
+	}
 	if m.EndsGeneration[row.Token] {
 		e.finish(q, FinishStop, nil)
 		return
@@ -242,6 +254,7 @@ func (e *Engine) finish(q *sequence, reason Finish, err error) {
 	}
 	e.sched.release(q)
 	q.sampler.Close()
+	q.ended = true
 	if err == nil {
 		req.stream.push(q.index, q.text.rest(), q.waiting, reason)
 	} else {
@@ -276,7 +289,12 @@ func (e *Engine) left(n int) {
 // count adds a step to the statistics.
 func (e *Engine) count(st *step) {
 	cached := 0
-	for _, q := range st.drawn {
+	generated := 0
+	for i, q := range st.drawn {
+		if st.rows[i].Sampler == nil {
+			continue
+		}
+		generated++
 		if len(q.tokens) == q.prompt {
 			cached += q.cached
 		}
@@ -285,7 +303,7 @@ func (e *Engine) count(st *step) {
 	defer e.mu.Unlock()
 	e.stats.Prompt += uint64(st.prompt)
 	e.stats.Cached += uint64(cached)
-	e.stats.Generated += uint64(len(st.rows))
+	e.stats.Generated += uint64(generated)
 }
 
 // publish makes the scheduler's state visible to Stats, and how many steps have

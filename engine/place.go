@@ -22,7 +22,7 @@ func (s *scheduler) place(q *sequence) (placement, bool) {
 		if keep > best.keep {
 			best.src, best.keep = i, keep
 		}
-		if o := s.slots[i].owner; o != nil && !o.decoding() && s.limits.RollsBack {
+		if o := s.slots[i].owner; o != nil && !o.decoding() && s.limits.RollsBack && !q.scoring() {
 			soon = max(soon, min(common(q.tokens, o.tokens), len(q.tokens)-1))
 		}
 	}
@@ -40,6 +40,9 @@ func (s *scheduler) place(q *sequence) (placement, bool) {
 // reusable returns how many of a slot's tokens a sequence begins with. At least
 // its last token must be computed, to draw the next.
 func (s *scheduler) reusable(q *sequence, sl *slot) int {
+	if q.scoring() {
+		return 0
+	}
 	held := sl.tokens()
 	n := min(common(q.tokens, held), len(q.tokens)-1)
 	if !s.limits.RollsBack && n < len(held) {

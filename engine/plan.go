@@ -17,7 +17,13 @@ type sequence struct {
 	sampler Sampler
 	text    answerText
 	waiting []TokenInfo // tokens with log-probabilities whose text is held back
+	toScore int         // prompt tokens whose log-probability is still wanted: the last so many
+	ended   bool
 }
+
+// scoring reports whether the sequence must compute its prompt from the start, and
+// have the logits of every token of it.
+func (q *sequence) scoring() bool { return q.toScore > 0 }
 
 // pending returns how many tokens must be computed before the next can be drawn.
 func (q *sequence) pending() int { return len(q.tokens) - q.fed }
@@ -59,6 +65,7 @@ type step struct {
 	prefill int // tokens of sequences that read their prompt
 	decode  int // sequences that only need their last token computed
 	prompt  int // tokens of the batch that requests brought
+	scores  int // rows of scoring sequences that may still be added
 }
 
 // feed is how many tokens of a sequence the batch holds.
@@ -181,6 +188,8 @@ func (s *scheduler) relieve() bool {
 // they have as many tokens each, so there prefill and decoding take turns.
 func (s *scheduler) fillBatch() {
 	shares := s.prefillShares()
+	// A row is there for each running sequence; those left over are for prompts.
+	s.step.scores = s.limits.Sequences - len(s.running)
 	decode := true
 	if len(shares) > 0 && !s.limits.Shared {
 		decode = s.prefilled && s.decoding() > 0
@@ -221,17 +230,25 @@ func (s *scheduler) feed(q *sequence, n int) {
 		return
 	}
 	decoding := q.decoding()
+	if q.scoring() {
+		n = min(n, 1+st.scores)
+		st.scores -= n - 1
+	}
 	for pos := q.fed; pos < q.fed+n; pos++ {
 		last := pos == len(q.tokens)-1
-		if last {
-			top := -1
+		scored := pos+1 < q.prompt && pos+1 >= q.prompt-q.toScore
+		if last || scored {
+			row := Row{Sampler: q.sampler, Index: st.batch.Len(), Top: -1}
 			if q.req.LogProbs {
-				top = q.req.Top
+				row.Top = q.req.Top
+			}
+			if scored {
+				row.Sampler, row.Token = nil, q.tokens[pos+1]
 			}
 			st.drawn = append(st.drawn, q)
-			st.rows = appendRow(st.rows, q.sampler, st.batch.Len(), top)
+			st.rows = appendRow(st.rows, row)
 		}
-		st.batch.Add(q.tokens[pos], pos, q.slot, last)
+		st.batch.Add(q.tokens[pos], pos, q.slot, last || scored)
 	}
 	st.prompt += max(min(n, q.prompt-q.fed), 0)
 	if decoding {
@@ -243,15 +260,11 @@ func (s *scheduler) feed(q *sequence, n int) {
 }
 
 // appendRow appends a row and keeps the memory of one that was there before.
-func appendRow(rows []Row, sampler Sampler, index, top int) []Row {
+func appendRow(rows []Row, r Row) []Row {
 	if len(rows) < cap(rows) {
-		rows = rows[:len(rows)+1]
-	} else {
-		rows = append(rows, Row{})
+		r.Alternatives = rows[:len(rows)+1][len(rows)].Alternatives
 	}
-	r := &rows[len(rows)-1]
-	r.Sampler, r.Index, r.Top = sampler, index, top
-	return rows
+	return append(rows, r)
 }
 
 // prefillShares divides what a step has for prefill: half to the one that came

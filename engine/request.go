@@ -15,6 +15,7 @@ type Request struct {
 	Sampling  Sampling
 	Stop      []string // the answer ends before the first of these
 	LogProbs  bool
+	Score     bool      // log-probabilities of the prompt's tokens too, each after those before it
 	Top       int       // alternatives with each log-probability
 	Deadline  time.Time // zero for none
 	Preserved []string  // control tokens whose text belongs to the answer
@@ -52,6 +53,7 @@ type Event struct {
 	Reasoning string
 	ToolCalls []ToolCallDelta
 	Tokens    []TokenInfo // with Request.LogProbs
+	Prompt    []TokenInfo // with Request.Score: of choice 0, before all else; the prompt's second token is first
 	Finish    Finish      // set on a choice's last event
 }
 

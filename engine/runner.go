@@ -135,7 +135,7 @@ func (b *Batch) Add(t Token, pos, seq int, output bool) {
 	b.Outputs = append(b.Outputs, o)
 }
 
-// Row is one token to sample.
+// Row is one token to sample, or without a Sampler one whose probability is asked for.
 type Row struct {
 	Sampler Sampler
 	Index   int // of the batch entry whose logits it is drawn from

@@ -108,6 +108,20 @@ func (s *Stream) push(choice int, text []byte, tokens []TokenInfo, finish Finish
 	s.wake()
 }
 
+// pushPrompt adds the log-probability of a prompt's token, before anything of choice 0.
+func (s *Stream) pushPrompt(token TokenInfo) {
+	s.mu.Lock()
+	n := len(s.queue)
+	if n == 0 || s.queue[n-1].Choice != 0 || s.queue[n-1].Finish != "" {
+		s.seal()
+		s.queue = append(s.queue, Event{})
+		n++
+	}
+	s.queue[n-1].Prompt = append(s.queue[n-1].Prompt, token)
+	s.mu.Unlock()
+	s.wake()
+}
+
 // end closes the stream; err is nil when the answer is complete.
 func (s *Stream) end(err error) {
 	s.mu.Lock()

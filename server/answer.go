@@ -116,6 +116,7 @@ type collected struct {
 	calls           []toolCall // whole once the answer has ended
 	arguments       []strings.Builder
 	tokens          []engine.TokenInfo
+	prompt          []engine.TokenInfo // of choice 0, if asked for
 	finish          engine.Finish
 }
 
@@ -133,6 +134,7 @@ func (c *collected) add(e *engine.Event) {
 	c.text.WriteString(e.Text)
 	c.reasoning.WriteString(e.Reasoning)
 	c.tokens = append(c.tokens, e.Tokens...)
+	c.prompt = append(c.prompt, e.Prompt...)
 	c.finish = e.Finish
 	for i := range e.ToolCalls {
 		c.addCall(&e.ToolCalls[i])
@@ -211,7 +213,7 @@ func streamCompletions(out *sse, a *answer, req *completionRequest, streams []*e
 	errs := make([]error, len(streams))
 	var wg sync.WaitGroup
 	for p, stream := range streams {
-		wg.Go(func() { errs[p] = streamCompletion(out, a, stream, p, req.echoed(p, a.model), head, tail) })
+		wg.Go(func() { errs[p] = streamCompletion(out, a, req, stream, p, head, tail) })
 	}
 	wg.Wait()
 	for _, err := range errs {
@@ -224,7 +226,7 @@ func streamCompletions(out *sse, a *answer, req *completionRequest, streams []*e
 	if a.params.includeUsage {
 		var u usage
 		for _, stream := range streams {
-			u.add(stream.Usage())
+			u.add(req.usage(stream))
 		}
 		buf = a.usageChunk(completionObject, u)
 	}
@@ -232,7 +234,8 @@ func streamCompletions(out *sse, a *answer, req *completionRequest, streams []*e
 }
 
 // streamCompletion writes one prompt's chunks; echo comes before each choice.
-func streamCompletion(out *sse, a *answer, stream *engine.Stream, prompt int, echo string, head, tail []byte) error {
+func streamCompletion(out *sse, a *answer, req *completionRequest, stream *engine.Stream, prompt int, head, tail []byte) error {
+	echo := req.echoed(prompt, a.model)
 	var buf []byte
 	offsets := make([]int, a.params.choices)
 	chunk := func(choice int, text string, logprobs func([]byte) []byte, finish engine.Finish) {
@@ -243,18 +246,43 @@ func streamCompletion(out *sse, a *answer, stream *engine.Stream, prompt int, ec
 		buf = append(appendFinish(buf, finish), tail...)
 	}
 	null := func(b []byte) []byte { return append(b, "null"...) }
-	if echo != "" {
+	var scored []engine.TokenInfo
+	begin := func() {
 		for choice := range a.params.choices {
-			chunk(choice, echo, null, "")
+			chunk(choice, echo, func(b []byte) []byte {
+				b, offsets[choice] = appendCompletionLogprobs(b, a, req.echoedTokens(a.model, prompt, scored), 0)
+				return b
+			}, "")
 		}
+	}
+	scores := 0 // still to come: the echo waits for them, and all else for the echo
+	if req.echo && a.params.logprobs {
+		scores = len(req.asked[prompt]) - 1
+	}
+	if scores == 0 && (echo != "" || req.echo && a.params.logprobs) {
+		begin()
 		if err := out.write(buf); err != nil {
 			return err
 		}
 	}
+	var early []engine.Event // another choice may be done before the first has read all of the prompt
 	return out.follow(stream, func(events []engine.Event) error {
 		buf = buf[:0]
+		if scores > 0 {
+			for i := range events {
+				scored = append(scored, events[i].Prompt...)
+			}
+			early = append(early, events...)
+			if len(scored) < scores {
+				return nil
+			}
+			scores = 0
+			begin()
+			events = early
+		}
 		for i := range events {
 			e := &events[i]
+			req.drop(e)
 			if e.Text != "" || len(e.Tokens) > 0 {
 				chunk(e.Choice, e.Text, func(b []byte) []byte {
 					b, offsets[e.Choice] = appendCompletionLogprobs(b, a, e.Tokens, offsets[e.Choice])
@@ -296,8 +324,18 @@ func appendCompletionLogprobs(b []byte, a *answer, tokens []engine.TokenInfo, of
 		b = append(b, ']')
 	}
 	list(`{"tokens":`, func(t *engine.TokenInfo) { b = appendString(b, string(t.Bytes)) })
-	list(`,"token_logprobs":`, func(t *engine.TokenInfo) { b = appendFloat(b, t.LogProb) })
+	list(`,"token_logprobs":`, func(t *engine.TokenInfo) {
+		if t.LogProb == noLogProb {
+			b = append(b, "null"...)
+			return
+		}
+		b = appendFloat(b, t.LogProb)
+	})
 	list(`,"top_logprobs":`, func(t *engine.TokenInfo) {
+		if t.LogProb == noLogProb {
+			b = append(b, "null"...)
+			return
+		}
 		b = append(b, '{')
 		// Tokens of different bytes may read the same once they are text; a JSON
 		// object has room for the most probable of them.
@@ -336,14 +374,18 @@ func (s *Server) completeCompletions(w http.ResponseWriter, r *http.Request, a *
 		if err != nil {
 			return toError(err, "prompt")
 		}
-		body.Usage.add(stream.Usage())
+		body.Usage.add(req.usage(stream))
 		echo := req.echoed(p, a.model)
+		prompt := req.echoedTokens(a.model, p, choices[0].prompt)
 		if len(choices) > a.params.choices {
 			slices.SortStableFunc(choices, func(x, y *collected) int { return cmp.Compare(y.probability(), x.probability()) })
 			choices = choices[:a.params.choices]
 		}
 		for i, c := range choices {
-			logprobs, _ := appendCompletionLogprobs(nil, a, c.tokens, 0)
+			if req.none {
+				*c = collected{finish: engine.FinishLength}
+			}
+			logprobs, _ := appendCompletionLogprobs(nil, a, append(slices.Clip(prompt), c.tokens...), 0)
 			body.Choices = append(body.Choices, completionChoice{
 				Text: echo + c.text.String(), Index: p*a.params.choices + i, LogProbs: logprobs, FinishReason: c.finish,
 			})

@@ -1,9 +1,11 @@
 package server
 
 import (
+	"bytes"
 	"math"
 	"net/http"
 	"slices"
+	"strings"
 
 	"serve/engine"
 )
@@ -12,9 +14,11 @@ import (
 type completionRequest struct {
 	params
 	prompts []input
-	echo    bool   // the prompt comes before each answer
-	suffix  string // what comes after the answer: the middle is filled in
-	bestOf  int    // answers made for each prompt, of which the most probable are sent
+	echo    bool             // the prompt comes before each answer
+	suffix  string           // what comes after the answer: the middle is filled in
+	bestOf  int              // answers made for each prompt, of which the most probable are sent
+	none    bool             // no token is wanted, only the prompt's echo
+	asked   [][]engine.Token // by prompt: its tokens
 }
 
 // input is a text, or tokens that somebody else made of one.
@@ -33,6 +37,12 @@ var completionFields = lift(func(r *completionRequest) *params { return &r.param
 	"logprobs": func(r *completionRequest, v value) *Error {
 		n, e := v.integer(0, 5)
 		r.logprobs, r.top = true, int(n)
+		return e
+	},
+	"max_tokens": func(r *completionRequest, v value) *Error {
+		n, e := v.integer(0, math.MaxInt32)
+		// The engine draws one at least, which nobody gets.
+		r.maxTokens, r.none = int(max(n, 1)), n == 0
 		return e
 	},
 	"echo":   func(r *completionRequest, v value) (e *Error) { r.echo, e = v.bool(); return e },
@@ -154,8 +164,6 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) *Error {
 // check holds what no single field can know.
 func (r *completionRequest) check() *Error {
 	switch {
-	case r.echo && r.logprobs:
-		return unsupported("echo", "Unsupported parameter: 'echo' with 'logprobs'. The prompt's log-probabilities are not computed.")
 	case r.echo && r.suffix != "":
 		return badRequest("echo", "invalid_value", "The 'echo' parameter cannot be used with 'suffix'.")
 	case r.bestOf > 0 && r.bestOf < r.choices:
@@ -207,6 +215,51 @@ func (r *completionRequest) echoed(prompt int, m *lease) string {
 	return detokenized(m, in.tokens)
 }
 
+// echoedTokens is the tokens that come before the answers to a prompt, whose
+// log-probabilities but for the first's are given. A mark that the model wants before
+// every text is no part of what was asked, nor the space that SentencePiece begins with.
+func (r *completionRequest) echoedTokens(m *lease, prompt int, scored []engine.TokenInfo) []engine.TokenInfo {
+	if !r.echo || !r.logprobs {
+		return nil
+	}
+	in, first := r.prompts[prompt], r.asked[prompt][0]
+	tokens := slices.Clone(scored)
+	if in.tokens != nil || first != m.Engine.Model().Marks.BOS {
+		tokens = slices.Insert(tokens, 0, engine.TokenInfo{TokenLogProb: engine.TokenLogProb{Token: first}, Bytes: m.piece(first)})
+	}
+	if len(tokens) == 0 {
+		return nil
+	}
+	tokens[0].LogProb = noLogProb
+	if in.tokens == nil && !strings.HasPrefix(in.text, " ") {
+		tokens[0].Bytes = bytes.TrimPrefix(tokens[0].Bytes, []byte(" "))
+	}
+	return tokens
+}
+
+// noLogProb is that of a prompt's first token: there is nothing for it to follow.
+const noLogProb = 1
+
+// drop takes the text out of an answer of which none is wanted.
+func (r *completionRequest) drop(e *engine.Event) {
+	if !r.none {
+		return
+	}
+	e.Text, e.Tokens = "", nil
+	if e.Finish != "" {
+		e.Finish = engine.FinishLength
+	}
+}
+
+// usage is what a prompt's answer cost.
+func (r *completionRequest) usage(stream *engine.Stream) engine.Usage {
+	u := stream.Usage()
+	if r.none {
+		u.Completion = 0
+	}
+	return u
+}
+
 // generate asks for every prompt's answer. The streams it returns with an error
 // are those that were begun.
 func (r *completionRequest) generate(hr *http.Request, e Engine) ([]*engine.Stream, error) {
@@ -217,7 +270,8 @@ func (r *completionRequest) generate(hr *http.Request, e Engine) ([]*engine.Stre
 			return nil, err
 		}
 		requests[i] = r.request()
-		requests[i].Prompt = tokens
+		requests[i].Prompt, requests[i].Score = tokens, r.echo && r.logprobs
+		r.asked = append(r.asked, tokens)
 		if r.bestOf > r.choices {
 			requests[i].Choices, requests[i].LogProbs = r.bestOf, true
 		}

@@ -2,6 +2,9 @@ package server
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
+	"math"
 	"reflect"
 	"strings"
 	"testing"
@@ -20,6 +23,77 @@ func TestCompletionEcho(t *testing.T) {
 	_, body = post(t, hs, "/v1/completions", `{"model":"fake","prompt":"a\n","echo":true,"stream":true}`)
 	if !strings.Contains(body, `"text":"a\n"`) {
 		t.Error(body)
+	}
+}
+
+// TestCompletionScores sends the prompt's log-probabilities, as lm-eval reads them. The
+// fake finds a prompt's token the less probable the greater its number.
+func TestCompletionScores(t *testing.T) {
+	hs, _ := start(t, enginetest.Options{Next: sayLast("ok")}, Options{})
+	type logprobs struct {
+		Tokens  []string
+		Probs   []*float64           `json:"token_logprobs"`
+		Top     []map[string]float64 `json:"top_logprobs"`
+		Offsets []int                `json:"text_offset"`
+	}
+	read := func(fields string) (texts []string, all []logprobs, reason string, generated int) {
+		t.Helper()
+		_, body := post(t, hs, "/v1/completions", `{"model":"fake","echo":true,`+fields+`}`)
+		for line := range strings.SplitSeq(strings.TrimSpace(body), "\n\n") {
+			var reply struct {
+				Choices []struct {
+					Index    int
+					Text     string
+					LogProbs *logprobs
+					Reason   string `json:"finish_reason"`
+				}
+				Usage *usage
+			}
+			if line = strings.TrimPrefix(line, "data: "); line == "[DONE]" {
+				continue
+			}
+			if err := json.Unmarshal([]byte(line), &reply); err != nil {
+				t.Fatal(err, body)
+			}
+			for _, c := range reply.Choices {
+				for len(texts) <= c.Index {
+					texts, all = append(texts, ""), append(all, logprobs{})
+				}
+				texts[c.Index] += c.Text
+				if l, to := c.LogProbs, &all[c.Index]; l != nil {
+					to.Tokens, to.Probs, to.Top, to.Offsets = append(to.Tokens, l.Tokens...), append(to.Probs, l.Probs...), append(to.Top, l.Top...), append(to.Offsets, l.Offsets...)
+				}
+				if c.Reason != "" {
+					reason = c.Reason
+				}
+			}
+			if reply.Usage != nil {
+				generated = reply.Usage.CompletionTokens
+			}
+		}
+		return texts, all, reason, generated
+	}
+	for _, stream := range []string{"", `,"stream":true,"stream_options":{"include_usage":true}`} {
+		for _, n := range []int{1, 2} {
+			texts, all, reason, generated := read(fmt.Sprintf(`"prompt":["abcdefghij\n",[99,10]],"logprobs":1,"max_tokens":0,"n":%d`, n) + stream)
+			if len(texts) != 2*n || texts[0] != "abcdefghij\n" || texts[2*n-1] != "c\n" || reason != "length" || generated != 0 {
+				t.Fatalf("stream %s, n %d: %q %q %d", stream, n, texts, reason, generated)
+			}
+			for i, l := range all {
+				if strings.Join(l.Tokens, "") != texts[i] || l.Probs[0] != nil || l.Top[0] != nil || len(l.Probs) != len(l.Tokens) || len(l.Offsets) != len(l.Tokens) || l.Offsets[1] != 1 {
+					t.Errorf("%q: %+v", texts[i], l)
+				}
+				for k := 1; k < len(l.Tokens); k++ {
+					if want := -float64(l.Tokens[k][0]) / 128; l.Probs[k] == nil || math.Abs(*l.Probs[k]-want) > 1e-5 || len(l.Top[k]) != 1 {
+						t.Errorf("%q: token %d: %+v", texts[i], k, l)
+					}
+				}
+			}
+		}
+		texts, all, _, generated := read(`"prompt":"ab\n","logprobs":0` + stream)
+		if texts[0] != "ab\nok" || strings.Join(all[0].Tokens, "|") != "a|b|\n|o|k" || *all[0].Probs[3] != -0.5 || all[0].Offsets[4] != 4 || generated != 2 {
+			t.Errorf("%q %+v %d", texts, all, generated)
+		}
 	}
 }
 
@@ -52,7 +126,7 @@ func TestBestOf(t *testing.T) {
 		t.Error("the less probable is better")
 	}
 	for fields, param := range map[string]string{
-		`"best_of":1,"n":2`: "best_of", `"best_of":3,"stream":true`: "best_of", `"echo":true,"logprobs":1`: "echo", `"echo":true,"suffix":"x"`: "echo",
+		`"best_of":1,"n":2`: "best_of", `"best_of":3,"stream":true`: "best_of", `"echo":true,"suffix":"x"`: "echo",
 	} {
 		if res, body := post(t, hs, "/v1/completions", `{"model":"fake","prompt":"a",`+fields+`}`); res.StatusCode != 400 || !strings.Contains(body, `"param":"`+param+`"`) {
 			t.Errorf("%s: %d %s", fields, res.StatusCode, body)

@@ -32,7 +32,7 @@ func TestResponses(t *testing.T) {
 func sayLast(text string) func([]engine.Token) engine.Token {
 	return func(tokens []engine.Token) engine.Token {
 		said := 0
-		for i := len(tokens) - 1; tokens[i] != '\n'; i-- {
+		for i := len(tokens) - 1; i >= 0 && tokens[i] != '\n'; i-- {
 			said++
 		}
 		if said < len(text) {

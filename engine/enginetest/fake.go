@@ -298,7 +298,13 @@ func (f *Fake) Sample(rows []engine.Row) error {
 		if !ok {
 			return f.fault("no row at batch index %d", r.Index)
 		}
-		r.Token, r.LogProb, r.Err = t, -0.5, nil
+		r.Err = nil
+		if r.Sampler != nil {
+			r.Token, r.LogProb = t, -0.5
+		} else {
+			// What a prompt goes on with is the less probable the greater its number.
+			t, r.LogProb = r.Token, -float32(r.Token)/128
+		}
 		r.Alternatives = r.Alternatives[:0]
 		for k := range r.Top {
 			r.Alternatives = append(r.Alternatives, engine.TokenLogProb{Token: (t + engine.Token(k)) % 128, LogProb: -0.5 - float32(k)})

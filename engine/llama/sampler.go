@@ -62,9 +62,11 @@ func (c *Context) sample(rows []engine.Row, buf *rowBuffers) error {
 	stride := 0
 	buf.rows = buf.rows[:0]
 	for i := range rows {
-		buf.rows = append(buf.rows, C.serve_row{
-			sampler: rows[i].Sampler.(*Sampler).c, index: C.int32_t(rows[i].Index), n_top: C.int32_t(rows[i].Top),
-		})
+		row := C.serve_row{index: C.int32_t(rows[i].Index), n_top: C.int32_t(rows[i].Top), token: C.int32_t(rows[i].Token)}
+		if s, ok := rows[i].Sampler.(*Sampler); ok {
+			row.sampler = s.c
+		}
+		buf.rows = append(buf.rows, row)
 		stride = max(stride, rows[i].Top)
 	}
 	for len(buf.tokens) < len(rows)*stride+1 {

@@ -349,6 +349,9 @@ void sample_row(serve_context * ctx, float * logits, serve_row & row, int32_t * 
     if (logits == nullptr) {
         throw std::runtime_error("no logits at batch index " + std::to_string(row.index));
     }
+    if (row.sampler == nullptr) {
+        return raw_logprobs(logits, ctx->n_vocab, row, top_tokens, top_logprobs);
+    }
     grammar * rules = row.sampler->rules.get();
     row.token = rules != nullptr ? draw_by_grammar(ctx, logits, row) : draw(ctx, logits, row, nullptr);
     if (row.token < 0) {

@@ -131,10 +131,10 @@ serve_sampler * serve_sampler_new(const serve_model * model, const char * json, 
 void            serve_sampler_free(serve_sampler * s);
 
 typedef struct serve_row {
-    serve_sampler * sampler;
+    serve_sampler * sampler;  // null: nothing is drawn, the token's probability is asked for
     int32_t         index;    // batch index of the row in the last decode
     int32_t         n_top;    // in: alternatives wanted; negative for no logprobs. out: alternatives given
-    int32_t         token;    // out
+    int32_t         token;    // out; in without a sampler
     int32_t         code;     // out: serve_code of this row alone
     float           logprob;  // out
 } serve_row;
