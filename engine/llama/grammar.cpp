@@ -12,8 +12,10 @@
 
 namespace {
 
-// What one answer may remember: about 1.2 KB each. What is forgotten is found again.
+// What one answer may remember, 5 MB of states and 12 MB of what they are. What is
+// forgotten is found again.
 constexpr size_t max_states = 4096;
+constexpr size_t max_known  = 1 << 20;
 // Ways to go on at once. Only a grammar that means the same in many ways has more than hundreds.
 constexpr size_t max_configs = 1 << 15;
 // Bytes in which a pattern may match. The patterns are templates' own, of a few words;
@@ -270,6 +272,7 @@ grammar::state grammar::intern(configs && c) {
     c.list.erase(std::unique(c.list.begin(), c.list.end()), c.list.end());
     const auto [it, fresh] = state_ids.try_emplace(std::move(c), (state) states.size());
     if (fresh) {
+        known += it->first.list.size();
         states.emplace_back();
         states.back().what = &it->first;
         std::fill(std::begin(states.back().next), std::end(states.back().next), unknown);
@@ -464,7 +467,7 @@ void grammar::listen(llama_token token) {
 }
 
 void grammar::forget_if_many(std::vector<state> & keep) {
-    if (states.size() > max_states) {
+    if (states.size() > max_states || known > max_known) {
         forget(keep);
     }
 }
@@ -478,6 +481,7 @@ void grammar::forget(std::vector<state> & keep) {
     state_ids.clear();
     frames.clear();
     frame_ids.clear();
+    known = 0;
     std::vector<int32_t> moved(old_frames.size(), unknown);
     const auto move = [&](int32_t f) {
         // Parents come first: the chain is walked up, then down.

@@ -118,6 +118,7 @@ class grammar {
     std::unordered_map<uint64_t, int32_t>  frame_ids;
     std::vector<state_data>                states;
     std::map<configs, state>               state_ids;
+    size_t                                 known = 0;  // configs of all states
     std::map<std::pair<int32_t, int32_t>, bool> closing;  // what close has seen; kept to save allocations
     std::vector<state>                     path;
     state                                  now = dead;
