@@ -27,6 +27,7 @@ type Engine struct {
 	opts   Options
 	limits Limits
 	sched  *scheduler // Run's goroutine's
+	meter  *meter
 
 	mu      sync.Mutex
 	arrived []*sequence // not yet seen by the loop
@@ -47,6 +48,7 @@ type Engine struct {
 type request struct {
 	Request
 	ctx       context.Context // whose end is the request's
+	arrived   time.Time
 	preserved map[Token]bool
 	parse     ParseFunc
 	stream    *Stream
@@ -73,7 +75,7 @@ func New(r Runner, o Options) *Engine {
 		o.MaxChoices = 128
 	}
 	e := &Engine{runner: r, opts: o, limits: r.Limits(), wake: make(chan struct{}, 1), byBytes: map[string]Token{}}
-	e.sched = newScheduler(e.limits)
+	e.sched, e.meter = newScheduler(e.limits), newMeter()
 	m := r.Model()
 	e.longestPiece = 1
 	for t, b := range m.Special {
@@ -140,6 +142,7 @@ func (e *Engine) Stats() Stats {
 	s := e.stats
 	s.Waiting += len(e.arrived) + len(e.embeds)
 	s.Stopped = e.stopped
+	s.Measures = e.meter.read()
 	return s
 }
 
@@ -155,7 +158,7 @@ func (e *Engine) Generate(ctx context.Context, r Request) (*Stream, error) {
 		return nil, err
 	}
 	defer e.calls.Done()
-	req := &request{Request: r, ctx: ctx, left: r.Choices, wake: e.signal}
+	req := &request{Request: r, ctx: ctx, arrived: time.Now(), left: r.Choices, wake: e.signal}
 	for _, text := range r.Preserved {
 		if t, ok := e.byBytes[text]; ok {
 			if req.preserved == nil {

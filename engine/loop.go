@@ -106,6 +106,7 @@ func (e *Engine) generate() error {
 	}
 	e.publish(0) // so that a step that never ends is noticed
 	start := time.Now()
+	e.meter.began(s.running, start)
 	if err := e.runner.Decode(&st.batch); err != nil {
 		return e.recover(err)
 	}
@@ -113,10 +114,11 @@ func (e *Engine) generate() error {
 	if err := e.runner.Sample(st.rows); err != nil {
 		return err
 	}
-	s.observe(st, time.Since(start))
+	now := time.Now()
+	s.observe(st, now.Sub(start))
 	e.count(st)
 	for i, q := range st.drawn {
-		e.draw(q, &st.rows[i])
+		e.draw(q, &st.rows[i], now)
 	}
 	return nil
 }
@@ -168,7 +170,7 @@ func (e *Engine) recover(err error) error {
 }
 
 // draw takes a sequence's next token, or the probability of one of its prompt.
-func (e *Engine) draw(q *sequence, row *Row) {
+func (e *Engine) draw(q *sequence, row *Row, now time.Time) {
 	if q.ended {
 		return // by an earlier row of the same step
 	}
@@ -191,6 +193,7 @@ func (e *Engine) draw(q *sequence, row *Row) {
 		return
 	}
 	q.tokens = append(q.tokens, row.Token)
+	e.meter.token(q, now)
 	piece := m.Pieces[row.Token]
 	if q.req.preserved[row.Token] {
 		piece = m.Special[row.Token]
@@ -255,6 +258,7 @@ func (e *Engine) finish(q *sequence, reason Finish, err error) {
 	e.sched.release(q)
 	q.sampler.Close()
 	q.ended = true
+	e.meter.ended(q, reason, err)
 	if err == nil {
 		req.stream.push(q.index, q.text.rest(), q.waiting, reason)
 	} else {
@@ -298,6 +302,9 @@ func (e *Engine) count(st *step) {
 		if len(q.tokens) == q.prompt {
 			cached += q.cached
 		}
+	}
+	if generated > 0 {
+		e.meter.step(generated)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

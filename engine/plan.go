@@ -18,6 +18,8 @@ type sequence struct {
 	text    answerText
 	waiting []TokenInfo // tokens with log-probabilities whose text is held back
 	toScore int         // prompt tokens whose log-probability is still wanted: the last so many
+	begun   bool        // has had a place in the batch
+	last    time.Time   // when its last token was drawn
 	ended   bool
 }
 

@@ -106,6 +106,17 @@ type Stats struct {
 	Generated uint64    // tokens generated
 	Preempted uint64    // sequences whose cells were taken and computed again
 	Stopped   error     // why Run returned, nil while it runs
+	Measures
+}
+
+// Add adds the counts of another engine of the same model, of which nothing runs.
+func (s *Stats) Add(o Stats) {
+	s.Steps += o.Steps
+	s.Prompt += o.Prompt
+	s.Cached += o.Cached
+	s.Generated += o.Generated
+	s.Preempted += o.Preempted
+	s.Measures.Add(o.Measures)
 }
 
 // Stalled reports whether work has waited longer than d for a step to end.

@@ -70,6 +70,10 @@ type slot struct {
 	loading  bool
 	waiters  []chan granted // in the order in which they came
 	expiry   *time.Timer
+	ending   []*Instance  // that were taken out and have not ended yet
+	past     engine.Stats // of those that have
+	loads    int
+	loadTime time.Duration // of the last load
 }
 
 // granted is what a waiter gets: an instance that it must release, or an error.
@@ -202,6 +206,9 @@ func (p *pool) expire(s *slot) {
 func (p *pool) take(s *slot) *Instance {
 	in := s.instance
 	s.instance = nil
+	if in != nil {
+		s.ending = append(s.ending, in)
+	}
 	if s.expiry != nil {
 		s.expiry.Stop()
 	}
@@ -221,6 +228,7 @@ func (p *pool) load(s *slot) {
 	if in == nil {
 		p.mu.Unlock()
 		var err error
+		begin := time.Now()
 		in, err = p.bring(s)
 		p.mu.Lock()
 		if err != nil {
@@ -228,15 +236,16 @@ func (p *pool) load(s *slot) {
 			p.grant(s, granted{err: err})
 			return
 		}
-		p.put(s, in)
+		p.put(s, in, time.Since(begin))
 	}
 	defer p.mu.Unlock()
 	p.grant(s, granted{instance: in})
 }
 
 // put fills an empty slot. The caller holds the mutex.
-func (p *pool) put(s *slot, in *Instance) {
+func (p *pool) put(s *slot, in *Instance, took time.Duration) {
 	s.instance = in
+	s.loads, s.loadTime = s.loads+1, took
 	p.work.Go(func() { p.watch(s, in) })
 	p.idle(s)
 }
@@ -389,6 +398,8 @@ func (p *pool) watch(s *slot, in *Instance) {
 	if failed {
 		p.take(s)
 	}
+	s.ending = slices.DeleteFunc(s.ending, func(o *Instance) bool { return o == in })
+	s.past.Add(in.Engine.Stats())
 	p.mu.Unlock()
 	if failed && p.ctx.Err() == nil {
 		p.log.Error("an engine has failed; the next request loads the model anew", "model", s.model.ID)
@@ -403,14 +414,42 @@ func (p *pool) preload(ctx context.Context, m *Model) error {
 		return context.Cause(ctx)
 	}
 	defer func() { p.turn <- struct{}{} }()
+	begin := time.Now()
 	in, err := m.Load(ctx, true)
 	if err != nil {
 		return fmt.Errorf("load %s: %w", m.ID, err)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.put(p.slot(m), in)
+	p.put(p.slot(m), in, time.Since(begin))
 	return nil
+}
+
+// counts are what a model's engines have counted in all, and how it is loaded.
+type counts struct {
+	engine.Stats
+	loaded   bool
+	bytes    uint64
+	loads    int
+	loadTime time.Duration
+}
+
+func (p *pool) counts(m *Model) counts {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.slot(m)
+	c := counts{loaded: s.instance != nil, loads: s.loads, loadTime: s.loadTime}
+	c.Add(s.past)
+	for _, in := range s.ending {
+		c.Add(in.Engine.Stats())
+	}
+	if c.loaded {
+		now := s.instance.Engine.Stats()
+		c.Add(now)
+		c.Waiting, c.Running, c.CellsUsed, c.CellsIdle, c.Cells = now.Waiting, now.Running, now.CellsUsed, now.CellsIdle, now.Cells
+		c.bytes = s.instance.Bytes
+	}
+	return c
 }
 
 // loaded returns a model's engine if it is in memory.

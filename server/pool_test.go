@@ -39,6 +39,11 @@ type stub struct {
 
 func (s *stub) Model() *engine.Model { return &engine.Model{} }
 
+// Stats are of an engine that has had work.
+func (s *stub) Stats() engine.Stats {
+	return engine.Stats{Prompt: 3, Running: 1, Cells: 8, Measures: engine.Measures{Tokens: 5, Outcomes: map[engine.Outcome]uint64{engine.OutcomeStop: 2}}}
+}
+
 // model needs bytes, or least of them where memory is short.
 func (m *memory) model(name string, bytes, least uint64) *Model {
 	return &Model{ID: name, Load: func(ctx context.Context, shrink bool) (*Instance, error) {
@@ -244,6 +249,26 @@ func TestPoolKeepAlive(t *testing.T) {
 		m.did(t, "-a")
 		if _, ok := p.loaded(a); ok {
 			t.Error("it is still there")
+		}
+	})
+}
+
+// TestPoolCounts keeps what engines have counted when they are gone.
+func TestPoolCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &memory{t: t, total: 10}
+		a := m.model("a", 6, 6)
+		p := newTestPool(time.Minute)
+		defer p.close()
+		for loads := 1; loads <= 3; loads++ {
+			p.use(t, a)
+			if c := p.counts(a); !c.loaded || c.loads != loads || c.Prompt != uint64(3*loads) || c.Tokens != uint64(5*loads) || c.Running != 1 || c.bytes != 6 {
+				t.Errorf("load %d: %+v", loads, c)
+			}
+			time.Sleep(61 * time.Second)
+			if c := p.counts(a); c.loaded || c.Tokens != uint64(5*loads) || c.Outcomes[engine.OutcomeStop] != uint64(2*loads) || c.Running != 0 || c.Cells != 0 || c.bytes != 0 {
+				t.Errorf("after load %d: %+v", loads, c)
+			}
 		}
 	})
 }

@@ -87,6 +87,7 @@ type Server struct {
 	draining atomic.Bool
 
 	background background
+	metrics    *metrics
 }
 
 // New returns a server. Its Handler does the work; Close ends what that started.
@@ -111,6 +112,7 @@ func New(o Options) (*Server, error) {
 	if _, ok := s.byName[o.Moderator]; o.Moderator != "" && !ok {
 		return nil, fmt.Errorf("the model named for moderation, %q, is not among those served", o.Moderator)
 	}
+	s.metrics = newMetrics(s)
 	s.router = s.routes()
 	return s, nil
 }
@@ -183,6 +185,7 @@ func (s *Server) routes() *gin.Engine {
 	get("/healthz", s.healthz)
 	get("/health", s.healthz)
 	get("/readyz", s.readyz)
+	get("/metrics", s.metrics.answer)
 	get("/models", s.listModels)
 	get("/models/*id", s.showModel) // a name may have slashes, escaped or not
 	post := func(path string, h handler) { r.POST(path, s.limitWork, answered(h)) }
@@ -227,6 +230,7 @@ func (s *Server) identify(c *gin.Context) {
 	h.Set("Openai-Version", "2020-10-01")
 	c.Writer = &timed{ResponseWriter: c.Writer, start: start}
 	c.Next()
+	s.metrics.request(c.FullPath(), c.Request.Method, c.Writer.Status(), time.Since(start))
 	s.opts.Log.Info("request", "id", id, "method", c.Request.Method, "path", c.FullPath(),
 		"status", c.Writer.Status(), "bytes", c.Writer.Size(), "took", time.Since(start).Round(time.Millisecond))
 }

@@ -1,0 +1,174 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"serve/engine"
+	"serve/engine/enginetest"
+)
+
+// scrape reads /metrics: counters and gauges by name and labels, histograms by their
+// count and sum.
+func scrape(t *testing.T, url string) map[string]float64 {
+	t.Helper()
+	res, err := http.Get(url + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := map[string]float64{}
+	for name, family := range families {
+		for _, m := range family.Metric {
+			key := name
+			for _, label := range m.Label {
+				key += " " + label.GetValue()
+			}
+			switch {
+			case m.Counter != nil:
+				values[key] = m.Counter.GetValue()
+			case m.Gauge != nil:
+				values[key] = m.Gauge.GetValue()
+			case m.Histogram != nil:
+				values[key+" count"], values[key+" sum"] = float64(m.Histogram.GetSampleCount()), m.Histogram.GetSampleSum()
+			}
+		}
+	}
+	return values
+}
+
+// TestMetrics adds up what clients counted, of answers that were finished, cut, given
+// up and refused, and compares it with what the server says.
+func TestMetrics(t *testing.T) {
+	hs, s := start(t, enginetest.Options{}, Options{})
+	var prompts, answers, choices, gaps atomic.Int64
+	var wg sync.WaitGroup
+	for i := range 24 {
+		wg.Go(func() {
+			n := 1 + i%3
+			_, body := post(t, hs, "/v1/completions", fmt.Sprintf(`{"model":"fake","prompt":"prompt %d","n":%d,"max_tokens":%d,"ignore_eos":true}`, i, n, 5+i))
+			var reply struct{ Usage usage }
+			if err := json.Unmarshal([]byte(body), &reply); err != nil {
+				t.Error(err, body)
+			}
+			prompts.Add(int64(reply.Usage.PromptTokens))
+			answers.Add(int64(reply.Usage.CompletionTokens))
+			choices.Add(int64(n))
+			gaps.Add(int64(reply.Usage.CompletionTokens - n))
+		})
+	}
+	wg.Wait()
+	post(t, hs, "/v1/completions", `{"model":"fake","prompt":""}`)
+	request(t, hs, http.MethodGet, "/v1/anything/"+strings.Repeat("x", 99))
+	got := scrape(t, hs.URL)
+	for key, want := range map[string]int64{
+		"serve_answer_tokens_total fake":                  answers.Load(),
+		"serve_answer_tokens fake sum":                    answers.Load(),
+		"serve_answer_tokens fake count":                  choices.Load(),
+		"serve_prompt_tokens fake sum":                    prompts.Load(),
+		"serve_prompt_tokens fake count":                  24,
+		"serve_choices_total fake length":                 choices.Load(),
+		"serve_choices_total fake error":                  0,
+		"serve_time_to_first_token_seconds fake count":    choices.Load(),
+		"serve_queue_seconds fake count":                  choices.Load(),
+		"serve_choice_seconds fake count":                 choices.Load(),
+		"serve_inter_token_seconds fake count":            gaps.Load(),
+		"serve_step_sequences fake sum":                   answers.Load(),
+		"serve_choices_running fake":                      0,
+		"serve_choices_waiting fake":                      0,
+		"serve_model_loaded fake":                         1,
+		"serve_model_loads_total fake":                    1,
+		"serve_http_requests_total /completions POST 200": 24,
+		"serve_http_requests_total /completions POST 400": 1,
+		"serve_http_requests_total other GET 404":         1,
+		"serve_http_request_seconds /completions count":   25,
+		"serve_kv_cells fake running":                     0,
+	} {
+		if v, ok := got[key]; !ok || v != float64(want) {
+			t.Errorf("%s is %v (%v), clients counted %d", key, v, ok, want)
+		}
+	}
+	cells := got["serve_kv_cells fake kept"] + got["serve_kv_cells fake free"]
+	if l := s.opts.Models[0].limits(t, s); cells != float64(l.Cells) {
+		t.Errorf("%v cells of %d", cells, l.Cells)
+	}
+
+	// A client that goes is counted as one, and what it got stays counted.
+	ctx, cancel := context.WithCancel(t.Context())
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, hs.URL+"/v1/completions", strings.NewReader(`{"model":"fake","prompt":"x","max_tokens":200,"ignore_eos":true,"stream":true}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(res.Body, make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	res.Body.Close()
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		now := scrape(t, hs.URL)
+		if ended := now["serve_choices_total fake cancelled"] + now["serve_choices_total fake length"] - got["serve_choices_total fake length"]; ended == 1 {
+			if now["serve_answer_tokens fake sum"] != now["serve_answer_tokens_total fake"] {
+				t.Errorf("%v tokens in answers, %v in all", now["serve_answer_tokens fake sum"], now["serve_answer_tokens_total fake"])
+			}
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the choice never ended")
+		}
+	}
+}
+
+// limits returns the limits of a loaded model.
+func (m *Model) limits(t *testing.T, s *Server) engine.Limits {
+	t.Helper()
+	e, ok := s.pool.loaded(m)
+	if !ok {
+		t.Fatal("not loaded")
+	}
+	return e.Limits()
+}
+
+// TestMetricsAreDocumented looks for every metric of ours in docs/metrics.md, and for
+// every one there at /metrics.
+func TestMetricsAreDocumented(t *testing.T) {
+	hs, _ := start(t, enginetest.Options{}, Options{})
+	post(t, hs, "/v1/completions", `{"model":"fake","prompt":"x","max_tokens":2}`)
+	text := string(filesLike(t, "../docs/metrics.md")["../docs/metrics.md"])
+	told := map[string]bool{}
+	for _, found := range regexp.MustCompile("(?m)^\\| `(serve_[a-z_]+)").FindAllStringSubmatch(text[:strings.Index(text, "Besides")], -1) {
+		told[found[1]] = true
+	}
+	there := map[string]bool{}
+	for key := range scrape(t, hs.URL) {
+		if name, _, _ := strings.Cut(key, " "); strings.HasPrefix(name, "serve_") {
+			there[name] = true
+		}
+	}
+	if !maps.Equal(told, there) {
+		t.Errorf("docs/metrics.md tells of %v, /metrics of %v", slices.Sorted(maps.Keys(told)), slices.Sorted(maps.Keys(there)))
+	}
+}
