@@ -97,15 +97,9 @@ func (o *options) run(model string) error {
 // and what the one before leaves of its caches and clock, falls on all of them.
 func (o *options) throughput(model string, clients int) error {
 	servers := []*process{o.startServe(model, clients), o.startPeer(model), o.startTunedPeer(model, clients)}
-	defer func() {
-		for _, p := range servers {
-			p.stop()
-		}
-	}()
-	for _, p := range servers {
-		if p.err != nil {
-			return p.err
-		}
+	defer stopAll(servers)
+	if err := firstError(servers); err != nil {
+		return err
 	}
 	rates, firsts := make([][]float64, len(servers)+1), make([][]float64, len(servers))
 	for run := range o.runs + 1 {
@@ -203,6 +197,22 @@ func (p *process) stop() {
 			p.cmd.Wait()
 		}
 	})
+}
+
+func stopAll(servers []*process) {
+	for _, p := range servers {
+		p.stop()
+	}
+}
+
+// firstError is why a server did not start.
+func firstError(servers []*process) error {
+	for _, p := range servers {
+		if p.err != nil {
+			return p.err
+		}
+	}
+	return nil
 }
 
 // client opens a connection a request: llama-server drops kept ones under Go.

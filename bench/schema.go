@@ -29,15 +29,9 @@ var kinds = []struct {
 func (o *options) schemas(model string) error {
 	fmt.Printf("time per token of one client, median of %d runs, and its ratio to free text of the same server\n", o.runs)
 	servers := []*process{o.startServe(model, 1), o.startTunedPeer(model, 1)}
-	defer func() {
-		for _, p := range servers {
-			p.stop()
-		}
-	}()
-	for _, p := range servers {
-		if p.err != nil {
-			return p.err
-		}
+	defer stopAll(servers)
+	if err := firstError(servers); err != nil {
+		return err
 	}
 	times := make([][][]float64, len(servers))
 	errs := make([][]error, len(servers))

@@ -114,7 +114,7 @@ type responseBody[C any] struct {
 type collected struct {
 	text, reasoning strings.Builder
 	calls           []toolCall // whole once the answer has ended
-	arguments       []strings.Builder
+	arguments       []*strings.Builder
 	tokens          []engine.TokenInfo
 	prompt          []engine.TokenInfo // of choice 0, if asked for
 	finish          engine.Finish
@@ -151,7 +151,7 @@ func (c *collected) add(e *engine.Event) {
 func (c *collected) addCall(d *engine.ToolCallDelta) {
 	for len(c.calls) <= d.Index {
 		c.calls = append(c.calls, toolCall{Type: "function"})
-		c.arguments = append(c.arguments, strings.Builder{})
+		c.arguments = append(c.arguments, &strings.Builder{})
 	}
 	if d.Name != "" {
 		c.calls[d.Index].ID, c.calls[d.Index].Function.Name = callID(d.ID), d.Name
