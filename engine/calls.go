@@ -35,6 +35,33 @@ func (e *Engine) parser(spec string) (ParseFunc, error) {
 	}, nil
 }
 
+// without takes off the content what an answer had begun with. Parsers may leave out
+// white space at its end.
+func without(begun string, parse ParseFunc) ParseFunc {
+	if begun == "" {
+		return parse
+	}
+	words := strings.TrimRight(begun, " \t\r\n")
+	space := begun[len(words):]
+	return func(text string, partial bool) (Message, error) {
+		m, err := parse(text, partial)
+		if rest, ok := strings.CutPrefix(m.Content, words); ok {
+			m.Content = rest[len(commonStart(rest, space)):]
+		} else if strings.HasPrefix(words, m.Content) {
+			m.Content = "" // not all of the beginning yet
+		}
+		return m, err
+	}
+}
+
+func commonStart(a, b string) string {
+	n := 0
+	for n < min(len(a), len(b)) && a[n] == b[n] {
+		n++
+	}
+	return a[:n]
+}
+
 // plainCalls reads an answer, as far as it has come.
 func plainCalls(text string, partial bool) Message {
 	rest, found := text, whole

@@ -54,3 +54,21 @@ func TestPlainCallsStream(t *testing.T) {
 		}
 	}
 }
+
+func TestWithout(t *testing.T) {
+	content := func(text string, _ bool) (Message, error) { return Message{Content: text}, nil }
+	for _, tt := range [][3]string{
+		{"The answer is ", "The answer is four", "four"},
+		{"The answer is", "The answer is four", " four"},
+		{"The answer is ", "The answer isfour", "four"},
+		{"The answer is \n", "The answer is  four", " four"},
+		{"The answer", "The an", ""},
+		{"The answer", "The answer", ""},
+		{"", "The answer", "The answer"},
+		{"The answer", "Something else", "Something else"},
+	} {
+		if m, err := without(tt[0], content)(tt[1], true); err != nil || m.Content != tt[2] {
+			t.Errorf("%q without %q is %q, %v", tt[1], tt[0], m.Content, err)
+		}
+	}
+}

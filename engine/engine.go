@@ -172,7 +172,7 @@ func (e *Engine) Generate(ctx context.Context, r Request) (*Stream, error) {
 		if err != nil {
 			return nil, err
 		}
-		req.parse = parse
+		req.parse = without(r.Begun, parse)
 	}
 	req.stream = newStream(req, r.Choices)
 	req.usage.Prompt = len(r.Prompt)

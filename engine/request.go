@@ -20,6 +20,7 @@ type Request struct {
 	Deadline  time.Time // zero for none
 	Preserved []string  // control tokens whose text belongs to the answer
 	Parser    string    // Rendered.Parser of the chat
+	Begun     string    // text of the answer that the prompt ends with: the Parser reads it too, and it is not told again
 }
 
 // Finish says why an answer ended.

@@ -21,6 +21,7 @@ type chatRequest struct {
 	tools        tools
 	functions    tools // the same by its old name
 	format       responseFormat
+	begun        *string // what the answer goes on from
 }
 
 // message is a turn of the conversation, in the shape that templates read.
@@ -325,6 +326,9 @@ func (r *chatRequest) engineRequest(e Engine) (engine.Request, error) {
 	er.Stop = append(er.Stop, rendered.Stops...)
 	er.Preserved = rendered.Preserved
 	er.Parser = rendered.Parser
+	if r.begun != nil {
+		er.Begun = *r.begun
+	}
 	er.Sampling.Grammar = rendered.Grammar
 	return er, err
 }
@@ -340,9 +344,9 @@ func (r *chatRequest) render(e Engine) (*engine.Rendered, error) {
 			}
 		}
 	}
-	last := r.messages[len(r.messages)-1]
+	r.begun = r.beginning()
 	chat := engine.Chat{
-		Continue:   last.Role == "assistant" && len(last.ToolCalls) == 0,
+		Continue:   r.begun != nil,
 		NoThinking: r.effort == "none", TemplateArgs: r.templateArgs,
 	}
 	if r.effort != "" && r.effort != "none" {
@@ -423,6 +427,16 @@ func (r *chatRequest) renderForms(e Engine, chat engine.Chat, messages []message
 	return rendered, nil
 }
 
+// beginning is the answer's beginning, which a client gives as a last message of the
+// assistant's; nil for none. The answer is what comes after it.
+func (r *chatRequest) beginning() *string {
+	last := r.messages[len(r.messages)-1]
+	if last.Role != "assistant" || len(last.ToolCalls) > 0 {
+		return nil
+	}
+	return &last.Content
+}
+
 // verifies says whether answers were promised to keep to a schema.
 func (r *chatRequest) verifies() bool {
 	return r.format.asked() || slices.ContainsFunc(r.tools.list, func(t tool) bool { return t.strict })
@@ -436,7 +450,11 @@ func (r *chatRequest) verify(c *collected) error {
 		return nil
 	}
 	if len(c.calls) == 0 {
-		return r.format.check(c.text.String())
+		text := c.text.String()
+		if r.begun != nil {
+			text = *r.begun + text
+		}
+		return r.format.check(text)
 	}
 	for i := range c.calls {
 		if err := r.tools.verify(&c.calls[i].Function); err != nil {
@@ -451,6 +469,9 @@ func (r *chatRequest) putAnswer(rendered *engine.Rendered) {
 	if rendered.Parser == "" || !putSchema(&rendered.Grammar, answerRule, r.format.grammar) {
 		// The text is the content, byte for byte.
 		rendered.Grammar = onlySchema(r.format.grammar)
+		if r.begun != nil {
+			rendered.Grammar.FromChat, rendered.Grammar.GenerationPrompt = true, *r.begun
+		}
 	}
 }
 

@@ -224,6 +224,50 @@ func readChoices(t *testing.T, answer string, streamed bool) (texts, ends map[in
 	return texts, ends
 }
 
+// TestContinuedAnswers gives the beginning of an answer by a schema, which may end within
+// a word, and within a token. What comes is the rest of it.
+func TestContinuedAnswers(t *testing.T) {
+	const schema = `{"type":"object","properties":{"city":{"enum":["Paris","Oslo"]},"days":{"type":"integer","minimum":1,"maximum":9}},"required":["city","days"],"additionalProperties":false}`
+	for _, template := range templates {
+		t.Run(template, func(t *testing.T) {
+			r := startServe(t, templated(t, template), "--parallel", "2")
+			ask := func(beginning, more string) (int, string) {
+				return r.post(t, "/v1/chat/completions", fmt.Sprintf(`{"model":"tiny","seed":1,"max_tokens":200,"reasoning_effort":"none","messages":[{"role":"user","content":"x"},{"role":"assistant","content":%q}]%s}`, beginning, more))
+			}
+			const byFormat = `,"response_format":{"type":"json_schema","json_schema":{"name":"x","strict":true,"schema":` + schema + `}}`
+			for _, beginning := range []string{`{"city":`, `{ "ci`, `{"city": "Os`, `{"city":"Oslo","days":3}`} {
+				status, body := ask(beginning, byFormat)
+				if template == "google-gemma-4-31B-it" { // its answers by a schema begin with a fence
+					if status != 400 || !strings.Contains(body, "does not fit") {
+						t.Errorf("%d %s", status, body)
+					}
+					continue
+				}
+				var reply struct {
+					Choices []struct{ Message struct{ Content string } }
+				}
+				if err := json.Unmarshal([]byte(body), &reply); err != nil || status != 200 {
+					t.Fatalf("%s: %d %s", beginning, status, body)
+				}
+				var answer struct {
+					City string
+					Days int
+				}
+				whole := beginning + reply.Choices[0].Message.Content
+				if err := json.Unmarshal([]byte(whole), &answer); err != nil || answer.City == "" || answer.Days == 0 || strings.Contains(beginning, "Os") && answer.City != "Oslo" {
+					t.Errorf("%s became %s: %v", beginning, whole, err)
+				}
+			}
+			if status, body := ask("The city is", byFormat); status != 400 || !strings.Contains(body, "does not fit") {
+				t.Errorf("%d %s", status, body)
+			}
+			if status, body := ask("The city is", `,"max_completion_tokens":5`); status != 200 || strings.Contains(body, "The city") {
+				t.Errorf("%d %s", status, body)
+			}
+		})
+	}
+}
+
 // scripts are programs of the other official clients, which judge.
 var scripts = []string{"tools", "responses"}
 

@@ -430,9 +430,13 @@ std::unique_ptr<grammar> new_grammar(const serve_model * model, const common_jso
         }
     }
     auto g = std::make_unique<grammar>(*model->trie, model->vocab, j.at("grammar").get<std::string>(), when);
-    // A chat's grammar begins with what the template has written already.
+    // A chat's grammar begins with what the template has written already, and with what
+    // a client gave as the answer's beginning.
     if (!when.lazy && j.value("grammar_from_chat", false)) {
         for (const llama_token t : spell(model->vocab, j.value("generation_prompt", ""))) {
+            if (!g->fits(t)) {
+                throw std::runtime_error("what the answer begins with, the last message, does not fit what the answer must be");
+            }
             g->accept(t);
         }
     }
