@@ -87,7 +87,9 @@ func openDatabase(path string) (*sql.DB, error) {
 		return nil, err
 	}
 	// What is deleted is overwritten. Every commit is on the disk before it is reported.
-	pragmas := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "secure_delete(ON)", "busy_timeout(5000)"}}
+	// No write-ahead log: it holds everything twice, so that a full disk leaves no room
+	// to delete anything.
+	pragmas := url.Values{"_pragma": {"journal_mode(TRUNCATE)", "synchronous(FULL)", "secure_delete(ON)", "busy_timeout(5000)"}}
 	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: path, RawQuery: pragmas.Encode()}).String())
 	if err != nil {
 		return nil, err
@@ -132,19 +134,17 @@ func (a *Archive) dropOld(ctx context.Context) error {
 	return a.remove(ctx, "created < ?", time.Now().Add(-a.keep).Unix(), nil)
 }
 
-// remove deletes rows, also from the journal; missing is the error if there are none.
+// remove deletes rows; missing is the error if there are none.
 func (a *Archive) remove(ctx context.Context, where string, argument any, missing error) error {
 	res, err := a.db.ExecContext(ctx, "DELETE FROM responses WHERE "+where, argument)
 	if err != nil {
 		return fmt.Errorf("delete responses: %w", err)
 	}
-	if n, err := res.RowsAffected(); err != nil || n == 0 {
-		return errors.Join(err, missing)
+	n, err := res.RowsAffected()
+	if err == nil && n == 0 {
+		err = missing
 	}
-	if _, err := a.db.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)"); err != nil {
-		return fmt.Errorf("delete responses: %w", err)
-	}
-	return nil
+	return err
 }
 
 // Get returns a response, or ErrNotFound.

@@ -149,3 +149,37 @@ func TestDamage(t *testing.T) {
 		t.Error("the file was changed", err)
 	}
 }
+
+// TestFull lets the database grow no further: what is kept stays readable, and room can
+// be made by deleting.
+func TestFull(t *testing.T) {
+	ctx := context.Background()
+	a := open(t, t.TempDir(), time.Hour)
+	if _, err := a.db.Exec("PRAGMA max_page_count = 24"); err != nil {
+		t.Fatal(err)
+	}
+	var kept []string
+	var err error
+	for i := 0; err == nil && i < 1000; i++ {
+		id := fmt.Sprint("r", i)
+		if err = a.Put(ctx, turn(id, "", strings.Repeat("x", 3000))); err == nil {
+			kept = append(kept, id)
+		}
+	}
+	if err == nil || !strings.Contains(err.Error(), "full") || len(kept) < 5 {
+		t.Fatalf("%d kept, then %v", len(kept), err)
+	}
+	for _, id := range kept {
+		if _, err := a.Get(ctx, id); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, id := range kept[:3] {
+		if err := a.Delete(ctx, id); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := a.Put(ctx, turn("again", "", strings.Repeat("x", 3000))); err != nil {
+		t.Error(err)
+	}
+}
