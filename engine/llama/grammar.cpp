@@ -230,7 +230,7 @@ void grammar::close(configs & to, int32_t pos, int32_t under) {
     while (!todo.empty()) {
         std::tie(pos, under) = todo.back();
         todo.pop_back();
-        if (!closing.try_emplace({pos, under}, true).second) {
+        if (!closing.emplace(pos, under).second) {
             continue;
         }
         if (closing.size() > max_configs) {

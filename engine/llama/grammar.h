@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <tuple>
 #include <unordered_map>
@@ -119,7 +120,7 @@ class grammar {
     std::vector<state_data>                states;
     std::map<configs, state>               state_ids;
     size_t                                 known = 0;  // configs of all states
-    std::map<std::pair<int32_t, int32_t>, bool> closing;  // what close has seen; kept to save allocations
+    std::set<std::pair<int32_t, int32_t>>  closing;  // what close has seen: a place, and the frame under it
     std::vector<state>                     path;
     state                                  now = dead;
 
