@@ -282,3 +282,35 @@ func TestArchiveFails(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// TestKeptCalls answers a call that the server remembers: only its result comes.
+func TestKeptCalls(t *testing.T) {
+	var seen []message
+	hs, _ := start(t, enginetest.Options{Next: sayLast(`<think>why<f {"a":1}>`), Parse: scripted, RenderError: func(messages []byte) error {
+		seen = nil
+		return json.Unmarshal(messages, &seen)
+	}}, Options{Archive: openArchive(t, t.TempDir())})
+	const tools = `"tools":[{"type":"function","name":"f","parameters":{"type":"object"}}]`
+	_, body := post(t, hs, "/v1/responses", `{"model":"fake","input":"Call it.",`+tools+`}`)
+	var first struct {
+		ID     string
+		Output []struct {
+			Type   string
+			CallID string `json:"call_id"`
+		}
+	}
+	if err := json.Unmarshal([]byte(body), &first); err != nil {
+		t.Fatal(err, body)
+	}
+	call := first.Output[len(first.Output)-1]
+	if call.Type != "function_call" {
+		t.Fatal(body)
+	}
+	res, body := post(t, hs, "/v1/responses", `{"model":"fake",`+tools+`,"previous_response_id":"`+first.ID+`","input":[{"type":"function_call_output","call_id":"`+call.CallID+`","output":"3"}]}`)
+	if res.StatusCode != http.StatusOK {
+		t.Fatal(body)
+	}
+	if len(seen) != 3 || seen[1].Role != "assistant" || !strings.Contains(string(seen[1].ToolCalls), call.CallID) || seen[2].Role != "tool" || seen[2].Content != "3" || seen[2].ToolCallID != call.CallID {
+		t.Errorf("the model reads %+v", seen)
+	}
+}
