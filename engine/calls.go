@@ -11,11 +11,13 @@ import (
 // Runner's parser may follow; it reads the answer first.
 const PlainCalls = "plain-calls"
 
-// parser returns the function that reads an answer.
-func (e *Engine) parser(spec string) (ParseFunc, error) {
+// parser returns the function that reads an answer, of which the prompt has begun some.
+// The Runner's parsers give that back.
+func (e *Engine) parser(spec, begun string) (ParseFunc, error) {
 	inner, own := strings.CutPrefix(spec, PlainCalls)
 	if !own {
-		return e.runner.Parser(spec)
+		parse, err := e.runner.Parser(spec)
+		return without(begun, parse), err
 	}
 	if inner = strings.TrimPrefix(inner, ":"); inner == "" {
 		return func(text string, partial bool) (Message, error) { return plainCalls(text, partial), nil }, nil
@@ -24,6 +26,7 @@ func (e *Engine) parser(spec string) (ParseFunc, error) {
 	if err != nil {
 		return nil, err
 	}
+	first = without(begun, first)
 	return func(text string, partial bool) (Message, error) {
 		m, err := first(text, partial)
 		if err != nil {

@@ -72,3 +72,18 @@ func TestWithout(t *testing.T) {
 		}
 	}
 }
+
+// TestPlainCallsGoOn says again what the answer began with: only a Runner's parser has
+// given that back.
+func TestPlainCallsGoOn(t *testing.T) {
+	e := &Engine{}
+	parse, err := e.parser(PlainCalls+":", "ha, ha")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"ha", "ha, ha", "ha, ha, ha"} {
+		if m, err := parse(text, false); err != nil || m.Content != text {
+			t.Errorf("%q is read as %q, %v", text, m.Content, err)
+		}
+	}
+}

@@ -168,11 +168,11 @@ func (e *Engine) Generate(ctx context.Context, r Request) (*Stream, error) {
 		}
 	}
 	if r.Parser != "" {
-		parse, err := e.parser(r.Parser)
+		parse, err := e.parser(r.Parser, r.Begun)
 		if err != nil {
 			return nil, err
 		}
-		req.parse = without(r.Begun, parse)
+		req.parse = parse
 	}
 	req.stream = newStream(req, r.Choices)
 	req.usage.Prompt = len(r.Prompt)

@@ -248,9 +248,10 @@ func streamCompletion(out *sse, a *answer, req *completionRequest, stream *engin
 	null := func(b []byte) []byte { return append(b, "null"...) }
 	var scored []engine.TokenInfo
 	begin := func() {
+		tokens := req.echoedTokens(a.model, prompt, scored)
 		for choice := range a.params.choices {
 			chunk(choice, echo, func(b []byte) []byte {
-				b, offsets[choice] = appendCompletionLogprobs(b, a, req.echoedTokens(a.model, prompt, scored), 0)
+				b, offsets[choice] = appendCompletionLogprobs(b, a, tokens, 0)
 				return b
 			}, "")
 		}

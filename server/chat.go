@@ -21,7 +21,6 @@ type chatRequest struct {
 	tools        tools
 	functions    tools // the same by its old name
 	format       responseFormat
-	begun        *string // what the answer goes on from
 }
 
 // message is a turn of the conversation, in the shape that templates read.
@@ -326,9 +325,7 @@ func (r *chatRequest) engineRequest(e Engine) (engine.Request, error) {
 	er.Stop = append(er.Stop, rendered.Stops...)
 	er.Preserved = rendered.Preserved
 	er.Parser = rendered.Parser
-	if r.begun != nil {
-		er.Begun = *r.begun
-	}
+	er.Begun, _ = r.begun()
 	er.Sampling.Grammar = rendered.Grammar
 	return er, err
 }
@@ -344,9 +341,9 @@ func (r *chatRequest) render(e Engine) (*engine.Rendered, error) {
 			}
 		}
 	}
-	r.begun = r.beginning()
+	_, begun := r.begun()
 	chat := engine.Chat{
-		Continue:   r.begun != nil,
+		Continue:   begun,
 		NoThinking: r.effort == "none", TemplateArgs: r.templateArgs,
 	}
 	if r.effort != "" && r.effort != "none" {
@@ -408,7 +405,7 @@ func (r *chatRequest) renderForms(e Engine, chat engine.Chat, messages []message
 	if required.Grammar.Text == "" {
 		return r.renderPlain(e, chat, messages)
 	}
-	if rendered.Grammar.Text == "" {
+	if rendered.Grammar.Text == "" && !r.format.asked() {
 		r.tools.wait(&rendered.Grammar, required.Grammar)
 	}
 	if err := r.tools.put(&rendered.Grammar); err != nil || !r.format.asked() || chat.ToolChoice == "required" {
@@ -422,19 +419,20 @@ func (r *chatRequest) renderForms(e Engine, chat engine.Chat, messages []message
 	if err != nil {
 		return nil, err
 	}
-	r.putAnswer(byFormat)
-	rendered.Grammar = either(required.Grammar, byFormat.Grammar)
+	alone := r.putAnswer(byFormat)
+	begun, _ := r.begun()
+	rendered.Grammar = either(required.Grammar, byFormat.Grammar, alone, begun)
 	return rendered, nil
 }
 
-// beginning is the answer's beginning, which a client gives as a last message of the
-// assistant's; nil for none. The answer is what comes after it.
-func (r *chatRequest) beginning() *string {
+// begun is the answer's beginning, which a client may give as a last message of the
+// assistant's. The answer is what comes after it.
+func (r *chatRequest) begun() (text string, ok bool) {
 	last := r.messages[len(r.messages)-1]
 	if last.Role != "assistant" || len(last.ToolCalls) > 0 {
-		return nil
+		return "", false
 	}
-	return &last.Content
+	return last.Content, true
 }
 
 // verifies says whether answers were promised to keep to a schema.
@@ -450,11 +448,8 @@ func (r *chatRequest) verify(c *collected) error {
 		return nil
 	}
 	if len(c.calls) == 0 {
-		text := c.text.String()
-		if r.begun != nil {
-			text = *r.begun + text
-		}
-		return r.format.check(text)
+		begun, _ := r.begun()
+		return r.format.check(begun + c.text.String())
 	}
 	for i := range c.calls {
 		if err := r.tools.verify(&c.calls[i].Function); err != nil {
@@ -464,15 +459,22 @@ func (r *chatRequest) verify(c *collected) error {
 	return nil
 }
 
-// putAnswer puts the schema of the answer into a rendered chat.
-func (r *chatRequest) putAnswer(rendered *engine.Rendered) {
-	if rendered.Parser == "" || !putSchema(&rendered.Grammar, answerRule, r.format.grammar) {
-		// The text is the content, byte for byte.
-		rendered.Grammar = onlySchema(r.format.grammar)
-		if r.begun != nil {
-			rendered.Grammar.FromChat, rendered.Grammar.GenerationPrompt = true, *r.begun
-		}
+// putAnswer puts the schema of the answer into a rendered chat. It reports whether the
+// schema is all of the grammar: the text is the content, byte for byte.
+func (r *chatRequest) putAnswer(rendered *engine.Rendered) (alone bool) {
+	if rendered.Parser != "" && putSchema(&rendered.Grammar, answerRule, r.format.grammar) {
+		return false
 	}
+	rendered.Grammar = r.onlySchema()
+	return true
+}
+
+// onlySchema makes the answer's schema the whole grammar, from what the answer has begun
+// with on.
+func (r *chatRequest) onlySchema() engine.Grammar {
+	g := engine.Grammar{Text: "root ::= " + r.format.grammar.Root + "\n" + r.format.grammar.Rules}
+	g.GenerationPrompt, g.FromChat = r.begun()
+	return g
 }
 
 // tellLoose says in headers what of the schemas is not enforced.

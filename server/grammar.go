@@ -76,20 +76,16 @@ func putSchema(g *engine.Grammar, rule string, compiled *schema.Grammar) bool {
 	return found
 }
 
-// onlySchema makes a schema the whole grammar.
-func onlySchema(compiled *schema.Grammar) engine.Grammar {
-	return engine.Grammar{Text: "root ::= " + compiled.Root + "\n" + compiled.Rules}
-}
-
 // either lets a model call tools or answer by a schema: the grammars of both, under
 // names of their own. The one for calls begins with what the template has written
-// of the answer; so must the other.
-func either(calls, answer engine.Grammar) engine.Grammar {
+// of the answer; so must the other, where the schema alone is all of it. What a client
+// has begun comes after that.
+func either(calls, answer engine.Grammar, alone bool, begun string) engine.Grammar {
 	out := calls
 	out.Lazy, out.Triggers = false, nil
-	written := ""
-	if calls.FromChat && !answer.FromChat && calls.GenerationPrompt != "" {
-		written = `"` + gbnfEscapes.Replace(calls.GenerationPrompt) + `" `
+	template, written := strings.TrimSuffix(calls.GenerationPrompt, begun), ""
+	if calls.FromChat && alone && template != "" {
+		written = `"` + gbnfEscapes.Replace(template) + `" `
 	}
 	out.Text = "root ::= c-root | " + written + "a-root\n" + rename(calls.Text, "c-") + "\n" + rename(constrain.ReplaceAllString(answer.Text, ""), "a-")
 	return out

@@ -30,6 +30,10 @@ func (r *chatRequest) renderPlain(e Engine, chat engine.Chat, messages []message
 		rendered.Prompt, rendered.Parser = prompt+"<think>\n\n</think>\n\n", engine.PlainCalls
 	}
 	rendered.Grammar = engine.Grammar{Text: r.plainGrammar()}
+	if _, begun := r.begun(); begun && r.format.asked() && r.tools.choice.mode != "required" {
+		// What has begun as an answer is no call.
+		rendered.Grammar = r.onlySchema()
+	}
 	return rendered, nil
 }
 
