@@ -28,6 +28,7 @@ type Engine struct {
 	limits Limits
 	sched  *scheduler // Run's goroutine's
 	meter  *meter
+	sight  *sight
 
 	mu      sync.Mutex
 	arrived []*sequence // not yet seen by the loop
@@ -49,6 +50,7 @@ type request struct {
 	Request
 	ctx       context.Context // whose end is the request's
 	arrived   time.Time
+	spans     []span // of the media among the prompt
 	preserved map[Token]bool
 	parse     ParseFunc
 	stream    *Stream
@@ -75,7 +77,7 @@ func New(r Runner, o Options) *Engine {
 		o.MaxChoices = 128
 	}
 	e := &Engine{runner: r, opts: o, limits: r.Limits(), wake: make(chan struct{}, 1), byBytes: map[string]Token{}}
-	e.sched, e.meter = newScheduler(e.limits), newMeter()
+	e.sched, e.meter, e.sight = newScheduler(e.limits), newMeter(), newSight()
 	m := r.Model()
 	e.longestPiece = 1
 	for t, b := range m.Special {
@@ -106,10 +108,14 @@ func (e *Engine) enter() error {
 	return nil
 }
 
-// Tokenize splits text into tokens; special as in Runner. A text of so many bytes
-// that it must have more than limit tokens is a LengthError at once: splitting
-// megabytes takes seconds.
+// Tokenize splits text into tokens; special is both control and ends of Runner's. A
+// text of so many bytes that it must have more than limit tokens is a LengthError at
+// once: splitting megabytes takes seconds.
 func (e *Engine) Tokenize(text string, special bool, limit int) ([]Token, error) {
+	return e.tokenize(text, special, special, limit)
+}
+
+func (e *Engine) tokenize(text string, control, ends bool, limit int) ([]Token, error) {
 	// An encoder's vocabulary may have one token for any word it does not know.
 	if n := len(text) / e.longestPiece; n > limit && e.runner.Model().Generates {
 		return nil, &LengthError{Tokens: n, Limit: limit, AtLeast: true}
@@ -118,7 +124,7 @@ func (e *Engine) Tokenize(text string, special bool, limit int) ([]Token, error)
 		return nil, err
 	}
 	defer e.calls.Done()
-	return e.runner.Tokenize(text, special)
+	return e.runner.Tokenize(text, control, ends)
 }
 
 // Render writes a conversation as the model reads it. What the template cannot
@@ -154,11 +160,15 @@ func (e *Engine) Generate(ctx context.Context, r Request) (*Stream, error) {
 	if err := e.check(&r); err != nil {
 		return nil, err
 	}
+	seen, err := spans(r.Prompt, r.Media)
+	if err != nil {
+		return nil, err
+	}
 	if err := e.enter(); err != nil {
 		return nil, err
 	}
 	defer e.calls.Done()
-	req := &request{Request: r, ctx: ctx, arrived: time.Now(), left: r.Choices, wake: e.signal}
+	req := &request{Request: r, spans: seen, ctx: ctx, arrived: time.Now(), left: r.Choices, wake: e.signal}
 	for _, text := range r.Preserved {
 		if t, ok := e.byBytes[text]; ok {
 			if req.preserved == nil {
@@ -210,9 +220,12 @@ func (e *Engine) check(r *Request) error {
 		return &LengthError{Tokens: len(r.Prompt), Limit: e.limits.Context - 1}
 	}
 	for _, t := range r.Prompt {
-		if t < 0 || int(t) >= len(m.Pieces) {
+		if t < 0 && !m.Sees || int(t) >= len(m.Pieces) {
 			return fmt.Errorf("%w: token %d of a vocabulary of %d", ErrRequest, t, len(m.Pieces))
 		}
+	}
+	if r.Score && len(r.Media) > 0 {
+		return fmt.Errorf("%w: an image has no log-probabilities", ErrRequest)
 	}
 	r.Stop = slices.DeleteFunc(slices.Clone(r.Stop), func(s string) bool { return s == "" })
 	return nil

@@ -44,7 +44,7 @@ func (s *scheduler) reusable(q *sequence, sl *slot) int {
 		return 0
 	}
 	held := sl.tokens()
-	n := min(common(q.tokens, held), len(q.tokens)-1)
+	n := boundary(q.req.spans, min(common(q.tokens, held), len(q.tokens)-1))
 	if !s.limits.RollsBack && n < len(held) {
 		return 0
 	}
@@ -194,7 +194,7 @@ func (s *scheduler) dropOldest(p placement) bool {
 func (s *scheduler) drop(i, n int) {
 	sl := &s.slots[i]
 	if len(sl.kept) > n {
-		s.step.ops = append(s.step.ops, kvOp{slot: i, from: n})
+		s.step.ops = append(s.step.ops, kvOp{slot: i, from: position(sl.spans, n)})
 		s.cells.trim(i, n)
 		sl.kept = sl.kept[:n]
 	}
@@ -209,7 +209,7 @@ func (s *scheduler) take(q *sequence, p placement) {
 	if p.src != p.slot && keep > 0 {
 		s.step.ops = append(s.step.ops, kvOp{copy: true, src: p.src, slot: p.slot})
 		s.cells.copy(p.src, p.slot)
-		s.slots[p.slot].kept = s.slots[p.src].tokens()
+		s.slots[p.slot].kept, s.slots[p.slot].spans = s.slots[p.src].tokens(), s.slots[p.src].media()
 	}
 	s.drop(p.slot, keep)
 	s.slots[p.slot] = slot{owner: q}

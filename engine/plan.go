@@ -33,11 +33,38 @@ func (q *sequence) pending() int { return len(q.tokens) - q.fed }
 // decoding reports whether the sequence only needs its last token computed.
 func (q *sequence) decoding() bool { return q.pending() == 1 && q.slot >= 0 }
 
+// next returns the media whose embeddings come next, or nil and how many tokens come
+// before any.
+func (q *sequence) next() (media *span, tokens int) {
+	for i := range q.req.spans {
+		switch s := &q.req.spans[i]; {
+		case q.fed < s.at:
+			return nil, s.at - q.fed
+		case q.fed < s.at+s.Len:
+			return s, 0
+		}
+	}
+	return nil, q.pending()
+}
+
+// ahead returns how many tokens come before any media.
+func (q *sequence) ahead() int {
+	_, tokens := q.next()
+	return tokens
+}
+
+// looking reports whether embeddings of media come next.
+func (q *sequence) looking() bool {
+	media, _ := q.next()
+	return media != nil
+}
+
 // slot is one sequence of the KV cache: it belongs to a running sequence, or it
 // keeps what one left behind, for a prompt that begins alike.
 type slot struct {
 	owner *sequence
 	kept  []Token // without an owner
+	spans []span  // where media lie among those
 	used  uint64  // when it lost its last owner, in steps
 }
 
@@ -49,9 +76,17 @@ func (s *slot) tokens() []Token {
 	return s.kept
 }
 
+// media returns those among the slot's tokens.
+func (s *slot) media() []span {
+	if s.owner != nil {
+		return s.owner.req.spans
+	}
+	return s.spans
+}
+
 // kvOp changes the KV cache before a batch.
 type kvOp struct {
-	copy bool // make slot hold what src holds; otherwise drop slot's cells from position from
+	copy bool // make slot hold what src holds; otherwise drop slot's cells from position from on
 	src  int
 	slot int
 	from int
@@ -106,6 +141,7 @@ type scheduler struct {
 
 	decodeTimes []float64 // by rows: seconds of a step without prefill, smoothed; 0 if never seen
 	prefilled   bool      // whether the last step had prefill
+	looked      bool      // whether the last step with prefill was one of media
 }
 
 func newScheduler(l Limits) *scheduler {
@@ -121,7 +157,9 @@ func (s *scheduler) idle() bool { return len(s.waiting)+len(s.running) == 0 }
 //  2. Close holes between the running sequences' slots, where those cost.
 //  3. Give every decoding sequence a row; when cells are short, drop what is
 //     kept for nobody, then preempt the newest.
-//  4. Fill the batch with prefill, bounded while streams run.
+//  4. Fill the batch with prefill, bounded while streams run; or, every other step at
+//     most, with embeddings of one sequence's media, which no token can share a
+//     batch with.
 //
 // The step is valid until the next call. Nothing of it counts before apply.
 func (s *scheduler) plan() *step {
@@ -156,14 +194,29 @@ func (s *scheduler) admit() {
 	}
 }
 
-// secureRows makes sure that every decoding sequence can have a cell.
+// secureRows makes sure that every decoding sequence can have a cell, and media that
+// must be in one batch all of theirs.
 func (s *scheduler) secureRows() {
 	for {
+		need := s.decoding()
+		if q := s.firstLooking(); q != nil {
+			if media, _ := q.next(); media.Whole {
+				need += media.Len
+			}
+		}
 		// A prefill alone must be able to go on, too.
-		if s.cells.room() >= max(s.decoding(), 1) || !s.relieve() {
+		if s.cells.room() >= max(need, 1) || !s.relieve() {
 			return
 		}
 	}
+}
+
+// firstLooking returns the sequence to look at its media, or nil.
+func (s *scheduler) firstLooking() *sequence {
+	if i := slices.IndexFunc(s.running, (*sequence).looking); i >= 0 {
+		return s.running[i]
+	}
+	return nil
 }
 
 // relieve frees cells: what is kept for nobody first, then the newest running
@@ -189,17 +242,22 @@ func (s *scheduler) relieve() bool {
 // Sequences with buffers of their own cannot be computed in one graph unless
 // they have as many tokens each, so there prefill and decoding take turns.
 func (s *scheduler) fillBatch() {
-	shares := s.prefillShares()
+	shares, looking := s.prefillShares(), s.firstLooking()
 	// A row is there for each running sequence; those left over are for prompts.
 	s.step.scores = s.limits.Sequences - len(s.running)
-	decode := true
-	if len(shares) > 0 && !s.limits.Shared {
-		decode = s.prefilled && s.decoding() > 0
-		if decode {
-			shares = nil
+	decode := s.decoding() > 0
+	if (len(shares) > 0 || looking != nil) && !s.limits.Shared {
+		if decode = decode && s.prefilled; decode {
+			shares, looking = nil, nil
 		}
 	}
-	s.prefilled = len(shares) > 0
+	s.prefilled = len(shares) > 0 || looking != nil
+	if looking != nil && !(s.looked && (decode && s.limits.Shared || len(shares) > 0)) {
+		s.looked = true
+		s.look(looking)
+		return
+	}
+	s.looked = s.looked && !s.prefilled
 	for i := range s.slots {
 		q := s.slots[i].owner
 		switch {
@@ -223,11 +281,30 @@ func (s *scheduler) decoding() int {
 	return rows
 }
 
+// look puts embeddings of a sequence's media into the batch: all of them, or as many
+// as prefill may take.
+func (s *scheduler) look(q *sequence) {
+	media, _ := q.next()
+	from := q.fed - media.at
+	n := media.Len - from
+	if !media.Whole {
+		n = min(n, s.prefillBudget())
+	}
+	if n <= 0 {
+		return
+	}
+	st := &s.step
+	st.batch.Look(media.Media, from, n, position(q.req.spans, media.at), q.slot)
+	st.prompt += n
+	st.prefill += n
+	st.fed = append(st.fed, feed{q, n})
+}
+
 // feed puts a sequence's next n tokens into the batch, as far as they fit, and
 // asks for a row when its last one is among them.
 func (s *scheduler) feed(q *sequence, n int) {
 	st := &s.step
-	n = min(n, q.pending(), s.limits.Batch-st.batch.Len())
+	n = min(n, q.ahead(), s.limits.Batch-st.batch.Len())
 	if n <= 0 {
 		return
 	}
@@ -236,6 +313,7 @@ func (s *scheduler) feed(q *sequence, n int) {
 		n = min(n, 1+st.scores)
 		st.scores -= n - 1
 	}
+	shift := position(q.req.spans, q.fed) - q.fed
 	for pos := q.fed; pos < q.fed+n; pos++ {
 		last := pos == len(q.tokens)-1
 		scored := pos+1 < q.prompt && pos+1 >= q.prompt-q.toScore
@@ -250,7 +328,7 @@ func (s *scheduler) feed(q *sequence, n int) {
 			st.drawn = append(st.drawn, q)
 			st.rows = appendRow(st.rows, row)
 		}
-		st.batch.Add(q.tokens[pos], pos, q.slot, last || scored)
+		st.batch.Add(q.tokens[pos], shift+pos, q.slot, last || scored)
 	}
 	st.prompt += max(min(n, q.prompt-q.fed), 0)
 	if decoding {
@@ -273,29 +351,33 @@ func appendRow(rows []Row, r Row) []Row {
 // first, so that it cannot starve, the rest to the shortest, so that a short
 // prompt need not wait for a long one.
 func (s *scheduler) prefillShares() map[*sequence]int {
-	rows := s.decoding()
-	if rows == len(s.running) {
+	filling := slices.DeleteFunc(slices.Clone(s.running), func(q *sequence) bool { return q.decoding() || q.looking() })
+	if len(filling) == 0 {
 		return nil
 	}
-	filling := slices.DeleteFunc(slices.Clone(s.running), (*sequence).decoding)
-	budget := s.limits.Batch - rows
-	if rows > 0 {
-		budget = min(budget, s.chunk)
-	}
-	if room := s.cells.room(); room-rows < budget {
-		budget = max(room-rows, 0)
-	}
+	budget := s.prefillBudget()
 	shares := make(map[*sequence]int, len(filling))
 	first := filling[0]
-	shares[first] = min(first.pending(), (budget+1)/2)
+	shares[first] = min(first.ahead(), (budget+1)/2)
 	budget -= shares[first]
 	slices.SortStableFunc(filling, func(a, b *sequence) int { return a.pending() - b.pending() })
 	for _, q := range filling {
-		n := min(q.pending()-shares[q], budget)
+		n := min(q.ahead()-shares[q], budget)
 		shares[q] += n
 		budget -= n
 	}
 	return shares
+}
+
+// prefillBudget is what a step may take of prompts.
+func (s *scheduler) prefillBudget() int {
+	rows := s.decoding()
+	budget := s.limits.Batch - rows
+	if rows > 0 {
+		budget = min(budget, s.chunk)
+	}
+	// Whatever rows take now or next, there must be cells for.
+	return max(min(budget, s.cells.room()-rows), 0)
 }
 
 // apply counts what a decoded step computed.
@@ -314,6 +396,8 @@ func (s *scheduler) apply(st *step) {
 func (s *scheduler) observe(st *step, took time.Duration) {
 	t := took.Seconds()
 	switch {
+	case st.batch.Whole:
+		return // its size was not for us to choose
 	case st.prefill == 0:
 		d := &s.decodeTimes[st.decode]
 		if *d == 0 {
@@ -355,7 +439,7 @@ func (s *scheduler) release(q *sequence) {
 		s.waiting = slices.DeleteFunc(s.waiting, func(o *sequence) bool { return o == q })
 		return
 	}
-	s.slots[q.slot] = slot{kept: q.tokens[:q.fed:q.fed], used: s.tick}
+	s.slots[q.slot] = slot{kept: q.tokens[:q.fed:q.fed], spans: q.req.spans, used: s.tick}
 	s.running = slices.DeleteFunc(s.running, func(o *sequence) bool { return o == q })
 }
 

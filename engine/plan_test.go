@@ -18,6 +18,18 @@ func (s *scheduler) queue(prompt string) *sequence {
 	return q
 }
 
+// look puts media into a sequence's prompt, at its tokens from at on.
+func (q *sequence) look(at, n, positions int, whole bool) {
+	m := &Media{ID: -1, Embeddings: make([]float32, n), Len: n, Span: positions, Whole: whole}
+	if positions < n {
+		m.Grid = make([]int32, 4*n)
+	}
+	for i := range n {
+		q.tokens[at+i] = m.ID
+	}
+	q.req.spans = append(q.req.spans, span{at, m})
+}
+
 // turn plans a step, counts it as computed, and draws an x for every row.
 func (s *scheduler) turn() *step {
 	st := s.plan()
@@ -102,6 +114,56 @@ func TestPlanMixesInOneBuffer(t *testing.T) {
 	s.queue(strings.Repeat("b", 15))
 	expect(t, "first", s.turn().shape(), "0:1* 1:10")
 	expect(t, "second", s.turn().shape(), "0:1* 1:5*")
+}
+
+// TestPlanLooksAtImagesBesideStreams says that an image is read in parts, each in a
+// step of its own, and that streams get every other step.
+func TestPlanLooksAtImagesBesideStreams(t *testing.T) {
+	for name, limits := range map[string]Limits{"in one buffer": oneBuffer(2, 64, 100, 16), "in buffers of their own": own(2, 64, 16)} {
+		s := newScheduler(limits)
+		s.chunk = 8
+		s.queue("hello")
+		s.turn()
+		s.queue("a"+strings.Repeat("?", 20)+"b").look(1, 20, 20, false)
+		before := []string{"0:1* 1:1"}
+		if !limits.Shared {
+			before = []string{"0:1*", "1:1", "0:1*"}
+		}
+		for _, want := range before {
+			expect(t, name+", before", s.turn().shape(), want)
+		}
+		for _, n := range []int{8, 8, 4} {
+			st := s.turn()
+			expect(t, name+", the image", st.shape(), fmt.Sprintf("1:%d", n))
+			if len(st.batch.Embeddings) != n || len(st.batch.Tokens) != 0 {
+				t.Errorf("%s: %d floats and %d tokens for %d embeddings", name, len(st.batch.Embeddings), len(st.batch.Tokens), n)
+			}
+			if n == 8 {
+				expect(t, name+", a stream's turn", s.turn().shape(), "0:1*")
+			}
+		}
+		expect(t, name+", after", s.turn().shape(), "0:1* 1:1*")
+	}
+}
+
+// TestPlanTakesAnImageWhole says that embeddings that see each other are in one step.
+func TestPlanTakesAnImageWhole(t *testing.T) {
+	s := newScheduler(oneBuffer(2, 64, 64, 16))
+	s.chunk = 8
+	s.queue("hello")
+	s.turn()
+	s.queue("a"+strings.Repeat("?", 14)+"b").look(1, 14, 3, true)
+	s.turn()
+	st := s.turn()
+	expect(t, "the image", st.shape(), "1:14")
+	if !st.batch.Whole {
+		t.Error("the batch is not said to be whole")
+	}
+	st = s.turn()
+	expect(t, "after", st.shape(), "0:1* 1:1*")
+	if got := st.batch.Positions[1]; got != 4 {
+		t.Errorf("the token after an image of 3 positions is at %d, want 4", got)
+	}
 }
 
 func TestPlanGivesShortPromptsAPartOfTheBatch(t *testing.T) {

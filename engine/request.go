@@ -10,8 +10,9 @@ import (
 // Request asks for one or more answers to a prompt. It is plain data.
 type Request struct {
 	Prompt    []Token
-	Choices   int // answers wanted, 1 by default; they share the prompt's KV cells
-	MaxTokens int // tokens of an answer, 0 for as many as the context has room for
+	Media     []*Media // that the prompt's negative tokens stand for, in order
+	Choices   int      // answers wanted, 1 by default; they share the prompt's KV cells
+	MaxTokens int      // tokens of an answer, 0 for as many as the context has room for
 	Sampling  Sampling
 	Stop      []string // the answer ends before the first of these
 	LogProbs  bool

@@ -15,9 +15,13 @@ type Runner interface {
 	Model() *Model
 	Limits() Limits
 
-	// Tokenize splits text into tokens. Special adds what the model wants at the
-	// start of a prompt (BOS) and reads the text of control tokens as such tokens.
-	Tokenize(text string, special bool) ([]Token, error)
+	// Tokenize splits text into tokens. Control reads the text of control tokens as
+	// such tokens; ends adds what the model wants at the ends of a prompt (BOS, EOS).
+	Tokenize(text string, control, ends bool) ([]Token, error)
+	// See encodes an image, one at a time: what the model reads of it, whose media
+	// have no IDs yet. It fails with a LengthError, before it computes anything, when
+	// that is more than limit tokens.
+	See(img *Image, limit int) ([]Chunk, error)
 	NewSampler(Sampling) (Sampler, error)
 	Render(Chat) (*Rendered, error)
 	// Parser returns the parser of a rendered chat's answers.
@@ -77,6 +81,8 @@ type Model struct {
 	Parameters    uint64
 	TrainContext  int    // tokens the model was trained for
 	EmbeddingSize int    // floats in an embedding
+	InputSize     int    // floats in an embedding that it reads in place of a token
+	Sees          bool   // reads images
 	Generates     bool   // false for an encoder, which only embeds
 	Ranks         bool   // its Embed gives a classifier's scores, not embeddings
 	Classes       int    // scores that a model that ranks gives
@@ -106,21 +112,27 @@ type Limits struct {
 }
 
 // Batch is the input of one decode step, a struct of arrays of equal length.
-// Rows of one sequence follow each other in order of position.
+// Rows of one sequence follow each other in order of position. It holds tokens, or
+// the embeddings of media, never both.
 type Batch struct {
 	Tokens    []Token
 	Positions []int32
 	Sequences []int32
 	Outputs   []int8 // 1 where a row of logits is wanted
+
+	Embeddings []float32 // in place of the tokens, Model.InputSize for each
+	Grid       []int32   // nil, or the second, third and fourth coordinate of each position
+	Whole      bool      // each embedding sees all the others
 }
 
-// Len returns the number of tokens.
-func (b *Batch) Len() int { return len(b.Tokens) }
+// Len returns the number of tokens, or of embeddings.
+func (b *Batch) Len() int { return len(b.Positions) }
 
 // Reset empties the batch and keeps its memory.
 func (b *Batch) Reset() {
 	b.Tokens, b.Positions = b.Tokens[:0], b.Positions[:0]
 	b.Sequences, b.Outputs = b.Sequences[:0], b.Outputs[:0]
+	b.Embeddings, b.Grid, b.Whole = nil, nil, false
 }
 
 // Add appends a token at a position of a sequence.
@@ -133,6 +145,30 @@ func (b *Batch) Add(t Token, pos, seq int, output bool) {
 		o = 1
 	}
 	b.Outputs = append(b.Outputs, o)
+}
+
+// Look fills an empty batch with n embeddings of media, from the one at from on. Pos
+// is the position of its first.
+func (b *Batch) Look(m *Media, from, n, pos, seq int) {
+	width := len(m.Embeddings) / m.Len
+	b.Embeddings, b.Whole = m.Embeddings[from*width:(from+n)*width], m.Whole
+	for i := from; i < from+n; i++ {
+		at := pos + i
+		if m.Grid != nil {
+			at = pos + int(m.Grid[i])
+		}
+		b.Positions = append(b.Positions, int32(at))
+		b.Sequences = append(b.Sequences, int32(seq))
+		b.Outputs = append(b.Outputs, 0)
+	}
+	if m.Grid == nil {
+		return
+	}
+	for axis := 1; axis < 4; axis++ {
+		for i := from; i < from+n; i++ {
+			b.Grid = append(b.Grid, int32(pos)+m.Grid[axis*m.Len+i])
+		}
+	}
 }
 
 // Row is one token to sample, or without a Sampler one whose probability is asked for.

@@ -34,10 +34,23 @@ type Options struct {
 	Embeds bool
 	// Ranks makes its Embed give scores.
 	Ranks bool
+	// Sees makes it read images, an embedding a column, between the tokens { and }.
+	// Those of fewer rows than columns take as many positions as rows, on a grid; one
+	// whose first pixel is blue must be read in one batch.
+	Sees bool
 	// Parse is the parser of every rendered chat; nil for none.
 	Parse engine.ParseFunc
 	// RenderError is what the template says to messages it does not like.
 	RenderError func(messages []byte) error
+}
+
+// cell is what a KV cell holds: a token, or what an embedding stands for (seen).
+type cell struct {
+	token   engine.Token
+	at, end int32 // its position, and the greatest of its coordinates
+	grid    bool
+	first   bool // of the embeddings of an image
+	rest    int  // embeddings that must follow
 }
 
 // Fake is an engine.Runner.
@@ -46,11 +59,12 @@ type Fake struct {
 	model engine.Model
 
 	mu       sync.Mutex
-	kv       map[int][]engine.Token
+	kv       map[int][]cell
 	rows     map[int]engine.Token // by batch index: what follows
 	aborted  bool
 	closed   bool
 	samplers int
+	looks    int       // calls of See
 	batches  [][]int32 // the sequences of every batch
 	faults   []string
 }
@@ -69,8 +83,8 @@ func New(o Options) *Fake {
 	if o.Next == nil {
 		o.Next = Hash
 	}
-	f := &Fake{opts: o, kv: map[int][]engine.Token{}}
-	f.model = engine.Model{Name: "fake", Architecture: "fake", Quantization: "none", TrainContext: l.Context, EmbeddingSize: 3, Generates: !o.Embeds, Ranks: o.Ranks,
+	f := &Fake{opts: o, kv: map[int][]cell{}}
+	f.model = engine.Model{Name: "fake", Architecture: "fake", Quantization: "none", TrainContext: l.Context, EmbeddingSize: 3, InputSize: seenSize, Sees: o.Sees, Generates: !o.Embeds, Ranks: o.Ranks,
 		Marks: engine.Marks{BOS: -1, EOS: EOS, Separator: -1, FIMPrefix: '<', FIMSuffix: '|', FIMMiddle: '>'}}
 	for t := range words {
 		piece := []byte{byte(t)}
@@ -112,9 +126,18 @@ func Say(text string) func([]engine.Token) engine.Token {
 	}
 }
 
-// Answer returns the n tokens that follow a prompt, computed by itself.
-func (f *Fake) Answer(prompt []engine.Token, n int) []engine.Token {
+// Answer returns the n tokens that follow a prompt with media, computed by itself.
+func (f *Fake) Answer(prompt []engine.Token, n int, media ...*engine.Media) []engine.Token {
 	tokens := slices.Clone(prompt)
+	for i := 0; i < len(tokens); i++ {
+		if tokens[i] < 0 {
+			for k := range media[0].Len {
+				tokens[i+k] = seen(media[0].Embeddings[seenSize*k:])
+			}
+			i += media[0].Len - 1
+			media = media[1:]
+		}
+	}
 	for range n {
 		tokens = append(tokens, f.opts.Next(tokens))
 	}
@@ -151,11 +174,49 @@ func (f *Fake) Model() *engine.Model { return &f.model }
 // Limits returns the options' limits.
 func (f *Fake) Limits() engine.Limits { return f.opts.Limits }
 
-// Tokenize makes a token of every byte; special reads <think> as its token.
-func (f *Fake) Tokenize(text string, special bool) ([]engine.Token, error) {
+// seenSize is the floats of an embedding: a pixel's red, its column, and how many
+// columns are right of it.
+const seenSize = 3
+
+// seen is the token that an embedding stands for: far below any ID.
+func seen(embedding []float32) engine.Token {
+	return -1<<24 - engine.Token(embedding[0])*1024 - engine.Token(embedding[1])
+}
+
+// See makes an embedding of every pixel of the first row.
+func (f *Fake) See(img *engine.Image, limit int) ([]engine.Chunk, error) {
+	n := img.Width
+	if n+2 > limit {
+		return nil, &engine.LengthError{Tokens: n + 2, Limit: limit}
+	}
+	f.mu.Lock()
+	f.looks++
+	f.mu.Unlock()
+	m := &engine.Media{Len: n, Span: min(n, img.Height), Whole: img.Pixels[2] == 255}
+	for i := range n {
+		m.Embeddings = append(m.Embeddings, float32(img.Pixels[3*i]), float32(i), float32(n-1-i))
+	}
+	if m.Span < n {
+		m.Grid = make([]int32, 4*n)
+		for i := range n {
+			m.Grid[n+i], m.Grid[2*n+i] = int32(i%m.Span), int32(min(i/m.Span, m.Span-1))
+		}
+	}
+	return []engine.Chunk{{Tokens: []engine.Token{'{'}}, {Media: m}, {Tokens: []engine.Token{'}'}}}, nil
+}
+
+// Looks returns how often See looked at an image.
+func (f *Fake) Looks() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.looks
+}
+
+// Tokenize makes a token of every byte; control reads <think> as its token.
+func (f *Fake) Tokenize(text string, control, _ bool) ([]engine.Token, error) {
 	var tokens []engine.Token
 	for i := 0; i < len(text); i++ {
-		if special && strings.HasPrefix(text[i:], "<think>") {
+		if control && strings.HasPrefix(text[i:], "<think>") {
 			tokens = append(tokens, Think)
 			i += len("<think>") - 1
 			continue
@@ -242,7 +303,13 @@ func (f *Fake) Decode(b *engine.Batch) error {
 	}
 	f.batches = append(f.batches, slices.Clone(b.Sequences))
 	f.rows = map[int]engine.Token{}
-	for i, t := range b.Tokens {
+	if media := len(b.Embeddings) > 0; media == (len(b.Tokens) > 0) || media && len(b.Embeddings) != seenSize*b.Len() {
+		return f.fault("%d tokens and %d floats for a batch of %d", len(b.Tokens), len(b.Embeddings), b.Len())
+	}
+	if n := b.Len(); b.Whole && (b.Embeddings[1] > 0 || b.Embeddings[seenSize*n-1] > 0) {
+		return f.fault("an image that must be in one batch is in several")
+	}
+	for i := range b.Len() {
 		seq := int(b.Sequences[i])
 		if i > 0 && b.Sequences[i] < b.Sequences[i-1] {
 			return f.fault("the sequences of a batch are not in order: %v", b.Sequences)
@@ -250,36 +317,76 @@ func (f *Fake) Decode(b *engine.Batch) error {
 		if seq >= l.Sequences {
 			return f.fault("sequence %d of %d", seq, l.Sequences)
 		}
-		if int(b.Positions[i]) != len(f.kv[seq]) {
-			return f.fault("sequence %d gets position %d after %d tokens", seq, b.Positions[i], len(f.kv[seq]))
+		c := newCell(b, i)
+		if !c.follows(f.kv[seq]) {
+			return f.fault("sequence %d gets %+v after %d tokens: %+v", seq, c, len(f.kv[seq]), f.kv[seq][max(0, len(f.kv[seq])-3):])
 		}
-		if f.kv[seq] = append(f.kv[seq], t); len(f.kv[seq]) > l.Context {
+		if f.kv[seq] = append(f.kv[seq], c); len(f.kv[seq]) > l.Context {
 			return f.fault("sequence %d has more than %d tokens", seq, l.Context)
 		}
 		if b.Outputs[i] == 1 {
-			f.rows[i] = f.opts.Next(f.kv[seq])
+			f.rows[i] = f.opts.Next(tokensOf(f.kv[seq]))
 		}
 	}
 	return nil
+}
+
+func newCell(b *engine.Batch, i int) cell {
+	c := cell{at: b.Positions[i], end: b.Positions[i], grid: len(b.Grid) > 0}
+	if len(b.Embeddings) == 0 {
+		c.token = b.Tokens[i]
+		return c
+	}
+	e := b.Embeddings[seenSize*i:]
+	c.token, c.first, c.rest = seen(e), e[1] == 0, int(e[2])
+	for axis := 0; axis < len(b.Grid); axis += b.Len() {
+		c.end = max(c.end, b.Grid[axis+i])
+	}
+	return c
+}
+
+// follows reports whether a cell is the next one of a sequence.
+func (c cell) follows(held []cell) bool {
+	next := int32(0)
+	for _, h := range held {
+		next = max(next, h.end+1)
+	}
+	if n := len(held); n > 0 && held[n-1].rest > 0 {
+		last := held[n-1]
+		if c.grid {
+			next = last.at
+		}
+		return c.token < 0 && c.rest == last.rest-1 && c.at == next
+	}
+	return c.at == next && (c.token >= 0 || c.first)
+}
+
+// tokensOf returns what cells hold.
+func tokensOf(held []cell) []engine.Token {
+	tokens := make([]engine.Token, len(held))
+	for i, c := range held {
+		tokens[i] = c.token
+	}
+	return tokens
 }
 
 // cells counts what a shared buffer holds, as an upper bound: beginnings that
 // several sequences share count once for all that have them in common.
 func (f *Fake) cells() int {
 	n := 0
-	var seen [][]engine.Token
+	var counted [][]cell
 	for _, kv := range f.kv {
 		shared := 0
-		for _, other := range seen {
+		for _, other := range counted {
 			shared = max(shared, commonLength(kv, other))
 		}
 		n += len(kv) - shared
-		seen = append(seen, kv)
+		counted = append(counted, kv)
 	}
 	return n
 }
 
-func commonLength(a, b []engine.Token) int {
+func commonLength(a, b []cell) int {
 	n := 0
 	for n < len(a) && n < len(b) && a[n] == b[n] {
 		n++
@@ -320,10 +427,11 @@ func (f *Fake) Sample(rows []engine.Row) error {
 func (f *Fake) RemoveKV(seq, from int) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if from > 0 && from < len(f.kv[seq]) && !f.opts.Limits.RollsBack {
+	kept := slices.DeleteFunc(slices.Clone(f.kv[seq]), func(c cell) bool { return int(c.at) >= from })
+	if len(kept) > 0 && len(kept) < len(f.kv[seq]) && !f.opts.Limits.RollsBack {
 		return false
 	}
-	f.kv[seq] = slices.Clone(f.kv[seq][:min(from, len(f.kv[seq]))])
+	f.kv[seq] = kept
 	return true
 }
 

@@ -153,7 +153,7 @@ link_file() {
 
 		package llama
 
-		// #cgo CXXFLAGS: -I$include/include -I$include/ggml/include -I$include/common -I$include/src -I$include/vendor
+		// #cgo CXXFLAGS: -I$include/include -I$include/ggml/include -I$include/common -I$include/src -I$include/vendor -I$include/tools/mtmd
 		// #cgo LDFLAGS: -L$dir/common -L$dir/src -L$dir/ggml/src -L$dir/tools/mtmd -L$dir/vendor/cpp-httplib -L$dir/vendor/hash
 		// #cgo LDFLAGS: -lmtmd -lllama-common -lllama-common-base -lllama -lggml -lggml-cpu$libs -lggml-base -lcpp-httplib -lvendor-hash $system
 		import "C"

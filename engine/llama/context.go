@@ -104,12 +104,16 @@ func (c *Context) Abort() { C.serve_abort(c.c, true) }
 // corrupt memory on some that are not.
 func (c *Context) Decode(b *engine.Batch) error {
 	n := b.Len()
-	if n == 0 || n > c.opts.Batch || len(b.Positions) != n || len(b.Sequences) != n || len(b.Outputs) != n {
+	media := len(b.Embeddings) > 0
+	if n == 0 || n > c.opts.Batch || !media && len(b.Tokens) != n || len(b.Sequences) != n || len(b.Outputs) != n {
 		return fmt.Errorf("%w: %d tokens of at most %d", engine.ErrInvalidBatch, n, c.opts.Batch)
 	}
+	if media && (len(b.Embeddings) != n*c.model.info.EmbeddingIn || len(b.Grid) > 0 && len(b.Grid) != 3*n) {
+		return fmt.Errorf("%w: %d floats for %d embeddings", engine.ErrInvalidBatch, len(b.Embeddings), n)
+	}
 	for i := range n {
-		if t := b.Tokens[i]; t < 0 || int(t) >= c.model.info.Vocabulary {
-			return fmt.Errorf("%w: token %d of %d", engine.ErrInvalidBatch, t, c.model.info.Vocabulary)
+		if !media && (b.Tokens[i] < 0 || int(b.Tokens[i]) >= c.model.info.Vocabulary) {
+			return fmt.Errorf("%w: token %d of %d", engine.ErrInvalidBatch, b.Tokens[i], c.model.info.Vocabulary)
 		}
 		if s := b.Sequences[i]; s < 0 || int(s) >= c.opts.Sequences {
 			return fmt.Errorf("%w: sequence %d of %d", engine.ErrInvalidBatch, s, c.opts.Sequences)
@@ -119,6 +123,11 @@ func (c *Context) Decode(b *engine.Batch) error {
 		}
 	}
 	var e C.serve_error
+	if media {
+		C.serve_decode_media(c.c, C.int32_t(n), (*C.float)(&b.Embeddings[0]), (*C.int32_t)(&b.Positions[0]),
+			(*C.int32_t)(unsafe.SliceData(b.Grid)), (*C.int32_t)(&b.Sequences[0]), C.bool(b.Whole), &e)
+		return goError(&e)
+	}
 	C.serve_decode(c.c, C.int32_t(n), (*C.int32_t)(&b.Tokens[0]), (*C.int32_t)(&b.Positions[0]),
 		(*C.int32_t)(&b.Sequences[0]), (*C.int8_t)(&b.Outputs[0]), &e)
 	return goError(&e)

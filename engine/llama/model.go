@@ -129,6 +129,7 @@ type modelInfo struct {
 	Parameters   uint64 `json:"parameters"`
 	ContextTrain int    `json:"context_train"`
 	EmbeddingOut int    `json:"embedding_out"`
+	EmbeddingIn  int    `json:"embedding_in"`
 	Layers       int    `json:"layers"`
 	Vocabulary   int    `json:"vocabulary"`
 	Classes      int    `json:"classes"`

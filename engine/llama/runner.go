@@ -11,6 +11,7 @@ import (
 // Options size a Runner. Zero values take the defaults named.
 type Options struct {
 	Model      ModelOptions
+	Projector  string // file of what makes embeddings of images; none
 	Context    int    // tokens a sequence can hold, at most what the model was trained for; required
 	Sequences  int    // sequences decoded together; required
 	Cells      int    // KV cells in all; 0 for Context*Sequences, fewer make the sequences share one buffer
@@ -34,6 +35,7 @@ type runner struct {
 	model  *Model
 	ctx    *Context // nil for an encoder
 	embed  *Context
+	eyes   *Projector // nil for a model that does not see
 	opts   Options
 	facts  engine.Model
 	limits engine.Limits
@@ -60,7 +62,11 @@ func (o Options) contextOptions() ContextOptions {
 
 // Measure computes the memory that Load would take with the same options.
 func Measure(path string, o Options) (*Memory, error) {
-	return MeasureMemory(path, o.Model, o.contextOptions())
+	memory, err := MeasureMemory(path, o.Model, o.contextOptions())
+	if err == nil && o.Projector != "" {
+		err = memory.addProjector(o.Projector, o.Model.GPULayers != 0)
+	}
+	return memory, err
 }
 
 // Load loads a model and allocates its KV cells.
@@ -71,7 +77,7 @@ func Load(path string, o Options) (engine.Runner, error) {
 	}
 	r := &runner{model: m, opts: o}
 	if err := r.start(); err != nil {
-		m.Close()
+		r.Close()
 		return nil, fmt.Errorf("load model %q: %w", path, err)
 	}
 	return r, nil
@@ -90,6 +96,7 @@ func (r *runner) start() error {
 		// llama.cpp says so when the file names no type and most tensors do.
 		Quantization: strings.TrimPrefix(info.Quantization, "(guessed) "), Size: info.Size,
 		Ranks: info.Pooling == PoolingRank, Parameters: info.Parameters, TrainContext: info.ContextTrain, EmbeddingSize: info.EmbeddingOut,
+		InputSize: info.EmbeddingIn, Sees: r.opts.Projector != "",
 		// An embedding model says how it pools, and so does a reranker.
 		Generates: info.HasDecoder && info.Causal && info.Pooling <= 0, ChatTemplate: info.Template, Build: info.Build,
 		Marks: engine.Marks{
@@ -108,6 +115,9 @@ func (r *runner) start() error {
 		}
 	}
 	if !r.facts.Generates {
+		if r.facts.Sees {
+			return errors.New("a projector is for a model that generates")
+		}
 		return r.startEmbed()
 	}
 	o := r.opts.contextOptions()
@@ -121,7 +131,10 @@ func (r *runner) start() error {
 	r.limits.Shared = o.Shared
 	r.limits.Cells = min(cells, o.Cells)
 	r.limits.Context = min(r.limits.Context, perSequence)
-	return nil
+	if r.opts.Projector != "" {
+		r.eyes, err = NewProjector(r.model, r.opts.Projector, r.opts.Model.GPULayers != 0, r.opts.Threads)
+	}
+	return err
 }
 
 // startEmbed makes the embedding context: an input must fit one compute graph,
@@ -143,8 +156,12 @@ func (r *runner) Model() *engine.Model { return &r.facts }
 
 func (r *runner) Limits() engine.Limits { return r.limits }
 
-func (r *runner) Tokenize(text string, special bool) ([]engine.Token, error) {
-	return r.model.Tokenize(text, special, special)
+func (r *runner) Tokenize(text string, control, ends bool) ([]engine.Token, error) {
+	return r.model.Tokenize(text, ends, control)
+}
+
+func (r *runner) See(img *engine.Image, limit int) ([]engine.Chunk, error) {
+	return r.eyes.See(img, limit)
 }
 
 func (r *runner) NewSampler(s engine.Sampling) (engine.Sampler, error) { return r.model.NewSampler(s) }
@@ -206,6 +223,9 @@ func (r *runner) Close() {
 	}
 	if r.embed != nil {
 		r.embed.Close()
+	}
+	if r.eyes != nil {
+		r.eyes.Close()
 	}
 	r.model.Close()
 }

@@ -2,11 +2,10 @@
 #error "llama.cpp is not built: run `make llama` first"
 #endif
 
-#include "shim.h"
+#include "common_shim.h"
 
 #include "grammar.h"
 
-#include "chat.h"
 #include "common.h"
 #include "fit.h"
 #include "ggml-backend.h"
@@ -15,6 +14,7 @@
 #include "llama-ext.h"
 #include "llama.h"
 #include "log.h"
+#include "mtmd.h"
 #include "sampling.h"
 
 #include <algorithm>
@@ -24,21 +24,12 @@
 #include <cstring>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
 // Exported by log.go and model.go.
 extern "C" void goServeLog(int32_t level, char * text);
 extern "C" bool goServeProgress(uintptr_t handle, float progress);
-
-struct serve_model {
-    llama_model *             model = nullptr;
-    const llama_vocab *       vocab = nullptr;
-    common_chat_templates_ptr templates;
-    mutable std::once_flag    trie_made;
-    mutable std::unique_ptr<token_trie> trie;  // made when a grammar first needs it
-};
 
 // gang runs a function on all threads of a ggml pool, in the few microseconds
 // that waking threads of our own would take alone: as a compute graph of one
@@ -97,11 +88,10 @@ struct serve_parser {
     common_chat_parser_params params;
 };
 
+thread_local std::string first_error;
+
 namespace {
 
-// The first error that llama.cpp logged on this thread since a call began: the
-// cause, when the call returns NULL. Those after it say that something failed.
-thread_local std::string first_error;
 thread_local std::string line;
 thread_local ggml_log_level line_level = GGML_LOG_LEVEL_INFO;
 
@@ -123,35 +113,6 @@ void on_log(ggml_log_level level, const char * text, void *) {
         goServeLog((int32_t) line_level, line.data());
     }
     line.clear();
-}
-
-char * copy_string(const std::string & s) {
-    char * p = (char *) malloc(s.size() + 1);
-    if (p != nullptr) {
-        memcpy(p, s.c_str(), s.size() + 1);
-    }
-    return p;
-}
-
-void fail(serve_error * err, int32_t code, const std::string & message) {
-    err->code    = code;
-    err->message = copy_string(message);
-}
-
-// guard runs f and turns whatever it throws into err, and the result into its zero value.
-template <typename F> auto guard(serve_error * err, F f) -> decltype(f()) {
-    err->code    = SERVE_OK;
-    err->message = nullptr;
-    try {
-        return f();
-    } catch (const std::bad_alloc &) {
-        fail(err, SERVE_FAILED, "out of memory");
-    } catch (const std::exception & e) {
-        fail(err, SERVE_FAILED, e.what());
-    } catch (...) {
-        fail(err, SERVE_FAILED, "unknown C++ exception");
-    }
-    return decltype(f())();
 }
 
 llama_model_params to_llama(const serve_model_params & p) {
@@ -186,10 +147,6 @@ llama_context_params to_llama(const serve_context_params & p) {
     cp.swa_full             = true;
     cp.no_perf              = true;
     return cp;
-}
-
-std::string llama_error(const char * what) {
-    return first_error.empty() ? std::string(what) : std::string(what) + ": " + first_error;
 }
 
 // raw_logprobs fills the row's logprob and its most probable alternatives from the
@@ -443,6 +400,18 @@ std::unique_ptr<grammar> new_grammar(const serve_model * model, const common_jso
     return g;
 }
 
+// decode computes a batch and says what came of it.
+void decode(serve_context * ctx, const llama_batch & b, serve_error * err) {
+    first_error.clear();
+    switch (llama_decode(ctx->ctx, b)) {
+        case 0: return;
+        case 1: return fail(err, SERVE_NO_SLOT, "no KV cells for a batch of " + std::to_string(b.n_tokens) + " tokens");
+        case 2: return fail(err, SERVE_ABORTED, "decode aborted");
+        case -1: return fail(err, SERVE_INVALID, llama_error("invalid batch"));
+        default: return fail(err, SERVE_FATAL, llama_error("decode failed"));
+    }
+}
+
 std::string meta(const llama_model * model, const char * key) {
     char buf[512];
     return llama_model_meta_val_str(model, key, buf, sizeof buf) < 0 ? "" : buf;
@@ -456,6 +425,7 @@ void serve_free(void * p) { free(p); }
 
 void serve_init(void) {
     llama_log_set(on_log, nullptr);
+    mtmd_log_set(on_log, nullptr);
     // common/ logs what models write and grammars say; its errors reach Go as exceptions.
     common_log_set_verbosity_thold(-1);
     llama_backend_init();
@@ -544,6 +514,7 @@ char * serve_model_info(const serve_model * sm, serve_error * err) {
         j["parameters"]    = llama_model_n_params(m);
         j["context_train"] = llama_model_n_ctx_train(m);
         j["embedding_out"] = llama_model_n_embd_out(m);
+        j["embedding_in"]  = llama_model_n_embd_inp(m);
         j["layers"]        = llama_model_n_layer(m);
         j["vocabulary"]    = llama_vocab_n_tokens(sm->vocab);
         j["classes"]       = llama_model_n_cls_out(m);
@@ -697,17 +668,44 @@ void serve_decode(serve_context * ctx, int32_t n, const int32_t * tokens, const 
             b.seq_id[i][0] = seq[i];
             b.logits[i]    = output[i];
         }
-        first_error.clear();
-        switch (llama_decode(ctx->ctx, b)) {
-            case 0: return;
-            case 1: return fail(err, SERVE_NO_SLOT, "no KV cells for a batch of " + std::to_string(n) + " tokens");
-            case 2: return fail(err, SERVE_ABORTED, "decode aborted");
-            case -1: return fail(err, SERVE_INVALID, llama_error("invalid batch"));
-            default: return fail(err, SERVE_FATAL, llama_error("decode failed"));
-        }
+        decode(ctx, b, err);
     });
     if (err->code == SERVE_FAILED) {
         err->code = SERVE_FATAL;  // thrown out of llama_decode: nobody knows what the cells hold
+    }
+}
+
+void serve_decode_media(serve_context * ctx, int32_t n, const float * embeddings, const int32_t * pos, const int32_t * grid,
+                        const int32_t * seq, bool whole, serve_error * err) {
+    guard(err, [&] {
+        if (n <= 0 || n > ctx->n_batch) {
+            fail(err, SERVE_INVALID, "a batch of " + std::to_string(n) + " embeddings, not 1 to " + std::to_string(ctx->n_batch));
+            return;
+        }
+        // llama.cpp reads four rows of positions where the model has M-RoPE.
+        std::vector<int32_t> positions(pos, pos + n);
+        if (grid != nullptr) {
+            positions.insert(positions.end(), grid, grid + 3 * n);
+        }
+        llama_batch b = ctx->batch;
+        b.n_tokens    = n;
+        b.token       = nullptr;
+        b.embd        = const_cast<float *>(embeddings);
+        b.pos         = positions.data();
+        for (int32_t i = 0; i < n; i++) {
+            b.n_seq_id[i]  = 1;
+            b.seq_id[i][0] = seq[i];
+            b.logits[i]    = 0;
+        }
+        if (whole) {
+            llama_set_causal_attn(ctx->ctx, false);
+        }
+        const auto causal = [ctx](void *) { llama_set_causal_attn(ctx->ctx, true); };
+        const std::unique_ptr<void, decltype(causal)> reset(whole ? ctx : nullptr, causal);
+        decode(ctx, b, err);
+    });
+    if (err->code == SERVE_FAILED) {
+        err->code = SERVE_FATAL;
     }
 }
 

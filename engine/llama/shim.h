@@ -18,6 +18,8 @@ typedef struct serve_model   serve_model;    // weights, vocabulary and chat tem
 typedef struct serve_context serve_context;  // KV cells, compute buffers and a thread pool
 typedef struct serve_sampler serve_sampler;  // one sequence's sampling state
 typedef struct serve_parser  serve_parser;   // one chat format's output parser
+typedef struct serve_projector serve_projector;  // what makes embeddings of images
+typedef struct serve_sight     serve_sight;      // an image, laid out to be encoded
 
 enum serve_code {
     SERVE_OK      = 0,
@@ -110,6 +112,12 @@ void serve_abort(serve_context * ctx, bool on);
 void serve_decode(serve_context * ctx, int32_t n, const int32_t * tokens, const int32_t * pos,
                   const int32_t * seq, const int8_t * output, serve_error * err);
 
+// serve_decode_media computes n embeddings, each as long as the model's input. grid is
+// NULL or the other three coordinates of every position, one after another; whole lets
+// each see all the others.
+void serve_decode_media(serve_context * ctx, int32_t n, const float * embeddings, const int32_t * pos, const int32_t * grid,
+                        const int32_t * seq, bool whole, serve_error * err);
+
 bool    serve_kv_remove(serve_context * ctx, int32_t seq, int32_t from);  // [from, end)
 void    serve_kv_copy(serve_context * ctx, int32_t src, int32_t dst);     // replaces dst
 void    serve_kv_clear(serve_context * ctx);
@@ -123,6 +131,34 @@ void serve_logits(serve_context * ctx, int32_t i, float * out, serve_error * err
 
 // serve_embedding copies n floats: of sequence seq when the context pools, of batch index i otherwise.
 void serve_embedding(serve_context * ctx, int32_t seq, int32_t i, float * out, int32_t n, serve_error * err);
+
+// --- images ---
+
+// serve_projector_new loads a projector for a model. One thread at a time may use it.
+serve_projector * serve_projector_new(const serve_model * model, const char * path, bool gpu, int32_t threads, serve_error * err);
+void              serve_projector_free(serve_projector * p);
+
+// serve_projector_memory computes, without loading, what a projector takes as JSON:
+// [{"name","bytes"}] of devices, in the names of serve_memory.
+char * serve_projector_memory(const char * path, bool gpu, serve_error * err);
+
+// serve_look lays out an image of width*height pixels, three bytes each.
+serve_sight * serve_look(serve_projector * p, int32_t width, int32_t height, const uint8_t * rgb, serve_error * err);
+void          serve_sight_free(serve_sight * s);
+
+typedef struct serve_chunk {
+    const int32_t * tokens;  // NULL for embeddings
+    int32_t         n;       // tokens or embeddings
+    int32_t         span;    // positions that they take
+    bool            grid;    // the embeddings lie on a grid, by M-RoPE
+    bool            whole;   // one batch must hold them, and each sees all the others
+} serve_chunk;
+
+// serve_sight_chunk describes a piece of the image as the model reads it; false when there is none.
+bool serve_sight_chunk(const serve_sight * s, int32_t i, serve_chunk * out);
+
+// serve_sight_encode computes a piece's n embeddings, and where they lie: 4*n, unless grid is NULL.
+void serve_sight_encode(serve_sight * s, int32_t i, float * embeddings, int32_t * grid, serve_error * err);
 
 // --- sampling ---
 

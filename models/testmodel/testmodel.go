@@ -14,7 +14,7 @@ import (
 
 // Options shape a model; the zero value is a Llama of three layers.
 type Options struct {
-	Architecture string // llama, or qwen3, which can be a reranker; any other cannot be loaded
+	Architecture string // llama; qwen3, which can be a reranker; or qwen2vl, which has M-RoPE; any other cannot be loaded
 	Context      uint32 // tokens it is "trained" for, 1024
 	ChatTemplate string // none
 	Pooling      int    // llama.cpp's pooling type, written when positive
@@ -191,6 +191,13 @@ func (w *writer) metadata(o Options, v []token) {
 	w.uint(a+"rope.dimension_count", width/heads)
 	w.uint(a+"vocab_size", uint32(len(v)))
 	w.float(a+"attention.layer_norm_rms_epsilon", 1e-5)
+	if o.Architecture == "qwen2vl" {
+		w.array(a+"rope.dimension_sections", typeInt32, 4, func(b *bytes.Buffer) {
+			for _, n := range []int32{2, 3, 3, 0} {
+				put(b, n)
+			}
+		})
+	}
 	if o.Pooling > 0 {
 		w.uint(a+"pooling_type", uint32(o.Pooling))
 	}

@@ -1,0 +1,62 @@
+// What the C++ files of the shim share.
+#pragma once
+
+#include "shim.h"
+
+#include "grammar.h"
+
+#include "chat.h"
+#include "llama.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <string>
+
+struct serve_model {
+    llama_model *             model = nullptr;
+    const llama_vocab *       vocab = nullptr;
+    common_chat_templates_ptr templates;
+    mutable std::once_flag    trie_made;
+    mutable std::unique_ptr<token_trie> trie;  // made when a grammar first needs it
+};
+
+// The first error that llama.cpp logged on this thread since a call began: the
+// cause, when the call returns NULL. Those after it say that something failed.
+extern thread_local std::string first_error;
+
+inline char * copy_string(const std::string & s) {
+    char * p = (char *) malloc(s.size() + 1);
+    if (p != nullptr) {
+        memcpy(p, s.c_str(), s.size() + 1);
+    }
+    return p;
+}
+
+inline void fail(serve_error * err, int32_t code, const std::string & message) {
+    err->code    = code;
+    err->message = copy_string(message);
+}
+
+// guard runs f and turns whatever it throws into err, and the result into its zero value.
+template <typename F> auto guard(serve_error * err, F f) -> decltype(f()) {
+    err->code    = SERVE_OK;
+    err->message = nullptr;
+    try {
+        return f();
+    } catch (const std::bad_alloc &) {
+        fail(err, SERVE_FAILED, "out of memory");
+    } catch (const std::exception & e) {
+        fail(err, SERVE_FAILED, e.what());
+    } catch (...) {
+        fail(err, SERVE_FAILED, "unknown C++ exception");
+    }
+    return decltype(f())();
+}
+
+inline std::string llama_error(const char * what) {
+    return first_error.empty() ? std::string(what) : std::string(what) + ": " + first_error;
+}

@@ -1,0 +1,120 @@
+package llama
+
+// #include <stdlib.h>
+// #include "shim.h"
+import "C"
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"unsafe"
+
+	"serve/engine"
+)
+
+// Projector makes embeddings of images. One goroutine at a time may use it.
+type Projector struct {
+	c     *C.serve_projector
+	width int // floats of an embedding
+}
+
+// NewProjector loads a projector, a GGUF file that goes with the model; gpu puts it on
+// a GPU where there is one. The caller must Close it before the model.
+func NewProjector(m *Model, path string, gpu bool, threads int) (*Projector, error) {
+	if threads == 0 {
+		threads = Threads()
+	}
+	cpath := C.CString(path)
+	defer C.free(unsafe.Pointer(cpath))
+	var e C.serve_error
+	p := &Projector{C.serve_projector_new(m.c, cpath, C.bool(gpu), C.int32_t(threads), &e), m.info.EmbeddingIn}
+	if err := goError(&e); err != nil {
+		return nil, fmt.Errorf("load projector %q: %w", path, err)
+	}
+	runtime.SetFinalizer(p, func(*Projector) { slog.Error("a projector was never closed") })
+	return p, nil
+}
+
+// Close frees the projector.
+func (p *Projector) Close() {
+	runtime.SetFinalizer(p, nil)
+	C.serve_projector_free(p.c)
+	p.c = nil
+}
+
+// See encodes an image, as engine.Runner's See does.
+func (p *Projector) See(img *engine.Image, limit int) ([]engine.Chunk, error) {
+	if img.Width <= 0 || img.Height <= 0 || len(img.Pixels) != 3*img.Width*img.Height {
+		return nil, fmt.Errorf("%w: %d bytes of an image of %d x %d pixels", engine.ErrRequest, len(img.Pixels), img.Width, img.Height)
+	}
+	var e C.serve_error
+	sight := C.serve_look(p.c, C.int32_t(img.Width), C.int32_t(img.Height), (*C.uint8_t)(unsafe.Pointer(&img.Pixels[0])), &e)
+	if err := goError(&e); err != nil {
+		return nil, fmt.Errorf("%w: %w", engine.ErrRequest, err)
+	}
+	defer C.serve_sight_free(sight)
+	var pieces []C.serve_chunk
+	total := 0
+	for {
+		var c C.serve_chunk
+		if !C.serve_sight_chunk(sight, C.int32_t(len(pieces)), &c) {
+			break
+		}
+		pieces = append(pieces, c)
+		total += int(c.n)
+	}
+	if total > limit {
+		return nil, &engine.LengthError{Tokens: total, Limit: limit}
+	}
+	chunks := make([]engine.Chunk, len(pieces))
+	for i, c := range pieces {
+		if c.tokens != nil {
+			for _, t := range unsafe.Slice(c.tokens, c.n) {
+				chunks[i].Tokens = append(chunks[i].Tokens, engine.Token(t))
+			}
+			continue
+		}
+		m := &engine.Media{Embeddings: make([]float32, int(c.n)*p.width), Len: int(c.n), Span: int(c.span), Whole: bool(c.whole)}
+		var grid *C.int32_t
+		if c.grid {
+			m.Grid = make([]int32, 4*m.Len)
+			grid = (*C.int32_t)(&m.Grid[0])
+		}
+		C.serve_sight_encode(sight, C.int32_t(i), (*C.float)(&m.Embeddings[0]), grid, &e)
+		if err := goError(&e); err != nil {
+			return nil, fmt.Errorf("%w: %w", engine.ErrRequest, err)
+		}
+		chunks[i].Media = m
+	}
+	return chunks, nil
+}
+
+// addProjector adds what a projector takes to what a model does.
+func (m *Memory) addProjector(path string, gpu bool) error {
+	cpath := C.CString(path)
+	defer C.free(unsafe.Pointer(cpath))
+	var e C.serve_error
+	text := goString(C.serve_projector_memory(cpath, C.bool(gpu), &e))
+	if err := goError(&e); err != nil {
+		return fmt.Errorf("measure projector %q: %w", path, err)
+	}
+	var devices []struct {
+		Name  string `json:"name"`
+		Bytes uint64 `json:"bytes"`
+	}
+	if err := json.Unmarshal([]byte(text), &devices); err != nil {
+		return err
+	}
+	for _, d := range devices {
+		at := len(m.Devices) - 1 // a device without layers: its memory is the host's, as far as we know
+		for i := range m.Devices {
+			if m.Devices[i].Name == d.Name {
+				at = i
+			}
+		}
+		m.Devices[at].Weights += d.Bytes
+	}
+	return nil
+}

@@ -1,0 +1,261 @@
+package engine
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"sync"
+)
+
+// Image is a picture to look at.
+type Image struct {
+	Width, Height int
+	Pixels        []byte // red, green, blue; row by row, Width*Height*3 bytes
+}
+
+// Media is what a model reads in place of tokens: the embeddings of an image, or
+// of a tile of one. It does not change once it is made.
+type Media struct {
+	// ID stands for each of the embeddings in a prompt. It is negative, and equal
+	// only for the same tile of the same image.
+	ID         Token
+	Embeddings []float32 // Len x Model.InputSize
+	Len        int       // embeddings, so KV cells
+	Span       int       // positions: Len, or fewer where they lie on a grid
+	// Grid is nil, or where each embedding lies relative to the first, by M-RoPE: Len
+	// times the first coordinate, then the second, the third and the fourth.
+	Grid  []int32
+	Whole bool // each sees all the others, so that one batch must hold them
+}
+
+// Chunk is a piece of an image as a model reads it: tokens that its projector puts
+// around it, or embeddings.
+type Chunk struct {
+	Tokens []Token
+	Media  *Media
+}
+
+// Part is a piece of a prompt: text, or an image.
+type Part struct {
+	Text  string
+	Image *Image
+}
+
+// span is where media lies among tokens, which hold its ID Len times.
+type span struct {
+	at int
+	*Media
+}
+
+// spans finds the media of a prompt.
+func spans(prompt []Token, media []*Media) ([]span, error) {
+	var list []span
+	for i := 0; i < len(prompt); {
+		if prompt[i] >= 0 {
+			i++
+			continue
+		}
+		if len(list) == len(media) {
+			return nil, fmt.Errorf("%w: token %d without its image", ErrRequest, prompt[i])
+		}
+		s := span{i, media[len(list)]}
+		if i += s.Len; i >= len(prompt) {
+			return nil, fmt.Errorf("%w: the prompt ends in an image", ErrRequest)
+		}
+		if slices.ContainsFunc(prompt[s.at:i], func(t Token) bool { return t != s.ID }) {
+			return nil, fmt.Errorf("%w: an image of %d embeddings has other tokens", ErrRequest, s.Len)
+		}
+		list = append(list, s)
+	}
+	if len(list) < len(media) {
+		return nil, fmt.Errorf("%w: %d images where the prompt has %d", ErrRequest, len(media), len(list))
+	}
+	return list, nil
+}
+
+// position returns the position of the token at index i, which is not inside of media.
+func position(list []span, i int) int {
+	p := i
+	for _, s := range list {
+		if i < s.at+s.Len {
+			break
+		}
+		p -= s.Len - s.Span
+	}
+	return p
+}
+
+// boundary returns i, or where the media begins that i is inside of: a part of its
+// embeddings is of no use.
+func boundary(list []span, i int) int {
+	for _, s := range list {
+		if s.at < i && i < s.at+s.Len {
+			return s.at
+		}
+	}
+	return i
+}
+
+// Limits on what is remembered of images.
+const (
+	rememberedBytes = 128 << 20 // of embeddings
+	rememberedIDs   = 1 << 16   // images whose IDs are known
+)
+
+// imageKey is an image's content.
+type imageKey [sha256.Size]byte
+
+// sight remembers what images look like to the model. Conversations send theirs
+// again with every turn.
+type sight struct {
+	busy chan struct{} // holds one token while an image is encoded
+
+	mu     sync.Mutex
+	ids    map[imageKey]Token // the first of an image's; those after it are lower
+	lastID Token
+	seen   map[imageKey][]Chunk
+	order  []imageKey // of seen, the longest unused first
+	bytes  int
+}
+
+func newSight() *sight {
+	return &sight{busy: make(chan struct{}, 1), ids: map[imageKey]Token{}, seen: map[imageKey][]Chunk{}}
+}
+
+func keyOf(img *Image) imageKey {
+	h := sha256.New()
+	var size [16]byte
+	binary.LittleEndian.PutUint64(size[:], uint64(img.Width))
+	binary.LittleEndian.PutUint64(size[8:], uint64(img.Height))
+	h.Write(size[:])
+	h.Write(img.Pixels)
+	return imageKey(h.Sum(nil))
+}
+
+// recall returns what is remembered of an image.
+func (s *sight) recall(key imageKey) ([]Chunk, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	chunks, ok := s.seen[key]
+	if ok {
+		s.order = append(slices.DeleteFunc(s.order, func(k imageKey) bool { return k == key }), key)
+	}
+	return chunks, ok
+}
+
+// remember names the media of an image and keeps them, in place of the longest unused.
+func (s *sight) remember(key imageKey, chunks []Chunk) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first, known := s.ids[key]
+	if !known {
+		// An ID is never given to another image: one that is forgotten gets new ones.
+		if len(s.ids) == rememberedIDs {
+			clear(s.ids)
+		}
+		if s.lastID < -1<<31+1<<16 {
+			return fmt.Errorf("%w: it has seen too many images", ErrCannot)
+		}
+		first = s.lastID - 1
+		s.ids[key] = first
+	}
+	next, size := first, 0
+	for _, c := range chunks {
+		if c.Media != nil {
+			c.Media.ID = next
+			next--
+			size += 4 * len(c.Media.Embeddings)
+		}
+	}
+	s.lastID = min(s.lastID, next+1)
+	s.seen[key], s.order, s.bytes = chunks, append(s.order, key), s.bytes+size
+	for s.bytes > rememberedBytes && len(s.order) > 1 {
+		oldest := s.order[0]
+		for _, c := range s.seen[oldest] {
+			if c.Media != nil {
+				s.bytes -= 4 * len(c.Media.Embeddings)
+			}
+		}
+		delete(s.seen, oldest)
+		s.order = s.order[1:]
+	}
+	return nil
+}
+
+// Prompt makes tokens of text and images, as a model reads a prompt: control tokens
+// are read as such, and what belongs at its ends is put there. It fails with a
+// LengthError when there would be more than limit, with ErrCannot when the model does
+// not see, and when ctx is done, which it notices between images.
+func (e *Engine) Prompt(ctx context.Context, parts []Part, limit int) (tokens []Token, media []*Media, err error) {
+	for i, part := range parts {
+		room := limit - len(tokens)
+		if part.Image == nil {
+			text, err := e.tokenize(part.Text, true, i == 0, room)
+			if err != nil {
+				return nil, nil, lengthWith(err, len(tokens), limit)
+			}
+			tokens = append(tokens, text...)
+			continue
+		}
+		chunks, err := e.see(ctx, part.Image, room)
+		if err != nil {
+			return nil, nil, lengthWith(err, len(tokens), limit)
+		}
+		for _, c := range chunks {
+			tokens = append(tokens, c.Tokens...)
+			if c.Media != nil {
+				tokens = append(tokens, slices.Repeat([]Token{c.Media.ID}, c.Media.Len)...)
+				media = append(media, c.Media)
+			}
+		}
+	}
+	if len(tokens) > limit {
+		return nil, nil, &LengthError{Tokens: len(tokens), Limit: limit}
+	}
+	return tokens, media, nil
+}
+
+// lengthWith makes a part's LengthError one of the whole prompt, which had so many
+// tokens before it.
+func lengthWith(err error, before, limit int) error {
+	if length, ok := err.(*LengthError); ok {
+		return &LengthError{Tokens: before + length.Tokens, Limit: limit, AtLeast: true}
+	}
+	return err
+}
+
+// see looks at an image, unless the model remembers it.
+func (e *Engine) see(ctx context.Context, img *Image, room int) ([]Chunk, error) {
+	if !e.runner.Model().Sees {
+		return nil, fmt.Errorf("%w: it does not see images", ErrCannot)
+	}
+	key := keyOf(img)
+	if chunks, ok := e.sight.recall(key); ok {
+		return chunks, nil
+	}
+	select {
+	case e.sight.busy <- struct{}{}:
+		defer func() { <-e.sight.busy }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	if chunks, ok := e.sight.recall(key); ok {
+		return chunks, nil
+	}
+	if err := e.enter(); err != nil {
+		return nil, err
+	}
+	defer e.calls.Done()
+	chunks, err := e.runner.See(img, room)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range chunks {
+		if c.Media != nil && c.Media.Whole && c.Media.Len > e.limits.Batch {
+			return nil, fmt.Errorf("%w: the image is %d embeddings that belong into one batch, which holds %d", ErrCannot, c.Media.Len, e.limits.Batch)
+		}
+	}
+	return chunks, e.sight.remember(key, chunks)
+}
