@@ -2,8 +2,6 @@ package engine
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
 	"slices"
 	"sync"
@@ -40,8 +38,17 @@ type Chunk struct {
 // Part is a piece of a prompt: text, or an image.
 type Part struct {
 	Text  string
-	Image *Image
+	Image *ImageSource
 }
+
+// ImageSource brings an image if the model does not remember it.
+type ImageSource struct {
+	Key  ImageKey
+	Open func() (*Image, error)
+}
+
+// ImageKey is equal only for the same image: a hash of its file, and of how it is read.
+type ImageKey [32]byte
 
 // span is where media lies among tokens, which hold its ID Len times.
 type span struct {
@@ -104,49 +111,36 @@ const (
 	rememberedIDs   = 1 << 16   // images whose IDs are known
 )
 
-// imageKey is an image's content.
-type imageKey [sha256.Size]byte
-
 // sight remembers what images look like to the model. Conversations send theirs
 // again with every turn.
 type sight struct {
 	busy chan struct{} // holds one token while an image is encoded
 
 	mu     sync.Mutex
-	ids    map[imageKey]Token // the first of an image's; those after it are lower
+	ids    map[ImageKey]Token // the first of an image's; those after it are lower
 	lastID Token
-	seen   map[imageKey][]Chunk
-	order  []imageKey // of seen, the longest unused first
+	seen   map[ImageKey][]Chunk
+	order  []ImageKey // of seen, the longest unused first
 	bytes  int
 }
 
 func newSight() *sight {
-	return &sight{busy: make(chan struct{}, 1), ids: map[imageKey]Token{}, seen: map[imageKey][]Chunk{}}
-}
-
-func keyOf(img *Image) imageKey {
-	h := sha256.New()
-	var size [16]byte
-	binary.LittleEndian.PutUint64(size[:], uint64(img.Width))
-	binary.LittleEndian.PutUint64(size[8:], uint64(img.Height))
-	h.Write(size[:])
-	h.Write(img.Pixels)
-	return imageKey(h.Sum(nil))
+	return &sight{busy: make(chan struct{}, 1), ids: map[ImageKey]Token{}, seen: map[ImageKey][]Chunk{}}
 }
 
 // recall returns what is remembered of an image.
-func (s *sight) recall(key imageKey) ([]Chunk, bool) {
+func (s *sight) recall(key ImageKey) ([]Chunk, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	chunks, ok := s.seen[key]
 	if ok {
-		s.order = append(slices.DeleteFunc(s.order, func(k imageKey) bool { return k == key }), key)
+		s.order = append(slices.DeleteFunc(s.order, func(k ImageKey) bool { return k == key }), key)
 	}
 	return chunks, ok
 }
 
 // remember names the media of an image and keeps them, in place of the longest unused.
-func (s *sight) remember(key imageKey, chunks []Chunk) error {
+func (s *sight) remember(key ImageKey, chunks []Chunk) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	first, known := s.ids[key]
@@ -187,12 +181,21 @@ func (s *sight) remember(key imageKey, chunks []Chunk) error {
 // Prompt makes tokens of text and images, as a model reads a prompt: control tokens
 // are read as such, and what belongs at its ends is put there. It fails with a
 // LengthError when there would be more than limit, with ErrCannot when the model does
-// not see, and when ctx is done, which it notices between images.
+// not see, with what an image cannot be opened for, and when ctx is done, which it
+// notices between images.
 func (e *Engine) Prompt(ctx context.Context, parts []Part, limit int) (tokens []Token, media []*Media, err error) {
-	for i, part := range parts {
+	if len(parts) == 1 && parts[0].Image == nil {
+		tokens, err = e.Tokenize(parts[0].Text, true, limit)
+		return tokens, nil, err
+	}
+	marks := e.runner.Model().Marks
+	if marks.AddBOS {
+		tokens = append(tokens, marks.BOS)
+	}
+	for _, part := range parts {
 		room := limit - len(tokens)
 		if part.Image == nil {
-			text, err := e.tokenize(part.Text, true, i == 0, room)
+			text, err := e.tokenize(part.Text, true, false, room)
 			if err != nil {
 				return nil, nil, lengthWith(err, len(tokens), limit)
 			}
@@ -211,6 +214,9 @@ func (e *Engine) Prompt(ctx context.Context, parts []Part, limit int) (tokens []
 			}
 		}
 	}
+	if marks.AddEOS {
+		tokens = append(tokens, marks.EOS)
+	}
 	if len(tokens) > limit {
 		return nil, nil, &LengthError{Tokens: len(tokens), Limit: limit}
 	}
@@ -226,13 +232,13 @@ func lengthWith(err error, before, limit int) error {
 	return err
 }
 
-// see looks at an image, unless the model remembers it.
-func (e *Engine) see(ctx context.Context, img *Image, room int) ([]Chunk, error) {
+// see looks at an image, unless the model remembers it. One is decoded and encoded at a
+// time: each may take much memory.
+func (e *Engine) see(ctx context.Context, source *ImageSource, room int) ([]Chunk, error) {
 	if !e.runner.Model().Sees {
 		return nil, fmt.Errorf("%w: it does not see images", ErrCannot)
 	}
-	key := keyOf(img)
-	if chunks, ok := e.sight.recall(key); ok {
+	if chunks, ok := e.sight.recall(source.Key); ok {
 		return chunks, nil
 	}
 	select {
@@ -241,8 +247,12 @@ func (e *Engine) see(ctx context.Context, img *Image, room int) ([]Chunk, error)
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	if chunks, ok := e.sight.recall(key); ok {
+	if chunks, ok := e.sight.recall(source.Key); ok {
 		return chunks, nil
+	}
+	img, err := source.Open()
+	if err != nil {
+		return nil, err
 	}
 	if err := e.enter(); err != nil {
 		return nil, err
@@ -257,5 +267,5 @@ func (e *Engine) see(ctx context.Context, img *Image, room int) ([]Chunk, error)
 			return nil, fmt.Errorf("%w: the image is %d embeddings that belong into one batch, which holds %d", ErrCannot, c.Media.Len, e.limits.Batch)
 		}
 	}
-	return chunks, e.sight.remember(key, chunks)
+	return chunks, e.sight.remember(source.Key, chunks)
 }

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math/rand"
@@ -27,6 +28,12 @@ func picture(letters string, rows int, whole bool) *engine.Image {
 	return img
 }
 
+// source brings an image, by its content.
+func source(img *engine.Image) *engine.ImageSource {
+	key := sha256.Sum256(fmt.Appendf(nil, "%d %d %s", img.Width, img.Height, img.Pixels))
+	return &engine.ImageSource{Key: key, Open: func() (*engine.Image, error) { return img, nil }}
+}
+
 // prompt makes a prompt of texts and images.
 func prompt(t testing.TB, e *engine.Engine, parts ...any) ([]engine.Token, []*engine.Media) {
 	t.Helper()
@@ -36,7 +43,7 @@ func prompt(t testing.TB, e *engine.Engine, parts ...any) ([]engine.Token, []*en
 		case string:
 			list[i].Text = p
 		case *engine.Image:
-			list[i].Image = p
+			list[i].Image = source(p)
 		}
 	}
 	tokens, media, err := e.Prompt(context.Background(), list, 1000)
@@ -167,11 +174,11 @@ func TestInvalidImages(t *testing.T) {
 		}
 	}
 	var length *engine.LengthError
-	big := []engine.Part{{Text: "look: "}, {Image: picture(strings.Repeat("x", 60), 60, false)}}
+	big := []engine.Part{{Text: "look: "}, {Image: source(picture(strings.Repeat("x", 60), 60, false))}}
 	if _, _, err := e.Prompt(context.Background(), big, 63); !errors.As(err, &length) || length.Tokens != 68 || length.Limit != 63 {
 		t.Errorf("an image without room: %v", err)
 	}
-	whole := []engine.Part{{Image: picture(strings.Repeat("x", 20), 20, true)}, {Text: "?"}}
+	whole := []engine.Part{{Image: source(picture(strings.Repeat("x", 20), 20, true))}, {Text: "?"}}
 	if _, _, err := e.Prompt(context.Background(), whole, 63); !errors.Is(err, engine.ErrCannot) {
 		t.Errorf("an image larger than a batch: %v", err)
 	}

@@ -252,7 +252,8 @@ func (s *scheduler) fillBatch() {
 		}
 	}
 	s.prefilled = len(shares) > 0 || looking != nil
-	if looking != nil && !(s.looked && (decode && s.limits.Shared || len(shares) > 0)) {
+	others := decode && s.limits.Shared || len(shares) > 0
+	if looking != nil && (!s.looked || !others) {
 		s.looked = true
 		s.look(looking)
 		return

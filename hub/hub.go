@@ -166,7 +166,7 @@ func New(o Options) (*Client, error) {
 	if err != nil || endpoint.Host == "" || endpoint.Scheme != "https" && endpoint.Scheme != "http" || endpoint.User != nil {
 		return nil, fmt.Errorf("the Hub's address %q (HF_ENDPOINT) is not like https://host", o.Endpoint)
 	}
-	transport, err := newTransport(o)
+	transport, err := Transport(o)
 	if err != nil {
 		return nil, err
 	}
@@ -181,8 +181,8 @@ func New(o Options) (*Client, error) {
 // Progress is told of what the client does; it is never nil.
 func (c *Client) Progress() Progress { return c.o.Progress }
 
-// newTransport is the one place where connections come from.
-func newTransport(o Options) (http.RoundTripper, error) {
+// Transport is the one place where connections come from. Offline it opens none.
+func Transport(o Options) (http.RoundTripper, error) {
 	if o.Offline {
 		return refusing{}, nil
 	}

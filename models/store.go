@@ -255,7 +255,7 @@ func (s *Store) guard(l *hub.Listing, c *Choice) error {
 	}
 	_, err := ReadModel(parts)
 	if err == nil && c.Projector != nil {
-		_, err = ReadHeader(s.Hub.Blob(l.Repo, c.Projector.ETag()))
+		_, err = ReadHeader(s.Hub.Blob(l.Repo, c.Projector.ETag())) // whether it is of use, a load will tell
 	}
 	if err == nil {
 		return nil

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"math"
 	"net/http"
@@ -26,7 +27,8 @@ type chatRequest struct {
 // message is a turn of the conversation, in the shape that templates read.
 type message struct {
 	Role       string          `json:"role"`
-	Content    string          `json:"content"`
+	Content    string          `json:"content"` // with the marks of the images
+	Images     []attachment    `json:"-"`
 	Reasoning  string          `json:"reasoning_content,omitempty"`
 	ToolCalls  json.RawMessage `json:"tool_calls,omitempty"`
 	ToolCallID string          `json:"tool_call_id,omitempty"`
@@ -163,7 +165,11 @@ func readMessage(v value) (m message, e *Error) {
 	_, called := object["tool_calls"]
 	_, calledOnce := object["function_call"]
 	if content, ok := object["content"]; ok {
-		if m.Content, e = readContent(content); e != nil {
+		parts := textParts
+		if m.Role == "user" {
+			parts = chatParts
+		}
+		if e := m.readContent(content, parts); e != nil {
 			return m, e
 		}
 	} else if refusal, ok := object["refusal"]; ok && assistant {
@@ -222,54 +228,83 @@ func (m *message) readCalls(object map[string]value) (e *Error) {
 	return nil
 }
 
-// readContent reads a message's text: a string, or text parts.
-func readContent(v value) (string, *Error) {
+// readContent reads a message's text and images: a string, or parts.
+func (m *message) readContent(v value, parts partTypes) (e *Error) {
 	switch v.raw[0] {
 	case '[':
-		return readParts(v, chatParts)
+		m.Content, m.Images, e = readParts(v, parts)
+		return e
 	case '"':
-		return v.string()
+		m.Content, e = v.string()
+		return e
 	}
-	return "", v.wrongType("a string or an array of content parts")
+	return v.wrongType("a string or an array of content parts")
 }
 
-// chatParts are the types of parts that are text, and the field that has it.
-var chatParts = map[string]string{"text": "text", "refusal": "refusal"}
+// partTypes are the types of parts that content may have: those that are text, and
+// the field that each has it in, and the one that is an image, if any.
+type partTypes struct {
+	text  map[string]string
+	image string
+}
 
-// readParts reads text parts, which become paragraphs of the one message. fields
-// are the types that are text, and the field that each has it in.
-func readParts(v value, fields map[string]string) (string, *Error) {
+var (
+	textParts = partTypes{text: map[string]string{"text": "text", "refusal": "refusal"}}
+	chatParts = partTypes{text: textParts.text, image: "image_url"}
+)
+
+// readParts reads parts. Texts that follow each other become paragraphs; an image's
+// mark stands where it belongs.
+func readParts(v value, types partTypes) (string, []attachment, *Error) {
 	parts, e := v.array(maxParts)
 	if e != nil {
-		return "", e
+		return "", nil, e
 	}
-	texts := make([]string, len(parts))
-	for i, part := range parts {
+	var text strings.Builder
+	var images []attachment
+	afterText := false
+	for _, part := range parts {
 		object, e := part.object()
 		if e != nil {
-			return "", e
+			return "", nil, e
 		}
 		kind, e := part.required(object, "type")
 		if e != nil {
-			return "", e
+			return "", nil, e
 		}
 		name, e := kind.string()
 		if e != nil {
-			return "", e
+			return "", nil, e
 		}
-		field, known := fields[name]
+		if name == types.image && name != "" {
+			image, e := readImage(part, object)
+			if e != nil {
+				return "", nil, e
+			}
+			images = append(images, image)
+			text.WriteString(image.mark)
+			afterText = false
+			continue
+		}
+		field, known := types.text[name]
 		if !known {
-			return "", unsupported(kind.name, "The model reads text only: content of type '%s' is not supported.", name)
+			return "", nil, unsupported(kind.name, "Content of type '%s' is not supported here.", name)
 		}
-		text, e := part.required(object, field)
+		given, e := part.required(object, field)
 		if e != nil {
-			return "", e
+			return "", nil, e
 		}
-		if texts[i], e = text.string(); e != nil {
-			return "", e
+		paragraph, e := given.string()
+		if e != nil {
+			return "", nil, e
 		}
+		if afterText {
+			text.WriteByte('\n')
+		}
+		text.WriteString(paragraph)
+		afterText = true
 	}
-	return strings.Join(texts, "\n"), nil
+	return text.String(), images, nil
 }
 
 // chat answers POST /v1/chat/completions.
@@ -301,7 +336,7 @@ func (s *Server) converse(w http.ResponseWriter, r *http.Request, req *chatReque
 		return e
 	}
 	defer model.release()
-	er, err := req.engineRequest(model.Engine)
+	er, err := s.engineRequest(r.Context(), model, req)
 	if err != nil {
 		return toError(err, field)
 	}
@@ -314,14 +349,23 @@ func (s *Server) converse(w http.ResponseWriter, r *http.Request, req *chatReque
 	return answer(model, stream)
 }
 
-// engineRequest renders the conversation and turns it into tokens.
-func (r *chatRequest) engineRequest(e Engine) (engine.Request, error) {
+// engineRequest renders the conversation and turns it into tokens and what images
+// look like.
+func (s *Server) engineRequest(ctx context.Context, model *lease, r *chatRequest) (engine.Request, error) {
+	e, images := model.Engine, r.images()
+	if e := checkImages(model, images); e != nil {
+		return engine.Request{}, e
+	}
 	rendered, err := r.render(e)
 	if err != nil {
 		return engine.Request{}, err
 	}
+	parts, err := s.images.parts(ctx, rendered.Prompt, images)
+	if err != nil {
+		return engine.Request{}, err
+	}
 	er := r.request()
-	er.Prompt, err = e.Tokenize(rendered.Prompt, true, e.Limits().Context-1)
+	er.Prompt, er.Media, err = e.Prompt(ctx, parts, e.Limits().Context-1)
 	er.Stop = append(er.Stop, rendered.Stops...)
 	er.Preserved = rendered.Preserved
 	er.Parser = rendered.Parser
@@ -518,7 +562,7 @@ func mergeTurns(messages []message) []message {
 		}
 		plain := len(m.ToolCalls) == 0 && m.ToolCallID == "" && m.Reasoning == ""
 		if n := len(merged); n > 0 && plain && merged[n-1].Role == m.Role && len(merged[n-1].ToolCalls) == 0 {
-			merged[n-1].Content += "\n\n" + m.Content
+			merged[n-1].Content += "\n\n" + m.Content // the marks of its images with it
 			continue
 		}
 		merged = append(merged, m)

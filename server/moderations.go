@@ -37,7 +37,7 @@ func readModerated(v value) ([]string, *Error) {
 		return nil, v.empty()
 	}
 	if items[0].raw[0] == '{' {
-		text, e := readParts(v, map[string]string{"text": "text"})
+		text, _, e := readParts(v, textParts)
 		return []string{text}, e
 	}
 	texts := make([]string, len(items))

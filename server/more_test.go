@@ -172,8 +172,9 @@ func TestTokenize(t *testing.T) {
 // recorder is an engine that keeps the last request.
 type recorder struct {
 	Engine
-	last  engine.Request
-	chats []engine.Chat
+	last    engine.Request
+	chats   []engine.Chat
+	rewrite func(*engine.Rendered) // what the template wrote, if set
 }
 
 func (r *recorder) Generate(ctx context.Context, req engine.Request) (*engine.Stream, error) {
@@ -183,7 +184,11 @@ func (r *recorder) Generate(ctx context.Context, req engine.Request) (*engine.St
 
 func (r *recorder) Render(c engine.Chat) (*engine.Rendered, error) {
 	r.chats = append(r.chats, c)
-	return r.Engine.Render(c)
+	rendered, err := r.Engine.Render(c)
+	if err == nil && r.rewrite != nil {
+		r.rewrite(rendered)
+	}
+	return rendered, err
 }
 
 // record puts a recorder before a server's model.

@@ -266,28 +266,27 @@ func readItemMessage(v value, object map[string]value) (m message, e *Error) {
 	if e != nil {
 		return m, e
 	}
-	m.Content, e = readItemContent(content)
-	return m, e
-}
-
-// readItemContent reads a text, or parts of text.
-func readItemContent(v value) (string, *Error) {
-	if v.raw[0] == '"' {
-		return v.string()
+	parts := outputParts
+	if m.Role != "assistant" {
+		parts = inputParts
 	}
-	return readParts(v, itemParts)
+	return m, m.readContent(content, parts)
 }
 
-// itemParts is what chatParts is, of the Responses API.
-var itemParts = map[string]string{
-	"input_text": "text", "output_text": "text", "text": "text", "summary_text": "text", "reasoning_text": "text", "refusal": "refusal",
-}
+// What textParts and chatParts are, of the Responses API.
+var (
+	outputParts = partTypes{text: map[string]string{
+		"input_text": "text", "output_text": "text", "text": "text", "summary_text": "text", "reasoning_text": "text", "refusal": "refusal",
+	}}
+	inputParts = partTypes{text: outputParts.text, image: "input_image"}
+)
 
 func readReasoningItem(object map[string]value) (string, *Error) {
 	for _, name := range []string{"content", "summary"} {
 		if list, ok := object[name]; ok {
-			if text, e := readItemContent(list); e != nil || text != "" {
-				return text, e
+			var m message
+			if e := m.readContent(list, outputParts); e != nil || m.Content != "" {
+				return m.Content, e
 			}
 		}
 	}
@@ -330,8 +329,7 @@ func readOutput(v value, object map[string]value) (m message, e *Error) {
 	if e != nil {
 		return m, e
 	}
-	m.Content, e = readItemContent(output)
-	return m, e
+	return m, m.readContent(output, inputParts)
 }
 
 // check holds what no single field can know.

@@ -125,7 +125,7 @@ func TestBadResponses(t *testing.T) {
 		`"input":[]`:                                           "input",
 		`"input":[{"type":"item_reference","id":"x"}]`:         "input[0].type",
 		`"input":[{"role":"user"}]`:                            "input[0].content",
-		`"input":[{"role":"user","content":[{"type":"input_image","image_url":"x"}]}]`: "input[0].content[0].type",
+		`"input":[{"role":"user","content":[{"type":"input_image","image_url":"x"}]}]`: "input[0].content[0].image_url",
 		`"input":[{"type":"function_call","name":"f"}]`:                                "input[0].call_id",
 	} {
 		if !strings.HasPrefix(fields, `"input"`) {

@@ -305,7 +305,7 @@ func (s *Server) countInput(w http.ResponseWriter, r *http.Request) *Error {
 		return e
 	}
 	defer model.release()
-	er, err := req.chat.engineRequest(model.Engine)
+	er, err := s.engineRequest(r.Context(), model, &req.chat)
 	if err != nil {
 		return toError(err, "input")
 	}

@@ -29,6 +29,7 @@ type Engine interface {
 	Model() *engine.Model
 	Limits() engine.Limits
 	Tokenize(text string, special bool, limit int) ([]engine.Token, error)
+	Prompt(ctx context.Context, parts []engine.Part, limit int) ([]engine.Token, []*engine.Media, error)
 	Render(engine.Chat) (*engine.Rendered, error)
 	Generate(context.Context, engine.Request) (*engine.Stream, error)
 	Embed(context.Context, [][]engine.Token) ([][]float32, error)
@@ -72,6 +73,11 @@ type Options struct {
 	Hosts          []string      // names that the Host header may have besides loopback's; nil for any
 	AllowedOrigins []string      // web pages that may call; "*" for all
 	Log            *slog.Logger  // slog.Default()
+	// ImageHosts are those that images may be fetched from, as host or host:port; none
+	// by default. Images in data URLs need none.
+	ImageHosts []string
+	// ImageTransport opens the connections for that, http.DefaultTransport.
+	ImageTransport http.RoundTripper
 	// Archive keeps responses between requests; nil keeps none. The server does not close it.
 	Archive *archive.Archive
 	// Moderator names the model that /moderations asks, a Llama Guard; empty for none.
@@ -88,6 +94,7 @@ type Server struct {
 
 	background background
 	metrics    *metrics
+	images     *imageLoader
 }
 
 // New returns a server. Its Handler does the work; Close ends what that started.
@@ -112,7 +119,7 @@ func New(o Options) (*Server, error) {
 	if _, ok := s.byName[o.Moderator]; o.Moderator != "" && !ok {
 		return nil, fmt.Errorf("the model named for moderation, %q, is not among those served", o.Moderator)
 	}
-	s.metrics = newMetrics(s)
+	s.metrics, s.images = newMetrics(s), newImageLoader(&o)
 	s.router = s.routes()
 	return s, nil
 }

@@ -276,7 +276,7 @@ func TestBadRequests(t *testing.T) {
 		{"unknown role", "/v1/chat/completions", `{"model":"fake","messages":[{"role":"king","content":"x"}]}`, 400, "invalid_value", "messages[0].role", "developer"},
 		{"no content", "/v1/chat/completions", `{"model":"fake","messages":[{"role":"user"}]}`, 400, "missing_required_parameter", "messages[0].content", "content"},
 		{"content a number", "/v1/chat/completions", `{"model":"fake","messages":[{"role":"user","content":7}]}`, 400, "invalid_type", "messages[0].content", "content parts"},
-		{"an image", "/v1/chat/completions", `{"model":"fake","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}]}`, 400, "unsupported_parameter", "messages[0].content[0].type", "image_url"},
+		{"an image", "/v1/chat/completions", `{"model":"fake","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}]}`, 400, "unsupported_parameter", "messages[0].content[0].image_url.url", "does not see images"},
 		{"an unknown message field", "/v1/chat/completions", `{"model":"fake","messages":[{"role":"user","content":"x","colour":1}]}`, 400, "unknown_parameter", "messages[0].colour", "colour"},
 		{"a tool message without id", "/v1/chat/completions", `{"model":"fake","messages":[{"role":"tool","content":"x"}]}`, 400, "missing_required_parameter", "messages[0].tool_call_id", "tool_call_id"},
 		{"unknown field", "/v1/chat/completions", chat(`"colour":"red"`), 400, "unknown_parameter", "colour", "colour"},

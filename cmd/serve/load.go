@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,6 +21,8 @@ type library struct {
 	w     *workplace
 	o     serveOptions
 	store *models.Store
+
+	projectors projectors
 	// What this machine had free before anything was loaded, and what the loaded
 	// models were planned to take of it. Mapped weights count as free memory for
 	// the kernel, which can drop them; we cannot.
@@ -32,13 +35,17 @@ func newLibrary(w *workplace, o serveOptions) (*library, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &library{w: w, o: o, store: store, free: freeMemory()}, nil
+	return &library{w: w, o: o, store: store, free: freeMemory(), projectors: o.mmproj}, nil
 }
 
-// model finds or fetches a model and checks its files, but does not load it.
-func (l *library) model(ctx context.Context, name string) (m *server.Model, embeds bool, err error) {
+// model finds or fetches a model and checks its files, but does not load it. The first
+// of those served is the one that flags mean which name none.
+func (l *library) model(ctx context.Context, name string, first bool) (m *server.Model, embeds bool, err error) {
 	local, err := l.w.pull(ctx, l.store, name, false)
 	if err != nil {
+		return nil, false, err
+	}
+	if err := l.projectors.choose(l.w.t, local, first); err != nil {
 		return nil, false, err
 	}
 	header, err := l.check(ctx, local)
@@ -56,6 +63,9 @@ func (l *library) check(ctx context.Context, local *models.Local) (*models.Heade
 		return nil, err
 	}
 	header, err := models.ReadModel(local.Parts())
+	if err == nil && local.Projector != nil {
+		_, err = models.ReadProjector(local.Projector.Name)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errModel, err)
 	}
@@ -72,7 +82,7 @@ func (l *library) load(ctx context.Context, local *models.Local, shrink bool) (*
 	measure := func(lo llama.Options) (*llama.Memory, error) {
 		return measure(local.Path(), lo, l.hostFree())
 	}
-	lo, memory, err := planMemory(l.o.modelOptions, header.TrainContext(), shrink, measure)
+	lo, memory, err := planMemory(l.o.modelOptions, projector(local), header.TrainContext(), shrink, measure)
 	if err != nil {
 		return nil, err
 	}
@@ -168,6 +178,9 @@ func describe(t *terminal, o modelOptions, name string, r engine.Runner, lo llam
 		if _, err := r.Render(engine.Chat{Messages: []byte(`[{"role":"user","content":"Hello"}]`)}); err != nil {
 			t.note("warning: the model's chat template cannot write a chat, completions work: %v", err)
 		}
+	}
+	if lo.Projector != "" {
+		t.fact("images", "seen by %s", filepath.Base(lo.Projector))
 	}
 	for _, d := range memory.Devices {
 		if d.Needs() > 0 {

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"serve/models/testmodel"
 )
 
 // openapi compiles a schema of OpenAI's own document, which lies beside some
@@ -74,7 +76,7 @@ func nullable(v any) any {
 // OpenAI's own document.
 func TestOpenAPI(t *testing.T) {
 	valid := openapi(t)
-	r := startServe(t, templated(t, "Qwen-Qwen2.5-7B-Instruct"), "--ctx-size", "4096", "--parallel", "2", "--data-dir", t.TempDir())
+	r := startServe(t, templated(t, "Qwen-Qwen2.5-7B-Instruct"), "--mmproj", projectorFile(t, testmodel.Projector(testmodel.MLP)), "--ctx-size", "4096", "--parallel", "2", "--data-dir", t.TempDir())
 	const messages = `"messages":[{"role":"user","content":"How is the weather?"}],"max_completion_tokens":100`
 	const tools = `"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"a":{"enum":[1,2]}},"required":["a"]}}}],"tool_choice":"required"`
 	for _, tt := range []struct{ path, schema, chunk, body string }{
@@ -83,6 +85,8 @@ func TestOpenAPI(t *testing.T) {
 		{"/v1/chat/completions", "CreateChatCompletionResponse", "CreateChatCompletionStreamResponse", messages + "," + tools},
 		{"/v1/chat/completions", "CreateChatCompletionResponse", "CreateChatCompletionStreamResponse", messages + `,"functions":[{"name":"f"}],"function_call":{"name":"f"}`},
 		{"/v1/chat/completions", "CreateChatCompletionResponse", "CreateChatCompletionStreamResponse", messages + `,"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":{"enum":[{"a":1},null]}}}`},
+		{"/v1/chat/completions", "CreateChatCompletionResponse", "CreateChatCompletionStreamResponse", `"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"` + dot + `"}},{"type":"text","text":"What?"}]}],"max_completion_tokens":8`},
+		{"/v1/responses", "Response", "ResponseStreamEvent", `"input":[{"role":"user","content":[{"type":"input_image","detail":"auto","image_url":"` + dot + `"},{"type":"input_text","text":"What?"}]}],"max_output_tokens":8`},
 		// The document has no chunks of completions: it wants a reason in every one.
 		{"/v1/completions", "CreateCompletionResponse", "", `"prompt":["a","b"],"n":2,"logprobs":2,"max_tokens":8`},
 		{"/v1/responses", "Response", "ResponseStreamEvent", `"input":"How?","max_output_tokens":30,"instructions":"be kind","metadata":{"a":"b"}`},

@@ -24,8 +24,8 @@ type measureFunc func(llama.Options) (*llama.Memory, error)
 // and the KV cells. What was asked for is kept or refused, with numbers; only
 // what was left open is adapted, if shrink allows it, and the plan says how.
 // Without room the error is a server.NoRoomError.
-func planMemory(o modelOptions, trainContext int, shrink bool, measure measureFunc) (llama.Options, *llama.Memory, error) {
-	lo := llama.Options{Sequences: o.parallel, Threads: o.threads, KVType: o.kvType, Cells: o.kvCells}
+func planMemory(o modelOptions, projector string, trainContext int, shrink bool, measure measureFunc) (llama.Options, *llama.Memory, error) {
+	lo := llama.Options{Sequences: o.parallel, Threads: o.threads, KVType: o.kvType, Cells: o.kvCells, Projector: projector}
 	lo.Model.NoMMap = o.noMMap
 	switch {
 	case o.ctxSize > 0:
@@ -137,6 +137,10 @@ func noRoom(d *llama.DeviceMemory, lo llama.Options) error {
 	}
 	err := fmt.Errorf("%w: %s needs %s (%s weights, %s KV cells, %s compute) and has %s free, %.0f %% of which may be used",
 		errMemory, d.Name, size(d.Needs()), size(d.Weights), size(d.KV), size(d.Compute), size(d.Free), 100*headroom)
-	return &server.NoRoomError{Err: withHint(err, "try a smaller --ctx-size (now %d), fewer --parallel (now %d), --kv-type q8_0, or a smaller model",
-		lo.Context, lo.Sequences), Short: d.Needs() - uint64(headroom*float64(d.Free))}
+	blind := ""
+	if lo.Projector != "" {
+		blind = "--mmproj none, "
+	}
+	return &server.NoRoomError{Err: withHint(err, "try a smaller --ctx-size (now %d), fewer --parallel (now %d), --kv-type q8_0, %sor a smaller model",
+		lo.Context, lo.Sequences, blind), Short: d.Needs() - uint64(headroom*float64(d.Free))}
 }

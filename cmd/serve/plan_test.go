@@ -68,7 +68,7 @@ func TestPlanMemory(t *testing.T) {
 			if tt.o.gpuLayers == "" {
 				tt.o.gpuLayers = "auto"
 			}
-			lo, _, err := planMemory(tt.o, tt.train, true, machine(tt.host*mib, tt.gpu*mib))
+			lo, _, err := planMemory(tt.o, "", tt.train, true, machine(tt.host*mib, tt.gpu*mib))
 			if tt.err != nil {
 				if !errors.Is(err, tt.err) || !strings.Contains(err.Error(), tt.words) {
 					t.Errorf("got %v, want %v and %q", err, tt.err, tt.words)

@@ -78,6 +78,7 @@ type serveOptions struct {
 	dataDir      string
 	keepFor      time.Duration
 	moderator    string
+	imageHosts   []string
 }
 
 // modelOptions are the flags that decide how a model lies in memory.
@@ -89,6 +90,7 @@ type modelOptions struct {
 	threads   int
 	gpuLayers string
 	noMMap    bool
+	mmproj    []string
 }
 
 func (o *modelOptions) memoryFlags(f *pflag.FlagSet) {
@@ -98,6 +100,7 @@ func (o *modelOptions) memoryFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.kvType, "kv-type", "f16", "type of the kept keys and values: f16, q8_0 or q4_0")
 	f.IntVar(&o.threads, "threads", 0, "threads that compute; 0 for one a physical core")
 	f.StringVar(&o.gpuLayers, "gpu-layers", "auto", "layers kept on the GPU: a number, or auto for what fits")
+	f.StringSliceVar(&o.mmproj, "mmproj", nil, "projector for images: a file, MODEL=FILE, or none; the model's own by default")
 	f.BoolVar(&o.noMMap, "no-mmap", false, "read the model file instead of mapping it")
 }
 
@@ -146,6 +149,7 @@ Every flag can be set in the environment too: --ctx-size as SERVE_CTX_SIZE.`,
 	f.StringVar(&o.dataDir, "data-dir", "", "folder to keep responses in, for previous_response_id; without one none is kept")
 	f.DurationVar(&o.keepFor, "keep-responses", 30*24*time.Hour, "how long responses are kept; 0 for ever")
 	f.StringVar(&o.moderator, "moderation", "", "name of the served model, a Llama Guard, that answers /v1/moderations")
+	f.StringSliceVar(&o.imageHosts, "image-host", nil, "host that images in requests may be fetched from; data URLs need none")
 	f.DurationVar(&o.drainTimeout, "drain-timeout", 30*time.Second, "how long running requests may go on after a signal to stop")
 	return cmd
 }

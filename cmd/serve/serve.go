@@ -34,8 +34,20 @@ func runServe(ctx context.Context, w *workplace, o serveOptions, names []string)
 	}
 	so := server.Options{MaxBody: o.maxBody, AllowedOrigins: o.origins, KeepAlive: o.keepAlive, LoadWait: o.loadWait, Moderator: o.moderator}
 	try := trySentence // what to ask the first model, for who has just started it
+	if so.ImageHosts = o.imageHosts; len(o.imageHosts) > 0 {
+		network, err := w.network()
+		if err != nil {
+			return err
+		}
+		if network.Offline {
+			return fmt.Errorf("%w: --image-host and --offline contradict each other", errUsage)
+		}
+		if so.ImageTransport, err = hub.Transport(network); err != nil {
+			return fmt.Errorf("%w: %w", errUsage, err)
+		}
+	}
 	for i, name := range names {
-		m, embeds, err := lib.model(ctx, name)
+		m, embeds, err := lib.model(ctx, name, i == 0)
 		if err != nil {
 			return err
 		}
@@ -43,6 +55,9 @@ func runServe(ctx context.Context, w *workplace, o serveOptions, names []string)
 		if i == 0 && embeds {
 			try = tryEmbedding
 		}
+	}
+	if err := lib.projectors.check(); err != nil {
+		return err
 	}
 	if err := nameAliases(so.Models, o.aliases); err != nil {
 		return err

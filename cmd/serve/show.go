@@ -92,13 +92,20 @@ func runShow(ctx context.Context, w *workplace, o showOptions, name string) erro
 	if err != nil {
 		return err
 	}
+	given := projectors(o.mmproj)
+	if err := given.choose(w.t, local, true); err != nil {
+		return err
+	}
+	if err := given.check(); err != nil {
+		return err
+	}
 	s := describeHeader(local, h)
 	s.Verified = unknown == 0
 	if o.template {
 		fmt.Fprintln(w.t.out, s.Template)
 		return nil
 	}
-	lo, memory, err := planMemory(o.modelOptions, h.TrainContext(), true, func(lo llama.Options) (*llama.Memory, error) {
+	lo, memory, err := planMemory(o.modelOptions, projector(local), h.TrainContext(), true, func(lo llama.Options) (*llama.Memory, error) {
 		return measure(local.Path(), lo, freeMemory())
 	})
 	if memory == nil {

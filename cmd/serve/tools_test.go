@@ -274,12 +274,19 @@ func TestContinuedAnswers(t *testing.T) {
 }
 
 // scripts are programs of the other official clients, which judge.
-var scripts = []string{"tools", "responses"}
+var scripts = []string{"tools", "responses", "images"}
+
+// startForScripts serves what the scripts need: tools, images, responses that are kept.
+func startForScripts(t *testing.T) *running {
+	t.Helper()
+	mmproj := projectorFile(t, testmodel.Projector(testmodel.MLP))
+	return startServe(t, templated(t, "Qwen-Qwen2.5-7B-Instruct"), "--mmproj", mmproj, "--ctx-size", "4096", "--parallel", "2", "--data-dir", filepath.Join(t.TempDir(), "data"))
+}
 
 func TestScriptsByNode(t *testing.T) {
 	for _, script := range scripts {
 		t.Run(script, func(t *testing.T) {
-			r := startServe(t, templated(t, "Qwen-Qwen2.5-7B-Instruct"), "--ctx-size", "4096", "--parallel", "2", "--data-dir", filepath.Join(t.TempDir(), "data"))
+			r := startForScripts(t)
 			cmd := exec.Command("node", script+".mjs", r.url+"/v1", "tiny")
 			cmd.Dir = "testdata/node"
 			if out, err := cmd.CombinedOutput(); err != nil {
@@ -292,7 +299,7 @@ func TestScriptsByNode(t *testing.T) {
 func TestScriptsByPython(t *testing.T) {
 	for _, script := range scripts {
 		t.Run(script, func(t *testing.T) {
-			r := startServe(t, templated(t, "Qwen-Qwen2.5-7B-Instruct"), "--ctx-size", "4096", "--parallel", "2", "--data-dir", filepath.Join(t.TempDir(), "data"))
+			r := startForScripts(t)
 			python(t, []string{"HOME=" + t.TempDir()}, script+".py", r.url+"/v1", "tiny")
 		})
 	}

@@ -31,15 +31,21 @@ func (w *workplace) lookup(name string) string {
 	return value
 }
 
-// store opens the models of this machine. It opens no connection.
-func (w *workplace) store() (*models.Store, error) {
+// network says how this machine reaches others, if it may.
+func (w *workplace) network() (hub.Options, error) {
 	o, err := hub.FromEnvironment(w.lookup)
-	if err != nil {
-		return nil, err
-	}
 	o.Offline = o.Offline || w.offline
 	o.CAFile = w.caFile
 	o.UserAgent = "serve/" + versionText()
+	return o, err
+}
+
+// store opens the models of this machine. It opens no connection.
+func (w *workplace) store() (*models.Store, error) {
+	o, err := w.network()
+	if err != nil {
+		return nil, err
+	}
 	o.Progress = newProgress(w.t)
 	client, err := hub.New(o)
 	if err != nil {

@@ -183,6 +183,9 @@ func seen(embedding []float32) engine.Token {
 	return -1<<24 - engine.Token(embedding[0])*1024 - engine.Token(embedding[1])
 }
 
+// Letter returns the red of the pixel that a token which Options.Next gets stands for.
+func Letter(t engine.Token) engine.Token { return (-1<<24 - t) / 1024 }
+
 // See makes an embedding of every pixel of the first row.
 func (f *Fake) See(img *engine.Image, limit int) ([]engine.Chunk, error) {
 	n := img.Width

@@ -32,6 +32,13 @@ func noise(seed int64, width, height int) *engine.Image {
 	return img
 }
 
+func noiseSource(seed, width, height int) *engine.ImageSource {
+	return &engine.ImageSource{
+		Key:  engine.ImageKey{byte(seed), byte(width)},
+		Open: func() (*engine.Image, error) { return noise(int64(seed), width, height), nil },
+	}
+}
+
 // seeing are the kinds of projectors, and the models that they go with.
 var seeing = map[string]testmodel.Options{
 	testmodel.MLP:   {},
@@ -192,9 +199,9 @@ func crowd(t *testing.T, e *engine.Engine, alone *Context) {
 	}
 	requests, answers := make([]asked, 24), map[string]bool{}
 	for i := range requests {
-		parts := []engine.Part{{Text: strings.Repeat("the story of ", i%3)}, {Image: noise(int64(i%5), 64, 32)}, {Text: "what can you see"}}
+		parts := []engine.Part{{Text: strings.Repeat("the story of ", i%3)}, {Image: noiseSource(i%5, 64, 32)}, {Text: "what can you see"}}
 		if i%4 == 0 {
-			parts = append(parts, engine.Part{Image: noise(int64(i%7), 32, 64)}, engine.Part{Text: "and here"})
+			parts = append(parts, engine.Part{Image: noiseSource(i%7, 32, 64)}, engine.Part{Text: "and here"})
 		}
 		tokens, media, err := e.Prompt(t.Context(), parts, 200)
 		if err != nil {

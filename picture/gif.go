@@ -1,0 +1,37 @@
+package picture
+
+// frames counts the images of a GIF file, up to where it breaks off.
+func frames(data []byte) int {
+	const header, extension, descriptor = 13, 0x21, 0x2c
+	if len(data) < header {
+		return 0
+	}
+	n, at := 0, header+colorTable(data[10])
+	for at < len(data) {
+		switch data[at] {
+		case extension:
+			at += 2
+		case descriptor:
+			if at+10 > len(data) {
+				return n
+			}
+			n++
+			at += 10 + colorTable(data[at+9]) + 1
+		default:
+			return n
+		}
+		for at < len(data) && data[at] > 0 {
+			at += 1 + int(data[at])
+		}
+		at++
+	}
+	return n
+}
+
+// colorTable returns the bytes of the table that flags say follows.
+func colorTable(flags byte) int {
+	if flags&0x80 == 0 {
+		return 0
+	}
+	return 3 << (flags&7 + 1)
+}

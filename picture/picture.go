@@ -1,0 +1,119 @@
+// Package picture decodes image files that strangers send: PNG, JPEG, WebP and GIF, in
+// Go alone, so that no byte of theirs reaches a decoder written in C.
+package picture
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"image/draw"
+	"image/gif"
+	"image/jpeg"
+	"image/png"
+	"io"
+	"net/http"
+
+	xdraw "golang.org/x/image/draw"
+	"golang.org/x/image/webp"
+)
+
+// Limits on an image.
+const (
+	MaxPixels = 50_000_000 // what phones take; 200 MB decoded
+	MaxRatio  = 200        // of the longer side to the shorter
+)
+
+// Errors of Decode.
+var (
+	ErrFormat = errors.New("not an image that can be read")
+	ErrSize   = errors.New("the image's size is not allowed")
+)
+
+// RGB is a decoded image, the right way up.
+type RGB struct {
+	Width, Height int
+	Pixels        []byte // red, green, blue; row by row
+}
+
+// codec reads a type of file.
+type codec struct {
+	config func(io.Reader) (image.Config, error)
+	decode func(io.Reader) (image.Image, error)
+}
+
+var codecs = map[string]codec{
+	"image/png":  {png.DecodeConfig, png.Decode},
+	"image/jpeg": {jpeg.DecodeConfig, jpeg.Decode},
+	"image/webp": {webp.DecodeConfig, webp.Decode},
+	"image/gif":  {gif.DecodeConfig, gif.Decode},
+}
+
+// Decode reads an image file of any of the types, whatever its name says. One larger
+// than side pixels is made to fit a square of them; 0 is for as it is. What is
+// transparent is put on white. Errors wrap ErrFormat or ErrSize.
+func Decode(data []byte, side int) (*RGB, error) {
+	kind := http.DetectContentType(data)
+	c, ok := codecs[kind]
+	if !ok {
+		return nil, fmt.Errorf("%w: it is neither PNG, JPEG, WebP nor GIF", ErrFormat)
+	}
+	config, err := c.config(bytes.NewReader(data))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	if err := checkSize(config.Width, config.Height); err != nil {
+		return nil, err
+	}
+	if kind == "image/gif" && frames(data) > 1 {
+		return nil, fmt.Errorf("%w: the GIF is animated", ErrFormat)
+	}
+	img, err := c.decode(bytes.NewReader(data))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	// What a file says first need not be what it holds.
+	if err := checkSize(img.Bounds().Dx(), img.Bounds().Dy()); err != nil {
+		return nil, err
+	}
+	flat := flatten(img, side)
+	if kind == "image/jpeg" {
+		return flat.turn(orientation(data)), nil
+	}
+	return flat, nil
+}
+
+func checkSize(width, height int) error {
+	long, short := max(width, height), min(width, height)
+	switch {
+	case short < 1:
+		return fmt.Errorf("%w: it is %d x %d pixels", ErrSize, width, height)
+	case long > MaxPixels/short:
+		return fmt.Errorf("%w: it is %d x %d pixels, where %d are allowed in all", ErrSize, width, height, MaxPixels)
+	case long > MaxRatio*short:
+		return fmt.Errorf("%w: it is %d x %d pixels, where one side may be at most %d times the other", ErrSize, width, height, MaxRatio)
+	}
+	return nil
+}
+
+// flatten puts an image on white and makes it fit a square.
+func flatten(img image.Image, side int) *RGB {
+	from := img.Bounds()
+	width, height := from.Dx(), from.Dy()
+	if long := max(width, height); side > 0 && long > side {
+		width, height = max(1, width*side/long), max(1, height*side/long)
+	}
+	on := image.NewRGBA(image.Rect(0, 0, width, height))
+	draw.Draw(on, on.Bounds(), image.NewUniform(color.White), image.Point{}, draw.Src)
+	if width == from.Dx() && height == from.Dy() {
+		draw.Draw(on, on.Bounds(), img, from.Min, draw.Over)
+	} else {
+		xdraw.CatmullRom.Scale(on, on.Bounds(), img, from, draw.Over, nil)
+	}
+	flat := &RGB{width, height, make([]byte, 3*width*height)}
+	for i := range width * height {
+		copy(flat.Pixels[3*i:3*i+3], on.Pix[4*i:4*i+3])
+	}
+	return flat
+}
