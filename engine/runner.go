@@ -223,6 +223,10 @@ type Sampling struct {
 	LogitBias []LogitBias `json:"logit_bias,omitempty"`
 
 	Grammar Grammar `json:"-"`
+
+	// Drawn are tokens that the choice has drawn already: the sampler goes on after
+	// them as if it had drawn them itself.
+	Drawn []Token `json:"-"`
 }
 
 // Grammar constrains what is generated; the zero value constrains nothing.

@@ -351,6 +351,94 @@ func TestSamplers(t *testing.T) {
 	}
 }
 
+// TestSamplersGoOn makes a sampler anew in the middle of an answer.
+func TestSamplersGoOn(t *testing.T) {
+	m := loadModel(t, testmodel.Options{Sharpness: 0.05})
+	c := newContext(t, m, ContextOptions{Cells: 256, Sequences: 1, Batch: 64})
+	prompt := tokenize(t, m, "the world")
+	decode(t, c, 0, 0, prompt)
+	draw := func(p engine.Sampling, n int) (drawn []engine.Token) {
+		t.Helper()
+		s, err := m.NewSampler(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		for range n {
+			row := sampleOne(t, c, s, len(prompt)-1, -1)
+			if row.Err != nil {
+				t.Fatal(row.Err)
+			}
+			drawn = append(drawn, row.Token)
+		}
+		return drawn
+	}
+	for name, change := range map[string]func(*engine.Sampling){
+		"temperature":         func(*engine.Sampling) {},
+		"the whole":           func(p *engine.Sampling) { p.MinP = 0 },
+		"greedy":              func(p *engine.Sampling) { p.Temperature = 0 },
+		"filters":             func(p *engine.Sampling) { p.TopK, p.TopP, p.TypicalP = 50, 0.9, 0.9 },
+		"penalties":           func(p *engine.Sampling) { p.PresencePenalty, p.FrequencyPenalty, p.RepeatPenalty = 1, 1, 1.5 },
+		"greedy by penalties": func(p *engine.Sampling) { p.Temperature, p.PresencePenalty = 0, 2 },
+		"dry":                 func(p *engine.Sampling) { p.DRYMultiplier, p.DRYAllowedLength, p.MinP = 2, 1, 0 },
+		"a grammar":           func(p *engine.Sampling) { p.Grammar.Text = `root ::= ("the" | " world" | [a-f ] | "x" root)*` },
+		"a large grammar":     func(p *engine.Sampling) { p.Grammar.Text = "root ::= \"[\" [a-z ]* \"]\"" },
+	} {
+		for seed := range uint32(5) {
+			p := engine.DefaultSampling()
+			p.Seed, p.IgnoreEOS = seed, true
+			change(&p)
+			whole := draw(p, 20)
+			for _, at := range []int{1, 7, 19} {
+				p.Drawn = whole[:at]
+				if rest := draw(p, 20-at); !slices.Equal(rest, whole[at:]) {
+					t.Fatalf("%s, seed %d: from token %d on it draws %v, not %v", name, seed, at, rest, whole[at:])
+				}
+			}
+		}
+	}
+}
+
+// TestDrawsHaveTheirProbabilities counts what many seeds draw first, and what one seed
+// draws in a row.
+func TestDrawsHaveTheirProbabilities(t *testing.T) {
+	m := loadModel(t, testmodel.Options{Sharpness: 0.05})
+	c := newContext(t, m, ContextOptions{Cells: 256, Sequences: 1, Batch: 64})
+	prompt := tokenize(t, m, "the world")
+	logits := decode(t, c, 0, 0, prompt)
+	sum := 0.0
+	for _, l := range logits {
+		sum += math.Exp(float64(l))
+	}
+	const n = 4000
+	p := engine.DefaultSampling()
+	p.MinP = 0
+	counts := map[string]map[engine.Token]int{"seeds": {}, "a row": {}}
+	one, err := m.NewSampler(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer one.Close()
+	for seed := range uint32(n) {
+		p.Seed = seed
+		s, err := m.NewSampler(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		counts["seeds"][sampleOne(t, c, s, len(prompt)-1, -1).Token]++
+		s.Close()
+		counts["a row"][sampleOne(t, c, one, len(prompt)-1, -1).Token]++
+	}
+	for name, seen := range counts {
+		for token, l := range logits {
+			want := n * math.Exp(float64(l)) / sum
+			if got := float64(seen[engine.Token(token)]); math.Abs(got-want) > 6*math.Sqrt(want)+6 {
+				t.Errorf("%s: token %d came %g times of %d, its probability says %.1f", name, token, got, n, want)
+			}
+		}
+	}
+}
+
 func TestGrammar(t *testing.T) {
 	m := loadModel(t, testmodel.Options{})
 	c := newContext(t, m, ContextOptions{Cells: 256, Sequences: 1, Batch: 64})

@@ -24,13 +24,14 @@ type samplerParams struct {
 	GrammarFromChat  bool             `json:"grammar_from_chat,omitempty"`
 	GenerationPrompt string           `json:"generation_prompt,omitempty"`
 	Triggers         []engine.Trigger `json:"triggers,omitempty"`
+	Drawn            []engine.Token   `json:"drawn,omitempty"`
 }
 
 // NewSampler makes a sampler; it fails on a grammar that cannot be parsed and on
 // a bias for a token the vocabulary lacks. The caller must Close it.
 func (m *Model) NewSampler(s engine.Sampling) (*Sampler, error) {
 	g := s.Grammar
-	text, err := json.Marshal(samplerParams{s, g.Text, g.Lazy, g.FromChat, g.GenerationPrompt, g.Triggers})
+	text, err := json.Marshal(samplerParams{s, g.Text, g.Lazy, g.FromChat, g.GenerationPrompt, g.Triggers, s.Drawn})
 	if err != nil {
 		return nil, fmt.Errorf("create sampler: %w", err)
 	}

@@ -77,6 +77,10 @@ struct serve_context {
 struct serve_sampler {
     common_sampler * smpl   = nullptr;
     bool             greedy = false;          // the token of the greatest logit, once the biases are added
+    bool             picks  = false;          // pick draws; otherwise the chain's last sampler does (mirostat)
+    uint32_t         seed   = 0;
+    uint64_t         drawn  = 0;              // tokens so far
+    mutable uint64_t tries  = 0;              // draws for the token that comes
     std::vector<llama_logit_bias> biases;
     // Where nothing comes before min_p, tokens so far below the best need not be looked at.
     float              below  = INFINITY;
@@ -240,6 +244,39 @@ llama_token best_of(const float * logits, const std::vector<llama_token> & token
     return best;
 }
 
+// uniform returns a number from 0 to 1 that depends on a seed and on which draw of which
+// token it is for, and on nothing that came before: a sampler that is made anew, in
+// another process, goes on as the first would have.
+double uniform(uint32_t seed, uint64_t token, uint64_t attempt) {
+    uint64_t x = (uint64_t) seed << 32 ^ token << 8 ^ attempt;
+    for (int round = 0; round < 2; round++) {  // of splitmix64
+        x += 0x9e3779b97f4a7c15;
+        x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
+        x = (x ^ x >> 27) * 0x94d049bb133111eb;
+        x ^= x >> 31;
+    }
+    return (double) (x >> 11) * 0x1p-53;
+}
+
+// pick draws one of the candidates that the chain has left, by their probabilities.
+llama_token pick(const llama_token_data_array & array, double at) {
+    float max = -INFINITY;
+    for (size_t i = 0; i < array.size; i++) {
+        max = std::max(max, array.data[i].logit);
+    }
+    double sum = 0;
+    for (size_t i = 0; i < array.size; i++) {
+        sum += array.data[i].p = std::exp(array.data[i].logit - max);
+    }
+    double left = sum * at;
+    for (size_t i = 0; i < array.size; i++) {
+        if ((left -= array.data[i].p) <= 0) {
+            return array.data[i].id;
+        }
+    }
+    return array.size > 0 ? array.data[array.size - 1].id : -1;
+}
+
 // draw draws a token by a row's sampler, from those listed or, for nullptr, from the
 // whole vocabulary; -1 when none of them has a finite logit.
 llama_token draw(serve_context * ctx, float * logits, const serve_row & row, const std::vector<llama_token> * tokens) {
@@ -271,6 +308,9 @@ llama_token draw(serve_context * ctx, float * logits, const serve_row & row, con
     }
     llama_token_data_array array = {candidates.data(), candidates.size(), -1, false};
     llama_sampler_apply(common_sampler_get(s->smpl), &array);
+    if (s->picks) {
+        return pick(array, uniform(s->seed, s->drawn, s->tries++));
+    }
     return array.selected < 0 ? -1 : array.data[array.selected].id;
 }
 
@@ -302,6 +342,18 @@ llama_token draw_by_grammar(serve_context * ctx, float * logits, const serve_row
     return draw(ctx, logits, row, &tokens);
 }
 
+// accept tells a sampler which token came.
+void accept(serve_sampler * s, llama_token token) {
+    if (s->rules) {
+        s->rules->accept(token);
+    }
+    if (!s->greedy) {
+        common_sampler_accept(s->smpl, token, true);
+    }
+    s->drawn++;
+    s->tries = 0;
+}
+
 void sample_row(serve_context * ctx, float * logits, serve_row & row, int32_t * top_tokens, float * top_logprobs) {
     if (logits == nullptr) {
         throw std::runtime_error("no logits at batch index " + std::to_string(row.index));
@@ -314,12 +366,7 @@ void sample_row(serve_context * ctx, float * logits, serve_row & row, int32_t * 
     if (row.token < 0) {
         throw std::runtime_error("the model computed no finite logit");
     }
-    if (rules != nullptr) {
-        rules->accept(row.token);
-    }
-    if (!row.sampler->greedy) {
-        common_sampler_accept(row.sampler->smpl, row.token, true);
-    }
+    accept(row.sampler, row.token);
     if (row.n_top >= 0) {
         raw_logprobs(logits, ctx->n_vocab, row, top_tokens, top_logprobs);
     }
@@ -811,7 +858,7 @@ serve_sampler * serve_sampler_new(const serve_model * model, const char * json, 
         }
         int32_t n_suppress = 0;
         llama_vocab_get_suppress_tokens(model->vocab, &n_suppress);
-        auto s    = std::make_unique<serve_sampler>();
+        std::unique_ptr<serve_sampler, decltype(&serve_sampler_free)> s(new serve_sampler(), serve_sampler_free);
         s->greedy = p.temp <= 0 && p.mirostat == 0 && n_suppress == 0 && p.penalty_repeat == 1 &&
                     p.penalty_freq == 0 && p.penalty_present == 0 && p.dry_multiplier == 0 && p.xtc_probability == 0 && p.typ_p >= 1;
         s->biases = std::move(p.logit_bias);  // put into the logits by draw
@@ -822,8 +869,20 @@ serve_sampler * serve_sampler_new(const serve_model * model, const char * json, 
             s->below = -std::log(p.min_p);
         }
         s->smpl = common_sampler_init(model->model, p);
+        s->seed = p.seed;
+        if (p.mirostat == 0) {
+            // The chain ends in a draw by random numbers of its own; pick draws in its place.
+            llama_sampler * chain = common_sampler_get(s->smpl);
+            llama_sampler_free(llama_sampler_chain_remove(chain, llama_sampler_chain_n(chain) - 1));
+            s->picks = true;
+        }
         if (!j.value("grammar", "").empty()) {
             s->rules = new_grammar(model, j);
+        }
+        if (j.contains("drawn")) {
+            for (const auto & token : j.at("drawn")) {
+                accept(s.get(), token.get<llama_token>());
+            }
         }
         return s.release();
     });
