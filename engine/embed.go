@@ -11,10 +11,11 @@ import (
 
 // embedInput is one text to embed.
 type embedInput struct {
-	ctx    context.Context
-	tokens []Token
-	vector []float32
-	done   chan error // gets one value
+	ctx     context.Context
+	tokens  []Token
+	vector  []float32
+	suspect bool       // the engine crashed when it was embedded
+	done    chan error // gets one value
 }
 
 // Embed returns the unit vectors of inputs, in their order, batched with other
@@ -155,6 +156,23 @@ func (e *Engine) embed(inputs []*embedInput) error {
 		tokens[i] = in.tokens
 	}
 	vectors, err := e.runner.Embed(tokens)
+	switch {
+	case errors.Is(err, ErrCrashed) && len(inputs) == 1 && inputs[0].suspect:
+		e.restarted()
+	case errors.Is(err, ErrCrashed):
+		// One of them, perhaps: each alone.
+		e.restarted()
+		for _, in := range inputs {
+			in.suspect = true
+			if err := e.embed([]*embedInput{in}); err != nil {
+				return err
+			}
+		}
+		return nil
+	case errors.Is(err, ErrRestarted):
+		e.restarted()
+		return e.embed(inputs)
+	}
 	for i, in := range inputs {
 		if err == nil {
 			in.vector = vectors[i]

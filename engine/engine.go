@@ -8,6 +8,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -136,7 +137,7 @@ func (e *Engine) Render(c Chat) (*Rendered, error) {
 	defer e.calls.Done()
 	r, err := e.runner.Render(c)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrRequest, err)
+		return nil, blame(err)
 	}
 	return r, nil
 }
@@ -240,7 +241,7 @@ func (e *Engine) sequences(req *request) ([]*sequence, error) {
 		sampler, err := e.runner.NewSampler(sampling)
 		if err != nil {
 			closeSamplers(sequences)
-			return nil, fmt.Errorf("%w: %w", ErrRequest, err)
+			return nil, blame(err)
 		}
 		q := &sequence{
 			req: req, index: i, tokens: slices.Clone(req.Prompt), prompt: len(req.Prompt), slot: -1, cached: -1,
@@ -252,6 +253,17 @@ func (e *Engine) sequences(req *request) ([]*sequence, error) {
 		sequences = append(sequences, q)
 	}
 	return sequences, nil
+}
+
+// blame makes the request the cause of a runner's error, unless the runner is.
+func blame(err error) error {
+	switch {
+	case errors.Is(err, ErrCrashed):
+		return err
+	case errors.Is(err, ErrAborted), errors.Is(err, ErrFatal):
+		return fmt.Errorf("%w: %w", ErrStopped, err)
+	}
+	return fmt.Errorf("%w: %w", ErrRequest, err)
 }
 
 func closeSamplers(sequences []*sequence) {

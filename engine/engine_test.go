@@ -29,7 +29,7 @@ func start(t *testing.T, fo enginetest.Options, o engine.Options) (*engine.Engin
 func startAsIs(t *testing.T, fo enginetest.Options, o engine.Options) (*engine.Engine, *enginetest.Fake) {
 	t.Helper()
 	fake := enginetest.New(fo)
-	e := engine.New(fake, o)
+	e := engine.New(wherever(t, fake), o)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- e.Run(ctx) }()
@@ -399,6 +399,9 @@ func TestCancelAtEveryState(t *testing.T) {
 }
 
 func TestDeadline(t *testing.T) {
+	if remotely {
+		t.Skip("its clock is not that of sockets")
+	}
 	synctest.Test(t, func(t *testing.T) {
 		e, _ := start(t, enginetest.Options{
 			Limits:       engine.Limits{Sequences: 1},
@@ -692,6 +695,9 @@ func TestLogProbs(t *testing.T) {
 
 // TestDecodingAllocatesLittle bounds what a token costs the garbage collector.
 func TestDecodingAllocatesLittle(t *testing.T) {
+	if remotely {
+		t.Skip("the other end, which is in this process too, allocates")
+	}
 	e, _ := start(t, enginetest.Options{Limits: engine.Limits{Sequences: 8, Context: 4096, Batch: 64},
 		Next: func(tokens []engine.Token) engine.Token { return 'x' }}, engine.Options{})
 	run := func(n int) uint64 {

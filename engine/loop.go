@@ -107,13 +107,10 @@ func (e *Engine) generate() error {
 	e.publish(0) // so that a step that never ends is noticed
 	start := time.Now()
 	e.meter.began(s.running, start)
-	if err := e.runner.Decode(&st.batch); err != nil {
-		return e.recover(err)
+	if err := e.runner.Step(&st.batch, st.rows); err != nil {
+		return e.recover(st, err)
 	}
 	s.apply(st)
-	if err := e.runner.Sample(st.rows); err != nil {
-		return err
-	}
 	now := time.Now()
 	s.observe(st, now.Sub(start))
 	e.count(st)
@@ -143,14 +140,37 @@ func (e *Engine) changeKV(st *step) bool {
 func (e *Engine) forgetAll() {
 	for i := range e.sched.slots {
 		e.runner.RemoveKV(i, 0)
-		e.sched.forget(i)
 	}
+	e.sched.forgetAll()
 }
 
-// recover makes the best of a failed decode.
-func (e *Engine) recover(err error) error {
+// restarted notes that the runner has lost all its cells.
+func (e *Engine) restarted() {
+	e.sched.forgetAll()
+	e.mu.Lock()
+	e.stats.Restarts++
+	e.mu.Unlock()
+}
+
+// recover makes the best of a step that failed.
+func (e *Engine) recover(st *step, err error) error {
 	s := e.sched
 	switch {
+	case errors.Is(err, ErrCrashed) && st.batch.Suspect:
+		// It was alone, and the engine crashed before when it was there.
+		q := st.fed[0].seq
+		e.restarted()
+		e.finish(q, "", ErrCrashed)
+		return nil
+	case errors.Is(err, ErrCrashed):
+		for _, f := range st.fed {
+			f.seq.suspect = true
+		}
+		e.restarted()
+		return nil
+	case errors.Is(err, ErrRestarted):
+		e.restarted()
+		return nil
 	case errors.Is(err, ErrNoSlot):
 		// The cells are as before the step.
 		if !s.relieve() {

@@ -19,6 +19,7 @@ type sequence struct {
 	waiting []TokenInfo // tokens with log-probabilities whose text is held back
 	toScore int         // prompt tokens whose log-probability is still wanted: the last so many
 	begun   bool        // has had a place in the batch
+	suspect bool        // the engine crashed when it was in the batch
 	last    time.Time   // when its last token was drawn
 	ended   bool
 }
@@ -242,6 +243,10 @@ func (s *scheduler) relieve() bool {
 // Sequences with buffers of their own cannot be computed in one graph unless
 // they have as many tokens each, so there prefill and decoding take turns.
 func (s *scheduler) fillBatch() {
+	if i := slices.IndexFunc(s.running, func(q *sequence) bool { return q.suspect }); i >= 0 {
+		s.try(s.running[i])
+		return
+	}
 	shares, looking := s.prefillShares(), s.firstLooking()
 	// A row is there for each running sequence; those left over are for prompts.
 	s.step.scores = s.limits.Sequences - len(s.running)
@@ -280,6 +285,17 @@ func (s *scheduler) decoding() int {
 		}
 	}
 	return rows
+}
+
+// try feeds a suspect alone, until it has drawn a token where the engine crashed:
+// whether it was the one.
+func (s *scheduler) try(q *sequence) {
+	s.step.batch.Suspect = true
+	if q.looking() {
+		s.look(q)
+		return
+	}
+	s.feed(q, s.limits.Batch)
 }
 
 // look puts embeddings of a sequence's media into the batch: all of them, or as many
@@ -385,6 +401,7 @@ func (s *scheduler) prefillBudget() int {
 func (s *scheduler) apply(st *step) {
 	for _, f := range st.fed {
 		f.seq.fed += f.n
+		f.seq.suspect = f.seq.suspect && f.seq.pending() > 0
 		s.cells.grow(f.seq.slot, f.n)
 	}
 }
@@ -444,14 +461,17 @@ func (s *scheduler) release(q *sequence) {
 	s.running = slices.DeleteFunc(s.running, func(o *sequence) bool { return o == q })
 }
 
-// forget makes the state agree with KV cells that were all dropped: what runs is
+// forgetAll makes the state agree with KV cells that were all dropped: what runs is
 // computed again from the start, what was kept is gone.
-func (s *scheduler) forget(slot int) {
-	s.cells.trim(slot, 0)
-	if q := s.slots[slot].owner; q != nil {
-		q.fed = 0
+func (s *scheduler) forgetAll() {
+	for i := range s.slots {
+		s.cells.trim(i, 0)
+		if q := s.slots[i].owner; q != nil {
+			q.fed = 0
+		}
+		s.slots[i].kept = nil
 	}
-	s.slots[slot].kept = nil
+	s.step.ops = s.step.ops[:0]
 }
 
 // used returns the cells that running sequences hold and those kept for others.

@@ -106,6 +106,7 @@ type Stats struct {
 	Prompt    uint64    // prompt tokens computed
 	Cached    uint64    // prompt tokens reused
 	Generated uint64    // tokens generated
+	Restarts  uint64    // of the runner, with the loss of all cells
 	Preempted uint64    // sequences whose cells were taken and computed again
 	Stopped   error     // why Run returned, nil while it runs
 	Measures
@@ -118,6 +119,7 @@ func (s *Stats) Add(o Stats) {
 	s.Cached += o.Cached
 	s.Generated += o.Generated
 	s.Preempted += o.Preempted
+	s.Restarts += o.Restarts
 	s.Measures.Add(o.Measures)
 }
 

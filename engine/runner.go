@@ -8,9 +8,9 @@ import (
 // Token is an index into a model's vocabulary.
 type Token = int32
 
-// A Runner is what the batching loop needs of a model. Decode, Sample, CopyKV,
-// RemoveKV and Embed are called by the loop's goroutine alone; the others by any
-// goroutine, at any time between the Runner's making and its Close.
+// A Runner is what the batching loop needs of a model. Step, CopyKV, RemoveKV and
+// Embed are called by the loop's goroutine alone; the others by any goroutine, at any
+// time between the Runner's making and its Close.
 type Runner interface {
 	Model() *Model
 	Limits() Limits
@@ -27,22 +27,21 @@ type Runner interface {
 	// Parser returns the parser of a rendered chat's answers.
 	Parser(spec string) (ParseFunc, error)
 
-	// Decode computes a batch. It fails with ErrNoSlot (nothing changed),
-	// ErrAborted, ErrInvalidBatch or ErrFatal, the last three leaving the KV cells
-	// in an unknown state.
-	Decode(*Batch) error
-	// Sample draws the next token of every row of the last batch, in one call.
-	// A row that fails alone carries its own error.
-	Sample([]Row) error
+	// Step computes a batch and then draws the next token of every row. A row that
+	// fails alone carries its own error. The step fails with ErrNoSlot (nothing
+	// changed), ErrRestarted or ErrCrashed (all cells are gone), or with ErrAborted,
+	// ErrInvalidBatch or ErrFatal, which leave the cells in an unknown state.
+	Step(*Batch, []Row) error
 	// RemoveKV drops a sequence's cells from position from on. It reports false
 	// when the model cannot do that for a part of a sequence, and has then changed nothing.
 	RemoveKV(seq int, from int) bool
 	// CopyKV makes dst hold what src holds, and nothing else.
 	CopyKV(src, dst int)
-	// Embed returns a vector for each input, of at most Limits().EmbedTokens tokens in all.
+	// Embed returns a vector for each input, of at most Limits().EmbedTokens tokens in
+	// all. It fails with ErrRestarted or ErrCrashed, too.
 	Embed(inputs [][]Token) ([][]float32, error)
 
-	// Abort makes the Decode under way, and any later one, return ErrAborted.
+	// Abort makes the Step under way, and any later one, return ErrAborted.
 	Abort()
 	// Close frees the model. Nothing may be called afterwards.
 	Close()
@@ -56,9 +55,11 @@ type Sampler interface{ Close() }
 // come; text that may yet turn out to be markup is then held back.
 type ParseFunc func(text string, partial bool) (Message, error)
 
-// Errors of Runner.Decode.
+// Errors of Runner.Step.
 var (
 	ErrNoSlot       = errors.New("no KV cells for the batch")
+	ErrRestarted    = errors.New("the engine was restarted")
+	ErrCrashed      = errors.New("the engine crashed, perhaps by what it computed, and was restarted")
 	ErrAborted      = errors.New("decode aborted")
 	ErrInvalidBatch = errors.New("invalid batch")
 	ErrFatal        = errors.New("engine failed")
@@ -123,6 +124,8 @@ type Batch struct {
 	Embeddings []float32 // in place of the tokens, Model.InputSize for each
 	Grid       []int32   // nil, or the second, third and fourth coordinate of each position
 	Whole      bool      // each embedding sees all the others
+
+	Suspect bool // of one sequence, which may have crashed the engine: nothing else may run
 }
 
 // Len returns the number of tokens, or of embeddings.
@@ -132,7 +135,7 @@ func (b *Batch) Len() int { return len(b.Positions) }
 func (b *Batch) Reset() {
 	b.Tokens, b.Positions = b.Tokens[:0], b.Positions[:0]
 	b.Sequences, b.Outputs = b.Sequences[:0], b.Outputs[:0]
-	b.Embeddings, b.Grid, b.Whole = nil, nil, false
+	b.Embeddings, b.Grid, b.Whole, b.Suspect = nil, nil, false, false
 }
 
 // Add appends a token at a position of a sequence.
@@ -304,3 +307,8 @@ type ToolCall struct {
 
 // MarshalJSON writes the pair [token, bias].
 func (b LogitBias) MarshalJSON() ([]byte, error) { return json.Marshal([]any{b.Token, b.Bias}) }
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (b *LogitBias) UnmarshalJSON(text []byte) error {
+	return json.Unmarshal(text, &[]any{&b.Token, &b.Bias})
+}

@@ -72,6 +72,9 @@ func toError(err error, param string) *Error {
 	case errors.As(err, &tooLarge):
 		return &Error{Status: http.StatusRequestEntityTooLarge, Type: invalidRequest, Code: "request_too_large",
 			Message: fmt.Sprintf("The request body is larger than %d bytes.", tooLarge.Limit)}
+	case errors.Is(err, engine.ErrCrashed):
+		return &Error{Status: http.StatusInternalServerError, Type: "server_error", Code: "engine_crashed", Final: true,
+			Message: "The engine crashed on this request, twice. Others go on; this one is better not repeated."}
 	case errors.Is(err, engine.ErrCannot):
 		return badRequest("model", "unsupported_model", "This endpoint cannot use the model: %v.", err)
 	case errors.Is(err, engine.ErrRequest):

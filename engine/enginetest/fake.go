@@ -285,8 +285,16 @@ func (f *Fake) Render(c engine.Chat) (*engine.Rendered, error) {
 // Parser returns Options.Parse.
 func (f *Fake) Parser(string) (engine.ParseFunc, error) { return f.opts.Parse, nil }
 
-// Decode checks that every token comes at the end of its sequence's cells.
-func (f *Fake) Decode(b *engine.Batch) error {
+// Step checks that every token comes at the end of its sequence's cells. It draws what
+// Next says.
+func (f *Fake) Step(b *engine.Batch, rows []engine.Row) error {
+	if err := f.decode(b); err != nil {
+		return err
+	}
+	return f.sample(rows)
+}
+
+func (f *Fake) decode(b *engine.Batch) error {
 	if f.opts.BeforeDecode != nil {
 		if err := f.opts.BeforeDecode(b); err != nil {
 			return err
@@ -397,9 +405,9 @@ func commonLength(a, b []cell) int {
 	return n
 }
 
-// Sample draws what Next said; every alternative has half the probability of the
-// one before.
-func (f *Fake) Sample(rows []engine.Row) error {
+// sample draws what Next said; every alternative has half the probability of the one
+// before.
+func (f *Fake) sample(rows []engine.Row) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for i := range rows {
@@ -461,7 +469,7 @@ func (f *Fake) Embed(inputs [][]engine.Token) ([][]float32, error) {
 	return vectors, nil
 }
 
-// Abort makes Decode fail from now on.
+// Abort makes Step fail from now on.
 func (f *Fake) Abort() {
 	f.mu.Lock()
 	defer f.mu.Unlock()

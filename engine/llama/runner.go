@@ -170,9 +170,12 @@ func (r *runner) Render(c engine.Chat) (*engine.Rendered, error) { return r.mode
 
 func (r *runner) Parser(spec string) (engine.ParseFunc, error) { return r.model.Parser(spec) }
 
-func (r *runner) Decode(b *engine.Batch) error { return r.ctx.Decode(b) }
-
-func (r *runner) Sample(rows []engine.Row) error { return r.ctx.sample(rows, &r.buf) }
+func (r *runner) Step(b *engine.Batch, rows []engine.Row) error {
+	if err := r.ctx.Decode(b); err != nil {
+		return err
+	}
+	return r.ctx.sample(rows, &r.buf)
+}
 
 func (r *runner) RemoveKV(seq, from int) bool { return r.ctx.RemoveKV(seq, from) }
 

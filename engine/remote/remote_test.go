@@ -1,0 +1,338 @@
+package remote_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"serve/engine"
+	"serve/engine/enginetest"
+	"serve/engine/remote"
+	"serve/engine/remote/remotetest"
+)
+
+// nursery starts children, each with a model of its own, and lets them die.
+type nursery struct {
+	t       testing.TB
+	options func(number int) enginetest.Options
+	exit    remote.Exit // of those that die
+	refuse  func(number int) bool
+
+	mu      sync.Mutex
+	number  int
+	child   *remotetest.Child
+	ends    chan struct{} // closed when the child there is dies
+	crashes []remote.Crash
+}
+
+var limits = engine.Limits{Sequences: 4, Context: 256, Batch: 32, RollsBack: true}
+
+func (n *nursery) spawn() (*remote.Process, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.number++
+	number := n.number
+	ends := make(chan struct{})
+	n.ends = ends
+	p, err := remotetest.SpawnWith(func([]byte) (engine.Runner, []byte) {
+		if n.refuse != nil && n.refuse(number) {
+			return nil, []byte("no")
+		}
+		o := enginetest.Options{Limits: limits}
+		if n.options != nil {
+			o = n.options(number)
+		}
+		return enginetest.New(o), []byte("yes")
+	}, n.exit)
+	if err != nil {
+		return nil, err
+	}
+	hangUp, once := p.Kill, sync.Once{}
+	p.Kill = func(dump bool) {
+		once.Do(func() { close(ends) })
+		hangUp(dump)
+	}
+	n.child = p
+	return &p.Process, nil
+}
+
+// die ends the child there is.
+func (n *nursery) die() {
+	n.mu.Lock()
+	kill := n.child.Kill
+	n.mu.Unlock()
+	kill(false)
+}
+
+// dead is closed when the child there is now ends.
+func (n *nursery) dead() <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.ends
+}
+
+func (n *nursery) report(c remote.Crash) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.crashes = append(n.crashes, c)
+}
+
+// start runs an engine over the nursery's children until the test ends.
+func (n *nursery) start(o remote.Options) (*engine.Engine, *remote.Runner) {
+	n.t.Helper()
+	o.Spawn, o.Report = n.spawn, n.report
+	o.Log = slog.New(slog.DiscardHandler)
+	o.Sleep = func(time.Duration) <-chan time.Time { // nobody waits in a test
+		now := make(chan time.Time, 1)
+		now <- time.Time{}
+		return now
+	}
+	r, _, err := remote.Start(n.t.Context(), o)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	e := engine.New(r, engine.Options{})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- e.Run(ctx) }()
+	n.t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	return e, r
+}
+
+func tokens(text string) []engine.Token {
+	var out []engine.Token
+	for _, c := range []byte(text) {
+		out = append(out, engine.Token(c))
+	}
+	return out
+}
+
+// ask returns the text of every choice of a request, and the error that it ended with.
+func ask(e *engine.Engine, r engine.Request) ([]string, engine.Usage, error) {
+	s, err := e.Generate(context.Background(), r)
+	if err != nil {
+		return nil, engine.Usage{}, err
+	}
+	texts := make([]string, max(r.Choices, 1))
+	for {
+		events, err := s.Next(context.Background())
+		if events == nil {
+			return texts, s.Usage(), err
+		}
+		for _, ev := range events {
+			texts[ev.Choice] += ev.Text
+			for _, info := range ev.Tokens {
+				if !r.LogProbs || len(info.Alternatives) != r.Top {
+					return texts, s.Usage(), fmt.Errorf("a token comes with %d alternatives", len(info.Alternatives))
+				}
+			}
+		}
+	}
+}
+
+func answer(prompt string, n int) string {
+	var text []byte
+	for _, t := range enginetest.New(enginetest.Options{}).Answer(tokens(prompt), n) {
+		text = append(text, byte(t))
+	}
+	return string(text)
+}
+
+// TestAnswersGoOn kills children again and again under a crowd. Every answer is the one
+// that nobody disturbed.
+func TestAnswersGoOn(t *testing.T) {
+	for name, exit := range map[string]remote.Exit{
+		"killed from outside": {How: "killed"},
+		"by a fault":          {How: "segmentation fault", Fault: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := &nursery{t: t, exit: exit}
+			var steps atomic.Int64
+			n.options = func(int) enginetest.Options {
+				return enginetest.Options{Limits: limits, BeforeDecode: func(b *engine.Batch) error {
+					// Not a sequence alone: that would be its fault.
+					if alone := b.Sequences[0] == b.Sequences[b.Len()-1]; steps.Add(1)%23 == 0 && !alone {
+						go n.die()
+						<-n.dead()
+					}
+					return nil
+				}}
+			}
+			e, r := n.start(remote.Options{})
+			var wg sync.WaitGroup
+			for i := range 60 {
+				wg.Go(func() {
+					prompt := fmt.Sprintf("you are kind. canary %d ", i)
+					texts, usage, err := ask(e, engine.Request{Prompt: tokens(prompt), MaxTokens: 30 + i%20, Choices: 1 + i%3, LogProbs: true, Top: 2})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					want := answer(prompt, 30+i%20)
+					for _, text := range texts {
+						if text != want {
+							t.Errorf("got %q, undisturbed it is %q", text, want)
+						}
+					}
+					if usage.Completion != len(want)*len(texts) || usage.Prompt != len(prompt) {
+						t.Errorf("usage %+v of %d choices of %d", usage, len(texts), len(want))
+					}
+				})
+			}
+			wg.Wait()
+			if r.Restarts() < 5 || e.Stats().Restarts == 0 {
+				t.Errorf("%d restarts: the test is too easy", r.Restarts())
+			}
+			if got := e.Stats().Generated; got != e.Stats().Tokens {
+				t.Errorf("%d tokens were drawn, %d counted", got, e.Stats().Tokens)
+			}
+			computed := 0
+			for _, c := range n.crashes {
+				computed += len(c.Batch)
+				if strings.Contains(fmt.Sprint(c), "canary") {
+					t.Errorf("a crash tells %+v", c)
+				}
+			}
+			if computed < len(n.crashes) {
+				t.Errorf("%d crashes tell of %d sequences in all", len(n.crashes), computed)
+			}
+		})
+	}
+}
+
+// TestPoison has one request that kills whatever computes it. It ends with an error,
+// and the others are answered.
+func TestPoison(t *testing.T) {
+	n := &nursery{t: t, exit: remote.Exit{How: "aborted", Fault: true}}
+	n.options = func(int) enginetest.Options {
+		return enginetest.Options{Limits: limits, BeforeDecode: func(b *engine.Batch) error {
+			if slices.Contains(b.Tokens, '#') {
+				go n.die()
+				<-n.dead()
+			}
+			return nil
+		}}
+	}
+	e, r := n.start(remote.Options{})
+	var wg sync.WaitGroup
+	for i := range 12 {
+		wg.Go(func() {
+			prompt := fmt.Sprintf("canary %d ", i)
+			if i == 5 {
+				if _, _, err := ask(e, engine.Request{Prompt: tokens("poison #"), MaxTokens: 5}); !errors.Is(err, engine.ErrCrashed) {
+					t.Errorf("what crashes the engine ends with %v", err)
+				}
+				return
+			}
+			texts, _, err := ask(e, engine.Request{Prompt: tokens(prompt), MaxTokens: 40})
+			if err != nil || texts[0] != answer(prompt, 40) {
+				t.Errorf("%q: %q, %v", prompt, texts, err)
+			}
+		})
+	}
+	wg.Wait()
+	if got := r.Restarts(); got < 2 || got > 3 {
+		t.Errorf("%d restarts for one request that crashes the engine", got)
+	}
+}
+
+// TestStalls has a child that hangs in a step, and one whose end was only a pause.
+func TestStalls(t *testing.T) {
+	n := &nursery{t: t, exit: remote.Exit{How: "killed"}}
+	n.options = func(number int) enginetest.Options {
+		return enginetest.Options{Limits: limits, BeforeDecode: func(b *engine.Batch) error {
+			if number == 1 && b.Positions[0] > 8 {
+				<-n.dead()
+			}
+			return nil
+		}}
+	}
+	e, r := n.start(remote.Options{Stall: 20 * time.Millisecond})
+	texts, _, err := ask(e, engine.Request{Prompt: tokens("hello "), MaxTokens: 30})
+	if err != nil || texts[0] != answer("hello ", 30) || r.Restarts() != 1 {
+		t.Errorf("%q, %v, %d restarts", texts, err, r.Restarts())
+	}
+	if len(n.crashes) != 1 || n.crashes[0].Stalled == 0 {
+		t.Errorf("the crash: %+v", n.crashes)
+	}
+}
+
+// TestGarbage has children that answer nonsense.
+func TestGarbage(t *testing.T) {
+	for name, garbage := range map[string][]byte{
+		"a length without bounds": {255, 255, 255, 255},
+		"no message":              {0, 0, 0, 0},
+		"zeros":                   append([]byte{200, 0, 0, 0}, make([]byte, 200)...),
+		"a token that is none":    append([]byte{14, 0, 0, 0, 0, 0}, 255, 255, 255, 127, 0, 0, 0, 0, 0, 0, 0, 0),
+	} {
+		for _, socket := range []string{"steps", "calls"} {
+			n := &nursery{t: t, exit: remote.Exit{How: "killed"}}
+			var once sync.Once
+			n.options = func(int) enginetest.Options {
+				return enginetest.Options{Limits: limits, BeforeDecode: func(b *engine.Batch) error {
+					if b.Positions[0] > 8 {
+						once.Do(func() {
+							n.mu.Lock()
+							end := n.child.End
+							n.mu.Unlock()
+							if socket == "steps" {
+								_, _ = end.Steps.Write(garbage)
+							} else {
+								_, _ = end.Calls.Write(garbage)
+							}
+							<-n.dead()
+						})
+					}
+					return nil
+				}}
+			}
+			e, r := n.start(remote.Options{})
+			texts, _, err := ask(e, engine.Request{Prompt: tokens("hello "), MaxTokens: 30})
+			if err != nil || texts[0] != answer("hello ", 30) || r.Restarts() != 1 {
+				t.Errorf("%s on %s: %q, %v, %d restarts", name, socket, texts, err, r.Restarts())
+			}
+			if len(n.crashes) != 1 || n.crashes[0].Wire == nil {
+				t.Errorf("%s on %s: the crash: %+v", name, socket, n.crashes)
+			}
+		}
+	}
+}
+
+// TestGivesUp has a model that cannot be loaded any more.
+func TestGivesUp(t *testing.T) {
+	n := &nursery{t: t, exit: remote.Exit{How: "killed"}, refuse: func(number int) bool { return number > 1 }}
+	e, _ := n.start(remote.Options{})
+	n.die()
+	if _, _, err := ask(e, engine.Request{Prompt: tokens("hello "), MaxTokens: 30}); !errors.Is(err, engine.ErrStopped) && !errors.Is(err, engine.ErrFatal) {
+		t.Errorf("an engine that cannot be started again: %v", err)
+	}
+	if n.number != 6 {
+		t.Errorf("%d children were started", n.number)
+	}
+}
+
+// TestRefusal says why a model was not loaded at all.
+func TestRefusal(t *testing.T) {
+	n := &nursery{t: t, refuse: func(int) bool { return true }}
+	r, said, err := remote.Start(t.Context(), remote.Options{Spawn: n.spawn})
+	if r != nil || err != nil || !bytes.Equal(said, []byte("no")) {
+		t.Errorf("%v, %q, %v", r, said, err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	gone := errors.New("nobody waits")
+	cancel(gone)
+	if _, _, err := remote.Start(ctx, remote.Options{Spawn: n.spawn}); !errors.Is(err, gone) {
+		t.Errorf("a load that nobody waits for: %v", err)
+	}
+}

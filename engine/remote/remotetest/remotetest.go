@@ -1,0 +1,52 @@
+// Package remotetest has a child that is none: a goroutine that serves a Runner over
+// sockets as a child process does, and that a test can kill.
+package remotetest
+
+import (
+	"serve/engine"
+	"serve/engine/remote"
+)
+
+// Child is one, and its own end of the sockets, over which a test can say what it likes.
+type Child struct {
+	remote.Process
+	End remote.Conn
+}
+
+// Spawn starts a child that serves a Runner, whatever it is asked to load.
+func Spawn(r engine.Runner) (*remote.Process, error) {
+	c, err := SpawnWith(func([]byte) (engine.Runner, []byte) { return r, nil }, remote.Exit{How: "killed"})
+	if err != nil {
+		return nil, err
+	}
+	return &c.Process, nil
+}
+
+// SpawnWith starts a child that opens what it is asked for, and that ends as exit says.
+func SpawnWith(open remote.Open, exit remote.Exit) (*Child, error) {
+	parent, files, err := remote.Pair()
+	if err != nil {
+		return nil, err
+	}
+	child, err := remote.Join(files[0], files[1])
+	if err != nil {
+		return nil, err
+	}
+	hangUp := func() {
+		child.Steps.Close()
+		child.Calls.Close()
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer hangUp()
+		if err := remote.Serve(child, open); err != nil {
+			exit.Log = append(exit.Log, err.Error())
+		}
+	}()
+	return &Child{remote.Process{
+		Conn: parent,
+		Kill: func(bool) { hangUp() },
+		Wait: func() remote.Exit { <-done; return exit },
+	}, child}, nil
+}
