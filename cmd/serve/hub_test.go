@@ -28,6 +28,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("TEST_AS_SERVE") == "1" {
 		main()
 	}
+	os.Setenv("TEST_AS_SERVE", "1") // of the engines, which are this program too
 	os.Exit(m.Run())
 }
 

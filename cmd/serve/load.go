@@ -1,8 +1,8 @@
 package main
 
 import (
-	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -12,6 +12,7 @@ import (
 
 	"serve/engine"
 	"serve/engine/llama"
+	"serve/engine/remote"
 	"serve/models"
 	"serve/server"
 )
@@ -79,25 +80,49 @@ func (l *library) load(ctx context.Context, local *models.Local, shrink bool) (*
 	if err != nil {
 		return nil, err
 	}
-	measure := func(lo llama.Options) (*llama.Memory, error) {
-		return measure(local.Path(), lo, l.hostFree())
-	}
-	lo, memory, err := planMemory(l.o.modelOptions, projector(local), header.TrainContext(), shrink, measure)
+	runner, loaded, err := l.open(ctx, l.request(local, header, shrink))
 	if err != nil {
 		return nil, err
 	}
-	lo.Model.Progress = func(float32) bool { return ctx.Err() == nil }
-	runner, err := llama.Load(local.Path(), lo)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		return nil, fmt.Errorf("%w: %w", errModel, err)
-	}
-	describe(l.w.t, l.o.modelOptions, local.Name, runner, lo, memory)
-	in := l.start(runner, memory)
+	describe(l.w.t, l.o.modelOptions, local.Name, runner, loaded)
+	in := l.start(runner, loaded.Memory)
 	l.w.t.fact("loaded", "in %s", time.Since(start).Round(time.Millisecond))
 	return in, nil
+}
+
+// open loads a model, in a process of its own unless that is not wanted.
+func (l *library) open(ctx context.Context, q loadRequest) (engine.Runner, *loadAnswer, error) {
+	request := func() []byte {
+		text, err := json.Marshal(&q)
+		if err != nil {
+			return nil // as a request that says nothing, it is refused
+		}
+		return text
+	}
+	var runner engine.Runner
+	var text []byte
+	if l.o.isolate {
+		o := remote.Options{Spawn: l.spawn, Request: request, Stall: l.o.stall, Report: func(c remote.Crash) { l.report(q.Name, c) }}
+		child, answer, err := remote.Start(ctx, o)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%w: %w", errModel, err)
+		}
+		if text = answer; child != nil {
+			runner = child
+		}
+	} else {
+		runner, text = openModel(request())
+	}
+	a := new(loadAnswer)
+	if err := json.Unmarshal(text, a); err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", errModel, err)
+	}
+	if a.Failed != nil {
+		return nil, nil, a.Failed.err()
+	}
+	// A child that comes after this one is to be like it, whatever is free by then.
+	q.Plan = &a.Plan
+	return runner, a, nil
 }
 
 // start runs an engine until it is stopped.
@@ -158,7 +183,7 @@ func measure(path string, lo llama.Options, free uint64) (*llama.Memory, error) 
 }
 
 // describe says what is being served, in plain lines.
-func describe(t *terminal, o modelOptions, name string, r engine.Runner, lo llama.Options, memory *llama.Memory) {
+func describe(t *terminal, o modelOptions, name string, r engine.Runner, a *loadAnswer) {
 	m, limits := r.Model(), r.Limits()
 	t.fact("model", "%s: %s %s, %s parameters, %s", name, m.Architecture, m.Quantization, count(m.Parameters), size(m.Size))
 	if !m.Generates {
@@ -175,25 +200,21 @@ func describe(t *terminal, o modelOptions, name string, r engine.Runner, lo llam
 		if m.ChatTemplate == "" {
 			t.note("warning: the file has no chat template; chats are written as ChatML")
 		}
-		if _, err := r.Render(engine.Chat{Messages: []byte(`[{"role":"user","content":"Hello"}]`)}); err != nil {
-			t.note("warning: the model's chat template cannot write a chat, completions work: %v", err)
+		if a.ChatError != "" {
+			t.note("warning: the model's chat template cannot write a chat, completions work: %s", a.ChatError)
 		}
 	}
-	if lo.Projector != "" {
-		t.fact("images", "seen by %s", filepath.Base(lo.Projector))
+	if a.Plan.Projector != "" {
+		t.fact("images", "seen by %s", filepath.Base(a.Plan.Projector))
 	}
-	for _, d := range memory.Devices {
+	for _, d := range a.Memory.Devices {
 		if d.Needs() > 0 {
 			t.fact("memory", "%s: %s", d.Name, needs(d))
 		}
 	}
-	devices, err := llama.Devices()
-	if err != nil {
-		return
-	}
-	for _, d := range devices {
+	for _, d := range a.Devices {
 		if d.Type == "cpu" {
-			t.fact("device", "%s, %d threads", strings.TrimSpace(d.Description), cmp.Or(lo.Threads, llama.Threads()))
+			t.fact("device", "%s, %d threads", strings.TrimSpace(d.Description), a.Plan.Threads)
 		} else {
 			t.fact("device", "%s %s", d.Name, d.Description)
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 
@@ -25,7 +26,7 @@ type measureFunc func(llama.Options) (*llama.Memory, error)
 // what was left open is adapted, if shrink allows it, and the plan says how.
 // Without room the error is a server.NoRoomError.
 func planMemory(o modelOptions, projector string, trainContext int, shrink bool, measure measureFunc) (llama.Options, *llama.Memory, error) {
-	lo := llama.Options{Sequences: o.parallel, Threads: o.threads, KVType: o.kvType, Cells: o.kvCells, Projector: projector}
+	lo := llama.Options{Sequences: o.parallel, Threads: cmp.Or(o.threads, llama.Threads()), KVType: o.kvType, Cells: o.kvCells, Projector: projector}
 	lo.Model.NoMMap = o.noMMap
 	switch {
 	case o.ctxSize > 0:

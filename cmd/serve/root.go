@@ -48,7 +48,7 @@ func newRootCommand(t *terminal, environ []string) *cobra.Command {
 	f.StringVar(&w.caFile, "ca-file", "", "PEM certificates to trust besides the system's, for a proxy or a mirror")
 	f.StringVar(&w.logLevel, "log-level", "info", "debug, info, warn or error")
 	root.AddCommand(newPullCommand(w), newListCommand(w), newShowCommand(w), newRemoveCommand(w), newVerifyCommand(w),
-		newCatalogCommand(w), newBundleCommand(w))
+		newCatalogCommand(w), newBundleCommand(w), newEngineCommand())
 	return root
 }
 
@@ -79,6 +79,8 @@ type serveOptions struct {
 	keepFor      time.Duration
 	moderator    string
 	imageHosts   []string
+	isolate      bool
+	stall        time.Duration
 }
 
 // modelOptions are the flags that decide how a model lies in memory.
@@ -146,6 +148,8 @@ Every flag can be set in the environment too: --ctx-size as SERVE_CTX_SIZE.`,
 	f.StringSliceVar(&o.origins, "allow-origin", nil, "origin of web pages that may use the server, * for all")
 	f.IntVar(&o.maxWaiting, "max-waiting", 512, "requests in the queue of a model; more are refused")
 	f.Int64Var(&o.maxBody, "max-body", 32<<20, "bytes of a request's body")
+	f.BoolVar(&o.isolate, "isolate", true, "compute in a process of its own for each model, and start another when it dies")
+	f.DurationVar(&o.stall, "stall-timeout", 2*time.Minute, "how long a step may take before the engine is taken for stuck, and started again")
 	f.StringVar(&o.dataDir, "data-dir", "", "folder to keep responses in, for previous_response_id; without one none is kept")
 	f.DurationVar(&o.keepFor, "keep-responses", 30*24*time.Hour, "how long responses are kept; 0 for ever")
 	f.StringVar(&o.moderator, "moderation", "", "name of the served model, a Llama Guard, that answers /v1/moderations")

@@ -79,6 +79,9 @@ func (o *serveOptions) check() error {
 	if o.port < 0 || o.port > 65535 {
 		return fmt.Errorf("%w: --port %d: from 0 to 65535", errUsage, o.port)
 	}
+	if o.stall <= 0 {
+		return fmt.Errorf("%w: --stall-timeout %s: more than nothing", errUsage, o.stall)
+	}
 	return o.modelOptions.check()
 }
 

@@ -105,7 +105,7 @@ type ModelOptions struct {
 	VocabOnly bool // no weights: for tokenizing and templates
 
 	// Progress is called with 0 to 1 while the weights load; false stops it.
-	Progress func(float32) bool
+	Progress func(float32) bool `json:"-"`
 }
 
 func (o ModelOptions) c(progress cgo.Handle) C.serve_model_params {

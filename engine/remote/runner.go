@@ -53,8 +53,7 @@ type Part struct{ Sequence, Tokens, From int }
 // defaults named.
 type Options struct {
 	Spawn   func() (*Process, error)
-	Request []byte                               // for the child's Open
-	Accept  func([]byte) error                   // reads the child's answer to that, when it starts again
+	Request func() []byte                        // what to load, for the child's Open; nothing by default
 	Stall   time.Duration                        // that a step may take, 2 minutes
 	Report  func(Crash)                          // is told of every crash
 	Log     *slog.Logger                         // slog.Default()
@@ -171,9 +170,13 @@ func (r *Runner) spawn(ctx context.Context, number int) (*generation, []byte, *f
 	unhook := context.AfterFunc(ctx, func() { p.Kill(false) })
 	defer unhook()
 	go g.readCalls()
+	var request []byte
+	if r.o.Request != nil {
+		request = r.o.Request()
+	}
 	reply, err := g.call("load", func(m *message) {
 		m.u8(askLoad)
-		m.bytes(r.o.Request)
+		m.bytes(request)
 	})
 	var answer []byte
 	var known *facts
@@ -390,14 +393,8 @@ func (r *Runner) revive(number int, c Crash) {
 // restart starts a child that must be like the one before.
 func (r *Runner) restart(ctx context.Context, number int) (*generation, error) {
 	g, answer, known, err := r.spawn(ctx, number)
-	if err != nil {
-		return nil, err
-	}
-	if r.o.Accept != nil {
-		err = r.o.Accept(answer)
-	}
 	if err == nil && g == nil {
-		err = errors.New("the model was not loaded")
+		err = fmt.Errorf("the model was not loaded: %s", answer)
 	}
 	if err == nil && (known.Limits != r.limits || len(known.Model.Pieces) != len(r.model.Pieces) || known.Model.Size != r.model.Size) {
 		err = errors.New("the model is not the same any more")

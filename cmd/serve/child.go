@@ -1,0 +1,321 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"serve/engine"
+	"serve/engine/llama"
+	"serve/engine/remote"
+	"serve/models"
+	"serve/server"
+)
+
+// loadRequest says what an engine is to load. It is plain data, for a process of its
+// own or for this one.
+type loadRequest struct {
+	Name, Path, Projector string
+	TrainContext          int
+	Shrink                bool
+	Free                  uint64 // bytes of the host's memory, 0 if unknown
+	Options               plannable
+	Plan                  *llama.Options // as it was loaded before; nil to make one
+}
+
+// plannable are the flags that a plan is made of.
+type plannable struct {
+	CtxSize, Parallel, KVCells, Threads int
+	KVType, GPULayers                   string
+	NoMMap                              bool
+}
+
+func (o *modelOptions) plannable() plannable {
+	return plannable{o.ctxSize, o.parallel, o.kvCells, o.threads, o.kvType, o.gpuLayers, o.noMMap}
+}
+
+func (p plannable) options() modelOptions {
+	return modelOptions{ctxSize: p.CtxSize, parallel: p.Parallel, kvCells: p.KVCells, threads: p.Threads, kvType: p.KVType, gpuLayers: p.GPULayers, noMMap: p.NoMMap}
+}
+
+// loadAnswer says what came of it.
+type loadAnswer struct {
+	Failed    *loadFailure `json:",omitempty"`
+	Plan      llama.Options
+	Memory    *llama.Memory
+	Devices   []llama.Device
+	ChatError string // why the model's template cannot write a chat
+}
+
+// loadFailure is an error that crosses to another process.
+type loadFailure struct {
+	Text, Hint string
+	Code       int    // exitMemory, exitUsage or exitModel
+	Short      uint64 // bytes that are missing, with exitMemory
+}
+
+// openModel plans a model's memory and loads it.
+func openModel(request []byte) (engine.Runner, []byte) {
+	var q loadRequest
+	var a loadAnswer
+	err := json.Unmarshal(request, &q)
+	var runner engine.Runner
+	if err == nil {
+		runner, err = a.open(&q)
+	}
+	if err != nil {
+		a = loadAnswer{Failed: failureOf(err)}
+	}
+	answer, err := json.Marshal(a)
+	if err != nil && runner != nil {
+		runner.Close()
+		return nil, nil
+	}
+	return runner, answer
+}
+
+func (a *loadAnswer) open(q *loadRequest) (engine.Runner, error) {
+	if q.Plan != nil {
+		a.Plan = *q.Plan
+	} else {
+		var err error
+		measure := func(lo llama.Options) (*llama.Memory, error) { return measure(q.Path, lo, q.Free) }
+		if a.Plan, a.Memory, err = planMemory(q.Options.options(), q.Projector, q.TrainContext, q.Shrink, measure); err != nil {
+			return nil, err
+		}
+	}
+	runner, err := llama.Load(q.Path, a.Plan)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errModel, err)
+	}
+	if runner.Model().Generates {
+		if _, err := runner.Render(engine.Chat{Messages: []byte(`[{"role":"user","content":"Hello"}]`)}); err != nil {
+			a.ChatError = err.Error()
+		}
+	}
+	a.Devices, err = llama.Devices()
+	if err != nil {
+		runner.Close()
+		return nil, err
+	}
+	return runner, nil
+}
+
+func failureOf(err error) *loadFailure {
+	f := &loadFailure{Text: err.Error(), Code: exitCode(err)}
+	var hint interface{ Hint() string }
+	if errors.As(err, &hint) {
+		f.Hint = hint.Hint()
+	}
+	var short *server.NoRoomError
+	if errors.As(err, &short) {
+		f.Short = short.Short
+	}
+	return f
+}
+
+// err is the error again, with what its callers look for.
+func (f *loadFailure) err() error {
+	kind := errModel
+	switch f.Code {
+	case exitMemory:
+		kind = errMemory
+	case exitUsage:
+		kind = errUsage
+	}
+	var err error = &told{f.Text, kind}
+	if f.Hint != "" {
+		err = withHint(err, "%s", f.Hint)
+	}
+	if f.Code == exitMemory {
+		err = &server.NoRoomError{Err: err, Short: f.Short}
+	}
+	return err
+}
+
+// told is an error by its text, and what it is.
+type told struct {
+	text string
+	kind error
+}
+
+func (e *told) Error() string { return e.text }
+func (e *told) Unwrap() error { return e.kind }
+
+// newEngineCommand is what serve starts for each model: the same program, as a child
+// that computes. It has two sockets and nothing else to talk to.
+func newEngineCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "engine",
+		Short:  "compute for the serve that started this",
+		Hidden: true,
+		Args:   arguments(0, 0, "no arguments"),
+		RunE: func(*cobra.Command, []string) error {
+			conn, err := remote.Join(os.NewFile(3, "steps"), os.NewFile(4, "calls"))
+			if err != nil {
+				return withHint(fmt.Errorf("%w: serve starts this command itself: %w", errUsage, err), "serve --help")
+			}
+			// What stops a service stops its parent, which lets answers end first.
+			signal.Ignore(os.Interrupt, syscall.SIGTERM)
+			return remote.Serve(conn, openModel)
+		},
+	}
+}
+
+// spawn starts a child.
+func (l *library) spawn() (*remote.Process, error) {
+	program, err := program()
+	if err != nil {
+		return nil, err
+	}
+	parent, files, err := remote.Pair()
+	if err != nil {
+		return nil, err
+	}
+	defer files[0].Close()
+	defer files[1].Close()
+	c := &childProcess{cmd: exec.Command(program, "engine", "--log-level", l.w.logLevel), ended: make(chan struct{}), log: &tail{to: l.w.t}}
+	c.cmd.ExtraFiles = files
+	c.cmd.Stderr = c.log
+	// Ctrl-C is for the parent.
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := c.cmd.Start(); err != nil {
+		parent.Steps.Close()
+		parent.Calls.Close()
+		return nil, err
+	}
+	go c.wait()
+	return &remote.Process{Conn: parent, Kill: c.kill, Wait: func() remote.Exit { <-c.ended; return c.exit }}, nil
+}
+
+// program is the file of this program, also when another has taken its name.
+func program() (string, error) {
+	const self = "/proc/self/exe"
+	path, err := os.Executable()
+	if err != nil || runtime.GOOS != "linux" {
+		return path, err
+	}
+	named, err := os.Stat(path)
+	if running, ours := os.Stat(self); err != nil || ours != nil || !os.SameFile(named, running) {
+		return self, nil
+	}
+	return path, nil
+}
+
+// childProcess is a child that runs.
+type childProcess struct {
+	cmd    *exec.Cmd
+	log    *tail
+	ended  chan struct{}
+	exit   remote.Exit // once it has ended
+	mu     sync.Mutex
+	paused bool
+	killed bool // by us
+}
+
+// dumpTime is what a child has to tell what it does, before it is killed.
+const dumpTime = time.Second
+
+func (c *childProcess) kill(dump bool) {
+	c.mu.Lock()
+	c.killed = true
+	c.paused = c.paused || isPaused(c.cmd.Process.Pid)
+	c.mu.Unlock()
+	if dump {
+		c.log.hush() // hundreds of lines, for the report
+		_ = c.cmd.Process.Signal(syscall.SIGQUIT)
+		select {
+		case <-c.ended:
+		case <-time.After(dumpTime):
+		}
+	}
+	_ = c.cmd.Process.Kill()
+}
+
+// isPaused says whether somebody has stopped a process, to let it go on some day.
+func isPaused(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, rest, found := strings.Cut(string(stat), ") ")
+	return err == nil && found && strings.HasPrefix(rest, "T")
+}
+
+// faults are the signals that a program's own mistakes raise.
+var faults = map[syscall.Signal]bool{
+	syscall.SIGSEGV: true, syscall.SIGABRT: true, syscall.SIGBUS: true, syscall.SIGILL: true,
+	syscall.SIGFPE: true, syscall.SIGTRAP: true, syscall.SIGSYS: true,
+}
+
+func (c *childProcess) wait() {
+	_ = c.cmd.Wait() // its state says more
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.exit = remote.Exit{How: c.cmd.ProcessState.String(), Paused: c.paused, Log: c.log.lines()}
+	if status, ok := c.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		c.exit.Fault = faults[status.Signal()]
+	} else {
+		c.exit.Fault = !c.killed && !c.cmd.ProcessState.Success()
+	}
+	close(c.ended)
+}
+
+// tail passes on the lines that a child writes, and keeps the last.
+type tail struct {
+	to *terminal
+
+	mu     sync.Mutex
+	part   string // of a line
+	kept   []string
+	hushed bool
+}
+
+const keptLines = 200
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.part += string(p)
+	for {
+		line, rest, whole := strings.Cut(t.part, "\n")
+		if !whole {
+			return len(p), nil
+		}
+		t.part = rest
+		if t.kept = append(t.kept, line); len(t.kept) > keptLines {
+			t.kept = t.kept[1:]
+		}
+		if !t.hushed {
+			fmt.Fprintln(t.to.err, line)
+		}
+	}
+}
+
+func (t *tail) hush() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.hushed = true
+}
+
+func (t *tail) lines() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.part != "" {
+		return append(t.kept, t.part)
+	}
+	return t.kept
+}
+
+// request says what to load of a model.
+func (l *library) request(local *models.Local, header *models.Header, shrink bool) loadRequest {
+	return loadRequest{Name: local.Name, Path: local.Path(), Projector: projector(local), TrainContext: header.TrainContext(),
+		Shrink: shrink, Free: l.hostFree(), Options: l.o.plannable()}
+}
