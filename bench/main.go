@@ -75,7 +75,8 @@ func fatal(err error) {
 // run prints a table for one model.
 func (o *options) run(model string) error {
 	fmt.Printf("\n%s: %d tokens an answer, greedy, %d requests a client, median of %d runs\n", filepath.Base(model), o.tokens, o.requests, o.runs)
-	fmt.Printf("%8s %10s %14s %14s %10s %9s %9s %9s   %s\n", "clients", "serve", "llama-server", "same, tuned", "bare", "x server", "x tuned", "of bare", "first token (serve / llama-server / tuned)")
+	fmt.Printf("%8s %8s %12s %13s %12s %8s %9s %9s %9s %8s   %s\n", "clients", "serve", "one process", "llama-server", "same, tuned", "bare",
+		"x one", "x server", "x tuned", "of bare", "first token (serve / one process / llama-server / tuned)")
 	for _, clients := range o.clients {
 		if err := o.throughput(model, clients); err != nil {
 			return err
@@ -96,7 +97,7 @@ func (o *options) run(model string) error {
 // take turns, each run in another order, so that a busy minute of the machine,
 // and what the one before leaves of its caches and clock, falls on all of them.
 func (o *options) throughput(model string, clients int) error {
-	servers := []*process{o.startServe(model, clients), o.startPeer(model), o.startTunedPeer(model, clients)}
+	servers := []*process{o.startServe(model, clients), o.startServe(model, clients, "--isolate=false"), o.startPeer(model), o.startTunedPeer(model, clients)}
 	defer stopAll(servers)
 	if err := firstError(servers); err != nil {
 		return err
@@ -124,10 +125,10 @@ func (o *options) throughput(model string, clients int) error {
 			}
 		}
 	}
-	ours, theirs, tuned, limit := median(rates[0]), median(rates[1]), median(rates[2]), median(rates[3])
-	fmt.Printf("%8d %10.0f %14.0f %14.0f %10.0f %9.2f %9.2f %8.0f%%   %.1f / %.1f / %.1f ms\n",
-		clients, ours, theirs, tuned, limit, ours/theirs, ours/tuned, 100*ours/limit,
-		1000*median(firsts[0]), 1000*median(firsts[1]), 1000*median(firsts[2]))
+	ours, one, theirs, tuned, limit := median(rates[0]), median(rates[1]), median(rates[2]), median(rates[3]), median(rates[4])
+	fmt.Printf("%8d %8.0f %12.0f %13.0f %12.0f %8.0f %9.3f %9.2f %9.2f %7.0f%%   %.1f / %.1f / %.1f / %.1f ms\n",
+		clients, ours, one, theirs, tuned, limit, ours/one, ours/theirs, ours/tuned, 100*ours/limit,
+		1000*median(firsts[0]), 1000*median(firsts[1]), 1000*median(firsts[2]), 1000*median(firsts[3]))
 	return nil
 }
 
@@ -140,10 +141,10 @@ type process struct {
 	once      sync.Once
 }
 
-func (o *options) startServe(model string, clients int) *process {
+func (o *options) startServe(model string, clients int, flags ...string) *process {
 	port := freePort()
-	return start("serve", port, o.serve, model, "--port", port, "--parallel", strconv.Itoa(clients),
-		"--ctx-size", strconv.Itoa(o.context), "--threads", strconv.Itoa(o.threads), "--log-level", "warn")
+	return start("serve", port, o.serve, append([]string{model, "--port", port, "--parallel", strconv.Itoa(clients),
+		"--ctx-size", strconv.Itoa(o.context), "--threads", strconv.Itoa(o.threads), "--log-level", "warn"}, flags...)...)
 }
 
 // startPeer starts llama-server as its users do: with a model and nothing else
@@ -303,15 +304,17 @@ var bareRow = regexp.MustCompile(`(?m)^\|\s*\d+ \|\s*\d+ \|\s*\d+ \|.*$`)
 
 // bare runs the engine without a server: decoding only, nothing drawn.
 func (o *options) bare(model string, clients int) (float64, error) {
-	out, err := exec.Command(filepath.Join(o.peers, "llama-batched-bench"), "-m", model, "-c", strconv.Itoa(o.context*clients),
-		"-b", "512", "-ub", "512", "-npp", "16", "-ntg", strconv.Itoa(o.tokens), "-npl", strconv.Itoa(clients), "-t", strconv.Itoa(o.threads)).Output()
-	if err != nil {
-		return 0, fmt.Errorf("llama-batched-bench: %w", err)
-	}
-	row := bareRow.FindString(string(out))
-	fields := strings.Split(row, "|")
-	if len(fields) < 11 {
-		return 0, fmt.Errorf("llama-batched-bench: no row in %q", out)
+	var fields []string
+	for tries := 0; len(fields) < 11; tries++ {
+		out, err := exec.Command(filepath.Join(o.peers, "llama-batched-bench"), "-m", model, "-c", strconv.Itoa(o.context*clients),
+			"-b", "512", "-ub", "512", "-npp", "16", "-ntg", strconv.Itoa(o.tokens), "-npl", strconv.Itoa(clients), "-t", strconv.Itoa(o.threads)).Output()
+		if err != nil {
+			return 0, fmt.Errorf("llama-batched-bench: %w", err)
+		}
+		// A short run may end before its logger has written the row.
+		if fields = strings.Split(bareRow.FindString(string(out)), "|"); len(fields) < 11 && tries == 5 {
+			return 0, fmt.Errorf("llama-batched-bench: no row in %q", out)
+		}
 	}
 	// The seconds for the prompts, which are as long as ours, and the answers.
 	seconds, err := strconv.ParseFloat(strings.TrimSpace(fields[9]), 64)
@@ -327,9 +330,11 @@ func (o *options) longPromptGaps(model string) error {
 	fmt.Printf("8 streams, a prompt of %d tokens arrives: worst stream's largest gap over its median, and the prompt's time to a first token\n", o.longPrompt)
 	wide := *o
 	wide.context = o.longPrompt + 600
-	for _, startServer := range []func(string, int) *process{wide.startServe, wide.startTunedPeer} {
+	ours := func() *process { return wide.startServe(model, 9) }
+	theirs := func() *process { return wide.startTunedPeer(model, 9) }
+	for _, startServer := range []func() *process{ours, theirs} {
 		var ratios, firsts []float64
-		p := startServer(model, 9)
+		p := startServer()
 		if p.err != nil {
 			return p.err
 		}

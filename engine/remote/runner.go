@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -577,9 +578,12 @@ type sampler struct {
 	at    int // number of the generation that has it
 }
 
-// NewSampler asks the child.
+// NewSampler asks the child, if it may refuse; otherwise the first step brings it along.
 func (r *Runner) NewSampler(s engine.Sampling) (engine.Sampler, error) {
 	q := &sampler{r: r, id: r.nextID.Add(1), spec: s}
+	if s.Grammar.Text == "" && !slices.ContainsFunc(s.LogitBias, func(b engine.LogitBias) bool { return b.Token < 0 || int(b.Token) >= len(r.model.Pieces) }) {
+		return q, nil
+	}
 	text, err := q.text()
 	if err != nil {
 		return nil, err
