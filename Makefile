@@ -5,10 +5,10 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LINT_VERSION := v2.15.0
 LINT := build/bin/golangci-lint-$(LINT_VERSION)
 # What has no C in it, and so can be checked without a C compiler.
-PURE := ./hub/... ./schema ./archive ./picture ./engine ./engine/enginetest ./models/... ./server
+PURE := ./hub/... ./schema ./archive ./picture ./engine ./engine/enginetest ./engine/remote/... ./models/... ./server
 FUZZTIME ?= 5s
 
-.PHONY: all serve llama tools peers run test check judges lint fuzz bench node clean
+.PHONY: all serve llama tools peers run test check judges lint fuzz soak bench node clean
 
 all: serve
 
@@ -78,6 +78,11 @@ fuzz:
 
 # Exactly what .ci/run runs.
 check: llama node lint fuzz test judges
+
+# Kills the engine and worse for minutes, under 32 clients; make test does it for seconds.
+SOAK ?= 5m
+soak: llama
+	SOAK=$(SOAK) go test ./cmd/serve -run TestSoak -v -timeout 0
 
 # BENCH_MODELS are GGUF files; tools to make large synthetic ones are not part of
 # this repository. See docs/performance.md.

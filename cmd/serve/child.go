@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
@@ -186,6 +187,7 @@ func (l *library) spawn() (*remote.Process, error) {
 	defer files[1].Close()
 	c := &childProcess{cmd: exec.Command(program, "engine", "--log-level", l.w.logLevel), ended: make(chan struct{}), log: &tail{to: l.w.t}}
 	c.cmd.ExtraFiles = files
+	c.cmd.Env = append(os.Environ(), "GOTRACEBACK=single")
 	c.cmd.Stderr = c.log
 	// Ctrl-C is for the parent.
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -230,8 +232,9 @@ func (c *childProcess) kill(dump bool) {
 	c.mu.Lock()
 	c.killed = true
 	c.paused = c.paused || isPaused(c.cmd.Process.Pid)
+	paused := c.paused
 	c.mu.Unlock()
-	if dump {
+	if dump && !paused {
 		c.log.hush() // hundreds of lines, for the report
 		_ = c.cmd.Process.Signal(syscall.SIGQUIT)
 		select {
@@ -276,9 +279,17 @@ type tail struct {
 	part   string // of a line
 	kept   []string
 	hushed bool
+	left   int // lines that are still kept, once it says its last words; 0 before
 }
 
-const keptLines = 200
+// Lines that are kept for a report: those before the last words, and of those.
+const (
+	keptLines = 50
+	lastLines = 60
+)
+
+// lastWords are what Go's runtime begins with when it gives up.
+var lastWords = regexp.MustCompile(`^(panic|fatal error|unexpected fault address|SIG[A-Z]+): `)
 
 func (t *tail) Write(p []byte) (int, error) {
 	t.mu.Lock()
@@ -290,12 +301,27 @@ func (t *tail) Write(p []byte) (int, error) {
 			return len(p), nil
 		}
 		t.part = rest
-		if t.kept = append(t.kept, line); len(t.kept) > keptLines {
-			t.kept = t.kept[1:]
-		}
 		if !t.hushed {
 			fmt.Fprintln(t.to.err, line)
 		}
+		t.keep(line)
+		// What follows are stacks, for the report: the first of them say most.
+		if t.left == 0 && lastWords.MatchString(line) {
+			t.hushed, t.left = true, lastLines
+		}
+	}
+}
+
+// keep keeps the last lines, and the first of the last words.
+func (t *tail) keep(line string) {
+	switch {
+	case t.left == 0:
+		if t.kept = append(t.kept, line); len(t.kept) > keptLines {
+			t.kept = t.kept[1:]
+		}
+	case t.left > 1:
+		t.kept = append(t.kept, line)
+		t.left--
 	}
 }
 
@@ -309,7 +335,7 @@ func (t *tail) lines() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.part != "" {
-		return append(t.kept, t.part)
+		t.keep(t.part)
 	}
 	return t.kept
 }

@@ -25,6 +25,7 @@ type nursery struct {
 	options func(number int) enginetest.Options
 	exit    remote.Exit // of those that die
 	refuse  func(number int) bool
+	removed func(from int) // is told when cells are removed
 
 	mu      sync.Mutex
 	number  int
@@ -50,7 +51,15 @@ func (n *nursery) spawn() (*remote.Process, error) {
 		if n.options != nil {
 			o = n.options(number)
 		}
-		return enginetest.New(o), []byte("yes")
+		fake := enginetest.New(o)
+		n.t.Cleanup(func() {
+			for _, fault := range fake.Faults() {
+				if !strings.Contains(fault, "never closed") { // it died with them
+					n.t.Error("fault:", fault)
+				}
+			}
+		})
+		return &mortal{fake, n}, []byte("yes")
 	}, n.exit)
 	if err != nil {
 		return nil, err
@@ -62,6 +71,19 @@ func (n *nursery) spawn() (*remote.Process, error) {
 	}
 	n.child = p
 	return &p.Process, nil
+}
+
+// mortal is a model that may die when cells are removed.
+type mortal struct {
+	*enginetest.Fake
+	n *nursery
+}
+
+func (m *mortal) RemoveKV(seq, from int) bool {
+	if m.n.removed != nil {
+		m.n.removed(from)
+	}
+	return m.Fake.RemoveKV(seq, from)
 }
 
 // die ends the child there is.
@@ -208,6 +230,30 @@ func TestAnswersGoOn(t *testing.T) {
 				t.Errorf("%d crashes tell of %d sequences in all", len(n.crashes), computed)
 			}
 		})
+	}
+}
+
+// TestDiesBetweenSteps has children that die when cells are removed, of which the loop
+// hears with its next step.
+func TestDiesBetweenSteps(t *testing.T) {
+	n := &nursery{t: t, exit: remote.Exit{How: "killed"}}
+	removals := 0
+	n.removed = func(from int) {
+		if removals++; from > 0 && removals%3 == 0 {
+			go n.die()
+			<-n.dead()
+		}
+	}
+	e, r := n.start(remote.Options{})
+	for i := range 20 {
+		prompt := strings.Repeat("the same beginning ", 1+i%2) + fmt.Sprint(i)
+		texts, _, err := ask(e, engine.Request{Prompt: tokens(prompt), MaxTokens: 10})
+		if err != nil || texts[0] != answer(prompt, 10) {
+			t.Errorf("%q: %q, %v", prompt, texts, err)
+		}
+	}
+	if r.Restarts() == 0 {
+		t.Error("no restart: the test is too easy")
 	}
 }
 

@@ -96,7 +96,7 @@ type Runner struct {
 	work  sync.WaitGroup
 
 	// Of the loop's goroutine:
-	seen int      // number of the generation whose cells the loop knows
+	seen int      // number of the generation whose cells the loop knows, 0 for none
 	ops  [][2]int // copies for the next message, from and to; a source of -1 empties
 	out  message
 	in   []byte
@@ -149,7 +149,8 @@ func Start(ctx context.Context, o Options) (r *Runner, answer []byte, err error)
 	if g == nil {
 		return nil, answer, err
 	}
-	r.model, r.limits, r.current, r.seen = known.Model, known.Limits, g, 1
+	r.model, r.limits, r.seen = known.Model, known.Limits, 1
+	r.set(g, nil)
 	return r, answer, nil
 }
 
@@ -414,6 +415,10 @@ func (r *Runner) set(g *generation, failed error) {
 	r.current, r.failed = g, failed
 	close(r.changed)
 	r.changed = make(chan struct{})
+	if g != nil {
+		// Also when nobody asks it for anything.
+		r.work.Go(func() { <-g.gone; r.lost(g, nil) })
+	}
 	select {
 	case <-r.aborted:
 		if g != nil {
@@ -628,7 +633,7 @@ func (r *Runner) RemoveKV(seq, from int) bool {
 		return true // as the next step will say
 	}
 	removed := true
-	_ = r.exchange(g, false, func() Crash { return Crash{} }, func(m *message) error {
+	err = r.exchange(g, false, func() Crash { return Crash{} }, func(m *message) error {
 		if err := r.begin(m, askRemove, g, nil); err != nil {
 			return err
 		}
@@ -639,6 +644,9 @@ func (r *Runner) RemoveKV(seq, from int) bool {
 		removed = in.bool()
 		return in.end()
 	})
+	if err != nil {
+		removed, r.seen = true, 0 // as the next step will say
+	}
 	return removed
 }
 

@@ -1,0 +1,386 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"serve/models/testmodel"
+)
+
+// soakTime is how long the engine is disturbed: make soak sets it to minutes.
+func soakTime(t *testing.T) time.Duration {
+	d, err := time.ParseDuration(os.Getenv("SOAK"))
+	if err != nil {
+		if os.Getenv("SOAK") != "" {
+			t.Fatal(err)
+		}
+		d = 8 * time.Second
+	}
+	return d
+}
+
+const soakClients = 32
+
+// soaked is a serve that is disturbed.
+type soaked struct {
+	url    string
+	cmd    *exec.Cmd
+	errOut *syncBuffer
+
+	finished  atomic.Int64 // choices that the clients saw end
+	tokens    atomic.Int64 // of answers that they saw whole
+	vanished  atomic.Int64 // requests that they left
+	worst     atomic.Int64 // nanoseconds that a stream paused
+	different atomic.Int64
+}
+
+// canaries are requests of every kind. Whatever happens, their answers are the same.
+func canaries() (bodies []string) {
+	const tool = `"tools":[{"type":"function","function":{"name":"get_weather","strict":true,"parameters":{"type":"object","properties":{"city":{"enum":["Paris","Oslo"]},"days":{"type":"integer","minimum":1,"maximum":7}},"required":["city","days"],"additionalProperties":false}}}],"tool_choice":"required","parallel_tool_calls":false`
+	const schema = `"response_format":{"type":"json_schema","json_schema":{"name":"x","strict":true,"schema":{"type":"object","properties":{"name":{"type":"string","pattern":"^[A-Z][a-z]{1,12}$"},"age":{"type":"integer","minimum":0,"maximum":130}},"required":["name","age"],"additionalProperties":false}}}`
+	kinds := []string{
+		`"temperature":0,"max_completion_tokens":120`,
+		`"temperature":0,"max_completion_tokens":24,"n":2`,
+		`"temperature":1,"seed":%d,"max_completion_tokens":60`,
+		`"temperature":0.8,"seed":%d,"presence_penalty":0.5,"top_p":0.95,"max_completion_tokens":40`,
+		`"temperature":1,"seed":%d,"max_completion_tokens":200,` + schema,
+		`"temperature":1,"seed":%d,"max_completion_tokens":200,` + tool,
+	}
+	for i := range 48 {
+		kind := kinds[i%len(kinds)]
+		if strings.Contains(kind, "%d") {
+			kind = fmt.Sprintf(kind, i)
+		}
+		words := strings.Repeat("the story of the world ", i%5*8)
+		bodies = append(bodies, fmt.Sprintf(`{"model":"tiny","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"%scanary %d"}],%s}`, words, i, kind))
+	}
+	return bodies
+}
+
+// stream makes a request and returns what each choice said. It leaves after so many
+// events, unless that is 0.
+func (s *soaked) stream(ctx context.Context, body string, leave int) (string, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+"/v1/chat/completions", strings.NewReader(body))
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(res.Body)
+		return "", fmt.Errorf("%d %s", res.StatusCode, text)
+	}
+	said, ends, total, done := map[int]string{}, 0, 0, false
+	last := time.Now()
+	lines := bufio.NewScanner(res.Body)
+	lines.Buffer(nil, 1<<20)
+	for events := 0; lines.Scan(); {
+		data, isData := strings.CutPrefix(lines.Text(), "data: ")
+		if !isData {
+			continue
+		}
+		now := time.Now()
+		for pause := int64(now.Sub(last)); pause > s.worst.Load(); {
+			s.worst.Store(pause)
+		}
+		last = now
+		if done = data == "[DONE]"; done {
+			break
+		}
+		var chunk struct {
+			Choices []struct {
+				Index int
+				Delta struct {
+					Content   string
+					ToolCalls []struct {
+						Function struct{ Name, Arguments string }
+					} `json:"tool_calls"`
+				}
+				Finish string `json:"finish_reason"`
+			}
+			Usage *struct {
+				Completion int `json:"completion_tokens"`
+			}
+			Error json.RawMessage
+		}
+		if err := json.Unmarshal([]byte(data), &chunk); err != nil || chunk.Error != nil {
+			return "", fmt.Errorf("%v %s", err, data)
+		}
+		for _, c := range chunk.Choices {
+			said[c.Index] += c.Delta.Content
+			for _, call := range c.Delta.ToolCalls {
+				said[c.Index] += call.Function.Name + call.Function.Arguments
+			}
+			if c.Finish != "" {
+				said[c.Index] += " (" + c.Finish + ")"
+				ends++
+			}
+		}
+		if chunk.Usage != nil {
+			total = chunk.Usage.Completion
+		}
+		if events++; events == leave {
+			s.vanished.Add(1)
+			return "", nil
+		}
+	}
+	if !done {
+		return "", fmt.Errorf("the stream ends without an end: %v", lines.Err())
+	}
+	s.finished.Add(int64(ends))
+	s.tokens.Add(int64(total))
+	return fmt.Sprint(said), nil
+}
+
+// engine returns the process of the engine; 0 while there is none.
+func (s *soaked) engine() int {
+	for _, task := range entries(fmt.Sprintf("/proc/%d/task", s.cmd.Process.Pid)) {
+		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", s.cmd.Process.Pid, task))
+		if err != nil {
+			continue
+		}
+		if fields := strings.Fields(string(children)); len(fields) > 0 {
+			pid, _ := strconv.Atoi(fields[0])
+			return pid
+		}
+	}
+	return 0
+}
+
+func entries(folder string) (names []string) {
+	list, _ := os.ReadDir(folder)
+	for _, e := range list {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// disturbances are what happens to the engine. Those that look like a mistake of its own
+// make serve try requests alone, and need the time for it.
+var disturbances = []struct {
+	name  string
+	fault bool
+	do    func(pid int) error
+}{
+	{"SIGKILL", false, func(pid int) error { return syscall.Kill(pid, syscall.SIGKILL) }},
+	{"SIGSTOP", false, func(pid int) error { return syscall.Kill(pid, syscall.SIGSTOP) }},
+	{"SIGABRT", true, func(pid int) error { return syscall.Kill(pid, syscall.SIGABRT) }},
+	{"SIGSEGV", true, func(pid int) error { return syscall.Kill(pid, syscall.SIGSEGV) }},
+	{"garbage to the steps", true, func(pid int) error { return garbage(pid, 0) }},
+	{"garbage to the calls", true, func(pid int) error { return garbage(pid, 1) }},
+	{"no more memory", true, func(pid int) error {
+		none := unix.Rlimit{}
+		return unix.Prlimit(pid, unix.RLIMIT_AS, &none, nil)
+	}},
+}
+
+// garbage writes to the other end of an engine's first or second socket.
+func garbage(pid, n int) error {
+	var sockets []int
+	for _, name := range entries(fmt.Sprintf("/proc/%d/fd", pid)) {
+		if link, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", pid, name)); strings.HasPrefix(link, "socket:") {
+			fd, _ := strconv.Atoi(name)
+			sockets = append(sockets, fd)
+		}
+	}
+	if len(sockets) <= n {
+		return fmt.Errorf("%d sockets", len(sockets))
+	}
+	slices.Sort(sockets)
+	process, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(process)
+	socket, err := unix.PidfdGetfd(process, sockets[n], 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(socket)
+	_, err = unix.Write(socket, bytes.Repeat([]byte{0xff}, 64))
+	return err
+}
+
+// numbers reads /metrics.
+func (s *soaked) numbers(t *testing.T) map[string]float64 {
+	t.Helper()
+	res, err := http.Get(s.url + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	numbers := map[string]float64{}
+	for line := range strings.Lines(string(text)) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok && !strings.HasPrefix(line, "#") {
+			numbers[name], _ = strconv.ParseFloat(value, 64)
+		}
+	}
+	return numbers
+}
+
+var recovered = regexp.MustCompile(`the engine was restarted.* after=(\S+)`)
+
+// TestSoak has 32 clients stream while the engine is killed, stopped, aborted, starved
+// and fed with garbage, and some of the clients vanish. Nobody's answer changes.
+func TestSoak(t *testing.T) {
+	s := &soaked{errOut: newSyncBuffer()}
+	template, err := os.ReadFile("../../build/llama/src/models/templates/Qwen-Qwen2.5-7B-Instruct.jinja")
+	if err != nil {
+		t.Fatal(err)
+	}
+	model := filepath.Join(t.TempDir(), "tiny.gguf")
+	if err := testmodel.Write(model, testmodel.Options{ChatTemplate: string(template), Calm: true}); err != nil {
+		t.Fatal(err)
+	}
+	s.cmd = process(t, []string{"HOME=" + t.TempDir()}, model, "--port", "0",
+		"--parallel", "16", "--ctx-size", "1024", "--stall-timeout", "1s", "--log-level", "warn")
+	s.cmd.Stderr = s.errOut
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = s.cmd.Process.Signal(syscall.SIGTERM)
+		if err := s.cmd.Wait(); err != nil {
+			t.Errorf("serve ended with %v", err)
+		}
+	}()
+	for s.url == "" {
+		<-s.errOut.more
+		if m := readyLine.FindStringSubmatch(s.errOut.String()); m != nil {
+			s.url = m[1]
+		}
+	}
+	bodies := canaries()
+	want := make([]string, len(bodies))
+	for i, body := range bodies {
+		var err error
+		if want[i], err = s.stream(t.Context(), body, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// What turns in a crowd by itself, where llama.cpp rounds otherwise, says nothing.
+	var wg sync.WaitGroup
+	turned := make([]bool, len(bodies))
+	for i, body := range bodies {
+		wg.Go(func() {
+			got, err := s.stream(t.Context(), body, 0)
+			if err != nil {
+				t.Error(err)
+			}
+			turned[i] = got != want[i]
+		})
+	}
+	wg.Wait()
+	var usable []int
+	for i := range bodies {
+		if !turned[i] {
+			usable = append(usable, i)
+		}
+	}
+	if len(usable) < len(bodies)*9/10 {
+		t.Fatalf("%d of %d answers turn in a crowd that nobody disturbs", len(bodies)-len(usable), len(bodies))
+	}
+	before := s.numbers(t)
+	s.worst.Store(0)
+
+	ctx, stop := context.WithTimeout(t.Context(), soakTime(t))
+	defer stop()
+	var answers atomic.Int64
+	for client := range soakClients {
+		wg.Go(func() {
+			rng := rand.New(rand.NewSource(int64(client)))
+			for ctx.Err() == nil {
+				i := usable[rng.Intn(len(usable))]
+				leave := 0
+				if client%8 == 7 {
+					leave = 1 + rng.Intn(10)
+				}
+				// The whole answer, also when the time is over meanwhile.
+				got, err := s.stream(t.Context(), bodies[i], leave)
+				switch {
+				case err != nil:
+					t.Errorf("canary %d: %v", i, err)
+				case leave == 0 && got != want[i]:
+					t.Errorf("canary %d: got %s, undisturbed it is %s", i, got, want[i])
+				case leave == 0:
+					answers.Add(1)
+				}
+			}
+		})
+	}
+	done := map[string]int{}
+	rng := rand.New(rand.NewSource(1))
+	for n := 0; ctx.Err() == nil; n++ {
+		d := disturbances[n%len(disturbances)]
+		wait := 100*time.Millisecond + time.Duration(rng.Intn(200))*time.Millisecond
+		if pid := s.engine(); pid > 0 && d.do(pid) == nil {
+			done[d.name]++
+			if d.fault {
+				wait += 400 * time.Millisecond
+			}
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
+	}
+	wg.Wait()
+
+	var times []time.Duration
+	for _, m := range recovered.FindAllStringSubmatch(s.errOut.String(), -1) {
+		d, err := time.ParseDuration(m[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		times = append(times, d)
+	}
+	slices.Sort(times)
+	if len(times) < 3 || len(done) < len(disturbances) {
+		t.Errorf("%d restarts of %v: the test is too easy\n%s", len(times), done, s.errOut)
+	}
+	after := s.numbers(t)
+	t.Logf("%d answers of %d clients, %d left; disturbed by %v; %d restarts, in the median after %s, at worst %s; the longest pause of a stream %s",
+		answers.Load(), soakClients, s.vanished.Load(), done, len(times), times[len(times)/2], times[len(times)-1], time.Duration(s.worst.Load()).Round(time.Millisecond))
+	for name, most := range map[string]float64{"go_goroutines": 20, "process_open_fds": 10, "process_resident_memory_bytes": 64 << 20} {
+		t.Logf("%s: %.0f before, %.0f after", name, before[name], after[name])
+		if after[name] > before[name]+most {
+			t.Errorf("%s grew from %.0f to %.0f", name, before[name], after[name])
+		}
+	}
+	ended := func(outcome string) float64 {
+		return after[fmt.Sprintf("serve_choices_total{model=%q,outcome=%q}", "tiny", outcome)]
+	}
+	if got := ended("stop") + ended("length"); got < float64(s.finished.Load()) || got > float64(s.finished.Load()+s.vanished.Load()*2) || ended("error") > 0 {
+		t.Errorf("/metrics counts %.0f choices that ended and %.0f that failed, the clients %d", got, ended("error"), s.finished.Load())
+	}
+}
