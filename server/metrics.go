@@ -94,6 +94,7 @@ var modelMetrics = []struct {
 		return list
 	}},
 	{"serve_steps_total", "Steps that the engine made.", "", prometheus.CounterValue, func(c *counts) []sample { return one(c.Steps) }},
+	{"serve_engine_restarts_total", "Times that the engine died and was started again.", "", prometheus.CounterValue, func(c *counts) []sample { return one(c.Restarts) }},
 	{"serve_preemptions_total", "Choices whose cells were taken and computed again.", "", prometheus.CounterValue, func(c *counts) []sample { return one(c.Preempted) }},
 }
 

@@ -34,7 +34,7 @@ func soakTime(t *testing.T) time.Duration {
 		if os.Getenv("SOAK") != "" {
 			t.Fatal(err)
 		}
-		d = 8 * time.Second
+		d = 12 * time.Second
 	}
 	return d
 }
@@ -47,11 +47,12 @@ type soaked struct {
 	cmd    *exec.Cmd
 	errOut *syncBuffer
 
-	finished  atomic.Int64 // choices that the clients saw end
-	tokens    atomic.Int64 // of answers that they saw whole
-	vanished  atomic.Int64 // requests that they left
-	worst     atomic.Int64 // nanoseconds that a stream paused
-	different atomic.Int64
+	finished atomic.Int64              // choices that the clients saw end
+	tokens   atomic.Int64              // of answers that they saw whole
+	answers  atomic.Int64              // requests that were answered as they should be
+	vanished atomic.Int64              // requests that they left
+	worst    atomic.Int64              // nanoseconds that a stream paused
+	events   [soakClients]atomic.Int64 // by client: what it was told
 }
 
 // canaries are requests of every kind. Whatever happens, their answers are the same.
@@ -79,7 +80,7 @@ func canaries() (bodies []string) {
 
 // stream makes a request and returns what each choice said. It leaves after so many
 // events, unless that is 0.
-func (s *soaked) stream(ctx context.Context, body string, leave int) (string, error) {
+func (s *soaked) stream(ctx context.Context, client int, body string, leave int) (string, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+"/v1/chat/completions", strings.NewReader(body))
@@ -105,6 +106,7 @@ func (s *soaked) stream(ctx context.Context, body string, leave int) (string, er
 		if !isData {
 			continue
 		}
+		s.events[client].Add(1)
 		now := time.Now()
 		for pause := int64(now.Sub(last)); pause > s.worst.Load(); {
 			s.worst.Store(pause)
@@ -284,7 +286,7 @@ func TestSoak(t *testing.T) {
 	want := make([]string, len(bodies))
 	for i, body := range bodies {
 		var err error
-		if want[i], err = s.stream(t.Context(), body, 0); err != nil {
+		if want[i], err = s.stream(t.Context(), 0, body, 0); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -293,7 +295,7 @@ func TestSoak(t *testing.T) {
 	turned := make([]bool, len(bodies))
 	for i, body := range bodies {
 		wg.Go(func() {
-			got, err := s.stream(t.Context(), body, 0)
+			got, err := s.stream(t.Context(), 0, body, 0)
 			if err != nil {
 				t.Error(err)
 			}
@@ -312,75 +314,132 @@ func TestSoak(t *testing.T) {
 	}
 	before := s.numbers(t)
 	s.worst.Store(0)
+	d := disturber{server: s, done: map[string]int{}, rng: rand.New(rand.NewSource(1))}
+	s.crowd(t, soakTime(t)*3/4, &d, bodies, want, usable, true)
 
-	ctx, stop := context.WithTimeout(t.Context(), soakTime(t))
-	defer stop()
-	var answers atomic.Int64
-	for client := range soakClients {
-		wg.Go(func() {
-			rng := rand.New(rand.NewSource(int64(client)))
-			for ctx.Err() == nil {
-				i := usable[rng.Intn(len(usable))]
-				leave := 0
-				if client%8 == 7 {
-					leave = 1 + rng.Intn(10)
-				}
-				// The whole answer, also when the time is over meanwhile.
-				got, err := s.stream(t.Context(), bodies[i], leave)
-				switch {
-				case err != nil:
-					t.Errorf("canary %d: %v", i, err)
-				case leave == 0 && got != want[i]:
-					t.Errorf("canary %d: got %s, undisturbed it is %s", i, got, want[i])
-				case leave == 0:
-					answers.Add(1)
-				}
-			}
-		})
-	}
-	done := map[string]int{}
-	rng := rand.New(rand.NewSource(1))
-	for n := 0; ctx.Err() == nil; n++ {
-		d := disturbances[n%len(disturbances)]
-		wait := 100*time.Millisecond + time.Duration(rng.Intn(200))*time.Millisecond
-		if pid := s.engine(); pid > 0 && d.do(pid) == nil {
-			done[d.name]++
-			if d.fault {
-				wait += 400 * time.Millisecond
-			}
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
+	// To the token, where no client leaves before it has seen them all.
+	finished, tokens, middle := s.finished.Load(), s.tokens.Load(), s.numbers(t)
+	s.crowd(t, soakTime(t)/4, &d, bodies, want, usable, false)
+	after := s.numbers(t)
+	for name, seen := range map[string]int64{
+		`serve_answer_tokens_total{model="tiny"}`:               s.tokens.Load() - tokens,
+		`serve_answer_tokens_sum{model="tiny"}`:                 s.tokens.Load() - tokens,
+		`serve_answer_tokens_count{model="tiny"}`:               s.finished.Load() - finished,
+		`serve_choices_total{model="tiny",outcome="error"}`:     0,
+		`serve_choices_total{model="tiny",outcome="cancelled"}`: 0,
+	} {
+		if got := after[name] - middle[name]; got != float64(seen) {
+			t.Errorf("%s grew by %.0f, the clients saw %d", name, got, seen)
 		}
 	}
-	wg.Wait()
 
 	var times []time.Duration
 	for _, m := range recovered.FindAllStringSubmatch(s.errOut.String(), -1) {
-		d, err := time.ParseDuration(m[1])
+		took, err := time.ParseDuration(m[1])
 		if err != nil {
 			t.Fatal(err)
 		}
-		times = append(times, d)
+		times = append(times, took)
 	}
 	slices.Sort(times)
-	if len(times) < 3 || len(done) < len(disturbances) {
-		t.Errorf("%d restarts of %v: the test is too easy\n%s", len(times), done, s.errOut)
+	if len(times) < 3 || len(d.done) < len(disturbances) {
+		t.Errorf("%d restarts of %v: the test is too easy\n%s", len(times), d.done, s.errOut)
 	}
-	after := s.numbers(t)
 	t.Logf("%d answers of %d clients, %d left; disturbed by %v; %d restarts, in the median after %s, at worst %s; the longest pause of a stream %s",
-		answers.Load(), soakClients, s.vanished.Load(), done, len(times), times[len(times)/2], times[len(times)-1], time.Duration(s.worst.Load()).Round(time.Millisecond))
+		s.answers.Load(), soakClients, s.vanished.Load(), d.done, len(times), times[len(times)/2], times[len(times)-1], time.Duration(s.worst.Load()).Round(time.Millisecond))
 	for name, most := range map[string]float64{"go_goroutines": 20, "process_open_fds": 10, "process_resident_memory_bytes": 64 << 20} {
 		t.Logf("%s: %.0f before, %.0f after", name, before[name], after[name])
 		if after[name] > before[name]+most {
 			t.Errorf("%s grew from %.0f to %.0f", name, before[name], after[name])
 		}
 	}
-	ended := func(outcome string) float64 {
-		return after[fmt.Sprintf("serve_choices_total{model=%q,outcome=%q}", "tiny", outcome)]
+}
+
+// crowd has clients stream canaries for a time, while the engine is disturbed.
+func (s *soaked) crowd(t *testing.T, d time.Duration, disturb *disturber, bodies, want []string, usable []int, vanish bool) {
+	ctx, stop := context.WithTimeout(t.Context(), d)
+	defer stop()
+	var wg sync.WaitGroup
+	for client := range soakClients {
+		wg.Go(func() {
+			rng := rand.New(rand.NewSource(int64(client)))
+			for ctx.Err() == nil {
+				i := usable[rng.Intn(len(usable))]
+				leave := 0
+				if vanish && client%8 == 7 {
+					leave = 1 + rng.Intn(10)
+				}
+				// The whole answer, also when the time is over meanwhile.
+				got, err := s.stream(t.Context(), client, bodies[i], leave)
+				switch {
+				case err != nil:
+					t.Errorf("canary %d: %v", i, err)
+				case leave == 0 && got != want[i]:
+					t.Errorf("canary %d: got %s, undisturbed it is %s", i, got, want[i])
+				case leave == 0:
+					s.answers.Add(1)
+				}
+			}
+		})
 	}
-	if got := ended("stop") + ended("length"); got < float64(s.finished.Load()) || got > float64(s.finished.Load()+s.vanished.Load()*2) || ended("error") > 0 {
-		t.Errorf("/metrics counts %.0f choices that ended and %.0f that failed, the clients %d", got, ended("error"), s.finished.Load())
+	disturb.until(ctx)
+	wg.Wait()
+}
+
+// disturber does one thing after another to the engine.
+type disturber struct {
+	server *soaked
+	next   int
+	done   map[string]int
+	rng    *rand.Rand
+}
+
+func (d *disturber) until(ctx context.Context) {
+	for ctx.Err() == nil {
+		what := disturbances[d.next%len(disturbances)]
+		if pid := d.server.engine(); pid > 0 && what.do(pid) == nil {
+			d.next++
+			d.done[what.name]++
+			if what.fault {
+				d.await(ctx, pid)
+			}
+		}
+		select {
+		case <-time.After(100*time.Millisecond + time.Duration(d.rng.Intn(200))*time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// await returns when the answers that were tried alone, after a fault, go on together. A
+// second fault while one is alone would be taken for its own.
+func (d *disturber) await(ctx context.Context, pid int) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	var before [soakClients]int64
+	gone := false
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if now := d.server.engine(); !gone && now != 0 && now != pid {
+			gone = true
+			for i := range before {
+				before[i] = d.server.events[i].Load()
+			}
+		}
+		going := 0
+		for i := range before {
+			if gone && d.server.events[i].Load() > before[i]+4 {
+				going++
+			}
+		}
+		if going >= soakClients/4 {
+			return
+		}
 	}
 }
