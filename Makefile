@@ -73,6 +73,7 @@ fuzz:
 	go test -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZTIME) ./picture
 	go test -run '^$$' -fuzz FuzzCompile -fuzztime $(FUZZTIME) ./schema
 	go test -run '^$$' -fuzz FuzzAnswerText -fuzztime $(FUZZTIME) ./engine
+	go test -run '^$$' -fuzz FuzzReader -fuzztime $(FUZZTIME) ./engine/remote
 	go test -run '^$$' -fuzz FuzzRequests -fuzztime $(FUZZTIME) ./server
 	go test -run '^$$' -fuzz FuzzAppendString -fuzztime $(FUZZTIME) ./server
 

@@ -515,6 +515,9 @@ func TestFaults(t *testing.T) {
 	if err := ask(); err != nil {
 		t.Errorf("no slot while cells are kept for others: %v", err)
 	}
+	if remotely {
+		return // another child takes over: TestFatalErrors of remote
+	}
 	inject(engine.ErrFatal)
 	if err := ask(); !errors.Is(err, engine.ErrStopped) || !errors.Is(err, engine.ErrFatal) {
 		t.Errorf("fatal: got %v", err)

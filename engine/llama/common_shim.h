@@ -48,7 +48,7 @@ template <typename F> auto guard(serve_error * err, F f) -> decltype(f()) {
     try {
         return f();
     } catch (const std::bad_alloc &) {
-        fail(err, SERVE_FAILED, "out of memory");
+        fail(err, SERVE_NO_MEMORY, "out of memory");
     } catch (const std::exception & e) {
         fail(err, SERVE_FAILED, e.what());
     } catch (...) {

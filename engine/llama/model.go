@@ -43,7 +43,7 @@ func goError(e *C.serve_error) error {
 		return engine.ErrAborted
 	case C.SERVE_INVALID:
 		return fmt.Errorf("%w: %s", engine.ErrInvalidBatch, message)
-	case C.SERVE_FATAL:
+	case C.SERVE_FATAL, C.SERVE_NO_MEMORY:
 		return fmt.Errorf("%w: %s", engine.ErrFatal, message)
 	}
 	return errors.New(message)

@@ -6,6 +6,7 @@ import "C"
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"unsafe"
 
@@ -80,6 +81,9 @@ func (c *Context) sample(rows []engine.Row, buf *rowBuffers) error {
 	var e C.serve_error
 	C.serve_sample(c.c, C.int32_t(len(rows)), &buf.rows[0], C.int32_t(stride), &buf.tokens[0], &buf.logprobs[0], &e)
 	err := goError(&e)
+	if errors.Is(err, engine.ErrFatal) {
+		return err
+	}
 	for i := range rows {
 		r, out := &rows[i], &buf.rows[i]
 		r.Token, r.LogProb, r.Err = engine.Token(out.token), float32(out.logprob), nil

@@ -28,6 +28,7 @@ enum serve_code {
     SERVE_INVALID = 3,  // the arguments make no sense to llama.cpp
     SERVE_FATAL   = 4,  // the context is in an unknown state; free it
     SERVE_FAILED  = 5,  // anything else; the message says what
+    SERVE_NO_MEMORY = 6,  // as SERVE_FATAL: nobody knows what will fail next
 };
 
 typedef struct serve_error {

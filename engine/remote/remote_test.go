@@ -66,8 +66,8 @@ func (n *nursery) spawn() (*remote.Process, error) {
 	}
 	hangUp, once := p.Kill, sync.Once{}
 	p.Kill = func(dump bool) {
-		once.Do(func() { close(ends) })
 		hangUp(dump)
+		once.Do(func() { close(ends) })
 	}
 	n.child = p
 	return &p.Process, nil
@@ -105,6 +105,13 @@ func (n *nursery) report(c remote.Crash) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.crashes = append(n.crashes, c)
+}
+
+// told returns the crashes so far.
+func (n *nursery) told() []remote.Crash {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.crashes)
 }
 
 // start runs an engine over the nursery's children until the test ends.
@@ -220,14 +227,15 @@ func TestAnswersGoOn(t *testing.T) {
 				t.Errorf("%d tokens were drawn, %d counted", got, e.Stats().Tokens)
 			}
 			computed := 0
-			for _, c := range n.crashes {
+			crashes := n.told()
+			for _, c := range crashes {
 				computed += len(c.Batch)
 				if strings.Contains(fmt.Sprint(c), "canary") {
 					t.Errorf("a crash tells %+v", c)
 				}
 			}
-			if computed < len(n.crashes) {
-				t.Errorf("%d crashes tell of %d sequences in all", len(n.crashes), computed)
+			if computed < len(crashes) {
+				t.Errorf("%d crashes tell of %d sequences in all", len(crashes), computed)
 			}
 		})
 	}
@@ -254,6 +262,34 @@ func TestDiesBetweenSteps(t *testing.T) {
 	}
 	if r.Restarts() == 0 {
 		t.Error("no restart: the test is too easy")
+	}
+}
+
+// TestFatalErrors has children that say themselves that they are of no use any more.
+func TestFatalErrors(t *testing.T) {
+	n := &nursery{t: t, exit: remote.Exit{How: "exit status 1", Fault: true}}
+	fail := func(now bool) error {
+		if now {
+			return fmt.Errorf("%w: out of memory", engine.ErrFatal)
+		}
+		return nil
+	}
+	n.options = func(number int) enginetest.Options {
+		return enginetest.Options{
+			Limits:       limits,
+			BeforeDecode: func(b *engine.Batch) error { return fail(number == 1 && b.Positions[0] > 8) },
+			RenderError:  func([]byte) error { return fail(number == 2) },
+		}
+	}
+	e, r := n.start(remote.Options{})
+	if texts, _, err := ask(e, engine.Request{Prompt: tokens("hello "), MaxTokens: 30}); err != nil || texts[0] != answer("hello ", 30) {
+		t.Errorf("%q, %v", texts, err)
+	}
+	if rendered, err := e.Render(engine.Chat{Messages: []byte("[]")}); err != nil || rendered.Prompt != "\n" {
+		t.Errorf("%+v, %v", rendered, err)
+	}
+	if r.Restarts() != 2 {
+		t.Errorf("%d restarts", r.Restarts())
 	}
 }
 
@@ -304,13 +340,13 @@ func TestStalls(t *testing.T) {
 			return nil
 		}}
 	}
-	e, r := n.start(remote.Options{Stall: 20 * time.Millisecond})
+	e, r := n.start(remote.Options{Stall: 300 * time.Millisecond})
 	texts, _, err := ask(e, engine.Request{Prompt: tokens("hello "), MaxTokens: 30})
 	if err != nil || texts[0] != answer("hello ", 30) || r.Restarts() != 1 {
 		t.Errorf("%q, %v, %d restarts", texts, err, r.Restarts())
 	}
-	if len(n.crashes) != 1 || n.crashes[0].Stalled == 0 {
-		t.Errorf("the crash: %+v", n.crashes)
+	if crashes := n.told(); len(crashes) != 1 || crashes[0].Stalled == 0 {
+		t.Errorf("the crash: %+v", crashes)
 	}
 }
 
@@ -348,8 +384,8 @@ func TestGarbage(t *testing.T) {
 			if err != nil || texts[0] != answer("hello ", 30) || r.Restarts() != 1 {
 				t.Errorf("%s on %s: %q, %v, %d restarts", name, socket, texts, err, r.Restarts())
 			}
-			if len(n.crashes) != 1 || n.crashes[0].Wire == nil {
-				t.Errorf("%s on %s: the crash: %+v", name, socket, n.crashes)
+			if crashes := n.told(); len(crashes) != 1 || crashes[0].Wire == nil {
+				t.Errorf("%s on %s: the crash: %+v", name, socket, crashes)
 			}
 		}
 	}
@@ -363,6 +399,8 @@ func TestGivesUp(t *testing.T) {
 	if _, _, err := ask(e, engine.Request{Prompt: tokens("hello "), MaxTokens: 30}); !errors.Is(err, engine.ErrStopped) && !errors.Is(err, engine.ErrFatal) {
 		t.Errorf("an engine that cannot be started again: %v", err)
 	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	if n.number != 6 {
 		t.Errorf("%d children were started", n.number)
 	}

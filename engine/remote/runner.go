@@ -122,9 +122,9 @@ type generation struct {
 	stalled atomic.Int64 // nanoseconds without an answer, after which it was killed
 	wire    error        // what it sent that made no sense
 
-	busy    atomic.Bool   // the loop waits for an answer
-	told    chan struct{} // closed when it will not any more, because the child has gone
-	noticed func()        // closes it
+	// Held by the loop while it waits for an answer, and until it has told what the child
+	// died of.
+	exchanging sync.Mutex
 }
 
 type pendingCall struct {
@@ -162,8 +162,7 @@ func (r *Runner) spawn(ctx context.Context, number int) (*generation, []byte, *f
 		return nil, nil, nil, fmt.Errorf("start the engine's process: %w", err)
 	}
 	g := &generation{number: number, p: p, began: time.Now(), steps: bufio.NewReaderSize(p.Steps, 64<<10),
-		pending: map[uint32]*pendingCall{}, gone: make(chan struct{}), told: make(chan struct{})}
-	g.noticed = sync.OnceFunc(func() { close(g.told) })
+		pending: map[uint32]*pendingCall{}, gone: make(chan struct{})}
 	g.watch = time.AfterFunc(time.Hour, func() {
 		g.stalled.Store(int64(r.o.Stall))
 		p.Kill(true)
@@ -279,6 +278,11 @@ func (g *generation) call(name string, write func(*message)) ([]byte, error) {
 	case reply := <-c.reply:
 		return reply, nil
 	case <-g.gone:
+	}
+	select {
+	case reply := <-c.reply: // its last words
+		return reply, nil
+	default:
 		return nil, errLost
 	}
 }
@@ -318,9 +322,9 @@ func (r *Runner) lost(g *generation, crash func() Crash) (suspicious bool) {
 	var c Crash
 	if crash != nil {
 		c = crash()
-		defer g.noticed()
-	} else if g.busy.Load() {
-		<-g.told
+	} else {
+		g.exchanging.Lock()
+		defer g.exchanging.Unlock()
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -769,8 +773,9 @@ func (r *Runner) exchange(g *generation, alone bool, crash func() Crash, write f
 	if err := write(&r.out); err != nil {
 		return fmt.Errorf("%w: %w", engine.ErrFatal, err)
 	}
-	g.busy.Store(true)
 	unlock := r.take(alone)
+	g.exchanging.Lock()
+	defer g.exchanging.Unlock()
 	g.watch.Reset(r.o.Stall)
 	err := r.out.send(g.p.Steps)
 	if err == nil {
@@ -781,7 +786,6 @@ func (r *Runner) exchange(g *generation, alone bool, crash func() Crash, write f
 	if err == nil {
 		err = read(&reader{b: r.in})
 		if !errors.Is(err, errWire) {
-			g.busy.Store(false)
 			return err
 		}
 	}

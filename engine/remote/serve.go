@@ -12,6 +12,7 @@ import (
 	"io"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"serve/engine"
 )
@@ -40,6 +41,8 @@ type child struct {
 
 	write sync.Mutex // of the socket of calls
 	calls io.Writer
+
+	failed atomic.Pointer[error] // why this process is of no use any more
 }
 
 // knownParser is a parser by the hash of what it was made of.
@@ -85,7 +88,21 @@ func Serve(c Conn, open Open) error {
 	}
 	go ch.serveCalls(calls, c.Steps)
 	defer ch.closeSamplers()
-	return ch.serveSteps(c.Steps)
+	err = ch.serveSteps(c.Steps)
+	if failed := ch.failed.Load(); failed != nil {
+		return *failed
+	}
+	return err
+}
+
+// fatal reports whether an error means that nothing can be relied on any more. The
+// process ends then, and the parent starts another.
+func (c *child) fatal(err error) bool {
+	if !errors.Is(err, engine.ErrFatal) {
+		return false
+	}
+	c.failed.Store(&err)
+	return true
 }
 
 func (c *child) closeSamplers() {
@@ -129,7 +146,9 @@ func (c *child) serveSteps(conn io.ReadWriter) error {
 			if err := errors.Join(err, r.end()); err != nil {
 				return err
 			}
-			c.step(&out, &batch, rows)
+			if c.step(&out, &batch, rows) {
+				return nil
+			}
 		case askRemove:
 			seq, from := r.int(), r.int()
 			if err := errors.Join(err, r.end()); err != nil {
@@ -145,6 +164,9 @@ func (c *child) serveSteps(conn io.ReadWriter) error {
 				return err
 			}
 			vectors, err := c.runner.Embed(inputs)
+			if c.fatal(err) {
+				return nil
+			}
 			out.err(err)
 			out.u32(uint32(len(vectors)))
 			for _, v := range vectors {
@@ -228,10 +250,10 @@ func (c *child) readRows(r *reader, rows []engine.Row) []engine.Row {
 	return rows
 }
 
-func (c *child) step(out *message, batch *engine.Batch, rows []engine.Row) {
+func (c *child) step(out *message, batch *engine.Batch, rows []engine.Row) (fatal bool) {
 	err := c.runner.Step(batch, rows)
 	if out.err(err); err != nil {
-		return
+		return c.fatal(err)
 	}
 	for i := range rows {
 		row := &rows[i]
@@ -246,6 +268,7 @@ func (c *child) step(out *message, batch *engine.Batch, rows []engine.Row) {
 			out.f32(a.LogProb)
 		}
 	}
+	return false
 }
 
 // serveCalls answers each call on a goroutine of its own. When the parent's end is
@@ -261,7 +284,10 @@ func (c *child) serveCalls(in *bufio.Reader, steps io.Closer) {
 			r := reader{b: frame}
 			out := newMessage(nil)
 			out.u32(r.u32())
-			c.call(&r, &out)
+			if c.fatal(c.call(&r, &out)) {
+				steps.Close()
+				return
+			}
 			c.write.Lock()
 			defer c.write.Unlock()
 			if out.send(c.calls) != nil {
@@ -271,27 +297,30 @@ func (c *child) serveCalls(in *bufio.Reader, steps io.Closer) {
 	}
 }
 
-// call answers one: an error, or none and what was asked for.
-func (c *child) call(r *reader, out *message) {
+// call answers one: an error, which it returns too, or none and what was asked for.
+func (c *child) call(r *reader, out *message) (err error) {
 	switch ask := r.u8(); ask {
 	case askTokenize:
 		text, control, ends := r.string(), r.bool(), r.bool()
-		tokens, err := c.runner.Tokenize(text, control, ends)
+		var tokens []engine.Token
+		tokens, err = c.runner.Tokenize(text, control, ends)
 		out.err(err)
 		out.i32s(tokens)
 	case askSee:
 		img := &engine.Image{Width: r.int(), Height: r.int()}
 		limit := r.int()
 		img.Pixels = r.bytes()
-		chunks, err := c.runner.See(img, limit)
+		var chunks []engine.Chunk
+		chunks, err = c.runner.See(img, limit)
 		out.err(err)
 		out.chunks(chunks)
 	case askSampler:
 		id, text := r.u64(), r.bytes()
-		out.err(c.newSampler(id, text))
+		err = c.newSampler(id, text)
+		out.err(err)
 	case askRender:
 		var chat engine.Chat
-		err := json.Unmarshal(r.bytes(), &chat)
+		err = json.Unmarshal(r.bytes(), &chat)
 		var text []byte
 		if err == nil {
 			var rendered *engine.Rendered
@@ -303,8 +332,8 @@ func (c *child) call(r *reader, out *message) {
 		out.bytes(text)
 	case askParser:
 		spec := r.string()
-		parse, err := c.runner.Parser(spec)
-		if err == nil {
+		var parse engine.ParseFunc
+		if parse, err = c.runner.Parser(spec); err == nil {
 			c.keepParser(sha256.Sum256([]byte(spec)), parse)
 		}
 		out.err(err)
@@ -312,22 +341,25 @@ func (c *child) call(r *reader, out *message) {
 		key, text, partial := r.take(sha256.Size), r.string(), r.bool()
 		if r.err != nil {
 			out.err(r.err)
-			return
+			return r.err
 		}
 		parse := c.parser([sha256.Size]byte(key))
 		if parse == nil {
 			out.err(nil)
 			out.bool(false)
-			return
+			return nil
 		}
-		m, err := parse(text, partial)
+		var m engine.Message
+		m, err = parse(text, partial)
 		if out.err(err); err == nil {
 			out.bool(true)
 			out.parsed(&m)
 		}
 	default:
-		out.err(fmt.Errorf("%w: call %d", errWire, ask))
+		err = fmt.Errorf("%w: call %d", errWire, ask)
+		out.err(err)
 	}
+	return err
 }
 
 func (c *child) keepParser(key [sha256.Size]byte, parse engine.ParseFunc) {
