@@ -56,6 +56,7 @@ type loadAnswer struct {
 	Memory    *llama.Memory
 	Devices   []llama.Device
 	ChatError string // why the model's template cannot write a chat
+	Loose     string // why its process is not confined
 }
 
 // loadFailure is an error that crosses to another process.
@@ -65,14 +66,18 @@ type loadFailure struct {
 	Short      uint64 // bytes that are missing, with exitMemory
 }
 
-// openModel plans a model's memory and loads it.
-func openModel(request []byte) (engine.Runner, []byte) {
+// openModel plans a model's memory and loads it. loose is why this process is not
+// confined, if it is not.
+func openModel(request []byte, loose error) (engine.Runner, []byte) {
 	var q loadRequest
 	var a loadAnswer
 	err := json.Unmarshal(request, &q)
 	var runner engine.Runner
 	if err == nil {
 		runner, err = a.open(&q)
+	}
+	if loose != nil {
+		a.Loose = loose.Error()
 	}
 	if err != nil {
 		a = loadAnswer{Failed: failureOf(err)}
@@ -168,7 +173,8 @@ func newEngineCommand() *cobra.Command {
 			}
 			// What stops a service stops its parent, which lets answers end first.
 			signal.Ignore(os.Interrupt, syscall.SIGTERM)
-			return remote.Serve(conn, openModel)
+			loose := forbidNetwork()
+			return remote.Serve(conn, func(request []byte) (engine.Runner, []byte) { return openModel(request, loose) })
 		},
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -111,7 +112,7 @@ func (l *library) open(ctx context.Context, q loadRequest) (engine.Runner, *load
 			runner = child
 		}
 	} else {
-		runner, text = openModel(request())
+		runner, text = openModel(request(), errors.New("it computes in serve's own"))
 	}
 	a := new(loadAnswer)
 	if err := json.Unmarshal(text, a); err != nil {
@@ -211,6 +212,9 @@ func describe(t *terminal, o modelOptions, name string, r engine.Runner, a *load
 		if d.Needs() > 0 {
 			t.fact("memory", "%s: %s", d.Name, needs(d))
 		}
+	}
+	if a.Loose != "" {
+		t.note("warning: the engine has no process that cannot reach a network: %s", a.Loose)
 	}
 	for _, d := range a.Devices {
 		if d.Type == "cpu" {

@@ -350,6 +350,26 @@ func TestStalls(t *testing.T) {
 	}
 }
 
+// TestCallsThatHang has a template that never ends.
+func TestCallsThatHang(t *testing.T) {
+	n := &nursery{t: t, exit: remote.Exit{How: "killed"}}
+	n.options = func(int) enginetest.Options {
+		return enginetest.Options{Limits: limits, RenderError: func(messages []byte) error {
+			if len(messages) > 2 {
+				<-n.dead()
+			}
+			return nil
+		}}
+	}
+	e, r := n.start(remote.Options{Stall: 200 * time.Millisecond})
+	if _, err := e.Render(engine.Chat{Messages: []byte(`[{"role":"user"}]`)}); !errors.Is(err, engine.ErrCrashed) {
+		t.Errorf("a template that never ends: %v", err)
+	}
+	if _, err := e.Render(engine.Chat{Messages: []byte("[]")}); err != nil || r.Restarts() != 2 {
+		t.Errorf("another one: %v, after %d restarts", err, r.Restarts())
+	}
+}
+
 // TestGarbage has children that answer nonsense.
 func TestGarbage(t *testing.T) {
 	for name, garbage := range map[string][]byte{

@@ -55,7 +55,7 @@ type Part struct{ Sequence, Tokens, From int }
 type Options struct {
 	Spawn   func() (*Process, error)
 	Request func() []byte                        // what to load, for the child's Open; nothing by default
-	Stall   time.Duration                        // that a step may take, 2 minutes
+	Stall   time.Duration                        // that a step or a call may take, 2 minutes
 	Report  func(Crash)                          // is told of every crash
 	Log     *slog.Logger                         // slog.Default()
 	Sleep   func(time.Duration) <-chan time.Time // time.After; tests do not wait
@@ -163,10 +163,7 @@ func (r *Runner) spawn(ctx context.Context, number int) (*generation, []byte, *f
 	}
 	g := &generation{number: number, p: p, began: time.Now(), steps: bufio.NewReaderSize(p.Steps, 64<<10),
 		pending: map[uint32]*pendingCall{}, gone: make(chan struct{})}
-	g.watch = time.AfterFunc(time.Hour, func() {
-		g.stalled.Store(int64(r.o.Stall))
-		p.Kill(true)
-	})
+	g.watch = time.AfterFunc(time.Hour, func() { g.stall(r.o.Stall) })
 	g.watch.Stop()
 	unhook := context.AfterFunc(ctx, func() { p.Kill(false) })
 	defer unhook()
@@ -255,6 +252,12 @@ func (g *generation) lose(err error) {
 		close(g.gone)
 		g.p.Kill(false)
 	})
+}
+
+// stall ends a child that has not answered for so long.
+func (g *generation) stall(d time.Duration) {
+	g.stalled.Store(int64(d))
+	g.p.Kill(true)
 }
 
 // call asks the child and waits for its reply.
@@ -447,7 +450,9 @@ func (r *Runner) ask(name string, write func(*message)) (*reader, error) {
 		g, err := r.generation()
 		var reply []byte
 		if err == nil {
+			watch := time.AfterFunc(r.o.Stall, func() { g.stall(r.o.Stall) })
 			reply, err = g.call(name, write)
+			watch.Stop()
 		}
 		unlock()
 		switch {
