@@ -243,13 +243,13 @@ func (s *scheduler) relieve() bool {
 // Sequences with buffers of their own cannot be computed in one graph unless
 // they have as many tokens each, so there prefill and decoding take turns.
 func (s *scheduler) fillBatch() {
+	// A row is there for each running sequence; those left over are for prompts.
+	s.step.scores = s.limits.Sequences - len(s.running)
 	if i := slices.IndexFunc(s.running, func(q *sequence) bool { return q.suspect }); i >= 0 {
 		s.try(s.running[i])
 		return
 	}
 	shares, looking := s.prefillShares(), s.firstLooking()
-	// A row is there for each running sequence; those left over are for prompts.
-	s.step.scores = s.limits.Sequences - len(s.running)
 	decode := s.decoding() > 0
 	if (len(shares) > 0 || looking != nil) && !s.limits.Shared {
 		if decode = decode && s.prefilled; decode {
@@ -295,7 +295,7 @@ func (s *scheduler) try(q *sequence) {
 		s.look(q)
 		return
 	}
-	s.feed(q, s.limits.Batch)
+	s.feed(q, min(s.limits.Batch, s.cells.room()))
 }
 
 // look puts embeddings of a sequence's media into the batch: all of them, or as many

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -193,7 +194,7 @@ func (l *library) spawn() (*remote.Process, error) {
 	defer files[1].Close()
 	c := &childProcess{cmd: exec.Command(program, "engine", "--log-level", l.w.logLevel), ended: make(chan struct{}), log: &tail{to: l.w.t}}
 	c.cmd.ExtraFiles = files
-	c.cmd.Env = append(os.Environ(), "GOTRACEBACK=single")
+	c.cmd.Env = append(withoutSecrets(os.Environ()), "GOTRACEBACK=single")
 	c.cmd.Stderr = c.log
 	// Ctrl-C is for the parent.
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -204,6 +205,14 @@ func (l *library) spawn() (*remote.Process, error) {
 	}
 	go c.wait()
 	return &remote.Process{Conn: parent, Kill: c.kill, Wait: func() remote.Exit { <-c.ended; return c.exit }}, nil
+}
+
+// withoutSecrets leaves out what an engine has no use for.
+func withoutSecrets(environ []string) []string {
+	return slices.DeleteFunc(environ, func(pair string) bool {
+		name, _, _ := strings.Cut(pair, "=")
+		return strings.HasPrefix(name, "HF_TOKEN") || name == "HUGGING_FACE_HUB_TOKEN"
+	})
 }
 
 // program is the file of this program, also when another has taken its name.

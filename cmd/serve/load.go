@@ -93,7 +93,11 @@ func (l *library) load(ctx context.Context, local *models.Local, shrink bool) (*
 
 // open loads a model, in a process of its own unless that is not wanted.
 func (l *library) open(ctx context.Context, q loadRequest) (engine.Runner, *loadAnswer, error) {
+	// A child that comes after the first is to be like it, whatever is free by then.
+	var plan atomic.Pointer[llama.Options]
 	request := func() []byte {
+		q := q
+		q.Plan = plan.Load()
 		text, err := json.Marshal(&q)
 		if err != nil {
 			return nil // as a request that says nothing, it is refused
@@ -121,8 +125,7 @@ func (l *library) open(ctx context.Context, q loadRequest) (engine.Runner, *load
 	if a.Failed != nil {
 		return nil, nil, a.Failed.err()
 	}
-	// A child that comes after this one is to be like it, whatever is free by then.
-	q.Plan = &a.Plan
+	plan.Store(&a.Plan)
 	return runner, a, nil
 }
 
