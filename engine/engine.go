@@ -148,6 +148,7 @@ func (e *Engine) Stats() Stats {
 	defer e.mu.Unlock()
 	s := e.stats
 	s.Waiting += len(e.arrived) + len(e.embeds)
+	s.Room = max(0, e.opts.MaxWaiting-e.waiting)
 	s.Stopped = e.stopped
 	s.Measures = e.meter.read()
 	return s

@@ -97,6 +97,7 @@ func (e *LengthError) Count() string {
 // Stats is a snapshot of an engine.
 type Stats struct {
 	Waiting   int       // choices and embedding inputs in the queue
+	Room      int       // places in the queue that are free
 	Running   int       // sequences in the batch
 	CellsUsed int       // KV cells that running sequences hold
 	CellsIdle int       // KV cells kept for prefixes that may come again

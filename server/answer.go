@@ -192,7 +192,10 @@ func readAll(r *http.Request, stream *engine.Stream, each func(*engine.Event) er
 }
 
 // writeJSON answers 200 with a body.
-func writeJSON(w http.ResponseWriter, body any) *Error {
+func writeJSON(w http.ResponseWriter, body any) *Error { return writeJSONAs(w, http.StatusOK, body) }
+
+// writeJSONAs answers with another status.
+func writeJSONAs(w http.ResponseWriter, status int, body any) *Error {
 	b, err := json.Marshal(body)
 	if err != nil {
 		return toError(err, "")
@@ -200,6 +203,7 @@ func writeJSON(w http.ResponseWriter, body any) *Error {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(len(b)))
+	w.WriteHeader(status)
 	w.Write(b)
 	return nil
 }

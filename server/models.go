@@ -1,12 +1,9 @@
 package server
 
 import (
-	"errors"
 	"net/http"
 	"runtime/debug"
 	"time"
-
-	"serve/engine"
 )
 
 type modelBody struct {
@@ -50,25 +47,65 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) *Error {
 	return writeJSON(w, map[string]string{"status": "ok"})
 }
 
+// What /readyz says of a model. One that is not in memory is loaded when it is asked
+// for, and so is no reason to send requests elsewhere.
+const (
+	healthReady   = "ready"
+	healthIdle    = "not loaded"
+	healthStopped = "stopped"
+	healthStalled = "stalled"
+	healthFull    = "queue full"
+)
+
+// health says how a model is.
+func (s *Server) health(m *Model) string {
+	e, ok := s.pool.loaded(m)
+	if !ok {
+		return healthIdle
+	}
+	switch stats := e.Stats(); {
+	case stats.Stopped != nil:
+		return healthStopped
+	case stats.Stalled(time.Now(), s.opts.Stall):
+		return healthStalled
+	case stats.Room == 0:
+		return healthFull
+	}
+	return healthReady
+}
+
 // readyz says whether a request would be answered: the engine of every model in
-// memory runs, and its steps advance while it has work. A model that is not in
-// memory is loaded when it is asked for.
-func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) *Error {
+// memory runs, its steps advance while it has work, and its queue has room. With
+// ?model= it says so of one.
+func (s *Server) readyz(w http.ResponseWriter, r *http.Request) *Error {
+	asked := s.opts.Models
+	if name := r.URL.Query().Get("model"); name != "" {
+		m, e := s.named(name)
+		if e != nil {
+			return e
+		}
+		asked = []*Model{m}
+	}
+	status := struct {
+		Status string            `json:"status"`
+		Models map[string]string `json:"models"`
+	}{healthReady, map[string]string{}}
+	for _, m := range asked {
+		health := s.health(m)
+		status.Models[m.ID] = health
+		if health != healthReady && health != healthIdle {
+			status.Status = "not ready"
+			s.opts.Log.Error("a model is not ready", "model", m.ID, "health", health)
+		}
+	}
 	if s.draining.Load() {
-		return toError(engine.ErrStopped, "")
+		status.Status = "stopping"
 	}
-	for _, m := range s.opts.Models {
-		e, ok := s.pool.loaded(m)
-		if !ok {
-			continue
-		}
-		stats := e.Stats()
-		if stats.Stopped != nil || stats.Stalled(time.Now(), s.opts.Stall) {
-			s.opts.Log.Error("a model is not ready", "model", m.ID, "steps", stats.Steps, "stopped", stats.Stopped)
-			return toError(errors.Join(engine.ErrStopped, stats.Stopped), "")
-		}
+	if status.Status == healthReady {
+		return writeJSON(w, status)
 	}
-	return writeJSON(w, map[string]string{"status": "ready"})
+	w.Header().Set("Retry-After", "5")
+	return writeJSONAs(w, http.StatusServiceUnavailable, status)
 }
 
 func stack() string { return string(debug.Stack()) }

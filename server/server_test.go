@@ -626,6 +626,55 @@ func TestReadyNeedsSteps(t *testing.T) {
 	}
 }
 
+// full is an engine whose queue has no room.
+type full struct{ Engine }
+
+func (f full) Stats() engine.Stats {
+	s := f.Engine.Stats()
+	s.Room = 0
+	return s
+}
+
+// TestReadyByModel asks for all models, and for each.
+func TestReadyByModel(t *testing.T) {
+	hs, s := start(t, enginetest.Options{}, Options{})
+	ready := func(query string) (int, string) {
+		t.Helper()
+		res, err := http.Get(hs.URL + "/readyz" + query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.StatusCode, string(body)
+	}
+	check := func(query string, status int, want string) {
+		t.Helper()
+		if got, body := ready(query); got != status || !strings.Contains(body, want) {
+			t.Errorf("%q: %d %s, want %d %s", query, got, body, status, want)
+		}
+	}
+	check("", 200, `{"status":"ready","models":{"fake":"not loaded"}}`)
+	check("?model=gpt-4o", 200, `"fake":"not loaded"`) // an alias
+	check("?model=nope", 404, "model_not_found")
+	m := s.byName["fake"]
+	load := m.Load
+	m.Load = func(ctx context.Context, shrink bool) (*Instance, error) {
+		in, err := load(ctx, shrink)
+		if err == nil {
+			in.Engine = full{in.Engine}
+		}
+		return in, err
+	}
+	post(t, hs, "/v1/completions", `{"model":"fake","prompt":"p","max_tokens":1}`)
+	check("", 503, `{"status":"not ready","models":{"fake":"queue full"}}`)
+	s.Drain()
+	check("?model=fake", 503, `"status":"stopping"`)
+}
+
 func TestDrain(t *testing.T) {
 	hs, s := start(t, enginetest.Options{}, Options{})
 	s.Drain()
