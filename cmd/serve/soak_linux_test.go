@@ -355,9 +355,10 @@ func TestSoak(t *testing.T) {
 	}
 }
 
-// crowd has clients stream canaries for a time, while the engine is disturbed.
+// crowd has clients stream canaries for a time, and on a slow machine until everything
+// was done to the engine at least once.
 func (s *soaked) crowd(t *testing.T, d time.Duration, disturb *disturber, bodies, want []string, usable []int, vanish bool) {
-	ctx, stop := context.WithTimeout(t.Context(), d)
+	ctx, stop := context.WithTimeout(t.Context(), max(d, 2*time.Minute))
 	defer stop()
 	var wg sync.WaitGroup
 	for client := range soakClients {
@@ -382,7 +383,8 @@ func (s *soaked) crowd(t *testing.T, d time.Duration, disturb *disturber, bodies
 			}
 		})
 	}
-	disturb.until(ctx)
+	disturb.until(ctx, time.Now().Add(d))
+	stop()
 	wg.Wait()
 }
 
@@ -394,8 +396,8 @@ type disturber struct {
 	rng    *rand.Rand
 }
 
-func (d *disturber) until(ctx context.Context) {
-	for ctx.Err() == nil {
+func (d *disturber) until(ctx context.Context, end time.Time) {
+	for ctx.Err() == nil && (time.Now().Before(end) || len(d.done) < len(disturbances)) {
 		what := disturbances[d.next%len(disturbances)]
 		if pid := d.server.engine(); pid > 0 && what.do(pid) == nil {
 			d.next++
