@@ -237,7 +237,6 @@ type childProcess struct {
 	exit   remote.Exit // once it has ended
 	mu     sync.Mutex
 	paused bool
-	killed bool // by us
 }
 
 // dumpTime is what a child has to tell what it does, before it is killed.
@@ -245,7 +244,6 @@ const dumpTime = time.Second
 
 func (c *childProcess) kill(dump bool) {
 	c.mu.Lock()
-	c.killed = true
 	c.paused = c.paused || isPaused(c.cmd.Process.Pid)
 	paused := c.paused
 	c.mu.Unlock()
@@ -281,7 +279,7 @@ func (c *childProcess) wait() {
 	if status, ok := c.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 		c.exit.Fault = faults[status.Signal()]
 	} else {
-		c.exit.Fault = !c.killed && !c.cmd.ProcessState.Success()
+		c.exit.Fault = !c.cmd.ProcessState.Success() // of its own: we kill by a signal
 	}
 	close(c.ended)
 }
