@@ -267,20 +267,7 @@ func TestCrowd(t *testing.T) {
 						cancel()
 						return
 					}
-					results, err := tryRead(s, choices)
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					want := text(fake.Answer(tokens(prompt), n))
-					for _, r := range results {
-						if r.text != want || r.finish != engine.FinishLength {
-							t.Errorf("%q: got %q, %s, alone it is %q", prompt, r.text, r.finish, want)
-						}
-					}
-					if u := s.Usage(); u.Prompt != len(prompt) || u.Completion != n*choices || u.Cached >= u.Prompt {
-						t.Errorf("usage %+v of a prompt of %d and %d answers of %d", u, len(prompt), choices, n)
-					}
+					sameAsAlone(t, s, len(prompt), choices, text(fake.Answer(tokens(prompt), n)))
 				})
 			}
 			wg.Wait()
@@ -288,6 +275,25 @@ func TestCrowd(t *testing.T) {
 				t.Error("nothing was preempted: the test is too easy")
 			}
 		})
+	}
+}
+
+// sameAsAlone reads a stream to its end: every choice is what the prompt's answer is
+// without a crowd, and all of it is counted.
+func sameAsAlone(t *testing.T, s *engine.Stream, prompt, choices int, want string) {
+	t.Helper()
+	results, err := tryRead(s, choices)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	for _, r := range results {
+		if r.text != want || r.finish != engine.FinishLength {
+			t.Errorf("got %q, %s, alone it is %q", r.text, r.finish, want)
+		}
+	}
+	if u := s.Usage(); u.Prompt != prompt || u.Completion != len(want)*choices || u.Cached >= u.Prompt {
+		t.Errorf("usage %+v of a prompt of %d and %d answers of %d", u, prompt, choices, len(want))
 	}
 }
 

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -226,7 +227,8 @@ func (e *Engine) Prompt(ctx context.Context, parts []Part, limit int) (tokens []
 // lengthWith makes a part's LengthError one of the whole prompt, which had so many
 // tokens before it.
 func lengthWith(err error, before, limit int) error {
-	if length, ok := err.(*LengthError); ok {
+	var length *LengthError
+	if errors.As(err, &length) {
 		return &LengthError{Tokens: before + length.Tokens, Limit: limit, AtLeast: true}
 	}
 	return err

@@ -94,20 +94,7 @@ func TestCrowdLooksAtImages(t *testing.T) {
 						cancel()
 						return
 					}
-					results, err := tryRead(s, choices)
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					want := text(fake.Answer(tokens, n, media...))
-					for _, r := range results {
-						if r.text != want || r.finish != engine.FinishLength {
-							t.Errorf("%v: got %q, %s, alone it is %q", tokens, r.text, r.finish, want)
-						}
-					}
-					if u := s.Usage(); u.Prompt != len(tokens) || u.Completion != n*choices || u.Cached >= u.Prompt {
-						t.Errorf("usage %+v of a prompt of %d and %d answers of %d", u, len(tokens), choices, n)
-					}
+					sameAsAlone(t, s, len(tokens), choices, text(fake.Answer(tokens, n, media...)))
 				})
 			}
 			wg.Wait()

@@ -459,6 +459,27 @@ void decode(serve_context * ctx, const llama_batch & b, serve_error * err) {
     }
 }
 
+// compute has f fill the context's batch, of n of what, and decode it.
+template <typename F>
+void compute(serve_context * ctx, int32_t n, const char * what, const int32_t * seq, serve_error * err, F f) {
+    guard(err, [&] {
+        if (n <= 0 || n > ctx->n_batch) {
+            fail(err, SERVE_INVALID, "a batch of " + std::to_string(n) + " " + what + ", not 1 to " + std::to_string(ctx->n_batch));
+            return;
+        }
+        llama_batch & b = ctx->batch;
+        b.n_tokens      = n;
+        for (int32_t i = 0; i < n; i++) {
+            b.n_seq_id[i]  = 1;
+            b.seq_id[i][0] = seq[i];
+        }
+        f(b);
+    });
+    if (err->code == SERVE_FAILED) {
+        err->code = SERVE_FATAL;  // thrown out of llama_decode: nobody knows what the cells hold
+    }
+}
+
 std::string meta(const llama_model * model, const char * key) {
     char buf[512];
     return llama_model_meta_val_str(model, key, buf, sizeof buf) < 0 ? "" : buf;
@@ -701,49 +722,27 @@ void serve_abort(serve_context * ctx, bool on) { ctx->abort.store(on, std::memor
 
 void serve_decode(serve_context * ctx, int32_t n, const int32_t * tokens, const int32_t * pos, const int32_t * seq,
                   const int8_t * output, serve_error * err) {
-    guard(err, [&] {
-        if (n <= 0 || n > ctx->n_batch) {
-            fail(err, SERVE_INVALID, "a batch of " + std::to_string(n) + " tokens, not 1 to " + std::to_string(ctx->n_batch));
-            return;
-        }
-        llama_batch & b = ctx->batch;
-        b.n_tokens      = n;
-        for (int32_t i = 0; i < n; i++) {
-            b.token[i]     = tokens[i];
-            b.pos[i]       = pos[i];
-            b.n_seq_id[i]  = 1;
-            b.seq_id[i][0] = seq[i];
-            b.logits[i]    = output[i];
-        }
+    compute(ctx, n, "tokens", seq, err, [&](llama_batch & b) {
+        std::copy(tokens, tokens + n, b.token);
+        std::copy(pos, pos + n, b.pos);
+        std::copy(output, output + n, b.logits);
         decode(ctx, b, err);
     });
-    if (err->code == SERVE_FAILED) {
-        err->code = SERVE_FATAL;  // thrown out of llama_decode: nobody knows what the cells hold
-    }
 }
 
 void serve_decode_media(serve_context * ctx, int32_t n, const float * embeddings, const int32_t * pos, const int32_t * grid,
                         const int32_t * seq, bool whole, serve_error * err) {
-    guard(err, [&] {
-        if (n <= 0 || n > ctx->n_batch) {
-            fail(err, SERVE_INVALID, "a batch of " + std::to_string(n) + " embeddings, not 1 to " + std::to_string(ctx->n_batch));
-            return;
-        }
+    compute(ctx, n, "embeddings", seq, err, [&](llama_batch & tokens) {
         // llama.cpp reads four rows of positions where the model has M-RoPE.
         std::vector<int32_t> positions(pos, pos + n);
         if (grid != nullptr) {
             positions.insert(positions.end(), grid, grid + 3 * n);
         }
-        llama_batch b = ctx->batch;
-        b.n_tokens    = n;
+        llama_batch b = tokens;
         b.token       = nullptr;
         b.embd        = const_cast<float *>(embeddings);
         b.pos         = positions.data();
-        for (int32_t i = 0; i < n; i++) {
-            b.n_seq_id[i]  = 1;
-            b.seq_id[i][0] = seq[i];
-            b.logits[i]    = 0;
-        }
+        std::fill(b.logits, b.logits + n, 0);
         if (whole) {
             llama_set_causal_attn(ctx->ctx, false);
         }
@@ -751,9 +750,6 @@ void serve_decode_media(serve_context * ctx, int32_t n, const float * embeddings
         const std::unique_ptr<void, decltype(causal)> reset(whole ? ctx : nullptr, causal);
         decode(ctx, b, err);
     });
-    if (err->code == SERVE_FAILED) {
-        err->code = SERVE_FATAL;
-    }
 }
 
 bool serve_kv_remove(serve_context * ctx, int32_t seq, int32_t from) {
