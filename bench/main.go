@@ -37,6 +37,7 @@ type options struct {
 	context      int
 	longPrompt   int
 	underSchema  bool
+	crowd        bool
 }
 
 func main() {
@@ -52,6 +53,7 @@ func main() {
 	flag.IntVar(&o.context, "ctx-size", 2048, "tokens of a request")
 	flag.IntVar(&o.longPrompt, "long-prompt", 4000, "tokens of the prompt that arrives while 8 streams run; 0 for none")
 	flag.BoolVar(&o.underSchema, "schemas", true, "measure answers by a schema")
+	flag.BoolVar(&o.crowd, "crowd", true, "measure a client beside one that floods, and an offered load of five times capacity")
 	flag.Parse()
 	for _, c := range strings.FieldsFunc(clients, func(r rune) bool { return r == ',' }) {
 		n, err := strconv.Atoi(c)
@@ -84,6 +86,14 @@ func (o *options) run(model string) error {
 	}
 	if o.longPrompt > 0 {
 		if err := o.longPromptGaps(model); err != nil {
+			return err
+		}
+	}
+	if o.crowd {
+		if err := o.flood(model); err != nil {
+			return err
+		}
+		if err := o.overload(model); err != nil {
 			return err
 		}
 	}
@@ -230,7 +240,7 @@ func load(p *process, clients, requests, tokens int) (rate, first float64, err e
 	for c := range clients {
 		wg.Go(func() {
 			for r := range requests {
-				at, err := complete(context.Background(), p, fmt.Sprintf("Client %d went out for the time number %d and", c, r), tokens, nil)
+				at, err := complete(context.Background(), p, query{prompt: fmt.Sprintf("Client %d went out for the time number %d and", c, r), tokens: tokens})
 				mu.Lock()
 				errs = append(errs, err)
 				firsts = append(firsts, at.Seconds())
@@ -246,11 +256,26 @@ func load(p *process, clients, requests, tokens int) (rate, first float64, err e
 	return float64(clients*requests*tokens) / time.Since(begin).Seconds(), median(firsts), err
 }
 
-// complete streams one completion and returns when its first text came. Gaps,
-// unless nil, gets the time of every event.
-func complete(ctx context.Context, p *process, prompt string, tokens int, gaps func(time.Time)) (time.Duration, error) {
+// query is one completion.
+type query struct {
+	prompt string
+	tokens int
+	key    string          // that is sent with it, empty for none
+	event  func(time.Time) // gets the time of every event, unless nil
+}
+
+// refusal is an answer that is none.
+type refusal struct {
+	status int
+	text   string
+}
+
+func (r *refusal) Error() string { return fmt.Sprintf("%d: %s", r.status, r.text) }
+
+// complete streams one completion and returns when its first text came.
+func complete(ctx context.Context, p *process, q query) (time.Duration, error) {
 	body, err := json.Marshal(map[string]any{
-		"model": p.model(), "prompt": prompt, "max_tokens": tokens, "temperature": 0, "stream": true, "ignore_eos": true,
+		"model": p.model(), "prompt": q.prompt, "max_tokens": q.tokens, "temperature": 0, "stream": true, "ignore_eos": true,
 	})
 	if err != nil {
 		return 0, err
@@ -261,6 +286,9 @@ func complete(ctx context.Context, p *process, prompt string, tokens int, gaps f
 		return 0, err
 	}
 	req.Header.Set("Content-Type", "application/json")
+	if q.key != "" {
+		req.Header.Set("Authorization", "Bearer "+q.key)
+	}
 	res, err := client.Do(req)
 	if err != nil {
 		return 0, err
@@ -268,7 +296,7 @@ func complete(ctx context.Context, p *process, prompt string, tokens int, gaps f
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(res.Body)
-		return 0, fmt.Errorf("%s: %s", res.Status, text)
+		return 0, &refusal{res.StatusCode, string(text)}
 	}
 	var first time.Duration
 	done := false
@@ -280,8 +308,8 @@ func complete(ctx context.Context, p *process, prompt string, tokens int, gaps f
 		if first == 0 {
 			first = time.Since(begin)
 		}
-		if gaps != nil {
-			gaps(time.Now())
+		if q.event != nil {
+			q.event(time.Now())
 		}
 		done = done || bytes.Contains(line, []byte("[DONE]"))
 	}
@@ -362,19 +390,19 @@ func gapsUnderPrompt(p *process, length, run int) (ratio, first float64, err err
 	started := make(chan struct{}, 8*64)
 	for i := range times {
 		wg.Go(func() {
-			complete(ctx, p, fmt.Sprintf("Stream %d of run %d began", i, run), 500, func(t time.Time) {
+			complete(ctx, p, query{prompt: fmt.Sprintf("Stream %d of run %d began", i, run), tokens: 500, event: func(t time.Time) {
 				times[i] = append(times[i], t)
 				if len(times[i]) == 16 {
 					started <- struct{}{}
 				}
-			})
+			}})
 		})
 	}
 	for range times {
 		<-started
 	}
 	// A word is a token or more: the server tells how many when it refuses.
-	at, err := complete(context.Background(), p, fmt.Sprintf("Run %d", run)+strings.Repeat(" a", length-32), 8, nil)
+	at, err := complete(context.Background(), p, query{prompt: fmt.Sprintf("Run %d", run) + strings.Repeat(" a", length-32), tokens: 8})
 	cancel()
 	wg.Wait()
 	if err != nil {

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strings"
+	"time"
 )
 
 // embedInput is one text to embed.
 type embedInput struct {
+	ticket[*embedInput]
+	place   *entry // of the call
+	arrived time.Time
 	ctx     context.Context
 	tokens  []Token
 	vector  []float32
@@ -19,13 +22,13 @@ type embedInput struct {
 }
 
 // Embed returns the unit vectors of inputs, in their order, batched with other
-// callers' inputs. It fails with ErrCannot, ErrRequest, a LengthError,
-// ErrQueueFull or ErrStopped.
-func (e *Engine) Embed(ctx context.Context, inputs [][]Token) ([][]float32, error) {
+// callers' inputs. It fails with ErrCannot, ErrRequest, a LengthError, a BusyError or
+// ErrStopped.
+func (e *Engine) Embed(ctx context.Context, by Caller, inputs [][]Token) ([][]float32, error) {
 	if e.runner.Model().Ranks {
 		return nil, fmt.Errorf("%w: it ranks and does not embed", ErrCannot)
 	}
-	vectors, err := e.compute(ctx, inputs)
+	vectors, err := e.compute(ctx, by, inputs)
 	for _, v := range vectors {
 		Normalize(v)
 	}
@@ -34,7 +37,7 @@ func (e *Engine) Embed(ctx context.Context, inputs [][]Token) ([][]float32, erro
 
 // Rank says how well each document answers a query, from 0 to 1, and how many
 // tokens it has read. It fails as Embed does.
-func (e *Engine) Rank(ctx context.Context, query string, documents []string) (scores []float32, tokens int, err error) {
+func (e *Engine) Rank(ctx context.Context, by Caller, query string, documents []string) (scores []float32, tokens int, err error) {
 	if !e.runner.Model().Ranks {
 		return nil, 0, fmt.Errorf("%w: it does not rank", ErrCannot)
 	}
@@ -45,7 +48,7 @@ func (e *Engine) Rank(ctx context.Context, query string, documents []string) (sc
 		}
 		tokens += len(inputs[i])
 	}
-	vectors, err := e.compute(ctx, inputs)
+	vectors, err := e.compute(ctx, by, inputs)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -95,7 +98,8 @@ func (e *Engine) rankInput(query, document string) ([]Token, error) {
 }
 
 // compute returns what the runner makes of inputs.
-func (e *Engine) compute(ctx context.Context, inputs [][]Token) ([][]float32, error) {
+func (e *Engine) compute(ctx context.Context, by Caller, inputs [][]Token) ([][]float32, error) {
+	place, now := &entry{Caller: by, waiting: len(inputs)}, time.Now()
 	work := make([]*embedInput, len(inputs))
 	for i, tokens := range inputs {
 		if len(tokens) == 0 {
@@ -109,9 +113,10 @@ func (e *Engine) compute(ctx context.Context, inputs [][]Token) ([][]float32, er
 				return nil, fmt.Errorf("%w: token %d of a vocabulary of %d", ErrRequest, t, len(e.runner.Model().Pieces))
 			}
 		}
-		work[i] = &embedInput{ctx: ctx, tokens: tokens, done: make(chan error, 1)}
+		place.tokens += len(tokens)
+		work[i] = &embedInput{ticket: ticket[*embedInput]{Caller: by}, place: place, arrived: now, ctx: ctx, tokens: tokens, done: make(chan error, 1)}
 	}
-	if err := e.enqueue(nil, work); err != nil {
+	if err := e.enqueueInputs(ctx, place, work); err != nil {
 		return nil, err
 	}
 	vectors := make([][]float32, len(inputs))
@@ -129,24 +134,46 @@ func (e *Engine) compute(ctx context.Context, inputs [][]Token) ([][]float32, er
 	return vectors, nil
 }
 
-// nextInputs takes as many inputs as one batch can hold, less those that nobody
-// waits for any more. The lock is held.
+// enqueueInputs hands a call's inputs to the loop, all of them or none.
+func (e *Engine) enqueueInputs(ctx context.Context, place *entry, inputs []*embedInput) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.enter(ctx, place); err != nil {
+		return err
+	}
+	e.embeds = append(e.embeds, inputs...)
+	e.signal()
+	return nil
+}
+
+// nextInputs takes as many inputs as one batch can hold out of the queue.
 func (e *Engine) nextInputs() []*embedInput {
 	var batch []*embedInput
-	tokens, taken := 0, 0
-	for _, in := range e.embeds {
-		if in.ctx.Err() == nil {
-			if tokens+len(in.tokens) > e.limits.EmbedTokens || len(batch) == e.limits.EmbedInputs {
-				break
-			}
-			tokens += len(in.tokens)
-			batch = append(batch, in)
+	tokens := 0
+	for {
+		in, ok := e.inputs.next()
+		if !ok || tokens+len(in.tokens) > e.limits.EmbedTokens || len(batch) == e.limits.EmbedInputs {
+			break
 		}
-		taken++
+		tokens += len(in.tokens)
+		in.account.served += float64(len(in.tokens))
+		e.inputs.take(in)
+		batch = append(batch, in)
 	}
-	e.waiting -= taken
-	e.embeds = slices.Delete(e.embeds, 0, taken)
+	// Only now: a client's account is gone with its last input.
+	now := time.Now()
+	for _, in := range batch {
+		e.inputs.leave(in)
+		e.leave(in.place, now, true)
+	}
 	return batch
+}
+
+// settle ends an input that is in the queue.
+func (e *Engine) settle(in *embedInput, err error) {
+	e.inputs.leave(in)
+	e.leave(in.place, time.Now(), false)
+	in.done <- err
 }
 
 // embed computes one batch of inputs.

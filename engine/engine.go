@@ -18,8 +18,10 @@ import (
 
 // Options bound an Engine. Zero values take the defaults named.
 type Options struct {
-	MaxWaiting int // choices and embedding inputs in the queue, 512
-	MaxChoices int // choices of a request, 128
+	MaxWaiting       int           // requests in the queue, 512
+	MaxWaitingTokens int           // of the prompts of those, 1 Mi; one that is longer may wait alone
+	MaxWait          time.Duration // in the queue, 0 for any
+	MaxChoices       int           // choices of a request, 128
 }
 
 // Engine answers requests with one model.
@@ -27,14 +29,15 @@ type Engine struct {
 	runner Runner
 	opts   Options
 	limits Limits
-	sched  *scheduler // Run's goroutine's
+	sched  *scheduler          // Run's goroutine's
+	inputs *queue[*embedInput] // Run's goroutine's
 	meter  *meter
 	sight  *sight
 
 	mu      sync.Mutex
 	arrived []*sequence // not yet seen by the loop
 	embeds  []*embedInput
-	waiting int // sequences and inputs that hold a place in the queue
+	door    door
 	stopped error
 	stats   Stats
 	wake    chan struct{} // holds one token when there is something for the loop
@@ -49,6 +52,7 @@ type Engine struct {
 // canceled.
 type request struct {
 	Request
+	place     *entry          // which several requests may share
 	ctx       context.Context // whose end is the request's
 	arrived   time.Time
 	spans     []span // of the media among the prompt
@@ -74,11 +78,16 @@ func New(r Runner, o Options) *Engine {
 	if o.MaxWaiting == 0 {
 		o.MaxWaiting = 512
 	}
+	if o.MaxWaitingTokens == 0 {
+		o.MaxWaitingTokens = 1 << 20
+	}
 	if o.MaxChoices == 0 {
 		o.MaxChoices = 128
 	}
 	e := &Engine{runner: r, opts: o, limits: r.Limits(), wake: make(chan struct{}, 1), byBytes: map[string]Token{}}
 	e.sched, e.meter, e.sight = newScheduler(e.limits), newMeter(), newSight()
+	e.inputs = newQueue(func(in *embedInput) *ticket[*embedInput] { return &in.ticket })
+	e.door = door{maxRequests: o.MaxWaiting, maxTokens: o.MaxWaitingTokens, maxWait: o.MaxWait, clients: map[string]*line{}}
 	m := r.Model()
 	e.longestPiece = 1
 	for t, b := range m.Special {
@@ -97,9 +106,9 @@ func (e *Engine) Model() *Model { return e.runner.Model() }
 // Limits returns the sizes that requests must keep to.
 func (e *Engine) Limits() Limits { return e.limits }
 
-// enter keeps the runner open until leave, e.calls.Done. It fails when it is
-// closed, or about to be.
-func (e *Engine) enter() error {
+// hold keeps the runner open until e.calls.Done. It fails when it is closed, or about
+// to be.
+func (e *Engine) hold() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.stopped != nil {
@@ -121,7 +130,7 @@ func (e *Engine) tokenize(text string, control, ends bool, limit int) ([]Token, 
 	if n := len(text) / e.longestPiece; n > limit && e.runner.Model().Generates {
 		return nil, &LengthError{Tokens: n, Limit: limit, AtLeast: true}
 	}
-	if err := e.enter(); err != nil {
+	if err := e.hold(); err != nil {
 		return nil, err
 	}
 	defer e.calls.Done()
@@ -131,7 +140,7 @@ func (e *Engine) tokenize(text string, control, ends bool, limit int) ([]Token, 
 // Render writes a conversation as the model reads it. What the template cannot
 // render is an ErrRequest.
 func (e *Engine) Render(c Chat) (*Rendered, error) {
-	if err := e.enter(); err != nil {
+	if err := e.hold(); err != nil {
 		return nil, err
 	}
 	defer e.calls.Done()
@@ -148,16 +157,18 @@ func (e *Engine) Stats() Stats {
 	defer e.mu.Unlock()
 	s := e.stats
 	s.Waiting += len(e.arrived) + len(e.embeds)
-	s.Room = max(0, e.opts.MaxWaiting-e.waiting)
+	s.Queued, s.WaitingTokens = e.door.requests, e.door.tokens
+	s.Room = e.door.maxRequests - e.door.requests
 	s.Stopped = e.stopped
 	s.Measures = e.meter.read()
 	return s
 }
 
-// Generate queues a request. It fails with ErrRequest, a LengthError, ErrCannot,
-// ErrQueueFull or ErrStopped; a sampler that cannot be made is an ErrRequest. The
+// Generate queues a request. It fails with ErrRequest, a LengthError, ErrCannot, a
+// BusyError or ErrStopped; a sampler that cannot be made is an ErrRequest. The
 // request ends early when ctx is done or the stream is closed; the caller must
-// read the stream to its end or close it.
+// read the stream to its end or close it. One whose ctx has a deadline that cannot be
+// kept is not queued.
 func (e *Engine) Generate(ctx context.Context, r Request) (*Stream, error) {
 	if err := e.check(&r); err != nil {
 		return nil, err
@@ -166,11 +177,17 @@ func (e *Engine) Generate(ctx context.Context, r Request) (*Stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := e.enter(); err != nil {
+	if err := e.hold(); err != nil {
 		return nil, err
 	}
 	defer e.calls.Done()
-	req := &request{Request: r, spans: seen, ctx: ctx, arrived: time.Now(), left: r.Choices, wake: e.signal}
+	req := &request{
+		Request: r, place: &entry{Caller: r.Caller, tokens: len(r.Prompt), waiting: r.Choices},
+		spans: seen, ctx: ctx, arrived: time.Now(), left: r.Choices, wake: e.signal,
+	}
+	if r.Beside != nil {
+		req.place = r.Beside.req.place
+	}
 	for _, text := range r.Preserved {
 		if t, ok := e.byBytes[text]; ok {
 			if req.preserved == nil {
@@ -194,7 +211,7 @@ func (e *Engine) Generate(ctx context.Context, r Request) (*Stream, error) {
 	}
 	// The loop looks at ctx at every step; this wakes it when it makes none.
 	req.unhook = context.AfterFunc(ctx, req.cancel)
-	if err := e.enqueue(sequences, nil); err != nil {
+	if err := e.enqueue(ctx, req, sequences); err != nil {
 		req.unhook()
 		closeSamplers(sequences)
 		return nil, err
@@ -245,7 +262,8 @@ func (e *Engine) sequences(req *request) ([]*sequence, error) {
 			return nil, blame(err)
 		}
 		q := &sequence{
-			req: req, index: i, tokens: slices.Clone(req.Prompt), prompt: len(req.Prompt), slot: -1, cached: -1,
+			ticket: ticket[*sequence]{Caller: req.Caller},
+			req:    req, index: i, tokens: slices.Clone(req.Prompt), prompt: len(req.Prompt), slot: -1, cached: -1,
 			sampler: sampler, text: answerText{stops: req.Stop},
 		}
 		if req.Score && i == 0 {
@@ -273,25 +291,56 @@ func closeSamplers(sequences []*sequence) {
 	}
 }
 
-// enqueue hands work to the loop, all of it or none.
-func (e *Engine) enqueue(sequences []*sequence, inputs []*embedInput) error {
+// enqueue hands a request's sequences to the loop, all of them or none.
+func (e *Engine) enqueue(ctx context.Context, r *request, sequences []*sequence) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	n := len(sequences) + len(inputs)
-	switch {
-	case e.stopped != nil:
-		return fmt.Errorf("%w: %w", ErrStopped, e.stopped)
-	case e.waiting+n > e.opts.MaxWaiting:
-		return ErrQueueFull
+	if r.Beside != nil && e.stopped == nil {
+		e.door.join(r.place, len(sequences), len(r.Prompt))
+	} else if err := e.enter(ctx, r.place); err != nil {
+		return err
 	}
-	if e.stats.Waiting+e.stats.Running+len(e.arrived)+len(e.embeds) == 0 {
-		e.stats.Since = time.Now()
-	}
-	e.waiting += n
 	e.arrived = append(e.arrived, sequences...)
-	e.embeds = append(e.embeds, inputs...)
 	e.signal()
 	return nil
+}
+
+// Admits says whether Generate, Embed or Rank would queue a request of a caller's now, as
+// far as that is known without its prompt: with a BusyError or ErrStopped if not. It
+// spares those who are refused, and everybody else, the work of reading the prompt.
+func (e *Engine) Admits(ctx context.Context, by Caller) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	_, err := e.ask(ctx, &entry{Caller: by}, e.door.check)
+	return err
+}
+
+// enter gives a request a place in the queue. The caller holds the mutex, and puts what
+// it is to do into the queue.
+func (e *Engine) enter(ctx context.Context, place *entry) error {
+	ahead, err := e.ask(ctx, place, e.door.enter)
+	if err == nil && ahead == 0 {
+		e.stats.Since = time.Now()
+	}
+	return err
+}
+
+// ask asks the door for a place in the name of a context, and returns how much work is
+// there already. The caller holds the mutex.
+func (e *Engine) ask(ctx context.Context, place *entry, door func(*entry, time.Duration, bool) error) (ahead int, err error) {
+	if e.stopped != nil {
+		return 0, fmt.Errorf("%w: %w", ErrStopped, e.stopped)
+	}
+	var patience time.Duration
+	if deadline, ok := ctx.Deadline(); ok {
+		patience = max(time.Until(deadline), 1) // 0 would mean any
+	}
+	ahead = e.stats.Waiting + e.stats.Running + len(e.arrived) + len(e.embeds)
+	if err := door(place, patience, ahead >= e.limits.Sequences); err != nil {
+		e.meter.refused(err)
+		return ahead, err
+	}
+	return ahead, nil
 }
 
 // signal wakes the loop.

@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"runtime"
 	"slices"
 	"time"
@@ -37,7 +39,8 @@ func (e *Engine) Run(ctx context.Context) error {
 
 func (e *Engine) loop(ctx context.Context) error {
 	for ctx.Err() == nil {
-		inputs := e.intake()
+		e.intake()
+		inputs := e.nextInputs()
 		if e.sched.idle() && len(inputs) == 0 {
 			e.publish(0)
 			select {
@@ -61,43 +64,80 @@ func (e *Engine) loop(ctx context.Context) error {
 	return nil
 }
 
-// intake takes what arrived, ends what was cancelled or is too late, and returns
-// the embedding inputs of one batch.
-func (e *Engine) intake() []*embedInput {
+// intake takes what arrived, and ends what was cancelled or has waited too long.
+func (e *Engine) intake() {
 	e.mu.Lock()
-	e.sched.waiting = append(e.sched.waiting, e.arrived...)
+	for _, q := range e.arrived {
+		e.sched.queue.push(q)
+	}
+	for _, in := range e.embeds {
+		e.inputs.push(in)
+	}
 	clear(e.arrived)
-	e.arrived = e.arrived[:0]
-	inputs := e.nextInputs()
+	clear(e.embeds)
+	e.arrived, e.embeds = e.arrived[:0], e.embeds[:0]
 	e.mu.Unlock()
 
-	var now time.Time
-	for _, list := range [][]*sequence{e.sched.running, e.sched.waiting} {
-		// Backwards, and over a copy of the header: finish takes sequences out.
-		for i := len(list) - 1; i >= 0; i-- {
-			q := list[i]
-			switch {
-			case q.req.canceled.Load() || q.req.ctx.Err() != nil:
-				e.finish(q, "", context.Canceled)
-			case !q.req.Deadline.IsZero():
-				if now.IsZero() {
-					now = time.Now()
-				}
-				if now.After(q.req.Deadline) {
-					e.finish(q, "", ErrDeadline)
-				}
+	// Backwards, since finish takes sequences out.
+	for i := len(e.sched.running) - 1; i >= 0; i-- {
+		if q := e.sched.running[i]; q.req.over() != nil {
+			e.finish(q, "", q.req.over())
+		}
+	}
+	if e.sched.queue.len()+e.inputs.len() == 0 {
+		return
+	}
+	var late time.Time // that what arrived before it has waited too long
+	if e.opts.MaxWait > 0 {
+		late = time.Now().Add(-e.opts.MaxWait)
+	}
+	sequences := slices.Collect(filter(e.sched.queue.all(), func(q *sequence) bool {
+		return q.req.over() != nil || !q.begun && q.req.arrived.Before(late)
+	}))
+	for _, q := range sequences {
+		e.finish(q, "", cmp.Or(q.req.over(), e.tooLong(q.req.place)))
+	}
+	inputs := slices.Collect(filter(e.inputs.all(), func(in *embedInput) bool {
+		return in.ctx.Err() != nil || in.arrived.Before(late)
+	}))
+	for _, in := range inputs {
+		e.settle(in, cmp.Or(context.Cause(in.ctx), e.tooLong(in.place)))
+	}
+}
+
+func filter[T any](all iter.Seq[T], keep func(T) bool) iter.Seq[T] {
+	return func(yield func(T) bool) {
+		for v := range all {
+			if keep(v) && !yield(v) {
+				return
 			}
 		}
 	}
-	return inputs
+}
+
+// over returns why a request was ended from outside, or nil.
+func (r *request) over() error {
+	switch {
+	case r.ctx.Err() != nil:
+		return context.Cause(r.ctx)
+	case r.canceled.Load():
+		return context.Canceled
+	}
+	return nil
+}
+
+// tooLong is the error of a request that was queued and never had its turn.
+func (e *Engine) tooLong(place *entry) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.door.refuse(ErrWait, place)
 }
 
 // generate makes one decode step.
 func (e *Engine) generate() error {
 	s := e.sched
-	before := len(s.waiting)
 	st := s.plan()
-	e.left(before - len(s.waiting))
+	e.admitted()
 	if !e.changeKV(st) {
 		return nil // plan again from what is left
 	}
@@ -106,7 +146,6 @@ func (e *Engine) generate() error {
 	}
 	e.publish(0) // so that a step that never ends is noticed
 	start := time.Now()
-	e.meter.began(s.running, start)
 	if err := e.runner.Step(&st.batch, st.rows); err != nil {
 		return e.recover(st, err)
 	}
@@ -213,6 +252,9 @@ func (e *Engine) draw(q *sequence, row *Row, now time.Time) {
 		return
 	}
 	q.tokens = append(q.tokens, row.Token)
+	if q.last.IsZero() {
+		q.req.stream.drawn(now)
+	}
 	e.meter.token(q, now)
 	piece := m.Pieces[row.Token]
 	if q.req.preserved[row.Token] {
@@ -272,8 +314,8 @@ func (e *Engine) emit(q *sequence, show []byte, finish Finish) {
 // request's stream once its other choices have ended.
 func (e *Engine) finish(q *sequence, reason Finish, err error) {
 	req := q.req
-	if q.slot < 0 && slices.Contains(e.sched.waiting, q) {
-		e.left(1)
+	if !q.begun {
+		e.leave(req.place, time.Now(), false)
 	}
 	e.sched.release(q)
 	q.sampler.Close()
@@ -300,14 +342,28 @@ func (e *Engine) finish(q *sequence, reason Finish, err error) {
 	}
 }
 
-// left gives up n places in the queue.
-func (e *Engine) left(n int) {
-	if n == 0 {
-		return
+// admitted notes which sequences have just got their place in the batch.
+func (e *Engine) admitted() {
+	var now time.Time
+	for _, q := range e.sched.running {
+		if q.begun {
+			continue
+		}
+		if now.IsZero() {
+			now = time.Now()
+		}
+		q.begun = true
+		e.meter.began(q, now)
+		q.req.stream.begin(now)
+		e.leave(q.req.place, now, true)
 	}
+}
+
+// leave takes a piece of a request's work out of what waits.
+func (e *Engine) leave(place *entry, now time.Time, begun bool) {
 	e.mu.Lock()
-	e.waiting -= n
-	e.mu.Unlock()
+	defer e.mu.Unlock()
+	e.door.leave(place, now, begun)
 }
 
 // count adds a step to the statistics.
@@ -339,7 +395,7 @@ func (e *Engine) publish(steps uint64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := e.sched
-	e.stats.Waiting, e.stats.Running = len(s.waiting), len(s.running)
+	e.stats.Waiting, e.stats.Running = s.queue.len()+e.inputs.len(), len(s.running)
 	e.stats.CellsUsed, e.stats.CellsIdle = s.used()
 	e.stats.Preempted = s.preempted
 	e.stats.Steps += steps
@@ -356,19 +412,13 @@ func (e *Engine) stop(err error) {
 	}
 	e.stopped = err
 	e.mu.Unlock()
-	inputs := e.intake()
+	e.intake()
 	stopped := fmt.Errorf("%w: %w", ErrStopped, err)
-	for len(e.sched.running) > 0 {
-		e.finish(e.sched.running[0], "", stopped)
+	for _, q := range slices.AppendSeq(slices.Clone(e.sched.running), e.sched.queue.all()) {
+		e.finish(q, "", stopped)
 	}
-	for len(e.sched.waiting) > 0 {
-		e.finish(e.sched.waiting[0], "", stopped)
-	}
-	for len(inputs) > 0 {
-		for _, in := range inputs {
-			in.done <- stopped
-		}
-		inputs = e.intake()
+	for _, in := range slices.Collect(e.inputs.all()) {
+		e.settle(in, stopped)
 	}
 	e.publish(0)
 }

@@ -256,7 +256,7 @@ func (e *Engine) see(ctx context.Context, source *ImageSource, room int) ([]Chun
 	if err != nil {
 		return nil, err
 	}
-	if err := e.enter(); err != nil {
+	if err := e.hold(); err != nil {
 		return nil, err
 	}
 	defer e.calls.Done()

@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -57,8 +56,29 @@ const (
 	OutcomeLength    Outcome = "length"
 	OutcomeCancelled Outcome = "cancelled"
 	OutcomeDeadline  Outcome = "deadline"
+	OutcomeWait      Outcome = "wait" // in the queue for longer than is allowed
 	OutcomeError     Outcome = "error"
 )
+
+// Refusal is why a request was not queued.
+type Refusal string
+
+// The refusals.
+const (
+	RefusedFull  Refusal = "full"  // the queue is
+	RefusedShare Refusal = "share" // of the queue, which the client has already
+	RefusedWait  Refusal = "wait"  // which would have been longer than is allowed, or than the request's deadline
+)
+
+func refusal(err error) Refusal {
+	switch {
+	case errors.Is(err, ErrShare):
+		return RefusedShare
+	case errors.Is(err, ErrWait):
+		return RefusedWait
+	}
+	return RefusedFull
+}
 
 // Measures are what an engine has measured since it began.
 type Measures struct {
@@ -71,6 +91,7 @@ type Measures struct {
 	Rows       Histogram // sequences that a step drew tokens for
 	Tokens     uint64    // of answers, also of those that have not ended
 	Outcomes   map[Outcome]uint64
+	Refused    map[Refusal]uint64
 }
 
 // Add adds what another engine has measured.
@@ -85,11 +106,16 @@ func (m *Measures) Add(o Measures) {
 		pair.to.merge(pair.from)
 	}
 	m.Tokens += o.Tokens
-	if m.Outcomes == nil {
-		m.Outcomes = map[Outcome]uint64{}
+	addCounts(&m.Outcomes, o.Outcomes)
+	addCounts(&m.Refused, o.Refused)
+}
+
+func addCounts[K comparable](to *map[K]uint64, from map[K]uint64) {
+	if *to == nil {
+		*to = map[K]uint64{}
 	}
-	for outcome, n := range o.Outcomes {
-		m.Outcomes[outcome] += n
+	for key, n := range from {
+		(*to)[key] += n
 	}
 }
 
@@ -100,13 +126,13 @@ type meter struct {
 }
 
 func newMeter() *meter {
-	outcomes := map[Outcome]uint64{}
-	for _, o := range []Outcome{OutcomeStop, OutcomeLength, OutcomeCancelled, OutcomeDeadline, OutcomeError} {
-		outcomes[o] = 0
-	}
+	// A series that is not there before its first event hides that event from rates.
+	outcomes := map[Outcome]uint64{OutcomeStop: 0, OutcomeLength: 0, OutcomeCancelled: 0, OutcomeDeadline: 0, OutcomeWait: 0, OutcomeError: 0}
+	refused := map[Refusal]uint64{RefusedFull: 0, RefusedShare: 0, RefusedWait: 0}
 	return &meter{m: Measures{
 		FirstToken: newHistogram(boundsOfWaits), Gap: newHistogram(boundsOfGaps), Queue: newHistogram(boundsOfWaits), Whole: newHistogram(boundsOfWaits),
-		Prompts: newHistogram(boundsOfLengths), Answers: newHistogram(boundsOfLengths), Rows: newHistogram(boundsOfRows), Outcomes: outcomes,
+		Prompts: newHistogram(boundsOfLengths), Answers: newHistogram(boundsOfLengths), Rows: newHistogram(boundsOfRows),
+		Outcomes: outcomes, Refused: refused,
 	}}
 }
 
@@ -115,21 +141,21 @@ func (t *meter) read() Measures {
 	defer t.mu.Unlock()
 	var m Measures
 	m.Add(t.m)
-	m.Outcomes = maps.Clone(t.m.Outcomes)
 	return m
 }
 
-// began notes which sequences have just got their place in the batch.
-func (t *meter) began(running []*sequence, now time.Time) {
-	for _, q := range running {
-		if q.begun {
-			continue
-		}
-		q.begun = true
-		t.mu.Lock()
-		t.m.Queue.add(now.Sub(q.req.arrived).Seconds())
-		t.mu.Unlock()
-	}
+// began notes that a sequence has got its place in the batch.
+func (t *meter) began(q *sequence, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.m.Queue.add(now.Sub(q.req.arrived).Seconds())
+}
+
+// refused counts a request that was not taken.
+func (t *meter) refused(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.m.Refused[refusal(err)]++
 }
 
 func (t *meter) step(rows int) {
@@ -153,8 +179,10 @@ func (t *meter) token(q *sequence, now time.Time) {
 func (t *meter) ended(q *sequence, reason Finish, err error) {
 	outcome := Outcome(reason)
 	switch {
-	case errors.Is(err, ErrDeadline), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded):
 		outcome = OutcomeDeadline
+	case errors.Is(err, ErrWait):
+		outcome = OutcomeWait
 	case errors.Is(err, ErrStopped): // though the context ended, too
 		outcome = OutcomeError
 	case errors.Is(err, context.Canceled):

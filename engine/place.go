@@ -83,7 +83,7 @@ func (s *scheduler) freeSlot(q *sequence, p placement) int {
 			kept = append(kept, i)
 		}
 	}
-	all := len(s.waiting) >= len(empty)+len(kept)
+	all := s.queue.len() >= len(empty)+len(kept)
 	oldest := func(a, b int) int { return cmp.Compare(s.slots[a].used, s.slots[b].used) }
 	choice := empty
 	if len(empty) == 0 {
@@ -226,7 +226,7 @@ func (s *scheduler) take(q *sequence, p placement) {
 // graphs. But a beginning that may come again costs more to compute than that,
 // so a slot that keeps one is left alone.
 func (s *scheduler) closeHoles() {
-	if s.limits.Shared || len(s.waiting) > 0 || len(s.running) < 2 {
+	if s.limits.Shared || s.queue.len() > 0 || len(s.running) < 2 {
 		return
 	}
 	var owned []int

@@ -1,27 +1,30 @@
 package engine
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
 
 // sequence is one choice of a request on its way: in the queue, or in a slot.
 type sequence struct {
-	req     *request
-	index   int     // of the choice
-	tokens  []Token // prompt, then what was generated
-	prompt  int     // length of the prompt
-	slot    int     // sequence number of the KV cells; -1 in the queue
-	fed     int     // tokens whose cells are computed
-	cached  int     // prompt tokens that were not computed, -1 before the first admission
-	sampler Sampler
-	text    answerText
-	waiting []TokenInfo // tokens with log-probabilities whose text is held back
-	toScore int         // prompt tokens whose log-probability is still wanted: the last so many
-	begun   bool        // has had a place in the batch
-	suspect bool        // the engine crashed when it was in the batch
-	last    time.Time   // when its last token was drawn
-	ended   bool
+	ticket[*sequence]
+	req       *request
+	index     int     // of the choice
+	tokens    []Token // prompt, then what was generated
+	prompt    int     // length of the prompt
+	slot      int     // sequence number of the KV cells; -1 in the queue
+	fed       int     // tokens whose cells are computed
+	cached    int     // prompt tokens that were not computed, -1 before the first admission
+	sampler   Sampler
+	text      answerText
+	waiting   []TokenInfo // tokens with log-probabilities whose text is held back
+	toScore   int         // prompt tokens whose log-probability is still wanted: the last so many
+	begun     bool        // has had a place in the batch
+	suspect   bool        // the engine crashed when it was in the batch
+	preempted int         // times that its cells were taken
+	last      time.Time   // when its last token was drawn
+	ended     bool
 }
 
 // scoring reports whether the sequence must compute its prompt from the start, and
@@ -133,7 +136,7 @@ type scheduler struct {
 	limits    Limits
 	slots     []slot
 	cells     cells
-	waiting   []*sequence // first come, first served; preempted ones go to the front
+	queue     *queue[*sequence]
 	running   []*sequence // in order of admission
 	chunk     int         // prefill tokens a step may take beside running streams
 	tick      uint64
@@ -147,14 +150,16 @@ type scheduler struct {
 
 func newScheduler(l Limits) *scheduler {
 	return &scheduler{limits: l, slots: make([]slot, l.Sequences), cells: newCells(l), chunk: firstChunk,
+		queue:       newQueue(func(q *sequence) *ticket[*sequence] { return &q.ticket }),
 		decodeTimes: make([]float64, l.Sequences+1)}
 }
 
-func (s *scheduler) idle() bool { return len(s.waiting)+len(s.running) == 0 }
+func (s *scheduler) idle() bool { return s.queue.len()+len(s.running) == 0 }
 
 // plan decides the next step:
 //
-//  1. Admit waiting sequences while a slot and cells are there.
+//  1. Admit waiting sequences while a slot and cells are there, or are with a client
+//     that has more than its share.
 //  2. Close holes between the running sequences' slots, where those cost.
 //  3. Give every decoding sequence a row; when cells are short, drop what is
 //     kept for nobody, then preempt the newest.
@@ -173,26 +178,62 @@ func (s *scheduler) plan() *step {
 	return &s.step
 }
 
-// admit gives slots to waiting sequences, in order. One that would share the
-// beginning of a prompt now being computed lets others pass until it is.
+// admit gives slots to waiting sequences, in the queue's order. One that would share
+// the beginning of a prompt now being computed lets others pass until it is. What lacks
+// a slot or cells is taken from a sequence that owes it.
 func (s *scheduler) admit() {
-	for i := 0; i < len(s.waiting); {
-		q := s.waiting[i]
-		where, ok := s.place(q)
+	s.queue.admitting()
+	for {
+		q, ok := s.queue.next()
 		if !ok {
 			return
 		}
-		if where.later {
-			i++
-			continue
-		}
-		if !s.makeRoom(q, where) {
+		full := len(s.running) == len(s.slots)
+		if full && s.debtor(q) == nil {
 			return
 		}
-		s.take(q, where)
-		s.waiting = slices.Delete(s.waiting, i, i+1)
-		s.running = append(s.running, q)
+		where, ok := s.place(q)
+		if where.later {
+			if full {
+				return
+			}
+			s.queue.pass(q)
+			continue
+		}
+		if ok && s.makeRoom(q, where) {
+			s.take(q, where)
+			s.queue.take(q)
+			s.running = append(s.running, q)
+			continue
+		}
+		debtor := s.debtor(q)
+		if debtor == nil {
+			return
+		}
+		s.preempt(debtor)
 	}
+}
+
+// debtor returns the running sequence that owes its place to a waiting one, or nil: the
+// one that was preempted least often, of those the one with the least to compute again.
+func (s *scheduler) debtor(q *sequence) *sequence {
+	var found *sequence
+	for _, r := range s.running {
+		if s.queue.owes(r, q) && (found == nil || cmp.Or(cmp.Compare(r.preempted, found.preempted), cmp.Compare(r.fed, found.fed)) <= 0) {
+			found = r
+		}
+	}
+	return found
+}
+
+// preempt puts a running sequence back into the queue. Its cells stay for as long as
+// nobody else needs them.
+func (s *scheduler) preempt(q *sequence) {
+	s.vacate(q)
+	q.slot, q.fed = -1, 0
+	q.preempted++
+	s.preempted++
+	s.queue.push(q)
 }
 
 // secureRows makes sure that every decoding sequence can have a cell, and media that
@@ -214,14 +255,17 @@ func (s *scheduler) secureRows() {
 
 // firstLooking returns the sequence to look at its media, or nil.
 func (s *scheduler) firstLooking() *sequence {
-	if i := slices.IndexFunc(s.running, (*sequence).looking); i >= 0 {
-		return s.running[i]
+	var first *sequence
+	for _, q := range s.running {
+		if q.looking() && (first == nil || s.queue.before(q, first)) {
+			first = q
+		}
 	}
-	return nil
+	return first
 }
 
-// relieve frees cells: what is kept for nobody first, then the newest running
-// sequence's, which goes back to the front of the queue to be computed again.
+// relieve frees cells: what is kept for nobody first, then those of the newest running
+// sequence that is flex, or of the client with the most. It is computed again later.
 // It reports false when only one sequence is left.
 func (s *scheduler) relieve() bool {
 	if s.dropOldest(placement{slot: -1, src: -1}) {
@@ -230,12 +274,16 @@ func (s *scheduler) relieve() bool {
 	if len(s.running) < 2 {
 		return false
 	}
-	q := s.running[len(s.running)-1]
-	s.release(q)
-	s.drop(q.slot, 0)
-	q.slot, q.fed = -1, 0
-	s.waiting = slices.Insert(s.waiting, 0, q)
-	s.preempted++
+	victim := s.running[0]
+	for _, q := range s.running {
+		flex, than := q.Tier == TierFlex, victim.Tier == TierFlex
+		if flex && !than || flex == than && q.account.running >= victim.account.running {
+			victim = q
+		}
+	}
+	slot := victim.slot
+	s.preempt(victim)
+	s.drop(slot, 0)
 	return true
 }
 
@@ -305,7 +353,7 @@ func (s *scheduler) look(q *sequence) {
 	from := q.fed - media.at
 	n := media.Len - from
 	if !media.Whole {
-		n = min(n, s.prefillBudget())
+		n = min(n, s.prefillBudget(q))
 	}
 	if n <= 0 {
 		return
@@ -364,37 +412,70 @@ func appendRow(rows []Row, r Row) []Row {
 	return append(rows, r)
 }
 
-// prefillShares divides what a step has for prefill: half to the one that came
-// first, so that it cannot starve, the rest to the shortest, so that a short
-// prompt need not wait for a long one.
+// prefillShares divides what a step has for prefill: first come the prompts of the
+// client whose turn it is. Half goes to the one of them that came first, so that it
+// cannot starve, the rest to the shortest, so that a short prompt need not wait for a
+// long one.
 func (s *scheduler) prefillShares() map[*sequence]int {
 	filling := slices.DeleteFunc(slices.Clone(s.running), func(q *sequence) bool { return q.decoding() || q.looking() })
 	if len(filling) == 0 {
 		return nil
 	}
-	budget := s.prefillBudget()
+	taken := 0
 	shares := make(map[*sequence]int, len(filling))
-	first := filling[0]
-	shares[first] = min(first.ahead(), (budget+1)/2)
-	budget -= shares[first]
-	slices.SortStableFunc(filling, func(a, b *sequence) int { return a.pending() - b.pending() })
-	for _, q := range filling {
-		n := min(q.ahead()-shares[q], budget)
-		shares[q] += n
-		budget -= n
+	for len(filling) > 0 {
+		first := filling[0]
+		for _, q := range filling {
+			if q.account != first.account && s.queue.before(q, first) {
+				first = q
+			}
+		}
+		own := slices.DeleteFunc(slices.Clone(filling), func(q *sequence) bool { return q.account != first.account })
+		filling = slices.DeleteFunc(filling, func(q *sequence) bool { return q.account == first.account })
+		taken += divide(own, max(s.prefillBudget(first)-taken, 0), shares)
 	}
 	return shares
 }
 
-// prefillBudget is what a step may take of prompts.
-func (s *scheduler) prefillBudget() int {
+// divide gives one client's prompts their shares of a budget and returns the sum.
+func divide(filling []*sequence, budget int, shares map[*sequence]int) int {
+	first, left := filling[0], budget
+	shares[first] = min(first.ahead(), (left+1)/2)
+	left -= shares[first]
+	slices.SortStableFunc(filling, func(a, b *sequence) int { return a.pending() - b.pending() })
+	for _, q := range filling {
+		n := min(q.ahead()-shares[q], left)
+		shares[q] += n
+		left -= n
+	}
+	return budget - left
+}
+
+// prefillBudget is what a step may take of prompts, a sequence's among them.
+func (s *scheduler) prefillBudget(q *sequence) int {
 	rows := s.decoding()
 	budget := s.limits.Batch - rows
-	if rows > 0 {
+	switch {
+	case rows == 0:
+	case s.indulged(q):
+		budget = min(budget, indulgence*s.chunk)
+	default:
 		budget = min(budget, s.chunk)
 	}
 	// Whatever rows take now or next, there must be cells for.
 	return max(min(budget, s.cells.room()-rows), 0)
+}
+
+// indulgence is how many times as much prefill a step may take of a client's prompt as
+// the gap between tokens allows, where only those of clients that take more than their
+// share wait for it.
+const indulgence = 5
+
+// indulged reports whether all streams that wait for a sequence's prompt are of clients
+// that take more than their share of the slots, and its own takes no more.
+func (s *scheduler) indulged(q *sequence) bool {
+	greedy := func(q *sequence) bool { return q.account.running*len(s.queue.accounts) > len(s.slots) }
+	return !greedy(q) && !slices.ContainsFunc(s.running, func(o *sequence) bool { return o.decoding() && !greedy(o) })
 }
 
 // apply counts what a decoded step computed.
@@ -403,6 +484,11 @@ func (s *scheduler) apply(st *step) {
 		f.seq.fed += f.n
 		f.seq.suspect = f.seq.suspect && f.seq.pending() > 0
 		s.cells.grow(f.seq.slot, f.n)
+		weight := 1
+		if f.seq.fed > f.seq.prompt {
+			weight = answerWeight
+		}
+		f.seq.account.served += float64(weight * f.n)
 	}
 }
 
@@ -414,8 +500,8 @@ func (s *scheduler) apply(st *step) {
 func (s *scheduler) observe(st *step, took time.Duration) {
 	t := took.Seconds()
 	switch {
-	case st.batch.Whole:
-		return // its size was not for us to choose
+	case st.batch.Whole, st.prefill > s.chunk && st.decode+s.decoding() > 0:
+		return // it was larger than what streams should wait for, knowingly
 	case st.prefill == 0:
 		d := &s.decodeTimes[st.decode]
 		if *d == 0 {
@@ -450,13 +536,17 @@ func (s *scheduler) decodeTime(rows int) float64 {
 	return 0
 }
 
-// release takes a sequence out of its slot, which keeps its cells for a prompt
-// that begins alike, or out of the queue.
+// release forgets a sequence that has ended.
 func (s *scheduler) release(q *sequence) {
-	if q.slot < 0 {
-		s.waiting = slices.DeleteFunc(s.waiting, func(o *sequence) bool { return o == q })
-		return
+	if q.slot >= 0 {
+		s.vacate(q)
 	}
+	s.queue.leave(q)
+}
+
+// vacate takes a sequence out of its slot, which keeps its cells for a prompt that
+// begins alike.
+func (s *scheduler) vacate(q *sequence) {
 	s.slots[q.slot] = slot{kept: q.tokens[:q.fed:q.fed], spans: q.req.spans, used: s.tick}
 	s.running = slices.DeleteFunc(s.running, func(o *sequence) bool { return o == q })
 }

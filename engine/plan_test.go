@@ -8,13 +8,18 @@ import (
 	"time"
 )
 
-// queue puts a sequence with a prompt of the given tokens into the queue.
-func (s *scheduler) queue(prompt string) *sequence {
+// add puts a sequence with a prompt of the given tokens into the queue.
+func (s *scheduler) add(prompt string) *sequence {
+	q := s.newSequence(prompt)
+	s.queue.push(q)
+	return q
+}
+
+func (s *scheduler) newSequence(prompt string) *sequence {
 	q := &sequence{req: &request{}, slot: -1, cached: -1, prompt: len(prompt)}
 	for _, c := range []byte(prompt) {
 		q.tokens = append(q.tokens, Token(c))
 	}
-	s.waiting = append(s.waiting, q)
 	return q
 }
 
@@ -87,7 +92,7 @@ func expect(t *testing.T, what, got, want string) {
 
 func TestPlanPrefillThenDecode(t *testing.T) {
 	s := newScheduler(own(4, 128, 16))
-	s.queue(strings.Repeat("a", 20))
+	s.add(strings.Repeat("a", 20))
 	expect(t, "a full batch of prefill", s.turn().shape(), "0:16")
 	expect(t, "the rest, and a row", s.turn().shape(), "0:4*")
 	expect(t, "decoding", s.turn().shape(), "0:1*")
@@ -95,10 +100,10 @@ func TestPlanPrefillThenDecode(t *testing.T) {
 
 func TestPlanTakesTurnsInBuffersOfTheirOwn(t *testing.T) {
 	s := newScheduler(own(4, 128, 64))
-	s.queue("stream")
+	s.add("stream")
 	s.turn()
 	s.chunk = 10
-	s.queue(strings.Repeat("b", 30))
+	s.add(strings.Repeat("b", 30))
 	var shapes []string
 	for range 6 {
 		shapes = append(shapes, s.turn().shape())
@@ -108,10 +113,10 @@ func TestPlanTakesTurnsInBuffersOfTheirOwn(t *testing.T) {
 
 func TestPlanMixesInOneBuffer(t *testing.T) {
 	s := newScheduler(oneBuffer(4, 128, 512, 64))
-	s.queue("stream")
+	s.add("stream")
 	s.turn()
 	s.chunk = 10
-	s.queue(strings.Repeat("b", 15))
+	s.add(strings.Repeat("b", 15))
 	expect(t, "first", s.turn().shape(), "0:1* 1:10")
 	expect(t, "second", s.turn().shape(), "0:1* 1:5*")
 }
@@ -122,9 +127,9 @@ func TestPlanLooksAtImagesBesideStreams(t *testing.T) {
 	for name, limits := range map[string]Limits{"in one buffer": oneBuffer(2, 64, 100, 16), "in buffers of their own": own(2, 64, 16)} {
 		s := newScheduler(limits)
 		s.chunk = 8
-		s.queue("hello")
+		s.add("hello")
 		s.turn()
-		s.queue("a"+strings.Repeat("?", 20)+"b").look(1, 20, 20, false)
+		s.add("a"+strings.Repeat("?", 20)+"b").look(1, 20, 20, false)
 		before := []string{"0:1* 1:1"}
 		if !limits.Shared {
 			before = []string{"0:1*", "1:1", "0:1*"}
@@ -150,9 +155,9 @@ func TestPlanLooksAtImagesBesideStreams(t *testing.T) {
 func TestPlanTakesAnImageWhole(t *testing.T) {
 	s := newScheduler(oneBuffer(2, 64, 64, 16))
 	s.chunk = 8
-	s.queue("hello")
+	s.add("hello")
 	s.turn()
-	s.queue("a"+strings.Repeat("?", 14)+"b").look(1, 14, 3, true)
+	s.add("a"+strings.Repeat("?", 14)+"b").look(1, 14, 3, true)
 	s.turn()
 	st := s.turn()
 	expect(t, "the image", st.shape(), "1:14")
@@ -168,22 +173,22 @@ func TestPlanTakesAnImageWhole(t *testing.T) {
 
 func TestPlanGivesShortPromptsAPartOfTheBatch(t *testing.T) {
 	s := newScheduler(own(4, 1024, 32))
-	s.queue(strings.Repeat("l", 500))
+	s.add(strings.Repeat("l", 500))
 	s.turn()
-	s.queue("short")
+	s.add("short")
 	expect(t, "the first keeps half or more", s.turn().shape(), "0:27 1:5*")
 }
 
 func TestPlanWaitsForAPrefillItWillShare(t *testing.T) {
 	s := newScheduler(own(4, 256, 32))
 	shared := strings.Repeat("s", 100)
-	s.queue(shared + "one")
+	s.add(shared + "one")
 	s.turn()
-	s.queue(shared + "two")
-	other := s.queue("another")
+	s.add(shared + "two")
+	other := s.add("another")
 	s.turn()
-	if len(s.waiting) != 1 || other.slot < 0 {
-		t.Fatalf("%d wait, want the one that will share; another is in slot %d", len(s.waiting), other.slot)
+	if s.queue.len() != 1 || other.slot < 0 {
+		t.Fatalf("%d wait, want the one that will share; another is in slot %d", s.queue.len(), other.slot)
 	}
 	for range 8 {
 		if st := s.turn(); len(st.ops) > 0 {
@@ -198,7 +203,7 @@ func TestPlanClosesHoles(t *testing.T) {
 	s := newScheduler(own(4, 128, 64))
 	var all []*sequence
 	for i := range 4 {
-		all = append(all, s.queue(fmt.Sprint("sequence ", i)))
+		all = append(all, s.add(fmt.Sprint("sequence ", i)))
 	}
 	s.turn()
 	s.release(all[1])
@@ -209,22 +214,22 @@ func TestPlanClosesHoles(t *testing.T) {
 
 func TestPlanKeepsBeginningsWhenItClosesHoles(t *testing.T) {
 	s := newScheduler(own(4, 1024, 1024))
-	long := s.queue(strings.Repeat("l", 100))
-	old := s.queue(strings.Repeat("o", 100))
-	third := s.queue("third")
+	long := s.add(strings.Repeat("l", 100))
+	old := s.add(strings.Repeat("o", 100))
+	third := s.add("third")
 	s.turn()
 	s.release(old)
 	expect(t, "over the other end", s.turn().opText(), "copy 0 to 3, drop 0 from 0")
 	if long.slot != 3 || third.slot != 2 || len(s.slots[1].kept) != 100 {
 		t.Errorf("long in slot %d, third in slot %d, %d tokens kept", long.slot, third.slot, len(s.slots[1].kept))
 	}
-	if q := s.queue("new"); true {
+	if q := s.add("new"); true {
 		s.turn()
 		if q.slot == 1 {
 			t.Error("a new sequence took the slot that keeps a beginning")
 		}
 	}
-	if q := s.queue(strings.Repeat("o", 100) + "again"); true {
+	if q := s.add(strings.Repeat("o", 100) + "again"); true {
 		s.turn()
 		if q.slot != 1 || q.cached != 100 {
 			t.Errorf("the beginning was not used: slot %d, %d cached", q.slot, q.cached)
@@ -236,7 +241,7 @@ func TestPlanReusesShortBeginningsWhenAllSlotsAreTaken(t *testing.T) {
 	s := newScheduler(own(3, 1024, 1024))
 	var first []*sequence
 	for i := range 3 {
-		first = append(first, s.queue(fmt.Sprintf("client %d said one", i)))
+		first = append(first, s.add(fmt.Sprintf("client %d said one", i)))
 	}
 	for range 60 {
 		s.turn()
@@ -245,7 +250,7 @@ func TestPlanReusesShortBeginningsWhenAllSlotsAreTaken(t *testing.T) {
 		s.release(q)
 	}
 	for _, i := range []int{1, 2, 0} {
-		s.queue(fmt.Sprintf("client %d said two", i))
+		s.add(fmt.Sprintf("client %d said two", i))
 	}
 	s.turn()
 	for _, q := range s.running {
@@ -259,12 +264,12 @@ func TestPlanFillsHolesFirst(t *testing.T) {
 	s := newScheduler(own(4, 128, 32))
 	var all []*sequence
 	for i := range 4 {
-		all = append(all, s.queue(fmt.Sprint(i, " sequence")))
+		all = append(all, s.add(fmt.Sprint(i, " sequence")))
 	}
 	s.turn()
 	s.release(all[3])
 	s.release(all[1])
-	q := s.queue("new")
+	q := s.add("new")
 	s.turn()
 	if q.slot != 1 {
 		t.Errorf("slot %d, want the hole", q.slot)
@@ -273,15 +278,15 @@ func TestPlanFillsHolesFirst(t *testing.T) {
 
 func TestPlanPreemptsTheNewest(t *testing.T) {
 	s := newScheduler(oneBuffer(3, 64, 64, 32))
-	old := s.queue(strings.Repeat("o", 20))
-	young := s.queue(strings.Repeat("y", 20))
+	old := s.add(strings.Repeat("o", 20))
+	young := s.add(strings.Repeat("y", 20))
 	for range 100 {
 		s.turn()
 		if s.preempted > 0 {
 			break
 		}
 	}
-	if old.slot < 0 || young.slot >= 0 || s.waiting[0] != young {
+	if old.slot < 0 || young.slot >= 0 || !young.waits {
 		t.Fatalf("old in slot %d, young in slot %d", old.slot, young.slot)
 	}
 	generated := len(young.tokens) - young.prompt
@@ -299,7 +304,7 @@ func TestPlanPreemptsTheNewest(t *testing.T) {
 func TestPlanNeverOverfills(t *testing.T) {
 	s := newScheduler(oneBuffer(8, 64, 100, 32))
 	for i := range 20 {
-		s.queue(strings.Repeat(string(rune('a'+i%3)), 10+i))
+		s.add(strings.Repeat(string(rune('a'+i%3)), 10+i))
 	}
 	finished := 0
 	for i := 0; finished < 20; i++ {
@@ -328,10 +333,10 @@ func TestPlanNeverOverfills(t *testing.T) {
 
 func TestObserveBoundsTheGap(t *testing.T) {
 	s := newScheduler(own(2, 8192, 512))
-	s.queue("stream")
+	s.add("stream")
 	s.turn()
 	s.observe(s.turn(), 10*time.Millisecond)
-	s.queue(strings.Repeat("p", 6000))
+	s.add(strings.Repeat("p", 6000))
 	cost := 0.0
 	for i := range 200 {
 		st := s.turn()

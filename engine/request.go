@@ -7,8 +7,15 @@ import (
 	"time"
 )
 
+// Caller is who asks, and how urgent it is. The zero value is everybody who gives no name.
+type Caller struct {
+	Client string // whose share of the engine the work takes
+	Tier   Tier
+}
+
 // Request asks for one or more answers to a prompt. It is plain data.
 type Request struct {
+	Caller
 	Prompt    []Token
 	Media     []*Media // that the prompt's negative tokens stand for, in order
 	Choices   int      // answers wanted, 1 by default; they share the prompt's KV cells
@@ -16,12 +23,12 @@ type Request struct {
 	Sampling  Sampling
 	Stop      []string // the answer ends before the first of these
 	LogProbs  bool
-	Score     bool      // log-probabilities of the prompt's tokens too, each after those before it
-	Top       int       // alternatives with each log-probability
-	Deadline  time.Time // zero for none
-	Preserved []string  // control tokens whose text belongs to the answer
-	Parser    string    // Rendered.Parser of the chat
-	Begun     string    // text of the answer that the prompt ends with: the Parser reads it too, and it is not told again
+	Score     bool     // log-probabilities of the prompt's tokens too, each after those before it
+	Top       int      // alternatives with each log-probability
+	Preserved []string // control tokens whose text belongs to the answer
+	Parser    string   // Rendered.Parser of the chat
+	Begun     string   // text of the answer that the prompt ends with: the Parser reads it too, and it is not told again
+	Beside    *Stream  // of a request that this one is a part of: it takes no place in the queue of its own
 }
 
 // Finish says why an answer ended.
@@ -66,13 +73,11 @@ type Usage struct {
 	Completion int
 }
 
-// Errors of Generate and Embed. Each leaves nothing behind.
+// Errors of Generate and Embed, besides a BusyError. Each leaves nothing behind.
 var (
-	ErrQueueFull = errors.New("the queue is full")
-	ErrStopped   = errors.New("the engine has stopped")
-	ErrDeadline  = errors.New("the request's deadline has passed")
-	ErrCannot    = errors.New("the model cannot do that")
-	ErrRequest   = errors.New("invalid request")
+	ErrStopped = errors.New("the engine has stopped")
+	ErrCannot  = errors.New("the model cannot do that")
+	ErrRequest = errors.New("invalid request")
 )
 
 // LengthError says that a prompt or an input has no room in the context.
@@ -94,22 +99,29 @@ func (e *LengthError) Count() string {
 	return strconv.Itoa(e.Tokens)
 }
 
-// Stats is a snapshot of an engine.
+// Present is how an engine is just now.
+type Present struct {
+	Waiting       int       // choices and embedding inputs in the queue
+	Queued        int       // requests that have a place in the queue
+	WaitingTokens int       // of their prompts
+	Room          int       // places in the queue that are free
+	Running       int       // sequences in the batch
+	CellsUsed     int       // KV cells that running sequences hold
+	CellsIdle     int       // KV cells kept for prefixes that may come again
+	Cells         int       // KV cells in all
+	Since         time.Time // when the last step ended, or work first came after that
+	Stopped       error     // why Run returned, nil while it runs
+}
+
+// Stats is a snapshot of an engine: how it is, and what it has counted since it began.
 type Stats struct {
-	Waiting   int       // choices and embedding inputs in the queue
-	Room      int       // places in the queue that are free
-	Running   int       // sequences in the batch
-	CellsUsed int       // KV cells that running sequences hold
-	CellsIdle int       // KV cells kept for prefixes that may come again
-	Cells     int       // KV cells in all
-	Steps     uint64    // decode steps since the start
-	Since     time.Time // when the last step ended, or work first came after that
-	Prompt    uint64    // prompt tokens computed
-	Cached    uint64    // prompt tokens reused
-	Generated uint64    // tokens generated
-	Restarts  uint64    // of the runner, with the loss of all cells
-	Preempted uint64    // sequences whose cells were taken and computed again
-	Stopped   error     // why Run returned, nil while it runs
+	Present
+	Steps     uint64 // decode steps
+	Prompt    uint64 // prompt tokens computed
+	Cached    uint64 // prompt tokens reused
+	Generated uint64 // tokens generated
+	Restarts  uint64 // of the runner, with the loss of all cells
+	Preempted uint64 // sequences whose place was taken, and that are computed again
 	Measures
 }
 
@@ -125,6 +137,6 @@ func (s *Stats) Add(o Stats) {
 }
 
 // Stalled reports whether work has waited longer than d for a step to end.
-func (s Stats) Stalled(now time.Time, d time.Duration) bool {
+func (s Present) Stalled(now time.Time, d time.Duration) bool {
 	return s.Waiting+s.Running > 0 && now.Sub(s.Since) > d
 }

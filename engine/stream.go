@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Stream is the answer to a request as it is generated. One goroutine reads it;
@@ -12,6 +13,7 @@ type Stream struct {
 	req *request
 
 	mu    sync.Mutex
+	times Timeline
 	queue []Event         // what came since the last Next
 	text  strings.Builder // of the queue's last event, while more may join it
 	err   error           // after the queue: nil while the answer goes on
@@ -20,6 +22,24 @@ type Stream struct {
 
 	spare   []Event // the queue that the last Next gave out
 	parsers []answerParser
+}
+
+// Timeline is how a request came along. Times are zero while they lie ahead.
+type Timeline struct {
+	Position int           // requests in the queue that were before it when it came
+	Expected time.Duration // that it was then expected to wait, 0 if nothing was known
+	Arrived  time.Time
+	Begun    time.Time // its first sequence got a place in the batch
+	First    time.Time // its first token was drawn
+	Ended    time.Time
+}
+
+// Waited returns how long the request was, or has been, in the queue.
+func (t Timeline) Waited() time.Duration {
+	if t.Begun.IsZero() {
+		return time.Since(t.Arrived)
+	}
+	return t.Begun.Sub(t.Arrived)
 }
 
 func newStream(req *request, choices int) *Stream {
@@ -83,6 +103,33 @@ func (s *Stream) Usage() Usage {
 	return s.req.usage
 }
 
+// Timeline returns how the request has come along so far.
+func (s *Stream) Timeline() Timeline {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.times
+	t.Position, t.Expected, t.Arrived = s.req.place.position, s.req.place.expected, s.req.arrived
+	return t
+}
+
+// begin notes that a sequence got a place in the batch.
+func (s *Stream) begin(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.times.Begun.IsZero() {
+		s.times.Begun = now
+	}
+}
+
+// drawn notes that a sequence's first token was drawn.
+func (s *Stream) drawn(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.times.First.IsZero() {
+		s.times.First = now
+	}
+}
+
 // seal gives the queue's last event the text that joined it. The lock is held.
 func (s *Stream) seal() {
 	if n := len(s.queue); n > 0 && s.text.Len() > 0 {
@@ -126,6 +173,7 @@ func (s *Stream) pushPrompt(token TokenInfo) {
 func (s *Stream) end(err error) {
 	s.mu.Lock()
 	s.done, s.err = true, err
+	s.times.Ended = time.Now()
 	s.mu.Unlock()
 	s.wake()
 }

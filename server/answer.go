@@ -71,6 +71,9 @@ func (a *answer) chunkHead(object string) []byte {
 	b = append(b, `{"id":"`+a.id+`","object":"`+object+`","created":`...)
 	b = strconv.AppendInt(b, a.created, 10)
 	b = appendString(append(b, `,"model":`...), a.model.ID)
+	if a.params.tierName != "" {
+		b = appendString(append(b, `,"service_tier":`...), a.params.tierName)
+	}
 	return append(b, `,"system_fingerprint":"`+a.fingerprint+`","choices":[{"index":`...)
 }
 
@@ -92,7 +95,8 @@ func (a *answer) usageChunk(object string, u usage) []byte {
 		Fingerprint string `json:"system_fingerprint"`
 		Choices     []int  `json:"choices"`
 		Usage       usage  `json:"usage"`
-	}{a.id, object, a.created, a.model.ID, a.fingerprint, []int{}, u})
+		ServiceTier string `json:"service_tier,omitempty"`
+	}{a.id, object, a.created, a.model.ID, a.fingerprint, []int{}, u, a.params.tierName})
 	if err != nil {
 		return nil
 	}

@@ -29,8 +29,9 @@ var (
 	errStopping  = errors.New("the server is stopping")
 )
 
-// begin makes the context of a response; false when the server stops.
-func (b *background) begin(id string) (context.Context, bool) {
+// begin makes the context of a response, which outlives that of the request which
+// asked for it but has its deadline; false when the server stops.
+func (b *background) begin(id string, asked context.Context) (context.Context, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.stopped {
@@ -39,8 +40,12 @@ func (b *background) begin(id string) (context.Context, bool) {
 	if b.running == nil {
 		b.running = map[string]*task{}
 	}
-	ctx, cancel := context.WithCancelCause(context.Background())
-	b.running[id] = &task{cancel, make(chan struct{})}
+	parent, expire := context.WithoutCancel(asked), context.CancelFunc(func() {})
+	if deadline, ok := asked.Deadline(); ok {
+		parent, expire = context.WithDeadline(parent, deadline)
+	}
+	ctx, cancel := context.WithCancelCause(parent)
+	b.running[id] = &task{func(cause error) { cancel(cause); expire() }, make(chan struct{})}
 	b.wg.Add(1)
 	return ctx, true
 }
@@ -104,7 +109,7 @@ func (h headersOnly) WriteHeader(int)             {}
 // could be wrong with the request was checked.
 func (s *Server) inBackground(w http.ResponseWriter, r *http.Request, req *responsesRequest) *Error {
 	id := "resp_" + randomID()
-	ctx, ok := s.background.begin(id)
+	ctx, ok := s.background.begin(id, r.Context())
 	if !ok {
 		return toError(engine.ErrStopped, "")
 	}

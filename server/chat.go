@@ -54,6 +54,7 @@ var chatFields = lift(func(r *chatRequest) *params { return &r.params }, fields[
 		r.top, r.hasTop = int(n), true
 		return e
 	},
+	"service_tier": setTier,
 	"reasoning_effort": func(r *chatRequest, v value) (e *Error) {
 		r.effort, e = v.one("none", "minimal", "low", "medium", "high", "xhigh", "max")
 		return e
@@ -86,7 +87,6 @@ var chatFields = lift(func(r *chatRequest) *params { return &r.params }, fields[
 	"store":                  accepted[chatRequest](aBool),
 	"metadata":               accepted[chatRequest](anObject),
 	"safety_identifier":      accepted[chatRequest](aString),
-	"service_tier":           accepted[chatRequest](aString),
 	"verbosity":              accepted[chatRequest](aString),
 	"prediction":             accepted[chatRequest](anObject),
 	"prompt_cache_key":       accepted[chatRequest](aString),
@@ -331,7 +331,7 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) *Error {
 // converse has a model go on with a conversation, and lets answer write what comes
 // of it. field is what the conversation is called in errors.
 func (s *Server) converse(w http.ResponseWriter, r *http.Request, req *chatRequest, field string, answer func(*lease, *engine.Stream) *Error) *Error {
-	model, e := s.model(r, req.model)
+	model, e := s.worker(r, req.model, req.tier)
 	if e != nil {
 		return e
 	}
@@ -340,7 +340,7 @@ func (s *Server) converse(w http.ResponseWriter, r *http.Request, req *chatReque
 	if err != nil {
 		return toError(err, field)
 	}
-	stream, err := model.Engine.Generate(r.Context(), er)
+	stream, err := generate(r.Context(), model, er)
 	if err != nil {
 		return toError(err, field)
 	}

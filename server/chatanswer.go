@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -229,7 +230,7 @@ func (s *Server) completeChat(w http.ResponseWriter, r *http.Request, a *answer,
 		return toError(err, "messages")
 	}
 	body := responseBody[chatChoice]{ID: a.id, Object: "chat.completion", Created: a.created, Model: a.model.ID,
-		Fingerprint: a.fingerprint, ServiceTier: "default"}
+		Fingerprint: a.fingerprint, ServiceTier: cmp.Or(a.params.tierName, "default")}
 	body.Usage.add(stream.Usage())
 	for i, c := range choices {
 		if err := req.verify(c); err != nil {

@@ -141,12 +141,12 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) *Error {
 	if e := req.check(); e != nil {
 		return e
 	}
-	model, e := s.model(r, req.model)
+	model, e := s.worker(r, req.model, req.tier)
 	if e != nil {
 		return e
 	}
 	defer model.release()
-	streams, err := req.generate(r, model.Engine)
+	streams, err := req.generate(r, model)
 	defer closeAll(streams)
 	if err != nil {
 		return toError(err, "prompt")
@@ -262,10 +262,10 @@ func (r *completionRequest) usage(stream *engine.Stream) engine.Usage {
 
 // generate asks for every prompt's answer. The streams it returns with an error
 // are those that were begun.
-func (r *completionRequest) generate(hr *http.Request, e Engine) ([]*engine.Stream, error) {
+func (r *completionRequest) generate(hr *http.Request, model *lease) ([]*engine.Stream, error) {
 	requests := make([]engine.Request, len(r.prompts))
 	for i, in := range r.prompts {
-		tokens, err := r.prompt(e, in)
+		tokens, err := r.prompt(model.Engine, in)
 		if err != nil {
 			return nil, err
 		}
@@ -277,8 +277,11 @@ func (r *completionRequest) generate(hr *http.Request, e Engine) ([]*engine.Stre
 		}
 	}
 	var streams []*engine.Stream
-	for _, er := range requests {
-		stream, err := e.Generate(hr.Context(), er)
+	for i, er := range requests {
+		if i > 0 {
+			er.Beside = streams[0]
+		}
+		stream, err := generate(hr.Context(), model, er)
 		if err != nil {
 			return streams, err
 		}

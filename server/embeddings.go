@@ -57,7 +57,7 @@ func (s *Server) embeddings(w http.ResponseWriter, r *http.Request) *Error {
 	if e := decode(r, &req, embeddingFields, "model", "input"); e != nil {
 		return e
 	}
-	model, e := s.model(r, req.model)
+	model, e := s.worker(r, req.model, engine.TierDefault)
 	if e != nil {
 		return e
 	}
@@ -76,7 +76,7 @@ func (s *Server) embeddings(w http.ResponseWriter, r *http.Request) *Error {
 		body.Usage.PromptTokens += len(list)
 	}
 	body.Usage.TotalTokens = body.Usage.PromptTokens
-	vectors, err := model.Engine.Embed(r.Context(), tokens)
+	vectors, err := model.Engine.Embed(r.Context(), caller(r.Context()), tokens)
 	if err != nil {
 		return toError(err, "input")
 	}

@@ -18,10 +18,11 @@ type Error struct {
 	Status     int
 	Message    string
 	Type       string
-	Param      string        // the field at fault, empty for none
-	Code       string        // empty for none
-	RetryAfter time.Duration // 0 for none
-	Final      bool          // trying again is useless, though the status is a 5xx
+	Param      string            // the field at fault, empty for none
+	Code       string            // empty for none
+	RetryAfter time.Duration     // 0 for none
+	Final      bool              // trying again is useless, though the status is a 5xx
+	Busy       *engine.BusyError // nil unless there is no room
 }
 
 func (e *Error) Error() string { return e.Message }
@@ -62,6 +63,7 @@ func toError(err error, param string) *Error {
 	var length *engine.LengthError
 	var tooLarge *http.MaxBytesError
 	var noRoom *NoRoomError
+	var busy *engine.BusyError
 	switch {
 	case errors.As(err, &e):
 		return e
@@ -79,9 +81,8 @@ func toError(err error, param string) *Error {
 		return badRequest("model", "unsupported_model", "This endpoint cannot use the model: %v.", err)
 	case errors.Is(err, engine.ErrRequest):
 		return badRequest(param, "invalid_value", "%v.", err)
-	case errors.Is(err, engine.ErrQueueFull):
-		return &Error{Status: http.StatusTooManyRequests, Type: "rate_limit_error", Code: "rate_limit_exceeded", RetryAfter: time.Second,
-			Message: "The server's queue is full. Try again later."}
+	case errors.As(err, &busy):
+		return busyError(busy)
 	case errors.Is(err, engine.ErrStopped):
 		return &Error{Status: http.StatusServiceUnavailable, Type: "server_error", Code: "model_unavailable", RetryAfter: 5 * time.Second,
 			Message: "The model is not available: the server is stopping, or its engine failed."}
@@ -93,14 +94,37 @@ func toError(err error, param string) *Error {
 	case errors.Is(err, errLoad):
 		return &Error{Status: http.StatusInternalServerError, Type: "server_error", Param: "model", Code: "model_load_failed", Final: true,
 			Message: "The model cannot be loaded; the server's log says why."}
-	case errors.Is(err, engine.ErrDeadline), errors.Is(err, context.DeadlineExceeded):
-		return &Error{Status: http.StatusGatewayTimeout, Type: "server_error", Code: "deadline_exceeded", Message: "The request's deadline has passed."}
+	case errors.Is(err, context.DeadlineExceeded):
+		return &Error{Status: http.StatusGatewayTimeout, Type: "server_error", Code: "deadline_exceeded", Final: true,
+			Message: "The time that the request gave itself in " + TimeoutHeader + " has passed."}
 	case errors.Is(err, context.Canceled):
 		// Nobody reads this: the client has gone.
 		return &Error{Status: 499, Type: "server_error", Code: "client_closed_request", Message: "The client closed the request."}
 	}
 	return &Error{Status: http.StatusInternalServerError, Type: "server_error", Code: "internal_error", Message: "The server failed: " + err.Error() + "."}
 }
+
+// longestRetry is the longest that OpenAI's clients let themselves be told to wait.
+const longestRetry = time.Minute
+
+// busyError says why there is no room, and when there may be.
+func busyError(busy *engine.BusyError) *Error {
+	e := &Error{Status: http.StatusTooManyRequests, Type: "rate_limit_error", Code: "rate_limit_exceeded", Busy: busy,
+		RetryAfter: min(max(busy.Retry, time.Second), longestRetry)}
+	switch {
+	case errors.Is(busy, engine.ErrShare):
+		e.Message = "You have as many requests in the server's queue as one client may have."
+	case errors.Is(busy, engine.ErrWait):
+		e.Status, e.Type, e.Code = http.StatusServiceUnavailable, "server_error", "queue_wait_too_long"
+		e.Message = "The request would wait in the server's queue, or has waited there, for longer than it may."
+	default:
+		e.Message = "The server's queue is full."
+	}
+	e.Message += fmt.Sprintf(" %d requests wait. Try again in %d seconds.", busy.Waiting, retrySeconds(e.RetryAfter))
+	return e
+}
+
+func retrySeconds(d time.Duration) int { return int(math.Ceil(d.Seconds())) }
 
 // writeError answers with an error. It must come before any other write.
 func writeError(w http.ResponseWriter, e *Error) {
@@ -112,7 +136,13 @@ func writeError(w http.ResponseWriter, e *Error) {
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	if e.RetryAfter > 0 {
-		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
+		h.Set("Retry-After", strconv.Itoa(retrySeconds(e.RetryAfter)))
+	}
+	if e.Busy != nil {
+		h.Set("X-Queue-Position", strconv.Itoa(e.Busy.Position))
+		if e.Busy.Expected > 0 {
+			h.Set("X-Queue-Expected-Ms", milliseconds(e.Busy.Expected))
+		}
 	}
 	if e.Final {
 		h.Set("X-Should-Retry", "false")

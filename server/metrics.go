@@ -93,6 +93,15 @@ var modelMetrics = []struct {
 		}
 		return list
 	}},
+	{"serve_refused_total", "Requests that were not queued, by why.", "reason", prometheus.CounterValue, func(c *counts) []sample {
+		var list []sample
+		for reason, n := range c.Refused {
+			list = append(list, sample{string(reason), float64(n)})
+		}
+		return list
+	}},
+	{"serve_requests_waiting", "Requests in the queue.", "", prometheus.GaugeValue, func(c *counts) []sample { return one(c.Queued) }},
+	{"serve_prompt_tokens_waiting", "Tokens of the prompts in the queue.", "", prometheus.GaugeValue, func(c *counts) []sample { return one(c.WaitingTokens) }},
 	{"serve_steps_total", "Steps that the engine made.", "", prometheus.CounterValue, func(c *counts) []sample { return one(c.Steps) }},
 	{"serve_engine_restarts_total", "Times that the engine died and was started again.", "", prometheus.CounterValue, func(c *counts) []sample { return one(c.Restarts) }},
 	{"serve_preemptions_total", "Choices whose cells were taken and computed again.", "", prometheus.CounterValue, func(c *counts) []sample { return one(c.Preempted) }},

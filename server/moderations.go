@@ -124,7 +124,7 @@ func (s *Server) moderations(w http.ResponseWriter, r *http.Request) *Error {
 	if e != nil {
 		return e
 	}
-	model, e := s.model(r, name)
+	model, e := s.worker(r, name, engine.TierDefault)
 	if e != nil {
 		return e
 	}
@@ -150,7 +150,10 @@ func (s *Server) moderations(w http.ResponseWriter, r *http.Request) *Error {
 		if er.Prompt, err = model.Engine.Tokenize(rendered.Prompt, true, model.Engine.Limits().Context-1); err != nil {
 			return toError(err, "input")
 		}
-		stream, err := model.Engine.Generate(r.Context(), er)
+		if len(streams) > 0 {
+			er.Beside = streams[0]
+		}
+		stream, err := generate(r.Context(), model, er)
 		if err != nil {
 			return toError(err, "input")
 		}

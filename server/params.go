@@ -21,6 +21,8 @@ type params struct {
 	stream       bool
 	streamOpts   bool // stream_options was given
 	includeUsage bool
+	tier         engine.Tier
+	tierName     string // as answers tell it; empty if none was asked for
 }
 
 // defaultParams draws with a seed of its own: an answer repeats only for those
@@ -153,6 +155,22 @@ var commonFields = fields[params]{
 	"grammar":      refused[params]("Grammars from clients are not supported yet.", `""`),
 }
 
+// tiers are the tiers of service that may be asked for, and what each gets. Nobody pays
+// here: those that OpenAI sells capacity by are the default one.
+var tiers = map[string]struct {
+	tier engine.Tier
+	name string
+}{
+	"auto": {engine.TierDefault, "default"}, "default": {engine.TierDefault, "default"}, "scale": {engine.TierDefault, "default"},
+	"flex": {engine.TierFlex, "flex"}, "priority": {engine.TierPriority, "priority"}, "fast": {engine.TierPriority, "priority"},
+}
+
+func setTier(r *chatRequest, v value) *Error {
+	asked, e := v.one("auto", "default", "flex", "scale", "priority", "fast")
+	r.tier, r.tierName = tiers[asked].tier, tiers[asked].name
+	return e
+}
+
 func setMaxTokens(p *params, v value) *Error {
 	n, e := v.integer(1, math.MaxInt32)
 	p.maxTokens = int(n)
@@ -253,6 +271,7 @@ func (p *params) check() *Error {
 // request is what the engine is asked, but for the prompt.
 func (p *params) request() engine.Request {
 	return engine.Request{
+		Caller:  engine.Caller{Tier: p.tier},
 		Choices: p.choices, MaxTokens: p.maxTokens, Sampling: p.sampling, Stop: p.stop, LogProbs: p.logprobs, Top: p.top,
 	}
 }

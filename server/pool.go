@@ -49,12 +49,13 @@ var (
 // there is loaded; where that takes room, the least recently used of those that
 // nobody uses are unloaded, and never one that answers.
 type pool struct {
-	keepAlive time.Duration // after which an unused model is unloaded; 0 for never
-	log       *slog.Logger
-	ctx       context.Context // of loads: they outlive the request that asked
-	cancel    context.CancelFunc
-	turn      chan struct{} // holds a token while nobody loads
-	work      sync.WaitGroup
+	keepAlive  time.Duration // after which an unused model is unloaded; 0 for never
+	maxWaiting int           // requests for a model that is not in memory
+	log        *slog.Logger
+	ctx        context.Context // of loads: they outlive the request that asked
+	cancel     context.CancelFunc
+	turn       chan struct{} // holds a token while nobody loads
+	work       sync.WaitGroup
 
 	mu    sync.Mutex
 	slots map[*Model]*slot
@@ -89,8 +90,8 @@ type lease struct {
 	release func()
 }
 
-func newPool(keepAlive time.Duration, log *slog.Logger) *pool {
-	p := &pool{keepAlive: keepAlive, log: log, turn: make(chan struct{}, 1), slots: map[*Model]*slot{}, freed: make(chan struct{})}
+func newPool(keepAlive time.Duration, maxWaiting int, log *slog.Logger) *pool {
+	p := &pool{keepAlive: keepAlive, maxWaiting: maxWaiting, log: log, turn: make(chan struct{}, 1), slots: map[*Model]*slot{}, freed: make(chan struct{})}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.turn <- struct{}{}
 	return p
@@ -107,7 +108,8 @@ func (p *pool) slot(m *Model) *slot {
 }
 
 // acquire returns a model in memory, loading it if need be. Requests for one that
-// is being loaded wait in order, but no longer than patience.
+// is being loaded wait in order, but no longer than
+// patience, and no more than the pool's bound.
 func (p *pool) acquire(ctx context.Context, m *Model, patience time.Duration) (*lease, error) {
 	p.mu.Lock()
 	s := p.slot(m)
@@ -115,6 +117,10 @@ func (p *pool) acquire(ctx context.Context, m *Model, patience time.Duration) (*
 		s.users++
 		p.mu.Unlock()
 		return p.lease(s, s.instance), nil
+	}
+	if n := len(s.waiters); n >= p.maxWaiting {
+		p.mu.Unlock()
+		return nil, &engine.BusyError{Reason: engine.ErrQueueFull, Waiting: n, Position: n}
 	}
 	wait := make(chan granted, 1)
 	s.waiters = append(s.waiters, wait)
@@ -446,7 +452,7 @@ func (p *pool) counts(m *Model) counts {
 	if c.loaded {
 		now := s.instance.Engine.Stats()
 		c.Add(now)
-		c.Waiting, c.Running, c.CellsUsed, c.CellsIdle, c.Cells = now.Waiting, now.Running, now.CellsUsed, now.CellsIdle, now.Cells
+		c.Present = now.Present
 		c.bytes = s.instance.Bytes
 	}
 	return c

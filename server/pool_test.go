@@ -41,7 +41,7 @@ func (s *stub) Model() *engine.Model { return &engine.Model{} }
 
 // Stats are of an engine that has had work.
 func (s *stub) Stats() engine.Stats {
-	return engine.Stats{Prompt: 3, Running: 1, Cells: 8, Measures: engine.Measures{Tokens: 5, Outcomes: map[engine.Outcome]uint64{engine.OutcomeStop: 2}}}
+	return engine.Stats{Prompt: 3, Present: engine.Present{Running: 1, Cells: 8}, Measures: engine.Measures{Tokens: 5, Outcomes: map[engine.Outcome]uint64{engine.OutcomeStop: 2}}}
 }
 
 // model needs bytes, or least of them where memory is short.
@@ -97,7 +97,7 @@ func (m *memory) did(t *testing.T, want ...string) {
 }
 
 func newTestPool(keepAlive time.Duration) *pool {
-	return newPool(keepAlive, slog.New(slog.DiscardHandler))
+	return newPool(keepAlive, 4, slog.New(slog.DiscardHandler))
 }
 
 // use acquires and releases.
@@ -278,7 +278,7 @@ func TestPoolFailures(t *testing.T) {
 		var log strings.Builder
 		m := &memory{t: t, total: 10, fail: errors.New("open /home/who/secret.gguf: damaged")}
 		a := m.model("a", 6, 6)
-		p := newPool(0, slog.New(slog.NewTextHandler(&log, nil)))
+		p := newPool(0, 4, slog.New(slog.NewTextHandler(&log, nil)))
 		defer p.close()
 		if _, err := p.acquire(t.Context(), a, time.Minute); !errors.Is(err, errLoad) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("got %v", err)

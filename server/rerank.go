@@ -5,6 +5,8 @@ import (
 	"math"
 	"net/http"
 	"slices"
+
+	"serve/engine"
 )
 
 // rerankRequest is the body of POST /v1/rerank, as Jina and Cohere have it.
@@ -89,12 +91,12 @@ func (s *Server) rerank(w http.ResponseWriter, r *http.Request) *Error {
 	if e := decode(r, &req, rerankFields, "model", "query", "documents"); e != nil {
 		return e
 	}
-	model, e := s.model(r, req.model)
+	model, e := s.worker(r, req.model, engine.TierDefault)
 	if e != nil {
 		return e
 	}
 	defer model.release()
-	scores, tokens, err := model.Engine.Rank(r.Context(), req.query, req.documents)
+	scores, tokens, err := model.Engine.Rank(r.Context(), caller(r.Context()), req.query, req.documents)
 	if err != nil {
 		return toError(err, "documents")
 	}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"encoding/json"
 	"math"
 	"strings"
@@ -105,7 +106,7 @@ type responseWriter struct {
 func newResponseWriter(a *answer, req *responsesRequest) *responseWriter {
 	p := &req.chat.params
 	r := &response{ID: a.id, Object: "response", CreatedAt: a.created, Status: "in_progress", Model: a.model.ID, Output: []*item{},
-		ParallelToolCalls: req.chat.tools.parallel, ServiceTier: "default", Temperature: shortest(p.sampling.Temperature), TopP: shortest(p.sampling.TopP),
+		ParallelToolCalls: req.chat.tools.parallel, ServiceTier: cmp.Or(p.tierName, "default"), Temperature: shortest(p.sampling.Temperature), TopP: shortest(p.sampling.TopP),
 		PreviousResponseID: optional(req.previous), Store: req.store, Background: req.background,
 		Truncation: "disabled", Instructions: optional(req.instructions), User: optional(req.user), Reasoning: map[string]any{"effort": optional(req.chat.effort), "summary": nil},
 		Text: map[string]any{"format": map[string]string{"type": "text"}}, ToolChoice: json.RawMessage(`"auto"`), Tools: json.RawMessage("[]"), Metadata: json.RawMessage("{}")}

@@ -44,6 +44,7 @@ var responsesFields = fields[responsesRequest]{
 	"top_k":             liftChat("top_k"),
 	"min_p":             liftChat("min_p"),
 	"max_output_tokens": liftChat("max_tokens"),
+	"service_tier":      liftChat("service_tier"),
 	"parallel_tool_calls": func(r *responsesRequest, v value) *Error {
 		return chatFields["parallel_tool_calls"](&r.chat, v)
 	},
@@ -79,7 +80,6 @@ var responsesFields = fields[responsesRequest]{
 
 	"include":                accepted[responsesRequest](anArray),
 	"stream_options":         accepted[responsesRequest](anObject),
-	"service_tier":           accepted[responsesRequest](aString),
 	"safety_identifier":      accepted[responsesRequest](aString),
 	"prompt_cache_key":       accepted[responsesRequest](aString),
 	"prompt_cache_retention": accepted[responsesRequest](aString),

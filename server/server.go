@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -28,12 +27,13 @@ import (
 type Engine interface {
 	Model() *engine.Model
 	Limits() engine.Limits
+	Admits(context.Context, engine.Caller) error
 	Tokenize(text string, special bool, limit int) ([]engine.Token, error)
 	Prompt(ctx context.Context, parts []engine.Part, limit int) ([]engine.Token, []*engine.Media, error)
 	Render(engine.Chat) (*engine.Rendered, error)
 	Generate(context.Context, engine.Request) (*engine.Stream, error)
-	Embed(context.Context, [][]engine.Token) ([][]float32, error)
-	Rank(ctx context.Context, query string, documents []string) (scores []float32, tokens int, err error)
+	Embed(context.Context, engine.Caller, [][]engine.Token) ([][]float32, error)
+	Rank(ctx context.Context, by engine.Caller, query string, documents []string) (scores []float32, tokens int, err error)
 	Stats() engine.Stats
 }
 
@@ -70,6 +70,7 @@ type Options struct {
 	Stall          time.Duration // without a step while work waits, after which /readyz says no, 2 minutes
 	KeepAlive      time.Duration // after which an unused model is unloaded; 0 for when its memory is needed
 	LoadWait       time.Duration // that a request waits for its model to be loaded, 5 minutes
+	MaxWaiting     int           // requests that do so for one model, 512
 	Hosts          []string      // names that the Host header may have besides loopback's; nil for any
 	AllowedOrigins []string      // web pages that may call; "*" for all
 	Log            *slog.Logger  // slog.Default()
@@ -104,10 +105,11 @@ func New(o Options) (*Server, error) {
 	setDefault(&o.WriteStall, 2*time.Minute)
 	setDefault(&o.Stall, 2*time.Minute)
 	setDefault(&o.LoadWait, 5*time.Minute)
+	setDefault(&o.MaxWaiting, 512)
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	s := &Server{opts: o, byName: map[string]*Model{}, pool: newPool(o.KeepAlive, o.Log)}
+	s := &Server{opts: o, byName: map[string]*Model{}, pool: newPool(o.KeepAlive, o.MaxWaiting, o.Log)}
 	for _, m := range o.Models {
 		for _, name := range append([]string{m.ID}, m.Aliases...) {
 			if other, taken := s.byName[name]; taken && other != m {
@@ -195,7 +197,7 @@ func (s *Server) routes() *gin.Engine {
 	get("/metrics", s.metrics.answer)
 	get("/models", s.listModels)
 	get("/models/*id", s.showModel) // a name may have slashes, escaped or not
-	post := func(path string, h handler) { r.POST(path, s.limitWork, answered(h)) }
+	post := func(path string, h handler) { r.POST(path, s.limitWork, limitTime, answered(h)) }
 	post("/chat/completions", s.chat)
 	post("/completions", s.completions)
 	post("/embeddings", s.embeddings)
@@ -230,36 +232,16 @@ func answered(h handler) gin.HandlerFunc {
 
 // identify gives every request an id and logs how it ended: never what it said.
 func (s *Server) identify(c *gin.Context) {
-	start := time.Now()
-	id := "req_" + randomID()
+	x := begin(c)
 	h := c.Writer.Header()
-	h.Set("X-Request-Id", id)
+	h.Set("X-Request-Id", x.id)
 	h.Set("Openai-Version", "2020-10-01")
-	c.Writer = &timed{ResponseWriter: c.Writer, start: start}
 	c.Next()
-	s.metrics.request(c.FullPath(), c.Request.Method, c.Writer.Status(), time.Since(start))
-	s.opts.Log.Info("request", "id", id, "method", c.Request.Method, "path", c.FullPath(),
-		"status", c.Writer.Status(), "bytes", c.Writer.Size(), "took", time.Since(start).Round(time.Millisecond))
+	took := time.Since(x.start)
+	s.metrics.request(c.FullPath(), c.Request.Method, c.Writer.Status(), took)
+	s.opts.Log.Info("request", "id", x.id, "method", c.Request.Method, "path", c.FullPath(),
+		"status", c.Writer.Status(), "bytes", c.Writer.Size(), "took", took.Round(time.Millisecond))
 }
-
-// timed says in a header how long the answer's beginning took.
-type timed struct {
-	gin.ResponseWriter
-	start time.Time
-	told  bool
-}
-
-func (t *timed) tell() {
-	if !t.told {
-		t.told = true
-		t.Header().Set("Openai-Processing-Ms", strconv.FormatInt(time.Since(t.start).Milliseconds(), 10))
-	}
-}
-
-func (t *timed) WriteHeader(status int)            { t.tell(); t.ResponseWriter.WriteHeader(status) }
-func (t *timed) Write(b []byte) (int, error)       { t.tell(); return t.ResponseWriter.Write(b) }
-func (t *timed) WriteString(b string) (int, error) { t.tell(); return t.ResponseWriter.WriteString(b) }
-func (t *timed) Unwrap() http.ResponseWriter       { return t.ResponseWriter }
 
 // recovered turns a panic, a broken invariant of ours, into a 500 and a log line.
 func (s *Server) recovered(c *gin.Context) {
@@ -296,7 +278,7 @@ func (s *Server) guardOrigin(c *gin.Context) {
 		h.Set("Access-Control-Allow-Origin", origin)
 		h.Set("Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS")
 		h.Set("Access-Control-Allow-Headers", "authorization, content-type, "+c.Request.Header.Get("Access-Control-Request-Headers"))
-		h.Set("Access-Control-Expose-Headers", "x-request-id, openai-processing-ms, retry-after, x-schema-not-enforced, x-tools-not-offered")
+		h.Set("Access-Control-Expose-Headers", "x-request-id, openai-processing-ms, x-queue-position, x-queue-wait-ms, x-queue-expected-ms, retry-after, x-schema-not-enforced, x-tools-not-offered")
 		h.Add("Vary", "Origin")
 		return
 	}
@@ -340,6 +322,21 @@ func (s *Server) named(name string) (*Model, *Error) {
 	}
 	return nil, &Error{Status: http.StatusNotFound, Type: invalidRequest, Param: "model", Code: "model_not_found",
 		Message: fmt.Sprintf("The model '%s' does not exist here. Served: %s.", name, strings.Join(have, ", "))}
+}
+
+// worker is model for what is to be queued: what would be refused costs no more than this.
+func (s *Server) worker(r *http.Request, name string, t engine.Tier) (*lease, *Error) {
+	l, e := s.model(r, name)
+	if e != nil {
+		return nil, e
+	}
+	by := caller(r.Context())
+	by.Tier = t
+	if err := l.Engine.Admits(r.Context(), by); err != nil {
+		l.release()
+		return nil, toError(err, "")
+	}
+	return l, nil
 }
 
 // model finds a request's model and brings it into memory. The caller releases it.

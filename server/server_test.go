@@ -32,9 +32,14 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // start serves a fake model called "fake", also known as "gpt-4o" and "org/fake".
 func start(t testing.TB, fo enginetest.Options, so Options) (*httptest.Server, *Server) {
 	t.Helper()
+	return startEngine(t, fo, engine.Options{}, so)
+}
+
+func startEngine(t testing.TB, fo enginetest.Options, eo engine.Options, so Options) (*httptest.Server, *Server) {
+	t.Helper()
 	fo.Limits.RollsBack = true
 	fake := enginetest.New(fo)
-	e := engine.New(fake, engine.Options{})
+	e := engine.New(fake, eo)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -367,6 +372,7 @@ func TestAcceptedFields(t *testing.T) {
 	hs, _ := start(t, enginetest.Options{}, Options{})
 	for _, fields := range []string{
 		`"temperature":0,"top_p":1,"seed":-7,"user":"u","store":false,"metadata":{"a":"b"},"service_tier":"auto"`,
+		`"service_tier":"scale"`, `"service_tier":"fast"`,
 		`"temperature":null,"stop":null,"tools":null,"logprobs":null,"response_format":null,"stream":null,"n":null`,
 		`"stop":["a","b","c","d","e"],"tool_choice":"none","tools":[],"parallel_tool_calls":true,"response_format":{"type":"text"}`,
 		`"top_k":40,"min_p":0.1,"repeat_penalty":1.1,"mirostat":2,"dry_multiplier":0.5,"dry_sequence_breakers":["\n"],"xtc_probability":0.1`,

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"slices"
 	"sync"
@@ -101,7 +102,8 @@ func (e *sse) follow(stream *engine.Stream, event func([]engine.Event) error) er
 
 // fail tells the client of an error after the status: as an event of its own.
 func (e *sse) fail(err error) {
-	if e.ctx.Err() != nil || e.err != nil {
+	gone := e.ctx.Err() != nil && !errors.Is(context.Cause(e.ctx), context.DeadlineExceeded)
+	if gone || e.err != nil {
 		return // nobody is there
 	}
 	wire := toError(err, "")

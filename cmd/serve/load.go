@@ -131,7 +131,7 @@ func (l *library) open(ctx context.Context, q loadRequest) (engine.Runner, *load
 
 // start runs an engine until it is stopped.
 func (l *library) start(runner engine.Runner, memory *llama.Memory) *server.Instance {
-	e := engine.New(runner, engine.Options{MaxWaiting: l.o.maxWaiting})
+	e := engine.New(runner, engine.Options{MaxWaiting: l.o.maxWaiting, MaxWaitingTokens: l.o.maxWaitingTokens, MaxWait: l.o.maxWait})
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	var total uint64

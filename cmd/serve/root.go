@@ -65,22 +65,24 @@ func arguments(least, most int, what string) cobra.PositionalArgs {
 // serveOptions are the flags of serve.
 type serveOptions struct {
 	modelOptions
-	host         string
-	port         int
-	lazy         bool
-	keepAlive    time.Duration
-	loadWait     time.Duration
-	aliases      []string
-	origins      []string
-	maxWaiting   int
-	maxBody      int64
-	drainTimeout time.Duration
-	dataDir      string
-	keepFor      time.Duration
-	moderator    string
-	imageHosts   []string
-	isolate      bool
-	stall        time.Duration
+	host             string
+	port             int
+	lazy             bool
+	keepAlive        time.Duration
+	loadWait         time.Duration
+	aliases          []string
+	origins          []string
+	maxWaiting       int
+	maxWaitingTokens int
+	maxWait          time.Duration
+	maxBody          int64
+	drainTimeout     time.Duration
+	dataDir          string
+	keepFor          time.Duration
+	moderator        string
+	imageHosts       []string
+	isolate          bool
+	stall            time.Duration
 }
 
 // modelOptions are the flags that decide how a model lies in memory.
@@ -146,7 +148,9 @@ Every flag can be set in the environment too: --ctx-size as SERVE_CTX_SIZE.`,
 	f.DurationVar(&o.loadWait, "load-timeout", 5*time.Minute, "how long a request waits for its model to be loaded")
 	f.StringSliceVar(&o.aliases, "alias", nil, "another name for a model: gpt-4o=mistral-7b, or gpt-4o for the first")
 	f.StringSliceVar(&o.origins, "allow-origin", nil, "origin of web pages that may use the server, * for all")
-	f.IntVar(&o.maxWaiting, "max-waiting", 512, "requests in the queue of a model; more are refused")
+	f.IntVar(&o.maxWaiting, "max-waiting", 512, "requests in the queue of a model; more are refused, and of one client alone more than four fifths")
+	f.IntVar(&o.maxWaitingTokens, "max-waiting-tokens", 1<<20, "tokens of the prompts in the queue of a model; more are refused")
+	f.DurationVar(&o.maxWait, "max-wait", 5*time.Minute, "how long a request may wait in the queue; one that would wait longer is refused at once; 0 for any time")
 	f.Int64Var(&o.maxBody, "max-body", 32<<20, "bytes of a request's body")
 	f.BoolVar(&o.isolate, "isolate", true, "compute in a process of its own for each model, and start another when it dies")
 	f.DurationVar(&o.stall, "stall-timeout", 2*time.Minute, "how long a step may take before the engine is taken for stuck, and started again")

@@ -32,7 +32,7 @@ func runServe(ctx context.Context, w *workplace, o serveOptions, names []string)
 	if err != nil {
 		return err
 	}
-	so := server.Options{MaxBody: o.maxBody, AllowedOrigins: o.origins, KeepAlive: o.keepAlive, LoadWait: o.loadWait, Moderator: o.moderator}
+	so := server.Options{MaxBody: o.maxBody, AllowedOrigins: o.origins, KeepAlive: o.keepAlive, LoadWait: o.loadWait, MaxWaiting: o.maxWaiting, Moderator: o.moderator}
 	try := trySentence // what to ask the first model, for who has just started it
 	if so.ImageHosts = o.imageHosts; len(o.imageHosts) > 0 {
 		network, err := w.network()
@@ -75,6 +75,12 @@ func runServe(ctx context.Context, w *workplace, o serveOptions, names []string)
 func (o *serveOptions) check() error {
 	if o.maxWaiting < 1 || o.maxWaiting > 1<<20 {
 		return fmt.Errorf("%w: --max-waiting %d: from 1 to %d", errUsage, o.maxWaiting, 1<<20)
+	}
+	if o.maxWaitingTokens < 1 || o.maxWaitingTokens > 1<<40 {
+		return fmt.Errorf("%w: --max-waiting-tokens %d: from 1 to %d", errUsage, o.maxWaitingTokens, 1<<40)
+	}
+	if o.maxWait < 0 {
+		return fmt.Errorf("%w: --max-wait %s: not less than nothing", errUsage, o.maxWait)
 	}
 	if o.port < 0 || o.port > 65535 {
 		return fmt.Errorf("%w: --port %d: from 0 to 65535", errUsage, o.port)
