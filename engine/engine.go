@@ -160,7 +160,7 @@ func (e *Engine) Stats() Stats {
 	s.Queued, s.WaitingTokens = e.door.requests, e.door.tokens
 	s.Room = e.door.maxRequests - e.door.requests
 	s.Stopped = e.stopped
-	s.Measures = e.meter.read()
+	s.Measures, s.Rate = e.meter.read(time.Now())
 	return s
 }
 

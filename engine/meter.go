@@ -92,6 +92,7 @@ type Measures struct {
 	Tokens     uint64    // of answers, also of those that have not ended
 	Outcomes   map[Outcome]uint64
 	Refused    map[Refusal]uint64
+	Reuse      map[Reuse]uint64 // of choices that got a place in the batch
 }
 
 // Add adds what another engine has measured.
@@ -108,6 +109,7 @@ func (m *Measures) Add(o Measures) {
 	m.Tokens += o.Tokens
 	addCounts(&m.Outcomes, o.Outcomes)
 	addCounts(&m.Refused, o.Refused)
+	addCounts(&m.Reuse, o.Reuse)
 }
 
 func addCounts[K comparable](to *map[K]uint64, from map[K]uint64) {
@@ -121,27 +123,56 @@ func addCounts[K comparable](to *map[K]uint64, from map[K]uint64) {
 
 // meter measures. The loop writes it and anyone reads it.
 type meter struct {
-	mu sync.Mutex
-	m  Measures
+	mu   sync.Mutex
+	m    Measures
+	rate rate
+}
+
+// rate counts the tokens of the last seconds.
+type rate struct {
+	counts [rateSeconds + 1]int // by second, the present one too
+	second int64
+}
+
+// rateSeconds is what Present.Rate is the mean of.
+const rateSeconds = 5
+
+// at moves on to the second of a time, and returns its count.
+func (r *rate) at(now time.Time) *int {
+	second := now.Unix()
+	for n := 0; r.second < second && n < len(r.counts); n++ {
+		r.second = max(r.second+1, second-rateSeconds)
+		r.counts[r.second%int64(len(r.counts))] = 0
+	}
+	return &r.counts[second%int64(len(r.counts))]
+}
+
+// mean returns tokens a second, over the last whole seconds.
+func (r *rate) mean(now time.Time) float64 {
+	sum := -*r.at(now)
+	for _, n := range r.counts {
+		sum += n
+	}
+	return float64(sum) / rateSeconds
 }
 
 func newMeter() *meter {
 	// A series that is not there before its first event hides that event from rates.
 	outcomes := map[Outcome]uint64{OutcomeStop: 0, OutcomeLength: 0, OutcomeCancelled: 0, OutcomeDeadline: 0, OutcomeWait: 0, OutcomeError: 0}
 	refused := map[Refusal]uint64{RefusedFull: 0, RefusedShare: 0, RefusedWait: 0}
+	reuse := map[Reuse]uint64{ReuseHit: 0, ReuseScored: 0, ReuseFixed: 0, ReuseDropped: 0, ReuseRestarted: 0, ReuseNew: 0}
 	return &meter{m: Measures{
 		FirstToken: newHistogram(boundsOfWaits), Gap: newHistogram(boundsOfGaps), Queue: newHistogram(boundsOfWaits), Whole: newHistogram(boundsOfWaits),
 		Prompts: newHistogram(boundsOfLengths), Answers: newHistogram(boundsOfLengths), Rows: newHistogram(boundsOfRows),
-		Outcomes: outcomes, Refused: refused,
+		Outcomes: outcomes, Refused: refused, Reuse: reuse,
 	}}
 }
 
-func (t *meter) read() Measures {
+func (t *meter) read(now time.Time) (m Measures, tokensPerSecond float64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var m Measures
 	m.Add(t.m)
-	return m
+	return m, t.rate.mean(now)
 }
 
 // began notes that a sequence has got its place in the batch.
@@ -149,6 +180,7 @@ func (t *meter) began(q *sequence, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.m.Queue.add(now.Sub(q.req.arrived).Seconds())
+	t.m.Reuse[q.reuse]++
 }
 
 // refused counts a request that was not taken.
@@ -168,6 +200,7 @@ func (t *meter) token(q *sequence, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.m.Tokens++
+	*t.rate.at(now)++
 	if q.last.IsZero() {
 		t.m.FirstToken.add(now.Sub(q.req.arrived).Seconds())
 	} else {

@@ -194,6 +194,7 @@ func (s *scheduler) dropOldest(p placement) bool {
 func (s *scheduler) drop(i, n int) {
 	sl := &s.slots[i]
 	if len(sl.kept) > n {
+		s.lose(sl.kept, ReuseDropped)
 		s.step.ops = append(s.step.ops, kvOp{slot: i, from: position(sl.spans, n)})
 		s.cells.trim(i, n)
 		sl.kept = sl.kept[:n]
@@ -206,6 +207,9 @@ func (s *scheduler) take(q *sequence, p placement) {
 	if p.src < 0 || len(s.slots[p.src].tokens()) < keep {
 		keep = 0 // makeRoom had to drop it
 	}
+	if q.cached < 0 {
+		q.cached, q.reuse = keep, s.reuse(q, keep)
+	}
 	if p.src != p.slot && keep > 0 {
 		s.step.ops = append(s.step.ops, kvOp{copy: true, src: p.src, slot: p.slot})
 		s.cells.copy(p.src, p.slot)
@@ -214,9 +218,6 @@ func (s *scheduler) take(q *sequence, p placement) {
 	s.drop(p.slot, keep)
 	s.slots[p.slot] = slot{owner: q}
 	q.slot, q.fed = p.slot, keep
-	if q.cached < 0 {
-		q.cached = keep
-	}
 }
 
 // closeHoles moves a sequence at one end of the owned slots into a hole between

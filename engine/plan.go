@@ -21,6 +21,7 @@ type sequence struct {
 	waiting   []TokenInfo // tokens with log-probabilities whose text is held back
 	toScore   int         // prompt tokens whose log-probability is still wanted: the last so many
 	begun     bool        // has had a place in the batch
+	reuse     Reuse       // what it found when it was first admitted
 	suspect   bool        // the engine crashed when it was in the batch
 	preempted int         // times that its cells were taken
 	last      time.Time   // when its last token was drawn
@@ -141,6 +142,7 @@ type scheduler struct {
 	chunk     int         // prefill tokens a step may take beside running streams
 	tick      uint64
 	preempted uint64
+	lost      []lostPrompt // newest last
 	step      step
 
 	decodeTimes []float64 // by rows: seconds of a step without prefill, smoothed; 0 if never seen
@@ -556,6 +558,7 @@ func (s *scheduler) vacate(q *sequence) {
 func (s *scheduler) forgetAll() {
 	for i := range s.slots {
 		s.cells.trim(i, 0)
+		s.lose(s.slots[i].kept, ReuseRestarted)
 		if q := s.slots[i].owner; q != nil {
 			q.fed = 0
 		}

@@ -1,11 +1,9 @@
 package engine
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 )
 
 // job is a piece of work for a queue.
@@ -199,90 +197,5 @@ func TestPlanPutsFlexLast(t *testing.T) {
 	}
 	if s.preempted != 1 {
 		t.Errorf("%d preemptions", s.preempted)
-	}
-}
-
-func TestDoor(t *testing.T) {
-	now := time.Unix(0, 0)
-	d := &door{maxRequests: 10, maxTokens: 1000, maxWait: time.Minute, clients: map[string]*line{}}
-	enter := func(client string, tier Tier, tokens int, patience time.Duration) (*entry, error) {
-		e := &entry{Caller: Caller{client, tier}, tokens: tokens, waiting: 1}
-		return e, d.enter(e, patience, true)
-	}
-	var inside []*entry
-	must := func(client string, tier Tier, tokens, position int) {
-		t.Helper()
-		e, err := enter(client, tier, tokens, 0)
-		if err != nil || e.position != position {
-			t.Fatalf("%s: position %d, %v; want %d", client, e.position, err, position)
-		}
-		inside = append(inside, e)
-	}
-	refused := func(client string, tokens int, patience time.Duration, reason error) *BusyError {
-		t.Helper()
-		_, err := enter(client, TierDefault, tokens, patience)
-		var busy *BusyError
-		if !errors.Is(err, reason) || !errors.As(err, &busy) {
-			t.Fatalf("%s: %v, want %v", client, err, reason)
-		}
-		return busy
-	}
-	must("a", TierDefault, 10, 0)
-	must("a", TierDefault, 10, 1)
-	must("a", TierPriority, 10, 0)
-	must("a", TierFlex, 10, 3)
-	must("b", TierDefault, 10, 0)
-	must("b", TierDefault, 10, 2) // its own first, and one of the three of a
-	must("a", TierDefault, 10, 5)
-	must("a", TierDefault, 10, 6)
-	refused("b", 2000, 0, ErrQueueFull)
-	must("a", TierFlex, 10, 8)
-	refused("a", 10, 0, ErrShare)
-	must("c", TierDefault, 10, 0)
-	refused("d", 10, 0, ErrQueueFull)
-
-	// One leaves every two seconds.
-	for _, e := range inside {
-		d.leave(e, now, true)
-		now = now.Add(2 * time.Second)
-	}
-	if d.requests != 0 || d.tokens != 0 || len(d.clients) != 0 {
-		t.Fatalf("%d requests of %d tokens are left", d.requests, d.tokens)
-	}
-	must("a", TierDefault, 400, 0)
-	must("a", TierDefault, 10, 1)
-	if e := inside[len(inside)-1]; e.expected != 4*time.Second {
-		t.Errorf("it expects %s, want a slot and one before it", e.expected)
-	}
-	if busy := refused("a", 10, 5*time.Second, ErrWait); busy.Expected != 6*time.Second || busy.Retry != 2*time.Second || busy.Position != 2 {
-		t.Errorf("%+v", busy)
-	}
-	refused("a", 500, 0, ErrShare)
-	refused("b", 600, 0, ErrQueueFull)
-	d.maxWait = 5 * time.Second
-	refused("a", 10, 0, ErrWait)
-	must("b", TierDefault, 10, 0)
-
-	// More work of a request that is there, or was, takes no place.
-	e := inside[len(inside)-1]
-	d.join(e, 2, 90)
-	if d.requests != 3 || d.tokens != 510 {
-		t.Errorf("%d requests of %d tokens", d.requests, d.tokens)
-	}
-	for range 3 {
-		d.leave(e, now, true)
-	}
-	if d.requests != 2 || d.tokens != 410 {
-		t.Errorf("%d requests of %d tokens", d.requests, d.tokens)
-	}
-}
-
-func TestDoorTakesALongPromptAlone(t *testing.T) {
-	d := &door{maxRequests: 10, maxTokens: 100, clients: map[string]*line{}}
-	if err := d.enter(&entry{tokens: 1000, waiting: 1}, 0, false); err != nil {
-		t.Errorf("one that is longer than the bound, with nobody else: %v", err)
-	}
-	if err := d.enter(&entry{tokens: 1, waiting: 1}, 0, false); !errors.Is(err, ErrQueueFull) {
-		t.Errorf("behind it: %v", err)
 	}
 }

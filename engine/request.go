@@ -106,6 +106,7 @@ type Present struct {
 	WaitingTokens int       // of their prompts
 	Room          int       // places in the queue that are free
 	Running       int       // sequences in the batch
+	Rate          float64   // tokens of answers a second, of late
 	CellsUsed     int       // KV cells that running sequences hold
 	CellsIdle     int       // KV cells kept for prefixes that may come again
 	Cells         int       // KV cells in all

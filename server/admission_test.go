@@ -189,3 +189,27 @@ func TestClients(t *testing.T) {
 		seen[r.last.Client] = true
 	}
 }
+
+// TestStatus compares /status with what was asked for.
+func TestStatus(t *testing.T) {
+	hs, _ := start(t, enginetest.Options{}, Options{Version: "1.2"})
+	get := func() (st Status) {
+		t.Helper()
+		res, err := http.Get(hs.URL + "/status")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		if err := json.NewDecoder(res.Body).Decode(&st); err != nil || len(st.Models) != 1 {
+			t.Fatalf("%+v: %v", st, err)
+		}
+		return st
+	}
+	if st := get(); st.Version != "1.2" || st.Models[0].State != "not loaded" || st.Models[0].Process != 0 || len(st.Models[0].Aliases) != 2 {
+		t.Errorf("before: %+v", st)
+	}
+	post(t, hs, "/v1/completions", `{"model":"fake","prompt":"p","max_tokens":1}`)
+	if m := get().Models[0]; m.State != "ready" || m.Process != 1 || m.ResidentBytes != 1<<20 || m.Loads != 1 || m.Slots != 4 || m.Context != 256 || m.KVCells != 1024 {
+		t.Errorf("after: %+v", m)
+	}
+}

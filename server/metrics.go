@@ -75,6 +75,12 @@ var modelMetrics = []struct {
 		return one(0)
 	}},
 	{"serve_model_memory_bytes", "Memory that the model was planned to take, while it is loaded.", "", prometheus.GaugeValue, func(c *counts) []sample { return one(c.bytes) }},
+	{"serve_model_resident_bytes", "Memory that the model's process takes, mapped weights included.", "", prometheus.GaugeValue, func(c *counts) []sample {
+		if c.process.Resident == 0 {
+			return nil
+		}
+		return one(c.process.Resident)
+	}},
 	{"serve_model_loads_total", "Times that the model was loaded.", "", prometheus.CounterValue, func(c *counts) []sample { return one(c.loads) }},
 	{"serve_model_load_seconds", "Time that the last load took, and the wait for room before it.", "", prometheus.GaugeValue, func(c *counts) []sample { return one(c.loadTime.Seconds()) }},
 	{"serve_choices_running", "Choices in the batch.", "", prometheus.GaugeValue, func(c *counts) []sample { return one(c.Running) }},
@@ -82,29 +88,31 @@ var modelMetrics = []struct {
 	{"serve_kv_cells", "KV cells: held by running choices, kept for prompts that begin alike, free.", "state", prometheus.GaugeValue, func(c *counts) []sample {
 		return []sample{{"running", float64(c.CellsUsed)}, {"kept", float64(c.CellsIdle)}, {"free", float64(max(0, c.Cells-c.CellsUsed-c.CellsIdle))}}
 	}},
+	{"serve_kv_usage_ratio", "Part of the KV cells that running choices hold, from 0 to 1.", "", prometheus.GaugeValue, func(c *counts) []sample {
+		return one(float64(c.CellsUsed) / float64(max(1, c.Cells)))
+	}},
+	{"serve_prefix_reuse_total", "Choices that got a place in the batch, by what they found to reuse, or why nothing.", "result", prometheus.CounterValue, func(c *counts) []sample {
+		return byLabel(c.Reuse)
+	}},
 	{"serve_prompt_tokens_total", "Prompt tokens: computed, or reused from cells of an earlier prompt.", "source", prometheus.CounterValue, func(c *counts) []sample {
 		return []sample{{"computed", float64(c.Prompt)}, {"reused", float64(c.Cached)}}
 	}},
 	{"serve_answer_tokens_total", "Tokens of answers.", "", prometheus.CounterValue, func(c *counts) []sample { return one(c.Tokens) }},
-	{"serve_choices_total", "Choices that ended, by how.", "outcome", prometheus.CounterValue, func(c *counts) []sample {
-		var list []sample
-		for outcome, n := range c.Outcomes {
-			list = append(list, sample{string(outcome), float64(n)})
-		}
-		return list
-	}},
-	{"serve_refused_total", "Requests that were not queued, by why.", "reason", prometheus.CounterValue, func(c *counts) []sample {
-		var list []sample
-		for reason, n := range c.Refused {
-			list = append(list, sample{string(reason), float64(n)})
-		}
-		return list
-	}},
+	{"serve_choices_total", "Choices that ended, by how.", "outcome", prometheus.CounterValue, func(c *counts) []sample { return byLabel(c.Outcomes) }},
+	{"serve_refused_total", "Requests that were not queued, by why.", "reason", prometheus.CounterValue, func(c *counts) []sample { return byLabel(c.Refused) }},
 	{"serve_requests_waiting", "Requests in the queue.", "", prometheus.GaugeValue, func(c *counts) []sample { return one(c.Queued) }},
 	{"serve_prompt_tokens_waiting", "Tokens of the prompts in the queue.", "", prometheus.GaugeValue, func(c *counts) []sample { return one(c.WaitingTokens) }},
 	{"serve_steps_total", "Steps that the engine made.", "", prometheus.CounterValue, func(c *counts) []sample { return one(c.Steps) }},
 	{"serve_engine_restarts_total", "Times that the engine died and was started again.", "", prometheus.CounterValue, func(c *counts) []sample { return one(c.Restarts) }},
 	{"serve_preemptions_total", "Choices whose cells were taken and computed again.", "", prometheus.CounterValue, func(c *counts) []sample { return one(c.Preempted) }},
+}
+
+func byLabel[L ~string](counts map[L]uint64) []sample {
+	list := make([]sample, 0, len(counts))
+	for label, n := range counts {
+		list = append(list, sample{string(label), float64(n)})
+	}
+	return list
 }
 
 func one[T int | uint64 | float64](n T) []sample { return []sample{{"", float64(n)}} }

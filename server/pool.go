@@ -24,6 +24,14 @@ type Instance struct {
 	Bytes  uint64          // that it takes, as it was planned
 	Done   <-chan struct{} // closed when the engine has ended and its memory is free
 	Stop   func()          // ends the engine; Done tells when it has
+	// Process says what computes the model, if that is a process of its own; else nil.
+	Process func() Process
+}
+
+// Process is one of the system's.
+type Process struct {
+	ID       int    // 0 while there is none
+	Resident uint64 // bytes of memory that it takes, of mapped files too; 0 if unknown
 }
 
 // NoRoomError says that a model needs more memory than there is.
@@ -438,6 +446,7 @@ type counts struct {
 	bytes    uint64
 	loads    int
 	loadTime time.Duration
+	process  Process
 }
 
 func (p *pool) counts(m *Model) counts {
@@ -454,6 +463,9 @@ func (p *pool) counts(m *Model) counts {
 		c.Add(now)
 		c.Present = now.Present
 		c.bytes = s.instance.Bytes
+		if s.instance.Process != nil {
+			c.process = s.instance.Process()
+		}
 	}
 	return c
 }

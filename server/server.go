@@ -74,6 +74,8 @@ type Options struct {
 	Hosts          []string      // names that the Host header may have besides loopback's; nil for any
 	AllowedOrigins []string      // web pages that may call; "*" for all
 	Log            *slog.Logger  // slog.Default()
+	Version        string        // that /status tells, as it does
+	PID            int           // this process
 	// ImageHosts are those that images may be fetched from, as host or host:port; none
 	// by default. Images in data URLs need none.
 	ImageHosts []string
@@ -92,6 +94,7 @@ type Server struct {
 	pool     *pool
 	router   *gin.Engine
 	draining atomic.Bool
+	started  time.Time
 
 	background background
 	metrics    *metrics
@@ -109,7 +112,7 @@ func New(o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	s := &Server{opts: o, byName: map[string]*Model{}, pool: newPool(o.KeepAlive, o.MaxWaiting, o.Log)}
+	s := &Server{opts: o, started: time.Now(), byName: map[string]*Model{}, pool: newPool(o.KeepAlive, o.MaxWaiting, o.Log)}
 	for _, m := range o.Models {
 		for _, name := range append([]string{m.ID}, m.Aliases...) {
 			if other, taken := s.byName[name]; taken && other != m {
@@ -194,6 +197,7 @@ func (s *Server) routes() *gin.Engine {
 	get("/healthz", s.healthz)
 	get("/health", s.healthz)
 	get("/readyz", s.readyz)
+	get("/status", s.status)
 	get("/metrics", s.metrics.answer)
 	get("/models", s.listModels)
 	get("/models/*id", s.showModel) // a name may have slashes, escaped or not

@@ -71,7 +71,7 @@ func startEngine(t testing.TB, fo enginetest.Options, eo engine.Options, so Opti
 func ready(e Engine) LoadFunc {
 	return func(context.Context, bool) (*Instance, error) {
 		done := make(chan struct{})
-		return &Instance{Engine: e, Done: done, Stop: sync.OnceFunc(func() { close(done) })}, nil
+		return &Instance{Engine: e, Done: done, Stop: sync.OnceFunc(func() { close(done) }), Process: func() Process { return Process{1, 1 << 20} }}, nil
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -33,6 +34,7 @@ type loadRequest struct {
 	Free                  uint64 // bytes of the host's memory, 0 if unknown
 	Options               plannable
 	Plan                  *llama.Options // as it was loaded before; nil to make one
+	Loose                 string         // why the process that started this one could not confine it
 }
 
 // plannable are the flags that a plan is made of.
@@ -77,8 +79,11 @@ func openModel(request []byte, loose error) (engine.Runner, []byte) {
 	if err == nil {
 		runner, err = a.open(&q)
 	}
+	if q.Loose != "" {
+		loose = errors.Join(loose, errors.New(q.Loose))
+	}
 	if loose != nil {
-		a.Loose = loose.Error()
+		a.Loose = strings.ReplaceAll(loose.Error(), "\n", "; ")
 	}
 	if err != nil {
 		a = loadAnswer{Failed: failureOf(err)}
@@ -161,13 +166,17 @@ func (e *told) Unwrap() error { return e.kind }
 
 // newEngineCommand is what serve starts for each model: the same program, as a child
 // that computes. It has two sockets and nothing else to talk to.
-func newEngineCommand() *cobra.Command {
-	return &cobra.Command{
+func newEngineCommand(t *terminal) *cobra.Command {
+	var check bool
+	cmd := &cobra.Command{
 		Use:    "engine",
 		Short:  "compute for the serve that started this",
 		Hidden: true,
 		Args:   arguments(0, 0, "no arguments"),
 		RunE: func(*cobra.Command, []string) error {
+			if check {
+				return checkConfinement(t)
+			}
 			conn, err := remote.Join(os.NewFile(3, "steps"), os.NewFile(4, "calls"))
 			if err != nil {
 				return withHint(fmt.Errorf("%w: serve starts this command itself: %w", errUsage, err), "serve --help")
@@ -178,40 +187,60 @@ func newEngineCommand() *cobra.Command {
 			return remote.Serve(conn, func(request []byte) (engine.Runner, []byte) { return openModel(request, loose) })
 		},
 	}
+	cmd.Flags().BoolVar(&check, "check", false, "say what this process cannot be kept from, and end")
+	return cmd
 }
 
-// spawn starts a child.
-func (l *library) spawn() (*remote.Process, error) {
+// checkConfinement tells doctor how an engine is confined.
+func checkConfinement(t *terminal) error {
+	var said checkup
+	if err := forbidNetwork(); err != nil {
+		said.Network = err.Error()
+	} else if c, err := net.Dial("udp", "127.0.0.1:9"); err == nil {
+		c.Close()
+		said.Network = "a socket could be opened"
+	}
+	return t.printJSON(said)
+}
+
+// spawn starts a child, which may read the files named. loose is why it is not kept to
+// that, if it is not.
+func (l *library) spawn(files []string) (p *remote.Process, loose, err error) {
 	program, err := program()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	parent, files, err := remote.Pair()
+	parent, ends, err := remote.Pair()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	defer files[0].Close()
-	defer files[1].Close()
+	defer ends[0].Close()
+	defer ends[1].Close()
 	c := &childProcess{cmd: exec.Command(program, "engine", "--log-level", l.w.logLevel), ended: make(chan struct{}), log: &tail{to: l.w.t}}
-	c.cmd.ExtraFiles = files
+	c.cmd.ExtraFiles = ends
 	c.cmd.Env = append(withoutSecrets(os.Environ()), "GOTRACEBACK=single")
 	c.cmd.Stderr = c.log
 	// Ctrl-C is for the parent.
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := c.cmd.Start(); err != nil {
+	if loose, err = startConfined(c.cmd, files); err != nil {
 		parent.Steps.Close()
 		parent.Calls.Close()
-		return nil, err
+		return nil, nil, err
 	}
 	go c.wait()
-	return &remote.Process{Conn: parent, Kill: c.kill, Wait: func() remote.Exit { <-c.ended; return c.exit }}, nil
+	return &remote.Process{ID: c.cmd.Process.Pid, Conn: parent, Kill: c.kill, Wait: func() remote.Exit { <-c.ended; return c.exit }}, loose, nil
 }
 
-// withoutSecrets leaves out what an engine has no use for.
+// withoutSecrets leaves out what an engine has no use for: keys, and how to speak to the
+// service manager in our name.
 func withoutSecrets(environ []string) []string {
 	return slices.DeleteFunc(environ, func(pair string) bool {
 		name, _, _ := strings.Cut(pair, "=")
-		return strings.HasPrefix(name, "HF_TOKEN") || name == "HUGGING_FACE_HUB_TOKEN"
+		switch name {
+		case "HUGGING_FACE_HUB_TOKEN", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "OTEL_EXPORTER_OTLP_HEADERS":
+			return true
+		}
+		return strings.HasPrefix(name, "HF_TOKEN")
 	})
 }
 

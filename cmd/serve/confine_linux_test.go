@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"sync"
@@ -73,5 +75,58 @@ func TestForbidNetwork(t *testing.T) {
 		if !regexp.MustCompile(want).Match(status) {
 			t.Errorf("the engine's process has not %s:\n%s", want, status)
 		}
+	}
+}
+
+// beConfined is what this program does as a child of TestConfineFiles: it says what it can
+// do that it should not, and cannot that it should.
+func beConfined() {
+	model, other := os.Getenv("TEST_MODEL"), os.Getenv("TEST_OTHER")
+	expect := func(what string, err error, allowed bool) {
+		if allowed && err != nil || !allowed && !errors.Is(err, unix.EACCES) {
+			fmt.Printf("%s: %v\n", what, err)
+		}
+	}
+	read := func(path string) error { _, err := os.ReadFile(path); return err }
+	expect("read the model", read(model), true)
+	expect("read what belongs to the system", read("/etc/passwd"), true)
+	expect("read another file", read(other), false)
+	expect("write the model", os.WriteFile(model, nil, 0o600), false)
+	expect("write another file", os.WriteFile(other, nil, 0o600), false)
+	expect("make a file", os.WriteFile(other+"2", nil, 0o600), false)
+	expect("remove a file", os.Remove(other), false)
+	_, err := os.ReadDir(filepath.Dir(other))
+	expect("list a folder", err, false)
+	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+	expect("use a device", err, true)
+	null.Close()
+	os.Exit(0)
+}
+
+func TestConfineFiles(t *testing.T) {
+	if _, err := landlockVersion(); err != nil {
+		t.Skip(err)
+	}
+	folder := t.TempDir()
+	model, other := filepath.Join(folder, "model"), filepath.Join(folder, "other")
+	for _, path := range []string{model, other} {
+		if err := os.WriteFile(path, []byte("text"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "TEST_CONFINED=1", "TEST_MODEL="+model, "TEST_OTHER="+other)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	loose, err := startConfined(cmd, []string{model})
+	if err != nil || loose != nil {
+		t.Fatal(loose, err)
+	}
+	if err := cmd.Wait(); err != nil || out.Len() > 0 {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+	// This process is as free as before.
+	if err := os.WriteFile(other, []byte("more"), 0o600); err != nil {
+		t.Error(err)
 	}
 }

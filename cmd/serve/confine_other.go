@@ -2,6 +2,16 @@
 
 package main
 
-import "errors"
+import (
+	"errors"
+	"os/exec"
+)
 
 func forbidNetwork() error { return errors.New("only on Linux") }
+
+// startConfined starts a command, which is not confined.
+func startConfined(cmd *exec.Cmd, _ []string) (loose, err error) {
+	return errors.New("files: only on Linux"), cmd.Start()
+}
+
+func landlockVersion() (int, error) { return 0, errors.New("only on Linux") }

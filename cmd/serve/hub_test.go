@@ -25,6 +25,9 @@ import (
 // TestMain lets this binary be serve itself, for tests that need a process to
 // kill or to watch.
 func TestMain(m *testing.M) {
+	if os.Getenv("TEST_CONFINED") == "1" {
+		beConfined()
+	}
 	if os.Getenv("TEST_FORBIDDEN") == "1" {
 		beForbidden()
 	}

@@ -81,23 +81,33 @@ func (l *library) load(ctx context.Context, local *models.Local, shrink bool) (*
 	if err != nil {
 		return nil, err
 	}
-	runner, loaded, err := l.open(ctx, l.request(local, header, shrink))
+	runner, loaded, err := l.open(ctx, l.request(local, header, shrink), modelFiles(local))
 	if err != nil {
 		return nil, err
 	}
 	describe(l.w.t, l.o.modelOptions, local.Name, runner, loaded)
 	in := l.start(runner, loaded.Memory)
+	if child, ok := runner.(*remote.Runner); ok {
+		in.Process = func() server.Process {
+			id := child.Process()
+			return server.Process{ID: id, Resident: residentMemory(id)}
+		}
+	}
 	l.w.t.fact("loaded", "in %s", time.Since(start).Round(time.Millisecond))
 	return in, nil
 }
 
-// open loads a model, in a process of its own unless that is not wanted.
-func (l *library) open(ctx context.Context, q loadRequest) (engine.Runner, *loadAnswer, error) {
+// open loads a model of these files, in a process of its own unless that is not wanted.
+func (l *library) open(ctx context.Context, q loadRequest, files []string) (engine.Runner, *loadAnswer, error) {
 	// A child that comes after the first is to be like it, whatever is free by then.
 	var plan atomic.Pointer[llama.Options]
+	var loose atomic.Pointer[string]
 	request := func() []byte {
 		q := q
 		q.Plan = plan.Load()
+		if why := loose.Load(); why != nil {
+			q.Loose = *why
+		}
 		text, err := json.Marshal(&q)
 		if err != nil {
 			return nil // as a request that says nothing, it is refused
@@ -107,7 +117,15 @@ func (l *library) open(ctx context.Context, q loadRequest) (engine.Runner, *load
 	var runner engine.Runner
 	var text []byte
 	if l.o.isolate {
-		o := remote.Options{Spawn: l.spawn, Request: request, Stall: l.o.stall, Report: func(c remote.Crash) { l.report(q.Name, c) }}
+		spawn := func() (*remote.Process, error) {
+			p, open, err := l.spawn(files)
+			if open != nil {
+				why := open.Error()
+				loose.Store(&why)
+			}
+			return p, err
+		}
+		o := remote.Options{Spawn: spawn, Request: request, Stall: l.o.stall, Report: func(c remote.Crash) { l.report(q.Name, c) }}
 		child, answer, err := remote.Start(ctx, o)
 		if err != nil {
 			return nil, nil, fmt.Errorf("%w: %w", errModel, err)
@@ -127,6 +145,15 @@ func (l *library) open(ctx context.Context, q loadRequest) (engine.Runner, *load
 	}
 	plan.Store(&a.Plan)
 	return runner, a, nil
+}
+
+// modelFiles are those that an engine opens.
+func modelFiles(local *models.Local) []string {
+	files := local.Parts()
+	if name := projector(local); name != "" {
+		files = append(files, name)
+	}
+	return files
 }
 
 // start runs an engine until it is stopped.
@@ -217,7 +244,7 @@ func describe(t *terminal, o modelOptions, name string, r engine.Runner, a *load
 		}
 	}
 	if a.Loose != "" {
-		t.note("warning: the engine has no process that cannot reach a network: %s", a.Loose)
+		t.note("warning: the engine's process is not confined as it should be: %s", a.Loose)
 	}
 	for _, d := range a.Devices {
 		if d.Type == "cpu" {

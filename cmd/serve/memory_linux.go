@@ -3,6 +3,8 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -13,18 +15,55 @@ import (
 // machine has available, or less where a control group says so. 0 means unknown.
 func freeMemory() uint64 {
 	free := meminfo("/proc/meminfo", "MemAvailable:")
-	group, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return free
-	}
-	// Version 2 has one line, 0::/path. Every group up to the root can have a limit.
-	_, path, _ := strings.Cut(strings.TrimSpace(string(group)), "0::")
-	for dir := filepath.Join("/sys/fs/cgroup", path); strings.HasPrefix(dir, "/sys/fs/cgroup"); dir = filepath.Dir(dir) {
+	for dir := range controlGroups() {
 		if left, ok := groupRoom(dir); ok {
 			free = min(free, left)
 		}
 	}
 	return free
+}
+
+// controlGroups gives this process's control group and those above it: each can have a
+// limit.
+func controlGroups() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		group, err := os.ReadFile("/proc/self/cgroup")
+		if err != nil {
+			return
+		}
+		// Version 2 has one line, 0::/path.
+		_, path, _ := strings.Cut(strings.TrimSpace(string(group)), "0::")
+		for dir := filepath.Join("/sys/fs/cgroup", path); strings.HasPrefix(dir, "/sys/fs/cgroup"); dir = filepath.Dir(dir) {
+			if !yield(dir) {
+				return
+			}
+		}
+	}
+}
+
+// residentMemory returns the bytes that a process takes, those of mapped files included;
+// 0 if that is not known.
+func residentMemory(pid int) uint64 {
+	if pid == 0 {
+		return 0
+	}
+	return meminfo(fmt.Sprintf("/proc/%d/status", pid), "VmRSS:")
+}
+
+// cpuQuota returns how many processors the control group leaves, 0 for as many as there are.
+func cpuQuota() float64 {
+	var quota float64
+	for dir := range controlGroups() {
+		text, err := os.ReadFile(filepath.Join(dir, "cpu.max"))
+		if err != nil {
+			continue
+		}
+		var most, period float64
+		if n, _ := fmt.Sscan(string(text), &most, &period); n == 2 && period > 0 && (quota == 0 || most/period < quota) {
+			quota = most / period
+		}
+	}
+	return quota
 }
 
 // groupRoom returns what a control group's limit leaves; cached files do not count.

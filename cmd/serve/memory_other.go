@@ -4,3 +4,9 @@ package main
 
 // freeMemory returns 0: llama.cpp's own figure is taken.
 func freeMemory() uint64 { return 0 }
+
+// residentMemory returns 0: it is not known.
+func residentMemory(int) uint64 { return 0 }
+
+// cpuQuota returns 0: there is none.
+func cpuQuota() float64 { return 0 }

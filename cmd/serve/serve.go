@@ -7,9 +7,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
 
 	"serve/archive"
 	"serve/hub"
@@ -32,7 +35,7 @@ func runServe(ctx context.Context, w *workplace, o serveOptions, names []string)
 	if err != nil {
 		return err
 	}
-	so := server.Options{MaxBody: o.maxBody, AllowedOrigins: o.origins, KeepAlive: o.keepAlive, LoadWait: o.loadWait, MaxWaiting: o.maxWaiting, Moderator: o.moderator}
+	so := server.Options{MaxBody: o.maxBody, AllowedOrigins: o.origins, KeepAlive: o.keepAlive, LoadWait: o.loadWait, Version: versionText(), PID: os.Getpid(), MaxWaiting: o.maxWaiting, Moderator: o.moderator}
 	try := trySentence // what to ask the first model, for who has just started it
 	if so.ImageHosts = o.imageHosts; len(o.imageHosts) > 0 {
 		network, err := w.network()
@@ -68,7 +71,7 @@ func runServe(ctx context.Context, w *workplace, o serveOptions, names []string)
 		}
 		defer so.Archive.Close()
 	}
-	return listen(ctx, w.t, o, listener, so, try)
+	return listen(ctx, w, o, listener, so, try)
 }
 
 // check refuses flags that make no sense before anything is loaded.
@@ -139,7 +142,8 @@ func nameAliases(list []*server.Model, aliases []string) error {
 
 // listen serves HTTP until ctx is done: then it refuses new work, lets what runs
 // end until the drain timeout, cancels the rest, and only then stops the engines.
-func listen(ctx context.Context, t *terminal, o serveOptions, listener net.Listener, so server.Options, try string) error {
+func listen(ctx context.Context, w *workplace, o serveOptions, listener net.Listener, so server.Options, try string) error {
+	t := w.t
 	if ip := net.ParseIP(o.host); o.host == "localhost" || ip != nil && ip.IsLoopback() {
 		so.Hosts = []string{"localhost"}
 	} else {
@@ -164,13 +168,23 @@ func listen(ctx context.Context, t *terminal, o serveOptions, listener net.Liste
 	}
 	served := make(chan error, 1)
 	go func() { served <- h.Serve(listener) }()
+	if forget, err := w.register(listener); err != nil {
+		t.note("warning: serve ps will not find this server: %v", err)
+	} else {
+		defer forget()
+	}
 	invite(t, listener, so.Models[0].ID, try)
+	t.notify(daemon.SdNotifyReady)
+	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWatching()
+	go watchdog(watching, t, s, o.stall)
 	select {
 	case <-ctx.Done():
 	case err = <-served:
 		err = fmt.Errorf("serve: %w", err)
 	}
 	s.Drain()
+	t.notify(daemon.SdNotifyStopping)
 	t.note("stopping: %s for running requests, another signal to stop at once", o.drainTimeout)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.drainTimeout)
 	defer cancel()

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"path/filepath"
 	"strings"
 
@@ -52,6 +53,15 @@ func (w *workplace) store() (*models.Store, error) {
 		return nil, fmt.Errorf("%w: %w", errUsage, err)
 	}
 	return &models.Store{Hub: client, Home: w.home(o.Cache)}, nil
+}
+
+// register makes this serve known to ps.
+func (w *workplace) register(listener net.Listener) (forget func(), err error) {
+	store, err := w.store()
+	if err != nil {
+		return nil, err
+	}
+	return register(store.Home, listener.Addr())
 }
 
 // home is the folder of what serve itself remembers.

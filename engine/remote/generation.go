@@ -15,6 +15,7 @@ import (
 // Process is a child that has been started.
 type Process struct {
 	Conn
+	ID int // as the system knows it, 0 if it does not
 	// Kill ends it at once. With dump it is first asked to tell what it does.
 	Kill func(dump bool)
 	// Wait returns when it has ended.

@@ -83,6 +83,16 @@ func Start(ctx context.Context, o Options) (r *Runner, answer []byte, err error)
 // Model implements engine.Runner, as do the methods after it.
 func (r *Runner) Model() *engine.Model { return &r.model }
 
+// Process is the system's number of the child, 0 while there is none.
+func (r *Runner) Process() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.current == nil {
+		return 0
+	}
+	return r.current.p.ID
+}
+
 // Limits are those of the child's Runner.
 func (r *Runner) Limits() engine.Limits { return r.limits }
 

@@ -1,0 +1,68 @@
+package engine
+
+// Reuse is what a sequence found in the KV cache when it got its place, or why it found
+// nothing worth speaking of.
+type Reuse string
+
+// What was found, by the first of these that is true.
+const (
+	ReuseHit       Reuse = "hit"       // cells of a prompt that begins alike
+	ReuseScored    Reuse = "scored"    // they were there, but the prompt's probabilities were asked for
+	ReuseFixed     Reuse = "fixed"     // they were there, but the model cannot go back to them: a recurrent one, say
+	ReuseDropped   Reuse = "dropped"   // they were there once, until another prompt needed the room
+	ReuseRestarted Reuse = "restarted" // they were there until the engine was restarted
+	ReuseNew       Reuse = "new"       // nothing is known to have begun alike
+)
+
+// What is remembered of beginnings that were dropped: so many, and so many tokens of each.
+const (
+	lostPrompts = 64
+	lostTokens  = 256
+)
+
+// lostPrompt is the beginning of a prompt whose cells are gone.
+type lostPrompt struct {
+	tokens []Token
+	reason Reuse
+}
+
+// lose remembers a beginning whose cells go.
+func (s *scheduler) lose(tokens []Token, reason Reuse) {
+	if len(tokens) == 0 {
+		return
+	}
+	if len(s.lost) == lostPrompts {
+		copy(s.lost, s.lost[1:])
+		s.lost = s.lost[:lostPrompts-1]
+	}
+	s.lost = append(s.lost, lostPrompt{tokens[:min(len(tokens), lostTokens):min(len(tokens), lostTokens)], reason})
+}
+
+// reuse says what a sequence finds, before it is put into its slot: it will keep so many
+// tokens of those that are there.
+func (s *scheduler) reuse(q *sequence, keep int) Reuse {
+	// Half of a short prompt is worth as much as what is worth copying.
+	least := max(min(s.worthCopying(), (q.prompt+1)/2), 1)
+	if keep >= least {
+		return ReuseHit
+	}
+	there := 0
+	for i := range s.slots {
+		there = max(there, common(q.tokens, s.slots[i].tokens()))
+	}
+	switch {
+	case there < s.worthCopying(): // what is less lies where it is
+	case q.scoring():
+		return ReuseScored
+	case !s.limits.RollsBack:
+		return ReuseFixed
+	default:
+		return ReuseDropped // to make room for this one
+	}
+	for i := len(s.lost) - 1; i >= 0; i-- {
+		if common(q.tokens, s.lost[i].tokens) >= least {
+			return s.lost[i].reason
+		}
+	}
+	return ReuseNew
+}

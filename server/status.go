@@ -1,0 +1,65 @@
+package server
+
+import (
+	"net/http"
+	"time"
+)
+
+// Status is what GET /status tells: the models, and what each is doing. It says nothing
+// of what is asked.
+type Status struct {
+	Version string        `json:"version"`
+	PID     int           `json:"pid"`
+	Started time.Time     `json:"started"`
+	Models  []ModelStatus `json:"models"`
+}
+
+// ModelStatus is how a model is. Of one that is not in memory most is zero.
+type ModelStatus struct {
+	ID              string   `json:"id"`
+	Aliases         []string `json:"aliases"`
+	State           string   `json:"state"` // as /readyz has it
+	Process         int      `json:"process"`
+	ResidentBytes   uint64   `json:"resident_bytes"` // of its process, mapped weights included; 0 if unknown
+	PlannedBytes    uint64   `json:"planned_bytes"`
+	Slots           int      `json:"slots"`
+	Context         int      `json:"context"` // tokens of a request
+	Running         int      `json:"running"` // choices
+	Queued          int      `json:"queued"`  // requests
+	KVUsed          int      `json:"kv_cells_used"`
+	KVKept          int      `json:"kv_cells_kept"`
+	KVCells         int      `json:"kv_cells"`
+	TokensPerSecond float64  `json:"tokens_per_second"`
+	Restarts        uint64   `json:"restarts"`
+	Loads           int      `json:"loads"`
+}
+
+// status answers GET /status.
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) *Error {
+	status := Status{Version: s.opts.Version, PID: s.opts.PID, Started: s.started, Models: []ModelStatus{}}
+	for _, m := range s.opts.Models {
+		c := s.pool.counts(m)
+		ms := ModelStatus{
+			ID: m.ID, Aliases: append([]string{}, m.Aliases...), State: s.health(m), Process: c.process.ID,
+			ResidentBytes: c.process.Resident, PlannedBytes: c.bytes, Running: c.Running, Queued: c.Queued,
+			KVUsed: c.CellsUsed, KVKept: c.CellsIdle, KVCells: c.Cells, TokensPerSecond: c.Rate, Restarts: c.Restarts, Loads: c.loads,
+		}
+		if e, ok := s.pool.loaded(m); ok {
+			l := e.Limits()
+			ms.Slots, ms.Context = l.Sequences, l.Context
+		}
+		status.Models = append(status.Models, ms)
+	}
+	return writeJSON(w, status)
+}
+
+// Stalled returns a model whose engine has had work for so long and made no step, if
+// there is one: one that nothing in this process has mended.
+func (s *Server) Stalled(d time.Duration) (model string, stalled bool) {
+	for _, m := range s.opts.Models {
+		if e, ok := s.pool.loaded(m); ok && e.Stats().Stalled(time.Now(), d) {
+			return m.ID, true
+		}
+	}
+	return "", false
+}
