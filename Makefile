@@ -8,7 +8,7 @@ LINT := build/bin/golangci-lint-$(LINT_VERSION)
 PURE := ./hub/... ./schema ./archive ./picture ./engine ./engine/enginetest ./engine/remote/... ./models/... ./server
 FUZZTIME ?= 5s
 
-.PHONY: all serve llama tools peers run test check judges lint fuzz soak bench node clean
+.PHONY: all serve llama tools peers run test check judges monitoring lint fuzz soak bench node clean
 
 all: serve
 
@@ -77,8 +77,15 @@ fuzz:
 	go test -run '^$$' -fuzz FuzzRequests -fuzztime $(FUZZTIME) ./server
 	go test -run '^$$' -fuzz FuzzAppendString -fuzztime $(FUZZTIME) ./server
 
+# What operators get, judged by Prometheus's own tool.
+monitoring:
+	@engine/llama/build.sh monitoring
+	promtool check rules docs/operations/alerts.yml
+	promtool test rules docs/operations/alerts_test.yml
+	TEST_PROMTOOL=promtool go test ./server -run 'Dashboard|Metrics'
+
 # Exactly what .ci/run runs.
-check: llama node lint fuzz test judges
+check: llama node lint fuzz test judges monitoring
 
 # Kills the engine and worse for minutes, under 32 clients; make test does it for seconds.
 SOAK ?= 5m

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -32,6 +33,8 @@ type Timeline struct {
 	Begun    time.Time // its first sequence got a place in the batch
 	First    time.Time // its first token was drawn
 	Ended    time.Time
+	Finishes []Finish // why the choices ended that were finished, as they did
+	Err      error    // that ended the request
 }
 
 // Waited returns how long the request was, or has been, in the queue.
@@ -108,6 +111,7 @@ func (s *Stream) Timeline() Timeline {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := s.times
+	t.Finishes, t.Err = slices.Clone(t.Finishes), s.err
 	t.Position, t.Expected, t.Arrived = s.req.place.position, s.req.place.expected, s.req.arrived
 	return t
 }
@@ -151,6 +155,9 @@ func (s *Stream) push(choice int, text []byte, tokens []TokenInfo, finish Finish
 	s.text.Write(text)
 	last.Tokens = append(last.Tokens, tokens...)
 	last.Finish = finish
+	if finish != "" {
+		s.times.Finishes = append(s.times.Finishes, finish)
+	}
 	s.mu.Unlock()
 	s.wake()
 }

@@ -113,6 +113,7 @@ func (s *Server) inBackground(w http.ResponseWriter, r *http.Request, req *respo
 	if !ok {
 		return toError(engine.ErrStopped, "")
 	}
+	exchangeOf(ctx).detached = true
 	// A client that goes before the request is accepted wants no answer.
 	stop := context.AfterFunc(r.Context(), func() { s.background.cancel(r.Context(), id) })
 	accepted := make(chan *Error, 2) // a panic may come after
@@ -125,6 +126,7 @@ func (s *Server) inBackground(w http.ResponseWriter, r *http.Request, req *respo
 				accepted <- toError(errors.New("internal error"), "")
 			}
 		}()
+		defer exchangeOf(ctx).traceWork(ctx)
 		work := r.Clone(ctx)
 		e := s.converse(headersOnly{w.Header()}, work, &req.chat, "input", func(model *lease, stream *engine.Stream) *Error {
 			a := s.newAnswer("resp_", model, &req.chat.params)

@@ -76,7 +76,7 @@ func (s *Server) embeddings(w http.ResponseWriter, r *http.Request) *Error {
 		body.Usage.PromptTokens += len(list)
 	}
 	body.Usage.TotalTokens = body.Usage.PromptTokens
-	vectors, err := model.Engine.Embed(r.Context(), caller(r.Context()), tokens)
+	vectors, err := embed(r.Context(), model, tokens)
 	if err != nil {
 		return toError(err, "input")
 	}

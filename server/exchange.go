@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"go.opentelemetry.io/otel/trace"
 
 	"serve/engine"
 )
@@ -24,9 +25,14 @@ type exchange struct {
 	start  time.Time
 	client string
 
-	mu      sync.Mutex
-	streams []*engine.Stream
-	told    bool
+	server    trace.Span // nil without traces
+	tracer    trace.Tracer
+	operation string
+	detached  bool // work goes on when the answer has been written
+
+	mu   sync.Mutex
+	work []work
+	told bool
 }
 
 type exchangeKey struct{}
@@ -98,10 +104,36 @@ func generate(ctx context.Context, model *lease, er engine.Request) (*engine.Str
 	if err != nil {
 		return nil, err
 	}
+	x.did(work{model: model.ID, request: &er, stream: stream})
+	return stream, nil
+}
+
+// embed asks a model for vectors in the same way.
+func embed(ctx context.Context, model *lease, inputs [][]engine.Token) ([][]float32, error) {
+	w := work{model: model.ID, begun: time.Now()}
+	for _, in := range inputs {
+		w.tokens += len(in)
+	}
+	vectors, err := model.Engine.Embed(ctx, caller(ctx), inputs)
+	w.ended, w.err = time.Now(), err
+	exchangeOf(ctx).did(w)
+	return vectors, err
+}
+
+// rank asks a model for scores in the same way.
+func rank(ctx context.Context, model *lease, query string, documents []string) (scores []float32, tokens int, err error) {
+	w := work{model: model.ID, begun: time.Now()}
+	scores, w.tokens, w.err = model.Engine.Rank(ctx, caller(ctx), query, documents)
+	w.ended = time.Now()
+	exchangeOf(ctx).did(w)
+	return scores, w.tokens, w.err
+}
+
+// did notes what a model does for the request.
+func (x *exchange) did(w work) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.streams = append(x.streams, stream)
-	return stream, nil
+	x.work = append(x.work, w)
 }
 
 // tell says in headers how long the answer's beginning took, and what of that was the
@@ -115,8 +147,8 @@ func (x *exchange) tell() {
 	x.told = true
 	h := x.Header()
 	h.Set("Openai-Processing-Ms", milliseconds(time.Since(x.start)))
-	if len(x.streams) > 0 {
-		t := x.streams[0].Timeline()
+	if len(x.work) > 0 && x.work[0].stream != nil {
+		t := x.work[0].stream.Timeline()
 		h.Set("X-Queue-Position", strconv.Itoa(t.Position))
 		h.Set("X-Queue-Wait-Ms", milliseconds(t.Waited()))
 	}

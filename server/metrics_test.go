@@ -7,6 +7,9 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -170,5 +173,67 @@ func TestMetricsAreDocumented(t *testing.T) {
 	}
 	if !maps.Equal(told, there) {
 		t.Errorf("docs/metrics.md tells of %v, /metrics of %v", slices.Sorted(maps.Keys(told)), slices.Sorted(maps.Keys(there)))
+	}
+}
+
+// TestDashboard looks for every metric that the dashboard and the alerts read among those
+// that are there, and has promtool read the dashboard's expressions and /metrics itself.
+func TestDashboard(t *testing.T) {
+	hs, _ := start(t, enginetest.Options{}, Options{})
+	post(t, hs, "/v1/completions", `{"model":"fake","prompt":"x","max_tokens":2}`)
+	there := map[string]bool{}
+	for key := range scrape(t, hs.URL) {
+		name, _, _ := strings.Cut(key, " ")
+		there[name] = true
+	}
+	var dashboard struct {
+		Panels []struct {
+			Title       string
+			Type        string
+			Description string
+			Targets     []struct{ Expr string }
+		}
+	}
+	files := filesLike(t, "../docs/operations/*")
+	if err := json.Unmarshal(files["../docs/operations/dashboard.json"], &dashboard); err != nil {
+		t.Fatal(err)
+	}
+	variables := strings.NewReplacer("$__rate_interval", "5m", "$instance", ".*", "$model", ".*")
+	rules, n := "groups: [{name: dashboard, rules: [", 0
+	for _, p := range dashboard.Panels {
+		if p.Type != "row" && (len(p.Targets) == 0 || p.Description == "") {
+			t.Errorf("%s shows nothing, or does not say what", p.Title)
+		}
+		for _, target := range p.Targets {
+			rules += fmt.Sprintf("{record: 'dashboard:%d', expr: %q},", n, variables.Replace(target.Expr))
+			n++
+		}
+	}
+	read := regexp.MustCompile(`\bserve_[a-z_]+`)
+	for _, name := range read.FindAllString(rules+string(files["../docs/operations/alerts.yml"]), -1) {
+		if !there[name] && !there[strings.TrimSuffix(name, "_bucket")] {
+			t.Errorf("nobody tells %s", name)
+		}
+	}
+	promtool := os.Getenv("TEST_PROMTOOL")
+	if promtool == "" {
+		t.Skip("make monitoring has promtool read the expressions")
+	}
+	path := filepath.Join(t.TempDir(), "dashboard.yml")
+	if err := os.WriteFile(path, []byte(rules+"]}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(promtool, "check", "rules", path).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	res, err := http.Get(hs.URL + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	lint := exec.Command(promtool, "check", "metrics")
+	lint.Stdin = res.Body
+	if out, err := lint.CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("/metrics: %v\n%s", err, out)
 	}
 }

@@ -96,7 +96,7 @@ func (s *Server) rerank(w http.ResponseWriter, r *http.Request) *Error {
 		return e
 	}
 	defer model.release()
-	scores, tokens, err := model.Engine.Rank(r.Context(), caller(r.Context()), req.query, req.documents)
+	scores, tokens, err := rank(r.Context(), model, req.query, req.documents)
 	if err != nil {
 		return toError(err, "documents")
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"go.opentelemetry.io/otel/trace"
 
 	"serve/archive"
 	"serve/engine"
@@ -74,6 +75,7 @@ type Options struct {
 	Hosts          []string      // names that the Host header may have besides loopback's; nil for any
 	AllowedOrigins []string      // web pages that may call; "*" for all
 	Log            *slog.Logger  // slog.Default()
+	Tracer         trace.Tracer  // gets a span of every request that a model works for; nil for none
 	Version        string        // that /status tells, as it does
 	PID            int           // this process
 	// ImageHosts are those that images may be fetched from, as host or host:port; none
@@ -240,8 +242,10 @@ func (s *Server) identify(c *gin.Context) {
 	h := c.Writer.Header()
 	h.Set("X-Request-Id", x.id)
 	h.Set("Openai-Version", "2020-10-01")
+	c.Request = x.span(s.opts.Tracer, c.Request, c.FullPath())
 	c.Next()
 	took := time.Since(x.start)
+	x.endSpan(c.Request.Context(), c.Writer.Status())
 	s.metrics.request(c.FullPath(), c.Request.Method, c.Writer.Status(), took)
 	s.opts.Log.Info("request", "id", x.id, "method", c.Request.Method, "path", c.FullPath(),
 		"status", c.Writer.Status(), "bytes", c.Writer.Size(), "took", took.Round(time.Millisecond))

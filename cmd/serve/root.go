@@ -81,6 +81,7 @@ type serveOptions struct {
 	keepFor          time.Duration
 	moderator        string
 	imageHosts       []string
+	otlp             string
 	isolate          bool
 	stall            time.Duration
 }
@@ -158,6 +159,7 @@ Every flag can be set in the environment too: --ctx-size as SERVE_CTX_SIZE.`,
 	f.DurationVar(&o.keepFor, "keep-responses", 30*24*time.Hour, "how long responses are kept; 0 for ever")
 	f.StringVar(&o.moderator, "moderation", "", "name of the served model, a Llama Guard, that answers /v1/moderations")
 	f.StringSliceVar(&o.imageHosts, "image-host", nil, "host that images in requests may be fetched from; data URLs need none")
+	f.StringVar(&o.otlp, "otlp-endpoint", "", "OpenTelemetry collector to send traces to, like http://localhost:4318: times and sizes, never texts")
 	f.DurationVar(&o.drainTimeout, "drain-timeout", 30*time.Second, "how long running requests may go on after a signal to stop")
 	return cmd
 }

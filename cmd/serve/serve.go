@@ -49,6 +49,14 @@ func runServe(ctx context.Context, w *workplace, o serveOptions, names []string)
 			return fmt.Errorf("%w: %w", errUsage, err)
 		}
 	}
+	if o.otlp != "" {
+		tracer, stop, err := w.tracer(ctx, o.otlp)
+		if err != nil {
+			return err
+		}
+		defer stop()
+		so.Tracer = tracer
+	}
 	for i, name := range names {
 		m, embeds, err := lib.model(ctx, name, i == 0)
 		if err != nil {

@@ -7,6 +7,7 @@
 #   engine/llama/build.sh peers    llama-server and llama-batched-bench of the same tree, for make bench
 #   engine/llama/build.sh tools    only makes sure that cmake, ninja, a C++ compiler, git, npm and strace are there
 #   engine/llama/build.sh python   only makes sure that python3 and its venv are there
+#   engine/llama/build.sh monitoring   only makes sure that promtool is there
 #
 # Environment:
 #   LLAMA_CPP_DIR   a checkout to build instead of the npm package's copy; its tree must be the pinned one
@@ -46,6 +47,7 @@ need() {
 		ninja) packages+=(ninja-build) ;;
 		c++) packages+=(g++) ;;
 		ensurepip) packages+=(python3-venv) ;;
+		promtool) packages+=(prometheus) ;;
 		*) packages+=("$tool") ;;
 		esac
 	done
@@ -173,6 +175,9 @@ tools)
 	;;
 python)
 	need python3 ensurepip
+	;;
+monitoring)
+	need promtool
 	;;
 lib)
 	# Static, so that serve is one file. Without OpenMP, so that ggml's own thread
