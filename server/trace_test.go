@@ -33,7 +33,7 @@ func traced(t *testing.T, use func(url string)) map[string]tracetest.SpanStub {
 func attributesOf(s tracetest.SpanStub) map[attribute.Key]string {
 	list := map[attribute.Key]string{}
 	for _, a := range s.Attributes {
-		list[a.Key] = a.Value.Emit()
+		list[a.Key] = a.Value.String()
 	}
 	return list
 }
