@@ -258,8 +258,14 @@ double uniform(uint32_t seed, uint64_t token, uint64_t attempt) {
     return (double) (x >> 11) * 0x1p-53;
 }
 
-// pick draws one of the candidates that the chain has left, by their probabilities.
+// pick draws one of the candidates that the chain has left, by their probabilities. They
+// lie in the order of their numbers: in that of their probabilities, two that are nearly
+// as probable would change places with every rounding, and the draw with them.
 llama_token pick(const llama_token_data_array & array, double at) {
+    const auto by_number = [](const llama_token_data & a, const llama_token_data & b) { return a.id < b.id; };
+    if (!std::is_sorted(array.data, array.data + array.size, by_number)) {
+        std::sort(array.data, array.data + array.size, by_number);
+    }
     float max = -INFINITY;
     for (size_t i = 0; i < array.size; i++) {
         max = std::max(max, array.data[i].logit);
