@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -91,6 +92,7 @@ type Measures struct {
 	Rows       Histogram // sequences that a step drew tokens for
 	Tokens     uint64    // of answers, also of those that have not ended
 	Outcomes   map[Outcome]uint64
+	Ended      map[Outcome]uint64 // tokens of the answers of choices that ended so
 	Refused    map[Refusal]uint64
 	Reuse      map[Reuse]uint64 // of choices that got a place in the batch
 }
@@ -108,6 +110,7 @@ func (m *Measures) Add(o Measures) {
 	}
 	m.Tokens += o.Tokens
 	addCounts(&m.Outcomes, o.Outcomes)
+	addCounts(&m.Ended, o.Ended)
 	addCounts(&m.Refused, o.Refused)
 	addCounts(&m.Reuse, o.Reuse)
 }
@@ -164,7 +167,7 @@ func newMeter() *meter {
 	return &meter{m: Measures{
 		FirstToken: newHistogram(boundsOfWaits), Gap: newHistogram(boundsOfGaps), Queue: newHistogram(boundsOfWaits), Whole: newHistogram(boundsOfWaits),
 		Prompts: newHistogram(boundsOfLengths), Answers: newHistogram(boundsOfLengths), Rows: newHistogram(boundsOfRows),
-		Outcomes: outcomes, Refused: refused, Reuse: reuse,
+		Outcomes: outcomes, Ended: maps.Clone(outcomes), Refused: refused, Reuse: reuse,
 	}}
 }
 
@@ -226,6 +229,7 @@ func (t *meter) ended(q *sequence, reason Finish, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.m.Outcomes[outcome]++
+	t.m.Ended[outcome] += uint64(len(q.tokens) - q.prompt)
 	t.m.Whole.add(time.Since(q.req.arrived).Seconds())
 	t.m.Answers.add(float64(len(q.tokens) - q.prompt))
 	if q.index == 0 {

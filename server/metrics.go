@@ -98,6 +98,7 @@ var modelMetrics = []struct {
 		return []sample{{"computed", float64(c.Prompt)}, {"reused", float64(c.Cached)}}
 	}},
 	{"serve_answer_tokens_total", "Tokens of answers.", "", prometheus.CounterValue, func(c *counts) []sample { return one(c.Tokens) }},
+	{"serve_ended_tokens_total", "Tokens of answers whose choices ended, by how.", "outcome", prometheus.CounterValue, func(c *counts) []sample { return byLabel(c.Ended) }},
 	{"serve_choices_total", "Choices that ended, by how.", "outcome", prometheus.CounterValue, func(c *counts) []sample { return byLabel(c.Outcomes) }},
 	{"serve_refused_total", "Requests that were not queued, by why.", "reason", prometheus.CounterValue, func(c *counts) []sample { return byLabel(c.Refused) }},
 	{"serve_requests_waiting", "Requests in the queue.", "", prometheus.GaugeValue, func(c *counts) []sample { return one(c.Queued) }},
