@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"net/http"
+	"strconv"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -54,7 +55,7 @@ func (x *exchange) endSpan(ctx context.Context, status int) {
 	x.server.SetAttributes(attribute.Int("http.response.status_code", status))
 	if status >= http.StatusInternalServerError {
 		x.server.SetStatus(codes.Error, "")
-		x.server.SetAttributes(attribute.String("error.type", http.StatusText(status)))
+		x.server.SetAttributes(attribute.String("error.type", strconv.Itoa(status)))
 	}
 	x.server.End()
 	if !x.detached {
