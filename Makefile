@@ -5,7 +5,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LINT_VERSION := v2.15.0
 LINT := build/bin/golangci-lint-$(LINT_VERSION)
 # What has no C in it, and so can be checked without a C compiler.
-PURE := ./hub/... ./schema ./archive ./picture ./engine ./engine/enginetest ./engine/remote/... ./models/... ./server
+PURE := ./hub/... ./schema ./archive ./picture ./chat ./engine ./engine/enginetest ./engine/remote/... ./models/... ./server
 FUZZTIME ?= 5s
 
 .PHONY: all serve llama tools peers run test check judges monitoring lint fuzz soak bench node clean
@@ -72,6 +72,7 @@ fuzz:
 	go test -run '^$$' -fuzz FuzzListing -fuzztime $(FUZZTIME) ./hub
 	go test -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZTIME) ./picture
 	go test -run '^$$' -fuzz FuzzCompile -fuzztime $(FUZZTIME) ./schema
+	go test -run '^$$' -fuzz FuzzMessage -fuzztime $(FUZZTIME) ./chat
 	go test -run '^$$' -fuzz FuzzAnswerText -fuzztime $(FUZZTIME) ./engine
 	go test -run '^$$' -fuzz FuzzReader -fuzztime $(FUZZTIME) ./engine/remote
 	go test -run '^$$' -fuzz FuzzRequests -fuzztime $(FUZZTIME) ./server

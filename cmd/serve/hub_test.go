@@ -81,8 +81,8 @@ func must(t testing.TB, environ []string, args ...string) (stdout string) {
 	return out
 }
 
-// chat streams a chat by the official client and returns the text.
-func chat(t testing.TB, r *running, model string) string {
+// sayHello streams a chat by the official client and returns the text.
+func sayHello(t testing.TB, r *running, model string) string {
 	t.Helper()
 	client := openai.NewClient(option.WithBaseURL(r.url+"/v1"), option.WithAPIKey("none"))
 	stream := client.Chat.Completions.NewStreaming(t.Context(), openai.ChatCompletionNewParams{
@@ -107,7 +107,7 @@ func TestServeByName(t *testing.T) {
 	h := newHub(t)
 	env := environ(t, h)
 	r := startServeIn(t, env, tinyRepo, "--ctx-size", "256")
-	first := chat(t, r, tinyRepo)
+	first := sayHello(t, r, tinyRepo)
 	if first == "" {
 		t.Error("the model says nothing")
 	}
@@ -120,11 +120,11 @@ func TestServeByName(t *testing.T) {
 		t.Errorf("%d requests", n)
 	}
 	again := startServeIn(t, env, tinyRepo, "--ctx-size", "256")
-	if got := chat(t, again, tinyRepo); got != first {
+	if got := sayHello(t, again, tinyRepo); got != first {
 		t.Errorf("the second start says %q, not %q", got, first)
 	}
 	offline := startServeIn(t, env, tinyRepo+":q4_k_m", "--offline", "--ctx-size", "256")
-	if got := chat(t, offline, tinyRepo+":q4_k_m"); got != first {
+	if got := sayHello(t, offline, tinyRepo+":q4_k_m"); got != first {
 		t.Errorf("offline it says %q, not %q", got, first)
 	}
 	if requests := h.Requests(); len(requests) != 0 {
@@ -161,7 +161,7 @@ func TestSplitModel(t *testing.T) {
 	env := environ(t, h)
 	r := startServeIn(t, env, "tests/Split-GGUF:Q8_0", "--ctx-size", "256")
 	whole := startServeIn(t, env, tinyRepo, "--ctx-size", "256")
-	if got, want := chat(t, r, "tests/Split-GGUF:Q8_0"), chat(t, whole, tinyRepo); got != want {
+	if got, want := sayHello(t, r, "tests/Split-GGUF:Q8_0"), sayHello(t, whole, tinyRepo); got != want {
 		t.Errorf("in parts it says %q, whole %q", got, want)
 	}
 	// A set that lacks a part has no name.
@@ -441,10 +441,10 @@ func TestLazyModels(t *testing.T) {
 	if strings.Contains(r.errOut.String(), "loaded ") {
 		t.Errorf("loaded at once:\n%s", r.errOut)
 	}
-	want := chat(t, r, tinyRepo)
+	want := sayHello(t, r, tinyRepo)
 	for range 3 {
 		for _, name := range []string{tinyRepo, "tiny", "gpt-4o"} {
-			if got := chat(t, r, name); got != want {
+			if got := sayHello(t, r, name); got != want {
 				t.Errorf("%s says %q, not %q", name, got, want)
 			}
 		}

@@ -56,7 +56,7 @@ func TestProjectorsOfTheHub(t *testing.T) {
 		if status, body := r.looks(t, tt.name); status != tt.status {
 			t.Errorf("%s %v: %d %s", tt.name, tt.args, status, body)
 		}
-		if chat(t, r, tt.name) == "" {
+		if sayHello(t, r, tt.name) == "" {
 			t.Errorf("%s %v: it says nothing", tt.name, tt.args)
 		}
 	}

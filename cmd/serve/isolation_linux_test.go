@@ -130,7 +130,7 @@ func TestOfflineOpensNoSocket(t *testing.T) {
 				select {
 				case <-errOut.more:
 					if m := readyLine.FindStringSubmatch(errOut.String()); m != nil {
-						chat(t, &running{url: m[1]}, tinyRepo)
+						sayHello(t, &running{url: m[1]}, tinyRepo)
 						syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
 						<-ended
 						alive = false

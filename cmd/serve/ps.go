@@ -114,17 +114,32 @@ func modelRow(m *server.ModelStatus) []string {
 		strconv.Itoa(m.Queued), fmt.Sprintf("%.0f", m.TokensPerSecond), strconv.FormatUint(m.Restarts, 10))
 }
 
+// serverAddress reads the address of a server, with /v1 or without.
+func (w *workplace) serverAddress(address string) (*url.URL, error) {
+	u, err := url.Parse(strings.TrimSuffix(strings.TrimSuffix(address, "/"), "/v1"))
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, fmt.Errorf("%w: --url %q: like http://127.0.0.1:8080", errUsage, address)
+	}
+	if w.offline && !here(u) {
+		return nil, fmt.Errorf("%w: --url %q is on another machine, and --offline was asked for", errUsage, address)
+	}
+	return u, nil
+}
+
+// here reports whether an address is this machine's own.
+func here(u *url.URL) bool {
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+}
+
 // maxStatus is the most that is read of a status.
 const maxStatus = 4 << 20
 
 // askStatus asks a server how it is.
 func (w *workplace) askStatus(ctx context.Context, address string) (*server.Status, error) {
-	u, err := url.Parse(strings.TrimSuffix(strings.TrimSuffix(address, "/"), "/v1"))
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, fmt.Errorf("%w: --url %q: like http://127.0.0.1:8080", errUsage, address)
-	}
-	if ip := net.ParseIP(u.Hostname()); w.offline && u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return nil, fmt.Errorf("%w: --url %q is on another machine, and --offline was asked for", errUsage, address)
+	u, err := w.serverAddress(address)
+	if err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()

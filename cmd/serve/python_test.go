@@ -58,7 +58,7 @@ func TestHuggingFaceHub(t *testing.T) {
 	}
 	for _, name := range []string{tinyRepo, "tests/Split-GGUF:Q8_0"} {
 		r := startServeIn(t, theirs, name, "--ctx-size", "128")
-		if chat(t, r, name) == "" {
+		if sayHello(t, r, name) == "" {
 			t.Error("no answer")
 		}
 	}

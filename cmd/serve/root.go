@@ -48,7 +48,7 @@ func newRootCommand(t *terminal, environ []string) *cobra.Command {
 	f.StringVar(&w.caFile, "ca-file", "", "PEM certificates to trust besides the system's, for a proxy or a mirror")
 	f.StringVar(&w.logLevel, "log-level", "info", "debug, info, warn or error")
 	root.AddCommand(newPullCommand(w), newListCommand(w), newShowCommand(w), newRemoveCommand(w), newVerifyCommand(w),
-		newCatalogCommand(w), newBundleCommand(w), newPsCommand(w), newDoctorCommand(w), newEngineCommand(t))
+		newCatalogCommand(w), newBundleCommand(w), newChatCommand(w), newPsCommand(w), newDoctorCommand(w), newEngineCommand(t))
 	return root
 }
 
@@ -82,6 +82,7 @@ type serveOptions struct {
 	moderator        string
 	imageHosts       []string
 	otlp             string
+	ready            func(url string) // is told the address instead of the person; nil for a server of its own
 	isolate          bool
 	stall            time.Duration
 }
@@ -139,7 +140,17 @@ Every flag can be set in the environment too: --ctx-size as SERVE_CTX_SIZE.`,
 		},
 		RunE: func(cmd *cobra.Command, args []string) error { return runServe(cmd.Context(), w, o, args) },
 	}
-	f := cmd.Flags()
+	o.flags(cmd.Flags())
+	return cmd
+}
+
+// defaultServeOptions are those without a flag.
+func defaultServeOptions() (o serveOptions) {
+	o.flags(pflag.NewFlagSet("", pflag.ContinueOnError))
+	return o
+}
+
+func (o *serveOptions) flags(f *pflag.FlagSet) {
 	f.SortFlags = false
 	f.StringVar(&o.host, "host", "127.0.0.1", "address to listen on")
 	f.IntVar(&o.port, "port", 8080, "port to listen on, 0 for any free one")
@@ -161,7 +172,6 @@ Every flag can be set in the environment too: --ctx-size as SERVE_CTX_SIZE.`,
 	f.StringSliceVar(&o.imageHosts, "image-host", nil, "host that images in requests may be fetched from; data URLs need none")
 	f.StringVar(&o.otlp, "otlp-endpoint", "", "OpenTelemetry collector to send traces to, like http://localhost:4318: times and sizes, never texts")
 	f.DurationVar(&o.drainTimeout, "drain-timeout", 30*time.Second, "how long running requests may go on after a signal to stop")
-	return cmd
 }
 
 // flagsFromEnvironment gives every flag that was not given the value of its

@@ -181,7 +181,11 @@ func listen(ctx context.Context, w *workplace, o serveOptions, listener net.List
 	} else {
 		defer forget()
 	}
-	invite(t, listener, so.Models[0].ID, try)
+	if o.ready != nil {
+		o.ready("http://" + reachable(listener.Addr()))
+	} else {
+		invite(t, listener, so.Models[0].ID, try)
+	}
 	t.notify(daemon.SdNotifyReady)
 	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWatching()
@@ -193,7 +197,9 @@ func listen(ctx context.Context, w *workplace, o serveOptions, listener net.List
 	}
 	s.Drain()
 	t.notify(daemon.SdNotifyStopping)
-	t.note("stopping: %s for running requests, another signal to stop at once", o.drainTimeout)
+	if o.ready == nil {
+		t.note("stopping: %s for running requests, another signal to stop at once", o.drainTimeout)
+	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.drainTimeout)
 	defer cancel()
 	if h.Shutdown(drain) != nil {

@@ -83,7 +83,7 @@ func TestToolFormats(t *testing.T) {
 			params := openai.ChatCompletionNewParams{
 				Model: "tiny", Messages: []openai.ChatCompletionMessageParamUnion{openai.UserMessage("How is the weather?")}, Tools: []openai.ChatCompletionToolUnionParam{weather},
 				ToolChoice:        openai.ChatCompletionToolChoiceOptionUnionParam{OfAuto: openai.String("required")},
-				ParallelToolCalls: openai.Bool(false), MaxCompletionTokens: openai.Int(400), Seed: openai.Int(1), ReasoningEffort: shared.ReasoningEffortNone,
+				ParallelToolCalls: openai.Bool(false), MaxCompletionTokens: openai.Int(1500), Seed: openai.Int(1), ReasoningEffort: shared.ReasoningEffortNone,
 			}
 			// A format into which our rules cannot be put: there strict is refused.
 			strict := template != "google-gemma-4-31B-it"

@@ -1,0 +1,289 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
+
+	"serve/chat"
+)
+
+// console is a program at a pseudo-terminal.
+type console struct {
+	t    *testing.T
+	cmd  *exec.Cmd
+	keys *os.File
+	tty  *os.File // the program's end, kept open to see how it leaves it
+
+	mu   sync.Mutex
+	said bytes.Buffer
+	seen int // of what it said, by await
+	more chan struct{}
+}
+
+// openConsole runs serve at a terminal.
+func openConsole(t *testing.T, environ []string, args ...string) *console {
+	t.Helper()
+	keys, tty, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &console{t: t, cmd: process(t, environ, args...), keys: keys, tty: tty, more: make(chan struct{}, 1)}
+	if err := pty.Setsize(keys, &pty.Winsize{Rows: 24, Cols: 80}); err != nil {
+		t.Fatal(err)
+	}
+	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = tty, tty, tty
+	c.cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true, Setctty: true}
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for buf := make([]byte, 4096); ; {
+			n, err := keys.Read(buf)
+			c.mu.Lock()
+			c.said.Write(buf[:n])
+			c.mu.Unlock()
+			select {
+			case c.more <- struct{}{}:
+			default:
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		_ = c.cmd.Process.Kill()
+		_ = c.cmd.Wait()
+		tty.Close()
+		keys.Close()
+	})
+	return c
+}
+
+func (c *console) press(keys string) {
+	c.t.Helper()
+	if _, err := c.keys.WriteString(keys); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// await waits until the program says something after what was awaited before.
+func (c *console) await(text string) string {
+	c.t.Helper()
+	late := time.After(30 * time.Second)
+	for {
+		c.mu.Lock()
+		said := c.said.String()
+		if i := strings.Index(said[c.seen:], text); i >= 0 {
+			before := said[c.seen : c.seen+i]
+			c.seen += i + len(text)
+			c.mu.Unlock()
+			return before
+		}
+		c.mu.Unlock()
+		select {
+		case <-c.more:
+		case <-late:
+			c.t.Fatalf("it does not say %q; the last that it says is %q", text, said[max(0, len(said)-500):])
+		}
+	}
+}
+
+// end waits for the program to end well, and looks how it leaves the terminal.
+func (c *console) end() {
+	c.t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- c.cmd.Wait() }()
+	select {
+	case err := <-done:
+		if err != nil {
+			c.t.Errorf("it ends with %v", err)
+		}
+	case <-time.After(30 * time.Second):
+		c.t.Fatal("it does not end")
+	}
+	state, err := unix.IoctlGetTermios(int(c.tty.Fd()), unix.TCGETS)
+	if err != nil || state.Lflag&unix.ICANON == 0 || state.Lflag&unix.ECHO == 0 || state.Lflag&unix.ISIG == 0 {
+		c.t.Errorf("the terminal is left as it should not be: %+v %v", state, err)
+	}
+}
+
+// TestChatAtATerminal talks, stops an answer, interrupts a line, pastes many lines, changes
+// the terminal's size, and keeps what was said.
+func TestChatAtATerminal(t *testing.T) {
+	r := startServe(t, modelFile(t), "--ctx-size", "32768", "--parallel", "1")
+	home := t.TempDir()
+	c := openConsole(t, []string{"HOME=" + home, "TERM=xterm", "OPENAI_API_KEY=sk-x"}, "chat", "--url", r.url)
+	c.await("tiny; /help")
+	c.await("> ")
+	c.press("/params max_tokens 4\r")
+	c.await("> ")
+	c.press("hello\r")
+	c.await("serve: cut")
+	c.await("> ")
+
+	c.press("/params max_tokens 30000\r/params ignore_eos true\r")
+	c.await("true")
+	c.await("> ")
+	c.press("tell me all\r")
+	c.await("\r\n")
+	c.await(" ") // of the answer
+	c.press("\x03")
+	c.await("serve: stopped")
+	c.await("> ")
+	c.press("/params max_tokens 3\r")
+	c.await("> ")
+
+	// At the prompt Ctrl-C gives up the line, and the program goes on.
+	c.press("/exit\x03")
+	c.await("> ")
+	if err := pty.Setsize(c.keys, &pty.Winsize{Rows: 10, Cols: 20}); err != nil {
+		t.Fatal(err)
+	}
+	c.press("\x1b[200~one\ntwo\r\nthree\x1b[201~ and four\r")
+	c.await("serve: cut")
+	c.await("> ")
+	// An arrow, as in a shell: the last line again.
+	c.press("\x1b[A\r")
+	c.await("serve: cut")
+	c.await("> ")
+	c.press("/nothing\r")
+	c.await("no command")
+	c.await("> ")
+	c.press("/save ~/kept.json\r")
+	c.await("> ")
+	c.press("\x04")
+	c.end()
+
+	kept, err := chat.Load(filepath.Join(home, "kept.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked []string
+	for i, m := range kept.Messages {
+		if want := []string{"user", "assistant"}[i%2]; m.Role != want {
+			t.Errorf("message %d is %s's", i, m.Role)
+		}
+		if m.Role == "user" {
+			asked = append(asked, m.Text)
+		}
+	}
+	if got := strings.Join(asked, "|"); got != "hello|tell me all|one\ntwo\nthree and four|three and four" {
+		t.Errorf("it was asked %q", got)
+	}
+	if info, err := os.Stat(filepath.Join(home, "kept.json")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("others can read it: %v %v", info.Mode(), err)
+	}
+}
+
+// TestChatAtADumbTerminal sends it no escapes; Ctrl-C still stops the answer and not the
+// program.
+func TestChatAtADumbTerminal(t *testing.T) {
+	r := startServe(t, modelFile(t), "--ctx-size", "32768", "--parallel", "1")
+	c := openConsole(t, []string{"HOME=" + t.TempDir(), "TERM=dumb"}, "chat", "tiny", "--url", r.url, "--param", "ignore_eos=true")
+	c.await("> ")
+	c.press("tell me all\n")
+	c.await("tell me all\r\n")
+	c.await(" ")
+	c.press("\x03")
+	c.await("stopped")
+	c.await("> ")
+	c.press("\x03") // with nothing to stop
+	c.await("Ctrl-D ends")
+	c.press("/exit\n")
+	c.end()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if strings.Contains(c.said.String(), "\x1b") {
+		t.Error("it sends an escape")
+	}
+}
+
+// TestChatInAPipe reads a question and prints an answer, and loads the model for it.
+func TestChatInAPipe(t *testing.T) {
+	model := modelFile(t)
+	for _, args := range [][]string{{}, {"hello", "there"}} {
+		cmd := process(t, []string{"HOME=" + t.TempDir()}, append([]string{"chat", model, "--ctx-size", "256", "--param", "max_tokens=5", "--stats", "--system", "Be brief."}, args...)...)
+		if len(args) == 0 {
+			cmd.Stdin = strings.NewReader("hello\nthere\n")
+		}
+		var out, errOut bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &errOut
+		if err := cmd.Run(); err != nil {
+			t.Fatalf("%v %s", err, &errOut)
+		}
+		if strings.Contains(out.String(), "serve:") || !strings.Contains(errOut.String(), "tokens read") || !strings.Contains(errOut.String(), "5 written") {
+			t.Errorf("stdout %q, stderr %q", &out, &errOut)
+		}
+	}
+	cmd := process(t, []string{"HOME=" + t.TempDir()}, "chat", model)
+	cmd.Stdin = strings.NewReader("\n")
+	if err := cmd.Run(); cmd.ProcessState.ExitCode() != exitUsage {
+		t.Errorf("nothing to ask: %v", err)
+	}
+}
+
+// TestChatFindsAServer takes one that runs, and says so if there is none.
+func TestChatFindsAServer(t *testing.T) {
+	environ, _ := homeOf(t)
+	if code, _, said := command(environ, "chat"); code != exitUsage || !strings.Contains(said, "serve chat mistral-7b") {
+		t.Errorf("with none: %d %s", code, said)
+	}
+	startServeIn(t, environ, modelFile(t), "--ctx-size", "256")
+	cmd := process(t, environ, "chat", "tiny", "hello", "--param", "max_tokens=3")
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	if err := cmd.Run(); err != nil || strings.Contains(errOut.String(), "loaded") {
+		t.Errorf("%v %s", err, &errOut)
+	}
+	cmd = process(t, environ, "chat", "tiny", "hello", "--param", "temperature=9")
+	errOut.Reset()
+	cmd.Stderr = &errOut
+	if err := cmd.Run(); err == nil || !strings.Contains(errOut.String(), "temperature") {
+		t.Errorf("what the server refuses: %v %s", err, &errOut)
+	}
+	if code, _, said := command(environ, "chat", "tiny", "hello", "--offline", "--url", "http://192.0.2.1"); code != exitUsage {
+		t.Errorf("another machine, offline: %d %s", code, said)
+	}
+}
+
+func TestPrintable(t *testing.T) {
+	if got := printable("a\x1b[31mb\x07\r\n\tc\u009b2Jé\x7f"); got != "a[31mb\n\tc2Jé" {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestChatSeesImages sends a picture beside the text.
+func TestChatSeesImages(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "dot.png")
+	dot := []byte("\x89PNG\r\n\x1a\n")
+	if err := os.WriteFile(path, dot, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	s := &session{w: &workplace{}, conversation: new(chat.Conversation), editor: &plainEditor{out: null}}
+	if err := s.command("image", path); err != nil || len(s.images) != 1 {
+		t.Fatal(err, s.images)
+	}
+	text, err := json.Marshal(chat.Message{Role: "user", Text: "what?", Images: s.images})
+	if want := `{"content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,iVBORw0KGgo="}},{"type":"text","text":"what?"}],"role":"user"}`; err != nil || string(text) != want {
+		t.Errorf("%s %v", text, err)
+	}
+	if err := s.command("image", "/etc/passwd"); err == nil {
+		t.Error("no image is one")
+	}
+}
