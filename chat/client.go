@@ -25,7 +25,10 @@ func NewClient(url, key string, transport http.RoundTripper) *Client {
 	if key == "" {
 		key = "none" // OpenAI's client wants one
 	}
-	return &Client{openai.NewClient(option.WithBaseURL(base), option.WithAPIKey(key), option.WithHTTPClient(&http.Client{Transport: transport}))}
+	return &Client{openai.NewClient(
+		option.WithBaseURL(base), option.WithAPIKey(key), option.WithHTTPClient(&http.Client{Transport: transport}),
+		option.WithMaxRetries(0), // who asked is told at once
+	)}
 }
 
 // Models lists the names of the models there.

@@ -114,8 +114,8 @@ func (c *Conversation) Clear() {
 // the field away.
 func (c *Conversation) Set(name, value string) error {
 	switch name {
-	case "model", "messages", "stream", "stream_options":
-		return fmt.Errorf("%s cannot be set here", name)
+	case "model", "messages", "stream", "stream_options", "n", "tools":
+		return fmt.Errorf("%s cannot be set here", name) // one answer is shown, and no call is made
 	}
 	if c.Params == nil {
 		c.Params = map[string]json.RawMessage{}

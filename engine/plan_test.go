@@ -303,8 +303,10 @@ func TestPlanPreemptsTheNewest(t *testing.T) {
 
 func TestPlanNeverOverfills(t *testing.T) {
 	s := newScheduler(oneBuffer(8, 64, 100, 32))
-	for i := range 20 {
-		s.add(strings.Repeat(string(rune('a'+i%3)), 10+i))
+	for i := range 20 { // of three clients, in all tiers
+		q := s.newSequence(strings.Repeat(string(rune('a'+i%3)), 10+i))
+		q.Client, q.Tier = string(rune('x'+i*i%3)), Tier(i%5%3-1)
+		s.queue.push(q)
 	}
 	finished := 0
 	for i := 0; finished < 20; i++ {
@@ -327,7 +329,15 @@ func TestPlanNeverOverfills(t *testing.T) {
 				finished++
 			}
 		}
+		for _, a := range s.queue.accounts {
+			if own := slices.IndexFunc(s.running, func(q *sequence) bool { return q.account == a }) >= 0; own != (a.running > 0) || a.running < 0 {
+				t.Fatalf("%s has %d running", a.client, a.running)
+			}
+		}
 		st.ops = st.ops[:0]
+	}
+	if len(s.queue.accounts) > 0 || s.queue.len() > 0 {
+		t.Errorf("%d clients and %d in the queue are left", len(s.queue.accounts), s.queue.len())
 	}
 }
 

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -197,5 +198,49 @@ func TestPlanPutsFlexLast(t *testing.T) {
 	}
 	if s.preempted != 1 {
 		t.Errorf("%d preemptions", s.preempted)
+	}
+}
+
+// TestPlanSharesWork has two clients flood with requests of other sizes: what is computed
+// for each stays alike, as far as what one has in its slots makes it differ.
+func TestPlanSharesWork(t *testing.T) {
+	const answer = 40
+	s := newScheduler(own(4, 256, 64))
+	sizes := map[string]struct{ prompt, answer int }{"short": {10, 5}, "long": {120, answer}}
+	n := 0
+	add := func(client string) {
+		n++
+		q := s.newSequence(fmt.Sprintf("%04d%s", n, strings.Repeat("p", sizes[client].prompt)))
+		q.Client = client
+		s.queue.push(q)
+	}
+	for client := range sizes {
+		for range 8 {
+			add(client)
+		}
+	}
+	finished := map[string]int{}
+	for range 5000 {
+		s.turn()
+		for _, q := range slices.Clone(s.running) {
+			if len(q.tokens)-q.prompt >= sizes[q.Client].answer {
+				finished[q.Client]++
+				add(q.Client)
+				s.release(q)
+			}
+		}
+	}
+	var least, most float64
+	for i, a := range s.queue.accounts {
+		if i == 0 {
+			least, most = a.served, a.served
+		}
+		least, most = min(least, a.served), max(most, a.served)
+	}
+	if bound := float64(4 * (124 + answerWeight*answer)); most-least > bound || finished["short"] == 0 || finished["long"] == 0 {
+		t.Errorf("%g and %g work, where %g may lie between; %v answers", least, most, bound, finished)
+	}
+	if rate := float64(finished["short"]) / float64(finished["long"]); rate < 5 {
+		t.Errorf("%.1f short answers for a long one, which is ten times the work", rate)
 	}
 }
