@@ -47,7 +47,8 @@ Nothing that is said is kept, unless you /save it.`,
   serve chat mistral-7b "Name three rivers."
   git diff | serve chat mistral-7b "Explain this change."
   serve chat --url http://127.0.0.1:8080`,
-		RunE: func(cmd *cobra.Command, args []string) error { return runChat(cmd.Context(), w, o, args) },
+		ValidArgsFunction: w.completeModel,
+		RunE:              func(cmd *cobra.Command, args []string) error { return runChat(cmd.Context(), w, o, args) },
 	}
 	f := cmd.Flags()
 	f.SortFlags = false

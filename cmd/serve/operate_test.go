@@ -149,3 +149,27 @@ func TestServiceManager(t *testing.T) {
 		t.Errorf("%q", heard)
 	}
 }
+
+// TestCompletion asks as a shell does.
+func TestCompletion(t *testing.T) {
+	h := newHub(t)
+	environ := environ(t, h)
+	must(t, environ, "pull", tinyRepo)
+	for _, c := range []struct {
+		args []string
+		want string
+		not  string
+	}{
+		{[]string{""}, "mistral-7b\t", ""},
+		{[]string{"chat", "mistral-"}, "mistral-7b\t", "llama"},
+		{[]string{"chat", "mistral-7b", ""}, ":4", "mistral"},
+		{[]string{"rm", ""}, tinyRepo, "mistral"},
+		{[]string{"show", "tests/"}, tinyRepo, "mistral"},
+		{[]string{"mistral-7b", "--kv-"}, "--kv-type", ""},
+	} {
+		code, out, said := command(environ, append([]string{"__complete"}, c.args...)...)
+		if code != 0 || !strings.Contains(out, c.want) || c.not != "" && strings.Contains(out, c.not) {
+			t.Errorf("%q: %d %s%s", c.args, code, out, said)
+		}
+	}
+}

@@ -23,9 +23,10 @@ find them too, and compares every byte with the hash that the Hub gave before.
 
 A model that is here already is not asked for again; --update does that. What
 breaks off goes on where it was at the next pull.`,
-		Example: "  serve pull mistral-7b\n  serve pull bartowski/Llama-3.2-1B-Instruct-GGUF:Q8_0",
-		Args:    arguments(1, -1, "at least one model"),
-		RunE:    func(cmd *cobra.Command, args []string) error { return runPull(cmd.Context(), w, o, args) },
+		Example:           "  serve pull mistral-7b\n  serve pull bartowski/Llama-3.2-1B-Instruct-GGUF:Q8_0",
+		Args:              arguments(1, -1, "at least one model"),
+		ValidArgsFunction: w.completeModels,
+		RunE:              func(cmd *cobra.Command, args []string) error { return runPull(cmd.Context(), w, o, args) },
 	}
 	cmd.Flags().BoolVar(&o.update, "update", false, "ask the Hub for the newest revision, also of a model that is here")
 	jsonFlag(cmd, &o.json)

@@ -14,8 +14,9 @@ func newRemoveCommand(w *workplace) *cobra.Command {
 		Short:   "remove models from this machine",
 		Long: `rm removes the files of models from the Hugging Face cache, for every tool. What
 another model there shares stays.`,
-		Args: arguments(1, -1, "at least one model"),
-		RunE: func(cmd *cobra.Command, args []string) error { return runRemove(cmd.Context(), w, asJSON, args) },
+		Args:              arguments(1, -1, "at least one model"),
+		ValidArgsFunction: w.completeLocal,
+		RunE:              func(cmd *cobra.Command, args []string) error { return runRemove(cmd.Context(), w, asJSON, args) },
 	}
 	jsonFlag(cmd, &asJSON)
 	return cmd

@@ -138,7 +138,8 @@ Every flag can be set in the environment too: --ctx-size as SERVE_CTX_SIZE.`,
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error { return runServe(cmd.Context(), w, o, args) },
+		ValidArgsFunction: w.completeModels,
+		RunE:              func(cmd *cobra.Command, args []string) error { return runServe(cmd.Context(), w, o, args) },
 	}
 	o.flags(cmd.Flags())
 	return cmd

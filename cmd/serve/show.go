@@ -30,8 +30,9 @@ func newShowCommand(w *workplace) *cobra.Command {
 		Long: `show reads a model's header without loading it: where it comes from, under which
 licence, its hash, its chat template, and the memory that serve would plan for it
 with the same flags.`,
-		Args: arguments(1, 1, "one model"),
-		RunE: func(cmd *cobra.Command, args []string) error { return runShow(cmd.Context(), w, o, args[0]) },
+		Args:              arguments(1, 1, "one model"),
+		ValidArgsFunction: w.completeModels,
+		RunE:              func(cmd *cobra.Command, args []string) error { return runShow(cmd.Context(), w, o, args[0]) },
 	}
 	o.memoryFlags(cmd.Flags())
 	cmd.Flags().BoolVar(&o.template, "template", false, "print the chat template and nothing else")

@@ -16,7 +16,8 @@ func newVerifyCommand(w *workplace) *cobra.Command {
 		Short: "read models again and compare their hashes",
 		Long: `verify reads all bytes of models, of every one on this machine unless some are
 named, compares their hashes with those that the Hub gave, and checks their headers.`,
-		RunE: func(cmd *cobra.Command, args []string) error { return runVerify(cmd.Context(), w, asJSON, args) },
+		ValidArgsFunction: w.completeLocal,
+		RunE:              func(cmd *cobra.Command, args []string) error { return runVerify(cmd.Context(), w, asJSON, args) },
 	}
 	jsonFlag(cmd, &asJSON)
 	return cmd
