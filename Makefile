@@ -8,7 +8,7 @@ LINT := build/bin/golangci-lint-$(LINT_VERSION)
 PURE := ./hub/... ./schema ./archive ./picture ./chat ./engine ./engine/enginetest ./engine/remote/... ./models/... ./server
 FUZZTIME ?= 5s
 
-.PHONY: all serve llama tools peers run test check judges monitoring lint fuzz soak bench node clean
+.PHONY: all serve llama tools peers run test check judges monitoring man lint fuzz soak bench node clean
 
 all: serve
 
@@ -87,6 +87,10 @@ monitoring:
 
 # Exactly what .ci/run runs.
 check: llama node lint fuzz test judges monitoring
+
+# The manual, from the commands' own help: man -l build/man/serve.1
+man: serve
+	bin/serve man build/man
 
 # Kills the engine and worse for minutes, under 32 clients; make test does it for seconds.
 SOAK ?= 5m

@@ -173,3 +173,20 @@ func TestCompletion(t *testing.T) {
 		}
 	}
 }
+
+// TestManual has a page of every command that is shown.
+func TestManual(t *testing.T) {
+	folder := t.TempDir()
+	must(t, nil, "man", folder)
+	for page, want := range map[string]string{
+		"serve.1": "OpenAI", "serve-chat.1": "Ctrl-D", "serve-ps.1": "--json", "serve-doctor.1": "--port", "serve-bundle-export.1": "--sign",
+	} {
+		text, err := os.ReadFile(filepath.Join(folder, page))
+		if plain := strings.ReplaceAll(string(text), "\\-", "-"); err != nil || !strings.Contains(plain, want) {
+			t.Errorf("%s: %v, without %q", page, err, want)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(folder, "serve-engine.1")); !os.IsNotExist(err) {
+		t.Error("a command that is not for people has a page")
+	}
+}

@@ -48,7 +48,7 @@ func newRootCommand(t *terminal, environ []string) *cobra.Command {
 	f.StringVar(&w.caFile, "ca-file", "", "PEM certificates to trust besides the system's, for a proxy or a mirror")
 	f.StringVar(&w.logLevel, "log-level", "info", "debug, info, warn or error")
 	root.AddCommand(newPullCommand(w), newListCommand(w), newShowCommand(w), newRemoveCommand(w), newVerifyCommand(w),
-		newCatalogCommand(w), newBundleCommand(w), newChatCommand(w), newPsCommand(w), newDoctorCommand(w), newEngineCommand(t))
+		newCatalogCommand(w), newBundleCommand(w), newChatCommand(w), newPsCommand(w), newDoctorCommand(w), newEngineCommand(t), newManCommand())
 	return root
 }
 

@@ -1,0 +1,34 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/cobra/doc"
+)
+
+// newManCommand is for those who package serve: make man.
+func newManCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "man FOLDER",
+		Short:  "write the manual's pages, one a command",
+		Hidden: true,
+		Args:   arguments(1, 1, "a folder"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := os.MkdirAll(args[0], 0o755); err != nil {
+				return err
+			}
+			root := cmd.Root()
+			root.DisableAutoGenTag = true
+			// Without a date of its own, so that the same program always writes the same pages.
+			date := time.Unix(0, 0).UTC()
+			header := &doc.GenManHeader{Section: "1", Source: "serve " + versionText(), Manual: "serve", Date: &date}
+			if err := doc.GenManTree(root, header, args[0]); err != nil {
+				return fmt.Errorf("write the manual: %w", err)
+			}
+			return nil
+		},
+	}
+}
