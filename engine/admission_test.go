@@ -190,6 +190,9 @@ func TestPromptsOfOneRequest(t *testing.T) {
 	for _, s := range streams {
 		read(t, s, 1)
 	}
+	if _, err := e.Embed(t.Context(), engine.Caller{}, slices.Repeat([][]engine.Token{tokens("x")}, 600)); err != nil {
+		t.Errorf("600 texts of one request: %v", err)
+	}
 	if s := e.Stats(); s.Queued != 0 || s.WaitingTokens != 0 {
 		t.Errorf("%d requests of %d tokens are left in the queue", s.Queued, s.WaitingTokens)
 	}
