@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -215,8 +216,8 @@ func (s *session) params(rest string) error {
 	if name, value, _ := strings.Cut(rest, " "); name != "" {
 		return s.conversation.Set(name, strings.TrimSpace(value))
 	}
-	for name, value := range s.conversation.Params {
-		s.tell("%s %s", name, value)
+	for _, name := range slices.Sorted(maps.Keys(s.conversation.Params)) {
+		s.tell("%s %s", name, s.conversation.Params[name])
 	}
 	return nil
 }
