@@ -113,8 +113,8 @@ func loaded(t *testing.T, s *Server) (Engine, func()) {
 func TestTimeoutHeader(t *testing.T) {
 	hs, _ := start(t, enginetest.Options{}, Options{})
 	for _, bad := range []string{"soon", "0", "-1", "1.5", "86400001"} {
-		res, text := ask(t, hs, "/v1/chat/completions", `{"model":"fake",`+hello+`}`, TimeoutHeader+": "+bad)
-		if res.StatusCode != 400 || !strings.Contains(text, TimeoutHeader) {
+		res, text := ask(t, hs, "/v1/chat/completions", `{"model":"fake",`+hello+`}`, timeoutHeader+": "+bad)
+		if res.StatusCode != 400 || !strings.Contains(text, timeoutHeader) {
 			t.Errorf("%s: %d %s", bad, res.StatusCode, text)
 		}
 	}
@@ -125,16 +125,16 @@ func TestTimeoutHeader(t *testing.T) {
 		if path == "/v1/responses" {
 			body = `{"model":"fake","input":"Hello"}`
 		}
-		res, text := ask(t, endless, path, body, TimeoutHeader+": 20")
+		res, text := ask(t, endless, path, body, timeoutHeader+": 20")
 		if res.StatusCode != 504 || !strings.Contains(text, "deadline_exceeded") || res.Header.Get("X-Should-Retry") != "false" {
 			t.Errorf("%s: %d %s", path, res.StatusCode, text)
 		}
 	}
-	res, text := ask(t, endless, "/v1/chat/completions", `{"model":"fake","stream":true,`+hello+`}`, TimeoutHeader+": 20")
+	res, text := ask(t, endless, "/v1/chat/completions", `{"model":"fake","stream":true,`+hello+`}`, timeoutHeader+": 20")
 	if res.StatusCode != 200 || !strings.Contains(text, `data: {"error":{`) || !strings.Contains(text, "deadline_exceeded") {
 		t.Errorf("a stream: %d, and ends with %s", res.StatusCode, text[max(0, len(text)-300):])
 	}
-	res, text = ask(t, hs, "/v1/chat/completions", `{"model":"fake","max_tokens":3,`+hello+`}`, TimeoutHeader+": 60000")
+	res, text = ask(t, hs, "/v1/chat/completions", `{"model":"fake","max_tokens":3,`+hello+`}`, timeoutHeader+": 60000")
 	if res.StatusCode != 200 {
 		t.Errorf("in time: %d %s", res.StatusCode, text)
 	}

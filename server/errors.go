@@ -96,7 +96,7 @@ func toError(err error, param string) *Error {
 			Message: "The model cannot be loaded; the server's log says why."}
 	case errors.Is(err, context.DeadlineExceeded):
 		return &Error{Status: http.StatusGatewayTimeout, Type: "server_error", Code: "deadline_exceeded", Final: true,
-			Message: "The time that the request gave itself in " + TimeoutHeader + " has passed."}
+			Message: "The time that the request gave itself in " + timeoutHeader + " has passed."}
 	case errors.Is(err, context.Canceled):
 		// Nobody reads this: the client has gone.
 		return &Error{Status: 499, Type: "server_error", Code: "client_closed_request", Message: "The client closed the request."}

@@ -44,8 +44,8 @@ func exchangeOf(ctx context.Context) *exchange {
 	return &exchange{}
 }
 
-// TimeoutHeader is the header in which a request says how many milliseconds it has.
-const TimeoutHeader = "X-Request-Timeout-Ms"
+// timeoutHeader is the header in which a request says how many milliseconds it has.
+const timeoutHeader = "X-Request-Timeout-Ms"
 
 // maxTimeout is the longest that may be asked for: a day.
 const maxTimeout = 24 * time.Hour
@@ -74,14 +74,14 @@ func client(r *http.Request) string {
 
 // limitTime gives a request that says how long it has that long.
 func limitTime(c *gin.Context) {
-	given := c.Request.Header.Get(TimeoutHeader)
+	given := c.Request.Header.Get(timeoutHeader)
 	if given == "" {
 		return
 	}
 	ms, err := strconv.ParseInt(given, 10, 64)
 	if err != nil || ms < 1 || ms > maxTimeout.Milliseconds() {
 		writeError(c.Writer, badRequest("", "invalid_value",
-			"Invalid header '%s': a whole number of milliseconds from 1 to %d is expected.", TimeoutHeader, maxTimeout.Milliseconds()))
+			"Invalid header '%s': a whole number of milliseconds from 1 to %d is expected.", timeoutHeader, maxTimeout.Milliseconds()))
 		c.Abort()
 		return
 	}

@@ -105,7 +105,7 @@ func runChat(ctx context.Context, w *workplace, o chatOptions, args []string) er
 	context.AfterFunc(ctx, e.Close) // a terminal left in raw mode is of no use to anybody
 	p, plain := e.(*plainEditor)
 	switch {
-	case plain && !p.prompts && !s.nothingPiped(os.Stdin):
+	case plain && !p.prompts && !nothingPiped(os.Stdin):
 		return s.pipe(interruptible, p, strings.Join(args, " "))
 	case len(args) > 0:
 		return s.once(interruptible, strings.Join(args, " "))

@@ -176,20 +176,12 @@ func listen(ctx context.Context, w *workplace, o serveOptions, listener net.List
 	}
 	served := make(chan error, 1)
 	go func() { served <- h.Serve(listener) }()
-	if forget, err := w.register(listener); err != nil {
-		t.note("warning: serve ps will not find this server: %v", err)
-	} else {
-		defer forget()
-	}
+	defer w.announce(ctx, o, listener, s)()
 	if o.ready != nil {
 		o.ready("http://" + reachable(listener.Addr()))
 	} else {
 		invite(t, listener, so.Models[0].ID, try)
 	}
-	t.notify(daemon.SdNotifyReady)
-	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopWatching()
-	go watchdog(watching, t, s, o.stall)
 	select {
 	case <-ctx.Done():
 	case err = <-served:
@@ -200,18 +192,38 @@ func listen(ctx context.Context, w *workplace, o serveOptions, listener net.List
 	if o.ready == nil {
 		t.note("stopping: %s for running requests, another signal to stop at once", o.drainTimeout)
 	}
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.drainTimeout)
+	shutDown(context.WithoutCancel(ctx), h, s, o.drainTimeout, cancelRequests)
+	return err
+}
+
+// announce makes the server known to serve ps, and tells the service manager that it is
+// ready and, until the function that it returns is called, that it is well.
+func (w *workplace) announce(ctx context.Context, o serveOptions, listener net.Listener, s *server.Server) (end func()) {
+	forget, err := w.register(listener)
+	if err != nil {
+		w.t.note("warning: serve ps will not find this server: %v", err)
+		forget = func() {}
+	}
+	w.t.notify(daemon.SdNotifyReady)
+	// It is well while it drains, too.
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
+	go watchdog(watching, w.t, s, o.stall)
+	return func() { stop(); forget() }
+}
+
+// shutDown lets running requests end, and cancels those that have not by then.
+func shutDown(ctx context.Context, h *http.Server, s *server.Server, patience time.Duration, cancelRequests func()) {
+	drain, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if h.Shutdown(drain) != nil {
 		cancelRequests()
-		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		last, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
 		if h.Shutdown(last) != nil {
 			h.Close()
 		}
 	}
 	s.Wait(drain)
-	return err
 }
 
 // preload loads the first model, and as many of the others as fit beside it.

@@ -29,7 +29,7 @@ type session struct {
 const maxPiped = 8 << 20
 
 // nothingPiped reports whether the input is no pipe and no file: a terminal, or nothing.
-func (s *session) nothingPiped(in *os.File) bool {
+func nothingPiped(in *os.File) bool {
 	info, err := in.Stat()
 	return err != nil || info.Mode()&os.ModeCharDevice != 0
 }
