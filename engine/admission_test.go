@@ -197,3 +197,37 @@ func TestPromptsOfOneRequest(t *testing.T) {
 		t.Errorf("%d requests of %d tokens are left in the queue", s.Queued, s.WaitingTokens)
 	}
 }
+
+// TestTextsWhenTheEngineStops are not left waiting, though they were about to be computed.
+func TestTextsWhenTheEngineStops(t *testing.T) {
+	if remotely {
+		t.Skip("another child takes over")
+	}
+	entered, fail := make(chan struct{}, 2), make(chan error)
+	e, _ := start(t, enginetest.Options{BeforeDecode: func(*engine.Batch) error {
+		entered <- struct{}{}
+		return <-fail
+	}}, engine.Options{})
+	if _, err := e.Generate(t.Context(), engine.Request{Prompt: tokens("p"), MaxTokens: 9}); err != nil {
+		t.Fatal(err)
+	}
+	<-entered
+	got := make(chan error)
+	go func() {
+		_, err := e.Embed(context.Background(), engine.Caller{}, [][]engine.Token{tokens("x")})
+		got <- err
+	}()
+	for e.Stats().Queued == 0 { // until it is in the queue
+	}
+	fail <- nil
+	<-entered // the next step, with the text waiting beside it
+	fail <- engine.ErrFatal
+	select {
+	case err := <-got:
+		if !errors.Is(err, engine.ErrStopped) {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("nobody tells it")
+	}
+}

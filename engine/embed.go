@@ -189,9 +189,12 @@ func (e *Engine) embed(inputs []*embedInput) error {
 	case errors.Is(err, ErrCrashed):
 		// One of them, perhaps: each alone.
 		e.restarted()
-		for _, in := range inputs {
+		for i, in := range inputs {
 			in.suspect = true
-			if err := e.embed([]*embedInput{in}); err != nil {
+			if err := e.embed(inputs[i : i+1]); err != nil {
+				for _, other := range inputs[i+1:] {
+					other.done <- err
+				}
 				return err
 			}
 		}

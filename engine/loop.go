@@ -40,8 +40,7 @@ func (e *Engine) Run(ctx context.Context) error {
 func (e *Engine) loop(ctx context.Context) error {
 	for ctx.Err() == nil {
 		e.intake()
-		inputs := e.nextInputs()
-		if e.sched.idle() && len(inputs) == 0 {
+		if e.sched.idle() && e.inputs.len() == 0 {
 			e.publish(0)
 			select {
 			case <-e.wake:
@@ -54,7 +53,8 @@ func (e *Engine) loop(ctx context.Context) error {
 				return err
 			}
 		}
-		if len(inputs) > 0 {
+		// Only now: what has left the queue is embed's to answer.
+		if inputs := e.nextInputs(); len(inputs) > 0 {
 			if err := e.embed(inputs); err != nil {
 				return err
 			}

@@ -15,7 +15,7 @@ import (
 )
 
 // What is told of a request in a trace: how it came along and how large it was, never what
-// it said. Names are OpenTelemetry's, of HTTP and of GenAI (semantic conventions 1.37).
+// it said. Names are OpenTelemetry's, of its semantic conventions for HTTP and for GenAI.
 
 // operations are the endpoints' names among GenAI's operations.
 var operations = map[string]string{

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"serve/engine/remote"
+	"serve/hub"
 )
 
 // maxReports is how many crash reports are kept.
@@ -63,8 +64,7 @@ func (r *crashReport) write(folder string) (string, error) {
 	}
 	name := fmt.Sprintf("%s-%s.json", r.Time.UTC().Format("20060102T150405.000000"), unsafeInNames.ReplaceAllString(r.Model, "_"))
 	path := filepath.Join(folder, name)
-	if err := os.WriteFile(path, append(text, '\n'), 0o600); err != nil {
-		os.Remove(path)
+	if err := hub.WriteFile(path, append(text, '\n'), 0o600); err != nil {
 		return "", err
 	}
 	entries, err := os.ReadDir(folder) // by name, which is by time

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"serve/hub"
 )
 
 // instance is a serve that runs on this machine, as others find it: in a file of
@@ -31,8 +33,8 @@ func register(home string, address net.Addr) (forget func(), err error) {
 	}
 	_, port, _ := net.SplitHostPort(address.String())
 	path := filepath.Join(folder, fmt.Sprintf("%d-%s.json", in.PID, port))
-	if err := os.WriteFile(path, append(text, '\n'), 0o600); err != nil {
-		os.Remove(path)
+	// Whole or not at all: what ps cannot read, it takes for the rest of a killed serve.
+	if err := hub.WriteFile(path, append(text, '\n'), 0o600); err != nil {
 		return nil, err
 	}
 	return func() { os.Remove(path) }, nil
