@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"serve/load"
 )
 
 // slots is how many requests a server computes at a time in what follows.
@@ -97,7 +99,7 @@ func (o *options) overload(model string) error {
 	var peaks, goods, refusals, firsts []float64
 	refused, answered := 0, 0
 	for run := range o.runs + 1 {
-		peak, _, err := load(p, 2*slots, o.requests, o.tokens)
+		peak, _, err := closedLoops(p, 2*slots, o.requests, o.tokens)
 		if err != nil {
 			return err
 		}
@@ -144,11 +146,11 @@ func (o *options) offer(p *process, rate float64, run int) (f offered) {
 			first, err := complete(context.Background(), p, query{prompt: fmt.Sprintf("Offer %d of %d went out and", i, run), tokens: o.tokens})
 			mu.Lock()
 			defer mu.Unlock()
-			var no *refusal
+			var no *load.Refusal
 			switch {
 			case err == nil:
 				f.firsts = append(f.firsts, first.Seconds())
-			case errors.As(err, &no) && no.status == 429:
+			case errors.As(err, &no) && no.Status == 429:
 				f.refusals = append(f.refusals, time.Since(sent).Seconds())
 			default:
 				f.err = err

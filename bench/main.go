@@ -6,14 +6,11 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -25,6 +22,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"serve/load"
 )
 
 type options struct {
@@ -119,7 +118,7 @@ func (o *options) throughput(model string, clients int) error {
 			var rate, first float64
 			var err error
 			if i < len(servers) {
-				rate, first, err = load(servers[i], clients, o.requests, o.tokens)
+				rate, first, err = closedLoops(servers[i], clients, o.requests, o.tokens)
 			} else {
 				rate, err = o.bare(model, clients)
 			}
@@ -226,12 +225,9 @@ func firstError(servers []*process) error {
 	return nil
 }
 
-// client opens a connection a request: llama-server drops kept ones under Go.
-var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true}}
-
-// load runs clients in closed loops and returns tokens a second of all together,
+// closedLoops runs clients in closed loops and returns tokens a second of all together,
 // and the median time to a first token in seconds.
-func load(p *process, clients, requests, tokens int) (rate, first float64, err error) {
+func closedLoops(p *process, clients, requests, tokens int) (rate, first float64, err error) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var errs []error
@@ -261,62 +257,17 @@ type query struct {
 	prompt string
 	tokens int
 	key    string          // that is sent with it, empty for none
-	event  func(time.Time) // gets the time of every event, unless nil
+	event  func(time.Time) // gets the time of every event with text, unless nil
 }
 
-// refusal is an answer that is none.
-type refusal struct {
-	status int
-	text   string
-}
-
-func (r *refusal) Error() string { return fmt.Sprintf("%d: %s", r.status, r.text) }
+var client = load.NewHTTP(&http.Transport{})
 
 // complete streams one completion and returns when its first text came.
 func complete(ctx context.Context, p *process, q query) (time.Duration, error) {
-	body, err := json.Marshal(map[string]any{
-		"model": p.model(), "prompt": q.prompt, "max_tokens": q.tokens, "temperature": 0, "stream": true, "ignore_eos": true,
-	})
-	if err != nil {
-		return 0, err
-	}
-	begin := time.Now()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url+"/v1/completions", bytes.NewReader(body))
-	if err != nil {
-		return 0, err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	if q.key != "" {
-		req.Header.Set("Authorization", "Bearer "+q.key)
-	}
-	res, err := client.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(res.Body)
-		return 0, &refusal{res.StatusCode, string(text)}
-	}
-	var first time.Duration
-	done := false
-	for lines := bufio.NewScanner(res.Body); lines.Scan(); {
-		line := lines.Bytes()
-		if !bytes.HasPrefix(line, []byte("data: ")) {
-			continue
-		}
-		if first == 0 {
-			first = time.Since(begin)
-		}
-		if q.event != nil {
-			q.event(time.Now())
-		}
-		done = done || bytes.Contains(line, []byte("[DONE]"))
-	}
-	if !done {
-		return first, errors.New("the stream ended without [DONE]")
-	}
-	return first, nil
+	c := load.Client{URL: p.url, HTTP: client}
+	a, err := c.Ask(ctx, load.Call{Model: p.model(), Prompt: q.prompt, Tokens: q.tokens, Key: q.key, Event: q.event,
+		Fields: map[string]any{"temperature": 0, "ignore_eos": true}})
+	return a.First, err
 }
 
 // model is the name that serve wants; llama-server takes any.

@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
-	"time"
+
+	"serve/load"
 )
 
 // kinds are what a model is asked for: free text, and answers by a schema. The
@@ -68,68 +66,18 @@ func (o *options) schemas(model string) error {
 // answer streams one answer of a chat and returns the seconds per token after the
 // first: a schema is told to the model, so its prompt is longer than that of free text.
 func answer(p *process, schema string, tokens, seed int) (float64, error) {
-	request := map[string]any{
-		"model": p.model(), "max_tokens": tokens, "temperature": 1, "seed": seed,
-		"messages": []map[string]string{{"role": "user", "content": "Tell me about the people you know."}},
-		"stream":   true, "stream_options": map[string]bool{"include_usage": true},
-	}
+	fields := map[string]any{"temperature": 1, "seed": seed}
 	if schema == "" {
-		request["ignore_eos"] = true
+		fields["ignore_eos"] = true
 	} else {
-		request["response_format"] = map[string]any{
+		fields["response_format"] = map[string]any{
 			"type": "json_schema", "json_schema": map[string]any{"name": "answer", "schema": json.RawMessage(schema)},
 		}
 	}
-	body, err := json.Marshal(request)
-	if err != nil {
-		return 0, err
+	c := load.Client{URL: p.url, HTTP: client}
+	a, err := c.Ask(context.Background(), load.Call{Model: p.model(), Prompt: "Tell me about the people you know.", Tokens: tokens, Chat: true, Fields: fields})
+	if err == nil && a.PerToken() == 0 {
+		err = fmt.Errorf("%d tokens came", a.Answered)
 	}
-	res, err := client.Post(p.url+"/v1/chat/completions", "application/json", bytes.NewReader(body))
-	if err != nil {
-		return 0, err
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(res.Body)
-		return 0, fmt.Errorf("%s: %.120s", res.Status, text)
-	}
-	var chunk struct {
-		Choices []struct {
-			Delta struct {
-				Content string `json:"content"`
-			} `json:"delta"`
-		} `json:"choices"`
-		Usage *struct {
-			CompletionTokens int `json:"completion_tokens"`
-		} `json:"usage"`
-		Error any `json:"error"`
-	}
-	var first, last time.Time
-	written := 0
-	for lines := bufio.NewScanner(res.Body); lines.Scan(); {
-		data, ok := bytes.CutPrefix(lines.Bytes(), []byte("data: {"))
-		if !ok {
-			continue
-		}
-		chunk.Choices, chunk.Usage = nil, nil
-		if err := json.Unmarshal(append([]byte("{"), data...), &chunk); err != nil {
-			return 0, err
-		}
-		if chunk.Error != nil {
-			return 0, fmt.Errorf("within the answer: %v", chunk.Error)
-		}
-		if len(chunk.Choices) > 0 && chunk.Choices[0].Delta.Content != "" {
-			last = time.Now()
-			if first.IsZero() {
-				first = last
-			}
-		}
-		if chunk.Usage != nil {
-			written = chunk.Usage.CompletionTokens
-		}
-	}
-	if written < 2 {
-		return 0, fmt.Errorf("%d tokens came", written)
-	}
-	return last.Sub(first).Seconds() / float64(written-1), nil
+	return a.PerToken(), err
 }

@@ -1,0 +1,239 @@
+// Package load offers load to a server that speaks OpenAI's API, and measures what comes
+// back: when the first token came, the gaps between the others, how many there were.
+package load
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Client asks one server for answers.
+type Client struct {
+	URL  string // with or without /v1
+	Key  string // sent with each request, unless empty
+	HTTP *http.Client
+}
+
+// NewHTTP returns a client that opens a connection a request: what is measured is many
+// clients and not one with many requests, and some servers drop connections that are kept.
+func NewHTTP(transport http.RoundTripper) *http.Client {
+	if t, ok := transport.(*http.Transport); ok {
+		t = t.Clone()
+		t.DisableKeepAlives, t.DisableCompression = true, true
+		transport = t
+	}
+	return &http.Client{Transport: transport}
+}
+
+// Call is one request.
+type Call struct {
+	Model  string
+	Prompt string
+	Tokens int            // of the answer, at most
+	Chat   bool           // asks for a chat completion, not a completion
+	Fields map[string]any // more fields of the request
+	Key    string         // instead of the client's
+	// Event gets the time of each event that has text, unless nil.
+	Event func(time.Time)
+}
+
+// Answer is what came of a call.
+type Answer struct {
+	First, Took              time.Duration   // since the call: the first text, the end
+	Gaps                     []time.Duration // between two events that have text
+	Prompt, Cached, Answered int             // tokens, as the server counts them; 0 if it does not say
+	Events                   int             // that had text
+}
+
+// PerToken is the seconds that a token took after the first; 0 of an answer without two.
+func (a *Answer) PerToken() float64 {
+	if a.Answered < 2 {
+		return 0
+	}
+	var sum time.Duration
+	for _, g := range a.Gaps {
+		sum += g
+	}
+	return sum.Seconds() / float64(a.Answered-1)
+}
+
+// Refusal is an answer that is none.
+type Refusal struct {
+	Status int
+	Text   string
+}
+
+func (r *Refusal) Error() string { return fmt.Sprintf("%d: %s", r.Status, r.Text) }
+
+// maxLine bounds a line of a stream, maxRefusal the text of an error.
+const (
+	maxLine    = 16 << 20
+	maxRefusal = 64 << 10
+)
+
+// Ask makes a call and reads its answer to the end. A stream that ends without saying so
+// is an error.
+func (c *Client) Ask(ctx context.Context, q Call) (a Answer, err error) {
+	path, body := "/completions", map[string]any{"model": q.Model, "max_tokens": q.Tokens, "stream": true, "stream_options": map[string]bool{"include_usage": true}}
+	if q.Chat {
+		path, body["messages"] = "/chat/completions", []map[string]string{{"role": "user", "content": q.Prompt}}
+	} else {
+		body["prompt"] = q.Prompt
+	}
+	for name, value := range q.Fields {
+		body[name] = value
+	}
+	begin := time.Now()
+	res, err := c.send(ctx, http.MethodPost, path, body, q.Key)
+	if err != nil {
+		return a, err
+	}
+	defer res.Body.Close()
+	var last time.Time
+	done := false
+	lines := bufio.NewScanner(res.Body)
+	lines.Buffer(nil, maxLine)
+	for lines.Scan() {
+		data, ok := bytes.CutPrefix(lines.Bytes(), []byte("data:"))
+		if data = bytes.TrimSpace(data); !ok || len(data) == 0 {
+			continue
+		}
+		if done = string(data) == "[DONE]"; done {
+			break
+		}
+		now := time.Now()
+		text, err := a.read(data)
+		if err != nil {
+			return a, err
+		}
+		if !text {
+			continue
+		}
+		if a.Events++; a.Events == 1 {
+			a.First = now.Sub(begin)
+		} else {
+			a.Gaps = append(a.Gaps, now.Sub(last))
+		}
+		if last = now; q.Event != nil {
+			q.Event(now)
+		}
+	}
+	a.Took = time.Since(begin)
+	if err := lines.Err(); err != nil {
+		return a, err
+	}
+	if !done {
+		return a, errors.New("the stream ended without [DONE]")
+	}
+	return a, nil
+}
+
+// chunk is the part of an event that counts.
+type chunk struct {
+	Choices []struct {
+		Text  string `json:"text"`
+		Delta struct {
+			Content   string          `json:"content"`
+			Reasoning string          `json:"reasoning_content"`
+			ToolCalls json.RawMessage `json:"tool_calls"`
+		} `json:"delta"`
+	} `json:"choices"`
+	Usage *struct {
+		Prompt   int `json:"prompt_tokens"`
+		Answered int `json:"completion_tokens"`
+		Details  struct {
+			Cached int `json:"cached_tokens"`
+		} `json:"prompt_tokens_details"`
+	} `json:"usage"`
+	Error *struct {
+		Message string `json:"message"`
+	} `json:"error"`
+}
+
+// read takes one event in and says whether it has text.
+func (a *Answer) read(data []byte) (text bool, err error) {
+	var c chunk
+	if err := json.Unmarshal(data, &c); err != nil {
+		return false, fmt.Errorf("an event is no JSON: %w", err)
+	}
+	if c.Error != nil {
+		return false, fmt.Errorf("the answer broke off: %s", c.Error.Message)
+	}
+	if u := c.Usage; u != nil {
+		a.Prompt, a.Answered, a.Cached = u.Prompt, u.Answered, u.Details.Cached
+	}
+	for _, choice := range c.Choices {
+		d := choice.Delta
+		text = text || choice.Text+d.Content+d.Reasoning != "" || len(d.ToolCalls) > 0
+	}
+	return text, nil
+}
+
+// Models lists the names of the models there.
+func (c *Client) Models(ctx context.Context) ([]string, error) {
+	res, err := c.send(ctx, http.MethodGet, "/models", nil, "")
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	var list struct{ Data []struct{ ID string } }
+	if err := json.NewDecoder(io.LimitReader(res.Body, maxLine)).Decode(&list); err != nil {
+		return nil, fmt.Errorf("list models: %w", err)
+	}
+	var names []string
+	for _, m := range list.Data {
+		names = append(names, m.ID)
+	}
+	return names, nil
+}
+
+// root is the server's address without /v1.
+func (c *Client) root() string {
+	return strings.TrimSuffix(strings.TrimSuffix(c.URL, "/"), "/v1")
+}
+
+// send makes a request of the API; a status that is not 200 is a Refusal.
+func (c *Client) send(ctx context.Context, method, path string, body any, key string) (*http.Response, error) {
+	var in io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		in = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.root()+"/v1"+path, in)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if key == "" {
+		key = c.Key
+	}
+	if key != "" {
+		req.Header.Set("Authorization", "Bearer "+key)
+	}
+	res, err := c.HTTP.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if res.StatusCode == http.StatusOK {
+		return res, nil
+	}
+	defer res.Body.Close()
+	text, _ := io.ReadAll(io.LimitReader(res.Body, maxRefusal))
+	r := &Refusal{res.StatusCode, strings.TrimSpace(string(text))}
+	var said struct{ Error struct{ Message string } }
+	if json.Unmarshal(text, &said) == nil && said.Error.Message != "" {
+		r.Text = said.Error.Message
+	}
+	return nil, r
+}

@@ -1,0 +1,93 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+)
+
+// ServerSide is what a serve counted itself.
+type ServerSide struct {
+	Choices      int     `json:"choices"` // that ended
+	PromptTokens int     `json:"prompt_tokens"`
+	AnswerTokens int     `json:"answer_tokens"`
+	FirstToken   float64 `json:"first_token_seconds"` // mean
+	PerToken     float64 `json:"per_token_seconds"`   // mean, between two tokens
+
+	firstSum, gapSum     float64
+	firstCount, gapCount uint64
+}
+
+// maxMetrics bounds what a server says of itself.
+const maxMetrics = 16 << 20
+
+// scrape reads the sums of a model since its server's start.
+func (c *Client) scrape(ctx context.Context, name string) (*ServerSide, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.root()+"/metrics", nil)
+	if err != nil {
+		return nil, err
+	}
+	res, err := c.HTTP.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("/metrics: %s", res.Status)
+	}
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	families, err := parser.TextToMetricFamilies(io.LimitReader(res.Body, maxMetrics))
+	if err != nil {
+		return nil, fmt.Errorf("/metrics: %w", err)
+	}
+	if families["serve_answer_tokens_total"] == nil {
+		return nil, errors.New("/metrics: not those of a serve")
+	}
+	s := &ServerSide{}
+	for _, m := range of(families["serve_choices_total"], name) {
+		s.Choices += int(m.GetCounter().GetValue())
+	}
+	for _, m := range of(families["serve_prompt_tokens_total"], name) {
+		s.PromptTokens += int(m.GetCounter().GetValue())
+	}
+	for _, m := range of(families["serve_answer_tokens_total"], name) {
+		s.AnswerTokens += int(m.GetCounter().GetValue())
+	}
+	for _, m := range of(families["serve_time_to_first_token_seconds"], name) {
+		s.firstSum, s.firstCount = m.GetHistogram().GetSampleSum(), m.GetHistogram().GetSampleCount()
+	}
+	for _, m := range of(families["serve_inter_token_seconds"], name) {
+		s.gapSum, s.gapCount = m.GetHistogram().GetSampleSum(), m.GetHistogram().GetSampleCount()
+	}
+	return s, nil
+}
+
+// of are a family's metrics that are of a model.
+func of(family *dto.MetricFamily, name string) (list []*dto.Metric) {
+	for _, m := range family.GetMetric() {
+		for _, l := range m.GetLabel() {
+			if l.GetName() == "model" && l.GetValue() == name {
+				list = append(list, m)
+			}
+		}
+	}
+	return list
+}
+
+// since is what was counted between two scrapes.
+func (s *ServerSide) since(before *ServerSide) *ServerSide {
+	d := &ServerSide{Choices: s.Choices - before.Choices, PromptTokens: s.PromptTokens - before.PromptTokens, AnswerTokens: s.AnswerTokens - before.AnswerTokens}
+	if n := s.firstCount - before.firstCount; n > 0 {
+		d.FirstToken = (s.firstSum - before.firstSum) / float64(n)
+	}
+	if n := s.gapCount - before.gapCount; n > 0 {
+		d.PerToken = (s.gapSum - before.gapSum) / float64(n)
+	}
+	return d
+}

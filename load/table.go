@@ -1,0 +1,191 @@
+package load
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// Row is a line of a table: a number of one run, or of two and what the first is to the second.
+type Row struct {
+	Name   string
+	Values []string
+	Ratio  string
+}
+
+// Table is what is said of a run, and beside it of another, unless that is nil.
+func Table(r, against *Report) []Row {
+	if against == nil {
+		return rows([]*Report{r})
+	}
+	return rows([]*Report{r, against})
+}
+
+func rows(runs []*Report) []Row {
+	var list []Row
+	add := func(name string, of func(*Report) float64, show func(float64) string, compare bool) {
+		row := Row{Name: name}
+		for _, r := range runs {
+			row.Values = append(row.Values, show(of(r)))
+		}
+		if compare && len(runs) == 2 && of(runs[1]) > 0 {
+			row.Ratio = fmt.Sprintf("%.2f x", of(runs[0])/of(runs[1]))
+		}
+		list = append(list, row)
+	}
+	whole := func(v float64) string { return strconv.Itoa(int(v)) }
+	rate := func(v float64) string { return strconv.FormatFloat(v, 'f', decimals(v), 64) }
+	add("answered", func(r *Report) float64 { return float64(r.Answered) }, whole, false)
+	for _, c := range []struct {
+		name string
+		of   func(*Report) float64
+	}{
+		{"refused", func(r *Report) float64 { return float64(r.Refused) }},
+		{"failed", func(r *Report) float64 { return float64(r.Failed) }},
+		{"not waited for", func(r *Report) float64 { return float64(r.Left) }},
+		{"prompt tokens from the cache", func(r *Report) float64 { return float64(r.CachedTokens) }},
+	} {
+		for _, r := range runs {
+			if c.of(r) > 0 {
+				add(c.name, c.of, whole, false)
+				break
+			}
+		}
+	}
+	add("prompt tokens", func(r *Report) float64 { return float64(r.PromptTokens) }, whole, false)
+	add("answer tokens", func(r *Report) float64 { return float64(r.AnswerTokens) }, whole, false)
+	add("seconds", func(r *Report) float64 { return r.Seconds }, rate, false)
+	add("answer tokens a second", func(r *Report) float64 { return r.TokensPerSecond }, rate, true)
+	add("prompt tokens a second", func(r *Report) float64 { return r.PromptPerSecond }, rate, true)
+	add("answers a second", func(r *Report) float64 { return r.PerSecond }, rate, true)
+	for _, c := range []struct {
+		name string
+		of   func(*Report) Distribution
+	}{
+		{"first token", func(r *Report) Distribution { return r.First }},
+		{"gap", func(r *Report) Distribution { return r.Gap }},
+		{"a token of an answer", func(r *Report) Distribution { return r.PerToken }},
+		{"whole answer", func(r *Report) Distribution { return r.Whole }},
+	} {
+		add(c.name+", median", func(r *Report) float64 { return c.of(r).P50 }, Seconds, true)
+		add(c.name+", 90 of 100", func(r *Report) float64 { return c.of(r).P90 }, Seconds, true)
+		add(c.name+", 99 of 100", func(r *Report) float64 { return c.of(r).P99 }, Seconds, true)
+	}
+	return list
+}
+
+func decimals(v float64) int {
+	switch {
+	case v >= 100:
+		return 0
+	case v >= 10:
+		return 1
+	}
+	return 2
+}
+
+// Seconds writes a time in the unit that suits it.
+func Seconds(t float64) string {
+	unit := "s"
+	switch {
+	case t == 0:
+		return "0"
+	case t < 1e-3:
+		t, unit = t*1e6, "µs"
+	case t < 1:
+		t, unit = t*1e3, "ms"
+	}
+	text := strconv.FormatFloat(t, 'f', decimals(t), 64)
+	if strings.Contains(text, ".") {
+		text = strings.TrimRight(strings.TrimRight(text, "0"), ".")
+	}
+	return text + " " + unit
+}
+
+// String says what was asked.
+func (w Workload) String() string {
+	var b strings.Builder
+	switch {
+	case w.Trace != "":
+		fmt.Fprintf(&b, "trace %s, %d requests", w.Trace, w.Requests)
+		return b.String()
+	case w.Rate > 0:
+		fmt.Fprintf(&b, "%d requests, %g a second", w.Requests, w.Rate)
+	default:
+		fmt.Fprintf(&b, "%d requests of %d clients", w.Requests, w.Clients)
+	}
+	fmt.Fprintf(&b, ", prompts of %s tokens", w.Prompt)
+	if w.Shared > 0 {
+		fmt.Fprintf(&b, " (%d shared)", w.Shared)
+	}
+	fmt.Fprintf(&b, ", answers of %s", w.Answer)
+	return b.String()
+}
+
+// Histogram draws a distribution in rows of text of at most so many columns: from the
+// first bin to the last, some bins a row, with the share of each.
+func (d *Distribution) Histogram(columns int, plain bool) []string {
+	if d.Count == 0 {
+		return nil
+	}
+	// The distribution's bins are finer than a screen is tall.
+	const joined = 6
+	wider := math.Exp2(float64(joined) / binsPerDoubling)
+	type bar struct {
+		from, to float64
+		count    int
+	}
+	var bars []bar
+	least := d.Bins[0].From
+	for _, bin := range d.Bins {
+		for len(bars) == 0 || bin.From >= bars[len(bars)-1].to*0.999 {
+			from := least
+			if len(bars) > 0 {
+				from = bars[len(bars)-1].to
+			}
+			bars = append(bars, bar{from: from, to: from * wider})
+		}
+		bars[len(bars)-1].count += bin.Count
+	}
+	// What is rarer than one in a thousand, at either end, shares a row.
+	rare := d.Count / 1000
+	for len(bars) > 1 && bars[0].count+bars[1].count <= rare {
+		bars[1].count, bars[1].from = bars[1].count+bars[0].count, bars[0].from
+		bars = bars[1:]
+	}
+	for n := len(bars); n > 1 && bars[n-1].count+bars[n-2].count <= rare; n-- {
+		bars[n-2].count, bars[n-2].to = bars[n-2].count+bars[n-1].count, bars[n-1].to
+		bars = bars[:n-1]
+	}
+	most := 0
+	for _, b := range bars {
+		most = max(most, b.count)
+	}
+	var list []string
+	for _, b := range bars {
+		text := fmt.Sprintf("%9s -%8s  %s %s", Seconds(b.from), Seconds(b.to), stroke(float64(b.count)/float64(most), columns-32, plain), share(b.count, d.Count))
+		list = append(list, strings.TrimRight(text, " "))
+	}
+	return list
+}
+
+func share(count, of int) string {
+	if count == 0 {
+		return ""
+	}
+	return strconv.FormatFloat(100*float64(count)/float64(of), 'f', 1, 64) + " %"
+}
+
+// stroke is a bar of a part of so many columns.
+func stroke(part float64, columns int, plain bool) string {
+	eighths := int(part*float64(columns)*8 + 0.5)
+	if plain {
+		return strings.Repeat("#", (eighths+4)/8)
+	}
+	text := strings.Repeat("█", eighths/8)
+	if rest := eighths % 8; rest > 0 {
+		text += string([]rune("▏▎▍▌▋▊▉")[rest-1])
+	}
+	return text
+}
