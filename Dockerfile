@@ -11,7 +11,6 @@ COPY . .
 RUN NATIVE=0 make serve && mkdir /out && cp bin/serve LICENSE /out/
 
 FROM debian:bookworm-slim
-RUN apt-get update && apt-get install -y --no-install-recommends libstdc++6 && rm -rf /var/lib/apt/lists/*
 COPY --from=build /out/serve /usr/local/bin/serve
 COPY --from=build /out/LICENSE /usr/share/doc/serve/LICENSE
 USER 65532:65532

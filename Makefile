@@ -1,14 +1,14 @@
 # make run and make test do everything on a fresh machine; see README.md.
 
-MODEL ?= qwen-2.5-0.5b
+MODEL ?=
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LINT_VERSION := v2.15.0
 LINT := build/bin/golangci-lint-$(LINT_VERSION)
 # What has no C in it, and so can be checked without a C compiler.
-PURE := ./hub/... ./schema ./archive ./picture ./chat ./engine ./engine/enginetest ./engine/remote/... ./models/... ./server
+PURE := ./hub/... ./schema ./web ./load ./archive ./picture ./chat ./engine ./engine/enginetest ./engine/remote/... ./models/... ./server
 FUZZTIME ?= 5s
 
-.PHONY: all serve llama tools peers run test check judges monitoring man lint fuzz soak bench node clean
+.PHONY: all serve llama page tools peers run test check judges page-test monitoring man lint fuzz soak bench node clean
 
 all: serve
 
@@ -19,7 +19,17 @@ llama:
 peers:
 	@engine/llama/build.sh peers
 
-serve: llama
+# The page that browsers get at /, which the binary carries. go build works without it.
+page: tools web/dist/index.html
+
+web/dist/index.html: web/node_modules web/index.html web/vite.config.ts $(wildcard web/src/* web/public/*)
+	cd web && npm run --silent build
+
+web/node_modules: web/package-lock.json
+	cd web && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+serve: llama page
 	go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/serve ./cmd/serve
 
 run: serve
@@ -29,16 +39,21 @@ run: serve
 tools:
 	@engine/llama/build.sh tools
 
-# The official npm client, for the tests.
-node: tools cmd/serve/testdata/node/node_modules
+# Programs of npm for the tests: the official client, and what tests the page.
+node: tools cmd/serve/testdata/node/node_modules web/test/node_modules
 
 cmd/serve/testdata/node/node_modules: cmd/serve/testdata/node/package-lock.json
 	cd cmd/serve/testdata/node && npm ci --silent --no-audit --no-fund
 	@touch $@
 
+web/test/node_modules: web/test/package-lock.json
+	cd web/test && npm ci --silent --no-audit --no-fund
+	@touch $@
+
 # Fast packages first. The race detector sees no C, so it watches what has none,
 # and the whole program once more.
-test: llama node
+test: llama page node
+	cd web/test && node_modules/.bin/vitest run
 	go test -race $(PURE)
 	go test ./engine/llama ./bench
 	go test -race ./cmd/...
@@ -56,15 +71,22 @@ $(PYTHON): $(PYTHON_TESTS)/requirements.txt
 judges: llama $(PYTHON)
 	TEST_PYTHON=$(CURDIR)/$(PYTHON) go test ./cmd/serve -run 'HuggingFaceHub|ByPython'
 
+# The page in a browser.
+CHROMIUM ?= chromium
+page-test: llama page node
+	@engine/llama/build.sh browser
+	TEST_CHROMIUM=$(CHROMIUM) go test ./cmd/serve -run TestPage -v
+
 $(LINT):
 	GOBIN=$(CURDIR)/build/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
 	mv build/bin/golangci-lint $@
 
-lint: llama $(LINT)
+lint: llama page node $(LINT)
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these"; exit 1; }
 	CGO_ENABLED=0 go vet $(PURE)
 	go vet ./...
 	$(LINT) run
+	web/test/node_modules/.bin/tsc --noEmit -p web
 
 fuzz:
 	go test -run '^$$' -fuzz FuzzParseHeader -fuzztime $(FUZZTIME) ./models
@@ -72,6 +94,7 @@ fuzz:
 	go test -run '^$$' -fuzz FuzzListing -fuzztime $(FUZZTIME) ./hub
 	go test -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZTIME) ./picture
 	go test -run '^$$' -fuzz FuzzCompile -fuzztime $(FUZZTIME) ./schema
+	go test -run '^$$' -fuzz FuzzTrace -fuzztime $(FUZZTIME) ./load
 	go test -run '^$$' -fuzz FuzzMessage -fuzztime $(FUZZTIME) ./chat
 	go test -run '^$$' -fuzz FuzzAnswerText -fuzztime $(FUZZTIME) ./engine
 	go test -run '^$$' -fuzz FuzzReader -fuzztime $(FUZZTIME) ./engine/remote
@@ -86,7 +109,7 @@ monitoring:
 	TEST_PROMTOOL=promtool go test ./server -run 'Dashboard|Metrics'
 
 # Exactly what .ci/run runs.
-check: llama node lint fuzz test judges monitoring
+check: llama page node lint fuzz test judges page-test monitoring
 
 # The manual, from the commands' own help: man -l build/man/serve.1
 man: serve
@@ -104,4 +127,4 @@ bench: serve peers
 	go run ./bench/download
 
 clean:
-	rm -rf bin build engine/llama/link.go cmd/serve/testdata/node/node_modules
+	rm -rf bin build engine/llama/link.go web/dist/* web/node_modules web/test/node_modules cmd/serve/testdata/node/node_modules

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -85,6 +86,8 @@ type Options struct {
 	ImageTransport http.RoundTripper
 	// Archive keeps responses between requests; nil keeps none. The server does not close it.
 	Archive *archive.Archive
+	// Page has the files that browsers get at /, index.html and assets; nil for none.
+	Page fs.FS
 	// Moderator names the model that /moderations asks, a Llama Guard; empty for none.
 	Moderator string
 }
@@ -101,6 +104,7 @@ type Server struct {
 	background background
 	metrics    *metrics
 	images     *imageLoader
+	page       *page
 }
 
 // New returns a server. Its Handler does the work; Close ends what that started.
@@ -126,7 +130,11 @@ func New(o Options) (*Server, error) {
 	if _, ok := s.byName[o.Moderator]; o.Moderator != "" && !ok {
 		return nil, fmt.Errorf("the model named for moderation, %q, is not among those served", o.Moderator)
 	}
-	s.metrics, s.images = newMetrics(s), newImageLoader(&o)
+	page, err := newPage(o.Page)
+	if err != nil {
+		return nil, err
+	}
+	s.metrics, s.images, s.page = newMetrics(s), newImageLoader(&o), page
 	s.router = s.routes()
 	return s, nil
 }
@@ -196,6 +204,9 @@ func (s *Server) routes() *gin.Engine {
 		r.GET(path, answered(h))
 		r.HEAD(path, answered(h))
 	}
+	get("/", s.page.answer)
+	get("/icon.svg", s.page.answer)
+	get("/assets/:file", s.page.answer)
 	get("/healthz", s.healthz)
 	get("/health", s.healthz)
 	get("/readyz", s.readyz)
@@ -247,7 +258,11 @@ func (s *Server) identify(c *gin.Context) {
 	took := time.Since(x.start)
 	x.endSpan(c.Request.Context(), c.Writer.Status())
 	s.metrics.request(c.FullPath(), c.Request.Method, c.Writer.Status(), took)
-	s.opts.Log.Info("request", "id", x.id, "method", c.Request.Method, "path", c.FullPath(),
+	level := slog.LevelInfo
+	if c.Request.Method != http.MethodPost && c.Writer.Status() < 400 {
+		level = slog.LevelDebug // probes, scrapes and the page come every few seconds, for ever
+	}
+	s.opts.Log.Log(c.Request.Context(), level, "request", "id", x.id, "method", c.Request.Method, "path", c.FullPath(),
 		"status", c.Writer.Status(), "bytes", c.Writer.Size(), "took", took.Round(time.Millisecond))
 }
 

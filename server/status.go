@@ -22,6 +22,8 @@ type ModelStatus struct {
 	Process         int      `json:"process"`
 	ResidentBytes   uint64   `json:"resident_bytes"` // of its process, mapped weights included; 0 if unknown
 	PlannedBytes    uint64   `json:"planned_bytes"`
+	Generates       *bool    `json:"generates"`   // writes text; null while it is not in memory
+	SeesImages      *bool    `json:"sees_images"` // null while it is not in memory
 	Slots           int      `json:"slots"`
 	Context         int      `json:"context"` // tokens of a request
 	Running         int      `json:"running"` // choices
@@ -45,7 +47,8 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) *Error {
 			KVUsed: c.CellsUsed, KVKept: c.CellsIdle, KVCells: c.Cells, TokensPerSecond: c.Rate, Restarts: c.Restarts, Loads: c.loads,
 		}
 		if e, ok := s.pool.loaded(m); ok {
-			l := e.Limits()
+			l, f := e.Limits(), e.Model()
+			ms.Generates, ms.SeesImages = &f.Generates, &f.Sees
 			ms.Slots, ms.Context = l.Sequences, l.Context
 		}
 		status.Models = append(status.Models, ms)

@@ -7,6 +7,7 @@
 #   engine/llama/build.sh peers    llama-server and llama-batched-bench of the same tree, for make bench
 #   engine/llama/build.sh tools    only makes sure that cmake, ninja, a C++ compiler, git, npm and strace are there
 #   engine/llama/build.sh python   only makes sure that python3 and its venv are there
+#   engine/llama/build.sh browser  only makes sure that chromium is there
 #   engine/llama/build.sh monitoring   only makes sure that promtool is there
 #
 # Environment:
@@ -145,7 +146,10 @@ link_file() {
 	if [ "$(uname -s)" = Darwin ]; then
 		system="-lc++ -framework Foundation -framework Metal -framework MetalKit -framework Accelerate"
 	else
-		system="-lstdc++ -lm -lpthread -ldl"
+		# C++'s library goes into the binary: a machine without a compiler may not have it. A GPU's
+		# driver brings one of its own, and two would meet.
+		system="-static-libgcc -l:libstdc++.a -lm -lpthread -ldl"
+		[ "${CUDA:-0}${VULKAN:-0}" = 00 ] || system="-lstdc++ -lm -lpthread -ldl"
 		[ "${CUDA:-0}" = 1 ] && system="-L/usr/local/cuda/lib64 -L/usr/local/cuda/lib64/stubs -lcudart -lcublas -lcublasLt -lcuda $system"
 		[ "${VULKAN:-0}" = 1 ] && system="-lvulkan $system"
 	fi
@@ -178,6 +182,9 @@ python)
 	;;
 monitoring)
 	need promtool
+	;;
+browser)
+	need chromium
 	;;
 lib)
 	# Static, so that serve is one file. Without OpenMP, so that ggml's own thread

@@ -1,0 +1,123 @@
+// The server, as the page asks it: OpenAI's API, /status and /metrics, all on this origin.
+
+import { createParser } from 'eventsource-parser';
+
+export interface ModelStatus {
+  id: string;
+  state: string;
+  sees_images: boolean | null; // null of one that is not loaded: nobody has looked yet
+  generates: boolean | null;
+  process: number;
+  resident_bytes: number;
+  planned_bytes: number;
+  slots: number;
+  context: number;
+  running: number;
+  queued: number;
+  kv_cells_used: number;
+  kv_cells_kept: number;
+  kv_cells: number;
+  tokens_per_second: number;
+  restarts: number;
+}
+
+export interface Status {
+  version: string;
+  started: string;
+  models: ModelStatus[];
+}
+
+/** What the server says is wrong, in its own words. */
+export class ServerError extends Error {
+  constructor(
+    message: string,
+    readonly status: number,
+    readonly param: string | null = null,
+  ) {
+    super(message);
+  }
+}
+
+async function checked(response: Response): Promise<Response> {
+  if (response.ok) return response;
+  const text = await response.text();
+  let error: { message?: string; param?: string | null } = {};
+  try {
+    error = JSON.parse(text).error ?? {};
+  } catch {
+    // A proxy's page, say: its status has to do.
+  }
+  throw new ServerError(error.message ?? `The server answered ${response.status} ${response.statusText}.`, response.status, error.param);
+}
+
+/** A failed fetch says "Failed to fetch" and no more. */
+async function ask(url: string, init?: RequestInit): Promise<Response> {
+  try {
+    return await fetch(url, init);
+  } catch (e) {
+    if (e instanceof DOMException && e.name === 'AbortError') throw e;
+    throw new ServerError('The server cannot be reached. Is serve still running?', 0);
+  }
+}
+
+export async function status(signal?: AbortSignal): Promise<Status> {
+  return (await checked(await ask('/status', { signal }))).json();
+}
+
+export async function metrics(signal?: AbortSignal): Promise<string> {
+  return (await checked(await ask('/metrics', { signal }))).text();
+}
+
+/** A piece of an answer. */
+export interface Chunk {
+  choices?: {
+    delta?: {
+      content?: string | null;
+      reasoning_content?: string | null;
+      refusal?: string | null;
+      tool_calls?: { index: number; id?: string; function?: { name?: string; arguments?: string } }[];
+    };
+    finish_reason?: string | null;
+  }[];
+  usage?: { prompt_tokens: number; completion_tokens: number } | null;
+  error?: { message: string };
+}
+
+/**
+ * Asks for a chat completion and hands over its chunks as they come. It returns when the server
+ * has said that it is done, and throws if the answer ends before that.
+ */
+export async function streamChat(body: object, signal: AbortSignal, each: (chunk: Chunk) => void): Promise<void> {
+  const response = await checked(
+    await ask('/v1/chat/completions', {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify({ ...body, stream: true, stream_options: { include_usage: true } }),
+      signal,
+    }),
+  );
+  let done = false;
+  const parser = createParser({
+    onEvent: ({ data }) => {
+      if (data === '[DONE]') {
+        done = true;
+        return;
+      }
+      const chunk: Chunk = JSON.parse(data);
+      if (chunk.error) throw new ServerError(chunk.error.message, 200);
+      each(chunk);
+    },
+  });
+  const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
+  try {
+    for (;;) {
+      const { value, done: ended } = await reader.read();
+      if (ended) break;
+      parser.feed(value);
+    }
+  } catch (e) {
+    if (e instanceof ServerError || signal.aborted) throw e;
+    throw new ServerError('The connection to the server broke off. What came before is kept.', 0);
+  }
+  if (!done) throw new ServerError('The server ended the answer before it was complete.', 0);
+}

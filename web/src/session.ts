@@ -1,0 +1,208 @@
+// What the page knows and does: the models, the conversations, the answer that is coming. The
+// components show it.
+
+import { batch, computed, signal } from '@preact/signals';
+
+import * as api from './api';
+import * as store from './store';
+import { add, change, newConversation, path, wire, type Conversation, type Message, type ToolCall } from './tree';
+
+export const models = signal<api.ModelStatus[]>([]);
+export const version = signal('');
+export const conversations = signal<Conversation[]>([]);
+export const current = signal<Conversation>(newConversation());
+/** What went wrong outside any answer; '' for nothing. */
+export const trouble = signal('');
+
+export const shown = computed(() => path(current.value));
+/** The model of the next answer: the conversation's, if it is still served. */
+export const model = computed(() => {
+  const able = models.value.filter((m) => m.generates !== false);
+  return able.find((m) => m.id === current.value.model) ?? able[0];
+});
+
+/** The answer that is coming, and to which message of which conversation it belongs. */
+interface Live {
+  conversation: string;
+  message: string;
+  abort: AbortController;
+}
+export const live = signal<Live | null>(null);
+export const answering = computed(() => live.value !== null && live.value.conversation === current.value.id);
+
+export async function refresh(): Promise<void> {
+  try {
+    const status = await api.status();
+    batch(() => {
+      models.value = status.models;
+      version.value = status.version;
+      trouble.value = '';
+    });
+  } catch (e) {
+    trouble.value = (e as Error).message;
+  }
+}
+
+export async function begin(): Promise<void> {
+  await refresh();
+  try {
+    conversations.value = await store.loadAll();
+  } catch {
+    trouble.value = 'This browser keeps nothing for this page: conversations end with it.';
+  }
+}
+
+/** The conversation that has this id, as it is now. */
+function find(id: string): Conversation | undefined {
+  return current.value.id === id ? current.value : conversations.value.find((c) => c.id === id);
+}
+
+/** Shows a conversation as it has become, and keeps it once something was said in it. */
+function put(c: Conversation, keep = true): void {
+  batch(() => {
+    if (current.value.id === c.id) current.value = c;
+    if (Object.keys(c.messages).length > 0) conversations.value = [c, ...conversations.value.filter((o) => o.id !== c.id)].sort((a, b) => b.updated - a.updated);
+  });
+  if (keep && Object.keys(c.messages).length > 0) {
+    store.save(c).catch(() => (trouble.value = 'This browser has no room for the conversation: it ends with the page.'));
+  }
+}
+
+/** Changes something of the conversation that is shown. */
+export function set(part: Partial<Conversation>): void {
+  put({ ...current.value, ...part });
+}
+
+/** A new conversation begins with the settings of the last. */
+export function startNew(): void {
+  const { model, system, params, tools } = current.value;
+  current.value = newConversation({ model, system, params, tools });
+}
+
+export function show(c: Conversation): void {
+  current.value = c;
+}
+
+export async function forget(c: Conversation): Promise<void> {
+  if (live.value?.conversation === c.id) stop();
+  conversations.value = conversations.value.filter((o) => o.id !== c.id);
+  if (current.value.id === c.id) startNew();
+  await store.remove(c.id);
+}
+
+/** Says something, and asks for the answer. */
+export async function send(text: string, images: string[] = []): Promise<void> {
+  const last = shown.value.at(-1);
+  await ask({ id: crypto.randomUUID(), parent: last?.id ?? '', role: 'user', text, ...(images.length ? { images } : {}) });
+}
+
+/** Says something else instead of an earlier message, which stays as another branch. */
+export async function edit(m: Message, text: string): Promise<void> {
+  await ask({ ...m, id: crypto.randomUUID(), text });
+}
+
+/** Gives the results of the tools that the last message called, and asks on. */
+export async function answerCalls(m: Message, results: string[]): Promise<void> {
+  if (live.value) return;
+  let c = current.value;
+  let parent = m.id;
+  for (const [i, call] of (m.calls ?? []).entries()) {
+    const id = crypto.randomUUID();
+    c = add(c, { id, parent, role: 'tool', text: results[i], callId: call.id });
+    parent = id;
+  }
+  put(c);
+  await answer(parent);
+}
+
+/** Asks for another answer beside one. */
+export async function regenerate(m: Message): Promise<void> {
+  await answer(m.parent);
+}
+
+async function ask(m: Message): Promise<void> {
+  if (live.value) return;
+  put(add(current.value, m));
+  await answer(m.id);
+}
+
+export function stop(): void {
+  live.value?.abort.abort();
+}
+
+/** Fields of the request that the person has set; those that are empty are the server's to choose. */
+export function fields(c: Conversation): Record<string, unknown> {
+  const body: Record<string, unknown> = {};
+  for (const [name, typed] of Object.entries(c.params)) {
+    const value = typed.trim();
+    if (value === '') continue;
+    body[name] = name === 'stop' ? value.split('\n').filter(Boolean) : name === 'reasoning_effort' ? value : Number(value);
+  }
+  if (c.tools.trim()) body.tools = JSON.parse(c.tools);
+  return body;
+}
+
+/** How often a growing answer is kept, in ms: a page that is closed loses no more. */
+const keepEvery = 2000;
+
+/** Asks for the answer that follows a message. */
+async function answer(parent: string): Promise<void> {
+  const conversation = current.value.id;
+  if (live.value || !model.value) return;
+  const m: Message = { id: crypto.randomUUID(), parent, role: 'assistant', text: '', model: model.value.id };
+  put(add(current.value, m));
+  const abort = new AbortController();
+  live.value = { conversation, message: m.id, abort };
+
+  let text = '';
+  let reasoning = '';
+  const calls: ToolCall[] = [];
+  const asked = performance.now();
+  let first = 0;
+  let last = 0;
+  let keptAt = asked;
+  let drawn = 0;
+  const draw = (keep: boolean, part: Partial<Message> = {}) => {
+    drawn = 0;
+    const c = find(conversation);
+    if (c) put(change(c, m.id, { text, ...(reasoning ? { reasoning } : {}), ...(calls.length ? { calls: calls.map((t) => ({ ...t })) } : {}), ...part }), keep);
+  };
+  try {
+    const c = current.value;
+    const before = path(c).slice(0, -1);
+    await api.streamChat({ ...fields(c), model: m.model, messages: wire(c.system, before) }, abort.signal, (chunk) => {
+      const choice = chunk.choices?.[0];
+      const delta = choice?.delta;
+      if (delta?.content || delta?.reasoning_content || delta?.tool_calls) {
+        last = performance.now();
+        first ||= last;
+      }
+      text += delta?.content ?? delta?.refusal ?? '';
+      reasoning += delta?.reasoning_content ?? '';
+      for (const t of delta?.tool_calls ?? []) {
+        const call = (calls[t.index] ??= { id: t.id ?? '', name: '', arguments: '' });
+        call.name += t.function?.name ?? '';
+        call.arguments += t.function?.arguments ?? '';
+      }
+      if (choice?.finish_reason) draw(false, { finish: choice.finish_reason });
+      if (chunk.usage) {
+        const n = chunk.usage.completion_tokens;
+        const speed = n > 1 && last > first ? ((n - 1) * 1000) / (last - first) : 0;
+        draw(false, { stats: { promptTokens: chunk.usage.prompt_tokens, answerTokens: n, firstTokenMs: first - asked, tokensPerSecond: speed } });
+      }
+      const keep = performance.now() - keptAt > keepEvery;
+      if (keep) keptAt = performance.now();
+      if (keep) draw(true);
+      else drawn ||= requestAnimationFrame(() => draw(false));
+    });
+    cancelAnimationFrame(drawn);
+    draw(true);
+  } catch (e) {
+    cancelAnimationFrame(drawn);
+    if (abort.signal.aborted) draw(true, { finish: 'stopped' });
+    else draw(true, { error: (e as Error).message });
+    void refresh();
+  } finally {
+    live.value = null;
+  }
+}
