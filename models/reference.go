@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"serve/hub"
+	"serve/models/demo"
 )
 
 // ErrReference says that a reference cannot be understood, or names nothing.
@@ -20,6 +21,7 @@ var ErrReference = errors.New("no such model")
 type Reference struct {
 	Text     string // as it was written
 	Path     string // a file of this machine; nothing else is set then
+	Demo     bool   // the model that the program carries; nothing else is set then
 	Entry    *Entry // the row of the catalogue that Text names, or nil
 	Repo     string // org/name
 	Revision string // a branch, tag or commit; "" for the catalogue's or main
@@ -35,6 +37,7 @@ var hosts = []string{"hf.co/", "huggingface.co/", "www.huggingface.co/", "hf://"
 
 // ParseReference reads what people write for a model:
 //
+//	demo                    the model that the program carries
 //	mistral-7b              a row of the catalogue
 //	mistral-7b:Q8_0         the same repository in another quantisation
 //	org/repo                a repository of the Hub, in its default quantisation
@@ -52,6 +55,10 @@ func ParseReference(text string, exists func(path string) bool) (*Reference, err
 	}
 	if isPath(text, exists) {
 		r.Path = text
+		return r, nil
+	}
+	if text == demo.Name {
+		r.Demo = true
 		return r, nil
 	}
 	rest, fromHub := trimHost(text)

@@ -27,7 +27,8 @@ type Store struct {
 // Local is a model on this machine.
 type Local struct {
 	Name      string // what requests call it
-	Repo      string // "" for a plain file, as Commit and License
+	Demo      bool   // the program carries it
+	Repo      string // "" for a plain file and the demo, as Commit
 	Commit    string
 	Quant     string
 	License   string
@@ -71,6 +72,9 @@ func (l *Local) Bytes() (n int64) {
 func (s *Store) Find(r *Reference) (*Local, error) {
 	if r.Path != "" {
 		return findFile(r)
+	}
+	if r.Demo {
+		return s.findDemo(r)
 	}
 	for _, commit := range s.commits(r) {
 		l, err := s.findIn(r, commit)
@@ -181,7 +185,7 @@ func texts(files []hub.File) []hub.File {
 // newest.
 func (s *Store) Pull(ctx context.Context, r *Reference, update bool) (l *Local, fetched bool, err error) {
 	l, err = s.Find(r)
-	if err == nil && !update || r.Path != "" || err != nil && !errors.Is(err, ErrNotHere) {
+	if err == nil && !update || r.Path != "" || r.Demo || err != nil && !errors.Is(err, ErrNotHere) {
 		return l, false, err
 	}
 	listing, err := s.Hub.List(ctx, r.Repo, r.revision())
@@ -362,6 +366,9 @@ func (s *Store) named(repo, commit string, c *candidate) *Local {
 // Remove takes a model off this machine and returns the bytes that became free.
 // What another model of the same snapshot needs stays.
 func (s *Store) Remove(l *Local) (int64, error) {
+	if l.Demo {
+		return 0, &Error{Kind: ErrReference, Text: "demo is a part of the program", Todo: "remove the program"}
+	}
 	if l.Repo == "" {
 		return 0, &Error{Kind: ErrReference, Text: l.Path() + " is a file of yours, not one that serve fetched", Todo: "delete it yourself"}
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/signal"
 	"slices"
@@ -15,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"serve/chat"
-	"serve/hub"
+	"serve/models/demo"
 )
 
 // chatOptions are the flags of chat.
@@ -34,8 +33,8 @@ func newChatCommand(w *workplace) *cobra.Command {
 		Use:   "chat [MODEL] [TEXT...]",
 		Short: "talk to a model in the terminal",
 		Long: `chat talks to a model: one that a serve of yours has already, or else one that it loads
-for as long as you talk; with --url one of any server that speaks OpenAI's API, whose key
-is read from OPENAI_API_KEY.
+for as long as you talk (demo, the tiny one that it carries, if none is named); with --url
+one of any server that speaks OpenAI's API, whose key is read from OPENAI_API_KEY.
 
 With TEXT, or with a pipe for input, or both (the text comes first), it asks that and prints
 the answer, and nothing else, on stdout. Otherwise it reads lines, which are edited as in a shell. A line that ends with
@@ -130,15 +129,16 @@ func (s *session) connect(ctx, patience context.Context, o chatOptions, model st
 		key = "" // whatever it is for, it is not for this machine
 		if address = s.w.serving(patience, model); address == "" {
 			if model == "" {
-				return nil, withHint(fmt.Errorf("%w: no serve runs, and no model is named", errUsage), "serve chat mistral-7b; serve catalog lists names")
+				model = demo.Name
+				s.w.t.note("no serve runs, and no model is named: demo, the tiny one that serve carries, answers")
 			}
-			if address, done, err = s.w.serveFor(ctx, patience, o, model); err != nil {
+			if address, done, err = s.w.serveFor(ctx, patience, o.memory, model); err != nil {
 				return nil, err
 			}
 			model = ""
 		}
 	}
-	transport, err := s.w.chatTransport(address)
+	transport, err := s.w.transportTo(address)
 	if err != nil {
 		done()
 		return nil, err
@@ -153,22 +153,6 @@ func (s *session) connect(ctx, patience context.Context, o chatOptions, model st
 		s.conversation.Model = names[0]
 	}
 	return done, nil
-}
-
-// chatTransport reaches a server: one of this machine without any proxy.
-func (w *workplace) chatTransport(address string) (http.RoundTripper, error) {
-	u, err := w.serverAddress(address)
-	if err != nil {
-		return nil, err
-	}
-	if here(u) {
-		return &http.Transport{}, nil
-	}
-	network, err := w.network()
-	if err != nil {
-		return nil, err
-	}
-	return hub.Transport(network)
 }
 
 // serving returns the address of a serve that runs and has the model, or any model if
@@ -195,12 +179,12 @@ func (w *workplace) serving(ctx context.Context, model string) string {
 
 // serveFor serves a model on a port of its own until done is called. It gives up when
 // patience is done before the model is loaded.
-func (w *workplace) serveFor(ctx, patience context.Context, o chatOptions, model string) (address string, done func(), err error) {
+func (w *workplace) serveFor(ctx, patience context.Context, o modelOptions, model string) (address string, done func(), err error) {
 	ctx, stop := context.WithCancel(ctx)
 	ready, ended := make(chan string, 1), make(chan struct{})
 	var failed error
 	so := defaultServeOptions()
-	so.modelOptions, so.port, so.ready = o.memory, 0, func(url string) { ready <- url }
+	so.modelOptions, so.port, so.ready = o, 0, func(url string) { ready <- url }
 	if w.logLevel == "info" {
 		// A line a request is no news to who has just asked.
 		if err := setUpLog(w.t.err, "warn"); err != nil {

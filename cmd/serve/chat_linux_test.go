@@ -33,6 +33,12 @@ type console struct {
 // openConsole runs serve at a terminal.
 func openConsole(t *testing.T, environ []string, args ...string) *console {
 	t.Helper()
+	return openConsoleFor(t, environ, "", args...)
+}
+
+// openConsoleFor is openConsole with stdout in a file, unless that is "".
+func openConsoleFor(t *testing.T, environ []string, file string, args ...string) *console {
+	t.Helper()
 	keys, tty, err := pty.Open()
 	if err != nil {
 		t.Fatal(err)
@@ -42,6 +48,14 @@ func openConsole(t *testing.T, environ []string, args ...string) *console {
 		t.Fatal(err)
 	}
 	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = tty, tty, tty
+	if file != "" {
+		out, err := os.Create(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer out.Close()
+		c.cmd.Stdout = out
+	}
 	c.cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true, Setctty: true}
 	if err := c.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -209,6 +223,68 @@ func TestChatAtADumbTerminal(t *testing.T) {
 	}
 }
 
+// TestChatIntoAFile asks at the terminal, and keeps nothing but the answers.
+func TestChatIntoAFile(t *testing.T) {
+	r := startServe(t, modelFile(t), "--ctx-size", "256")
+	path := filepath.Join(t.TempDir(), "answers")
+	c := openConsoleFor(t, []string{"HOME=" + t.TempDir(), "TERM=xterm"}, path, "chat", "tiny", "--url", r.url, "--param", "max_tokens=5")
+	c.await("> ")
+	c.press("hello\n")
+	c.await("> ")
+	c.press("/exit\n")
+	c.end()
+	b, err := os.ReadFile(path)
+	if err != nil || len(b) == 0 || strings.Contains(string(b), "> ") {
+		t.Errorf("%q %v", b, err)
+	}
+}
+
+// TestColours are for a terminal, and for nobody who does not want them.
+func TestColours(t *testing.T) {
+	const painted = "\x1b[1;31merror:\x1b[0m"
+	for _, tt := range []struct {
+		environ []string
+		want    bool
+	}{
+		{[]string{"TERM=xterm"}, true}, {[]string{"TERM=xterm", "NO_COLOR=1"}, false}, {[]string{"TERM=dumb"}, false}, {nil, false},
+	} {
+		c := openConsole(t, append(tt.environ, "HOME="+t.TempDir()), "show", "no-such-model")
+		c.await("hint:")
+		_ = c.cmd.Wait()
+		c.mu.Lock()
+		said := c.said.String()
+		c.mu.Unlock()
+		if strings.Contains(said, painted) != tt.want || strings.Contains(said, "\x1b") != tt.want {
+			t.Errorf("%v: %q", tt.environ, said)
+		}
+	}
+	// A pipe is no terminal.
+	if code, _, said := command([]string{"TERM=xterm", "HOME=" + t.TempDir()}, "show", "no-such-model"); code != exitNotFound || strings.Contains(said, "\x1b") {
+		t.Errorf("in a pipe: %d %q", code, said)
+	}
+}
+
+// TestErrorsForScripts are JSON where that was asked for, and text besides.
+func TestErrorsForScripts(t *testing.T) {
+	environ, _ := homeOf(t)
+	code, out, said := command(environ, "show", "no-such-model", "--json")
+	var doc struct {
+		Error struct {
+			Message, Hint string
+			Code          int `json:"exit_code"`
+		}
+	}
+	if err := json.Unmarshal([]byte(out), &doc); err != nil || code != exitNotFound || doc.Error.Code != code || doc.Error.Hint == "" || !strings.Contains(said, doc.Error.Message) {
+		t.Errorf("%d %s%s %v", code, out, said, err)
+	}
+	if _, out, _ := command(environ, "show", "no-such-model"); out != "" {
+		t.Errorf("for a person: %s", out)
+	}
+	if _, out, _ := command(environ, "show", "--json", "--no-such-flag"); !strings.Contains(out, "exit_code\": 2") {
+		t.Errorf("a flag: %s", out)
+	}
+}
+
 // TestChatInAPipe reads a question and prints an answer, and loads the model for it.
 func TestChatInAPipe(t *testing.T) {
 	model := modelFile(t)
@@ -233,11 +309,15 @@ func TestChatInAPipe(t *testing.T) {
 	}
 }
 
-// TestChatFindsAServer takes one that runs, and says so if there is none.
+// TestChatFindsAServer takes one that runs, and the demo if there is none.
 func TestChatFindsAServer(t *testing.T) {
 	environ, _ := homeOf(t)
-	if code, _, said := command(environ, "chat"); code != exitUsage || !strings.Contains(said, "serve chat mistral-7b") {
-		t.Errorf("with none: %d %s", code, said)
+	alone := process(t, environ, "chat", "--param", "temperature=0")
+	alone.Stdin = strings.NewReader("Who are you?")
+	var answer, notes bytes.Buffer
+	alone.Stdout, alone.Stderr = &answer, &notes
+	if err := alone.Run(); err != nil || !strings.Contains(answer.String(), "demo") || !strings.Contains(notes.String(), "no model is named: demo") {
+		t.Errorf("with none: %v %s%s", err, &answer, &notes)
 	}
 	startServeIn(t, environ, modelFile(t), "--ctx-size", "256")
 	cmd := process(t, environ, "chat", "tiny", "hello", "--param", "max_tokens=3")

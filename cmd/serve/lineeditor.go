@@ -30,7 +30,10 @@ type editor interface {
 // them as they come: from a pipe, or a terminal that knows no escapes.
 func newEditor(in, out *os.File, environ func(string) string) (editor, error) {
 	if !term.IsTerminal(int(in.Fd())) || !term.IsTerminal(int(out.Fd())) || environ("TERM") == "dumb" {
-		e := &plainEditor{lines: bufio.NewReader(in), out: out, prompts: term.IsTerminal(int(in.Fd())), signals: make(chan os.Signal, 1)}
+		e := &plainEditor{lines: bufio.NewReader(in), out: out, ask: out, prompts: term.IsTerminal(int(in.Fd())), signals: make(chan os.Signal, 1)}
+		if !term.IsTerminal(int(out.Fd())) {
+			e.ask = os.Stderr // the answers go into a file: what else is said does not belong there
+		}
 		if e.prompts {
 			signal.Notify(e.signals, os.Interrupt)
 			go e.listen()
@@ -195,7 +198,8 @@ func (e *lineEditor) Close() {
 type plainEditor struct {
 	lines   *bufio.Reader
 	out     *os.File
-	prompts bool // a person sees them
+	ask     *os.File // where prompts go
+	prompts bool     // a person sees them
 	signals chan os.Signal
 	interruption
 }
@@ -204,7 +208,7 @@ type plainEditor struct {
 func (e *plainEditor) listen() {
 	for range e.signals {
 		if !e.interrupt() {
-			fmt.Fprint(e.out, "\nCtrl-D ends\n")
+			fmt.Fprint(e.ask, "\nCtrl-D ends\n")
 		}
 	}
 }
@@ -215,7 +219,7 @@ func (e *plainEditor) Line(prompt string) (string, error) {
 	var lines []string
 	for {
 		if e.prompts {
-			fmt.Fprint(e.out, prompt)
+			fmt.Fprint(e.ask, prompt)
 		}
 		line, err := e.lines.ReadString('\n')
 		if err != nil && (line == "" || !errors.Is(err, io.EOF)) {

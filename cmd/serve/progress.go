@@ -21,6 +21,16 @@ func newProgress(t *terminal) hub.Progress {
 	return &lines{t: t, now: time.Now}
 }
 
+// newCounter shows how many of some things are done, on a terminal; elsewhere it is nil.
+func newCounter(t *terminal, of int) *progressbar.ProgressBar {
+	f, ok := t.err.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return nil
+	}
+	return progressbar.NewOptions(of, progressbar.OptionSetWriter(f), progressbar.OptionShowCount(), progressbar.OptionFullWidth(),
+		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionUseANSICodes(true))
+}
+
 // bars draws one bar after another.
 type bars struct {
 	t   *terminal

@@ -18,29 +18,30 @@ var version = "dev"
 
 // run is the whole program: it returns the exit code.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
-	t := &terminal{out: stdout, err: stderr}
-	cmd := newRootCommand(t, environ)
-	cmd.SetArgs(args)
-	cmd.SetOut(stdout)
-	cmd.SetErr(stderr)
-	err := cmd.ExecuteContext(ctx)
+	w := &workplace{environ: environ}
+	w.t = newTerminal(stdout, stderr, w.lookup)
+	root := newRootCommand(w)
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil {
-		t.fail(err)
+		f := cmd.Flags().Lookup("json")
+		w.t.fail(err, f != nil && f.Value.String() == "true")
 	}
 	return exitCode(err)
 }
 
 // newRootCommand returns serve with all its commands.
-func newRootCommand(t *terminal, environ []string) *cobra.Command {
-	w := &workplace{t: t, environ: environ}
+func newRootCommand(w *workplace) *cobra.Command {
 	root := newServeCommand(w)
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
-		if err := flagsFromEnvironment(cmd.Flags(), environ); err != nil {
+		if err := flagsFromEnvironment(cmd.Flags(), w.environ); err != nil {
 			return err
 		}
-		return setUpLog(t.err, w.logLevel)
+		return setUpLog(w.t.err, w.logLevel)
 	}
 	f := root.PersistentFlags()
 	f.SortFlags = false
@@ -48,7 +49,7 @@ func newRootCommand(t *terminal, environ []string) *cobra.Command {
 	f.StringVar(&w.caFile, "ca-file", "", "PEM certificates to trust besides the system's, for a proxy or a mirror")
 	f.StringVar(&w.logLevel, "log-level", "info", "debug, info, warn or error")
 	root.AddCommand(newPullCommand(w), newListCommand(w), newShowCommand(w), newRemoveCommand(w), newVerifyCommand(w),
-		newCatalogCommand(w), newBundleCommand(w), newChatCommand(w), newPsCommand(w), newDoctorCommand(w), newEngineCommand(t), newManCommand())
+		newCatalogCommand(w), newBundleCommand(w), newChatCommand(w), newBenchCommand(w), newPsCommand(w), newDoctorCommand(w), newEngineCommand(w.t), newManCommand())
 	return root
 }
 
@@ -113,7 +114,7 @@ func (o *modelOptions) memoryFlags(f *pflag.FlagSet) {
 func newServeCommand(w *workplace) *cobra.Command {
 	var o serveOptions
 	cmd := &cobra.Command{
-		Use:   "serve MODEL...",
+		Use:   "serve [MODEL...]",
 		Short: "answer OpenAI's API with local models",
 		Long: `serve loads GGUF models with llama.cpp and answers OpenAI's HTTP API with them.
 
@@ -124,20 +125,19 @@ Face Hub, or a file:
   org/repo                org/repo:Q4_K_M           org/repo@revision
   org/repo/file.gguf      hf.co/org/repo            ./file.gguf
 
+Without one it serves demo, a tiny model that it carries: it knows serve, and
+nothing else. A page to chat is at /.
+
 What is not on this machine is fetched once, from the Hub and nowhere else.
 Nothing ever leaves this machine: no prompt, no answer, no statistics.
 
 Every flag can be set in the environment too: --ctx-size as SERVE_CTX_SIZE.`,
-		Example: `  serve mistral-7b
+		Example: `  serve
+  serve mistral-7b
   serve mistral-7b nomic-embed-text --ctx-size 8192
   serve ./my-model.gguf --offline`,
-		Version: versionText(),
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return withHint(fmt.Errorf("%w: which model", errUsage), "serve mistral-7b, or serve ./model.gguf; serve catalog lists names")
-			}
-			return nil
-		},
+		Version:           versionText(),
+		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: w.completeModels,
 		RunE:              func(cmd *cobra.Command, args []string) error { return runServe(cmd.Context(), w, o, args) },
 	}

@@ -16,7 +16,9 @@ import (
 
 	"serve/archive"
 	"serve/hub"
+	"serve/models/demo"
 	"serve/server"
+	"serve/web"
 )
 
 // runServe listens, brings the models here and into memory, and serves until ctx
@@ -35,7 +37,7 @@ func runServe(ctx context.Context, w *workplace, o serveOptions, names []string)
 	if err != nil {
 		return err
 	}
-	so := server.Options{MaxBody: o.maxBody, AllowedOrigins: o.origins, KeepAlive: o.keepAlive, LoadWait: o.loadWait, Version: versionText(), PID: os.Getpid(), MaxWaiting: o.maxWaiting, Moderator: o.moderator}
+	so := server.Options{MaxBody: o.maxBody, AllowedOrigins: o.origins, KeepAlive: o.keepAlive, LoadWait: o.loadWait, Version: versionText(), PID: os.Getpid(), MaxWaiting: o.maxWaiting, Moderator: o.moderator, Page: web.Page()}
 	try := trySentence // what to ask the first model, for who has just started it
 	if so.ImageHosts = o.imageHosts; len(o.imageHosts) > 0 {
 		network, err := w.network()
@@ -56,6 +58,10 @@ func runServe(ctx context.Context, w *workplace, o serveOptions, names []string)
 		}
 		defer stop()
 		so.Tracer = tracer
+	}
+	if len(names) == 0 {
+		names = []string{demo.Name}
+		w.t.note("no model is named: demo, the tiny one that serve carries, answers; serve mistral-7b fetches a real one")
 	}
 	for i, name := range names {
 		m, embeds, err := lib.model(ctx, name, i == 0)
@@ -180,7 +186,7 @@ func listen(ctx context.Context, w *workplace, o serveOptions, listener net.List
 	if o.ready != nil {
 		o.ready("http://" + reachable(listener.Addr()))
 	} else {
-		invite(t, listener, so.Models[0].ID, try)
+		invite(t, listener, so, try)
 	}
 	select {
 	case <-ctx.Done():
@@ -249,8 +255,11 @@ const (
 )
 
 // invite says where the server is and how to try it.
-func invite(t *terminal, listener net.Listener, model, try string) {
+func invite(t *terminal, listener net.Listener, so server.Options, try string) {
 	address := "http://" + listener.Addr().String()
-	fmt.Fprintf(t.out, try, address, model)
+	fmt.Fprintf(t.out, try, address, so.Models[0].ID)
+	if so.Page != nil {
+		t.fact("page", "%s/", address)
+	}
 	t.fact("ready", "%s/v1", address)
 }

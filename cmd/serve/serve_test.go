@@ -445,7 +445,7 @@ func TestBadStarts(t *testing.T) {
 		code    int
 		words   string
 	}{
-		"no model":                {nil, nil, exitUsage, "which model"},
+		"no place for the demo":   {nil, []string{"SERVE_HOME=/dev/null/home"}, exitError, "hint: name a folder that can be written as SERVE_HOME"},
 		"a model that is not":     {[]string{filepath.Join(dir, "absent.gguf")}, nil, exitModel, "there is no file"},
 		"no GGUF":                 {[]string{file("page.gguf", []byte("<html>please log in to download</html>"))}, nil, exitModel, "HTML page"},
 		"truncated":               {[]string{file("cut.gguf", good[:len(good)-999])}, nil, exitModel, "cut off"},

@@ -4,36 +4,85 @@ package main
 //
 // Results go to stdout, all else to stderr. Lines begin with "serve: ", with no
 // capital letter and no full stop at the end. An error may have a hint: what to
-// do about it.
+// do about it. A script that asked for --json gets an error on stdout, too, as
+// {"error": {"message", "hint", "exit_code"}}. Colours are for a terminal that has
+// them, and for nobody who sets NO_COLOR.
 
 import (
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"text/tabwriter"
+
+	"golang.org/x/term"
 )
 
 // terminal is where a command speaks.
-type terminal struct{ out, err io.Writer }
+type terminal struct {
+	out, err io.Writer
+	colours  bool // err shows them
+}
+
+// newTerminal looks whether colours are wanted.
+func newTerminal(out, err io.Writer, lookup func(string) string) *terminal {
+	f, ok := err.(*os.File)
+	colours := ok && term.IsTerminal(int(f.Fd())) && lookup("NO_COLOR") == "" && lookup("TERM") != "dumb" && lookup("TERM") != ""
+	return &terminal{out: out, err: err, colours: colours}
+}
+
+// How words are painted: the numbers of ECMA-48.
+const (
+	red    = "1;31"
+	yellow = "33"
+	green  = "32"
+	bold   = "1"
+)
+
+func (t *terminal) paint(colour, text string) string {
+	if !t.colours {
+		return text
+	}
+	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+}
 
 // note prints a line about what is going on.
 func (t *terminal) note(format string, args ...any) {
-	fmt.Fprintf(t.err, "serve: "+format+"\n", args...)
+	text := fmt.Sprintf(format, args...)
+	for _, begin := range []struct{ words, colour string }{{"error:", red}, {"warning:", yellow}, {"hint:", bold}} {
+		if rest, ok := strings.CutPrefix(text, begin.words); ok {
+			text = t.paint(begin.colour, begin.words) + rest
+		}
+	}
+	fmt.Fprintf(t.err, "serve: %s\n", text)
 }
 
 // fact prints a line of a label and what it stands for.
 func (t *terminal) fact(label, format string, args ...any) {
-	t.note("%-9s %s", label, fmt.Sprintf(format, args...))
+	colour := bold
+	if label == "ready" {
+		colour = green
+	}
+	t.note("%s %s", t.paint(colour, fmt.Sprintf("%-9s", label)), fmt.Sprintf(format, args...))
 }
 
-// fail prints an error and its hint.
-func (t *terminal) fail(err error) {
-	t.note("error: %s", strings.TrimSuffix(err.Error(), "."))
+// fail prints an error and its hint, for a person and, where that was asked for, for a script.
+func (t *terminal) fail(err error, asJSON bool) {
+	said := struct {
+		Message string `json:"message"`
+		Hint    string `json:"hint,omitempty"`
+		Code    int    `json:"exit_code"`
+	}{strings.TrimSuffix(err.Error(), "."), "", exitCode(err)}
+	t.note("error: %s", said.Message)
 	var h interface{ Hint() string }
 	if errors.As(err, &h) && h.Hint() != "" {
-		fmt.Fprintf(t.err, "serve: hint: %s\n", h.Hint())
+		said.Hint = h.Hint()
+		t.note("hint: %s", said.Hint)
+	}
+	if asJSON {
+		_ = t.printJSON(map[string]any{"error": said}) // there is nobody else to tell
 	}
 }
 

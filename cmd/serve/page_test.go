@@ -1,0 +1,32 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"serve/models/testmodel"
+)
+
+// TestPage has a browser use the page: web/test/page.mjs. It needs the page built,
+// and a Chromium, which TEST_CHROMIUM names (make page-test).
+func TestPage(t *testing.T) {
+	chromium := os.Getenv("TEST_CHROMIUM")
+	if chromium == "" {
+		t.Skip("needs a browser: make page-test")
+	}
+	path := filepath.Join(t.TempDir(), "tiny.gguf")
+	if err := testmodel.Write(path, testmodel.Options{ChatTemplate: testmodel.ChatML, Context: 8192, Calm: true}); err != nil {
+		t.Fatal(err)
+	}
+	r := startServeIn(t, []string{"SERVE_HOME=" + t.TempDir()}, "demo", path, "--parallel", "2")
+	cmd := exec.CommandContext(t.Context(), "node", "--test", "--test-reporter", "spec", "test/page.mjs")
+	cmd.Dir = "../../web"
+	cmd.Env = append(os.Environ(), "PAGE_URL="+r.url, "CHROMIUM="+chromium)
+	out, err := cmd.CombinedOutput()
+	t.Logf("%s", out)
+	if err != nil {
+		t.Error(err)
+	}
+}
