@@ -23,7 +23,7 @@ Every flag is an environment variable, too: ` + "`--ctx-size` is `SERVE_CTX_SIZE
 what is in the environment. There is no configuration file. This page is written by a test:
 ` + "`go test ./cmd/serve -run TestFlagsGuide -update`" + `.
 
-Variables of others that serve heeds: ` + "`HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_HUB_OFFLINE`,\n`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`, `NO_COLOR`" + `, and of ` + "`serve chat --url` and `serve bench`, `OPENAI_API_KEY`" + `.
+Variables of others that serve heeds: ` + "`HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_HUB_OFFLINE`,\n`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`, `NO_COLOR`" + `, and of ` + "`serve chat` and `serve bench`, `OPENAI_API_KEY`" + `.
 ` + "`SERVE_HOME` names the folder of what serve remembers.\n")
 	root := newRootCommand(&workplace{t: &terminal{}})
 	b.WriteString("\n## Of every command\n\n")

@@ -24,6 +24,7 @@ import (
 type terminal struct {
 	out, err io.Writer
 	colours  bool // err shows them
+	answered bool // a result went to out as JSON
 }
 
 // newTerminal looks whether colours are wanted.
@@ -81,13 +82,14 @@ func (t *terminal) fail(err error, asJSON bool) {
 		said.Hint = h.Hint()
 		t.note("hint: %s", said.Hint)
 	}
-	if asJSON {
+	if asJSON && !t.answered { // doctor's and verify's results say what is wrong themselves
 		_ = t.printJSON(map[string]any{"error": said}) // there is nobody else to tell
 	}
 }
 
 // printJSON writes a result as one JSON document.
 func (t *terminal) printJSON(v any) error {
+	t.answered = true
 	e := json.NewEncoder(t.out)
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
