@@ -56,7 +56,7 @@ test: llama page node
 	cd web/test && node_modules/.bin/vitest run
 	go test -race $(PURE)
 	go test ./engine/llama ./bench
-	go test -race ./cmd/...
+	go test -race -timeout 20m ./cmd/...
 
 # The libraries of PyPI that judge what we do, in an environment of their own.
 PYTHON := build/python/bin/python
