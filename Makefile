@@ -69,7 +69,7 @@ $(PYTHON): $(PYTHON_TESTS)/requirements.txt
 	@touch $@
 
 judges: llama $(PYTHON)
-	TEST_PYTHON=$(CURDIR)/$(PYTHON) go test ./cmd/serve -run 'HuggingFaceHub|ByPython'
+	TEST_PYTHON=$(CURDIR)/$(PYTHON) go test ./cmd/serve -run 'HuggingFaceHub|ByPython|Documents'
 
 # The page in a browser.
 CHROMIUM ?= chromium

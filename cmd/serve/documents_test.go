@@ -282,8 +282,11 @@ func (r *reader) shell(text, input string) (string, error) {
 // script runs a whole program; what is a part of one has no import.
 func (r *reader) script(b block) {
 	r.t.Helper()
-	if !strings.Contains(b.text, "import ") || r.url == "" {
+	if !strings.Contains(b.text, "import ") {
 		return
+	}
+	if r.url == "" {
+		r.start("serve mistral-7b")
 	}
 	text := r.here(b.text)
 	var cmd *exec.Cmd

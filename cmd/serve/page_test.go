@@ -16,6 +16,10 @@ func TestPage(t *testing.T) {
 	if chromium == "" {
 		t.Skip("needs a browser: make page-test")
 	}
+	chromium, err := exec.LookPath(chromium) // Playwright looks nowhere
+	if err != nil {
+		t.Fatal(err)
+	}
 	path := filepath.Join(t.TempDir(), "tiny.gguf")
 	if err := testmodel.Write(path, testmodel.Options{ChatTemplate: testmodel.ChatML, Context: 8192, Calm: true}); err != nil {
 		t.Fatal(err)

@@ -144,6 +144,7 @@ test('streamed, stopped, regenerated, edited; and nothing of it is lost', async 
 
 test('Escape stops an answer', async () => {
   await choose('tiny');
+  await settle({ Temperature: '0' }); // drawn otherwise, it may end by itself
   await say(text);
   while (!(await lastText()));
   await page.keyboard.press('Escape');
