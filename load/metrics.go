@@ -49,16 +49,13 @@ func (c *Client) scrape(ctx context.Context, name string) (*ServerSide, error) {
 	if families["serve_answer_tokens_total"] == nil {
 		return nil, errors.New("/metrics: not those of a serve")
 	}
-	s := &ServerSide{}
-	for _, m := range of(families["serve_choices_total"], name) {
-		s.Choices += int(m.GetCounter().GetValue())
+	count := func(metric string) (n int) {
+		for _, m := range of(families[metric], name) {
+			n += int(m.GetCounter().GetValue())
+		}
+		return n
 	}
-	for _, m := range of(families["serve_prompt_tokens_total"], name) {
-		s.PromptTokens += int(m.GetCounter().GetValue())
-	}
-	for _, m := range of(families["serve_answer_tokens_total"], name) {
-		s.AnswerTokens += int(m.GetCounter().GetValue())
-	}
+	s := &ServerSide{Choices: count("serve_choices_total"), PromptTokens: count("serve_prompt_tokens_total"), AnswerTokens: count("serve_answer_tokens_total")}
 	for _, m := range of(families["serve_time_to_first_token_seconds"], name) {
 		s.firstSum, s.firstCount = m.GetHistogram().GetSampleSum(), m.GetHistogram().GetSampleCount()
 	}

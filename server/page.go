@@ -5,24 +5,27 @@ import (
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"mime"
 	"net/http"
 	"path"
 	"strings"
+	"sync"
 )
 
-// page is what browsers get at /: a few files, read and compressed once.
+// page is what browsers get at /: a few files, read once.
 type page struct {
 	files map[string]*pageFile // by path, "/" for index.html
 }
 
 type pageFile struct {
-	plain, zipped []byte
-	kind          string // Content-Type
-	tag           string // ETag
-	cache         string // Cache-Control
+	plain  []byte
+	zipped func() []byte // compressed when a browser first asks; gives nil if that saves nothing
+	kind   string        // Content-Type
+	tag    string        // ETag
+	cache  string        // Cache-Control
 }
 
 // pagePolicy lets the page load what this server has, and nothing else, run no script
@@ -50,17 +53,7 @@ func newPage(files fs.FS) (*page, error) {
 		if strings.HasPrefix(name, "assets/") {
 			f.cache = "public, max-age=31536000, immutable" // their names have a hash of what is in them
 		}
-		var zipped bytes.Buffer
-		z, _ := gzip.NewWriterLevel(&zipped, gzip.BestCompression)
-		if _, err := z.Write(b); err != nil {
-			return err
-		}
-		if err := z.Close(); err != nil {
-			return err
-		}
-		if zipped.Len() < len(b) {
-			f.zipped = zipped.Bytes()
-		}
+		f.zipped = sync.OnceValue(func() []byte { return zip(b) })
 		if name == "index.html" {
 			name = ""
 		}
@@ -73,11 +66,22 @@ func newPage(files fs.FS) (*page, error) {
 	return p, nil
 }
 
+// zip compresses, or returns nil if that makes nothing smaller.
+func zip(b []byte) []byte {
+	var zipped bytes.Buffer
+	z, _ := gzip.NewWriterLevel(&zipped, gzip.BestCompression)
+	_, err := z.Write(b)
+	if err = errors.Join(err, z.Close()); err != nil || zipped.Len() >= len(b) {
+		return nil
+	}
+	return zipped.Bytes()
+}
+
 // answer answers GET for a file of the page.
 func (p *page) answer(w http.ResponseWriter, r *http.Request) *Error {
 	f := p.files[r.URL.Path]
 	if f == nil {
-		e := &Error{Status: http.StatusNotFound, Type: invalidRequest, Code: "unknown_url", Message: fmt.Sprintf("Unknown request URL: %s %s.", r.Method, r.URL.Path)}
+		e := unknownURL(r)
 		if len(p.files) == 0 {
 			e.Message = "This serve was built without its page; make builds it. The API is at /v1."
 		}
@@ -98,9 +102,11 @@ func (p *page) answer(w http.ResponseWriter, r *http.Request) *Error {
 		return nil
 	}
 	body := f.plain
-	if f.zipped != nil && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
-		h.Set("Content-Encoding", "gzip")
-		body = f.zipped
+	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		if zipped := f.zipped(); zipped != nil {
+			h.Set("Content-Encoding", "gzip")
+			body = zipped
+		}
 	}
 	h.Set("Content-Length", fmt.Sprint(len(body)))
 	if r.Method != http.MethodHead {

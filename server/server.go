@@ -188,10 +188,7 @@ func (s *Server) routes() *gin.Engine {
 	r.RedirectTrailingSlash = false
 	r.HandleMethodNotAllowed = true
 	r.Use(s.identify, s.recovered, s.guardOrigin)
-	r.NoRoute(func(c *gin.Context) {
-		writeError(c.Writer, &Error{Status: http.StatusNotFound, Type: invalidRequest, Code: "unknown_url",
-			Message: fmt.Sprintf("Unknown request URL: %s %s.", c.Request.Method, c.Request.URL.Path)})
-	})
+	r.NoRoute(func(c *gin.Context) { writeError(c.Writer, unknownURL(c.Request)) })
 	r.NoMethod(func(c *gin.Context) {
 		if c.Request.Method == http.MethodOptions {
 			c.Writer.WriteHeader(http.StatusNoContent)
@@ -229,6 +226,12 @@ func (s *Server) routes() *gin.Engine {
 	post("/tokenize", s.tokenize)
 	post("/detokenize", s.detokenize)
 	return r
+}
+
+// unknownURL says that nothing is there.
+func unknownURL(r *http.Request) *Error {
+	return &Error{Status: http.StatusNotFound, Type: invalidRequest, Code: "unknown_url",
+		Message: fmt.Sprintf("Unknown request URL: %s %s.", r.Method, r.URL.Path)}
 }
 
 // handler answers a request, or returns what to answer instead. It must not

@@ -136,7 +136,7 @@ export function fields(c: Conversation): Record<string, unknown> {
   for (const [name, typed] of Object.entries(c.params)) {
     const value = typed.trim();
     if (value === '') continue;
-    body[name] = name === 'stop' ? value.split('\n').filter(Boolean) : name === 'reasoning_effort' ? value : Number(value);
+    body[name] = name === 'stop' ? value.split('\n').filter(Boolean) : Number(value);
   }
   if (c.tools.trim()) body.tools = JSON.parse(c.tools);
   return body;
