@@ -2,7 +2,7 @@ import { useSignal } from '@preact/signals';
 import type { TargetedEvent } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
 
-import { answering, current, live, model, send, stop } from './session';
+import { answering, current, live, model, send, stop, version } from './session';
 
 /** The largest image that is sent, in bytes: the server takes 32 MiB a request, and base64 adds a third. */
 const largestImage = 8 << 20;
@@ -78,7 +78,7 @@ export function Composer() {
           ref={field}
           rows={1}
           aria-label="Message"
-          placeholder={model.value ? `Ask ${model.value.id}` : 'No model that can chat is served'}
+          placeholder={model.value ? `Ask ${model.value.id}` : version.value && 'No model that can chat is served'}
           value={text.value}
           onInput={(e) => (text.value = e.currentTarget.value)}
           onKeyDown={(e) => {

@@ -28,7 +28,7 @@ const longestColoured = 100_000;
 
 const marked = new Marked({
   gfm: true,
-  breaks: false,
+  breaks: true, // models end lines as people do who chat
   renderer: {
     // A picture that is fetched tells its host that someone reads this. It is a link here.
     image: ({ href, text }) => `<a href="${escape(href)}">${escape(text || href)}</a>`,
@@ -60,14 +60,18 @@ export function render(block: Token): DocumentFragment {
     ALLOWED_TAGS: ['a', 'b', 'blockquote', 'br', 'code', 'del', 'em', 'h1', 'h2', 'h3', 'h4', 'h5', 'h6', 'hr', 'i', 'input', 'kbd', 'li', 'ol', 'p', 'pre', 'span', 'strong', 'sub', 'sup', 'table', 'tbody', 'td', 'th', 'thead', 'tr', 'ul'],
     ALLOWED_ATTR: ['href', 'class', 'start', 'align', 'tabindex', 'data-lang', 'type', 'checked', 'disabled'],
     ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
+    // What holds no address, and so need not look like one.
+    ADD_URI_SAFE_ATTR: ['start', 'align', 'tabindex', 'type', 'checked', 'disabled'],
   });
   for (const a of fragment.querySelectorAll('a')) {
     a.target = '_blank';
     a.rel = 'noopener noreferrer';
   }
   for (const box of fragment.querySelectorAll('input')) {
-    if (box.type === 'checkbox') box.disabled = true;
-    else box.remove();
+    if (box.type === 'checkbox') {
+      box.disabled = true;
+      box.ariaLabel = box.checked ? 'Done' : 'Not done';
+    } else box.remove();
   }
   for (const pre of fragment.querySelectorAll('pre')) {
     const copy = document.createElement('button');

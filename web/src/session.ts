@@ -145,6 +145,9 @@ export function fields(c: Conversation): Record<string, unknown> {
 /** How often a growing answer is kept, in ms: a page that is closed loses no more. */
 const keepEvery = 2000;
 
+/** How long an answer must have streamed, in ms, to have a speed: less is the network's cutting. */
+const shortestMeasured = 20;
+
 /** Asks for the answer that follows a message. */
 async function answer(parent: string): Promise<void> {
   const conversation = current.value.id;
@@ -187,7 +190,7 @@ async function answer(parent: string): Promise<void> {
       if (choice?.finish_reason) draw(false, { finish: choice.finish_reason });
       if (chunk.usage) {
         const n = chunk.usage.completion_tokens;
-        const speed = n > 1 && last > first ? ((n - 1) * 1000) / (last - first) : 0;
+        const speed = n > 1 && last - first >= shortestMeasured ? ((n - 1) * 1000) / (last - first) : 0;
         draw(false, { stats: { promptTokens: chunk.usage.prompt_tokens, answerTokens: n, firstTokenMs: first - asked, tokensPerSecond: speed } });
       }
       const keep = performance.now() - keptAt > keepEvery;
