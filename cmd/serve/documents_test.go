@@ -11,9 +11,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"serve/hub/hubtest"
 	"serve/models"
@@ -21,48 +21,53 @@ import (
 	"serve/models/testmodel"
 )
 
-// TestDocuments runs the commands of README.md and docs, document by document and in
-// their order, as somebody would who reads them: in an empty home, with a Hub in
-// miniature, and a small model in the place of each large one.
+// TestDocuments runs the commands of README.md, of docs and of what the demo says, document
+// by document and in their order, as somebody would who reads them: in an empty home, with a
+// Hub in miniature, and a small model in the place of each large one.
 func TestDocuments(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts many servers")
 	}
 	count := 0
-	for _, path := range documents(t) {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		blocks := commandBlocks(string(text))
+	for _, d := range documents(t) {
+		blocks := commandBlocks(d.text)
 		count += len(blocks)
-		name := strings.TrimPrefix(path, "../../")
-		t.Run(name, func(t *testing.T) {
+		t.Run(d.name, func(t *testing.T) {
 			r := newReader(t)
 			for _, b := range blocks {
 				r.follow(b)
 			}
 		})
-		t.Run(name+"/inline", func(t *testing.T) { checkInline(t, string(text)) })
+		t.Run(d.name+"/inline", func(t *testing.T) { checkInline(t, d.text) })
 	}
 	if count < 25 {
 		t.Errorf("only %d blocks of commands were found", count)
 	}
 }
 
-func documents(t *testing.T) []string {
+type document struct{ name, text string }
+
+func documents(t *testing.T) (list []document) {
 	t.Helper()
-	list := []string{"../../README.md", "../../models/demo/README.md"}
+	paths := []string{"../../README.md", "../../models/demo/README.md"}
 	err := filepath.WalkDir("../../docs", func(path string, d fs.DirEntry, err error) error {
 		if strings.HasSuffix(path, ".md") {
-			list = append(list, path)
+			paths = append(paths, path)
 		}
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return list
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, document{strings.TrimPrefix(path, "../../"), string(text)})
+	}
+	// Whoever asks the demo has started it.
+	return append(list, document{"demo", "```sh\nserve\n```\n" + strings.Join(demoAnswers(t), "\n")})
 }
 
 // block is some code of a document.
@@ -71,7 +76,7 @@ type block struct{ language, text string }
 // begins recognises a line that is typed; the others of an indented block are what is said.
 var begins = regexp.MustCompile(`^(serve|make|git|curl|openssl|export|source|docker|go|promtool|python3?) ?`)
 
-// commandBlocks finds what is fenced as sh, js or python, and what is indented and typed.
+// commandBlocks finds what is fenced as sh, JavaScript or Python, and what is indented and typed.
 func commandBlocks(text string) (list []block) {
 	language, fenced := "", false
 	var lines []string
@@ -79,7 +84,7 @@ func commandBlocks(text string) (list []block) {
 		line = strings.TrimRight(line, "\n")
 		switch {
 		case strings.HasPrefix(line, "```"):
-			if fenced && slices.Contains([]string{"sh", "js", "python"}, language) {
+			if fenced && slices.Contains([]string{"sh", "javascript", "python"}, language) {
 				list = append(list, block{language, strings.Join(lines, "\n")})
 			}
 			fenced, language, lines = !fenced, strings.TrimPrefix(line, "```"), nil
@@ -128,6 +133,7 @@ func newReader(t *testing.T) *reader {
 	r := &reader{t: t, dir: t.TempDir(), stop: func() {}}
 	bin := t.TempDir()
 	for name, text := range map[string]string{
+		filepath.Join(bin, ".curlrc"):      "fail-with-body\n", // an error is one
 		filepath.Join(bin, "serve"):        "#!/bin/sh\nTEST_AS_SERVE=1 exec '" + self + "' \"$@\"\n",
 		filepath.Join(r.dir, "model.gguf"): string(chats),
 	} {
@@ -135,7 +141,7 @@ func newReader(t *testing.T) *reader {
 			t.Fatal(err)
 		}
 	}
-	r.environ = append(environ(t, h), "PATH="+bin+":"+os.Getenv("PATH"), "SERVE_LOG_LEVEL=warn")
+	r.environ = append(environ(t, h), "PATH="+bin+":"+os.Getenv("PATH"), "SERVE_LOG_LEVEL=warn", "CURL_HOME="+bin)
 	t.Cleanup(func() { r.stop() })
 	if out, err := r.shell("git init -q", ""); err != nil {
 		t.Fatalf("%v %s", err, out)
@@ -239,21 +245,13 @@ func (r *reader) start(command string) {
 			r.t.Errorf("%s: %v\n%s", command, err, said)
 		}
 	}
-	for {
-		if m := readyLine.FindStringSubmatch(said.String()); m != nil {
-			r.url = m[1]
-			return
-		}
-		select {
-		case <-said.more:
-		case err := <-ended:
-			r.stop = func() {}
-			r.t.Errorf("%s: ended with %v\n%s", command, err, said)
-			return
-		case <-time.After(time.Minute):
-			r.t.Fatalf("%s: not ready\n%s", command, said)
-		}
+	url, err, ok := awaitReady(said, ended)
+	if !ok {
+		r.stop = func() {}
+		r.t.Errorf("%s: ended with %v\n%s", command, err, said)
+		return
 	}
+	r.url = url
 }
 
 func (r *reader) root() string {
@@ -291,13 +289,14 @@ func (r *reader) script(b block) {
 	text := r.here(b.text)
 	var cmd *exec.Cmd
 	switch {
-	case b.language == "js":
+	case b.language == "javascript":
 		cmd = exec.Command("node", "--input-type=module")
 		cmd.Dir = "testdata/node"
 	case os.Getenv("TEST_PYTHON") != "":
 		cmd = exec.Command(os.Getenv("TEST_PYTHON"), "-")
 	default:
-		return // make judges
+		r.t.Log("make judges runs the Python of this")
+		return
 	}
 	cmd.Stdin = strings.NewReader(text)
 	cmd.Env = append(os.Environ(), r.environ...)
@@ -308,10 +307,13 @@ func (r *reader) script(b block) {
 	}
 }
 
-var inline = regexp.MustCompile("`(serve [^`]+)`")
+var (
+	inline     = regexp.MustCompile("`(serve [^`]+)`")
+	inlineFlag = regexp.MustCompile("`--([a-z][a-z-]*)[^`]*`")
+)
 
-// checkInline looks at commands that stand within a sentence: they must be ones that serve
-// knows, with flags that it has.
+// checkInline looks at commands and flags that stand within a sentence: they must be ones that
+// serve knows.
 func checkInline(t *testing.T, text string) {
 	for _, m := range inline.FindAllStringSubmatch(text, -1) {
 		line, _, _ := strings.Cut(strings.ReplaceAll(m[1], `\|`, "|"), "|")
@@ -323,6 +325,20 @@ func checkInline(t *testing.T, text string) {
 		}
 		if err := parses(args); err != nil {
 			t.Errorf("%s: %v", m[1], err)
+		}
+	}
+	flags := map[string]bool{"help": true}
+	var add func(cmd *cobra.Command)
+	add = func(cmd *cobra.Command) {
+		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) { flags[f.Name] = true })
+		for _, sub := range cmd.Commands() {
+			add(sub)
+		}
+	}
+	add(newRootCommand(&workplace{t: &terminal{}}))
+	for _, m := range inlineFlag.FindAllStringSubmatch(text, -1) {
+		if !flags[m[1]] {
+			t.Errorf("there is no flag --%s: %s", m[1], m[0])
 		}
 	}
 }

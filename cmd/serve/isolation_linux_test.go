@@ -126,18 +126,10 @@ func TestOfflineOpensNoSocket(t *testing.T) {
 			}
 			ended := make(chan struct{})
 			go func() { cmd.Wait(); close(ended) }()
-			for alive := true; alive; {
-				select {
-				case <-errOut.more:
-					if m := readyLine.FindStringSubmatch(errOut.String()); m != nil {
-						sayHello(t, &running{url: m[1]}, tinyRepo)
-						syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
-						<-ended
-						alive = false
-					}
-				case <-ended:
-					alive = false
-				}
+			if url, _, ok := awaitReady(errOut, ended); ok {
+				sayHello(t, &running{url: url}, tinyRepo)
+				syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
+				<-ended
 			}
 			b, err := os.ReadFile(trace)
 			if err != nil || !bytes.Contains(b, []byte("socket(")) && !strings.Contains(errOut.String(), "offline mode") {

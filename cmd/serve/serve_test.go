@@ -82,16 +82,25 @@ func startServeIn(t *testing.T, environ []string, args ...string) *running {
 		}
 		r.done <- 0
 	})
+	url, code, ok := awaitReady(r.errOut, r.done)
+	if !ok {
+		r.done <- code
+		t.Fatalf("serve ended with %d:\n%s", code, r.errOut)
+	}
+	r.url = url
+	return r
+}
+
+// awaitReady waits until serve says where it listens, or has ended, and then says how.
+func awaitReady[End any](said *syncBuffer, ended <-chan End) (url string, end End, ok bool) {
 	for {
-		if m := readyLine.FindStringSubmatch(r.errOut.String()); m != nil {
-			r.url = m[1]
-			return r
+		if m := readyLine.FindStringSubmatch(said.String()); m != nil {
+			return m[1], end, true
 		}
 		select {
-		case <-r.errOut.more:
-		case code := <-r.done:
-			r.done <- code
-			t.Fatalf("serve ended with %d:\n%s", code, r.errOut)
+		case <-said.more:
+		case end = <-ended:
+			return "", end, false
 		}
 	}
 }

@@ -276,12 +276,7 @@ func TestSoak(t *testing.T) {
 			t.Errorf("serve ended with %v", err)
 		}
 	}()
-	for s.url == "" {
-		<-s.errOut.more
-		if m := readyLine.FindStringSubmatch(s.errOut.String()); m != nil {
-			s.url = m[1]
-		}
-	}
+	s.url, _, _ = awaitReady[error](s.errOut, nil)
 	bodies := canaries()
 	want := make([]string, len(bodies))
 	for i, body := range bodies {
