@@ -20,8 +20,11 @@ func TestPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Answers go on for as long as a person would need to stop them. (A model of 0.2 ms a token
+	// is done before a browser that the kernel keeps off its core has seen the first.)
 	path := filepath.Join(t.TempDir(), "tiny.gguf")
-	if err := testmodel.Write(path, testmodel.Options{ChatTemplate: testmodel.ChatML, Context: 8192, Calm: true}); err != nil {
+	o := testmodel.Options{ChatTemplate: testmodel.ChatML, Context: 8192, Calm: true, Hidden: 16384}
+	if err := testmodel.Write(path, o); err != nil {
 		t.Fatal(err)
 	}
 	r := startServeIn(t, []string{"SERVE_HOME=" + t.TempDir()}, "demo", path, "--parallel", "2")

@@ -25,6 +25,9 @@ type Options struct {
 	// Calm makes what was said before count for little. In another order of additions a
 	// deep random model says something else soon; this one hardly ever.
 	Calm bool
+	// Hidden is the feed-forward's width, 128. 16384 makes a token take as long as a real
+	// model's, 2 to 3 ms on two cores, and the file 40 MB.
+	Hidden int
 }
 
 // Sizes of the model.
@@ -33,7 +36,6 @@ const (
 	width  = 64
 	heads  = 4
 	kv     = 2
-	hidden = 128
 )
 
 // ggml and GGUF type numbers.
@@ -152,6 +154,9 @@ func build(o Options) *writer {
 	if o.Sharpness == 0 {
 		o.Sharpness = 1
 	}
+	if o.Hidden == 0 {
+		o.Hidden = 128
+	}
 	v := vocabulary()
 	w := &writer{rng: rand.New(rand.NewSource(42))}
 	w.metadata(o, v)
@@ -188,7 +193,7 @@ func (w *writer) metadata(o Options, v []token) {
 	w.uint(a+"context_length", o.Context)
 	w.uint(a+"embedding_length", width)
 	w.uint(a+"block_count", layers)
-	w.uint(a+"feed_forward_length", hidden)
+	w.uint(a+"feed_forward_length", uint32(o.Hidden))
 	w.uint(a+"attention.head_count", heads)
 	w.uint(a+"attention.head_count_kv", kv)
 	w.uint(a+"rope.dimension_count", width/heads)
@@ -259,9 +264,9 @@ func (w *writer) tensors(o Options, vocab int) {
 		w.tensor(p+"attn_v.weight", attention, width, kv*head)
 		w.tensor(p+"attn_output.weight", attention, width, width)
 		w.tensor(p+"ffn_norm.weight", 0, width)
-		w.tensor(p+"ffn_gate.weight", 0.15, width, hidden)
-		w.tensor(p+"ffn_up.weight", 0.15, width, hidden)
-		w.tensor(p+"ffn_down.weight", 0.1, hidden, width)
+		w.tensor(p+"ffn_gate.weight", 0.15, width, o.Hidden)
+		w.tensor(p+"ffn_up.weight", 0.15, width, o.Hidden)
+		w.tensor(p+"ffn_down.weight", 0.1*float32(math.Sqrt(128/float64(o.Hidden))), o.Hidden, width)
 	}
 	if o.Classes > 0 {
 		w.tensor("cls.output.weight", 0.3, width, o.Classes)

@@ -169,7 +169,7 @@ test('another model answers on', async () => {
 test('an engine that dies in mid-answer: the answer goes on, and is the same', async () => {
   const before = (await status()).models.find((m) => m.id === 'tiny');
   await choose('tiny');
-  await settle({ Temperature: '0', 'Tokens at most': '3000' });
+  await settle({ Temperature: '0', 'Tokens at most': '1000' });
   await say(text);
   while (!(await lastText()));
   process.kill(before.process, 'SIGKILL');
@@ -177,13 +177,13 @@ test('an engine that dies in mid-answer: the answer goes on, and is the same', a
   const now = (await status()).models.find((m) => m.id === 'tiny');
   assert.ok(now.restarts > before.restarts && now.process !== before.process);
   const stats = await answers().last().locator('footer [title]').getAttribute('title');
-  assert.match(stats, /, 3000 answered/);
+  assert.match(stats, /, 1000 answered/);
   assert.match(await answers().last().locator('footer').innerText(), /tiny · [\d.]+ tokens\/s/);
   const shown = await page.evaluate(() => new Promise((resolve) => {
     const open = indexedDB.open('serve');
     open.onsuccess = () => (open.result.transaction('conversations').objectStore('conversations').getAll().onsuccess = (e) => resolve(Object.values(e.target.result[0].messages).at(-1).text));
   }));
-  assert.equal(shown, await greedy('tiny', [{ role: 'user', content: text }], 3000));
+  assert.equal(shown, await greedy('tiny', [{ role: 'user', content: text }], 1000));
 });
 
 test('what the server refuses is said in its words, and can be tried again', async () => {
@@ -335,7 +335,7 @@ test('the status page draws what /metrics says', async () => {
   await canvas.waitFor();
   let seen = false; // until then it is kept busy
   const asked = (async () => {
-    while (!seen) await greedy('tiny', [{ role: 'user', content: text }], 3000);
+    while (!seen) await greedy('tiny', [{ role: 'user', content: text }], 1000);
   })();
   await tiny.getByText('1 running, 0 waiting').waitFor();
   await tiny.getByText(/[1-9]\d* written/).waitFor();
