@@ -13,7 +13,7 @@ func newListCommand(w *workplace) *cobra.Command {
 		Use:   "list",
 		Short: "list the models on this machine",
 		Long: `list shows every model of the Hugging Face cache, whichever tool fetched it, under
-the name by which serve takes it.`,
+the name by which serve takes it. demo is a part of serve itself, and not listed.`,
 		Args: arguments(0, 0, "no argument"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return runList(cmd.Context(), w, asJSON) },
 	}
@@ -40,7 +40,7 @@ func runList(_ context.Context, w *workplace, asJSON bool) error {
 		return w.t.printJSON(list)
 	}
 	if len(list) == 0 {
-		w.t.note("no model is here; serve catalog lists some, serve pull fetches them")
+		w.t.note("no model is here but demo, which is a part of serve; serve catalog lists others, serve pull fetches them")
 		return nil
 	}
 	return w.t.table(rows)
