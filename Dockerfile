@@ -3,12 +3,11 @@
 FROM golang:1.26-bookworm AS build
 RUN apt-get update && apt-get install -y --no-install-recommends cmake ninja-build g++ git npm
 WORKDIR /src
-COPY engine/llama/build.sh engine/llama/
+COPY engine/llama/build.sh engine/llama/amx-probe.sh engine/llama/amx_tile_config.h engine/llama/
 # The library has a layer of its own: it changes far less often than the rest.
-# It must run on any CPU of the family, not just on the one that builds it.
-RUN NATIVE=0 engine/llama/build.sh
+RUN engine/llama/build.sh
 COPY . .
-RUN NATIVE=0 make serve && mkdir /out && cp bin/serve LICENSE /out/
+RUN make serve && mkdir /out && cp bin/serve LICENSE /out/
 
 FROM debian:bookworm-slim
 COPY --from=build /out/serve /usr/local/bin/serve

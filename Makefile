@@ -5,7 +5,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LINT_VERSION := v2.15.0
 LINT := build/bin/golangci-lint-$(LINT_VERSION)
 # What has no C in it, and so can be checked without a C compiler.
-PURE := ./hub/... ./schema ./web ./load ./archive ./picture ./chat ./engine ./engine/enginetest ./engine/remote/... ./models/... ./server
+PURE := ./hub/... ./kernels ./schema ./web ./load ./archive ./picture ./chat ./engine ./engine/enginetest ./engine/remote/... ./models/... ./server
 # A number of inputs, not a time: Go 1.26 takes the end of a time for a failure now and then (go.dev/issue/75804).
 FUZZTIME ?= 10000x
 
@@ -129,4 +129,4 @@ bench: serve peers
 	go run ./bench/download
 
 clean:
-	rm -rf bin build engine/llama/link.go web/dist/* web/node_modules web/test/node_modules cmd/serve/testdata/node/node_modules
+	rm -rf bin build engine/llama/link_*.go web/dist/* web/node_modules web/test/node_modules cmd/serve/testdata/node/node_modules

