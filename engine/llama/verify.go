@@ -1,0 +1,191 @@
+package llama
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"serve/engine"
+)
+
+// ErrWrong says that a model computes nonsense here, by these kernels or on this device.
+var ErrWrong = errors.New("the model is computed wrongly")
+
+// How a model is tried when it has been loaded.
+const (
+	// A prompt of more tokens than the kernels that read prompts take at a time, and of fewer where one token takes
+	// longer than slowToken.
+	verifyPrompt      = 72
+	verifyShortPrompt = 16
+	slowToken         = 100 * time.Millisecond
+	verifyRows        = 8
+
+	// maxDisagreement bounds the normalised mean squared error between the logits of one token computed in a prompt
+	// and the same computed by itself. Right kernels differ by how they round activations and order sums: less than
+	// 0.001 for the types that people use. Wrong ones are near 1 or above.
+	maxDisagreement = 0.05
+)
+
+// verify computes a prompt, rows of several sequences and a single token, and compares them. Whatever can end the
+// process does it here, before anybody waits for an answer, and so do page faults.
+func (r *runner) verify() error {
+	if r.ctx == nil {
+		return r.verifyEmbedding()
+	}
+	defer r.ctx.ClearKV()
+
+	tokens := r.verifyTokens(verifyPrompt)
+	began := time.Now()
+	if _, err := r.verifyRow(0, 0, tokens[:1]); err != nil {
+		return err
+	}
+	if time.Since(began) > slowToken {
+		tokens = tokens[:min(len(tokens), verifyShortPrompt)]
+	}
+	r.ctx.ClearKV()
+
+	last := len(tokens) - 1
+	whole, err := r.verifyRow(0, 0, tokens)
+	if err != nil {
+		return fmt.Errorf("a prompt of %d tokens: %w", len(tokens), err)
+	}
+	if last == 0 {
+		return nil
+	}
+	return r.verifyDecode(tokens, whole)
+}
+
+// verifyDecode computes the last token of a prompt by itself, alone and in several sequences together; whole are its
+// logits from within the prompt.
+func (r *runner) verifyDecode(tokens []engine.Token, whole []float32) error {
+	last := len(tokens) - 1
+	r.ctx.ClearKV()
+	if _, err := r.verifyRow(0, 0, tokens[:last]); err != nil {
+		return err
+	}
+	rows := min(verifyRows, r.limits.Sequences)
+	for seq := 1; seq < rows; seq++ {
+		r.ctx.CopyKV(0, seq)
+	}
+
+	alone, err := r.verifyRow(0, last, tokens[last:])
+	if err != nil {
+		return err
+	}
+	if err := agree("a single token", whole, alone); err != nil || rows == 1 {
+		return err
+	}
+
+	var b engine.Batch
+	for seq := 1; seq < rows; seq++ {
+		b.Add(tokens[last], last, seq, true)
+	}
+	if err := r.ctx.Decode(&b); err != nil {
+		return err
+	}
+	for i := range b.Len() {
+		row, err := r.verifyLogits(i)
+		if err != nil {
+			return err
+		}
+		if err := agree(fmt.Sprintf("row %d of %d sequences", i, b.Len()), whole, row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// verifyTokens are some tokens of the vocabulary, at most n and as many as a batch and a sequence take.
+func (r *runner) verifyTokens(n int) []engine.Token {
+	n = min(n, r.limits.Batch, r.limits.Context)
+	tokens := make([]engine.Token, n)
+	for i := range tokens {
+		tokens[i] = engine.Token((7919*i + 13) % r.model.info.Vocabulary)
+	}
+	return tokens
+}
+
+// verifyRow computes tokens of a sequence and returns the logits of the last one.
+func (r *runner) verifyRow(seq, position int, tokens []engine.Token) ([]float32, error) {
+	var b engine.Batch
+	for i, t := range tokens {
+		b.Add(t, position+i, seq, i == len(tokens)-1)
+	}
+	if err := r.ctx.Decode(&b); err != nil {
+		return nil, err
+	}
+	return r.verifyLogits(len(tokens) - 1)
+}
+
+// verifyLogits returns a row of logits that are numbers. A model may rule tokens out, but not all of them.
+func (r *runner) verifyLogits(index int) ([]float32, error) {
+	logits, err := r.ctx.Logits(index)
+	if err != nil {
+		return nil, err
+	}
+	finite := 0
+	for _, x := range logits {
+		if x := float64(x); math.IsNaN(x) || math.IsInf(x, 1) {
+			return nil, fmt.Errorf("%w: a logit is %g", ErrWrong, x)
+		} else if !math.IsInf(x, -1) {
+			finite++
+		}
+	}
+	if finite == 0 {
+		return nil, fmt.Errorf("%w: no logit is finite", ErrWrong)
+	}
+	return logits, nil
+}
+
+// verifyEmbedding embeds two texts together and one of them alone.
+func (r *runner) verifyEmbedding() error {
+	n := min(verifyPrompt, r.limits.EmbedTokens)
+	tokens := make([]engine.Token, n)
+	for i := range tokens {
+		tokens[i] = engine.Token((7919*i + 13) % r.model.info.Vocabulary)
+	}
+	together, err := r.Embed([][]engine.Token{tokens, tokens[:(n+1)/2]})
+	if err != nil {
+		return err
+	}
+	alone, err := r.Embed([][]engine.Token{tokens[:(n+1)/2]})
+	if err != nil {
+		return err
+	}
+	for _, vector := range together {
+		for _, x := range vector {
+			if math.IsNaN(float64(x)) || math.IsInf(float64(x), 0) {
+				return fmt.Errorf("%w: an embedding has %g in it", ErrWrong, x)
+			}
+		}
+	}
+	return agree("an embedding", together[1], alone[0])
+}
+
+// agree compares two computations of the same by their normalised mean squared error: 0 for equal ones, 1 for one
+// that is as far off as if it had nothing in common with the other but its mean.
+func agree(what string, want, got []float32) error {
+	var mean, n float64
+	for _, x := range want {
+		if !math.IsInf(float64(x), 0) {
+			mean += float64(x)
+			n++
+		}
+	}
+	mean /= n
+
+	var off, spread float64
+	for i, x := range want {
+		if math.IsInf(float64(x), 0) || math.IsInf(float64(got[i]), 0) {
+			continue
+		}
+		off += math.Pow(float64(x)-float64(got[i]), 2)
+		spread += math.Pow(float64(x)-mean, 2)
+	}
+	// A model whose logits are all alike, as one made for a test may be, has no spread to measure by.
+	if off > maxDisagreement*spread && off/n > 1e-4 {
+		return fmt.Errorf("%w: %s and a prompt disagree by %.3g, %g is the bound", ErrWrong, what, off/spread, maxDisagreement)
+	}
+	return nil
+}
