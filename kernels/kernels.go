@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"maps"
 	"math"
 	"os"
@@ -74,16 +75,19 @@ type Record struct {
 	other []*entry // of other machines that have the same home folder
 }
 
-// Open reads the record of a machine, from a file in serve's home folder. A file that cannot be read is left alone,
-// and the error says so; one that makes no sense is replaced.
+// Open reads the record of a machine, from a file in serve's home folder. A file that makes no sense is replaced when
+// there is something to remember. With an error, which says that it cannot be read, the record is an empty one.
 func Open(path string, m Machine) (*Record, error) {
 	r := &Record{
 		path: path,
 		here: &entry{Machine: m},
 	}
 	text, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("read what is known of kernels: %w", err)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err != nil {
+		err = fmt.Errorf("read what is known of kernels: %w", err)
 	}
 	var all []*entry
 	if json.Unmarshal(text, &all) != nil {
@@ -104,7 +108,7 @@ func Open(path string, m Machine) (*Record, error) {
 	if r.here.Refused == nil {
 		r.here.Refused = map[string]Refusal{}
 	}
-	return r, nil
+	return r, err
 }
 
 // Refused returns which kernels are not used here, and why.
@@ -121,6 +125,34 @@ func (r *Record) Timings(shape string) []Timing {
 	return slices.Clone(r.here.Models[shape])
 }
 
+// All gives what was measured here, by shape.
+func (r *Record) All() iter.Seq2[string, []Timing] {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	measured := maps.Clone(r.here.Models)
+	return func(yield func(string, []Timing) bool) {
+		for _, shape := range slices.Sorted(maps.Keys(measured)) {
+			if !yield(shape, measured[shape]) {
+				return
+			}
+		}
+	}
+}
+
+// Choice is what a model computes with, and why.
+type Choice struct {
+	Name    string             `json:"name"`
+	Timings []Timing           `json:"timings"` // the fastest first; none where nothing was measured
+	Refused map[string]Refusal `json:"refused"` // here, with any model
+}
+
+// Fastest returns timings in the order of their speed.
+func Fastest(timings []Timing) []Timing {
+	timings = slices.Clone(timings)
+	slices.SortStableFunc(timings, func(a, b Timing) int { return cmp.Compare(b.Speed(), a.Speed()) })
+	return timings
+}
+
 // Remember keeps what was measured with models of a shape.
 func (r *Record) Remember(shape string, timings []Timing) error {
 	r.mu.Lock()
@@ -128,9 +160,7 @@ func (r *Record) Remember(shape string, timings []Timing) error {
 	if len(r.here.Models) >= maxModels && r.here.Models[shape] == nil {
 		clear(r.here.Models) // measured again when they come
 	}
-	timings = slices.Clone(timings)
-	slices.SortStableFunc(timings, func(a, b Timing) int { return cmp.Compare(b.Speed(), a.Speed()) })
-	r.here.Models[shape] = timings
+	r.here.Models[shape] = Fastest(timings)
 	return r.write()
 }
 

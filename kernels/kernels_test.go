@@ -38,11 +38,26 @@ func TestOrder(t *testing.T) {
 		timings []Timing
 		want    []string
 	}{
-		"not measured":                  {usable, nil, usable},
-		"more instructions are slower":  {usable, []Timing{{Kernels: "haswell"}, {Kernels: "zen4"}}, []string{"haswell", "sse42", "zen4"}},
-		"the fastest is not usable":     {usable, []Timing{{Kernels: "sapphirerapids"}, {Kernels: "zen4"}}, usable},
-		"nothing that was measured is":  {[]string{"sse42"}, []Timing{{Kernels: "haswell"}}, []string{"sse42"}},
-		"no kernels can compute at all": {nil, []Timing{{Kernels: "haswell"}}, nil},
+		"not measured": {
+			usable, nil,
+			usable,
+		},
+		"more instructions are slower": {
+			usable, []Timing{{Kernels: "haswell"}, {Kernels: "zen4"}},
+			[]string{"haswell", "sse42", "zen4"},
+		},
+		"the fastest is not usable": {
+			usable, []Timing{{Kernels: "sapphirerapids"}, {Kernels: "zen4"}},
+			usable,
+		},
+		"nothing that was measured is": {
+			[]string{"sse42"}, []Timing{{Kernels: "haswell"}},
+			[]string{"sse42"},
+		},
+		"no kernels can compute at all": {
+			nil, []Timing{{Kernels: "haswell"}},
+			nil,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := Order(test.usable, test.timings); !slices.Equal(got, test.want) {

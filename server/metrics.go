@@ -81,6 +81,19 @@ var modelMetrics = []struct {
 		}
 		return one(c.process.Resident)
 	}},
+	{"serve_model_kernels", "The processor's kernels that the model computes with: 1.", "kernels", prometheus.GaugeValue, func(c *counts) []sample {
+		if c.kernels.Name == "" {
+			return nil
+		}
+		return []sample{{c.kernels.Name, 1}}
+	}},
+	{"serve_kernels_refused", "Kernels that failed on this processor and are not used any more: 1.", "kernels", prometheus.GaugeValue, func(c *counts) []sample {
+		var list []sample
+		for name := range c.kernels.Refused {
+			list = append(list, sample{name, 1})
+		}
+		return list
+	}},
 	{"serve_model_loads_total", "Times that the model was loaded.", "", prometheus.CounterValue, func(c *counts) []sample { return one(c.loads) }},
 	{"serve_model_load_seconds", "Time that the last load took, and the wait for room before it.", "", prometheus.GaugeValue, func(c *counts) []sample { return one(c.loadTime.Seconds()) }},
 	{"serve_choices_running", "Choices in the batch.", "", prometheus.GaugeValue, func(c *counts) []sample { return one(c.Running) }},

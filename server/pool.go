@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"serve/engine"
+	"serve/kernels"
 )
 
 // LoadFunc brings a model into memory. Only one runs at a time. Where memory is
@@ -24,6 +25,8 @@ type Instance struct {
 	Bytes  uint64          // that it takes, as it was planned
 	Done   <-chan struct{} // closed when the engine has ended and its memory is free
 	Stop   func()          // ends the engine; Done tells when it has
+	// Kernels are the processor's kernels that it computes with.
+	Kernels kernels.Choice
 	// Process says what computes the model, if that is a process of its own; else nil.
 	Process func() Process
 }
@@ -447,6 +450,7 @@ type counts struct {
 	loads    int
 	loadTime time.Duration
 	process  Process
+	kernels  kernels.Choice
 }
 
 func (p *pool) counts(m *Model) counts {
@@ -463,6 +467,7 @@ func (p *pool) counts(m *Model) counts {
 		c.Add(now)
 		c.Present = now.Present
 		c.bytes = s.instance.Bytes
+		c.kernels = s.instance.Kernels
 		if s.instance.Process != nil {
 			c.process = s.instance.Process()
 		}

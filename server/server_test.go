@@ -25,6 +25,7 @@ import (
 
 	"serve/engine"
 	"serve/engine/enginetest"
+	"serve/kernels"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -71,7 +72,13 @@ func startEngine(t testing.TB, fo enginetest.Options, eo engine.Options, so Opti
 func ready(e Engine) LoadFunc {
 	return func(context.Context, bool) (*Instance, error) {
 		done := make(chan struct{})
-		return &Instance{Engine: e, Done: done, Stop: sync.OnceFunc(func() { close(done) }), Process: func() Process { return Process{1, 1 << 20} }}, nil
+		return &Instance{
+			Engine:  e,
+			Done:    done,
+			Stop:    sync.OnceFunc(func() { close(done) }),
+			Kernels: kernels.Choice{Name: "abacus", Refused: map[string]kernels.Refusal{"slide rule": {}}},
+			Process: func() Process { return Process{1, 1 << 20} },
+		}, nil
 	}
 }
 

@@ -3,6 +3,8 @@ package server
 import (
 	"net/http"
 	"time"
+
+	"serve/kernels"
 )
 
 // Status is what GET /status tells: the models, and what each is doing. It says nothing
@@ -32,8 +34,10 @@ type ModelStatus struct {
 	KVKept          int      `json:"kv_cells_kept"`
 	KVCells         int      `json:"kv_cells"`
 	TokensPerSecond float64  `json:"tokens_per_second"`
-	Restarts        uint64   `json:"restarts"`
-	Loads           int      `json:"loads"`
+	// Kernels are those that compute it on the processor; null while it is not in memory.
+	Kernels  *kernels.Choice `json:"kernels"`
+	Restarts uint64          `json:"restarts"`
+	Loads    int             `json:"loads"`
 }
 
 // status answers GET /status.
@@ -50,6 +54,7 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) *Error {
 			l, f := e.Limits(), e.Model()
 			ms.Generates, ms.SeesImages = &f.Generates, &f.Sees
 			ms.Slots, ms.Context = l.Sequences, l.Context
+			ms.Kernels = &c.kernels
 		}
 		status.Models = append(status.Models, ms)
 	}

@@ -21,6 +21,7 @@ import (
 	"serve/engine"
 	"serve/engine/llama"
 	"serve/engine/remote"
+	"serve/kernels"
 	"serve/models"
 	"serve/server"
 )
@@ -29,6 +30,9 @@ import (
 // own or for this one.
 type loadRequest struct {
 	Name, Path, Projector string
+	Parts                 []string // all files of the weights
+	Shape                 string   // of the weights, for what was measured with others like them
+	Kernels               string   // the processor's kernels to compute with
 	TrainContext          int
 	Shrink                bool
 	Free                  uint64 // bytes of the host's memory, 0 if unknown
@@ -58,14 +62,18 @@ type loadAnswer struct {
 	Plan      llama.Options
 	Memory    *llama.Memory
 	Devices   []llama.Device
-	ChatError string // why the model's template cannot write a chat
-	Loose     string // why its process is not confined
+	Verified  time.Duration // that it took to see that it computes
+	ChatError string        // why the model's template cannot write a chat
+	Loose     string        // why its process is not confined
+
+	Kernels kernels.Choice `json:"-"` // the parent's
 }
 
 // loadFailure is an error that crosses to another process.
 type loadFailure struct {
 	Text, Hint string
 	Code       int    // exitMemory, exitUsage or exitModel
+	Wrong      bool   // it was loaded, and computed nonsense
 	Short      uint64 // bytes that are missing, with exitMemory
 }
 
@@ -97,6 +105,9 @@ func openModel(request []byte, loose error) (engine.Runner, []byte) {
 }
 
 func (a *loadAnswer) open(q *loadRequest) (engine.Runner, error) {
+	if err := errors.Join(beforeKernels(q.Kernels), llama.UseKernels(q.Kernels)); err != nil {
+		return nil, fmt.Errorf("%w: %w", errModel, err)
+	}
 	if q.Plan != nil {
 		a.Plan = *q.Plan
 	} else {
@@ -110,6 +121,14 @@ func (a *loadAnswer) open(q *loadRequest) (engine.Runner, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errModel, err)
 	}
+
+	began := time.Now()
+	if err := llama.Verify(runner, q.Plan != nil); err != nil {
+		runner.Close()
+		return nil, fmt.Errorf("%w: %w", errModel, err)
+	}
+	a.Verified = time.Since(began)
+
 	if runner.Model().Generates {
 		if _, err := runner.Render(engine.Chat{Messages: []byte(`[{"role":"user","content":"Hello"}]`)}); err != nil {
 			a.ChatError = err.Error()
@@ -124,7 +143,7 @@ func (a *loadAnswer) open(q *loadRequest) (engine.Runner, error) {
 }
 
 func failureOf(err error) *loadFailure {
-	f := &loadFailure{Text: err.Error(), Code: exitCode(err)}
+	f := &loadFailure{Text: err.Error(), Code: exitCode(err), Wrong: errors.Is(err, llama.ErrWrong)}
 	var hint interface{ Hint() string }
 	if errors.As(err, &hint) {
 		f.Hint = hint.Hint()
@@ -146,6 +165,9 @@ func (f *loadFailure) err() error {
 		kind = errUsage
 	}
 	var err error = &told{f.Text, kind}
+	if f.Wrong {
+		err = &told{f.Text, errors.Join(kind, llama.ErrWrong)}
+	}
 	if f.Hint != "" {
 		err = withHint(err, "%s", f.Hint)
 	}
@@ -167,7 +189,7 @@ func (e *told) Unwrap() error { return e.kind }
 // newEngineCommand is what serve starts for each model: the same program, as a child
 // that computes. It has two sockets and nothing else to talk to.
 func newEngineCommand(t *terminal) *cobra.Command {
-	var check bool
+	var check, timing bool
 	cmd := &cobra.Command{
 		Use:    "engine",
 		Short:  "compute for the serve that started this",
@@ -176,6 +198,10 @@ func newEngineCommand(t *terminal) *cobra.Command {
 		RunE: func(*cobra.Command, []string) error {
 			if check {
 				return checkConfinement(t)
+			}
+			if timing {
+				_ = forbidNetwork() // the engine itself says so if it cannot
+				return timeForParent(os.Stdin, t.out)
 			}
 			conn, err := remote.Join(os.NewFile(3, "steps"), os.NewFile(4, "calls"))
 			if err != nil {
@@ -187,6 +213,7 @@ func newEngineCommand(t *terminal) *cobra.Command {
 			return remote.Serve(conn, func(request []byte) (engine.Runner, []byte) { return openModel(request, loose) })
 		},
 	}
+	cmd.Flags().BoolVar(&timing, "time-kernels", false, "time the processor's kernels as the request on stdin says, and exit")
 	cmd.Flags().BoolVar(&check, "check", false, "say what this process cannot be kept from, and end")
 	return cmd
 }
@@ -218,7 +245,7 @@ func (l *library) spawn(files []string) (p *remote.Process, loose, err error) {
 	defer ends[1].Close()
 	c := &childProcess{cmd: exec.Command(program, "engine", "--log-level", l.w.logLevel), ended: make(chan struct{}), log: &tail{to: l.w.t}}
 	c.cmd.ExtraFiles = ends
-	c.cmd.Env = append(withoutSecrets(os.Environ()), "GOTRACEBACK=single")
+	c.cmd.Env = childEnvironment()
 	c.cmd.Stderr = c.log
 	// Ctrl-C is for the parent.
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -230,6 +257,9 @@ func (l *library) spawn(files []string) (p *remote.Process, loose, err error) {
 	go c.wait()
 	return &remote.Process{ID: c.cmd.Process.Pid, Conn: parent, Kill: c.kill, Wait: func() remote.Exit { <-c.ended; return c.exit }}, loose, nil
 }
+
+// childEnvironment is what processes that compute see of ours.
+func childEnvironment() []string { return append(withoutSecrets(os.Environ()), "GOTRACEBACK=single") }
 
 // withoutSecrets leaves out what an engine has no use for: keys, and how to speak to the
 // service manager in our name.
@@ -384,6 +414,15 @@ func (t *tail) lines() []string {
 
 // request says what to load of a model.
 func (l *library) request(local *models.Local, header *models.Header, shrink bool) loadRequest {
-	return loadRequest{Name: local.Name, Path: local.Path(), Projector: projector(local), TrainContext: header.TrainContext(),
-		Shrink: shrink, Free: l.hostFree(), Options: l.o.plannable()}
+	return loadRequest{
+		Name:         local.Name,
+		Path:         local.Path(),
+		Parts:        local.Parts(),
+		Shape:        shape(header, l.o.kvType),
+		Projector:    projector(local),
+		TrainContext: header.TrainContext(),
+		Shrink:       shrink,
+		Free:         l.hostFree(),
+		Options:      l.o.plannable(),
+	}
 }

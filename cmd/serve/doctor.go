@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -66,7 +67,7 @@ type finding struct {
 func runDoctor(ctx context.Context, w *workplace, o doctorOptions) error {
 	var list []finding
 	for _, look := range []func(context.Context, doctorOptions) []finding{
-		w.seeProcessor, w.seeDevices, w.seeMemory, w.seeLimits, w.seeCache, w.seeHome, w.seePort, w.seeConfinement,
+		w.seeProcessor, w.seeKernels, w.seeDevices, w.seeMemory, w.seeLimits, w.seeCache, w.seeHome, w.seePort, w.seeConfinement,
 	} {
 		list = append(list, look(ctx, o)...)
 	}
@@ -100,11 +101,52 @@ func runDoctor(ctx context.Context, w *workplace, o doctorOptions) error {
 
 // seeProcessor looks at what the engine computes with.
 func (w *workplace) seeProcessor(context.Context, doctorOptions) []finding {
-	f := finding{About: "processor", Severity: fine, Seen: fmt.Sprintf("%s, %d threads compute; %s", runtime.GOARCH, llama.Threads(), llama.SystemInfo())}
+	f := finding{About: "processor", Severity: fine, Seen: fmt.Sprintf("%s, %d threads compute; %s", processorName(), llama.Threads(), llama.SystemInfo())}
 	if runtime.GOARCH == "amd64" && !strings.Contains(f.Seen, "AVX2 = 1") {
-		f.Severity, f.Do = warning, "prompts are read several times slower without AVX2; build serve on this machine, or take another"
+		f.Severity, f.Do = warning, "prompts are read several times slower without AVX2; take another machine if there is one"
 	}
 	return []finding{f}
+}
+
+// seeKernels tells which kernels this processor can run, which of them failed, and what was measured.
+func (w *workplace) seeKernels(context.Context, doctorOptions) []finding {
+	store, err := w.store()
+	if err != nil {
+		return nil // seeCache says so
+	}
+	var runs, lacks []string
+	for _, k := range llama.Kernels() {
+		if k.Score > 0 {
+			runs = append(runs, k.Name)
+		} else {
+			lacks = append(lacks, k.Name)
+		}
+	}
+	if len(runs) == 0 {
+		return []finding{{"kernels", broken, "this processor can run none of those that this build has: " + strings.Join(lacks, ", "),
+			"build serve on this machine: make NATIVE=1"}}
+	}
+	f := finding{About: "kernels", Severity: fine, Seen: "this processor runs " + strings.Join(runs, ", ")}
+	if len(lacks) > 0 {
+		f.Seen += "; it lacks instructions for " + strings.Join(lacks, ", ")
+	}
+	list := []finding{f}
+
+	record := w.kernelsRecord(store.Home, 0)
+	refused := record.Refused()
+	for _, name := range slices.Sorted(maps.Keys(refused)) {
+		why := refused[name]
+		list = append(list, finding{"kernels", warning, fmt.Sprintf("%s is not used: %s, with %s, %s", name, why.Reason, why.Model, why.Time.Format(time.DateOnly)),
+			"nothing, others are used; to try it again remove " + filepath.Join(store.Home, "kernels.json")})
+	}
+	for shape, timings := range record.All() {
+		text := ""
+		for _, t := range timings {
+			text += fmt.Sprintf("; %s: %s", t.Kernels, speedText(t))
+		}
+		list = append(list, finding{About: "kernels", Severity: fine, Seen: "measured with " + shape + text})
+	}
+	return list
 }
 
 // seeDevices looks for GPUs.

@@ -31,6 +31,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("TEST_FORBIDDEN") == "1" {
 		beForbidden()
 	}
+	failKernels(os.Getenv("TEST_CRASHING_KERNELS"), os.Getenv("TEST_WRONG_KERNELS"))
 	if os.Getenv("TEST_AS_SERVE") == "1" {
 		main()
 	}

@@ -14,6 +14,7 @@ import (
 	"serve/engine"
 	"serve/engine/llama"
 	"serve/engine/remote"
+	"serve/kernels"
 	"serve/models"
 	"serve/server"
 )
@@ -25,6 +26,7 @@ type library struct {
 	store *models.Store
 
 	projectors projectors
+	kernels    *kernels.Record
 	// What this machine had free before anything was loaded, and what the loaded
 	// models were planned to take of it. Mapped weights count as free memory for
 	// the kernel, which can drop them; we cannot.
@@ -37,7 +39,14 @@ func newLibrary(w *workplace, o serveOptions) (*library, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &library{w: w, o: o, store: store, free: freeMemory(), projectors: o.mmproj}, nil
+	return &library{
+		w:          w,
+		o:          o,
+		store:      store,
+		free:       freeMemory(),
+		projectors: o.mmproj,
+		kernels:    w.kernelsRecord(store.Home, o.threads),
+	}, nil
 }
 
 // model finds or fetches a model and checks its files, but does not load it. The first
@@ -87,6 +96,7 @@ func (l *library) load(ctx context.Context, local *models.Local, shrink bool) (*
 	}
 	describe(l.w.t, l.o.modelOptions, local.Name, runner, loaded)
 	in := l.start(runner, loaded.Memory)
+	in.Kernels = loaded.Kernels
 	if child, ok := runner.(*remote.Runner); ok {
 		in.Process = func() server.Process {
 			id := child.Process()
@@ -97,8 +107,37 @@ func (l *library) load(ctx context.Context, local *models.Local, shrink bool) (*
 	return in, nil
 }
 
-// open loads a model of these files, in a process of its own unless that is not wanted.
+// open loads a model of these files: with the first kernels that compute it, of those to try.
 func (l *library) open(ctx context.Context, q loadRequest, files []string) (engine.Runner, *loadAnswer, error) {
+	trial := l.chooseKernels(ctx, &q, files)
+	var failures []error
+	for i, name := range trial.order {
+		q.Kernels = name
+		runner, a, err := l.openWith(ctx, q, files)
+		if err == nil {
+			l.refuse(q.Name, trial.failed)
+			trial.choice.Name = name
+			trial.choice.Refused = l.kernels.Refused()
+			a.Kernels = trial.choice
+			return runner, a, nil
+		}
+		if !kernelsFailure(err) {
+			return nil, nil, err
+		}
+		failures = append(failures, err)
+		trial.failed[name] = strings.SplitN(err.Error(), "\n", 2)[0]
+		if i+1 < len(trial.order) {
+			l.w.t.note("warning: %s with the kernels %s: %v; trying %s", q.Name, name, err, trial.order[i+1])
+		}
+	}
+	if len(failures) == 0 {
+		return nil, nil, fmt.Errorf("%w: this processor can run none of the kernels that this build has", errModel)
+	}
+	return nil, nil, fmt.Errorf("no kernels compute it (%s): %w", strings.Join(trial.order, ", "), failures[0])
+}
+
+// openWith loads a model with the kernels named, in a process of its own unless that is not wanted.
+func (l *library) openWith(ctx context.Context, q loadRequest, files []string) (engine.Runner, *loadAnswer, error) {
 	// A child that comes after the first is to be like it, whatever is free by then.
 	var plan atomic.Pointer[llama.Options]
 	var loose atomic.Pointer[string]
@@ -243,6 +282,7 @@ func describe(t *terminal, o modelOptions, name string, r engine.Runner, a *load
 			t.fact("memory", "%s: %s", d.Name, needs(d))
 		}
 	}
+	t.fact("kernels", "%s, verified in %s", kernelsText(a.Kernels), a.Verified.Round(time.Millisecond))
 	if a.Loose != "" {
 		t.note("warning: the engine's process is not confined as it should be: %s", a.Loose)
 	}

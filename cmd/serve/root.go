@@ -95,6 +95,7 @@ type modelOptions struct {
 	kvCells   int
 	kvType    string
 	threads   int
+	kernels   string
 	gpuLayers string
 	noMMap    bool
 	mmproj    []string
@@ -106,6 +107,7 @@ func (o *modelOptions) memoryFlags(f *pflag.FlagSet) {
 	f.IntVar(&o.kvCells, "kv-cells", 0, "tokens kept in all; 0 for ctx-size times parallel, or what fits in memory")
 	f.StringVar(&o.kvType, "kv-type", "f16", "type of the kept keys and values: f16, q8_0 or q4_0")
 	f.IntVar(&o.threads, "threads", 0, "threads that compute; 0 for one a physical core")
+	f.StringVar(&o.kernels, "kernels", autoKernels, "code that computes on the processor: auto for the fastest as measured, or a name that serve doctor lists")
 	f.StringVar(&o.gpuLayers, "gpu-layers", "auto", "layers kept on the GPU: a number, or auto for what fits")
 	f.StringSliceVar(&o.mmproj, "mmproj", nil, "projector for images: a file, MODEL=FILE, or none; the model's own by default")
 	f.BoolVar(&o.noMMap, "no-mmap", false, "read the model file instead of mapping it")

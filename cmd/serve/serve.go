@@ -130,7 +130,7 @@ func (o *modelOptions) check() error {
 	default:
 		return fmt.Errorf("%w: --kv-type %q: f16, q8_0 or q4_0", errUsage, o.kvType)
 	}
-	return nil
+	return checkKernels(o.kernels)
 }
 
 // nameAliases gives models other names: name=model, or a name for the first one.

@@ -25,6 +25,7 @@ import (
 	"github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/option"
 
+	"serve/engine/llama"
 	"serve/models/testmodel"
 )
 
@@ -74,6 +75,8 @@ func startServeIn(t *testing.T, environ []string, args ...string) *running {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{out: newSyncBuffer(), errOut: newSyncBuffer(), stop: cancel, done: make(chan int, 1)}
+	// What TestMeasuredKernels and its neighbours try takes a second each time.
+	environ = append([]string{"SERVE_KERNELS=" + llama.CurrentKernels()}, environ...)
 	go func() { r.done <- run(ctx, append([]string{"--port", "0"}, args...), environ, r.out, r.errOut) }()
 	t.Cleanup(func() {
 		cancel()

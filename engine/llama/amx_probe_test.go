@@ -14,22 +14,28 @@ import (
 // The listings are GCC 12's: of the intrinsic as it is there, and with amx_tile_config.h.
 func TestAMXProbe(t *testing.T) {
 	const kept, dropped, unknown = 0, 1, 2
-	listing := func(name string) string { return "cat " + filepath.Join("testdata", "amx", name) }
+	writes := func(name string) string { return "cat testdata/amx/" + name + " >$out" }
+	// As it is, with other rows, with other columns: $code is what the compiler was given.
+	answers := func(asIs, rows, columns string) string {
+		return "case $code in *rows*) " + writes(rows) + ";; *columns*) " + writes(columns) +
+			";; *) " + writes(asIs) + ";; esac"
+	}
 	tests := map[string]struct {
-		compiler string // a script that writes its listing to $out; $code is what it was given
+		compiler string // a script that writes its listing to $out
 		want     int
 	}{
-		"keeps all": {`
-			case $code in *rows*) ` + listing("kept-rows.s") + `;; *columns*) ` + listing("kept-columns.s") + `;; *) ` + listing("kept.s") + `;; esac >$out`, kept},
-		"drops all":         {listing("dropped.s") + ` >$out`, dropped},
-		"drops the columns": {`case $code in *rows*) ` + listing("kept-rows.s") + `;; *) ` + listing("kept.s") + `;; esac >$out`, dropped},
-		"drops the rows":    {`case $code in *columns*) ` + listing("kept-columns.s") + `;; *) ` + listing("kept.s") + `;; esac >$out`, dropped},
+		"keeps all":         {answers("kept.s", "kept-rows.s", "kept-columns.s"), kept},
+		"drops all":         {writes("dropped.s"), dropped},
+		"drops the columns": {answers("kept.s", "kept-rows.s", "kept.s"), dropped},
+		"drops the rows":    {answers("kept.s", "kept.s", "kept-columns.s"), dropped},
 		"does not know AMX": {`echo "unrecognized option -mamx-tile" >&2; exit 1`, unknown},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			compiler := filepath.Join(t.TempDir(), "c++")
-			script := "#!/bin/sh\nfor code; do if [ \"$previous\" = -o ]; then out=$code; fi; previous=$code; done\n" + test.compiler + "\n"
+			script := "#!/bin/sh\n" +
+				"for code; do [ \"$previous\" != -o ] || out=$code; previous=$code; done\n" +
+				test.compiler + "\n"
 			if err := os.WriteFile(compiler, []byte(script), 0o700); err != nil {
 				t.Fatal(err)
 			}

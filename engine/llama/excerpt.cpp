@@ -106,7 +106,7 @@ proportions choose(const std::vector<part> & parts, uint64_t max_bytes) {
     return p;
 }
 
-// write_header copies a model's header, but for its layers and its tokens: it has fewer of both, and dummies for tokens.
+// write_header copies a model's header with fewer layers, and with dummies for tokens.
 void write_header(gguf_context * out, const gguf_context * whole, const proportions & p) {
     gguf_set_kv(out, whole);
     gguf_set_val_u32(out, (p.arch + ".block_count").c_str(), p.layers);
@@ -117,8 +117,9 @@ void write_header(gguf_context * out, const gguf_context * whole, const proporti
         }
         const bool each_layer = gguf_get_kv_type(whole, i) == GGUF_TYPE_ARRAY && key.rfind(p.arch + ".", 0) == 0 &&
                                 gguf_get_arr_n(whole, i) == (size_t) p.all_layers;
-        if (each_layer && gguf_get_arr_type(whole, i) != GGUF_TYPE_STRING && gguf_get_arr_type(whole, i) != GGUF_TYPE_ARRAY) {
-            gguf_set_arr_data(out, key.c_str(), gguf_get_arr_type(whole, i), gguf_get_arr_data(whole, i), p.layers);
+        const gguf_type type = each_layer ? gguf_get_arr_type(whole, i) : GGUF_TYPE_ARRAY;
+        if (type != GGUF_TYPE_STRING && type != GGUF_TYPE_ARRAY) {
+            gguf_set_arr_data(out, key.c_str(), type, gguf_get_arr_data(whole, i), p.layers);
         }
     }
     gguf_set_val_str(out, "tokenizer.ggml.model", "none");

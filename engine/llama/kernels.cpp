@@ -37,7 +37,7 @@ void use(const kernels & k) {
         return;
     }
     if (k.score() == 0) {
-        throw std::runtime_error("this processor lacks instructions that the kernels \"" + std::string(k.name) + "\" use");
+        throw std::runtime_error(std::string("this processor lacks instructions that the kernels ") + k.name + " use");
     }
     if (current != nullptr) {
         ggml_backend_unload(current->init());

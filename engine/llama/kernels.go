@@ -56,7 +56,7 @@ const (
 	timingPrompt  = 32
 	timingRows    = 8
 	timingRepeats = 4
-	timingRounds  = 12
+	timingRounds  = 6
 	timingBudget  = time.Second // after which no further round begins
 	// hopeless is how many times as long as the fastest kernels may take and still be timed again.
 	hopeless = 1.25

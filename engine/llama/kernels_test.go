@@ -99,7 +99,8 @@ func TestTimeKernels(t *testing.T) {
 			}
 		})
 	}
-	if _, err := TimeKernels([]string{filepath.Join(t.TempDir(), "none.gguf")}, o, runnable(), func(string) {}); err == nil {
+	missing := []string{filepath.Join(t.TempDir(), "none.gguf")}
+	if _, err := TimeKernels(missing, o, runnable(), func(string) {}); err == nil {
 		t.Error("a file that is not there was timed")
 	}
 }

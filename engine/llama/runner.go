@@ -69,19 +69,14 @@ func Measure(path string, o Options) (*Memory, error) {
 	return memory, err
 }
 
-// Load loads a model, allocates its KV cells and has it compute in the shapes that requests will have. What comes
-// out of that is checked: an error that is ErrWrong says that it makes no sense.
+// Load loads a model and allocates its KV cells. Verify it before anybody relies on it.
 func Load(path string, o Options) (engine.Runner, error) {
 	m, err := LoadModel(path, o.Model)
 	if err != nil {
 		return nil, err
 	}
 	r := &runner{model: m, opts: o}
-	err = r.start()
-	if err == nil {
-		err = r.verify()
-	}
-	if err != nil {
+	if err := r.start(); err != nil {
 		r.Close()
 		return nil, fmt.Errorf("load model %q: %w", path, err)
 	}

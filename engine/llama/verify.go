@@ -18,6 +18,7 @@ const (
 	// longer than slowToken.
 	verifyPrompt      = 72
 	verifyShortPrompt = 16
+	verifyAgainPrompt = 4
 	slowToken         = 100 * time.Millisecond
 	verifyRows        = 8
 
@@ -27,15 +28,28 @@ const (
 	maxDisagreement = 0.05
 )
 
-// verify computes a prompt, rows of several sequences and a single token, and compares them. Whatever can end the
-// process does it here, before anybody waits for an answer, and so do page faults.
-func (r *runner) verify() error {
-	if r.ctx == nil {
-		return r.verifyEmbedding()
+// Verify has a model that Load returned compute a prompt, a single token and rows of several sequences, and compares
+// them. Whatever can end the process does it here, before anybody waits for an answer, and so do page faults. Again
+// is for a model that was verified before, in another process: a few tokens will do.
+func Verify(loaded engine.Runner, again bool) error {
+	r, ok := loaded.(*runner)
+	if !ok {
+		return fmt.Errorf("verify a %T", loaded)
 	}
+	prompt := verifyPrompt
+	if again {
+		prompt = verifyAgainPrompt
+	}
+	if r.ctx == nil {
+		return r.verifyEmbedding(prompt)
+	}
+	return r.verifyLogits(prompt)
+}
+
+func (r *runner) verifyLogits(prompt int) error {
 	defer r.ctx.ClearKV()
 
-	tokens := r.verifyTokens(verifyPrompt)
+	tokens := r.verifyTokens(prompt, min(r.limits.Batch, r.limits.Context))
 	began := time.Now()
 	if _, err := r.verifyRow(0, 0, tokens[:1]); err != nil {
 		return err
@@ -60,9 +74,12 @@ func (r *runner) verify() error {
 // logits from within the prompt.
 func (r *runner) verifyDecode(tokens []engine.Token, whole []float32) error {
 	last := len(tokens) - 1
-	r.ctx.ClearKV()
-	if _, err := r.verifyRow(0, 0, tokens[:last]); err != nil {
-		return err
+	if !r.ctx.RemoveKV(0, last) {
+		// A state that cannot go back is made anew.
+		r.ctx.ClearKV()
+		if _, err := r.verifyRow(0, 0, tokens[:last]); err != nil {
+			return err
+		}
 	}
 	rows := min(verifyRows, r.limits.Sequences)
 	for seq := 1; seq < rows; seq++ {
@@ -85,7 +102,7 @@ func (r *runner) verifyDecode(tokens []engine.Token, whole []float32) error {
 		return err
 	}
 	for i := range b.Len() {
-		row, err := r.verifyLogits(i)
+		row, err := r.finiteLogits(i)
 		if err != nil {
 			return err
 		}
@@ -96,10 +113,9 @@ func (r *runner) verifyDecode(tokens []engine.Token, whole []float32) error {
 	return nil
 }
 
-// verifyTokens are some tokens of the vocabulary, at most n and as many as a batch and a sequence take.
-func (r *runner) verifyTokens(n int) []engine.Token {
-	n = min(n, r.limits.Batch, r.limits.Context)
-	tokens := make([]engine.Token, n)
+// verifyTokens are n tokens of the vocabulary, or as many as there is room for.
+func (r *runner) verifyTokens(n, room int) []engine.Token {
+	tokens := make([]engine.Token, min(n, room))
 	for i := range tokens {
 		tokens[i] = engine.Token((7919*i + 13) % r.model.info.Vocabulary)
 	}
@@ -115,11 +131,11 @@ func (r *runner) verifyRow(seq, position int, tokens []engine.Token) ([]float32,
 	if err := r.ctx.Decode(&b); err != nil {
 		return nil, err
 	}
-	return r.verifyLogits(len(tokens) - 1)
+	return r.finiteLogits(len(tokens) - 1)
 }
 
-// verifyLogits returns a row of logits that are numbers. A model may rule tokens out, but not all of them.
-func (r *runner) verifyLogits(index int) ([]float32, error) {
+// finiteLogits returns a row of logits that are numbers. A model may rule tokens out, but not all of them.
+func (r *runner) finiteLogits(index int) ([]float32, error) {
 	logits, err := r.ctx.Logits(index)
 	if err != nil {
 		return nil, err
@@ -139,17 +155,14 @@ func (r *runner) verifyLogits(index int) ([]float32, error) {
 }
 
 // verifyEmbedding embeds two texts together and one of them alone.
-func (r *runner) verifyEmbedding() error {
-	n := min(verifyPrompt, r.limits.EmbedTokens)
-	tokens := make([]engine.Token, n)
-	for i := range tokens {
-		tokens[i] = engine.Token((7919*i + 13) % r.model.info.Vocabulary)
-	}
-	together, err := r.Embed([][]engine.Token{tokens, tokens[:(n+1)/2]})
+func (r *runner) verifyEmbedding(prompt int) error {
+	tokens := r.verifyTokens(prompt, r.limits.EmbedTokens)
+	short := tokens[:(len(tokens)+1)/2]
+	together, err := r.Embed([][]engine.Token{tokens, short})
 	if err != nil {
 		return err
 	}
-	alone, err := r.Embed([][]engine.Token{tokens[:(n+1)/2]})
+	alone, err := r.Embed([][]engine.Token{short})
 	if err != nil {
 		return err
 	}
@@ -185,7 +198,8 @@ func agree(what string, want, got []float32) error {
 	}
 	// A model whose logits are all alike, as one made for a test may be, has no spread to measure by.
 	if off > maxDisagreement*spread && off/n > 1e-4 {
-		return fmt.Errorf("%w: %s and a prompt disagree by %.3g, %g is the bound", ErrWrong, what, off/spread, maxDisagreement)
+		return fmt.Errorf("%w: %s and a prompt disagree by %.3g, %g is the bound",
+			ErrWrong, what, off/spread, maxDisagreement)
 	}
 	return nil
 }

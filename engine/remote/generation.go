@@ -30,6 +30,20 @@ type Exit struct {
 	Log    []string // the last lines that it wrote
 }
 
+// DiedError says that a child ended before it had loaded.
+type DiedError struct {
+	Exit Exit
+	Err  error // what was noticed of it
+}
+
+// Error gives the end and the last lines of the child.
+func (e *DiedError) Error() string {
+	return fmt.Sprintf("%v: %s%s", e.Err, e.Exit.How, lastLines(e.Exit.Log))
+}
+
+// Unwrap gives what was noticed.
+func (e *DiedError) Unwrap() error { return e.Err }
+
 // errLost says that the child has gone.
 var errLost = errors.New("the engine's process has gone")
 
@@ -104,7 +118,7 @@ func (r *Runner) spawn(ctx context.Context, number int) (*generation, []byte, *f
 			return nil, nil, nil, context.Cause(ctx)
 		}
 		if err != nil {
-			err = fmt.Errorf("%w: %s%s", err, exit.How, lastLines(exit.Log))
+			err = &DiedError{exit, err}
 		}
 		return nil, answer, nil, err
 	}
