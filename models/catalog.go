@@ -1,66 +1,220 @@
 package models
 
 import (
-	"cmp"
-	_ "embed"
+	"bytes"
+	"embed"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
-
-	"github.com/agnivade/levenshtein"
 )
 
 // Entry is a row of the catalogue: a model that is known by a plain name.
 type Entry struct {
 	Name    string   `json:"name"`
-	Aliases []string `json:"aliases,omitempty"`
-	Repo    string   `json:"repo"`             // of the Hub
-	Commit  string   `json:"commit,omitempty"` // pinned; "" for the newest of main
-	File    string   `json:"file"`             // in its default quantisation
-	Bytes   int64    `json:"bytes"`
+	Aliases []string `json:"aliases,omitempty"` // that the rules of resolve do not give
+	// DefaultFor are names of families that mean this model today.
+	DefaultFor []string `json:"default_for,omitempty"`
+	Kinds      []string `json:"kinds"`
+	Use        string   `json:"use"` // what it is for, in a few words
+
+	// Unserved says why serve cannot load a model of a kind that it serves.
+	Unserved string `json:"unserved,omitempty"`
+	// Engine is the program that the file was made for; "" for llama.cpp.
+	Engine       string `json:"engine,omitempty"`
+	Architecture string `json:"architecture,omitempty"`
+	DraftOf      string `json:"draft_of,omitempty"`
+	DraftMethod  string `json:"draft_method,omitempty"`
+
+	Repo   string `json:"repo,omitempty"`   // of the Hub
+	Commit string `json:"commit,omitempty"` // pinned; "" for the newest of main
+	URL    string `json:"url,omitempty"`    // of a file that is not on the Hub
+	File   string `json:"file"`             // in its default quantisation; the first part of a split model
+	Bytes  int64  `json:"bytes,omitempty"`  // of all parts; 0 if unknown
 	// BytesEstimated says that Bytes is rounded.
 	BytesEstimated bool `json:"bytes_estimated,omitempty"`
 	// SHA256 is the file's; without one the Hub's listing is trusted.
-	SHA256    string        `json:"sha256,omitempty"`
-	Projector *EntrySidecar `json:"projector,omitempty"`
-	License   string        `json:"license"`
-	Context   int           `json:"context"`            // tokens it was trained for
-	Use       string        `json:"use"`                // what it is for, in a few words
-	KVBytes   int64         `json:"kv_bytes,omitempty"` // that a token's keys and values take, as f16
-	Embeds    bool          `json:"embeds,omitempty"`   // makes embeddings, not text
-	Vision    bool          `json:"vision,omitempty"`   // sees images, with a projector
+	SHA256     string           `json:"sha256,omitempty"`
+	Parts      []EntryFile      `json:"parts,omitempty"` // of a split model, in place of SHA256
+	Projector  *EntryFile       `json:"projector,omitempty"`
+	Components []EntryComponent `json:"components,omitempty"`
+
+	License string `json:"license"`
+	// LicenseAssumed says that nobody saw the licence in the repository.
+	LicenseAssumed bool `json:"license_assumed,omitempty"`
+	Context        int  `json:"context,omitempty"` // tokens it was trained for; 0 if unknown
+	// KVBytes is what a token's keys and values take, as f16; 0 if unknown, or none.
+	KVBytes int64 `json:"kv_bytes,omitempty"`
+	// Certainty is how well public sources agree on the row: high, medium or low.
+	Certainty string `json:"certainty,omitempty"`
 }
 
-// EntrySidecar is a second file of a model.
-type EntrySidecar struct {
+// EntryFile is one file of a model beside the main one, or a part of it.
+type EntryFile struct {
 	File   string `json:"file"`
-	Bytes  int64  `json:"bytes"`
+	Bytes  int64  `json:"bytes,omitempty"` // 0 if unknown
 	SHA256 string `json:"sha256,omitempty"`
 }
 
-// Quant is the default quantisation.
-func (e *Entry) Quant() string { return ParseQuant(e.File) }
-
-// Memory estimates the bytes that the model needs to answer one request of
-// context tokens at a time, or of as many as it was trained for if that is less.
-func (e *Entry) Memory(context int) int64 {
-	const compute = 300 << 20 // buffers and the program; more for large vocabularies
-	n := e.Bytes + e.KVBytes*int64(min(context, e.Context)) + compute
-	if e.Projector != nil {
-		n += e.Projector.Bytes
-	}
-	return n
+// EntryComponent is a model that another one needs, such as the text encoder of
+// one that makes images.
+type EntryComponent struct {
+	Part   string `json:"part,omitempty"`
+	Repo   string `json:"repo"`
+	Commit string `json:"commit,omitempty"`
+	EntryFile
 }
 
-//go:embed catalog.json
-var catalogJSON []byte
+// Kind is what models are for.
+type Kind struct {
+	Name   string
+	Does   string // of a model of this kind: "it …"
+	Served bool
+}
 
-// Catalog returns every row, in the order of the file: by family.
+// Kinds are all kinds of models, those first that serve serves.
+var Kinds = []Kind{
+	{"chat", "talks", true},
+	{"vision", "sees images", true},
+	{"reasoning", "reasons before it answers", true},
+	{"code", "writes code", true},
+	{"embedding", "makes embeddings", true},
+	{"reranking", "ranks passages", true},
+	{"moderation", "judges what others write", true},
+	{"audio", "hears", false},
+	{"transcription", "transcribes speech", false},
+	{"voice-activity", "detects speech", false},
+	{"speech", "speaks", false},
+	{"image", "makes images", false},
+	{"draft", "guesses ahead for another model", false},
+}
+
+// kindOf returns the kind of a name, or nil.
+func kindOf(name string) *Kind {
+	i := slices.IndexFunc(Kinds, func(k Kind) bool { return k.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &Kinds[i]
+}
+
+// Is says whether a model is of a kind.
+func (e *Entry) Is(kind string) bool { return slices.Contains(e.Kinds, kind) }
+
+// WhyUnserved says why serve cannot load a model, or is "".
+func (e *Entry) WhyUnserved() string {
+	if e.Unserved != "" {
+		return e.Unserved
+	}
+	if e.Engine != "" {
+		return fmt.Sprintf("it %s, and is made for %s", kindOf(e.Kinds[0]).Does, e.Engine)
+	}
+	if slices.ContainsFunc(e.Kinds, func(name string) bool { return kindOf(name).Served }) {
+		return ""
+	}
+	return fmt.Sprintf("it %s, which serve does not do yet", kindOf(e.Kinds[0]).Does)
+}
+
+// Quant is the default quantisation, or "" if the file's name does not say.
+func (e *Entry) Quant() string { return ParseQuant(e.File) }
+
+// hashes are the SHA-256 of the file, or of all parts in order; none are known if
+// one is not.
+func (e *Entry) hashes() []string {
+	if len(e.Parts) == 0 && e.SHA256 != "" {
+		return []string{e.SHA256}
+	}
+	var list []string
+	for _, part := range e.Parts {
+		if part.SHA256 == "" {
+			return nil
+		}
+		list = append(list, part.SHA256)
+	}
+	return list
+}
+
+// Hash is the SHA-256 of the file, or of the first part of a split model; "" if the
+// Hub's listing has to be trusted.
+func (e *Entry) Hash() string {
+	if list := e.hashes(); len(list) > 0 {
+		return list[0]
+	}
+	return ""
+}
+
+// Memory estimates the bytes that the model needs to answer one request of context
+// tokens at a time, or of as many as it was trained for if that is less. It needs
+// more than that if whole is false: something of it is not known.
+func (e *Entry) Memory(context int) (n int64, whole bool) {
+	const compute = 300 << 20 // buffers and the program; more for large vocabularies
+
+	tokens := context
+	if e.Context > 0 {
+		tokens = min(context, e.Context)
+	}
+	n = e.Bytes + e.KVBytes*int64(tokens) + compute
+	whole = e.Bytes > 0 && (e.KVBytes > 0 || e.Is("embedding") || e.Is("reranking"))
+
+	if e.Projector != nil {
+		n += e.Projector.Bytes
+		whole = whole && e.Projector.Bytes > 0
+	}
+	return n, whole
+}
+
+//go:embed catalog/*.json
+var catalogFiles embed.FS
+
+// everyEntry returns every row, in the order of the files and in theirs. Some are of
+// kinds that serve does not serve yet.
+var everyEntry = sync.OnceValue(func() []Entry {
+	const folder = "catalog"
+	files, err := catalogFiles.ReadDir(folder)
+	if err != nil {
+		panic("models: the embedded catalogue: " + err.Error())
+	}
+
+	var all []Entry
+	for _, f := range files {
+		rows, err := readCatalog(folder + "/" + f.Name())
+		if err != nil {
+			panic(err.Error())
+		}
+		all = append(all, rows...)
+	}
+	return all
+})
+
+// readCatalog reads one file of the catalogue: the models of a family or a kind.
+func readCatalog(name string) ([]Entry, error) {
+	b, err := catalogFiles.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	decoder := json.NewDecoder(bytes.NewReader(b))
+	decoder.DisallowUnknownFields()
+
+	var rows []Entry
+	if err := decoder.Decode(&rows); err != nil {
+		return nil, fmt.Errorf("models: the embedded %s: %w", name, err)
+	}
+	for _, e := range rows {
+		if i := slices.IndexFunc(e.Kinds, func(k string) bool { return kindOf(k) == nil }); i >= 0 || len(e.Kinds) == 0 {
+			return nil, fmt.Errorf("models: the embedded %s: %s is of an unknown kind: %v", name, e.Name, e.Kinds)
+		}
+	}
+	return rows, nil
+}
+
+// Catalog returns every row that serve can load, in the order of the files.
 var Catalog = sync.OnceValue(func() []Entry {
 	var rows []Entry
-	if err := json.Unmarshal(catalogJSON, &rows); err != nil {
-		panic("models: the embedded catalogue: " + err.Error())
+	for _, e := range everyEntry() {
+		if e.WhyUnserved() == "" {
+			rows = append(rows, e)
+		}
 	}
 	return rows
 })
@@ -68,7 +222,7 @@ var Catalog = sync.OnceValue(func() []Entry {
 // lookUp finds a row by its name or an alias, or returns nil.
 func lookUp(name string) *Entry {
 	name = strings.ToLower(name)
-	rows := Catalog()
+	rows := everyEntry()
 	for i := range rows {
 		if rows[i].Name == name || slices.Contains(rows[i].Aliases, name) {
 			return &rows[i]
@@ -77,46 +231,19 @@ func lookUp(name string) *Entry {
 	return nil
 }
 
-// Search returns the rows in whose names or uses every word occurs.
-func Search(words []string) []Entry {
+// Search returns the rows that are of all kinds, and in whose names, licences or uses
+// every word occurs.
+func Search(words, kinds []string) []Entry {
 	var found []Entry
 	for _, e := range Catalog() {
-		text := strings.ToLower(strings.Join(append([]string{e.Name, e.Repo, e.License, e.Use}, e.Aliases...), " "))
-		if !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(text, strings.ToLower(w)) }) {
+		names := slices.Concat([]string{e.Name, e.Repo, e.License, e.Use}, e.Aliases, e.DefaultFor, e.Kinds)
+		text := strings.ToLower(strings.Join(names, " "))
+		lacks := func(word string) bool { return !strings.Contains(text, strings.ToLower(word)) }
+		isNot := func(kind string) bool { return !e.Is(kind) }
+
+		if !slices.ContainsFunc(words, lacks) && !slices.ContainsFunc(kinds, isNot) {
 			found = append(found, e)
 		}
 	}
 	return found
-}
-
-// suggestions is how many near names are offered.
-const suggestions = 3
-
-// nearest returns the names of the catalogue that are most like a mistyped one.
-func nearest(name string) []string {
-	type near struct {
-		name     string
-		distance int
-	}
-	name = strings.ToLower(name[:min(len(name), 64)])
-	var list []near
-	for _, e := range Catalog() {
-		best := near{e.Name, 1 << 30}
-		for _, n := range append([]string{e.Name}, e.Aliases...) {
-			d := levenshtein.ComputeDistance(name, n)
-			if strings.HasPrefix(n, name) || strings.HasPrefix(name, n) {
-				d = min(d, 1) // the beginning of a name is meant
-			}
-			best.distance = min(best.distance, d)
-		}
-		if best.distance <= max(2, len(name)/3) {
-			list = append(list, best)
-		}
-	}
-	slices.SortStableFunc(list, func(a, b near) int { return cmp.Compare(a.distance, b.distance) })
-	var names []string
-	for _, n := range list[:min(len(list), suggestions)] {
-		names = append(names, n.name)
-	}
-	return names
 }

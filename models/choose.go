@@ -122,22 +122,56 @@ func Choose(files []hub.File, r *Reference) (*Choice, error) {
 func chooseEntry(files []hub.File, r *Reference) (*Choice, error) {
 	e := r.Entry
 	all := candidates(files)
+	pins := e.hashes()
 	for _, c := range all {
-		if e.SHA256 != "" && len(c.parts) == 1 && c.parts[0].SHA256 == e.SHA256 {
-			return c.choice(files, r)
+		if pins != nil && slices.EqualFunc(c.parts, pins, func(f hub.File, hash string) bool { return f.SHA256 == hash }) {
+			return pinned(&c, files, r)
 		}
 	}
+
 	changed := slices.ContainsFunc(files, func(f hub.File) bool { return f.Path == e.File })
-	if e.SHA256 != "" && changed {
-		return nil, &Error{Kind: hub.ErrIntegrity, Text: fmt.Sprintf("%s: %s/%s is no longer the file that the catalogue knows (%.12s…)", e.Name, e.Repo, e.File, e.SHA256),
-			Todo: fmt.Sprintf("if you trust what is there now: %s:%s", e.Repo, e.Quant())}
+	if pins != nil && changed {
+		return nil, replaced(e, e.File, pins[0])
 	}
 	for _, c := range all {
 		if c.parts[0].Path == e.File {
-			return c.choice(files, r)
+			return pinned(&c, files, r)
 		}
 	}
 	return nil, &Error{Kind: hub.ErrNotFound, Text: fmt.Sprintf("%s: %s no longer has %s", e.Name, e.Repo, e.File), Todo: has(all) + "; ask for one as " + e.Repo + ":QUANT"}
+}
+
+// pinned is the choice of a candidate with the projector of its row, found like its
+// weights.
+func pinned(c *candidate, files []hub.File, r *Reference) (*Choice, error) {
+	choice, err := c.choice(files, r)
+	if err != nil || r.Entry.Projector == nil {
+		return choice, err
+	}
+
+	pin := r.Entry.Projector
+	i := slices.IndexFunc(files, func(f hub.File) bool { return pin.SHA256 != "" && f.SHA256 == pin.SHA256 })
+	if i < 0 {
+		i = slices.IndexFunc(files, func(f hub.File) bool { return f.Path == pin.File })
+	}
+	if i < 0 {
+		return choice, nil // another tool fetched another one, or none; Pull takes no other
+	}
+	if pin.SHA256 != "" && files[i].SHA256 != "" && files[i].SHA256 != pin.SHA256 {
+		return nil, replaced(r.Entry, pin.File, pin.SHA256)
+	}
+	choice.Projector = &files[i]
+	return choice, nil
+}
+
+// replaced says that the Hub has another file under the name that a row pins.
+func replaced(e *Entry, file, hash string) error {
+	const text = "%s: %s/%s is no longer the file that the catalogue knows (%.12s…)"
+	return &Error{
+		Kind: hub.ErrIntegrity,
+		Text: fmt.Sprintf(text, e.Name, e.Repo, file, hash),
+		Todo: fmt.Sprintf("if you trust what is there now: %s/%s", e.Repo, e.File),
+	}
 }
 
 func chooseFile(files []hub.File, all []candidate, r *Reference) (*Choice, error) {

@@ -23,6 +23,7 @@ type Reference struct {
 	Path     string // a file of this machine; nothing else is set then
 	Demo     bool   // the model that the program carries; nothing else is set then
 	Entry    *Entry // the row of the catalogue that Text names, or nil
+	Chosen   bool   // Text left something open, a size or all of it: Entry is the catalogue's choice
 	Repo     string // org/name
 	Revision string // a branch, tag or commit; "" for the catalogue's or main
 	File     string // one file of the repository
@@ -40,6 +41,8 @@ var hosts = []string{"hf.co/", "huggingface.co/", "www.huggingface.co/", "hf://"
 //	demo                    the model that the program carries
 //	mistral-7b              a row of the catalogue
 //	mistral-7b:Q8_0         the same repository in another quantisation
+//	qwen3.5:9b-q8_0         the same, as Ollama writes it
+//	qwen                    a family: what the catalogue chooses of it
 //	org/repo                a repository of the Hub, in its default quantisation
 //	org/repo:Q4_K_M         one quantisation of it
 //	org/repo/file.gguf      one file of it
@@ -65,13 +68,8 @@ func ParseReference(text string, exists func(path string) bool) (*Reference, err
 	if strings.Contains(rest, "://") {
 		return nil, &Error{Kind: ErrReference, Text: fmt.Sprintf("%q is no address of the Hub", text), Todo: "fetch the file yourself and serve it as ./file.gguf; HF_ENDPOINT chooses a mirror"}
 	}
-	if !fromHub {
-		if entry := lookUp(rest); entry != nil {
-			return r.at(entry, ""), nil
-		}
-		if !strings.Contains(rest, "/") {
-			return r.byName(rest)
-		}
+	if !fromHub && !strings.Contains(rest, "/") {
+		return r.byName(rest)
 	}
 	return r.inRepo(rest)
 }
@@ -114,21 +112,49 @@ func (r *Reference) at(e *Entry, quant string) *Reference {
 	return r
 }
 
-// byName reads name or name:quant.
+// ErrUnserved says that serve cannot load a model of the catalogue.
+var ErrUnserved = errors.New("this model cannot be served")
+
+// byName reads a name of the catalogue.
 func (r *Reference) byName(text string) (*Reference, error) {
-	if i := strings.LastIndex(text, ":"); i > 0 {
-		if entry := lookUp(text[:i]); entry != nil {
-			if ParseQuant(text[i+1:]) == "" {
-				return nil, &Error{Kind: ErrReference, Text: fmt.Sprintf("%q: %q is no quantisation", r.Text, text[i+1:]), Todo: "write one like Q4_K_M, Q8_0 or F16"}
-			}
-			return r.at(entry, ParseQuant(text[i+1:])), nil
+	found := resolve(text)
+	if found.entry == nil {
+		return nil, r.noSuchName(text)
+	}
+	if why := found.entry.WhyUnserved(); why != "" {
+		return nil, &Error{
+			Kind: ErrUnserved,
+			Text: fmt.Sprintf("%s cannot be served: %s", found.entry.Name, why),
+			Todo: "serve catalog lists the models that can",
 		}
 	}
-	e := &Error{Kind: ErrReference, Text: fmt.Sprintf("no model is called %q", text), Todo: "serve catalog lists all; org/repo takes any repository of the Hub; ./file.gguf a file"}
-	if near := nearest(text); len(near) > 0 {
-		e.Todo = "did you mean " + strings.Join(near, ", ") + "? " + e.Todo
+	r.Chosen = found.chosen
+	return r.at(found.entry, found.quant), nil
+}
+
+// noSuchName says what is near to a name that means nothing.
+func (r *Reference) noSuchName(text string) error {
+	if i := strings.LastIndex(text, ":"); i > 0 && resolve(text[:i]).entry != nil {
+		return &Error{
+			Kind: ErrReference,
+			Text: fmt.Sprintf("%q: %q is no quantisation, size or variant of %s", r.Text, text[i+1:], text[:i]),
+			Todo: similar(text) + "a quantisation is written like Q4_K_M, Q8_0 or F16",
+		}
 	}
-	return nil, e
+	return &Error{
+		Kind: ErrReference,
+		Text: fmt.Sprintf("no model is called %q", text),
+		Todo: similar(text) + "serve catalog lists all; org/repo takes any repository of the Hub; ./file.gguf a file",
+	}
+}
+
+// similar asks whether one of the near names is meant.
+func similar(text string) string {
+	near := nearest(text)
+	if len(near) == 0 {
+		return ""
+	}
+	return "did you mean " + strings.Join(near, ", ") + "? "
 }
 
 // inRepo reads org/repo[@revision][:quant] and org/repo/file.gguf[@revision].

@@ -3,7 +3,6 @@ package models
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -68,11 +67,14 @@ func TestParseReference(t *testing.T) {
 func TestBadReferences(t *testing.T) {
 	for text, words := range map[string]string{
 		"mistrl-7b":                     "did you mean mistral-7b",
-		"mistral":                       "mistral-7b",
+		"mistal":                        "did you mean",
+		"qwen3:2b":                      "qwen-3-4b",
+		"gemma3:4b-it-qat":              "gemma-3-4b",
 		"lama-3-8b":                     "llama-3-8b",
 		"zzzzzzzzzzzz":                  "serve catalog",
 		"mistral-7b:Q17":                "no quantisation",
-		"mistral-7b:latest":             "no quantisation",
+		"mistral-7b:newest":             "no quantisation",
+		"mistral-7b:8b":                 "no quantisation",
 		"org/repo:nope":                 "no quantisation",
 		"org/repo:Q4_K_M@x:Q8_0":        "two quantisations",
 		"org/repo@":                     "no revision",
@@ -105,7 +107,10 @@ func TestBadReferences(t *testing.T) {
 }
 
 func FuzzReference(f *testing.F) {
-	for _, s := range []string{"mistral-7b:Q8_0", "org/repo@main:Q4_K_M", "hf.co/org/repo/blob/main/x.gguf", "./x.gguf", "org/repo/../x.gguf"} {
+	for _, s := range []string{
+		"mistral-7b:Q8_0", "qwen3:30b-a3b-instruct-ud-q4_K_XL", "gemma:latest", "org/repo@main:Q4_K_M",
+		"hf.co/org/repo/blob/main/x.gguf", "./x.gguf", "org/repo/../x.gguf",
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -117,39 +122,6 @@ func FuzzReference(f *testing.F) {
 			t.Errorf("%q means %q, %q", text, r.Repo, r.File)
 		}
 	})
-}
-
-func TestCatalog(t *testing.T) {
-	names := map[string]bool{}
-	hash, commit := regexp.MustCompile(`^([0-9a-f]{64})?$`), regexp.MustCompile(`^([0-9a-f]{40})?$`)
-	for _, e := range Catalog() {
-		for _, n := range append([]string{e.Name}, e.Aliases...) {
-			if names[n] || n != strings.ToLower(n) {
-				t.Errorf("%s: the name %q is taken or has capitals", e.Name, n)
-			}
-			names[n] = true
-		}
-		if hub.CheckRepo(e.Repo) != nil || hub.CheckPath(e.File) != nil || !hash.MatchString(e.SHA256) || !commit.MatchString(e.Commit) {
-			t.Errorf("%s: bad row %+v", e.Name, e)
-		}
-		if e.Quant() == "" || e.License == "" || e.Use == "" || e.Context < 256 || e.Bytes < 1e7 || e.Memory(8192) <= e.Bytes {
-			t.Errorf("%s: incomplete row %+v", e.Name, e)
-		}
-		if (e.KVBytes == 0) && !e.Embeds || e.Projector != nil && !e.Vision {
-			t.Errorf("%s: contradicts itself", e.Name)
-		}
-	}
-	for _, n := range []string{"mistral-7b", "llama-3-8b", "llama-3.1-8b", "mixtral-8x7b", "deepseek-coder-33b", "nomic-embed-text"} {
-		if !names[n] {
-			t.Errorf("%s is not in it", n)
-		}
-	}
-	if len(Catalog()) < 40 {
-		t.Errorf("only %d rows", len(Catalog()))
-	}
-	if found := Search([]string{"sees", "images"}); len(found) < 4 {
-		t.Errorf("a search finds %d", len(found))
-	}
 }
 
 func TestParseQuant(t *testing.T) {
@@ -168,6 +140,22 @@ func TestChoose(t *testing.T) {
 	files := func(paths ...string) (list []hub.File) {
 		for i, p := range paths {
 			list = append(list, hub.File{Path: p, Size: int64(i+1) * 1e9, SHA256: strings.Repeat(fmt.Sprint(i), 64)})
+		}
+		return list
+	}
+	// parts are those of a row of the catalogue, under other names but the first; of
+	// one the content was replaced, which another file is called after the row's.
+	split, sees := lookUp("qwen-3.5-122b-a10b"), lookUp("gemma-3-4b")
+	parts := func(replaced int) (list []hub.File) {
+		for i, p := range split.Parts {
+			f := hub.File{Path: fmt.Sprintf("p-%05d-of-%05d.gguf", i+1, len(split.Parts)), Size: p.Bytes, SHA256: p.SHA256}
+			if i == replaced {
+				f.SHA256 = strings.Repeat("0", 64)
+			}
+			list = append(list, f)
+		}
+		if replaced >= 0 {
+			list = append(list, hub.File{Path: split.File, Size: 5, SHA256: split.Parts[0].SHA256})
 		}
 		return list
 	}
@@ -192,6 +180,13 @@ func TestChoose(t *testing.T) {
 		{"no such file", "o/r/x.gguf", files("m-Q8_0.gguf"), "has no file x.gguf"},
 		{"sidecars", "o/r", files("m-Q4_K_M.gguf", "mmproj-F32.gguf", "mmproj-model-f16.gguf", "m.imatrix.gguf", "mtp-m-Q4_K_M.gguf"), "m-Q4_K_M.gguf + mmproj-model-f16.gguf"},
 		{"the nearest projector", "o/r:Q8_0", files("x/m-Q8_0.gguf", "x/m-mmproj-f32.gguf", "mmproj-f16.gguf"), "x/m-Q8_0.gguf + x/m-mmproj-f32.gguf"},
+		{"the catalogue's projector, by hash", sees.Name, append(files("mmproj-Q8_0.gguf"),
+			hub.File{Path: "m.gguf", Size: 5, SHA256: sees.SHA256},
+			hub.File{Path: "mmproj-x-f32.gguf", Size: 5, SHA256: sees.Projector.SHA256}), "m.gguf + mmproj-x-f32.gguf"},
+		{"the catalogue's projector, replaced", sees.Name, append(files(sees.Projector.File),
+			hub.File{Path: "m.gguf", Size: 5, SHA256: sees.SHA256}), "mmproj-model-f16.gguf is no longer the file"},
+		{"the catalogue's parts", split.Name, parts(-1), "p-00001-of-00003.gguf p-00002-of-00003.gguf p-00003-of-00003.gguf"},
+		{"the catalogue's parts, one replaced", split.Name, parts(1), "no longer the file"},
 		{"the catalogue's, by hash", "tinyllama", []hub.File{{Path: "renamed.gguf", Size: 5, SHA256: "9fecc3b3cd76bba89d504f29b616eedf7da85b96540e490ca5824d3f7d2776a0"}}, "renamed.gguf"},
 		{"the catalogue's, replaced", "tinyllama", []hub.File{{Path: "tinyllama-1.1b-chat-v1.0.Q4_K_M.gguf", Size: 5, SHA256: strings.Repeat("0", 64)}}, "no longer the file"},
 		{"the catalogue's, gone", "tinyllama", files("x-Q8_0.gguf"), "no longer has"},
@@ -223,5 +218,33 @@ func TestChoose(t *testing.T) {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestProjectorIsPinned refuses to fetch a model with a projector that its row does not know.
+func TestProjectorIsPinned(t *testing.T) {
+	hash := lookUp("gemma-3-4b").Projector.SHA256
+	for _, tt := range []struct {
+		ref, hash string
+		ok        bool
+	}{
+		{"gemma-3-4b", hash, true},
+		{"gemma-3-4b", strings.Repeat("0", 64), false},
+		{"gemma-3-4b", "", false},
+		{"gemma-3-4b:Q8_0", strings.Repeat("0", 64), true}, // the repository's own, whichever it is
+		{"gemma-3-12b", strings.Repeat("0", 64), true},     // its row knows none
+		{"org/repo", "", true},
+	} {
+		r, err := ParseReference(tt.ref, func(string) bool { return false })
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &Choice{}
+		if tt.hash != "" {
+			c.Projector = &hub.File{Path: "mmproj.gguf", SHA256: tt.hash}
+		}
+		if err := checkProjector(c, r); (err == nil) != tt.ok || err != nil && !errors.Is(err, hub.ErrNotFound) {
+			t.Errorf("%s with %.4q: %v", tt.ref, tt.hash, err)
+		}
 	}
 }

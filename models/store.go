@@ -110,7 +110,7 @@ func (s *Store) commits(r *Reference) []string {
 	if commit := s.Hub.Commit(r.Repo, r.revision()); commit != "" {
 		list = append(list, commit)
 	}
-	if r.Entry != nil && r.Entry.SHA256 != "" && r.Quant == "" {
+	if r.Entry != nil && r.Entry.hashes() != nil && r.Quant == "" {
 		// Its hash says what it is in any snapshot.
 		list = append(list, s.Hub.Commits(r.Repo)...)
 	}
@@ -200,11 +200,31 @@ func (s *Store) Pull(ctx context.Context, r *Reference, update bool) (l *Local, 
 	if err != nil {
 		return nil, false, err
 	}
+	if err := checkProjector(choice, r); err != nil {
+		return nil, false, err
+	}
 	if err := s.fetch(ctx, listing, choice); err != nil {
 		return nil, false, err
 	}
+
 	l, err = s.findIn(r, listing.Commit)
 	return l, true, err
+}
+
+// checkProjector refuses a projector other than the one that a row pins.
+func checkProjector(c *Choice, r *Reference) error {
+	if r.Entry == nil || r.Quant != "" || r.Entry.Projector == nil || r.Entry.Projector.SHA256 == "" {
+		return nil
+	}
+	pin := r.Entry.Projector
+	if c.Projector != nil && c.Projector.SHA256 == pin.SHA256 {
+		return nil
+	}
+	return &Error{
+		Kind: hub.ErrNotFound,
+		Text: fmt.Sprintf("%s: %s no longer has the projector %s", r.Entry.Name, r.Repo, pin.File),
+		Todo: fmt.Sprintf("if you trust what is there now: %s/%s", r.Repo, r.Entry.File),
+	}
 }
 
 // fetch brings all files of a choice here, checks them, and only then makes them

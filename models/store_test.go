@@ -158,6 +158,33 @@ func TestForeignCache(t *testing.T) {
 	}
 }
 
+// TestPinned fetches a row of the catalogue whose content is another one: the Hub says
+// so, or it does not.
+func TestPinned(t *testing.T) {
+	e := lookUp("llama-3-8b")
+	for name, tt := range map[string]struct {
+		listed map[string]string
+		words  string
+	}{
+		"replaced":       {nil, "no longer the file that the catalogue knows"},
+		"not what it is": {map[string]string{e.File: e.SHA256}, "have the hash"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := startHub(t)
+			files := map[string][]byte{e.File: testmodel.Bytes(testmodel.Options{})}
+			h.Add(e.Repo, hubtest.Repo{Files: files, SHA256: tt.listed})
+			p := newPlace(t, h)
+			_, _, err := p.Pull(t.Context(), p.ref(e.Name), false)
+			if !errors.Is(err, hub.ErrIntegrity) || !strings.Contains(err.Error(), tt.words) {
+				t.Errorf("got %v", err)
+			}
+			if list := p.names(); len(list) > 0 {
+				t.Errorf("%v is here", list)
+			}
+		})
+	}
+}
+
 // TestVerifyRemembers reads a file once, and again when it was touched.
 func TestVerifyRemembers(t *testing.T) {
 	p := newPlace(t, startHub(t))

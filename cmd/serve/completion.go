@@ -31,8 +31,10 @@ func (w *workplace) completeLocal(_ *cobra.Command, _ []string, begun string) ([
 func (w *workplace) completeModels(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 	names, _ := w.completeLocal(cmd, args, begun)
 	for _, e := range models.Catalog() {
-		if strings.HasPrefix(e.Name, begun) {
-			names = append(names, e.Name+"\t"+e.Use)
+		for _, name := range append([]string{e.Name}, e.DefaultFor...) {
+			if strings.HasPrefix(name, begun) {
+				names = append(names, name+"\t"+e.Use)
+			}
 		}
 	}
 	return names, cobra.ShellCompDirectiveDefault

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -133,10 +134,13 @@ func demoAnswers(t *testing.T) (list []string) {
 }
 
 // TestDemoTellsTheTruth compares what the demo says of the catalogue with the catalogue.
+// The number of models is that of the day on which it was trained: there may be more.
 func TestDemoTellsTheTruth(t *testing.T) {
 	said := strings.Join(demoAnswers(t), "\n")
-	if total := fmt.Sprintf("It lists %d models", len(models.Catalog())); !strings.Contains(said, total) {
-		t.Errorf("it does not say: %s", total)
+	if total := regexp.MustCompile(`It lists (\d+) models`).FindStringSubmatch(said); total == nil {
+		t.Error("it does not say how many models there are")
+	} else if n, err := strconv.Atoi(total[1]); err != nil || n > len(models.Catalog()) {
+		t.Errorf("it says that there are %s models; there are %d", total[1], len(models.Catalog()))
 	}
 	sized := regexp.MustCompile("`serve ([\\w.-]+)`\\n[^`]*?([0-9.]+) GiB|`serve ([\\w.-]+)`, which takes ([0-9.]+) GiB")
 	found := sized.FindAllStringSubmatch(said, -1)

@@ -57,7 +57,7 @@ func exitCode(err error) int {
 		return exitAccess
 	case is(hub.ErrDisk):
 		return exitDisk
-	case is(models.ErrReference, models.ErrNotHere, hub.ErrNotFound, hub.ErrOffline):
+	case is(models.ErrReference, models.ErrUnserved, models.ErrNotHere, hub.ErrNotFound, hub.ErrOffline):
 		return exitNotFound
 	case is(hub.ErrNetwork):
 		return exitNetwork

@@ -124,6 +124,7 @@ A MODEL is a name of the catalogue (serve catalog), a repository of the Hugging
 Face Hub, or a file:
 
   mistral-7b              mistral-7b:Q8_0           in another quantisation
+  qwen3.5:9b              qwen                      as Ollama writes it; a family
   org/repo                org/repo:Q4_K_M           org/repo@revision
   org/repo/file.gguf      hf.co/org/repo            ./file.gguf
 

@@ -82,9 +82,19 @@ func (w *workplace) parse(name string) (*models.Reference, error) {
 	return models.ParseReference(hub.ExpandHome(name, w.lookup), models.FileExists)
 }
 
+// settle reads a reference, and says what it means if it leaves a choice to the
+// catalogue.
+func (w *workplace) settle(name string) (*models.Reference, error) {
+	r, err := w.parse(name)
+	if err == nil && r.Chosen {
+		w.t.note("%s means %s today", name, r.Entry.Name)
+	}
+	return r, err
+}
+
 // find returns a model that is on this machine.
 func (w *workplace) find(store *models.Store, name string) (*models.Local, error) {
-	r, err := w.parse(name)
+	r, err := w.settle(name)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +104,7 @@ func (w *workplace) find(store *models.Store, name string) (*models.Local, error
 // pull returns a model, fetching it if it is not here, and says what it is under
 // whose terms.
 func (w *workplace) pull(ctx context.Context, store *models.Store, name string, update bool) (*models.Local, error) {
-	r, err := w.parse(name)
+	r, err := w.settle(name)
 	if err != nil {
 		return nil, err
 	}
