@@ -186,6 +186,9 @@ func texts(files []hub.File) []hub.File {
 func (s *Store) Pull(ctx context.Context, r *Reference, update bool) (l *Local, fetched bool, err error) {
 	l, err = s.Find(r)
 	if err == nil && !update || r.Path != "" || r.Demo || err != nil && !errors.Is(err, ErrNotHere) {
+		if err == nil {
+			s.keepMeaning(r)
+		}
 		return l, false, err
 	}
 	listing, err := s.Hub.List(ctx, r.Repo, r.revision())
@@ -208,6 +211,9 @@ func (s *Store) Pull(ctx context.Context, r *Reference, update bool) (l *Local, 
 	}
 
 	l, err = s.findIn(r, listing.Commit)
+	if err == nil {
+		s.keepMeaning(r)
+	}
 	return l, true, err
 }
 

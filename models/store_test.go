@@ -158,6 +158,49 @@ func TestForeignCache(t *testing.T) {
 	}
 }
 
+// TestMeaningIsKept uses a name of a series. A catalogue that chooses otherwise, which
+// is played by what the machine remembers, changes nothing until somebody asks.
+func TestMeaningIsKept(t *testing.T) {
+	h := startHub(t)
+	weights := testmodel.Bytes(testmodel.Options{})
+	for _, name := range []string{"phi-3-mini", "all-minilm"} { // the Hub is trusted with their hashes
+		e := lookUp(name)
+		h.Add(e.Repo, hubtest.Repo{Files: map[string][]byte{e.File: weights}})
+	}
+	p := newPlace(t, h)
+	remembered := filepath.Join(p.Home, "names", "phi-3")
+
+	if r := p.Settle(p.ref("phi3")); r.Entry.Name != "phi-3-mini" || !r.Chosen {
+		t.Errorf("at first it means %+v", r)
+	}
+	if l := p.pull("phi3"); l.Name != "phi3" {
+		t.Errorf("requests call it %s", l.Name)
+	}
+	if b, err := os.ReadFile(remembered); err != nil || string(b) != "phi-3-mini\n" {
+		t.Errorf("remembered: %q, %v", b, err)
+	}
+
+	for _, tt := range []struct{ before, here, want string }{
+		{"all-minilm", "", "phi-3-mini"}, // no longer here
+		{"all-minilm", "all-minilm", "all-minilm"},
+		{"no-such-model", "", "phi-3-mini"},
+		{"whisper-tiny", "", "phi-3-mini"},
+	} {
+		if err := os.WriteFile(remembered, []byte(tt.before+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if tt.here != "" {
+			p.pull(tt.here)
+		}
+		if r := p.Settle(p.ref("phi3:latest")); r.Entry.Name != tt.want || r.Text != "phi3:latest" || r.Repo != r.Entry.Repo {
+			t.Errorf("after %s it means %+v, want %s", tt.before, r, tt.want)
+		}
+	}
+	if r := p.Settle(p.ref("phi-3-mini")); r.Entry.Name != "phi-3-mini" {
+		t.Errorf("a whole name means %s", r.Entry.Name)
+	}
+}
+
 // TestPinned fetches a row of the catalogue whose content is another one: the Hub says
 // so, or it does not.
 func TestPinned(t *testing.T) {

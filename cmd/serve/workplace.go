@@ -83,18 +83,29 @@ func (w *workplace) parse(name string) (*models.Reference, error) {
 }
 
 // settle reads a reference, and says what it means if it leaves a choice to the
-// catalogue.
-func (w *workplace) settle(name string) (*models.Reference, error) {
+// catalogue: what it meant before on this machine, or, with update, what it means today.
+func (w *workplace) settle(store *models.Store, name string, update bool) (*models.Reference, error) {
 	r, err := w.parse(name)
-	if err == nil && r.Chosen {
-		w.t.note("%s means %s today", name, r.Entry.Name)
+	if err != nil || !r.Chosen {
+		return r, err
 	}
-	return r, err
+	today := r.Entry
+	if !update {
+		r = store.Settle(r)
+	}
+
+	if r.Entry.Name == today.Name {
+		w.t.note("%s means %s today", name, today.Name)
+	} else {
+		w.t.note("%s means %s on this machine, as before; today's catalogue means %s, which serve pull --update %s fetches",
+			name, r.Entry.Name, today.Name, name)
+	}
+	return r, nil
 }
 
 // find returns a model that is on this machine.
 func (w *workplace) find(store *models.Store, name string) (*models.Local, error) {
-	r, err := w.settle(name)
+	r, err := w.settle(store, name, false)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +115,7 @@ func (w *workplace) find(store *models.Store, name string) (*models.Local, error
 // pull returns a model, fetching it if it is not here, and says what it is under
 // whose terms.
 func (w *workplace) pull(ctx context.Context, store *models.Store, name string, update bool) (*models.Local, error) {
-	r, err := w.settle(name)
+	r, err := w.settle(store, name, update)
 	if err != nil {
 		return nil, err
 	}
