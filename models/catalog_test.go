@@ -1,6 +1,7 @@
 package models
 
 import (
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -204,6 +205,23 @@ func TestResolve(t *testing.T) {
 		if name != tt.name || name != "" && (got.quant != tt.quant || got.chosen != tt.chosen) {
 			t.Errorf("%s: got %s %q, chosen %t", tt.text, name, got.quant, got.chosen)
 			t.Errorf("%s: want %s %q, chosen %t", tt.text, tt.name, tt.quant, tt.chosen)
+		}
+	}
+}
+
+// TestOldNames reads names that people have used since 2025.
+func TestOldNames(t *testing.T) {
+	b, err := os.ReadFile("testdata/names-2025.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		name, want, ok := strings.Cut(strings.TrimSpace(line), " ")
+		if !ok || name == "#" {
+			continue
+		}
+		if r := resolve(name); r.entry == nil || r.entry.Name != want || r.quant != "" || r.chosen {
+			t.Errorf("%s means %+v, no longer %s", name, r, want)
 		}
 	}
 }
