@@ -182,6 +182,7 @@ build() {
 	while [ "$1" != -- ]; do targets+=("$1"); shift; done
 	shift
 	stamp="$tree ${targets[*]} $* ${options[*]} $(compiler)"
+	stamp=${stamp//$root/} # a tree that was moved is the same
 	if [ "$(cat "$work/$name.stamp" 2>/dev/null)" = "$stamp" ]; then return; fi
 	need
 	source_tree
