@@ -9,7 +9,7 @@ PURE := ./hub/... ./kernels ./schema ./web ./load ./archive ./picture ./chat ./e
 # A number of inputs, not a time: Go 1.26 takes the end of a time for a failure now and then (go.dev/issue/75804).
 FUZZTIME ?= 10000x
 
-.PHONY: all serve llama page tools peers run test check judges page-test monitoring man lint fuzz soak bench node clean
+.PHONY: all serve llama page tools peers run test check emulated portable judges page-test monitoring man lint fuzz soak bench node clean
 
 all: serve
 
@@ -72,6 +72,18 @@ $(PYTHON): $(PYTHON_TESTS)/requirements.txt
 judges: llama $(PYTHON)
 	TEST_PYTHON=$(CURDIR)/$(PYTHON) go test ./cmd/serve -run 'HuggingFaceHub|ByPython|Documents'
 
+# The binary on processors that this machine is not, by emulation: old ones here, Arm's in portable.
+emulated: serve
+	@engine/llama/build.sh emulators
+	TEST_EMULATED=$(CURDIR)/bin/serve go test ./cmd/serve -run TestEmulated -v
+
+portable: serve
+	@engine/llama/build.sh emulators
+	GOARCH=arm64 engine/llama/build.sh
+	GOARCH=arm64 CGO_ENABLED=1 CC=aarch64-linux-gnu-gcc CXX=aarch64-linux-gnu-g++ \
+		go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/serve-arm64 ./cmd/serve
+	TEST_EMULATED=$(CURDIR)/bin/serve TEST_EMULATED_ARM64=$(CURDIR)/bin/serve-arm64 go test ./cmd/serve -run TestEmulated -v
+
 # The page in a browser.
 CHROMIUM ?= chromium
 page-test: llama page node
@@ -111,7 +123,7 @@ monitoring:
 	TEST_PROMTOOL=promtool go test ./server -run 'Dashboard|Metrics'
 
 # Exactly what .ci/run runs.
-check: llama page node lint fuzz test judges page-test monitoring
+check: llama page node lint fuzz test emulated judges page-test monitoring
 
 # The manual, from the commands' own help: man -l build/man/serve.1
 man: serve

@@ -2,7 +2,8 @@
 // one tree, in one run: see docs/performance.md. It prints medians of several
 // runs and their ratios. Nothing asserts a time.
 //
-//	go run ./bench -serve bin/serve -peers build/llama/peers/bin MODEL.gguf...
+//	go run ./bench -serve bin/serve MODEL.gguf...
+//	go run ./bench -kernels haswell,zen4 -native bin/serve-native MODEL.gguf...
 package main
 
 import (
@@ -18,6 +19,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,13 +40,15 @@ type options struct {
 	longPrompt   int
 	underSchema  bool
 	crowd        bool
+	kernels      []string
+	native       string
 }
 
 func main() {
 	var o options
-	var clients string
+	var clients, kernels string
 	flag.StringVar(&o.serve, "serve", "bin/serve", "the serve binary")
-	flag.StringVar(&o.peers, "peers", "build/llama/peers/bin", "folder of llama-server and llama-batched-bench")
+	flag.StringVar(&o.peers, "peers", filepath.Join("build/llama", runtime.GOARCH, "peers/bin"), "folder of llama-server and llama-batched-bench")
 	flag.StringVar(&clients, "clients", "1,8,32", "numbers of clients")
 	flag.IntVar(&o.tokens, "tokens", 128, "tokens of an answer")
 	flag.IntVar(&o.requests, "requests", 4, "requests of a client in a run")
@@ -54,8 +58,11 @@ func main() {
 	flag.IntVar(&o.longPrompt, "long-prompt", 4000, "tokens of the prompt that arrives while 8 streams run; 0 for none")
 	flag.BoolVar(&o.underSchema, "schemas", true, "measure answers by a schema")
 	flag.BoolVar(&o.crowd, "crowd", true, "measure a client beside one that floods, and an offered load of five times capacity")
+	flag.StringVar(&kernels, "kernels", "", "measure nothing but these kernels beside those that serve chooses")
+	flag.StringVar(&o.native, "native", "", "with -kernels: a serve that was built with NATIVE=1")
 	flag.Parse()
-	for _, c := range strings.FieldsFunc(clients, func(r rune) bool { return r == ',' }) {
+	o.kernels = list(kernels)
+	for _, c := range list(clients) {
 		n, err := strconv.Atoi(c)
 		if err != nil {
 			fatal(err)
@@ -69,6 +76,11 @@ func main() {
 	}
 }
 
+// list reads values with commas between them.
+func list(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' })
+}
+
 func fatal(err error) {
 	fmt.Fprintln(os.Stderr, "bench:", err)
 	os.Exit(1)
@@ -77,6 +89,14 @@ func fatal(err error) {
 // run prints a table for one model.
 func (o *options) run(model string) error {
 	fmt.Printf("\n%s: %d tokens an answer, greedy, %d requests a client, median of %d runs\n", filepath.Base(model), o.tokens, o.requests, o.runs)
+	if len(o.kernels) > 0 {
+		for _, clients := range o.clients {
+			if err := o.measureKernels(model, clients); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	fmt.Printf("%8s %8s %12s %13s %12s %8s %9s %9s %9s %8s   %s\n", "clients", "serve", "one process", "llama-server", "same, tuned", "bare",
 		"x one", "x server", "x tuned", "of bare", "first token (serve / one process / llama-server / tuned)")
 	for _, clients := range o.clients {

@@ -9,6 +9,7 @@
 #   engine/llama/build.sh python   only makes sure that python3 and its venv are there
 #   engine/llama/build.sh browser  only makes sure that chromium is there
 #   engine/llama/build.sh monitoring   only makes sure that promtool is there
+#   engine/llama/build.sh emulators    only makes sure that other processors can be emulated
 #
 # Environment:
 #   LLAMA_CPP_DIR   a checkout to build instead of the npm package's copy; its tree must be the pinned one
@@ -50,6 +51,8 @@ need() {
 		case $tool in
 		ninja) packages+=(ninja-build) ;;
 		c++) packages+=(g++) ;;
+		aarch64-linux-gnu-g++) packages+=(g++-aarch64-linux-gnu) ;;
+		qemu-*) packages+=(qemu-user) ;;
 		ensurepip) packages+=(python3-venv) ;;
 		promtool) packages+=(prometheus) ;;
 		*) packages+=("$tool") ;;
@@ -184,7 +187,7 @@ build() {
 	stamp="$tree ${targets[*]} $* ${options[*]} $(compiler)"
 	stamp=${stamp//$root/} # a tree that was moved is the same
 	if [ "$(cat "$work/$name.stamp" 2>/dev/null)" = "$stamp" ]; then return; fi
-	need
+	need ${prefix:+${prefix}g++}
 	source_tree
 	say "building $name (a few minutes, once)"
 	rm -rf "${work:?}/$name" "$work/$name.stamp"
@@ -293,6 +296,9 @@ python)
 	;;
 monitoring)
 	need promtool
+	;;
+emulators)
+	need qemu-x86_64 qemu-aarch64
 	;;
 browser)
 	need chromium
