@@ -149,26 +149,29 @@ compiler() { "$cxx" --version 2>/dev/null | head -n 1; }
 # find_amx finds out whether the compiler keeps AMX's tile configuration, once for each compiler and source:
 # "kept", "mended" if it keeps what amx_tile_config.h says, or "dropped".
 find_amx() {
-	local mmq=$src/ggml/src/ggml-cpu/amx/mmq.cpp key found=kept
+	local mmq=$src/ggml/src/ggml-cpu/amx/mmq.cpp key found
 	[ "$arch" = amd64 ] || return 0
 	key="$tree $(compiler)"
 	if [ "$(head -n 1 "$work/amx" 2>/dev/null)" != "$key" ]; then
 		need
 		source_tree
-		if ! "$here/amx-probe.sh" "$mmq" "$cxx"; then
+		if "$here/amx-probe.sh" "$mmq" "$cxx"; then
+			found=kept
+		elif "$here/amx-probe.sh" "$mmq" "$cxx" "${mended[@]}"; then
 			found=mended
-			"$here/amx-probe.sh" "$mmq" "$cxx" "${mended[@]}" || found=dropped
+			say "$cxx drops AMX's tile configuration; it gets one that it cannot drop"
+		else
+			found=dropped
+			say "$cxx drops AMX's tile configuration whatever it is told: AMX is left out"
 		fi
 		mkdir -p "$work"
 		printf '%s\n%s\n' "$key" "$found" >"$work/amx"
 	fi
 	case $(tail -n 1 "$work/amx") in
 	mended)
-		say "$cxx drops AMX's tile configuration; it gets one that it cannot drop"
 		kernel_options+=(-DCMAKE_CXX_FLAGS="${CXXFLAGS:-} ${mended[*]}")
 		;;
 	dropped)
-		say "$cxx drops AMX's tile configuration whatever it is told: AMX is left out"
 		kernel_options+=(-DCMAKE_C_FLAGS="${CFLAGS:-} $no_amx" -DCMAKE_CXX_FLAGS="${CXXFLAGS:-} $no_amx")
 		[ ${#variants[@]} -eq 0 ] || mapfile -t variants < <(printf '%s\n' "${variants[@]}" | grep -v sapphirerapids)
 		;;
