@@ -23,6 +23,7 @@ import (
 	"serve/engine/remote"
 	"serve/kernels"
 	"serve/models"
+	"serve/sandbox"
 	"serve/server"
 )
 
@@ -38,7 +39,7 @@ type loadRequest struct {
 	Free                  uint64 // bytes of the host's memory, 0 if unknown
 	Options               plannable
 	Plan                  *llama.Options // as it was loaded before; nil to make one
-	Loose                 string         // why the process that started this one could not confine it
+	Unconfined            string         // why the process that started this one could not confine it
 }
 
 // plannable are the flags that a plan is made of.
@@ -58,13 +59,13 @@ func (p plannable) options() modelOptions {
 
 // loadAnswer says what came of it.
 type loadAnswer struct {
-	Failed    *loadFailure `json:",omitempty"`
-	Plan      llama.Options
-	Memory    *llama.Memory
-	Devices   []llama.Device
-	Verified  time.Duration // that it took to see that it computes
-	ChatError string        // why the model's template cannot write a chat
-	Loose     string        // why its process is not confined
+	Failed     *loadFailure `json:",omitempty"`
+	Plan       llama.Options
+	Memory     *llama.Memory
+	Devices    []llama.Device
+	Verified   time.Duration // that it took to see that it computes
+	ChatError  string        // why the model's template cannot write a chat
+	Unconfined string        // why its process is not confined
 
 	Kernels kernels.Choice `json:"-"` // the parent's
 }
@@ -77,9 +78,9 @@ type loadFailure struct {
 	Short      uint64 // bytes that are missing, with exitMemory
 }
 
-// openModel plans a model's memory and loads it. loose is why this process is not
+// openModel plans a model's memory and loads it. unconfined is why this process is not
 // confined, if it is not.
-func openModel(request []byte, loose error) (engine.Runner, []byte) {
+func openModel(request []byte, unconfined error) (engine.Runner, []byte) {
 	var q loadRequest
 	var a loadAnswer
 	err := json.Unmarshal(request, &q)
@@ -87,11 +88,11 @@ func openModel(request []byte, loose error) (engine.Runner, []byte) {
 	if err == nil {
 		runner, err = a.open(&q)
 	}
-	if q.Loose != "" {
-		loose = errors.Join(loose, errors.New(q.Loose))
+	if q.Unconfined != "" {
+		unconfined = errors.Join(unconfined, errors.New(q.Unconfined))
 	}
-	if loose != nil {
-		a.Loose = strings.ReplaceAll(loose.Error(), "\n", "; ")
+	if unconfined != nil {
+		a.Unconfined = strings.ReplaceAll(unconfined.Error(), "\n", "; ")
 	}
 	if err != nil {
 		a = loadAnswer{Failed: failureOf(err)}
@@ -200,7 +201,7 @@ func newEngineCommand(t *terminal) *cobra.Command {
 				return checkConfinement(t)
 			}
 			if timing {
-				_ = forbidNetwork() // the engine itself says so if it cannot
+				_ = sandbox.ForbidNetwork() // the engine itself says so if it cannot
 				return timeForParent(os.Stdin, t.out)
 			}
 			conn, err := remote.Join(os.NewFile(3, "steps"), os.NewFile(4, "calls"))
@@ -209,8 +210,8 @@ func newEngineCommand(t *terminal) *cobra.Command {
 			}
 			// What stops a service stops its parent, which lets answers end first.
 			signal.Ignore(os.Interrupt, syscall.SIGTERM)
-			loose := forbidNetwork()
-			return remote.Serve(conn, func(request []byte) (engine.Runner, []byte) { return openModel(request, loose) })
+			unconfined := sandbox.ForbidNetwork()
+			return remote.Serve(conn, func(request []byte) (engine.Runner, []byte) { return openModel(request, unconfined) })
 		},
 	}
 	cmd.Flags().BoolVar(&timing, "time-kernels", false, "time the processor's kernels as the request on stdin says, and exit")
@@ -221,7 +222,7 @@ func newEngineCommand(t *terminal) *cobra.Command {
 // checkConfinement tells doctor how an engine is confined.
 func checkConfinement(t *terminal) error {
 	var said checkup
-	if err := forbidNetwork(); err != nil {
+	if err := sandbox.ForbidNetwork(); err != nil {
 		said.Network = err.Error()
 	} else if c, err := net.Dial("udp", "127.0.0.1:9"); err == nil {
 		c.Close()
@@ -230,9 +231,9 @@ func checkConfinement(t *terminal) error {
 	return t.printJSON(said)
 }
 
-// spawn starts a child, which may read the files named. loose is why it is not kept to
+// spawn starts a child, which may read the files named. unconfined is why it is not kept to
 // that, if it is not.
-func (l *library) spawn(files []string) (p *remote.Process, loose, err error) {
+func (l *library) spawn(files []string) (p *remote.Process, unconfined, err error) {
 	program, err := program()
 	if err != nil {
 		return nil, nil, err
@@ -249,13 +250,13 @@ func (l *library) spawn(files []string) (p *remote.Process, loose, err error) {
 	c.cmd.Stderr = c.log
 	// Ctrl-C is for the parent.
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if loose, err = startConfined(c.cmd, files); err != nil {
+	if unconfined, err = sandbox.Start(c.cmd, sandbox.Rules{Files: files}); err != nil {
 		parent.Steps.Close()
 		parent.Calls.Close()
 		return nil, nil, err
 	}
 	go c.wait()
-	return &remote.Process{ID: c.cmd.Process.Pid, Conn: parent, Kill: c.kill, Wait: func() remote.Exit { <-c.ended; return c.exit }}, loose, nil
+	return &remote.Process{ID: c.cmd.Process.Pid, Conn: parent, Kill: c.kill, Wait: func() remote.Exit { <-c.ended; return c.exit }}, unconfined, nil
 }
 
 // childEnvironment is what processes that compute see of ours.

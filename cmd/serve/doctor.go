@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"serve/engine/llama"
+	"serve/sandbox"
 )
 
 // doctorOptions are the flags of doctor.
@@ -284,7 +285,7 @@ func (w *workplace) seeConfinement(ctx context.Context, _ doctorOptions) []findi
 	cmd := exec.CommandContext(ctx, path, "engine", "--check")
 	var out bytes.Buffer
 	cmd.Stdout = &out
-	loose, err := startConfined(cmd, nil)
+	unconfined, err := sandbox.Start(cmd, sandbox.Rules{})
 	var said checkup
 	if err == nil {
 		if err = cmd.Wait(); err == nil {
@@ -298,8 +299,8 @@ func (w *workplace) seeConfinement(ctx context.Context, _ doctorOptions) []findi
 	if said.Network != "" {
 		list[0] = finding{"network", warning, "engines are not kept from the network: " + said.Network, "a kernel with seccomp does that"}
 	}
-	if loose != nil {
-		list[1] = finding{"files", warning, "engines are not kept from files: " + loose.Error(), "a kernel with Landlock (5.13 and later) does that"}
+	if unconfined != nil {
+		list[1] = finding{"files", warning, "engines are not kept from files: " + unconfined.Error(), "a kernel with Landlock (5.13 and later) does that"}
 	}
 	return list
 }

@@ -25,12 +25,6 @@ import (
 // TestMain lets this binary be serve itself, for tests that need a process to
 // kill or to watch.
 func TestMain(m *testing.M) {
-	if os.Getenv("TEST_CONFINED") == "1" {
-		beConfined()
-	}
-	if os.Getenv("TEST_FORBIDDEN") == "1" {
-		beForbidden()
-	}
 	failKernels(os.Getenv("TEST_CRASHING_KERNELS"), os.Getenv("TEST_WRONG_KERNELS"))
 	if os.Getenv("TEST_AS_SERVE") == "1" {
 		main()

@@ -24,6 +24,7 @@ import (
 	"serve/engine/remote"
 	"serve/kernels"
 	"serve/models"
+	"serve/sandbox"
 )
 
 // autoKernels is the flag's value that leaves the choice to a measurement.
@@ -226,7 +227,7 @@ func (l *library) timeInChild(
 	cmd.Stdin = bytes.NewReader(request)
 	var out bytes.Buffer
 	cmd.Stdout = &out
-	if _, err := startConfined(cmd, files); err != nil {
+	if _, err := sandbox.Start(cmd, sandbox.Rules{Files: files}); err != nil {
 		return nil, "", err
 	}
 	err = cmd.Wait()

@@ -140,12 +140,12 @@ func (l *library) open(ctx context.Context, q loadRequest, files []string) (engi
 func (l *library) openWith(ctx context.Context, q loadRequest, files []string) (engine.Runner, *loadAnswer, error) {
 	// A child that comes after the first is to be like it, whatever is free by then.
 	var plan atomic.Pointer[llama.Options]
-	var loose atomic.Pointer[string]
+	var unconfined atomic.Pointer[string]
 	request := func() []byte {
 		q := q
 		q.Plan = plan.Load()
-		if why := loose.Load(); why != nil {
-			q.Loose = *why
+		if why := unconfined.Load(); why != nil {
+			q.Unconfined = *why
 		}
 		text, err := json.Marshal(&q)
 		if err != nil {
@@ -160,7 +160,7 @@ func (l *library) openWith(ctx context.Context, q loadRequest, files []string) (
 			p, open, err := l.spawn(files)
 			if open != nil {
 				why := open.Error()
-				loose.Store(&why)
+				unconfined.Store(&why)
 			}
 			return p, err
 		}
@@ -283,8 +283,8 @@ func describe(t *terminal, o modelOptions, name string, r engine.Runner, a *load
 		}
 	}
 	t.fact("kernels", "%s, verified in %s", kernelsText(a.Kernels), a.Verified.Round(time.Millisecond))
-	if a.Loose != "" {
-		t.note("warning: the engine's process is not confined as it should be: %s", a.Loose)
+	if a.Unconfined != "" {
+		t.note("warning: the engine's process is not confined as it should be: %s", a.Unconfined)
 	}
 	for _, d := range a.Devices {
 		if d.Type == "cpu" {

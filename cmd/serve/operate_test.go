@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"serve/sandbox"
 )
 
 // homeOf is an environment with folders of its own.
@@ -86,7 +88,7 @@ func TestDoctor(t *testing.T) {
 	if code != 0 || found["cache"].Severity == broken || found["port"].Severity != fine {
 		t.Errorf("%d %+v", code, found)
 	}
-	if _, err := landlockVersion(); err == nil && (found["files"].Severity != fine || found["network"].Severity != fine) {
+	if _, err := sandbox.Version(); err == nil && (found["files"].Severity != fine || found["network"].Severity != fine) {
 		t.Errorf("%+v %+v", found["files"], found["network"])
 	}
 

@@ -1,4 +1,4 @@
-package main
+package sandbox
 
 import (
 	"fmt"
@@ -18,14 +18,43 @@ const (
 // arches are the numbers that a filter knows an architecture by.
 var arches = map[string]uint32{"amd64": unix.AUDIT_ARCH_X86_64, "arm64": unix.AUDIT_ARCH_AARCH64}
 
-// forbidNetwork keeps this process from ever opening a socket to a network, and from
+// What a filter answers.
+const (
+	seccompAllow = 0x7fff0000
+	seccompErrno = 0x00050000
+)
+
+// ForbidNetwork keeps this process from ever opening a socket to a network, and from
 // more privileges than it has: all of its threads, and whatever it may start. Sockets
-// that are open stay.
-func forbidNetwork() error {
+// that are open stay, and those of this machine (MPS's, a driver's) can be opened.
+func ForbidNetwork() error {
 	arch, known := arches[runtime.GOARCH]
 	if !known {
 		return fmt.Errorf("not supported on %s", runtime.GOARCH)
 	}
+
+	filter := networkFilter(arch)
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("no new privileges: %w", err)
+	}
+
+	thread, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER,
+		unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&program)))
+	if errno != 0 {
+		return fmt.Errorf("no network: %w", errno)
+	}
+	if thread != 0 {
+		return fmt.Errorf("no network: thread %d cannot be confined", thread)
+	}
+	return nil
+}
+
+// networkFilter is the program that decides on every system call.
+func networkFilter(arch uint32) []unix.SockFilter {
 	load := func(offset uint32) unix.SockFilter {
 		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset}
 	}
@@ -35,7 +64,8 @@ func forbidNetwork() error {
 	}
 	answer := func(value uint32) unix.SockFilter { return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: value} }
 	refuse := func(errno unix.Errno) unix.SockFilter { return answer(seccompErrno | uint32(errno)) }
-	filter := []unix.SockFilter{
+
+	return []unix.SockFilter{
 		load(offsetArch),
 		is(arch, 1, 0),
 		refuse(unix.ENOSYS), // another set of system calls, with other numbers
@@ -49,24 +79,4 @@ func forbidNetwork() error {
 		refuse(unix.EACCES),
 		answer(seccompAllow),
 	}
-	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("no new privileges: %w", err)
-	}
-	thread, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&program)))
-	if errno != 0 {
-		return fmt.Errorf("no network: %w", errno)
-	}
-	if thread != 0 {
-		return fmt.Errorf("no network: thread %d cannot be confined", thread)
-	}
-	return nil
 }
-
-// What a filter answers.
-const (
-	seccompAllow = 0x7fff0000
-	seccompErrno = 0x00050000
-)

@@ -1,0 +1,238 @@
+package sandbox
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// What a confined process may do with files, by where they lie. The rest of the machine,
+// people's files above all, it can neither read nor write.
+const (
+	mayRead = unix.LANDLOCK_ACCESS_FS_READ_FILE
+	mayUse  = mayRead | unix.LANDLOCK_ACCESS_FS_READ_DIR | unix.LANDLOCK_ACCESS_FS_EXECUTE
+
+	// For files that are there. Opening one with O_TRUNC takes a right of its own, which
+	// came with the third version of Landlock.
+	mayChange = unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_TRUNCATE
+
+	// For the drivers' caches. Nothing in them can be run, and no link can be made, by
+	// which somebody else could be led to another place.
+	mayKeep = mayRead | unix.LANDLOCK_ACCESS_FS_READ_DIR | mayChange |
+		unix.LANDLOCK_ACCESS_FS_MAKE_DIR | unix.LANDLOCK_ACCESS_FS_MAKE_REG |
+		unix.LANDLOCK_ACCESS_FS_REMOVE_DIR | unix.LANDLOCK_ACCESS_FS_REMOVE_FILE | unix.LANDLOCK_ACCESS_FS_REFER
+
+	// Drivers make files of their own below /dev.
+	mayDrive = mayUse | mayKeep | unix.LANDLOCK_ACCESS_FS_IOCTL_DEV |
+		unix.LANDLOCK_ACCESS_FS_MAKE_CHAR | unix.LANDLOCK_ACCESS_FS_MAKE_SOCK |
+		unix.LANDLOCK_ACCESS_FS_MAKE_FIFO | unix.LANDLOCK_ACCESS_FS_MAKE_BLOCK | unix.LANDLOCK_ACCESS_FS_MAKE_SYM
+
+	// For a file that is no folder.
+	mayFile = mayRead | mayChange | unix.LANDLOCK_ACCESS_FS_EXECUTE | unix.LANDLOCK_ACCESS_FS_IOCTL_DEV
+
+	// What the first version of Landlock knows.
+	firstVersion = mayDrive &^ (unix.LANDLOCK_ACCESS_FS_REFER | unix.LANDLOCK_ACCESS_FS_TRUNCATE |
+		unix.LANDLOCK_ACCESS_FS_IOCTL_DEV)
+)
+
+// laterRights came with versions of their own, from the second on.
+var laterRights = []uint64{
+	unix.LANDLOCK_ACCESS_FS_REFER,
+	unix.LANDLOCK_ACCESS_FS_TRUNCATE,
+	0, // of the network
+	unix.LANDLOCK_ACCESS_FS_IOCTL_DEV,
+}
+
+// rule is what may be done below a path.
+type rule struct {
+	path   string
+	rights uint64
+
+	// guarded is for a path that others could have made: it is no rule unless it is a
+	// folder, and no link to one, of this user or of root.
+	guarded bool
+}
+
+// system are the places of programs, libraries and drivers. Those of one driver alone are
+// named where they are not below the others': WSL's, Jetson's, AMD's and Intel's devices
+// are /dev/dxg, /dev/nvmap, /dev/kfd and /dev/dri, their libraries in /usr and /opt.
+var system = []rule{
+	{path: "/bin", rights: mayUse},
+	{path: "/sbin", rights: mayUse},
+	{path: "/lib", rights: mayUse},
+	{path: "/lib32", rights: mayUse},
+	{path: "/lib64", rights: mayUse},
+	{path: "/libx32", rights: mayUse},
+	{path: "/usr", rights: mayUse},
+	{path: "/etc", rights: mayUse},
+	{path: "/opt", rights: mayUse},
+	{path: "/nix", rights: mayUse},
+	{path: "/gnu", rights: mayUse},
+	{path: "/snap", rights: mayUse},
+	{path: "/sys", rights: mayUse},
+	{path: "/run", rights: mayUse},
+
+	// CUDA names its threads: it opens /proc/self/task/TID/comm with O_CREAT and O_TRUNC,
+	// and gives up with error 304 where it may not. A rule is of an inode, and /proc/self
+	// is the parent's when the rule is made, so it must be the whole of /proc.
+	{path: "/proc", rights: mayUse | mayChange},
+
+	{path: "/dev", rights: mayDrive},
+	{path: "/dev/shm", rights: mayDrive}, // where it is a link into /run
+}
+
+// mpsFolder is where NVIDIA's MPS has its pipes unless CUDA_MPS_PIPE_DIRECTORY says
+// otherwise.
+const mpsFolder = "/tmp/nvidia-mps"
+
+// Start starts a command that is confined by the rules, and by which it can gain no
+// privileges. unconfined is why it is not, if so; it runs then, too.
+func Start(cmd *exec.Cmd, r Rules) (unconfined, err error) {
+	// A domain is a thread's, and of what the thread starts. This thread ends with the
+	// goroutine, which does not unlock it, and so the rest of this process is as it was.
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		if unconfined = confine(r.all(cmd)); unconfined != nil {
+			unconfined = fmt.Errorf("files: %w", unconfined)
+		}
+		err = cmd.Start()
+	}()
+	<-done
+	return unconfined, err
+}
+
+// Version returns the kernel's version of Landlock.
+func Version() (int, error) {
+	version, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
+	switch errno {
+	case 0:
+		return int(version), nil
+	case unix.ENOSYS, unix.EOPNOTSUPP:
+		return 0, errors.New("the kernel has no Landlock, or it is turned off")
+	}
+	return 0, fmt.Errorf("landlock: %w", errno)
+}
+
+// confine confines this thread.
+func confine(rules []rule) error {
+	version, err := Version()
+	if err != nil {
+		return err
+	}
+
+	handled := uint64(firstVersion)
+	for i, right := range laterRights {
+		if version >= i+2 {
+			handled |= right
+		}
+	}
+
+	// Older kernels know only the first field.
+	attr := unix.LandlockRulesetAttr{Handled_access_fs: handled}
+	ruleset, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), 8, 0)
+	if errno != 0 {
+		return fmt.Errorf("landlock: %w", errno)
+	}
+	defer unix.Close(int(ruleset))
+
+	for _, r := range rules {
+		r.rights &= handled
+		if err := r.add(int(ruleset)); err != nil {
+			return err
+		}
+	}
+
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("no new privileges: %w", err)
+	}
+	if _, _, errno := unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0, 0); errno != 0 {
+		return fmt.Errorf("landlock: %w", errno)
+	}
+	return nil
+}
+
+// all are the rules for a command: the system's, for its program, for where the loader
+// looks for libraries, for MPS, and its own.
+func (r Rules) all(cmd *exec.Cmd) []rule {
+	rules := append([]rule{{path: cmd.Path, rights: mayUse}}, system...)
+	environ := cmd.Environ()
+
+	libraries := append(filepath.SplitList(value(environ, "LD_LIBRARY_PATH")), mappedFolders()...)
+	for _, folder := range libraries {
+		if folder != "" {
+			rules = append(rules, rule{path: folder, rights: mayUse})
+		}
+	}
+
+	if folder := value(environ, "CUDA_MPS_PIPE_DIRECTORY"); folder != "" {
+		rules = append(rules, rule{path: folder, rights: mayUse | mayChange})
+	} else {
+		rules = append(rules, rule{path: mpsFolder, rights: mayUse | mayChange, guarded: true})
+	}
+
+	for _, file := range r.Files {
+		rules = append(rules, rule{path: file, rights: mayRead})
+	}
+	if r.Cache != "" {
+		rules = append(rules, rule{path: r.Cache, rights: mayKeep})
+	}
+	return rules
+}
+
+// mappedFolders are where the libraries lie that this process has loaded.
+func mappedFolders() (folders []string) {
+	maps, err := os.Open("/proc/self/maps")
+	if err != nil {
+		return nil
+	}
+	defer maps.Close()
+
+	for lines := bufio.NewScanner(maps); lines.Scan(); {
+		if _, path, ok := strings.Cut(lines.Text(), " /"); ok && strings.Contains(path, ".so") {
+			folders = append(folders, filepath.Dir("/"+path))
+		}
+	}
+	return folders
+}
+
+// add adds a rule to a ruleset. What is not there needs none.
+func (r rule) add(ruleset int) error {
+	flags := unix.O_PATH | unix.O_CLOEXEC
+	if r.guarded {
+		flags |= unix.O_NOFOLLOW | unix.O_DIRECTORY
+	}
+	fd, err := unix.Open(r.path, flags, 0)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fd)
+
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		return fmt.Errorf("%s: %w", r.path, err)
+	}
+	if r.guarded && stat.Uid != 0 && int(stat.Uid) != os.Geteuid() {
+		return nil
+	}
+	if stat.Mode&unix.S_IFMT != unix.S_IFDIR {
+		r.rights &= mayFile
+	}
+
+	beneath := unix.LandlockPathBeneathAttr{Allowed_access: r.rights, Parent_fd: int32(fd)}
+	_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(ruleset), unix.LANDLOCK_RULE_PATH_BENEATH,
+		uintptr(unsafe.Pointer(&beneath)), 0, 0, 0)
+	if errno != 0 {
+		return fmt.Errorf("landlock: %s: %w", r.path, errno)
+	}
+	return nil
+}
