@@ -159,7 +159,7 @@ func (w *workplace) seeDevices(context.Context, doctorOptions) []finding {
 	var list []finding
 	for _, d := range devices {
 		if d.Type != "cpu" {
-			list = append(list, finding{About: "gpu", Severity: fine, Seen: fmt.Sprintf("%s %s, %s free", d.Name, strings.TrimSpace(d.Description), size(d.Free))})
+			list = append(list, finding{About: "gpu", Severity: fine, Seen: d.Name + " " + strings.TrimSpace(d.Description)})
 		}
 	}
 	if len(list) > 0 {

@@ -221,6 +221,9 @@ serve_model * serve_excerpt_load(serve_excerpt * e, serve_error * err) {
         rewind(e->file);
         llama_model_params params = llama_model_default_params();
         params.n_gpu_layers       = 0;
+        // Without layers on it a GPU would still compute prompts, and the timing be its.
+        static ggml_backend_dev_t none[] = {nullptr};
+        params.devices = none;
         auto model   = std::make_unique<serve_model>();
         model->model = llama_model_load_from_file_ptr(e->file, params);
         if (model->model == nullptr) {

@@ -63,11 +63,12 @@ type Device struct {
 	Name        string `json:"name"`
 	Description string `json:"description"`
 	Type        string `json:"type"` // cpu, gpu, igpu or accel
-	Free        uint64 `json:"free"` // bytes
-	Total       uint64 `json:"total"`
 }
 
-// Devices lists what llama.cpp was built for and found here.
+// GPU reports whether the device is one, with memory of its own or not.
+func (d Device) GPU() bool { return d.Type == "gpu" || d.Type == "igpu" }
+
+// Devices lists what llama.cpp was built for and found here. It takes no memory of them.
 func Devices() ([]Device, error) {
 	initialize()
 	var e C.serve_error
@@ -103,6 +104,7 @@ type ModelOptions struct {
 	GPULayers int  // negative for all
 	NoMMap    bool // read the file instead of mapping it
 	VocabOnly bool // no weights: for tokenizing and templates
+	CPUOnly   bool // leave GPUs alone: without it they help with long prompts, even of no layers
 
 	// Progress is called with 0 to 1 while the weights load; false stops it.
 	Progress func(float32) bool `json:"-"`
@@ -111,7 +113,7 @@ type ModelOptions struct {
 func (o ModelOptions) c(progress cgo.Handle) C.serve_model_params {
 	return C.serve_model_params{
 		gpu_layers: C.int32_t(o.GPULayers), mmap: C.bool(!o.NoMMap), vocab_only: C.bool(o.VocabOnly),
-		progress: C.uintptr_t(progress),
+		cpu_only: C.bool(o.CPUOnly), progress: C.uintptr_t(progress),
 	}
 }
 

@@ -125,6 +125,10 @@ llama_model_params to_llama(const serve_model_params & p) {
     mp.n_gpu_layers       = p.gpu_layers;
     mp.load_mode          = p.mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
     mp.vocab_only         = p.vocab_only;
+    if (p.cpu_only) {
+        static ggml_backend_dev_t none[] = {nullptr};
+        mp.devices = none;
+    }
     if (p.progress != 0) {
         mp.progress_callback_user_data = (void *) p.progress;
         mp.progress_callback           = [](float progress, void * handle) {
@@ -512,8 +516,6 @@ char * serve_devices(serve_error * err) {
         common_json list = common_json::array();
         for (size_t i = 0; i < ggml_backend_dev_count(); i++) {
             ggml_backend_dev_t dev = ggml_backend_dev_get(i);
-            size_t free = 0, total = 0;
-            ggml_backend_dev_memory(dev, &free, &total);
             const char * type = "accel";
             switch (ggml_backend_dev_type(dev)) {
                 case GGML_BACKEND_DEVICE_TYPE_CPU: type = "cpu"; break;
@@ -525,8 +527,6 @@ char * serve_devices(serve_error * err) {
             d["name"]        = ggml_backend_dev_name(dev);
             d["description"] = ggml_backend_dev_description(dev);
             d["type"]        = type;
-            d["free"]        = free;
-            d["total"]       = total;
             list.push_back(d);
         }
         return copy_string(list.dump_safe());

@@ -56,8 +56,13 @@ const char * serve_kernels_current(void);
 // serve_kernels_use makes models and contexts that come after it compute with these kernels.
 void serve_kernels_use(int32_t i, serve_error * err);
 
-// serve_devices returns JSON: [{"name","description","type":"cpu|gpu|igpu|accel","free","total"}].
+// serve_devices returns JSON: [{"name","description","type":"cpu|gpu|igpu|accel"}]. It loads
+// drivers and takes no memory of a device.
 char * serve_devices(serve_error * err);
+
+// serve_gpu_backends names the GPU backends of this build, separated by commas, and asks no
+// driver.
+const char * serve_gpu_backends(void);
 
 // serve_threads returns how many threads compute best here: the performance cores, not their hyperthreads.
 int32_t serve_threads(void);
@@ -69,12 +74,31 @@ bool serve_type_size(int32_t type, uint64_t * elements, uint64_t * bytes);
 // serve_system_info returns llama.cpp's one-line list of CPU features.
 const char * serve_system_info(void);
 
+// --- probe ---
+
+typedef struct serve_probe serve_probe;  // a device being tried
+
+// serve_probe_open initializes the backend of a device of serve_devices, by its index.
+serve_probe * serve_probe_open(size_t device, serve_error * err);
+void          serve_probe_close(serve_probe * p);
+
+// serve_probe_memory gives the device's bytes, 0 for what it does not know.
+void serve_probe_memory(serve_probe * p, uint64_t * free, uint64_t * total);
+
+// serve_probe_allocate takes a little of the device's memory and writes to it.
+void serve_probe_allocate(serve_probe * p, serve_error * err);
+
+// serve_probe_compute multiplies two small matrices there, and compares the product with
+// the processor's. It comes after serve_probe_allocate.
+void serve_probe_compute(serve_probe * p, serve_error * err);
+
 // --- model ---
 
 typedef struct serve_model_params {
     int32_t  gpu_layers;   // layers kept on a GPU; negative for all
     bool     mmap;         // map the file instead of reading it
     bool     vocab_only;   // no weights: tokenizing and templates only
+    bool     cpu_only;     // no device computes but the processor, no GPU's part of a prompt either
     uintptr_t progress;    // Go handle passed to goServeProgress, 0 for none
 } serve_model_params;
 
