@@ -63,6 +63,7 @@ func toError(err error, param string) *Error {
 	var length *engine.LengthError
 	var tooLarge *http.MaxBytesError
 	var noRoom *NoRoomError
+	var missing *DeviceError
 	var busy *engine.BusyError
 	switch {
 	case errors.As(err, &e):
@@ -89,6 +90,9 @@ func toError(err error, param string) *Error {
 	case errors.Is(err, errLoading), errors.Is(err, errBusy):
 		return &Error{Status: http.StatusServiceUnavailable, Type: "server_error", Code: "model_loading", RetryAfter: 15 * time.Second,
 			Message: "The model is not in memory yet: " + err.Error() + ". Try again later."}
+	case errors.As(err, &missing):
+		return &Error{Status: http.StatusServiceUnavailable, Type: "server_error", Code: "device_unavailable",
+			RetryAfter: deviceRetry, Message: fmt.Sprintf("The model's GPU cannot be used: %v.", missing)}
 	case errors.As(err, &noRoom):
 		return badRequest("model", "insufficient_memory", "The model does not fit: %v.", err)
 	case errors.Is(err, errLoad):

@@ -94,6 +94,18 @@ var modelMetrics = []struct {
 		}
 		return list
 	}},
+	{"serve_model_device", "Devices that compute the model, each 1.", "device", prometheus.GaugeValue, func(c *counts) (list []sample) {
+		for _, d := range c.devices {
+			list = append(list, sample{d.Name, 1})
+		}
+		return list
+	}},
+	{"serve_model_gpu_unused", "Whether the processor computes the model though the machine has a GPU.", "", prometheus.GaugeValue, func(c *counts) []sample {
+		if c.whyProcessor != "" {
+			return one(1)
+		}
+		return one(0)
+	}},
 	{"serve_model_loads_total", "Times that the model was loaded.", "", prometheus.CounterValue, func(c *counts) []sample { return one(c.loads) }},
 	{"serve_model_load_seconds", "Time that the last load took, and the wait for room before it.", "", prometheus.GaugeValue, func(c *counts) []sample { return one(c.loadTime.Seconds()) }},
 	{"serve_choices_running", "Choices in the batch.", "", prometheus.GaugeValue, func(c *counts) []sample { return one(c.Running) }},

@@ -100,6 +100,8 @@ func TestMetrics(t *testing.T) {
 		"serve_choices_waiting fake":                      0,
 		"serve_model_loaded fake":                         1,
 		"serve_model_loads_total fake":                    1,
+		"serve_model_device CUDA0 fake":                   1,
+		"serve_model_gpu_unused fake":                     0,
 		"serve_http_requests_total /completions POST 200": 24,
 		"serve_http_requests_total /completions POST 400": 1,
 		"serve_http_requests_total other GET 404":         1,

@@ -55,12 +55,16 @@ const (
 	healthStopped = "stopped"
 	healthStalled = "stalled"
 	healthFull    = "queue full"
+	healthDevice  = "device missing" // loading it is tried again and again
 )
 
 // health says how a model is.
 func (s *Server) health(m *Model) string {
 	e, ok := s.pool.loaded(m)
 	if !ok {
+		if _, missing := s.pool.missingDevice(m); missing {
+			return healthDevice
+		}
 		return healthIdle
 	}
 	switch stats := e.Stats(); {
@@ -89,12 +93,17 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) *Error {
 	status := struct {
 		Status string            `json:"status"`
 		Models map[string]string `json:"models"`
-	}{healthReady, map[string]string{}}
+		// Why, where there is more to say than how.
+		Reasons map[string]string `json:"reasons,omitempty"`
+	}{healthReady, map[string]string{}, map[string]string{}}
 	for _, m := range asked {
 		health := s.health(m)
 		status.Models[m.ID] = health
 		if health != healthReady && health != healthIdle {
 			status.Status = "not ready"
+			if missing, ok := s.pool.missingDevice(m); ok {
+				status.Reasons[m.ID] = missing.Error()
+			}
 			s.opts.Log.Error("a model is not ready", "model", m.ID, "health", health)
 		}
 	}

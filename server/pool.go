@@ -29,6 +29,19 @@ type Instance struct {
 	Kernels kernels.Choice
 	// Process says what computes the model, if that is a process of its own; else nil.
 	Process func() Process
+	// Failed says why the engine cannot go on, if it cannot; nil for one that never fails so.
+	Failed func() error
+
+	// Devices are those that compute the model.
+	Devices []Device
+	// WhyProcessor says why the machine's GPUs do not, empty if they do or there are none.
+	WhyProcessor string
+}
+
+// Device is a GPU, or the processor.
+type Device struct {
+	Name        string `json:"name"` // CUDA0, CPU
+	Description string `json:"description"`
 }
 
 // Process is one of the system's.
@@ -48,6 +61,20 @@ func (e *NoRoomError) Error() string { return e.Err.Error() }
 
 // Unwrap gives the reason.
 func (e *NoRoomError) Unwrap() error { return e.Err }
+
+// DeviceError says that a GPU which is there, or was, cannot be used. A model is then
+// computed by nothing else instead. Its text may be read by clients.
+type DeviceError struct{ Err error }
+
+// Error implements error.
+func (e *DeviceError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the reason.
+func (e *DeviceError) Unwrap() error { return e.Err }
+
+// deviceRetry is after how long a model is loaded again whose device was missing: a driver
+// that is reloaded takes seconds, and each try takes one.
+const deviceRetry = 30 * time.Second
 
 // Why a request gets no model, besides what loading it returns.
 var (
@@ -86,6 +113,8 @@ type slot struct {
 	past     engine.Stats // of those that have
 	loads    int
 	loadTime time.Duration // of the last load
+	missing  *DeviceError  // why it is not in memory, if that is why
+	retry    *time.Timer   // loads it again then
 }
 
 // granted is what a waiter gets: an instance that it must release, or an error.
@@ -262,6 +291,7 @@ func (p *pool) load(s *slot) {
 // put fills an empty slot. The caller holds the mutex.
 func (p *pool) put(s *slot, in *Instance, took time.Duration) {
 	s.instance = in
+	s.missing = nil
 	s.loads, s.loadTime = s.loads+1, took
 	p.work.Go(func() { p.watch(s, in) })
 	p.idle(s)
@@ -292,6 +322,13 @@ func (p *pool) bring(s *slot) (*Instance, error) {
 		return in, err
 	}
 	p.log.Error("a model cannot be loaded", "model", s.model.ID, "error", err)
+	var missing *DeviceError
+	if errors.As(err, &missing) {
+		p.mu.Lock()
+		p.miss(s, missing)
+		p.mu.Unlock()
+		return nil, missing
+	}
 	if errors.As(err, &short) {
 		return nil, err
 	}
@@ -407,6 +444,35 @@ func (p *pool) stop(list []*Instance) {
 	}
 }
 
+// miss notes that a model's device is missing, and tries again later. The caller holds the
+// mutex.
+func (p *pool) miss(s *slot, err *DeviceError) {
+	s.missing = err
+	if s.retry != nil {
+		s.retry.Stop()
+	}
+
+	s.retry = time.AfterFunc(deviceRetry, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.ctx.Err() == nil && s.instance == nil && s.missing != nil && !s.loading {
+			s.loading = true
+			p.work.Go(func() { p.load(s) })
+		}
+	})
+}
+
+// missingDevice returns why a model is not in memory, if that is a missing device.
+func (p *pool) missingDevice(m *Model) (*DeviceError, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.slots[m]
+	if s == nil || s.instance != nil || s.missing == nil {
+		return nil, false
+	}
+	return s.missing, true
+}
+
 // watch empties a slot whose engine has failed: the next request loads it anew.
 func (p *pool) watch(s *slot, in *Instance) {
 	<-in.Done
@@ -414,6 +480,10 @@ func (p *pool) watch(s *slot, in *Instance) {
 	failed := s.instance == in
 	if failed {
 		p.take(s)
+	}
+	var missing *DeviceError
+	if failed && in.Failed != nil && errors.As(in.Failed(), &missing) {
+		p.miss(s, missing)
 	}
 	s.ending = slices.DeleteFunc(s.ending, func(o *Instance) bool { return o == in })
 	s.past.Add(in.Engine.Stats())
@@ -451,6 +521,9 @@ type counts struct {
 	loadTime time.Duration
 	process  Process
 	kernels  kernels.Choice
+	devices  []Device
+	// Why it is computed by the processor though the machine has a GPU.
+	whyProcessor string
 }
 
 func (p *pool) counts(m *Model) counts {
@@ -468,6 +541,7 @@ func (p *pool) counts(m *Model) counts {
 		c.Present = now.Present
 		c.bytes = s.instance.Bytes
 		c.kernels = s.instance.Kernels
+		c.devices, c.whyProcessor = s.instance.Devices, s.instance.WhyProcessor
 		if s.instance.Process != nil {
 			c.process = s.instance.Process()
 		}
@@ -493,6 +567,9 @@ func (p *pool) close() {
 	for _, s := range p.slots {
 		if in := p.take(s); in != nil {
 			list = append(list, in)
+		}
+		if s.retry != nil {
+			s.retry.Stop()
 		}
 	}
 	p.mu.Unlock()

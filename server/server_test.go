@@ -78,6 +78,7 @@ func ready(e Engine) LoadFunc {
 			Stop:    sync.OnceFunc(func() { close(done) }),
 			Kernels: kernels.Choice{Name: "abacus", Refused: map[string]kernels.Refusal{"slide rule": {}}},
 			Process: func() Process { return Process{1, 1 << 20} },
+			Devices: []Device{{Name: "CUDA0", Description: "a GPU"}},
 		}, nil
 	}
 }

@@ -24,8 +24,10 @@ type ModelStatus struct {
 	Process         int      `json:"process"`
 	ResidentBytes   uint64   `json:"resident_bytes"` // of its process, mapped weights included; 0 if unknown
 	PlannedBytes    uint64   `json:"planned_bytes"`
-	Generates       *bool    `json:"generates"`   // writes text; null while it is not in memory
-	SeesImages      *bool    `json:"sees_images"` // null while it is not in memory
+	Devices         []Device `json:"devices"`       // that compute it
+	WhyProcessor    string   `json:"why_processor"` // and not the machine's GPU; empty if that does, or there is none
+	Generates       *bool    `json:"generates"`     // writes text; null while it is not in memory
+	SeesImages      *bool    `json:"sees_images"`   // null while it is not in memory
 	Slots           int      `json:"slots"`
 	Context         int      `json:"context"` // tokens of a request
 	Running         int      `json:"running"` // choices
@@ -49,6 +51,7 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) *Error {
 			ID: m.ID, Aliases: append([]string{}, m.Aliases...), State: s.health(m), Process: c.process.ID,
 			ResidentBytes: c.process.Resident, PlannedBytes: c.bytes, Running: c.Running, Queued: c.Queued,
 			KVUsed: c.CellsUsed, KVKept: c.CellsIdle, KVCells: c.Cells, TokensPerSecond: c.Rate, Restarts: c.Restarts, Loads: c.loads,
+			Devices: append([]Device{}, c.devices...), WhyProcessor: c.whyProcessor,
 		}
 		if e, ok := s.pool.loaded(m); ok {
 			l, f := e.Limits(), e.Model()

@@ -414,8 +414,21 @@ func TestGarbage(t *testing.T) {
 // TestGivesUp has a model that cannot be loaded any more.
 func TestGivesUp(t *testing.T) {
 	n := &nursery{t: t, exit: remote.Exit{How: "killed"}, refuse: func(number int) bool { return number > 1 }}
-	e, _ := n.start(remote.Options{})
+	why := errors.New("its device is gone")
+	e, r := n.start(remote.Options{Refused: func(answer []byte) error {
+		if string(answer) != "no" {
+			t.Errorf("refused with %q", answer)
+		}
+		return why
+	}})
+	if err := r.Failed().Err(); err != nil {
+		t.Errorf("it has failed before: %v", err)
+	}
 	n.die()
+	<-r.Failed().Done() // though nobody asks it for anything
+	if err := context.Cause(r.Failed()); !errors.Is(err, why) || !errors.Is(err, engine.ErrFatal) {
+		t.Errorf("it failed because of %v", err)
+	}
 	if _, _, err := ask(e, engine.Request{Prompt: tokens("hello "), MaxTokens: 30}); !errors.Is(err, engine.ErrStopped) && !errors.Is(err, engine.ErrFatal) {
 		t.Errorf("an engine that cannot be started again: %v", err)
 	}

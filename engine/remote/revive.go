@@ -145,7 +145,7 @@ func (r *Runner) revive(number int, c Crash) {
 func (r *Runner) restart(ctx context.Context, number int) (*generation, error) {
 	g, answer, known, err := r.spawn(ctx, number)
 	if err == nil && g == nil {
-		err = fmt.Errorf("the model was not loaded: %s", answer)
+		err = r.o.Refused(answer)
 	}
 	if err == nil && (known.Limits != r.limits || len(known.Model.Pieces) != len(r.model.Pieces) || known.Model.Size != r.model.Size) {
 		err = errors.New("the model is not the same any more")
@@ -162,6 +162,9 @@ func (r *Runner) set(g *generation, failed error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.current, r.failed = g, failed
+	if failed != nil {
+		r.end(failed)
+	}
 	close(r.changed)
 	r.changed = make(chan struct{})
 	if g != nil {

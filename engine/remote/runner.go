@@ -20,6 +20,7 @@ import (
 type Options struct {
 	Spawn   func() (*Process, error)
 	Request func() []byte                        // what to load, for the child's Open; nothing by default
+	Refused func(answer []byte) error            // why a child that was started again loaded nothing; its answer by default
 	Stall   time.Duration                        // that a step or a call may take, 2 minutes
 	Report  func(Crash)                          // is told of every crash
 	Log     *slog.Logger                         // slog.Default()
@@ -35,6 +36,8 @@ type Runner struct {
 	nextID  atomic.Uint64 // of samplers
 	aborted chan struct{} // closed by Abort
 	abort   sync.Once
+	ended   context.Context // done when there will be no child any more, for the reason that is its cause
+	end     context.CancelCauseFunc
 
 	mu       sync.Mutex
 	current  *generation   // nil while there is none
@@ -70,7 +73,11 @@ func Start(ctx context.Context, o Options) (r *Runner, answer []byte, err error)
 	if o.Sleep == nil {
 		o.Sleep = time.After
 	}
+	if o.Refused == nil {
+		o.Refused = func(answer []byte) error { return fmt.Errorf("the model was not loaded: %s", answer) }
+	}
 	r = &Runner{o: o, aborted: make(chan struct{}), changed: make(chan struct{})}
+	r.ended, r.end = context.WithCancelCause(context.Background())
 	g, answer, known, err := r.spawn(ctx, 1)
 	if g == nil {
 		return nil, answer, err
@@ -92,6 +99,10 @@ func (r *Runner) Process() int {
 	}
 	return r.current.p.ID
 }
+
+// Failed is done when the child could not be started again, for the reason that is its
+// cause, or when the Runner was closed. Nothing that is asked of it then succeeds.
+func (r *Runner) Failed() context.Context { return r.ended }
 
 // Limits are those of the child's Runner.
 func (r *Runner) Limits() engine.Limits { return r.limits }
@@ -463,6 +474,7 @@ func (r *Runner) Abort() {
 func (r *Runner) Close() {
 	r.Abort()
 	r.work.Wait()
+	r.end(engine.ErrAborted)
 	r.mu.Lock()
 	g := r.current
 	r.mu.Unlock()

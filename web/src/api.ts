@@ -10,6 +10,8 @@ export interface ModelStatus {
   process: number;
   resident_bytes: number;
   planned_bytes: number;
+  devices: { name: string; description: string }[]; // that compute it; none of one that is not loaded
+  why_processor: string; // and not the machine's GPU
   slots: number;
   context: number;
   running: number;

@@ -54,6 +54,12 @@ export function StatusPage() {
   );
 }
 
+/** Where a model is computed, and why not elsewhere. */
+function deviceText(m: api.ModelStatus): string {
+  const names = m.devices.map((d) => `${d.name} ${d.description}`).join(', ') || '–';
+  return m.why_processor ? `${names} (${m.why_processor})` : names;
+}
+
 function ModelSection({ m, moments }: { m: api.ModelStatus; moments: Moment[] }) {
   const times = moments.map((p) => p.at);
   const speeds = (key: 'answerTokens' | 'promptTokens') => moments.map((p, i) => (i ? rate(moments[i - 1], p, key) : null));
@@ -67,6 +73,7 @@ function ModelSection({ m, moments }: { m: api.ModelStatus; moments: Moment[] })
       </h2>
       <dl>
         <Fact name="Process" value={m.process ? String(m.process) : '–'} />
+        <Fact name="Device" value={deviceText(m)} />
         <Fact name="Context" value={m.context ? `${m.context} tokens` : '–'} />
         <Fact name="At once" value={m.slots ? String(m.slots) : '–'} />
         <Fact name="Restarts" value={String(m.restarts)} />
