@@ -39,6 +39,7 @@ type loadRequest struct {
 	Free                  uint64 // bytes of the host's memory, 0 if unknown
 	Options               plannable
 	Plan                  *llama.Options // as it was loaded before; nil to make one
+	GPUs                  []llama.Device // that must be there
 	Unconfined            string         // why the process that started this one could not confine it
 }
 
@@ -62,10 +63,11 @@ type loadAnswer struct {
 	Failed     *loadFailure `json:",omitempty"`
 	Plan       llama.Options
 	Memory     *llama.Memory
-	Devices    []llama.Device
-	Verified   time.Duration // that it took to see that it computes
-	ChatError  string        // why the model's template cannot write a chat
-	Unconfined string        // why its process is not confined
+	Devices    []llama.Device // that compute the model
+	GPUs       []llama.Device // that its process sees
+	Verified   time.Duration  // that it took to see that it computes
+	ChatError  string         // why the model's template cannot write a chat
+	Unconfined string         // why its process is not confined
 
 	Kernels kernels.Choice `json:"-"` // the parent's
 }
@@ -73,7 +75,7 @@ type loadAnswer struct {
 // loadFailure is an error that crosses to another process.
 type loadFailure struct {
 	Text, Hint string
-	Code       int    // exitMemory, exitUsage or exitModel
+	Code       int    // exitMemory, exitUsage, exitDevice or exitModel
 	Wrong      bool   // it was loaded, and computed nonsense
 	Short      uint64 // bytes that are missing, with exitMemory
 }
@@ -109,12 +111,24 @@ func (a *loadAnswer) open(q *loadRequest) (engine.Runner, error) {
 	if err := errors.Join(beforeKernels(q.Kernels), llama.UseKernels(q.Kernels)); err != nil {
 		return nil, fmt.Errorf("%w: %w", errModel, err)
 	}
+	list, err := askDrivers()
+	if err != nil {
+		return nil, err
+	}
+	o := q.Options.options()
+	// Before anything is planned: llama.cpp would compute on the processor instead.
+	if missing := list.missing(q.GPUs); len(missing) > 0 {
+		return nil, deviceError(missing, list.Warnings)
+	}
+	if !o.processorOnly() {
+		a.GPUs = list.gpus()
+	}
+
 	if q.Plan != nil {
 		a.Plan = *q.Plan
 	} else {
-		var err error
 		measure := func(lo llama.Options) (*llama.Memory, error) { return measure(q.Path, lo, q.Free) }
-		if a.Plan, a.Memory, err = planMemory(q.Options.options(), q.Projector, q.TrainContext, q.Shrink, measure); err != nil {
+		if a.Plan, a.Memory, err = planMemory(o, q.Projector, q.TrainContext, q.Shrink, measure); err != nil {
 			return nil, err
 		}
 	}
@@ -135,10 +149,8 @@ func (a *loadAnswer) open(q *loadRequest) (engine.Runner, error) {
 			a.ChatError = err.Error()
 		}
 	}
-	a.Devices, err = llama.Devices()
-	if err != nil {
-		runner.Close()
-		return nil, err
+	if a.Memory != nil {
+		a.Devices = computing(list.Devices, a.Memory, a.Plan.Model.GPULayers)
 	}
 	return runner, nil
 }
@@ -164,6 +176,8 @@ func (f *loadFailure) err() error {
 		kind = errMemory
 	case exitUsage:
 		kind = errUsage
+	case exitDevice:
+		kind = errDevice
 	}
 	var err error = &told{f.Text, kind}
 	if f.Wrong {
@@ -172,8 +186,11 @@ func (f *loadFailure) err() error {
 	if f.Hint != "" {
 		err = withHint(err, "%s", f.Hint)
 	}
-	if f.Code == exitMemory {
+	switch f.Code {
+	case exitMemory:
 		err = &server.NoRoomError{Err: err, Short: f.Short}
+	case exitDevice:
+		err = &server.DeviceError{Err: err}
 	}
 	return err
 }
@@ -190,33 +207,54 @@ func (e *told) Unwrap() error { return e.kind }
 // newEngineCommand is what serve starts for each model: the same program, as a child
 // that computes. It has two sockets and nothing else to talk to.
 func newEngineCommand(t *terminal) *cobra.Command {
-	var check, timing bool
+	var check, timing, devices, probe bool
 	cmd := &cobra.Command{
 		Use:    "engine",
 		Short:  "compute for the serve that started this",
 		Hidden: true,
 		Args:   arguments(0, 0, "no arguments"),
 		RunE: func(*cobra.Command, []string) error {
-			if check {
+			switch {
+			case check:
 				return checkConfinement(t)
-			}
-			if timing {
+			case devices:
+				return printDevices(t)
+			case probe:
+				return tryDevices(t)
+			case timing:
 				_ = sandbox.ForbidNetwork() // the engine itself says so if it cannot
 				return timeForParent(os.Stdin, t.out)
 			}
-			conn, err := remote.Join(os.NewFile(3, "steps"), os.NewFile(4, "calls"))
-			if err != nil {
-				return withHint(fmt.Errorf("%w: serve starts this command itself: %w", errUsage, err), "serve --help")
-			}
-			// What stops a service stops its parent, which lets answers end first.
-			signal.Ignore(os.Interrupt, syscall.SIGTERM)
-			unconfined := sandbox.ForbidNetwork()
-			return remote.Serve(conn, func(request []byte) (engine.Runner, []byte) { return openModel(request, unconfined) })
+			return serveEngine()
 		},
 	}
 	cmd.Flags().BoolVar(&timing, "time-kernels", false, "time the processor's kernels as the request on stdin says, and exit")
-	cmd.Flags().BoolVar(&check, "check", false, "say what this process cannot be kept from, and end")
+	cmd.Flags().BoolVar(&check, "check", false, "print the sandbox restrictions that are not in force, and exit")
+	cmd.Flags().BoolVar(&devices, "devices", false, "print the devices that drivers show to this process, and exit")
+	cmd.Flags().BoolVar(&probe, "probe", false, "compute on each device, print what comes of it, and exit")
 	return cmd
+}
+
+// serveEngine computes for the process that started this one.
+func serveEngine() error {
+	conn, err := remote.Join(os.NewFile(3, "steps"), os.NewFile(4, "calls"))
+	if err != nil {
+		return withHint(fmt.Errorf("%w: serve starts this command itself: %w", errUsage, err), "serve --help")
+	}
+
+	// What stops a service stops its parent, which lets answers end first.
+	signal.Ignore(os.Interrupt, syscall.SIGTERM)
+	unconfined := sandbox.ForbidNetwork()
+	return remote.Serve(conn, func(request []byte) (engine.Runner, []byte) { return openModel(request, unconfined) })
+}
+
+// printDevices lists devices for the process that started this one.
+func printDevices(t *terminal) error {
+	list, err := askDrivers()
+	if err != nil {
+		return err
+	}
+	return t.printJSON(list)
 }
 
 // checkConfinement tells doctor how an engine is confined.
@@ -231,10 +269,11 @@ func checkConfinement(t *terminal) error {
 	return t.printJSON(said)
 }
 
-// spawn starts a child, which may read the files named. unconfined is why it is not kept to
-// that, if it is not.
+// spawn starts a child, which may read the files named. unconfined is why it is not kept
+// to that, if it is not.
 func (l *library) spawn(files []string) (p *remote.Process, unconfined, err error) {
-	program, err := program()
+	cache := l.cache()
+	cmd, err := engineCommand(cache, "--log-level", l.w.logLevel)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -244,23 +283,24 @@ func (l *library) spawn(files []string) (p *remote.Process, unconfined, err erro
 	}
 	defer ends[0].Close()
 	defer ends[1].Close()
-	c := &childProcess{cmd: exec.Command(program, "engine", "--log-level", l.w.logLevel), ended: make(chan struct{}), log: &tail{to: l.w.t}}
-	c.cmd.ExtraFiles = ends
-	c.cmd.Env = childEnvironment()
-	c.cmd.Stderr = c.log
-	// Ctrl-C is for the parent.
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if unconfined, err = sandbox.Start(c.cmd, sandbox.Rules{Files: files}); err != nil {
+
+	c := &childProcess{cmd: cmd, ended: make(chan struct{}), log: &tail{to: l.w.t}}
+	cmd.ExtraFiles = ends
+	cmd.Stderr = c.log
+	if unconfined, err = sandbox.Start(cmd, sandbox.Rules{Files: files, Cache: cache}); err != nil {
 		parent.Steps.Close()
 		parent.Calls.Close()
 		return nil, nil, err
 	}
-	go c.wait()
-	return &remote.Process{ID: c.cmd.Process.Pid, Conn: parent, Kill: c.kill, Wait: func() remote.Exit { <-c.ended; return c.exit }}, unconfined, nil
-}
 
-// childEnvironment is what processes that compute see of ours.
-func childEnvironment() []string { return append(withoutSecrets(os.Environ()), "GOTRACEBACK=single") }
+	go c.wait()
+	return &remote.Process{
+		ID:   cmd.Process.Pid,
+		Conn: parent,
+		Kill: c.kill,
+		Wait: func() remote.Exit { <-c.ended; return c.exit },
+	}, unconfined, nil
+}
 
 // withoutSecrets leaves out what an engine has no use for: keys, and how to speak to the
 // service manager in our name.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,7 +8,6 @@ import (
 	"maps"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -150,28 +148,6 @@ func (w *workplace) seeKernels(context.Context, doctorOptions) []finding {
 	return list
 }
 
-// seeDevices looks for GPUs.
-func (w *workplace) seeDevices(context.Context, doctorOptions) []finding {
-	devices, err := llama.Devices()
-	if err != nil {
-		return []finding{{"gpu", warning, err.Error(), "look at the driver's own tool, such as nvidia-smi"}}
-	}
-	var list []finding
-	for _, d := range devices {
-		if d.Type != "cpu" {
-			list = append(list, finding{About: "gpu", Severity: fine, Seen: d.Name + " " + strings.TrimSpace(d.Description)})
-		}
-	}
-	if len(list) > 0 {
-		return list
-	}
-	f := finding{About: "gpu", Severity: fine, Seen: "none that this build can use; models are computed by the processor"}
-	if _, err := os.Stat("/dev/nvidia0"); err == nil {
-		f.Severity, f.Do = warning, "there is an NVIDIA GPU: build serve with CUDA, docs/gpu.md says how"
-	}
-	return []finding{f}
-}
-
 // A model of a billion parameters in four bits, and what it needs besides.
 const leastMemory = 1 << 30
 
@@ -276,31 +252,47 @@ type checkup struct {
 
 // seeConfinement starts a process as engines are, and asks what it is kept from.
 func (w *workplace) seeConfinement(ctx context.Context, _ doctorOptions) []finding {
-	path, err := program()
+	store, err := w.store()
+	if err != nil {
+		return nil // seeCache says so
+	}
+	cache, uncached := driverCache(store.Home)
+	cmd, err := engineCommand(cache, "--check")
 	if err != nil {
 		return []finding{{"engines", broken, err.Error(), "start serve from a file that can be found again"}}
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, path, "engine", "--check")
-	var out bytes.Buffer
-	cmd.Stdout = &out
-	unconfined, err := sandbox.Start(cmd, sandbox.Rules{})
+	var unconfined error
+	out, _, err := output(ctx, cmd, func() (err error) {
+		unconfined, err = sandbox.Start(cmd, sandbox.Rules{Cache: cache})
+		return err
+	})
 	var said checkup
 	if err == nil {
-		if err = cmd.Wait(); err == nil {
-			err = json.Unmarshal(out.Bytes(), &said)
-		}
+		err = json.Unmarshal(out, &said)
 	}
 	if err != nil {
 		return []finding{{"engines", broken, fmt.Sprintf("an engine's process cannot be started: %v", err), "start serve with --isolate=false, and tell us"}}
 	}
-	list := []finding{{About: "network", Severity: fine, Seen: "engines cannot open a connection"}, {About: "files", Severity: fine, Seen: "engines read their model and the system's files, and write nothing"}}
+
+	writes := "nothing"
+	if cache != "" {
+		writes = "nothing but what drivers keep in " + cache
+	}
+	list := []finding{
+		{About: "network", Severity: fine, Seen: "engines cannot open a connection"},
+		{About: "files", Severity: fine, Seen: "engines read their model and the system's files, and write " + writes},
+	}
 	if said.Network != "" {
 		list[0] = finding{"network", warning, "engines are not kept from the network: " + said.Network, "a kernel with seccomp does that"}
 	}
 	if unconfined != nil {
 		list[1] = finding{"files", warning, "engines are not kept from files: " + unconfined.Error(), "a kernel with Landlock (5.13 and later) does that"}
+	}
+	if uncached != nil {
+		list = append(list, finding{"driver cache", warning, uncached.Error(), "make SERVE_HOME writable: without the folder, GPU drivers compile anew at every start"})
 	}
 	return list
 }

@@ -23,6 +23,7 @@ const (
 	exitIntegrity   = 8   // bytes, or a signature, are not what they should be
 	exitAccess      = 9   // the Hub refuses access: a token or the acceptance of terms is missing
 	exitDisk        = 10  // no room on the disk
+	exitDevice      = 11  // a GPU that is there cannot be used
 	exitInterrupted = 130 // by a signal, before it was done
 )
 
@@ -30,6 +31,7 @@ var (
 	errUsage  = errors.New("usage")
 	errMemory = errors.New("not enough memory")
 	errModel  = errors.New("unusable model")
+	errDevice = errors.New("unusable GPU")
 )
 
 // exitCode is the one table from errors to exit codes.
@@ -51,6 +53,8 @@ func exitCode(err error) int {
 		return exitInterrupted
 	case is(errMemory):
 		return exitMemory
+	case is(errDevice):
+		return exitDevice
 	case is(hub.ErrIntegrity):
 		return exitIntegrity
 	case is(hub.ErrAccess):

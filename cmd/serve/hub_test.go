@@ -26,6 +26,7 @@ import (
 // kill or to watch.
 func TestMain(m *testing.M) {
 	failKernels(os.Getenv("TEST_CRASHING_KERNELS"), os.Getenv("TEST_WRONG_KERNELS"))
+	playDriver()
 	if os.Getenv("TEST_AS_SERVE") == "1" {
 		main()
 	}

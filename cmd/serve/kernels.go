@@ -211,32 +211,26 @@ const goFatal = 2
 func (l *library) timeInChild(
 	ctx context.Context, q timingRequest, files []string,
 ) (timings []kernels.Timing, trying string, err error) {
-	path, err := program()
-	if err != nil {
-		return nil, "", err
-	}
 	request, err := json.Marshal(q)
 	if err != nil {
 		return nil, "", err
 	}
-	ctx, cancel := context.WithTimeout(ctx, timingLimit)
-	defer cancel()
-
-	cmd := exec.CommandContext(ctx, path, "engine", "--time-kernels", "--log-level", "error")
-	cmd.Env = childEnvironment()
-	cmd.Stdin = bytes.NewReader(request)
-	var out bytes.Buffer
-	cmd.Stdout = &out
-	if _, err := sandbox.Start(cmd, sandbox.Rules{Files: files}); err != nil {
+	cache := l.cache()
+	cmd, err := engineCommand(cache, "--time-kernels", "--log-level", "error")
+	if err != nil {
 		return nil, "", err
 	}
-	err = cmd.Wait()
-	if ctx.Err() != nil {
-		err = context.Cause(ctx)
-	}
+	cmd.Stdin = bytes.NewReader(request)
+
+	ctx, cancel := context.WithTimeout(ctx, timingLimit)
+	defer cancel()
+	out, _, err := output(ctx, cmd, func() error {
+		_, err := sandbox.Start(cmd, sandbox.Rules{Files: files, Cache: cache})
+		return err
+	})
 
 	var last timingLine
-	for lines := bufio.NewScanner(&out); lines.Scan(); {
+	for lines := bufio.NewScanner(bytes.NewReader(out)); lines.Scan(); {
 		var line timingLine
 		if json.Unmarshal(lines.Bytes(), &line) == nil {
 			trying = cmp.Or(line.Trying, trying)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,6 +28,8 @@ type library struct {
 
 	projectors projectors
 	kernels    *kernels.Record
+	gpus       gpuProbe
+	cache      func() string // folder for what drivers keep, empty for none; it is made when it is first asked for
 	// What this machine had free before anything was loaded, and what the loaded
 	// models were planned to take of it. Mapped weights count as free memory for
 	// the kernel, which can drop them; we cannot.
@@ -39,14 +42,22 @@ func newLibrary(w *workplace, o serveOptions) (*library, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &library{
+	l := &library{
 		w:          w,
 		o:          o,
 		store:      store,
 		free:       freeMemory(),
 		projectors: o.mmproj,
 		kernels:    w.kernelsRecord(store.Home, o.threads),
-	}, nil
+	}
+	l.cache = sync.OnceValue(func() string {
+		folder, err := driverCache(store.Home)
+		if err != nil {
+			w.t.note("warning: GPU drivers keep nothing, and compile anew at every start: %v", err)
+		}
+		return folder
+	})
+	return l, nil
 }
 
 // model finds or fetches a model and checks its files, but does not load it. The first
@@ -94,9 +105,11 @@ func (l *library) load(ctx context.Context, local *models.Local, shrink bool) (*
 	if err != nil {
 		return nil, err
 	}
-	describe(l.w.t, l.o.modelOptions, local.Name, runner, loaded)
+	why := l.whyProcessor(loaded)
+	describe(l.w.t, l.o.modelOptions, local.Name, runner, loaded, why)
 	in := l.start(runner, loaded.Memory)
 	in.Kernels = loaded.Kernels
+	in.Devices, in.WhyProcessor = deviceFacts(loaded.Devices), why
 	if child, ok := runner.(*remote.Runner); ok {
 		in.Process = func() server.Process {
 			id := child.Process()
@@ -109,6 +122,11 @@ func (l *library) load(ctx context.Context, local *models.Local, shrink bool) (*
 
 // open loads a model of these files: with the first kernels that compute it, of those to try.
 func (l *library) open(ctx context.Context, q loadRequest, files []string) (engine.Runner, *loadAnswer, error) {
+	var err error
+	if q.GPUs, err = l.expectGPUs(ctx); err != nil {
+		return nil, nil, err
+	}
+
 	trial := l.chooseKernels(ctx, &q, files)
 	var failures []error
 	for i, name := range trial.order {
@@ -139,11 +157,14 @@ func (l *library) open(ctx context.Context, q loadRequest, files []string) (engi
 // openWith loads a model with the kernels named, in a process of its own unless that is not wanted.
 func (l *library) openWith(ctx context.Context, q loadRequest, files []string) (engine.Runner, *loadAnswer, error) {
 	// A child that comes after the first is to be like it, whatever is free by then.
-	var plan atomic.Pointer[llama.Options]
+	var first atomic.Pointer[loadAnswer]
 	var unconfined atomic.Pointer[string]
 	request := func() []byte {
 		q := q
-		q.Plan = plan.Load()
+		if a := first.Load(); a != nil {
+			q.Plan = &a.Plan
+			q.GPUs = append(slices.Clone(q.GPUs), deviceList{Devices: q.GPUs}.missing(a.GPUs)...)
+		}
 		if why := unconfined.Load(); why != nil {
 			q.Unconfined = *why
 		}
@@ -164,10 +185,15 @@ func (l *library) openWith(ctx context.Context, q loadRequest, files []string) (
 			}
 			return p, err
 		}
-		o := remote.Options{Spawn: spawn, Request: request, Stall: l.o.stall, Report: func(c remote.Crash) { l.report(q.Name, c) }}
+		o := remote.Options{Spawn: spawn, Request: request, Refused: refusal, Stall: l.o.stall,
+			Report: func(c remote.Crash) { l.report(q.Name, c) }}
 		child, answer, err := remote.Start(ctx, o)
 		if err != nil {
-			return nil, nil, fmt.Errorf("%w: %w", errModel, err)
+			err = fmt.Errorf("%w: %w", errModel, err)
+			if len(q.GPUs) > 0 {
+				err = withHint(err, "serve doctor tries the GPU's driver in the sandbox")
+			}
+			return nil, nil, err
 		}
 		if text = answer; child != nil {
 			runner = child
@@ -182,8 +208,20 @@ func (l *library) openWith(ctx context.Context, q loadRequest, files []string) (
 	if a.Failed != nil {
 		return nil, nil, a.Failed.err()
 	}
-	plan.Store(&a.Plan)
+	first.Store(a)
 	return runner, a, nil
+}
+
+// refusal is the error in the answer of a child that did not load its model.
+func refusal(answer []byte) error {
+	var a loadAnswer
+	if err := json.Unmarshal(answer, &a); err != nil {
+		return fmt.Errorf("%w: %w", errModel, err)
+	}
+	if a.Failed == nil {
+		return fmt.Errorf("%w: the engine's process does not say why", errModel)
+	}
+	return a.Failed.err()
 }
 
 // modelFiles are those that an engine opens.
@@ -206,14 +244,34 @@ func (l *library) start(runner engine.Runner, memory *llama.Memory) *server.Inst
 	}
 	host := memory.Devices[len(memory.Devices)-1].Needs()
 	l.used.Add(host)
+
+	in := &server.Instance{Engine: e, Bytes: total, Done: done, Stop: sync.OnceFunc(stop)}
+	in.Failed = func() error { return nil }
+	if child, ok := runner.(*remote.Runner); ok {
+		// Also when nobody asks it for anything, and its loop sleeps.
+		context.AfterFunc(child.Failed(), stop)
+		in.Failed = func() error { return failureOfChild(child) }
+	}
+
 	go func() {
 		defer close(done)
 		defer l.used.Add(-host)
-		if err := e.Run(ctx); err != nil && ctx.Err() == nil {
+		err := e.Run(ctx)
+		if failed := in.Failed(); failed != nil {
+			l.w.t.note("error: engine: %v", failed)
+		} else if err != nil && ctx.Err() == nil {
 			l.w.t.note("error: engine: %v", err)
 		}
 	}()
-	return &server.Instance{Engine: e, Bytes: total, Done: done, Stop: sync.OnceFunc(stop)}
+	return in
+}
+
+// failureOfChild is why a child could not be started again; nil if it runs, or was stopped.
+func failureOfChild(child *remote.Runner) error {
+	if err := context.Cause(child.Failed()); !errors.Is(err, engine.ErrAborted) {
+		return err
+	}
+	return nil
 }
 
 // hostFree is what the machine has free for another model; 0 means unknown.
@@ -253,7 +311,7 @@ func measure(path string, lo llama.Options, free uint64) (*llama.Memory, error) 
 }
 
 // describe says what is being served, in plain lines.
-func describe(t *terminal, o modelOptions, name string, r engine.Runner, a *loadAnswer) {
+func describe(t *terminal, o modelOptions, name string, r engine.Runner, a *loadAnswer, whyProcessor string) {
 	m, limits := r.Model(), r.Limits()
 	t.fact("model", "%s: %s %s, %s parameters, %s", name, m.Architecture, m.Quantization, count(m.Parameters), size(m.Size))
 	if !m.Generates {
@@ -287,10 +345,13 @@ func describe(t *terminal, o modelOptions, name string, r engine.Runner, a *load
 		t.note("warning: the engine's process is not confined as it should be: %s", a.Unconfined)
 	}
 	for _, d := range a.Devices {
-		if d.Type == "cpu" {
-			t.fact("device", "%s, %d threads", strings.TrimSpace(d.Description), a.Plan.Threads)
-		} else {
+		switch {
+		case d.Type != "cpu":
 			t.fact("device", "%s %s", d.Name, d.Description)
+		case whyProcessor != "":
+			t.fact("device", "%s, %d threads; %s", strings.TrimSpace(d.Description), a.Plan.Threads, whyProcessor)
+		default:
+			t.fact("device", "%s, %d threads", strings.TrimSpace(d.Description), a.Plan.Threads)
 		}
 	}
 }

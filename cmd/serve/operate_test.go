@@ -36,6 +36,9 @@ func TestPs(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &list); code != 0 || err != nil || len(list) != 1 || list[0].Status == nil || len(list[0].Models) != 1 {
 		t.Fatalf("%d %v %s%s", code, err, out, said)
 	}
+	if m := list[0].Models[0]; len(m.Devices) != 1 || m.Devices[0].Name != "CPU" || m.WhyProcessor != "" {
+		t.Errorf("it computes on %+v, %q", m.Devices, m.WhyProcessor)
+	}
 	if m := list[0].Models[0]; list[0].URL != r.url || list[0].PID != os.Getpid() || m.ID != "tiny" || m.State != "ready" || m.Process == 0 || m.Process == os.Getpid() {
 		t.Errorf("%+v", list[0])
 	} else if want := residentMemory(m.Process); want > 0 && m.ResidentBytes < 1<<20 {
@@ -80,13 +83,16 @@ func TestDoctor(t *testing.T) {
 		return code, found
 	}
 	code, found := examine("--port", "0")
-	for _, about := range []string{"processor", "gpu", "memory", "open files", "cache", "models", "home", "crashes", "port", "network", "files"} {
+	for _, about := range []string{"processor", "compute", "gpu", "memory", "open files", "cache", "models", "home", "crashes", "port", "network", "files"} {
 		if _, ok := found[about]; !ok {
 			t.Errorf("it does not look at %s", about)
 		}
 	}
 	if code != 0 || found["cache"].Severity == broken || found["port"].Severity != fine {
 		t.Errorf("%d %+v", code, found)
+	}
+	if f := found["compute"]; f.Severity != fine || !strings.Contains(f.Seen, "computes in the sandbox") {
+		t.Errorf("the processor: %+v", f)
 	}
 	if _, err := sandbox.Version(); err == nil && (found["files"].Severity != fine || found["network"].Severity != fine) {
 		t.Errorf("%+v %+v", found["files"], found["network"])

@@ -63,6 +63,7 @@ func placeLayers(asked string, lo *llama.Options, measure measureFunc) (*llama.M
 			return nil, fmt.Errorf("%w: --gpu-layers %q: a number or auto", errUsage, asked)
 		}
 		lo.Model.GPULayers = n
+		lo.Model.CPUOnly = n == 0
 		return measure(*lo)
 	}
 	lo.Model.GPULayers = -1

@@ -12,9 +12,9 @@ import (
 
 const mib = 1 << 20
 
-// machine measures like a model of 32 layers of 100 MiB and 1 MiB of KV for
+// hostWith measures like a model of 32 layers of 100 MiB and 1 MiB of KV for
 // every 100 cells, on a host and perhaps a GPU.
-func machine(hostFree, gpuFree uint64) measureFunc {
+func hostWith(hostFree, gpuFree uint64) measureFunc {
 	return func(o llama.Options) (*llama.Memory, error) {
 		cells := o.Cells
 		if cells == 0 {
@@ -68,7 +68,7 @@ func TestPlanMemory(t *testing.T) {
 			if tt.o.gpuLayers == "" {
 				tt.o.gpuLayers = "auto"
 			}
-			lo, _, err := planMemory(tt.o, "", tt.train, true, machine(tt.host*mib, tt.gpu*mib))
+			lo, _, err := planMemory(tt.o, "", tt.train, true, hostWith(tt.host*mib, tt.gpu*mib))
 			if tt.err != nil {
 				if !errors.Is(err, tt.err) || !strings.Contains(err.Error(), tt.words) {
 					t.Errorf("got %v, want %v and %q", err, tt.err, tt.words)

@@ -30,8 +30,8 @@ func newPsCommand(w *workplace) *cobra.Command {
 		Use:   "ps",
 		Short: "show what runs: models, processes, memory, queues",
 		Long: `ps shows every serve of yours on this machine, and what each of its models does:
-its process and the memory that this takes (of what was planned for it), the KV cells
-that are held, the choices computed and the requests in the queue, and the tokens a
+its process, the devices that compute and the memory that it takes (of what was planned
+for it), the KV cells that are held, the choices computed and the requests in the queue, and the tokens a
 second of the last five.`,
 		Args: arguments(0, 0, "no argument"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return runPs(cmd.Context(), w, o) },
@@ -81,7 +81,7 @@ func runPs(ctx context.Context, w *workplace, o psOptions) error {
 		w.t.note("no serve runs; serve MODEL starts one")
 		return nil
 	}
-	rows := [][]string{{"ADDRESS", "PID", "MODEL", "STATE", "ENGINE", "MEMORY", "KV CELLS", "RUNNING", "QUEUE", "TOKENS/S", "RESTARTS"}}
+	rows := [][]string{{"ADDRESS", "PID", "MODEL", "STATE", "ENGINE", "DEVICE", "MEMORY", "KV CELLS", "RUNNING", "QUEUE", "TOKENS/S", "RESTARTS"}}
 	for _, s := range list {
 		if s.Status == nil {
 			w.t.note("error: %s: %s", s.URL, s.Error)
@@ -100,8 +100,8 @@ func runPs(ctx context.Context, w *workplace, o psOptions) error {
 // modelRow is a model's cells of the table.
 func modelRow(m *server.ModelStatus) []string {
 	row := []string{m.ID, m.State}
-	if m.State == "not loaded" {
-		return append(row, "-", "-", "-", "-", "-", "-", strconv.FormatUint(m.Restarts, 10))
+	if m.Slots == 0 { // it is not in memory
+		return append(row, "-", "-", "-", "-", "-", "-", "-", strconv.FormatUint(m.Restarts, 10))
 	}
 	process, memory := "in serve", size(m.PlannedBytes)+" planned"
 	if m.Process != 0 {
@@ -110,8 +110,22 @@ func modelRow(m *server.ModelStatus) []string {
 	if m.ResidentBytes != 0 {
 		memory = fmt.Sprintf("%s (%s planned)", size(m.ResidentBytes), size(m.PlannedBytes))
 	}
-	return append(row, process, memory, fmt.Sprintf("%d of %d", m.KVUsed, m.KVCells), fmt.Sprintf("%d of %d", m.Running, m.Slots),
+	return append(row, process, deviceCell(m), memory, fmt.Sprintf("%d of %d", m.KVUsed, m.KVCells), fmt.Sprintf("%d of %d", m.Running, m.Slots),
 		strconv.Itoa(m.Queued), fmt.Sprintf("%.0f", m.TokensPerSecond), strconv.FormatUint(m.Restarts, 10))
+}
+
+// deviceCell names the devices that compute a model, and says so if it is the processor
+// and the machine has a GPU.
+func deviceCell(m *server.ModelStatus) string {
+	var names []string
+	for _, d := range m.Devices {
+		names = append(names, d.Name)
+	}
+	cell := strings.Join(names, "+")
+	if m.WhyProcessor != "" {
+		cell += " (" + m.WhyProcessor + ")"
+	}
+	return cell
 }
 
 // serverAddress reads the address of a server, with /v1 or without.

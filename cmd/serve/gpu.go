@@ -1,0 +1,399 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"serve/engine/llama"
+	"serve/machine"
+	"serve/sandbox"
+	"serve/server"
+)
+
+// hardware is what is asked about GPUs; tests play a driver with it.
+var hardware = struct {
+	backends func() []string                 // of this build
+	devices  func() ([]llama.Device, error)  // that drivers show to this process
+	warnings func() []string                 // of those drivers
+	gpus     func() []machine.GPU            // of this machine, whatever drivers say
+	nodes    func(ctx context.Context) error // makes device nodes that are missing
+
+	// probe tries one of the devices, by its index.
+	probe func(device int, before func(act string)) (free, total uint64, err error)
+}{
+	backends: llama.GPUBackends,
+	devices:  llama.Devices,
+	warnings: llama.Warnings,
+	gpus:     func() []machine.GPU { return machine.GPUs(os.DirFS("/")) },
+	nodes: func(ctx context.Context) error {
+		return machine.CreateNodes(ctx, os.DirFS("/"), "nvidia-modprobe", nodesTime)
+	},
+	probe: llama.Probe,
+}
+
+const (
+	// probeTime is what a driver may take to list its devices. A machine with many cards
+	// that nobody has used since it was started takes half a minute: slow is not absent.
+	probeTime = 60 * time.Second
+
+	// nodesTime is what loading a driver and making its device nodes may take.
+	nodesTime = 20 * time.Second
+
+	// maxProbeOutput is the most that is read of a process that looks for devices.
+	maxProbeOutput = 1 << 20
+)
+
+// gpuBackendOf is what a build for a vendor's GPUs is made with.
+var gpuBackendOf = map[machine.Vendor]string{machine.NVIDIA: "CUDA", machine.AMD: "Vulkan", machine.Intel: "Vulkan"}
+
+// deviceList is what a process sees of this machine's devices, and what their drivers say.
+type deviceList struct {
+	Devices  []llama.Device
+	Warnings []string `json:",omitempty"`
+}
+
+// askDrivers lists the devices that this process can use.
+func askDrivers() (list deviceList, err error) {
+	list.Devices, err = hardware.devices()
+	list.Warnings = hardware.warnings()
+	return list, err
+}
+
+// gpus are the GPUs among them.
+func (l deviceList) gpus() []llama.Device {
+	return slices.DeleteFunc(slices.Clone(l.Devices), func(d llama.Device) bool { return !d.GPU() })
+}
+
+// missing are those of some devices that are not in the list.
+func (l deviceList) missing(wanted []llama.Device) []llama.Device {
+	return slices.DeleteFunc(slices.Clone(wanted), func(w llama.Device) bool {
+		return slices.ContainsFunc(l.Devices, func(d llama.Device) bool { return d.Name == w.Name })
+	})
+}
+
+// describeDevices names devices for a person.
+func describeDevices(list []llama.Device) string {
+	var names []string
+	for _, d := range list {
+		names = append(names, fmt.Sprintf("%s (%s)", d.Name, strings.TrimSpace(d.Description)))
+	}
+	return strings.Join(names, ", ")
+}
+
+// driverWords is what drivers said, as the end of a sentence; empty if nothing.
+func driverWords(warnings []string) string {
+	if len(warnings) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(warnings, "; ")
+}
+
+// deviceError says that GPUs which this machine has are not there for an engine.
+func deviceError(missing []llama.Device, warnings []string) error {
+	err := fmt.Errorf("%w: %s is on this machine, but the engine's process cannot use it%s",
+		errDevice, describeDevices(missing), driverWords(warnings))
+	return withHint(err, "serve doctor tries the driver in the sandbox; if it works outside only, "+
+		"--isolate=false computes without one; --gpu-layers 0 computes on the processor")
+}
+
+// gpuProbe finds out, once, which GPUs an engine must see.
+type gpuProbe struct {
+	mu    sync.Mutex
+	known bool
+	list  deviceList
+}
+
+// expectGPUs returns the GPUs that this build's drivers show outside of the sandbox: an
+// engine that lacks one of them must not compute. It says what is odd about them.
+func (l *library) expectGPUs(ctx context.Context) ([]llama.Device, error) {
+	l.gpus.mu.Lock()
+	defer l.gpus.mu.Unlock()
+	if l.gpus.known || l.o.processorOnly() {
+		return l.gpus.list.gpus(), nil
+	}
+
+	if len(hardware.backends()) > 0 {
+		list, err := l.probeDevices(ctx)
+		if err != nil {
+			return nil, &server.DeviceError{Err: err}
+		}
+		l.gpus.list = list
+	}
+
+	l.gpus.known = true
+	if u, found := unusedGPU(l.gpus.list); found {
+		l.w.t.note("warning: %s", u.what)
+		l.w.t.note("hint: %s", u.advice)
+	}
+	return l.gpus.list.gpus(), nil
+}
+
+// probeDevices lists the devices outside of the sandbox: in a process of its own, so that
+// this one never holds a driver, unless it is to compute itself.
+func (l *library) probeDevices(ctx context.Context) (deviceList, error) {
+	if err := hardware.nodes(ctx); err != nil {
+		l.w.t.note("warning: NVIDIA's device nodes are missing and could not be made: %v", err)
+	}
+
+	_, ignored := driverEnviron(os.Environ())
+	for _, name := range ignored {
+		l.w.t.note("warning: %s is ignored: copies between GPUs vanish with it on many machines, and even =0 turns it on", name)
+	}
+
+	if l.o.isolate {
+		return listDevices(ctx, l.cache())
+	}
+	if err := setDriverEnviron(); err != nil {
+		return deviceList{}, err
+	}
+	return askDrivers()
+}
+
+// listDevices has a process that is not confined list the devices.
+func listDevices(ctx context.Context, cache string) (list deviceList, err error) {
+	cmd, err := engineCommand(cache, "--devices", "--log-level", "error")
+	if err != nil {
+		return list, err
+	}
+
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	out, said, err := output(ctx, cmd, cmd.Start)
+	if err == nil {
+		err = json.Unmarshal(out, &list)
+	}
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		err = fmt.Errorf("it did not answer within %s", probeTime)
+	}
+	if err != nil {
+		err = fmt.Errorf("%w: the GPU's driver cannot be asked for devices: %w%s", errDevice, err, driverWords(said))
+		return list, withHint(err, "try the driver's own tool, such as nvidia-smi; --gpu-layers 0 computes on the processor")
+	}
+	return list, nil
+}
+
+// output runs a command that start starts, until it ends or ctx does. It returns what it
+// wrote, and the last lines of what it complained of.
+func output(ctx context.Context, cmd *exec.Cmd, start func() error) (out []byte, said []string, err error) {
+	var stdout bytes.Buffer
+	log := &tail{to: &terminal{err: io.Discard}}
+	cmd.Stdout = &limitedWriter{to: &stdout, left: maxProbeOutput}
+	cmd.Stderr = log
+	cmd.WaitDelay = time.Second
+	if err := start(); err != nil {
+		return nil, nil, err
+	}
+
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		_ = cmd.Process.Kill()
+		<-ended
+		err = context.Cause(ctx)
+	}
+
+	// After Go's own last words come stacks.
+	said = log.lines()
+	if i := slices.IndexFunc(said, lastWords.MatchString); i >= 0 {
+		said = said[:i+1]
+	}
+	return stdout.Bytes(), said[max(0, len(said)-maxSaid):], err
+}
+
+// maxSaid is how many of a process's last lines go into an error.
+const maxSaid = 5
+
+// limitedWriter takes so many bytes, and then fails.
+type limitedWriter struct {
+	to   io.Writer
+	left int
+}
+
+func (w *limitedWriter) Write(p []byte) (int, error) {
+	if len(p) > w.left {
+		return 0, errors.New("too much output")
+	}
+	w.left -= len(p)
+	return w.to.Write(p)
+}
+
+// unused is a GPU that no driver shows to this build.
+type unused struct {
+	what, advice string
+	broken       bool // it is one that the build was made for
+}
+
+// unusedGPU returns a GPU of this machine that is not among a list of devices, if there
+// is one that could be used.
+func unusedGPU(list deviceList) (u unused, found bool) {
+	backends := hardware.backends()
+
+	for _, g := range hardware.gpus() {
+		if len(backends) == 0 {
+			u.what = fmt.Sprintf("the %s is not used: this build computes on the processor", g)
+			u.advice = fmt.Sprintf("make %s=1 builds one for it; docs/gpu.md says how", strings.ToUpper(gpuBackendOf[g.Vendor]))
+			return u, true
+		}
+
+		if g.Vendor == machine.NVIDIA && slices.Contains(backends, "CUDA") && !sees(list.gpus(), "CUDA") {
+			u.what = fmt.Sprintf("the %s is not used: CUDA finds no device%s", g, driverWords(list.Warnings))
+			u.advice = nvidiaAdvice()
+			u.broken = true
+			return u, true
+		}
+	}
+	return u, false
+}
+
+// sees reports whether a backend's devices are among some: they are called by its name and
+// a number.
+func sees(list []llama.Device, backend string) bool {
+	return slices.ContainsFunc(list, func(d llama.Device) bool { return strings.HasPrefix(d.Name, backend) })
+}
+
+// nvidiaAdvice says what to do where there is a card and CUDA does not find it.
+func nvidiaAdvice() string {
+	if visible, set := os.LookupEnv("CUDA_VISIBLE_DEVICES"); set {
+		return fmt.Sprintf("CUDA_VISIBLE_DEVICES=%s hides those it does not name", visible)
+	}
+	return "nvidia-smi shows whether the driver works; in a container, it must be given the devices (--gpus all)"
+}
+
+// driverEnviron is an environment for drivers: cards are numbered as nvidia-smi does, and
+// what hurts is left out and named.
+func driverEnviron(environ []string) (result, ignored []string) {
+	order := false
+	for _, pair := range environ {
+		name, _, _ := strings.Cut(pair, "=")
+		switch name {
+		case "GGML_CUDA_P2P":
+			ignored = []string{name}
+			continue
+		case "CUDA_DEVICE_ORDER":
+			order = true
+		}
+		result = append(result, pair)
+	}
+
+	if !order {
+		result = append(result, "CUDA_DEVICE_ORDER=PCI_BUS_ID")
+	}
+	return result, ignored
+}
+
+// setDriverEnviron makes this process's environment one for drivers.
+func setDriverEnviron() error {
+	err := os.Unsetenv("GGML_CUDA_P2P")
+	if _, set := os.LookupEnv("CUDA_DEVICE_ORDER"); !set {
+		err = errors.Join(err, os.Setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID"))
+	}
+	return err
+}
+
+// driverCache makes the folder for what drivers keep, and returns it; empty if this build
+// has no driver to keep anything.
+func driverCache(home string) (string, error) {
+	if len(hardware.backends()) == 0 {
+		return "", nil
+	}
+
+	folder := filepath.Join(home, "driver-cache")
+	if err := sandbox.CreateCache(folder); err != nil {
+		return "", err
+	}
+	return folder, nil
+}
+
+// engineCommand is this program as an engine, with the environment of one, whose drivers
+// keep what they compile in the folder cache, if that is not empty.
+func engineCommand(cache string, args ...string) (*exec.Cmd, error) {
+	path, err := program()
+	if err != nil {
+		return nil, err
+	}
+
+	cmd := exec.Command(path, append([]string{"engine"}, args...)...)
+	environ, _ := driverEnviron(withoutSecrets(os.Environ()))
+	if cache != "" {
+		environ = sandbox.Environ(environ, cache)
+	}
+
+	cmd.Env = append(environ, "GOTRACEBACK=single")
+	// Ctrl-C is for the parent.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return cmd, nil
+}
+
+// processorOnly reports whether GPUs are to be left alone.
+func (o *modelOptions) processorOnly() bool {
+	n, err := strconv.Atoi(o.gpuLayers)
+	return err == nil && n == 0
+}
+
+// computing are the devices that compute a model: the GPUs that the plan takes memory of,
+// and the processor unless all layers are on those.
+func computing(devices []llama.Device, memory *llama.Memory, gpuLayers int) (list []llama.Device) {
+	taken := map[string]bool{}
+	for _, d := range memory.Devices[:len(memory.Devices)-1] {
+		taken[d.Name] = d.Needs() > 0
+	}
+
+	for _, d := range devices {
+		if d.GPU() && taken[d.Name] && gpuLayers != 0 {
+			list = append(list, d)
+		}
+	}
+	for _, d := range devices {
+		if d.Type == "cpu" && (len(list) == 0 || gpuLayers >= 0) {
+			list = append(list, d)
+		}
+	}
+	return list
+}
+
+// whyProcessor says why a model is computed without the GPUs that this machine has; empty
+// if it has none or uses one.
+func (l *library) whyProcessor(a *loadAnswer) string {
+	if slices.ContainsFunc(a.Devices, llama.Device.GPU) {
+		return ""
+	}
+
+	l.gpus.mu.Lock()
+	seen := l.gpus.list.gpus()
+	l.gpus.mu.Unlock()
+	gpus := hardware.gpus()
+	switch {
+	case len(gpus) == 0 && len(seen) == 0:
+		return ""
+	case l.o.processorOnly():
+		return "the GPU is turned off by --gpu-layers 0"
+	case len(hardware.backends()) == 0:
+		return "this build has no GPU backend"
+	case len(seen) == 0:
+		return "no driver shows the GPU"
+	}
+	return "no layer is on " + describeDevices(seen)
+}
+
+// deviceFacts are the devices for /status and the metrics.
+func deviceFacts(list []llama.Device) (facts []server.Device) {
+	for _, d := range list {
+		facts = append(facts, server.Device{Name: d.Name, Description: strings.TrimSpace(d.Description)})
+	}
+	return facts
+}
