@@ -133,7 +133,9 @@ func (l *library) open(ctx context.Context, q loadRequest, files []string) (engi
 		q.Kernels = name
 		runner, a, err := l.openWith(ctx, q, files)
 		if err == nil {
-			l.refuse(q.Name, trial.failed)
+			if len(q.GPUs) == 0 { // else it may have been their driver
+				l.refuse(q.Name, trial.failed)
+			}
 			trial.choice.Name = name
 			trial.choice.Refused = l.kernels.Refused()
 			a.Kernels = trial.choice
