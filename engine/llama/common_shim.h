@@ -28,6 +28,24 @@ struct serve_model {
 // cause, when the call returns NULL. Those after it say that something failed.
 extern thread_local std::string first_error;
 
+// Whether all of llama.cpp's log on this thread is at debug level.
+extern thread_local bool quiet_log;
+
+// quieted keeps the log quiet while it lives, if it is to: what a layout says, the load says
+// again, and its first error is in the message.
+struct quieted {
+    explicit quieted(bool on) { quiet_log = on; }
+    ~quieted() { quiet_log = false; }
+    quieted(const quieted &) = delete;
+    quieted & operator=(const quieted &) = delete;
+};
+
+// In shim.cpp.
+llama_context_params context_params(const serve_context_params & p);
+
+// In memory.cpp.
+void release_unused_pages(const llama_model * model);
+
 inline char * copy_string(const std::string & s) {
     char * p = (char *) malloc(s.size() + 1);
     if (p != nullptr) {

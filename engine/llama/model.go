@@ -103,8 +103,11 @@ func Threads() int { return min(int(C.serve_threads()), runtime.GOMAXPROCS(0)) }
 type ModelOptions struct {
 	GPULayers int  // negative for all
 	NoMMap    bool // read the file instead of mapping it
+	NoRepack  bool // keep weights for the processor as they are in the file
 	VocabOnly bool // no weights: for tokenizing and templates
 	CPUOnly   bool // leave GPUs alone: without it they help with long prompts, even of no layers
+
+	layout bool // nothing is allocated: for Measure
 
 	// Progress is called with 0 to 1 while the weights load; false stops it.
 	Progress func(float32) bool `json:"-"`
@@ -113,7 +116,8 @@ type ModelOptions struct {
 func (o ModelOptions) c(progress cgo.Handle) C.serve_model_params {
 	return C.serve_model_params{
 		gpu_layers: C.int32_t(o.GPULayers), mmap: C.bool(!o.NoMMap), vocab_only: C.bool(o.VocabOnly),
-		cpu_only: C.bool(o.CPUOnly), progress: C.uintptr_t(progress),
+		cpu_only: C.bool(o.CPUOnly), no_alloc: C.bool(o.layout), no_repack: C.bool(o.NoRepack),
+		progress: C.uintptr_t(progress),
 	}
 }
 
@@ -239,42 +243,4 @@ func (m *Model) Tokenize(text string, addSpecial, parseSpecial bool) ([]engine.T
 		return nil, fmt.Errorf("tokenize: %d tokens from %d bytes", -n, len(text))
 	}
 	return tokens[:n:n], nil
-}
-
-// Memory is what loading a model would take.
-type Memory struct {
-	Devices []DeviceMemory `json:"devices"` // the host last
-}
-
-// DeviceMemory is one device's share, in bytes.
-type DeviceMemory struct {
-	Name    string `json:"name"`
-	Free    uint64 `json:"free"`
-	Total   uint64 `json:"total"`
-	Weights uint64 `json:"weights"`
-	KV      uint64 `json:"kv"`
-	Compute uint64 `json:"compute"`
-}
-
-// Needs returns the bytes that are taken of the device.
-func (d DeviceMemory) Needs() uint64 { return d.Weights + d.KV + d.Compute }
-
-// MeasureMemory computes what a model and a context of it would take, device by
-// device, from the file's header: llama.cpp lays everything out without allocating.
-// It must not run beside a load: llama.cpp swaps its logger meanwhile.
-func MeasureMemory(path string, mo ModelOptions, co ContextOptions) (*Memory, error) {
-	initialize()
-	cpath := C.CString(path)
-	defer C.free(unsafe.Pointer(cpath))
-	cp, err := co.c()
-	if err != nil {
-		return nil, err
-	}
-	var e C.serve_error
-	text := goString(C.serve_memory(cpath, mo.c(0), cp, &e))
-	if err := goError(&e); err != nil {
-		return nil, fmt.Errorf("measure model %q: %w", path, err)
-	}
-	memory := new(Memory)
-	return memory, json.Unmarshal([]byte(text), memory)
 }

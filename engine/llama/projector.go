@@ -5,7 +5,6 @@ package llama
 import "C"
 
 import (
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -89,32 +88,4 @@ func (p *Projector) See(img *engine.Image, limit int) ([]engine.Chunk, error) {
 		chunks[i].Media = m
 	}
 	return chunks, nil
-}
-
-// addProjector adds what a projector takes to what a model does.
-func (m *Memory) addProjector(path string, gpu bool) error {
-	cpath := C.CString(path)
-	defer C.free(unsafe.Pointer(cpath))
-	var e C.serve_error
-	text := goString(C.serve_projector_memory(cpath, C.bool(gpu), &e))
-	if err := goError(&e); err != nil {
-		return fmt.Errorf("measure projector %q: %w", path, err)
-	}
-	var devices []struct {
-		Name  string `json:"name"`
-		Bytes uint64 `json:"bytes"`
-	}
-	if err := json.Unmarshal([]byte(text), &devices); err != nil {
-		return err
-	}
-	for _, d := range devices {
-		at := len(m.Devices) - 1 // a device without layers: its memory is the host's, as far as we know
-		for i := range m.Devices {
-			if m.Devices[i].Name == d.Name {
-				at = i
-			}
-		}
-		m.Devices[at].Weights += d.Bytes
-	}
-	return nil
 }

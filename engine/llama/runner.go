@@ -60,13 +60,37 @@ func (o Options) contextOptions() ContextOptions {
 	return c
 }
 
-// Measure computes the memory that Load would take with the same options.
-func Measure(path string, o Options) (*Memory, error) {
-	memory, err := MeasureMemory(path, o.Model, o.contextOptions())
-	if err == nil && o.Projector != "" {
-		err = memory.addProjector(o.Projector, o.Model.GPULayers != 0)
+// projectorOnGPU says where images are encoded: where there are layers, too.
+func (o Options) projectorOnGPU() bool { return o.Model.GPULayers != 0 && !o.Model.CPUOnly }
+
+// generates says whether a model writes text. An embedding model says how it pools, and so
+// does a reranker.
+func (i *modelInfo) generates() bool { return i.HasDecoder && i.Causal && i.Pooling <= PoolingNone }
+
+// embedTokens is the longest input that is embedded.
+func (o Options) embedTokens(info *modelInfo) int {
+	if o.EmbedLimit > 0 {
+		return o.EmbedLimit
 	}
-	return memory, err
+	n := min(o.Context, info.ContextTrain)
+	if info.generates() {
+		n = min(n, 2048)
+	}
+	return n
+}
+
+// embeddingContext sizes the embedding context: an input must fit one compute graph, since
+// pooling is part of the graph.
+func (o Options) embeddingContext(info *modelInfo) ContextOptions {
+	pooling := PoolingModel
+	if info.Pooling <= PoolingNone {
+		pooling = PoolingMean
+	}
+	n := o.embedTokens(info)
+	return ContextOptions{
+		Cells: n, Sequences: embedInputs, Shared: true, Batch: n,
+		Threads: o.Threads, Poll: poll, Embeddings: true, Pooling: pooling,
+	}
 }
 
 // Load loads a model and allocates its KV cells. Verify it before anybody relies on it.
@@ -97,8 +121,7 @@ func (r *runner) start() error {
 		Quantization: strings.TrimPrefix(info.Quantization, "(guessed) "), Size: info.Size,
 		Ranks: info.Pooling == PoolingRank, Parameters: info.Parameters, TrainContext: info.ContextTrain, EmbeddingSize: info.EmbeddingOut,
 		InputSize: info.EmbeddingIn, Sees: r.opts.Projector != "",
-		// An embedding model says how it pools, and so does a reranker.
-		Generates: info.HasDecoder && info.Causal && info.Pooling <= 0, ChatTemplate: info.Template, Build: info.Build,
+		Generates: info.generates(), ChatTemplate: info.Template, Build: info.Build,
 		Marks: engine.Marks{
 			BOS: info.BOS, EOS: info.EOS, Separator: info.SEP, AddBOS: info.AddBOS, AddEOS: info.AddEOS, AddSeparator: info.AddSEP,
 			FIMPrefix: info.FIMPrefix, FIMSuffix: info.FIMSuffix, FIMMiddle: info.FIMMiddle,
@@ -107,13 +130,7 @@ func (r *runner) start() error {
 		Pieces: r.model.pieces(false), Special: r.model.pieces(true), EndsGeneration: r.model.endsGeneration(),
 	}
 	r.limits = engine.Limits{Context: r.opts.Context, RollsBack: info.RollsBack, EmbedInputs: embedInputs}
-	r.limits.EmbedTokens = r.opts.EmbedLimit
-	if r.limits.EmbedTokens == 0 {
-		r.limits.EmbedTokens = min(r.opts.Context, info.ContextTrain)
-		if r.facts.Generates {
-			r.limits.EmbedTokens = min(r.limits.EmbedTokens, 2048)
-		}
-	}
+	r.limits.EmbedTokens = r.opts.embedTokens(&info)
 	if !r.facts.Generates {
 		if r.facts.Sees {
 			return errors.New("a projector is for a model that generates")
@@ -132,22 +149,14 @@ func (r *runner) start() error {
 	r.limits.Cells = min(cells, o.Cells)
 	r.limits.Context = min(r.limits.Context, perSequence)
 	if r.opts.Projector != "" {
-		r.eyes, err = NewProjector(r.model, r.opts.Projector, r.opts.Model.GPULayers != 0, r.opts.Threads)
+		r.eyes, err = NewProjector(r.model, r.opts.Projector, r.opts.projectorOnGPU(), r.opts.Threads)
 	}
 	return err
 }
 
-// startEmbed makes the embedding context: an input must fit one compute graph,
-// since pooling is part of the graph.
+// startEmbed makes the embedding context.
 func (r *runner) startEmbed() error {
-	pooling := PoolingModel
-	if r.model.info.Pooling <= PoolingNone {
-		pooling = PoolingMean
-	}
-	ctx, err := NewContext(r.model, ContextOptions{
-		Cells: r.limits.EmbedTokens, Sequences: embedInputs, Shared: true, Batch: r.limits.EmbedTokens,
-		Threads: r.opts.Threads, Poll: poll, Embeddings: true, Pooling: pooling,
-	})
+	ctx, err := NewContext(r.model, r.opts.embeddingContext(&r.model.info))
 	r.embed = ctx
 	return err
 }

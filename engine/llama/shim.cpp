@@ -8,10 +8,8 @@
 #include "kernels.h"
 
 #include "common.h"
-#include "fit.h"
 #include "ggml-backend.h"
 #include "json.h"
-#include "llama-ext.h"
 #include "llama.h"
 #include "log.h"
 #include "mtmd.h"
@@ -115,7 +113,7 @@ void on_log(ggml_log_level level, const char * text, void *) {
         if (line_level == GGML_LOG_LEVEL_ERROR && first_error.empty()) {
             first_error = line;
         }
-        goServeLog((int32_t) line_level, line.data());
+        goServeLog((int32_t) (quiet_log ? GGML_LOG_LEVEL_DEBUG : line_level), line.data());
     }
     line.clear();
 }
@@ -123,8 +121,10 @@ void on_log(ggml_log_level level, const char * text, void *) {
 llama_model_params to_llama(const serve_model_params & p) {
     llama_model_params mp = llama_model_default_params();
     mp.n_gpu_layers       = p.gpu_layers;
-    mp.load_mode          = p.mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
+    mp.load_mode          = p.mmap && !p.no_alloc ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
     mp.vocab_only         = p.vocab_only;
+    mp.no_alloc           = p.no_alloc;
+    mp.use_extra_bufts    = !p.no_repack;
     if (p.cpu_only) {
         static ggml_backend_dev_t none[] = {nullptr};
         mp.devices = none;
@@ -498,6 +498,8 @@ std::string meta(const llama_model * model, const char * key) {
 
 }  // namespace
 
+llama_context_params context_params(const serve_context_params & p) { return to_llama(p); }
+
 extern "C" {
 
 void serve_free(void * p) { free(p); }
@@ -549,6 +551,7 @@ const char * serve_system_info(void) { return llama_print_system_info(); }
 serve_model * serve_model_load(const char * path, serve_model_params params, serve_error * err) {
     return guard(err, [&]() -> serve_model * {
         first_error.clear();
+        const quieted quiet(params.no_alloc);
         llama_model * m = llama_model_load_from_file(path, to_llama(params));
         if (m == nullptr) {
             fail(err, SERVE_FAILED, llama_error("llama.cpp could not load the model"));
@@ -557,6 +560,10 @@ serve_model * serve_model_load(const char * path, serve_model_params params, ser
         auto model   = std::make_unique<serve_model>();
         model->model = m;
         model->vocab = llama_model_get_vocab(m);
+        if (params.no_alloc) {
+            return model.release();  // to be laid out: it writes no chat
+        }
+        release_unused_pages(m);
         try {
             model->templates = common_chat_templates_init(m, "");
         } catch (const std::exception & e) {
@@ -612,38 +619,8 @@ char * serve_model_info(const serve_model * sm, serve_error * err) {
         j["fim_middle"]    = llama_vocab_fim_mid(sm->vocab);
         const char * rank_template = llama_model_chat_template(m, "rerank");
         j["rank_template"] = rank_template == nullptr ? "" : rank_template;
-        j["template"]      = common_chat_templates_was_explicit(sm->templates.get()) ? common_chat_templates_source(sm->templates.get()) : "";
+        j["template"]      = sm->templates && common_chat_templates_was_explicit(sm->templates.get()) ? common_chat_templates_source(sm->templates.get()) : "";
         j["build"]         = llama_version();
-        return copy_string(j.dump_safe());
-    });
-}
-
-char * serve_memory(const char * path, serve_model_params mp, serve_context_params cp, serve_error * err) {
-    return guard(err, [&] {
-        first_error.clear();
-        llama_model_params   lmp = to_llama(mp);
-        llama_context_params lcp = to_llama(cp);
-        std::vector<ggml_backend_dev_t> devs;
-        uint32_t ngl = 0, ctx_train = 0, experts = 0;
-        common_device_memory_data_vec data;
-        try {
-            data = common_get_device_memory_data(path, &lmp, &lcp, devs, ngl, ctx_train, experts, GGML_LOG_LEVEL_ERROR);
-        } catch (const std::runtime_error & e) {
-            throw std::runtime_error(llama_error(e.what()));
-        }
-        common_json list = common_json::array();
-        for (size_t i = 0; i < data.size(); i++) {
-            common_json d = common_json::object();
-            d["name"]    = i < devs.size() ? ggml_backend_dev_name(devs[i]) : "host";
-            d["free"]    = data[i].free;
-            d["total"]   = data[i].total;
-            d["weights"] = data[i].model;
-            d["kv"]      = data[i].context;
-            d["compute"] = data[i].compute;
-            list.push_back(d);
-        }
-        common_json j = common_json::object();
-        j["devices"] = list;
         return copy_string(j.dump_safe());
     });
 }

@@ -99,6 +99,8 @@ typedef struct serve_model_params {
     bool     mmap;         // map the file instead of reading it
     bool     vocab_only;   // no weights: tokenizing and templates only
     bool     cpu_only;     // no device computes but the processor, no GPU's part of a prompt either
+    bool     no_alloc;     // nothing is allocated: to be laid out by serve_memory only
+    bool     no_repack;    // weights for the processor stay as they are in the file
     uintptr_t progress;    // Go handle passed to goServeProgress, 0 for none
 } serve_model_params;
 
@@ -134,9 +136,16 @@ serve_model * serve_excerpt_load(serve_excerpt * e, serve_error * err);
 // serve_model_info returns the model's facts as a JSON object; see modelInfo in model.go.
 char * serve_model_info(const serve_model * model, serve_error * err);
 
-// serve_memory returns what loading would take, without loading:
-// {"devices":[{"name","free","total","weights","kv","compute"}]}, the host last.
-char * serve_memory(const char * path, serve_model_params mp, serve_context_params cp, serve_error * err);
+// serve_memory returns what a model that was loaded with no_alloc, and a context of it, would
+// take: [{"name","type","unified","free","total","weights","kv","compute"}], the host last.
+// Weights are counted as they will lie, repacked ones too. unified: its memory is the host's.
+char * serve_memory(const serve_model * model, serve_context_params params, serve_error * err);
+
+// serve_trim gives memory that was freed back to the system.
+void serve_trim(void);
+
+// serve_heap returns the bytes that C has allocated; 0 where the system's allocator does not say.
+uint64_t serve_heap(void);
 
 // serve_vocab_flags writes one byte a token: 1 ends generation, 2 control, 4 byte token.
 void serve_vocab_flags(const serve_model * model, uint8_t * flags);
