@@ -150,6 +150,9 @@ func (r *Runner) restart(ctx context.Context, number int) (*generation, error) {
 	if err == nil && (known.Limits != r.limits || len(known.Model.Pieces) != len(r.model.Pieces) || known.Model.Size != r.model.Size) {
 		err = errors.New("the model is not the same any more")
 	}
+	if err == nil {
+		r.o.Restarted(answer)
+	}
 	if err != nil && g != nil {
 		g.lose(errLost)
 		g.p.Wait()

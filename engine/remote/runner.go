@@ -25,6 +25,9 @@ type Options struct {
 	Report  func(Crash)                          // is told of every crash
 	Log     *slog.Logger                         // slog.Default()
 	Sleep   func(time.Duration) <-chan time.Time // time.After; tests do not wait
+
+	// Restarted reads the answer of a child that has taken another's place.
+	Restarted func(answer []byte)
 }
 
 // Runner is an engine.Runner whose work a child does. When the child dies it starts
@@ -75,6 +78,9 @@ func Start(ctx context.Context, o Options) (r *Runner, answer []byte, err error)
 	}
 	if o.Refused == nil {
 		o.Refused = func(answer []byte) error { return fmt.Errorf("the model was not loaded: %s", answer) }
+	}
+	if o.Restarted == nil {
+		o.Restarted = func([]byte) {}
 	}
 	r = &Runner{o: o, aborted: make(chan struct{}), changed: make(chan struct{})}
 	r.ended, r.end = context.WithCancelCause(context.Background())

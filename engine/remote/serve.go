@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 
@@ -83,6 +84,9 @@ func Serve(c Conn, open Open) error {
 	m.err(nil)
 	m.bytes(answer)
 	m.bytes(known.Bytes())
+	known = bytes.Buffer{}
+	// A vocabulary leaves tens of megabytes of garbage behind, and nothing as large comes again.
+	debug.FreeOSMemory()
 	if err := m.send(c.Calls); err != nil || runner == nil {
 		return err
 	}
