@@ -211,5 +211,7 @@ func TestStatus(t *testing.T) {
 	post(t, hs, "/v1/completions", `{"model":"fake","prompt":"p","max_tokens":1}`)
 	if m := get().Models[0]; m.State != "ready" || m.Process != 1 || m.ResidentBytes != 1<<20 || m.Loads != 1 || m.Slots != 4 || m.Context != 256 || m.KVCells != 1024 {
 		t.Errorf("after: %+v", m)
+	} else if len(m.Memory) != 2 || m.Memory[1] != (DeviceMemory{Device: "host", Planned: 900 << 10, Taken: 1 << 20}) {
+		t.Errorf("memory: %+v", m.Memory)
 	}
 }

@@ -106,6 +106,12 @@ var modelMetrics = []struct {
 		}
 		return one(0)
 	}},
+	{"serve_model_planned_bytes", "Memory that the model was planned to take of a device, while it is loaded.", "device", prometheus.GaugeValue, func(c *counts) []sample {
+		return byDevice(c, func(d DeviceMemory) uint64 { return d.Planned })
+	}},
+	{"serve_model_taken_bytes", "Memory that the model takes of a device: of the host now, of a card since it was loaded.", "device", prometheus.GaugeValue, func(c *counts) []sample {
+		return byDevice(c, func(d DeviceMemory) uint64 { return d.Taken })
+	}},
 	{"serve_model_loads_total", "Times that the model was loaded.", "", prometheus.CounterValue, func(c *counts) []sample { return one(c.loads) }},
 	{"serve_model_load_seconds", "Time that the last load took, and the wait for room before it.", "", prometheus.GaugeValue, func(c *counts) []sample { return one(c.loadTime.Seconds()) }},
 	{"serve_choices_running", "Choices in the batch.", "", prometheus.GaugeValue, func(c *counts) []sample { return one(c.Running) }},
@@ -137,6 +143,16 @@ func byLabel[L ~string](counts map[L]uint64) []sample {
 	list := make([]sample, 0, len(counts))
 	for label, n := range counts {
 		list = append(list, sample{string(label), float64(n)})
+	}
+	return list
+}
+
+// byDevice leaves out what is not known.
+func byDevice(c *counts, bytes func(DeviceMemory) uint64) (list []sample) {
+	for _, d := range c.memory {
+		if n := bytes(d); n > 0 {
+			list = append(list, sample{d.Device, float64(n)})
+		}
 	}
 	return list
 }

@@ -22,7 +22,8 @@ type LoadFunc func(ctx context.Context, shrink bool) (*Instance, error)
 // Instance is a model in memory.
 type Instance struct {
 	Engine Engine
-	Bytes  uint64          // that it takes, as it was planned
+	Bytes  uint64          // that it takes once it answers, as it was planned
+	Later  uint64          // that it may take besides, when embeddings are first asked for
 	Done   <-chan struct{} // closed when the engine has ended and its memory is free
 	Stop   func()          // ends the engine; Done tells when it has
 	// Kernels are the processor's kernels that it computes with.
@@ -36,12 +37,23 @@ type Instance struct {
 	Devices []Device
 	// WhyProcessor says why the machine's GPUs do not, empty if they do or there are none.
 	WhyProcessor string
+
+	// Memory says what it takes of each device; nil if that is not known.
+	Memory func() []DeviceMemory
 }
 
 // Device is a GPU, or the processor.
 type Device struct {
 	Name        string `json:"name"` // CUDA0, CPU
 	Description string `json:"description"`
+}
+
+// DeviceMemory is what a model was planned to take of a device, and takes, in bytes.
+type DeviceMemory struct {
+	Device  string `json:"device"`
+	Planned uint64 `json:"planned_bytes"`
+	Later   uint64 `json:"later_bytes"` // may come besides, when embeddings are first asked for
+	Taken   uint64 `json:"taken_bytes"` // of the host now, of a card at the load; 0 if unknown
 }
 
 // Process is one of the system's.
@@ -420,7 +432,7 @@ func (p *pool) evict(bytes uint64) []*Instance {
 	var sum uint64
 	n := 0
 	for n < len(idle) && sum < bytes {
-		sum += idle[n].instance.Bytes
+		sum += idle[n].instance.Bytes + idle[n].instance.Later
 		n++
 	}
 	if sum < bytes {
@@ -521,6 +533,7 @@ type counts struct {
 	loadTime time.Duration
 	process  Process
 	kernels  kernels.Choice
+	memory   []DeviceMemory
 	devices  []Device
 	// Why it is computed by the processor though the machine has a GPU.
 	whyProcessor string
@@ -544,6 +557,9 @@ func (p *pool) counts(m *Model) counts {
 		c.devices, c.whyProcessor = s.instance.Devices, s.instance.WhyProcessor
 		if s.instance.Process != nil {
 			c.process = s.instance.Process()
+		}
+		if s.instance.Memory != nil {
+			c.memory = s.instance.Memory()
 		}
 	}
 	return c

@@ -72,6 +72,7 @@ func startEngine(t testing.TB, fo enginetest.Options, eo engine.Options, so Opti
 func ready(e Engine) LoadFunc {
 	return func(context.Context, bool) (*Instance, error) {
 		done := make(chan struct{})
+		taken := []DeviceMemory{{Device: "CUDA0", Planned: 3 << 20}, {Device: "host", Planned: 900 << 10, Taken: 1 << 20}}
 		return &Instance{
 			Engine:  e,
 			Done:    done,
@@ -79,6 +80,7 @@ func ready(e Engine) LoadFunc {
 			Kernels: kernels.Choice{Name: "abacus", Refused: map[string]kernels.Refusal{"slide rule": {}}},
 			Process: func() Process { return Process{1, 1 << 20} },
 			Devices: []Device{{Name: "CUDA0", Description: "a GPU"}},
+			Memory:  func() []DeviceMemory { return taken },
 		}, nil
 	}
 }

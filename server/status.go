@@ -36,6 +36,8 @@ type ModelStatus struct {
 	KVKept          int      `json:"kv_cells_kept"`
 	KVCells         int      `json:"kv_cells"`
 	TokensPerSecond float64  `json:"tokens_per_second"`
+	// Memory is what was planned and is taken of each device; null while it is not in memory.
+	Memory []DeviceMemory `json:"memory"`
 	// Kernels are those that compute it on the processor; null while it is not in memory.
 	Kernels  *kernels.Choice `json:"kernels"`
 	Restarts uint64          `json:"restarts"`
@@ -49,7 +51,7 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) *Error {
 		c := s.pool.counts(m)
 		ms := ModelStatus{
 			ID: m.ID, Aliases: append([]string{}, m.Aliases...), State: s.health(m), Process: c.process.ID,
-			ResidentBytes: c.process.Resident, PlannedBytes: c.bytes, Running: c.Running, Queued: c.Queued,
+			ResidentBytes: c.process.Resident, PlannedBytes: c.bytes, Memory: c.memory, Running: c.Running, Queued: c.Queued,
 			KVUsed: c.CellsUsed, KVKept: c.CellsIdle, KVCells: c.Cells, TokensPerSecond: c.Rate, Restarts: c.Restarts, Loads: c.loads,
 			Devices: append([]Device{}, c.devices...), WhyProcessor: c.whyProcessor,
 		}
