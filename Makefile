@@ -9,7 +9,7 @@ PURE := ./hub/... ./kernels ./schema ./web ./load ./archive ./picture ./chat ./e
 # A number of inputs, not a time: Go 1.26 takes the end of a time for a failure now and then (go.dev/issue/75804).
 FUZZTIME ?= 10000x
 
-.PHONY: all serve llama page tools peers run test check emulated portable judges page-test monitoring man lint fuzz soak bench node clean
+.PHONY: all serve llama page tools peers run test check emulated portable judges page-test monitoring man lint fuzz soak memory bench node clean
 
 all: serve
 
@@ -57,6 +57,7 @@ test: llama page node
 	cd web/test && node_modules/.bin/vitest run
 	go test -race $(PURE)
 	go test ./engine/llama ./bench
+	go test -run TestResidentMemory ./cmd/serve
 	go test -race -timeout 20m ./cmd/...
 
 # The libraries of PyPI that judge what we do, in an environment of their own.
@@ -133,6 +134,10 @@ man: serve
 SOAK ?= 5m
 soak: llama
 	SOAK=$(SOAK) go test ./cmd/serve -run TestSoak -v -timeout 0
+
+# What models take against their plans, as a table, and an error beyond 5 %: of GGUF files.
+memory: llama
+	MEMORY_MODELS="$(MEMORY_MODELS)" go test ./cmd/serve -run TestMemoryOfModels -v -count 1 -timeout 0
 
 # BENCH_MODELS are GGUF files; tools to make large synthetic ones are not part of
 # this repository. See docs/performance.md.

@@ -106,12 +106,14 @@ var modelMetrics = []struct {
 		}
 		return one(0)
 	}},
-	{"serve_model_planned_bytes", "Memory that the model was planned to take of a device, while it is loaded.", "device", prometheus.GaugeValue, func(c *counts) []sample {
-		return byDevice(c, func(d DeviceMemory) uint64 { return d.Planned })
-	}},
-	{"serve_model_taken_bytes", "Memory that the model takes of a device: of the host now, of a card since it was loaded.", "device", prometheus.GaugeValue, func(c *counts) []sample {
-		return byDevice(c, func(d DeviceMemory) uint64 { return d.Taken })
-	}},
+	{"serve_model_planned_bytes", "Memory that the model was planned to take of a device, while it is loaded.",
+		"device", prometheus.GaugeValue, func(c *counts) []sample {
+			return byDevice(c, func(d DeviceMemory) uint64 { return d.Planned })
+		}},
+	{"serve_model_taken_bytes", "Memory that the model takes of a device: of the host now, of a card since its load.",
+		"device", prometheus.GaugeValue, func(c *counts) []sample {
+			return byDevice(c, func(d DeviceMemory) uint64 { return d.Taken })
+		}},
 	{"serve_model_loads_total", "Times that the model was loaded.", "", prometheus.CounterValue, func(c *counts) []sample { return one(c.loads) }},
 	{"serve_model_load_seconds", "Time that the last load took, and the wait for room before it.", "", prometheus.GaugeValue, func(c *counts) []sample { return one(c.loadTime.Seconds()) }},
 	{"serve_choices_running", "Choices in the batch.", "", prometheus.GaugeValue, func(c *counts) []sample { return one(c.Running) }},

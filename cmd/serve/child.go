@@ -38,7 +38,7 @@ type loadRequest struct {
 	Shrink                bool
 	Free                  uint64 // bytes of the host's memory, 0 if unknown
 	Options               plannable
-	Plan                  *llama.Options // as it was loaded before; nil to make one
+	Plan                  *llama.Options // as its predecessor was loaded; nil for the first
 	GPUs                  []llama.Device // that must be there
 	Unconfined            string         // why the process that started this one could not confine it
 }
@@ -47,27 +47,40 @@ type loadRequest struct {
 type plannable struct {
 	CtxSize, Parallel, KVCells, Threads int
 	KVType, GPULayers                   string
-	NoMMap                              bool
+	NoMMap, NoRepack                    bool
+	Reserve                             memoryReserve
 }
 
 func (o *modelOptions) plannable() plannable {
-	return plannable{o.ctxSize, o.parallel, o.kvCells, o.threads, o.kvType, o.gpuLayers, o.noMMap}
+	return plannable{
+		CtxSize: o.ctxSize, Parallel: o.parallel, KVCells: o.kvCells, Threads: o.threads,
+		KVType: o.kvType, GPULayers: o.gpuLayers,
+		NoMMap: o.noMMap, NoRepack: o.noRepack,
+		Reserve: o.reserve,
+	}
 }
 
 func (p plannable) options() modelOptions {
-	return modelOptions{ctxSize: p.CtxSize, parallel: p.Parallel, kvCells: p.KVCells, threads: p.Threads, kvType: p.KVType, gpuLayers: p.GPULayers, noMMap: p.NoMMap}
+	return modelOptions{
+		ctxSize: p.CtxSize, parallel: p.Parallel, kvCells: p.KVCells, threads: p.Threads,
+		kvType: p.KVType, gpuLayers: p.GPULayers,
+		noMMap: p.NoMMap, noRepack: p.NoRepack,
+		reserve: p.Reserve,
+	}
 }
 
 // loadAnswer says what came of it.
 type loadAnswer struct {
 	Failed     *loadFailure `json:",omitempty"`
 	Plan       llama.Options
-	Memory     *llama.Memory
-	Devices    []llama.Device // that compute the model
-	GPUs       []llama.Device // that its process sees
-	Verified   time.Duration  // that it took to see that it computes
-	ChatError  string         // why the model's template cannot write a chat
-	Unconfined string         // why its process is not confined
+	Memory     *llama.Memory     // as it was planned
+	Left       map[string]uint64 // bytes free of each GPU that says so, once the model was loaded
+	Changed    string            // what is not as its predecessor's, and why
+	Devices    []llama.Device    // that compute the model
+	GPUs       []llama.Device    // that its process sees
+	Verified   time.Duration     // that it took to see that it computes
+	ChatError  string            // why the model's template cannot write a chat
+	Unconfined string            // why its process is not confined
 
 	Kernels kernels.Choice `json:"-"` // the parent's
 }
@@ -115,22 +128,16 @@ func (a *loadAnswer) open(q *loadRequest) (engine.Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := q.Options.options()
 	// Before anything is planned: llama.cpp would compute on the processor instead.
 	if missing := list.missing(q.GPUs); len(missing) > 0 {
 		return nil, deviceError(missing, list.Warnings)
 	}
-	if !o.processorOnly() {
+	if o := q.Options.options(); !o.processorOnly() {
 		a.GPUs = list.gpus()
 	}
 
-	if q.Plan != nil {
-		a.Plan = *q.Plan
-	} else {
-		measure := func(lo llama.Options) (*llama.Memory, error) { return measure(q.Path, lo, q.Free) }
-		if a.Plan, a.Memory, err = planMemory(o, q.Projector, q.TrainContext, q.Shrink, measure); err != nil {
-			return nil, err
-		}
+	if err := a.plan(q); err != nil {
+		return nil, err
 	}
 	runner, err := llama.Load(q.Path, a.Plan)
 	if err != nil {
@@ -149,9 +156,9 @@ func (a *loadAnswer) open(q *loadRequest) (engine.Runner, error) {
 			a.ChatError = err.Error()
 		}
 	}
-	if a.Memory != nil {
-		a.Devices = computing(list.Devices, a.Memory, a.Plan.Model.GPULayers)
-	}
+	llama.Trim()
+	a.Left = freeOfCards(a.Memory)
+	a.Devices = computing(list.Devices, a.Memory, a.Plan.Model.GPULayers)
 	return runner, nil
 }
 

@@ -350,7 +350,7 @@ func (o *modelOptions) processorOnly() bool {
 func computing(devices []llama.Device, memory *llama.Memory, gpuLayers int) (list []llama.Device) {
 	taken := map[string]bool{}
 	for _, d := range memory.Devices[:len(memory.Devices)-1] {
-		taken[d.Name] = d.Needs() > 0
+		taken[d.Name] = d.Weights+d.KV > 0 // a driver's context is no layer
 	}
 
 	for _, d := range devices {

@@ -33,7 +33,7 @@ type library struct {
 	// What this machine had free before anything was loaded, and what the loaded
 	// models were planned to take of it. Mapped weights count as free memory for
 	// the kernel, which can drop them; we cannot.
-	free uint64
+	free atomic.Uint64
 	used atomic.Uint64
 }
 
@@ -46,10 +46,10 @@ func newLibrary(w *workplace, o serveOptions) (*library, error) {
 		w:          w,
 		o:          o,
 		store:      store,
-		free:       freeMemory(),
 		projectors: o.mmproj,
 		kernels:    w.kernelsRecord(store.Home, o.threads),
 	}
+	l.free.Store(freeMemory())
 	l.cache = sync.OnceValue(func() string {
 		folder, err := driverCache(store.Home)
 		if err != nil {
@@ -101,7 +101,8 @@ func (l *library) load(ctx context.Context, local *models.Local, shrink bool) (*
 	if err != nil {
 		return nil, err
 	}
-	runner, loaded, err := l.open(ctx, l.request(local, header, shrink), modelFiles(local))
+	taking := new(taking)
+	runner, loaded, err := l.open(ctx, l.request(local, header, shrink), modelFiles(local), taking)
 	if err != nil {
 		return nil, err
 	}
@@ -110,18 +111,14 @@ func (l *library) load(ctx context.Context, local *models.Local, shrink bool) (*
 	in := l.start(runner, loaded.Memory)
 	in.Kernels = loaded.Kernels
 	in.Devices, in.WhyProcessor = deviceFacts(loaded.Devices), why
-	if child, ok := runner.(*remote.Runner); ok {
-		in.Process = func() server.Process {
-			id := child.Process()
-			return server.Process{ID: id, Resident: residentMemory(id)}
-		}
-	}
+	taking.describeIn(in)
 	l.w.t.fact("loaded", "in %s", time.Since(start).Round(time.Millisecond))
+	taking.tell(l.w.t, local.Name)
 	return in, nil
 }
 
 // open loads a model of these files: with the first kernels that compute it, of those to try.
-func (l *library) open(ctx context.Context, q loadRequest, files []string) (engine.Runner, *loadAnswer, error) {
+func (l *library) open(ctx context.Context, q loadRequest, files []string, taking *taking) (engine.Runner, *loadAnswer, error) {
 	var err error
 	if q.GPUs, err = l.expectGPUs(ctx); err != nil {
 		return nil, nil, err
@@ -131,7 +128,7 @@ func (l *library) open(ctx context.Context, q loadRequest, files []string) (engi
 	var failures []error
 	for i, name := range trial.order {
 		q.Kernels = name
-		runner, a, err := l.openWith(ctx, q, files)
+		runner, a, err := l.openWith(ctx, q, files, taking)
 		if err == nil {
 			if len(q.GPUs) == 0 { // else it may have been their driver
 				l.refuse(q.Name, trial.failed)
@@ -157,14 +154,15 @@ func (l *library) open(ctx context.Context, q loadRequest, files []string) (engi
 }
 
 // openWith loads a model with the kernels named, in a process of its own unless that is not wanted.
-func (l *library) openWith(ctx context.Context, q loadRequest, files []string) (engine.Runner, *loadAnswer, error) {
-	// A child that comes after the first is to be like it, whatever is free by then.
+func (l *library) openWith(ctx context.Context, q loadRequest, files []string, taking *taking) (engine.Runner, *loadAnswer, error) {
+	// A child that comes after the first is to be like it, as far as what is free by then allows.
 	var first atomic.Pointer[loadAnswer]
 	var unconfined atomic.Pointer[string]
 	request := func() []byte {
 		q := q
 		if a := first.Load(); a != nil {
 			q.Plan = &a.Plan
+			q.Free = l.freeWithout(hostShare(a.Memory))
 			q.GPUs = append(slices.Clone(q.GPUs), deviceList{Devices: q.GPUs}.missing(a.GPUs)...)
 		}
 		if why := unconfined.Load(); why != nil {
@@ -187,8 +185,14 @@ func (l *library) openWith(ctx context.Context, q loadRequest, files []string) (
 			}
 			return p, err
 		}
-		o := remote.Options{Spawn: spawn, Request: request, Refused: refusal, Stall: l.o.stall,
-			Report: func(c remote.Crash) { l.report(q.Name, c) }}
+		o := remote.Options{
+			Spawn:     spawn,
+			Request:   request,
+			Refused:   refusal,
+			Restarted: func(answer []byte) { taking.restarted(l.w.t, q.Name, answer) },
+			Stall:     l.o.stall,
+			Report:    func(c remote.Crash) { l.report(q.Name, c) },
+		}
 		child, answer, err := remote.Start(ctx, o)
 		if err != nil {
 			err = fmt.Errorf("%w: %w", errModel, err)
@@ -199,6 +203,7 @@ func (l *library) openWith(ctx context.Context, q loadRequest, files []string) (
 		}
 		if text = answer; child != nil {
 			runner = child
+			taking.process = child.Process
 		}
 	} else {
 		runner, text = openModel(request(), errors.New("it computes in serve's own"))
@@ -210,6 +215,7 @@ func (l *library) openWith(ctx context.Context, q loadRequest, files []string) (
 	if a.Failed != nil {
 		return nil, nil, a.Failed.err()
 	}
+	taking.set(a)
 	first.Store(a)
 	return runner, a, nil
 }
@@ -223,7 +229,11 @@ func refusal(answer []byte) error {
 	if a.Failed == nil {
 		return fmt.Errorf("%w: the engine's process does not say why", errModel)
 	}
-	return a.Failed.err()
+	err := a.Failed.err()
+	if errors.Is(err, errMemory) {
+		err = fmt.Errorf("%w: %w", remote.ErrLater, err)
+	}
+	return err
 }
 
 // modelFiles are those that an engine opens.
@@ -240,14 +250,10 @@ func (l *library) start(runner engine.Runner, memory *llama.Memory) *server.Inst
 	e := engine.New(runner, engine.Options{MaxWaiting: l.o.maxWaiting, MaxWaitingTokens: l.o.maxWaitingTokens, MaxWait: l.o.maxWait})
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	var total uint64
-	for _, d := range memory.Devices {
-		total += d.Needs()
-	}
-	host := memory.Devices[len(memory.Devices)-1].Needs()
+	host := hostShare(memory)
 	l.used.Add(host)
 
-	in := &server.Instance{Engine: e, Bytes: total, Done: done, Stop: sync.OnceFunc(stop)}
+	in := &server.Instance{Engine: e, Done: done, Stop: sync.OnceFunc(stop)}
 	in.Failed = func() error { return nil }
 	if child, ok := runner.(*remote.Runner); ok {
 		// Also when nobody asks it for anything, and its loop sleeps.
@@ -277,39 +283,16 @@ func failureOfChild(child *remote.Runner) error {
 }
 
 // hostFree is what the machine has free for another model; 0 means unknown.
-func (l *library) hostFree() uint64 {
-	now := freeMemory()
-	if now == 0 || l.free == 0 {
+func (l *library) hostFree() uint64 { return l.freeWithout(0) }
+
+// freeWithout is what the machine has free once a loaded model is gone that takes so much of it.
+func (l *library) freeWithout(host uint64) uint64 {
+	now, before, used := freeMemory(), l.free.Load(), l.used.Load()
+	if now == 0 || before == 0 {
 		return now
 	}
 	// Not 0, which would mean unknown.
-	return max(1, min(now, l.free-min(l.free, l.used.Load())))
-}
-
-// maxMeasured is the most KV cells that are laid out only to measure them:
-// llama.cpp takes seconds for many millions.
-const maxMeasured = 1 << 20
-
-// measure is llama.Measure with the host's free memory, where it is known. What
-// many cells take follows from what fewer do.
-func measure(path string, lo llama.Options, free uint64) (*llama.Memory, error) {
-	scale := 1.0
-	if cells := lo.Context * lo.Sequences; lo.Cells == 0 && cells > maxMeasured {
-		lo.Context = maxMeasured / lo.Sequences
-		scale = float64(cells) / float64(lo.Context*lo.Sequences)
-	}
-	m, err := llama.Measure(path, lo)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errModel, err)
-	}
-	for i := range m.Devices {
-		d := &m.Devices[i]
-		d.KV, d.Compute = uint64(float64(d.KV)*scale), uint64(float64(d.Compute)*scale)
-	}
-	if free > 0 {
-		m.Devices[len(m.Devices)-1].Free = free
-	}
-	return m, nil
+	return max(1, min(now, before-min(before, used-min(used, host))))
 }
 
 // describe says what is being served, in plain lines.
@@ -356,9 +339,4 @@ func describe(t *terminal, o modelOptions, name string, r engine.Runner, a *load
 			t.fact("device", "%s, %d threads", strings.TrimSpace(d.Description), a.Plan.Threads)
 		}
 	}
-}
-
-// needs says what a model takes of a device's memory.
-func needs(d llama.DeviceMemory) string {
-	return fmt.Sprintf("%s = %s weights + %s KV cells + %s compute; %s free", size(d.Needs()), size(d.Weights), size(d.KV), size(d.Compute), size(d.Free))
 }

@@ -23,6 +23,18 @@ func freeMemory() uint64 {
 	return free
 }
 
+// memoryLimit returns the most that a control group lets this process and its neighbors have; 0
+// for no limit.
+func memoryLimit() (limit uint64) {
+	for dir := range controlGroups() {
+		n, err := readNumber(filepath.Join(dir, "memory.max"))
+		if err == nil && (limit == 0 || n < limit) {
+			limit = n
+		}
+	}
+	return limit
+}
+
 // controlGroups gives this process's control group and those above it: each can have a
 // limit.
 func controlGroups() iter.Seq[string] {
@@ -49,6 +61,9 @@ func residentMemory(pid int) uint64 {
 	}
 	return meminfo(fmt.Sprintf("/proc/%d/status", pid), "VmRSS:")
 }
+
+// residentFiles returns the bytes of mapped files that this process has in memory.
+func residentFiles() uint64 { return meminfo("/proc/self/status", "RssFile:") }
 
 // cpuQuota returns how many processors the control group leaves, 0 for as many as there are.
 func cpuQuota() float64 {

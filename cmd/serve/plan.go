@@ -9,14 +9,9 @@ import (
 	"serve/server"
 )
 
-const (
-	// defaultContext is the most tokens a sequence gets unasked: long contexts cost
-	// memory that few requests use.
-	defaultContext = 8192
-	// headroom is the part of the free memory that a plan may take. The rest is for
-	// the server itself and for what its estimate cannot see.
-	headroom = 0.92
-)
+// defaultContext is the most tokens a sequence gets unasked: long contexts cost memory that few
+// requests use.
+const defaultContext = 8192
 
 // measureFunc computes the memory that a model with options would take.
 type measureFunc func(llama.Options) (*llama.Memory, error)
@@ -28,6 +23,7 @@ type measureFunc func(llama.Options) (*llama.Memory, error)
 func planMemory(o modelOptions, projector string, trainContext int, shrink bool, measure measureFunc) (llama.Options, *llama.Memory, error) {
 	lo := llama.Options{Sequences: o.parallel, Threads: cmp.Or(o.threads, llama.Threads()), KVType: o.kvType, Cells: o.kvCells, Projector: projector}
 	lo.Model.NoMMap = o.noMMap
+	lo.Model.NoRepack = o.noRepack
 	switch {
 	case o.ctxSize > 0:
 		lo.Context = o.ctxSize
@@ -39,93 +35,93 @@ func planMemory(o modelOptions, projector string, trainContext int, shrink bool,
 	if lo.Cells > 0 && lo.Cells < lo.Context {
 		return lo, nil, fmt.Errorf("%w: --kv-cells %d has no room for one context of %d", errUsage, lo.Cells, lo.Context)
 	}
-	memory, err := placeLayers(o.gpuLayers, &lo, measure)
+	memory, err := placeLayers(o, &lo, measure)
 	if err != nil {
 		return lo, nil, err
 	}
-	if short := shortOf(memory); short == nil || o.kvCells > 0 || !shrink {
+	budgets := budgetsOf(memory, o.reserve)
+	if short := shortOf(budgets); short == nil || o.kvCells > 0 || !shrink {
 		return lo, memory, noRoom(short, lo)
 	}
-	if err := shareCells(&lo, memory); err != nil {
+
+	if err := shareCells(&lo, budgets); err != nil {
 		return lo, memory, err
 	}
 	if memory, err = measure(lo); err != nil {
 		return lo, nil, err
 	}
-	return lo, memory, noRoom(shortOf(memory), lo)
+	return lo, memory, noRoom(shortOf(budgetsOf(memory, o.reserve)), lo)
 }
 
 // placeLayers sets the number of layers on GPUs: as asked, or the most that fit.
-func placeLayers(asked string, lo *llama.Options, measure measureFunc) (*llama.Memory, error) {
-	if asked != "auto" {
-		n, err := strconv.Atoi(asked)
+func placeLayers(o modelOptions, lo *llama.Options, measure measureFunc) (*llama.Memory, error) {
+	if o.gpuLayers != "auto" {
+		n, err := strconv.Atoi(o.gpuLayers)
 		if err != nil {
-			return nil, fmt.Errorf("%w: --gpu-layers %q: a number or auto", errUsage, asked)
+			return nil, fmt.Errorf("%w: --gpu-layers %q: a number or auto", errUsage, o.gpuLayers)
 		}
 		lo.Model.GPULayers = n
 		lo.Model.CPUOnly = n == 0
 		return measure(*lo)
 	}
+
 	lo.Model.GPULayers = -1
 	memory, err := measure(*lo)
-	if err != nil || len(memory.Devices) == 1 || gpusFit(memory) {
+	if err != nil || cardsFit(budgetsOf(memory, o.reserve)) {
 		return memory, err
 	}
-	// The most layers that fit, found by halving: each measure reads a header.
+	return mostLayers(o.reserve, lo, measure)
+}
+
+// mostLayers puts as many layers on the GPUs as fit there.
+func mostLayers(reserve memoryReserve, lo *llama.Options, measure measureFunc) (*llama.Memory, error) {
 	low, high := 0, maxLayers
-	for low < high {
+	for low < high { // by halving: each measure reads a header
 		lo.Model.GPULayers = (low + high + 1) / 2
-		if memory, err = measure(*lo); err != nil {
+		memory, err := measure(*lo)
+		if err != nil {
 			return nil, err
 		}
-		if gpusFit(memory) {
+		if cardsFit(budgetsOf(memory, reserve)) {
 			low = lo.Model.GPULayers
 		} else {
 			high = lo.Model.GPULayers - 1
 		}
 	}
 	lo.Model.GPULayers = low
+	memory, err := measure(*lo)
+	if err != nil || cardsFit(budgetsOf(memory, reserve)) {
+		return memory, err
+	}
+	return leaveCards(lo, measure)
+}
+
+// leaveCards has the processor compute alone: without a layer, too, a card would take a context
+// and buffers for long prompts.
+func leaveCards(lo *llama.Options, measure measureFunc) (*llama.Memory, error) {
+	lo.Model.GPULayers = 0
+	lo.Model.CPUOnly = true
 	return measure(*lo)
 }
 
 // maxLayers is more than any model has.
 const maxLayers = 256
 
-func gpusFit(m *llama.Memory) bool {
-	for _, d := range m.Devices[:len(m.Devices)-1] {
-		if !fits(d) {
-			return false
-		}
-	}
-	return true
-}
-
-func fits(d llama.DeviceMemory) bool { return float64(d.Needs()) <= headroom*float64(d.Free) }
-
-// shortOf returns a device that has not enough room, or nil.
-func shortOf(m *llama.Memory) *llama.DeviceMemory {
-	for i := range m.Devices {
-		if !fits(m.Devices[i]) {
-			return &m.Devices[i]
-		}
-	}
-	return nil
-}
-
 // shareCells replaces a buffer for every sequence by one that they share, as
 // large as fits. One whole context must fit.
-func shareCells(lo *llama.Options, m *llama.Memory) error {
+func shareCells(lo *llama.Options, budgets []budget) error {
 	all := lo.Context * lo.Sequences
 	cells := all
-	for _, d := range m.Devices {
-		one := d // with no more cells than one context has
-		one.KV = d.KV / uint64(lo.Sequences)
-		if !fits(one) {
+	for _, b := range budgets {
+		kv := b.plan.KV
+		one := b // with no more cells than one context has
+		one.plan.KV = kv / uint64(lo.Sequences)
+		if !one.fits() {
 			return noRoom(&one, *lo)
 		}
-		if d.KV > 0 {
-			room := headroom*float64(d.Free) - float64(d.Weights) - float64(d.Compute)
-			cells = min(cells, int(room/float64(d.KV)*float64(all)))
+		if kv > 0 {
+			left := b.room() - (b.plan.Most() - kv)
+			cells = min(cells, int(float64(left)/float64(kv)*float64(all)))
 		}
 	}
 	lo.Cells = max(cells&^255, lo.Context)
@@ -133,16 +129,23 @@ func shareCells(lo *llama.Options, m *llama.Memory) error {
 }
 
 // noRoom says what is missing where; nil when nothing is.
-func noRoom(d *llama.DeviceMemory, lo llama.Options) error {
-	if d == nil {
+func noRoom(b *budget, lo llama.Options) error {
+	if b == nil {
 		return nil
 	}
-	err := fmt.Errorf("%w: %s needs %s (%s weights, %s KV cells, %s compute) and has %s free, %.0f %% of which may be used",
-		errMemory, d.Name, size(d.Needs()), size(d.Weights), size(d.KV), size(d.Compute), size(d.Free), 100*headroom)
+	later := ""
+	if b.plan.Later > 0 {
+		later = fmt.Sprintf(", and %s for embeddings", size(b.plan.Later))
+	}
+	err := fmt.Errorf("%w: %s needs %s%s, and has %s free, of which %s stay free (--memory-reserve)",
+		errMemory, b.name, parts(b.plan), later, size(b.free), size(min(b.free, b.reserve)))
 	blind := ""
 	if lo.Projector != "" {
 		blind = "--mmproj none, "
 	}
-	return &server.NoRoomError{Err: withHint(err, "try a smaller --ctx-size (now %d), fewer --parallel (now %d), --kv-type q8_0, %sor a smaller model",
-		lo.Context, lo.Sequences, blind), Short: d.Needs() - uint64(headroom*float64(d.Free))}
+	return &server.NoRoomError{
+		Err: withHint(err, "try a smaller --ctx-size (now %d), fewer --parallel (now %d), --kv-type q8_0, %sor a smaller model",
+			lo.Context, lo.Sequences, blind),
+		Short: b.missing(),
+	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,24 +16,48 @@ const mib = 1 << 20
 // hostWith measures like a model of 32 layers of 100 MiB and 1 MiB of KV for
 // every 100 cells, on a host and perhaps a GPU.
 func hostWith(hostFree, gpuFree uint64) measureFunc {
+	devices := []llama.DeviceMemory{{Name: "host", Type: "cpu", Free: hostFree}}
+	if gpuFree > 0 {
+		devices = append([]llama.DeviceMemory{{Name: "GPU0", Type: "gpu", Free: gpuFree}}, devices...)
+	}
+	return hostOfDevices(devices...)
+}
+
+// hostOfDevices is hostWith with any devices, the host last. As llama.cpp does, it spreads layers by
+// what the GPUs have free, and needs 100 MiB to compute on each.
+func hostOfDevices(devices ...llama.DeviceMemory) measureFunc {
 	return func(o llama.Options) (*llama.Memory, error) {
+		m := &llama.Memory{Devices: slices.Clone(devices)}
+		if o.Model.CPUOnly {
+			m.Devices = m.Devices[len(m.Devices)-1:]
+		}
 		cells := o.Cells
 		if cells == 0 {
 			cells = o.Context * o.Sequences
+		}
+		kv := uint64(cells) * mib / 100
+
+		var free uint64
+		cards := m.Devices[:len(m.Devices)-1]
+		for _, d := range cards {
+			free += max(1, d.Free)
 		}
 		layers := uint64(o.Model.GPULayers)
 		if o.Model.GPULayers < 0 || layers > 32 {
 			layers = 32
 		}
-		if gpuFree == 0 {
-			layers = 0
+		left := uint64(32)
+		for i := range cards {
+			d := &cards[i]
+			n := min(left, layers*max(1, d.Free)/free)
+			if i == len(cards)-1 {
+				n = layers - (32 - left)
+			}
+			left -= n
+			d.Weights, d.KV, d.Compute = n*100*mib, kv*n/32, 100*mib
 		}
-		kv := uint64(cells) * mib / 100
-		m := &llama.Memory{}
-		if gpuFree > 0 {
-			m.Devices = append(m.Devices, llama.DeviceMemory{Name: "GPU0", Free: gpuFree, Weights: layers * 100 * mib, KV: kv * layers / 32, Compute: 100 * mib})
-		}
-		m.Devices = append(m.Devices, llama.DeviceMemory{Name: "host", Free: hostFree, Weights: (32 - layers) * 100 * mib, KV: kv * (32 - layers) / 32, Compute: 100 * mib})
+		host := m.Host()
+		host.Weights, host.KV, host.Compute = left*100*mib, kv*left/32, 100*mib
 		return m, nil
 	}
 }
@@ -57,8 +82,8 @@ func TestPlanMemory(t *testing.T) {
 		{name: "cells asked for are not changed", o: modelOptions{parallel: 4, kvCells: 60000}, train: 4096, host: 3700, err: errMemory, words: "host"},
 		{name: "fewer cells than a context", o: modelOptions{parallel: 4, kvCells: 100}, train: 4096, host: 8000, err: errUsage, words: "--kv-cells 100"},
 		{name: "all on the GPU", o: modelOptions{parallel: 1}, train: 4096, host: 8000, gpu: 8000, context: 4096, layers: -1},
-		{name: "as many layers as fit", o: modelOptions{parallel: 1}, train: 4096, host: 8000, gpu: 2000, context: 4096, layers: 17},
-		{name: "no layer fits", o: modelOptions{parallel: 1}, train: 4096, host: 8000, gpu: 150, context: 4096, layers: 0},
+		{name: "as many layers as fit", o: modelOptions{parallel: 1}, train: 4096, host: 8000, gpu: 2000, context: 4096, layers: 15},
+		{name: "no layer fits", o: modelOptions{parallel: 1}, train: 4096, host: 8000, gpu: 450, context: 4096, layers: 0},
 		{name: "layers as asked", o: modelOptions{parallel: 1, gpuLayers: "5"}, train: 4096, host: 8000, gpu: 8000, context: 4096, layers: 5},
 		{name: "more layers asked for than fit", o: modelOptions{parallel: 1, gpuLayers: "32"}, train: 512, host: 8000, gpu: 2000, err: errMemory, words: "GPU0"},
 		{name: "no number of layers", o: modelOptions{parallel: 1, gpuLayers: "many"}, host: 8000, err: errUsage, words: "many"},
@@ -68,6 +93,7 @@ func TestPlanMemory(t *testing.T) {
 			if tt.o.gpuLayers == "" {
 				tt.o.gpuLayers = "auto"
 			}
+			tt.o.reserve = memoryReserve{Given: true, Bytes: 320 * mib}
 			lo, _, err := planMemory(tt.o, "", tt.train, true, hostWith(tt.host*mib, tt.gpu*mib))
 			if tt.err != nil {
 				if !errors.Is(err, tt.err) || !strings.Contains(err.Error(), tt.words) {

@@ -103,13 +103,11 @@ func modelRow(m *server.ModelStatus) []string {
 	if m.Slots == 0 { // it is not in memory
 		return append(row, "-", "-", "-", "-", "-", "-", "-", strconv.FormatUint(m.Restarts, 10))
 	}
-	process, memory := "in serve", size(m.PlannedBytes)+" planned"
+	process := "in serve"
 	if m.Process != 0 {
 		process = strconv.Itoa(m.Process)
 	}
-	if m.ResidentBytes != 0 {
-		memory = fmt.Sprintf("%s (%s planned)", size(m.ResidentBytes), size(m.PlannedBytes))
-	}
+	memory := memoryCell(m)
 	return append(row, process, deviceCell(m), memory, fmt.Sprintf("%d of %d", m.KVUsed, m.KVCells), fmt.Sprintf("%d of %d", m.Running, m.Slots),
 		strconv.Itoa(m.Queued), fmt.Sprintf("%.0f", m.TokensPerSecond), strconv.FormatUint(m.Restarts, 10))
 }
@@ -126,6 +124,25 @@ func deviceCell(m *server.ModelStatus) string {
 		cell += " (" + m.WhyProcessor + ")"
 	}
 	return cell
+}
+
+// memoryCell says what a model takes and what was planned, device by device where there are several.
+func memoryCell(m *server.ModelStatus) string {
+	var cells []string
+	for _, d := range m.Memory {
+		cell := size(d.Planned) + " planned"
+		if d.Taken > 0 {
+			cell = fmt.Sprintf("%s (%s planned)", size(d.Taken), size(d.Planned))
+		}
+		if len(m.Memory) > 1 {
+			cell = d.Device + " " + cell
+		}
+		cells = append(cells, cell)
+	}
+	if len(cells) == 0 {
+		return size(m.PlannedBytes) + " planned"
+	}
+	return strings.Join(cells, ", ")
 }
 
 // serverAddress reads the address of a server, with /v1 or without.

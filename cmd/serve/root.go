@@ -98,6 +98,8 @@ type modelOptions struct {
 	kernels   string
 	gpuLayers string
 	noMMap    bool
+	noRepack  bool
+	reserve   memoryReserve
 	mmproj    []string
 }
 
@@ -111,6 +113,9 @@ func (o *modelOptions) memoryFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.gpuLayers, "gpu-layers", "auto", "layers kept on the GPU: a number, or auto for what fits")
 	f.StringSliceVar(&o.mmproj, "mmproj", nil, "projector for images: a file, MODEL=FILE, or none; the model's own by default")
 	f.BoolVar(&o.noMMap, "no-mmap", false, "read the model file instead of mapping it")
+	f.BoolVar(&o.noRepack, "no-repack", false, "keep the processor's weights as they are in the file, which is slower")
+	f.Var(&o.reserve, "memory-reserve",
+		"memory that stays free on each device; by default an eighth of one that has less than 8GiB")
 }
 
 func newServeCommand(w *workplace) *cobra.Command {

@@ -70,6 +70,8 @@ type shownMemory struct {
 	Weights uint64 `json:"weights_bytes"`
 	KV      uint64 `json:"kv_bytes"`
 	Compute uint64 `json:"compute_bytes"`
+	Base    uint64 `json:"base_bytes"`  // of the process, or of the driver's context
+	Later   uint64 `json:"later_bytes"` // for embeddings, when they are first asked for
 	Free    uint64 `json:"free_bytes"`
 }
 
@@ -114,7 +116,7 @@ func runShow(ctx context.Context, w *workplace, o showOptions, name string) erro
 	}
 	s.Context, s.Parallel, s.Cells = lo.Context, lo.Sequences, lo.Cells
 	for _, d := range memory.Devices {
-		s.Memory = append(s.Memory, shownMemory{d.Name, d.Weights, d.KV, d.Compute, d.Free})
+		s.Memory = append(s.Memory, shownMemory{d.Name, d.Weights, d.KV, d.Compute, d.Base, d.Later, usable(d)})
 	}
 	if o.json {
 		return w.t.printJSON(s)

@@ -111,7 +111,7 @@ void release_unused_pages(const llama_model * model) {
         if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %4s %*x %*s %" SCNu64, &m.first, &m.second, mode, &inode) != 4) {
             continue;
         }
-        // llama.cpp maps a model's file shared and for reading, and nothing else does that with one that has tensors in it.
+        // llama.cpp maps a model's file shared and for reading; nothing else is mapped so and has tensors in it.
         const auto first = std::lower_bound(used.begin(), used.end(), range{m.first, 0});
         const auto last  = std::lower_bound(used.begin(), used.end(), range{m.second, 0});
         if (inode != 0 && strcmp(mode, "r--s") == 0 && first != last) {
@@ -132,6 +132,15 @@ void serve_trim(void) {
 #endif
 }
 
+uint64_t serve_free_memory(const char * name) {
+    ggml_backend_dev_t dev = ggml_backend_dev_by_name(name);
+    size_t free = 0, total = 0;
+    if (dev != nullptr) {
+        ggml_backend_dev_memory(dev, &free, &total);
+    }
+    return free;
+}
+
 uint64_t serve_heap(void) {
 #if defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 33)
     const struct mallinfo2 info = mallinfo2();
@@ -147,7 +156,8 @@ char * serve_memory(const serve_model * sm, serve_context_params params, serve_e
         const quieted quiet(true);
         llama_model * model = sm->model;
 
-        const std::unique_ptr<llama_context, decltype(&llama_free)> ctx(llama_init_from_model(model, context_params(params)), llama_free);
+        const std::unique_ptr<llama_context, decltype(&llama_free)> ctx(
+            llama_init_from_model(model, context_params(params)), llama_free);
         if (!ctx) {
             throw std::runtime_error(llama_error("llama.cpp could not lay out a context"));
         }

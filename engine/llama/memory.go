@@ -148,6 +148,14 @@ func (m *Memory) addProjector(path string, gpu bool) error {
 	return nil
 }
 
+// FreeMemory returns the bytes that a device of Memory has free now; 0 where nobody knows. It
+// opens the driver's context in this process.
+func FreeMemory(device string) uint64 {
+	name := C.CString(device)
+	defer C.free(unsafe.Pointer(name))
+	return uint64(C.serve_free_memory(name))
+}
+
 // Trim gives what was freed, by C and by Go, back to the system. A layout and a load leave
 // much of it behind: two copies of a large vocabulary's hash tables.
 func Trim() {

@@ -619,7 +619,9 @@ char * serve_model_info(const serve_model * sm, serve_error * err) {
         j["fim_middle"]    = llama_vocab_fim_mid(sm->vocab);
         const char * rank_template = llama_model_chat_template(m, "rerank");
         j["rank_template"] = rank_template == nullptr ? "" : rank_template;
-        j["template"]      = sm->templates && common_chat_templates_was_explicit(sm->templates.get()) ? common_chat_templates_source(sm->templates.get()) : "";
+        const auto * templates = sm->templates.get();  // none of a model that is only laid out
+        const bool   has_one   = templates != nullptr && common_chat_templates_was_explicit(templates);
+        j["template"]      = has_one ? common_chat_templates_source(templates) : "";
         j["build"]         = llama_version();
         return copy_string(j.dump_safe());
     });

@@ -141,6 +141,9 @@ char * serve_model_info(const serve_model * model, serve_error * err);
 // Weights are counted as they will lie, repacked ones too. unified: its memory is the host's.
 char * serve_memory(const serve_model * model, serve_context_params params, serve_error * err);
 
+// serve_free_memory gives the bytes that a device has free, by its name; 0 where nobody knows.
+uint64_t serve_free_memory(const char * name);
+
 // serve_trim gives memory that was freed back to the system.
 void serve_trim(void);
 

@@ -32,6 +32,7 @@ type nursery struct {
 	child   *remotetest.Child
 	ends    chan struct{} // closed when the child there is dies
 	crashes []remote.Crash
+	sleeps  []time.Duration
 }
 
 var limits = engine.Limits{Sequences: 4, Context: 256, Batch: 32, RollsBack: true}
@@ -114,12 +115,22 @@ func (n *nursery) told() []remote.Crash {
 	return slices.Clone(n.crashes)
 }
 
+// slept returns how long it would have waited.
+func (n *nursery) slept() []time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.sleeps)
+}
+
 // start runs an engine over the nursery's children until the test ends.
 func (n *nursery) start(o remote.Options) (*engine.Engine, *remote.Runner) {
 	n.t.Helper()
 	o.Spawn, o.Report = n.spawn, n.report
 	o.Log = slog.New(slog.DiscardHandler)
-	o.Sleep = func(time.Duration) <-chan time.Time { // nobody waits in a test
+	o.Sleep = func(d time.Duration) <-chan time.Time { // nobody waits in a test
+		n.mu.Lock()
+		n.sleeps = append(n.sleeps, d)
+		n.mu.Unlock()
 		now := make(chan time.Time, 1)
 		now <- time.Time{}
 		return now
@@ -436,6 +447,32 @@ func TestGivesUp(t *testing.T) {
 	defer n.mu.Unlock()
 	if n.number != 6 {
 		t.Errorf("%d children were started", n.number)
+	}
+}
+
+// TestRestarted reads what children say that take another's place, and waits longer after one
+// that says that later may be better.
+func TestRestarted(t *testing.T) {
+	n := &nursery{t: t, exit: remote.Exit{How: "killed"}, refuse: func(number int) bool { return number == 2 || number == 3 }}
+	refusals := []error{fmt.Errorf("%w: no memory", remote.ErrLater), errors.New("no model")}
+	var said []string
+	e, r := n.start(remote.Options{
+		Refused: func(answer []byte) error {
+			said = append(said, string(answer))
+			return refusals[len(said)-1]
+		},
+		Restarted: func(answer []byte) { said = append(said, string(answer)) },
+	})
+	n.die()
+	texts, _, err := ask(e, engine.Request{Prompt: tokens("hello "), MaxTokens: 30})
+	if err != nil || texts[0] != answer("hello ", 30) || r.Restarts() != 1 {
+		t.Errorf("%q, %v, %d restarts", texts, err, r.Restarts())
+	}
+	if !slices.Equal(said, []string{"no", "no", "yes"}) {
+		t.Errorf("it read %q", said)
+	}
+	if slept := n.slept(); !slices.Equal(slept, []time.Duration{time.Second, 2 * time.Second}) {
+		t.Errorf("it waited %v", slept)
 	}
 }
 

@@ -29,8 +29,12 @@ const (
 	maxFailures = 5                      // to start, before the Runner gives up
 	maxQuiet    = 3                      // without a step in between, before what it computes is suspected
 	firstDelay  = 100 * time.Millisecond // before it is started again, doubled with every failure
+	laterDelay  = time.Second            // the same after ErrLater
 	lastDelay   = 10 * time.Second
 )
+
+// ErrLater is in an error of Options.Refused that time may mend, and haste does not.
+var ErrLater = errors.New("it may be possible later")
 
 // generation returns the child there is, and waits for one that is being started.
 func (r *Runner) generation() (*generation, error) {
@@ -137,7 +141,11 @@ func (r *Runner) revive(number int, c Crash) {
 			r.set(nil, fmt.Errorf("%w: it could not be restarted: %w", engine.ErrFatal, err))
 			return
 		}
-		delay = min(max(2*delay, firstDelay), lastDelay)
+		least := firstDelay
+		if errors.Is(err, ErrLater) {
+			least = laterDelay
+		}
+		delay = min(max(2*delay, least), lastDelay)
 	}
 }
 

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"serve/engine/remote"
+	"serve/models"
+	"serve/models/testmodel"
+	"serve/server"
+)
+
+// answered is a model's memory after its first answers: a prompt that fills batches, and one
+// that does not.
+func (r *running) answered(t *testing.T) (memory server.DeviceMemory, resident uint64) {
+	t.Helper()
+	status := func() server.ModelStatus {
+		code, text := r.send(t, "GET", "/status", "")
+		var s server.Status
+		if err := json.Unmarshal([]byte(text), &s); code != 200 || err != nil || len(s.Models) != 1 || len(s.Models[0].Memory) == 0 {
+			t.Fatalf("%d %v %s", code, err, text)
+		}
+		return s.Models[0]
+	}
+	m := status()
+	for _, words := range []int{min(600, m.Context/8), 1} {
+		body := fmt.Sprintf(`{"model":%q,"prompt":%q,"max_tokens":8}`, m.ID, strings.Repeat("word ", words))
+		if code, text := r.post(t, "/v1/completions", body); code != 200 {
+			t.Fatalf("%d %s", code, text)
+		}
+	}
+	m = status()
+	return m.Memory[len(m.Memory)-1], rollup(t, m.Process)
+}
+
+// rollup is what the system says in another place of what a process has in memory.
+func rollup(t *testing.T, pid int) uint64 {
+	t.Helper()
+	n := meminfo(fmt.Sprintf("/proc/%d/smaps_rollup", pid), "Rss:")
+	if n == 0 {
+		t.Fatal("the system does not say what the engine's process has in memory")
+	}
+	return n
+}
+
+// TestResidentMemory compares what the engine's process has in memory after its first answers with
+// the plan. The models are so small that the process is nearly all of it, and what the system maps of
+// the program is its own choice: so the bound is not a part of the plan, but 32 MiB.
+func TestResidentMemory(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector takes more than the engine")
+	}
+	const bound = 32 << 20
+	large := filepath.Join(t.TempDir(), "large.gguf")
+	if err := testmodel.Write(large, testmodel.Options{ChatTemplate: testmodel.ChatML}); err != nil {
+		t.Fatal(err)
+	}
+	for name, flags := range map[string][]string{
+		"as it is":      nil,
+		"read":          {"--no-mmap"},
+		"not repacked":  {"--no-repack"},
+		"many KV cells": {"--ctx-size", "65536", "--parallel", "16"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := startServe(t, append([]string{large}, flags...)...)
+			memory, resident := r.answered(t)
+			off := max(memory.Planned, resident) - min(memory.Planned, resident)
+			t.Logf("%s planned, %s resident", size(memory.Planned), size(resident))
+			if off > bound {
+				t.Errorf("%s planned, %s resident", size(memory.Planned), size(resident))
+			}
+			if apart := max(memory.Taken, resident) - min(memory.Taken, resident); apart > 4<<20 {
+				t.Errorf("/status says that it takes %s, the system %s", size(memory.Taken), size(resident))
+			}
+			if said := r.errOut.String(); strings.Contains(said, "planned") {
+				t.Errorf("it says that the plan does not hold:\n%s", said)
+			}
+		})
+	}
+}
+
+// TestMemoryOfModels does the same for models of a size that people use, and their bound is 5 % of
+// the plan: MEMORY_MODELS names files. `make memory` prints the table.
+func TestMemoryOfModels(t *testing.T) {
+	files := strings.Fields(os.Getenv("MEMORY_MODELS"))
+	if len(files) == 0 {
+		t.Skip("MEMORY_MODELS names no files")
+	}
+	for _, file := range files {
+		for _, flags := range [][]string{nil, {"--no-repack"}, {"--no-mmap"}} {
+			name := strings.Join(append([]string{filepath.Base(file)}, flags...), " ")
+			t.Run(name, func(t *testing.T) {
+				r := startServe(t, append([]string{file}, flags...)...)
+				memory, resident := r.answered(t)
+				off := 100 * (float64(resident)/float64(memory.Planned) - 1)
+				fmt.Printf("| %-34s | %8.1f MiB | %8.1f MiB | %+.1f %% |\n", name, float64(memory.Planned)/mib, float64(resident)/mib, off)
+				if off > 5 || off < -5 {
+					t.Errorf("%+.1f %%", off)
+				}
+			})
+		}
+	}
+}
+
+// TestRestartWithoutMemory kills an engine whose memory somebody else has by then: the next is
+// refused with numbers, and comes when there is room again, like the one before.
+func TestRestartWithoutMemory(t *testing.T) {
+	said := newSyncBuffer()
+	old := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(said, nil)))
+	t.Cleanup(func() { slog.SetDefault(old) })
+
+	environ, _ := homeOf(t)
+	w := &workplace{environ: environ, logLevel: "info"}
+	w.t = newTerminal(said, said, w.lookup)
+	o := defaultServeOptions()
+	o.ctxSize = 256
+	l, err := newLibrary(w, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	local, err := w.find(l.store, modelFile(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	header, err := models.ReadModel(local.Parts())
+	if err != nil {
+		t.Fatal(err)
+	}
+	taking := new(taking)
+	runner, first, err := l.open(t.Context(), l.request(local, header, false), modelFiles(local), taking)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer runner.Close()
+	child := runner.(*remote.Runner)
+	before, limits := child.Process(), runner.Limits()
+
+	free := l.free.Swap(hostShare(first.Memory) / 2)
+	if err := syscall.Kill(before, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for !strings.Contains(said.String(), "could not be restarted") {
+		<-said.more
+	}
+	if text := said.String(); !strings.Contains(text, "not enough memory: host needs") || !strings.Contains(text, "KV cells") {
+		t.Errorf("it does not say what is missing:\n%s", text)
+	}
+	l.free.Store(free)
+	if tokens, err := runner.Tokenize("a", false, false); err != nil || len(tokens) == 0 {
+		t.Errorf("with memory again: %v, %v", tokens, err)
+	}
+	if now := child.Process(); now == before || now == 0 || runner.Limits() != limits {
+		t.Errorf("process %d after %d, limits %+v after %+v", now, before, runner.Limits(), limits)
+	}
+}
