@@ -32,7 +32,7 @@ const (
 
 // Projector returns the file of a projector, for the model of the same package.
 func Projector(kind string) []byte {
-	w := &writer{rng: rand.New(rand.NewSource(43))}
+	w := &writer{rng: rand.New(rand.NewSource(43)), format: formats[F32]}
 	w.str("general.architecture", "clip")
 	w.str("general.type", "mmproj")
 	w.str("general.name", "serve test projector")

@@ -28,19 +28,25 @@ type Options struct {
 	// Hidden is the feed-forward's width, 128. 16384 makes a token take as long as a real
 	// model's, 2 to 3 ms on two cores, and the file 40 MB.
 	Hidden int
+	// Width is the length of an embedding, 64. Some types need 256, for Hidden too.
+	Width int
+	// Type is how matrices are written: F32, or one of Types.
+	Type string
+	// Dequantized writes the very values that Type has for the weights, as F32: a model
+	// that says the same but for what kernels round.
+	Dequantized bool
 }
 
 // Sizes of the model.
 const (
 	layers = 3
-	width  = 64
+	width  = 64 // of an embedding, and of what a projector makes
 	heads  = 4
 	kv     = 2
 )
 
-// ggml and GGUF type numbers.
+// GGUF type numbers.
 const (
-	f32        = 0
 	typeUint16 = 2
 	typeUint32 = 4
 	typeInt32  = 5
@@ -157,8 +163,19 @@ func build(o Options) *writer {
 	if o.Hidden == 0 {
 		o.Hidden = 128
 	}
+	if o.Width == 0 {
+		o.Width = width
+	}
+	if o.Type == "" {
+		o.Type = F32
+	}
+	f, ok := formats[o.Type]
+	if !ok {
+		panic("no type of weights: " + o.Type)
+	}
+
 	v := vocabulary()
-	w := &writer{rng: rand.New(rand.NewSource(42))}
+	w := &writer{rng: rand.New(rand.NewSource(42)), format: f, dequantized: o.Dequantized}
 	w.metadata(o, v)
 	w.tensors(o, len(v))
 	return w
@@ -169,6 +186,9 @@ type writer struct {
 	keys
 	list []tensor
 	rng  *rand.Rand
+
+	format      format // of matrices
+	dequantized bool
 }
 
 // keys are the metadata of a GGUF file.
@@ -177,10 +197,11 @@ type keys struct {
 	n uint64
 }
 
-// tensor is one of a model: float32s, and their shape.
+// tensor is one of a model: its shape, ggml's number of its type, and its bytes.
 type tensor struct {
 	name string
 	dims []int
+	kind uint32
 	data []byte
 }
 
@@ -189,14 +210,14 @@ func (w *writer) metadata(o Options, v []token) {
 	w.str("general.architecture", o.Architecture)
 	w.str("general.name", "serve test model")
 	w.uint("general.alignment", 32)
-	w.uint("general.file_type", 0)
+	w.uint("general.file_type", w.fileType())
 	w.uint(a+"context_length", o.Context)
-	w.uint(a+"embedding_length", width)
+	w.uint(a+"embedding_length", uint32(o.Width))
 	w.uint(a+"block_count", layers)
 	w.uint(a+"feed_forward_length", uint32(o.Hidden))
 	w.uint(a+"attention.head_count", heads)
 	w.uint(a+"attention.head_count_kv", kv)
-	w.uint(a+"rope.dimension_count", width/heads)
+	w.uint(a+"rope.dimension_count", uint32(o.Width/heads))
 	w.uint(a+"vocab_size", uint32(len(v)))
 	w.float(a+"attention.layer_norm_rms_epsilon", 1e-5)
 	if o.Architecture == "qwen2vl" {
@@ -244,32 +265,45 @@ func (w *writer) metadata(o Options, v []token) {
 	}
 }
 
+// fileType is llama.cpp's number of what most tensors are.
+func (w *writer) fileType() uint32 {
+	if w.dequantized {
+		return formats[F32].file
+	}
+	return w.format.file
+}
+
 func (w *writer) tensors(o Options, vocab int) {
-	head, attention := width/heads, float32(0.2)
+	head, attention := o.Width/heads, float32(0.2)
 	if o.Calm {
 		attention = 0.02
 	}
-	w.tensor("token_embd.weight", 1, width, vocab)
-	w.tensor("output_norm.weight", 0, width)
-	w.tensor("output.weight", o.Sharpness, width, vocab)
+
+	// A sum of more products has a greater deviation, unless they are smaller.
+	narrow := float32(math.Sqrt(width / float64(o.Width)))
+	attention *= narrow
+
+	w.tensor("token_embd.weight", 1, o.Width, vocab)
+	w.tensor("output_norm.weight", 0, o.Width)
+	w.tensor("output.weight", o.Sharpness*narrow, o.Width, vocab)
 	for i := range layers {
 		p := fmt.Sprintf("blk.%d.", i)
-		w.tensor(p+"attn_norm.weight", 0, width)
-		w.tensor(p+"attn_q.weight", 0.4, width, width)
-		w.tensor(p+"attn_k.weight", 0.4, width, kv*head)
+		w.tensor(p+"attn_norm.weight", 0, o.Width)
+		w.tensor(p+"attn_q.weight", 0.4*narrow, o.Width, o.Width)
+		w.tensor(p+"attn_k.weight", 0.4*narrow, o.Width, kv*head)
 		if o.Architecture == "qwen3" {
 			w.tensor(p+"attn_q_norm.weight", 0, head)
 			w.tensor(p+"attn_k_norm.weight", 0, head)
 		}
-		w.tensor(p+"attn_v.weight", attention, width, kv*head)
-		w.tensor(p+"attn_output.weight", attention, width, width)
-		w.tensor(p+"ffn_norm.weight", 0, width)
-		w.tensor(p+"ffn_gate.weight", 0.15, width, o.Hidden)
-		w.tensor(p+"ffn_up.weight", 0.15, width, o.Hidden)
-		w.tensor(p+"ffn_down.weight", 0.1*float32(math.Sqrt(128/float64(o.Hidden))), o.Hidden, width)
+		w.tensor(p+"attn_v.weight", attention, o.Width, kv*head)
+		w.tensor(p+"attn_output.weight", attention, o.Width, o.Width)
+		w.tensor(p+"ffn_norm.weight", 0, o.Width)
+		w.tensor(p+"ffn_gate.weight", 0.15*narrow, o.Width, o.Hidden)
+		w.tensor(p+"ffn_up.weight", 0.15*narrow, o.Width, o.Hidden)
+		w.tensor(p+"ffn_down.weight", 0.1*float32(math.Sqrt(128/float64(o.Hidden))), o.Hidden, o.Width)
 	}
 	if o.Classes > 0 {
-		w.tensor("cls.output.weight", 0.3, width, o.Classes)
+		w.tensor("cls.output.weight", 0.3*narrow, o.Width, o.Classes)
 	}
 }
 
@@ -279,15 +313,27 @@ func (w *writer) tensor(name string, deviation float32, dims ...int) {
 	for _, d := range dims {
 		n *= d
 	}
-	data := make([]byte, 0, 4*n)
-	for range n {
-		v := float32(1)
+	values := make([]float32, n)
+	for i := range values {
+		values[i] = 1
 		if deviation > 0 {
-			v = float32(w.rng.NormFloat64()) * deviation
+			values[i] = float32(w.rng.NormFloat64()) * deviation
 		}
-		data = binary.LittleEndian.AppendUint32(data, math.Float32bits(v))
 	}
-	w.list = append(w.list, tensor{name, dims, data})
+
+	f := formats[F32]
+	if len(dims) == 2 {
+		if dims[0]%w.format.elements != 0 {
+			panic(fmt.Sprintf("rows of %d do not fill blocks of %d: %s", dims[0], w.format.elements, name))
+		}
+		f = w.format
+	}
+	data := f.encode(values)
+	if w.dequantized {
+		data = formats[F32].encode(f.decode(data))
+		f = formats[F32]
+	}
+	w.list = append(w.list, tensor{name, dims, f.kind, data})
 }
 
 // gguf puts a file together.
@@ -304,7 +350,7 @@ func gguf(k keys, list []tensor) []byte {
 		for _, d := range t.dims {
 			put(&b, uint64(d))
 		}
-		put(&b, uint32(f32))
+		put(&b, t.kind)
 		put(&b, uint64(data.Len()))
 		data.Write(t.data)
 		pad(&data)
