@@ -39,7 +39,9 @@ func loadModel(t *testing.T, o testmodel.Options) *Model {
 
 func newContext(t *testing.T, m *Model, o ContextOptions) *Context {
 	t.Helper()
-	o.Threads = 2
+	if o.Threads == 0 {
+		o.Threads = 2
+	}
 	if o.Pooling == 0 && !o.Embeddings {
 		o.Pooling = PoolingModel
 	}
@@ -187,67 +189,76 @@ func TestAbort(t *testing.T) {
 	}
 }
 
-// TestKV compares every operation on cells with a context that never saw it.
+// TestKV tries the operations on cells with both layouts of them.
 func TestKV(t *testing.T) {
 	m := loadModel(t, testmodel.Options{})
+	for _, shared := range []bool{false, true} {
+		testKV(t, m, ContextOptions{Shared: shared}, sameLogits)
+	}
+}
+
+// testKV compares every operation on cells with a context that never saw it. same says
+// whether two rows of logits are of the same tokens.
+func testKV(t *testing.T, m *Model, o ContextOptions, same func(t *testing.T, what string, got, want []float32)) {
+	t.Helper()
 	story := tokenize(t, m, "the man had three boy and a canary that could read the world")
 	other := tokenize(t, m, "we want to find water")
-	for _, shared := range []bool{false, true} {
-		fresh := func(tokens []engine.Token) []float32 {
-			return decode(t, newContext(t, m, ContextOptions{Cells: 512, Sequences: 1, Batch: 64}), 0, 0, tokens)
-		}
-		want, wantOther := fresh(story), fresh(other)
-		c := newContext(t, m, ContextOptions{Cells: 2048, Sequences: 4, Batch: 64, Shared: shared})
-		sameLogits(t, "another sequence number", decode(t, c, 2, 0, story), want)
-
-		half := len(story) / 2
-		decode(t, c, 0, 0, story[:half])
-		sameLogits(t, "in two parts", decode(t, c, 0, half, story[half:]), want)
-
-		if !c.RemoveKV(0, half) || c.LastPosition(0) != half-1 {
-			t.Fatalf("the last position is %d after a removal from %d", c.LastPosition(0), half)
-		}
-		decode(t, c, 0, half, other)
-		c.RemoveKV(0, half)
-		sameLogits(t, "after a removal", decode(t, c, 0, half, story[half:]), want)
-
-		c.CopyKV(0, 1)
-		if !c.RemoveKV(1, len(story)-1) {
-			t.Fatal("cannot remove from a copy")
-		}
-		sameLogits(t, "in a copy", decode(t, c, 1, len(story)-1, story[len(story)-1:]), want)
-		c.RemoveKV(0, len(story)-1)
-		sameLogits(t, "in the original of a copy", decode(t, c, 0, len(story)-1, story[len(story)-1:]), want)
-
-		state := c.State(0)
-		if err := c.SetState(3, state); err != nil {
-			t.Fatal(err)
-		}
-		c.RemoveKV(3, len(story)-1)
-		sameLogits(t, "in a restored state", decode(t, c, 3, len(story)-1, story[len(story)-1:]), want)
-		if err := c.SetState(3, state[:len(state)/2]); err == nil {
-			t.Error("half a state was restored")
-		}
-
-		c.ClearKV()
-		if c.LastPosition(0) != -1 {
-			t.Error("a cleared cache is not empty")
-		}
-		var b engine.Batch
-		for i, token := range story {
-			b.Add(token, i, 0, i == len(story)-1)
-		}
-		for i, token := range other {
-			b.Add(token, i, 1, i == len(other)-1)
-		}
-		if err := c.Decode(&b); err != nil {
-			t.Fatal(err)
-		}
-		got, _ := c.Logits(len(story) - 1)
-		gotOther, _ := c.Logits(b.Len() - 1)
-		sameLogits(t, "two sequences in a batch, the first", got, want)
-		sameLogits(t, "two sequences in a batch, the second", gotOther, wantOther)
+	fresh := func(tokens []engine.Token) []float32 {
+		c := newContext(t, m, ContextOptions{Cells: 512, Sequences: 1, Batch: 64, Threads: o.Threads, KVType: o.KVType})
+		return decode(t, c, 0, 0, tokens)
 	}
+	want, wantOther := fresh(story), fresh(other)
+	o.Cells, o.Sequences, o.Batch = 2048, 4, 64
+	c := newContext(t, m, o)
+	same(t, "another sequence number", decode(t, c, 2, 0, story), want)
+
+	half := len(story) / 2
+	decode(t, c, 0, 0, story[:half])
+	same(t, "in two parts", decode(t, c, 0, half, story[half:]), want)
+
+	if !c.RemoveKV(0, half) || c.LastPosition(0) != half-1 {
+		t.Fatalf("the last position is %d after a removal from %d", c.LastPosition(0), half)
+	}
+	decode(t, c, 0, half, other)
+	c.RemoveKV(0, half)
+	same(t, "after a removal", decode(t, c, 0, half, story[half:]), want)
+
+	c.CopyKV(0, 1)
+	if !c.RemoveKV(1, len(story)-1) {
+		t.Fatal("cannot remove from a copy")
+	}
+	same(t, "in a copy", decode(t, c, 1, len(story)-1, story[len(story)-1:]), want)
+	c.RemoveKV(0, len(story)-1)
+	same(t, "in the original of a copy", decode(t, c, 0, len(story)-1, story[len(story)-1:]), want)
+
+	state := c.State(0)
+	if err := c.SetState(3, state); err != nil {
+		t.Fatal(err)
+	}
+	c.RemoveKV(3, len(story)-1)
+	same(t, "in a restored state", decode(t, c, 3, len(story)-1, story[len(story)-1:]), want)
+	if err := c.SetState(3, state[:len(state)/2]); err == nil {
+		t.Error("half a state was restored")
+	}
+
+	c.ClearKV()
+	if c.LastPosition(0) != -1 {
+		t.Error("a cleared cache is not empty")
+	}
+	var b engine.Batch
+	for i, token := range story {
+		b.Add(token, i, 0, i == len(story)-1)
+	}
+	for i, token := range other {
+		b.Add(token, i, 1, i == len(other)-1)
+	}
+	if err := c.Decode(&b); err != nil {
+		t.Fatal(err)
+	}
+	got, _ := c.Logits(len(story) - 1)
+	gotOther, _ := c.Logits(b.Len() - 1)
+	same(t, "two sequences in a batch, the first", got, want)
+	same(t, "two sequences in a batch, the second", gotOther, wantOther)
 }
 
 func sampleOne(t *testing.T, c *Context, s *Sampler, index, top int) engine.Row {
