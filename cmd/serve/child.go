@@ -215,6 +215,8 @@ func (e *told) Unwrap() error { return e.kind }
 // that computes. It has two sockets and nothing else to talk to.
 func newEngineCommand(t *terminal) *cobra.Command {
 	var check, timing, devices, probe bool
+	var checked string
+	var first int
 	cmd := &cobra.Command{
 		Use:    "engine",
 		Short:  "compute for the serve that started this",
@@ -231,6 +233,9 @@ func newEngineCommand(t *terminal) *cobra.Command {
 			case timing:
 				_ = sandbox.ForbidNetwork() // the engine itself says so if it cannot
 				return timeForParent(os.Stdin, t.out)
+			case checked != "":
+				_ = sandbox.ForbidNetwork() // likewise
+				return computeForParent(t.out, checked, first)
 			}
 			return serveEngine()
 		},
@@ -239,6 +244,8 @@ func newEngineCommand(t *terminal) *cobra.Command {
 	cmd.Flags().BoolVar(&check, "check", false, "print the sandbox restrictions that are not in force, and exit")
 	cmd.Flags().BoolVar(&devices, "devices", false, "print the devices that drivers show to this process, and exit")
 	cmd.Flags().BoolVar(&probe, "probe", false, "compute on each device, print what comes of it, and exit")
+	cmd.Flags().StringVar(&checked, "check-kernels", "", "compute with each of the kernels named, print what came of it, and exit")
+	cmd.Flags().IntVar(&first, "first-kernel", 0, "with --check-kernels: how many of them to leave out")
 	return cmd
 }
 

@@ -26,6 +26,8 @@ type doctorOptions struct {
 	host string
 	port int
 	json bool
+
+	kernels string // that are checked
 }
 
 func newDoctorCommand(w *workplace) *cobra.Command {
@@ -34,14 +36,17 @@ func newDoctorCommand(w *workplace) *cobra.Command {
 		Use:   "doctor",
 		Short: "look for what would keep serve from working well here",
 		Long: `doctor looks at this machine's processor, GPUs, memory, limits, the cache, the port
-and how engines can be confined, and says what to do about what is wrong. It opens no
-connection. The exit code is 1 if something would keep serve from working.`,
+and how engines can be confined, and says what to do about what is wrong. It computes
+with what models compute with on the processor, for each type of weights, and compares
+the results with exact ones. It opens no connection. The exit code is 1 if something
+would keep serve from working.`,
 		Args: arguments(0, 0, "no argument"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return runDoctor(cmd.Context(), w, o) },
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.host, "host", "127.0.0.1", "address to listen on")
 	f.IntVar(&o.port, "port", 8080, "port to listen on")
+	f.StringVar(&o.kernels, "kernels", autoKernels, "kernels to compute with: auto for those that models use here, all, or a name")
 	jsonFlag(cmd, &o.json)
 	return cmd
 }
@@ -64,9 +69,16 @@ type finding struct {
 }
 
 func runDoctor(ctx context.Context, w *workplace, o doctorOptions) error {
+	if o.kernels != allKernels {
+		if err := checkKernels(o.kernels); err != nil {
+			return err
+		}
+	}
+
 	var list []finding
 	for _, look := range []func(context.Context, doctorOptions) []finding{
-		w.seeProcessor, w.seeKernels, w.seeDevices, w.seeMemory, w.seeLimits, w.seeCache, w.seeHome, w.seePort, w.seeConfinement,
+		w.seeProcessor, w.seeKernels, w.seeResults, w.seeDevices, w.seeMemory, w.seeLimits, w.seeCache, w.seeHome, w.seePort,
+		w.seeConfinement,
 	} {
 		list = append(list, look(ctx, o)...)
 	}

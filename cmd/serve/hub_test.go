@@ -28,6 +28,7 @@ func TestMain(m *testing.M) {
 	failKernels(os.Getenv("TEST_CRASHING_KERNELS"), os.Getenv("TEST_WRONG_KERNELS"))
 	playDriver()
 	if os.Getenv("TEST_AS_SERVE") == "1" {
+		beforeKernel = crashKernels
 		main()
 	}
 	os.Setenv("TEST_AS_SERVE", "1") // of the engines, which are this program too

@@ -83,10 +83,13 @@ func TestDoctor(t *testing.T) {
 		return code, found
 	}
 	code, found := examine("--port", "0")
-	for _, about := range []string{"processor", "compute", "gpu", "memory", "open files", "cache", "models", "home", "crashes", "port", "network", "files"} {
+	for _, about := range []string{"processor", "kernels", "results", "compute", "gpu", "memory", "open files", "cache", "models", "home", "crashes", "port", "network", "files"} {
 		if _, ok := found[about]; !ok {
 			t.Errorf("it does not look at %s", about)
 		}
+	}
+	if k := found["results"]; k.Severity != fine || !strings.Contains(k.Seen, "worst ") {
+		t.Errorf("%+v", k)
 	}
 	if code != 0 || found["cache"].Severity == broken || found["port"].Severity != fine {
 		t.Errorf("%d %+v", code, found)

@@ -118,25 +118,33 @@ func greatest(got, want [][]float32) float64 {
 }
 
 // TestQuantizedLogits compares each quantization with the same model in F32, whose
-// weights are the quantized ones' very values: what differs is what kernels round.
+// weights are the quantized ones' very values: what differs is what kernels round. All
+// kernels that this machine can run are tried.
 func TestQuantizedLogits(t *testing.T) {
 	plain := shapesOfLogits(t, loadModel(t, quantized(testmodel.F32)), "f16")
 	for _, weights := range testmodel.Types {
-		m := loadModel(t, quantized(weights))
+		path := write(t, quantized(weights))
 		reference := loadModel(t, exact(weights))
 		for kvType, tolerance := range tolerances {
+			wants := shapesOfLogits(t, reference, kvType)
 			t.Run(weights+"/KV "+kvType, func(t *testing.T) {
-				wants := shapesOfLogits(t, reference, kvType)
-				for shape, got := range shapesOfLogits(t, m, kvType) {
-					if worst := greatest(got, wants[shape]); worst > tolerance.logits {
-						t.Errorf("%s: the logits differ by %.2g, more than %g", shape, worst, tolerance.logits)
+				useAll(t, func(t *testing.T) {
+					m, err := LoadModel(path, ModelOptions{})
+					if err != nil {
+						t.Fatal(err)
 					}
-					// The tolerance is no excuse for weights that are only nearly right.
-					lossy := weights != "F16" && weights != "Q8_0" && weights != "Q6_K"
-					if worst := greatest(got, plain[shape]); lossy && kvType == "f16" && worst < tolerance.logits {
-						t.Errorf("%s: the logits are those of other weights, within %.2g", shape, worst)
+					t.Cleanup(m.Close)
+					for shape, got := range shapesOfLogits(t, m, kvType) {
+						if worst := greatest(got, wants[shape]); worst > tolerance.logits {
+							t.Errorf("%s: the logits differ by %.2g, more than %g", shape, worst, tolerance.logits)
+						}
+						// The tolerance is no excuse for weights that are only nearly right.
+						lossy := weights != "F16" && weights != "Q8_0" && weights != "Q6_K"
+						if worst := greatest(got, plain[shape]); lossy && kvType == "f16" && worst < tolerance.logits {
+							t.Errorf("%s: the logits are those of other weights, within %.2g", shape, worst)
+						}
 					}
-				}
+				})
 			})
 		}
 	}

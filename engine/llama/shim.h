@@ -20,6 +20,7 @@ typedef struct serve_sampler serve_sampler;  // one sequence's sampling state
 typedef struct serve_parser  serve_parser;   // one chat format's output parser
 typedef struct serve_projector serve_projector;  // what makes embeddings of images
 typedef struct serve_sight     serve_sight;      // an image, laid out to be encoded
+typedef struct serve_check     serve_check;      // of the processor's kernels
 
 enum serve_code {
     SERVE_OK      = 0,
@@ -91,6 +92,26 @@ void serve_probe_allocate(serve_probe * p, serve_error * err);
 // serve_probe_compute multiplies two small matrices there, and compares the product with
 // the processor's. It comes after serve_probe_allocate.
 void serve_probe_compute(serve_probe * p, serve_error * err);
+
+// --- a check of the processor's kernels ---
+
+typedef struct serve_kernel_check {
+    double  difference;  // from exact results: the mean square of the worst row over that of the row; INFINITY if not a number
+    double  tolerance;   // the most that it may be
+    int32_t rows;        // of activations, where the difference is greatest
+} serve_kernel_check;
+
+// serve_check_new lists what the kernels in use are checked for: for each type that weights
+// can have, and each kind of memory that they are packed into, products with and without
+// experts; KV cells and attention. One thread at a time may use it.
+serve_check * serve_check_new(int32_t threads, serve_error * err);
+void          serve_check_free(serve_check * s);
+int32_t       serve_check_count(const serve_check * s);
+const char *  serve_check_name(const serve_check * s, int32_t i);  // lives as long as s
+
+// serve_check_run computes with kernel i of the list. One that the processor cannot run ends
+// the process by a signal. spoil mixes up what the kernel computes with, for tests.
+void serve_check_run(serve_check * s, int32_t i, bool spoil, serve_kernel_check * out, serve_error * err);
 
 // --- model ---
 
