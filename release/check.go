@@ -1,0 +1,65 @@
+package main
+
+import (
+	"bytes"
+	"debug/buildinfo"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"serve/release/glibc"
+)
+
+// check says what would keep a program from being published.
+func check(root string, programs []string) error {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return err
+	}
+
+	for _, program := range programs {
+		if err := checkProgram(program, root); err != nil {
+			return fmt.Errorf("%s: %w", program, err)
+		}
+	}
+	return nil
+}
+
+// checkProgram makes sure that a program runs where README.md says, and that it says nothing about who built it.
+func checkProgram(program, root string) error {
+	version, symbols, err := glibc.Needs(program)
+	if err != nil {
+		return err
+	}
+	if glibc.Compare(version, glibc.Oldest) > 0 {
+		return fmt.Errorf("needs glibc %s for %v, README.md says %s: build it on Debian 12", version, symbols, glibc.Oldest)
+	}
+
+	content, err := os.ReadFile(program)
+	if err != nil {
+		return err
+	}
+	if i := bytes.Index(content, []byte(root+"/")); i >= 0 {
+		return fmt.Errorf("has the path of the folder that it was built in: %q", printable(content[i:]))
+	}
+
+	info, err := buildinfo.ReadFile(program)
+	if err != nil {
+		return err
+	}
+	for _, s := range info.Settings {
+		if s.Key == "-race" {
+			return fmt.Errorf("was built with %s=%s", s.Key, s.Value)
+		}
+	}
+	return nil
+}
+
+// printable is the beginning of some bytes, up to one that is no text.
+func printable(b []byte) []byte {
+	end := bytes.IndexFunc(b, func(r rune) bool { return r < ' ' || r > '~' })
+	if end < 0 || end > 120 {
+		end = min(120, len(b))
+	}
+	return b[:end]
+}
