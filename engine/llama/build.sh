@@ -125,6 +125,11 @@ if [ "$arch" != "$(GOARCH='' go env GOHOSTARCH)" ]; then
 fi
 cxx=${prefix:+${prefix}g++}
 cxx=${cxx:-${CXX:-c++}}
+# The same source gives the same library, whatever folder it is built in and whatever git knows of it: what
+# __FILE__ and the like say begins at the tree, and llama.cpp's version is the pinned one.
+maps="-ffile-prefix-map=$root=serve -ffile-prefix-map=$src=llama.cpp"
+export CFLAGS="${CFLAGS:+$CFLAGS }$maps" CXXFLAGS="${CXXFLAGS:+$CXXFLAGS }$maps"
+options+=(-DLLAMA_BUILD_NUMBER=0 -DLLAMA_BUILD_COMMIT="$version")
 [ "${CUDA:-0}" = 1 ] && options+=(-DGGML_CUDA=ON)
 [ "${VULKAN:-0}" = 1 ] && options+=(-DGGML_VULKAN=ON)
 
@@ -187,7 +192,7 @@ build() {
 	shift
 	while [ "$1" != -- ]; do targets+=("$1"); shift; done
 	shift
-	stamp="$tree ${targets[*]} $* ${options[*]} $(compiler)"
+	stamp="$tree ${targets[*]} $* ${options[*]} $maps $(compiler)"
 	stamp=${stamp//$root/} # a tree that was moved is the same
 	if [ "$(cat "$work/$name.stamp" 2>/dev/null)" = "$stamp" ]; then return; fi
 	need ${prefix:+${prefix}g++}
@@ -195,7 +200,7 @@ build() {
 	say "building $name (a few minutes, once)"
 	rm -rf "${work:?}/$name" "$work/$name.stamp"
 	mkdir -p "$work"
-	cmake -S "$src" -B "$work/$name" "${options[@]}" "$@" >"$work/$name.log" 2>&1 &&
+	GIT_DIR=/dev/null cmake -S "$src" -B "$work/$name" "${options[@]}" "$@" >"$work/$name.log" 2>&1 &&
 		cmake --build "$work/$name" --target "${targets[@]}" >>"$work/$name.log" 2>&1 || {
 		tail -n 30 "$work/$name.log" >&2
 		die "the build failed; the whole log is $work/$name.log"
@@ -226,7 +231,7 @@ collect_kernels() {
 	for variant in "${variants[@]}"; do
 		id=${variant//[^a-z0-9]/_}
 		"${prefix}ld" -r --force-group-allocation -o "$folder/$id.o" $(find "$folder/ggml/src/CMakeFiles/ggml-cpu-$variant.dir" \
-			"$folder/ggml/src/CMakeFiles/ggml-cpu-$variant-feats.dir" -name '*.o' | sort)
+			"$folder/ggml/src/CMakeFiles/ggml-cpu-$variant-feats.dir" -name '*.o' | LC_ALL=C sort)
 		# What is set up before main would run on any processor.
 		! "${prefix}readelf" -SW "$folder/$id.o" | grep -q 'init_array' || die "kernels of $variant have static constructors"
 		# objcopy does not hide what GCC calls unique (nm: u), but what is weak.
