@@ -1,15 +1,25 @@
 # make run and make test do everything on a fresh machine; see README.md.
 
 MODEL ?=
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# The version is what cmd/serve/version.go says, if git has this commit tagged with it, and otherwise what comes before.
+RELEASE := $(shell sed -n 's/^const release = "\(.*\)"/\1/p' cmd/serve/version.go)
+TAGS := $(shell git tag --points-at HEAD --list 'v[0-9]*' 2>/dev/null)
+COMMIT := $(shell git describe --always --abbrev=12 --exclude='*' --dirty=.dirty 2>/dev/null)
+VERSION := $(RELEASE)$(if $(and $(TAGS),$(filter-out %.dirty,$(COMMIT))),,-dev$(COMMIT:%=+%))
+ifneq ($(filter-out v$(RELEASE),$(TAGS)),)
+$(error the tag $(TAGS) is not v$(RELEASE), the version in cmd/serve/version.go)
+endif
 LINT_VERSION := v2.15.0
 LINT := build/bin/golangci-lint-$(LINT_VERSION)
+NFPM_VERSION := v2.45.2
+NFPM := build/bin/nfpm-$(NFPM_VERSION)
 # What has no C in it, and so can be checked without a C compiler.
 PURE := ./hub/... ./kernels ./schema ./web ./load ./archive ./picture ./chat ./engine ./engine/enginetest ./engine/remote/... ./models/... ./server
 # A number of inputs, not a time: Go 1.26 takes the end of a time for a failure now and then (go.dev/issue/75804).
 FUZZTIME ?= 10000x
 
-.PHONY: all serve llama page tools peers run test check emulated portable judges page-test monitoring man lint fuzz soak memory bench node clean
+.PHONY: all serve llama page tools peers run test check emulated portable judges page-test monitoring man lint fuzz soak memory \
+	bench node release version clean
 
 all: serve
 
@@ -56,7 +66,7 @@ web/test/node_modules: web/test/package-lock.json
 test: llama page node
 	cd web/test && node_modules/.bin/vitest run
 	go test -race $(PURE)
-	go test ./engine/llama ./bench
+	go test ./engine/llama ./bench ./release/...
 	go test -run TestResidentMemory ./cmd/serve
 	go test -race -timeout 20m ./cmd/...
 
@@ -138,6 +148,17 @@ soak: llama
 # What models take against their plans, as a table, and an error beyond 5 %: of GGUF files.
 memory: llama
 	MEMORY_MODELS="$(MEMORY_MODELS)" go test ./cmd/serve -run TestMemoryOfModels -v -count 1 -timeout 0
+
+# What is published: docs/releasing.md. RELEASE_CUDA=1 adds an archive for NVIDIA GPUs.
+release: page $(NFPM)
+	@VERSION='$(VERSION)' NFPM='$(NFPM)' release/release.sh
+
+version:
+	@echo '$(VERSION)'
+
+$(NFPM):
+	GOBIN=$(CURDIR)/build/bin go install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
+	mv build/bin/nfpm $@
 
 # BENCH_MODELS are GGUF files; tools to make large synthetic ones are not part of
 # this repository. See docs/performance.md.

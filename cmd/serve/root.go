@@ -5,16 +5,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"runtime/debug"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
-
-// version is set by the Makefile.
-var version = "dev"
 
 // run is the whole program: it returns the exit code.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
@@ -235,15 +231,4 @@ func (q quietEngine) Handle(ctx context.Context, r slog.Record) error {
 		}
 	}
 	return q.Handler.Handle(ctx, r)
-}
-
-func versionText() string {
-	if info, ok := debug.ReadBuildInfo(); ok && version == "dev" {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				return "dev (" + s.Value + ")"
-			}
-		}
-	}
-	return version
 }
