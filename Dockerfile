@@ -1,20 +1,26 @@
 # docker build -t serve . && docker run --rm --read-only --network=none \
 #   -v "$PWD/model.gguf:/model.gguf:ro" serve /model.gguf
 FROM golang:1.26-bookworm AS build
-RUN apt-get update && apt-get install -y --no-install-recommends cmake ninja-build g++ git npm
+RUN apt-get update && apt-get install -y --no-install-recommends cmake ninja-build g++ git npm strace
 WORKDIR /src
 COPY engine/llama/build.sh engine/llama/amx-probe.sh engine/llama/amx_tile_config.h engine/llama/
 # The library has a layer of its own: it changes far less often than the rest.
 RUN engine/llama/build.sh
 COPY . .
-RUN make serve && mkdir /out && cp bin/serve LICENSE /out/
+# Git is not asked here (.dockerignore), so docker build --build-arg VERSION=$(make -s version) says what this is.
+ARG VERSION
+ARG SOURCE_DATE_EPOCH=0
+RUN make release NFPM= RELEASE_ARCHES="$(go env GOARCH)" ${VERSION:+VERSION="$VERSION"} && \
+	mv build/release/serve-*/ /out
 
 FROM debian:bookworm-slim
-COPY --from=build /out/serve /usr/local/bin/serve
-COPY --from=build /out/LICENSE /usr/share/doc/serve/LICENSE
+# The Hub's certificate is signed by one of these. Models lie in a folder of the user's own, to mount a volume at.
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/* && \
+	install -d -o 65532 -g 65532 /var/lib/serve
+COPY --from=build /out/ /usr/local/
 USER 65532:65532
 EXPOSE 8080
 # Inside a container loopback reaches nobody.
-ENV SERVE_HOST=0.0.0.0
+ENV SERVE_HOST=0.0.0.0 SERVE_HOME=/var/lib/serve HF_HUB_CACHE=/var/lib/serve/hub
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["serve"]
