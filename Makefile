@@ -14,7 +14,7 @@ LINT := build/bin/golangci-lint-$(LINT_VERSION)
 NFPM_VERSION := v2.45.2
 NFPM := build/bin/nfpm-$(NFPM_VERSION)
 # What has no C in it, and so can be checked without a C compiler.
-PURE := ./hub/... ./kernels ./schema ./web ./load ./archive ./picture ./chat ./engine ./engine/enginetest ./engine/remote/... ./models/... ./server
+PURE := ./hub/... ./kernels ./machine ./sandbox ./schema ./web ./load ./archive ./picture ./chat ./engine ./engine/enginetest ./engine/remote/... ./models/... ./server
 # A number of inputs, not a time: Go 1.26 takes the end of a time for a failure now and then (go.dev/issue/75804).
 FUZZTIME ?= 10000x
 
