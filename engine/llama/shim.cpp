@@ -509,8 +509,10 @@ void serve_init(void) {
     mtmd_log_set(on_log, nullptr);
     // common/ logs what models write and grammars say; its errors reach Go as exceptions.
     common_log_set_verbosity_thold(-1);
-    llama_backend_init();
+    // Before llama_backend_init: were no backend registered, it would look for libraries of backends beside the
+    // program and in the working folder.
     current_kernels();
+    llama_backend_init();
 }
 
 char * serve_devices(serve_error * err) {
