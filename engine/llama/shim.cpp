@@ -4,6 +4,7 @@
 
 #include "common_shim.h"
 
+#include "cuda_loader.h"
 #include "grammar.h"
 #include "kernels.h"
 
@@ -509,6 +510,7 @@ void serve_init(void) {
     mtmd_log_set(on_log, nullptr);
     // common/ logs what models write and grammars say; its errors reach Go as exceptions.
     common_log_set_verbosity_thold(-1);
+    register_cuda();
     // Before llama_backend_init: were no backend registered, it would look for libraries of backends beside the
     // program and in the working folder.
     current_kernels();
