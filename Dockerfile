@@ -3,7 +3,7 @@
 FROM golang:1.26-bookworm AS build
 RUN apt-get update && apt-get install -y --no-install-recommends cmake ninja-build g++ git npm strace
 WORKDIR /src
-COPY engine/llama/build.sh engine/llama/amx-probe.sh engine/llama/amx_tile_config.h engine/llama/
+COPY engine/llama/build.sh engine/llama/amx-probe.sh engine/llama/amx_tile_config.h engine/llama/cuda.sh engine/llama/
 # The library has a layer of its own: it changes far less often than the rest.
 RUN engine/llama/build.sh
 COPY . .

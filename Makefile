@@ -18,8 +18,8 @@ PURE := ./hub/... ./kernels ./machine ./sandbox ./schema ./web ./load ./archive 
 # A number of inputs, not a time: Go 1.26 takes the end of a time for a failure now and then (go.dev/issue/75804).
 FUZZTIME ?= 10000x
 
-.PHONY: all serve llama page tools peers run test check emulated portable judges page-test monitoring man lint fuzz soak memory \
-	bench node release version clean
+.PHONY: all serve llama page tools peers run test check emulated portable judges page-test monitoring man cuda-list lint fuzz soak \
+	memory bench node release version clean
 
 all: serve
 
@@ -139,6 +139,10 @@ check: llama page node lint fuzz test emulated judges page-test monitoring
 # The manual, from the commands' own help: man -l build/man/serve.1
 man: serve
 	bin/serve man build/man
+
+# The kinds of NVIDIA GPUs that bin/serve has machine code (ELF) and PTX for.
+cuda-list:
+	@engine/llama/build.sh cuda-list bin/serve
 
 # Kills the engine and worse for minutes, under 32 clients; make test does it for seconds.
 SOAK ?= 5m

@@ -10,10 +10,13 @@
 #   engine/llama/build.sh browser  only makes sure that chromium is there
 #   engine/llama/build.sh monitoring   only makes sure that promtool is there
 #   engine/llama/build.sh emulators    only makes sure that other processors can be emulated
+#   engine/llama/build.sh cuda-list FILE   prints the kinds of NVIDIA GPUs that a program has code for
 #
 # Environment:
 #   LLAMA_CPP_DIR   a checkout to build instead of the npm package's copy; its tree must be the pinned one
-#   CUDA=1          NVIDIA GPUs (needs nvcc)          VULKAN=1   any GPU with a Vulkan driver
+#   CUDA=1          NVIDIA GPUs, with the toolkit in CUDA_HOME, PATH or /usr/local/cuda, or one from PyPI
+#   CUDA_ARCHITECTURES="80-real;90"   for these alone, as CMake names them; docs/gpu.md has the default
+#   VULKAN=1        any GPU with a Vulkan driver
 #   NATIVE=1        kernels for this machine's processor only, not for any of its family
 #   GOARCH=arm64    cross-compiles (on Debian, with g++-aarch64-linux-gnu)
 # What is not set is as it was for the last build; make clean forgets it.
@@ -29,7 +32,7 @@ here=$root/engine/llama
 arch=${GOARCH:-$(go env GOARCH)}
 work=$root/build/llama/$arch
 src=$root/build/llama/src
-for name in CUDA VULKAN NATIVE; do
+for name in CUDA CUDA_ARCHITECTURES VULKAN NATIVE; do
 	[ -n "${!name:-}" ] || declare "$name=$(sed -n "s/^$name=//p" "$work/options" 2>/dev/null)"
 done
 
@@ -130,8 +133,9 @@ cxx=${cxx:-${CXX:-c++}}
 maps="-ffile-prefix-map=$root=serve -ffile-prefix-map=$src=llama.cpp"
 export CFLAGS="${CFLAGS:+$CFLAGS }$maps" CXXFLAGS="${CXXFLAGS:+$CXXFLAGS }$maps"
 options+=(-DLLAMA_BUILD_NUMBER=0 -DLLAMA_BUILD_COMMIT="$version")
-[ "${CUDA:-0}" = 1 ] && options+=(-DGGML_CUDA=ON)
-[ "${VULKAN:-0}" = 1 ] && options+=(-DGGML_VULKAN=ON)
+. "$here/cuda.sh"
+gpu_options=() cuda_options=()
+[ "${VULKAN:-0}" = 1 ] && gpu_options+=(-DGGML_VULKAN=ON)
 
 # Static, so that serve is one file. Without OpenMP, so that ggml's own thread pool, whose polling serve
 # sets, does the work.
@@ -187,26 +191,40 @@ mended=(-include "$here/amx_tile_config.h")
 no_amx='-mno-amx-tile -mno-amx-int8 -mno-amx-bf16'
 
 # build NAME TARGET... -- CMAKE_OPTION... builds into $work/NAME unless its stamp says that nothing has changed.
+# What an interrupted build has made is kept for the next one with the same stamp, in the same place.
 build() {
-	local name=$1 targets=() stamp
+	local name=$1 targets=() stamp time="a few minutes"
 	shift
 	while [ "$1" != -- ]; do targets+=("$1"); shift; done
 	shift
 	stamp="$tree ${targets[*]} $* ${options[*]} $maps $(compiler)"
 	stamp=${stamp//$root/} # a tree that was moved is the same
+	if [ "$name" = cuda ]; then
+		stamp="$stamp nvcc $cuda_release"
+		time="an hour of a processor for each of $architectures"
+	fi
 	if [ "$(cat "$work/$name.stamp" 2>/dev/null)" = "$stamp" ]; then return; fi
 	need ${prefix:+${prefix}g++}
 	source_tree
-	say "building $name (a few minutes, once)"
-	rm -rf "${work:?}/$name" "$work/$name.stamp"
-	mkdir -p "$work"
+	say "building $name ($time, once)"
+	[ "$(cat "$work/$name/begun" 2>/dev/null)" = "$work $stamp" ] || rm -rf "${work:?}/$name"
+	rm -f "$work/$name.stamp"
+	mkdir -p "$work/$name"
+	printf '%s' "$work $stamp" >"$work/$name/begun"
 	GIT_DIR=/dev/null cmake -S "$src" -B "$work/$name" "${options[@]}" "$@" >"$work/$name.log" 2>&1 &&
 		cmake --build "$work/$name" --target "${targets[@]}" >>"$work/$name.log" 2>&1 || {
 		tail -n 30 "$work/$name.log" >&2
 		die "the build failed; the whole log is $work/$name.log"
 	}
 	printf '%s' "$stamp" >"$work/$name.stamp"
-	printf 'CUDA=%s\nVULKAN=%s\nNATIVE=%s\n' "${CUDA:-}" "${VULKAN:-}" "${NATIVE:-}" >"$work/options"
+}
+
+# keep_options writes down what the next build is to be like.
+keep_options() {
+	local name
+	for name in CUDA CUDA_ARCHITECTURES VULKAN NATIVE; do
+		printf '%s=%s\n' "$name" "${!name:-}"
+	done >"$work/options"
 }
 
 # build_kernels builds the processor's kernels: in variants, or for this machine alone.
@@ -255,10 +273,16 @@ collect_kernels() {
 # Go's build cache, which does not look into archives, links anew.
 link_file() {
 	local dir=\${SRCDIR}/../../build/llama/$arch/lib kernels=\${SRCDIR}/../../build/llama/$arch/kernels
-	local include=\${SRCDIR}/../../build/llama/src libs="" lib system file
-	for lib in cuda vulkan metal blas; do
+	local include=\${SRCDIR}/../../build/llama/src cuda=\${SRCDIR}/../../build/llama/$arch/cuda
+	local libs="" flags="" inputs=("$work/lib.stamp" "$work/kernels.stamp" "$work/kernels/libserve-kernels.a") lib system file
+	for lib in vulkan metal blas; do
 		[ -e "$work/lib/ggml/src/ggml-$lib/libggml-$lib.a" ] && libs="$libs -L$dir/ggml/src/ggml-$lib -lggml-$lib"
 	done
+	if [ "${CUDA:-0}" = 1 ]; then
+		flags=" -DSERVE_CUDA -I$cuda"
+		libs="$libs -L$cuda -L$cuda/ggml/src/ggml-cuda -lggml-cuda -lcudart_static -lrt"
+		inputs+=("$work/cuda.stamp" "$work/cuda/cuda.inc")
+	fi
 	if [ ${#variants[@]} -gt 0 ]; then
 		libs="-L$kernels -lserve-kernels$libs"
 	else
@@ -267,21 +291,19 @@ link_file() {
 	if [ "$(uname -s)" = Darwin ]; then
 		system="-lc++ -framework Foundation -framework Metal -framework MetalKit -framework Accelerate"
 	else
-		# C++'s library goes into the binary: a machine without a compiler may not have it. A GPU's
-		# driver brings one of its own, and two would meet.
+		# C++'s library goes into the binary: a machine without a compiler may not have it. Vulkan's
+		# drivers bring one of their own, and two would meet; NVIDIA's libraries use none.
 		system="-static-libgcc -l:libstdc++.a -lm -lpthread -ldl"
-		[ "${CUDA:-0}${VULKAN:-0}" = 00 ] || system="-lstdc++ -lm -lpthread -ldl"
-		[ "${CUDA:-0}" = 1 ] && system="-L/usr/local/cuda/lib64 -L/usr/local/cuda/lib64/stubs -lcudart -lcublas -lcublasLt -lcuda $system"
-		[ "${VULKAN:-0}" = 1 ] && system="-lvulkan $system"
+		[ "${VULKAN:-0}" = 1 ] && system="-lvulkan -lstdc++ -lm -lpthread -ldl"
 	fi
 	file=$here/link_$(go env GOOS)_$arch.go
 	cat >"$file.new" <<-GO
 		// Code generated by engine/llama/build.sh; DO NOT EDIT.
-		// $(cat "$work/lib.stamp" "$work/kernels.stamp" "$work/kernels/libserve-kernels.a" | cksum)
+		// $(cat "${inputs[@]}" | cksum)
 
 		package llama
 
-		// #cgo CXXFLAGS: -I$include/include -I$include/ggml/include -I$include/common -I$include/src -I$include/vendor -I$include/tools/mtmd -I$kernels
+		// #cgo CXXFLAGS: -I$include/include -I$include/ggml/include -I$include/common -I$include/src -I$include/vendor -I$include/tools/mtmd -I$kernels$flags
 		// #cgo LDFLAGS: -L$dir/common -L$dir/src -L$dir/ggml/src -L$dir/tools/mtmd -L$dir/vendor/cpp-httplib -L$dir/vendor/hash
 		// #cgo LDFLAGS: -lmtmd -lllama-common -lllama-common-base -lllama -lggml $libs -lggml-base -lcpp-httplib -lvendor-hash $system
 		import "C"
@@ -313,15 +335,21 @@ browser)
 	;;
 lib)
 	# Without kernels for the processor: they are chosen when serve runs.
-	build lib llama llama-common mtmd -- -DGGML_CPU=OFF -DLLAMA_BUILD_MTMD=ON "${static[@]}"
+	build lib llama llama-common mtmd -- -DGGML_CPU=OFF -DLLAMA_BUILD_MTMD=ON "${static[@]}" "${gpu_options[@]}"
 	build_kernels
+	[ "${CUDA:-0}" != 1 ] || build_cuda
 	link_file
+	keep_options
 	;;
 peers)
 	# As their makers build them: for this machine.
 	find_amx
+	[ "${CUDA:-0}" != 1 ] || find_toolkit
 	build peers llama-server llama-batched-bench llama-perplexity -- -DGGML_NATIVE=ON -DLLAMA_BUILD_EXAMPLES=OFF \
-		-DLLAMA_BUILD_APP=OFF "${kernel_options[@]}"
+		-DLLAMA_BUILD_APP=OFF "${kernel_options[@]}" "${gpu_options[@]}" "${cuda_options[@]}"
+	;;
+cuda-list)
+	list_cuda "${2:-$root/bin/serve}"
 	;;
 *)
 	die "unknown target $1"
