@@ -77,7 +77,16 @@ func runDoctor(ctx context.Context, w *workplace, o doctorOptions) error {
 
 	var list []finding
 	for _, look := range []func(context.Context, doctorOptions) []finding{
-		w.seeProcessor, w.seeKernels, w.seeResults, w.seeDevices, w.seeMemory, w.seeLimits, w.seeCache, w.seeHome, w.seePort,
+		w.seeProcessor,
+		w.seeKernels,
+		w.seeResults,
+		w.seeDevices,
+		w.seeCUDA,
+		w.seeMemory,
+		w.seeLimits,
+		w.seeCache,
+		w.seeHome,
+		w.seePort,
 		w.seeConfinement,
 	} {
 		list = append(list, look(ctx, o)...)
