@@ -125,6 +125,7 @@ fuzz:
 	$(FUZZ) FuzzReader ./engine/remote
 	$(FUZZ) FuzzRequests ./server
 	$(FUZZ) FuzzAppendString ./server
+	$(FUZZ) FuzzParseSize ./cmd/serve
 
 # What operators get, judged by Prometheus's own tool.
 monitoring:

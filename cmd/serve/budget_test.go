@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"strings"
 	"testing"
@@ -87,6 +88,48 @@ func TestPlanOnDevices(t *testing.T) {
 			}
 			if err != nil || lo.Model.GPULayers != tt.layers || lo.Model.CPUOnly != tt.alone {
 				t.Errorf("got %d layers, alone %v, %v; want %d, %v", lo.Model.GPULayers, lo.Model.CPUOnly, err, tt.layers, tt.alone)
+			}
+		})
+	}
+}
+
+// TestPlanShortensEmbeddings has embeddings give way before layers and KV cells do.
+func TestPlanShortensEmbeddings(t *testing.T) {
+	tests := []struct {
+		name          string
+		card, host    uint64 // MiB
+		train         int
+		asked         string
+		embed, layers int
+		shares        bool // the sequences share KV cells
+	}{
+		{name: "all has room", host: 12000, layers: -1},
+		{name: "shorter ones have", host: 5400, embed: 512, layers: -1},
+		{name: "the shortest have not, and KV cells give way", host: 4700, train: 32768, embed: 256, layers: -1, shares: true},
+		{name: "a card has room", card: 8000, host: 8000, layers: -1},
+		{name: "a card has room for shorter ones", card: 4700, host: 8000, embed: 256, layers: -1},
+		{name: "a card has none, and layers give way", card: 3000, host: 12000, embed: 256, layers: 15},
+		{name: "layers were asked for", card: 4700, host: 8000, asked: "32", embed: 256, layers: 32},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			devices := []llama.DeviceMemory{hostOf(tt.host*mib, 32*gib)}
+			if tt.card > 0 {
+				devices = append([]llama.DeviceMemory{card("CUDA0", tt.card*mib, 32*gib)}, devices...)
+			}
+			// A MiB for each token, on the first device.
+			measure := func(lo llama.Options) (*llama.Memory, error) {
+				m, err := hostOfDevices(devices...)(lo)
+				if err == nil {
+					m.Generates = true
+					m.Devices[0].Later = uint64(cmp.Or(lo.EmbedLimit, 2048)) * mib
+				}
+				return m, err
+			}
+			o := modelOptions{parallel: 2, gpuLayers: cmp.Or(tt.asked, "auto")}
+			lo, _, err := planMemory(o, "", cmp.Or(tt.train, 4096), true, measure)
+			if err != nil || lo.EmbedLimit != tt.embed || lo.Model.GPULayers != tt.layers || (lo.Cells > 0) != tt.shares {
+				t.Errorf("got embeddings of %d, %d layers, %d cells, %v", lo.EmbedLimit, lo.Model.GPULayers, lo.Cells, err)
 			}
 		})
 	}

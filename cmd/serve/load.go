@@ -317,6 +317,9 @@ func describe(t *terminal, o modelOptions, name string, r engine.Runner, a *load
 			t.note("warning: the model's chat template cannot write a chat, completions work: %s", a.ChatError)
 		}
 	}
+	if a.Plan.EmbedLimit > 0 && m.Generates {
+		t.note("warning: there is no memory to embed inputs of more than %d tokens", limits.EmbedTokens)
+	}
 	if a.Plan.Projector != "" {
 		t.fact("images", "seen by %s", filepath.Base(a.Plan.Projector))
 	}

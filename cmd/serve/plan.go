@@ -35,7 +35,7 @@ func planMemory(o modelOptions, projector string, trainContext int, shrink bool,
 	if lo.Cells > 0 && lo.Cells < lo.Context {
 		return lo, nil, fmt.Errorf("%w: --kv-cells %d has no room for one context of %d", errUsage, lo.Cells, lo.Context)
 	}
-	memory, err := placeLayers(o, &lo, measure)
+	memory, err := shortenEmbeddings(o, &lo, measure)
 	if err != nil {
 		return lo, nil, err
 	}
@@ -51,6 +51,50 @@ func planMemory(o modelOptions, projector string, trainContext int, shrink bool,
 		return lo, nil, err
 	}
 	return lo, memory, noRoom(shortOf(budgetsOf(memory, o.reserve)), lo)
+}
+
+// Tokens of the longest input that a model which generates embeds, where memory is short. Each has
+// a row of logits in that context, which nobody asks for, and another in the graph.
+var shorterEmbeddings = []int{1024, 512, 256}
+
+// shortenEmbeddings places a model's layers. Before any of them, or a KV cell, gives way to
+// embeddings that perhaps nobody will ask for, these become shorter.
+func shortenEmbeddings(o modelOptions, lo *llama.Options, measure measureFunc) (*llama.Memory, error) {
+	whole := *lo
+	memory, err := placeLayers(o, lo, measure)
+	if err != nil {
+		return nil, err
+	}
+	asPlaced := o.gpuLayers != "auto" || lo.Model.GPULayers < 0
+	if !memory.Generates || asPlaced && shortOf(budgetsOf(memory, o.reserve)) == nil {
+		return memory, nil
+	}
+
+	for _, tokens := range shorterEmbeddings {
+		shorter := whole
+		shorter.EmbedLimit = tokens
+		shorter.Model = firstPlacing(o, lo.Model)
+		memory, err := measure(shorter)
+		if err != nil {
+			return nil, err
+		}
+		if shortOf(budgetsOf(memory, o.reserve)) == nil {
+			*lo = shorter
+			return memory, nil
+		}
+		whole.EmbedLimit = tokens
+	}
+	*lo = whole
+	return placeLayers(o, lo, measure)
+}
+
+// firstPlacing is what placeLayers begins with: all layers, or those that were asked for.
+func firstPlacing(o modelOptions, m llama.ModelOptions) llama.ModelOptions {
+	if o.gpuLayers == "auto" {
+		m.GPULayers = -1
+		m.CPUOnly = false
+	}
+	return m
 }
 
 // placeLayers sets the number of layers on GPUs: as asked, or the most that fit.

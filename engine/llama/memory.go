@@ -13,7 +13,8 @@ import (
 
 // Memory is what loading a model would take.
 type Memory struct {
-	Devices []DeviceMemory // the host last
+	Generates bool           // the model writes text
+	Devices   []DeviceMemory // the host last
 }
 
 // Host is the main memory's share.
@@ -55,10 +56,10 @@ func Measure(path string, o Options) (*Memory, error) {
 	defer m.Close()
 
 	tables := tableMemory(m.info.Vocabulary, before)
-	memory := new(Memory)
+	memory := &Memory{Generates: m.info.generates()}
 	embedding, err := m.layOut(o.embeddingContext(&m.info))
 	switch {
-	case !m.info.generates():
+	case !memory.Generates:
 		memory.Devices = embedding
 	case err == nil:
 		memory.Devices, err = m.layOut(o.contextOptions())

@@ -1,6 +1,7 @@
 package llama
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -18,7 +19,7 @@ type Options struct {
 	Batch      int    // tokens of a step, 512
 	Threads    int    // Threads()
 	KVType     string // f16
-	EmbedLimit int    // tokens of the longest embedding input, 2048 at most by default
+	EmbedLimit int    // most tokens of an embedding input of a model that generates, 2048
 }
 
 const (
@@ -69,12 +70,9 @@ func (i *modelInfo) generates() bool { return i.HasDecoder && i.Causal && i.Pool
 
 // embedTokens is the longest input that is embedded.
 func (o Options) embedTokens(info *modelInfo) int {
-	if o.EmbedLimit > 0 {
-		return o.EmbedLimit
-	}
 	n := min(o.Context, info.ContextTrain)
 	if info.generates() {
-		n = min(n, 2048)
+		n = min(n, cmp.Or(o.EmbedLimit, 2048))
 	}
 	return n
 }
