@@ -158,7 +158,8 @@ func (w *workplace) kernelsToCheck(flag string) (names []string) {
 }
 
 // repairKernels is what helps where results are wrong.
-const repairKernels = "choose others with --kernels (serve doctor --kernels all checks each), or build serve with another compiler; and report this line"
+const repairKernels = "choose others with --kernels (serve doctor --kernels all checks each), " +
+	"or build serve with another compiler; and report this line"
 
 // shownKernels is how many kernels a line names.
 const shownKernels = 5
@@ -177,7 +178,8 @@ func (r kernelReport) finding(name string) finding {
 		case !k.Finite:
 			wrong = append(wrong, fmt.Sprintf("%s: no numbers at %d rows", k.Kernel, k.Rows))
 		case !k.Right():
-			wrong = append(wrong, fmt.Sprintf("%s: off by %.1e at %d rows, where %.1e is allowed", k.Kernel, k.Difference, k.Rows, k.Tolerance))
+			wrong = append(wrong, fmt.Sprintf("%s: off by %.1e at %d rows, where %.1e is allowed",
+				k.Kernel, k.Difference, k.Rows, k.Tolerance))
 		}
 	}
 

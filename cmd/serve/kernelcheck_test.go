@@ -27,7 +27,10 @@ func TestKernelsThatCrash(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"f16: exit status 2: SIGILL: illegal instruction", "q4_K experts: exit status 2: SIGILL: illegal instruction"}
+	want := []string{
+		"f16: exit status 2: SIGILL: illegal instruction",
+		"q4_K experts: exit status 2: SIGILL: illegal instruction",
+	}
 	if !slices.Equal(report.crashes, want) {
 		t.Errorf("got %q, want %q", report.crashes, want)
 	}
@@ -52,6 +55,7 @@ func TestKernelReport(t *testing.T) {
 		{Kernel: "q4_K", Rows: 64, Finite: true, Difference: 1e-4, Tolerance: 5e-4},
 		{Kernel: "q4_K in AMX", Rows: 8, Finite: true, Difference: 2e-4, Tolerance: 5e-4},
 	}
+	infinite := llama.KernelCheck{Kernel: "q8_0", Rows: 5, Tolerance: 5e-4}
 	wrong := llama.KernelCheck{Kernel: "q6_K", Rows: 8, Finite: true, Difference: 0.25, Tolerance: 5e-4}
 	for _, test := range []struct {
 		name     string
@@ -60,8 +64,9 @@ func TestKernelReport(t *testing.T) {
 		says     string
 	}{
 		{"all right", kernelReport{checks: right}, fine, "zen4: 2 types, worst q4_K in AMX 2.0e-04 of 5.0e-04 allowed"},
-		{"one wrong", kernelReport{checks: append(right[:2:2], wrong)}, broken, "zen4 is wrong here: q6_K: off by 2.5e-01 at 8 rows, where 5.0e-04 is allowed"},
-		{"no numbers", kernelReport{checks: []llama.KernelCheck{{Kernel: "q8_0", Rows: 5, Tolerance: 5e-4}}}, broken, "q8_0: no numbers at 5 rows"},
+		{"one wrong", kernelReport{checks: append(right[:2:2], wrong)}, broken,
+			"zen4 is wrong here: q6_K: off by 2.5e-01 at 8 rows, where 5.0e-04 is allowed"},
+		{"no numbers", kernelReport{checks: append(right[:2:2], infinite)}, broken, "q8_0: no numbers at 5 rows"},
 		{"a crash", kernelReport{checks: right, crashes: []string{"q8_0 in AMX: SIGILL"}}, broken, "q8_0 in AMX: SIGILL"},
 		{"none", kernelReport{}, broken, "nothing"},
 		{"many wrong", kernelReport{checks: slices.Repeat([]llama.KernelCheck{wrong}, 9)}, broken, "and 4 more"},
@@ -97,7 +102,8 @@ func TestResultsOf(t *testing.T) {
 			t.Errorf("--kernels %s checks %q, want %q", flag, got, want)
 		}
 	}
-	if code, _, said := command(environ, "doctor", "--kernels", "abacus"); code != exitUsage || !strings.Contains(said, usable[0]) {
+	code, _, said := command(environ, "doctor", "--kernels", "abacus")
+	if code != exitUsage || !strings.Contains(said, usable[0]) {
 		t.Errorf("unknown kernels: %d %s", code, said)
 	}
 }

@@ -213,12 +213,13 @@ std::vector<kernel> list_kernels(ggml_backend_dev_t device) {
             continue;
         }
         for (const auto buft : bufts) {
+            const std::string name  = ggml_type_name(type);
             const std::string place = buft == bufts[0] ? "" : std::string(" in ") + ggml_backend_buft_name(buft);
             if (takes(device, buft, type, operation::product)) {
-                list.push_back({ggml_type_name(type) + place, type, operation::product, buft});
+                list.push_back({name + place, type, operation::product, buft});
             }
             if (takes(device, buft, type, operation::experts)) {
-                list.push_back({std::string(ggml_type_name(type)) + " experts" + place, type, operation::experts, buft});
+                list.push_back({name + " experts" + place, type, operation::experts, buft});
             }
         }
     }
@@ -270,10 +271,9 @@ double dot(const float * a, const float * b, int64_t n) {
     return sum;
 }
 
-// exchanged returns a matrix with two rows in each other's place.
-std::vector<uint8_t> exchanged(std::vector<uint8_t> bytes, int64_t a, int64_t b, size_t row_size) {
+// exchange puts two rows of a matrix in each other's place.
+void exchange(std::vector<uint8_t> & bytes, int64_t a, int64_t b, size_t row_size) {
     std::swap_ranges(bytes.begin() + a * row_size, bytes.begin() + (a + 1) * row_size, bytes.begin() + b * row_size);
-    return bytes;
 }
 
 // check_product compares the product of weights with n rows of activations.
@@ -286,8 +286,11 @@ double check_product(serve_check * s, const kernel & k, int64_t n, bool spoil) {
     fixed.allocate(k.buft);
     rest.allocate(s->plain);
 
-    const std::vector<uint8_t> bytes = spoil ? exchanged(s->last.bytes, 10, 11, ggml_row_size(k.type, columns)) : s->last.bytes;
-    const std::vector<float>   rows  = random_values(2, columns * n);
+    std::vector<uint8_t> bytes = s->last.bytes;
+    if (spoil) {
+        exchange(bytes, 10, 11, ggml_row_size(k.type, columns));
+    }
+    const std::vector<float> rows = random_values(2, columns * n);
     ggml_backend_tensor_set(m.weights, bytes.data(), 0, bytes.size());
     ggml_backend_tensor_set(m.rows, rows.data(), 0, rows.size() * sizeof(float));
     std::vector<int32_t> ids;
@@ -348,7 +351,8 @@ double check_store(serve_check * s, const kernel & k, int64_t n, bool spoil) {
 
 // attend computes the attention of a row of a head in double precision. The row sees the
 // first cells.
-void attend(const float * query, const matrix & keys, const matrix & values, int64_t kv_head, int64_t seen, double * out) {
+void attend(const float * query, const matrix & keys, const matrix & values, int64_t kv_head, int64_t seen,
+            double * out) {
     const double        scale = 1 / std::sqrt((double) head);
     std::vector<double> weights(seen);
     for (int64_t c = 0; c < seen; c++) {
@@ -383,7 +387,8 @@ double check_attention(serve_check * s, const kernel & k, int64_t n, bool spoil)
     const std::vector<float> queries = random_values(6, head * n * heads);
     std::vector<ggml_fp16_t> sees(cells * n, ggml_fp32_to_fp16(0));
     for (int64_t i = 0; i < n; i++) {
-        std::fill(sees.begin() + i * cells + cells - n + i + 1, sees.begin() + (i + 1) * cells, ggml_fp32_to_fp16(-INFINITY));
+        const auto row = sees.begin() + i * cells;
+        std::fill(row + cells - n + i + 1, row + cells, ggml_fp32_to_fp16(-INFINITY));
     }
     std::vector<uint8_t> bytes = values.bytes;
     if (spoil) {

@@ -46,7 +46,8 @@ func testCheckKernels(t *testing.T) {
 			t.Errorf("%+v", k)
 		}
 	}
-	for _, weights := range append([]string{testmodel.F32, "BF16", "IQ1_M", "IQ3_S", "TQ1_0", "NVFP4"}, testmodel.Types...) {
+	others := []string{testmodel.F32, "BF16", "IQ1_M", "IQ3_S", "TQ1_0", "NVFP4"}
+	for _, weights := range append(others, testmodel.Types...) {
 		for _, use := range []string{"", " experts"} {
 			if kernel := strings.ToLower(weights) + use; !seen[kernel] {
 				t.Errorf("%s was not checked", kernel)
@@ -58,7 +59,8 @@ func testCheckKernels(t *testing.T) {
 			t.Errorf("KV cells of type %s were not checked", kvType)
 		}
 	}
-	if strings.Contains(SystemInfo(), "REPACK = 1") && strings.Contains(SystemInfo(), "AVX2 = 1") && !seen["q4_0 in cpu_repack"] {
+	packs := strings.Contains(SystemInfo(), "REPACK = 1") && strings.Contains(SystemInfo(), "AVX2 = 1")
+	if packs && !seen["q4_0 in cpu_repack"] {
 		t.Error("packed weights were not checked")
 	}
 }

@@ -1,7 +1,6 @@
 package llama
 
 import (
-	"context"
 	"math"
 	"testing"
 
@@ -161,12 +160,13 @@ func TestQuantized(t *testing.T) {
 		t.Cleanup(m.Close)
 		for kvType, tolerance := range tolerances {
 			t.Run(weights+"/KV "+kvType, func(t *testing.T) {
-				testKV(t, m, ContextOptions{Threads: oneThread, KVType: kvType}, func(t *testing.T, what string, got, want []float32) {
+				same := func(t *testing.T, what string, got, want []float32) {
 					t.Helper()
 					if d := difference(got, want); d > tolerance.logits {
 						t.Errorf("%s: logits differ by %.2g", what, d)
 					}
-				})
+				}
+				testKV(t, m, ContextOptions{Threads: oneThread, KVType: kvType}, same)
 				testAnswers(t, path, kvType, tolerance.margin)
 			})
 		}
@@ -189,19 +189,9 @@ var prompts = []string{
 // a prefill, from beginnings that are kept, in batches of up to eight rows.
 func testAnswers(t *testing.T, path, kvType string, margin float64) {
 	t.Helper()
-	r, err := Load(path, Options{Context: 256, Sequences: len(prompts), Batch: 16, Threads: oneThread, KVType: kvType})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	e, ended := engine.New(r, engine.Options{}), make(chan error, 1)
-	go func() { ended <- e.Run(ctx) }()
-	defer func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	}()
+	e := startEngine(t, path, Options{
+		Context: 256, Sequences: len(prompts), Batch: 16, Threads: oneThread, KVType: kvType,
+	})
 
 	var alone [][]engine.TokenInfo
 	for _, prompt := range prompts {

@@ -102,7 +102,7 @@ void serve_probe_compute(serve_probe * p, serve_error * err);
 // --- a check of the processor's kernels ---
 
 typedef struct serve_kernel_check {
-    double  difference;  // from exact results: the mean square of the worst row over that of the row; INFINITY if not a number
+    double  difference;  // from exact results: its mean square over that of the row, of the worst row; or INFINITY
     double  tolerance;   // the most that it may be
     int32_t rows;        // of activations, where the difference is greatest
 } serve_kernel_check;

@@ -38,7 +38,8 @@ func TestFormats(t *testing.T) {
 			t.Errorf("%s: the error is %.2g of the values, more than %g", name, e, most[name])
 		}
 
-		if zeros := f.decode(f.encode(make([]float32, 256))); slices.ContainsFunc(zeros, func(v float32) bool { return v != 0 }) {
+		zeros := f.decode(f.encode(make([]float32, 256)))
+		if slices.ContainsFunc(zeros, func(v float32) bool { return v != 0 }) {
 			t.Errorf("%s: zeros become %v", name, zeros)
 		}
 	}
