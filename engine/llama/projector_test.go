@@ -163,10 +163,10 @@ func TestImagesInACrowd(t *testing.T) {
 		for name, o := range layouts {
 			t.Run(kind+", "+name, func(t *testing.T) {
 				o.Projector = writeProjector(t, testmodel.Projector(kind))
-				o.Threads = 2
+				o.Threads = oneThread
 				o.Batch = 24 // so that Qwen's image takes several
 				e := startEngine(t, write(t, mo), o)
-				crowd(t, e, newContext(t, loadModel(t, mo), ContextOptions{Cells: 512, Sequences: 1, Batch: 256}))
+				crowd(t, e, newContext(t, loadModel(t, mo), ContextOptions{Cells: 512, Sequences: 1, Batch: 256, Threads: oneThread}))
 			})
 		}
 	}
