@@ -34,12 +34,13 @@ const char * type_of(ggml_backend_dev_t dev) {
     }
 }
 
-// is_unified reports whether a device's memory is the host's: it is integrated, or it computes
-// on the host's own pointers (Metal).
+// is_unified reports whether a GPU's memory is the host's: it is integrated, or it computes on
+// the host's own pointers (Metal).
 bool is_unified(ggml_backend_dev_t dev) {
     ggml_backend_dev_props props;
     ggml_backend_dev_get_props(dev, &props);
-    return props.type == GGML_BACKEND_DEVICE_TYPE_IGPU || props.caps.buffer_from_host_ptr;
+    const bool gpu = props.type == GGML_BACKEND_DEVICE_TYPE_GPU && props.caps.buffer_from_host_ptr;
+    return gpu || props.type == GGML_BACKEND_DEVICE_TYPE_IGPU;
 }
 
 common_json describe(ggml_backend_dev_t dev, const char * name, const llama_memory_breakdown_data & taken) {
