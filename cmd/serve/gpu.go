@@ -203,7 +203,7 @@ func output(ctx context.Context, cmd *exec.Cmd, start func() error) (out []byte,
 	case err = <-ended:
 	case <-ctx.Done():
 		_ = cmd.Process.Kill()
-		<-ended
+		_ = <-ended // it was killed, which says nothing
 		err = context.Cause(ctx)
 	}
 
