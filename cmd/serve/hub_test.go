@@ -32,7 +32,19 @@ func TestMain(m *testing.M) {
 		main()
 	}
 	os.Setenv("TEST_AS_SERVE", "1") // of the engines, which are this program too
-	os.Exit(m.Run())
+	os.Exit(runTests(m))
+}
+
+// testHome is SERVE_HOME of the tests that name none.
+var testHome string
+
+func runTests(m *testing.M) int {
+	var err error
+	if testHome, err = os.MkdirTemp("", "serve-tests-"); err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(testHome)
+	return m.Run()
 }
 
 // tinyRepo is a repository of the fake Hub with a model that chats.
@@ -64,7 +76,7 @@ func environ(t testing.TB, h *hubtest.Hub) []string {
 // command runs serve until it ends.
 func command(environ []string, args ...string) (code int, stdout, stderr string) {
 	var out, errOut bytes.Buffer
-	code = run(context.Background(), args, environ, &out, &errOut)
+	code = run(context.Background(), args, withHome(environ), &out, &errOut)
 	return code, out.String(), errOut.String()
 }
 

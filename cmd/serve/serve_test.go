@@ -76,7 +76,7 @@ func startServeIn(t *testing.T, environ []string, args ...string) *running {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{out: newSyncBuffer(), errOut: newSyncBuffer(), stop: cancel, done: make(chan int, 1)}
 	// What TestMeasuredKernels and its neighbours try takes a second each time.
-	environ = append([]string{"SERVE_KERNELS=" + llama.CurrentKernels()}, withHome(t, environ)...)
+	environ = append([]string{"SERVE_KERNELS=" + llama.CurrentKernels()}, withHome(environ)...)
 	go func() { r.done <- run(ctx, append([]string{"--port", "0"}, args...), environ, r.out, r.errOut) }()
 	t.Cleanup(func() {
 		cancel()
@@ -431,18 +431,17 @@ func runOnce(t *testing.T, environ []string, args ...string) (int, string) {
 	out := newSyncBuffer()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	return run(ctx, args, withHome(t, environ), io.Discard, out), out.String()
+	return run(ctx, args, withHome(environ), io.Discard, out), out.String()
 }
 
-// withHome gives an environment without a home one of its own, so that nothing is kept where tests run.
-func withHome(t *testing.T, environ []string) []string {
-	t.Helper()
+// withHome gives an environment without a home that of all such tests, so that nothing is kept where they run.
+func withHome(environ []string) []string {
 	for _, pair := range environ {
 		if name, _, _ := strings.Cut(pair, "="); name == "HOME" || name == "SERVE_HOME" {
 			return environ
 		}
 	}
-	return append([]string{"SERVE_HOME=" + t.TempDir()}, environ...)
+	return append([]string{"SERVE_HOME=" + testHome}, environ...)
 }
 
 func TestBadStarts(t *testing.T) {
