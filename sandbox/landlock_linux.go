@@ -161,8 +161,8 @@ func confine(rules []rule) error {
 	return nil
 }
 
-// all are the rules for a command: the system's, for its program, for where the loader
-// looks for libraries, for MPS, and its own.
+// all are the rules for a command: the system's, for its program and what libraries are
+// with it, for where the loader looks for libraries, for MPS, and its own.
 func (r Rules) all(cmd *exec.Cmd) []rule {
 	rules := append([]rule{{path: cmd.Path, rights: mayUse}}, system...)
 	environ := cmd.Environ()
@@ -172,6 +172,10 @@ func (r Rules) all(cmd *exec.Cmd) []rule {
 		if folder != "" {
 			rules = append(rules, rule{path: folder, rights: mayUse})
 		}
+	}
+
+	for _, file := range ownLibraries(cmd.Path) {
+		rules = append(rules, rule{path: file, rights: mayRead})
 	}
 
 	if folder := value(environ, "CUDA_MPS_PIPE_DIRECTORY"); folder != "" {
@@ -187,6 +191,22 @@ func (r Rules) all(cmd *exec.Cmd) []rule {
 		rules = append(rules, rule{path: r.Cache, rights: mayKeep})
 	}
 	return rules
+}
+
+// ownLibraries are those that are installed with a program, in the folders in which
+// engine/llama/cuda_loader.cpp looks for cuBLAS. The folders may have other files, which
+// are nobody's business.
+func ownLibraries(program string) (files []string) {
+	folder := filepath.Dir(program)
+	for _, libraries := range []string{filepath.Join(folder, "lib"), filepath.Join(folder, "..", "lib", "serve")} {
+		entries, _ := os.ReadDir(libraries)
+		for _, e := range entries {
+			if strings.HasPrefix(e.Name(), "lib") && strings.Contains(e.Name(), ".so") {
+				files = append(files, filepath.Join(libraries, e.Name()))
+			}
+		}
+	}
+	return files
 }
 
 // mappedFolders are where the libraries lie that this process has loaded.

@@ -184,6 +184,17 @@ func below(do func(string) error, path string) func(string) error {
 	}
 }
 
+// beside makes an act of one on a path that begins at this program's folder.
+func beside(do func(string) error, path string) func(string) error {
+	return func(string) error {
+		program, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		return do(filepath.Join(filepath.Dir(program), path))
+	}
+}
+
 // acts are what drivers do, and what nobody is to do.
 var acts = []act{
 	{name: "name a thread", do: func(string) error { return nameThread("self") }},
@@ -210,6 +221,8 @@ var acts = []act{
 	{name: "list the system's nodes", do: below(list, "/sys/devices/system/node")},
 	{name: "read a node of the system", do: below(read, "/sys/devices/system/node/online")},
 	{name: "list libraries", do: below(list, "/opt")},
+	{name: "read a library beside the program", do: beside(read, "lib/libcublas.so.13")},
+	{name: "read a library that is installed with the program", do: beside(read, "../lib/serve/libcublas.so.13")},
 	{name: "list devices", do: below(list, "/dev")},
 
 	{name: "read a file at home", do: below(read, "home/secret"), want: unix.EACCES},
@@ -218,6 +231,7 @@ var acts = []act{
 	{name: "truncate a file at home", do: below(truncate, "home/secret"), want: unix.EACCES},
 	{name: "make a file at home", do: below(write, "home/new"), want: unix.EACCES},
 	{name: "remove a file at home", do: below(os.Remove, "home/old"), want: unix.EACCES},
+	{name: "read another file beside the program's libraries", do: beside(read, "lib/secret"), want: unix.EACCES},
 	{name: "list temporary files", do: below(list, "/tmp"), want: unix.EACCES},
 	{name: "make a temporary file", do: func(string) error {
 		path := fmt.Sprintf("/tmp/serve-test-%d", os.Getpid())
@@ -312,7 +326,7 @@ func stage(t *testing.T, user *syscall.Credential) (folder, address string) {
 }
 
 // copyProgram copies this program to where a user can run it who has no access to go
-// test's folder.
+// test's folder, with files that are called as libraries, and one that is not.
 func copyProgram(t *testing.T) string {
 	t.Helper()
 	folder, err := os.MkdirTemp("", "serve-sandbox-*")
@@ -325,8 +339,14 @@ func copyProgram(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	program := filepath.Join(folder, "program")
-	if err := errors.Join(os.WriteFile(program, binary, 0o755), os.Chmod(folder, 0o755)); err != nil {
+	program := filepath.Join(folder, "bin", "program")
+	libraries := []string{filepath.Join(folder, "bin", "lib"), filepath.Join(folder, "lib", "serve")}
+	err = errors.Join(os.Chmod(folder, 0o755), os.Mkdir(filepath.Dir(program), 0o755))
+	err = errors.Join(err, os.WriteFile(program, binary, 0o755))
+	for _, library := range libraries {
+		err = errors.Join(err, os.MkdirAll(library, 0o755), write(filepath.Join(library, "libcublas.so.13")))
+	}
+	if err := errors.Join(err, write(filepath.Join(libraries[0], "secret"))); err != nil {
 		t.Fatal(err)
 	}
 	return program

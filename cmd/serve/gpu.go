@@ -31,6 +31,9 @@ var hardware = struct {
 	gpus     func() []machine.GPU            // of this machine, whatever drivers say
 	nodes    func(ctx context.Context) error // makes device nodes that are missing
 
+	// cublas loads a library that CUDA needs for some models.
+	cublas func() error
+
 	// probe tries one of the devices, by its index.
 	probe func(device int, before func(act string)) (free, total uint64, err error)
 }{
@@ -41,7 +44,8 @@ var hardware = struct {
 	nodes: func(ctx context.Context) error {
 		return machine.CreateNodes(ctx, os.DirFS("/"), "nvidia-modprobe", nodesTime)
 	},
-	probe: llama.Probe,
+	cublas: llama.LoadCUBLAS,
+	probe:  llama.Probe,
 }
 
 const (
@@ -63,6 +67,9 @@ var gpuBackendOf = map[machine.Vendor]string{machine.NVIDIA: "CUDA", machine.AMD
 type deviceList struct {
 	Devices  []llama.Device
 	Warnings []string `json:",omitempty"`
+
+	// NoCUBLAS is why cuBLAS cannot be loaded, if a device needs it and it was tried.
+	NoCUBLAS string `json:",omitempty"`
 }
 
 // askDrivers lists the devices that this process can use.

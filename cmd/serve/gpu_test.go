@@ -62,6 +62,12 @@ func playDriver() {
 		}
 		return actual.gpus()
 	}
+	hardware.cublas = func() error {
+		if text, _ := os.ReadFile(driver()); driver() != "" && string(text) == "no cublas" {
+			return errors.New("cuBLAS cannot be loaded: made-up reason")
+		}
+		return actual.cublas()
+	}
 	hardware.probe = func(device int, before func(string)) (free, total uint64, err error) {
 		text, err := os.ReadFile(driver())
 		if driver() == "" || err != nil {
@@ -260,6 +266,24 @@ func TestDoctorTriesDevices(t *testing.T) {
 				t.Errorf("exit code %d", code)
 			}
 		})
+	}
+}
+
+// TestDoctorTriesCUBLAS warns where a card is and the library is not: only some models
+// need it.
+func TestDoctorTriesCUBLAS(t *testing.T) {
+	environ, home := homeOf(t)
+	driverAt(t, filepath.Join(home, "driver-cache", "device"), "no cublas")
+
+	code, out, said := command(environ, "doctor", "--port", "0", "--json")
+	var list []finding
+	if err := json.Unmarshal([]byte(out), &list); err != nil {
+		t.Fatal(err, out, said)
+	}
+	list = slices.DeleteFunc(list, func(f finding) bool { return f.About != "cublas" })
+	if len(list) != 1 || list[0].Severity != warning || list[0].Do == "" ||
+		list[0].Seen != "cuBLAS cannot be loaded: made-up reason" || code != exitOK {
+		t.Errorf("exit code %d, found %+v", code, list)
 	}
 }
 

@@ -36,6 +36,11 @@ func tryDevices(t *terminal) error {
 	if err != nil {
 		return err
 	}
+	if sees(list.gpus(), "CUDA") {
+		if err := hardware.cublas(); err != nil {
+			list.NoCUBLAS = err.Error()
+		}
+	}
 	if err := out.Encode(probeLine{Seen: &list}); err != nil {
 		return err
 	}
@@ -158,6 +163,12 @@ func deviceFindings(outside, seen deviceList, results []deviceResult) (list []fi
 				"--gpu-layers 0 computes on the processor"
 		}
 		list = append(list, f)
+	}
+
+	if seen.NoCUBLAS != "" {
+		list = append(list, finding{"cublas", warning, seen.NoCUBLAS,
+			"put libcublas and libcublasLt into lib beside the program, or install CUDA's toolkit: " +
+				"models whose weights are not all quantized need them on the GPU (docs/gpu.md)"})
 	}
 
 	if missing := seen.missing(outside.gpus()); len(missing) > 0 {
