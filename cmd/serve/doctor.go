@@ -81,7 +81,6 @@ func runDoctor(ctx context.Context, w *workplace, o doctorOptions) error {
 		w.seeKernels,
 		w.seeResults,
 		w.seeDevices,
-		w.seeCUDA,
 		w.seeMemory,
 		w.seeLimits,
 		w.seeCache,

@@ -274,7 +274,8 @@ collect_kernels() {
 link_file() {
 	local dir=\${SRCDIR}/../../build/llama/$arch/lib kernels=\${SRCDIR}/../../build/llama/$arch/kernels
 	local include=\${SRCDIR}/../../build/llama/src cuda=\${SRCDIR}/../../build/llama/$arch/cuda
-	local libs="" flags="" inputs=("$work/lib.stamp" "$work/kernels.stamp" "$work/kernels/libserve-kernels.a") lib system file
+	local libs="" flags="" lib system file
+	local inputs=("$work/lib.stamp" "$work/kernels.stamp" "$work/kernels/libserve-kernels.a")
 	for lib in vulkan metal blas; do
 		[ -e "$work/lib/ggml/src/ggml-$lib/libggml-$lib.a" ] && libs="$libs -L$dir/ggml/src/ggml-$lib -lggml-$lib"
 	done

@@ -34,13 +34,7 @@ void register_cuda() {
     }
 }
 
-bool serve_cuda_built(void) { return true; }
-
-char * serve_cuda_driver(serve_error * err) {
-    return guard(err, [] { return copy_string(cuda_load_driver()); });
-}
-
-char * serve_cuda_cublas(serve_error * err) {
+char * serve_cublas(serve_error * err) {
     return guard(err, [] { return copy_string(cuda_load_cublas()); });
 }
 
@@ -48,12 +42,8 @@ char * serve_cuda_cublas(serve_error * err) {
 
 void register_cuda() {}
 
-bool serve_cuda_built(void) { return false; }
-
-char * serve_cuda_driver(serve_error * err) {
-    return guard(err, [] { return copy_string("this build has no CUDA"); });
+char * serve_cublas(serve_error * err) {
+    return guard(err, [] { return copy_string(""); });
 }
-
-char * serve_cuda_cublas(serve_error * err) { return serve_cuda_driver(err); }
 
 #endif

@@ -140,7 +140,8 @@ func TestCUDASymbols(t *testing.T) {
 	folder := t.TempDir()
 	source := filepath.Join(folder, "unknown.c")
 	object := filepath.Join(folder, "unknown.o")
-	if err := os.WriteFile(source, []byte("int cublasLtCreate(void **); int f(void) { return cublasLtCreate(0); }"), 0o600); err != nil {
+	const code = "int cublasLtCreate(void **); int f(void) { return cublasLtCreate(0); }"
+	if err := os.WriteFile(source, []byte(code), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	command(t, nil, "cc", "-c", "-o", object, source)

@@ -57,11 +57,8 @@ const char * serve_kernels_current(void);
 // serve_kernels_use makes models and contexts that come after it compute with these kernels.
 void serve_kernels_use(int32_t i, serve_error * err);
 
-// serve_cuda_built reports whether this build has CUDA. serve_cuda_driver returns why NVIDIA's driver cannot be used,
-// serve_cuda_cublas why cuBLAS cannot; empty if they can. Either is loaded by the call, if it was not before.
-bool   serve_cuda_built(void);
-char * serve_cuda_driver(serve_error * err);
-char * serve_cuda_cublas(serve_error * err);
+// serve_cublas loads cuBLAS, if this build uses it, and returns why it cannot be; empty if it can.
+char * serve_cublas(serve_error * err);
 
 // serve_devices returns JSON: [{"name","description","type":"cpu|gpu|igpu|accel"}]. It loads
 // drivers and takes no memory of a device.

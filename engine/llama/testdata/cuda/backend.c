@@ -27,7 +27,8 @@ void use_cublas(void) {
     if (status != 0) {
         printf("cublasGetStatusString: %s\n", cublasGetStatusString(status));
     }
-    printf("cublasGemmEx: %d\n", cublasGemmEx(handle, 1, 2, 3, 4, 5, NULL, NULL, 6, 7, NULL, 8, 9, NULL, NULL, 10, 11, 12, 13));
+    const int product = cublasGemmEx(handle, 1, 2, 3, 4, 5, NULL, NULL, 6, 7, NULL, 8, 9, NULL, NULL, 10, 11, 12, 13);
+    printf("cublasGemmEx: %d\n", product);
 }
 
 int use_runtime(void) {
