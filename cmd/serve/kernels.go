@@ -33,6 +33,10 @@ const autoKernels = "auto"
 // timingLimit is how long a process may time kernels. It takes a second or two, on a slow disk more.
 const timingLimit = time.Minute
 
+// busyTiming is how long timing kernels takes where others keep the processor busy: what was measured then is used,
+// and not remembered.
+const busyTiming = 10 * time.Second
+
 // beforeKernels is called in a process that computes before it uses kernels. Tests make some fail there.
 var beforeKernels = func(name string) error { return nil }
 
@@ -92,11 +96,17 @@ func (l *library) chooseKernels(ctx context.Context, q *loadRequest, files []str
 	usable := kernels.Usable(llama.Kernels(), l.kernels.Refused())
 	t.choice.Timings = l.kernels.Timings(q.Shape)
 	if len(t.choice.Timings) == 0 && len(usable) > 1 {
+		began := time.Now()
 		timings, err := l.timeKernels(ctx, q, files, usable, t.failed)
-		if err != nil {
+		switch {
+		case err != nil:
 			l.w.t.note("warning: kernels could not be measured with %s: %v", q.Name, err)
-		} else if err := l.kernels.Remember(q.Shape, timings); err != nil {
-			l.w.t.note("warning: %v", err)
+		case time.Since(began) > busyTiming:
+			l.w.t.note("warning: this machine is busy: its kernels are measured again when %s is loaded again", q.Name)
+		default:
+			if err := l.kernels.Remember(q.Shape, timings); err != nil {
+				l.w.t.note("warning: %v", err)
+			}
 		}
 		t.choice.Timings = kernels.Fastest(timings)
 	}

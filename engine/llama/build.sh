@@ -197,7 +197,7 @@ build() {
 	shift
 	while [ "$1" != -- ]; do targets+=("$1"); shift; done
 	shift
-	stamp="$tree ${targets[*]} $* ${options[*]} $maps $(compiler)"
+	stamp="$tree ${targets[*]} $* ${options[*]} mapped $(compiler)"
 	stamp=${stamp//$root/} # a tree that was moved is the same
 	if [ "$name" = cuda ]; then
 		stamp="$stamp nvcc $cuda_release"
@@ -243,9 +243,10 @@ build_kernels() {
 # becomes one object in which nothing is visible but its entries: templates of the standard library compiled for one
 # processor must not serve code for another, as linkers are used to make them.
 collect_kernels() {
-	local folder=$work/kernels variant id objects=() rows=() name
+	local folder=$work/kernels variant id objects=() rows=() name made
 	local entries='ggml_backend_init ggml_backend_score ggml_graph_plan ggml_graph_compute'
-	[ "$work/kernels.stamp" -nt "$folder/kernels.inc" ] || [ "$0" -nt "$folder/kernels.inc" ] || return 0
+	made=$(cat "$work/kernels.stamp" "$0" | cksum)
+	[ "$(cat "$folder/collected" 2>/dev/null)" != "$made" ] || return 0
 	for variant in "${variants[@]}"; do
 		id=${variant//[^a-z0-9]/_}
 		"${prefix}ld" -r --force-group-allocation -o "$folder/$id.o" $(find "$folder/ggml/src/CMakeFiles/ggml-cpu-$variant.dir" \
@@ -267,6 +268,7 @@ collect_kernels() {
 	} >"$folder/kernels.inc"
 	rm -f "$folder/libserve-kernels.a"
 	"${prefix}ar" crsD "$folder/libserve-kernels.a" "${objects[@]}" # empty where there is one kind
+	printf '%s' "$made" >"$folder/collected"
 }
 
 # link_file writes what tells cgo where all this lies. Its text changes with every build of the library, so that

@@ -59,9 +59,9 @@ const (
 	timingRounds  = 6
 	timingBudget  = time.Second // after which no further round begins
 	// hopeless is how many times as long as the fastest kernels may take and still be timed again.
-	hopeless = 1.25
+	hopeless = 1.5
 	// obsolete is the same for the first token, after which nothing else is timed.
-	obsolete = 2
+	obsolete = 3
 )
 
 // TimeKernels times kernels on an excerpt of a model, whose files are paths: in rounds, so that a machine whose speed
@@ -190,7 +190,7 @@ func (t *kernelsTrial) round(least float64) error {
 	defer c.Close()
 
 	// The first decode of a context also lays out its graphs.
-	for i := range 2 {
+	for i := range timingRepeats {
 		decode, err := t.time(c, 1, 1, i)
 		if err != nil {
 			return err
