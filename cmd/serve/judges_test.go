@@ -408,7 +408,8 @@ func startLlamaServer(t *testing.T) endpoint {
 	t.Cleanup(func() { os.RemoveAll(folder) })
 	socket := filepath.Join(folder, "llama.sock")
 	said := newSyncBuffer()
-	cmd := exec.CommandContext(t.Context(), peer(t, "llama-server"), "-m", realModel(t, smol), "--host", socket, "-c", "2048", "-np", "1", "--offline")
+	cmd := exec.CommandContext(t.Context(), peer(t, "llama-server"), "-m", realModel(t, smol), "--host", socket,
+		"-c", "2048", "-np", "1", "--offline")
 	cmd.Stdout, cmd.Stderr = said, said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -470,7 +471,8 @@ func TestRealModelPerplexity(t *testing.T) {
 	}
 	ours := math.Exp(sum / float64(count))
 
-	out, err := exec.CommandContext(t.Context(), program, "-m", model, "-f", path, "-c", strconv.Itoa(perplexityWindow)).CombinedOutput()
+	cmd := exec.CommandContext(t.Context(), program, "-m", model, "-f", path, "-c", strconv.Itoa(perplexityWindow))
+	out, err := cmd.CombinedOutput()
 	m := estimate.FindSubmatch(out)
 	if err != nil || m == nil {
 		t.Fatalf("llama-perplexity: %v\n%s", err, out)
@@ -479,7 +481,8 @@ func TestRealModelPerplexity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("perplexity %.4f, llama-perplexity %.4f (%+.4f %%), over %d of %d tokens", ours, theirs, (ours/theirs-1)*100, count, len(split.Tokens))
+	t.Logf("perplexity %.4f, llama-perplexity %.4f (%+.4f %%), over %d of %d tokens",
+		ours, theirs, (ours/theirs-1)*100, count, len(split.Tokens))
 	if math.Abs(ours/theirs-1) > 0.001 {
 		t.Errorf("perplexity %.4f, llama-perplexity says %.4f", ours, theirs)
 	}
@@ -488,7 +491,9 @@ func TestRealModelPerplexity(t *testing.T) {
 // scores returns the log-probabilities of a prompt's tokens, 0 for the first.
 func (r *running) scores(t *testing.T, tokens []int) []float64 {
 	t.Helper()
-	body, err := json.Marshal(map[string]any{"model": half, "prompt": tokens, "echo": true, "logprobs": 0, "max_tokens": 0})
+	body, err := json.Marshal(map[string]any{
+		"model": half, "prompt": tokens, "echo": true, "logprobs": 0, "max_tokens": 0,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

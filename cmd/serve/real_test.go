@@ -41,7 +41,8 @@ func startReal(t *testing.T) *running {
 	t.Helper()
 	model := realModel(t, smol)
 	data := filepath.Join(t.TempDir(), "data")
-	return startServe(t, model, "--ctx-size", "2048", "--parallel", "32", "--kernels", nativeKernels(t), "--data-dir", data, "--log-level", "warn")
+	return startServe(t, model, "--ctx-size", "2048", "--parallel", "32", "--kernels", nativeKernels(t),
+		"--data-dir", data, "--log-level", "warn")
 }
 
 // What the official clients ask: each token of the answer is more probable than any other by a factor
@@ -73,8 +74,10 @@ func TestRealModel(t *testing.T) {
 func askByGo(t *testing.T, r *running) {
 	client := openai.NewClient(option.WithBaseURL(r.url+"/v1"), option.WithAPIKey("none"), option.WithMaxRetries(0))
 	params := openai.ChatCompletionNewParams{
-		Model:               smol,
-		Messages:            []openai.ChatCompletionMessageParamUnion{openai.SystemMessage(realSystem), openai.UserMessage(realQuestion)},
+		Model: smol,
+		Messages: []openai.ChatCompletionMessageParamUnion{
+			openai.SystemMessage(realSystem), openai.UserMessage(realQuestion),
+		},
 		MaxCompletionTokens: openai.Int(32),
 		Temperature:         openai.Float(0),
 		Logprobs:            openai.Bool(true),
@@ -164,8 +167,10 @@ func checkUsage(t *testing.T, c *openai.ChatCompletion) {
 func askForTools(t *testing.T, r *running) {
 	client := openai.NewClient(option.WithBaseURL(r.url+"/v1"), option.WithAPIKey("none"), option.WithMaxRetries(0))
 	params := openai.ChatCompletionNewParams{
-		Model:               smol,
-		Messages:            []openai.ChatCompletionMessageParamUnion{openai.UserMessage("How is the weather in Paris for the next three days?")},
+		Model: smol,
+		Messages: []openai.ChatCompletionMessageParamUnion{
+			openai.UserMessage("How is the weather in Paris for the next three days?"),
+		},
 		Tools:               []openai.ChatCompletionToolUnionParam{weather},
 		ParallelToolCalls:   openai.Bool(false),
 		MaxCompletionTokens: openai.Int(200),
@@ -173,7 +178,8 @@ func askForTools(t *testing.T, r *running) {
 	}
 	for name, choice := range map[string]openai.ChatCompletionToolChoiceOptionUnionParam{
 		"required": {OfAuto: openai.String("required")},
-		"named":    openai.ToolChoiceOptionFunctionToolChoice(openai.ChatCompletionNamedToolChoiceFunctionParam{Name: "get_weather"}),
+		"named": openai.ToolChoiceOptionFunctionToolChoice(
+			openai.ChatCompletionNamedToolChoiceFunctionParam{Name: "get_weather"}),
 	} {
 		params.ToolChoice = choice
 		reply, err := client.Chat.Completions.New(t.Context(), params)
@@ -187,11 +193,17 @@ func askForTools(t *testing.T, r *running) {
 		goodArguments(t, calls[0].Function.Arguments)
 	}
 
-	format := shared.ResponseFormatJSONSchemaJSONSchemaParam{Name: "cook", Strict: openai.Bool(true), Schema: json.RawMessage(cook)}
+	format := shared.ResponseFormatJSONSchemaJSONSchemaParam{
+		Name:   "cook",
+		Strict: openai.Bool(true),
+		Schema: json.RawMessage(cook),
+	}
 	reply, err := client.Chat.Completions.New(t.Context(), openai.ChatCompletionNewParams{
-		Model:               smol,
-		Messages:            []openai.ChatCompletionMessageParamUnion{openai.UserMessage("Describe a cook.")},
-		ResponseFormat:      openai.ChatCompletionNewParamsResponseFormatUnion{OfJSONSchema: &shared.ResponseFormatJSONSchemaParam{JSONSchema: format}},
+		Model:    smol,
+		Messages: []openai.ChatCompletionMessageParamUnion{openai.UserMessage("Describe a cook.")},
+		ResponseFormat: openai.ChatCompletionNewParamsResponseFormatUnion{
+			OfJSONSchema: &shared.ResponseFormatJSONSchemaParam{JSONSchema: format},
+		},
 		MaxCompletionTokens: openai.Int(200),
 		Temperature:         openai.Float(0),
 	})
@@ -203,7 +215,8 @@ func askForTools(t *testing.T, r *running) {
 
 // cook is a schema of OpenAI's strict subset.
 const cook = `{"type":"object","properties":{"name":{"type":"string","pattern":"^[A-Z][a-z]{1,8}$"},
-"age":{"type":"integer","minimum":16,"maximum":99},"dishes":{"type":"array","items":{"enum":["soup","bread"]},"minItems":1,"maxItems":3}},
+"age":{"type":"integer","minimum":16,"maximum":99},
+"dishes":{"type":"array","items":{"enum":["soup","bread"]},"minItems":1,"maxItems":3}},
 "required":["name","age","dishes"],"additionalProperties":false}`
 
 // checkCook validates an answer by the schema cook.
