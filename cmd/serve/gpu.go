@@ -210,8 +210,7 @@ func output(ctx context.Context, cmd *exec.Cmd, start func() error) (out []byte,
 	case err = <-ended:
 	case <-ctx.Done():
 		_ = cmd.Process.Kill()
-		_ = <-ended // it was killed, which says nothing
-		err = context.Cause(ctx)
+		err = fmt.Errorf("%w (%v)", context.Cause(ctx), <-ended)
 	}
 
 	// After Go's own last words come stacks.
