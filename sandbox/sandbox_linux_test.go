@@ -380,8 +380,10 @@ func TestActs(t *testing.T) {
 					command := func(more ...string) (*exec.Cmd, *bytes.Buffer) {
 						cmd := exec.Command(program)
 						cmd.Dir = "/"
+						// The race detector would wait a second at each exit.
 						cmd.Env = append(more, "TEST_ACT="+a.name, "TEST_FOLDER="+folder, "TEST_ADDRESS="+address,
-							"PATH="+os.Getenv("PATH"), "CUDA_MPS_PIPE_DIRECTORY="+filepath.Join(folder, "mps"))
+							"PATH="+os.Getenv("PATH"), "CUDA_MPS_PIPE_DIRECTORY="+filepath.Join(folder, "mps"),
+							"GORACE=atexit_sleep_ms=0")
 						cmd.SysProcAttr = &syscall.SysProcAttr{Credential: user}
 						out := new(bytes.Buffer)
 						cmd.Stdout, cmd.Stderr = out, out
