@@ -93,6 +93,12 @@ func (r *Runner) spawn(ctx context.Context, number int) (*generation, []byte, *f
 	if r.o.Request != nil {
 		request = r.o.Request()
 	}
+	if number > 1 {
+		// Nobody knows how long a first load takes. One that was done before is stuck if it takes much longer.
+		limit := r.o.Stall + slowerLoad*r.loading
+		watch := time.AfterFunc(limit, func() { g.stall(limit) })
+		defer watch.Stop()
+	}
 	reply, err := g.call("load", func(m *message) {
 		m.u8(askLoad)
 		m.bytes(request)

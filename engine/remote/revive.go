@@ -31,6 +31,7 @@ const (
 	firstDelay  = 100 * time.Millisecond // before it is started again, doubled with every failure
 	laterDelay  = time.Second            // the same after ErrLater
 	lastDelay   = 10 * time.Second
+	slowerLoad  = 4 // times as long as the first one, beside Options.Stall, a later load may take
 )
 
 // ErrLater is in an error of Options.Refused that time may mend, and haste does not.

@@ -39,6 +39,7 @@ type Runner struct {
 	nextID  atomic.Uint64 // of samplers
 	aborted chan struct{} // closed by Abort
 	abort   sync.Once
+	loading time.Duration   // that the first child took to load
 	ended   context.Context // done when there will be no child any more, for the reason that is its cause
 	end     context.CancelCauseFunc
 
@@ -84,7 +85,9 @@ func Start(ctx context.Context, o Options) (r *Runner, answer []byte, err error)
 	}
 	r = &Runner{o: o, aborted: make(chan struct{}), changed: make(chan struct{})}
 	r.ended, r.end = context.WithCancelCause(context.Background())
+	began := time.Now()
 	g, answer, known, err := r.spawn(ctx, 1)
+	r.loading = time.Since(began)
 	if g == nil {
 		return nil, answer, err
 	}
