@@ -23,7 +23,7 @@ func TestPage(t *testing.T) {
 	// Answers go on for as long as a person would need to stop them. (A model of 0.2 ms a token
 	// is done before a browser that the kernel keeps off its core has seen the first.)
 	path := filepath.Join(t.TempDir(), "tiny.gguf")
-	o := testmodel.Options{ChatTemplate: testmodel.ChatML, Context: 8192, Calm: true, Hidden: 16384}
+	o := testmodel.Options{ChatTemplate: testmodel.ChatML, Context: 8192, Calm: true, Hidden: 32768}
 	if err := testmodel.Write(path, o); err != nil {
 		t.Fatal(err)
 	}
