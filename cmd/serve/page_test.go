@@ -27,7 +27,7 @@ func TestPage(t *testing.T) {
 	if err := testmodel.Write(path, o); err != nil {
 		t.Fatal(err)
 	}
-	r := startServeIn(t, []string{"SERVE_HOME=" + t.TempDir()}, "demo", path, "--parallel", "2")
+	r := startServeIn(t, []string{"SERVE_HOME=" + t.TempDir()}, "demo", path, "--parallel", "2", "--threads", "1")
 	cmd := exec.CommandContext(t.Context(), "node", "--test", "--test-reporter", "spec", "test/page.mjs")
 	cmd.Dir = "../../web"
 	cmd.Env = append(os.Environ(), "PAGE_URL="+r.url, "CHROMIUM="+chromium)
