@@ -48,7 +48,8 @@ func main() {
 	var o options
 	var clients, kernels string
 	flag.StringVar(&o.serve, "serve", "bin/serve", "the serve binary")
-	flag.StringVar(&o.peers, "peers", filepath.Join("build/llama", runtime.GOARCH, "peers/bin"), "folder of llama-server and llama-batched-bench")
+	flag.StringVar(&o.peers, "peers", filepath.Join("build/llama", runtime.GOARCH, "peers/bin"),
+		"folder of llama-server and llama-batched-bench")
 	flag.StringVar(&clients, "clients", "1,8,32", "numbers of clients")
 	flag.IntVar(&o.tokens, "tokens", 128, "tokens of an answer")
 	flag.IntVar(&o.requests, "requests", 4, "requests of a client in a run")

@@ -221,6 +221,15 @@ func output(ctx context.Context, cmd *exec.Cmd, start func() error) (out []byte,
 	return stdout.Bytes(), said[max(0, len(said)-maxSaid):], err
 }
 
+// confinedOutput is output of a command that is confined by the rules. Whether the kernel can enforce
+// them is told by those who look for that: spawn and seeConfinement.
+func confinedOutput(ctx context.Context, cmd *exec.Cmd, rules sandbox.Rules) (out []byte, said []string, err error) {
+	return output(ctx, cmd, func() error {
+		_, err := sandbox.Start(cmd, rules)
+		return err
+	})
+}
+
 // maxSaid is how many of a process's last lines go into an error.
 const maxSaid = 5
 

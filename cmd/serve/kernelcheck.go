@@ -95,10 +95,7 @@ func (r *kernelReport) run(ctx context.Context, name string, first int) (last *k
 	if err != nil {
 		return nil, err
 	}
-	out, said, err := output(ctx, cmd, func() error {
-		_, err := sandbox.Start(cmd, sandbox.Rules{})
-		return err
-	})
+	out, said, err := confinedOutput(ctx, cmd, sandbox.Rules{})
 
 	for lines := bufio.NewScanner(bytes.NewReader(out)); lines.Scan(); {
 		var line kernelLine

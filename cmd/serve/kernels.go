@@ -234,10 +234,7 @@ func (l *library) timeInChild(
 
 	ctx, cancel := context.WithTimeout(ctx, timingLimit)
 	defer cancel()
-	out, _, err := output(ctx, cmd, func() error {
-		_, err := sandbox.Start(cmd, sandbox.Rules{Files: files, Cache: cache})
-		return err
-	})
+	out, _, err := confinedOutput(ctx, cmd, sandbox.Rules{Files: files, Cache: cache})
 
 	var last timingLine
 	for lines := bufio.NewScanner(bytes.NewReader(out)); lines.Scan(); {

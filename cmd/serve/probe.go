@@ -140,10 +140,7 @@ func probeConfined(ctx context.Context, cache string) (seen deviceList, results 
 
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
-	out, said, err := output(ctx, cmd, func() error {
-		_, err := sandbox.Start(cmd, sandbox.Rules{Cache: cache}) // seeConfinement says whether it is confined
-		return err
-	})
+	out, said, err := confinedOutput(ctx, cmd, sandbox.Rules{Cache: cache})
 	return readProbe(out, err, said)
 }
 
