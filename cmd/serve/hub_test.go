@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -27,7 +28,8 @@ import (
 func TestMain(m *testing.M) {
 	failKernels(os.Getenv("TEST_CRASHING_KERNELS"), os.Getenv("TEST_WRONG_KERNELS"))
 	playDriver()
-	if os.Getenv("TEST_AS_SERVE") == "1" {
+	// A fuzzer's worker inherits the variable, and is a test.
+	if os.Getenv("TEST_AS_SERVE") == "1" && !slices.Contains(os.Args, "-test.fuzzworker") {
 		beforeKernel = crashKernels
 		main()
 	}
