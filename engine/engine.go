@@ -22,6 +22,7 @@ type Options struct {
 	MaxWaitingTokens int           // of the prompts of those, 1 Mi; one that is longer may wait alone
 	MaxWait          time.Duration // in the queue, 0 for any
 	MaxChoices       int           // choices of a request, 128
+	Gap              time.Duration // that a stream may always wait for others' prompts between two tokens; with 0 only 2.5 times a step
 }
 
 // Engine answers requests with one model.
@@ -85,7 +86,7 @@ func New(r Runner, o Options) *Engine {
 		o.MaxChoices = 128
 	}
 	e := &Engine{runner: r, opts: o, limits: r.Limits(), wake: make(chan struct{}, 1), byBytes: map[string]Token{}}
-	e.sched, e.meter, e.sight = newScheduler(e.limits), newMeter(), newSight()
+	e.sched, e.meter, e.sight = newScheduler(e.limits, o.Gap), newMeter(), newSight()
 	e.inputs = newQueue(func(in *embedInput) *ticket[*embedInput] { return &in.ticket })
 	e.door = door{maxRequests: o.MaxWaiting, maxTokens: o.MaxWaitingTokens, maxWait: o.MaxWait, clients: map[string]*line{}}
 	m := r.Model()

@@ -139,6 +139,7 @@ type scheduler struct {
 	cells     cells
 	queue     *queue[*sequence]
 	running   []*sequence // in order of admission
+	gap       float64     // seconds that a stream may always wait for others' prompts between two tokens
 	chunk     int         // prefill tokens a step may take beside running streams
 	tick      uint64
 	preempted uint64
@@ -150,8 +151,8 @@ type scheduler struct {
 	looked      bool      // whether the last step with prefill was one of media
 }
 
-func newScheduler(l Limits) *scheduler {
-	return &scheduler{limits: l, slots: make([]slot, l.Sequences), cells: newCells(l), chunk: firstChunk,
+func newScheduler(l Limits, gap time.Duration) *scheduler {
+	return &scheduler{limits: l, gap: gap.Seconds(), slots: make([]slot, l.Sequences), cells: newCells(l), chunk: firstChunk,
 		queue:       newQueue(func(q *sequence) *ticket[*sequence] { return &q.ticket }),
 		decodeTimes: make([]float64, l.Sequences+1)}
 }
@@ -496,9 +497,11 @@ func (s *scheduler) apply(st *step) {
 
 // observe learns from how long a step took how much prefill a step may take
 // while streams run: so much that the gap between their tokens grows to two and
-// a half times a step of all that will then run. What a token costs
-// depends on how many come before it and on how many come with it, so the next
-// step's share follows from the last one's.
+// a half times a step of all that will then run, or to what nobody notices, if
+// that is more. Where a step is short, as on a GPU, most of it is spent whatever
+// it holds: prompts in crumbs would take as many steps as they have crumbs. What
+// a token costs depends on how many come before it and on how many come with it,
+// so the next step's share follows from the last one's.
 func (s *scheduler) observe(st *step, took time.Duration) {
 	t := took.Seconds()
 	switch {
@@ -520,7 +523,8 @@ func (s *scheduler) observe(st *step, took time.Duration) {
 	case st.decode > 0:
 		t -= s.decodeTime(st.decode)
 	}
-	factor := (2.5*s.decodeTime(len(s.running)) - s.decodeTime(s.decoding())) / max(t, 1e-6)
+	gap := max(2.5*s.decodeTime(len(s.running)), s.gap)
+	factor := (gap - s.decodeTime(s.decoding())) / max(t, 1e-6)
 	if st.prefill < s.chunk && factor > 1 {
 		return // there was no more to take
 	}

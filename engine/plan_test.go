@@ -91,7 +91,7 @@ func expect(t *testing.T, what, got, want string) {
 }
 
 func TestPlanPrefillThenDecode(t *testing.T) {
-	s := newScheduler(own(4, 128, 16))
+	s := newScheduler(own(4, 128, 16), 0)
 	s.add(strings.Repeat("a", 20))
 	expect(t, "a full batch of prefill", s.turn().shape(), "0:16")
 	expect(t, "the rest, and a row", s.turn().shape(), "0:4*")
@@ -99,7 +99,7 @@ func TestPlanPrefillThenDecode(t *testing.T) {
 }
 
 func TestPlanTakesTurnsInBuffersOfTheirOwn(t *testing.T) {
-	s := newScheduler(own(4, 128, 64))
+	s := newScheduler(own(4, 128, 64), 0)
 	s.add("stream")
 	s.turn()
 	s.chunk = 10
@@ -112,7 +112,7 @@ func TestPlanTakesTurnsInBuffersOfTheirOwn(t *testing.T) {
 }
 
 func TestPlanMixesInOneBuffer(t *testing.T) {
-	s := newScheduler(oneBuffer(4, 128, 512, 64))
+	s := newScheduler(oneBuffer(4, 128, 512, 64), 0)
 	s.add("stream")
 	s.turn()
 	s.chunk = 10
@@ -125,7 +125,7 @@ func TestPlanMixesInOneBuffer(t *testing.T) {
 // step of its own, and that streams get every other step.
 func TestPlanLooksAtImagesBesideStreams(t *testing.T) {
 	for name, limits := range map[string]Limits{"in one buffer": oneBuffer(2, 64, 100, 16), "in buffers of their own": own(2, 64, 16)} {
-		s := newScheduler(limits)
+		s := newScheduler(limits, 0)
 		s.chunk = 8
 		s.add("hello")
 		s.turn()
@@ -153,7 +153,7 @@ func TestPlanLooksAtImagesBesideStreams(t *testing.T) {
 
 // TestPlanTakesAnImageWhole says that embeddings that see each other are in one step.
 func TestPlanTakesAnImageWhole(t *testing.T) {
-	s := newScheduler(oneBuffer(2, 64, 64, 16))
+	s := newScheduler(oneBuffer(2, 64, 64, 16), 0)
 	s.chunk = 8
 	s.add("hello")
 	s.turn()
@@ -172,7 +172,7 @@ func TestPlanTakesAnImageWhole(t *testing.T) {
 }
 
 func TestPlanGivesShortPromptsAPartOfTheBatch(t *testing.T) {
-	s := newScheduler(own(4, 1024, 32))
+	s := newScheduler(own(4, 1024, 32), 0)
 	s.add(strings.Repeat("l", 500))
 	s.turn()
 	s.add("short")
@@ -180,7 +180,7 @@ func TestPlanGivesShortPromptsAPartOfTheBatch(t *testing.T) {
 }
 
 func TestPlanWaitsForAPrefillItWillShare(t *testing.T) {
-	s := newScheduler(own(4, 256, 32))
+	s := newScheduler(own(4, 256, 32), 0)
 	shared := strings.Repeat("s", 100)
 	s.add(shared + "one")
 	s.turn()
@@ -200,7 +200,7 @@ func TestPlanWaitsForAPrefillItWillShare(t *testing.T) {
 }
 
 func TestPlanClosesHoles(t *testing.T) {
-	s := newScheduler(own(4, 128, 64))
+	s := newScheduler(own(4, 128, 64), 0)
 	var all []*sequence
 	for i := range 4 {
 		all = append(all, s.add(fmt.Sprint("sequence ", i)))
@@ -213,7 +213,7 @@ func TestPlanClosesHoles(t *testing.T) {
 }
 
 func TestPlanKeepsBeginningsWhenItClosesHoles(t *testing.T) {
-	s := newScheduler(own(4, 1024, 1024))
+	s := newScheduler(own(4, 1024, 1024), 0)
 	long := s.add(strings.Repeat("l", 100))
 	old := s.add(strings.Repeat("o", 100))
 	third := s.add("third")
@@ -238,7 +238,7 @@ func TestPlanKeepsBeginningsWhenItClosesHoles(t *testing.T) {
 }
 
 func TestPlanReusesShortBeginningsWhenAllSlotsAreTaken(t *testing.T) {
-	s := newScheduler(own(3, 1024, 1024))
+	s := newScheduler(own(3, 1024, 1024), 0)
 	var first []*sequence
 	for i := range 3 {
 		first = append(first, s.add(fmt.Sprintf("client %d said one", i)))
@@ -261,7 +261,7 @@ func TestPlanReusesShortBeginningsWhenAllSlotsAreTaken(t *testing.T) {
 }
 
 func TestPlanFillsHolesFirst(t *testing.T) {
-	s := newScheduler(own(4, 128, 32))
+	s := newScheduler(own(4, 128, 32), 0)
 	var all []*sequence
 	for i := range 4 {
 		all = append(all, s.add(fmt.Sprint(i, " sequence")))
@@ -277,7 +277,7 @@ func TestPlanFillsHolesFirst(t *testing.T) {
 }
 
 func TestPlanPreemptsTheNewest(t *testing.T) {
-	s := newScheduler(oneBuffer(3, 64, 64, 32))
+	s := newScheduler(oneBuffer(3, 64, 64, 32), 0)
 	old := s.add(strings.Repeat("o", 20))
 	young := s.add(strings.Repeat("y", 20))
 	for range 100 {
@@ -302,7 +302,7 @@ func TestPlanPreemptsTheNewest(t *testing.T) {
 }
 
 func TestPlanNeverOverfills(t *testing.T) {
-	s := newScheduler(oneBuffer(8, 64, 100, 32))
+	s := newScheduler(oneBuffer(8, 64, 100, 32), 0)
 	for i := range 20 { // of three clients, in all tiers
 		q := s.newSequence(strings.Repeat(string(rune('a'+i%3)), 10+i))
 		q.Client, q.Tier = string(rune('x'+i*i%3)), Tier(i%5%3-1)
@@ -342,7 +342,7 @@ func TestPlanNeverOverfills(t *testing.T) {
 }
 
 func TestObserveBoundsTheGap(t *testing.T) {
-	s := newScheduler(own(2, 8192, 512))
+	s := newScheduler(own(2, 8192, 512), 0)
 	s.add("stream")
 	s.turn()
 	s.observe(s.turn(), 10*time.Millisecond)

@@ -133,7 +133,7 @@ func TestOwes(t *testing.T) {
 }
 
 func TestPlanGivesAClientItsShare(t *testing.T) {
-	s := newScheduler(own(4, 256, 64))
+	s := newScheduler(own(4, 256, 64), 0)
 	add := func(client, prompt string) *sequence {
 		q := s.newSequence(prompt)
 		q.Client = client
@@ -179,7 +179,7 @@ func TestPlanGivesAClientItsShare(t *testing.T) {
 }
 
 func TestPlanPutsFlexLast(t *testing.T) {
-	s := newScheduler(own(2, 256, 64))
+	s := newScheduler(own(2, 256, 64), 0)
 	var flex []*sequence
 	for i := range 2 {
 		q := s.newSequence(fmt.Sprintf("%dflex", i))
@@ -205,7 +205,7 @@ func TestPlanPutsFlexLast(t *testing.T) {
 // for each stays alike, as far as what one has in its slots makes it differ.
 func TestPlanSharesWork(t *testing.T) {
 	const answer = 40
-	s := newScheduler(own(4, 256, 64))
+	s := newScheduler(own(4, 256, 64), 0)
 	sizes := map[string]struct{ prompt, answer int }{"short": {10, 5}, "long": {120, answer}}
 	n := 0
 	add := func(client string) {

@@ -31,7 +31,7 @@ func TestReuseIsExplained(t *testing.T) {
 		if c.limits != nil {
 			c.limits(&l)
 		}
-		s := newScheduler(l)
+		s := newScheduler(l, 0)
 		s.finished(long("a"))
 		if c.prepare != nil {
 			c.prepare(s)

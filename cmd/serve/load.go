@@ -247,7 +247,12 @@ func modelFiles(local *models.Local) []string {
 
 // start runs an engine until it is stopped.
 func (l *library) start(runner engine.Runner, memory *llama.Memory) *server.Instance {
-	e := engine.New(runner, engine.Options{MaxWaiting: l.o.maxWaiting, MaxWaitingTokens: l.o.maxWaitingTokens, MaxWait: l.o.maxWait})
+	e := engine.New(runner, engine.Options{
+		MaxWaiting:       l.o.maxWaiting,
+		MaxWaitingTokens: l.o.maxWaitingTokens,
+		MaxWait:          l.o.maxWait,
+		Gap:              l.o.streamGap,
+	})
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	host := hostShare(memory)

@@ -72,6 +72,7 @@ type serveOptions struct {
 	maxWaiting       int
 	maxWaitingTokens int
 	maxWait          time.Duration
+	streamGap        time.Duration
 	maxBody          int64
 	drainTimeout     time.Duration
 	dataDir          string
@@ -168,6 +169,7 @@ func (o *serveOptions) flags(f *pflag.FlagSet) {
 	f.IntVar(&o.maxWaiting, "max-waiting", 512, "requests in the queue of a model; more are refused, and of one client alone more than four fifths")
 	f.IntVar(&o.maxWaitingTokens, "max-waiting-tokens", 1<<20, "tokens of the prompts in the queue of a model; more are refused")
 	f.DurationVar(&o.maxWait, "max-wait", 5*time.Minute, "how long a request may wait in the queue; one that would wait longer is refused at once; 0 for any time")
+	f.DurationVar(&o.streamGap, "stream-gap", 50*time.Millisecond, "how long the next token of an answer may always wait for new prompts; with long steps it waits up to 2.5 of them")
 	f.Int64Var(&o.maxBody, "max-body", 32<<20, "bytes of a request's body")
 	f.BoolVar(&o.isolate, "isolate", true, "compute in a process of its own for each model, and start another when it dies")
 	f.DurationVar(&o.stall, "stall-timeout", 2*time.Minute, "how long a step may take before the engine is taken for stuck, and started again")

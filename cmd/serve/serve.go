@@ -99,6 +99,9 @@ func (o *serveOptions) check() error {
 	if o.maxWait < 0 {
 		return fmt.Errorf("%w: --max-wait %s: not less than nothing", errUsage, o.maxWait)
 	}
+	if o.streamGap < 0 || o.streamGap > time.Minute {
+		return fmt.Errorf("%w: --stream-gap %s: from 0 to %s", errUsage, o.streamGap, time.Minute)
+	}
 	if o.port < 0 || o.port > 65535 {
 		return fmt.Errorf("%w: --port %d: from 0 to 65535", errUsage, o.port)
 	}
