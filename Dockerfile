@@ -1,7 +1,7 @@
 # docker build -t serve . && docker run --rm --read-only --network=none \
 #   -v "$PWD/model.gguf:/model.gguf:ro" serve /model.gguf
 FROM golang:1.26-bookworm AS build
-RUN apt-get update && apt-get install -y --no-install-recommends cmake ninja-build g++ git npm strace
+RUN apt-get update && apt-get install -y --no-install-recommends cmake ninja-build g++ git make npm strace
 WORKDIR /src
 COPY engine/llama/build.sh engine/llama/amx-probe.sh engine/llama/amx_tile_config.h engine/llama/cuda.sh engine/llama/
 # The library has a layer of its own: it changes far less often than the rest.
