@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"serve/engine"
+	"serve/fault"
 )
 
 // answer is what all chunks of a response, and the whole of one that is not
@@ -196,13 +197,15 @@ func readAll(r *http.Request, stream *engine.Stream, each func(*engine.Event) er
 }
 
 // writeJSON answers 200 with a body.
-func writeJSON(w http.ResponseWriter, body any) *Error { return writeJSONAs(w, http.StatusOK, body) }
+func writeJSON(w http.ResponseWriter, body any) *fault.Error {
+	return writeJSONAs(w, http.StatusOK, body)
+}
 
 // writeJSONAs answers with another status.
-func writeJSONAs(w http.ResponseWriter, status int, body any) *Error {
+func writeJSONAs(w http.ResponseWriter, status int, body any) *fault.Error {
 	b, err := json.Marshal(body)
 	if err != nil {
-		return toError(err, "")
+		return toFault(err, "")
 	}
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
@@ -376,12 +379,12 @@ type completionChoice struct {
 	FinishReason engine.Finish   `json:"finish_reason"`
 }
 
-func (s *Server) completeCompletions(w http.ResponseWriter, r *http.Request, a *answer, req *completionRequest, streams []*engine.Stream) *Error {
+func (s *Server) completeCompletions(w http.ResponseWriter, r *http.Request, a *answer, req *completionRequest, streams []*engine.Stream) *fault.Error {
 	body := responseBody[completionChoice]{ID: a.id, Object: completionObject, Created: a.created, Model: a.model.ID, Fingerprint: a.fingerprint}
 	for p, stream := range streams {
 		choices, err := collect(r, stream, max(a.params.choices, req.bestOf))
 		if err != nil {
-			return toError(err, "prompt")
+			return toFault(err, "prompt")
 		}
 		body.Usage.add(req.usage(stream))
 		echo := req.echoed(p, a.model)

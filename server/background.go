@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"serve/engine"
+	"serve/fault"
 )
 
 // background holds the responses that run without a client.
@@ -107,28 +108,28 @@ func (h headersOnly) WriteHeader(int)             {}
 
 // inBackground answers at once with a response that is still to come, after all that
 // could be wrong with the request was checked.
-func (s *Server) inBackground(w http.ResponseWriter, r *http.Request, req *responsesRequest) *Error {
+func (s *Server) inBackground(w http.ResponseWriter, r *http.Request, req *responsesRequest) *fault.Error {
 	id := "resp_" + randomID()
 	ctx, ok := s.background.begin(id, r.Context())
 	if !ok {
-		return toError(engine.ErrStopped, "")
+		return toFault(engine.ErrStopped, "")
 	}
 	exchangeOf(ctx).detached = true
 	// A client that goes before the request is accepted wants no answer.
 	stop := context.AfterFunc(r.Context(), func() { s.background.cancel(r.Context(), id) })
-	accepted := make(chan *Error, 2) // a panic may come after
+	accepted := make(chan *fault.Error, 2) // a panic may come after
 	var queued response
 	go func() {
 		defer s.background.end(id)
 		defer func() {
 			if p := recover(); p != nil { // the request's own goroutine has gone
 				s.opts.Log.Error("panic", "path", "/responses", "panic", p, "stack", stack())
-				accepted <- toError(errors.New("internal error"), "")
+				accepted <- toFault(errors.New("internal error"), "")
 			}
 		}()
 		defer exchangeOf(ctx).traceWork(ctx)
 		work := r.Clone(ctx)
-		e := s.converse(headersOnly{w.Header()}, work, &req.chat, "input", func(model *lease, stream *engine.Stream) *Error {
+		e := s.converse(headersOnly{w.Header()}, work, &req.chat, "input", func(model *lease, stream *engine.Stream) *fault.Error {
 			a := s.newAnswer("resp_", model, &req.chat.params)
 			a.id = id
 			rw := newResponseWriter(a, req)
@@ -161,9 +162,9 @@ func (s *Server) finishInBackground(work *http.Request, req *responsesRequest, r
 	case errors.Is(context.Cause(work.Context()), errCancelled):
 		rw.response.Status = "cancelled"
 	case errors.Is(context.Cause(work.Context()), errStopping):
-		rw.fail(toError(engine.ErrStopped, ""))
+		rw.fail(toFault(engine.ErrStopped, ""))
 	default:
-		rw.fail(toError(err, "input"))
+		rw.fail(toFault(err, "input"))
 	}
 	if e := s.keep(work.Context(), req, rw.response); e != nil {
 		s.opts.Log.Error("a response in the background is lost", "id", rw.response.ID, "error", e)

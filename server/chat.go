@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"serve/engine"
+	"serve/fault"
 )
 
 // chatRequest is the body of POST /v1/chat/completions.
@@ -42,24 +43,24 @@ const (
 )
 
 var chatFields = lift(func(r *chatRequest) *params { return &r.params }, fields[chatRequest]{
-	"messages": func(r *chatRequest, v value) (e *Error) { r.messages, e = readMessages(v); return e },
-	"max_completion_tokens": func(r *chatRequest, v value) *Error {
+	"messages": func(r *chatRequest, v value) (e *fault.Error) { r.messages, e = readMessages(v); return e },
+	"max_completion_tokens": func(r *chatRequest, v value) *fault.Error {
 		n, e := v.integer(1, math.MaxInt32)
 		r.maxComplete = int(n)
 		return e
 	},
-	"logprobs": func(r *chatRequest, v value) (e *Error) { r.logprobs, e = v.bool(); return e },
-	"top_logprobs": func(r *chatRequest, v value) *Error {
+	"logprobs": func(r *chatRequest, v value) (e *fault.Error) { r.logprobs, e = v.bool(); return e },
+	"top_logprobs": func(r *chatRequest, v value) *fault.Error {
 		n, e := v.integer(0, 20)
 		r.top, r.hasTop = int(n), true
 		return e
 	},
 	"service_tier": setTier,
-	"reasoning_effort": func(r *chatRequest, v value) (e *Error) {
+	"reasoning_effort": func(r *chatRequest, v value) (e *fault.Error) {
 		r.effort, e = v.one("none", "minimal", "low", "medium", "high", "xhigh", "max")
 		return e
 	},
-	"chat_template_kwargs": func(r *chatRequest, v value) *Error {
+	"chat_template_kwargs": func(r *chatRequest, v value) *fault.Error {
 		object, e := v.object()
 		if e != nil {
 			return e
@@ -72,13 +73,13 @@ var chatFields = lift(func(r *chatRequest) *params { return &r.params }, fields[
 		}
 		return nil
 	},
-	"response_format": func(r *chatRequest, v value) (e *Error) { r.format, e = readResponseFormat(v); return e },
+	"response_format": func(r *chatRequest, v value) (e *fault.Error) { r.format, e = readResponseFormat(v); return e },
 
-	"tools":               func(r *chatRequest, v value) (e *Error) { r.tools.list, e = readTools(v); return e },
-	"tool_choice":         func(r *chatRequest, v value) (e *Error) { r.tools.choice, e = readToolChoice(v, false); return e },
-	"parallel_tool_calls": func(r *chatRequest, v value) (e *Error) { r.tools.parallel, e = v.bool(); return e },
-	"functions":           func(r *chatRequest, v value) (e *Error) { r.functions.list, e = readFunctions(v); return e },
-	"function_call":       func(r *chatRequest, v value) (e *Error) { r.functions.choice, e = readFunctionCall(v); return e },
+	"tools":               func(r *chatRequest, v value) (e *fault.Error) { r.tools.list, e = readTools(v); return e },
+	"tool_choice":         func(r *chatRequest, v value) (e *fault.Error) { r.tools.choice, e = readToolChoice(v, false); return e },
+	"parallel_tool_calls": func(r *chatRequest, v value) (e *fault.Error) { r.tools.parallel, e = v.bool(); return e },
+	"functions":           func(r *chatRequest, v value) (e *fault.Error) { r.functions.list, e = readFunctions(v); return e },
+	"function_call":       func(r *chatRequest, v value) (e *fault.Error) { r.functions.choice, e = readFunctionCall(v); return e },
 	"audio":               refused[chatRequest]("There is no audio output."),
 	"modalities":          refused[chatRequest]("There is only text output.", `["text"]`),
 	"web_search_options":  refused[chatRequest]("The server never searches the web: no data leaves this machine."),
@@ -103,16 +104,16 @@ func (r *chatRequest) setTemplateArg(name string, raw []byte) {
 }
 
 // check holds what no single field can know.
-func (r *chatRequest) check() *Error {
+func (r *chatRequest) check() *fault.Error {
 	if r.hasTop && !r.logprobs {
-		return badRequest("top_logprobs", "invalid_value", "The 'top_logprobs' parameter needs 'logprobs' to be true.")
+		return fault.New(fault.InvalidValue, "top_logprobs", "The 'top_logprobs' parameter needs 'logprobs' to be true.")
 	}
 	if r.maxComplete > 0 {
 		r.maxTokens = r.maxComplete
 	}
 	if r.functions.offered() || r.functions.choice.field != "" {
 		if r.tools.offered() {
-			return badRequest("functions", "invalid_value", "Only one of 'tools' and 'functions' may be given.")
+			return fault.New(fault.InvalidValue, "functions", "Only one of 'tools' and 'functions' may be given.")
 		}
 		r.tools = r.functions
 		r.tools.legacy = true
@@ -124,7 +125,7 @@ func (r *chatRequest) check() *Error {
 }
 
 // readMessages reads the conversation.
-func readMessages(v value) ([]message, *Error) {
+func readMessages(v value) ([]message, *fault.Error) {
 	list, e := v.array(maxMessages)
 	if e != nil {
 		return nil, e
@@ -143,7 +144,7 @@ func readMessages(v value) ([]message, *Error) {
 
 var messageFields = []string{"role", "content", "name", "refusal", "reasoning_content", "reasoning", "tool_calls", "tool_call_id", "audio", "function_call", "annotations"}
 
-func readMessage(v value) (m message, e *Error) {
+func readMessage(v value) (m message, e *fault.Error) {
 	object, e := v.object()
 	if e != nil {
 		return m, e
@@ -160,7 +161,7 @@ func readMessage(v value) (m message, e *Error) {
 	}
 	assistant := m.Role == "assistant"
 	if field, ok := object["audio"]; ok {
-		return m, unsupported(field.name, "Unsupported parameter: '%s'.", field.name)
+		return m, fault.New(fault.Unsupported, field.name, "Unsupported parameter: '%s'.", field.name)
 	}
 	_, called := object["tool_calls"]
 	_, calledOnce := object["function_call"]
@@ -211,7 +212,7 @@ func readMessage(v value) (m message, e *Error) {
 }
 
 // readCalls reads what an assistant called, by either name.
-func (m *message) readCalls(object map[string]value) (e *Error) {
+func (m *message) readCalls(object map[string]value) (e *fault.Error) {
 	if calls, ok := object["tool_calls"]; ok {
 		if m.ToolCalls, e = readCalls(calls); e != nil {
 			return e
@@ -229,7 +230,7 @@ func (m *message) readCalls(object map[string]value) (e *Error) {
 }
 
 // readContent reads a message's text and images: a string, or parts.
-func (m *message) readContent(v value, parts partTypes) (e *Error) {
+func (m *message) readContent(v value, parts partTypes) (e *fault.Error) {
 	switch v.raw[0] {
 	case '[':
 		m.Content, m.Images, e = readParts(v, parts)
@@ -255,7 +256,7 @@ var (
 
 // readParts reads parts. Texts that follow each other become paragraphs; an image's
 // mark stands where it belongs.
-func readParts(v value, types partTypes) (string, []attachment, *Error) {
+func readParts(v value, types partTypes) (string, []attachment, *fault.Error) {
 	parts, e := v.array(maxParts)
 	if e != nil {
 		return "", nil, e
@@ -288,7 +289,7 @@ func readParts(v value, types partTypes) (string, []attachment, *Error) {
 		}
 		field, known := types.text[name]
 		if !known {
-			return "", nil, unsupported(kind.name, "Content of type '%s' is not supported here.", name)
+			return "", nil, fault.New(fault.Unsupported, kind.name, "Content of type '%s' is not supported here.", name)
 		}
 		given, e := part.required(object, field)
 		if e != nil {
@@ -308,7 +309,7 @@ func readParts(v value, types partTypes) (string, []attachment, *Error) {
 }
 
 // chat answers POST /v1/chat/completions.
-func (s *Server) chat(w http.ResponseWriter, r *http.Request) *Error {
+func (s *Server) chat(w http.ResponseWriter, r *http.Request) *fault.Error {
 	req := chatRequest{params: defaultParams(), tools: tools{parallel: true}}
 	if e := decode(r, &req, chatFields, "model", "messages"); e != nil {
 		return e
@@ -316,7 +317,7 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) *Error {
 	if e := req.check(); e != nil {
 		return e
 	}
-	return s.converse(w, r, &req, "messages", func(model *lease, stream *engine.Stream) *Error {
+	return s.converse(w, r, &req, "messages", func(model *lease, stream *engine.Stream) *fault.Error {
 		a := s.newAnswer("chatcmpl-", model, &req.params)
 		if !req.stream {
 			return s.completeChat(w, r, a, &req, stream)
@@ -330,7 +331,7 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) *Error {
 
 // converse has a model go on with a conversation, and lets answer write what comes
 // of it. field is what the conversation is called in errors.
-func (s *Server) converse(w http.ResponseWriter, r *http.Request, req *chatRequest, field string, answer func(*lease, *engine.Stream) *Error) *Error {
+func (s *Server) converse(w http.ResponseWriter, r *http.Request, req *chatRequest, field string, answer func(*lease, *engine.Stream) *fault.Error) *fault.Error {
 	model, e := s.worker(r, req.model, req.tier)
 	if e != nil {
 		return e
@@ -338,11 +339,11 @@ func (s *Server) converse(w http.ResponseWriter, r *http.Request, req *chatReque
 	defer model.release()
 	er, err := s.engineRequest(r.Context(), model, req)
 	if err != nil {
-		return toError(err, field)
+		return toFault(err, field)
 	}
 	stream, err := generate(r.Context(), model, er)
 	if err != nil {
-		return toError(err, field)
+		return toFault(err, field)
 	}
 	defer stream.Close()
 	req.tellLoose(w.Header())

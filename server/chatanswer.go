@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"serve/engine"
+	"serve/fault"
 )
 
 const chatChunk = "chat.completion.chunk"
@@ -223,18 +224,18 @@ func (t *tools) message(c *collected) chatMessage {
 	return m
 }
 
-func (s *Server) completeChat(w http.ResponseWriter, r *http.Request, a *answer, req *chatRequest, stream *engine.Stream) *Error {
+func (s *Server) completeChat(w http.ResponseWriter, r *http.Request, a *answer, req *chatRequest, stream *engine.Stream) *fault.Error {
 	t := &req.tools
 	choices, err := collect(r, stream, a.params.choices)
 	if err != nil {
-		return toError(err, "messages")
+		return toFault(err, "messages")
 	}
 	body := responseBody[chatChoice]{ID: a.id, Object: "chat.completion", Created: a.created, Model: a.model.ID,
 		Fingerprint: a.fingerprint, ServiceTier: cmp.Or(a.params.tierName, "default")}
 	body.Usage.add(stream.Usage())
 	for i, c := range choices {
 		if err := req.verify(c); err != nil {
-			return toError(err, "")
+			return toFault(err, "")
 		}
 		body.Choices = append(body.Choices, chatChoice{
 			Index: i, FinishReason: t.finish(c.finish, len(c.calls) > 0), LogProbs: appendChatLogprobs(nil, a, c.tokens), Message: t.message(c),

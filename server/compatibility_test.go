@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"serve/fault"
 )
 
 // TestCompatibility writes docs/compatibility.md of the tables that the endpoints
@@ -67,7 +69,7 @@ func policy[T any](name string, set setter[T]) string {
 			if !reflect.DeepEqual(into, before) {
 				kept++
 			}
-		case e.Code == "unsupported_parameter":
+		case e.Kind == fault.Unsupported:
 			refusals++
 		}
 	}

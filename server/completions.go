@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"serve/engine"
+	"serve/fault"
 )
 
 // completionRequest is the body of POST /v1/completions.
@@ -33,21 +34,21 @@ const maxInputs = 2048
 const defaultCompletionTokens = 16
 
 var completionFields = lift(func(r *completionRequest) *params { return &r.params }, fields[completionRequest]{
-	"prompt": func(r *completionRequest, v value) (e *Error) { r.prompts, e = readInputs(v, true); return e },
-	"logprobs": func(r *completionRequest, v value) *Error {
+	"prompt": func(r *completionRequest, v value) (e *fault.Error) { r.prompts, e = readInputs(v, true); return e },
+	"logprobs": func(r *completionRequest, v value) *fault.Error {
 		n, e := v.integer(0, 5)
 		r.logprobs, r.top = true, int(n)
 		return e
 	},
-	"max_tokens": func(r *completionRequest, v value) *Error {
+	"max_tokens": func(r *completionRequest, v value) *fault.Error {
 		n, e := v.integer(0, math.MaxInt32)
 		// The engine draws one at least, which nobody gets.
 		r.maxTokens, r.none = int(max(n, 1)), n == 0
 		return e
 	},
-	"echo":   func(r *completionRequest, v value) (e *Error) { r.echo, e = v.bool(); return e },
-	"suffix": func(r *completionRequest, v value) (e *Error) { r.suffix, e = v.string(); return e },
-	"best_of": func(r *completionRequest, v value) *Error {
+	"echo":   func(r *completionRequest, v value) (e *fault.Error) { r.echo, e = v.bool(); return e },
+	"suffix": func(r *completionRequest, v value) (e *fault.Error) { r.suffix, e = v.string(); return e },
+	"best_of": func(r *completionRequest, v value) *fault.Error {
 		n, e := v.integer(1, 20)
 		r.bestOf = int(n)
 		return e
@@ -56,7 +57,7 @@ var completionFields = lift(func(r *completionRequest) *params { return &r.param
 
 // readInputs reads a string, an array of strings, an array of tokens or an array
 // of arrays of tokens.
-func readInputs(v value, emptyText bool) ([]input, *Error) {
+func readInputs(v value, emptyText bool) ([]input, *fault.Error) {
 	if v.raw[0] == '"' {
 		s, e := v.string()
 		if e == nil && s == "" && !emptyText {
@@ -111,7 +112,7 @@ func readInputs(v value, emptyText bool) ([]input, *Error) {
 	return inputs, nil
 }
 
-func readTokens(list []value) ([]engine.Token, *Error) {
+func readTokens(list []value) ([]engine.Token, *fault.Error) {
 	tokens := make([]engine.Token, len(list))
 	for i, v := range list {
 		n, e := v.integer(0, math.MaxInt32)
@@ -132,7 +133,7 @@ func (in input) tokenize(e Engine, limit int) ([]engine.Token, error) {
 }
 
 // completions answers POST /v1/completions.
-func (s *Server) completions(w http.ResponseWriter, r *http.Request) *Error {
+func (s *Server) completions(w http.ResponseWriter, r *http.Request) *fault.Error {
 	req := completionRequest{params: defaultParams()}
 	req.maxTokens = defaultCompletionTokens
 	if e := decode(r, &req, completionFields, "model", "prompt"); e != nil {
@@ -149,7 +150,7 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) *Error {
 	streams, err := req.generate(r, model)
 	defer closeAll(streams)
 	if err != nil {
-		return toError(err, "prompt")
+		return toFault(err, "prompt")
 	}
 	a := s.newAnswer("cmpl-", model, &req.params)
 	if !req.stream {
@@ -162,14 +163,14 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) *Error {
 }
 
 // check holds what no single field can know.
-func (r *completionRequest) check() *Error {
+func (r *completionRequest) check() *fault.Error {
 	switch {
 	case r.echo && r.suffix != "":
-		return badRequest("echo", "invalid_value", "The 'echo' parameter cannot be used with 'suffix'.")
+		return fault.New(fault.InvalidValue, "echo", "The 'echo' parameter cannot be used with 'suffix'.")
 	case r.bestOf > 0 && r.bestOf < r.choices:
-		return badRequest("best_of", "invalid_value", "Invalid 'best_of': it must be at least 'n', which is %d.", r.choices)
+		return fault.New(fault.InvalidValue, "best_of", "Invalid 'best_of': it must be at least 'n', which is %d.", r.choices)
 	case r.bestOf > r.choices && r.stream:
-		return badRequest("best_of", "invalid_value", "The 'best_of' parameter cannot be used with 'stream': the best is known at the end.")
+		return fault.New(fault.InvalidValue, "best_of", "The 'best_of' parameter cannot be used with 'stream': the best is known at the end.")
 	}
 	return r.params.check()
 }
@@ -183,7 +184,7 @@ func (r *completionRequest) prompt(e Engine, in input) ([]engine.Token, error) {
 	}
 	m := e.Model().Marks
 	if m.FIMPrefix < 0 || m.FIMSuffix < 0 || m.FIMMiddle < 0 {
-		return nil, unsupported("suffix", "Unsupported parameter: 'suffix'. The model was not made for filling in the middle.")
+		return nil, fault.New(fault.Unsupported, "suffix", "Unsupported parameter: 'suffix'. The model was not made for filling in the middle.")
 	}
 	before := in.tokens
 	if before == nil {

@@ -9,6 +9,7 @@ import (
 	"regexp"
 
 	"serve/engine"
+	"serve/fault"
 )
 
 // embeddingRequest is the body of POST /v1/embeddings.
@@ -20,14 +21,14 @@ type embeddingRequest struct {
 }
 
 var embeddingFields = fields[embeddingRequest]{
-	"model": func(r *embeddingRequest, v value) (e *Error) { r.model, e = v.string(); return e },
-	"input": func(r *embeddingRequest, v value) (e *Error) { r.inputs, e = readInputs(v, false); return e },
-	"encoding_format": func(r *embeddingRequest, v value) *Error {
+	"model": func(r *embeddingRequest, v value) (e *fault.Error) { r.model, e = v.string(); return e },
+	"input": func(r *embeddingRequest, v value) (e *fault.Error) { r.inputs, e = readInputs(v, false); return e },
+	"encoding_format": func(r *embeddingRequest, v value) *fault.Error {
 		format, e := v.one("float", "base64")
 		r.base64 = format == "base64"
 		return e
 	},
-	"dimensions": func(r *embeddingRequest, v value) *Error {
+	"dimensions": func(r *embeddingRequest, v value) *fault.Error {
 		n, e := v.integer(1, math.MaxInt32)
 		r.dimensions = int(n)
 		return e
@@ -52,7 +53,7 @@ type embeddingBody struct {
 }
 
 // embeddings answers POST /v1/embeddings.
-func (s *Server) embeddings(w http.ResponseWriter, r *http.Request) *Error {
+func (s *Server) embeddings(w http.ResponseWriter, r *http.Request) *fault.Error {
 	var req embeddingRequest
 	if e := decode(r, &req, embeddingFields, "model", "input"); e != nil {
 		return e
@@ -70,7 +71,7 @@ func (s *Server) embeddings(w http.ResponseWriter, r *http.Request) *Error {
 	for i, in := range req.inputs {
 		list, err := in.tokenize(model.Engine, model.Engine.Limits().EmbedTokens)
 		if err != nil {
-			return toError(err, "input")
+			return toFault(err, "input")
 		}
 		tokens[i] = list
 		body.Usage.PromptTokens += len(list)
@@ -78,7 +79,7 @@ func (s *Server) embeddings(w http.ResponseWriter, r *http.Request) *Error {
 	body.Usage.TotalTokens = body.Usage.PromptTokens
 	vectors, err := embed(r.Context(), model, tokens)
 	if err != nil {
-		return toError(err, "input")
+		return toFault(err, "input")
 	}
 	for i, v := range vectors {
 		if req.dimensions > 0 {
@@ -95,15 +96,15 @@ func (s *Server) embeddings(w http.ResponseWriter, r *http.Request) *Error {
 var matryoshka = regexp.MustCompile(`(?i)nomic-embed-text-v(1\.5|2)|qwen-?3-embedding|embeddinggemma|mxbai-embed-large|arctic-embed-(m-v1\.5|[lm]-v2)|jina-embeddings-v[3-5]`)
 
 // checkDimensions refuses to shorten what would lose its meaning.
-func (r *embeddingRequest) checkDimensions(m *lease) *Error {
+func (r *embeddingRequest) checkDimensions(m *lease) *fault.Error {
 	f := m.Engine.Model()
 	switch {
 	case r.dimensions == 0 || r.dimensions == f.EmbeddingSize:
 		return nil
 	case r.dimensions > f.EmbeddingSize:
-		return badRequest("dimensions", "invalid_value", "Invalid 'dimensions': the model's embeddings have %d dimensions.", f.EmbeddingSize)
+		return fault.New(fault.InvalidValue, "dimensions", "Invalid 'dimensions': the model's embeddings have %d dimensions.", f.EmbeddingSize)
 	case !matryoshka.MatchString(f.Name) && !matryoshka.MatchString(m.ID):
-		return unsupported("dimensions", "Unsupported parameter: 'dimensions'. The model's embeddings have %d dimensions and were not made to be shortened.", f.EmbeddingSize)
+		return fault.New(fault.Unsupported, "dimensions", "Unsupported parameter: 'dimensions'. The model's embeddings have %d dimensions and were not made to be shortened.", f.EmbeddingSize)
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"serve/engine"
+	"serve/fault"
 )
 
 // exchange is a request and its answer, as far as no endpoint matters: who asks, until
@@ -80,7 +81,7 @@ func limitTime(c *gin.Context) {
 	}
 	ms, err := strconv.ParseInt(given, 10, 64)
 	if err != nil || ms < 1 || ms > maxTimeout.Milliseconds() {
-		writeError(c.Writer, badRequest("", "invalid_value",
+		writeError(c.Writer, fault.New(fault.InvalidValue, "",
 			"Invalid header '%s': a whole number of milliseconds from 1 to %d is expected.", timeoutHeader, maxTimeout.Milliseconds()))
 		c.Abort()
 		return

@@ -2,12 +2,12 @@ package server
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
 	"regexp"
 	"strings"
 
 	"serve/engine"
+	"serve/fault"
 	"serve/schema"
 )
 
@@ -16,19 +16,19 @@ const schemaHeader = "X-Schema-Not-Enforced"
 
 // compileSchema compiles a schema of a request. Under strict everything in it must
 // be enforced; otherwise what is not is returned to be told.
-func compileSchema(v value, prefix string, strict bool) (*schema.Grammar, *Error) {
+func compileSchema(v value, prefix string, strict bool) (*schema.Grammar, *fault.Error) {
 	g, err := schema.Compile(v.raw, schema.Options{Prefix: prefix, Closed: true})
 	var at *schema.Error
 	switch {
 	case errors.Is(err, schema.ErrNever):
-		return nil, badRequest(v.name, "invalid_json_schema", "Invalid schema in '%s': no value is valid.", v.name)
+		return nil, fault.New(fault.InvalidSchema, v.name, "Invalid schema in '%s': no value is valid.", v.name)
 	case errors.As(err, &at):
-		return nil, badRequest(v.name, "invalid_json_schema", "Invalid schema in '%s': %v.", v.name, at)
+		return nil, fault.New(fault.InvalidSchema, v.name, "Invalid schema in '%s': %v.", v.name, at)
 	case err != nil:
-		return nil, toError(err, v.name)
+		return nil, toFault(err, v.name)
 	}
 	if strict && len(g.Loose) > 0 {
-		return nil, badRequest(v.name, "invalid_json_schema",
+		return nil, fault.New(fault.InvalidSchema, v.name,
 			"Invalid schema in '%s': with 'strict' everything in it must be enforced, and these keywords cannot be: %s. Leave them out, or 'strict'.", v.name, strings.Join(g.Loose, ", "))
 	}
 	return g, nil
@@ -162,7 +162,7 @@ var anyObject = value{name: "response_format", raw: []byte(`{"type":"object"}`)}
 var schemaName = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)
 
 // readResponseFormat reads response_format of chat completions.
-func readResponseFormat(v value) (f responseFormat, e *Error) {
+func readResponseFormat(v value) (f responseFormat, e *fault.Error) {
 	object, e := v.object()
 	if e != nil {
 		return f, e
@@ -188,7 +188,7 @@ func readResponseFormat(v value) (f responseFormat, e *Error) {
 }
 
 // readJSONSchema reads {"name":…,"schema":…,"strict":…}.
-func readJSONSchema(v value) (f responseFormat, e *Error) {
+func readJSONSchema(v value) (f responseFormat, e *fault.Error) {
 	object, e := v.object()
 	if e != nil {
 		return f, e
@@ -245,9 +245,9 @@ func (f *responseFormat) check(text string) error {
 }
 
 // schemaViolation is the error for what a model wrote and must not have.
-func schemaViolation(what, field string, err error) *Error {
-	return &Error{Status: http.StatusInternalServerError, Type: "server_error", Code: "schema_violation", Final: true,
-		Message: fmt.Sprintf("What the model wrote as its %s does not match '%s': %s.", what, field, firstLine(err))}
+func schemaViolation(what, field string, err error) *fault.Error {
+	return fault.New(fault.SchemaViolation, "",
+		"What the model wrote as its %s does not match '%s': %s.", what, field, firstLine(err))
 }
 
 // firstLine leaves out what a validator quotes of the answer.

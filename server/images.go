@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"serve/engine"
+	"serve/fault"
 	"serve/picture"
 )
 
@@ -35,10 +36,10 @@ type attachment struct {
 
 // readImage reads an image as chat completions have it, {"image_url":{"url":…}}, and
 // as responses do, {"image_url":…}.
-func readImage(part value, object map[string]value) (a attachment, e *Error) {
+func readImage(part value, object map[string]value) (a attachment, e *fault.Error) {
 	a.mark = "image-" + randomID()
 	if id, ok := object["file_id"]; ok {
-		return a, unsupported(id.name, "Unsupported parameter: '%s'. There are no files here; give the image as a data URL.", id.name)
+		return a, fault.New(fault.Unsupported, id.name, "Unsupported parameter: '%s'. There are no files here; give the image as a data URL.", id.name)
 	}
 	image, e := part.required(object, "image_url")
 	if e != nil {
@@ -77,14 +78,14 @@ func (r *chatRequest) images() (all []attachment) {
 }
 
 // checkImages refuses images that cannot be looked at, whatever they show.
-func checkImages(model *lease, images []attachment) *Error {
+func checkImages(model *lease, images []attachment) *fault.Error {
 	switch {
 	case len(images) == 0:
 		return nil
 	case !model.Engine.Model().Sees:
-		return unsupported(images[0].field, "The model '%s' does not see images: it has no projector (a file mmproj-*.gguf).", model.ID)
+		return fault.New(fault.Unsupported, images[0].field, "The model '%s' does not see images: it has no projector (a file mmproj-*.gguf).", model.ID)
 	case len(images) > maxImages:
-		return badRequest(images[maxImages].field, "array_above_max_length", "The conversation has %d images, where %d are allowed.", len(images), maxImages)
+		return fault.New(fault.ArrayTooLong, images[maxImages].field, "The conversation has %d images, where %d are allowed.", len(images), maxImages)
 	}
 	return nil
 }
@@ -124,7 +125,7 @@ func (l *imageLoader) parts(ctx context.Context, prompt string, images []attachm
 	left := l.limit
 	for i := range images {
 		if !strings.Contains(prompt, images[i].mark) {
-			return nil, badRequest(images[i].field, "invalid_value", "The model's chat template has no place for this image.")
+			return nil, fault.New(fault.InvalidValue, images[i].field, "The model's chat template has no place for this image.")
 		}
 		data, e := l.file(ctx, &images[i], &left)
 		if e != nil {
@@ -162,47 +163,47 @@ func (a *attachment) source(data []byte) *engine.ImageSource {
 		rgb, err := picture.Decode(data, side)
 		switch {
 		case errors.Is(err, picture.ErrSize):
-			return nil, badRequest(a.field, "image_too_large", "Invalid image in '%s': %v.", a.field, err)
+			return nil, fault.New(fault.ImageTooLarge, a.field, "Invalid image in '%s': %v.", a.field, err)
 		case err != nil:
-			return nil, badRequest(a.field, "image_parse_error", "Invalid image in '%s': %v.", a.field, err)
+			return nil, fault.New(fault.ImageFormat, a.field, "Invalid image in '%s': %v.", a.field, err)
 		}
 		return &engine.Image{Width: rgb.Width, Height: rgb.Height, Pixels: rgb.Pixels}, nil
 	}}
 }
 
 // file returns an image's file. What is fetched is taken from left.
-func (l *imageLoader) file(ctx context.Context, a *attachment, left *int64) ([]byte, *Error) {
+func (l *imageLoader) file(ctx context.Context, a *attachment, left *int64) ([]byte, *fault.Error) {
 	scheme, rest, _ := strings.Cut(a.url, ":")
 	if !strings.EqualFold(scheme, "data") {
 		return l.fetch(ctx, a, left)
 	}
 	head, body, ok := strings.Cut(rest, ",")
 	if !ok || !strings.HasSuffix(strings.ToLower(head), ";base64") {
-		return nil, badRequest(a.field, "invalid_image_url", "Invalid '%s': a data URL of an image is data:image/…;base64,…", a.field)
+		return nil, fault.New(fault.ImageURL, a.field, "Invalid '%s': a data URL of an image is data:image/…;base64,…", a.field)
 	}
 	// Decoders of Python and JavaScript both pass over these.
 	body = strings.NewReplacer("\n", "", "\r", "", " ", "").Replace(body)
 	data, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(body, "="))
 	if err != nil {
-		return nil, badRequest(a.field, "invalid_base64_image", "Invalid '%s': the data URL is not valid Base64.", a.field)
+		return nil, fault.New(fault.ImageBase64, a.field, "Invalid '%s': the data URL is not valid Base64.", a.field)
 	}
 	if len(data) == 0 {
-		return nil, badRequest(a.field, "empty_image_file", "Invalid '%s': the image is empty.", a.field)
+		return nil, fault.New(fault.ImageEmpty, a.field, "Invalid '%s': the image is empty.", a.field)
 	}
 	return data, nil
 }
 
 // fetch brings an image from one of the hosts that are allowed.
-func (l *imageLoader) fetch(ctx context.Context, a *attachment, left *int64) ([]byte, *Error) {
+func (l *imageLoader) fetch(ctx context.Context, a *attachment, left *int64) ([]byte, *fault.Error) {
 	u, err := url.Parse(a.url)
 	if err == nil {
 		err = l.allows(u)
 	}
 	if err != nil {
-		return nil, badRequest(a.field, "invalid_image_url", "Invalid '%s': %v. An image can be given as a data URL.", a.field, err)
+		return nil, fault.New(fault.ImageURL, a.field, "Invalid '%s': %v. An image can be given as a data URL.", a.field, err)
 	}
-	failed := func(format string, args ...any) *Error {
-		return badRequest(a.field, "failed_to_download_image", "The image of '%s' could not be fetched: %s.", a.field, fmt.Sprintf(format, args...))
+	failed := func(format string, args ...any) *fault.Error {
+		return fault.New(fault.ImageUnreachable, a.field, "The image of '%s' could not be fetched: %s.", a.field, fmt.Sprintf(format, args...))
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
@@ -226,9 +227,9 @@ func (l *imageLoader) fetch(ctx context.Context, a *attachment, left *int64) ([]
 	case err != nil:
 		return nil, failed("%v", err)
 	case int64(len(data)) > *left:
-		return nil, badRequest(a.field, "image_file_too_large", "The images of the request are larger than the %d bytes that a request may have.", l.limit)
+		return nil, fault.New(fault.ImageFileTooBig, a.field, "The images of the request are larger than the %d bytes that a request may have.", l.limit)
 	case len(data) == 0:
-		return nil, badRequest(a.field, "empty_image_file", "The image of '%s' is empty.", a.field)
+		return nil, fault.New(fault.ImageEmpty, a.field, "The image of '%s' is empty.", a.field)
 	}
 	*left -= int64(len(data))
 	return data, nil

@@ -20,6 +20,7 @@ import (
 
 	"serve/engine"
 	"serve/engine/enginetest"
+	"serve/fault"
 )
 
 // portray writes an image as the fake sees it: a letter a column, in as many rows.
@@ -198,7 +199,7 @@ func TestFetchedImages(t *testing.T) {
 	cancel()
 	l := newImageLoader(&Options{ImageHosts: []string{u.Hostname()}, MaxBody: 100})
 	left := l.limit
-	if _, e := l.file(ctx, &attachment{field: "f", url: host.URL + "/cat.png"}, &left); e == nil || e.Code != "failed_to_download_image" {
+	if _, e := l.file(ctx, &attachment{field: "f", url: host.URL + "/cat.png"}, &left); e == nil || e.Kind != fault.ImageUnreachable {
 		t.Errorf("a fetch whose client has gone: %v", e)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"serve/engine"
+	"serve/fault"
 )
 
 // metrics are what /metrics tells. What the engines count is read from them when
@@ -34,7 +35,7 @@ func newMetrics(s *Server) *metrics {
 	return m
 }
 
-func (m *metrics) answer(w http.ResponseWriter, r *http.Request) *Error {
+func (m *metrics) answer(w http.ResponseWriter, r *http.Request) *fault.Error {
 	m.handler.ServeHTTP(w, r)
 	return nil
 }

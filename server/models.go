@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"runtime/debug"
 	"time"
+
+	"serve/fault"
 )
 
 type modelBody struct {
@@ -18,7 +20,7 @@ func (m *Model) body(name string) modelBody {
 }
 
 // listModels answers GET /v1/models.
-func (s *Server) listModels(w http.ResponseWriter, _ *http.Request) *Error {
+func (s *Server) listModels(w http.ResponseWriter, _ *http.Request) *fault.Error {
 	list := []modelBody{}
 	for _, m := range s.opts.Models {
 		list = append(list, m.body(m.ID))
@@ -33,7 +35,7 @@ func (s *Server) listModels(w http.ResponseWriter, _ *http.Request) *Error {
 }
 
 // showModel answers GET /v1/models/{id}.
-func (s *Server) showModel(w http.ResponseWriter, r *http.Request) *Error {
+func (s *Server) showModel(w http.ResponseWriter, r *http.Request) *fault.Error {
 	name := r.PathValue("id")
 	m, e := s.named(name)
 	if e != nil {
@@ -43,7 +45,7 @@ func (s *Server) showModel(w http.ResponseWriter, r *http.Request) *Error {
 }
 
 // healthz says that the process answers.
-func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) *Error {
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) *fault.Error {
 	return writeJSON(w, map[string]string{"status": "ok"})
 }
 
@@ -81,7 +83,7 @@ func (s *Server) health(m *Model) string {
 // readyz says whether a request would be answered: the engine of every model in
 // memory runs, its steps advance while it has work, and its queue has room. With
 // ?model= it says so of one.
-func (s *Server) readyz(w http.ResponseWriter, r *http.Request) *Error {
+func (s *Server) readyz(w http.ResponseWriter, r *http.Request) *fault.Error {
 	asked := s.opts.Models
 	if name := r.URL.Query().Get("model"); name != "" {
 		m, e := s.named(name)

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"serve/engine"
+	"serve/fault"
 )
 
 // moderationRequest is the body of POST /v1/moderations.
@@ -19,12 +20,12 @@ type moderationRequest struct {
 }
 
 var moderationFields = fields[moderationRequest]{
-	"model": func(r *moderationRequest, v value) (e *Error) { r.model, e = v.string(); return e },
-	"input": func(r *moderationRequest, v value) (e *Error) { r.texts, e = readModerated(v); return e },
+	"model": func(r *moderationRequest, v value) (e *fault.Error) { r.model, e = v.string(); return e },
+	"input": func(r *moderationRequest, v value) (e *fault.Error) { r.texts, e = readModerated(v); return e },
 }
 
 // readModerated reads a text, texts, or the parts of one message.
-func readModerated(v value) ([]string, *Error) {
+func readModerated(v value) ([]string, *fault.Error) {
 	if v.raw[0] == '"' {
 		text, e := v.string()
 		return []string{text}, e
@@ -53,8 +54,8 @@ func readModerated(v value) ([]string, *Error) {
 var openAIModerators = []string{"", "omni-moderation-latest", "omni-moderation-2024-09-26", "text-moderation-latest", "text-moderation-stable"}
 
 // moderator finds the model that judges. Another model's word would be worth nothing.
-func (s *Server) moderator(name string) (string, *Error) {
-	missing := &Error{Status: http.StatusNotFound, Type: invalidRequest, Param: "model", Code: "model_not_found"}
+func (s *Server) moderator(name string) (string, *fault.Error) {
+	missing := fault.New(fault.ModelNotFound, "model", "")
 	switch {
 	case s.opts.Moderator == "":
 		missing.Message = "No model is named for moderation here: start serve with --moderation and the name of a Llama Guard model."
@@ -115,7 +116,7 @@ type moderationResult struct {
 
 // moderations answers POST /v1/moderations by a Llama Guard: its template asks for
 // "safe", or "unsafe" and the categories, and a grammar holds it to that.
-func (s *Server) moderations(w http.ResponseWriter, r *http.Request) *Error {
+func (s *Server) moderations(w http.ResponseWriter, r *http.Request) *fault.Error {
 	var req moderationRequest
 	if e := decode(r, &req, moderationFields, "input"); e != nil {
 		return e
@@ -131,10 +132,10 @@ func (s *Server) moderations(w http.ResponseWriter, r *http.Request) *Error {
 	defer model.release()
 	categories, err := guardSigns(model.Engine)
 	if err != nil {
-		return toError(err, "model")
+		return toFault(err, "model")
 	}
 	if len(categories) == 0 {
-		return badRequest("model", "invalid_value", "The model '%s' is no Llama Guard: its template lists no categories of unsafe content.", name)
+		return fault.New(fault.InvalidValue, "model", "The model '%s' is no Llama Guard: its template lists no categories of unsafe content.", name)
 	}
 	var streams []*engine.Stream
 	defer func() { closeAll(streams) }()
@@ -142,20 +143,20 @@ func (s *Server) moderations(w http.ResponseWriter, r *http.Request) *Error {
 		chat := chatRequest{params: defaultParams(), messages: []message{{Role: "user", Content: text}}}
 		rendered, err := chat.render(model.Engine)
 		if err != nil {
-			return toError(err, "input")
+			return toFault(err, "input")
 		}
 		er := chat.request()
 		er.Sampling.Temperature, er.LogProbs, er.Top, er.MaxTokens = 0, true, 20, 16+4*len(categories)
 		er.Sampling.Grammar.Text = guardGrammar(categories)
 		if er.Prompt, err = model.Engine.Tokenize(rendered.Prompt, true, model.Engine.Limits().Context-1); err != nil {
-			return toError(err, "input")
+			return toFault(err, "input")
 		}
 		if len(streams) > 0 {
 			er.Beside = streams[0]
 		}
 		stream, err := generate(r.Context(), model, er)
 		if err != nil {
-			return toError(err, "input")
+			return toFault(err, "input")
 		}
 		streams = append(streams, stream)
 	}
@@ -175,10 +176,10 @@ func (s *Server) moderations(w http.ResponseWriter, r *http.Request) *Error {
 			return nil
 		})
 		if err != nil {
-			return toError(err, "input")
+			return toFault(err, "input")
 		}
 		if ended != engine.FinishStop {
-			return badRequest("input", "context_length_exceeded", "There is no room in the context for the verdict of '%s'.", name)
+			return fault.New(fault.ContextExceeded, "input", "There is no room in the context for the verdict of '%s'.", name)
 		}
 		body.Results = append(body.Results, judged(said.String(), unsafeProbability(model, tokens), categories))
 	}

@@ -13,6 +13,8 @@ import (
 	"path"
 	"strings"
 	"sync"
+
+	"serve/fault"
 )
 
 // page is what browsers get at /: a few files, read once.
@@ -78,7 +80,7 @@ func zip(b []byte) []byte {
 }
 
 // answer answers GET for a file of the page.
-func (p *page) answer(w http.ResponseWriter, r *http.Request) *Error {
+func (p *page) answer(w http.ResponseWriter, r *http.Request) *fault.Error {
 	f := p.files[r.URL.Path]
 	if f == nil {
 		e := unknownURL(r)

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"serve/engine"
+	"serve/fault"
 )
 
 // params are the fields that chat and plain completions have in common.
@@ -38,7 +39,7 @@ func lift[T any](of func(*T) *params, own fields[T]) fields[T] {
 	table := maps.Clone(own)
 	for name, set := range commonFields {
 		if _, overridden := own[name]; !overridden {
-			table[name] = func(t *T, v value) *Error { return set(of(t), v) }
+			table[name] = func(t *T, v value) *fault.Error { return set(of(t), v) }
 		}
 	}
 	return table
@@ -54,7 +55,7 @@ const (
 )
 
 func float(low, high float64, field func(*params) *float32) setter[params] {
-	return func(p *params, v value) *Error {
+	return func(p *params, v value) *fault.Error {
 		f, e := v.number(low, high)
 		if e == nil {
 			*field(p) = float32(f)
@@ -64,7 +65,7 @@ func float(low, high float64, field func(*params) *float32) setter[params] {
 }
 
 func integer(low, high int64, field func(*params) *int32) setter[params] {
-	return func(p *params, v value) *Error {
+	return func(p *params, v value) *fault.Error {
 		n, e := v.integer(low, high)
 		if e == nil {
 			*field(p) = int32(n)
@@ -75,42 +76,42 @@ func integer(low, high int64, field func(*params) *int32) setter[params] {
 
 // accepted is for a field whose loss nobody can observe: its type is checked and
 // no more.
-func accepted[T any](check func(value) *Error) setter[T] {
-	return func(_ *T, v value) *Error { return check(v) }
+func accepted[T any](check func(value) *fault.Error) setter[T] {
+	return func(_ *T, v value) *fault.Error { return check(v) }
 }
 
 // refused is for a field that would change the answer and that we cannot honour.
 // The values named mean the same as leaving it out, and pass.
 func refused[T any](why string, harmless ...string) setter[T] {
-	return func(_ *T, v value) *Error {
+	return func(_ *T, v value) *fault.Error {
 		for _, h := range harmless {
 			if string(v.raw) == h {
 				return nil
 			}
 		}
-		return unsupported(v.name, "Unsupported parameter: '%s'. %s", v.name, why)
+		return fault.New(fault.Unsupported, v.name, "Unsupported parameter: '%s'. %s", v.name, why)
 	}
 }
 
-func aString(v value) *Error  { _, e := v.string(); return e }
-func aBool(v value) *Error    { _, e := v.bool(); return e }
-func anObject(v value) *Error { _, e := v.object(); return e }
+func aString(v value) *fault.Error  { _, e := v.string(); return e }
+func aBool(v value) *fault.Error    { _, e := v.bool(); return e }
+func anObject(v value) *fault.Error { _, e := v.object(); return e }
 
 // commonFields are params' own: OpenAI's, then llama.cpp's and vLLM's samplers.
 var commonFields = fields[params]{
-	"model": func(p *params, v value) (e *Error) { p.model, e = v.string(); return e },
+	"model": func(p *params, v value) (e *fault.Error) { p.model, e = v.string(); return e },
 
 	"temperature":       float(0, 2, func(p *params) *float32 { return &p.sampling.Temperature }),
 	"top_p":             float(0, 1, func(p *params) *float32 { return &p.sampling.TopP }),
 	"frequency_penalty": float(-2, 2, func(p *params) *float32 { return &p.sampling.FrequencyPenalty }),
 	"presence_penalty":  float(-2, 2, func(p *params) *float32 { return &p.sampling.PresencePenalty }),
 	"max_tokens":        setMaxTokens,
-	"n": func(p *params, v value) *Error {
+	"n": func(p *params, v value) *fault.Error {
 		n, e := v.integer(1, 128)
 		p.choices = int(n)
 		return e
 	},
-	"seed": func(p *params, v value) *Error {
+	"seed": func(p *params, v value) *fault.Error {
 		n, e := v.integer(math.MinInt64, math.MaxInt64)
 		// llama.cpp takes 32 bits, and its all-ones means a random seed.
 		p.sampling.Seed = uint32(n) ^ uint32(uint64(n)>>32)
@@ -121,7 +122,7 @@ var commonFields = fields[params]{
 	},
 	"stop":           setStop,
 	"logit_bias":     setLogitBias,
-	"stream":         func(p *params, v value) (e *Error) { p.stream, e = v.bool(); return e },
+	"stream":         func(p *params, v value) (e *fault.Error) { p.stream, e = v.bool(); return e },
 	"stream_options": setStreamOptions,
 	"user":           accepted[params](aString),
 
@@ -140,7 +141,7 @@ var commonFields = fields[params]{
 	"dry_base":           float(0, 10, func(p *params) *float32 { return &p.sampling.DRYBase }),
 	"dry_allowed_length": integer(0, maxWindow, func(p *params) *int32 { return &p.sampling.DRYAllowedLength }),
 	"dry_penalty_last_n": integer(0, maxWindow, func(p *params) *int32 { return &p.sampling.DRYPenaltyLastN }),
-	"dry_sequence_breakers": func(p *params, v value) *Error {
+	"dry_sequence_breakers": func(p *params, v value) *fault.Error {
 		list, e := v.array(maxBreakers)
 		if e != nil {
 			return e
@@ -151,7 +152,7 @@ var commonFields = fields[params]{
 	"mirostat":     integer(0, 2, func(p *params) *int32 { return &p.sampling.Mirostat }),
 	"mirostat_tau": float(0, 100, func(p *params) *float32 { return &p.sampling.MirostatTau }),
 	"mirostat_eta": float(0, 1, func(p *params) *float32 { return &p.sampling.MirostatEta }),
-	"ignore_eos":   func(p *params, v value) (e *Error) { p.sampling.IgnoreEOS, e = v.bool(); return e },
+	"ignore_eos":   func(p *params, v value) (e *fault.Error) { p.sampling.IgnoreEOS, e = v.bool(); return e },
 	"grammar":      refused[params]("Grammars from clients are not supported yet.", `""`),
 }
 
@@ -165,19 +166,19 @@ var tiers = map[string]struct {
 	"flex": {engine.TierFlex, "flex"}, "priority": {engine.TierPriority, "priority"}, "fast": {engine.TierPriority, "priority"},
 }
 
-func setTier(r *chatRequest, v value) *Error {
+func setTier(r *chatRequest, v value) *fault.Error {
 	asked, e := v.one("auto", "default", "flex", "scale", "priority", "fast")
 	r.tier, r.tierName = tiers[asked].tier, tiers[asked].name
 	return e
 }
 
-func setMaxTokens(p *params, v value) *Error {
+func setMaxTokens(p *params, v value) *fault.Error {
 	n, e := v.integer(1, math.MaxInt32)
 	p.maxTokens = int(n)
 	return e
 }
 
-func stringList(list []value) ([]string, *Error) {
+func stringList(list []value) ([]string, *fault.Error) {
 	out := make([]string, len(list))
 	for i, v := range list {
 		s, e := v.string()
@@ -191,10 +192,10 @@ func stringList(list []value) ([]string, *Error) {
 
 // setStop takes a string or a list of them. OpenAI allows four; we need not be
 // so strict.
-func setStop(p *params, v value) *Error {
+func setStop(p *params, v value) *fault.Error {
 	list := []value{v}
 	if v.raw[0] == '[' {
-		var e *Error
+		var e *fault.Error
 		if list, e = v.array(maxStops); e != nil {
 			return e
 		}
@@ -214,7 +215,7 @@ func setStop(p *params, v value) *Error {
 	return nil
 }
 
-func setLogitBias(p *params, v value) *Error {
+func setLogitBias(p *params, v value) *fault.Error {
 	object, e := v.object()
 	if e != nil {
 		return e
@@ -236,7 +237,7 @@ func setLogitBias(p *params, v value) *Error {
 	return nil
 }
 
-func setStreamOptions(p *params, v value) *Error {
+func setStreamOptions(p *params, v value) *fault.Error {
 	p.streamOpts = true
 	object, e := v.object()
 	if e != nil {
@@ -254,16 +255,16 @@ func setStreamOptions(p *params, v value) *Error {
 				return e
 			}
 		default:
-			return badRequest(option.name, "unknown_parameter", "Unknown parameter: '%s'.", option.name)
+			return fault.New(fault.UnknownField, option.name, "Unknown parameter: '%s'.", option.name)
 		}
 	}
 	return nil
 }
 
 // check holds what no single field can know.
-func (p *params) check() *Error {
+func (p *params) check() *fault.Error {
 	if p.streamOpts && !p.stream {
-		return badRequest("stream_options", "invalid_value", "The 'stream_options' parameter is only allowed when 'stream' is enabled.")
+		return fault.New(fault.InvalidValue, "stream_options", "The 'stream_options' parameter is only allowed when 'stream' is enabled.")
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"serve/engine"
+	"serve/fault"
 )
 
 // rerankRequest is the body of POST /v1/rerank, as Jina and Cohere have it.
@@ -19,15 +20,15 @@ type rerankRequest struct {
 }
 
 var rerankFields = fields[rerankRequest]{
-	"model":     func(r *rerankRequest, v value) (e *Error) { r.model, e = v.string(); return e },
-	"query":     func(r *rerankRequest, v value) (e *Error) { r.query, e = v.string(); return e },
-	"documents": func(r *rerankRequest, v value) (e *Error) { r.documents, e = readDocuments(v); return e },
-	"top_n": func(r *rerankRequest, v value) *Error {
+	"model":     func(r *rerankRequest, v value) (e *fault.Error) { r.model, e = v.string(); return e },
+	"query":     func(r *rerankRequest, v value) (e *fault.Error) { r.query, e = v.string(); return e },
+	"documents": func(r *rerankRequest, v value) (e *fault.Error) { r.documents, e = readDocuments(v); return e },
+	"top_n": func(r *rerankRequest, v value) *fault.Error {
 		n, e := v.integer(1, math.MaxInt32)
 		r.top = int(n)
 		return e
 	},
-	"return_documents":   func(r *rerankRequest, v value) (e *Error) { r.echo, e = v.bool(); return e },
+	"return_documents":   func(r *rerankRequest, v value) (e *fault.Error) { r.echo, e = v.bool(); return e },
 	"max_chunks_per_doc": refused[rerankRequest]("Documents are not cut."),
 	"max_tokens_per_doc": refused[rerankRequest]("Documents are not cut."),
 	"rank_fields":        refused[rerankRequest]("Documents are texts."),
@@ -35,7 +36,7 @@ var rerankFields = fields[rerankRequest]{
 }
 
 // readDocuments reads texts, or objects with one.
-func readDocuments(v value) ([]string, *Error) {
+func readDocuments(v value) ([]string, *fault.Error) {
 	items, e := v.array(maxInputs)
 	if e != nil {
 		return nil, e
@@ -86,7 +87,7 @@ type rerankBody struct {
 }
 
 // rerank answers POST /v1/rerank: the documents that fit a query best come first.
-func (s *Server) rerank(w http.ResponseWriter, r *http.Request) *Error {
+func (s *Server) rerank(w http.ResponseWriter, r *http.Request) *fault.Error {
 	var req rerankRequest
 	if e := decode(r, &req, rerankFields, "model", "query", "documents"); e != nil {
 		return e
@@ -98,7 +99,7 @@ func (s *Server) rerank(w http.ResponseWriter, r *http.Request) *Error {
 	defer model.release()
 	scores, tokens, err := rank(r.Context(), model, req.query, req.documents)
 	if err != nil {
-		return toError(err, "documents")
+		return toFault(err, "documents")
 	}
 	body := rerankBody{ID: "rerank-" + randomID(), Object: "list", Model: model.ID, Results: make([]rerankResult, len(scores))}
 	body.Usage.PromptTokens, body.Usage.TotalTokens = tokens, tokens

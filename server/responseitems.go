@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"serve/engine"
+	"serve/fault"
 )
 
 // response is the object of /v1/responses, with every field that its schema
@@ -279,9 +280,10 @@ func (w *responseWriter) settle(u engine.Usage) {
 
 // fail ends the response with an error: as an event of its own, in both of the
 // forms that clients read, and as the response's end.
-func (w *responseWriter) fail(e *Error) {
-	w.response.Status, w.response.Error = "failed", &responseError{e.Code, e.Message}
+func (w *responseWriter) fail(e *fault.Error) {
+	w.response.Status = "failed"
+	w.response.Error = &responseError{failures[e.Kind].code, e.Message}
 	w.emit("response.failed", map[string]any{"response": w.response})
-	w.emit("error", map[string]any{"code": optional(e.Code), "message": e.Message, "param": optional(e.Param),
-		"error": map[string]any{"message": e.Message, "type": e.Type, "param": optional(e.Param), "code": optional(e.Code)}})
+	body := newErrorBody(e)
+	w.emit("error", map[string]any{"code": body.Code, "message": body.Message, "param": body.Param, "error": body})
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"serve/engine"
+	"serve/fault"
 )
 
 // responsesRequest is the body of POST /v1/responses. It becomes a chat: what the
@@ -29,15 +30,15 @@ type responsesRequest struct {
 }
 
 var responsesFields = fields[responsesRequest]{
-	"model": func(r *responsesRequest, v value) (e *Error) { r.chat.model, e = v.string(); return e },
-	"input": func(r *responsesRequest, v value) (e *Error) {
+	"model": func(r *responsesRequest, v value) (e *fault.Error) { r.chat.model, e = v.string(); return e },
+	"input": func(r *responsesRequest, v value) (e *fault.Error) {
 		if r.input, e = readInput(v); e == nil {
 			r.chat.messages, e = readItems(r.input)
 		}
 		return e
 	},
-	"instructions":      func(r *responsesRequest, v value) (e *Error) { r.instructions, e = v.string(); return e },
-	"stream":            func(r *responsesRequest, v value) (e *Error) { r.chat.stream, e = v.bool(); return e },
+	"instructions":      func(r *responsesRequest, v value) (e *fault.Error) { r.instructions, e = v.string(); return e },
+	"stream":            func(r *responsesRequest, v value) (e *fault.Error) { r.chat.stream, e = v.bool(); return e },
 	"temperature":       liftChat("temperature"),
 	"top_p":             liftChat("top_p"),
 	"seed":              liftChat("seed"),
@@ -45,35 +46,35 @@ var responsesFields = fields[responsesRequest]{
 	"min_p":             liftChat("min_p"),
 	"max_output_tokens": liftChat("max_tokens"),
 	"service_tier":      liftChat("service_tier"),
-	"parallel_tool_calls": func(r *responsesRequest, v value) *Error {
+	"parallel_tool_calls": func(r *responsesRequest, v value) *fault.Error {
 		return chatFields["parallel_tool_calls"](&r.chat, v)
 	},
-	"tools": func(r *responsesRequest, v value) (e *Error) {
+	"tools": func(r *responsesRequest, v value) (e *fault.Error) {
 		r.toolsAsked = v.raw
 		r.chat.tools.list, r.ignored, e = readFlatTools(v)
 		return e
 	},
-	"tool_choice": func(r *responsesRequest, v value) (e *Error) {
+	"tool_choice": func(r *responsesRequest, v value) (e *fault.Error) {
 		r.choiceAsked = v.raw
 		r.chat.tools.choice, e = readToolChoice(v, true)
 		return e
 	},
-	"text":      func(r *responsesRequest, v value) *Error { return r.readText(v) },
-	"reasoning": func(r *responsesRequest, v value) *Error { return r.readReasoning(v) },
-	"metadata": func(r *responsesRequest, v value) *Error {
+	"text":      func(r *responsesRequest, v value) *fault.Error { return r.readText(v) },
+	"reasoning": func(r *responsesRequest, v value) *fault.Error { return r.readReasoning(v) },
+	"metadata": func(r *responsesRequest, v value) *fault.Error {
 		r.metadata = v.raw
 		return anObject(v)
 	},
-	"user": func(r *responsesRequest, v value) (e *Error) { r.user, e = v.string(); return e },
-	"truncation": func(_ *responsesRequest, v value) *Error {
+	"user": func(r *responsesRequest, v value) (e *fault.Error) { r.user, e = v.string(); return e },
+	"truncation": func(_ *responsesRequest, v value) *fault.Error {
 		if s, e := v.one("disabled", "auto"); e != nil || s == "disabled" {
 			return e
 		}
-		return unsupported(v.name, "Unsupported value: '%s' does not support 'auto': nothing is cut here.", v.name)
+		return fault.New(fault.Unsupported, v.name, "Unsupported value: '%s' does not support 'auto': nothing is cut here.", v.name)
 	},
-	"previous_response_id": func(r *responsesRequest, v value) (e *Error) { r.previous, e = v.string(); return e },
-	"store":                func(r *responsesRequest, v value) (e *Error) { r.store, e = v.bool(); return e },
-	"background":           func(r *responsesRequest, v value) (e *Error) { r.background, e = v.bool(); return e },
+	"previous_response_id": func(r *responsesRequest, v value) (e *fault.Error) { r.previous, e = v.string(); return e },
+	"store":                func(r *responsesRequest, v value) (e *fault.Error) { r.store, e = v.bool(); return e },
+	"background":           func(r *responsesRequest, v value) (e *fault.Error) { r.background, e = v.bool(); return e },
 	"conversation":         refused[responsesRequest]("Conversations are not kept here; 'previous_response_id' goes on from a response."),
 	"prompt":               refused[responsesRequest]("Prompts are not kept here."),
 	"context_management":   refused[responsesRequest]("Nothing is cut here."),
@@ -87,16 +88,16 @@ var responsesFields = fields[responsesRequest]{
 	"top_logprobs":           refused[responsesRequest]("Log-probabilities come with chat completions only.", "0"),
 }
 
-func anArray(v value) *Error { _, e := v.array(maxParts); return e }
-func aCount(v value) *Error  { _, e := v.integer(0, math.MaxInt32); return e }
+func anArray(v value) *fault.Error { _, e := v.array(maxParts); return e }
+func aCount(v value) *fault.Error  { _, e := v.integer(0, math.MaxInt32); return e }
 
 // liftChat reads a field as chat completions do.
 func liftChat(name string) setter[responsesRequest] {
-	return func(r *responsesRequest, v value) *Error { return chatFields[name](&r.chat, v) }
+	return func(r *responsesRequest, v value) *fault.Error { return chatFields[name](&r.chat, v) }
 }
 
 // readText reads {"format":…,"verbosity":…}.
-func (r *responsesRequest) readText(v value) *Error {
+func (r *responsesRequest) readText(v value) *fault.Error {
 	object, e := v.object()
 	if e != nil {
 		return e
@@ -130,7 +131,7 @@ func (r *responsesRequest) readText(v value) *Error {
 	return e
 }
 
-func (r *responsesRequest) readReasoning(v value) *Error {
+func (r *responsesRequest) readReasoning(v value) *fault.Error {
 	object, e := v.object()
 	if e != nil {
 		return e
@@ -146,7 +147,7 @@ func (r *responsesRequest) readReasoning(v value) *Error {
 
 // readFlatTools reads tools, whose functions are flat here. Tools that OpenAI
 // hosts are left out and named: agents offer them to every server.
-func readFlatTools(v value) (list []tool, ignored []string, e *Error) {
+func readFlatTools(v value) (list []tool, ignored []string, e *fault.Error) {
 	items, e := v.array(maxTools)
 	if e != nil {
 		return nil, nil, e
@@ -165,7 +166,7 @@ func readFlatTools(v value) (list []tool, ignored []string, e *Error) {
 			return nil, nil, e
 		}
 		if name == "custom" {
-			return nil, nil, unsupported(kind.name, "Tools of the type 'custom' are not supported; 'function' is.")
+			return nil, nil, fault.New(fault.Unsupported, kind.name, "Tools of the type 'custom' are not supported; 'function' is.")
 		}
 		if name != "function" {
 			ignored = append(ignored, name)
@@ -181,14 +182,14 @@ func readFlatTools(v value) (list []tool, ignored []string, e *Error) {
 }
 
 // readInput reads the input's items; a text is one of them.
-func readInput(v value) ([]value, *Error) {
+func readInput(v value) ([]value, *fault.Error) {
 	if v.raw[0] == '"' {
 		if _, e := v.string(); e != nil {
 			return nil, e
 		}
 		raw, err := json.Marshal(map[string]any{"type": "message", "role": "user", "content": v.raw})
 		if err != nil {
-			return nil, toError(err, v.name)
+			return nil, toFault(err, v.name)
 		}
 		return []value{{v.name, raw}}, nil
 	}
@@ -200,7 +201,7 @@ func readInput(v value) ([]value, *Error) {
 }
 
 // readItems makes a conversation of items.
-func readItems(items []value) (messages []message, e *Error) {
+func readItems(items []value) (messages []message, e *fault.Error) {
 	for _, item := range items {
 		if messages, e = addItem(messages, item); e != nil {
 			return nil, e
@@ -211,7 +212,7 @@ func readItems(items []value) (messages []message, e *Error) {
 
 // addItem adds an item to the conversation. An assistant's reasoning, text and
 // calls that follow each other are one message.
-func addItem(messages []message, v value) ([]message, *Error) {
+func addItem(messages []message, v value) ([]message, *fault.Error) {
 	object, e := v.object()
 	if e != nil {
 		return nil, e
@@ -251,10 +252,10 @@ func addItem(messages []message, v value) ([]message, *Error) {
 		m, e := readOutput(v, object)
 		return append(messages, m), e
 	}
-	return nil, unsupported(v.name+".type", "Items of the type '%s' are not supported.", kind)
+	return nil, fault.New(fault.Unsupported, v.name+".type", "Items of the type '%s' are not supported.", kind)
 }
 
-func readItemMessage(v value, object map[string]value) (m message, e *Error) {
+func readItemMessage(v value, object map[string]value) (m message, e *fault.Error) {
 	role, e := v.required(object, "role")
 	if e != nil {
 		return m, e
@@ -281,7 +282,7 @@ var (
 	inputParts = partTypes{text: outputParts.text, image: "input_image"}
 )
 
-func readReasoningItem(object map[string]value) (string, *Error) {
+func readReasoningItem(object map[string]value) (string, *fault.Error) {
 	for _, name := range []string{"content", "summary"} {
 		if list, ok := object[name]; ok {
 			var m message
@@ -294,7 +295,7 @@ func readReasoningItem(object map[string]value) (string, *Error) {
 }
 
 // addCall adds a call to an assistant's message.
-func addCall(m *message, v value, object map[string]value) *Error {
+func addCall(m *message, v value, object map[string]value) *fault.Error {
 	id, e := v.required(object, "call_id")
 	if e != nil {
 		return e
@@ -309,14 +310,14 @@ func addCall(m *message, v value, object map[string]value) *Error {
 	var calls []toolCall
 	if m.ToolCalls != nil {
 		if err := json.Unmarshal(m.ToolCalls, &calls); err != nil {
-			return toError(err, v.name)
+			return toFault(err, v.name)
 		}
 	}
 	m.ToolCalls, e = marshalCalls(append(calls, call))
 	return e
 }
 
-func readOutput(v value, object map[string]value) (m message, e *Error) {
+func readOutput(v value, object map[string]value) (m message, e *fault.Error) {
 	id, e := v.required(object, "call_id")
 	if e != nil {
 		return m, e
@@ -333,7 +334,7 @@ func readOutput(v value, object map[string]value) (m message, e *Error) {
 }
 
 // check holds what no single field can know.
-func (r *responsesRequest) check() *Error {
+func (r *responsesRequest) check() *fault.Error {
 	if r.instructions != "" {
 		r.chat.messages = slices.Insert(r.chat.messages, 0, message{Role: "system", Content: r.instructions})
 	}
@@ -345,7 +346,7 @@ func (r *responsesRequest) check() *Error {
 }
 
 // readResponses reads and checks a request, with the conversation that it goes on from.
-func (s *Server) readResponses(r *http.Request) (*responsesRequest, *Error) {
+func (s *Server) readResponses(r *http.Request) (*responsesRequest, *fault.Error) {
 	req := &responsesRequest{store: true, chat: chatRequest{params: defaultParams(), tools: tools{parallel: true}}}
 	if e := decode(r, req, responsesFields, "model", "input"); e != nil {
 		return nil, e
@@ -357,7 +358,7 @@ func (s *Server) readResponses(r *http.Request) (*responsesRequest, *Error) {
 }
 
 // responses answers POST /v1/responses.
-func (s *Server) responses(w http.ResponseWriter, r *http.Request) *Error {
+func (s *Server) responses(w http.ResponseWriter, r *http.Request) *fault.Error {
 	req, e := s.readResponses(r)
 	if e != nil {
 		return e
@@ -368,7 +369,7 @@ func (s *Server) responses(w http.ResponseWriter, r *http.Request) *Error {
 	if req.background {
 		return s.inBackground(w, r, req)
 	}
-	return s.converse(w, r, &req.chat, "input", func(model *lease, stream *engine.Stream) *Error {
+	return s.converse(w, r, &req.chat, "input", func(model *lease, stream *engine.Stream) *fault.Error {
 		rw := newResponseWriter(s.newAnswer("resp_", model, &req.chat.params), req)
 		if req.chat.stream {
 			out := s.newSSE(w, r)
@@ -377,7 +378,7 @@ func (s *Server) responses(w http.ResponseWriter, r *http.Request) *Error {
 			return nil
 		}
 		if err := readAll(r, stream, rw.event); err != nil {
-			return toError(err, "input")
+			return toFault(err, "input")
 		}
 		rw.settle(stream.Usage())
 		if e := s.keep(r.Context(), req, rw.response); e != nil {
@@ -417,7 +418,7 @@ func (s *Server) streamResponse(out *sse, w *responseWriter, req *responsesReque
 		}
 		err = e
 	}
-	w.fail(toError(err, ""))
+	w.fail(toFault(err, ""))
 	if e := s.keep(out.ctx, req, w.response); e != nil {
 		s.opts.Log.Error("a failed response is not kept", "id", w.response.ID, "error", e)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"serve/archive"
+	"serve/fault"
 )
 
 // notKept is why fields are refused where there is no archive.
@@ -21,22 +22,22 @@ const notKept = "Responses are not kept here: send the whole conversation as inp
 const keepWait = 10 * time.Second
 
 // recall puts what an earlier response was asked and said before the input.
-func (s *Server) recall(ctx context.Context, req *responsesRequest) *Error {
+func (s *Server) recall(ctx context.Context, req *responsesRequest) *fault.Error {
 	if s.opts.Archive == nil {
 		switch {
 		case req.previous != "":
-			return unsupported("previous_response_id", "Unsupported parameter: 'previous_response_id'. %s", notKept)
+			return fault.New(fault.Unsupported, "previous_response_id", "Unsupported parameter: 'previous_response_id'. %s", notKept)
 		case req.background:
-			return unsupported("background", "Unsupported parameter: 'background'. %s", notKept)
+			return fault.New(fault.Unsupported, "background", "Unsupported parameter: 'background'. %s", notKept)
 		}
 		req.store = false
 		return nil
 	}
 	if req.background && !req.store {
-		return badRequest("background", "invalid_value", "The 'background' parameter needs 'store': its answer has to be fetched.")
+		return fault.New(fault.InvalidValue, "background", "The 'background' parameter needs 'store': its answer has to be fetched.")
 	}
 	if req.background && req.chat.stream {
-		return unsupported("background", "Unsupported parameter: 'background' with 'stream'. Fetch the response instead.")
+		return fault.New(fault.Unsupported, "background", "Unsupported parameter: 'background' with 'stream'. Fetch the response instead.")
 	}
 	if req.previous == "" {
 		return nil
@@ -44,9 +45,9 @@ func (s *Server) recall(ctx context.Context, req *responsesRequest) *Error {
 	turns, err := s.opts.Archive.Conversation(ctx, req.previous)
 	switch {
 	case errors.Is(err, archive.ErrNotFound):
-		return badRequest("previous_response_id", "previous_response_not_found", "Previous response with id '%s' not found.", req.previous)
+		return fault.New(fault.PreviousNotFound, "previous_response_id", "Previous response with id '%s' not found.", req.previous)
 	case errors.Is(err, archive.ErrBroken):
-		return badRequest("previous_response_id", "previous_response_not_found", "An earlier response of the conversation of '%s' is not kept any more.", req.previous)
+		return fault.New(fault.PreviousNotFound, "previous_response_id", "An earlier response of the conversation of '%s' is not kept any more.", req.previous)
 	case err != nil:
 		return storageFailed(err)
 	}
@@ -61,7 +62,7 @@ func (s *Server) recall(ctx context.Context, req *responsesRequest) *Error {
 			return storageFailed(err)
 		}
 		if body.Status != "completed" && body.Status != "incomplete" {
-			return badRequest("previous_response_id", "invalid_value", "The response '%s' is %s: there is nothing to go on from.", turn.ID, strings.ReplaceAll(body.Status, "_", " "))
+			return fault.New(fault.InvalidValue, "previous_response_id", "The response '%s' is %s: there is nothing to go on from.", turn.ID, strings.ReplaceAll(body.Status, "_", " "))
 		}
 		for _, raw := range append(input, body.Output...) {
 			items = append(items, value{"previous_response_id", raw})
@@ -69,19 +70,19 @@ func (s *Server) recall(ctx context.Context, req *responsesRequest) *Error {
 	}
 	all := append(items, req.input...)
 	if len(all) > maxMessages {
-		return badRequest("previous_response_id", "context_length_exceeded", "The conversation has %d items, where %d are allowed.", len(all), maxMessages)
+		return fault.New(fault.ContextExceeded, "previous_response_id", "The conversation has %d items, where %d are allowed.", len(all), maxMessages)
 	}
-	var e *Error
+	var e *fault.Error
 	req.chat.messages, e = readItems(all)
 	return e
 }
 
-func storageFailed(err error) *Error {
-	return &Error{Status: http.StatusInternalServerError, Type: "server_error", Code: "storage_failed", Message: "The kept responses cannot be read or written: " + err.Error() + "."}
+func storageFailed(err error) *fault.Error {
+	return fault.New(fault.Storage, "", "The kept responses cannot be read or written: %v.", err)
 }
 
 // keep writes a response to the archive, if its request wants that.
-func (s *Server) keep(ctx context.Context, req *responsesRequest, r *response) *Error {
+func (s *Server) keep(ctx context.Context, req *responsesRequest, r *response) *fault.Error {
 	if !req.store {
 		return nil
 	}
@@ -143,9 +144,9 @@ func listed(raw json.RawMessage) map[string]json.RawMessage {
 }
 
 // kept returns the response that a request's path names.
-func (s *Server) kept(r *http.Request) (*archive.Response, *Error) {
+func (s *Server) kept(r *http.Request) (*archive.Response, *fault.Error) {
 	id := r.PathValue("id")
-	missing := &Error{Status: http.StatusNotFound, Type: invalidRequest, Message: "Response with id '" + id + "' not found."}
+	missing := fault.New(fault.NotFound, "", "Response with id '%s' not found.", id)
 	if s.opts.Archive == nil {
 		missing.Message += " " + notKept
 		return nil, missing
@@ -161,24 +162,24 @@ func (s *Server) kept(r *http.Request) (*archive.Response, *Error) {
 }
 
 // query checks a request's query: names that it does not know are refused.
-func query(r *http.Request, names ...string) (url.Values, *Error) {
+func query(r *http.Request, names ...string) (url.Values, *fault.Error) {
 	q := r.URL.Query()
 	for name := range q {
 		if !slices.Contains(append(names, "include", "include[]", "include_obfuscation"), name) {
-			return nil, badRequest(name, "unknown_parameter", "Unknown parameter: '%s'.", name)
+			return nil, fault.New(fault.UnknownField, name, "Unknown parameter: '%s'.", name)
 		}
 	}
 	return q, nil
 }
 
 // showResponse answers GET /responses/{id}.
-func (s *Server) showResponse(w http.ResponseWriter, r *http.Request) *Error {
+func (s *Server) showResponse(w http.ResponseWriter, r *http.Request) *fault.Error {
 	q, e := query(r, "stream")
 	if e != nil {
 		return e
 	}
 	if q.Get("stream") == "true" {
-		return unsupported("stream", "Unsupported parameter: 'stream'. A kept response comes whole.")
+		return fault.New(fault.Unsupported, "stream", "Unsupported parameter: 'stream'. A kept response comes whole.")
 	}
 	got, e := s.kept(r)
 	if e != nil {
@@ -189,7 +190,7 @@ func (s *Server) showResponse(w http.ResponseWriter, r *http.Request) *Error {
 
 // writeKept answers with a kept response. One that still runs for the archive and
 // not here was cut off with an earlier process.
-func (s *Server) writeKept(w http.ResponseWriter, r *http.Request, got *archive.Response) *Error {
+func (s *Server) writeKept(w http.ResponseWriter, r *http.Request, got *archive.Response) *fault.Error {
 	var body response
 	if err := json.Unmarshal(got.Body, &body); err != nil {
 		return storageFailed(err)
@@ -210,7 +211,7 @@ func (s *Server) writeKept(w http.ResponseWriter, r *http.Request, got *archive.
 }
 
 // deleteResponse answers DELETE /responses/{id}.
-func (s *Server) deleteResponse(w http.ResponseWriter, r *http.Request) *Error {
+func (s *Server) deleteResponse(w http.ResponseWriter, r *http.Request) *fault.Error {
 	got, e := s.kept(r)
 	if e != nil {
 		return e
@@ -223,7 +224,7 @@ func (s *Server) deleteResponse(w http.ResponseWriter, r *http.Request) *Error {
 }
 
 // cancelResponse answers POST /responses/{id}/cancel.
-func (s *Server) cancelResponse(w http.ResponseWriter, r *http.Request) *Error {
+func (s *Server) cancelResponse(w http.ResponseWriter, r *http.Request) *fault.Error {
 	got, e := s.kept(r)
 	if e != nil {
 		return e
@@ -233,7 +234,7 @@ func (s *Server) cancelResponse(w http.ResponseWriter, r *http.Request) *Error {
 		return storageFailed(err)
 	}
 	if !body.Background {
-		return badRequest("", "invalid_value", "The response '%s' does not run in the background and cannot be cancelled.", got.ID)
+		return fault.New(fault.InvalidValue, "", "The response '%s' does not run in the background and cannot be cancelled.", got.ID)
 	}
 	s.background.cancel(r.Context(), got.ID)
 	if got, e = s.kept(r); e != nil {
@@ -243,7 +244,7 @@ func (s *Server) cancelResponse(w http.ResponseWriter, r *http.Request) *Error {
 }
 
 // listInput answers GET /responses/{id}/input_items: the newest first, as OpenAI.
-func (s *Server) listInput(w http.ResponseWriter, r *http.Request) *Error {
+func (s *Server) listInput(w http.ResponseWriter, r *http.Request) *fault.Error {
 	q, e := query(r, "limit", "order", "after")
 	if e != nil {
 		return e
@@ -252,13 +253,13 @@ func (s *Server) listInput(w http.ResponseWriter, r *http.Request) *Error {
 	if text := q.Get("limit"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 || n > 100 {
-			return badRequest("limit", "invalid_value", "Invalid 'limit': %q is no number from 1 to 100.", text)
+			return fault.New(fault.InvalidValue, "limit", "Invalid 'limit': %q is no number from 1 to 100.", text)
 		}
 		limit = n
 	}
 	order := q.Get("order")
 	if order != "" && order != "asc" && order != "desc" {
-		return badRequest("order", "invalid_value", "Invalid 'order': %q is neither 'asc' nor 'desc'.", order)
+		return fault.New(fault.InvalidValue, "order", "Invalid 'order': %q is neither 'asc' nor 'desc'.", order)
 	}
 	got, e := s.kept(r)
 	if e != nil {
@@ -277,7 +278,7 @@ func (s *Server) listInput(w http.ResponseWriter, r *http.Request) *Error {
 			return string(item["id"]) == string(appendString(nil, after))
 		})
 		if at < 0 {
-			return badRequest("after", "invalid_value", "Invalid 'after': there is no item '%s'.", after)
+			return fault.New(fault.InvalidValue, "after", "Invalid 'after': there is no item '%s'.", after)
 		}
 		items = items[at+1:]
 	}
@@ -295,7 +296,7 @@ func (s *Server) listInput(w http.ResponseWriter, r *http.Request) *Error {
 }
 
 // countInput answers POST /responses/input_tokens.
-func (s *Server) countInput(w http.ResponseWriter, r *http.Request) *Error {
+func (s *Server) countInput(w http.ResponseWriter, r *http.Request) *fault.Error {
 	req, e := s.readResponses(r)
 	if e != nil {
 		return e
@@ -307,7 +308,7 @@ func (s *Server) countInput(w http.ResponseWriter, r *http.Request) *Error {
 	defer model.release()
 	er, err := s.engineRequest(r.Context(), model, &req.chat)
 	if err != nil {
-		return toError(err, "input")
+		return toFault(err, "input")
 	}
 	return writeJSON(w, map[string]any{"object": "response.input_tokens", "input_tokens": len(er.Prompt)})
 }

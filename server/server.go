@@ -22,6 +22,7 @@ import (
 
 	"serve/archive"
 	"serve/engine"
+	"serve/fault"
 )
 
 // Engine is what the server needs of a model: *engine.Engine, in this process,
@@ -194,8 +195,8 @@ func (s *Server) routes() *gin.Engine {
 			c.Writer.WriteHeader(http.StatusNoContent)
 			return
 		}
-		writeError(c.Writer, &Error{Status: http.StatusMethodNotAllowed, Type: invalidRequest, Code: "method_not_allowed",
-			Message: fmt.Sprintf("Not allowed: %s %s. Allowed: %s.", c.Request.Method, c.Request.URL.Path, c.Writer.Header().Get("Allow"))})
+		writeError(c.Writer, fault.New(fault.MethodNotAllowed, "", "Not allowed: %s %s. Allowed: %s.",
+			c.Request.Method, c.Request.URL.Path, c.Writer.Header().Get("Allow")))
 	})
 	get := func(path string, h handler) {
 		r.GET(path, answered(h))
@@ -229,14 +230,13 @@ func (s *Server) routes() *gin.Engine {
 }
 
 // unknownURL says that nothing is there.
-func unknownURL(r *http.Request) *Error {
-	return &Error{Status: http.StatusNotFound, Type: invalidRequest, Code: "unknown_url",
-		Message: fmt.Sprintf("Unknown request URL: %s %s.", r.Method, r.URL.Path)}
+func unknownURL(r *http.Request) *fault.Error {
+	return fault.New(fault.UnknownPath, "", "Unknown request URL: %s %s.", r.Method, r.URL.Path)
 }
 
 // handler answers a request, or returns what to answer instead. It must not
 // return an error after it has written.
-type handler func(http.ResponseWriter, *http.Request) *Error
+type handler func(http.ResponseWriter, *http.Request) *fault.Error
 
 // answered makes a handler of gin's of ours.
 func answered(h handler) gin.HandlerFunc {
@@ -278,7 +278,7 @@ func (s *Server) recovered(c *gin.Context) {
 			}
 			s.opts.Log.Error("panic", "path", c.FullPath(), "panic", p, "stack", stack())
 			if !c.Writer.Written() {
-				writeError(c.Writer, toError(fmt.Errorf("internal error"), ""))
+				writeError(c.Writer, toFault(fmt.Errorf("internal error"), ""))
 			}
 		}
 	}()
@@ -290,8 +290,7 @@ func (s *Server) recovered(c *gin.Context) {
 func (s *Server) guardOrigin(c *gin.Context) {
 	host := hostName(c.Request.Host)
 	if s.opts.Hosts != nil && !isLoopback(host) && !slices.Contains(s.opts.Hosts, host) {
-		writeError(c.Writer, &Error{Status: http.StatusForbidden, Type: invalidRequest, Code: "unknown_host",
-			Message: fmt.Sprintf("The server does not answer for the host %q.", host)})
+		writeError(c.Writer, fault.New(fault.UnknownHost, "", "The server does not answer for the host %q.", host))
 		c.Abort()
 		return
 	}
@@ -309,8 +308,8 @@ func (s *Server) guardOrigin(c *gin.Context) {
 		return
 	}
 	if u, err := url.Parse(origin); err != nil || u.Host != c.Request.Host {
-		writeError(c.Writer, &Error{Status: http.StatusForbidden, Type: invalidRequest, Code: "origin_not_allowed",
-			Message: fmt.Sprintf("Pages of %s may not use this server; start it with --allow-origin to let them.", origin)})
+		writeError(c.Writer, fault.New(fault.OriginNotAllowed, "",
+			"Pages of %s may not use this server; start it with --allow-origin to let them.", origin))
 		c.Abort()
 	}
 }
@@ -330,7 +329,7 @@ func isLoopback(host string) bool {
 // limitWork bounds the body, and refuses work while the server stops.
 func (s *Server) limitWork(c *gin.Context) {
 	if s.draining.Load() {
-		writeError(c.Writer, toError(engine.ErrStopped, ""))
+		writeError(c.Writer, toFault(engine.ErrStopped, ""))
 		c.Abort()
 		return
 	}
@@ -338,7 +337,7 @@ func (s *Server) limitWork(c *gin.Context) {
 }
 
 // named finds a model by a name that a request gives.
-func (s *Server) named(name string) (*Model, *Error) {
+func (s *Server) named(name string) (*Model, *fault.Error) {
 	if m, ok := s.byName[name]; ok {
 		return m, nil
 	}
@@ -346,12 +345,12 @@ func (s *Server) named(name string) (*Model, *Error) {
 	for i, m := range s.opts.Models {
 		have[i] = m.ID
 	}
-	return nil, &Error{Status: http.StatusNotFound, Type: invalidRequest, Param: "model", Code: "model_not_found",
-		Message: fmt.Sprintf("The model '%s' does not exist here. Served: %s.", name, strings.Join(have, ", "))}
+	return nil, fault.New(fault.ModelNotFound, "model",
+		"The model '%s' does not exist here. Served: %s.", name, strings.Join(have, ", "))
 }
 
 // worker is model for what is to be queued: what would be refused costs no more than this.
-func (s *Server) worker(r *http.Request, name string, t engine.Tier) (*lease, *Error) {
+func (s *Server) worker(r *http.Request, name string, t engine.Tier) (*lease, *fault.Error) {
 	l, e := s.model(r, name)
 	if e != nil {
 		return nil, e
@@ -360,20 +359,20 @@ func (s *Server) worker(r *http.Request, name string, t engine.Tier) (*lease, *E
 	by.Tier = t
 	if err := l.Engine.Admits(r.Context(), by); err != nil {
 		l.release()
-		return nil, toError(err, "")
+		return nil, toFault(err, "")
 	}
 	return l, nil
 }
 
 // model finds a request's model and brings it into memory. The caller releases it.
-func (s *Server) model(r *http.Request, name string) (*lease, *Error) {
+func (s *Server) model(r *http.Request, name string) (*lease, *fault.Error) {
 	m, e := s.named(name)
 	if e != nil {
 		return nil, e
 	}
 	l, err := s.pool.acquire(r.Context(), m, s.opts.LoadWait)
 	if err != nil {
-		return nil, toError(err, "model")
+		return nil, toFault(err, "model")
 	}
 	return l, nil
 }

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
@@ -106,13 +105,10 @@ func (e *sse) fail(err error) {
 	if gone || e.err != nil {
 		return // nobody is there
 	}
-	wire := toError(err, "")
+	wire := toFault(err, "")
 	if !e.begun {
 		writeError(e.w, wire)
 		return
 	}
-	body, jsonErr := json.Marshal(wire)
-	if jsonErr == nil {
-		_ = e.write(sseEvent(body))
-	}
+	_ = e.write(sseEvent(envelope(wire)))
 }

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"time"
 
+	"serve/fault"
 	"serve/kernels"
 )
 
@@ -45,7 +46,7 @@ type ModelStatus struct {
 }
 
 // status answers GET /status.
-func (s *Server) status(w http.ResponseWriter, _ *http.Request) *Error {
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) *fault.Error {
 	status := Status{Version: s.opts.Version, PID: s.opts.PID, Started: s.started, Models: []ModelStatus{}}
 	for _, m := range s.opts.Models {
 		c := s.pool.counts(m)

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"serve/engine"
+	"serve/fault"
 )
 
 // tokenizeRequest is the body of POST /tokenize and /detokenize, as vLLM and
@@ -18,22 +19,22 @@ type tokenizeRequest struct {
 	tokens  []engine.Token
 }
 
-func readText(r *tokenizeRequest, v value) (e *Error) { r.text, e = v.string(); return e }
+func readText(r *tokenizeRequest, v value) (e *fault.Error) { r.text, e = v.string(); return e }
 
-func readSpecial(r *tokenizeRequest, v value) (e *Error) { r.special, e = v.bool(); return e }
+func readSpecial(r *tokenizeRequest, v value) (e *fault.Error) { r.special, e = v.bool(); return e }
 
 var tokenizeFields = fields[tokenizeRequest]{
-	"model":              func(r *tokenizeRequest, v value) (e *Error) { r.model, e = v.string(); return e },
+	"model":              func(r *tokenizeRequest, v value) (e *fault.Error) { r.model, e = v.string(); return e },
 	"prompt":             readText,
 	"content":            readText,
 	"add_special_tokens": readSpecial,
 	"add_special":        readSpecial,
-	"return_token_strs":  func(r *tokenizeRequest, v value) (e *Error) { r.pieces, e = v.bool(); return e },
+	"return_token_strs":  func(r *tokenizeRequest, v value) (e *fault.Error) { r.pieces, e = v.bool(); return e },
 }
 
 var detokenizeFields = fields[tokenizeRequest]{
-	"model": func(r *tokenizeRequest, v value) (e *Error) { r.model, e = v.string(); return e },
-	"tokens": func(r *tokenizeRequest, v value) *Error {
+	"model": func(r *tokenizeRequest, v value) (e *fault.Error) { r.model, e = v.string(); return e },
+	"tokens": func(r *tokenizeRequest, v value) *fault.Error {
 		list, e := v.array(math.MaxInt32)
 		if e != nil {
 			return e
@@ -44,7 +45,7 @@ var detokenizeFields = fields[tokenizeRequest]{
 }
 
 // tokenize answers POST /tokenize: a text's tokens.
-func (s *Server) tokenize(w http.ResponseWriter, r *http.Request) *Error {
+func (s *Server) tokenize(w http.ResponseWriter, r *http.Request) *fault.Error {
 	req := tokenizeRequest{special: true}
 	if e := decode(r, &req, tokenizeFields, "model"); e != nil {
 		return e
@@ -56,7 +57,7 @@ func (s *Server) tokenize(w http.ResponseWriter, r *http.Request) *Error {
 	defer model.release()
 	tokens, err := model.Engine.Tokenize(req.text, req.special, math.MaxInt32)
 	if err != nil {
-		return toError(err, "prompt")
+		return toFault(err, "prompt")
 	}
 	body := struct {
 		Count   int            `json:"count"`
@@ -76,7 +77,7 @@ func (s *Server) tokenize(w http.ResponseWriter, r *http.Request) *Error {
 }
 
 // detokenize answers POST /detokenize: the text of tokens, control tokens too.
-func (s *Server) detokenize(w http.ResponseWriter, r *http.Request) *Error {
+func (s *Server) detokenize(w http.ResponseWriter, r *http.Request) *fault.Error {
 	var req tokenizeRequest
 	if e := decode(r, &req, detokenizeFields, "model", "tokens"); e != nil {
 		return e
@@ -88,7 +89,7 @@ func (s *Server) detokenize(w http.ResponseWriter, r *http.Request) *Error {
 	defer model.release()
 	for i, t := range req.tokens {
 		if most := len(model.Engine.Model().Pieces); int(t) >= most {
-			return badRequest("tokens", "invalid_value", "Invalid 'tokens[%d]': %d is no token of a vocabulary of %d.", i, t, most)
+			return fault.New(fault.InvalidValue, "tokens", "Invalid 'tokens[%d]': %d is no token of a vocabulary of %d.", i, t, most)
 		}
 	}
 	text := detokenized(model, req.tokens)

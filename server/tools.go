@@ -3,11 +3,11 @@ package server
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"regexp"
 	"slices"
 
 	"serve/engine"
+	"serve/fault"
 	"serve/schema"
 )
 
@@ -55,7 +55,7 @@ var toolName = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)
 var noParameters = json.RawMessage(`{"type":"object","properties":{}}`)
 
 // readTools reads the field tools.
-func readTools(v value) ([]tool, *Error) {
+func readTools(v value) ([]tool, *fault.Error) {
 	items, e := v.array(maxTools)
 	if e != nil {
 		return nil, e
@@ -75,7 +75,7 @@ func readTools(v value) ([]tool, *Error) {
 			return nil, e
 		}
 		if name != "function" {
-			return nil, unsupported(kind.name, "Tools of the type '%s' are not supported; 'function' is.", name)
+			return nil, fault.New(fault.Unsupported, kind.name, "Tools of the type '%s' are not supported; 'function' is.", name)
 		}
 		function, e := item.required(object, "function")
 		if e != nil {
@@ -89,7 +89,7 @@ func readTools(v value) ([]tool, *Error) {
 }
 
 // readFunctions reads the deprecated field functions.
-func readFunctions(v value) ([]tool, *Error) {
+func readFunctions(v value) ([]tool, *fault.Error) {
 	items, e := v.array(maxTools)
 	if e != nil {
 		return nil, e
@@ -104,26 +104,26 @@ func readFunctions(v value) ([]tool, *Error) {
 }
 
 // required returns a field of an object that must be there.
-func (v value) required(object map[string]value, name string) (value, *Error) {
+func (v value) required(object map[string]value, name string) (value, *fault.Error) {
 	field, ok := object[name]
 	if !ok {
-		return field, badRequest(v.name+"."+name, "missing_required_parameter", "Missing required parameter: '%s.%s'.", v.name, name)
+		return field, fault.New(fault.MissingField, v.name+"."+name, "Missing required parameter: '%s.%s'.", v.name, name)
 	}
 	return field, nil
 }
 
 // only refuses fields that are not known.
-func only(object map[string]value, known ...string) *Error {
+func only(object map[string]value, known ...string) *fault.Error {
 	for name, field := range object {
 		if !slices.Contains(known, name) {
-			return badRequest(field.name, "unknown_parameter", "Unknown parameter: '%s'.", field.name)
+			return fault.New(fault.UnknownField, field.name, "Unknown parameter: '%s'.", field.name)
 		}
 	}
 	return nil
 }
 
 // readFunction reads a function; flat ones have the tool's type among their fields.
-func readFunction(v value, before []tool, also ...string) (t tool, e *Error) {
+func readFunction(v value, before []tool, also ...string) (t tool, e *fault.Error) {
 	object, e := v.object()
 	if e != nil {
 		return t, e
@@ -169,7 +169,7 @@ func readFunction(v value, before []tool, also ...string) (t tool, e *Error) {
 
 // readToolChoice reads tool_choice: a word, one function, or a list of allowed
 // ones. The Responses API has them flat, without an object in the object.
-func readToolChoice(v value, flat bool) (c toolChoice, e *Error) {
+func readToolChoice(v value, flat bool) (c toolChoice, e *fault.Error) {
 	c.field = v.name
 	if v.raw[0] == '"' {
 		c.mode, e = v.one("none", "auto", "required")
@@ -216,7 +216,7 @@ func readToolChoice(v value, flat bool) (c toolChoice, e *Error) {
 }
 
 // readChosen reads the name of {"function":{"name":...}}, or of {"name":...}.
-func readChosen(v value, object map[string]value, flat bool) (string, *Error) {
+func readChosen(v value, object map[string]value, flat bool) (string, *fault.Error) {
 	if !flat {
 		function, e := v.required(object, "function")
 		if e != nil {
@@ -234,7 +234,7 @@ func readChosen(v value, object map[string]value, flat bool) (string, *Error) {
 	return name.string()
 }
 
-func readAllowed(v value, flat bool) ([]string, *Error) {
+func readAllowed(v value, flat bool) ([]string, *fault.Error) {
 	items, e := v.array(maxTools)
 	if e != nil {
 		return nil, e
@@ -255,7 +255,7 @@ func readAllowed(v value, flat bool) ([]string, *Error) {
 }
 
 // readFunctionCall reads the deprecated field function_call.
-func readFunctionCall(v value) (c toolChoice, e *Error) {
+func readFunctionCall(v value) (c toolChoice, e *fault.Error) {
 	c.field = v.name
 	if v.raw[0] == '"' {
 		c.mode, e = v.one("none", "auto")
@@ -275,11 +275,11 @@ func readFunctionCall(v value) (c toolChoice, e *Error) {
 }
 
 // check resolves the choice against the tools.
-func (t *tools) check() *Error {
+func (t *tools) check() *fault.Error {
 	c := &t.choice
 	if len(t.list) == 0 {
 		if c.mode == "required" || c.names != nil {
-			return badRequest(c.field, "invalid_value", "Invalid '%s': it needs 'tools'.", c.field)
+			return fault.New(fault.InvalidValue, c.field, "Invalid '%s': it needs 'tools'.", c.field)
 		}
 		return nil
 	}
@@ -293,7 +293,7 @@ func (t *tools) check() *Error {
 	for _, name := range c.names {
 		i := slices.IndexFunc(t.list, func(o tool) bool { return o.Function.Name == name })
 		if i < 0 {
-			return badRequest(c.field, "invalid_value", "Invalid '%s': there is no tool '%s'.", c.field, name)
+			return fault.New(fault.InvalidValue, c.field, "Invalid '%s': there is no tool '%s'.", c.field, name)
 		}
 		allowed = append(allowed, t.list[i])
 	}
@@ -331,7 +331,7 @@ func (t *tools) put(g *engine.Grammar) error {
 	for i := range t.list {
 		tool := &t.list[i]
 		if !putSchema(g, argumentsRule(tool.Function.Name), tool.grammar) && tool.strict {
-			return unsupported(tool.field, "The model's format of tool calls cannot enforce the schema in '%s': leave 'strict' out.", tool.field)
+			return fault.New(fault.Unsupported, tool.field, "The model's format of tool calls cannot enforce the schema in '%s': leave 'strict' out.", tool.field)
 		}
 	}
 	return nil
@@ -401,7 +401,7 @@ func callID(id string) string {
 }
 
 // readCalls checks the calls of an assistant's earlier message.
-func readCalls(v value) (json.RawMessage, *Error) {
+func readCalls(v value) (json.RawMessage, *fault.Error) {
 	items, e := v.array(maxParts)
 	if e != nil {
 		return nil, e
@@ -436,19 +436,19 @@ func readCalls(v value) (json.RawMessage, *Error) {
 	return marshalCalls(calls)
 }
 
-func marshalCalls(calls []toolCall) (json.RawMessage, *Error) {
+func marshalCalls(calls []toolCall) (json.RawMessage, *fault.Error) {
 	if len(calls) == 0 {
 		return nil, nil
 	}
 	text, err := json.Marshal(calls)
 	if err != nil {
-		return nil, toError(err, "")
+		return nil, toFault(err, "")
 	}
 	return text, nil
 }
 
 // readCall reads {"name":...,"arguments":...}; arguments is JSON in a string.
-func readCall(v value) (c functionCall, e *Error) {
+func readCall(v value) (c functionCall, e *fault.Error) {
 	object, e := v.object()
 	if e != nil {
 		return c, e
@@ -476,7 +476,7 @@ func readCall(v value) (c functionCall, e *Error) {
 		c.Arguments = "{}"
 	}
 	if !json.Valid([]byte(c.Arguments)) {
-		return c, &Error{Status: http.StatusBadRequest, Type: invalidRequest, Param: arguments.name, Code: "invalid_value", Message: "Invalid '" + arguments.name + "': it is not JSON."}
+		return c, arguments.invalid("it is not JSON.")
 	}
 	return c, nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"serve/engine"
 	"serve/engine/enginetest"
+	"serve/fault"
 	"serve/schema"
 )
 
@@ -186,8 +187,8 @@ func TestGrammarEdits(t *testing.T) {
 		t.Errorf("%v: %s", err, g.Text)
 	}
 	other := engine.Grammar{Text: "root ::= \"x\""}
-	var e *Error
-	if err := tools.put(&other); !errors.As(err, &e) || e.Status != http.StatusBadRequest {
+	var e *fault.Error
+	if err := tools.put(&other); !errors.As(err, &e) || e.Kind != fault.Unsupported {
 		t.Errorf("strict where it cannot be: %v", err)
 	}
 }

@@ -93,7 +93,7 @@ func (w *work) trace(ctx context.Context, tracer trace.Tracer, operation string)
 		w.ended = time.Now() // its client has gone: the engine ends it at its next step
 	}
 	if w.err != nil {
-		attributes = append(attributes, attribute.String("error.type", toError(w.err, "").Code))
+		attributes = append(attributes, attribute.String("error.type", failures[toFault(w.err, "").Kind].code))
 	}
 	ctx, span := tracer.Start(ctx, operation+" "+w.model, trace.WithTimestamp(w.begun), trace.WithAttributes(attributes...))
 	if w.err != nil {
