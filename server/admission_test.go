@@ -12,6 +12,7 @@ import (
 
 	"serve/engine"
 	"serve/engine/enginetest"
+	"serve/pool"
 )
 
 // ask posts with headers, "name: value" each.
@@ -101,13 +102,13 @@ func TestQueueIsTold(t *testing.T) {
 }
 
 // loaded holds the fake in memory.
-func loaded(t *testing.T, s *Server) (Engine, func()) {
+func loaded(t *testing.T, s *Server) (pool.Engine, func()) {
 	t.Helper()
 	m, e := s.model(httptest.NewRequest(http.MethodGet, "/", nil), "fake")
 	if e != nil {
 		t.Fatal(e)
 	}
-	return m.Engine, m.release
+	return m.Engine, m.Release
 }
 
 func TestTimeoutHeader(t *testing.T) {
@@ -211,7 +212,7 @@ func TestStatus(t *testing.T) {
 	post(t, hs, "/v1/completions", `{"model":"fake","prompt":"p","max_tokens":1}`)
 	if m := get().Models[0]; m.State != "ready" || m.Process != 1 || m.ResidentBytes != 1<<20 || m.Loads != 1 || m.Slots != 4 || m.Context != 256 || m.KVCells != 1024 {
 		t.Errorf("after: %+v", m)
-	} else if len(m.Memory) != 2 || m.Memory[1] != (DeviceMemory{Device: "host", Planned: 900 << 10, Taken: 1 << 20}) {
+	} else if len(m.Memory) != 2 || m.Memory[1] != (pool.DeviceMemory{Device: "host", Planned: 900 << 10, Taken: 1 << 20}) {
 		t.Errorf("memory: %+v", m.Memory)
 	}
 }

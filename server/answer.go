@@ -15,6 +15,7 @@ import (
 
 	"serve/engine"
 	"serve/fault"
+	"serve/pool"
 )
 
 // answer is what all chunks of a response, and the whole of one that is not
@@ -22,13 +23,13 @@ import (
 type answer struct {
 	id          string
 	created     int64
-	model       *lease
+	model       *pool.Lease
 	params      *params
 	fingerprint string
 }
 
-func (s *Server) newAnswer(prefix string, m *lease, p *params) *answer {
-	return &answer{id: prefix + randomID(), created: time.Now().Unix(), model: m, params: p, fingerprint: m.fingerprint()}
+func (s *Server) newAnswer(prefix string, m *pool.Lease, p *params) *answer {
+	return &answer{id: prefix + randomID(), created: time.Now().Unix(), model: m, params: p, fingerprint: fingerprint(m)}
 }
 
 func randomID() string {
@@ -353,7 +354,7 @@ func appendCompletionLogprobs(b []byte, a *answer, tokens []engine.TokenInfo, of
 		// object has room for the most probable of them.
 		seen := map[string]bool{}
 		for _, alt := range t.Alternatives {
-			text := strings.ToValidUTF8(string(a.model.piece(alt.Token)), "\uFFFD")
+			text := strings.ToValidUTF8(string(piece(a.model, alt.Token)), "\uFFFD")
 			if seen[text] {
 				continue
 			}

@@ -8,6 +8,7 @@ import (
 
 	"serve/engine"
 	"serve/fault"
+	"serve/pool"
 )
 
 // background holds the responses that run without a client.
@@ -129,7 +130,7 @@ func (s *Server) inBackground(w http.ResponseWriter, r *http.Request, req *respo
 		}()
 		defer exchangeOf(ctx).traceWork(ctx)
 		work := r.Clone(ctx)
-		e := s.converse(headersOnly{w.Header()}, work, &req.chat, "input", func(model *lease, stream *engine.Stream) *fault.Error {
+		e := s.converse(headersOnly{w.Header()}, work, &req.chat, "input", func(model *pool.Lease, stream *engine.Stream) *fault.Error {
 			a := s.newAnswer("resp_", model, &req.chat.params)
 			a.id = id
 			rw := newResponseWriter(a, req)

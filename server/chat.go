@@ -10,6 +10,7 @@ import (
 
 	"serve/engine"
 	"serve/fault"
+	"serve/pool"
 )
 
 // chatRequest is the body of POST /v1/chat/completions.
@@ -317,7 +318,7 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) *fault.Error {
 	if e := req.check(); e != nil {
 		return e
 	}
-	return s.converse(w, r, &req, "messages", func(model *lease, stream *engine.Stream) *fault.Error {
+	return s.converse(w, r, &req, "messages", func(model *pool.Lease, stream *engine.Stream) *fault.Error {
 		a := s.newAnswer("chatcmpl-", model, &req.params)
 		if !req.stream {
 			return s.completeChat(w, r, a, &req, stream)
@@ -331,12 +332,12 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) *fault.Error {
 
 // converse has a model go on with a conversation, and lets answer write what comes
 // of it. field is what the conversation is called in errors.
-func (s *Server) converse(w http.ResponseWriter, r *http.Request, req *chatRequest, field string, answer func(*lease, *engine.Stream) *fault.Error) *fault.Error {
+func (s *Server) converse(w http.ResponseWriter, r *http.Request, req *chatRequest, field string, answer func(*pool.Lease, *engine.Stream) *fault.Error) *fault.Error {
 	model, e := s.worker(r, req.model, req.tier)
 	if e != nil {
 		return e
 	}
-	defer model.release()
+	defer model.Release()
 	er, err := s.engineRequest(r.Context(), model, req)
 	if err != nil {
 		return toFault(err, field)
@@ -352,7 +353,7 @@ func (s *Server) converse(w http.ResponseWriter, r *http.Request, req *chatReque
 
 // engineRequest renders the conversation and turns it into tokens and what images
 // look like.
-func (s *Server) engineRequest(ctx context.Context, model *lease, r *chatRequest) (engine.Request, error) {
+func (s *Server) engineRequest(ctx context.Context, model *pool.Lease, r *chatRequest) (engine.Request, error) {
 	e, images := model.Engine, r.images()
 	if e := checkImages(model, images); e != nil {
 		return engine.Request{}, e
@@ -378,7 +379,7 @@ func (s *Server) engineRequest(ctx context.Context, model *lease, r *chatRequest
 // render writes the conversation by the model's template. Some templates refuse
 // what OpenAI allows: several system messages, turns of one role in a row. Those
 // get the same text in the form that they take.
-func (r *chatRequest) render(e Engine) (*engine.Rendered, error) {
+func (r *chatRequest) render(e pool.Engine) (*engine.Rendered, error) {
 	if !strings.Contains(e.Model().ChatTemplate, "developer") {
 		for i := range r.messages {
 			if r.messages[i].Role == "developer" {
@@ -413,7 +414,7 @@ func (r *chatRequest) render(e Engine) (*engine.Rendered, error) {
 }
 
 // renderForms renders with what constrains the answer: tools, a schema, or both.
-func (r *chatRequest) renderForms(e Engine, chat engine.Chat, messages []message) (*engine.Rendered, error) {
+func (r *chatRequest) renderForms(e pool.Engine, chat engine.Chat, messages []message) (*engine.Rendered, error) {
 	answer := chat
 	if r.format.asked() {
 		answer.Schema = placeholder
@@ -542,7 +543,7 @@ func instruct(messages []message, text string) []message {
 	return slices.Insert(messages, 0, message{Role: "system", Content: text})
 }
 
-func renderMessages(e Engine, chat engine.Chat, messages []message) (*engine.Rendered, error) {
+func renderMessages(e pool.Engine, chat engine.Chat, messages []message) (*engine.Rendered, error) {
 	text, err := json.Marshal(messages)
 	if err != nil {
 		return nil, err

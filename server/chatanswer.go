@@ -178,7 +178,7 @@ func appendChatLogprobs(b []byte, a *answer, tokens []engine.TokenInfo) []byte {
 			if k > 0 {
 				b = append(b, ',')
 			}
-			b = append(appendTokenLogprob(b, a.model.piece(alt.Token), alt.LogProb), '}')
+			b = append(appendTokenLogprob(b, piece(a.model, alt.Token), alt.LogProb), '}')
 		}
 		b = append(b, "]}"...)
 	}

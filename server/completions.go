@@ -9,6 +9,7 @@ import (
 
 	"serve/engine"
 	"serve/fault"
+	"serve/pool"
 )
 
 // completionRequest is the body of POST /v1/completions.
@@ -125,7 +126,7 @@ func readTokens(list []value) ([]engine.Token, *fault.Error) {
 }
 
 // tokenize turns an input into tokens, of which limit are useful.
-func (in input) tokenize(e Engine, limit int) ([]engine.Token, error) {
+func (in input) tokenize(e pool.Engine, limit int) ([]engine.Token, error) {
 	if in.tokens != nil {
 		return in.tokens, nil
 	}
@@ -146,7 +147,7 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) *fault.Erro
 	if e != nil {
 		return e
 	}
-	defer model.release()
+	defer model.Release()
 	streams, err := req.generate(r, model)
 	defer closeAll(streams)
 	if err != nil {
@@ -177,7 +178,7 @@ func (r *completionRequest) check() *fault.Error {
 
 // prompt returns a prompt's tokens; with a suffix, all that the model needs to
 // fill in what is between them.
-func (r *completionRequest) prompt(e Engine, in input) ([]engine.Token, error) {
+func (r *completionRequest) prompt(e pool.Engine, in input) ([]engine.Token, error) {
 	limit := e.Limits().Context - 1
 	if r.suffix == "" {
 		return in.tokenize(e, limit)
@@ -205,7 +206,7 @@ func (r *completionRequest) prompt(e Engine, in input) ([]engine.Token, error) {
 }
 
 // echoed is the text that comes before the answers to a prompt.
-func (r *completionRequest) echoed(prompt int, m *lease) string {
+func (r *completionRequest) echoed(prompt int, m *pool.Lease) string {
 	if !r.echo {
 		return ""
 	}
@@ -219,14 +220,14 @@ func (r *completionRequest) echoed(prompt int, m *lease) string {
 // echoedTokens is the tokens that come before the answers to a prompt, whose
 // log-probabilities but for the first's are given. A mark that the model wants before
 // every text is no part of what was asked, nor the space that SentencePiece begins with.
-func (r *completionRequest) echoedTokens(m *lease, prompt int, scored []engine.TokenInfo) []engine.TokenInfo {
+func (r *completionRequest) echoedTokens(m *pool.Lease, prompt int, scored []engine.TokenInfo) []engine.TokenInfo {
 	if !r.echo || !r.logprobs {
 		return nil
 	}
 	in, first := r.prompts[prompt], r.asked[prompt][0]
 	tokens := slices.Clone(scored)
 	if in.tokens != nil || first != m.Engine.Model().Marks.BOS {
-		tokens = slices.Insert(tokens, 0, engine.TokenInfo{TokenLogProb: engine.TokenLogProb{Token: first}, Bytes: m.piece(first)})
+		tokens = slices.Insert(tokens, 0, engine.TokenInfo{TokenLogProb: engine.TokenLogProb{Token: first}, Bytes: piece(m, first)})
 	}
 	if len(tokens) == 0 {
 		return nil
@@ -263,7 +264,7 @@ func (r *completionRequest) usage(stream *engine.Stream) engine.Usage {
 
 // generate asks for every prompt's answer. The streams it returns with an error
 // are those that were begun.
-func (r *completionRequest) generate(hr *http.Request, model *lease) ([]*engine.Stream, error) {
+func (r *completionRequest) generate(hr *http.Request, model *pool.Lease) ([]*engine.Stream, error) {
 	requests := make([]engine.Request, len(r.prompts))
 	for i, in := range r.prompts {
 		tokens, err := r.prompt(model.Engine, in)

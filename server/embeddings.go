@@ -10,6 +10,7 @@ import (
 
 	"serve/engine"
 	"serve/fault"
+	"serve/pool"
 )
 
 // embeddingRequest is the body of POST /v1/embeddings.
@@ -62,7 +63,7 @@ func (s *Server) embeddings(w http.ResponseWriter, r *http.Request) *fault.Error
 	if e != nil {
 		return e
 	}
-	defer model.release()
+	defer model.Release()
 	if e := req.checkDimensions(model); e != nil {
 		return e
 	}
@@ -96,7 +97,7 @@ func (s *Server) embeddings(w http.ResponseWriter, r *http.Request) *fault.Error
 var matryoshka = regexp.MustCompile(`(?i)nomic-embed-text-v(1\.5|2)|qwen-?3-embedding|embeddinggemma|mxbai-embed-large|arctic-embed-(m-v1\.5|[lm]-v2)|jina-embeddings-v[3-5]`)
 
 // checkDimensions refuses to shorten what would lose its meaning.
-func (r *embeddingRequest) checkDimensions(m *lease) *fault.Error {
+func (r *embeddingRequest) checkDimensions(m *pool.Lease) *fault.Error {
 	f := m.Engine.Model()
 	switch {
 	case r.dimensions == 0 || r.dimensions == f.EmbeddingSize:

@@ -16,6 +16,7 @@ import (
 
 	"serve/engine"
 	"serve/fault"
+	"serve/pool"
 )
 
 // exchange is a request and its answer, as far as no endpoint matters: who asks, until
@@ -98,7 +99,7 @@ func caller(ctx context.Context) engine.Caller {
 }
 
 // generate asks a model for an answer in the name of who asked the server.
-func generate(ctx context.Context, model *lease, er engine.Request) (*engine.Stream, error) {
+func generate(ctx context.Context, model *pool.Lease, er engine.Request) (*engine.Stream, error) {
 	x := exchangeOf(ctx)
 	er.Client = x.client
 	stream, err := model.Engine.Generate(ctx, er)
@@ -110,7 +111,7 @@ func generate(ctx context.Context, model *lease, er engine.Request) (*engine.Str
 }
 
 // embed asks a model for vectors in the same way.
-func embed(ctx context.Context, model *lease, inputs [][]engine.Token) ([][]float32, error) {
+func embed(ctx context.Context, model *pool.Lease, inputs [][]engine.Token) ([][]float32, error) {
 	w := work{model: model.ID, begun: time.Now()}
 	for _, in := range inputs {
 		w.tokens += len(in)
@@ -122,7 +123,7 @@ func embed(ctx context.Context, model *lease, inputs [][]engine.Token) ([][]floa
 }
 
 // rank asks a model for scores in the same way.
-func rank(ctx context.Context, model *lease, query string, documents []string) (scores []float32, tokens int, err error) {
+func rank(ctx context.Context, model *pool.Lease, query string, documents []string) (scores []float32, tokens int, err error) {
 	w := work{model: model.ID, begun: time.Now()}
 	scores, w.tokens, w.err = model.Engine.Rank(ctx, caller(ctx), query, documents)
 	w.ended = time.Now()

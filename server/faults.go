@@ -9,6 +9,7 @@ import (
 
 	"serve/engine"
 	"serve/fault"
+	"serve/pool"
 )
 
 // toFault is the one table of what errors of the engine and the pool mean to a client. Field
@@ -59,8 +60,8 @@ func requestFault(err error, field string) *fault.Error {
 
 // modelFault is about a model that cannot answer now, or nil.
 func modelFault(err error) *fault.Error {
-	var noRoom *NoRoomError
-	var missing *DeviceError
+	var noRoom *pool.NoRoomError
+	var missing *pool.DeviceError
 	var busy *engine.BusyError
 	switch {
 	case errors.As(err, &busy):
@@ -68,13 +69,13 @@ func modelFault(err error) *fault.Error {
 	case errors.Is(err, engine.ErrStopped):
 		return later(fault.Stopping, 5*time.Second,
 			"The model is not available: the server is stopping, or its engine failed.")
-	case errors.Is(err, errLoading), errors.Is(err, errBusy):
+	case errors.Is(err, pool.ErrLoading), errors.Is(err, pool.ErrNoMemory):
 		return later(fault.Loading, 15*time.Second, "The model is not in memory yet: %v. Try again later.", err)
 	case errors.As(err, &missing):
-		return later(fault.DeviceLost, deviceRetry, "The model's GPU cannot be used: %v.", missing)
+		return later(fault.DeviceLost, pool.DeviceRetry, "The model's GPU cannot be used: %v.", missing)
 	case errors.As(err, &noRoom):
 		return fault.New(fault.InsufficientMemory, "model", "The model does not fit: %v.", err)
-	case errors.Is(err, errLoad):
+	case errors.Is(err, pool.ErrLoad):
 		return fault.New(fault.LoadFailed, "model", "The model cannot be loaded; the server's log says why.")
 	}
 	return nil

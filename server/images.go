@@ -16,6 +16,7 @@ import (
 	"serve/engine"
 	"serve/fault"
 	"serve/picture"
+	"serve/pool"
 )
 
 // Limits on images.
@@ -78,7 +79,7 @@ func (r *chatRequest) images() (all []attachment) {
 }
 
 // checkImages refuses images that cannot be looked at, whatever they show.
-func checkImages(model *lease, images []attachment) *fault.Error {
+func checkImages(model *pool.Lease, images []attachment) *fault.Error {
 	switch {
 	case len(images) == 0:
 		return nil

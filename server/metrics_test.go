@@ -23,6 +23,7 @@ import (
 
 	"serve/engine"
 	"serve/engine/enginetest"
+	"serve/pool"
 )
 
 // scrape reads /metrics: counters and gauges by name and labels, histograms by their
@@ -113,7 +114,7 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	cells := got["serve_kv_cells fake kept"] + got["serve_kv_cells fake free"]
-	if l := s.opts.Models[0].limits(t, s); cells != float64(l.Cells) {
+	if l := limits(s.opts.Models[0], t, s); cells != float64(l.Cells) {
 		t.Errorf("%v cells of %d", cells, l.Cells)
 	}
 
@@ -148,9 +149,9 @@ func TestMetrics(t *testing.T) {
 }
 
 // limits returns the limits of a loaded model.
-func (m *Model) limits(t *testing.T, s *Server) engine.Limits {
+func limits(m *pool.Model, t *testing.T, s *Server) engine.Limits {
 	t.Helper()
-	e, ok := s.pool.loaded(m)
+	e, ok := s.pool.Loaded(m)
 	if !ok {
 		t.Fatal("not loaded")
 	}

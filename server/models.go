@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"serve/fault"
+	"serve/pool"
 )
 
 type modelBody struct {
@@ -15,7 +16,7 @@ type modelBody struct {
 	OwnedBy string `json:"owned_by"`
 }
 
-func (m *Model) body(name string) modelBody {
+func newModelBody(m *pool.Model, name string) modelBody {
 	return modelBody{ID: name, Object: "model", Created: m.Created.Unix(), OwnedBy: "serve"}
 }
 
@@ -23,9 +24,9 @@ func (m *Model) body(name string) modelBody {
 func (s *Server) listModels(w http.ResponseWriter, _ *http.Request) *fault.Error {
 	list := []modelBody{}
 	for _, m := range s.opts.Models {
-		list = append(list, m.body(m.ID))
+		list = append(list, newModelBody(m, m.ID))
 		for _, alias := range m.Aliases {
-			list = append(list, m.body(alias))
+			list = append(list, newModelBody(m, alias))
 		}
 	}
 	return writeJSON(w, struct {
@@ -41,7 +42,7 @@ func (s *Server) showModel(w http.ResponseWriter, r *http.Request) *fault.Error 
 	if e != nil {
 		return e
 	}
-	return writeJSON(w, m.body(name))
+	return writeJSON(w, newModelBody(m, name))
 }
 
 // healthz says that the process answers.
@@ -61,10 +62,10 @@ const (
 )
 
 // health says how a model is.
-func (s *Server) health(m *Model) string {
-	e, ok := s.pool.loaded(m)
+func (s *Server) health(m *pool.Model) string {
+	e, ok := s.pool.Loaded(m)
 	if !ok {
-		if _, missing := s.pool.missingDevice(m); missing {
+		if _, missing := s.pool.MissingDevice(m); missing {
 			return healthDevice
 		}
 		return healthIdle
@@ -90,7 +91,7 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) *fault.Error {
 		if e != nil {
 			return e
 		}
-		asked = []*Model{m}
+		asked = []*pool.Model{m}
 	}
 	status := struct {
 		Status string            `json:"status"`
@@ -103,7 +104,7 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) *fault.Error {
 		status.Models[m.ID] = health
 		if health != healthReady && health != healthIdle {
 			status.Status = "not ready"
-			if missing, ok := s.pool.missingDevice(m); ok {
+			if missing, ok := s.pool.MissingDevice(m); ok {
 				status.Reasons[m.ID] = missing.Error()
 			}
 			s.opts.Log.Error("a model is not ready", "model", m.ID, "health", health)

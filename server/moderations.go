@@ -11,6 +11,7 @@ import (
 
 	"serve/engine"
 	"serve/fault"
+	"serve/pool"
 )
 
 // moderationRequest is the body of POST /v1/moderations.
@@ -129,7 +130,7 @@ func (s *Server) moderations(w http.ResponseWriter, r *http.Request) *fault.Erro
 	if e != nil {
 		return e
 	}
-	defer model.release()
+	defer model.Release()
 	categories, err := guardSigns(model.Engine)
 	if err != nil {
 		return toFault(err, "model")
@@ -188,7 +189,7 @@ func (s *Server) moderations(w http.ResponseWriter, r *http.Request) *fault.Erro
 
 // guardSigns finds the categories in a guard's template, by their sign. What it is
 // rendered with is not a client's: that may list some too.
-func guardSigns(e Engine) (map[string]string, error) {
+func guardSigns(e pool.Engine) (map[string]string, error) {
 	probe := chatRequest{params: defaultParams(), messages: []message{{Role: "user", Content: "Hello"}}}
 	rendered, err := probe.render(e)
 	if err != nil {
@@ -212,14 +213,14 @@ sign ::= %s`, len(signs)-1, strings.Join(signs, " | "))
 }
 
 // unsafeProbability is the model's own, of "unsafe" against "safe", where it chose.
-func unsafeProbability(m *lease, tokens []engine.TokenInfo) float64 {
+func unsafeProbability(m *pool.Lease, tokens []engine.TokenInfo) float64 {
 	for _, t := range tokens {
 		if strings.TrimSpace(string(t.Bytes)) == "" {
 			continue
 		}
 		var safe, unsafe float64
 		for _, a := range append(slices.Clone(t.Alternatives), t.TokenLogProb) {
-			switch text := strings.TrimSpace(string(m.piece(a.Token))); {
+			switch text := strings.TrimSpace(string(piece(m, a.Token))); {
 			case text == "":
 			case strings.HasPrefix("safe", text):
 				safe = max(safe, math.Exp(float64(a.LogProb)))

@@ -48,7 +48,7 @@ func TestUnsafeProbability(t *testing.T) {
 	if e != nil {
 		t.Fatal(e)
 	}
-	defer m.release()
+	defer m.Release()
 	at := func(token byte, p float64) engine.TokenLogProb {
 		return engine.TokenLogProb{Token: engine.Token(token), LogProb: float32(math.Log(p))}
 	}

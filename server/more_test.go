@@ -11,6 +11,7 @@ import (
 
 	"serve/engine"
 	"serve/engine/enginetest"
+	"serve/pool"
 )
 
 // TestCompletionEcho sends the prompt back before each answer.
@@ -171,7 +172,7 @@ func TestTokenize(t *testing.T) {
 
 // recorder is an engine that keeps the last request.
 type recorder struct {
-	Engine
+	pool.Engine
 	last    engine.Request
 	chats   []engine.Chat
 	rewrite func(*engine.Rendered) // what the template wrote, if set
@@ -197,7 +198,7 @@ func record(t *testing.T, s *Server) *recorder {
 	m := s.byName["fake"]
 	r := &recorder{}
 	load := m.Load
-	m.Load = func(ctx context.Context, shrink bool) (*Instance, error) {
+	m.Load = func(ctx context.Context, shrink bool) (*pool.Instance, error) {
 		in, err := load(ctx, shrink)
 		if err == nil {
 			r.Engine = in.Engine
@@ -273,7 +274,7 @@ func TestHarmlessFields(t *testing.T) {
 // TestDimensions shortens the embeddings of a model that was made for it.
 func TestDimensions(t *testing.T) {
 	hs, s := start(t, enginetest.Options{Embeds: true}, Options{})
-	s.byName["Qwen3-Embedding-0.6B"] = &Model{ID: "Qwen3-Embedding-0.6B", Load: s.byName["fake"].Load}
+	s.byName["Qwen3-Embedding-0.6B"] = &pool.Model{ID: "Qwen3-Embedding-0.6B", Load: s.byName["fake"].Load}
 	res, body := post(t, hs, "/v1/embeddings", `{"model":"Qwen3-Embedding-0.6B","input":"abc","dimensions":1}`)
 	if res.StatusCode != 200 || !strings.Contains(body, `"embedding":[1]`) {
 		t.Errorf("%d %s", res.StatusCode, body)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"serve/engine"
+	"serve/pool"
 )
 
 // A chat template that knows no tools gets them in words: the functions in the
@@ -14,7 +15,7 @@ import (
 // engine.PlainCalls reads. The grammar is ours alone.
 
 // renderPlain renders a chat with tools for a template that knows none.
-func (r *chatRequest) renderPlain(e Engine, chat engine.Chat, messages []message) (*engine.Rendered, error) {
+func (r *chatRequest) renderPlain(e pool.Engine, chat engine.Chat, messages []message) (*engine.Rendered, error) {
 	chat.Tools, chat.ToolChoice = nil, ""
 	plain, err := r.tools.tell(messages)
 	if err != nil {

@@ -96,7 +96,7 @@ func (s *Server) rerank(w http.ResponseWriter, r *http.Request) *fault.Error {
 	if e != nil {
 		return e
 	}
-	defer model.release()
+	defer model.Release()
 	scores, tokens, err := rank(r.Context(), model, req.query, req.documents)
 	if err != nil {
 		return toFault(err, "documents")

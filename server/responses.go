@@ -9,6 +9,7 @@ import (
 
 	"serve/engine"
 	"serve/fault"
+	"serve/pool"
 )
 
 // responsesRequest is the body of POST /v1/responses. It becomes a chat: what the
@@ -369,7 +370,7 @@ func (s *Server) responses(w http.ResponseWriter, r *http.Request) *fault.Error 
 	if req.background {
 		return s.inBackground(w, r, req)
 	}
-	return s.converse(w, r, &req.chat, "input", func(model *lease, stream *engine.Stream) *fault.Error {
+	return s.converse(w, r, &req.chat, "input", func(model *pool.Lease, stream *engine.Stream) *fault.Error {
 		rw := newResponseWriter(s.newAnswer("resp_", model, &req.chat.params), req)
 		if req.chat.stream {
 			out := s.newSSE(w, r)

@@ -305,7 +305,7 @@ func (s *Server) countInput(w http.ResponseWriter, r *http.Request) *fault.Error
 	if e != nil {
 		return e
 	}
-	defer model.release()
+	defer model.Release()
 	er, err := s.engineRequest(r.Context(), model, &req.chat)
 	if err != nil {
 		return toFault(err, "input")

@@ -23,40 +23,18 @@ import (
 	"serve/archive"
 	"serve/engine"
 	"serve/fault"
+	"serve/pool"
 )
 
-// Engine is what the server needs of a model: *engine.Engine, in this process,
-// or another thing that behaves like it.
-type Engine interface {
-	Model() *engine.Model
-	Limits() engine.Limits
-	Admits(context.Context, engine.Caller) error
-	Tokenize(text string, special bool, limit int) ([]engine.Token, error)
-	Prompt(ctx context.Context, parts []engine.Part, limit int) ([]engine.Token, []*engine.Media, error)
-	Render(engine.Chat) (*engine.Rendered, error)
-	Generate(context.Context, engine.Request) (*engine.Stream, error)
-	Embed(context.Context, engine.Caller, [][]engine.Token) ([][]float32, error)
-	Rank(ctx context.Context, by engine.Caller, query string, documents []string) (scores []float32, tokens int, err error)
-	Stats() engine.Stats
-}
-
-// Model is a model that the server answers with, in memory or not.
-type Model struct {
-	ID      string   // the name that requests give
-	Aliases []string // other names for it
-	Created time.Time
-	Load    LoadFunc
-}
-
 // fingerprint tells apart what could answer differently: another engine, another file.
-func (m *lease) fingerprint() string {
+func fingerprint(m *pool.Lease) string {
 	f := m.Engine.Model()
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s|%s|%s|%s|%d|%d", f.Build, m.ID, f.Architecture, f.Quantization, f.Size, f.Parameters))
 	return "fp_" + hex.EncodeToString(sum[:5])
 }
 
 // piece returns a token's bytes; a control token's are its text.
-func (m *lease) piece(t engine.Token) []byte {
+func piece(m *pool.Lease, t engine.Token) []byte {
 	f := m.Engine.Model()
 	if p := f.Pieces[t]; len(p) > 0 {
 		return p
@@ -66,7 +44,7 @@ func (m *lease) piece(t engine.Token) []byte {
 
 // Options bound the server. Zero values take the defaults named.
 type Options struct {
-	Models         []*Model
+	Models         []*pool.Model
 	MaxBody        int64         // bytes of a request body, 32 MiB
 	Heartbeat      time.Duration // between comments on a silent stream, 15 s
 	WriteStall     time.Duration // that a write may take before the client is taken for gone, 2 minutes
@@ -96,8 +74,8 @@ type Options struct {
 // Server answers HTTP requests with its models.
 type Server struct {
 	opts     Options
-	byName   map[string]*Model
-	pool     *pool
+	byName   map[string]*pool.Model
+	pool     *pool.Pool
 	router   *gin.Engine
 	draining atomic.Bool
 	started  time.Time
@@ -119,7 +97,7 @@ func New(o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	s := &Server{opts: o, started: time.Now(), byName: map[string]*Model{}, pool: newPool(o.KeepAlive, o.MaxWaiting, o.Log)}
+	s := &Server{opts: o, started: time.Now(), byName: map[string]*pool.Model{}, pool: pool.New(o.KeepAlive, o.MaxWaiting, o.Log)}
 	for _, m := range o.Models {
 		for _, name := range append([]string{m.ID}, m.Aliases...) {
 			if other, taken := s.byName[name]; taken && other != m {
@@ -148,14 +126,14 @@ func setDefault[T comparable](field *T, value T) {
 }
 
 // Preload loads a model into memory that is free, without unloading another. The
-// error is a NoRoomError if there is too little.
-func (s *Server) Preload(ctx context.Context, m *Model) error { return s.pool.preload(ctx, m) }
+// error is a pool.NoRoomError if there is too little.
+func (s *Server) Preload(ctx context.Context, m *pool.Model) error { return s.pool.Preload(ctx, m) }
 
 // Close unloads all models and returns when their memory is free. What still
 // runs is cancelled.
 func (s *Server) Close() {
 	s.background.stop()
-	s.pool.close()
+	s.pool.Close()
 }
 
 // Wait returns when no response runs in the background any more, or ctx is done.
@@ -337,7 +315,7 @@ func (s *Server) limitWork(c *gin.Context) {
 }
 
 // named finds a model by a name that a request gives.
-func (s *Server) named(name string) (*Model, *fault.Error) {
+func (s *Server) named(name string) (*pool.Model, *fault.Error) {
 	if m, ok := s.byName[name]; ok {
 		return m, nil
 	}
@@ -350,7 +328,7 @@ func (s *Server) named(name string) (*Model, *fault.Error) {
 }
 
 // worker is model for what is to be queued: what would be refused costs no more than this.
-func (s *Server) worker(r *http.Request, name string, t engine.Tier) (*lease, *fault.Error) {
+func (s *Server) worker(r *http.Request, name string, t engine.Tier) (*pool.Lease, *fault.Error) {
 	l, e := s.model(r, name)
 	if e != nil {
 		return nil, e
@@ -358,19 +336,19 @@ func (s *Server) worker(r *http.Request, name string, t engine.Tier) (*lease, *f
 	by := caller(r.Context())
 	by.Tier = t
 	if err := l.Engine.Admits(r.Context(), by); err != nil {
-		l.release()
+		l.Release()
 		return nil, toFault(err, "")
 	}
 	return l, nil
 }
 
 // model finds a request's model and brings it into memory. The caller releases it.
-func (s *Server) model(r *http.Request, name string) (*lease, *fault.Error) {
+func (s *Server) model(r *http.Request, name string) (*pool.Lease, *fault.Error) {
 	m, e := s.named(name)
 	if e != nil {
 		return nil, e
 	}
-	l, err := s.pool.acquire(r.Context(), m, s.opts.LoadWait)
+	l, err := s.pool.Acquire(r.Context(), m, s.opts.LoadWait)
 	if err != nil {
 		return nil, toFault(err, "model")
 	}

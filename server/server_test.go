@@ -26,6 +26,7 @@ import (
 	"serve/engine"
 	"serve/engine/enginetest"
 	"serve/kernels"
+	"serve/pool"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -47,7 +48,7 @@ func startEngine(t testing.TB, fo enginetest.Options, eo engine.Options, so Opti
 		defer close(done)
 		e.Run(ctx)
 	}()
-	so.Models = []*Model{{ID: "fake", Aliases: []string{"gpt-4o", "org/fake"}, Created: time.Unix(1700000000, 0), Load: ready(e)}}
+	so.Models = []*pool.Model{{ID: "fake", Aliases: []string{"gpt-4o", "org/fake"}, Created: time.Unix(1700000000, 0), Load: ready(e)}}
 	if so.Log == nil {
 		so.Log = slog.New(slog.DiscardHandler)
 	}
@@ -69,18 +70,18 @@ func startEngine(t testing.TB, fo enginetest.Options, eo engine.Options, so Opti
 }
 
 // ready is the load of a model that is there already.
-func ready(e Engine) LoadFunc {
-	return func(context.Context, bool) (*Instance, error) {
+func ready(e pool.Engine) pool.LoadFunc {
+	return func(context.Context, bool) (*pool.Instance, error) {
 		done := make(chan struct{})
-		taken := []DeviceMemory{{Device: "CUDA0", Planned: 3 << 20}, {Device: "host", Planned: 900 << 10, Taken: 1 << 20}}
-		return &Instance{
+		taken := []pool.DeviceMemory{{Device: "CUDA0", Planned: 3 << 20}, {Device: "host", Planned: 900 << 10, Taken: 1 << 20}}
+		return &pool.Instance{
 			Engine:  e,
 			Done:    done,
 			Stop:    sync.OnceFunc(func() { close(done) }),
 			Kernels: kernels.Choice{Name: "abacus", Refused: map[string]kernels.Refusal{"slide rule": {}}},
-			Process: func() Process { return Process{1, 1 << 20} },
-			Devices: []Device{{Name: "CUDA0", Description: "a GPU"}},
-			Memory:  func() []DeviceMemory { return taken },
+			Process: func() pool.Process { return pool.Process{ID: 1, Resident: 1 << 20} },
+			Devices: []pool.Device{{Name: "CUDA0", Description: "a GPU"}},
+			Memory:  func() []pool.DeviceMemory { return taken },
 		}, nil
 	}
 }
@@ -643,7 +644,7 @@ func TestReadyNeedsSteps(t *testing.T) {
 }
 
 // full is an engine whose queue has no room.
-type full struct{ Engine }
+type full struct{ pool.Engine }
 
 func (f full) Stats() engine.Stats {
 	s := f.Engine.Stats()
@@ -678,7 +679,7 @@ func TestReadyByModel(t *testing.T) {
 	check("?model=nope", 404, "model_not_found")
 	m := s.byName["fake"]
 	load := m.Load
-	m.Load = func(ctx context.Context, shrink bool) (*Instance, error) {
+	m.Load = func(ctx context.Context, shrink bool) (*pool.Instance, error) {
 		in, err := load(ctx, shrink)
 		if err == nil {
 			in.Engine = full{in.Engine}
@@ -725,7 +726,7 @@ func TestClientsThatVanish(t *testing.T) {
 	if res.StatusCode != 200 {
 		t.Errorf("got %d %s", res.StatusCode, body)
 	}
-	e, ok := s.pool.loaded(s.byName["fake"])
+	e, ok := s.pool.Loaded(s.byName["fake"])
 	if !ok {
 		t.Fatal("the model is not in memory")
 	}

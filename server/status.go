@@ -6,6 +6,7 @@ import (
 
 	"serve/fault"
 	"serve/kernels"
+	"serve/pool"
 )
 
 // Status is what GET /status tells: the models, and what each is doing. It says nothing
@@ -19,26 +20,26 @@ type Status struct {
 
 // ModelStatus is how a model is. Of one that is not in memory most is zero.
 type ModelStatus struct {
-	ID              string   `json:"id"`
-	Aliases         []string `json:"aliases"`
-	State           string   `json:"state"` // as /readyz has it
-	Process         int      `json:"process"`
-	ResidentBytes   uint64   `json:"resident_bytes"` // of its process, mapped weights included; 0 if unknown
-	PlannedBytes    uint64   `json:"planned_bytes"`
-	Devices         []Device `json:"devices"`       // that compute it
-	WhyProcessor    string   `json:"why_processor"` // and not the machine's GPU; empty if that does, or there is none
-	Generates       *bool    `json:"generates"`     // writes text; null while it is not in memory
-	SeesImages      *bool    `json:"sees_images"`   // null while it is not in memory
-	Slots           int      `json:"slots"`
-	Context         int      `json:"context"` // tokens of a request
-	Running         int      `json:"running"` // choices
-	Queued          int      `json:"queued"`  // requests
-	KVUsed          int      `json:"kv_cells_used"`
-	KVKept          int      `json:"kv_cells_kept"`
-	KVCells         int      `json:"kv_cells"`
-	TokensPerSecond float64  `json:"tokens_per_second"`
+	ID              string        `json:"id"`
+	Aliases         []string      `json:"aliases"`
+	State           string        `json:"state"` // as /readyz has it
+	Process         int           `json:"process"`
+	ResidentBytes   uint64        `json:"resident_bytes"` // of its process, mapped weights included; 0 if unknown
+	PlannedBytes    uint64        `json:"planned_bytes"`
+	Devices         []pool.Device `json:"devices"`       // that compute it
+	WhyProcessor    string        `json:"why_processor"` // and not the machine's GPU; empty if that does, or there is none
+	Generates       *bool         `json:"generates"`     // writes text; null while it is not in memory
+	SeesImages      *bool         `json:"sees_images"`   // null while it is not in memory
+	Slots           int           `json:"slots"`
+	Context         int           `json:"context"` // tokens of a request
+	Running         int           `json:"running"` // choices
+	Queued          int           `json:"queued"`  // requests
+	KVUsed          int           `json:"kv_cells_used"`
+	KVKept          int           `json:"kv_cells_kept"`
+	KVCells         int           `json:"kv_cells"`
+	TokensPerSecond float64       `json:"tokens_per_second"`
 	// Memory is what was planned and is taken of each device; null while it is not in memory.
-	Memory []DeviceMemory `json:"memory"`
+	Memory []pool.DeviceMemory `json:"memory"`
 	// Kernels are those that compute it on the processor; null while it is not in memory.
 	Kernels  *kernels.Choice `json:"kernels"`
 	Restarts uint64          `json:"restarts"`
@@ -49,18 +50,18 @@ type ModelStatus struct {
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) *fault.Error {
 	status := Status{Version: s.opts.Version, PID: s.opts.PID, Started: s.started, Models: []ModelStatus{}}
 	for _, m := range s.opts.Models {
-		c := s.pool.counts(m)
+		c := s.pool.Counts(m)
 		ms := ModelStatus{
-			ID: m.ID, Aliases: append([]string{}, m.Aliases...), State: s.health(m), Process: c.process.ID,
-			ResidentBytes: c.process.Resident, PlannedBytes: c.bytes, Memory: c.memory, Running: c.Running, Queued: c.Queued,
-			KVUsed: c.CellsUsed, KVKept: c.CellsIdle, KVCells: c.Cells, TokensPerSecond: c.Rate, Restarts: c.Restarts, Loads: c.loads,
-			Devices: append([]Device{}, c.devices...), WhyProcessor: c.whyProcessor,
+			ID: m.ID, Aliases: append([]string{}, m.Aliases...), State: s.health(m), Process: c.Process.ID,
+			ResidentBytes: c.Process.Resident, PlannedBytes: c.Bytes, Memory: c.Memory, Running: c.Running, Queued: c.Queued,
+			KVUsed: c.CellsUsed, KVKept: c.CellsIdle, KVCells: c.Cells, TokensPerSecond: c.Rate, Restarts: c.Restarts, Loads: c.Loads,
+			Devices: append([]pool.Device{}, c.Devices...), WhyProcessor: c.WhyProcessor,
 		}
-		if e, ok := s.pool.loaded(m); ok {
+		if e, ok := s.pool.Loaded(m); ok {
 			l, f := e.Limits(), e.Model()
 			ms.Generates, ms.SeesImages = &f.Generates, &f.Sees
 			ms.Slots, ms.Context = l.Sequences, l.Context
-			ms.Kernels = &c.kernels
+			ms.Kernels = &c.Kernels
 		}
 		status.Models = append(status.Models, ms)
 	}
@@ -71,7 +72,7 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) *fault.Error {
 // there is one: one that nothing in this process has mended.
 func (s *Server) Stalled(d time.Duration) (model string, stalled bool) {
 	for _, m := range s.opts.Models {
-		if e, ok := s.pool.loaded(m); ok && e.Stats().Stalled(time.Now(), d) {
+		if e, ok := s.pool.Loaded(m); ok && e.Stats().Stalled(time.Now(), d) {
 			return m.ID, true
 		}
 	}

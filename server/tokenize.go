@@ -7,6 +7,7 @@ import (
 
 	"serve/engine"
 	"serve/fault"
+	"serve/pool"
 )
 
 // tokenizeRequest is the body of POST /tokenize and /detokenize, as vLLM and
@@ -54,7 +55,7 @@ func (s *Server) tokenize(w http.ResponseWriter, r *http.Request) *fault.Error {
 	if e != nil {
 		return e
 	}
-	defer model.release()
+	defer model.Release()
 	tokens, err := model.Engine.Tokenize(req.text, req.special, math.MaxInt32)
 	if err != nil {
 		return toFault(err, "prompt")
@@ -70,7 +71,7 @@ func (s *Server) tokenize(w http.ResponseWriter, r *http.Request) *fault.Error {
 	}
 	if req.pieces {
 		for _, t := range tokens {
-			body.Strings = append(body.Strings, strings.ToValidUTF8(string(model.piece(t)), "\uFFFD"))
+			body.Strings = append(body.Strings, strings.ToValidUTF8(string(piece(model, t)), "\uFFFD"))
 		}
 	}
 	return writeJSON(w, body)
@@ -86,7 +87,7 @@ func (s *Server) detokenize(w http.ResponseWriter, r *http.Request) *fault.Error
 	if e != nil {
 		return e
 	}
-	defer model.release()
+	defer model.Release()
 	for i, t := range req.tokens {
 		if most := len(model.Engine.Model().Pieces); int(t) >= most {
 			return fault.New(fault.InvalidValue, "tokens", "Invalid 'tokens[%d]': %d is no token of a vocabulary of %d.", i, t, most)
@@ -97,11 +98,11 @@ func (s *Server) detokenize(w http.ResponseWriter, r *http.Request) *fault.Error
 }
 
 // detokenized is the text of tokens; one that is not known has none.
-func detokenized(m *lease, tokens []engine.Token) string {
+func detokenized(m *pool.Lease, tokens []engine.Token) string {
 	var b strings.Builder
 	for _, t := range tokens {
 		if t >= 0 && int(t) < len(m.Engine.Model().Pieces) {
-			b.Write(m.piece(t))
+			b.Write(piece(m, t))
 		}
 	}
 	return strings.ToValidUTF8(b.String(), "\uFFFD")

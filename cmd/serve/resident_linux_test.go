@@ -13,12 +13,13 @@ import (
 	"serve/engine/remote"
 	"serve/models"
 	"serve/models/testmodel"
+	"serve/pool"
 	"serve/server"
 )
 
 // answered is a model's memory after its first answers: a prompt that fills batches, and one
 // that does not.
-func (r *running) answered(t *testing.T) (memory server.DeviceMemory, resident uint64) {
+func (r *running) answered(t *testing.T) (memory pool.DeviceMemory, resident uint64) {
 	t.Helper()
 	status := func() server.ModelStatus {
 		code, text := r.send(t, "GET", "/status", "")

@@ -1,11 +1,10 @@
-package server
+package pool
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -14,7 +13,6 @@ import (
 	"time"
 
 	"serve/engine"
-	"serve/engine/enginetest"
 )
 
 // memory is a machine whose models are sizes alone. It notices two loads at once,
@@ -41,49 +39,57 @@ func (s *stub) Model() *engine.Model { return &engine.Model{} }
 
 // Stats are of an engine that has had work.
 func (s *stub) Stats() engine.Stats {
-	return engine.Stats{Prompt: 3, Present: engine.Present{Running: 1, Cells: 8}, Measures: engine.Measures{Tokens: 5, Outcomes: map[engine.Outcome]uint64{engine.OutcomeStop: 2}}}
+	return engine.Stats{
+		Prompt:   3,
+		Present:  engine.Present{Running: 1, Cells: 8},
+		Measures: engine.Measures{Tokens: 5, Outcomes: map[engine.Outcome]uint64{engine.OutcomeStop: 2}},
+	}
 }
 
 // model needs bytes, or least of them where memory is short.
 func (m *memory) model(name string, bytes, least uint64) *Model {
-	return &Model{ID: name, Load: func(ctx context.Context, shrink bool) (*Instance, error) {
-		m.mu.Lock()
-		if m.busy {
-			m.t.Error("two loads at once")
-		}
-		m.busy = true
-		gate, fail := m.gate, m.fail
-		m.mu.Unlock()
-		if gate != nil {
-			select {
-			case <-gate:
-			case <-ctx.Done():
+	return &Model{
+		ID: name,
+		Load: func(ctx context.Context, shrink bool) (*Instance, error) {
+			m.mu.Lock()
+			if m.busy {
+				m.t.Error("two loads at once")
 			}
-		}
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		m.busy = false
-		if fail != nil {
-			return nil, fail
-		}
-		need := bytes
-		if free := m.total - m.used; shrink && free < bytes {
-			need = max(least, free)
-		}
-		if free := m.total - m.used; need > free {
-			return nil, &NoRoomError{Err: fmt.Errorf("%s needs %d", name, need), Short: need - free}
-		}
-		m.used += need
-		m.history = append(m.history, fmt.Sprintf("+%s %d", name, need))
-		done := make(chan struct{})
-		return &Instance{Engine: &stub{name: name}, Bytes: need, Done: done, Stop: sync.OnceFunc(func() {
+			m.busy = true
+			gate := m.gate
+			fail := m.fail
+			m.mu.Unlock()
+			if gate != nil {
+				select {
+				case <-gate:
+				case <-ctx.Done():
+				}
+			}
 			m.mu.Lock()
 			defer m.mu.Unlock()
-			m.used -= need
-			m.history = append(m.history, "-"+name)
-			close(done)
-		})}, nil
-	}}
+			m.busy = false
+			if fail != nil {
+				return nil, fail
+			}
+			need := bytes
+			if free := m.total - m.used; shrink && free < bytes {
+				need = max(least, free)
+			}
+			if free := m.total - m.used; need > free {
+				return nil, &NoRoomError{Err: fmt.Errorf("%s needs %d", name, need), Short: need - free}
+			}
+			m.used += need
+			m.history = append(m.history, fmt.Sprintf("+%s %d", name, need))
+			done := make(chan struct{})
+			return &Instance{Engine: &stub{name: name}, Bytes: need, Done: done, Stop: sync.OnceFunc(func() {
+				m.mu.Lock()
+				defer m.mu.Unlock()
+				m.used -= need
+				m.history = append(m.history, "-"+name)
+				close(done)
+			})}, nil
+		},
+	}
 }
 
 func (m *memory) did(t *testing.T, want ...string) {
@@ -96,30 +102,32 @@ func (m *memory) did(t *testing.T, want ...string) {
 	m.history = nil
 }
 
-func newTestPool(keepAlive time.Duration) *pool {
-	return newPool(keepAlive, 4, slog.New(slog.DiscardHandler))
+func newTestPool(keepAlive time.Duration) *Pool {
+	return New(keepAlive, 4, slog.New(slog.DiscardHandler))
 }
 
 // use acquires and releases.
-func (p *pool) use(t *testing.T, m *Model) {
+func (p *Pool) use(t *testing.T, m *Model) {
 	t.Helper()
-	l, err := p.acquire(t.Context(), m, time.Minute)
+	l, err := p.Acquire(t.Context(), m, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := l.Engine.(*stub).name; got != m.ID {
 		t.Errorf("asked for %s, got %s", m.ID, got)
 	}
-	l.release()
+	l.Release()
 	time.Sleep(time.Second) // of fake time, so that uses have an order
 }
 
 func TestPoolUnloadsTheLeastRecentlyUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &memory{t: t, total: 10}
-		a, b, c := m.model("a", 4, 4), m.model("b", 4, 4), m.model("c", 5, 5)
+		a := m.model("a", 4, 4)
+		b := m.model("b", 4, 4)
+		c := m.model("c", 5, 5)
 		p := newTestPool(0)
-		defer p.close()
+		defer p.Close()
 		p.use(t, a)
 		p.use(t, b)
 		p.use(t, a)
@@ -136,28 +144,29 @@ func TestPoolUnloadsTheLeastRecentlyUsed(t *testing.T) {
 func TestPoolNeverUnloadsTheBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &memory{t: t, total: 10}
-		a, b := m.model("a", 6, 6), m.model("b", 6, 6)
+		a := m.model("a", 6, 6)
+		b := m.model("b", 6, 6)
 		p := newTestPool(0)
-		defer p.close()
-		held, err := p.acquire(t.Context(), a, time.Minute)
+		defer p.Close()
+		held, err := p.Acquire(t.Context(), a, time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := p.acquire(t.Context(), b, time.Minute); !errors.Is(err, errLoading) {
+		if _, err := p.Acquire(t.Context(), b, time.Minute); !errors.Is(err, ErrLoading) {
 			t.Errorf("got %v", err)
 		}
 		synctest.Wait()
 		m.did(t, "+a 6")
 		got := make(chan error)
 		go func() {
-			l, err := p.acquire(t.Context(), b, time.Minute)
+			l, err := p.Acquire(t.Context(), b, time.Minute)
 			if err == nil {
-				l.release()
+				l.Release()
 			}
 			got <- err
 		}()
 		synctest.Wait()
-		held.release()
+		held.Release()
 		if err := <-got; err != nil {
 			t.Error(err)
 		}
@@ -168,17 +177,19 @@ func TestPoolNeverUnloadsTheBusy(t *testing.T) {
 func TestPoolShrinks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &memory{t: t, total: 10}
-		a, b, c := m.model("a", 6, 2), m.model("b", 9, 3), m.model("c", 20, 12)
+		a := m.model("a", 6, 2)
+		b := m.model("b", 9, 3)
+		c := m.model("c", 20, 12)
 		p := newTestPool(0)
-		defer p.close()
-		held, err := p.acquire(t.Context(), a, time.Minute)
+		defer p.Close()
+		held, err := p.Acquire(t.Context(), a, time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
 		p.use(t, b) // a is busy: b makes do with what is free
 		m.did(t, "+a 6", "+b 4")
-		held.release()
-		_, err = p.acquire(t.Context(), c, time.Minute)
+		held.Release()
+		_, err = p.Acquire(t.Context(), c, time.Minute)
 		var short *NoRoomError
 		if !errors.As(err, &short) || short.Short != 12 {
 			t.Errorf("a model that never fits: %v", err)
@@ -191,17 +202,17 @@ func TestPoolWaitersComeInOrder(t *testing.T) {
 		m := &memory{t: t, total: 10, gate: make(chan struct{})}
 		a := m.model("a", 6, 6)
 		p := newTestPool(0)
-		defer p.close()
+		defer p.Close()
 		var mu sync.Mutex
 		var served []string
 		ask := func(name string, ctx context.Context, patience time.Duration) {
-			l, err := p.acquire(ctx, a, patience)
+			l, err := p.Acquire(ctx, a, patience)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
 				name += " " + err.Error()
 			} else {
-				l.release()
+				l.Release()
 			}
 			served = append(served, name)
 		}
@@ -220,7 +231,10 @@ func TestPoolWaitersComeInOrder(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		close(m.gate)
 		wg.Wait()
-		if want := []string{"gone context canceled", "hasty the model is being loaded", "first"}; !slices.Equal(served, want) {
+		if want := []string{"gone context canceled", "hasty the model is being loaded", "first"}; !slices.Equal(
+			served,
+			want,
+		) {
 			t.Errorf("served %v, want %v", served, want)
 		}
 		m.did(t, "+a 6")
@@ -232,22 +246,22 @@ func TestPoolKeepAlive(t *testing.T) {
 		m := &memory{t: t, total: 10}
 		a := m.model("a", 6, 6)
 		p := newTestPool(time.Minute)
-		defer p.close()
+		defer p.Close()
 		p.use(t, a)
 		time.Sleep(50 * time.Second)
 		p.use(t, a)
 		time.Sleep(50 * time.Second)
 		m.did(t, "+a 6")
-		held, err := p.acquire(t.Context(), a, time.Minute)
+		held, err := p.Acquire(t.Context(), a, time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Hour)
 		m.did(t)
-		held.release()
+		held.Release()
 		time.Sleep(61 * time.Second)
 		m.did(t, "-a")
-		if _, ok := p.loaded(a); ok {
+		if _, ok := p.Loaded(a); ok {
 			t.Error("it is still there")
 		}
 	})
@@ -259,14 +273,21 @@ func TestPoolCounts(t *testing.T) {
 		m := &memory{t: t, total: 10}
 		a := m.model("a", 6, 6)
 		p := newTestPool(time.Minute)
-		defer p.close()
+		defer p.Close()
 		for loads := 1; loads <= 3; loads++ {
 			p.use(t, a)
-			if c := p.counts(a); !c.loaded || c.loads != loads || c.Prompt != uint64(3*loads) || c.Tokens != uint64(5*loads) || c.Running != 1 || c.bytes != 6 {
+			if c := p.Counts(a); !c.Loaded || c.Loads != loads || c.Prompt != uint64(3*loads) ||
+				c.Tokens != uint64(5*loads) ||
+				c.Running != 1 ||
+				c.Bytes != 6 {
 				t.Errorf("load %d: %+v", loads, c)
 			}
 			time.Sleep(61 * time.Second)
-			if c := p.counts(a); c.loaded || c.Tokens != uint64(5*loads) || c.Outcomes[engine.OutcomeStop] != uint64(2*loads) || c.Running != 0 || c.Cells != 0 || c.bytes != 0 {
+			if c := p.Counts(a); c.Loaded || c.Tokens != uint64(5*loads) ||
+				c.Outcomes[engine.OutcomeStop] != uint64(2*loads) ||
+				c.Running != 0 ||
+				c.Cells != 0 ||
+				c.Bytes != 0 {
 				t.Errorf("after load %d: %+v", loads, c)
 			}
 		}
@@ -278,9 +299,10 @@ func TestPoolFailures(t *testing.T) {
 		var log strings.Builder
 		m := &memory{t: t, total: 10, fail: errors.New("open /home/who/secret.gguf: damaged")}
 		a := m.model("a", 6, 6)
-		p := newPool(0, 4, slog.New(slog.NewTextHandler(&log, nil)))
-		defer p.close()
-		if _, err := p.acquire(t.Context(), a, time.Minute); !errors.Is(err, errLoad) || strings.Contains(err.Error(), "secret") {
+		p := New(0, 4, slog.New(slog.NewTextHandler(&log, nil)))
+		defer p.Close()
+		if _, err := p.Acquire(t.Context(), a, time.Minute); !errors.Is(err, ErrLoad) ||
+			strings.Contains(err.Error(), "secret") {
 			t.Errorf("got %v", err)
 		}
 		if !strings.Contains(log.String(), "secret.gguf: damaged") {
@@ -302,52 +324,21 @@ func TestPoolFailures(t *testing.T) {
 func TestPoolPreload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &memory{t: t, total: 10}
-		a, b := m.model("a", 8, 8), m.model("b", 6, 3)
+		a := m.model("a", 8, 8)
+		b := m.model("b", 6, 3)
 		p := newTestPool(0)
-		if err := p.preload(t.Context(), a); err != nil {
+		if err := p.Preload(t.Context(), a); err != nil {
 			t.Fatal(err)
 		}
 		var short *NoRoomError
-		if err := p.preload(t.Context(), b); !errors.As(err, &short) {
+		if err := p.Preload(t.Context(), b); !errors.As(err, &short) {
 			t.Errorf("got %v", err)
 		}
 		m.did(t, "+a 8") // nothing was unloaded for it
-		p.close()
+		p.Close()
 		m.did(t, "-a")
-		if _, err := p.acquire(t.Context(), a, time.Minute); !errors.Is(err, engine.ErrStopped) {
+		if _, err := p.Acquire(t.Context(), a, time.Minute); !errors.Is(err, engine.ErrStopped) {
 			t.Errorf("a closed pool: %v", err)
 		}
 	})
-}
-
-// TestLoadingModel asks over HTTP for a model that takes too long to load, for one
-// that cannot be loaded, and for one that does not fit.
-func TestLoadingModel(t *testing.T) {
-	release := make(chan struct{})
-	hs, s := start(t, enginetest.Options{}, Options{LoadWait: time.Millisecond})
-	s.byName["slow"] = &Model{ID: "slow", Load: func(ctx context.Context, _ bool) (*Instance, error) {
-		select {
-		case <-release:
-		case <-ctx.Done():
-		}
-		return nil, errors.New("open /secret/path: damaged")
-	}}
-	ask := func() (int, http.Header, string) {
-		res, body := post(t, hs, "/v1/completions", `{"model":"slow","prompt":"p"}`)
-		return res.StatusCode, res.Header, body
-	}
-	if status, h, body := ask(); status != 503 || h.Get("Retry-After") == "" || !strings.Contains(body, `"code":"model_loading"`) {
-		t.Errorf("%d %v %s", status, h, body)
-	}
-	s.opts.LoadWait = time.Minute
-	close(release)
-	if status, h, body := ask(); status != 500 || h.Get("X-Should-Retry") != "false" || strings.Contains(body, "secret") || !strings.Contains(body, `"model_load_failed"`) {
-		t.Errorf("%d %v %s", status, h, body)
-	}
-	s.byName["slow"].Load = func(context.Context, bool) (*Instance, error) {
-		return nil, &NoRoomError{Err: errors.New("needs 9 GiB and has 8 GiB free"), Short: 1 << 30}
-	}
-	if status, _, body := ask(); status != 400 || !strings.Contains(body, `"insufficient_memory"`) || !strings.Contains(body, "9 GiB") {
-		t.Errorf("%d %s", status, body)
-	}
 }
