@@ -16,6 +16,7 @@ import (
 	"serve/engine"
 	"serve/fault"
 	"serve/pool"
+	"serve/server/wire"
 )
 
 // answer is what all chunks of a response, and the whole of one that is not
@@ -69,12 +70,12 @@ func (u *usage) add(e engine.Usage) {
 
 // chunkHead begins a chunk up to the choice's own part.
 func (a *answer) chunkHead(object string) []byte {
-	b := append([]byte(nil), sseData...)
+	b := wire.BeginEvent(nil)
 	b = append(b, `{"id":"`+a.id+`","object":"`+object+`","created":`...)
 	b = strconv.AppendInt(b, a.created, 10)
-	b = appendString(append(b, `,"model":`...), a.model.ID)
+	b = wire.AppendString(append(b, `,"model":`...), a.model.ID)
 	if a.params.tierName != "" {
-		b = appendString(append(b, `,"service_tier":`...), a.params.tierName)
+		b = wire.AppendString(append(b, `,"service_tier":`...), a.params.tierName)
 	}
 	return append(b, `,"system_fingerprint":"`+a.fingerprint+`","choices":[{"index":`...)
 }
@@ -102,7 +103,7 @@ func (a *answer) usageChunk(object string, u usage) []byte {
 	if err != nil {
 		return nil
 	}
-	return sseEvent(body)
+	return wire.AppendEvent(nil, "", body)
 }
 
 type responseBody[C any] struct {
@@ -253,7 +254,7 @@ func streamCompletion(out *sse, a *answer, req *completionRequest, stream *engin
 	chunk := func(choice int, text string, logprobs func([]byte) []byte, finish engine.Finish) {
 		buf = append(buf, head...)
 		buf = strconv.AppendInt(buf, int64(prompt*a.params.choices+choice), 10)
-		buf = appendString(append(buf, `,"text":`...), text)
+		buf = wire.AppendString(append(buf, `,"text":`...), text)
 		buf = logprobs(append(buf, `,"logprobs":`...))
 		buf = append(appendFinish(buf, finish), tail...)
 	}
@@ -336,13 +337,13 @@ func appendCompletionLogprobs(b []byte, a *answer, tokens []engine.TokenInfo, of
 		}
 		b = append(b, ']')
 	}
-	list(`{"tokens":`, func(t *engine.TokenInfo) { b = appendString(b, string(t.Bytes)) })
+	list(`{"tokens":`, func(t *engine.TokenInfo) { b = wire.AppendString(b, string(t.Bytes)) })
 	list(`,"token_logprobs":`, func(t *engine.TokenInfo) {
 		if t.LogProb == noLogProb {
 			b = append(b, "null"...)
 			return
 		}
-		b = appendFloat(b, t.LogProb)
+		b = wire.AppendFloat(b, t.LogProb)
 	})
 	list(`,"top_logprobs":`, func(t *engine.TokenInfo) {
 		if t.LogProb == noLogProb {
@@ -362,7 +363,7 @@ func appendCompletionLogprobs(b []byte, a *answer, tokens []engine.TokenInfo, of
 				b = append(b, ',')
 			}
 			seen[text] = true
-			b = appendFloat(append(appendString(b, text), ':'), alt.LogProb)
+			b = wire.AppendFloat(append(wire.AppendString(b, text), ':'), alt.LogProb)
 		}
 		b = append(b, '}')
 	})

@@ -11,6 +11,7 @@ import (
 	"serve/engine"
 	"serve/fault"
 	"serve/pool"
+	"serve/server/wire"
 )
 
 // chatRequest is the body of POST /v1/chat/completions.
@@ -43,58 +44,64 @@ const (
 	maxArguments = 256
 )
 
-var chatFields = lift(func(r *chatRequest) *params { return &r.params }, fields[chatRequest]{
-	"messages": func(r *chatRequest, v value) (e *fault.Error) { r.messages, e = readMessages(v); return e },
-	"max_completion_tokens": func(r *chatRequest, v value) *fault.Error {
-		n, e := v.integer(1, math.MaxInt32)
+var chatFields = lift(func(r *chatRequest) *params { return &r.params }, wire.Fields[chatRequest]{
+	"messages": func(r *chatRequest, v wire.Value) (e *fault.Error) { r.messages, e = readMessages(v); return e },
+	"max_completion_tokens": func(r *chatRequest, v wire.Value) *fault.Error {
+		n, e := v.Integer(1, math.MaxInt32)
 		r.maxComplete = int(n)
 		return e
 	},
-	"logprobs": func(r *chatRequest, v value) (e *fault.Error) { r.logprobs, e = v.bool(); return e },
-	"top_logprobs": func(r *chatRequest, v value) *fault.Error {
-		n, e := v.integer(0, 20)
+	"logprobs": func(r *chatRequest, v wire.Value) (e *fault.Error) { r.logprobs, e = v.Bool(); return e },
+	"top_logprobs": func(r *chatRequest, v wire.Value) *fault.Error {
+		n, e := v.Integer(0, 20)
 		r.top, r.hasTop = int(n), true
 		return e
 	},
 	"service_tier": setTier,
-	"reasoning_effort": func(r *chatRequest, v value) (e *fault.Error) {
-		r.effort, e = v.one("none", "minimal", "low", "medium", "high", "xhigh", "max")
+	"reasoning_effort": func(r *chatRequest, v wire.Value) (e *fault.Error) {
+		r.effort, e = v.OneOf("none", "minimal", "low", "medium", "high", "xhigh", "max")
 		return e
 	},
-	"chat_template_kwargs": func(r *chatRequest, v value) *fault.Error {
-		object, e := v.object()
+	"chat_template_kwargs": func(r *chatRequest, v wire.Value) *fault.Error {
+		object, e := v.Object()
 		if e != nil {
 			return e
 		}
 		if len(object) > maxArguments {
-			return v.invalid("%d arguments, where %d are allowed.", len(object), maxArguments)
+			return v.Invalid("%d arguments, where %d are allowed.", len(object), maxArguments)
 		}
 		for name, arg := range object {
-			r.setTemplateArg(name, arg.raw)
+			r.setTemplateArg(name, arg.Raw)
 		}
 		return nil
 	},
-	"response_format": func(r *chatRequest, v value) (e *fault.Error) { r.format, e = readResponseFormat(v); return e },
+	"response_format": func(r *chatRequest, v wire.Value) (e *fault.Error) { r.format, e = readResponseFormat(v); return e },
 
-	"tools":               func(r *chatRequest, v value) (e *fault.Error) { r.tools.list, e = readTools(v); return e },
-	"tool_choice":         func(r *chatRequest, v value) (e *fault.Error) { r.tools.choice, e = readToolChoice(v, false); return e },
-	"parallel_tool_calls": func(r *chatRequest, v value) (e *fault.Error) { r.tools.parallel, e = v.bool(); return e },
-	"functions":           func(r *chatRequest, v value) (e *fault.Error) { r.functions.list, e = readFunctions(v); return e },
-	"function_call":       func(r *chatRequest, v value) (e *fault.Error) { r.functions.choice, e = readFunctionCall(v); return e },
-	"audio":               refused[chatRequest]("There is no audio output."),
-	"modalities":          refused[chatRequest]("There is only text output.", `["text"]`),
-	"web_search_options":  refused[chatRequest]("The server never searches the web: no data leaves this machine."),
+	"tools": func(r *chatRequest, v wire.Value) (e *fault.Error) { r.tools.list, e = readTools(v); return e },
+	"tool_choice": func(r *chatRequest, v wire.Value) (e *fault.Error) {
+		r.tools.choice, e = readToolChoice(v, false)
+		return e
+	},
+	"parallel_tool_calls": func(r *chatRequest, v wire.Value) (e *fault.Error) { r.tools.parallel, e = v.Bool(); return e },
+	"functions":           func(r *chatRequest, v wire.Value) (e *fault.Error) { r.functions.list, e = readFunctions(v); return e },
+	"function_call": func(r *chatRequest, v wire.Value) (e *fault.Error) {
+		r.functions.choice, e = readFunctionCall(v)
+		return e
+	},
+	"audio":              wire.Refused[chatRequest]("There is no audio output."),
+	"modalities":         wire.Refused[chatRequest]("There is only text output.", `["text"]`),
+	"web_search_options": wire.Refused[chatRequest]("The server never searches the web: no data leaves this machine."),
 
 	// What nobody could tell from the answer.
-	"store":                  accepted[chatRequest](aBool),
-	"metadata":               accepted[chatRequest](anObject),
-	"safety_identifier":      accepted[chatRequest](aString),
-	"verbosity":              accepted[chatRequest](aString),
-	"prediction":             accepted[chatRequest](anObject),
-	"prompt_cache_key":       accepted[chatRequest](aString),
-	"prompt_cache_retention": accepted[chatRequest](aString),
-	"prompt_cache_options":   accepted[chatRequest](anObject),
-	"moderation":             accepted[chatRequest](anObject),
+	"store":                  wire.Accepted[chatRequest](wire.IsBool),
+	"metadata":               wire.Accepted[chatRequest](wire.IsObject),
+	"safety_identifier":      wire.Accepted[chatRequest](wire.IsString),
+	"verbosity":              wire.Accepted[chatRequest](wire.IsString),
+	"prediction":             wire.Accepted[chatRequest](wire.IsObject),
+	"prompt_cache_key":       wire.Accepted[chatRequest](wire.IsString),
+	"prompt_cache_retention": wire.Accepted[chatRequest](wire.IsString),
+	"prompt_cache_options":   wire.Accepted[chatRequest](wire.IsObject),
+	"moderation":             wire.Accepted[chatRequest](wire.IsObject),
 })
 
 func (r *chatRequest) setTemplateArg(name string, raw []byte) {
@@ -126,13 +133,13 @@ func (r *chatRequest) check() *fault.Error {
 }
 
 // readMessages reads the conversation.
-func readMessages(v value) ([]message, *fault.Error) {
-	list, e := v.array(maxMessages)
+func readMessages(v wire.Value) ([]message, *fault.Error) {
+	list, e := v.Array(maxMessages)
 	if e != nil {
 		return nil, e
 	}
 	if len(list) == 0 {
-		return nil, v.empty()
+		return nil, v.Empty()
 	}
 	messages := make([]message, len(list))
 	for i, item := range list {
@@ -145,24 +152,24 @@ func readMessages(v value) ([]message, *fault.Error) {
 
 var messageFields = []string{"role", "content", "name", "refusal", "reasoning_content", "reasoning", "tool_calls", "tool_call_id", "audio", "function_call", "annotations"}
 
-func readMessage(v value) (m message, e *fault.Error) {
-	object, e := v.object()
+func readMessage(v wire.Value) (m message, e *fault.Error) {
+	object, e := v.Object()
 	if e != nil {
 		return m, e
 	}
-	if e := only(object, messageFields...); e != nil {
+	if e := wire.Only(object, messageFields...); e != nil {
 		return m, e
 	}
-	role, e := v.required(object, "role")
+	role, e := v.Required(object, "role")
 	if e != nil {
 		return m, e
 	}
-	if m.Role, e = role.one("developer", "system", "user", "assistant", "tool", "function"); e != nil {
+	if m.Role, e = role.OneOf("developer", "system", "user", "assistant", "tool", "function"); e != nil {
 		return m, e
 	}
 	assistant := m.Role == "assistant"
 	if field, ok := object["audio"]; ok {
-		return m, fault.New(fault.Unsupported, field.name, "Unsupported parameter: '%s'.", field.name)
+		return m, fault.New(fault.Unsupported, field.Name, "Unsupported parameter: '%s'.", field.Name)
 	}
 	_, called := object["tool_calls"]
 	_, calledOnce := object["function_call"]
@@ -175,16 +182,16 @@ func readMessage(v value) (m message, e *fault.Error) {
 			return m, e
 		}
 	} else if refusal, ok := object["refusal"]; ok && assistant {
-		if m.Content, e = refusal.string(); e != nil {
+		if m.Content, e = refusal.Text(); e != nil {
 			return m, e
 		}
 	} else if !assistant || !called && !calledOnce {
-		_, e := v.required(object, "content")
+		_, e := v.Required(object, "content")
 		return m, e
 	}
 	for _, name := range []string{"reasoning", "reasoning_content"} {
 		if field, ok := object[name]; ok && assistant {
-			if m.Reasoning, e = field.string(); e != nil {
+			if m.Reasoning, e = field.Text(); e != nil {
 				return m, e
 			}
 		}
@@ -196,24 +203,24 @@ func readMessage(v value) (m message, e *fault.Error) {
 	}
 	if m.Role == "function" {
 		// The old name for a tool's answer. Its call has no id, but a name.
-		name, e := v.required(object, "name")
+		name, e := v.Required(object, "name")
 		if e != nil {
 			return m, e
 		}
 		m.Role = "tool"
-		m.ToolCallID, e = name.string()
+		m.ToolCallID, e = name.Text()
 		return m, e
 	}
 	if id, ok := object["tool_call_id"]; ok {
-		m.ToolCallID, e = id.string()
+		m.ToolCallID, e = id.Text()
 	} else if m.Role == "tool" {
-		_, e = v.required(object, "tool_call_id")
+		_, e = v.Required(object, "tool_call_id")
 	}
 	return m, e
 }
 
 // readCalls reads what an assistant called, by either name.
-func (m *message) readCalls(object map[string]value) (e *fault.Error) {
+func (m *message) readCalls(object map[string]wire.Value) (e *fault.Error) {
 	if calls, ok := object["tool_calls"]; ok {
 		if m.ToolCalls, e = readCalls(calls); e != nil {
 			return e
@@ -231,16 +238,16 @@ func (m *message) readCalls(object map[string]value) (e *fault.Error) {
 }
 
 // readContent reads a message's text and images: a string, or parts.
-func (m *message) readContent(v value, parts partTypes) (e *fault.Error) {
-	switch v.raw[0] {
+func (m *message) readContent(v wire.Value, parts partTypes) (e *fault.Error) {
+	switch v.Raw[0] {
 	case '[':
 		m.Content, m.Images, e = readParts(v, parts)
 		return e
 	case '"':
-		m.Content, e = v.string()
+		m.Content, e = v.Text()
 		return e
 	}
-	return v.wrongType("a string or an array of content parts")
+	return v.WrongType("a string or an array of content parts")
 }
 
 // partTypes are the types of parts that content may have: those that are text, and
@@ -257,8 +264,8 @@ var (
 
 // readParts reads parts. Texts that follow each other become paragraphs; an image's
 // mark stands where it belongs.
-func readParts(v value, types partTypes) (string, []attachment, *fault.Error) {
-	parts, e := v.array(maxParts)
+func readParts(v wire.Value, types partTypes) (string, []attachment, *fault.Error) {
+	parts, e := v.Array(maxParts)
 	if e != nil {
 		return "", nil, e
 	}
@@ -266,15 +273,15 @@ func readParts(v value, types partTypes) (string, []attachment, *fault.Error) {
 	var images []attachment
 	afterText := false
 	for _, part := range parts {
-		object, e := part.object()
+		object, e := part.Object()
 		if e != nil {
 			return "", nil, e
 		}
-		kind, e := part.required(object, "type")
+		kind, e := part.Required(object, "type")
 		if e != nil {
 			return "", nil, e
 		}
-		name, e := kind.string()
+		name, e := kind.Text()
 		if e != nil {
 			return "", nil, e
 		}
@@ -290,13 +297,13 @@ func readParts(v value, types partTypes) (string, []attachment, *fault.Error) {
 		}
 		field, known := types.text[name]
 		if !known {
-			return "", nil, fault.New(fault.Unsupported, kind.name, "Content of type '%s' is not supported here.", name)
+			return "", nil, fault.New(fault.Unsupported, kind.Name, "Content of type '%s' is not supported here.", name)
 		}
-		given, e := part.required(object, field)
+		given, e := part.Required(object, field)
 		if e != nil {
 			return "", nil, e
 		}
-		paragraph, e := given.string()
+		paragraph, e := given.Text()
 		if e != nil {
 			return "", nil, e
 		}

@@ -9,6 +9,7 @@ import (
 
 	"serve/engine"
 	"serve/fault"
+	"serve/server/wire"
 )
 
 const chatChunk = "chat.completion.chunk"
@@ -94,12 +95,12 @@ func (w *chatWriter) event(e *engine.Event) {
 	w.begin(e)
 	if e.Reasoning != "" {
 		w.open(e.Choice)
-		w.buf = appendString(append(w.buf, `"reasoning_content":`...), e.Reasoning)
+		w.buf = wire.AppendString(append(w.buf, `"reasoning_content":`...), e.Reasoning)
 		w.shut("", nil)
 	}
 	if e.Text != "" || len(e.Tokens) > 0 {
 		w.open(e.Choice)
-		w.buf = appendString(append(w.buf, `"content":`...), e.Text)
+		w.buf = wire.AppendString(append(w.buf, `"content":`...), e.Text)
 		w.shut("", func(b []byte) []byte { return appendChatLogprobs(b, w.a, e.Tokens) })
 	}
 	for i := range e.ToolCalls {
@@ -140,12 +141,12 @@ func (w *chatWriter) call(choice int, d *engine.ToolCallDelta) {
 	if d.Name != "" {
 		w.open(choice)
 		if w.tools.legacy {
-			w.buf = appendString(append(w.buf, `"function_call":{"name":`...), d.Name)
+			w.buf = wire.AppendString(append(w.buf, `"function_call":{"name":`...), d.Name)
 			w.buf = append(w.buf, `,"arguments":""}`...)
 		} else {
 			w.buf = strconv.AppendInt(append(w.buf, `"tool_calls":[{"index":`...), int64(d.Index), 10)
-			w.buf = appendString(append(w.buf, `,"id":`...), callID(d.ID))
-			w.buf = appendString(append(w.buf, `,"type":"function","function":{"name":`...), d.Name)
+			w.buf = wire.AppendString(append(w.buf, `,"id":`...), callID(d.ID))
+			w.buf = wire.AppendString(append(w.buf, `,"type":"function","function":{"name":`...), d.Name)
 			w.buf = append(w.buf, `,"arguments":""}}]`...)
 		}
 		w.shut("", nil)
@@ -155,10 +156,10 @@ func (w *chatWriter) call(choice int, d *engine.ToolCallDelta) {
 	}
 	w.open(choice)
 	if w.tools.legacy {
-		w.buf = append(appendString(append(w.buf, `"function_call":{"arguments":`...), d.Arguments), '}')
+		w.buf = append(wire.AppendString(append(w.buf, `"function_call":{"arguments":`...), d.Arguments), '}')
 	} else {
 		w.buf = strconv.AppendInt(append(w.buf, `"tool_calls":[{"index":`...), int64(d.Index), 10)
-		w.buf = append(appendString(append(w.buf, `,"function":{"arguments":`...), d.Arguments), "}}]"...)
+		w.buf = append(wire.AppendString(append(w.buf, `,"function":{"arguments":`...), d.Arguments), "}}]"...)
 	}
 	w.shut("", nil)
 }
@@ -187,9 +188,9 @@ func appendChatLogprobs(b []byte, a *answer, tokens []engine.TokenInfo) []byte {
 
 // appendTokenLogprob appends the fields of a token, without the closing brace.
 func appendTokenLogprob(b, piece []byte, logprob float32) []byte {
-	b = appendString(append(b, `{"token":`...), string(piece))
-	b = appendFloat(append(b, `,"logprob":`...), logprob)
-	return appendBytes(append(b, `,"bytes":`...), piece)
+	b = wire.AppendString(append(b, `{"token":`...), string(piece))
+	b = wire.AppendFloat(append(b, `,"logprob":`...), logprob)
+	return wire.AppendBytes(append(b, `,"bytes":`...), piece)
 }
 
 // chatChoice is a choice of a response that is not streamed.

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"serve/fault"
+	"serve/server/wire"
 )
 
 // TestCompatibility writes docs/compatibility.md of the tables that the endpoints
@@ -43,7 +44,7 @@ func TestCompatibility(t *testing.T) {
 }
 
 // section writes one endpoint's table.
-func section[T any](t *testing.T, b *strings.Builder, tests map[string]string, endpoint string, table fields[T]) {
+func section[T any](t *testing.T, b *strings.Builder, tests map[string]string, endpoint string, table wire.Fields[T]) {
 	fmt.Fprintf(b, "\n## %s\n\n| field | | shown by |\n|---|---|---|\n", endpoint)
 	for _, name := range slices.Sorted(maps.Keys(table)) {
 		shown := sending(tests, name)
@@ -56,13 +57,13 @@ func section[T any](t *testing.T, b *strings.Builder, tests map[string]string, e
 
 // policy tells by what a setter does with values of every type what becomes of a
 // field: one that is refused says so of each, one that is accepted keeps none.
-func policy[T any](name string, set setter[T]) string {
+func policy[T any](name string, set wire.Setter[T]) string {
 	refusals, passed, kept := 0, 0, 0
 	probes := []string{`true`, `987654`, `3`, `0.5`, `"probe"`, `{"probe":1}`, `{"97":1}`,
 		`{"effort":"low"}`, `{"format":{"type":"json_object"}}`, `{}`, `["probe"]`, `[]`}
 	for _, raw := range probes {
 		var into, before T
-		e := set(&into, value{name, []byte(raw)})
+		e := set(&into, wire.Value{Name: name, Raw: []byte(raw)})
 		switch {
 		case e == nil:
 			passed++

@@ -10,6 +10,7 @@ import (
 	"serve/engine"
 	"serve/fault"
 	"serve/pool"
+	"serve/server/wire"
 )
 
 // completionRequest is the body of POST /v1/completions.
@@ -34,23 +35,26 @@ const maxInputs = 2048
 
 const defaultCompletionTokens = 16
 
-var completionFields = lift(func(r *completionRequest) *params { return &r.params }, fields[completionRequest]{
-	"prompt": func(r *completionRequest, v value) (e *fault.Error) { r.prompts, e = readInputs(v, true); return e },
-	"logprobs": func(r *completionRequest, v value) *fault.Error {
-		n, e := v.integer(0, 5)
+var completionFields = lift(func(r *completionRequest) *params { return &r.params }, wire.Fields[completionRequest]{
+	"prompt": func(r *completionRequest, v wire.Value) (e *fault.Error) {
+		r.prompts, e = readInputs(v, true)
+		return e
+	},
+	"logprobs": func(r *completionRequest, v wire.Value) *fault.Error {
+		n, e := v.Integer(0, 5)
 		r.logprobs, r.top = true, int(n)
 		return e
 	},
-	"max_tokens": func(r *completionRequest, v value) *fault.Error {
-		n, e := v.integer(0, math.MaxInt32)
+	"max_tokens": func(r *completionRequest, v wire.Value) *fault.Error {
+		n, e := v.Integer(0, math.MaxInt32)
 		// The engine draws one at least, which nobody gets.
 		r.maxTokens, r.none = int(max(n, 1)), n == 0
 		return e
 	},
-	"echo":   func(r *completionRequest, v value) (e *fault.Error) { r.echo, e = v.bool(); return e },
-	"suffix": func(r *completionRequest, v value) (e *fault.Error) { r.suffix, e = v.string(); return e },
-	"best_of": func(r *completionRequest, v value) *fault.Error {
-		n, e := v.integer(1, 20)
+	"echo":   func(r *completionRequest, v wire.Value) (e *fault.Error) { r.echo, e = v.Bool(); return e },
+	"suffix": func(r *completionRequest, v wire.Value) (e *fault.Error) { r.suffix, e = v.Text(); return e },
+	"best_of": func(r *completionRequest, v wire.Value) *fault.Error {
+		n, e := v.Integer(1, 20)
 		r.bestOf = int(n)
 		return e
 	},
@@ -58,41 +62,41 @@ var completionFields = lift(func(r *completionRequest) *params { return &r.param
 
 // readInputs reads a string, an array of strings, an array of tokens or an array
 // of arrays of tokens.
-func readInputs(v value, emptyText bool) ([]input, *fault.Error) {
-	if v.raw[0] == '"' {
-		s, e := v.string()
+func readInputs(v wire.Value, emptyText bool) ([]input, *fault.Error) {
+	if v.Raw[0] == '"' {
+		s, e := v.Text()
 		if e == nil && s == "" && !emptyText {
-			e = v.invalid("the string is empty.")
+			e = v.Invalid("the string is empty.")
 		}
 		return []input{{text: s}}, e
 	}
-	if v.raw[0] != '[' {
-		return nil, v.wrongType("a string or an array")
+	if v.Raw[0] != '[' {
+		return nil, v.WrongType("a string or an array")
 	}
-	list, e := v.array(math.MaxInt32)
+	list, e := v.Array(math.MaxInt32)
 	if e != nil {
 		return nil, e
 	}
 	if len(list) == 0 {
-		return nil, v.empty()
+		return nil, v.Empty()
 	}
-	if list[0].raw[0] != '"' && list[0].raw[0] != '[' {
+	if list[0].Raw[0] != '"' && list[0].Raw[0] != '[' {
 		tokens, e := readTokens(list)
 		return []input{{tokens: tokens}}, e
 	}
 	if len(list) > maxInputs {
-		_, e := v.array(maxInputs)
+		_, e := v.Array(maxInputs)
 		return nil, e
 	}
 	inputs := make([]input, 0, len(list))
 	for _, item := range list {
-		if item.raw[0] == '[' {
-			ids, e := item.array(math.MaxInt32)
+		if item.Raw[0] == '[' {
+			ids, e := item.Array(math.MaxInt32)
 			if e != nil {
 				return nil, e
 			}
 			if len(ids) == 0 {
-				return nil, item.empty()
+				return nil, item.Empty()
 			}
 			tokens, e := readTokens(ids)
 			if e != nil {
@@ -101,22 +105,22 @@ func readInputs(v value, emptyText bool) ([]input, *fault.Error) {
 			inputs = append(inputs, input{tokens: tokens})
 			continue
 		}
-		s, e := item.string()
+		s, e := item.Text()
 		if e != nil {
 			return nil, e
 		}
 		if s == "" && !emptyText {
-			return nil, item.invalid("the string is empty.")
+			return nil, item.Invalid("the string is empty.")
 		}
 		inputs = append(inputs, input{text: s})
 	}
 	return inputs, nil
 }
 
-func readTokens(list []value) ([]engine.Token, *fault.Error) {
+func readTokens(list []wire.Value) ([]engine.Token, *fault.Error) {
 	tokens := make([]engine.Token, len(list))
 	for i, v := range list {
-		n, e := v.integer(0, math.MaxInt32)
+		n, e := v.Integer(0, math.MaxInt32)
 		if e != nil {
 			return nil, e
 		}

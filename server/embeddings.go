@@ -11,6 +11,7 @@ import (
 	"serve/engine"
 	"serve/fault"
 	"serve/pool"
+	"serve/server/wire"
 )
 
 // embeddingRequest is the body of POST /v1/embeddings.
@@ -21,20 +22,20 @@ type embeddingRequest struct {
 	dimensions int
 }
 
-var embeddingFields = fields[embeddingRequest]{
-	"model": func(r *embeddingRequest, v value) (e *fault.Error) { r.model, e = v.string(); return e },
-	"input": func(r *embeddingRequest, v value) (e *fault.Error) { r.inputs, e = readInputs(v, false); return e },
-	"encoding_format": func(r *embeddingRequest, v value) *fault.Error {
-		format, e := v.one("float", "base64")
+var embeddingFields = wire.Fields[embeddingRequest]{
+	"model": func(r *embeddingRequest, v wire.Value) (e *fault.Error) { r.model, e = v.Text(); return e },
+	"input": func(r *embeddingRequest, v wire.Value) (e *fault.Error) { r.inputs, e = readInputs(v, false); return e },
+	"encoding_format": func(r *embeddingRequest, v wire.Value) *fault.Error {
+		format, e := v.OneOf("float", "base64")
 		r.base64 = format == "base64"
 		return e
 	},
-	"dimensions": func(r *embeddingRequest, v value) *fault.Error {
-		n, e := v.integer(1, math.MaxInt32)
+	"dimensions": func(r *embeddingRequest, v wire.Value) *fault.Error {
+		n, e := v.Integer(1, math.MaxInt32)
 		r.dimensions = int(n)
 		return e
 	},
-	"user": accepted[embeddingRequest](aString),
+	"user": wire.Accepted[embeddingRequest](wire.IsString),
 }
 
 type embeddingItem struct {
@@ -118,14 +119,14 @@ func encodeVector(v []float32, asBase64 bool) []byte {
 		for _, f := range v {
 			raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(f))
 		}
-		return appendString(nil, base64.StdEncoding.EncodeToString(raw))
+		return wire.AppendString(nil, base64.StdEncoding.EncodeToString(raw))
 	}
 	b := []byte{'['}
 	for i, f := range v {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendFloat(b, f)
+		b = wire.AppendFloat(b, f)
 	}
 	return append(b, ']')
 }

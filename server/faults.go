@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"time"
 
 	"serve/engine"
 	"serve/fault"
 	"serve/pool"
+	"serve/server/wire"
 )
 
 // toFault is the one table of what errors of the engine and the pool mean to a client. Field
@@ -106,4 +108,13 @@ func busyFault(busy *engine.BusyError) *fault.Error {
 	}
 	e.Message += fmt.Sprintf(" %d requests wait. Try again in %d seconds.", busy.Waiting, retrySeconds(after))
 	return e
+}
+
+// decode reads a request's body into T by the table of its fields.
+func decode[T any](r *http.Request, into *T, table wire.Fields[T], required ...string) *fault.Error {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return toFault(err, "")
+	}
+	return wire.Decode(body, into, table, required...)
 }

@@ -9,6 +9,7 @@ import (
 	"serve/engine"
 	"serve/fault"
 	"serve/schema"
+	"serve/server/wire"
 )
 
 // schemaHeader names what of a request's schemas is not enforced.
@@ -16,20 +17,20 @@ const schemaHeader = "X-Schema-Not-Enforced"
 
 // compileSchema compiles a schema of a request. Under strict everything in it must
 // be enforced; otherwise what is not is returned to be told.
-func compileSchema(v value, prefix string, strict bool) (*schema.Grammar, *fault.Error) {
-	g, err := schema.Compile(v.raw, schema.Options{Prefix: prefix, Closed: true})
+func compileSchema(v wire.Value, prefix string, strict bool) (*schema.Grammar, *fault.Error) {
+	g, err := schema.Compile(v.Raw, schema.Options{Prefix: prefix, Closed: true})
 	var at *schema.Error
 	switch {
 	case errors.Is(err, schema.ErrNever):
-		return nil, fault.New(fault.InvalidSchema, v.name, "Invalid schema in '%s': no value is valid.", v.name)
+		return nil, fault.New(fault.InvalidSchema, v.Name, "Invalid schema in '%s': no value is valid.", v.Name)
 	case errors.As(err, &at):
-		return nil, fault.New(fault.InvalidSchema, v.name, "Invalid schema in '%s': %v.", v.name, at)
+		return nil, fault.New(fault.InvalidSchema, v.Name, "Invalid schema in '%s': %v.", v.Name, at)
 	case err != nil:
-		return nil, toFault(err, v.name)
+		return nil, toFault(err, v.Name)
 	}
 	if strict && len(g.Loose) > 0 {
-		return nil, fault.New(fault.InvalidSchema, v.name,
-			"Invalid schema in '%s': with 'strict' everything in it must be enforced, and these keywords cannot be: %s. Leave them out, or 'strict'.", v.name, strings.Join(g.Loose, ", "))
+		return nil, fault.New(fault.InvalidSchema, v.Name,
+			"Invalid schema in '%s': with 'strict' everything in it must be enforced, and these keywords cannot be: %s. Leave them out, or 'strict'.", v.Name, strings.Join(g.Loose, ", "))
 	}
 	return g, nil
 }
@@ -157,30 +158,30 @@ type responseFormat struct {
 }
 
 // anyObject is what json_object asks for.
-var anyObject = value{name: "response_format", raw: []byte(`{"type":"object"}`)}
+var anyObject = wire.Value{Name: "response_format", Raw: []byte(`{"type":"object"}`)}
 
 var schemaName = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)
 
 // readResponseFormat reads response_format of chat completions.
-func readResponseFormat(v value) (f responseFormat, e *fault.Error) {
-	object, e := v.object()
+func readResponseFormat(v wire.Value) (f responseFormat, e *fault.Error) {
+	object, e := v.Object()
 	if e != nil {
 		return f, e
 	}
-	kind, e := v.required(object, "type")
+	kind, e := v.Required(object, "type")
 	if e != nil {
 		return f, e
 	}
-	name, e := kind.one("text", "json_object", "json_schema")
+	name, e := kind.OneOf("text", "json_object", "json_schema")
 	if e != nil || name == "text" {
 		return f, e
 	}
-	f.field = v.name
+	f.field = v.Name
 	if name == "json_object" {
 		f.grammar, e = compileSchema(anyObject, "answer-", false)
 		return f, e
 	}
-	inner, e := v.required(object, "json_schema")
+	inner, e := v.Required(object, "json_schema")
 	if e != nil {
 		return f, e
 	}
@@ -188,35 +189,35 @@ func readResponseFormat(v value) (f responseFormat, e *fault.Error) {
 }
 
 // readJSONSchema reads {"name":…,"schema":…,"strict":…}.
-func readJSONSchema(v value) (f responseFormat, e *fault.Error) {
-	object, e := v.object()
+func readJSONSchema(v wire.Value) (f responseFormat, e *fault.Error) {
+	object, e := v.Object()
 	if e != nil {
 		return f, e
 	}
-	if e := only(object, "name", "description", "schema", "strict", "type"); e != nil {
+	if e := wire.Only(object, "name", "description", "schema", "strict", "type"); e != nil {
 		return f, e
 	}
-	name, e := v.required(object, "name")
+	name, e := v.Required(object, "name")
 	if e != nil {
 		return f, e
 	}
-	text, e := name.string()
+	text, e := name.Text()
 	if e != nil {
 		return f, e
 	}
 	if !schemaName.MatchString(text) {
-		return f, name.invalid("a schema's name has 1 to 64 letters, digits, underscores and dashes.")
+		return f, name.Invalid("a schema's name has 1 to 64 letters, digits, underscores and dashes.")
 	}
 	if strict, ok := object["strict"]; ok {
-		if f.strict, e = strict.bool(); e != nil {
+		if f.strict, e = strict.Bool(); e != nil {
 			return f, e
 		}
 	}
 	document, ok := object["schema"]
 	if !ok {
-		document = value{v.name + ".schema", []byte(`{}`)}
+		document = wire.Value{Name: v.Name + ".schema", Raw: []byte(`{}`)}
 	}
-	f.field, f.text = v.name, string(document.raw)
+	f.field, f.text = v.Name, string(document.Raw)
 	f.grammar, e = compileSchema(document, "answer-", f.strict)
 	return f, e
 }

@@ -17,6 +17,7 @@ import (
 	"serve/fault"
 	"serve/picture"
 	"serve/pool"
+	"serve/server/wire"
 )
 
 // Limits on images.
@@ -37,33 +38,33 @@ type attachment struct {
 
 // readImage reads an image as chat completions have it, {"image_url":{"url":…}}, and
 // as responses do, {"image_url":…}.
-func readImage(part value, object map[string]value) (a attachment, e *fault.Error) {
+func readImage(part wire.Value, object map[string]wire.Value) (a attachment, e *fault.Error) {
 	a.mark = "image-" + randomID()
 	if id, ok := object["file_id"]; ok {
-		return a, fault.New(fault.Unsupported, id.name, "Unsupported parameter: '%s'. There are no files here; give the image as a data URL.", id.name)
+		return a, fault.New(fault.Unsupported, id.Name, "Unsupported parameter: '%s'. There are no files here; give the image as a data URL.", id.Name)
 	}
-	image, e := part.required(object, "image_url")
+	image, e := part.Required(object, "image_url")
 	if e != nil {
 		return a, e
 	}
-	if image.raw[0] == '{' {
-		if object, e = image.object(); e != nil {
+	if image.Raw[0] == '{' {
+		if object, e = image.Object(); e != nil {
 			return a, e
 		}
-		if e := only(object, "url", "detail"); e != nil {
+		if e := wire.Only(object, "url", "detail"); e != nil {
 			return a, e
 		}
-		if image, e = image.required(object, "url"); e != nil {
+		if image, e = image.Required(object, "url"); e != nil {
 			return a, e
 		}
 	}
-	a.field = image.name
-	if a.url, e = image.string(); e != nil {
+	a.field = image.Name
+	if a.url, e = image.Text(); e != nil {
 		return a, e
 	}
 	if detail, ok := object["detail"]; ok {
 		// A model looks at an image in its own detail, unless that is to be little.
-		level, e := detail.one("auto", "low", "high", "original")
+		level, e := detail.OneOf("auto", "low", "high", "original")
 		a.low = level == "low"
 		return a, e
 	}

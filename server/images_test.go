@@ -21,6 +21,7 @@ import (
 	"serve/engine"
 	"serve/engine/enginetest"
 	"serve/fault"
+	"serve/server/wire"
 )
 
 // portray writes an image as the fake sees it: a letter a column, in as many rows.
@@ -206,7 +207,7 @@ func TestFetchedImages(t *testing.T) {
 
 // TestParts joins what a message is made of.
 func TestParts(t *testing.T) {
-	v := value{"content", json.RawMessage(`[{"type":"text","text":"a"},{"type":"text","text":"b"},{"type":"image_url","image_url":{"url":"x"}},{"type":"text","text":"c"},{"type":"text","text":"d"}]`)}
+	v := wire.Value{Name: "content", Raw: json.RawMessage(`[{"type":"text","text":"a"},{"type":"text","text":"b"},{"type":"image_url","image_url":{"url":"x"}},{"type":"text","text":"c"},{"type":"text","text":"d"}]`)}
 	text, images, e := readParts(v, chatParts)
 	if e != nil || len(images) != 1 || strings.ReplaceAll(text, images[0].mark, "<image>") != "a\nb<image>c\nd" {
 		t.Errorf("%q, %d images, %v", text, len(images), e)

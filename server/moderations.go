@@ -12,6 +12,7 @@ import (
 	"serve/engine"
 	"serve/fault"
 	"serve/pool"
+	"serve/server/wire"
 )
 
 // moderationRequest is the body of POST /v1/moderations.
@@ -20,31 +21,31 @@ type moderationRequest struct {
 	texts []string
 }
 
-var moderationFields = fields[moderationRequest]{
-	"model": func(r *moderationRequest, v value) (e *fault.Error) { r.model, e = v.string(); return e },
-	"input": func(r *moderationRequest, v value) (e *fault.Error) { r.texts, e = readModerated(v); return e },
+var moderationFields = wire.Fields[moderationRequest]{
+	"model": func(r *moderationRequest, v wire.Value) (e *fault.Error) { r.model, e = v.Text(); return e },
+	"input": func(r *moderationRequest, v wire.Value) (e *fault.Error) { r.texts, e = readModerated(v); return e },
 }
 
 // readModerated reads a text, texts, or the parts of one message.
-func readModerated(v value) ([]string, *fault.Error) {
-	if v.raw[0] == '"' {
-		text, e := v.string()
+func readModerated(v wire.Value) ([]string, *fault.Error) {
+	if v.Raw[0] == '"' {
+		text, e := v.Text()
 		return []string{text}, e
 	}
-	items, e := v.array(maxInputs)
+	items, e := v.Array(maxInputs)
 	if e != nil {
 		return nil, e
 	}
 	if len(items) == 0 {
-		return nil, v.empty()
+		return nil, v.Empty()
 	}
-	if items[0].raw[0] == '{' {
+	if items[0].Raw[0] == '{' {
 		text, _, e := readParts(v, textParts)
 		return []string{text}, e
 	}
 	texts := make([]string, len(items))
 	for i, item := range items {
-		if texts[i], e = item.string(); e != nil {
+		if texts[i], e = item.Text(); e != nil {
 			return nil, e
 		}
 	}

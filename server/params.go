@@ -8,6 +8,7 @@ import (
 
 	"serve/engine"
 	"serve/fault"
+	"serve/server/wire"
 )
 
 // params are the fields that chat and plain completions have in common.
@@ -35,11 +36,11 @@ func defaultParams() params {
 }
 
 // lift makes params' fields the fields of a request that has params in it.
-func lift[T any](of func(*T) *params, own fields[T]) fields[T] {
+func lift[T any](of func(*T) *params, own wire.Fields[T]) wire.Fields[T] {
 	table := maps.Clone(own)
 	for name, set := range commonFields {
 		if _, overridden := own[name]; !overridden {
-			table[name] = func(t *T, v value) *fault.Error { return set(of(t), v) }
+			table[name] = func(t *T, v wire.Value) *fault.Error { return set(of(t), v) }
 		}
 	}
 	return table
@@ -54,9 +55,9 @@ const (
 	maxWindow    = 1 << 16 // tokens that penalties look back on
 )
 
-func float(low, high float64, field func(*params) *float32) setter[params] {
-	return func(p *params, v value) *fault.Error {
-		f, e := v.number(low, high)
+func float(low, high float64, field func(*params) *float32) wire.Setter[params] {
+	return func(p *params, v wire.Value) *fault.Error {
+		f, e := v.Number(low, high)
 		if e == nil {
 			*field(p) = float32(f)
 		}
@@ -64,9 +65,9 @@ func float(low, high float64, field func(*params) *float32) setter[params] {
 	}
 }
 
-func integer(low, high int64, field func(*params) *int32) setter[params] {
-	return func(p *params, v value) *fault.Error {
-		n, e := v.integer(low, high)
+func integer(low, high int64, field func(*params) *int32) wire.Setter[params] {
+	return func(p *params, v wire.Value) *fault.Error {
+		n, e := v.Integer(low, high)
 		if e == nil {
 			*field(p) = int32(n)
 		}
@@ -74,45 +75,22 @@ func integer(low, high int64, field func(*params) *int32) setter[params] {
 	}
 }
 
-// accepted is for a field whose loss nobody can observe: its type is checked and
-// no more.
-func accepted[T any](check func(value) *fault.Error) setter[T] {
-	return func(_ *T, v value) *fault.Error { return check(v) }
-}
-
-// refused is for a field that would change the answer and that we cannot honour.
-// The values named mean the same as leaving it out, and pass.
-func refused[T any](why string, harmless ...string) setter[T] {
-	return func(_ *T, v value) *fault.Error {
-		for _, h := range harmless {
-			if string(v.raw) == h {
-				return nil
-			}
-		}
-		return fault.New(fault.Unsupported, v.name, "Unsupported parameter: '%s'. %s", v.name, why)
-	}
-}
-
-func aString(v value) *fault.Error  { _, e := v.string(); return e }
-func aBool(v value) *fault.Error    { _, e := v.bool(); return e }
-func anObject(v value) *fault.Error { _, e := v.object(); return e }
-
 // commonFields are params' own: OpenAI's, then llama.cpp's and vLLM's samplers.
-var commonFields = fields[params]{
-	"model": func(p *params, v value) (e *fault.Error) { p.model, e = v.string(); return e },
+var commonFields = wire.Fields[params]{
+	"model": func(p *params, v wire.Value) (e *fault.Error) { p.model, e = v.Text(); return e },
 
 	"temperature":       float(0, 2, func(p *params) *float32 { return &p.sampling.Temperature }),
 	"top_p":             float(0, 1, func(p *params) *float32 { return &p.sampling.TopP }),
 	"frequency_penalty": float(-2, 2, func(p *params) *float32 { return &p.sampling.FrequencyPenalty }),
 	"presence_penalty":  float(-2, 2, func(p *params) *float32 { return &p.sampling.PresencePenalty }),
 	"max_tokens":        setMaxTokens,
-	"n": func(p *params, v value) *fault.Error {
-		n, e := v.integer(1, 128)
+	"n": func(p *params, v wire.Value) *fault.Error {
+		n, e := v.Integer(1, 128)
 		p.choices = int(n)
 		return e
 	},
-	"seed": func(p *params, v value) *fault.Error {
-		n, e := v.integer(math.MinInt64, math.MaxInt64)
+	"seed": func(p *params, v wire.Value) *fault.Error {
+		n, e := v.Integer(math.MinInt64, math.MaxInt64)
 		// llama.cpp takes 32 bits, and its all-ones means a random seed.
 		p.sampling.Seed = uint32(n) ^ uint32(uint64(n)>>32)
 		if p.sampling.Seed == math.MaxUint32 {
@@ -122,9 +100,9 @@ var commonFields = fields[params]{
 	},
 	"stop":           setStop,
 	"logit_bias":     setLogitBias,
-	"stream":         func(p *params, v value) (e *fault.Error) { p.stream, e = v.bool(); return e },
+	"stream":         func(p *params, v wire.Value) (e *fault.Error) { p.stream, e = v.Bool(); return e },
 	"stream_options": setStreamOptions,
-	"user":           accepted[params](aString),
+	"user":           wire.Accepted[params](wire.IsString),
 
 	"top_k":              integer(-1, math.MaxInt32, func(p *params) *int32 { return &p.sampling.TopK }),
 	"min_p":              float(0, 1, func(p *params) *float32 { return &p.sampling.MinP }),
@@ -141,8 +119,8 @@ var commonFields = fields[params]{
 	"dry_base":           float(0, 10, func(p *params) *float32 { return &p.sampling.DRYBase }),
 	"dry_allowed_length": integer(0, maxWindow, func(p *params) *int32 { return &p.sampling.DRYAllowedLength }),
 	"dry_penalty_last_n": integer(0, maxWindow, func(p *params) *int32 { return &p.sampling.DRYPenaltyLastN }),
-	"dry_sequence_breakers": func(p *params, v value) *fault.Error {
-		list, e := v.array(maxBreakers)
+	"dry_sequence_breakers": func(p *params, v wire.Value) *fault.Error {
+		list, e := v.Array(maxBreakers)
 		if e != nil {
 			return e
 		}
@@ -152,8 +130,8 @@ var commonFields = fields[params]{
 	"mirostat":     integer(0, 2, func(p *params) *int32 { return &p.sampling.Mirostat }),
 	"mirostat_tau": float(0, 100, func(p *params) *float32 { return &p.sampling.MirostatTau }),
 	"mirostat_eta": float(0, 1, func(p *params) *float32 { return &p.sampling.MirostatEta }),
-	"ignore_eos":   func(p *params, v value) (e *fault.Error) { p.sampling.IgnoreEOS, e = v.bool(); return e },
-	"grammar":      refused[params]("Grammars from clients are not supported yet.", `""`),
+	"ignore_eos":   func(p *params, v wire.Value) (e *fault.Error) { p.sampling.IgnoreEOS, e = v.Bool(); return e },
+	"grammar":      wire.Refused[params]("Grammars from clients are not supported yet.", `""`),
 }
 
 // tiers are the tiers of service that may be asked for, and what each gets. Nobody pays
@@ -166,22 +144,22 @@ var tiers = map[string]struct {
 	"flex": {engine.TierFlex, "flex"}, "priority": {engine.TierPriority, "priority"}, "fast": {engine.TierPriority, "priority"},
 }
 
-func setTier(r *chatRequest, v value) *fault.Error {
-	asked, e := v.one("auto", "default", "flex", "scale", "priority", "fast")
+func setTier(r *chatRequest, v wire.Value) *fault.Error {
+	asked, e := v.OneOf("auto", "default", "flex", "scale", "priority", "fast")
 	r.tier, r.tierName = tiers[asked].tier, tiers[asked].name
 	return e
 }
 
-func setMaxTokens(p *params, v value) *fault.Error {
-	n, e := v.integer(1, math.MaxInt32)
+func setMaxTokens(p *params, v wire.Value) *fault.Error {
+	n, e := v.Integer(1, math.MaxInt32)
 	p.maxTokens = int(n)
 	return e
 }
 
-func stringList(list []value) ([]string, *fault.Error) {
+func stringList(list []wire.Value) ([]string, *fault.Error) {
 	out := make([]string, len(list))
 	for i, v := range list {
-		s, e := v.string()
+		s, e := v.Text()
 		if e != nil {
 			return nil, e
 		}
@@ -192,15 +170,15 @@ func stringList(list []value) ([]string, *fault.Error) {
 
 // setStop takes a string or a list of them. OpenAI allows four; we need not be
 // so strict.
-func setStop(p *params, v value) *fault.Error {
-	list := []value{v}
-	if v.raw[0] == '[' {
+func setStop(p *params, v wire.Value) *fault.Error {
+	list := []wire.Value{v}
+	if v.Raw[0] == '[' {
 		var e *fault.Error
-		if list, e = v.array(maxStops); e != nil {
+		if list, e = v.Array(maxStops); e != nil {
 			return e
 		}
-	} else if v.raw[0] != '"' {
-		return v.wrongType("a string or an array of strings")
+	} else if v.Raw[0] != '"' {
+		return v.WrongType("a string or an array of strings")
 	}
 	stops, e := stringList(list)
 	if e != nil {
@@ -208,27 +186,27 @@ func setStop(p *params, v value) *fault.Error {
 	}
 	for i, s := range stops {
 		if len(s) > maxStopBytes {
-			return list[i].invalid("a stop string of %d bytes, where %d are allowed.", len(s), maxStopBytes)
+			return list[i].Invalid("a stop string of %d bytes, where %d are allowed.", len(s), maxStopBytes)
 		}
 	}
 	p.stop = stops
 	return nil
 }
 
-func setLogitBias(p *params, v value) *fault.Error {
-	object, e := v.object()
+func setLogitBias(p *params, v wire.Value) *fault.Error {
+	object, e := v.Object()
 	if e != nil {
 		return e
 	}
 	if len(object) > maxLogitBias {
-		return v.invalid("%d tokens, where %d are allowed.", len(object), maxLogitBias)
+		return v.Invalid("%d tokens, where %d are allowed.", len(object), maxLogitBias)
 	}
 	for key, bias := range object {
 		token, err := strconv.ParseInt(key, 10, 32)
 		if err != nil || token < 0 {
-			return v.invalid("the key '%s' is not a token id.", key)
+			return v.Invalid("the key '%s' is not a token id.", key)
 		}
-		f, e := bias.number(-100, 100)
+		f, e := bias.Number(-100, 100)
 		if e != nil {
 			return e
 		}
@@ -237,25 +215,25 @@ func setLogitBias(p *params, v value) *fault.Error {
 	return nil
 }
 
-func setStreamOptions(p *params, v value) *fault.Error {
+func setStreamOptions(p *params, v wire.Value) *fault.Error {
 	p.streamOpts = true
-	object, e := v.object()
+	object, e := v.Object()
 	if e != nil {
 		return e
 	}
 	for name, option := range object {
 		switch name {
 		case "include_usage":
-			if p.includeUsage, e = option.bool(); e != nil {
+			if p.includeUsage, e = option.Bool(); e != nil {
 				return e
 			}
 		case "include_obfuscation":
 			// Padding against traffic analysis between a client and OpenAI.
-			if _, e := option.bool(); e != nil {
+			if _, e := option.Bool(); e != nil {
 				return e
 			}
 		default:
-			return fault.New(fault.UnknownField, option.name, "Unknown parameter: '%s'.", option.name)
+			return fault.New(fault.UnknownField, option.Name, "Unknown parameter: '%s'.", option.Name)
 		}
 	}
 	return nil

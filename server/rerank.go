@@ -8,6 +8,7 @@ import (
 
 	"serve/engine"
 	"serve/fault"
+	"serve/server/wire"
 )
 
 // rerankRequest is the body of POST /v1/rerank, as Jina and Cohere have it.
@@ -19,46 +20,46 @@ type rerankRequest struct {
 	echo      bool // the documents come with the results
 }
 
-var rerankFields = fields[rerankRequest]{
-	"model":     func(r *rerankRequest, v value) (e *fault.Error) { r.model, e = v.string(); return e },
-	"query":     func(r *rerankRequest, v value) (e *fault.Error) { r.query, e = v.string(); return e },
-	"documents": func(r *rerankRequest, v value) (e *fault.Error) { r.documents, e = readDocuments(v); return e },
-	"top_n": func(r *rerankRequest, v value) *fault.Error {
-		n, e := v.integer(1, math.MaxInt32)
+var rerankFields = wire.Fields[rerankRequest]{
+	"model":     func(r *rerankRequest, v wire.Value) (e *fault.Error) { r.model, e = v.Text(); return e },
+	"query":     func(r *rerankRequest, v wire.Value) (e *fault.Error) { r.query, e = v.Text(); return e },
+	"documents": func(r *rerankRequest, v wire.Value) (e *fault.Error) { r.documents, e = readDocuments(v); return e },
+	"top_n": func(r *rerankRequest, v wire.Value) *fault.Error {
+		n, e := v.Integer(1, math.MaxInt32)
 		r.top = int(n)
 		return e
 	},
-	"return_documents":   func(r *rerankRequest, v value) (e *fault.Error) { r.echo, e = v.bool(); return e },
-	"max_chunks_per_doc": refused[rerankRequest]("Documents are not cut."),
-	"max_tokens_per_doc": refused[rerankRequest]("Documents are not cut."),
-	"rank_fields":        refused[rerankRequest]("Documents are texts."),
-	"user":               accepted[rerankRequest](aString),
+	"return_documents":   func(r *rerankRequest, v wire.Value) (e *fault.Error) { r.echo, e = v.Bool(); return e },
+	"max_chunks_per_doc": wire.Refused[rerankRequest]("Documents are not cut."),
+	"max_tokens_per_doc": wire.Refused[rerankRequest]("Documents are not cut."),
+	"rank_fields":        wire.Refused[rerankRequest]("Documents are texts."),
+	"user":               wire.Accepted[rerankRequest](wire.IsString),
 }
 
 // readDocuments reads texts, or objects with one.
-func readDocuments(v value) ([]string, *fault.Error) {
-	items, e := v.array(maxInputs)
+func readDocuments(v wire.Value) ([]string, *fault.Error) {
+	items, e := v.Array(maxInputs)
 	if e != nil {
 		return nil, e
 	}
 	if len(items) == 0 {
-		return nil, v.empty()
+		return nil, v.Empty()
 	}
 	documents := make([]string, len(items))
 	for i, item := range items {
-		if item.raw[0] == '{' {
-			object, e := item.object()
+		if item.Raw[0] == '{' {
+			object, e := item.Object()
 			if e != nil {
 				return nil, e
 			}
-			if e := only(object, "text"); e != nil {
+			if e := wire.Only(object, "text"); e != nil {
 				return nil, e
 			}
-			if item, e = item.required(object, "text"); e != nil {
+			if item, e = item.Required(object, "text"); e != nil {
 				return nil, e
 			}
 		}
-		if documents[i], e = item.string(); e != nil {
+		if documents[i], e = item.Text(); e != nil {
 			return nil, e
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"serve/engine"
 	"serve/fault"
+	"serve/server/wire"
 )
 
 // response is the object of /v1/responses, with every field that its schema
@@ -142,7 +143,7 @@ func (w *responseWriter) emit(kind string, fields map[string]any) {
 	if err != nil {
 		return
 	}
-	w.buf = append(append(w.buf, "event: "+kind+"\n"...), sseEvent(body)...)
+	w.buf = wire.AppendEvent(w.buf, kind, body)
 }
 
 // take returns the events since the last call.

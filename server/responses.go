@@ -2,7 +2,6 @@ package server
 
 import (
 	"encoding/json"
-	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -10,6 +9,7 @@ import (
 	"serve/engine"
 	"serve/fault"
 	"serve/pool"
+	"serve/server/wire"
 )
 
 // responsesRequest is the body of POST /v1/responses. It becomes a chat: what the
@@ -23,23 +23,23 @@ type responsesRequest struct {
 	formatAsked  json.RawMessage
 	user         string
 	ignored      []string                     // hosted tools, which no local server has
-	input        []value                      // the items, of which messages are made
+	input        []wire.Value                 // the items, of which messages are made
 	items        []map[string]json.RawMessage // the same as they are kept
 	previous     string                       // the response that this one goes on from
 	store        bool
 	background   bool
 }
 
-var responsesFields = fields[responsesRequest]{
-	"model": func(r *responsesRequest, v value) (e *fault.Error) { r.chat.model, e = v.string(); return e },
-	"input": func(r *responsesRequest, v value) (e *fault.Error) {
+var responsesFields = wire.Fields[responsesRequest]{
+	"model": func(r *responsesRequest, v wire.Value) (e *fault.Error) { r.chat.model, e = v.Text(); return e },
+	"input": func(r *responsesRequest, v wire.Value) (e *fault.Error) {
 		if r.input, e = readInput(v); e == nil {
 			r.chat.messages, e = readItems(r.input)
 		}
 		return e
 	},
-	"instructions":      func(r *responsesRequest, v value) (e *fault.Error) { r.instructions, e = v.string(); return e },
-	"stream":            func(r *responsesRequest, v value) (e *fault.Error) { r.chat.stream, e = v.bool(); return e },
+	"instructions":      func(r *responsesRequest, v wire.Value) (e *fault.Error) { r.instructions, e = v.Text(); return e },
+	"stream":            func(r *responsesRequest, v wire.Value) (e *fault.Error) { r.chat.stream, e = v.Bool(); return e },
 	"temperature":       liftChat("temperature"),
 	"top_p":             liftChat("top_p"),
 	"seed":              liftChat("seed"),
@@ -47,79 +47,76 @@ var responsesFields = fields[responsesRequest]{
 	"min_p":             liftChat("min_p"),
 	"max_output_tokens": liftChat("max_tokens"),
 	"service_tier":      liftChat("service_tier"),
-	"parallel_tool_calls": func(r *responsesRequest, v value) *fault.Error {
+	"parallel_tool_calls": func(r *responsesRequest, v wire.Value) *fault.Error {
 		return chatFields["parallel_tool_calls"](&r.chat, v)
 	},
-	"tools": func(r *responsesRequest, v value) (e *fault.Error) {
-		r.toolsAsked = v.raw
+	"tools": func(r *responsesRequest, v wire.Value) (e *fault.Error) {
+		r.toolsAsked = v.Raw
 		r.chat.tools.list, r.ignored, e = readFlatTools(v)
 		return e
 	},
-	"tool_choice": func(r *responsesRequest, v value) (e *fault.Error) {
-		r.choiceAsked = v.raw
+	"tool_choice": func(r *responsesRequest, v wire.Value) (e *fault.Error) {
+		r.choiceAsked = v.Raw
 		r.chat.tools.choice, e = readToolChoice(v, true)
 		return e
 	},
-	"text":      func(r *responsesRequest, v value) *fault.Error { return r.readText(v) },
-	"reasoning": func(r *responsesRequest, v value) *fault.Error { return r.readReasoning(v) },
-	"metadata": func(r *responsesRequest, v value) *fault.Error {
-		r.metadata = v.raw
-		return anObject(v)
+	"text":      func(r *responsesRequest, v wire.Value) *fault.Error { return r.readText(v) },
+	"reasoning": func(r *responsesRequest, v wire.Value) *fault.Error { return r.readReasoning(v) },
+	"metadata": func(r *responsesRequest, v wire.Value) *fault.Error {
+		r.metadata = v.Raw
+		return wire.IsObject(v)
 	},
-	"user": func(r *responsesRequest, v value) (e *fault.Error) { r.user, e = v.string(); return e },
-	"truncation": func(_ *responsesRequest, v value) *fault.Error {
-		if s, e := v.one("disabled", "auto"); e != nil || s == "disabled" {
+	"user": func(r *responsesRequest, v wire.Value) (e *fault.Error) { r.user, e = v.Text(); return e },
+	"truncation": func(_ *responsesRequest, v wire.Value) *fault.Error {
+		if s, e := v.OneOf("disabled", "auto"); e != nil || s == "disabled" {
 			return e
 		}
-		return fault.New(fault.Unsupported, v.name, "Unsupported value: '%s' does not support 'auto': nothing is cut here.", v.name)
+		return fault.New(fault.Unsupported, v.Name, "Unsupported value: '%s' does not support 'auto': nothing is cut here.", v.Name)
 	},
-	"previous_response_id": func(r *responsesRequest, v value) (e *fault.Error) { r.previous, e = v.string(); return e },
-	"store":                func(r *responsesRequest, v value) (e *fault.Error) { r.store, e = v.bool(); return e },
-	"background":           func(r *responsesRequest, v value) (e *fault.Error) { r.background, e = v.bool(); return e },
-	"conversation":         refused[responsesRequest]("Conversations are not kept here; 'previous_response_id' goes on from a response."),
-	"prompt":               refused[responsesRequest]("Prompts are not kept here."),
-	"context_management":   refused[responsesRequest]("Nothing is cut here."),
+	"previous_response_id": func(r *responsesRequest, v wire.Value) (e *fault.Error) { r.previous, e = v.Text(); return e },
+	"store":                func(r *responsesRequest, v wire.Value) (e *fault.Error) { r.store, e = v.Bool(); return e },
+	"background":           func(r *responsesRequest, v wire.Value) (e *fault.Error) { r.background, e = v.Bool(); return e },
+	"conversation":         wire.Refused[responsesRequest]("Conversations are not kept here; 'previous_response_id' goes on from a response."),
+	"prompt":               wire.Refused[responsesRequest]("Prompts are not kept here."),
+	"context_management":   wire.Refused[responsesRequest]("Nothing is cut here."),
 
-	"include":                accepted[responsesRequest](anArray),
-	"stream_options":         accepted[responsesRequest](anObject),
-	"safety_identifier":      accepted[responsesRequest](aString),
-	"prompt_cache_key":       accepted[responsesRequest](aString),
-	"prompt_cache_retention": accepted[responsesRequest](aString),
-	"max_tool_calls":         accepted[responsesRequest](aCount),
-	"top_logprobs":           refused[responsesRequest]("Log-probabilities come with chat completions only.", "0"),
+	"include":                wire.Accepted[responsesRequest](wire.IsArray),
+	"stream_options":         wire.Accepted[responsesRequest](wire.IsObject),
+	"safety_identifier":      wire.Accepted[responsesRequest](wire.IsString),
+	"prompt_cache_key":       wire.Accepted[responsesRequest](wire.IsString),
+	"prompt_cache_retention": wire.Accepted[responsesRequest](wire.IsString),
+	"max_tool_calls":         wire.Accepted[responsesRequest](wire.IsCount),
+	"top_logprobs":           wire.Refused[responsesRequest]("Log-probabilities come with chat completions only.", "0"),
 }
 
-func anArray(v value) *fault.Error { _, e := v.array(maxParts); return e }
-func aCount(v value) *fault.Error  { _, e := v.integer(0, math.MaxInt32); return e }
-
 // liftChat reads a field as chat completions do.
-func liftChat(name string) setter[responsesRequest] {
-	return func(r *responsesRequest, v value) *fault.Error { return chatFields[name](&r.chat, v) }
+func liftChat(name string) wire.Setter[responsesRequest] {
+	return func(r *responsesRequest, v wire.Value) *fault.Error { return chatFields[name](&r.chat, v) }
 }
 
 // readText reads {"format":…,"verbosity":…}.
-func (r *responsesRequest) readText(v value) *fault.Error {
-	object, e := v.object()
+func (r *responsesRequest) readText(v wire.Value) *fault.Error {
+	object, e := v.Object()
 	if e != nil {
 		return e
 	}
-	if e := only(object, "format", "verbosity"); e != nil {
+	if e := wire.Only(object, "format", "verbosity"); e != nil {
 		return e
 	}
 	format, ok := object["format"]
 	if !ok {
 		return nil
 	}
-	r.formatAsked = format.raw
-	inner, e := format.object()
+	r.formatAsked = format.Raw
+	inner, e := format.Object()
 	if e != nil {
 		return e
 	}
-	kind, e := format.required(inner, "type")
+	kind, e := format.Required(inner, "type")
 	if e != nil {
 		return e
 	}
-	name, e := kind.one("text", "json_object", "json_schema")
+	name, e := kind.OneOf("text", "json_object", "json_schema")
 	if e != nil {
 		return e
 	}
@@ -132,12 +129,12 @@ func (r *responsesRequest) readText(v value) *fault.Error {
 	return e
 }
 
-func (r *responsesRequest) readReasoning(v value) *fault.Error {
-	object, e := v.object()
+func (r *responsesRequest) readReasoning(v wire.Value) *fault.Error {
+	object, e := v.Object()
 	if e != nil {
 		return e
 	}
-	if e := only(object, "effort", "summary", "generate_summary"); e != nil {
+	if e := wire.Only(object, "effort", "summary", "generate_summary"); e != nil {
 		return e
 	}
 	if effort, ok := object["effort"]; ok {
@@ -148,26 +145,26 @@ func (r *responsesRequest) readReasoning(v value) *fault.Error {
 
 // readFlatTools reads tools, whose functions are flat here. Tools that OpenAI
 // hosts are left out and named: agents offer them to every server.
-func readFlatTools(v value) (list []tool, ignored []string, e *fault.Error) {
-	items, e := v.array(maxTools)
+func readFlatTools(v wire.Value) (list []tool, ignored []string, e *fault.Error) {
+	items, e := v.Array(maxTools)
 	if e != nil {
 		return nil, nil, e
 	}
 	for _, item := range items {
-		object, e := item.object()
+		object, e := item.Object()
 		if e != nil {
 			return nil, nil, e
 		}
-		kind, e := item.required(object, "type")
+		kind, e := item.Required(object, "type")
 		if e != nil {
 			return nil, nil, e
 		}
-		name, e := kind.string()
+		name, e := kind.Text()
 		if e != nil {
 			return nil, nil, e
 		}
 		if name == "custom" {
-			return nil, nil, fault.New(fault.Unsupported, kind.name, "Tools of the type 'custom' are not supported; 'function' is.")
+			return nil, nil, fault.New(fault.Unsupported, kind.Name, "Tools of the type 'custom' are not supported; 'function' is.")
 		}
 		if name != "function" {
 			ignored = append(ignored, name)
@@ -183,26 +180,26 @@ func readFlatTools(v value) (list []tool, ignored []string, e *fault.Error) {
 }
 
 // readInput reads the input's items; a text is one of them.
-func readInput(v value) ([]value, *fault.Error) {
-	if v.raw[0] == '"' {
-		if _, e := v.string(); e != nil {
+func readInput(v wire.Value) ([]wire.Value, *fault.Error) {
+	if v.Raw[0] == '"' {
+		if _, e := v.Text(); e != nil {
 			return nil, e
 		}
-		raw, err := json.Marshal(map[string]any{"type": "message", "role": "user", "content": v.raw})
+		raw, err := json.Marshal(map[string]any{"type": "message", "role": "user", "content": v.Raw})
 		if err != nil {
-			return nil, toFault(err, v.name)
+			return nil, toFault(err, v.Name)
 		}
-		return []value{{v.name, raw}}, nil
+		return []wire.Value{{Name: v.Name, Raw: raw}}, nil
 	}
-	items, e := v.array(maxMessages)
+	items, e := v.Array(maxMessages)
 	if e == nil && len(items) == 0 {
-		e = v.empty()
+		e = v.Empty()
 	}
 	return items, e
 }
 
 // readItems makes a conversation of items.
-func readItems(items []value) (messages []message, e *fault.Error) {
+func readItems(items []wire.Value) (messages []message, e *fault.Error) {
 	for _, item := range items {
 		if messages, e = addItem(messages, item); e != nil {
 			return nil, e
@@ -213,14 +210,14 @@ func readItems(items []value) (messages []message, e *fault.Error) {
 
 // addItem adds an item to the conversation. An assistant's reasoning, text and
 // calls that follow each other are one message.
-func addItem(messages []message, v value) ([]message, *fault.Error) {
-	object, e := v.object()
+func addItem(messages []message, v wire.Value) ([]message, *fault.Error) {
+	object, e := v.Object()
 	if e != nil {
 		return nil, e
 	}
 	kind := "message"
 	if t, ok := object["type"]; ok {
-		if kind, e = t.string(); e != nil {
+		if kind, e = t.Text(); e != nil {
 			return nil, e
 		}
 	}
@@ -253,18 +250,18 @@ func addItem(messages []message, v value) ([]message, *fault.Error) {
 		m, e := readOutput(v, object)
 		return append(messages, m), e
 	}
-	return nil, fault.New(fault.Unsupported, v.name+".type", "Items of the type '%s' are not supported.", kind)
+	return nil, fault.New(fault.Unsupported, v.Name+".type", "Items of the type '%s' are not supported.", kind)
 }
 
-func readItemMessage(v value, object map[string]value) (m message, e *fault.Error) {
-	role, e := v.required(object, "role")
+func readItemMessage(v wire.Value, object map[string]wire.Value) (m message, e *fault.Error) {
+	role, e := v.Required(object, "role")
 	if e != nil {
 		return m, e
 	}
-	if m.Role, e = role.one("developer", "system", "user", "assistant"); e != nil {
+	if m.Role, e = role.OneOf("developer", "system", "user", "assistant"); e != nil {
 		return m, e
 	}
-	content, e := v.required(object, "content")
+	content, e := v.Required(object, "content")
 	if e != nil {
 		return m, e
 	}
@@ -283,7 +280,7 @@ var (
 	inputParts = partTypes{text: outputParts.text, image: "input_image"}
 )
 
-func readReasoningItem(object map[string]value) (string, *fault.Error) {
+func readReasoningItem(object map[string]wire.Value) (string, *fault.Error) {
 	for _, name := range []string{"content", "summary"} {
 		if list, ok := object[name]; ok {
 			var m message
@@ -296,13 +293,13 @@ func readReasoningItem(object map[string]value) (string, *fault.Error) {
 }
 
 // addCall adds a call to an assistant's message.
-func addCall(m *message, v value, object map[string]value) *fault.Error {
-	id, e := v.required(object, "call_id")
+func addCall(m *message, v wire.Value, object map[string]wire.Value) *fault.Error {
+	id, e := v.Required(object, "call_id")
 	if e != nil {
 		return e
 	}
 	call := toolCall{Type: "function"}
-	if call.ID, e = id.string(); e != nil {
+	if call.ID, e = id.Text(); e != nil {
 		return e
 	}
 	if call.Function, e = readCall(v); e != nil {
@@ -311,23 +308,23 @@ func addCall(m *message, v value, object map[string]value) *fault.Error {
 	var calls []toolCall
 	if m.ToolCalls != nil {
 		if err := json.Unmarshal(m.ToolCalls, &calls); err != nil {
-			return toFault(err, v.name)
+			return toFault(err, v.Name)
 		}
 	}
 	m.ToolCalls, e = marshalCalls(append(calls, call))
 	return e
 }
 
-func readOutput(v value, object map[string]value) (m message, e *fault.Error) {
-	id, e := v.required(object, "call_id")
+func readOutput(v wire.Value, object map[string]wire.Value) (m message, e *fault.Error) {
+	id, e := v.Required(object, "call_id")
 	if e != nil {
 		return m, e
 	}
 	m.Role = "tool"
-	if m.ToolCallID, e = id.string(); e != nil {
+	if m.ToolCallID, e = id.Text(); e != nil {
 		return m, e
 	}
-	output, e := v.required(object, "output")
+	output, e := v.Required(object, "output")
 	if e != nil {
 		return m, e
 	}

@@ -13,6 +13,7 @@ import (
 
 	"serve/archive"
 	"serve/fault"
+	"serve/server/wire"
 )
 
 // notKept is why fields are refused where there is no archive.
@@ -51,7 +52,7 @@ func (s *Server) recall(ctx context.Context, req *responsesRequest) *fault.Error
 	case err != nil:
 		return storageFailed(err)
 	}
-	var items []value
+	var items []wire.Value
 	for _, turn := range turns {
 		body := struct {
 			Status string
@@ -65,7 +66,7 @@ func (s *Server) recall(ctx context.Context, req *responsesRequest) *fault.Error
 			return fault.New(fault.InvalidValue, "previous_response_id", "The response '%s' is %s: there is nothing to go on from.", turn.ID, strings.ReplaceAll(body.Status, "_", " "))
 		}
 		for _, raw := range append(input, body.Output...) {
-			items = append(items, value{"previous_response_id", raw})
+			items = append(items, wire.Value{Name: "previous_response_id", Raw: raw})
 		}
 	}
 	all := append(items, req.input...)
@@ -104,7 +105,7 @@ func (s *Server) keep(ctx context.Context, req *responsesRequest, r *response) *
 func (r *responsesRequest) inputItems() json.RawMessage {
 	if r.items == nil {
 		for _, v := range r.input {
-			r.items = append(r.items, listed(v.raw))
+			r.items = append(r.items, listed(v.Raw))
 		}
 	}
 	b, err := json.Marshal(r.items)
@@ -123,10 +124,10 @@ func listed(raw json.RawMessage) map[string]json.RawMessage {
 	kind, role := "message", ""
 	_ = json.Unmarshal(item["type"], &kind) // absent for a message
 	_ = json.Unmarshal(item["role"], &role)
-	text := func(s string) json.RawMessage { return appendString(nil, s) }
+	text := func(s string) json.RawMessage { return wire.AppendString(nil, s) }
 	set := func(name, text string) {
-		if isNull(item[name]) {
-			item[name] = appendString(nil, text)
+		if wire.IsNull(item[name]) {
+			item[name] = wire.AppendString(nil, text)
 		}
 	}
 	prefix := map[string]string{"message": "msg_", "reasoning": "rs_", "function_call": "fc_", "function_call_output": "fco_"}[kind]
@@ -275,7 +276,7 @@ func (s *Server) listInput(w http.ResponseWriter, r *http.Request) *fault.Error 
 	id := func(i int) (text string) { _ = json.Unmarshal(items[i]["id"], &text); return text }
 	if after := q.Get("after"); after != "" {
 		at := slices.IndexFunc(items, func(item map[string]json.RawMessage) bool {
-			return string(item["id"]) == string(appendString(nil, after))
+			return string(item["id"]) == string(wire.AppendString(nil, after))
 		})
 		if at < 0 {
 			return fault.New(fault.InvalidValue, "after", "Invalid 'after': there is no item '%s'.", after)

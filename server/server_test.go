@@ -778,22 +778,6 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-func FuzzAppendString(f *testing.F) {
-	f.Add("plain \"quoted\" \\ \n\t\x00\x1f \u20ac \xff\xfe \u2028")
-	f.Fuzz(func(t *testing.T, s string) {
-		var got string
-		if err := json.Unmarshal(appendString(nil, s), &got); err != nil {
-			t.Fatalf("%q: %v", s, err)
-		}
-		want, _ := json.Marshal(s)
-		var standard string
-		json.Unmarshal(want, &standard)
-		if got != standard {
-			t.Errorf("%q became %q, encoding/json makes it %q", s, got, standard)
-		}
-	})
-}
-
 // FuzzRequests: any body gets a JSON answer of 200 or 4xx.
 func FuzzRequests(f *testing.F) {
 	hs, _ := start(f, enginetest.Options{Next: enginetest.Say("ok")}, Options{MaxBody: 1 << 16})

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 
 	"serve/engine"
+	"serve/server/wire"
 )
 
 // sse writes a response as server-sent events. Its headers go out with the first
@@ -59,15 +59,7 @@ func (e *sse) write(events []byte) error {
 // close leaves the connection as it was: the next answer on it has its own time.
 func (e *sse) close() { _ = e.ctrl.SetWriteDeadline(time.Time{}) }
 
-var (
-	sseData = []byte("data: ")
-	sseEnd  = []byte("\n\n")
-	ssePing = []byte(": ping\n\n")
-	sseDone = []byte("data: [DONE]\n\n")
-)
-
-// sseEvent makes an event of a JSON body.
-func sseEvent(body []byte) []byte { return slices.Concat(sseData, body, sseEnd) }
+const sseDone = "data: [DONE]\n\n"
 
 // follow calls event with what a stream brings, until it ends, and sends a
 // comment when it brings nothing for long, so that nothing between us and the
@@ -90,7 +82,7 @@ func (e *sse) follow(stream *engine.Stream, event func([]engine.Event) error) er
 		select {
 		case <-stream.Ready():
 		case <-ping.C:
-			if err := e.write(ssePing); err != nil {
+			if err := e.write([]byte(wire.Ping)); err != nil {
 				return err
 			}
 		case <-e.ctx.Done():
@@ -105,10 +97,10 @@ func (e *sse) fail(err error) {
 	if gone || e.err != nil {
 		return // nobody is there
 	}
-	wire := toFault(err, "")
+	failure := toFault(err, "")
 	if !e.begun {
-		writeError(e.w, wire)
+		writeError(e.w, failure)
 		return
 	}
-	_ = e.write(sseEvent(envelope(wire)))
+	_ = e.write(wire.AppendEvent(nil, "", envelope(failure)))
 }

@@ -8,6 +8,7 @@ import (
 	"serve/engine"
 	"serve/fault"
 	"serve/pool"
+	"serve/server/wire"
 )
 
 // tokenizeRequest is the body of POST /tokenize and /detokenize, as vLLM and
@@ -20,23 +21,26 @@ type tokenizeRequest struct {
 	tokens  []engine.Token
 }
 
-func readText(r *tokenizeRequest, v value) (e *fault.Error) { r.text, e = v.string(); return e }
+func readText(r *tokenizeRequest, v wire.Value) (e *fault.Error) { r.text, e = v.Text(); return e }
 
-func readSpecial(r *tokenizeRequest, v value) (e *fault.Error) { r.special, e = v.bool(); return e }
+func readSpecial(r *tokenizeRequest, v wire.Value) (e *fault.Error) {
+	r.special, e = v.Bool()
+	return e
+}
 
-var tokenizeFields = fields[tokenizeRequest]{
-	"model":              func(r *tokenizeRequest, v value) (e *fault.Error) { r.model, e = v.string(); return e },
+var tokenizeFields = wire.Fields[tokenizeRequest]{
+	"model":              func(r *tokenizeRequest, v wire.Value) (e *fault.Error) { r.model, e = v.Text(); return e },
 	"prompt":             readText,
 	"content":            readText,
 	"add_special_tokens": readSpecial,
 	"add_special":        readSpecial,
-	"return_token_strs":  func(r *tokenizeRequest, v value) (e *fault.Error) { r.pieces, e = v.bool(); return e },
+	"return_token_strs":  func(r *tokenizeRequest, v wire.Value) (e *fault.Error) { r.pieces, e = v.Bool(); return e },
 }
 
-var detokenizeFields = fields[tokenizeRequest]{
-	"model": func(r *tokenizeRequest, v value) (e *fault.Error) { r.model, e = v.string(); return e },
-	"tokens": func(r *tokenizeRequest, v value) *fault.Error {
-		list, e := v.array(math.MaxInt32)
+var detokenizeFields = wire.Fields[tokenizeRequest]{
+	"model": func(r *tokenizeRequest, v wire.Value) (e *fault.Error) { r.model, e = v.Text(); return e },
+	"tokens": func(r *tokenizeRequest, v wire.Value) *fault.Error {
+		list, e := v.Array(math.MaxInt32)
 		if e != nil {
 			return e
 		}

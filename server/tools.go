@@ -9,6 +9,7 @@ import (
 	"serve/engine"
 	"serve/fault"
 	"serve/schema"
+	"serve/server/wire"
 )
 
 // tools are what a request lets the model call, and how.
@@ -55,29 +56,29 @@ var toolName = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)
 var noParameters = json.RawMessage(`{"type":"object","properties":{}}`)
 
 // readTools reads the field tools.
-func readTools(v value) ([]tool, *fault.Error) {
-	items, e := v.array(maxTools)
+func readTools(v wire.Value) ([]tool, *fault.Error) {
+	items, e := v.Array(maxTools)
 	if e != nil {
 		return nil, e
 	}
 	list := make([]tool, len(items))
 	for i, item := range items {
-		object, e := item.object()
+		object, e := item.Object()
 		if e != nil {
 			return nil, e
 		}
-		kind, e := item.required(object, "type")
+		kind, e := item.Required(object, "type")
 		if e != nil {
 			return nil, e
 		}
-		name, e := kind.string()
+		name, e := kind.Text()
 		if e != nil {
 			return nil, e
 		}
 		if name != "function" {
-			return nil, fault.New(fault.Unsupported, kind.name, "Tools of the type '%s' are not supported; 'function' is.", name)
+			return nil, fault.New(fault.Unsupported, kind.Name, "Tools of the type '%s' are not supported; 'function' is.", name)
 		}
-		function, e := item.required(object, "function")
+		function, e := item.Required(object, "function")
 		if e != nil {
 			return nil, e
 		}
@@ -89,8 +90,8 @@ func readTools(v value) ([]tool, *fault.Error) {
 }
 
 // readFunctions reads the deprecated field functions.
-func readFunctions(v value) ([]tool, *fault.Error) {
-	items, e := v.array(maxTools)
+func readFunctions(v wire.Value) ([]tool, *fault.Error) {
+	items, e := v.Array(maxTools)
 	if e != nil {
 		return nil, e
 	}
@@ -103,87 +104,68 @@ func readFunctions(v value) ([]tool, *fault.Error) {
 	return list, nil
 }
 
-// required returns a field of an object that must be there.
-func (v value) required(object map[string]value, name string) (value, *fault.Error) {
-	field, ok := object[name]
-	if !ok {
-		return field, fault.New(fault.MissingField, v.name+"."+name, "Missing required parameter: '%s.%s'.", v.name, name)
-	}
-	return field, nil
-}
-
-// only refuses fields that are not known.
-func only(object map[string]value, known ...string) *fault.Error {
-	for name, field := range object {
-		if !slices.Contains(known, name) {
-			return fault.New(fault.UnknownField, field.name, "Unknown parameter: '%s'.", field.name)
-		}
-	}
-	return nil
-}
-
 // readFunction reads a function; flat ones have the tool's type among their fields.
-func readFunction(v value, before []tool, also ...string) (t tool, e *fault.Error) {
-	object, e := v.object()
+func readFunction(v wire.Value, before []tool, also ...string) (t tool, e *fault.Error) {
+	object, e := v.Object()
 	if e != nil {
 		return t, e
 	}
-	if e := only(object, append(also, "name", "description", "parameters", "strict")...); e != nil {
+	if e := wire.Only(object, append(also, "name", "description", "parameters", "strict")...); e != nil {
 		return t, e
 	}
-	name, e := v.required(object, "name")
+	name, e := v.Required(object, "name")
 	if e != nil {
 		return t, e
 	}
 	t = tool{Type: "function", Function: toolFunction{Parameters: noParameters}}
-	if t.Function.Name, e = name.string(); e != nil {
+	if t.Function.Name, e = name.Text(); e != nil {
 		return t, e
 	}
 	if !toolName.MatchString(t.Function.Name) {
-		return t, name.invalid("a function's name has 1 to 64 letters, digits, underscores and dashes.")
+		return t, name.Invalid("a function's name has 1 to 64 letters, digits, underscores and dashes.")
 	}
 	if slices.ContainsFunc(before, func(o tool) bool { return o.Function.Name == t.Function.Name }) {
-		return t, name.invalid("two functions are called '%s'.", t.Function.Name)
+		return t, name.Invalid("two functions are called '%s'.", t.Function.Name)
 	}
 	if description, ok := object["description"]; ok {
-		if t.Function.Description, e = description.string(); e != nil {
+		if t.Function.Description, e = description.Text(); e != nil {
 			return t, e
 		}
 	}
 	if strict, ok := object["strict"]; ok {
-		if t.strict, e = strict.bool(); e != nil {
+		if t.strict, e = strict.Bool(); e != nil {
 			return t, e
 		}
 	}
 	parameters, ok := object["parameters"]
 	if !ok {
-		parameters = value{v.name + ".parameters", noParameters}
+		parameters = wire.Value{Name: v.Name + ".parameters", Raw: noParameters}
 	}
-	if _, e := parameters.object(); e != nil {
+	if _, e := parameters.Object(); e != nil {
 		return t, e
 	}
-	t.Function.Parameters, t.field = parameters.raw, parameters.name
+	t.Function.Parameters, t.field = parameters.Raw, parameters.Name
 	t.grammar, e = compileSchema(parameters, fmt.Sprintf("arguments-%d-", len(before)), t.strict)
 	return t, e
 }
 
 // readToolChoice reads tool_choice: a word, one function, or a list of allowed
 // ones. The Responses API has them flat, without an object in the object.
-func readToolChoice(v value, flat bool) (c toolChoice, e *fault.Error) {
-	c.field = v.name
-	if v.raw[0] == '"' {
-		c.mode, e = v.one("none", "auto", "required")
+func readToolChoice(v wire.Value, flat bool) (c toolChoice, e *fault.Error) {
+	c.field = v.Name
+	if v.Raw[0] == '"' {
+		c.mode, e = v.OneOf("none", "auto", "required")
 		return c, e
 	}
-	object, e := v.object()
+	object, e := v.Object()
 	if e != nil {
-		return c, v.wrongType("a string or an object")
+		return c, v.WrongType("a string or an object")
 	}
-	kind, e := v.required(object, "type")
+	kind, e := v.Required(object, "type")
 	if e != nil {
 		return c, e
 	}
-	name, e := kind.one("function", "allowed_tools")
+	name, e := kind.OneOf("function", "allowed_tools")
 	if e != nil {
 		return c, e
 	}
@@ -193,21 +175,21 @@ func readToolChoice(v value, flat bool) (c toolChoice, e *fault.Error) {
 		return c, e
 	}
 	if !flat {
-		if v, e = v.required(object, "allowed_tools"); e != nil {
+		if v, e = v.Required(object, "allowed_tools"); e != nil {
 			return c, e
 		}
-		if object, e = v.object(); e != nil {
+		if object, e = v.Object(); e != nil {
 			return c, e
 		}
 	}
-	mode, e := v.required(object, "mode")
+	mode, e := v.Required(object, "mode")
 	if e != nil {
 		return c, e
 	}
-	if c.mode, e = mode.one("auto", "required"); e != nil {
+	if c.mode, e = mode.OneOf("auto", "required"); e != nil {
 		return c, e
 	}
-	list, e := v.required(object, "tools")
+	list, e := v.Required(object, "tools")
 	if e != nil {
 		return c, e
 	}
@@ -216,32 +198,32 @@ func readToolChoice(v value, flat bool) (c toolChoice, e *fault.Error) {
 }
 
 // readChosen reads the name of {"function":{"name":...}}, or of {"name":...}.
-func readChosen(v value, object map[string]value, flat bool) (string, *fault.Error) {
+func readChosen(v wire.Value, object map[string]wire.Value, flat bool) (string, *fault.Error) {
 	if !flat {
-		function, e := v.required(object, "function")
+		function, e := v.Required(object, "function")
 		if e != nil {
 			return "", e
 		}
-		if object, e = function.object(); e != nil {
+		if object, e = function.Object(); e != nil {
 			return "", e
 		}
 		v = function
 	}
-	name, e := v.required(object, "name")
+	name, e := v.Required(object, "name")
 	if e != nil {
 		return "", e
 	}
-	return name.string()
+	return name.Text()
 }
 
-func readAllowed(v value, flat bool) ([]string, *fault.Error) {
-	items, e := v.array(maxTools)
+func readAllowed(v wire.Value, flat bool) ([]string, *fault.Error) {
+	items, e := v.Array(maxTools)
 	if e != nil {
 		return nil, e
 	}
 	names := []string{}
 	for _, item := range items {
-		object, e := item.object()
+		object, e := item.Object()
 		if e != nil {
 			return nil, e
 		}
@@ -255,22 +237,22 @@ func readAllowed(v value, flat bool) ([]string, *fault.Error) {
 }
 
 // readFunctionCall reads the deprecated field function_call.
-func readFunctionCall(v value) (c toolChoice, e *fault.Error) {
-	c.field = v.name
-	if v.raw[0] == '"' {
-		c.mode, e = v.one("none", "auto")
+func readFunctionCall(v wire.Value) (c toolChoice, e *fault.Error) {
+	c.field = v.Name
+	if v.Raw[0] == '"' {
+		c.mode, e = v.OneOf("none", "auto")
 		return c, e
 	}
-	object, e := v.object()
+	object, e := v.Object()
 	if e != nil {
-		return c, v.wrongType("a string or an object")
+		return c, v.WrongType("a string or an object")
 	}
-	name, e := v.required(object, "name")
+	name, e := v.Required(object, "name")
 	if e != nil {
 		return c, e
 	}
 	c.mode, c.named, c.names = "required", true, make([]string, 1)
-	c.names[0], e = name.string()
+	c.names[0], e = name.Text()
 	return c, e
 }
 
@@ -401,31 +383,31 @@ func callID(id string) string {
 }
 
 // readCalls checks the calls of an assistant's earlier message.
-func readCalls(v value) (json.RawMessage, *fault.Error) {
-	items, e := v.array(maxParts)
+func readCalls(v wire.Value) (json.RawMessage, *fault.Error) {
+	items, e := v.Array(maxParts)
 	if e != nil {
 		return nil, e
 	}
 	calls := make([]toolCall, len(items))
 	for i, item := range items {
-		object, e := item.object()
+		object, e := item.Object()
 		if e != nil {
 			return nil, e
 		}
 		if kind, ok := object["type"]; ok {
-			if _, e := kind.one("function"); e != nil {
+			if _, e := kind.OneOf("function"); e != nil {
 				return nil, e
 			}
 		}
-		id, e := item.required(object, "id")
+		id, e := item.Required(object, "id")
 		if e != nil {
 			return nil, e
 		}
 		calls[i].Type = "function"
-		if calls[i].ID, e = id.string(); e != nil {
+		if calls[i].ID, e = id.Text(); e != nil {
 			return nil, e
 		}
-		function, e := item.required(object, "function")
+		function, e := item.Required(object, "function")
 		if e != nil {
 			return nil, e
 		}
@@ -448,16 +430,16 @@ func marshalCalls(calls []toolCall) (json.RawMessage, *fault.Error) {
 }
 
 // readCall reads {"name":...,"arguments":...}; arguments is JSON in a string.
-func readCall(v value) (c functionCall, e *fault.Error) {
-	object, e := v.object()
+func readCall(v wire.Value) (c functionCall, e *fault.Error) {
+	object, e := v.Object()
 	if e != nil {
 		return c, e
 	}
-	name, e := v.required(object, "name")
+	name, e := v.Required(object, "name")
 	if e != nil {
 		return c, e
 	}
-	if c.Name, e = name.string(); e != nil {
+	if c.Name, e = name.Text(); e != nil {
 		return c, e
 	}
 	arguments, ok := object["arguments"]
@@ -465,18 +447,18 @@ func readCall(v value) (c functionCall, e *fault.Error) {
 		c.Arguments = "{}"
 		return c, nil
 	}
-	if arguments.raw[0] == '{' {
-		c.Arguments = string(arguments.raw) // some clients send the object itself
+	if arguments.Raw[0] == '{' {
+		c.Arguments = string(arguments.Raw) // some clients send the object itself
 		return c, nil
 	}
-	if c.Arguments, e = arguments.string(); e != nil {
+	if c.Arguments, e = arguments.Text(); e != nil {
 		return c, e
 	}
 	if c.Arguments == "" {
 		c.Arguments = "{}"
 	}
 	if !json.Valid([]byte(c.Arguments)) {
-		return c, arguments.invalid("it is not JSON.")
+		return c, arguments.Invalid("it is not JSON.")
 	}
 	return c, nil
 }

@@ -1,4 +1,4 @@
-package server
+package wire
 
 import (
 	"math"
@@ -11,9 +11,9 @@ import (
 
 const hexDigits = "0123456789abcdef"
 
-// appendString appends s as a JSON string. Bytes that are not UTF-8 become the
+// AppendString appends s as a JSON string. Bytes that are not UTF-8 become the
 // replacement character.
-func appendString(b []byte, s string) []byte {
+func AppendString(b []byte, s string) []byte {
 	b = append(b, '"')
 	from := 0
 	for i := 0; i < len(s); {
@@ -50,17 +50,17 @@ func appendString(b []byte, s string) []byte {
 	return append(append(b, s[from:]...), '"')
 }
 
-// appendFloat appends a float32 in its shortest form; what JSON has no number
+// AppendFloat appends a float32 in its shortest form; what JSON has no number
 // for becomes OpenAI's "very unlikely".
-func appendFloat(b []byte, f float32) []byte {
+func AppendFloat(b []byte, f float32) []byte {
 	if math.IsInf(float64(f), 0) || math.IsNaN(float64(f)) {
 		return append(b, "-9999.0"...)
 	}
 	return strconv.AppendFloat(b, float64(f), 'g', -1, 32)
 }
 
-// appendBytes appends bytes as an array of numbers.
-func appendBytes(b, bytes []byte) []byte {
+// AppendBytes appends bytes as an array of numbers.
+func AppendBytes(b, bytes []byte) []byte {
 	b = append(b, '[')
 	for i, c := range bytes {
 		if i > 0 {
