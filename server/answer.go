@@ -16,6 +16,7 @@ import (
 	"serve/engine"
 	"serve/fault"
 	"serve/pool"
+	"serve/prompt"
 	"serve/server/wire"
 )
 
@@ -119,12 +120,16 @@ type responseBody[C any] struct {
 
 // collected is one choice's whole answer.
 type collected struct {
-	text, reasoning strings.Builder
-	calls           []toolCall // whole once the answer has ended
-	arguments       []*strings.Builder
-	tokens          []engine.TokenInfo
-	prompt          []engine.TokenInfo // of choice 0, if asked for
-	finish          engine.Finish
+	prompt.Reply
+	tokens []engine.TokenInfo
+	scores []engine.TokenInfo // of the prompt, with choice 0, if asked for
+}
+
+// add joins what came anew of the answer.
+func (c *collected) add(e *engine.Event) {
+	c.Add(e)
+	c.tokens = append(c.tokens, e.Tokens...)
+	c.scores = append(c.scores, e.Prompt...)
 }
 
 // probability is the mean log-probability of the tokens, by which best_of chooses.
@@ -136,36 +141,6 @@ func (c *collected) probability() float64 {
 	return sum / float64(max(1, len(c.tokens)))
 }
 
-// add joins what came anew of the answer.
-func (c *collected) add(e *engine.Event) {
-	c.text.WriteString(e.Text)
-	c.reasoning.WriteString(e.Reasoning)
-	c.tokens = append(c.tokens, e.Tokens...)
-	c.prompt = append(c.prompt, e.Prompt...)
-	c.finish = e.Finish
-	for i := range e.ToolCalls {
-		c.addCall(&e.ToolCalls[i])
-	}
-	if e.Finish == "" {
-		return
-	}
-	for i := range c.calls {
-		c.calls[i].Function.Arguments = c.arguments[i].String()
-	}
-}
-
-// addCall joins what came anew of a call.
-func (c *collected) addCall(d *engine.ToolCallDelta) {
-	for len(c.calls) <= d.Index {
-		c.calls = append(c.calls, toolCall{Type: "function"})
-		c.arguments = append(c.arguments, &strings.Builder{})
-	}
-	if d.Name != "" {
-		c.calls[d.Index].ID, c.calls[d.Index].Function.Name = callID(d.ID), d.Name
-	}
-	c.arguments[d.Index].WriteString(d.Arguments)
-}
-
 func newCollected(n int) []*collected {
 	choices := make([]*collected, n)
 	for i := range choices {
@@ -174,26 +149,29 @@ func newCollected(n int) []*collected {
 	return choices
 }
 
-// collect reads the answers of n choices to their end.
-func collect(r *http.Request, stream *engine.Stream, n int) ([]*collected, error) {
+// collect reads the answers of n choices to their end, each event after verify has, if it is
+// not nil.
+func collect(r *http.Request, stream *engine.Stream, n int, verify func(*engine.Event) error) ([]*collected, error) {
 	choices := newCollected(n)
-	return choices, readAll(r, stream, func(e *engine.Event) error {
-		choices[e.Choice].add(e)
-		return nil
-	})
+	return choices, readAll(r, stream, verify, func(e *engine.Event) { choices[e.Choice].add(e) })
 }
 
-// readAll reads a stream to its end.
-func readAll(r *http.Request, stream *engine.Stream, each func(*engine.Event) error) error {
+// readAll reads a stream to its end, each event after verify has, if it is not nil.
+func readAll(
+	r *http.Request, stream *engine.Stream, verify func(*engine.Event) error, each func(*engine.Event),
+) error {
 	for {
 		events, err := stream.Next(r.Context())
 		if err != nil || events == nil {
 			return err
 		}
 		for i := range events {
-			if err := each(&events[i]); err != nil {
-				return err
+			if verify != nil {
+				if err := verify(&events[i]); err != nil {
+					return err
+				}
 			}
+			each(&events[i])
 		}
 	}
 }
@@ -355,7 +333,7 @@ func appendCompletionLogprobs(b []byte, a *answer, tokens []engine.TokenInfo, of
 		// object has room for the most probable of them.
 		seen := map[string]bool{}
 		for _, alt := range t.Alternatives {
-			text := strings.ToValidUTF8(string(piece(a.model, alt.Token)), "\uFFFD")
+			text := strings.ToValidUTF8(string(prompt.Piece(a.model.Engine.Model(), alt.Token)), "\uFFFD")
 			if seen[text] {
 				continue
 			}
@@ -384,24 +362,24 @@ type completionChoice struct {
 func (s *Server) completeCompletions(w http.ResponseWriter, r *http.Request, a *answer, req *completionRequest, streams []*engine.Stream) *fault.Error {
 	body := responseBody[completionChoice]{ID: a.id, Object: completionObject, Created: a.created, Model: a.model.ID, Fingerprint: a.fingerprint}
 	for p, stream := range streams {
-		choices, err := collect(r, stream, max(a.params.choices, req.bestOf))
+		choices, err := collect(r, stream, max(a.params.choices, req.bestOf), nil)
 		if err != nil {
 			return toFault(err, "prompt")
 		}
 		body.Usage.add(req.usage(stream))
 		echo := req.echoed(p, a.model)
-		prompt := req.echoedTokens(a.model, p, choices[0].prompt)
+		scored := req.echoedTokens(a.model, p, choices[0].scores)
 		if len(choices) > a.params.choices {
 			slices.SortStableFunc(choices, func(x, y *collected) int { return cmp.Compare(y.probability(), x.probability()) })
 			choices = choices[:a.params.choices]
 		}
 		for i, c := range choices {
 			if req.none {
-				*c = collected{finish: engine.FinishLength}
+				*c = collected{Reply: prompt.Reply{Finish: engine.FinishLength}}
 			}
-			logprobs, _ := appendCompletionLogprobs(nil, a, append(slices.Clip(prompt), c.tokens...), 0)
+			logprobs, _ := appendCompletionLogprobs(nil, a, append(slices.Clip(scored), c.tokens...), 0)
 			body.Choices = append(body.Choices, completionChoice{
-				Text: echo + c.text.String(), Index: p*a.params.choices + i, LogProbs: logprobs, FinishReason: c.finish,
+				Text: echo + c.Text(), Index: p*a.params.choices + i, LogProbs: logprobs, FinishReason: c.Finish,
 			})
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"serve/engine"
 	"serve/fault"
 	"serve/pool"
+	"serve/prompt"
 )
 
 // background holds the responses that run without a client.
@@ -130,8 +131,8 @@ func (s *Server) inBackground(w http.ResponseWriter, r *http.Request, req *respo
 		}()
 		defer exchangeOf(ctx).traceWork(ctx)
 		work := r.Clone(ctx)
-		e := s.converse(headersOnly{w.Header()}, work, &req.chat, "input", func(model *pool.Lease, stream *engine.Stream) *fault.Error {
-			a := s.newAnswer("resp_", model, &req.chat.params)
+		e := s.converse(headersOnly{w.Header()}, work, &req.conversationRequest, "input", func(model *pool.Lease, c *prompt.Conversation, stream *engine.Stream) *fault.Error {
+			a := s.newAnswer("resp_", model, &req.params)
 			a.id = id
 			rw := newResponseWriter(a, req)
 			if e := s.keep(ctx, req, rw.response); e != nil {
@@ -139,7 +140,7 @@ func (s *Server) inBackground(w http.ResponseWriter, r *http.Request, req *respo
 			}
 			queued = *rw.response
 			accepted <- nil
-			s.finishInBackground(work, req, rw, stream)
+			s.finishInBackground(work, req, rw, c.Verifier(1), stream)
 			return nil
 		})
 		if e != nil {
@@ -155,8 +156,8 @@ func (s *Server) inBackground(w http.ResponseWriter, r *http.Request, req *respo
 }
 
 // finishInBackground keeps how a response ended. Nobody else can be told.
-func (s *Server) finishInBackground(work *http.Request, req *responsesRequest, rw *responseWriter, stream *engine.Stream) {
-	err := readAll(work, stream, rw.event)
+func (s *Server) finishInBackground(work *http.Request, req *responsesRequest, rw *responseWriter, verify func(*engine.Event) error, stream *engine.Stream) {
+	err := readAll(work, stream, verify, rw.event)
 	switch {
 	case err == nil:
 		rw.settle(stream.Usage())

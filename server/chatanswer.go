@@ -9,6 +9,7 @@ import (
 
 	"serve/engine"
 	"serve/fault"
+	"serve/prompt"
 	"serve/server/wire"
 )
 
@@ -17,13 +18,15 @@ const chatChunk = "chat.completion.chunk"
 // streamChat writes a chat's chunks in the order that OpenAI's come in: for
 // every choice its role first and once, then its text and its calls, then why it
 // ended.
-func streamChat(out *sse, a *answer, r *chatRequest, stream *engine.Stream) {
-	w := newChatWriter(a, r)
+func streamChat(out *sse, a *answer, r *chatRequest, c *prompt.Conversation, stream *engine.Stream) {
+	w := newChatWriter(a, r, c)
 	err := out.follow(stream, func(events []engine.Event) error {
 		w.buf = w.buf[:0]
 		for i := range events {
-			if err := w.check(&events[i]); err != nil {
-				return errors.Join(out.write(w.buf), err)
+			if w.verify != nil {
+				if err := w.verify(&events[i]); err != nil {
+					return errors.Join(out.write(w.buf), err)
+				}
 			}
 			w.event(&events[i])
 		}
@@ -47,29 +50,23 @@ type chatWriter struct {
 	a          *answer
 	tools      *tools
 	head, tail []byte
-	begun      []bool // choices whose role was told
-	called     []bool // choices that call something
-	request    *chatRequest
-	said       []*collected // by choice, if what they say is to be verified
+	begun      []bool                    // choices whose role was told
+	called     []bool                    // choices that call something
+	verify     func(*engine.Event) error // nil if nothing was promised
 	buf        []byte
 }
 
-func newChatWriter(a *answer, r *chatRequest) *chatWriter {
+func newChatWriter(a *answer, r *chatRequest, c *prompt.Conversation) *chatWriter {
 	n := a.params.choices
-	w := &chatWriter{a: a, tools: &r.tools, request: r, head: a.chunkHead(chatChunk), tail: a.chunkTail(), begun: make([]bool, n), called: make([]bool, n)}
-	if r.verifies() {
-		w.said = newCollected(n)
+	return &chatWriter{
+		a:      a,
+		tools:  &r.tools,
+		head:   a.chunkHead(chatChunk),
+		tail:   a.chunkTail(),
+		begun:  make([]bool, n),
+		called: make([]bool, n),
+		verify: c.Verifier(n),
 	}
-	return w
-}
-
-// check verifies an answer that ends with an event, before it has ended for the client.
-func (w *chatWriter) check(e *engine.Event) error {
-	if w.said == nil {
-		return nil
-	}
-	w.said[e.Choice].add(e)
-	return w.request.verify(w.said[e.Choice])
 }
 
 // open begins a chunk of a choice, up to its delta's fields.
@@ -179,7 +176,7 @@ func appendChatLogprobs(b []byte, a *answer, tokens []engine.TokenInfo) []byte {
 			if k > 0 {
 				b = append(b, ',')
 			}
-			b = append(appendTokenLogprob(b, piece(a.model, alt.Token), alt.LogProb), '}')
+			b = append(appendTokenLogprob(b, prompt.Piece(a.model.Engine.Model(), alt.Token), alt.LogProb), '}')
 		}
 		b = append(b, "]}"...)
 	}
@@ -211,35 +208,70 @@ type chatMessage struct {
 	Annotations  []int         `json:"annotations"`
 }
 
+// toolCall is a call in a whole answer.
+type toolCall struct {
+	ID       string       `json:"id"`
+	Type     string       `json:"type"`
+	Function functionCall `json:"function"`
+}
+
+type functionCall struct {
+	Name      string `json:"name"`
+	Arguments string `json:"arguments"`
+}
+
+// callID names a call whose format has no id of its own.
+func callID(id string) string {
+	if id == "" {
+		return "call_" + randomID()
+	}
+	return id
+}
+
 // message is a choice's whole answer as OpenAI writes it.
 func (t *tools) message(c *collected) chatMessage {
-	m := chatMessage{Role: "assistant", Reasoning: c.reasoning.String(), Annotations: []int{}}
-	if text := c.text.String(); text != "" || len(c.calls) == 0 {
+	m := chatMessage{Role: "assistant", Reasoning: c.Reasoning(), Annotations: []int{}}
+	if text := c.Text(); text != "" || len(c.Calls) == 0 {
 		m.Content = &text
 	}
-	if t.legacy && len(c.calls) > 0 {
-		m.FunctionCall = &c.calls[0].Function
-	} else {
-		m.ToolCalls = c.calls
+
+	for _, call := range c.Calls {
+		m.ToolCalls = append(m.ToolCalls, toolCall{
+			ID:       callID(call.ID),
+			Type:     "function",
+			Function: functionCall{call.Name, call.Arguments},
+		})
+	}
+	if t.legacy && len(c.Calls) > 0 {
+		m.FunctionCall = &m.ToolCalls[0].Function
+		m.ToolCalls = nil
 	}
 	return m
 }
 
-func (s *Server) completeChat(w http.ResponseWriter, r *http.Request, a *answer, req *chatRequest, stream *engine.Stream) *fault.Error {
-	t := &req.tools
-	choices, err := collect(r, stream, a.params.choices)
+func (s *Server) completeChat(
+	w http.ResponseWriter, r *http.Request, a *answer, req *chatRequest, c *prompt.Conversation, stream *engine.Stream,
+) *fault.Error {
+	choices, err := collect(r, stream, a.params.choices, c.Verifier(a.params.choices))
 	if err != nil {
 		return toFault(err, "messages")
 	}
-	body := responseBody[chatChoice]{ID: a.id, Object: "chat.completion", Created: a.created, Model: a.model.ID,
-		Fingerprint: a.fingerprint, ServiceTier: cmp.Or(a.params.tierName, "default")}
+
+	body := responseBody[chatChoice]{
+		ID:          a.id,
+		Object:      "chat.completion",
+		Created:     a.created,
+		Model:       a.model.ID,
+		Fingerprint: a.fingerprint,
+		ServiceTier: cmp.Or(a.params.tierName, "default"),
+	}
 	body.Usage.add(stream.Usage())
-	for i, c := range choices {
-		if err := req.verify(c); err != nil {
-			return toFault(err, "")
-		}
+	for i, choice := range choices {
 		body.Choices = append(body.Choices, chatChoice{
-			Index: i, FinishReason: t.finish(c.finish, len(c.calls) > 0), LogProbs: appendChatLogprobs(nil, a, c.tokens), Message: t.message(c),
+			Index:        i,
+			FinishReason: req.tools.finish(choice.Finish, len(choice.Calls) > 0),
+			LogProbs:     appendChatLogprobs(nil, a, choice.tokens),
+			Message:      req.tools.message(choice),
 		})
 	}
 	return writeJSON(w, body)

@@ -10,6 +10,7 @@ import (
 	"serve/engine"
 	"serve/fault"
 	"serve/pool"
+	"serve/prompt"
 	"serve/server/wire"
 )
 
@@ -210,28 +211,28 @@ func (r *completionRequest) prompt(e pool.Engine, in input) ([]engine.Token, err
 }
 
 // echoed is the text that comes before the answers to a prompt.
-func (r *completionRequest) echoed(prompt int, m *pool.Lease) string {
+func (r *completionRequest) echoed(index int, m *pool.Lease) string {
 	if !r.echo {
 		return ""
 	}
-	in := r.prompts[prompt]
+	in := r.prompts[index]
 	if in.tokens == nil {
 		return in.text
 	}
-	return detokenized(m, in.tokens)
+	return prompt.Text(m.Engine.Model(), in.tokens)
 }
 
 // echoedTokens is the tokens that come before the answers to a prompt, whose
 // log-probabilities but for the first's are given. A mark that the model wants before
 // every text is no part of what was asked, nor the space that SentencePiece begins with.
-func (r *completionRequest) echoedTokens(m *pool.Lease, prompt int, scored []engine.TokenInfo) []engine.TokenInfo {
+func (r *completionRequest) echoedTokens(m *pool.Lease, index int, scored []engine.TokenInfo) []engine.TokenInfo {
 	if !r.echo || !r.logprobs {
 		return nil
 	}
-	in, first := r.prompts[prompt], r.asked[prompt][0]
+	in, first := r.prompts[index], r.asked[index][0]
 	tokens := slices.Clone(scored)
 	if in.tokens != nil || first != m.Engine.Model().Marks.BOS {
-		tokens = slices.Insert(tokens, 0, engine.TokenInfo{TokenLogProb: engine.TokenLogProb{Token: first}, Bytes: piece(m, first)})
+		tokens = slices.Insert(tokens, 0, engine.TokenInfo{TokenLogProb: engine.TokenLogProb{Token: first}, Bytes: prompt.Piece(m.Engine.Model(), first)})
 	}
 	if len(tokens) == 0 {
 		return nil

@@ -21,6 +21,7 @@ import (
 	"serve/engine"
 	"serve/engine/enginetest"
 	"serve/fault"
+	"serve/prompt"
 	"serve/server/wire"
 )
 
@@ -85,7 +86,7 @@ func TestImages(t *testing.T) {
 	if c := look(text("Again: "), picture("cat", ""), text("?")); c.Choices[0].Message.Content != "[user]Again: {cat}?" {
 		t.Errorf("the model reads %q", c.Choices[0].Message.Content)
 	}
-	if n := look(picture(strings.Repeat("wide", 200), "low"), text("?")).Usage.PromptTokens; n != int64(len("[user]{}?\n")+lowDetail) {
+	if n := look(picture(strings.Repeat("wide", 200), "low"), text("?")).Usage.PromptTokens; n != int64(len("[user]{}?\n")+512) {
 		t.Errorf("an image of 800 columns in low detail is %d tokens", n)
 	}
 	if n := look(picture(strings.Repeat("wide", 200), "high"), text("?")).Usage.PromptTokens; n != int64(len("[user]{}?\n")+800) {
@@ -134,7 +135,7 @@ func TestBadImages(t *testing.T) {
 		"an image without room":  {of(dataURL(portray(t, strings.Repeat("x", 2100)))), "context_length_exceeded", "messages", "2047"},
 		"audio":                  {chat(`{"type":"input_audio","input_audio":{}}`), "unsupported_parameter", "messages[0].content[0].type", "input_audio"},
 		"an image by the system": {`{"model":"fake","messages":[{"role":"system","content":[{"type":"image_url","image_url":{"url":"` + good + `"}}]}]}`, "unsupported_parameter", "messages[0].content[0].type", "image_url"},
-		"too many":               {chat(strings.Repeat(`{"type":"image_url","image_url":{"url":"`+good+`"}},`, maxImages) + `{"type":"image_url","image_url":{"url":"x"}}`), "array_above_max_length", "messages[0].content[128].image_url.url", "129"},
+		"too many":               {chat(strings.Repeat(`{"type":"image_url","image_url":{"url":"`+good+`"}},`, 128) + `{"type":"image_url","image_url":{"url":"x"}}`), "array_above_max_length", "messages[0].content[128].image_url.url", "129"},
 	} {
 		res, body := post(t, hs, "/v1/chat/completions", tt.body)
 		var e struct {
@@ -198,9 +199,8 @@ func TestFetchedImages(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	l := newImageLoader(&Options{ImageHosts: []string{u.Hostname()}, MaxBody: 100})
-	left := l.limit
-	if _, e := l.file(ctx, &attachment{field: "f", url: host.URL + "/cat.png"}, &left); e == nil || e.Kind != fault.ImageUnreachable {
+	f := newImageFetcher(&Options{ImageHosts: []string{u.Hostname()}, MaxBody: 100})
+	if _, e := f.fetch(ctx, &prompt.Image{Field: "f", URL: host.URL + "/cat.png"}, 0); e == nil || e.Kind != fault.ImageUnreachable {
 		t.Errorf("a fetch whose client has gone: %v", e)
 	}
 }
@@ -209,7 +209,7 @@ func TestFetchedImages(t *testing.T) {
 func TestParts(t *testing.T) {
 	v := wire.Value{Name: "content", Raw: json.RawMessage(`[{"type":"text","text":"a"},{"type":"text","text":"b"},{"type":"image_url","image_url":{"url":"x"}},{"type":"text","text":"c"},{"type":"text","text":"d"}]`)}
 	text, images, e := readParts(v, chatParts)
-	if e != nil || len(images) != 1 || strings.ReplaceAll(text, images[0].mark, "<image>") != "a\nb<image>c\nd" {
+	if e != nil || len(images) != 1 || strings.ReplaceAll(text, images[0].Mark, "<image>") != "a\nb<image>c\nd" {
 		t.Errorf("%q, %d images, %v", text, len(images), e)
 	}
 }

@@ -75,12 +75,30 @@ func integer(low, high int64, field func(*params) *int32) wire.Setter[params] {
 	}
 }
 
+// Setters that other endpoints have under these names or others.
+var (
+	setTemperature = float(0, 2, func(p *params) *float32 { return &p.sampling.Temperature })
+	setTopP        = float(0, 1, func(p *params) *float32 { return &p.sampling.TopP })
+	setTopK        = integer(-1, math.MaxInt32, func(p *params) *int32 { return &p.sampling.TopK })
+	setMinP        = float(0, 1, func(p *params) *float32 { return &p.sampling.MinP })
+)
+
+func setSeed(p *params, v wire.Value) *fault.Error {
+	n, e := v.Integer(math.MinInt64, math.MaxInt64)
+	// llama.cpp takes 32 bits, and its all-ones means a random seed.
+	p.sampling.Seed = uint32(n) ^ uint32(uint64(n)>>32)
+	if p.sampling.Seed == math.MaxUint32 {
+		p.sampling.Seed = 0
+	}
+	return e
+}
+
 // commonFields are params' own: OpenAI's, then llama.cpp's and vLLM's samplers.
 var commonFields = wire.Fields[params]{
 	"model": func(p *params, v wire.Value) (e *fault.Error) { p.model, e = v.Text(); return e },
 
-	"temperature":       float(0, 2, func(p *params) *float32 { return &p.sampling.Temperature }),
-	"top_p":             float(0, 1, func(p *params) *float32 { return &p.sampling.TopP }),
+	"temperature":       setTemperature,
+	"top_p":             setTopP,
 	"frequency_penalty": float(-2, 2, func(p *params) *float32 { return &p.sampling.FrequencyPenalty }),
 	"presence_penalty":  float(-2, 2, func(p *params) *float32 { return &p.sampling.PresencePenalty }),
 	"max_tokens":        setMaxTokens,
@@ -89,23 +107,15 @@ var commonFields = wire.Fields[params]{
 		p.choices = int(n)
 		return e
 	},
-	"seed": func(p *params, v wire.Value) *fault.Error {
-		n, e := v.Integer(math.MinInt64, math.MaxInt64)
-		// llama.cpp takes 32 bits, and its all-ones means a random seed.
-		p.sampling.Seed = uint32(n) ^ uint32(uint64(n)>>32)
-		if p.sampling.Seed == math.MaxUint32 {
-			p.sampling.Seed = 0
-		}
-		return e
-	},
+	"seed":           setSeed,
 	"stop":           setStop,
 	"logit_bias":     setLogitBias,
 	"stream":         func(p *params, v wire.Value) (e *fault.Error) { p.stream, e = v.Bool(); return e },
 	"stream_options": setStreamOptions,
 	"user":           wire.Accepted[params](wire.IsString),
 
-	"top_k":              integer(-1, math.MaxInt32, func(p *params) *int32 { return &p.sampling.TopK }),
-	"min_p":              float(0, 1, func(p *params) *float32 { return &p.sampling.MinP }),
+	"top_k":              setTopK,
+	"min_p":              setMinP,
 	"typical_p":          float(0, 1, func(p *params) *float32 { return &p.sampling.TypicalP }),
 	"top_n_sigma":        float(-1, 100, func(p *params) *float32 { return &p.sampling.TopNSigma }),
 	"xtc_probability":    float(0, 1, func(p *params) *float32 { return &p.sampling.XTCProbability }),
@@ -142,12 +152,6 @@ var tiers = map[string]struct {
 }{
 	"auto": {engine.TierDefault, "default"}, "default": {engine.TierDefault, "default"}, "scale": {engine.TierDefault, "default"},
 	"flex": {engine.TierFlex, "flex"}, "priority": {engine.TierPriority, "priority"}, "fast": {engine.TierPriority, "priority"},
-}
-
-func setTier(r *chatRequest, v wire.Value) *fault.Error {
-	asked, e := v.OneOf("auto", "default", "flex", "scale", "priority", "fast")
-	r.tier, r.tierName = tiers[asked].tier, tiers[asked].name
-	return e
 }
 
 func setMaxTokens(p *params, v wire.Value) *fault.Error {

@@ -95,22 +95,20 @@ type itemPart struct {
 // tell of it, in buf.
 type responseWriter struct {
 	response *response
-	chat     *chatRequest
 	streams  bool
 	buf      []byte
 	sequence int
 	open     *item           // the last one, while more of it may come
 	text     strings.Builder // of the open item
-	said     collected       // all of it, to be verified
 	ended    engine.Finish
 }
 
 func newResponseWriter(a *answer, req *responsesRequest) *responseWriter {
-	p := &req.chat.params
+	p := &req.params
 	r := &response{ID: a.id, Object: "response", CreatedAt: a.created, Status: "in_progress", Model: a.model.ID, Output: []*item{},
-		ParallelToolCalls: req.chat.tools.parallel, ServiceTier: cmp.Or(p.tierName, "default"), Temperature: shortest(p.sampling.Temperature), TopP: shortest(p.sampling.TopP),
+		ParallelToolCalls: req.tools.parallel, ServiceTier: cmp.Or(p.tierName, "default"), Temperature: shortest(p.sampling.Temperature), TopP: shortest(p.sampling.TopP),
 		PreviousResponseID: optional(req.previous), Store: req.store, Background: req.background,
-		Truncation: "disabled", Instructions: optional(req.instructions), User: optional(req.user), Reasoning: map[string]any{"effort": optional(req.chat.effort), "summary": nil},
+		Truncation: "disabled", Instructions: optional(req.instructions), User: optional(req.user), Reasoning: map[string]any{"effort": optional(req.effort), "summary": nil},
 		Text: map[string]any{"format": map[string]string{"type": "text"}}, ToolChoice: json.RawMessage(`"auto"`), Tools: json.RawMessage("[]"), Metadata: json.RawMessage("{}")}
 	if p.maxTokens > 0 {
 		r.MaxOutputTokens = &p.maxTokens
@@ -126,7 +124,7 @@ func newResponseWriter(a *answer, req *responsesRequest) *responseWriter {
 	if req.formatAsked != nil {
 		r.Text["format"] = req.formatAsked
 	}
-	return &responseWriter{response: r, chat: &req.chat}
+	return &responseWriter{response: r}
 }
 
 // shortest is a float32 as it was written: 0.7, and not 0.699999988079071.
@@ -159,9 +157,8 @@ func (w *responseWriter) of(fields map[string]any) map[string]any {
 	return fields
 }
 
-// event takes what came of the answer. An error says that it broke its schema.
-func (w *responseWriter) event(e *engine.Event) error {
-	w.said.add(e)
+// event takes what came of the answer.
+func (w *responseWriter) event(e *engine.Event) {
 	if e.Reasoning != "" {
 		w.begin("reasoning", nil)
 		w.add("response.reasoning_text.delta", e.Reasoning)
@@ -179,15 +176,10 @@ func (w *responseWriter) event(e *engine.Event) error {
 			w.add("response.function_call_arguments.delta", d.Arguments)
 		}
 	}
-	if e.Finish == "" {
-		return nil
+	if e.Finish != "" {
+		w.ended = e.Finish
+		w.end()
 	}
-	w.ended = e.Finish
-	if err := w.chat.verify(&w.said); err != nil {
-		return err
-	}
-	w.end()
-	return nil
 }
 
 // begin opens an item, unless one of its kind is open. A call is always a new one.

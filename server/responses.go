@@ -9,13 +9,13 @@ import (
 	"serve/engine"
 	"serve/fault"
 	"serve/pool"
+	"serve/prompt"
 	"serve/server/wire"
 )
 
-// responsesRequest is the body of POST /v1/responses. It becomes a chat: what the
-// two endpoints differ in is how they write it.
+// responsesRequest is the body of POST /v1/responses.
 type responsesRequest struct {
-	chat         chatRequest
+	conversationRequest
 	instructions string
 	metadata     json.RawMessage
 	toolsAsked   json.RawMessage // as they were given, for the answer
@@ -31,37 +31,37 @@ type responsesRequest struct {
 }
 
 var responsesFields = wire.Fields[responsesRequest]{
-	"model": func(r *responsesRequest, v wire.Value) (e *fault.Error) { r.chat.model, e = v.Text(); return e },
+	"model": func(r *responsesRequest, v wire.Value) (e *fault.Error) { r.model, e = v.Text(); return e },
 	"input": func(r *responsesRequest, v wire.Value) (e *fault.Error) {
 		if r.input, e = readInput(v); e == nil {
-			r.chat.messages, e = readItems(r.input)
+			r.messages, e = readItems(r.input)
 		}
 		return e
 	},
-	"instructions":      func(r *responsesRequest, v wire.Value) (e *fault.Error) { r.instructions, e = v.Text(); return e },
-	"stream":            func(r *responsesRequest, v wire.Value) (e *fault.Error) { r.chat.stream, e = v.Bool(); return e },
-	"temperature":       liftChat("temperature"),
-	"top_p":             liftChat("top_p"),
-	"seed":              liftChat("seed"),
-	"top_k":             liftChat("top_k"),
-	"min_p":             liftChat("min_p"),
-	"max_output_tokens": liftChat("max_tokens"),
-	"service_tier":      liftChat("service_tier"),
-	"parallel_tool_calls": func(r *responsesRequest, v wire.Value) *fault.Error {
-		return chatFields["parallel_tool_calls"](&r.chat, v)
-	},
+	"instructions": func(r *responsesRequest, v wire.Value) (e *fault.Error) { r.instructions, e = v.Text(); return e },
+	"stream":       func(r *responsesRequest, v wire.Value) (e *fault.Error) { r.stream, e = v.Bool(); return e },
+
+	"temperature":       ofParams(setTemperature),
+	"top_p":             ofParams(setTopP),
+	"seed":              ofParams(setSeed),
+	"top_k":             ofParams(setTopK),
+	"min_p":             ofParams(setMinP),
+	"max_output_tokens": ofParams(setMaxTokens),
+
+	"service_tier":        func(r *responsesRequest, v wire.Value) *fault.Error { return r.setTier(v) },
+	"parallel_tool_calls": func(r *responsesRequest, v wire.Value) *fault.Error { return r.setParallel(v) },
 	"tools": func(r *responsesRequest, v wire.Value) (e *fault.Error) {
 		r.toolsAsked = v.Raw
-		r.chat.tools.list, r.ignored, e = readFlatTools(v)
+		r.tools.list, r.ignored, e = readFlatTools(v)
 		return e
 	},
 	"tool_choice": func(r *responsesRequest, v wire.Value) (e *fault.Error) {
 		r.choiceAsked = v.Raw
-		r.chat.tools.choice, e = readToolChoice(v, true)
+		r.tools.choice, e = readToolChoice(v, true)
 		return e
 	},
-	"text":      func(r *responsesRequest, v wire.Value) *fault.Error { return r.readText(v) },
-	"reasoning": func(r *responsesRequest, v wire.Value) *fault.Error { return r.readReasoning(v) },
+	"text":      func(r *responsesRequest, v wire.Value) *fault.Error { return r.setText(v) },
+	"reasoning": func(r *responsesRequest, v wire.Value) *fault.Error { return r.setReasoning(v) },
 	"metadata": func(r *responsesRequest, v wire.Value) *fault.Error {
 		r.metadata = v.Raw
 		return wire.IsObject(v)
@@ -71,14 +71,19 @@ var responsesFields = wire.Fields[responsesRequest]{
 		if s, e := v.OneOf("disabled", "auto"); e != nil || s == "disabled" {
 			return e
 		}
-		return fault.New(fault.Unsupported, v.Name, "Unsupported value: '%s' does not support 'auto': nothing is cut here.", v.Name)
+		return fault.New(fault.Unsupported, v.Name,
+			"Unsupported value: '%s' does not support 'auto': nothing is cut here.", v.Name)
 	},
-	"previous_response_id": func(r *responsesRequest, v wire.Value) (e *fault.Error) { r.previous, e = v.Text(); return e },
-	"store":                func(r *responsesRequest, v wire.Value) (e *fault.Error) { r.store, e = v.Bool(); return e },
-	"background":           func(r *responsesRequest, v wire.Value) (e *fault.Error) { r.background, e = v.Bool(); return e },
-	"conversation":         wire.Refused[responsesRequest]("Conversations are not kept here; 'previous_response_id' goes on from a response."),
-	"prompt":               wire.Refused[responsesRequest]("Prompts are not kept here."),
-	"context_management":   wire.Refused[responsesRequest]("Nothing is cut here."),
+	"previous_response_id": func(r *responsesRequest, v wire.Value) (e *fault.Error) {
+		r.previous, e = v.Text()
+		return e
+	},
+	"store":      func(r *responsesRequest, v wire.Value) (e *fault.Error) { r.store, e = v.Bool(); return e },
+	"background": func(r *responsesRequest, v wire.Value) (e *fault.Error) { r.background, e = v.Bool(); return e },
+	"conversation": wire.Refused[responsesRequest](
+		"Conversations are not kept here; 'previous_response_id' goes on from a response."),
+	"prompt":             wire.Refused[responsesRequest]("Prompts are not kept here."),
+	"context_management": wire.Refused[responsesRequest]("Nothing is cut here."),
 
 	"include":                wire.Accepted[responsesRequest](wire.IsArray),
 	"stream_options":         wire.Accepted[responsesRequest](wire.IsObject),
@@ -86,16 +91,17 @@ var responsesFields = wire.Fields[responsesRequest]{
 	"prompt_cache_key":       wire.Accepted[responsesRequest](wire.IsString),
 	"prompt_cache_retention": wire.Accepted[responsesRequest](wire.IsString),
 	"max_tool_calls":         wire.Accepted[responsesRequest](wire.IsCount),
-	"top_logprobs":           wire.Refused[responsesRequest]("Log-probabilities come with chat completions only.", "0"),
+	"top_logprobs": wire.Refused[responsesRequest](
+		"Log-probabilities come with chat completions only.", "0"),
 }
 
-// liftChat reads a field as chat completions do.
-func liftChat(name string) wire.Setter[responsesRequest] {
-	return func(r *responsesRequest, v wire.Value) *fault.Error { return chatFields[name](&r.chat, v) }
+// ofParams reads a field as chat completions do.
+func ofParams(set wire.Setter[params]) wire.Setter[responsesRequest] {
+	return func(r *responsesRequest, v wire.Value) *fault.Error { return set(&r.params, v) }
 }
 
-// readText reads {"format":…,"verbosity":…}.
-func (r *responsesRequest) readText(v wire.Value) *fault.Error {
+// setText reads {"format":…,"verbosity":…}.
+func (r *responsesRequest) setText(v wire.Value) *fault.Error {
 	object, e := v.Object()
 	if e != nil {
 		return e
@@ -107,29 +113,26 @@ func (r *responsesRequest) readText(v wire.Value) *fault.Error {
 	if !ok {
 		return nil
 	}
+
 	r.formatAsked = format.Raw
 	inner, e := format.Object()
 	if e != nil {
 		return e
 	}
-	kind, e := format.Required(inner, "type")
+	kind, e := readFormatKind(format, inner)
 	if e != nil {
 		return e
 	}
-	name, e := kind.OneOf("text", "json_object", "json_schema")
-	if e != nil {
-		return e
-	}
-	switch name {
-	case "json_object":
-		r.chat.format, e = readResponseFormat(format)
-	case "json_schema":
-		r.chat.format, e = readJSONSchema(format)
+	switch kind {
+	case formatObject:
+		r.format, e = prompt.ObjectFormat(format.Name)
+	case formatSchema:
+		r.format, e = readJSONSchema(format)
 	}
 	return e
 }
 
-func (r *responsesRequest) readReasoning(v wire.Value) *fault.Error {
+func (r *responsesRequest) setReasoning(v wire.Value) *fault.Error {
 	object, e := v.Object()
 	if e != nil {
 		return e
@@ -138,18 +141,19 @@ func (r *responsesRequest) readReasoning(v wire.Value) *fault.Error {
 		return e
 	}
 	if effort, ok := object["effort"]; ok {
-		return chatFields["reasoning_effort"](&r.chat, effort)
+		return r.setEffort(effort)
 	}
 	return nil
 }
 
-// readFlatTools reads tools, whose functions are flat here. Tools that OpenAI
-// hosts are left out and named: agents offer them to every server.
-func readFlatTools(v wire.Value) (list []tool, ignored []string, e *fault.Error) {
+// readFlatTools reads tools, whose functions are flat here. Tools that OpenAI hosts are left out
+// and named: agents offer them to every server.
+func readFlatTools(v wire.Value) (list []prompt.Tool, ignored []string, e *fault.Error) {
 	items, e := v.Array(maxTools)
 	if e != nil {
 		return nil, nil, e
 	}
+
 	for _, item := range items {
 		object, e := item.Object()
 		if e != nil {
@@ -163,8 +167,10 @@ func readFlatTools(v wire.Value) (list []tool, ignored []string, e *fault.Error)
 		if e != nil {
 			return nil, nil, e
 		}
+
 		if name == "custom" {
-			return nil, nil, fault.New(fault.Unsupported, kind.Name, "Tools of the type 'custom' are not supported; 'function' is.")
+			return nil, nil, fault.New(fault.Unsupported, kind.Name,
+				"Tools of the type 'custom' are not supported; 'function' is.")
 		}
 		if name != "function" {
 			ignored = append(ignored, name)
@@ -179,173 +185,24 @@ func readFlatTools(v wire.Value) (list []tool, ignored []string, e *fault.Error)
 	return list, ignored, nil
 }
 
-// readInput reads the input's items; a text is one of them.
-func readInput(v wire.Value) ([]wire.Value, *fault.Error) {
-	if v.Raw[0] == '"' {
-		if _, e := v.Text(); e != nil {
-			return nil, e
-		}
-		raw, err := json.Marshal(map[string]any{"type": "message", "role": "user", "content": v.Raw})
-		if err != nil {
-			return nil, toFault(err, v.Name)
-		}
-		return []wire.Value{{Name: v.Name, Raw: raw}}, nil
-	}
-	items, e := v.Array(maxMessages)
-	if e == nil && len(items) == 0 {
-		e = v.Empty()
-	}
-	return items, e
-}
-
-// readItems makes a conversation of items.
-func readItems(items []wire.Value) (messages []message, e *fault.Error) {
-	for _, item := range items {
-		if messages, e = addItem(messages, item); e != nil {
-			return nil, e
-		}
-	}
-	return messages, nil
-}
-
-// addItem adds an item to the conversation. An assistant's reasoning, text and
-// calls that follow each other are one message.
-func addItem(messages []message, v wire.Value) ([]message, *fault.Error) {
-	object, e := v.Object()
-	if e != nil {
-		return nil, e
-	}
-	kind := "message"
-	if t, ok := object["type"]; ok {
-		if kind, e = t.Text(); e != nil {
-			return nil, e
-		}
-	}
-	assistant := func() *message {
-		if n := len(messages); n == 0 || messages[n-1].Role != "assistant" {
-			messages = append(messages, message{Role: "assistant"})
-		}
-		return &messages[len(messages)-1]
-	}
-	switch kind {
-	case "message":
-		m, e := readItemMessage(v, object)
-		if e != nil {
-			return nil, e
-		}
-		if n := len(messages); m.Role == "assistant" && n > 0 && messages[n-1].Role == "assistant" && messages[n-1].Content == "" && messages[n-1].ToolCalls == nil {
-			messages[n-1].Content = m.Content
-			return messages, nil
-		}
-		return append(messages, m), nil
-	case "reasoning":
-		text, e := readReasoningItem(object)
-		if text != "" {
-			assistant().Reasoning += text
-		}
-		return messages, e
-	case "function_call":
-		return messages, addCall(assistant(), v, object)
-	case "function_call_output":
-		m, e := readOutput(v, object)
-		return append(messages, m), e
-	}
-	return nil, fault.New(fault.Unsupported, v.Name+".type", "Items of the type '%s' are not supported.", kind)
-}
-
-func readItemMessage(v wire.Value, object map[string]wire.Value) (m message, e *fault.Error) {
-	role, e := v.Required(object, "role")
-	if e != nil {
-		return m, e
-	}
-	if m.Role, e = role.OneOf("developer", "system", "user", "assistant"); e != nil {
-		return m, e
-	}
-	content, e := v.Required(object, "content")
-	if e != nil {
-		return m, e
-	}
-	parts := outputParts
-	if m.Role != "assistant" {
-		parts = inputParts
-	}
-	return m, m.readContent(content, parts)
-}
-
-// What textParts and chatParts are, of the Responses API.
-var (
-	outputParts = partTypes{text: map[string]string{
-		"input_text": "text", "output_text": "text", "text": "text", "summary_text": "text", "reasoning_text": "text", "refusal": "refusal",
-	}}
-	inputParts = partTypes{text: outputParts.text, image: "input_image"}
-)
-
-func readReasoningItem(object map[string]wire.Value) (string, *fault.Error) {
-	for _, name := range []string{"content", "summary"} {
-		if list, ok := object[name]; ok {
-			var m message
-			if e := m.readContent(list, outputParts); e != nil || m.Content != "" {
-				return m.Content, e
-			}
-		}
-	}
-	return "", nil // encrypted, by another server
-}
-
-// addCall adds a call to an assistant's message.
-func addCall(m *message, v wire.Value, object map[string]wire.Value) *fault.Error {
-	id, e := v.Required(object, "call_id")
-	if e != nil {
-		return e
-	}
-	call := toolCall{Type: "function"}
-	if call.ID, e = id.Text(); e != nil {
-		return e
-	}
-	if call.Function, e = readCall(v); e != nil {
-		return e
-	}
-	var calls []toolCall
-	if m.ToolCalls != nil {
-		if err := json.Unmarshal(m.ToolCalls, &calls); err != nil {
-			return toFault(err, v.Name)
-		}
-	}
-	m.ToolCalls, e = marshalCalls(append(calls, call))
-	return e
-}
-
-func readOutput(v wire.Value, object map[string]wire.Value) (m message, e *fault.Error) {
-	id, e := v.Required(object, "call_id")
-	if e != nil {
-		return m, e
-	}
-	m.Role = "tool"
-	if m.ToolCallID, e = id.Text(); e != nil {
-		return m, e
-	}
-	output, e := v.Required(object, "output")
-	if e != nil {
-		return m, e
-	}
-	return m, m.readContent(output, inputParts)
-}
-
 // check holds what no single field can know.
 func (r *responsesRequest) check() *fault.Error {
 	if r.instructions != "" {
-		r.chat.messages = slices.Insert(r.chat.messages, 0, message{Role: "system", Content: r.instructions})
+		first := prompt.Message{Role: prompt.System, Content: r.instructions}
+		r.messages = slices.Insert(r.messages, 0, first)
 	}
+
 	// A choice that only names hosted tools is about nothing that is here.
-	if len(r.chat.tools.list) == 0 && r.chat.tools.choice.mode == "auto" && r.chat.tools.choice.names == nil {
-		r.chat.tools.choice = toolChoice{}
+	choice := &r.tools.choice
+	if len(r.tools.list) == 0 && choice.mode == prompt.ChoiceAuto && choice.names == nil {
+		*choice = toolChoice{}
 	}
-	return r.chat.check()
+	return r.conversationRequest.check()
 }
 
 // readResponses reads and checks a request, with the conversation that it goes on from.
 func (s *Server) readResponses(r *http.Request) (*responsesRequest, *fault.Error) {
-	req := &responsesRequest{store: true, chat: chatRequest{params: defaultParams(), tools: tools{parallel: true}}}
+	req := &responsesRequest{store: true, conversationRequest: newConversationRequest()}
 	if e := decode(r, req, responsesFields, "model", "input"); e != nil {
 		return nil, e
 	}
@@ -367,28 +224,31 @@ func (s *Server) responses(w http.ResponseWriter, r *http.Request) *fault.Error 
 	if req.background {
 		return s.inBackground(w, r, req)
 	}
-	return s.converse(w, r, &req.chat, "input", func(model *pool.Lease, stream *engine.Stream) *fault.Error {
-		rw := newResponseWriter(s.newAnswer("resp_", model, &req.chat.params), req)
-		if req.chat.stream {
-			out := s.newSSE(w, r)
-			defer out.close()
-			s.streamResponse(out, rw, req, stream)
-			return nil
-		}
-		if err := readAll(r, stream, rw.event); err != nil {
-			return toFault(err, "input")
-		}
-		rw.settle(stream.Usage())
-		if e := s.keep(r.Context(), req, rw.response); e != nil {
-			return e
-		}
-		return writeJSON(w, rw.response)
-	})
+
+	return s.converse(w, r, &req.conversationRequest, "input",
+		func(model *pool.Lease, c *prompt.Conversation, stream *engine.Stream) *fault.Error {
+			rw := newResponseWriter(s.newAnswer("resp_", model, &req.params), req)
+			if req.stream {
+				out := s.newSSE(w, r)
+				defer out.close()
+				s.streamResponse(out, rw, req, c.Verifier(1), stream)
+				return nil
+			}
+
+			if err := readAll(r, stream, c.Verifier(1), rw.event); err != nil {
+				return toFault(err, "input")
+			}
+			rw.settle(stream.Usage())
+			if e := s.keep(r.Context(), req, rw.response); e != nil {
+				return e
+			}
+			return writeJSON(w, rw.response)
+		})
 }
 
-// streamResponse writes the events of a response. It is kept before its last event
-// says that it is done; of one whose client has gone nothing is kept.
-func (s *Server) streamResponse(out *sse, w *responseWriter, req *responsesRequest, stream *engine.Stream) {
+// streamResponse writes the events of a response. It is kept before its last event says that it
+// is done; of one whose client has gone nothing is kept.
+func (s *Server) streamResponse(out *sse, w *responseWriter, req *responsesRequest, verify func(*engine.Event) error, stream *engine.Stream) {
 	w.streams = true
 	w.emit("response.created", map[string]any{"response": w.response})
 	w.emit("response.in_progress", map[string]any{"response": w.response})
@@ -396,9 +256,12 @@ func (s *Server) streamResponse(out *sse, w *responseWriter, req *responsesReque
 	if err == nil {
 		err = out.follow(stream, func(events []engine.Event) error {
 			for i := range events {
-				if err := w.event(&events[i]); err != nil {
-					return err
+				if verify != nil {
+					if err := verify(&events[i]); err != nil {
+						return err
+					}
 				}
+				w.event(&events[i])
 			}
 			return out.write(w.take())
 		})

@@ -85,7 +85,7 @@ func joinDeltas(stream string) string {
 
 // TestResponsesInput reads every kind of item into one conversation.
 func TestResponsesInput(t *testing.T) {
-	var seen []message
+	var seen []templateMessage
 	hs, _ := start(t, enginetest.Options{Next: sayLast("ok"), RenderError: func(m []byte) error { return json.Unmarshal(m, &seen) }}, Options{})
 	res, body := post(t, hs, "/v1/responses", `{"model":"fake","instructions":"I","input":[
 		{"role":"developer","content":"D"},{"type":"message","role":"user","content":[{"type":"input_text","text":"a"},{"type":"input_text","text":"b"}]},

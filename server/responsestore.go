@@ -37,7 +37,7 @@ func (s *Server) recall(ctx context.Context, req *responsesRequest) *fault.Error
 	if req.background && !req.store {
 		return fault.New(fault.InvalidValue, "background", "The 'background' parameter needs 'store': its answer has to be fetched.")
 	}
-	if req.background && req.chat.stream {
+	if req.background && req.stream {
 		return fault.New(fault.Unsupported, "background", "Unsupported parameter: 'background' with 'stream'. Fetch the response instead.")
 	}
 	if req.previous == "" {
@@ -74,7 +74,7 @@ func (s *Server) recall(ctx context.Context, req *responsesRequest) *fault.Error
 		return fault.New(fault.ContextExceeded, "previous_response_id", "The conversation has %d items, where %d are allowed.", len(all), maxMessages)
 	}
 	var e *fault.Error
-	req.chat.messages, e = readItems(all)
+	req.messages, e = readItems(all)
 	return e
 }
 
@@ -302,14 +302,14 @@ func (s *Server) countInput(w http.ResponseWriter, r *http.Request) *fault.Error
 	if e != nil {
 		return e
 	}
-	model, e := s.model(r, req.chat.model)
+	model, e := s.model(r, req.model)
 	if e != nil {
 		return e
 	}
 	defer model.Release()
-	er, err := s.engineRequest(r.Context(), model, &req.chat)
+	p, err := s.prompt(r.Context(), model, req.conversation())
 	if err != nil {
 		return toFault(err, "input")
 	}
-	return writeJSON(w, map[string]any{"object": "response.input_tokens", "input_tokens": len(er.Prompt)})
+	return writeJSON(w, map[string]any{"object": "response.input_tokens", "input_tokens": len(p.Tokens)})
 }

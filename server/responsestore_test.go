@@ -285,7 +285,7 @@ func TestArchiveFails(t *testing.T) {
 
 // TestKeptCalls answers a call that the server remembers: only its result comes.
 func TestKeptCalls(t *testing.T) {
-	var seen []message
+	var seen []templateMessage
 	hs, _ := start(t, enginetest.Options{Next: sayLast(`<think>why<f {"a":1}>`), Parse: scripted, RenderError: func(messages []byte) error {
 		seen = nil
 		return json.Unmarshal(messages, &seen)

@@ -33,15 +33,6 @@ func fingerprint(m *pool.Lease) string {
 	return "fp_" + hex.EncodeToString(sum[:5])
 }
 
-// piece returns a token's bytes; a control token's are its text.
-func piece(m *pool.Lease, t engine.Token) []byte {
-	f := m.Engine.Model()
-	if p := f.Pieces[t]; len(p) > 0 {
-		return p
-	}
-	return f.Special[t]
-}
-
 // Options bound the server. Zero values take the defaults named.
 type Options struct {
 	Models         []*pool.Model
@@ -82,7 +73,7 @@ type Server struct {
 
 	background background
 	metrics    *metrics
-	images     *imageLoader
+	images     *imageFetcher
 	page       *page
 }
 
@@ -113,7 +104,7 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.metrics, s.images, s.page = newMetrics(s), newImageLoader(&o), page
+	s.metrics, s.images, s.page = newMetrics(s), newImageFetcher(&o), page
 	s.router = s.routes()
 	return s, nil
 }

@@ -420,7 +420,7 @@ func TestMessagesReachTheTemplate(t *testing.T) {
 	if len(seen) != 2 {
 		t.Fatalf("rendered %d times: %v", len(seen), seen)
 	}
-	var merged []message
+	var merged []templateMessage
 	if err := json.Unmarshal([]byte(seen[1]), &merged); err != nil {
 		t.Fatal(err)
 	}

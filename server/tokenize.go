@@ -7,7 +7,7 @@ import (
 
 	"serve/engine"
 	"serve/fault"
-	"serve/pool"
+	"serve/prompt"
 	"serve/server/wire"
 )
 
@@ -75,7 +75,7 @@ func (s *Server) tokenize(w http.ResponseWriter, r *http.Request) *fault.Error {
 	}
 	if req.pieces {
 		for _, t := range tokens {
-			body.Strings = append(body.Strings, strings.ToValidUTF8(string(piece(model, t)), "\uFFFD"))
+			body.Strings = append(body.Strings, strings.ToValidUTF8(string(prompt.Piece(model.Engine.Model(), t)), "\uFFFD"))
 		}
 	}
 	return writeJSON(w, body)
@@ -97,17 +97,6 @@ func (s *Server) detokenize(w http.ResponseWriter, r *http.Request) *fault.Error
 			return fault.New(fault.InvalidValue, "tokens", "Invalid 'tokens[%d]': %d is no token of a vocabulary of %d.", i, t, most)
 		}
 	}
-	text := detokenized(model, req.tokens)
+	text := prompt.Text(model.Engine.Model(), req.tokens)
 	return writeJSON(w, map[string]string{"prompt": text, "content": text})
-}
-
-// detokenized is the text of tokens; one that is not known has none.
-func detokenized(m *pool.Lease, tokens []engine.Token) string {
-	var b strings.Builder
-	for _, t := range tokens {
-		if t >= 0 && int(t) < len(m.Engine.Model().Pieces) {
-			b.Write(piece(m, t))
-		}
-	}
-	return strings.ToValidUTF8(b.String(), "\uFFFD")
 }

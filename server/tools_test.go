@@ -2,7 +2,6 @@ package server
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -10,9 +9,16 @@ import (
 
 	"serve/engine"
 	"serve/engine/enginetest"
-	"serve/fault"
-	"serve/schema"
 )
+
+// templateMessage is a message as chat templates get it.
+type templateMessage struct {
+	Role       string
+	Content    string
+	Reasoning  string          `json:"reasoning_content"`
+	ToolCalls  json.RawMessage `json:"tool_calls"`
+	ToolCallID string          `json:"tool_call_id"`
+}
 
 // scripted parses what the fake says: text, then calls as <name {arguments}>.
 func scripted(text string, partial bool) (engine.Message, error) {
@@ -95,7 +101,7 @@ func joinArguments(stream string) string {
 // TestToolHistory reads the calls and answers of earlier turns, by their new names
 // and their old ones.
 func TestToolHistory(t *testing.T) {
-	var seen []message
+	var seen []templateMessage
 	hs, _ := start(t, enginetest.Options{Next: enginetest.Say("ok"), RenderError: func(messages []byte) error { return json.Unmarshal(messages, &seen) }}, Options{})
 	res, body := post(t, hs, "/v1/chat/completions", `{"model":"fake","messages":[{"role":"user","content":"a"},
 		{"role":"assistant","tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}},{"id":"2","function":{"name":"g"}}]},
@@ -151,7 +157,7 @@ func TestAnswersAreValidated(t *testing.T) {
 
 // TestSchemaIsTold puts the schema into the system's message.
 func TestSchemaIsTold(t *testing.T) {
-	var seen []message
+	var seen []templateMessage
 	hs, _ := start(t, enginetest.Options{Next: enginetest.Say("{}"), RenderError: func(m []byte) error { return json.Unmarshal(m, &seen) }}, Options{})
 	ask := func(messages, format string) {
 		t.Helper()
@@ -169,30 +175,6 @@ func TestSchemaIsTold(t *testing.T) {
 	}
 }
 
-func TestRename(t *testing.T) {
-	got := rename("root ::= \"root \\\" x\" [a-z\\]b] (a-1 | b){1,3} b*\n", "c-")
-	if want := "c-root ::= \"root \\\" x\" [a-z\\]b] (c-a-1 | c-b){1,3} c-b*\n"; got != want {
-		t.Errorf("got %s", got)
-	}
-}
-
-func TestGrammarEdits(t *testing.T) {
-	g := engine.Grammar{Text: "root ::= (\"[THINK]\" until-1 \"[/THINK]\")? space until-127 space tool-call\ntool-f-g-schema ::= \"x\"\nspace ::= \" \""}
-	s, err := schema.Compile([]byte(`{"const":1}`), schema.Options{Prefix: "arguments-0-"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	tools := tools{list: []tool{{Function: toolFunction{Name: "f_g"}, grammar: s, strict: true, field: "x"}}}
-	if err := tools.put(&g); err != nil || !strings.Contains(g.Text, "tool-f-g-schema ::= arguments-0-root\n") || !strings.HasPrefix(g.Text, "root ::= (\"[THINK]\" until-1 \"[/THINK]\")? space space tool-call\n") {
-		t.Errorf("%v: %s", err, g.Text)
-	}
-	other := engine.Grammar{Text: "root ::= \"x\""}
-	var e *fault.Error
-	if err := tools.put(&other); !errors.As(err, &e) || e.Kind != fault.Unsupported {
-		t.Errorf("strict where it cannot be: %v", err)
-	}
-}
-
 // TestStrictCalls lets the model say what no grammar held it to.
 func TestStrictCalls(t *testing.T) {
 	const tool = `"tools":[{"type":"function","function":{"name":"f","strict":true,"parameters":{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"],"additionalProperties":false}}}]`
@@ -207,19 +189,5 @@ func TestStrictCalls(t *testing.T) {
 				t.Errorf("the error quotes the answer: %s", body)
 			}
 		}
-	}
-}
-
-// TestWaitForCalls makes of Llama 3.1's grammar for a call that must come one for a
-// call that may.
-func TestWaitForCalls(t *testing.T) {
-	tools := tools{list: []tool{{Function: toolFunction{Name: "get"}}}}
-	var g engine.Grammar
-	tools.wait(&g, engine.Grammar{Text: "root ::= \"<|start|>\" space until-248? tool-call\nspace ::= \" \"?\ntool-call ::= \"{\"\nuntil-248 ::= | [^{] until-248\n", GenerationPrompt: "<|start|>"})
-	if !g.Lazy || g.GenerationPrompt != "" || !strings.HasPrefix(g.Text, "root ::= tool-call\n") && !strings.HasPrefix(g.Text, "root ::= space tool-call\n") || !strings.Contains(g.Text, "until-248 ::=") {
-		t.Errorf("%+v", g)
-	}
-	if len(g.Triggers) != 4 || g.Triggers[0].Value != `{"name": "get"` {
-		t.Errorf("%+v", g.Triggers)
 	}
 }

@@ -1,0 +1,201 @@
+package prompt
+
+import (
+	"context"
+	"strings"
+
+	"serve/engine"
+)
+
+// Model is what making a prompt needs of a model; a pool.Engine is one.
+type Model interface {
+	Model() *engine.Model
+	Limits() engine.Limits
+	Render(engine.Chat) (*engine.Rendered, error)
+	Tokenize(text string, special bool, limit int) ([]engine.Token, error)
+	Prompt(ctx context.Context, parts []engine.Part, limit int) ([]engine.Token, []*engine.Media, error)
+}
+
+// Builder makes prompts for a model.
+type Builder struct {
+	Model Model
+	Name  string // of the model, as errors name it
+	Fetch Fetch  // brings images that are elsewhere
+}
+
+// Prompt is a conversation as a model reads it, and how to read what it answers.
+type Prompt struct {
+	Tokens []engine.Token
+
+	media    []*engine.Media
+	rendered *engine.Rendered
+	begun    string
+}
+
+// Build renders the conversation and turns it into tokens and what images look like.
+func (b *Builder) Build(ctx context.Context, c *Conversation) (*Prompt, error) {
+	images := c.images()
+	if e := b.checkImages(images); e != nil {
+		return nil, e
+	}
+	rendered, err := c.render(b.Model)
+	if err != nil {
+		return nil, err
+	}
+	parts, err := b.cut(ctx, rendered.Prompt, images)
+	if err != nil {
+		return nil, err
+	}
+
+	p := &Prompt{rendered: rendered}
+	p.begun, _ = c.begun()
+	p.Tokens, p.media, err = b.Model.Prompt(ctx, parts, b.Model.Limits().Context-1)
+	return p, err
+}
+
+// Ask puts the prompt into a request, with what constrains and parses the answer.
+func (p *Prompt) Ask(r *engine.Request) {
+	r.Prompt = p.Tokens
+	r.Media = p.media
+	r.Stop = append(r.Stop, p.rendered.Stops...)
+	r.Preserved = p.rendered.Preserved
+	r.Parser = p.rendered.Parser
+	r.Begun = p.begun
+	r.Sampling.Grammar = p.rendered.Grammar
+}
+
+// render writes the conversation by the model's template. Some templates refuse what APIs
+// allow: several system messages, turns of one role in a row. Those get the same text in the
+// form that they take.
+func (c *Conversation) render(m Model) (*engine.Rendered, error) {
+	_, begun := c.begun()
+	chat := engine.Chat{
+		Continue:     begun,
+		NoThinking:   c.Effort == NoEffort,
+		TemplateArgs: c.templateArgs(),
+	}
+
+	messages := c.Messages
+	if !strings.Contains(m.Model().ChatTemplate, string(Developer)) {
+		messages = withoutDevelopers(messages)
+	}
+	if c.Format.Asked() {
+		messages = instruct(messages, c.Format.instruction())
+	}
+
+	rendered, err := c.renderForms(m, chat, messages)
+	if err != nil {
+		if merged := mergeTurns(messages); len(merged) < len(messages) {
+			return c.renderForms(m, chat, merged)
+		}
+	}
+	return rendered, err
+}
+
+// templateArgs are the arguments for the template, the effort among them.
+func (c *Conversation) templateArgs() map[string][]byte {
+	const name = "reasoning_effort"
+	if _, given := c.TemplateArgs[name]; given || c.Effort == "" || c.Effort == NoEffort {
+		return c.TemplateArgs
+	}
+
+	args := map[string][]byte{name: []byte(`"` + c.Effort + `"`)}
+	for name, value := range c.TemplateArgs {
+		args[name] = value
+	}
+	return args
+}
+
+// renderForms renders with what constrains the answer: tools, a schema, or both.
+func (c *Conversation) renderForms(m Model, chat engine.Chat, messages []Message) (*engine.Rendered, error) {
+	byFormat := chat
+	if c.Format.Asked() {
+		byFormat.Schema = placeholder
+	}
+	if err := c.Tools.offer(&chat); err != nil {
+		return nil, err
+	}
+
+	calls := c.Tools.Offered() && c.Tools.Choice != ChoiceNone
+	switch {
+	case !c.Format.Asked() && !calls:
+		return renderMessages(m, chat, messages)
+	case !calls:
+		byFormat.Tools = chat.Tools
+		byFormat.ToolChoice = chat.ToolChoice
+		rendered, err := renderMessages(m, byFormat, messages)
+		if err == nil {
+			c.putAnswer(rendered)
+		}
+		return rendered, err
+	}
+	return c.renderCalls(m, chat, byFormat, messages)
+}
+
+// renderCalls renders for an answer that may be calls of tools, or, where the conversation has
+// a format, what byFormat is rendered to.
+func (c *Conversation) renderCalls(m Model, chat, byFormat engine.Chat, messages []Message) (*engine.Rendered, error) {
+	rendered, err := renderMessages(m, chat, messages)
+	if err != nil {
+		return nil, err
+	}
+
+	// Either nothing holds a call until it comes, or the template knows no tools: then there is
+	// no grammar for one that must come either.
+	must := c.Tools.Choice == ChoiceRequired
+	required := rendered
+	if !must && (rendered.Grammar.Text == "" || c.Format.Asked()) {
+		forced := chat
+		forced.ToolChoice = string(ChoiceRequired)
+		if required, err = renderMessages(m, forced, messages); err != nil {
+			return nil, err
+		}
+	}
+
+	if required.Grammar.Text == "" {
+		return c.renderPlain(m, chat, messages)
+	}
+
+	if rendered.Grammar.Text == "" && !c.Format.Asked() {
+		c.Tools.wait(&rendered.Grammar, required.Grammar)
+	}
+
+	if err := c.Tools.put(&rendered.Grammar); err != nil || !c.Format.Asked() || must {
+		return rendered, err
+	}
+
+	// A call, or an answer by the schema.
+	if err := c.Tools.put(&required.Grammar); err != nil {
+		return nil, err
+	}
+
+	answer, err := renderMessages(m, byFormat, messages)
+	if err != nil {
+		return nil, err
+	}
+
+	alone := c.putAnswer(answer)
+	begun, _ := c.begun()
+	rendered.Grammar = either(required.Grammar, answer.Grammar, alone, begun)
+	return rendered, nil
+}
+
+// offer puts the tools into a chat.
+func (t *Tools) offer(chat *engine.Chat) (err error) {
+	if !t.Offered() {
+		return nil
+	}
+	chat.Tools, err = marshalTools(t.List)
+	chat.ToolChoice = string(t.Choice)
+	chat.ParallelToolCalls = t.Parallel
+	return err
+}
+
+func renderMessages(m Model, chat engine.Chat, messages []Message) (*engine.Rendered, error) {
+	text, err := marshalMessages(messages)
+	if err != nil {
+		return nil, err
+	}
+	chat.Messages = text
+	return m.Render(chat)
+}

@@ -1,0 +1,150 @@
+package prompt
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"serve/engine"
+	"serve/fault"
+	"serve/schema"
+)
+
+// compile compiles a schema of a request. Under strict everything in it must be enforced.
+func compile(document []byte, field, prefix string, strict bool) (*schema.Grammar, *fault.Error) {
+	g, err := schema.Compile(document, schema.Options{Prefix: prefix, Closed: true})
+	var at *schema.Error
+	switch {
+	case errors.Is(err, schema.ErrNever):
+		return nil, fault.New(fault.InvalidSchema, field, "Invalid schema in '%s': no value is valid.", field)
+	case errors.As(err, &at):
+		return nil, fault.New(fault.InvalidSchema, field, "Invalid schema in '%s': %v.", field, at)
+	case err != nil:
+		return nil, fault.New(fault.Internal, "", "The server failed: %v.", err)
+	}
+
+	if strict && len(g.Loose) > 0 {
+		return nil, fault.New(fault.InvalidSchema, field,
+			"Invalid schema in '%s': with 'strict' everything in it must be enforced, and these keywords cannot be: %s. "+
+				"Leave them out, or 'strict'.", field, strings.Join(g.Loose, ", "))
+	}
+	return g, nil
+}
+
+// Compile compiles the schema of the tool's arguments. Index is the tool's among those of
+// the request.
+func (t *Tool) Compile(index int) (e *fault.Error) {
+	t.arguments, e = compile(t.Parameters, t.Field, fmt.Sprintf("arguments-%d-", index), t.Strict)
+	return e
+}
+
+const answerPrefix = "answer-"
+
+// ObjectFormat asks for any JSON object. Field is the one that asked for it.
+func ObjectFormat(field string) (Format, *fault.Error) {
+	answer, e := compile([]byte(`{"type":"object"}`), field, answerPrefix, false)
+	return Format{field: field, answer: answer}, e
+}
+
+// SchemaFormat asks for JSON that is valid by a schema, which errors say to be in one field
+// and which was asked for by another.
+func SchemaFormat(document []byte, documentField, field string, strict bool) (Format, *fault.Error) {
+	answer, e := compile(document, documentField, answerPrefix, strict)
+	return Format{schema: string(document), field: field, answer: answer}, e
+}
+
+// instruction tells the model what the grammar will hold it to: no template has a place for
+// that.
+func (f *Format) instruction() string {
+	if f.schema == "" {
+		return "Answer with one JSON object and nothing else."
+	}
+	return "Answer with JSON that matches this JSON Schema, and nothing else:\n" + f.schema
+}
+
+// NotEnforced lists what of the conversation's schemas no grammar enforces: a field and, after
+// spaces, the places in its schema.
+func (c *Conversation) NotEnforced() []string {
+	var list []string
+	add := func(field string, g *schema.Grammar) {
+		if g != nil && len(g.Loose) > 0 {
+			list = append(list, field+" "+strings.Join(g.Loose, " "))
+		}
+	}
+	add(c.Format.field, c.Format.answer)
+	for i := range c.Tools.List {
+		add(c.Tools.List[i].Field, c.Tools.List[i].arguments)
+	}
+	return list
+}
+
+// verifies reports whether answers were promised to keep to a schema.
+func (c *Conversation) verifies() bool {
+	return c.Format.Asked() || slices.ContainsFunc(c.Tools.List, func(t Tool) bool { return t.Strict })
+}
+
+// Verifier returns a function that holds n answers against what was promised of them: it takes
+// every event, and fails at the one that ends an answer which breaks its schema. It is nil if
+// nothing was promised.
+//
+// A grammar has kept the answers to that; but a grammar may be wrong, and a call that came
+// where none was waited for was kept to nothing. An answer that was cut off is known to be
+// incomplete.
+func (c *Conversation) Verifier(n int) func(*engine.Event) error {
+	if !c.verifies() {
+		return nil
+	}
+	replies := make([]Reply, n)
+	return func(e *engine.Event) error {
+		r := &replies[e.Choice]
+		r.Add(e)
+		if r.Finish != engine.FinishStop {
+			return nil
+		}
+		return c.verify(r)
+	}
+}
+
+// verify validates a whole answer.
+func (c *Conversation) verify(r *Reply) error {
+	if len(r.Calls) == 0 {
+		if !c.Format.Asked() {
+			return nil
+		}
+		begun, _ := c.begun()
+		if err := c.Format.answer.Validate([]byte(begun + r.Text())); err != nil {
+			return violation("answer", c.Format.field, err)
+		}
+		return nil
+	}
+
+	for i := range r.Calls {
+		if err := c.Tools.verify(&r.Calls[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// verify validates the arguments of a call, if its tool is strict.
+func (t *Tools) verify(call *Call) error {
+	for i := range t.List {
+		tool := &t.List[i]
+		if tool.Name != call.Name || !tool.Strict {
+			continue
+		}
+		if err := tool.arguments.Validate([]byte(call.Arguments)); err != nil {
+			return violation("arguments", tool.Field, err)
+		}
+	}
+	return nil
+}
+
+// violation is the error for what a model wrote and must not have. It leaves out what a
+// validator quotes of the answer, which is all but the first line.
+func violation(what, field string, err error) *fault.Error {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return fault.New(fault.SchemaViolation, "",
+		"What the model wrote as its %s does not match '%s': %s.", what, field, line)
+}
