@@ -13,6 +13,7 @@ import (
 	"serve/engine"
 	"serve/engine/enginetest"
 	"serve/pool"
+	"serve/server/ops"
 )
 
 // ask posts with headers, "name: value" each.
@@ -48,6 +49,7 @@ func TestQueueIsTold(t *testing.T) {
 		Limits:       engine.Limits{Sequences: 1},
 		BeforeDecode: func(*engine.Batch) error { entered <- struct{}{}; <-gate; return nil },
 	}, engine.Options{MaxWaiting: 10}, Options{})
+
 	const body = `{"model":"fake","prompt":"p","max_tokens":1}`
 	e, release := loaded(t, s)
 	defer release()
@@ -70,11 +72,13 @@ func TestQueueIsTold(t *testing.T) {
 		for e.Stats().Queued < queued {
 		}
 	}
+
 	join("a", 0)
 	<-entered // it runs
 	for i := range 8 {
 		join("a", i+1)
 	}
+
 	refused := func(key, message string) {
 		t.Helper()
 		res, text := ask(t, hs, "/v1/completions", body, "Authorization: Bearer "+key)
@@ -82,6 +86,7 @@ func TestQueueIsTold(t *testing.T) {
 			t.Errorf("%s: %d %s, %v", key, res.StatusCode, text, res.Header)
 		}
 	}
+
 	refused("a", "as many requests")
 	join("b", 9)
 	join("c", 10)
@@ -89,6 +94,7 @@ func TestQueueIsTold(t *testing.T) {
 	if got := scrape(t, hs.URL); got["serve_refused_total fake share"] != 1 || got["serve_refused_total fake full"] != 1 {
 		t.Error("the refusals are not counted")
 	}
+
 	close(gate)
 	clients.Wait()
 	for i := range 8 {
@@ -96,6 +102,7 @@ func TestQueueIsTold(t *testing.T) {
 			t.Errorf("nobody was told of position %d: %v", i, positions)
 		}
 	}
+
 	if positions["b0"] != 1 || positions["c0"] != 1 {
 		t.Errorf("others with nothing in the queue are not first: %v", positions)
 	}
@@ -104,7 +111,7 @@ func TestQueueIsTold(t *testing.T) {
 // loaded holds the fake in memory.
 func loaded(t *testing.T, s *Server) (pool.Engine, func()) {
 	t.Helper()
-	m, e := s.model(httptest.NewRequest(http.MethodGet, "/", nil), "fake")
+	m, e := s.service.Model(t.Context(), "fake")
 	if e != nil {
 		t.Fatal(e)
 	}
@@ -119,8 +126,14 @@ func TestTimeoutHeader(t *testing.T) {
 			t.Errorf("%s: %d %s", bad, res.StatusCode, text)
 		}
 	}
+
 	// The fake never ends by itself, and has a large context.
-	endless, _ := start(t, enginetest.Options{Limits: engine.Limits{Context: 1 << 24, Sequences: 1, Cells: 1 << 24}}, Options{})
+	endless, _ := start(t, enginetest.Options{Limits: engine.Limits{
+		Context:   1 << 24,
+		Sequences: 1,
+		Cells:     1 << 24,
+	}}, Options{})
+
 	for _, path := range []string{"/v1/chat/completions", "/v1/responses"} {
 		body := `{"model":"fake",` + hello + `}`
 		if path == "/v1/responses" {
@@ -131,10 +144,12 @@ func TestTimeoutHeader(t *testing.T) {
 			t.Errorf("%s: %d %s", path, res.StatusCode, text)
 		}
 	}
+
 	res, text := ask(t, endless, "/v1/chat/completions", `{"model":"fake","stream":true,`+hello+`}`, timeoutHeader+": 20")
 	if res.StatusCode != 200 || !strings.Contains(text, `data: {"error":{`) || !strings.Contains(text, "deadline_exceeded") {
 		t.Errorf("a stream: %d, and ends with %s", res.StatusCode, text[max(0, len(text)-300):])
 	}
+
 	res, text = ask(t, hs, "/v1/chat/completions", `{"model":"fake","max_tokens":3,`+hello+`}`, timeoutHeader+": 60000")
 	if res.StatusCode != 200 {
 		t.Errorf("in time: %d %s", res.StatusCode, text)
@@ -172,6 +187,7 @@ func TestServiceTier(t *testing.T) {
 			t.Errorf("%s, streamed: %s", c.asked, text)
 		}
 	}
+
 	if res, text := ask(t, hs, "/v1/chat/completions", `{"model":"fake","service_tier":"best",`+hello+`}`); res.StatusCode != 400 {
 		t.Errorf("a tier that is none: %d %s", res.StatusCode, text)
 	}
@@ -194,7 +210,7 @@ func TestClients(t *testing.T) {
 // TestStatus compares /status with what was asked for.
 func TestStatus(t *testing.T) {
 	hs, _ := start(t, enginetest.Options{}, Options{Version: "1.2"})
-	get := func() (st Status) {
+	get := func() (st ops.Status) {
 		t.Helper()
 		res, err := http.Get(hs.URL + "/status")
 		if err != nil {
@@ -206,13 +222,19 @@ func TestStatus(t *testing.T) {
 		}
 		return st
 	}
+
 	if st := get(); st.Version != "1.2" || st.Models[0].State != "not loaded" || st.Models[0].Process != 0 || len(st.Models[0].Aliases) != 2 {
 		t.Errorf("before: %+v", st)
 	}
+
 	post(t, hs, "/v1/completions", `{"model":"fake","prompt":"p","max_tokens":1}`)
 	if m := get().Models[0]; m.State != "ready" || m.Process != 1 || m.ResidentBytes != 1<<20 || m.Loads != 1 || m.Slots != 4 || m.Context != 256 || m.KVCells != 1024 {
 		t.Errorf("after: %+v", m)
-	} else if len(m.Memory) != 2 || m.Memory[1] != (pool.DeviceMemory{Device: "host", Planned: 900 << 10, Taken: 1 << 20}) {
+	} else if len(m.Memory) != 2 || m.Memory[1] != (pool.DeviceMemory{
+		Device:  "host",
+		Planned: 900 << 10,
+		Taken:   1 << 20,
+	}) {
 		t.Errorf("memory: %+v", m.Memory)
 	}
 }

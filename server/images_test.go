@@ -22,7 +22,6 @@ import (
 	"serve/engine/enginetest"
 	"serve/fault"
 	"serve/prompt"
-	"serve/server/wire"
 )
 
 // portray writes an image as the fake sees it: a letter a column, in as many rows.
@@ -56,7 +55,11 @@ func describe(tokens []engine.Token) engine.Token {
 	return parrot(read)
 }
 
-var seer = enginetest.Options{Sees: true, Next: describe, Limits: engine.Limits{Context: 2048, Batch: 64}}
+var seer = enginetest.Options{
+	Sees:   true,
+	Next:   describe,
+	Limits: engine.Limits{Context: 2048, Batch: 64},
+}
 
 func TestImages(t *testing.T) {
 	hs, _ := start(t, seer, Options{Archive: openArchive(t, t.TempDir())})
@@ -64,31 +67,41 @@ func TestImages(t *testing.T) {
 	look := func(parts ...openai.ChatCompletionContentPartUnionParam) *openai.ChatCompletion {
 		t.Helper()
 		c, err := client.Chat.Completions.New(t.Context(), openai.ChatCompletionNewParams{
-			Model: "fake", Messages: []openai.ChatCompletionMessageParamUnion{openai.UserMessage(parts)},
+			Model:    "fake",
+			Messages: []openai.ChatCompletionMessageParamUnion{openai.UserMessage(parts)},
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return c
 	}
+
 	text := openai.TextContentPart
 	picture := func(letters, detail string) openai.ChatCompletionContentPartUnionParam {
-		return openai.ImageContentPart(openai.ChatCompletionContentPartImageImageURLParam{URL: dataURL(portray(t, letters)), Detail: detail})
+		return openai.ImageContentPart(openai.ChatCompletionContentPartImageImageURLParam{
+			URL:    dataURL(portray(t, letters)),
+			Detail: detail,
+		})
 	}
+
 	c := look(text("Look: "), picture("cat", "high"), text("and "), picture("dog", ""), picture("emu", "auto"), text("what?"))
 	const want = "[user]Look: {cat}and {dog}{emu}what?"
 	if got := c.Choices[0].Message.Content; got != want {
 		t.Errorf("the model reads %q, want %q", got, want)
 	}
+
 	if n := c.Usage.PromptTokens; n != int64(len(want)+1) {
 		t.Errorf("%d prompt tokens, want %d", n, len(want)+1)
 	}
+
 	if c := look(text("Again: "), picture("cat", ""), text("?")); c.Choices[0].Message.Content != "[user]Again: {cat}?" {
 		t.Errorf("the model reads %q", c.Choices[0].Message.Content)
 	}
+
 	if n := look(picture(strings.Repeat("wide", 200), "low"), text("?")).Usage.PromptTokens; n != int64(len("[user]{}?\n")+512) {
 		t.Errorf("an image of 800 columns in low detail is %d tokens", n)
 	}
+
 	if n := look(picture(strings.Repeat("wide", 200), "high"), text("?")).Usage.PromptTokens; n != int64(len("[user]{}?\n")+800) {
 		t.Errorf("an image of 800 columns in high detail is %d tokens", n)
 	}
@@ -98,14 +111,17 @@ func TestImages(t *testing.T) {
 	if got := first.text(); got != "[user]{owl}What?" {
 		t.Errorf("the model reads %q of a response's input", got)
 	}
+
 	second := respond(t, hs, `"input":"Why?","stream":true,"previous_response_id":"`+first.ID+`"`)
 	if got := second.text(); got != "[user]{owl}What?[assistant][user]{owl}What?[user]Why?" {
 		t.Errorf("the model reads %q of a response that goes on", got)
 	}
+
 	call := fmt.Sprintf(`[{"type":"function_call","call_id":"c","name":"f","arguments":"{}"},{"type":"function_call_output","call_id":"c","output":[{"type":"input_image","image_url":%q}]}]`, dataURL(portray(t, "fox")))
 	if got := respond(t, hs, `"input":`+call).text(); !strings.Contains(got, "{fox}") {
 		t.Errorf("the model reads %q of a function's image", got)
 	}
+
 	if _, body := post(t, hs, "/v1/responses/input_tokens", `{"model":"fake","input":`+input+`}`); !strings.Contains(body, fmt.Sprint(len("[user]{owl}What?\n"))) {
 		t.Errorf("counted: %s", body)
 	}
@@ -116,6 +132,7 @@ func TestBadImages(t *testing.T) {
 	chat := func(part string) string {
 		return `{"model":"fake","messages":[{"role":"user","content":[` + part + `]}]}`
 	}
+
 	good := dataURL(portray(t, "cat"))
 	of := func(url string) string { return chat(`{"type":"image_url","image_url":{"url":"` + url + `"}}`) }
 	const field = "messages[0].content[0].image_url.url"
@@ -145,6 +162,7 @@ func TestBadImages(t *testing.T) {
 			t.Errorf("%s: %d %s", name, res.StatusCode, body)
 		}
 	}
+
 	// A template that has no place for an image says nothing of it.
 	hs, s := start(t, seer, Options{})
 	record(t, s).rewrite = func(r *engine.Rendered) { r.Prompt = "no place\n" }
@@ -182,6 +200,7 @@ func TestFetchedImages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	hs, _ := start(t, seer, Options{ImageHosts: []string{u.Host}, MaxBody: 1 << 19})
 	for path, want := range map[string]string{
 		"/cat.png?key=secret": "[user]{cat}?",
@@ -197,19 +216,14 @@ func TestFetchedImages(t *testing.T) {
 			t.Errorf("%s: %s", path, body)
 		}
 	}
+
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	f := newImageFetcher(&Options{ImageHosts: []string{u.Hostname()}, MaxBody: 100})
-	if _, e := f.fetch(ctx, &prompt.Image{Field: "f", URL: host.URL + "/cat.png"}, 0); e == nil || e.Kind != fault.ImageUnreachable {
+	if _, e := f.fetch(ctx, &prompt.Image{
+		Field: "f",
+		URL:   host.URL + "/cat.png",
+	}, 0); e == nil || e.Kind != fault.ImageUnreachable {
 		t.Errorf("a fetch whose client has gone: %v", e)
-	}
-}
-
-// TestParts joins what a message is made of.
-func TestParts(t *testing.T) {
-	v := wire.Value{Name: "content", Raw: json.RawMessage(`[{"type":"text","text":"a"},{"type":"text","text":"b"},{"type":"image_url","image_url":{"url":"x"}},{"type":"text","text":"c"},{"type":"text","text":"d"}]`)}
-	text, images, e := readParts(v, chatParts)
-	if e != nil || len(images) != 1 || strings.ReplaceAll(text, images[0].Mark, "<image>") != "a\nb<image>c\nd" {
-		t.Errorf("%q, %d images, %v", text, len(images), e)
 	}
 }

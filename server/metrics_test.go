@@ -40,6 +40,7 @@ func scrape(t *testing.T, url string) map[string]float64 {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	values := map[string]float64{}
 	for name, family := range families {
 		for _, m := range family.Metric {
@@ -53,10 +54,12 @@ func scrape(t *testing.T, url string) map[string]float64 {
 			case m.Gauge != nil:
 				values[key] = m.Gauge.GetValue()
 			case m.Histogram != nil:
-				values[key+" count"], values[key+" sum"] = float64(m.Histogram.GetSampleCount()), m.Histogram.GetSampleSum()
+				values[key+" count"] = float64(m.Histogram.GetSampleCount())
+				values[key+" sum"] = m.Histogram.GetSampleSum()
 			}
 		}
 	}
+
 	return values
 }
 
@@ -70,7 +73,12 @@ func TestMetrics(t *testing.T) {
 		wg.Go(func() {
 			n := 1 + i%3
 			_, body := post(t, hs, "/v1/completions", fmt.Sprintf(`{"model":"fake","prompt":"prompt %d","n":%d,"max_tokens":%d,"ignore_eos":true}`, i, n, 5+i))
-			var reply struct{ Usage usage }
+			var reply struct {
+				Usage struct {
+					PromptTokens     int `json:"prompt_tokens"`
+					CompletionTokens int `json:"completion_tokens"`
+				}
+			}
 			if err := json.Unmarshal([]byte(body), &reply); err != nil {
 				t.Error(err, body)
 			}
@@ -80,6 +88,7 @@ func TestMetrics(t *testing.T) {
 			gaps.Add(int64(reply.Usage.CompletionTokens - n))
 		})
 	}
+
 	wg.Wait()
 	post(t, hs, "/v1/completions", `{"model":"fake","prompt":""}`)
 	request(t, hs, http.MethodGet, "/v1/anything/"+strings.Repeat("x", 99))
@@ -113,6 +122,7 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("%s is %v (%v), clients counted %d", key, v, ok, want)
 		}
 	}
+
 	cells := got["serve_kv_cells fake kept"] + got["serve_kv_cells fake free"]
 	if l := limits(s.opts.Models[0], t, s); cells != float64(l.Cells) {
 		t.Errorf("%v cells of %d", cells, l.Cells)
@@ -124,14 +134,17 @@ func TestMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	req.Header.Set("Content-Type", "application/json")
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if _, err := io.ReadFull(res.Body, make([]byte, 100)); err != nil {
 		t.Fatal(err)
 	}
+
 	cancel()
 	res.Body.Close()
 	for deadline := time.Now().Add(10 * time.Second); ; {
@@ -189,6 +202,7 @@ func TestDashboard(t *testing.T) {
 		name, _, _ := strings.Cut(key, " ")
 		there[name] = true
 	}
+
 	var dashboard struct {
 		Panels []struct {
 			Title       string
@@ -197,12 +211,15 @@ func TestDashboard(t *testing.T) {
 			Targets     []struct{ Expr string }
 		}
 	}
+
 	files := filesLike(t, "../docs/operations/*")
 	if err := json.Unmarshal(files["../docs/operations/dashboard.json"], &dashboard); err != nil {
 		t.Fatal(err)
 	}
+
 	variables := strings.NewReplacer("$__rate_interval", "5m", "$instance", ".*", "$model", ".*")
-	rules, n := "groups: [{name: dashboard, rules: [", 0
+	rules := "groups: [{name: dashboard, rules: ["
+	n := 0
 	for _, p := range dashboard.Panels {
 		if p.Type != "row" && (len(p.Targets) == 0 || p.Description == "") {
 			t.Errorf("%s shows nothing, or does not say what", p.Title)
@@ -212,23 +229,28 @@ func TestDashboard(t *testing.T) {
 			n++
 		}
 	}
+
 	read := regexp.MustCompile(`\bserve_[a-z_]+`)
 	for _, name := range read.FindAllString(rules+string(files["../docs/operations/alerts.yml"]), -1) {
 		if !there[name] && !there[strings.TrimSuffix(name, "_bucket")] {
 			t.Errorf("nobody tells %s", name)
 		}
 	}
+
 	promtool := os.Getenv("TEST_PROMTOOL")
 	if promtool == "" {
 		t.Skip("make monitoring has promtool read the expressions")
 	}
+
 	path := filepath.Join(t.TempDir(), "dashboard.yml")
 	if err := os.WriteFile(path, []byte(rules+"]}]\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	if out, err := exec.Command(promtool, "check", "rules", path).CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
+
 	res, err := http.Get(hs.URL + "/metrics")
 	if err != nil {
 		t.Fatal(err)
@@ -239,4 +261,22 @@ func TestDashboard(t *testing.T) {
 	if out, err := lint.CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("/metrics: %v\n%s", err, out)
 	}
+}
+
+// filesLike returns the contents of the files whose names match, by name.
+func filesLike(t *testing.T, patterns ...string) map[string][]byte {
+	t.Helper()
+	files := map[string][]byte{}
+	for _, pattern := range patterns {
+		names, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			if files[name], err = os.ReadFile(name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return files
 }

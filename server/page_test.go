@@ -18,14 +18,17 @@ func TestPage(t *testing.T) {
 		"assets/index-1.js": {Data: []byte(script)},
 		".gitkeep":          {},
 	}
+
 	s, err := New(Options{Page: files})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	get := func(path string, header ...string) *http.Response {
 		t.Helper()
 		return fetch(t, s, http.MethodGet, path, header...)
 	}
+
 	for _, path := range []string{"/", "/assets/index-1.js"} {
 		res := get(path)
 		h := res.Header
@@ -36,20 +39,25 @@ func TestPage(t *testing.T) {
 			t.Errorf("%s again: %d", path, again.StatusCode)
 		}
 	}
+
 	if h := get("/").Header; h.Get("Cache-Control") != "no-cache" || !strings.HasPrefix(h.Get("Content-Type"), "text/html") {
 		t.Errorf("index: %v", h)
 	}
+
 	res := get("/assets/index-1.js", "Accept-Encoding", "br, gzip")
 	if !strings.Contains(res.Header.Get("Cache-Control"), "immutable") || res.Header.Get("Content-Encoding") != "gzip" {
 		t.Errorf("script: %v", res.Header)
 	}
+
 	z, err := gzip.NewReader(res.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if b, err := io.ReadAll(z); err != nil || string(b) != script {
 		t.Errorf("script: %d bytes, %v", len(b), err)
 	}
+
 	for _, path := range []string{"/assets/none.js", "/assets/../index.html", "/.gitkeep", "/assets/"} {
 		if res := get(path); res.StatusCode != http.StatusNotFound {
 			t.Errorf("%s: %d", path, res.StatusCode)

@@ -20,7 +20,10 @@ func TestResponses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for ending, stream := range map[string]string{".json": "false", ".sse": "true"} {
-				hs, _ := start(t, enginetest.Options{Next: sayLast(tt.says), Parse: scripted}, Options{})
+				hs, _ := start(t, enginetest.Options{
+					Next:  sayLast(tt.says),
+					Parse: scripted,
+				}, Options{})
 				res, body := post(t, hs, "/v1/responses", `{"model":"fake","stream":`+stream+`,`+tt.fields+`}`)
 				golden(t, name+ending, fmt.Sprintf("%d %s\n%s", res.StatusCode, res.Header.Get("Content-Type"), joinDeltas(body)))
 			}
@@ -80,13 +83,18 @@ func joinDeltas(stream string) string {
 		}
 		out = append(out, event)
 	}
+
 	return strings.Join(out, "")
 }
 
 // TestResponsesInput reads every kind of item into one conversation.
 func TestResponsesInput(t *testing.T) {
 	var seen []templateMessage
-	hs, _ := start(t, enginetest.Options{Next: sayLast("ok"), RenderError: func(m []byte) error { return json.Unmarshal(m, &seen) }}, Options{})
+	hs, _ := start(t, enginetest.Options{
+		Next:        sayLast("ok"),
+		RenderError: func(m []byte) error { return json.Unmarshal(m, &seen) },
+	}, Options{})
+
 	res, body := post(t, hs, "/v1/responses", `{"model":"fake","instructions":"I","input":[
 		{"role":"developer","content":"D"},{"type":"message","role":"user","content":[{"type":"input_text","text":"a"},{"type":"input_text","text":"b"}]},
 		{"type":"reasoning","id":"rs_1","summary":[],"content":[{"type":"reasoning_text","text":"why"}]},
@@ -94,16 +102,20 @@ func TestResponsesInput(t *testing.T) {
 		{"type":"function_call","id":"fc_1","call_id":"1","name":"f","arguments":"{\"x\":1}","status":"completed"},
 		{"type":"function_call","call_id":"2","name":"g","arguments":"{}"},
 		{"type":"function_call_output","call_id":"1","output":"y"},{"type":"function_call_output","call_id":"2","output":[{"type":"input_text","text":"z"}]}]}`)
+
 	if res.StatusCode != 200 {
 		t.Fatal(body)
 	}
+
 	var roles []string
 	for _, m := range seen {
 		roles = append(roles, m.Role)
 	}
+
 	if got := strings.Join(roles, " "); got != "system system user assistant tool tool" && got != "system developer user assistant tool tool" {
 		t.Errorf("roles %s", got)
 	}
+
 	if a := seen[3]; a.Reasoning != "why" || a.Content != "c" || strings.Count(string(a.ToolCalls), `"id"`) != 2 || seen[2].Content != "a\nb" || seen[5].Content != "z" {
 		t.Errorf("seen %+v", seen)
 	}

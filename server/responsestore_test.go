@@ -100,7 +100,11 @@ func decoded(t *testing.T, body string) (s said) {
 func TestKeptResponses(t *testing.T) {
 	folder := t.TempDir()
 	kept := openArchive(t, folder)
-	hs, _ := start(t, enginetest.Options{Limits: engine.Limits{Context: 1024}, Next: parrot}, Options{Archive: kept})
+	hs, _ := start(t, enginetest.Options{
+		Limits: engine.Limits{Context: 1024},
+		Next:   parrot,
+	}, Options{Archive: kept})
+
 	first := respond(t, hs, `"input":"One","instructions":"Be kind."`)
 	second := respond(t, hs, `"input":[{"role":"user","content":"Two"}],"stream":true,"previous_response_id":"`+first.ID+`"`)
 	// Instructions hold for their own response only.
@@ -108,30 +112,41 @@ func TestKeptResponses(t *testing.T) {
 	if second.text() != want || second.Previous != first.ID || !second.Store || second.Status != "completed" {
 		t.Errorf("%+v", second)
 	}
+
 	if err := kept.Close(); err != nil {
 		t.Fatal(err)
 	}
-	hs, _ = start(t, enginetest.Options{Limits: engine.Limits{Context: 1024}, Next: parrot}, Options{Archive: openArchive(t, folder)})
+
+	hs, _ = start(t, enginetest.Options{
+		Limits: engine.Limits{Context: 1024},
+		Next:   parrot,
+	}, Options{Archive: openArchive(t, folder)})
+
 	third := respond(t, hs, `"input":"Three","store":false,"previous_response_id":"`+second.ID+`"`)
 	if third.text() != want+"[assistant]"+want+"[user]Three" || third.Store {
 		t.Errorf("%+v", third)
 	}
+
 	if status, body := request(t, hs, http.MethodGet, "/v1/responses/"+third.ID); status != http.StatusNotFound {
 		t.Errorf("what was not to be kept is: %s", body)
 	}
+
 	status, body := request(t, hs, http.MethodGet, "/v1/responses/"+second.ID+"?include[]=x")
 	if got := decoded(t, body); status != http.StatusOK || got.text() != second.text() || got.ID != second.ID {
 		t.Errorf("%d %s", status, body)
 	}
+
 	for range 2 {
 		status, body = request(t, hs, http.MethodDelete, "/v1/responses/"+first.ID)
 		if status == http.StatusOK && body != `{"deleted":true,"id":"`+first.ID+`","object":"response"}` {
 			t.Error(body)
 		}
 	}
+
 	if status != http.StatusNotFound {
 		t.Errorf("deleted twice: %d %s", status, body)
 	}
+
 	for _, tt := range []struct{ fields, code string }{
 		{`"previous_response_id":"resp_absent"`, "previous_response_not_found"},
 		{`"previous_response_id":"` + second.ID + `"`, "previous_response_not_found"}, // its beginning was deleted
@@ -177,19 +192,23 @@ func TestInputItems(t *testing.T) {
 	if status != http.StatusOK {
 		t.Fatal(body)
 	}
+
 	golden(t, "input_items.json", body)
 	var list struct {
 		LastID  string `json:"last_id"`
 		HasMore bool   `json:"has_more"`
 		Data    []struct{ Type string }
 	}
+
 	if err := json.Unmarshal([]byte(body), &list); err != nil || !list.HasMore || list.LastID != "fco_mine" {
 		t.Errorf("%v %s", err, body)
 	}
+
 	_, body = request(t, hs, http.MethodGet, "/v1/responses/"+got.ID+"/input_items?order=asc&after="+list.LastID)
 	if err := json.Unmarshal([]byte(body), &list); err != nil || list.HasMore || len(list.Data) != 1 || list.Data[0].Type != "message" {
 		t.Errorf("%v %s", err, body)
 	}
+
 	for _, bad := range []string{"limit=0", "order=up", "after=absent", "page=2"} {
 		if status, body := request(t, hs, http.MethodGet, "/v1/responses/"+got.ID+"/input_items?"+bad); status != http.StatusBadRequest {
 			t.Errorf("%s: %d %s", bad, status, body)
@@ -202,7 +221,11 @@ func TestBackground(t *testing.T) {
 	folder := t.TempDir()
 	kept := openArchive(t, folder)
 	gate := make(chan struct{})
-	hs, s := start(t, enginetest.Options{Next: parrot, BeforeDecode: func(*engine.Batch) error { <-gate; return nil }}, Options{Archive: kept})
+	hs, s := start(t, enginetest.Options{
+		Next:         parrot,
+		BeforeDecode: func(*engine.Batch) error { <-gate; return nil },
+	}, Options{Archive: kept})
+
 	show := func(id string) said {
 		t.Helper()
 		status, body := request(t, hs, http.MethodGet, "/v1/responses/"+id)
@@ -211,29 +234,35 @@ func TestBackground(t *testing.T) {
 		}
 		return decoded(t, body)
 	}
+
 	ended := respond(t, hs, `"input":"One","background":true`)
 	cancelled := respond(t, hs, `"input":"Two","background":true`)
 	if ended.Status != "in_progress" || show(ended.ID).Status != "in_progress" {
 		t.Errorf("%+v", ended)
 	}
+
 	if res, body := post(t, hs, "/v1/responses", `{"model":"fake","input":"x","previous_response_id":"`+ended.ID+`"}`); res.StatusCode != http.StatusBadRequest || !strings.Contains(body, "in progress") {
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
+
 	for range 2 { // the second time it is so already
 		status, body := request(t, hs, http.MethodPost, "/v1/responses/"+cancelled.ID+"/cancel")
 		if got := decoded(t, body); status != http.StatusOK || got.Status != "cancelled" {
 			t.Errorf("%d %s", status, body)
 		}
 	}
+
 	// What is wrong with a request is said at once.
 	if res, body := post(t, hs, "/v1/responses", `{"model":"fake","background":true,"input":"`+strings.Repeat("long ", 3000)+`"}`); res.StatusCode != http.StatusBadRequest {
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
+
 	close(gate)
 	s.Wait(t.Context())
 	if got := show(ended.ID); got.Status != "completed" || got.text() != "[user]One" {
 		t.Errorf("%+v", got)
 	}
+
 	plain := respond(t, hs, `"input":"Three"`)
 	if status, body := request(t, hs, http.MethodPost, "/v1/responses/"+plain.ID+"/cancel"); status != http.StatusBadRequest {
 		t.Errorf("%d %s", status, body)
@@ -241,22 +270,33 @@ func TestBackground(t *testing.T) {
 
 	// One that was cut off with the process is told so.
 	lost := `{"id":"resp_lost","object":"response","status":"in_progress","background":true,"output":[]}`
-	if err := kept.Put(t.Context(), &archive.Response{ID: "resp_lost", Created: time.Now(), Input: json.RawMessage("[]"), Body: json.RawMessage(lost)}); err != nil {
+	if err := kept.Put(t.Context(), &archive.Response{
+		ID:      "resp_lost",
+		Created: time.Now(),
+		Input:   json.RawMessage("[]"),
+		Body:    json.RawMessage(lost),
+	}); err != nil {
 		t.Fatal(err)
 	}
+
 	if got := show("resp_lost"); got.Status != "failed" || got.Error == nil || !strings.Contains(got.Error.Message, "stopped") {
 		t.Errorf("%+v", got)
 	}
 
 	// A server that stops ends what runs, and says so.
 	blocked := make(chan struct{})
-	hs, s = start(t, enginetest.Options{Next: parrot, BeforeDecode: func(*engine.Batch) error { <-blocked; return nil }}, Options{Archive: kept})
+	hs, s = start(t, enginetest.Options{
+		Next:         parrot,
+		BeforeDecode: func(*engine.Batch) error { <-blocked; return nil },
+	}, Options{Archive: kept})
+
 	stopped := respond(t, hs, `"input":"Four","background":true`)
-	s.background.stop()
+	s.api.Close()
 	close(blocked)
 	if got := show(stopped.ID); got.Status != "failed" || got.Error == nil || got.Error.Code != "model_unavailable" {
 		t.Errorf("%+v", got)
 	}
+
 	if res, body := post(t, hs, "/v1/responses", `{"model":"fake","input":"x","background":true}`); res.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
@@ -286,10 +326,15 @@ func TestArchiveFails(t *testing.T) {
 // TestKeptCalls answers a call that the server remembers: only its result comes.
 func TestKeptCalls(t *testing.T) {
 	var seen []templateMessage
-	hs, _ := start(t, enginetest.Options{Next: sayLast(`<think>why<f {"a":1}>`), Parse: scripted, RenderError: func(messages []byte) error {
-		seen = nil
-		return json.Unmarshal(messages, &seen)
-	}}, Options{Archive: openArchive(t, t.TempDir())})
+	hs, _ := start(t, enginetest.Options{
+		Next:  sayLast(`<think>why<f {"a":1}>`),
+		Parse: scripted,
+		RenderError: func(messages []byte) error {
+			seen = nil
+			return json.Unmarshal(messages, &seen)
+		},
+	}, Options{Archive: openArchive(t, t.TempDir())})
+
 	const tools = `"tools":[{"type":"function","name":"f","parameters":{"type":"object"}}]`
 	_, body := post(t, hs, "/v1/responses", `{"model":"fake","input":"Call it.",`+tools+`}`)
 	var first struct {
@@ -299,17 +344,21 @@ func TestKeptCalls(t *testing.T) {
 			CallID string `json:"call_id"`
 		}
 	}
+
 	if err := json.Unmarshal([]byte(body), &first); err != nil {
 		t.Fatal(err, body)
 	}
+
 	call := first.Output[len(first.Output)-1]
 	if call.Type != "function_call" {
 		t.Fatal(body)
 	}
+
 	res, body := post(t, hs, "/v1/responses", `{"model":"fake",`+tools+`,"previous_response_id":"`+first.ID+`","input":[{"type":"function_call_output","call_id":"`+call.CallID+`","output":"3"}]}`)
 	if res.StatusCode != http.StatusOK {
 		t.Fatal(body)
 	}
+
 	if len(seen) != 3 || seen[1].Role != "assistant" || !strings.Contains(string(seen[1].ToolCalls), call.CallID) || seen[2].Role != "tool" || seen[2].Content != "3" || seen[2].ToolCallID != call.CallID {
 		t.Errorf("the model reads %+v", seen)
 	}

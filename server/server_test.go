@@ -48,14 +48,23 @@ func startEngine(t testing.TB, fo enginetest.Options, eo engine.Options, so Opti
 		defer close(done)
 		e.Run(ctx)
 	}()
-	so.Models = []*pool.Model{{ID: "fake", Aliases: []string{"gpt-4o", "org/fake"}, Created: time.Unix(1700000000, 0), Load: ready(e)}}
+
+	so.Models = append([]*pool.Model{{
+		ID:      "fake",
+		Aliases: []string{"gpt-4o", "org/fake"},
+		Created: time.Unix(1700000000, 0),
+		Load:    ready(e),
+	}}, so.Models...)
+
 	if so.Log == nil {
 		so.Log = slog.New(slog.DiscardHandler)
 	}
+
 	s, err := New(so)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	hs := httptest.NewServer(s.Handler())
 	t.Cleanup(func() {
 		hs.Close()
@@ -66,6 +75,7 @@ func startEngine(t testing.TB, fo enginetest.Options, eo engine.Options, so Opti
 			t.Error("fault:", f)
 		}
 	})
+
 	return hs, s
 }
 
@@ -73,17 +83,34 @@ func startEngine(t testing.TB, fo enginetest.Options, eo engine.Options, so Opti
 func ready(e pool.Engine) pool.LoadFunc {
 	return func(context.Context, bool) (*pool.Instance, error) {
 		done := make(chan struct{})
-		taken := []pool.DeviceMemory{{Device: "CUDA0", Planned: 3 << 20}, {Device: "host", Planned: 900 << 10, Taken: 1 << 20}}
+		taken := []pool.DeviceMemory{{
+			Device:  "CUDA0",
+			Planned: 3 << 20,
+		}, {
+			Device:  "host",
+			Planned: 900 << 10,
+			Taken:   1 << 20,
+		}}
 		return &pool.Instance{
-			Engine:  e,
-			Done:    done,
-			Stop:    sync.OnceFunc(func() { close(done) }),
-			Kernels: kernels.Choice{Name: "abacus", Refused: map[string]kernels.Refusal{"slide rule": {}}},
+			Engine: e,
+			Done:   done,
+			Stop:   sync.OnceFunc(func() { close(done) }),
+			Kernels: kernels.Choice{
+				Name:    "abacus",
+				Refused: map[string]kernels.Refusal{"slide rule": {}},
+			},
 			Process: func() pool.Process { return pool.Process{ID: 1, Resident: 1 << 20} },
 			Devices: []pool.Device{{Name: "CUDA0", Description: "a GPU"}},
 			Memory:  func() []pool.DeviceMemory { return taken },
 		}, nil
 	}
+}
+
+// usage is OpenAI's count of tokens, as far as tests look.
+type usage struct {
+	PromptTokens     int `json:"prompt_tokens"`
+	CompletionTokens int `json:"completion_tokens"`
+	TotalTokens      int `json:"total_tokens"`
 }
 
 func post(t testing.TB, hs *httptest.Server, path, body string) (*http.Response, string) {
@@ -194,7 +221,9 @@ func TestStreamOrder(t *testing.T) {
 	var id string
 	state := map[int]string{}
 	text := map[int]string{}
-	highest, usages, done := -1, 0, false
+	highest := -1
+	usages := 0
+	done := false
 	for _, event := range strings.Split(strings.TrimSpace(body), "\n\n") {
 		data := strings.TrimPrefix(event, "data: ")
 		if data == "[DONE]" {
@@ -260,6 +289,7 @@ func TestStreamOrder(t *testing.T) {
 			t.Errorf("a chunk after the end of choice %d: %s", choice.Index, data)
 		}
 	}
+
 	if !done || usages != 1 || len(state) != 3 || state[2] != "length" || len(text[1]) != 20 {
 		t.Errorf("done %v, %d usages, states %v, texts %v", done, usages, state, text)
 	}
@@ -351,6 +381,7 @@ func TestBadRequests(t *testing.T) {
 		{"unknown path", "/v1/nothing", `{}`, 404, "unknown_url", "", "/nothing"},
 		{"wrong method", "/v1/models", `{}`, 405, "method_not_allowed", "", "GET"},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			res, body := post(t, hs, tt.path, tt.body)
@@ -409,24 +440,30 @@ func TestMessagesReachTheTemplate(t *testing.T) {
 		}
 		return nil
 	}}, Options{})
+
 	res, body := post(t, hs, "/v1/chat/completions", `{"model":"fake","max_tokens":1,"messages":[
 		{"role":"system","content":"one"},{"role":"developer","content":[{"type":"text","text":"two"},{"type":"text","text":"three"}]},
 		{"role":"user","content":"a","name":"Ann"},{"role":"user","content":"b"},
 		{"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{}"}}]},
 		{"role":"tool","tool_call_id":"1","content":"c"}]}`)
+
 	if res.StatusCode != 200 {
 		t.Fatal(body)
 	}
+
 	if len(seen) != 2 {
 		t.Fatalf("rendered %d times: %v", len(seen), seen)
 	}
+
 	var merged []templateMessage
 	if err := json.Unmarshal([]byte(seen[1]), &merged); err != nil {
 		t.Fatal(err)
 	}
+
 	if len(merged) != 4 || merged[0].Content != "one\n\ntwo\nthree" || merged[1].Content != "a\n\nb" || merged[3].ToolCallID != "1" {
 		t.Errorf("merged into %s", seen[1])
 	}
+
 	if res, body := post(t, hs, "/v1/chat/completions", `{"model":"fake","messages":[{"role":"user","content":"unspeakable"}]}`); res.StatusCode != 400 {
 		t.Errorf("what cannot be rendered in any form: %d %s", res.StatusCode, body)
 	}
@@ -480,15 +517,18 @@ func TestEmbeddingFormats(t *testing.T) {
 		}
 		return out.Data[0].Embedding
 	}
+
 	var floats []float32
 	var text string
 	if err := errors.Join(json.Unmarshal(read("float"), &floats), json.Unmarshal(read("base64"), &text)); err != nil {
 		t.Fatal(err)
 	}
+
 	raw, err := base64.StdEncoding.DecodeString(text)
 	if err != nil || len(raw) != 4*len(floats) {
 		t.Fatalf("%d bytes, %v", len(raw), err)
 	}
+
 	for i, f := range floats {
 		if got := math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:])); got != f {
 			t.Errorf("float %d is %g in one and %g in the other", i, f, got)
@@ -497,7 +537,11 @@ func TestEmbeddingFormats(t *testing.T) {
 }
 
 func TestOrigins(t *testing.T) {
-	hs, _ := start(t, enginetest.Options{}, Options{Hosts: []string{"localhost"}, AllowedOrigins: []string{"https://app.example"}})
+	hs, _ := start(t, enginetest.Options{}, Options{
+		Hosts:          []string{"localhost"},
+		AllowedOrigins: []string{"https://app.example"},
+	})
+
 	for _, tt := range []struct {
 		name, host, origin string
 		status             int
@@ -587,25 +631,31 @@ func TestLateErrorsAreEvents(t *testing.T) {
 		}
 		return err
 	}}, Options{})
+
 	_, body := post(t, hs, "/v1/chat/completions", `{"model":"fake","stream":true,"max_tokens":50,`+hello+`}`)
 	events := strings.Split(strings.TrimSpace(body), "\n\n")
 	last := events[len(events)-1]
 	if !strings.HasPrefix(last, `data: {"error":{"message":`) || !strings.Contains(last, "model_unavailable") {
 		t.Errorf("the last event is %s", last)
 	}
+
 	if strings.Contains(body, "[DONE]") {
 		t.Error("a stream that failed says [DONE]")
 	}
+
 	res, body := post(t, hs, "/v1/chat/completions", `{"model":"fake",`+hello+`}`)
 	if res.StatusCode != 503 || res.Header.Get("Retry-After") == "" {
 		t.Errorf("after the engine's end: %d %s", res.StatusCode, body)
 	}
+
 	if res, err := http.Get(hs.URL + "/readyz"); err != nil || res.StatusCode != 503 {
 		t.Errorf("readyz: %v, %v", res, err)
 	}
+
 	if res, err := http.Get(hs.URL + "/healthz"); err != nil || res.StatusCode != 200 {
 		t.Errorf("healthz: %v, %v", res, err)
 	}
+
 	_ = s
 }
 
@@ -620,16 +670,19 @@ func TestReadyNeedsSteps(t *testing.T) {
 		<-gate
 		return nil
 	}}, Options{Stall: time.Nanosecond})
+
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		post(t, hs, "/v1/completions", `{"model":"fake","prompt":"p"}`)
 	}()
+
 	<-entered
 	res, err := http.Get(hs.URL + "/readyz")
 	if err != nil || res.StatusCode != 503 {
 		t.Errorf("while a step hangs: %v, %v", res, err)
 	}
+
 	close(gate)
 	<-done
 	// The answer leaves the engine before the step that ended it is over.
@@ -638,6 +691,7 @@ func TestReadyNeedsSteps(t *testing.T) {
 			break
 		}
 	}
+
 	if err != nil || res.StatusCode != 200 {
 		t.Errorf("after it: %v, %v", res, err)
 	}
@@ -668,16 +722,18 @@ func TestReadyByModel(t *testing.T) {
 		}
 		return res.StatusCode, string(body)
 	}
+
 	check := func(query string, status int, want string) {
 		t.Helper()
 		if got, body := ready(query); got != status || !strings.Contains(body, want) {
 			t.Errorf("%q: %d %s, want %d %s", query, got, body, status, want)
 		}
 	}
+
 	check("", 200, `{"status":"ready","models":{"fake":"not loaded"}}`)
 	check("?model=gpt-4o", 200, `"fake":"not loaded"`) // an alias
 	check("?model=nope", 404, "model_not_found")
-	m := s.byName["fake"]
+	m := s.opts.Models[0]
 	load := m.Load
 	m.Load = func(ctx context.Context, shrink bool) (*pool.Instance, error) {
 		in, err := load(ctx, shrink)
@@ -686,6 +742,7 @@ func TestReadyByModel(t *testing.T) {
 		}
 		return in, err
 	}
+
 	post(t, hs, "/v1/completions", `{"model":"fake","prompt":"p","max_tokens":1}`)
 	check("", 503, `{"status":"not ready","models":{"fake":"queue full"}}`)
 	s.Drain()
@@ -706,7 +763,11 @@ func TestDrain(t *testing.T) {
 
 // TestClientsThatVanish: their requests leave the engine, which goes on.
 func TestClientsThatVanish(t *testing.T) {
-	hs, s := start(t, enginetest.Options{Limits: engine.Limits{Sequences: 2, Context: 1 << 16}}, Options{})
+	hs, s := start(t, enginetest.Options{Limits: engine.Limits{
+		Sequences: 2,
+		Context:   1 << 16,
+	}}, Options{})
+
 	for i := range 20 {
 		ctx, cancel := context.WithCancel(context.Background())
 		body := `{"model":"fake","stream":true,` + hello + `}` // endless
@@ -722,14 +783,17 @@ func TestClientsThatVanish(t *testing.T) {
 		}
 		cancel()
 	}
+
 	res, body := post(t, hs, "/v1/completions", `{"model":"fake","prompt":"p","max_tokens":5}`)
 	if res.StatusCode != 200 {
 		t.Errorf("got %d %s", res.StatusCode, body)
 	}
-	e, ok := s.pool.Loaded(s.byName["fake"])
+
+	e, ok := s.pool.Loaded(s.opts.Models[0])
 	if !ok {
 		t.Fatal("the model is not in memory")
 	}
+
 	for e.Stats().Running > 0 {
 		res, _ := post(t, hs, "/v1/completions", `{"model":"fake","prompt":"p","max_tokens":1}`)
 		if res.StatusCode != 200 {

@@ -30,7 +30,11 @@ func scripted(text string, partial bool) (engine.Message, error) {
 		call, rest, _ = strings.Cut(rest, ">")
 		name, arguments, ok := strings.Cut(call, " ")
 		if ok {
-			m.ToolCalls = append(m.ToolCalls, engine.ToolCall{ID: "call_" + name, Name: name, Arguments: arguments})
+			m.ToolCalls = append(m.ToolCalls, engine.ToolCall{
+				ID:        "call_" + name,
+				Name:      name,
+				Arguments: arguments,
+			})
 		}
 		_, rest, called = strings.Cut(rest, "<")
 	}
@@ -53,7 +57,10 @@ func TestToolCalls(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for ending, stream := range map[string]string{".json": "false", ".sse": "true"} {
-				hs, _ := start(t, enginetest.Options{Next: enginetest.Say(tt.says), Parse: scripted}, Options{})
+				hs, _ := start(t, enginetest.Options{
+					Next:  enginetest.Say(tt.says),
+					Parse: scripted,
+				}, Options{})
 				res, body := post(t, hs, "/v1/chat/completions", `{"model":"fake",`+hello+`,`+tt.fields+`,"stream":`+stream+`}`)
 				golden(t, name+ending, fmt.Sprintf("%d %s\n%s", res.StatusCode, res.Header.Get("Content-Type"), joinArguments(joinText(body))))
 			}
@@ -85,6 +92,7 @@ func joinArguments(stream string) string {
 		}
 		return head, rest[:i], rest[i:], true
 	}
+
 	for _, event := range strings.SplitAfter(stream, "\n\n") {
 		head, text, tail, ok := split(event)
 		if n := len(out); ok && n > 0 {
@@ -95,6 +103,7 @@ func joinArguments(stream string) string {
 		}
 		out = append(out, event)
 	}
+
 	return strings.Join(out, "")
 }
 
@@ -102,18 +111,25 @@ func joinArguments(stream string) string {
 // and their old ones.
 func TestToolHistory(t *testing.T) {
 	var seen []templateMessage
-	hs, _ := start(t, enginetest.Options{Next: enginetest.Say("ok"), RenderError: func(messages []byte) error { return json.Unmarshal(messages, &seen) }}, Options{})
+	hs, _ := start(t, enginetest.Options{
+		Next:        enginetest.Say("ok"),
+		RenderError: func(messages []byte) error { return json.Unmarshal(messages, &seen) },
+	}, Options{})
+
 	res, body := post(t, hs, "/v1/chat/completions", `{"model":"fake","messages":[{"role":"user","content":"a"},
 		{"role":"assistant","tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}},{"id":"2","function":{"name":"g"}}]},
 		{"role":"tool","tool_call_id":"1","content":"x"},{"role":"tool","tool_call_id":"2","content":[{"type":"text","text":"y"}]},
 		{"role":"assistant","content":null,"function_call":{"name":"h","arguments":""}},{"role":"function","name":"h","content":"z"}]}`)
+
 	if res.StatusCode != 200 {
 		t.Fatal(body)
 	}
+
 	if len(seen) != 6 || string(seen[1].ToolCalls) != `[{"id":"1","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}},{"id":"2","type":"function","function":{"name":"g","arguments":"{}"}}]` ||
 		seen[3].Content != "y" || !strings.Contains(string(seen[4].ToolCalls), `"id":"h"`) || seen[5].Role != "tool" || seen[5].ToolCallID != "h" {
 		t.Errorf("the template sees %+v", seen)
 	}
+
 	for _, bad := range []string{
 		`{"role":"assistant","tool_calls":[{"type":"function","function":{"name":"f"}}]}`,
 		`{"role":"assistant","tool_calls":[{"id":"1","type":"custom","custom":{}}]}`,
@@ -145,8 +161,8 @@ func TestAnswersAreValidated(t *testing.T) {
 		if valid != (res.StatusCode == 200) || !valid && (!strings.Contains(body, "schema_violation") || res.Header.Get("X-Should-Retry") != "false" || strings.Contains(body, "secret")) {
 			t.Errorf("%s: %d %s", says, res.StatusCode, body)
 		}
-		if valid && res.Header.Get(schemaHeader) != "response_format.json_schema /properties/a/uniqueItems" {
-			t.Errorf("the header says %q", res.Header.Get(schemaHeader))
+		if valid && res.Header.Get("X-Schema-Not-Enforced") != "response_format.json_schema /properties/a/uniqueItems" {
+			t.Errorf("the header says %q", res.Header.Get("X-Schema-Not-Enforced"))
 		}
 		_, body = post(t, hs, "/v1/chat/completions", `{"model":"fake",`+hello+`,`+format+`,"stream":true}`)
 		if valid == strings.Contains(body, "schema_violation") || valid != strings.Contains(body, `"finish_reason":"stop"`) {
@@ -158,7 +174,10 @@ func TestAnswersAreValidated(t *testing.T) {
 // TestSchemaIsTold puts the schema into the system's message.
 func TestSchemaIsTold(t *testing.T) {
 	var seen []templateMessage
-	hs, _ := start(t, enginetest.Options{Next: enginetest.Say("{}"), RenderError: func(m []byte) error { return json.Unmarshal(m, &seen) }}, Options{})
+	hs, _ := start(t, enginetest.Options{
+		Next:        enginetest.Say("{}"),
+		RenderError: func(m []byte) error { return json.Unmarshal(m, &seen) },
+	}, Options{})
 	ask := func(messages, format string) {
 		t.Helper()
 		if res, body := post(t, hs, "/v1/chat/completions", `{"model":"fake","max_tokens":2,"messages":[`+messages+`],"response_format":`+format+`}`); res.StatusCode >= 500 && !strings.Contains(body, "schema_violation") {
@@ -180,7 +199,10 @@ func TestStrictCalls(t *testing.T) {
 	const tool = `"tools":[{"type":"function","function":{"name":"f","strict":true,"parameters":{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"],"additionalProperties":false}}}]`
 	for says, good := range map[string]bool{`<f {"a":1}>`: true, `<f {"a":"x"}>`: false, `<f {}>`: false, `<other {}>`: true, `Well.`: true, `<f {"a":1}><f {"b":2}>`: false} {
 		for _, stream := range []string{"false", "true"} {
-			hs, _ := start(t, enginetest.Options{Next: enginetest.Say(says), Parse: scripted}, Options{})
+			hs, _ := start(t, enginetest.Options{
+				Next:  enginetest.Say(says),
+				Parse: scripted,
+			}, Options{})
 			res, body := post(t, hs, "/v1/chat/completions", `{"model":"fake",`+hello+`,`+tool+`,"stream":`+stream+`}`)
 			if broken := strings.Contains(body, "schema_violation"); broken == good || stream == "false" && (res.StatusCode == http.StatusOK) != good {
 				t.Errorf("%s, stream %s: %d %s", says, stream, res.StatusCode, body)

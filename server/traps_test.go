@@ -31,7 +31,10 @@ func TestTraps(t *testing.T) {
 		"function": {`<f {"a":1}>`, `,"functions":[{"name":"f","parameters":{"type":"object"}}]`, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			hs, _ := start(t, enginetest.Options{Next: enginetest.Say(tt.says), Parse: scripted}, Options{})
+			hs, _ := start(t, enginetest.Options{
+				Next:  enginetest.Say(tt.says),
+				Parse: scripted,
+			}, Options{})
 			res, body := post(t, hs, "/v1/chat/completions", `{"model":"fake",`+hello+tt.fields+`,"stream":true}`)
 			if res.Header.Get("Content-Type") != "text/event-stream" {
 				t.Errorf("node and go read no chunks of %q", res.Header.Get("Content-Type"))
@@ -65,13 +68,17 @@ func checkTraps(t *testing.T, body string, choices int, wantsUsage bool) {
 	if strings.Contains(body, "\r") {
 		t.Error("go reads no events of a stream with carriage returns")
 	}
+
 	if !strings.HasSuffix(body, "\n\ndata: [DONE]\n\n") {
 		t.Error("python and go lose a last event without an empty line")
 	}
+
 	var first trapChunk
 	var usages, lastChoices int
-	roles, ended := map[int]bool{}, map[int]bool{}
-	arguments, open := map[int]string{}, -1
+	roles := map[int]bool{}
+	ended := map[int]bool{}
+	arguments := map[int]string{}
+	open := -1
 	events := strings.Split(strings.TrimSuffix(body, "data: [DONE]\n\n"), "\n\n")
 	for i, event := range events[:len(events)-1] {
 		data, ok := strings.CutPrefix(event, "data: ")
@@ -92,7 +99,7 @@ func checkTraps(t *testing.T, body string, choices int, wantsUsage bool) {
 		if i == 0 {
 			first = c
 		}
-		if c.ID != first.ID || c.ID == "" || c.Created != first.Created || c.Model != first.Model || c.Object != chatChunk || c.Fingerprint != first.Fingerprint {
+		if c.ID != first.ID || c.ID == "" || c.Created != first.Created || c.Model != first.Model || c.Object != "chat.completion.chunk" || c.Fingerprint != first.Fingerprint {
 			t.Errorf("go drops chunks that differ: %s", data)
 		}
 		if len(c.Usage) > 0 && string(c.Usage) != "null" {
@@ -143,14 +150,17 @@ func checkTraps(t *testing.T, body string, choices int, wantsUsage bool) {
 			}
 		}
 	}
+
 	if len(ended) != choices || len(roles) != choices {
 		t.Errorf("node throws without a reason: %d of %d choices have ended", len(ended), choices)
 	}
+
 	for at, text := range arguments {
 		if !json.Valid([]byte(text)) {
 			t.Errorf("the arguments of call %d are %q", at, text)
 		}
 	}
+
 	switch {
 	case wantsUsage && (usages != 1 || lastChoices != 0):
 		t.Errorf("go sums usages, python keeps the last chunk's: %d came", usages)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"maps"
 	"math"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -257,4 +258,9 @@ func Only(object map[string]Value, known ...string) *fault.Error {
 		}
 	}
 	return nil
+}
+
+// UnknownPath says that nothing is at a request's path.
+func UnknownPath(r *http.Request) *fault.Error {
+	return fault.New(fault.UnknownPath, "", "Unknown request URL: %s %s.", r.Method, r.URL.Path)
 }

@@ -1,9 +1,14 @@
 package wire
 
 import (
+	"encoding/json"
 	"math"
+	"net/http"
 	"strconv"
+	"time"
 	"unicode/utf8"
+
+	"serve/fault"
 )
 
 // The stream's chunks are written by hand: encoding/json costs more than the
@@ -69,4 +74,31 @@ func AppendBytes(b, bytes []byte) []byte {
 		b = strconv.AppendUint(b, uint64(c), 10)
 	}
 	return append(b, ']')
+}
+
+// WriteJSON answers 200 with a body.
+func WriteJSON(w http.ResponseWriter, body any) *fault.Error {
+	return WriteJSONAs(w, http.StatusOK, body)
+}
+
+// WriteJSONAs answers with another status.
+func WriteJSONAs(w http.ResponseWriter, status int, body any) *fault.Error {
+	b, err := json.Marshal(body)
+	if err != nil {
+		return fault.New(fault.Internal, "", "The server failed: %v.", err)
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(b)))
+	w.WriteHeader(status)
+	w.Write(b)
+	return nil
+}
+
+// Milliseconds is how headers spell a time.
+func Milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+
+// RetryAfter is how the header of that name spells a time: in whole seconds.
+func RetryAfter(d time.Duration) string {
+	return strconv.Itoa(int(math.Ceil(d.Seconds())))
 }

@@ -1,0 +1,165 @@
+package openai
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"serve/engine"
+	"serve/fault"
+	"serve/pool"
+	"serve/prompt"
+	"serve/server/wire"
+	"serve/service"
+)
+
+// answer is what all chunks of a response, and the whole of one that is not streamed, have in
+// common.
+type answer struct {
+	id          string
+	created     int64
+	model       *pool.Lease
+	params      *params
+	fingerprint string
+}
+
+func newAnswer(prefix string, m *pool.Lease, p *params) *answer {
+	return &answer{
+		id:          prefix + randomID(),
+		created:     time.Now().Unix(),
+		model:       m,
+		params:      p,
+		fingerprint: fingerprint(m),
+	}
+}
+
+// fingerprint tells apart what could answer differently: another engine, another file.
+func fingerprint(m *pool.Lease) string {
+	f := m.Engine.Model()
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s|%s|%s|%s|%d|%d",
+		f.Build, m.ID, f.Architecture, f.Quantization, f.Size, f.Parameters))
+	return "fp_" + hex.EncodeToString(sum[:5])
+}
+
+// piece returns a token's bytes.
+func (a *answer) piece(t engine.Token) []byte { return prompt.Piece(a.model.Engine.Model(), t) }
+
+type responseBody[C any] struct {
+	ID          string `json:"id"`
+	Object      string `json:"object"`
+	Created     int64  `json:"created"`
+	Model       string `json:"model"`
+	Choices     []C    `json:"choices"`
+	Usage       usage  `json:"usage"`
+	ServiceTier string `json:"service_tier,omitempty"`
+	Fingerprint string `json:"system_fingerprint"`
+}
+
+// chunks are the pieces that all chunks of an answer are made of.
+type chunks struct {
+	*answer
+	object string
+	head   []byte // up to the index of the choice
+	tail   []byte // after the choice: every chunk but the last one has no usage
+}
+
+const doneEvent = "data: [DONE]\n\n" // after the last chunk
+
+func newChunks(a *answer, object string) chunks {
+	head := wire.BeginEvent(nil)
+	head = append(head, `{"id":"`+a.id+`","object":"`+object+`","created":`...)
+	head = strconv.AppendInt(head, a.created, 10)
+	head = wire.AppendString(append(head, `,"model":`...), a.model.ID)
+	if a.params.tierName != "" {
+		head = wire.AppendString(append(head, `,"service_tier":`...), a.params.tierName)
+	}
+	head = append(head, `,"system_fingerprint":"`+a.fingerprint+`","choices":[{"index":`...)
+
+	tail := "]}"
+	if a.params.includeUsage {
+		tail = `],"usage":null}`
+	}
+	return chunks{answer: a, object: object, head: head, tail: wire.EndEvent([]byte(tail))}
+}
+
+// ContentType implements dialect.Encoder.
+func (*chunks) ContentType() string { return wire.EventStream }
+
+// Ping implements dialect.Encoder.
+func (*chunks) Ping(b []byte) []byte { return append(b, wire.Ping...) }
+
+// Fail implements dialect.Encoder: the error is an event of its own.
+func (*chunks) Fail(b []byte, e *fault.Error) []byte { return wire.AppendEvent(b, "", envelope(e)) }
+
+// open begins a chunk of a choice, after its index.
+func (c *chunks) open(b []byte, choice int) []byte {
+	return strconv.AppendInt(append(b, c.head...), int64(choice), 10)
+}
+
+// shut ends a choice, and its chunk, with why it ended, or null while it goes on.
+func (c *chunks) shut(b []byte, finish engine.Finish) []byte {
+	b = append(b, `,"finish_reason":`...)
+	if finish == "" {
+		b = append(b, "null}"...)
+	} else {
+		b = append(append(append(b, '"'), finish...), `"}`...)
+	}
+	return append(b, c.tail...)
+}
+
+// end appends the last chunk, which has no choice, if usage was asked for, and the end.
+func (c *chunks) end(b []byte, u usage) []byte {
+	if c.params.includeUsage {
+		body, err := json.Marshal(struct {
+			ID          string `json:"id"`
+			Object      string `json:"object"`
+			Created     int64  `json:"created"`
+			Model       string `json:"model"`
+			Fingerprint string `json:"system_fingerprint"`
+			Choices     []int  `json:"choices"`
+			Usage       usage  `json:"usage"`
+			ServiceTier string `json:"service_tier,omitempty"`
+		}{c.id, c.object, c.created, c.model.ID, c.fingerprint, []int{}, u, c.params.tierName})
+		if err == nil {
+			b = wire.AppendEvent(b, "", body)
+		}
+	}
+	return append(b, doneEvent...)
+}
+
+// collected is one choice's whole answer.
+type collected struct {
+	prompt.Reply
+	tokens []engine.TokenInfo
+	scores []engine.TokenInfo // of the prompt, with choice 0, if asked for
+}
+
+// add joins what came anew of the answer.
+func (c *collected) add(e *engine.Event) {
+	c.Add(e)
+	c.tokens = append(c.tokens, e.Tokens...)
+	c.scores = append(c.scores, e.Prompt...)
+}
+
+// probability is the mean log-probability of the tokens, by which best_of chooses.
+func (c *collected) probability() float64 {
+	var sum float64
+	for _, t := range c.tokens {
+		sum += float64(t.LogProb)
+	}
+	return sum / float64(max(1, len(c.tokens)))
+}
+
+// collect reads the answers of a stream's n choices to their end.
+func collect(ctx context.Context, reply *service.Reply, stream *engine.Stream, n int) ([]*collected, error) {
+	choices := make([]*collected, n)
+	for i := range choices {
+		choices[i] = &collected{}
+	}
+	err := reply.Read(ctx, stream, func(e *engine.Event) { choices[e.Choice].add(e) })
+	return choices, err
+}

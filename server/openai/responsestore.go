@@ -1,0 +1,344 @@
+package openai
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"serve/archive"
+	"serve/fault"
+	"serve/server/wire"
+	"serve/service"
+)
+
+// notKept is why fields are refused where there is no archive.
+const notKept = "Responses are not kept here: send the whole conversation as input, or start serve with --data-dir."
+
+// keepWait bounds how long an answer waits for the disk.
+const keepWait = 10 * time.Second
+
+// recall puts what an earlier response was asked and said before the input.
+func (api *API) recall(ctx context.Context, req *responsesRequest) *fault.Error {
+	if api.opts.Archive == nil {
+		switch {
+		case req.previous != "":
+			return fault.New(fault.Unsupported, "previous_response_id", "Unsupported parameter: 'previous_response_id'. %s", notKept)
+		case req.background:
+			return fault.New(fault.Unsupported, "background", "Unsupported parameter: 'background'. %s", notKept)
+		}
+		req.store = false
+		return nil
+	}
+
+	if req.background && !req.store {
+		return fault.New(fault.InvalidValue, "background", "The 'background' parameter needs 'store': its answer has to be fetched.")
+	}
+	if req.background && req.stream {
+		return fault.New(fault.Unsupported, "background", "Unsupported parameter: 'background' with 'stream'. Fetch the response instead.")
+	}
+	if req.previous == "" {
+		return nil
+	}
+
+	turns, err := api.opts.Archive.Conversation(ctx, req.previous)
+	switch {
+	case errors.Is(err, archive.ErrNotFound):
+		return fault.New(fault.PreviousNotFound, "previous_response_id", "Previous response with id '%s' not found.", req.previous)
+	case errors.Is(err, archive.ErrBroken):
+		return fault.New(fault.PreviousNotFound, "previous_response_id", "An earlier response of the conversation of '%s' is not kept any more.", req.previous)
+	case err != nil:
+		return storageFailed(err)
+	}
+
+	var items []wire.Value
+	for _, turn := range turns {
+		body := struct {
+			Status string
+			Output []json.RawMessage
+		}{}
+		var input []json.RawMessage
+		if err := errors.Join(json.Unmarshal(turn.Input, &input), json.Unmarshal(turn.Body, &body)); err != nil {
+			return storageFailed(err)
+		}
+		if body.Status != "completed" && body.Status != "incomplete" {
+			return fault.New(fault.InvalidValue, "previous_response_id", "The response '%s' is %s: there is nothing to go on from.", turn.ID, strings.ReplaceAll(body.Status, "_", " "))
+		}
+		for _, raw := range append(input, body.Output...) {
+			items = append(items, wire.Value{Name: "previous_response_id", Raw: raw})
+		}
+	}
+
+	all := append(items, req.input...)
+	if len(all) > maxMessages {
+		return fault.New(fault.ContextExceeded, "previous_response_id", "The conversation has %d items, where %d are allowed.", len(all), maxMessages)
+	}
+
+	var e *fault.Error
+	req.messages, e = readItems(all)
+	return e
+}
+
+func storageFailed(err error) *fault.Error {
+	return fault.New(fault.Storage, "", "The kept responses cannot be read or written: %v.", err)
+}
+
+// keep writes a response to the archive, if its request wants that.
+func (api *API) keep(ctx context.Context, req *responsesRequest, r *response) *fault.Error {
+	if !req.store {
+		return nil
+	}
+	// A client that is going must not leave half of a conversation.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepWait)
+	defer cancel()
+	body, err := json.Marshal(r)
+	if err == nil {
+		err = api.opts.Archive.Put(ctx, &archive.Response{
+			ID:       r.ID,
+			Previous: req.previous,
+			Created:  time.Unix(r.CreatedAt, 0),
+			Input:    req.inputItems(),
+			Body:     body,
+		})
+	}
+	if err != nil {
+		return storageFailed(err)
+	}
+	return nil
+}
+
+// inputItems is the request's own input as the API lists it: every item with a type,
+// an id and a status, and texts as parts.
+func (r *responsesRequest) inputItems() json.RawMessage {
+	if r.items == nil {
+		for _, v := range r.input {
+			r.items = append(r.items, listed(v.Raw))
+		}
+	}
+	b, err := json.Marshal(r.items)
+	if err != nil {
+		return json.RawMessage("[]") // they were read from JSON
+	}
+	return b
+}
+
+// listed completes an item.
+func listed(raw json.RawMessage) map[string]json.RawMessage {
+	var item map[string]json.RawMessage
+	if json.Unmarshal(raw, &item) != nil {
+		return nil
+	}
+
+	kind := "message"
+	role := ""
+	_ = json.Unmarshal(item["type"], &kind) // absent for a message
+	_ = json.Unmarshal(item["role"], &role)
+	text := func(s string) json.RawMessage { return wire.AppendString(nil, s) }
+	set := func(name, text string) {
+		if wire.IsNull(item[name]) {
+			item[name] = wire.AppendString(nil, text)
+		}
+	}
+
+	prefix := map[string]string{"message": "msg_", "reasoning": "rs_", "function_call": "fc_", "function_call_output": "fco_"}[kind]
+	set("type", kind)
+	set("id", prefix+randomID())
+	set("status", "completed")
+	if content := item["content"]; kind == "message" && len(content) > 0 && content[0] == '"' {
+		part := map[string]json.RawMessage{"type": text("input_text"), "text": content}
+		if role == "assistant" {
+			part["type"] = text("output_text")
+			part["annotations"] = json.RawMessage("[]")
+			part["logprobs"] = json.RawMessage("[]")
+		}
+		item["content"], _ = json.Marshal([]any{part})
+	}
+
+	return item
+}
+
+// kept returns the response that a request's path names.
+func (api *API) kept(r *http.Request) (*archive.Response, *fault.Error) {
+	id := r.PathValue("id")
+	missing := fault.New(fault.NotFound, "", "Response with id '%s' not found.", id)
+	if api.opts.Archive == nil {
+		missing.Message += " " + notKept
+		return nil, missing
+	}
+	got, err := api.opts.Archive.Get(r.Context(), id)
+	if errors.Is(err, archive.ErrNotFound) {
+		return nil, missing
+	}
+	if err != nil {
+		return nil, storageFailed(err)
+	}
+	return got, nil
+}
+
+// query checks a request's query: names that it does not know are refused.
+func query(r *http.Request, names ...string) (url.Values, *fault.Error) {
+	q := r.URL.Query()
+	for name := range q {
+		if !slices.Contains(append(names, "include", "include[]", "include_obfuscation"), name) {
+			return nil, fault.New(fault.UnknownField, name, "Unknown parameter: '%s'.", name)
+		}
+	}
+	return q, nil
+}
+
+// showResponse answers GET /responses/{id}.
+func (api *API) showResponse(w http.ResponseWriter, r *http.Request) *fault.Error {
+	q, e := query(r, "stream")
+	if e != nil {
+		return e
+	}
+	if q.Get("stream") == "true" {
+		return fault.New(fault.Unsupported, "stream", "Unsupported parameter: 'stream'. A kept response comes whole.")
+	}
+	got, e := api.kept(r)
+	if e != nil {
+		return e
+	}
+	return api.writeKept(w, r, got)
+}
+
+// writeKept answers with a kept response. One that still runs for the archive and
+// not here was cut off with an earlier process.
+func (api *API) writeKept(w http.ResponseWriter, r *http.Request, got *archive.Response) *fault.Error {
+	var body response
+	if err := json.Unmarshal(got.Body, &body); err != nil {
+		return storageFailed(err)
+	}
+	if body.Status != "in_progress" || api.background.find(got.ID) != nil {
+		return wire.WriteJSON(w, got.Body)
+	}
+	// It may have ended between the two looks.
+	again, e := api.kept(r)
+	if e != nil {
+		return e
+	}
+	if string(again.Body) != string(got.Body) {
+		return wire.WriteJSON(w, again.Body)
+	}
+	body.Status = "failed"
+	body.Error = &responseError{"server_error", "The server stopped before the response was done."}
+	return wire.WriteJSON(w, body)
+}
+
+// deleteResponse answers DELETE /responses/{id}.
+func (api *API) deleteResponse(w http.ResponseWriter, r *http.Request) *fault.Error {
+	got, e := api.kept(r)
+	if e != nil {
+		return e
+	}
+	api.background.cancel(r.Context(), got.ID)
+	if err := api.opts.Archive.Delete(r.Context(), got.ID); err != nil && !errors.Is(err, archive.ErrNotFound) {
+		return storageFailed(err)
+	}
+	return wire.WriteJSON(w, map[string]any{"id": got.ID, "object": "response", "deleted": true})
+}
+
+// cancelResponse answers POST /responses/{id}/cancel.
+func (api *API) cancelResponse(w http.ResponseWriter, r *http.Request) *fault.Error {
+	got, e := api.kept(r)
+	if e != nil {
+		return e
+	}
+	var body response
+	if err := json.Unmarshal(got.Body, &body); err != nil {
+		return storageFailed(err)
+	}
+	if !body.Background {
+		return fault.New(fault.InvalidValue, "", "The response '%s' does not run in the background and cannot be cancelled.", got.ID)
+	}
+	api.background.cancel(r.Context(), got.ID)
+	if got, e = api.kept(r); e != nil {
+		return e
+	}
+	return api.writeKept(w, r, got)
+}
+
+// listInput answers GET /responses/{id}/input_items: the newest first, as OpenAI.
+func (api *API) listInput(w http.ResponseWriter, r *http.Request) *fault.Error {
+	q, e := query(r, "limit", "order", "after")
+	if e != nil {
+		return e
+	}
+
+	limit := 20
+	if text := q.Get("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > 100 {
+			return fault.New(fault.InvalidValue, "limit", "Invalid 'limit': %q is no number from 1 to 100.", text)
+		}
+		limit = n
+	}
+
+	order := q.Get("order")
+	if order != "" && order != "asc" && order != "desc" {
+		return fault.New(fault.InvalidValue, "order", "Invalid 'order': %q is neither 'asc' nor 'desc'.", order)
+	}
+
+	got, e := api.kept(r)
+	if e != nil {
+		return e
+	}
+
+	var items []map[string]json.RawMessage
+	if err := json.Unmarshal(got.Input, &items); err != nil {
+		return storageFailed(err)
+	}
+
+	if order != "asc" {
+		slices.Reverse(items)
+	}
+
+	id := func(i int) (text string) { _ = json.Unmarshal(items[i]["id"], &text); return text }
+	if after := q.Get("after"); after != "" {
+		at := slices.IndexFunc(items, func(item map[string]json.RawMessage) bool {
+			return string(item["id"]) == string(wire.AppendString(nil, after))
+		})
+		if at < 0 {
+			return fault.New(fault.InvalidValue, "after", "Invalid 'after': there is no item '%s'.", after)
+		}
+		items = items[at+1:]
+	}
+
+	list := struct {
+		Object  string                       `json:"object"`
+		Data    []map[string]json.RawMessage `json:"data"`
+		FirstID string                       `json:"first_id"`
+		LastID  string                       `json:"last_id"`
+		HasMore bool                         `json:"has_more"`
+	}{Object: "list", HasMore: len(items) > limit, Data: items[:min(limit, len(items))]}
+
+	if n := len(list.Data); n > 0 {
+		list.FirstID = id(0)
+		list.LastID = id(n - 1)
+	}
+
+	return wire.WriteJSON(w, list)
+}
+
+// countInput answers POST /responses/input_tokens.
+func (api *API) countInput(w http.ResponseWriter, r *http.Request) *fault.Error {
+	req, e := api.readResponses(r)
+	if e != nil {
+		return e
+	}
+	model, e := api.service.Model(r.Context(), req.model)
+	if e != nil {
+		return e
+	}
+	defer model.Release()
+	p, err := api.service.Prompt(r.Context(), model, req.conversation())
+	if err != nil {
+		return service.Fault(err, "input")
+	}
+	return wire.WriteJSON(w, map[string]any{"object": "response.input_tokens", "input_tokens": len(p.Tokens)})
+}
