@@ -99,30 +99,36 @@ func (p *Pool) bring(s *slot) (*Instance, error) {
 //  4. the same after unloading unused models;
 //  5. as 1, when a model that answers now has become unused.
 func (p *Pool) makeRoomAndLoad(s *slot) (*Instance, error) {
+	for p.ctx.Err() == nil {
+		if in, short, err := p.evictAndLoad(s, false); short == nil {
+			return in, err
+		}
+		freed := p.freedSignal()
+		in, short, err := p.evictAndLoad(s, true)
+		if short == nil {
+			return in, err
+		}
+		if err := p.awaitFreed(s, freed, short); err != nil {
+			return nil, err
+		}
+	}
+	return nil, p.ctx.Err()
+}
+
+// evictAndLoad loads a model, and unloads unused ones for that as long as they free enough. Where
+// they do not, it returns what is missing.
+func (p *Pool) evictAndLoad(s *slot, shrink bool) (*Instance, *NoRoomError, error) {
 	for {
-		if p.ctx.Err() != nil {
-			return nil, p.ctx.Err()
-		}
+		in, err := s.model.Load(p.ctx, shrink)
 		var short *NoRoomError
-		for _, shrink := range []bool{false, true} {
-			for {
-				freed := p.freedSignal()
-				in, err := s.model.Load(p.ctx, shrink)
-				if !errors.As(err, &short) {
-					return in, err
-				}
-				if victims := p.evict(short.Short); len(victims) > 0 {
-					p.stop(victims)
-					continue
-				}
-				if shrink {
-					if err := p.awaitFreed(s, freed, short); err != nil {
-						return nil, err
-					}
-				}
-				break
-			}
+		if !errors.As(err, &short) {
+			return in, nil, err
 		}
+		victims := p.evict(short.Short)
+		if len(victims) == 0 {
+			return nil, short, nil
+		}
+		p.stop(victims)
 	}
 }
 

@@ -134,7 +134,9 @@ func (c *Conversation) renderForms(m Model, chat engine.Chat, messages []Message
 
 // renderCalls renders for an answer that may be calls of tools, or, where the conversation has
 // a format, what byFormat is rendered to.
-func (c *Conversation) renderCalls(m Model, chat, byFormat engine.Chat, messages []Message) (*engine.Rendered, error) {
+func (c *Conversation) renderCalls(
+	m Model, chat, byFormat engine.Chat, messages []Message,
+) (*engine.Rendered, error) {
 	rendered, err := renderMessages(m, chat, messages)
 	if err != nil {
 		return nil, err

@@ -84,16 +84,24 @@ func New(o Options) (*Server, error) {
 		operations: map[string]string{},
 	}
 
-	var err error
+	if err := s.assemble(); err != nil {
+		return nil, err
+	}
+	s.router = s.routes()
+	return s, nil
+}
+
+// assemble makes what the server is made of.
+func (s *Server) assemble() (err error) {
+	o := &s.opts
 	s.service, err = service.New(service.Options{
 		Pool:     s.pool,
 		Models:   o.Models,
 		LoadWait: o.LoadWait,
-		Fetch:    newImageFetcher(&o).fetch,
+		Fetch:    newImageFetcher(o).fetch,
 	})
-
 	if err != nil {
-		return nil, err
+		return err
 	}
 
 	s.api, err = openai.New(openai.Options{
@@ -103,9 +111,8 @@ func New(o Options) (*Server, error) {
 		Moderator: o.Moderator,
 		Log:       o.Log,
 	})
-
 	if err != nil {
-		return nil, err
+		return err
 	}
 
 	s.ops, err = ops.New(ops.Options{
@@ -119,13 +126,7 @@ func New(o Options) (*Server, error) {
 		Page:     o.Page,
 		Log:      o.Log,
 	})
-
-	if err != nil {
-		return nil, err
-	}
-
-	s.router = s.routes()
-	return s, nil
+	return err
 }
 
 func setDefault[T comparable](field *T, value T) {

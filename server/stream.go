@@ -14,7 +14,9 @@ import (
 )
 
 // stream is the one loop that sends streamed answers, whatever the dialect: a dialect.Stream.
-func (s *Server) stream(w http.ResponseWriter, r *http.Request, reply *service.Reply, enc dialect.Encoder) *fault.Error {
+func (s *Server) stream(
+	w http.ResponseWriter, r *http.Request, reply *service.Reply, enc dialect.Encoder,
+) *fault.Error {
 	out := &sender{
 		ctx:   r.Context(),
 		w:     w,

@@ -39,6 +39,7 @@ func runServe(ctx context.Context, w *workplace, o serveOptions, names []string)
 		return err
 	}
 	so := server.Options{MaxBody: o.maxBody, AllowedOrigins: o.origins, KeepAlive: o.keepAlive, LoadWait: o.loadWait, Version: versionText(), PID: os.Getpid(), MaxWaiting: o.maxWaiting, Moderator: o.moderator, Page: web.Page()}
+	so.Stall = o.stall
 	try := trySentence // what to ask the first model, for who has just started it
 	if so.ImageHosts = o.imageHosts; len(o.imageHosts) > 0 {
 		network, err := w.network()

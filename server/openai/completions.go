@@ -185,9 +185,11 @@ func (r *completionRequest) check() *fault.Error {
 	case r.echo && r.suffix != "":
 		return fault.New(fault.InvalidValue, "echo", "The 'echo' parameter cannot be used with 'suffix'.")
 	case r.bestOf > 0 && r.bestOf < r.choices:
-		return fault.New(fault.InvalidValue, "best_of", "Invalid 'best_of': it must be at least 'n', which is %d.", r.choices)
+		return fault.New(fault.InvalidValue, "best_of",
+			"Invalid 'best_of': it must be at least 'n', which is %d.", r.choices)
 	case r.bestOf > r.choices && r.stream:
-		return fault.New(fault.InvalidValue, "best_of", "The 'best_of' parameter cannot be used with 'stream': the best is known at the end.")
+		return fault.New(fault.InvalidValue, "best_of",
+			"The 'best_of' parameter cannot be used with 'stream': the best is known at the end.")
 	}
 	return r.params.check()
 }
@@ -202,7 +204,8 @@ func (r *completionRequest) prompt(e pool.Engine, in input) ([]engine.Token, err
 
 	m := e.Model().Marks
 	if m.FIMPrefix < 0 || m.FIMSuffix < 0 || m.FIMMiddle < 0 {
-		return nil, fault.New(fault.Unsupported, "suffix", "Unsupported parameter: 'suffix'. The model was not made for filling in the middle.")
+		return nil, fault.New(fault.Unsupported, "suffix",
+			"Unsupported parameter: 'suffix'. The model was not made for filling in the middle.")
 	}
 
 	before := in.tokens
@@ -218,12 +221,13 @@ func (r *completionRequest) prompt(e pool.Engine, in input) ([]engine.Token, err
 		return nil, err
 	}
 
-	var begin []engine.Token
+	var tokens []engine.Token
 	if m.AddBOS && m.BOS >= 0 {
-		begin = []engine.Token{m.BOS}
+		tokens = append(tokens, m.BOS)
 	}
-
-	return slices.Concat(begin, []engine.Token{m.FIMPrefix}, before, []engine.Token{m.FIMSuffix}, after, []engine.Token{m.FIMMiddle}), nil
+	tokens = append(append(tokens, m.FIMPrefix), before...)
+	tokens = append(append(tokens, m.FIMSuffix), after...)
+	return append(tokens, m.FIMMiddle), nil
 }
 
 // echoed is the text that comes before the answers to a prompt.

@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/http"
 	"regexp"
+	"strings"
 
 	"serve/engine"
 	"serve/fault"
@@ -83,6 +84,7 @@ func (api *API) embeddings(w http.ResponseWriter, r *http.Request) *fault.Error 
 	}
 
 	body.Usage.TotalTokens = body.Usage.PromptTokens
+
 	vectors, err := service.Embed(r.Context(), model, tokens)
 	if err != nil {
 		return service.Fault(err, "input")
@@ -101,7 +103,14 @@ func (api *API) embeddings(w http.ResponseWriter, r *http.Request) *fault.Error 
 
 // matryoshka are the models that were trained so that the beginning of an
 // embedding is an embedding too.
-var matryoshka = regexp.MustCompile(`(?i)nomic-embed-text-v(1\.5|2)|qwen-?3-embedding|embeddinggemma|mxbai-embed-large|arctic-embed-(m-v1\.5|[lm]-v2)|jina-embeddings-v[3-5]`)
+var matryoshka = regexp.MustCompile(`(?i)` + strings.Join([]string{
+	`nomic-embed-text-v(1\.5|2)`,
+	`qwen-?3-embedding`,
+	`embeddinggemma`,
+	`mxbai-embed-large`,
+	`arctic-embed-(m-v1\.5|[lm]-v2)`,
+	`jina-embeddings-v[3-5]`,
+}, "|"))
 
 // checkDimensions refuses to shorten what would lose its meaning.
 func (r *embeddingRequest) checkDimensions(m *pool.Lease) *fault.Error {
@@ -110,9 +119,11 @@ func (r *embeddingRequest) checkDimensions(m *pool.Lease) *fault.Error {
 	case r.dimensions == 0 || r.dimensions == f.EmbeddingSize:
 		return nil
 	case r.dimensions > f.EmbeddingSize:
-		return fault.New(fault.InvalidValue, "dimensions", "Invalid 'dimensions': the model's embeddings have %d dimensions.", f.EmbeddingSize)
+		return fault.New(fault.InvalidValue, "dimensions",
+			"Invalid 'dimensions': the model's embeddings have %d dimensions.", f.EmbeddingSize)
 	case !matryoshka.MatchString(f.Name) && !matryoshka.MatchString(m.ID):
-		return fault.New(fault.Unsupported, "dimensions", "Unsupported parameter: 'dimensions'. The model's embeddings have %d dimensions and were not made to be shortened.", f.EmbeddingSize)
+		return fault.New(fault.Unsupported, "dimensions", "Unsupported parameter: 'dimensions'. "+
+			"The model's embeddings have %d dimensions and were not made to be shortened.", f.EmbeddingSize)
 	}
 	return nil
 }

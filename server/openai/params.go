@@ -4,6 +4,7 @@ import (
 	"maps"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 
 	"serve/engine"
@@ -150,8 +151,12 @@ var tiers = map[string]struct {
 	tier engine.Tier
 	name string
 }{
-	"auto": {engine.TierDefault, "default"}, "default": {engine.TierDefault, "default"}, "scale": {engine.TierDefault, "default"},
-	"flex": {engine.TierFlex, "flex"}, "priority": {engine.TierPriority, "priority"}, "fast": {engine.TierPriority, "priority"},
+	"auto":     {engine.TierDefault, "default"},
+	"default":  {engine.TierDefault, "default"},
+	"scale":    {engine.TierDefault, "default"},
+	"flex":     {engine.TierFlex, "flex"},
+	"priority": {engine.TierPriority, "priority"},
+	"fast":     {engine.TierPriority, "priority"},
 }
 
 func setMaxTokens(p *params, v wire.Value) *fault.Error {
@@ -205,12 +210,13 @@ func setLogitBias(p *params, v wire.Value) *fault.Error {
 	if len(object) > maxLogitBias {
 		return v.Invalid("%d tokens, where %d are allowed.", len(object), maxLogitBias)
 	}
-	for key, bias := range object {
+
+	for _, key := range slices.Sorted(maps.Keys(object)) {
 		token, err := strconv.ParseInt(key, 10, 32)
 		if err != nil || token < 0 {
 			return v.Invalid("the key '%s' is not a token id.", key)
 		}
-		f, e := bias.Number(-100, 100)
+		f, e := object[key].Number(-100, 100)
 		if e != nil {
 			return e
 		}
@@ -228,20 +234,17 @@ func setStreamOptions(p *params, v wire.Value) *fault.Error {
 	if e != nil {
 		return e
 	}
-	for name, option := range object {
-		switch name {
-		case "include_usage":
-			if p.includeUsage, e = option.Bool(); e != nil {
-				return e
-			}
-		case "include_obfuscation":
-			// Padding against traffic analysis between a client and OpenAI.
-			if _, e := option.Bool(); e != nil {
-				return e
-			}
-		default:
-			return fault.New(fault.UnknownField, option.Name, "Unknown parameter: '%s'.", option.Name)
+	if e := wire.Only(object, "include_usage", "include_obfuscation"); e != nil {
+		return e
+	}
+	if option, ok := object["include_usage"]; ok {
+		if p.includeUsage, e = option.Bool(); e != nil {
+			return e
 		}
+	}
+	if option, ok := object["include_obfuscation"]; ok {
+		// Padding against traffic analysis between a client and OpenAI.
+		return wire.IsBool(option)
 	}
 	return nil
 }
@@ -249,7 +252,8 @@ func setStreamOptions(p *params, v wire.Value) *fault.Error {
 // check holds what no single field can know.
 func (p *params) check() *fault.Error {
 	if p.streamOpts && !p.stream {
-		return fault.New(fault.InvalidValue, "stream_options", "The 'stream_options' parameter is only allowed when 'stream' is enabled.")
+		return fault.New(fault.InvalidValue, "stream_options",
+			"The 'stream_options' parameter is only allowed when 'stream' is enabled.")
 	}
 	return nil
 }

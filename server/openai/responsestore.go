@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -23,12 +24,52 @@ const notKept = "Responses are not kept here: send the whole conversation as inp
 // keepWait bounds how long an answer waits for the disk.
 const keepWait = 10 * time.Second
 
+// previousField is the field that names the response to go on from.
+const previousField = "previous_response_id"
+
 // recall puts what an earlier response was asked and said before the input.
 func (api *API) recall(ctx context.Context, req *responsesRequest) *fault.Error {
+	if e := api.checkStore(req); e != nil || req.previous == "" {
+		return e
+	}
+
+	turns, err := api.opts.Archive.Conversation(ctx, req.previous)
+	switch {
+	case errors.Is(err, archive.ErrNotFound):
+		return fault.New(fault.PreviousNotFound, previousField,
+			"Previous response with id '%s' not found.", req.previous)
+	case errors.Is(err, archive.ErrBroken):
+		return fault.New(fault.PreviousNotFound, previousField,
+			"An earlier response of the conversation of '%s' is not kept any more.", req.previous)
+	case err != nil:
+		return storageFailed(err)
+	}
+
+	var items []wire.Value
+	for _, turn := range turns {
+		list, e := turnItems(turn)
+		if e != nil {
+			return e
+		}
+		items = append(items, list...)
+	}
+	items = append(items, req.input...)
+	if len(items) > maxMessages {
+		return fault.New(fault.ContextExceeded, previousField,
+			"The conversation has %d items, where %d are allowed.", len(items), maxMessages)
+	}
+
+	var e *fault.Error
+	req.messages, e = readItems(items)
+	return e
+}
+
+// checkStore refuses what the archive, or that there is none, makes impossible.
+func (api *API) checkStore(req *responsesRequest) *fault.Error {
 	if api.opts.Archive == nil {
 		switch {
 		case req.previous != "":
-			return fault.New(fault.Unsupported, "previous_response_id", "Unsupported parameter: 'previous_response_id'. %s", notKept)
+			return fault.New(fault.Unsupported, previousField, "Unsupported parameter: '%s'. %s", previousField, notKept)
 		case req.background:
 			return fault.New(fault.Unsupported, "background", "Unsupported parameter: 'background'. %s", notKept)
 		}
@@ -37,51 +78,37 @@ func (api *API) recall(ctx context.Context, req *responsesRequest) *fault.Error 
 	}
 
 	if req.background && !req.store {
-		return fault.New(fault.InvalidValue, "background", "The 'background' parameter needs 'store': its answer has to be fetched.")
+		return fault.New(fault.InvalidValue, "background",
+			"The 'background' parameter needs 'store': its answer has to be fetched.")
 	}
 	if req.background && req.stream {
-		return fault.New(fault.Unsupported, "background", "Unsupported parameter: 'background' with 'stream'. Fetch the response instead.")
+		return fault.New(fault.Unsupported, "background",
+			"Unsupported parameter: 'background' with 'stream'. Fetch the response instead.")
 	}
-	if req.previous == "" {
-		return nil
-	}
+	return nil
+}
 
-	turns, err := api.opts.Archive.Conversation(ctx, req.previous)
-	switch {
-	case errors.Is(err, archive.ErrNotFound):
-		return fault.New(fault.PreviousNotFound, "previous_response_id", "Previous response with id '%s' not found.", req.previous)
-	case errors.Is(err, archive.ErrBroken):
-		return fault.New(fault.PreviousNotFound, "previous_response_id", "An earlier response of the conversation of '%s' is not kept any more.", req.previous)
-	case err != nil:
-		return storageFailed(err)
+// turnItems are the items that a kept response was asked and said.
+func turnItems(turn *archive.Response) ([]wire.Value, *fault.Error) {
+	var input []json.RawMessage
+	var body struct {
+		Status string
+		Output []json.RawMessage
+	}
+	if err := errors.Join(json.Unmarshal(turn.Input, &input), json.Unmarshal(turn.Body, &body)); err != nil {
+		return nil, storageFailed(err)
+	}
+	if body.Status != "completed" && body.Status != "incomplete" {
+		return nil, fault.New(fault.InvalidValue, previousField,
+			"The response '%s' is %s: there is nothing to go on from.",
+			turn.ID, strings.ReplaceAll(body.Status, "_", " "))
 	}
 
 	var items []wire.Value
-	for _, turn := range turns {
-		body := struct {
-			Status string
-			Output []json.RawMessage
-		}{}
-		var input []json.RawMessage
-		if err := errors.Join(json.Unmarshal(turn.Input, &input), json.Unmarshal(turn.Body, &body)); err != nil {
-			return storageFailed(err)
-		}
-		if body.Status != "completed" && body.Status != "incomplete" {
-			return fault.New(fault.InvalidValue, "previous_response_id", "The response '%s' is %s: there is nothing to go on from.", turn.ID, strings.ReplaceAll(body.Status, "_", " "))
-		}
-		for _, raw := range append(input, body.Output...) {
-			items = append(items, wire.Value{Name: "previous_response_id", Raw: raw})
-		}
+	for _, raw := range append(input, body.Output...) {
+		items = append(items, wire.Value{Name: previousField, Raw: raw})
 	}
-
-	all := append(items, req.input...)
-	if len(all) > maxMessages {
-		return fault.New(fault.ContextExceeded, "previous_response_id", "The conversation has %d items, where %d are allowed.", len(all), maxMessages)
-	}
-
-	var e *fault.Error
-	req.messages, e = readItems(all)
-	return e
+	return items, nil
 }
 
 func storageFailed(err error) *fault.Error {
@@ -127,6 +154,14 @@ func (r *responsesRequest) inputItems() json.RawMessage {
 	return b
 }
 
+// itemPrefixes is how the ids of items begin, by type.
+var itemPrefixes = map[string]string{
+	"message":              "msg_",
+	"reasoning":            "rs_",
+	"function_call":        "fc_",
+	"function_call_output": "fco_",
+}
+
 // listed completes an item.
 func listed(raw json.RawMessage) map[string]json.RawMessage {
 	var item map[string]json.RawMessage
@@ -145,7 +180,7 @@ func listed(raw json.RawMessage) map[string]json.RawMessage {
 		}
 	}
 
-	prefix := map[string]string{"message": "msg_", "reasoning": "rs_", "function_call": "fc_", "function_call_output": "fco_"}[kind]
+	prefix := itemPrefixes[kind]
 	set("type", kind)
 	set("id", prefix+randomID())
 	set("status", "completed")
@@ -183,7 +218,7 @@ func (api *API) kept(r *http.Request) (*archive.Response, *fault.Error) {
 // query checks a request's query: names that it does not know are refused.
 func query(r *http.Request, names ...string) (url.Values, *fault.Error) {
 	q := r.URL.Query()
-	for name := range q {
+	for _, name := range slices.Sorted(maps.Keys(q)) {
 		if !slices.Contains(append(names, "include", "include[]", "include_obfuscation"), name) {
 			return nil, fault.New(fault.UnknownField, name, "Unknown parameter: '%s'.", name)
 		}
@@ -254,7 +289,8 @@ func (api *API) cancelResponse(w http.ResponseWriter, r *http.Request) *fault.Er
 		return storageFailed(err)
 	}
 	if !body.Background {
-		return fault.New(fault.InvalidValue, "", "The response '%s' does not run in the background and cannot be cancelled.", got.ID)
+		return fault.New(fault.InvalidValue, "",
+			"The response '%s' does not run in the background and cannot be cancelled.", got.ID)
 	}
 	api.background.cancel(r.Context(), got.ID)
 	if got, e = api.kept(r); e != nil {
@@ -274,7 +310,7 @@ func (api *API) listInput(w http.ResponseWriter, r *http.Request) *fault.Error {
 	if text := q.Get("limit"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 || n > 100 {
-			return fault.New(fault.InvalidValue, "limit", "Invalid 'limit': %q is no number from 1 to 100.", text)
+			return fault.New(fault.InvalidValue, "limit", "Invalid 'limit': %q is not a number from 1 to 100.", text)
 		}
 		limit = n
 	}

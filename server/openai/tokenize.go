@@ -100,7 +100,8 @@ func (api *API) detokenize(w http.ResponseWriter, r *http.Request) *fault.Error 
 	defer model.Release()
 	for i, t := range req.tokens {
 		if most := len(model.Engine.Model().Pieces); int(t) >= most {
-			return fault.New(fault.InvalidValue, "tokens", "Invalid 'tokens[%d]': %d is no token of a vocabulary of %d.", i, t, most)
+			return fault.New(fault.InvalidValue, "tokens",
+				"Invalid 'tokens[%d]': %d is no token of a vocabulary of %d.", i, t, most)
 		}
 	}
 	text := prompt.Text(model.Engine.Model(), req.tokens)

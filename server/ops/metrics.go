@@ -34,8 +34,15 @@ func newMetrics(o *Ops) *metrics {
 			Buckets: []float64{.001, .01, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300},
 		}, []string{"endpoint"}),
 	}
+
 	r := prometheus.NewRegistry()
-	r.MustRegister(m.requests, m.took, engineCollector{o}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(
+		m.requests,
+		m.took,
+		engineCollector{o},
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
 	m.handler = promhttp.HandlerFor(r, promhttp.HandlerOpts{})
 	return m
 }
@@ -71,81 +78,227 @@ type sample struct {
 
 // modelMetrics is the table of what is told of a model; docs/metrics.md has the same.
 var modelMetrics = []struct {
-	name, help, label string
-	kind              prometheus.ValueType
-	read              func(*pool.Counts) []sample
+	name  string
+	help  string
+	label string // empty where a model has one number
+	kind  prometheus.ValueType
+	read  func(*pool.Counts) []sample
 }{
-	{"serve_model_loaded", "Whether the model is in memory.", "", prometheus.GaugeValue, func(c *pool.Counts) []sample {
-		if c.Loaded {
-			return one(1)
-		}
-		return one(0)
-	}},
-	{"serve_model_memory_bytes", "Memory that the model was planned to take, while it is loaded.", "", prometheus.GaugeValue, func(c *pool.Counts) []sample { return one(c.Bytes) }},
-	{"serve_model_resident_bytes", "Memory that the model's process takes, mapped weights included.", "", prometheus.GaugeValue, func(c *pool.Counts) []sample {
-		if c.Process.Resident == 0 {
-			return nil
-		}
-		return one(c.Process.Resident)
-	}},
-	{"serve_model_kernels", "The processor's kernels that the model computes with: 1.", "kernels", prometheus.GaugeValue, func(c *pool.Counts) []sample {
-		if c.Kernels.Name == "" {
-			return nil
-		}
-		return []sample{{c.Kernels.Name, 1}}
-	}},
-	{"serve_kernels_refused", "Kernels that failed on this processor and are not used any more: 1.", "kernels", prometheus.GaugeValue, func(c *pool.Counts) []sample {
-		var list []sample
-		for name := range c.Kernels.Refused {
-			list = append(list, sample{name, 1})
-		}
-		return list
-	}},
-	{"serve_model_device", "Devices that compute the model, each 1.", "device", prometheus.GaugeValue, func(c *pool.Counts) (list []sample) {
-		for _, d := range c.Devices {
-			list = append(list, sample{d.Name, 1})
-		}
-		return list
-	}},
-	{"serve_model_gpu_unused", "Whether the processor computes the model though the machine has a GPU.", "", prometheus.GaugeValue, func(c *pool.Counts) []sample {
-		if c.WhyProcessor != "" {
-			return one(1)
-		}
-		return one(0)
-	}},
-	{"serve_model_planned_bytes", "Memory that the model was planned to take of a device, while it is loaded.",
-		"device", prometheus.GaugeValue, func(c *pool.Counts) []sample {
+	{
+		name: "serve_model_loaded",
+		help: "Whether the model is in memory.",
+		kind: prometheus.GaugeValue,
+		read: func(c *pool.Counts) []sample {
+			if c.Loaded {
+				return one(1)
+			}
+			return one(0)
+		},
+	},
+	{
+		name: "serve_model_memory_bytes",
+		help: "Memory that the model was planned to take, while it is loaded.",
+		kind: prometheus.GaugeValue,
+		read: func(c *pool.Counts) []sample { return one(c.Bytes) },
+	},
+	{
+		name: "serve_model_resident_bytes",
+		help: "Memory that the model's process takes, mapped weights included.",
+		kind: prometheus.GaugeValue,
+		read: func(c *pool.Counts) []sample {
+			if c.Process.Resident == 0 {
+				return nil
+			}
+			return one(c.Process.Resident)
+		},
+	},
+	{
+		name:  "serve_model_kernels",
+		help:  "The processor's kernels that the model computes with: 1.",
+		label: "kernels",
+		kind:  prometheus.GaugeValue,
+		read: func(c *pool.Counts) []sample {
+			if c.Kernels.Name == "" {
+				return nil
+			}
+			return []sample{{c.Kernels.Name, 1}}
+		},
+	},
+	{
+		name:  "serve_kernels_refused",
+		help:  "Kernels that failed on this processor and are not used any more: 1.",
+		label: "kernels",
+		kind:  prometheus.GaugeValue,
+		read: func(c *pool.Counts) []sample {
+			var list []sample
+			for name := range c.Kernels.Refused {
+				list = append(list, sample{name, 1})
+			}
+			return list
+		},
+	},
+	{
+		name:  "serve_model_device",
+		help:  "Devices that compute the model, each 1.",
+		label: "device",
+		kind:  prometheus.GaugeValue,
+		read: func(c *pool.Counts) (list []sample) {
+			for _, d := range c.Devices {
+				list = append(list, sample{d.Name, 1})
+			}
+			return list
+		},
+	},
+	{
+		name: "serve_model_gpu_unused",
+		help: "Whether the processor computes the model though the machine has a GPU.",
+		kind: prometheus.GaugeValue,
+		read: func(c *pool.Counts) []sample {
+			if c.WhyProcessor != "" {
+				return one(1)
+			}
+			return one(0)
+		},
+	},
+	{
+		name:  "serve_model_planned_bytes",
+		help:  "Memory that the model was planned to take of a device, while it is loaded.",
+		label: "device",
+		kind:  prometheus.GaugeValue,
+		read: func(c *pool.Counts) []sample {
 			return byDevice(c, func(d pool.DeviceMemory) uint64 { return d.Planned })
-		}},
-	{"serve_model_taken_bytes", "Memory that the model takes of a device: of the host now, of a card since its load.",
-		"device", prometheus.GaugeValue, func(c *pool.Counts) []sample {
+		},
+	},
+	{
+		name:  "serve_model_taken_bytes",
+		help:  "Memory that the model takes of a device: of the host now, of a card since its load.",
+		label: "device",
+		kind:  prometheus.GaugeValue,
+		read: func(c *pool.Counts) []sample {
 			return byDevice(c, func(d pool.DeviceMemory) uint64 { return d.Taken })
-		}},
-	{"serve_model_loads_total", "Times that the model was loaded.", "", prometheus.CounterValue, func(c *pool.Counts) []sample { return one(c.Loads) }},
-	{"serve_model_load_seconds", "Time that the last load took, and the wait for room before it.", "", prometheus.GaugeValue, func(c *pool.Counts) []sample { return one(c.LoadTime.Seconds()) }},
-	{"serve_choices_running", "Choices in the batch.", "", prometheus.GaugeValue, func(c *pool.Counts) []sample { return one(c.Running) }},
-	{"serve_choices_waiting", "Choices and embedding inputs in the queue.", "", prometheus.GaugeValue, func(c *pool.Counts) []sample { return one(c.Waiting) }},
-	{"serve_kv_cells", "KV cells: held by running choices, kept for prompts that begin alike, free.", "state", prometheus.GaugeValue, func(c *pool.Counts) []sample {
-		return []sample{{"running", float64(c.CellsUsed)}, {"kept", float64(c.CellsIdle)}, {"free", float64(max(0, c.Cells-c.CellsUsed-c.CellsIdle))}}
-	}},
-	{"serve_kv_usage_ratio", "Part of the KV cells that running choices hold, from 0 to 1.", "", prometheus.GaugeValue, func(c *pool.Counts) []sample {
-		return one(float64(c.CellsUsed) / float64(max(1, c.Cells)))
-	}},
-	{"serve_prefix_reuse_total", "Choices that got a place in the batch, by what they found to reuse, or why nothing.", "result", prometheus.CounterValue, func(c *pool.Counts) []sample {
-		return byLabel(c.Reuse)
-	}},
-	{"serve_prompt_tokens_total", "Prompt tokens: computed, or reused from cells of an earlier prompt.", "source", prometheus.CounterValue, func(c *pool.Counts) []sample {
-		return []sample{{"computed", float64(c.Prompt)}, {"reused", float64(c.Cached)}}
-	}},
-	{"serve_answer_tokens_total", "Tokens of answers.", "", prometheus.CounterValue, func(c *pool.Counts) []sample { return one(c.Tokens) }},
-	{"serve_ended_tokens_total", "Tokens of answers whose choices ended, by how.", "outcome", prometheus.CounterValue, func(c *pool.Counts) []sample { return byLabel(c.Ended) }},
-	{"serve_choices_total", "Choices that ended, by how.", "outcome", prometheus.CounterValue, func(c *pool.Counts) []sample { return byLabel(c.Outcomes) }},
-	{"serve_refused_total", "Requests that were not queued, by why.", "reason", prometheus.CounterValue, func(c *pool.Counts) []sample { return byLabel(c.Refused) }},
-	{"serve_requests_waiting", "Requests in the queue.", "", prometheus.GaugeValue, func(c *pool.Counts) []sample { return one(c.Queued) }},
-	{"serve_prompt_tokens_waiting", "Tokens of the prompts in the queue.", "", prometheus.GaugeValue, func(c *pool.Counts) []sample { return one(c.WaitingTokens) }},
-	{"serve_steps_total", "Steps that the engine made.", "", prometheus.CounterValue, func(c *pool.Counts) []sample { return one(c.Steps) }},
-	{"serve_engine_restarts_total", "Times that the engine died and was started again.", "", prometheus.CounterValue, func(c *pool.Counts) []sample { return one(c.Restarts) }},
-	{"serve_preemptions_total", "Choices whose cells were taken and computed again.", "", prometheus.CounterValue, func(c *pool.Counts) []sample { return one(c.Preempted) }},
+		},
+	},
+	{
+		name: "serve_model_loads_total",
+		help: "Times that the model was loaded.",
+		kind: prometheus.CounterValue,
+		read: func(c *pool.Counts) []sample { return one(c.Loads) },
+	},
+	{
+		name: "serve_model_load_seconds",
+		help: "Time that the last load took, and the wait for room before it.",
+		kind: prometheus.GaugeValue,
+		read: func(c *pool.Counts) []sample { return one(c.LoadTime.Seconds()) },
+	},
+	{
+		name: "serve_choices_running",
+		help: "Choices in the batch.",
+		kind: prometheus.GaugeValue,
+		read: func(c *pool.Counts) []sample { return one(c.Running) },
+	},
+	{
+		name: "serve_choices_waiting",
+		help: "Choices and embedding inputs in the queue.",
+		kind: prometheus.GaugeValue,
+		read: func(c *pool.Counts) []sample { return one(c.Waiting) },
+	},
+	{
+		name:  "serve_kv_cells",
+		help:  "KV cells: held by running choices, kept for prompts that begin alike, free.",
+		label: "state",
+		kind:  prometheus.GaugeValue,
+		read: func(c *pool.Counts) []sample {
+			free := max(0, c.Cells-c.CellsUsed-c.CellsIdle)
+			return []sample{
+				{"running", float64(c.CellsUsed)},
+				{"kept", float64(c.CellsIdle)},
+				{"free", float64(free)},
+			}
+		},
+	},
+	{
+		name: "serve_kv_usage_ratio",
+		help: "Part of the KV cells that running choices hold, from 0 to 1.",
+		kind: prometheus.GaugeValue,
+		read: func(c *pool.Counts) []sample {
+			return one(float64(c.CellsUsed) / float64(max(1, c.Cells)))
+		},
+	},
+	{
+		name:  "serve_prefix_reuse_total",
+		help:  "Choices that got a place in the batch, by what they found to reuse, or why nothing.",
+		label: "result",
+		kind:  prometheus.CounterValue,
+		read: func(c *pool.Counts) []sample {
+			return byLabel(c.Reuse)
+		},
+	},
+	{
+		name:  "serve_prompt_tokens_total",
+		help:  "Prompt tokens: computed, or reused from cells of an earlier prompt.",
+		label: "source",
+		kind:  prometheus.CounterValue,
+		read: func(c *pool.Counts) []sample {
+			return []sample{{"computed", float64(c.Prompt)}, {"reused", float64(c.Cached)}}
+		},
+	},
+	{
+		name: "serve_answer_tokens_total",
+		help: "Tokens of answers.",
+		kind: prometheus.CounterValue,
+		read: func(c *pool.Counts) []sample { return one(c.Tokens) },
+	},
+	{
+		name:  "serve_ended_tokens_total",
+		help:  "Tokens of answers whose choices ended, by how.",
+		label: "outcome",
+		kind:  prometheus.CounterValue,
+		read:  func(c *pool.Counts) []sample { return byLabel(c.Ended) },
+	},
+	{
+		name:  "serve_choices_total",
+		help:  "Choices that ended, by how.",
+		label: "outcome",
+		kind:  prometheus.CounterValue,
+		read:  func(c *pool.Counts) []sample { return byLabel(c.Outcomes) },
+	},
+	{
+		name:  "serve_refused_total",
+		help:  "Requests that were not queued, by why.",
+		label: "reason",
+		kind:  prometheus.CounterValue,
+		read:  func(c *pool.Counts) []sample { return byLabel(c.Refused) },
+	},
+	{
+		name: "serve_requests_waiting",
+		help: "Requests in the queue.",
+		kind: prometheus.GaugeValue,
+		read: func(c *pool.Counts) []sample { return one(c.Queued) },
+	},
+	{
+		name: "serve_prompt_tokens_waiting",
+		help: "Tokens of the prompts in the queue.",
+		kind: prometheus.GaugeValue,
+		read: func(c *pool.Counts) []sample { return one(c.WaitingTokens) },
+	},
+	{
+		name: "serve_steps_total",
+		help: "Steps that the engine made.",
+		kind: prometheus.CounterValue,
+		read: func(c *pool.Counts) []sample { return one(c.Steps) },
+	},
+	{
+		name: "serve_engine_restarts_total",
+		help: "Times that the engine died and was started again.",
+		kind: prometheus.CounterValue,
+		read: func(c *pool.Counts) []sample { return one(c.Restarts) },
+	},
+	{
+		name: "serve_preemptions_total",
+		help: "Choices whose cells were taken and computed again.",
+		kind: prometheus.CounterValue,
+		read: func(c *pool.Counts) []sample { return one(c.Preempted) },
+	},
 }
 
 func byLabel[L ~string](counts map[L]uint64) []sample {
@@ -169,16 +322,45 @@ func byDevice(c *pool.Counts, bytes func(pool.DeviceMemory) uint64) (list []samp
 func one[T int | uint64 | float64](n T) []sample { return []sample{{"", float64(n)}} }
 
 var modelHistograms = []struct {
-	name, help string
-	read       func(*pool.Counts) *engine.Histogram
+	name string
+	help string
+	read func(*pool.Counts) *engine.Histogram
 }{
-	{"serve_time_to_first_token_seconds", "Time from a choice's arrival to its first token.", func(c *pool.Counts) *engine.Histogram { return &c.FirstToken }},
-	{"serve_inter_token_seconds", "Time between two tokens of a choice.", func(c *pool.Counts) *engine.Histogram { return &c.Gap }},
-	{"serve_queue_seconds", "Time from a choice's arrival to its place in the batch.", func(c *pool.Counts) *engine.Histogram { return &c.Queue }},
-	{"serve_choice_seconds", "Time from a choice's arrival to its end.", func(c *pool.Counts) *engine.Histogram { return &c.Whole }},
-	{"serve_prompt_tokens", "Tokens of a request's prompt.", func(c *pool.Counts) *engine.Histogram { return &c.Prompts }},
-	{"serve_answer_tokens", "Tokens of a choice's answer.", func(c *pool.Counts) *engine.Histogram { return &c.Answers }},
-	{"serve_step_sequences", "Sequences that a step drew tokens for.", func(c *pool.Counts) *engine.Histogram { return &c.Rows }},
+	{
+		name: "serve_time_to_first_token_seconds",
+		help: "Time from a choice's arrival to its first token.",
+		read: func(c *pool.Counts) *engine.Histogram { return &c.FirstToken },
+	},
+	{
+		name: "serve_inter_token_seconds",
+		help: "Time between two tokens of a choice.",
+		read: func(c *pool.Counts) *engine.Histogram { return &c.Gap },
+	},
+	{
+		name: "serve_queue_seconds",
+		help: "Time from a choice's arrival to its place in the batch.",
+		read: func(c *pool.Counts) *engine.Histogram { return &c.Queue },
+	},
+	{
+		name: "serve_choice_seconds",
+		help: "Time from a choice's arrival to its end.",
+		read: func(c *pool.Counts) *engine.Histogram { return &c.Whole },
+	},
+	{
+		name: "serve_prompt_tokens",
+		help: "Tokens of a request's prompt.",
+		read: func(c *pool.Counts) *engine.Histogram { return &c.Prompts },
+	},
+	{
+		name: "serve_answer_tokens",
+		help: "Tokens of a choice's answer.",
+		read: func(c *pool.Counts) *engine.Histogram { return &c.Answers },
+	},
+	{
+		name: "serve_step_sequences",
+		help: "Sequences that a step drew tokens for.",
+		read: func(c *pool.Counts) *engine.Histogram { return &c.Rows },
+	},
 }
 
 // Describe implements prometheus.Collector. Nothing is described: the tables say all.
@@ -188,30 +370,39 @@ func (engineCollector) Describe(chan<- *prometheus.Desc) {}
 func (e engineCollector) Collect(out chan<- prometheus.Metric) {
 	for _, m := range e.o.opts.Service.Models() {
 		c := e.o.opts.Pool.Counts(m)
-		for _, metric := range modelMetrics {
-			labels := []string{"model"}
-			if metric.label != "" {
-				labels = append(labels, metric.label)
-			}
-			desc := prometheus.NewDesc(metric.name, metric.help, labels, nil)
-			for _, s := range metric.read(&c) {
-				values := []string{m.ID, s.label}[:len(labels)]
-				out <- prometheus.MustNewConstMetric(desc, metric.kind, s.n, values...)
-			}
+		collectNumbers(out, m.ID, &c)
+		collectHistograms(out, m.ID, &c)
+	}
+}
+
+func collectNumbers(out chan<- prometheus.Metric, model string, c *pool.Counts) {
+	for _, metric := range modelMetrics {
+		labels := []string{"model"}
+		if metric.label != "" {
+			labels = append(labels, metric.label)
 		}
-		for _, metric := range modelHistograms {
-			h := metric.read(&c)
-			buckets := make(map[float64]uint64, len(h.Bounds))
-			var count uint64
-			for i, bound := range h.Bounds {
-				count += h.Counts[i]
-				buckets[bound] = count
-			}
-			if len(h.Counts) > 0 {
-				count += h.Counts[len(h.Bounds)]
-			}
-			desc := prometheus.NewDesc(metric.name, metric.help, []string{"model"}, nil)
-			out <- prometheus.MustNewConstHistogram(desc, count, h.Sum, buckets, m.ID)
+		desc := prometheus.NewDesc(metric.name, metric.help, labels, nil)
+		for _, s := range metric.read(c) {
+			values := []string{model, s.label}[:len(labels)]
+			out <- prometheus.MustNewConstMetric(desc, metric.kind, s.n, values...)
 		}
+	}
+}
+
+func collectHistograms(out chan<- prometheus.Metric, model string, c *pool.Counts) {
+	for _, metric := range modelHistograms {
+		h := metric.read(c)
+		buckets := make(map[float64]uint64, len(h.Bounds))
+		var count uint64
+		for i, bound := range h.Bounds {
+			count += h.Counts[i]
+			buckets[bound] = count
+		}
+		if len(h.Counts) > 0 {
+			count += h.Counts[len(h.Bounds)]
+		}
+
+		desc := prometheus.NewDesc(metric.name, metric.help, []string{"model"}, nil)
+		out <- prometheus.MustNewConstHistogram(desc, count, h.Sum, buckets, model)
 	}
 }

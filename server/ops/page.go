@@ -34,8 +34,9 @@ type pageFile struct {
 // pagePolicy lets the page load what this server has, and nothing else, run no script
 // but its own file, and be framed by nobody. Text of a model that found a way past its
 // cleaning could still fetch nothing from elsewhere, nor make a script of a string.
-const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; " +
-	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types dompurify"
+const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; " +
+	"img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; " +
+	"require-trusted-types-for 'script'; trusted-types dompurify"
 
 // newPage reads the files; of none the page says how to build it.
 func newPage(files fs.FS) (*page, error) {
@@ -69,7 +70,6 @@ func newPage(files fs.FS) (*page, error) {
 		p.files["/"+name] = f
 		return nil
 	})
-
 	if err != nil {
 		return nil, fmt.Errorf("read the page: %w", err)
 	}

@@ -28,7 +28,7 @@ type ModelStatus struct {
 	ResidentBytes   uint64        `json:"resident_bytes"` // of its process, mapped weights included; 0 if unknown
 	PlannedBytes    uint64        `json:"planned_bytes"`
 	Devices         []pool.Device `json:"devices"`       // that compute it
-	WhyProcessor    string        `json:"why_processor"` // and not the machine's GPU; empty if that does, or there is none
+	WhyProcessor    string        `json:"why_processor"` // and not the machine's GPU; else empty
 	Generates       *bool         `json:"generates"`     // writes text; null while it is not in memory
 	SeesImages      *bool         `json:"sees_images"`   // null while it is not in memory
 	Slots           int           `json:"slots"`

@@ -105,7 +105,8 @@ func (v Value) kind() string {
 
 // WrongType is the error for a value of another type than expected.
 func (v Value) WrongType(expected string) *fault.Error {
-	return fault.New(fault.WrongType, v.Name, "Invalid type for '%s': expected %s, but got %s instead.", v.Name, expected, v.kind())
+	return fault.New(fault.WrongType, v.Name,
+		"Invalid type for '%s': expected %s, but got %s instead.", v.Name, expected, v.kind())
 }
 
 // Invalid is the error for a value that cannot be used; the format says why.
@@ -198,7 +199,8 @@ func (v Value) Array(limit int) ([]Value, *fault.Error) {
 	}
 	if len(raws) > limit {
 		return nil, fault.New(fault.ArrayTooLong, v.Name,
-			"Invalid '%s': array too long. Expected an array with maximum length %d, but got an array with length %d instead.", v.Name, limit, len(raws))
+			"Invalid '%s': array too long. "+
+				"Expected an array with maximum length %d, but got an array with length %d instead.", v.Name, limit, len(raws))
 	}
 	values := make([]Value, len(raws))
 	for i, raw := range raws {

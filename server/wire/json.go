@@ -20,7 +20,8 @@ const hexDigits = "0123456789abcdef"
 // replacement character.
 func AppendString(b []byte, s string) []byte {
 	b = append(b, '"')
-	from := 0
+	from := 0 // what comes before is appended
+
 	for i := 0; i < len(s); {
 		c := s[i]
 		if c >= utf8.RuneSelf {
@@ -36,6 +37,7 @@ func AppendString(b []byte, s string) []byte {
 			i++
 			continue
 		}
+
 		b = append(b, s[from:i]...)
 		switch c {
 		case '"', '\\':
