@@ -1,4 +1,4 @@
-package server
+package server_test
 
 import (
 	"fmt"
@@ -12,6 +12,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"serve/engine/enginetest"
+	"serve/server"
+	"serve/server/servertest"
 )
 
 // traced serves a fake and returns its spans, by name, when the server has closed.
@@ -19,7 +21,7 @@ func traced(t *testing.T, use func(url string)) map[string]tracetest.SpanStub {
 	t.Helper()
 	exporter := tracetest.NewInMemoryExporter()
 	provider := sdk.NewTracerProvider(sdk.WithSyncer(exporter))
-	hs, s := start(t, enginetest.Options{}, Options{Tracer: provider.Tracer("test")})
+	hs, s := servertest.Start(t, enginetest.Options{}, server.Options{Tracer: provider.Tracer("test")})
 	use(hs.URL)
 	hs.Close()
 	s.Wait(t.Context())

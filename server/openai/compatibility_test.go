@@ -16,7 +16,8 @@ import (
 	"serve/server/wire"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+// Update is set to write the golden files anew.
+var Update = flag.Bool("update", false, "write the golden files anew")
 
 // TestCompatibility writes docs/compatibility.md of the tables that the endpoints
 // read their fields by, and of the tests that send each field. A field that no
@@ -36,7 +37,7 @@ func TestCompatibility(t *testing.T) {
 	section(t, &b, tests, "POST /tokenize", tokenizeFields)
 	section(t, &b, tests, "POST /detokenize", detokenizeFields)
 	const path = "../../docs/compatibility.md"
-	if *update {
+	if *Update {
 		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -115,7 +116,7 @@ var testFunction = regexp.MustCompile(`(?m)^func (Test\w+|Fuzz\w+)\(`)
 func testTexts(t *testing.T) map[string]string {
 	t.Helper()
 	texts := map[string]string{}
-	for name, b := range filesLike(t, "*_test.go", "../*_test.go", "../../cmd/serve/*_test.go") {
+	for name, b := range filesLike(t, "*_test.go", "../*_test.go", "../*/*_test.go", "../../cmd/serve/*_test.go") {
 		begins := testFunction.FindAllSubmatchIndex(b, -1)
 		for i, at := range begins {
 			end := len(b)

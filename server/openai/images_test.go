@@ -1,8 +1,7 @@
-package server
+package openai_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -20,8 +19,8 @@ import (
 
 	"serve/engine"
 	"serve/engine/enginetest"
-	"serve/fault"
-	"serve/prompt"
+	"serve/server"
+	"serve/server/servertest"
 )
 
 // portray writes an image as the fake sees it: a letter a column, in as many rows.
@@ -62,7 +61,7 @@ var seer = enginetest.Options{
 }
 
 func TestImages(t *testing.T) {
-	hs, _ := start(t, seer, Options{Archive: openArchive(t, t.TempDir())})
+	hs, _ := servertest.Start(t, seer, server.Options{Archive: openArchive(t, t.TempDir())})
 	client := openai.NewClient(option.WithBaseURL(hs.URL+"/v1"), option.WithAPIKey("none"))
 	look := func(parts ...openai.ChatCompletionContentPartUnionParam) *openai.ChatCompletion {
 		t.Helper()
@@ -122,13 +121,13 @@ func TestImages(t *testing.T) {
 		t.Errorf("the model reads %q of a function's image", got)
 	}
 
-	if _, body := post(t, hs, "/v1/responses/input_tokens", `{"model":"fake","input":`+input+`}`); !strings.Contains(body, fmt.Sprint(len("[user]{owl}What?\n"))) {
+	if _, body := servertest.Post(t, hs, "/v1/responses/input_tokens", `{"model":"fake","input":`+input+`}`); !strings.Contains(body, fmt.Sprint(len("[user]{owl}What?\n"))) {
 		t.Errorf("counted: %s", body)
 	}
 }
 
 func TestBadImages(t *testing.T) {
-	hs, _ := start(t, seer, Options{})
+	hs, _ := servertest.Start(t, seer, server.Options{})
 	chat := func(part string) string {
 		return `{"model":"fake","messages":[{"role":"user","content":[` + part + `]}]}`
 	}
@@ -154,7 +153,7 @@ func TestBadImages(t *testing.T) {
 		"an image by the system": {`{"model":"fake","messages":[{"role":"system","content":[{"type":"image_url","image_url":{"url":"` + good + `"}}]}]}`, "unsupported_parameter", "messages[0].content[0].type", "image_url"},
 		"too many":               {chat(strings.Repeat(`{"type":"image_url","image_url":{"url":"`+good+`"}},`, 128) + `{"type":"image_url","image_url":{"url":"x"}}`), "array_above_max_length", "messages[0].content[128].image_url.url", "129"},
 	} {
-		res, body := post(t, hs, "/v1/chat/completions", tt.body)
+		res, body := servertest.Post(t, hs, "/v1/chat/completions", tt.body)
 		var e struct {
 			Error struct{ Code, Param, Message string }
 		}
@@ -164,9 +163,9 @@ func TestBadImages(t *testing.T) {
 	}
 
 	// A template that has no place for an image says nothing of it.
-	hs, s := start(t, seer, Options{})
-	record(t, s).rewrite = func(r *engine.Rendered) { r.Prompt = "no place\n" }
-	if _, body := post(t, hs, "/v1/chat/completions", of(good)); !strings.Contains(body, "no place for this image") {
+	hs, s := servertest.Start(t, seer, server.Options{})
+	servertest.Record(s).Rewrite = func(r *engine.Rendered) { r.Prompt = "no place\n" }
+	if _, body := servertest.Post(t, hs, "/v1/chat/completions", of(good)); !strings.Contains(body, "no place for this image") {
 		t.Errorf("a template without a place: %s", body)
 	}
 }
@@ -201,7 +200,7 @@ func TestFetchedImages(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	hs, _ := start(t, seer, Options{ImageHosts: []string{u.Host}, MaxBody: 1 << 19})
+	hs, _ := servertest.Start(t, seer, server.Options{ImageHosts: []string{u.Host}, MaxBody: 1 << 19})
 	for path, want := range map[string]string{
 		"/cat.png?key=secret": "[user]{cat}?",
 		"/moved":              "[user]{cat}?",
@@ -211,19 +210,9 @@ func TestFetchedImages(t *testing.T) {
 		"/large":              "image_file_too_large",
 		"/none?key=secret":    "404 Not Found",
 	} {
-		_, body := post(t, hs, "/v1/chat/completions", `{"model":"fake","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"`+host.URL+path+`"}},{"type":"text","text":"?"}]}]}`)
+		_, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"`+host.URL+path+`"}},{"type":"text","text":"?"}]}]}`)
 		if !strings.Contains(body, want) || strings.Contains(body, "secret") {
 			t.Errorf("%s: %s", path, body)
 		}
-	}
-
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	f := newImageFetcher(&Options{ImageHosts: []string{u.Hostname()}, MaxBody: 100})
-	if _, e := f.fetch(ctx, &prompt.Image{
-		Field: "f",
-		URL:   host.URL + "/cat.png",
-	}, 0); e == nil || e.Kind != fault.ImageUnreachable {
-		t.Errorf("a fetch whose client has gone: %v", e)
 	}
 }

@@ -1,4 +1,4 @@
-package server
+package ops_test
 
 import (
 	"compress/gzip"
@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"serve/server"
 )
 
 // TestPage gets the files of the page as a browser does.
@@ -19,7 +21,7 @@ func TestPage(t *testing.T) {
 		".gitkeep":          {},
 	}
 
-	s, err := New(Options{Page: files})
+	s, err := server.New(server.Options{Page: files})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +69,7 @@ func TestPage(t *testing.T) {
 
 // TestNoPage says how to build what is not there.
 func TestNoPage(t *testing.T) {
-	s, err := New(Options{})
+	s, err := server.New(server.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +79,7 @@ func TestNoPage(t *testing.T) {
 	}
 }
 
-func fetch(t *testing.T, s *Server, method, path string, header ...string) *http.Response {
+func fetch(t *testing.T, s *server.Server, method, path string, header ...string) *http.Response {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), method, path, nil)
 	for i := 0; i < len(header); i += 2 {

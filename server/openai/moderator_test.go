@@ -1,4 +1,4 @@
-package server
+package openai_test
 
 import (
 	"net/http"
@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"serve/engine/enginetest"
+	"serve/server"
+	"serve/server/servertest"
 )
 
 // TestNoModerator asks servers that cannot judge: they must not say that all is well.
@@ -22,13 +24,13 @@ func TestNoModerator(t *testing.T) {
 		{"fake", `{"input":[]}`, "input", http.StatusBadRequest},
 		{"fake", `{"input":[{"type":"image_url","image_url":{"url":"data:,"}}]}`, "image_url", http.StatusBadRequest},
 	} {
-		hs, _ := start(t, enginetest.Options{}, Options{Moderator: tt.moderator})
-		res, body := post(t, hs, "/v1/moderations", tt.body)
+		hs, _ := servertest.Start(t, enginetest.Options{}, server.Options{Moderator: tt.moderator})
+		res, body := servertest.Post(t, hs, "/v1/moderations", tt.body)
 		if res.StatusCode != tt.status || !strings.Contains(body, tt.words) || strings.Contains(body, "flagged") {
 			t.Errorf("%s: %d %s", tt.body, res.StatusCode, body)
 		}
 	}
-	if _, err := New(Options{Moderator: "absent"}); err == nil {
+	if _, err := server.New(server.Options{Moderator: "absent"}); err == nil {
 		t.Error("a moderator that is not served was taken")
 	}
 }

@@ -1,8 +1,7 @@
-package server
+package openai_test
 
 import (
 	"encoding/json"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -12,6 +11,8 @@ import (
 	"serve/archive"
 	"serve/engine"
 	"serve/engine/enginetest"
+	"serve/server"
+	"serve/server/servertest"
 )
 
 // parrot answers with the whole prompt.
@@ -36,24 +37,6 @@ func openArchive(t *testing.T, folder string) *archive.Archive {
 	return a
 }
 
-func request(t *testing.T, hs *httptest.Server, method, path string) (int, string) {
-	t.Helper()
-	req, err := http.NewRequest(method, hs.URL+path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return res.StatusCode, string(b)
-}
-
 // said reads a response, or the last event of one.
 type said struct {
 	ID, Status string
@@ -74,7 +57,7 @@ func (s said) text() (text string) {
 
 func respond(t *testing.T, hs *httptest.Server, fields string) said {
 	t.Helper()
-	res, body := post(t, hs, "/v1/responses", `{"model":"fake",`+fields+`}`)
+	res, body := servertest.Post(t, hs, "/v1/responses", `{"model":"fake",`+fields+`}`)
 	if res.StatusCode != http.StatusOK {
 		t.Fatal(body)
 	}
@@ -100,10 +83,10 @@ func decoded(t *testing.T, body string) (s said) {
 func TestKeptResponses(t *testing.T) {
 	folder := t.TempDir()
 	kept := openArchive(t, folder)
-	hs, _ := start(t, enginetest.Options{
+	hs, _ := servertest.Start(t, enginetest.Options{
 		Limits: engine.Limits{Context: 1024},
 		Next:   parrot,
-	}, Options{Archive: kept})
+	}, server.Options{Archive: kept})
 
 	first := respond(t, hs, `"input":"One","instructions":"Be kind."`)
 	second := respond(t, hs, `"input":[{"role":"user","content":"Two"}],"stream":true,"previous_response_id":"`+first.ID+`"`)
@@ -117,27 +100,27 @@ func TestKeptResponses(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	hs, _ = start(t, enginetest.Options{
+	hs, _ = servertest.Start(t, enginetest.Options{
 		Limits: engine.Limits{Context: 1024},
 		Next:   parrot,
-	}, Options{Archive: openArchive(t, folder)})
+	}, server.Options{Archive: openArchive(t, folder)})
 
 	third := respond(t, hs, `"input":"Three","store":false,"previous_response_id":"`+second.ID+`"`)
 	if third.text() != want+"[assistant]"+want+"[user]Three" || third.Store {
 		t.Errorf("%+v", third)
 	}
 
-	if status, body := request(t, hs, http.MethodGet, "/v1/responses/"+third.ID); status != http.StatusNotFound {
+	if status, body := servertest.Request(t, hs, http.MethodGet, "/v1/responses/"+third.ID); status != http.StatusNotFound {
 		t.Errorf("what was not to be kept is: %s", body)
 	}
 
-	status, body := request(t, hs, http.MethodGet, "/v1/responses/"+second.ID+"?include[]=x")
+	status, body := servertest.Request(t, hs, http.MethodGet, "/v1/responses/"+second.ID+"?include[]=x")
 	if got := decoded(t, body); status != http.StatusOK || got.text() != second.text() || got.ID != second.ID {
 		t.Errorf("%d %s", status, body)
 	}
 
 	for range 2 {
-		status, body = request(t, hs, http.MethodDelete, "/v1/responses/"+first.ID)
+		status, body = servertest.Request(t, hs, http.MethodDelete, "/v1/responses/"+first.ID)
 		if status == http.StatusOK && body != `{"deleted":true,"id":"`+first.ID+`","object":"response"}` {
 			t.Error(body)
 		}
@@ -154,7 +137,7 @@ func TestKeptResponses(t *testing.T) {
 		{`"background":true,"stream":true`, "unsupported_parameter"},
 		{`"conversation":"conv_1"`, "unsupported_parameter"},
 	} {
-		res, body := post(t, hs, "/v1/responses", `{"model":"fake","input":"x",`+tt.fields+`}`)
+		res, body := servertest.Post(t, hs, "/v1/responses", `{"model":"fake","input":"x",`+tt.fields+`}`)
 		if res.StatusCode != http.StatusBadRequest || !strings.Contains(body, `"`+tt.code+`"`) {
 			t.Errorf("%s: %d %s", tt.fields, res.StatusCode, body)
 		}
@@ -163,32 +146,32 @@ func TestKeptResponses(t *testing.T) {
 
 // TestNothingKept asks a server that has no archive.
 func TestNothingKept(t *testing.T) {
-	hs, _ := start(t, enginetest.Options{Next: parrot}, Options{})
+	hs, _ := servertest.Start(t, enginetest.Options{Next: parrot}, server.Options{})
 	if got := respond(t, hs, `"input":"One","store":true`); got.Store {
 		t.Errorf("%+v", got)
 	}
 	for _, fields := range []string{`"previous_response_id":"resp_1"`, `"background":true`} {
-		res, body := post(t, hs, "/v1/responses", `{"model":"fake","input":"x",`+fields+`}`)
+		res, body := servertest.Post(t, hs, "/v1/responses", `{"model":"fake","input":"x",`+fields+`}`)
 		if res.StatusCode != http.StatusBadRequest || !strings.Contains(body, "--data-dir") {
 			t.Errorf("%s: %d %s", fields, res.StatusCode, body)
 		}
 	}
 	for _, path := range []string{"GET /v1/responses/x", "DELETE /v1/responses/x", "POST /v1/responses/x/cancel", "GET /v1/responses/x/input_items"} {
 		method, path, _ := strings.Cut(path, " ")
-		if status, body := request(t, hs, method, path); status != http.StatusNotFound || !strings.Contains(body, "--data-dir") {
+		if status, body := servertest.Request(t, hs, method, path); status != http.StatusNotFound || !strings.Contains(body, "--data-dir") {
 			t.Errorf("%s: %d %s", path, status, body)
 		}
 	}
-	res, body := post(t, hs, "/v1/responses/input_tokens", `{"model":"fake","input":"Hello"}`)
+	res, body := servertest.Post(t, hs, "/v1/responses/input_tokens", `{"model":"fake","input":"Hello"}`)
 	if res.StatusCode != http.StatusOK || body != `{"input_tokens":12,"object":"response.input_tokens"}` {
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
 }
 
 func TestInputItems(t *testing.T) {
-	hs, _ := start(t, enginetest.Options{Next: parrot}, Options{Archive: openArchive(t, t.TempDir())})
+	hs, _ := servertest.Start(t, enginetest.Options{Next: parrot}, server.Options{Archive: openArchive(t, t.TempDir())})
 	got := respond(t, hs, `"input":[{"role":"user","content":"a"},{"type":"function_call","call_id":"c","name":"f","arguments":"{}"},{"type":"function_call_output","call_id":"c","output":"3","id":"fco_mine"},{"role":"user","content":[{"type":"input_text","text":"b"}]}]`)
-	status, body := request(t, hs, http.MethodGet, "/v1/responses/"+got.ID+"/input_items?order=asc&limit=3")
+	status, body := servertest.Request(t, hs, http.MethodGet, "/v1/responses/"+got.ID+"/input_items?order=asc&limit=3")
 	if status != http.StatusOK {
 		t.Fatal(body)
 	}
@@ -204,13 +187,13 @@ func TestInputItems(t *testing.T) {
 		t.Errorf("%v %s", err, body)
 	}
 
-	_, body = request(t, hs, http.MethodGet, "/v1/responses/"+got.ID+"/input_items?order=asc&after="+list.LastID)
+	_, body = servertest.Request(t, hs, http.MethodGet, "/v1/responses/"+got.ID+"/input_items?order=asc&after="+list.LastID)
 	if err := json.Unmarshal([]byte(body), &list); err != nil || list.HasMore || len(list.Data) != 1 || list.Data[0].Type != "message" {
 		t.Errorf("%v %s", err, body)
 	}
 
 	for _, bad := range []string{"limit=0", "order=up", "after=absent", "page=2"} {
-		if status, body := request(t, hs, http.MethodGet, "/v1/responses/"+got.ID+"/input_items?"+bad); status != http.StatusBadRequest {
+		if status, body := servertest.Request(t, hs, http.MethodGet, "/v1/responses/"+got.ID+"/input_items?"+bad); status != http.StatusBadRequest {
 			t.Errorf("%s: %d %s", bad, status, body)
 		}
 	}
@@ -221,14 +204,14 @@ func TestBackground(t *testing.T) {
 	folder := t.TempDir()
 	kept := openArchive(t, folder)
 	gate := make(chan struct{})
-	hs, s := start(t, enginetest.Options{
+	hs, s := servertest.Start(t, enginetest.Options{
 		Next:         parrot,
 		BeforeDecode: func(*engine.Batch) error { <-gate; return nil },
-	}, Options{Archive: kept})
+	}, server.Options{Archive: kept})
 
 	show := func(id string) said {
 		t.Helper()
-		status, body := request(t, hs, http.MethodGet, "/v1/responses/"+id)
+		status, body := servertest.Request(t, hs, http.MethodGet, "/v1/responses/"+id)
 		if status != http.StatusOK {
 			t.Fatal(body)
 		}
@@ -241,19 +224,19 @@ func TestBackground(t *testing.T) {
 		t.Errorf("%+v", ended)
 	}
 
-	if res, body := post(t, hs, "/v1/responses", `{"model":"fake","input":"x","previous_response_id":"`+ended.ID+`"}`); res.StatusCode != http.StatusBadRequest || !strings.Contains(body, "in progress") {
+	if res, body := servertest.Post(t, hs, "/v1/responses", `{"model":"fake","input":"x","previous_response_id":"`+ended.ID+`"}`); res.StatusCode != http.StatusBadRequest || !strings.Contains(body, "in progress") {
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
 
 	for range 2 { // the second time it is so already
-		status, body := request(t, hs, http.MethodPost, "/v1/responses/"+cancelled.ID+"/cancel")
+		status, body := servertest.Request(t, hs, http.MethodPost, "/v1/responses/"+cancelled.ID+"/cancel")
 		if got := decoded(t, body); status != http.StatusOK || got.Status != "cancelled" {
 			t.Errorf("%d %s", status, body)
 		}
 	}
 
 	// What is wrong with a request is said at once.
-	if res, body := post(t, hs, "/v1/responses", `{"model":"fake","background":true,"input":"`+strings.Repeat("long ", 3000)+`"}`); res.StatusCode != http.StatusBadRequest {
+	if res, body := servertest.Post(t, hs, "/v1/responses", `{"model":"fake","background":true,"input":"`+strings.Repeat("long ", 3000)+`"}`); res.StatusCode != http.StatusBadRequest {
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
 
@@ -264,7 +247,7 @@ func TestBackground(t *testing.T) {
 	}
 
 	plain := respond(t, hs, `"input":"Three"`)
-	if status, body := request(t, hs, http.MethodPost, "/v1/responses/"+plain.ID+"/cancel"); status != http.StatusBadRequest {
+	if status, body := servertest.Request(t, hs, http.MethodPost, "/v1/responses/"+plain.ID+"/cancel"); status != http.StatusBadRequest {
 		t.Errorf("%d %s", status, body)
 	}
 
@@ -285,19 +268,19 @@ func TestBackground(t *testing.T) {
 
 	// A server that stops ends what runs, and says so.
 	blocked := make(chan struct{})
-	hs, s = start(t, enginetest.Options{
+	hs, s = servertest.Start(t, enginetest.Options{
 		Next:         parrot,
 		BeforeDecode: func(*engine.Batch) error { <-blocked; return nil },
-	}, Options{Archive: kept})
+	}, server.Options{Archive: kept})
 
 	stopped := respond(t, hs, `"input":"Four","background":true`)
-	s.api.Close()
+	s.Close()
 	close(blocked)
 	if got := show(stopped.ID); got.Status != "failed" || got.Error == nil || got.Error.Code != "model_unavailable" {
 		t.Errorf("%+v", got)
 	}
 
-	if res, body := post(t, hs, "/v1/responses", `{"model":"fake","input":"x","background":true}`); res.StatusCode != http.StatusServiceUnavailable {
+	if res, body := servertest.Post(t, hs, "/v1/responses", `{"model":"fake","input":"x","background":true}`); res.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
 }
@@ -306,15 +289,15 @@ func TestBackground(t *testing.T) {
 // error, and never an answer that is said to be kept.
 func TestArchiveFails(t *testing.T) {
 	kept := openArchive(t, t.TempDir())
-	hs, _ := start(t, enginetest.Options{Next: parrot}, Options{Archive: kept})
+	hs, _ := servertest.Start(t, enginetest.Options{Next: parrot}, server.Options{Archive: kept})
 	kept.Close()
 	for _, fields := range []string{``, `,"background":true`, `,"previous_response_id":"resp_1"`} {
-		res, body := post(t, hs, "/v1/responses", `{"model":"fake","input":"x"`+fields+`}`)
+		res, body := servertest.Post(t, hs, "/v1/responses", `{"model":"fake","input":"x"`+fields+`}`)
 		if res.StatusCode != http.StatusInternalServerError || !strings.Contains(body, "storage_failed") {
 			t.Errorf("%s: %d %s", fields, res.StatusCode, body)
 		}
 	}
-	_, body := post(t, hs, "/v1/responses", `{"model":"fake","input":"x","stream":true}`)
+	_, body := servertest.Post(t, hs, "/v1/responses", `{"model":"fake","input":"x","stream":true}`)
 	if !strings.Contains(body, "response.failed") || strings.Contains(body, "response.completed") || !strings.Contains(body, "storage_failed") {
 		t.Error(body)
 	}
@@ -326,17 +309,17 @@ func TestArchiveFails(t *testing.T) {
 // TestKeptCalls answers a call that the server remembers: only its result comes.
 func TestKeptCalls(t *testing.T) {
 	var seen []templateMessage
-	hs, _ := start(t, enginetest.Options{
+	hs, _ := servertest.Start(t, enginetest.Options{
 		Next:  sayLast(`<think>why<f {"a":1}>`),
 		Parse: scripted,
 		RenderError: func(messages []byte) error {
 			seen = nil
 			return json.Unmarshal(messages, &seen)
 		},
-	}, Options{Archive: openArchive(t, t.TempDir())})
+	}, server.Options{Archive: openArchive(t, t.TempDir())})
 
 	const tools = `"tools":[{"type":"function","name":"f","parameters":{"type":"object"}}]`
-	_, body := post(t, hs, "/v1/responses", `{"model":"fake","input":"Call it.",`+tools+`}`)
+	_, body := servertest.Post(t, hs, "/v1/responses", `{"model":"fake","input":"Call it.",`+tools+`}`)
 	var first struct {
 		ID     string
 		Output []struct {
@@ -354,7 +337,7 @@ func TestKeptCalls(t *testing.T) {
 		t.Fatal(body)
 	}
 
-	res, body := post(t, hs, "/v1/responses", `{"model":"fake",`+tools+`,"previous_response_id":"`+first.ID+`","input":[{"type":"function_call_output","call_id":"`+call.CallID+`","output":"3"}]}`)
+	res, body := servertest.Post(t, hs, "/v1/responses", `{"model":"fake",`+tools+`,"previous_response_id":"`+first.ID+`","input":[{"type":"function_call_output","call_id":"`+call.CallID+`","output":"3"}]}`)
 	if res.StatusCode != http.StatusOK {
 		t.Fatal(body)
 	}

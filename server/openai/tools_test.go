@@ -1,4 +1,4 @@
-package server
+package openai_test
 
 import (
 	"encoding/json"
@@ -9,6 +9,8 @@ import (
 
 	"serve/engine"
 	"serve/engine/enginetest"
+	"serve/server"
+	"serve/server/servertest"
 )
 
 // templateMessage is a message as chat templates get it.
@@ -57,11 +59,11 @@ func TestToolCalls(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for ending, stream := range map[string]string{".json": "false", ".sse": "true"} {
-				hs, _ := start(t, enginetest.Options{
+				hs, _ := servertest.Start(t, enginetest.Options{
 					Next:  enginetest.Say(tt.says),
 					Parse: scripted,
-				}, Options{})
-				res, body := post(t, hs, "/v1/chat/completions", `{"model":"fake",`+hello+`,`+tt.fields+`,"stream":`+stream+`}`)
+				}, server.Options{})
+				res, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake",`+servertest.Hello+`,`+tt.fields+`,"stream":`+stream+`}`)
 				golden(t, name+ending, fmt.Sprintf("%d %s\n%s", res.StatusCode, res.Header.Get("Content-Type"), joinArguments(joinText(body))))
 			}
 		})
@@ -111,12 +113,12 @@ func joinArguments(stream string) string {
 // and their old ones.
 func TestToolHistory(t *testing.T) {
 	var seen []templateMessage
-	hs, _ := start(t, enginetest.Options{
+	hs, _ := servertest.Start(t, enginetest.Options{
 		Next:        enginetest.Say("ok"),
 		RenderError: func(messages []byte) error { return json.Unmarshal(messages, &seen) },
-	}, Options{})
+	}, server.Options{})
 
-	res, body := post(t, hs, "/v1/chat/completions", `{"model":"fake","messages":[{"role":"user","content":"a"},
+	res, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake","messages":[{"role":"user","content":"a"},
 		{"role":"assistant","tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}},{"id":"2","function":{"name":"g"}}]},
 		{"role":"tool","tool_call_id":"1","content":"x"},{"role":"tool","tool_call_id":"2","content":[{"type":"text","text":"y"}]},
 		{"role":"assistant","content":null,"function_call":{"name":"h","arguments":""}},{"role":"function","name":"h","content":"z"}]}`)
@@ -136,7 +138,7 @@ func TestToolHistory(t *testing.T) {
 		`{"role":"assistant","tool_calls":[{"id":"1","function":{"name":"f","arguments":"{"}}]}`,
 		`{"role":"tool","content":"x"}`, `{"role":"function","content":"x"}`,
 	} {
-		if res, body := post(t, hs, "/v1/chat/completions", `{"model":"fake","messages":[`+bad+`]}`); res.StatusCode != 400 {
+		if res, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake","messages":[`+bad+`]}`); res.StatusCode != 400 {
 			t.Errorf("%s: %d %s", bad, res.StatusCode, body)
 		}
 	}
@@ -146,7 +148,7 @@ func TestToolHistory(t *testing.T) {
 func TestAnswersAreValidated(t *testing.T) {
 	const format = `"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":{"type":"object","required":["a"],"properties":{"a":{"type":"array","uniqueItems":true}}}}}`
 	for says, valid := range map[string]bool{`{"a":[1,2]}`: true, `{"a":[1,1]}`: false, `secret`: false} {
-		hs, _ := start(t, enginetest.Options{Next: func(tokens []engine.Token) engine.Token {
+		hs, _ := servertest.Start(t, enginetest.Options{Next: func(tokens []engine.Token) engine.Token {
 			// What is said follows the last line of the prompt.
 			said := 0
 			for i := len(tokens) - 1; tokens[i] != '\n'; i-- {
@@ -156,15 +158,15 @@ func TestAnswersAreValidated(t *testing.T) {
 				return engine.Token(says[said])
 			}
 			return enginetest.EOS
-		}}, Options{})
-		res, body := post(t, hs, "/v1/chat/completions", `{"model":"fake",`+hello+`,`+format+`}`)
+		}}, server.Options{})
+		res, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake",`+servertest.Hello+`,`+format+`}`)
 		if valid != (res.StatusCode == 200) || !valid && (!strings.Contains(body, "schema_violation") || res.Header.Get("X-Should-Retry") != "false" || strings.Contains(body, "secret")) {
 			t.Errorf("%s: %d %s", says, res.StatusCode, body)
 		}
 		if valid && res.Header.Get("X-Schema-Not-Enforced") != "response_format.json_schema /properties/a/uniqueItems" {
 			t.Errorf("the header says %q", res.Header.Get("X-Schema-Not-Enforced"))
 		}
-		_, body = post(t, hs, "/v1/chat/completions", `{"model":"fake",`+hello+`,`+format+`,"stream":true}`)
+		_, body = servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake",`+servertest.Hello+`,`+format+`,"stream":true}`)
 		if valid == strings.Contains(body, "schema_violation") || valid != strings.Contains(body, `"finish_reason":"stop"`) {
 			t.Errorf("%s streamed: %s", says, body)
 		}
@@ -174,13 +176,13 @@ func TestAnswersAreValidated(t *testing.T) {
 // TestSchemaIsTold puts the schema into the system's message.
 func TestSchemaIsTold(t *testing.T) {
 	var seen []templateMessage
-	hs, _ := start(t, enginetest.Options{
+	hs, _ := servertest.Start(t, enginetest.Options{
 		Next:        enginetest.Say("{}"),
 		RenderError: func(m []byte) error { return json.Unmarshal(m, &seen) },
-	}, Options{})
+	}, server.Options{})
 	ask := func(messages, format string) {
 		t.Helper()
-		if res, body := post(t, hs, "/v1/chat/completions", `{"model":"fake","max_tokens":2,"messages":[`+messages+`],"response_format":`+format+`}`); res.StatusCode >= 500 && !strings.Contains(body, "schema_violation") {
+		if res, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake","max_tokens":2,"messages":[`+messages+`],"response_format":`+format+`}`); res.StatusCode >= 500 && !strings.Contains(body, "schema_violation") {
 			t.Errorf("%d %s", res.StatusCode, body)
 		}
 	}
@@ -199,11 +201,11 @@ func TestStrictCalls(t *testing.T) {
 	const tool = `"tools":[{"type":"function","function":{"name":"f","strict":true,"parameters":{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"],"additionalProperties":false}}}]`
 	for says, good := range map[string]bool{`<f {"a":1}>`: true, `<f {"a":"x"}>`: false, `<f {}>`: false, `<other {}>`: true, `Well.`: true, `<f {"a":1}><f {"b":2}>`: false} {
 		for _, stream := range []string{"false", "true"} {
-			hs, _ := start(t, enginetest.Options{
+			hs, _ := servertest.Start(t, enginetest.Options{
 				Next:  enginetest.Say(says),
 				Parse: scripted,
-			}, Options{})
-			res, body := post(t, hs, "/v1/chat/completions", `{"model":"fake",`+hello+`,`+tool+`,"stream":`+stream+`}`)
+			}, server.Options{})
+			res, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake",`+servertest.Hello+`,`+tool+`,"stream":`+stream+`}`)
 			if broken := strings.Contains(body, "schema_violation"); broken == good || stream == "false" && (res.StatusCode == http.StatusOK) != good {
 				t.Errorf("%s, stream %s: %d %s", says, stream, res.StatusCode, body)
 			}

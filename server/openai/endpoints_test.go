@@ -1,7 +1,6 @@
-package server
+package openai_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -12,16 +11,18 @@ import (
 	"serve/engine"
 	"serve/engine/enginetest"
 	"serve/pool"
+	"serve/server"
+	"serve/server/servertest"
 )
 
 // TestCompletionEcho sends the prompt back before each answer.
 func TestCompletionEcho(t *testing.T) {
-	hs, _ := start(t, enginetest.Options{Next: sayLast("ok")}, Options{})
-	res, body := post(t, hs, "/v1/completions", `{"model":"fake","prompt":["a\n",[98,10]],"echo":true,"n":2}`)
+	hs, _ := servertest.Start(t, enginetest.Options{Next: sayLast("ok")}, server.Options{})
+	res, body := servertest.Post(t, hs, "/v1/completions", `{"model":"fake","prompt":["a\n",[98,10]],"echo":true,"n":2}`)
 	if res.StatusCode != 200 || strings.Count(body, `"text":"a\nok"`) != 2 || strings.Count(body, `"text":"b\nok"`) != 2 {
 		t.Error(body)
 	}
-	_, body = post(t, hs, "/v1/completions", `{"model":"fake","prompt":"a\n","echo":true,"stream":true}`)
+	_, body = servertest.Post(t, hs, "/v1/completions", `{"model":"fake","prompt":"a\n","echo":true,"stream":true}`)
 	if !strings.Contains(body, `"text":"a\n"`) {
 		t.Error(body)
 	}
@@ -30,7 +31,7 @@ func TestCompletionEcho(t *testing.T) {
 // TestCompletionScores sends the prompt's log-probabilities, as lm-eval reads them. The
 // fake finds a prompt's token the less probable the greater its number.
 func TestCompletionScores(t *testing.T) {
-	hs, _ := start(t, enginetest.Options{Next: sayLast("ok")}, Options{})
+	hs, _ := servertest.Start(t, enginetest.Options{Next: sayLast("ok")}, server.Options{})
 	type logprobs struct {
 		Tokens  []string
 		Probs   []*float64           `json:"token_logprobs"`
@@ -40,7 +41,7 @@ func TestCompletionScores(t *testing.T) {
 
 	read := func(fields string) (texts []string, all []logprobs, reason string, generated int) {
 		t.Helper()
-		_, body := post(t, hs, "/v1/completions", `{"model":"fake","echo":true,`+fields+`}`)
+		_, body := servertest.Post(t, hs, "/v1/completions", `{"model":"fake","echo":true,`+fields+`}`)
 		for line := range strings.SplitSeq(strings.TrimSpace(body), "\n\n") {
 			var reply struct {
 				Choices []struct {
@@ -49,7 +50,11 @@ func TestCompletionScores(t *testing.T) {
 					LogProbs *logprobs
 					Reason   string `json:"finish_reason"`
 				}
-				Usage *usage
+				Usage *struct {
+					TotalTokens      int `json:"total_tokens"`
+					PromptTokens     int `json:"prompt_tokens"`
+					CompletionTokens int `json:"completion_tokens"`
+				}
 			}
 			if line = strings.TrimPrefix(line, "data: "); line == "[DONE]" {
 				continue
@@ -107,14 +112,14 @@ func TestCompletionScores(t *testing.T) {
 // TestCompletionSuffix fills in the middle with the marks that the model has.
 func TestCompletionSuffix(t *testing.T) {
 	var prompt string
-	hs, _ := start(t, enginetest.Options{Next: func(tokens []engine.Token) engine.Token {
+	hs, _ := servertest.Start(t, enginetest.Options{Next: func(tokens []engine.Token) engine.Token {
 		prompt = ""
 		for _, token := range tokens {
 			prompt += string(token)
 		}
 		return enginetest.EOS
-	}}, Options{})
-	res, body := post(t, hs, "/v1/completions", `{"model":"fake","prompt":"before","suffix":"after"}`)
+	}}, server.Options{})
+	res, body := servertest.Post(t, hs, "/v1/completions", `{"model":"fake","prompt":"before","suffix":"after"}`)
 	if res.StatusCode != 200 || prompt != "<before|after>" {
 		t.Errorf("%q: %s", prompt, body)
 	}
@@ -122,99 +127,60 @@ func TestCompletionSuffix(t *testing.T) {
 
 // TestBestOf makes more answers than it sends, and sends the most probable.
 func TestBestOf(t *testing.T) {
-	hs, _ := start(t, enginetest.Options{}, Options{})
-	res, body := post(t, hs, "/v1/completions", `{"model":"fake","prompt":"a","best_of":4,"n":2,"max_tokens":5}`)
+	hs, _ := servertest.Start(t, enginetest.Options{}, server.Options{})
+	res, body := servertest.Post(t, hs, "/v1/completions", `{"model":"fake","prompt":"a","best_of":4,"n":2,"max_tokens":5}`)
 	if res.StatusCode != 200 || strings.Count(body, `"index":`) != 2 || !strings.Contains(body, `"completion_tokens":20`) || !strings.Contains(body, `"logprobs":null`) {
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
 	for fields, param := range map[string]string{
 		`"best_of":1,"n":2`: "best_of", `"best_of":3,"stream":true`: "best_of", `"echo":true,"suffix":"x"`: "echo",
 	} {
-		if res, body := post(t, hs, "/v1/completions", `{"model":"fake","prompt":"a",`+fields+`}`); res.StatusCode != 400 || !strings.Contains(body, `"param":"`+param+`"`) {
+		if res, body := servertest.Post(t, hs, "/v1/completions", `{"model":"fake","prompt":"a",`+fields+`}`); res.StatusCode != 400 || !strings.Contains(body, `"param":"`+param+`"`) {
 			t.Errorf("%s: %d %s", fields, res.StatusCode, body)
 		}
 	}
 }
 
 func TestRerank(t *testing.T) {
-	hs, _ := start(t, enginetest.Options{Embeds: true, Ranks: true}, Options{})
+	hs, _ := servertest.Start(t, enginetest.Options{Embeds: true, Ranks: true}, server.Options{})
 	// The fake's score is the number of tokens.
-	res, body := post(t, hs, "/v1/rerank", `{"model":"fake","query":"q","documents":["a",{"text":"abc"},"ab"],"top_n":2,"return_documents":true}`)
+	res, body := servertest.Post(t, hs, "/v1/rerank", `{"model":"fake","query":"q","documents":["a",{"text":"abc"},"ab"],"top_n":2,"return_documents":true}`)
 	if res.StatusCode != 200 || !strings.Contains(body, `"results":[{"index":1,`) || !strings.Contains(body, `"document":{"text":"abc"}},{"index":2,`) || strings.Count(body, `"index"`) != 2 || !strings.Contains(body, `"total_tokens":9`) {
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
 	for fields, code := range map[string]int{`"documents":[]`: 400, `"documents":[3]`: 400, `"documents":[{"title":"x"}]`: 400, `"documents":["a"],"max_chunks_per_doc":3`: 400, `"documents":["a"],"top_n":0`: 400} {
-		if res, body := post(t, hs, "/v1/rerank", `{"model":"fake","query":"q",`+fields+`}`); res.StatusCode != code {
+		if res, body := servertest.Post(t, hs, "/v1/rerank", `{"model":"fake","query":"q",`+fields+`}`); res.StatusCode != code {
 			t.Errorf("%s: %d %s", fields, res.StatusCode, body)
 		}
 	}
-	plain, _ := start(t, enginetest.Options{}, Options{})
-	if res, body := post(t, plain, "/v1/rerank", `{"model":"fake","query":"q","documents":["a"]}`); res.StatusCode != 400 || !strings.Contains(body, "unsupported_model") {
+	plain, _ := servertest.Start(t, enginetest.Options{}, server.Options{})
+	if res, body := servertest.Post(t, plain, "/v1/rerank", `{"model":"fake","query":"q","documents":["a"]}`); res.StatusCode != 400 || !strings.Contains(body, "unsupported_model") {
 		t.Errorf("a model that does not rank: %d %s", res.StatusCode, body)
 	}
 }
 
 func TestTokenize(t *testing.T) {
-	hs, _ := start(t, enginetest.Options{}, Options{})
-	res, body := post(t, hs, "/tokenize", `{"model":"fake","prompt":"ab<think>","return_token_strs":true}`)
+	hs, _ := servertest.Start(t, enginetest.Options{}, server.Options{})
+	res, body := servertest.Post(t, hs, "/tokenize", `{"model":"fake","prompt":"ab<think>","return_token_strs":true}`)
 	if res.StatusCode != 200 || !strings.Contains(body, `"tokens":[97,98,257]`) || !strings.Contains(body, `"token_strs":["a","b","\u003cthink\u003e"]`) || !strings.Contains(body, `"count":3`) {
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
-	if _, body = post(t, hs, "/v1/tokenize", `{"model":"fake","content":""}`); !strings.Contains(body, `"tokens":[]`) {
+	if _, body = servertest.Post(t, hs, "/v1/tokenize", `{"model":"fake","content":""}`); !strings.Contains(body, `"tokens":[]`) {
 		t.Error(body)
 	}
-	if _, body = post(t, hs, "/detokenize", `{"model":"fake","tokens":[97,98,257]}`); !strings.Contains(body, `"prompt":"ab\u003cthink\u003e"`) {
+	if _, body = servertest.Post(t, hs, "/detokenize", `{"model":"fake","tokens":[97,98,257]}`); !strings.Contains(body, `"prompt":"ab\u003cthink\u003e"`) {
 		t.Error(body)
 	}
-	if res, body := post(t, hs, "/detokenize", `{"model":"fake","tokens":[97,99999]}`); res.StatusCode != 400 || !strings.Contains(body, "tokens[1]") {
+	if res, body := servertest.Post(t, hs, "/detokenize", `{"model":"fake","tokens":[97,99999]}`); res.StatusCode != 400 || !strings.Contains(body, "tokens[1]") {
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
-}
-
-// recorder is an engine that keeps the last request.
-type recorder struct {
-	pool.Engine
-	last    engine.Request
-	chats   []engine.Chat
-	rewrite func(*engine.Rendered) // what the template wrote, if set
-}
-
-func (r *recorder) Generate(ctx context.Context, req engine.Request) (*engine.Stream, error) {
-	r.last = req
-	return r.Engine.Generate(ctx, req)
-}
-
-func (r *recorder) Render(c engine.Chat) (*engine.Rendered, error) {
-	r.chats = append(r.chats, c)
-	rendered, err := r.Engine.Render(c)
-	if err == nil && r.rewrite != nil {
-		r.rewrite(rendered)
-	}
-	return rendered, err
-}
-
-// record puts a recorder before a server's model.
-func record(t *testing.T, s *Server) *recorder {
-	t.Helper()
-	m := s.opts.Models[0]
-	r := &recorder{}
-	load := m.Load
-	m.Load = func(ctx context.Context, shrink bool) (*pool.Instance, error) {
-		in, err := load(ctx, shrink)
-		if err == nil {
-			r.Engine = in.Engine
-			in.Engine = r
-		}
-		return in, err
-	}
-	return r
 }
 
 // TestSamplingReachesTheEngine sends every field that says how tokens are drawn.
 func TestSamplingReachesTheEngine(t *testing.T) {
-	hs, s := start(t, enginetest.Options{}, Options{})
-	r := record(t, s)
-	res, body := post(t, hs, "/v1/completions", `{"model":"fake","prompt":"a","max_tokens":1,"temperature":0.5,"top_p":0.25,"top_k":7,"min_p":0.125,"typical_p":0.75,
+	hs, s := servertest.Start(t, enginetest.Options{}, server.Options{})
+	r := servertest.Record(s)
+	res, body := servertest.Post(t, hs, "/v1/completions", `{"model":"fake","prompt":"a","max_tokens":1,"temperature":0.5,"top_p":0.25,"top_k":7,"min_p":0.125,"typical_p":0.75,
 		"top_n_sigma":1.5,"xtc_probability":0.5,"xtc_threshold":0.25,"dynatemp_range":0.5,"dynatemp_exponent":2,"repeat_penalty":1.5,"repeat_last_n":32,
 		"frequency_penalty":0.5,"presence_penalty":-0.5,"dry_multiplier":0.5,"dry_base":2,"dry_allowed_length":3,"dry_penalty_last_n":16,"dry_sequence_breakers":["x"],
 		"mirostat":2,"mirostat_tau":4,"mirostat_eta":0.5,"seed":11,"ignore_eos":true,"logit_bias":{"97":5}}`)
@@ -251,25 +217,25 @@ func TestSamplingReachesTheEngine(t *testing.T) {
 		LogitBias:           []engine.LogitBias{{Token: 97, Bias: 5}},
 	}
 
-	if !reflect.DeepEqual(r.last.Sampling, want) {
-		t.Errorf("got %+v\nwant %+v", r.last.Sampling, want)
+	if !reflect.DeepEqual(r.Last.Sampling, want) {
+		t.Errorf("got %+v\nwant %+v", r.Last.Sampling, want)
 	}
 
-	if _, body := post(t, hs, "/v1/completions", `{"model":"fake","prompt":"a","max_tokens":1,"repetition_penalty":1.25}`); r.last.Sampling.RepeatPenalty != 1.25 {
-		t.Errorf("vLLM's name: %+v %s", r.last.Sampling, body)
+	if _, body := servertest.Post(t, hs, "/v1/completions", `{"model":"fake","prompt":"a","max_tokens":1,"repetition_penalty":1.25}`); r.Last.Sampling.RepeatPenalty != 1.25 {
+		t.Errorf("vLLM's name: %+v %s", r.Last.Sampling, body)
 	}
 }
 
 // TestTemplateArguments sends what only the model's template reads.
 func TestTemplateArguments(t *testing.T) {
-	hs, s := start(t, enginetest.Options{}, Options{})
-	r := record(t, s)
-	post(t, hs, "/v1/chat/completions", `{"model":"fake",`+hello+`,"max_tokens":1,"chat_template_kwargs":{"x":[1]},"reasoning_effort":"low"}`)
-	if c := r.chats[0]; string(c.TemplateArgs["x"]) != "[1]" || string(c.TemplateArgs["reasoning_effort"]) != `"low"` || c.NoThinking {
+	hs, s := servertest.Start(t, enginetest.Options{}, server.Options{})
+	r := servertest.Record(s)
+	servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake",`+servertest.Hello+`,"max_tokens":1,"chat_template_kwargs":{"x":[1]},"reasoning_effort":"low"}`)
+	if c := r.Chats[0]; string(c.TemplateArgs["x"]) != "[1]" || string(c.TemplateArgs["reasoning_effort"]) != `"low"` || c.NoThinking {
 		t.Errorf("got %+v", c)
 	}
-	post(t, hs, "/v1/responses", `{"model":"fake","input":"a","max_output_tokens":1,"reasoning":{"effort":"none"}}`)
-	if c := r.chats[1]; !c.NoThinking {
+	servertest.Post(t, hs, "/v1/responses", `{"model":"fake","input":"a","max_output_tokens":1,"reasoning":{"effort":"none"}}`)
+	if c := r.Chats[1]; !c.NoThinking {
 		t.Errorf("got %+v", c)
 	}
 }
@@ -277,13 +243,13 @@ func TestTemplateArguments(t *testing.T) {
 // TestHarmlessFields sends what nobody could tell from the answer, and what would
 // change it and cannot be.
 func TestHarmlessFields(t *testing.T) {
-	hs, _ := start(t, enginetest.Options{}, Options{})
+	hs, _ := servertest.Start(t, enginetest.Options{}, server.Options{})
 	for _, tt := range []struct {
 		path, fields string
 		status       int
 	}{
-		{"/v1/chat/completions", hello + `,"moderation":{"a":1},"prompt_cache_options":{"a":1},"prompt_cache_retention":"24h"`, 200},
-		{"/v1/chat/completions", hello + `,"audio":{"voice":"x"}`, 400},
+		{"/v1/chat/completions", servertest.Hello + `,"moderation":{"a":1},"prompt_cache_options":{"a":1},"prompt_cache_retention":"24h"`, 200},
+		{"/v1/chat/completions", servertest.Hello + `,"audio":{"voice":"x"}`, 400},
 		{"/v1/completions", `"prompt":"a","grammar":"root ::= x"`, 400},
 		{"/v1/responses", `"input":"a","include":["reasoning.encrypted_content"],"max_tool_calls":3,"prompt_cache_retention":"24h"`, 200},
 		{"/v1/responses", `"input":"a","context_management":[]`, 400},
@@ -293,7 +259,7 @@ func TestHarmlessFields(t *testing.T) {
 		{"/tokenize", `"prompt":"a","add_special_tokens":false`, 200},
 		{"/tokenize", `"content":"a","add_special":false`, 200},
 	} {
-		if res, body := post(t, hs, tt.path, `{"model":"fake",`+tt.fields+`}`); res.StatusCode != tt.status {
+		if res, body := servertest.Post(t, hs, tt.path, `{"model":"fake",`+tt.fields+`}`); res.StatusCode != tt.status {
 			t.Errorf("%s %s: %d %s", tt.path, tt.fields, res.StatusCode, body)
 		}
 	}
@@ -302,9 +268,9 @@ func TestHarmlessFields(t *testing.T) {
 // TestDimensions shortens the embeddings of a model that was made for it.
 func TestDimensions(t *testing.T) {
 	qwen := &pool.Model{ID: "Qwen3-Embedding-0.6B"}
-	hs, s := start(t, enginetest.Options{Embeds: true}, Options{Models: []*pool.Model{qwen}})
-	qwen.Load = s.opts.Models[0].Load
-	res, body := post(t, hs, "/v1/embeddings", `{"model":"Qwen3-Embedding-0.6B","input":"abc","dimensions":1}`)
+	hs, s := servertest.Start(t, enginetest.Options{Embeds: true}, server.Options{Models: []*pool.Model{qwen}})
+	qwen.Load = s.Model.Load
+	res, body := servertest.Post(t, hs, "/v1/embeddings", `{"model":"Qwen3-Embedding-0.6B","input":"abc","dimensions":1}`)
 	if res.StatusCode != 200 || !strings.Contains(body, `"embedding":[1]`) {
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
@@ -312,7 +278,7 @@ func TestDimensions(t *testing.T) {
 		`{"model":"Qwen3-Embedding-0.6B","input":"abc","dimensions":9}`: "invalid_value",
 		`{"model":"fake","input":"abc","dimensions":2}`:                 "unsupported_parameter",
 	} {
-		if res, answer := post(t, hs, "/v1/embeddings", body); res.StatusCode != 400 || !strings.Contains(answer, code) {
+		if res, answer := servertest.Post(t, hs, "/v1/embeddings", body); res.StatusCode != 400 || !strings.Contains(answer, code) {
 			t.Errorf("%s: %d %s", body, res.StatusCode, answer)
 		}
 	}

@@ -1,4 +1,4 @@
-package server
+package openai_test
 
 import (
 	"encoding/json"
@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"serve/engine/enginetest"
+	"serve/server"
+	"serve/server/servertest"
 )
 
 // TestTraps looks at raw streams for everything that official clients trip over: what
@@ -31,11 +33,11 @@ func TestTraps(t *testing.T) {
 		"function": {`<f {"a":1}>`, `,"functions":[{"name":"f","parameters":{"type":"object"}}]`, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			hs, _ := start(t, enginetest.Options{
+			hs, _ := servertest.Start(t, enginetest.Options{
 				Next:  enginetest.Say(tt.says),
 				Parse: scripted,
-			}, Options{})
-			res, body := post(t, hs, "/v1/chat/completions", `{"model":"fake",`+hello+tt.fields+`,"stream":true}`)
+			}, server.Options{})
+			res, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake",`+servertest.Hello+tt.fields+`,"stream":true}`)
 			if res.Header.Get("Content-Type") != "text/event-stream" {
 				t.Errorf("node and go read no chunks of %q", res.Header.Get("Content-Type"))
 			}
@@ -172,7 +174,7 @@ func checkTraps(t *testing.T, body string, choices int, wantsUsage bool) {
 // TestErrorBodies looks at what clients make errors of: an object whose code is a
 // string, as JSON, with all four members, on every path.
 func TestErrorBodies(t *testing.T) {
-	hs, _ := start(t, enginetest.Options{}, Options{})
+	hs, _ := servertest.Start(t, enginetest.Options{}, server.Options{})
 	for i, tt := range []struct {
 		path, body string
 		status     int
@@ -189,7 +191,7 @@ func TestErrorBodies(t *testing.T) {
 		{"/v1/audio/speech", `{}`, http.StatusNotFound},
 		{"/v1/models", `{}`, http.StatusMethodNotAllowed},
 	} {
-		res, body := post(t, hs, tt.path, tt.body)
+		res, body := servertest.Post(t, hs, tt.path, tt.body)
 		var reply map[string]map[string]any
 		if err := json.Unmarshal([]byte(body), &reply); err != nil || res.StatusCode != tt.status || res.Header.Get("Content-Type") != "application/json" {
 			t.Errorf("%d: %d %s %v", i, res.StatusCode, body, err)

@@ -1,4 +1,4 @@
-package server
+package openai_test
 
 import (
 	"encoding/json"
@@ -8,6 +8,8 @@ import (
 
 	"serve/engine"
 	"serve/engine/enginetest"
+	"serve/server"
+	"serve/server/servertest"
 )
 
 // TestResponses compares whole responses and their events.
@@ -20,11 +22,11 @@ func TestResponses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for ending, stream := range map[string]string{".json": "false", ".sse": "true"} {
-				hs, _ := start(t, enginetest.Options{
+				hs, _ := servertest.Start(t, enginetest.Options{
 					Next:  sayLast(tt.says),
 					Parse: scripted,
-				}, Options{})
-				res, body := post(t, hs, "/v1/responses", `{"model":"fake","stream":`+stream+`,`+tt.fields+`}`)
+				}, server.Options{})
+				res, body := servertest.Post(t, hs, "/v1/responses", `{"model":"fake","stream":`+stream+`,`+tt.fields+`}`)
 				golden(t, name+ending, fmt.Sprintf("%d %s\n%s", res.StatusCode, res.Header.Get("Content-Type"), joinDeltas(body)))
 			}
 		})
@@ -90,12 +92,12 @@ func joinDeltas(stream string) string {
 // TestResponsesInput reads every kind of item into one conversation.
 func TestResponsesInput(t *testing.T) {
 	var seen []templateMessage
-	hs, _ := start(t, enginetest.Options{
+	hs, _ := servertest.Start(t, enginetest.Options{
 		Next:        sayLast("ok"),
 		RenderError: func(m []byte) error { return json.Unmarshal(m, &seen) },
-	}, Options{})
+	}, server.Options{})
 
-	res, body := post(t, hs, "/v1/responses", `{"model":"fake","instructions":"I","input":[
+	res, body := servertest.Post(t, hs, "/v1/responses", `{"model":"fake","instructions":"I","input":[
 		{"role":"developer","content":"D"},{"type":"message","role":"user","content":[{"type":"input_text","text":"a"},{"type":"input_text","text":"b"}]},
 		{"type":"reasoning","id":"rs_1","summary":[],"content":[{"type":"reasoning_text","text":"why"}]},
 		{"type":"message","role":"assistant","id":"msg_1","status":"completed","content":[{"type":"output_text","text":"c","annotations":[]}]},
@@ -122,7 +124,7 @@ func TestResponsesInput(t *testing.T) {
 }
 
 func TestBadResponses(t *testing.T) {
-	hs, _ := start(t, enginetest.Options{Parse: scripted}, Options{})
+	hs, _ := servertest.Start(t, enginetest.Options{Parse: scripted}, server.Options{})
 	for fields, param := range map[string]string{
 		`"previous_response_id":"resp_1"`:                      "previous_response_id",
 		`"conversation":"c"`:                                   "conversation",
@@ -143,7 +145,7 @@ func TestBadResponses(t *testing.T) {
 		if !strings.HasPrefix(fields, `"input"`) {
 			fields = `"input":"x",` + fields
 		}
-		res, body := post(t, hs, "/v1/responses", `{"model":"fake",`+fields+`}`)
+		res, body := servertest.Post(t, hs, "/v1/responses", `{"model":"fake",`+fields+`}`)
 		var e struct{ Error struct{ Param string } }
 		if err := json.Unmarshal([]byte(body), &e); err != nil || res.StatusCode != 400 || e.Error.Param != param {
 			t.Errorf("%s: %d %s", fields, res.StatusCode, body)
@@ -153,9 +155,26 @@ func TestBadResponses(t *testing.T) {
 
 // TestResponseFailsLate tells of an error after the first event, once.
 func TestResponseFailsLate(t *testing.T) {
-	hs, _ := start(t, enginetest.Options{Next: sayLast("no JSON")}, Options{})
-	_, body := post(t, hs, "/v1/responses", `{"model":"fake","input":"x","stream":true,"text":{"format":{"type":"json_object"}}}`)
+	hs, _ := servertest.Start(t, enginetest.Options{Next: sayLast("no JSON")}, server.Options{})
+	_, body := servertest.Post(t, hs, "/v1/responses", `{"model":"fake","input":"x","stream":true,"text":{"format":{"type":"json_object"}}}`)
 	if strings.Count(body, "event: response.failed") != 1 || strings.Count(body, "event: error") != 1 || strings.Contains(body, "response.completed") || !strings.Contains(body, "schema_violation") {
 		t.Error(body)
+	}
+}
+
+// TestResponseOutOfTime ends a stream whose time is up as one that has failed.
+func TestResponseOutOfTime(t *testing.T) {
+	hs, _ := servertest.Start(t, enginetest.Options{Limits: engine.Limits{Context: 1 << 20}}, server.Options{})
+	body := `{"model":"fake","input":"a","stream":true}` // endless
+	res, text := servertest.Ask(t, hs, "/v1/responses", body, "X-Request-Timeout-Ms: 50")
+	events := strings.Split(strings.TrimSpace(text), "\n\n")
+	if res.StatusCode != 200 || len(events) < 2 {
+		t.Fatalf("%d %s", res.StatusCode, text)
+	}
+	failed := events[len(events)-2]
+	last := events[len(events)-1]
+	if !strings.HasPrefix(failed, "event: response.failed\n") || !strings.HasPrefix(last, "event: error\n") ||
+		!strings.Contains(last, `"code":"deadline_exceeded"`) {
+		t.Errorf("it ends with\n%s\n%s", failed, last)
 	}
 }

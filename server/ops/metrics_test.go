@@ -1,4 +1,4 @@
-package server
+package ops_test
 
 import (
 	"context"
@@ -18,61 +18,21 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
-
-	"serve/engine"
 	"serve/engine/enginetest"
-	"serve/pool"
+	"serve/server"
+	"serve/server/servertest"
 )
-
-// scrape reads /metrics: counters and gauges by name and labels, histograms by their
-// count and sum.
-func scrape(t *testing.T, url string) map[string]float64 {
-	t.Helper()
-	res, err := http.Get(url + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	values := map[string]float64{}
-	for name, family := range families {
-		for _, m := range family.Metric {
-			key := name
-			for _, label := range m.Label {
-				key += " " + label.GetValue()
-			}
-			switch {
-			case m.Counter != nil:
-				values[key] = m.Counter.GetValue()
-			case m.Gauge != nil:
-				values[key] = m.Gauge.GetValue()
-			case m.Histogram != nil:
-				values[key+" count"] = float64(m.Histogram.GetSampleCount())
-				values[key+" sum"] = m.Histogram.GetSampleSum()
-			}
-		}
-	}
-
-	return values
-}
 
 // TestMetrics adds up what clients counted, of answers that were finished, cut, given
 // up and refused, and compares it with what the server says.
 func TestMetrics(t *testing.T) {
-	hs, s := start(t, enginetest.Options{}, Options{})
+	hs, s := servertest.Start(t, enginetest.Options{}, server.Options{})
 	var prompts, answers, choices, gaps atomic.Int64
 	var wg sync.WaitGroup
 	for i := range 24 {
 		wg.Go(func() {
 			n := 1 + i%3
-			_, body := post(t, hs, "/v1/completions", fmt.Sprintf(`{"model":"fake","prompt":"prompt %d","n":%d,"max_tokens":%d,"ignore_eos":true}`, i, n, 5+i))
+			_, body := servertest.Post(t, hs, "/v1/completions", fmt.Sprintf(`{"model":"fake","prompt":"prompt %d","n":%d,"max_tokens":%d,"ignore_eos":true}`, i, n, 5+i))
 			var reply struct {
 				Usage struct {
 					PromptTokens     int `json:"prompt_tokens"`
@@ -90,9 +50,9 @@ func TestMetrics(t *testing.T) {
 	}
 
 	wg.Wait()
-	post(t, hs, "/v1/completions", `{"model":"fake","prompt":""}`)
-	request(t, hs, http.MethodGet, "/v1/anything/"+strings.Repeat("x", 99))
-	got := scrape(t, hs.URL)
+	servertest.Post(t, hs, "/v1/completions", `{"model":"fake","prompt":""}`)
+	servertest.Request(t, hs, http.MethodGet, "/v1/anything/"+strings.Repeat("x", 99))
+	got := servertest.Scrape(t, hs.URL)
 	for key, want := range map[string]int64{
 		"serve_answer_tokens_total fake":                  answers.Load(),
 		"serve_answer_tokens fake sum":                    answers.Load(),
@@ -124,7 +84,7 @@ func TestMetrics(t *testing.T) {
 	}
 
 	cells := got["serve_kv_cells fake kept"] + got["serve_kv_cells fake free"]
-	if l := limits(s.opts.Models[0], t, s); cells != float64(l.Cells) {
+	if l := s.Engine.Limits(); cells != float64(l.Cells) {
 		t.Errorf("%v cells of %d", cells, l.Cells)
 	}
 
@@ -148,7 +108,7 @@ func TestMetrics(t *testing.T) {
 	cancel()
 	res.Body.Close()
 	for deadline := time.Now().Add(10 * time.Second); ; {
-		now := scrape(t, hs.URL)
+		now := servertest.Scrape(t, hs.URL)
 		if ended := now["serve_choices_total fake cancelled"] + now["serve_choices_total fake length"] - got["serve_choices_total fake length"]; ended == 1 {
 			if now["serve_answer_tokens fake sum"] != now["serve_answer_tokens_total fake"] {
 				t.Errorf("%v tokens in answers, %v in all", now["serve_answer_tokens fake sum"], now["serve_answer_tokens_total fake"])
@@ -161,28 +121,18 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// limits returns the limits of a loaded model.
-func limits(m *pool.Model, t *testing.T, s *Server) engine.Limits {
-	t.Helper()
-	e, ok := s.pool.Loaded(m)
-	if !ok {
-		t.Fatal("not loaded")
-	}
-	return e.Limits()
-}
-
 // TestMetricsAreDocumented looks for every metric of ours in docs/metrics.md, and for
 // every one there at /metrics.
 func TestMetricsAreDocumented(t *testing.T) {
-	hs, _ := start(t, enginetest.Options{}, Options{})
-	post(t, hs, "/v1/completions", `{"model":"fake","prompt":"x","max_tokens":2}`)
-	text := string(filesLike(t, "../docs/metrics.md")["../docs/metrics.md"])
+	hs, _ := servertest.Start(t, enginetest.Options{}, server.Options{})
+	servertest.Post(t, hs, "/v1/completions", `{"model":"fake","prompt":"x","max_tokens":2}`)
+	text := string(filesLike(t, "../../docs/metrics.md")["../../docs/metrics.md"])
 	told := map[string]bool{}
 	for _, found := range regexp.MustCompile("(?m)^\\| `(serve_[a-z_]+)").FindAllStringSubmatch(text[:strings.Index(text, "Besides")], -1) {
 		told[found[1]] = true
 	}
 	there := map[string]bool{}
-	for key := range scrape(t, hs.URL) {
+	for key := range servertest.Scrape(t, hs.URL) {
 		if name, _, _ := strings.Cut(key, " "); strings.HasPrefix(name, "serve_") {
 			there[name] = true
 		}
@@ -195,10 +145,10 @@ func TestMetricsAreDocumented(t *testing.T) {
 // TestDashboard looks for every metric that the dashboard and the alerts read among those
 // that are there, and has promtool read the dashboard's expressions and /metrics itself.
 func TestDashboard(t *testing.T) {
-	hs, _ := start(t, enginetest.Options{}, Options{})
-	post(t, hs, "/v1/completions", `{"model":"fake","prompt":"x","max_tokens":2}`)
+	hs, _ := servertest.Start(t, enginetest.Options{}, server.Options{})
+	servertest.Post(t, hs, "/v1/completions", `{"model":"fake","prompt":"x","max_tokens":2}`)
 	there := map[string]bool{}
-	for key := range scrape(t, hs.URL) {
+	for key := range servertest.Scrape(t, hs.URL) {
 		name, _, _ := strings.Cut(key, " ")
 		there[name] = true
 	}
@@ -212,8 +162,8 @@ func TestDashboard(t *testing.T) {
 		}
 	}
 
-	files := filesLike(t, "../docs/operations/*")
-	if err := json.Unmarshal(files["../docs/operations/dashboard.json"], &dashboard); err != nil {
+	files := filesLike(t, "../../docs/operations/*")
+	if err := json.Unmarshal(files["../../docs/operations/dashboard.json"], &dashboard); err != nil {
 		t.Fatal(err)
 	}
 
@@ -231,7 +181,7 @@ func TestDashboard(t *testing.T) {
 	}
 
 	read := regexp.MustCompile(`\bserve_[a-z_]+`)
-	for _, name := range read.FindAllString(rules+string(files["../docs/operations/alerts.yml"]), -1) {
+	for _, name := range read.FindAllString(rules+string(files["../../docs/operations/alerts.yml"]), -1) {
 		if !there[name] && !there[strings.TrimSuffix(name, "_bucket")] {
 			t.Errorf("nobody tells %s", name)
 		}
