@@ -1,5 +1,5 @@
-// Package fault is what went wrong with a request, in no API's words. Whoever speaks an
-// API maps a Kind to its status, type and code, in one place.
+// Package fault represents failures of requests independently of any API. Each API maps kinds to its
+// own statuses, types and codes, in one table.
 package fault
 
 import (
@@ -7,72 +7,71 @@ import (
 	"time"
 )
 
-// Kind is what went wrong: all that a program needs to know of a failure. The zero value is
-// a failure of the server's own.
+// Kind classifies a failure. The zero value is an internal error.
 type Kind int
 
-// The kinds. Every one has a row in each API's table of errors.
+// All kinds. Each API's table of errors has a row for every one.
 const (
 	Internal Kind = iota
 
-	// The body or one of its fields is not what the endpoint reads.
-	Malformed       // the body is no JSON object, or no UTF-8
+	// Errors in the body or its fields.
+	Malformed       // the body is not a JSON object, or not UTF-8
 	MissingField    // a required field is absent
-	UnknownField    // a field that the endpoint does not read
-	WrongType       // a value of another JSON type
-	InvalidValue    // a value of the right type that cannot be used
-	IntegerTooSmall // and so on: out of the field's bounds
+	UnknownField    // the endpoint has no such field
+	WrongType       // the value has another JSON type
+	InvalidValue    // the value has the right type but is not allowed
+	IntegerTooSmall // out of bounds, like the next three
 	IntegerTooLarge
 	DecimalTooSmall
 	DecimalTooLarge
 	ArrayEmpty
 	ArrayTooLong
-	Unsupported   // a feature that the server or the model does not have
-	InvalidSchema // a JSON Schema that cannot be compiled
+	Unsupported   // the server or the model lacks the feature
+	InvalidSchema // the JSON Schema cannot be compiled
 
-	// An image of the request.
-	ImageURL         // the URL is invalid, or of a host that is not allowed
-	ImageBase64      // a data URL that is not Base64
-	ImageEmpty       // a file of no bytes
-	ImageFormat      // a file that cannot be decoded
+	// Errors in images.
+	ImageURL         // the URL is invalid, or its host is not allowed
+	ImageBase64      // the data URL is not valid Base64
+	ImageEmpty       // the file is empty
+	ImageFormat      // the file cannot be decoded
 	ImageTooLarge    // too many pixels
-	ImageFileTooBig  // too many bytes to fetch
-	ImageUnreachable // the host did not send it
+	ImageFileTooBig  // too many bytes to download
+	ImageUnreachable // the download failed
 
-	// What the request names, or asks of it.
+	// Errors about the model and stored objects.
 	ModelNotFound
 	UnsupportedModel   // the model cannot do what the endpoint is for
 	InsufficientMemory // the model does not fit
-	ContextExceeded    // more tokens than the context has room for
-	NotFound           // something that was kept
-	PreviousNotFound   // what the conversation goes on from
+	ContextExceeded    // the prompt is longer than the context
+	NotFound           // a stored object does not exist
+	PreviousNotFound   // the response to continue from does not exist
 
-	// HTTP's own.
+	// Errors at the level of HTTP.
 	BodyTooLarge
 	UnknownPath
 	MethodNotAllowed
 	UnknownHost
 	OriginNotAllowed
 
-	// Not now.
-	RateLimited // no room in the queue
+	// Temporary conditions.
+	RateLimited // the queue is full, or the client has its share of it
 	QueueWait   // the wait in the queue would be too long
-	Stopping    // the server stops, or the model's engine has failed
+	Stopping    // the server is stopping, or the model's engine has failed
 	Loading     // the model is not in memory yet
 	DeviceLost  // the model's GPU cannot be used
 
-	// The answer failed.
-	Crashed         // the engine died of this request
+	// Failures while answering.
+	Crashed         // the engine crashed on this request
 	LoadFailed      // the model cannot be loaded
-	SchemaViolation // the model wrote what the request's schema forbids
-	Storage         // what is kept cannot be read or written
-	Deadline        // the time that the request gave itself has passed
-	Canceled        // the client has gone
+	SchemaViolation // the answer does not match the request's schema
+	Storage         // stored responses cannot be read or written
+	Deadline        // the request's own time limit has passed
+	Canceled        // the client closed the request
 
-	kinds // how many there are
+	kinds // number of kinds
 )
 
-// Kinds returns all of them, for a table to be held against.
+// Kinds returns all kinds, for tests that a table is complete.
 func Kinds() []Kind {
 	all := make([]Kind, kinds)
 	for i := range all {
@@ -84,19 +83,19 @@ func Kinds() []Kind {
 // Error is one failure.
 type Error struct {
 	Kind       Kind
-	Message    string        // a sentence that a client may read
-	Field      string        // of the request that is at fault, as the client spells it; empty for none
-	RetryAfter time.Duration // after which trying again makes sense; 0 if unknown
-	Queue      *Queue        // where the request would have stood; nil unless there was no room
+	Message    string        // shown to the client
+	Field      string        // the request's field at fault, as the client spells it; empty for none
+	RetryAfter time.Duration // when to retry; 0 if unknown
+	Queue      *Queue        // the request's place in the queue; nil unless the queue was full
 }
 
-// Queue is what a refused request would have had before it.
+// Queue is the place that a refused request would have had in the queue.
 type Queue struct {
-	Position int           // requests before it
-	Expected time.Duration // how long it would have waited, 0 if unknown
+	Position int           // number of requests ahead
+	Expected time.Duration // wait, 0 if unknown
 }
 
-// New makes an Error. The field may be empty.
+// New returns an Error. The field may be empty.
 func New(kind Kind, field, format string, args ...any) *Error {
 	return &Error{Kind: kind, Field: field, Message: fmt.Sprintf(format, args...)}
 }

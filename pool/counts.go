@@ -7,7 +7,7 @@ import (
 	"serve/kernels"
 )
 
-// Counts are what a model's engines have counted in all, and how it is loaded.
+// Counts are the totals of a model's engines so far, and the state of the present one.
 type Counts struct {
 	engine.Stats
 	Loaded   bool
@@ -18,11 +18,11 @@ type Counts struct {
 	Kernels  kernels.Choice
 	Memory   []DeviceMemory
 	Devices  []Device
-	// Why it is computed by the processor though the machine has a GPU.
+	// WhyProcessor says why no GPU is used though there is one.
 	WhyProcessor string
 }
 
-// Counts returns what a model's engines have counted, and how the present one is.
+// Counts returns the counts of a model.
 func (p *Pool) Counts(m *Model) Counts {
 	p.mu.Lock()
 	defer p.mu.Unlock()

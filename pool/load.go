@@ -11,8 +11,8 @@ import (
 	"serve/engine"
 )
 
-// load waits for its turn, brings a slot's model into memory and hands it to those
-// that wait. It does that before the next load may look for victims.
+// load waits for its turn, loads a slot's model and grants it to the waiters. It does the latter
+// before the next load starts, so that the model is not evicted at once.
 func (p *Pool) load(s *slot) {
 	select {
 	case <-p.turn:
@@ -38,7 +38,7 @@ func (p *Pool) load(s *slot) {
 	p.grant(s, granted{instance: in})
 }
 
-// put fills an empty slot. The caller holds the mutex.
+// put puts an instance into an empty slot. The caller holds the mutex.
 func (p *Pool) put(s *slot, in *Instance, took time.Duration) {
 	s.instance = in
 	s.missing = nil
@@ -48,7 +48,7 @@ func (p *Pool) put(s *slot, in *Instance, took time.Duration) {
 	p.idle(s)
 }
 
-// grant answers those that wait, in order. The caller holds the mutex.
+// grant answers the waiters, in order. The caller holds the mutex.
 func (p *Pool) grant(s *slot, g granted) {
 	for _, w := range s.waiters {
 		if g.err == nil {
@@ -60,7 +60,7 @@ func (p *Pool) grant(s *slot, g granted) {
 	s.waiters = nil
 }
 
-// bring loads a slot's model. The error is one that a client may read.
+// bring loads a slot's model. The error may be shown to clients.
 func (p *Pool) bring(s *slot) (*Instance, error) {
 	in, err := p.makeRoomAndLoad(s)
 	var short *NoRoomError
@@ -87,17 +87,17 @@ func (p *Pool) bring(s *slot) (*Instance, error) {
 		return nil, err
 	}
 
-	return nil, ErrLoad // the reason may name what is only for the log
+	return nil, ErrLoad // the reason may contain private details; it is only logged
 }
 
 // makeRoomAndLoad loads a model:
 //
-//  1. as it would be best, beside the others;
-//  2. the same after unloading unused models, the longest unused first, if they
-//     free enough;
-//  3. with less memory than would be best;
+//  1. with all the memory it wants, beside the others;
+//  2. the same after unloading unused models, least recently used first, if that
+//     frees enough;
+//  3. with less memory;
 //  4. the same after unloading unused models;
-//  5. as 1, when a model that answers now has become unused.
+//  5. again from 1, when another model has become unused.
 func (p *Pool) makeRoomAndLoad(s *slot) (*Instance, error) {
 	for p.ctx.Err() == nil {
 		if in, short, err := p.evictAndLoad(s, false); short == nil {
@@ -115,8 +115,8 @@ func (p *Pool) makeRoomAndLoad(s *slot) (*Instance, error) {
 	return nil, p.ctx.Err()
 }
 
-// evictAndLoad loads a model, and unloads unused ones for that as long as they free enough. Where
-// they do not, it returns what is missing.
+// evictAndLoad loads a model, and unloads unused models if that frees enough memory. If not, it
+// returns the NoRoomError as its second value.
 func (p *Pool) evictAndLoad(s *slot, shrink bool) (*Instance, *NoRoomError, error) {
 	for {
 		in, err := s.model.Load(p.ctx, shrink)
@@ -132,15 +132,15 @@ func (p *Pool) evictAndLoad(s *slot, shrink bool) (*Instance, *NoRoomError, erro
 	}
 }
 
-// freedSignal is closed when a model becomes unused from now on.
+// freedSignal returns a channel that is closed when the next model becomes unused.
 func (p *Pool) freedSignal() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.freed
 }
 
-// awaitFreed waits until a model that answers has become unused. There is no use
-// in it when none answers, or when nobody waits any more.
+// awaitFreed waits until a model in use has become unused. It returns an error if none is in use, or
+// if the slot has no waiters anymore.
 func (p *Pool) awaitFreed(s *slot, freed <-chan struct{}, short *NoRoomError) error {
 	p.mu.Lock()
 	busy := 0
@@ -165,8 +165,8 @@ func (p *Pool) awaitFreed(s *slot, freed <-chan struct{}, short *NoRoomError) er
 	}
 }
 
-// evict takes unused models out of their slots, the longest unused first, until
-// they make up so many bytes; none at all if they cannot.
+// evict removes unused models from their slots, least recently used first, until they add up to the
+// given number of bytes. It removes none if they are not enough.
 func (p *Pool) evict(bytes uint64) []*Instance {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -201,7 +201,7 @@ func (p *Pool) evict(bytes uint64) []*Instance {
 	return victims
 }
 
-// stop ends instances and waits until their memory is free.
+// stop stops instances and waits until their memory is free.
 func (p *Pool) stop(list []*Instance) {
 	for _, in := range list {
 		in.Stop()
@@ -211,7 +211,7 @@ func (p *Pool) stop(list []*Instance) {
 	}
 }
 
-// Preload loads a model into what memory is free, without unloading another.
+// Preload loads a model into free memory, without unloading another model.
 func (p *Pool) Preload(ctx context.Context, m *Model) error {
 	select {
 	case <-p.turn:
@@ -230,7 +230,7 @@ func (p *Pool) Preload(ctx context.Context, m *Model) error {
 	return nil
 }
 
-// miss notes that a model's device is missing, and tries again later. The caller holds the
+// miss records that a model's device is missing, and schedules another attempt. The caller holds the
 // mutex.
 func (p *Pool) miss(s *slot, err *DeviceError) {
 	s.missing = err
@@ -248,7 +248,7 @@ func (p *Pool) miss(s *slot, err *DeviceError) {
 	})
 }
 
-// MissingDevice returns why a model is not in memory, if that is a missing device.
+// MissingDevice returns the error of a model that is not in memory because its device is missing.
 func (p *Pool) MissingDevice(m *Model) (*DeviceError, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -259,7 +259,7 @@ func (p *Pool) MissingDevice(m *Model) (*DeviceError, bool) {
 	return s.missing, true
 }
 
-// watch empties a slot whose engine has failed: the next request loads it anew.
+// watch waits for the end of an instance. If it has failed, the next request reloads the model.
 func (p *Pool) watch(s *slot, in *Instance) {
 	<-in.Done
 	p.mu.Lock()

@@ -1,5 +1,5 @@
-// Package pool keeps models in memory: who uses which, what is loaded, and what is unloaded
-// to make room. It reads no file and computes nothing; a LoadFunc does.
+// Package pool manages the models in memory: it leases them to requests, loads them on demand and
+// unloads unused ones to make room. The loading itself is up to a LoadFunc.
 package pool
 
 import (
@@ -11,8 +11,8 @@ import (
 	"serve/kernels"
 )
 
-// Engine is what computes a model: *engine.Engine, in this process, or another thing that
-// behaves like it. The pool itself only asks for its Stats.
+// Engine is the interface of a loaded model. *engine.Engine implements it. The pool itself only uses
+// Stats.
 type Engine interface {
 	Model() *engine.Model
 	Limits() engine.Limits
@@ -31,7 +31,7 @@ type Engine interface {
 	Stats() engine.Stats
 }
 
-// Model is a model that can be asked for, in memory or not.
+// Model is a model that can be loaded.
 type Model struct {
 	ID      string   // the name that requests give
 	Aliases []string // other names for it
@@ -39,55 +39,55 @@ type Model struct {
 	Load    LoadFunc
 }
 
-// LoadFunc brings a model into memory. Only one runs at a time. Where memory is
-// short it returns a NoRoomError, and may be called again when some is free; with
-// shrink it makes do with what is free: fewer KV cells than would be best.
+// LoadFunc loads a model. Only one call runs at a time. If there is not enough memory it returns a
+// NoRoomError, and may be called again later. With shrink it makes do with the memory that is free,
+// for example by using fewer KV cells.
 type LoadFunc func(ctx context.Context, shrink bool) (*Instance, error)
 
-// Instance is a model in memory.
+// Instance is a loaded model.
 type Instance struct {
 	Engine Engine
-	Bytes  uint64          // that it takes once it answers, as it was planned
-	Later  uint64          // that it may take besides, when embeddings are first asked for
+	Bytes  uint64          // memory planned for it
+	Later  uint64          // additional memory that the first embedding may need
 	Done   <-chan struct{} // closed when the engine has ended and its memory is free
-	Stop   func()          // ends the engine; Done tells when it has
-	// Kernels are the processor's kernels that it computes with.
+	Stop   func()          // stops the engine; Done is closed afterwards
+	// Kernels are the CPU kernels that it uses.
 	Kernels kernels.Choice
-	// Process says what computes the model, if that is a process of its own; else nil.
+	// Process returns the engine's process; nil if the engine runs in this process.
 	Process func() Process
-	// Failed says why the engine cannot go on, if it cannot; nil for one that never fails so.
+	// Failed returns why the engine has failed, if it has; may be nil.
 	Failed func() error
 
-	// Devices are those that compute the model.
+	// Devices are the devices that the model runs on.
 	Devices []Device
-	// WhyProcessor says why the machine's GPUs do not, empty if they do or there are none.
+	// WhyProcessor says why no GPU is used; empty if one is used or there is none.
 	WhyProcessor string
 
-	// Memory says what it takes of each device; nil if that is not known.
+	// Memory returns the memory used on each device; nil if unknown.
 	Memory func() []DeviceMemory
 }
 
-// Device is a GPU, or the processor.
+// Device is a GPU or the CPU.
 type Device struct {
 	Name        string `json:"name"` // CUDA0, CPU
 	Description string `json:"description"`
 }
 
-// DeviceMemory is what a model was planned to take of a device, and takes, in bytes.
+// DeviceMemory is the planned and actual memory of a model on one device, in bytes.
 type DeviceMemory struct {
 	Device  string `json:"device"`
 	Planned uint64 `json:"planned_bytes"`
-	Later   uint64 `json:"later_bytes"` // may come besides, when embeddings are first asked for
-	Taken   uint64 `json:"taken_bytes"` // of the host now, of a card at the load; 0 if unknown
+	Later   uint64 `json:"later_bytes"` // additional memory that the first embedding may need
+	Taken   uint64 `json:"taken_bytes"` // current for the host, at loading time for a GPU; 0 if unknown
 }
 
-// Process is one of the system's.
+// Process is an operating system process.
 type Process struct {
-	ID       int    // 0 while there is none
-	Resident uint64 // bytes of memory that it takes, of mapped files too; 0 if unknown
+	ID       int    // 0 if there is none
+	Resident uint64 // resident memory in bytes, including mapped files; 0 if unknown
 }
 
-// NoRoomError says that a model needs more memory than there is.
+// NoRoomError means that a model needs more memory than is free.
 type NoRoomError struct {
 	Err   error
 	Short uint64 // bytes that are missing
@@ -96,24 +96,24 @@ type NoRoomError struct {
 // Error implements error.
 func (e *NoRoomError) Error() string { return e.Err.Error() }
 
-// Unwrap gives the reason.
+// Unwrap returns the reason.
 func (e *NoRoomError) Unwrap() error { return e.Err }
 
-// DeviceError says that a GPU which is there, or was, cannot be used. A model is then
-// computed by nothing else instead. Its text may be read by clients.
+// DeviceError means that a GPU cannot be used. The model does not fall back to another device. The
+// text is shown to clients.
 type DeviceError struct{ Err error }
 
 // Error implements error.
 func (e *DeviceError) Error() string { return e.Err.Error() }
 
-// Unwrap gives the reason.
+// Unwrap returns the reason.
 func (e *DeviceError) Unwrap() error { return e.Err }
 
-// DeviceRetry is after how long a model is loaded again whose device was missing: a driver
-// that is reloaded takes seconds, and each try takes one.
+// DeviceRetry is the interval between attempts to load a model whose device is missing. Reloading a
+// driver takes seconds, and an attempt takes about one.
 const DeviceRetry = 30 * time.Second
 
-// Why a request gets no model, besides what loading it returns.
+// Errors of Acquire, besides those of loading.
 var (
 	ErrLoading  = errors.New("the model is being loaded")
 	ErrNoMemory = errors.New("there is no memory for the model while others answer")

@@ -10,21 +10,20 @@ import (
 	"serve/engine"
 )
 
-// Pool keeps models in memory while there is room. One that is needed and not
-// there is loaded; where that takes room, the least recently used of those that
-// nobody uses are unloaded, and never one that answers.
+// Pool keeps models in memory as long as there is room. Models are loaded on demand. To make room,
+// the least recently used models are unloaded, but never one that is in use.
 type Pool struct {
 	keepAlive  time.Duration // after which an unused model is unloaded; 0 for never
 	maxWaiting int           // requests for a model that is not in memory
 	log        *slog.Logger
-	ctx        context.Context // of loads: they outlive the request that asked
+	ctx        context.Context // of loads, which may outlive the requests that wait for them
 	cancel     context.CancelFunc
-	turn       chan struct{} // holds a token while nobody loads
+	turn       chan struct{} // contains a token while no load is running
 	work       sync.WaitGroup
 
 	mu    sync.Mutex
 	slots map[*Model]*slot
-	freed chan struct{} // closed and replaced when a load may find room, or need not
+	freed chan struct{} // closed and replaced when a waiting load should look again
 }
 
 // slot is a model's place in the pool.
@@ -34,14 +33,14 @@ type slot struct {
 	users    int
 	used     time.Time // when the last user left
 	loading  bool
-	waiters  []chan granted // in the order in which they came
+	waiters  []chan granted // in order of arrival
 	expiry   *time.Timer
-	ending   []*Instance  // that were taken out and have not ended yet
-	past     engine.Stats // of those that have
+	ending   []*Instance  // removed from the slot, still stopping
+	past     engine.Stats // of instances that have stopped
 	loads    int
 	loadTime time.Duration // of the last load
-	missing  *DeviceError  // why it is not in memory, if that is why
-	retry    *time.Timer   // loads it again then
+	missing  *DeviceError  // why it is not in memory, or nil
+	retry    *time.Timer   // loads it when the device may be back
 }
 
 // granted is what a waiter gets: an instance that it must release, or an error.
@@ -50,15 +49,15 @@ type granted struct {
 	err      error
 }
 
-// Lease is a model that is in memory for as long as it is held.
+// Lease keeps a model in memory until it is released.
 type Lease struct {
 	*Model
 	Engine  Engine
 	Release func()
 }
 
-// New returns an empty pool, which unloads what nobody has used for keepAlive, if that is not
-// 0, and lets maxWaiting requests wait for each model. Close it.
+// New returns an empty pool. Models that have not been used for keepAlive are unloaded, unless it is
+// 0. At most maxWaiting requests wait for each model. The caller must close the pool.
 func New(keepAlive time.Duration, maxWaiting int, log *slog.Logger) *Pool {
 	p := &Pool{
 		keepAlive:  keepAlive,
@@ -83,9 +82,8 @@ func (p *Pool) slot(m *Model) *slot {
 	return s
 }
 
-// Acquire returns a model in memory, loading it if need be. Requests for one that
-// is being loaded wait in order, but no longer than patience, and no more of them than the
-// pool's bound.
+// Acquire leases a model, which it loads if needed. Requests for a model that is being loaded wait in
+// order of arrival, for at most patience. If too many are waiting it returns an engine.BusyError.
 func (p *Pool) Acquire(ctx context.Context, m *Model, patience time.Duration) (*Lease, error) {
 	p.mu.Lock()
 	s := p.slot(m)
@@ -127,13 +125,13 @@ func (p *Pool) Acquire(ctx context.Context, m *Model, patience time.Duration) (*
 	return nil, err
 }
 
-// giveUp takes a waiter out of the queue, or gives back what it has just got.
+// giveUp removes a waiter from the queue, or releases the instance that it has just been granted.
 func (p *Pool) giveUp(s *slot, wait chan granted) {
 	p.mu.Lock()
 	i := slices.Index(s.waiters, wait)
 	if i >= 0 {
 		s.waiters = slices.Delete(s.waiters, i, i+1)
-		p.announce() // a load that nobody waits for any more need not wait for room
+		p.announce() // a load without waiters stops waiting for room
 	}
 	p.mu.Unlock()
 	if i >= 0 {
@@ -152,7 +150,7 @@ func (p *Pool) lease(s *slot, in *Instance) *Lease {
 	}
 }
 
-// release ends a use.
+// release ends one use of a slot's instance.
 func (p *Pool) release(s *slot) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -161,7 +159,7 @@ func (p *Pool) release(s *slot) {
 	}
 }
 
-// idle notes that nobody uses a loaded model from now on. The caller holds the mutex.
+// idle marks a loaded model as unused. The caller holds the mutex.
 func (p *Pool) idle(s *slot) {
 	s.used = time.Now()
 	p.announce()
@@ -170,13 +168,13 @@ func (p *Pool) idle(s *slot) {
 	}
 }
 
-// announce wakes a load that waits for room. The caller holds the mutex.
+// announce wakes up a load that is waiting for room. The caller holds the mutex.
 func (p *Pool) announce() {
 	close(p.freed)
 	p.freed = make(chan struct{})
 }
 
-// expire unloads a model that nobody has used for long.
+// expire unloads a model that has not been used for keepAlive.
 func (p *Pool) expire(s *slot) {
 	p.mu.Lock()
 	var in *Instance
@@ -190,8 +188,8 @@ func (p *Pool) expire(s *slot) {
 	}
 }
 
-// take makes a slot empty. The caller holds the mutex, and stops the instance
-// without it.
+// take removes the instance from a slot. The caller holds the mutex, and stops the instance after
+// releasing it.
 func (p *Pool) take(s *slot) *Instance {
 	in := s.instance
 	s.instance = nil
@@ -204,7 +202,7 @@ func (p *Pool) take(s *slot) *Instance {
 	return in
 }
 
-// Loaded returns a model's engine if it is in memory.
+// Loaded returns the engine of a model that is in memory.
 func (p *Pool) Loaded(m *Model) (Engine, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -214,7 +212,7 @@ func (p *Pool) Loaded(m *Model) (Engine, bool) {
 	return nil, false
 }
 
-// Close unloads everything and returns when all memory is free.
+// Close unloads all models and returns when their memory is free.
 func (p *Pool) Close() {
 	p.cancel()
 	p.mu.Lock()

@@ -1,6 +1,6 @@
-// Package prompt turns a conversation into what a model is asked, and the model's answer back
-// into text, reasoning and calls. It knows chat templates, the grammars that llama.cpp derives
-// from them, and no API: who speaks one builds a Conversation out of a request.
+// Package prompt converts a conversation to a prompt, a grammar and a parser, and the model's output
+// back to text, reasoning and tool calls. It knows chat templates and the grammars that llama.cpp
+// derives from them, but no API: each API builds a Conversation from its requests.
 package prompt
 
 import (
@@ -10,23 +10,22 @@ import (
 	"serve/schema"
 )
 
-// Conversation is what a model is asked to go on with, and what is expected of its answer.
+// Conversation is the input of a chat model, and the constraints on its answer.
 type Conversation struct {
 	Messages []Message // at least one
 	Tools    Tools
 	Format   Format
-	// Effort is how much the model is to think, a word that its template may know; NoEffort
-	// leaves thinking out, and nothing leaves it to the template.
+	// Effort is the reasoning effort, a word that the template may know. NoEffort turns reasoning
+	// off; the empty string means the template's default.
 	Effort string
-	// TemplateArgs are more arguments for the template, JSON values.
+	// TemplateArgs are additional arguments for the template, as JSON.
 	TemplateArgs map[string][]byte
 }
 
-// NoEffort is the Effort that asks for an answer without thinking.
+// NoEffort is the Effort that turns reasoning off.
 const NoEffort = "none"
 
-// Role says who speaks. Templates know all of these but Developer, which becomes System where
-// they do not.
+// Role is the author of a message. Developer becomes System if the template does not know it.
 type Role string
 
 // The roles.
@@ -38,66 +37,66 @@ const (
 	ToolRole  Role = "tool"
 )
 
-// Message is a turn of the conversation.
+// Message is one message of a conversation.
 type Message struct {
 	Role      Role
-	Content   string  // with the marks of the images
+	Content   string  // contains the marks of the images
 	Images    []Image // in the order of their marks
-	Reasoning string  // that came before the content
-	Calls     []Call  // of an assistant
-	CallID    string  // of a tool: which call this is the result of
+	Reasoning string  // precedes the content
+	Calls     []Call  // made by an assistant
+	CallID    string  // in a tool's result: the call's ID
 }
 
-// Call is a call of a tool. Its arguments are JSON.
+// Call is a tool call. The arguments are JSON.
 type Call struct {
 	ID        string
 	Name      string
 	Arguments string
 }
 
-// Tools are what the model may call, and how.
+// Tools are the tools that the model may call.
 type Tools struct {
 	List     []Tool
 	Choice   Choice
-	Parallel bool // more than one call in an answer
+	Parallel bool // allows several calls in one answer
 }
 
-// Choice says whether a call may come, must, or must not.
+// Choice determines whether the model may, must or must not call a tool.
 type Choice string
 
-// The choices. The zero value is that of a conversation without tools.
+// The choices. The zero value is for conversations without tools.
 const (
 	ChoiceAuto     Choice = "auto"
 	ChoiceNone     Choice = "none"
 	ChoiceRequired Choice = "required"
 )
 
-// Tool is a function that the model may call. Compile it before it is offered.
+// Tool is a function that the model may call. It must be compiled before use.
 type Tool struct {
 	Name        string
 	Description string
 	Parameters  json.RawMessage // JSON Schema of the arguments, an object
-	Strict      bool            // the schema must be enforced in full
-	Field       string          // where the request has the schema, as errors name it
+	Strict      bool            // requires that the whole schema is enforced
+	Field       string          // the request's field with the schema, for errors
 
 	arguments *schema.Grammar
 }
 
-// Offered reports whether there is anything to call.
+// Offered reports whether there are any tools.
 func (t *Tools) Offered() bool { return len(t.List) > 0 }
 
-// Format is the form that the answer must have; the zero value is any text.
+// Format is the required format of the answer; the zero value allows any text.
 type Format struct {
-	schema string // to tell the model; empty for any JSON object
-	field  string // where the request has the schema, as errors name it
+	schema string // shown to the model; empty for any JSON object
+	field  string // the request's field with the schema, for errors
 	answer *schema.Grammar
 }
 
-// Asked reports whether the answer must have a form.
+// Asked reports whether a format is required.
 func (f *Format) Asked() bool { return f.answer != nil }
 
-// begun is the answer's beginning, which a client may give as a last message of the
-// assistant's. The answer is what comes after it.
+// begun returns the beginning of the answer, which a client may give as a final assistant message.
+// The model continues from there.
 func (c *Conversation) begun() (text string, ok bool) {
 	last := &c.Messages[len(c.Messages)-1]
 	if last.Role != Assistant || len(last.Calls) > 0 {
@@ -106,7 +105,7 @@ func (c *Conversation) begun() (text string, ok bool) {
 	return last.Content, true
 }
 
-// images are those of all messages, in order.
+// images returns the images of all messages, in order.
 func (c *Conversation) images() []Image {
 	var all []Image
 	for i := range c.Messages {
@@ -115,7 +114,7 @@ func (c *Conversation) images() []Image {
 	return all
 }
 
-// instruct adds to the system's message, or makes one.
+// instruct adds a text to the system message, which it creates if there is none.
 func instruct(messages []Message, text string) []Message {
 	messages = slices.Clone(messages)
 	for i := range messages {

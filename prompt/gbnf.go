@@ -5,14 +5,14 @@ import (
 	"strings"
 )
 
-// gbnf is a grammar in llama.cpp's notation, line by line: a rule each, as llama.cpp and
-// package schema write them.
+// gbnf is a grammar in llama.cpp's notation. It has one rule per line, as written by llama.cpp and by
+// package schema.
 type gbnf []rule
 
-// rule is name ::= body. A line that is no rule has no name.
+// rule is a line "name ::= body". A line that is not a rule has no name.
 type rule struct {
 	name string
-	body []string // its tokens: names, literals, classes, bounds, and all else byte by byte
+	body []string // tokens: names, literals, character classes, bounds; everything else byte by byte
 }
 
 const defines = " ::= "
@@ -30,7 +30,7 @@ func parseGBNF(text string) gbnf {
 	return g
 }
 
-// String writes the grammar as it was read.
+// String returns the text of the grammar. Parsing and String are inverse.
 func (g gbnf) String() string {
 	var b strings.Builder
 	for i := range g {
@@ -47,7 +47,7 @@ func (g gbnf) String() string {
 	return b.String()
 }
 
-// tokens splits a rule's body, and loses nothing of it.
+// tokens splits the body of a rule into tokens, including spaces.
 func tokens(body string) []string {
 	var list []string
 	for len(body) > 0 {
@@ -58,7 +58,7 @@ func tokens(body string) []string {
 	return list
 }
 
-// tokenEnd returns where the first token ends. One that is not closed goes on to the end.
+// tokenEnd returns the length of the first token. An unterminated token extends to the end.
 func tokenEnd(s string) int {
 	switch c := s[0]; {
 	case c == '"':
@@ -94,12 +94,12 @@ func quotedEnd(s string, end byte) int {
 
 func isLetter(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' }
 
-// quoted writes a text as a literal.
+// quoted returns a text as a literal.
 func quoted(text string) string { return `"` + literalEscapes.Replace(text) + `"` }
 
 var literalEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\r", `\r`)
 
-// define gives every rule of a name another body; false if there is none.
+// define replaces the body of a rule. It returns false if there is no such rule.
 func (g gbnf) define(name, body string) bool {
 	found := false
 	for i := range g {
@@ -111,7 +111,7 @@ func (g gbnf) define(name, body string) bool {
 	return found
 }
 
-// replace puts other tokens into the place of some, wherever they are.
+// replace replaces all occurrences of a sequence of tokens in all rules.
 func (g gbnf) replace(old, with string) {
 	from := tokens(old)
 	to := tokens(with)
@@ -127,7 +127,7 @@ func (g gbnf) replace(old, with string) {
 	}
 }
 
-// prefixed puts a prefix before every rule's name.
+// prefixed returns the grammar with a prefix before the name of every rule.
 func (g gbnf) prefixed(prefix string) gbnf {
 	out := make(gbnf, len(g))
 	for i := range g {
@@ -144,8 +144,8 @@ func (g gbnf) prefixed(prefix string) gbnf {
 	return out
 }
 
-// untilCall finds where a grammar's root allows text before the calls that end it: it is
-// body[begin:end], and the calls are the rest. ok is false if it allows none.
+// untilCall finds the part of a root rule that allows text before a tool call: body[begin:end]. The
+// call is the rest of the body. ok is false if the rule allows no text.
 func (r *rule) untilCall() (begin, end int, ok bool) {
 	end = len(r.body)
 	back := func(match func(string) bool) bool {

@@ -9,11 +9,11 @@ import (
 	"serve/schema"
 )
 
-// placeholder is the schema that llama.cpp gets in the place of ours: it knows where in a
-// model's format an answer or a call's arguments stand, and our rules go there.
+// placeholder is the schema given to llama.cpp in place of the real one. llama.cpp knows where the
+// answer or the arguments are in a model's format; our rules replace the placeholder's there.
 const placeholder = `{"const":"schema"}`
 
-// Rules of llama.cpp's chat grammars: where a schema stands, and what calls are.
+// Names of rules in llama.cpp's chat grammars.
 const (
 	rootRule   = "root"
 	answerRule = "response-format-schema"
@@ -26,23 +26,23 @@ func argumentsRule(tool string) string {
 
 var notInRules = regexp.MustCompile(`[^a-zA-Z0-9-]+`)
 
-// Pieces of llama.cpp's chat grammars that are taken out.
+// Parts of llama.cpp's chat grammars that are replaced.
 const (
-	// An answer may stand in a block of Markdown; who asks for JSON wants nothing around it.
+	// llama.cpp allows a Markdown code block around the answer; clients expect plain JSON.
 	fencedAnswer = "(\"```json\" space response-format space \"```\" | space response-format space)"
 	plainAnswer  = "response-format space"
 
-	// gpt-oss says that JSON follows, which llama.cpp's parser of calls does not expect before
-	// an answer.
+	// gpt-oss announces that JSON follows, which llama.cpp's parser for tool calls does not expect
+	// before an answer.
 	constrain = ` (space "<|constrain|>"? [A-Za-z0-9_-]+)?`
 
-	// Some formats allow many calls even where one was asked for.
+	// Some formats allow several calls even if parallel calls are disabled.
 	manyCalls = "(tool-call space)+"
 	oneCall   = "tool-call space"
 )
 
-// putSchema replaces a rule of a chat's grammar by compiled ones; false if there is no such
-// rule.
+// putSchema replaces a rule of a chat grammar by a compiled schema. It returns false if there is no
+// such rule.
 func putSchema(g *engine.Grammar, rule string, compiled *schema.Grammar) bool {
 	rules := parseGBNF(strings.TrimRight(g.Text, "\n"))
 	if !rules.define(rule, compiled.Root) {
@@ -53,8 +53,8 @@ func putSchema(g *engine.Grammar, rule string, compiled *schema.Grammar) bool {
 	return true
 }
 
-// putAnswer puts the schema of the answer into a rendered chat. It reports whether the schema
-// is all of the grammar: the text is the content, byte for byte.
+// putAnswer puts the answer's schema into the grammar of a rendered chat. It returns true if the
+// schema is the whole grammar, which means that the output is the content, byte for byte.
 func (c *Conversation) putAnswer(rendered *engine.Rendered) (alone bool) {
 	if rendered.Parser != "" && putSchema(&rendered.Grammar, answerRule, c.Format.answer) {
 		return false
@@ -63,8 +63,8 @@ func (c *Conversation) putAnswer(rendered *engine.Rendered) (alone bool) {
 	return true
 }
 
-// onlySchema makes the answer's schema the whole grammar, from what the answer has begun with
-// on.
+// onlySchema returns a grammar that consists of the answer's schema only. It includes the beginning
+// of the answer, if the client has given one.
 func (c *Conversation) onlySchema() engine.Grammar {
 	answer := c.Format.answer
 	g := engine.Grammar{Text: rootRule + defines + answer.Root + "\n" + answer.Rules}
@@ -72,7 +72,7 @@ func (c *Conversation) onlySchema() engine.Grammar {
 	return g
 }
 
-// put puts the tools' own schemas into the grammar of a rendered chat.
+// put puts the tools' schemas into the grammar of a rendered chat.
 func (t *Tools) put(g *engine.Grammar) error {
 	if g.Text == "" {
 		return nil
@@ -82,7 +82,7 @@ func (t *Tools) put(g *engine.Grammar) error {
 	for i := range rules {
 		r := &rules[i]
 		if r.name == rootRule && !g.Lazy {
-			// A call must come: it comes first, and no talk before it.
+			// A call is required: allow no text before it.
 			if begin, end, ok := r.untilCall(); ok {
 				r.body = append(r.body[:begin:begin], r.body[end:]...)
 			}
@@ -105,9 +105,9 @@ func (t *Tools) put(g *engine.Grammar) error {
 	return nil
 }
 
-// wait lets a model that marks its calls by nothing but their JSON, as Llama 3.1 does, say what
-// it likes until it writes the name of a tool: from there the grammar of a call that must come
-// holds.
+// wait handles formats whose calls have no marker besides their JSON, such as Llama 3.1's: the model
+// writes free text until it writes the name of a tool; from there on the grammar for a required call
+// applies.
 func (t *Tools) wait(g *engine.Grammar, required engine.Grammar) {
 	rules := parseGBNF(required.Text)
 	found := false
@@ -133,9 +133,10 @@ func (t *Tools) wait(g *engine.Grammar, required engine.Grammar) {
 	}
 }
 
-// either lets a model call tools or answer by a schema: the grammars of both, under names of
-// their own. The one for calls begins with what the template has written of the answer; so must
-// the other, where the schema alone is all of it. What a client has begun comes after that.
+// either combines the grammars for tool calls and for an answer by a schema, with a prefix for the
+// rules of each. The grammar for calls begins with the part of the answer that the template has
+// written. A grammar that is the schema alone must get the same beginning, without the part that
+// the client has written.
 func either(calls, answer engine.Grammar, alone bool, begun string) engine.Grammar {
 	written := ""
 	template := strings.TrimSuffix(calls.GenerationPrompt, begun)

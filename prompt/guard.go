@@ -11,27 +11,27 @@ import (
 	"serve/engine"
 )
 
-// Guard is a Llama Guard: a model that judges texts. Its template asks for "safe", or "unsafe"
-// and the signs of categories, and a grammar holds it to that.
+// Guard is a Llama Guard model, which classifies texts. Its template asks for "safe", or for "unsafe"
+// and the codes of categories; a grammar enforces that.
 type Guard struct {
 	model      Model
-	categories map[string]string // names by sign
+	categories map[string]string // names by code, such as S1
 }
 
-// Verdict is what a guard says of a text.
+// Verdict is a guard's classification of a text.
 type Verdict struct {
 	Unsafe bool
-	// Probability is the guard's own, of "unsafe" against "safe".
+	// Probability is the probability of "unsafe" relative to "safe".
 	Probability float64
-	// Categories are the names of those that it found, as its template has them.
+	// Categories are the names of the categories found, as in the template.
 	Categories []string
 }
 
-// guardCategory is how a guard's template lists what it looks for: "S1: Violent Crimes."
+// guardCategory matches a category in a guard's template: "S1: Violent Crimes."
 var guardCategory = regexp.MustCompile(`(?m)^([A-Z]\d{1,2}): *(.+?)\.? *$`)
 
-// NewGuard finds a guard's categories in its template; nil if it lists none. What the template
-// is rendered with is not a client's: that may list some too.
+// NewGuard reads a guard's categories from its template. It returns nil if there are none. The
+// template is rendered with a fixed text, because a client's text might contain categories.
 func NewGuard(m Model) (*Guard, error) {
 	rendered, err := renderGuard(m, "Hello")
 	if err != nil {
@@ -54,7 +54,7 @@ func renderGuard(m Model, text string) (*engine.Rendered, error) {
 	return c.render(m)
 }
 
-// Ask makes the request that has the guard judge a text.
+// Ask returns the request that classifies a text.
 func (g *Guard) Ask(text string) (engine.Request, error) {
 	rendered, err := renderGuard(g.model, text)
 	if err != nil {
@@ -74,7 +74,7 @@ func (g *Guard) Ask(text string) (engine.Request, error) {
 	return r, err
 }
 
-// grammar allows a verdict and nothing else.
+// grammar returns the grammar of a verdict.
 func (g *Guard) grammar() string {
 	var signs []string
 	for _, sign := range slices.Sorted(maps.Keys(g.categories)) {
@@ -84,7 +84,7 @@ func (g *Guard) grammar() string {
 sign ::= %s`, len(signs)-1, strings.Join(signs, " | "))
 }
 
-// Judge reads a whole answer to what Ask asked.
+// Judge parses the complete answer to a request from Ask.
 func (g *Guard) Judge(answer string, tokens []engine.TokenInfo) Verdict {
 	word, signs, _ := strings.Cut(strings.TrimSpace(answer), "\n")
 	v := Verdict{
@@ -103,7 +103,8 @@ func (g *Guard) Judge(answer string, tokens []engine.TokenInfo) Verdict {
 	return v
 }
 
-// unsafeProbability is that of "unsafe" against "safe", where the model chose.
+// unsafeProbability returns the probability of "unsafe" relative to "safe", from the token that
+// decides between them.
 func unsafeProbability(m *engine.Model, tokens []engine.TokenInfo) float64 {
 	for _, t := range tokens {
 		if strings.TrimSpace(string(t.Bytes)) == "" {

@@ -17,29 +17,29 @@ import (
 // Limits on images.
 const (
 	maxImages = 128
-	lowDetail = 512 // pixels of a side, where little detail is asked for
+	lowDetail = 512 // pixels per side in low detail
 )
 
-// Image is an image of a message.
+// Image is an image in a message.
 type Image struct {
-	Field     string // where the request has it, as errors name it
-	URL       string // with the image in it, or where it is
-	LowDetail bool   // look at it in little detail
-	Mark      string // stands for it in the message's content: from NewMark
+	Field     string // the request's field with the image, for errors
+	URL       string // a data URL, or the image's location
+	LowDetail bool   // scale it down
+	Mark      string // the image's placeholder in the message's content, from NewMark
 }
 
-// NewMark returns a text that stands for an image, and that nobody can guess.
+// NewMark returns a placeholder for an image. It is unguessable, so that texts cannot contain it.
 func NewMark() string {
 	var b [12]byte
 	rand.Read(b[:])
 	return fmt.Sprintf("image-%x", b)
 }
 
-// Fetch brings the file of an image that is elsewhere. Fetched is how many bytes were brought
-// for the same conversation before.
+// Fetch downloads the file of an image. Fetched is the number of bytes that have already been
+// downloaded for the same conversation.
 type Fetch func(ctx context.Context, image *Image, fetched int64) ([]byte, *fault.Error)
 
-// checkImages refuses images that cannot be looked at, whatever they show.
+// checkImages returns an error if the model cannot process images, or if there are too many.
 func (b *Builder) checkImages(images []Image) *fault.Error {
 	switch {
 	case len(images) == 0:
@@ -54,7 +54,7 @@ func (b *Builder) checkImages(images []Image) *fault.Error {
 	return nil
 }
 
-// cut cuts a rendered conversation at the marks of its images.
+// cut splits a rendered conversation at the marks of its images.
 func (b *Builder) cut(ctx context.Context, text string, images []Image) ([]engine.Part, error) {
 	sources, err := b.load(ctx, text, images)
 	if err != nil {
@@ -81,7 +81,7 @@ func (b *Builder) cut(ctx context.Context, text string, images []Image) ([]engin
 	}
 }
 
-// load brings the files of all images, each of which has its mark in the text.
+// load loads the files of all images. The mark of each must be in the text.
 func (b *Builder) load(ctx context.Context, text string, images []Image) ([]*engine.ImageSource, error) {
 	sources := make([]*engine.ImageSource, len(images))
 	fetched := int64(0)
@@ -105,7 +105,7 @@ func (b *Builder) load(ctx context.Context, text string, images []Image) ([]*eng
 	return sources, nil
 }
 
-// data returns the file of an image whose URL has it inside.
+// data decodes a data URL. inside is false for other URLs.
 func (i *Image) data() (file []byte, inside bool, e *fault.Error) {
 	scheme, rest, _ := strings.Cut(i.URL, ":")
 	if !strings.EqualFold(scheme, "data") {
@@ -118,7 +118,7 @@ func (i *Image) data() (file []byte, inside bool, e *fault.Error) {
 			"Invalid '%s': a data URL of an image is data:image/…;base64,…", i.Field)
 	}
 
-	// Decoders of Python and JavaScript both pass over these.
+	// The decoders of Python and JavaScript ignore these, too.
 	body = strings.NewReplacer("\n", "", "\r", "", " ", "").Replace(body)
 	file, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(body, "="))
 	if err != nil {
@@ -131,7 +131,7 @@ func (i *Image) data() (file []byte, inside bool, e *fault.Error) {
 	return file, true, nil
 }
 
-// source is the image for the model, decoded only if the model does not remember it.
+// source returns the image for the engine, which decodes it only if it is not cached.
 func (i *Image) source(file []byte) *engine.ImageSource {
 	side := 0
 	if i.LowDetail {

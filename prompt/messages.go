@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// The shapes that chat templates read messages and tools in, which became OpenAI's.
+// The JSON that chat templates expect: the same as in OpenAI's chat completions.
 type (
 	templateMessage struct {
 		Role       Role           `json:"role"`
@@ -72,7 +72,7 @@ func marshalTools(tools []Tool) ([]byte, error) {
 	return json.Marshal(list)
 }
 
-// withoutDevelopers makes the developer's messages the system's.
+// withoutDevelopers turns developer messages into system messages.
 func withoutDevelopers(messages []Message) []Message {
 	messages = slices.Clone(messages)
 	for i := range messages {
@@ -83,8 +83,8 @@ func withoutDevelopers(messages []Message) []Message {
 	return messages
 }
 
-// mergeTurns puts all system messages into one at the front, and joins plain messages of one
-// role that follow each other.
+// mergeTurns merges all system messages into one at the beginning, and merges consecutive plain
+// messages of the same role.
 func mergeTurns(messages []Message) []Message {
 	var system []string
 	var merged []Message
@@ -96,7 +96,7 @@ func mergeTurns(messages []Message) []Message {
 
 		plain := len(m.Calls) == 0 && m.CallID == "" && m.Reasoning == ""
 		if n := len(merged); n > 0 && plain && merged[n-1].Role == m.Role && len(merged[n-1].Calls) == 0 {
-			merged[n-1].Content += "\n\n" + m.Content // the marks of its images with it
+			merged[n-1].Content += "\n\n" + m.Content // including the marks of its images
 			continue
 		}
 		merged = append(merged, m)

@@ -8,11 +8,11 @@ import (
 	"serve/engine"
 )
 
-// A chat template that knows no tools gets them in words: the functions in the system's
-// message, calls and their results as text, and a form for calls that engine.PlainCalls reads.
-// The grammar is ours alone.
+// For chat templates without support for tools, everything is plain text: the functions are in the
+// system message, and calls and results are messages. Calls have a format of our own, which
+// engine.PlainCalls parses, and the grammar is written here.
 
-// The form, and its pieces.
+// The format of calls, and its parts.
 const (
 	plainForm      = plainBegin + plainCallBegin + "..." + plainArguments + "{...}" + plainCallEnd + plainEnd
 	plainBegin     = `{"tool_calls":[`
@@ -22,7 +22,7 @@ const (
 	plainEnd       = `]}`
 )
 
-// renderPlain renders a chat with tools for a template that knows none.
+// renderPlain renders a chat with tools for a template without support for tools.
 func (c *Conversation) renderPlain(m Model, chat engine.Chat, messages []Message) (*engine.Rendered, error) {
 	chat.Tools = nil
 	chat.ToolChoice = ""
@@ -40,21 +40,21 @@ func (c *Conversation) renderPlain(m Model, chat engine.Chat, messages []Message
 	rendered.Parser = engine.PlainCalls + ":" + rendered.Parser
 	prompt, thinks := strings.CutSuffix(strings.TrimRight(rendered.Prompt, "\n"), "<think>")
 	if thinks && must {
-		// The template has begun to think; what must come at once is a call.
+		// The template has begun a thinking block, but a call is required: close it.
 		rendered.Prompt = prompt + "<think>\n\n</think>\n\n"
 		rendered.Parser = engine.PlainCalls
 	}
 
 	rendered.Grammar = engine.Grammar{Text: c.plainGrammar()}
 	if _, begun := c.begun(); begun && c.Format.Asked() && !must {
-		// What has begun as an answer is no call.
+		// The client has begun an answer, so there is no call.
 		rendered.Grammar = c.onlySchema()
 	}
 
 	return rendered, nil
 }
 
-// describe puts the functions, the calls and their results into words.
+// describe returns the messages with the functions, calls and results as text.
 func (t *Tools) describe(messages []Message) ([]Message, error) {
 	text, err := t.instruction()
 	if err != nil {
@@ -82,7 +82,7 @@ func (t *Tools) describe(messages []Message) ([]Message, error) {
 	return plain, nil
 }
 
-// instruction says what can be called, and how.
+// instruction describes the functions and the format of calls.
 func (t *Tools) instruction() (string, error) {
 	var b strings.Builder
 	b.WriteString("You can call these functions:\n")
@@ -104,7 +104,7 @@ func (t *Tools) instruction() (string, error) {
 	return b.String(), nil
 }
 
-// writeCalls writes an earlier message's calls as the model would have.
+// writeCalls converts the calls of a message to text, in the format that the model uses.
 func writeCalls(m *Message, names map[string]string) error {
 	type written struct {
 		Name      string          `json:"name"`
@@ -125,8 +125,8 @@ func writeCalls(m *Message, names map[string]string) error {
 	return err
 }
 
-// plainGrammar holds calls to their form and their arguments to their schemas. An answer that
-// does not begin with a brace is free, or by the answer's own schema.
+// plainGrammar returns the grammar for calls. Unless a call is required, it also allows an answer by
+// the format, or any text that does not begin with a brace.
 func (c *Conversation) plainGrammar() string {
 	t := &c.Tools
 	var names []string

@@ -7,7 +7,7 @@ import (
 	"serve/engine"
 )
 
-// Model is what making a prompt needs of a model; a pool.Engine is one.
+// Model is the part of a model that building prompts needs. pool.Engine implements it.
 type Model interface {
 	Model() *engine.Model
 	Limits() engine.Limits
@@ -16,14 +16,14 @@ type Model interface {
 	Prompt(ctx context.Context, parts []engine.Part, limit int) ([]engine.Token, []*engine.Media, error)
 }
 
-// Builder makes prompts for a model.
+// Builder builds prompts for one model.
 type Builder struct {
 	Model Model
-	Name  string // of the model, as errors name it
-	Fetch Fetch  // brings images that are elsewhere
+	Name  string // the model's name in errors
+	Fetch Fetch  // downloads images
 }
 
-// Prompt is a conversation as a model reads it, and how to read what it answers.
+// Prompt is a rendered and tokenized conversation, with the grammar and parser for the answer.
 type Prompt struct {
 	Tokens []engine.Token
 
@@ -32,7 +32,7 @@ type Prompt struct {
 	begun    string
 }
 
-// Build renders the conversation and turns it into tokens and what images look like.
+// Build renders and tokenizes a conversation, and encodes its images.
 func (b *Builder) Build(ctx context.Context, c *Conversation) (*Prompt, error) {
 	images := c.images()
 	if e := b.checkImages(images); e != nil {
@@ -53,7 +53,7 @@ func (b *Builder) Build(ctx context.Context, c *Conversation) (*Prompt, error) {
 	return p, err
 }
 
-// Ask puts the prompt into a request, with what constrains and parses the answer.
+// Ask sets the prompt, grammar and parser in a request.
 func (p *Prompt) Ask(r *engine.Request) {
 	r.Prompt = p.Tokens
 	r.Media = p.media
@@ -64,9 +64,8 @@ func (p *Prompt) Ask(r *engine.Request) {
 	r.Sampling.Grammar = p.rendered.Grammar
 }
 
-// render writes the conversation by the model's template. Some templates refuse what APIs
-// allow: several system messages, turns of one role in a row. Those get the same text in the
-// form that they take.
+// render renders the conversation by the model's template. Some templates reject several system
+// messages or consecutive messages of the same role; if so, messages are merged.
 func (c *Conversation) render(m Model) (*engine.Rendered, error) {
 	_, begun := c.begun()
 	chat := engine.Chat{
@@ -92,7 +91,7 @@ func (c *Conversation) render(m Model) (*engine.Rendered, error) {
 	return rendered, err
 }
 
-// templateArgs are the arguments for the template, the effort among them.
+// templateArgs returns the arguments for the template, including the effort.
 func (c *Conversation) templateArgs() map[string][]byte {
 	const name = "reasoning_effort"
 	if _, given := c.TemplateArgs[name]; given || c.Effort == "" || c.Effort == NoEffort {
@@ -106,7 +105,7 @@ func (c *Conversation) templateArgs() map[string][]byte {
 	return args
 }
 
-// renderForms renders with what constrains the answer: tools, a schema, or both.
+// renderForms renders with the constraints on the answer: tools, a format, or both.
 func (c *Conversation) renderForms(m Model, chat engine.Chat, messages []Message) (*engine.Rendered, error) {
 	byFormat := chat
 	if c.Format.Asked() {
@@ -132,8 +131,8 @@ func (c *Conversation) renderForms(m Model, chat engine.Chat, messages []Message
 	return c.renderCalls(m, chat, byFormat, messages)
 }
 
-// renderCalls renders for an answer that may be calls of tools, or, where the conversation has
-// a format, what byFormat is rendered to.
+// renderCalls renders a conversation with tools. If the conversation also has a format, byFormat is
+// the chat for it.
 func (c *Conversation) renderCalls(
 	m Model, chat, byFormat engine.Chat, messages []Message,
 ) (*engine.Rendered, error) {
@@ -142,8 +141,8 @@ func (c *Conversation) renderCalls(
 		return nil, err
 	}
 
-	// Either nothing holds a call until it comes, or the template knows no tools: then there is
-	// no grammar for one that must come either.
+	// Without a grammar, either calls have no marker that triggers it, or the template does not
+	// support tools. In the latter case there is none for required calls, either.
 	must := c.Tools.Choice == ChoiceRequired
 	required := rendered
 	if !must && (rendered.Grammar.Text == "" || c.Format.Asked()) {
@@ -166,7 +165,7 @@ func (c *Conversation) renderCalls(
 		return rendered, err
 	}
 
-	// A call, or an answer by the schema.
+	// Allow a call, or an answer by the format.
 	if err := c.Tools.put(&required.Grammar); err != nil {
 		return nil, err
 	}
@@ -182,7 +181,7 @@ func (c *Conversation) renderCalls(
 	return rendered, nil
 }
 
-// offer puts the tools into a chat.
+// offer sets the tools of a chat.
 func (t *Tools) offer(chat *engine.Chat) (err error) {
 	if !t.Offered() {
 		return nil

@@ -6,9 +6,9 @@ import (
 	"serve/engine"
 )
 
-// Reply is one answer, put together from its events.
+// Reply assembles one answer from its events.
 type Reply struct {
-	Calls  []Call // whole once the answer has ended; without an ID where the format has none
+	Calls  []Call // complete at the end of the answer; the ID is empty if the format has none
 	Finish engine.Finish
 
 	text      strings.Builder
@@ -16,13 +16,13 @@ type Reply struct {
 	arguments []*strings.Builder // by call
 }
 
-// Text is what was said.
+// Text returns the content.
 func (r *Reply) Text() string { return r.text.String() }
 
-// Reasoning is what was thought before.
+// Reasoning returns the reasoning that precedes the content.
 func (r *Reply) Reasoning() string { return r.reasoning.String() }
 
-// Add joins what came anew of the answer.
+// Add adds an event.
 func (r *Reply) Add(e *engine.Event) {
 	r.text.WriteString(e.Text)
 	r.reasoning.WriteString(e.Reasoning)
@@ -39,7 +39,7 @@ func (r *Reply) Add(e *engine.Event) {
 	}
 }
 
-// addCall joins what came anew of a call.
+// addCall adds a part of a call.
 func (r *Reply) addCall(d *engine.ToolCallDelta) {
 	for len(r.Calls) <= d.Index {
 		r.Calls = append(r.Calls, Call{})
@@ -52,7 +52,7 @@ func (r *Reply) addCall(d *engine.ToolCallDelta) {
 	r.arguments[d.Index].WriteString(d.Arguments)
 }
 
-// Piece returns a token's bytes; a control token's are its text.
+// Piece returns the bytes of a token. For a control token it is its name.
 func Piece(m *engine.Model, t engine.Token) []byte {
 	if p := m.Pieces[t]; len(p) > 0 {
 		return p
@@ -60,7 +60,7 @@ func Piece(m *engine.Model, t engine.Token) []byte {
 	return m.Special[t]
 }
 
-// Text returns the text of tokens; one that is not known has none.
+// Text returns the text of tokens. Unknown tokens are skipped.
 func Text(m *engine.Model, tokens []engine.Token) string {
 	var b strings.Builder
 	for _, t := range tokens {

@@ -11,7 +11,7 @@ import (
 	"serve/schema"
 )
 
-// compile compiles a schema of a request. Under strict everything in it must be enforced.
+// compile compiles a schema. With strict, it is an error if a part of it cannot be enforced.
 func compile(document []byte, field, prefix string, strict bool) (*schema.Grammar, *fault.Error) {
 	g, err := schema.Compile(document, schema.Options{Prefix: prefix, Closed: true})
 	var at *schema.Error
@@ -32,8 +32,8 @@ func compile(document []byte, field, prefix string, strict bool) (*schema.Gramma
 	return g, nil
 }
 
-// Compile compiles the schema of the tool's arguments. Index is the tool's among those of
-// the request.
+// Compile compiles the schema of the arguments. Index is the tool's index in the request, which makes
+// the names of the grammar's rules unique.
 func (t *Tool) Compile(index int) (e *fault.Error) {
 	t.arguments, e = compile(t.Parameters, t.Field, fmt.Sprintf("arguments-%d-", index), t.Strict)
 	return e
@@ -41,21 +41,20 @@ func (t *Tool) Compile(index int) (e *fault.Error) {
 
 const answerPrefix = "answer-"
 
-// ObjectFormat asks for any JSON object. Field is the one that asked for it.
+// ObjectFormat returns the format for any JSON object. Field is the request's field, for errors.
 func ObjectFormat(field string) (Format, *fault.Error) {
 	answer, e := compile([]byte(`{"type":"object"}`), field, answerPrefix, false)
 	return Format{field: field, answer: answer}, e
 }
 
-// SchemaFormat asks for JSON that is valid by a schema, which errors say to be in one field
-// and which was asked for by another.
+// SchemaFormat returns the format for a JSON Schema. The fields are those of the schema itself and of
+// the format, for errors.
 func SchemaFormat(document []byte, documentField, field string, strict bool) (Format, *fault.Error) {
 	answer, e := compile(document, documentField, answerPrefix, strict)
 	return Format{schema: string(document), field: field, answer: answer}, e
 }
 
-// instruction tells the model what the grammar will hold it to: no template has a place for
-// that.
+// instruction describes the format to the model. Templates have no place for that.
 func (f *Format) instruction() string {
 	if f.schema == "" {
 		return "Answer with one JSON object and nothing else."
@@ -63,8 +62,8 @@ func (f *Format) instruction() string {
 	return "Answer with JSON that matches this JSON Schema, and nothing else:\n" + f.schema
 }
 
-// NotEnforced lists what of the conversation's schemas no grammar enforces: a field and, after
-// spaces, the places in its schema.
+// NotEnforced lists the parts of the schemas that the grammar does not enforce. Each entry is a field
+// followed by JSON pointers into its schema, separated by spaces.
 func (c *Conversation) NotEnforced() []string {
 	var list []string
 	add := func(field string, g *schema.Grammar) {
@@ -79,18 +78,17 @@ func (c *Conversation) NotEnforced() []string {
 	return list
 }
 
-// verifies reports whether answers were promised to keep to a schema.
+// verifies reports whether answers must be verified.
 func (c *Conversation) verifies() bool {
 	return c.Format.Asked() || slices.ContainsFunc(c.Tools.List, func(t Tool) bool { return t.Strict })
 }
 
-// Verifier returns a function that holds n answers against what was promised of them: it takes
-// every event, and fails at the one that ends an answer which breaks its schema. It is nil if
-// nothing was promised.
+// Verifier returns a function that verifies n answers while they are generated. It is called with
+// every event, and returns an error at the end of an answer that violates its schema. It is nil if
+// there is nothing to verify.
 //
-// A grammar has kept the answers to that; but a grammar may be wrong, and a call that came
-// where none was waited for was kept to nothing. An answer that was cut off is known to be
-// incomplete.
+// Usually the grammar has enforced the schema. But a grammar may be wrong, and a call in an
+// unexpected format was not constrained. Truncated answers are not verified.
 func (c *Conversation) Verifier(n int) func(*engine.Event) error {
 	if !c.verifies() {
 		return nil
@@ -106,7 +104,7 @@ func (c *Conversation) Verifier(n int) func(*engine.Event) error {
 	}
 }
 
-// verify validates a whole answer.
+// verify validates a complete answer.
 func (c *Conversation) verify(r *Reply) error {
 	if len(r.Calls) == 0 {
 		if !c.Format.Asked() {
@@ -127,7 +125,7 @@ func (c *Conversation) verify(r *Reply) error {
 	return nil
 }
 
-// verify validates the arguments of a call, if its tool is strict.
+// verify validates the arguments of a call of a strict tool.
 func (t *Tools) verify(call *Call) error {
 	for i := range t.List {
 		tool := &t.List[i]
@@ -141,8 +139,8 @@ func (t *Tools) verify(call *Call) error {
 	return nil
 }
 
-// violation is the error for what a model wrote and must not have. It leaves out what a
-// validator quotes of the answer, which is all but the first line.
+// violation returns the error for output that violates a schema. It contains only the first line of
+// the validator's error: the others quote the output.
 func violation(what, field string, err error) *fault.Error {
 	line, _, _ := strings.Cut(err.Error(), "\n")
 	return fault.New(fault.SchemaViolation, "",

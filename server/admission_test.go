@@ -105,7 +105,7 @@ func TestTimeoutHeader(t *testing.T) {
 		}
 	}
 
-	res, text := servertest.Ask(t, endless, "/v1/chat/completions", `{"model":"fake","stream":true,`+servertest.Hello+`}`, "X-Request-Timeout-Ms: 20")
+	res, text := servertest.Ask(t, endless, "/v1/chat/completions", `{"model":"fake","stream":true,`+servertest.Hello+`}`, "X-Request-Timeout-Ms: 300")
 	if res.StatusCode != 200 || !strings.Contains(text, `data: {"error":{`) || !strings.Contains(text, "deadline_exceeded") {
 		t.Errorf("a stream: %d, and ends with %s", res.StatusCode, text[max(0, len(text)-300):])
 	}

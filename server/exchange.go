@@ -18,8 +18,8 @@ import (
 	"serve/service"
 )
 
-// exchange is a request and its answer, as far as no endpoint matters: who asks, until when, and
-// how it came along. It is the ResponseWriter; its call is in the request's context.
+// exchange is the part of a request and its response that does not depend on the endpoint. It is
+// the ResponseWriter; its call is in the request's context.
 type exchange struct {
 	gin.ResponseWriter
 	id      string
@@ -31,10 +31,10 @@ type exchange struct {
 	tracer    trace.Tracer
 	operation string
 
-	told bool // the headers that depend on the answer are set
+	timed bool // the timing headers are set
 }
 
-// begin makes a request's exchange.
+// begin creates the exchange of a request.
 func (s *Server) begin(c *gin.Context) *exchange {
 	x := &exchange{
 		ResponseWriter: c.Writer,
@@ -58,8 +58,8 @@ func newID() string {
 	return "req_" + hex.EncodeToString(b[:])
 }
 
-// client names who asks: by a hash of the key, or by the address if there is none. Keys
-// are not checked, so that this divides the machine among those who are honest.
+// client identifies the caller: by a hash of the API key, or by the address if there is no key.
+// Keys are not verified, so this is for fair sharing among honest clients only.
 func client(r *http.Request) string {
 	if key, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && key != "" {
 		sum := sha256.Sum256([]byte(key))
@@ -72,13 +72,13 @@ func client(r *http.Request) string {
 	return "address " + host
 }
 
-// tell says in headers how long the answer's beginning took, and what of that was the wait in the
-// queue. It comes before the first byte.
-func (x *exchange) tell() {
-	if x.told {
+// setTimings sets the headers with the time until the response began and the time spent in the
+// queue. It is called before the first byte is written.
+func (x *exchange) setTimings() {
+	if x.timed {
 		return
 	}
-	x.told = true
+	x.timed = true
 
 	h := x.Header()
 	h.Set("Openai-Processing-Ms", wire.Milliseconds(time.Since(x.start)))
@@ -91,19 +91,19 @@ func (x *exchange) tell() {
 
 // WriteHeader implements http.ResponseWriter.
 func (x *exchange) WriteHeader(status int) {
-	x.tell()
+	x.setTimings()
 	x.ResponseWriter.WriteHeader(status)
 }
 
 // Write implements http.ResponseWriter.
 func (x *exchange) Write(b []byte) (int, error) {
-	x.tell()
+	x.setTimings()
 	return x.ResponseWriter.Write(b)
 }
 
 // WriteString implements io.StringWriter.
 func (x *exchange) WriteString(s string) (int, error) {
-	x.tell()
+	x.setTimings()
 	return x.ResponseWriter.WriteString(s)
 }
 

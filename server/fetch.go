@@ -20,10 +20,10 @@ const (
 	maxRedirects = 5
 )
 
-// imageFetcher fetches images from the hosts that are allowed.
+// imageFetcher fetches images from allowed hosts.
 type imageFetcher struct {
 	hosts  []string
-	limit  int64 // bytes fetched for a request
+	limit  int64 // maximum number of bytes fetched for one request
 	client *http.Client
 }
 
@@ -42,11 +42,11 @@ func newImageFetcher(o *Options) *imageFetcher {
 	return f
 }
 
-// allows says whether a URL may be fetched.
+// allows returns an error if a URL may not be fetched.
 func (f *imageFetcher) allows(u *url.URL) error {
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https":
-		return fmt.Errorf("%.20q is no scheme of images", u.Scheme)
+		return fmt.Errorf("%.20q is not a URL scheme for images", u.Scheme)
 	case !slices.Contains(f.hosts, u.Host) && !slices.Contains(f.hosts, u.Hostname()):
 		return fmt.Errorf("the server fetches nothing from %.100q; who runs it can allow that with --image-host", u.Host)
 	}
@@ -79,7 +79,7 @@ func (f *imageFetcher) fetch(ctx context.Context, image *prompt.Image, fetched i
 	return data, nil
 }
 
-// get returns at most so many bytes of a file.
+// get downloads at most the given number of bytes.
 func (f *imageFetcher) get(ctx context.Context, u *url.URL, most int64) ([]byte, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
@@ -88,7 +88,7 @@ func (f *imageFetcher) get(ctx context.Context, u *url.URL, most int64) ([]byte,
 
 	answer, err := f.client.Do(r)
 	if err != nil {
-		// The URL, which the error quotes, may have a key in it.
+		// The error quotes the URL, which may contain a secret.
 		var ue *url.Error
 		if errors.As(err, &ue) {
 			err = ue.Err

@@ -22,7 +22,7 @@ import (
 	"serve/service"
 )
 
-// identify gives every request an id and logs how it ended: never what it said.
+// identify assigns an id to every request and logs its outcome, never its contents.
 func (s *Server) identify(c *gin.Context) {
 	x := s.begin(c)
 	h := c.Writer.Header()
@@ -37,7 +37,7 @@ func (s *Server) identify(c *gin.Context) {
 
 	level := slog.LevelInfo
 	if c.Request.Method != http.MethodPost && status < 400 {
-		level = slog.LevelDebug // probes, scrapes and the page come every few seconds, for ever
+		level = slog.LevelDebug // probes, scrapes and the page poll every few seconds
 	}
 	s.opts.Log.Log(c.Request.Context(), level, "request",
 		"id", x.id,
@@ -48,7 +48,7 @@ func (s *Server) identify(c *gin.Context) {
 		"took", took.Round(time.Millisecond))
 }
 
-// recovered turns a panic, a broken invariant of ours, into a 500 and a log line.
+// recovered turns a panic, which is a bug, into a 500 response and a log line.
 func (s *Server) recovered(c *gin.Context) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -64,7 +64,7 @@ func (s *Server) recovered(c *gin.Context) {
 	c.Next()
 }
 
-// exposedHeaders are those of ours that web pages may read.
+// exposedHeaders are the response headers that web pages may read.
 var exposedHeaders = strings.Join([]string{
 	"x-request-id",
 	"openai-processing-ms",
@@ -76,8 +76,8 @@ var exposedHeaders = strings.Join([]string{
 	"x-tools-not-offered",
 }, ", ")
 
-// guardOrigin keeps web pages out. A page elsewhere that names our address brings its own Origin;
-// one whose name was rebound to us brings its own Host.
+// guardOrigin rejects requests from foreign web pages. A page on another site sends its own
+// Origin; a page that uses DNS rebinding sends its own Host.
 func (s *Server) guardOrigin(c *gin.Context) {
 	host := hostName(c.Request.Host)
 	if s.opts.Hosts != nil && !isLoopback(host) && !slices.Contains(s.opts.Hosts, host) {
@@ -121,7 +121,7 @@ func isLoopback(host string) bool {
 	return host == "" || host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
 }
 
-// limitWork bounds the body, and refuses work while the server stops.
+// limitWork limits the size of the body, and refuses work while the server is draining.
 func (s *Server) limitWork(c *gin.Context) {
 	if s.draining.Load() {
 		s.fail(c, service.Fault(engine.ErrStopped, ""))
@@ -131,7 +131,7 @@ func (s *Server) limitWork(c *gin.Context) {
 	c.Request.Body = limitedBody{http.MaxBytesReader(c.Writer, c.Request.Body, s.opts.MaxBody)}
 }
 
-// limitedBody says of a body that is too large what a client may read.
+// limitedBody turns the error for a body that is too large into a fault.
 type limitedBody struct{ io.ReadCloser }
 
 // Read implements io.Reader.
@@ -144,13 +144,13 @@ func (b limitedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// timeoutHeader is the header in which a request says how many milliseconds it has.
+// timeoutHeader is the header by which a client limits the time of a request, in milliseconds.
 const timeoutHeader = "X-Request-Timeout-Ms"
 
-// maxTimeout is the longest that may be asked for: a day.
+// maxTimeout is the largest limit that a client may set.
 const maxTimeout = 24 * time.Hour
 
-// limitTime gives a request that says how long it has that long.
+// limitTime applies the time limit that the client has set, if any.
 func (s *Server) limitTime(c *gin.Context) {
 	given := c.Request.Header.Get(timeoutHeader)
 	if given == "" {

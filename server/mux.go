@@ -11,10 +11,10 @@ import (
 	"serve/server/wire"
 )
 
-// Handler returns all that the server answers.
+// Handler returns the server's HTTP handler.
 func (s *Server) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// The URL is the caller's: another is routed.
+		// The request belongs to the caller, so it is routed by a copy of its URL.
 		u := *r.URL
 		u.Path = canonical(u.Path)
 		u.RawPath = canonical(u.RawPath)
@@ -24,8 +24,8 @@ func (s *Server) Handler() http.Handler {
 	})
 }
 
-// canonical makes one path of the forms that clients' base URLs come in: with
-// /v1 and without, with a slash at the end and without.
+// canonical normalizes paths: clients' base URLs come with and without /v1, and with and without
+// a trailing slash.
 func canonical(path string) string {
 	path = strings.TrimPrefix(path, "/v1")
 	if len(path) > 1 {
@@ -65,7 +65,7 @@ func (s *Server) routes() *gin.Engine {
 	return r
 }
 
-// mount adds a route, whose errors a dialect writes.
+// mount registers a route. The dialect writes its errors.
 func (s *Server) mount(r *gin.Engine, d dialect.Dialect, route dialect.Route) {
 	s.dialects[route.Path] = d
 	if route.Operation != "" {
@@ -83,7 +83,7 @@ func (s *Server) mount(r *gin.Engine, d dialect.Dialect, route dialect.Route) {
 	}
 }
 
-// answered makes a handler of gin's of ours.
+// answered adapts a handler to gin.
 func (s *Server) answered(h dialect.Handler) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		for _, p := range c.Params {
@@ -95,7 +95,7 @@ func (s *Server) answered(h dialect.Handler) gin.HandlerFunc {
 	}
 }
 
-// dialectOf is whose endpoint a request is for; what is none is answered in OpenAI's words.
+// dialectOf returns the dialect of the requested endpoint. It is OpenAI's for unknown paths.
 func (s *Server) dialectOf(c *gin.Context) dialect.Dialect {
 	if d, ok := s.dialects[c.FullPath()]; ok {
 		return d
@@ -103,5 +103,5 @@ func (s *Server) dialectOf(c *gin.Context) dialect.Dialect {
 	return s.api
 }
 
-// fail answers with an error. It must come before any other write.
+// fail writes an error response. Nothing may have been written before.
 func (s *Server) fail(c *gin.Context, e *fault.Error) { s.dialectOf(c).Fail(c.Writer, e) }

@@ -1,5 +1,5 @@
-// Package server speaks OpenAI's HTTP API. It reads and checks every field of a
-// request, asks an Engine, and writes what comes as JSON or as server-sent events.
+// Package server is the HTTP server: the mux, the middleware and the loop that streams answers.
+// What a request means and how an answer is written is up to the dialects; see package dialect.
 package server
 
 import (
@@ -21,32 +21,32 @@ import (
 	"serve/service"
 )
 
-// Options bound the server. Zero values take the defaults named.
+// Options configure the server. A zero value means the default given in the comment.
 type Options struct {
 	Models         []*pool.Model
-	MaxBody        int64         // bytes of a request body, 32 MiB
-	Heartbeat      time.Duration // between comments on a silent stream, 15 s
-	WriteStall     time.Duration // that a write may take before the client is taken for gone, 2 minutes
-	Stall          time.Duration // without a step while work waits, after which /readyz says no, 2 minutes
-	KeepAlive      time.Duration // after which an unused model is unloaded; 0 for when its memory is needed
-	LoadWait       time.Duration // that a request waits for its model to be loaded, 5 minutes
-	MaxWaiting     int           // requests that do so for one model, 512
-	Hosts          []string      // names that the Host header may have besides loopback's; nil for any
-	AllowedOrigins []string      // web pages that may call; "*" for all
+	MaxBody        int64         // maximum size of a request body in bytes, 32 MiB
+	Heartbeat      time.Duration // interval between pings on a silent stream, 15 s
+	WriteStall     time.Duration // how long a write may take before the client is considered gone, 2 minutes
+	Stall          time.Duration // how long an engine with work may make no step before /readyz fails, 2 minutes
+	KeepAlive      time.Duration // after which an unused model is unloaded; 0: only when its memory is needed
+	LoadWait       time.Duration // how long a request waits for its model to load, 5 minutes
+	MaxWaiting     int           // maximum number of requests waiting for one model to load, 512
+	Hosts          []string      // allowed Host headers besides loopback; nil allows any
+	AllowedOrigins []string      // origins of web pages that may call the API; "*" for all
 	Log            *slog.Logger  // slog.Default()
-	Tracer         trace.Tracer  // gets a span of every request that a model works for; nil for none
-	Version        string        // that /status tells, as it does
-	PID            int           // this process
-	// ImageHosts are those that images may be fetched from, as host or host:port; none
-	// by default. Images in data URLs need none.
+	Tracer         trace.Tracer  // records a span for every request that uses a model; nil for none
+	Version        string        // reported by /status
+	PID            int           // of this process, reported by /status
+	// ImageHosts lists the hosts that images may be fetched from, as host or host:port. The
+	// default is none. Images in data URLs are always allowed.
 	ImageHosts []string
-	// ImageTransport opens the connections for that, http.DefaultTransport.
+	// ImageTransport opens connections to those hosts, http.DefaultTransport.
 	ImageTransport http.RoundTripper
-	// Archive keeps responses between requests; nil keeps none. The server does not close it.
+	// Archive stores responses between requests; nil stores none. The server does not close it.
 	Archive *archive.Archive
-	// Page has the files that browsers get at /, index.html and assets; nil for none.
+	// Page contains the files served to browsers at /, index.html and assets; nil for none.
 	Page fs.FS
-	// Moderator names the model that /moderations asks, a Llama Guard; empty for none.
+	// Moderator is the name of the Llama Guard model behind /moderations; empty for none.
 	Moderator string
 }
 
@@ -60,12 +60,12 @@ type Server struct {
 	draining atomic.Bool
 	router   *gin.Engine
 
-	// By the path of an endpoint: whose it is, and what traces call its work.
+	// Both by the path of the endpoint; operations are the names used in traces.
 	dialects   map[string]dialect.Dialect
 	operations map[string]string
 }
 
-// New returns a server. Its Handler does the work; Close ends what that started.
+// New returns a server. The caller must close it.
 func New(o Options) (*Server, error) {
 	setDefault(&o.MaxBody, 32<<20)
 	setDefault(&o.Heartbeat, 15*time.Second)
@@ -91,7 +91,7 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-// assemble makes what the server is made of.
+// assemble creates the server's parts.
 func (s *Server) assemble() (err error) {
 	o := &s.opts
 	s.service, err = service.New(service.Options{
@@ -136,23 +136,23 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-// Preload loads a model into memory that is free, without unloading another. The
-// error is a pool.NoRoomError if there is too little.
+// Preload loads a model into free memory, without unloading another model. The error is a
+// pool.NoRoomError if there is not enough.
 func (s *Server) Preload(ctx context.Context, m *pool.Model) error { return s.pool.Preload(ctx, m) }
 
-// Close unloads all models and returns when their memory is free. What still
-// runs is cancelled.
+// Close cancels everything that still runs, unloads all models and returns when their memory is
+// free.
 func (s *Server) Close() {
 	s.api.Close()
 	s.pool.Close()
 }
 
-// Wait returns when no response runs in the background any more, or ctx is done.
+// Wait returns when no background response is running, or when ctx is done.
 func (s *Server) Wait(ctx context.Context) { s.api.Wait(ctx) }
 
-// Drain refuses new work from now on; what runs goes on.
+// Drain makes the server refuse new work; running requests continue.
 func (s *Server) Drain() { s.draining.Store(true) }
 
-// Stalled returns a model whose engine has had work for so long and made no step, if
-// there is one: one that nothing in this process has mended.
+// Stalled returns a model whose engine has had work for at least d without making a step, if
+// there is one.
 func (s *Server) Stalled(d time.Duration) (model string, stalled bool) { return s.ops.Stalled(d) }

@@ -13,7 +13,7 @@ import (
 	"serve/service"
 )
 
-// stream is the one loop that sends streamed answers, whatever the dialect: a dialect.Stream.
+// stream implements dialect.Stream. It is the only loop that sends streamed answers.
 func (s *Server) stream(
 	w http.ResponseWriter, r *http.Request, reply *service.Reply, enc dialect.Encoder,
 ) *fault.Error {
@@ -29,8 +29,8 @@ func (s *Server) stream(
 	return out.send()
 }
 
-// sender sends one reply. Its headers go out with the first bytes, when nothing that a status
-// could tell can fail any more.
+// sender sends one reply. The status and headers are sent with the first bytes, so that errors
+// before that get a status of their own.
 type sender struct {
 	ctx   context.Context
 	w     http.ResponseWriter
@@ -39,13 +39,13 @@ type sender struct {
 	enc   dialect.Encoder
 	reply *service.Reply
 
-	mu    sync.Mutex // several streams share one response, and the encoder
+	mu    sync.Mutex // guards what follows: several streams share the response and the encoder
 	buf   []byte
 	begun bool
-	err   error // of the first write that failed; the client has gone
+	err   error // of the first write that failed; the client is gone
 }
 
-// send sends all of it.
+// send sends the whole reply.
 func (s *sender) send() *fault.Error {
 	err := s.write(s.enc.Begin)
 	if err == nil {
@@ -58,7 +58,7 @@ func (s *sender) send() *fault.Error {
 	return s.fail(err)
 }
 
-// followAll follows all streams, side by side, until the last has ended.
+// followAll follows all streams concurrently and returns when the last one has ended.
 func (s *sender) followAll() error {
 	errs := make([]error, len(s.reply.Streams))
 	var wg sync.WaitGroup
@@ -75,9 +75,8 @@ func (s *sender) followAll() error {
 	return nil
 }
 
-// follow sends what a stream brings, until it ends, and a ping when it brings nothing for long,
-// so that nothing between us and the client takes the connection for dead. It returns what ended
-// the stream.
+// follow sends the events of a stream until it ends, and a ping whenever there has been none for a
+// while, so that proxies do not close the connection. It returns the error that ended the stream.
 func (s *sender) follow(index int, stream *engine.Stream) error {
 	ping := time.NewTicker(s.opts.Heartbeat)
 	defer ping.Stop()
@@ -106,7 +105,7 @@ func (s *sender) follow(index int, stream *engine.Stream) error {
 	}
 }
 
-// events sends events, up to one that breaks what was promised.
+// events sends events, up to the first one that fails verification.
 func (s *sender) events(index int, events []engine.Event) error {
 	var broken error
 	err := s.write(func(b []byte) []byte {
@@ -123,8 +122,8 @@ func (s *sender) events(index int, events []engine.Event) error {
 	return errors.Join(err, broken)
 }
 
-// write sends what the encoder appends, and waits until the kernel has it. A client that takes
-// nothing for as long as Options.WriteStall is taken for gone.
+// write sends what the encoder appends and flushes it. A client that accepts nothing for
+// Options.WriteStall is considered gone.
 func (s *sender) write(encode func([]byte) []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -146,7 +145,7 @@ func (s *sender) write(encode func([]byte) []byte) error {
 		s.w.WriteHeader(http.StatusOK)
 	}
 
-	// Not every writer knows deadlines; a test's recorder does not.
+	// Not every ResponseWriter supports deadlines; httptest.ResponseRecorder does not.
 	_ = s.ctrl.SetWriteDeadline(time.Now().Add(s.opts.WriteStall))
 	if _, s.err = s.w.Write(s.buf); s.err == nil {
 		s.err = s.ctrl.Flush()
@@ -155,10 +154,10 @@ func (s *sender) write(encode func([]byte) []byte) error {
 	return s.err
 }
 
-// fail ends the answer with an error, which is returned if a status can still tell it.
+// fail ends the response with an error, which it returns if no status has been sent yet.
 func (s *sender) fail(err error) *fault.Error {
 	if s.ctx.Err() != nil && !errors.Is(context.Cause(s.ctx), context.DeadlineExceeded) {
-		return nil // nobody is there
+		return nil // the client is gone
 	}
 	e := service.Fault(err, "")
 	if s.err == nil && !s.begun {
@@ -169,5 +168,5 @@ func (s *sender) fail(err error) *fault.Error {
 	return nil
 }
 
-// close leaves the connection as it was: the next answer on it has its own time.
+// close resets the write deadline: the connection is reused for other responses.
 func (s *sender) close() { _ = s.ctrl.SetWriteDeadline(time.Time{}) }

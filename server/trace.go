@@ -15,10 +15,10 @@ import (
 	"serve/service"
 )
 
-// What is told of a request in a trace: how it came along and how large it was, never what
-// it said. Names are OpenTelemetry's, of its semantic conventions for HTTP and for GenAI.
+// Traces contain the timing and the size of requests, never their contents. The names are from
+// OpenTelemetry's semantic conventions for HTTP and GenAI.
 
-// span begins the span of a request that a model may have to work for; others have none.
+// span begins the span of a request that uses a model. Other requests have none.
 func (x *exchange) span(tracer trace.Tracer, operation string, r *http.Request, route string) *http.Request {
 	if tracer == nil || operation == "" || r.Method != http.MethodPost {
 		return r
@@ -37,8 +37,8 @@ func (x *exchange) span(tracer trace.Tracer, operation string, r *http.Request, 
 	return r.WithContext(ctx)
 }
 
-// endSpan ends the request's span, and with it those of what models did, unless they go on
-// without it.
+// endSpan ends the request's span, and those of the models' work unless that continues in the
+// background.
 func (x *exchange) endSpan(ctx context.Context, status int) {
 	if x.server == nil {
 		return
@@ -54,7 +54,7 @@ func (x *exchange) endSpan(ctx context.Context, status int) {
 	}
 }
 
-// traceWork makes spans of what models did, now that it is known.
+// traceWork creates the spans of the models' work, which has ended.
 func (x *exchange) traceWork(ctx context.Context) {
 	if x.server == nil {
 		return
@@ -64,7 +64,7 @@ func (x *exchange) traceWork(ctx context.Context) {
 	}
 }
 
-// trace makes the span of one model's work.
+// trace creates the span of one model's work.
 func (x *exchange) trace(ctx context.Context, w *service.Work) {
 	attributes := []attribute.KeyValue{
 		attribute.String("gen_ai.operation.name", x.operation),
@@ -85,7 +85,7 @@ func (x *exchange) trace(ctx context.Context, w *service.Work) {
 	}
 
 	if w.Ended.IsZero() {
-		w.Ended = time.Now() // its client has gone: the engine ends it at its next step
+		w.Ended = time.Now() // the client is gone, and the engine ends it at its next step
 	}
 
 	if w.Err != nil {
@@ -103,7 +103,7 @@ func (x *exchange) trace(ctx context.Context, w *service.Work) {
 	span.End(trace.WithTimestamp(w.Ended))
 }
 
-// tracePhases makes the spans of what a stream has come through until its end.
+// tracePhases creates the spans of a stream's phases.
 func (x *exchange) tracePhases(ctx context.Context, times *engine.Timeline, ended time.Time) {
 	for _, phase := range []struct {
 		name     string
@@ -117,14 +117,14 @@ func (x *exchange) tracePhases(ctx context.Context, times *engine.Timeline, ende
 			continue
 		}
 		if phase.to.IsZero() {
-			phase.to = ended // it did not come to the next
+			phase.to = ended // it ended in this phase
 		}
 		_, part := x.tracer.Start(ctx, phase.name, trace.WithTimestamp(phase.from))
 		part.End(trace.WithTimestamp(phase.to))
 	}
 }
 
-// sizes are the numbers of a request and its answer.
+// sizes returns the attributes with a request's parameters and token counts.
 func sizes(w *service.Work, t *engine.Timeline) []attribute.KeyValue {
 	r := w.Request
 	usage := w.Stream.Usage()

@@ -9,12 +9,12 @@ import (
 	"serve/pool"
 )
 
-// Call is a request as far as no endpoint matters: who asks, and what models did for it. It
-// travels in the request's context.
+// Call is the part of a request that does not depend on the endpoint: the client, and the work that
+// models do for it. It is passed in the request's context.
 type Call struct {
-	Client string // who asks, by whom models divide their time
+	Client string // identifies the caller, for fair sharing of the models
 
-	// Report, if set, is called when the work of a detached call has ended.
+	// Report, if not nil, is called when the work of a detached call has ended.
 	Report func(context.Context)
 
 	mu       sync.Mutex
@@ -54,7 +54,7 @@ func (c *Call) note(w Work) {
 	c.work = append(c.work, w)
 }
 
-// First returns the stream that the call's first work is, or nil.
+// First returns the stream of the first work, or nil.
 func (c *Call) First() *engine.Stream {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -64,7 +64,7 @@ func (c *Call) First() *engine.Stream {
 	return c.work[0].Stream
 }
 
-// TakeWork returns what models have done, and forgets it.
+// TakeWork returns the work so far and removes it from the call.
 func (c *Call) TakeWork() []Work {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -73,8 +73,7 @@ func (c *Call) TakeWork() []Work {
 	return work
 }
 
-// Detach says that work goes on when the request has been answered. The function that it
-// returns says that it has ended.
+// Detach marks work that continues after the response. The caller calls done when it has ended.
 func (c *Call) Detach() (done func(context.Context)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -86,14 +85,14 @@ func (c *Call) Detach() (done func(context.Context)) {
 	}
 }
 
-// Detached reports whether work goes on without the request.
+// Detached reports whether work continues after the response.
 func (c *Call) Detached() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.detached
 }
 
-// Embed asks a model for vectors, in the name of who asked.
+// Embed computes embeddings on behalf of the context's client.
 func Embed(ctx context.Context, model *pool.Lease, inputs [][]engine.Token) ([][]float32, error) {
 	call := CallOf(ctx)
 	w := Work{Model: model.ID, Begun: time.Now()}
@@ -107,7 +106,7 @@ func Embed(ctx context.Context, model *pool.Lease, inputs [][]engine.Token) ([][
 	return vectors, err
 }
 
-// Rank asks a model how well documents fit a query, in the name of who asked.
+// Rank scores documents by their relevance to a query, on behalf of the context's client.
 func Rank(
 	ctx context.Context, model *pool.Lease, query string, documents []string,
 ) (scores []float32, tokens int, err error) {

@@ -12,8 +12,8 @@ import (
 	"serve/pool"
 )
 
-// Fault is the one table of what errors of the engine and the pool mean to a client. Field
-// is the one that held the prompt or the input.
+// Fault converts any error to a fault. It is the only place that knows what errors of the engine and
+// the pool mean to clients. Field is the request's field with the prompt or input.
 func Fault(err error, field string) *fault.Error {
 	var known *fault.Error
 	if errors.As(err, &known) {
@@ -35,7 +35,7 @@ func Fault(err error, field string) *fault.Error {
 	return fault.New(fault.Internal, "", "The server failed: %v.", err)
 }
 
-// requestFault is about what was asked, or nil.
+// requestFault converts errors caused by the request. It returns nil for other errors.
 func requestFault(err error, field string) *fault.Error {
 	var length *engine.LengthError
 	switch {
@@ -55,7 +55,7 @@ func requestFault(err error, field string) *fault.Error {
 	return nil
 }
 
-// modelFault is about a model that cannot answer now, or nil.
+// modelFault converts errors about a model that cannot answer now. It returns nil for other errors.
 func modelFault(err error) *fault.Error {
 	var noRoom *pool.NoRoomError
 	var missing *pool.DeviceError
@@ -78,17 +78,17 @@ func modelFault(err error) *fault.Error {
 	return nil
 }
 
-// later is a failure that may be over after a while.
+// later returns a fault that may be over after a while.
 func later(kind fault.Kind, after time.Duration, format string, args ...any) *fault.Error {
 	e := fault.New(kind, "", format, args...)
 	e.RetryAfter = after
 	return e
 }
 
-// longestRetry is the longest that OpenAI's clients let themselves be told to wait.
+// longestRetry is the longest Retry-After that OpenAI's clients respect.
 const longestRetry = time.Minute
 
-// busyFault says why there is no room, and when there may be.
+// busyFault converts the error for a full queue.
 func busyFault(busy *engine.BusyError) *fault.Error {
 	after := min(max(busy.Retry, time.Second), longestRetry)
 	e := later(fault.RateLimited, after, "The server's queue is full.")

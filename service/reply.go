@@ -7,19 +7,20 @@ import (
 	"serve/pool"
 )
 
-// Reply is what a model is generating for a request: one stream for each of its prompts.
+// Reply is the answer that a model is generating: one stream for each prompt of the request.
 type Reply struct {
 	Model   *pool.Lease
 	Streams []*engine.Stream
-	// Verify takes every event before it is told to the client, and fails where an answer ends
-	// that breaks what was promised of it. It is nil if nothing was.
+	// Verify is called with every event before it is sent to the client. It returns an error at the
+	// end of an answer that violates its schema. It is nil if there is nothing to verify.
 	Verify func(*engine.Event) error
 }
 
-// NewReply returns a reply without streams. It takes over the lease.
+// NewReply returns a reply without streams. Close releases the lease.
 func NewReply(model *pool.Lease) *Reply { return &Reply{Model: model} }
 
-// Generate begins another stream, in the name of who asked. All of them are one request.
+// Generate starts another stream on behalf of the context's client. All streams count as one
+// request in the queue.
 func (r *Reply) Generate(ctx context.Context, er engine.Request) error {
 	call := CallOf(ctx)
 	er.Client = call.Client
@@ -36,7 +37,7 @@ func (r *Reply) Generate(ctx context.Context, er engine.Request) error {
 	return nil
 }
 
-// Read reads one stream to its end.
+// Read reads one stream to its end, and verifies its events.
 func (r *Reply) Read(ctx context.Context, stream *engine.Stream, each func(*engine.Event)) error {
 	for {
 		events, err := stream.Next(ctx)
@@ -54,7 +55,7 @@ func (r *Reply) Read(ctx context.Context, stream *engine.Stream, each func(*engi
 	}
 }
 
-// Usage is what each stream has cost so far.
+// Usage returns the usage of each stream so far.
 func (r *Reply) Usage() []engine.Usage {
 	list := make([]engine.Usage, len(r.Streams))
 	for i, stream := range r.Streams {
@@ -63,7 +64,7 @@ func (r *Reply) Usage() []engine.Usage {
 	return list
 }
 
-// Close ends what still runs, and gives the model back.
+// Close cancels the streams and releases the model.
 func (r *Reply) Close() {
 	for _, stream := range r.Streams {
 		stream.Close()

@@ -1,5 +1,5 @@
-// Package service is what can be asked of the models, in no API's words: whoever speaks an API
-// finds a model here, has it work, and learns what an error means to a client.
+// Package service is the API-independent layer between dialects and models: it finds models, loads
+// them, runs conversations, and converts errors to faults.
 package service
 
 import (
@@ -14,21 +14,21 @@ import (
 	"serve/prompt"
 )
 
-// Options are what a Service is made of.
+// Options configure a Service.
 type Options struct {
 	Pool     *pool.Pool
 	Models   []*pool.Model
-	LoadWait time.Duration // that a request waits for its model to be loaded
-	Fetch    prompt.Fetch  // brings images that are elsewhere
+	LoadWait time.Duration // how long a request waits for its model to load
+	Fetch    prompt.Fetch  // downloads images
 }
 
-// Service answers for some models.
+// Service provides access to a set of models.
 type Service struct {
 	opts   Options
 	byName map[string]*pool.Model
 }
 
-// New returns a Service. It fails if two models have one name.
+// New returns a Service. It returns an error if two models share a name.
 func New(o Options) (*Service, error) {
 	s := &Service{opts: o, byName: map[string]*pool.Model{}}
 	for _, m := range o.Models {
@@ -42,10 +42,10 @@ func New(o Options) (*Service, error) {
 	return s, nil
 }
 
-// Models are those served, in order.
+// Models returns all models, in order.
 func (s *Service) Models() []*pool.Model { return s.opts.Models }
 
-// Named finds a model by a name that a request gives.
+// Named finds a model by its name or an alias.
 func (s *Service) Named(name string) (*pool.Model, *fault.Error) {
 	if m, ok := s.byName[name]; ok {
 		return m, nil
@@ -58,7 +58,7 @@ func (s *Service) Named(name string) (*pool.Model, *fault.Error) {
 		"The model '%s' does not exist here. Served: %s.", name, strings.Join(have, ", "))
 }
 
-// Model brings a model into memory. The caller releases it.
+// Model loads a model if needed. The caller must release the lease.
 func (s *Service) Model(ctx context.Context, name string) (*pool.Lease, *fault.Error) {
 	m, e := s.Named(name)
 	if e != nil {
@@ -71,7 +71,8 @@ func (s *Service) Model(ctx context.Context, name string) (*pool.Lease, *fault.E
 	return l, nil
 }
 
-// Worker is Model for what is to be queued: what would be refused costs no more than this.
+// Worker is Model for requests that will be queued. It refuses them early if the queue is full,
+// before any work has been done.
 func (s *Service) Worker(ctx context.Context, name string, t engine.Tier) (*pool.Lease, *fault.Error) {
 	l, e := s.Model(ctx, name)
 	if e != nil {
@@ -85,14 +86,15 @@ func (s *Service) Worker(ctx context.Context, name string, t engine.Tier) (*pool
 	return l, nil
 }
 
-// Prompt makes a conversation's prompt for a model.
+// Prompt builds the prompt of a conversation for a model.
 func (s *Service) Prompt(ctx context.Context, model *pool.Lease, c *prompt.Conversation) (*prompt.Prompt, error) {
 	b := prompt.Builder{Model: model.Engine, Name: model.ID, Fetch: s.opts.Fetch}
 	return b.Build(ctx, c)
 }
 
-// Converse has a model go on with a conversation. The request says how, and for which tier;
-// field is what the conversation is called in errors. The caller closes the reply.
+// Converse generates the next message of a conversation. The request contains the sampling
+// parameters and the tier; field is the name of the conversation in errors. The caller must close
+// the reply.
 func (s *Service) Converse(
 	ctx context.Context, name string, c *prompt.Conversation, r engine.Request, field string,
 ) (*Reply, *fault.Error) {

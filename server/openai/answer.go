@@ -13,12 +13,18 @@ import (
 	"serve/fault"
 	"serve/pool"
 	"serve/prompt"
+	"serve/server/dialect"
 	"serve/server/wire"
 	"serve/service"
 )
 
-// answer is what all chunks of a response, and the whole of one that is not streamed, have in
-// common.
+var (
+	_ dialect.Encoder = (*chatEncoder)(nil)
+	_ dialect.Encoder = (*completionEncoder)(nil)
+	_ dialect.Encoder = (*responseEncoder)(nil)
+)
+
+// answer contains what streamed and complete responses have in common.
 type answer struct {
 	id          string
 	created     int64
@@ -37,7 +43,7 @@ func newAnswer(prefix string, m *pool.Lease, p *params) *answer {
 	}
 }
 
-// fingerprint tells apart what could answer differently: another engine, another file.
+// fingerprint returns system_fingerprint, which changes with the build and with the model's file.
 func fingerprint(m *pool.Lease) string {
 	f := m.Engine.Model()
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s|%s|%s|%s|%d|%d",
@@ -45,7 +51,7 @@ func fingerprint(m *pool.Lease) string {
 	return "fp_" + hex.EncodeToString(sum[:5])
 }
 
-// piece returns a token's bytes.
+// piece returns the bytes of a token.
 func (a *answer) piece(t engine.Token) []byte { return prompt.Piece(a.model.Engine.Model(), t) }
 
 type responseBody[C any] struct {
@@ -59,12 +65,12 @@ type responseBody[C any] struct {
 	Fingerprint string `json:"system_fingerprint"`
 }
 
-// chunks are the pieces that all chunks of an answer are made of.
+// chunks contains the parts that all chunks of a streamed answer have in common.
 type chunks struct {
 	*answer
 	object string
-	head   []byte // up to the index of the choice
-	tail   []byte // after the choice: every chunk but the last one has no usage
+	head   []byte // up to the choice's index
+	tail   []byte // after the choice
 }
 
 const doneEvent = "data: [DONE]\n\n" // after the last chunk
@@ -92,15 +98,15 @@ func (*chunks) ContentType() string { return wire.EventStream }
 // Ping implements dialect.Encoder.
 func (*chunks) Ping(b []byte) []byte { return append(b, wire.Ping...) }
 
-// Fail implements dialect.Encoder: the error is an event of its own.
+// Fail implements dialect.Encoder. The error is a separate event.
 func (*chunks) Fail(b []byte, e *fault.Error) []byte { return wire.AppendEvent(b, "", envelope(e)) }
 
-// open begins a chunk of a choice, after its index.
+// open begins a chunk, up to and including the choice's index.
 func (c *chunks) open(b []byte, choice int) []byte {
 	return strconv.AppendInt(append(b, c.head...), int64(choice), 10)
 }
 
-// shut ends a choice, and its chunk, with why it ended, or null while it goes on.
+// shut ends a chunk with its finish_reason, which is null except at the end of the choice.
 func (c *chunks) shut(b []byte, finish engine.Finish) []byte {
 	b = append(b, `,"finish_reason":`...)
 	if finish == "" {
@@ -111,7 +117,7 @@ func (c *chunks) shut(b []byte, finish engine.Finish) []byte {
 	return append(b, c.tail...)
 }
 
-// end appends the last chunk, which has no choice, if usage was asked for, and the end.
+// end appends the usage, if requested, and the event that ends the stream.
 func (c *chunks) end(b []byte, u usage) []byte {
 	if c.params.includeUsage {
 		body, err := json.Marshal(struct {
@@ -131,21 +137,21 @@ func (c *chunks) end(b []byte, u usage) []byte {
 	return append(b, doneEvent...)
 }
 
-// collected is one choice's whole answer.
+// collected is the complete answer of one choice.
 type collected struct {
 	prompt.Reply
 	tokens []engine.TokenInfo
-	scores []engine.TokenInfo // of the prompt, with choice 0, if asked for
+	scores []engine.TokenInfo // log-probabilities of the prompt: in choice 0, if requested
 }
 
-// add joins what came anew of the answer.
+// add adds an event.
 func (c *collected) add(e *engine.Event) {
 	c.Add(e)
 	c.tokens = append(c.tokens, e.Tokens...)
 	c.scores = append(c.scores, e.Prompt...)
 }
 
-// probability is the mean log-probability of the tokens, by which best_of chooses.
+// probability returns the mean log-probability of the tokens, which is the criterion of best_of.
 func (c *collected) probability() float64 {
 	var sum float64
 	for _, t := range c.tokens {
@@ -154,7 +160,7 @@ func (c *collected) probability() float64 {
 	return sum / float64(max(1, len(c.tokens)))
 }
 
-// collect reads the answers of a stream's n choices to their end.
+// collect reads a stream to its end and returns the answers of its n choices.
 func collect(ctx context.Context, reply *service.Reply, stream *engine.Stream, n int) ([]*collected, error) {
 	choices := make([]*collected, n)
 	for i := range choices {

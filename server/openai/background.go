@@ -13,7 +13,7 @@ import (
 	"serve/service"
 )
 
-// background holds the responses that run without a client.
+// background keeps track of responses that are generated in the background.
 type background struct {
 	mu      sync.Mutex
 	running map[string]*task
@@ -21,20 +21,20 @@ type background struct {
 	wg      sync.WaitGroup
 }
 
-// task is one of them.
+// task is a background response.
 type task struct {
 	cancel context.CancelCauseFunc
 	done   chan struct{}
 }
 
-// Why a background response may end early.
+// Causes of cancellation.
 var (
 	errCancelled = errors.New("cancelled by a request")
 	errStopping  = errors.New("the server is stopping")
 )
 
-// begin makes the context of a response, which outlives that of the request which
-// asked for it but has its deadline; false when the server stops.
+// begin creates the context of a response. It has the deadline of the request's context but is not
+// canceled with it. begin returns false if the server is stopping.
 func (b *background) begin(id string, asked context.Context) (context.Context, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -64,14 +64,14 @@ func (b *background) end(id string) {
 	b.wg.Done()
 }
 
-// find returns a response that runs, or nil.
+// find returns a running response, or nil.
 func (b *background) find(id string) *task {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.running[id]
 }
 
-// cancel ends a response, if it runs, and waits until it has.
+// cancel cancels a response, if it is running, and waits for its end.
 func (b *background) cancel(ctx context.Context, id string) {
 	if t := b.find(id); t != nil {
 		t.cancel(errCancelled)
@@ -82,7 +82,7 @@ func (b *background) cancel(ctx context.Context, id string) {
 	}
 }
 
-// wait returns when none runs, or ctx is done.
+// wait returns when no response is running, or when ctx is done.
 func (b *background) wait(ctx context.Context) {
 	done := make(chan struct{})
 	go func() { b.wg.Wait(); close(done) }()
@@ -92,7 +92,7 @@ func (b *background) wait(ctx context.Context) {
 	}
 }
 
-// stop cancels all and begins no more.
+// stop cancels all responses, and prevents new ones.
 func (b *background) stop() {
 	b.mu.Lock()
 	b.stopped = true
@@ -103,8 +103,8 @@ func (b *background) stop() {
 	b.wg.Wait()
 }
 
-// inBackground answers at once with a response that is still to come, after all that could be
-// wrong with the request was checked.
+// inBackground starts a response in the background. It answers as soon as the request has been
+// accepted.
 func (api *API) inBackground(w http.ResponseWriter, r *http.Request, req *responsesRequest) *fault.Error {
 	id := "resp_" + randomID()
 	ctx, ok := api.background.begin(id, r.Context())
@@ -114,14 +114,14 @@ func (api *API) inBackground(w http.ResponseWriter, r *http.Request, req *respon
 
 	done := service.CallOf(ctx).Detach()
 
-	// A client that goes before the request is accepted wants no answer.
+	// Cancel if the client disconnects before the request has been accepted.
 	stop := context.AfterFunc(r.Context(), func() { api.background.cancel(r.Context(), id) })
-	accepted := make(chan *fault.Error, 2) // a panic may come after
+	accepted := make(chan *fault.Error, 2) // there may be a panic afterwards
 	var queued response
 	go func() {
 		defer api.background.end(id)
 		defer func() {
-			if p := recover(); p != nil { // the request's own goroutine has gone
+			if p := recover(); p != nil { // the middleware only recovers the request's own goroutine
 				api.opts.Log.Error("panic", "path", "/responses", "panic", p, "stack", string(debug.Stack()))
 				accepted <- service.Fault(errors.New("internal error"), "")
 			}
@@ -146,7 +146,8 @@ func (api *API) inBackground(w http.ResponseWriter, r *http.Request, req *respon
 	return wire.WriteJSON(w, queued)
 }
 
-// respondInBackground makes a response, and tells of it when it has been accepted.
+// respondInBackground generates a response, and calls accepted when nothing but the generation itself
+// can fail.
 func (api *API) respondInBackground(
 	ctx context.Context, h http.Header, req *responsesRequest, id string, accepted func(response),
 ) *fault.Error {
@@ -167,7 +168,7 @@ func (api *API) respondInBackground(
 	return nil
 }
 
-// finishInBackground keeps how a response ended. Nobody else can be told.
+// finishInBackground generates the rest of a response and stores it.
 func (api *API) finishInBackground(
 	ctx context.Context, req *responsesRequest, rw *responseWriter, reply *service.Reply,
 ) {

@@ -11,12 +11,12 @@ import (
 // chatRequest is the body of POST /v1/chat/completions.
 type chatRequest struct {
 	conversationRequest
-	maxComplete int // max_completion_tokens, which wins over max_tokens
+	maxComplete int // max_completion_tokens, which overrides max_tokens
 	hasTop      bool
-	functions   tools // tools by their old name
+	functions   tools // the deprecated form of tools
 }
 
-// maxArguments is how many arguments a template may get.
+// maxArguments is the maximum number of chat_template_kwargs.
 const maxArguments = 256
 
 var chatFields = lift(func(r *chatRequest) *params { return &r.params }, wire.Fields[chatRequest]{
@@ -60,7 +60,7 @@ var chatFields = lift(func(r *chatRequest) *params { return &r.params }, wire.Fi
 	"web_search_options": wire.Refused[chatRequest](
 		"The server never searches the web: no data leaves this machine."),
 
-	// What nobody could tell from the answer.
+	// Fields without an observable effect.
 	"store":                  wire.Accepted[chatRequest](wire.IsBool),
 	"metadata":               wire.Accepted[chatRequest](wire.IsObject),
 	"safety_identifier":      wire.Accepted[chatRequest](wire.IsString),
@@ -90,7 +90,7 @@ func (r *chatRequest) setTemplateArgs(v wire.Value) *fault.Error {
 	return nil
 }
 
-// check holds what no single field can know.
+// check validates fields that depend on each other.
 func (r *chatRequest) check() *fault.Error {
 	if r.hasTop && !r.logprobs {
 		return fault.New(fault.InvalidValue, "top_logprobs",

@@ -14,13 +14,13 @@ import (
 
 const chatChunk = "chat.completion.chunk"
 
-// chatEncoder encodes a chat's chunks in the order that OpenAI's come in: for every choice its
-// role first and once, then its text and its calls, then why it ended.
+// chatEncoder encodes the chunks of a chat in OpenAI's order. Each choice has first its role, then
+// text and calls, then its finish_reason.
 type chatEncoder struct {
 	chunks
 	tools  *tools
-	begun  []bool // choices whose role was told
-	called []bool // choices that call something
+	begun  []bool // choices whose role has been sent
+	called []bool // choices with calls
 }
 
 func newChatEncoder(a *answer, r *chatRequest) *chatEncoder {
@@ -44,12 +44,12 @@ func (c *chatEncoder) End(b []byte, used []engine.Usage) []byte {
 	return c.end(b, u)
 }
 
-// openDelta begins a chunk of a choice, up to its delta's fields.
+// openDelta begins a chunk, up to the fields of its delta.
 func (c *chatEncoder) openDelta(b []byte, choice int) []byte {
 	return append(c.open(b, choice), `,"delta":{`...)
 }
 
-// shutDelta ends a chunk after its delta's fields.
+// shutDelta ends a chunk after the fields of its delta.
 func (c *chatEncoder) shutDelta(b []byte, finish engine.Finish) []byte {
 	return c.shut(append(b, `},"logprobs":null`...), finish)
 }
@@ -79,8 +79,8 @@ func (c *chatEncoder) Delta(b []byte, _ int, e *engine.Event) []byte {
 	return b
 }
 
-// appendRoles tells the roles of all choices up to an event's: the Python SDK fails on choice 1
-// before choice 0. Content that begins with a call is null.
+// appendRoles appends the roles of all choices up to the event's. The Python SDK fails if choice 1
+// comes before choice 0. The content is null if the choice begins with a call.
 func (c *chatEncoder) appendRoles(b []byte, e *engine.Event) []byte {
 	for i := range e.Choice + 1 {
 		if c.begun[i] {
@@ -103,8 +103,7 @@ func (c *chatEncoder) appendRoles(b []byte, e *engine.Event) []byte {
 	return b
 }
 
-// appendCall writes what came anew of a call: its id, type and name once and first, in a chunk
-// of their own, then its arguments.
+// appendCall appends a part of a call. Its id, type and name come first, in a separate chunk.
 func (c *chatEncoder) appendCall(b []byte, choice int, d *engine.ToolCallDelta) []byte {
 	c.called[choice] = true
 	if d.Name != "" {
@@ -163,14 +162,14 @@ func appendChatLogprobs(b []byte, a *answer, tokens []engine.TokenInfo) []byte {
 	return append(b, `],"refusal":null}`...)
 }
 
-// appendTokenLogprob appends the fields of a token, without the closing brace.
+// appendTokenLogprob appends the object of a token, without the closing brace.
 func appendTokenLogprob(b, piece []byte, logprob float32) []byte {
 	b = wire.AppendString(append(b, `{"token":`...), string(piece))
 	b = wire.AppendFloat(append(b, `,"logprob":`...), logprob)
 	return wire.AppendBytes(append(b, `,"bytes":`...), piece)
 }
 
-// chatChoice is a choice of a response that is not streamed.
+// chatChoice is a choice of a complete response.
 type chatChoice struct {
 	Index        int             `json:"index"`
 	Message      chatMessage     `json:"message"`
@@ -188,7 +187,7 @@ type chatMessage struct {
 	Annotations  []int         `json:"annotations"`
 }
 
-// toolCall is a call in a whole answer.
+// toolCall is a call in a complete response.
 type toolCall struct {
 	ID       string       `json:"id"`
 	Type     string       `json:"type"`
@@ -200,7 +199,7 @@ type functionCall struct {
 	Arguments string `json:"arguments"`
 }
 
-// callID names a call whose format has no id of its own.
+// callID returns an id for a call whose format has none.
 func callID(id string) string {
 	if id == "" {
 		return "call_" + randomID()
@@ -208,7 +207,7 @@ func callID(id string) string {
 	return id
 }
 
-// message is a choice's whole answer as OpenAI writes it.
+// message returns the message of a complete response.
 func (t *tools) message(c *collected) chatMessage {
 	m := chatMessage{Role: "assistant", Reasoning: c.Reasoning(), Annotations: []int{}}
 	if text := c.Text(); text != "" || len(c.Calls) == 0 {
@@ -229,7 +228,7 @@ func (t *tools) message(c *collected) chatMessage {
 	return m
 }
 
-// completeChat answers without a stream.
+// completeChat writes a response that is not streamed.
 func completeChat(
 	w http.ResponseWriter, r *http.Request, a *answer, req *chatRequest, reply *service.Reply,
 ) *fault.Error {

@@ -18,22 +18,22 @@ import (
 
 const completionObject = "text_completion"
 
-// completionEncoder encodes the answers to several prompts, which come side by side: choice i of
-// prompt p has the index p*n+i.
+// completionEncoder encodes the answers to several prompts, which are generated concurrently. The
+// index of choice i of prompt p is p*n+i.
 type completionEncoder struct {
 	chunks
 	request *completionRequest
 	prompts []completionPrompt
 }
 
-// completionPrompt is how far the answer to one prompt has come.
+// completionPrompt is the state of the answer to one prompt.
 type completionPrompt struct {
 	index   int
-	echo    string // that comes before each choice
-	offsets []int  // by choice: characters of text before its next token
-	scores  int    // still to come: the echo waits for them, and all else for the echo
+	echo    string // the text before each choice
+	offsets []int  // by choice: the text_offset of the next token
+	scores  int    // number of log-probabilities that the echo is still waiting for
 	scored  []engine.TokenInfo
-	early   []engine.Event // of other choices, while the first one's scores are not whole
+	early   []engine.Event // of other choices, until then
 }
 
 func newCompletionEncoder(a *answer, req *completionRequest) *completionEncoder {
@@ -52,8 +52,8 @@ func newCompletionEncoder(a *answer, req *completionRequest) *completionEncoder 
 	return c
 }
 
-// Begin implements dialect.Encoder: it echoes prompts whose log-probabilities need not come
-// first.
+// Begin implements dialect.Encoder. It appends the echo of prompts, unless that needs
+// log-probabilities.
 func (c *completionEncoder) Begin(b []byte) []byte {
 	for i := range c.prompts {
 		p := &c.prompts[i]
@@ -64,7 +64,7 @@ func (c *completionEncoder) Begin(b []byte) []byte {
 	return b
 }
 
-// appendEcho appends a prompt, for each choice.
+// appendEcho appends the prompt for each choice.
 func (c *completionEncoder) appendEcho(b []byte, p *completionPrompt) []byte {
 	tokens := c.request.echoedTokens(c.model, p.index, p.scored)
 	for choice := range c.params.choices {
@@ -73,7 +73,7 @@ func (c *completionEncoder) appendEcho(b []byte, p *completionPrompt) []byte {
 	return b
 }
 
-// appendText appends a chunk of text and its tokens.
+// appendText appends a chunk with a text and its tokens.
 func (c *completionEncoder) appendText(
 	b []byte, p *completionPrompt, choice int, text string, tokens []engine.TokenInfo,
 ) []byte {
@@ -91,7 +91,7 @@ func (c *completionEncoder) Delta(b []byte, stream int, e *engine.Event) []byte 
 		return c.appendEvent(b, p, e)
 	}
 
-	// Another choice may be done before the first has read all of the prompt.
+	// Other choices may have ended before the log-probabilities of the prompt are complete.
 	p.scored = append(p.scored, e.Prompt...)
 	p.early = append(p.early, *e)
 	if len(p.scored) < p.scores {
@@ -128,9 +128,8 @@ func (c *completionEncoder) End(b []byte, used []engine.Usage) []byte {
 	return c.end(b, u)
 }
 
-// appendCompletionLogprobs appends the legacy shape: four arrays. Offset counts
-// the characters of the text before the first token; the one after the last is
-// returned.
+// appendCompletionLogprobs appends log-probabilities in the legacy format: four arrays. Offset is the
+// number of characters before the first token; the offset after the last one is returned.
 func appendCompletionLogprobs(b []byte, a *answer, tokens []engine.TokenInfo, offset int) ([]byte, int) {
 	if !a.params.logprobs {
 		return append(b, "null"...), 0
@@ -194,7 +193,7 @@ type completionChoice struct {
 	FinishReason engine.Finish   `json:"finish_reason"`
 }
 
-// completeCompletions answers without a stream.
+// completeCompletions writes a response that is not streamed.
 func completeCompletions(
 	w http.ResponseWriter, r *http.Request, a *answer, req *completionRequest, reply *service.Reply,
 ) *fault.Error {
@@ -216,7 +215,7 @@ func completeCompletions(
 	return wire.WriteJSON(w, body)
 }
 
-// completionChoices are the choices for a prompt: the most probable of all that were made.
+// completionChoices returns the choices of a prompt: the best ones of those generated.
 func completionChoices(a *answer, req *completionRequest, index int, choices []*collected) []completionChoice {
 	echo := req.echoed(index, a.model)
 	scored := req.echoedTokens(a.model, index, choices[0].scores)

@@ -27,13 +27,13 @@ type completionRequest struct {
 	asked   [][]engine.Token // by prompt: its tokens
 }
 
-// input is a text, or tokens that somebody else made of one.
+// input is a text, or tokens.
 type input struct {
 	text   string
 	tokens []engine.Token // nil for a text
 }
 
-// maxInputs is how many prompts or texts to embed a request may hold: OpenAI's limit.
+// maxInputs is the maximum number of prompts or inputs of a request, the same as OpenAI's.
 const maxInputs = 2048
 
 const defaultCompletionTokens = 16
@@ -141,7 +141,7 @@ func readTokens(list []wire.Value) ([]engine.Token, *fault.Error) {
 	return tokens, nil
 }
 
-// tokenize turns an input into tokens, of which limit are useful.
+// tokenize returns the tokens of an input. It may stop after limit tokens.
 func (in input) tokenize(e pool.Engine, limit int) ([]engine.Token, error) {
 	if in.tokens != nil {
 		return in.tokens, nil
@@ -179,7 +179,7 @@ func (api *API) completions(w http.ResponseWriter, r *http.Request) *fault.Error
 	return api.opts.Stream(w, r, reply, newCompletionEncoder(a, &req))
 }
 
-// check holds what no single field can know.
+// check validates fields that depend on each other.
 func (r *completionRequest) check() *fault.Error {
 	switch {
 	case r.echo && r.suffix != "":
@@ -194,8 +194,7 @@ func (r *completionRequest) check() *fault.Error {
 	return r.params.check()
 }
 
-// prompt returns a prompt's tokens; with a suffix, all that the model needs to
-// fill in what is between them.
+// prompt returns the tokens of a prompt. With a suffix, it is the prompt for filling in the middle.
 func (r *completionRequest) prompt(e pool.Engine, in input) ([]engine.Token, error) {
 	limit := e.Limits().Context - 1
 	if r.suffix == "" {
@@ -230,7 +229,7 @@ func (r *completionRequest) prompt(e pool.Engine, in input) ([]engine.Token, err
 	return append(tokens, m.FIMMiddle), nil
 }
 
-// echoed is the text that comes before the answers to a prompt.
+// echoed returns the text before the answers to a prompt.
 func (r *completionRequest) echoed(index int, m *pool.Lease) string {
 	if !r.echo {
 		return ""
@@ -242,9 +241,9 @@ func (r *completionRequest) echoed(index int, m *pool.Lease) string {
 	return prompt.Text(m.Engine.Model(), in.tokens)
 }
 
-// echoedTokens is the tokens that come before the answers to a prompt, whose
-// log-probabilities but for the first's are given. A mark that the model wants before
-// every text is no part of what was asked, nor the space that SentencePiece begins with.
+// echoedTokens returns the tokens before the answers to a prompt. Scored are all but the first, with
+// their log-probabilities. The result contains neither a BOS token nor the space that SentencePiece
+// adds, which are not part of the client's text.
 func (r *completionRequest) echoedTokens(m *pool.Lease, index int, scored []engine.TokenInfo) []engine.TokenInfo {
 	if !r.echo || !r.logprobs {
 		return nil
@@ -268,10 +267,10 @@ func (r *completionRequest) echoedTokens(m *pool.Lease, index int, scored []engi
 	return tokens
 }
 
-// noLogProb is that of a prompt's first token: there is nothing for it to follow.
+// noLogProb marks the first token of a prompt, which has no log-probability.
 const noLogProb = 1
 
-// wanted is what an event has of an answer: nothing, where none is wanted but the prompt's echo.
+// wanted returns the text and tokens of an event. There are none if max_tokens is 0.
 func (r *completionRequest) wanted(e *engine.Event) (string, []engine.TokenInfo, engine.Finish) {
 	if !r.none {
 		return e.Text, e.Tokens, e.Finish
@@ -282,7 +281,7 @@ func (r *completionRequest) wanted(e *engine.Event) (string, []engine.TokenInfo,
 	return "", nil, ""
 }
 
-// usage is what a prompt's answer cost.
+// usage returns the usage of a prompt's answer.
 func (r *completionRequest) usage(u engine.Usage) engine.Usage {
 	if r.none {
 		u.Completion = 0
@@ -290,7 +289,7 @@ func (r *completionRequest) usage(u engine.Usage) engine.Usage {
 	return u
 }
 
-// generate asks for every prompt's answer, once all prompts are known to be in order.
+// generate starts the answers to all prompts, after checking all of them.
 func (r *completionRequest) generate(ctx context.Context, reply *service.Reply) error {
 	requests := make([]engine.Request, len(r.prompts))
 	for i, in := range r.prompts {

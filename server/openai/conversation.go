@@ -10,7 +10,7 @@ import (
 	"serve/service"
 )
 
-// conversationRequest is what requests for chat completions and responses have in common.
+// conversationRequest contains the fields that chat completions and responses have in common.
 type conversationRequest struct {
 	params
 	messages     []prompt.Message
@@ -41,7 +41,7 @@ func (r *conversationRequest) setParallel(v wire.Value) (e *fault.Error) {
 	return e
 }
 
-// check holds what no single field can know.
+// check validates fields that depend on each other.
 func (r *conversationRequest) check() *fault.Error {
 	if e := r.tools.check(); e != nil {
 		return e
@@ -49,7 +49,7 @@ func (r *conversationRequest) check() *fault.Error {
 	return r.params.check()
 }
 
-// conversation is what the model is asked, in no API's words.
+// conversation returns the conversation in its API-independent form.
 func (r *conversationRequest) conversation() *prompt.Conversation {
 	return &prompt.Conversation{
 		Messages:     r.messages,
@@ -60,8 +60,8 @@ func (r *conversationRequest) conversation() *prompt.Conversation {
 	}
 }
 
-// converse has a model go on with a request's conversation, which errors call field, and says in
-// a header what of its schemas is not enforced. The caller closes the reply.
+// converse starts the reply to a request's conversation, and sets the header about schemas. Field is
+// the name of the conversation in errors. The caller must close the reply.
 func (api *API) converse(
 	ctx context.Context, h http.Header, req *conversationRequest, field string,
 ) (*service.Reply, *fault.Error) {
@@ -76,5 +76,5 @@ func (api *API) converse(
 	return reply, nil
 }
 
-// schemaHeader names what of a request's schemas is not enforced.
+// schemaHeader lists the parts of the request's schemas that are not enforced.
 const schemaHeader = "X-Schema-Not-Enforced"

@@ -101,8 +101,7 @@ func (api *API) embeddings(w http.ResponseWriter, r *http.Request) *fault.Error 
 	return wire.WriteJSON(w, body)
 }
 
-// matryoshka are the models that were trained so that the beginning of an
-// embedding is an embedding too.
+// matryoshka matches models that were trained so that a prefix of an embedding is an embedding, too.
 var matryoshka = regexp.MustCompile(`(?i)` + strings.Join([]string{
 	`nomic-embed-text-v(1\.5|2)`,
 	`qwen-?3-embedding`,
@@ -112,7 +111,7 @@ var matryoshka = regexp.MustCompile(`(?i)` + strings.Join([]string{
 	`jina-embeddings-v[3-5]`,
 }, "|"))
 
-// checkDimensions refuses to shorten what would lose its meaning.
+// checkDimensions returns an error if the model's embeddings cannot be shortened.
 func (r *embeddingRequest) checkDimensions(m *pool.Lease) *fault.Error {
 	f := m.Engine.Model()
 	switch {

@@ -16,8 +16,7 @@ const (
 	rateLimit      = "rate_limit_error"
 )
 
-// failure is what OpenAI makes of a kind of failure. Clients repeat every 5xx, unless it is
-// final: trying again is useless.
+// failure is the form of a fault in OpenAI's API. Clients retry every 5xx, unless it is final.
 type failure struct {
 	status int
 	kind   string // the envelope's type
@@ -25,7 +24,7 @@ type failure struct {
 	final  bool
 }
 
-// failures is the one table from kinds of failures to statuses, types and codes.
+// failures is the only table from kinds of faults to statuses, types and codes.
 var failures = map[fault.Kind]failure{
 	fault.Internal: {http.StatusInternalServerError, serverError, "internal_error", false},
 
@@ -51,7 +50,7 @@ var failures = map[fault.Kind]failure{
 	fault.ImageFileTooBig:  {http.StatusBadRequest, invalidRequest, "image_file_too_large", false},
 	fault.ImageUnreachable: {http.StatusBadRequest, invalidRequest, "failed_to_download_image", false},
 
-	// A model that does not fit would not fit the next time either: not a 5xx.
+	// Retrying does not help if a model does not fit, so it is not a 5xx.
 	fault.ModelNotFound:      {http.StatusNotFound, invalidRequest, "model_not_found", false},
 	fault.UnsupportedModel:   {http.StatusBadRequest, invalidRequest, "unsupported_model", false},
 	fault.InsufficientMemory: {http.StatusBadRequest, invalidRequest, "insufficient_memory", false},
@@ -79,7 +78,7 @@ var failures = map[fault.Kind]failure{
 	fault.Canceled:        {499, serverError, "client_closed_request", false}, // nobody reads this
 }
 
-// errorBody is what stands in the envelope: all four keys, always.
+// errorBody is the content of the envelope. It always has all four keys.
 type errorBody struct {
 	Message string  `json:"message"`
 	Type    string  `json:"type"`
@@ -97,7 +96,7 @@ func newErrorBody(e *fault.Error) errorBody {
 	}
 }
 
-// envelope is an error as OpenAI's clients read it.
+// envelope returns the JSON of an error.
 func envelope(e *fault.Error) []byte {
 	b, err := json.Marshal(map[string]errorBody{"error": newErrorBody(e)})
 	if err != nil {

@@ -38,7 +38,7 @@ var messageFields = []string{
 	"audio", "function_call", "annotations",
 }
 
-// roleFunction is the old name of a tool.
+// roleFunction is the deprecated name of the role tool.
 const roleFunction = "function"
 
 func readMessage(v wire.Value) (m prompt.Message, e *fault.Error) {
@@ -73,7 +73,7 @@ func readMessage(v wire.Value) (m prompt.Message, e *fault.Error) {
 	case "assistant":
 		e = readAssistant(&m, object)
 	case roleFunction:
-		// Its call has no id, but a name.
+		// Calls are identified by name.
 		m.Role = prompt.ToolRole
 		m.CallID, e = readRequired(v, object, "name")
 	case "tool":
@@ -85,7 +85,7 @@ func readMessage(v wire.Value) (m prompt.Message, e *fault.Error) {
 	return m, e
 }
 
-// readRequired reads a text that must be there.
+// readRequired reads a required string.
 func readRequired(v wire.Value, object map[string]wire.Value, name string) (string, *fault.Error) {
 	field, e := v.Required(object, name)
 	if e != nil {
@@ -94,7 +94,7 @@ func readRequired(v wire.Value, object map[string]wire.Value, name string) (stri
 	return field.Text()
 }
 
-// readOptional reads a text that may be absent.
+// readOptional reads an optional string.
 func readOptional(object map[string]wire.Value, name string) (string, *fault.Error) {
 	field, ok := object[name]
 	if !ok {
@@ -103,8 +103,7 @@ func readOptional(object map[string]wire.Value, name string) (string, *fault.Err
 	return field.Text()
 }
 
-// readMessageContent reads the content, which only an assistant that refuses or calls something
-// may leave out.
+// readMessageContent reads the content. It is optional only for assistants with a refusal or calls.
 func readMessageContent(m *prompt.Message, v wire.Value, object map[string]wire.Value) (e *fault.Error) {
 	if content, ok := object["content"]; ok {
 		parts := textParts
@@ -127,8 +126,8 @@ func readMessageContent(m *prompt.Message, v wire.Value, object map[string]wire.
 	return e
 }
 
-// readAssistant reads what only an assistant's message has: what it thought, and what it called,
-// both by either name.
+// readAssistant reads the fields of an assistant's message: reasoning and calls, each by either of its
+// names.
 func readAssistant(m *prompt.Message, object map[string]wire.Value) (e *fault.Error) {
 	for _, name := range []string{"reasoning", "reasoning_content"} {
 		if field, ok := object[name]; ok {
@@ -167,8 +166,8 @@ func readContent(m *prompt.Message, v wire.Value, parts partTypes) (e *fault.Err
 	return v.WrongType("a string or an array of content parts")
 }
 
-// partTypes are the types of parts that content may have: those that are text, and the field
-// that each has it in, and the one that is an image, if any.
+// partTypes are the allowed types of content parts: those with text, by the field that contains it,
+// and the one for images, if any.
 type partTypes struct {
 	text  map[string]string
 	image string
@@ -179,8 +178,8 @@ var (
 	chatParts = partTypes{text: textParts.text, image: "image_url"}
 )
 
-// readParts reads parts. Texts that follow each other become paragraphs; an image's mark stands
-// where it belongs.
+// readParts reads content parts. Consecutive texts become paragraphs. Images are replaced by their
+// marks.
 func readParts(v wire.Value, types partTypes) (string, []prompt.Image, *fault.Error) {
 	parts, e := v.Array(maxParts)
 	if e != nil {
@@ -274,7 +273,7 @@ func readImage(part wire.Value, object map[string]wire.Value) (*prompt.Image, *f
 	}
 
 	if detail, ok := object["detail"]; ok {
-		// A model looks at an image in its own detail, unless that is to be little.
+		// The model chooses the detail itself, except for "low".
 		level, e := detail.OneOf("auto", "low", "high", "original")
 		image.LowDetail = level == "low"
 		return image, e

@@ -53,7 +53,7 @@ func readModerated(v wire.Value) ([]string, *fault.Error) {
 	return texts, nil
 }
 
-// openAIModerators are the names that programs written for OpenAI send.
+// openAIModerators are the names of OpenAI's models, which existing clients send.
 var openAIModerators = []string{
 	"",
 	"omni-moderation-latest",
@@ -62,7 +62,7 @@ var openAIModerators = []string{
 	"text-moderation-stable",
 }
 
-// moderator finds the model that judges. Another model's word would be worth nothing.
+// moderator returns the name of the model to use. Only the configured one is suitable.
 func (api *API) moderator(name string) (string, *fault.Error) {
 	switch {
 	case api.opts.Moderator == "":
@@ -83,8 +83,8 @@ func (api *API) moderator(name string) (string, *fault.Error) {
 	return name, nil
 }
 
-// guardCategories says what a guard's categories are among OpenAI's. They go by name: the
-// numbers mean other things from version to version. Some have no counterpart.
+// guardCategories maps a guard's categories to OpenAI's. The keys are names, because the numbers differ
+// between versions. Some categories have no counterpart.
 var guardCategories = map[string][]string{
 	"violent crimes":                     {"illicit", "illicit/violent", "violence"},
 	"non-violent crimes":                 {"illicit"},
@@ -105,7 +105,7 @@ var guardCategories = map[string][]string{
 	"suicide and self harm":              {"self-harm"},
 }
 
-// moderationCategories are OpenAI's thirteen.
+// moderationCategories are OpenAI's categories.
 var moderationCategories = []string{
 	"harassment", "harassment/threatening", "hate", "hate/threatening", "illicit", "illicit/violent",
 	"self-harm", "self-harm/instructions", "self-harm/intent", "sexual", "sexual/minors", "violence", "violence/graphic",
@@ -122,11 +122,11 @@ type moderationResult struct {
 	Categories map[string]bool     `json:"categories"`
 	Scores     map[string]float64  `json:"category_scores"`
 	Applied    map[string][]string `json:"category_applied_input_types"`
-	// Named are the guard's own categories, as its template calls them.
+	// Named are the guard's own categories, as named in its template.
 	Named []string `json:"guard_categories"`
 }
 
-// moderations answers POST /v1/moderations by a Llama Guard.
+// moderations answers POST /v1/moderations with a Llama Guard model.
 func (api *API) moderations(w http.ResponseWriter, r *http.Request) *fault.Error {
 	var req moderationRequest
 	if e := decode(r, &req, moderationFields, "input"); e != nil {
@@ -182,8 +182,8 @@ func (api *API) moderations(w http.ResponseWriter, r *http.Request) *fault.Error
 	return wire.WriteJSON(w, body)
 }
 
-// newModerationResult makes a result of a verdict. A guard gives one probability, that anything
-// is unsafe: it is the score of every category that the guard named, and the others have 0.
+// newModerationResult converts a verdict. A guard returns a single probability, which becomes the
+// score of every category found; the others have 0.
 func newModerationResult(v prompt.Verdict) moderationResult {
 	r := moderationResult{
 		Flagged:    v.Unsafe,

@@ -1,5 +1,4 @@
-// Package openai speaks OpenAI's API, and the endpoints that llama.cpp, vLLM and Jina have added
-// to it: it reads and checks every field of a request, asks a service, and writes what comes.
+// Package openai implements OpenAI's API, and endpoints that llama.cpp, vLLM and Jina have added to it.
 package openai
 
 import (
@@ -18,24 +17,26 @@ import (
 	"serve/service"
 )
 
-// Options are what an API is made of.
+// Options configure an API.
 type Options struct {
 	Service *service.Service
 	Stream  dialect.Stream
-	Archive *archive.Archive // keeps responses between requests; nil keeps none
-	// Moderator names the model that moderations ask, a Llama Guard; empty for none.
+	Archive *archive.Archive // stores responses between requests; nil stores none
+	// Moderator is the name of the Llama Guard model behind moderations; empty for none.
 	Moderator string
 	Log       *slog.Logger
 }
 
-// API is the dialect. Close it.
+var _ dialect.Dialect = (*API)(nil)
+
+// API implements dialect.Dialect.
 type API struct {
 	opts       Options
 	service    *service.Service
 	background background
 }
 
-// New returns the dialect.
+// New returns the dialect. The caller must close it.
 func New(o Options) (*API, error) {
 	if o.Moderator != "" {
 		if _, e := o.Service.Named(o.Moderator); e != nil {
@@ -45,10 +46,10 @@ func New(o Options) (*API, error) {
 	return &API{opts: o, service: o.Service}, nil
 }
 
-// Close cancels the responses that run in the background, and waits for them.
+// Close cancels background responses and waits for their end.
 func (api *API) Close() { api.background.stop() }
 
-// Wait returns when no response runs in the background any more, or ctx is done.
+// Wait returns when no background response is running, or when ctx is done.
 func (api *API) Wait(ctx context.Context) { api.background.wait(ctx) }
 
 // Routes implements dialect.Dialect.
@@ -88,7 +89,7 @@ func (api *API) Routes() []dialect.Route {
 	}
 }
 
-// decode reads a request's body into T by the table of its fields.
+// decode reads a request body into T by a table of fields.
 func decode[T any](r *http.Request, into *T, table wire.Fields[T], required ...string) *fault.Error {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {

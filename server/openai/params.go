@@ -12,7 +12,7 @@ import (
 	"serve/server/wire"
 )
 
-// params are the fields that chat and plain completions have in common.
+// params contains the fields that chat and plain completions have in common.
 type params struct {
 	model        string
 	sampling     engine.Sampling
@@ -28,15 +28,15 @@ type params struct {
 	tierName     string // as answers tell it; empty if none was asked for
 }
 
-// defaultParams draws with a seed of its own: an answer repeats only for those
-// who ask for it with one.
+// defaultParams returns the defaults. The seed is random: answers are reproducible only if the client
+// sets one.
 func defaultParams() params {
 	p := params{sampling: engine.DefaultSampling(), choices: 1}
 	p.sampling.Seed = rand.Uint32N(math.MaxUint32)
 	return p
 }
 
-// lift makes params' fields the fields of a request that has params in it.
+// lift adds the fields of params to the table of a request that contains params.
 func lift[T any](of func(*T) *params, own wire.Fields[T]) wire.Fields[T] {
 	table := maps.Clone(own)
 	for name, set := range commonFields {
@@ -47,7 +47,7 @@ func lift[T any](of func(*T) *params, own wire.Fields[T]) wire.Fields[T] {
 	return table
 }
 
-// Limits on what a request may ask for.
+// Limits on parameters.
 const (
 	maxStops     = 64
 	maxStopBytes = 1024
@@ -76,7 +76,7 @@ func integer(low, high int64, field func(*params) *int32) wire.Setter[params] {
 	}
 }
 
-// Setters that other endpoints have under these names or others.
+// Setters shared with other endpoints, which may use other names for the fields.
 var (
 	setTemperature = float(0, 2, func(p *params) *float32 { return &p.sampling.Temperature })
 	setTopP        = float(0, 1, func(p *params) *float32 { return &p.sampling.TopP })
@@ -86,7 +86,7 @@ var (
 
 func setSeed(p *params, v wire.Value) *fault.Error {
 	n, e := v.Integer(math.MinInt64, math.MaxInt64)
-	// llama.cpp takes 32 bits, and its all-ones means a random seed.
+	// llama.cpp's seeds have 32 bits, and the largest value means a random seed.
 	p.sampling.Seed = uint32(n) ^ uint32(uint64(n)>>32)
 	if p.sampling.Seed == math.MaxUint32 {
 		p.sampling.Seed = 0
@@ -94,7 +94,7 @@ func setSeed(p *params, v wire.Value) *fault.Error {
 	return e
 }
 
-// commonFields are params' own: OpenAI's, then llama.cpp's and vLLM's samplers.
+// commonFields is the table of params: OpenAI's fields, then samplers of llama.cpp and vLLM.
 var commonFields = wire.Fields[params]{
 	"model": func(p *params, v wire.Value) (e *fault.Error) { p.model, e = v.Text(); return e },
 
@@ -145,8 +145,8 @@ var commonFields = wire.Fields[params]{
 	"grammar":      wire.Refused[params]("Grammars from clients are not supported yet.", `""`),
 }
 
-// tiers are the tiers of service that may be asked for, and what each gets. Nobody pays
-// here: those that OpenAI sells capacity by are the default one.
+// tiers are the values of service_tier and their effects. Those for reserved capacity are the same as
+// the default.
 var tiers = map[string]struct {
 	tier engine.Tier
 	name string
@@ -177,8 +177,7 @@ func stringList(list []wire.Value) ([]string, *fault.Error) {
 	return out, nil
 }
 
-// setStop takes a string or a list of them. OpenAI allows four; we need not be
-// so strict.
+// setStop reads a string or a list of strings. OpenAI allows four; the limit here is higher.
 func setStop(p *params, v wire.Value) *fault.Error {
 	list := []wire.Value{v}
 	if v.Raw[0] == '[' {
@@ -249,7 +248,7 @@ func setStreamOptions(p *params, v wire.Value) *fault.Error {
 	return nil
 }
 
-// check holds what no single field can know.
+// check validates fields that depend on each other.
 func (p *params) check() *fault.Error {
 	if p.streamOpts && !p.stream {
 		return fault.New(fault.InvalidValue, "stream_options",
@@ -258,7 +257,7 @@ func (p *params) check() *fault.Error {
 	return nil
 }
 
-// request is what the engine is asked, but for the prompt.
+// request returns the engine's request, without the prompt.
 func (p *params) request() engine.Request {
 	return engine.Request{
 		Caller:    engine.Caller{Tier: p.tier},

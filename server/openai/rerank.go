@@ -12,7 +12,7 @@ import (
 	"serve/service"
 )
 
-// rerankRequest is the body of POST /v1/rerank, as Jina and Cohere have it.
+// rerankRequest is the body of POST /v1/rerank, which is compatible with Jina and Cohere.
 type rerankRequest struct {
 	model     string
 	query     string
@@ -37,7 +37,7 @@ var rerankFields = wire.Fields[rerankRequest]{
 	"user":               wire.Accepted[rerankRequest](wire.IsString),
 }
 
-// readDocuments reads texts, or objects with one.
+// readDocuments reads strings, or objects with a text.
 func readDocuments(v wire.Value) ([]string, *fault.Error) {
 	items, e := v.Array(maxInputs)
 	if e != nil {
@@ -90,7 +90,7 @@ type rerankBody struct {
 	} `json:"usage"`
 }
 
-// rerank answers POST /v1/rerank: the documents that fit a query best come first.
+// rerank answers POST /v1/rerank: documents sorted by relevance.
 func (api *API) rerank(w http.ResponseWriter, r *http.Request) *fault.Error {
 	var req rerankRequest
 	if e := decode(r, &req, rerankFields, "model", "query", "documents"); e != nil {

@@ -9,7 +9,7 @@ import (
 	"serve/service"
 )
 
-// readInput reads the input's items; a text is one of them.
+// readInput returns the items of the input. A string becomes a single item.
 func readInput(v wire.Value) ([]wire.Value, *fault.Error) {
 	if v.Raw[0] == '"' {
 		if _, e := v.Text(); e != nil {
@@ -29,7 +29,7 @@ func readInput(v wire.Value) ([]wire.Value, *fault.Error) {
 	return items, e
 }
 
-// readItems makes a conversation of items.
+// readItems converts items to a conversation.
 func readItems(items []wire.Value) (messages []prompt.Message, e *fault.Error) {
 	for _, item := range items {
 		if messages, e = addItem(messages, item); e != nil {
@@ -39,8 +39,8 @@ func readItems(items []wire.Value) (messages []prompt.Message, e *fault.Error) {
 	return messages, nil
 }
 
-// addItem adds an item to the conversation. An assistant's reasoning, text and calls that follow
-// each other are one message.
+// addItem adds an item to the conversation. Consecutive reasoning, text and calls of an assistant
+// become one message.
 func addItem(messages []prompt.Message, v wire.Value) ([]prompt.Message, *fault.Error) {
 	object, e := v.Object()
 	if e != nil {
@@ -90,7 +90,7 @@ func openAssistant(messages []prompt.Message) []prompt.Message {
 	return messages
 }
 
-// addMessage adds a message; an assistant's completes one that has only been thought.
+// addMessage adds a message. An assistant's text is merged into a message with only reasoning.
 func addMessage(messages []prompt.Message, m prompt.Message) []prompt.Message {
 	if n := len(messages); n > 0 && m.Role == prompt.Assistant {
 		last := &messages[n-1]
@@ -125,7 +125,7 @@ func readItemMessage(v wire.Value, object map[string]wire.Value) (m prompt.Messa
 	return m, e
 }
 
-// What textParts and chatParts are, of the Responses API.
+// The types of content parts in the Responses API.
 var (
 	outputParts = partTypes{text: map[string]string{
 		"input_text":     "text",

@@ -12,8 +12,7 @@ import (
 	"serve/server/wire"
 )
 
-// response is the object of /v1/responses, with every field that its schema
-// requires.
+// response is the response object, with every field that OpenAI's schema requires.
 type response struct {
 	ID                 string          `json:"id"`
 	Object             string          `json:"object"`
@@ -70,7 +69,7 @@ type outputDetails struct {
 	ReasoningTokens int `json:"reasoning_tokens"`
 }
 
-// item is an item of the output; which fields it has depends on its type.
+// item is an item of the output. Its fields depend on its type.
 type item struct {
 	Type      string       `json:"type"`
 	ID        string       `json:"id"`
@@ -83,7 +82,7 @@ type item struct {
 	Arguments *string      `json:"arguments,omitempty"`
 }
 
-// itemPart is text of a message, or of reasoning, which has no annotations.
+// itemPart is a text part of a message or of reasoning. The latter has no annotations.
 type itemPart struct {
 	Type        string `json:"type"`
 	Text        string `json:"text"`
@@ -91,14 +90,14 @@ type itemPart struct {
 	LogProbs    *[]int `json:"logprobs,omitempty"`
 }
 
-// responseWriter builds a response of what a stream brings, and the events that
-// tell of it, in buf.
+// responseWriter builds a response from the events of a stream. If streams is set, it appends the
+// API's events to buf.
 type responseWriter struct {
 	response *response
 	streams  bool
 	buf      []byte
 	sequence int
-	open     *item           // the last one, while more of it may come
+	open     *item           // the last item, while it is incomplete
 	text     strings.Builder // of the open item
 	ended    engine.Finish
 }
@@ -149,10 +148,10 @@ func newResponseWriter(a *answer, req *responsesRequest) *responseWriter {
 	return &responseWriter{response: r}
 }
 
-// shortest is a float32 as it was written: 0.7, and not 0.699999988079071.
+// shortest converts a float32 so that it prints as the client wrote it: 0.7, not 0.699999988079071.
 func shortest(f float32) float64 { return math.Round(float64(f)*1e6) / 1e6 }
 
-// emit adds an event. Its fields are those of its type; the number comes here.
+// emit appends an event with the given fields, its type and its sequence number.
 func (w *responseWriter) emit(kind string, fields map[string]any) {
 	if !w.streams {
 		return
@@ -167,21 +166,21 @@ func (w *responseWriter) emit(kind string, fields map[string]any) {
 	w.buf = wire.AppendEvent(w.buf, kind, body)
 }
 
-// take appends the events since the last call to b.
+// take moves the events from buf to b.
 func (w *responseWriter) take(b []byte) []byte {
 	b = append(b, w.buf...)
 	w.buf = w.buf[:0]
 	return b
 }
 
-// of is the fields that tell of which item an event is.
+// of adds the fields that identify the open item.
 func (w *responseWriter) of(fields map[string]any) map[string]any {
 	fields["item_id"] = w.open.ID
 	fields["output_index"] = len(w.response.Output) - 1
 	return fields
 }
 
-// event takes what came of the answer.
+// event processes an event of the stream.
 func (w *responseWriter) event(e *engine.Event) {
 	if e.Reasoning != "" {
 		w.begin("reasoning", nil)
@@ -206,7 +205,7 @@ func (w *responseWriter) event(e *engine.Event) {
 	}
 }
 
-// begin opens an item, unless one of its kind is open. A call is always a new one.
+// begin opens an item, unless one of the same type is open. Each call is a new item.
 func (w *responseWriter) begin(kind string, call *engine.ToolCallDelta) {
 	if w.open != nil && w.open.Type == kind && call == nil {
 		return
@@ -239,7 +238,7 @@ func (w *responseWriter) begin(kind string, call *engine.ToolCallDelta) {
 	}
 }
 
-// part is the content of the open item; a call has none.
+// part returns the content part of the open item. Calls have none.
 func (w *responseWriter) part(text string) *itemPart {
 	switch w.open.Type {
 	case "message":
@@ -250,7 +249,7 @@ func (w *responseWriter) part(text string) *itemPart {
 	return nil
 }
 
-// add tells of more of the open item.
+// add appends to the open item.
 func (w *responseWriter) add(kind, text string) {
 	w.text.WriteString(text)
 	fields := w.of(map[string]any{"delta": text})
@@ -296,7 +295,7 @@ func (w *responseWriter) end() {
 	w.open = nil
 }
 
-// settle ends the response: completed, or incomplete where there was no more room.
+// settle completes the response, or marks it incomplete if it was truncated.
 func (w *responseWriter) settle(u engine.Usage) {
 	r := w.response
 	r.Usage = &responseUsage{
@@ -315,8 +314,8 @@ func (w *responseWriter) settle(u engine.Usage) {
 	}
 }
 
-// fail ends the response with an error: as an event of its own, in both of the
-// forms that clients read, and as the response's end.
+// fail ends the response with an error. Clients expect it in the response and as a separate event, which
+// has two forms at once.
 func (w *responseWriter) fail(e *fault.Error) {
 	w.response.Status = "failed"
 	w.response.Error = &responseError{failures[e.Kind].code, e.Message}

@@ -19,14 +19,14 @@ type responsesRequest struct {
 	conversationRequest
 	instructions string
 	metadata     json.RawMessage
-	toolsAsked   json.RawMessage // as they were given, for the answer
+	toolsAsked   json.RawMessage // as sent, to be echoed
 	choiceAsked  json.RawMessage
 	formatAsked  json.RawMessage
 	user         string
-	ignored      []string                     // hosted tools, which no local server has
-	input        []wire.Value                 // the items, of which messages are made
-	items        []map[string]json.RawMessage // the same as they are kept
-	previous     string                       // the response that this one goes on from
+	ignored      []string                     // types of hosted tools, which are not available here
+	input        []wire.Value                 // the items, from which messages are built
+	items        []map[string]json.RawMessage // the items as stored
+	previous     string                       // id of the response to continue from
 	store        bool
 	background   bool
 }
@@ -96,7 +96,7 @@ var responsesFields = wire.Fields[responsesRequest]{
 		"Log-probabilities come with chat completions only.", "0"),
 }
 
-// ofParams reads a field as chat completions do.
+// ofParams adapts a setter of params.
 func ofParams(set wire.Setter[params]) wire.Setter[responsesRequest] {
 	return func(r *responsesRequest, v wire.Value) *fault.Error { return set(&r.params, v) }
 }
@@ -151,8 +151,8 @@ func (r *responsesRequest) setReasoning(v wire.Value) *fault.Error {
 	return nil
 }
 
-// readFlatTools reads tools, whose functions are flat here. Tools that OpenAI hosts are left out
-// and named: agents offer them to every server.
+// readFlatTools reads tools, which are not nested here. Hosted tools are ignored and returned
+// separately, because agents send them to every server.
 func readFlatTools(v wire.Value) (list []prompt.Tool, ignored []string, e *fault.Error) {
 	items, e := v.Array(maxTools)
 	if e != nil {
@@ -191,14 +191,14 @@ func readFlatTools(v wire.Value) (list []prompt.Tool, ignored []string, e *fault
 	return list, ignored, nil
 }
 
-// check holds what no single field can know.
+// check validates fields that depend on each other.
 func (r *responsesRequest) check() *fault.Error {
 	if r.instructions != "" {
 		first := prompt.Message{Role: prompt.System, Content: r.instructions}
 		r.messages = slices.Insert(r.messages, 0, first)
 	}
 
-	// A choice that only names hosted tools is about nothing that is here.
+	// The choice may refer to hosted tools only, which are ignored.
 	choice := &r.tools.choice
 	if len(r.tools.list) == 0 && choice.mode == prompt.ChoiceAuto && choice.names == nil {
 		*choice = toolChoice{}
@@ -206,7 +206,7 @@ func (r *responsesRequest) check() *fault.Error {
 	return r.conversationRequest.check()
 }
 
-// readResponses reads and checks a request, with the conversation that it goes on from.
+// readResponses reads and validates a request, including the conversation that it continues.
 func (api *API) readResponses(r *http.Request) (*responsesRequest, *fault.Error) {
 	req := &responsesRequest{store: true, conversationRequest: newConversationRequest()}
 	if e := decode(r, req, responsesFields, "model", "input"); e != nil {
@@ -256,8 +256,8 @@ func (api *API) responses(w http.ResponseWriter, r *http.Request) *fault.Error {
 	return wire.WriteJSON(w, rw.response)
 }
 
-// responseEncoder encodes the events of a response. It is kept before its last event says that
-// it is done; of one whose client has gone nothing is kept.
+// responseEncoder encodes the events of a response. The response is stored before the event that
+// completes it is sent. It is not stored if the client disconnects.
 type responseEncoder struct {
 	*responseWriter
 	api *API

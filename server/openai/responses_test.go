@@ -166,7 +166,7 @@ func TestResponseFailsLate(t *testing.T) {
 func TestResponseOutOfTime(t *testing.T) {
 	hs, _ := servertest.Start(t, enginetest.Options{Limits: engine.Limits{Context: 1 << 20}}, server.Options{})
 	body := `{"model":"fake","input":"a","stream":true}` // endless
-	res, text := servertest.Ask(t, hs, "/v1/responses", body, "X-Request-Timeout-Ms: 50")
+	res, text := servertest.Ask(t, hs, "/v1/responses", body, "X-Request-Timeout-Ms: 300")
 	events := strings.Split(strings.TrimSpace(text), "\n\n")
 	if res.StatusCode != 200 || len(events) < 2 {
 		t.Fatalf("%d %s", res.StatusCode, text)

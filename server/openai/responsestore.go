@@ -18,16 +18,16 @@ import (
 	"serve/service"
 )
 
-// notKept is why fields are refused where there is no archive.
+// notKept explains why fields are refused without an archive.
 const notKept = "Responses are not kept here: send the whole conversation as input, or start serve with --data-dir."
 
-// keepWait bounds how long an answer waits for the disk.
+// keepWait limits how long a request waits for the archive.
 const keepWait = 10 * time.Second
 
-// previousField is the field that names the response to go on from.
+// previousField is the field with the id of the response to continue from.
 const previousField = "previous_response_id"
 
-// recall puts what an earlier response was asked and said before the input.
+// recall prepends the conversation of an earlier response to the input.
 func (api *API) recall(ctx context.Context, req *responsesRequest) *fault.Error {
 	if e := api.checkStore(req); e != nil || req.previous == "" {
 		return e
@@ -64,7 +64,7 @@ func (api *API) recall(ctx context.Context, req *responsesRequest) *fault.Error 
 	return e
 }
 
-// checkStore refuses what the archive, or that there is none, makes impossible.
+// checkStore validates the fields that depend on the archive.
 func (api *API) checkStore(req *responsesRequest) *fault.Error {
 	if api.opts.Archive == nil {
 		switch {
@@ -88,7 +88,7 @@ func (api *API) checkStore(req *responsesRequest) *fault.Error {
 	return nil
 }
 
-// turnItems are the items that a kept response was asked and said.
+// turnItems returns the input and output items of a stored response.
 func turnItems(turn *archive.Response) ([]wire.Value, *fault.Error) {
 	var input []json.RawMessage
 	var body struct {
@@ -115,12 +115,12 @@ func storageFailed(err error) *fault.Error {
 	return fault.New(fault.Storage, "", "The kept responses cannot be read or written: %v.", err)
 }
 
-// keep writes a response to the archive, if its request wants that.
+// keep stores a response, if the request says so.
 func (api *API) keep(ctx context.Context, req *responsesRequest, r *response) *fault.Error {
 	if !req.store {
 		return nil
 	}
-	// A client that is going must not leave half of a conversation.
+	// A disconnecting client must not leave an incomplete conversation.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepWait)
 	defer cancel()
 	body, err := json.Marshal(r)
@@ -139,8 +139,8 @@ func (api *API) keep(ctx context.Context, req *responsesRequest, r *response) *f
 	return nil
 }
 
-// inputItems is the request's own input as the API lists it: every item with a type,
-// an id and a status, and texts as parts.
+// inputItems returns the request's input in its normalized form: each item has a type, an id and a
+// status, and texts are content parts.
 func (r *responsesRequest) inputItems() json.RawMessage {
 	if r.items == nil {
 		for _, v := range r.input {
@@ -154,7 +154,7 @@ func (r *responsesRequest) inputItems() json.RawMessage {
 	return b
 }
 
-// itemPrefixes is how the ids of items begin, by type.
+// itemPrefixes are the prefixes of ids, by type of item.
 var itemPrefixes = map[string]string{
 	"message":              "msg_",
 	"reasoning":            "rs_",
@@ -162,7 +162,7 @@ var itemPrefixes = map[string]string{
 	"function_call_output": "fco_",
 }
 
-// listed completes an item.
+// listed returns an item in its normalized form.
 func listed(raw json.RawMessage) map[string]json.RawMessage {
 	var item map[string]json.RawMessage
 	if json.Unmarshal(raw, &item) != nil {
@@ -197,7 +197,7 @@ func listed(raw json.RawMessage) map[string]json.RawMessage {
 	return item
 }
 
-// kept returns the response that a request's path names.
+// kept returns the stored response with the id in the path.
 func (api *API) kept(r *http.Request) (*archive.Response, *fault.Error) {
 	id := r.PathValue("id")
 	missing := fault.New(fault.NotFound, "", "Response with id '%s' not found.", id)
@@ -215,7 +215,7 @@ func (api *API) kept(r *http.Request) (*archive.Response, *fault.Error) {
 	return got, nil
 }
 
-// query checks a request's query: names that it does not know are refused.
+// query returns the parameters of the query. Unknown ones are an error.
 func query(r *http.Request, names ...string) (url.Values, *fault.Error) {
 	q := r.URL.Query()
 	for _, name := range slices.Sorted(maps.Keys(q)) {
@@ -242,8 +242,8 @@ func (api *API) showResponse(w http.ResponseWriter, r *http.Request) *fault.Erro
 	return api.writeKept(w, r, got)
 }
 
-// writeKept answers with a kept response. One that still runs for the archive and
-// not here was cut off with an earlier process.
+// writeKept writes a stored response. If it is in progress but not running, an earlier process has
+// ended without completing it.
 func (api *API) writeKept(w http.ResponseWriter, r *http.Request, got *archive.Response) *fault.Error {
 	var body response
 	if err := json.Unmarshal(got.Body, &body); err != nil {
@@ -252,7 +252,7 @@ func (api *API) writeKept(w http.ResponseWriter, r *http.Request, got *archive.R
 	if body.Status != "in_progress" || api.background.find(got.ID) != nil {
 		return wire.WriteJSON(w, got.Body)
 	}
-	// It may have ended between the two looks.
+	// It may have ended in the meantime.
 	again, e := api.kept(r)
 	if e != nil {
 		return e
@@ -299,7 +299,7 @@ func (api *API) cancelResponse(w http.ResponseWriter, r *http.Request) *fault.Er
 	return api.writeKept(w, r, got)
 }
 
-// listInput answers GET /responses/{id}/input_items: the newest first, as OpenAI.
+// listInput answers GET /responses/{id}/input_items. Like at OpenAI, the newest item comes first.
 func (api *API) listInput(w http.ResponseWriter, r *http.Request) *fault.Error {
 	q, e := query(r, "limit", "order", "after")
 	if e != nil {

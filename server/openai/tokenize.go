@@ -12,8 +12,8 @@ import (
 	"serve/service"
 )
 
-// tokenizeRequest is the body of POST /tokenize and /detokenize, as vLLM and
-// llama.cpp have them.
+// tokenizeRequest is the body of POST /tokenize and /detokenize, which are compatible with vLLM and
+// llama.cpp.
 type tokenizeRequest struct {
 	model   string
 	text    string
@@ -50,7 +50,7 @@ var detokenizeFields = wire.Fields[tokenizeRequest]{
 	},
 }
 
-// tokenize answers POST /tokenize: a text's tokens.
+// tokenize answers POST /tokenize.
 func (api *API) tokenize(w http.ResponseWriter, r *http.Request) *fault.Error {
 	req := tokenizeRequest{special: true}
 	if e := decode(r, &req, tokenizeFields, "model"); e != nil {
@@ -87,7 +87,7 @@ func (api *API) tokenize(w http.ResponseWriter, r *http.Request) *fault.Error {
 	return wire.WriteJSON(w, body)
 }
 
-// detokenize answers POST /detokenize: the text of tokens, control tokens too.
+// detokenize answers POST /detokenize. The text includes control tokens.
 func (api *API) detokenize(w http.ResponseWriter, r *http.Request) *fault.Error {
 	var req tokenizeRequest
 	if e := decode(r, &req, detokenizeFields, "model", "tokens"); e != nil {
@@ -101,7 +101,7 @@ func (api *API) detokenize(w http.ResponseWriter, r *http.Request) *fault.Error 
 	for i, t := range req.tokens {
 		if most := len(model.Engine.Model().Pieces); int(t) >= most {
 			return fault.New(fault.InvalidValue, "tokens",
-				"Invalid 'tokens[%d]': %d is no token of a vocabulary of %d.", i, t, most)
+				"Invalid 'tokens[%d]': %d is not a token of the vocabulary, which has %d.", i, t, most)
 		}
 	}
 	text := prompt.Text(model.Engine.Model(), req.tokens)

@@ -11,21 +11,20 @@ import (
 	"serve/server/wire"
 )
 
-// tools are what a request lets the model call, and how.
+// tools are the fields about tools.
 type tools struct {
 	list     []prompt.Tool
-	parallel bool // more than one call in an answer
+	parallel bool // allows several calls in one answer
 	choice   toolChoice
-	legacy   bool // asked for as functions: answered as one function_call
+	legacy   bool // requested by the deprecated fields functions and function_call
 }
 
-// toolChoice is tool_choice. The zero value is what OpenAI does without one: auto where there
-// are tools.
+// toolChoice is tool_choice. The zero value means auto if there are tools.
 type toolChoice struct {
-	field string // as errors name it
+	field string // its name in errors
 	mode  prompt.Choice
-	names []string // the only tools that may be called; nil for all
-	named bool     // one tool was named: its call is no finish_reason of its own
+	names []string // the allowed tools; nil for all
+	named bool     // a single tool was named, which affects finish_reason
 }
 
 // Limits on tools.
@@ -35,15 +34,15 @@ const (
 
 var toolName = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)
 
-// noParameters is the schema of a function without any.
+// noParameters is the schema of a function without parameters.
 var noParameters = json.RawMessage(`{"type":"object","properties":{}}`)
 
-// offered is what the model is offered.
+// offered returns the tools that the model may call.
 func (t *tools) offered() prompt.Tools {
 	return prompt.Tools{List: t.list, Choice: t.choice.mode, Parallel: t.parallel && !t.legacy}
 }
 
-// check resolves the choice against the tools.
+// check resolves the choice to tools.
 func (t *tools) check() *fault.Error {
 	c := &t.choice
 	if len(t.list) == 0 {
@@ -78,8 +77,8 @@ func (t *tools) check() *fault.Error {
 	return nil
 }
 
-// finish is why an answer with calls ended: OpenAI says stop where one tool was named, and
-// function_call where functions were asked for.
+// finish returns the finish_reason of an answer. With calls it is tool_calls, but stop if a single
+// tool was named, and function_call for the deprecated fields.
 func (t *tools) finish(f engine.Finish, called bool) engine.Finish {
 	switch {
 	case !called || f != engine.FinishStop || t.choice.named && !t.legacy:
@@ -142,7 +141,7 @@ func readFunctions(v wire.Value) ([]prompt.Tool, *fault.Error) {
 	return list, nil
 }
 
-// readFunction reads a function; flat ones have the tool's type among their fields.
+// readFunction reads a function. The names of additional allowed fields may be given.
 func readFunction(v wire.Value, before []prompt.Tool, also ...string) (t prompt.Tool, e *fault.Error) {
 	object, e := v.Object()
 	if e != nil {
@@ -191,8 +190,8 @@ func readFunction(v wire.Value, before []prompt.Tool, also ...string) (t prompt.
 	return t, e
 }
 
-// readToolChoice reads tool_choice: a word, one function, or a list of allowed ones. The
-// Responses API has them flat, without an object in the object.
+// readToolChoice reads tool_choice: a word, one function, or a list of allowed functions. In the
+// Responses API they are flat, without a nested object.
 func readToolChoice(v wire.Value, flat bool) (c toolChoice, e *fault.Error) {
 	c.field = v.Name
 	if v.Raw[0] == '"' {
@@ -247,7 +246,7 @@ func readToolChoice(v wire.Value, flat bool) (c toolChoice, e *fault.Error) {
 	return c, e
 }
 
-// choose names the one tool that must be called.
+// choose requires a call of one tool.
 func (c *toolChoice) choose(name string) {
 	c.mode = prompt.ChoiceRequired
 	c.named = true
@@ -317,7 +316,7 @@ func readFunctionCall(v wire.Value) (c toolChoice, e *fault.Error) {
 	return c, nil
 }
 
-// readCalls checks the calls of an assistant's earlier message.
+// readCalls reads the calls of an assistant's message.
 func readCalls(v wire.Value) ([]prompt.Call, *fault.Error) {
 	items, e := v.Array(maxParts)
 	if e != nil {
@@ -371,7 +370,7 @@ func readCall(v wire.Value) (c prompt.Call, e *fault.Error) {
 	}
 
 	if arguments.Raw[0] == '{' {
-		c.Arguments = string(arguments.Raw) // some clients send the object itself
+		c.Arguments = string(arguments.Raw) // some clients send an object
 		return c, nil
 	}
 

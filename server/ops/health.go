@@ -9,23 +9,23 @@ import (
 	"serve/server/wire"
 )
 
-// healthz says that the process answers.
+// healthz answers GET /healthz: the process is alive.
 func (o *Ops) healthz(w http.ResponseWriter, _ *http.Request) *fault.Error {
 	return wire.WriteJSON(w, map[string]string{"status": "ok"})
 }
 
-// What /readyz says of a model. One that is not in memory is loaded when it is asked
-// for, and so is no reason to send requests elsewhere.
+// The states of a model in /readyz. A model that is not in memory is loaded on demand, so the
+// server counts as ready.
 const (
 	healthReady   = "ready"
 	healthIdle    = "not loaded"
 	healthStopped = "stopped"
 	healthStalled = "stalled"
 	healthFull    = "queue full"
-	healthDevice  = "device missing" // loading it is tried again and again
+	healthDevice  = "device missing" // loading is retried periodically
 )
 
-// health says how a model is.
+// health returns the state of a model.
 func (o *Ops) health(m *pool.Model) string {
 	e, ok := o.opts.Pool.Loaded(m)
 	if !ok {
@@ -45,9 +45,8 @@ func (o *Ops) health(m *pool.Model) string {
 	return healthReady
 }
 
-// readyz says whether a request would be answered: the engine of every model in
-// memory runs, its steps advance while it has work, and its queue has room. With
-// ?model= it says so of one.
+// readyz answers GET /readyz: 200 if the engine of every model in memory is running, is not
+// stalled, and has room in its queue. With ?model= it checks only that model.
 func (o *Ops) readyz(w http.ResponseWriter, r *http.Request) *fault.Error {
 	asked := o.opts.Service.Models()
 	if name := r.URL.Query().Get("model"); name != "" {
@@ -61,7 +60,7 @@ func (o *Ops) readyz(w http.ResponseWriter, r *http.Request) *fault.Error {
 	status := struct {
 		Status string            `json:"status"`
 		Models map[string]string `json:"models"`
-		// Why, where there is more to say than how.
+		// Details of states that have some.
 		Reasons map[string]string `json:"reasons,omitempty"`
 	}{healthReady, map[string]string{}, map[string]string{}}
 

@@ -14,8 +14,8 @@ import (
 	"serve/pool"
 )
 
-// metrics are what /metrics tells. What the engines count is read from them when
-// somebody asks; only the HTTP requests are counted here.
+// metrics are the metrics of /metrics. Those of the engines are read from the engines on each
+// scrape; only HTTP requests are counted here.
 type metrics struct {
 	handler  http.Handler
 	requests *prometheus.CounterVec
@@ -52,8 +52,8 @@ func (m *metrics) answer(w http.ResponseWriter, r *http.Request) *fault.Error {
 	return nil
 }
 
-// Count counts an HTTP request that has been answered. Paths that are no endpoint are one:
-// anybody can make some up.
+// Count counts an answered HTTP request. All unknown paths and methods share one label: clients can
+// send arbitrary ones.
 func (o *Ops) Count(endpoint, method string, status int, took time.Duration) {
 	if endpoint == "" {
 		endpoint = "other"
@@ -67,20 +67,20 @@ func (o *Ops) Count(endpoint, method string, status int, took time.Duration) {
 	o.metrics.took.WithLabelValues(endpoint).Observe(took.Seconds())
 }
 
-// engineCollector reads every model's counts.
+// engineCollector collects the metrics of all models.
 type engineCollector struct{ o *Ops }
 
-// sample is a number of a model, for each value of another label where it has one.
+// sample is the value of a metric, for one value of its label if it has one.
 type sample struct {
 	label string
 	n     float64
 }
 
-// modelMetrics is the table of what is told of a model; docs/metrics.md has the same.
+// modelMetrics is the table of a model's metrics; docs/metrics.md documents them.
 var modelMetrics = []struct {
 	name  string
 	help  string
-	label string // empty where a model has one number
+	label string // besides the model; empty for none
 	kind  prometheus.ValueType
 	read  func(*pool.Counts) []sample
 }{
@@ -309,7 +309,7 @@ func byLabel[L ~string](counts map[L]uint64) []sample {
 	return list
 }
 
-// byDevice leaves out what is not known.
+// byDevice returns a sample for each device, except where the value is unknown.
 func byDevice(c *pool.Counts, bytes func(pool.DeviceMemory) uint64) (list []sample) {
 	for _, d := range c.Memory {
 		if n := bytes(d); n > 0 {
@@ -363,7 +363,7 @@ var modelHistograms = []struct {
 	},
 }
 
-// Describe implements prometheus.Collector. Nothing is described: the tables say all.
+// Describe implements prometheus.Collector. It sends nothing, which makes the collector unchecked.
 func (engineCollector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.

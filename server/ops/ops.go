@@ -1,5 +1,5 @@
-// Package ops is what those who run the server ask it: is it well, what is it doing, how much has
-// it done; and the page for browsers. It knows no API.
+// Package ops contains the endpoints for operators (health, status and metrics) and the web page.
+// It does not depend on any API.
 package ops
 
 import (
@@ -13,12 +13,12 @@ import (
 	"serve/service"
 )
 
-// Options are what Ops are made of.
+// Options configure the endpoints.
 type Options struct {
 	Service  *service.Service
 	Pool     *pool.Pool
-	Stall    time.Duration // without a step while work waits, after which a model is not ready
-	Draining func() bool   // whether new work is refused
+	Stall    time.Duration // how long an engine with work may make no step before its model is not ready
+	Draining func() bool   // reports whether new work is refused
 	Started  time.Time
 	Version  string
 	PID      int
@@ -33,7 +33,7 @@ type Ops struct {
 	page    *page
 }
 
-// New returns the endpoints. It fails if the page cannot be read.
+// New returns the endpoints. It returns an error if the page cannot be read.
 func New(options Options) (*Ops, error) {
 	page, err := newPage(options.Page)
 	if err != nil {
@@ -44,7 +44,7 @@ func New(options Options) (*Ops, error) {
 	return o, nil
 }
 
-// Routes are the endpoints' places.
+// Routes returns the routes of all endpoints.
 func (o *Ops) Routes() []dialect.Route {
 	get := func(path string, h dialect.Handler) dialect.Route {
 		return dialect.Route{Method: http.MethodGet, Path: path, Handle: h}

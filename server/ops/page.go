@@ -18,27 +18,27 @@ import (
 	"serve/server/wire"
 )
 
-// page is what browsers get at /: a few files, read once.
+// page is the web page: a few files, held in memory.
 type page struct {
 	files map[string]*pageFile // by path, "/" for index.html
 }
 
 type pageFile struct {
 	plain  []byte
-	zipped func() []byte // compressed when a browser first asks; gives nil if that saves nothing
+	zipped func() []byte // compresses on first use; returns nil if that saves nothing
 	kind   string        // Content-Type
 	tag    string        // ETag
 	cache  string        // Cache-Control
 }
 
-// pagePolicy lets the page load what this server has, and nothing else, run no script
-// but its own file, and be framed by nobody. Text of a model that found a way past its
-// cleaning could still fetch nothing from elsewhere, nor make a script of a string.
+// pagePolicy allows the page to load resources from this server only, to run no scripts but its own
+// file, and to be framed by nobody. Even model output that gets past sanitizing cannot fetch from
+// other hosts or turn a string into a script.
 const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; " +
 	"img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; " +
 	"require-trusted-types-for 'script'; trusted-types dompurify"
 
-// newPage reads the files; of none the page says how to build it.
+// newPage reads the files. Without any, the page explains how to build it.
 func newPage(files fs.FS) (*page, error) {
 	p := &page{files: map[string]*pageFile{}}
 	if files == nil {
@@ -61,7 +61,7 @@ func newPage(files fs.FS) (*page, error) {
 			cache: "no-cache",
 		}
 		if strings.HasPrefix(name, "assets/") {
-			f.cache = "public, max-age=31536000, immutable" // their names have a hash of what is in them
+			f.cache = "public, max-age=31536000, immutable" // their names contain a hash of their contents
 		}
 		f.zipped = sync.OnceValue(func() []byte { return zip(b) })
 		if name == "index.html" {
@@ -88,7 +88,7 @@ func zip(b []byte) []byte {
 	return zipped.Bytes()
 }
 
-// answer answers GET for a file of the page.
+// answer answers GET requests for the page's files.
 func (p *page) answer(w http.ResponseWriter, r *http.Request) *fault.Error {
 	f := p.files[r.URL.Path]
 	if f == nil {

@@ -10,8 +10,8 @@ import (
 	"serve/server/wire"
 )
 
-// Status is what GET /status tells: the models, and what each is doing. It says nothing
-// of what is asked.
+// Status is the answer to GET /status: the models and their state. It contains nothing from
+// requests.
 type Status struct {
 	Version string        `json:"version"`
 	PID     int           `json:"pid"`
@@ -19,7 +19,7 @@ type Status struct {
 	Models  []ModelStatus `json:"models"`
 }
 
-// ModelStatus is how a model is. Of one that is not in memory most is zero.
+// ModelStatus is the state of a model. Most fields are zero if it is not in memory.
 type ModelStatus struct {
 	ID              string        `json:"id"`
 	Aliases         []string      `json:"aliases"`
@@ -92,8 +92,8 @@ func (o *Ops) status(w http.ResponseWriter, _ *http.Request) *fault.Error {
 	return wire.WriteJSON(w, status)
 }
 
-// Stalled returns a model whose engine has had work for so long and made no step, if
-// there is one: one that nothing in this process has mended.
+// Stalled returns a model whose engine has had work for at least d without making a step, if there
+// is one.
 func (o *Ops) Stalled(d time.Duration) (model string, stalled bool) {
 	for _, m := range o.opts.Service.Models() {
 		if e, ok := o.opts.Pool.Loaded(m); ok && e.Stats().Stalled(time.Now(), d) {

@@ -1,5 +1,5 @@
-// Package wire is what all APIs over HTTP have in common: tables of fields that requests are read
-// by, JSON that is written by hand, and the framing of server-sent events.
+// Package wire contains what the HTTP APIs have in common: decoding of requests by tables of
+// fields, JSON encoding by hand, and framing of server-sent events.
 package wire
 
 import (
@@ -20,18 +20,18 @@ import (
 // which means the same as leaving the field out.
 type Setter[T any] func(*T, Value) *fault.Error
 
-// Fields is an endpoint's contract: what it reads, and nothing else. A name that
-// is not in it is refused, so that no client believes in a field that does nothing.
+// Fields is the table of all fields that an endpoint reads. Any other field is an error, so that
+// no client relies on a field that has no effect.
 type Fields[T any] map[string]Setter[T]
 
-// Value is a field's name, as errors spell it, and its JSON.
+// Value is a field's JSON and its name, as it appears in errors.
 type Value struct {
 	Name string
 	Raw  json.RawMessage
 }
 
-// Decode reads a request's body into T by the table of its fields. Those that are required
-// must be there and not be null.
+// Decode reads a request body into T by a table of fields. Required fields must be present and not
+// null.
 func Decode[T any](body []byte, into *T, table Fields[T], required ...string) *fault.Error {
 	if !utf8.Valid(body) {
 		return fault.New(fault.Malformed, "", "The request body is not valid UTF-8.")
@@ -46,7 +46,7 @@ func Decode[T any](body []byte, into *T, table Fields[T], required ...string) *f
 		}
 	}
 
-	// In order of name, so that the same body always gets the same error.
+	// In order of name, so that the same body always yields the same error.
 	for _, name := range slices.Sorted(maps.Keys(object)) {
 		set, ok := table[name]
 		if !ok {
@@ -80,10 +80,10 @@ func unmarshalObject(body []byte, object *map[string]json.RawMessage) *fault.Err
 	return nil
 }
 
-// IsNull reports whether a field is absent or null, which mean the same.
+// IsNull reports whether a field is absent or null, which are equivalent.
 func IsNull(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }
 
-// kind names a JSON value's type as OpenAI's messages do.
+// kind returns the name of the value's JSON type, with an article.
 func (v Value) kind() string {
 	switch v.Raw[0] {
 	case '"':
@@ -103,13 +103,13 @@ func (v Value) kind() string {
 	return "an integer"
 }
 
-// WrongType is the error for a value of another type than expected.
+// WrongType returns the error for a value of an unexpected type.
 func (v Value) WrongType(expected string) *fault.Error {
 	return fault.New(fault.WrongType, v.Name,
 		"Invalid type for '%s': expected %s, but got %s instead.", v.Name, expected, v.kind())
 }
 
-// Invalid is the error for a value that cannot be used; the format says why.
+// Invalid returns the error for an unusable value of the right type. The format gives the reason.
 func (v Value) Invalid(format string, args ...any) *fault.Error {
 	e := fault.New(fault.InvalidValue, v.Name, format, args...)
 	e.Message = "Invalid '" + v.Name + "': " + e.Message
@@ -164,7 +164,7 @@ func (v Value) Integer(low, high int64) (int64, *fault.Error) {
 	return int64(f), nil
 }
 
-// bounds is how errors spell a number's type, and what they are when it is out of bounds.
+// bounds is the name of a number's type, and the kinds of errors for numbers out of bounds.
 type bounds struct {
 	noun     string
 	tooSmall fault.Kind
@@ -209,7 +209,7 @@ func (v Value) Array(limit int) ([]Value, *fault.Error) {
 	return values, nil
 }
 
-// Empty is the error for an array without elements.
+// Empty returns the error for an array without elements.
 func (v Value) Empty() *fault.Error {
 	return fault.New(fault.ArrayEmpty, v.Name,
 		"Invalid '%s': empty array. Expected an array with minimum length 1, but got an empty array instead.", v.Name)
@@ -242,7 +242,7 @@ func (v Value) OneOf(of ...string) (string, *fault.Error) {
 	return s, nil
 }
 
-// Required returns a field of the value, which is the object given, that must be there.
+// Required returns a required field of an object; v is the object itself.
 func (v Value) Required(object map[string]Value, name string) (Value, *fault.Error) {
 	field, ok := object[name]
 	if !ok {
@@ -252,7 +252,7 @@ func (v Value) Required(object map[string]Value, name string) (Value, *fault.Err
 	return field, nil
 }
 
-// Only refuses fields of an object that are not known, in order of name.
+// Only returns an error for the first field, in order of name, that is not known.
 func Only(object map[string]Value, known ...string) *fault.Error {
 	for _, name := range slices.Sorted(maps.Keys(object)) {
 		if !slices.Contains(known, name) {
@@ -262,7 +262,7 @@ func Only(object map[string]Value, known ...string) *fault.Error {
 	return nil
 }
 
-// UnknownPath says that nothing is at a request's path.
+// UnknownPath returns the error for a path without an endpoint.
 func UnknownPath(r *http.Request) *fault.Error {
 	return fault.New(fault.UnknownPath, "", "Unknown request URL: %s %s.", r.Method, r.URL.Path)
 }

@@ -6,13 +6,13 @@ import (
 	"serve/fault"
 )
 
-// Accepted is for a field whose loss nobody can observe: its type is checked and no more.
+// Accepted is for a field that has no observable effect: only its type is checked.
 func Accepted[T any](check func(Value) *fault.Error) Setter[T] {
 	return func(_ *T, v Value) *fault.Error { return check(v) }
 }
 
-// Refused is for a field that would change the answer and that cannot be honoured. The values
-// named mean the same as leaving it out, and pass.
+// Refused is for an unsupported field that would change the answer. The harmless values, which are
+// equivalent to omitting the field, are accepted.
 func Refused[T any](why string, harmless ...string) Setter[T] {
 	return func(_ *T, v Value) *fault.Error {
 		for _, h := range harmless {
@@ -24,10 +24,10 @@ func Refused[T any](why string, harmless ...string) Setter[T] {
 	}
 }
 
-// maxElements bounds an array that nobody reads.
+// maxElements is the maximum length of an array that is only checked.
 const maxElements = 4096
 
-// IsString is for Accepted, as those that follow.
+// IsString checks for a string.
 func IsString(v Value) *fault.Error { _, e := v.Text(); return e }
 
 // IsBool checks for a boolean.
@@ -39,5 +39,5 @@ func IsObject(v Value) *fault.Error { _, e := v.Object(); return e }
 // IsArray checks for an array.
 func IsArray(v Value) *fault.Error { _, e := v.Array(maxElements); return e }
 
-// IsCount checks for a whole number that is not negative.
+// IsCount checks for a non-negative integer.
 func IsCount(v Value) *fault.Error { _, e := v.Integer(0, math.MaxInt32); return e }

@@ -11,8 +11,8 @@ import (
 	"serve/fault"
 )
 
-// The stream's chunks are written by hand: encoding/json costs more than the
-// rest of a token's way through the server (docs/performance.md).
+// Streamed chunks are encoded by hand: encoding/json takes longer than everything else that the
+// server does for a token (docs/performance.md).
 
 const hexDigits = "0123456789abcdef"
 
@@ -20,7 +20,7 @@ const hexDigits = "0123456789abcdef"
 // replacement character.
 func AppendString(b []byte, s string) []byte {
 	b = append(b, '"')
-	from := 0 // what comes before is appended
+	from := 0 // everything before it has been appended
 
 	for i := 0; i < len(s); {
 		c := s[i]
@@ -57,8 +57,8 @@ func AppendString(b []byte, s string) []byte {
 	return append(append(b, s[from:]...), '"')
 }
 
-// AppendFloat appends a float32 in its shortest form; what JSON has no number
-// for becomes OpenAI's "very unlikely".
+// AppendFloat appends a float32 in its shortest form. Infinities and NaN, which JSON does not have,
+// become -9999.0, OpenAI's value for a very unlikely token.
 func AppendFloat(b []byte, f float32) []byte {
 	if math.IsInf(float64(f), 0) || math.IsNaN(float64(f)) {
 		return append(b, "-9999.0"...)
@@ -78,12 +78,12 @@ func AppendBytes(b, bytes []byte) []byte {
 	return append(b, ']')
 }
 
-// WriteJSON answers 200 with a body.
+// WriteJSON writes a response with status 200.
 func WriteJSON(w http.ResponseWriter, body any) *fault.Error {
 	return WriteJSONAs(w, http.StatusOK, body)
 }
 
-// WriteJSONAs answers with another status.
+// WriteJSONAs writes a response with the given status.
 func WriteJSONAs(w http.ResponseWriter, status int, body any) *fault.Error {
 	b, err := json.Marshal(body)
 	if err != nil {
@@ -97,10 +97,10 @@ func WriteJSONAs(w http.ResponseWriter, status int, body any) *fault.Error {
 	return nil
 }
 
-// Milliseconds is how headers spell a time.
+// Milliseconds formats a duration for a header.
 func Milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
-// RetryAfter is how the header of that name spells a time: in whole seconds.
+// RetryAfter formats a duration for the header Retry-After: in whole seconds.
 func RetryAfter(d time.Duration) string {
 	return strconv.Itoa(int(math.Ceil(d.Seconds())))
 }

@@ -1,23 +1,22 @@
 package wire
 
-// Server-sent events are framed by hand, as JSON is written.
 const (
 	EventStream = "text/event-stream" // the content type
 
 	eventData = "data: "
 	eventEnd  = "\n\n"
 
-	// Ping is a comment, which clients pass over.
+	// Ping is a comment, which clients ignore.
 	Ping = ": ping\n\n"
 )
 
-// BeginEvent begins an event, whose one line of data follows.
+// BeginEvent begins an event; its data, a single line, follows.
 func BeginEvent(b []byte) []byte { return append(b, eventData...) }
 
 // EndEvent ends an event after its data.
 func EndEvent(b []byte) []byte { return append(b, eventEnd...) }
 
-// AppendEvent appends an event of one line of data, such as JSON. The name may be empty.
+// AppendEvent appends an event with a single line of data. The name may be empty.
 func AppendEvent(b []byte, name string, data []byte) []byte {
 	if name != "" {
 		b = append(b, "event: "...)
