@@ -21,7 +21,7 @@ func parseGBNF(text string) gbnf {
 	var g gbnf
 	for line := range strings.SplitSeq(text, "\n") {
 		name, body, ok := strings.Cut(line, defines)
-		if !ok {
+		if !ok || name == "" {
 			name = ""
 			body = line
 		}

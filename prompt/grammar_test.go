@@ -14,6 +14,7 @@ func TestGBNF(t *testing.T) {
 	for _, text := range []string{
 		"",
 		"\n\n",
+		" ::= ",
 		"root ::= a\n# a remark ::= [",
 		`root ::= "not closed`,
 		"root ::= [a-z\\]",
@@ -24,6 +25,24 @@ func TestGBNF(t *testing.T) {
 			t.Errorf("%q became %q", text, got)
 		}
 	}
+}
+
+// FuzzGBNF parses any text without losing a byte of it.
+func FuzzGBNF(f *testing.F) {
+	f.Add(" ::= ", "")
+	f.Add("root ::= \"a\\\"\" [^\\]] (b-1 | c){1,3}\n# remark\n", "c-")
+	f.Fuzz(func(t *testing.T, text, prefix string) {
+		g := parseGBNF(text)
+		if got := g.String(); got != text {
+			t.Errorf("%q became %q", text, got)
+		}
+		for i := range g {
+			g[i].untilCall()
+		}
+		g.prefixed(prefix)
+		g.replace(fencedAnswer, plainAnswer)
+		g.replace("a", "a a")
+	})
 }
 
 func TestPrefixed(t *testing.T) {
