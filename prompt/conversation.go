@@ -82,8 +82,8 @@ type Tool struct {
 	arguments *schema.Grammar
 }
 
-// Offered reports whether there are any tools.
-func (t *Tools) Offered() bool { return len(t.List) > 0 }
+// offered reports whether there are any tools.
+func (t *Tools) offered() bool { return len(t.List) > 0 }
 
 // Format is the required format of the answer; the zero value allows any text.
 type Format struct {
@@ -92,8 +92,8 @@ type Format struct {
 	answer *schema.Grammar
 }
 
-// Asked reports whether a format is required.
-func (f *Format) Asked() bool { return f.answer != nil }
+// asked reports whether a format is required.
+func (f *Format) asked() bool { return f.answer != nil }
 
 // begun returns the beginning of the answer, which a client may give as a final assistant message.
 // The model continues from there.

@@ -46,7 +46,7 @@ func (c *Conversation) renderPlain(m Model, chat engine.Chat, messages []Message
 	}
 
 	rendered.Grammar = engine.Grammar{Text: c.plainGrammar()}
-	if _, begun := c.begun(); begun && c.Format.Asked() && !must {
+	if _, begun := c.begun(); begun && c.Format.asked() && !must {
 		// The client has begun an answer, so there is no call.
 		rendered.Grammar = c.onlySchema()
 	}
@@ -147,7 +147,7 @@ func (c *Conversation) plainGrammar() string {
 	root := "calls"
 	switch {
 	case t.Choice == ChoiceRequired:
-	case c.Format.Asked():
+	case c.Format.asked():
 		root += " | " + c.Format.answer.Root
 		rules.WriteString(c.Format.answer.Rules)
 	default:

@@ -78,7 +78,7 @@ func (c *Conversation) render(m Model) (*engine.Rendered, error) {
 	if !strings.Contains(m.Model().ChatTemplate, string(Developer)) {
 		messages = withoutDevelopers(messages)
 	}
-	if c.Format.Asked() {
+	if c.Format.asked() {
 		messages = instruct(messages, c.Format.instruction())
 	}
 
@@ -108,16 +108,16 @@ func (c *Conversation) templateArgs() map[string][]byte {
 // renderForms renders with the constraints on the answer: tools, a format, or both.
 func (c *Conversation) renderForms(m Model, chat engine.Chat, messages []Message) (*engine.Rendered, error) {
 	byFormat := chat
-	if c.Format.Asked() {
+	if c.Format.asked() {
 		byFormat.Schema = placeholder
 	}
 	if err := c.Tools.offer(&chat); err != nil {
 		return nil, err
 	}
 
-	calls := c.Tools.Offered() && c.Tools.Choice != ChoiceNone
+	calls := c.Tools.offered() && c.Tools.Choice != ChoiceNone
 	switch {
-	case !c.Format.Asked() && !calls:
+	case !c.Format.asked() && !calls:
 		return renderMessages(m, chat, messages)
 	case !calls:
 		byFormat.Tools = chat.Tools
@@ -145,7 +145,7 @@ func (c *Conversation) renderCalls(
 	// support tools. In the latter case there is none for required calls, either.
 	must := c.Tools.Choice == ChoiceRequired
 	required := rendered
-	if !must && (rendered.Grammar.Text == "" || c.Format.Asked()) {
+	if !must && (rendered.Grammar.Text == "" || c.Format.asked()) {
 		forced := chat
 		forced.ToolChoice = string(ChoiceRequired)
 		if required, err = renderMessages(m, forced, messages); err != nil {
@@ -157,11 +157,11 @@ func (c *Conversation) renderCalls(
 		return c.renderPlain(m, chat, messages)
 	}
 
-	if rendered.Grammar.Text == "" && !c.Format.Asked() {
+	if rendered.Grammar.Text == "" && !c.Format.asked() {
 		c.Tools.wait(&rendered.Grammar, required.Grammar)
 	}
 
-	if err := c.Tools.put(&rendered.Grammar); err != nil || !c.Format.Asked() || must {
+	if err := c.Tools.put(&rendered.Grammar); err != nil || !c.Format.asked() || must {
 		return rendered, err
 	}
 
@@ -183,7 +183,7 @@ func (c *Conversation) renderCalls(
 
 // offer sets the tools of a chat.
 func (t *Tools) offer(chat *engine.Chat) (err error) {
-	if !t.Offered() {
+	if !t.offered() {
 		return nil
 	}
 	chat.Tools, err = marshalTools(t.List)

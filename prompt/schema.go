@@ -80,7 +80,7 @@ func (c *Conversation) NotEnforced() []string {
 
 // verifies reports whether answers must be verified.
 func (c *Conversation) verifies() bool {
-	return c.Format.Asked() || slices.ContainsFunc(c.Tools.List, func(t Tool) bool { return t.Strict })
+	return c.Format.asked() || slices.ContainsFunc(c.Tools.List, func(t Tool) bool { return t.Strict })
 }
 
 // Verifier returns a function that verifies n answers while they are generated. It is called with
@@ -107,7 +107,7 @@ func (c *Conversation) Verifier(n int) func(*engine.Event) error {
 // verify validates a complete answer.
 func (c *Conversation) verify(r *Reply) error {
 	if len(r.Calls) == 0 {
-		if !c.Format.Asked() {
+		if !c.Format.asked() {
 			return nil
 		}
 		begun, _ := c.begun()

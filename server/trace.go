@@ -106,8 +106,9 @@ func (x *exchange) trace(ctx context.Context, w *service.Work) {
 // tracePhases creates the spans of a stream's phases.
 func (x *exchange) tracePhases(ctx context.Context, times *engine.Timeline, ended time.Time) {
 	for _, phase := range []struct {
-		name     string
-		from, to time.Time
+		name string
+		from time.Time
+		to   time.Time
 	}{
 		{"queue", times.Arrived, times.Begun},
 		{"prefill", times.Begun, times.First},
