@@ -14,7 +14,7 @@ LINT := build/bin/golangci-lint-$(LINT_VERSION)
 NFPM_VERSION := v2.45.2
 NFPM := build/bin/nfpm-$(NFPM_VERSION)
 # What has no C in it, and so can be checked without a C compiler.
-PURE := ./hub/... ./kernels ./machine ./sandbox ./schema ./web ./load ./archive ./picture ./chat ./engine ./engine/enginetest ./engine/remote/... ./models/... ./server
+PURE := ./hub/... ./kernels ./machine ./sandbox ./schema ./web ./load ./archive ./picture ./chat ./engine ./engine/enginetest ./engine/remote/... ./models/... ./server/... ./fault ./pool ./prompt ./service
 # A number of inputs, not a time: Go 1.26 takes the end of a time for a failure now and then (go.dev/issue/75804).
 FUZZTIME ?= 10000x
 
@@ -139,8 +139,9 @@ fuzz:
 	$(FUZZ) FuzzMessage ./chat
 	$(FUZZ) FuzzAnswerText ./engine
 	$(FUZZ) FuzzReader ./engine/remote
-	$(FUZZ) FuzzRequests ./server
-	$(FUZZ) FuzzAppendString ./server
+	$(FUZZ) FuzzRequests ./server/openai
+	$(FUZZ) FuzzAppendString ./server/wire
+	$(FUZZ) FuzzGBNF ./prompt
 	$(FUZZ) FuzzParseSize ./cmd/serve
 
 # What operators get, judged by Prometheus's own tool.
@@ -148,7 +149,7 @@ monitoring:
 	@engine/llama/build.sh monitoring
 	promtool check rules docs/operations/alerts.yml
 	promtool test rules docs/operations/alerts_test.yml
-	TEST_PROMTOOL=promtool go test ./server -run 'Dashboard|Metrics'
+	TEST_PROMTOOL=promtool go test ./server/ops -run 'Dashboard|Metrics'
 
 # Exactly what .ci/run runs.
 check: llama page node lint fuzz test emulated judges page-test monitoring

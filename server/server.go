@@ -1,19 +1,12 @@
-// Package server speaks OpenAI's HTTP API. It reads and checks every field of a
-// request, asks an Engine, and writes what comes as JSON or as server-sent events.
+// Package server is the HTTP server: the mux, the middleware and the loop that streams answers.
+// What a request means and how an answer is written is up to the dialects; see package dialect.
 package server
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/url"
-	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -21,93 +14,58 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"serve/archive"
-	"serve/engine"
+	"serve/pool"
+	"serve/server/dialect"
+	"serve/server/openai"
+	"serve/server/ops"
+	"serve/service"
 )
 
-// Engine is what the server needs of a model: *engine.Engine, in this process,
-// or another thing that behaves like it.
-type Engine interface {
-	Model() *engine.Model
-	Limits() engine.Limits
-	Admits(context.Context, engine.Caller) error
-	Tokenize(text string, special bool, limit int) ([]engine.Token, error)
-	Prompt(ctx context.Context, parts []engine.Part, limit int) ([]engine.Token, []*engine.Media, error)
-	Render(engine.Chat) (*engine.Rendered, error)
-	Generate(context.Context, engine.Request) (*engine.Stream, error)
-	Embed(context.Context, engine.Caller, [][]engine.Token) ([][]float32, error)
-	Rank(ctx context.Context, by engine.Caller, query string, documents []string) (scores []float32, tokens int, err error)
-	Stats() engine.Stats
-}
-
-// Model is a model that the server answers with, in memory or not.
-type Model struct {
-	ID      string   // the name that requests give
-	Aliases []string // other names for it
-	Created time.Time
-	Load    LoadFunc
-}
-
-// fingerprint tells apart what could answer differently: another engine, another file.
-func (m *lease) fingerprint() string {
-	f := m.Engine.Model()
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s|%s|%s|%s|%d|%d", f.Build, m.ID, f.Architecture, f.Quantization, f.Size, f.Parameters))
-	return "fp_" + hex.EncodeToString(sum[:5])
-}
-
-// piece returns a token's bytes; a control token's are its text.
-func (m *lease) piece(t engine.Token) []byte {
-	f := m.Engine.Model()
-	if p := f.Pieces[t]; len(p) > 0 {
-		return p
-	}
-	return f.Special[t]
-}
-
-// Options bound the server. Zero values take the defaults named.
+// Options configure the server. A zero value means the default given in the comment.
 type Options struct {
-	Models         []*Model
-	MaxBody        int64         // bytes of a request body, 32 MiB
-	Heartbeat      time.Duration // between comments on a silent stream, 15 s
-	WriteStall     time.Duration // that a write may take before the client is taken for gone, 2 minutes
-	Stall          time.Duration // without a step while work waits, after which /readyz says no, 2 minutes
-	KeepAlive      time.Duration // after which an unused model is unloaded; 0 for when its memory is needed
-	LoadWait       time.Duration // that a request waits for its model to be loaded, 5 minutes
-	MaxWaiting     int           // requests that do so for one model, 512
-	Hosts          []string      // names that the Host header may have besides loopback's; nil for any
-	AllowedOrigins []string      // web pages that may call; "*" for all
+	Models         []*pool.Model
+	MaxBody        int64         // maximum size of a request body in bytes, 32 MiB
+	Heartbeat      time.Duration // interval between pings on a silent stream, 15 s
+	WriteStall     time.Duration // how long a write may take before the client is considered gone, 2 minutes
+	Stall          time.Duration // how long an engine with work may make no step before /readyz fails, 2 minutes
+	KeepAlive      time.Duration // after which an unused model is unloaded; 0: only when its memory is needed
+	LoadWait       time.Duration // how long a request waits for its model to load, 5 minutes
+	MaxWaiting     int           // maximum number of requests waiting for one model to load, 512
+	Hosts          []string      // allowed Host headers besides loopback; nil allows any
+	AllowedOrigins []string      // origins of web pages that may call the API; "*" for all
 	Log            *slog.Logger  // slog.Default()
-	Tracer         trace.Tracer  // gets a span of every request that a model works for; nil for none
-	Version        string        // that /status tells, as it does
-	PID            int           // this process
-	// ImageHosts are those that images may be fetched from, as host or host:port; none
-	// by default. Images in data URLs need none.
+	Tracer         trace.Tracer  // records a span for every request that uses a model; nil for none
+	Version        string        // reported by /status
+	PID            int           // of this process, reported by /status
+	// ImageHosts lists the hosts that images may be fetched from, as host or host:port. The
+	// default is none. Images in data URLs are always allowed.
 	ImageHosts []string
-	// ImageTransport opens the connections for that, http.DefaultTransport.
+	// ImageTransport opens connections to those hosts, http.DefaultTransport.
 	ImageTransport http.RoundTripper
-	// Archive keeps responses between requests; nil keeps none. The server does not close it.
+	// Archive stores responses between requests; nil stores none. The server does not close it.
 	Archive *archive.Archive
-	// Page has the files that browsers get at /, index.html and assets; nil for none.
+	// Page contains the files served to browsers at /, index.html and assets; nil for none.
 	Page fs.FS
-	// Moderator names the model that /moderations asks, a Llama Guard; empty for none.
+	// Moderator is the name of the Llama Guard model behind /moderations; empty for none.
 	Moderator string
 }
 
 // Server answers HTTP requests with its models.
 type Server struct {
 	opts     Options
-	byName   map[string]*Model
-	pool     *pool
-	router   *gin.Engine
+	pool     *pool.Pool
+	service  *service.Service
+	api      *openai.API
+	ops      *ops.Ops
 	draining atomic.Bool
-	started  time.Time
+	router   *gin.Engine
 
-	background background
-	metrics    *metrics
-	images     *imageLoader
-	page       *page
+	// Both by the path of the endpoint; operations are the names used in traces.
+	dialects   map[string]dialect.Dialect
+	operations map[string]string
 }
 
-// New returns a server. Its Handler does the work; Close ends what that started.
+// New returns a server. The caller must close it.
 func New(o Options) (*Server, error) {
 	setDefault(&o.MaxBody, 32<<20)
 	setDefault(&o.Heartbeat, 15*time.Second)
@@ -118,25 +76,57 @@ func New(o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	s := &Server{opts: o, started: time.Now(), byName: map[string]*Model{}, pool: newPool(o.KeepAlive, o.MaxWaiting, o.Log)}
-	for _, m := range o.Models {
-		for _, name := range append([]string{m.ID}, m.Aliases...) {
-			if other, taken := s.byName[name]; taken && other != m {
-				return nil, fmt.Errorf("two models are called %q", name)
-			}
-			s.byName[name] = m
-		}
+
+	s := &Server{
+		opts:       o,
+		pool:       pool.New(o.KeepAlive, o.MaxWaiting, o.Log),
+		dialects:   map[string]dialect.Dialect{},
+		operations: map[string]string{},
 	}
-	if _, ok := s.byName[o.Moderator]; o.Moderator != "" && !ok {
-		return nil, fmt.Errorf("the model named for moderation, %q, is not among those served", o.Moderator)
-	}
-	page, err := newPage(o.Page)
-	if err != nil {
+
+	if err := s.assemble(); err != nil {
 		return nil, err
 	}
-	s.metrics, s.images, s.page = newMetrics(s), newImageLoader(&o), page
 	s.router = s.routes()
 	return s, nil
+}
+
+// assemble creates the server's parts.
+func (s *Server) assemble() (err error) {
+	o := &s.opts
+	s.service, err = service.New(service.Options{
+		Pool:     s.pool,
+		Models:   o.Models,
+		LoadWait: o.LoadWait,
+		Fetch:    newImageFetcher(o).fetch,
+	})
+	if err != nil {
+		return err
+	}
+
+	s.api, err = openai.New(openai.Options{
+		Service:   s.service,
+		Stream:    s.stream,
+		Archive:   o.Archive,
+		Moderator: o.Moderator,
+		Log:       o.Log,
+	})
+	if err != nil {
+		return err
+	}
+
+	s.ops, err = ops.New(ops.Options{
+		Service:  s.service,
+		Pool:     s.pool,
+		Stall:    o.Stall,
+		Draining: s.draining.Load,
+		Started:  time.Now(),
+		Version:  o.Version,
+		PID:      o.PID,
+		Page:     o.Page,
+		Log:      o.Log,
+	})
+	return err
 }
 
 func setDefault[T comparable](field *T, value T) {
@@ -146,234 +136,23 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-// Preload loads a model into memory that is free, without unloading another. The
-// error is a NoRoomError if there is too little.
-func (s *Server) Preload(ctx context.Context, m *Model) error { return s.pool.preload(ctx, m) }
+// Preload loads a model into free memory, without unloading another model. The error is a
+// pool.NoRoomError if there is not enough.
+func (s *Server) Preload(ctx context.Context, m *pool.Model) error { return s.pool.Preload(ctx, m) }
 
-// Close unloads all models and returns when their memory is free. What still
-// runs is cancelled.
+// Close cancels everything that still runs, unloads all models and returns when their memory is
+// free.
 func (s *Server) Close() {
-	s.background.stop()
-	s.pool.close()
+	s.api.Close()
+	s.pool.Close()
 }
 
-// Wait returns when no response runs in the background any more, or ctx is done.
-func (s *Server) Wait(ctx context.Context) { s.background.wait(ctx) }
+// Wait returns when no background response is running, or when ctx is done.
+func (s *Server) Wait(ctx context.Context) { s.api.Wait(ctx) }
 
-// Drain refuses new work from now on; what runs goes on.
+// Drain makes the server refuse new work; running requests continue.
 func (s *Server) Drain() { s.draining.Store(true) }
 
-// Handler returns the whole API.
-func (s *Server) Handler() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.URL.Path, r.URL.RawPath = canonical(r.URL.Path), canonical(r.URL.RawPath)
-		s.router.ServeHTTP(w, r)
-	})
-}
-
-// canonical makes one path of the forms that clients' base URLs come in: with
-// /v1 and without, with a slash at the end and without.
-func canonical(path string) string {
-	path = strings.TrimPrefix(path, "/v1")
-	if len(path) > 1 {
-		path = strings.TrimSuffix(path, "/")
-	}
-	return path
-}
-
-func (s *Server) routes() *gin.Engine {
-	gin.SetMode(gin.ReleaseMode)
-	r := gin.New()
-	r.UseRawPath, r.UnescapePathValues = true, true
-	r.RedirectTrailingSlash = false
-	r.HandleMethodNotAllowed = true
-	r.Use(s.identify, s.recovered, s.guardOrigin)
-	r.NoRoute(func(c *gin.Context) { writeError(c.Writer, unknownURL(c.Request)) })
-	r.NoMethod(func(c *gin.Context) {
-		if c.Request.Method == http.MethodOptions {
-			c.Writer.WriteHeader(http.StatusNoContent)
-			return
-		}
-		writeError(c.Writer, &Error{Status: http.StatusMethodNotAllowed, Type: invalidRequest, Code: "method_not_allowed",
-			Message: fmt.Sprintf("Not allowed: %s %s. Allowed: %s.", c.Request.Method, c.Request.URL.Path, c.Writer.Header().Get("Allow"))})
-	})
-	get := func(path string, h handler) {
-		r.GET(path, answered(h))
-		r.HEAD(path, answered(h))
-	}
-	get("/", s.page.answer)
-	get("/icon.svg", s.page.answer)
-	get("/assets/:file", s.page.answer)
-	get("/healthz", s.healthz)
-	get("/health", s.healthz)
-	get("/readyz", s.readyz)
-	get("/status", s.status)
-	get("/metrics", s.metrics.answer)
-	get("/models", s.listModels)
-	get("/models/*id", s.showModel) // a name may have slashes, escaped or not
-	post := func(path string, h handler) { r.POST(path, s.limitWork, limitTime, answered(h)) }
-	post("/chat/completions", s.chat)
-	post("/completions", s.completions)
-	post("/embeddings", s.embeddings)
-	post("/responses", s.responses)
-	post("/responses/input_tokens", s.countInput)
-	get("/responses/:id", s.showResponse)
-	get("/responses/:id/input_items", s.listInput)
-	r.DELETE("/responses/:id", answered(s.deleteResponse))
-	r.POST("/responses/:id/cancel", answered(s.cancelResponse))
-	post("/moderations", s.moderations)
-	post("/rerank", s.rerank)
-	post("/tokenize", s.tokenize)
-	post("/detokenize", s.detokenize)
-	return r
-}
-
-// unknownURL says that nothing is there.
-func unknownURL(r *http.Request) *Error {
-	return &Error{Status: http.StatusNotFound, Type: invalidRequest, Code: "unknown_url",
-		Message: fmt.Sprintf("Unknown request URL: %s %s.", r.Method, r.URL.Path)}
-}
-
-// handler answers a request, or returns what to answer instead. It must not
-// return an error after it has written.
-type handler func(http.ResponseWriter, *http.Request) *Error
-
-// answered makes a handler of gin's of ours.
-func answered(h handler) gin.HandlerFunc {
-	return func(c *gin.Context) {
-		for _, p := range c.Params {
-			c.Request.SetPathValue(p.Key, strings.TrimPrefix(p.Value, "/"))
-		}
-		if e := h(c.Writer, c.Request); e != nil {
-			writeError(c.Writer, e)
-		}
-	}
-}
-
-// identify gives every request an id and logs how it ended: never what it said.
-func (s *Server) identify(c *gin.Context) {
-	x := begin(c)
-	h := c.Writer.Header()
-	h.Set("X-Request-Id", x.id)
-	h.Set("Openai-Version", "2020-10-01")
-	c.Request = x.span(s.opts.Tracer, c.Request, c.FullPath())
-	c.Next()
-	took := time.Since(x.start)
-	x.endSpan(c.Request.Context(), c.Writer.Status())
-	s.metrics.request(c.FullPath(), c.Request.Method, c.Writer.Status(), took)
-	level := slog.LevelInfo
-	if c.Request.Method != http.MethodPost && c.Writer.Status() < 400 {
-		level = slog.LevelDebug // probes, scrapes and the page come every few seconds, for ever
-	}
-	s.opts.Log.Log(c.Request.Context(), level, "request", "id", x.id, "method", c.Request.Method, "path", c.FullPath(),
-		"status", c.Writer.Status(), "bytes", c.Writer.Size(), "took", took.Round(time.Millisecond))
-}
-
-// recovered turns a panic, a broken invariant of ours, into a 500 and a log line.
-func (s *Server) recovered(c *gin.Context) {
-	defer func() {
-		if p := recover(); p != nil {
-			if p == http.ErrAbortHandler {
-				panic(p)
-			}
-			s.opts.Log.Error("panic", "path", c.FullPath(), "panic", p, "stack", stack())
-			if !c.Writer.Written() {
-				writeError(c.Writer, toError(fmt.Errorf("internal error"), ""))
-			}
-		}
-	}()
-	c.Next()
-}
-
-// guardOrigin keeps web pages out. A page elsewhere that names our address
-// brings its own Origin; one whose name was rebound to us brings its own Host.
-func (s *Server) guardOrigin(c *gin.Context) {
-	host := hostName(c.Request.Host)
-	if s.opts.Hosts != nil && !isLoopback(host) && !slices.Contains(s.opts.Hosts, host) {
-		writeError(c.Writer, &Error{Status: http.StatusForbidden, Type: invalidRequest, Code: "unknown_host",
-			Message: fmt.Sprintf("The server does not answer for the host %q.", host)})
-		c.Abort()
-		return
-	}
-	origin := c.Request.Header.Get("Origin")
-	if origin == "" {
-		return
-	}
-	h := c.Writer.Header()
-	if slices.Contains(s.opts.AllowedOrigins, origin) || slices.Contains(s.opts.AllowedOrigins, "*") {
-		h.Set("Access-Control-Allow-Origin", origin)
-		h.Set("Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS")
-		h.Set("Access-Control-Allow-Headers", "authorization, content-type, "+c.Request.Header.Get("Access-Control-Request-Headers"))
-		h.Set("Access-Control-Expose-Headers", "x-request-id, openai-processing-ms, x-queue-position, x-queue-wait-ms, x-queue-expected-ms, retry-after, x-schema-not-enforced, x-tools-not-offered")
-		h.Add("Vary", "Origin")
-		return
-	}
-	if u, err := url.Parse(origin); err != nil || u.Host != c.Request.Host {
-		writeError(c.Writer, &Error{Status: http.StatusForbidden, Type: invalidRequest, Code: "origin_not_allowed",
-			Message: fmt.Sprintf("Pages of %s may not use this server; start it with --allow-origin to let them.", origin)})
-		c.Abort()
-	}
-}
-
-func hostName(host string) string {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	return strings.ToLower(strings.Trim(host, "[]"))
-}
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "" || host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
-}
-
-// limitWork bounds the body, and refuses work while the server stops.
-func (s *Server) limitWork(c *gin.Context) {
-	if s.draining.Load() {
-		writeError(c.Writer, toError(engine.ErrStopped, ""))
-		c.Abort()
-		return
-	}
-	c.Request.Body = http.MaxBytesReader(c.Writer, c.Request.Body, s.opts.MaxBody)
-}
-
-// named finds a model by a name that a request gives.
-func (s *Server) named(name string) (*Model, *Error) {
-	if m, ok := s.byName[name]; ok {
-		return m, nil
-	}
-	have := make([]string, len(s.opts.Models))
-	for i, m := range s.opts.Models {
-		have[i] = m.ID
-	}
-	return nil, &Error{Status: http.StatusNotFound, Type: invalidRequest, Param: "model", Code: "model_not_found",
-		Message: fmt.Sprintf("The model '%s' does not exist here. Served: %s.", name, strings.Join(have, ", "))}
-}
-
-// worker is model for what is to be queued: what would be refused costs no more than this.
-func (s *Server) worker(r *http.Request, name string, t engine.Tier) (*lease, *Error) {
-	l, e := s.model(r, name)
-	if e != nil {
-		return nil, e
-	}
-	by := caller(r.Context())
-	by.Tier = t
-	if err := l.Engine.Admits(r.Context(), by); err != nil {
-		l.release()
-		return nil, toError(err, "")
-	}
-	return l, nil
-}
-
-// model finds a request's model and brings it into memory. The caller releases it.
-func (s *Server) model(r *http.Request, name string) (*lease, *Error) {
-	m, e := s.named(name)
-	if e != nil {
-		return nil, e
-	}
-	l, err := s.pool.acquire(r.Context(), m, s.opts.LoadWait)
-	if err != nil {
-		return nil, toError(err, "model")
-	}
-	return l, nil
-}
+// Stalled returns a model whose engine has had work for at least d without making a step, if
+// there is one.
+func (s *Server) Stalled(d time.Duration) (model string, stalled bool) { return s.ops.Stalled(d) }

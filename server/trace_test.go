@@ -1,4 +1,4 @@
-package server
+package server_test
 
 import (
 	"fmt"
@@ -12,6 +12,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"serve/engine/enginetest"
+	"serve/server"
+	"serve/server/servertest"
 )
 
 // traced serves a fake and returns its spans, by name, when the server has closed.
@@ -19,7 +21,7 @@ func traced(t *testing.T, use func(url string)) map[string]tracetest.SpanStub {
 	t.Helper()
 	exporter := tracetest.NewInMemoryExporter()
 	provider := sdk.NewTracerProvider(sdk.WithSyncer(exporter))
-	hs, s := start(t, enginetest.Options{}, Options{Tracer: provider.Tracer("test")})
+	hs, s := servertest.Start(t, enginetest.Options{}, server.Options{Tracer: provider.Tracer("test")})
 	use(hs.URL)
 	hs.Close()
 	s.Wait(t.Context())
@@ -61,13 +63,17 @@ func TestTrace(t *testing.T) {
 			}
 		}
 	})
-	server, chat := spans["POST /chat/completions"], spans["chat fake"]
+
+	server := spans["POST /chat/completions"]
+	chat := spans["chat fake"]
 	if len(spans) != 5 || server.SpanKind != trace.SpanKindServer || server.SpanContext.TraceID().String() != parent {
 		t.Fatalf("%d spans; %+v", len(spans), server)
 	}
+
 	if chat.Parent.SpanID() != server.SpanContext.SpanID() {
 		t.Error("the model's work is not the request's")
 	}
+
 	at := chat.StartTime
 	for _, name := range []string{"queue", "prefill", "decode"} {
 		s := spans[name]
@@ -76,9 +82,11 @@ func TestTrace(t *testing.T) {
 		}
 		at = s.EndTime
 	}
+
 	if !chat.EndTime.Equal(at) {
 		t.Errorf("it ends at %v, its last part at %v", chat.EndTime, at)
 	}
+
 	got := attributesOf(chat)
 	for key, want := range map[attribute.Key]string{
 		"gen_ai.operation.name": "chat", "gen_ai.request.model": "fake", "gen_ai.request.max_tokens": "3", "gen_ai.request.seed": "7",
@@ -88,9 +96,11 @@ func TestTrace(t *testing.T) {
 			t.Errorf("%s is %q, want %q", key, got[key], want)
 		}
 	}
+
 	if status := attributesOf(server)["http.response.status_code"]; status != "200" {
 		t.Errorf("status %s", status)
 	}
+
 	if all := fmt.Sprintf("%+v", spans); strings.Contains(all, "SECRET") {
 		t.Errorf("a span tells what was said, or by whom: %s", all)
 	}
@@ -110,6 +120,7 @@ func TestTraceOfOthers(t *testing.T) {
 			res.Body.Close()
 		}
 	})
+
 	for name, want := range map[string]map[attribute.Key]string{
 		"embeddings fake":   {"gen_ai.operation.name": "embeddings", "gen_ai.usage.input_tokens": "4"},
 		"chat fake":         {"gen_ai.operation.name": "chat", "gen_ai.usage.output_tokens": "2"},
@@ -122,6 +133,7 @@ func TestTraceOfOthers(t *testing.T) {
 			}
 		}
 	}
+
 	// And three of a chat's parts, and two of requests that a model worked for.
 	if len(spans) != 8 {
 		t.Errorf("%d kinds of spans", len(spans))

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"serve/engine/llama"
-	"serve/server"
+	"serve/pool"
 )
 
 const gib = 1 << 30
@@ -80,7 +80,7 @@ func TestPlanOnDevices(t *testing.T) {
 			}
 			lo, _, err := planMemory(o, "", 4096, true, hostOfDevices(tt.devices...))
 			if tt.words != "" {
-				var short *server.NoRoomError
+				var short *pool.NoRoomError
 				if !errors.As(err, &short) || short.Short == 0 || !strings.Contains(err.Error(), tt.words) {
 					t.Errorf("got %v, want %q", err, tt.words)
 				}
@@ -258,7 +258,7 @@ func TestMemoryTaken(t *testing.T) {
 	if taken[0] != 2*gib || taken[1] != 0 || taken[2] != 0 || taken[3] != 0 {
 		t.Errorf("got %v", taken)
 	}
-	if list := tk.devices(); len(list) != 4 || list[0] != (server.DeviceMemory{Device: "CUDA0", Planned: gib, Taken: 2 * gib}) {
+	if list := tk.devices(); len(list) != 4 || list[0] != (pool.DeviceMemory{Device: "CUDA0", Planned: gib, Taken: 2 * gib}) {
 		t.Errorf("got %+v", list)
 	}
 }

@@ -23,8 +23,8 @@ import (
 	"serve/engine/remote"
 	"serve/kernels"
 	"serve/models"
+	"serve/pool"
 	"serve/sandbox"
-	"serve/server"
 )
 
 // loadRequest says what an engine is to load. It is plain data, for a process of its
@@ -168,7 +168,7 @@ func failureOf(err error) *loadFailure {
 	if errors.As(err, &hint) {
 		f.Hint = hint.Hint()
 	}
-	var short *server.NoRoomError
+	var short *pool.NoRoomError
 	if errors.As(err, &short) {
 		f.Short = short.Short
 	}
@@ -195,9 +195,9 @@ func (f *loadFailure) err() error {
 	}
 	switch f.Code {
 	case exitMemory:
-		err = &server.NoRoomError{Err: err, Short: f.Short}
+		err = &pool.NoRoomError{Err: err, Short: f.Short}
 	case exitDevice:
-		err = &server.DeviceError{Err: err}
+		err = &pool.DeviceError{Err: err}
 	}
 	return err
 }

@@ -19,8 +19,8 @@ import (
 
 	"serve/engine/llama"
 	"serve/machine"
+	"serve/pool"
 	"serve/sandbox"
-	"serve/server"
 )
 
 // hardware is what is asked about GPUs; tests play a driver with it.
@@ -135,7 +135,7 @@ func (l *library) expectGPUs(ctx context.Context) ([]llama.Device, error) {
 	if len(hardware.backends()) > 0 {
 		list, err := l.probeDevices(ctx)
 		if err != nil {
-			return nil, &server.DeviceError{Err: err}
+			return nil, &pool.DeviceError{Err: err}
 		}
 		l.gpus.list = list
 	}
@@ -406,9 +406,9 @@ func (l *library) whyProcessor(a *loadAnswer) string {
 }
 
 // deviceFacts are the devices for /status and the metrics.
-func deviceFacts(list []llama.Device) (facts []server.Device) {
+func deviceFacts(list []llama.Device) (facts []pool.Device) {
 	for _, d := range list {
-		facts = append(facts, server.Device{Name: d.Name, Description: strings.TrimSpace(d.Description)})
+		facts = append(facts, pool.Device{Name: d.Name, Description: strings.TrimSpace(d.Description)})
 	}
 	return facts
 }

@@ -26,7 +26,7 @@ import (
 
 	"serve/engine/llama"
 	"serve/kernels"
-	"serve/server"
+	"serve/server/ops"
 )
 
 // nearTie is the margin, in the logarithm of the probability, within which two tokens may change
@@ -360,13 +360,13 @@ func (r *running) killEngine() error {
 }
 
 // status is what /status says of the only model.
-func (r *running) status() (*server.ModelStatus, error) {
+func (r *running) status() (*ops.ModelStatus, error) {
 	res, err := http.Get(r.url + "/status")
 	if err != nil {
 		return nil, err
 	}
 	defer res.Body.Close()
-	var s server.Status
+	var s ops.Status
 	if err := json.NewDecoder(res.Body).Decode(&s); err != nil {
 		return nil, err
 	}

@@ -17,7 +17,7 @@ import (
 	"serve/engine/remote"
 	"serve/kernels"
 	"serve/models"
-	"serve/server"
+	"serve/pool"
 )
 
 // library makes models of references, and loads them.
@@ -62,7 +62,7 @@ func newLibrary(w *workplace, o serveOptions) (*library, error) {
 
 // model finds or fetches a model and checks its files, but does not load it. The first
 // of those served is the one that flags mean which name none.
-func (l *library) model(ctx context.Context, name string, first bool) (m *server.Model, embeds bool, err error) {
+func (l *library) model(ctx context.Context, name string, first bool) (m *pool.Model, embeds bool, err error) {
 	local, err := l.w.pull(ctx, l.store, name, false)
 	if err != nil {
 		return nil, false, err
@@ -74,8 +74,8 @@ func (l *library) model(ctx context.Context, name string, first bool) (m *server
 	if err != nil {
 		return nil, false, err
 	}
-	load := func(ctx context.Context, shrink bool) (*server.Instance, error) { return l.load(ctx, local, shrink) }
-	return &server.Model{ID: local.Name, Created: time.Now(), Load: load}, header.Embeds(), nil
+	load := func(ctx context.Context, shrink bool) (*pool.Instance, error) { return l.load(ctx, local, shrink) }
+	return &pool.Model{ID: local.Name, Created: time.Now(), Load: load}, header.Embeds(), nil
 }
 
 // check makes sure that the files of a model are what they should be, before C
@@ -95,7 +95,7 @@ func (l *library) check(ctx context.Context, local *models.Local) (*models.Heade
 }
 
 // load plans a model's memory, loads it and starts its engine.
-func (l *library) load(ctx context.Context, local *models.Local, shrink bool) (*server.Instance, error) {
+func (l *library) load(ctx context.Context, local *models.Local, shrink bool) (*pool.Instance, error) {
 	start := time.Now()
 	header, err := l.check(ctx, local)
 	if err != nil {
@@ -246,7 +246,7 @@ func modelFiles(local *models.Local) []string {
 }
 
 // start runs an engine until it is stopped.
-func (l *library) start(runner engine.Runner, memory *llama.Memory) *server.Instance {
+func (l *library) start(runner engine.Runner, memory *llama.Memory) *pool.Instance {
 	e := engine.New(runner, engine.Options{
 		MaxWaiting:       l.o.maxWaiting,
 		MaxWaitingTokens: l.o.maxWaitingTokens,
@@ -258,7 +258,7 @@ func (l *library) start(runner engine.Runner, memory *llama.Memory) *server.Inst
 	host := hostShare(memory)
 	l.used.Add(host)
 
-	in := &server.Instance{Engine: e, Done: done, Stop: sync.OnceFunc(stop)}
+	in := &pool.Instance{Engine: e, Done: done, Stop: sync.OnceFunc(stop)}
 	in.Failed = func() error { return nil }
 	if child, ok := runner.(*remote.Runner); ok {
 		// Also when nobody asks it for anything, and its loop sleeps.

@@ -6,7 +6,7 @@ import (
 	"strconv"
 
 	"serve/engine/llama"
-	"serve/server"
+	"serve/pool"
 )
 
 // defaultContext is the most tokens a sequence gets unasked: long contexts cost memory that few
@@ -19,7 +19,7 @@ type measureFunc func(llama.Options) (*llama.Memory, error)
 // planMemory decides how a model is loaded, before it is: the layers on the GPU
 // and the KV cells. What was asked for is kept or refused, with numbers; only
 // what was left open is adapted, if shrink allows it, and the plan says how.
-// Without room the error is a server.NoRoomError.
+// Without room the error is a pool.NoRoomError.
 func planMemory(o modelOptions, projector string, trainContext int, shrink bool, measure measureFunc) (llama.Options, *llama.Memory, error) {
 	lo := llama.Options{Sequences: o.parallel, Threads: cmp.Or(o.threads, llama.Threads()), KVType: o.kvType, Cells: o.kvCells, Projector: projector}
 	lo.Model.NoMMap = o.noMMap
@@ -187,7 +187,7 @@ func noRoom(b *budget, lo llama.Options) error {
 	if lo.Projector != "" {
 		blind = "--mmproj none, "
 	}
-	return &server.NoRoomError{
+	return &pool.NoRoomError{
 		Err: withHint(err, "try a smaller --ctx-size (now %d), fewer --parallel (now %d), --kv-type q8_0, %sor a smaller model",
 			lo.Context, lo.Sequences, blind),
 		Short: b.missing(),

@@ -15,7 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"serve/server"
+	"serve/server/ops"
 )
 
 // psOptions are the flags of ps.
@@ -44,7 +44,7 @@ second of the last five.`,
 // serverStatus is what a server says of itself, or why it says nothing.
 type serverStatus struct {
 	URL string `json:"url"`
-	*server.Status
+	*ops.Status
 	Error string `json:"error,omitempty"`
 }
 
@@ -98,7 +98,7 @@ func runPs(ctx context.Context, w *workplace, o psOptions) error {
 }
 
 // modelRow is a model's cells of the table.
-func modelRow(m *server.ModelStatus) []string {
+func modelRow(m *ops.ModelStatus) []string {
 	row := []string{m.ID, m.State}
 	if m.Slots == 0 { // it is not in memory
 		return append(row, "-", "-", "-", "-", "-", "-", "-", strconv.FormatUint(m.Restarts, 10))
@@ -114,7 +114,7 @@ func modelRow(m *server.ModelStatus) []string {
 
 // deviceCell names the devices that compute a model, and says so if it is the processor
 // and the machine has a GPU.
-func deviceCell(m *server.ModelStatus) string {
+func deviceCell(m *ops.ModelStatus) string {
 	var names []string
 	for _, d := range m.Devices {
 		names = append(names, d.Name)
@@ -127,7 +127,7 @@ func deviceCell(m *server.ModelStatus) string {
 }
 
 // memoryCell says what a model takes and what was planned, device by device where there are several.
-func memoryCell(m *server.ModelStatus) string {
+func memoryCell(m *ops.ModelStatus) string {
 	var cells []string
 	for _, d := range m.Memory {
 		cell := size(d.Planned) + " planned"
@@ -167,7 +167,7 @@ func here(u *url.URL) bool {
 const maxStatus = 4 << 20
 
 // askStatus asks a server how it is.
-func (w *workplace) askStatus(ctx context.Context, address string) (*server.Status, error) {
+func (w *workplace) askStatus(ctx context.Context, address string) (*ops.Status, error) {
 	u, err := w.serverAddress(address)
 	if err != nil {
 		return nil, err
@@ -188,7 +188,7 @@ func (w *workplace) askStatus(ctx context.Context, address string) (*server.Stat
 	if res.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("it answers %s", res.Status)
 	}
-	status := new(server.Status)
+	status := new(ops.Status)
 	if err := json.NewDecoder(io.LimitReader(res.Body, maxStatus)).Decode(status); err != nil {
 		return nil, fmt.Errorf("it is no serve: %w", err)
 	}

@@ -13,16 +13,17 @@ import (
 	"serve/engine/remote"
 	"serve/models"
 	"serve/models/testmodel"
-	"serve/server"
+	"serve/pool"
+	"serve/server/ops"
 )
 
 // answered is a model's memory after its first answers: a prompt that fills batches, and one
 // that does not.
-func (r *running) answered(t *testing.T) (memory server.DeviceMemory, resident uint64) {
+func (r *running) answered(t *testing.T) (memory pool.DeviceMemory, resident uint64) {
 	t.Helper()
-	status := func() server.ModelStatus {
+	status := func() ops.ModelStatus {
 		code, text := r.send(t, "GET", "/status", "")
-		var s server.Status
+		var s ops.Status
 		if err := json.Unmarshal([]byte(text), &s); code != 200 || err != nil || len(s.Models) != 1 || len(s.Models[0].Memory) == 0 {
 			t.Fatalf("%d %v %s", code, err, text)
 		}

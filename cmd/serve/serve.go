@@ -17,6 +17,7 @@ import (
 	"serve/archive"
 	"serve/hub"
 	"serve/models/demo"
+	"serve/pool"
 	"serve/server"
 	"serve/web"
 )
@@ -38,6 +39,7 @@ func runServe(ctx context.Context, w *workplace, o serveOptions, names []string)
 		return err
 	}
 	so := server.Options{MaxBody: o.maxBody, AllowedOrigins: o.origins, KeepAlive: o.keepAlive, LoadWait: o.loadWait, Version: versionText(), PID: os.Getpid(), MaxWaiting: o.maxWaiting, Moderator: o.moderator, Page: web.Page()}
+	so.Stall = o.stall
 	try := trySentence // what to ask the first model, for who has just started it
 	if so.ImageHosts = o.imageHosts; len(o.imageHosts) > 0 {
 		network, err := w.network()
@@ -137,7 +139,7 @@ func (o *modelOptions) check() error {
 }
 
 // nameAliases gives models other names: name=model, or a name for the first one.
-func nameAliases(list []*server.Model, aliases []string) error {
+func nameAliases(list []*pool.Model, aliases []string) error {
 	for _, alias := range aliases {
 		name, target, named := strings.Cut(alias, "=")
 		m := list[0]
@@ -236,10 +238,10 @@ func shutDown(ctx context.Context, h *http.Server, s *server.Server, patience ti
 }
 
 // preload loads the first model, and as many of the others as fit beside it.
-func preload(ctx context.Context, t *terminal, s *server.Server, list []*server.Model) error {
+func preload(ctx context.Context, t *terminal, s *server.Server, list []*pool.Model) error {
 	for i, m := range list {
 		err := s.Preload(ctx, m)
-		var short *server.NoRoomError
+		var short *pool.NoRoomError
 		if i > 0 && errors.As(err, &short) {
 			t.note("%s waits for its first request: %v", m.ID, err)
 			continue

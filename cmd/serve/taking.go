@@ -7,7 +7,7 @@ import (
 	"sync"
 
 	"serve/engine/llama"
-	"serve/server"
+	"serve/pool"
 )
 
 // How far what a model takes may be from its plan before serve says so: a twentieth, and more than
@@ -54,11 +54,11 @@ func (t *taking) now() (planned []llama.DeviceMemory, taken []uint64) {
 }
 
 // devices is what /status and the metrics tell of it.
-func (t *taking) devices() (list []server.DeviceMemory) {
+func (t *taking) devices() (list []pool.DeviceMemory) {
 	planned, taken := t.now()
 	for i, d := range planned {
 		if d.Most() > 0 {
-			list = append(list, server.DeviceMemory{
+			list = append(list, pool.DeviceMemory{
 				Device:  d.Name,
 				Planned: d.Needs(),
 				Later:   d.Later,
@@ -146,16 +146,16 @@ func hostShare(m *llama.Memory) uint64 {
 }
 
 // describeIn tells an instance what its model takes.
-func (t *taking) describeIn(in *server.Instance) {
+func (t *taking) describeIn(in *pool.Instance) {
 	in.Memory = t.devices
 	for _, d := range t.devices() {
 		in.Bytes += d.Planned
 		in.Later += d.Later
 	}
 	if t.process != nil {
-		in.Process = func() server.Process {
+		in.Process = func() pool.Process {
 			id := t.process()
-			return server.Process{ID: id, Resident: residentMemory(id)}
+			return pool.Process{ID: id, Resident: residentMemory(id)}
 		}
 	}
 }

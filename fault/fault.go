@@ -1,0 +1,104 @@
+// Package fault represents failures of requests independently of any API. Each API maps kinds to its
+// own statuses, types and codes, in one table.
+package fault
+
+import (
+	"fmt"
+	"time"
+)
+
+// Kind classifies a failure. The zero value is an internal error.
+type Kind int
+
+// All kinds. Each API's table of errors has a row for every one.
+const (
+	Internal Kind = iota
+
+	// Errors in the body or its fields.
+	Malformed       // the body is not a JSON object, or not UTF-8
+	MissingField    // a required field is absent
+	UnknownField    // the endpoint has no such field
+	WrongType       // the value has another JSON type
+	InvalidValue    // the value has the right type but is not allowed
+	IntegerTooSmall // out of bounds, like the next three
+	IntegerTooLarge
+	DecimalTooSmall
+	DecimalTooLarge
+	ArrayEmpty
+	ArrayTooLong
+	Unsupported   // the server or the model lacks the feature
+	InvalidSchema // the JSON Schema cannot be compiled
+
+	// Errors in images.
+	ImageURL         // the URL is invalid, or its host is not allowed
+	ImageBase64      // the data URL is not valid Base64
+	ImageEmpty       // the file is empty
+	ImageFormat      // the file cannot be decoded
+	ImageTooLarge    // too many pixels
+	ImageFileTooBig  // too many bytes to download
+	ImageUnreachable // the download failed
+
+	// Errors about the model and stored objects.
+	ModelNotFound
+	UnsupportedModel   // the model cannot do what the endpoint is for
+	InsufficientMemory // the model does not fit
+	ContextExceeded    // the prompt is longer than the context
+	NotFound           // a stored object does not exist
+	PreviousNotFound   // the response to continue from does not exist
+
+	// Errors at the level of HTTP.
+	BodyTooLarge
+	UnknownPath
+	MethodNotAllowed
+	UnknownHost
+	OriginNotAllowed
+
+	// Temporary conditions.
+	RateLimited // the queue is full, or the client has its share of it
+	QueueWait   // the wait in the queue would be too long
+	Stopping    // the server is stopping, or the model's engine has failed
+	Loading     // the model is not in memory yet
+	DeviceLost  // the model's GPU cannot be used
+
+	// Failures while answering.
+	Crashed         // the engine crashed on this request
+	LoadFailed      // the model cannot be loaded
+	SchemaViolation // the answer does not match the request's schema
+	Storage         // stored responses cannot be read or written
+	Deadline        // the request's own time limit has passed
+	Canceled        // the client closed the request
+
+	kinds // number of kinds
+)
+
+// Kinds returns all kinds, for tests that a table is complete.
+func Kinds() []Kind {
+	all := make([]Kind, kinds)
+	for i := range all {
+		all[i] = Kind(i)
+	}
+	return all
+}
+
+// Error is one failure.
+type Error struct {
+	Kind       Kind
+	Message    string        // shown to the client
+	Field      string        // the request's field at fault, as the client spells it; empty for none
+	RetryAfter time.Duration // when to retry; 0 if unknown
+	Queue      *Queue        // the request's place in the queue; nil unless the queue was full
+}
+
+// Queue is the place that a refused request would have had in the queue.
+type Queue struct {
+	Position int           // number of requests ahead
+	Expected time.Duration // wait, 0 if unknown
+}
+
+// New returns an Error. The field may be empty.
+func New(kind Kind, field, format string, args ...any) *Error {
+	return &Error{Kind: kind, Field: field, Message: fmt.Sprintf(format, args...)}
+}
+
+// Error implements error.
+func (e *Error) Error() string { return e.Message }

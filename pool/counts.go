@@ -1,0 +1,53 @@
+package pool
+
+import (
+	"time"
+
+	"serve/engine"
+	"serve/kernels"
+)
+
+// Counts are the totals of a model's engines so far, and the state of the present one.
+type Counts struct {
+	engine.Stats
+	Loaded   bool
+	Bytes    uint64
+	Loads    int
+	LoadTime time.Duration
+	Process  Process
+	Kernels  kernels.Choice
+	Memory   []DeviceMemory
+	Devices  []Device
+	// WhyProcessor says why no GPU is used though there is one.
+	WhyProcessor string
+}
+
+// Counts returns the counts of a model.
+func (p *Pool) Counts(m *Model) Counts {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.slot(m)
+	c := Counts{Loaded: s.instance != nil, Loads: s.loads, LoadTime: s.loadTime}
+	c.Add(s.past)
+	for _, in := range s.ending {
+		c.Add(in.Engine.Stats())
+	}
+
+	if c.Loaded {
+		now := s.instance.Engine.Stats()
+		c.Add(now)
+		c.Present = now.Present
+		c.Bytes = s.instance.Bytes
+		c.Kernels = s.instance.Kernels
+		c.Devices = s.instance.Devices
+		c.WhyProcessor = s.instance.WhyProcessor
+		if s.instance.Process != nil {
+			c.Process = s.instance.Process()
+		}
+		if s.instance.Memory != nil {
+			c.Memory = s.instance.Memory()
+		}
+	}
+
+	return c
+}

@@ -1,0 +1,121 @@
+// Package pool manages the models in memory: it leases them to requests, loads them on demand and
+// unloads unused ones to make room. The loading itself is up to a LoadFunc.
+package pool
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"serve/engine"
+	"serve/kernels"
+)
+
+// Engine is the interface of a loaded model. *engine.Engine implements it. The pool itself only uses
+// Stats.
+type Engine interface {
+	Model() *engine.Model
+	Limits() engine.Limits
+	Admits(context.Context, engine.Caller) error
+	Tokenize(text string, special bool, limit int) ([]engine.Token, error)
+	Prompt(ctx context.Context, parts []engine.Part, limit int) ([]engine.Token, []*engine.Media, error)
+	Render(engine.Chat) (*engine.Rendered, error)
+	Generate(context.Context, engine.Request) (*engine.Stream, error)
+	Embed(context.Context, engine.Caller, [][]engine.Token) ([][]float32, error)
+	Rank(
+		ctx context.Context,
+		by engine.Caller,
+		query string,
+		documents []string,
+	) (scores []float32, tokens int, err error)
+	Stats() engine.Stats
+}
+
+// Model is a model that can be loaded.
+type Model struct {
+	ID      string   // the name that requests give
+	Aliases []string // other names for it
+	Created time.Time
+	Load    LoadFunc
+}
+
+// LoadFunc loads a model. Only one call runs at a time. If there is not enough memory it returns a
+// NoRoomError, and may be called again later. With shrink it makes do with the memory that is free,
+// for example by using fewer KV cells.
+type LoadFunc func(ctx context.Context, shrink bool) (*Instance, error)
+
+// Instance is a loaded model.
+type Instance struct {
+	Engine Engine
+	Bytes  uint64          // memory planned for it
+	Later  uint64          // additional memory that the first embedding may need
+	Done   <-chan struct{} // closed when the engine has ended and its memory is free
+	Stop   func()          // stops the engine; Done is closed afterwards
+	// Kernels are the CPU kernels that it uses.
+	Kernels kernels.Choice
+	// Process returns the engine's process; nil if the engine runs in this process.
+	Process func() Process
+	// Failed returns why the engine has failed, if it has; may be nil.
+	Failed func() error
+
+	// Devices are the devices that the model runs on.
+	Devices []Device
+	// WhyProcessor says why no GPU is used; empty if one is used or there is none.
+	WhyProcessor string
+
+	// Memory returns the memory used on each device; nil if unknown.
+	Memory func() []DeviceMemory
+}
+
+// Device is a GPU or the CPU.
+type Device struct {
+	Name        string `json:"name"` // CUDA0, CPU
+	Description string `json:"description"`
+}
+
+// DeviceMemory is the planned and actual memory of a model on one device, in bytes.
+type DeviceMemory struct {
+	Device  string `json:"device"`
+	Planned uint64 `json:"planned_bytes"`
+	Later   uint64 `json:"later_bytes"` // additional memory that the first embedding may need
+	Taken   uint64 `json:"taken_bytes"` // current for the host, at loading time for a GPU; 0 if unknown
+}
+
+// Process is an operating system process.
+type Process struct {
+	ID       int    // 0 if there is none
+	Resident uint64 // resident memory in bytes, including mapped files; 0 if unknown
+}
+
+// NoRoomError means that a model needs more memory than is free.
+type NoRoomError struct {
+	Err   error
+	Short uint64 // bytes that are missing
+}
+
+// Error implements error.
+func (e *NoRoomError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *NoRoomError) Unwrap() error { return e.Err }
+
+// DeviceError means that a GPU cannot be used. The model does not fall back to another device. The
+// text is shown to clients.
+type DeviceError struct{ Err error }
+
+// Error implements error.
+func (e *DeviceError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *DeviceError) Unwrap() error { return e.Err }
+
+// DeviceRetry is the interval between attempts to load a model whose device is missing. Reloading a
+// driver takes seconds, and an attempt takes about one.
+const DeviceRetry = 30 * time.Second
+
+// Errors of Acquire, besides those of loading.
+var (
+	ErrLoading  = errors.New("the model is being loaded")
+	ErrNoMemory = errors.New("there is no memory for the model while others answer")
+	ErrLoad     = errors.New("the model cannot be loaded")
+)

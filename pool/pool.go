@@ -1,0 +1,231 @@
+package pool
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"serve/engine"
+)
+
+// Pool keeps models in memory as long as there is room. Models are loaded on demand. To make room,
+// the least recently used models are unloaded, but never one that is in use.
+type Pool struct {
+	keepAlive  time.Duration // after which an unused model is unloaded; 0 for never
+	maxWaiting int           // requests for a model that is not in memory
+	log        *slog.Logger
+	ctx        context.Context // of loads, which may outlive the requests that wait for them
+	cancel     context.CancelFunc
+	turn       chan struct{} // contains a token while no load is running
+	work       sync.WaitGroup
+
+	mu    sync.Mutex
+	slots map[*Model]*slot
+	freed chan struct{} // closed and replaced when a waiting load should look again
+}
+
+// slot is a model's place in the pool.
+type slot struct {
+	model    *Model
+	instance *Instance // nil while it is not in memory
+	users    int
+	used     time.Time // when the last user left
+	loading  bool
+	waiters  []chan granted // in order of arrival
+	expiry   *time.Timer
+	ending   []*Instance  // removed from the slot, still stopping
+	past     engine.Stats // of instances that have stopped
+	loads    int
+	loadTime time.Duration // of the last load
+	missing  *DeviceError  // why it is not in memory, or nil
+	retry    *time.Timer   // loads it when the device may be back
+}
+
+// granted is what a waiter gets: an instance that it must release, or an error.
+type granted struct {
+	instance *Instance
+	err      error
+}
+
+// Lease keeps a model in memory until it is released.
+type Lease struct {
+	*Model
+	Engine  Engine
+	Release func()
+}
+
+// New returns an empty pool. Models that have not been used for keepAlive are unloaded, unless it is
+// 0. At most maxWaiting requests wait for each model. The caller must close the pool.
+func New(keepAlive time.Duration, maxWaiting int, log *slog.Logger) *Pool {
+	p := &Pool{
+		keepAlive:  keepAlive,
+		maxWaiting: maxWaiting,
+		log:        log,
+		turn:       make(chan struct{}, 1),
+		slots:      map[*Model]*slot{},
+		freed:      make(chan struct{}),
+	}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.turn <- struct{}{}
+	return p
+}
+
+// slot returns a model's place. The caller holds the mutex.
+func (p *Pool) slot(m *Model) *slot {
+	s := p.slots[m]
+	if s == nil {
+		s = &slot{model: m}
+		p.slots[m] = s
+	}
+	return s
+}
+
+// Acquire leases a model, which it loads if needed. Requests for a model that is being loaded wait in
+// order of arrival, for at most patience. If too many are waiting it returns an engine.BusyError.
+func (p *Pool) Acquire(ctx context.Context, m *Model, patience time.Duration) (*Lease, error) {
+	p.mu.Lock()
+	s := p.slot(m)
+	if s.instance != nil && len(s.waiters) == 0 {
+		s.users++
+		p.mu.Unlock()
+		return p.lease(s, s.instance), nil
+	}
+
+	if n := len(s.waiters); n >= p.maxWaiting {
+		p.mu.Unlock()
+		return nil, &engine.BusyError{Reason: engine.ErrQueueFull, Waiting: n, Position: n}
+	}
+
+	wait := make(chan granted, 1)
+	s.waiters = append(s.waiters, wait)
+	if !s.loading {
+		s.loading = true
+		p.work.Go(func() { p.load(s) })
+	}
+	p.mu.Unlock()
+
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	var err error
+	select {
+	case g := <-wait:
+		if g.err != nil {
+			return nil, g.err
+		}
+		return p.lease(s, g.instance), nil
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	case <-timer.C:
+		err = ErrLoading
+	}
+
+	p.giveUp(s, wait)
+	return nil, err
+}
+
+// giveUp removes a waiter from the queue, or releases the instance that it has just been granted.
+func (p *Pool) giveUp(s *slot, wait chan granted) {
+	p.mu.Lock()
+	i := slices.Index(s.waiters, wait)
+	if i >= 0 {
+		s.waiters = slices.Delete(s.waiters, i, i+1)
+		p.announce() // a load without waiters stops waiting for room
+	}
+	p.mu.Unlock()
+	if i >= 0 {
+		return
+	}
+	if g := <-wait; g.err == nil {
+		p.release(s)
+	}
+}
+
+func (p *Pool) lease(s *slot, in *Instance) *Lease {
+	return &Lease{
+		Model:   s.model,
+		Engine:  in.Engine,
+		Release: sync.OnceFunc(func() { p.release(s) }),
+	}
+}
+
+// release ends one use of a slot's instance.
+func (p *Pool) release(s *slot) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s.users--; s.users == 0 {
+		p.idle(s)
+	}
+}
+
+// idle marks a loaded model as unused. The caller holds the mutex.
+func (p *Pool) idle(s *slot) {
+	s.used = time.Now()
+	p.announce()
+	if p.keepAlive > 0 && s.instance != nil {
+		s.expiry = time.AfterFunc(p.keepAlive, func() { p.expire(s) })
+	}
+}
+
+// announce wakes up a load that is waiting for room. The caller holds the mutex.
+func (p *Pool) announce() {
+	close(p.freed)
+	p.freed = make(chan struct{})
+}
+
+// expire unloads a model that has not been used for keepAlive.
+func (p *Pool) expire(s *slot) {
+	p.mu.Lock()
+	var in *Instance
+	if s.instance != nil && s.users == 0 && time.Since(s.used) >= p.keepAlive {
+		in = p.take(s)
+	}
+	p.mu.Unlock()
+	if in != nil {
+		p.log.Info("model unloaded", "model", s.model.ID, "unused", p.keepAlive)
+		in.Stop()
+	}
+}
+
+// take removes the instance from a slot. The caller holds the mutex, and stops the instance after
+// releasing it.
+func (p *Pool) take(s *slot) *Instance {
+	in := s.instance
+	s.instance = nil
+	if in != nil {
+		s.ending = append(s.ending, in)
+	}
+	if s.expiry != nil {
+		s.expiry.Stop()
+	}
+	return in
+}
+
+// Loaded returns the engine of a model that is in memory.
+func (p *Pool) Loaded(m *Model) (Engine, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.slots[m]; s != nil && s.instance != nil {
+		return s.instance.Engine, true
+	}
+	return nil, false
+}
+
+// Close unloads all models and returns when their memory is free.
+func (p *Pool) Close() {
+	p.cancel()
+	p.mu.Lock()
+	var list []*Instance
+	for _, s := range p.slots {
+		if in := p.take(s); in != nil {
+			list = append(list, in)
+		}
+		if s.retry != nil {
+			s.retry.Stop()
+		}
+	}
+	p.mu.Unlock()
+	p.stop(list)
+	p.work.Wait()
+}

@@ -1,0 +1,127 @@
+// Package prompt converts a conversation to a prompt, a grammar and a parser, and the model's output
+// back to text, reasoning and tool calls. It knows chat templates and the grammars that llama.cpp
+// derives from them, but no API: each API builds a Conversation from its requests.
+package prompt
+
+import (
+	"encoding/json"
+	"slices"
+
+	"serve/schema"
+)
+
+// Conversation is the input of a chat model, and the constraints on its answer.
+type Conversation struct {
+	Messages []Message // at least one
+	Tools    Tools
+	Format   Format
+	// Effort is the reasoning effort, a word that the template may know. NoEffort turns reasoning
+	// off; the empty string means the template's default.
+	Effort string
+	// TemplateArgs are additional arguments for the template, as JSON.
+	TemplateArgs map[string][]byte
+}
+
+// NoEffort is the Effort that turns reasoning off.
+const NoEffort = "none"
+
+// Role is the author of a message. Developer becomes System if the template does not know it.
+type Role string
+
+// The roles.
+const (
+	System    Role = "system"
+	Developer Role = "developer"
+	User      Role = "user"
+	Assistant Role = "assistant"
+	ToolRole  Role = "tool"
+)
+
+// Message is one message of a conversation.
+type Message struct {
+	Role      Role
+	Content   string  // contains the marks of the images
+	Images    []Image // in the order of their marks
+	Reasoning string  // precedes the content
+	Calls     []Call  // made by an assistant
+	CallID    string  // in a tool's result: the call's ID
+}
+
+// Call is a tool call. The arguments are JSON.
+type Call struct {
+	ID        string
+	Name      string
+	Arguments string
+}
+
+// Tools are the tools that the model may call.
+type Tools struct {
+	List     []Tool
+	Choice   Choice
+	Parallel bool // allows several calls in one answer
+}
+
+// Choice determines whether the model may, must or must not call a tool.
+type Choice string
+
+// The choices. The zero value is for conversations without tools.
+const (
+	ChoiceAuto     Choice = "auto"
+	ChoiceNone     Choice = "none"
+	ChoiceRequired Choice = "required"
+)
+
+// Tool is a function that the model may call. It must be compiled before use.
+type Tool struct {
+	Name        string
+	Description string
+	Parameters  json.RawMessage // JSON Schema of the arguments, an object
+	Strict      bool            // requires that the whole schema is enforced
+	Field       string          // the request's field with the schema, for errors
+
+	arguments *schema.Grammar
+}
+
+// offered reports whether there are any tools.
+func (t *Tools) offered() bool { return len(t.List) > 0 }
+
+// Format is the required format of the answer; the zero value allows any text.
+type Format struct {
+	schema string // shown to the model; empty for any JSON object
+	field  string // the request's field with the schema, for errors
+	answer *schema.Grammar
+}
+
+// asked reports whether a format is required.
+func (f *Format) asked() bool { return f.answer != nil }
+
+// begun returns the beginning of the answer, which a client may give as a final assistant message.
+// The model continues from there.
+func (c *Conversation) begun() (text string, ok bool) {
+	last := &c.Messages[len(c.Messages)-1]
+	if last.Role != Assistant || len(last.Calls) > 0 {
+		return "", false
+	}
+	return last.Content, true
+}
+
+// images returns the images of all messages, in order.
+func (c *Conversation) images() []Image {
+	var all []Image
+	for i := range c.Messages {
+		all = append(all, c.Messages[i].Images...)
+	}
+	return all
+}
+
+// instruct adds a text to the system message, which it creates if there is none.
+func instruct(messages []Message, text string) []Message {
+	messages = slices.Clone(messages)
+	for i := range messages {
+		if messages[i].Role == System || messages[i].Role == Developer {
+			messages[i].Content += "\n\n" + text
+			return messages
+		}
+	}
+	return slices.Insert(messages, 0, Message{Role: System, Content: text})
+}

@@ -1,0 +1,155 @@
+package prompt
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+
+	"serve/engine"
+	"serve/fault"
+	"serve/picture"
+)
+
+// Limits on images.
+const (
+	maxImages = 128
+	lowDetail = 512 // pixels per side in low detail
+)
+
+// Image is an image in a message.
+type Image struct {
+	Field     string // the request's field with the image, for errors
+	URL       string // a data URL, or the image's location
+	LowDetail bool   // scale it down
+	Mark      string // the image's placeholder in the message's content, from NewMark
+}
+
+// NewMark returns a placeholder for an image. It is unguessable, so that texts cannot contain it.
+func NewMark() string {
+	var b [12]byte
+	rand.Read(b[:])
+	return fmt.Sprintf("image-%x", b)
+}
+
+// Fetch downloads the file of an image. Fetched is the number of bytes that have already been
+// downloaded for the same conversation.
+type Fetch func(ctx context.Context, image *Image, fetched int64) ([]byte, *fault.Error)
+
+// checkImages returns an error if the model cannot process images, or if there are too many.
+func (b *Builder) checkImages(images []Image) *fault.Error {
+	switch {
+	case len(images) == 0:
+		return nil
+	case !b.Model.Model().Sees:
+		return fault.New(fault.Unsupported, images[0].Field,
+			"The model '%s' does not see images: it has no projector (a file mmproj-*.gguf).", b.Name)
+	case len(images) > maxImages:
+		return fault.New(fault.ArrayTooLong, images[maxImages].Field,
+			"The conversation has %d images, where %d are allowed.", len(images), maxImages)
+	}
+	return nil
+}
+
+// cut splits a rendered conversation at the marks of its images.
+func (b *Builder) cut(ctx context.Context, text string, images []Image) ([]engine.Part, error) {
+	sources, err := b.load(ctx, text, images)
+	if err != nil {
+		return nil, err
+	}
+
+	var parts []engine.Part
+	for {
+		next := -1
+		at := len(text)
+		for i := range images {
+			if k := strings.Index(text, images[i].Mark); k >= 0 && k < at {
+				next = i
+				at = k
+			}
+		}
+
+		parts = append(parts, engine.Part{Text: text[:at]})
+		if next < 0 {
+			return parts, nil
+		}
+		parts = append(parts, engine.Part{Image: sources[next]})
+		text = text[at+len(images[next].Mark):]
+	}
+}
+
+// load loads the files of all images. The mark of each must be in the text.
+func (b *Builder) load(ctx context.Context, text string, images []Image) ([]*engine.ImageSource, error) {
+	sources := make([]*engine.ImageSource, len(images))
+	fetched := int64(0)
+	for i := range images {
+		image := &images[i]
+		if !strings.Contains(text, image.Mark) {
+			return nil, fault.New(fault.InvalidValue, image.Field,
+				"The model's chat template has no place for this image.")
+		}
+
+		data, inside, e := image.data()
+		if e == nil && !inside {
+			data, e = b.Fetch(ctx, image, fetched)
+			fetched += int64(len(data))
+		}
+		if e != nil {
+			return nil, e
+		}
+		sources[i] = image.source(data)
+	}
+	return sources, nil
+}
+
+// data decodes a data URL. inside is false for other URLs.
+func (i *Image) data() (file []byte, inside bool, e *fault.Error) {
+	scheme, rest, _ := strings.Cut(i.URL, ":")
+	if !strings.EqualFold(scheme, "data") {
+		return nil, false, nil
+	}
+
+	head, body, ok := strings.Cut(rest, ",")
+	if !ok || !strings.HasSuffix(strings.ToLower(head), ";base64") {
+		return nil, true, fault.New(fault.ImageURL, i.Field,
+			"Invalid '%s': a data URL of an image is data:image/…;base64,…", i.Field)
+	}
+
+	// The decoders of Python and JavaScript ignore these, too.
+	body = strings.NewReplacer("\n", "", "\r", "", " ", "").Replace(body)
+	file, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(body, "="))
+	if err != nil {
+		return nil, true, fault.New(fault.ImageBase64, i.Field,
+			"Invalid '%s': the data URL is not valid Base64.", i.Field)
+	}
+	if len(file) == 0 {
+		return nil, true, fault.New(fault.ImageEmpty, i.Field, "Invalid '%s': the image is empty.", i.Field)
+	}
+	return file, true, nil
+}
+
+// source returns the image for the engine, which decodes it only if it is not cached.
+func (i *Image) source(file []byte) *engine.ImageSource {
+	side := 0
+	if i.LowDetail {
+		side = lowDetail
+	}
+	h := sha256.New()
+	fmt.Fprintf(h, "%d ", side)
+	h.Write(file)
+
+	open := func() (*engine.Image, error) {
+		rgb, err := picture.Decode(file, side)
+		switch {
+		case errors.Is(err, picture.ErrSize):
+			return nil, fault.New(fault.ImageTooLarge, i.Field, "Invalid image in '%s': %v.", i.Field, err)
+		case err != nil:
+			return nil, fault.New(fault.ImageFormat, i.Field, "Invalid image in '%s': %v.", i.Field, err)
+		}
+		return &engine.Image{Width: rgb.Width, Height: rgb.Height, Pixels: rgb.Pixels}, nil
+	}
+	return &engine.ImageSource{Key: engine.ImageKey(h.Sum(nil)), Open: open}
+}

@@ -1,0 +1,110 @@
+package prompt
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+)
+
+// The JSON that chat templates expect: the same as in OpenAI's chat completions.
+type (
+	templateMessage struct {
+		Role       Role           `json:"role"`
+		Content    string         `json:"content"`
+		Reasoning  string         `json:"reasoning_content,omitempty"`
+		ToolCalls  []templateCall `json:"tool_calls,omitempty"`
+		ToolCallID string         `json:"tool_call_id,omitempty"`
+	}
+
+	templateCall struct {
+		ID       string             `json:"id"`
+		Type     string             `json:"type"`
+		Function templateCalledName `json:"function"`
+	}
+
+	templateCalledName struct {
+		Name      string `json:"name"`
+		Arguments string `json:"arguments"`
+	}
+
+	templateTool struct {
+		Type     string           `json:"type"`
+		Function templateFunction `json:"function"`
+	}
+
+	templateFunction struct {
+		Name        string          `json:"name"`
+		Description string          `json:"description,omitempty"`
+		Parameters  json.RawMessage `json:"parameters"`
+	}
+)
+
+func marshalMessages(messages []Message) ([]byte, error) {
+	list := make([]templateMessage, len(messages))
+	for i := range messages {
+		m := &messages[i]
+		list[i] = templateMessage{
+			Role:       m.Role,
+			Content:    m.Content,
+			Reasoning:  m.Reasoning,
+			ToolCallID: m.CallID,
+		}
+		for _, c := range m.Calls {
+			list[i].ToolCalls = append(list[i].ToolCalls, templateCall{
+				ID:       c.ID,
+				Type:     "function",
+				Function: templateCalledName{c.Name, c.Arguments},
+			})
+		}
+	}
+	return json.Marshal(list)
+}
+
+func (t *Tool) template() templateFunction {
+	return templateFunction{t.Name, t.Description, t.Parameters}
+}
+
+func marshalTools(tools []Tool) ([]byte, error) {
+	list := make([]templateTool, len(tools))
+	for i := range tools {
+		list[i] = templateTool{"function", tools[i].template()}
+	}
+	return json.Marshal(list)
+}
+
+// withoutDevelopers turns developer messages into system messages.
+func withoutDevelopers(messages []Message) []Message {
+	messages = slices.Clone(messages)
+	for i := range messages {
+		if messages[i].Role == Developer {
+			messages[i].Role = System
+		}
+	}
+	return messages
+}
+
+// mergeTurns merges all system messages into one at the beginning, and merges consecutive plain
+// messages of the same role.
+func mergeTurns(messages []Message) []Message {
+	var system []string
+	var merged []Message
+	for _, m := range messages {
+		if m.Role == System || m.Role == Developer {
+			system = append(system, m.Content)
+			continue
+		}
+
+		plain := len(m.Calls) == 0 && m.CallID == "" && m.Reasoning == ""
+		if n := len(merged); n > 0 && plain && merged[n-1].Role == m.Role && len(merged[n-1].Calls) == 0 {
+			merged[n-1].Content += "\n\n" + m.Content // including the marks of its images
+			continue
+		}
+		merged = append(merged, m)
+	}
+
+	if len(system) > 0 {
+		first := Message{Role: System, Content: strings.Join(system, "\n\n")}
+		merged = slices.Insert(merged, 0, first)
+	}
+	return merged
+}

@@ -1,0 +1,148 @@
+package prompt
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"serve/engine"
+	"serve/fault"
+	"serve/schema"
+)
+
+// compile compiles a schema. With strict, it is an error if a part of it cannot be enforced.
+func compile(document []byte, field, prefix string, strict bool) (*schema.Grammar, *fault.Error) {
+	g, err := schema.Compile(document, schema.Options{Prefix: prefix, Closed: true})
+	var at *schema.Error
+	switch {
+	case errors.Is(err, schema.ErrNever):
+		return nil, fault.New(fault.InvalidSchema, field, "Invalid schema in '%s': no value is valid.", field)
+	case errors.As(err, &at):
+		return nil, fault.New(fault.InvalidSchema, field, "Invalid schema in '%s': %v.", field, at)
+	case err != nil:
+		return nil, fault.New(fault.Internal, "", "The server failed: %v.", err)
+	}
+
+	if strict && len(g.Loose) > 0 {
+		return nil, fault.New(fault.InvalidSchema, field,
+			"Invalid schema in '%s': with 'strict' everything in it must be enforced, and these keywords cannot be: %s. "+
+				"Leave them out, or 'strict'.", field, strings.Join(g.Loose, ", "))
+	}
+	return g, nil
+}
+
+// Compile compiles the schema of the arguments. Index is the tool's index in the request, which makes
+// the names of the grammar's rules unique.
+func (t *Tool) Compile(index int) (e *fault.Error) {
+	t.arguments, e = compile(t.Parameters, t.Field, fmt.Sprintf("arguments-%d-", index), t.Strict)
+	return e
+}
+
+const answerPrefix = "answer-"
+
+// ObjectFormat returns the format for any JSON object. Field is the request's field, for errors.
+func ObjectFormat(field string) (Format, *fault.Error) {
+	answer, e := compile([]byte(`{"type":"object"}`), field, answerPrefix, false)
+	return Format{field: field, answer: answer}, e
+}
+
+// SchemaFormat returns the format for a JSON Schema. The fields are those of the schema itself and of
+// the format, for errors.
+func SchemaFormat(document []byte, documentField, field string, strict bool) (Format, *fault.Error) {
+	answer, e := compile(document, documentField, answerPrefix, strict)
+	return Format{schema: string(document), field: field, answer: answer}, e
+}
+
+// instruction describes the format to the model. Templates have no place for that.
+func (f *Format) instruction() string {
+	if f.schema == "" {
+		return "Answer with one JSON object and nothing else."
+	}
+	return "Answer with JSON that matches this JSON Schema, and nothing else:\n" + f.schema
+}
+
+// NotEnforced lists the parts of the schemas that the grammar does not enforce. Each entry is a field
+// followed by JSON pointers into its schema, separated by spaces.
+func (c *Conversation) NotEnforced() []string {
+	var list []string
+	add := func(field string, g *schema.Grammar) {
+		if g != nil && len(g.Loose) > 0 {
+			list = append(list, field+" "+strings.Join(g.Loose, " "))
+		}
+	}
+	add(c.Format.field, c.Format.answer)
+	for i := range c.Tools.List {
+		add(c.Tools.List[i].Field, c.Tools.List[i].arguments)
+	}
+	return list
+}
+
+// verifies reports whether answers must be verified.
+func (c *Conversation) verifies() bool {
+	return c.Format.asked() || slices.ContainsFunc(c.Tools.List, func(t Tool) bool { return t.Strict })
+}
+
+// Verifier returns a function that verifies n answers while they are generated. It is called with
+// every event, and returns an error at the end of an answer that violates its schema. It is nil if
+// there is nothing to verify.
+//
+// Usually the grammar has enforced the schema. But a grammar may be wrong, and a call in an
+// unexpected format was not constrained. Truncated answers are not verified.
+func (c *Conversation) Verifier(n int) func(*engine.Event) error {
+	if !c.verifies() {
+		return nil
+	}
+	replies := make([]Reply, n)
+	return func(e *engine.Event) error {
+		r := &replies[e.Choice]
+		r.Add(e)
+		if r.Finish != engine.FinishStop {
+			return nil
+		}
+		return c.verify(r)
+	}
+}
+
+// verify validates a complete answer.
+func (c *Conversation) verify(r *Reply) error {
+	if len(r.Calls) == 0 {
+		if !c.Format.asked() {
+			return nil
+		}
+		begun, _ := c.begun()
+		if err := c.Format.answer.Validate([]byte(begun + r.Text())); err != nil {
+			return violation("answer", c.Format.field, err)
+		}
+		return nil
+	}
+
+	for i := range r.Calls {
+		if err := c.Tools.verify(&r.Calls[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// verify validates the arguments of a call of a strict tool.
+func (t *Tools) verify(call *Call) error {
+	for i := range t.List {
+		tool := &t.List[i]
+		if tool.Name != call.Name || !tool.Strict {
+			continue
+		}
+		if err := tool.arguments.Validate([]byte(call.Arguments)); err != nil {
+			return violation("arguments", tool.Field, err)
+		}
+	}
+	return nil
+}
+
+// violation returns the error for output that violates a schema. It contains only the first line of
+// the validator's error: the others quote the output.
+func violation(what, field string, err error) *fault.Error {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return fault.New(fault.SchemaViolation, "",
+		"What the model wrote as its %s does not match '%s': %s.", what, field, line)
+}

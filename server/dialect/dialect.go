@@ -1,0 +1,58 @@
+// Package dialect is the interface between the server and the APIs that it speaks. A dialect is
+// one API: it declares routes, writes errors and encodes streamed answers. The server does
+// everything that does not depend on the API. Dialects never import each other.
+package dialect
+
+import (
+	"net/http"
+
+	"serve/engine"
+	"serve/fault"
+	"serve/service"
+)
+
+// A Handler answers a request, or returns a fault for the server to answer with. It must not
+// return a fault after it has written.
+type Handler func(http.ResponseWriter, *http.Request) *fault.Error
+
+// Route is an endpoint.
+type Route struct {
+	Method string // GET implies HEAD
+	Path   string // without /v1, which is optional; parameters are :name and *name
+	Handle Handler
+	// Work marks endpoints that use a model: body size and time are limited, and requests are
+	// refused while the server is draining.
+	Work bool
+	// Operation is the name of the work in traces, a GenAI operation; empty for no trace.
+	Operation string
+}
+
+// A Dialect is an API.
+type Dialect interface {
+	Routes() []Route
+	// Fail writes an error response. Nothing may have been written before.
+	Fail(http.ResponseWriter, *fault.Error)
+	// Code returns the API's code for an error; empty if it has none.
+	Code(*fault.Error) string
+}
+
+// An Encoder encodes one streamed answer. Its methods append the bytes to send to b and return
+// the extended slice. They are never called concurrently. The stream loop takes care of writing,
+// flushing, pings, stalled clients and disconnects.
+type Encoder interface {
+	ContentType() string
+	// Begin is called first.
+	Begin(b []byte) []byte
+	// Delta encodes an event of the reply's stream with the given index.
+	Delta(b []byte, stream int, e *engine.Event) []byte
+	// End is called last, with the usage of each stream.
+	End(b []byte, usage []engine.Usage) []byte
+	// Fail is called instead of End after an error, unless the client is gone.
+	Fail(b []byte, e *fault.Error) []byte
+	// Ping encodes a keep-alive message; it may append nothing.
+	Ping(b []byte) []byte
+}
+
+// Stream is the server's stream loop, which sends a reply as an Encoder writes it. It returns a
+// fault only if nothing has been sent.
+type Stream func(http.ResponseWriter, *http.Request, *service.Reply, Encoder) *fault.Error

@@ -1,0 +1,103 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"serve/fault"
+	"serve/prompt"
+)
+
+// Limits on images that are fetched.
+const (
+	fetchTimeout = 30 * time.Second
+	maxRedirects = 5
+)
+
+// imageFetcher fetches images from allowed hosts.
+type imageFetcher struct {
+	hosts  []string
+	limit  int64 // maximum number of bytes fetched for one request
+	client *http.Client
+}
+
+func newImageFetcher(o *Options) *imageFetcher {
+	f := &imageFetcher{hosts: o.ImageHosts, limit: o.MaxBody}
+	f.client = &http.Client{
+		Transport: o.ImageTransport,
+		Timeout:   fetchTimeout,
+		CheckRedirect: func(r *http.Request, via []*http.Request) error {
+			if len(via) > maxRedirects {
+				return errors.New("too many redirects")
+			}
+			return f.allows(r.URL)
+		},
+	}
+	return f
+}
+
+// allows returns an error if a URL may not be fetched.
+func (f *imageFetcher) allows(u *url.URL) error {
+	switch {
+	case u.Scheme != "http" && u.Scheme != "https":
+		return fmt.Errorf("%.20q is not a URL scheme for images", u.Scheme)
+	case !slices.Contains(f.hosts, u.Host) && !slices.Contains(f.hosts, u.Hostname()):
+		return fmt.Errorf("the server fetches nothing from %.100q; who runs it can allow that with --image-host", u.Host)
+	}
+	return nil
+}
+
+// fetch implements prompt.Fetch.
+func (f *imageFetcher) fetch(ctx context.Context, image *prompt.Image, fetched int64) ([]byte, *fault.Error) {
+	u, err := url.Parse(image.URL)
+	if err == nil {
+		err = f.allows(u)
+	}
+	if err != nil {
+		return nil, fault.New(fault.ImageURL, image.Field,
+			"Invalid '%s': %v. An image can be given as a data URL.", image.Field, err)
+	}
+
+	left := f.limit - fetched
+	data, err := f.get(ctx, u, left+1)
+	switch {
+	case err != nil:
+		return nil, fault.New(fault.ImageUnreachable, image.Field,
+			"The image of '%s' could not be fetched: %v.", image.Field, err)
+	case int64(len(data)) > left:
+		return nil, fault.New(fault.ImageFileTooBig, image.Field,
+			"The images of the request are larger than the %d bytes that a request may have.", f.limit)
+	case len(data) == 0:
+		return nil, fault.New(fault.ImageEmpty, image.Field, "The image of '%s' is empty.", image.Field)
+	}
+	return data, nil
+}
+
+// get downloads at most the given number of bytes.
+func (f *imageFetcher) get(ctx context.Context, u *url.URL, most int64) ([]byte, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	answer, err := f.client.Do(r)
+	if err != nil {
+		// The error quotes the URL, which may contain a secret.
+		var ue *url.Error
+		if errors.As(err, &ue) {
+			err = ue.Err
+		}
+		return nil, err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("the host says %s", answer.Status)
+	}
+	return io.ReadAll(io.LimitReader(answer.Body, most))
+}

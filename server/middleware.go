@@ -1,0 +1,172 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"serve/engine"
+	"serve/fault"
+	"serve/service"
+)
+
+// identify assigns an id to every request and logs its outcome, never its contents.
+func (s *Server) identify(c *gin.Context) {
+	x := s.begin(c)
+	h := c.Writer.Header()
+	h.Set("X-Request-Id", x.id)
+	h.Set("Openai-Version", "2020-10-01")
+	c.Next()
+
+	took := time.Since(x.start)
+	status := c.Writer.Status()
+	x.endSpan(c.Request.Context(), status)
+	s.ops.Count(c.FullPath(), c.Request.Method, status, took)
+
+	level := slog.LevelInfo
+	if c.Request.Method != http.MethodPost && status < 400 {
+		level = slog.LevelDebug // probes, scrapes and the page poll every few seconds
+	}
+	s.opts.Log.Log(c.Request.Context(), level, "request",
+		"id", x.id,
+		"method", c.Request.Method,
+		"path", c.FullPath(),
+		"status", status,
+		"bytes", c.Writer.Size(),
+		"took", took.Round(time.Millisecond))
+}
+
+// recovered turns a panic, which is a bug, into a 500 response and a log line.
+func (s *Server) recovered(c *gin.Context) {
+	defer func() {
+		if p := recover(); p != nil {
+			if p == http.ErrAbortHandler {
+				panic(p)
+			}
+			s.opts.Log.Error("panic", "path", c.FullPath(), "panic", p, "stack", string(debug.Stack()))
+			if !c.Writer.Written() {
+				s.fail(c, service.Fault(fmt.Errorf("internal error"), ""))
+			}
+		}
+	}()
+	c.Next()
+}
+
+// exposedHeaders are the response headers that web pages may read.
+var exposedHeaders = strings.Join([]string{
+	"x-request-id",
+	"openai-processing-ms",
+	"x-queue-position",
+	"x-queue-wait-ms",
+	"x-queue-expected-ms",
+	"retry-after",
+	"x-schema-not-enforced",
+	"x-tools-not-offered",
+}, ", ")
+
+// guardOrigin rejects requests from foreign web pages. A page on another site sends its own
+// Origin; a page that uses DNS rebinding sends its own Host.
+func (s *Server) guardOrigin(c *gin.Context) {
+	host := hostName(c.Request.Host)
+	if s.opts.Hosts != nil && !isLoopback(host) && !slices.Contains(s.opts.Hosts, host) {
+		s.fail(c, fault.New(fault.UnknownHost, "", "The server does not answer for the host %q.", host))
+		c.Abort()
+		return
+	}
+
+	origin := c.Request.Header.Get("Origin")
+	if origin == "" {
+		return
+	}
+
+	h := c.Writer.Header()
+	if slices.Contains(s.opts.AllowedOrigins, origin) || slices.Contains(s.opts.AllowedOrigins, "*") {
+		asked := c.Request.Header.Get("Access-Control-Request-Headers")
+		h.Set("Access-Control-Allow-Origin", origin)
+		h.Set("Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS")
+		h.Set("Access-Control-Allow-Headers", "authorization, content-type, "+asked)
+		h.Set("Access-Control-Expose-Headers", exposedHeaders)
+		h.Add("Vary", "Origin")
+		return
+	}
+
+	if u, err := url.Parse(origin); err != nil || u.Host != c.Request.Host {
+		s.fail(c, fault.New(fault.OriginNotAllowed, "",
+			"Pages of %s may not use this server; start it with --allow-origin to let them.", origin))
+		c.Abort()
+	}
+}
+
+func hostName(host string) string {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	return strings.ToLower(strings.Trim(host, "[]"))
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "" || host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
+}
+
+// limitWork limits the size of the body, and refuses work while the server is draining.
+func (s *Server) limitWork(c *gin.Context) {
+	if s.draining.Load() {
+		s.fail(c, service.Fault(engine.ErrStopped, ""))
+		c.Abort()
+		return
+	}
+	c.Request.Body = limitedBody{http.MaxBytesReader(c.Writer, c.Request.Body, s.opts.MaxBody)}
+}
+
+// limitedBody turns the error for a body that is too large into a fault.
+type limitedBody struct{ io.ReadCloser }
+
+// Read implements io.Reader.
+func (b limitedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		err = fault.New(fault.BodyTooLarge, "", "The request body is larger than %d bytes.", tooLarge.Limit)
+	}
+	return n, err
+}
+
+// timeoutHeader is the header by which a client limits the time of a request, in milliseconds.
+const timeoutHeader = "X-Request-Timeout-Ms"
+
+// maxTimeout is the largest limit that a client may set.
+const maxTimeout = 24 * time.Hour
+
+// limitTime applies the time limit that the client has set, if any.
+func (s *Server) limitTime(c *gin.Context) {
+	given := c.Request.Header.Get(timeoutHeader)
+	if given == "" {
+		return
+	}
+	ms, err := strconv.ParseInt(given, 10, 64)
+	if err != nil || ms < 1 || ms > maxTimeout.Milliseconds() {
+		s.fail(c, fault.New(fault.InvalidValue, "",
+			"Invalid header '%s': a whole number of milliseconds from 1 to %d is expected.",
+			timeoutHeader, maxTimeout.Milliseconds()))
+		c.Abort()
+		return
+	}
+
+	ctx, cancel := context.WithTimeout(c.Request.Context(), time.Duration(ms)*time.Millisecond)
+	defer cancel()
+	c.Request = c.Request.WithContext(ctx)
+	c.Next()
+}

@@ -1,0 +1,191 @@
+package openai
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"runtime/debug"
+	"sync"
+
+	"serve/engine"
+	"serve/fault"
+	"serve/server/wire"
+	"serve/service"
+)
+
+// background keeps track of responses that are generated in the background.
+type background struct {
+	mu      sync.Mutex
+	running map[string]*task
+	stopped bool
+	wg      sync.WaitGroup
+}
+
+// task is a background response.
+type task struct {
+	cancel context.CancelCauseFunc
+	done   chan struct{}
+}
+
+// Causes of cancellation.
+var (
+	errCancelled = errors.New("cancelled by a request")
+	errStopping  = errors.New("the server is stopping")
+)
+
+// begin creates the context of a response. It has the deadline of the request's context but is not
+// canceled with it. begin returns false if the server is stopping.
+func (b *background) begin(id string, asked context.Context) (context.Context, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stopped {
+		return nil, false
+	}
+	if b.running == nil {
+		b.running = map[string]*task{}
+	}
+	parent := context.WithoutCancel(asked)
+	expire := context.CancelFunc(func() {})
+	if deadline, ok := asked.Deadline(); ok {
+		parent, expire = context.WithDeadline(parent, deadline)
+	}
+	ctx, cancel := context.WithCancelCause(parent)
+	b.running[id] = &task{func(cause error) { cancel(cause); expire() }, make(chan struct{})}
+	b.wg.Add(1)
+	return ctx, true
+}
+
+func (b *background) end(id string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.running[id].cancel(nil)
+	close(b.running[id].done)
+	delete(b.running, id)
+	b.wg.Done()
+}
+
+// find returns a running response, or nil.
+func (b *background) find(id string) *task {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.running[id]
+}
+
+// cancel cancels a response, if it is running, and waits for its end.
+func (b *background) cancel(ctx context.Context, id string) {
+	if t := b.find(id); t != nil {
+		t.cancel(errCancelled)
+		select {
+		case <-t.done:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// wait returns when no response is running, or when ctx is done.
+func (b *background) wait(ctx context.Context) {
+	done := make(chan struct{})
+	go func() { b.wg.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+// stop cancels all responses, and prevents new ones.
+func (b *background) stop() {
+	b.mu.Lock()
+	b.stopped = true
+	for _, t := range b.running {
+		t.cancel(errStopping)
+	}
+	b.mu.Unlock()
+	b.wg.Wait()
+}
+
+// inBackground starts a response in the background. It answers as soon as the request has been
+// accepted.
+func (api *API) inBackground(w http.ResponseWriter, r *http.Request, req *responsesRequest) *fault.Error {
+	id := "resp_" + randomID()
+	ctx, ok := api.background.begin(id, r.Context())
+	if !ok {
+		return service.Fault(engine.ErrStopped, "")
+	}
+
+	done := service.CallOf(ctx).Detach()
+
+	// Cancel if the client disconnects before the request has been accepted.
+	stop := context.AfterFunc(r.Context(), func() { api.background.cancel(r.Context(), id) })
+	accepted := make(chan *fault.Error, 2) // there may be a panic afterwards
+	var queued response
+	go func() {
+		defer api.background.end(id)
+		defer func() {
+			if p := recover(); p != nil { // the middleware only recovers the request's own goroutine
+				api.opts.Log.Error("panic", "path", "/responses", "panic", p, "stack", string(debug.Stack()))
+				accepted <- service.Fault(errors.New("internal error"), "")
+			}
+		}()
+		defer done(ctx)
+
+		e := api.respondInBackground(ctx, w.Header(), req, id, func(r response) {
+			queued = r
+			accepted <- nil
+		})
+		if e != nil {
+			accepted <- e
+		}
+	}()
+
+	e := <-accepted
+	stop()
+	if e != nil {
+		return e
+	}
+
+	return wire.WriteJSON(w, queued)
+}
+
+// respondInBackground generates a response, and calls accepted when nothing but the generation itself
+// can fail.
+func (api *API) respondInBackground(
+	ctx context.Context, h http.Header, req *responsesRequest, id string, accepted func(response),
+) *fault.Error {
+	reply, e := api.converse(ctx, h, &req.conversationRequest, "input")
+	if e != nil {
+		return e
+	}
+	defer reply.Close()
+
+	a := newAnswer("", reply.Model, &req.params)
+	a.id = id
+	rw := newResponseWriter(a, req)
+	if e := api.keep(ctx, req, rw.response); e != nil {
+		return e
+	}
+	accepted(*rw.response)
+	api.finishInBackground(ctx, req, rw, reply)
+	return nil
+}
+
+// finishInBackground generates the rest of a response and stores it.
+func (api *API) finishInBackground(
+	ctx context.Context, req *responsesRequest, rw *responseWriter, reply *service.Reply,
+) {
+	stream := reply.Streams[0]
+	err := reply.Read(ctx, stream, rw.event)
+	switch cause := context.Cause(ctx); {
+	case err == nil:
+		rw.settle(stream.Usage())
+	case errors.Is(cause, errCancelled):
+		rw.response.Status = "cancelled"
+	case errors.Is(cause, errStopping):
+		rw.fail(service.Fault(engine.ErrStopped, ""))
+	default:
+		rw.fail(service.Fault(err, "input"))
+	}
+
+	if e := api.keep(ctx, req, rw.response); e != nil {
+		api.opts.Log.Error("a response in the background is lost", "id", rw.response.ID, "error", e)
+	}
+}

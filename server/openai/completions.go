@@ -1,0 +1,316 @@
+package openai
+
+import (
+	"bytes"
+	"context"
+	"math"
+	"net/http"
+	"slices"
+	"strings"
+
+	"serve/engine"
+	"serve/fault"
+	"serve/pool"
+	"serve/prompt"
+	"serve/server/wire"
+	"serve/service"
+)
+
+// completionRequest is the body of POST /v1/completions.
+type completionRequest struct {
+	params
+	prompts []input
+	echo    bool             // the prompt comes before each answer
+	suffix  string           // what comes after the answer: the middle is filled in
+	bestOf  int              // answers made for each prompt, of which the most probable are sent
+	none    bool             // no token is wanted, only the prompt's echo
+	asked   [][]engine.Token // by prompt: its tokens
+}
+
+// input is a text, or tokens.
+type input struct {
+	text   string
+	tokens []engine.Token // nil for a text
+}
+
+// maxInputs is the maximum number of prompts or inputs of a request, the same as OpenAI's.
+const maxInputs = 2048
+
+const defaultCompletionTokens = 16
+
+var completionFields = lift(func(r *completionRequest) *params { return &r.params }, wire.Fields[completionRequest]{
+	"prompt": func(r *completionRequest, v wire.Value) (e *fault.Error) {
+		r.prompts, e = readInputs(v, true)
+		return e
+	},
+	"logprobs": func(r *completionRequest, v wire.Value) *fault.Error {
+		n, e := v.Integer(0, 5)
+		r.logprobs = true
+		r.top = int(n)
+		return e
+	},
+	"max_tokens": func(r *completionRequest, v wire.Value) *fault.Error {
+		n, e := v.Integer(0, math.MaxInt32)
+		// The engine draws one at least, which nobody gets.
+		r.maxTokens = int(max(n, 1))
+		r.none = n == 0
+		return e
+	},
+	"echo":   func(r *completionRequest, v wire.Value) (e *fault.Error) { r.echo, e = v.Bool(); return e },
+	"suffix": func(r *completionRequest, v wire.Value) (e *fault.Error) { r.suffix, e = v.Text(); return e },
+	"best_of": func(r *completionRequest, v wire.Value) *fault.Error {
+		n, e := v.Integer(1, 20)
+		r.bestOf = int(n)
+		return e
+	},
+})
+
+// readInputs reads a string, an array of strings, an array of tokens or an array
+// of arrays of tokens.
+func readInputs(v wire.Value, emptyText bool) ([]input, *fault.Error) {
+	if v.Raw[0] == '"' {
+		s, e := v.Text()
+		if e == nil && s == "" && !emptyText {
+			e = v.Invalid("the string is empty.")
+		}
+		return []input{{text: s}}, e
+	}
+
+	if v.Raw[0] != '[' {
+		return nil, v.WrongType("a string or an array")
+	}
+
+	list, e := v.Array(math.MaxInt32)
+	if e != nil {
+		return nil, e
+	}
+	if len(list) == 0 {
+		return nil, v.Empty()
+	}
+
+	if list[0].Raw[0] != '"' && list[0].Raw[0] != '[' {
+		tokens, e := readTokens(list)
+		return []input{{tokens: tokens}}, e
+	}
+
+	if len(list) > maxInputs {
+		_, e := v.Array(maxInputs)
+		return nil, e
+	}
+
+	inputs := make([]input, len(list))
+	for i, item := range list {
+		if inputs[i], e = readInputItem(item, emptyText); e != nil {
+			return nil, e
+		}
+	}
+
+	return inputs, nil
+}
+
+// readInputItem reads one of several inputs: a string, or an array of tokens.
+func readInputItem(v wire.Value, emptyText bool) (in input, e *fault.Error) {
+	if v.Raw[0] != '[' {
+		in.text, e = v.Text()
+		if e == nil && in.text == "" && !emptyText {
+			e = v.Invalid("the string is empty.")
+		}
+		return in, e
+	}
+
+	ids, e := v.Array(math.MaxInt32)
+	if e != nil {
+		return in, e
+	}
+	if len(ids) == 0 {
+		return in, v.Empty()
+	}
+	in.tokens, e = readTokens(ids)
+	return in, e
+}
+
+func readTokens(list []wire.Value) ([]engine.Token, *fault.Error) {
+	tokens := make([]engine.Token, len(list))
+	for i, v := range list {
+		n, e := v.Integer(0, math.MaxInt32)
+		if e != nil {
+			return nil, e
+		}
+		tokens[i] = engine.Token(n)
+	}
+	return tokens, nil
+}
+
+// tokenize returns the tokens of an input. It may stop after limit tokens.
+func (in input) tokenize(e pool.Engine, limit int) ([]engine.Token, error) {
+	if in.tokens != nil {
+		return in.tokens, nil
+	}
+	return e.Tokenize(in.text, true, limit)
+}
+
+// completions answers POST /v1/completions.
+func (api *API) completions(w http.ResponseWriter, r *http.Request) *fault.Error {
+	req := completionRequest{params: defaultParams()}
+	req.maxTokens = defaultCompletionTokens
+	if e := decode(r, &req, completionFields, "model", "prompt"); e != nil {
+		return e
+	}
+	if e := req.check(); e != nil {
+		return e
+	}
+
+	model, e := api.service.Worker(r.Context(), req.model, req.tier)
+	if e != nil {
+		return e
+	}
+
+	reply := service.NewReply(model)
+	defer reply.Close()
+	if err := req.generate(r.Context(), reply); err != nil {
+		return service.Fault(err, "prompt")
+	}
+
+	a := newAnswer("cmpl-", model, &req.params)
+	if !req.stream {
+		return completeCompletions(w, r, a, &req, reply)
+	}
+
+	return api.opts.Stream(w, r, reply, newCompletionEncoder(a, &req))
+}
+
+// check validates fields that depend on each other.
+func (r *completionRequest) check() *fault.Error {
+	switch {
+	case r.echo && r.suffix != "":
+		return fault.New(fault.InvalidValue, "echo", "The 'echo' parameter cannot be used with 'suffix'.")
+	case r.bestOf > 0 && r.bestOf < r.choices:
+		return fault.New(fault.InvalidValue, "best_of",
+			"Invalid 'best_of': it must be at least 'n', which is %d.", r.choices)
+	case r.bestOf > r.choices && r.stream:
+		return fault.New(fault.InvalidValue, "best_of",
+			"The 'best_of' parameter cannot be used with 'stream': the best is known at the end.")
+	}
+	return r.params.check()
+}
+
+// prompt returns the tokens of a prompt. With a suffix, it is the prompt for filling in the middle.
+func (r *completionRequest) prompt(e pool.Engine, in input) ([]engine.Token, error) {
+	limit := e.Limits().Context - 1
+	if r.suffix == "" {
+		return in.tokenize(e, limit)
+	}
+
+	m := e.Model().Marks
+	if m.FIMPrefix < 0 || m.FIMSuffix < 0 || m.FIMMiddle < 0 {
+		return nil, fault.New(fault.Unsupported, "suffix",
+			"Unsupported parameter: 'suffix'. The model was not made for filling in the middle.")
+	}
+
+	before := in.tokens
+	if before == nil {
+		var err error
+		if before, err = e.Tokenize(in.text, false, limit); err != nil {
+			return nil, err
+		}
+	}
+
+	after, err := e.Tokenize(r.suffix, false, limit)
+	if err != nil {
+		return nil, err
+	}
+
+	var tokens []engine.Token
+	if m.AddBOS && m.BOS >= 0 {
+		tokens = append(tokens, m.BOS)
+	}
+	tokens = append(append(tokens, m.FIMPrefix), before...)
+	tokens = append(append(tokens, m.FIMSuffix), after...)
+	return append(tokens, m.FIMMiddle), nil
+}
+
+// echoed returns the text before the answers to a prompt.
+func (r *completionRequest) echoed(index int, m *pool.Lease) string {
+	if !r.echo {
+		return ""
+	}
+	in := r.prompts[index]
+	if in.tokens == nil {
+		return in.text
+	}
+	return prompt.Text(m.Engine.Model(), in.tokens)
+}
+
+// echoedTokens returns the tokens before the answers to a prompt. Scored are all but the first, with
+// their log-probabilities. The result contains neither a BOS token nor the space that SentencePiece
+// adds, which are not part of the client's text.
+func (r *completionRequest) echoedTokens(m *pool.Lease, index int, scored []engine.TokenInfo) []engine.TokenInfo {
+	if !r.echo || !r.logprobs {
+		return nil
+	}
+	in := r.prompts[index]
+	first := r.asked[index][0]
+	tokens := slices.Clone(scored)
+	if in.tokens != nil || first != m.Engine.Model().Marks.BOS {
+		tokens = slices.Insert(tokens, 0, engine.TokenInfo{
+			TokenLogProb: engine.TokenLogProb{Token: first},
+			Bytes:        prompt.Piece(m.Engine.Model(), first),
+		})
+	}
+	if len(tokens) == 0 {
+		return nil
+	}
+	tokens[0].LogProb = noLogProb
+	if in.tokens == nil && !strings.HasPrefix(in.text, " ") {
+		tokens[0].Bytes = bytes.TrimPrefix(tokens[0].Bytes, []byte(" "))
+	}
+	return tokens
+}
+
+// noLogProb marks the first token of a prompt, which has no log-probability.
+const noLogProb = 1
+
+// wanted returns the text and tokens of an event. There are none if max_tokens is 0.
+func (r *completionRequest) wanted(e *engine.Event) (string, []engine.TokenInfo, engine.Finish) {
+	if !r.none {
+		return e.Text, e.Tokens, e.Finish
+	}
+	if e.Finish != "" {
+		return "", nil, engine.FinishLength
+	}
+	return "", nil, ""
+}
+
+// usage returns the usage of a prompt's answer.
+func (r *completionRequest) usage(u engine.Usage) engine.Usage {
+	if r.none {
+		u.Completion = 0
+	}
+	return u
+}
+
+// generate starts the answers to all prompts, after checking all of them.
+func (r *completionRequest) generate(ctx context.Context, reply *service.Reply) error {
+	requests := make([]engine.Request, len(r.prompts))
+	for i, in := range r.prompts {
+		tokens, err := r.prompt(reply.Model.Engine, in)
+		if err != nil {
+			return err
+		}
+		requests[i] = r.request()
+		requests[i].Prompt = tokens
+		requests[i].Score = r.echo && r.logprobs
+		if r.bestOf > r.choices {
+			requests[i].Choices = r.bestOf
+			requests[i].LogProbs = true
+		}
+		r.asked = append(r.asked, tokens)
+	}
+
+	for _, er := range requests {
+		if err := reply.Generate(ctx, er); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,148 @@
+package openai
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"math"
+	"net/http"
+	"regexp"
+	"strings"
+
+	"serve/engine"
+	"serve/fault"
+	"serve/pool"
+	"serve/server/wire"
+	"serve/service"
+)
+
+// embeddingRequest is the body of POST /v1/embeddings.
+type embeddingRequest struct {
+	model      string
+	inputs     []input
+	base64     bool
+	dimensions int
+}
+
+var embeddingFields = wire.Fields[embeddingRequest]{
+	"model": func(r *embeddingRequest, v wire.Value) (e *fault.Error) { r.model, e = v.Text(); return e },
+	"input": func(r *embeddingRequest, v wire.Value) (e *fault.Error) { r.inputs, e = readInputs(v, false); return e },
+	"encoding_format": func(r *embeddingRequest, v wire.Value) *fault.Error {
+		format, e := v.OneOf("float", "base64")
+		r.base64 = format == "base64"
+		return e
+	},
+	"dimensions": func(r *embeddingRequest, v wire.Value) *fault.Error {
+		n, e := v.Integer(1, math.MaxInt32)
+		r.dimensions = int(n)
+		return e
+	},
+	"user": wire.Accepted[embeddingRequest](wire.IsString),
+}
+
+type embeddingItem struct {
+	Object    string          `json:"object"`
+	Index     int             `json:"index"`
+	Embedding json.RawMessage `json:"embedding"`
+}
+
+type embeddingBody struct {
+	Object string          `json:"object"`
+	Data   []embeddingItem `json:"data"`
+	Model  string          `json:"model"`
+	Usage  struct {
+		PromptTokens int `json:"prompt_tokens"`
+		TotalTokens  int `json:"total_tokens"`
+	} `json:"usage"`
+}
+
+// embeddings answers POST /v1/embeddings.
+func (api *API) embeddings(w http.ResponseWriter, r *http.Request) *fault.Error {
+	var req embeddingRequest
+	if e := decode(r, &req, embeddingFields, "model", "input"); e != nil {
+		return e
+	}
+
+	model, e := api.service.Worker(r.Context(), req.model, engine.TierDefault)
+	if e != nil {
+		return e
+	}
+	defer model.Release()
+	if e := req.checkDimensions(model); e != nil {
+		return e
+	}
+
+	body := embeddingBody{Object: "list", Model: model.ID}
+	tokens := make([][]engine.Token, len(req.inputs))
+	for i, in := range req.inputs {
+		list, err := in.tokenize(model.Engine, model.Engine.Limits().EmbedTokens)
+		if err != nil {
+			return service.Fault(err, "input")
+		}
+		tokens[i] = list
+		body.Usage.PromptTokens += len(list)
+	}
+
+	body.Usage.TotalTokens = body.Usage.PromptTokens
+
+	vectors, err := service.Embed(r.Context(), model, tokens)
+	if err != nil {
+		return service.Fault(err, "input")
+	}
+
+	for i, v := range vectors {
+		if req.dimensions > 0 {
+			v = v[:req.dimensions]
+			engine.Normalize(v)
+		}
+		body.Data = append(body.Data, embeddingItem{"embedding", i, encodeVector(v, req.base64)})
+	}
+
+	return wire.WriteJSON(w, body)
+}
+
+// matryoshka matches models that were trained so that a prefix of an embedding is an embedding, too.
+var matryoshka = regexp.MustCompile(`(?i)` + strings.Join([]string{
+	`nomic-embed-text-v(1\.5|2)`,
+	`qwen-?3-embedding`,
+	`embeddinggemma`,
+	`mxbai-embed-large`,
+	`arctic-embed-(m-v1\.5|[lm]-v2)`,
+	`jina-embeddings-v[3-5]`,
+}, "|"))
+
+// checkDimensions returns an error if the model's embeddings cannot be shortened.
+func (r *embeddingRequest) checkDimensions(m *pool.Lease) *fault.Error {
+	f := m.Engine.Model()
+	switch {
+	case r.dimensions == 0 || r.dimensions == f.EmbeddingSize:
+		return nil
+	case r.dimensions > f.EmbeddingSize:
+		return fault.New(fault.InvalidValue, "dimensions",
+			"Invalid 'dimensions': the model's embeddings have %d dimensions.", f.EmbeddingSize)
+	case !matryoshka.MatchString(f.Name) && !matryoshka.MatchString(m.ID):
+		return fault.New(fault.Unsupported, "dimensions", "Unsupported parameter: 'dimensions'. "+
+			"The model's embeddings have %d dimensions and were not made to be shortened.", f.EmbeddingSize)
+	}
+	return nil
+}
+
+// encodeVector writes a vector as JSON: an array of numbers, or a string of the
+// base64 of its little-endian float32s.
+func encodeVector(v []float32, asBase64 bool) []byte {
+	if asBase64 {
+		raw := make([]byte, 0, 4*len(v))
+		for _, f := range v {
+			raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(f))
+		}
+		return wire.AppendString(nil, base64.StdEncoding.EncodeToString(raw))
+	}
+	b := []byte{'['}
+	for i, f := range v {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = wire.AppendFloat(b, f)
+	}
+	return append(b, ']')
+}

@@ -1,0 +1,285 @@
+package openai_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+
+	"serve/engine"
+	"serve/engine/enginetest"
+	"serve/pool"
+	"serve/server"
+	"serve/server/servertest"
+)
+
+// TestCompletionEcho sends the prompt back before each answer.
+func TestCompletionEcho(t *testing.T) {
+	hs, _ := servertest.Start(t, enginetest.Options{Next: sayLast("ok")}, server.Options{})
+	res, body := servertest.Post(t, hs, "/v1/completions", `{"model":"fake","prompt":["a\n",[98,10]],"echo":true,"n":2}`)
+	if res.StatusCode != 200 || strings.Count(body, `"text":"a\nok"`) != 2 || strings.Count(body, `"text":"b\nok"`) != 2 {
+		t.Error(body)
+	}
+	_, body = servertest.Post(t, hs, "/v1/completions", `{"model":"fake","prompt":"a\n","echo":true,"stream":true}`)
+	if !strings.Contains(body, `"text":"a\n"`) {
+		t.Error(body)
+	}
+}
+
+// TestCompletionScores sends the prompt's log-probabilities, as lm-eval reads them. The
+// fake finds a prompt's token the less probable the greater its number.
+func TestCompletionScores(t *testing.T) {
+	hs, _ := servertest.Start(t, enginetest.Options{Next: sayLast("ok")}, server.Options{})
+	type logprobs struct {
+		Tokens  []string
+		Probs   []*float64           `json:"token_logprobs"`
+		Top     []map[string]float64 `json:"top_logprobs"`
+		Offsets []int                `json:"text_offset"`
+	}
+
+	read := func(fields string) (texts []string, all []logprobs, reason string, generated int) {
+		t.Helper()
+		_, body := servertest.Post(t, hs, "/v1/completions", `{"model":"fake","echo":true,`+fields+`}`)
+		for line := range strings.SplitSeq(strings.TrimSpace(body), "\n\n") {
+			var reply struct {
+				Choices []struct {
+					Index    int
+					Text     string
+					LogProbs *logprobs
+					Reason   string `json:"finish_reason"`
+				}
+				Usage *struct {
+					TotalTokens      int `json:"total_tokens"`
+					PromptTokens     int `json:"prompt_tokens"`
+					CompletionTokens int `json:"completion_tokens"`
+				}
+			}
+			if line = strings.TrimPrefix(line, "data: "); line == "[DONE]" {
+				continue
+			}
+			if err := json.Unmarshal([]byte(line), &reply); err != nil {
+				t.Fatal(err, body)
+			}
+			for _, c := range reply.Choices {
+				for len(texts) <= c.Index {
+					texts = append(texts, "")
+					all = append(all, logprobs{})
+				}
+				texts[c.Index] += c.Text
+				if l, to := c.LogProbs, &all[c.Index]; l != nil {
+					to.Tokens = append(to.Tokens, l.Tokens...)
+					to.Probs = append(to.Probs, l.Probs...)
+					to.Top = append(to.Top, l.Top...)
+					to.Offsets = append(to.Offsets, l.Offsets...)
+				}
+				if c.Reason != "" {
+					reason = c.Reason
+				}
+			}
+			if reply.Usage != nil {
+				generated = reply.Usage.CompletionTokens
+			}
+		}
+		return texts, all, reason, generated
+	}
+
+	for _, stream := range []string{"", `,"stream":true,"stream_options":{"include_usage":true}`} {
+		for _, n := range []int{1, 2} {
+			texts, all, reason, generated := read(fmt.Sprintf(`"prompt":["abcdefghij\n",[99,10]],"logprobs":1,"max_tokens":0,"n":%d`, n) + stream)
+			if len(texts) != 2*n || texts[0] != "abcdefghij\n" || texts[2*n-1] != "c\n" || reason != "length" || generated != 0 {
+				t.Fatalf("stream %s, n %d: %q %q %d", stream, n, texts, reason, generated)
+			}
+			for i, l := range all {
+				if strings.Join(l.Tokens, "") != texts[i] || l.Probs[0] != nil || l.Top[0] != nil || len(l.Probs) != len(l.Tokens) || len(l.Offsets) != len(l.Tokens) || l.Offsets[1] != 1 {
+					t.Errorf("%q: %+v", texts[i], l)
+				}
+				for k := 1; k < len(l.Tokens); k++ {
+					if want := -float64(l.Tokens[k][0]) / 128; l.Probs[k] == nil || math.Abs(*l.Probs[k]-want) > 1e-5 || len(l.Top[k]) != 1 {
+						t.Errorf("%q: token %d: %+v", texts[i], k, l)
+					}
+				}
+			}
+		}
+		texts, all, _, generated := read(`"prompt":"ab\n","logprobs":0` + stream)
+		if texts[0] != "ab\nok" || strings.Join(all[0].Tokens, "|") != "a|b|\n|o|k" || *all[0].Probs[3] != -0.5 || all[0].Offsets[4] != 4 || generated != 2 {
+			t.Errorf("%q %+v %d", texts, all, generated)
+		}
+	}
+}
+
+// TestCompletionSuffix fills in the middle with the marks that the model has.
+func TestCompletionSuffix(t *testing.T) {
+	var prompt string
+	hs, _ := servertest.Start(t, enginetest.Options{Next: func(tokens []engine.Token) engine.Token {
+		prompt = ""
+		for _, token := range tokens {
+			prompt += string(token)
+		}
+		return enginetest.EOS
+	}}, server.Options{})
+	res, body := servertest.Post(t, hs, "/v1/completions", `{"model":"fake","prompt":"before","suffix":"after"}`)
+	if res.StatusCode != 200 || prompt != "<before|after>" {
+		t.Errorf("%q: %s", prompt, body)
+	}
+}
+
+// TestBestOf makes more answers than it sends, and sends the most probable.
+func TestBestOf(t *testing.T) {
+	hs, _ := servertest.Start(t, enginetest.Options{}, server.Options{})
+	res, body := servertest.Post(t, hs, "/v1/completions", `{"model":"fake","prompt":"a","best_of":4,"n":2,"max_tokens":5}`)
+	if res.StatusCode != 200 || strings.Count(body, `"index":`) != 2 || !strings.Contains(body, `"completion_tokens":20`) || !strings.Contains(body, `"logprobs":null`) {
+		t.Errorf("%d %s", res.StatusCode, body)
+	}
+	for fields, param := range map[string]string{
+		`"best_of":1,"n":2`: "best_of", `"best_of":3,"stream":true`: "best_of", `"echo":true,"suffix":"x"`: "echo",
+	} {
+		if res, body := servertest.Post(t, hs, "/v1/completions", `{"model":"fake","prompt":"a",`+fields+`}`); res.StatusCode != 400 || !strings.Contains(body, `"param":"`+param+`"`) {
+			t.Errorf("%s: %d %s", fields, res.StatusCode, body)
+		}
+	}
+}
+
+func TestRerank(t *testing.T) {
+	hs, _ := servertest.Start(t, enginetest.Options{Embeds: true, Ranks: true}, server.Options{})
+	// The fake's score is the number of tokens.
+	res, body := servertest.Post(t, hs, "/v1/rerank", `{"model":"fake","query":"q","documents":["a",{"text":"abc"},"ab"],"top_n":2,"return_documents":true}`)
+	if res.StatusCode != 200 || !strings.Contains(body, `"results":[{"index":1,`) || !strings.Contains(body, `"document":{"text":"abc"}},{"index":2,`) || strings.Count(body, `"index"`) != 2 || !strings.Contains(body, `"total_tokens":9`) {
+		t.Errorf("%d %s", res.StatusCode, body)
+	}
+	for fields, code := range map[string]int{`"documents":[]`: 400, `"documents":[3]`: 400, `"documents":[{"title":"x"}]`: 400, `"documents":["a"],"max_chunks_per_doc":3`: 400, `"documents":["a"],"top_n":0`: 400} {
+		if res, body := servertest.Post(t, hs, "/v1/rerank", `{"model":"fake","query":"q",`+fields+`}`); res.StatusCode != code {
+			t.Errorf("%s: %d %s", fields, res.StatusCode, body)
+		}
+	}
+	plain, _ := servertest.Start(t, enginetest.Options{}, server.Options{})
+	if res, body := servertest.Post(t, plain, "/v1/rerank", `{"model":"fake","query":"q","documents":["a"]}`); res.StatusCode != 400 || !strings.Contains(body, "unsupported_model") {
+		t.Errorf("a model that does not rank: %d %s", res.StatusCode, body)
+	}
+}
+
+func TestTokenize(t *testing.T) {
+	hs, _ := servertest.Start(t, enginetest.Options{}, server.Options{})
+	res, body := servertest.Post(t, hs, "/tokenize", `{"model":"fake","prompt":"ab<think>","return_token_strs":true}`)
+	if res.StatusCode != 200 || !strings.Contains(body, `"tokens":[97,98,257]`) || !strings.Contains(body, `"token_strs":["a","b","\u003cthink\u003e"]`) || !strings.Contains(body, `"count":3`) {
+		t.Errorf("%d %s", res.StatusCode, body)
+	}
+	if _, body = servertest.Post(t, hs, "/v1/tokenize", `{"model":"fake","content":""}`); !strings.Contains(body, `"tokens":[]`) {
+		t.Error(body)
+	}
+	if _, body = servertest.Post(t, hs, "/detokenize", `{"model":"fake","tokens":[97,98,257]}`); !strings.Contains(body, `"prompt":"ab\u003cthink\u003e"`) {
+		t.Error(body)
+	}
+	if res, body := servertest.Post(t, hs, "/detokenize", `{"model":"fake","tokens":[97,99999]}`); res.StatusCode != 400 || !strings.Contains(body, "tokens[1]") {
+		t.Errorf("%d %s", res.StatusCode, body)
+	}
+}
+
+// TestSamplingReachesTheEngine sends every field that says how tokens are drawn.
+func TestSamplingReachesTheEngine(t *testing.T) {
+	hs, s := servertest.Start(t, enginetest.Options{}, server.Options{})
+	r := servertest.Record(s)
+	res, body := servertest.Post(t, hs, "/v1/completions", `{"model":"fake","prompt":"a","max_tokens":1,"temperature":0.5,"top_p":0.25,"top_k":7,"min_p":0.125,"typical_p":0.75,
+		"top_n_sigma":1.5,"xtc_probability":0.5,"xtc_threshold":0.25,"dynatemp_range":0.5,"dynatemp_exponent":2,"repeat_penalty":1.5,"repeat_last_n":32,
+		"frequency_penalty":0.5,"presence_penalty":-0.5,"dry_multiplier":0.5,"dry_base":2,"dry_allowed_length":3,"dry_penalty_last_n":16,"dry_sequence_breakers":["x"],
+		"mirostat":2,"mirostat_tau":4,"mirostat_eta":0.5,"seed":11,"ignore_eos":true,"logit_bias":{"97":5}}`)
+
+	if res.StatusCode != 200 {
+		t.Fatal(body)
+	}
+
+	want := engine.Sampling{
+		Seed:                11,
+		Temperature:         0.5,
+		TopP:                0.25,
+		TopK:                7,
+		MinP:                0.125,
+		TypicalP:            0.75,
+		TopNSigma:           1.5,
+		XTCProbability:      0.5,
+		XTCThreshold:        0.25,
+		DynatempRange:       0.5,
+		DynatempExponent:    2,
+		RepeatPenalty:       1.5,
+		RepeatLastN:         32,
+		FrequencyPenalty:    0.5,
+		PresencePenalty:     -0.5,
+		DRYMultiplier:       0.5,
+		DRYBase:             2,
+		DRYAllowedLength:    3,
+		DRYPenaltyLastN:     16,
+		DRYSequenceBreakers: []string{"x"},
+		Mirostat:            2,
+		MirostatTau:         4,
+		MirostatEta:         0.5,
+		IgnoreEOS:           true,
+		LogitBias:           []engine.LogitBias{{Token: 97, Bias: 5}},
+	}
+
+	if !reflect.DeepEqual(r.Last.Sampling, want) {
+		t.Errorf("got %+v\nwant %+v", r.Last.Sampling, want)
+	}
+
+	if _, body := servertest.Post(t, hs, "/v1/completions", `{"model":"fake","prompt":"a","max_tokens":1,"repetition_penalty":1.25}`); r.Last.Sampling.RepeatPenalty != 1.25 {
+		t.Errorf("vLLM's name: %+v %s", r.Last.Sampling, body)
+	}
+}
+
+// TestTemplateArguments sends what only the model's template reads.
+func TestTemplateArguments(t *testing.T) {
+	hs, s := servertest.Start(t, enginetest.Options{}, server.Options{})
+	r := servertest.Record(s)
+	servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake",`+servertest.Hello+`,"max_tokens":1,"chat_template_kwargs":{"x":[1]},"reasoning_effort":"low"}`)
+	if c := r.Chats[0]; string(c.TemplateArgs["x"]) != "[1]" || string(c.TemplateArgs["reasoning_effort"]) != `"low"` || c.NoThinking {
+		t.Errorf("got %+v", c)
+	}
+	servertest.Post(t, hs, "/v1/responses", `{"model":"fake","input":"a","max_output_tokens":1,"reasoning":{"effort":"none"}}`)
+	if c := r.Chats[1]; !c.NoThinking {
+		t.Errorf("got %+v", c)
+	}
+}
+
+// TestHarmlessFields sends what nobody could tell from the answer, and what would
+// change it and cannot be.
+func TestHarmlessFields(t *testing.T) {
+	hs, _ := servertest.Start(t, enginetest.Options{}, server.Options{})
+	for _, tt := range []struct {
+		path, fields string
+		status       int
+	}{
+		{"/v1/chat/completions", servertest.Hello + `,"moderation":{"a":1},"prompt_cache_options":{"a":1},"prompt_cache_retention":"24h"`, 200},
+		{"/v1/chat/completions", servertest.Hello + `,"audio":{"voice":"x"}`, 400},
+		{"/v1/completions", `"prompt":"a","grammar":"root ::= x"`, 400},
+		{"/v1/responses", `"input":"a","include":["reasoning.encrypted_content"],"max_tool_calls":3,"prompt_cache_retention":"24h"`, 200},
+		{"/v1/responses", `"input":"a","context_management":[]`, 400},
+		{"/v1/rerank", `"query":"q","documents":["a"],"max_chunks_per_doc":1`, 400},
+		{"/v1/rerank", `"query":"q","documents":["a"],"max_tokens_per_doc":1`, 400},
+		{"/v1/rerank", `"query":"q","documents":["a"],"rank_fields":["x"]`, 400},
+		{"/tokenize", `"prompt":"a","add_special_tokens":false`, 200},
+		{"/tokenize", `"content":"a","add_special":false`, 200},
+	} {
+		if res, body := servertest.Post(t, hs, tt.path, `{"model":"fake",`+tt.fields+`}`); res.StatusCode != tt.status {
+			t.Errorf("%s %s: %d %s", tt.path, tt.fields, res.StatusCode, body)
+		}
+	}
+}
+
+// TestDimensions shortens the embeddings of a model that was made for it.
+func TestDimensions(t *testing.T) {
+	qwen := &pool.Model{ID: "Qwen3-Embedding-0.6B"}
+	hs, s := servertest.Start(t, enginetest.Options{Embeds: true}, server.Options{Models: []*pool.Model{qwen}})
+	qwen.Load = s.Model.Load
+	res, body := servertest.Post(t, hs, "/v1/embeddings", `{"model":"Qwen3-Embedding-0.6B","input":"abc","dimensions":1}`)
+	if res.StatusCode != 200 || !strings.Contains(body, `"embedding":[1]`) {
+		t.Errorf("%d %s", res.StatusCode, body)
+	}
+	for body, code := range map[string]string{
+		`{"model":"Qwen3-Embedding-0.6B","input":"abc","dimensions":9}`: "invalid_value",
+		`{"model":"fake","input":"abc","dimensions":2}`:                 "unsupported_parameter",
+	} {
+		if res, answer := servertest.Post(t, hs, "/v1/embeddings", body); res.StatusCode != 400 || !strings.Contains(answer, code) {
+			t.Errorf("%s: %d %s", body, res.StatusCode, answer)
+		}
+	}
+}

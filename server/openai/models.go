@@ -1,0 +1,45 @@
+package openai
+
+import (
+	"net/http"
+
+	"serve/fault"
+	"serve/pool"
+	"serve/server/wire"
+)
+
+type modelBody struct {
+	ID      string `json:"id"`
+	Object  string `json:"object"`
+	Created int64  `json:"created"`
+	OwnedBy string `json:"owned_by"`
+}
+
+func newModelBody(m *pool.Model, name string) modelBody {
+	return modelBody{ID: name, Object: "model", Created: m.Created.Unix(), OwnedBy: "serve"}
+}
+
+// listModels answers GET /v1/models.
+func (api *API) listModels(w http.ResponseWriter, _ *http.Request) *fault.Error {
+	list := []modelBody{}
+	for _, m := range api.service.Models() {
+		list = append(list, newModelBody(m, m.ID))
+		for _, alias := range m.Aliases {
+			list = append(list, newModelBody(m, alias))
+		}
+	}
+	return wire.WriteJSON(w, struct {
+		Object string      `json:"object"`
+		Data   []modelBody `json:"data"`
+	}{"list", list})
+}
+
+// showModel answers GET /v1/models/{id}.
+func (api *API) showModel(w http.ResponseWriter, r *http.Request) *fault.Error {
+	name := r.PathValue("id")
+	m, e := api.service.Named(name)
+	if e != nil {
+		return e
+	}
+	return wire.WriteJSON(w, newModelBody(m, name))
+}

@@ -1,0 +1,325 @@
+package openai
+
+import (
+	"cmp"
+	"encoding/json"
+	"math"
+	"strings"
+	"time"
+
+	"serve/engine"
+	"serve/fault"
+	"serve/server/wire"
+)
+
+// response is the response object, with every field that OpenAI's schema requires.
+type response struct {
+	ID                 string          `json:"id"`
+	Object             string          `json:"object"`
+	CreatedAt          int64           `json:"created_at"`
+	CompletedAt        *int64          `json:"completed_at"`
+	Status             string          `json:"status"`
+	Background         bool            `json:"background"`
+	Error              *responseError  `json:"error"`
+	IncompleteDetails  *incomplete     `json:"incomplete_details"`
+	Instructions       *string         `json:"instructions"`
+	MaxOutputTokens    *int            `json:"max_output_tokens"`
+	Model              string          `json:"model"`
+	Output             []*item         `json:"output"`
+	ParallelToolCalls  bool            `json:"parallel_tool_calls"`
+	PreviousResponseID *string         `json:"previous_response_id"`
+	Reasoning          map[string]any  `json:"reasoning"`
+	ServiceTier        string          `json:"service_tier"`
+	Store              bool            `json:"store"`
+	Temperature        float64         `json:"temperature"`
+	Text               map[string]any  `json:"text"`
+	ToolChoice         json.RawMessage `json:"tool_choice"`
+	Tools              json.RawMessage `json:"tools"`
+	TopLogprobs        int             `json:"top_logprobs"`
+	TopP               float64         `json:"top_p"`
+	Truncation         string          `json:"truncation"`
+	Usage              *responseUsage  `json:"usage,omitempty"`
+	User               *string         `json:"user,omitempty"`
+	Metadata           json.RawMessage `json:"metadata"`
+}
+
+type responseError struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+type incomplete struct {
+	Reason string `json:"reason"`
+}
+
+type responseUsage struct {
+	InputTokens        int           `json:"input_tokens"`
+	InputDetails       inputDetails  `json:"input_tokens_details"`
+	OutputTokens       int           `json:"output_tokens"`
+	OutputTokenDetails outputDetails `json:"output_tokens_details"`
+	TotalTokens        int           `json:"total_tokens"`
+}
+
+type inputDetails struct {
+	CachedTokens     int `json:"cached_tokens"`
+	CacheWriteTokens int `json:"cache_write_tokens"`
+}
+
+type outputDetails struct {
+	ReasoningTokens int `json:"reasoning_tokens"`
+}
+
+// item is an item of the output. Its fields depend on its type.
+type item struct {
+	Type      string       `json:"type"`
+	ID        string       `json:"id"`
+	Status    string       `json:"status"`
+	Role      string       `json:"role,omitempty"`
+	Content   *[]*itemPart `json:"content,omitempty"`
+	Summary   *[]string    `json:"summary,omitempty"`
+	CallID    string       `json:"call_id,omitempty"`
+	Name      string       `json:"name,omitempty"`
+	Arguments *string      `json:"arguments,omitempty"`
+}
+
+// itemPart is a text part of a message or of reasoning. The latter has no annotations.
+type itemPart struct {
+	Type        string `json:"type"`
+	Text        string `json:"text"`
+	Annotations *[]int `json:"annotations,omitempty"`
+	LogProbs    *[]int `json:"logprobs,omitempty"`
+}
+
+// responseWriter builds a response from the events of a stream. If streams is set, it appends the
+// API's events to buf.
+type responseWriter struct {
+	response *response
+	streams  bool
+	buf      []byte
+	sequence int
+	open     *item           // the last item, while it is incomplete
+	text     strings.Builder // of the open item
+	ended    engine.Finish
+}
+
+func newResponseWriter(a *answer, req *responsesRequest) *responseWriter {
+	p := &req.params
+	r := &response{
+		ID:                 a.id,
+		Object:             "response",
+		CreatedAt:          a.created,
+		Status:             "in_progress",
+		Model:              a.model.ID,
+		Output:             []*item{},
+		ParallelToolCalls:  req.tools.parallel,
+		ServiceTier:        cmp.Or(p.tierName, "default"),
+		Temperature:        shortest(p.sampling.Temperature),
+		TopP:               shortest(p.sampling.TopP),
+		PreviousResponseID: optional(req.previous),
+		Store:              req.store,
+		Background:         req.background,
+		Truncation:         "disabled",
+		Instructions:       optional(req.instructions),
+		User:               optional(req.user),
+		Reasoning:          map[string]any{"effort": optional(req.effort), "summary": nil},
+		Text:               map[string]any{"format": map[string]string{"type": "text"}},
+		ToolChoice:         json.RawMessage(`"auto"`),
+		Tools:              json.RawMessage("[]"),
+		Metadata:           json.RawMessage("{}"),
+	}
+
+	if p.maxTokens > 0 {
+		r.MaxOutputTokens = &p.maxTokens
+	}
+
+	for _, given := range []struct {
+		raw   json.RawMessage
+		field *json.RawMessage
+	}{{req.toolsAsked, &r.Tools}, {req.choiceAsked, &r.ToolChoice}, {req.metadata, &r.Metadata}} {
+		if given.raw != nil {
+			*given.field = given.raw
+		}
+	}
+
+	if req.formatAsked != nil {
+		r.Text["format"] = req.formatAsked
+	}
+
+	return &responseWriter{response: r}
+}
+
+// shortest converts a float32 so that it prints as the client wrote it: 0.7, not 0.699999988079071.
+func shortest(f float32) float64 { return math.Round(float64(f)*1e6) / 1e6 }
+
+// emit appends an event with the given fields, its type and its sequence number.
+func (w *responseWriter) emit(kind string, fields map[string]any) {
+	if !w.streams {
+		return
+	}
+	fields["type"] = kind
+	fields["sequence_number"] = w.sequence
+	w.sequence++
+	body, err := json.Marshal(fields)
+	if err != nil {
+		return
+	}
+	w.buf = wire.AppendEvent(w.buf, kind, body)
+}
+
+// take moves the events from buf to b.
+func (w *responseWriter) take(b []byte) []byte {
+	b = append(b, w.buf...)
+	w.buf = w.buf[:0]
+	return b
+}
+
+// of adds the fields that identify the open item.
+func (w *responseWriter) of(fields map[string]any) map[string]any {
+	fields["item_id"] = w.open.ID
+	fields["output_index"] = len(w.response.Output) - 1
+	return fields
+}
+
+// event processes an event of the stream.
+func (w *responseWriter) event(e *engine.Event) {
+	if e.Reasoning != "" {
+		w.begin("reasoning", nil)
+		w.add("response.reasoning_text.delta", e.Reasoning)
+	}
+	if e.Text != "" {
+		w.begin("message", nil)
+		w.add("response.output_text.delta", e.Text)
+	}
+	for i := range e.ToolCalls {
+		d := &e.ToolCalls[i]
+		if d.Name != "" {
+			w.begin("function_call", d)
+		}
+		if d.Arguments != "" {
+			w.add("response.function_call_arguments.delta", d.Arguments)
+		}
+	}
+	if e.Finish != "" {
+		w.ended = e.Finish
+		w.end()
+	}
+}
+
+// begin opens an item, unless one of the same type is open. Each call is a new item.
+func (w *responseWriter) begin(kind string, call *engine.ToolCallDelta) {
+	if w.open != nil && w.open.Type == kind && call == nil {
+		return
+	}
+
+	w.end()
+	it := &item{Type: kind, Status: "in_progress"}
+	switch kind {
+	case "message":
+		it.ID = "msg_" + randomID()
+		it.Role = "assistant"
+		it.Content = &[]*itemPart{}
+	case "reasoning":
+		it.ID = "rs_" + randomID()
+		it.Summary = &[]string{}
+	case "function_call":
+		empty := ""
+		it.ID = "fc_" + randomID()
+		it.CallID = callID(call.ID)
+		it.Name = call.Name
+		it.Arguments = &empty
+	}
+
+	w.open = it
+	w.text.Reset()
+	w.response.Output = append(w.response.Output, it)
+	w.emit("response.output_item.added", map[string]any{"output_index": len(w.response.Output) - 1, "item": it})
+	if part := w.part(""); part != nil {
+		w.emit("response.content_part.added", w.of(map[string]any{"content_index": 0, "part": part}))
+	}
+}
+
+// part returns the content part of the open item. Calls have none.
+func (w *responseWriter) part(text string) *itemPart {
+	switch w.open.Type {
+	case "message":
+		return &itemPart{Type: "output_text", Text: text, Annotations: &[]int{}, LogProbs: &[]int{}}
+	case "reasoning":
+		return &itemPart{Type: "reasoning_text", Text: text}
+	}
+	return nil
+}
+
+// add appends to the open item.
+func (w *responseWriter) add(kind, text string) {
+	w.text.WriteString(text)
+	fields := w.of(map[string]any{"delta": text})
+	switch w.open.Type {
+	case "message":
+		fields["content_index"] = 0
+		fields["logprobs"] = []int{}
+	case "reasoning":
+		fields["content_index"] = 0
+	}
+	w.emit(kind, fields)
+}
+
+// end closes the open item.
+func (w *responseWriter) end() {
+	it := w.open
+	if it == nil {
+		return
+	}
+
+	text := w.text.String()
+	it.Status = "completed"
+	if w.ended == engine.FinishLength {
+		it.Status = "incomplete"
+	}
+
+	switch it.Type {
+	case "function_call":
+		it.Arguments = &text
+		w.emit("response.function_call_arguments.done", w.of(map[string]any{"name": it.Name, "arguments": text}))
+	default:
+		part := w.part(text)
+		it.Content = &[]*itemPart{part}
+		if it.Type == "message" {
+			w.emit("response.output_text.done", w.of(map[string]any{"content_index": 0, "text": text, "logprobs": []int{}}))
+		} else {
+			w.emit("response.reasoning_text.done", w.of(map[string]any{"content_index": 0, "text": text}))
+		}
+		w.emit("response.content_part.done", w.of(map[string]any{"content_index": 0, "part": part}))
+	}
+
+	w.emit("response.output_item.done", map[string]any{"output_index": len(w.response.Output) - 1, "item": it})
+	w.open = nil
+}
+
+// settle completes the response, or marks it incomplete if it was truncated.
+func (w *responseWriter) settle(u engine.Usage) {
+	r := w.response
+	r.Usage = &responseUsage{
+		InputTokens:  u.Prompt,
+		InputDetails: inputDetails{CachedTokens: u.Cached},
+		OutputTokens: u.Completion,
+		TotalTokens:  u.Prompt + u.Completion,
+	}
+	now := time.Now().Unix()
+	r.Status = "completed"
+	r.CompletedAt = &now
+	if w.ended == engine.FinishLength {
+		r.Status = "incomplete"
+		r.CompletedAt = nil
+		r.IncompleteDetails = &incomplete{"max_output_tokens"}
+	}
+}
+
+// fail ends the response with an error. Clients expect it in the response and as a separate event, which
+// has two forms at once.
+func (w *responseWriter) fail(e *fault.Error) {
+	w.response.Status = "failed"
+	w.response.Error = &responseError{failures[e.Kind].code, e.Message}
+	w.emit("response.failed", map[string]any{"response": w.response})
+	body := newErrorBody(e)
+	w.emit("error", map[string]any{"code": body.Code, "message": body.Message, "param": body.Param, "error": body})
+}

@@ -1,0 +1,380 @@
+package openai
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"serve/archive"
+	"serve/fault"
+	"serve/server/wire"
+	"serve/service"
+)
+
+// notKept explains why fields are refused without an archive.
+const notKept = "Responses are not kept here: send the whole conversation as input, or start serve with --data-dir."
+
+// keepWait limits how long a request waits for the archive.
+const keepWait = 10 * time.Second
+
+// previousField is the field with the id of the response to continue from.
+const previousField = "previous_response_id"
+
+// recall prepends the conversation of an earlier response to the input.
+func (api *API) recall(ctx context.Context, req *responsesRequest) *fault.Error {
+	if e := api.checkStore(req); e != nil || req.previous == "" {
+		return e
+	}
+
+	turns, err := api.opts.Archive.Conversation(ctx, req.previous)
+	switch {
+	case errors.Is(err, archive.ErrNotFound):
+		return fault.New(fault.PreviousNotFound, previousField,
+			"Previous response with id '%s' not found.", req.previous)
+	case errors.Is(err, archive.ErrBroken):
+		return fault.New(fault.PreviousNotFound, previousField,
+			"An earlier response of the conversation of '%s' is not kept any more.", req.previous)
+	case err != nil:
+		return storageFailed(err)
+	}
+
+	var items []wire.Value
+	for _, turn := range turns {
+		list, e := turnItems(turn)
+		if e != nil {
+			return e
+		}
+		items = append(items, list...)
+	}
+	items = append(items, req.input...)
+	if len(items) > maxMessages {
+		return fault.New(fault.ContextExceeded, previousField,
+			"The conversation has %d items, where %d are allowed.", len(items), maxMessages)
+	}
+
+	var e *fault.Error
+	req.messages, e = readItems(items)
+	return e
+}
+
+// checkStore validates the fields that depend on the archive.
+func (api *API) checkStore(req *responsesRequest) *fault.Error {
+	if api.opts.Archive == nil {
+		switch {
+		case req.previous != "":
+			return fault.New(fault.Unsupported, previousField, "Unsupported parameter: '%s'. %s", previousField, notKept)
+		case req.background:
+			return fault.New(fault.Unsupported, "background", "Unsupported parameter: 'background'. %s", notKept)
+		}
+		req.store = false
+		return nil
+	}
+
+	if req.background && !req.store {
+		return fault.New(fault.InvalidValue, "background",
+			"The 'background' parameter needs 'store': its answer has to be fetched.")
+	}
+	if req.background && req.stream {
+		return fault.New(fault.Unsupported, "background",
+			"Unsupported parameter: 'background' with 'stream'. Fetch the response instead.")
+	}
+	return nil
+}
+
+// turnItems returns the input and output items of a stored response.
+func turnItems(turn *archive.Response) ([]wire.Value, *fault.Error) {
+	var input []json.RawMessage
+	var body struct {
+		Status string
+		Output []json.RawMessage
+	}
+	if err := errors.Join(json.Unmarshal(turn.Input, &input), json.Unmarshal(turn.Body, &body)); err != nil {
+		return nil, storageFailed(err)
+	}
+	if body.Status != "completed" && body.Status != "incomplete" {
+		return nil, fault.New(fault.InvalidValue, previousField,
+			"The response '%s' is %s: there is nothing to go on from.",
+			turn.ID, strings.ReplaceAll(body.Status, "_", " "))
+	}
+
+	var items []wire.Value
+	for _, raw := range append(input, body.Output...) {
+		items = append(items, wire.Value{Name: previousField, Raw: raw})
+	}
+	return items, nil
+}
+
+func storageFailed(err error) *fault.Error {
+	return fault.New(fault.Storage, "", "The kept responses cannot be read or written: %v.", err)
+}
+
+// keep stores a response, if the request says so.
+func (api *API) keep(ctx context.Context, req *responsesRequest, r *response) *fault.Error {
+	if !req.store {
+		return nil
+	}
+	// A disconnecting client must not leave an incomplete conversation.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepWait)
+	defer cancel()
+	body, err := json.Marshal(r)
+	if err == nil {
+		err = api.opts.Archive.Put(ctx, &archive.Response{
+			ID:       r.ID,
+			Previous: req.previous,
+			Created:  time.Unix(r.CreatedAt, 0),
+			Input:    req.inputItems(),
+			Body:     body,
+		})
+	}
+	if err != nil {
+		return storageFailed(err)
+	}
+	return nil
+}
+
+// inputItems returns the request's input in its normalized form: each item has a type, an id and a
+// status, and texts are content parts.
+func (r *responsesRequest) inputItems() json.RawMessage {
+	if r.items == nil {
+		for _, v := range r.input {
+			r.items = append(r.items, listed(v.Raw))
+		}
+	}
+	b, err := json.Marshal(r.items)
+	if err != nil {
+		return json.RawMessage("[]") // they were read from JSON
+	}
+	return b
+}
+
+// itemPrefixes are the prefixes of ids, by type of item.
+var itemPrefixes = map[string]string{
+	"message":              "msg_",
+	"reasoning":            "rs_",
+	"function_call":        "fc_",
+	"function_call_output": "fco_",
+}
+
+// listed returns an item in its normalized form.
+func listed(raw json.RawMessage) map[string]json.RawMessage {
+	var item map[string]json.RawMessage
+	if json.Unmarshal(raw, &item) != nil {
+		return nil
+	}
+
+	kind := "message"
+	role := ""
+	_ = json.Unmarshal(item["type"], &kind) // absent for a message
+	_ = json.Unmarshal(item["role"], &role)
+	text := func(s string) json.RawMessage { return wire.AppendString(nil, s) }
+	set := func(name, text string) {
+		if wire.IsNull(item[name]) {
+			item[name] = wire.AppendString(nil, text)
+		}
+	}
+
+	prefix := itemPrefixes[kind]
+	set("type", kind)
+	set("id", prefix+randomID())
+	set("status", "completed")
+	if content := item["content"]; kind == "message" && len(content) > 0 && content[0] == '"' {
+		part := map[string]json.RawMessage{"type": text("input_text"), "text": content}
+		if role == "assistant" {
+			part["type"] = text("output_text")
+			part["annotations"] = json.RawMessage("[]")
+			part["logprobs"] = json.RawMessage("[]")
+		}
+		item["content"], _ = json.Marshal([]any{part})
+	}
+
+	return item
+}
+
+// kept returns the stored response with the id in the path.
+func (api *API) kept(r *http.Request) (*archive.Response, *fault.Error) {
+	id := r.PathValue("id")
+	missing := fault.New(fault.NotFound, "", "Response with id '%s' not found.", id)
+	if api.opts.Archive == nil {
+		missing.Message += " " + notKept
+		return nil, missing
+	}
+	got, err := api.opts.Archive.Get(r.Context(), id)
+	if errors.Is(err, archive.ErrNotFound) {
+		return nil, missing
+	}
+	if err != nil {
+		return nil, storageFailed(err)
+	}
+	return got, nil
+}
+
+// query returns the parameters of the query. Unknown ones are an error.
+func query(r *http.Request, names ...string) (url.Values, *fault.Error) {
+	q := r.URL.Query()
+	for _, name := range slices.Sorted(maps.Keys(q)) {
+		if !slices.Contains(append(names, "include", "include[]", "include_obfuscation"), name) {
+			return nil, fault.New(fault.UnknownField, name, "Unknown parameter: '%s'.", name)
+		}
+	}
+	return q, nil
+}
+
+// showResponse answers GET /responses/{id}.
+func (api *API) showResponse(w http.ResponseWriter, r *http.Request) *fault.Error {
+	q, e := query(r, "stream")
+	if e != nil {
+		return e
+	}
+	if q.Get("stream") == "true" {
+		return fault.New(fault.Unsupported, "stream", "Unsupported parameter: 'stream'. A kept response comes whole.")
+	}
+	got, e := api.kept(r)
+	if e != nil {
+		return e
+	}
+	return api.writeKept(w, r, got)
+}
+
+// writeKept writes a stored response. If it is in progress but not running, an earlier process has
+// ended without completing it.
+func (api *API) writeKept(w http.ResponseWriter, r *http.Request, got *archive.Response) *fault.Error {
+	var body response
+	if err := json.Unmarshal(got.Body, &body); err != nil {
+		return storageFailed(err)
+	}
+	if body.Status != "in_progress" || api.background.find(got.ID) != nil {
+		return wire.WriteJSON(w, got.Body)
+	}
+	// It may have ended in the meantime.
+	again, e := api.kept(r)
+	if e != nil {
+		return e
+	}
+	if string(again.Body) != string(got.Body) {
+		return wire.WriteJSON(w, again.Body)
+	}
+	body.Status = "failed"
+	body.Error = &responseError{"server_error", "The server stopped before the response was done."}
+	return wire.WriteJSON(w, body)
+}
+
+// deleteResponse answers DELETE /responses/{id}.
+func (api *API) deleteResponse(w http.ResponseWriter, r *http.Request) *fault.Error {
+	got, e := api.kept(r)
+	if e != nil {
+		return e
+	}
+	api.background.cancel(r.Context(), got.ID)
+	if err := api.opts.Archive.Delete(r.Context(), got.ID); err != nil && !errors.Is(err, archive.ErrNotFound) {
+		return storageFailed(err)
+	}
+	return wire.WriteJSON(w, map[string]any{"id": got.ID, "object": "response", "deleted": true})
+}
+
+// cancelResponse answers POST /responses/{id}/cancel.
+func (api *API) cancelResponse(w http.ResponseWriter, r *http.Request) *fault.Error {
+	got, e := api.kept(r)
+	if e != nil {
+		return e
+	}
+	var body response
+	if err := json.Unmarshal(got.Body, &body); err != nil {
+		return storageFailed(err)
+	}
+	if !body.Background {
+		return fault.New(fault.InvalidValue, "",
+			"The response '%s' does not run in the background and cannot be cancelled.", got.ID)
+	}
+	api.background.cancel(r.Context(), got.ID)
+	if got, e = api.kept(r); e != nil {
+		return e
+	}
+	return api.writeKept(w, r, got)
+}
+
+// listInput answers GET /responses/{id}/input_items. Like at OpenAI, the newest item comes first.
+func (api *API) listInput(w http.ResponseWriter, r *http.Request) *fault.Error {
+	q, e := query(r, "limit", "order", "after")
+	if e != nil {
+		return e
+	}
+
+	limit := 20
+	if text := q.Get("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > 100 {
+			return fault.New(fault.InvalidValue, "limit", "Invalid 'limit': %q is not a number from 1 to 100.", text)
+		}
+		limit = n
+	}
+
+	order := q.Get("order")
+	if order != "" && order != "asc" && order != "desc" {
+		return fault.New(fault.InvalidValue, "order", "Invalid 'order': %q is neither 'asc' nor 'desc'.", order)
+	}
+
+	got, e := api.kept(r)
+	if e != nil {
+		return e
+	}
+
+	var items []map[string]json.RawMessage
+	if err := json.Unmarshal(got.Input, &items); err != nil {
+		return storageFailed(err)
+	}
+
+	if order != "asc" {
+		slices.Reverse(items)
+	}
+
+	id := func(i int) (text string) { _ = json.Unmarshal(items[i]["id"], &text); return text }
+	if after := q.Get("after"); after != "" {
+		at := slices.IndexFunc(items, func(item map[string]json.RawMessage) bool {
+			return string(item["id"]) == string(wire.AppendString(nil, after))
+		})
+		if at < 0 {
+			return fault.New(fault.InvalidValue, "after", "Invalid 'after': there is no item '%s'.", after)
+		}
+		items = items[at+1:]
+	}
+
+	list := struct {
+		Object  string                       `json:"object"`
+		Data    []map[string]json.RawMessage `json:"data"`
+		FirstID string                       `json:"first_id"`
+		LastID  string                       `json:"last_id"`
+		HasMore bool                         `json:"has_more"`
+	}{Object: "list", HasMore: len(items) > limit, Data: items[:min(limit, len(items))]}
+
+	if n := len(list.Data); n > 0 {
+		list.FirstID = id(0)
+		list.LastID = id(n - 1)
+	}
+
+	return wire.WriteJSON(w, list)
+}
+
+// countInput answers POST /responses/input_tokens.
+func (api *API) countInput(w http.ResponseWriter, r *http.Request) *fault.Error {
+	req, e := api.readResponses(r)
+	if e != nil {
+		return e
+	}
+	model, e := api.service.Model(r.Context(), req.model)
+	if e != nil {
+		return e
+	}
+	defer model.Release()
+	p, err := api.service.Prompt(r.Context(), model, req.conversation())
+	if err != nil {
+		return service.Fault(err, "input")
+	}
+	return wire.WriteJSON(w, map[string]any{"object": "response.input_tokens", "input_tokens": len(p.Tokens)})
+}

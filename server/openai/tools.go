@@ -1,0 +1,390 @@
+package openai
+
+import (
+	"encoding/json"
+	"regexp"
+	"slices"
+
+	"serve/engine"
+	"serve/fault"
+	"serve/prompt"
+	"serve/server/wire"
+)
+
+// tools are the fields about tools.
+type tools struct {
+	list     []prompt.Tool
+	parallel bool // allows several calls in one answer
+	choice   toolChoice
+	legacy   bool // requested by the deprecated fields functions and function_call
+}
+
+// toolChoice is tool_choice. The zero value means auto if there are tools.
+type toolChoice struct {
+	field string // its name in errors
+	mode  prompt.Choice
+	names []string // the allowed tools; nil for all
+	named bool     // a single tool was named, which affects finish_reason
+}
+
+// Limits on tools.
+const (
+	maxTools = 1024
+)
+
+var toolName = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)
+
+// noParameters is the schema of a function without parameters.
+var noParameters = json.RawMessage(`{"type":"object","properties":{}}`)
+
+// offered returns the tools that the model may call.
+func (t *tools) offered() prompt.Tools {
+	return prompt.Tools{List: t.list, Choice: t.choice.mode, Parallel: t.parallel && !t.legacy}
+}
+
+// check resolves the choice to tools.
+func (t *tools) check() *fault.Error {
+	c := &t.choice
+	if len(t.list) == 0 {
+		if c.mode == prompt.ChoiceRequired || c.names != nil {
+			return fault.New(fault.InvalidValue, c.field, "Invalid '%s': it needs 'tools'.", c.field)
+		}
+		return nil
+	}
+
+	if c.mode == "" {
+		c.mode = prompt.ChoiceAuto
+	}
+
+	if c.names == nil {
+		return nil
+	}
+
+	var allowed []prompt.Tool
+	for _, name := range c.names {
+		i := slices.IndexFunc(t.list, func(o prompt.Tool) bool { return o.Name == name })
+		if i < 0 {
+			return fault.New(fault.InvalidValue, c.field, "Invalid '%s': there is no tool '%s'.", c.field, name)
+		}
+		allowed = append(allowed, t.list[i])
+	}
+
+	t.list = allowed
+	if len(allowed) == 0 {
+		c.mode = prompt.ChoiceNone
+	}
+
+	return nil
+}
+
+// finish returns the finish_reason of an answer. With calls it is tool_calls, but stop if a single
+// tool was named, and function_call for the deprecated fields.
+func (t *tools) finish(f engine.Finish, called bool) engine.Finish {
+	switch {
+	case !called || f != engine.FinishStop || t.choice.named && !t.legacy:
+		return f
+	case t.legacy:
+		return "function_call"
+	}
+	return "tool_calls"
+}
+
+// readTools reads the field tools.
+func readTools(v wire.Value) ([]prompt.Tool, *fault.Error) {
+	items, e := v.Array(maxTools)
+	if e != nil {
+		return nil, e
+	}
+
+	list := make([]prompt.Tool, len(items))
+	for i, item := range items {
+		object, e := item.Object()
+		if e != nil {
+			return nil, e
+		}
+		kind, e := item.Required(object, "type")
+		if e != nil {
+			return nil, e
+		}
+		name, e := kind.Text()
+		if e != nil {
+			return nil, e
+		}
+		if name != "function" {
+			return nil, fault.New(fault.Unsupported, kind.Name,
+				"Tools of the type '%s' are not supported; 'function' is.", name)
+		}
+		function, e := item.Required(object, "function")
+		if e != nil {
+			return nil, e
+		}
+		if list[i], e = readFunction(function, list[:i]); e != nil {
+			return nil, e
+		}
+	}
+
+	return list, nil
+}
+
+// readFunctions reads the deprecated field functions.
+func readFunctions(v wire.Value) ([]prompt.Tool, *fault.Error) {
+	items, e := v.Array(maxTools)
+	if e != nil {
+		return nil, e
+	}
+	list := make([]prompt.Tool, len(items))
+	for i, item := range items {
+		if list[i], e = readFunction(item, list[:i]); e != nil {
+			return nil, e
+		}
+	}
+	return list, nil
+}
+
+// readFunction reads a function. The names of additional allowed fields may be given.
+func readFunction(v wire.Value, before []prompt.Tool, also ...string) (t prompt.Tool, e *fault.Error) {
+	object, e := v.Object()
+	if e != nil {
+		return t, e
+	}
+	if e := wire.Only(object, append(also, "name", "description", "parameters", "strict")...); e != nil {
+		return t, e
+	}
+
+	name, e := v.Required(object, "name")
+	if e != nil {
+		return t, e
+	}
+	if t.Name, e = name.Text(); e != nil {
+		return t, e
+	}
+	if !toolName.MatchString(t.Name) {
+		return t, name.Invalid("a function's name has 1 to 64 letters, digits, underscores and dashes.")
+	}
+	if slices.ContainsFunc(before, func(o prompt.Tool) bool { return o.Name == t.Name }) {
+		return t, name.Invalid("two functions are called '%s'.", t.Name)
+	}
+
+	if t.Description, e = readOptional(object, "description"); e != nil {
+		return t, e
+	}
+
+	if strict, ok := object["strict"]; ok {
+		if t.Strict, e = strict.Bool(); e != nil {
+			return t, e
+		}
+	}
+
+	parameters, ok := object["parameters"]
+	if !ok {
+		parameters = wire.Value{Name: v.Name + ".parameters", Raw: noParameters}
+	}
+
+	if e := wire.IsObject(parameters); e != nil {
+		return t, e
+	}
+
+	t.Parameters = parameters.Raw
+	t.Field = parameters.Name
+	e = t.Compile(len(before))
+	return t, e
+}
+
+// readToolChoice reads tool_choice: a word, one function, or a list of allowed functions. In the
+// Responses API they are flat, without a nested object.
+func readToolChoice(v wire.Value, flat bool) (c toolChoice, e *fault.Error) {
+	c.field = v.Name
+	if v.Raw[0] == '"' {
+		c.mode, e = readMode(v, prompt.ChoiceNone, prompt.ChoiceAuto, prompt.ChoiceRequired)
+		return c, e
+	}
+
+	object, e := v.Object()
+	if e != nil {
+		return c, v.WrongType("a string or an object")
+	}
+
+	kind, e := v.Required(object, "type")
+	if e != nil {
+		return c, e
+	}
+
+	name, e := kind.OneOf("function", "allowed_tools")
+	if e != nil {
+		return c, e
+	}
+
+	if name == "function" {
+		name, e := readChosen(v, object, flat)
+		c.choose(name)
+		return c, e
+	}
+
+	if !flat {
+		if v, e = v.Required(object, "allowed_tools"); e != nil {
+			return c, e
+		}
+		if object, e = v.Object(); e != nil {
+			return c, e
+		}
+	}
+
+	mode, e := v.Required(object, "mode")
+	if e != nil {
+		return c, e
+	}
+	if c.mode, e = readMode(mode, prompt.ChoiceAuto, prompt.ChoiceRequired); e != nil {
+		return c, e
+	}
+
+	list, e := v.Required(object, "tools")
+	if e != nil {
+		return c, e
+	}
+
+	c.names, e = readAllowed(list, flat)
+	return c, e
+}
+
+// choose requires a call of one tool.
+func (c *toolChoice) choose(name string) {
+	c.mode = prompt.ChoiceRequired
+	c.named = true
+	c.names = []string{name}
+}
+
+func readMode(v wire.Value, of ...prompt.Choice) (prompt.Choice, *fault.Error) {
+	words := make([]string, len(of))
+	for i, c := range of {
+		words[i] = string(c)
+	}
+	word, e := v.OneOf(words...)
+	return prompt.Choice(word), e
+}
+
+// readChosen reads the name of {"function":{"name":...}}, or of {"name":...}.
+func readChosen(v wire.Value, object map[string]wire.Value, flat bool) (string, *fault.Error) {
+	if !flat {
+		function, e := v.Required(object, "function")
+		if e != nil {
+			return "", e
+		}
+		if object, e = function.Object(); e != nil {
+			return "", e
+		}
+		v = function
+	}
+	return readRequired(v, object, "name")
+}
+
+func readAllowed(v wire.Value, flat bool) ([]string, *fault.Error) {
+	items, e := v.Array(maxTools)
+	if e != nil {
+		return nil, e
+	}
+	names := []string{}
+	for _, item := range items {
+		object, e := item.Object()
+		if e != nil {
+			return nil, e
+		}
+		name, e := readChosen(item, object, flat)
+		if e != nil {
+			return nil, e
+		}
+		names = append(names, name)
+	}
+	return names, nil
+}
+
+// readFunctionCall reads the deprecated field function_call.
+func readFunctionCall(v wire.Value) (c toolChoice, e *fault.Error) {
+	c.field = v.Name
+	if v.Raw[0] == '"' {
+		c.mode, e = readMode(v, prompt.ChoiceNone, prompt.ChoiceAuto)
+		return c, e
+	}
+	object, e := v.Object()
+	if e != nil {
+		return c, v.WrongType("a string or an object")
+	}
+	name, e := readRequired(v, object, "name")
+	if e != nil {
+		return c, e
+	}
+	c.choose(name)
+	return c, nil
+}
+
+// readCalls reads the calls of an assistant's message.
+func readCalls(v wire.Value) ([]prompt.Call, *fault.Error) {
+	items, e := v.Array(maxParts)
+	if e != nil {
+		return nil, e
+	}
+
+	var calls []prompt.Call
+	for _, item := range items {
+		object, e := item.Object()
+		if e != nil {
+			return nil, e
+		}
+		if kind, ok := object["type"]; ok {
+			if _, e := kind.OneOf("function"); e != nil {
+				return nil, e
+			}
+		}
+		id, e := readRequired(item, object, "id")
+		if e != nil {
+			return nil, e
+		}
+		function, e := item.Required(object, "function")
+		if e != nil {
+			return nil, e
+		}
+		call, e := readCall(function)
+		if e != nil {
+			return nil, e
+		}
+		call.ID = id
+		calls = append(calls, call)
+	}
+
+	return calls, nil
+}
+
+// readCall reads {"name":...,"arguments":...}; arguments is JSON in a string.
+func readCall(v wire.Value) (c prompt.Call, e *fault.Error) {
+	object, e := v.Object()
+	if e != nil {
+		return c, e
+	}
+	if c.Name, e = readRequired(v, object, "name"); e != nil {
+		return c, e
+	}
+
+	arguments, ok := object["arguments"]
+	if !ok {
+		c.Arguments = "{}"
+		return c, nil
+	}
+
+	if arguments.Raw[0] == '{' {
+		c.Arguments = string(arguments.Raw) // some clients send an object
+		return c, nil
+	}
+
+	if c.Arguments, e = arguments.Text(); e != nil {
+		return c, e
+	}
+
+	if c.Arguments == "" {
+		c.Arguments = "{}"
+	}
+
+	if !json.Valid([]byte(c.Arguments)) {
+		return c, arguments.Invalid("it is not JSON.")
+	}
+
+	return c, nil
+}

@@ -1,0 +1,89 @@
+package ops
+
+import (
+	"net/http"
+	"time"
+
+	"serve/fault"
+	"serve/pool"
+	"serve/server/wire"
+)
+
+// healthz answers GET /healthz: the process is alive.
+func (o *Ops) healthz(w http.ResponseWriter, _ *http.Request) *fault.Error {
+	return wire.WriteJSON(w, map[string]string{"status": "ok"})
+}
+
+// The states of a model in /readyz. A model that is not in memory is loaded on demand, so the
+// server counts as ready.
+const (
+	healthReady   = "ready"
+	healthIdle    = "not loaded"
+	healthStopped = "stopped"
+	healthStalled = "stalled"
+	healthFull    = "queue full"
+	healthDevice  = "device missing" // loading is retried periodically
+)
+
+// health returns the state of a model.
+func (o *Ops) health(m *pool.Model) string {
+	e, ok := o.opts.Pool.Loaded(m)
+	if !ok {
+		if _, missing := o.opts.Pool.MissingDevice(m); missing {
+			return healthDevice
+		}
+		return healthIdle
+	}
+	switch stats := e.Stats(); {
+	case stats.Stopped != nil:
+		return healthStopped
+	case stats.Stalled(time.Now(), o.opts.Stall):
+		return healthStalled
+	case stats.Room == 0:
+		return healthFull
+	}
+	return healthReady
+}
+
+// readyz answers GET /readyz: 200 if the engine of every model in memory is running, is not
+// stalled, and has room in its queue. With ?model= it checks only that model.
+func (o *Ops) readyz(w http.ResponseWriter, r *http.Request) *fault.Error {
+	asked := o.opts.Service.Models()
+	if name := r.URL.Query().Get("model"); name != "" {
+		m, e := o.opts.Service.Named(name)
+		if e != nil {
+			return e
+		}
+		asked = []*pool.Model{m}
+	}
+
+	status := struct {
+		Status string            `json:"status"`
+		Models map[string]string `json:"models"`
+		// Details of states that have some.
+		Reasons map[string]string `json:"reasons,omitempty"`
+	}{healthReady, map[string]string{}, map[string]string{}}
+
+	for _, m := range asked {
+		health := o.health(m)
+		status.Models[m.ID] = health
+		if health != healthReady && health != healthIdle {
+			status.Status = "not ready"
+			if missing, ok := o.opts.Pool.MissingDevice(m); ok {
+				status.Reasons[m.ID] = missing.Error()
+			}
+			o.opts.Log.Error("a model is not ready", "model", m.ID, "health", health)
+		}
+	}
+
+	if o.opts.Draining() {
+		status.Status = "stopping"
+	}
+
+	if status.Status == healthReady {
+		return wire.WriteJSON(w, status)
+	}
+
+	w.Header().Set("Retry-After", "5")
+	return wire.WriteJSONAs(w, http.StatusServiceUnavailable, status)
+}

@@ -1,0 +1,62 @@
+// Package ops contains the endpoints for operators (health, status and metrics) and the web page.
+// It does not depend on any API.
+package ops
+
+import (
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"serve/pool"
+	"serve/server/dialect"
+	"serve/service"
+)
+
+// Options configure the endpoints.
+type Options struct {
+	Service  *service.Service
+	Pool     *pool.Pool
+	Stall    time.Duration // how long an engine with work may make no step before its model is not ready
+	Draining func() bool   // reports whether new work is refused
+	Started  time.Time
+	Version  string
+	PID      int
+	Page     fs.FS // index.html and assets; nil for none
+	Log      *slog.Logger
+}
+
+// Ops are the endpoints.
+type Ops struct {
+	opts    Options
+	metrics *metrics
+	page    *page
+}
+
+// New returns the endpoints. It returns an error if the page cannot be read.
+func New(options Options) (*Ops, error) {
+	page, err := newPage(options.Page)
+	if err != nil {
+		return nil, err
+	}
+	o := &Ops{opts: options, page: page}
+	o.metrics = newMetrics(o)
+	return o, nil
+}
+
+// Routes returns the routes of all endpoints.
+func (o *Ops) Routes() []dialect.Route {
+	get := func(path string, h dialect.Handler) dialect.Route {
+		return dialect.Route{Method: http.MethodGet, Path: path, Handle: h}
+	}
+	return []dialect.Route{
+		get("/", o.page.answer),
+		get("/icon.svg", o.page.answer),
+		get("/assets/:file", o.page.answer),
+		get("/healthz", o.healthz),
+		get("/health", o.healthz),
+		get("/readyz", o.readyz),
+		get("/status", o.status),
+		get("/metrics", o.metrics.answer),
+	}
+}

@@ -1,0 +1,91 @@
+package ops_test
+
+import (
+	"compress/gzip"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"serve/server"
+)
+
+// TestPage gets the files of the page as a browser does.
+func TestPage(t *testing.T) {
+	script := strings.Repeat("let a = 1;\n", 100)
+	files := fstest.MapFS{
+		"index.html":        {Data: []byte("<!doctype html><title>serve</title>")},
+		"assets/index-1.js": {Data: []byte(script)},
+		".gitkeep":          {},
+	}
+
+	s, err := server.New(server.Options{Page: files})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	get := func(path string, header ...string) *http.Response {
+		t.Helper()
+		return fetch(t, s, http.MethodGet, path, header...)
+	}
+
+	for _, path := range []string{"/", "/assets/index-1.js"} {
+		res := get(path)
+		h := res.Header
+		if res.StatusCode != 200 || !strings.Contains(h.Get("Content-Security-Policy"), "default-src 'none'") || h.Get("X-Content-Type-Options") != "nosniff" || h.Get("ETag") == "" {
+			t.Errorf("%s: %d %v", path, res.StatusCode, h)
+		}
+		if again := get(path, "If-None-Match", h.Get("ETag")); again.StatusCode != http.StatusNotModified {
+			t.Errorf("%s again: %d", path, again.StatusCode)
+		}
+	}
+
+	if h := get("/").Header; h.Get("Cache-Control") != "no-cache" || !strings.HasPrefix(h.Get("Content-Type"), "text/html") {
+		t.Errorf("index: %v", h)
+	}
+
+	res := get("/assets/index-1.js", "Accept-Encoding", "br, gzip")
+	if !strings.Contains(res.Header.Get("Cache-Control"), "immutable") || res.Header.Get("Content-Encoding") != "gzip" {
+		t.Errorf("script: %v", res.Header)
+	}
+
+	z, err := gzip.NewReader(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if b, err := io.ReadAll(z); err != nil || string(b) != script {
+		t.Errorf("script: %d bytes, %v", len(b), err)
+	}
+
+	for _, path := range []string{"/assets/none.js", "/assets/../index.html", "/.gitkeep", "/assets/"} {
+		if res := get(path); res.StatusCode != http.StatusNotFound {
+			t.Errorf("%s: %d", path, res.StatusCode)
+		}
+	}
+}
+
+// TestNoPage says how to build what is not there.
+func TestNoPage(t *testing.T) {
+	s, err := server.New(server.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	res := fetch(t, s, http.MethodGet, "/")
+	if b, _ := io.ReadAll(res.Body); res.StatusCode != http.StatusNotFound || !strings.Contains(string(b), "make builds it") {
+		t.Errorf("%d %s", res.StatusCode, b)
+	}
+}
+
+func fetch(t *testing.T, s *server.Server, method, path string, header ...string) *http.Response {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), method, path, nil)
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	w := httptest.NewRecorder()
+	s.Handler().ServeHTTP(w, r)
+	return w.Result()
+}

@@ -1,0 +1,104 @@
+package ops
+
+import (
+	"net/http"
+	"time"
+
+	"serve/fault"
+	"serve/kernels"
+	"serve/pool"
+	"serve/server/wire"
+)
+
+// Status is the answer to GET /status: the models and their state. It contains nothing from
+// requests.
+type Status struct {
+	Version string        `json:"version"`
+	PID     int           `json:"pid"`
+	Started time.Time     `json:"started"`
+	Models  []ModelStatus `json:"models"`
+}
+
+// ModelStatus is the state of a model. Most fields are zero if it is not in memory.
+type ModelStatus struct {
+	ID              string        `json:"id"`
+	Aliases         []string      `json:"aliases"`
+	State           string        `json:"state"` // as /readyz has it
+	Process         int           `json:"process"`
+	ResidentBytes   uint64        `json:"resident_bytes"` // of its process, mapped weights included; 0 if unknown
+	PlannedBytes    uint64        `json:"planned_bytes"`
+	Devices         []pool.Device `json:"devices"`       // that compute it
+	WhyProcessor    string        `json:"why_processor"` // and not the machine's GPU; else empty
+	Generates       *bool         `json:"generates"`     // writes text; null while it is not in memory
+	SeesImages      *bool         `json:"sees_images"`   // null while it is not in memory
+	Slots           int           `json:"slots"`
+	Context         int           `json:"context"` // tokens of a request
+	Running         int           `json:"running"` // choices
+	Queued          int           `json:"queued"`  // requests
+	KVUsed          int           `json:"kv_cells_used"`
+	KVKept          int           `json:"kv_cells_kept"`
+	KVCells         int           `json:"kv_cells"`
+	TokensPerSecond float64       `json:"tokens_per_second"`
+	// Memory is what was planned and is taken of each device; null while it is not in memory.
+	Memory []pool.DeviceMemory `json:"memory"`
+	// Kernels are those that compute it on the processor; null while it is not in memory.
+	Kernels  *kernels.Choice `json:"kernels"`
+	Restarts uint64          `json:"restarts"`
+	Loads    int             `json:"loads"`
+}
+
+// status answers GET /status.
+func (o *Ops) status(w http.ResponseWriter, _ *http.Request) *fault.Error {
+	status := Status{
+		Version: o.opts.Version,
+		PID:     o.opts.PID,
+		Started: o.opts.Started,
+		Models:  []ModelStatus{},
+	}
+
+	for _, m := range o.opts.Service.Models() {
+		c := o.opts.Pool.Counts(m)
+		ms := ModelStatus{
+			ID:              m.ID,
+			Aliases:         append([]string{}, m.Aliases...),
+			State:           o.health(m),
+			Process:         c.Process.ID,
+			ResidentBytes:   c.Process.Resident,
+			PlannedBytes:    c.Bytes,
+			Memory:          c.Memory,
+			Running:         c.Running,
+			Queued:          c.Queued,
+			KVUsed:          c.CellsUsed,
+			KVKept:          c.CellsIdle,
+			KVCells:         c.Cells,
+			TokensPerSecond: c.Rate,
+			Restarts:        c.Restarts,
+			Loads:           c.Loads,
+			Devices:         append([]pool.Device{}, c.Devices...),
+			WhyProcessor:    c.WhyProcessor,
+		}
+		if e, ok := o.opts.Pool.Loaded(m); ok {
+			l := e.Limits()
+			f := e.Model()
+			ms.Generates = &f.Generates
+			ms.SeesImages = &f.Sees
+			ms.Slots = l.Sequences
+			ms.Context = l.Context
+			ms.Kernels = &c.Kernels
+		}
+		status.Models = append(status.Models, ms)
+	}
+
+	return wire.WriteJSON(w, status)
+}
+
+// Stalled returns a model whose engine has had work for at least d without making a step, if there
+// is one.
+func (o *Ops) Stalled(d time.Duration) (model string, stalled bool) {
+	for _, m := range o.opts.Service.Models() {
+		if e, ok := o.opts.Pool.Loaded(m); ok && e.Stats().Stalled(time.Now(), d) {
+			return m.ID, true
+		}
+	}
+	return "", false
+}

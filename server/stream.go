@@ -1,0 +1,172 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	"serve/engine"
+	"serve/fault"
+	"serve/server/dialect"
+	"serve/service"
+)
+
+// stream implements dialect.Stream. It is the only loop that sends streamed answers.
+func (s *Server) stream(
+	w http.ResponseWriter, r *http.Request, reply *service.Reply, enc dialect.Encoder,
+) *fault.Error {
+	out := &sender{
+		ctx:   r.Context(),
+		w:     w,
+		ctrl:  http.NewResponseController(w),
+		opts:  &s.opts,
+		enc:   enc,
+		reply: reply,
+	}
+	defer out.close()
+	return out.send()
+}
+
+// sender sends one reply. The status and headers are sent with the first bytes, so that errors
+// before that get a status of their own.
+type sender struct {
+	ctx   context.Context
+	w     http.ResponseWriter
+	ctrl  *http.ResponseController
+	opts  *Options
+	enc   dialect.Encoder
+	reply *service.Reply
+
+	mu    sync.Mutex // guards what follows: several streams share the response and the encoder
+	buf   []byte
+	begun bool
+	err   error // of the first write that failed; the client is gone
+}
+
+// send sends the whole reply.
+func (s *sender) send() *fault.Error {
+	err := s.write(s.enc.Begin)
+	if err == nil {
+		err = s.followAll()
+	}
+	if err == nil {
+		_ = s.write(func(b []byte) []byte { return s.enc.End(b, s.reply.Usage()) })
+		return nil
+	}
+	return s.fail(err)
+}
+
+// followAll follows all streams concurrently and returns when the last one has ended.
+func (s *sender) followAll() error {
+	errs := make([]error, len(s.reply.Streams))
+	var wg sync.WaitGroup
+	for i, stream := range s.reply.Streams {
+		wg.Go(func() { errs[i] = s.follow(i, stream) })
+	}
+	wg.Wait()
+
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// follow sends the events of a stream until it ends, and a ping whenever there has been none for a
+// while, so that proxies do not close the connection. It returns the error that ended the stream.
+func (s *sender) follow(index int, stream *engine.Stream) error {
+	ping := time.NewTicker(s.opts.Heartbeat)
+	defer ping.Stop()
+	for {
+		events, done, err := stream.Poll()
+		if len(events) > 0 {
+			if err := s.events(index, events); err != nil {
+				return err
+			}
+			ping.Reset(s.opts.Heartbeat)
+			continue
+		}
+		if done {
+			return err
+		}
+
+		select {
+		case <-stream.Ready():
+		case <-ping.C:
+			if err := s.write(s.enc.Ping); err != nil {
+				return err
+			}
+		case <-s.ctx.Done():
+			return context.Cause(s.ctx)
+		}
+	}
+}
+
+// events sends events, up to the first one that fails verification.
+func (s *sender) events(index int, events []engine.Event) error {
+	var broken error
+	err := s.write(func(b []byte) []byte {
+		for i := range events {
+			if s.reply.Verify != nil {
+				if broken = s.reply.Verify(&events[i]); broken != nil {
+					return b
+				}
+			}
+			b = s.enc.Delta(b, index, &events[i])
+		}
+		return b
+	})
+	return errors.Join(err, broken)
+}
+
+// write sends what the encoder appends and flushes it. A client that accepts nothing for
+// Options.WriteStall is considered gone.
+func (s *sender) write(encode func([]byte) []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+
+	s.buf = encode(s.buf[:0])
+	if len(s.buf) == 0 {
+		return nil
+	}
+
+	if !s.begun {
+		s.begun = true
+		h := s.w.Header()
+		h.Set("Content-Type", s.enc.ContentType())
+		h.Set("Cache-Control", "no-cache")
+		h.Set("X-Accel-Buffering", "no")
+		s.w.WriteHeader(http.StatusOK)
+	}
+
+	// Not every ResponseWriter supports deadlines; httptest.ResponseRecorder does not.
+	_ = s.ctrl.SetWriteDeadline(time.Now().Add(s.opts.WriteStall))
+	if _, s.err = s.w.Write(s.buf); s.err == nil {
+		s.err = s.ctrl.Flush()
+	}
+
+	return s.err
+}
+
+// fail ends the response with an error, which it returns if no status has been sent yet.
+func (s *sender) fail(err error) *fault.Error {
+	if s.ctx.Err() != nil && !errors.Is(context.Cause(s.ctx), context.DeadlineExceeded) {
+		return nil // the client is gone
+	}
+	e := service.Fault(err, "")
+	if s.err == nil && !s.begun {
+		return e
+	}
+	last := s.enc.Fail(nil, e)
+	_ = s.write(func([]byte) []byte { return last })
+	return nil
+}
+
+// close resets the write deadline: the connection is reused for other responses.
+func (s *sender) close() { _ = s.ctrl.SetWriteDeadline(time.Time{}) }

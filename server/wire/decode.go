@@ -1,0 +1,268 @@
+// Package wire contains what the HTTP APIs have in common: decoding of requests by tables of
+// fields, JSON encoding by hand, and framing of server-sent events.
+package wire
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"math"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"serve/fault"
+)
+
+// A Setter reads one field of a request body into T. It is not called for null,
+// which means the same as leaving the field out.
+type Setter[T any] func(*T, Value) *fault.Error
+
+// Fields is the table of all fields that an endpoint reads. Any other field is an error, so that
+// no client relies on a field that has no effect.
+type Fields[T any] map[string]Setter[T]
+
+// Value is a field's JSON and its name, as it appears in errors.
+type Value struct {
+	Name string
+	Raw  json.RawMessage
+}
+
+// Decode reads a request body into T by a table of fields. Required fields must be present and not
+// null.
+func Decode[T any](body []byte, into *T, table Fields[T], required ...string) *fault.Error {
+	if !utf8.Valid(body) {
+		return fault.New(fault.Malformed, "", "The request body is not valid UTF-8.")
+	}
+	var object map[string]json.RawMessage
+	if e := unmarshalObject(body, &object); e != nil {
+		return e
+	}
+	for _, name := range required {
+		if IsNull(object[name]) {
+			return fault.New(fault.MissingField, name, "Missing required parameter: '%s'.", name)
+		}
+	}
+
+	// In order of name, so that the same body always yields the same error.
+	for _, name := range slices.Sorted(maps.Keys(object)) {
+		set, ok := table[name]
+		if !ok {
+			return unknown(name)
+		}
+		if IsNull(object[name]) {
+			continue
+		}
+		if e := set(into, Value{name, object[name]}); e != nil {
+			return e
+		}
+	}
+	return nil
+}
+
+func unknown(name string) *fault.Error {
+	return fault.New(fault.UnknownField, name, "Unknown parameter: '%s'.", name)
+}
+
+func unmarshalObject(body []byte, object *map[string]json.RawMessage) *fault.Error {
+	trimmed := bytes.TrimLeft(body, " \t\r\n")
+	if len(trimmed) == 0 {
+		return fault.New(fault.Malformed, "", "The request body is empty; it must be a JSON object.")
+	}
+	if err := json.Unmarshal(body, object); err != nil {
+		if trimmed[0] != '{' && json.Valid(body) {
+			return fault.New(fault.Malformed, "", "The request body must be a JSON object.")
+		}
+		return fault.New(fault.Malformed, "", "We could not parse the JSON body of your request: %v.", err)
+	}
+	return nil
+}
+
+// IsNull reports whether a field is absent or null, which are equivalent.
+func IsNull(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }
+
+// kind returns the name of the value's JSON type, with an article.
+func (v Value) kind() string {
+	switch v.Raw[0] {
+	case '"':
+		return "a string"
+	case '{':
+		return "an object"
+	case '[':
+		return "an array"
+	case 't', 'f':
+		return "a boolean"
+	case 'n':
+		return "null"
+	}
+	if strings.ContainsAny(string(v.Raw), ".eE") {
+		return "a decimal"
+	}
+	return "an integer"
+}
+
+// WrongType returns the error for a value of an unexpected type.
+func (v Value) WrongType(expected string) *fault.Error {
+	return fault.New(fault.WrongType, v.Name,
+		"Invalid type for '%s': expected %s, but got %s instead.", v.Name, expected, v.kind())
+}
+
+// Invalid returns the error for an unusable value of the right type. The format gives the reason.
+func (v Value) Invalid(format string, args ...any) *fault.Error {
+	e := fault.New(fault.InvalidValue, v.Name, format, args...)
+	e.Message = "Invalid '" + v.Name + "': " + e.Message
+	return e
+}
+
+// Text reads a string.
+func (v Value) Text() (string, *fault.Error) {
+	var s string
+	if v.Raw[0] != '"' || json.Unmarshal(v.Raw, &s) != nil {
+		return "", v.WrongType("a string")
+	}
+	return s, nil
+}
+
+// Bool reads a boolean.
+func (v Value) Bool() (bool, *fault.Error) {
+	switch string(v.Raw) {
+	case "true":
+		return true, nil
+	case "false":
+		return false, nil
+	}
+	return false, v.WrongType("a boolean")
+}
+
+// Number reads a number within bounds.
+func (v Value) Number(low, high float64) (float64, *fault.Error) {
+	f, err := strconv.ParseFloat(string(v.Raw), 64)
+	if err != nil && !math.IsInf(f, 0) {
+		return 0, v.WrongType("a decimal")
+	}
+	return f, v.within(f, low, high, decimals)
+}
+
+// Integer reads an integer within bounds; 1.0 is one too.
+func (v Value) Integer(low, high int64) (int64, *fault.Error) {
+	n, err := strconv.ParseInt(string(v.Raw), 10, 64)
+	if err == nil {
+		if n < low || n > high {
+			return 0, v.within(float64(n), float64(low), float64(high), integers)
+		}
+		return n, nil
+	}
+	f, err := strconv.ParseFloat(string(v.Raw), 64)
+	if err != nil && !math.IsInf(f, 0) || f != math.Trunc(f) {
+		return 0, v.WrongType("an integer")
+	}
+	if e := v.within(f, float64(low), float64(high), integers); e != nil {
+		return 0, e
+	}
+	return int64(f), nil
+}
+
+// bounds is the name of a number's type, and the kinds of errors for numbers out of bounds.
+type bounds struct {
+	noun     string
+	tooSmall fault.Kind
+	tooLarge fault.Kind
+}
+
+var (
+	decimals = bounds{"decimal", fault.DecimalTooSmall, fault.DecimalTooLarge}
+	integers = bounds{"integer", fault.IntegerTooSmall, fault.IntegerTooLarge}
+)
+
+func (v Value) within(f, low, high float64, of bounds) *fault.Error {
+	text := func(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }
+	switch {
+	case f < low:
+		return fault.New(of.tooSmall, v.Name,
+			"Invalid '%s': %s below minimum value. Expected a value >= %s, but got %s instead.",
+			v.Name, of.noun, text(low), v.Raw)
+	case f > high:
+		return fault.New(of.tooLarge, v.Name,
+			"Invalid '%s': %s above maximum value. Expected a value <= %s, but got %s instead.",
+			v.Name, of.noun, text(high), v.Raw)
+	}
+	return nil
+}
+
+// Array splits an array of at most limit elements; their names carry the index.
+func (v Value) Array(limit int) ([]Value, *fault.Error) {
+	var raws []json.RawMessage
+	if v.Raw[0] != '[' || json.Unmarshal(v.Raw, &raws) != nil {
+		return nil, v.WrongType("an array")
+	}
+	if len(raws) > limit {
+		return nil, fault.New(fault.ArrayTooLong, v.Name,
+			"Invalid '%s': array too long. "+
+				"Expected an array with maximum length %d, but got an array with length %d instead.", v.Name, limit, len(raws))
+	}
+	values := make([]Value, len(raws))
+	for i, raw := range raws {
+		values[i] = Value{v.Name + "[" + strconv.Itoa(i) + "]", raw}
+	}
+	return values, nil
+}
+
+// Empty returns the error for an array without elements.
+func (v Value) Empty() *fault.Error {
+	return fault.New(fault.ArrayEmpty, v.Name,
+		"Invalid '%s': empty array. Expected an array with minimum length 1, but got an empty array instead.", v.Name)
+}
+
+// Object splits an object; the values' names carry the path.
+func (v Value) Object() (map[string]Value, *fault.Error) {
+	var raws map[string]json.RawMessage
+	if v.Raw[0] != '{' || json.Unmarshal(v.Raw, &raws) != nil {
+		return nil, v.WrongType("an object")
+	}
+	values := make(map[string]Value, len(raws))
+	for name, raw := range raws {
+		if !IsNull(raw) {
+			values[name] = Value{v.Name + "." + name, raw}
+		}
+	}
+	return values, nil
+}
+
+// OneOf reads a string that must be one of a few.
+func (v Value) OneOf(of ...string) (string, *fault.Error) {
+	s, e := v.Text()
+	if e != nil {
+		return "", e
+	}
+	if !slices.Contains(of, s) {
+		return "", v.Invalid("supported values are '%s', but got '%s' instead.", strings.Join(of, "', '"), s)
+	}
+	return s, nil
+}
+
+// Required returns a required field of an object; v is the object itself.
+func (v Value) Required(object map[string]Value, name string) (Value, *fault.Error) {
+	field, ok := object[name]
+	if !ok {
+		name = v.Name + "." + name
+		return field, fault.New(fault.MissingField, name, "Missing required parameter: '%s'.", name)
+	}
+	return field, nil
+}
+
+// Only returns an error for the first field, in order of name, that is not known.
+func Only(object map[string]Value, known ...string) *fault.Error {
+	for _, name := range slices.Sorted(maps.Keys(object)) {
+		if !slices.Contains(known, name) {
+			return unknown(object[name].Name)
+		}
+	}
+	return nil
+}
+
+// UnknownPath returns the error for a path without an endpoint.
+func UnknownPath(r *http.Request) *fault.Error {
+	return fault.New(fault.UnknownPath, "", "Unknown request URL: %s %s.", r.Method, r.URL.Path)
+}

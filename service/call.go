@@ -1,0 +1,121 @@
+package service
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"serve/engine"
+	"serve/pool"
+)
+
+// Call is the part of a request that does not depend on the endpoint: the client, and the work that
+// models do for it. It is passed in the request's context.
+type Call struct {
+	Client string // identifies the caller, for fair sharing of the models
+
+	// Report, if not nil, is called when the work of a detached call has ended.
+	Report func(context.Context)
+
+	mu       sync.Mutex
+	work     []Work
+	detached bool
+}
+
+// Work is what a model did for a request.
+type Work struct {
+	Model   string
+	Request *engine.Request // nil for embeddings and scores
+	Stream  *engine.Stream  // nil for embeddings and scores
+	Tokens  int             // of the inputs of embeddings and scores
+	Begun   time.Time
+	Ended   time.Time
+	Err     error
+}
+
+type callKey struct{}
+
+// WithCall puts a call into a context.
+func WithCall(ctx context.Context, c *Call) context.Context {
+	return context.WithValue(ctx, callKey{}, c)
+}
+
+// CallOf returns the call of a context, or an empty one.
+func CallOf(ctx context.Context) *Call {
+	if c, ok := ctx.Value(callKey{}).(*Call); ok {
+		return c
+	}
+	return &Call{}
+}
+
+func (c *Call) note(w Work) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.work = append(c.work, w)
+}
+
+// First returns the stream of the first work, or nil.
+func (c *Call) First() *engine.Stream {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.work) == 0 {
+		return nil
+	}
+	return c.work[0].Stream
+}
+
+// TakeWork returns the work so far and removes it from the call.
+func (c *Call) TakeWork() []Work {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	work := c.work
+	c.work = nil
+	return work
+}
+
+// Detach marks work that continues after the response. The caller calls done when it has ended.
+func (c *Call) Detach() (done func(context.Context)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.detached = true
+	return func(ctx context.Context) {
+		if c.Report != nil {
+			c.Report(ctx)
+		}
+	}
+}
+
+// Detached reports whether work continues after the response.
+func (c *Call) Detached() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.detached
+}
+
+// Embed computes embeddings on behalf of the context's client.
+func Embed(ctx context.Context, model *pool.Lease, inputs [][]engine.Token) ([][]float32, error) {
+	call := CallOf(ctx)
+	w := Work{Model: model.ID, Begun: time.Now()}
+	for _, in := range inputs {
+		w.Tokens += len(in)
+	}
+	vectors, err := model.Engine.Embed(ctx, engine.Caller{Client: call.Client}, inputs)
+	w.Ended = time.Now()
+	w.Err = err
+	call.note(w)
+	return vectors, err
+}
+
+// Rank scores documents by their relevance to a query, on behalf of the context's client.
+func Rank(
+	ctx context.Context, model *pool.Lease, query string, documents []string,
+) (scores []float32, tokens int, err error) {
+	call := CallOf(ctx)
+	w := Work{Model: model.ID, Begun: time.Now()}
+	scores, tokens, err = model.Engine.Rank(ctx, engine.Caller{Client: call.Client}, query, documents)
+	w.Ended = time.Now()
+	w.Tokens = tokens
+	w.Err = err
+	call.note(w)
+	return scores, tokens, err
+}

@@ -1,0 +1,107 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"serve/engine"
+	"serve/fault"
+	"serve/pool"
+)
+
+// Fault converts any error to a fault. It is the only place that knows what errors of the engine and
+// the pool mean to clients. Field is the request's field with the prompt or input.
+func Fault(err error, field string) *fault.Error {
+	var known *fault.Error
+	if errors.As(err, &known) {
+		return known
+	}
+	if e := requestFault(err, field); e != nil {
+		return e
+	}
+	if e := modelFault(err); e != nil {
+		return e
+	}
+
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return fault.New(fault.Deadline, "", "The time that the request gave itself in X-Request-Timeout-Ms has passed.")
+	case errors.Is(err, context.Canceled):
+		return fault.New(fault.Canceled, "", "The client closed the request.")
+	}
+	return fault.New(fault.Internal, "", "The server failed: %v.", err)
+}
+
+// requestFault converts errors caused by the request. It returns nil for other errors.
+func requestFault(err error, field string) *fault.Error {
+	var length *engine.LengthError
+	switch {
+	case errors.As(err, &length):
+		return fault.New(fault.ContextExceeded, field,
+			"This model's context has room for %d tokens of %s, but yours has %s. "+
+				"Shorten it, or start the server with a larger --ctx-size.",
+			length.Limit, field, length.Count())
+	case errors.Is(err, engine.ErrCrashed):
+		return fault.New(fault.Crashed, "",
+			"The engine crashed on this request, twice. Others go on; this one is better not repeated.")
+	case errors.Is(err, engine.ErrCannot):
+		return fault.New(fault.UnsupportedModel, "model", "This endpoint cannot use the model: %v.", err)
+	case errors.Is(err, engine.ErrRequest):
+		return fault.New(fault.InvalidValue, field, "%v.", err)
+	}
+	return nil
+}
+
+// modelFault converts errors about a model that cannot answer now. It returns nil for other errors.
+func modelFault(err error) *fault.Error {
+	var noRoom *pool.NoRoomError
+	var missing *pool.DeviceError
+	var busy *engine.BusyError
+	switch {
+	case errors.As(err, &busy):
+		return busyFault(busy)
+	case errors.Is(err, engine.ErrStopped):
+		return later(fault.Stopping, 5*time.Second,
+			"The model is not available: the server is stopping, or its engine failed.")
+	case errors.Is(err, pool.ErrLoading), errors.Is(err, pool.ErrNoMemory):
+		return later(fault.Loading, 15*time.Second, "The model is not in memory yet: %v. Try again later.", err)
+	case errors.As(err, &missing):
+		return later(fault.DeviceLost, pool.DeviceRetry, "The model's GPU cannot be used: %v.", missing)
+	case errors.As(err, &noRoom):
+		return fault.New(fault.InsufficientMemory, "model", "The model does not fit: %v.", err)
+	case errors.Is(err, pool.ErrLoad):
+		return fault.New(fault.LoadFailed, "model", "The model cannot be loaded; the server's log says why.")
+	}
+	return nil
+}
+
+// later returns a fault that may be over after a while.
+func later(kind fault.Kind, after time.Duration, format string, args ...any) *fault.Error {
+	e := fault.New(kind, "", format, args...)
+	e.RetryAfter = after
+	return e
+}
+
+// longestRetry is the longest Retry-After that OpenAI's clients respect.
+const longestRetry = time.Minute
+
+// busyFault converts the error for a full queue.
+func busyFault(busy *engine.BusyError) *fault.Error {
+	after := min(max(busy.Retry, time.Second), longestRetry)
+	e := later(fault.RateLimited, after, "The server's queue is full.")
+	e.Queue = &fault.Queue{Position: busy.Position, Expected: busy.Expected}
+
+	switch {
+	case errors.Is(busy, engine.ErrShare):
+		e.Message = "You have as many requests in the server's queue as one client may have."
+	case errors.Is(busy, engine.ErrWait):
+		e.Kind = fault.QueueWait
+		e.Message = "The request would wait in the server's queue, or has waited there, for longer than it may."
+	}
+	seconds := int(math.Ceil(after.Seconds()))
+	e.Message += fmt.Sprintf(" %d requests wait. Try again in %d seconds.", busy.Waiting, seconds)
+	return e
+}

@@ -1,0 +1,74 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"serve/engine"
+	"serve/fault"
+	"serve/pool"
+)
+
+// TestFault converts every error that the engine and the pool return.
+func TestFault(t *testing.T) {
+	known := fault.New(fault.NotFound, "x", "It is not there.")
+	for _, tt := range []struct {
+		err   error
+		kind  fault.Kind
+		field string
+		retry time.Duration
+	}{
+		{known, fault.NotFound, "x", 0},
+		{&engine.LengthError{Tokens: 9, Limit: 8}, fault.ContextExceeded, "input", 0},
+		{engine.ErrCrashed, fault.Crashed, "", 0},
+		{engine.ErrCannot, fault.UnsupportedModel, "model", 0},
+		{engine.ErrRequest, fault.InvalidValue, "input", 0},
+		{&engine.BusyError{Reason: engine.ErrQueueFull}, fault.RateLimited, "", time.Second},
+		{&engine.BusyError{Reason: engine.ErrShare, Retry: 3 * time.Second}, fault.RateLimited, "", 3 * time.Second},
+		{&engine.BusyError{Reason: engine.ErrWait, Retry: time.Hour}, fault.QueueWait, "", time.Minute},
+		{engine.ErrStopped, fault.Stopping, "", 5 * time.Second},
+		{pool.ErrLoading, fault.Loading, "", 15 * time.Second},
+		{pool.ErrNoMemory, fault.Loading, "", 15 * time.Second},
+		{&pool.DeviceError{Err: errors.New("CUDA0 is gone")}, fault.DeviceLost, "", pool.DeviceRetry},
+		{&pool.NoRoomError{Err: errors.New("9 GiB")}, fault.InsufficientMemory, "model", 0},
+		{pool.ErrLoad, fault.LoadFailed, "model", 0},
+		{context.DeadlineExceeded, fault.Deadline, "", 0},
+		{context.Canceled, fault.Canceled, "", 0},
+		{errors.New("other"), fault.Internal, "", 0},
+	} {
+		e := Fault(fmt.Errorf("wrapped: %w", tt.err), "input")
+		if e.Kind != tt.kind || e.Field != tt.field || e.RetryAfter != tt.retry || e.Message == "" {
+			t.Errorf("%v becomes %+v", tt.err, e)
+		}
+
+		var busy *engine.BusyError
+		if errors.As(tt.err, &busy) != (e.Queue != nil) {
+			t.Errorf("%v: the queue is %+v", tt.err, e.Queue)
+		}
+	}
+}
+
+// TestNames finds models by all of their names, and refuses to have one name for two.
+func TestNames(t *testing.T) {
+	a := &pool.Model{ID: "a", Aliases: []string{"first", "a"}}
+	b := &pool.Model{ID: "b", Aliases: []string{"second"}}
+	s, err := New(Options{Models: []*pool.Model{a, b}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]*pool.Model{"a": a, "first": a, "b": b, "second": b} {
+		if m, e := s.Named(name); e != nil || m != want {
+			t.Errorf("%s: %v, %v", name, m, e)
+		}
+	}
+	if _, e := s.Named("c"); e == nil || e.Kind != fault.ModelNotFound || e.Field != "model" {
+		t.Errorf("an unknown model: %+v", e)
+	}
+
+	if _, err := New(Options{Models: []*pool.Model{a, {ID: "c", Aliases: []string{"first"}}}}); err == nil {
+		t.Error("two models have one name")
+	}
+}

@@ -1,0 +1,73 @@
+package service
+
+import (
+	"context"
+
+	"serve/engine"
+	"serve/pool"
+)
+
+// Reply is the answer that a model is generating: one stream for each prompt of the request.
+type Reply struct {
+	Model   *pool.Lease
+	Streams []*engine.Stream
+	// Verify is called with every event before it is sent to the client. It returns an error at the
+	// end of an answer that violates its schema. It is nil if there is nothing to verify.
+	Verify func(*engine.Event) error
+}
+
+// NewReply returns a reply without streams. Close releases the lease.
+func NewReply(model *pool.Lease) *Reply { return &Reply{Model: model} }
+
+// Generate starts another stream on behalf of the context's client. All streams count as one
+// request in the queue.
+func (r *Reply) Generate(ctx context.Context, er engine.Request) error {
+	call := CallOf(ctx)
+	er.Client = call.Client
+	if len(r.Streams) > 0 {
+		er.Beside = r.Streams[0]
+	}
+
+	stream, err := r.Model.Engine.Generate(ctx, er)
+	if err != nil {
+		return err
+	}
+	call.note(Work{Model: r.Model.ID, Request: &er, Stream: stream})
+	r.Streams = append(r.Streams, stream)
+	return nil
+}
+
+// Read reads one stream to its end, and verifies its events.
+func (r *Reply) Read(ctx context.Context, stream *engine.Stream, each func(*engine.Event)) error {
+	for {
+		events, err := stream.Next(ctx)
+		if err != nil || events == nil {
+			return err
+		}
+		for i := range events {
+			if r.Verify != nil {
+				if err := r.Verify(&events[i]); err != nil {
+					return err
+				}
+			}
+			each(&events[i])
+		}
+	}
+}
+
+// Usage returns the usage of each stream so far.
+func (r *Reply) Usage() []engine.Usage {
+	list := make([]engine.Usage, len(r.Streams))
+	for i, stream := range r.Streams {
+		list[i] = stream.Usage()
+	}
+	return list
+}
+
+// Close cancels the streams and releases the model.
+func (r *Reply) Close() {
+	for _, stream := range r.Streams {
+		stream.Close()
+	}
+	r.Model.Release()
+}

@@ -1,0 +1,118 @@
+// Package service is the API-independent layer between dialects and models: it finds models, loads
+// them, runs conversations, and converts errors to faults.
+package service
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"serve/engine"
+	"serve/fault"
+	"serve/pool"
+	"serve/prompt"
+)
+
+// Options configure a Service.
+type Options struct {
+	Pool     *pool.Pool
+	Models   []*pool.Model
+	LoadWait time.Duration // how long a request waits for its model to load
+	Fetch    prompt.Fetch  // downloads images
+}
+
+// Service provides access to a set of models.
+type Service struct {
+	opts   Options
+	byName map[string]*pool.Model
+}
+
+// New returns a Service. It returns an error if two models share a name.
+func New(o Options) (*Service, error) {
+	s := &Service{opts: o, byName: map[string]*pool.Model{}}
+	for _, m := range o.Models {
+		for _, name := range append([]string{m.ID}, m.Aliases...) {
+			if other, taken := s.byName[name]; taken && other != m {
+				return nil, fmt.Errorf("two models are called %q", name)
+			}
+			s.byName[name] = m
+		}
+	}
+	return s, nil
+}
+
+// Models returns all models, in order.
+func (s *Service) Models() []*pool.Model { return s.opts.Models }
+
+// Named finds a model by its name or an alias.
+func (s *Service) Named(name string) (*pool.Model, *fault.Error) {
+	if m, ok := s.byName[name]; ok {
+		return m, nil
+	}
+	have := make([]string, len(s.opts.Models))
+	for i, m := range s.opts.Models {
+		have[i] = m.ID
+	}
+	return nil, fault.New(fault.ModelNotFound, "model",
+		"The model '%s' does not exist here. Served: %s.", name, strings.Join(have, ", "))
+}
+
+// Model loads a model if needed. The caller must release the lease.
+func (s *Service) Model(ctx context.Context, name string) (*pool.Lease, *fault.Error) {
+	m, e := s.Named(name)
+	if e != nil {
+		return nil, e
+	}
+	l, err := s.opts.Pool.Acquire(ctx, m, s.opts.LoadWait)
+	if err != nil {
+		return nil, Fault(err, "model")
+	}
+	return l, nil
+}
+
+// Worker is Model for requests that will be queued. It refuses them early if the queue is full,
+// before any work has been done.
+func (s *Service) Worker(ctx context.Context, name string, t engine.Tier) (*pool.Lease, *fault.Error) {
+	l, e := s.Model(ctx, name)
+	if e != nil {
+		return nil, e
+	}
+	by := engine.Caller{Client: CallOf(ctx).Client, Tier: t}
+	if err := l.Engine.Admits(ctx, by); err != nil {
+		l.Release()
+		return nil, Fault(err, "")
+	}
+	return l, nil
+}
+
+// Prompt builds the prompt of a conversation for a model.
+func (s *Service) Prompt(ctx context.Context, model *pool.Lease, c *prompt.Conversation) (*prompt.Prompt, error) {
+	b := prompt.Builder{Model: model.Engine, Name: model.ID, Fetch: s.opts.Fetch}
+	return b.Build(ctx, c)
+}
+
+// Converse generates the next message of a conversation. The request contains the sampling
+// parameters and the tier; field is the name of the conversation in errors. The caller must close
+// the reply.
+func (s *Service) Converse(
+	ctx context.Context, name string, c *prompt.Conversation, r engine.Request, field string,
+) (*Reply, *fault.Error) {
+	model, e := s.Worker(ctx, name, r.Tier)
+	if e != nil {
+		return nil, e
+	}
+	reply := &Reply{Model: model, Verify: c.Verifier(r.Choices)}
+
+	p, err := s.Prompt(ctx, model, c)
+	if err != nil {
+		reply.Close()
+		return nil, Fault(err, field)
+	}
+	p.Ask(&r)
+	if err := reply.Generate(ctx, r); err != nil {
+		reply.Close()
+		return nil, Fault(err, field)
+	}
+	return reply, nil
+}
