@@ -141,7 +141,7 @@ fuzz:
 	$(FUZZ) FuzzReader ./engine/remote
 	$(FUZZ) FuzzRequests ./server
 	$(FUZZ) FuzzAppendString ./server
-	$(FUZZ) FuzzParseSize ./cmd/serve
+	$(FUZZ) FuzzParseSize ./machine
 
 # What operators get, judged by Prometheus's own tool.
 monitoring:

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"serve/engine/llama"
+	"serve/machine"
 )
 
 // A budget is memory that is one, what a plan takes of it, and what it may take: a device's own,
@@ -90,13 +91,13 @@ func cardsFit(list []budget) bool {
 // parts says what a plan takes of a device, and what for.
 func parts(d llama.DeviceMemory) string {
 	text := fmt.Sprintf("%s = %s weights + %s KV cells + %s compute",
-		size(d.Needs()), size(d.Weights), size(d.KV), size(d.Compute))
+		machine.FormatSize(d.Needs()), machine.FormatSize(d.Weights), machine.FormatSize(d.KV), machine.FormatSize(d.Compute))
 	if d.Base > 0 {
 		what := "process"
 		if d.Type != "cpu" {
 			what = "context"
 		}
-		text += fmt.Sprintf(" + %s %s", size(d.Base), what)
+		text += fmt.Sprintf(" + %s %s", machine.FormatSize(d.Base), what)
 	}
 	return text
 }
@@ -105,10 +106,10 @@ func parts(d llama.DeviceMemory) string {
 func needs(d llama.DeviceMemory) string {
 	text := parts(d)
 	if d.Later > 0 {
-		text += fmt.Sprintf(", and %s if embeddings are asked for", size(d.Later))
+		text += fmt.Sprintf(", and %s if embeddings are asked for", machine.FormatSize(d.Later))
 	}
 	if !known(d) {
 		return text + "; it does not say what is free"
 	}
-	return fmt.Sprintf("%s; %s free", text, size(usable(d)))
+	return fmt.Sprintf("%s; %s free", text, machine.FormatSize(usable(d)))
 }

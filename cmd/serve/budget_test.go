@@ -203,33 +203,6 @@ func growing(from, step uint64, n int) (list []uint64) {
 	return list
 }
 
-func TestParseSize(t *testing.T) {
-	for text, want := range map[string]uint64{
-		"0": 0, "4096": 4096, "512MiB": 512 * mib, "1.5GiB": 1536 * mib, "2G": 2 * gib, "2 gib": 2 * gib, "7b": 7, "1TiB": 1024 * gib,
-	} {
-		if got, err := parseSize(text); err != nil || got != want {
-			t.Errorf("%q: got %d, %v, want %d", text, got, err, want)
-		}
-	}
-	for _, text := range []string{"", "MiB", "-1", "1PiB", "NaN", "Inf", "1e30", "1 GB", "0x10", "99999999TiB"} {
-		if got, err := parseSize(text); err == nil {
-			t.Errorf("%q: got %d", text, got)
-		}
-	}
-}
-
-func FuzzParseSize(f *testing.F) {
-	for _, text := range []string{"1GiB", "0.5m", "-3", "1e9", "٣MiB"} {
-		f.Add(text)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		n, err := parseSize(text)
-		if err == nil && n > 1<<62 {
-			t.Errorf("%q: %d bytes", text, n)
-		}
-	})
-}
-
 // TestMemoryDiffers says what is worth a line at the start.
 func TestMemoryDiffers(t *testing.T) {
 	planned := llama.DeviceMemory{Weights: 1000 * mib, KV: 800 * mib, Compute: 100 * mib, Base: 100 * mib, Later: 500 * mib}

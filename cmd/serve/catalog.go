@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"serve/machine"
 	"serve/models"
 )
 
@@ -114,8 +115,8 @@ func (r *catalogRow) cells() []string {
 		return ""
 	}
 	also := strings.Join(slices.Concat(r.DefaultFor, r.Aliases), ",")
-	weights := marked("~", r.BytesEstimated) + size(uint64(r.Bytes))
-	needs := marked(">", r.More) + size(uint64(r.Memory))
+	weights := marked("~", r.BytesEstimated) + machine.FormatSize(uint64(r.Bytes))
+	needs := marked(">", r.More) + machine.FormatSize(uint64(r.Memory))
 	trained := "-"
 	if r.Context > 0 {
 		trained = strconv.Itoa(r.Context)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"serve/machine"
 	"serve/models"
 )
 
@@ -21,7 +22,7 @@ func (w *workplace) completeLocal(_ *cobra.Command, _ []string, begun string) ([
 	var names []string
 	for _, l := range locals {
 		if strings.HasPrefix(l.Name, begun) {
-			names = append(names, l.Name+"\ton this machine, "+size(uint64(l.Bytes())))
+			names = append(names, l.Name+"\ton this machine, "+machine.FormatSize(uint64(l.Bytes())))
 		}
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"serve/engine/llama"
+	"serve/machine"
 	"serve/sandbox"
 )
 
@@ -120,7 +121,7 @@ func runDoctor(ctx context.Context, w *workplace, o doctorOptions) error {
 
 // seeProcessor looks at what the engine computes with.
 func (w *workplace) seeProcessor(context.Context, doctorOptions) []finding {
-	f := finding{About: "processor", Severity: fine, Seen: fmt.Sprintf("%s, %d threads compute; %s", processorName(), llama.Threads(), llama.SystemInfo())}
+	f := finding{About: "processor", Severity: fine, Seen: fmt.Sprintf("%s, %d threads compute; %s", machine.ProcessorName(), llama.Threads(), llama.SystemInfo())}
 	if runtime.GOARCH == "amd64" && !strings.Contains(f.Seen, "AVX2 = 1") {
 		f.Severity, f.Do = warning, "prompts are read several times slower without AVX2; take another machine if there is one"
 	}
@@ -173,8 +174,8 @@ const leastMemory = 1 << 30
 
 // seeMemory looks at what is free for models.
 func (w *workplace) seeMemory(context.Context, doctorOptions) []finding {
-	free := freeMemory()
-	f := finding{About: "memory", Severity: fine, Seen: size(free) + " free for models"}
+	free := machine.FreeMemory()
+	f := finding{About: "memory", Severity: fine, Seen: machine.FormatSize(free) + " free for models"}
 	switch {
 	case free == 0:
 		f.Seen = "how much is free is not known on this system"
@@ -198,7 +199,7 @@ func (w *workplace) seeCache(context.Context, doctorOptions) []finding {
 		return []finding{f}
 	}
 	if free, ok := freeDisk(folder); ok {
-		f.Seen += ", " + size(free) + " free"
+		f.Seen += ", " + machine.FormatSize(free) + " free"
 		if free < 5<<30 {
 			f.Severity, f.Do = warning, "a model of 7 billion parameters takes 4 GiB and more: serve rm removes models, HF_HUB_CACHE names another disk"
 		}

@@ -23,6 +23,7 @@ import (
 	"serve/engine/llama"
 	"serve/engine/remote"
 	"serve/kernels"
+	"serve/machine"
 	"serve/models"
 	"serve/sandbox"
 )
@@ -60,12 +61,12 @@ func checkKernels(name string) error {
 
 // kernelsRecord opens what is known of kernels on this machine. Where it cannot be read they are measured again.
 func (w *workplace) kernelsRecord(home string, threads int) *kernels.Record {
-	machine := kernels.Machine{
-		Processor: processorName(),
+	here := kernels.Machine{
+		Processor: machine.ProcessorName(),
 		Build:     llama.KernelsBuild(),
 		Threads:   cmp.Or(threads, llama.Threads()),
 	}
-	record, err := kernels.Open(filepath.Join(home, "kernels.json"), machine)
+	record, err := kernels.Open(filepath.Join(home, "kernels.json"), here)
 	if err != nil {
 		w.t.note("warning: %v; kernels are measured again", err)
 	}

@@ -7,6 +7,8 @@ import (
 	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"serve/machine"
 )
 
 // leastFiles is how many files serve may want open: a connection a request, and its own.
@@ -23,10 +25,10 @@ func (w *workplace) seeLimits(context.Context, doctorOptions) (list []finding) {
 		list = append(list, f)
 	}
 	if err := unix.Getrlimit(unix.RLIMIT_AS, &space); err == nil && space.Cur < math.MaxInt64 {
-		list = append(list, finding{"address space", warning, size(space.Cur) + " at most",
+		list = append(list, finding{"address space", warning, machine.FormatSize(space.Cur) + " at most",
 			"mapped weights count, too: ulimit -v unlimited, or start serve with --no-mmap"})
 	}
-	if quota := cpuQuota(); quota > 0 && quota < float64(runtime.NumCPU()) {
+	if quota := machine.CPUQuota(); quota > 0 && quota < float64(runtime.NumCPU()) {
 		list = append(list, finding{"cpu quota", fine, fmt.Sprintf("%.1f of %d processors, by the control group", quota, runtime.NumCPU()), ""})
 	}
 	return list

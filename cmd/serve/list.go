@@ -5,6 +5,8 @@ import (
 	"context"
 
 	"github.com/spf13/cobra"
+
+	"serve/machine"
 )
 
 func newListCommand(w *workplace) *cobra.Command {
@@ -34,7 +36,7 @@ func runList(_ context.Context, w *workplace, asJSON bool) error {
 	rows := [][]string{{"NAME", "QUANT", "SIZE", "LICENCE", "REPOSITORY"}}
 	for _, l := range locals {
 		list = append(list, info(l))
-		rows = append(rows, []string{l.Name, cmp.Or(l.Quant, "-"), size(uint64(l.Bytes())), cmp.Or(l.License, "-"), l.Repo})
+		rows = append(rows, []string{l.Name, cmp.Or(l.Quant, "-"), machine.FormatSize(uint64(l.Bytes())), cmp.Or(l.License, "-"), l.Repo})
 	}
 	if asJSON {
 		return w.t.printJSON(list)

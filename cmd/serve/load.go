@@ -16,6 +16,7 @@ import (
 	"serve/engine/llama"
 	"serve/engine/remote"
 	"serve/kernels"
+	"serve/machine"
 	"serve/models"
 	"serve/server"
 )
@@ -49,7 +50,7 @@ func newLibrary(w *workplace, o serveOptions) (*library, error) {
 		projectors: o.mmproj,
 		kernels:    w.kernelsRecord(store.Home, o.threads),
 	}
-	l.free.Store(freeMemory())
+	l.free.Store(machine.FreeMemory())
 	l.cache = sync.OnceValue(func() string {
 		folder, err := driverCache(store.Home)
 		if err != nil {
@@ -292,7 +293,7 @@ func (l *library) hostFree() uint64 { return l.freeWithout(0) }
 
 // freeWithout is what the machine has free once a loaded model is gone that takes so much of it.
 func (l *library) freeWithout(host uint64) uint64 {
-	now, before, used := freeMemory(), l.free.Load(), l.used.Load()
+	now, before, used := machine.FreeMemory(), l.free.Load(), l.used.Load()
 	if now == 0 || before == 0 {
 		return now
 	}
@@ -303,7 +304,7 @@ func (l *library) freeWithout(host uint64) uint64 {
 // describe says what is being served, in plain lines.
 func describe(t *terminal, o modelOptions, name string, r engine.Runner, a *loadAnswer, whyProcessor string) {
 	m, limits := r.Model(), r.Limits()
-	t.fact("model", "%s: %s %s, %s parameters, %s", name, m.Architecture, m.Quantization, count(m.Parameters), size(m.Size))
+	t.fact("model", "%s: %s %s, %s parameters, %s", name, m.Architecture, m.Quantization, count(m.Parameters), machine.FormatSize(m.Size))
 	if !m.Generates {
 		t.fact("context", "embeddings of inputs of up to %d tokens", limits.EmbedTokens)
 	} else {

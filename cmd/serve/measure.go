@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"serve/engine/llama"
+	"serve/machine"
 )
 
 // maxMeasured is the most KV cells that are laid out only to measure them:
@@ -26,7 +27,9 @@ const (
 	runtimeOwn   = 16 << 20
 )
 
-func processMemory() uint64 { return min(max(residentFiles(), leastProgram), mostProgram) + runtimeOwn }
+func processMemory() uint64 {
+	return min(max(machine.ResidentFiles(), leastProgram), mostProgram) + runtimeOwn
+}
 
 // measure is llama.Measure with what it does not see: the process, the context on a card, and
 // what the system lets us have. room is the host's free memory, 0 if unknown. What many cells take
@@ -53,10 +56,10 @@ func measure(path string, lo llama.Options, room uint64) (*llama.Memory, error) 
 
 	host := m.Host()
 	host.Base += processMemory()
-	if limit := memoryLimit(); limit > 0 {
+	if limit := machine.MemoryLimit(); limit > 0 {
 		host.Total = min(host.Total, limit)
 	}
-	if now := freeMemory(); now > 0 {
+	if now := machine.FreeMemory(); now > 0 {
 		host.Free = now
 	}
 	if room > 0 {

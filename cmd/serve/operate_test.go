@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"serve/machine"
 	"serve/sandbox"
 )
 
@@ -41,7 +42,7 @@ func TestPs(t *testing.T) {
 	}
 	if m := list[0].Models[0]; list[0].URL != r.url || list[0].PID != os.Getpid() || m.ID != "tiny" || m.State != "ready" || m.Process == 0 || m.Process == os.Getpid() {
 		t.Errorf("%+v", list[0])
-	} else if want := residentMemory(m.Process); want > 0 && m.ResidentBytes < 1<<20 {
+	} else if want := machine.ResidentMemory(m.Process); want > 0 && m.ResidentBytes < 1<<20 {
 		t.Errorf("it takes %d bytes, the system says %d", m.ResidentBytes, want)
 	}
 	if _, out, _ := command(environ, "ps"); !strings.Contains(out, "tiny") || strings.Count(out, "\n") != 2 {

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"serve/engine/llama"
+	"serve/machine"
 	"serve/server"
 )
 
@@ -179,10 +180,10 @@ func noRoom(b *budget, lo llama.Options) error {
 	}
 	later := ""
 	if b.plan.Later > 0 {
-		later = fmt.Sprintf(", and %s for embeddings", size(b.plan.Later))
+		later = fmt.Sprintf(", and %s for embeddings", machine.FormatSize(b.plan.Later))
 	}
 	err := fmt.Errorf("%w: %s needs %s%s, and has %s free, of which %s stay free (--memory-reserve)",
-		errMemory, b.name, parts(b.plan), later, size(b.free), size(min(b.free, b.reserve)))
+		errMemory, b.name, parts(b.plan), later, machine.FormatSize(b.free), machine.FormatSize(min(b.free, b.reserve)))
 	blind := ""
 	if lo.Projector != "" {
 		blind = "--mmproj none, "

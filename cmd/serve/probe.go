@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"serve/engine/llama"
+	"serve/machine"
 	"serve/sandbox"
 )
 
@@ -149,7 +150,7 @@ func deviceFindings(outside, seen deviceList, results []deviceResult) (list []fi
 	for _, r := range results {
 		f := finding{About: "gpu", Severity: fine}
 		name := fmt.Sprintf("%s %s", r.device.Name, strings.TrimSpace(r.device.Description))
-		f.Seen = fmt.Sprintf("%s, %s free: initializes, allocates and computes in the sandbox", name, size(r.free))
+		f.Seen = fmt.Sprintf("%s, %s free: initializes, allocates and computes in the sandbox", name, machine.FormatSize(r.free))
 		if !r.device.GPU() {
 			f.About, f.Seen = "compute", name+" computes in the sandbox"
 		}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/term"
 
 	"serve/hub"
+	"serve/machine"
 )
 
 // newProgress shows downloads: a bar a file on a terminal, plain lines elsewhere.
@@ -107,9 +108,9 @@ func (l *lines) Start(file string, bytes, have int64) {
 	l.file, l.size, l.done, l.begun, l.start = file, bytes, have, have, l.now()
 	l.tenth = have * 10 / max(bytes, 1)
 	if have > 0 {
-		l.t.note("%s: %s, of which %s are here", file, size(uint64(bytes)), size(uint64(have)))
+		l.t.note("%s: %s, of which %s are here", file, machine.FormatSize(uint64(bytes)), machine.FormatSize(uint64(have)))
 	} else {
-		l.t.note("%s: %s", file, size(uint64(bytes)))
+		l.t.note("%s: %s", file, machine.FormatSize(uint64(bytes)))
 	}
 }
 
@@ -127,7 +128,7 @@ func (l *lines) Add(n int64) {
 	if fetched := l.done - l.begun; seconds > 0 && fetched > 0 {
 		speed := float64(fetched) / seconds
 		left := time.Duration(float64(l.size-l.done) / speed * float64(time.Second)).Round(time.Second)
-		l.t.note("%s: %d %%, %s/s, %s left", l.file, tenth*10, size(uint64(speed)), left)
+		l.t.note("%s: %d %%, %s/s, %s left", l.file, tenth*10, machine.FormatSize(uint64(speed)), left)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"serve/machine"
 	"serve/server"
 )
 
@@ -130,9 +131,9 @@ func deviceCell(m *server.ModelStatus) string {
 func memoryCell(m *server.ModelStatus) string {
 	var cells []string
 	for _, d := range m.Memory {
-		cell := size(d.Planned) + " planned"
+		cell := machine.FormatSize(d.Planned) + " planned"
 		if d.Taken > 0 {
-			cell = fmt.Sprintf("%s (%s planned)", size(d.Taken), size(d.Planned))
+			cell = fmt.Sprintf("%s (%s planned)", machine.FormatSize(d.Taken), machine.FormatSize(d.Planned))
 		}
 		if len(m.Memory) > 1 {
 			cell = d.Device + " " + cell
@@ -140,7 +141,7 @@ func memoryCell(m *server.ModelStatus) string {
 		cells = append(cells, cell)
 	}
 	if len(cells) == 0 {
-		return size(m.PlannedBytes) + " planned"
+		return machine.FormatSize(m.PlannedBytes) + " planned"
 	}
 	return strings.Join(cells, ", ")
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/spf13/cobra"
+
+	"serve/machine"
 )
 
 func newRemoveCommand(w *workplace) *cobra.Command {
@@ -43,7 +45,7 @@ func runRemove(_ context.Context, w *workplace, asJSON bool, names []string) err
 		}
 		list = append(list, removed{local.Name, freed})
 		if !asJSON {
-			w.t.fact("removed", "%s: %s are free", local.Name, size(uint64(freed)))
+			w.t.fact("removed", "%s: %s are free", local.Name, machine.FormatSize(uint64(freed)))
 		}
 	}
 	if asJSON {

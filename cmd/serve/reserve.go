@@ -1,12 +1,10 @@
 package main
 
 import (
-	"fmt"
-	"math"
 	"strconv"
-	"strings"
 
 	"serve/engine/llama"
+	"serve/machine"
 )
 
 // defaultReserve is what a plan leaves free of each device: for other programs, for what drivers
@@ -45,7 +43,7 @@ func (r *memoryReserve) String() string {
 
 // Set reads a size.
 func (r *memoryReserve) Set(text string) error {
-	n, err := parseSize(text)
+	n, err := machine.ParseSize(text)
 	if err != nil {
 		return err
 	}
@@ -55,23 +53,3 @@ func (r *memoryReserve) Set(text string) error {
 
 // Type names the kind of value in the help.
 func (r *memoryReserve) Type() string { return "size" }
-
-// sizeUnits are the names of units, as powers of two; a bare letter is a power of two as well.
-var sizeUnits = map[string]uint{
-	"": 0, "b": 0, "k": 10, "kib": 10, "m": 20, "mib": 20, "g": 30, "gib": 30, "t": 40, "tib": 40,
-}
-
-// parseSize reads a number of bytes: 512MiB, 1.5GiB, 2G.
-func parseSize(text string) (uint64, error) {
-	number := strings.TrimRight(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-	shift, known := sizeUnits[strings.ToLower(text[len(number):])]
-	n, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
-	if err != nil || !known || !(n >= 0) {
-		return 0, fmt.Errorf("%q is no size: like 512MiB or 2GiB", text)
-	}
-	bytes := n * float64(uint64(1)<<shift)
-	if bytes > math.MaxInt64/2 {
-		return 0, fmt.Errorf("%q is more than any machine has", text)
-	}
-	return uint64(bytes), nil
-}

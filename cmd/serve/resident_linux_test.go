@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"serve/engine/remote"
+	"serve/machine"
 	"serve/models"
 	"serve/models/testmodel"
 	"serve/server"
@@ -42,11 +43,17 @@ func (r *running) answered(t *testing.T) (memory server.DeviceMemory, resident u
 // rollup is what the system says in another place of what a process has in memory.
 func rollup(t *testing.T, pid int) uint64 {
 	t.Helper()
-	n := meminfo(fmt.Sprintf("/proc/%d/smaps_rollup", pid), "Rss:")
-	if n == 0 {
-		t.Fatal("the system does not say what the engine's process has in memory")
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		t.Fatal(err)
 	}
-	return n
+
+	_, rest, _ := strings.Cut(string(text), "\nRss:")
+	var kib uint64
+	if n, _ := fmt.Sscan(rest, &kib); n != 1 || kib == 0 {
+		t.Fatalf("the system does not say what the engine's process has in memory:\n%s", text)
+	}
+	return kib << 10
 }
 
 // TestResidentMemory compares what the engine's process has in memory after its first answers with
@@ -71,12 +78,12 @@ func TestResidentMemory(t *testing.T) {
 			r := startServe(t, append([]string{large}, flags...)...)
 			memory, resident := r.answered(t)
 			off := max(memory.Planned, resident) - min(memory.Planned, resident)
-			t.Logf("%s planned, %s resident", size(memory.Planned), size(resident))
+			t.Logf("%s planned, %s resident", machine.FormatSize(memory.Planned), machine.FormatSize(resident))
 			if off > bound {
-				t.Errorf("%s planned, %s resident", size(memory.Planned), size(resident))
+				t.Errorf("%s planned, %s resident", machine.FormatSize(memory.Planned), machine.FormatSize(resident))
 			}
 			if apart := max(memory.Taken, resident) - min(memory.Taken, resident); apart > 4<<20 {
-				t.Errorf("/status says that it takes %s, the system %s", size(memory.Taken), size(resident))
+				t.Errorf("/status says that it takes %s, the system %s", machine.FormatSize(memory.Taken), machine.FormatSize(resident))
 			}
 			if said := r.errOut.String(); strings.Contains(said, "planned") {
 				t.Errorf("it says that the plan does not hold:\n%s", said)

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"serve/engine/llama"
+	"serve/machine"
 	"serve/models"
 )
 
@@ -109,7 +110,7 @@ func runShow(ctx context.Context, w *workplace, o showOptions, name string) erro
 		return nil
 	}
 	lo, memory, err := planMemory(o.modelOptions, projector(local), h.TrainContext(), true, func(lo llama.Options) (*llama.Memory, error) {
-		return measure(local.Path(), lo, freeMemory())
+		return measure(local.Path(), lo, machine.FreeMemory())
 	})
 	if memory == nil {
 		return err
@@ -162,12 +163,12 @@ func printShown(t *terminal, s *shown, memory *llama.Memory, short error) error 
 	for _, f := range s.Files {
 		switch {
 		case f.SHA256 != "":
-			add("sha256", "%s %s, verified", f.SHA256, size(uint64(f.Bytes)))
+			add("sha256", "%s %s, verified", f.SHA256, machine.FormatSize(uint64(f.Bytes)))
 		case s.Repo == "":
 			add("sha256", "not known: the file does not come from the Hub")
 		}
 	}
-	add("model", "%s, %s parameters in %d tensors, %s", strings.TrimSpace(s.Architecture+" "+s.Quant), count(s.Parameters), s.Tensors, size(uint64(s.Bytes)))
+	add("model", "%s, %s parameters in %d tensors, %s", strings.TrimSpace(s.Architecture+" "+s.Quant), count(s.Parameters), s.Tensors, machine.FormatSize(uint64(s.Bytes)))
 	add("trained for", "%d tokens", s.TrainContext)
 	if s.Template == "" {
 		add("template", "none")

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"serve/engine/llama"
+	"serve/machine"
 	"serve/server"
 )
 
@@ -47,7 +48,7 @@ func (t *taking) now() (planned []llama.DeviceMemory, taken []uint64) {
 		case i < len(planned)-1:
 			taken[i] = takenOf(d, left)
 		case t.process != nil:
-			taken[i] = residentMemory(t.process())
+			taken[i] = machine.ResidentMemory(t.process())
 		}
 	}
 	return planned, taken
@@ -113,7 +114,7 @@ func (t *taking) tell(out *terminal, model string) {
 	planned, taken := t.now()
 	for i, d := range planned {
 		if differs(d, taken[i]) {
-			far = append(far, fmt.Sprintf("%s of %s, planned %s", size(taken[i]), d.Name, size(d.Needs())))
+			far = append(far, fmt.Sprintf("%s of %s, planned %s", machine.FormatSize(taken[i]), d.Name, machine.FormatSize(d.Needs())))
 		}
 	}
 	if len(far) > 0 {
@@ -155,7 +156,7 @@ func (t *taking) describeIn(in *server.Instance) {
 	if t.process != nil {
 		in.Process = func() server.Process {
 			id := t.process()
-			return server.Process{ID: id, Resident: residentMemory(id)}
+			return server.Process{ID: id, Resident: machine.ResidentMemory(id)}
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package machine
 
 import (
 	"bufio"
@@ -11,9 +11,9 @@ import (
 	"strings"
 )
 
-// freeMemory returns the bytes that this process may still take: what the
-// machine has available, or less where a control group says so. 0 means unknown.
-func freeMemory() uint64 {
+// FreeMemory returns the bytes that this process may still take: what the machine has
+// available, or less where a control group (cgroup) says so. 0 means unknown.
+func FreeMemory() uint64 {
 	free := meminfo("/proc/meminfo", "MemAvailable:")
 	for dir := range controlGroups() {
 		if left, ok := groupRoom(dir); ok {
@@ -23,9 +23,9 @@ func freeMemory() uint64 {
 	return free
 }
 
-// memoryLimit returns the most that a control group lets this process and its neighbors have; 0
-// for no limit.
-func memoryLimit() (limit uint64) {
+// MemoryLimit returns the most memory that a control group lets this process and its neighbors
+// have; 0 for no limit.
+func MemoryLimit() (limit uint64) {
 	for dir := range controlGroups() {
 		n, err := readNumber(filepath.Join(dir, "memory.max"))
 		if err == nil && (limit == 0 || n < limit) {
@@ -35,17 +35,18 @@ func memoryLimit() (limit uint64) {
 	return limit
 }
 
-// controlGroups gives this process's control group and those above it: each can have a
-// limit.
+// controlGroups yields this process's control group and those above it: each can have a limit.
 func controlGroups() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		group, err := os.ReadFile("/proc/self/cgroup")
 		if err != nil {
 			return
 		}
+
 		// Version 2 has one line, 0::/path.
 		_, path, _ := strings.Cut(strings.TrimSpace(string(group)), "0::")
-		for dir := filepath.Join("/sys/fs/cgroup", path); strings.HasPrefix(dir, "/sys/fs/cgroup"); dir = filepath.Dir(dir) {
+		const root = "/sys/fs/cgroup"
+		for dir := filepath.Join(root, path); strings.HasPrefix(dir, root); dir = filepath.Dir(dir) {
 			if !yield(dir) {
 				return
 			}
@@ -53,28 +54,30 @@ func controlGroups() iter.Seq[string] {
 	}
 }
 
-// residentMemory returns the bytes that a process takes, those of mapped files included;
-// 0 if that is not known.
-func residentMemory(pid int) uint64 {
+// ResidentMemory returns the bytes that a process has in memory, those of mapped files
+// included; 0 if that is not known.
+func ResidentMemory(pid int) uint64 {
 	if pid == 0 {
 		return 0
 	}
 	return meminfo(fmt.Sprintf("/proc/%d/status", pid), "VmRSS:")
 }
 
-// residentFiles returns the bytes of mapped files that this process has in memory.
-func residentFiles() uint64 { return meminfo("/proc/self/status", "RssFile:") }
+// ResidentFiles returns the bytes of mapped files that this process has in memory.
+func ResidentFiles() uint64 { return meminfo("/proc/self/status", "RssFile:") }
 
-// cpuQuota returns how many processors the control group leaves, 0 for as many as there are.
-func cpuQuota() float64 {
+// CPUQuota returns how many CPUs' worth of time the control group allows, 0 for no limit.
+func CPUQuota() float64 {
 	var quota float64
 	for dir := range controlGroups() {
 		text, err := os.ReadFile(filepath.Join(dir, "cpu.max"))
 		if err != nil {
 			continue
 		}
+
 		var most, period float64
-		if n, _ := fmt.Sscan(string(text), &most, &period); n == 2 && period > 0 && (quota == 0 || most/period < quota) {
+		n, _ := fmt.Sscan(string(text), &most, &period) // "max" is no number: no quota
+		if n == 2 && period > 0 && (quota == 0 || most/period < quota) {
 			quota = most / period
 		}
 	}
@@ -91,6 +94,7 @@ func groupRoom(dir string) (uint64, bool) {
 	if err != nil {
 		return 0, false
 	}
+
 	used -= min(used, meminfo(filepath.Join(dir, "memory.stat"), "inactive_file"))
 	return limit - min(limit, used), true
 }
@@ -109,11 +113,13 @@ func meminfo(path, name string) uint64 {
 	if err != nil {
 		return 0
 	}
+
 	for lines := bufio.NewScanner(bytes.NewReader(b)); lines.Scan(); {
 		fields := strings.Fields(lines.Text())
 		if len(fields) < 2 || fields[0] != name {
 			continue
 		}
+
 		n, err := strconv.ParseUint(fields[1], 10, 64)
 		if err != nil {
 			return 0

@@ -1,4 +1,4 @@
-package main
+package machine
 
 import (
 	"bufio"
@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// processorName tells kinds of processors apart: by what the system calls them and by their instruction sets, of
-// which a virtual machine may see fewer than there are.
-func processorName() string {
+// ProcessorName identifies a kind of CPU: by what the system calls it and by its instruction
+// sets, of which a virtual machine may see fewer than there are.
+func ProcessorName() string {
 	info, err := os.Open("/proc/cpuinfo")
 	if err != nil {
 		return runtime.GOOS + " " + runtime.GOARCH
