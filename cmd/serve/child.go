@@ -6,13 +6,8 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"os/signal"
-	"regexp"
-	"runtime"
-	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -25,6 +20,7 @@ import (
 	"serve/models"
 	"serve/sandbox"
 	"serve/server"
+	"serve/worker"
 )
 
 // loadRequest says what an engine is to load. It is plain data, for a process of its
@@ -298,173 +294,22 @@ func (l *library) spawn(files []string) (p *remote.Process, unconfined, err erro
 	defer ends[0].Close()
 	defer ends[1].Close()
 
-	c := &childProcess{cmd: cmd, ended: make(chan struct{}), log: &tail{to: l.w.t}}
 	cmd.ExtraFiles = ends
-	cmd.Stderr = c.log
-	if unconfined, err = sandbox.Start(cmd, sandbox.Rules{Files: files, Cache: cache}); err != nil {
+	child, err := worker.Start(cmd, worker.NewLog(l.w.t.err), func() (err error) {
+		unconfined, err = sandbox.Start(cmd, sandbox.Rules{Files: files, Cache: cache})
+		return err
+	})
+	if err != nil {
 		parent.Steps.Close()
 		parent.Calls.Close()
 		return nil, nil, err
 	}
-
-	go c.wait()
 	return &remote.Process{
-		ID:   cmd.Process.Pid,
+		ID:   child.ID(),
 		Conn: parent,
-		Kill: c.kill,
-		Wait: func() remote.Exit { <-c.ended; return c.exit },
+		Kill: child.Kill,
+		Wait: func() remote.Exit { return remote.Exit(child.Wait()) },
 	}, unconfined, nil
-}
-
-// withoutSecrets leaves out what an engine has no use for: keys, and how to speak to the
-// service manager in our name.
-func withoutSecrets(environ []string) []string {
-	return slices.DeleteFunc(environ, func(pair string) bool {
-		name, _, _ := strings.Cut(pair, "=")
-		switch name {
-		case "HUGGING_FACE_HUB_TOKEN", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "OTEL_EXPORTER_OTLP_HEADERS":
-			return true
-		}
-		return strings.HasPrefix(name, "HF_TOKEN")
-	})
-}
-
-// program is the file of this program, also when another has taken its name.
-func program() (string, error) {
-	const self = "/proc/self/exe"
-	path, err := os.Executable()
-	if err != nil || runtime.GOOS != "linux" {
-		return path, err
-	}
-	named, err := os.Stat(path)
-	if running, ours := os.Stat(self); err != nil || ours != nil || !os.SameFile(named, running) {
-		return self, nil
-	}
-	return path, nil
-}
-
-// childProcess is a child that runs.
-type childProcess struct {
-	cmd    *exec.Cmd
-	log    *tail
-	ended  chan struct{}
-	exit   remote.Exit // once it has ended
-	mu     sync.Mutex
-	paused bool
-}
-
-// dumpTime is what a child has to tell what it does, before it is killed.
-const dumpTime = time.Second
-
-func (c *childProcess) kill(dump bool) {
-	c.mu.Lock()
-	c.paused = c.paused || isPaused(c.cmd.Process.Pid)
-	paused := c.paused
-	c.mu.Unlock()
-	if dump && !paused {
-		c.log.hush() // hundreds of lines, for the report
-		_ = c.cmd.Process.Signal(syscall.SIGQUIT)
-		select {
-		case <-c.ended:
-		case <-time.After(dumpTime):
-		}
-	}
-	_ = c.cmd.Process.Kill()
-}
-
-// isPaused says whether somebody has stopped a process, to let it go on some day.
-func isPaused(pid int) bool {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	_, rest, found := strings.Cut(string(stat), ") ")
-	return err == nil && found && strings.HasPrefix(rest, "T")
-}
-
-// faults are the signals that a program's own mistakes raise.
-var faults = map[syscall.Signal]bool{
-	syscall.SIGSEGV: true, syscall.SIGABRT: true, syscall.SIGBUS: true, syscall.SIGILL: true,
-	syscall.SIGFPE: true, syscall.SIGTRAP: true, syscall.SIGSYS: true,
-}
-
-func (c *childProcess) wait() {
-	_ = c.cmd.Wait() // its state says more
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.exit = remote.Exit{How: c.cmd.ProcessState.String(), Paused: c.paused, Log: c.log.lines()}
-	if status, ok := c.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-		c.exit.Fault = faults[status.Signal()]
-	} else {
-		c.exit.Fault = !c.cmd.ProcessState.Success() // of its own: we kill by a signal
-	}
-	close(c.ended)
-}
-
-// tail passes on the lines that a child writes, and keeps the last.
-type tail struct {
-	to *terminal
-
-	mu     sync.Mutex
-	part   string // of a line
-	kept   []string
-	hushed bool
-	left   int // lines that are still kept, once it says its last words; 0 before
-}
-
-// Lines that are kept for a report: those before the last words, and of those.
-const (
-	keptLines = 50
-	lastLines = 60
-)
-
-// lastWords are what Go's runtime begins with when it gives up.
-var lastWords = regexp.MustCompile(`^(panic|fatal error|unexpected fault address|SIG[A-Z]+): `)
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.part += string(p)
-	for {
-		line, rest, whole := strings.Cut(t.part, "\n")
-		if !whole {
-			return len(p), nil
-		}
-		t.part = rest
-		if !t.hushed {
-			fmt.Fprintln(t.to.err, line)
-		}
-		t.keep(line)
-		// What follows are stacks, for the report: the first of them say most.
-		if t.left == 0 && lastWords.MatchString(line) {
-			t.hushed, t.left = true, lastLines
-		}
-	}
-}
-
-// keep keeps the last lines, and the first of the last words.
-func (t *tail) keep(line string) {
-	switch {
-	case t.left == 0:
-		if t.kept = append(t.kept, line); len(t.kept) > keptLines {
-			t.kept = t.kept[1:]
-		}
-	case t.left > 1:
-		t.kept = append(t.kept, line)
-		t.left--
-	}
-}
-
-func (t *tail) hush() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.hushed = true
-}
-
-func (t *tail) lines() []string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.part != "" {
-		t.keep(t.part)
-	}
-	return t.kept
 }
 
 // request says what to load of a model.

@@ -20,6 +20,7 @@ import (
 	"serve/engine/llama"
 	"serve/machine"
 	"serve/sandbox"
+	"serve/worker"
 )
 
 // doctorOptions are the flags of doctor.
@@ -286,7 +287,7 @@ func (w *workplace) seeConfinement(ctx context.Context, _ doctorOptions) []findi
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	var unconfined error
-	out, _, err := output(ctx, cmd, func() (err error) {
+	out, _, err := worker.Output(ctx, cmd, func() (err error) {
 		unconfined, err = sandbox.Start(cmd, sandbox.Rules{Cache: cache})
 		return err
 	})

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,13 +12,13 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"serve/engine/llama"
 	"serve/machine"
 	"serve/sandbox"
 	"serve/server"
+	"serve/worker"
 )
 
 // hardware is what is asked about GPUs; tests play a driver with it.
@@ -55,9 +53,6 @@ const (
 
 	// nodesTime is what loading a driver and making its device nodes may take.
 	nodesTime = 20 * time.Second
-
-	// maxProbeOutput is the most that is read of a process that looks for devices.
-	maxProbeOutput = 1 << 20
 )
 
 // gpuBackendOf is what a build for a vendor's GPUs is made with.
@@ -155,7 +150,7 @@ func (l *library) probeDevices(ctx context.Context) (deviceList, error) {
 		l.w.t.note("warning: NVIDIA's device nodes are missing and could not be made: %v", err)
 	}
 
-	_, ignored := driverEnviron(os.Environ())
+	_, ignored := sandbox.DriverEnviron(os.Environ())
 	for _, name := range ignored {
 		l.w.t.note("warning: %s is ignored: copies between GPUs vanish with it on many machines, and even =0 turns it on", name)
 	}
@@ -163,7 +158,7 @@ func (l *library) probeDevices(ctx context.Context) (deviceList, error) {
 	if l.o.isolate {
 		return listDevices(ctx, l.cache())
 	}
-	if err := setDriverEnviron(); err != nil {
+	if err := sandbox.SetDriverEnviron(); err != nil {
 		return deviceList{}, err
 	}
 	return askDrivers()
@@ -178,7 +173,7 @@ func listDevices(ctx context.Context, cache string) (list deviceList, err error)
 
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
-	out, said, err := output(ctx, cmd, cmd.Start)
+	out, said, err := worker.Output(ctx, cmd, cmd.Start)
 	if err == nil {
 		err = json.Unmarshal(out, &list)
 	}
@@ -192,59 +187,13 @@ func listDevices(ctx context.Context, cache string) (list deviceList, err error)
 	return list, nil
 }
 
-// output runs a command that start starts, until it ends or ctx does. It returns what it
-// wrote, and the last lines of what it complained of.
-func output(ctx context.Context, cmd *exec.Cmd, start func() error) (out []byte, said []string, err error) {
-	var stdout bytes.Buffer
-	log := &tail{to: &terminal{err: io.Discard}}
-	cmd.Stdout = &limitedWriter{to: &stdout, left: maxProbeOutput}
-	cmd.Stderr = log
-	cmd.WaitDelay = time.Second
-	if err := start(); err != nil {
-		return nil, nil, err
-	}
-
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	select {
-	case err = <-ended:
-	case <-ctx.Done():
-		_ = cmd.Process.Kill()
-		err = fmt.Errorf("%w (%v)", context.Cause(ctx), <-ended)
-	}
-
-	// After Go's own last words come stacks.
-	said = log.lines()
-	if i := slices.IndexFunc(said, lastWords.MatchString); i >= 0 {
-		said = said[:i+1]
-	}
-	return stdout.Bytes(), said[max(0, len(said)-maxSaid):], err
-}
-
 // confinedOutput is output of a command that is confined by the rules. Whether the kernel can enforce
 // them is told by those who look for that: spawn and seeConfinement.
 func confinedOutput(ctx context.Context, cmd *exec.Cmd, rules sandbox.Rules) (out []byte, said []string, err error) {
-	return output(ctx, cmd, func() error {
+	return worker.Output(ctx, cmd, func() error {
 		_, err := sandbox.Start(cmd, rules)
 		return err
 	})
-}
-
-// maxSaid is how many of a process's last lines go into an error.
-const maxSaid = 5
-
-// limitedWriter takes so many bytes, and then fails.
-type limitedWriter struct {
-	to   io.Writer
-	left int
-}
-
-func (w *limitedWriter) Write(p []byte) (int, error) {
-	if len(p) > w.left {
-		return 0, errors.New("too much output")
-	}
-	w.left -= len(p)
-	return w.to.Write(p)
 }
 
 // unused is a GPU that no driver shows to this build.
@@ -289,37 +238,6 @@ func nvidiaAdvice() string {
 	return "nvidia-smi shows whether the driver works; in a container, it must be given the devices (--gpus all)"
 }
 
-// driverEnviron is an environment for drivers: cards are numbered as nvidia-smi does, and
-// what hurts is left out and named.
-func driverEnviron(environ []string) (result, ignored []string) {
-	order := false
-	for _, pair := range environ {
-		name, _, _ := strings.Cut(pair, "=")
-		switch name {
-		case "GGML_CUDA_P2P":
-			ignored = []string{name}
-			continue
-		case "CUDA_DEVICE_ORDER":
-			order = true
-		}
-		result = append(result, pair)
-	}
-
-	if !order {
-		result = append(result, "CUDA_DEVICE_ORDER=PCI_BUS_ID")
-	}
-	return result, ignored
-}
-
-// setDriverEnviron makes this process's environment one for drivers.
-func setDriverEnviron() error {
-	err := os.Unsetenv("GGML_CUDA_P2P")
-	if _, set := os.LookupEnv("CUDA_DEVICE_ORDER"); !set {
-		err = errors.Join(err, os.Setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID"))
-	}
-	return err
-}
-
 // driverCache makes the folder for what drivers keep, and returns it; empty if this build
 // has no driver to keep anything.
 func driverCache(home string) (string, error) {
@@ -337,21 +255,11 @@ func driverCache(home string) (string, error) {
 // engineCommand is this program as an engine, with the environment of one, whose drivers
 // keep what they compile in the folder cache, if that is not empty.
 func engineCommand(cache string, args ...string) (*exec.Cmd, error) {
-	path, err := program()
-	if err != nil {
-		return nil, err
-	}
-
-	cmd := exec.Command(path, append([]string{"engine"}, args...)...)
-	environ, _ := driverEnviron(withoutSecrets(os.Environ()))
+	environ, _ := sandbox.DriverEnviron(os.Environ())
 	if cache != "" {
 		environ = sandbox.Environ(environ, cache)
 	}
-
-	cmd.Env = append(environ, "GOTRACEBACK=single")
-	// Ctrl-C is for the parent.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	return cmd, nil
+	return worker.Command(environ, append([]string{"engine"}, args...)...)
 }
 
 // processorOnly reports whether GPUs are to be left alone.

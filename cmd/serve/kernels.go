@@ -12,12 +12,10 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"serve/engine/llama"
@@ -26,6 +24,7 @@ import (
 	"serve/machine"
 	"serve/models"
 	"serve/sandbox"
+	"serve/worker"
 )
 
 // autoKernels is the flag's value that leaves the choice to a measurement.
@@ -199,24 +198,14 @@ func (l *library) timeKernels(
 	}
 	for len(request.Kernels) > 0 {
 		timings, trying, err := l.timeInChild(ctx, request, files)
-		var exit *exec.ExitError
-		if err == nil || trying == "" || !errors.As(err, &exit) || !crashed(exit) {
+		if err == nil || trying == "" || !worker.Crashed(err) {
 			return timings, err
 		}
-		failed[trying] = exit.String()
+		failed[trying] = err.Error()
 		request.Kernels = slices.DeleteFunc(slices.Clone(request.Kernels), func(name string) bool { return name == trying })
 	}
 	return nil, errors.New("each of them ended the process")
 }
-
-// crashed says whether a process ended by a fault of its own.
-func crashed(exit *exec.ExitError) bool {
-	status, ok := exit.Sys().(syscall.WaitStatus)
-	return ok && status.Signaled() && faults[status.Signal()] || ok && status.Exited() && status.ExitStatus() == goFatal
-}
-
-// goFatal is the exit code of a Go program that its runtime ends, as it does for a fault in C.
-const goFatal = 2
 
 // timeInChild has a process time kernels. Trying is what it was about when it ended.
 func (l *library) timeInChild(
