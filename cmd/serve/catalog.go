@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"serve/loader"
 	"serve/machine"
 	"serve/models"
 )
@@ -77,7 +78,7 @@ func checkKinds(kinds []string) error {
 type catalogRow struct {
 	models.Entry
 	Quant  string `json:"quantization,omitempty"`
-	Memory int64  `json:"memory_bytes"` // for one request of up to defaultContext tokens
+	Memory int64  `json:"memory_bytes"` // for one request of up to loader.DefaultContext tokens
 	// More says that it takes more than that: something of the model is not known.
 	More bool `json:"memory_is_more,omitempty"`
 }
@@ -88,7 +89,7 @@ func runCatalog(_ context.Context, w *workplace, o catalogOptions, words []strin
 	}
 	list := []catalogRow{}
 	for _, e := range models.Search(words, o.kinds) {
-		memory, whole := e.Memory(defaultContext)
+		memory, whole := e.Memory(loader.DefaultContext)
 		list = append(list, catalogRow{Entry: e, Quant: e.Quant(), Memory: memory, More: !whole})
 	}
 

@@ -30,7 +30,6 @@ func TestMain(m *testing.M) {
 	playDriver()
 	// A fuzzer's worker inherits the variable, and is a test.
 	if os.Getenv("TEST_AS_SERVE") == "1" && !slices.Contains(os.Args, "-test.fuzzworker") {
-		beforeKernel = crashKernels
 		main()
 	}
 	os.Setenv("TEST_AS_SERVE", "1") // of the engines, which are this program too

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"serve/hub"
+	"serve/loader"
 	"serve/models"
 )
 
@@ -53,7 +54,7 @@ func (p *projectors) choose(t *terminal, local *models.Local, first bool) error 
 		local.Projector, err = nil, nil
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", errModel, err)
+		return fmt.Errorf("%w: %w", loader.ErrModel, err)
 	}
 	return nil
 }
@@ -64,12 +65,4 @@ func (p projectors) check() error {
 		return fmt.Errorf("%w: --mmproj %q names no model", errUsage, p[0])
 	}
 	return nil
-}
-
-// projector is the file of a model's projector, "" for none.
-func projector(local *models.Local) string {
-	if local.Projector == nil {
-		return ""
-	}
-	return local.Projector.Name
 }

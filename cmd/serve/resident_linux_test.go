@@ -3,16 +3,12 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
-	"serve/engine/remote"
 	"serve/machine"
-	"serve/models"
 	"serve/models/testmodel"
 	"serve/server"
 )
@@ -106,64 +102,11 @@ func TestMemoryOfModels(t *testing.T) {
 				r := startServe(t, append([]string{file}, flags...)...)
 				memory, resident := r.answered(t)
 				off := 100 * (float64(resident)/float64(memory.Planned) - 1)
-				fmt.Printf("| %-34s | %8.1f MiB | %8.1f MiB | %+.1f %% |\n", name, float64(memory.Planned)/mib, float64(resident)/mib, off)
+				fmt.Printf("| %-34s | %8.1f MiB | %8.1f MiB | %+.1f %% |\n", name, float64(memory.Planned)/(1<<20), float64(resident)/(1<<20), off)
 				if off > 5 || off < -5 {
 					t.Errorf("%+.1f %%", off)
 				}
 			})
 		}
-	}
-}
-
-// TestRestartWithoutMemory kills an engine whose memory somebody else has by then: the next is
-// refused with numbers, and comes when there is room again, like the one before.
-func TestRestartWithoutMemory(t *testing.T) {
-	said := newSyncBuffer()
-	old := slog.Default()
-	slog.SetDefault(slog.New(slog.NewTextHandler(said, nil)))
-	t.Cleanup(func() { slog.SetDefault(old) })
-
-	environ, _ := homeOf(t)
-	w := &workplace{environ: environ, logLevel: "info"}
-	w.t = newTerminal(said, said, w.lookup)
-	o := defaultServeOptions()
-	o.ctxSize = 256
-	l, err := newLibrary(w, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	local, err := w.find(l.store, modelFile(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	header, err := models.ReadModel(local.Parts())
-	if err != nil {
-		t.Fatal(err)
-	}
-	taking := new(taking)
-	runner, first, err := l.open(t.Context(), l.request(local, header, false), modelFiles(local), taking)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer runner.Close()
-	child := runner.(*remote.Runner)
-	before, limits := child.Process(), runner.Limits()
-
-	free := l.free.Swap(hostShare(first.Memory) / 2)
-	if err := syscall.Kill(before, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	for !strings.Contains(said.String(), "could not be restarted") {
-		<-said.more
-	}
-	if text := said.String(); !strings.Contains(text, "not enough memory: host needs") || !strings.Contains(text, "KV cells") {
-		t.Errorf("it does not say what is missing:\n%s", text)
-	}
-	l.free.Store(free)
-	if tokens, err := runner.Tokenize("a", false, false); err != nil || len(tokens) == 0 {
-		t.Errorf("with memory again: %v, %v", tokens, err)
-	}
-	if now := child.Process(); now == before || now == 0 || runner.Limits() != limits {
-		t.Errorf("process %d after %d, limits %+v after %+v", now, before, runner.Limits(), limits)
 	}
 }

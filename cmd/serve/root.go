@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"serve/engine"
+	"serve/loader"
 	"strings"
 	"time"
 
@@ -45,7 +47,7 @@ func newRootCommand(w *workplace) *cobra.Command {
 	f.StringVar(&w.caFile, "ca-file", "", "PEM certificates to trust besides the system's, for a proxy or a mirror")
 	f.StringVar(&w.logLevel, "log-level", "info", "debug, info, warn or error")
 	root.AddCommand(newPullCommand(w), newListCommand(w), newShowCommand(w), newRemoveCommand(w), newVerifyCommand(w),
-		newCatalogCommand(w), newBundleCommand(w), newChatCommand(w), newBenchCommand(w), newPsCommand(w), newDoctorCommand(w), newEngineCommand(w.t), newManCommand())
+		newCatalogCommand(w), newBundleCommand(w), newChatCommand(w), newBenchCommand(w), newPsCommand(w), newDoctorCommand(w), newEngineCommand(w), newManCommand())
 	return root
 }
 
@@ -62,56 +64,44 @@ func arguments(least, most int, what string) cobra.PositionalArgs {
 // serveOptions are the flags of serve.
 type serveOptions struct {
 	modelOptions
-	host             string
-	port             int
-	lazy             bool
-	keepAlive        time.Duration
-	loadWait         time.Duration
-	aliases          []string
-	origins          []string
-	maxWaiting       int
-	maxWaitingTokens int
-	maxWait          time.Duration
-	streamGap        time.Duration
-	maxBody          int64
-	drainTimeout     time.Duration
-	dataDir          string
-	keepFor          time.Duration
-	moderator        string
-	imageHosts       []string
-	otlp             string
-	ready            func(url string) // is told the address instead of the person; nil for a server of its own
-	isolate          bool
-	stall            time.Duration
+	host         string
+	port         int
+	lazy         bool
+	keepAlive    time.Duration
+	loadWait     time.Duration
+	aliases      []string
+	origins      []string
+	engine       engine.Options
+	maxBody      int64
+	drainTimeout time.Duration
+	dataDir      string
+	keepFor      time.Duration
+	moderator    string
+	imageHosts   []string
+	otlp         string
+	ready        func(url string) // is told the address instead of the person; nil for a server of its own
+	isolate      bool
+	stall        time.Duration
 }
 
 // modelOptions are the flags that decide how a model lies in memory.
 type modelOptions struct {
-	ctxSize   int
-	parallel  int
-	kvCells   int
-	kvType    string
-	threads   int
-	kernels   string
-	gpuLayers string
-	noMMap    bool
-	noRepack  bool
-	reserve   memoryReserve
-	mmproj    []string
+	loader.ModelOptions
+	mmproj []string
 }
 
 func (o *modelOptions) memoryFlags(f *pflag.FlagSet) {
-	f.IntVar(&o.ctxSize, "ctx-size", 0, "tokens a request may have, prompt and answer; 0 for the model's own, up to 8192")
-	f.IntVar(&o.parallel, "parallel", 8, "requests answered at the same time; more wait in the queue")
-	f.IntVar(&o.kvCells, "kv-cells", 0, "tokens kept in all; 0 for ctx-size times parallel, or what fits in memory")
-	f.StringVar(&o.kvType, "kv-type", "f16", "type of the kept keys and values: f16, q8_0 or q4_0")
-	f.IntVar(&o.threads, "threads", 0, "threads that compute; 0 for one a physical core")
-	f.StringVar(&o.kernels, "kernels", autoKernels, "code that computes on the processor: auto for the fastest as measured, or a name that serve doctor lists")
-	f.StringVar(&o.gpuLayers, "gpu-layers", "auto", "layers kept on the GPU: a number, or auto for what fits")
+	f.IntVar(&o.Context, "ctx-size", 0, "tokens a request may have, prompt and answer; 0 for the model's own, up to 8192")
+	f.IntVar(&o.Parallel, "parallel", 8, "requests answered at the same time; more wait in the queue")
+	f.IntVar(&o.Cells, "kv-cells", 0, "tokens kept in all; 0 for ctx-size times parallel, or what fits in memory")
+	f.StringVar(&o.KVType, "kv-type", "f16", "type of the kept keys and values: f16, q8_0 or q4_0")
+	f.IntVar(&o.Threads, "threads", 0, "threads that compute; 0 for one a physical core")
+	f.StringVar(&o.Kernels, "kernels", loader.AutoKernels, "code that computes on the processor: auto for the fastest as measured, or a name that serve doctor lists")
+	f.Var((*layersFlag)(&o.GPULayers), "gpu-layers", "layers kept on the GPU: a number, or auto for what fits")
 	f.StringSliceVar(&o.mmproj, "mmproj", nil, "projector for images: a file, MODEL=FILE, or none; the model's own by default")
-	f.BoolVar(&o.noMMap, "no-mmap", false, "read the model file instead of mapping it")
-	f.BoolVar(&o.noRepack, "no-repack", false, "keep the processor's weights as they are in the file, which is slower")
-	f.Var(&o.reserve, "memory-reserve",
+	f.BoolVar(&o.NoMMap, "no-mmap", false, "read the model file instead of mapping it")
+	f.BoolVar(&o.NoRepack, "no-repack", false, "keep the processor's weights as they are in the file, which is slower")
+	f.Var((*reserveFlag)(&o.Reserve), "memory-reserve",
 		"memory that stays free on each device; by default an eighth of one that has less than 8GiB")
 }
 
@@ -166,10 +156,10 @@ func (o *serveOptions) flags(f *pflag.FlagSet) {
 	f.DurationVar(&o.loadWait, "load-timeout", 5*time.Minute, "how long a request waits for its model to be loaded")
 	f.StringSliceVar(&o.aliases, "alias", nil, "another name for a model: gpt-4o=mistral-7b, or gpt-4o for the first")
 	f.StringSliceVar(&o.origins, "allow-origin", nil, "origin of web pages that may use the server, * for all")
-	f.IntVar(&o.maxWaiting, "max-waiting", 512, "requests in the queue of a model; more are refused, and of one client alone more than four fifths")
-	f.IntVar(&o.maxWaitingTokens, "max-waiting-tokens", 1<<20, "tokens of the prompts in the queue of a model; more are refused")
-	f.DurationVar(&o.maxWait, "max-wait", 5*time.Minute, "how long a request may wait in the queue; one that would wait longer is refused at once; 0 for any time")
-	f.DurationVar(&o.streamGap, "stream-gap", 50*time.Millisecond, "how long the next token of an answer may always wait for new prompts; with long steps it waits up to 2.5 of them")
+	f.IntVar(&o.engine.MaxWaiting, "max-waiting", 512, "requests in the queue of a model; more are refused, and of one client alone more than four fifths")
+	f.IntVar(&o.engine.MaxWaitingTokens, "max-waiting-tokens", 1<<20, "tokens of the prompts in the queue of a model; more are refused")
+	f.DurationVar(&o.engine.MaxWait, "max-wait", 5*time.Minute, "how long a request may wait in the queue; one that would wait longer is refused at once; 0 for any time")
+	f.DurationVar(&o.engine.Gap, "stream-gap", 50*time.Millisecond, "how long the next token of an answer may always wait for new prompts; with long steps it waits up to 2.5 of them")
 	f.Int64Var(&o.maxBody, "max-body", 32<<20, "bytes of a request's body")
 	f.BoolVar(&o.isolate, "isolate", true, "compute in a process of its own for each model, and start another when it dies")
 	f.DurationVar(&o.stall, "stall-timeout", 2*time.Minute, "how long a step may take before the engine is taken for stuck, and started again")

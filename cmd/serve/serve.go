@@ -16,6 +16,7 @@ import (
 
 	"serve/archive"
 	"serve/hub"
+	"serve/loader"
 	"serve/models/demo"
 	"serve/server"
 	"serve/web"
@@ -37,7 +38,7 @@ func runServe(ctx context.Context, w *workplace, o serveOptions, names []string)
 	if err != nil {
 		return err
 	}
-	so := server.Options{MaxBody: o.maxBody, AllowedOrigins: o.origins, KeepAlive: o.keepAlive, LoadWait: o.loadWait, Version: versionText(), PID: os.Getpid(), MaxWaiting: o.maxWaiting, Moderator: o.moderator, Page: web.Page()}
+	so := server.Options{MaxBody: o.maxBody, AllowedOrigins: o.origins, KeepAlive: o.keepAlive, LoadWait: o.loadWait, Version: versionText(), PID: os.Getpid(), MaxWaiting: o.engine.MaxWaiting, Moderator: o.moderator, Page: web.Page()}
 	try := trySentence // what to ask the first model, for who has just started it
 	if so.ImageHosts = o.imageHosts; len(o.imageHosts) > 0 {
 		network, err := w.network()
@@ -90,17 +91,17 @@ func runServe(ctx context.Context, w *workplace, o serveOptions, names []string)
 
 // check refuses flags that make no sense before anything is loaded.
 func (o *serveOptions) check() error {
-	if o.maxWaiting < 1 || o.maxWaiting > 1<<20 {
-		return fmt.Errorf("%w: --max-waiting %d: from 1 to %d", errUsage, o.maxWaiting, 1<<20)
+	if o.engine.MaxWaiting < 1 || o.engine.MaxWaiting > 1<<20 {
+		return fmt.Errorf("%w: --max-waiting %d: from 1 to %d", errUsage, o.engine.MaxWaiting, 1<<20)
 	}
-	if o.maxWaitingTokens < 1 || o.maxWaitingTokens > 1<<40 {
-		return fmt.Errorf("%w: --max-waiting-tokens %d: from 1 to %d", errUsage, o.maxWaitingTokens, 1<<40)
+	if o.engine.MaxWaitingTokens < 1 || o.engine.MaxWaitingTokens > 1<<40 {
+		return fmt.Errorf("%w: --max-waiting-tokens %d: from 1 to %d", errUsage, o.engine.MaxWaitingTokens, 1<<40)
 	}
-	if o.maxWait < 0 {
-		return fmt.Errorf("%w: --max-wait %s: not less than nothing", errUsage, o.maxWait)
+	if o.engine.MaxWait < 0 {
+		return fmt.Errorf("%w: --max-wait %s: not less than nothing", errUsage, o.engine.MaxWait)
 	}
-	if o.streamGap < 0 || o.streamGap > time.Minute {
-		return fmt.Errorf("%w: --stream-gap %s: from 0 to %s", errUsage, o.streamGap, time.Minute)
+	if o.engine.Gap < 0 || o.engine.Gap > time.Minute {
+		return fmt.Errorf("%w: --stream-gap %s: from 0 to %s", errUsage, o.engine.Gap, time.Minute)
 	}
 	if o.port < 0 || o.port > 65535 {
 		return fmt.Errorf("%w: --port %d: from 0 to 65535", errUsage, o.port)
@@ -118,22 +119,25 @@ func (o *modelOptions) check() error {
 		value      int
 		least, max int
 	}{
-		{"ctx-size", o.ctxSize, 0, 1 << 24},
-		{"parallel", o.parallel, 1, 256},
-		{"kv-cells", o.kvCells, 0, 1 << 28},
-		{"threads", o.threads, 0, 512},
+		{"ctx-size", o.Context, 0, 1 << 24},
+		{"parallel", o.Parallel, 1, 256},
+		{"kv-cells", o.Cells, 0, 1 << 28},
+		{"threads", o.Threads, 0, 512},
 	}
 	for _, b := range bounds {
 		if b.value < b.least || b.value > b.max {
 			return fmt.Errorf("%w: --%s %d: from %d to %d", errUsage, b.flag, b.value, b.least, b.max)
 		}
 	}
-	switch o.kvType {
+	switch o.KVType {
 	case "f16", "q8_0", "q4_0":
 	default:
-		return fmt.Errorf("%w: --kv-type %q: f16, q8_0 or q4_0", errUsage, o.kvType)
+		return fmt.Errorf("%w: --kv-type %q: f16, q8_0 or q4_0", errUsage, o.KVType)
 	}
-	return checkKernels(o.kernels)
+	if err := loader.ValidKernels(o.Kernels); err != nil {
+		return fmt.Errorf("%w: --kernels %q: %w", errUsage, o.Kernels, err)
+	}
+	return nil
 }
 
 // nameAliases gives models other names: name=model, or a name for the first one.

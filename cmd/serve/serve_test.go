@@ -145,7 +145,7 @@ func (r *running) send(t testing.TB, method, path, body string) (int, string) {
 func TestStartUpTells(t *testing.T) {
 	r := startServe(t, modelFile(t), "--ctx-size", "512", "--parallel", "2", "--alias", "gpt-4o")
 	for _, words := range []string{
-		"model     tiny: llama", "context   512 tokens for each of 2 requests", "weights + ", " KV cells", "device    ", "threads", "loaded    in ",
+		"model     tiny: llama", "context   512 tokens for each of 2 concurrent requests", "weights + ", " KV cells", "device    ", "threads", "loaded    in ",
 	} {
 		if !strings.Contains(r.errOut.String(), words) {
 			t.Errorf("start-up does not say %q:\n%s", words, r.errOut)
@@ -506,7 +506,7 @@ func TestBadStarts(t *testing.T) {
 
 func TestEnvironment(t *testing.T) {
 	r := startServeIn(t, []string{"SERVE_CTX_SIZE=512", "SERVE_PARALLEL=5", "SERVE_ALIAS=x", "OTHER=1"}, modelFile(t), "--parallel", "3")
-	if want := "512 tokens for each of 3 requests at a time; KV cells are f16"; !strings.Contains(r.errOut.String(), want) {
+	if want := "512 tokens for each of 3 concurrent requests; KV cache type f16"; !strings.Contains(r.errOut.String(), want) {
 		t.Errorf("no %q in\n%s", want, r.errOut)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"serve/engine/llama"
+	"serve/loader"
 	"serve/machine"
 	"serve/models"
 )
@@ -109,15 +110,13 @@ func runShow(ctx context.Context, w *workplace, o showOptions, name string) erro
 		fmt.Fprintln(w.t.out, s.Template)
 		return nil
 	}
-	lo, memory, err := planMemory(o.modelOptions, projector(local), h.TrainContext(), true, func(lo llama.Options) (*llama.Memory, error) {
-		return measure(local.Path(), lo, machine.FreeMemory())
-	})
+	lo, memory, err := loader.Plan(local, h, o.modelOptions.ModelOptions)
 	if memory == nil {
 		return err
 	}
 	s.Context, s.Parallel, s.Cells = lo.Context, lo.Sequences, lo.Cells
 	for _, d := range memory.Devices {
-		s.Memory = append(s.Memory, shownMemory{d.Name, d.Weights, d.KV, d.Compute, d.Base, d.Later, usable(d)})
+		s.Memory = append(s.Memory, shownMemory{d.Name, d.Weights, d.KV, d.Compute, d.Base, d.Later, loader.Usable(d)})
 	}
 	if o.json {
 		return w.t.printJSON(s)
@@ -182,7 +181,7 @@ func printShown(t *terminal, s *shown, memory *llama.Memory, short error) error 
 	add("planned for", "%d requests at a time of %d tokens%s", s.Parallel, s.Context, shared)
 	for _, d := range memory.Devices {
 		if d.Needs() > 0 {
-			add("memory", "%s: %s", d.Name, needs(d))
+			add("memory", "%s: %s", d.Name, loader.DescribeMemory(d))
 		}
 	}
 	if short != nil {

@@ -10,7 +10,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -69,6 +68,18 @@ func (t *terminal) fact(label, format string, args ...any) {
 	t.note("%s %s", t.paint(colour, fmt.Sprintf("%-9s", label)), fmt.Sprintf(format, args...))
 }
 
+// Warn implements loader.Reporter, as do the methods after it.
+func (t *terminal) Warn(format string, args ...any) { t.note("warning: "+format, args...) }
+
+// Error reports what went wrong while serve goes on.
+func (t *terminal) Error(format string, args ...any) { t.note("error: "+format, args...) }
+
+// Hint says what to do about the line before.
+func (t *terminal) Hint(format string, args ...any) { t.note("hint: "+format, args...) }
+
+// Fact is fact.
+func (t *terminal) Fact(label, format string, args ...any) { t.fact(label, format, args...) }
+
 // fail prints an error and its hint, for a person and, where that was asked for, for a script.
 func (t *terminal) fail(err error, asJSON bool) {
 	said := struct {
@@ -77,9 +88,7 @@ func (t *terminal) fail(err error, asJSON bool) {
 		Code    int    `json:"exit_code"`
 	}{strings.TrimSuffix(err.Error(), "."), "", exitCode(err)}
 	t.note("error: %s", said.Message)
-	var h interface{ Hint() string }
-	if errors.As(err, &h) && h.Hint() != "" {
-		said.Hint = h.Hint()
+	if said.Hint = hintOf(err); said.Hint != "" {
 		t.note("hint: %s", said.Hint)
 	}
 	if asJSON && !t.answered { // doctor's and verify's results say what is wrong themselves
@@ -103,19 +112,6 @@ func (t *terminal) table(rows [][]string) error {
 		fmt.Fprintln(w, strings.Join(row, "\t"))
 	}
 	return w.Flush()
-}
-
-// hinted is an error with what to do about it.
-type hinted struct {
-	error
-	hint string
-}
-
-func (h *hinted) Unwrap() error { return h.error }
-func (h *hinted) Hint() string  { return h.hint }
-
-func withHint(err error, format string, args ...any) error {
-	return &hinted{err, fmt.Sprintf(format, args...)}
 }
 
 // count writes a large number in the unit that suits it.

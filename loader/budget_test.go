@@ -1,4 +1,4 @@
-package main
+package loader
 
 import (
 	"cmp"
@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"serve/engine/llama"
-	"serve/server"
 )
 
 const gib = 1 << 30
@@ -29,12 +28,12 @@ func unified(name string, free, total uint64) llama.DeviceMemory {
 // TestPlanOnDevices plans hostWith's model, of 3.1 GiB and 41 MiB of KV cells for 4096 tokens, on
 // devices as drivers describe them.
 func TestPlanOnDevices(t *testing.T) {
-	mi := func(n uint64) memoryReserve { return memoryReserve{Given: true, Bytes: n * mib} }
+	mi := func(n uint64) Reserve { return Reserve{Given: true, Bytes: n * mib} }
 	tests := []struct {
 		name    string
 		devices []llama.DeviceMemory
-		reserve memoryReserve
-		asked   string // --gpu-layers, auto by default
+		reserve Reserve
+		asked   Layers
 		layers  int
 		alone   bool   // the processor computes without the cards
 		words   string // of the error, if there is one
@@ -56,12 +55,12 @@ func TestPlanOnDevices(t *testing.T) {
 		{name: "the reserve is larger than the card",
 			devices: []llama.DeviceMemory{card("CUDA0", 2*gib, 2*gib), hostOf(16*gib, 16*gib)}, reserve: mi(4096), layers: 0, alone: true},
 		{name: "it is, and layers were asked for",
-			devices: []llama.DeviceMemory{card("CUDA0", 2*gib, 2*gib), hostOf(16*gib, 16*gib)}, reserve: mi(4096), asked: "8", words: "CUDA0 needs"},
+			devices: []llama.DeviceMemory{card("CUDA0", 2*gib, 2*gib), hostOf(16*gib, 16*gib)}, reserve: mi(4096), asked: Layers{Given: true, N: 8}, words: "CUDA0 needs"},
 		{name: "it is, and none were",
-			devices: []llama.DeviceMemory{card("CUDA0", 2*gib, 2*gib), hostOf(16*gib, 16*gib)}, reserve: mi(4096), asked: "0", layers: 0, alone: true},
+			devices: []llama.DeviceMemory{card("CUDA0", 2*gib, 2*gib), hostOf(16*gib, 16*gib)}, reserve: mi(4096), asked: Layers{Given: true, N: 0}, layers: 0, alone: true},
 		{name: "a small card keeps an eighth",
 			devices: []llama.DeviceMemory{card("CUDA0", 2*gib, 2*gib), hostOf(8*gib, 16*gib)}, layers: 16},
-		{name: "a small machine keeps an eighth", devices: []llama.DeviceMemory{hostOf(3800*mib, 4*gib)}, words: "of which 512.0 MiB stay free"},
+		{name: "a small machine keeps an eighth", devices: []llama.DeviceMemory{hostOf(3800*mib, 4*gib)}, words: "of which 512.0 MiB is reserved"},
 		{name: "a small machine has room", devices: []llama.DeviceMemory{hostOf(3800*mib, 4*gib)}, reserve: mi(256), layers: -1},
 		{name: "what is unified is taken of the host",
 			devices: []llama.DeviceMemory{unified("Vulkan0", 8*gib, 8*gib), hostOf(4000*mib, 8*gib)}, words: "host and Vulkan0 needs 3.4 GiB"},
@@ -74,13 +73,15 @@ func TestPlanOnDevices(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			o := modelOptions{parallel: 1, gpuLayers: tt.asked, reserve: tt.reserve}
-			if o.gpuLayers == "" {
-				o.gpuLayers = "auto"
+			p := planner{
+				o:       ModelOptions{Parallel: 1, GPULayers: tt.asked, Reserve: tt.reserve},
+				train:   4096,
+				shrink:  true,
+				measure: hostOfDevices(tt.devices...),
 			}
-			lo, _, err := planMemory(o, "", 4096, true, hostOfDevices(tt.devices...))
+			lo, _, err := p.plan()
 			if tt.words != "" {
-				var short *server.NoRoomError
+				var short *NoRoomError
 				if !errors.As(err, &short) || short.Short == 0 || !strings.Contains(err.Error(), tt.words) {
 					t.Errorf("got %v, want %q", err, tt.words)
 				}
@@ -99,7 +100,7 @@ func TestPlanShortensEmbeddings(t *testing.T) {
 		name          string
 		card, host    uint64 // MiB
 		train         int
-		asked         string
+		asked         Layers
 		embed, layers int
 		shares        bool // the sequences share KV cells
 	}{
@@ -109,7 +110,7 @@ func TestPlanShortensEmbeddings(t *testing.T) {
 		{name: "a card has room", card: 8000, host: 8000, layers: -1},
 		{name: "a card has room for shorter ones", card: 4700, host: 8000, embed: 256, layers: -1},
 		{name: "a card has none, and layers give way", card: 3000, host: 12000, embed: 256, layers: 15},
-		{name: "layers were asked for", card: 4700, host: 8000, asked: "32", embed: 256, layers: 32},
+		{name: "layers were asked for", card: 4700, host: 8000, asked: Layers{Given: true, N: 32}, embed: 256, layers: 32},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -126,8 +127,13 @@ func TestPlanShortensEmbeddings(t *testing.T) {
 				}
 				return m, err
 			}
-			o := modelOptions{parallel: 2, gpuLayers: cmp.Or(tt.asked, "auto")}
-			lo, _, err := planMemory(o, "", cmp.Or(tt.train, 4096), true, measure)
+			p := planner{
+				o:       ModelOptions{Parallel: 2, GPULayers: tt.asked},
+				train:   cmp.Or(tt.train, 4096),
+				shrink:  true,
+				measure: measure,
+			}
+			lo, _, err := p.plan()
 			if err != nil || lo.EmbedLimit != tt.embed || lo.Model.GPULayers != tt.layers || (lo.Cells > 0) != tt.shares {
 				t.Errorf("got embeddings of %d, %d layers, %d cells, %v", lo.EmbedLimit, lo.Model.GPULayers, lo.Cells, err)
 			}
@@ -140,7 +146,7 @@ func TestReplan(t *testing.T) {
 	plan := llama.Options{Context: 4096, Sequences: 1, Model: llama.ModelOptions{GPULayers: -1}}
 	tests := []struct {
 		name   string
-		asked  string
+		asked  Layers
 		card   []uint64 // MiB free there at each look; the last stays
 		host   []uint64
 		layers int
@@ -150,8 +156,8 @@ func TestReplan(t *testing.T) {
 		{name: "nothing has changed", card: []uint64{8000}, host: []uint64{8000}, layers: -1},
 		{name: "the card's memory comes back late", card: []uint64{500, 500, 900, 900, 8000}, host: []uint64{8000}, layers: -1, waited: 4 * lookAgain},
 		{name: "somebody else has half of the card", card: []uint64{3000}, host: []uint64{8000}, layers: 18, waited: steadyFor},
-		{name: "layers were asked for, and its reserve is gone", asked: "32", card: []uint64{3600}, host: []uint64{8000}, layers: -1, waited: steadyFor},
-		{name: "layers were asked for, and more is gone", asked: "32", card: []uint64{3000}, host: []uint64{8000}, waited: steadyFor, words: "GPU0 needs 3.3 GiB"},
+		{name: "layers were asked for, and its reserve is gone", asked: Layers{Given: true, N: 32}, card: []uint64{3600}, host: []uint64{8000}, layers: -1, waited: steadyFor},
+		{name: "layers were asked for, and more is gone", asked: Layers{Given: true, N: 32}, card: []uint64{3000}, host: []uint64{8000}, waited: steadyFor, words: "GPU0 needs 3.3 GiB"},
 		{name: "neither has room", card: []uint64{2000}, host: []uint64{1000}, waited: steadyFor, words: "GPU0 needs"},
 		{name: "the host's reserve is gone", host: []uint64{3400}, layers: -1},
 		{name: "more of the host is gone", host: []uint64{3000}, waited: steadyFor, words: "host needs 3.3 GiB"},
@@ -170,17 +176,13 @@ func TestReplan(t *testing.T) {
 				return hostOfDevices(devices...)(lo)
 			}
 			var waited time.Duration
-			o := modelOptions{gpuLayers: tt.asked}
-			if tt.asked == "" {
-				o.gpuLayers = "auto"
-			}
-			r := replanner{o: o, measure: measure, sleep: func(d time.Duration) { waited += d }}
+			r := replanner{o: ModelOptions{GPULayers: tt.asked}, measure: measure, sleep: func(d time.Duration) { waited += d }}
 			lo, memory, err := r.plan(plan)
 			if waited != tt.waited {
 				t.Errorf("it waited %s, want %s", waited, tt.waited)
 			}
 			if tt.words != "" {
-				if !errors.Is(err, errMemory) || !strings.Contains(err.Error(), tt.words) {
+				if !errors.Is(err, ErrMemory) || !strings.Contains(err.Error(), tt.words) {
 					t.Errorf("got %v, want %q", err, tt.words)
 				}
 				return
@@ -207,31 +209,36 @@ func growing(from, step uint64, n int) (list []uint64) {
 func TestMemoryDiffers(t *testing.T) {
 	planned := llama.DeviceMemory{Weights: 1000 * mib, KV: 800 * mib, Compute: 100 * mib, Base: 100 * mib, Later: 500 * mib}
 	for taken, want := range map[uint64]bool{
-		0: false, 1700 * mib: true, 1850 * mib: false, 1900 * mib: false, 2000 * mib: false, 2500 * mib: false, 2590 * mib: false, 2700 * mib: true,
+		0: false, 1700: true, 1850: false, 1900: false, 2000: false, 2500: false, 2590: false, 2700: true,
 	} {
-		if differs(planned, taken) != want {
-			t.Errorf("%d MiB of %d planned: got %v", taken/mib, planned.Needs()/mib, !want)
+		use := DeviceUse{Planned: planned, Taken: taken * mib}
+		if use.differs() != want {
+			t.Errorf("%d MiB of %d planned: got %v", taken, planned.Needs()/mib, !want)
 		}
 	}
+
 	small := llama.DeviceMemory{Weights: mib, Base: 50 * mib}
-	if differs(small, 80*mib) || !differs(small, 90*mib) {
-		t.Error("a small model: what the program's pages take is not told, more is")
+	below, above := DeviceUse{small, 80 * mib}, DeviceUse{small, 90 * mib}
+	if below.differs() || !above.differs() {
+		t.Error("a small model: what the program's pages take is not reported, more is")
 	}
 }
 
 // TestMemoryTaken reads what a load left of the cards.
 func TestMemoryTaken(t *testing.T) {
-	planned := []llama.DeviceMemory{card("CUDA0", 9*gib, 8*gib), card("SYCL0", 0, 0), unified("Vulkan0", 8*gib, 8*gib), hostOf(8*gib, 8*gib)}
+	planned := []llama.DeviceMemory{
+		card("CUDA0", 9*gib, 8*gib), card("SYCL0", 0, 0), unified("Vulkan0", 8*gib, 8*gib), hostOf(8*gib, 8*gib),
+	}
 	for i := range planned {
 		planned[i].Weights = gib
 	}
-	tk := taking{}
-	tk.set(&loadAnswer{Memory: &llama.Memory{Devices: planned}, Left: map[string]uint64{"CUDA0": 6 * gib, "SYCL0": gib}})
-	_, taken := tk.now()
-	if taken[0] != 2*gib || taken[1] != 0 || taken[2] != 0 || taken[3] != 0 {
-		t.Errorf("got %v", taken)
-	}
-	if list := tk.devices(); len(list) != 4 || list[0] != (server.DeviceMemory{Device: "CUDA0", Planned: gib, Taken: 2 * gib}) {
-		t.Errorf("got %+v", list)
+
+	var u usage
+	u.set(&answer{Memory: &llama.Memory{Devices: planned}, Left: map[string]uint64{"CUDA0": 6 * gib, "SYCL0": gib}})
+	list := u.now()
+	for i, want := range []uint64{2 * gib, 0, 0, 0} {
+		if list[i].Taken != want || list[i].Planned != planned[i] {
+			t.Errorf("%s: %+v", planned[i].Name, list[i])
+		}
 	}
 }

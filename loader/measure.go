@@ -1,4 +1,4 @@
-package main
+package loader
 
 import (
 	"fmt"
@@ -8,8 +8,8 @@ import (
 	"serve/machine"
 )
 
-// maxMeasured is the most KV cells that are laid out only to measure them:
-// llama.cpp takes seconds for many millions.
+// maxMeasured is the most KV cells that are laid out only to measure them: llama.cpp takes
+// seconds for many millions.
 const maxMeasured = 1 << 20
 
 // contextMemory is what the driver's context of a process takes of a card, before anything is
@@ -31,6 +31,9 @@ func processMemory() uint64 {
 	return min(max(machine.ResidentFiles(), leastProgram), mostProgram) + runtimeOwn
 }
 
+// measureFunc computes the memory that a model with options would take.
+type measureFunc func(llama.Options) (*llama.Memory, error)
+
 // measure is llama.Measure with what it does not see: the process, the context on a card, and
 // what the system lets us have. room is the host's free memory, 0 if unknown. What many cells take
 // follows from what fewer do.
@@ -40,11 +43,11 @@ func measure(path string, lo llama.Options, room uint64) (*llama.Memory, error) 
 		lo.Context = maxMeasured / lo.Sequences
 		scale = float64(cells) / float64(lo.Context*lo.Sequences)
 	}
+
 	m, err := llama.Measure(path, lo)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errModel, err)
+		return nil, fmt.Errorf("%w: %w", ErrModel, err)
 	}
-
 	for i := range m.Devices {
 		d := &m.Devices[i]
 		d.KV = uint64(float64(d.KV) * scale)

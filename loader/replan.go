@@ -1,30 +1,10 @@
-package main
+package loader
 
 import (
-	"fmt"
 	"time"
 
 	"serve/engine/llama"
 )
-
-// plan decides how a model is loaded. The first engine of a model is free to choose; one that
-// comes after another must be like that, and is planned anew all the same: what was free then
-// may not be free now.
-func (a *loadAnswer) plan(q *loadRequest) (err error) {
-	measure := func(lo llama.Options) (*llama.Memory, error) { return measure(q.Path, lo, q.Free) }
-	o := q.Options.options()
-	if q.Plan == nil {
-		a.Plan, a.Memory, err = planMemory(o, q.Projector, q.TrainContext, q.Shrink, measure)
-		return err
-	}
-
-	again := replanner{o: o, measure: measure, sleep: time.Sleep}
-	a.Plan, a.Memory, err = again.plan(*q.Plan)
-	if err == nil && a.Plan.Model.GPULayers != q.Plan.Model.GPULayers {
-		a.Changed = fmt.Sprintf("%d layers on the GPU now: it has less memory free than before", a.Plan.Model.GPULayers)
-	}
-	return err
-}
 
 // How long a restarted engine waits for what its predecessor had: a driver may give back a card's
 // memory seconds after the process has ended (ollama#7745: more than 5).
@@ -36,7 +16,7 @@ const (
 
 // replanner plans an engine that takes another's place.
 type replanner struct {
-	o       modelOptions
+	o       ModelOptions
 	measure measureFunc
 	sleep   func(time.Duration)
 }
@@ -54,22 +34,22 @@ func (r *replanner) plan(before llama.Options) (llama.Options, *llama.Memory, er
 	if err != nil {
 		return before, nil, err
 	}
-	if shortOf(restartBudgets(memory, r.o.reserve)) == nil {
+	if shortOf(restartBudgets(memory, r.o.Reserve)) == nil {
 		return before, memory, nil
 	}
 
-	if r.o.gpuLayers == "auto" && len(memory.Devices) > 1 {
+	if !r.o.GPULayers.Given && len(memory.Devices) > 1 {
 		fewer := before
-		moved, err := mostLayers(r.o.reserve, &fewer, r.measure)
+		moved, err := mostLayers(r.o.Reserve, &fewer, r.measure)
 		if err != nil {
 			return before, nil, err
 		}
-		if shortOf(restartBudgets(moved, r.o.reserve)) == nil {
+		if shortOf(restartBudgets(moved, r.o.Reserve)) == nil {
 			return fewer, moved, nil
 		}
 	}
 
-	none := memoryReserve{Given: true}
+	none := Reserve{Given: true}
 	return before, memory, noRoom(shortOf(budgetsOf(memory, none)), before)
 }
 
@@ -85,13 +65,16 @@ func (r *replanner) awaitMemory(lo llama.Options) (*llama.Memory, error) {
 
 		var free uint64
 		for _, d := range memory.Devices {
-			free += usable(d)
+			free += Usable(d)
 		}
 		steady += lookAgain
 		if free > before {
-			before, steady = free, 0
+			before = free
+			steady = 0
 		}
-		if shortOf(restartBudgets(memory, r.o.reserve)) == nil || steady >= steadyFor || waited >= memoryWait {
+
+		fits := shortOf(restartBudgets(memory, r.o.Reserve)) == nil
+		if fits || steady >= steadyFor || waited >= memoryWait {
 			return memory, nil
 		}
 		r.sleep(lookAgain)
@@ -99,7 +82,7 @@ func (r *replanner) awaitMemory(lo llama.Options) (*llama.Memory, error) {
 }
 
 // restartBudgets are those of an engine that takes another's place: the host keeps nothing back.
-func restartBudgets(m *llama.Memory, reserve memoryReserve) []budget {
+func restartBudgets(m *llama.Memory, reserve Reserve) []budget {
 	list := budgetsOf(m, reserve)
 	for i := range list {
 		if list[i].host {

@@ -1,4 +1,4 @@
-package main
+package loader
 
 import (
 	"errors"
@@ -65,7 +65,7 @@ func hostOfDevices(devices ...llama.DeviceMemory) measureFunc {
 func TestPlanMemory(t *testing.T) {
 	tests := []struct {
 		name          string
-		o             modelOptions
+		o             ModelOptions
 		train         int
 		host, gpu     uint64
 		context       int
@@ -73,28 +73,25 @@ func TestPlanMemory(t *testing.T) {
 		err           error
 		words         string
 	}{
-		{name: "all fits", o: modelOptions{parallel: 4}, train: 4096, host: 8000, context: 4096, layers: -1},
-		{name: "a long context is not taken unasked", o: modelOptions{parallel: 1}, train: 131072, host: 8000, context: 8192, layers: -1},
-		{name: "a long context is taken when asked for", o: modelOptions{parallel: 1, ctxSize: 16384}, train: 131072, host: 8000, context: 16384, layers: -1},
-		{name: "sequences share what fits", o: modelOptions{parallel: 8}, train: 8192, host: 4000, context: 8192, cells: 37888, layers: -1},
-		{name: "one context does not fit", o: modelOptions{parallel: 8, ctxSize: 65536}, host: 4000, err: errMemory, words: "host needs 3.9 GiB"},
-		{name: "the weights do not fit", o: modelOptions{parallel: 1}, train: 512, host: 3000, err: errMemory, words: "3.1 GiB weights"},
-		{name: "cells asked for are not changed", o: modelOptions{parallel: 4, kvCells: 60000}, train: 4096, host: 3700, err: errMemory, words: "host"},
-		{name: "fewer cells than a context", o: modelOptions{parallel: 4, kvCells: 100}, train: 4096, host: 8000, err: errUsage, words: "--kv-cells 100"},
-		{name: "all on the GPU", o: modelOptions{parallel: 1}, train: 4096, host: 8000, gpu: 8000, context: 4096, layers: -1},
-		{name: "as many layers as fit", o: modelOptions{parallel: 1}, train: 4096, host: 8000, gpu: 2000, context: 4096, layers: 15},
-		{name: "no layer fits", o: modelOptions{parallel: 1}, train: 4096, host: 8000, gpu: 450, context: 4096, layers: 0},
-		{name: "layers as asked", o: modelOptions{parallel: 1, gpuLayers: "5"}, train: 4096, host: 8000, gpu: 8000, context: 4096, layers: 5},
-		{name: "more layers asked for than fit", o: modelOptions{parallel: 1, gpuLayers: "32"}, train: 512, host: 8000, gpu: 2000, err: errMemory, words: "GPU0"},
-		{name: "no number of layers", o: modelOptions{parallel: 1, gpuLayers: "many"}, host: 8000, err: errUsage, words: "many"},
+		{name: "all fits", o: ModelOptions{Parallel: 4}, train: 4096, host: 8000, context: 4096, layers: -1},
+		{name: "a long context is not taken unasked", o: ModelOptions{Parallel: 1}, train: 131072, host: 8000, context: 8192, layers: -1},
+		{name: "a long context is taken when asked for", o: ModelOptions{Parallel: 1, Context: 16384}, train: 131072, host: 8000, context: 16384, layers: -1},
+		{name: "sequences share what fits", o: ModelOptions{Parallel: 8}, train: 8192, host: 4000, context: 8192, cells: 37888, layers: -1},
+		{name: "one context does not fit", o: ModelOptions{Parallel: 8, Context: 65536}, host: 4000, err: ErrMemory, words: "host needs 3.9 GiB"},
+		{name: "the weights do not fit", o: ModelOptions{Parallel: 1}, train: 512, host: 3000, err: ErrMemory, words: "3.1 GiB weights"},
+		{name: "cells asked for are not changed", o: ModelOptions{Parallel: 4, Cells: 60000}, train: 4096, host: 3700, err: ErrMemory, words: "host"},
+		{name: "fewer cells than a context", o: ModelOptions{Parallel: 4, Cells: 100}, train: 4096, host: 8000, err: ErrOptions, words: "--kv-cells 100"},
+		{name: "all on the GPU", o: ModelOptions{Parallel: 1}, train: 4096, host: 8000, gpu: 8000, context: 4096, layers: -1},
+		{name: "as many layers as fit", o: ModelOptions{Parallel: 1}, train: 4096, host: 8000, gpu: 2000, context: 4096, layers: 15},
+		{name: "no layer fits", o: ModelOptions{Parallel: 1}, train: 4096, host: 8000, gpu: 450, context: 4096, layers: 0},
+		{name: "layers as asked", o: ModelOptions{Parallel: 1, GPULayers: Layers{Given: true, N: 5}}, train: 4096, host: 8000, gpu: 8000, context: 4096, layers: 5},
+		{name: "more layers asked for than fit", o: ModelOptions{Parallel: 1, GPULayers: Layers{Given: true, N: 32}}, train: 512, host: 8000, gpu: 2000, err: ErrMemory, words: "GPU0"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if tt.o.gpuLayers == "" {
-				tt.o.gpuLayers = "auto"
-			}
-			tt.o.reserve = memoryReserve{Given: true, Bytes: 320 * mib}
-			lo, _, err := planMemory(tt.o, "", tt.train, true, hostWith(tt.host*mib, tt.gpu*mib))
+			tt.o.Reserve = Reserve{Given: true, Bytes: 320 * mib}
+			p := planner{o: tt.o, train: tt.train, shrink: true, measure: hostWith(tt.host*mib, tt.gpu*mib)}
+			lo, _, err := p.plan()
 			if tt.err != nil {
 				if !errors.Is(err, tt.err) || !strings.Contains(err.Error(), tt.words) {
 					t.Errorf("got %v, want %v and %q", err, tt.err, tt.words)
@@ -125,7 +122,7 @@ func TestBlockSizes(t *testing.T) {
 // TestGuardAcceptsLlamaCppOwnFiles reads every model of llama.cpp's tree: what its
 // loader takes, the guard lets pass.
 func TestGuardAcceptsLlamaCppOwnFiles(t *testing.T) {
-	names, err := filepath.Glob("../../build/llama/src/models/*.gguf")
+	names, err := filepath.Glob("../build/llama/src/models/*.gguf")
 	if err != nil || len(names) < 15 {
 		t.Fatalf("%d files, %v", len(names), err)
 	}
