@@ -57,16 +57,16 @@ type examination struct {
 // Examine looks at everything, and returns what it found in a fixed order.
 func Examine(ctx context.Context, o Options) (list []Finding) {
 	e := &examination{Options: o}
-	look := []func(context.Context) []Finding{e.processor, e.memory, e.limits, e.cache, e.port}
+	checks := []func(context.Context) []Finding{e.processor, e.memory, e.limits, e.cache, e.port}
 	if o.Store != nil {
 		e.workers = loader.NewWorkers(o.Hardware, o.Environ, o.Store.Home)
-		look = []func(context.Context) []Finding{
+		checks = []func(context.Context) []Finding{
 			e.processor, e.kernels, e.results, e.devices, e.memory, e.limits, e.cache, e.home, e.port, e.sandbox,
 		}
 	}
 
-	for _, l := range look {
-		list = append(list, l(ctx)...)
+	for _, check := range checks {
+		list = append(list, check(ctx)...)
 	}
 	return list
 }

@@ -1,11 +1,12 @@
 package doctor
 
 import (
-	"serve/engine/llama"
-	"serve/loader"
 	"slices"
 	"strings"
 	"testing"
+
+	"serve/engine/llama"
+	"serve/loader"
 )
 
 func TestKernelReport(t *testing.T) {

@@ -43,7 +43,8 @@ func (e *examination) measuredKernels() (list []Finding) {
 	refused := record.Refused()
 	for _, name := range slices.Sorted(maps.Keys(refused)) {
 		why := refused[name]
-		seen := fmt.Sprintf("%s is not used: %s, with %s, %s", name, why.Reason, why.Model, why.Time.Format(time.DateOnly))
+		seen := fmt.Sprintf("%s is not used: %s, with %s, %s",
+			name, why.Reason, why.Model, why.Time.Format(time.DateOnly))
 		do := "nothing, others are used; to try it again, remove " + filepath.Join(e.Store.Home, loader.KernelsFile)
 		list = append(list, Finding{"kernels", Warning, seen, do})
 	}
@@ -185,7 +186,8 @@ func (e *examination) deviceFindings(outside, seen loader.DeviceList, results []
 		return append(list, f)
 	}
 	if len(all.Devices) == 0 {
-		list = append(list, Finding{About: "gpu", Severity: Fine, Seen: "none that this build can use; models run on the CPU"})
+		list = append(list, Finding{About: "gpu", Severity: Fine,
+			Seen: "none that this build can use; models run on the CPU"})
 	}
 	return list
 }
@@ -194,7 +196,8 @@ func (e *examination) deviceFindings(outside, seen loader.DeviceList, results []
 func deviceFinding(r loader.DeviceResult) Finding {
 	name := fmt.Sprintf("%s %s", r.Device.Name, strings.TrimSpace(r.Device.Description))
 	f := Finding{About: "gpu", Severity: Fine}
-	f.Seen = fmt.Sprintf("%s, %s free: initializes, allocates and computes in the sandbox", name, machine.FormatSize(r.Free))
+	f.Seen = fmt.Sprintf("%s, %s free: initializes, allocates and computes in the sandbox",
+		name, machine.FormatSize(r.Free))
 	if !r.Device.GPU() {
 		f.About = "compute"
 		f.Seen = name + " computes in the sandbox"
@@ -222,7 +225,8 @@ func (e *examination) sandbox(ctx context.Context) []Finding {
 		writes = "only what drivers keep in " + r.Cache
 	}
 	network := Finding{About: "network", Severity: Fine, Seen: "engines cannot open connections"}
-	files := Finding{About: "files", Severity: Fine, Seen: "engines read their model and the system's files, and write " + writes}
+	files := Finding{About: "files", Severity: Fine,
+		Seen: "engines read their model and the system's files, and write " + writes}
 	if r.NoNetwork != "" {
 		network = Finding{"network", Warning, "engines can open connections: " + r.NoNetwork, "use a kernel with seccomp"}
 	}

@@ -102,7 +102,8 @@ func (e *examination) cache(context.Context) []Finding {
 	if err != nil {
 		return []Finding{f, {"models", Warning, err.Error(), "run serve verify to see which files are damaged"}}
 	}
-	return []Finding{f, {About: "models", Severity: Fine, Seen: fmt.Sprintf("%d on this machine; serve list shows them", len(locals))}}
+	seen := fmt.Sprintf("%d on this machine; serve list shows them", len(locals))
+	return []Finding{f, {About: "models", Severity: Fine, Seen: seen}}
 }
 
 // home looks at serve's own folder, and at what engines died of.

@@ -189,7 +189,8 @@ func (a *answer) plan(q *request) (err error) {
 	again := replanner{o: q.Options, measure: measure, sleep: time.Sleep}
 	a.Plan, a.Memory, err = again.plan(*q.Plan)
 	if err == nil && a.Plan.Model.GPULayers != q.Plan.Model.GPULayers {
-		a.Changed = fmt.Sprintf("only %d layers are on the GPU now: it has less memory free than before", a.Plan.Model.GPULayers)
+		a.Changed = fmt.Sprintf("only %d layers are on the GPU now: it has less memory free than before",
+			a.Plan.Model.GPULayers)
 	}
 	return err
 }

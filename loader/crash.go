@@ -78,7 +78,8 @@ func (r *crashReport) write(folder string) (string, error) {
 		return "", err
 	}
 
-	name := fmt.Sprintf("%s-%s.json", r.Time.UTC().Format("20060102T150405.000000"), unsafeInNames.ReplaceAllString(r.Model, "_"))
+	when := r.Time.UTC().Format("20060102T150405.000000")
+	name := fmt.Sprintf("%s-%s.json", when, unsafeInNames.ReplaceAllString(r.Model, "_"))
 	path := filepath.Join(folder, name)
 	if err := hub.WriteFile(path, append(text, '\n'), 0o600); err != nil {
 		return "", err

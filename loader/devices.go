@@ -99,7 +99,7 @@ func (l *Loader) probeDevices(ctx context.Context) (DeviceList, error) {
 
 	_, ignored := sandbox.DriverEnviron(l.o.Environ)
 	for _, name := range ignored {
-		l.o.Reporter.Warn("%s is ignored: with it, copies between GPUs vanish on many machines, and even =0 turns it on", name)
+		l.o.Reporter.Warn("%s is ignored: on many machines it makes copies between GPUs vanish, even as =0", name)
 	}
 
 	if l.o.Isolate {
@@ -139,7 +139,8 @@ func (w *Workers) ListDevices(ctx context.Context) (list DeviceList, err error) 
 		err = fmt.Errorf("no answer within %s", driverTime)
 	}
 	if err != nil {
-		return list, &DeviceError{Text: fmt.Sprintf("the GPU driver cannot list its devices: %v%s", err, JoinWarnings(said))}
+		text := fmt.Sprintf("the GPU driver cannot list its devices: %v%s", err, JoinWarnings(said))
+		return list, &DeviceError{Text: text}
 	}
 	return list, nil
 }
@@ -161,7 +162,8 @@ func (w *Workers) UnusedGPU(list DeviceList) (u UnusedGPU, found bool) {
 	for _, g := range w.hardware.GPUs() {
 		if len(backends) == 0 {
 			u.What = fmt.Sprintf("the %s is not used: this build computes on the CPU", g)
-			u.Advice = fmt.Sprintf("build serve for it with make %s=1; see docs/gpu.md", strings.ToUpper(gpuBackendOf[g.Vendor]))
+			backend := strings.ToUpper(gpuBackendOf[g.Vendor])
+			u.Advice = fmt.Sprintf("build serve for it with make %s=1; see docs/gpu.md", backend)
 			return u, true
 		}
 

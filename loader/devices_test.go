@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"os"
-	"serve/engine/llama"
-	"serve/machine"
 	"slices"
 	"strings"
 	"testing"
+
+	"serve/engine/llama"
+	"serve/machine"
 )
 
 // TestReadProbe reads what a process said before it ended.

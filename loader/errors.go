@@ -36,8 +36,8 @@ func (e *NoRoomError) Error() string {
 	if e.Needs.Later > 0 {
 		later = fmt.Sprintf(", and %s for embeddings", machine.FormatSize(e.Needs.Later))
 	}
-	return fmt.Sprintf("%v: %s needs %s%s; %s is free, of which %s is reserved", ErrMemory, e.Device, describeParts(e.Needs),
-		later, machine.FormatSize(e.Free), machine.FormatSize(e.Reserved))
+	return fmt.Sprintf("%v: %s needs %s%s; %s is free, of which %s is reserved", ErrMemory,
+		e.Device, describeParts(e.Needs), later, machine.FormatSize(e.Free), machine.FormatSize(e.Reserved))
 }
 
 // Unwrap implements the interface of package errors.

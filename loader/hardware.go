@@ -43,12 +43,15 @@ const nodesTime = 20 * time.Second
 // Native returns the hardware of this machine.
 func Native() *Hardware {
 	root := os.DirFS("/")
+	nodes := func(ctx context.Context) error {
+		return machine.CreateNodes(ctx, root, "nvidia-modprobe", nodesTime)
+	}
 	return &Hardware{
 		Backends:     llama.GPUBackends,
 		Devices:      llama.Devices,
 		Warnings:     llama.Warnings,
 		GPUs:         func() []machine.GPU { return machine.GPUs(root) },
-		Nodes:        func(ctx context.Context) error { return machine.CreateNodes(ctx, root, "nvidia-modprobe", nodesTime) },
+		Nodes:        nodes,
 		Prepare:      sandbox.SetDriverEnviron,
 		LoadCUBLAS:   llama.LoadCUBLAS,
 		Probe:        llama.Probe,

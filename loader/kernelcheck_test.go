@@ -2,11 +2,12 @@ package loader
 
 import (
 	"os"
-	"serve/engine/llama"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+
+	"serve/engine/llama"
 )
 
 // crashKernels ends this process as a kernel does that the CPU cannot run.

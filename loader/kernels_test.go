@@ -1,8 +1,9 @@
 package loader
 
 import (
-	"serve/models"
 	"testing"
+
+	"serve/models"
 )
 
 func TestShape(t *testing.T) {

@@ -44,7 +44,8 @@ func (l *Loader) open(ctx context.Context, q request, files []string, use *usage
 		failures = append(failures, err)
 		trial.failed[name] = strings.SplitN(err.Error(), "\n", 2)[0]
 		if i+1 < len(trial.order) {
-			l.o.Reporter.Warn("%s cannot be computed with the kernels %s: %v; trying %s", q.Name, name, err, trial.order[i+1])
+			l.o.Reporter.Warn("%s cannot be computed with the kernels %s: %v; trying %s",
+				q.Name, name, err, trial.order[i+1])
 		}
 	}
 

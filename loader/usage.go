@@ -76,8 +76,8 @@ func freeOfCards(m *llama.Memory) map[string]uint64 {
 
 // takenOf is by how much a load reduced what a card has free; 0 if that is not known.
 func takenOf(planned llama.DeviceMemory, left map[string]uint64) uint64 {
-	now, told := left[planned.Name]
-	if !told || !known(planned) {
+	now, reported := left[planned.Name]
+	if !reported || !known(planned) {
 		return 0
 	}
 	before := Usable(planned)

@@ -10,7 +10,7 @@ import (
 )
 
 // completeLocal offers the models that are on this machine.
-func (w *workplace) completeLocal(_ *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+func (w *cli) completeLocal(_ *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
 	store, err := w.store()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
@@ -19,6 +19,7 @@ func (w *workplace) completeLocal(_ *cobra.Command, _ []string, begun string) ([
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
+
 	var names []string
 	for _, l := range locals {
 		if strings.HasPrefix(l.Name, begun) {
@@ -28,8 +29,10 @@ func (w *workplace) completeLocal(_ *cobra.Command, _ []string, begun string) ([
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// completeModels offers those and the catalogue's, and files: a model can be one.
-func (w *workplace) completeModels(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+// completeModels offers those and the catalog's, and files: a model can be one.
+func (w *cli) completeModels(
+	cmd *cobra.Command, args []string, begun string,
+) ([]string, cobra.ShellCompDirective) {
 	names, _ := w.completeLocal(cmd, args, begun)
 	for _, e := range models.Catalog() {
 		for _, name := range append([]string{e.Name}, e.DefaultFor...) {
@@ -42,7 +45,9 @@ func (w *workplace) completeModels(cmd *cobra.Command, args []string, begun stri
 }
 
 // completeModel is completeModels for a command that takes one, and then something else.
-func (w *workplace) completeModel(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+func (w *cli) completeModel(
+	cmd *cobra.Command, args []string, begun string,
+) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

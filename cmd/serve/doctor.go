@@ -21,7 +21,7 @@ type doctorOptions struct {
 	json    bool
 }
 
-func newDoctorCommand(w *workplace) *cobra.Command {
+func newDoctorCommand(w *cli) *cobra.Command {
 	var o doctorOptions
 	cmd := &cobra.Command{
 		Use:   "doctor",
@@ -35,21 +35,24 @@ serve from working.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runDoctor(cmd.Context(), w, o) },
 	}
 
-	f := cmd.Flags()
-	f.StringVar(&o.host, "host", "127.0.0.1", "address to listen on")
-	f.IntVar(&o.port, "port", 8080, "port to listen on")
-	f.StringVar(&o.kernels, "kernels", loader.AutoKernels, "CPU kernels to check: auto for those in use, all, or a name")
-	jsonFlag(cmd, &o.json)
+	f := flagsOf(cmd)
+	f.Text(&o.host, "host", defaultHost, "address that serve would listen on")
+	port(f, &o.port, "port that serve would listen on")
+	f.Checked(&o.kernels, "kernels", loader.AutoKernels, validKernelCheck,
+		"CPU code to check: auto for what is in use, all, or a name")
+	f.JSON(&o.json)
 	return cmd
 }
 
-func runDoctor(ctx context.Context, w *workplace, o doctorOptions) error {
-	if o.kernels != doctor.AllKernels {
-		if err := loader.ValidKernels(o.kernels); err != nil {
-			return fmt.Errorf("%w: --kernels %q: %w", errUsage, o.kernels, err)
-		}
+// validKernelCheck refuses kernels that cannot be checked.
+func validKernelCheck(name string) error {
+	if name == doctor.AllKernels {
+		return nil
 	}
+	return loader.ValidKernels(name)
+}
 
+func runDoctor(ctx context.Context, w *cli, o doctorOptions) error {
 	store, err := w.store()
 	list := doctor.Examine(ctx, doctor.Options{
 		Host:     o.host,
@@ -77,24 +80,20 @@ func runDoctor(ctx context.Context, w *workplace, o doctorOptions) error {
 	return nil
 }
 
-// ownerOf returns the process of a serve that listens on a port.
-func (w *workplace) ownerOf(port int) (pid int, found bool) {
-	store, err := w.store()
-	if err != nil {
-		return 0, false
-	}
-	running, _ := instances(store.Home)
-	for _, in := range running {
-		if strings.HasSuffix(in.URL, ":"+strconv.Itoa(port)) {
-			return in.PID, true
+// ownerOf returns the process of a server that listens on a port.
+func (w *cli) ownerOf(port int) (pid int, found bool) {
+	running, _ := w.servers()
+	for _, s := range running {
+		if strings.HasSuffix(s.URL, ":"+strconv.Itoa(port)) {
+			return s.PID, true
 		}
 	}
 	return 0, false
 }
 
-func (w *workplace) printFindings(list []doctor.Finding, asJSON bool) error {
+func (w *cli) printFindings(list []doctor.Finding, asJSON bool) error {
 	if asJSON {
-		return w.t.printJSON(list)
+		return w.t.PrintJSON(list)
 	}
 
 	rows := [][]string{}
@@ -104,5 +103,5 @@ func (w *workplace) printFindings(list []doctor.Finding, asJSON bool) error {
 			rows = append(rows, []string{"", "", "do: " + f.Do})
 		}
 	}
-	return w.t.table(rows)
+	return w.t.Table(rows)
 }

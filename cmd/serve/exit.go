@@ -43,7 +43,8 @@ var outcomes = []struct {
 	{exitIntegrity, []error{hub.ErrIntegrity}},
 	{exitAccess, []error{hub.ErrAccess}},
 	{exitDisk, []error{hub.ErrDisk}},
-	{exitNotFound, []error{models.ErrReference, models.ErrUnserved, models.ErrNotHere, hub.ErrNotFound, hub.ErrOffline}},
+	{exitNotFound, []error{models.ErrReference, models.ErrUnserved, models.ErrNotHere}},
+	{exitNotFound, []error{hub.ErrNotFound, hub.ErrOffline}},
 	{exitNetwork, []error{hub.ErrNetwork}},
 	{exitListen, []error{syscall.EADDRINUSE, syscall.EADDRNOTAVAIL}},
 	{exitModel, []error{models.ErrFormat, loader.ErrModel, fs.ErrNotExist}},
@@ -79,6 +80,16 @@ func withHint(err error, format string, args ...any) error {
 	return &hinted{err, fmt.Sprintf(format, args...)}
 }
 
+// memoryHint says what would make a model fit.
+func memoryHint(short *loader.NoRoomError) string {
+	images := ""
+	if short.Projector {
+		images = "--mmproj none, "
+	}
+	return fmt.Sprintf("try a smaller --ctx-size (now %d), --parallel (now %d) or --memory-reserve, "+
+		"--kv-type q8_0, %sor a smaller model", short.Context, short.Parallel, images)
+}
+
 // hintOf says what to do about an error; "" if there is nothing to say.
 func hintOf(err error) string {
 	var known interface{ Hint() string }
@@ -91,12 +102,7 @@ func hintOf(err error) string {
 	var start *loader.StartError
 	switch {
 	case errors.As(err, &short):
-		images := ""
-		if short.Projector {
-			images = "--mmproj none, "
-		}
-		return fmt.Sprintf("try a smaller --ctx-size (now %d), --parallel (now %d) or --memory-reserve, --kv-type q8_0, %sor a smaller model",
-			short.Context, short.Parallel, images)
+		return memoryHint(short)
 	case errors.As(err, &device) && device.Missing:
 		return "serve doctor tests the driver in the sandbox; if it works only outside, use --isolate=false; " +
 			"--gpu-layers 0 computes on the CPU"

@@ -20,6 +20,7 @@ import (
 	"github.com/openai/openai-go/v3/option"
 
 	"serve/hub/hubtest"
+	"serve/models"
 	"serve/models/testmodel"
 )
 
@@ -121,7 +122,7 @@ func TestServeByName(t *testing.T) {
 	if first == "" {
 		t.Error("the model says nothing")
 	}
-	for _, words := range []string{"pulled    " + tinyRepo + ": tiny-Q4_K_M.gguf", "licence   mit", "ready"} {
+	for _, words := range []string{"pulled    " + tinyRepo + ": tiny-Q4_K_M.gguf", "license   mit", "ready"} {
 		if !strings.Contains(r.errOut.String(), words) {
 			t.Errorf("start-up does not say %q:\n%s", words, r.errOut)
 		}
@@ -352,7 +353,7 @@ func TestTwoProcesses(t *testing.T) {
 func TestCommands(t *testing.T) {
 	h := newHub(t)
 	env := environ(t, h)
-	var pulled []modelInfo
+	var pulled []models.Info
 	if err := json.Unmarshal([]byte(must(t, env, "pull", tinyRepo, "--json")), &pulled); err != nil || len(pulled) != 1 {
 		t.Fatalf("%v, %v", pulled, err)
 	}

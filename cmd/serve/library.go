@@ -2,67 +2,68 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"serve/host"
 	"serve/loader"
 	"serve/machine"
 	"serve/models"
 	"serve/server"
+	"serve/terminal"
 )
 
-// library finds or fetches models, and has them loaded for the server.
+// library finds or downloads models, and has them loaded for the server.
 type library struct {
-	w          *workplace
+	w          *cli
 	o          loader.ModelOptions
 	store      *models.Store
 	loader     *loader.Loader
-	projectors projectors
+	projectors loader.Projectors
 }
 
-func newLibrary(w *workplace, o serveOptions) (*library, error) {
+func newLibrary(w *cli, c *config) (*library, error) {
 	store, err := w.store()
 	if err != nil {
 		return nil, err
 	}
 	return &library{
 		w:          w,
-		o:          o.modelOptions.ModelOptions,
+		o:          c.model,
 		store:      store,
-		loader:     loader.New(w.loaderOptions(o, store)),
-		projectors: o.mmproj,
+		loader:     loader.New(w.loaderOptions(c, store)),
+		projectors: c.mmproj,
 	}, nil
 }
 
-// loaderOptions are what the flags of serve say of loading models.
-func (w *workplace) loaderOptions(o serveOptions, store *models.Store) loader.Options {
+// loaderOptions are what the configuration says of loading models.
+func (w *cli) loaderOptions(c *config, store *models.Store) loader.Options {
 	return loader.Options{
-		Model:    o.modelOptions.ModelOptions,
-		Engine:   o.engine,
-		Isolate:  o.isolate,
-		Stall:    o.stall,
+		Model:    c.model,
+		Engine:   c.engine,
+		Isolate:  c.isolate,
+		Stall:    c.server.Stall,
 		Store:    store,
 		Hardware: hardware,
 		Reporter: w.t,
 		Environ:  os.Environ(),
 		LogLevel: w.logLevel,
-		Log:      w.t.err,
+		Log:      w.t.Err,
 		Version:  versionText(),
 	}
 }
 
-// model finds or fetches a model and checks its files, but does not load it. The first of those
+// model finds or downloads a model and checks its files, but does not load it. The first of those
 // served is the one that flags mean which name none.
 func (l *library) model(ctx context.Context, name string, first bool) (m *server.Model, embeds bool, err error) {
 	local, err := l.w.pull(ctx, l.store, name, false)
 	if err != nil {
 		return nil, false, err
 	}
-	if err := l.projectors.choose(l.w.t, local, first); err != nil {
+	if err := l.w.chooseProjector(&l.projectors, local, first); err != nil {
 		return nil, false, err
 	}
 	header, err := l.loader.Check(ctx, local)
@@ -79,84 +80,30 @@ func (l *library) load(ctx context.Context, local *models.Local, shrink bool) (*
 	start := time.Now()
 	in, err := l.loader.Load(ctx, local, shrink)
 	if err != nil {
-		return nil, serverError(err)
+		return nil, host.LoadError(err)
 	}
 
 	describe(l.w.t, l.o, local.Name, in)
-	l.w.t.fact("loaded", "in %s", time.Since(start).Round(time.Millisecond))
+	l.w.t.Fact("loaded", "in %s", time.Since(start).Round(time.Millisecond))
 	in.WarnOfUsage(l.w.t, local.Name)
-	return serverInstance(in), nil
-}
-
-// serverInstance is an instance as the server knows it.
-func serverInstance(in *loader.Instance) *server.Instance {
-	s := &server.Instance{
-		Engine:       in.Engine,
-		Done:         in.Done,
-		Stop:         in.Stop,
-		Kernels:      in.Kernels,
-		WhyProcessor: in.WhyCPU,
-		Memory:       func() []server.DeviceMemory { return deviceMemory(in) },
-		Failed:       func() error { return serverError(in.Failed()) },
-	}
-	for _, d := range deviceMemory(in) {
-		s.Bytes += d.Planned
-		s.Later += d.Later
-	}
-	for _, d := range in.Devices {
-		s.Devices = append(s.Devices, server.Device{Name: d.Name, Description: strings.TrimSpace(d.Description)})
-	}
-	if in.Process != nil {
-		s.Process = func() server.Process {
-			id := in.Process()
-			return server.Process{ID: id, Resident: machine.ResidentMemory(id)}
-		}
-	}
-	return s
-}
-
-// deviceMemory is what a model takes of devices, as the server tells it.
-func deviceMemory(in *loader.Instance) (list []server.DeviceMemory) {
-	for _, u := range in.Usage() {
-		if u.Planned.Most() > 0 {
-			list = append(list, server.DeviceMemory{
-				Device:  u.Planned.Name,
-				Planned: u.Planned.Needs(),
-				Later:   u.Planned.Later,
-				Taken:   u.Taken,
-			})
-		}
-	}
-	return list
-}
-
-// serverError marks the errors of a load that the server does something about.
-func serverError(err error) error {
-	var short *loader.NoRoomError
-	var missing *loader.DeviceError
-	switch {
-	case errors.As(err, &short):
-		return &server.NoRoomError{Err: err, Short: short.Short}
-	case errors.As(err, &missing):
-		return &server.DeviceError{Err: err}
-	}
-	return err
+	return host.Instance(in), nil
 }
 
 // describe says what was loaded.
-func describe(t *terminal, o loader.ModelOptions, name string, in *loader.Instance) {
+func describe(t *terminal.Terminal, o loader.ModelOptions, name string, in *loader.Instance) {
 	m := in.Model
-	t.fact("model", "%s: %s %s, %s parameters, %s", name, m.Architecture, m.Quantization, count(m.Parameters), machine.FormatSize(m.Size))
+	t.Fact("model", "%s: %s %s, %s parameters, %s", name, m.Architecture, m.Quantization,
+		terminal.FormatCount(m.Parameters), machine.FormatSize(m.Size))
 	describeContext(t, o, in)
 	if in.Plan.Projector != "" {
-		t.fact("images", "read with %s", filepath.Base(in.Plan.Projector))
+		t.Fact("images", "read with %s", filepath.Base(in.Plan.Projector))
 	}
 	for _, d := range in.Memory.Devices {
 		if d.Needs() > 0 {
-			t.fact("memory", "%s: %s", d.Name, loader.DescribeMemory(d))
+			t.Fact("memory", "%s: %s", d.Name, loader.DescribeMemory(d))
 		}
 	}
-	t.fact("kernels", "%s, verified in %s", loader.DescribeKernels(in.Kernels), in.Verified.Round(time.Millisecond))
+	t.Fact("kernels", "%s, verified in %s", loader.DescribeKernels(in.Kernels), in.Verified.Round(time.Millisecond))
 	if in.Unconfined != "" {
 		t.Warn("the engine's process is not fully confined: %s", in.Unconfined)
 	}
@@ -164,20 +111,20 @@ func describe(t *terminal, o loader.ModelOptions, name string, in *loader.Instan
 	for _, d := range in.Devices {
 		switch {
 		case d.Type != "cpu":
-			t.fact("device", "%s %s", d.Name, d.Description)
+			t.Fact("device", "%s %s", d.Name, d.Description)
 		case in.WhyCPU != "":
-			t.fact("device", "%s, %d threads; %s", strings.TrimSpace(d.Description), in.Plan.Threads, in.WhyCPU)
+			t.Fact("device", "%s, %d threads; %s", strings.TrimSpace(d.Description), in.Plan.Threads, in.WhyCPU)
 		default:
-			t.fact("device", "%s, %d threads", strings.TrimSpace(d.Description), in.Plan.Threads)
+			t.Fact("device", "%s, %d threads", strings.TrimSpace(d.Description), in.Plan.Threads)
 		}
 	}
 }
 
 // describeContext says how long requests may be, and what is odd about the model's text.
-func describeContext(t *terminal, o loader.ModelOptions, in *loader.Instance) {
+func describeContext(t *terminal.Terminal, o loader.ModelOptions, in *loader.Instance) {
 	m, limits := in.Model, in.Limits
 	if !m.Generates {
-		t.fact("context", "embeddings of inputs of up to %d tokens", limits.EmbedTokens)
+		t.Fact("context", "embeddings of inputs of up to %d tokens", limits.EmbedTokens)
 		return
 	}
 
@@ -185,7 +132,8 @@ func describeContext(t *terminal, o loader.ModelOptions, in *loader.Instance) {
 	if limits.Shared {
 		shared = fmt.Sprintf(", sharing %d KV cells", limits.Cells)
 	}
-	t.fact("context", "%d tokens for each of %d concurrent requests%s; KV cache type %s", limits.Context, limits.Sequences, shared, o.KVType)
+	t.Fact("context", "%d tokens for each of %d concurrent requests%s; KV cache type %s",
+		limits.Context, limits.Sequences, shared, o.KVType)
 	if o.Context > m.TrainContext && m.TrainContext > 0 {
 		t.Warn("the model was trained for %d tokens; beyond that it may write nonsense", m.TrainContext)
 	}

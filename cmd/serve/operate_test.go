@@ -25,7 +25,7 @@ func homeOf(t *testing.T) (environ []string, home string) {
 // TestPs finds a server, says what its model does, and forgets one that was killed.
 func TestPs(t *testing.T) {
 	environ, home := homeOf(t)
-	if code, out, said := command(environ, "ps"); code != 0 || out != "" || !strings.Contains(said, "no serve runs") {
+	if code, out, said := command(environ, "ps"); code != 0 || out != "" || !strings.Contains(said, "no server is running") {
 		t.Errorf("with none: %d %q %q", code, out, said)
 	}
 	r := startServeIn(t, environ, modelFile(t), "--ctx-size", "128")

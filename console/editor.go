@@ -1,4 +1,4 @@
-package main
+package console
 
 import (
 	"bufio"
@@ -16,7 +16,7 @@ import (
 	"golang.org/x/term"
 )
 
-// editor reads what a person writes, and shows what is answered.
+// editor reads what a person writes, and shows what is answered. Close may be called twice.
 type editor interface {
 	io.Writer
 	// Line returns the next lines that belong together; io.EOF at the end.
@@ -26,31 +26,52 @@ type editor interface {
 	Close()
 }
 
-// newEditor edits lines where in and out are a terminal that can, and otherwise reads
-// them as they come: from a pipe, or a terminal that knows no escapes.
-func newEditor(in, out *os.File, environ func(string) string) (editor, error) {
-	if !term.IsTerminal(int(in.Fd())) || !term.IsTerminal(int(out.Fd())) || environ("TERM") == "dumb" {
-		e := &plainEditor{lines: bufio.NewReader(in), out: out, ask: out, prompts: term.IsTerminal(int(in.Fd())), signals: make(chan os.Signal, 1)}
-		if !term.IsTerminal(int(out.Fd())) {
-			e.ask = os.Stderr // the answers go into a file: what else is said does not belong there
-		}
-		if e.prompts {
-			signal.Notify(e.signals, os.Interrupt)
-			go e.listen()
-		}
-		return e, nil
+// newEditor edits lines if in and out are a terminal that can, and otherwise reads them as they
+// come: from a pipe, or a terminal that knows no escapes.
+func newEditor(in, out *os.File, lookup func(string) string) (editor, error) {
+	reads, writes := term.IsTerminal(int(in.Fd())), term.IsTerminal(int(out.Fd()))
+	if reads && writes && lookup("TERM") != "dumb" {
+		return newLineEditor(in, out)
 	}
+
+	e := &plainEditor{
+		lines:   bufio.NewReader(in),
+		out:     out,
+		ask:     out,
+		prompts: reads,
+		signals: make(chan os.Signal, 1),
+	}
+	if !writes {
+		e.ask = os.Stderr // the answers go into a file: what else is said does not belong there
+	}
+	if e.prompts {
+		signal.Notify(e.signals, os.Interrupt)
+		go e.listen()
+	}
+	return e, nil
+}
+
+// newLineEditor puts a terminal into raw mode.
+func newLineEditor(in, out *os.File) (editor, error) {
 	before, err := term.MakeRaw(int(in.Fd()))
 	if err != nil {
 		return nil, err
 	}
-	e := &lineEditor{in: in, out: out, before: before, keys: make(chan []byte, 64), resized: make(chan os.Signal, 1)}
+
+	e := &lineEditor{
+		in:      in,
+		out:     out,
+		before:  before,
+		keys:    make(chan []byte, 64),
+		resized: make(chan os.Signal, 1),
+	}
 	e.terminal = term.NewTerminal(struct {
 		io.Reader
 		io.Writer
 	}{keyReader{e}, out}, "")
 	e.terminal.SetBracketedPasteMode(true)
 	e.fit()
+
 	signal.Notify(e.resized, syscall.SIGWINCH)
 	go func() {
 		for range e.resized {
@@ -208,7 +229,7 @@ type plainEditor struct {
 func (e *plainEditor) listen() {
 	for range e.signals {
 		if !e.interrupt() {
-			fmt.Fprint(e.ask, "\nCtrl-D ends\n")
+			fmt.Fprint(e.ask, "\nCtrl-D exits\n")
 		}
 	}
 }
