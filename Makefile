@@ -69,7 +69,7 @@ test: llama page node
 	go test -race $(PURE)
 	go test ./engine/llama ./bench ./release/...
 	go test -run TestResidentMemory ./cmd/serve
-	go test -race -timeout 20m ./cmd/... ./doctor ./host ./loader
+	go test -race -timeout 20m ./cmd/... ./doctor ./host ./library ./loader
 
 # The libraries of PyPI that judge what we do, in an environment of their own.
 PYTHON := build/python/bin/python

@@ -46,38 +46,36 @@ func (b Bounds[T]) check(v T) error {
 	return fmt.Errorf("must be from %v to %v", b.least, b.most)
 }
 
+// Parsed declares a flag of any type, whose default is the value that it has. Kind names the type
+// in the help.
+func Parsed[T any](s Set, p *T, name, kind string, parse func(string) (T, error), format func(T) string, usage string) {
+	s.Var(&parsed[T]{p, kind, parse, format}, name, usage)
+}
+
 // Number declares a flag whose value is a whole number.
 func Number[T int | int64](s Set, p *T, name string, value T, b Bounds[T], usage string) {
 	*p = value
-	s.Value(&bounded[T]{
-		p:      p,
-		bounds: b,
-		kind:   "int",
-		parse: func(text string) (T, error) {
-			n, err := strconv.ParseInt(text, 0, 64)
-			if err != nil {
-				return 0, errors.New("must be a whole number")
-			}
-			return T(n), nil
-		},
-	}, name, usage)
+	parse := func(text string) (T, error) {
+		n, err := strconv.ParseInt(text, 0, 64)
+		if err != nil {
+			return 0, errors.New("must be a whole number")
+		}
+		return T(n), b.check(T(n))
+	}
+	Parsed(s, p, name, "int", parse, func(n T) string { return strconv.FormatInt(int64(n), 10) }, usage)
 }
 
 // Duration declares a flag whose value is a duration.
 func (s Set) Duration(p *time.Duration, name string, value time.Duration, b Bounds[time.Duration], usage string) {
 	*p = value
-	s.Value(&bounded[time.Duration]{
-		p:      p,
-		bounds: b,
-		kind:   "duration",
-		parse: func(text string) (time.Duration, error) {
-			d, err := time.ParseDuration(text)
-			if err != nil {
-				return 0, errors.New("must be a duration such as 30s or 5m")
-			}
-			return d, nil
-		},
-	}, name, usage)
+	parse := func(text string) (time.Duration, error) {
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			return 0, errors.New("must be a duration such as 30s or 5m")
+		}
+		return d, b.check(d)
+	}
+	Parsed(s, p, name, "duration", parse, time.Duration.String, usage)
 }
 
 // Text declares a flag whose value is a text.
@@ -92,13 +90,11 @@ func (s Set) Toggle(p *bool, name string, value bool, usage string) { s.BoolVar(
 // JSON declares --json.
 func (s Set) JSON(p *bool) { s.Toggle(p, "json", false, "print the result as JSON") }
 
-// Value declares a flag whose value reads and checks itself.
-func (s Set) Value(v pflag.Value, name, usage string) { s.Var(v, name, usage) }
-
 // Checked declares a flag whose text is checked.
 func (s Set) Checked(p *string, name, value string, check func(string) error, usage string) {
 	*p = value
-	s.Value(&checkedText{p, check}, name, usage)
+	parse := func(text string) (string, error) { return text, check(text) }
+	Parsed(s, p, name, "string", parse, func(text string) string { return text }, usage)
 }
 
 // Choice declares a flag that is one of some words, which follow the usage in its help.
@@ -114,63 +110,33 @@ func (s Set) Choice(p *string, name, value string, words []string, usage string)
 	s.Checked(p, name, value, check, usage+": "+list)
 }
 
-// bounded is the value of a flag that has bounds.
-type bounded[T cmp.Ordered] struct {
+// parsed is the value of a flag.
+type parsed[T any] struct {
 	p      *T
-	bounds Bounds[T]
 	kind   string
 	parse  func(string) (T, error)
+	format func(T) string
 }
 
 // String implements pflag.Value, as do the methods after it.
-func (b *bounded[T]) String() string {
-	if b.p == nil {
+func (v *parsed[T]) String() string {
+	if v.p == nil {
 		return "" // pflag asks a zero value
 	}
-	return fmt.Sprint(*b.p)
+	return v.format(*v.p)
 }
 
 // Set reads a value and checks it.
-func (b *bounded[T]) Set(text string) error {
-	v, err := b.parse(text)
-	if err != nil {
-		return err
+func (v *parsed[T]) Set(text string) error {
+	value, err := v.parse(text)
+	if err == nil {
+		*v.p = value
 	}
-	if err := b.bounds.check(v); err != nil {
-		return err
-	}
-	*b.p = v
-	return nil
+	return err
 }
 
 // Type names the kind of value in the help.
-func (b *bounded[T]) Type() string { return b.kind }
-
-// checkedText is the value of a flag with a check of its own.
-type checkedText struct {
-	p     *string
-	check func(string) error
-}
-
-// String implements pflag.Value, as do the methods after it.
-func (c *checkedText) String() string {
-	if c.p == nil {
-		return ""
-	}
-	return *c.p
-}
-
-// Set checks a text.
-func (c *checkedText) Set(text string) error {
-	if err := c.check(text); err != nil {
-		return err
-	}
-	*c.p = text
-	return nil
-}
-
-// Type names the kind of value in the help.
-func (c *checkedText) Type() string { return "string" }
+func (v *parsed[T]) Type() string { return v.kind }
 
 // Variable returns the environment variable of a flag: SERVE_CTX_SIZE of ctx-size.
 func Variable(flag string) string {

@@ -85,6 +85,16 @@ func List(home string) ([]Server, error) {
 	return list, nil
 }
 
+// Owner returns the process of a server in a list that listens on a port.
+func Owner(list []Server, port int) (pid int, found bool) {
+	for _, s := range list {
+		if strings.HasSuffix(s.URL, ":"+strconv.Itoa(port)) {
+			return s.PID, true
+		}
+	}
+	return 0, false
+}
+
 // isRunning reports whether there is such a process, whoever's it is.
 func isRunning(pid int) bool {
 	if pid <= 0 {

@@ -143,3 +143,11 @@ func FormatCount(n uint64) string {
 	}
 	return fmt.Sprintf("%.1fK", float64(n)/1e3)
 }
+
+// KeepStart keeps the beginning of a text.
+func KeepStart(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
+}

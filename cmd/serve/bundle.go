@@ -72,7 +72,7 @@ func runBundleExport(ctx context.Context, w *cli, o bundleOptions, names []strin
 	if err != nil {
 		return fmt.Errorf("%w: --sign-key: %w", errUsage, err)
 	}
-	store, err := w.store()
+	lib, err := w.library()
 	if err != nil {
 		return err
 	}
@@ -80,14 +80,14 @@ func runBundleExport(ctx context.Context, w *cli, o bundleOptions, names []strin
 	var locals []*models.Local
 	list := []models.Info{}
 	for _, name := range names {
-		local, err := w.find(store, name)
+		local, err := lib.Find(name)
 		if err != nil {
 			return err
 		}
 		locals = append(locals, local)
 		list = append(list, local.Info())
 	}
-	if err := store.ExportBundle(ctx, file, locals, key); err != nil {
+	if err := lib.Store.ExportBundle(ctx, file, locals, key); err != nil {
 		return err
 	}
 
@@ -107,12 +107,12 @@ func runBundleImport(ctx context.Context, w *cli, o bundleOptions, file string) 
 	if err != nil {
 		return fmt.Errorf("%w: --verify-key: %w", errUsage, err)
 	}
-	store, err := w.store()
+	lib, err := w.library()
 	if err != nil {
 		return err
 	}
 
-	imported, signed, err := store.ImportBundle(ctx, file, key)
+	imported, signed, err := lib.Store.ImportBundle(ctx, file, key)
 	if err != nil {
 		return err
 	}

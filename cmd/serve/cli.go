@@ -3,12 +3,15 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 
 	"go.opentelemetry.io/otel/trace"
 
 	"serve/hub"
+	"serve/library"
 	"serve/loader"
 	"serve/models"
 	"serve/registry"
@@ -46,6 +49,22 @@ func (w *cli) network() (hub.Options, error) {
 	return o, err
 }
 
+// transport opens connections for a flag that needs some.
+func (w *cli) transport(flag string) (http.RoundTripper, error) {
+	network, err := w.network()
+	if err != nil {
+		return nil, err
+	}
+	if network.Offline {
+		return nil, fmt.Errorf("%w: %s and --offline contradict each other", errUsage, flag)
+	}
+	transport, err := hub.Transport(network)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errUsage, err)
+	}
+	return transport, nil
+}
+
 // store opens the models of this machine. It opens no connection.
 func (w *cli) store() (*models.Store, error) {
 	o, err := w.network()
@@ -79,16 +98,9 @@ func (w *cli) tracer(ctx context.Context, endpoint string) (tracer trace.Tracer,
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: --otlp-endpoint: %w", errUsage, err)
 	}
-	network, err := w.network()
+	transport, err := w.transport("--otlp-endpoint")
 	if err != nil {
 		return nil, nil, err
-	}
-	if network.Offline {
-		return nil, nil, fmt.Errorf("%w: --otlp-endpoint and --offline contradict each other", errUsage)
-	}
-	transport, err := hub.Transport(network)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", errUsage, err)
 	}
 
 	w.t.Fact("traces", "sent to %s", collector.Redacted())
@@ -109,74 +121,28 @@ func (w *cli) servers() ([]registry.Server, error) {
 	return registry.List(store.Home)
 }
 
-// parse reads a reference as it was typed.
-func (w *cli) parse(name string) (*models.Reference, error) {
-	return models.ParseReference(hub.ExpandHome(name, w.lookup), models.FileExists)
-}
-
-// resolve reads a reference, and says what it means if it leaves a choice to the catalog: what it
-// meant before on this machine, or, with update, what it means today.
-func (w *cli) resolve(store *models.Store, name string, update bool) (*models.Reference, error) {
-	r, err := w.parse(name)
-	if err != nil || !r.Chosen {
-		return r, err
-	}
-	today := r.Entry
-	if !update {
-		r = store.Settle(r)
-	}
-
-	if r.Entry.Name == today.Name {
-		w.t.Note("%s means %s today", name, today.Name)
-	} else {
-		w.t.Note("%s still means %s on this machine; in today's catalog it means %s; to download that: serve pull --update %s",
-			name, r.Entry.Name, today.Name, name)
-	}
-	return r, nil
-}
-
-// find returns a model that is on this machine.
-func (w *cli) find(store *models.Store, name string) (*models.Local, error) {
-	r, err := w.resolve(store, name, false)
+// library opens the models of this machine, for commands that take names of models.
+func (w *cli) library() (*library.Library, error) {
+	store, err := w.store()
 	if err != nil {
 		return nil, err
 	}
-	return store.Find(r)
+	return &library.Library{Store: store, Terminal: w.t, Lookup: w.lookup}, nil
 }
 
-// pull returns a model, downloading it if it is not here, and says what it is under which license.
-func (w *cli) pull(ctx context.Context, store *models.Store, name string, update bool) (*models.Local, error) {
-	r, err := w.resolve(store, name, update)
-	if err != nil {
-		return nil, err
+// loaderOptions are what the configuration says of loading models.
+func (w *cli) loaderOptions(c *config, store *models.Store) loader.Options {
+	return loader.Options{
+		Model:    c.model,
+		Engine:   c.engine,
+		Isolate:  c.isolate,
+		Stall:    c.server.Stall,
+		Store:    store,
+		Hardware: hardware,
+		Reporter: w.t,
+		Environ:  os.Environ(),
+		LogLevel: w.logLevel,
+		Log:      w.t.Err,
+		Version:  versionText(),
 	}
-	local, downloaded, err := store.Pull(ctx, r, update)
-	if err != nil {
-		return nil, err
-	}
-	if downloaded {
-		w.t.Fact("pulled", "%s: %s of %s", local.Name, local.Weights[0].Path, local.Repo)
-		w.t.Fact("license", "%s", license(local))
-	}
-	return local, nil
-}
-
-func license(l *models.Local) string {
-	text := l.License
-	if text == "" {
-		text = "unknown: see the repository"
-	}
-	if l.Link != "" {
-		text += " " + l.Link
-	}
-	return text
-}
-
-// chooseProjector gives a model the projector that it is to read images with.
-func (w *cli) chooseProjector(p *loader.Projectors, local *models.Local, first bool) error {
-	unusable, err := p.Choose(local, first)
-	if unusable != nil {
-		w.t.Warn("%s cannot read images: %v", local.Name, unusable)
-	}
-	return err
 }

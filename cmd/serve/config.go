@@ -109,12 +109,12 @@ func (c *modelConfig) declare(f flagset.Set) {
 		"number of compute threads; 0 for one per physical core")
 	f.Checked(&m.Kernels, "kernels", loader.AutoKernels, loader.ValidKernels,
 		"CPU code to compute with: auto for the fastest as measured, or a name that serve doctor lists")
-	f.Value((*layersValue)(&m.GPULayers), "gpu-layers",
+	flagset.Parsed(f, &m.GPULayers, "gpu-layers", "layers", parseLayers, formatLayers,
 		"number of layers to offload to the GPU, or auto for as many as fit")
 	f.List(&c.mmproj, "mmproj",
 		"multimodal projector for image input: FILE, MODEL=FILE or none; by default the model's own")
 	f.Toggle(&m.NoMMap, "no-mmap", false, "read the model file into memory instead of mapping it")
 	f.Toggle(&m.NoRepack, "no-repack", false, "keep CPU weights in the file's layout, which is slower")
-	f.Value((*reserveValue)(&m.Reserve), "memory-reserve",
+	flagset.Parsed(f, &m.Reserve, "memory-reserve", "size", parseReserve, formatReserve,
 		"memory to leave free on each device; by default an eighth of a device with less than 8GiB")
 }

@@ -4,13 +4,12 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"serve/doctor"
 	"serve/loader"
+	"serve/registry"
 )
 
 // doctorOptions are the flags of doctor.
@@ -83,12 +82,7 @@ func runDoctor(ctx context.Context, w *cli, o doctorOptions) error {
 // ownerOf returns the process of a server that listens on a port.
 func (w *cli) ownerOf(port int) (pid int, found bool) {
 	running, _ := w.servers()
-	for _, s := range running {
-		if strings.HasSuffix(s.URL, ":"+strconv.Itoa(port)) {
-			return s.PID, true
-		}
-	}
-	return 0, false
+	return registry.Owner(running, port)
 }
 
 func (w *cli) printFindings(list []doctor.Finding, asJSON bool) error {

@@ -25,11 +25,11 @@ under the name that serve accepts. demo is built in and not listed.`,
 }
 
 func runList(_ context.Context, w *cli, asJSON bool) error {
-	store, err := w.store()
+	lib, err := w.library()
 	if err != nil {
 		return err
 	}
-	locals, err := store.List()
+	locals, err := lib.Store.List()
 	if err != nil {
 		return err
 	}

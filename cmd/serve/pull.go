@@ -36,18 +36,18 @@ revision. An interrupted download continues where it stopped.`,
 }
 
 func runPull(ctx context.Context, w *cli, o pullOptions, names []string) error {
-	store, err := w.store()
+	lib, err := w.library()
 	if err != nil {
 		return err
 	}
 
 	list := []models.Info{}
 	for _, name := range names {
-		local, err := w.pull(ctx, store, name, o.update)
+		local, err := lib.Pull(ctx, name, o.update)
 		if err != nil {
 			return err
 		}
-		if _, err := store.Verify(ctx, local, false); err != nil {
+		if _, err := lib.Store.Verify(ctx, local, false); err != nil {
 			return err
 		}
 		if _, err := models.ReadModel(local.Parts()); err != nil {

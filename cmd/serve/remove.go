@@ -31,18 +31,18 @@ type removed struct {
 }
 
 func runRemove(_ context.Context, w *cli, asJSON bool, names []string) error {
-	store, err := w.store()
+	lib, err := w.library()
 	if err != nil {
 		return err
 	}
 
 	list := []removed{}
 	for _, name := range names {
-		local, err := w.find(store, name)
+		local, err := lib.Find(name)
 		if err != nil {
 			return err
 		}
-		freed, err := store.Remove(local)
+		freed, err := lib.Store.Remove(local)
 		if err != nil {
 			return err
 		}

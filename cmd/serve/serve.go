@@ -15,6 +15,8 @@ import (
 	"serve/archive"
 	"serve/host"
 	"serve/hub"
+	"serve/library"
+	"serve/loader"
 	"serve/models/demo"
 	"serve/server"
 	"serve/web"
@@ -104,17 +106,11 @@ func (s *startup) prepare(ctx context.Context) error {
 	o.Page = web.Page()
 
 	if len(o.ImageHosts) > 0 {
-		network, err := s.w.network()
+		transport, err := s.w.transport("--image-host")
 		if err != nil {
 			return err
 		}
-		if network.Offline {
-			return fmt.Errorf("%w: --image-host and --offline contradict each other", errUsage)
-		}
-		o.ImageTransport, err = hub.Transport(network)
-		if err != nil {
-			return fmt.Errorf("%w: %w", errUsage, err)
-		}
+		o.ImageTransport = transport
 	}
 
 	if s.c.otlpEndpoint != "" {
@@ -131,18 +127,24 @@ func (s *startup) prepare(ctx context.Context) error {
 
 // findModels finds or downloads the models, and gives them their aliases.
 func (s *startup) findModels(ctx context.Context, names []string) error {
-	lib, err := newLibrary(s.w, s.c)
+	lib, err := s.w.library()
 	if err != nil {
 		return err
 	}
-	s.home = lib.store.Home
+	s.home = lib.Store.Home
+	served := &library.Served{
+		Library:    lib,
+		Loader:     loader.New(s.w.loaderOptions(s.c, lib.Store)),
+		Options:    s.c.model,
+		Projectors: s.c.mmproj,
+	}
 	if len(names) == 0 {
 		names = []string{demo.Name}
 		s.w.t.Note("no model was named; using demo, a tiny built-in one; serve mistral-7b downloads a real one")
 	}
 
 	for i, name := range names {
-		m, embeds, err := lib.model(ctx, name, i == 0)
+		m, embeds, err := served.Model(ctx, name, i == 0)
 		if err != nil {
 			return err
 		}
@@ -151,7 +153,7 @@ func (s *startup) findModels(ctx context.Context, names []string) error {
 			s.embeds = embeds
 		}
 	}
-	if err := lib.projectors.Check(); err != nil {
+	if err := served.Projectors.Check(); err != nil {
 		return err
 	}
 	return nameAliases(s.options.Models, s.c.aliases)

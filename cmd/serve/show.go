@@ -67,15 +67,15 @@ type shownMemory struct {
 }
 
 func runShow(ctx context.Context, w *cli, o showOptions, name string) error {
-	store, err := w.store()
+	lib, err := w.library()
 	if err != nil {
 		return err
 	}
-	local, err := w.find(store, name)
+	local, err := lib.Find(name)
 	if err != nil {
 		return err
 	}
-	unknown, err := store.Verify(ctx, local, false)
+	unknown, err := lib.Store.Verify(ctx, local, false)
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func runShow(ctx context.Context, w *cli, o showOptions, name string) error {
 	}
 
 	given := loader.Projectors(o.mmproj)
-	if err := w.chooseProjector(&given, local, true); err != nil {
+	if err := lib.ChooseProjector(&given, local, true); err != nil {
 		return err
 	}
 	if err := given.Check(); err != nil {
@@ -161,7 +161,7 @@ func (s *shown) print(t *terminal.Terminal, memory *llama.Memory, short error) e
 	}
 
 	for _, key := range slices.Sorted(maps.Keys(s.Header)) {
-		add(key, "%s", keepStart(fmt.Sprint(s.Header[key]), maxHeaderValue))
+		add(key, "%s", terminal.KeepStart(fmt.Sprint(s.Header[key]), maxHeaderValue))
 	}
 	return t.Table(rows)
 }
@@ -180,12 +180,4 @@ func (s *shown) printOrigin(add func(label, format string, args ...any)) {
 			add("sha256", "not known: the file does not come from the Hub")
 		}
 	}
-}
-
-// keepStart keeps the beginning of a text.
-func keepStart(text string, most int) string {
-	if len(text) <= most {
-		return text
-	}
-	return strings.ToValidUTF8(text[:most], "") + "…"
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 
 	"github.com/spf13/cobra"
-
-	"serve/models"
 )
 
 func newVerifyCommand(w *cli) *cobra.Command {
@@ -34,11 +32,11 @@ type verifyResult struct {
 
 // runVerify goes through all models even if one is damaged, and fails then.
 func runVerify(ctx context.Context, w *cli, asJSON bool, names []string) error {
-	store, err := w.store()
+	lib, err := w.library()
 	if err != nil {
 		return err
 	}
-	locals, err := w.findAll(store, names)
+	locals, err := lib.FindAll(names)
 	if err != nil {
 		return err
 	}
@@ -46,7 +44,7 @@ func runVerify(ctx context.Context, w *cli, asJSON bool, names []string) error {
 	var failed error
 	list := []verifyResult{}
 	for _, local := range locals {
-		unknown, err := verifyModel(ctx, store, local)
+		unknown, err := lib.Store.Examine(ctx, local)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -75,39 +73,8 @@ func runVerify(ctx context.Context, w *cli, asJSON bool, names []string) error {
 	return nil
 }
 
-// findAll returns the models named, or all of this machine if none are.
-func (w *cli) findAll(store *models.Store, names []string) ([]*models.Local, error) {
-	if len(names) == 0 {
-		return store.List()
-	}
-
-	var locals []*models.Local
-	for _, name := range names {
-		local, err := w.find(store, name)
-		if err != nil {
-			return nil, err
-		}
-		locals = append(locals, local)
-	}
-	return locals, nil
-}
-
 // errVerify keeps the kinds of many errors under one line of text.
 type errVerify struct{ error }
 
 func (errVerify) Error() string   { return "some models are damaged" }
 func (e errVerify) Unwrap() error { return e.error }
-
-func verifyModel(ctx context.Context, store *models.Store, local *models.Local) (unknown int, err error) {
-	unknown, err = store.Verify(ctx, local, true)
-	if err != nil {
-		return unknown, err
-	}
-	if _, err := models.ReadModel(local.Parts()); err != nil {
-		return unknown, err
-	}
-	if local.Projector != nil {
-		_, err = models.ReadHeader(local.Projector.Name)
-	}
-	return unknown, err
-}

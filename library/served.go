@@ -1,9 +1,8 @@
-package main
+package library
 
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -16,76 +15,44 @@ import (
 	"serve/terminal"
 )
 
-// library finds or downloads models, and has them loaded for the server.
-type library struct {
-	w          *cli
-	o          loader.ModelOptions
-	store      *models.Store
-	loader     *loader.Loader
-	projectors loader.Projectors
+// Served finds or downloads the models of a server, and loads them when they are requested.
+type Served struct {
+	*Library
+	Loader     *loader.Loader
+	Options    loader.ModelOptions // of the loader
+	Projectors loader.Projectors
 }
 
-func newLibrary(w *cli, c *config) (*library, error) {
-	store, err := w.store()
-	if err != nil {
-		return nil, err
-	}
-	return &library{
-		w:          w,
-		o:          c.model,
-		store:      store,
-		loader:     loader.New(w.loaderOptions(c, store)),
-		projectors: c.mmproj,
-	}, nil
-}
-
-// loaderOptions are what the configuration says of loading models.
-func (w *cli) loaderOptions(c *config, store *models.Store) loader.Options {
-	return loader.Options{
-		Model:    c.model,
-		Engine:   c.engine,
-		Isolate:  c.isolate,
-		Stall:    c.server.Stall,
-		Store:    store,
-		Hardware: hardware,
-		Reporter: w.t,
-		Environ:  os.Environ(),
-		LogLevel: w.logLevel,
-		Log:      w.t.Err,
-		Version:  versionText(),
-	}
-}
-
-// model finds or downloads a model and checks its files, but does not load it. The first of those
+// Model finds or downloads a model and checks its files, but does not load it. The first of those
 // served is the one that flags mean which name none.
-func (l *library) model(ctx context.Context, name string, first bool) (m *server.Model, embeds bool, err error) {
-	local, err := l.w.pull(ctx, l.store, name, false)
+func (s *Served) Model(ctx context.Context, name string, first bool) (m *server.Model, embeds bool, err error) {
+	local, err := s.Pull(ctx, name, false)
 	if err != nil {
 		return nil, false, err
 	}
-	if err := l.w.chooseProjector(&l.projectors, local, first); err != nil {
+	if err := s.ChooseProjector(&s.Projectors, local, first); err != nil {
 		return nil, false, err
 	}
-	header, err := l.loader.Check(ctx, local)
+	header, err := s.Loader.Check(ctx, local)
 	if err != nil {
 		return nil, false, err
 	}
 
-	load := func(ctx context.Context, shrink bool) (*server.Instance, error) { return l.load(ctx, local, shrink) }
+	load := func(ctx context.Context, shrink bool) (*server.Instance, error) { return s.load(ctx, local, shrink) }
 	return &server.Model{ID: local.Name, Created: time.Now(), Load: load}, header.Embeds(), nil
 }
 
 // load loads a model and says what was loaded.
-func (l *library) load(ctx context.Context, local *models.Local, shrink bool) (*server.Instance, error) {
+func (s *Served) load(ctx context.Context, local *models.Local, shrink bool) (*server.Instance, error) {
 	start := time.Now()
-	in, err := l.loader.Load(ctx, local, shrink)
+	in, err := s.Loader.Load(ctx, local, shrink)
 	if err != nil {
 		return nil, host.LoadError(err)
 	}
 
-	describe(l.w.t, l.o, local.Name, in)
-	l.w.t.Fact("loaded", "in %s", time.Since(start).Round(time.Millisecond))
-	in.WarnOfUsage(l.w.t, local.Name)
+	describe(s.Terminal, s.Options, local.Name, in)
+	s.Terminal.Fact("loaded", "in %s", time.Since(start).Round(time.Millisecond))
+	in.WarnOfUsage(s.Terminal, local.Name)
 	return host.Instance(in), nil
 }
 
