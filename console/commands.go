@@ -37,7 +37,7 @@ func commands() []command {
 	return []command{
 		{"help", "", "list the commands", (*Session).help},
 		{"system", "[TEXT]", "set the system prompt; without TEXT, show it; - removes it", (*Session).system},
-		{"params", "[NAME [VALUE]]", "set a request parameter, such as temperature 0; without VALUE, remove it", (*Session).params},
+		{"params", "[NAME [VALUE]]", "set a request parameter (temperature 0); without VALUE, remove it", (*Session).params},
 		{"image", "FILE", "attach an image to the next message", (*Session).image},
 		{"model", "[NAME]", "switch to another model of the same server; without NAME, list them", (*Session).model},
 		{"clear", "", "forget the conversation", (*Session).clear},

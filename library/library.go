@@ -34,8 +34,8 @@ func (l *Library) resolve(name string, update bool) (*models.Reference, error) {
 		l.Terminal.Note("%s means %s today", name, today.Name)
 		return r, nil
 	}
-	l.Terminal.Note("%s still means %s on this machine; in today's catalog it means %s; to download that: serve pull --update %s",
-		name, r.Entry.Name, today.Name, name)
+	l.Terminal.Note("%s still means %s on this machine; today it means %s, which serve pull --update downloads",
+		name, r.Entry.Name, today.Name)
 	return r, nil
 }
 

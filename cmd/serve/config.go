@@ -51,6 +51,7 @@ func (c *config) declare(f flagset.Set) {
 	f.Text(&c.host, "host", defaultHost, "address to listen on")
 	port(f, &c.port, "port to listen on; 0 for any free port")
 	c.modelConfig.declare(f)
+
 	f.List(&c.aliases, "alias", "alias for a model: gpt-4o=mistral-7b, or gpt-4o for the first model")
 	f.Toggle(&c.lazy, "lazy", false, "load each model on its first request instead of at startup")
 	f.Duration(&c.server.KeepAlive, "keep-alive", 0, flagset.AtLeast(0),
@@ -60,12 +61,12 @@ func (c *config) declare(f flagset.Set) {
 	f.List(&c.server.AllowedOrigins, "allow-origin", "origin of web pages that may call the API (CORS); * for all")
 	c.declareLimits(f)
 	c.declareEngine(f)
+
 	f.Text(&c.dataDir, "data-dir", "",
 		"folder to store responses in, for previous_response_id; by default none are stored")
 	f.Duration(&c.keepResponses, "keep-responses", 30*24*time.Hour, flagset.AtLeast(0),
 		"how long to keep stored responses; 0 to keep them forever")
-	f.Text(&c.server.Moderator, "moderation", "",
-		"name of the served model, a Llama Guard, that answers /v1/moderations")
+	f.Text(&c.server.Moderator, "moderation", "", "name of a served Llama Guard model to answer /v1/moderations")
 	f.List(&c.server.ImageHosts, "image-host",
 		"host that images in requests may be fetched from; data URLs are always accepted")
 	f.Text(&c.otlpEndpoint, "otlp-endpoint", "",
