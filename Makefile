@@ -14,7 +14,8 @@ LINT := build/bin/golangci-lint-$(LINT_VERSION)
 NFPM_VERSION := v2.45.2
 NFPM := build/bin/nfpm-$(NFPM_VERSION)
 # What has no C in it, and so can be checked without a C compiler.
-PURE := ./hub/... ./kernels ./machine ./sandbox ./schema ./web ./load ./archive ./picture ./chat ./engine ./engine/enginetest ./engine/remote/... ./models/... ./server/... ./fault ./pool ./prompt ./service
+PURE := ./hub/... ./kernels ./machine ./sandbox ./schema ./web ./load ./archive ./picture ./chat ./engine ./engine/enginetest ./engine/remote/... ./models/...
+PURE += ./server/... ./fault ./pool ./prompt ./service ./console ./flagset ./registry ./terminal ./tracing ./worker
 # A number of inputs, not a time: Go 1.26 takes the end of a time for a failure now and then (go.dev/issue/75804).
 FUZZTIME ?= 10000x
 
@@ -68,7 +69,7 @@ test: llama page node
 	go test -race $(PURE)
 	go test ./engine/llama ./bench ./release/...
 	go test -run TestResidentMemory ./cmd/serve
-	go test -race -timeout 20m ./cmd/...
+	go test -race -timeout 20m ./cmd/... ./doctor ./host ./library ./loader
 
 # The libraries of PyPI that judge what we do, in an environment of their own.
 PYTHON := build/python/bin/python
@@ -142,7 +143,7 @@ fuzz:
 	$(FUZZ) FuzzRequests ./server/openai
 	$(FUZZ) FuzzAppendString ./server/wire
 	$(FUZZ) FuzzGBNF ./prompt
-	$(FUZZ) FuzzParseSize ./cmd/serve
+	$(FUZZ) FuzzParseSize ./machine
 
 # What operators get, judged by Prometheus's own tool.
 monitoring:

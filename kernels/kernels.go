@@ -82,6 +82,7 @@ func Open(path string, m Machine) (*Record, error) {
 		path: path,
 		here: &entry{Machine: m},
 	}
+
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
@@ -89,6 +90,7 @@ func Open(path string, m Machine) (*Record, error) {
 	if err != nil {
 		err = fmt.Errorf("read what is known of kernels: %w", err)
 	}
+
 	var all []*entry
 	if json.Unmarshal(text, &all) != nil {
 		all = nil
@@ -102,6 +104,7 @@ func Open(path string, m Machine) (*Record, error) {
 			r.other = append(r.other, e)
 		}
 	}
+
 	if r.here.Models == nil {
 		r.here.Models = map[string][]Timing{}
 	}

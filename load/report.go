@@ -2,7 +2,9 @@ package load
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"io"
 	"math"
 	"slices"
 	"time"
@@ -124,4 +126,19 @@ func summarise(samples []sample, took time.Duration) *Report {
 	}
 	r.First, r.Gap, r.PerToken, r.Whole = distribution(firsts), distribution(gaps), distribution(perToken), distribution(wholes)
 	return r
+}
+
+// maxReport bounds what ReadReport reads.
+const maxReport = 64 << 20
+
+// ReadReport reads a Report that was written as JSON.
+func ReadReport(in io.Reader) (*Report, error) {
+	var r Report
+	if err := json.NewDecoder(io.LimitReader(in, maxReport)).Decode(&r); err != nil {
+		return nil, err
+	}
+	if r.Model == "" {
+		return nil, errors.New("it names no model")
+	}
+	return &r, nil
 }

@@ -189,3 +189,27 @@ func stroke(part float64, columns int, plain bool) string {
 	}
 	return text
 }
+
+// Comparison says how what was measured differs from what the server says of itself, in lines; none
+// if the server says nothing.
+func (r *Report) Comparison() []string {
+	s := r.Server
+	if s == nil {
+		return nil
+	}
+	differs := func(ours, theirs float64) string {
+		if theirs == 0 {
+			return "none"
+		}
+		return fmt.Sprintf("%+.2f%%", 100*(ours/theirs-1))
+	}
+
+	prompt := differs(float64(r.PromptTokens), float64(s.PromptTokens))
+	answer := differs(float64(r.AnswerTokens), float64(s.AnswerTokens))
+	return []string{
+		fmt.Sprintf("the server's /metrics: %d choices, %d prompt tokens and %d answer tokens (measured: %s and %s)",
+			s.Choices, s.PromptTokens, s.AnswerTokens, prompt, answer),
+		fmt.Sprintf("the server's /metrics: first token after %s (measured: %s), then one every %s (measured: %s)",
+			Seconds(s.FirstToken), differs(r.First.Mean, s.FirstToken), Seconds(s.PerToken), differs(r.PerToken.Mean, s.PerToken)),
+	}
+}

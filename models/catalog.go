@@ -102,6 +102,23 @@ func kindOf(name string) *Kind {
 // Is says whether a model is of a kind.
 func (e *Entry) Is(kind string) bool { return slices.Contains(e.Kinds, kind) }
 
+// ServedKinds are the names of the kinds of models that serve serves.
+func ServedKinds() []string {
+	var names []string
+	for _, k := range Kinds {
+		if k.Served {
+			names = append(names, k.Name)
+		}
+	}
+	return names
+}
+
+// ServedKinds are the kinds for which serve serves the model.
+func (e *Entry) ServedKinds() []string {
+	unserved := func(kind string) bool { return !slices.Contains(ServedKinds(), kind) }
+	return slices.DeleteFunc(slices.Clone(e.Kinds), unserved)
+}
+
 // WhyUnserved says why serve cannot load a model, or is "".
 func (e *Entry) WhyUnserved() string {
 	if e.Unserved != "" {

@@ -206,8 +206,7 @@ func (r *Reference) inRepo(text string) (*Reference, error) {
 	return r, nil
 }
 
-// String is the reference in its shortest full form, by which another machine
-// means the same.
+// String is the reference as it was typed.
 func (r *Reference) String() string { return r.Text }
 
 // revision is what the Hub is asked for.

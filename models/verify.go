@@ -112,3 +112,19 @@ func (s *Store) hash(ctx context.Context, f hub.CachedFile) (string, error) {
 	}
 	return "", context.Cause(ctx)
 }
+
+// Examine reads all files of a model again: it compares their hashes, and reads their headers. It
+// returns how many files have no known hash.
+func (s *Store) Examine(ctx context.Context, l *Local) (unknown int, err error) {
+	unknown, err = s.Verify(ctx, l, true)
+	if err != nil {
+		return unknown, err
+	}
+	if _, err := ReadModel(l.Parts()); err != nil {
+		return unknown, err
+	}
+	if l.Projector != nil {
+		_, err = ReadHeader(l.Projector.Name)
+	}
+	return unknown, err
+}

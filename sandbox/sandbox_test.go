@@ -57,3 +57,21 @@ func TestCreateCache(t *testing.T) {
 		t.Error("a folder where none can be")
 	}
 }
+
+func TestDriverEnviron(t *testing.T) {
+	for _, c := range []struct {
+		name           string
+		given          []string
+		result, ignore []string
+	}{
+		{"nothing set", []string{"A=1"}, []string{"A=1", "CUDA_DEVICE_ORDER=PCI_BUS_ID"}, nil},
+		{"an order", []string{"CUDA_DEVICE_ORDER=FASTEST_FIRST"}, []string{"CUDA_DEVICE_ORDER=FASTEST_FIRST"}, nil},
+		{"P2P, even off", []string{"GGML_CUDA_P2P=0", "A=1"}, []string{"A=1", "CUDA_DEVICE_ORDER=PCI_BUS_ID"},
+			[]string{"GGML_CUDA_P2P"}},
+	} {
+		result, ignored := DriverEnviron(c.given)
+		if !slices.Equal(result, c.result) || !slices.Equal(ignored, c.ignore) {
+			t.Errorf("%s: %q, without %q", c.name, result, ignored)
+		}
+	}
+}

@@ -89,13 +89,13 @@ func TestBenchRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for want, args := range map[string][]string{
-		"takes a URL":         {},
-		"--prompt \"x\"":      {"http://127.0.0.1:1", "--prompt", "x"},
-		"--answer \"9-3\"":    {"http://127.0.0.1:1", "--answer", "9-3"},
-		"shared prefix":       {"http://127.0.0.1:1", "--shared-prefix", "999"},
-		"holds no run":        {bad},
-		"no such file":        {"http://127.0.0.1:1", "--trace", filepath.Join(dir, "none")},
-		"ask http://127.0.0.": {"http://127.0.0.1:1"},
+		"takes a URL":                           {},
+		"--prompt \"x\"":                        {"http://127.0.0.1:1", "--prompt", "x"},
+		"--answer \"9-3\"":                      {"http://127.0.0.1:1", "--answer", "9-3"},
+		"shared prefix":                         {"http://127.0.0.1:1", "--shared-prefix", "999"},
+		"does not contain the results of a run": {bad},
+		"no such file":                          {"http://127.0.0.1:1", "--trace", filepath.Join(dir, "none")},
+		"ask http://127.0.0.":                   {"http://127.0.0.1:1"},
 	} {
 		var out, errOut bytes.Buffer
 		if code := run(t.Context(), append([]string{"bench"}, args...), nil, &out, &errOut); code == 0 || !strings.Contains(errOut.String(), want) || out.Len() > 0 {

@@ -13,7 +13,7 @@ import (
 // TestCatalogKinds asks for models of a kind.
 func TestCatalogKinds(t *testing.T) {
 	env := environ(t, newHub(t))
-	for _, kind := range servedKinds() {
+	for _, kind := range models.ServedKinds() {
 		var rows []catalogRow
 		out := must(t, env, "catalog", "--json", "--kind", kind)
 		if err := json.Unmarshal([]byte(out), &rows); err != nil || len(rows) == 0 {
@@ -32,8 +32,8 @@ func TestCatalogKinds(t *testing.T) {
 	}
 
 	for kind, words := range map[string]string{
-		"draft": "does not serve models of this kind yet",
-		"poems": "is no kind of model",
+		"draft": "does not support models of this kind yet",
+		"poems": "there is no such kind of model",
 	} {
 		code, _, errOut := command(env, "catalog", "--kind", kind)
 		if code != exitUsage || !strings.Contains(errOut, words) || !strings.Contains(errOut, "hint: the kinds are chat") {

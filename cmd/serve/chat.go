@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/signal"
 	"slices"
 	"strings"
@@ -14,34 +13,37 @@ import (
 	"github.com/spf13/cobra"
 
 	"serve/chat"
+	"serve/console"
 	"serve/models/demo"
 )
 
 // chatOptions are the flags of chat.
 type chatOptions struct {
+	modelConfig
 	url    string
 	system string
 	load   string
 	stats  bool
 	params []string
-	memory modelOptions
 }
 
-func newChatCommand(w *workplace) *cobra.Command {
+func newChatCommand(w *cli) *cobra.Command {
 	var o chatOptions
 	cmd := &cobra.Command{
 		Use:   "chat [MODEL] [TEXT...]",
-		Short: "talk to a model in the terminal",
-		Long: `chat talks to a model: one that a serve of yours has already, or else one that it loads
-for as long as you talk (demo, the tiny one that it carries, if none is named); with --url
-one of any server that speaks OpenAI's API, whose key is read from OPENAI_API_KEY.
+		Short: "chat with a model in the terminal",
+		Long: `chat talks to a model: one that a running server of yours has, or else one that it
+loads for the duration of the chat (demo, the tiny built-in one, if none is named).
+With --url it talks to any server with OpenAI's API; the key is read from
+OPENAI_API_KEY.
 
-With TEXT, or with a pipe for input, or both (the text comes first), it asks that and prints
-the answer, and nothing else, on stdout. Otherwise it reads lines, which are edited as in a shell. A line that ends with
-a backslash goes on; what is pasted is one message, however many lines it has. Ctrl-C stops
-an answer, and Ctrl-D ends. /help lists the commands.
+With TEXT, or input from a pipe, or both (the text comes first), it sends that and
+prints only the answer to stdout. Otherwise it reads lines, with editing keys as in a
+shell. End a line with a backslash to continue it; pasted text is one message,
+however many lines it has. Ctrl-C stops an answer, and Ctrl-D exits. /help lists the
+commands.
 
-Nothing that is said is kept, unless you /save it.`,
+Nothing is stored unless you /save it.`,
 		Example: `  serve chat mistral-7b
   serve chat mistral-7b "Name three rivers."
   git diff | serve chat mistral-7b "Explain this change."
@@ -49,162 +51,188 @@ Nothing that is said is kept, unless you /save it.`,
 		ValidArgsFunction: w.completeModel,
 		RunE:              func(cmd *cobra.Command, args []string) error { return runChat(cmd.Context(), w, o, args) },
 	}
-	f := cmd.Flags()
-	f.SortFlags = false
-	f.StringVar(&o.url, "url", "", "ask this server, and load nothing")
-	f.StringVar(&o.system, "system", "", "what the model is told to be")
-	f.StringVar(&o.load, "load", "", "go on with a conversation that was saved")
-	f.StringArrayVar(&o.params, "param", nil, "field of the requests, NAME=VALUE: temperature=0, max_tokens=200")
-	f.BoolVar(&o.stats, "stats", false, "say how fast each answer came")
-	o.memory.memoryFlags(f)
+
+	f := flagsOf(cmd)
+	f.Text(&o.url, "url", "", "use this server instead of loading a model")
+	f.Text(&o.system, "system", "", "system prompt")
+	f.Text(&o.load, "load", "", "continue a conversation saved in this file")
+	f.StringArrayVar(&o.params, "param", nil, "request parameter, NAME=VALUE: temperature=0, max_tokens=200")
+	f.Toggle(&o.stats, "stats", false, "print statistics after each answer")
+	o.declare(f)
 	return cmd
 }
 
-func runChat(ctx context.Context, w *workplace, o chatOptions, args []string) error {
-	s := &session{w: w, stats: o.stats, conversation: new(chat.Conversation)}
-	if o.load != "" {
-		loaded, err := chat.Load(o.load)
-		if err != nil {
-			return err
-		}
-		s.conversation = loaded
-	}
-	if o.system != "" {
-		s.conversation.SetSystem(o.system)
-	}
-	for _, p := range o.params {
-		name, value, ok := strings.Cut(p, "=")
-		if err := s.conversation.Set(name, value); err != nil || !ok || name == "" {
-			return fmt.Errorf("%w: --param %q: like temperature=0", errUsage, p)
-		}
+func runChat(ctx context.Context, w *cli, o chatOptions, args []string) error {
+	conversation, err := o.conversation()
+	if err != nil {
+		return err
 	}
 	model := ""
 	if len(args) > 0 {
-		model, args = args[0], args[1:]
+		model = args[0]
+		args = args[1:]
 	}
+
 	// A signal to stop ends the program. Ctrl-C is the editor's from when there is one; in
-	// a pipe, and while a model is fetched or loaded, it ends the program too.
+	// a pipe, and while a model is downloaded or loaded, it ends the program too.
 	interrupted := ctx
 	ctx, stop := signal.NotifyContext(context.WithoutCancel(ctx), syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	interruptible, cancel := context.WithCancel(ctx)
 	defer cancel()
 	unhook := context.AfterFunc(interrupted, cancel)
-	done, err := s.connect(ctx, interruptible, o, model)
+
+	c := &connection{w: w, o: o, conversation: conversation}
+	defer c.close()
+	if err := c.open(ctx, interruptible, model); err != nil {
+		return err
+	}
+	s := &console.Session{
+		Client:       c.client,
+		Conversation: conversation,
+		Stats:        o.stats,
+		Terminal:     w.t,
+		Lookup:       w.lookup,
+	}
+	err = s.Run(console.Contexts{Program: ctx, Interruptible: interruptible, Unhook: unhook}, strings.Join(args, " "))
+	if errors.Is(err, console.ErrInput) {
+		err = fmt.Errorf("%w: %w", errUsage, err)
+	}
+	return err
+}
+
+// conversation is the one that the flags ask for.
+func (o *chatOptions) conversation() (*chat.Conversation, error) {
+	c := new(chat.Conversation)
+	if o.load != "" {
+		loaded, err := chat.Load(o.load)
+		if err != nil {
+			return nil, err
+		}
+		c = loaded
+	}
+	if o.system != "" {
+		c.SetSystem(o.system)
+	}
+	for _, p := range o.params {
+		name, value, ok := strings.Cut(p, "=")
+		if err := c.Set(name, value); err != nil || !ok || name == "" {
+			return nil, fmt.Errorf("%w: --param %q: must be NAME=VALUE, such as temperature=0", errUsage, p)
+		}
+	}
+	return c, nil
+}
+
+// connection is a server that answers a conversation.
+type connection struct {
+	w            *cli
+	o            chatOptions
+	conversation *chat.Conversation
+	client       *chat.Client
+	stop         func() // the server, if it was started for this
+}
+
+func (c *connection) close() {
+	if c.stop != nil {
+		c.stop()
+	}
+}
+
+// open finds the server that has the model, or starts one that serves until ctx is done. It gives
+// up when interruptible is done.
+func (c *connection) open(ctx, interruptible context.Context, model string) error {
+	address, key, model, err := c.find(ctx, interruptible, model)
 	if err != nil {
 		return err
 	}
-	defer done()
-	e, err := newEditor(os.Stdin, os.Stdout, w.lookup)
+	transport, err := c.w.transportTo(address)
 	if err != nil {
 		return err
 	}
-	defer e.Close()
-	s.editor = e
-	context.AfterFunc(ctx, e.Close) // a terminal left in raw mode is of no use to anybody
-	p, plain := e.(*plainEditor)
-	switch {
-	case plain && !p.prompts && !nothingPiped(os.Stdin):
-		return s.pipe(interruptible, p, strings.Join(args, " "))
-	case len(args) > 0:
-		return s.once(interruptible, strings.Join(args, " "))
-	}
-	unhook()
-	ended := make(chan error, 1)
-	go func() { ended <- s.talk(ctx) }()
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done(): // nobody can be made to press a key
+	c.client = chat.NewClient(address, key, transport)
+
+	c.conversation.Model = cmp.Or(model, c.conversation.Model)
+	if c.conversation.Model != "" && (c.o.url != "" || model != "") {
 		return nil
 	}
+	names, err := c.client.Models(interruptible)
+	if err != nil || len(names) == 0 {
+		return fmt.Errorf("no model at %s: %w", address, cmp.Or(err, errors.New("it has none")))
+	}
+	c.conversation.Model = names[0]
+	return nil
 }
 
-// connect finds the server that has the model, or starts one that serves until ctx is
-// done, and returns what ends that. It gives up when patience is done.
-func (s *session) connect(ctx, patience context.Context, o chatOptions, model string) (done func(), err error) {
-	done = func() {}
-	address, key := o.url, s.w.lookup("OPENAI_API_KEY")
-	if address == "" {
-		key = "" // whatever it is for, it is not for this machine
-		if address = s.w.serving(patience, model); address == "" {
-			if model == "" {
-				model = demo.Name
-				s.w.t.note("no serve runs, and no model is named: demo, the tiny one that serve carries, answers")
-			}
-			if address, done, err = s.w.serveFor(ctx, patience, o.memory, model); err != nil {
-				return nil, err
-			}
-			model = ""
-		}
+// find returns the address of a server, the key for it, and the name of its model; "" for its first.
+func (c *connection) find(ctx, interruptible context.Context, model string) (address, key, name string, err error) {
+	if c.o.url != "" {
+		return c.o.url, c.w.lookup("OPENAI_API_KEY"), model, nil
 	}
-	transport, err := s.w.transportTo(address)
-	if err != nil {
-		done()
-		return nil, err
+	// Without a key: whatever it is for, it is not for this machine.
+	if address := c.w.serving(interruptible, model); address != "" {
+		return address, "", model, nil
 	}
-	s.client = chat.NewClient(address, key, transport)
-	if s.conversation.Model = cmp.Or(model, s.conversation.Model); s.conversation.Model == "" || o.url == "" && model == "" {
-		names, err := s.client.Models(patience)
-		if err != nil || len(names) == 0 {
-			done()
-			return nil, fmt.Errorf("no model at %s: %w", address, cmp.Or(err, errors.New("it has none")))
-		}
-		s.conversation.Model = names[0]
+
+	if model == "" {
+		model = demo.Name
+		c.w.t.Note("no server is running and no model was named; using demo, a tiny built-in one")
 	}
-	return done, nil
+	address, c.stop, err = c.w.serveFor(ctx, interruptible, c.o.modelConfig, model)
+	return address, "", "", err
 }
 
-// serving returns the address of a serve that runs and has the model, or any model if
-// none is named; "" if there is none.
-func (w *workplace) serving(ctx context.Context, model string) string {
-	store, err := w.store()
-	if err != nil {
-		return ""
-	}
-	running, _ := instances(store.Home)
-	for _, in := range running {
-		status, err := w.askStatus(ctx, in.URL)
+// serving returns the address of a running server that has the model, or any model if none is
+// named; "" if there is none.
+func (w *cli) serving(ctx context.Context, model string) string {
+	running, _ := w.servers()
+	for _, s := range running {
+		status, err := w.askStatus(ctx, s.URL)
 		if err != nil {
 			continue
 		}
 		for _, m := range status.Models {
 			if model == "" || m.ID == model || slices.Contains(m.Aliases, model) {
-				return in.URL
+				return s.URL
 			}
 		}
 	}
 	return ""
 }
 
-// serveFor serves a model on a port of its own until done is called. It gives up when
-// patience is done before the model is loaded.
-func (w *workplace) serveFor(ctx, patience context.Context, o modelOptions, model string) (address string, done func(), err error) {
-	ctx, stop := context.WithCancel(ctx)
-	ready, ended := make(chan string, 1), make(chan struct{})
-	var failed error
-	so := defaultServeOptions()
-	so.modelOptions, so.port, so.ready = o, 0, func(url string) { ready <- url }
+// serveFor serves a model on a port of its own until done is called. It gives up when interruptible is
+// done before the model is loaded.
+func (w *cli) serveFor(
+	ctx, interruptible context.Context, m modelConfig, model string,
+) (address string, done func(), err error) {
 	if w.logLevel == "info" {
-		// A line a request is no news to who has just asked.
-		if err := setUpLog(w.t.err, "warn"); err != nil {
-			stop()
+		// A line for each request is no news to whoever has just asked.
+		if err := setUpLog(w.t.Err, "warn"); err != nil {
 			return "", nil, err
 		}
 	}
+
+	ctx, stop := context.WithCancel(ctx)
+	ready := make(chan string, 1)
+	ended := make(chan struct{})
+	var failed error // once ended is closed
+	c := defaultConfig()
+	c.modelConfig = m
+	c.port = 0
+	c.ready = func(url string) { ready <- url }
 	go func() {
 		defer close(ended)
-		failed = runServe(ctx, w, so, []string{model})
+		failed = runServe(ctx, w, c, []string{model})
 	}()
+
 	select {
 	case address = <-ready:
 		return address, func() { stop(); <-ended }, nil
 	case <-ended:
 		stop()
 		return "", nil, failed
-	case <-patience.Done():
+	case <-interruptible.Done():
 		stop()
 		<-ended
-		return "", nil, context.Cause(patience)
+		return "", nil, context.Cause(interruptible)
 	}
 }

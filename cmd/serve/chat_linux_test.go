@@ -17,8 +17,8 @@ import (
 	"serve/chat"
 )
 
-// console is a program at a pseudo-terminal.
-type console struct {
+// ptyProgram is a program at a pseudo-terminal.
+type ptyProgram struct {
 	t    *testing.T
 	cmd  *exec.Cmd
 	keys *os.File
@@ -30,20 +30,20 @@ type console struct {
 	more chan struct{}
 }
 
-// openConsole runs serve at a terminal.
-func openConsole(t *testing.T, environ []string, args ...string) *console {
+// openPty runs serve at a terminal.
+func openPty(t *testing.T, environ []string, args ...string) *ptyProgram {
 	t.Helper()
-	return openConsoleFor(t, environ, "", args...)
+	return openPtyFor(t, environ, "", args...)
 }
 
-// openConsoleFor is openConsole with stdout in a file, unless that is "".
-func openConsoleFor(t *testing.T, environ []string, file string, args ...string) *console {
+// openPtyFor is openPty with stdout in a file, unless that is "".
+func openPtyFor(t *testing.T, environ []string, file string, args ...string) *ptyProgram {
 	t.Helper()
 	keys, tty, err := pty.Open()
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &console{t: t, cmd: process(t, environ, args...), keys: keys, tty: tty, more: make(chan struct{}, 1)}
+	c := &ptyProgram{t: t, cmd: process(t, environ, args...), keys: keys, tty: tty, more: make(chan struct{}, 1)}
 	if err := pty.Setsize(keys, &pty.Winsize{Rows: 24, Cols: 80}); err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func openConsoleFor(t *testing.T, environ []string, file string, args ...string)
 	return c
 }
 
-func (c *console) press(keys string) {
+func (c *ptyProgram) press(keys string) {
 	c.t.Helper()
 	if _, err := c.keys.WriteString(keys); err != nil {
 		c.t.Fatal(err)
@@ -92,7 +92,7 @@ func (c *console) press(keys string) {
 }
 
 // await waits until the program says something after what was awaited before.
-func (c *console) await(text string) string {
+func (c *ptyProgram) await(text string) string {
 	c.t.Helper()
 	late := time.After(30 * time.Second)
 	for {
@@ -114,7 +114,7 @@ func (c *console) await(text string) string {
 }
 
 // end waits for the program to end well, and looks how it leaves the terminal.
-func (c *console) end() {
+func (c *ptyProgram) end() {
 	c.t.Helper()
 	done := make(chan error, 1)
 	go func() { done <- c.cmd.Wait() }()
@@ -137,13 +137,13 @@ func (c *console) end() {
 func TestChatAtATerminal(t *testing.T) {
 	r := startServe(t, modelFile(t), "--ctx-size", "32768", "--parallel", "1")
 	home := t.TempDir()
-	c := openConsole(t, []string{"HOME=" + home, "TERM=xterm", "OPENAI_API_KEY=sk-x"}, "chat", "--url", r.url)
+	c := openPty(t, []string{"HOME=" + home, "TERM=xterm", "OPENAI_API_KEY=sk-x"}, "chat", "--url", r.url)
 	c.await("tiny; /help")
 	c.await("> ")
 	c.press("/params max_tokens 4\r")
 	c.await("> ")
 	c.press("hello\r")
-	c.await("serve: cut")
+	c.await("serve: truncated")
 	c.await("> ")
 
 	c.press("/params max_tokens 30000\r/params ignore_eos true\r")
@@ -165,14 +165,14 @@ func TestChatAtATerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.press("\x1b[200~one\ntwo\r\nthree\x1b[201~ and four\r")
-	c.await("serve: cut")
+	c.await("serve: truncated")
 	c.await("> ")
 	// An arrow, as in a shell: the last line again.
 	c.press("\x1b[A\r")
-	c.await("serve: cut")
+	c.await("serve: truncated")
 	c.await("> ")
 	c.press("/nothing\r")
-	c.await("no command")
+	c.await("unknown command")
 	c.await("> ")
 	c.press("/save ~/kept.json\r")
 	c.await("> ")
@@ -204,7 +204,7 @@ func TestChatAtATerminal(t *testing.T) {
 // program.
 func TestChatAtADumbTerminal(t *testing.T) {
 	r := startServe(t, modelFile(t), "--ctx-size", "32768", "--parallel", "1")
-	c := openConsole(t, []string{"HOME=" + t.TempDir(), "TERM=dumb"}, "chat", "tiny", "--url", r.url, "--param", "ignore_eos=true")
+	c := openPty(t, []string{"HOME=" + t.TempDir(), "TERM=dumb"}, "chat", "tiny", "--url", r.url, "--param", "ignore_eos=true")
 	c.await("> ")
 	c.press("tell me all\n")
 	c.await("tell me all\r\n")
@@ -213,7 +213,7 @@ func TestChatAtADumbTerminal(t *testing.T) {
 	c.await("stopped")
 	c.await("> ")
 	c.press("\x03") // with nothing to stop
-	c.await("Ctrl-D ends")
+	c.await("Ctrl-D exits")
 	c.press("/exit\n")
 	c.end()
 	c.mu.Lock()
@@ -227,7 +227,7 @@ func TestChatAtADumbTerminal(t *testing.T) {
 func TestChatIntoAFile(t *testing.T) {
 	r := startServe(t, modelFile(t), "--ctx-size", "256")
 	path := filepath.Join(t.TempDir(), "answers")
-	c := openConsoleFor(t, []string{"HOME=" + t.TempDir(), "TERM=xterm"}, path, "chat", "tiny", "--url", r.url, "--param", "max_tokens=5")
+	c := openPtyFor(t, []string{"HOME=" + t.TempDir(), "TERM=xterm"}, path, "chat", "tiny", "--url", r.url, "--param", "max_tokens=5")
 	c.await("> ")
 	c.press("hello\n")
 	c.await("> ")
@@ -248,7 +248,7 @@ func TestColours(t *testing.T) {
 	}{
 		{[]string{"TERM=xterm"}, true}, {[]string{"TERM=xterm", "NO_COLOR=1"}, false}, {[]string{"TERM=dumb"}, false}, {nil, false},
 	} {
-		c := openConsole(t, append(tt.environ, "HOME="+t.TempDir()), "show", "no-such-model")
+		c := openPty(t, append(tt.environ, "HOME="+t.TempDir()), "show", "no-such-model")
 		c.await("hint:")
 		_ = c.cmd.Wait()
 		c.mu.Lock()
@@ -316,7 +316,7 @@ func TestChatFindsAServer(t *testing.T) {
 	alone.Stdin = strings.NewReader("Who are you?")
 	var answer, notes bytes.Buffer
 	alone.Stdout, alone.Stderr = &answer, &notes
-	if err := alone.Run(); err != nil || !strings.Contains(answer.String(), "demo") || !strings.Contains(notes.String(), "no model is named: demo") {
+	if err := alone.Run(); err != nil || !strings.Contains(answer.String(), "demo") || !strings.Contains(notes.String(), "no model was named; using demo") {
 		t.Errorf("with none: %v %s%s", err, &answer, &notes)
 	}
 	startServeIn(t, environ, modelFile(t), "--ctx-size", "256")
@@ -334,36 +334,5 @@ func TestChatFindsAServer(t *testing.T) {
 	}
 	if code, _, said := command(environ, "chat", "tiny", "hello", "--offline", "--url", "http://192.0.2.1"); code != exitUsage {
 		t.Errorf("another machine, offline: %d %s", code, said)
-	}
-}
-
-func TestPrintable(t *testing.T) {
-	if got := printable("a\x1b[31mb\x07\r\n\tc\u009b2Jé\x7f"); got != "a[31mb\n\tc2Jé" {
-		t.Errorf("%q", got)
-	}
-}
-
-// TestChatSeesImages sends a picture beside the text.
-func TestChatSeesImages(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "dot.png")
-	dot := []byte("\x89PNG\r\n\x1a\n")
-	if err := os.WriteFile(path, dot, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer null.Close()
-	s := &session{w: &workplace{}, conversation: new(chat.Conversation), editor: &plainEditor{out: null}}
-	if err := s.command("image", path); err != nil || len(s.images) != 1 {
-		t.Fatal(err, s.images)
-	}
-	text, err := json.Marshal(chat.Message{Role: "user", Text: "what?", Images: s.images})
-	if want := `{"content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,iVBORw0KGgo="}},{"type":"text","text":"what?"}],"role":"user"}`; err != nil || string(text) != want {
-		t.Errorf("%s %v", text, err)
-	}
-	if err := s.command("image", "/etc/passwd"); err == nil {
-		t.Error("no image is one")
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"serve/models"
 	"serve/models/demo"
 	"serve/models/testmodel"
+	"serve/terminal"
 )
 
 // TestDocuments runs the commands of README.md, of docs and of what the demo says, document
@@ -221,7 +222,7 @@ func (r *reader) run(command string) {
 
 // startsServer says whether these are arguments of serve itself and not of a command of it.
 func startsServer(args []string) bool {
-	cmd, _, err := newRootCommand(&workplace{t: &terminal{}}).Find(args)
+	cmd, _, err := newRootCommand(&cli{t: &terminal.Terminal{}}).Find(args)
 	return err == nil && !cmd.HasParent() && !slices.Contains(args, "--help") && !slices.Contains(args, "--version")
 }
 
@@ -335,7 +336,7 @@ func checkInline(t *testing.T, text string) {
 			add(sub)
 		}
 	}
-	add(newRootCommand(&workplace{t: &terminal{}}))
+	add(newRootCommand(&cli{t: &terminal.Terminal{}}))
 	for _, m := range inlineFlag.FindAllStringSubmatch(text, -1) {
 		if !flags[m[1]] {
 			t.Errorf("there is no flag --%s: %s", m[1], m[0])
@@ -345,7 +346,7 @@ func checkInline(t *testing.T, text string) {
 
 // parses finds a command and reads its flags, and does nothing.
 func parses(args []string) error {
-	root := newRootCommand(&workplace{t: &terminal{}})
+	root := newRootCommand(&cli{t: &terminal.Terminal{}})
 	root.InitDefaultCompletionCmd()
 	root.InitDefaultHelpCmd()
 	cmd, rest, err := root.Find(args)

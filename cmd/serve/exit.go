@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"syscall"
 
 	"serve/hub"
+	"serve/loader"
 	"serve/models"
 )
 
@@ -15,60 +17,99 @@ const (
 	exitOK          = 0
 	exitError       = 1   // anything without a code of its own
 	exitUsage       = 2   // a flag or an argument makes no sense
-	exitModel       = 3   // a model file is missing, or is no model that can be loaded
-	exitMemory      = 4   // no room for the model in memory
+	exitModel       = 3   // a model file is missing, or cannot be loaded
+	exitMemory      = 4   // not enough memory for the model
 	exitListen      = 5   // the address cannot be listened on
 	exitNotFound    = 6   // no such model: a mistyped name, or none on the Hub or, offline, on this machine
 	exitNetwork     = 7   // the Hub cannot be reached, or does not answer as it should
 	exitIntegrity   = 8   // bytes, or a signature, are not what they should be
-	exitAccess      = 9   // the Hub refuses access: a token or the acceptance of terms is missing
-	exitDisk        = 10  // no room on the disk
+	exitAccess      = 9   // the Hub refuses access: a token is missing, or terms were not accepted
+	exitDisk        = 10  // the disk is full
 	exitDevice      = 11  // a GPU that is there cannot be used
 	exitInterrupted = 130 // by a signal, before it was done
 )
 
-var (
-	errUsage  = errors.New("usage")
-	errMemory = errors.New("not enough memory")
-	errModel  = errors.New("unusable model")
-	errDevice = errors.New("unusable GPU")
-)
+var errUsage = errors.New("usage")
 
-// exitCode is the one table from errors to exit codes.
+// outcomes map errors to exit codes; the first that matches counts.
+var outcomes = []struct {
+	code  int
+	kinds []error
+}{
+	{exitUsage, []error{errUsage, loader.ErrOptions}},
+	{exitInterrupted, []error{context.Canceled}},
+	{exitMemory, []error{loader.ErrMemory}},
+	{exitDevice, []error{loader.ErrDevice}},
+	{exitIntegrity, []error{hub.ErrIntegrity}},
+	{exitAccess, []error{hub.ErrAccess}},
+	{exitDisk, []error{hub.ErrDisk}},
+	{exitNotFound, []error{models.ErrReference, models.ErrUnserved, models.ErrNotHere}},
+	{exitNotFound, []error{hub.ErrNotFound, hub.ErrOffline}},
+	{exitNetwork, []error{hub.ErrNetwork}},
+	{exitListen, []error{syscall.EADDRINUSE, syscall.EADDRNOTAVAIL}},
+	{exitModel, []error{models.ErrFormat, loader.ErrModel, fs.ErrNotExist}},
+	{exitListen, []error{syscall.EACCES}},
+}
+
+// exitCode returns the exit code for an error.
 func exitCode(err error) int {
-	is := func(targets ...error) bool {
-		for _, target := range targets {
-			if errors.Is(err, target) {
-				return true
+	if err == nil {
+		return exitOK
+	}
+	for _, o := range outcomes {
+		for _, kind := range o.kinds {
+			if errors.Is(err, kind) {
+				return o.code
 			}
 		}
-		return false
-	}
-	switch {
-	case err == nil:
-		return exitOK
-	case is(errUsage):
-		return exitUsage
-	case is(context.Canceled):
-		return exitInterrupted
-	case is(errMemory):
-		return exitMemory
-	case is(errDevice):
-		return exitDevice
-	case is(hub.ErrIntegrity):
-		return exitIntegrity
-	case is(hub.ErrAccess):
-		return exitAccess
-	case is(hub.ErrDisk):
-		return exitDisk
-	case is(models.ErrReference, models.ErrUnserved, models.ErrNotHere, hub.ErrNotFound, hub.ErrOffline):
-		return exitNotFound
-	case is(hub.ErrNetwork):
-		return exitNetwork
-	case is(syscall.EADDRINUSE, syscall.EADDRNOTAVAIL), is(syscall.EACCES) && !is(errModel):
-		return exitListen
-	case is(models.ErrFormat, errModel, fs.ErrNotExist):
-		return exitModel
 	}
 	return exitError
+}
+
+// hinted is an error with what to do about it.
+type hinted struct {
+	error
+	hint string
+}
+
+func (h *hinted) Unwrap() error { return h.error }
+func (h *hinted) Hint() string  { return h.hint }
+
+// withHint adds what to do about an error, for one that is known only here.
+func withHint(err error, format string, args ...any) error {
+	return &hinted{err, fmt.Sprintf(format, args...)}
+}
+
+// memoryHint says what would make a model fit.
+func memoryHint(short *loader.NoRoomError) string {
+	images := ""
+	if short.Projector {
+		images = "--mmproj none, "
+	}
+	return fmt.Sprintf("try a smaller --ctx-size (now %d), --parallel (now %d) or --memory-reserve, "+
+		"--kv-type q8_0, %sor a smaller model", short.Context, short.Parallel, images)
+}
+
+// hintOf says what to do about an error; "" if there is nothing to say.
+func hintOf(err error) string {
+	var known interface{ Hint() string }
+	if errors.As(err, &known) {
+		return known.Hint()
+	}
+
+	var short *loader.NoRoomError
+	var device *loader.DeviceError
+	var start *loader.StartError
+	switch {
+	case errors.As(err, &short):
+		return memoryHint(short)
+	case errors.As(err, &device) && device.Missing:
+		return "serve doctor tests the driver in the sandbox; if it works only outside, use --isolate=false; " +
+			"--gpu-layers 0 computes on the CPU"
+	case errors.As(err, &device):
+		return "try the driver's own tool, such as nvidia-smi; --gpu-layers 0 computes on the CPU"
+	case errors.As(err, &start) && start.GPUs:
+		return "serve doctor tests the GPU's driver in the sandbox"
+	}
+	return ""
 }

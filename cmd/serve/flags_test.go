@@ -9,6 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"serve/flagset"
+	"serve/terminal"
 )
 
 var update = flag.Bool("update", false, "write docs/guides/flags.md anew")
@@ -19,14 +22,14 @@ func TestFlagsGuide(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(`# Flags and environment
 
-Every flag is an environment variable, too: ` + "`--ctx-size` is `SERVE_CTX_SIZE`" + `. What is written in the command counts before
-what is in the environment. There is no configuration file. This page is written by a test:
+Every flag can also be set in the environment: ` + "`--ctx-size` as `SERVE_CTX_SIZE`" + `. Flags on the command line take
+precedence. There is no configuration file. This page is generated from the flags:
 ` + "`go test ./cmd/serve -run TestFlagsGuide -update`" + `.
 
-Variables of others that serve heeds: ` + "`HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_HUB_OFFLINE`,\n`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`, `NO_COLOR`" + `, and of ` + "`serve chat` and `serve bench`, `OPENAI_API_KEY`" + `.
-` + "`SERVE_HOME` names the folder of what serve remembers.\n")
-	root := newRootCommand(&workplace{t: &terminal{}})
-	b.WriteString("\n## Of every command\n\n")
+serve also reads these environment variables: ` + "`HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_HUB_OFFLINE`,\n`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`, `NO_COLOR`" + `; ` + "`serve chat` and `serve bench` read `OPENAI_API_KEY`" + `.
+` + "`SERVE_HOME` is the folder for serve's own data.\n")
+	root := newRootCommand(&cli{t: &terminal.Terminal{}})
+	b.WriteString("\n## Flags of every command\n\n")
 	writeFlags(&b, root.PersistentFlags())
 	for _, cmd := range append([]*cobra.Command{root}, root.Commands()...) {
 		writeCommand(&b, cmd)
@@ -66,6 +69,6 @@ func writeFlags(b *strings.Builder, flags *pflag.FlagSet) {
 		} else {
 			def = "`" + def + "`"
 		}
-		fmt.Fprintf(b, "| `--%s` | `SERVE_%s` | %s | %s |\n", f.Name, strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_")), def, strings.ReplaceAll(f.Usage, "|", "\\|"))
+		fmt.Fprintf(b, "| `--%s` | `%s` | %s | %s |\n", f.Name, flagset.Variable(f.Name), def, strings.ReplaceAll(f.Usage, "|", "\\|"))
 	})
 }

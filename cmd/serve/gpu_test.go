@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"serve/doctor"
 	"serve/engine/llama"
 	"serve/machine"
 	"serve/sandbox"
@@ -24,23 +25,23 @@ const madeUp = "CUDA0"
 
 // playDriver lets a made-up driver take part. Without its variables all is as it is.
 func playDriver() {
-	actual := hardware
+	actual := *hardware
 	driver := func() string { return os.Getenv("TEST_DRIVER") }
 
-	hardware.backends = func() []string {
+	hardware.Backends = func() []string {
 		if driver() != "" {
 			return []string{"CUDA"}
 		}
-		return actual.backends()
+		return actual.Backends()
 	}
-	hardware.nodes = func(ctx context.Context) error {
+	hardware.Nodes = func(ctx context.Context) error {
 		if driver() != "" {
 			return nil
 		}
-		return actual.nodes(ctx)
+		return actual.Nodes(ctx)
 	}
-	hardware.devices = func() ([]llama.Device, error) {
-		list, err := actual.devices()
+	hardware.Devices = func() ([]llama.Device, error) {
+		list, err := actual.Devices()
 		text, failed := os.ReadFile(driver())
 		if driver() == "" || failed != nil || err != nil {
 			return list, err
@@ -50,31 +51,31 @@ func playDriver() {
 		}
 		return append([]llama.Device{{Name: madeUp, Description: "Made-up GPU", Type: "gpu"}}, list...), nil
 	}
-	hardware.warnings = func() []string {
+	hardware.Warnings = func() []string {
 		if _, err := os.ReadFile(driver()); driver() != "" && err != nil {
 			return []string{"made-up driver: " + err.Error()}
 		}
-		return actual.warnings()
+		return actual.Warnings()
 	}
-	hardware.gpus = func() []machine.GPU {
+	hardware.GPUs = func() []machine.GPU {
 		if where := os.Getenv("TEST_CARD"); where != "" {
 			return []machine.GPU{{Vendor: machine.NVIDIA, Where: where}}
 		}
-		return actual.gpus()
+		return actual.GPUs()
 	}
-	hardware.cublas = func() error {
+	hardware.LoadCUBLAS = func() error {
 		if text, _ := os.ReadFile(driver()); driver() != "" && string(text) == "no cublas" {
 			return errors.New("cuBLAS cannot be loaded: made-up reason")
 		}
-		return actual.cublas()
+		return actual.LoadCUBLAS()
 	}
-	hardware.probe = func(device int, before func(string)) (free, total uint64, err error) {
+	hardware.Probe = func(device int, before func(string)) (free, total uint64, err error) {
 		text, err := os.ReadFile(driver())
 		if driver() == "" || err != nil {
-			return actual.probe(device, before)
+			return actual.Probe(device, before)
 		}
 		if device > 0 {
-			return actual.probe(device-1, before)
+			return actual.Probe(device-1, before)
 		}
 		before(llama.ActInit)
 		before(llama.ActCompute)
@@ -225,18 +226,18 @@ func TestDoctorTriesDevices(t *testing.T) {
 
 	for _, c := range []struct {
 		name, path, does, card string
-		severity               severity
+		severity               doctor.Severity
 		seen                   string
 	}{
-		{"it works", inside, "", "", fine,
+		{"it works", inside, "", "", doctor.Fine,
 			"CUDA0 Made-up GPU, 1.0 GiB free: initializes, allocates and computes in the sandbox"},
-		{"it computes nonsense", inside, "wrong", "", broken,
+		{"it computes nonsense", inside, "wrong", "", doctor.Broken,
 			"CUDA0 Made-up GPU cannot be used: compute: it computes wrong numbers"},
-		{"it ends the process", inside, "crash", "", broken, "CUDA0 Made-up GPU cannot be used: compute: " +
+		{"it ends the process", inside, "crash", "", doctor.Broken, "CUDA0 Made-up GPU cannot be used: compute: " +
 			"the process ended: exit status 2: CUDA error: no kernel image is available; SIGABRT: abort"},
-		{"it fails in the sandbox", outside, "", "", broken,
-			"CUDA0 (Made-up GPU) is on this machine, but not there in the sandbox: made-up driver: open "},
-		{"a card that it does not show", filepath.Join(home, "none"), "", "0000:01:00.0", broken,
+		{"it fails in the sandbox", outside, "", "", doctor.Broken,
+			"CUDA0 (Made-up GPU) is on this machine, but not visible in the sandbox: made-up driver: open "},
+		{"a card that it does not show", filepath.Join(home, "none"), "", "0000:01:00.0", doctor.Broken,
 			"the NVIDIA GPU (0000:01:00.0) is not used: CUDA finds no device: made-up driver: open "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -250,19 +251,19 @@ func TestDoctorTriesDevices(t *testing.T) {
 			t.Setenv("TEST_CARD", c.card)
 
 			code, out, said := command(environ, "doctor", "--port", "0", "--json")
-			var list []finding
+			var list []doctor.Finding
 			if err := json.Unmarshal([]byte(out), &list); err != nil {
 				t.Fatal(err, out, said)
 			}
-			list = slices.DeleteFunc(list, func(f finding) bool { return f.About != "gpu" })
+			list = slices.DeleteFunc(list, func(f doctor.Finding) bool { return f.About != "gpu" })
 			if len(list) != 1 {
 				t.Fatalf("found %+v", list)
 			}
 			f := list[0]
-			if f.Severity != c.severity || !strings.HasPrefix(f.Seen, c.seen) || (f.Do == "") != (c.severity == fine) {
+			if f.Severity != c.severity || !strings.HasPrefix(f.Seen, c.seen) || (f.Do == "") != (c.severity == doctor.Fine) {
 				t.Errorf("found %+v", f)
 			}
-			if want := map[bool]int{true: exitError, false: exitOK}[c.severity == broken]; code != want {
+			if want := map[bool]int{true: exitError, false: exitOK}[c.severity == doctor.Broken]; code != want {
 				t.Errorf("exit code %d", code)
 			}
 		})
@@ -276,146 +277,13 @@ func TestDoctorTriesCUBLAS(t *testing.T) {
 	driverAt(t, filepath.Join(home, "driver-cache", "device"), "no cublas")
 
 	code, out, said := command(environ, "doctor", "--port", "0", "--json")
-	var list []finding
+	var list []doctor.Finding
 	if err := json.Unmarshal([]byte(out), &list); err != nil {
 		t.Fatal(err, out, said)
 	}
-	list = slices.DeleteFunc(list, func(f finding) bool { return f.About != "cublas" })
-	if len(list) != 1 || list[0].Severity != warning || list[0].Do == "" ||
+	list = slices.DeleteFunc(list, func(f doctor.Finding) bool { return f.About != "cublas" })
+	if len(list) != 1 || list[0].Severity != doctor.Warning || list[0].Do == "" ||
 		list[0].Seen != "cuBLAS cannot be loaded: made-up reason" || code != exitOK {
 		t.Errorf("exit code %d, found %+v", code, list)
-	}
-}
-
-// TestReadProbe reads what a process said before it ended.
-func TestReadProbe(t *testing.T) {
-	const seen = `{"Seen":{"Devices":[{"name":"CUDA0","type":"gpu"}],"Warnings":["slow"]}}`
-	died, cuda := errors.New("signal: aborted"), llama.Device{Name: "CUDA0"}
-	for _, c := range []struct {
-		name, out string
-		err       error
-		results   []deviceResult
-		failed    string
-	}{
-		{"it works", seen + `{"Device":{"name":"CUDA0"},"Act":"init"}{"Device":{"name":"CUDA0"},"Done":true,"Free":7}`,
-			nil, []deviceResult{{cuda, 7, ""}}, ""},
-		{"it died", seen + `{"Device":{"name":"CUDA0"},"Act":"init"}{"Device":{"name":"CUDA0"},"Act":"allocate"}{"Dev`,
-			died, []deviceResult{{cuda, 0, "allocate: the process ended: signal: aborted: last words"}}, ""},
-		{"it died before", "", died, nil, "the process that asks drivers ended: signal: aborted: last words"},
-		{"it says nonsense", seen + "what", nil, nil, "invalid character"},
-	} {
-		list, results, err := readProbe([]byte(c.out), c.err, []string{"last words"})
-		if !slices.Equal(results, c.results) {
-			t.Errorf("%s: %+v", c.name, results)
-		}
-		if (err == nil) != (c.failed == "") || err != nil && !strings.Contains(err.Error(), c.failed) {
-			t.Errorf("%s: %v", c.name, err)
-		}
-		if c.out != "" && (len(list.Devices) != 1 || len(list.Warnings) != 1) {
-			t.Errorf("%s: it saw %+v", c.name, list)
-		}
-	}
-}
-
-// TestSlowDriver gives up on one that does not answer, with an error.
-func TestSlowDriver(t *testing.T) {
-	driverAt(t, filepath.Join(t.TempDir(), "device"), "hang")
-	ctx, cancel := context.WithTimeout(t.Context(), 1) // is over at once
-	defer cancel()
-	if _, err := listDevices(ctx, ""); !errors.Is(err, errDevice) || !strings.Contains(err.Error(), "did not answer") {
-		t.Errorf("got %v", err)
-	}
-}
-
-func TestUnusedGPU(t *testing.T) {
-	before := hardware
-	defer func() { hardware = before }()
-	cuda := []llama.Device{{Name: "CUDA0", Type: "gpu"}, {Name: "CPU", Type: "cpu"}}
-	vulkan := []llama.Device{{Name: "Vulkan0", Type: "gpu"}}
-	card := []machine.GPU{{Vendor: machine.NVIDIA, Where: "x"}}
-	both := []string{"CUDA", "Vulkan"}
-
-	for _, c := range []struct {
-		name     string
-		backends []string
-		gpus     []machine.GPU
-		devices  []llama.Device
-		what     string
-		advice   string
-		broken   bool
-	}{
-		{"no GPU", nil, nil, nil, "", "", false},
-		{"NVIDIA's, and a build without", nil, card, nil, "the NVIDIA GPU (x) is not used: this build", "make CUDA=1", false},
-		{"AMD's, and a build without", nil, []machine.GPU{{Vendor: machine.AMD, Where: "x"}}, nil,
-			"the AMD GPU (x)", "make VULKAN=1", false},
-		{"it is seen", both[:1], card, cuda, "", "", false},
-		{"it is not", both[:1], card, cuda[1:], "CUDA finds no device: words", "nvidia-smi", true},
-		{"by another backend", both[1:], card, vulkan, "", "", false},
-		{"by the other backend alone", both, card, vulkan, "CUDA finds no device", "nvidia-smi", true},
-		{"another's", []string{"CUDA"}, []machine.GPU{{Vendor: machine.Intel, Where: "x"}}, nil, "", "", false},
-	} {
-		hardware.backends = func() []string { return c.backends }
-		hardware.gpus = func() []machine.GPU { return c.gpus }
-		u, found := unusedGPU(deviceList{Devices: c.devices, Warnings: []string{"words"}})
-		if found != (c.what != "") || u.broken != c.broken {
-			t.Errorf("%s: %t, %+v", c.name, found, u)
-		}
-		if !strings.Contains(u.what, c.what) || !strings.Contains(u.advice, c.advice) {
-			t.Errorf("%s: %+v", c.name, u)
-		}
-	}
-
-	t.Setenv("CUDA_VISIBLE_DEVICES", "-1")
-	if advice := nvidiaAdvice(); !strings.Contains(advice, "CUDA_VISIBLE_DEVICES=-1") {
-		t.Errorf("a variable hides it: %s", advice)
-	}
-}
-
-func TestComputing(t *testing.T) {
-	devices := []llama.Device{
-		{Name: "CUDA0", Type: "gpu"}, {Name: "CUDA1", Type: "gpu"}, {Name: "BLAS", Type: "accel"}, {Name: "CPU", Type: "cpu"},
-	}
-	takes := func(name string, bytes uint64) llama.DeviceMemory {
-		return llama.DeviceMemory{Name: name, Weights: bytes}
-	}
-	host := takes("host", 1)
-
-	for _, c := range []struct {
-		name   string
-		memory []llama.DeviceMemory
-		layers int
-		want   []string
-	}{
-		{"no GPU", []llama.DeviceMemory{host}, -1, []string{"CPU"}},
-		{"all layers on one", []llama.DeviceMemory{takes("CUDA0", 1), host}, -1, []string{"CUDA0"}},
-		{"on both", []llama.DeviceMemory{takes("CUDA0", 1), takes("CUDA1", 1), host}, -1, []string{"CUDA0", "CUDA1"}},
-		{"some layers", []llama.DeviceMemory{takes("CUDA0", 1), takes("CUDA1", 0), host}, 5, []string{"CUDA0", "CPU"}},
-		{"none fits", []llama.DeviceMemory{takes("CUDA0", 1), host}, 0, []string{"CPU"}},
-	} {
-		var got []string
-		for _, d := range computing(devices, &llama.Memory{Devices: c.memory}, c.layers) {
-			got = append(got, d.Name)
-		}
-		if !slices.Equal(got, c.want) {
-			t.Errorf("%s: %q, want %q", c.name, got, c.want)
-		}
-	}
-}
-
-func TestDriverEnviron(t *testing.T) {
-	for _, c := range []struct {
-		name           string
-		given          []string
-		result, ignore []string
-	}{
-		{"nothing set", []string{"A=1"}, []string{"A=1", "CUDA_DEVICE_ORDER=PCI_BUS_ID"}, nil},
-		{"an order", []string{"CUDA_DEVICE_ORDER=FASTEST_FIRST"}, []string{"CUDA_DEVICE_ORDER=FASTEST_FIRST"}, nil},
-		{"P2P, even off", []string{"GGML_CUDA_P2P=0", "A=1"}, []string{"A=1", "CUDA_DEVICE_ORDER=PCI_BUS_ID"},
-			[]string{"GGML_CUDA_P2P"}},
-	} {
-		result, ignored := driverEnviron(c.given)
-		if !slices.Equal(result, c.result) || !slices.Equal(ignored, c.ignore) {
-			t.Errorf("%s: %q, without %q", c.name, result, ignored)
-		}
 	}
 }

@@ -40,7 +40,7 @@ func TestHostileTemplate(t *testing.T) {
 		if status >= 500 || strings.Contains(body, "the secret") {
 			t.Errorf("%s: %d %s", template, status, body)
 		}
-		if status != 200 && !strings.Contains(r.errOut.String(), "chat template cannot write") {
+		if status != 200 && !strings.Contains(r.errOut.String(), "chat template fails") {
 			t.Errorf("%s: nothing was said at the start:\n%s", template, r.errOut)
 		}
 		if status, body := r.post(t, "/v1/completions", `{"model":"tiny","max_tokens":1,"prompt":"x"}`); status != 200 {

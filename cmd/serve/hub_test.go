@@ -20,6 +20,7 @@ import (
 	"github.com/openai/openai-go/v3/option"
 
 	"serve/hub/hubtest"
+	"serve/models"
 	"serve/models/testmodel"
 )
 
@@ -30,7 +31,6 @@ func TestMain(m *testing.M) {
 	playDriver()
 	// A fuzzer's worker inherits the variable, and is a test.
 	if os.Getenv("TEST_AS_SERVE") == "1" && !slices.Contains(os.Args, "-test.fuzzworker") {
-		beforeKernel = crashKernels
 		main()
 	}
 	os.Setenv("TEST_AS_SERVE", "1") // of the engines, which are this program too
@@ -122,7 +122,7 @@ func TestServeByName(t *testing.T) {
 	if first == "" {
 		t.Error("the model says nothing")
 	}
-	for _, words := range []string{"pulled    " + tinyRepo + ": tiny-Q4_K_M.gguf", "licence   mit", "ready"} {
+	for _, words := range []string{"pulled    " + tinyRepo + ": tiny-Q4_K_M.gguf", "license   mit", "ready"} {
 		if !strings.Contains(r.errOut.String(), words) {
 			t.Errorf("start-up does not say %q:\n%s", words, r.errOut)
 		}
@@ -353,7 +353,7 @@ func TestTwoProcesses(t *testing.T) {
 func TestCommands(t *testing.T) {
 	h := newHub(t)
 	env := environ(t, h)
-	var pulled []modelInfo
+	var pulled []models.Info
 	if err := json.Unmarshal([]byte(must(t, env, "pull", tinyRepo, "--json")), &pulled); err != nil || len(pulled) != 1 {
 		t.Fatalf("%v, %v", pulled, err)
 	}

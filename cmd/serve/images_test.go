@@ -44,10 +44,10 @@ func TestProjectorsOfTheHub(t *testing.T) {
 		says   string
 		status int
 	}{
-		{seeing, nil, "images    seen by mmproj-m-f16.gguf", 200},
+		{seeing, nil, "images    read with mmproj-m-f16.gguf", 200},
 		{seeing, []string{"--mmproj", "none"}, "ready", 400},
-		{seeing, []string{"--mmproj", seeing + "=" + projectorFile(t, good)}, "images    seen by mmproj.gguf", 200},
-		{hearing, nil, "warning: " + hearing + " does not see images", 400},
+		{seeing, []string{"--mmproj", seeing + "=" + projectorFile(t, good)}, "images    read with mmproj.gguf", 200},
+		{hearing, nil, "warning: " + hearing + " cannot read images", 400},
 	} {
 		r := startServeIn(t, env, append([]string{tt.name, "--ctx-size", "256"}, tt.args...)...)
 		if text := r.errOut.String(); !strings.Contains(text, tt.says) {

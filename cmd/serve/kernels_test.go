@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,12 +13,11 @@ import (
 
 	"serve/engine/llama"
 	"serve/kernels"
-	"serve/models"
 )
 
 // failKernels makes this process, if it computes, die of the first kernels named and compute nonsense with the others.
 func failKernels(crashing, wrong string) {
-	beforeKernels = func(name string) error {
+	before := func(name string) error {
 		if slices.Contains(strings.Split(crashing, ","), name) {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGILL)
 			select {} // the signal is on its way
@@ -26,6 +26,17 @@ func failKernels(crashing, wrong string) {
 			return fmt.Errorf("%w: made to, by a test", llama.ErrWrong)
 		}
 		return nil
+	}
+
+	use, timing := hardware.UseKernels, hardware.TimeKernels
+	hardware.UseKernels = func(name string) error { return errors.Join(before(name), use(name)) }
+	hardware.TimeKernels = func(
+		paths []string, o llama.Options, names []string, trying func(string),
+	) ([]kernels.Timing, error) {
+		return timing(paths, o, names, func(name string) {
+			trying(name)
+			_ = before(name)
+		})
 	}
 }
 
@@ -143,28 +154,6 @@ func TestNoKernels(t *testing.T) {
 	code, said := runOnce(t, nil, modelFile(t), "--kernels", "abacus")
 	if code != exitUsage || !strings.Contains(said, usable[0]) {
 		t.Errorf("unknown kernels: exit code %d:\n%s", code, said)
-	}
-}
-
-func TestShape(t *testing.T) {
-	header := func(kind uint32, rows uint64) *models.Header {
-		return &models.Header{
-			Values:  map[string]any{"general.architecture": "llama", "llama.block_count": uint64(2)},
-			Tensors: []models.Tensor{{Name: "output", Dims: []uint64{64, rows}, Type: kind}},
-		}
-	}
-	same := shape(header(2, 8), "f16")
-	if same != shape(header(2, 8), "f16") {
-		t.Error("models of one shape are told apart")
-	}
-	for name, other := range map[string]string{
-		"type":    shape(header(3, 8), "f16"),
-		"size":    shape(header(2, 16), "f16"),
-		"KV type": shape(header(2, 8), "q8_0"),
-	} {
-		if other == same {
-			t.Errorf("models of another %s have the same shape", name)
-		}
 	}
 }
 

@@ -5,43 +5,49 @@ import (
 	"context"
 
 	"github.com/spf13/cobra"
+
+	"serve/machine"
+	"serve/models"
 )
 
-func newListCommand(w *workplace) *cobra.Command {
+func newListCommand(w *cli) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "list the models on this machine",
-		Long: `list shows every model of the Hugging Face cache, whichever tool fetched it, under
-the name by which serve takes it. demo is a part of serve itself, and not listed.`,
-		Args: arguments(0, 0, "no argument"),
+		Long: `list shows every model in the Hugging Face cache, whichever tool downloaded it,
+under the name that serve accepts. demo is built in and not listed.`,
+		Args: arguments(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return runList(cmd.Context(), w, asJSON) },
 	}
-	jsonFlag(cmd, &asJSON)
+	flagsOf(cmd).JSON(&asJSON)
 	return cmd
 }
 
-func runList(_ context.Context, w *workplace, asJSON bool) error {
-	store, err := w.store()
+func runList(_ context.Context, w *cli, asJSON bool) error {
+	lib, err := w.library()
 	if err != nil {
 		return err
 	}
-	locals, err := store.List()
+	locals, err := lib.Store.List()
 	if err != nil {
 		return err
 	}
-	list := []modelInfo{}
-	rows := [][]string{{"NAME", "QUANT", "SIZE", "LICENCE", "REPOSITORY"}}
+
+	list := []models.Info{}
+	rows := [][]string{{"NAME", "QUANT", "SIZE", "LICENSE", "REPOSITORY"}}
 	for _, l := range locals {
-		list = append(list, info(l))
-		rows = append(rows, []string{l.Name, cmp.Or(l.Quant, "-"), size(uint64(l.Bytes())), cmp.Or(l.License, "-"), l.Repo})
+		list = append(list, l.Info())
+		size := machine.FormatSize(uint64(l.Bytes()))
+		rows = append(rows, []string{l.Name, cmp.Or(l.Quant, "-"), size, cmp.Or(l.License, "-"), l.Repo})
 	}
+
 	if asJSON {
-		return w.t.printJSON(list)
+		return w.t.PrintJSON(list)
 	}
 	if len(list) == 0 {
-		w.t.note("no model is here but demo, which is a part of serve; serve catalog lists others, serve pull fetches them")
+		w.t.Note("no models have been downloaded; serve catalog lists some, and serve pull downloads them")
 		return nil
 	}
-	return w.t.table(rows)
+	return w.t.Table(rows)
 }

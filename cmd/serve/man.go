@@ -13,7 +13,7 @@ import (
 func newManCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    "man FOLDER",
-		Short:  "write the manual's pages, one a command",
+		Short:  "write the manual pages, one for each command",
 		Hidden: true,
 		Args:   arguments(1, 1, "a folder"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -26,7 +26,7 @@ func newManCommand() *cobra.Command {
 			date := time.Unix(0, 0).UTC()
 			header := &doc.GenManHeader{Section: "1", Source: "serve " + versionText(), Manual: "serve", Date: &date}
 			if err := doc.GenManTree(root, header, args[0]); err != nil {
-				return fmt.Errorf("write the manual: %w", err)
+				return fmt.Errorf("write the manual pages: %w", err)
 			}
 			return nil
 		},

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"serve/doctor"
+	"serve/machine"
 	"serve/sandbox"
 )
 
@@ -23,7 +25,7 @@ func homeOf(t *testing.T) (environ []string, home string) {
 // TestPs finds a server, says what its model does, and forgets one that was killed.
 func TestPs(t *testing.T) {
 	environ, home := homeOf(t)
-	if code, out, said := command(environ, "ps"); code != 0 || out != "" || !strings.Contains(said, "no serve runs") {
+	if code, out, said := command(environ, "ps"); code != 0 || out != "" || !strings.Contains(said, "no server is running") {
 		t.Errorf("with none: %d %q %q", code, out, said)
 	}
 	r := startServeIn(t, environ, modelFile(t), "--ctx-size", "128")
@@ -41,7 +43,7 @@ func TestPs(t *testing.T) {
 	}
 	if m := list[0].Models[0]; list[0].URL != r.url || list[0].PID != os.Getpid() || m.ID != "tiny" || m.State != "ready" || m.Process == 0 || m.Process == os.Getpid() {
 		t.Errorf("%+v", list[0])
-	} else if want := residentMemory(m.Process); want > 0 && m.ResidentBytes < 1<<20 {
+	} else if want := machine.ResidentMemory(m.Process); want > 0 && m.ResidentBytes < 1<<20 {
 		t.Errorf("it takes %d bytes, the system says %d", m.ResidentBytes, want)
 	}
 	if _, out, _ := command(environ, "ps"); !strings.Contains(out, "tiny") || strings.Count(out, "\n") != 2 {
@@ -66,17 +68,17 @@ func TestPs(t *testing.T) {
 // TestDoctor has it look at a machine that is well, and at what is not.
 func TestDoctor(t *testing.T) {
 	environ, home := homeOf(t)
-	examine := func(args ...string) (int, map[string]finding) {
+	examine := func(args ...string) (int, map[string]doctor.Finding) {
 		t.Helper()
 		code, out, said := command(environ, append([]string{"doctor", "--json"}, args...)...)
-		var list []finding
+		var list []doctor.Finding
 		if err := json.Unmarshal([]byte(out), &list); err != nil {
 			t.Fatal(err, out, said)
 		}
-		found := map[string]finding{}
+		found := map[string]doctor.Finding{}
 		for _, f := range list {
 			found[f.About] = f
-			if (f.Severity == fine) != (f.Do == "") {
+			if (f.Severity == doctor.Fine) != (f.Do == "") {
 				t.Errorf("%+v: what is wrong needs something to do, and nothing else does", f)
 			}
 		}
@@ -88,16 +90,16 @@ func TestDoctor(t *testing.T) {
 			t.Errorf("it does not look at %s", about)
 		}
 	}
-	if k := found["results"]; k.Severity != fine || !strings.Contains(k.Seen, "worst ") {
+	if k := found["results"]; k.Severity != doctor.Fine || !strings.Contains(k.Seen, "worst ") {
 		t.Errorf("%+v", k)
 	}
-	if code != 0 || found["cache"].Severity == broken || found["port"].Severity != fine {
+	if code != 0 || found["cache"].Severity == doctor.Broken || found["port"].Severity != doctor.Fine {
 		t.Errorf("%d %+v", code, found)
 	}
-	if f := found["compute"]; f.Severity != fine || !strings.Contains(f.Seen, "computes in the sandbox") {
+	if f := found["compute"]; f.Severity != doctor.Fine || !strings.Contains(f.Seen, "computes in the sandbox") {
 		t.Errorf("the processor: %+v", f)
 	}
-	if _, err := sandbox.Version(); err == nil && (found["files"].Severity != fine || found["network"].Severity != fine) {
+	if _, err := sandbox.Version(); err == nil && (found["files"].Severity != doctor.Fine || found["network"].Severity != doctor.Fine) {
 		t.Errorf("%+v %+v", found["files"], found["network"])
 	}
 
@@ -107,7 +109,7 @@ func TestDoctor(t *testing.T) {
 	}
 	defer taken.Close()
 	_, port, _ := net.SplitHostPort(taken.Addr().String())
-	if code, found := examine("--port", port); code != exitError || found["port"].Severity != broken {
+	if code, found := examine("--port", port); code != exitError || found["port"].Severity != doctor.Broken {
 		t.Errorf("a port that is taken: %d %+v", code, found["port"])
 	}
 	if err := os.MkdirAll(filepath.Join(home, "crashes"), 0o700); err != nil {
@@ -118,7 +120,7 @@ func TestDoctor(t *testing.T) {
 	}
 	environ = append(environ, "HF_HUB_CACHE=/dev/null/hub")
 	code, found = examine("--port", "0")
-	if code != exitError || found["cache"].Severity != broken || found["crashes"].Severity != warning {
+	if code != exitError || found["cache"].Severity != doctor.Broken || found["crashes"].Severity != doctor.Warning {
 		t.Errorf("no cache, and a crash: %d %+v", code, found)
 	}
 }

@@ -3,15 +3,12 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
-	"serve/engine/remote"
-	"serve/models"
+	"serve/machine"
 	"serve/models/testmodel"
 	"serve/pool"
 	"serve/server/ops"
@@ -43,11 +40,17 @@ func (r *running) answered(t *testing.T) (memory pool.DeviceMemory, resident uin
 // rollup is what the system says in another place of what a process has in memory.
 func rollup(t *testing.T, pid int) uint64 {
 	t.Helper()
-	n := meminfo(fmt.Sprintf("/proc/%d/smaps_rollup", pid), "Rss:")
-	if n == 0 {
-		t.Fatal("the system does not say what the engine's process has in memory")
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		t.Fatal(err)
 	}
-	return n
+
+	_, rest, _ := strings.Cut(string(text), "\nRss:")
+	var kib uint64
+	if n, _ := fmt.Sscan(rest, &kib); n != 1 || kib == 0 {
+		t.Fatalf("the system does not say what the engine's process has in memory:\n%s", text)
+	}
+	return kib << 10
 }
 
 // TestResidentMemory compares what the engine's process has in memory after its first answers with
@@ -72,12 +75,12 @@ func TestResidentMemory(t *testing.T) {
 			r := startServe(t, append([]string{large}, flags...)...)
 			memory, resident := r.answered(t)
 			off := max(memory.Planned, resident) - min(memory.Planned, resident)
-			t.Logf("%s planned, %s resident", size(memory.Planned), size(resident))
+			t.Logf("%s planned, %s resident", machine.FormatSize(memory.Planned), machine.FormatSize(resident))
 			if off > bound {
-				t.Errorf("%s planned, %s resident", size(memory.Planned), size(resident))
+				t.Errorf("%s planned, %s resident", machine.FormatSize(memory.Planned), machine.FormatSize(resident))
 			}
 			if apart := max(memory.Taken, resident) - min(memory.Taken, resident); apart > 4<<20 {
-				t.Errorf("/status says that it takes %s, the system %s", size(memory.Taken), size(resident))
+				t.Errorf("/status says that it takes %s, the system %s", machine.FormatSize(memory.Taken), machine.FormatSize(resident))
 			}
 			if said := r.errOut.String(); strings.Contains(said, "planned") {
 				t.Errorf("it says that the plan does not hold:\n%s", said)
@@ -100,64 +103,11 @@ func TestMemoryOfModels(t *testing.T) {
 				r := startServe(t, append([]string{file}, flags...)...)
 				memory, resident := r.answered(t)
 				off := 100 * (float64(resident)/float64(memory.Planned) - 1)
-				fmt.Printf("| %-34s | %8.1f MiB | %8.1f MiB | %+.1f %% |\n", name, float64(memory.Planned)/mib, float64(resident)/mib, off)
+				fmt.Printf("| %-34s | %8.1f MiB | %8.1f MiB | %+.1f %% |\n", name, float64(memory.Planned)/(1<<20), float64(resident)/(1<<20), off)
 				if off > 5 || off < -5 {
 					t.Errorf("%+.1f %%", off)
 				}
 			})
 		}
-	}
-}
-
-// TestRestartWithoutMemory kills an engine whose memory somebody else has by then: the next is
-// refused with numbers, and comes when there is room again, like the one before.
-func TestRestartWithoutMemory(t *testing.T) {
-	said := newSyncBuffer()
-	old := slog.Default()
-	slog.SetDefault(slog.New(slog.NewTextHandler(said, nil)))
-	t.Cleanup(func() { slog.SetDefault(old) })
-
-	environ, _ := homeOf(t)
-	w := &workplace{environ: environ, logLevel: "info"}
-	w.t = newTerminal(said, said, w.lookup)
-	o := defaultServeOptions()
-	o.ctxSize = 256
-	l, err := newLibrary(w, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	local, err := w.find(l.store, modelFile(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	header, err := models.ReadModel(local.Parts())
-	if err != nil {
-		t.Fatal(err)
-	}
-	taking := new(taking)
-	runner, first, err := l.open(t.Context(), l.request(local, header, false), modelFiles(local), taking)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer runner.Close()
-	child := runner.(*remote.Runner)
-	before, limits := child.Process(), runner.Limits()
-
-	free := l.free.Swap(hostShare(first.Memory) / 2)
-	if err := syscall.Kill(before, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	for !strings.Contains(said.String(), "could not be restarted") {
-		<-said.more
-	}
-	if text := said.String(); !strings.Contains(text, "not enough memory: host needs") || !strings.Contains(text, "KV cells") {
-		t.Errorf("it does not say what is missing:\n%s", text)
-	}
-	l.free.Store(free)
-	if tokens, err := runner.Tokenize("a", false, false); err != nil || len(tokens) == 0 {
-		t.Errorf("with memory again: %v, %v", tokens, err)
-	}
-	if now := child.Process(); now == before || now == 0 || runner.Limits() != limits {
-		t.Errorf("process %d after %d, limits %+v after %+v", now, before, runner.Limits(), limits)
 	}
 }

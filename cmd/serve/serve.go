@@ -2,140 +2,231 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"log/slog"
 	"net"
-	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
 
 	"serve/archive"
+	"serve/host"
 	"serve/hub"
+	"serve/library"
+	"serve/loader"
 	"serve/models/demo"
 	"serve/pool"
 	"serve/server"
 	"serve/web"
 )
 
-// runServe listens, brings the models here and into memory, and serves until ctx
-// is done.
-func runServe(ctx context.Context, w *workplace, o serveOptions, names []string) error {
-	if err := o.check(); err != nil {
-		return err
+func newServeCommand(w *cli) *cobra.Command {
+	c := new(config)
+	cmd := &cobra.Command{
+		Use:   "serve [MODEL...]",
+		Short: "serve local models behind OpenAI's API",
+		Long: `serve loads GGUF models with llama.cpp and serves them behind OpenAI's HTTP API.
+
+A MODEL is a name in the catalog (serve catalog), a repository on the Hugging
+Face Hub, or a file:
+
+  mistral-7b              mistral-7b:Q8_0           another quantization
+  qwen3.5:9b              qwen                      as Ollama writes it; a family
+  org/repo                org/repo:Q4_K_M           org/repo@revision
+  org/repo/file.gguf      hf.co/org/repo            ./file.gguf
+
+Without a MODEL it serves demo, a tiny built-in model that knows about serve and
+nothing else. A chat page is at /.
+
+Models that are not on this machine are downloaded once, from the Hub and nowhere
+else. No prompt, answer or statistic ever leaves this machine.
+
+Every flag can also be set in the environment: --ctx-size as SERVE_CTX_SIZE.`,
+		Example: `  serve
+  serve mistral-7b
+  serve mistral-7b nomic-embed-text --ctx-size 8192
+  serve ./my-model.gguf --offline`,
+		Version:           versionText(),
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: w.completeModels,
+		RunE:              func(cmd *cobra.Command, args []string) error { return runServe(cmd.Context(), w, c, args) },
 	}
+	c.declare(flagsOf(cmd))
+	return cmd
+}
+
+// runServe listens, brings the models here and into memory, and serves until ctx is done.
+func runServe(ctx context.Context, w *cli, c *config, names []string) error {
 	// The port first: a download takes longer than to find out that it is taken.
-	listener, err := net.Listen("tcp", net.JoinHostPort(o.host, strconv.Itoa(o.port)))
+	listener, err := net.Listen("tcp", net.JoinHostPort(c.host, strconv.Itoa(c.port)))
 	if err != nil {
-		return withHint(fmt.Errorf("listen: %w", err), "choose another --port, or 0 for any free one")
+		return withHint(fmt.Errorf("listen: %w", err), "choose another --port, or 0 for any free port")
 	}
 	defer listener.Close()
-	lib, err := newLibrary(w, o)
+
+	s := &startup{w: w, c: c}
+	defer s.close()
+	if err := s.prepare(ctx); err != nil {
+		return err
+	}
+	if err := s.findModels(ctx, names); err != nil {
+		return err
+	}
+	if err := s.openArchive(); err != nil {
+		return err
+	}
+	return s.run(ctx, listener)
+}
+
+// startup is a server on its way to be one.
+type startup struct {
+	w       *cli
+	c       *config
+	options server.Options
+	home    string
+	embeds  bool // the first model makes embeddings, and writes no text
+
+	closers []func()
+}
+
+func (s *startup) close() {
+	for _, c := range slices.Backward(s.closers) {
+		c()
+	}
+}
+
+// prepare makes the server's options of the configuration.
+func (s *startup) prepare(ctx context.Context) error {
+	o := s.c.server
+	o.Version = versionText()
+	o.PID = os.Getpid()
+	o.MaxWaiting = s.c.engine.MaxWaiting
+	o.Page = web.Page()
+
+	if len(o.ImageHosts) > 0 {
+		transport, err := s.w.transport("--image-host")
+		if err != nil {
+			return err
+		}
+		o.ImageTransport = transport
+	}
+
+	if s.c.otlpEndpoint != "" {
+		tracer, stop, err := s.w.tracer(ctx, s.c.otlpEndpoint)
+		if err != nil {
+			return err
+		}
+		s.closers = append(s.closers, stop)
+		o.Tracer = tracer
+	}
+	s.options = o
+	return nil
+}
+
+// findModels finds or downloads the models, and gives them their aliases.
+func (s *startup) findModels(ctx context.Context, names []string) error {
+	lib, err := s.w.library()
 	if err != nil {
 		return err
 	}
-	so := server.Options{MaxBody: o.maxBody, AllowedOrigins: o.origins, KeepAlive: o.keepAlive, LoadWait: o.loadWait, Version: versionText(), PID: os.Getpid(), MaxWaiting: o.maxWaiting, Moderator: o.moderator, Page: web.Page()}
-	so.Stall = o.stall
-	try := trySentence // what to ask the first model, for who has just started it
-	if so.ImageHosts = o.imageHosts; len(o.imageHosts) > 0 {
-		network, err := w.network()
-		if err != nil {
-			return err
-		}
-		if network.Offline {
-			return fmt.Errorf("%w: --image-host and --offline contradict each other", errUsage)
-		}
-		if so.ImageTransport, err = hub.Transport(network); err != nil {
-			return fmt.Errorf("%w: %w", errUsage, err)
-		}
-	}
-	if o.otlp != "" {
-		tracer, stop, err := w.tracer(ctx, o.otlp)
-		if err != nil {
-			return err
-		}
-		defer stop()
-		so.Tracer = tracer
+	s.home = lib.Store.Home
+	served := &library.Served{
+		Library:    lib,
+		Loader:     loader.New(s.w.loaderOptions(s.c, lib.Store)),
+		Options:    s.c.model,
+		Projectors: s.c.mmproj,
 	}
 	if len(names) == 0 {
 		names = []string{demo.Name}
-		w.t.note("no model is named: demo, the tiny one that serve carries, answers; serve mistral-7b fetches a real one")
+		s.w.t.Note("no model was named; using demo, a tiny built-in one; serve mistral-7b downloads a real one")
 	}
+
 	for i, name := range names {
-		m, embeds, err := lib.model(ctx, name, i == 0)
+		m, embeds, err := served.Model(ctx, name, i == 0)
 		if err != nil {
 			return err
 		}
-		so.Models = append(so.Models, m)
-		if i == 0 && embeds {
-			try = tryEmbedding
+		s.options.Models = append(s.options.Models, m)
+		if i == 0 {
+			s.embeds = embeds
 		}
 	}
-	if err := lib.projectors.check(); err != nil {
+	if err := served.Projectors.Check(); err != nil {
 		return err
 	}
-	if err := nameAliases(so.Models, o.aliases); err != nil {
-		return err
-	}
-	if o.dataDir != "" {
-		if so.Archive, err = archive.Open(hub.ExpandHome(o.dataDir, w.lookup), o.keepFor); err != nil {
-			return withHint(err, "choose another --data-dir, or stop the serve that uses it")
-		}
-		defer so.Archive.Close()
-	}
-	return listen(ctx, w, o, listener, so, try)
+	return nameAliases(s.options.Models, s.c.aliases)
 }
 
-// check refuses flags that make no sense before anything is loaded.
-func (o *serveOptions) check() error {
-	if o.maxWaiting < 1 || o.maxWaiting > 1<<20 {
-		return fmt.Errorf("%w: --max-waiting %d: from 1 to %d", errUsage, o.maxWaiting, 1<<20)
+// openArchive opens the folder for responses, if there is one.
+func (s *startup) openArchive() error {
+	if s.c.dataDir == "" {
+		return nil
 	}
-	if o.maxWaitingTokens < 1 || o.maxWaitingTokens > 1<<40 {
-		return fmt.Errorf("%w: --max-waiting-tokens %d: from 1 to %d", errUsage, o.maxWaitingTokens, 1<<40)
+	a, err := archive.Open(hub.ExpandHome(s.c.dataDir, s.w.lookup), s.c.keepResponses)
+	if err != nil {
+		return withHint(err, "choose another --data-dir, or stop the server that uses it")
 	}
-	if o.maxWait < 0 {
-		return fmt.Errorf("%w: --max-wait %s: not less than nothing", errUsage, o.maxWait)
-	}
-	if o.streamGap < 0 || o.streamGap > time.Minute {
-		return fmt.Errorf("%w: --stream-gap %s: from 0 to %s", errUsage, o.streamGap, time.Minute)
-	}
-	if o.port < 0 || o.port > 65535 {
-		return fmt.Errorf("%w: --port %d: from 0 to 65535", errUsage, o.port)
-	}
-	if o.stall <= 0 {
-		return fmt.Errorf("%w: --stall-timeout %s: more than nothing", errUsage, o.stall)
-	}
-	return o.modelOptions.check()
+	s.closers = append(s.closers, func() { a.Close() })
+	s.options.Archive = a
+	return nil
 }
 
-// check refuses what no model could be loaded with.
-func (o *modelOptions) check() error {
-	bounds := []struct {
-		flag       string
-		value      int
-		least, max int
-	}{
-		{"ctx-size", o.ctxSize, 0, 1 << 24},
-		{"parallel", o.parallel, 1, 256},
-		{"kv-cells", o.kvCells, 0, 1 << 28},
-		{"threads", o.threads, 0, 512},
+// run serves until ctx is done, and then stops the engines.
+func (s *startup) run(ctx context.Context, listener net.Listener) error {
+	ip := net.ParseIP(s.c.host)
+	if s.c.host == "localhost" || ip != nil && ip.IsLoopback() {
+		s.options.Hosts = []string{"localhost"}
+	} else {
+		s.w.t.Warn("anyone who can reach %s can use the server: there are no API keys yet", listener.Addr())
 	}
-	for _, b := range bounds {
-		if b.value < b.least || b.value > b.max {
-			return fmt.Errorf("%w: --%s %d: from %d to %d", errUsage, b.flag, b.value, b.least, b.max)
+
+	running, err := server.New(s.options)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	defer running.Close()
+	o := host.Options{
+		Listener:     listener,
+		Server:       running,
+		Models:       s.options.Models,
+		Terminal:     s.w.t,
+		Home:         s.home,
+		Lazy:         s.c.lazy,
+		DrainTimeout: s.c.drainTimeout,
+		Stall:        s.options.Stall,
+		Ready:        s.c.ready,
+	}
+	if o.Ready == nil {
+		o.Ready = func(string) { s.printReady("http://" + listener.Addr().String()) }
+		o.Stopping = func(timeout time.Duration) {
+			s.w.t.Note("stopping: running requests have %s to finish; send another signal to stop at once", timeout)
 		}
 	}
-	switch o.kvType {
-	case "f16", "q8_0", "q4_0":
-	default:
-		return fmt.Errorf("%w: --kv-type %q: f16, q8_0 or q4_0", errUsage, o.kvType)
+	return host.Run(ctx, o)
+}
+
+// Commands to paste: the address, then the model's name.
+const (
+	tryChat = `curl %s/v1/chat/completions -H 'Content-Type: application/json'` +
+		` -d '{"model":%q,"messages":[{"role":"user","content":"Hello"}]}'` + "\n"
+	tryEmbedding = `curl %s/v1/embeddings -H 'Content-Type: application/json' -d '{"model":%q,"input":"Hello"}'` + "\n"
+)
+
+// printReady says where the server is and how to try it.
+func (s *startup) printReady(address string) {
+	try := tryChat
+	if s.embeds {
+		try = tryEmbedding
 	}
-	return checkKernels(o.kernels)
+
+	fmt.Fprintf(s.w.t.Out, try, address, s.options.Models[0].ID)
+	if s.options.Page != nil {
+		s.w.t.Fact("page", "%s/", address)
+	}
+	s.w.t.Fact("ready", "%s/v1", address)
 }
 
 // nameAliases gives models other names: name=model, or a name for the first one.
@@ -152,119 +243,9 @@ func nameAliases(list []*pool.Model, aliases []string) error {
 			}
 		}
 		if m == nil || name == "" {
-			return fmt.Errorf("%w: --alias %q names no model", errUsage, alias)
+			return fmt.Errorf("%w: --alias %q names no model that is being served", errUsage, alias)
 		}
 		m.Aliases = append(m.Aliases, name)
 	}
 	return nil
-}
-
-// listen serves HTTP until ctx is done: then it refuses new work, lets what runs
-// end until the drain timeout, cancels the rest, and only then stops the engines.
-func listen(ctx context.Context, w *workplace, o serveOptions, listener net.Listener, so server.Options, try string) error {
-	t := w.t
-	if ip := net.ParseIP(o.host); o.host == "localhost" || ip != nil && ip.IsLoopback() {
-		so.Hosts = []string{"localhost"}
-	} else {
-		t.note("warning: anyone who can reach %s can use the server; there are no keys yet", listener.Addr())
-	}
-	s, err := server.New(so)
-	if err != nil {
-		return fmt.Errorf("%w: %w", errUsage, err)
-	}
-	defer s.Close()
-	if !o.lazy {
-		if err := preload(ctx, t, s, so.Models); err != nil {
-			return err
-		}
-	}
-	requests, cancelRequests := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancelRequests()
-	h := &http.Server{
-		Handler: s.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute, MaxHeaderBytes: 64 << 10,
-		BaseContext: func(net.Listener) context.Context { return requests },
-		ErrorLog:    slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
-	}
-	served := make(chan error, 1)
-	go func() { served <- h.Serve(listener) }()
-	defer w.announce(ctx, o, listener, s)()
-	if o.ready != nil {
-		o.ready("http://" + reachable(listener.Addr()))
-	} else {
-		invite(t, listener, so, try)
-	}
-	select {
-	case <-ctx.Done():
-	case err = <-served:
-		err = fmt.Errorf("serve: %w", err)
-	}
-	s.Drain()
-	t.notify(daemon.SdNotifyStopping)
-	if o.ready == nil {
-		t.note("stopping: %s for running requests, another signal to stop at once", o.drainTimeout)
-	}
-	shutDown(context.WithoutCancel(ctx), h, s, o.drainTimeout, cancelRequests)
-	return err
-}
-
-// announce makes the server known to serve ps, and tells the service manager that it is
-// ready and, until the function that it returns is called, that it is well.
-func (w *workplace) announce(ctx context.Context, o serveOptions, listener net.Listener, s *server.Server) (end func()) {
-	forget, err := w.register(listener)
-	if err != nil {
-		w.t.note("warning: serve ps will not find this server: %v", err)
-		forget = func() {}
-	}
-	w.t.notify(daemon.SdNotifyReady)
-	// It is well while it drains, too.
-	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
-	go watchdog(watching, w.t, s, o.stall)
-	return func() { stop(); forget() }
-}
-
-// shutDown lets running requests end, and cancels those that have not by then.
-func shutDown(ctx context.Context, h *http.Server, s *server.Server, patience time.Duration, cancelRequests func()) {
-	drain, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	if h.Shutdown(drain) != nil {
-		cancelRequests()
-		last, cancel := context.WithTimeout(ctx, 5*time.Second)
-		defer cancel()
-		if h.Shutdown(last) != nil {
-			h.Close()
-		}
-	}
-	s.Wait(drain)
-}
-
-// preload loads the first model, and as many of the others as fit beside it.
-func preload(ctx context.Context, t *terminal, s *server.Server, list []*pool.Model) error {
-	for i, m := range list {
-		err := s.Preload(ctx, m)
-		var short *pool.NoRoomError
-		if i > 0 && errors.As(err, &short) {
-			t.note("%s waits for its first request: %v", m.ID, err)
-			continue
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Commands to paste: the address, then the model's name.
-const (
-	trySentence  = "curl %s/v1/chat/completions -H 'Content-Type: application/json' -d '{\"model\":%q,\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}'\n"
-	tryEmbedding = "curl %s/v1/embeddings -H 'Content-Type: application/json' -d '{\"model\":%q,\"input\":\"Hello\"}'\n"
-)
-
-// invite says where the server is and how to try it.
-func invite(t *terminal, listener net.Listener, so server.Options, try string) {
-	address := "http://" + listener.Addr().String()
-	fmt.Fprintf(t.out, try, address, so.Models[0].ID)
-	if so.Page != nil {
-		t.fact("page", "%s/", address)
-	}
-	t.fact("ready", "%s/v1", address)
 }

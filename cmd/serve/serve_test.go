@@ -145,7 +145,7 @@ func (r *running) send(t testing.TB, method, path, body string) (int, string) {
 func TestStartUpTells(t *testing.T) {
 	r := startServe(t, modelFile(t), "--ctx-size", "512", "--parallel", "2", "--alias", "gpt-4o")
 	for _, words := range []string{
-		"model     tiny: llama", "context   512 tokens for each of 2 requests", "weights + ", " KV cells", "device    ", "threads", "loaded    in ",
+		"model     tiny: llama", "context   512 tokens for each of 2 concurrent requests", "weights + ", " KV cells", "device    ", "threads", "loaded    in ",
 	} {
 		if !strings.Contains(r.errOut.String(), words) {
 			t.Errorf("start-up does not say %q:\n%s", words, r.errOut)
@@ -478,7 +478,7 @@ func TestBadStarts(t *testing.T) {
 		"the port taken":          {[]string{model, "--port", port}, nil, exitListen, "address already in use"},
 		"an address not ours":     {[]string{model, "--host", "203.0.113.7"}, nil, exitListen, "listen"},
 		"an unknown flag":         {[]string{model, "--speed"}, nil, exitUsage, "unknown flag: --speed"},
-		"a flag out of range":     {[]string{model, "--parallel", "0"}, nil, exitUsage, "--parallel 0: from 1 to 256"},
+		"a flag out of range":     {[]string{model, "--parallel", "0"}, nil, exitUsage, `"--parallel" flag: must be from 1 to 256`},
 		"a KV type unknown":       {[]string{model, "--kv-type", "q9"}, nil, exitUsage, "f16, q8_0 or q4_0"},
 		"layers of words":         {[]string{model, "--gpu-layers", "many"}, nil, exitUsage, "a number or auto"},
 		"a log level unknown":     {[]string{model, "--log-level", "loud"}, nil, exitUsage, "debug, info, warn or error"},
@@ -487,7 +487,7 @@ func TestBadStarts(t *testing.T) {
 		"a projector of nothing":  {[]string{model, "--mmproj", "b=" + model}, nil, exitUsage, "names no model"},
 		"a projector not there":   {[]string{model, "--mmproj", filepath.Join(dir, "absent.gguf")}, nil, exitUsage, "no such file"},
 		"no projector":            {[]string{model, "--mmproj", model}, nil, exitModel, "no projector for images"},
-		"two projectors":          {[]string{model, "--mmproj", "none,none"}, nil, exitUsage, "has one already"},
+		"two projectors":          {[]string{model, "--mmproj", "none,none"}, nil, exitUsage, "already has a projector"},
 		"images fetched, offline": {[]string{model, "--image-host", "example.com", "--offline"}, nil, exitUsage, "contradict"},
 		"a model twice":           {[]string{model, model}, nil, exitUsage, "two models"},
 	} {
@@ -506,7 +506,7 @@ func TestBadStarts(t *testing.T) {
 
 func TestEnvironment(t *testing.T) {
 	r := startServeIn(t, []string{"SERVE_CTX_SIZE=512", "SERVE_PARALLEL=5", "SERVE_ALIAS=x", "OTHER=1"}, modelFile(t), "--parallel", "3")
-	if want := "512 tokens for each of 3 requests at a time; KV cells are f16"; !strings.Contains(r.errOut.String(), want) {
+	if want := "512 tokens for each of 3 concurrent requests; KV cache type f16"; !strings.Contains(r.errOut.String(), want) {
 		t.Errorf("no %q in\n%s", want, r.errOut)
 	}
 }
@@ -540,23 +540,36 @@ func TestGracefulStop(t *testing.T) {
 	}
 }
 
+// TestDrainTimeoutCancels cuts an answer that takes longer than the drain timeout, and stops.
 func TestDrainTimeoutCancels(t *testing.T) {
-	r := startServe(t, modelFile(t), "--ctx-size", "1024", "--parallel", "1", "--drain-timeout", "1ms")
-	var wg sync.WaitGroup
-	for range 40 { // more than a millisecond of work
-		wg.Go(func() {
-			res, err := http.Post(r.url+"/v1/completions", "application/json", strings.NewReader(`{"model":"tiny","prompt":"the","max_tokens":900,"ignore_eos":true}`))
-			if err == nil {
-				io.Copy(io.Discard, res.Body)
-				res.Body.Close()
-			}
-		})
+	const tokens = 30000
+	r := startServe(t, modelFile(t), "--ctx-size", "32768", "--parallel", "1", "--drain-timeout", "1ms")
+	body := fmt.Sprintf(`{"model":"tiny","prompt":"the","stream":true,"max_tokens":%d,"ignore_eos":true}`, tokens)
+	res, err := http.Post(r.url+"/v1/completions", "application/json", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
 	}
-	r.answer(1)
+	defer res.Body.Close()
+
+	lines := bufio.NewScanner(res.Body)
+	if !lines.Scan() || !strings.HasPrefix(lines.Text(), "data: {") {
+		t.Fatalf("the answer begins with %q, %v", lines.Text(), lines.Err())
+	}
 	r.stop()
+	events := 1
+	for lines.Scan() {
+		switch {
+		case lines.Text() == "data: [DONE]":
+			t.Error("the answer was not cut")
+		case lines.Text() != "":
+			events++
+		}
+	}
+	if events >= tokens {
+		t.Errorf("%d events came", events)
+	}
 	code := <-r.done
 	r.done <- code
-	wg.Wait()
 }
 
 func TestSeveralModels(t *testing.T) {

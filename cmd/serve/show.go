@@ -2,67 +2,58 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"serve/engine/llama"
+	"serve/loader"
+	"serve/machine"
 	"serve/models"
+	"serve/terminal"
 )
 
 type showOptions struct {
-	modelOptions
+	modelConfig
 	template bool
 	json     bool
 }
 
-func newShowCommand(w *workplace) *cobra.Command {
+func newShowCommand(w *cli) *cobra.Command {
 	var o showOptions
 	cmd := &cobra.Command{
 		Use:   "show MODEL",
-		Short: "show what a model is, and the memory it would take",
-		Long: `show reads a model's header without loading it: where it comes from, under which
-licence, its hash, its chat template, and the memory that serve would plan for it
-with the same flags.`,
+		Short: "show a model's metadata and the memory that it needs",
+		Long: `show reads a model's header without loading the model: its origin, license, hash
+and chat template, and the memory that serve would plan for it with the same
+flags.`,
 		Args:              arguments(1, 1, "one model"),
 		ValidArgsFunction: w.completeModels,
 		RunE:              func(cmd *cobra.Command, args []string) error { return runShow(cmd.Context(), w, o, args[0]) },
 	}
-	o.memoryFlags(cmd.Flags())
-	cmd.Flags().BoolVar(&o.template, "template", false, "print the chat template and nothing else")
-	jsonFlag(cmd, &o.json)
-	hideAll(cmd.Flags(), "threads", "no-mmap")
-	return cmd
-}
 
-// hideAll keeps flags out of the help that make no difference to what is shown.
-func hideAll(f *pflag.FlagSet, names ...string) {
-	for _, name := range names {
+	f := flagsOf(cmd)
+	o.declare(f)
+	f.Toggle(&o.template, "template", false, "print only the chat template")
+	f.JSON(&o.json)
+	for _, name := range []string{"threads", "no-mmap"} { // they make no difference to what is shown
 		f.Lookup(name).Hidden = true
 	}
+	return cmd
 }
 
 // shown is what show tells.
 type shown struct {
-	modelInfo
-	Verified       bool           `json:"verified"` // its bytes were compared with the Hub's hashes
-	Architecture   string         `json:"architecture"`
-	Parameters     uint64         `json:"parameters"`
-	TrainContext   int            `json:"train_context"`
-	Tensors        int            `json:"tensors"`
-	TemplateSHA256 string         `json:"chat_template_sha256,omitempty"`
-	Template       string         `json:"chat_template,omitempty"`
-	Header         map[string]any `json:"header"`
-	Context        int            `json:"ctx_size"`
-	Parallel       int            `json:"parallel"`
-	Cells          int            `json:"kv_cells,omitempty"` // that the requests share, if not all have their own
-	Memory         []shownMemory  `json:"memory"`
+	models.Info
+	models.Facts
+	Verified bool          `json:"verified"` // its bytes were compared with the Hub's hashes
+	Context  int           `json:"ctx_size"`
+	Parallel int           `json:"parallel"`
+	Cells    int           `json:"kv_cells,omitempty"` // that the requests share, if not all have their own
+	Memory   []shownMemory `json:"memory"`
 }
 
 type shownMemory struct {
@@ -75,19 +66,16 @@ type shownMemory struct {
 	Free    uint64 `json:"free_bytes"`
 }
 
-func runShow(ctx context.Context, w *workplace, o showOptions, name string) error {
-	if err := o.check(); err != nil {
-		return err
-	}
-	store, err := w.store()
+func runShow(ctx context.Context, w *cli, o showOptions, name string) error {
+	lib, err := w.library()
 	if err != nil {
 		return err
 	}
-	local, err := w.find(store, name)
+	local, err := lib.Find(name)
 	if err != nil {
 		return err
 	}
-	unknown, err := store.Verify(ctx, local, false)
+	unknown, err := lib.Store.Verify(ctx, local, false)
 	if err != nil {
 		return err
 	}
@@ -95,108 +83,101 @@ func runShow(ctx context.Context, w *workplace, o showOptions, name string) erro
 	if err != nil {
 		return err
 	}
-	given := projectors(o.mmproj)
-	if err := given.choose(w.t, local, true); err != nil {
+
+	given := loader.Projectors(o.mmproj)
+	if err := lib.ChooseProjector(&given, local, true); err != nil {
 		return err
 	}
-	if err := given.check(); err != nil {
+	if err := given.Check(); err != nil {
 		return err
 	}
-	s := describeHeader(local, h)
-	s.Verified = unknown == 0
+
+	s := &shown{Info: local.Info(), Facts: h.Facts(), Verified: unknown == 0}
 	if o.template {
-		fmt.Fprintln(w.t.out, s.Template)
+		fmt.Fprintln(w.t.Out, s.Template)
 		return nil
 	}
-	lo, memory, err := planMemory(o.modelOptions, projector(local), h.TrainContext(), true, func(lo llama.Options) (*llama.Memory, error) {
-		return measure(local.Path(), lo, freeMemory())
-	})
+	plan, memory, err := loader.Plan(local, h, o.model)
 	if memory == nil {
 		return err
 	}
-	s.Context, s.Parallel, s.Cells = lo.Context, lo.Sequences, lo.Cells
-	for _, d := range memory.Devices {
-		s.Memory = append(s.Memory, shownMemory{d.Name, d.Weights, d.KV, d.Compute, d.Base, d.Later, usable(d)})
-	}
+	s.add(plan, memory)
 	if o.json {
-		return w.t.printJSON(s)
+		return w.t.PrintJSON(s)
 	}
-	return printShown(w.t, s, memory, err)
+	return s.print(w.t, memory, err)
 }
 
-func describeHeader(local *models.Local, h *models.Header) *shown {
-	s := &shown{modelInfo: info(local), Architecture: h.Architecture(), TrainContext: h.TrainContext(), Tensors: len(h.Tensors),
-		Template: h.String("tokenizer.chat_template"), Header: map[string]any{}}
-	for _, t := range h.Tensors {
-		n := uint64(1)
-		for _, d := range t.Dims {
-			n *= d
-		}
-		s.Parameters += n
+// add notes how the model would be loaded.
+func (s *shown) add(plan llama.Options, memory *llama.Memory) {
+	s.Context = plan.Context
+	s.Parallel = plan.Sequences
+	s.Cells = plan.Cells
+	for _, d := range memory.Devices {
+		s.Memory = append(s.Memory, shownMemory{
+			Device:  d.Name,
+			Weights: d.Weights,
+			KV:      d.KV,
+			Compute: d.Compute,
+			Base:    d.Base,
+			Later:   d.Later,
+			Free:    loader.Usable(d),
+		})
 	}
-	if s.Template != "" {
-		sum := sha256.Sum256([]byte(s.Template))
-		s.TemplateSHA256 = hex.EncodeToString(sum[:])
-	}
-	for key, v := range h.Values {
-		if !strings.HasPrefix(key, "tokenizer.chat_template") {
-			s.Header[key] = v
-		}
-	}
-	for key, n := range h.ArrayLengths {
-		s.Header[key] = fmt.Sprintf("array of %d", n)
-	}
-	return s
 }
 
-// printShown prints for people. short is why the model could not be loaded now.
-func printShown(t *terminal, s *shown, memory *llama.Memory, short error) error {
+// maxHeaderValue is how much of a header's value is shown.
+const maxHeaderValue = 100
+
+// print prints for people. short is why the model could not be loaded now.
+func (s *shown) print(t *terminal.Terminal, memory *llama.Memory, short error) error {
 	rows := [][]string{{"name", s.Name}, {"path", s.Path}}
 	add := func(label, format string, args ...any) {
 		rows = append(rows, []string{label, strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", " ")})
 	}
-	if s.Repo != "" {
-		add("repository", "%s at %s", s.Repo, s.Commit)
-		add("licence", "%s %s", s.License, s.LicenseLink)
-	}
-	for _, f := range s.Files {
-		switch {
-		case f.SHA256 != "":
-			add("sha256", "%s %s, verified", f.SHA256, size(uint64(f.Bytes)))
-		case s.Repo == "":
-			add("sha256", "not known: the file does not come from the Hub")
-		}
-	}
-	add("model", "%s, %s parameters in %d tensors, %s", strings.TrimSpace(s.Architecture+" "+s.Quant), count(s.Parameters), s.Tensors, size(uint64(s.Bytes)))
+
+	s.printOrigin(add)
+	add("model", "%s, %s parameters in %d tensors, %s", strings.TrimSpace(s.Architecture+" "+s.Quant),
+		terminal.FormatCount(s.Parameters), s.Tensors, machine.FormatSize(uint64(s.Bytes)))
 	add("trained for", "%d tokens", s.TrainContext)
 	if s.Template == "" {
 		add("template", "none")
 	} else {
 		add("template", "%d bytes, sha256 %s; --template prints it", len(s.Template), s.TemplateSHA256)
 	}
+
 	shared := ""
 	if s.Cells > 0 {
-		shared = fmt.Sprintf(", which share %d KV cells", s.Cells)
+		shared = fmt.Sprintf(", sharing %d KV cells", s.Cells)
 	}
-	add("planned for", "%d requests at a time of %d tokens%s", s.Parallel, s.Context, shared)
+	add("planned for", "%d concurrent requests of %d tokens%s", s.Parallel, s.Context, shared)
 	for _, d := range memory.Devices {
 		if d.Needs() > 0 {
-			add("memory", "%s: %s", d.Name, needs(d))
+			add("memory", "%s: %s", d.Name, loader.DescribeMemory(d))
 		}
 	}
 	if short != nil {
 		add("", "it does not fit now: %v", short)
 	}
+
 	for _, key := range slices.Sorted(maps.Keys(s.Header)) {
-		add(key, "%s", shortenText(fmt.Sprint(s.Header[key]), 100))
+		add(key, "%s", terminal.KeepStart(fmt.Sprint(s.Header[key]), maxHeaderValue))
 	}
-	return t.table(rows)
+	return t.Table(rows)
 }
 
-// shortenText keeps the beginning of a text.
-func shortenText(text string, most int) string {
-	if len(text) <= most {
-		return text
+// printOrigin says where the files come from, and whether they are what they should be.
+func (s *shown) printOrigin(add func(label, format string, args ...any)) {
+	if s.Repo != "" {
+		add("repository", "%s at %s", s.Repo, s.Commit)
+		add("license", "%s %s", s.License, s.LicenseLink)
 	}
-	return strings.ToValidUTF8(text[:most], "") + "…"
+	for _, f := range s.Files {
+		switch {
+		case f.SHA256 != "":
+			add("sha256", "%s %s, verified", f.SHA256, machine.FormatSize(uint64(f.Bytes)))
+		case s.Repo == "":
+			add("sha256", "not known: the file does not come from the Hub")
+		}
+	}
 }

@@ -69,7 +69,7 @@ func TestTraces(t *testing.T) {
 
 func TestTracesAreRefused(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
-		{"--otlp-endpoint localhost:4318", "like http://"},
+		{"--otlp-endpoint localhost:4318", "such as http://"},
 		{"--otlp-endpoint http://localhost:4318 --offline", "contradict"},
 	} {
 		code, _, said := command(nil, append(strings.Fields(c.args), "--port", "0", modelFile(t))...)

@@ -5,26 +5,25 @@ import (
 	"errors"
 
 	"github.com/spf13/cobra"
-
-	"serve/models"
 )
 
-func newVerifyCommand(w *workplace) *cobra.Command {
+func newVerifyCommand(w *cli) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "verify [MODEL...]",
-		Short: "read models again and compare their hashes",
-		Long: `verify reads all bytes of models, of every one on this machine unless some are
-named, compares their hashes with those that the Hub gave, and checks their headers.`,
+		Short: "check the hashes of models on this machine",
+		Long: `verify reads every byte of the models named, or of all models on this machine,
+compares their hashes with those that the Hub has published, and checks their
+headers.`,
 		ValidArgsFunction: w.completeLocal,
 		RunE:              func(cmd *cobra.Command, args []string) error { return runVerify(cmd.Context(), w, asJSON, args) },
 	}
-	jsonFlag(cmd, &asJSON)
+	flagsOf(cmd).JSON(&asJSON)
 	return cmd
 }
 
-// verdict is what verify says of a model.
-type verdict struct {
+// verifyResult is what verify says of a model.
+type verifyResult struct {
 	Name    string `json:"name"`
 	OK      bool   `json:"ok"`
 	Unknown int    `json:"files_without_known_hash"`
@@ -32,51 +31,44 @@ type verdict struct {
 }
 
 // runVerify goes through all models even if one is damaged, and fails then.
-func runVerify(ctx context.Context, w *workplace, asJSON bool, names []string) error {
-	store, err := w.store()
+func runVerify(ctx context.Context, w *cli, asJSON bool, names []string) error {
+	lib, err := w.library()
 	if err != nil {
 		return err
 	}
-	var locals []*models.Local
-	for _, name := range names {
-		local, err := w.find(store, name)
-		if err != nil {
-			return err
-		}
-		locals = append(locals, local)
+	locals, err := lib.FindAll(names)
+	if err != nil {
+		return err
 	}
-	if len(names) == 0 {
-		if locals, err = store.List(); err != nil {
-			return err
-		}
-	}
+
 	var failed error
-	list := []verdict{}
+	list := []verifyResult{}
 	for _, local := range locals {
-		unknown, err := verifyModel(ctx, store, local)
+		unknown, err := lib.Store.Examine(ctx, local)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		v := verdict{Name: local.Name, OK: err == nil, Unknown: unknown}
+		v := verifyResult{Name: local.Name, OK: err == nil, Unknown: unknown}
 		switch {
 		case err != nil:
 			v.Error = err.Error()
-			w.t.fact("damaged", "%s: %v", local.Name, err)
+			w.t.Fact("damaged", "%s: %v", local.Name, err)
 			failed = errors.Join(failed, err)
 		case unknown > 0:
-			w.t.fact("readable", "%s: nobody says what its hash should be", local.Name)
+			w.t.Fact("readable", "%s: its hash is not known", local.Name)
 		default:
-			w.t.fact("right", "%s", local.Name)
+			w.t.Fact("intact", "%s", local.Name)
 		}
 		list = append(list, v)
 	}
+
 	if asJSON {
-		if err := w.t.printJSON(list); err != nil {
+		if err := w.t.PrintJSON(list); err != nil {
 			return err
 		}
 	}
 	if failed != nil {
-		return withHint(errVerify{failed}, "remove what is damaged with serve rm, and pull it again")
+		return withHint(errVerify{failed}, "remove damaged models with serve rm, and pull them again")
 	}
 	return nil
 }
@@ -84,19 +76,5 @@ func runVerify(ctx context.Context, w *workplace, asJSON bool, names []string) e
 // errVerify keeps the kinds of many errors under one line of text.
 type errVerify struct{ error }
 
-func (errVerify) Error() string   { return "not all models are right" }
+func (errVerify) Error() string   { return "some models are damaged" }
 func (e errVerify) Unwrap() error { return e.error }
-
-func verifyModel(ctx context.Context, store *models.Store, local *models.Local) (unknown int, err error) {
-	unknown, err = store.Verify(ctx, local, true)
-	if err != nil {
-		return unknown, err
-	}
-	if _, err := models.ReadModel(local.Parts()); err != nil {
-		return unknown, err
-	}
-	if local.Projector != nil {
-		_, err = models.ReadHeader(local.Projector.Name)
-	}
-	return unknown, err
-}

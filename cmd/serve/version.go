@@ -1,8 +1,6 @@
 package main
 
-import (
-	"runtime/debug"
-)
+import "runtime/debug"
 
 // release is the version that this source is, where it is tagged, and becomes, where it is not. The Makefile reads it.
 const release = "0.1.0"

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"serve/hub"
+	"serve/library"
+	"serve/loader"
+	"serve/models"
+	"serve/registry"
+	"serve/terminal"
+	"serve/tracing"
+)
+
+// cli is what every command has: the terminal, the environment, and the flags that every
+// command takes.
+type cli struct {
+	t        *terminal.Terminal
+	environ  []string
+	offline  bool
+	caFile   string
+	logLevel string
+}
+
+// lookup returns a variable of the environment, or "".
+func (w *cli) lookup(name string) string {
+	value := ""
+	for _, pair := range w.environ {
+		if v, ok := strings.CutPrefix(pair, name+"="); ok {
+			value = v
+		}
+	}
+	return value
+}
+
+// network says how this machine reaches others, if it may.
+func (w *cli) network() (hub.Options, error) {
+	o, err := hub.FromEnvironment(w.lookup)
+	o.Offline = o.Offline || w.offline
+	o.CAFile = w.caFile
+	o.UserAgent = "serve/" + versionText()
+	return o, err
+}
+
+// transport opens connections for a flag that needs some.
+func (w *cli) transport(flag string) (http.RoundTripper, error) {
+	network, err := w.network()
+	if err != nil {
+		return nil, err
+	}
+	if network.Offline {
+		return nil, fmt.Errorf("%w: %s and --offline contradict each other", errUsage, flag)
+	}
+	transport, err := hub.Transport(network)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errUsage, err)
+	}
+	return transport, nil
+}
+
+// store opens the models of this machine. It opens no connection.
+func (w *cli) store() (*models.Store, error) {
+	o, err := w.network()
+	if err != nil {
+		return nil, err
+	}
+	o.Progress = w.t.Progress()
+	client, err := hub.New(o)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errUsage, err)
+	}
+	return &models.Store{Hub: client, Home: w.home(o.Cache)}, nil
+}
+
+// home is the folder of what serve itself remembers.
+func (w *cli) home(cache string) string {
+	switch {
+	case w.lookup("SERVE_HOME") != "":
+		return w.lookup("SERVE_HOME")
+	case w.lookup("XDG_DATA_HOME") != "":
+		return filepath.Join(w.lookup("XDG_DATA_HOME"), "serve")
+	case w.lookup("HOME") != "":
+		return filepath.Join(w.lookup("HOME"), ".local", "share", "serve")
+	}
+	return filepath.Join(cache, ".serve")
+}
+
+// tracer sends spans to an OpenTelemetry collector, until it is stopped.
+func (w *cli) tracer(ctx context.Context, endpoint string) (tracer trace.Tracer, stop func(), err error) {
+	collector, err := tracing.ParseCollector(endpoint)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: --otlp-endpoint: %w", errUsage, err)
+	}
+	transport, err := w.transport("--otlp-endpoint")
+	if err != nil {
+		return nil, nil, err
+	}
+
+	w.t.Fact("traces", "sent to %s", collector.Redacted())
+	return tracing.Start(ctx, tracing.Options{
+		Collector: collector,
+		Transport: transport,
+		Version:   versionText(),
+		Warn:      w.t.Warn,
+	})
+}
+
+// servers returns the servers that run on this machine.
+func (w *cli) servers() ([]registry.Server, error) {
+	store, err := w.store()
+	if err != nil {
+		return nil, err
+	}
+	return registry.List(store.Home)
+}
+
+// library opens the models of this machine, for commands that take names of models.
+func (w *cli) library() (*library.Library, error) {
+	store, err := w.store()
+	if err != nil {
+		return nil, err
+	}
+	return &library.Library{Store: store, Terminal: w.t, Lookup: w.lookup}, nil
+}
+
+// loaderOptions are what the configuration says of loading models.
+func (w *cli) loaderOptions(c *config, store *models.Store) loader.Options {
+	return loader.Options{
+		Model:    c.model,
+		Engine:   c.engine,
+		Isolate:  c.isolate,
+		Stall:    c.server.Stall,
+		Store:    store,
+		Hardware: hardware,
+		Reporter: w.t,
+		Environ:  os.Environ(),
+		LogLevel: w.logLevel,
+		Log:      w.t.Err,
+		Version:  versionText(),
+	}
+}

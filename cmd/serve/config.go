@@ -1,0 +1,121 @@
+package main
+
+import (
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"serve/engine"
+	"serve/flagset"
+	"serve/loader"
+	"serve/server"
+)
+
+// config is what the flags of serve and the environment say. The defaults, bounds and help of
+// each field stand in the functions below and nowhere else.
+type config struct {
+	modelConfig
+
+	host         string
+	port         int
+	aliases      []string
+	lazy         bool
+	isolate      bool
+	drainTimeout time.Duration
+
+	dataDir       string
+	keepResponses time.Duration
+	otlpEndpoint  string
+
+	engine engine.Options
+	server server.Options
+
+	ready func(url string) // is told the address instead of the person; nil for a server of its own
+}
+
+// modelConfig is how models are loaded, for every command that does.
+type modelConfig struct {
+	model  loader.ModelOptions
+	mmproj []string
+}
+
+// defaultConfig returns the configuration without any flag.
+func defaultConfig() *config {
+	c := new(config)
+	c.declare(flagset.Of(pflag.NewFlagSet("", pflag.ContinueOnError)))
+	return c
+}
+
+// declare declares the flags of serve, in the order of its help.
+func (c *config) declare(f flagset.Set) {
+	f.Text(&c.host, "host", defaultHost, "address to listen on")
+	port(f, &c.port, "port to listen on; 0 for any free port")
+	c.modelConfig.declare(f)
+
+	f.List(&c.aliases, "alias", "alias for a model: gpt-4o=mistral-7b, or gpt-4o for the first model")
+	f.Toggle(&c.lazy, "lazy", false, "load each model on its first request instead of at startup")
+	f.Duration(&c.server.KeepAlive, "keep-alive", 0, flagset.AtLeast(0),
+		"unload a model that has been idle for this long; 0 to keep it until its memory is needed")
+	f.Duration(&c.server.LoadWait, "load-timeout", 5*time.Minute, flagset.AtLeast(0),
+		"how long a request waits for its model to load")
+	f.List(&c.server.AllowedOrigins, "allow-origin", "origin of web pages that may call the API (CORS); * for all")
+	c.declareLimits(f)
+	c.declareEngine(f)
+
+	f.Text(&c.dataDir, "data-dir", "",
+		"folder to store responses in, for previous_response_id; by default none are stored")
+	f.Duration(&c.keepResponses, "keep-responses", 30*24*time.Hour, flagset.AtLeast(0),
+		"how long to keep stored responses; 0 to keep them forever")
+	f.Text(&c.server.Moderator, "moderation", "", "name of a served Llama Guard model to answer /v1/moderations")
+	f.List(&c.server.ImageHosts, "image-host",
+		"host that images in requests may be fetched from; data URLs are always accepted")
+	f.Text(&c.otlpEndpoint, "otlp-endpoint", "",
+		"OpenTelemetry collector to send traces to, such as http://localhost:4318; they contain no text")
+	f.Duration(&c.drainTimeout, "drain-timeout", 30*time.Second, flagset.AtLeast(0),
+		"how long running requests may continue after a signal to stop")
+}
+
+// declareLimits declares the flags that bound what clients may ask for.
+func (c *config) declareLimits(f flagset.Set) {
+	flagset.Number(f, &c.engine.MaxWaiting, "max-waiting", 512, flagset.Within(1, 1<<20),
+		"maximum queued requests per model; one client may fill at most 4/5")
+	flagset.Number(f, &c.engine.MaxWaitingTokens, "max-waiting-tokens", 1<<20, flagset.Within(1, 1<<40),
+		"maximum prompt tokens in the queue of a model")
+	f.Duration(&c.engine.MaxWait, "max-wait", 5*time.Minute, flagset.AtLeast(0),
+		"maximum time in the queue; a request that would wait longer is refused at once; 0 for no limit")
+	flagset.Number(f, &c.server.MaxBody, "max-body", 32<<20, flagset.Within[int64](0, 1<<40),
+		"maximum size of a request body, in bytes")
+}
+
+// declareEngine declares the flags that say how engines work.
+func (c *config) declareEngine(f flagset.Set) {
+	f.Duration(&c.engine.Gap, "stream-gap", 50*time.Millisecond, flagset.Within(0, time.Minute),
+		"maximum pause between a stream's tokens while other prompts are processed; 2.5 steps if that is longer")
+	f.Toggle(&c.isolate, "isolate", true, "run each model in its own process, which is restarted when it dies")
+	f.Duration(&c.server.Stall, "stall-timeout", 2*time.Minute, flagset.AtLeast(1),
+		"how long a step may take before the engine is considered stuck and is restarted")
+}
+
+// declare declares the flags of everything that loads models.
+func (c *modelConfig) declare(f flagset.Set) {
+	m := &c.model
+	flagset.Number(f, &m.Context, "ctx-size", 0, flagset.Within(0, 1<<24),
+		"context size: maximum tokens per request, prompt plus answer; 0 for the model's own, up to 8192")
+	flagset.Number(f, &m.Parallel, "parallel", 8, flagset.Within(1, 256),
+		"requests processed at the same time; others wait in the queue")
+	flagset.Number(f, &m.Cells, "kv-cells", 0, flagset.Within(0, 1<<28),
+		"KV cache size in tokens, for all requests together; 0 for ctx-size times parallel, or what fits in memory")
+	f.Choice(&m.KVType, "kv-type", "f16", []string{"f16", "q8_0", "q4_0"}, "data type of the KV cache")
+	flagset.Number(f, &m.Threads, "threads", 0, flagset.Within(0, 512),
+		"number of compute threads; 0 for one per physical core")
+	f.Checked(&m.Kernels, "kernels", loader.AutoKernels, loader.ValidKernels,
+		"CPU code to compute with: auto for the fastest as measured, or a name that serve doctor lists")
+	flagset.Parsed(f, &m.GPULayers, "gpu-layers", "layers", parseLayers, formatLayers,
+		"number of layers to offload to the GPU, or auto for as many as fit")
+	f.List(&c.mmproj, "mmproj",
+		"multimodal projector for image input: FILE, MODEL=FILE or none; by default the model's own")
+	f.Toggle(&m.NoMMap, "no-mmap", false, "read the model file into memory instead of mapping it")
+	f.Toggle(&m.NoRepack, "no-repack", false, "keep CPU weights in the file's layout, which is slower")
+	flagset.Parsed(f, &m.Reserve, "memory-reserve", "size", parseReserve, formatReserve,
+		"memory to leave free on each device; by default an eighth of a device with less than 8GiB")
+}

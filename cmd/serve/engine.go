@@ -1,0 +1,52 @@
+package main
+
+import (
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"serve/loader"
+)
+
+// hardware is what engines compute with. Tests play a driver with another.
+var hardware = loader.Native()
+
+// newEngineCommand is what serve starts for each model: the same program, as a child that
+// computes. It has two sockets and nothing else to talk to. With a flag it is one of the
+// processes that look at the machine and end.
+func newEngineCommand(w *cli) *cobra.Command {
+	var sandbox, timing, devices, probe bool
+	var checked string
+	var first int
+	cmd := &cobra.Command{
+		Use:    loader.EngineCommand,
+		Short:  "compute for the serve process that started this one",
+		Hidden: true,
+		Args:   arguments(0, 0, "no arguments"),
+		RunE: func(*cobra.Command, []string) error {
+			switch {
+			case sandbox:
+				return loader.WriteSandbox(w.t.Out)
+			case devices:
+				return loader.WriteDevices(hardware, w.t.Out)
+			case probe:
+				return loader.WriteProbe(hardware, w.t.Out)
+			case timing:
+				return loader.WriteTimings(hardware, os.Stdin, w.t.Out)
+			case checked != "":
+				return loader.WriteKernelChecks(hardware, w.t.Out, checked, first)
+			}
+			return loader.ServeEngine(hardware)
+		},
+	}
+
+	f := cmd.Flags()
+	f.BoolVar(&timing, loader.FlagTimeKernels, false, "time the CPU's kernels as the request on stdin says, and exit")
+	f.BoolVar(&sandbox, loader.FlagSandbox, false, "print the sandbox restrictions that are not in force, and exit")
+	f.BoolVar(&devices, loader.FlagDevices, false, "print the devices that drivers show to this process, and exit")
+	f.BoolVar(&probe, loader.FlagProbe, false, "compute on each device, print the results, and exit")
+	f.StringVar(&checked, loader.FlagCheckKernels, "",
+		"compute with each of the kernels named, print the results, and exit")
+	f.IntVar(&first, loader.FlagFirstKernel, 0, "with --check-kernels: how many of them to skip")
+	return cmd
+}

@@ -1,0 +1,77 @@
+// Package doctor looks for what would keep serve from working well on this machine, and says
+// what to do about it. It opens no connection.
+package doctor
+
+import (
+	"context"
+
+	"serve/loader"
+	"serve/models"
+)
+
+// Severity is how bad a finding is.
+type Severity string
+
+// Severities.
+const (
+	Fine    Severity = "ok"
+	Warning Severity = "warning" // serve works, but not as well as it could
+	Broken  Severity = "error"   // serve does not work
+)
+
+// Finding is what was found of one thing.
+type Finding struct {
+	About    string   `json:"about"`
+	Severity Severity `json:"severity"`
+	Seen     string   `json:"seen"`
+	Do       string   `json:"do,omitempty"` // about it
+}
+
+// AllKernels is the value of Options.Kernels that checks what no model uses here, too.
+const AllKernels = "all"
+
+// Options say what to look at.
+type Options struct {
+	Host string
+	Port int
+
+	// Kernels are those to check: loader.AutoKernels for those that models use here, AllKernels,
+	// or a name.
+	Kernels string
+
+	Store    *models.Store // nil if it cannot be opened, which NoStore then explains
+	NoStore  error
+	Hardware *loader.Hardware
+	Environ  []string // of the processes that are started
+
+	// Owner returns the process of a serve that listens on the port, if there is one.
+	Owner func(port int) (pid int, found bool)
+}
+
+// examination is what looks at one thing after another.
+type examination struct {
+	Options
+	workers *loader.Workers
+}
+
+// Examine looks at everything, and returns what it found in a fixed order.
+func Examine(ctx context.Context, o Options) (list []Finding) {
+	e := &examination{Options: o}
+	checks := []func(context.Context) []Finding{e.processor, e.memory, e.limits, e.cache, e.port}
+	if o.Store != nil {
+		e.workers = loader.NewWorkers(o.Hardware, o.Environ, o.Store.Home)
+		checks = []func(context.Context) []Finding{
+			e.processor, e.kernels, e.results, e.devices, e.memory, e.limits, e.cache, e.home, e.port, e.sandbox,
+		}
+	}
+
+	for _, check := range checks {
+		list = append(list, check(ctx)...)
+	}
+	return list
+}
+
+// one is a finding alone.
+func one(about string, severity Severity, seen, do string) []Finding {
+	return []Finding{{about, severity, seen, do}}
+}

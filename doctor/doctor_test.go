@@ -1,0 +1,39 @@
+package doctor
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"serve/engine/llama"
+	"serve/loader"
+)
+
+func TestKernelReport(t *testing.T) {
+	right := []llama.KernelCheck{
+		{Kernel: "f32", Rows: 1, Finite: true, Difference: 1e-14, Tolerance: 1e-8},
+		{Kernel: "q4_K", Rows: 64, Finite: true, Difference: 1e-4, Tolerance: 5e-4},
+		{Kernel: "q4_K in AMX", Rows: 8, Finite: true, Difference: 2e-4, Tolerance: 5e-4},
+	}
+	infinite := llama.KernelCheck{Kernel: "q8_0", Rows: 5, Tolerance: 5e-4}
+	wrong := llama.KernelCheck{Kernel: "q6_K", Rows: 8, Finite: true, Difference: 0.25, Tolerance: 5e-4}
+	for _, test := range []struct {
+		name     string
+		report   loader.KernelReport
+		severity Severity
+		says     string
+	}{
+		{"all right", loader.KernelReport{Checks: right}, Fine, "zen4: 2 types, worst q4_K in AMX 2.0e-04 of 5.0e-04 allowed"},
+		{"one wrong", loader.KernelReport{Checks: append(right[:2:2], wrong)}, Broken,
+			"zen4 computes wrongly here: q6_K: off by 2.5e-01 at 8 rows, where 5.0e-04 is allowed"},
+		{"no numbers", loader.KernelReport{Checks: append(right[:2:2], infinite)}, Broken, "q8_0: not a number at 5 rows"},
+		{"a crash", loader.KernelReport{Checks: right, Crashes: []string{"q8_0 in AMX: SIGILL"}}, Broken, "q8_0 in AMX: SIGILL"},
+		{"none", loader.KernelReport{}, Broken, "nothing"},
+		{"many wrong", loader.KernelReport{Checks: slices.Repeat([]llama.KernelCheck{wrong}, 9)}, Broken, "and 4 more"},
+	} {
+		f := kernelFinding("zen4", test.report)
+		if f.Severity != test.severity || !strings.Contains(f.Seen, test.says) || (f.Severity == Fine) != (f.Do == "") {
+			t.Errorf("%s: %+v, want %q", test.name, f, test.says)
+		}
+	}
+}

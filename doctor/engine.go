@@ -1,0 +1,244 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"serve/engine/llama"
+	"serve/kernels"
+	"serve/loader"
+	"serve/machine"
+)
+
+// kernels tells which kernels this CPU can run, which of them failed, and what was measured.
+func (e *examination) kernels(context.Context) []Finding {
+	var runs, lacks []string
+	for _, k := range llama.Kernels() {
+		if k.Score > 0 {
+			runs = append(runs, k.Name)
+		} else {
+			lacks = append(lacks, k.Name)
+		}
+	}
+	if len(runs) == 0 {
+		return one("kernels", Broken, "this CPU can run none of the kernels in this build: "+strings.Join(lacks, ", "),
+			"build serve on this machine with make NATIVE=1")
+	}
+
+	f := Finding{About: "kernels", Severity: Fine, Seen: "this CPU runs " + strings.Join(runs, ", ")}
+	if len(lacks) > 0 {
+		f.Seen += "; it lacks instructions for " + strings.Join(lacks, ", ")
+	}
+	return append([]Finding{f}, e.measuredKernels()...)
+}
+
+// measuredKernels tells what is remembered of kernels.
+func (e *examination) measuredKernels() (list []Finding) {
+	record, _ := loader.OpenRecord(e.Store.Home, 0) // what cannot be read is measured again
+	refused := record.Refused()
+	for _, name := range slices.Sorted(maps.Keys(refused)) {
+		why := refused[name]
+		seen := fmt.Sprintf("%s is not used: %s, with %s, %s",
+			name, why.Reason, why.Model, why.Time.Format(time.DateOnly))
+		do := "nothing, others are used; to try it again, remove " + filepath.Join(e.Store.Home, loader.KernelsFile)
+		list = append(list, Finding{"kernels", Warning, seen, do})
+	}
+
+	for shape, timings := range record.All() {
+		text := ""
+		for _, t := range timings {
+			text += fmt.Sprintf("; %s: %s", t.Kernels, loader.DescribeTiming(t))
+		}
+		list = append(list, Finding{About: "kernels", Severity: Fine, Seen: "measured with " + shape + text})
+	}
+	return list
+}
+
+// repairKernels is what helps where results are wrong.
+const repairKernels = "choose others with --kernels (serve doctor --kernels all checks each), " +
+	"or build serve with another compiler; and report this line"
+
+// results computes with the kernels that models compute with.
+func (e *examination) results(ctx context.Context) (list []Finding) {
+	for _, name := range e.kernelsToCheck() {
+		report, err := e.workers.CheckKernels(ctx, name)
+		f := kernelFinding(name, report)
+		if err != nil {
+			f = Finding{"results", Broken, fmt.Sprintf("%s: the check did not finish: %v", name, err), repairKernels}
+		}
+		list = append(list, f)
+	}
+	return list
+}
+
+// kernelsToCheck returns those that were asked for: with auto the fastest of each model that was
+// measured here, or those that the first model will be tried with.
+func (e *examination) kernelsToCheck() (names []string) {
+	switch e.Kernels {
+	case loader.AutoKernels:
+		record, _ := loader.OpenRecord(e.Store.Home, 0)
+		usable := kernels.Usable(llama.Kernels(), record.Refused())
+		for _, timings := range record.All() {
+			names = append(names, kernels.Order(usable, timings)[:min(1, len(usable))]...)
+		}
+		if len(names) == 0 {
+			names = usable[:min(1, len(usable))]
+		}
+		slices.Sort(names)
+		return slices.Compact(names)
+	case AllKernels:
+		return kernels.Usable(llama.Kernels(), nil)
+	}
+	return []string{e.Kernels}
+}
+
+// shownKernels is how many kernels a line names.
+const shownKernels = 5
+
+// kernelFinding says what of a report matters: what is wrong, or how near to it the worst is.
+func kernelFinding(name string, r loader.KernelReport) Finding {
+	types := map[string]bool{}
+	worst := llama.KernelCheck{}
+	wrong := r.Crashes
+	for _, k := range r.Checks {
+		kind, _, _ := strings.Cut(k.Kernel, " ")
+		types[kind] = true
+		if k.Difference/k.Tolerance >= worst.Difference/worst.Tolerance || worst.Kernel == "" {
+			worst = k
+		}
+		switch {
+		case !k.Finite:
+			wrong = append(wrong, fmt.Sprintf("%s: not a number at %d rows", k.Kernel, k.Rows))
+		case !k.Right():
+			wrong = append(wrong, fmt.Sprintf("%s: off by %.1e at %d rows, where %.1e is allowed",
+				k.Kernel, k.Difference, k.Rows, k.Tolerance))
+		}
+	}
+
+	if len(wrong) > shownKernels {
+		wrong = append(wrong[:shownKernels:shownKernels], fmt.Sprintf("and %d more", len(wrong)-shownKernels))
+	}
+	switch {
+	case len(wrong) > 0:
+		return Finding{"results", Broken, name + " computes wrongly here: " + strings.Join(wrong, "; "), repairKernels}
+	case len(types) == 0:
+		return Finding{"results", Broken, name + " computes nothing", repairKernels}
+	}
+	return Finding{About: "results", Severity: Fine, Seen: fmt.Sprintf("%s: %d types, worst %s %.1e of %.1e allowed",
+		name, len(types), worst.Kernel, worst.Difference, worst.Tolerance)}
+}
+
+// devices looks for GPUs, and has each device compute where models will be: in a process that is
+// confined as engines are.
+func (e *examination) devices(ctx context.Context) []Finding {
+	const driversTool = "see whether the driver's own tool works, such as nvidia-smi; if it does, report this line"
+	var outside loader.DeviceList
+	if len(e.workers.Backends()) > 0 {
+		if err := e.workers.CreateNodes(ctx); err != nil {
+			return one("gpu", Broken, "NVIDIA's device nodes are missing: "+err.Error(), "run nvidia-modprobe -u -c=0 as root")
+		}
+		list, err := e.workers.ListDevices(ctx)
+		if err != nil {
+			return one("gpu", Broken, err.Error(), driversTool)
+		}
+		outside = list
+	}
+
+	seen, results, err := e.workers.ProbeDevices(ctx)
+	if err != nil {
+		return one("gpu", Broken, err.Error(), driversTool)
+	}
+	return e.deviceFindings(outside, seen, results)
+}
+
+// deviceFindings says what came of looking for devices, outside of the sandbox and in it.
+func (e *examination) deviceFindings(outside, seen loader.DeviceList, results []loader.DeviceResult) (list []Finding) {
+	for _, r := range results {
+		list = append(list, deviceFinding(r))
+	}
+
+	if seen.NoCUBLAS != "" {
+		list = append(list, Finding{"cublas", Warning, seen.NoCUBLAS,
+			"put libcublas and libcublasLt into lib beside the program, or install the CUDA toolkit: " +
+				"models with weights that are not quantized need them on the GPU (docs/gpu.md)"})
+	}
+
+	if missing := seen.Missing(outside.GPUs()); len(missing) > 0 {
+		text := loader.DescribeDevices(missing) + " is on this machine, but not visible in the sandbox"
+		list = append(list, Finding{"gpu", Broken, text + loader.JoinWarnings(seen.Warnings),
+			"start serve with --isolate=false, which computes without a sandbox, and report this line"})
+	}
+
+	all := loader.DeviceList{
+		Devices:  append(outside.GPUs(), seen.GPUs()...),
+		Warnings: slices.Concat(outside.Warnings, seen.Warnings),
+	}
+	if u, found := e.workers.UnusedGPU(all); found {
+		f := Finding{"gpu", Warning, u.What, u.Advice}
+		if u.Broken {
+			f.Severity = Broken
+		}
+		return append(list, f)
+	}
+	if len(all.Devices) == 0 {
+		list = append(list, Finding{About: "gpu", Severity: Fine,
+			Seen: "none that this build can use; models run on the CPU"})
+	}
+	return list
+}
+
+// deviceFinding says what came of trying a device.
+func deviceFinding(r loader.DeviceResult) Finding {
+	name := fmt.Sprintf("%s %s", r.Device.Name, strings.TrimSpace(r.Device.Description))
+	f := Finding{About: "gpu", Severity: Fine}
+	f.Seen = fmt.Sprintf("%s, %s free: initializes, allocates and computes in the sandbox",
+		name, machine.FormatSize(r.Free))
+	if !r.Device.GPU() {
+		f.About = "compute"
+		f.Seen = name + " computes in the sandbox"
+	}
+
+	if r.Failed != "" {
+		f.Severity = Broken
+		f.Seen = fmt.Sprintf("%s cannot be used: %s", name, r.Failed)
+		f.Do = "see whether the driver's own tool works, and whether this build has code for the device (docs/gpu.md); " +
+			"--gpu-layers 0 computes on the CPU"
+	}
+	return f
+}
+
+// sandbox starts a process as engines are, and asks how it is confined.
+func (e *examination) sandbox(ctx context.Context) []Finding {
+	r, err := e.workers.CheckSandbox(ctx)
+	if err != nil {
+		return one("engines", Broken, fmt.Sprintf("an engine's process cannot be started: %v", err),
+			"start serve with --isolate=false, and report this line")
+	}
+
+	writes := "nothing"
+	if r.Cache != "" {
+		writes = "only what drivers keep in " + r.Cache
+	}
+	network := Finding{About: "network", Severity: Fine, Seen: "engines cannot open connections"}
+	files := Finding{About: "files", Severity: Fine,
+		Seen: "engines read their model and the system's files, and write " + writes}
+	if r.NoNetwork != "" {
+		network = Finding{"network", Warning, "engines can open connections: " + r.NoNetwork, "use a kernel with seccomp"}
+	}
+	if r.Unconfined != nil {
+		files = Finding{"files", Warning, "engines can open any file: " + r.Unconfined.Error(),
+			"use a kernel with Landlock (Linux 5.13 or later)"}
+	}
+
+	list := []Finding{network, files}
+	if r.NoCache != nil {
+		list = append(list, Finding{"driver cache", Warning, r.NoCache.Error(),
+			"make SERVE_HOME writable: without the folder, GPU drivers compile their code at every start"})
+	}
+	return list
+}

@@ -1,0 +1,166 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"serve/engine/llama"
+	"serve/loader"
+	"serve/machine"
+)
+
+const (
+	leastMemory = 1 << 30 // for a model of a billion parameters in four bits, and what it needs besides
+	leastDisk   = 5 << 30 // for one of seven billion
+	leastFiles  = 1024    // open at a time: a connection for each request, and serve's own
+	recent      = 7 * 24 * time.Hour
+)
+
+// processor looks at what the engine computes with.
+func (e *examination) processor(context.Context) []Finding {
+	f := Finding{About: "processor", Severity: Fine}
+	f.Seen = fmt.Sprintf("%s, %d compute threads; %s", machine.ProcessorName(), llama.Threads(), llama.SystemInfo())
+	if runtime.GOARCH == "amd64" && !strings.Contains(f.Seen, "AVX2 = 1") {
+		f.Severity = Warning
+		f.Do = "use a machine with AVX2 if there is one: without it, prompts are processed several times slower"
+	}
+	return []Finding{f}
+}
+
+// memory looks at what is free for models.
+func (e *examination) memory(context.Context) []Finding {
+	free := machine.FreeMemory()
+	f := Finding{About: "memory", Severity: Fine, Seen: machine.FormatSize(free) + " free for models"}
+	switch {
+	case free == 0:
+		f.Seen = "free memory is not known on this system"
+	case free < leastMemory:
+		f.Severity = Warning
+		f.Do = "close other programs, or raise the cgroup's limit: only the smallest models fit"
+	}
+	return []Finding{f}
+}
+
+// limits looks at what the system lets a process have.
+func (e *examination) limits(context.Context) (list []Finding) {
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err == nil {
+		f := Finding{About: "open files", Severity: Fine, Seen: fmt.Sprintf("limit %d", files.Cur)}
+		if files.Cur < leastFiles {
+			f.Severity = Warning
+			f.Do = fmt.Sprintf("run ulimit -n %d, or set LimitNOFILE= of the service: every open request takes one", leastFiles)
+		}
+		list = append(list, f)
+	}
+
+	var space unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_AS, &space); err == nil && space.Cur < math.MaxInt64 {
+		list = append(list, Finding{"address space", Warning, "limit " + machine.FormatSize(space.Cur),
+			"run ulimit -v unlimited, or start serve with --no-mmap: mapped weights count, too"})
+	}
+
+	if quota := machine.CPUQuota(); quota > 0 && quota < float64(runtime.NumCPU()) {
+		seen := fmt.Sprintf("%.1f of %d CPUs, set by the cgroup", quota, runtime.NumCPU())
+		list = append(list, Finding{About: "cpu quota", Severity: Fine, Seen: seen})
+	}
+	return list
+}
+
+// cache looks at where models are kept.
+func (e *examination) cache(context.Context) []Finding {
+	if e.Store == nil {
+		return one("cache", Broken, e.NoStore.Error(), "correct the environment variable or the flag that it names")
+	}
+	folder := e.Store.Hub.Dir
+	if err := writable(folder); err != nil {
+		return one("cache", Broken, err.Error(), "make the folder writable, or set HF_HUB_CACHE to another")
+	}
+
+	f := Finding{About: "cache", Severity: Fine, Seen: folder}
+	if free, ok := freeDisk(folder); ok {
+		f.Seen += ", " + machine.FormatSize(free) + " free"
+		if free < leastDisk {
+			f.Severity = Warning
+			f.Do = "remove models with serve rm, or set HF_HUB_CACHE to a folder on another disk: " +
+				"a model of 7 billion parameters takes 4 GiB or more"
+		}
+	}
+
+	locals, err := e.Store.List()
+	if err != nil {
+		return []Finding{f, {"models", Warning, err.Error(), "run serve verify to see which files are damaged"}}
+	}
+	seen := fmt.Sprintf("%d on this machine; serve list shows them", len(locals))
+	return []Finding{f, {About: "models", Severity: Fine, Seen: seen}}
+}
+
+// home looks at serve's own folder, and at what engines died of.
+func (e *examination) home(context.Context) []Finding {
+	home := e.Store.Home
+	if err := writable(home); err != nil {
+		return one("home", Broken, err.Error(), "make the folder writable, or set SERVE_HOME to another")
+	}
+
+	f := Finding{About: "home", Severity: Fine, Seen: home}
+	crashes := filepath.Join(home, loader.CrashFolder)
+	reports, _ := os.ReadDir(crashes)
+	reports = slices.DeleteFunc(reports, func(e os.DirEntry) bool {
+		info, err := e.Info()
+		return err != nil || time.Since(info.ModTime()) > recent
+	})
+	if len(reports) == 0 {
+		return []Finding{f, {About: "crashes", Severity: Fine, Seen: "no engine died in the last week"}}
+	}
+	last := filepath.Join(crashes, reports[len(reports)-1].Name())
+	seen := fmt.Sprintf("%d engine crashes in the last week; the last: %s", len(reports), last)
+	return []Finding{f, {"crashes", Warning, seen,
+		"read the crash report, or attach it to a bug report: it contains no prompts and no answers"}}
+}
+
+// port looks whether the address is free, and who has it.
+func (e *examination) port(ctx context.Context) []Finding {
+	address := net.JoinHostPort(e.Host, strconv.Itoa(e.Port))
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err == nil {
+		listener.Close()
+		return one("port", Fine, address+" is free", "")
+	}
+
+	if pid, found := e.Owner(e.Port); found {
+		return one("port", Fine, fmt.Sprintf("%s: serve is running there, process %d", address, pid), "")
+	}
+	return one("port", Broken, err.Error(), "choose another --port, or 0 for any free port")
+}
+
+// writable creates a folder if it is not there, and a file in it, which it removes.
+func writable(folder string) error {
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return err
+	}
+	file, err := os.CreateTemp(folder, ".doctor-*")
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Close(), os.Remove(file.Name()))
+}
+
+// freeDisk returns the bytes that this user may still write to a folder's disk.
+func freeDisk(folder string) (uint64, bool) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(folder, &fs); err != nil {
+		return 0, false
+	}
+	return fs.Bavail * uint64(fs.Bsize), true
+}

@@ -1,0 +1,136 @@
+// Package host runs a server: from when its models are loaded, to when the last answer that ran at
+// a signal to stop has ended.
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"serve/pool"
+	"serve/registry"
+	"serve/server"
+	"serve/terminal"
+)
+
+// Options say how a server is run. Those without "if" are required.
+type Options struct {
+	Listener net.Listener
+	Server   *server.Server
+	Models   []*pool.Model // of the server; the first is loaded or Run fails, unless Lazy
+	Terminal *terminal.Terminal
+	Home     string // folder where serve ps looks for servers
+
+	Lazy         bool                        // load each model on its first request
+	DrainTimeout time.Duration               // that running requests may continue after ctx is done
+	Stall        time.Duration               // after which the server itself restarts a stuck engine
+	Ready        func(url string)            // is called when the server is ready
+	Stopping     func(timeout time.Duration) // is called when it drains, if it is not nil
+}
+
+// Of the HTTP server.
+const (
+	headerTimeout = 10 * time.Second
+	idleTimeout   = 5 * time.Minute
+	maxHeader     = 64 << 10
+	lastTimeout   = 5 * time.Second // for requests to end that were cancelled
+)
+
+// Run serves HTTP until ctx is done: then it refuses new work, lets what runs end until the drain
+// timeout, and cancels the rest. The server's engines run on until it is closed.
+func Run(ctx context.Context, o Options) error {
+	if !o.Lazy {
+		if err := o.preload(ctx); err != nil {
+			return err
+		}
+	}
+
+	requests, cancelRequests := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancelRequests()
+	h := httpServer(o.Server.Handler(), requests)
+	served := make(chan error, 1)
+	go func() { served <- h.Serve(o.Listener) }()
+	defer o.announce(ctx)()
+
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-served:
+		err = fmt.Errorf("serve: %w", err)
+	}
+
+	o.Server.Drain()
+	notify(o.Terminal, daemon.SdNotifyStopping)
+	if o.Stopping != nil {
+		o.Stopping(o.DrainTimeout)
+	}
+	o.shutDown(context.WithoutCancel(ctx), h, cancelRequests)
+	return err
+}
+
+// preload loads the first model, and as many of the others as fit beside it.
+func (o *Options) preload(ctx context.Context) error {
+	for i, m := range o.Models {
+		err := o.Server.Preload(ctx, m)
+		var short *pool.NoRoomError
+		if i > 0 && errors.As(err, &short) {
+			o.Terminal.Note("%s is loaded when it is first requested: %v", m.ID, err)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// httpServer returns a server whose requests end when ctx does.
+func httpServer(handler http.Handler, ctx context.Context) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+	}
+}
+
+// announce says that the server is ready: to serve ps, to the service manager and to who started
+// it. The service manager is told that the server is healthy until end is called.
+func (o *Options) announce(ctx context.Context) (end func()) {
+	remove, err := registry.Add(o.Home, o.Listener.Addr())
+	if err != nil {
+		o.Terminal.Warn("serve ps will not find this server: %v", err)
+		remove = func() {}
+	}
+
+	notify(o.Terminal, daemon.SdNotifyReady)
+	// It is healthy while it drains, too.
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
+	go o.watchdog(watching)
+
+	o.Ready("http://" + registry.Address(o.Listener.Addr()))
+	return func() { stop(); remove() }
+}
+
+// shutDown lets running requests end, and cancels those that have not by then.
+func (o *Options) shutDown(ctx context.Context, h *http.Server, cancelRequests func()) {
+	drain, cancel := context.WithTimeout(ctx, o.DrainTimeout)
+	defer cancel()
+	if h.Shutdown(drain) != nil {
+		cancelRequests()
+		last, cancel := context.WithTimeout(ctx, lastTimeout)
+		defer cancel()
+		if h.Shutdown(last) != nil {
+			h.Close()
+		}
+	}
+	o.Server.Wait(drain)
+}

@@ -1,0 +1,65 @@
+package host
+
+import (
+	"errors"
+	"strings"
+
+	"serve/loader"
+	"serve/machine"
+	"serve/pool"
+)
+
+// Instance returns a model in memory as the server knows it.
+func Instance(in *loader.Instance) *pool.Instance {
+	s := &pool.Instance{
+		Engine:       in.Engine,
+		Done:         in.Done,
+		Stop:         in.Stop,
+		Kernels:      in.Kernels,
+		WhyProcessor: in.WhyCPU,
+		Memory:       func() []pool.DeviceMemory { return deviceMemory(in) },
+		Failed:       func() error { return LoadError(in.Failed()) },
+	}
+	for _, d := range deviceMemory(in) {
+		s.Bytes += d.Planned
+		s.Later += d.Later
+	}
+	for _, d := range in.Devices {
+		s.Devices = append(s.Devices, pool.Device{Name: d.Name, Description: strings.TrimSpace(d.Description)})
+	}
+	if in.Process != nil {
+		s.Process = func() pool.Process {
+			id := in.Process()
+			return pool.Process{ID: id, Resident: machine.ResidentMemory(id)}
+		}
+	}
+	return s
+}
+
+// deviceMemory is what a model takes of devices, as the server tells it.
+func deviceMemory(in *loader.Instance) (list []pool.DeviceMemory) {
+	for _, u := range in.Usage() {
+		if u.Planned.Most() > 0 {
+			list = append(list, pool.DeviceMemory{
+				Device:  u.Planned.Name,
+				Planned: u.Planned.Needs(),
+				Later:   u.Planned.Later,
+				Taken:   u.Taken,
+			})
+		}
+	}
+	return list
+}
+
+// LoadError marks the errors of a load that the server does something about.
+func LoadError(err error) error {
+	var short *loader.NoRoomError
+	var missing *loader.DeviceError
+	switch {
+	case errors.As(err, &short):
+		return &pool.NoRoomError{Err: err, Short: short.Short}
+	case errors.As(err, &missing):
+		return &pool.DeviceError{Err: err}
+	}
+	return err
+}

@@ -1,0 +1,47 @@
+package host
+
+import (
+	"context"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"serve/terminal"
+)
+
+// notify tells the service manager, if there is one, how the service is.
+func notify(t *terminal.Terminal, state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		t.Warn("the service manager could not be notified of %q: %v", state, err)
+	}
+}
+
+// watchdog pings systemd's watchdog, if it is in use, for as long as the server is healthy. A stuck
+// engine's process is restarted after Stall; only if that has not helped either is it for others to
+// restart all of this.
+func (o *Options) watchdog(ctx context.Context) {
+	every, err := daemon.SdWatchdogEnabled(false)
+	if err != nil || every == 0 {
+		return
+	}
+
+	tick := time.NewTicker(every / 3)
+	defer tick.Stop()
+	healthy := true
+	for {
+		model, stalled := o.Server.Stalled(2*o.Stall + time.Minute)
+		switch {
+		case !stalled:
+			notify(o.Terminal, daemon.SdNotifyWatchdog)
+		case healthy:
+			o.Terminal.Error("model %s is stuck and could not be restarted; no longer pinging systemd's watchdog", model)
+		}
+		healthy = !stalled
+
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,116 @@
+package library
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"serve/host"
+	"serve/loader"
+	"serve/machine"
+	"serve/models"
+	"serve/pool"
+	"serve/terminal"
+)
+
+// Served finds or downloads the models of a server, and loads them when they are requested.
+type Served struct {
+	*Library
+	Loader     *loader.Loader
+	Options    loader.ModelOptions // of the loader
+	Projectors loader.Projectors
+}
+
+// Model finds or downloads a model and checks its files, but does not load it. The first of those
+// served is the one that flags mean which name none.
+func (s *Served) Model(ctx context.Context, name string, first bool) (m *pool.Model, embeds bool, err error) {
+	local, err := s.Pull(ctx, name, false)
+	if err != nil {
+		return nil, false, err
+	}
+	if err := s.ChooseProjector(&s.Projectors, local, first); err != nil {
+		return nil, false, err
+	}
+	header, err := s.Loader.Check(ctx, local)
+	if err != nil {
+		return nil, false, err
+	}
+
+	load := func(ctx context.Context, shrink bool) (*pool.Instance, error) { return s.load(ctx, local, shrink) }
+	return &pool.Model{ID: local.Name, Created: time.Now(), Load: load}, header.Embeds(), nil
+}
+
+// load loads a model and says what was loaded.
+func (s *Served) load(ctx context.Context, local *models.Local, shrink bool) (*pool.Instance, error) {
+	start := time.Now()
+	in, err := s.Loader.Load(ctx, local, shrink)
+	if err != nil {
+		return nil, host.LoadError(err)
+	}
+
+	describe(s.Terminal, s.Options, local.Name, in)
+	s.Terminal.Fact("loaded", "in %s", time.Since(start).Round(time.Millisecond))
+	in.WarnOfUsage(s.Terminal, local.Name)
+	return host.Instance(in), nil
+}
+
+// describe says what was loaded.
+func describe(t *terminal.Terminal, o loader.ModelOptions, name string, in *loader.Instance) {
+	m := in.Model
+	t.Fact("model", "%s: %s %s, %s parameters, %s", name, m.Architecture, m.Quantization,
+		terminal.FormatCount(m.Parameters), machine.FormatSize(m.Size))
+	describeContext(t, o, in)
+	if in.Plan.Projector != "" {
+		t.Fact("images", "read with %s", filepath.Base(in.Plan.Projector))
+	}
+	for _, d := range in.Memory.Devices {
+		if d.Needs() > 0 {
+			t.Fact("memory", "%s: %s", d.Name, loader.DescribeMemory(d))
+		}
+	}
+	t.Fact("kernels", "%s, verified in %s", loader.DescribeKernels(in.Kernels), in.Verified.Round(time.Millisecond))
+	if in.Unconfined != "" {
+		t.Warn("the engine's process is not fully confined: %s", in.Unconfined)
+	}
+
+	for _, d := range in.Devices {
+		switch {
+		case d.Type != "cpu":
+			t.Fact("device", "%s %s", d.Name, d.Description)
+		case in.WhyCPU != "":
+			t.Fact("device", "%s, %d threads; %s", strings.TrimSpace(d.Description), in.Plan.Threads, in.WhyCPU)
+		default:
+			t.Fact("device", "%s, %d threads", strings.TrimSpace(d.Description), in.Plan.Threads)
+		}
+	}
+}
+
+// describeContext says how long requests may be, and what is odd about the model's text.
+func describeContext(t *terminal.Terminal, o loader.ModelOptions, in *loader.Instance) {
+	m, limits := in.Model, in.Limits
+	if !m.Generates {
+		t.Fact("context", "embeddings of inputs of up to %d tokens", limits.EmbedTokens)
+		return
+	}
+
+	shared := ""
+	if limits.Shared {
+		shared = fmt.Sprintf(", sharing %d KV cells", limits.Cells)
+	}
+	t.Fact("context", "%d tokens for each of %d concurrent requests%s; KV cache type %s",
+		limits.Context, limits.Sequences, shared, o.KVType)
+	if o.Context > m.TrainContext && m.TrainContext > 0 {
+		t.Warn("the model was trained for %d tokens; beyond that it may write nonsense", m.TrainContext)
+	}
+	if m.ChatTemplate == "" {
+		t.Warn("the file has no chat template; chats are written as ChatML")
+	}
+	if in.ChatError != "" {
+		t.Warn("the model's chat template fails, so only completions work: %s", in.ChatError)
+	}
+	if in.Plan.EmbedLimit > 0 {
+		t.Warn("there is not enough memory to embed inputs of more than %d tokens", limits.EmbedTokens)
+	}
+}

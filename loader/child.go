@@ -1,0 +1,196 @@
+package loader
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"serve/engine"
+	"serve/engine/llama"
+	"serve/engine/remote"
+	"serve/kernels"
+	"serve/sandbox"
+)
+
+// request says what an engine is to load. It is plain data, for a process of its own or for this
+// one.
+type request struct {
+	Name         string
+	Path         string
+	Projector    string   // its file, empty for none
+	Parts        []string // all files of the weights
+	Shape        string   // of the weights, for what was measured with others like them
+	Kernels      string   // the CPU's kernels to compute with
+	TrainContext int
+	Shrink       bool
+	Free         uint64 // bytes of the host's memory, 0 if unknown
+	Options      ModelOptions
+	Plan         *llama.Options // as its predecessor was loaded; nil for the first
+	GPUs         []llama.Device // that must be there
+	Unconfined   string         // why the process that started this one could not confine it
+}
+
+// answer says what came of it.
+type answer struct {
+	Failed     *failure `json:",omitempty"`
+	Plan       llama.Options
+	Memory     *llama.Memory     // as it was planned
+	Left       map[string]uint64 // bytes free on each GPU that says so, once the model was loaded
+	Changed    string            // what is not as its predecessor's, and why
+	Devices    []llama.Device    // that compute the model
+	GPUs       []llama.Device    // that its process sees
+	Verified   time.Duration     // that it took to see that it computes
+	ChatError  string            // why the model's template cannot write a chat
+	Unconfined string            // why its process is not confined
+
+	kernels kernels.Choice // the parent's
+}
+
+// ServeEngine computes for the process that started this one, over two sockets.
+func ServeEngine(h *Hardware) error {
+	conn, err := remote.Join(os.NewFile(3, "steps"), os.NewFile(4, "calls"))
+	if err != nil {
+		return errParent(err)
+	}
+
+	// What stops a service stops its parent, which lets answers end first.
+	signal.Ignore(os.Interrupt, syscall.SIGTERM)
+	unconfined := sandbox.ForbidNetwork()
+	return remote.Serve(conn, func(text []byte) (engine.Runner, []byte) { return open(h, text, unconfined) })
+}
+
+// WriteDevices lists devices, in the process that ListDevices starts.
+func WriteDevices(h *Hardware, out io.Writer) error {
+	list, err := h.listDevices()
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(out).Encode(list)
+}
+
+// WriteSandbox says how this process is confined, which CheckSandbox starts.
+func WriteSandbox(out io.Writer) error {
+	var said sandboxLine
+	if err := forbidNetwork(); err != nil {
+		said.Network = err.Error()
+	}
+	return json.NewEncoder(out).Encode(said)
+}
+
+// open plans a model's memory and loads it. unconfined is why this process is not confined, if it
+// is not.
+func open(h *Hardware, text []byte, unconfined error) (engine.Runner, []byte) {
+	var q request
+	var a answer
+	var runner engine.Runner
+	err := json.Unmarshal(text, &q)
+	if err == nil {
+		runner, err = a.open(h, &q)
+	}
+
+	if q.Unconfined != "" {
+		unconfined = errors.Join(unconfined, errors.New(q.Unconfined))
+	}
+	if unconfined != nil {
+		a.Unconfined = strings.ReplaceAll(unconfined.Error(), "\n", "; ")
+	}
+	if err != nil {
+		a = answer{Failed: failureOf(err)}
+	}
+
+	result, err := json.Marshal(a)
+	if err != nil && runner != nil {
+		runner.Close()
+		return nil, nil
+	}
+	return runner, result
+}
+
+func (a *answer) open(h *Hardware, q *request) (engine.Runner, error) {
+	if err := h.UseKernels(q.Kernels); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrModel, err)
+	}
+	list, err := h.listDevices()
+	if err != nil {
+		return nil, err
+	}
+
+	// Before anything is planned: llama.cpp would compute on the CPU instead.
+	if missing := list.Missing(q.GPUs); len(missing) > 0 {
+		return nil, &DeviceError{
+			Text: fmt.Sprintf("%s is on this machine, but the engine's process cannot use it%s",
+				DescribeDevices(missing), JoinWarnings(list.Warnings)),
+			Missing: true,
+		}
+	}
+	if !q.Options.cpuOnly() {
+		a.GPUs = list.GPUs()
+	}
+
+	if err := a.plan(q); err != nil {
+		return nil, err
+	}
+	runner, err := llama.Load(q.Path, a.Plan)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrModel, err)
+	}
+	if err := a.verify(runner, q.Plan != nil); err != nil {
+		runner.Close()
+		return nil, err
+	}
+
+	llama.Trim()
+	a.Left = freeOfCards(a.Memory)
+	a.Devices = computing(list.Devices, a.Memory, a.Plan.Model.GPULayers)
+	return runner, nil
+}
+
+// verify has a model compute, and write a chat. again is for one that was verified before, in
+// another process.
+func (a *answer) verify(runner engine.Runner, again bool) error {
+	began := time.Now()
+	if err := llama.Verify(runner, again); err != nil {
+		return fmt.Errorf("%w: %w", ErrModel, err)
+	}
+	a.Verified = time.Since(began)
+
+	if runner.Model().Generates {
+		hello := engine.Chat{Messages: []byte(`[{"role":"user","content":"Hello"}]`)}
+		if _, err := runner.Render(hello); err != nil {
+			a.ChatError = err.Error()
+		}
+	}
+	return nil
+}
+
+// plan decides how a model is loaded. The first engine of a model is free to choose; one that
+// comes after another must be like that, and is planned anew all the same: what was free then
+// may not be free now.
+func (a *answer) plan(q *request) (err error) {
+	measure := func(lo llama.Options) (*llama.Memory, error) { return measure(q.Path, lo, q.Free) }
+	if q.Plan == nil {
+		first := planner{
+			o:         q.Options,
+			projector: q.Projector,
+			train:     q.TrainContext,
+			shrink:    q.Shrink,
+			measure:   measure,
+		}
+		a.Plan, a.Memory, err = first.plan()
+		return err
+	}
+
+	again := replanner{o: q.Options, measure: measure, sleep: time.Sleep}
+	a.Plan, a.Memory, err = again.plan(*q.Plan)
+	if err == nil && a.Plan.Model.GPULayers != q.Plan.Model.GPULayers {
+		a.Changed = fmt.Sprintf("only %d layers are on the GPU now: it has less memory free than before",
+			a.Plan.Model.GPULayers)
+	}
+	return err
+}

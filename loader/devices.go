@@ -1,0 +1,238 @@
+package loader
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"serve/engine/llama"
+	"serve/machine"
+	"serve/sandbox"
+	"serve/worker"
+)
+
+// driverTime is what a driver may take to list its devices. A machine with many cards that
+// nobody has used since it was started takes half a minute: slow is not absent.
+const driverTime = 60 * time.Second
+
+// DeviceList is what a process sees of this machine's devices, and what their drivers say.
+type DeviceList struct {
+	Devices  []llama.Device
+	Warnings []string `json:",omitempty"`
+
+	// NoCUBLAS is why cuBLAS cannot be loaded, if a device needs it and it was tried.
+	NoCUBLAS string `json:",omitempty"`
+}
+
+// GPUs returns the GPUs in the list.
+func (l DeviceList) GPUs() []llama.Device {
+	return slices.DeleteFunc(slices.Clone(l.Devices), func(d llama.Device) bool { return !d.GPU() })
+}
+
+// Missing returns those of some devices that are not in the list.
+func (l DeviceList) Missing(wanted []llama.Device) []llama.Device {
+	return slices.DeleteFunc(slices.Clone(wanted), func(w llama.Device) bool {
+		return slices.ContainsFunc(l.Devices, func(d llama.Device) bool { return d.Name == w.Name })
+	})
+}
+
+// DescribeDevices names devices for a person.
+func DescribeDevices(list []llama.Device) string {
+	var names []string
+	for _, d := range list {
+		names = append(names, fmt.Sprintf("%s (%s)", d.Name, strings.TrimSpace(d.Description)))
+	}
+	return strings.Join(names, ", ")
+}
+
+// JoinWarnings returns what drivers said as the end of a sentence; empty if nothing.
+func JoinWarnings(warnings []string) string {
+	if len(warnings) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(warnings, "; ")
+}
+
+// gpuList knows which GPUs an engine must see, once that was asked.
+type gpuList struct {
+	mu    sync.Mutex
+	known bool
+	list  DeviceList
+}
+
+// expectGPUs returns the GPUs that this build's drivers show outside of the sandbox: an engine
+// that lacks one of them must not compute. It warns of what is odd about them.
+func (l *Loader) expectGPUs(ctx context.Context) ([]llama.Device, error) {
+	l.gpus.mu.Lock()
+	defer l.gpus.mu.Unlock()
+	if l.gpus.known || l.o.Model.cpuOnly() {
+		return l.gpus.list.GPUs(), nil
+	}
+
+	if len(l.o.Hardware.Backends()) > 0 {
+		list, err := l.probeDevices(ctx)
+		if err != nil {
+			return nil, err
+		}
+		l.gpus.list = list
+	}
+
+	l.gpus.known = true
+	if u, found := l.workers.UnusedGPU(l.gpus.list); found {
+		l.o.Reporter.Warn("%s", u.What)
+		l.o.Reporter.Hint("%s", u.Advice)
+	}
+	return l.gpus.list.GPUs(), nil
+}
+
+// probeDevices lists the devices outside of the sandbox: in a process of its own, so that
+// this one never holds a driver, unless it is to compute itself.
+func (l *Loader) probeDevices(ctx context.Context) (DeviceList, error) {
+	if err := l.o.Hardware.Nodes(ctx); err != nil {
+		l.o.Reporter.Warn("NVIDIA's device nodes are missing and could not be created: %v", err)
+	}
+
+	_, ignored := sandbox.DriverEnviron(l.o.Environ)
+	for _, name := range ignored {
+		l.o.Reporter.Warn("%s is ignored: on many machines it makes copies between GPUs vanish, even as =0", name)
+	}
+
+	if l.o.Isolate {
+		l.driverCache()
+		return l.workers.ListDevices(ctx)
+	}
+	if err := l.o.Hardware.Prepare(); err != nil {
+		return DeviceList{}, err
+	}
+	list, err := l.o.Hardware.listDevices()
+	if err != nil {
+		err = &DeviceError{Text: err.Error()}
+	}
+	return list, err
+}
+
+// CreateNodes creates device nodes of drivers that are missing.
+func (w *Workers) CreateNodes(ctx context.Context) error { return w.hardware.Nodes(ctx) }
+
+// Backends returns the GPU backends of this build.
+func (w *Workers) Backends() []string { return w.hardware.Backends() }
+
+// ListDevices has a process that is not confined list the devices.
+func (w *Workers) ListDevices(ctx context.Context) (list DeviceList, err error) {
+	cmd, _, err := w.command(quiet(FlagDevices)...)
+	if err != nil {
+		return list, err
+	}
+
+	ctx, cancel := context.WithTimeout(ctx, driverTime)
+	defer cancel()
+	out, said, err := worker.Output(ctx, cmd, cmd.Start)
+	if err == nil {
+		err = json.Unmarshal(out, &list)
+	}
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		err = fmt.Errorf("no answer within %s", driverTime)
+	}
+	if err != nil {
+		text := fmt.Sprintf("the GPU driver cannot list its devices: %v%s", err, JoinWarnings(said))
+		return list, &DeviceError{Text: text}
+	}
+	return list, nil
+}
+
+// gpuBackendOf is what a build for a vendor's GPUs is made with.
+var gpuBackendOf = map[machine.Vendor]string{machine.NVIDIA: "CUDA", machine.AMD: "Vulkan", machine.Intel: "Vulkan"}
+
+// UnusedGPU is a GPU that no driver shows to this build.
+type UnusedGPU struct {
+	What   string
+	Advice string
+	Broken bool // the build was made for it
+}
+
+// UnusedGPU returns a GPU of this machine that is not among a list of devices, if there is one
+// that could be used.
+func (w *Workers) UnusedGPU(list DeviceList) (u UnusedGPU, found bool) {
+	backends := w.hardware.Backends()
+	for _, g := range w.hardware.GPUs() {
+		if len(backends) == 0 {
+			u.What = fmt.Sprintf("the %s is not used: this build computes on the CPU", g)
+			backend := strings.ToUpper(gpuBackendOf[g.Vendor])
+			u.Advice = fmt.Sprintf("build serve for it with make %s=1; see docs/gpu.md", backend)
+			return u, true
+		}
+
+		if g.Vendor == machine.NVIDIA && slices.Contains(backends, "CUDA") && !hasBackend(list.GPUs(), "CUDA") {
+			u.What = fmt.Sprintf("the %s is not used: CUDA finds no device%s", g, JoinWarnings(list.Warnings))
+			u.Advice = w.nvidiaAdvice()
+			u.Broken = true
+			return u, true
+		}
+	}
+	return u, false
+}
+
+// hasBackend reports whether a backend's devices are among some: they are called by its name and
+// a number.
+func hasBackend(list []llama.Device, backend string) bool {
+	return slices.ContainsFunc(list, func(d llama.Device) bool { return strings.HasPrefix(d.Name, backend) })
+}
+
+// nvidiaAdvice says what to do if there is a card and CUDA does not find it.
+func (w *Workers) nvidiaAdvice() string {
+	for _, pair := range slices.Backward(w.environ) {
+		if strings.HasPrefix(pair, "CUDA_VISIBLE_DEVICES=") {
+			return pair + " hides the GPUs that it does not name"
+		}
+	}
+	return "nvidia-smi shows whether the driver works; a container must be given the devices (--gpus all)"
+}
+
+// computing returns the devices that compute a model: the GPUs that the plan takes memory of,
+// and the CPU unless all layers are on those.
+func computing(devices []llama.Device, memory *llama.Memory, gpuLayers int) (list []llama.Device) {
+	taken := map[string]bool{}
+	for _, d := range memory.Devices[:len(memory.Devices)-1] {
+		taken[d.Name] = d.Weights+d.KV > 0 // a driver's context is no layer
+	}
+
+	for _, d := range devices {
+		if d.GPU() && taken[d.Name] && gpuLayers != 0 {
+			list = append(list, d)
+		}
+	}
+	for _, d := range devices {
+		if d.Type == "cpu" && (len(list) == 0 || gpuLayers >= 0) {
+			list = append(list, d)
+		}
+	}
+	return list
+}
+
+// whyCPU says why a model is computed without the GPUs that this machine has; empty if it has
+// none or uses one.
+func (l *Loader) whyCPU(a *answer) string {
+	if slices.ContainsFunc(a.Devices, llama.Device.GPU) {
+		return ""
+	}
+
+	l.gpus.mu.Lock()
+	seen := l.gpus.list.GPUs()
+	l.gpus.mu.Unlock()
+	switch {
+	case len(l.o.Hardware.GPUs()) == 0 && len(seen) == 0:
+		return ""
+	case l.o.Model.cpuOnly():
+		return "the GPU is turned off by --gpu-layers 0"
+	case len(l.o.Hardware.Backends()) == 0:
+		return "this build has no GPU backend"
+	case len(seen) == 0:
+		return "no driver shows the GPU"
+	}
+	return "no layer is on " + DescribeDevices(seen)
+}

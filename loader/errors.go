@@ -1,0 +1,117 @@
+package loader
+
+import (
+	"errors"
+	"fmt"
+
+	"serve/engine/llama"
+	"serve/machine"
+)
+
+// Kinds of errors of this package.
+var (
+	ErrOptions = errors.New("invalid options")
+	ErrMemory  = errors.New("not enough memory")
+	ErrModel   = errors.New("unusable model")
+	ErrDevice  = errors.New("unusable GPU")
+)
+
+// NoRoomError says what a plan lacks where. It is an ErrMemory.
+type NoRoomError struct {
+	Device   string
+	Needs    llama.DeviceMemory
+	Free     uint64
+	Reserved uint64 // of what is free
+	Short    uint64 // bytes that are missing
+
+	// Of the plan, for advice.
+	Context   int
+	Parallel  int
+	Projector bool
+}
+
+// Error implements error.
+func (e *NoRoomError) Error() string {
+	later := ""
+	if e.Needs.Later > 0 {
+		later = fmt.Sprintf(", and %s for embeddings", machine.FormatSize(e.Needs.Later))
+	}
+	return fmt.Sprintf("%v: %s needs %s%s; %s is free, of which %s is reserved", ErrMemory,
+		e.Device, describeParts(e.Needs), later, machine.FormatSize(e.Free), machine.FormatSize(e.Reserved))
+}
+
+// Unwrap implements the interface of package errors.
+func (e *NoRoomError) Unwrap() error { return ErrMemory }
+
+// DeviceError says that a GPU which is there, or was, cannot be used. The model is then not
+// computed by anything else instead. It is an ErrDevice.
+type DeviceError struct {
+	Text string
+
+	// Missing says that the driver works, but not for the engine's process; otherwise the driver
+	// cannot be asked.
+	Missing bool
+}
+
+// Error implements error.
+func (e *DeviceError) Error() string { return fmt.Sprintf("%v: %s", ErrDevice, e.Text) }
+
+// Unwrap implements the interface of package errors.
+func (e *DeviceError) Unwrap() error { return ErrDevice }
+
+// StartError says that an engine's process ended before it had loaded its model. It is an
+// ErrModel.
+type StartError struct {
+	Err  error
+	GPUs bool // it was to use some
+}
+
+// Error implements error.
+func (e *StartError) Error() string { return fmt.Sprintf("%v: %v", ErrModel, e.Err) }
+
+// Unwrap implements the interface of package errors.
+func (e *StartError) Unwrap() []error { return []error{ErrModel, e.Err} }
+
+// failure is an error that crosses to another process.
+type failure struct {
+	Text    string
+	Options bool // it is an ErrOptions; otherwise an ErrModel, unless one of these is there:
+	NoRoom  *NoRoomError
+	Device  *DeviceError
+	Wrong   bool // the model was loaded, and computed nonsense
+}
+
+func failureOf(err error) *failure {
+	f := &failure{
+		Text:    err.Error(),
+		Options: errors.Is(err, ErrOptions),
+		Wrong:   errors.Is(err, llama.ErrWrong),
+	}
+	_ = errors.As(err, &f.NoRoom)
+	_ = errors.As(err, &f.Device)
+	return f
+}
+
+// err returns the error again.
+func (f *failure) err() error {
+	switch {
+	case f.NoRoom != nil:
+		return f.NoRoom
+	case f.Device != nil:
+		return f.Device
+	case f.Options:
+		return &remoteError{f.Text, ErrOptions}
+	case f.Wrong:
+		return &remoteError{f.Text, errors.Join(ErrModel, llama.ErrWrong)}
+	}
+	return &remoteError{f.Text, ErrModel}
+}
+
+// remoteError is another process's error: its text, and its kind.
+type remoteError struct {
+	text string
+	kind error
+}
+
+func (e *remoteError) Error() string { return e.text }
+func (e *remoteError) Unwrap() error { return e.kind }

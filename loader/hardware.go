@@ -1,0 +1,69 @@
+package loader
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"serve/engine/llama"
+	"serve/kernels"
+	"serve/machine"
+	"serve/sandbox"
+)
+
+// Hardware is what asks devices, their drivers and the CPU's kernels. Native returns this
+// machine's; tests play a driver with another.
+type Hardware struct {
+	Backends func() []string                 // for GPUs, of this build
+	Devices  func() ([]llama.Device, error)  // that drivers show to this process
+	Warnings func() []string                 // of those drivers
+	GPUs     func() []machine.GPU            // of this machine, whatever drivers say
+	Nodes    func(ctx context.Context) error // creates device nodes that are missing
+	Prepare  func() error                    // makes this process ready for drivers
+
+	// LoadCUBLAS loads a library that CUDA needs for some models.
+	LoadCUBLAS func() error
+
+	// Probe tries one of the devices, by its index.
+	Probe func(device int, before func(act string)) (free, total uint64, err error)
+
+	// UseKernels has this process compute with the kernels named.
+	UseKernels func(name string) error
+
+	// TimeKernels times kernels with parts of a model's weights.
+	TimeKernels func(paths []string, o llama.Options, names []string, trying func(string)) ([]kernels.Timing, error)
+
+	// CheckKernels compares what the kernels in use compute with exact results.
+	CheckKernels func(llama.CheckOptions) error
+}
+
+// nodesTime is what loading a driver and creating its device nodes may take.
+const nodesTime = 20 * time.Second
+
+// Native returns the hardware of this machine.
+func Native() *Hardware {
+	root := os.DirFS("/")
+	nodes := func(ctx context.Context) error {
+		return machine.CreateNodes(ctx, root, "nvidia-modprobe", nodesTime)
+	}
+	return &Hardware{
+		Backends:     llama.GPUBackends,
+		Devices:      llama.Devices,
+		Warnings:     llama.Warnings,
+		GPUs:         func() []machine.GPU { return machine.GPUs(root) },
+		Nodes:        nodes,
+		Prepare:      sandbox.SetDriverEnviron,
+		LoadCUBLAS:   llama.LoadCUBLAS,
+		Probe:        llama.Probe,
+		UseKernels:   llama.UseKernels,
+		TimeKernels:  llama.TimeKernels,
+		CheckKernels: llama.CheckKernels,
+	}
+}
+
+// listDevices lists the devices that this process can use.
+func (h *Hardware) listDevices() (list DeviceList, err error) {
+	list.Devices, err = h.Devices()
+	list.Warnings = h.Warnings()
+	return list, err
+}

@@ -1,0 +1,275 @@
+package loader
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"serve/engine/llama"
+	"serve/engine/remote"
+	"serve/kernels"
+	"serve/machine"
+	"serve/models"
+	"serve/sandbox"
+	"serve/worker"
+)
+
+// timingLimit is how long a process may time kernels. It takes a second or two, on a slow disk more.
+const timingLimit = time.Minute
+
+// busyTiming is how long timing kernels takes where others keep the CPU busy: what was measured
+// then is used, and not remembered.
+const busyTiming = 10 * time.Second
+
+// KernelsFile is the file that keeps what is known of kernels, below the home folder.
+const KernelsFile = "kernels.json"
+
+// OpenRecord opens what is known of kernels on this machine, for a number of threads; 0 for the
+// default. It can be used even if there is an error: then kernels are measured again.
+func OpenRecord(home string, threads int) (*kernels.Record, error) {
+	return kernels.Open(filepath.Join(home, KernelsFile), kernels.Machine{
+		Processor: machine.ProcessorName(),
+		Build:     llama.KernelsBuild(),
+		Threads:   cmp.Or(threads, llama.Threads()),
+	})
+}
+
+// isKernelFailure reports whether kernels ended the process that tried them, or computed nonsense.
+func isKernelFailure(err error) bool {
+	var died *remote.DiedError
+	return errors.As(err, &died) && died.Exit.Fault || errors.Is(err, llama.ErrWrong)
+}
+
+// trial is what a load learns of kernels: those to try, in their order, and why others failed.
+type trial struct {
+	order  []string
+	failed map[string]string
+	choice kernels.Choice
+}
+
+// chooseKernels says which kernels a model is to be tried with. It measures them when the first
+// model of a shape comes.
+func (l *Loader) chooseKernels(ctx context.Context, q *request, files []string) *trial {
+	t := &trial{failed: map[string]string{}}
+	if l.o.Model.Kernels != AutoKernels {
+		t.order = []string{l.o.Model.Kernels}
+		return t
+	}
+
+	usable := kernels.Usable(llama.Kernels(), l.kernels.Refused())
+	t.choice.Timings = l.kernels.Timings(q.Shape)
+	if len(t.choice.Timings) == 0 && len(usable) > 1 {
+		t.choice.Timings = kernels.Fastest(l.measureKernels(ctx, q, files, usable, t.failed))
+	}
+
+	t.order = kernels.Order(usable, t.choice.Timings)
+	if len(t.failed) < len(usable) { // otherwise the model itself shall show what is wrong
+		t.order = slices.DeleteFunc(t.order, func(name string) bool { return t.failed[name] != "" })
+	}
+	return t
+}
+
+// measureKernels times kernels and remembers what came of it. Those that end the process are added
+// to failed.
+func (l *Loader) measureKernels(
+	ctx context.Context, q *request, files, names []string, failed map[string]string,
+) []kernels.Timing {
+	began := time.Now()
+	timings, err := l.timeKernels(ctx, q, files, names, failed)
+	took := time.Since(began)
+	l.o.Reporter.Fact("measured", "the CPU's kernels, in %s", took.Round(time.Millisecond))
+
+	switch {
+	case err != nil:
+		l.o.Reporter.Warn("kernels could not be measured with %s: %v", q.Name, err)
+	case took > busyTiming:
+		l.o.Reporter.Warn("this machine is busy: its kernels are measured again when %s is next loaded", q.Name)
+	default:
+		if err := l.kernels.Remember(q.Shape, timings); err != nil {
+			l.o.Reporter.Warn("%v", err)
+		}
+	}
+	return timings
+}
+
+// refuse remembers that kernels failed which others did not: what fails with all of them is the
+// model's fault.
+func (l *Loader) refuse(model string, failed map[string]string) {
+	for _, name := range slices.Sorted(maps.Keys(failed)) {
+		why := kernels.Refusal{
+			Reason: failed[name],
+			Model:  model,
+			Time:   time.Now(),
+		}
+		l.o.Reporter.Warn("the kernels %s failed (%s) and are no longer used on this CPU", name, why.Reason)
+		if err := l.kernels.Refuse(name, why); err != nil {
+			l.o.Reporter.Warn("%v", err)
+		}
+	}
+}
+
+// DescribeKernels says what a model computes with, and how fast that was.
+func DescribeKernels(c kernels.Choice) string {
+	text := c.Name
+	for _, t := range c.Timings {
+		if t.Kernels == c.Name && t.Speed() > 0 {
+			text += fmt.Sprintf(" (%s)", DescribeTiming(t))
+		}
+	}
+	return text
+}
+
+// DescribeTiming says how fast kernels were.
+func DescribeTiming(t kernels.Timing) string {
+	if t.Speed() == 0 {
+		return "too slow to measure"
+	}
+	return fmt.Sprintf("about %s tokens/s of prompt, %s for one sequence, %s for eight",
+		rate(t.Prefill), rate(t.Decode), rate(t.Decode8))
+}
+
+// rate rounds a speed: more than three digits would say more than was measured.
+func rate(perSecond float64) string {
+	if perSecond >= 100 {
+		return strconv.FormatFloat(perSecond, 'f', 0, 64)
+	}
+	return strconv.FormatFloat(perSecond, 'g', 3, 64)
+}
+
+// timingRequest says what a process is to time.
+type timingRequest struct {
+	Files   []string
+	Kernels []string
+	Options llama.Options
+}
+
+// timingLine is a line of what that process says: which kernels come next, or how it went.
+type timingLine struct {
+	Trying  string           `json:",omitempty"`
+	Timings []kernels.Timing `json:",omitempty"`
+	Error   string           `json:",omitempty"`
+}
+
+// timeKernels measures kernels on an excerpt of a model, in a process of its own unless that is not
+// wanted. Those that end the process are added to failed, and the others measured without them.
+func (l *Loader) timeKernels(
+	ctx context.Context, q *request, files, names []string, failed map[string]string,
+) ([]kernels.Timing, error) {
+	tr := timingRequest{
+		Files:   q.Parts,
+		Kernels: names,
+		Options: llama.Options{
+			Context:   DefaultContext,
+			Sequences: q.Options.Parallel,
+			Threads:   q.Options.Threads,
+			KVType:    q.Options.KVType,
+		},
+	}
+	if !l.o.Isolate {
+		return l.o.Hardware.TimeKernels(tr.Files, tr.Options, names, func(string) {})
+	}
+
+	for len(tr.Kernels) > 0 {
+		timings, trying, err := l.workers.timeKernels(ctx, tr, files)
+		if err == nil || trying == "" || !worker.Crashed(err) {
+			return timings, err
+		}
+		failed[trying] = err.Error()
+		tr.Kernels = slices.DeleteFunc(slices.Clone(tr.Kernels), func(name string) bool { return name == trying })
+	}
+	return nil, errors.New("each of them ended the process")
+}
+
+// timeKernels has a process time kernels. Trying is what it was about when it ended.
+func (w *Workers) timeKernels(
+	ctx context.Context, tr timingRequest, files []string,
+) (timings []kernels.Timing, trying string, err error) {
+	text, err := json.Marshal(tr)
+	if err != nil {
+		return nil, "", err
+	}
+	cmd, cache, err := w.command(quiet(FlagTimeKernels)...)
+	if err != nil {
+		return nil, "", err
+	}
+	cmd.Stdin = bytes.NewReader(text)
+
+	ctx, cancel := context.WithTimeout(ctx, timingLimit)
+	defer cancel()
+	out, _, err := confined(ctx, cmd, sandbox.Rules{Files: files, Cache: cache})
+
+	var last timingLine
+	for lines := bufio.NewScanner(bytes.NewReader(out)); lines.Scan(); {
+		var line timingLine
+		if json.Unmarshal(lines.Bytes(), &line) == nil {
+			trying = cmp.Or(line.Trying, trying)
+			last = line
+		}
+	}
+	if err == nil && last.Error != "" {
+		err = errors.New(last.Error)
+	}
+	return last.Timings, trying, err
+}
+
+// WriteTimings is the process that times kernels: a request in, lines out.
+func WriteTimings(h *Hardware, in io.Reader, out io.Writer) error {
+	_ = sandbox.ForbidNetwork() // an engine reports it if that fails
+	var tr timingRequest
+	if err := json.NewDecoder(in).Decode(&tr); err != nil {
+		return errParent(err)
+	}
+
+	lines := json.NewEncoder(out)
+	timings, err := h.TimeKernels(tr.Files, tr.Options, tr.Kernels, func(name string) {
+		_ = lines.Encode(timingLine{Trying: name}) // nobody is there to read it only when this process is to end
+	})
+	if err != nil {
+		return lines.Encode(timingLine{Error: err.Error()})
+	}
+	return lines.Encode(timingLine{Timings: timings})
+}
+
+// shape distinguishes models whose weights have other shapes or types: what is measured with one
+// model holds for all of its shape.
+func shape(h *models.Header, kvType string) string {
+	hash := sha256.New()
+	for _, t := range h.Tensors {
+		fmt.Fprintf(hash, "%s %v %d\n", t.Name, t.Dims, t.Type)
+	}
+	arch := h.Architecture()
+	return fmt.Sprintf("%s %dx%d kv %s %s", arch, h.Uint(arch+".block_count"), h.Uint(arch+".embedding_length"), kvType,
+		hex.EncodeToString(hash.Sum(nil)[:6]))
+}
+
+// ValidKernels refuses kernels that this build does not have, or that this CPU cannot run.
+func ValidKernels(name string) error {
+	if name == AutoKernels {
+		return nil
+	}
+
+	var names []string
+	for _, k := range llama.Kernels() {
+		if k.Name == name && k.Score == 0 {
+			return errors.New("this CPU lacks instructions that they use")
+		}
+		if k.Name == name {
+			return nil
+		}
+		names = append(names, k.Name)
+	}
+	return fmt.Errorf("must be %s or one of %s", AutoKernels, strings.Join(names, ", "))
+}

@@ -1,0 +1,188 @@
+package loader
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"serve/engine"
+	"serve/engine/remote"
+	"serve/sandbox"
+	"serve/worker"
+)
+
+// open loads a model of these files: with the first kernels that compute it, of those to try.
+func (l *Loader) open(ctx context.Context, q request, files []string, use *usage) (engine.Runner, *answer, error) {
+	var err error
+	q.GPUs, err = l.expectGPUs(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+
+	trial := l.chooseKernels(ctx, &q, files)
+	var failures []error
+	for i, name := range trial.order {
+		q.Kernels = name
+		runner, a, err := l.openWith(ctx, q, files, use)
+		if err == nil {
+			if len(q.GPUs) == 0 { // otherwise it may have been their driver
+				l.refuse(q.Name, trial.failed)
+			}
+			trial.choice.Name = name
+			trial.choice.Refused = l.kernels.Refused()
+			a.kernels = trial.choice
+			return runner, a, nil
+		}
+		if !isKernelFailure(err) {
+			return nil, nil, err
+		}
+
+		failures = append(failures, err)
+		trial.failed[name] = strings.SplitN(err.Error(), "\n", 2)[0]
+		if i+1 < len(trial.order) {
+			l.o.Reporter.Warn("%s cannot be computed with the kernels %s: %v; trying %s",
+				q.Name, name, err, trial.order[i+1])
+		}
+	}
+
+	if len(failures) == 0 {
+		return nil, nil, fmt.Errorf("%w: this CPU can run none of the kernels in this build", ErrModel)
+	}
+	return nil, nil, fmt.Errorf("no kernels compute it (%s): %w", strings.Join(trial.order, ", "), failures[0])
+}
+
+// openWith loads a model with the kernels that the request names, in a process of its own unless
+// that is not wanted.
+func (l *Loader) openWith(ctx context.Context, q request, files []string, use *usage) (engine.Runner, *answer, error) {
+	o := &opening{l: l, q: q, files: files}
+	runner, text, err := o.start(ctx, use)
+	if err != nil {
+		return nil, nil, err
+	}
+
+	a := new(answer)
+	if err := json.Unmarshal(text, a); err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrModel, err)
+	}
+	if a.Failed != nil {
+		return nil, nil, a.Failed.err()
+	}
+	use.set(a)
+	o.first.Store(a)
+	return runner, a, nil
+}
+
+// opening is a model that is loaded, and loaded again whenever its process has died.
+type opening struct {
+	l     *Loader
+	q     request
+	files []string
+
+	first      atomic.Pointer[answer] // of the first process
+	unconfined atomic.Pointer[string] // why the next one is not confined
+}
+
+// start has a process load the model, or this one, and returns its answer.
+func (o *opening) start(ctx context.Context, use *usage) (engine.Runner, []byte, error) {
+	if !o.l.o.Isolate {
+		runner, text := open(o.l.o.Hardware, o.request(), errors.New("it computes in serve's own process"))
+		return runner, text, nil
+	}
+
+	child, text, err := remote.Start(ctx, remote.Options{
+		Spawn:     o.spawn,
+		Request:   o.request,
+		Refused:   refusal,
+		Restarted: func(text []byte) { use.restarted(o.l.o.Reporter, o.q.Name, text) },
+		Stall:     o.l.o.Stall,
+		Report:    func(c remote.Crash) { o.l.reportCrash(o.q.Name, c) },
+	})
+	if err != nil {
+		return nil, nil, &StartError{Err: err, GPUs: len(o.q.GPUs) > 0}
+	}
+	if child == nil {
+		return nil, text, nil
+	}
+	use.process = child.Process
+	return child, text, nil
+}
+
+// request is what a process is asked to load. One that comes after the first is to be like it, as
+// far as what is free by then allows.
+func (o *opening) request() []byte {
+	q := o.q
+	if a := o.first.Load(); a != nil {
+		q.Plan = &a.Plan
+		q.Free = o.l.hostFree(hostShare(a.Memory))
+		q.GPUs = append(slices.Clone(q.GPUs), DeviceList{Devices: q.GPUs}.Missing(a.GPUs)...)
+	}
+	if why := o.unconfined.Load(); why != nil {
+		q.Unconfined = *why
+	}
+
+	text, err := json.Marshal(&q)
+	if err != nil {
+		return nil // a request that says nothing is refused
+	}
+	return text
+}
+
+// spawn starts a child, which may read the model's files.
+func (o *opening) spawn() (*remote.Process, error) {
+	l := o.l
+	l.driverCache()
+	cmd, cache, err := l.workers.command("--"+FlagLogLevel, l.o.LogLevel)
+	if err != nil {
+		return nil, err
+	}
+	parent, ends, err := remote.Pair()
+	if err != nil {
+		return nil, err
+	}
+	defer ends[0].Close()
+	defer ends[1].Close()
+
+	var unconfined error
+	cmd.ExtraFiles = ends
+	child, err := worker.Start(cmd, worker.NewLog(l.o.Log), func() (err error) {
+		unconfined, err = sandbox.Start(cmd, sandbox.Rules{Files: o.files, Cache: cache})
+		return err
+	})
+	if unconfined != nil {
+		why := unconfined.Error()
+		o.unconfined.Store(&why)
+	}
+	if err != nil {
+		parent.Steps.Close()
+		parent.Calls.Close()
+		return nil, err
+	}
+
+	return &remote.Process{
+		ID:   child.ID(),
+		Conn: parent,
+		Kill: child.Kill,
+		Wait: func() remote.Exit { return remote.Exit(child.Wait()) },
+	}, nil
+}
+
+// refusal is the error in the answer of a child that did not load its model.
+func refusal(text []byte) error {
+	var a answer
+	if err := json.Unmarshal(text, &a); err != nil {
+		return fmt.Errorf("%w: %w", ErrModel, err)
+	}
+	if a.Failed == nil {
+		return fmt.Errorf("%w: the engine's process gives no reason", ErrModel)
+	}
+
+	err := a.Failed.err()
+	if errors.Is(err, ErrMemory) {
+		err = fmt.Errorf("%w: %w", remote.ErrLater, err)
+	}
+	return err
+}

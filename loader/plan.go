@@ -1,0 +1,231 @@
+package loader
+
+import (
+	"cmp"
+	"fmt"
+
+	"serve/engine/llama"
+	"serve/machine"
+	"serve/models"
+)
+
+// Plan decides how a model would be loaded now, and does not load it. Memory is nil if that
+// cannot be said; with it an error says why the model could not be loaded.
+func Plan(local *models.Local, h *models.Header, o ModelOptions) (llama.Options, *llama.Memory, error) {
+	p := planner{
+		o:         o,
+		projector: projectorFile(local),
+		train:     h.TrainContext(),
+		shrink:    true,
+		measure: func(lo llama.Options) (*llama.Memory, error) {
+			return measure(local.Path(), lo, machine.FreeMemory())
+		},
+	}
+	return p.plan()
+}
+
+// projectorFile returns the file of a model's projector, "" for none.
+func projectorFile(local *models.Local) string {
+	if local.Projector == nil {
+		return ""
+	}
+	return local.Projector.Name
+}
+
+// planner decides how a model is loaded, before it is.
+type planner struct {
+	o         ModelOptions
+	projector string // its file
+	train     int    // tokens that the model was trained for, 0 if unknown
+	shrink    bool   // what was left open may become less
+	measure   measureFunc
+}
+
+// plan decides on the layers on the GPU and the KV cells. What was asked for is kept or refused,
+// with numbers; only what was left open is adapted, if that is allowed, and the plan says how.
+// Without room the error is a NoRoomError.
+func (p *planner) plan() (llama.Options, *llama.Memory, error) {
+	lo, err := p.options()
+	if err != nil {
+		return lo, nil, err
+	}
+
+	memory, err := p.shortenEmbeddings(&lo)
+	if err != nil {
+		return lo, nil, err
+	}
+	budgets := budgetsOf(memory, p.o.Reserve)
+	if short := shortOf(budgets); short == nil || p.o.Cells > 0 || !p.shrink {
+		return lo, memory, noRoom(short, lo)
+	}
+
+	if err := shareCells(&lo, budgets); err != nil {
+		return lo, memory, err
+	}
+	memory, err = p.measure(lo)
+	if err != nil {
+		return lo, nil, err
+	}
+	return lo, memory, noRoom(shortOf(budgetsOf(memory, p.o.Reserve)), lo)
+}
+
+// options returns what a plan begins with.
+func (p *planner) options() (llama.Options, error) {
+	lo := llama.Options{
+		Sequences: p.o.Parallel,
+		Threads:   cmp.Or(p.o.Threads, llama.Threads()),
+		KVType:    p.o.KVType,
+		Cells:     p.o.Cells,
+		Projector: p.projector,
+	}
+	lo.Model.NoMMap = p.o.NoMMap
+	lo.Model.NoRepack = p.o.NoRepack
+
+	switch {
+	case p.o.Context > 0:
+		lo.Context = p.o.Context
+	case p.train > 0:
+		lo.Context = min(p.train, DefaultContext)
+	default:
+		lo.Context = DefaultContext
+	}
+	if lo.Cells > 0 && lo.Cells < lo.Context {
+		return lo, fmt.Errorf("%w: --kv-cells %d cannot hold one context of %d tokens", ErrOptions, lo.Cells, lo.Context)
+	}
+	return lo, nil
+}
+
+// Tokens of the longest input that a model which generates embeds, where memory is short. Each has
+// a row of logits in that context, which nobody asks for, and another in the graph.
+var shorterEmbeddings = []int{1024, 512, 256}
+
+// shortenEmbeddings places a model's layers. Before any of them, or a KV cell, gives way to
+// embeddings that perhaps nobody will ask for, these become shorter.
+func (p *planner) shortenEmbeddings(lo *llama.Options) (*llama.Memory, error) {
+	whole := *lo
+	memory, err := p.placeLayers(lo)
+	if err != nil {
+		return nil, err
+	}
+	asPlaced := p.o.GPULayers.Given || lo.Model.GPULayers < 0
+	if !memory.Generates || asPlaced && shortOf(budgetsOf(memory, p.o.Reserve)) == nil {
+		return memory, nil
+	}
+
+	for _, tokens := range shorterEmbeddings {
+		shorter := whole
+		shorter.EmbedLimit = tokens
+		shorter.Model = p.firstPlacing(lo.Model)
+		memory, err := p.measure(shorter)
+		if err != nil {
+			return nil, err
+		}
+		if shortOf(budgetsOf(memory, p.o.Reserve)) == nil {
+			*lo = shorter
+			return memory, nil
+		}
+		whole.EmbedLimit = tokens
+	}
+
+	*lo = whole
+	return p.placeLayers(lo)
+}
+
+// firstPlacing is what placeLayers begins with: all layers, or those that were asked for.
+func (p *planner) firstPlacing(m llama.ModelOptions) llama.ModelOptions {
+	if !p.o.GPULayers.Given {
+		m.GPULayers = -1
+		m.CPUOnly = false
+	}
+	return m
+}
+
+// placeLayers sets the number of layers on GPUs: as asked, or the most that fit.
+func (p *planner) placeLayers(lo *llama.Options) (*llama.Memory, error) {
+	if layers := p.o.GPULayers; layers.Given {
+		lo.Model.GPULayers = layers.N
+		lo.Model.CPUOnly = layers.N == 0
+		return p.measure(*lo)
+	}
+
+	lo.Model.GPULayers = -1
+	memory, err := p.measure(*lo)
+	if err != nil || cardsFit(budgetsOf(memory, p.o.Reserve)) {
+		return memory, err
+	}
+	return mostLayers(p.o.Reserve, lo, p.measure)
+}
+
+// maxLayers is more than any model has.
+const maxLayers = 256
+
+// mostLayers puts as many layers on the GPUs as fit there.
+func mostLayers(reserve Reserve, lo *llama.Options, measure measureFunc) (*llama.Memory, error) {
+	low, high := 0, maxLayers
+	for low < high { // by halving: each measure reads a header
+		lo.Model.GPULayers = (low + high + 1) / 2
+		memory, err := measure(*lo)
+		if err != nil {
+			return nil, err
+		}
+		if cardsFit(budgetsOf(memory, reserve)) {
+			low = lo.Model.GPULayers
+		} else {
+			high = lo.Model.GPULayers - 1
+		}
+	}
+
+	lo.Model.GPULayers = low
+	memory, err := measure(*lo)
+	if err != nil || cardsFit(budgetsOf(memory, reserve)) {
+		return memory, err
+	}
+	return leaveCards(lo, measure)
+}
+
+// leaveCards has the CPU compute alone: without a layer, too, a card would take a context and
+// buffers for long prompts.
+func leaveCards(lo *llama.Options, measure measureFunc) (*llama.Memory, error) {
+	lo.Model.GPULayers = 0
+	lo.Model.CPUOnly = true
+	return measure(*lo)
+}
+
+// shareCells replaces a buffer for every sequence by one that they share, as large as fits. One
+// whole context must fit.
+func shareCells(lo *llama.Options, budgets []budget) error {
+	all := lo.Context * lo.Sequences
+	cells := all
+	for _, b := range budgets {
+		kv := b.plan.KV
+		one := b // with no more cells than one context has
+		one.plan.KV = kv / uint64(lo.Sequences)
+		if !one.fits() {
+			return noRoom(&one, *lo)
+		}
+		if kv > 0 {
+			left := b.room() - (b.plan.Most() - kv)
+			cells = min(cells, int(float64(left)/float64(kv)*float64(all)))
+		}
+	}
+
+	lo.Cells = max(cells&^255, lo.Context)
+	return nil
+}
+
+// noRoom says what is missing where; nil when nothing is.
+func noRoom(b *budget, lo llama.Options) error {
+	if b == nil {
+		return nil
+	}
+	return &NoRoomError{
+		Device:    b.name,
+		Needs:     b.plan,
+		Free:      b.free,
+		Reserved:  min(b.free, b.reserve),
+		Short:     b.missing(),
+		Context:   lo.Context,
+		Parallel:  lo.Sequences,
+		Projector: lo.Projector != "",
+	}
+}

@@ -1,0 +1,80 @@
+package loader
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"serve/hub"
+	"serve/models"
+)
+
+// Projectors say which models read images with which file: MODEL=FILE, or a file for the first
+// model; none in place of a file takes a model's own projector away. What a model has taken is
+// removed.
+type Projectors []string
+
+// Choose gives a model the projector that is meant for it, if any is, and checks the one that it
+// has. A projector of the model's own that cannot be used is left out: unusable says why.
+func (p *Projectors) Choose(local *models.Local, first bool) (unusable, err error) {
+	given, err := p.take(local.Name, first)
+	if err != nil {
+		return nil, err
+	}
+	switch given {
+	case "":
+	case "none":
+		local.Projector = nil
+	default:
+		info, err := os.Stat(given)
+		if err != nil {
+			return nil, fmt.Errorf("%w: --mmproj: %w", ErrOptions, err)
+		}
+		file := hub.File{Path: filepath.Base(given), Size: info.Size()}
+		local.Projector = &hub.CachedFile{File: file, Name: given}
+	}
+
+	if local.Projector == nil {
+		return nil, nil
+	}
+	_, err = models.ReadProjector(local.Projector.Name)
+	switch {
+	case err == nil:
+		return nil, nil
+	case given == "":
+		local.Projector = nil
+		return err, nil
+	}
+	return nil, fmt.Errorf("%w: %w", ErrModel, err)
+}
+
+// take returns the file that is meant for a model, and removes it; "" if there is none.
+func (p *Projectors) take(model string, first bool) (file string, err error) {
+	var others Projectors
+	for _, given := range *p {
+		name, f, named := strings.Cut(given, "=")
+		switch {
+		case named && name == model:
+		case !named && first:
+			f = given
+		default:
+			others = append(others, given)
+			continue
+		}
+		if file != "" {
+			return "", fmt.Errorf("%w: --mmproj %q: %s already has a projector", ErrOptions, given, model)
+		}
+		file = f
+	}
+	*p = others
+	return file, nil
+}
+
+// Check refuses what was meant for a model that is not there.
+func (p Projectors) Check() error {
+	if len(p) > 0 {
+		return fmt.Errorf("%w: --mmproj %q names no model that is being served", ErrOptions, p[0])
+	}
+	return nil
+}

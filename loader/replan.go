@@ -1,0 +1,93 @@
+package loader
+
+import (
+	"time"
+
+	"serve/engine/llama"
+)
+
+// How long a restarted engine waits for what its predecessor had: a driver may give back a card's
+// memory seconds after the process has ended (ollama#7745: more than 5).
+const (
+	lookAgain  = 250 * time.Millisecond
+	steadyFor  = 2 * time.Second // after which what is free will not change any more
+	memoryWait = 10 * time.Second
+)
+
+// replanner plans an engine that takes another's place.
+type replanner struct {
+	o       ModelOptions
+	measure measureFunc
+	sleep   func(time.Duration)
+}
+
+// plan returns the predecessor's plan if it fits, once its memory is free again. The loop that
+// runs counts on its context, sequences and KV cells; only where the layers lie is open:
+//
+//  1. the same plan: a card keeps its reserve, the host gives its own up, which is there for
+//     times like these;
+//  2. fewer layers on the cards, if their number was left open;
+//  3. the same plan without any reserve;
+//  4. nothing: an error with the numbers, since to try would end in the kernel killing somebody.
+func (r *replanner) plan(before llama.Options) (llama.Options, *llama.Memory, error) {
+	memory, err := r.awaitMemory(before)
+	if err != nil {
+		return before, nil, err
+	}
+	if shortOf(restartBudgets(memory, r.o.Reserve)) == nil {
+		return before, memory, nil
+	}
+
+	if !r.o.GPULayers.Given && len(memory.Devices) > 1 {
+		fewer := before
+		moved, err := mostLayers(r.o.Reserve, &fewer, r.measure)
+		if err != nil {
+			return before, nil, err
+		}
+		if shortOf(restartBudgets(moved, r.o.Reserve)) == nil {
+			return fewer, moved, nil
+		}
+	}
+
+	none := Reserve{Given: true}
+	return before, memory, noRoom(shortOf(budgetsOf(memory, none)), before)
+}
+
+// awaitMemory measures until the plan fits, what is free is steady, or it has taken too long.
+func (r *replanner) awaitMemory(lo llama.Options) (*llama.Memory, error) {
+	var steady time.Duration
+	var before uint64
+	for waited := time.Duration(0); ; waited += lookAgain {
+		memory, err := r.measure(lo)
+		if err != nil {
+			return nil, err
+		}
+
+		var free uint64
+		for _, d := range memory.Devices {
+			free += Usable(d)
+		}
+		steady += lookAgain
+		if free > before {
+			before = free
+			steady = 0
+		}
+
+		fits := shortOf(restartBudgets(memory, r.o.Reserve)) == nil
+		if fits || steady >= steadyFor || waited >= memoryWait {
+			return memory, nil
+		}
+		r.sleep(lookAgain)
+	}
+}
+
+// restartBudgets are those of an engine that takes another's place: the host keeps nothing back.
+func restartBudgets(m *llama.Memory, reserve Reserve) []budget {
+	list := budgetsOf(m, reserve)
+	for i := range list {
+		if list[i].host {
+			list[i].reserve = 0
+		}
+	}
+	return list
+}

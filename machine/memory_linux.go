@@ -1,0 +1,133 @@
+package machine
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"iter"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// FreeMemory returns the bytes that this process may still take: what the machine has
+// available, or less where a control group (cgroup) says so. 0 means unknown.
+func FreeMemory() uint64 {
+	free := meminfo("/proc/meminfo", "MemAvailable:")
+	for dir := range controlGroups() {
+		if left, ok := groupRoom(dir); ok {
+			free = min(free, left)
+		}
+	}
+	return free
+}
+
+// MemoryLimit returns the most memory that a control group lets this process and its neighbors
+// have; 0 for no limit.
+func MemoryLimit() (limit uint64) {
+	for dir := range controlGroups() {
+		n, err := readNumber(filepath.Join(dir, "memory.max"))
+		if err == nil && (limit == 0 || n < limit) {
+			limit = n
+		}
+	}
+	return limit
+}
+
+// controlGroups yields this process's control group and those above it: each can have a limit.
+func controlGroups() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		group, err := os.ReadFile("/proc/self/cgroup")
+		if err != nil {
+			return
+		}
+
+		// Version 2 has one line, 0::/path.
+		_, path, _ := strings.Cut(strings.TrimSpace(string(group)), "0::")
+		const root = "/sys/fs/cgroup"
+		for dir := filepath.Join(root, path); strings.HasPrefix(dir, root); dir = filepath.Dir(dir) {
+			if !yield(dir) {
+				return
+			}
+		}
+	}
+}
+
+// ResidentMemory returns the bytes that a process has in memory, those of mapped files
+// included; 0 if that is not known.
+func ResidentMemory(pid int) uint64 {
+	if pid == 0 {
+		return 0
+	}
+	return meminfo(fmt.Sprintf("/proc/%d/status", pid), "VmRSS:")
+}
+
+// ResidentFiles returns the bytes of mapped files that this process has in memory.
+func ResidentFiles() uint64 { return meminfo("/proc/self/status", "RssFile:") }
+
+// CPUQuota returns how many CPUs' worth of time the control group allows, 0 for no limit.
+func CPUQuota() float64 {
+	var quota float64
+	for dir := range controlGroups() {
+		text, err := os.ReadFile(filepath.Join(dir, "cpu.max"))
+		if err != nil {
+			continue
+		}
+
+		var most, period float64
+		n, _ := fmt.Sscan(string(text), &most, &period) // "max" is no number: no quota
+		if n == 2 && period > 0 && (quota == 0 || most/period < quota) {
+			quota = most / period
+		}
+	}
+	return quota
+}
+
+// groupRoom returns what a control group's limit leaves; cached files do not count.
+func groupRoom(dir string) (uint64, bool) {
+	limit, err := readNumber(filepath.Join(dir, "memory.max"))
+	if err != nil {
+		return 0, false
+	}
+	used, err := readNumber(filepath.Join(dir, "memory.current"))
+	if err != nil {
+		return 0, false
+	}
+
+	used -= min(used, meminfo(filepath.Join(dir, "memory.stat"), "inactive_file"))
+	return limit - min(limit, used), true
+}
+
+func readNumber(path string) (uint64, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
+}
+
+// meminfo returns a number from a file of names and numbers, in bytes.
+func meminfo(path, name string) uint64 {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0
+	}
+
+	for lines := bufio.NewScanner(bytes.NewReader(b)); lines.Scan(); {
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 2 || fields[0] != name {
+			continue
+		}
+
+		n, err := strconv.ParseUint(fields[1], 10, 64)
+		if err != nil {
+			return 0
+		}
+		if len(fields) > 2 && fields[2] == "kB" {
+			n <<= 10
+		}
+		return n
+	}
+	return 0
+}

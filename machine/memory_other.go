@@ -1,0 +1,18 @@
+//go:build !linux
+
+package machine
+
+// FreeMemory returns 0: llama.cpp's own figure is taken.
+func FreeMemory() uint64 { return 0 }
+
+// MemoryLimit returns 0: there is none.
+func MemoryLimit() uint64 { return 0 }
+
+// ResidentMemory returns 0: it is not known.
+func ResidentMemory(int) uint64 { return 0 }
+
+// ResidentFiles returns 0: it is not known.
+func ResidentFiles() uint64 { return 0 }
+
+// CPUQuota returns 0: there is none.
+func CPUQuota() float64 { return 0 }

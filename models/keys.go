@@ -1,0 +1,57 @@
+package models
+
+import (
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"os"
+)
+
+// ReadPrivateKey reads the key that signs bundles from a PEM file; nil if there is no name.
+func ReadPrivateKey(name string) (ed25519.PrivateKey, error) {
+	key, err := readKey(name, x509.ParsePKCS8PrivateKey)
+	if key == nil {
+		return nil, err
+	}
+	private, ok := key.(ed25519.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("%s is not an Ed25519 private key", name)
+	}
+	return private, nil
+}
+
+// ReadPublicKey reads the key that bundles are verified with from a PEM file; nil if there is no
+// name.
+func ReadPublicKey(name string) (ed25519.PublicKey, error) {
+	key, err := readKey(name, x509.ParsePKIXPublicKey)
+	if key == nil {
+		return nil, err
+	}
+	public, ok := key.(ed25519.PublicKey)
+	if !ok {
+		return nil, fmt.Errorf("%s is not an Ed25519 public key", name)
+	}
+	return public, nil
+}
+
+// readKey parses the one PEM block of a file; nil if there is no name.
+func readKey(name string, parse func([]byte) (any, error)) (any, error) {
+	if name == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("read key: %w", err)
+	}
+
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, fmt.Errorf("%s is not a PEM file", name)
+	}
+	key, err := parse(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("read key %s: %w", name, err)
+	}
+	return key, nil
+}

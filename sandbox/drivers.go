@@ -1,0 +1,41 @@
+package sandbox
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"strings"
+)
+
+const (
+	deviceOrder = "CUDA_DEVICE_ORDER"
+	busOrder    = "PCI_BUS_ID" // the numbers that nvidia-smi shows
+
+	// peerToPeer has ggml copy between GPUs directly: on many machines such copies vanish, and
+	// any value, even 0, turns it on.
+	peerToPeer = "GGML_CUDA_P2P"
+)
+
+// DriverEnviron returns an environment for GPU drivers: cards are numbered as nvidia-smi
+// numbers them, and variables that do harm are left out. Ignored names those.
+func DriverEnviron(environ []string) (result, ignored []string) {
+	result = without(slices.Clone(environ), peerToPeer)
+	if len(result) < len(environ) {
+		ignored = []string{peerToPeer}
+	}
+
+	ordered := slices.ContainsFunc(environ, func(pair string) bool { return strings.HasPrefix(pair, deviceOrder+"=") })
+	if !ordered {
+		result = append(result, deviceOrder+"="+busOrder)
+	}
+	return result, ignored
+}
+
+// SetDriverEnviron makes this process's own environment one for drivers.
+func SetDriverEnviron() error {
+	err := os.Unsetenv(peerToPeer)
+	if _, set := os.LookupEnv(deviceOrder); !set {
+		err = errors.Join(err, os.Setenv(deviceOrder, busOrder))
+	}
+	return err
+}

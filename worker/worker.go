@@ -1,0 +1,226 @@
+// Package worker runs this program again as a child process that does part of the work, and
+// says how it ended.
+package worker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Command returns this program with arguments, in a process group of its own: Ctrl-C in a
+// terminal is for the parent. Secrets are removed from the environment.
+func Command(environ []string, args ...string) (*exec.Cmd, error) {
+	path, err := program()
+	if err != nil {
+		return nil, err
+	}
+
+	cmd := exec.Command(path, args...)
+	cmd.Env = append(withoutSecrets(slices.Clone(environ)), "GOTRACEBACK=single")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return cmd, nil
+}
+
+// program returns the file of this program, even if another has taken its name since.
+func program() (string, error) {
+	const self = "/proc/self/exe"
+	path, err := os.Executable()
+	if err != nil || runtime.GOOS != "linux" {
+		return path, err
+	}
+
+	named, err := os.Stat(path)
+	running, ours := os.Stat(self)
+	if err != nil || ours != nil || !os.SameFile(named, running) {
+		return self, nil
+	}
+	return path, nil
+}
+
+// withoutSecrets removes what a worker has no use for: keys, and the means to speak to the
+// service manager in the parent's name.
+func withoutSecrets(environ []string) []string {
+	return slices.DeleteFunc(environ, func(pair string) bool {
+		name, _, _ := strings.Cut(pair, "=")
+		switch name {
+		case "HUGGING_FACE_HUB_TOKEN", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "OTEL_EXPORTER_OTLP_HEADERS":
+			return true
+		}
+		return strings.HasPrefix(name, "HF_TOKEN")
+	})
+}
+
+// Exit says how a process ended.
+type Exit struct {
+	How    string   // such as "signal: killed"
+	Fault  bool     // the process's own: a crash, or an exit code other than 0
+	Paused bool     // it was stopped (SIGSTOP) when it was killed
+	Log    []string // the last lines that it wrote to stderr
+}
+
+// Process is a worker that runs.
+type Process struct {
+	cmd   *exec.Cmd
+	log   *Log
+	ended chan struct{}
+	exit  Exit // once ended is closed
+
+	mu     sync.Mutex
+	paused bool
+}
+
+// Start starts a command by calling start, which is cmd.Start or a function that does more,
+// such as confining the process. The command's stderr goes to log.
+func Start(cmd *exec.Cmd, log *Log, start func() error) (*Process, error) {
+	cmd.Stderr = log
+	if err := start(); err != nil {
+		return nil, err
+	}
+
+	p := &Process{cmd: cmd, log: log, ended: make(chan struct{})}
+	go p.reap()
+	return p, nil
+}
+
+// ID returns the process ID.
+func (p *Process) ID() int { return p.cmd.Process.Pid }
+
+// Wait waits until the process has ended.
+func (p *Process) Wait() Exit {
+	<-p.ended
+	return p.exit
+}
+
+// dumpTime is how long a process may take to write its stacks before it is killed.
+const dumpTime = time.Second
+
+// Kill ends the process. With dump it first writes the stacks of its goroutines to the log,
+// which no longer shows what it is given.
+func (p *Process) Kill(dump bool) {
+	p.mu.Lock()
+	p.paused = p.paused || isPaused(p.cmd.Process.Pid)
+	paused := p.paused
+	p.mu.Unlock()
+
+	if dump && !paused {
+		p.log.mute() // hundreds of lines, for a report
+		_ = p.cmd.Process.Signal(syscall.SIGQUIT)
+		select {
+		case <-p.ended:
+		case <-time.After(dumpTime):
+		}
+	}
+	_ = p.cmd.Process.Kill()
+}
+
+// reap waits for the process and notes how it ended.
+func (p *Process) reap() {
+	_ = p.cmd.Wait() // its state says more
+	p.mu.Lock()
+	defer p.mu.Unlock()
+
+	state := p.cmd.ProcessState
+	p.exit = Exit{How: state.String(), Paused: p.paused, Log: p.log.Lines()}
+	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		p.exit.Fault = faults[status.Signal()]
+	} else {
+		p.exit.Fault = !state.Success() // the process's own: we kill by a signal
+	}
+	close(p.ended)
+}
+
+// isPaused reports whether somebody has stopped a process, to let it go on some day.
+func isPaused(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, rest, found := strings.Cut(string(stat), ") ")
+	return err == nil && found && strings.HasPrefix(rest, "T")
+}
+
+// faults are the signals that a program's own mistakes raise.
+var faults = map[syscall.Signal]bool{
+	syscall.SIGSEGV: true,
+	syscall.SIGABRT: true,
+	syscall.SIGBUS:  true,
+	syscall.SIGILL:  true,
+	syscall.SIGFPE:  true,
+	syscall.SIGTRAP: true,
+	syscall.SIGSYS:  true,
+}
+
+// goFatal is the exit code of a Go program that its runtime ends, as it does on a fault in C.
+const goFatal = 2
+
+// Crashed reports whether an error of Output says that the process ended by a fault of its own.
+func Crashed(err error) bool {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return false
+	}
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	switch {
+	case !ok:
+		return false
+	case status.Signaled():
+		return faults[status.Signal()]
+	}
+	return status.Exited() && status.ExitStatus() == goFatal
+}
+
+const (
+	maxOutput = 1 << 20 // bytes that Output reads
+	maxSaid   = 5       // lines of stderr that Output returns
+)
+
+// Output runs a command until it ends or ctx does. It returns what the command wrote to
+// stdout, and the last lines that it wrote to stderr: up to a crash's message if there was
+// one, since stacks follow that. For start see Start.
+func Output(ctx context.Context, cmd *exec.Cmd, start func() error) (out []byte, said []string, err error) {
+	var stdout bytes.Buffer
+	log := NewLog(io.Discard)
+	cmd.Stdout = &limitedWriter{to: &stdout, left: maxOutput}
+	cmd.Stderr = log
+	cmd.WaitDelay = time.Second
+	if err := start(); err != nil {
+		return nil, nil, err
+	}
+
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		_ = cmd.Process.Kill()
+		err = fmt.Errorf("%w (%v)", context.Cause(ctx), <-ended)
+	}
+
+	said = log.Lines()
+	if i := slices.IndexFunc(said, crashMessage.MatchString); i >= 0 {
+		said = said[:i+1]
+	}
+	return stdout.Bytes(), said[max(0, len(said)-maxSaid):], err
+}
+
+// limitedWriter accepts so many bytes, and then fails.
+type limitedWriter struct {
+	to   io.Writer
+	left int
+}
+
+func (w *limitedWriter) Write(p []byte) (int, error) {
+	if len(p) > w.left {
+		return 0, errors.New("too much output")
+	}
+	w.left -= len(p)
+	return w.to.Write(p)
+}
