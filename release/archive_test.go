@@ -132,6 +132,9 @@ func TestCheckFindsPaths(t *testing.T) {
 	if err := checkProgram(self, "/no/such/folder"); err != nil {
 		t.Error(err)
 	}
+	if err := checkProgram(self, "/release"); err != nil {
+		t.Errorf("the end of another folder's name: %v", err)
+	}
 	if err := checkProgram("archive_test.go", root); err == nil {
 		t.Error("a text was taken for a program")
 	}

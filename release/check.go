@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 
 	"serve/release/glibc"
 )
@@ -39,8 +40,8 @@ func checkProgram(program, root string) error {
 	if err != nil {
 		return err
 	}
-	if i := bytes.Index(content, []byte(root+"/")); i >= 0 {
-		return fmt.Errorf("has the path of the folder that it was built in: %q", printable(content[i:]))
+	if found := pathBelow(root).FindSubmatch(content); found != nil {
+		return fmt.Errorf("has the path of the folder that it was built in: %q", printable(found[1]))
 	}
 
 	info, err := buildinfo.ReadFile(program)
@@ -53,6 +54,12 @@ func checkProgram(program, root string) error {
 		}
 	}
 	return nil
+}
+
+// pathBelow matches a path below a folder and what follows, but not where its name is the end of another: of /src,
+// which containers build in, there is more than one.
+func pathBelow(folder string) *regexp.Regexp {
+	return regexp.MustCompile(`(?:^|[^\w.+-])(` + regexp.QuoteMeta(folder) + `/[!-~]*)`)
 }
 
 // printable is the beginning of some bytes, up to one that is no text.
