@@ -51,7 +51,7 @@ func (l *Loader) reportCrash(model string, c remote.Crash) {
 		Batch:    c.Batch,
 		Embeds:   c.Embeds,
 		Calls:    c.Calls,
-		Log:      c.Exit.Log,
+		Log:      slices.Concat(c.Exit.Log, c.Exit.Stacks),
 	}
 	if c.Stalled > 0 {
 		r.Stalled = c.Stalled.String()

@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"serve/engine/llama"
+	"serve/engine/remote"
 	"serve/machine"
 	"serve/sandbox"
 	"serve/worker"
@@ -114,6 +116,33 @@ func (l *Loader) probeDevices(ctx context.Context) (DeviceList, error) {
 		err = &DeviceError{Text: err.Error()}
 	}
 	return list, err
+}
+
+// cardError is what ggml says before it ends a process whose card's driver refused something.
+var cardError = regexp.MustCompile(`(?:CUDA|ROCm|HIP|MUSA) error: [^"]+`)
+
+// codeMissing is how CUDA says that a program has nothing which a card can run: machine code for other cards only, and
+// PTX that is newer than the driver.
+var codeMissing = regexp.MustCompile(`unsupported toolchain|no kernel image`)
+
+// cardFailure returns a DeviceError if an engine's process ended because a card's driver refused something, which other
+// kernels of the CPU do not mend; otherwise nil.
+func cardFailure(err error) error {
+	var died *remote.DiedError
+	if !errors.As(err, &died) {
+		return nil
+	}
+	i := slices.IndexFunc(died.Exit.Log, cardError.MatchString)
+	if i < 0 {
+		return nil
+	}
+
+	text := "its driver refuses to compute: " + cardError.FindString(died.Exit.Log[i])
+	if codeMissing.MatchString(text) {
+		text += " This build has no machine code for this GPU, and PTX that the driver is too old for: update the " +
+			"driver, or use a build for this GPU (CUDA_ARCHITECTURES, docs/gpu.md)."
+	}
+	return &DeviceError{Text: text}
 }
 
 // CreateNodes creates device nodes of drivers that are missing.

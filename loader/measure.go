@@ -12,10 +12,12 @@ import (
 // seconds for many millions.
 const maxMeasured = 1 << 20
 
-// contextMemory is what the driver's context of a process takes of a card, before anything is
-// computed there: 0.5 GiB on an H100 (gpus.md: 13,234 MiB taken of 12,698 that were planned without
-// it); 200 to 700 MB are reported (llama.cpp#21692).
-const contextMemory = 512 << 20
+// What a driver's context takes for each process: of the card 580 to 592 MiB on an H100 and an H200 when a model has
+// computed there, and 200 to 700 MB by what others report (llama.cpp#21692); of the host 115 to 135 MiB.
+const (
+	contextMemory     = 592 << 20
+	contextHostMemory = 120 << 20
+)
 
 // What a process that computes takes besides what llama.cpp lays out. Most of it are pages of the
 // program, which the system maps in pieces of its own choice: as many as this process has, which
@@ -48,16 +50,17 @@ func measure(path string, lo llama.Options, room uint64) (*llama.Memory, error) 
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrModel, err)
 	}
+	host := m.Host()
 	for i := range m.Devices {
 		d := &m.Devices[i]
 		d.KV = uint64(float64(d.KV) * scale)
 		d.Compute = uint64(float64(d.Compute) * scale)
 		if hasContext(d) {
 			addContext(d)
+			host.Base += contextHostMemory
 		}
 	}
 
-	host := m.Host()
 	host.Base += processMemory()
 	if limit := machine.MemoryLimit(); limit > 0 {
 		host.Total = min(host.Total, limit)

@@ -101,6 +101,9 @@ func (o *opening) start(ctx context.Context, use *usage) (engine.Runner, []byte,
 		Stall:     o.l.o.Stall,
 		Report:    func(c remote.Crash) { o.l.reportCrash(o.q.Name, c) },
 	})
+	if failed := cardFailure(err); failed != nil {
+		return nil, nil, failed
+	}
 	if err != nil {
 		return nil, nil, &StartError{Err: err, GPUs: len(o.q.GPUs) > 0}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -78,13 +79,17 @@ func (l *Log) mute() {
 	l.muted = true
 }
 
-// Lines returns the lines that were kept.
-func (l *Log) Lines() []string {
+// Lines returns the lines that were kept, up to a crash's message, and the stacks after that.
+func (l *Log) Lines() (said, stacks []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 
 	if l.partial != "" {
 		l.keep(l.partial)
+		l.partial = ""
 	}
-	return l.kept
+	if i := slices.IndexFunc(l.kept, crashMessage.MatchString); i >= 0 {
+		return l.kept[:i+1], l.kept[i+1:]
+	}
+	return l.kept, nil
 }

@@ -66,7 +66,8 @@ type Exit struct {
 	How    string   // such as "signal: killed"
 	Fault  bool     // the process's own: a crash, or an exit code other than 0
 	Paused bool     // it was stopped (SIGSTOP) when it was killed
-	Log    []string // the last lines that it wrote to stderr
+	Log    []string // the last lines that it wrote to stderr, up to a crash's message
+	Stacks []string // the first lines after that
 }
 
 // Process is a worker that runs.
@@ -131,7 +132,8 @@ func (p *Process) reap() {
 	defer p.mu.Unlock()
 
 	state := p.cmd.ProcessState
-	p.exit = Exit{How: state.String(), Paused: p.paused, Log: p.log.Lines()}
+	p.exit = Exit{How: state.String(), Paused: p.paused}
+	p.exit.Log, p.exit.Stacks = p.log.Lines()
 	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 		p.exit.Fault = faults[status.Signal()]
 	} else {
@@ -204,10 +206,7 @@ func Output(ctx context.Context, cmd *exec.Cmd, start func() error) (out []byte,
 		err = fmt.Errorf("%w (%v)", context.Cause(ctx), <-ended)
 	}
 
-	said = log.Lines()
-	if i := slices.IndexFunc(said, crashMessage.MatchString); i >= 0 {
-		said = said[:i+1]
-	}
+	said, _ = log.Lines()
 	return stdout.Bytes(), said[max(0, len(said)-maxSaid):], err
 }
 

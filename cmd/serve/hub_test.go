@@ -27,7 +27,7 @@ import (
 // TestMain lets this binary be serve itself, for tests that need a process to
 // kill or to watch.
 func TestMain(m *testing.M) {
-	failKernels(os.Getenv("TEST_CRASHING_KERNELS"), os.Getenv("TEST_WRONG_KERNELS"))
+	failKernels(os.Getenv("TEST_CRASHING_KERNELS"), os.Getenv("TEST_WRONG_KERNELS"), os.Getenv("TEST_REFUSING_CARD"))
 	playDriver()
 	// A fuzzer's worker inherits the variable, and is a test.
 	if os.Getenv("TEST_AS_SERVE") == "1" && !slices.Contains(os.Args, "-test.fuzzworker") {

@@ -15,8 +15,9 @@ import (
 	"serve/kernels"
 )
 
-// failKernels makes this process, if it computes, die of the first kernels named and compute nonsense with the others.
-func failKernels(crashing, wrong string) {
+// failKernels makes this process, if it computes, die of the first kernels named and compute nonsense with the others,
+// or die with the words of a card's driver.
+func failKernels(crashing, wrong, refusing string) {
 	before := func(name string) error {
 		if slices.Contains(strings.Split(crashing, ","), name) {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGILL)
@@ -29,7 +30,14 @@ func failKernels(crashing, wrong string) {
 	}
 
 	use, timing := hardware.UseKernels, hardware.TimeKernels
-	hardware.UseKernels = func(name string) error { return errors.Join(before(name), use(name)) }
+	hardware.UseKernels = func(name string) error {
+		if refusing != "" {
+			fmt.Fprintln(os.Stderr, refusing)
+			_ = syscall.Kill(os.Getpid(), syscall.SIGABRT)
+			select {}
+		}
+		return errors.Join(before(name), use(name))
+	}
 	hardware.TimeKernels = func(
 		paths []string, o llama.Options, names []string, trying func(string),
 	) ([]kernels.Timing, error) {
@@ -122,6 +130,22 @@ func TestFailingKernels(t *testing.T) {
 				t.Error("nothing is said to have failed")
 			}
 		})
+	}
+}
+
+// TestRefusingCard does not look for other kernels of the CPU where a card's driver is at fault.
+func TestRefusingCard(t *testing.T) {
+	for refusal, advice := range map[string]string{
+		"CUDA error: out of memory": "nvidia-smi",
+		"CUDA error: the provided PTX was compiled with an unsupported toolchain.": "update the driver",
+	} {
+		t.Setenv("TEST_REFUSING_CARD", refusal)
+		environ, _ := homeOf(t)
+		code, said := runOnce(t, environ, modelFile(t), "--port", "0")
+		if code != exitDevice || !strings.Contains(said, "unusable GPU: its driver refuses to compute: "+refusal) ||
+			!strings.Contains(said, advice) || strings.Contains(said, "trying") || strings.Contains(said, "goroutine") {
+			t.Errorf("exit code %d:\n%s", code, said)
+		}
 	}
 }
 

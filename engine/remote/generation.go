@@ -27,7 +27,8 @@ type Exit struct {
 	How    string   // in words
 	Fault  bool     // by itself: a signal that a fault raises, or an exit code
 	Paused bool     // it had been stopped from outside, when it was killed
-	Log    []string // the last lines that it wrote
+	Log    []string // the last lines that it wrote, up to a crash's message
+	Stacks []string // the first lines after that
 }
 
 // DiedError says that a child ended before it had loaded.
