@@ -198,7 +198,9 @@ build() {
 	while [ "$1" != -- ]; do targets+=("$1"); shift; done
 	shift
 	stamp="$tree ${targets[*]} $* ${options[*]} mapped $(compiler)"
-	stamp=${stamp//$root/} # a tree that was moved is the same
+	# A tree that was moved is the same. Where it is called /src, not each /src is its.
+	stamp=${stamp// $root/ }
+	stamp=${stamp//=$root/=}
 	if [ "$name" = cuda ]; then
 		stamp="$stamp nvcc $cuda_release"
 		time="an hour of a processor for each of $architectures"

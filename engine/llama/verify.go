@@ -199,7 +199,7 @@ func agree(what string, want, got []float32) error {
 		off += math.Pow(float64(x)-float64(got[i]), 2)
 		spread += math.Pow(float64(x)-mean, 2)
 	}
-	slog.Info("verified", "what", what, "disagreement", off/spread)
+	slog.Debug("verified", "what", what, "disagreement", off/spread)
 
 	// A model whose logits are all alike, as one made for a test may be, has no spread to measure by.
 	if off > maxDisagreement*spread && off/n > 1e-4 {
