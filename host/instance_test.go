@@ -24,7 +24,7 @@ func TestLoadError(t *testing.T) {
 	}
 
 	other := errors.New("other")
-	if LoadError(other) != other || LoadError(nil) != nil {
+	if !errors.Is(LoadError(other), other) || LoadError(nil) != nil {
 		t.Error("other errors are changed")
 	}
 }

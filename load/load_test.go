@@ -332,7 +332,7 @@ func TestSVG(t *testing.T) {
 		text := SVG(list[0], list[1])
 		for d := xml.NewDecoder(bytes.NewReader(text)); ; {
 			token, err := d.Token()
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {

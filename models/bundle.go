@@ -325,7 +325,7 @@ func (in *bundleImport) readContents(ctx context.Context) error {
 		}
 		c.path = temp.Name()
 		in.contents[etag] = c
-		if h, err = in.r.Next(); err != nil && err != io.EOF {
+		if h, err = in.r.Next(); err != nil && !errors.Is(err, io.EOF) {
 			return badBundle("%v", err)
 		}
 	}

@@ -1,6 +1,7 @@
 package models
 
 import (
+	"errors"
 	"os"
 	"regexp"
 	"slices"
@@ -127,7 +128,8 @@ func TestUnserved(t *testing.T) {
 		"embeddinggemma-2": "newer llama.cpp",
 	} {
 		_, err := ParseReference(name, func(string) bool { return false })
-		if e, ok := err.(*Error); !ok || e.Kind != ErrUnserved || !strings.Contains(e.Text, words) || e.Todo == "" {
+		var e *Error
+		if !errors.As(err, &e) || !errors.Is(e.Kind, ErrUnserved) || !strings.Contains(e.Text, words) || e.Todo == "" {
 			t.Errorf("%s: got %v, want %q", name, err, words)
 		}
 	}

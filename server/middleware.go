@@ -52,7 +52,7 @@ func (s *Server) identify(c *gin.Context) {
 func (s *Server) recovered(c *gin.Context) {
 	defer func() {
 		if p := recover(); p != nil {
-			if p == http.ErrAbortHandler {
+			if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 				panic(p)
 			}
 			s.opts.Log.Error("panic", "path", c.FullPath(), "panic", p, "stack", string(debug.Stack()))

@@ -203,7 +203,7 @@ func Output(ctx context.Context, cmd *exec.Cmd, start func() error) (out []byte,
 	case err = <-ended:
 	case <-ctx.Done():
 		_ = cmd.Process.Kill()
-		err = fmt.Errorf("%w (%v)", context.Cause(ctx), <-ended)
+		err = fmt.Errorf("%w (%w)", context.Cause(ctx), <-ended)
 	}
 
 	said, _ = log.Lines()

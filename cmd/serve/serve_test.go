@@ -535,7 +535,8 @@ func TestGracefulStop(t *testing.T) {
 	}
 	code := <-r.done
 	r.done <- code
-	if _, err := http.Get(r.url + "/healthz"); err == nil {
+	if res, err := http.Get(r.url + "/healthz"); err == nil {
+		res.Body.Close()
 		t.Error("it still answers")
 	}
 }

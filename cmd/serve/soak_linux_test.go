@@ -3,8 +3,10 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand"
@@ -131,8 +133,11 @@ func (s *soaked) stream(ctx context.Context, client int, body string, leave int)
 			}
 			Error json.RawMessage
 		}
-		if err := json.Unmarshal([]byte(data), &chunk); err != nil || chunk.Error != nil {
-			return "", fmt.Errorf("%v %s", err, data)
+		if err := json.Unmarshal([]byte(data), &chunk); err != nil {
+			return "", fmt.Errorf("%w: %s", err, data)
+		}
+		if chunk.Error != nil {
+			return "", errors.New(data)
 		}
 		for _, c := range chunk.Choices {
 			said[c.Index] += c.Delta.Content
@@ -153,7 +158,7 @@ func (s *soaked) stream(ctx context.Context, client int, body string, leave int)
 		}
 	}
 	if !done {
-		return "", fmt.Errorf("the stream ends without an end: %v", lines.Err())
+		return "", fmt.Errorf("the stream ends without an end: %w", cmp.Or(lines.Err(), io.ErrUnexpectedEOF))
 	}
 	s.finished.Add(int64(ends))
 	s.tokens.Add(int64(total))
