@@ -19,7 +19,7 @@ PURE += ./server/... ./fault ./pool ./prompt ./service ./console ./flagset ./reg
 # A number of inputs, not a time: Go 1.26 takes the end of a time for a failure now and then (go.dev/issue/75804).
 FUZZTIME ?= 10000x
 
-.PHONY: all serve llama page tools peers run test check emulated portable judges judges-golden real-models page-test monitoring \
+.PHONY: all serve llama page tools peers run test quick check emulated portable judges judges-golden real-models page-test monitoring \
 	man cuda-list lint fuzz soak memory bench node release version clean
 
 all: serve
@@ -70,6 +70,11 @@ test: llama page node
 	go test ./engine/llama ./bench ./release/...
 	go test -run TestResidentMemory ./cmd/serve
 	go test -race -timeout 20m ./cmd/... ./doctor ./host ./library ./loader
+
+# While editing: what has no C in it.
+quick:
+	go vet $(PURE)
+	go test $(PURE)
 
 # The libraries of PyPI that judge what we do, in an environment of their own.
 PYTHON := build/python/bin/python
