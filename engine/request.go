@@ -80,6 +80,9 @@ var (
 	ErrRequest = errors.New("invalid request")
 )
 
+// ErrDevice says that a GPU which the model needs cannot be used. An ErrStopped is one, too, if that is why.
+var ErrDevice = errors.New("unusable GPU")
+
 // LengthError says that a prompt or an input has no room in the context.
 type LengthError struct {
 	Tokens  int  // it has

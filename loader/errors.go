@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"serve/engine"
 	"serve/engine/llama"
 	"serve/machine"
 )
@@ -13,7 +14,7 @@ var (
 	ErrOptions = errors.New("invalid options")
 	ErrMemory  = errors.New("not enough memory")
 	ErrModel   = errors.New("unusable model")
-	ErrDevice  = errors.New("unusable GPU")
+	ErrDevice  = engine.ErrDevice
 )
 
 // NoRoomError says what a plan lacks where. It is an ErrMemory.

@@ -107,7 +107,7 @@ type DeviceError struct{ Err error }
 func (e *DeviceError) Error() string { return e.Err.Error() }
 
 // Unwrap returns the reason.
-func (e *DeviceError) Unwrap() error { return e.Err }
+func (e *DeviceError) Unwrap() []error { return []error{engine.ErrDevice, e.Err} }
 
 // DeviceRetry is the interval between attempts to load a model whose device is missing. Reloading a
 // driver takes seconds, and an attempt takes about one.

@@ -58,18 +58,17 @@ func requestFault(err error, field string) *fault.Error {
 // modelFault converts errors about a model that cannot answer now. It returns nil for other errors.
 func modelFault(err error) *fault.Error {
 	var noRoom *pool.NoRoomError
-	var missing *pool.DeviceError
 	var busy *engine.BusyError
 	switch {
 	case errors.As(err, &busy):
 		return busyFault(busy)
+	case errors.Is(err, engine.ErrDevice):
+		return later(fault.DeviceLost, pool.DeviceRetry, "The model's GPU cannot be used: %v.", err)
 	case errors.Is(err, engine.ErrStopped):
 		return later(fault.Stopping, 5*time.Second,
 			"The model is not available: the server is stopping, or its engine failed.")
 	case errors.Is(err, pool.ErrLoading), errors.Is(err, pool.ErrNoMemory):
 		return later(fault.Loading, 15*time.Second, "The model is not in memory yet: %v. Try again later.", err)
-	case errors.As(err, &missing):
-		return later(fault.DeviceLost, pool.DeviceRetry, "The model's GPU cannot be used: %v.", missing)
 	case errors.As(err, &noRoom):
 		return fault.New(fault.InsufficientMemory, "model", "The model does not fit: %v.", err)
 	case errors.Is(err, pool.ErrLoad):

@@ -171,19 +171,24 @@ func TestDeviceGoneAtRestart(t *testing.T) {
 	if err := os.Remove(device); err != nil {
 		t.Fatal(err)
 	}
-	_, body := r.send(t, "GET", "/status", "")
+	_, text := r.send(t, "GET", "/status", "")
 	var status struct {
 		Models []struct{ Process int }
 	}
-	if err := json.Unmarshal([]byte(body), &status); err != nil || len(status.Models) != 1 {
-		t.Fatal(err, body)
+	if err := json.Unmarshal([]byte(text), &status); err != nil || len(status.Models) != 1 {
+		t.Fatal(err, text)
 	}
 	if err := syscall.Kill(status.Models[0].Process, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
+	// Whether it comes before the engine is given up or after, the reason is the same.
+	code, body := r.post(t, "/v1/completions", `{"model":"tiny","prompt":"a","max_tokens":3}`)
+	if code != 503 || !strings.Contains(body, `"code":"device_unavailable"`) {
+		t.Errorf("a request: %d %s", code, body)
+	}
 	r.awaits(t, "an engine has failed")
 
-	code, body := r.send(t, "GET", "/readyz", "")
+	code, body = r.send(t, "GET", "/readyz", "")
 	for _, want := range []string{`"tiny":"device missing"`, "CUDA0 (Made-up GPU)", "no such file"} {
 		if code != 503 || !strings.Contains(body, want) {
 			t.Errorf("/readyz: %d, without %s: %s", code, want, body)
