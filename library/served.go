@@ -89,7 +89,8 @@ func describe(t *terminal.Terminal, o loader.ModelOptions, name string, in *load
 
 // describeContext says how long requests may be, and what is odd about the model's text.
 func describeContext(t *terminal.Terminal, o loader.ModelOptions, in *loader.Instance) {
-	m, limits := in.Model, in.Limits
+	m := in.Model
+	limits := in.Limits
 	if !m.Generates {
 		t.Fact("context", "embeddings of inputs of up to %d tokens", limits.EmbedTokens)
 		return

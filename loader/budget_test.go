@@ -218,7 +218,8 @@ func TestMemoryDiffers(t *testing.T) {
 	}
 
 	small := llama.DeviceMemory{Weights: mib, Base: 50 * mib}
-	below, above := DeviceUse{small, 80 * mib}, DeviceUse{small, 90 * mib}
+	below := DeviceUse{small, 80 * mib}
+	above := DeviceUse{small, 90 * mib}
 	if below.differs() || !above.differs() {
 		t.Error("a small model: what the program's pages take is not reported, more is")
 	}

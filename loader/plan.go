@@ -161,7 +161,8 @@ const maxLayers = 256
 
 // mostLayers puts as many layers on the GPUs as fit there.
 func mostLayers(reserve Reserve, lo *llama.Options, measure measureFunc) (*llama.Memory, error) {
-	low, high := 0, maxLayers
+	low := 0
+	high := maxLayers
 	for low < high { // by halving: each measure reads a header
 		lo.Model.GPULayers = (low + high + 1) / 2
 		memory, err := measure(*lo)

@@ -46,7 +46,8 @@ func (u *usage) set(a *answer) {
 // now returns the use of each device of the plan, the host last.
 func (u *usage) now() (list []DeviceUse) {
 	u.mu.Lock()
-	planned, left := u.planned, u.left
+	planned := u.planned
+	left := u.left
 	u.mu.Unlock()
 
 	for i, d := range planned {

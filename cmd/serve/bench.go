@@ -178,7 +178,9 @@ func (w *cli) measure(
 			return nil, err
 		}
 		defer done()
-		address, model, key = url, "", ""
+		address = url
+		model = ""
+		key = ""
 	}
 
 	transport, err := w.transportTo(address)

@@ -204,7 +204,8 @@ func TestChatAtATerminal(t *testing.T) {
 // program.
 func TestChatAtADumbTerminal(t *testing.T) {
 	r := startServe(t, modelFile(t), "--ctx-size", "32768", "--parallel", "1")
-	c := openPty(t, []string{"HOME=" + t.TempDir(), "TERM=dumb"}, "chat", "tiny", "--url", r.url, "--param", "ignore_eos=true")
+	c := openPty(t, []string{"HOME=" + t.TempDir(), "TERM=dumb"},
+		"chat", "tiny", "--url", r.url, "--param", "ignore_eos=true")
 	c.await("> ")
 	c.press("tell me all\n")
 	c.await("tell me all\r\n")
@@ -227,7 +228,8 @@ func TestChatAtADumbTerminal(t *testing.T) {
 func TestChatIntoAFile(t *testing.T) {
 	r := startServe(t, modelFile(t), "--ctx-size", "256")
 	path := filepath.Join(t.TempDir(), "answers")
-	c := openPtyFor(t, []string{"HOME=" + t.TempDir(), "TERM=xterm"}, path, "chat", "tiny", "--url", r.url, "--param", "max_tokens=5")
+	c := openPtyFor(t, []string{"HOME=" + t.TempDir(), "TERM=xterm"}, path,
+		"chat", "tiny", "--url", r.url, "--param", "max_tokens=5")
 	c.await("> ")
 	c.press("hello\n")
 	c.await("> ")
@@ -316,7 +318,8 @@ func TestChatFindsAServer(t *testing.T) {
 	alone.Stdin = strings.NewReader("Who are you?")
 	var answer, notes bytes.Buffer
 	alone.Stdout, alone.Stderr = &answer, &notes
-	if err := alone.Run(); err != nil || !strings.Contains(answer.String(), "demo") || !strings.Contains(notes.String(), "no model was named; using demo") {
+	if err := alone.Run(); err != nil || !strings.Contains(answer.String(), "demo") ||
+		!strings.Contains(notes.String(), "no model was named; using demo") {
 		t.Errorf("with none: %v %s%s", err, &answer, &notes)
 	}
 	startServeIn(t, environ, modelFile(t), "--ctx-size", "256")

@@ -22,11 +22,15 @@ func TestFlagsGuide(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(`# Flags and environment
 
-Every flag can also be set in the environment: ` + "`--ctx-size` as `SERVE_CTX_SIZE`" + `. Flags on the command line take
+Every flag can also be set in the environment: ` +
+		"`--ctx-size` as `SERVE_CTX_SIZE`" + `. Flags on the command line take
 precedence. There is no configuration file. This page is generated from the flags:
 ` + "`go test ./cmd/serve -run TestFlagsGuide -update`" + `.
 
-serve also reads these environment variables: ` + "`HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_HUB_OFFLINE`,\n`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`, `NO_COLOR`" + `; ` + "`serve chat` and `serve bench` read `OPENAI_API_KEY`" + `.
+serve also reads these environment variables: ` +
+		"`HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_HUB_OFFLINE`,\n" +
+		"`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`, `NO_COLOR`" + `; ` +
+		"`serve chat` and `serve bench` read `OPENAI_API_KEY`" + `.
 ` + "`SERVE_HOME` is the folder for serve's own data.\n")
 	root := newRootCommand(&cli{t: &terminal.Terminal{}})
 	b.WriteString("\n## Flags of every command\n\n")
@@ -69,6 +73,7 @@ func writeFlags(b *strings.Builder, flags *pflag.FlagSet) {
 		} else {
 			def = "`" + def + "`"
 		}
-		fmt.Fprintf(b, "| `--%s` | `%s` | %s | %s |\n", f.Name, flagset.Variable(f.Name), def, strings.ReplaceAll(f.Usage, "|", "\\|"))
+		usage := strings.ReplaceAll(f.Usage, "|", "\\|")
+		fmt.Fprintf(b, "| `--%s` | `%s` | %s | %s |\n", f.Name, flagset.Variable(f.Name), def, usage)
 	})
 }

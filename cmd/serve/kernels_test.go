@@ -29,7 +29,8 @@ func failKernels(crashing, wrong, refusing string) {
 		return nil
 	}
 
-	use, timing := hardware.UseKernels, hardware.TimeKernels
+	use := hardware.UseKernels
+	timing := hardware.TimeKernels
 	hardware.UseKernels = func(name string) error {
 		if refusing != "" {
 			fmt.Fprintln(os.Stderr, refusing)

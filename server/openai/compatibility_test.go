@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"serve/fault"
+	"serve/server/servertest/files"
 	"serve/server/wire"
 )
 
@@ -91,24 +92,6 @@ func policy[T any](name string, set wire.Setter[T]) string {
 	return "honoured"
 }
 
-// filesLike returns the contents of the files whose names match, by name.
-func filesLike(t *testing.T, patterns ...string) map[string][]byte {
-	t.Helper()
-	files := map[string][]byte{}
-	for _, pattern := range patterns {
-		names, err := filepath.Glob(pattern)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range names {
-			if files[name], err = os.ReadFile(name); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	return files
-}
-
 var testFunction = regexp.MustCompile(`(?m)^func (Test\w+|Fuzz\w+)\(`)
 
 // testTexts returns the text of every test, by its name: functions of Go, and the
@@ -116,7 +99,7 @@ var testFunction = regexp.MustCompile(`(?m)^func (Test\w+|Fuzz\w+)\(`)
 func testTexts(t *testing.T) map[string]string {
 	t.Helper()
 	texts := map[string]string{}
-	for name, b := range filesLike(t, "*_test.go", "../*_test.go", "../*/*_test.go", "../../cmd/serve/*_test.go") {
+	for name, b := range files.Like(t, "*_test.go", "../*_test.go", "../*/*_test.go", "../../cmd/serve/*_test.go") {
 		begins := testFunction.FindAllSubmatchIndex(b, -1)
 		for i, at := range begins {
 			end := len(b)
@@ -130,7 +113,7 @@ func testTexts(t *testing.T) map[string]string {
 			texts[test] = string(b[at[0]:end])
 		}
 	}
-	for name, b := range filesLike(t, "../../cmd/serve/testdata/node/*.mjs", "../../cmd/serve/testdata/python/*.py") {
+	for name, b := range files.Like(t, "../../cmd/serve/testdata/node/*.mjs", "../../cmd/serve/testdata/python/*.py") {
 		texts[filepath.Base(name)] = string(b)
 	}
 	return texts

@@ -21,6 +21,7 @@ import (
 	"serve/engine/enginetest"
 	"serve/server"
 	"serve/server/servertest"
+	"serve/server/servertest/files"
 )
 
 // TestMetrics adds up what clients counted, of answers that were finished, cut, given
@@ -126,7 +127,12 @@ func TestMetrics(t *testing.T) {
 func TestMetricsAreDocumented(t *testing.T) {
 	hs, _ := servertest.Start(t, enginetest.Options{}, server.Options{})
 	servertest.Post(t, hs, "/v1/completions", `{"model":"fake","prompt":"x","max_tokens":2}`)
-	text := string(filesLike(t, "../../docs/metrics.md")["../../docs/metrics.md"])
+	doc, err := os.ReadFile("../../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(doc)
+
 	told := map[string]bool{}
 	for _, found := range regexp.MustCompile("(?m)^\\| `(serve_[a-z_]+)").FindAllStringSubmatch(text[:strings.Index(text, "Besides")], -1) {
 		told[found[1]] = true
@@ -162,8 +168,8 @@ func TestDashboard(t *testing.T) {
 		}
 	}
 
-	files := filesLike(t, "../../docs/operations/*")
-	if err := json.Unmarshal(files["../../docs/operations/dashboard.json"], &dashboard); err != nil {
+	operations := files.Like(t, "../../docs/operations/*")
+	if err := json.Unmarshal(operations["../../docs/operations/dashboard.json"], &dashboard); err != nil {
 		t.Fatal(err)
 	}
 
@@ -181,7 +187,7 @@ func TestDashboard(t *testing.T) {
 	}
 
 	read := regexp.MustCompile(`\bserve_[a-z_]+`)
-	for _, name := range read.FindAllString(rules+string(files["../../docs/operations/alerts.yml"]), -1) {
+	for _, name := range read.FindAllString(rules+string(operations["../../docs/operations/alerts.yml"]), -1) {
 		if !there[name] && !there[strings.TrimSuffix(name, "_bucket")] {
 			t.Errorf("nobody tells %s", name)
 		}
@@ -211,22 +217,4 @@ func TestDashboard(t *testing.T) {
 	if out, err := lint.CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("/metrics: %v\n%s", err, out)
 	}
-}
-
-// filesLike returns the contents of the files whose names match, by name.
-func filesLike(t *testing.T, patterns ...string) map[string][]byte {
-	t.Helper()
-	files := map[string][]byte{}
-	for _, pattern := range patterns {
-		names, err := filepath.Glob(pattern)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range names {
-			if files[name], err = os.ReadFile(name); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	return files
 }
