@@ -70,6 +70,7 @@ func main() {
 		}
 		o.clients = append(o.clients, n)
 	}
+
 	for _, model := range flag.Args() {
 		if err := o.run(model); err != nil {
 			fatal(err)
@@ -98,6 +99,7 @@ func (o *options) run(model string) error {
 		}
 		return nil
 	}
+
 	fmt.Printf("%8s %8s %12s %13s %12s %8s %9s %9s %9s %8s   %s\n", "clients", "serve", "one process", "llama-server", "same, tuned", "bare",
 		"x one", "x server", "x tuned", "of bare", "first token (serve / one process / llama-server / tuned)")
 	for _, clients := range o.clients {
@@ -133,6 +135,7 @@ func (o *options) throughput(model string, clients int) error {
 	if err := firstError(servers); err != nil {
 		return err
 	}
+
 	rates, firsts := make([][]float64, len(servers)+1), make([][]float64, len(servers))
 	for run := range o.runs + 1 {
 		for turn := range rates {
@@ -156,6 +159,7 @@ func (o *options) throughput(model string, clients int) error {
 			}
 		}
 	}
+
 	ours, one, theirs, tuned, limit := median(rates[0]), median(rates[1]), median(rates[2]), median(rates[3]), median(rates[4])
 	fmt.Printf("%8d %8.0f %12.0f %13.0f %12.0f %8.0f %9.3f %9.2f %9.2f %7.0f%%   %.1f / %.1f / %.1f / %.1f ms\n",
 		clients, ours, one, theirs, tuned, limit, ours/one, ours/theirs, ours/tuned, 100*ours/limit,
@@ -339,16 +343,19 @@ func (o *options) bare(model string, clients int) (float64, error) {
 // for each server the worst stream's largest gap over its median one.
 func (o *options) longPromptGaps(model string) error {
 	fmt.Printf("8 streams, a prompt of %d tokens arrives: worst stream's largest gap over its median, and the prompt's time to a first token\n", o.longPrompt)
+
 	wide := *o
 	wide.context = o.longPrompt + 600
 	ours := func() *process { return wide.startServe(model, 9) }
 	theirs := func() *process { return wide.startTunedPeer(model, 9) }
+
 	for _, startServer := range []func() *process{ours, theirs} {
 		var ratios, firsts []float64
 		p := startServer()
 		if p.err != nil {
 			return p.err
 		}
+
 		for run := range o.runs + 1 {
 			ratio, first, err := gapsUnderPrompt(p, o.longPrompt, run)
 			if err != nil {
@@ -381,9 +388,11 @@ func gapsUnderPrompt(p *process, length, run int) (ratio, first float64, err err
 			}})
 		})
 	}
+
 	for range times {
 		<-started
 	}
+
 	// A word is a token or more: the server tells how many when it refuses.
 	at, err := complete(context.Background(), p, query{prompt: fmt.Sprintf("Run %d", run) + strings.Repeat(" a", length-32), tokens: 8})
 	cancel()
@@ -391,6 +400,7 @@ func gapsUnderPrompt(p *process, length, run int) (ratio, first float64, err err
 	if err != nil {
 		return 0, 0, err
 	}
+
 	for _, stream := range times {
 		var gaps []float64
 		for k := 1; k < len(stream); k++ {

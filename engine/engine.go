@@ -85,6 +85,7 @@ func New(r Runner, o Options) *Engine {
 	if o.MaxChoices == 0 {
 		o.MaxChoices = 128
 	}
+
 	e := &Engine{runner: r, opts: o, limits: r.Limits(), wake: make(chan struct{}, 1), byBytes: map[string]Token{}}
 	e.sched, e.meter, e.sight = newScheduler(e.limits, o.Gap), newMeter(), newSight()
 	e.inputs = newQueue(func(in *embedInput) *ticket[*embedInput] { return &in.ticket })
@@ -97,6 +98,7 @@ func New(r Runner, o Options) *Engine {
 			e.byBytes[string(b)] = Token(t)
 		}
 	}
+
 	e.stats.Cells = e.limits.Cells
 	return e
 }
@@ -174,14 +176,17 @@ func (e *Engine) Generate(ctx context.Context, r Request) (*Stream, error) {
 	if err := e.check(&r); err != nil {
 		return nil, err
 	}
+
 	seen, err := spans(r.Prompt, r.Media)
 	if err != nil {
 		return nil, err
 	}
+
 	if err := e.hold(); err != nil {
 		return nil, err
 	}
 	defer e.calls.Done()
+
 	req := &request{
 		Request: r, place: &entry{Caller: r.Caller, tokens: len(r.Prompt), waiting: r.Choices},
 		spans: seen, ctx: ctx, arrived: time.Now(), left: r.Choices, wake: e.signal,
@@ -189,6 +194,7 @@ func (e *Engine) Generate(ctx context.Context, r Request) (*Stream, error) {
 	if r.Beside != nil {
 		req.place = r.Beside.req.place
 	}
+
 	for _, text := range r.Preserved {
 		if t, ok := e.byBytes[text]; ok {
 			if req.preserved == nil {
@@ -204,12 +210,14 @@ func (e *Engine) Generate(ctx context.Context, r Request) (*Stream, error) {
 		}
 		req.parse = parse
 	}
+
 	req.stream = newStream(req, r.Choices)
 	req.usage.Prompt = len(r.Prompt)
 	sequences, err := e.sequences(req)
 	if err != nil {
 		return nil, err
 	}
+
 	// The loop looks at ctx at every step; this wakes it when it makes none.
 	req.unhook = context.AfterFunc(ctx, req.cancel)
 	if err := e.enqueue(ctx, req, sequences); err != nil {
@@ -235,10 +243,12 @@ func (e *Engine) check(r *Request) error {
 	if len(r.Prompt) == 0 {
 		return fmt.Errorf("%w: the prompt is empty", ErrRequest)
 	}
+
 	// One token at least must have room after the prompt.
 	if len(r.Prompt) >= e.limits.Context {
 		return &LengthError{Tokens: len(r.Prompt), Limit: e.limits.Context - 1}
 	}
+
 	for _, t := range r.Prompt {
 		if t < 0 && !m.Sees || int(t) >= len(m.Pieces) {
 			return fmt.Errorf("%w: token %d of a vocabulary of %d", ErrRequest, t, len(m.Pieces))
@@ -247,6 +257,7 @@ func (e *Engine) check(r *Request) error {
 	if r.Score && len(r.Media) > 0 {
 		return fmt.Errorf("%w: an image has no log-probabilities", ErrRequest)
 	}
+
 	r.Stop = slices.DeleteFunc(slices.Clone(r.Stop), func(s string) bool { return s == "" })
 	return nil
 }

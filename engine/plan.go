@@ -195,6 +195,7 @@ func (s *scheduler) admit() {
 		if full && s.debtor(q) == nil {
 			return
 		}
+
 		where, ok := s.place(q)
 		if where.later {
 			if full {
@@ -209,6 +210,7 @@ func (s *scheduler) admit() {
 			s.running = append(s.running, q)
 			continue
 		}
+
 		debtor := s.debtor(q)
 		if debtor == nil {
 			return
@@ -300,6 +302,7 @@ func (s *scheduler) fillBatch() {
 		s.try(s.running[i])
 		return
 	}
+
 	shares, looking := s.prefillShares(), s.firstLooking()
 	decode := s.decoding() > 0
 	if (len(shares) > 0 || looking != nil) && !s.limits.Shared {
@@ -307,6 +310,7 @@ func (s *scheduler) fillBatch() {
 			shares, looking = nil, nil
 		}
 	}
+
 	s.prefilled = len(shares) > 0 || looking != nil
 	others := decode && s.limits.Shared || len(shares) > 0
 	if looking != nil && (!s.looked || !others) {
@@ -314,6 +318,7 @@ func (s *scheduler) fillBatch() {
 		s.look(looking)
 		return
 	}
+
 	s.looked = s.looked && !s.prefilled
 	for i := range s.slots {
 		q := s.slots[i].owner
@@ -376,11 +381,13 @@ func (s *scheduler) feed(q *sequence, n int) {
 	if n <= 0 {
 		return
 	}
+
 	decoding := q.decoding()
 	if q.scoring() {
 		n = min(n, 1+st.scores)
 		st.scores -= n - 1
 	}
+
 	shift := position(q.req.spans, q.fed) - q.fed
 	for pos := q.fed; pos < q.fed+n; pos++ {
 		last := pos == len(q.tokens)-1
@@ -398,12 +405,14 @@ func (s *scheduler) feed(q *sequence, n int) {
 		}
 		st.batch.Add(q.tokens[pos], shift+pos, q.slot, last || scored)
 	}
+
 	st.prompt += max(min(n, q.prompt-q.fed), 0)
 	if decoding {
 		st.decode++
 	} else {
 		st.prefill += n
 	}
+
 	st.fed = append(st.fed, feed{q, n})
 }
 
@@ -523,11 +532,13 @@ func (s *scheduler) observe(st *step, took time.Duration) {
 	case st.decode > 0:
 		t -= s.decodeTime(st.decode)
 	}
+
 	gap := max(2.5*s.decodeTime(len(s.running)), s.gap)
 	factor := (gap - s.decodeTime(s.decoding())) / max(t, 1e-6)
 	if st.prefill < s.chunk && factor > 1 {
 		return // there was no more to take
 	}
+
 	s.chunk = min(max(int(float64(s.chunk)*min(factor, 2)), 1), s.limits.Batch)
 }
 

@@ -20,10 +20,12 @@ func Instance(in *loader.Instance) *pool.Instance {
 		Memory:       func() []pool.DeviceMemory { return deviceMemory(in) },
 		Failed:       func() error { return LoadError(in.Failed()) },
 	}
+
 	for _, d := range deviceMemory(in) {
 		s.Bytes += d.Planned
 		s.Later += d.Later
 	}
+
 	for _, d := range in.Devices {
 		s.Devices = append(s.Devices, pool.Device{Name: d.Name, Description: strings.TrimSpace(d.Description)})
 	}

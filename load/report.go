@@ -65,6 +65,7 @@ func distribution(times []float64) (d Distribution) {
 	if len(times) == 0 {
 		return d
 	}
+
 	slices.Sort(times)
 	sum := 0.0
 	counts := map[int]int{}
@@ -72,14 +73,17 @@ func distribution(times []float64) (d Distribution) {
 		sum += t
 		counts[int(math.Floor(math.Log2(max(t, 1e-9))*binsPerDoubling))]++
 	}
+
 	at := func(part float64) float64 {
 		return times[min(len(times)-1, int(math.Ceil(part*float64(len(times))))-1)]
 	}
+
 	d = Distribution{Count: len(times), Mean: sum / float64(len(times)), Min: times[0], P50: at(0.5), P90: at(0.9), P99: at(0.99), Max: times[len(times)-1]}
 	keys := make([]int, 0, len(counts))
 	for k := range counts {
 		keys = append(keys, k)
 	}
+
 	slices.Sort(keys)
 	for _, k := range keys {
 		d.Bins = append(d.Bins, Bin{math.Exp2(float64(k) / binsPerDoubling), math.Exp2(float64(k+1) / binsPerDoubling), counts[k]})
@@ -124,6 +128,7 @@ func summarise(samples []sample, took time.Duration) *Report {
 	if s := r.Seconds; s > 0 {
 		r.TokensPerSecond, r.PromptPerSecond, r.PerSecond = float64(r.AnswerTokens)/s, float64(r.PromptTokens)/s, float64(r.Answered)/s
 	}
+
 	r.First, r.Gap, r.PerToken, r.Whole = distribution(firsts), distribution(gaps), distribution(perToken), distribution(wholes)
 	return r
 }

@@ -34,6 +34,7 @@ func rows(runs []*Report) []Row {
 		}
 		list = append(list, row)
 	}
+
 	whole := func(v float64) string { return strconv.Itoa(int(v)) }
 	rate := func(v float64) string { return strconv.FormatFloat(v, 'f', decimals(v), 64) }
 	add("answered", func(r *Report) float64 { return float64(r.Answered) }, whole, false)
@@ -53,6 +54,7 @@ func rows(runs []*Report) []Row {
 			}
 		}
 	}
+
 	add("prompt tokens", func(r *Report) float64 { return float64(r.PromptTokens) }, whole, false)
 	add("answer tokens", func(r *Report) float64 { return float64(r.AnswerTokens) }, whole, false)
 	add("seconds", func(r *Report) float64 { return r.Seconds }, rate, false)
@@ -129,6 +131,7 @@ func (d *Distribution) Histogram(columns int, plain bool) []string {
 	if d.Count == 0 {
 		return nil
 	}
+
 	// The distribution's bins are finer than a screen is tall.
 	const joined = 6
 	wider := math.Exp2(float64(joined) / binsPerDoubling)
@@ -136,6 +139,7 @@ func (d *Distribution) Histogram(columns int, plain bool) []string {
 		from, to float64
 		count    int
 	}
+
 	var bars []bar
 	least := d.Bins[0].From
 	for _, bin := range d.Bins {
@@ -148,20 +152,24 @@ func (d *Distribution) Histogram(columns int, plain bool) []string {
 		}
 		bars[len(bars)-1].count += bin.Count
 	}
+
 	// What is rarer than one in a thousand, at either end, shares a row.
 	rare := d.Count / 1000
 	for len(bars) > 1 && bars[0].count+bars[1].count <= rare {
 		bars[1].count, bars[1].from = bars[1].count+bars[0].count, bars[0].from
 		bars = bars[1:]
 	}
+
 	for n := len(bars); n > 1 && bars[n-1].count+bars[n-2].count <= rare; n-- {
 		bars[n-2].count, bars[n-2].to = bars[n-2].count+bars[n-1].count, bars[n-1].to
 		bars = bars[:n-1]
 	}
+
 	most := 0
 	for _, b := range bars {
 		most = max(most, b.count)
 	}
+
 	var list []string
 	for _, b := range bars {
 		text := fmt.Sprintf("%9s -%8s  %s %s", Seconds(b.from), Seconds(b.to), stroke(float64(b.count)/float64(most), columns-32, plain), share(b.count, d.Count))

@@ -88,10 +88,12 @@ func (s *Store) ExportBundle(ctx context.Context, name string, locals []*Local, 
 			}
 		}
 	}
+
 	file, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
 	if err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
+
 	defer os.Remove(file.Name())
 	w := tar.NewWriter(file)
 	err = s.writeBundle(ctx, w, m, contents, key)
@@ -175,6 +177,7 @@ func (s *Store) copyContent(ctx context.Context, w io.Writer, src io.Reader, f h
 	progress := s.Hub.Progress()
 	progress.Start(what, f.Size, 0)
 	defer progress.Done()
+
 	h := f.NewHash()
 	buf := make([]byte, 1<<20)
 	for left := f.Size; left > 0; {
@@ -192,6 +195,7 @@ func (s *Store) copyContent(ctx context.Context, w io.Writer, src io.Reader, f h
 		left -= int64(n)
 		progress.Add(int64(n))
 	}
+
 	if sum := hex.EncodeToString(h.Sum(nil)); sum != f.ETag() {
 		return &Error{Kind: hub.ErrIntegrity, Text: fmt.Sprintf("%s is damaged: its hash is %s, not %s", f.Path, sum, f.ETag()), Todo: "copy or pull it again"}
 	}
@@ -258,6 +262,7 @@ func (in *bundleImport) readManifest(key ed25519.PublicKey) error {
 	if key != nil && !in.signed {
 		return &Error{Kind: hub.ErrIntegrity, Text: "the bundle is not signed", Todo: "nothing was imported; sign it with serve bundle export --sign-key"}
 	}
+
 	if err := json.Unmarshal(text, &in.manifest); err != nil || in.manifest.Format != "serve-bundle" {
 		return badBundle("its manifest cannot be read")
 	}
@@ -286,6 +291,7 @@ func (in *bundleImport) plan() error {
 		if err := m.Listing.Check(); err != nil {
 			return err
 		}
+
 		files, err := m.files()
 		if err != nil {
 			return err
@@ -329,6 +335,7 @@ func (in *bundleImport) readContents(ctx context.Context) error {
 			return badBundle("%v", err)
 		}
 	}
+
 	for _, c := range in.contents {
 		if c.path == "" {
 			return badBundle("%s is not in it", c.file.Path)

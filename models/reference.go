@@ -162,6 +162,7 @@ func (r *Reference) inRepo(text string) (*Reference, error) {
 	bad := func(why string) error {
 		return &Error{Kind: ErrReference, Text: fmt.Sprintf("%q: %s", r.Text, why), Todo: "write org/repo, org/repo:Q4_K_M, org/repo@revision or org/repo/file.gguf"}
 	}
+
 	text, after, hasRevision := strings.Cut(text, "@")
 	path, quant, hasQuant := strings.Cut(text, ":")
 	if hasRevision {
@@ -181,14 +182,17 @@ func (r *Reference) inRepo(text string) (*Reference, error) {
 			return nil, bad(fmt.Sprintf("%q is no quantisation", quant))
 		}
 	}
+
 	parts := strings.Split(path, "/")
 	if len(parts) < 2 {
 		return nil, bad("a repository is called org/name")
 	}
+
 	r.Repo = parts[0] + "/" + parts[1]
 	if err := hub.CheckRepo(r.Repo); err != nil {
 		return nil, bad("a repository is called org/name")
 	}
+
 	file := parts[2:]
 	// The form of a browser's address: /blob/main/file.gguf, /tree/main.
 	if len(file) > 1 && slices.Contains([]string{"blob", "resolve", "tree", "raw"}, file[0]) && !hasRevision {
@@ -197,6 +201,7 @@ func (r *Reference) inRepo(text string) (*Reference, error) {
 	if r.File = strings.Join(file, "/"); r.File == "" {
 		return r, nil
 	}
+
 	if err := hub.CheckPath(r.File); err != nil || !strings.HasSuffix(r.File, ".gguf") {
 		return nil, bad(fmt.Sprintf("%q is no GGUF file", r.File))
 	}

@@ -83,6 +83,7 @@ func (r *Runner) spawn(ctx context.Context, number int) (*generation, []byte, *f
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("start the engine's process: %w", err)
 	}
+
 	g := &generation{number: number, p: p, began: time.Now(), steps: bufio.NewReaderSize(p.Steps, 64<<10),
 		pending: map[uint32]*pendingCall{}, gone: make(chan struct{})}
 	g.watch = time.AfterFunc(time.Hour, func() { g.stall(r.o.Stall) })
@@ -100,10 +101,12 @@ func (r *Runner) spawn(ctx context.Context, number int) (*generation, []byte, *f
 		watch := time.AfterFunc(limit, func() { g.stall(limit) })
 		defer watch.Stop()
 	}
+
 	reply, err := g.call("load", func(m *message) {
 		m.u8(askLoad)
 		m.bytes(request)
 	})
+
 	var answer []byte
 	var known *facts
 	if err == nil {
@@ -205,11 +208,13 @@ func (g *generation) call(name string, write func(*message)) ([]byte, error) {
 	if err != nil {
 		g.lose(err)
 	}
+
 	select {
 	case reply := <-c.reply:
 		return reply, nil
 	case <-g.gone:
 	}
+
 	select {
 	case reply := <-c.reply: // its last words
 		return reply, nil

@@ -76,6 +76,7 @@ func (r *Runner) lost(g *generation, crash func() Crash) (suspicious bool) {
 		g.exchanging.Lock()
 		defer g.exchanging.Unlock()
 	}
+
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.current == g {
@@ -104,10 +105,12 @@ func (r *Runner) revive(number int, c Crash) {
 	if r.o.Report != nil {
 		r.o.Report(c)
 	}
+
 	delay := time.Duration(0)
 	if quiet := r.quiet.Load(); quiet > 1 {
 		delay = min(firstDelay<<min(quiet-2, 10), lastDelay)
 	}
+
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go func() {
@@ -212,6 +215,7 @@ func (r *Runner) ask(name string, write func(*message)) (*reader, error) {
 			watch.Stop()
 		}
 		unlock()
+
 		switch {
 		case err == nil:
 			in := &reader{b: reply}

@@ -83,6 +83,7 @@ func Start(ctx context.Context, o Options) (r *Runner, answer []byte, err error)
 	if o.Restarted == nil {
 		o.Restarted = func([]byte) {}
 	}
+
 	r = &Runner{o: o, aborted: make(chan struct{}), changed: make(chan struct{})}
 	r.ended, r.end = context.WithCancelCause(context.Background())
 	began := time.Now()
@@ -91,6 +92,7 @@ func Start(ctx context.Context, o Options) (r *Runner, answer []byte, err error)
 	if g == nil {
 		return nil, answer, err
 	}
+
 	r.model, r.limits, r.seen = known.Model, known.Limits, 1
 	r.set(g, nil)
 	return r, answer, nil
@@ -172,6 +174,7 @@ func (r *Runner) Parser(spec string) (engine.ParseFunc, error) {
 		})
 		return done(in, err)
 	}
+
 	key := sha256.Sum256([]byte(spec))
 	parse := func(text string, partial bool) (parsed engine.Message, known bool, err error) {
 		in, err := r.ask("parse", func(m *message) {
@@ -220,14 +223,17 @@ func (r *Runner) NewSampler(s engine.Sampling) (engine.Sampler, error) {
 	if s.Grammar.Text == "" && !slices.ContainsFunc(s.LogitBias, func(b engine.LogitBias) bool { return b.Token < 0 || int(b.Token) >= len(r.model.Pieces) }) {
 		return q, nil
 	}
+
 	text, err := q.text()
 	if err != nil {
 		return nil, err
 	}
+
 	g, err := r.generation()
 	if err != nil {
 		return nil, err
 	}
+
 	// If another child answers, this number is too low, and it is made once more.
 	q.at = g.number
 	in, err := r.ask("sampler", func(m *message) {
@@ -259,10 +265,12 @@ func (r *Runner) RemoveKV(seq, from int) bool {
 		r.ops = append(r.ops, [2]int{-1, seq})
 		return true
 	}
+
 	g, err := r.generation()
 	if err != nil || g.number != r.seen {
 		return true // as the next step will say
 	}
+
 	removed := true
 	err = r.exchange(g, false, func() Crash { return Crash{} }, func(m *message) error {
 		if err := r.begin(m, askRemove, g, nil); err != nil {
@@ -287,6 +295,7 @@ func (r *Runner) Step(b *engine.Batch, rows []engine.Row) error {
 	if err != nil {
 		return err
 	}
+
 	err = r.exchange(g, b.Suspect, func() Crash { return Crash{Batch: partsOf(b)} }, func(m *message) error {
 		if err := r.begin(m, askStep, g, rows); err != nil {
 			return err
@@ -314,6 +323,7 @@ func (r *Runner) Step(b *engine.Batch, rows []engine.Row) error {
 	if err != nil {
 		return err
 	}
+
 	r.quiet.Store(0)
 	for i := range rows {
 		if q, ok := rows[i].Sampler.(*sampler); ok && rows[i].Err == nil {
@@ -352,12 +362,14 @@ func (r *Runner) Embed(inputs [][]engine.Token) (vectors [][]float32, err error)
 	if err != nil {
 		return nil, err
 	}
+
 	crash := func() (c Crash) {
 		for _, tokens := range inputs {
 			c.Embeds = append(c.Embeds, len(tokens))
 		}
 		return c
 	}
+
 	err = r.exchange(g, false, crash, func(m *message) error {
 		if err := r.begin(m, askEmbed, g, nil); err != nil {
 			return err
@@ -400,6 +412,7 @@ func (r *Runner) exchange(g *generation, alone bool, crash func() Crash, write f
 	if err := write(&r.out); err != nil {
 		return fmt.Errorf("%w: %w", engine.ErrFatal, err)
 	}
+
 	unlock := r.take(alone)
 	g.exchanging.Lock()
 	defer g.exchanging.Unlock()
@@ -408,6 +421,7 @@ func (r *Runner) exchange(g *generation, alone bool, crash func() Crash, write f
 	if err == nil {
 		r.in, err = receive(g.steps, r.in)
 	}
+
 	g.watch.Stop()
 	unlock()
 	if err == nil {
@@ -416,6 +430,7 @@ func (r *Runner) exchange(g *generation, alone bool, crash func() Crash, write f
 			return err
 		}
 	}
+
 	g.lose(err)
 	suspicious := r.lost(g, crash)
 	// The next child, or one after it, knows nothing, and the loop will know that.
@@ -441,6 +456,7 @@ func (r *Runner) begin(m *message, ask uint8, g *generation, rows []engine.Row) 
 	for _, id := range r.freed {
 		m.u64(id)
 	}
+
 	r.freed = r.freed[:0]
 	r.mu.Unlock()
 	var lacking []*sampler
@@ -449,6 +465,7 @@ func (r *Runner) begin(m *message, ask uint8, g *generation, rows []engine.Row) 
 			lacking = append(lacking, q)
 		}
 	}
+
 	m.u32(uint32(len(lacking)))
 	for _, q := range lacking {
 		text, err := q.text()
@@ -459,11 +476,13 @@ func (r *Runner) begin(m *message, ask uint8, g *generation, rows []engine.Row) 
 		m.bytes(text)
 		q.at = g.number
 	}
+
 	m.u32(uint32(len(r.ops)))
 	for _, op := range r.ops {
 		m.int(op[0])
 		m.int(op[1])
 	}
+
 	r.ops = r.ops[:0]
 	return nil
 }

@@ -13,8 +13,8 @@ import (
 	"testing"
 
 	"serve/fault"
-	"serve/server/servertest/files"
 	"serve/server/wire"
+	"serve/testfiles"
 )
 
 // Update is set to write the golden files anew.
@@ -99,7 +99,7 @@ var testFunction = regexp.MustCompile(`(?m)^func (Test\w+|Fuzz\w+)\(`)
 func testTexts(t *testing.T) map[string]string {
 	t.Helper()
 	texts := map[string]string{}
-	for name, b := range files.Like(t, "*_test.go", "../*_test.go", "../*/*_test.go", "../../cmd/serve/*_test.go") {
+	for name, b := range testfiles.Like(t, "*_test.go", "../*_test.go", "../*/*_test.go", "../../cmd/serve/*_test.go") {
 		begins := testFunction.FindAllSubmatchIndex(b, -1)
 		for i, at := range begins {
 			end := len(b)
@@ -113,7 +113,7 @@ func testTexts(t *testing.T) map[string]string {
 			texts[test] = string(b[at[0]:end])
 		}
 	}
-	for name, b := range files.Like(t, "../../cmd/serve/testdata/node/*.mjs", "../../cmd/serve/testdata/python/*.py") {
+	for name, b := range testfiles.Like(t, "../../cmd/serve/testdata/node/*.mjs", "../../cmd/serve/testdata/python/*.py") {
 		texts[filepath.Base(name)] = string(b)
 	}
 	return texts

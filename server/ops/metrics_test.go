@@ -21,7 +21,7 @@ import (
 	"serve/engine/enginetest"
 	"serve/server"
 	"serve/server/servertest"
-	"serve/server/servertest/files"
+	"serve/testfiles"
 )
 
 // TestMetrics adds up what clients counted, of answers that were finished, cut, given
@@ -168,7 +168,7 @@ func TestDashboard(t *testing.T) {
 		}
 	}
 
-	operations := files.Like(t, "../../docs/operations/*")
+	operations := testfiles.Like(t, "../../docs/operations/*")
 	if err := json.Unmarshal(operations["../../docs/operations/dashboard.json"], &dashboard); err != nil {
 		t.Fatal(err)
 	}

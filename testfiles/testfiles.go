@@ -1,5 +1,5 @@
-// Package files reads what tests compare the code with. It imports nothing of ours, so that any package's tests can.
-package files
+// Package testfiles reads what tests compare the code with. It imports nothing of ours, so that any package's tests can.
+package testfiles
 
 import (
 	"os"
