@@ -58,7 +58,6 @@ type request struct {
 	arrived   time.Time
 	spans     []span // of the media among the prompt
 	preserved map[Token]bool
-	parse     ParseFunc
 	stream    *Stream
 	canceled  atomic.Bool
 	left      int   // choices that have not ended
@@ -203,18 +202,16 @@ func (e *Engine) Generate(ctx context.Context, r Request) (*Stream, error) {
 			req.preserved[t] = true
 		}
 	}
-	if r.Parser != "" {
-		parse, err := e.parser(r.Parser, r.Begun)
-		if err != nil {
-			return nil, err
-		}
-		req.parse = parse
+	parsers, err := e.parsers(&r)
+	if err != nil {
+		return nil, err
 	}
 
-	req.stream = newStream(req, r.Choices)
+	req.stream = newStream(req, parsers)
 	req.usage.Prompt = len(r.Prompt)
 	sequences, err := e.sequences(req)
 	if err != nil {
+		req.stream.closeParsers()
 		return nil, err
 	}
 
@@ -223,6 +220,7 @@ func (e *Engine) Generate(ctx context.Context, r Request) (*Stream, error) {
 	if err := e.enqueue(ctx, req, sequences); err != nil {
 		req.unhook()
 		closeSamplers(sequences)
+		req.stream.closeParsers()
 		return nil, err
 	}
 	return req.stream, nil

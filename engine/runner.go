@@ -24,8 +24,8 @@ type Runner interface {
 	See(img *Image, limit int) ([]Chunk, error)
 	NewSampler(Sampling) (Sampler, error)
 	Render(Chat) (*Rendered, error)
-	// Parser returns the parser of a rendered chat's answers.
-	Parser(spec string) (ParseFunc, error)
+	// Parser returns a parser for one answer to a rendered chat. The caller must Close it.
+	Parser(spec string) (Parser, error)
 
 	// Step computes a batch and then draws the next token of every row. A row that
 	// fails alone carries its own error. The step fails with ErrNoSlot (nothing
@@ -51,9 +51,23 @@ type Runner interface {
 // It is used by one goroutine at a time.
 type Sampler interface{ Close() }
 
-// A ParseFunc parses all of an answer's text so far. Partial says that more may
-// come; text that may yet turn out to be markup is then held back.
-type ParseFunc func(text string, partial bool) (Message, error)
+// A Parser parses one answer as it grows. It is used by one goroutine at a time.
+type Parser interface {
+	// Append takes what the answer goes on with, and returns what is new of the parsed
+	// answer. Text that may yet turn out to be markup is held back until last, which
+	// nothing may follow. What was returned is never taken back. An error means that
+	// nothing is new; the text still counts, unless it was the last.
+	Append(text string, last bool) (Delta, error)
+	// Close frees the parser.
+	Close()
+}
+
+// Delta is what is new of a parsed answer.
+type Delta struct {
+	Content   string          `json:"content"`
+	Reasoning string          `json:"reasoning"`
+	ToolCalls []ToolCallDelta `json:"tool_calls"`
+}
 
 // Errors of Runner.Step.
 var (
@@ -289,20 +303,8 @@ type Rendered struct {
 	Stops     []string
 	Preserved []string // control tokens that the parser must see
 	Parser    string   // for Runner.Parser; empty when the text is the content
-}
 
-// Message is a parsed answer.
-type Message struct {
-	Content   string
-	Reasoning string
-	ToolCalls []ToolCall
-}
-
-// ToolCall is a call that the model makes; Arguments is JSON.
-type ToolCall struct {
-	ID        string `json:"id"`
-	Name      string `json:"name"`
-	Arguments string `json:"arguments"`
+	Format func(Parser) Parser `json:"-"` // see Request.Format; a Runner sets none
 }
 
 // MarshalJSON writes the pair [token, bias].

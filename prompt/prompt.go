@@ -60,6 +60,7 @@ func (p *Prompt) Ask(r *engine.Request) {
 	r.Stop = append(r.Stop, p.rendered.Stops...)
 	r.Preserved = p.rendered.Preserved
 	r.Parser = p.rendered.Parser
+	r.Format = p.rendered.Format
 	r.Begun = p.begun
 	r.Sampling.Grammar = p.rendered.Grammar
 }

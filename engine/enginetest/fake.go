@@ -39,7 +39,7 @@ type Options struct {
 	// whose first pixel is blue must be read in one batch.
 	Sees bool
 	// Parse is the parser of every rendered chat; nil for none.
-	Parse engine.ParseFunc
+	Parse ParseFunc
 	// RenderError is what the template says to messages it does not like.
 	RenderError func(messages []byte) error
 }
@@ -282,8 +282,8 @@ func (f *Fake) Render(c engine.Chat) (*engine.Rendered, error) {
 	return r, nil
 }
 
-// Parser returns Options.Parse.
-func (f *Fake) Parser(string) (engine.ParseFunc, error) { return f.opts.Parse, nil }
+// Parser returns a parser by Options.Parse.
+func (f *Fake) Parser(string) (engine.Parser, error) { return NewParser(f.opts.Parse), nil }
 
 // Step checks that every token comes at the end of its sequence's cells. It draws what
 // Next says.

@@ -175,7 +175,7 @@ func (r *runner) NewSampler(s engine.Sampling) (engine.Sampler, error) { return 
 
 func (r *runner) Render(c engine.Chat) (*engine.Rendered, error) { return r.model.Render(c) }
 
-func (r *runner) Parser(spec string) (engine.ParseFunc, error) { return r.model.Parser(spec) }
+func (r *runner) Parser(spec string) (engine.Parser, error) { return r.model.Parser(spec) }
 
 func (r *runner) Step(b *engine.Batch, rows []engine.Row) error {
 	if err := r.ctx.Decode(b); err != nil {

@@ -18,6 +18,7 @@ typedef struct serve_model   serve_model;    // weights, vocabulary and chat tem
 typedef struct serve_context serve_context;  // KV cells, compute buffers and a thread pool
 typedef struct serve_sampler serve_sampler;  // one sequence's sampling state
 typedef struct serve_parser  serve_parser;   // one chat format's output parser
+typedef struct serve_answer  serve_answer;   // an answer as it is parsed
 typedef struct serve_projector serve_projector;  // what makes embeddings of images
 typedef struct serve_sight     serve_sight;      // an image, laid out to be encoded
 typedef struct serve_check     serve_check;      // of the processor's kernels
@@ -276,11 +277,17 @@ char * serve_chat_render(const serve_model * model, const char * json, serve_err
 
 // serve_parser_new takes the "parser" string of a rendered chat.
 serve_parser * serve_parser_new(const char * spec, serve_error * err);
-void           serve_parser_free(serve_parser * p);
+void           serve_parser_free(serve_parser * p);  // its answers live on
 
-// serve_parser_parse parses all the text so far and returns the message as JSON:
-// {"content","reasoning","tool_calls":[{"id","name","arguments"}]}. Safe to call from many threads.
-char * serve_parser_parse(const serve_parser * p, const char * text, size_t len, bool partial, serve_error * err);
+// serve_answer_new begins to parse an answer. One thread at a time may use it.
+serve_answer * serve_answer_new(const serve_parser * p, serve_error * err);
+void           serve_answer_free(serve_answer * a);
+
+// serve_answer_append takes what an answer goes on with, and returns what is new of the message,
+// NULL for nothing, as JSON: {"content","reasoning","tool_calls":[{"index","id","name","arguments"}]}.
+// Text that may yet turn out to be markup is held back until last, which nothing may follow. It
+// then fails if the answer is not in the format.
+char * serve_answer_append(serve_answer * a, const char * text, size_t len, bool last, serve_error * err);
 
 #ifdef __cplusplus
 }

@@ -2,7 +2,6 @@ package remote
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,7 +35,7 @@ type Runner struct {
 	o       Options
 	model   engine.Model
 	limits  engine.Limits
-	nextID  atomic.Uint64 // of samplers
+	nextID  atomic.Uint64 // of samplers and parsers
 	aborted chan struct{} // closed by Abort
 	abort   sync.Once
 	loading time.Duration   // that the first child took to load
@@ -49,6 +48,7 @@ type Runner struct {
 	failed   error         // why there will be none any more
 	restarts int
 	freed    []uint64 // samplers
+	closed   []uint64 // parsers
 
 	// What may have crashed a child is tried again alone, so that it is known what did:
 	// then the lock is held, otherwise only read-locked.
@@ -163,48 +163,6 @@ func (r *Runner) Render(c engine.Chat) (*engine.Rendered, error) {
 	rendered := new(engine.Rendered)
 	err = json.Unmarshal(in.bytes(), rendered)
 	return rendered, errors.Join(in.end(), err)
-}
-
-// Parser asks the child to make a parser, which asks it to parse.
-func (r *Runner) Parser(spec string) (engine.ParseFunc, error) {
-	tell := func() error {
-		in, err := r.ask("parser", func(m *message) {
-			m.u8(askParser)
-			m.string(spec)
-		})
-		return done(in, err)
-	}
-
-	key := sha256.Sum256([]byte(spec))
-	parse := func(text string, partial bool) (parsed engine.Message, known bool, err error) {
-		in, err := r.ask("parse", func(m *message) {
-			m.u8(askParse)
-			m.b = append(m.b, key[:]...)
-			m.string(text)
-			m.bool(partial)
-		})
-		if err != nil {
-			return parsed, true, err
-		}
-		if known = in.bool(); known {
-			parsed = in.parsed()
-		}
-		return parsed, known, in.end()
-	}
-	return func(text string, partial bool) (engine.Message, error) {
-		parsed, known, err := parse(text, partial)
-		// A child that was just started knows none, and one that knows many forgets some.
-		if !known && err == nil {
-			if err := tell(); err != nil {
-				return engine.Message{}, err
-			}
-			parsed, known, err = parse(text, partial)
-			if !known && err == nil {
-				err = errors.New("the parser is forgotten at once")
-			}
-		}
-		return parsed, err
-	}, tell()
 }
 
 // sampler is a choice's sampler, wherever it is: in the child that made it, or to be
