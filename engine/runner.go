@@ -286,14 +286,14 @@ func DefaultSampling() Sampling {
 // Chat is a conversation to render by the model's own template. Messages and
 // Tools are JSON in OpenAI's shape.
 type Chat struct {
-	Messages          []byte
-	Tools             []byte            // nil for none
-	ToolChoice        string            // auto, required or none
-	ParallelToolCalls bool              // more than one call allowed
-	Schema            string            // JSON schema of the answer, empty for none
-	Continue          bool              // the last message is the answer's beginning
-	NoThinking        bool              // ask the template to leave thinking out
-	TemplateArgs      map[string][]byte // more arguments for the template, JSON values
+	Messages          json.RawMessage
+	Tools             json.RawMessage            `json:",omitempty"` // nil for none
+	ToolChoice        string                     // auto, required or none
+	ParallelToolCalls bool                       // more than one call allowed
+	Schema            string                     // JSON schema of the answer, empty for none
+	Continue          bool                       // the last message is the answer's beginning
+	NoThinking        bool                       // ask the template to leave thinking out
+	TemplateArgs      map[string]json.RawMessage // more arguments for the template
 }
 
 // Rendered is a chat as the model reads it, and how to read what it answers.

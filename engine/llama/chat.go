@@ -41,13 +41,7 @@ type chatOutput struct {
 func (m *Model) Render(c engine.Chat) (*engine.Rendered, error) {
 	in := chatInput{
 		Messages: c.Messages, Tools: c.Tools, ToolChoice: c.ToolChoice, ParallelToolCalls: c.ParallelToolCalls,
-		JSONSchema: c.Schema, EnableThinking: !c.NoThinking, Continue: c.Continue,
-	}
-	for name, value := range c.TemplateArgs {
-		if in.TemplateArgs == nil {
-			in.TemplateArgs = map[string]json.RawMessage{}
-		}
-		in.TemplateArgs[name] = value
+		JSONSchema: c.Schema, EnableThinking: !c.NoThinking, Continue: c.Continue, TemplateArgs: c.TemplateArgs,
 	}
 	text, err := json.Marshal(in)
 	if err != nil {

@@ -3,6 +3,7 @@ package remote
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"reflect"
@@ -93,5 +94,25 @@ func TestMessages(t *testing.T) {
 	}
 	if _, err := receive(bufio.NewReader(bytes.NewReader([]byte{1, 2})), nil); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("a length cut off: %v", err)
+	}
+}
+
+// TestChatCrossesAsJSON has a conversation go to the child as it is, not as base64 of it.
+func TestChatCrossesAsJSON(t *testing.T) {
+	chat := engine.Chat{
+		Messages:     json.RawMessage(`[{"role":"user"}]`),
+		TemplateArgs: map[string]json.RawMessage{"a": json.RawMessage(`[1]`)},
+	}
+	text, err := json.Marshal(chat)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(text, chat.Messages) || !bytes.Contains(text, []byte(`{"a":[1]}`)) {
+		t.Errorf("it crosses as %s", text)
+	}
+
+	var got engine.Chat
+	if err := json.Unmarshal(text, &got); err != nil || !reflect.DeepEqual(got, chat) {
+		t.Errorf("it comes as %+v, %v", got, err)
 	}
 }
