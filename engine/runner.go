@@ -18,10 +18,10 @@ type Runner interface {
 	// Tokenize splits text into tokens. Control reads the text of control tokens as
 	// such tokens; ends adds what the model wants at the ends of a prompt (BOS, EOS).
 	Tokenize(text string, control, ends bool) ([]Token, error)
-	// See encodes an image, one at a time: what the model reads of it, whose media
-	// have no IDs yet. It fails with a LengthError, before it computes anything, when
+	// EncodeImage returns what the model reads in place of an image; one image at a time.
+	// The media have no IDs yet. It fails with a LengthError, before it computes anything, when
 	// that is more than limit tokens.
-	See(img *Image, limit int) ([]Chunk, error)
+	EncodeImage(img *Image, limit int) ([]Chunk, error)
 	NewSampler(Sampling) (Sampler, error)
 	Render(Chat) (*Rendered, error)
 	// Parser returns a parser for one answer to a rendered chat. The caller must Close it.
@@ -97,7 +97,7 @@ type Model struct {
 	TrainContext  int    // tokens the model was trained for
 	EmbeddingSize int    // floats in an embedding
 	InputSize     int    // floats in an embedding that it reads in place of a token
-	Sees          bool   // reads images
+	Vision        bool   // reads images
 	Generates     bool   // false for an encoder, which only embeds
 	Ranks         bool   // its Embed gives a classifier's scores, not embeddings
 	Classes       int    // scores that a model that ranks gives
@@ -164,9 +164,9 @@ func (b *Batch) Add(t Token, pos, seq int, output bool) {
 	b.Outputs = append(b.Outputs, o)
 }
 
-// Look fills an empty batch with n embeddings of media, from the one at from on. Pos
+// AddEmbeddings fills an empty batch with n embeddings of media, from the one at from on. Pos
 // is the position of its first.
-func (b *Batch) Look(m *Media, from, n, pos, seq int) {
+func (b *Batch) AddEmbeddings(m *Media, from, n, pos, seq int) {
 	width := len(m.Embeddings) / m.Len
 	b.Embeddings, b.Whole = m.Embeddings[from*width:(from+n)*width], m.Whole
 	for i := from; i < from+n; i++ {

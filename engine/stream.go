@@ -122,7 +122,7 @@ func (s *Stream) Timeline() Timeline {
 	defer s.mu.Unlock()
 	t := s.times
 	t.Finishes, t.Err = slices.Clone(t.Finishes), s.err
-	t.Position, t.Expected, t.Arrived = s.req.place.position, s.req.place.expected, s.req.arrived
+	t.Position, t.Expected, t.Arrived = s.req.entry.position, s.req.entry.expected, s.req.arrived
 	return t
 }
 

@@ -20,7 +20,7 @@ typedef struct serve_sampler serve_sampler;  // one sequence's sampling state
 typedef struct serve_parser  serve_parser;   // one chat format's output parser
 typedef struct serve_answer  serve_answer;   // an answer as it is parsed
 typedef struct serve_projector serve_projector;  // what makes embeddings of images
-typedef struct serve_sight     serve_sight;      // an image, laid out to be encoded
+typedef struct serve_image     serve_image;      // an image, laid out to be encoded
 typedef struct serve_check     serve_check;      // of the processor's kernels
 
 enum serve_code {
@@ -231,9 +231,9 @@ void              serve_projector_free(serve_projector * p);
 // [{"name","bytes"}] of devices, in the names of serve_memory.
 char * serve_projector_memory(const char * path, bool gpu, serve_error * err);
 
-// serve_look lays out an image of width*height pixels, three bytes each.
-serve_sight * serve_look(serve_projector * p, int32_t width, int32_t height, const uint8_t * rgb, serve_error * err);
-void          serve_sight_free(serve_sight * s);
+// serve_image_new lays out an image of width*height pixels, three bytes each.
+serve_image * serve_image_new(serve_projector * p, int32_t width, int32_t height, const uint8_t * rgb, serve_error * err);
+void          serve_image_free(serve_image * s);
 
 typedef struct serve_chunk {
     const int32_t * tokens;  // NULL for embeddings
@@ -243,11 +243,11 @@ typedef struct serve_chunk {
     bool            whole;   // one batch must hold them, and each sees all the others
 } serve_chunk;
 
-// serve_sight_chunk describes a piece of the image as the model reads it; false when there is none.
-bool serve_sight_chunk(const serve_sight * s, int32_t i, serve_chunk * out);
+// serve_image_chunk describes a piece of the image as the model reads it; false when there is none.
+bool serve_image_chunk(const serve_image * s, int32_t i, serve_chunk * out);
 
-// serve_sight_encode computes a piece's n embeddings, and where they lie: 4*n, unless grid is NULL.
-void serve_sight_encode(serve_sight * s, int32_t i, float * embeddings, int32_t * grid, serve_error * err);
+// serve_image_encode computes a piece's n embeddings, and where they lie: 4*n, unless grid is NULL.
+void serve_image_encode(serve_image * s, int32_t i, float * embeddings, int32_t * grid, serve_error * err);
 
 // --- sampling ---
 

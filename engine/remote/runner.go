@@ -132,10 +132,10 @@ func (r *Runner) Tokenize(text string, control, ends bool) (tokens []engine.Toke
 	return tokens, done(in, err)
 }
 
-// See asks the child.
-func (r *Runner) See(img *engine.Image, limit int) (chunks []engine.Chunk, err error) {
-	in, err := r.ask("see", func(m *message) {
-		m.u8(askSee)
+// EncodeImage asks the child.
+func (r *Runner) EncodeImage(img *engine.Image, limit int) (chunks []engine.Chunk, err error) {
+	in, err := r.ask("encode image", func(m *message) {
+		m.u8(askEncodeImage)
 		m.int(img.Width)
 		m.int(img.Height)
 		m.int(limit)

@@ -300,12 +300,12 @@ func (c *child) call(r *reader, out *message) (err error) {
 		tokens, err = c.runner.Tokenize(text, control, ends)
 		out.err(err)
 		out.i32s(tokens)
-	case askSee:
+	case askEncodeImage:
 		img := &engine.Image{Width: r.int(), Height: r.int()}
 		limit := r.int()
 		img.Pixels = r.bytes()
 		var chunks []engine.Chunk
-		chunks, err = c.runner.See(img, limit)
+		chunks, err = c.runner.EncodeImage(img, limit)
 		out.err(err)
 		out.chunks(chunks)
 	case askSampler:

@@ -269,7 +269,7 @@ const (
 const (
 	askLoad = iota + 1
 	askTokenize
-	askSee
+	askEncodeImage
 	askSampler
 	askRender
 	askParser

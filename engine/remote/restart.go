@@ -94,14 +94,14 @@ func (r *Runner) lost(g *generation, crash func() Crash) (suspicious bool) {
 		case <-r.aborted:
 		default:
 			r.restarts++
-			r.work.Go(func() { r.revive(g.number+1, c) })
+			r.work.Go(func() { r.restart(g.number+1, c) })
 		}
 	}
 	return exit.Fault || g.wire != nil || g.stalled.Load() > 0 && !exit.Paused || r.quiet.Load() >= maxQuiet
 }
 
-// revive starts another child, again and again until one is there.
-func (r *Runner) revive(number int, c Crash) {
+// restart starts another child, again and again until one is there.
+func (r *Runner) restart(number int, c Crash) {
 	if r.o.Report != nil {
 		r.o.Report(c)
 	}
@@ -131,7 +131,7 @@ func (r *Runner) revive(number int, c Crash) {
 		if ctx.Err() != nil {
 			return
 		}
-		g, err := r.restart(ctx, number)
+		g, err := r.spawnAgain(ctx, number)
 		if err == nil {
 			r.o.Log.Warn("the engine was restarted", "because", c.Exit.How, "after", time.Since(began).Round(time.Millisecond), "restarts", c.Restarts+1)
 			r.set(g, nil)
@@ -153,8 +153,8 @@ func (r *Runner) revive(number int, c Crash) {
 	}
 }
 
-// restart starts a child that must be like the one before.
-func (r *Runner) restart(ctx context.Context, number int) (*generation, error) {
+// spawnAgain starts a child that must be like the one before.
+func (r *Runner) spawnAgain(ctx context.Context, number int) (*generation, error) {
 	g, answer, known, err := r.spawn(ctx, number)
 	if err == nil && g == nil {
 		err = r.o.Refused(answer)
