@@ -94,7 +94,8 @@ func (a *admission) check(e *queueEntry, patience time.Duration, busy bool) erro
 	switch {
 	case a.requests >= a.maxRequests, a.requests > 0 && a.tokens+e.tokens > a.maxTokens:
 		return a.refuse(ErrQueueFull, e)
-	case own.total() > 0 && (own.total() >= share*(a.maxRequests-a.requests) || own.tokens > share*(a.maxTokens-a.tokens-e.tokens)):
+	case own.total() >= max(share*(a.maxRequests-a.requests), 1),
+		own.total() > 0 && own.tokens > share*(a.maxTokens-a.tokens-e.tokens):
 		return a.refuse(ErrShare, e)
 	case patience > 0 && e.expected > patience:
 		return a.refuse(ErrWait, e)
@@ -107,7 +108,8 @@ func (a *admission) extend(e *queueEntry, work, tokens int) {
 	if e.waiting > 0 {
 		a.count(e, -1)
 	}
-	e.waiting, e.tokens = e.waiting+work, e.tokens+tokens
+	e.waiting += work
+	e.tokens += tokens
 	a.count(e, 1)
 }
 
@@ -130,7 +132,13 @@ func (a *admission) count(e *queueEntry, n int) {
 // refuse says why a request is not taken, or kept. It may come again when half of those
 // that wait will have left.
 func (a *admission) refuse(reason error, e *queueEntry) error {
-	return &BusyError{Reason: reason, Waiting: a.requests, Position: e.position, Expected: e.expected, Retry: a.pace.of(max(a.requests/2, 1))}
+	return &BusyError{
+		Reason:   reason,
+		Waiting:  a.requests,
+		Position: e.position,
+		Expected: e.expected,
+		Retry:    a.pace.of(max(a.requests/2, 1)),
+	}
 }
 
 // before estimates how many requests a client's next one has before it: its own, as
@@ -182,7 +190,8 @@ const (
 func (p *pace) left(now time.Time) {
 	if !p.last.IsZero() {
 		const keep = 1 - 1.0/paceMemory
-		p.time, p.count = p.time*keep+now.Sub(p.last).Seconds(), p.count*keep+1
+		p.time = p.time*keep + now.Sub(p.last).Seconds()
+		p.count = p.count*keep + 1
 	}
 	p.last = now
 }

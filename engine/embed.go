@@ -37,7 +37,9 @@ func (e *Engine) Embed(ctx context.Context, by Caller, inputs [][]Token) ([][]fl
 
 // Rank says how well each document answers a query, from 0 to 1, and how many
 // tokens it has read. It fails as Embed does.
-func (e *Engine) Rank(ctx context.Context, by Caller, query string, documents []string) (scores []float32, tokens int, err error) {
+func (e *Engine) Rank(
+	ctx context.Context, by Caller, query string, documents []string,
+) (scores []float32, tokens int, err error) {
 	if !e.runner.Model().Ranks {
 		return nil, 0, fmt.Errorf("%w: it does not rank", ErrCannot)
 	}
@@ -114,7 +116,14 @@ func (e *Engine) compute(ctx context.Context, by Caller, inputs [][]Token) ([][]
 			}
 		}
 		entry.tokens += len(tokens)
-		work[i] = &embedInput{ticket: ticket[*embedInput]{Caller: by}, entry: entry, arrived: now, ctx: ctx, tokens: tokens, done: make(chan error, 1)}
+		work[i] = &embedInput{
+			ticket:  ticket[*embedInput]{Caller: by},
+			entry:   entry,
+			arrived: now,
+			ctx:     ctx,
+			tokens:  tokens,
+			done:    make(chan error, 1),
+		}
 	}
 	if err := e.enqueueInputs(ctx, entry, work); err != nil {
 		return nil, err

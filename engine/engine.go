@@ -22,7 +22,8 @@ type Options struct {
 	MaxWaitingTokens int           // of the prompts of those, 1 Mi; one that is longer may wait alone
 	MaxWait          time.Duration // in the queue, 0 for any
 	MaxChoices       int           // choices of a request, 128
-	Gap              time.Duration // that a stream may always wait for others' prompts between two tokens; with 0 only 2.5 times a step
+	// Gap is how long a stream may always wait for others' prompts between two tokens; with 0 only 2.5 times a step.
+	Gap time.Duration
 }
 
 // Engine answers requests with one model.
@@ -86,9 +87,16 @@ func New(r Runner, o Options) *Engine {
 	}
 
 	e := &Engine{runner: r, opts: o, limits: r.Limits(), wake: make(chan struct{}, 1), byBytes: map[string]Token{}}
-	e.sched, e.meter, e.images = newScheduler(e.limits, o.Gap), newMeter(), newImageCache()
+	e.sched = newScheduler(e.limits, o.Gap)
+	e.meter = newMeter()
+	e.images = newImageCache()
 	e.inputs = newQueue(func(in *embedInput) *ticket[*embedInput] { return &in.ticket })
-	e.admission = admission{maxRequests: o.MaxWaiting, maxTokens: o.MaxWaitingTokens, maxWait: o.MaxWait, clients: map[string]*clientUsage{}}
+	e.admission = admission{
+		maxRequests: o.MaxWaiting,
+		maxTokens:   o.MaxWaitingTokens,
+		maxWait:     o.MaxWait,
+		clients:     map[string]*clientUsage{},
+	}
 	m := r.Model()
 	e.longestPiece = 1
 	for t, b := range m.Special {
@@ -336,7 +344,9 @@ func (e *Engine) admit(ctx context.Context, entry *queueEntry) error {
 
 // checkAdmission makes an admission check with a context's deadline, and returns how much work is
 // there already. The caller holds the mutex.
-func (e *Engine) checkAdmission(ctx context.Context, entry *queueEntry, check func(*queueEntry, time.Duration, bool) error) (ahead int, err error) {
+func (e *Engine) checkAdmission(
+	ctx context.Context, entry *queueEntry, check func(*queueEntry, time.Duration, bool) error,
+) (ahead int, err error) {
 	if e.stopped != nil {
 		return 0, fmt.Errorf("%w: %w", ErrStopped, e.stopped)
 	}

@@ -244,7 +244,11 @@ func (e *Engine) draw(q *sequence, row *Row, now time.Time) {
 			piece = m.Special[row.Token]
 		}
 		q.toScore--
-		q.req.stream.pushPrompt(TokenInfo{TokenLogProb: TokenLogProb{row.Token, row.LogProb}, Bytes: piece, Alternatives: slices.Clone(row.Alternatives)})
+		q.req.stream.pushPrompt(TokenInfo{
+			TokenLogProb: TokenLogProb{row.Token, row.LogProb},
+			Bytes:        piece,
+			Alternatives: slices.Clone(row.Alternatives),
+		})
 		return
 	}
 	if m.EndsGeneration[row.Token] {

@@ -165,7 +165,9 @@ func (s *imageCache) remember(key ImageKey, chunks []Chunk) error {
 		}
 	}
 	s.lastID = min(s.lastID, next+1)
-	s.chunks[key], s.order, s.bytes = chunks, append(s.order, key), s.bytes+size
+	s.chunks[key] = chunks
+	s.order = append(s.order, key)
+	s.bytes += size
 	for s.bytes > rememberedBytes && len(s.order) > 1 {
 		oldest := s.order[0]
 		for _, c := range s.chunks[oldest] {
@@ -266,7 +268,8 @@ func (e *Engine) encodeImage(ctx context.Context, source *ImageSource, room int)
 	}
 	for _, c := range chunks {
 		if c.Media != nil && c.Media.Whole && c.Media.Len > e.limits.Batch {
-			return nil, fmt.Errorf("%w: the image is %d embeddings that belong into one batch, which holds %d", ErrCannot, c.Media.Len, e.limits.Batch)
+			return nil, fmt.Errorf("%w: the image is %d embeddings that belong into one batch, which holds %d",
+				ErrCannot, c.Media.Len, e.limits.Batch)
 		}
 	}
 	return chunks, e.images.remember(source.Key, chunks)

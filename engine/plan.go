@@ -224,7 +224,10 @@ func (s *scheduler) admit() {
 func (s *scheduler) victim(q *sequence) *sequence {
 	var found *sequence
 	for _, r := range s.running {
-		if s.queue.yields(r, q) && (found == nil || cmp.Or(cmp.Compare(r.preempted, found.preempted), cmp.Compare(r.fed, found.fed)) <= 0) {
+		if !s.queue.yields(r, q) {
+			continue
+		}
+		if found == nil || cmp.Or(cmp.Compare(r.preempted, found.preempted), cmp.Compare(r.fed, found.fed)) <= 0 {
 			found = r
 		}
 	}

@@ -27,7 +27,8 @@ type Request struct {
 	Top       int      // alternatives with each log-probability
 	Preserved []string // control tokens whose text belongs to the answer
 	Parser    string   // Rendered.Parser of the chat
-	Begun     string   // text of the answer that the prompt ends with: the Parser reads it too, and it is not returned again
+	// Begun is text of the answer that the prompt ends with: the Parser reads it too, and it is not returned again.
+	Begun string
 
 	// Format makes a parser that reads what another one returns, the Parser's if there is one
 	// and nil otherwise. It closes that one.

@@ -166,7 +166,8 @@ struct serve_answer {
         const auto path = parse.tail();
         const auto & leaf = *path.back();
         const auto & kind = parse.parser(leaf);
-        if (!leaf.needs_more() || broken(leaf) || !(std::holds_alternative<common_peg_until_parser>(kind) || std::holds_alternative<common_peg_string_parser>(kind))) {
+        const bool   text = std::holds_alternative<common_peg_until_parser>(kind) || std::holds_alternative<common_peg_string_parser>(kind);
+        if (!text || !leaf.needs_more() || broken(leaf)) {
             return;
         }
 

@@ -94,7 +94,7 @@ serve_image * serve_image_new(serve_projector * p, int32_t width, int32_t height
 
 void serve_image_free(serve_image * s) { delete s; }
 
-bool serve_image_chunk(const serve_image * s, int32_t i, serve_chunk * out) {
+bool serve_image_chunk(const serve_image * s, int32_t i, serve_chunk * out) noexcept {
     const mtmd_input_chunk * chunk = chunk_at(s, i);
     if (chunk == nullptr) {
         return false;

@@ -133,7 +133,8 @@ func (r *Runner) restart(number int, c Crash) {
 		}
 		g, err := r.spawnAgain(ctx, number)
 		if err == nil {
-			r.o.Log.Warn("the engine was restarted", "because", c.Exit.How, "after", time.Since(began).Round(time.Millisecond), "restarts", c.Restarts+1)
+			took := time.Since(began).Round(time.Millisecond)
+			r.o.Log.Warn("the engine was restarted", "because", c.Exit.How, "after", took, "restarts", c.Restarts+1)
 			r.set(g, nil)
 			return
 		}
@@ -159,7 +160,8 @@ func (r *Runner) spawnAgain(ctx context.Context, number int) (*generation, error
 	if err == nil && g == nil {
 		err = r.o.Refused(answer)
 	}
-	if err == nil && (known.Limits != r.limits || len(known.Model.Pieces) != len(r.model.Pieces) || known.Model.Size != r.model.Size) {
+	if err == nil && (known.Limits != r.limits || known.Model.Size != r.model.Size ||
+		len(known.Model.Pieces) != len(r.model.Pieces)) {
 		err = errors.New("the model is not the same any more")
 	}
 	if err == nil {

@@ -178,7 +178,8 @@ type sampler struct {
 // NewSampler asks the child, if it may refuse; otherwise the first step brings it along.
 func (r *Runner) NewSampler(s engine.Sampling) (engine.Sampler, error) {
 	q := &sampler{r: r, id: r.nextID.Add(1), spec: s}
-	if s.Grammar.Text == "" && !slices.ContainsFunc(s.LogitBias, func(b engine.LogitBias) bool { return b.Token < 0 || int(b.Token) >= len(r.model.Pieces) }) {
+	unknown := func(b engine.LogitBias) bool { return b.Token < 0 || int(b.Token) >= len(r.model.Pieces) }
+	if s.Grammar.Text == "" && !slices.ContainsFunc(s.LogitBias, unknown) {
 		return q, nil
 	}
 
@@ -365,7 +366,9 @@ func (r *Runner) known() (*generation, error) {
 
 // exchange sends a message on the socket of steps and reads the answer. crash says what
 // to tell if the child dies meanwhile. The error is then ErrRestarted or ErrCrashed.
-func (r *Runner) exchange(g *generation, alone bool, crash func() Crash, write func(*message) error, read func(*reader) error) error {
+func (r *Runner) exchange(
+	g *generation, alone bool, crash func() Crash, write func(*message) error, read func(*reader) error,
+) error {
 	r.out = newMessage(r.out.b)
 	if err := write(&r.out); err != nil {
 		return fmt.Errorf("%w: %w", engine.ErrFatal, err)

@@ -459,7 +459,9 @@ func (r *reader) chunks(size int) (chunks []engine.Chunk) {
 		c := engine.Chunk{Tokens: r.i32s(nil)}
 		if r.bool() {
 			c.Media = &engine.Media{Embeddings: r.f32s(nil), Len: r.int(), Span: r.int(), Grid: r.i32s(nil), Whole: r.bool()}
-			if n := c.Media.Len; n < 1 || len(c.Media.Embeddings)/n != size || len(c.Media.Embeddings)%n > 0 || c.Media.Span < 1 || len(c.Media.Grid) > 0 && len(c.Media.Grid)/4 != n {
+			n := c.Media.Len
+			if n < 1 || c.Media.Span < 1 || len(c.Media.Embeddings)/n != size || len(c.Media.Embeddings)%n > 0 ||
+				len(c.Media.Grid) > 0 && len(c.Media.Grid)/4 != n {
 				r.fail("an image of %d embeddings in %d floats", n, len(c.Media.Embeddings))
 			}
 			if len(c.Media.Grid) == 0 {

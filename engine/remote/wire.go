@@ -185,7 +185,9 @@ func (r *reader) end() error {
 }
 
 // Errors that a caller tells apart cross as a number.
-var kinds = []error{nil, engine.ErrNoSlot, engine.ErrAborted, engine.ErrInvalidBatch, engine.ErrFatal, engine.ErrRequest, engine.ErrCannot}
+var kinds = []error{
+	nil, engine.ErrNoSlot, engine.ErrAborted, engine.ErrInvalidBatch, engine.ErrFatal, engine.ErrRequest, engine.ErrCannot,
+}
 
 // The numbers that are none of those.
 const (
