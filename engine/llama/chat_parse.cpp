@@ -92,7 +92,9 @@ std::string extend(std::string & sent, const std::string & now) {
 struct serve_answer {
     explicit serve_answer(std::shared_ptr<const common_chat_parser_params> p) :
         params(std::move(p)),
-        own_mapper(params->format == COMMON_CHAT_FORMAT_PEG_GEMMA4 || params->format == COMMON_CHAT_FORMAT_PEG_MINIMAX_M3),
+        gemma4(params->format == COMMON_CHAT_FORMAT_PEG_GEMMA4),
+        minimax(params->format == COMMON_CHAT_FORMAT_PEG_MINIMAX_M3),
+        own_mapper(gemma4 || minimax),
         parse(params->parser, own_mapper) {
         parse.append(params->generation_prompt);
     }
@@ -166,8 +168,9 @@ struct serve_answer {
         const auto path = parse.tail();
         const auto & leaf = *path.back();
         const auto & kind = parse.parser(leaf);
-        const bool   text = std::holds_alternative<common_peg_until_parser>(kind) || std::holds_alternative<common_peg_string_parser>(kind);
-        if (!text || !leaf.needs_more() || broken(leaf)) {
+        const bool until  = std::holds_alternative<common_peg_until_parser>(kind);
+        const bool string = std::holds_alternative<common_peg_string_parser>(kind);
+        if ((!until && !string) || !leaf.needs_more() || broken(leaf)) {
             return;
         }
 
@@ -189,42 +192,42 @@ struct serve_answer {
             tail_start = s->start;
         }
 
-        const std::string & input = parse.text();
         tail_sent = leaf.end;
-        std::string end = input.substr(tail_start, leaf.end - tail_start);
-        bool same = true;
-        switch (goes_on) {
-            case field::none: break;
-            case field::other: return;
-            case field::content: same = now.content == sent.content && ends_with(now.content, end); break;
-            case field::reasoning:
-                // Of white space alone llama.cpp makes no reasoning.
-                same = now.reasoning_content == sent.reasoning_content && !now.reasoning_content.empty() && ends_with(now.reasoning_content, end);
-                break;
-            case field::raw_arguments:
-            case field::escaped_arguments:
-                if (goes_on == field::raw_arguments) {
-                    // Of arguments in JSON it leaves out white space at their end.
-                    while (tail_sent > tail_start && is_space(input[tail_sent - 1])) {
-                        tail_sent--;
-                    }
-                    end.resize(tail_sent - tail_start);
-                } else {
-                    end = escaped(end);
-                }
-                same = !end.empty() && !now.tool_calls.empty() && now.tool_calls.size() == sent.tool_calls.size() &&
-                       now.tool_calls.back().arguments == sent.tool_calls.back().arguments && ends_with(now.tool_calls.back().arguments, end);
-                break;
+        if (goes_on == field::raw_arguments) {
+            // Of arguments in JSON llama.cpp leaves out white space at their end.
+            while (tail_sent > tail_start && is_space(parse.text()[tail_sent - 1])) {
+                tail_sent--;
+            }
         }
-        if (same) {
+        const std::string end = parse.text().substr(tail_start, tail_sent - tail_start);
+        if (message_ends(now, goes_on == field::escaped_arguments ? escaped(end) : end)) {
             tail = &leaf;
         }
+    }
+
+    // message_ends reports whether the field that the text goes on in ends with this text, and was all returned.
+    bool message_ends(const common_chat_msg & now, const std::string & end) const {
+        switch (goes_on) {
+            case field::none: return true;
+            case field::other: return false;
+            case field::content: return now.content == sent.content && ends_with(now.content, end);
+            case field::reasoning:
+                // Of white space alone llama.cpp makes no reasoning.
+                return !now.reasoning_content.empty() && now.reasoning_content == sent.reasoning_content &&
+                       ends_with(now.reasoning_content, end);
+            default: break;
+        }
+        if (end.empty() || now.tool_calls.empty() || now.tool_calls.size() != sent.tool_calls.size()) {
+            return false;
+        }
+        const std::string & arguments = now.tool_calls.back().arguments;
+        return arguments == sent.tool_calls.back().arguments && ends_with(arguments, end);
     }
 
     // field_of says what the text of a node becomes, if it is any.
     field field_of(const common_peg_parser_variant & parser, size_t start) const {
         if (const auto * rule = std::get_if<common_peg_rule_parser>(&parser)) {
-            return params->format == COMMON_CHAT_FORMAT_PEG_GEMMA4 && rule->name == "gemma4-string-content" ? field::escaped_arguments : field::none;
+            return gemma4 && rule->name == "gemma4-string-content" ? field::escaped_arguments : field::none;
         }
         const auto * tag = std::get_if<common_peg_tag_parser>(&parser);
         if (tag == nullptr) {
@@ -240,7 +243,7 @@ struct serve_answer {
         }
         if (own_mapper) {
             // All within a call is written anew, but strings as they are.
-            const bool string = params->format == COMMON_CHAT_FORMAT_PEG_MINIMAX_M3 && t == builder::TOOL_ARG_STRING_VALUE;
+            const bool string = minimax && t == builder::TOOL_ARG_STRING_VALUE;
             return string ? field::escaped_arguments : t == builder::TOOL ? field::other : field::none;
         }
         if (t == builder::TOOL_ARG_STRING_VALUE) {
@@ -249,7 +252,8 @@ struct serve_answer {
         if (t == builder::TOOL_ARGS) {
             return parse.text()[start] == '{' ? field::raw_arguments : field::none;
         }
-        const bool other = t == builder::TOOL_ID || t == builder::TOOL_NAME || t == builder::TOOL_ARG_NAME || t == builder::TOOL_ARG_VALUE;
+        const bool other = t == builder::TOOL_ID || t == builder::TOOL_NAME || t == builder::TOOL_ARG_NAME ||
+                           t == builder::TOOL_ARG_VALUE;
         return other ? field::other : field::none;
     }
 
@@ -284,6 +288,7 @@ struct serve_answer {
     }
 
     std::shared_ptr<const common_chat_parser_params> params;
+    const bool      gemma4, minimax;
     const bool      own_mapper;  // of the format, which reads rules, too
     peg_parse       parse;
     std::string     text;  // without the generation prompt

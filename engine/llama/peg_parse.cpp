@@ -35,13 +35,15 @@ common_peg_parser_id only_child(const common_peg_arena & arena, const common_peg
     }, parser);
 }
 
-common_peg_ast_id add_node(common_peg_ast_arena & ast, const peg_node & n, const std::string & text, std::vector<common_peg_ast_id> children) {
+common_peg_ast_id add_node(common_peg_ast_arena & ast, const peg_node & n, const std::string & text,
+                           std::vector<common_peg_ast_id> children) {
     static const std::string none;
     std::string_view         view;
     if (n.start < text.size()) {
         view = std::string_view(text).substr(n.start, n.end - n.start);
     }
-    return ast.add_node(n.rule ? *n.rule : none, n.tag ? *n.tag : none, n.start, n.end, view, std::move(children), n.partial, n.invalid);
+    return ast.add_node(n.rule ? *n.rule : none, n.tag ? *n.tag : none, n.start, n.end, view, std::move(children),
+                        n.partial, n.invalid);
 }
 
 common_peg_ast_id add_nodes(common_peg_ast_arena & ast, const peg_node & n, const std::string & text) {
@@ -330,7 +332,8 @@ void peg_parse::run_short_leaf(peg_state & s, bool settled_success) {
 
 bool peg_parse::is_node(const peg_state & s) const {
     const auto & parser = arena.get(s.id);
-    return std::holds_alternative<common_peg_tag_parser>(parser) || (rules && std::holds_alternative<common_peg_rule_parser>(parser));
+    return std::holds_alternative<common_peg_tag_parser>(parser) ||
+           (rules && std::holds_alternative<common_peg_rule_parser>(parser));
 }
 
 // node returns a state's node without its children.

@@ -63,7 +63,7 @@ func (r *Runner) generation() (*generation, error) {
 	}
 }
 
-// lost is told of a child that has gone by each that notices. The first starts another;
+// lost is called by each goroutine that notices that a child has gone. The first starts another;
 // the loop comes first, if it has asked for something, to say what. It returns whether
 // the child may have died of what it did.
 func (r *Runner) lost(g *generation, crash func() Crash) (suspicious bool) {

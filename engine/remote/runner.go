@@ -21,7 +21,7 @@ type Options struct {
 	Request func() []byte                        // what to load, for the child's Open; nothing by default
 	Refused func(answer []byte) error            // why a child that was started again loaded nothing; its answer by default
 	Stall   time.Duration                        // that a step or a call may take, 2 minutes
-	Report  func(Crash)                          // is told of every crash
+	Report  func(Crash)                          // receives every crash
 	Log     *slog.Logger                         // slog.Default()
 	Sleep   func(time.Duration) <-chan time.Time // time.After; tests do not wait
 
