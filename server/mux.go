@@ -8,6 +8,7 @@ import (
 
 	"serve/fault"
 	"serve/server/dialect"
+	"serve/server/openapi"
 	"serve/server/wire"
 )
 
@@ -34,6 +35,21 @@ func canonical(path string) string {
 	return path
 }
 
+// An api is the endpoints of one API, and the dialect that writes their errors.
+type api struct {
+	openapi.Group
+	dialect dialect.Dialect
+}
+
+// apis returns the endpoints that there are.
+func (s *Server) apis() []api {
+	operators := append(s.ops.Routes(), s.describeRoute())
+	return []api{
+		{openapi.Group{Name: "OpenAI", Routes: s.api.Routes()}, s.api},
+		{openapi.Group{Name: "operators", Routes: operators}, s.api},
+	}
+}
+
 func (s *Server) routes() *gin.Engine {
 	gin.SetMode(gin.ReleaseMode)
 	r := gin.New()
@@ -52,13 +68,9 @@ func (s *Server) routes() *gin.Engine {
 			c.Request.Method, c.Request.URL.Path, c.Writer.Header().Get("Allow")))
 	})
 
-	for _, route := range s.ops.Routes() {
-		s.mount(r, s.api, route)
-	}
-
-	for _, d := range []dialect.Dialect{s.api} {
-		for _, route := range d.Routes() {
-			s.mount(r, d, route)
+	for _, a := range s.apis() {
+		for _, route := range a.Routes {
+			s.mount(r, a.dialect, route)
 		}
 	}
 

@@ -4,6 +4,8 @@ package server
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -60,6 +62,8 @@ type Server struct {
 	draining atomic.Bool
 	router   *gin.Engine
 
+	description json.RawMessage // of all endpoints, as OpenAPI
+
 	// Both by the path of the endpoint; operations are the names used in traces.
 	dialects   map[string]dialect.Dialect
 	operations map[string]string
@@ -88,6 +92,9 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s.router = s.routes()
+	if err := s.makeDescription(); err != nil {
+		return nil, fmt.Errorf("describe the endpoints: %w", err)
+	}
 	return s, nil
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"serve/engine"
 	"serve/fault"
+	"serve/server/wire"
 	"serve/service"
 )
 
@@ -15,7 +16,7 @@ import (
 // return a fault after it has written.
 type Handler func(http.ResponseWriter, *http.Request) *fault.Error
 
-// Route is an endpoint.
+// Route declares an endpoint. The mux, the documents and the description of the API are made from it.
 type Route struct {
 	Method string // GET implies HEAD
 	Path   string // without /v1, which is optional; parameters are :name and *name
@@ -25,7 +26,29 @@ type Route struct {
 	Work bool
 	// Operation is the name of the work in traces, a GenAI operation; empty for no trace.
 	Operation string
+
+	Right    Right              // what a client needs to be allowed
+	Doc      string             // one sentence for people
+	Fields   []wire.Description // of the request's body; nil for no body
+	Produces []string           // content types of answers; nil for JSON
+	// Unversioned marks endpoints whose documented path is without /v1.
+	Unversioned bool
 }
+
+// Right is what a client must be allowed to do to use an endpoint. Its zero value is the right to use
+// models, so that an endpoint that names none is not open to everybody.
+type Right uint8
+
+// The rights.
+const (
+	RightUse    Right = iota // ask models, and read what there is to ask
+	RightNone                // anybody may
+	RightStatus              // read what the server does and has: status and metrics
+	RightManage              // change what the server has: load, pull and delete models
+)
+
+// String returns the right's name in documents.
+func (r Right) String() string { return [...]string{"use", "none", "status", "manage"}[r] }
 
 // A Dialect is an API.
 type Dialect interface {

@@ -38,6 +38,23 @@ var messageFields = []string{
 	"audio", "function_call", "annotations",
 }
 
+// messagesSchema describes the conversation of a chat.
+var messagesSchema = wire.ListOf(wire.Closed(map[string]wire.Schema{
+	"role":              wire.Enum("developer", "system", "user", "assistant", "tool", roleFunction),
+	"content":           wire.AnyOf(wire.String, wire.ListOf(partSchema, maxParts)),
+	"name":              wire.String,
+	"refusal":           wire.String,
+	"reasoning_content": wire.String,
+	"reasoning":         wire.String,
+	"tool_calls":        wire.ListOf(wire.Open(nil, "id", "function"), maxParts),
+	"tool_call_id":      wire.String,
+	"function_call":     wire.Open(nil, "name"),
+	"annotations":       {},
+}, "role"), maxMessages).NonEmpty().Examples(`[{"role":"user","content":"Hello"}]`)
+
+// partSchema describes a part of a message's content.
+var partSchema = wire.Open(map[string]wire.Schema{"type": wire.String}, "type")
+
 // roleFunction is the deprecated name of the role tool.
 const roleFunction = "function"
 

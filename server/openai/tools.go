@@ -27,9 +27,35 @@ type toolChoice struct {
 	named bool     // a single tool was named, which affects finish_reason
 }
 
-// Limits on tools.
-const (
-	maxTools = 1024
+// maxTools is the maximum number of tools.
+const maxTools = 1024
+
+// The schemas of the fields about tools.
+var (
+	nameSchema = wire.Schema{"type": "string", "pattern": toolName.String()}
+
+	functionProperties = map[string]wire.Schema{
+		"name":        nameSchema,
+		"description": wire.String,
+		"parameters":  wire.Object,
+		"strict":      wire.Bool,
+	}
+	functionSchema = wire.Closed(functionProperties, "name")
+
+	toolsSchema = wire.ListOf(wire.Open(map[string]wire.Schema{
+		"type":     wire.Enum("function"),
+		"function": functionSchema,
+	}, "type", "function"), maxTools).Examples(`[{"type":"function","function":{"name":"f"}}]`)
+
+	toolChoiceSchema = wire.AnyOf(
+		wire.Enum(string(prompt.ChoiceNone), string(prompt.ChoiceAuto), string(prompt.ChoiceRequired)),
+		wire.Open(map[string]wire.Schema{"type": wire.Enum("function", "allowed_tools")}, "type"),
+	).Examples(`"auto"`, `{"type":"function","function":{"name":"f"}}`)
+
+	functionCallSchema = wire.AnyOf(
+		wire.Enum(string(prompt.ChoiceNone), string(prompt.ChoiceAuto)),
+		wire.Open(map[string]wire.Schema{"name": wire.String}, "name"),
+	).Examples(`"auto"`, `{"name":"f"}`)
 )
 
 var toolName = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)
@@ -189,6 +215,8 @@ func readFunction(v wire.Value, before []prompt.Tool, also ...string) (t prompt.
 	e = t.Compile(len(before))
 	return t, e
 }
+
+func readNestedToolChoice(v wire.Value) (toolChoice, *fault.Error) { return readToolChoice(v, false) }
 
 // readToolChoice reads tool_choice: a word, one function, or a list of allowed functions. In the
 // Responses API they are flat, without a nested object.
