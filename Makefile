@@ -20,7 +20,7 @@ PURE += ./server/... ./fault ./pool ./prompt ./service ./console ./flagset ./reg
 FUZZTIME ?= 10000x
 
 .PHONY: all serve llama page tools peers run test quick check emulated portable judges judges-golden real-models page-test monitoring \
-	man cuda-list lint fuzz soak memory bench node release version clean
+	man docs cuda-list lint fuzz soak memory bench node release version clean
 
 all: serve
 
@@ -46,6 +46,11 @@ serve: llama page
 
 run: serve
 	bin/serve $(MODEL)
+
+# Documents that are made from declarations: fields, endpoints, metrics, flags. The tests compare them.
+docs:
+	go test ./server ./server/openai ./server/ops -run 'TestEndpoints|TestCompatibility|TestMetricTable' -update
+	go test ./cmd/serve -run TestFlagsGuide -update
 
 # Programs that the tests need.
 tools:
