@@ -402,7 +402,7 @@ void shorten(serve_sampler * s, const common_params_sampling & p) {
     const std::vector<std::string> active = active_samplers(common_sampler_get(s->smpl));
 
     s->greedy = p.temp <= 0 && std::all_of(active.begin(), active.end(), keeps_best);
-    if (!active.empty() && active.front() == "min-p" && p.min_p <= 1) {
+    if (!active.empty() && active.front() == "min-p" && p.min_p <= 1 && p.min_keep <= 1) {
         s->below = -std::log(p.min_p);
     }
 }

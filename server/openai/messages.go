@@ -153,11 +153,13 @@ func readAssistant(m *prompt.Message, object map[string]wire.Value) (e *fault.Er
 			}
 		}
 	}
+
 	if calls, ok := object["tool_calls"]; ok {
 		if m.Calls, e = readCalls(calls); e != nil {
 			return e
 		}
 	}
+
 	if field, ok := object["function_call"]; ok {
 		call, e := readCall(field)
 		if e != nil {
@@ -166,6 +168,7 @@ func readAssistant(m *prompt.Message, object map[string]wire.Value) (e *fault.Er
 		call.ID = call.Name
 		m.Calls = []prompt.Call{call}
 	}
+
 	m.CallID, e = readOptional(object, "tool_call_id")
 	return e
 }

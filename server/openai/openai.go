@@ -58,7 +58,7 @@ var streamed = []string{"application/json", wire.EventStream}
 
 // Routes implements dialect.Dialect.
 func (api *API) Routes() []dialect.Route {
-	return slices.Concat(api.modelRoutes(), api.workRoutes(), api.responseRoutes())
+	return slices.Concat(api.modelRoutes(), api.generationRoutes(), api.readingRoutes(), api.responseRoutes())
 }
 
 func (api *API) modelRoutes() []dialect.Route {
@@ -78,8 +78,8 @@ func (api *API) modelRoutes() []dialect.Route {
 	}
 }
 
-// workRoutes are the endpoints that ask a model and keep nothing.
-func (api *API) workRoutes() []dialect.Route {
+// generationRoutes are the endpoints whose answers a model writes.
+func (api *API) generationRoutes() []dialect.Route {
 	return []dialect.Route{
 		{
 			Method:    http.MethodPost,
@@ -101,6 +101,12 @@ func (api *API) workRoutes() []dialect.Route {
 			Fields:    completionFields.Describe(),
 			Produces:  streamed,
 		},
+	}
+}
+
+// readingRoutes are the endpoints that have a model read texts.
+func (api *API) readingRoutes() []dialect.Route {
+	return []dialect.Route{
 		{
 			Method:    http.MethodPost,
 			Path:      "/embeddings",

@@ -128,6 +128,7 @@ func readTools(v wire.Value) ([]prompt.Tool, *fault.Error) {
 		if e != nil {
 			return nil, e
 		}
+
 		kind, e := item.Required(object, "type")
 		if e != nil {
 			return nil, e
@@ -140,6 +141,7 @@ func readTools(v wire.Value) ([]prompt.Tool, *fault.Error) {
 			return nil, fault.New(fault.Unsupported, kind.Name,
 				"Tools of the type '%s' are not supported; 'function' is.", name)
 		}
+
 		function, e := item.Required(object, "function")
 		if e != nil {
 			return nil, e
@@ -357,6 +359,7 @@ func readCalls(v wire.Value) ([]prompt.Call, *fault.Error) {
 		if e != nil {
 			return nil, e
 		}
+
 		if kind, ok := object["type"]; ok {
 			if _, e := kind.OneOf("function"); e != nil {
 				return nil, e
@@ -366,6 +369,7 @@ func readCalls(v wire.Value) ([]prompt.Call, *fault.Error) {
 		if e != nil {
 			return nil, e
 		}
+
 		function, e := item.Required(object, "function")
 		if e != nil {
 			return nil, e

@@ -46,7 +46,16 @@ func New(options Options) (*Ops, error) {
 
 // Routes returns the routes of all endpoints.
 func (o *Ops) Routes() []dialect.Route {
-	routes := []dialect.Route{
+	routes := append(o.pageRoutes(), o.stateRoutes()...)
+	for i := range routes {
+		routes[i].Method = http.MethodGet
+		routes[i].Unversioned = true
+	}
+	return routes
+}
+
+func (o *Ops) pageRoutes() []dialect.Route {
+	return []dialect.Route{
 		{
 			Path:     "/",
 			Handle:   o.page.answer,
@@ -68,6 +77,12 @@ func (o *Ops) Routes() []dialect.Route {
 			Doc:      "A file of the web page.",
 			Produces: []string{"text/javascript", "text/css"},
 		},
+	}
+}
+
+// stateRoutes are the endpoints that say how the server is.
+func (o *Ops) stateRoutes() []dialect.Route {
+	return []dialect.Route{
 		{
 			Path:   "/healthz",
 			Handle: o.healthz,
@@ -100,10 +115,4 @@ func (o *Ops) Routes() []dialect.Route {
 			Produces: []string{"text/plain"},
 		},
 	}
-
-	for i := range routes {
-		routes[i].Method = http.MethodGet
-		routes[i].Unversioned = true
-	}
-	return routes
 }

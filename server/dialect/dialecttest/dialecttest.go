@@ -67,24 +67,24 @@ func checkField(t *testing.T, name string, f wire.Description) {
 	t.Helper()
 
 	valid := compile(t, name, f.Schema)
-	taken := 0
-	kept := 0
-	unsupported := 0
+	taken := 0       // values that are no error
+	kept := 0        // of those, the ones that change the request
+	unsupported := 0 // values that are refused by name
 	for _, raw := range append(probes(f.Schema), common...) {
 		changed, e := f.Try(json.RawMessage(raw))
 		if (e == nil) != valid(raw) {
 			t.Errorf("%s: the schema says %v of %s, the decoder %v", name, valid(raw), raw, e)
 		}
-		if e == nil {
+
+		switch {
+		case e == nil:
 			taken++
-		}
-		if e == nil && changed {
-			kept++
-		}
-		if e != nil && !strings.HasPrefix(e.Field, f.Name) {
+			if changed {
+				kept++
+			}
+		case !strings.HasPrefix(e.Field, f.Name):
 			t.Errorf("%s: the error for %s is about %q", name, raw, e.Field)
-		}
-		if e != nil && e.Kind == fault.Unsupported {
+		case e.Kind == fault.Unsupported:
 			unsupported++
 		}
 	}
