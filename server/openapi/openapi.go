@@ -106,11 +106,37 @@ func Document(version string, groups []Group) ([]byte, error) {
 			if d.Paths[path] == nil {
 				d.Paths[path] = pathItem{}
 			}
-			d.Paths[path][strings.ToLower(r.Method)] = describe(g.Name, r, parameters)
+			method := strings.ToLower(r.Method)
+			op := describe(g.Name, r, parameters)
+			if other, there := d.Paths[path][method]; there {
+				op = other.with(op)
+			}
+			d.Paths[path][method] = op
 		}
 	}
 
 	return json.Marshal(d)
+}
+
+// with returns an operation of two APIs, which have the same place. A request is in one or the other.
+func (op operation) with(other operation) operation {
+	op.Tags = append(slices.Clone(op.Tags), other.Tags...)
+	if other.Summary != op.Summary {
+		op.Summary += " " + other.Summary
+	}
+	for contentType := range other.Responses["200"].Content {
+		op.Responses["200"].Content[contentType] = mediaType{}
+	}
+
+	switch {
+	case op.RequestBody == nil:
+		op.RequestBody = other.RequestBody
+	case other.RequestBody != nil:
+		one := op.RequestBody.Content[jsonType].Schema
+		two := other.RequestBody.Content[jsonType].Schema
+		op.RequestBody.Content[jsonType] = mediaType{Schema: wire.AnyOf(one, two)}
+	}
+	return op
 }
 
 func describe(group string, r *dialect.Route, parameters []parameter) operation {

@@ -16,6 +16,7 @@ var (
 	Object = Schema{"type": "object"}
 	Array  = Schema{"type": "array", "maxItems": maxElements}
 	Count  = Integer(0, math.MaxInt32)
+	Any    = Schema{}
 )
 
 // Number is the schema of a number within bounds.

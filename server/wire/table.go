@@ -80,6 +80,15 @@ func (t Table[T]) Pick(names ...string) Table[T] {
 	return picked
 }
 
+// Optional returns the table with the fields of the given names not required, for another endpoint.
+func (t Table[T]) Optional(names ...string) Table[T] {
+	t = slices.Clone(t)
+	for _, name := range names {
+		t[t.index(name)].Required = false
+	}
+	return t
+}
+
 // Lift returns the table of a request T that contains a P: the fields of P, then those of its own.
 // Where both have a field, its own is the one.
 func Lift[T, P any](of func(*T) *P, contained Table[P], own Table[T]) Table[T] {

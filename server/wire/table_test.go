@@ -75,6 +75,11 @@ func TestDescriptions(t *testing.T) {
 		t.Errorf("got %q, want %q", names, want)
 	}
 
+	var level outer
+	if e := outerTable.Optional("level").Decode([]byte(`{"name":"a"}`), &level); e != nil {
+		t.Errorf("level is not required: %+v", e)
+	}
+
 	picked := innerTable.Pick("skipped", "name")
 	if len(picked) != 2 || picked[0].Name != "skipped" || picked[1].Name != "name" {
 		t.Errorf("picked %+v", picked)

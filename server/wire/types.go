@@ -82,7 +82,7 @@ func OneOf[T any](set func(*T, string), values ...string) Type[T] {
 func Custom[T any](s Schema, read Setter[T]) Type[T] { return Type[T]{Schema: s, Read: read} }
 
 // Ignore is for a field that has no observable effect. Only its type is checked, which is that of s:
-// String, Bool, Object, Array or Count.
+// String, Bool, Object, Array, Count, an Enum, or Any.
 func Ignore[T any](s Schema) Type[T] {
 	return Type[T]{
 		Policy: PolicyIgnored,
@@ -107,7 +107,13 @@ func Refuse[T any](why string, harmless ...string) Type[T] {
 
 // is checks a value for the type of a schema.
 func (v Value) is(s Schema) (e *fault.Error) {
+	if words, ok := s["enum"].([]string); ok {
+		_, e = v.OneOf(words...)
+		return e
+	}
+
 	switch s["type"] {
+	case nil: // anything
 	case "string":
 		_, e = v.Text()
 	case "boolean":
