@@ -65,6 +65,7 @@ var failures = map[fault.Kind]failure{
 	fault.OriginNotAllowed: {http.StatusForbidden, invalidRequest, "origin_not_allowed", false},
 
 	fault.RateLimited: {http.StatusTooManyRequests, rateLimit, "rate_limit_exceeded", false},
+	fault.QueueFull:   {http.StatusTooManyRequests, rateLimit, "rate_limit_exceeded", false},
 	fault.QueueWait:   {http.StatusServiceUnavailable, serverError, "queue_wait_too_long", false},
 	fault.Stopping:    {http.StatusServiceUnavailable, serverError, "model_unavailable", false},
 	fault.Loading:     {http.StatusServiceUnavailable, serverError, "model_loading", false},
