@@ -60,9 +60,11 @@ type Server struct {
 	draining atomic.Bool
 	router   *gin.Engine
 
-	// Both by the path of the endpoint; operations are the names used in traces.
-	dialects   map[string]dialect.Dialect
-	operations map[string]string
+	// dialects are asked in this order which of them a request speaks. The last one answers what
+	// none does.
+	dialects []dialect.Dialect
+	// endpoints have those of several dialects in one place, in the same order.
+	endpoints map[place][]endpoint
 }
 
 // New returns a server. The caller must close it.
@@ -78,10 +80,9 @@ func New(o Options) (*Server, error) {
 	}
 
 	s := &Server{
-		opts:       o,
-		pool:       pool.New(o.KeepAlive, o.MaxWaiting, o.Log),
-		dialects:   map[string]dialect.Dialect{},
-		operations: map[string]string{},
+		opts:      o,
+		pool:      pool.New(o.KeepAlive, o.MaxWaiting, o.Log),
+		endpoints: map[place][]endpoint{},
 	}
 
 	if err := s.assemble(); err != nil {
@@ -114,6 +115,8 @@ func (s *Server) assemble() (err error) {
 	if err != nil {
 		return err
 	}
+
+	s.dialects = []dialect.Dialect{s.api}
 
 	s.ops, err = ops.New(ops.Options{
 		Service:  s.service,

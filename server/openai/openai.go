@@ -9,6 +9,8 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strings"
+	"time"
 
 	"serve/archive"
 	"serve/fault"
@@ -88,6 +90,21 @@ func (api *API) Routes() []dialect.Route {
 		{Method: http.MethodPost, Path: "/responses/:id/cancel", Handle: api.cancelResponse},
 	}
 }
+
+// Speaks implements dialect.Dialect: whatever no other API knows as its own is OpenAI's.
+func (api *API) Speaks(*http.Request) bool { return true }
+
+// processing is the header with the milliseconds until the response began.
+const processing = "Openai-Processing-Ms"
+
+// Head implements dialect.Dialect.
+func (api *API) Head(h http.Header, took time.Duration) {
+	h.Set("Openai-Version", "2020-10-01")
+	h.Set(processing, wire.Milliseconds(took))
+}
+
+// Exposes implements dialect.Dialect.
+func (api *API) Exposes() []string { return []string{strings.ToLower(processing)} }
 
 // decode reads a request body into T by a table of fields.
 func decode[T any](r *http.Request, into *T, table wire.Fields[T], required ...string) *fault.Error {
