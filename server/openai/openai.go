@@ -3,8 +3,6 @@ package openai
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"log/slog"
@@ -113,10 +111,4 @@ func decode[T any](r *http.Request, into *T, table wire.Fields[T], required ...s
 		return service.Fault(err, "")
 	}
 	return wire.Decode(body, into, table, required...)
-}
-
-func randomID() string {
-	var b [12]byte
-	rand.Read(b[:])
-	return hex.EncodeToString(b[:])
 }
