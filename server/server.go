@@ -15,6 +15,7 @@ import (
 
 	"serve/archive"
 	"serve/pool"
+	"serve/server/anthropic"
 	"serve/server/dialect"
 	"serve/server/openai"
 	"serve/server/ops"
@@ -116,7 +117,8 @@ func (s *Server) assemble() (err error) {
 		return err
 	}
 
-	s.dialects = []dialect.Dialect{s.api}
+	messages := anthropic.New(anthropic.Options{Service: s.service, Stream: s.stream})
+	s.dialects = []dialect.Dialect{messages, s.api}
 
 	s.ops, err = ops.New(ops.Options{
 		Service:  s.service,

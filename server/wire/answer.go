@@ -21,8 +21,6 @@ func RandomID() string {
 // not help, although its status has clients do that.
 func WriteFault(w http.ResponseWriter, e *fault.Error, status int, body []byte, final bool) {
 	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
 	if e.RetryAfter > 0 {
 		h.Set("Retry-After", RetryAfter(e.RetryAfter))
 	}
@@ -36,8 +34,7 @@ func WriteFault(w http.ResponseWriter, e *fault.Error, status int, body []byte, 
 		h.Set("X-Should-Retry", "false")
 	}
 
-	w.WriteHeader(status)
-	w.Write(body)
+	WriteBody(w, status, body)
 }
 
 // Limits on a header that lists something: clients refuse responses with 16 KiB of headers.

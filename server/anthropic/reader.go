@@ -1,0 +1,35 @@
+package anthropic
+
+import (
+	"maps"
+	"slices"
+
+	"serve/fault"
+	"serve/server/wire"
+)
+
+// reader reads the parts of a request. Within messages, tools and options, fields that are not known
+// are left out and named in a header, because clients put theirs and the API's newest there. At the
+// top level of a request they are errors.
+type reader struct {
+	ignored []string
+}
+
+// ignore notes a part of the request that has no effect.
+func (rd *reader) ignore(name string) { rd.ignored = append(rd.ignored, name) }
+
+// object splits an object whose fields should be among the known ones.
+func (rd *reader) object(v wire.Value, known ...string) (map[string]wire.Value, *fault.Error) {
+	object, e := v.Object()
+	rd.only(object, known...)
+	return object, e
+}
+
+// only notes the fields of an object that are not known. One is known everywhere.
+func (rd *reader) only(object map[string]wire.Value, known ...string) {
+	for _, name := range slices.Sorted(maps.Keys(object)) {
+		if name != "cache_control" && !slices.Contains(known, name) {
+			rd.ignore(object[name].Name)
+		}
+	}
+}
