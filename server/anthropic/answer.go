@@ -115,7 +115,7 @@ func appendUsage(b []byte, u engine.Usage) []byte {
 func appendBlock(b []byte, p *piece) []byte {
 	switch p.kind {
 	case thinkingBlock:
-		return append(b, `{"type":"thinking","signature":"","thinking":`...)
+		return append(b, `{"type":"thinking","thinking":`...)
 	case toolBlock:
 		b = wire.AppendString(append(b, `{"type":"tool_use","id":`...), callID(p.id))
 		b = wire.AppendString(append(b, `,"name":`...), p.name)
@@ -153,11 +153,7 @@ func (a *answer) pieces(e *engine.Event, do func(*piece)) {
 		}
 	}
 	if e.Reasoning != "" {
-		p := piece{kind: thinkingBlock, text: e.Reasoning}
-		if a.req.thinking.omitted {
-			p.text = ""
-		}
-		do(&p)
+		do(&piece{kind: thinkingBlock, text: e.Reasoning})
 	}
 	if e.Text != "" {
 		do(&piece{kind: textBlock, text: e.Text})
@@ -206,7 +202,11 @@ func (c *collector) finish() {
 	}
 	c.content = appendBlock(c.content, &c.open)
 	switch {
-	case c.open.kind != toolBlock:
+	case c.open.kind == thinkingBlock:
+		thinking, signature := c.shown(c.text)
+		c.content = wire.AppendString(c.content, thinking)
+		c.content = wire.AppendString(append(c.content, `,"signature":`...), signature)
+	case c.open.kind == textBlock:
 		c.content = wire.AppendString(c.content, string(c.text))
 	case len(c.text) == 0:
 		c.content = append(c.content, "{}"...)
@@ -214,6 +214,14 @@ func (c *collector) finish() {
 		c.content = append(c.content, c.text...)
 	}
 	c.content = append(c.content, '}')
+}
+
+// shown returns the fields of a thinking block.
+func (a *answer) shown(thinking []byte) (text, signature string) {
+	if a.req.thinking.omitted {
+		return "", sign(thinking)
+	}
+	return string(thinking), ""
 }
 
 // complete writes an answer that is not streamed.

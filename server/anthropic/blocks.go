@@ -88,9 +88,6 @@ var skipped = map[string]bool{
 	"bash_code_execution_tool_result":        true,
 	"text_editor_code_execution_tool_result": true,
 	"tool_search_tool_result":                true,
-	"tool_reference":                         true,
-	"tool_addition":                          true,
-	"tool_removal":                           true,
 	"mcp_tool_use":                           true,
 	"mcp_tool_result":                        true,
 	"mcp_tool_listing":                       true,
@@ -106,6 +103,10 @@ func (c *content) add(b block) *fault.Error {
 		return c.addText(b, "text", "citations")
 	case b.kind == "compaction":
 		return c.addText(b, "content") // a summary of what was before
+	case b.kind == "tool_reference":
+		return c.addReference(b)
+	case b.kind == "tool_addition", b.kind == "tool_removal":
+		return c.changeTools(b)
 	case skipped[b.kind]:
 		c.ignore(b.Name)
 		return nil
@@ -138,6 +139,18 @@ func (c *content) addText(b block, field string, also ...string) *fault.Error {
 func (c *content) paragraph(text string) {
 	c.body.add(text)
 	c.parts++
+}
+
+// addReference adds the name of a tool that a search of the client's has found. All tools are offered
+// from the beginning.
+func (c *content) addReference(b block) *fault.Error {
+	b.known(c.reader, "tool_name")
+	name, e := b.RequiredText(b.fields, "tool_name")
+	if e != nil {
+		return e
+	}
+	c.paragraph("The tool " + name + " can be called.")
+	return nil
 }
 
 // addImage adds an image's mark.

@@ -15,10 +15,10 @@ var _ dialect.Encoder = (*encoder)(nil)
 // another, and its end.
 type encoder struct {
 	*answer
-	id        string // of the request
-	blocks    int    // begun so far
-	open      piece  // without a kind if no block is open
-	arguments []byte // of the open call
+	id     string // of the request
+	blocks int    // begun so far
+	open   piece  // without a kind if no block is open
+	kept   []byte // the input of the open call, or the open block's thinking that is not shown
 }
 
 // ContentType implements dialect.Encoder.
@@ -74,9 +74,12 @@ func (e *encoder) start(b []byte, p *piece) []byte {
 
 	b = append(e.at(b, "content_block_start"), `,"content_block":`...)
 	b = appendBlock(b, p)
-	if p.kind == toolBlock {
+	switch p.kind {
+	case toolBlock:
 		b = append(b, "{}"...)
-	} else {
+	case thinkingBlock:
+		b = append(b, `"","signature":""`...)
+	default:
 		b = append(b, `""`...)
 	}
 	return endEvent(append(b, '}'))
@@ -91,27 +94,31 @@ var deltas = map[string]string{
 
 // delta appends what is new in the open block.
 func (e *encoder) delta(b []byte, p *piece) []byte {
-	if p.kind == toolBlock {
-		e.arguments = append(e.arguments, p.text...)
+	hidden := p.kind == thinkingBlock && e.req.thinking.omitted
+	if hidden || p.kind == toolBlock {
+		e.kept = append(e.kept, p.text...)
+	}
+	if hidden {
+		return b
 	}
 	b = append(e.at(b, "content_block_delta"), deltas[p.kind]...)
 	return endEvent(append(wire.AppendString(b, p.text), '}'))
 }
 
-// stop ends the open block, if there is one. There are no signatures here, but clients wait for one
-// at the end of the thinking.
+// stop ends the open block, if there is one. Clients wait for a signature at the end of the thinking.
 func (e *encoder) stop(b []byte) []byte {
 	switch e.open.kind {
 	case "":
 		return b
 	case toolBlock:
-		e.called(e.arguments)
-		e.arguments = e.arguments[:0]
+		e.called(e.kept)
 	case thinkingBlock:
-		b = append(e.at(b, "content_block_delta"), `,"delta":{"type":"signature_delta","signature":""}`...)
-		b = endEvent(b)
+		_, signature := e.shown(e.kept)
+		b = append(e.at(b, "content_block_delta"), `,"delta":{"type":"signature_delta","signature":`...)
+		b = endEvent(append(wire.AppendString(b, signature), '}'))
 	}
 	e.open = piece{}
+	e.kept = e.kept[:0]
 	return endEvent(e.at(b, "content_block_stop"))
 }
 

@@ -74,6 +74,9 @@ var pixel = base64.StdEncoding.EncodeToString(servertest.PNG(2, 1))
 // changing is what differs from run to run in an answer.
 var changing = regexp.MustCompile(`(msg_|toolu_|req_)[0-9a-f]{24}`)
 
+// mark is the mark of an image in a prompt.
+var mark = regexp.MustCompile(`image-[0-9a-f]{24}`)
+
 // golden compares a text with a golden file.
 func golden(t *testing.T, name, got string) {
 	t.Helper()

@@ -30,6 +30,9 @@ func (rd *reader) readMessages(v wire.Value) ([]prompt.Message, *fault.Error) {
 			return nil, e
 		}
 	}
+	if len(messages) == 0 {
+		return nil, v.Empty() // there is nothing that a model can read
+	}
 	return messages, nil
 }
 
@@ -59,7 +62,11 @@ func (rd *reader) readMessage(to []prompt.Message, v wire.Value) ([]prompt.Messa
 		m, e := rd.readAssistant(content)
 		return append(to, m), e
 	}
+
 	text, e := rd.readSystem(content)
+	if text == "" {
+		return to, e // only changes of tools
+	}
 	return append(to, prompt.Message{Role: prompt.System, Content: text}), e
 }
 
@@ -143,7 +150,11 @@ func (rd *reader) readAssistant(v wire.Value) (m prompt.Message, e *fault.Error)
 			if e != nil {
 				return m, e
 			}
-			reasoning.add(text)
+			signature, e := wire.OptionalText(b.fields, "signature")
+			if e != nil {
+				return m, e
+			}
+			reasoning.add(thoughts(text, signature))
 		case "redacted_thinking":
 			// Nobody but Anthropic can read it.
 		case "tool_use":

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"serve/fault"
+	"serve/prompt"
 	"serve/server/wire"
 )
 
@@ -13,6 +14,13 @@ import (
 // top level of a request they are errors.
 type reader struct {
 	ignored []string
+	changes []toolChange // of the tools, in the course of the conversation
+}
+
+// toolChange is a tool that is offered, or not any more.
+type toolChange struct {
+	tool    prompt.Tool // has only a name if it is removed
+	removed bool
 }
 
 // ignore notes a part of the request that has no effect.

@@ -198,7 +198,12 @@ func (rd *reader) readFormat(v wire.Value) (f prompt.Format, e *fault.Error) {
 }
 
 // check validates fields that depend on each other.
-func (r *request) check() *fault.Error { return r.tools.check() }
+func (r *request) check() *fault.Error {
+	if e := r.tools.change(r.changes); e != nil {
+		return e
+	}
+	return r.tools.check()
+}
 
 // conversation returns the conversation in its API-independent form.
 func (r *request) conversation() *prompt.Conversation {

@@ -92,7 +92,7 @@ func setToolChoice(r *request, v wire.Value) *fault.Error {
 	return nil
 }
 
-// readTools reads the field tools.
+// readTools reads the field tools, without compiling their schemas.
 func (rd *reader) readTools(v wire.Value) ([]prompt.Tool, *fault.Error) {
 	items, e := v.Array(maxTools)
 	if e != nil {
@@ -105,9 +105,6 @@ func (rd *reader) readTools(v wire.Value) ([]prompt.Tool, *fault.Error) {
 		}
 		if slices.ContainsFunc(list[:i], func(o prompt.Tool) bool { return o.Name == list[i].Name }) {
 			return nil, item.Invalid("two tools are called '%s'.", list[i].Name)
-		}
-		if e := list[i].Compile(i); e != nil {
-			return nil, e
 		}
 	}
 	return list, nil
@@ -172,6 +169,51 @@ func readCustomTool(t *prompt.Tool, v wire.Value, object map[string]wire.Value) 
 	}
 	t.Parameters = schema.Raw
 	return wire.IsObject(schema)
+}
+
+// changeTools notes a tool that is offered from here on, or not any more. The next answer is given
+// with those that are offered at the end.
+func (c *content) changeTools(b block) *fault.Error {
+	b.known(c.reader, "tool")
+	v, e := b.Required(b.fields, "tool")
+	if e != nil {
+		return e
+	}
+	object, e := v.Object()
+	if e != nil {
+		return e
+	}
+
+	if definition, ok := object["definition"]; ok && b.kind == "tool_addition" {
+		tool, e := c.readTool(definition)
+		c.changes = append(c.changes, toolChange{tool: tool})
+		return e
+	}
+	if _, elsewhere := object["server_name"]; elsewhere {
+		c.ignore(b.Name)
+		return nil
+	}
+	name, e := v.RequiredText(object, "name")
+	if e == nil && b.kind == "tool_removal" {
+		c.changes = append(c.changes, toolChange{tool: prompt.Tool{Name: name}, removed: true})
+	}
+	return e // a tool that is declared is offered anyway
+}
+
+// change applies the changes of a conversation to its tools, and compiles their schemas.
+func (t *tools) change(changes []toolChange) *fault.Error {
+	for _, c := range changes {
+		t.list = slices.DeleteFunc(t.list, func(o prompt.Tool) bool { return o.Name == c.tool.Name })
+		if !c.removed {
+			t.list = append(t.list, c.tool)
+		}
+	}
+	for i := range t.list {
+		if e := t.list[i].Compile(i); e != nil {
+			return e
+		}
+	}
+	return nil
 }
 
 // clientTool is a tool that clients run and that Anthropic's models know.
