@@ -12,7 +12,7 @@ import (
 type block struct {
 	wire.Value
 	kind   string
-	fields map[string]wire.Value
+	fields map[string]wire.Value // without the type
 }
 
 // blocks splits a content: a list of blocks, or a string, which is a block of text.
@@ -39,13 +39,14 @@ func (rd *reader) blocks(v wire.Value) ([]block, *fault.Error) {
 		if e != nil {
 			return nil, e
 		}
+		delete(object, "type")
 		blocks[i] = block{item, kind, object}
 	}
 	return blocks, nil
 }
 
 // known notes the block's fields besides the given ones as ignored.
-func (b *block) known(rd *reader, names ...string) { rd.only(b.fields, append(names, "type")...) }
+func (b *block) known(rd *reader, names ...string) { rd.only(b.fields, names...) }
 
 // paragraphs joins texts by newlines.
 type paragraphs struct {
@@ -100,8 +101,10 @@ var skipped = map[string]bool{
 func (c *content) add(b block) *fault.Error {
 	switch {
 	case b.kind == "text":
-		return c.addText(b, "text", "citations")
+		b.known(c.reader, "text", "citations")
+		return c.addText(b, "text")
 	case b.kind == "compaction":
+		b.known(c.reader, "content")
 		return c.addText(b, "content") // a summary of what was before
 	case b.kind == "tool_reference":
 		return c.addReference(b)
@@ -122,9 +125,8 @@ func (c *content) add(b block) *fault.Error {
 		"Invalid '%s.type': content of type '%s' is not supported here.", b.Name, b.kind)
 }
 
-// addText adds the text in the given field; others may be known.
-func (c *content) addText(b block, field string, also ...string) *fault.Error {
-	b.known(c.reader, append(also, field)...)
+// addText adds the text in the given field.
+func (c *content) addText(b block, field string) *fault.Error {
 	text, e := b.RequiredText(b.fields, field)
 	if e != nil {
 		return e

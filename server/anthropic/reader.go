@@ -1,7 +1,6 @@
 package anthropic
 
 import (
-	"maps"
 	"slices"
 
 	"serve/fault"
@@ -33,11 +32,14 @@ func (rd *reader) object(v wire.Value, known ...string) (map[string]wire.Value, 
 	return object, e
 }
 
-// only notes the fields of an object that are not known. One is known everywhere.
+// only notes the fields of an object that are not known, in order of name. One is known everywhere.
 func (rd *reader) only(object map[string]wire.Value, known ...string) {
-	for _, name := range slices.Sorted(maps.Keys(object)) {
+	var others []string
+	for name, v := range object {
 		if name != "cache_control" && !slices.Contains(known, name) {
-			rd.ignore(object[name].Name)
+			others = append(others, v.Name)
 		}
 	}
+	slices.Sort(others)
+	rd.ignored = append(rd.ignored, others...)
 }
