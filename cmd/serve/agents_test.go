@@ -111,12 +111,19 @@ func TestClaudeCode(t *testing.T) {
 			IsError bool `json:"is_error"`
 			Result  string
 			Turns   int `json:"num_turns"`
+			Usage   struct {
+				Input int `json:"input_tokens"`
+				Read  int `json:"cache_read_input_tokens"`
+			}
 		}
 		if err := json.Unmarshal(out, &result); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 		if result.IsError || result.Result != report || result.Turns != 4 {
 			t.Errorf("got %s", out)
+		}
+		if u := result.Usage; u.Read < 2*u.Input {
+			t.Errorf("of three later prompts, only %d tokens were read from the cache; %d were not", u.Read, u.Input)
 		}
 		e.done(t)
 	}
