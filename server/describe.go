@@ -26,12 +26,17 @@ func (s *Server) describe(w http.ResponseWriter, _ *http.Request) *fault.Error {
 	return wire.WriteJSON(w, s.description)
 }
 
+// groups returns the endpoints of all APIs.
+func (s *Server) groups() []openapi.Group {
+	var groups []openapi.Group
+	for _, a := range s.dialects {
+		groups = append(groups, openapi.Group{Name: a.name, Routes: a.Routes()})
+	}
+	return append(groups, openapi.Group{Name: "operators", Routes: s.operators()})
+}
+
 // makeDescription makes what describe answers with.
 func (s *Server) makeDescription() (err error) {
-	var groups []openapi.Group
-	for _, a := range s.apis() {
-		groups = append(groups, a.Group)
-	}
-	s.description, err = openapi.Document(s.opts.Version, groups)
+	s.description, err = openapi.Document(s.opts.Version, s.groups())
 	return err
 }

@@ -108,6 +108,7 @@ var notHere = []struct{ begin, why string }{
 	{"python ", "for training, which is no part of the program"},
 	{"build/demo/", "training takes a quarter of an hour"},
 	{"go test ", "this is one"},
+	{"claude", "make agents starts it"},
 }
 
 // reader follows a document.
@@ -123,7 +124,7 @@ func newReader(t *testing.T) *reader {
 	t.Helper()
 	h := newHub(t)
 	chats := []byte(demo.GGUF)
-	for _, repo := range []string{standIn("mistral-7b"), standIn("llama-3.1-8b"), "bartowski/Llama-3.2-1B-Instruct-GGUF", "org/repo"} {
+	for _, repo := range []string{standIn("mistral-7b"), standIn("llama-3.1-8b"), standIn("qwen-3-coder-30b-a3b"), "bartowski/Llama-3.2-1B-Instruct-GGUF", "org/repo"} {
 		h.Add(repo, hubtest.Repo{License: "mit", Files: map[string][]byte{"m-Q4_K_M.gguf": chats, "m-Q8_0.gguf": append(slices.Clone(chats), 0)}})
 	}
 	h.Add(standIn("nomic-embed-text"), hubtest.Repo{License: "mit", Files: map[string][]byte{"e-Q4_K_M.gguf": testmodel.Bytes(testmodel.Options{Pooling: 1})}})

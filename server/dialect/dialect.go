@@ -5,6 +5,7 @@ package dialect
 
 import (
 	"net/http"
+	"time"
 
 	"serve/engine"
 	"serve/fault"
@@ -50,9 +51,21 @@ const (
 // String returns the right's name in documents.
 func (r Right) String() string { return [...]string{"use", "none", "status", "manage"}[r] }
 
+// RequestID is the response header with the request's id. The server sets it before a handler is
+// called.
+const RequestID = "X-Request-Id"
+
 // A Dialect is an API.
 type Dialect interface {
 	Routes() []Route
+	// Speaks reports whether a request is in this API. It is asked where the path leaves that open:
+	// when several dialects have the path, or none has. The path comes as in Route.
+	Speaks(*http.Request) bool
+	// Head sets the API's own headers of a response that is about to begin, took after the request
+	// came.
+	Head(h http.Header, took time.Duration)
+	// Exposes lists the API's own response headers that web pages may read, in lower case.
+	Exposes() []string
 	// Fail writes an error response. Nothing may have been written before.
 	Fail(http.ResponseWriter, *fault.Error)
 	// Code returns the API's code for an error; empty if it has none.

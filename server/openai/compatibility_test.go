@@ -44,13 +44,16 @@ func TestDeclarations(t *testing.T) { dialecttest.CheckRoutes(t, new(API).Routes
 
 var testFunction = regexp.MustCompile(`(?m)^func (Test\w+|Fuzz\w+)\(`)
 
-// testTexts returns the text of every test, by its name: functions of Go, and the
+// testTexts returns the text of every test of this API, by its name: functions of Go, and the
 // programs of the other clients.
 func testTexts(t *testing.T) map[string]string {
 	t.Helper()
 	texts := map[string]string{}
 	goTests := testfiles.Like(t, "*_test.go", "../*_test.go", "../*/*_test.go", "../../cmd/serve/*_test.go")
 	for name, b := range goTests {
+		if ofAnother(name) {
+			continue
+		}
 		begins := testFunction.FindAllSubmatchIndex(b, -1)
 		for i, at := range begins {
 			end := len(b)
@@ -67,10 +70,16 @@ func testTexts(t *testing.T) map[string]string {
 
 	const programs = "../../cmd/serve/testdata/"
 	for name, b := range testfiles.Like(t, programs+"node/*.mjs", programs+"python/*.py") {
+		if ofAnother(name) {
+			continue
+		}
 		texts[filepath.Base(name)] = string(b)
 	}
 	return texts
 }
+
+// ofAnother reports whether a test is of another API.
+func ofAnother(path string) bool { return strings.Contains(path, "anthropic") }
 
 // sending returns the tests in whose text a field is sent, in order.
 func sending(tests map[string]string, field string) (names []string) {

@@ -94,9 +94,7 @@ func (api *API) converse(
 	if e != nil {
 		return nil, e
 	}
-	for _, place := range c.NotEnforced() {
-		h.Add(schemaHeader, place)
-	}
+	wire.AddList(h, schemaHeader, c.NotEnforced())
 	return reply, nil
 }
 

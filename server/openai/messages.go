@@ -92,32 +92,14 @@ func readMessage(v wire.Value) (m prompt.Message, e *fault.Error) {
 	case roleFunction:
 		// Calls are identified by name.
 		m.Role = prompt.ToolRole
-		m.CallID, e = readRequired(v, object, "name")
+		m.CallID, e = v.RequiredText(object, "name")
 	case "tool":
-		m.CallID, e = readRequired(v, object, "tool_call_id")
+		m.CallID, e = v.RequiredText(object, "tool_call_id")
 	default:
-		m.CallID, e = readOptional(object, "tool_call_id")
+		m.CallID, e = wire.OptionalText(object, "tool_call_id")
 	}
 
 	return m, e
-}
-
-// readRequired reads a required string.
-func readRequired(v wire.Value, object map[string]wire.Value, name string) (string, *fault.Error) {
-	field, e := v.Required(object, name)
-	if e != nil {
-		return "", e
-	}
-	return field.Text()
-}
-
-// readOptional reads an optional string.
-func readOptional(object map[string]wire.Value, name string) (string, *fault.Error) {
-	field, ok := object[name]
-	if !ok {
-		return "", nil
-	}
-	return field.Text()
 }
 
 // readMessageContent reads the content. It is optional only for assistants with a refusal or calls.
@@ -132,7 +114,7 @@ func readMessageContent(m *prompt.Message, v wire.Value, object map[string]wire.
 
 	assistant := m.Role == prompt.Assistant
 	if _, ok := object["refusal"]; ok && assistant {
-		m.Content, e = readOptional(object, "refusal")
+		m.Content, e = wire.OptionalText(object, "refusal")
 		return e
 	}
 	_, called := object["tool_calls"]
@@ -169,7 +151,7 @@ func readAssistant(m *prompt.Message, object map[string]wire.Value) (e *fault.Er
 		m.Calls = []prompt.Call{call}
 	}
 
-	m.CallID, e = readOptional(object, "tool_call_id")
+	m.CallID, e = wire.OptionalText(object, "tool_call_id")
 	return e
 }
 
@@ -258,7 +240,7 @@ func readPart(part wire.Value, types partTypes) (text string, image *prompt.Imag
 		return "", nil, fault.New(fault.Unsupported, kind.Name, "Content of type '%s' is not supported here.", name)
 	}
 
-	text, e = readRequired(part, object, field)
+	text, e = part.RequiredText(object, field)
 	return text, nil, e
 }
 

@@ -178,7 +178,7 @@ func (api *API) moderations(w http.ResponseWriter, r *http.Request) *fault.Error
 		}
 	}
 
-	body := moderationBody{ID: "modr-" + randomID(), Model: model.ID}
+	body := moderationBody{ID: "modr-" + wire.RandomID(), Model: model.ID}
 	for _, stream := range reply.Streams {
 		choices, err := collect(r.Context(), reply, stream, 1)
 		if err != nil {

@@ -3,13 +3,13 @@ package openai
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"slices"
+	"strings"
+	"time"
 
 	"serve/archive"
 	"serve/fault"
@@ -204,6 +204,21 @@ func (api *API) responseRoutes() []dialect.Route {
 	}
 }
 
+// Speaks implements dialect.Dialect: whatever no other API knows as its own is OpenAI's.
+func (api *API) Speaks(*http.Request) bool { return true }
+
+// processing is the header with the milliseconds until the response began.
+const processing = "Openai-Processing-Ms"
+
+// Head implements dialect.Dialect.
+func (api *API) Head(h http.Header, took time.Duration) {
+	h.Set("Openai-Version", "2020-10-01")
+	h.Set(processing, wire.Milliseconds(took))
+}
+
+// Exposes implements dialect.Dialect.
+func (api *API) Exposes() []string { return []string{strings.ToLower(processing)} }
+
 // decode reads a request body into T by a table of fields.
 func decode[T any](r *http.Request, into *T, table wire.Table[T]) *fault.Error {
 	body, err := io.ReadAll(r.Body)
@@ -211,10 +226,4 @@ func decode[T any](r *http.Request, into *T, table wire.Table[T]) *fault.Error {
 		return service.Fault(err, "")
 	}
 	return table.Decode(body, into)
-}
-
-func randomID() string {
-	var b [12]byte
-	rand.Read(b[:])
-	return hex.EncodeToString(b[:])
 }

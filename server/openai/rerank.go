@@ -138,7 +138,7 @@ func (api *API) rerank(w http.ResponseWriter, r *http.Request) *fault.Error {
 	}
 
 	body := rerankBody{
-		ID:      "rerank-" + randomID(),
+		ID:      "rerank-" + wire.RandomID(),
 		Object:  "list",
 		Model:   model.ID,
 		Results: make([]rerankResult, len(scores)),

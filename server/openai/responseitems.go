@@ -214,15 +214,15 @@ func (w *responseWriter) begin(kind string, call *engine.ToolCallDelta) {
 	it := &item{Type: kind, Status: "in_progress"}
 	switch kind {
 	case "message":
-		it.ID = "msg_" + randomID()
+		it.ID = "msg_" + wire.RandomID()
 		it.Role = "assistant"
 		it.Content = &[]*itemPart{}
 	case "reasoning":
-		it.ID = "rs_" + randomID()
+		it.ID = "rs_" + wire.RandomID()
 		it.Summary = &[]string{}
 	case "function_call":
 		empty := ""
-		it.ID = "fc_" + randomID()
+		it.ID = "fc_" + wire.RandomID()
 		it.CallID = callID(call.ID)
 		it.Name = call.Name
 		it.Arguments = &empty

@@ -193,7 +193,7 @@ func readFunction(v wire.Value, before []prompt.Tool, also ...string) (t prompt.
 		return t, name.Invalid("two functions are called '%s'.", t.Name)
 	}
 
-	if t.Description, e = readOptional(object, "description"); e != nil {
+	if t.Description, e = wire.OptionalText(object, "description"); e != nil {
 		return t, e
 	}
 
@@ -304,7 +304,7 @@ func readChosen(v wire.Value, object map[string]wire.Value, flat bool) (string, 
 		}
 		v = function
 	}
-	return readRequired(v, object, "name")
+	return v.RequiredText(object, "name")
 }
 
 func readAllowed(v wire.Value, flat bool) ([]string, *fault.Error) {
@@ -338,7 +338,7 @@ func readFunctionCall(v wire.Value) (c toolChoice, e *fault.Error) {
 	if e != nil {
 		return c, v.WrongType("a string or an object")
 	}
-	name, e := readRequired(v, object, "name")
+	name, e := v.RequiredText(object, "name")
 	if e != nil {
 		return c, e
 	}
@@ -365,7 +365,7 @@ func readCalls(v wire.Value) ([]prompt.Call, *fault.Error) {
 				return nil, e
 			}
 		}
-		id, e := readRequired(item, object, "id")
+		id, e := item.RequiredText(object, "id")
 		if e != nil {
 			return nil, e
 		}
@@ -391,7 +391,7 @@ func readCall(v wire.Value) (c prompt.Call, e *fault.Error) {
 	if e != nil {
 		return c, e
 	}
-	if c.Name, e = readRequired(v, object, "name"); e != nil {
+	if c.Name, e = v.RequiredText(object, "name"); e != nil {
 		return c, e
 	}
 

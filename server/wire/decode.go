@@ -260,6 +260,24 @@ func (v Value) Required(object map[string]Value, name string) (Value, *fault.Err
 	return field, nil
 }
 
+// RequiredText returns a required field of an object that is a string; v is the object itself.
+func (v Value) RequiredText(object map[string]Value, name string) (string, *fault.Error) {
+	field, e := v.Required(object, name)
+	if e != nil {
+		return "", e
+	}
+	return field.Text()
+}
+
+// OptionalText returns a field of an object that is a string, if it is there.
+func OptionalText(object map[string]Value, name string) (string, *fault.Error) {
+	field, ok := object[name]
+	if !ok {
+		return "", nil
+	}
+	return field.Text()
+}
+
 // Only returns an error for the first field, in order of name, that is not known.
 func Only(object map[string]Value, known ...string) *fault.Error {
 	for _, name := range slices.Sorted(maps.Keys(object)) {
