@@ -26,7 +26,7 @@ func Endpoints(groups []Group) string {
 
 // Fields returns a section with a table of fields for each endpoint that reads a body, in Markdown.
 // Endpoints that follow each other and have the very same fields share one. Shown returns the names of
-// tests that show that a field does what is said of it.
+// tests that show that a field does what is said of it; it may be nil.
 func Fields(routes []dialect.Route, shown func(field string) []string) string {
 	var b strings.Builder
 	for i := range routes {
@@ -42,15 +42,29 @@ func Fields(routes []dialect.Route, shown func(field string) []string) string {
 		}
 
 		fmt.Fprintf(&b, "### %s\n\n", title)
-		b.WriteString("| field | | values | what | shown by |\n|---|---|---|---|---|\n")
-		for _, f := range sorted(r.Fields) {
-			tests := shown(f.Name)
-			fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", f.Name, f.Policy, values(f), f.Doc,
-				strings.Join(tests[:min(2, len(tests))], ", "))
-		}
+		writeFields(&b, r.Fields, shown)
 		b.WriteString("\n")
 	}
 	return strings.TrimSuffix(b.String(), "\n")
+}
+
+func writeFields(b *strings.Builder, fields []wire.Description, shown func(field string) []string) {
+	head := "| field | | values | what |"
+	line := "|---|---|---|---|"
+	if shown != nil {
+		head += " shown by |"
+		line += "---|"
+	}
+	b.WriteString(head + "\n" + line + "\n")
+
+	for _, f := range sorted(fields) {
+		fmt.Fprintf(b, "| `%s` | %s | %s | %s |", f.Name, f.Policy, values(f), f.Doc)
+		if shown != nil {
+			tests := shown(f.Name)
+			fmt.Fprintf(b, " %s |", strings.Join(tests[:min(2, len(tests))], ", "))
+		}
+		b.WriteString("\n")
+	}
 }
 
 func sorted(fields []wire.Description) []wire.Description {
