@@ -118,7 +118,8 @@ struct changed_logits {
 llama_token best_of(const float * logits, const std::vector<llama_token> & tokens) {
     llama_token best = -1;
     for (const llama_token t : tokens) {
-        const bool better = best < 0 ? logits[t] > -INFINITY : logits[t] > logits[best] || (logits[t] == logits[best] && t < best);
+        const bool first  = best >= 0 && logits[t] == logits[best] && t < best;
+        const bool better = logits[t] > (best < 0 ? -INFINITY : logits[best]) || first;
         if (better) {
             best = t;
         }
@@ -437,7 +438,8 @@ std::unique_ptr<grammar> new_grammar(const serve_model * model, const common_jso
     if (!when.lazy && j.value("grammar_from_chat", false)) {
         for (const llama_token t : spell(model->vocab, j.value("generation_prompt", ""))) {
             if (!g->fits(t)) {
-                throw std::runtime_error("what the answer begins with, the last message, does not fit what the answer must be");
+                throw std::runtime_error(
+                    "what the answer begins with, the last message, does not fit what the answer must be");
             }
             g->accept(t);
         }
@@ -495,7 +497,8 @@ void serve_sample(serve_context * ctx, int32_t n, serve_row * rows, int32_t stri
             logits[r] = llama_get_logits_ith(ctx->ctx, rows[r].index);
         }
         const auto sample = [&](int32_t r) {
-            guard(&errors[r], [&] { sample_row(ctx, logits[r], rows[r], top_tokens + (size_t) r * stride, top_logprobs + (size_t) r * stride); });
+            const size_t at = (size_t) r * stride;
+            guard(&errors[r], [&] { sample_row(ctx, logits[r], rows[r], top_tokens + at, top_logprobs + at); });
             rows[r].code = errors[r].code;
         };
         // Two choices of one request may draw from the same row; a bias is put into

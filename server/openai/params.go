@@ -1,11 +1,13 @@
 package openai
 
 import (
+	"fmt"
 	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 
 	"serve/engine"
 	"serve/fault"
@@ -123,7 +125,7 @@ var commonFields = slices.Concat(wire.Table[params]{
 func samplerFields() (table wire.Table[params]) {
 	for i := range engine.Parameters {
 		p := &engine.Parameters[i]
-		table = append(table, wire.Field[params]{Name: p.Name, Type: samplerType(p), Doc: p.Doc})
+		table = append(table, wire.Field[params]{Name: p.Name, Type: samplerType(p), Doc: samplerDoc(p)})
 		for _, alias := range p.Aliases {
 			table = append(table, wire.Field[params]{
 				Name: alias,
@@ -137,9 +139,19 @@ func samplerFields() (table wire.Table[params]) {
 
 func samplerType(p *engine.Parameter) wire.Type[params] {
 	if p.Float != nil {
-		return wire.NumberOf(p.Low, p.High, func(r *params) *float32 { return p.Float(&r.sampling) })
+		variable := func(r *params) *float32 { return p.Float(&r.sampling) }
+		return wire.NumberOf(p.Low, p.High, variable).Default(p.Default)
 	}
-	return wire.IntegerOf(int64(p.Low), int64(p.High), func(r *params) *int32 { return p.Int(&r.sampling) })
+	variable := func(r *params) *int32 { return p.Int(&r.sampling) }
+	return wire.IntegerOf(int64(p.Low), int64(p.High), variable).Default(p.Default)
+}
+
+// samplerDoc is what is said of a parameter, with the value that turns its sampler off.
+func samplerDoc(p *engine.Parameter) string {
+	if math.IsNaN(p.Off) {
+		return p.Doc
+	}
+	return fmt.Sprintf("%s; %v is off.", strings.TrimSuffix(p.Doc, "."), p.Off)
 }
 
 func setSeed(p *params, v wire.Value) *fault.Error {

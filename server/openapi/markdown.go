@@ -79,6 +79,9 @@ func values(f wire.Description) string {
 	if f.Required {
 		text += ", required"
 	}
+	if value, ok := f.Schema["default"]; ok {
+		text += fmt.Sprintf(", default %v", value)
+	}
 	return text
 }
 

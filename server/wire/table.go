@@ -33,6 +33,12 @@ type Type[T any] struct {
 	reason string // why a field is refused
 }
 
+// Default returns the type with the default of its fields, which documents show.
+func (t Type[T]) Default(value any) Type[T] {
+	t.Schema = t.Schema.with("default", value)
+	return t
+}
+
 // Policy says what becomes of a field.
 type Policy uint8
 
