@@ -113,6 +113,7 @@ var notHere = []struct{ begin, why string }{
 	{"python ", "for training, which is no part of the program"},
 	{"build/demo/", "training takes a quarter of an hour"},
 	{"go test ", "this is one"},
+	{"claude", "make agents starts it"},
 }
 
 // reader follows a document.
@@ -129,7 +130,7 @@ func newReader(t *testing.T) *reader {
 	h := newHub(t)
 	chats := []byte(demo.GGUF)
 	for _, repo := range []string{standIn("mistral-7b"), standIn("llama-3.1-8b"),
-		"bartowski/Llama-3.2-1B-Instruct-GGUF", "org/repo"} {
+		standIn("qwen-3-coder-30b-a3b"), "bartowski/Llama-3.2-1B-Instruct-GGUF", "org/repo"} {
 		h.Add(
 			repo,
 			hubtest.Repo{
