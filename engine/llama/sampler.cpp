@@ -28,8 +28,7 @@ struct serve_sampler {
     uint64_t         drawn  = 0;              // tokens so far
     mutable uint64_t tries  = 0;              // draws for the token that comes
     std::vector<llama_logit_bias> biases;
-    // Where nothing comes before min_p, tokens so far below the best need not be looked at.
-    float              below  = INFINITY;
+    float            below  = INFINITY;       // tokens so far below the best would be taken away first of all
     // Not common_sampler's: that asks about every token whenever the drawn one does not fit.
     std::unique_ptr<grammar> rules;
 };
@@ -119,7 +118,8 @@ struct changed_logits {
 llama_token best_of(const float * logits, const std::vector<llama_token> & tokens) {
     llama_token best = -1;
     for (const llama_token t : tokens) {
-        const bool better = best < 0 ? logits[t] > -INFINITY : logits[t] > logits[best] || (logits[t] == logits[best] && t < best);
+        const bool first  = best >= 0 && logits[t] == logits[best] && t < best;
+        const bool better = logits[t] > (best < 0 ? -INFINITY : logits[best]) || first;
         if (better) {
             best = t;
         }
@@ -294,6 +294,120 @@ std::vector<llama_token> spell(const llama_vocab * vocab, const std::string & te
     return tokens;
 }
 
+// params_reader reads the members of an object and remembers which.
+struct params_reader {
+    const common_json &      j;
+    std::vector<std::string> known;
+
+    template <typename T> void read(const char * name, T & variable) {
+        known.push_back(name);
+        variable = j.value(name, variable);
+    }
+
+    // refuse_others throws if there is a member that nobody has read: a parameter that was declared in
+    // Go alone would have no effect.
+    void refuse_others() const {
+        for (const auto & [name, value] : j.items()) {
+            if (std::find(known.begin(), known.end(), name) == known.end()) {
+                throw std::invalid_argument("no sampler has the parameter " + name);
+            }
+        }
+    }
+};
+
+// read_params reads the parameters of the samplers: here each gets its place in llama.cpp's.
+common_params_sampling read_params(const common_json & j) {
+    common_params_sampling p;
+    p.no_perf = true;
+
+    // The others are read apart from these.
+    params_reader r{j, {"dry_sequence_breakers", "logit_bias", "ignore_eos", "drawn", "grammar", "grammar_lazy",
+                        "grammar_from_chat", "generation_prompt", "triggers"}};
+    r.read("seed", p.seed);
+    r.read("temperature", p.temp);
+    r.read("dynatemp_range", p.dynatemp_range);
+    r.read("dynatemp_exponent", p.dynatemp_exponent);
+    r.read("top_k", p.top_k);
+    r.read("top_p", p.top_p);
+    r.read("min_p", p.min_p);
+    r.read("typical_p", p.typ_p);
+    r.read("top_n_sigma", p.top_n_sigma);
+    r.read("xtc_probability", p.xtc_probability);
+    r.read("xtc_threshold", p.xtc_threshold);
+    r.read("repeat_last_n", p.penalty_last_n);
+    r.read("repeat_penalty", p.penalty_repeat);
+    r.read("frequency_penalty", p.penalty_freq);
+    r.read("presence_penalty", p.penalty_present);
+    r.read("dry_multiplier", p.dry_multiplier);
+    r.read("dry_base", p.dry_base);
+    r.read("dry_allowed_length", p.dry_allowed_length);
+    r.read("dry_penalty_last_n", p.dry_penalty_last_n);
+    r.read("mirostat", p.mirostat);
+    r.read("mirostat_tau", p.mirostat_tau);
+    r.read("mirostat_eta", p.mirostat_eta);
+    r.refuse_others();
+
+    if (j.contains("dry_sequence_breakers")) {
+        p.dry_sequence_breakers = j.at("dry_sequence_breakers").get<std::vector<std::string>>();
+    }
+    return p;
+}
+
+// read_biases reads what is added to logits, by draw: a bias of -100 or less bans a token.
+std::vector<llama_logit_bias> read_biases(const common_json & j, const llama_vocab * vocab) {
+    std::vector<llama_logit_bias> biases;
+    const int32_t n_vocab = llama_vocab_n_tokens(vocab);
+
+    for (const auto & pair : j.contains("logit_bias") ? j.at("logit_bias") : common_json::array()) {
+        const int32_t token = pair.at(0).get<int32_t>();
+        if (token < 0 || token >= n_vocab) {
+            throw std::invalid_argument("logit_bias names token " + std::to_string(token) + "; the vocabulary has " +
+                                        std::to_string(n_vocab));
+        }
+        const float bias = pair.at(1).get<float>();
+        biases.push_back({token, bias <= -100 ? -INFINITY : bias});
+    }
+
+    if (j.value("ignore_eos", false)) {
+        for (int32_t i = 0; i < n_vocab; i++) {
+            if (llama_vocab_is_eog(vocab, i)) {
+                biases.push_back({i, -INFINITY});
+            }
+        }
+    }
+    return biases;
+}
+
+// active_samplers returns the names of the samplers in a chain that do anything, in order. In the place
+// of one that is off llama.cpp puts an empty one, whose name begins with a question mark.
+std::vector<std::string> active_samplers(const llama_sampler * chain) {
+    std::vector<std::string> names;
+    for (int32_t i = 0; i < llama_sampler_chain_n(chain); i++) {
+        const std::string name = llama_sampler_name(llama_sampler_chain_get(const_cast<llama_sampler *>(chain), i));
+        if (name.rfind('?', 0) != 0) {
+            names.push_back(name);
+        }
+    }
+    return names;
+}
+
+// keeps_best tells of samplers that leave the token of the greatest logit what it is, whatever else they
+// take away. One that is not listed is never skipped.
+bool keeps_best(const std::string & name) {
+    return name == "top-k" || name == "top-p" || name == "min-p" || name == "top-n-sigma" || name == "temp" ||
+           name == "temp-ext";
+}
+
+// shorten finds out what draw need not do, from the samplers that are in the chain.
+void shorten(serve_sampler * s, const common_params_sampling & p) {
+    const std::vector<std::string> active = active_samplers(common_sampler_get(s->smpl));
+
+    s->greedy = p.temp <= 0 && std::all_of(active.begin(), active.end(), keeps_best);
+    if (!active.empty() && active.front() == "min-p" && p.min_p <= 1 && p.min_keep <= 1) {
+        s->below = -std::log(p.min_p);
+    }
+}
+
 // new_grammar reads a request's grammar; a lazy one sleeps until a trigger.
 std::unique_ptr<grammar> new_grammar(const serve_model * model, const common_json & j) {
     std::call_once(model->trie_made, [model] { model->trie = std::make_unique<token_trie>(model->vocab); });
@@ -324,7 +438,8 @@ std::unique_ptr<grammar> new_grammar(const serve_model * model, const common_jso
     if (!when.lazy && j.value("grammar_from_chat", false)) {
         for (const llama_token t : spell(model->vocab, j.value("generation_prompt", ""))) {
             if (!g->fits(t)) {
-                throw std::runtime_error("what the answer begins with, the last message, does not fit what the answer must be");
+                throw std::runtime_error(
+                    "what the answer begins with, the last message, does not fit what the answer must be");
             }
             g->accept(t);
         }
@@ -339,71 +454,20 @@ extern "C" {
 serve_sampler * serve_sampler_new(const serve_model * model, const char * json, serve_error * err) {
     return guard(err, [&]() -> serve_sampler * {
         const common_json      j = common_json::parse(json);
-        common_params_sampling p;
-        p.no_perf            = true;
-        p.seed               = j.value("seed", p.seed);
-        p.temp               = j.value("temperature", p.temp);
-        p.dynatemp_range     = j.value("dynatemp_range", p.dynatemp_range);
-        p.dynatemp_exponent  = j.value("dynatemp_exponent", p.dynatemp_exponent);
-        p.top_k              = j.value("top_k", p.top_k);
-        p.top_p              = j.value("top_p", p.top_p);
-        p.min_p              = j.value("min_p", p.min_p);
-        p.typ_p              = j.value("typical_p", p.typ_p);
-        p.top_n_sigma        = j.value("top_n_sigma", p.top_n_sigma);
-        p.xtc_probability    = j.value("xtc_probability", p.xtc_probability);
-        p.xtc_threshold      = j.value("xtc_threshold", p.xtc_threshold);
-        p.penalty_last_n     = j.value("repeat_last_n", p.penalty_last_n);
-        p.penalty_repeat     = j.value("repeat_penalty", p.penalty_repeat);
-        p.penalty_freq       = j.value("frequency_penalty", p.penalty_freq);
-        p.penalty_present    = j.value("presence_penalty", p.penalty_present);
-        p.dry_multiplier     = j.value("dry_multiplier", p.dry_multiplier);
-        p.dry_base           = j.value("dry_base", p.dry_base);
-        p.dry_allowed_length = j.value("dry_allowed_length", p.dry_allowed_length);
-        p.dry_penalty_last_n = j.value("dry_penalty_last_n", p.dry_penalty_last_n);
-        p.mirostat           = j.value("mirostat", p.mirostat);
-        p.mirostat_tau       = j.value("mirostat_tau", p.mirostat_tau);
-        p.mirostat_eta       = j.value("mirostat_eta", p.mirostat_eta);
-        if (j.contains("dry_sequence_breakers")) {
-            p.dry_sequence_breakers = j.at("dry_sequence_breakers").get<std::vector<std::string>>();
-        }
-        const int32_t n_vocab = llama_vocab_n_tokens(model->vocab);
-        if (j.contains("logit_bias")) {
-            for (const auto & pair : j.at("logit_bias")) {
-                const int32_t token = pair.at(0).get<int32_t>();
-                if (token < 0 || token >= n_vocab) {
-                    throw std::invalid_argument("logit_bias names token " + std::to_string(token) + "; the vocabulary has " + std::to_string(n_vocab));
-                }
-                const float bias = pair.at(1).get<float>();
-                p.logit_bias.push_back({token, bias <= -100 ? -INFINITY : bias});
-            }
-        }
-        if (j.value("ignore_eos", false)) {
-            for (int32_t i = 0; i < n_vocab; i++) {
-                if (llama_vocab_is_eog(model->vocab, i)) {
-                    p.logit_bias.push_back({i, -INFINITY});
-                }
-            }
-        }
-        int32_t n_suppress = 0;
-        llama_vocab_get_suppress_tokens(model->vocab, &n_suppress);
+        common_params_sampling p = read_params(j);
         std::unique_ptr<serve_sampler, decltype(&serve_sampler_free)> s(new serve_sampler(), serve_sampler_free);
-        s->greedy = p.temp <= 0 && p.mirostat == 0 && n_suppress == 0 && p.penalty_repeat == 1 &&
-                    p.penalty_freq == 0 && p.penalty_present == 0 && p.dry_multiplier == 0 && p.xtc_probability == 0 && p.typ_p >= 1;
-        s->biases = std::move(p.logit_bias);  // put into the logits by draw
-        p.logit_bias.clear();
-        const bool min_p_first = p.mirostat == 0 && n_suppress == 0 && p.penalty_repeat == 1 && p.penalty_freq == 0 &&
-                                 p.penalty_present == 0 && p.dry_multiplier == 0 && p.top_n_sigma < 0 && p.top_k <= 0 && p.typ_p >= 1 && p.top_p >= 1;
-        if (min_p_first && p.min_p > 0 && p.min_p <= 1) {
-            s->below = -std::log(p.min_p);
-        }
-        s->smpl = common_sampler_init(model->model, p);
-        s->seed = p.seed;
+
+        s->biases = read_biases(j, model->vocab);
+        s->smpl   = common_sampler_init(model->model, p);
+        s->seed   = p.seed;
         if (p.mirostat == 0) {
             // The chain ends in a draw by random numbers of its own; pick draws in its place.
             llama_sampler * chain = common_sampler_get(s->smpl);
             llama_sampler_free(llama_sampler_chain_remove(chain, llama_sampler_chain_n(chain) - 1));
             s->picks = true;
         }
+        shorten(s.get(), p);
+
         if (!j.value("grammar", "").empty()) {
             s->rules = new_grammar(model, j);
         }
@@ -433,7 +497,8 @@ void serve_sample(serve_context * ctx, int32_t n, serve_row * rows, int32_t stri
             logits[r] = llama_get_logits_ith(ctx->ctx, rows[r].index);
         }
         const auto sample = [&](int32_t r) {
-            guard(&errors[r], [&] { sample_row(ctx, logits[r], rows[r], top_tokens + (size_t) r * stride, top_logprobs + (size_t) r * stride); });
+            const size_t at = (size_t) r * stride;
+            guard(&errors[r], [&] { sample_row(ctx, logits[r], rows[r], top_tokens + at, top_logprobs + at); });
             rows[r].code = errors[r].code;
         };
         // Two choices of one request may draw from the same row; a bias is put into
