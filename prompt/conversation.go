@@ -18,8 +18,8 @@ type Conversation struct {
 	// Effort is the reasoning effort, a word that the template may know. NoEffort turns reasoning
 	// off; the empty string means the template's default.
 	Effort string
-	// TemplateArgs are additional arguments for the template, as JSON.
-	TemplateArgs map[string][]byte
+	// TemplateArgs are additional arguments for the template.
+	TemplateArgs map[string]json.RawMessage
 }
 
 // NoEffort is the Effort that turns reasoning off.

@@ -9,10 +9,10 @@ import (
 )
 
 // For chat templates without support for tools, everything is plain text: the functions are in the
-// system message, and calls and results are messages. Calls have a format of our own, which
-// engine.PlainCalls parses, and the grammar is written here.
+// system message, and calls and results are messages. Calls have a format of our own. Its grammar is
+// here, its parser in plainparser.go.
 
-// The format of calls, and its parts.
+// The format of calls, and its parts. The parser also allows white space between them.
 const (
 	plainForm      = plainBegin + plainCallBegin + "..." + plainArguments + "{...}" + plainCallEnd + plainEnd
 	plainBegin     = `{"tool_calls":[`
@@ -37,12 +37,12 @@ func (c *Conversation) renderPlain(m Model, chat engine.Chat, messages []Message
 	}
 
 	must := c.Tools.Choice == ChoiceRequired
-	rendered.Parser = engine.PlainCalls + ":" + rendered.Parser
+	rendered.Format = newPlainParser
 	prompt, thinks := strings.CutSuffix(strings.TrimRight(rendered.Prompt, "\n"), "<think>")
 	if thinks && must {
 		// The template has begun a thinking block, but a call is required: close it.
 		rendered.Prompt = prompt + "<think>\n\n</think>\n\n"
-		rendered.Parser = engine.PlainCalls
+		rendered.Parser = ""
 	}
 
 	rendered.Grammar = engine.Grammar{Text: c.plainGrammar()}

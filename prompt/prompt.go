@@ -2,6 +2,7 @@ package prompt
 
 import (
 	"context"
+	"encoding/json"
 	"strings"
 
 	"serve/engine"
@@ -60,6 +61,7 @@ func (p *Prompt) Ask(r *engine.Request) {
 	r.Stop = append(r.Stop, p.rendered.Stops...)
 	r.Preserved = p.rendered.Preserved
 	r.Parser = p.rendered.Parser
+	r.Format = p.rendered.Format
 	r.Begun = p.begun
 	r.Sampling.Grammar = p.rendered.Grammar
 }
@@ -92,13 +94,13 @@ func (c *Conversation) render(m Model) (*engine.Rendered, error) {
 }
 
 // templateArgs returns the arguments for the template, including the effort.
-func (c *Conversation) templateArgs() map[string][]byte {
+func (c *Conversation) templateArgs() map[string]json.RawMessage {
 	const name = "reasoning_effort"
 	if _, given := c.TemplateArgs[name]; given || c.Effort == "" || c.Effort == NoEffort {
 		return c.TemplateArgs
 	}
 
-	args := map[string][]byte{name: []byte(`"` + c.Effort + `"`)}
+	args := map[string]json.RawMessage{name: json.RawMessage(`"` + c.Effort + `"`)}
 	for name, value := range c.TemplateArgs {
 		args[name] = value
 	}

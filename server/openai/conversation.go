@@ -2,6 +2,7 @@ package openai
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 
 	"serve/engine"
@@ -16,7 +17,7 @@ type conversationRequest struct {
 	params
 	messages     []prompt.Message
 	effort       string
-	templateArgs map[string][]byte
+	templateArgs map[string]json.RawMessage
 	tools        tools
 	format       prompt.Format
 }

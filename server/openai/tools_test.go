@@ -23,8 +23,8 @@ type templateMessage struct {
 }
 
 // scripted parses what the fake says: text, then calls as <name {arguments}>.
-func scripted(text string, partial bool) (engine.Message, error) {
-	var m engine.Message
+func scripted(text string, partial bool) (enginetest.Message, error) {
+	var m enginetest.Message
 	content, rest, called := strings.Cut(text, "<")
 	m.Content = content
 	for called {
@@ -32,7 +32,7 @@ func scripted(text string, partial bool) (engine.Message, error) {
 		call, rest, _ = strings.Cut(rest, ">")
 		name, arguments, ok := strings.Cut(call, " ")
 		if ok {
-			m.ToolCalls = append(m.ToolCalls, engine.ToolCall{
+			m.ToolCalls = append(m.ToolCalls, enginetest.ToolCall{
 				ID:        "call_" + name,
 				Name:      name,
 				Arguments: arguments,
