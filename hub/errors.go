@@ -237,7 +237,7 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	return 0
 }
 
-// DiskError says that a write of path failed, and recognises a full disk. An Error
+// DiskError says that a write of path failed, and recognizes a full disk. An Error
 // stays as it is.
 func DiskError(path string, err error) error {
 	var e *Error

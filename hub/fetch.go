@@ -233,7 +233,7 @@ func (d *download) put(r *run, n int, p []byte) error {
 	return d.record(n, crc)
 }
 
-// rejects recognises a web page in a model's place, which some networks send
+// rejects recognizes a web page in a model's place, which some networks send
 // without saying so.
 func (d *download) rejects(beginning []byte) bool {
 	return strings.HasSuffix(d.file.Path, ".gguf") && http.DetectContentType(beginning) == "text/html; charset=utf-8"

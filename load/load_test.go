@@ -385,7 +385,7 @@ func TestDistribution(t *testing.T) {
 
 // TestSVG draws one run, two, and one without an answer; a name can do no harm.
 func TestSVG(t *testing.T) {
-	r := summarise(
+	r := summarize(
 		[]sample{
 			{
 				answer: Answer{
@@ -401,7 +401,7 @@ func TestSVG(t *testing.T) {
 		time.Second,
 	)
 	r.Model = `"><script>alert(1)</script>`
-	for name, list := range map[string][2]*Report{"one": {r, nil}, "two": {r, r}, "nothing": {summarise(nil, 0), r}} {
+	for name, list := range map[string][2]*Report{"one": {r, nil}, "two": {r, r}, "nothing": {summarize(nil, 0), r}} {
 		text := SVG(list[0], list[1])
 		for d := xml.NewDecoder(bytes.NewReader(text)); ; {
 			token, err := d.Token()

@@ -37,7 +37,7 @@ func (r *Run) Do(ctx context.Context) (*Report, error) {
 	started := time.Now()
 	samples := r.offer(ctx, w, fields)
 	took := time.Since(started)
-	report := summarise(samples, took)
+	report := summarize(samples, took)
 	report.Model = r.Model
 	report.URL = r.Client.root()
 	report.Started = started.UTC()

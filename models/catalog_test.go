@@ -192,7 +192,7 @@ func TestResolve(t *testing.T) {
 		{"llama3:latest", "llama-3.1-8b", "", true},
 		{"mistral", "ministral-3-8b", "", true},
 		{"gemma:q8_0", "gemma-4-e4b", "Q8_0", true},
-		// Nothing of the catalogue.
+		// Nothing of the catalog.
 		{"qwen3:2b", "", "", false},
 		{"qwen3:8b-thinking", "", "", false},
 		{"gemma3:4b-it-qat", "", "", false},

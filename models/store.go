@@ -32,10 +32,10 @@ type Local struct {
 	Commit    string
 	Quant     string
 	License   string
-	Link      string // to the licence's text, if the repository gives one
+	Link      string // to the license's text, if the repository gives one
 	Weights   []hub.CachedFile
 	Projector *hub.CachedFile
-	Texts     []hub.CachedFile // the licence
+	Texts     []hub.CachedFile // the license
 }
 
 // Path is what is loaded: the file, or the first part of the set.
@@ -125,7 +125,7 @@ func (s *Store) commits(r *Reference) []string {
 
 // findIn looks for what a reference means in one snapshot. Where the Hub's listing
 // of it is known, the choice is the same as with the network: a default that is
-// not here is not replaced by another quantisation that is.
+// not here is not replaced by another quantization that is.
 func (s *Store) findIn(r *Reference, commit string) (*Local, error) {
 	cached, err := s.Hub.Files(r.Repo, commit)
 	if err != nil {
@@ -184,7 +184,7 @@ func (s *Store) findIn(r *Reference, commit string) (*Local, error) {
 	return l, nil
 }
 
-// texts are the licence's files.
+// texts are the license's files.
 func texts(files []hub.File) []hub.File {
 	var list []hub.File
 	for _, f := range files {

@@ -135,7 +135,7 @@ func TestStore(t *testing.T) {
 		t.Errorf("freed %d, %v", freed, err)
 	}
 	if _, err := p.Find(p.ref("org/M-GGUF")); !errors.Is(err, ErrNotHere) {
-		t.Errorf("the default is replaced by another quantisation: %v", err)
+		t.Errorf("the default is replaced by another quantization: %v", err)
 	}
 	if freed, err = p.Remove(split); err != nil || freed != split.Bytes() {
 		t.Errorf("freed %d of %d, %v", freed, split.Bytes(), err)
@@ -146,7 +146,7 @@ func TestStore(t *testing.T) {
 }
 
 // TestForeignCache finds what another tool fetched: no listing, no projector, a
-// name of the catalogue by its hash.
+// name of the catalog by its hash.
 func TestForeignCache(t *testing.T) {
 	h := startHub(t)
 	p := newPlace(t, h)
@@ -164,7 +164,7 @@ func TestForeignCache(t *testing.T) {
 	}
 }
 
-// TestMeaningIsKept uses a name of a series. A catalogue that chooses otherwise, which
+// TestMeaningIsKept uses a name of a series. A catalog that chooses otherwise, which
 // is played by what the machine remembers, changes nothing until somebody asks.
 func TestMeaningIsKept(t *testing.T) {
 	h := startHub(t)
@@ -207,7 +207,7 @@ func TestMeaningIsKept(t *testing.T) {
 	}
 }
 
-// TestPinned fetches a row of the catalogue whose content is another one: the Hub says
+// TestPinned fetches a row of the catalog whose content is another one: the Hub says
 // so, or it does not.
 func TestPinned(t *testing.T) {
 	e := lookUp("llama-3-8b")
@@ -215,7 +215,7 @@ func TestPinned(t *testing.T) {
 		listed map[string]string
 		words  string
 	}{
-		"replaced":       {nil, "no longer the file that the catalogue knows"},
+		"replaced":       {nil, "no longer the file that the catalog knows"},
 		"not what it is": {map[string]string{e.File: e.SHA256}, "have the hash"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -129,7 +129,7 @@ func TestServeByName(t *testing.T) {
 		}
 	}
 
-	if n := len(h.Requests()); n != 4 { // the listing, the file, where it is, the licence
+	if n := len(h.Requests()); n != 4 { // the listing, the file, where it is, the license
 		t.Errorf("%d requests", n)
 	}
 
@@ -147,8 +147,8 @@ func TestServeByName(t *testing.T) {
 	}
 }
 
-// TestServeCatalogName serves a row of the catalogue, an embedding model whose
-// hash the catalogue does not know.
+// TestServeCatalogName serves a row of the catalog, an embedding model whose
+// hash the catalog does not know.
 func TestServeCatalogName(t *testing.T) {
 	h := newHub(t)
 	h.Add("second-state/All-MiniLM-L6-v2-Embedding-GGUF", hubtest.Repo{License: "apache-2.0", Files: map[string][]byte{
@@ -203,7 +203,7 @@ func TestPullFaults(t *testing.T) {
 	}{
 		{"no such repository", nil, []string{"pull", "tests/None"}, exitNotFound, []string{"hint: check the spelling"}},
 		{
-			"a quantisation that is not there",
+			"a quantization that is not there",
 			nil,
 			[]string{"pull", tinyRepo + ":Q8_0"},
 			exitNotFound,

@@ -75,7 +75,7 @@ func startServeIn(t *testing.T, environ []string, args ...string) *running {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{out: newSyncBuffer(), errOut: newSyncBuffer(), stop: cancel, done: make(chan int, 1)}
-	// What TestMeasuredKernels and its neighbours try takes a second each time.
+	// What TestMeasuredKernels and its neighbors try takes a second each time.
 	environ = append([]string{"SERVE_KERNELS=" + llama.CurrentKernels()}, withHome(environ)...)
 	go func() { r.done <- run(ctx, append([]string{"--port", "0"}, args...), environ, r.out, r.errOut) }()
 	t.Cleanup(func() {
