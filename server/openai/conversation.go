@@ -3,6 +3,7 @@ package openai
 import (
 	"context"
 	"net/http"
+	"strings"
 
 	"serve/fault"
 	"serve/prompt"
@@ -60,7 +61,7 @@ func (r *conversationRequest) conversation() *prompt.Conversation {
 	}
 }
 
-// converse starts the reply to a request's conversation, and sets the header about schemas. Field is
+// converse starts the reply to a request's conversation, and sets the headers about schemas and changes. Field is
 // the name of the conversation in errors. The caller must close the reply.
 func (api *API) converse(
 	ctx context.Context, h http.Header, req *conversationRequest, field string,
@@ -73,8 +74,14 @@ func (api *API) converse(
 	for _, place := range c.NotEnforced() {
 		h.Add(schemaHeader, place)
 	}
+	if len(reply.Notes) > 0 {
+		h.Set(notesHeader, strings.Join(reply.Notes, ", "))
+	}
 	return reply, nil
 }
 
 // schemaHeader lists the parts of the request's schemas that are not enforced.
 const schemaHeader = "X-Schema-Not-Enforced"
+
+// notesHeader lists what was changed in the conversation so that the model's template takes it.
+const notesHeader = "X-Prompt-Changed"
