@@ -81,6 +81,7 @@ type Tool struct {
 	Field       string          // the request's field with the schema, for errors
 
 	arguments *schema.Grammar
+	alias     string // the name while it is rendered, if it needs another
 }
 
 // offered reports whether there are any tools.

@@ -69,6 +69,7 @@ func marshalTools(tools []Tool) ([]byte, error) {
 	list := make([]templateTool, len(tools))
 	for i := range tools {
 		list[i] = templateTool{"function", tools[i].template()}
+		list[i].Function.Name = tools[i].ruleName()
 	}
 	return json.Marshal(list)
 }

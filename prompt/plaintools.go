@@ -27,6 +27,7 @@ const (
 func (r *renderer) plain(chat engine.Chat, messages []Message) (*engine.Rendered, error) {
 	chat.Tools = nil
 	chat.ToolChoice = ""
+	r.loose = nil
 	text, err := r.Tools.instruction()
 	if err != nil {
 		return nil, err

@@ -34,6 +34,10 @@ type Prompt struct {
 	// kind of change.
 	Notes []string
 
+	// NotEnforced lists the parts of the schemas that the grammar does not enforce. Each entry is a field
+	// followed by JSON pointers into its schema, separated by spaces.
+	NotEnforced []string
+
 	media    []*engine.Media
 	rendered *engine.Rendered
 	begun    string
@@ -45,7 +49,7 @@ func (b *Builder) Build(ctx context.Context, c *Conversation) (*Prompt, error) {
 	if e := b.checkImages(images); e != nil {
 		return nil, e
 	}
-	rendered, notes, err := c.render(b.Model, b.Templates)
+	rendered, r, err := c.render(b.Model, b.Templates)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +58,7 @@ func (b *Builder) Build(ctx context.Context, c *Conversation) (*Prompt, error) {
 		return nil, err
 	}
 
-	p := &Prompt{rendered: rendered, Notes: notes}
+	p := &Prompt{rendered: rendered, Notes: r.notes, NotEnforced: r.notEnforced()}
 	p.begun, _ = c.begun()
 	p.Tokens, p.media, err = b.Model.Prompt(ctx, parts, b.Model.Limits().Context-1)
 	return p, err
@@ -77,11 +81,12 @@ type renderer struct {
 	model    Model
 	template *template
 	notes    []string // of the last rendering
+	loose    []*Tool  // tools whose arguments are not held to their schemas
 }
 
-// render renders the conversation by the model's template. It returns what was changed so that the template
-// takes the conversation.
-func (c *Conversation) render(m Model, templates *Templates) (*engine.Rendered, []string, error) {
+// render renders the conversation by the model's template. The renderer says what was changed for that, and what
+// is not enforced.
+func (c *Conversation) render(m Model, templates *Templates) (*engine.Rendered, *renderer, error) {
 	_, begun := c.begun()
 	chat := engine.Chat{
 		Continue:     begun,
@@ -97,9 +102,10 @@ func (c *Conversation) render(m Model, templates *Templates) (*engine.Rendered, 
 		messages = instruct(messages, c.Format.instruction())
 	}
 
-	r := renderer{Conversation: c, model: m, template: templates.of(m)}
+	c.Tools.setAliases()
+	r := &renderer{Conversation: c, model: m, template: templates.of(m)}
 	rendered, err := r.forms(chat, messages)
-	return rendered, r.notes, err
+	return rendered, r, err
 }
 
 // templateArgs returns the arguments for the template, including the effort.
@@ -170,12 +176,14 @@ func (r *renderer) calls(chat, byFormat engine.Chat, messages []Message) (*engin
 		r.Tools.wait(&rendered.Grammar, required.Grammar)
 	}
 
-	if err := r.Tools.put(&rendered.Grammar); err != nil || !r.Format.asked() || must {
+	_, begun := r.begun()
+	now := begun || chat.NoThinking
+	if r.loose, err = r.Tools.put(&rendered.Grammar, now); err != nil || !r.Format.asked() || must {
 		return rendered, err
 	}
 
 	// Allow a call, or an answer by the format.
-	if err := r.Tools.put(&required.Grammar); err != nil {
+	if r.loose, err = r.Tools.put(&required.Grammar, now); err != nil {
 		return nil, err
 	}
 
@@ -185,8 +193,8 @@ func (r *renderer) calls(chat, byFormat engine.Chat, messages []Message) (*engin
 	}
 
 	alone := r.putAnswer(answer)
-	begun, _ := r.begun()
-	rendered.Grammar = either(required.Grammar, answer.Grammar, alone, begun)
+	beginning, _ := r.begun()
+	rendered.Grammar = either(required.Grammar, answer.Grammar, alone, beginning)
 	return rendered, nil
 }
 
@@ -205,25 +213,29 @@ func (t *Tools) offer(chat *engine.Chat) (err error) {
 func (r *renderer) messages(chat engine.Chat, messages []Message) (*engine.Rendered, error) {
 	adapted, notes := r.template.adapt(messages, chat.Tools != nil, chat.Continue)
 	r.notes = notes
-	rendered, first := renderMessages(r.model, chat, adapted)
+	rendered, first := r.render(chat, adapted)
 	if first == nil {
 		return rendered, nil
 	}
 
 	for _, fold := range []bool{false, true} {
 		adapted, r.notes = r.template.simplify(messages, chat.Continue, fold)
-		if rendered, err := renderMessages(r.model, chat, adapted); err == nil {
+		if rendered, err := r.render(chat, adapted); err == nil {
 			return rendered, nil
 		}
 	}
 	return nil, first
 }
 
-func renderMessages(m Model, chat engine.Chat, messages []Message) (*engine.Rendered, error) {
+func (r *renderer) render(chat engine.Chat, messages []Message) (*engine.Rendered, error) {
 	text, err := marshalMessages(messages)
 	if err != nil {
 		return nil, err
 	}
 	chat.Messages = text
-	return m.Render(chat)
+	rendered, err := r.model.Render(chat)
+	if err == nil {
+		r.Tools.restoreNames(rendered)
+	}
+	return rendered, err
 }

@@ -16,6 +16,8 @@ type Reply struct {
 	Verify func(*engine.Event) error
 	// Notes say what was changed in the conversation so that the model's template takes it.
 	Notes []string
+	// NotEnforced lists the parts of the conversation's schemas that are not enforced.
+	NotEnforced []string
 }
 
 // NewReply returns a reply without streams. Close releases the lease.

@@ -103,7 +103,7 @@ func (s *Service) Converse(
 	if e != nil {
 		return nil, e
 	}
-	reply := &Reply{Model: model, Verify: c.Verifier(r.Choices)}
+	reply := &Reply{Model: model, Verify: c.Verifier(r.Choices, len(r.Stop) > 0)}
 
 	p, err := s.Prompt(ctx, model, c)
 	if err != nil {
@@ -111,6 +111,7 @@ func (s *Service) Converse(
 		return nil, Fault(err, field)
 	}
 	reply.Notes = p.Notes
+	reply.NotEnforced = p.NotEnforced
 	p.Ask(&r)
 	if err := reply.Generate(ctx, r); err != nil {
 		reply.Close()

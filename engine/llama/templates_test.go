@@ -74,14 +74,11 @@ func readTemplate(t *testing.T, name string) string {
 	return string(text)
 }
 
-// A sequence of messages, a word for each:
+// sequences are orders of messages that OpenAI takes, a word for each message:
 //
-//	s, d, u, a    the system's, a developer's, the user's, an assistant's message
-//	c=ID          an assistant's call of get with an argument, with any number of IDs after commas
-//	r=ID          a call's result
-type sequence = []string
-
-// sequences are orders of messages that OpenAI takes.
+//	s, d, u, a  the system's, a developer's, the user's, an assistant's message
+//	c=ID,ID     an assistant's calls with these IDs
+//	r=ID        a call's result
 var sequences = []string{
 	"u", "s u", "d u", "u a u", "s u a u a u",
 	// The system's message is not first, or not alone.

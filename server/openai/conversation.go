@@ -71,7 +71,7 @@ func (api *API) converse(
 	if e != nil {
 		return nil, e
 	}
-	for _, place := range c.NotEnforced() {
+	for _, place := range reply.NotEnforced {
 		h.Add(schemaHeader, place)
 	}
 	if len(reply.Notes) > 0 {

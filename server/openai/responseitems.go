@@ -224,7 +224,7 @@ func (w *responseWriter) begin(kind string, call *engine.ToolCallDelta) {
 	case "function_call":
 		empty := ""
 		it.ID = "fc_" + randomID()
-		it.CallID = callID(call.ID)
+		it.CallID = newCallID()
 		it.Name = call.Name
 		it.Arguments = &empty
 	}
