@@ -75,15 +75,16 @@ func (c *Conversation) onlySchema() engine.Grammar {
 }
 
 // put puts the tools' schemas into the grammar of a rendered chat. It returns the tools whose arguments have no
-// place in it.
-func (t *Tools) put(g *engine.Grammar, now bool) (loose []*Tool, err error) {
+// place in it. Now leaves out thoughts before a required call; what a client has begun comes before no call, unless
+// begun is empty.
+func (t *Tools) put(g *engine.Grammar, now bool, begun string) (loose []*Tool, err error) {
 	if g.Text == "" {
 		return nil, nil
 	}
 
 	rules := parseGBNF(g.Text)
 	if !g.Lazy {
-		rules.mustCall(g.GenerationPrompt, now)
+		rules.mustCall(strings.TrimSuffix(g.GenerationPrompt, begun), now)
 	}
 	for i := range rules {
 		r := &rules[i]

@@ -97,7 +97,7 @@ func TestPut(t *testing.T) {
 
 	g := engine.Grammar{Text: "root ::= (\"[THINK]\" until-1 \"[/THINK]\")? space until-127 space tool-call\n" +
 		"tool-f-g-schema ::= \"x\"\nspace ::= \" \""}
-	_, err := tools.put(&g, false)
+	_, err := tools.put(&g, false, "")
 	if err != nil || !strings.Contains(g.Text, "tool-f-g-schema ::= arguments-0-root\n") ||
 		!strings.HasPrefix(g.Text, "root ::= (\"[THINK]\" until-1 \"[/THINK]\")? space space tool-call\n") {
 		t.Errorf("%v: %s", err, g.Text)
@@ -105,7 +105,7 @@ func TestPut(t *testing.T) {
 
 	other := engine.Grammar{Text: "root ::= \"x\""}
 	var e *fault.Error
-	if _, err := tools.put(&other, false); !errors.As(err, &e) || e.Kind != fault.Unsupported {
+	if _, err := tools.put(&other, false, ""); !errors.As(err, &e) || e.Kind != fault.Unsupported {
 		t.Errorf("strict where it cannot be: %v", err)
 	}
 }
@@ -119,7 +119,7 @@ func TestOneCall(t *testing.T) {
 	} {
 		g := engine.Grammar{Text: text}
 		tools := Tools{Parallel: parallel}
-		if _, err := tools.put(&g, false); err != nil || g.Text != want {
+		if _, err := tools.put(&g, false, ""); err != nil || g.Text != want {
 			t.Errorf("parallel %t: %v, %s", parallel, err, g.Text)
 		}
 	}

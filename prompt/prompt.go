@@ -176,15 +176,16 @@ func (r *renderer) calls(chat, byFormat engine.Chat, messages []Message) (*engin
 		r.Tools.wait(&rendered.Grammar, required.Grammar)
 	}
 
-	_, begun := r.begun()
+	beginning, begun := r.begun()
 	now := begun || chat.NoThinking
-	if r.loose, err = r.Tools.put(&rendered.Grammar, now); err != nil || !r.Format.asked() || must {
-		return rendered, err
+	if r.Format.asked() && !must {
+		// Allow a call, or an answer by the format, which alone may have been begun.
+		r.loose, err = r.Tools.put(&required.Grammar, now, beginning)
+	} else {
+		r.loose, err = r.Tools.put(&rendered.Grammar, now, "")
 	}
-
-	// Allow a call, or an answer by the format.
-	if r.loose, err = r.Tools.put(&required.Grammar, now); err != nil {
-		return nil, err
+	if err != nil || !r.Format.asked() || must {
+		return rendered, err
 	}
 
 	answer, err := r.messages(byFormat, messages)
@@ -193,7 +194,6 @@ func (r *renderer) calls(chat, byFormat engine.Chat, messages []Message) (*engin
 	}
 
 	alone := r.putAnswer(answer)
-	beginning, _ := r.begun()
 	rendered.Grammar = either(required.Grammar, answer.Grammar, alone, beginning)
 	return rendered, nil
 }
