@@ -200,7 +200,7 @@ type functionCall struct {
 }
 
 // newCallID returns an id for a call. What a model writes as one may be the same in every answer.
-func newCallID() string { return "call_" + randomID() }
+func newCallID() string { return "call_" + wire.RandomID() }
 
 // message returns the message of a complete response.
 func (t *tools) message(c *collected) chatMessage {
