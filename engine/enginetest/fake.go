@@ -249,20 +249,28 @@ func (f *Fake) NewSampler(s engine.Sampling) (engine.Sampler, error) {
 	return &sampler{f}, nil
 }
 
-// Render writes role and content of every message, and a newline at the end.
+// Render writes role, content and calls of every message, and a newline at the end.
 func (f *Fake) Render(c engine.Chat) (*engine.Rendered, error) {
 	if f.opts.RenderError != nil {
 		if err := f.opts.RenderError(c.Messages); err != nil {
 			return nil, err
 		}
 	}
-	var messages []struct{ Role, Content string }
+	var messages []struct {
+		Role, Content string
+		Calls         []struct {
+			Function struct{ Name, Arguments string }
+		} `json:"tool_calls"`
+	}
 	if err := json.Unmarshal(c.Messages, &messages); err != nil {
 		return nil, err
 	}
 	var b strings.Builder
 	for _, m := range messages {
 		fmt.Fprintf(&b, "[%s]%s", m.Role, m.Content)
+		for _, call := range m.Calls {
+			fmt.Fprintf(&b, "<%s %s>", call.Function.Name, call.Function.Arguments)
+		}
 	}
 	r := &engine.Rendered{Prompt: b.String() + "\n"}
 	if f.opts.Parse != nil {
