@@ -226,7 +226,7 @@ func TestAskFails(t *testing.T) {
 		"no json":      {502, "<html>", "502: <html>"},
 		"broken off":   {200, "data: {\"choices\":[{\"text\":\"a\"}]}\n\n", "without [DONE]"},
 		"an error":     {200, "data: {\"error\":{\"message\":\"the engine died\"}}\n\n", "the engine died"},
-		"no json line": {200, "data: {\n\n", "no JSON"},
+		"no json line": {200, "data: {\n\n", "not JSON"},
 	} {
 		client := stub(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(c.status)
@@ -322,7 +322,7 @@ func TestRun(t *testing.T) {
 func TestCalibration(t *testing.T) {
 	for want, body := range map[string]string{
 		"--natural":        "",
-		"does not say how": "data: [DONE]\n\n",
+		"does not report": "data: [DONE]\n\n",
 	} {
 		c := stub(t, func(w http.ResponseWriter, _ *http.Request) {
 			if body == "" {

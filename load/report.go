@@ -160,7 +160,7 @@ func ReadReport(in io.Reader) (*Report, error) {
 		return nil, err
 	}
 	if r.Model == "" {
-		return nil, errors.New("it names no model")
+		return nil, errors.New("it has no model name")
 	}
 	return &r, nil
 }

@@ -81,13 +81,13 @@ var Kinds = []Kind{
 	{"code", "writes code", true},
 	{"embedding", "makes embeddings", true},
 	{"reranking", "ranks passages", true},
-	{"moderation", "judges what others write", true},
+	{"moderation", "checks text for unsafe content", true},
 	{"audio", "hears", false},
 	{"transcription", "transcribes speech", false},
 	{"voice-activity", "detects speech", false},
 	{"speech", "speaks", false},
 	{"image", "makes images", false},
-	{"draft", "guesses ahead for another model", false},
+	{"draft", "drafts tokens for another model", false},
 }
 
 // kindOf returns the kind of a name, or nil.

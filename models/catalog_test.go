@@ -31,7 +31,7 @@ func TestNames(t *testing.T) {
 	}
 	for _, n := range []string{"mistral-7b", "llama-3-8b", "llama-3.1-8b", "mixtral-8x7b", "bge-m3"} {
 		if lookUp(n) == nil {
-			t.Errorf("%s is not in it", n)
+			t.Errorf("%s is missing", n)
 		}
 	}
 }
@@ -127,7 +127,7 @@ func TestUnserved(t *testing.T) {
 		"whisper-base":     "transcribes speech",
 		"qwen3-tts:1.7b":   "speaks",
 		"z-image":          "makes images",
-		"qwen-3.8-27b-mtp": "guesses ahead",
+		"qwen-3.8-27b-mtp": "drafts tokens",
 		"embeddinggemma-2": "newer llama.cpp",
 	} {
 		_, err := ParseReference(name, func(string) bool { return false })

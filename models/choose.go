@@ -184,7 +184,7 @@ func replaced(e *Entry, file, hash string) error {
 	return &Error{
 		Kind: hub.ErrIntegrity,
 		Text: fmt.Sprintf(text, e.Name, e.Repo, file, hash),
-		Todo: fmt.Sprintf("if you trust what is there now: %s/%s", e.Repo, e.File),
+		Todo: fmt.Sprintf("if you trust the current file, use %s/%s", e.Repo, e.File),
 	}
 }
 
@@ -285,7 +285,7 @@ func missing(r *Reference, all []candidate) error {
 	if len(all) == 0 {
 		return &Error{
 			Kind: hub.ErrNotFound,
-			Text: r.Repo + " holds no GGUF file",
+			Text: r.Repo + " has no GGUF files",
 			Todo: "look for a repository whose name ends in -GGUF: it has the same model converted",
 		}
 	}
@@ -307,14 +307,14 @@ func several(r *Reference, quant string, found []candidate) error {
 	return &Error{
 		Kind: hub.ErrNotFound,
 		Text: fmt.Sprintf("%s has %d models in %s", r.Repo, len(found), quant),
-		Todo: "name the file: " + strings.Join(names[:min(4, len(names))], " or "),
+		Todo: "specify the file: " + strings.Join(names[:min(4, len(names))], " or "),
 	}
 }
 
 // has lists what a repository has, the smallest first.
 func has(all []candidate) string {
 	if len(all) == 0 {
-		return "it has no GGUF file"
+		return "it has no GGUF files"
 	}
 	type offer struct {
 		name  string

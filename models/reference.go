@@ -69,8 +69,8 @@ func ParseReference(text string, exists func(path string) bool) (*Reference, err
 	if strings.Contains(rest, "://") {
 		return nil, &Error{
 			Kind: ErrReference,
-			Text: fmt.Sprintf("%q is no address of the Hub", text),
-			Todo: "fetch the file yourself and serve it as ./file.gguf; HF_ENDPOINT chooses a mirror",
+			Text: fmt.Sprintf("%q is not a URL of the Hub", text),
+			Todo: "download the file yourself and serve it as ./file.gguf; for a mirror of the Hub, set HF_ENDPOINT",
 		}
 	}
 	if !fromHub && !strings.Contains(rest, "/") {
@@ -145,14 +145,14 @@ func (r *Reference) noSuchName(text string) error {
 	if i := strings.LastIndex(text, ":"); i > 0 && resolve(text[:i]).entry != nil {
 		return &Error{
 			Kind: ErrReference,
-			Text: fmt.Sprintf("%q: %q is no quantization, size or variant of %s", r.Text, text[i+1:], text[:i]),
-			Todo: similar(text) + "a quantization is written like Q4_K_M, Q8_0 or F16",
+			Text: fmt.Sprintf("%q: %q is not a quantization, size or variant of %s", r.Text, text[i+1:], text[:i]),
+			Todo: similar(text) + "a quantization is a word such as Q4_K_M, Q8_0 or F16",
 		}
 	}
 	return &Error{
 		Kind: ErrReference,
-		Text: fmt.Sprintf("no model is called %q", text),
-		Todo: similar(text) + "serve catalog lists all; org/repo takes any repository of the Hub; ./file.gguf a file",
+		Text: fmt.Sprintf("no model is named %q", text),
+		Todo: similar(text) + "serve catalog lists the short names; org/repo is any repository on the Hub, ./file.gguf a file",
 	}
 }
 
@@ -193,18 +193,18 @@ func (r *Reference) inRepo(text string) (*Reference, error) {
 	if hasQuant {
 		r.Quant = ParseQuant(quant)
 		if r.Quant == "" || !strings.EqualFold(r.Quant, quant) && !strings.EqualFold("FP16", quant) {
-			return nil, bad(fmt.Sprintf("%q is no quantization", quant))
+			return nil, bad(fmt.Sprintf("%q is not a quantization", quant))
 		}
 	}
 
 	parts := strings.Split(path, "/")
 	if len(parts) < 2 {
-		return nil, bad("a repository is called org/name")
+		return nil, bad("a repository is named org/name")
 	}
 
 	r.Repo = parts[0] + "/" + parts[1]
 	if err := hub.CheckRepo(r.Repo); err != nil {
-		return nil, bad("a repository is called org/name")
+		return nil, bad("a repository is named org/name")
 	}
 
 	file := parts[2:]
@@ -218,10 +218,10 @@ func (r *Reference) inRepo(text string) (*Reference, error) {
 		return r, nil
 	}
 	if err := hub.CheckPath(r.File); err != nil || !strings.HasSuffix(r.File, ".gguf") {
-		return nil, bad(fmt.Sprintf("%q is no GGUF file", r.File))
+		return nil, bad(fmt.Sprintf("%q is not a GGUF file", r.File))
 	}
 	if hasQuant {
-		return nil, bad("a file has one quantization")
+		return nil, bad("a file cannot have another quantization")
 	}
 	return r, nil
 }

@@ -363,14 +363,14 @@ func TestBundle(t *testing.T) {
 		key   ed25519.PublicKey
 		words string
 	}{
-		{"another key", good, other, "not of this key"},
+		{"another key", good, other, "not signed with this key"},
 		{"no signature", unsigned, public, "not signed"},
-		{"a byte of the manifest", flip(good, bytes.Index(good, []byte(`"license"`))+13), public, "not of this key"},
+		{"a byte of the manifest", flip(good, bytes.Index(good, []byte(`"license"`))+13), public, "not signed with this key"},
 		{"a byte of a content", flip(unsigned, len(unsigned)-5000), nil, "damaged"},
-		{"cut off", unsigned[:len(unsigned)/2], nil, "ends too early"},
-		{"no bundle", []byte("hello"), nil, "no bundle"},
-		{"an empty file", nil, nil, "no bundle"},
-		{"another tar", entries(t, "x", "y"), nil, "no bundle"},
+		{"cut off", unsigned[:len(unsigned)/2], nil, "is truncated"},
+		{"no bundle", []byte("hello"), nil, "not a serve bundle"},
+		{"an empty file", nil, nil, "not a serve bundle"},
+		{"another tar", entries(t, "x", "y"), nil, "not a serve bundle"},
 		{"no manifest", entries(t, bundleManifest, "{}"), nil, "cannot be read"},
 		{"another version", entries(t, bundleManifest, `{"format":"serve-bundle","version":2}`), nil, "version 2"},
 		{
@@ -379,19 +379,19 @@ func TestBundle(t *testing.T) {
 				entriesOpen(t, bundleManifest, `{"format":"serve-bundle","version":1}`),
 				entries(t, bundleContents+strings.Repeat("a", 64), "x")...),
 			nil,
-			"does not ask for",
+			"not in its manifest",
 		},
 		{
 			"a content that lacks",
 			entries(t, bundleManifest, manifest("a.gguf", strings.Repeat("a", 64), "org/x", strings.Repeat("b", 40))),
 			nil,
-			"is not in it",
+			"is missing",
 		},
 		{
 			"a path outside",
 			entries(t, bundleManifest, manifest("../a.gguf", strings.Repeat("a", 64), "org/x", strings.Repeat("b", 40))),
 			nil,
-			"leave its folder",
+			"out of its folder",
 		},
 		{
 			"a hash that is a path",
@@ -409,7 +409,7 @@ func TestBundle(t *testing.T) {
 			"a commit that is a path",
 			entries(t, bundleManifest, manifest("a.gguf", strings.Repeat("a", 64), "org/x", "../../x")),
 			nil,
-			"no commit",
+			"not a commit",
 		},
 		{
 			"no model inside",

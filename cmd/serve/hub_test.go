@@ -210,7 +210,7 @@ func TestPullFaults(t *testing.T) {
 			[]string{"has no Q8_0", "it has Q4_K_M"},
 		},
 		{"a mistyped name", nil, []string{"mistrl-7b"}, exitNotFound, []string{"did you mean mistral-7b"}},
-		{"a mistyped command", nil, []string{"pul", "mistral-7b"}, exitNotFound, []string{`no model is called "pul"`}},
+		{"a mistyped command", nil, []string{"pul", "mistral-7b"}, exitNotFound, []string{`no model is named "pul"`}},
 		{"gated", func(h *hubtest.Hub) {
 			h.Add(tinyRepo, hubtest.Repo{Files: map[string][]byte{"m-Q4_K_M.gguf": model}, Gated: "manual"})
 			h.Fail("hub", func(w http.ResponseWriter, r *http.Request) bool { r.Header.Del("Authorization"); return false })
@@ -229,7 +229,7 @@ func TestPullFaults(t *testing.T) {
 			exitNetwork,
 			[]string{"web page", "HTTPS_PROXY"},
 		},
-		{"offline", nil, []string{"pull", tinyRepo, "--offline"}, exitNotFound, []string{"offline mode asks nobody"}},
+		{"offline", nil, []string{"pull", tinyRepo, "--offline"}, exitNotFound, []string{"offline mode downloads nothing"}},
 		{"a wrong hash in the listing", func(h *hubtest.Hub) {
 			h.Add(
 				tinyRepo,
@@ -251,7 +251,7 @@ func TestPullFaults(t *testing.T) {
 		}, []string{"pull", tinyRepo}, exitModel, []string{"not a usable GGUF file", "keys"}},
 		{"cut off at the Hub", func(h *hubtest.Hub) {
 			h.Add(tinyRepo, hubtest.Repo{Files: map[string][]byte{"m-Q4_K_M.gguf": model[:len(model)-100]}})
-		}, []string{"pull", tinyRepo}, exitModel, []string{"cut off"}},
+		}, []string{"pull", tinyRepo}, exitModel, []string{"truncated"}},
 	}
 
 	for _, tt := range tests {
