@@ -39,12 +39,14 @@ func parseAlternatives(body []string) (alts [][]part, rest []string) {
 				body = body[1:] // the parenthesis
 			}
 			seq = append(seq, part{alts: group})
+
 		case strings.ContainsAny(token[:1], "?*+{") && len(seq) > 0:
 			seq[len(seq)-1].suffix += token
 		default:
 			seq = append(seq, part{token: token})
 		}
 	}
+
 	return append(alts, seq), body
 }
 
@@ -99,6 +101,7 @@ func withoutText(alts [][]part, written string) (out [][]part, answer bool) {
 					continue
 				}
 				mark = ""
+
 			case p.token == "":
 				inner, answers := withoutText(p.alts, written)
 				if answers && (p.suffix == "?" || p.suffix == "*") {
@@ -109,6 +112,7 @@ func withoutText(alts [][]part, written string) (out [][]part, answer bool) {
 					p.suffix = "?" // one message of thoughts, not any number
 				}
 				mark = ""
+
 			case p.token[0] == '"':
 				if strings.TrimSpace(unquoted(p.token)) != "" {
 					mark = unquoted(p.token)
@@ -116,10 +120,13 @@ func withoutText(alts [][]part, written string) (out [][]part, answer bool) {
 			case p.token != "space":
 				mark = ""
 			}
+
 			kept = append(kept, p)
 		}
+
 		out = append(out, kept)
 	}
+
 	return out, answer
 }
 
