@@ -33,11 +33,8 @@ type Value struct {
 // Decode reads a request body into T by a table of fields. Required fields must be present and not
 // null.
 func Decode[T any](body []byte, into *T, table Fields[T], required ...string) *fault.Error {
-	if !utf8.Valid(body) {
-		return fault.New(fault.Malformed, "", "The request body is not valid UTF-8.")
-	}
-	var object map[string]json.RawMessage
-	if e := unmarshalObject(body, &object); e != nil {
+	object, e := split(body)
+	if e != nil {
 		return e
 	}
 	for _, name := range required {
@@ -46,20 +43,49 @@ func Decode[T any](body []byte, into *T, table Fields[T], required ...string) *f
 		}
 	}
 
+	_, e = read(object, into, table, unknown)
+	return e
+}
+
+// DecodeOpen is Decode for APIs that accept fields which are in no table. It returns their names, in
+// order, without those that are null.
+func DecodeOpen[T any](body []byte, into *T, table Fields[T]) (others []string, e *fault.Error) {
+	object, e := split(body)
+	if e != nil {
+		return nil, e
+	}
+	return read(object, into, table, nil)
+}
+
+// split splits a request body into its fields.
+func split(body []byte) (object map[string]json.RawMessage, e *fault.Error) {
+	if !utf8.Valid(body) {
+		return nil, fault.New(fault.Malformed, "", "The request body is not valid UTF-8.")
+	}
+	return object, unmarshalObject(body, &object)
+}
+
+// read reads the fields that are in the table. For one that is not, refuse returns the error; if it is
+// nil, the names of such fields are returned.
+func read[T any](
+	object map[string]json.RawMessage, into *T, table Fields[T], refuse func(string) *fault.Error,
+) (others []string, e *fault.Error) {
 	// In order of name, so that the same body always yields the same error.
 	for _, name := range slices.Sorted(maps.Keys(object)) {
 		set, ok := table[name]
-		if !ok {
-			return unknown(name)
-		}
-		if IsNull(object[name]) {
-			continue
-		}
-		if e := set(into, Value{name, object[name]}); e != nil {
-			return e
+		switch {
+		case !ok && refuse != nil:
+			return nil, refuse(name)
+		case IsNull(object[name]):
+		case !ok:
+			others = append(others, name)
+		default:
+			if e := set(into, Value{name, object[name]}); e != nil {
+				return nil, e
+			}
 		}
 	}
-	return nil
+	return others, nil
 }
 
 func unknown(name string) *fault.Error {
