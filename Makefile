@@ -146,6 +146,7 @@ fuzz:
 	$(FUZZ) FuzzAnswerText ./engine
 	$(FUZZ) FuzzReader ./engine/remote
 	$(FUZZ) FuzzRequests ./server/openai
+	$(FUZZ) FuzzRequests ./server/ollama
 	$(FUZZ) FuzzAppendString ./server/wire
 	$(FUZZ) FuzzGBNF ./prompt
 	$(FUZZ) FuzzParseSize ./machine

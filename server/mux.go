@@ -56,7 +56,7 @@ func (s *Server) routes() *gin.Engine {
 		s.mount(r, s.api, route)
 	}
 
-	for _, d := range []dialect.Dialect{s.api} {
+	for _, d := range []dialect.Dialect{s.api, s.ollama} {
 		for _, route := range d.Routes() {
 			s.mount(r, d, route)
 		}
@@ -95,13 +95,20 @@ func (s *Server) answered(h dialect.Handler) gin.HandlerFunc {
 	}
 }
 
-// dialectOf returns the dialect of the requested endpoint. It is OpenAI's for unknown paths.
+// dialectOf returns the dialect of the requested endpoint. For unknown paths it is OpenAI's, except below
+// a folder that is another's.
 func (s *Server) dialectOf(c *gin.Context) dialect.Dialect {
 	if d, ok := s.dialects[c.FullPath()]; ok {
 		return d
 	}
+	if strings.HasPrefix(c.Request.URL.Path, ollamaFolder) {
+		return s.ollama
+	}
 	return s.api
 }
+
+// ollamaFolder is that of all paths of Ollama's API.
+const ollamaFolder = "/api/"
 
 // fail writes an error response. Nothing may have been written before.
 func (s *Server) fail(c *gin.Context, e *fault.Error) { s.dialectOf(c).Fail(c.Writer, e) }

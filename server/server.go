@@ -16,6 +16,7 @@ import (
 	"serve/archive"
 	"serve/pool"
 	"serve/server/dialect"
+	"serve/server/ollama"
 	"serve/server/openai"
 	"serve/server/ops"
 	"serve/service"
@@ -46,6 +47,9 @@ type Options struct {
 	Archive *archive.Archive
 	// Page contains the files served to browsers at /, index.html and assets; nil for none.
 	Page fs.FS
+	// Library manages the models that are stored on this machine, for clients of it; nil if they may only
+	// use Models.
+	Library service.Library
 	// Moderator is the name of the Llama Guard model behind /moderations; empty for none.
 	Moderator string
 }
@@ -56,6 +60,7 @@ type Server struct {
 	pool     *pool.Pool
 	service  *service.Service
 	api      *openai.API
+	ollama   *ollama.API
 	ops      *ops.Ops
 	draining atomic.Bool
 	router   *gin.Engine
@@ -99,6 +104,7 @@ func (s *Server) assemble() (err error) {
 		Models:   o.Models,
 		LoadWait: o.LoadWait,
 		Fetch:    newImageFetcher(o).fetch,
+		Library:  o.Library,
 	})
 	if err != nil {
 		return err
@@ -115,7 +121,10 @@ func (s *Server) assemble() (err error) {
 		return err
 	}
 
+	s.ollama = ollama.New(ollama.Options{Service: s.service, Pool: s.pool, Stream: s.stream})
+
 	s.ops, err = ops.New(ops.Options{
+		Greeting: ollama.Greeting,
 		Service:  s.service,
 		Pool:     s.pool,
 		Stall:    o.Stall,

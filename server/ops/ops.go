@@ -3,11 +3,15 @@
 package ops
 
 import (
+	"io"
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 
+	"serve/fault"
 	"serve/pool"
 	"serve/server/dialect"
 	"serve/service"
@@ -24,6 +28,8 @@ type Options struct {
 	PID      int
 	Page     fs.FS // index.html and assets; nil for none
 	Log      *slog.Logger
+	// Greeting is the answer at / to programs, which do not ask for HTML.
+	Greeting string
 }
 
 // Ops are the endpoints.
@@ -50,7 +56,7 @@ func (o *Ops) Routes() []dialect.Route {
 		return dialect.Route{Method: http.MethodGet, Path: path, Handle: h}
 	}
 	return []dialect.Route{
-		get("/", o.page.answer),
+		get("/", o.root),
 		get("/icon.svg", o.page.answer),
 		get("/assets/:file", o.page.answer),
 		get("/healthz", o.healthz),
@@ -59,4 +65,20 @@ func (o *Ops) Routes() []dialect.Route {
 		get("/status", o.status),
 		get("/metrics", o.metrics.answer),
 	}
+}
+
+// root answers GET /: the page to browsers, and the greeting to programs, which probe with it whether the
+// server is one that they know.
+func (o *Ops) root(w http.ResponseWriter, r *http.Request) *fault.Error {
+	w.Header().Add("Vary", "Accept")
+	if o.opts.Greeting == "" || strings.Contains(r.Header.Get("Accept"), "text/html") {
+		return o.page.answer(w, r)
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Content-Length", strconv.Itoa(len(o.opts.Greeting)))
+	w.WriteHeader(http.StatusOK)
+	if r.Method != http.MethodHead {
+		io.WriteString(w, o.opts.Greeting)
+	}
+	return nil
 }
