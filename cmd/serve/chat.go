@@ -5,10 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"os/signal"
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -35,7 +38,7 @@ func newChatCommand(w *cli) *cobra.Command {
 		Long: `chat talks to a model: one that a running server of yours has, or else one that it
 loads for the duration of the chat (demo, the tiny built-in one, if none is named).
 With --url it talks to any server with OpenAI's API; the key is read from
-OPENAI_API_KEY.
+OPENAI_API_KEY. OLLAMA_HOST names a server to ask after one of yours, as for Ollama.
 
 With TEXT, or input from a pipe, or both (the text comes first), it sends that and
 prints only the answer to stdout. Otherwise it reads lines, with editing keys as in a
@@ -172,6 +175,9 @@ func (c *connection) find(ctx, interruptible context.Context, model string) (add
 	if address := c.w.serving(interruptible, model); address != "" {
 		return address, "", model, nil
 	}
+	if address, err := c.w.ollama(interruptible, model); address != "" || err != nil {
+		return address, "", model, err
+	}
 
 	if model == "" {
 		model = demo.Name
@@ -197,6 +203,68 @@ func (w *cli) serving(ctx context.Context, model string) string {
 		}
 	}
 	return ""
+}
+
+// ollamaPort is where Ollama's clients look for a server.
+const ollamaPort = "11434"
+
+// ollamaTime is how long that server may take to list its models.
+const ollamaTime = 5 * time.Second
+
+// ollamaAddress returns the address that OLLAMA_HOST means: scheme and port may be missing, and an address
+// to listen on everywhere is this machine.
+func ollamaAddress(value string) (string, error) {
+	value = strings.TrimSpace(value)
+	scheme, rest, ok := strings.Cut(value, "://")
+	port := ollamaPort
+	switch {
+	case !ok:
+		rest = value
+		scheme = "http"
+	case scheme == "https":
+		port = "443"
+	case scheme == "http":
+		port = "80"
+	}
+
+	u, err := url.Parse(scheme + "://" + rest)
+	if err != nil || u.Hostname() == "" && u.Port() == "" || scheme != "http" && scheme != "https" {
+		return "", fmt.Errorf("%w: OLLAMA_HOST=%q is not an address such as 127.0.0.1:%s", errUsage, value, ollamaPort)
+	}
+	name := cmp.Or(u.Hostname(), "127.0.0.1")
+	if ip := net.ParseIP(name); ip != nil && ip.IsUnspecified() {
+		name = "127.0.0.1"
+	}
+	return scheme + "://" + net.JoinHostPort(name, cmp.Or(u.Port(), port)), nil
+}
+
+// ollama returns the address of the server that OLLAMA_HOST names, if it has the model, or any model if
+// none is named; "" if it does not, or is not running.
+func (w *cli) ollama(ctx context.Context, model string) (string, error) {
+	value := w.lookup("OLLAMA_HOST")
+	if value == "" {
+		return "", nil
+	}
+	address, err := ollamaAddress(value)
+	if err != nil {
+		return "", err
+	}
+	transport, err := w.transportTo(address)
+	if err != nil {
+		return "", err
+	}
+	asking, cancel := context.WithTimeout(ctx, ollamaTime)
+	defer cancel()
+	names, err := chat.NewClient(address, "", transport).Models(asking)
+	if err != nil {
+		w.t.Note("the server at %s, which OLLAMA_HOST names, does not answer: %v", address, err)
+		return "", nil
+	}
+	has := func(name string) bool { return name == model || strings.TrimSuffix(name, ":latest") == model }
+	if len(names) == 0 || model != "" && !slices.ContainsFunc(names, has) {
+		return "", nil
+	}
+	return address, nil
 }
 
 // serveFor serves a model on a port of its own until done is called. It gives up when interruptible is
