@@ -45,9 +45,9 @@ func TestPoolKeep(t *testing.T) {
 					return
 				}
 				if tt.lives > 0 {
-					time.Sleep(tt.lives - 1)
+					time.Sleep(tt.lives - time.Nanosecond)
 					m.did(t)
-					time.Sleep(1)
+					time.Sleep(time.Nanosecond)
 				}
 				synctest.Wait()
 				m.did(t, "-a")

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 
 	"serve/fault"
 	"serve/server/wire"
@@ -79,7 +80,7 @@ func setOptions(r *request, v wire.Value) *fault.Error {
 
 // optionType returns Ollama's error for an option of a wrong type.
 func optionType(v wire.Value, expected string) *fault.Error {
-	name := v.Name[len("options."):]
+	name := strings.TrimPrefix(v.Name, "options.")
 	return fault.New(fault.WrongType, v.Name, "option %q must be of type %s", name, expected)
 }
 

@@ -52,7 +52,6 @@ type request struct {
 	dimensions int
 
 	// Of models.
-	verbose     bool
 	source      string
 	destination string
 }

@@ -3,7 +3,6 @@
 package ops
 
 import (
-	"io"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -78,7 +77,7 @@ func (o *Ops) root(w http.ResponseWriter, r *http.Request) *fault.Error {
 	w.Header().Set("Content-Length", strconv.Itoa(len(o.opts.Greeting)))
 	w.WriteHeader(http.StatusOK)
 	if r.Method != http.MethodHead {
-		io.WriteString(w, o.opts.Greeting)
+		w.Write([]byte(o.opts.Greeting))
 	}
 	return nil
 }
