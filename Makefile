@@ -19,8 +19,8 @@ PURE += ./server/... ./fault ./pool ./prompt ./service ./console ./flagset ./reg
 # A number of inputs, not a time: Go 1.26 takes the end of a time for a failure now and then (go.dev/issue/75804).
 FUZZTIME ?= 10000x
 
-.PHONY: all serve llama page tools peers run test quick check emulated portable judges judges-golden real-models page-test monitoring \
-	man cuda-list lint fuzz soak memory bench node release version clean
+.PHONY: all serve llama page tools peers run test quick check emulated portable judges agents judges-golden real-models page-test monitoring \
+	man docs cuda-list lint fuzz soak memory bench node release version clean
 
 all: serve
 
@@ -46,6 +46,11 @@ serve: llama page
 
 run: serve
 	bin/serve $(MODEL)
+
+# Documents that are made from declarations: fields, endpoints, metrics, flags. The tests compare them.
+docs:
+	go test ./server ./server/openai ./server/anthropic ./server/ops -run 'TestEndpoints|TestCompatibility|TestDocumentedFields|TestMetricTable' -update
+	go test ./cmd/serve -run TestFlagsGuide -update
 
 # Programs that the tests need.
 tools:
@@ -94,7 +99,7 @@ real-models: llama $(PYTHON)
 
 # The official clients, and llama.cpp's own programs of the same tree, which know what real models answer.
 judges: llama node peers real-models
-	TEST_PYTHON=$(CURDIR)/$(PYTHON) go test -timeout 20m ./cmd/serve -run 'HuggingFaceHub|StreamsByPython|ScriptsByPython|Documents|OllamaPython'
+	TEST_PYTHON=$(CURDIR)/$(PYTHON) go test -timeout 20m ./cmd/serve -run 'HuggingFaceHub|StreamsByPython|ScriptsByPython|AnthropicByPython|OllamaPython|Documents'
 	TEST_PYTHON=$(CURDIR)/$(PYTHON) TEST_MODELS=$(CURDIR)/build/judges TEST_PEERS=$(CURDIR)/$(PEERS) \
 		go test -timeout 20m ./cmd/serve -run RealModel -count 1 -v
 
@@ -104,6 +109,16 @@ judges-golden: real-models
 	build/golden/bin/python -m pip install --quiet --disable-pip-version-check -r $(JUDGES)/golden.txt
 	build/golden/bin/python $(JUDGES)/embeddings.py build/llama/src build/judges >build/golden/embeddings.json
 	mv build/golden/embeddings.json $(JUDGES)/embeddings.json
+
+# Coding agents of npm, unmodified, which do things with a model that follows a script.
+AGENTS := cmd/serve/testdata/agents
+
+$(AGENTS)/node_modules: $(AGENTS)/package-lock.json
+	cd $(AGENTS) && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+agents: llama tools $(AGENTS)/node_modules
+	TEST_AGENTS=$(CURDIR)/$(AGENTS) go test ./cmd/serve -run 'TestClaudeCode' -count 1 -v
 
 # The binary on processors that this machine is not, by emulation: old ones here, Arm's in portable.
 emulated: serve
@@ -147,6 +162,7 @@ fuzz:
 	$(FUZZ) FuzzReader ./engine/remote
 	$(FUZZ) FuzzRequests ./server/openai
 	$(FUZZ) FuzzRequests ./server/ollama
+	$(FUZZ) FuzzRequests ./server/anthropic
 	$(FUZZ) FuzzAppendString ./server/wire
 	$(FUZZ) FuzzGBNF ./prompt
 	$(FUZZ) FuzzParseSize ./machine
@@ -159,7 +175,7 @@ monitoring:
 	TEST_PROMTOOL=promtool go test ./server/ops -run 'Dashboard|Metrics'
 
 # Exactly what .ci/run runs.
-check: llama page node lint fuzz test emulated judges page-test monitoring
+check: llama page node lint fuzz test emulated judges agents page-test monitoring
 
 # The manual, from the commands' own help: man -l build/man/serve.1
 man: serve
@@ -196,4 +212,4 @@ bench: serve peers
 	go run ./bench/download
 
 clean:
-	rm -rf bin build engine/llama/link_*.go web/dist/* web/node_modules web/test/node_modules cmd/serve/testdata/node/node_modules
+	rm -rf bin build engine/llama/link_*.go web/dist/* web/node_modules web/test/node_modules cmd/serve/testdata/node/node_modules $(AGENTS)/node_modules

@@ -82,32 +82,40 @@ func openDatabase(path string) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	f.Close()
 	if path, err = filepath.Abs(path); err != nil {
 		return nil, err
 	}
+
 	// What is deleted is overwritten. Every commit is on the disk before it is reported.
 	// No write-ahead log: it holds everything twice, so that a full disk leaves no room
 	// to delete anything.
-	pragmas := url.Values{"_pragma": {"journal_mode(TRUNCATE)", "synchronous(FULL)", "secure_delete(ON)", "busy_timeout(5000)"}}
+	pragmas := url.Values{
+		"_pragma": {"journal_mode(TRUNCATE)", "synchronous(FULL)", "secure_delete(ON)", "busy_timeout(5000)"},
+	}
 	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: path, RawQuery: pragmas.Encode()}).String())
 	if err != nil {
 		return nil, err
 	}
+
 	db.SetMaxOpenConns(1)
 	var version int
 	if err := db.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
 		db.Close()
 		return nil, err
 	}
+
 	if version > 1 {
 		db.Close()
 		return nil, fmt.Errorf("it is of version %d, written by a newer serve", version)
 	}
+
 	if _, err := db.Exec(schema); err != nil {
 		db.Close()
 		return nil, err
 	}
+
 	return db, nil
 }
 
@@ -119,8 +127,15 @@ func (a *Archive) Put(ctx context.Context, r *Response) error {
 	if err := a.dropOld(ctx); err != nil {
 		return err
 	}
-	_, err := a.db.ExecContext(ctx, "INSERT OR REPLACE INTO responses (id, previous, created, input, body) VALUES (?, ?, ?, ?, ?)",
-		r.ID, r.Previous, r.Created.Unix(), []byte(r.Input), []byte(r.Body))
+	_, err := a.db.ExecContext(
+		ctx,
+		"INSERT OR REPLACE INTO responses (id, previous, created, input, body) VALUES (?, ?, ?, ?, ?)",
+		r.ID,
+		r.Previous,
+		r.Created.Unix(),
+		[]byte(r.Input),
+		[]byte(r.Body),
+	)
 	if err != nil {
 		return fmt.Errorf("keep a response: %w", err)
 	}

@@ -26,18 +26,26 @@ func open(t *testing.T, folder string, keep time.Duration) *Archive {
 
 func turn(id, previous, said string) *Response {
 	text, _ := json.Marshal(said)
-	return &Response{ID: id, Previous: previous, Created: time.Now(), Input: json.RawMessage(`[` + string(text) + `]`), Body: json.RawMessage(`{"said":` + string(text) + `}`)}
+	return &Response{
+		ID:       id,
+		Previous: previous,
+		Created:  time.Now(),
+		Input:    json.RawMessage(`[` + string(text) + `]`),
+		Body:     json.RawMessage(`{"said":` + string(text) + `}`),
+	}
 }
 
 func TestConversation(t *testing.T) {
 	ctx := context.Background()
 	folder := filepath.Join(t.TempDir(), "a folder?%20#")
 	a := open(t, folder, time.Hour)
-	for i, r := range []*Response{turn("a", "", "one"), turn("b", "a", "two"), turn("c", "b", "three"), turn("b2", "a", "another two")} {
+	for i, r := range []*Response{turn("a", "", "one"), turn("b", "a", "two"), turn("c", "b", "three"), turn("b2", "a",
+		"another two")} {
 		if err := a.Put(ctx, r); err != nil {
 			t.Fatal(i, err)
 		}
 	}
+
 	if _, err := Open(folder, 0); err == nil || !strings.Contains(err.Error(), "another process") {
 		t.Errorf("opened twice: %v", err)
 	}
@@ -45,15 +53,18 @@ func TestConversation(t *testing.T) {
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
 	}
+
 	a = open(t, folder, time.Hour)
 	turns, err := a.Conversation(ctx, "c")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var ids []string
 	for _, r := range turns {
 		ids = append(ids, r.ID+string(r.Input))
 	}
+
 	if got := strings.Join(ids, " "); got != `a["one"] b["two"] c["three"]` {
 		t.Errorf("the conversation is %s", got)
 	}
@@ -84,16 +95,19 @@ func TestNothingIsLeft(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	if err := a.Delete(ctx, "b"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := a.Get(ctx, "old"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("what is too old is still there: %v", err)
 	}
+
 	files, err := os.ReadDir(folder)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, f := range files {
 		b, err := os.ReadFile(filepath.Join(folder, f.Name()))
 		if err != nil {
@@ -106,6 +120,7 @@ func TestNothingIsLeft(t *testing.T) {
 			t.Errorf("%s has the mode %v, %v", f.Name(), info.Mode(), err)
 		}
 	}
+
 	if info, err := os.Stat(folder); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("the folder has the mode %v, %v", info.Mode(), err)
 	}
@@ -118,7 +133,8 @@ func TestManyAtOnce(t *testing.T) {
 	for i := range 8 {
 		wg.Go(func() {
 			for k := range 20 {
-				id, previous := fmt.Sprint(i, "-", k), ""
+				id := fmt.Sprint(i, "-", k)
+				previous := ""
 				if k > 0 {
 					previous = fmt.Sprint(i, "-", k-1)
 				}
@@ -158,6 +174,7 @@ func TestFull(t *testing.T) {
 	if _, err := a.db.Exec("PRAGMA max_page_count = 24"); err != nil {
 		t.Fatal(err)
 	}
+
 	var kept []string
 	var err error
 	for i := 0; err == nil && i < 1000; i++ {
@@ -166,19 +183,23 @@ func TestFull(t *testing.T) {
 			kept = append(kept, id)
 		}
 	}
+
 	if err == nil || !strings.Contains(err.Error(), "full") || len(kept) < 5 {
 		t.Fatalf("%d kept, then %v", len(kept), err)
 	}
+
 	for _, id := range kept {
 		if _, err := a.Get(ctx, id); err != nil {
 			t.Error(err)
 		}
 	}
+
 	for _, id := range kept[:3] {
 		if err := a.Delete(ctx, id); err != nil {
 			t.Error(err)
 		}
 	}
+
 	if err := a.Put(ctx, turn("again", "", strings.Repeat("x", 3000))); err != nil {
 		t.Error(err)
 	}

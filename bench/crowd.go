@@ -20,35 +20,47 @@ const slots = 8
 // keys.
 func (o *options) flood(model string) error {
 	const clients, prompt = 100, 100
-	fmt.Printf("%d clients of one key keep %d slots busy: time to a first token of another key, prompts of %d tokens, in turns\n", clients, slots, prompt)
+	fmt.Printf(
+		"%d clients of one key keep %d slots busy: time to a first token of another key, prompts of %d tokens, in turns\n",
+		clients,
+		slots,
+		prompt,
+	)
 	for _, start := range []func(string, int) *process{o.startCrowded, o.startTunedPeer} {
 		p := start(model, slots)
 		if p.err != nil {
 			return p.err
 		}
+
 		alone, err := o.quiet(p, prompt, "alone")
 		if err != nil {
 			p.stop()
 			return err
 		}
+
 		ctx, cancel := context.WithCancel(context.Background())
 		var wg sync.WaitGroup
 		began := make(chan struct{}, clients*1000)
+		count := func(time.Time) {
+			select {
+			case began <- struct{}{}:
+			default:
+			}
+		}
 		for c := range clients {
 			wg.Go(func() {
+				q := query{tokens: o.tokens, key: "flood", event: count}
 				for r := 0; ctx.Err() == nil; r++ {
-					complete(ctx, p, query{prompt: words(fmt.Sprintf("Flood %d %d", c, r), prompt), tokens: o.tokens, key: "flood", event: func(time.Time) {
-						select {
-						case began <- struct{}{}:
-						default:
-						}
-					}})
+					q.prompt = words(fmt.Sprintf("Flood %d %d", c, r), prompt)
+					complete(ctx, p, q)
 				}
 			})
 		}
+
 		for range slots * o.tokens {
 			<-began
 		}
+
 		beside, err := o.quiet(p, prompt, "beside")
 		cancel()
 		wg.Wait()
@@ -56,16 +68,22 @@ func (o *options) flood(model string) error {
 		if err != nil {
 			return err
 		}
+
 		fmt.Printf("  %-18s alone %5.0f ms, beside the flood %6.0f ms: %.2f x (worst of %d: %.0f ms)\n",
 			p.name, 1000*median(alone), 1000*median(beside), median(beside)/median(alone), len(beside), 1000*slices.Max(beside))
 	}
+
 	return nil
 }
 
 // quiet asks one thing after the other and returns the times to the first tokens.
 func (o *options) quiet(p *process, prompt int, name string) (firsts []float64, err error) {
 	for r := range 2*o.runs + 1 {
-		at, err := complete(context.Background(), p, query{prompt: words(fmt.Sprintf("Quiet %s %d", name, r), prompt), tokens: 16, key: "quiet"})
+		at, err := complete(
+			context.Background(),
+			p,
+			query{prompt: words(fmt.Sprintf("Quiet %s %d", name, r), prompt), tokens: 16, key: "quiet"},
+		)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", p.name, err)
 		}
@@ -97,7 +115,8 @@ func (o *options) overload(model string) error {
 	defer p.stop()
 	fmt.Printf("requests offered at %d times what %d slots can answer, %d may wait\n", times, slots, waiting)
 	var peaks, goods, refusals, firsts []float64
-	refused, answered := 0, 0
+	refused := 0
+	answered := 0
 	for run := range o.runs + 1 {
 		peak, _, err := closedLoops(p, 2*slots, o.requests, o.tokens)
 		if err != nil {
@@ -110,16 +129,33 @@ func (o *options) overload(model string) error {
 		if offered.err != nil {
 			return offered.err
 		}
-		peaks, goods = append(peaks, peak), append(goods, offered.rate)
-		refusals, firsts = append(refusals, offered.refusals...), append(firsts, offered.firsts...)
-		refused, answered = refused+len(offered.refusals), answered+len(offered.firsts)
+		peaks = append(peaks, peak)
+		goods = append(goods, offered.rate)
+		refusals = append(refusals, offered.refusals...)
+		firsts = append(firsts, offered.firsts...)
+		refused = refused + len(offered.refusals)
+		answered = answered + len(offered.firsts)
 	}
+
 	if len(refusals) == 0 {
 		return errors.New("nothing was refused: the load was too small to measure")
 	}
+
 	slices.Sort(refusals)
-	fmt.Printf("  serve              peak %.0f tokens/s, then %.0f: %.2f x; %d answered, first token after %.2f s; %d refused after %.1f ms (99 of 100 within %.1f)\n",
-		median(peaks), median(goods), median(goods)/median(peaks), answered, median(firsts), refused, 1000*median(refusals), 1000*refusals[len(refusals)*99/100])
+	fmt.Printf(
+		"  serve              peak %.0f tokens/s, then %.0f: %.2f x; %d answered, first token after %.2f s; %d "+
+			"refused after %.1f ms (99 of 100 within %.1f)\n",
+		median(
+			peaks,
+		),
+		median(goods),
+		median(goods)/median(peaks),
+		answered,
+		median(firsts),
+		refused,
+		1000*median(refusals),
+		1000*refusals[len(refusals)*99/100],
+	)
 	return nil
 }
 
@@ -143,7 +179,9 @@ func (o *options) offer(p *process, rate float64, run int) (f offered) {
 		<-tick.C
 		wg.Go(func() {
 			sent := time.Now()
-			first, err := complete(context.Background(), p, query{prompt: fmt.Sprintf("Offer %d of %d went out and", i, run), tokens: o.tokens})
+			first, err := complete(
+				context.Background(), p, query{prompt: fmt.Sprintf("Offer %d of %d went out and", i, run), tokens: o.tokens},
+			)
 			mu.Lock()
 			defer mu.Unlock()
 			var no *load.Refusal
@@ -157,6 +195,7 @@ func (o *options) offer(p *process, rate float64, run int) (f offered) {
 			}
 		})
 	}
+
 	wg.Wait()
 	f.rate = float64(len(f.firsts)*o.tokens) / time.Since(begin).Seconds()
 	return f

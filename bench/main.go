@@ -58,7 +58,9 @@ func main() {
 	flag.IntVar(&o.context, "ctx-size", 2048, "tokens of a request")
 	flag.IntVar(&o.longPrompt, "long-prompt", 4000, "tokens of the prompt that arrives while 8 streams run; 0 for none")
 	flag.BoolVar(&o.underSchema, "schemas", true, "measure answers by a schema")
-	flag.BoolVar(&o.crowd, "crowd", true, "measure a client beside one that floods, and an offered load of five times capacity")
+	flag.BoolVar(
+		&o.crowd, "crowd", true, "measure a client beside one that floods, and an offered load of five times capacity",
+	)
 	flag.StringVar(&kernels, "kernels", "", "measure nothing but these kernels beside those that serve chooses")
 	flag.StringVar(&o.native, "native", "", "with -kernels: a serve that was built with NATIVE=1")
 	flag.Parse()
@@ -90,7 +92,8 @@ func fatal(err error) {
 
 // run prints a table for one model.
 func (o *options) run(model string) error {
-	fmt.Printf("\n%s: %d tokens an answer, greedy, %d requests a client, median of %d runs\n", filepath.Base(model), o.tokens, o.requests, o.runs)
+	fmt.Printf("\n%s: %d tokens an answer, greedy, %d requests a client, median of %d runs\n",
+		filepath.Base(model), o.tokens, o.requests, o.runs)
 	if len(o.kernels) > 0 {
 		for _, clients := range o.clients {
 			if err := o.measureKernels(model, clients); err != nil {
@@ -100,8 +103,11 @@ func (o *options) run(model string) error {
 		return nil
 	}
 
-	fmt.Printf("%8s %8s %12s %13s %12s %8s %9s %9s %9s %8s   %s\n", "clients", "serve", "one process", "llama-server", "same, tuned", "bare",
-		"x one", "x server", "x tuned", "of bare", "first token (serve / one process / llama-server / tuned)")
+	fmt.Printf(
+		"%8s %8s %12s %13s %12s %8s %9s %9s %9s %8s   %s\n", "clients", "serve", "one process", "llama-server",
+		"same, tuned", "bare", "x one", "x server", "x tuned", "of bare",
+		"first token (serve / one process / llama-server / tuned)",
+	)
 	for _, clients := range o.clients {
 		if err := o.throughput(model, clients); err != nil {
 			return err
@@ -130,13 +136,19 @@ func (o *options) run(model string) error {
 // take turns, each run in another order, so that a busy minute of the machine,
 // and what the one before leaves of its caches and clock, falls on all of them.
 func (o *options) throughput(model string, clients int) error {
-	servers := []*process{o.startServe(model, clients), o.startServe(model, clients, "--isolate=false"), o.startPeer(model), o.startTunedPeer(model, clients)}
+	servers := []*process{
+		o.startServe(model, clients),
+		o.startServe(model, clients, "--isolate=false"),
+		o.startPeer(model),
+		o.startTunedPeer(model, clients),
+	}
 	defer stopAll(servers)
 	if err := firstError(servers); err != nil {
 		return err
 	}
 
-	rates, firsts := make([][]float64, len(servers)+1), make([][]float64, len(servers))
+	rates := make([][]float64, len(servers)+1)
+	firsts := make([][]float64, len(servers))
 	for run := range o.runs + 1 {
 		for turn := range rates {
 			i := (turn + run) % len(rates)
@@ -160,7 +172,11 @@ func (o *options) throughput(model string, clients int) error {
 		}
 	}
 
-	ours, one, theirs, tuned, limit := median(rates[0]), median(rates[1]), median(rates[2]), median(rates[3]), median(rates[4])
+	ours := median(rates[0])
+	one := median(rates[1])
+	theirs := median(rates[2])
+	tuned := median(rates[3])
+	limit := median(rates[4])
 	fmt.Printf("%8d %8.0f %12.0f %13.0f %12.0f %8.0f %9.3f %9.2f %9.2f %7.0f%%   %.1f / %.1f / %.1f / %.1f ms\n",
 		clients, ours, one, theirs, tuned, limit, ours/one, ours/theirs, ours/tuned, 100*ours/limit,
 		1000*median(firsts[0]), 1000*median(firsts[1]), 1000*median(firsts[2]), 1000*median(firsts[3]))
@@ -186,15 +202,43 @@ func (o *options) startServe(model string, clients int, flags ...string) *proces
 // that changes how it batches.
 func (o *options) startPeer(model string) *process {
 	port := freePort()
-	return start("llama-server", port, filepath.Join(o.peers, "llama-server"), "-m", model, "--port", port, "-t", strconv.Itoa(o.threads), "-lv", "1")
+	return start(
+		"llama-server",
+		port,
+		filepath.Join(o.peers, "llama-server"),
+		"-m",
+		model,
+		"--port",
+		port,
+		"-t",
+		strconv.Itoa(o.threads),
+		"-lv",
+		"1",
+	)
 }
 
 // startTunedPeer starts llama-server with as many slots as there are clients,
 // each with a KV stream of its own: its fastest form here.
 func (o *options) startTunedPeer(model string, clients int) *process {
 	port := freePort()
-	return start("llama-server tuned", port, filepath.Join(o.peers, "llama-server"), "-m", model, "--port", port, "-t", strconv.Itoa(o.threads), "-lv", "1",
-		"-np", strconv.Itoa(clients), "-c", strconv.Itoa(o.context*clients), "--no-kv-unified")
+	return start(
+		"llama-server tuned",
+		port,
+		filepath.Join(o.peers, "llama-server"),
+		"-m",
+		model,
+		"--port",
+		port,
+		"-t",
+		strconv.Itoa(o.threads),
+		"-lv",
+		"1",
+		"-np",
+		strconv.Itoa(clients),
+		"-c",
+		strconv.Itoa(o.context*clients),
+		"--no-kv-unified",
+	)
 }
 
 func freePort() string {
@@ -209,7 +253,8 @@ func freePort() string {
 
 func start(name, port, path string, args ...string) *process {
 	p := &process{name: name, url: "http://127.0.0.1:" + port, cmd: exec.Command(path, args...)}
-	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
+	p.cmd.Stdout = &p.log
+	p.cmd.Stderr = &p.log
 	if p.err = p.cmd.Start(); p.err != nil {
 		return p
 	}
@@ -321,8 +366,25 @@ var bareRow = regexp.MustCompile(`(?m)^\|\s*\d+ \|\s*\d+ \|\s*\d+ \|.*$`)
 func (o *options) bare(model string, clients int) (float64, error) {
 	var fields []string
 	for tries := 0; len(fields) < 11; tries++ {
-		out, err := exec.Command(filepath.Join(o.peers, "llama-batched-bench"), "-m", model, "-c", strconv.Itoa(o.context*clients),
-			"-b", "512", "-ub", "512", "-npp", "16", "-ntg", strconv.Itoa(o.tokens), "-npl", strconv.Itoa(clients), "-t", strconv.Itoa(o.threads)).Output()
+		out, err := exec.Command(
+			filepath.Join(o.peers, "llama-batched-bench"),
+			"-m",
+			model,
+			"-c",
+			strconv.Itoa(o.context*clients),
+			"-b",
+			"512",
+			"-ub",
+			"512",
+			"-npp",
+			"16",
+			"-ntg",
+			strconv.Itoa(o.tokens),
+			"-npl",
+			strconv.Itoa(clients),
+			"-t",
+			strconv.Itoa(o.threads),
+		).Output()
 		if err != nil {
 			return 0, fmt.Errorf("llama-batched-bench: %w", err)
 		}
@@ -342,7 +404,11 @@ func (o *options) bare(model string, clients int) (float64, error) {
 // longPromptGaps lets a long prompt arrive while eight streams run, and reports
 // for each server the worst stream's largest gap over its median one.
 func (o *options) longPromptGaps(model string) error {
-	fmt.Printf("8 streams, a prompt of %d tokens arrives: worst stream's largest gap over its median, and the prompt's time to a first token\n", o.longPrompt)
+	fmt.Printf(
+		"8 streams, a prompt of %d tokens arrives: worst stream's largest gap over its median, and the prompt's time "+
+			"to a first token\n",
+		o.longPrompt,
+	)
 
 	wide := *o
 	wide.context = o.longPrompt + 600
@@ -363,11 +429,13 @@ func (o *options) longPromptGaps(model string) error {
 				return fmt.Errorf("%s: %w", p.name, err)
 			}
 			if run > 0 { // the first run warms up
-				ratios, firsts = append(ratios, ratio), append(firsts, first)
+				ratios = append(ratios, ratio)
+				firsts = append(firsts, first)
 			}
 		}
 		p.stop()
-		fmt.Printf("  %-14s %6.1f x (of %d runs: %.1f to %.1f), first token after %.2f s\n", p.name, median(ratios), len(ratios), slices.Min(ratios), slices.Max(ratios), median(firsts))
+		fmt.Printf("  %-14s %6.1f x (of %d runs: %.1f to %.1f), first token after %.2f s\n",
+			p.name, median(ratios), len(ratios), slices.Min(ratios), slices.Max(ratios), median(firsts))
 	}
 	return nil
 }
@@ -380,12 +448,16 @@ func gapsUnderPrompt(p *process, length, run int) (ratio, first float64, err err
 	started := make(chan struct{}, 8*64)
 	for i := range times {
 		wg.Go(func() {
-			complete(ctx, p, query{prompt: fmt.Sprintf("Stream %d of run %d began", i, run), tokens: 500, event: func(t time.Time) {
-				times[i] = append(times[i], t)
-				if len(times[i]) == 16 {
-					started <- struct{}{}
-				}
-			}})
+			complete(
+				ctx,
+				p,
+				query{prompt: fmt.Sprintf("Stream %d of run %d began", i, run), tokens: 500, event: func(t time.Time) {
+					times[i] = append(times[i], t)
+					if len(times[i]) == 16 {
+						started <- struct{}{}
+					}
+				}},
+			)
 		})
 	}
 
@@ -394,7 +466,9 @@ func gapsUnderPrompt(p *process, length, run int) (ratio, first float64, err err
 	}
 
 	// A word is a token or more: the server tells how many when it refuses.
-	at, err := complete(context.Background(), p, query{prompt: fmt.Sprintf("Run %d", run) + strings.Repeat(" a", length-32), tokens: 8})
+	at, err := complete(
+		context.Background(), p, query{prompt: fmt.Sprintf("Run %d", run) + strings.Repeat(" a", length-32), tokens: 8},
+	)
 	cancel()
 	wg.Wait()
 	if err != nil {

@@ -15,10 +15,18 @@ var kinds = []struct {
 	schema string
 }{
 	{"free text", ""},
-	{"a long string", `{"type":"object","properties":{"text":{"type":"string"}},"required":["text"],"additionalProperties":false}`},
-	{"records", `{"type":"object","properties":{"rows":{"type":"array","minItems":200,"maxItems":400,"items":{"type":"object",
-		"properties":{"name":{"type":"string","maxLength":12},"age":{"type":"integer"},"score":{"type":"number"},"active":{"type":"boolean"}},
-		"required":["name","age","score","active"],"additionalProperties":false}}},"required":["rows"],"additionalProperties":false}`},
+	{
+		"a long string",
+		`{"type":"object","properties":{"text":{"type":"string"}},"required":["text"],"additionalProperties":false}`,
+	},
+	{
+		"records",
+		`{"type":"object","properties":{"rows":{"type":"array","minItems":200,"maxItems":400,"items":{"type":"object",
+		"properties":{"name":{"type":"string","maxLength":12},"age":{"type":"integer"},"score":{"type":"number"},
+		"active":{"type":"boolean"}},
+		"required":["name","age","score","active"],"additionalProperties":false}}},
+		"required":["rows"],"additionalProperties":false}`,
+	},
 }
 
 // schemas measures the time per token under a schema, over that of free text on the
@@ -31,11 +39,14 @@ func (o *options) schemas(model string) error {
 	if err := firstError(servers); err != nil {
 		return err
 	}
+
 	times := make([][][]float64, len(servers))
 	errs := make([][]error, len(servers))
 	for i := range servers {
-		times[i], errs[i] = make([][]float64, len(kinds)), make([]error, len(kinds))
+		times[i] = make([][]float64, len(kinds))
+		errs[i] = make([]error, len(kinds))
 	}
+
 	for run := range o.runs + 1 {
 		for turn := range servers {
 			i := (turn + run) % len(servers)
@@ -49,6 +60,7 @@ func (o *options) schemas(model string) error {
 			}
 		}
 	}
+
 	for i, p := range servers {
 		free := median(times[i][0])
 		for k, kind := range kinds {
@@ -60,6 +72,7 @@ func (o *options) schemas(model string) error {
 			fmt.Printf("  %-20s %-14s %6.2f ms  %.2f x\n", p.name, kind.name, 1000*perToken, perToken/free)
 		}
 	}
+
 	return nil
 }
 
@@ -75,7 +88,10 @@ func answer(p *process, schema string, tokens, seed int) (float64, error) {
 		}
 	}
 	c := load.Client{URL: p.url, HTTP: client}
-	a, err := c.Ask(context.Background(), load.Call{Model: p.model(), Prompt: "Tell me about the people you know.", Tokens: tokens, Chat: true, Fields: fields})
+	a, err := c.Ask(
+		context.Background(),
+		load.Call{Model: p.model(), Prompt: "Tell me about the people you know.", Tokens: tokens, Chat: true, Fields: fields},
+	)
 	if err == nil && a.PerToken() == 0 {
 		err = fmt.Errorf("%d tokens came", a.Answered)
 	}

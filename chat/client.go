@@ -73,14 +73,20 @@ func (c *Client) Ask(ctx context.Context, conversation *Conversation, show func(
 	for name, value := range conversation.Params {
 		options = append(options, option.WithJSONSet(name, value))
 	}
+
 	begin := time.Now()
 	a := &Answer{Message: Message{Role: "assistant"}}
-	stream := c.api.Chat.Completions.NewStreaming(ctx, openai.ChatCompletionNewParams{Model: conversation.Model}, options...)
+	stream := c.api.Chat.Completions.NewStreaming(
+		ctx,
+		openai.ChatCompletionNewParams{Model: conversation.Model},
+		options...)
 	defer stream.Close()
 	for stream.Next() {
 		chunk := stream.Current()
 		if u := chunk.Usage; u.CompletionTokens > 0 {
-			a.Prompt, a.Answered, a.Cached = int(u.PromptTokens), int(u.CompletionTokens), int(u.PromptTokensDetails.CachedTokens)
+			a.Prompt = int(u.PromptTokens)
+			a.Answered = int(u.CompletionTokens)
+			a.Cached = int(u.PromptTokensDetails.CachedTokens)
 		}
 		if len(chunk.Choices) == 0 || chunk.Choices[0].Index != 0 {
 			continue
@@ -91,17 +97,20 @@ func (c *Client) Ask(ctx context.Context, conversation *Conversation, show func(
 			if a.First == 0 {
 				a.First = time.Since(begin)
 			}
-			a.Text, a.Thought = a.Text+d.Text, a.Thought+d.Thought
+			a.Text = a.Text + d.Text
+			a.Thought = a.Thought + d.Thought
 			show(d)
 		}
 		if choice.FinishReason != "" {
 			a.Finish = choice.FinishReason
 		}
 	}
+
 	a.Took = time.Since(begin)
 	if ctx.Err() != nil {
 		return a, ctx.Err()
 	}
+
 	return a, explain(stream.Err())
 }
 

@@ -61,6 +61,7 @@ func (m *Message) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &wire); err != nil {
 		return err
 	}
+
 	*m = Message{Role: wire.Role}
 	if !slices.Contains([]string{"system", "developer", "user", "assistant"}, m.Role) {
 		return fmt.Errorf("a message of the role %q", m.Role)
@@ -68,10 +69,12 @@ func (m *Message) UnmarshalJSON(b []byte) error {
 	if len(wire.Content) > 0 && wire.Content[0] == '"' {
 		return json.Unmarshal(wire.Content, &m.Text)
 	}
+
 	var parts []part
 	if err := json.Unmarshal(wire.Content, &parts); err != nil {
 		return fmt.Errorf("a message's content: %w", err)
 	}
+
 	for _, p := range parts {
 		switch {
 		case p.Type == "text":
@@ -82,6 +85,7 @@ func (m *Message) UnmarshalJSON(b []byte) error {
 			return fmt.Errorf("a part of the type %q", p.Type)
 		}
 	}
+
 	return nil
 }
 

@@ -22,6 +22,7 @@ func TestImages(t *testing.T) {
 	if err := os.WriteFile(path, dot, 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -35,8 +36,11 @@ func TestImages(t *testing.T) {
 	if err := s.command("image", path); err != nil || len(s.images) != 1 {
 		t.Fatal(err, s.images)
 	}
+
 	text, err := json.Marshal(chat.Message{Role: "user", Text: "what?", Images: s.images})
-	if want := `{"content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,iVBORw0KGgo="}},{"type":"text","text":"what?"}],"role":"user"}`; err != nil || string(text) != want {
+	if want := `{"content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,iVBORw0KGgo="}},` +
+		`{"type":"text","text":"what?"}],"role":"user"}`; err != nil ||
+		string(text) != want {
 		t.Errorf("%s %v", text, err)
 	}
 	if err := s.command("image", "/etc/passwd"); err == nil {

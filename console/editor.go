@@ -29,7 +29,8 @@ type editor interface {
 // newEditor edits lines if in and out are a terminal that can, and otherwise reads them as they
 // come: from a pipe, or a terminal that knows no escapes.
 func newEditor(in, out *os.File, lookup func(string) string) (editor, error) {
-	reads, writes := term.IsTerminal(int(in.Fd())), term.IsTerminal(int(out.Fd()))
+	reads := term.IsTerminal(int(in.Fd()))
+	writes := term.IsTerminal(int(out.Fd()))
 	if reads && writes && lookup("TERM") != "dumb" {
 		return newLineEditor(in, out)
 	}

@@ -64,6 +64,7 @@ type result struct {
 	text   string
 	tokens []engine.TokenInfo
 	finish engine.Finish
+	stop   string
 }
 
 func read(t *testing.T, s *engine.Stream, choices int) []result {
@@ -87,6 +88,7 @@ func tryRead(s *engine.Stream, choices int) ([]result, error) {
 			r.text += e.Text
 			r.tokens = append(r.tokens, e.Tokens...)
 			r.finish = e.Finish
+			r.stop = e.Stop
 		}
 	}
 }
@@ -108,17 +110,19 @@ func TestGenerateEnds(t *testing.T) {
 		req    engine.Request
 		want   string
 		finish engine.Finish
+		stop   string
 	}{
-		{"by the model", "hello", engine.Request{}, "hello", engine.FinishStop},
-		{"at max tokens", "hello", engine.Request{MaxTokens: 3}, "hel", engine.FinishLength},
-		{"at a stop string", "one two three", engine.Request{Stop: []string{"two"}}, "one ", engine.FinishStop},
-		{"at the earliest of several", "one two three", engine.Request{Stop: []string{"three", "o t"}}, "one tw", engine.FinishStop},
-		{"with a stop string begun and not finished", "one tw", engine.Request{Stop: []string{"two"}}, "one tw", engine.FinishStop},
-		{"with a stop string begun at max tokens", "one two", engine.Request{Stop: []string{"two"}, MaxTokens: 6}, "one tw", engine.FinishLength},
-		{"with empty stop strings ignored", "one", engine.Request{Stop: []string{""}}, "one", engine.FinishStop},
-		{"with characters of many bytes", euro + euro, engine.Request{}, euro + euro, engine.FinishStop},
-		{"in the middle of a character", euro + euro, engine.Request{MaxTokens: 4}, euro + "\xe2", engine.FinishLength},
-		{"with bytes that are no character", "a\xffb", engine.Request{}, "a\xffb", engine.FinishStop},
+		{"by the model", "hello", engine.Request{}, "hello", engine.FinishStop, ""},
+		{"at max tokens", "hello", engine.Request{MaxTokens: 3}, "hel", engine.FinishLength, ""},
+		{"at a stop string", "one two three", engine.Request{Stop: []string{"two"}}, "one ", engine.FinishStop, "two"},
+		{"at the earliest of several", "one two three", engine.Request{Stop: []string{"three", "o t"}}, "one tw", engine.FinishStop, "o t"},
+		{"at the first of two that begin alike", "one two three", engine.Request{Stop: []string{"tw", "two t"}}, "one ", engine.FinishStop, "tw"},
+		{"with a stop string begun and not finished", "one tw", engine.Request{Stop: []string{"two"}}, "one tw", engine.FinishStop, ""},
+		{"with a stop string begun at max tokens", "one two", engine.Request{Stop: []string{"two"}, MaxTokens: 6}, "one tw", engine.FinishLength, ""},
+		{"with empty stop strings ignored", "one", engine.Request{Stop: []string{""}}, "one", engine.FinishStop, ""},
+		{"with characters of many bytes", euro + euro, engine.Request{}, euro + euro, engine.FinishStop, ""},
+		{"in the middle of a character", euro + euro, engine.Request{MaxTokens: 4}, euro + "\xe2", engine.FinishLength, ""},
+		{"with bytes that are no character", "a\xffb", engine.Request{}, "a\xffb", engine.FinishStop, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -127,8 +131,9 @@ func TestGenerateEnds(t *testing.T) {
 			for _, logprobs := range []bool{false, true} {
 				tt.req.LogProbs = logprobs
 				got := generate(t, e, tt.req)
-				if got.text != tt.want || got.finish != tt.finish {
-					t.Errorf("got %q, %s, want %q, %s", got.text, got.finish, tt.want, tt.finish)
+				if got.text != tt.want || got.finish != tt.finish || got.stop != tt.stop {
+					t.Errorf("got %q, %s by %q, want %q, %s by %q",
+						got.text, got.finish, got.stop, tt.want, tt.finish, tt.stop)
 				}
 				if logprobs {
 					var bytes []byte

@@ -302,7 +302,7 @@ func (e *Engine) emit(q *sequence, show []byte, finish Finish) {
 		}
 	}
 	if len(show) > 0 || len(tokens) > 0 {
-		q.req.stream.push(q.index, show, tokens, "")
+		q.req.stream.push(q.index, show, tokens)
 	}
 	q.waiting = append(q.waiting[:0:0], q.waiting[len(tokens):]...)
 	if finish != "" {
@@ -322,7 +322,7 @@ func (e *Engine) finish(q *sequence, reason Finish, err error) {
 	q.ended = true
 	e.meter.ended(q, reason, err)
 	if err == nil {
-		req.stream.push(q.index, q.text.rest(), q.waiting, reason)
+		req.stream.pushLast(q.index, q.text.rest(), q.waiting, reason, q.text.matched)
 	} else {
 		// The other choices are of no use to anybody.
 		req.canceled.Store(true)

@@ -414,5 +414,9 @@ func FuzzAnswerText(f *testing.F) {
 		if !stopped && got.String() != want {
 			t.Errorf("got %q, want all of %q", got.String(), want)
 		}
+		// What is said to have ended the answer did.
+		if stopped != (a.matched != "") || !strings.HasPrefix(want[got.Len():], a.matched) {
+			t.Errorf("%q stopped (%v) after %q, by %q", want, stopped, got.String(), a.matched)
+		}
 	})
 }

@@ -64,6 +64,7 @@ type Event struct {
 	Tokens    []TokenInfo // with Request.LogProbs
 	Prompt    []TokenInfo // with Request.Score: of choice 0, before all else; the prompt's second token is first
 	Finish    Finish      // set on a choice's last event
+	Stop      string      // with Finish: the stop string that ended the choice; empty if none did
 }
 
 // Usage counts tokens.

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"encoding/json"
 	"errors"
 )
 
@@ -192,46 +191,6 @@ type TokenLogProb struct {
 	LogProb float32
 }
 
-// Sampling says how a choice's tokens are drawn, in llama.cpp's terms. The zero
-// value is not useful: start from DefaultSampling.
-type Sampling struct {
-	Seed             uint32  `json:"seed"`
-	Temperature      float32 `json:"temperature"` // 0 takes the most probable token
-	DynatempRange    float32 `json:"dynatemp_range"`
-	DynatempExponent float32 `json:"dynatemp_exponent"`
-	TopK             int32   `json:"top_k"` // 0 is off
-	TopP             float32 `json:"top_p"` // 1 is off
-	MinP             float32 `json:"min_p"` // 0 is off
-	TypicalP         float32 `json:"typical_p"`
-	TopNSigma        float32 `json:"top_n_sigma"` // negative is off
-	XTCProbability   float32 `json:"xtc_probability"`
-	XTCThreshold     float32 `json:"xtc_threshold"`
-
-	RepeatLastN      int32   `json:"repeat_last_n"`
-	RepeatPenalty    float32 `json:"repeat_penalty"`
-	FrequencyPenalty float32 `json:"frequency_penalty"`
-	PresencePenalty  float32 `json:"presence_penalty"`
-
-	DRYMultiplier       float32  `json:"dry_multiplier"`
-	DRYBase             float32  `json:"dry_base"`
-	DRYAllowedLength    int32    `json:"dry_allowed_length"`
-	DRYPenaltyLastN     int32    `json:"dry_penalty_last_n"`
-	DRYSequenceBreakers []string `json:"dry_sequence_breakers,omitempty"`
-
-	Mirostat    int32   `json:"mirostat"` // 0 off, 1, 2
-	MirostatTau float32 `json:"mirostat_tau"`
-	MirostatEta float32 `json:"mirostat_eta"`
-
-	IgnoreEOS bool        `json:"ignore_eos"`
-	LogitBias []LogitBias `json:"logit_bias,omitempty"`
-
-	Grammar Grammar `json:"-"`
-
-	// Drawn are tokens that the choice has drawn already: the sampler goes on after
-	// them as if it had drawn them itself.
-	Drawn []Token `json:"-"`
-}
-
 // Grammar constrains what is generated; the zero value constrains nothing.
 type Grammar struct {
 	Text             string // GBNF
@@ -249,24 +208,6 @@ type Trigger struct {
 	Kind  int32  `json:"type"`
 	Value string `json:"value"`
 	Token Token  `json:"token"`
-}
-
-// LogitBias is added to a token's logit; -100 or less bans it. As JSON a pair.
-type LogitBias struct {
-	Token Token
-	Bias  float32
-}
-
-// DefaultSampling is OpenAI's defaults, the model's whole distribution at
-// temperature 1, less the tokens below a twentieth of the best one's
-// probability: small quantised models need that much help. Set MinP to 0 for none.
-func DefaultSampling() Sampling {
-	return Sampling{
-		Temperature: 1, DynatempExponent: 1, TopP: 1, MinP: 0.05, TypicalP: 1, TopNSigma: -1, XTCThreshold: 0.1,
-		RepeatLastN: 64, RepeatPenalty: 1,
-		DRYBase: 1.75, DRYAllowedLength: 2, DRYPenaltyLastN: 64,
-		MirostatTau: 5, MirostatEta: 0.1,
-	}
 }
 
 // Chat is a conversation to render by the model's own template. Messages and
@@ -303,12 +244,4 @@ type ToolCall struct {
 	ID        string `json:"id"`
 	Name      string `json:"name"`
 	Arguments string `json:"arguments"`
-}
-
-// MarshalJSON writes the pair [token, bias].
-func (b LogitBias) MarshalJSON() ([]byte, error) { return json.Marshal([]any{b.Token, b.Bias}) }
-
-// UnmarshalJSON reads what MarshalJSON writes.
-func (b *LogitBias) UnmarshalJSON(text []byte) error {
-	return json.Unmarshal(text, &[]any{&b.Token, &b.Bias})
 }

@@ -143,8 +143,27 @@ func (s *Stream) seal() {
 }
 
 // push adds what came of a choice; text is copied, tokens are not.
-func (s *Stream) push(choice int, text []byte, tokens []TokenInfo, finish Finish) {
+func (s *Stream) push(choice int, text []byte, tokens []TokenInfo) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.add(choice, text, tokens)
+	s.wake()
+}
+
+// pushLast is push for the last that comes of a choice, with why it ended, and the stop string that
+// ended it, if one did.
+func (s *Stream) pushLast(choice int, text []byte, tokens []TokenInfo, finish Finish, stop string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := s.add(choice, text, tokens)
+	last.Finish = finish
+	last.Stop = stop
+	s.times.Finishes = append(s.times.Finishes, finish)
+	s.wake()
+}
+
+// add puts what came of a choice into the queue's last event, or a new one. The lock is held.
+func (s *Stream) add(choice int, text []byte, tokens []TokenInfo) *Event {
 	n := len(s.queue)
 	if n == 0 || s.queue[n-1].Choice != choice {
 		s.seal()
@@ -154,12 +173,7 @@ func (s *Stream) push(choice int, text []byte, tokens []TokenInfo, finish Finish
 	last := &s.queue[n-1]
 	s.text.Write(text)
 	last.Tokens = append(last.Tokens, tokens...)
-	last.Finish = finish
-	if finish != "" {
-		s.times.Finishes = append(s.times.Finishes, finish)
-	}
-	s.mu.Unlock()
-	s.wake()
+	return last
 }
 
 // pushPrompt adds the log-probability of a prompt's token, before anything of choice 0.

@@ -8,15 +8,17 @@ import (
 // answerText decides how much of what a model wrote may be shown: nothing of a
 // stop string, not even its beginning, and no part of a UTF-8 character.
 type answerText struct {
-	stops []string
-	held  []byte // written and not yet shown
+	stops   []string
+	held    []byte // written and not yet shown
+	matched string // the stop string that ended the answer; empty if none did
 }
 
 // add takes a token's bytes. It returns what may now be shown, valid until the
 // next call, and whether a stop string ended the answer.
 func (a *answerText) add(piece []byte) (show []byte, stopped bool) {
 	a.held = append(a.held, piece...)
-	if end := a.findStop(); end >= 0 {
+	if end, stop := a.findStop(); end >= 0 {
+		a.matched = stop
 		return a.take(end), true
 	}
 	return a.take(len(a.held) - max(a.stopPrefix(), partialRune(a.held))), false
@@ -38,15 +40,17 @@ func (a *answerText) take(n int) []byte {
 	return show
 }
 
-// findStop returns where the earliest stop string begins, or -1.
-func (a *answerText) findStop() int {
-	first := -1
+// findStop returns the stop string that begins first and where it begins, or -1. Of several that
+// begin in one place it is the one that the request lists first.
+func (a *answerText) findStop() (first int, stop string) {
+	first = -1
 	for _, s := range a.stops {
 		if i := bytes.Index(a.held, []byte(s)); i >= 0 && (first < 0 || i < first) {
 			first = i
+			stop = s
 		}
 	}
-	return first
+	return first, stop
 }
 
 // stopPrefix returns the length of the longest end of the held bytes that a stop

@@ -56,7 +56,8 @@ const (
 	OriginNotAllowed
 
 	// Temporary conditions.
-	RateLimited // the queue is full, or the client has its share of it
+	RateLimited // the client has its share of the queue
+	QueueFull   // the queue is full
 	QueueWait   // the wait in the queue would be too long
 	Stopping    // the server is stopping, or the model's engine has failed
 	Loading     // the model is not in memory yet
@@ -89,6 +90,14 @@ type Error struct {
 	Field      string        // the request's field at fault, as the client spells it; empty for none
 	RetryAfter time.Duration // when to retry; 0 if unknown
 	Queue      *Queue        // the request's place in the queue; nil unless the queue was full
+	Length     *Length       // the length of the prompt; nil unless it is too long
+}
+
+// Length is the length of a prompt or input that is too long.
+type Length struct {
+	Tokens  int  // it has
+	Limit   int  // it may have
+	AtLeast bool // it has at least Tokens: it was not split to the end
 }
 
 // Queue is the place that a refused request would have had in the queue.

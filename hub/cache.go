@@ -135,6 +135,7 @@ func (c Cache) Files(repo, commit string) ([]CachedFile, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
+
 	return list, err
 }
 
@@ -178,22 +179,27 @@ func (c Cache) link(l *Listing, f File) error {
 			return nil
 		}
 	}
+
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return err
 	}
+
 	target, err := filepath.Rel(filepath.Dir(name), blob)
 	if err != nil {
 		return err
 	}
+
 	temp := name + ".new"
 	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+
 	if os.Symlink(target, temp) != nil && os.Link(blob, temp) != nil {
 		if err := copyFile(temp, blob); err != nil {
 			return err
 		}
 	}
+
 	return os.Rename(temp, name)
 }
 
@@ -221,6 +227,7 @@ func (c Cache) Remove(repo, commit string, paths []string) (freed int64, err err
 	if err != nil {
 		return 0, err
 	}
+
 	contents := map[string]int64{}
 	for _, path := range paths {
 		if err := CheckPath(path); err != nil {
@@ -231,10 +238,13 @@ func (c Cache) Remove(repo, commit string, paths []string) (freed int64, err err
 				contents[f.ETag()] = f.Size
 			}
 		}
-		if err := os.Remove(filepath.Join(c.snapshot(repo, commit), filepath.FromSlash(path))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		err := os.Remove(filepath.Join(c.snapshot(repo, commit), filepath.FromSlash(path)))
+		if err != nil &&
+			!errors.Is(err, fs.ErrNotExist) {
 			return 0, err
 		}
 	}
+
 	for _, other := range c.Commits(repo) {
 		files, err := c.Files(repo, other)
 		if err != nil {
@@ -249,6 +259,7 @@ func (c Cache) Remove(repo, commit string, paths []string) (freed int64, err err
 			delete(contents, f.ETag())
 		}
 	}
+
 	for etag, size := range contents {
 		if etag != "" {
 			if err := c.Drop(repo, etag); err != nil {
@@ -257,6 +268,7 @@ func (c Cache) Remove(repo, commit string, paths []string) (freed int64, err err
 		}
 		freed += size
 	}
+
 	c.Tidy(repo)
 	return freed, nil
 }

@@ -54,6 +54,7 @@ func (c *Client) Download(ctx context.Context, l *Listing, f File) (verified boo
 	if err := c.prepare(l.Repo); err != nil {
 		return false, err
 	}
+
 	unlock, err := c.lock(ctx, l.Repo, f)
 	if err != nil {
 		return false, err
@@ -65,6 +66,7 @@ func (c *Client) Download(ctx context.Context, l *Listing, f File) (verified boo
 	if err := c.download(ctx, l, f); err != nil {
 		return false, err
 	}
+
 	return true, nil
 }
 
@@ -194,10 +196,12 @@ func (d *download) readJournal() error {
 	if err != nil {
 		return err
 	}
+
 	text, err := io.ReadAll(io.LimitReader(d.journal, int64(len(d.blocks)+1)*2*lineBytes))
 	if err != nil {
 		return err
 	}
+
 	lines, known := strings.CutPrefix(string(text), fmt.Sprintf(journalHead, d.c.block))
 	kept := int64(lineBytes)
 	if info.Size() != d.file.Size || !known {
@@ -210,18 +214,23 @@ func (d *download) readJournal() error {
 			return err
 		}
 	}
+
 	for line := range strings.Lines(lines) {
 		var n int
 		var crc uint32
-		if _, err := fmt.Sscanf(line, journalLine, &n, &crc); err != nil || len(line) != lineBytes || n < 0 || n >= len(d.blocks) {
+		_, err := fmt.Sscanf(line, journalLine, &n, &crc)
+		if err != nil || len(line) != lineBytes || n < 0 ||
+			n >= len(d.blocks) {
 			break
 		}
 		d.blocks[n] = block{state: fetched, crc: crc}
 		kept += lineBytes
 	}
+
 	if err := d.journal.Truncate(kept); err != nil {
 		return err
 	}
+
 	d.trusted = kept
 	_, err = d.journal.Seek(kept, io.SeekStart)
 	return err
@@ -260,8 +269,14 @@ func roomFor(need int64, dir, what string) error {
 	need += need / 20
 	free, ok := freeSpace(dir)
 	if ok && need > free {
-		return permanent(ErrDisk, "make room, or set HF_HUB_CACHE to another disk", "%s needs %d MB on the disk of the cache, which has %d MB",
-			what, need/1e6, free/1e6)
+		return permanent(
+			ErrDisk,
+			"make room, or set HF_HUB_CACHE to another disk",
+			"%s needs %d MB on the disk of the cache, which has %d MB",
+			what,
+			need/1e6,
+			free/1e6,
+		)
 	}
 	return nil
 }

@@ -65,7 +65,12 @@ func passing(format string, args ...any) *Error {
 // transportError names what stands between us and a host.
 func transportError(host string, err error) error {
 	if errors.Is(err, ErrOffline) {
-		return &Error{Kind: ErrOffline, Text: "offline mode: " + host + " is not asked", Todo: "run it once without --offline, or import a bundle", wait: never}
+		return &Error{
+			Kind: ErrOffline,
+			Text: "offline mode: " + host + " is not asked",
+			Todo: "run it once without --offline, or import a bundle",
+			wait: never,
+		}
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
@@ -79,7 +84,8 @@ func transportError(host string, err error) error {
 	var op *net.OpError
 	e.away = errors.As(err, &op) && op.Op == "dial"
 	if text := err.Error(); strings.Contains(text, "x509:") || strings.Contains(text, "certificate") {
-		e.Todo, e.wait = "a proxy that opens TLS needs its certificate: --ca-file FILE", never
+		e.Todo = "a proxy that opens TLS needs its certificate: --ca-file FILE"
+		e.wait = never
 	}
 	return e
 }
@@ -92,43 +98,65 @@ func (c *Client) statusError(res *http.Response, what, repo string) *Error {
 	host := res.Request.URL.Hostname()
 	page := c.endpoint.String() + "/" + repo
 	code := res.Header.Get("X-Error-Code")
+	denied := res.StatusCode == http.StatusUnauthorized || res.StatusCode == http.StatusForbidden
 	switch status := res.StatusCode; {
-	case !c.isEndpoint(res.Request.URL) && (status == http.StatusUnauthorized || status == http.StatusForbidden || status == http.StatusGone):
+	case !c.isEndpoint(res.Request.URL) && (denied || status == http.StatusGone):
 		// A signed address has expired, most likely: the Hub gives another one.
-		return &Error{Kind: ErrAccess, Text: fmt.Sprintf("%s: %s refuses the address that the Hub gave (%s)", what, host, said), Todo: "pull again", stale: true}
+		return &Error{
+			Kind:  ErrAccess,
+			Text:  fmt.Sprintf("%s: %s refuses the address that the Hub gave (%s)", what, host, said),
+			Todo:  "pull again",
+			stale: true,
+		}
 	case isHTML(res) && status < 500 && code == "":
 		return htmlError(host)
 	case status == http.StatusUnauthorized && strings.Contains(said, "Invalid credentials"):
-		return permanent(ErrAccess, "renew the token in HF_TOKEN or in the token file", "%s: the Hub does not accept the token (%s)", what, said)
-	case code == "GatedRepo" || (status == http.StatusForbidden || status == http.StatusUnauthorized) && gated.MatchString(said):
-		todo := "accept its terms at " + page + " and set HF_TOKEN to a token of that account"
-		if strings.Contains(said, "awaiting a review") {
-			todo = "its authors must grant your request first; see " + page
-		}
-		return permanent(ErrAccess, todo, "%s is gated: %s", what, said)
+		const todo = "renew the token in HF_TOKEN or in the token file"
+		return permanent(ErrAccess, todo, "%s: the Hub does not accept the token (%s)", what, said)
+	case code == "GatedRepo" || denied && gated.MatchString(said):
+		return gatedError(what, page, said)
 	case strings.Contains(said, "is disabled"):
 		return permanent(ErrAccess, "choose another repository", "%s: the Hub has disabled this repository (%s)", what, said)
 	case status == http.StatusUnauthorized:
-		return permanent(ErrNotFound, "check the name; if it is private or gated, set HF_TOKEN", "%s: not found, or it needs a token (%s)", what, said)
+		const todo = "check the name; if it is private or gated, set HF_TOKEN"
+		return permanent(ErrNotFound, todo, "%s: not found, or it needs a token (%s)", what, said)
 	case status == http.StatusForbidden:
-		return permanent(ErrAccess, "a fine-grained token needs the right to read this repository", "%s: %s refuses access (%s)", what, host, said)
+		const todo = "a fine-grained token needs the right to read this repository"
+		return permanent(ErrAccess, todo, "%s: %s refuses access (%s)", what, host, said)
 	case status == http.StatusNotFound:
 		return notFound(what, code, page)
 	case status == http.StatusRequestedRangeNotSatisfiable:
-		return permanent(ErrIntegrity, "the file was replaced while it was fetched, or a mirror is out of date: pull again", "%s: %s has fewer bytes than the Hub's listing says", what, host)
+		return permanent(
+			ErrIntegrity, "the file was replaced while it was fetched, or a mirror is out of date: pull again",
+			"%s: %s has fewer bytes than the Hub's listing says", what, host,
+		)
 	case status == http.StatusTooManyRequests:
-		wait := retryAfter(res.Header, time.Now())
-		todo := "wait, or set HF_TOKEN: known accounts may ask more often"
-		return &Error{Kind: ErrNetwork, Text: fmt.Sprintf("%s: too many requests to %s (%s)", what, host, said), Todo: todo, wait: wait}
+		return &Error{
+			Kind: ErrNetwork,
+			Text: fmt.Sprintf("%s: too many requests to %s (%s)", what, host, said),
+			Todo: "wait, or set HF_TOKEN: known accounts may ask more often",
+			wait: retryAfter(res.Header, time.Now()),
+		}
 	case status == http.StatusRequestTimeout || status >= 500:
 		e := passing("%s: %s answers %s (%s)", what, host, res.Status, said)
 		e.wait = retryAfter(res.Header, time.Now())
 		return e
 	}
-	return permanent(ErrNetwork, "is HF_ENDPOINT a Hub or a mirror of one?", "%s: %s answers %s (%s)", what, host, res.Status, said)
+
+	return permanent(
+		ErrNetwork, "is HF_ENDPOINT a Hub or a mirror of one?", "%s: %s answers %s (%s)", what, host, res.Status, said,
+	)
 }
 
 var gated = regexp.MustCompile(`(?i)gated|is restricted|authorized list|awaiting a review`)
+
+func gatedError(what, page, said string) *Error {
+	todo := "accept its terms at " + page + " and set HF_TOKEN to a token of that account"
+	if strings.Contains(said, "awaiting a review") {
+		todo = "its authors must grant your request first; see " + page
+	}
+	return permanent(ErrAccess, todo, "%s is gated: %s", what, said)
+}
 
 func notFound(what, code, page string) *Error {
 	switch code {
@@ -137,12 +165,18 @@ func notFound(what, code, page string) *Error {
 	case "EntryNotFound":
 		return permanent(ErrNotFound, "its files: "+page+"/tree/main", "%s: there is no such file", what)
 	}
-	return permanent(ErrNotFound, "check the spelling at "+page+"; if it is private, set HF_TOKEN", "%s: not found on the Hub", what)
+	return permanent(
+		ErrNotFound, "check the spelling at "+page+"; if it is private, set HF_TOKEN", "%s: not found on the Hub", what,
+	)
 }
 
 func htmlError(host string) *Error {
-	return permanent(ErrNetwork, "a proxy or a login page of the network stands in between: open https://"+host+" in a browser, or set HTTPS_PROXY",
-		"%s answers with a web page instead of data", host)
+	return permanent(
+		ErrNetwork,
+		"a proxy or a login page of the network stands in between: open https://"+host+" in a browser, or set HTTPS_PROXY",
+		"%s answers with a web page instead of data",
+		host,
+	)
 }
 
 func isHTML(res *http.Response) bool {
@@ -251,7 +285,12 @@ func (c *Client) retry(ctx context.Context, n int, err error) error {
 	}
 	wait := e.wait
 	if wait > longWait {
-		return &Error{Kind: e.Kind, Text: fmt.Sprintf("%s and asks to wait for %s", e.Text, wait), Todo: "pull again then; what has arrived is kept", wait: never}
+		return &Error{
+			Kind: e.Kind,
+			Text: fmt.Sprintf("%s and asks to wait for %s", e.Text, wait),
+			Todo: "pull again then; what has arrived is kept",
+			wait: never,
+		}
 	}
 	if wait == 0 && !e.stale {
 		wait = time.Second << min(n-1, 5)

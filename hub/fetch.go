@@ -23,7 +23,8 @@ func (d *download) fetch(ctx context.Context) error {
 	err := d.work(ctx)
 	if errors.Is(err, errWhole) {
 		d.c.o.Progress.Note("the server sends no parts of files; fetching it in one piece")
-		d.ranges, d.err = false, nil
+		d.ranges = false
+		d.err = nil
 		for i := range d.blocks {
 			if d.blocks[i].state == claimed {
 				d.blocks[i].state = missing
@@ -52,6 +53,7 @@ func (d *download) work(ctx context.Context) error {
 	if !d.ranges {
 		workers = 1
 	}
+
 	var wg sync.WaitGroup
 	for range min(workers, len(d.blocks)) {
 		wg.Go(func() {
@@ -61,11 +63,13 @@ func (d *download) work(ctx context.Context) error {
 			}
 		})
 	}
+
 	sum, err := d.hash()
 	if err != nil {
 		d.fail(err)
 		cancel(err)
 	}
+
 	wg.Wait()
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -75,9 +79,16 @@ func (d *download) work(ctx context.Context) error {
 	if sum == d.file.ETag() {
 		return nil
 	}
+
 	d.discard()
-	return permanent(ErrIntegrity, "nothing was kept; pull again, and if it stays so, distrust the network in between or the mirror",
-		"%s: the bytes that came have the hash %s, the Hub's listing says %s", d.file.Path, sum, d.file.ETag())
+	return permanent(
+		ErrIntegrity,
+		"nothing was kept; pull again, and if it stays so, distrust the network in between or the mirror",
+		"%s: the bytes that came have the hash %s, the Hub's listing says %s",
+		d.file.Path,
+		sum,
+		d.file.ETag(),
+	)
 }
 
 // fail ends the download; the first reason counts.
@@ -175,6 +186,7 @@ func (d *download) fetchRun(ctx context.Context, r *run, buf []byte) error {
 			return d.cut(err, r.at)
 		}
 	}
+
 	for r.at < r.end {
 		n := int(r.at / d.c.block)
 		_, end := d.bounds(n, n+1)
@@ -191,6 +203,7 @@ func (d *download) fetchRun(ctx context.Context, r *run, buf []byte) error {
 			return d.cut(err, r.at)
 		}
 	}
+
 	return nil
 }
 
@@ -250,7 +263,8 @@ func (d *download) record(n int, crc uint32) error {
 	if d.blocks[n].state == fetched {
 		return nil
 	}
-	d.blocks[n].state, d.blocks[n].crc = fetched, crc
+	d.blocks[n].state = fetched
+	d.blocks[n].crc = crc
 	d.changed.Broadcast()
 	if _, err := fmt.Fprintf(d.journal, journalLine, n, crc); err != nil {
 		return DiskError(d.file.Path, err)
@@ -268,17 +282,20 @@ func (d *download) hash() (string, error) {
 		if !ok {
 			return "", nil
 		}
+
 		begin, end := d.bounds(n, n+1)
 		b := buf[:end-begin]
 		if _, err := d.data.ReadAt(b, begin); err != nil {
 			return "", fmt.Errorf("read back %s: %w", d.file.Path, err)
 		}
+
 		if crc32.Checksum(b, castagnoli) != crc {
 			if err := d.damaged(n); err != nil {
 				return "", err
 			}
 			continue
 		}
+
 		h.Write(b)
 		n++
 		d.mu.Lock()
@@ -286,6 +303,7 @@ func (d *download) hash() (string, error) {
 		d.changed.Broadcast()
 		d.mu.Unlock()
 	}
+
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
@@ -306,11 +324,16 @@ func (d *download) damaged(n int) error {
 	defer d.mu.Unlock()
 	b := &d.blocks[n]
 	if b.bad++; b.bad > maxBad {
-		return permanent(ErrIntegrity, "check the disk of the cache", "%s: the disk gives back other bytes than were written, at %d", d.file.Path, begin)
+		return permanent(
+			ErrIntegrity, "check the disk of the cache", "%s: the disk gives back other bytes than were written, at %d",
+			d.file.Path, begin,
+		)
 	}
 	b.state = missing
 	d.changed.Broadcast()
-	d.c.o.Progress.Note(fmt.Sprintf("%s: bytes %d to %d were damaged on the disk; fetching them again", d.file.Path, begin, end))
+	d.c.o.Progress.Note(
+		fmt.Sprintf("%s: bytes %d to %d were damaged on the disk; fetching them again", d.file.Path, begin, end),
+	)
 	d.c.o.Progress.Add(begin - end)
 	return nil
 }
@@ -331,7 +354,9 @@ func (d *download) request(ctx context.Context, r *run) (io.ReadCloser, error) {
 		return body, err
 	}
 	defer d.asking.Unlock()
-	body, from, err := d.ask(ctx, d.c.endpoint.JoinPath(d.listing.Repo, "resolve", d.listing.Commit).String()+"/"+escapePath(d.file.Path), r)
+	body, from, err := d.ask(
+		ctx, d.c.endpoint.JoinPath(d.listing.Repo, "resolve", d.listing.Commit).String()+"/"+escapePath(d.file.Path), r,
+	)
 	if err == nil {
 		d.signed = from
 	}
@@ -381,7 +406,12 @@ func (d *download) accept(res *http.Response, at int64) error {
 	case isHTML(res) && !strings.HasSuffix(d.file.Path, ".html"):
 		return htmlError(host)
 	case res.Header.Get("Content-Encoding") != "" && res.Header.Get("Content-Encoding") != "identity":
-		return permanent(ErrNetwork, "a proxy in between changes what it passes on", "%s sends the file compressed, though asked not to", host)
+		return permanent(
+			ErrNetwork,
+			"a proxy in between changes what it passes on",
+			"%s sends the file compressed, though asked not to",
+			host,
+		)
 	case res.StatusCode == http.StatusOK && d.ranges:
 		return errWhole
 	case res.StatusCode == http.StatusOK:
@@ -390,17 +420,23 @@ func (d *download) accept(res *http.Response, at int64) error {
 		}
 		return nil
 	}
+
 	var first, last, total int64
-	if _, err := fmt.Sscanf(res.Header.Get("Content-Range"), "bytes %d-%d/%d", &first, &last, &total); err != nil || first != at {
+	_, err := fmt.Sscanf(res.Header.Get("Content-Range"), "bytes %d-%d/%d", &first, &last, &total)
+	if err != nil ||
+		first != at {
 		return passing("%s answers a range with %q", host, oneLine(res.Header.Get("Content-Range"), 60))
 	}
 	if total != d.file.Size {
 		return d.wrongSize(host, total)
 	}
+
 	return nil
 }
 
 func (d *download) wrongSize(host string, size int64) error {
-	return permanent(ErrIntegrity, "the file was replaced while it was fetched, or a mirror or proxy is at fault: pull again",
-		"%s: %s has %d bytes, the Hub's listing says %d", d.file.Path, host, size, d.file.Size)
+	return permanent(
+		ErrIntegrity, "the file was replaced while it was fetched, or a mirror or proxy is at fault: pull again",
+		"%s: %s has %d bytes, the Hub's listing says %d", d.file.Path, host, size, d.file.Size,
+	)
 }

@@ -78,6 +78,7 @@ func FromEnvironment(lookup func(string) string) (Options, error) {
 			home = filepath.Join(home, "huggingface")
 		}
 	}
+
 	for _, dir := range []string{lookup("HF_HUB_CACHE"), lookup("HUGGINGFACE_HUB_CACHE"), home} {
 		if dir == "" {
 			continue
@@ -88,6 +89,7 @@ func FromEnvironment(lookup func(string) string) (Options, error) {
 		}
 		break
 	}
+
 	var err error
 	o.Token, err = token(lookup, ExpandHome(home, lookup))
 	return o, err
@@ -100,9 +102,11 @@ func token(lookup func(string) string, home string) (string, error) {
 			return t, nil
 		}
 	}
+
 	if truth(lookup("HF_HUB_DISABLE_IMPLICIT_TOKEN")) {
 		return "", nil
 	}
+
 	path := lookup("HF_TOKEN_PATH")
 	if path == "" {
 		if home == "" {
@@ -110,6 +114,7 @@ func token(lookup func(string) string, home string) (string, error) {
 		}
 		path = filepath.Join(home, "token")
 	}
+
 	b, err := os.ReadFile(ExpandHome(path, lookup))
 	if os.IsNotExist(err) {
 		return "", nil
@@ -117,6 +122,7 @@ func token(lookup func(string) string, home string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read the Hub's token: %w", err)
 	}
+
 	return strings.TrimSpace(string(b)), nil
 }
 
@@ -169,14 +175,18 @@ func New(o Options) (*Client, error) {
 	if !printable.MatchString(o.Token) {
 		return nil, fmt.Errorf("the Hub's token holds a space or a control character")
 	}
+
 	endpoint, err := url.Parse(strings.TrimRight(o.Endpoint, "/"))
-	if err != nil || endpoint.Host == "" || endpoint.Scheme != "https" && endpoint.Scheme != "http" || endpoint.User != nil {
+	if err != nil || endpoint.Host == "" || endpoint.Scheme != "https" && endpoint.Scheme != "http" ||
+		endpoint.User != nil {
 		return nil, fmt.Errorf("the Hub's address %q (HF_ENDPOINT) is not like https://host", o.Endpoint)
 	}
+
 	transport, err := Transport(o)
 	if err != nil {
 		return nil, err
 	}
+
 	return &Client{Cache: Cache{Dir: o.Cache}, o: o, endpoint: endpoint, block: blockBytes, sleep: sleep,
 		http: &http.Client{
 			Transport: transport,
@@ -200,6 +210,7 @@ func Transport(o Options) (http.RoundTripper, error) {
 	if o.Offline {
 		return refusing{}, nil
 	}
+
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.DisableCompression = true
 	t.MaxIdleConnsPerHost = o.Connections
@@ -211,10 +222,12 @@ func Transport(o Options) (http.RoundTripper, error) {
 	if o.CAFile == "" {
 		return t, nil
 	}
+
 	pem, err := os.ReadFile(o.CAFile)
 	if err != nil {
 		return nil, fmt.Errorf("read certificates: %w", err)
 	}
+
 	pool, err := x509.SystemCertPool()
 	if err != nil {
 		pool = x509.NewCertPool()
@@ -222,6 +235,7 @@ func Transport(o Options) (http.RoundTripper, error) {
 	if !pool.AppendCertsFromPEM(pem) {
 		return nil, fmt.Errorf("%s holds no PEM certificate", o.CAFile)
 	}
+
 	t.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	return t, nil
 }

@@ -77,7 +77,13 @@ func newWorld(t *testing.T, size int, change func(*Options)) *world {
 			}
 		}
 	})
-	w.Add(repo, hubtest.Repo{Files: map[string][]byte{"m-Q4_K_M.gguf": w.data, "LICENSE": []byte("do what you like\n")}, License: "mit"})
+	w.Add(
+		repo,
+		hubtest.Repo{
+			Files:   map[string][]byte{"m-Q4_K_M.gguf": w.data, "LICENSE": []byte("do what you like\n")},
+			License: "mit",
+		},
+	)
 	o := Options{Endpoint: w.URL, Cache: t.TempDir(), Progress: w.notes, Token: hubtest.Token}
 	if change != nil {
 		change(&o)
@@ -121,7 +127,9 @@ func (w *world) pull(ctx context.Context) (*Listing, error) {
 func (w *world) named(t *testing.T) (list []string) {
 	t.Helper()
 	filepath.WalkDir(w.client.Dir, func(name string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() && (strings.Contains(name, "/snapshots/") || strings.Contains(name, "/blobs/") && len(filepath.Base(name)) >= 40 && !strings.Contains(filepath.Base(name), ".")) {
+		if err == nil && !d.IsDir() &&
+			(strings.Contains(name, "/snapshots/") || strings.Contains(name, "/blobs/") && len(filepath.Base(name)) >= 40 &&
+				!strings.Contains(filepath.Base(name), ".")) {
 			list = append(list, filepath.Base(name))
 		}
 		return nil
@@ -162,7 +170,8 @@ func TestDownload(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if l.License != "mit" || l.Files[1].SHA256 != hubtest.SHA256(w.data) || l.Files[0].GitOID != hubtest.GitOID([]byte("do what you like\n")) {
+			if l.License != "mit" || l.Files[1].SHA256 != hubtest.SHA256(w.data) ||
+				l.Files[0].GitOID != hubtest.GitOID([]byte("do what you like\n")) {
 				t.Errorf("listing %+v", l)
 			}
 			w.check(t, l)
@@ -188,18 +197,51 @@ func TestFaults(t *testing.T) {
 		words  []string // in the error, its hint or the notes
 		waited time.Duration
 	}{
-		{name: "cut once", set: func(w *world) { w.Fail("cdn", hubtest.Times(1, hubtest.Cut(w.Hub, 200_001))) }, words: []string{"cut after byte"}, waited: time.Second},
-		{name: "cut again and again, but it advances", set: func(w *world) { w.Fail("cdn", hubtest.Cut(w.Hub, 50_000)) }, words: []string{"cut after byte"}},
-		{name: "cut at once, always", set: func(w *world) { w.Fail("cdn", hubtest.Cut(w.Hub, 0)) }, kind: ErrNetwork, words: []string{"6 times", "kept"}},
-		{name: "wrong bytes", set: func(w *world) { w.Fail("cdn", hubtest.WrongByte(w.Hub)) }, kind: ErrIntegrity, words: []string{"have the hash", "nothing was kept"}},
-		{name: "whole files for ranges", set: func(w *world) { w.Fail("cdn", hubtest.Whole()) }, words: []string{"in one piece"}},
+		{
+			name:   "cut once",
+			set:    func(w *world) { w.Fail("cdn", hubtest.Times(1, hubtest.Cut(w.Hub, 200_001))) },
+			words:  []string{"cut after byte"},
+			waited: time.Second,
+		},
+		{
+			name:  "cut again and again, but it advances",
+			set:   func(w *world) { w.Fail("cdn", hubtest.Cut(w.Hub, 50_000)) },
+			words: []string{"cut after byte"},
+		},
+		{
+			name:  "cut at once, always",
+			set:   func(w *world) { w.Fail("cdn", hubtest.Cut(w.Hub, 0)) },
+			kind:  ErrNetwork,
+			words: []string{"6 times", "kept"},
+		},
+		{
+			name:  "wrong bytes",
+			set:   func(w *world) { w.Fail("cdn", hubtest.WrongByte(w.Hub)) },
+			kind:  ErrIntegrity,
+			words: []string{"have the hash", "nothing was kept"},
+		},
+		{
+			name:  "whole files for ranges",
+			set:   func(w *world) { w.Fail("cdn", hubtest.Whole()) },
+			words: []string{"in one piece"},
+		},
 		{name: "whole files for ranges, cut once", set: func(w *world) {
 			cut := hubtest.Times(4, hubtest.Cut(w.Hub, 2*blockSize+77))
 			w.Fail("cdn", func(rw http.ResponseWriter, r *http.Request) bool { r.Header.Del("Range"); return cut(rw, r) })
 		}, words: []string{"in one piece", "cut after"}},
 		{name: "a web page", set: always(hubtest.HTML(true)), kind: ErrNetwork, words: []string{"web page", "browser"}},
-		{name: "a web page that does not say so", set: always(hubtest.HTML(false)), kind: ErrIntegrity, words: []string{"listing says"}},
-		{name: "a web page as long as the file", set: func(w *world) { w.Fail("cdn", hubtest.HTMLOfSize(w.Hub)) }, kind: ErrNetwork, words: []string{"web page"}},
+		{
+			name:  "a web page that does not say so",
+			set:   always(hubtest.HTML(false)),
+			kind:  ErrIntegrity,
+			words: []string{"listing says"},
+		},
+		{
+			name:  "a web page as long as the file",
+			set:   func(w *world) { w.Fail("cdn", hubtest.HTMLOfSize(w.Hub)) },
+			kind:  ErrNetwork,
+			words: []string{"web page"},
+		},
 		{name: "an expired signature", set: func(w *world) {
 			w.Fail("cdn", hubtest.Times(1, func(http.ResponseWriter, *http.Request) bool { w.Expire(); return false }))
 		}},
@@ -208,16 +250,37 @@ func TestFaults(t *testing.T) {
 		}, kind: ErrAccess, words: []string{"refuses the address", "6 times"}},
 		{name: "500 once", set: always(hubtest.Times(1, hubtest.Status(500))), words: []string{"500"}, waited: time.Second},
 		{name: "500 always", set: always(hubtest.Status(500)), kind: ErrNetwork, words: []string{"500", "6 times"}},
-		{name: "503 that says when", set: always(hubtest.Times(1, hubtest.Status(503, "Retry-After", "7"))), waited: 7 * time.Second},
-		{name: "429 that says when", set: always(hubtest.Times(1, hubtest.Status(429, "RateLimit", `"resolvers";r=0;t=55`))), waited: 56 * time.Second, words: []string{"too many requests"}},
-		{name: "429 for too long", set: always(hubtest.Status(429, "Retry-After", "4000")), kind: ErrNetwork, words: []string{"1h6m40s", "too many requests"}},
+		{
+			name:   "503 that says when",
+			set:    always(hubtest.Times(1, hubtest.Status(503, "Retry-After", "7"))),
+			waited: 7 * time.Second,
+		},
+		{
+			name:   "429 that says when",
+			set:    always(hubtest.Times(1, hubtest.Status(429, "RateLimit", `"resolvers";r=0;t=55`))),
+			waited: 56 * time.Second,
+			words:  []string{"too many requests"},
+		},
+		{
+			name:  "429 for too long",
+			set:   always(hubtest.Status(429, "Retry-After", "4000")),
+			kind:  ErrNetwork,
+			words: []string{"1h6m40s", "too many requests"},
+		},
 		{name: "404", set: always(hubtest.Status(404)), kind: ErrNotFound, words: []string{"not found"}},
 		{name: "416", set: always(hubtest.Status(416)), kind: ErrIntegrity, words: []string{"fewer bytes", "pull again"}},
 		{name: "compressed", set: always(func(rw http.ResponseWriter, r *http.Request) bool {
 			rw.Header().Set("Content-Encoding", "br")
 			return false
 		}), kind: ErrNetwork, words: []string{"compressed"}},
-		{name: "another range", set: always(func(rw http.ResponseWriter, r *http.Request) bool { r.Header.Set("Range", "bytes=5-9"); return false }), kind: ErrNetwork, words: []string{"answers a range"}},
+		{
+			name: "another range",
+			set: always(
+				func(rw http.ResponseWriter, r *http.Request) bool { r.Header.Set("Range", "bytes=5-9"); return false },
+			),
+			kind:  ErrNetwork,
+			words: []string{"answers a range"},
+		},
 		{name: "a shorter file", set: func(w *world) {
 			w.Fail("cdn", hubtest.Times(1, func(rw http.ResponseWriter, r *http.Request) bool {
 				w.Add(repo, hubtest.Repo{Files: map[string][]byte{"m-Q4_K_M.gguf": w.data[:large-1]}})
@@ -231,6 +294,7 @@ func TestFaults(t *testing.T) {
 			w.Fail("cdn", hubtest.Status(302, "Location", w.CDN+"/again"))
 		}, kind: ErrNetwork, words: []string{"more than 5 times"}},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -242,11 +306,13 @@ func TestFaults(t *testing.T) {
 			if errors.As(err, &e) {
 				said += "\n" + e.Hint()
 			}
+
 			for _, words := range tt.words {
 				if !strings.Contains(said, words) {
 					t.Errorf("it does not say %q but %s", words, said)
 				}
 			}
+
 			if strings.Contains(said, "signature=") {
 				t.Errorf("it tells a signed address: %s", said)
 			}
@@ -256,19 +322,29 @@ func TestFaults(t *testing.T) {
 			if tt.waited > 0 && !slices.Contains(w.waits, tt.waited) {
 				t.Errorf("waited %v, want %v", w.waits, tt.waited)
 			}
+
 			if err == nil {
 				w.check(t, l)
 				return
 			}
+
 			if names := w.named(t); slices.Contains(names, hubtest.SHA256(w.data)) || slices.Contains(names, "m-Q4_K_M.gguf") {
 				t.Errorf("there is %v", names)
 			}
+
 			// When the fault is gone, the same call succeeds.
 			w.Fail("cdn", nil)
-			w.Add(repo, hubtest.Repo{Files: map[string][]byte{"m-Q4_K_M.gguf": w.data, "LICENSE": []byte("do what you like\n")}, License: "mit"})
+			w.Add(
+				repo,
+				hubtest.Repo{
+					Files:   map[string][]byte{"m-Q4_K_M.gguf": w.data, "LICENSE": []byte("do what you like\n")},
+					License: "mit",
+				},
+			)
 			if l, err = w.pull(t.Context()); err != nil {
 				t.Fatal("without the fault: ", err)
 			}
+
 			w.check(t, l)
 		})
 	}
@@ -301,7 +377,13 @@ func TestListErrors(t *testing.T) {
 		words                string
 	}{
 		{name: "no such repository", repo: "org/none", kind: ErrNotFound, words: "needs a token"},
-		{name: "no such repository, with a token", repo: "org/none", token: hubtest.Token, kind: ErrNotFound, words: "check the spelling"},
+		{
+			name:  "no such repository, with a token",
+			repo:  "org/none",
+			token: hubtest.Token,
+			kind:  ErrNotFound,
+			words: "check the spelling",
+		},
 		{name: "private", repo: "org/private", kind: ErrNotFound, words: "HF_TOKEN"},
 		{name: "private, with a token", repo: "org/private", token: hubtest.Token},
 		{name: "renamed", repo: "org/old"},
@@ -309,15 +391,27 @@ func TestListErrors(t *testing.T) {
 		{name: "a bad name", repo: "../x", kind: ErrNotFound, words: "org/name"},
 		{name: "a name that is a path", repo: "a/b/c", kind: ErrNotFound, words: "org/name"},
 		{name: "a bad revision", repo: repo, revision: "../../x", kind: ErrNotFound, words: "cannot be a revision"},
-		{name: "bad token", repo: repo, fault: hubtest.Status(401, "X-Error-Message", "Invalid credentials in Authorization header"), kind: ErrNotFound},
+		{
+			name:  "bad token",
+			repo:  repo,
+			fault: hubtest.Status(401, "X-Error-Message", "Invalid credentials in Authorization header"),
+			kind:  ErrNotFound,
+		},
 		{name: "403", repo: repo, fault: hubtest.Status(403), kind: ErrAccess, words: "fine-grained"},
 		{name: "429", repo: repo, fault: hubtest.Times(2, hubtest.Status(429, "Retry-After", "3"))},
 		{name: "500", repo: repo, fault: hubtest.Status(500), kind: ErrNetwork, words: "6 times"},
 		{name: "a login page", repo: repo, fault: hubtest.HTML(true), kind: ErrNetwork, words: "web page"},
 		{name: "no JSON", repo: repo, fault: hubtest.HTML(false), kind: ErrNetwork, words: "cannot be read"},
 		{name: "no commit", repo: repo, fault: hubtest.Status(200), kind: ErrNetwork, words: "names no commit"},
-		{name: "another host", repo: repo, fault: hubtest.Status(302, "Location", "file:///etc/passwd"), kind: ErrNetwork, words: "redirects"},
+		{
+			name:  "another host",
+			repo:  repo,
+			fault: hubtest.Status(302, "Location", "file:///etc/passwd"),
+			kind:  ErrNetwork,
+			words: "redirects",
+		},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t, 10, func(o *Options) { o.Token = tt.token })
@@ -329,6 +423,7 @@ func TestListErrors(t *testing.T) {
 			if !errors.Is(err, tt.kind) || (err == nil) != (tt.kind == nil) {
 				t.Fatalf("got %v, want %v", err, tt.kind)
 			}
+
 			var e *Error
 			if errors.As(err, &e) && !strings.Contains(e.Text+e.Todo, tt.words) {
 				t.Errorf("%q, %q: want %q", e.Text, e.Todo, tt.words)
@@ -353,19 +448,24 @@ func TestTokenStaysHome(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for address, same := range map[string]bool{
 		"https://hub.example/x": true, "https://HUB.example:443/x": true, "http://hub.example/x": false,
-		"https://cdn.hub.example/x": false, "https://hub.example:8443/x": false, "https://hub.example.evil/x": false, "https://hub.example@evil/x": false,
+		"https://cdn.hub.example/x": false, "https://hub.example:8443/x": false, "https://hub.example.evil/x": false,
+		"https://hub.example@evil/x": false,
 	} {
 		req, _ := http.NewRequest("GET", address, nil)
 		if c.isEndpoint(req.URL) != same {
 			t.Errorf("%s: want %v", address, same)
 		}
 	}
+
 	from, _ := http.NewRequest("GET", "https://hub.example/x", nil)
 	for address, ok := range map[string]bool{
-		"https://cdn.hub.example/x": true, "http://cdn.example/x": false, "https://localhost/x": false, "https://127.0.0.1/x": false,
-		"https://[::1]/": false, "https://10.0.0.1/": false, "https://169.254.169.254/latest": false, "https://[::ffff:10.0.0.1]/": false, "https://intranet/": false,
+		"https://cdn.hub.example/x": true, "http://cdn.example/x": false, "https://localhost/x": false,
+		"https://127.0.0.1/x": false,
+		"https://[::1]/":      false, "https://10.0.0.1/": false, "https://169.254.169.254/latest": false,
+		"https://[::ffff:10.0.0.1]/": false, "https://intranet/": false,
 	} {
 		to, _ := http.NewRequest("GET", address, nil)
 		if (c.allowRedirect(from.URL, to.URL) == nil) != ok {
@@ -382,14 +482,17 @@ func TestResume(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	ctx, cancel := context.WithCancelCause(t.Context())
 	stop := errors.New("enough")
-	w.notes.reached, w.notes.at = func() { cancel(stop) }, 3*blockSize+1000
+	w.notes.reached = func() { cancel(stop) }
+	w.notes.at = 3*blockSize + 1000
 	w.Fail("cdn", hubtest.Cut(w.Hub, 3*blockSize+1000))
 	f := l.Files[1]
 	if _, err := w.client.Download(ctx, l, f); !errors.Is(err, stop) {
 		t.Fatalf("got %v", err)
 	}
+
 	partial := w.client.Blob(repo, f.SHA256) + partialSuffix
 	b, err := os.ReadFile(partial)
 	if err != nil {
@@ -398,10 +501,12 @@ func TestResume(t *testing.T) {
 	if !bytes.Equal(b[:3*blockSize], w.data[:3*blockSize]) {
 		t.Fatal("the first blocks are not there")
 	}
+
 	b[blockSize+5] ^= 1
 	if err := os.WriteFile(partial, b, 0o644); err != nil {
 		t.Fatal(err)
 	}
+
 	w.Fail("cdn", nil)
 	w.notes.at = 0
 	w.Requests()
@@ -411,21 +516,25 @@ func TestResume(t *testing.T) {
 	if w.notes.have != 3*blockSize {
 		t.Errorf("resumed from %d", w.notes.have)
 	}
+
 	var ranges []string
 	for _, r := range w.Requests() {
 		if r.Host == "cdn" {
 			ranges = append(ranges, r.Range)
 		}
 	}
+
 	slices.Sort(ranges)
 	want := []string{fmt.Sprintf("bytes=%d-%d", blockSize, 2*blockSize-1)}
 	for at := 3 * blockSize; at < large; at += runBlocks * blockSize {
 		want = append(want, fmt.Sprintf("bytes=%d-%d", at, min(at+runBlocks*blockSize, large)-1))
 	}
+
 	slices.Sort(want)
 	if !slices.Equal(ranges, want) {
 		t.Errorf("fetched %v, want %v", ranges, want)
 	}
+
 	got, err := os.ReadFile(w.client.Blob(repo, f.SHA256))
 	if err != nil || !bytes.Equal(got, w.data) {
 		t.Error("the file is wrong")
@@ -439,11 +548,13 @@ func TestTwoAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	// The first holds the lock while the second begins.
 	unlock, err := w.client.lock(t.Context(), repo, l.Files[1])
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	second := &waiting{seen: make(chan struct{})}
 	other := w.newClient(t, Options{Endpoint: w.URL, Cache: w.client.Dir, Progress: second})
 	done := make(chan error, 1)
@@ -455,10 +566,12 @@ func TestTwoAtOnce(t *testing.T) {
 	if n := w.Requests(); len(n) != 1 {
 		t.Errorf("while waiting: %v", n)
 	}
+
 	unlock()
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
+
 	w.Requests()
 	if _, err := w.client.Download(t.Context(), l, l.Files[1]); err != nil || len(w.Requests()) != 0 {
 		t.Errorf("fetched twice: %v", err)
@@ -499,7 +612,8 @@ func TestOffline(t *testing.T) {
 func TestHostileListing(t *testing.T) {
 	w := newWorld(t, 100, nil)
 	outside := filepath.Join(filepath.Dir(w.client.Dir), "evil.gguf")
-	for _, path := range []string{"../evil.gguf", "/evil.gguf", "a/../../../../../evil.gguf", "a//b.gguf", "./a.gguf", `..\evil.gguf`, "C:evil.gguf", "a\x00.gguf", "a\n.gguf", "", "..", strings.Repeat("x", 300) + ".gguf"} {
+	for _, path := range []string{"../evil.gguf", "/evil.gguf", "a/../../../../../evil.gguf", "a//b.gguf", "./a.gguf",
+		`..\evil.gguf`, "C:evil.gguf", "a\x00.gguf", "a\n.gguf", "", "..", strings.Repeat("x", 300) + ".gguf"} {
 		l := &Listing{Repo: repo, Revision: "main", Commit: strings.Repeat("a", 40)}
 		f := File{Path: path, Size: 3, SHA256: hubtest.SHA256([]byte("abc"))}
 		if _, err := w.client.Download(t.Context(), l, f); !errors.Is(err, ErrIntegrity) {
@@ -512,12 +626,18 @@ func TestHostileListing(t *testing.T) {
 			t.Errorf("remove %q: %v", path, err)
 		}
 	}
-	for _, sum := range []string{"../../../../x", "", strings.Repeat("g", 64), strings.Repeat("A", 64), strings.Repeat("a", 63)} {
+
+	for _, sum := range []string{"../../../../x", "", strings.Repeat("g", 64), strings.Repeat("A", 64),
+		strings.Repeat("a", 63)} {
 		l := &Listing{Repo: repo, Revision: "main", Commit: strings.Repeat("a", 40)}
-		if _, err := w.client.Download(t.Context(), l, File{Path: "a.gguf", Size: 3, SHA256: sum}); !errors.Is(err, ErrIntegrity) {
+		_, err := w.client.Download(t.Context(), l, File{Path: "a.gguf", Size: 3, SHA256: sum})
+		if !errors.Is(
+			err, ErrIntegrity,
+		) {
 			t.Errorf("hash %q: %v", sum, err)
 		}
 	}
+
 	if _, err := os.Stat(outside); err == nil {
 		t.Error("a file was written outside the cache")
 	}
@@ -552,6 +672,7 @@ func TestFromEnvironment(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(home, "hf", "token"), []byte("hf_file\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	tests := []struct {
 		environ string
 		want    Options
@@ -560,11 +681,21 @@ func TestFromEnvironment(t *testing.T) {
 		{"HOME=/h XDG_CACHE_HOME=/x", Options{Cache: "/x/huggingface/hub"}},
 		{"HOME=/h HF_HOME=~/y", Options{Cache: "/h/y/hub"}},
 		{"HF_HOME=/y HF_HUB_CACHE=/z HF_TOKEN=abc", Options{Cache: "/z", Token: "abc"}},
-		{"HUGGINGFACE_HUB_CACHE=/z HUGGING_FACE_HUB_TOKEN=abc HF_ENDPOINT=https://m/", Options{Cache: "/z", Token: "abc", Endpoint: "https://m"}},
+		{
+			"HUGGINGFACE_HUB_CACHE=/z HUGGING_FACE_HUB_TOKEN=abc HF_ENDPOINT=https://m/",
+			Options{Cache: "/z", Token: "abc", Endpoint: "https://m"},
+		},
 		{"HF_HOME=" + home + "/hf", Options{Cache: home + "/hf/hub", Token: "hf_file"}},
-		{"HF_HOME=" + home + "/hf HF_HUB_DISABLE_IMPLICIT_TOKEN=1 HF_HUB_OFFLINE=yes", Options{Cache: home + "/hf/hub", Offline: true}},
-		{"HF_HOME=/y HF_TOKEN_PATH=" + home + "/hf/token TRANSFORMERS_OFFLINE=1", Options{Cache: "/y/hub", Token: "hf_file", Offline: true}},
+		{
+			"HF_HOME=" + home + "/hf HF_HUB_DISABLE_IMPLICIT_TOKEN=1 HF_HUB_OFFLINE=yes",
+			Options{Cache: home + "/hf/hub", Offline: true},
+		},
+		{
+			"HF_HOME=/y HF_TOKEN_PATH=" + home + "/hf/token TRANSFORMERS_OFFLINE=1",
+			Options{Cache: "/y/hub", Token: "hf_file", Offline: true},
+		},
 	}
+
 	for _, tt := range tests {
 		env := map[string]string{}
 		for _, pair := range strings.Fields(tt.environ) {
@@ -579,7 +710,14 @@ func TestFromEnvironment(t *testing.T) {
 }
 
 func FuzzListing(f *testing.F) {
-	f.Add([]byte(`{"sha":"` + strings.Repeat("a", 40) + `","gated":"auto","cardData":{"license":["mit"]},"siblings":[{"rfilename":"a.gguf","size":3,"lfs":{"sha256":"x","size":4}}]}`))
+	f.Add(
+		[]byte(
+			`{"sha":"` + strings.Repeat(
+				"a", 40,
+			) + `","gated":"auto","cardData":{"license":["mit"]},"siblings":[{"rfilename":"a.gguf","size":3,` +
+				`"lfs":{"sha256":"x","size":4}}]}`,
+		),
+	)
 	f.Fuzz(func(t *testing.T, body []byte) {
 		l, err := readListing(body, repo)
 		if err != nil {

@@ -72,7 +72,8 @@ func CheckRepo(repo string) error {
 
 // checkRevision refuses what could not be part of a URL or a path.
 func checkRevision(revision string) error {
-	if revision == "" || len(revision) > 255 || !filepath.IsLocal(revision) || strings.ContainsAny(revision, "\\?#% \t\r\n\x00") {
+	if revision == "" || len(revision) > 255 || !filepath.IsLocal(revision) ||
+		strings.ContainsAny(revision, "\\?#% \t\r\n\x00") {
 		return permanent(ErrNotFound, "a revision is a branch, a tag or a commit", "%q cannot be a revision", revision)
 	}
 	return nil
@@ -87,7 +88,12 @@ func CheckPath(path string) error {
 		bad = bad || part == ".." || part == "." || part == "" || len(part) > 255
 	}
 	if bad {
-		return permanent(ErrIntegrity, "do not trust this repository", "the Hub names a file %q, which would leave its folder", oneLine(path, 100))
+		return permanent(
+			ErrIntegrity,
+			"do not trust this repository",
+			"the Hub names a file %q, which would leave its folder",
+			oneLine(path, 100),
+		)
 	}
 	return nil
 }
@@ -110,7 +116,9 @@ func (f *File) Check() error {
 		return err
 	}
 	if f.SHA256 != "" && !hex64.MatchString(f.SHA256) || f.SHA256 == "" && !hex40.MatchString(f.GitOID) {
-		return permanent(ErrIntegrity, "is HF_ENDPOINT a whole mirror?", "the Hub's listing gives no usable hash for %s", f.Path)
+		return permanent(
+			ErrIntegrity, "is HF_ENDPOINT a whole mirror?", "the Hub's listing gives no usable hash for %s", f.Path,
+		)
 	}
 	if f.Size < 0 {
 		return permanent(ErrIntegrity, "is HF_ENDPOINT a whole mirror?", "the Hub's listing gives no size for %s", f.Path)
@@ -151,11 +159,13 @@ func (c *Client) List(ctx context.Context, repo, revision string) (*Listing, err
 	if err := checkRevision(revision); err != nil {
 		return nil, err
 	}
+
 	address := c.endpoint.JoinPath("api/models", repo).String() + "/revision/" + url.PathEscape(revision) + "?blobs=true"
 	what := repo
 	if revision != "main" {
 		what += "@" + revision
 	}
+
 	for try := 1; ; try++ {
 		l, err := c.list(ctx, address, what, repo)
 		if err == nil {
@@ -204,10 +214,12 @@ func readListing(body []byte, repo string) (*Listing, error) {
 	if !hex40.MatchString(info.SHA) {
 		return nil, permanent(ErrNetwork, todo, "%s: the listing names no commit", repo)
 	}
+
 	l := &Listing{Repo: repo, Commit: info.SHA, Link: info.CardData.LicenseLink, License: license(info.CardData.License)}
 	if l.License == "" || l.License == "other" {
 		l.License = firstOf(info.CardData.LicenseName, l.License)
 	}
+
 	_ = json.Unmarshal(info.Gated, &l.Gated) // false stays ""
 	for _, s := range info.Siblings {
 		f := File{Path: s.Name, Size: -1, GitOID: s.BlobID}
@@ -215,10 +227,12 @@ func readListing(body []byte, repo string) (*Listing, error) {
 			f.Size = *s.Size
 		}
 		if s.LFS != nil {
-			f.SHA256, f.Size = s.LFS.SHA256, s.LFS.Size
+			f.SHA256 = s.LFS.SHA256
+			f.Size = s.LFS.Size
 		}
 		l.Files = append(l.Files, f)
 	}
+
 	return l, nil
 }
 

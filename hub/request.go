@@ -21,21 +21,29 @@ func (c *Client) get(ctx context.Context, address string, header http.Header) (*
 		if err != nil {
 			return nil, fmt.Errorf("ask %s: %w", c.endpoint.Host, errors.Unwrap(err))
 		}
+
 		req.Header = header.Clone()
 		req.Header.Set("User-Agent", c.o.UserAgent)
 		req.Header.Set("Accept-Encoding", "identity")
 		if c.o.Token != "" && c.isEndpoint(req.URL) {
 			req.Header.Set("Authorization", "Bearer "+c.o.Token)
 		}
+
 		res, err := c.http.Do(req)
 		if err != nil {
 			return nil, transportError(req.URL.Host, err)
 		}
+
 		switch res.StatusCode {
-		case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		case http.StatusMovedPermanently,
+			http.StatusFound,
+			http.StatusSeeOther,
+			http.StatusTemporaryRedirect,
+			http.StatusPermanentRedirect:
 		default:
 			return res, nil
 		}
+
 		res.Body.Close()
 		to, err := res.Location()
 		if err != nil {
@@ -44,14 +52,17 @@ func (c *Client) get(ctx context.Context, address string, header http.Header) (*
 		if err := c.allowRedirect(req.URL, to); err != nil {
 			return nil, err
 		}
+
 		address = to.String()
 	}
+
 	return nil, permanent(ErrNetwork, "", "%s redirects more than %d times", c.endpoint.Host, maxRedirects)
 }
 
 // isEndpoint says whether a URL is the endpoint's: scheme, host and port.
 func (c *Client) isEndpoint(u *url.URL) bool {
-	return u.Scheme == c.endpoint.Scheme && strings.EqualFold(u.Hostname(), c.endpoint.Hostname()) && port(u) == port(c.endpoint)
+	return u.Scheme == c.endpoint.Scheme && strings.EqualFold(u.Hostname(), c.endpoint.Hostname()) &&
+		port(u) == port(c.endpoint)
 }
 
 func port(u *url.URL) string {

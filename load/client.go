@@ -27,7 +27,8 @@ type Client struct {
 func NewHTTP(transport http.RoundTripper) *http.Client {
 	if t, ok := transport.(*http.Transport); ok {
 		t = t.Clone()
-		t.DisableKeepAlives, t.DisableCompression = true, true
+		t.DisableKeepAlives = true
+		t.DisableCompression = true
 		transport = t
 	}
 	return &http.Client{Transport: transport}
@@ -82,21 +83,14 @@ const (
 // Ask makes a call and reads its answer to the end. A stream that ends without saying so
 // is an error.
 func (c *Client) Ask(ctx context.Context, q Call) (a Answer, err error) {
-	path, body := "/completions", map[string]any{"model": q.Model, "max_tokens": q.Tokens, "stream": true, "stream_options": map[string]bool{"include_usage": true}}
-	if q.Chat {
-		path, body["messages"] = "/chat/completions", []map[string]string{{"role": "user", "content": q.Prompt}}
-	} else {
-		body["prompt"] = q.Prompt
-	}
-	for name, value := range q.Fields {
-		body[name] = value
-	}
 	begin := time.Now()
+	path, body := q.request()
 	res, err := c.send(ctx, http.MethodPost, path, body, q.Key)
 	if err != nil {
 		return a, err
 	}
 	defer res.Body.Close()
+
 	var last time.Time
 	done := false
 	lines := bufio.NewScanner(res.Body)
@@ -126,6 +120,7 @@ func (c *Client) Ask(ctx context.Context, q Call) (a Answer, err error) {
 			q.Event(now)
 		}
 	}
+
 	a.Took = time.Since(begin)
 	if err := lines.Err(); err != nil {
 		return a, err
@@ -133,7 +128,30 @@ func (c *Client) Ask(ctx context.Context, q Call) (a Answer, err error) {
 	if !done {
 		return a, errors.New("the stream ended without [DONE]")
 	}
+
 	return a, nil
+}
+
+// request is the endpoint that a call asks, and what it sends.
+func (q *Call) request() (path string, body map[string]any) {
+	path = "/completions"
+	body = map[string]any{
+		"model":          q.Model,
+		"max_tokens":     q.Tokens,
+		"stream":         true,
+		"stream_options": map[string]bool{"include_usage": true},
+	}
+	if q.Chat {
+		path = "/chat/completions"
+		body["messages"] = []map[string]string{{"role": "user", "content": q.Prompt}}
+	} else {
+		body["prompt"] = q.Prompt
+	}
+
+	for name, value := range q.Fields {
+		body[name] = value
+	}
+	return path, body
 }
 
 // chunk is the part of an event that counts.
@@ -168,7 +186,9 @@ func (a *Answer) read(data []byte) (text bool, err error) {
 		return false, fmt.Errorf("the answer broke off: %s", c.Error.Message)
 	}
 	if u := c.Usage; u != nil {
-		a.Prompt, a.Answered, a.Cached = u.Prompt, u.Answered, u.Details.Cached
+		a.Prompt = u.Prompt
+		a.Answered = u.Answered
+		a.Cached = u.Details.Cached
 	}
 	for _, choice := range c.Choices {
 		d := choice.Delta
@@ -210,10 +230,12 @@ func (c *Client) send(ctx context.Context, method, path string, body any, key st
 		}
 		in = bytes.NewReader(b)
 	}
+
 	req, err := http.NewRequestWithContext(ctx, method, c.root()+"/v1"+path, in)
 	if err != nil {
 		return nil, err
 	}
+
 	req.Header.Set("Content-Type", "application/json")
 	if key == "" {
 		key = c.Key
@@ -221,6 +243,7 @@ func (c *Client) send(ctx context.Context, method, path string, body any, key st
 	if key != "" {
 		req.Header.Set("Authorization", "Bearer "+key)
 	}
+
 	res, err := c.HTTP.Do(req)
 	if err != nil {
 		return nil, err
@@ -235,5 +258,6 @@ func (c *Client) send(ctx context.Context, method, path string, body any, key st
 	if json.Unmarshal(text, &said) == nil && said.Error.Message != "" {
 		r.Text = said.Error.Message
 	}
+
 	return nil, r
 }

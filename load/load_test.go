@@ -33,14 +33,24 @@ func TestLengths(t *testing.T) {
 
 // TestPlan draws the same requests from the same workload, and others from another.
 func TestPlan(t *testing.T) {
-	w := Workload{Rate: 50, Requests: 2000, Prompt: Lengths{100, 200}, Answer: Lengths{5, 5}, Shared: 40, Groups: 3, Seed: 7}
+	w := Workload{
+		Rate:     50,
+		Requests: 2000,
+		Prompt:   Lengths{100, 200},
+		Answer:   Lengths{5, 5},
+		Shared:   40,
+		Groups:   3,
+		Seed:     7,
+	}
 	if err := w.Check(); err != nil {
 		t.Fatal(err)
 	}
+
 	list := w.Plan()
 	if !slices.EqualFunc(list, w.Plan(), func(a, b Request) bool { return fmt.Sprint(a) == fmt.Sprint(b) }) {
 		t.Error("the same workload has other requests")
 	}
+
 	seen := map[int]int{}
 	for i, q := range list {
 		if q.Prompt < 100 || q.Prompt > 200 || q.Answer != 5 || i > 0 && q.At < list[i-1].At || q.Prefix[0].tokens != 40 {
@@ -48,6 +58,7 @@ func TestPlan(t *testing.T) {
 		}
 		seen[q.Prefix[0].id]++
 	}
+
 	if len(seen) != 3 {
 		t.Errorf("groups: %v", seen)
 	}
@@ -55,6 +66,7 @@ func TestPlan(t *testing.T) {
 	if took := list[len(list)-1].At.Seconds(); math.Abs(took-40) > 3.6 {
 		t.Errorf("they arrive in %.1f s", took)
 	}
+
 	w.Seed = 8
 	if other := w.Plan(); other[1].At == list[1].At {
 		t.Error("another seed draws the same")
@@ -83,11 +95,14 @@ func TestCheck(t *testing.T) {
 }
 
 func TestTrace(t *testing.T) {
-	list, err := ReadTrace(strings.NewReader(`{"timestamp": 0, "input_length": 1100, "output_length": 20, "hash_ids": [5, 6, 7]}
+	list, err := ReadTrace(
+		strings.NewReader(`{"timestamp": 0, "input_length": 1100, "output_length": 20, "hash_ids": [5, 6, 7]}
 
 {"timestamp": 1500, "input_length": 30, "output_length": 1}
-`))
-	if err != nil || len(list) != 2 || list[1].At != 1500*time.Millisecond || list[1].Prompt != 30 || !slices.Equal(list[0].Prefix, []prefix{{5, 512}, {6, 512}}) {
+`),
+	)
+	if err != nil || len(list) != 2 || list[1].At != 1500*time.Millisecond || list[1].Prompt != 30 ||
+		!slices.Equal(list[0].Prefix, []prefix{{5, 512}, {6, 512}}) {
 		t.Errorf("%+v %v", list, err)
 	}
 	for _, text := range []string{
@@ -120,16 +135,20 @@ func FuzzTrace(f *testing.F) {
 func TestPrompts(t *testing.T) {
 	w := &writer{seed: 3, perWord: 1.25, overhead: 10}
 	shared := []prefix{{1, 60}}
-	a, b := w.text(&Request{Prompt: 200, Prefix: shared}, 1), w.text(&Request{Prompt: 200, Prefix: shared}, 2)
-	c, d := w.text(&Request{Prompt: 200}, 1), w.text(&Request{Prompt: 200}, 2)
+	a := w.text(&Request{Prompt: 200, Prefix: shared}, 1)
+	b := w.text(&Request{Prompt: 200, Prefix: shared}, 2)
+	c := w.text(&Request{Prompt: 200}, 1)
+	d := w.text(&Request{Prompt: 200}, 2)
 	common := func(a, b string) int {
-		x, y := strings.Fields(a), strings.Fields(b)
+		x := strings.Fields(a)
+		y := strings.Fields(b)
 		n := 0
 		for n < min(len(x), len(y)) && x[n] == y[n] {
 			n++
 		}
 		return n
 	}
+
 	if n := len(strings.Fields(a)); n != 152 { // (200-10)/1.25
 		t.Errorf("%d words", n)
 	}
@@ -172,15 +191,27 @@ func TestAsk(t *testing.T) {
 	c := stub(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		var q map[string]any
-		if err := json.Unmarshal(body, &q); err != nil || r.URL.Path != "/v1/chat/completions" || r.Header.Get("Authorization") != "Bearer secret" ||
+		err := json.Unmarshal(body, &q)
+		if err != nil || r.URL.Path != "/v1/chat/completions" || r.Header.Get("Authorization") != "Bearer secret" ||
 			q["model"] != "m" || q["max_tokens"] != 5.0 || q["temperature"] != 0.0 || q["stream"] != true {
 			t.Errorf("%s %v %s", r.URL.Path, r.Header, body)
 		}
 		io.WriteString(w, told)
 	})
 	events := 0
-	a, err := c.Ask(t.Context(), Call{Model: "m", Prompt: "p", Tokens: 5, Chat: true, Fields: map[string]any{"temperature": 0}, Event: func(time.Time) { events++ }})
-	if err != nil || a.Events != 2 || events != 2 || len(a.Gaps) != 1 || a.Prompt != 7 || a.Cached != 2 || a.Answered != 3 || a.First <= 0 || a.Took < a.First {
+	a, err := c.Ask(
+		t.Context(),
+		Call{
+			Model:  "m",
+			Prompt: "p",
+			Tokens: 5,
+			Chat:   true,
+			Fields: map[string]any{"temperature": 0},
+			Event:  func(time.Time) { events++ },
+		},
+	)
+	if err != nil || a.Events != 2 || events != 2 || len(a.Gaps) != 1 || a.Prompt != 7 || a.Cached != 2 ||
+		a.Answered != 3 || a.First <= 0 || a.Took < a.First {
 		t.Errorf("%+v %v", a, err)
 	}
 }
@@ -205,6 +236,7 @@ func TestAskFails(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
+
 		var no *Refusal
 		if errors.As(err, &no) != (c.status != 200) {
 			t.Errorf("%s: %T", name, err)
@@ -233,7 +265,12 @@ func TestRun(t *testing.T) {
 		for range q.Max {
 			io.WriteString(w, "data: {\"choices\":[{\"text\":\"a\"}]}\n\n")
 		}
-		fmt.Fprintf(w, "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":%d,\"completion_tokens\":%d}}\n\ndata: [DONE]\n\n", 4+2*len(strings.Fields(q.Prompt)), q.Max)
+		fmt.Fprintf(
+			w,
+			"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":%d,\"completion_tokens\":%d}}\n\ndata: [DONE]\n\n",
+			4+2*len(strings.Fields(q.Prompt)),
+			q.Max,
+		)
 	}
 	for _, workload := range []Workload{
 		{Clients: 3, Requests: 40, Prompt: Lengths{50, 60}, Answer: Lengths{4, 4}},
@@ -241,12 +278,19 @@ func TestRun(t *testing.T) {
 	} {
 		asked.Store(0)
 		done := 0
-		run := Run{Client: stub(t, handle), Model: "m", Workload: workload, Requests: workload.Plan(), Done: func(ended, of int) { done = max(done, ended) }}
+		run := Run{
+			Client:   stub(t, handle),
+			Model:    "m",
+			Workload: workload,
+			Requests: workload.Plan(),
+			Done:     func(ended, of int) { done = max(done, ended) },
+		}
 		r, err := run.Do(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r.Answered != 32 || r.Refused != 8 || r.Failed != 0 || done != 40 || r.AnswerTokens != 4*32 || r.Server != nil || r.First.Count != 32 || r.Gap.Count != 3*32 {
+		if r.Answered != 32 || r.Refused != 8 || r.Failed != 0 || done != 40 || r.AnswerTokens != 4*32 || r.Server != nil ||
+			r.First.Count != 32 || r.Gap.Count != 3*32 {
 			t.Errorf("%+v", r)
 		}
 		if mean := float64(r.PromptTokens) / 32; mean < 49 || mean > 61 { // two tokens a word and four more, as it was told
@@ -256,13 +300,20 @@ func TestRun(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	workload := Workload{Clients: 2, Requests: 50, Prompt: Lengths{20, 20}, Answer: Lengths{1, 1}}
-	run := Run{Client: stub(t, handle), Model: "m", Workload: workload, Requests: workload.Plan(), Done: func(ended, _ int) {
-		if ended == 10 {
-			cancel()
-		}
-	}}
+	run := Run{
+		Client:   stub(t, handle),
+		Model:    "m",
+		Workload: workload,
+		Requests: workload.Plan(),
+		Done: func(ended, _ int) {
+			if ended == 10 {
+				cancel()
+			}
+		},
+	}
 	r, err := run.Do(ctx)
-	if !errors.Is(err, context.Canceled) || r == nil || r.Left < 38 || r.Answered+r.Refused < 8 || r.Answered+r.Refused+r.Left != 50 {
+	if !errors.Is(err, context.Canceled) || r == nil || r.Left < 38 || r.Answered+r.Refused < 8 ||
+		r.Answered+r.Refused+r.Left != 50 {
 		t.Errorf("%+v %v", r, err)
 	}
 }
@@ -281,7 +332,9 @@ func TestCalibration(t *testing.T) {
 			io.WriteString(w, body)
 		})
 		w := Workload{Clients: 1, Requests: 1, Prompt: Lengths{9, 9}, Answer: Lengths{1, 1}}
-		if _, err := (&Run{Client: c, Workload: w, Requests: w.Plan()}).Do(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
+		_, err := (&Run{Client: c, Workload: w, Requests: w.Plan()}).Do(t.Context())
+		if err == nil ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)
 		}
 	}
@@ -292,19 +345,24 @@ func TestDistribution(t *testing.T) {
 	for i := 1000; i > 0; i-- {
 		times = append(times, float64(i)/1000)
 	}
+
 	d := distribution(times)
-	if d.Count != 1000 || d.P50 != 0.5 || d.P90 != 0.9 || d.P99 != 0.99 || d.Min != 0.001 || d.Max != 1 || math.Abs(d.Mean-0.5005) > 1e-9 {
+	if d.Count != 1000 || d.P50 != 0.5 || d.P90 != 0.9 || d.P99 != 0.99 || d.Min != 0.001 || d.Max != 1 ||
+		math.Abs(d.Mean-0.5005) > 1e-9 {
 		t.Errorf("%+v", d)
 	}
+
 	sum := 0
 	for i, b := range d.Bins {
 		if sum += b.Count; b.Count == 0 || i > 0 && b.From < d.Bins[i-1].To*0.9999 {
 			t.Errorf("bin %d: %+v", i, b)
 		}
 	}
+
 	if sum != 1000 {
 		t.Errorf("%d in bins", sum)
 	}
+
 	for _, plain := range []bool{false, true} {
 		lines := d.Histogram(80, plain)
 		if len(lines) < 5 {
@@ -316,6 +374,7 @@ func TestDistribution(t *testing.T) {
 			}
 		}
 	}
+
 	if none := distribution(nil); none.Histogram(80, false) != nil || none.Count != 0 {
 		t.Errorf("%+v", none)
 	}
@@ -326,7 +385,21 @@ func TestDistribution(t *testing.T) {
 
 // TestSVG draws one run, two, and one without an answer; a name can do no harm.
 func TestSVG(t *testing.T) {
-	r := summarise([]sample{{answer: Answer{First: time.Millisecond, Took: time.Second, Gaps: []time.Duration{time.Millisecond}, Answered: 2, Prompt: 3, Events: 2}}}, time.Second)
+	r := summarise(
+		[]sample{
+			{
+				answer: Answer{
+					First:    time.Millisecond,
+					Took:     time.Second,
+					Gaps:     []time.Duration{time.Millisecond},
+					Answered: 2,
+					Prompt:   3,
+					Events:   2,
+				},
+			},
+		},
+		time.Second,
+	)
 	r.Model = `"><script>alert(1)</script>`
 	for name, list := range map[string][2]*Report{"one": {r, nil}, "two": {r, r}, "nothing": {summarise(nil, 0), r}} {
 		text := SVG(list[0], list[1])
@@ -349,7 +422,8 @@ func TestSVG(t *testing.T) {
 }
 
 func TestSeconds(t *testing.T) {
-	for want, v := range map[string]float64{"0": 0, "1 s": 1, "1.5 ms": 0.0015, "12.3 µs": 0.0000123, "100 s": 100, "250 ms": 0.25} {
+	for want, v := range map[string]float64{"0": 0, "1 s": 1, "1.5 ms": 0.0015, "12.3 µs": 0.0000123, "100 s": 100,
+		"250 ms": 0.25} {
 		if got := Seconds(v); got != want {
 			t.Errorf("%g: %s, not %s", v, got, want)
 		}

@@ -33,6 +33,7 @@ func (c *Client) scrape(ctx context.Context, name string) (*ServerSide, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	res, err := c.HTTP.Do(req)
 	if err != nil {
 		return nil, err
@@ -41,6 +42,7 @@ func (c *Client) scrape(ctx context.Context, name string) (*ServerSide, error) {
 	if res.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("/metrics: %s", res.Status)
 	}
+
 	parser := expfmt.NewTextParser(model.LegacyValidation)
 	families, err := parser.TextToMetricFamilies(io.LimitReader(res.Body, maxMetrics))
 	if err != nil {
@@ -49,19 +51,29 @@ func (c *Client) scrape(ctx context.Context, name string) (*ServerSide, error) {
 	if families["serve_answer_tokens_total"] == nil {
 		return nil, errors.New("/metrics: not those of a serve")
 	}
+
 	count := func(metric string) (n int) {
 		for _, m := range of(families[metric], name) {
 			n += int(m.GetCounter().GetValue())
 		}
 		return n
 	}
-	s := &ServerSide{Choices: count("serve_choices_total"), PromptTokens: count("serve_prompt_tokens_total"), AnswerTokens: count("serve_answer_tokens_total")}
+
+	s := &ServerSide{
+		Choices:      count("serve_choices_total"),
+		PromptTokens: count("serve_prompt_tokens_total"),
+		AnswerTokens: count("serve_answer_tokens_total"),
+	}
 	for _, m := range of(families["serve_time_to_first_token_seconds"], name) {
-		s.firstSum, s.firstCount = m.GetHistogram().GetSampleSum(), m.GetHistogram().GetSampleCount()
+		s.firstSum = m.GetHistogram().GetSampleSum()
+		s.firstCount = m.GetHistogram().GetSampleCount()
 	}
+
 	for _, m := range of(families["serve_inter_token_seconds"], name) {
-		s.gapSum, s.gapCount = m.GetHistogram().GetSampleSum(), m.GetHistogram().GetSampleCount()
+		s.gapSum = m.GetHistogram().GetSampleSum()
+		s.gapCount = m.GetHistogram().GetSampleCount()
 	}
+
 	return s, nil
 }
 
@@ -79,7 +91,11 @@ func of(family *dto.MetricFamily, name string) (list []*dto.Metric) {
 
 // since is what was counted between two scrapes.
 func (s *ServerSide) since(before *ServerSide) *ServerSide {
-	d := &ServerSide{Choices: s.Choices - before.Choices, PromptTokens: s.PromptTokens - before.PromptTokens, AnswerTokens: s.AnswerTokens - before.AnswerTokens}
+	d := &ServerSide{
+		Choices:      s.Choices - before.Choices,
+		PromptTokens: s.PromptTokens - before.PromptTokens,
+		AnswerTokens: s.AnswerTokens - before.AnswerTokens,
+	}
 	if n := s.firstCount - before.firstCount; n > 0 {
 		d.FirstToken = (s.firstSum - before.firstSum) / float64(n)
 	}

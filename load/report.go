@@ -78,7 +78,15 @@ func distribution(times []float64) (d Distribution) {
 		return times[min(len(times)-1, int(math.Ceil(part*float64(len(times))))-1)]
 	}
 
-	d = Distribution{Count: len(times), Mean: sum / float64(len(times)), Min: times[0], P50: at(0.5), P90: at(0.9), P99: at(0.99), Max: times[len(times)-1]}
+	d = Distribution{
+		Count: len(times),
+		Mean:  sum / float64(len(times)),
+		Min:   times[0],
+		P50:   at(0.5),
+		P90:   at(0.9),
+		P99:   at(0.99),
+		Max:   times[len(times)-1],
+	}
 	keys := make([]int, 0, len(counts))
 	for k := range counts {
 		keys = append(keys, k)
@@ -86,7 +94,9 @@ func distribution(times []float64) (d Distribution) {
 
 	slices.Sort(keys)
 	for _, k := range keys {
-		d.Bins = append(d.Bins, Bin{math.Exp2(float64(k) / binsPerDoubling), math.Exp2(float64(k+1) / binsPerDoubling), counts[k]})
+		d.Bins = append(
+			d.Bins, Bin{math.Exp2(float64(k) / binsPerDoubling), math.Exp2(float64(k+1) / binsPerDoubling), counts[k]},
+		)
 	}
 	return d
 }
@@ -113,7 +123,9 @@ func summarise(samples []sample, took time.Duration) *Report {
 		}
 		a := s.answer
 		r.Answered++
-		r.PromptTokens, r.CachedTokens, r.AnswerTokens = r.PromptTokens+a.Prompt, r.CachedTokens+a.Cached, r.AnswerTokens+a.Answered
+		r.PromptTokens = r.PromptTokens + a.Prompt
+		r.CachedTokens = r.CachedTokens + a.Cached
+		r.AnswerTokens = r.AnswerTokens + a.Answered
 		wholes = append(wholes, a.Took.Seconds())
 		if a.Events > 0 {
 			firsts = append(firsts, a.First.Seconds())
@@ -126,10 +138,15 @@ func summarise(samples []sample, took time.Duration) *Report {
 		}
 	}
 	if s := r.Seconds; s > 0 {
-		r.TokensPerSecond, r.PromptPerSecond, r.PerSecond = float64(r.AnswerTokens)/s, float64(r.PromptTokens)/s, float64(r.Answered)/s
+		r.TokensPerSecond = float64(r.AnswerTokens) / s
+		r.PromptPerSecond = float64(r.PromptTokens) / s
+		r.PerSecond = float64(r.Answered) / s
 	}
 
-	r.First, r.Gap, r.PerToken, r.Whole = distribution(firsts), distribution(gaps), distribution(perToken), distribution(wholes)
+	r.First = distribution(firsts)
+	r.Gap = distribution(gaps)
+	r.PerToken = distribution(perToken)
+	r.Whole = distribution(wholes)
 	return r
 }
 

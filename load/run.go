@@ -38,7 +38,10 @@ func (r *Run) Do(ctx context.Context) (*Report, error) {
 	samples := r.offer(ctx, w, fields)
 	took := time.Since(started)
 	report := summarise(samples, took)
-	report.Model, report.URL, report.Started, report.Workload = r.Model, r.Client.root(), started.UTC(), r.Workload
+	report.Model = r.Model
+	report.URL = r.Client.root()
+	report.Started = started.UTC()
+	report.Workload = r.Workload
 	if before != nil && ctx.Err() == nil {
 		if after, err := r.Client.scrape(ctx, r.Model); err == nil {
 			report.Server = after.since(before)
@@ -57,18 +60,32 @@ func (r *Run) calibrate(ctx context.Context) (*writer, map[string]any, error) {
 	if !r.Workload.Natural {
 		fields["ignore_eos"] = true
 	}
+
 	w := &writer{seed: r.Workload.Seed, perWord: 1}
 	ask := func(words int) (Answer, error) {
-		return r.Client.Ask(ctx, Call{Model: r.Model, Prompt: w.text(&Request{Prompt: words}, -words), Tokens: 2, Chat: r.Workload.Chat, Fields: fields})
+		return r.Client.Ask(
+			ctx,
+			Call{
+				Model:  r.Model,
+				Prompt: w.text(&Request{Prompt: words}, -words),
+				Tokens: 2,
+				Chat:   r.Workload.Chat,
+				Fields: fields,
+			},
+		)
 	}
+
 	few, err := ask(20)
 	var no *Refusal
 	if errors.As(err, &no) && strings.Contains(no.Text, "ignore_eos") {
-		return nil, nil, fmt.Errorf("the server does not know ignore_eos, so answers end where the model likes: say so with --natural (%w)", err)
+		return nil, nil, fmt.Errorf(
+			"the server does not know ignore_eos, so answers end where the model likes: say so with --natural (%w)", err,
+		)
 	}
 	if err != nil {
 		return nil, nil, err
 	}
+
 	many, err := ask(120)
 	if err != nil {
 		return nil, nil, err
@@ -76,6 +93,7 @@ func (r *Run) calibrate(ctx context.Context) (*writer, map[string]any, error) {
 	if few.Prompt == 0 || many.Prompt <= few.Prompt {
 		return nil, nil, errors.New("the server does not say how many tokens a prompt has (usage)")
 	}
+
 	w.perWord = float64(many.Prompt-few.Prompt) / 100
 	w.overhead = float64(few.Prompt) - 20*w.perWord
 	return w, fields, nil
@@ -92,13 +110,16 @@ func (r *Run) offer(ctx context.Context, w *writer, fields map[string]any) []sam
 		prompt := w.text(q, i)
 		s := &samples[i]
 		s.sent = time.Since(begin)
-		s.answer, s.err = r.Client.Ask(ctx, Call{Model: r.Model, Prompt: prompt, Tokens: q.Answer, Chat: r.Workload.Chat, Fields: fields})
+		s.answer, s.err = r.Client.Ask(
+			ctx, Call{Model: r.Model, Prompt: prompt, Tokens: q.Answer, Chat: r.Workload.Chat, Fields: fields},
+		)
 		mu.Lock()
 		defer mu.Unlock()
 		if ended++; r.Done != nil {
 			r.Done(ended, len(samples))
 		}
 	}
+
 	var wg sync.WaitGroup
 	if r.Workload.Clients > 0 {
 		next := make(chan int)
@@ -127,6 +148,7 @@ func (r *Run) offer(ctx context.Context, w *writer, fields map[string]any) []sam
 			}
 		}
 	}
+
 	wg.Wait()
 	return samples
 }

@@ -22,6 +22,16 @@ const (
 // The two runs' colours: told apart by who sees no red or no green, and in print.
 var svgColours = [2]string{"#0b6e5d", "#c2570c"}
 
+// The charts below the table, in order.
+var charts = []struct {
+	name string
+	of   func(*Report) Distribution
+}{
+	{"Time to the first token", func(r *Report) Distribution { return r.First }},
+	{"Gaps between the others", func(r *Report) Distribution { return r.Gap }},
+	{"Time of a whole answer", func(r *Report) Distribution { return r.Whole }},
+}
+
 // SVG draws a report, and beside it another, unless that is nil: a table, and how the times
 // were spread.
 func SVG(r, against *Report) []byte {
@@ -29,6 +39,7 @@ func SVG(r, against *Report) []byte {
 	if against != nil {
 		runs = append(runs, against)
 	}
+
 	var b bytes.Buffer
 	y := svgMargin + 12
 	text := func(x, y int, style, format string, args ...any) {
@@ -36,6 +47,7 @@ func SVG(r, against *Report) []byte {
 		_ = xml.EscapeText(&b, fmt.Appendf(nil, format, args...)) // a buffer takes all
 		b.WriteString("</text>\n")
 	}
+
 	text(svgMargin, y, `font-size="18" font-weight="600"`, "serve bench")
 	y += svgRow
 	for i, run := range runs {
@@ -44,6 +56,7 @@ func SVG(r, against *Report) []byte {
 		text(svgMargin+20, y+svgRow-4, `fill="#555"`, "%s", run.Workload)
 		y += 2 * svgRow
 	}
+
 	y += svgRow / 2
 	for _, row := range rows(runs) {
 		text(svgMargin, y, `fill="#555"`, "%s", row.Name)
@@ -55,14 +68,8 @@ func SVG(r, against *Report) []byte {
 		}
 		y += svgRow
 	}
-	for _, c := range []struct {
-		name string
-		of   func(*Report) Distribution
-	}{
-		{"Time to the first token", func(r *Report) Distribution { return r.First }},
-		{"Gaps between the others", func(r *Report) Distribution { return r.Gap }},
-		{"Time of a whole answer", func(r *Report) Distribution { return r.Whole }},
-	} {
+
+	for _, c := range charts {
 		var list []Distribution
 		for _, run := range runs {
 			list = append(list, c.of(run))
@@ -73,8 +80,15 @@ func SVG(r, against *Report) []byte {
 		chart(&b, list, y)
 		y += chartTall + svgRow
 	}
+
 	var out bytes.Buffer
-	fmt.Fprintf(&out, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="system-ui, sans-serif" font-size="14" fill="#1b1f1e">`+"\n", svgWidth, y+svgMargin)
+	fmt.Fprintf(
+		&out,
+		`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="system-ui, sans-serif" `+
+			`font-size="14" fill="#1b1f1e">`+"\n",
+		svgWidth,
+		y+svgMargin,
+	)
 	fmt.Fprintf(&out, `<rect width="%d" height="%d" fill="#fff"/>`+"\n", svgWidth, y+svgMargin)
 	out.Write(b.Bytes())
 	out.WriteString("</svg>\n")
@@ -83,23 +97,41 @@ func SVG(r, against *Report) []byte {
 
 // chart draws distributions over one axis of times, which is logarithmic.
 func chart(b *bytes.Buffer, list []Distribution, top int) {
-	least, most, tallest := math.Inf(1), 0.0, 0.0
+	least := math.Inf(1)
+	most := 0.0
+	tallest := 0.0
 	for _, d := range list {
 		for _, bin := range d.Bins {
-			least, most = min(least, bin.From), max(most, bin.To)
+			least = min(least, bin.From)
+			most = max(most, bin.To)
 			tallest = max(tallest, float64(bin.Count)/float64(d.Count))
 		}
 	}
+
 	if most == 0 {
 		return
 	}
+
 	x := func(t float64) float64 { return svgMargin + chartWide*math.Log(t/least)/math.Log(most/least) }
 	floor := float64(top + chartTall)
-	fmt.Fprintf(b, `<line x1="%d" y1="%g" x2="%d" y2="%g" stroke="#999"/>`+"\n", svgMargin, floor, svgMargin+chartWide, floor)
+	fmt.Fprintf(
+		b, `<line x1="%d" y1="%g" x2="%d" y2="%g" stroke="#999"/>`+"\n", svgMargin, floor, svgMargin+chartWide, floor,
+	)
 	for _, t := range ticks(least, most) {
-		fmt.Fprintf(b, `<line x1="%.1f" y1="%d" x2="%.1f" y2="%g" stroke="#ddd"/><text x="%.1f" y="%g" text-anchor="middle" fill="#555" font-size="12">%s</text>`+"\n",
-			x(t), top, x(t), floor, x(t), floor+16, Seconds(t))
+		fmt.Fprintf(
+			b,
+			`<line x1="%.1f" y1="%d" x2="%.1f" y2="%g" stroke="#ddd"/><text x="%.1f" y="%g" text-anchor="middle" `+
+				`fill="#555" font-size="12">%s</text>`+"\n",
+			x(t),
+			top,
+			x(t),
+			floor,
+			x(t),
+			floor+16,
+			Seconds(t),
+		)
 	}
+
 	for i, d := range list {
 		if d.Count == 0 {
 			continue
@@ -114,7 +146,14 @@ func chart(b *bytes.Buffer, list []Distribution, top int) {
 			fmt.Fprintf(&path, "V%.1fH%.1f", floor-(chartTall-10)*float64(bin.Count)/float64(d.Count)/tallest, x(bin.To))
 			last = bin.To
 		}
-		fmt.Fprintf(b, `<path d="%sV%g" fill="%s" fill-opacity="0.25" stroke="%s" stroke-width="1.5"/>`+"\n", path.String(), floor, svgColours[i], svgColours[i])
+		fmt.Fprintf(
+			b,
+			`<path d="%sV%g" fill="%s" fill-opacity="0.25" stroke="%s" stroke-width="1.5"/>`+"\n",
+			path.String(),
+			floor,
+			svgColours[i],
+			svgColours[i],
+		)
 	}
 }
 

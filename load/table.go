@@ -94,9 +94,11 @@ func Seconds(t float64) string {
 	case t == 0:
 		return "0"
 	case t < 1e-3:
-		t, unit = t*1e6, "µs"
+		t = t * 1e6
+		unit = "µs"
 	case t < 1:
-		t, unit = t*1e3, "ms"
+		t = t * 1e3
+		unit = "ms"
 	}
 	text := strconv.FormatFloat(t, 'f', decimals(t), 64)
 	if strings.Contains(text, ".") {
@@ -156,12 +158,14 @@ func (d *Distribution) Histogram(columns int, plain bool) []string {
 	// What is rarer than one in a thousand, at either end, shares a row.
 	rare := d.Count / 1000
 	for len(bars) > 1 && bars[0].count+bars[1].count <= rare {
-		bars[1].count, bars[1].from = bars[1].count+bars[0].count, bars[0].from
+		bars[1].count = bars[1].count + bars[0].count
+		bars[1].from = bars[0].from
 		bars = bars[1:]
 	}
 
 	for n := len(bars); n > 1 && bars[n-1].count+bars[n-2].count <= rare; n-- {
-		bars[n-2].count, bars[n-2].to = bars[n-2].count+bars[n-1].count, bars[n-1].to
+		bars[n-2].count = bars[n-2].count + bars[n-1].count
+		bars[n-2].to = bars[n-1].to
 		bars = bars[:n-1]
 	}
 
@@ -172,7 +176,13 @@ func (d *Distribution) Histogram(columns int, plain bool) []string {
 
 	var list []string
 	for _, b := range bars {
-		text := fmt.Sprintf("%9s -%8s  %s %s", Seconds(b.from), Seconds(b.to), stroke(float64(b.count)/float64(most), columns-32, plain), share(b.count, d.Count))
+		text := fmt.Sprintf(
+			"%9s -%8s  %s %s",
+			Seconds(b.from),
+			Seconds(b.to),
+			stroke(float64(b.count)/float64(most), columns-32, plain),
+			share(b.count, d.Count),
+		)
 		list = append(list, strings.TrimRight(text, " "))
 	}
 	return list
@@ -217,7 +227,14 @@ func (r *Report) Comparison() []string {
 	return []string{
 		fmt.Sprintf("the server's /metrics: %d choices, %d prompt tokens and %d answer tokens (measured: %s and %s)",
 			s.Choices, s.PromptTokens, s.AnswerTokens, prompt, answer),
-		fmt.Sprintf("the server's /metrics: first token after %s (measured: %s), then one every %s (measured: %s)",
-			Seconds(s.FirstToken), differs(r.First.Mean, s.FirstToken), Seconds(s.PerToken), differs(r.PerToken.Mean, s.PerToken)),
+		fmt.Sprintf(
+			"the server's /metrics: first token after %s (measured: %s), then one every %s (measured: %s)",
+			Seconds(
+				s.FirstToken,
+			),
+			differs(r.First.Mean, s.FirstToken),
+			Seconds(s.PerToken),
+			differs(r.PerToken.Mean, s.PerToken),
+		),
 	}
 }

@@ -56,7 +56,7 @@ const (
 // Workload says what is asked, and when.
 type Workload struct {
 	Clients  int     `json:"clients,omitempty"`         // each sends its next request when the last is answered
-	Rate     float64 `json:"rate_per_second,omitempty"` // requests arrive at random, so many a second, whatever comes of them; instead of Clients
+	Rate     float64 `json:"rate_per_second,omitempty"` // arrivals a second, at random (Poisson), instead of Clients
 	Requests int     `json:"requests"`                  // in all
 	Prompt   Lengths `json:"prompt_tokens,omitzero"`    // of each, with what is shared
 	Answer   Lengths `json:"answer_tokens,omitzero"`
@@ -140,8 +140,11 @@ func ReadTrace(in io.Reader) ([]Request, error) {
 			return nil, fmt.Errorf("line %d: %w", n, err)
 		}
 		const year = 365 * 24 * 3600 * 1000
-		if row.Timestamp < 0 || row.Timestamp > year || row.Input < 1 || row.Input > maxTokens || row.Output < 1 || row.Output > maxTokens || len(row.Hashes) > maxTokens/traceBlock {
-			return nil, fmt.Errorf("line %d: a request has a timestamp in ms, and input_length and output_length of at least one token", n)
+		if row.Timestamp < 0 || row.Timestamp > year || row.Input < 1 || row.Input > maxTokens || row.Output < 1 ||
+			row.Output > maxTokens || len(row.Hashes) > maxTokens/traceBlock {
+			return nil, fmt.Errorf(
+				"line %d: a request has a timestamp in ms, and input_length and output_length of at least one token", n,
+			)
 		}
 		q := Request{At: time.Duration(row.Timestamp * float64(time.Millisecond)), Prompt: row.Input, Answer: row.Output}
 		// The last block may be cut short, and is nobody else's then.
@@ -157,12 +160,14 @@ func ReadTrace(in io.Reader) ([]Request, error) {
 			return nil, fmt.Errorf("more than %d requests", maxRequests)
 		}
 	}
+
 	if err := lines.Err(); err != nil {
 		return nil, err
 	}
 	if len(list) == 0 {
 		return nil, errors.New("no request in it")
 	}
+
 	return list, nil
 }
 

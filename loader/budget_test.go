@@ -38,7 +38,11 @@ func TestPlanOnDevices(t *testing.T) {
 		alone   bool   // the processor computes without the cards
 		words   string // of the error, if there is one
 	}{
-		{name: "a card has room", devices: []llama.DeviceMemory{card("CUDA0", 8*gib, 8*gib), hostOf(8*gib, 16*gib)}, layers: -1},
+		{
+			name:    "a card has room",
+			devices: []llama.DeviceMemory{card("CUDA0", 8*gib, 8*gib), hostOf(8*gib, 16*gib)},
+			layers:  -1,
+		},
 		{name: "a card that does not say what it has is not full",
 			devices: []llama.DeviceMemory{card("SYCL0", 0, 0), hostOf(8*gib, 16*gib)}, layers: -1},
 		{name: "a card that is full is full",
@@ -52,18 +56,58 @@ func TestPlanOnDevices(t *testing.T) {
 		{name: "two unlike cards have room",
 			devices: []llama.DeviceMemory{card("CUDA0", 6*gib, 24*gib), card("CUDA1", 2*gib, 8*gib), hostOf(8*gib, 16*gib)},
 			reserve: mi(512), layers: -1},
-		{name: "the reserve is larger than the card",
-			devices: []llama.DeviceMemory{card("CUDA0", 2*gib, 2*gib), hostOf(16*gib, 16*gib)}, reserve: mi(4096), layers: 0, alone: true},
-		{name: "it is, and layers were asked for",
-			devices: []llama.DeviceMemory{card("CUDA0", 2*gib, 2*gib), hostOf(16*gib, 16*gib)}, reserve: mi(4096), asked: Layers{Given: true, N: 8}, words: "CUDA0 needs"},
-		{name: "it is, and none were",
-			devices: []llama.DeviceMemory{card("CUDA0", 2*gib, 2*gib), hostOf(16*gib, 16*gib)}, reserve: mi(4096), asked: Layers{Given: true, N: 0}, layers: 0, alone: true},
+		{
+			name: "the reserve is larger than the card",
+			devices: []llama.DeviceMemory{
+				card("CUDA0", 2*gib, 2*gib),
+				hostOf(16*gib, 16*gib),
+			},
+			reserve: mi(4096),
+			layers:  0,
+			alone:   true,
+		},
+		{
+			name: "it is, and layers were asked for",
+			devices: []llama.DeviceMemory{
+				card("CUDA0", 2*gib, 2*gib),
+				hostOf(16*gib, 16*gib),
+			},
+			reserve: mi(4096),
+			asked:   Layers{Given: true, N: 8},
+			words:   "CUDA0 needs",
+		},
+		{
+			name: "it is, and none were",
+			devices: []llama.DeviceMemory{
+				card("CUDA0", 2*gib, 2*gib),
+				hostOf(16*gib, 16*gib),
+			},
+			reserve: mi(4096),
+			asked:   Layers{Given: true, N: 0},
+			layers:  0,
+			alone:   true,
+		},
 		{name: "a small card keeps an eighth",
 			devices: []llama.DeviceMemory{card("CUDA0", 2*gib, 2*gib), hostOf(8*gib, 16*gib)}, layers: 16},
-		{name: "a small machine keeps an eighth", devices: []llama.DeviceMemory{hostOf(3800*mib, 4*gib)}, words: "of which 512.0 MiB is reserved"},
-		{name: "a small machine has room", devices: []llama.DeviceMemory{hostOf(3800*mib, 4*gib)}, reserve: mi(256), layers: -1},
-		{name: "what is unified is taken of the host",
-			devices: []llama.DeviceMemory{unified("Vulkan0", 8*gib, 8*gib), hostOf(4000*mib, 8*gib)}, words: "host and Vulkan0 needs 3.4 GiB"},
+		{
+			name:    "a small machine keeps an eighth",
+			devices: []llama.DeviceMemory{hostOf(3800*mib, 4*gib)},
+			words:   "of which 512.0 MiB is reserved",
+		},
+		{
+			name:    "a small machine has room",
+			devices: []llama.DeviceMemory{hostOf(3800*mib, 4*gib)},
+			reserve: mi(256),
+			layers:  -1,
+		},
+		{
+			name: "what is unified is taken of the host",
+			devices: []llama.DeviceMemory{
+				unified("Vulkan0", 8*gib, 8*gib),
+				hostOf(4000*mib, 8*gib),
+			},
+			words: "host and Vulkan0 needs 3.4 GiB",
+		},
 		{name: "what is unified has room once",
 			devices: []llama.DeviceMemory{unified("Vulkan0", 8*gib, 8*gib), hostOf(5*gib, 8*gib)}, layers: -1},
 		{name: "what is unified may have less than the host",
@@ -71,6 +115,7 @@ func TestPlanOnDevices(t *testing.T) {
 		{name: "what is unified and does not say what it has",
 			devices: []llama.DeviceMemory{unified("CUDA0", 0, 0), hostOf(4000*mib, 8*gib)}, words: "host and CUDA0 needs"},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			p := planner{
@@ -79,6 +124,7 @@ func TestPlanOnDevices(t *testing.T) {
 				shrink:  true,
 				measure: hostOfDevices(tt.devices...),
 			}
+
 			lo, _, err := p.plan()
 			if tt.words != "" {
 				var short *NoRoomError
@@ -87,6 +133,7 @@ func TestPlanOnDevices(t *testing.T) {
 				}
 				return
 			}
+
 			if err != nil || lo.Model.GPULayers != tt.layers || lo.Model.CPUOnly != tt.alone {
 				t.Errorf("got %d layers, alone %v, %v; want %d, %v", lo.Model.GPULayers, lo.Model.CPUOnly, err, tt.layers, tt.alone)
 			}
@@ -106,18 +153,27 @@ func TestPlanShortensEmbeddings(t *testing.T) {
 	}{
 		{name: "all has room", host: 12000, layers: -1},
 		{name: "shorter ones have", host: 5400, embed: 512, layers: -1},
-		{name: "the shortest have not, and KV cells give way", host: 4700, train: 32768, embed: 256, layers: -1, shares: true},
+		{
+			name:   "the shortest have not, and KV cells give way",
+			host:   4700,
+			train:  32768,
+			embed:  256,
+			layers: -1,
+			shares: true,
+		},
 		{name: "a card has room", card: 8000, host: 8000, layers: -1},
 		{name: "a card has room for shorter ones", card: 4700, host: 8000, embed: 256, layers: -1},
 		{name: "a card has none, and layers give way", card: 3000, host: 12000, embed: 256, layers: 15},
 		{name: "layers were asked for", card: 4700, host: 8000, asked: Layers{Given: true, N: 32}, embed: 256, layers: 32},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			devices := []llama.DeviceMemory{hostOf(tt.host*mib, 32*gib)}
 			if tt.card > 0 {
 				devices = append([]llama.DeviceMemory{card("CUDA0", tt.card*mib, 32*gib)}, devices...)
 			}
+
 			// A MiB for each token, on the first device.
 			measure := func(lo llama.Options) (*llama.Memory, error) {
 				m, err := hostOfDevices(devices...)(lo)
@@ -127,12 +183,14 @@ func TestPlanShortensEmbeddings(t *testing.T) {
 				}
 				return m, err
 			}
+
 			p := planner{
 				o:       ModelOptions{Parallel: 2, GPULayers: tt.asked},
 				train:   cmp.Or(tt.train, 4096),
 				shrink:  true,
 				measure: measure,
 			}
+
 			lo, _, err := p.plan()
 			if err != nil || lo.EmbedLimit != tt.embed || lo.Model.GPULayers != tt.layers || (lo.Cells > 0) != tt.shares {
 				t.Errorf("got embeddings of %d, %d layers, %d cells, %v", lo.EmbedLimit, lo.Model.GPULayers, lo.Cells, err)
@@ -154,15 +212,42 @@ func TestReplan(t *testing.T) {
 		words  string
 	}{
 		{name: "nothing has changed", card: []uint64{8000}, host: []uint64{8000}, layers: -1},
-		{name: "the card's memory comes back late", card: []uint64{500, 500, 900, 900, 8000}, host: []uint64{8000}, layers: -1, waited: 4 * lookAgain},
-		{name: "somebody else has half of the card", card: []uint64{3000}, host: []uint64{8000}, layers: 18, waited: steadyFor},
-		{name: "layers were asked for, and its reserve is gone", asked: Layers{Given: true, N: 32}, card: []uint64{3600}, host: []uint64{8000}, layers: -1, waited: steadyFor},
-		{name: "layers were asked for, and more is gone", asked: Layers{Given: true, N: 32}, card: []uint64{3000}, host: []uint64{8000}, waited: steadyFor, words: "GPU0 needs 3.3 GiB"},
+		{
+			name:   "the card's memory comes back late",
+			card:   []uint64{500, 500, 900, 900, 8000},
+			host:   []uint64{8000},
+			layers: -1,
+			waited: 4 * lookAgain,
+		},
+		{
+			name:   "somebody else has half of the card",
+			card:   []uint64{3000},
+			host:   []uint64{8000},
+			layers: 18,
+			waited: steadyFor,
+		},
+		{
+			name:   "layers were asked for, and its reserve is gone",
+			asked:  Layers{Given: true, N: 32},
+			card:   []uint64{3600},
+			host:   []uint64{8000},
+			layers: -1,
+			waited: steadyFor,
+		},
+		{
+			name:   "layers were asked for, and more is gone",
+			asked:  Layers{Given: true, N: 32},
+			card:   []uint64{3000},
+			host:   []uint64{8000},
+			waited: steadyFor,
+			words:  "GPU0 needs 3.3 GiB",
+		},
 		{name: "neither has room", card: []uint64{2000}, host: []uint64{1000}, waited: steadyFor, words: "GPU0 needs"},
 		{name: "the host's reserve is gone", host: []uint64{3400}, layers: -1},
 		{name: "more of the host is gone", host: []uint64{3000}, waited: steadyFor, words: "host needs 3.3 GiB"},
 		{name: "it grows for ever, and never enough", host: growing(1000, 10, 100), waited: memoryWait, words: "host needs"},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			look := func(list []uint64, at int) uint64 { return list[min(at, len(list)-1)] * mib }
@@ -175,18 +260,21 @@ func TestReplan(t *testing.T) {
 				looks++
 				return hostOfDevices(devices...)(lo)
 			}
+
 			var waited time.Duration
 			r := replanner{o: ModelOptions{GPULayers: tt.asked}, measure: measure, sleep: func(d time.Duration) { waited += d }}
 			lo, memory, err := r.plan(plan)
 			if waited != tt.waited {
 				t.Errorf("it waited %s, want %s", waited, tt.waited)
 			}
+
 			if tt.words != "" {
 				if !errors.Is(err, ErrMemory) || !strings.Contains(err.Error(), tt.words) {
 					t.Errorf("got %v, want %q", err, tt.words)
 				}
 				return
 			}
+
 			if err != nil || memory == nil || lo.Model.GPULayers != tt.layers {
 				t.Fatalf("got %d layers, %v; want %d", lo.Model.GPULayers, err, tt.layers)
 			}
@@ -207,7 +295,13 @@ func growing(from, step uint64, n int) (list []uint64) {
 
 // TestMemoryDiffers says what is worth a line at the start.
 func TestMemoryDiffers(t *testing.T) {
-	planned := llama.DeviceMemory{Weights: 1000 * mib, KV: 800 * mib, Compute: 100 * mib, Base: 100 * mib, Later: 500 * mib}
+	planned := llama.DeviceMemory{
+		Weights: 1000 * mib,
+		KV:      800 * mib,
+		Compute: 100 * mib,
+		Base:    100 * mib,
+		Later:   500 * mib,
+	}
 	for taken, want := range map[uint64]bool{
 		0: false, 1700: true, 1850: false, 1900: false, 2000: false, 2500: false, 2590: false, 2700: true,
 	} {

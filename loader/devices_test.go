@@ -15,7 +15,8 @@ import (
 // TestReadProbe reads what a process said before it ended.
 func TestReadProbe(t *testing.T) {
 	const seen = `{"Seen":{"Devices":[{"name":"CUDA0","type":"gpu"}],"Warnings":["slow"]}}`
-	died, cuda := errors.New("signal: aborted"), llama.Device{Name: "CUDA0"}
+	died := errors.New("signal: aborted")
+	cuda := llama.Device{Name: "CUDA0"}
 	for _, c := range []struct {
 		name, out string
 		err       error

@@ -229,7 +229,9 @@ func failureOfChild(child *remote.Runner) error {
 // hostFree returns what the machine has free for another model once a loaded one is gone that
 // takes so much of it; 0 means unknown.
 func (l *Loader) hostFree(gone uint64) uint64 {
-	now, before, used := machine.FreeMemory(), l.free.Load(), l.used.Load()
+	now := machine.FreeMemory()
+	before := l.free.Load()
+	used := l.used.Load()
 	if now == 0 || before == 0 {
 		return now
 	}

@@ -141,7 +141,8 @@ func TestRestartWithoutMemory(t *testing.T) {
 	}
 	defer runner.Close()
 	child := runner.(*remote.Runner)
-	before, limits := child.Process(), runner.Limits()
+	before := child.Process()
+	limits := runner.Limits()
 
 	free := l.free.Swap(hostShare(first.Memory) / 2)
 	if err := syscall.Kill(before, syscall.SIGKILL); err != nil {
@@ -150,7 +151,8 @@ func TestRestartWithoutMemory(t *testing.T) {
 	for !strings.Contains(said.String(), "could not be restarted") {
 		<-said.more
 	}
-	if text := said.String(); !strings.Contains(text, "not enough memory: host needs") || !strings.Contains(text, "KV cells") {
+	if text := said.String(); !strings.Contains(text, "not enough memory: host needs") ||
+		!strings.Contains(text, "KV cells") {
 		t.Errorf("it does not say what is missing:\n%s", text)
 	}
 
@@ -161,7 +163,8 @@ func TestRestartWithoutMemory(t *testing.T) {
 	if now := child.Process(); now == before || now == 0 || runner.Limits() != limits {
 		t.Errorf("process %d after %d, limits %+v after %+v", now, before, runner.Limits(), limits)
 	}
-	if !slices.ContainsFunc(strings.Split(said.String(), "\n"), func(line string) bool { return strings.HasPrefix(line, "error: the engine of tiny died") }) {
+	died := func(line string) bool { return strings.HasPrefix(line, "error: the engine of tiny died") }
+	if !slices.ContainsFunc(strings.Split(said.String(), "\n"), died) {
 		t.Errorf("it does not report the crash:\n%s", said)
 	}
 }

@@ -54,10 +54,14 @@ func hostOfDevices(devices ...llama.DeviceMemory) measureFunc {
 				n = layers - (32 - left)
 			}
 			left -= n
-			d.Weights, d.KV, d.Compute = n*100*mib, kv*n/32, 100*mib
+			d.Weights = n * 100 * mib
+			d.KV = kv * n / 32
+			d.Compute = 100 * mib
 		}
 		host := m.Host()
-		host.Weights, host.KV, host.Compute = left*100*mib, kv*left/32, 100*mib
+		host.Weights = left * 100 * mib
+		host.KV = kv * left / 32
+		host.Compute = 100 * mib
 		return m, nil
 	}
 }
@@ -74,19 +78,93 @@ func TestPlanMemory(t *testing.T) {
 		words         string
 	}{
 		{name: "all fits", o: ModelOptions{Parallel: 4}, train: 4096, host: 8000, context: 4096, layers: -1},
-		{name: "a long context is not taken unasked", o: ModelOptions{Parallel: 1}, train: 131072, host: 8000, context: 8192, layers: -1},
-		{name: "a long context is taken when asked for", o: ModelOptions{Parallel: 1, Context: 16384}, train: 131072, host: 8000, context: 16384, layers: -1},
-		{name: "sequences share what fits", o: ModelOptions{Parallel: 8}, train: 8192, host: 4000, context: 8192, cells: 37888, layers: -1},
-		{name: "one context does not fit", o: ModelOptions{Parallel: 8, Context: 65536}, host: 4000, err: ErrMemory, words: "host needs 3.9 GiB"},
-		{name: "the weights do not fit", o: ModelOptions{Parallel: 1}, train: 512, host: 3000, err: ErrMemory, words: "3.1 GiB weights"},
-		{name: "cells asked for are not changed", o: ModelOptions{Parallel: 4, Cells: 60000}, train: 4096, host: 3700, err: ErrMemory, words: "host"},
-		{name: "fewer cells than a context", o: ModelOptions{Parallel: 4, Cells: 100}, train: 4096, host: 8000, err: ErrOptions, words: "--kv-cells 100"},
+		{
+			name:    "a long context is not taken unasked",
+			o:       ModelOptions{Parallel: 1},
+			train:   131072,
+			host:    8000,
+			context: 8192,
+			layers:  -1,
+		},
+		{
+			name:    "a long context is taken when asked for",
+			o:       ModelOptions{Parallel: 1, Context: 16384},
+			train:   131072,
+			host:    8000,
+			context: 16384,
+			layers:  -1,
+		},
+		{
+			name:    "sequences share what fits",
+			o:       ModelOptions{Parallel: 8},
+			train:   8192,
+			host:    4000,
+			context: 8192,
+			cells:   37888,
+			layers:  -1,
+		},
+		{
+			name:  "one context does not fit",
+			o:     ModelOptions{Parallel: 8, Context: 65536},
+			host:  4000,
+			err:   ErrMemory,
+			words: "host needs 3.9 GiB",
+		},
+		{
+			name:  "the weights do not fit",
+			o:     ModelOptions{Parallel: 1},
+			train: 512,
+			host:  3000,
+			err:   ErrMemory,
+			words: "3.1 GiB weights",
+		},
+		{
+			name:  "cells asked for are not changed",
+			o:     ModelOptions{Parallel: 4, Cells: 60000},
+			train: 4096,
+			host:  3700,
+			err:   ErrMemory,
+			words: "host",
+		},
+		{
+			name:  "fewer cells than a context",
+			o:     ModelOptions{Parallel: 4, Cells: 100},
+			train: 4096,
+			host:  8000,
+			err:   ErrOptions,
+			words: "--kv-cells 100",
+		},
 		{name: "all on the GPU", o: ModelOptions{Parallel: 1}, train: 4096, host: 8000, gpu: 8000, context: 4096, layers: -1},
-		{name: "as many layers as fit", o: ModelOptions{Parallel: 1}, train: 4096, host: 8000, gpu: 2000, context: 4096, layers: 15},
+		{
+			name:    "as many layers as fit",
+			o:       ModelOptions{Parallel: 1},
+			train:   4096,
+			host:    8000,
+			gpu:     2000,
+			context: 4096,
+			layers:  15,
+		},
 		{name: "no layer fits", o: ModelOptions{Parallel: 1}, train: 4096, host: 8000, gpu: 450, context: 4096, layers: 0},
-		{name: "layers as asked", o: ModelOptions{Parallel: 1, GPULayers: Layers{Given: true, N: 5}}, train: 4096, host: 8000, gpu: 8000, context: 4096, layers: 5},
-		{name: "more layers asked for than fit", o: ModelOptions{Parallel: 1, GPULayers: Layers{Given: true, N: 32}}, train: 512, host: 8000, gpu: 2000, err: ErrMemory, words: "GPU0"},
+		{
+			name:    "layers as asked",
+			o:       ModelOptions{Parallel: 1, GPULayers: Layers{Given: true, N: 5}},
+			train:   4096,
+			host:    8000,
+			gpu:     8000,
+			context: 4096,
+			layers:  5,
+		},
+		{
+			name:  "more layers asked for than fit",
+			o:     ModelOptions{Parallel: 1, GPULayers: Layers{Given: true, N: 32}},
+			train: 512,
+			host:  8000,
+			gpu:   2000,
+			err:   ErrMemory,
+			words: "GPU0",
+		},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.o.Reserve = Reserve{Given: true, Bytes: 320 * mib}
@@ -98,11 +176,13 @@ func TestPlanMemory(t *testing.T) {
 				}
 				return
 			}
+
 			if err != nil {
 				t.Fatal(err)
 			}
 			if lo.Context != tt.context || lo.Cells != tt.cells || lo.Model.GPULayers != tt.layers {
-				t.Errorf("got context %d, cells %d, layers %d, want %d, %d, %d", lo.Context, lo.Cells, lo.Model.GPULayers, tt.context, tt.cells, tt.layers)
+				t.Errorf("got context %d, cells %d, layers %d, want %d, %d, %d",
+					lo.Context, lo.Cells, lo.Model.GPULayers, tt.context, tt.cells, tt.layers)
 			}
 		})
 	}

@@ -97,7 +97,8 @@ func TestCreateNodes(t *testing.T) {
 		{"all missing", machineWith(two), works, "-u -c=0 -c=1\n", ""},
 		{"WSL has others", machineWith(nil, "dev/dxg", "usr/lib/wsl/lib/libcuda.so.1"), works, "", ""},
 		{"no program", machineWith(two), filepath.Join(t.TempDir(), "none"), "", ""},
-		{"it fails", machineWith(two), script("echo no module; echo more; exit 3"), "-u -c=0 -c=1\n", "exit status 3: no module"},
+		{"it fails", machineWith(two), script("echo no module; echo more; exit 3"), "-u -c=0 -c=1\n",
+			"exit status 3: no module"},
 		{"it never ends", machineWith(two), script("exec sleep 1000"), "", "did not end"},
 	} {
 		os.Remove(log)

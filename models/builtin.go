@@ -20,9 +20,19 @@ func (s *Store) findDemo(r *Reference) (*Local, error) {
 	// Reading it takes as long as hashing it would: a file that something has touched is written anew.
 	if b, err := os.ReadFile(path); err != nil || string(b) != demo.GGUF {
 		if err := hub.WriteFile(path, []byte(demo.GGUF), 0o644); err != nil {
-			return nil, &Error{Kind: err, Text: fmt.Sprintf("the demo model cannot be laid into %s: %v", filepath.Dir(path), err), Todo: "name a folder that can be written as SERVE_HOME"}
+			return nil, &Error{
+				Kind: err,
+				Text: fmt.Sprintf("the demo model cannot be laid into %s: %v", filepath.Dir(path), err),
+				Todo: "name a folder that can be written as SERVE_HOME",
+			}
 		}
 	}
 	f := hub.File{Path: demo.Name + ".gguf", Size: int64(len(demo.GGUF)), SHA256: hash}
-	return &Local{Name: r.Text, Demo: true, Quant: "Q8_0", License: demo.License, Weights: []hub.CachedFile{{File: f, Name: path}}}, nil
+	return &Local{
+		Name:    r.Text,
+		Demo:    true,
+		Quant:   "Q8_0",
+		License: demo.License,
+		Weights: []hub.CachedFile{{File: f, Name: path}},
+	}, nil
 }

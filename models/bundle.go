@@ -65,7 +65,11 @@ func (m *BundleModel) files() ([]hub.File, error) {
 }
 
 func badBundle(format string, args ...any) error {
-	return &Error{Kind: hub.ErrIntegrity, Text: "the bundle is damaged: " + fmt.Sprintf(format, args...), Todo: "nothing was imported; copy it again, or export it anew"}
+	return &Error{
+		Kind: hub.ErrIntegrity,
+		Text: "the bundle is damaged: " + fmt.Sprintf(format, args...),
+		Todo: "nothing was imported; copy it again, or export it anew",
+	}
 }
 
 // ExportBundle writes models to a file, whole or not at all. Every content is
@@ -75,7 +79,11 @@ func (s *Store) ExportBundle(ctx context.Context, name string, locals []*Local, 
 	var contents []hub.CachedFile
 	for _, l := range locals {
 		if l.Repo == "" {
-			return &Error{Kind: ErrReference, Text: l.Path() + " does not come from the Hub: nobody else says what its hash should be", Todo: "copy the file itself"}
+			return &Error{
+				Kind: ErrReference,
+				Text: l.Path() + " does not come from the Hub: nobody else says what its hash should be",
+				Todo: "copy the file itself",
+			}
 		}
 		model, err := s.bundleModel(l)
 		if err != nil {
@@ -123,14 +131,20 @@ func (s *Store) bundleModel(l *Local) (BundleModel, error) {
 	}
 	for _, f := range l.Files() {
 		if f.ETag() == "" {
-			return m, &Error{Kind: hub.ErrIntegrity, Text: l.Name + ": the hash of " + f.Path + " is not known", Todo: "pull it with serve, which keeps the Hub's hashes"}
+			return m, &Error{
+				Kind: hub.ErrIntegrity,
+				Text: l.Name + ": the hash of " + f.Path + " is not known",
+				Todo: "pull it with serve, which keeps the Hub's hashes",
+			}
 		}
 		m.Paths = append(m.Paths, f.Path)
 	}
 	return m, nil
 }
 
-func (s *Store) writeBundle(ctx context.Context, w *tar.Writer, m Manifest, contents []hub.CachedFile, key ed25519.PrivateKey) error {
+func (s *Store) writeBundle(
+	ctx context.Context, w *tar.Writer, m Manifest, contents []hub.CachedFile, key ed25519.PrivateKey,
+) error {
 	text, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return err
@@ -144,7 +158,8 @@ func (s *Store) writeBundle(ctx context.Context, w *tar.Writer, m Manifest, cont
 		}
 	}
 	for _, f := range contents {
-		if err := w.WriteHeader(&tar.Header{Name: bundleContents + f.ETag(), Mode: 0o644, Size: f.Size, Format: tar.FormatPAX}); err != nil {
+		err := w.WriteHeader(&tar.Header{Name: bundleContents + f.ETag(), Mode: 0o644, Size: f.Size, Format: tar.FormatPAX})
+		if err != nil {
 			return err
 		}
 		if err := s.copyHashed(ctx, w, f); err != nil {
@@ -197,7 +212,11 @@ func (s *Store) copyContent(ctx context.Context, w io.Writer, src io.Reader, f h
 	}
 
 	if sum := hex.EncodeToString(h.Sum(nil)); sum != f.ETag() {
-		return &Error{Kind: hub.ErrIntegrity, Text: fmt.Sprintf("%s is damaged: its hash is %s, not %s", f.Path, sum, f.ETag()), Todo: "copy or pull it again"}
+		return &Error{
+			Kind: hub.ErrIntegrity,
+			Text: fmt.Sprintf("%s is damaged: its hash is %s, not %s", f.Path, sum, f.ETag()),
+			Todo: "copy or pull it again",
+		}
 	}
 	return nil
 }
@@ -205,7 +224,9 @@ func (s *Store) copyContent(ctx context.Context, w io.Writer, src io.Reader, f h
 // ImportBundle reads a bundle into the cache. Everything is verified before
 // anything becomes visible. key, if not nil, must have signed it; signed says
 // whether anybody has.
-func (s *Store) ImportBundle(ctx context.Context, name string, key ed25519.PublicKey) (models []BundleModel, isSigned bool, err error) {
+func (s *Store) ImportBundle(
+	ctx context.Context, name string, key ed25519.PublicKey,
+) (models []BundleModel, isSigned bool, err error) {
 	file, err := os.Open(name)
 	if err != nil {
 		return nil, false, fmt.Errorf("import: %w", err)
@@ -246,7 +267,11 @@ type content struct {
 func (in *bundleImport) readManifest(key ed25519.PublicKey) error {
 	text, err := in.entry(bundleManifest, maxManifest)
 	if err != nil {
-		return &Error{Kind: hub.ErrIntegrity, Text: "this is no bundle of serve: " + err.Error(), Todo: "serve bundle export makes one"}
+		return &Error{
+			Kind: hub.ErrIntegrity,
+			Text: "this is no bundle of serve: " + err.Error(),
+			Todo: "serve bundle export makes one",
+		}
 	}
 	if in.next, err = in.r.Next(); err == nil && in.next.Name == bundleSignature {
 		signature, err := io.ReadAll(io.LimitReader(in.r, ed25519.SignatureSize+1))
@@ -255,19 +280,31 @@ func (in *bundleImport) readManifest(key ed25519.PublicKey) error {
 		}
 		in.signed = true
 		if key != nil && !ed25519.Verify(key, append([]byte(signed), text...), signature) {
-			return &Error{Kind: hub.ErrIntegrity, Text: "the bundle's signature is not of this key", Todo: "nothing was imported; ask who made the bundle for the right key, or do not use it"}
+			return &Error{
+				Kind: hub.ErrIntegrity,
+				Text: "the bundle's signature is not of this key",
+				Todo: "nothing was imported; ask who made the bundle for the right key, or do not use it",
+			}
 		}
 		in.next, _ = in.r.Next()
 	}
 	if key != nil && !in.signed {
-		return &Error{Kind: hub.ErrIntegrity, Text: "the bundle is not signed", Todo: "nothing was imported; sign it with serve bundle export --sign-key"}
+		return &Error{
+			Kind: hub.ErrIntegrity,
+			Text: "the bundle is not signed",
+			Todo: "nothing was imported; sign it with serve bundle export --sign-key",
+		}
 	}
 
 	if err := json.Unmarshal(text, &in.manifest); err != nil || in.manifest.Format != "serve-bundle" {
 		return badBundle("its manifest cannot be read")
 	}
 	if in.manifest.Version != bundleVersion {
-		return &Error{Kind: hub.ErrIntegrity, Text: fmt.Sprintf("the bundle is of version %d, this program reads %d", in.manifest.Version, bundleVersion), Todo: "use the program that made it, or a newer one"}
+		return &Error{
+			Kind: hub.ErrIntegrity,
+			Text: fmt.Sprintf("the bundle is of version %d, this program reads %d", in.manifest.Version, bundleVersion),
+			Todo: "use the program that made it, or a newer one",
+		}
 	}
 	return in.plan()
 }

@@ -100,16 +100,19 @@ func TestServedRows(t *testing.T) {
 		if e.Certainty == "low" || e.Certainty != "" && e.Hash() == "" {
 			t.Errorf("%s: nobody knows its hash well enough", e.Name)
 		}
+
 		for _, name := range e.DefaultFor {
 			if r := resolve(name); r.entry == nil || r.entry.Name != e.Name || !r.chosen {
 				t.Errorf("%s is the default for %s, which means %+v", e.Name, name, r)
 			}
 		}
+
 		found := Search([]string{e.Name}, e.Kinds)
 		if !slices.ContainsFunc(found, func(f Entry) bool { return f.Name == e.Name }) {
 			t.Errorf("a search for %s does not find it", e.Name)
 		}
 	}
+
 	if found := Search([]string{"sees", "images"}, []string{"vision"}); len(found) < 4 {
 		t.Errorf("a search finds %d", len(found))
 	}
@@ -198,6 +201,7 @@ func TestResolve(t *testing.T) {
 		{":", "", "", false},
 		{"-q8_0", "", "", false},
 	}
+
 	for _, tt := range tests {
 		got := resolve(tt.text)
 		name := ""

@@ -36,7 +36,9 @@ func (c *Choice) Bytes() (n int64) {
 	return n
 }
 
-var quantName = regexp.MustCompile(`(?:^|[^0-9A-Z])((?:UD-)?(?:I?Q[1-8](?:_[0-9A-Z]+)*|TQ[12]_0|MXFP4(?:_MOE)?|NVFP4|BF16|FP?16|FP?32))(?:$|[^0-9A-Z_])`)
+var quantName = regexp.MustCompile(
+	`(?:^|[^0-9A-Z])((?:UD-)?(?:I?Q[1-8](?:_[0-9A-Z]+)*|TQ[12]_0|MXFP4(?:_MOE)?|NVFP4|BF16|FP?16|FP?32))(?:$|[^0-9A-Z_])`,
+)
 
 // ParseQuant returns the quantisation that a file's name or folder tells, in
 // upper case, or "". The last one counts: quantisations stand at the end.
@@ -61,7 +63,10 @@ func ParseQuant(name string) string {
 // Quantisations in the order in which one is taken when none is asked for: the
 // first that is nearly as good as the whole for the memory that people have.
 var (
-	defaultQuants   = []string{"Q4_K_M", "UD-Q4_K_XL", "Q4_K_S", "Q4_0", "MXFP4", "MXFP4_MOE", "Q5_K_M", "Q6_K", "Q8_0", "BF16", "F16", "F32"}
+	defaultQuants = []string{
+		"Q4_K_M", "UD-Q4_K_XL", "Q4_K_S", "Q4_0", "MXFP4", "MXFP4_MOE", "Q5_K_M", "Q6_K", "Q8_0", "BF16", "F16",
+		"F32",
+	}
 	embeddingQuants = []string{"Q8_0", "F16", "BF16", "F32"}
 )
 
@@ -86,10 +91,12 @@ func Choose(files []hub.File, r *Reference) (*Choice, error) {
 	if r.Entry != nil && r.Quant == "" {
 		return chooseEntry(files, r)
 	}
+
 	all := candidates(files)
 	if r.File != "" {
 		return chooseFile(files, all, r)
 	}
+
 	want := []string{r.Quant}
 	if r.Quant == "" {
 		want = defaultQuants
@@ -97,6 +104,7 @@ func Choose(files []hub.File, r *Reference) (*Choice, error) {
 			want = append(slices.Clone(embeddingQuants), defaultQuants...)
 		}
 	}
+
 	for _, quant := range want {
 		var found []candidate
 		for _, c := range all {
@@ -111,9 +119,11 @@ func Choose(files []hub.File, r *Reference) (*Choice, error) {
 			return found[0].choice(files, r)
 		}
 	}
+
 	if r.Quant == "" && len(all) == 1 {
 		return all[0].choice(files, r)
 	}
+
 	return nil, missing(r, all)
 }
 
@@ -138,7 +148,11 @@ func chooseEntry(files []hub.File, r *Reference) (*Choice, error) {
 			return pinned(&c, files, r)
 		}
 	}
-	return nil, &Error{Kind: hub.ErrNotFound, Text: fmt.Sprintf("%s: %s no longer has %s", e.Name, e.Repo, e.File), Todo: has(all) + "; ask for one as " + e.Repo + ":QUANT"}
+	return nil, &Error{
+		Kind: hub.ErrNotFound,
+		Text: fmt.Sprintf("%s: %s no longer has %s", e.Name, e.Repo, e.File),
+		Todo: has(all) + "; ask for one as " + e.Repo + ":QUANT",
+	}
 }
 
 // pinned is the choice of a candidate with the projector of its row, found like its
@@ -192,7 +206,11 @@ func chooseFile(files []hub.File, all []candidate, r *Reference) (*Choice, error
 // choice checks a candidate and adds its projector.
 func (c *candidate) choice(files []hub.File, r *Reference) (*Choice, error) {
 	if len(c.parts) != c.want {
-		return nil, &Error{Kind: hub.ErrNotFound, Text: fmt.Sprintf("%s: %s has %d of its %d parts", r.Repo, c.name, len(c.parts), c.want), Todo: "choose another quantisation"}
+		return nil, &Error{
+			Kind: hub.ErrNotFound,
+			Text: fmt.Sprintf("%s: %s has %d of its %d parts", r.Repo, c.name, len(c.parts), c.want),
+			Todo: "choose another quantisation",
+		}
 	}
 	return &Choice{Quant: c.quant, Weights: c.parts, Projector: projector(files, c.parts[0].Path)}, nil
 }
@@ -206,7 +224,8 @@ func candidates(files []hub.File) []candidate {
 		if !strings.HasSuffix(strings.ToLower(f.Path), ".gguf") || sidecarName.MatchString(path.Base(f.Path)) {
 			continue
 		}
-		name, want := f.Path, 1
+		name := f.Path
+		want := 1
 		if m := partName.FindStringSubmatch(f.Path); m != nil {
 			name = m[1] + m[4]
 			want, _ = strconv.Atoi(m[3])
@@ -222,6 +241,7 @@ func candidates(files []hub.File) []candidate {
 		}
 		list[i].parts = append(list[i].parts, f)
 	}
+
 	return list
 }
 
@@ -236,21 +256,25 @@ func projector(files []hub.File, weights string) *hub.File {
 			found = append(found, f)
 		}
 	}
+
 	if len(found) == 0 {
 		return nil
 	}
+
 	away := func(f hub.File) int {
 		if path.Dir(f.Path) == path.Dir(weights) {
 			return 0
 		}
 		return 1
 	}
+
 	rank := func(f hub.File) int {
 		if i := slices.Index(projectorQuants, ParseQuant(path.Base(f.Path))); i >= 0 {
 			return i
 		}
 		return len(projectorQuants)
 	}
+
 	best := slices.MinFunc(found, func(a, b hub.File) int {
 		return cmp.Or(cmp.Compare(away(a), away(b)), cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Path, b.Path))
 	})
@@ -259,10 +283,18 @@ func projector(files []hub.File, weights string) *hub.File {
 
 func missing(r *Reference, all []candidate) error {
 	if len(all) == 0 {
-		return &Error{Kind: hub.ErrNotFound, Text: r.Repo + " holds no GGUF file", Todo: "look for a repository whose name ends in -GGUF: it has the same model converted"}
+		return &Error{
+			Kind: hub.ErrNotFound,
+			Text: r.Repo + " holds no GGUF file",
+			Todo: "look for a repository whose name ends in -GGUF: it has the same model converted",
+		}
 	}
 	if r.Quant == "" {
-		return &Error{Kind: hub.ErrNotFound, Text: r.Repo + " has none of the usual quantisations", Todo: has(all) + "; ask for one as " + r.Repo + ":QUANT"}
+		return &Error{
+			Kind: hub.ErrNotFound,
+			Text: r.Repo + " has none of the usual quantisations",
+			Todo: has(all) + "; ask for one as " + r.Repo + ":QUANT",
+		}
 	}
 	return &Error{Kind: hub.ErrNotFound, Text: fmt.Sprintf("%s has no %s", r.Repo, r.Quant), Todo: has(all)}
 }
@@ -272,7 +304,11 @@ func several(r *Reference, quant string, found []candidate) error {
 	for i, c := range found {
 		names[i] = r.Repo + "/" + c.parts[0].Path
 	}
-	return &Error{Kind: hub.ErrNotFound, Text: fmt.Sprintf("%s has %d models in %s", r.Repo, len(found), quant), Todo: "name the file: " + strings.Join(names[:min(4, len(names))], " or ")}
+	return &Error{
+		Kind: hub.ErrNotFound,
+		Text: fmt.Sprintf("%s has %d models in %s", r.Repo, len(found), quant),
+		Todo: "name the file: " + strings.Join(names[:min(4, len(names))], " or "),
+	}
 }
 
 // has lists what a repository has, the smallest first.

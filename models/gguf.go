@@ -4,7 +4,6 @@ package models
 
 import (
 	"bufio"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -103,67 +102,8 @@ func ReadHeader(path string) (*Header, error) {
 	return h, nil
 }
 
-// reader counts what it reads and never reads past its budget.
-type reader struct {
-	r    *bufio.Reader
-	n    uint64 // bytes read
-	size uint64 // of the file
-	buf  [8]byte
-}
-
 func badFormat(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrFormat, fmt.Sprintf(format, args...))
-}
-
-// take accounts for n bytes that are about to be read.
-func (r *reader) take(n uint64) error {
-	if n > r.size-r.n {
-		return badFormat("the file ends in the middle of its header, after %d bytes", r.size)
-	}
-	if r.n += n; r.n > maxHeader {
-		return badFormat("the header is larger than %d bytes", maxHeader)
-	}
-	return nil
-}
-
-func (r *reader) bytes(n uint64) ([]byte, error) {
-	if err := r.take(n); err != nil {
-		return nil, err
-	}
-	b := r.buf[:]
-	if n > 8 {
-		b = make([]byte, n)
-	}
-	_, err := io.ReadFull(r.r, b[:n])
-	return b[:n], err
-}
-
-func (r *reader) uint32() (uint32, error) {
-	b, err := r.bytes(4)
-	if err != nil {
-		return 0, err
-	}
-	return binary.LittleEndian.Uint32(b), nil
-}
-
-func (r *reader) uint64() (uint64, error) {
-	b, err := r.bytes(8)
-	if err != nil {
-		return 0, err
-	}
-	return binary.LittleEndian.Uint64(b), nil
-}
-
-func (r *reader) string(limit uint64, what string) (string, error) {
-	n, err := r.uint64()
-	if err != nil {
-		return "", err
-	}
-	if n > limit {
-		return "", badFormat("%s of %d bytes, more than %d", what, n, limit)
-	}
-	b, err := r.bytes(n)
-	return string(b), err
 }
 
 func parseHeader(src io.Reader, size uint64) (*Header, error) {
@@ -172,28 +112,15 @@ func parseHeader(src io.Reader, size uint64) (*Header, error) {
 	if size < 24 {
 		return nil, badFormat("%d bytes are too few", size)
 	}
-	magic, err := r.bytes(4)
-	if err != nil {
+
+	if err := h.readVersion(r); err != nil {
 		return nil, err
-	}
-	if string(magic) != "GGUF" {
-		return nil, badFormat("it begins with %q, not GGUF%s", magic, guess(magic))
-	}
-	if h.Version, err = r.uint32(); err != nil {
-		return nil, err
-	}
-	switch {
-	case h.Version&0xffff == 0:
-		return nil, badFormat("it is written for a big-endian machine")
-	case h.Version == 1:
-		return nil, badFormat("version 1 is obsolete; fetch the model anew")
-	case h.Version > 3:
-		return nil, badFormat("version %d is newer than this program", h.Version)
 	}
 	tensors, err := r.uint64()
 	if err != nil {
 		return nil, err
 	}
+
 	keys, err := r.uint64()
 	if err != nil {
 		return nil, err
@@ -201,11 +128,13 @@ func parseHeader(src io.Reader, size uint64) (*Header, error) {
 	if keys > maxKeys || tensors > maxTensors {
 		return nil, badFormat("%d keys and %d tensors, more than %d", keys, tensors, maxKeys)
 	}
+
 	for range keys {
 		if err := h.readValue(r); err != nil {
 			return nil, err
 		}
 	}
+
 	names := map[string]bool{}
 	for range tensors {
 		t, err := readTensor(r)
@@ -218,10 +147,36 @@ func parseHeader(src io.Reader, size uint64) (*Header, error) {
 		names[t.Name] = true
 		h.Tensors = append(h.Tensors, t)
 	}
+
 	if err := h.checkValues(); err != nil {
 		return nil, err
 	}
+
 	return h, h.checkExtents(r.n)
+}
+
+// readVersion reads what every version begins with, and refuses those that this program does not read.
+func (h *Header) readVersion(r *reader) error {
+	magic, err := r.bytes(4)
+	if err != nil {
+		return err
+	}
+	if string(magic) != "GGUF" {
+		return badFormat("it begins with %q, not GGUF%s", magic, guess(magic))
+	}
+	if h.Version, err = r.uint32(); err != nil {
+		return err
+	}
+
+	switch {
+	case h.Version&0xffff == 0:
+		return badFormat("it is written for a big-endian machine")
+	case h.Version == 1:
+		return badFormat("version 1 is obsolete; fetch the model anew")
+	case h.Version > 3:
+		return badFormat("version %d is newer than this program", h.Version)
+	}
+	return nil
 }
 
 // guess says what a file is that is often taken for a model.
@@ -244,107 +199,40 @@ func (h *Header) readValue(r *reader) error {
 	if err != nil {
 		return err
 	}
+
 	_, scalarBefore := h.Values[key]
 	_, arrayBefore := h.ArrayLengths[key]
 	if scalarBefore || arrayBefore {
 		return badFormat("the key %q comes twice", key)
 	}
+
 	kind, err := r.uint32()
 	if err != nil {
 		return err
 	}
+
 	switch kind {
 	case typeString:
 		h.Values[key], err = r.string(maxString, "the value of "+strconv.Quote(key))
 		return err
 	case typeArray:
 		elements, n, err := skipArray(r, key)
-		h.arrayTypes[key], h.ArrayLengths[key] = elements, n
+		h.arrayTypes[key] = elements
+		h.ArrayLengths[key] = n
 		return err
 	}
+
 	size, ok := fixedSize[kind]
 	if !ok {
 		return badFormat("the key %q has the unknown type %d", key, kind)
 	}
+
 	b, err := r.bytes(size)
 	if err != nil {
 		return err
 	}
+
 	h.Values[key], err = scalar(key, kind, b)
-	return err
-}
-
-func scalar(key string, kind uint32, b []byte) (any, error) {
-	le := binary.LittleEndian
-	switch kind {
-	case typeUint8:
-		return uint64(b[0]), nil
-	case typeInt8:
-		return int64(int8(b[0])), nil
-	case typeUint16:
-		return uint64(le.Uint16(b)), nil
-	case typeInt16:
-		return int64(int16(le.Uint16(b))), nil
-	case typeUint32:
-		return uint64(le.Uint32(b)), nil
-	case typeInt32:
-		return int64(int32(le.Uint32(b))), nil
-	case typeUint64:
-		return le.Uint64(b), nil
-	case typeInt64:
-		return int64(le.Uint64(b)), nil
-	case typeFloat32:
-		return float64(math.Float32frombits(le.Uint32(b))), nil
-	case typeFloat64:
-		return math.Float64frombits(le.Uint64(b)), nil
-	}
-	if b[0] > 1 {
-		return nil, badFormat("the key %q is neither true nor false", key)
-	}
-	return b[0] == 1, nil
-}
-
-// skipArray reads over an array and returns the type of its elements and their
-// number.
-func skipArray(r *reader, key string) (kind uint32, n uint64, err error) {
-	kind, err = r.uint32()
-	if err != nil {
-		return kind, 0, err
-	}
-	n, err = r.uint64()
-	if err != nil {
-		return kind, 0, err
-	}
-	if n > maxArray {
-		return kind, 0, badFormat("the array %q has %d elements, more than %d", key, n, maxArray)
-	}
-	if kind == typeString {
-		for range n {
-			length, err := r.uint64()
-			if err != nil {
-				return kind, 0, err
-			}
-			if length > maxString {
-				return kind, 0, badFormat("the array %q holds a string of %d bytes", key, length)
-			}
-			if err := r.skip(length); err != nil {
-				return kind, 0, err
-			}
-		}
-		return kind, n, nil
-	}
-	size, ok := fixedSize[kind]
-	if !ok {
-		return kind, 0, badFormat("the array %q has elements of type %d", key, kind)
-	}
-	return kind, n, r.skip(n * size)
-}
-
-func (r *reader) skip(n uint64) error {
-	if err := r.take(n); err != nil {
-		return err
-	}
-	_, err := r.r.Discard(int(n))
 	return err
 }
 
@@ -352,6 +240,7 @@ func readTensor(r *reader) (t Tensor, err error) {
 	if t.Name, err = r.string(maxTensorName, "a tensor's name"); err != nil {
 		return t, err
 	}
+
 	dims, err := r.uint32()
 	if err != nil {
 		return t, err
@@ -359,6 +248,7 @@ func readTensor(r *reader) (t Tensor, err error) {
 	if dims == 0 || dims > maxDims {
 		return t, badFormat("the tensor %q has %d dimensions", t.Name, dims)
 	}
+
 	elements := uint64(1)
 	for range dims {
 		d, err := r.uint64()
@@ -372,23 +262,29 @@ func readTensor(r *reader) (t Tensor, err error) {
 		elements = lo
 		t.Dims = append(t.Dims, d)
 	}
+
 	if t.Type, err = r.uint32(); err != nil {
 		return t, err
 	}
 	if t.Offset, err = r.uint64(); err != nil {
 		return t, err
 	}
+
 	block, ok := blocks[t.Type]
 	if !ok {
 		return t, badFormat("the tensor %q has the type %d, which needs a newer engine", t.Name, t.Type)
 	}
 	if t.Dims[0]%block.elements != 0 {
-		return t, badFormat("the tensor %q has rows of %d elements, not whole blocks of %d", t.Name, t.Dims[0], block.elements)
+		return t, badFormat(
+			"the tensor %q has rows of %d elements, not whole blocks of %d", t.Name, t.Dims[0], block.elements,
+		)
 	}
+
 	hi, bytes := bits.Mul64(elements/block.elements, block.bytes)
 	if hi != 0 {
 		return t, badFormat("the tensor %q has more bytes than can be counted", t.Name)
 	}
+
 	t.Bytes = bytes
 	return t, nil
 }
@@ -403,6 +299,7 @@ func (h *Header) checkExtents(headerEnd uint64) error {
 		}
 		alignment = a
 	}
+
 	pad := func(n uint64) uint64 { return (n + alignment - 1) &^ (alignment - 1) }
 	h.DataOffset = pad(headerEnd)
 	if len(h.Tensors) == 0 {
@@ -411,16 +308,24 @@ func (h *Header) checkExtents(headerEnd uint64) error {
 	if h.DataOffset > h.Size {
 		return badFormat("the file ends before its tensors begin")
 	}
-	room, next := h.Size-h.DataOffset, uint64(0)
+
+	room := h.Size - h.DataOffset
+	next := uint64(0)
 	for _, t := range h.Tensors {
 		if t.Offset != next {
 			return badFormat("the tensor %q begins at %d, not at %d", t.Name, t.Offset, next)
 		}
 		if t.Bytes > room || t.Offset > room-t.Bytes {
-			return badFormat("the file is cut off: the tensor %q ends at byte %d, the file at %d", t.Name, h.DataOffset+t.Offset+t.Bytes, h.Size)
+			return badFormat(
+				"the file is cut off: the tensor %q ends at byte %d, the file at %d",
+				t.Name,
+				h.DataOffset+t.Offset+t.Bytes,
+				h.Size,
+			)
 		}
 		next = pad(t.Offset + t.Bytes)
 	}
+
 	return nil
 }
 
@@ -468,7 +373,9 @@ func Parts(path string) ([]string, error) {
 		return []string{path}, nil
 	}
 	if m[2] != "00001" {
-		return nil, fmt.Errorf("%w: %s is not the first part of its set; load %s-00001-of-%s%s", ErrFormat, path, m[1], m[3], m[4])
+		return nil, fmt.Errorf(
+			"%w: %s is not the first part of its set; load %s-00001-of-%s%s", ErrFormat, path, m[1], m[3], m[4],
+		)
 	}
 	count, err := strconv.Atoi(m[3])
 	if err != nil || count < 1 {

@@ -60,47 +60,148 @@ func TestBadHeaders(t *testing.T) {
 		file []byte
 		want string
 	}{
-		"empty":                   {nil, "too few"},
-		"html":                    {[]byte("<!DOCTYPE html><html><body>login</body></html>"), "HTML page"},
-		"lfs pointer":             {[]byte("version https://git-lfs.github.com/spec/v1\noid sha256:0"), "git-lfs"},
-		"zip":                     {[]byte("PK\x03\x04" + strings.Repeat("x", 40)), "PyTorch"},
-		"version 1":               {append([]byte("GGUF\x01\x00\x00\x00"), make([]byte, 40)...), "obsolete"},
-		"big-endian":              {append([]byte("GGUF\x00\x00\x00\x03"), make([]byte, 40)...), "big-endian"},
-		"version 9":               {append([]byte("GGUF\x09\x00\x00\x00"), make([]byte, 40)...), "newer"},
-		"cut in the data":         {truncated, "cut off"},
-		"cut in the header":       {good[:1000], "middle of its header"},
-		"too many keys":           {small(1<<60, 0), "keys"},
-		"too many tensors":        {small(0, 1<<40), "tensors"},
-		"an endless key":          {small(1, 0, uint64(1)<<63), "a key of"},
-		"an endless string":       {small(1, 0, "a", uint32(typeString), uint64(1)<<62), "bytes, more than"},
-		"an endless array":        {small(1, 0, "a", uint32(typeArray), uint32(typeUint64), uint64(1)<<61), "elements"},
-		"a nested array":          {small(1, 0, "a", uint32(typeArray), uint32(typeArray), uint64(1)), "elements of type"},
-		"a key twice":             {small(2, 0, "a", uint32(typeUint8), uint8(1), "a", uint32(typeUint8), uint8(1)), "twice"},
-		"a type unknown":          {small(1, 0, "a", uint32(99)), "unknown type"},
-		"no boolean":              {small(1, 0, "a", uint32(typeBool), uint8(7)), "neither true"},
-		"an alignment of 0":       {small(1, 1, "general.alignment", uint32(typeUint32), uint32(0), "t", uint32(1), uint64(0), uint32(0), uint64(0)), "alignment"},
-		"an alignment of text":    {small(1, 1, "general.alignment", uint32(typeString), "32", "t", uint32(1), uint64(0), uint32(0), uint64(0)), "alignment"},
-		"no dimensions":           {small(0, 1, "t", uint32(0)), "dimensions"},
-		"an overflow of elements": {small(0, 1, "t", uint32(2), uint64(1)<<40, uint64(1)<<40, uint32(0), uint64(0)), "elements"},
-		"an overflow of bytes":    {small(0, 1, "t", uint32(1), uint64(1)<<62, uint32(0), uint64(0)), "bytes"},
-		"a type of the future":    {small(0, 1, "t", uint32(1), uint64(32), uint32(999), uint64(0)), "newer engine"},
-		"half a block":            {small(0, 1, "t", uint32(1), uint64(33), uint32(2), uint64(0)), "whole blocks"},
-		"an offset past the end":  {small(0, 1, "t", uint32(1), uint64(32), uint32(0), uint64(1)<<40), "begins at"},
-		"an empty array twice":    {small(2, 0, "a", uint32(typeArray), uint32(typeUint8), uint64(0), "a", uint32(typeArray), uint32(typeUint8), uint64(0)), "twice"},
-		"an endless token":        {small(1, 0, "tokenizer.ggml.tokens", uint32(typeArray), uint32(typeString), uint64(1), uint64(1)<<40), "a string of"},
-		"an architecture of 3":    {small(1, 0, "general.architecture", uint32(typeUint32), uint32(3)), "architecture"},
-		"an architecture's path":  {small(1, 0, "general.architecture", uint32(typeString), "../x"), "architecture"},
-		"a context of text":       {small(2, 0, "general.architecture", uint32(typeString), "a", "a.context_length", uint32(typeString), "9"), "a.context_length"},
-		"a negative layer count":  {small(2, 0, "general.architecture", uint32(typeString), "a", "a.block_count", uint32(typeInt32), int32(-1)), "a.block_count"},
-		"endless heads":           {small(2, 0, "general.architecture", uint32(typeString), "a", "a.attention.head_count", uint32(typeUint32), uint32(1)<<31), "head_count"},
-		"a template of numbers":   {small(1, 0, "tokenizer.chat_template", uint32(typeUint32), uint32(1)), "chat_template"},
-		"an endless template":     {small(1, 0, "tokenizer.chat_template.tool_use", uint32(typeString), strings.Repeat("x", maxTemplate+1)), "chat_template"},
-		"tokens of numbers":       {small(1, 0, "tokenizer.ggml.tokens", uint32(typeArray), uint32(typeUint8), uint64(0)), "elements of type"},
-		"scores of bytes":         {small(2, 0, "tokenizer.ggml.tokens", uint32(typeArray), uint32(typeString), uint64(1), "x", "tokenizer.ggml.scores", uint32(typeArray), uint32(typeUint8), uint64(1), uint8(1)), "scores has elements"},
-		"too few scores":          {small(2, 0, "tokenizer.ggml.tokens", uint32(typeArray), uint32(typeString), uint64(2), "x", "y", "tokenizer.ggml.scores", uint32(typeArray), uint32(typeFloat32), uint64(1), float32(1)), "2 tokens and 1"},
-		"a token past the end":    {small(2, 0, "tokenizer.ggml.tokens", uint32(typeArray), uint32(typeString), uint64(1), "x", "tokenizer.ggml.eos_token_id", uint32(typeUint32), uint32(1)), "eos_token_id is 1"},
-		"two of a name":           {small(0, 2, "t", uint32(1), uint64(0), uint32(0), uint64(0), "t", uint32(1), uint64(0), uint32(0), uint64(0)), "two tensors"},
+		"empty":             {nil, "too few"},
+		"html":              {[]byte("<!DOCTYPE html><html><body>login</body></html>"), "HTML page"},
+		"lfs pointer":       {[]byte("version https://git-lfs.github.com/spec/v1\noid sha256:0"), "git-lfs"},
+		"zip":               {[]byte("PK\x03\x04" + strings.Repeat("x", 40)), "PyTorch"},
+		"version 1":         {append([]byte("GGUF\x01\x00\x00\x00"), make([]byte, 40)...), "obsolete"},
+		"big-endian":        {append([]byte("GGUF\x00\x00\x00\x03"), make([]byte, 40)...), "big-endian"},
+		"version 9":         {append([]byte("GGUF\x09\x00\x00\x00"), make([]byte, 40)...), "newer"},
+		"cut in the data":   {truncated, "cut off"},
+		"cut in the header": {good[:1000], "middle of its header"},
+		"too many keys":     {small(1<<60, 0), "keys"},
+		"too many tensors":  {small(0, 1<<40), "tensors"},
+		"an endless key":    {small(1, 0, uint64(1)<<63), "a key of"},
+		"an endless string": {small(1, 0, "a", uint32(typeString), uint64(1)<<62), "bytes, more than"},
+		"an endless array":  {small(1, 0, "a", uint32(typeArray), uint32(typeUint64), uint64(1)<<61), "elements"},
+		"a nested array":    {small(1, 0, "a", uint32(typeArray), uint32(typeArray), uint64(1)), "elements of type"},
+		"a key twice":       {small(2, 0, "a", uint32(typeUint8), uint8(1), "a", uint32(typeUint8), uint8(1)), "twice"},
+		"a type unknown":    {small(1, 0, "a", uint32(99)), "unknown type"},
+		"no boolean":        {small(1, 0, "a", uint32(typeBool), uint8(7)), "neither true"},
+		"an alignment of 0": {
+			small(1, 1, "general.alignment", uint32(typeUint32), uint32(0), "t", uint32(1), uint64(0), uint32(0), uint64(0)),
+			"alignment",
+		},
+		"an alignment of text": {
+			small(1, 1, "general.alignment", uint32(typeString), "32", "t", uint32(1), uint64(0), uint32(0), uint64(0)),
+			"alignment",
+		},
+		"no dimensions": {small(0, 1, "t", uint32(0)), "dimensions"},
+		"an overflow of elements": {
+			small(0, 1, "t", uint32(2), uint64(1)<<40, uint64(1)<<40, uint32(0), uint64(0)),
+			"elements",
+		},
+		"an overflow of bytes":   {small(0, 1, "t", uint32(1), uint64(1)<<62, uint32(0), uint64(0)), "bytes"},
+		"a type of the future":   {small(0, 1, "t", uint32(1), uint64(32), uint32(999), uint64(0)), "newer engine"},
+		"half a block":           {small(0, 1, "t", uint32(1), uint64(33), uint32(2), uint64(0)), "whole blocks"},
+		"an offset past the end": {small(0, 1, "t", uint32(1), uint64(32), uint32(0), uint64(1)<<40), "begins at"},
+		"an empty array twice": {
+			small(
+				2,
+				0,
+				"a",
+				uint32(typeArray),
+				uint32(typeUint8),
+				uint64(0),
+				"a",
+				uint32(typeArray),
+				uint32(typeUint8),
+				uint64(0),
+			),
+			"twice",
+		},
+		"an endless token": {
+			small(1, 0, "tokenizer.ggml.tokens", uint32(typeArray), uint32(typeString), uint64(1), uint64(1)<<40),
+			"a string of",
+		},
+		"an architecture of 3":   {small(1, 0, "general.architecture", uint32(typeUint32), uint32(3)), "architecture"},
+		"an architecture's path": {small(1, 0, "general.architecture", uint32(typeString), "../x"), "architecture"},
+		"a context of text": {
+			small(2, 0, "general.architecture", uint32(typeString), "a", "a.context_length", uint32(typeString), "9"),
+			"a.context_length",
+		},
+		"a negative layer count": {
+			small(2, 0, "general.architecture", uint32(typeString), "a", "a.block_count", uint32(typeInt32), int32(-1)),
+			"a.block_count",
+		},
+		"endless heads": {
+			small(
+				2,
+				0,
+				"general.architecture",
+				uint32(typeString),
+				"a",
+				"a.attention.head_count",
+				uint32(typeUint32),
+				uint32(1)<<31,
+			),
+			"head_count",
+		},
+		"a template of numbers": {small(1, 0, "tokenizer.chat_template", uint32(typeUint32), uint32(1)), "chat_template"},
+		"an endless template": {
+			small(1, 0, "tokenizer.chat_template.tool_use", uint32(typeString), strings.Repeat("x", maxTemplate+1)),
+			"chat_template",
+		},
+		"tokens of numbers": {
+			small(1, 0, "tokenizer.ggml.tokens", uint32(typeArray), uint32(typeUint8), uint64(0)),
+			"elements of type",
+		},
+		"scores of bytes": {
+			small(
+				2,
+				0,
+				"tokenizer.ggml.tokens",
+				uint32(typeArray),
+				uint32(typeString),
+				uint64(1),
+				"x",
+				"tokenizer.ggml.scores",
+				uint32(typeArray),
+				uint32(typeUint8),
+				uint64(1),
+				uint8(1),
+			),
+			"scores has elements",
+		},
+		"too few scores": {
+			small(
+				2,
+				0,
+				"tokenizer.ggml.tokens",
+				uint32(typeArray),
+				uint32(typeString),
+				uint64(2),
+				"x",
+				"y",
+				"tokenizer.ggml.scores",
+				uint32(typeArray),
+				uint32(typeFloat32),
+				uint64(1),
+				float32(1),
+			),
+			"2 tokens and 1",
+		},
+		"a token past the end": {
+			small(
+				2,
+				0,
+				"tokenizer.ggml.tokens",
+				uint32(typeArray),
+				uint32(typeString),
+				uint64(1),
+				"x",
+				"tokenizer.ggml.eos_token_id",
+				uint32(typeUint32),
+				uint32(1),
+			),
+			"eos_token_id is 1",
+		},
+		"two of a name": {
+			small(0, 2, "t", uint32(1), uint64(0), uint32(0), uint64(0), "t", uint32(1), uint64(0), uint32(0), uint64(0)),
+			"two tensors",
+		},
 	}
+
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "m.gguf")
@@ -113,6 +214,7 @@ func TestBadHeaders(t *testing.T) {
 			}
 		})
 	}
+
 	if _, err := ReadHeader(t.TempDir()); !errors.Is(err, ErrFormat) {
 		t.Errorf("a folder: got %v", err)
 	}
@@ -143,7 +245,9 @@ func TestParts(t *testing.T) {
 func FuzzParseHeader(f *testing.F) {
 	whole := testmodel.Bytes(testmodel.Options{})
 	f.Add(whole[:20000])
-	f.Add(small(1, 1, "general.alignment", uint32(typeUint32), uint32(32), "t", uint32(1), uint64(32), uint32(0), uint64(0)))
+	f.Add(
+		small(1, 1, "general.alignment", uint32(typeUint32), uint32(32), "t", uint32(1), uint64(32), uint32(0), uint64(0)),
+	)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h, err := parseHeader(bytes.NewReader(b), uint64(len(b)))
 		if err != nil {

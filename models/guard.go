@@ -77,8 +77,10 @@ func (h *Header) checkVocabulary() error {
 	if !ok {
 		return nil
 	}
+
 	// llama.cpp reads these arrays as what they should be, whatever they are.
-	for name, elements := range map[string][]uint32{"tokens": {typeString}, "merges": {typeString}, "scores": {typeFloat32}, "token_type": {typeInt32, typeUint32},
+	for name, elements := range map[string][]uint32{"tokens": {typeString}, "merges": {typeString},
+		"scores": {typeFloat32}, "token_type": {typeInt32, typeUint32},
 		"precompiled_charsmap": {typeUint8, typeInt8}} {
 		kind, ok := h.arrayTypes["tokenizer.ggml."+name]
 		if ok && !slices.Contains(elements, kind) {
@@ -88,6 +90,7 @@ func (h *Header) checkVocabulary() error {
 			return badFormat("there are %d tokens and %d of tokenizer.ggml.%s", vocab, n, name)
 		}
 	}
+
 	for key, v := range h.Values {
 		if !strings.HasPrefix(key, "tokenizer.ggml.") || !strings.HasSuffix(key, "_token_id") {
 			continue
@@ -98,6 +101,7 @@ func (h *Header) checkVocabulary() error {
 			return badFormat("%s is %v, and there are %d tokens", key, v, vocab)
 		}
 	}
+
 	return nil
 }
 

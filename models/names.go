@@ -211,7 +211,8 @@ func closest(asked spelling) (best *Entry, open int) {
 				continue
 			}
 			if n := without(s.others, asked.others); best == nil || n < open {
-				best, open = k.Entry, n
+				best = k.Entry
+				open = n
 			}
 		}
 	}

@@ -21,16 +21,19 @@ func TestReadProjector(t *testing.T) {
 		_, err := ReadProjector(path)
 		return err
 	}
+
 	for _, kind := range []string{testmodel.MLP, testmodel.Gemma, testmodel.Qwen} {
 		if err := read(string(testmodel.Projector(kind))); err != nil {
 			t.Errorf("%s: %v", kind, err)
 		}
 	}
+
 	// patch sets the number of a size.
 	patch := func(name string, n byte) string {
 		at := strings.Index(good, "clip.vision."+name) + len("clip.vision."+name) + 4
 		return good[:at] + string([]byte{n}) + good[at+1:]
 	}
+
 	for name, tt := range map[string]struct{ content, words string }{
 		"a model":                 {string(testmodel.Bytes(testmodel.Options{})), "no projector"},
 		"one that hears":          {strings.Replace(good, "has_vision_encoder", "has_sounds_encoder", 1), "no projector"},

@@ -53,7 +53,8 @@ var hosts = []string{"hf.co/", "huggingface.co/", "www.huggingface.co/", "hf://"
 // exists says whether a path is a file of this machine; what is one is meant.
 func ParseReference(text string, exists func(path string) bool) (*Reference, error) {
 	r := &Reference{Text: text}
-	if text == "" || len(text) > maxReference || strings.ContainsFunc(text, func(c rune) bool { return c < ' ' || c == 0x7f }) {
+	if text == "" || len(text) > maxReference ||
+		strings.ContainsFunc(text, func(c rune) bool { return c < ' ' || c == 0x7f }) {
 		return nil, fmt.Errorf("%w: %q", ErrReference, text)
 	}
 	if isPath(text, exists) {
@@ -66,7 +67,11 @@ func ParseReference(text string, exists func(path string) bool) (*Reference, err
 	}
 	rest, fromHub := trimHost(text)
 	if strings.Contains(rest, "://") {
-		return nil, &Error{Kind: ErrReference, Text: fmt.Sprintf("%q is no address of the Hub", text), Todo: "fetch the file yourself and serve it as ./file.gguf; HF_ENDPOINT chooses a mirror"}
+		return nil, &Error{
+			Kind: ErrReference,
+			Text: fmt.Sprintf("%q is no address of the Hub", text),
+			Todo: "fetch the file yourself and serve it as ./file.gguf; HF_ENDPOINT chooses a mirror",
+		}
 	}
 	if !fromHub && !strings.Contains(rest, "/") {
 		return r.byName(rest)
@@ -82,7 +87,8 @@ func isPath(text string, exists func(string) bool) bool {
 			return true
 		}
 	}
-	return filepath.IsAbs(text) || strings.HasSuffix(text, ".gguf") && !strings.Contains(text, "://") && (strings.Count(text, "/") < 2 || exists(text))
+	return filepath.IsAbs(text) ||
+		strings.HasSuffix(text, ".gguf") && !strings.Contains(text, "://") && (strings.Count(text, "/") < 2 || exists(text))
 }
 
 // trimHost takes the Hub's address off a reference that has it.
@@ -104,7 +110,9 @@ func trimHost(text string) (rest string, ok bool) {
 
 // at sets what a row of the catalogue says.
 func (r *Reference) at(e *Entry, quant string) *Reference {
-	r.Entry, r.Repo, r.Revision = e, e.Repo, e.Commit
+	r.Entry = e
+	r.Repo = e.Repo
+	r.Revision = e.Commit
 	r.Quant = strings.ToUpper(quant)
 	if r.Quant == e.Quant() {
 		r.Quant = ""
@@ -160,7 +168,11 @@ func similar(text string) string {
 // inRepo reads org/repo[@revision][:quant] and org/repo/file.gguf[@revision].
 func (r *Reference) inRepo(text string) (*Reference, error) {
 	bad := func(why string) error {
-		return &Error{Kind: ErrReference, Text: fmt.Sprintf("%q: %s", r.Text, why), Todo: "write org/repo, org/repo:Q4_K_M, org/repo@revision or org/repo/file.gguf"}
+		return &Error{
+			Kind: ErrReference,
+			Text: fmt.Sprintf("%q: %s", r.Text, why),
+			Todo: "write org/repo, org/repo:Q4_K_M, org/repo@revision or org/repo/file.gguf",
+		}
 	}
 
 	text, after, hasRevision := strings.Cut(text, "@")
@@ -171,14 +183,16 @@ func (r *Reference) inRepo(text string) (*Reference, error) {
 			return nil, bad("it names two quantisations")
 		}
 		if ok {
-			quant, hasQuant = q, true
+			quant = q
+			hasQuant = true
 		}
 		if r.Revision = revision; revision == "" {
 			return nil, bad("no revision follows the @")
 		}
 	}
 	if hasQuant {
-		if r.Quant = ParseQuant(quant); r.Quant == "" || !strings.EqualFold(r.Quant, quant) && !strings.EqualFold("FP16", quant) {
+		r.Quant = ParseQuant(quant)
+		if r.Quant == "" || !strings.EqualFold(r.Quant, quant) && !strings.EqualFold("FP16", quant) {
 			return nil, bad(fmt.Sprintf("%q is no quantisation", quant))
 		}
 	}
@@ -196,12 +210,13 @@ func (r *Reference) inRepo(text string) (*Reference, error) {
 	file := parts[2:]
 	// The form of a browser's address: /blob/main/file.gguf, /tree/main.
 	if len(file) > 1 && slices.Contains([]string{"blob", "resolve", "tree", "raw"}, file[0]) && !hasRevision {
-		r.Revision, file = file[1], file[2:]
+		r.Revision = file[1]
+		file = file[2:]
 	}
-	if r.File = strings.Join(file, "/"); r.File == "" {
+	r.File = strings.Join(file, "/")
+	if r.File == "" {
 		return r, nil
 	}
-
 	if err := hub.CheckPath(r.File); err != nil || !strings.HasSuffix(r.File, ".gguf") {
 		return nil, bad(fmt.Sprintf("%q is no GGUF file", r.File))
 	}

@@ -18,8 +18,14 @@ func TestParseReference(t *testing.T) {
 	}{
 		{"mistral-7b", "mistral-7b|bartowski/Mistral-7B-Instruct-v0.3-GGUF|61fd4167fff3ab01ee1cfe0da183fa27a944db48||"},
 		{"Mistral-7B", "mistral-7b|bartowski/Mistral-7B-Instruct-v0.3-GGUF|61fd4167fff3ab01ee1cfe0da183fa27a944db48||"},
-		{"mistral-7b:q8_0", "mistral-7b|bartowski/Mistral-7B-Instruct-v0.3-GGUF|61fd4167fff3ab01ee1cfe0da183fa27a944db48||Q8_0"},
-		{"mistral-7b:Q4_K_M", "mistral-7b|bartowski/Mistral-7B-Instruct-v0.3-GGUF|61fd4167fff3ab01ee1cfe0da183fa27a944db48||"},
+		{
+			"mistral-7b:q8_0",
+			"mistral-7b|bartowski/Mistral-7B-Instruct-v0.3-GGUF|61fd4167fff3ab01ee1cfe0da183fa27a944db48||Q8_0",
+		},
+		{
+			"mistral-7b:Q4_K_M",
+			"mistral-7b|bartowski/Mistral-7B-Instruct-v0.3-GGUF|61fd4167fff3ab01ee1cfe0da183fa27a944db48||",
+		},
 		{"llama3:8b", "llama-3-8b|bartowski/Meta-Llama-3-8B-Instruct-GGUF|||"},
 		{"llama3:8b:Q8_0", "llama-3-8b|bartowski/Meta-Llama-3-8B-Instruct-GGUF|||Q8_0"},
 		{"org/repo", "|org/repo|||"},
@@ -44,12 +50,14 @@ func TestParseReference(t *testing.T) {
 		{"dir/sub/there.gguf", "path:dir/sub/there.gguf"},
 		{"dir/sub/other.gguf", "|dir/sub||other.gguf|"},
 	}
+
 	for _, tt := range tests {
 		r, err := ParseReference(tt.text, exists)
 		if err != nil {
 			t.Errorf("%s: %v", tt.text, err)
 			continue
 		}
+
 		got := "path:" + r.Path
 		if r.Path == "" {
 			name := ""
@@ -58,6 +66,7 @@ func TestParseReference(t *testing.T) {
 			}
 			got = strings.Join([]string{name, r.Repo, r.Revision, r.File, r.Quant}, "|")
 		}
+
 		if got != tt.want {
 			t.Errorf("%s: got %s, want %s", tt.text, got, tt.want)
 		}
@@ -95,6 +104,7 @@ func TestBadReferences(t *testing.T) {
 			t.Errorf("%q: got %+v, %v", text, r, err)
 			continue
 		}
+
 		var e *Error
 		said := err.Error()
 		if errors.As(err, &e) {
@@ -126,9 +136,13 @@ func FuzzReference(f *testing.F) {
 
 func TestParseQuant(t *testing.T) {
 	for name, want := range map[string]string{
-		"Mistral-7B-Instruct-v0.3-Q4_K_M.gguf": "Q4_K_M", "mistral-7b-instruct-v0.2.Q4_K_M.gguf": "Q4_K_M", "qwen2.5-7b-instruct-q4_k_m-00001-of-00002.gguf": "Q4_K_M",
-		"Phi-3-mini-4k-instruct-fp16.gguf": "F16", "x-UD-Q4_K_XL.gguf": "UD-Q4_K_XL", "gpt-oss-20b-mxfp4.gguf": "MXFP4", "Q8_0": "Q8_0", "x.BF16.gguf": "BF16",
-		"Qwen3-8B.gguf": "", "x-IQ2_XXS.gguf": "IQ2_XXS", "x-TQ1_0.gguf": "TQ1_0", "q4-model-Q8_0.gguf": "Q8_0", "model.gguf": "", "": "",
+		"Mistral-7B-Instruct-v0.3-Q4_K_M.gguf": "Q4_K_M", "mistral-7b-instruct-v0.2.Q4_K_M.gguf": "Q4_K_M",
+		"qwen2.5-7b-instruct-q4_k_m-00001-of-00002.gguf": "Q4_K_M",
+		"Phi-3-mini-4k-instruct-fp16.gguf":               "F16",
+		"x-UD-Q4_K_XL.gguf":                              "UD-Q4_K_XL", "gpt-oss-20b-mxfp4.gguf": "MXFP4",
+		"Q8_0": "Q8_0", "x.BF16.gguf": "BF16",
+		"Qwen3-8B.gguf": "", "x-IQ2_XXS.gguf": "IQ2_XXS", "x-TQ1_0.gguf": "TQ1_0", "q4-model-Q8_0.gguf": "Q8_0",
+		"model.gguf": "", "": "",
 	} {
 		if got := ParseQuant(name); got != want {
 			t.Errorf("%s: got %q, want %q", name, got, want)
@@ -143,9 +157,11 @@ func TestChoose(t *testing.T) {
 		}
 		return list
 	}
+
 	// parts are those of a row of the catalogue, under other names but the first; of
 	// one the content was replaced, which another file is called after the row's.
-	split, sees := lookUp("qwen-3.5-122b-a10b"), lookUp("gemma-3-4b")
+	split := lookUp("qwen-3.5-122b-a10b")
+	sees := lookUp("gemma-3-4b")
 	parts := func(replaced int) (list []hub.File) {
 		for i, p := range split.Parts {
 			f := hub.File{Path: fmt.Sprintf("p-%05d-of-%05d.gguf", i+1, len(split.Parts)), Size: p.Bytes, SHA256: p.SHA256}
@@ -159,6 +175,7 @@ func TestChoose(t *testing.T) {
 		}
 		return list
 	}
+
 	tests := []struct {
 		name, ref string
 		files     []hub.File
@@ -169,17 +186,47 @@ func TestChoose(t *testing.T) {
 		{"an embedding model", "o/bge-x", files("m-Q4_K_M.gguf", "m-Q8_0.gguf"), "m-Q8_0.gguf"},
 		{"only one", "o/r", files("whatever.gguf"), "whatever.gguf"},
 		{"as asked", "o/r:q8_0", files("m-Q8_0.gguf", "m-Q4_K_M.gguf"), "m-Q8_0.gguf"},
-		{"not there", "o/r:Q5_0", files("m-Q8_0.gguf", "m-Q4_K_M.gguf"), "o/r has no Q5_0; it has Q8_0 (1.0 GB), Q4_K_M (2.0 GB)"},
+		{
+			"not there",
+			"o/r:Q5_0",
+			files("m-Q8_0.gguf", "m-Q4_K_M.gguf"),
+			"o/r has no Q5_0; it has Q8_0 (1.0 GB), Q4_K_M (2.0 GB)",
+		},
 		{"no usual one", "o/r", files("a-Q2_K.gguf", "a-IQ1_S.gguf"), "o/r has none of the usual"},
 		{"no model", "o/r", files("README.md", "model.safetensors"), "holds no GGUF file"},
-		{"ambiguous", "o/r", files("a-Q4_K_M.gguf", "b-Q4_K_M.gguf"), "2 models in Q4_K_M; name the file: o/r/a-Q4_K_M.gguf or o/r/b-Q4_K_M.gguf"},
-		{"by folder", "o/r:Q8_0", files("Q8_0/m-00001-of-00002.gguf", "Q8_0/m-00002-of-00002.gguf", "Q4_K_M/m-00001-of-00001.gguf"), "Q8_0/m-00001-of-00002.gguf Q8_0/m-00002-of-00002.gguf"},
+		{
+			"ambiguous",
+			"o/r",
+			files("a-Q4_K_M.gguf", "b-Q4_K_M.gguf"),
+			"2 models in Q4_K_M; name the file: o/r/a-Q4_K_M.gguf or o/r/b-Q4_K_M.gguf",
+		},
+		{
+			"by folder",
+			"o/r:Q8_0",
+			files("Q8_0/m-00001-of-00002.gguf", "Q8_0/m-00002-of-00002.gguf", "Q4_K_M/m-00001-of-00001.gguf"),
+			"Q8_0/m-00001-of-00002.gguf Q8_0/m-00002-of-00002.gguf",
+		},
 		{"a part lacks", "o/r:Q8_0", files("Q8_0/m-00001-of-00003.gguf", "Q8_0/m-00003-of-00003.gguf"), "2 of its 3 parts"},
 		{"a file", "o/r/m-Q8_0.gguf", files("m-Q8_0.gguf", "m-Q4_K_M.gguf"), "m-Q8_0.gguf"},
-		{"a file of a set", "o/r/m-00002-of-00002.gguf", files("m-00001-of-00002.gguf", "m-00002-of-00002.gguf"), "m-00001-of-00002.gguf m-00002-of-00002.gguf"},
+		{
+			"a file of a set",
+			"o/r/m-00002-of-00002.gguf",
+			files("m-00001-of-00002.gguf", "m-00002-of-00002.gguf"),
+			"m-00001-of-00002.gguf m-00002-of-00002.gguf",
+		},
 		{"no such file", "o/r/x.gguf", files("m-Q8_0.gguf"), "has no file x.gguf"},
-		{"sidecars", "o/r", files("m-Q4_K_M.gguf", "mmproj-F32.gguf", "mmproj-model-f16.gguf", "m.imatrix.gguf", "mtp-m-Q4_K_M.gguf"), "m-Q4_K_M.gguf + mmproj-model-f16.gguf"},
-		{"the nearest projector", "o/r:Q8_0", files("x/m-Q8_0.gguf", "x/m-mmproj-f32.gguf", "mmproj-f16.gguf"), "x/m-Q8_0.gguf + x/m-mmproj-f32.gguf"},
+		{
+			"sidecars",
+			"o/r",
+			files("m-Q4_K_M.gguf", "mmproj-F32.gguf", "mmproj-model-f16.gguf", "m.imatrix.gguf", "mtp-m-Q4_K_M.gguf"),
+			"m-Q4_K_M.gguf + mmproj-model-f16.gguf",
+		},
+		{
+			"the nearest projector",
+			"o/r:Q8_0",
+			files("x/m-Q8_0.gguf", "x/m-mmproj-f32.gguf", "mmproj-f16.gguf"),
+			"x/m-Q8_0.gguf + x/m-mmproj-f32.gguf",
+		},
 		{"the catalogue's projector, by hash", sees.Name, append(files("mmproj-Q8_0.gguf"),
 			hub.File{Path: "m.gguf", Size: 5, SHA256: sees.SHA256},
 			hub.File{Path: "mmproj-x-f32.gguf", Size: 5, SHA256: sees.Projector.SHA256}), "m.gguf + mmproj-x-f32.gguf"},
@@ -187,11 +234,29 @@ func TestChoose(t *testing.T) {
 			hub.File{Path: "m.gguf", Size: 5, SHA256: sees.SHA256}), "mmproj-model-f16.gguf is no longer the file"},
 		{"the catalogue's parts", split.Name, parts(-1), "p-00001-of-00003.gguf p-00002-of-00003.gguf p-00003-of-00003.gguf"},
 		{"the catalogue's parts, one replaced", split.Name, parts(1), "no longer the file"},
-		{"the catalogue's, by hash", "tinyllama", []hub.File{{Path: "renamed.gguf", Size: 5, SHA256: "9fecc3b3cd76bba89d504f29b616eedf7da85b96540e490ca5824d3f7d2776a0"}}, "renamed.gguf"},
-		{"the catalogue's, replaced", "tinyllama", []hub.File{{Path: "tinyllama-1.1b-chat-v1.0.Q4_K_M.gguf", Size: 5, SHA256: strings.Repeat("0", 64)}}, "no longer the file"},
+		{
+			"the catalogue's, by hash",
+			"tinyllama",
+			[]hub.File{
+				{Path: "renamed.gguf", Size: 5, SHA256: "9fecc3b3cd76bba89d504f29b616eedf7da85b96540e490ca5824d3f7d2776a0"},
+			},
+			"renamed.gguf",
+		},
+		{
+			"the catalogue's, replaced",
+			"tinyllama",
+			[]hub.File{{Path: "tinyllama-1.1b-chat-v1.0.Q4_K_M.gguf", Size: 5, SHA256: strings.Repeat("0", 64)}},
+			"no longer the file",
+		},
 		{"the catalogue's, gone", "tinyllama", files("x-Q8_0.gguf"), "no longer has"},
-		{"the catalogue's, without a hash", "all-minilm", files("all-MiniLM-L6-v2-ggml-model-f16.gguf"), "all-MiniLM-L6-v2-ggml-model-f16.gguf"},
+		{
+			"the catalogue's, without a hash",
+			"all-minilm",
+			files("all-MiniLM-L6-v2-ggml-model-f16.gguf"),
+			"all-MiniLM-L6-v2-ggml-model-f16.gguf",
+		},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			r, err := ParseReference(tt.ref, func(string) bool { return false })
@@ -239,6 +304,7 @@ func TestProjectorIsPinned(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		c := &Choice{}
 		if tt.hash != "" {
 			c.Projector = &hub.File{Path: "mmproj.gguf", SHA256: tt.hash}

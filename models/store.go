@@ -94,12 +94,18 @@ func findFile(r *Reference) (*Local, error) {
 	for _, part := range parts {
 		info, err := os.Stat(part)
 		if errors.Is(err, os.ErrNotExist) {
-			return nil, &Error{Kind: os.ErrNotExist, Text: "there is no file " + part, Todo: "a name without ./ and .gguf is looked for on the Hub: serve catalog"}
+			return nil, &Error{
+				Kind: os.ErrNotExist,
+				Text: "there is no file " + part,
+				Todo: "a name without ./ and .gguf is looked for on the Hub: serve catalog",
+			}
 		}
 		if err != nil {
 			return nil, err
 		}
-		l.Weights = append(l.Weights, hub.CachedFile{File: hub.File{Path: filepath.Base(part), Size: info.Size()}, Name: part})
+		l.Weights = append(
+			l.Weights, hub.CachedFile{File: hub.File{Path: filepath.Base(part), Size: info.Size()}, Name: part},
+		)
 	}
 	return l, nil
 }
@@ -125,20 +131,26 @@ func (s *Store) findIn(r *Reference, commit string) (*Local, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	l := &Local{Name: r.Text, Repo: r.Repo, Commit: commit}
 	all := make([]hub.File, len(cached))
 	for i := range cached {
 		all[i] = cached[i].File
 	}
+
 	if listing := s.listing(r.Repo, commit); listing != nil {
-		all, l.License, l.Link = listing.Files, listing.License, listing.Link
+		all = listing.Files
+		l.License = listing.License
+		l.Link = listing.Link
 	} else if r.Entry != nil {
 		l.License = r.Entry.License
 	}
+
 	choice, err := Choose(all, r)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotHere, err)
 	}
+
 	here := func(f hub.File) (hub.CachedFile, bool) {
 		i := slices.IndexFunc(cached, func(c hub.CachedFile) bool { return c.Path == f.Path && c.Size == f.Size })
 		if i < 0 {
@@ -146,6 +158,7 @@ func (s *Store) findIn(r *Reference, commit string) (*Local, error) {
 		}
 		return hub.CachedFile{File: f, Name: cached[i].Name}, true
 	}
+
 	l.Quant = choice.Quant
 	for _, f := range choice.Weights {
 		c, ok := here(f)
@@ -154,17 +167,20 @@ func (s *Store) findIn(r *Reference, commit string) (*Local, error) {
 		}
 		l.Weights = append(l.Weights, c)
 	}
+
 	// A projector that another tool did not fetch is not missed: text works.
 	if choice.Projector != nil {
 		if c, ok := here(*choice.Projector); ok {
 			l.Projector = &c
 		}
 	}
+
 	for _, f := range texts(all) {
 		if c, ok := here(f); ok {
 			l.Texts = append(l.Texts, c)
 		}
 	}
+
 	return l, nil
 }
 
@@ -173,7 +189,9 @@ func texts(files []hub.File) []hub.File {
 	var list []hub.File
 	for _, f := range files {
 		name := strings.ToUpper(f.Path)
-		if (strings.HasPrefix(name, "LICENSE") || strings.HasPrefix(name, "LICENCE") || strings.HasPrefix(name, "USE_POLICY")) && f.Size < 1<<20 {
+		if (strings.HasPrefix(name, "LICENSE") || strings.HasPrefix(name, "LICENCE") || strings.HasPrefix(name,
+			"USE_POLICY")) &&
+			f.Size < 1<<20 {
 			list = append(list, f)
 		}
 	}
@@ -339,6 +357,7 @@ func (s *Store) List() ([]*Local, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	var list []*Local
 	for _, repo := range repos {
 		for _, commit := range s.Hub.Commits(repo) {
@@ -357,6 +376,7 @@ func (s *Store) List() ([]*Local, error) {
 			}
 		}
 	}
+
 	return list, nil
 }
 
@@ -372,9 +392,11 @@ func (s *Store) named(repo, commit string, c *candidate) *Local {
 			}
 		}
 	}
+
 	if c.quant != "" {
 		names = append(names, repo+":"+c.quant, repo+"@"+commit+":"+c.quant)
 	}
+
 	first := c.parts[0].Path
 	names = append(names, repo+"/"+first, repo+"/"+first+"@"+commit)
 	for _, name := range names {
@@ -386,6 +408,7 @@ func (s *Store) named(repo, commit string, c *candidate) *Local {
 			return l
 		}
 	}
+
 	return nil
 }
 
@@ -396,12 +419,18 @@ func (s *Store) Remove(l *Local) (int64, error) {
 		return 0, &Error{Kind: ErrReference, Text: "demo is a part of the program", Todo: "remove the program"}
 	}
 	if l.Repo == "" {
-		return 0, &Error{Kind: ErrReference, Text: l.Path() + " is a file of yours, not one that serve fetched", Todo: "delete it yourself"}
+		return 0, &Error{
+			Kind: ErrReference,
+			Text: l.Path() + " is a file of yours, not one that serve fetched",
+			Todo: "delete it yourself",
+		}
 	}
+
 	all, err := s.List()
 	if err != nil {
 		return 0, err
 	}
+
 	needed := map[string]bool{}
 	others := false
 	for _, o := range all {
@@ -412,15 +441,18 @@ func (s *Store) Remove(l *Local) (int64, error) {
 			}
 		}
 	}
+
 	var paths []string
 	for _, f := range l.Files() {
 		if !needed[f.Path] {
 			paths = append(paths, f.Path)
 		}
 	}
+
 	freed, err := s.Hub.Remove(l.Repo, l.Commit, paths)
 	if err == nil && !others {
 		err = os.RemoveAll(s.listingFile(l.Repo, l.Commit))
 	}
+
 	return freed, err
 }

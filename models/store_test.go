@@ -107,21 +107,27 @@ func TestStore(t *testing.T) {
 	if _, err := p.Find(p.ref("org/M-GGUF")); !errors.Is(err, ErrNotHere) {
 		t.Errorf("got %v", err)
 	}
+
 	whole := p.pull("org/M-GGUF")
 	split := p.pull("org/M-GGUF:Q8_0")
-	if len(whole.Weights) != 1 || whole.Projector == nil || len(whole.Texts) != 1 || whole.License != "mit" || len(split.Weights) != 2 || split.Projector == nil {
+	if len(whole.Weights) != 1 || whole.Projector == nil || len(whole.Texts) != 1 || whole.License != "mit" ||
+		len(split.Weights) != 2 || split.Projector == nil {
 		t.Errorf("got %+v and %+v", whole, split)
 	}
 	if got, want := p.names(), []string{"org/M-GGUF:Q4_K_M", "org/M-GGUF:Q8_0"}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
+
 	h.Requests()
-	for _, name := range []string{"org/M-GGUF", "org/M-GGUF:q8_0", "org/M-GGUF@main", "org/M-GGUF@" + whole.Commit, "hf.co/org/M-GGUF/M-Q4_K_M.gguf", "org/M-GGUF/M-Q8_0-00002-of-00002.gguf"} {
+	for _, name := range []string{"org/M-GGUF", "org/M-GGUF:q8_0", "org/M-GGUF@main", "org/M-GGUF@" + whole.Commit,
+		"hf.co/org/M-GGUF/M-Q4_K_M.gguf", "org/M-GGUF/M-Q8_0-00002-of-00002.gguf"} {
 		p.pull(name)
 	}
+
 	if n := h.Requests(); len(n) != 0 {
 		t.Errorf("asked for what is here: %v", n)
 	}
+
 	// Without the whole model there is the part of the other one, which shares
 	// the projector.
 	freed, err := p.Remove(whole)
@@ -239,11 +245,13 @@ func TestVerifyRemembers(t *testing.T) {
 	if _, err := p.Verify(t.Context(), l, true); err != nil || p.seen.bytes.Load() != l.Bytes() {
 		t.Errorf("read %d of %d bytes, %v", p.seen.bytes.Load(), l.Bytes(), err)
 	}
+
 	blob := p.Hub.Blob(l.Repo, l.Weights[0].ETag())
 	b, err := os.ReadFile(blob)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	b[len(b)-5] ^= 4
 	if err := os.WriteFile(blob, b, 0o644); err != nil {
 		t.Fatal(err)
@@ -284,7 +292,10 @@ func TestReadOnlyCache(t *testing.T) {
 
 func TestBundle(t *testing.T) {
 	h := startHub(t)
-	h.Add("org/Copy-GGUF", hubtest.Repo{License: "apache-2.0", Files: map[string][]byte{"M-Q4_K_M.gguf": testmodel.Bytes(testmodel.Options{})}})
+	h.Add(
+		"org/Copy-GGUF",
+		hubtest.Repo{License: "apache-2.0", Files: map[string][]byte{"M-Q4_K_M.gguf": testmodel.Bytes(testmodel.Options{})}},
+	)
 	from := newPlace(t, h)
 	locals := []*Local{from.pull("org/M-GGUF"), from.pull("org/M-GGUF:Q8_0"), from.pull("org/Copy-GGUF")}
 	public, private, err := ed25519.GenerateKey(nil)
@@ -292,8 +303,12 @@ func TestBundle(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	signed, plain := filepath.Join(dir, "signed.tar"), filepath.Join(dir, "plain.tar")
-	if err := errors.Join(from.ExportBundle(t.Context(), signed, locals, private), from.ExportBundle(t.Context(), plain, locals, nil)); err != nil {
+	signed := filepath.Join(dir, "signed.tar")
+	plain := filepath.Join(dir, "plain.tar")
+	err = errors.Join(
+		from.ExportBundle(t.Context(), signed, locals, private), from.ExportBundle(t.Context(), plain, locals, nil),
+	)
+	if err != nil {
 		t.Fatal(err)
 	}
 	to := newPlace(t, nil)
@@ -301,7 +316,13 @@ func TestBundle(t *testing.T) {
 	if err != nil || !isSigned || len(models) != 3 || models[0].Listing.License != "mit" {
 		t.Fatalf("got %+v, %v, %v", models, isSigned, err)
 	}
-	if got, want := to.names(), []string{"org/Copy-GGUF:Q4_K_M", "org/M-GGUF:Q4_K_M", "org/M-GGUF:Q8_0"}; !slices.Equal(got, want) {
+	if got, want := to.names(), []string{
+		"org/Copy-GGUF:Q4_K_M",
+		"org/M-GGUF:Q4_K_M",
+		"org/M-GGUF:Q8_0",
+	}; !slices.Equal(
+		got, want,
+	) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	for _, l := range locals {
@@ -310,7 +331,9 @@ func TestBundle(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		if _, err := to.Verify(t.Context(), got, true); err != nil || got.License != l.License || got.Bytes() != l.Bytes() || got.Commit != l.Commit {
+		_, err = to.Verify(t.Context(), got, true)
+		if err != nil || got.License != l.License || got.Bytes() != l.Bytes() ||
+			got.Commit != l.Commit {
 			t.Errorf("got %+v, %v", got, err)
 		}
 	}
@@ -350,13 +373,56 @@ func TestBundle(t *testing.T) {
 		{"another tar", entries(t, "x", "y"), nil, "no bundle"},
 		{"no manifest", entries(t, bundleManifest, "{}"), nil, "cannot be read"},
 		{"another version", entries(t, bundleManifest, `{"format":"serve-bundle","version":2}`), nil, "version 2"},
-		{"a content too many", append(entriesOpen(t, bundleManifest, `{"format":"serve-bundle","version":1}`), entries(t, bundleContents+strings.Repeat("a", 64), "x")...), nil, "does not ask for"},
-		{"a content that lacks", entries(t, bundleManifest, manifest("a.gguf", strings.Repeat("a", 64), "org/x", strings.Repeat("b", 40))), nil, "is not in it"},
-		{"a path outside", entries(t, bundleManifest, manifest("../a.gguf", strings.Repeat("a", 64), "org/x", strings.Repeat("b", 40))), nil, "leave its folder"},
-		{"a hash that is a path", entries(t, bundleManifest, manifest("a.gguf", "../../../a", "org/x", strings.Repeat("b", 40))), nil, "no usable hash"},
-		{"a repository that is a path", entries(t, bundleManifest, manifest("a.gguf", strings.Repeat("a", 64), "../x", strings.Repeat("b", 40))), nil, "repository"},
-		{"a commit that is a path", entries(t, bundleManifest, manifest("a.gguf", strings.Repeat("a", 64), "org/x", "../../x")), nil, "no commit"},
-		{"no model inside", entries(t, bundleManifest, manifest("a.gguf", hubtest.SHA256([]byte("abc")), "org/x", strings.Repeat("b", 40)), bundleContents+hubtest.SHA256([]byte("abc")), "abc"), nil, "not a usable GGUF"},
+		{
+			"a content too many",
+			append(
+				entriesOpen(t, bundleManifest, `{"format":"serve-bundle","version":1}`),
+				entries(t, bundleContents+strings.Repeat("a", 64), "x")...),
+			nil,
+			"does not ask for",
+		},
+		{
+			"a content that lacks",
+			entries(t, bundleManifest, manifest("a.gguf", strings.Repeat("a", 64), "org/x", strings.Repeat("b", 40))),
+			nil,
+			"is not in it",
+		},
+		{
+			"a path outside",
+			entries(t, bundleManifest, manifest("../a.gguf", strings.Repeat("a", 64), "org/x", strings.Repeat("b", 40))),
+			nil,
+			"leave its folder",
+		},
+		{
+			"a hash that is a path",
+			entries(t, bundleManifest, manifest("a.gguf", "../../../a", "org/x", strings.Repeat("b", 40))),
+			nil,
+			"no usable hash",
+		},
+		{
+			"a repository that is a path",
+			entries(t, bundleManifest, manifest("a.gguf", strings.Repeat("a", 64), "../x", strings.Repeat("b", 40))),
+			nil,
+			"repository",
+		},
+		{
+			"a commit that is a path",
+			entries(t, bundleManifest, manifest("a.gguf", strings.Repeat("a", 64), "org/x", "../../x")),
+			nil,
+			"no commit",
+		},
+		{
+			"no model inside",
+			entries(
+				t,
+				bundleManifest,
+				manifest("a.gguf", hubtest.SHA256([]byte("abc")), "org/x", strings.Repeat("b", 40)),
+				bundleContents+hubtest.SHA256([]byte("abc")),
+				"abc",
+			),
+			nil,
+			"not a usable GGUF",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -377,7 +443,8 @@ func TestBundle(t *testing.T) {
 }
 
 func manifest(path, hash, repo, commit string) string {
-	return `{"format":"serve-bundle","version":1,"models":[{"name":"x","listing":{"repo":"` + repo + `","revision":"main","commit":"` + commit +
+	return `{"format":"serve-bundle","version":1,"models":[{"name":"x","listing":{"repo":"` + repo +
+		`","revision":"main","commit":"` + commit +
 		`","files":[{"path":"` + path + `","size":3,"sha256":"` + hash + `"}]},"paths":["` + path + `"]}]}`
 }
 
@@ -424,6 +491,7 @@ func TestGuardAtPull(t *testing.T) {
 			if !errors.Is(err, ErrFormat) && !errors.Is(err, hub.ErrNetwork) {
 				t.Errorf("got %v", err)
 			}
+
 			for _, f := range p.files() {
 				if !strings.HasSuffix(f, ".journal") && !strings.HasSuffix(f, ".partial") {
 					t.Errorf("left: %v", f)

@@ -59,11 +59,18 @@ func (s *Store) verify(ctx context.Context, f hub.CachedFile, again bool) error 
 		return fmt.Errorf("verify %s: %w", f.Path, err)
 	}
 	if after, err := identify(f.Name); err != nil || after != id {
-		return &Error{Kind: hub.ErrIntegrity, Text: f.Path + " was changed while it was verified", Todo: "let nothing else write to the cache"}
+		return &Error{
+			Kind: hub.ErrIntegrity,
+			Text: f.Path + " was changed while it was verified",
+			Todo: "let nothing else write to the cache",
+		}
 	}
 	if sum != f.ETag() {
-		return &Error{Kind: hub.ErrIntegrity, Text: fmt.Sprintf("%s is damaged: its hash is %s, not %s", f.Path, sum, f.ETag()),
-			Todo: "remove it with serve rm and pull it again; if it happens again, check the disk"}
+		return &Error{
+			Kind: hub.ErrIntegrity,
+			Text: fmt.Sprintf("%s is damaged: its hash is %s, not %s", f.Path, sum, f.ETag()),
+			Todo: "remove it with serve rm and pull it again; if it happens again, check the disk",
+		}
 	}
 	s.remember(f, id)
 	return nil

@@ -36,6 +36,7 @@ func exifOrientation(exif []byte) int {
 	if !ok || len(tiff) < 8 {
 		return 0
 	}
+
 	var order binary.ByteOrder
 	switch string(tiff[:4]) {
 	case "II*\x00":
@@ -45,10 +46,12 @@ func exifOrientation(exif []byte) int {
 	default:
 		return 0
 	}
+
 	directory := uint64(order.Uint32(tiff[4:]))
 	if directory+2 > uint64(len(tiff)) {
 		return 0
 	}
+
 	entries := tiff[directory+2:]
 	for range order.Uint16(tiff[directory:]) {
 		if len(entries) < entrySize {
@@ -59,6 +62,7 @@ func exifOrientation(exif []byte) int {
 		}
 		entries = entries[entrySize:]
 	}
+
 	return 0
 }
 
@@ -67,33 +71,45 @@ func (m *RGB) turn(orientation int) *RGB {
 	if orientation <= 1 {
 		return m
 	}
+
 	out := &RGB{m.Width, m.Height, make([]byte, len(m.Pixels))}
 	if orientation >= 5 { // the rows stand upright
 		out.Width, out.Height = m.Height, m.Width
 	}
-	right, bottom := m.Width-1, m.Height-1
+
+	right := m.Width - 1
+	bottom := m.Height - 1
 	for y := range out.Height {
 		for x := range out.Width {
 			var fromX, fromY int
 			switch orientation {
 			case 2:
-				fromX, fromY = right-x, y
+				fromX = right - x
+				fromY = y
 			case 3:
-				fromX, fromY = right-x, bottom-y
+				fromX = right - x
+				fromY = bottom - y
 			case 4:
-				fromX, fromY = x, bottom-y
+				fromX = x
+				fromY = bottom - y
 			case 5:
-				fromX, fromY = y, x
+				fromX = y
+				fromY = x
 			case 6:
-				fromX, fromY = y, bottom-x
+				fromX = y
+				fromY = bottom - x
 			case 7:
-				fromX, fromY = right-y, bottom-x
+				fromX = right - y
+				fromY = bottom - x
 			case 8:
-				fromX, fromY = right-y, x
+				fromX = right - y
+				fromY = x
 			}
-			to, from := 3*(y*out.Width+x), 3*(fromY*m.Width+fromX)
+			to := 3 * (y*out.Width + x)
+			from := 3 * (fromY*m.Width + fromX)
 			copy(out.Pixels[to:to+3], m.Pixels[from:from+3])
 		}
 	}
+
 	return out
 }

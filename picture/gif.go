@@ -6,7 +6,9 @@ func frames(data []byte) int {
 	if len(data) < header {
 		return 0
 	}
-	n, at := 0, header+colorTable(data[10])
+
+	n := 0
+	at := header + colorTable(data[10])
 	for at < len(data) {
 		switch data[at] {
 		case extension:
@@ -25,6 +27,7 @@ func frames(data []byte) int {
 		}
 		at++
 	}
+
 	return n
 }
 

@@ -59,6 +59,7 @@ func Decode(data []byte, side int) (*RGB, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: it is neither PNG, JPEG, WebP nor GIF", ErrFormat)
 	}
+
 	config, err := c.config(bytes.NewReader(data))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
@@ -69,6 +70,7 @@ func Decode(data []byte, side int) (*RGB, error) {
 	if kind == "image/gif" && frames(data) > 1 {
 		return nil, fmt.Errorf("%w: the GIF is animated", ErrFormat)
 	}
+
 	img, err := c.decode(bytes.NewReader(data))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
@@ -77,22 +79,27 @@ func Decode(data []byte, side int) (*RGB, error) {
 	if err := checkSize(img.Bounds().Dx(), img.Bounds().Dy()); err != nil {
 		return nil, err
 	}
+
 	flat := flatten(img, side)
 	if kind == "image/jpeg" {
 		return flat.turn(orientation(data)), nil
 	}
+
 	return flat, nil
 }
 
 func checkSize(width, height int) error {
-	long, short := max(width, height), min(width, height)
+	long := max(width, height)
+	short := min(width, height)
 	switch {
 	case short < 1:
 		return fmt.Errorf("%w: it is %d x %d pixels", ErrSize, width, height)
 	case long > MaxPixels/short:
 		return fmt.Errorf("%w: it is %d x %d pixels, where %d are allowed in all", ErrSize, width, height, MaxPixels)
 	case long > MaxRatio*short:
-		return fmt.Errorf("%w: it is %d x %d pixels, where one side may be at most %d times the other", ErrSize, width, height, MaxRatio)
+		return fmt.Errorf(
+			"%w: it is %d x %d pixels, where one side may be at most %d times the other", ErrSize, width, height, MaxRatio,
+		)
 	}
 	return nil
 }
@@ -100,9 +107,11 @@ func checkSize(width, height int) error {
 // flatten puts an image on white and makes it fit a square.
 func flatten(img image.Image, side int) *RGB {
 	from := img.Bounds()
-	width, height := from.Dx(), from.Dy()
+	width := from.Dx()
+	height := from.Dy()
 	if long := max(width, height); side > 0 && long > side {
-		width, height = max(1, width*side/long), max(1, height*side/long)
+		width = max(1, width*side/long)
+		height = max(1, height*side/long)
 	}
 	on := image.NewRGBA(image.Rect(0, 0, width, height))
 	draw.Draw(on, on.Bounds(), image.NewUniform(color.White), image.Point{}, draw.Src)

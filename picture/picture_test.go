@@ -79,7 +79,8 @@ func gifOf(t testing.TB, n int) []byte {
 	for i := range n {
 		p := image.NewPaletted(image.Rect(0, 0, 8, 4), palette.Plan9)
 		p.Set(i, 0, color.White)
-		g.Image, g.Delay = append(g.Image, p), append(g.Delay, 1)
+		g.Image = append(g.Image, p)
+		g.Delay = append(g.Delay, 1)
 	}
 	var b bytes.Buffer
 	if err := gif.EncodeAll(&b, g); err != nil {
@@ -93,6 +94,7 @@ func TestDecode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	tests := map[string]struct {
 		data          []byte
 		side          int
@@ -100,19 +102,48 @@ func TestDecode(t *testing.T) {
 		first         [3]int // the first pixel
 		last          [3]int
 	}{
-		"PNG":                {pngOf(t, corners(255)), 0, 64, 32, [3]int{0, 0, 100}, [3]int{200, 200, 100}},
-		"JPEG":               {jpegOf(t, corners(255)), 0, 64, 32, [3]int{0, 0, 100}, [3]int{200, 200, 100}},
-		"GIF":                {gifOf(t, 1), 0, 8, 4, [3]int{255, 255, 255}, [3]int{0, 0, 0}},
-		"WebP":               {dot, 0, 1, 1, [3]int{255, 0, 0}, [3]int{255, 0, 0}},
-		"half transparent":   {pngOf(t, corners(127)), 0, 64, 32, [3]int{128, 128, 178}, [3]int{228, 228, 178}},
-		"transparent":        {pngOf(t, corners(0)), 0, 64, 32, [3]int{255, 255, 255}, [3]int{255, 255, 255}},
-		"made to fit":        {pngOf(t, corners(255)), 16, 16, 8, [3]int{0, 0, 100}, [3]int{200, 200, 100}},
-		"never made larger":  {pngOf(t, corners(255)), 100, 64, 32, [3]int{0, 0, 100}, [3]int{200, 200, 100}},
-		"turned right":       {oriented(jpegOf(t, corners(255)), 6, binary.LittleEndian), 0, 32, 64, [3]int{0, 200, 100}, [3]int{200, 0, 100}},
-		"turned left":        {oriented(jpegOf(t, corners(255)), 8, binary.BigEndian), 0, 32, 64, [3]int{200, 0, 100}, [3]int{0, 200, 100}},
-		"upside down":        {oriented(jpegOf(t, corners(255)), 3, binary.BigEndian), 0, 64, 32, [3]int{200, 200, 100}, [3]int{0, 0, 100}},
-		"turned by nonsense": {oriented(jpegOf(t, corners(255)), 9, binary.BigEndian), 0, 64, 32, [3]int{0, 0, 100}, [3]int{200, 200, 100}},
+		"PNG":               {pngOf(t, corners(255)), 0, 64, 32, [3]int{0, 0, 100}, [3]int{200, 200, 100}},
+		"JPEG":              {jpegOf(t, corners(255)), 0, 64, 32, [3]int{0, 0, 100}, [3]int{200, 200, 100}},
+		"GIF":               {gifOf(t, 1), 0, 8, 4, [3]int{255, 255, 255}, [3]int{0, 0, 0}},
+		"WebP":              {dot, 0, 1, 1, [3]int{255, 0, 0}, [3]int{255, 0, 0}},
+		"half transparent":  {pngOf(t, corners(127)), 0, 64, 32, [3]int{128, 128, 178}, [3]int{228, 228, 178}},
+		"transparent":       {pngOf(t, corners(0)), 0, 64, 32, [3]int{255, 255, 255}, [3]int{255, 255, 255}},
+		"made to fit":       {pngOf(t, corners(255)), 16, 16, 8, [3]int{0, 0, 100}, [3]int{200, 200, 100}},
+		"never made larger": {pngOf(t, corners(255)), 100, 64, 32, [3]int{0, 0, 100}, [3]int{200, 200, 100}},
+		"turned right": {
+			oriented(jpegOf(t, corners(255)), 6, binary.LittleEndian),
+			0,
+			32,
+			64,
+			[3]int{0, 200, 100},
+			[3]int{200, 0, 100},
+		},
+		"turned left": {
+			oriented(jpegOf(t, corners(255)), 8, binary.BigEndian),
+			0,
+			32,
+			64,
+			[3]int{200, 0, 100},
+			[3]int{0, 200, 100},
+		},
+		"upside down": {
+			oriented(jpegOf(t, corners(255)), 3, binary.BigEndian),
+			0,
+			64,
+			32,
+			[3]int{200, 200, 100},
+			[3]int{0, 0, 100},
+		},
+		"turned by nonsense": {
+			oriented(jpegOf(t, corners(255)), 9, binary.BigEndian),
+			0,
+			64,
+			32,
+			[3]int{0, 0, 100},
+			[3]int{200, 200, 100},
+		},
 	}
+
 	near := func(pixel []byte, want [3]int) bool {
 		for i, w := range want {
 			if d := int(pixel[i]) - w; d < -6 || d > 6 {
@@ -121,6 +152,7 @@ func TestDecode(t *testing.T) {
 		}
 		return true
 	}
+
 	for name, tt := range tests {
 		got, err := Decode(tt.data, tt.side)
 		if err != nil {
@@ -167,7 +199,12 @@ func claims(width, height uint32) []byte {
 		return binary.BigEndian.AppendUint32(append(b, body...), crc32.ChecksumIEEE(body))
 	}
 	header := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, width), height)
-	return slices.Concat([]byte("\x89PNG\r\n\x1a\n"), chunk("IHDR", append(header, 8, 2, 0, 0, 0)), chunk("IDAT", nil), chunk("IEND", nil))
+	return slices.Concat(
+		[]byte("\x89PNG\r\n\x1a\n"),
+		chunk("IHDR", append(header, 8, 2, 0, 0, 0)),
+		chunk("IDAT", nil),
+		chunk("IEND", nil),
+	)
 }
 
 func TestBadImages(t *testing.T) {
@@ -207,15 +244,19 @@ func FuzzDecode(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	for _, data := range [][]byte{pngOf(f, corners(255)), oriented(jpegOf(f, corners(255)), 6, binary.LittleEndian), gifOf(f, 2), dot, claims(9, 9)} {
+
+	for _, data := range [][]byte{pngOf(f, corners(255)), oriented(jpegOf(f, corners(255)), 6, binary.LittleEndian),
+		gifOf(f, 2), dot, claims(9, 9)} {
 		f.Add(data)
 	}
+
 	f.Fuzz(func(t *testing.T, data []byte) {
 		frames(data)
 		orientation(data)
 		if kind, err := png.DecodeConfig(bytes.NewReader(data)); err == nil && kind.Width*kind.Height > 1<<20 {
 			t.Skip("large, and only slow")
 		}
+
 		m, err := Decode(data, 64)
 		if err != nil {
 			if !errors.Is(err, ErrFormat) && !errors.Is(err, ErrSize) {
@@ -223,6 +264,7 @@ func FuzzDecode(f *testing.F) {
 			}
 			return
 		}
+
 		if m.Width < 1 || m.Height < 1 || m.Width > 64 || m.Height > 64 || len(m.Pixels) != 3*m.Width*m.Height {
 			t.Errorf("%d x %d and %d bytes", m.Width, m.Height, len(m.Pixels))
 		}

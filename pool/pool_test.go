@@ -55,6 +55,7 @@ func (m *memory) model(name string, bytes, least uint64) *Model {
 			if m.busy {
 				m.t.Error("two loads at once")
 			}
+
 			m.busy = true
 			gate := m.gate
 			fail := m.fail
@@ -65,12 +66,14 @@ func (m *memory) model(name string, bytes, least uint64) *Model {
 				case <-ctx.Done():
 				}
 			}
+
 			m.mu.Lock()
 			defer m.mu.Unlock()
 			m.busy = false
 			if fail != nil {
 				return nil, fail
 			}
+
 			need := bytes
 			if free := m.total - m.used; shrink && free < bytes {
 				need = max(least, free)
@@ -78,6 +81,7 @@ func (m *memory) model(name string, bytes, least uint64) *Model {
 			if free := m.total - m.used; need > free {
 				return nil, &NoRoomError{Err: fmt.Errorf("%s needs %d", name, need), Short: need - free}
 			}
+
 			m.used += need
 			m.history = append(m.history, fmt.Sprintf("+%s %d", name, need))
 			done := make(chan struct{})
@@ -155,6 +159,7 @@ func TestPoolNeverUnloadsTheBusy(t *testing.T) {
 		if _, err := p.Acquire(t.Context(), b, time.Minute); !errors.Is(err, ErrLoading) {
 			t.Errorf("got %v", err)
 		}
+
 		synctest.Wait()
 		m.did(t, "+a 6")
 		got := make(chan error)
@@ -165,11 +170,13 @@ func TestPoolNeverUnloadsTheBusy(t *testing.T) {
 			}
 			got <- err
 		}()
+
 		synctest.Wait()
 		held.Release()
 		if err := <-got; err != nil {
 			t.Error(err)
 		}
+
 		m.did(t, "-a", "+b 6")
 	})
 }
@@ -216,6 +223,7 @@ func TestPoolWaitersComeInOrder(t *testing.T) {
 			}
 			served = append(served, name)
 		}
+
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		for _, start := range []func(){
@@ -226,6 +234,7 @@ func TestPoolWaitersComeInOrder(t *testing.T) {
 			wg.Go(start)
 			synctest.Wait()
 		}
+
 		cancel()
 		synctest.Wait()
 		time.Sleep(2 * time.Second)
@@ -237,6 +246,7 @@ func TestPoolWaitersComeInOrder(t *testing.T) {
 		) {
 			t.Errorf("served %v, want %v", served, want)
 		}
+
 		m.did(t, "+a 6")
 	})
 }
@@ -256,6 +266,7 @@ func TestPoolKeepAlive(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		time.Sleep(time.Hour)
 		m.did(t)
 		held.Release()
@@ -282,6 +293,7 @@ func TestPoolCounts(t *testing.T) {
 				c.Bytes != 6 {
 				t.Errorf("load %d: %+v", loads, c)
 			}
+
 			time.Sleep(61 * time.Second)
 			if c := p.Counts(a); c.Loaded || c.Tokens != uint64(5*loads) ||
 				c.Outcomes[engine.OutcomeStop] != uint64(2*loads) ||
@@ -305,9 +317,11 @@ func TestPoolFailures(t *testing.T) {
 			strings.Contains(err.Error(), "secret") {
 			t.Errorf("got %v", err)
 		}
+
 		if !strings.Contains(log.String(), "secret.gguf: damaged") {
 			t.Errorf("the log does not say why: %s", log.String())
 		}
+
 		m.fail = nil
 		p.use(t, a)
 		// An engine that ends by itself is loaded anew.

@@ -138,7 +138,8 @@ var licenceFile = regexp.MustCompile(`(?i)(licen[cs]e|copying|copyright|notice|p
 // source is what has none of those but names like one: license.go.
 var source = regexp.MustCompile(`\.(go|c|h|js|ts|mjs|json|ya?ml|sh|tmpl)$`)
 
-// licencesIn reads the licences that lie in a folder, or in one called licenses below it. Their names begin with prefix.
+// licencesIn reads the licences that lie in a folder, or in one called licenses below it. Their
+// names begin with prefix.
 func licencesIn(folder, prefix string) (texts []text, err error) {
 	entries, err := os.ReadDir(folder)
 	if err != nil {

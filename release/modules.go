@@ -29,8 +29,9 @@ type goPackage struct {
 	}
 }
 
-// goModules finds the modules that are linked into serve, and Go itself. Licences are read in each package's folder that
-// is linked, and in those above it: what a module took from others has its own at times.
+// goModules finds the modules that are linked into serve, and Go itself. Licences are read in each
+// package's folder that is linked, and in those above it: what a module took from others has its
+// own at times.
 func goModules(goarch string) ([]component, error) {
 	packages, err := listPackages(goarch)
 	if err != nil {

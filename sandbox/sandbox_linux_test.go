@@ -125,7 +125,8 @@ func keep(folder string) error {
 	if err := os.MkdirAll(inner, 0o700); err != nil {
 		return err
 	}
-	index, next := filepath.Join(folder, "a", "index"), filepath.Join(inner, "next")
+	index := filepath.Join(folder, "a", "index")
+	next := filepath.Join(inner, "next")
 	for _, path := range []string{index, next, index} { // the last time it is truncated
 		if err := os.WriteFile(path, []byte(path), 0o600); err != nil {
 			return err
@@ -205,7 +206,8 @@ var acts = []act{
 	{name: "shared memory", do: func(string) error { return keep(fmt.Sprintf("/dev/shm/serve-test-%d", os.Getpid())) }},
 	{name: "cache", do: below(keep, "cache/cuda")},
 	{name: "between folders of the cache", do: func(folder string) error {
-		from, to := filepath.Join(folder, "cache", "tmp", "one"), filepath.Join(folder, "cache", "mesa", "one")
+		from := filepath.Join(folder, "cache", "tmp", "one")
+		to := filepath.Join(folder, "cache", "mesa", "one")
 		return errors.Join(write(from), os.Rename(from, to), os.Remove(to))
 	}},
 	{name: "MPS's socket", do: func(folder string) error { return dial("unix", filepath.Join(folder, "mps", "control")) }},
@@ -386,7 +388,8 @@ func TestActs(t *testing.T) {
 							"GORACE=atexit_sleep_ms=0")
 						cmd.SysProcAttr = &syscall.SysProcAttr{Credential: user}
 						out := new(bytes.Buffer)
-						cmd.Stdout, cmd.Stderr = out, out
+						cmd.Stdout = out
+						cmd.Stderr = out
 						return cmd, out
 					}
 
@@ -418,7 +421,8 @@ func TestOthersFolder(t *testing.T) {
 		t.Skip(err)
 	}
 	folder := t.TempDir()
-	target, link := filepath.Join(folder, "target"), filepath.Join(folder, "link")
+	target := filepath.Join(folder, "target")
+	link := filepath.Join(folder, "link")
 	if err := os.Mkdir(target, 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,6 @@ import (
 	"github.com/gin-gonic/gin"
 	"go.opentelemetry.io/otel/trace"
 
-	"serve/server/dialect"
 	"serve/server/wire"
 	"serve/service"
 )
@@ -22,16 +21,15 @@ import (
 // the ResponseWriter; its call is in the request's context.
 type exchange struct {
 	gin.ResponseWriter
-	id      string
-	start   time.Time
-	call    *service.Call
-	dialect dialect.Dialect
+	id       string
+	start    time.Time
+	call     *service.Call
+	endpoint endpoint
 
-	server    trace.Span // nil without traces
-	tracer    trace.Tracer
-	operation string
+	server trace.Span // nil without traces
+	tracer trace.Tracer
 
-	timed bool // the timing headers are set
+	headed bool // the headers that are set last are
 }
 
 // begin creates the exchange of a request.
@@ -41,16 +39,18 @@ func (s *Server) begin(c *gin.Context) *exchange {
 		id:             newID(),
 		start:          time.Now(),
 		call:           &service.Call{Client: client(c.Request), Local: isLocal(c.Request)},
-		dialect:        s.dialectOf(c),
+		endpoint:       s.endpointOf(c),
 	}
 	x.call.Report = x.traceWork
 	c.Writer = x
 
 	ctx := service.WithCall(c.Request.Context(), x.call)
-	operation := s.operations[c.FullPath()]
-	c.Request = x.span(s.opts.Tracer, operation, c.Request.WithContext(ctx), c.FullPath())
+	c.Request = x.span(s.opts.Tracer, c.Request.WithContext(ctx), c.FullPath())
 	return x
 }
+
+// exchangeOf returns the exchange of a request.
+func exchangeOf(c *gin.Context) *exchange { return c.Writer.(*exchange) }
 
 func newID() string {
 	var b [12]byte
@@ -61,7 +61,11 @@ func newID() string {
 // client identifies the caller: by a hash of the API key, or by the address if there is no key.
 // Keys are not verified, so this is for fair sharing among honest clients only.
 func client(r *http.Request) string {
-	if key, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && key != "" {
+	key, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok || key == "" {
+		key = r.Header.Get("X-Api-Key") // where Anthropic's clients have it
+	}
+	if key != "" {
 		sum := sha256.Sum256([]byte(key))
 		return "key " + hex.EncodeToString(sum[:8])
 	}
@@ -89,16 +93,16 @@ func isLocal(r *http.Request) bool {
 	return true
 }
 
-// setTimings sets the headers with the time until the response began and the time spent in the
-// queue. It is called before the first byte is written.
-func (x *exchange) setTimings() {
-	if x.timed {
+// head sets the headers of the dialect, and those with the place and the time in the queue. It is
+// called before the first byte is written.
+func (x *exchange) head() {
+	if x.headed {
 		return
 	}
-	x.timed = true
+	x.headed = true
 
 	h := x.Header()
-	h.Set("Openai-Processing-Ms", wire.Milliseconds(time.Since(x.start)))
+	x.endpoint.dialect.Head(h, time.Since(x.start))
 	if stream := x.call.First(); stream != nil {
 		t := stream.Timeline()
 		h.Set("X-Queue-Position", strconv.Itoa(t.Position))
@@ -108,19 +112,19 @@ func (x *exchange) setTimings() {
 
 // WriteHeader implements http.ResponseWriter.
 func (x *exchange) WriteHeader(status int) {
-	x.setTimings()
+	x.head()
 	x.ResponseWriter.WriteHeader(status)
 }
 
 // Write implements http.ResponseWriter.
 func (x *exchange) Write(b []byte) (int, error) {
-	x.setTimings()
+	x.head()
 	return x.ResponseWriter.Write(b)
 }
 
 // WriteString implements io.StringWriter.
 func (x *exchange) WriteString(s string) (int, error) {
-	x.setTimings()
+	x.head()
 	return x.ResponseWriter.WriteString(s)
 }
 

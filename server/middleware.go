@@ -19,15 +19,14 @@ import (
 
 	"serve/engine"
 	"serve/fault"
+	"serve/server/dialect"
 	"serve/service"
 )
 
 // identify assigns an id to every request and logs its outcome, never its contents.
 func (s *Server) identify(c *gin.Context) {
 	x := s.begin(c)
-	h := c.Writer.Header()
-	h.Set("X-Request-Id", x.id)
-	h.Set("Openai-Version", "2020-10-01")
+	x.Header().Set(dialect.RequestID, x.id)
 	c.Next()
 
 	took := time.Since(x.start)
@@ -64,20 +63,25 @@ func (s *Server) recovered(c *gin.Context) {
 	c.Next()
 }
 
-// exposedHeaders are the response headers that web pages may read.
-var exposedHeaders = strings.Join([]string{
+// exposes are the response headers of every API that web pages may read.
+var exposes = []string{
 	"x-request-id",
-	"openai-processing-ms",
 	"x-queue-position",
 	"x-queue-wait-ms",
 	"x-queue-expected-ms",
 	"retry-after",
 	"x-schema-not-enforced",
 	"x-tools-not-offered",
-	"x-ignored-fields",
-	"x-truncated-messages",
-	"x-truncated-inputs",
-}, ", ")
+}
+
+// exposed lists the response headers that web pages may read.
+func (s *Server) exposed() string {
+	names := slices.Clone(exposes)
+	for _, d := range s.dialects {
+		names = append(names, d.Exposes()...)
+	}
+	return strings.Join(names, ", ")
+}
 
 // guardOrigin rejects requests from foreign web pages. A page on another site sends its own
 // Origin; a page that uses DNS rebinding sends its own Host.
@@ -100,7 +104,7 @@ func (s *Server) guardOrigin(c *gin.Context) {
 		h.Set("Access-Control-Allow-Origin", origin)
 		h.Set("Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS")
 		h.Set("Access-Control-Allow-Headers", "authorization, content-type, "+asked)
-		h.Set("Access-Control-Expose-Headers", exposedHeaders)
+		h.Set("Access-Control-Expose-Headers", s.exposed())
 		h.Add("Vary", "Origin")
 		return
 	}
@@ -135,6 +139,9 @@ func isLoopback(host string) bool {
 
 // limitWork limits the size of the body, and refuses work while the server is draining.
 func (s *Server) limitWork(c *gin.Context) {
+	if !exchangeOf(c).endpoint.Work {
+		return
+	}
 	if s.draining.Load() {
 		s.fail(c, service.Fault(engine.ErrStopped, ""))
 		c.Abort()
@@ -165,7 +172,7 @@ const maxTimeout = 24 * time.Hour
 // limitTime applies the time limit that the client has set, if any.
 func (s *Server) limitTime(c *gin.Context) {
 	given := c.Request.Header.Get(timeoutHeader)
-	if given == "" {
+	if given == "" || !exchangeOf(c).endpoint.Work {
 		return
 	}
 	ms, err := strconv.ParseInt(given, 10, 64)

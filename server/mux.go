@@ -34,6 +34,15 @@ func canonical(path string) string {
 	return path
 }
 
+// An api is a dialect by its name in documents.
+type api struct {
+	name string
+	dialect.Dialect
+}
+
+// operators returns the endpoints that belong to no API.
+func (s *Server) operators() []dialect.Route { return append(s.ops.Routes(), s.describeRoute()) }
+
 func (s *Server) routes() *gin.Engine {
 	gin.SetMode(gin.ReleaseMode)
 	r := gin.New()
@@ -52,63 +61,82 @@ func (s *Server) routes() *gin.Engine {
 			c.Request.Method, c.Request.URL.Path, c.Writer.Header().Get("Allow")))
 	})
 
-	for _, route := range s.ops.Routes() {
-		s.mount(r, s.api, route)
+	for _, route := range s.operators() {
+		s.add(s.fallback(), route)
+	}
+	for _, a := range s.dialects {
+		for _, route := range a.Routes() {
+			s.add(a, route)
+		}
 	}
 
-	for _, d := range []dialect.Dialect{s.api, s.ollama} {
-		for _, route := range d.Routes() {
-			s.mount(r, d, route)
+	for at := range s.endpoints {
+		r.Handle(at.method, at.path, s.limitWork, s.limitTime, s.answer)
+		if at.method == http.MethodGet {
+			r.HEAD(at.path, s.limitWork, s.limitTime, s.answer)
 		}
 	}
 
 	return r
 }
 
-// mount registers a route. The dialect writes its errors.
-func (s *Server) mount(r *gin.Engine, d dialect.Dialect, route dialect.Route) {
-	s.dialects[route.Path] = d
-	if route.Operation != "" {
-		s.operations[route.Path] = route.Operation
-	}
-
-	var chain []gin.HandlerFunc
-	if route.Work {
-		chain = append(chain, s.limitWork, s.limitTime)
-	}
-	chain = append(chain, s.answered(route.Handle))
-	r.Handle(route.Method, route.Path, chain...)
-	if route.Method == http.MethodGet {
-		r.HEAD(route.Path, chain...)
-	}
+// place is where an endpoint is.
+type place struct {
+	method string
+	path   string
 }
 
-// answered adapts a handler to gin.
-func (s *Server) answered(h dialect.Handler) gin.HandlerFunc {
-	return func(c *gin.Context) {
-		for _, p := range c.Params {
-			c.Request.SetPathValue(p.Key, strings.TrimPrefix(p.Value, "/"))
+// endpoint is a route, and the dialect that answers it and writes its errors.
+type endpoint struct {
+	dialect.Route
+	dialect dialect.Dialect
+}
+
+// add adds a dialect's route to those of its place.
+func (s *Server) add(d dialect.Dialect, route dialect.Route) {
+	at := place{route.Method, route.Path}
+	s.endpoints[at] = append(s.endpoints[at], endpoint{route, d})
+}
+
+// fallback returns the dialect that answers what no other speaks.
+func (s *Server) fallback() dialect.Dialect { return s.dialects[len(s.dialects)-1] }
+
+// endpointOf returns the endpoint that a request is for. That of an unknown path has no handler.
+func (s *Server) endpointOf(c *gin.Context) endpoint {
+	at := place{c.Request.Method, c.FullPath()}
+	if at.method == http.MethodHead {
+		at.method = http.MethodGet
+	}
+
+	here := s.endpoints[at]
+	if len(here) == 0 {
+		for _, d := range s.dialects {
+			if d.Speaks(c.Request) {
+				return endpoint{dialect: d}
+			}
 		}
-		if e := h(c.Writer, c.Request); e != nil {
-			s.fail(c, e)
+		return endpoint{dialect: s.fallback()}
+	}
+
+	for _, e := range here {
+		if len(here) == 1 || e.dialect.Speaks(c.Request) {
+			return e
 		}
 	}
+	return here[len(here)-1]
 }
 
-// dialectOf returns the dialect of the requested endpoint. For unknown paths it is OpenAI's, except below
-// a folder that is another's.
-func (s *Server) dialectOf(c *gin.Context) dialect.Dialect {
-	if d, ok := s.dialects[c.FullPath()]; ok {
-		return d
+// answer calls the handler of a request's endpoint.
+func (s *Server) answer(c *gin.Context) {
+	for _, p := range c.Params {
+		c.Request.SetPathValue(p.Key, strings.TrimPrefix(p.Value, "/"))
 	}
-	if strings.HasPrefix(c.Request.URL.Path, ollamaFolder) {
-		return s.ollama
+	if e := exchangeOf(c).endpoint.Handle(c.Writer, c.Request); e != nil {
+		s.fail(c, e)
 	}
-	return s.api
 }
-
-// ollamaFolder is that of all paths of Ollama's API.
-const ollamaFolder = "/api/"
 
 // fail writes an error response. Nothing may have been written before.
-func (s *Server) fail(c *gin.Context, e *fault.Error) { s.dialectOf(c).Fail(c.Writer, e) }
+func (s *Server) fail(c *gin.Context, e *fault.Error) {
+	exchangeOf(c).endpoint.dialect.Fail(c.Writer, e)
+}

@@ -4,6 +4,8 @@ package server
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -15,7 +17,7 @@ import (
 
 	"serve/archive"
 	"serve/pool"
-	"serve/server/dialect"
+	"serve/server/anthropic"
 	"serve/server/ollama"
 	"serve/server/openai"
 	"serve/server/ops"
@@ -60,14 +62,17 @@ type Server struct {
 	pool     *pool.Pool
 	service  *service.Service
 	api      *openai.API
-	ollama   *ollama.API
 	ops      *ops.Ops
 	draining atomic.Bool
 	router   *gin.Engine
 
-	// Both by the path of the endpoint; operations are the names used in traces.
-	dialects   map[string]dialect.Dialect
-	operations map[string]string
+	description json.RawMessage // of all endpoints, as OpenAPI
+
+	// dialects are asked in this order which of them a request speaks. The last one answers what
+	// none does.
+	dialects []api
+	// endpoints have those of several dialects in one place, in the same order.
+	endpoints map[place][]endpoint
 }
 
 // New returns a server. The caller must close it.
@@ -83,16 +88,18 @@ func New(o Options) (*Server, error) {
 	}
 
 	s := &Server{
-		opts:       o,
-		pool:       pool.New(o.KeepAlive, o.MaxWaiting, o.Log),
-		dialects:   map[string]dialect.Dialect{},
-		operations: map[string]string{},
+		opts:      o,
+		pool:      pool.New(o.KeepAlive, o.MaxWaiting, o.Log),
+		endpoints: map[place][]endpoint{},
 	}
 
 	if err := s.assemble(); err != nil {
 		return nil, err
 	}
 	s.router = s.routes()
+	if err := s.makeDescription(); err != nil {
+		return nil, fmt.Errorf("describe the endpoints: %w", err)
+	}
 	return s, nil
 }
 
@@ -121,7 +128,9 @@ func (s *Server) assemble() (err error) {
 		return err
 	}
 
-	s.ollama = ollama.New(ollama.Options{Service: s.service, Pool: s.pool, Stream: s.stream})
+	messages := anthropic.New(anthropic.Options{Service: s.service, Stream: s.stream})
+	lines := ollama.New(ollama.Options{Service: s.service, Pool: s.pool, Stream: s.stream})
+	s.dialects = []api{{"Anthropic", messages}, {"Ollama", lines}, {"OpenAI", s.api}}
 
 	s.ops, err = ops.New(ops.Options{
 		Greeting: ollama.Greeting,

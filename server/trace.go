@@ -19,8 +19,8 @@ import (
 // OpenTelemetry's semantic conventions for HTTP and GenAI.
 
 // span begins the span of a request that uses a model. Other requests have none.
-func (x *exchange) span(tracer trace.Tracer, operation string, r *http.Request, route string) *http.Request {
-	if tracer == nil || operation == "" || r.Method != http.MethodPost {
+func (x *exchange) span(tracer trace.Tracer, r *http.Request, route string) *http.Request {
+	if tracer == nil || x.endpoint.Operation == "" || r.Method != http.MethodPost {
 		return r
 	}
 	ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
@@ -33,7 +33,6 @@ func (x *exchange) span(tracer trace.Tracer, operation string, r *http.Request, 
 			attribute.String("serve.request.id", x.id),
 		))
 	x.tracer = tracer
-	x.operation = operation
 	return r.WithContext(ctx)
 }
 
@@ -67,7 +66,7 @@ func (x *exchange) traceWork(ctx context.Context) {
 // trace creates the span of one model's work.
 func (x *exchange) trace(ctx context.Context, w *service.Work) {
 	attributes := []attribute.KeyValue{
-		attribute.String("gen_ai.operation.name", x.operation),
+		attribute.String("gen_ai.operation.name", x.endpoint.Operation),
 		attribute.String("gen_ai.provider.name", "serve"),
 		attribute.String("gen_ai.request.model", w.Model),
 		attribute.String("gen_ai.response.model", w.Model),
@@ -89,11 +88,11 @@ func (x *exchange) trace(ctx context.Context, w *service.Work) {
 	}
 
 	if w.Err != nil {
-		code := x.dialect.Code(service.Fault(w.Err, ""))
+		code := x.endpoint.dialect.Code(service.Fault(w.Err, ""))
 		attributes = append(attributes, attribute.String("error.type", code))
 	}
 
-	ctx, span := x.tracer.Start(ctx, x.operation+" "+w.Model,
+	ctx, span := x.tracer.Start(ctx, x.endpoint.Operation+" "+w.Model,
 		trace.WithTimestamp(w.Begun), trace.WithAttributes(attributes...))
 	if w.Err != nil {
 		span.SetStatus(codes.Error, "")

@@ -40,10 +40,16 @@ func requestFault(err error, field string) *fault.Error {
 	var length *engine.LengthError
 	switch {
 	case errors.As(err, &length):
-		return fault.New(fault.ContextExceeded, field,
+		e := fault.New(fault.ContextExceeded, field,
 			"This model's context has room for %d tokens of %s, but yours has %s. "+
 				"Shorten it, or start the server with a larger --ctx-size.",
 			length.Limit, field, length.Count())
+		e.Length = &fault.Length{
+			Tokens:  length.Tokens,
+			Limit:   length.Limit,
+			AtLeast: length.AtLeast,
+		}
+		return e
 	case errors.Is(err, engine.ErrCrashed):
 		return fault.New(fault.Crashed, "",
 			"The engine crashed on this request, twice. Others go on; this one is better not repeated.")
@@ -90,11 +96,12 @@ const longestRetry = time.Minute
 // busyFault converts the error for a full queue.
 func busyFault(busy *engine.BusyError) *fault.Error {
 	after := min(max(busy.Retry, time.Second), longestRetry)
-	e := later(fault.RateLimited, after, "The server's queue is full.")
+	e := later(fault.QueueFull, after, "The server's queue is full.")
 	e.Queue = &fault.Queue{Position: busy.Position, Expected: busy.Expected}
 
 	switch {
 	case errors.Is(busy, engine.ErrShare):
+		e.Kind = fault.RateLimited
 		e.Message = "You have as many requests in the server's queue as one client may have."
 	case errors.Is(busy, engine.ErrWait):
 		e.Kind = fault.QueueWait

@@ -26,7 +26,7 @@ func TestFault(t *testing.T) {
 		{engine.ErrCrashed, fault.Crashed, "", 0},
 		{engine.ErrCannot, fault.UnsupportedModel, "model", 0},
 		{engine.ErrRequest, fault.InvalidValue, "input", 0},
-		{&engine.BusyError{Reason: engine.ErrQueueFull}, fault.RateLimited, "", time.Second},
+		{&engine.BusyError{Reason: engine.ErrQueueFull}, fault.QueueFull, "", time.Second},
 		{&engine.BusyError{Reason: engine.ErrShare, Retry: 3 * time.Second}, fault.RateLimited, "", 3 * time.Second},
 		{&engine.BusyError{Reason: engine.ErrWait, Retry: time.Hour}, fault.QueueWait, "", time.Minute},
 		{engine.ErrStopped, fault.Stopping, "", 5 * time.Second},
@@ -43,6 +43,11 @@ func TestFault(t *testing.T) {
 		e := Fault(fmt.Errorf("wrapped: %w", tt.err), "input")
 		if e.Kind != tt.kind || e.Field != tt.field || e.RetryAfter != tt.retry || e.Message == "" {
 			t.Errorf("%v becomes %+v", tt.err, e)
+		}
+
+		var length *engine.LengthError
+		if errors.As(tt.err, &length) != (e.Length != nil) || length != nil && *e.Length != (fault.Length{Tokens: 9, Limit: 8}) {
+			t.Errorf("%v: the length is %+v", tt.err, e.Length)
 		}
 
 		var busy *engine.BusyError

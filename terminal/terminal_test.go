@@ -9,7 +9,8 @@ import (
 
 func plain(t *testing.T) (term *Terminal, out, err *bytes.Buffer) {
 	t.Helper()
-	out, err = new(bytes.Buffer), new(bytes.Buffer)
+	out = new(bytes.Buffer)
+	err = new(bytes.Buffer)
 	return New(out, err, func(string) string { return "" }), out, err
 }
 

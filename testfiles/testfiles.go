@@ -1,4 +1,5 @@
-// Package testfiles reads what tests compare the code with. It imports nothing of ours, so that any package's tests can.
+// Package testfiles reads what tests compare the code with. It imports nothing of ours, so that
+// the tests of any package can use it.
 package testfiles
 
 import (

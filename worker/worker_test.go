@@ -27,6 +27,7 @@ func TestExits(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		exit := p.Wait()
 		p.Kill(true) // of a process that has ended: no harm
 		if exit.Fault != fault || exit.How == "" {
@@ -101,7 +102,9 @@ func TestOutput(t *testing.T) {
 }
 
 func TestWorkersHaveNoSecrets(t *testing.T) {
-	environ := []string{"HOME=/h", "HF_TOKEN=secret", "HF_TOKEN_PATH=/t", "HUGGING_FACE_HUB_TOKEN=secret", "CUDA_VISIBLE_DEVICES=0"}
+	environ := []string{
+		"HOME=/h", "HF_TOKEN=secret", "HF_TOKEN_PATH=/t", "HUGGING_FACE_HUB_TOKEN=secret", "CUDA_VISIBLE_DEVICES=0",
+	}
 	cmd, err := Command(environ, "engine")
 	if err != nil {
 		t.Fatal(err)

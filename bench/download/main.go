@@ -49,6 +49,7 @@ func compare(serve string, size, runs int, dir string) error {
 	if err != nil {
 		return err
 	}
+
 	commit := hub.Add(repo, hubtest.Repo{Files: map[string][]byte{file: content}})
 	contenders := []*contender{
 		{name: "curl", command: func(dir string) *exec.Cmd {
@@ -60,6 +61,7 @@ func compare(serve string, size, runs int, dir string) error {
 			return cmd
 		}},
 	}
+
 	for i := range runs {
 		for j := range contenders {
 			if err := contenders[(i+j)%len(contenders)].run(dir); err != nil {
@@ -67,12 +69,15 @@ func compare(serve string, size, runs int, dir string) error {
 			}
 		}
 	}
+
 	base := median(contenders[0].seconds)
 	fmt.Printf("%d MB over loopback, medians of %d runs\n", size/1e6, runs)
 	for _, c := range contenders {
 		m := median(c.seconds)
-		fmt.Printf("%-12s %7.2f s %7.0f MB/s  %.2f x curl's speed, at most %d MB of memory\n", c.name, m, float64(size)/1e6/m, base/m, c.memory/1e6)
+		fmt.Printf("%-12s %7.2f s %7.0f MB/s  %.2f x curl's speed, at most %d MB of memory\n",
+			c.name, m, float64(size)/1e6/m, base/m, c.memory/1e6)
 	}
+
 	return nil
 }
 
@@ -89,15 +94,18 @@ func (c *contender) run(parent string) error {
 	if err := exec.CommandContext(context.Background(), "sync").Run(); err != nil {
 		return err
 	}
+
 	start := time.Now()
 	if err := cmd.Start(); err != nil {
 		return err
 	}
+
 	peak := make(chan int64, 1)
 	go watch(cmd.Process.Pid, peak)
 	if err := cmd.Wait(); err != nil {
 		return fmt.Errorf("%s: %w\n%s", c.name, err, said.String())
 	}
+
 	c.seconds = append(c.seconds, time.Since(start).Seconds())
 	c.memory = max(c.memory, <-peak)
 	return nil

@@ -171,7 +171,9 @@ func (o *benchOptions) readTrace() ([]load.Request, error) {
 func (w *cli) measure(
 	ctx context.Context, o benchOptions, target string, requests []load.Request,
 ) (*load.Report, error) {
-	address, model, key := target, o.target, w.lookup("OPENAI_API_KEY")
+	address := target
+	model := o.target
+	key := w.lookup("OPENAI_API_KEY")
 	if !strings.Contains(target, "://") {
 		url, done, err := w.serveFor(ctx, ctx, o.modelConfig, target)
 		if err != nil {

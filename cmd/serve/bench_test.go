@@ -16,7 +16,10 @@ import (
 func bench(t *testing.T, args ...string) *load.Report {
 	t.Helper()
 	var out, errOut bytes.Buffer
-	if code := run(t.Context(), append([]string{"bench", "--json"}, args...), []string{"SERVE_HOME=" + t.TempDir()}, &out, &errOut); code != 0 {
+	code := run(
+		t.Context(), append([]string{"bench", "--json"}, args...), []string{"SERVE_HOME=" + t.TempDir()}, &out, &errOut,
+	)
+	if code != 0 {
 		t.Fatalf("exit code %d: %s", code, &errOut)
 	}
 	var r load.Report
@@ -35,7 +38,8 @@ func TestBenchAgrees(t *testing.T) {
 		"arrivals":    {"--rate", "200", "--requests", "20", "--prompt", "64", "--shared-prefix", "48", "--answer", "16"},
 	} {
 		r := bench(t, append([]string{s.url}, args...)...)
-		if r.Server == nil || r.Answered != r.Workload.Requests || r.Server.Choices != r.Answered || r.Server.AnswerTokens != r.AnswerTokens || r.Server.PromptTokens != r.PromptTokens {
+		if r.Server == nil || r.Answered != r.Workload.Requests || r.Server.Choices != r.Answered ||
+			r.Server.AnswerTokens != r.AnswerTokens || r.Server.PromptTokens != r.PromptTokens {
 			t.Errorf("%s: %+v\n%+v", name, r, r.Server)
 		}
 		// The engine's clock starts after ours and stops before it: whatever a chat's rendering and HTTP take.
@@ -52,15 +56,26 @@ func TestBenchAgrees(t *testing.T) {
 // TestBenchAloneAndBeside serves a model for the run, and puts two runs side by side.
 func TestBenchAloneAndBeside(t *testing.T) {
 	dir := t.TempDir()
-	first, second, svg := filepath.Join(dir, "a.json"), filepath.Join(dir, "b.json"), filepath.Join(dir, "r.svg")
+	first := filepath.Join(dir, "a.json")
+	second := filepath.Join(dir, "b.json")
+	svg := filepath.Join(dir, "r.svg")
 	trace := filepath.Join(dir, "trace.jsonl")
-	if err := os.WriteFile(trace, []byte(`{"timestamp":0,"input_length":40,"output_length":7}`+"\n"+`{"timestamp":20,"input_length":60,"output_length":9}`), 0o600); err != nil {
+	err := os.WriteFile(
+		trace,
+		[]byte(
+			`{"timestamp":0,"input_length":40,"output_length":7}`+"\n"+`{"timestamp":20,"input_length":60,"output_length":9}`,
+		),
+		0o600,
+	)
+	if err != nil {
 		t.Fatal(err)
 	}
+
 	r := bench(t, modelFile(t), "--trace", trace)
 	if r.AnswerTokens != 16 || r.Model != "tiny" || r.Workload.Trace != trace {
 		t.Errorf("%+v", r)
 	}
+
 	for _, name := range []string{first, second} {
 		b, err := json.Marshal(r)
 		if err != nil {
@@ -70,11 +85,14 @@ func TestBenchAloneAndBeside(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	var out, errOut bytes.Buffer
-	if code := run(t.Context(), []string{"bench", first, "--against", second, "--report", svg}, nil, &out, &errOut); code != 0 {
+	code := run(t.Context(), []string{"bench", first, "--against", second, "--report", svg}, nil, &out, &errOut)
+	if code != 0 {
 		t.Fatalf("exit code %d: %s", code, &errOut)
 	}
-	if text := out.String(); !strings.Contains(text, "against") || !strings.Contains(text, "1.00 x") || !strings.Contains(text, "gaps\n") {
+	if text := out.String(); !strings.Contains(text, "against") || !strings.Contains(text, "1.00 x") ||
+		!strings.Contains(text, "gaps\n") {
 		t.Errorf("said:\n%s", text)
 	}
 	if b, err := os.ReadFile(svg); err != nil || !bytes.HasPrefix(b, []byte("<svg ")) {
@@ -88,6 +106,7 @@ func TestBenchRefuses(t *testing.T) {
 	if err := os.WriteFile(bad, []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	for want, args := range map[string][]string{
 		"takes a URL":                           {},
 		"--prompt \"x\"":                        {"http://127.0.0.1:1", "--prompt", "x"},
@@ -98,15 +117,21 @@ func TestBenchRefuses(t *testing.T) {
 		"ask http://127.0.0.":                   {"http://127.0.0.1:1"},
 	} {
 		var out, errOut bytes.Buffer
-		if code := run(t.Context(), append([]string{"bench"}, args...), nil, &out, &errOut); code == 0 || !strings.Contains(errOut.String(), want) || out.Len() > 0 {
+		code := run(t.Context(), append([]string{"bench"}, args...), nil, &out, &errOut)
+		if code == 0 || !strings.Contains(errOut.String(), want) ||
+			out.Len() > 0 {
 			t.Errorf("%v: %d, %s%s", args, code, &out, &errOut)
 		}
 	}
+
 	s := startServe(t, modelFile(t))
 	var out, errOut bytes.Buffer
-	if code := run(t.Context(), []string{"bench", s.url, "--model", "none"}, nil, &out, &errOut); code != exitUsage || !strings.Contains(errOut.String(), "one of tiny") {
+	code := run(t.Context(), []string{"bench", s.url, "--model", "none"}, nil, &out, &errOut)
+	if code != exitUsage ||
+		!strings.Contains(errOut.String(), "one of tiny") {
 		t.Errorf("%d %s", code, &errOut)
 	}
+
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if code := run(ctx, []string{"bench", s.url}, nil, &out, &errOut); code != exitInterrupted {

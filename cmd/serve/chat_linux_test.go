@@ -43,11 +43,15 @@ func openPtyFor(t *testing.T, environ []string, file string, args ...string) *pt
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	c := &ptyProgram{t: t, cmd: process(t, environ, args...), keys: keys, tty: tty, more: make(chan struct{}, 1)}
 	if err := pty.Setsize(keys, &pty.Winsize{Rows: 24, Cols: 80}); err != nil {
 		t.Fatal(err)
 	}
-	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = tty, tty, tty
+
+	c.cmd.Stdin = tty
+	c.cmd.Stdout = tty
+	c.cmd.Stderr = tty
 	if file != "" {
 		out, err := os.Create(file)
 		if err != nil {
@@ -56,10 +60,12 @@ func openPtyFor(t *testing.T, environ []string, file string, args ...string) *pt
 		defer out.Close()
 		c.cmd.Stdout = out
 	}
+
 	c.cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true, Setctty: true}
 	if err := c.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+
 	go func() {
 		for buf := make([]byte, 4096); ; {
 			n, err := keys.Read(buf)
@@ -75,12 +81,14 @@ func openPtyFor(t *testing.T, environ []string, file string, args ...string) *pt
 			}
 		}
 	}()
+
 	t.Cleanup(func() {
 		_ = c.cmd.Process.Kill()
 		_ = c.cmd.Wait()
 		tty.Close()
 		keys.Close()
 	})
+
 	return c
 }
 
@@ -248,7 +256,8 @@ func TestColours(t *testing.T) {
 		environ []string
 		want    bool
 	}{
-		{[]string{"TERM=xterm"}, true}, {[]string{"TERM=xterm", "NO_COLOR=1"}, false}, {[]string{"TERM=dumb"}, false}, {nil, false},
+		{[]string{"TERM=xterm"}, true}, {[]string{"TERM=xterm", "NO_COLOR=1"}, false}, {[]string{"TERM=dumb"}, false},
+		{nil, false},
 	} {
 		c := openPty(t, append(tt.environ, "HOME="+t.TempDir()), "show", "no-such-model")
 		c.await("hint:")
@@ -261,7 +270,9 @@ func TestColours(t *testing.T) {
 		}
 	}
 	// A pipe is no terminal.
-	if code, _, said := command([]string{"TERM=xterm", "HOME=" + t.TempDir()}, "show", "no-such-model"); code != exitNotFound || strings.Contains(said, "\x1b") {
+	code, _, said := command([]string{"TERM=xterm", "HOME=" + t.TempDir()}, "show", "no-such-model")
+	if code != exitNotFound ||
+		strings.Contains(said, "\x1b") {
 		t.Errorf("in a pipe: %d %q", code, said)
 	}
 }
@@ -276,7 +287,9 @@ func TestErrorsForScripts(t *testing.T) {
 			Code          int `json:"exit_code"`
 		}
 	}
-	if err := json.Unmarshal([]byte(out), &doc); err != nil || code != exitNotFound || doc.Error.Code != code || doc.Error.Hint == "" || !strings.Contains(said, doc.Error.Message) {
+	err := json.Unmarshal([]byte(out), &doc)
+	if err != nil || code != exitNotFound || doc.Error.Code != code || doc.Error.Hint == "" ||
+		!strings.Contains(said, doc.Error.Message) {
 		t.Errorf("%d %s%s %v", code, out, said, err)
 	}
 	if _, out, _ := command(environ, "show", "no-such-model"); out != "" {
@@ -291,16 +304,23 @@ func TestErrorsForScripts(t *testing.T) {
 func TestChatInAPipe(t *testing.T) {
 	model := modelFile(t)
 	for _, args := range [][]string{{}, {"hello", "there"}} {
-		cmd := process(t, []string{"HOME=" + t.TempDir()}, append([]string{"chat", model, "--ctx-size", "256", "--param", "max_tokens=5", "--stats", "--system", "Be brief."}, args...)...)
+		cmd := process(
+			t,
+			[]string{"HOME=" + t.TempDir()},
+			append(
+				[]string{"chat", model, "--ctx-size", "256", "--param", "max_tokens=5", "--stats", "--system", "Be brief."},
+				args...)...)
 		if len(args) == 0 {
 			cmd.Stdin = strings.NewReader("hello\nthere\n")
 		}
 		var out, errOut bytes.Buffer
-		cmd.Stdout, cmd.Stderr = &out, &errOut
+		cmd.Stdout = &out
+		cmd.Stderr = &errOut
 		if err := cmd.Run(); err != nil {
 			t.Fatalf("%v %s", err, &errOut)
 		}
-		if strings.Contains(out.String(), "serve:") || !strings.Contains(errOut.String(), "tokens read") || !strings.Contains(errOut.String(), "5 written") {
+		if strings.Contains(out.String(), "serve:") || !strings.Contains(errOut.String(), "tokens read") ||
+			!strings.Contains(errOut.String(), "5 written") {
 			t.Errorf("stdout %q, stderr %q", &out, &errOut)
 		}
 	}
@@ -317,25 +337,30 @@ func TestChatFindsAServer(t *testing.T) {
 	alone := process(t, environ, "chat", "--param", "temperature=0")
 	alone.Stdin = strings.NewReader("Who are you?")
 	var answer, notes bytes.Buffer
-	alone.Stdout, alone.Stderr = &answer, &notes
+	alone.Stdout = &answer
+	alone.Stderr = &notes
 	if err := alone.Run(); err != nil || !strings.Contains(answer.String(), "demo") ||
 		!strings.Contains(notes.String(), "no model was named; using demo") {
 		t.Errorf("with none: %v %s%s", err, &answer, &notes)
 	}
+
 	startServeIn(t, environ, modelFile(t), "--ctx-size", "256")
 	cmd := process(t, environ, "chat", "tiny", "hello", "--param", "max_tokens=3")
 	var out, errOut bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errOut
+	cmd.Stdout = &out
+	cmd.Stderr = &errOut
 	if err := cmd.Run(); err != nil || strings.Contains(errOut.String(), "loaded") {
 		t.Errorf("%v %s", err, &errOut)
 	}
+
 	cmd = process(t, environ, "chat", "tiny", "hello", "--param", "temperature=9")
 	errOut.Reset()
 	cmd.Stderr = &errOut
 	if err := cmd.Run(); err == nil || !strings.Contains(errOut.String(), "temperature") {
 		t.Errorf("what the server refuses: %v %s", err, &errOut)
 	}
-	if code, _, said := command(environ, "chat", "tiny", "hello", "--offline", "--url", "http://192.0.2.1"); code != exitUsage {
+	code, _, said := command(environ, "chat", "tiny", "hello", "--offline", "--url", "http://192.0.2.1")
+	if code != exitUsage {
 		t.Errorf("another machine, offline: %d %s", code, said)
 	}
 }

@@ -96,7 +96,8 @@ func demoSays(t *testing.T, r *running, talk []message) string {
 		t.Fatalf("%d %s", status, text)
 	}
 	c := a.Choices[0]
-	if said := c.Message.Content; c.Finish != "stop" || said == "" || len(said) > 600 || strings.Contains(said, "<|") || strings.Contains(said, "|>") {
+	if said := c.Message.Content; c.Finish != "stop" || said == "" || len(said) > 600 || strings.Contains(said, "<|") ||
+		strings.Contains(said, "|>") {
 		t.Errorf("%s: ends with %s: %q", talk[len(talk)-1].Content, c.Finish, said)
 	}
 	return c.Message.Content

@@ -79,7 +79,8 @@ var begins = regexp.MustCompile(`^(serve|make|git|curl|openssl|export|source|doc
 
 // commandBlocks finds what is fenced as sh, JavaScript or Python, and what is indented and typed.
 func commandBlocks(text string) (list []block) {
-	language, fenced := "", false
+	language := ""
+	fenced := false
 	var lines []string
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\n")
@@ -88,11 +89,15 @@ func commandBlocks(text string) (list []block) {
 			if fenced && slices.Contains([]string{"sh", "javascript", "python"}, language) {
 				list = append(list, block{language, strings.Join(lines, "\n")})
 			}
-			fenced, language, lines = !fenced, strings.TrimPrefix(line, "```"), nil
+			fenced = !fenced
+			language = strings.TrimPrefix(line, "```")
+			lines = nil
 		case fenced:
 			lines = append(lines, line)
 		default:
-			if typed, ok := strings.CutPrefix(line, "    "); ok && begins.MatchString(typed) && !strings.HasPrefix(typed, "serve:") {
+			typed, ok := strings.CutPrefix(line, "    ")
+			if ok && begins.MatchString(typed) &&
+				!strings.HasPrefix(typed, "serve:") {
 				list = append(list, block{"sh", typed})
 			}
 		}
@@ -108,6 +113,7 @@ var notHere = []struct{ begin, why string }{
 	{"python ", "for training, which is no part of the program"},
 	{"build/demo/", "training takes a quarter of an hour"},
 	{"go test ", "this is one"},
+	{"claude", "make agents starts it"},
 }
 
 // reader follows a document.
@@ -123,14 +129,29 @@ func newReader(t *testing.T) *reader {
 	t.Helper()
 	h := newHub(t)
 	chats := []byte(demo.GGUF)
-	for _, repo := range []string{standIn("mistral-7b"), standIn("llama-3.1-8b"), "bartowski/Llama-3.2-1B-Instruct-GGUF", "org/repo"} {
-		h.Add(repo, hubtest.Repo{License: "mit", Files: map[string][]byte{"m-Q4_K_M.gguf": chats, "m-Q8_0.gguf": append(slices.Clone(chats), 0)}})
+	for _, repo := range []string{standIn("mistral-7b"), standIn("llama-3.1-8b"),
+		standIn("qwen-3-coder-30b-a3b"), "bartowski/Llama-3.2-1B-Instruct-GGUF", "org/repo"} {
+		h.Add(
+			repo,
+			hubtest.Repo{
+				License: "mit",
+				Files:   map[string][]byte{"m-Q4_K_M.gguf": chats, "m-Q8_0.gguf": append(slices.Clone(chats), 0)},
+			},
+		)
 	}
-	h.Add(standIn("nomic-embed-text"), hubtest.Repo{License: "mit", Files: map[string][]byte{"e-Q4_K_M.gguf": testmodel.Bytes(testmodel.Options{Pooling: 1})}})
+
+	h.Add(
+		standIn("nomic-embed-text"),
+		hubtest.Repo{
+			License: "mit",
+			Files:   map[string][]byte{"e-Q4_K_M.gguf": testmodel.Bytes(testmodel.Options{Pooling: 1})},
+		},
+	)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	r := &reader{t: t, dir: t.TempDir(), stop: func() {}}
 	bin := t.TempDir()
 	for name, text := range map[string]string{
@@ -142,11 +163,13 @@ func newReader(t *testing.T) *reader {
 			t.Fatal(err)
 		}
 	}
+
 	r.environ = append(environ(t, h), "PATH="+bin+":"+os.Getenv("PATH"), "SERVE_LOG_LEVEL=warn", "CURL_HOME="+bin)
 	t.Cleanup(func() { r.stop() })
 	if out, err := r.shell("git init -q", ""); err != nil {
 		t.Fatalf("%v %s", err, out)
 	}
+
 	return r
 }
 
@@ -183,7 +206,10 @@ func (r *reader) follow(b block) {
 	}
 	for command := range strings.SplitSeq(strings.ReplaceAll(b.text, "\\\n", " "), "\n") {
 		command = strings.TrimSpace(command)
-		if command == "" || command[0] == '#' || slices.ContainsFunc(notHere, func(n struct{ begin, why string }) bool { return strings.HasPrefix(command, n.begin) }) {
+		if command == "" || command[0] == '#' ||
+			slices.ContainsFunc(
+				notHere, func(n struct{ begin, why string }) bool { return strings.HasPrefix(command, n.begin) },
+			) {
 			continue
 		}
 		r.run(command)
@@ -195,6 +221,7 @@ func (r *reader) run(command string) {
 	if model, ok := strings.CutPrefix(command, "make run"); ok {
 		command = "serve" + strings.Replace(model, "MODEL=", "", 1)
 	}
+
 	if target, ok := strings.CutPrefix(command, "make"); ok {
 		// What make would do is CI's own work; that it knows how to is shown here.
 		out, err := r.shell("make -C '"+r.root()+"' -n "+target, "")
@@ -203,11 +230,13 @@ func (r *reader) run(command string) {
 		}
 		return
 	}
+
 	args := strings.Fields(r.here(command))
 	if args[0] == "serve" && !strings.ContainsAny(command, "|>") && startsServer(args[1:]) {
 		r.start(command)
 		return
 	}
+
 	input := ""
 	if args[0] == "serve" && len(args) > 1 && args[1] == "chat" {
 		input = "Hello\n"
@@ -233,10 +262,12 @@ func (r *reader) start(command string) {
 	text := strings.Replace(r.here(command), "serve", "exec serve", 1)
 	cmd := r.command(text + " --port 0 --ollama-port 0 --ctx-size 4096 --parallel 8")
 	said := newSyncBuffer()
-	cmd.Stdout, cmd.Stderr = said, said
+	cmd.Stdout = said
+	cmd.Stderr = said
 	if err := cmd.Start(); err != nil {
 		r.t.Fatal(err)
 	}
+
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	r.stop = func() {
@@ -246,12 +277,14 @@ func (r *reader) start(command string) {
 			r.t.Errorf("%s: %v\n%s", command, err, said)
 		}
 	}
+
 	url, err, ok := awaitReady(said, ended)
 	if !ok {
 		r.stop = func() {}
 		r.t.Errorf("%s: ended with %v\n%s", command, err, said)
 		return
 	}
+
 	r.url = url
 }
 
@@ -265,7 +298,8 @@ func (r *reader) root() string {
 
 func (r *reader) command(text string) *exec.Cmd {
 	cmd := exec.Command("bash", "-euo", "pipefail", "-c", text)
-	cmd.Dir, cmd.Env = r.dir, r.environ
+	cmd.Dir = r.dir
+	cmd.Env = r.environ
 	return cmd
 }
 
@@ -287,6 +321,7 @@ func (r *reader) script(b block) {
 	if r.url == "" {
 		r.start("serve mistral-7b")
 	}
+
 	text := r.here(b.text)
 	var cmd *exec.Cmd
 	switch {
@@ -299,10 +334,12 @@ func (r *reader) script(b block) {
 		r.t.Log("make judges runs the Python of this")
 		return
 	}
+
 	cmd.Stdin = strings.NewReader(text)
 	cmd.Env = append(os.Environ(), r.environ...)
 	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.Stdout = &out
+	cmd.Stderr = &out
 	if err := cmd.Run(); err != nil || out.Len() == 0 {
 		r.t.Errorf("%s\n%v\n%s", text, err, &out)
 	}
@@ -328,6 +365,7 @@ func checkInline(t *testing.T, text string) {
 			t.Errorf("%s: %v", m[1], err)
 		}
 	}
+
 	flags := map[string]bool{"help": true}
 	var add func(cmd *cobra.Command)
 	add = func(cmd *cobra.Command) {
@@ -336,6 +374,7 @@ func checkInline(t *testing.T, text string) {
 			add(sub)
 		}
 	}
+
 	add(newRootCommand(&cli{t: &terminal.Terminal{}}))
 	for _, m := range inlineFlag.FindAllStringSubmatch(text, -1) {
 		if !flags[m[1]] {

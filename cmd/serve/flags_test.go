@@ -49,7 +49,10 @@ serve also reads these environment variables: ` +
 		}
 	}
 	if have, err := os.ReadFile(path); err != nil || string(have) != b.String() {
-		t.Errorf("docs/guides/flags.md is not what the flags are; go test ./cmd/serve -run TestFlagsGuide -update writes it (%v)", err)
+		t.Errorf(
+			"docs/guides/flags.md is not what the flags are; go test ./cmd/serve -run TestFlagsGuide -update writes it (%v)",
+			err,
+		)
 	}
 }
 

@@ -227,7 +227,8 @@ func (r *running) awaits(t *testing.T, words string) {
 // TestDoctorTriesDevices looks at drivers that work, and at those that do not.
 func TestDoctorTriesDevices(t *testing.T) {
 	environ, home := homeOf(t)
-	inside, outside := filepath.Join(home, "driver-cache", "device"), filepath.Join(t.TempDir(), "device")
+	inside := filepath.Join(home, "driver-cache", "device")
+	outside := filepath.Join(t.TempDir(), "device")
 
 	for _, c := range []struct {
 		name, path, does, card string

@@ -17,6 +17,7 @@ func TestHostileTemplate(t *testing.T) {
 	if err := os.WriteFile(secret, []byte("the secret"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+
 	for template, starts := range map[string]bool{
 		`{{ ''.__class__.__mro__[1].__subclasses__() }}`:                                                           true,
 		`{% for c in [].__class__.__base__.__subclasses__() %}{{ c }}{% endfor %}`:                                 true,
@@ -29,14 +30,20 @@ func TestHostileTemplate(t *testing.T) {
 		if err := testmodel.Write(path, testmodel.Options{ChatTemplate: template}); err != nil {
 			t.Fatal(err)
 		}
+
 		if !starts {
-			if code, _, said := command(nil, path, "--port", "0"); code != exitModel || !strings.Contains(said, "chat template cannot be used") {
+			code, _, said := command(nil, path, "--port", "0")
+			if code != exitModel ||
+				!strings.Contains(said, "chat template cannot be used") {
 				t.Errorf("%s: exit code %d\n%s", template, code, said)
 			}
 			continue
 		}
+
 		r := startServe(t, path, "--ctx-size", "128", "--parallel", "1")
-		status, body := r.post(t, "/v1/chat/completions", `{"model":"tiny","max_tokens":1,"messages":[{"role":"user","content":"x"}]}`)
+		status, body := r.post(
+			t, "/v1/chat/completions", `{"model":"tiny","max_tokens":1,"messages":[{"role":"user","content":"x"}]}`,
+		)
 		if status >= 500 || strings.Contains(body, "the secret") {
 			t.Errorf("%s: %d %s", template, status, body)
 		}

@@ -122,18 +122,22 @@ func TestServeByName(t *testing.T) {
 	if first == "" {
 		t.Error("the model says nothing")
 	}
+
 	for _, words := range []string{"pulled    " + tinyRepo + ": tiny-Q4_K_M.gguf", "license   mit", "ready"} {
 		if !strings.Contains(r.errOut.String(), words) {
 			t.Errorf("start-up does not say %q:\n%s", words, r.errOut)
 		}
 	}
+
 	if n := len(h.Requests()); n != 4 { // the listing, the file, where it is, the licence
 		t.Errorf("%d requests", n)
 	}
+
 	again := startServeIn(t, env, tinyRepo, "--ctx-size", "256")
 	if got := sayHello(t, again, tinyRepo); got != first {
 		t.Errorf("the second start says %q, not %q", got, first)
 	}
+
 	offline := startServeIn(t, env, tinyRepo+":q4_k_m", "--offline", "--ctx-size", "256")
 	if got := sayHello(t, offline, tinyRepo+":q4_k_m"); got != first {
 		t.Errorf("offline it says %q, not %q", got, first)
@@ -152,7 +156,9 @@ func TestServeCatalogName(t *testing.T) {
 		"all-MiniLM-L6-v2-Q8_0.gguf":           []byte("another one"),
 	}})
 	r := startServeIn(t, environ(t, h), "all-minilm")
-	if status, body := r.post(t, "/v1/embeddings", `{"model":"all-minilm","input":"hello"}`); status != 200 || !strings.Contains(body, `"embedding":[`) {
+	status, body := r.post(t, "/v1/embeddings", `{"model":"all-minilm","input":"hello"}`)
+	if status != 200 ||
+		!strings.Contains(body, `"embedding":[`) {
 		t.Errorf("%d %s", status, body)
 	}
 	if !strings.Contains(r.out.String(), "/v1/embeddings") {
@@ -178,7 +184,9 @@ func TestSplitModel(t *testing.T) {
 	// A set that lacks a part has no name.
 	delete(files, "Q8_0/tiny-Q8_0-00002-of-00003.gguf")
 	h.Add("tests/Lacking-GGUF", hubtest.Repo{Files: files})
-	if code, _, errOut := command(env, "pull", "tests/Lacking-GGUF:Q8_0"); code != exitNotFound || !strings.Contains(errOut, "2 of its 3 parts") {
+	code, _, errOut := command(env, "pull", "tests/Lacking-GGUF:Q8_0")
+	if code != exitNotFound ||
+		!strings.Contains(errOut, "2 of its 3 parts") {
 		t.Errorf("exit code %d: %s", code, errOut)
 	}
 }
@@ -194,45 +202,81 @@ func TestPullFaults(t *testing.T) {
 		words []string
 	}{
 		{"no such repository", nil, []string{"pull", "tests/None"}, exitNotFound, []string{"hint: check the spelling"}},
-		{"a quantisation that is not there", nil, []string{"pull", tinyRepo + ":Q8_0"}, exitNotFound, []string{"has no Q8_0", "it has Q4_K_M"}},
+		{
+			"a quantisation that is not there",
+			nil,
+			[]string{"pull", tinyRepo + ":Q8_0"},
+			exitNotFound,
+			[]string{"has no Q8_0", "it has Q4_K_M"},
+		},
 		{"a mistyped name", nil, []string{"mistrl-7b"}, exitNotFound, []string{"did you mean mistral-7b"}},
 		{"a mistyped command", nil, []string{"pul", "mistral-7b"}, exitNotFound, []string{`no model is called "pul"`}},
 		{"gated", func(h *hubtest.Hub) {
 			h.Add(tinyRepo, hubtest.Repo{Files: map[string][]byte{"m-Q4_K_M.gguf": model}, Gated: "manual"})
 			h.Fail("hub", func(w http.ResponseWriter, r *http.Request) bool { r.Header.Del("Authorization"); return false })
 		}, []string{"pull", tinyRepo}, exitAccess, []string{"gated", "accept its terms at"}},
-		{"wrong bytes", func(h *hubtest.Hub) { h.Fail("cdn", hubtest.WrongByte(h)) }, []string{"pull", tinyRepo}, exitIntegrity, []string{"have the hash", "nothing was kept"}},
-		{"a web page", func(h *hubtest.Hub) { h.Fail("hub", hubtest.HTML(true)) }, []string{"pull", tinyRepo}, exitNetwork, []string{"web page", "HTTPS_PROXY"}},
+		{
+			"wrong bytes",
+			func(h *hubtest.Hub) { h.Fail("cdn", hubtest.WrongByte(h)) },
+			[]string{"pull", tinyRepo},
+			exitIntegrity,
+			[]string{"have the hash", "nothing was kept"},
+		},
+		{
+			"a web page",
+			func(h *hubtest.Hub) { h.Fail("hub", hubtest.HTML(true)) },
+			[]string{"pull", tinyRepo},
+			exitNetwork,
+			[]string{"web page", "HTTPS_PROXY"},
+		},
 		{"offline", nil, []string{"pull", tinyRepo, "--offline"}, exitNotFound, []string{"offline mode asks nobody"}},
 		{"a wrong hash in the listing", func(h *hubtest.Hub) {
-			h.Add(tinyRepo, hubtest.Repo{Files: map[string][]byte{"m-Q4_K_M.gguf": model}, SHA256: map[string]string{"m-Q4_K_M.gguf": "../../../evil"}})
+			h.Add(
+				tinyRepo,
+				hubtest.Repo{
+					Files:  map[string][]byte{"m-Q4_K_M.gguf": model},
+					SHA256: map[string]string{"m-Q4_K_M.gguf": "../../../evil"},
+				},
+			)
 		}, []string{"pull", tinyRepo}, exitIntegrity, []string{"no usable hash"}},
 		{"no model", func(h *hubtest.Hub) {
-			h.Add(tinyRepo, hubtest.Repo{Files: map[string][]byte{"m-Q4_K_M.gguf": append([]byte("GGUF\x03\x00\x00\x00"), bytes.Repeat([]byte{255}, 200)...)}})
+			h.Add(
+				tinyRepo,
+				hubtest.Repo{
+					Files: map[string][]byte{
+						"m-Q4_K_M.gguf": append([]byte("GGUF\x03\x00\x00\x00"), bytes.Repeat([]byte{255}, 200)...),
+					},
+				},
+			)
 		}, []string{"pull", tinyRepo}, exitModel, []string{"not a usable GGUF file", "keys"}},
 		{"cut off at the Hub", func(h *hubtest.Hub) {
 			h.Add(tinyRepo, hubtest.Repo{Files: map[string][]byte{"m-Q4_K_M.gguf": model[:len(model)-100]}})
 		}, []string{"pull", tinyRepo}, exitModel, []string{"cut off"}},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			h := newHub(t)
 			if tt.set != nil {
 				tt.set(h)
 			}
+
 			env := environ(t, h)
 			code, _, errOut := command(env, tt.args...)
 			if code != tt.code {
 				t.Errorf("exit code %d, want %d", code, tt.code)
 			}
+
 			for _, words := range tt.words {
 				if !strings.Contains(errOut, words) {
 					t.Errorf("it does not say %q:\n%s", words, errOut)
 				}
 			}
+
 			if out := must(t, env, "list", "--json"); strings.TrimSpace(out) != "[]" {
 				t.Errorf("there is %s", out)
 			}
+
 			filepath.WalkDir(strings.TrimPrefix(env[0], "HOME="), func(name string, d fs.DirEntry, err error) error {
 				if err == nil && !d.IsDir() && strings.HasSuffix(name, ".gguf") {
 					t.Errorf("left: %s", name)
@@ -287,6 +331,7 @@ func TestKilledDownload(t *testing.T) {
 			t.Errorf("after the kill there is %s", out)
 		}
 	}
+
 	h.Fail("cdn", nil)
 	h.Requests()
 	must(t, env, "pull", tinyRepo)
@@ -297,9 +342,11 @@ func TestKilledDownload(t *testing.T) {
 			got += b - a + 1
 		}
 	}
+
 	if got >= int64(len(model)) {
 		t.Errorf("fetched %d bytes of %d again", got, len(model))
 	}
+
 	must(t, env, "verify")
 }
 
@@ -336,6 +383,7 @@ func TestTwoProcesses(t *testing.T) {
 			}
 		})
 	}
+
 	wg.Wait()
 	var got int
 	for _, r := range h.Requests() {
@@ -344,6 +392,7 @@ func TestTwoProcesses(t *testing.T) {
 			got += b - a + 1
 		}
 	}
+
 	if got != len(model) {
 		t.Errorf("fetched %d bytes for a model of %d", got, len(model))
 	}
@@ -357,18 +406,23 @@ func TestCommands(t *testing.T) {
 	if err := json.Unmarshal([]byte(must(t, env, "pull", tinyRepo, "--json")), &pulled); err != nil || len(pulled) != 1 {
 		t.Fatalf("%v, %v", pulled, err)
 	}
+
 	m := pulled[0]
-	if m.Name != tinyRepo || m.License != "mit" || m.Quant != "Q4_K_M" || len(m.Files) != 2 || len(m.Files[0].SHA256) != 64 || m.Files[1].GitOID == "" {
+	if m.Name != tinyRepo || m.License != "mit" || m.Quant != "Q4_K_M" || len(m.Files) != 2 ||
+		len(m.Files[0].SHA256) != 64 || m.Files[1].GitOID == "" {
 		t.Errorf("pulled %+v", m)
 	}
 	if out := must(t, env, "list"); !strings.Contains(out, tinyRepo+":Q4_K_M") || !strings.Contains(out, "mit") {
 		t.Errorf("list: %s", out)
 	}
+
 	var s shown
-	if err := json.Unmarshal([]byte(must(t, env, "show", tinyRepo, "--json", "--ctx-size", "512", "--parallel", "2")), &s); err != nil {
+	err := json.Unmarshal([]byte(must(t, env, "show", tinyRepo, "--json", "--ctx-size", "512", "--parallel", "2")), &s)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Architecture != "llama" || s.Context != 512 || s.Parallel != 2 || len(s.Memory) != 1 || s.Memory[0].KV == 0 || !s.Verified || s.Template != testmodel.ChatML || s.Header["llama.block_count"] != 3.0 {
+	if s.Architecture != "llama" || s.Context != 512 || s.Parallel != 2 || len(s.Memory) != 1 || s.Memory[0].KV == 0 ||
+		!s.Verified || s.Template != testmodel.ChatML || s.Header["llama.block_count"] != 3.0 {
 		t.Errorf("show: %+v", s)
 	}
 	if out := must(t, env, "show", tinyRepo, "--template"); strings.TrimSpace(out) != testmodel.ChatML {
@@ -380,41 +434,55 @@ func TestCommands(t *testing.T) {
 	if out := must(t, env, "verify", "--json"); !strings.Contains(out, `"ok": true`) {
 		t.Errorf("verify: %s", out)
 	}
+
 	// A byte of the disk turns.
 	blob, err := filepath.EvalSymlinks(m.Path)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	b, err := os.ReadFile(blob)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	b[len(b)-1] ^= 1
 	if err := os.WriteFile(blob, b, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{{"verify"}, {tinyRepo}, {"show", tinyRepo}, {"bundle", "export", tinyRepo, filepath.Join(t.TempDir(), "x.tar")}} {
+
+	for _, args := range [][]string{{"verify"}, {tinyRepo}, {"show", tinyRepo}, {"bundle", "export", tinyRepo,
+		filepath.Join(t.TempDir(), "x.tar")}} {
 		if code, _, errOut := command(env, args...); code != exitIntegrity || !strings.Contains(errOut, "damaged") {
 			t.Errorf("%v of a damaged file: exit code %d: %s", args, code, errOut)
 		}
 	}
+
 	if out := must(t, env, "rm", tinyRepo, "--json"); !strings.Contains(out, `"freed_bytes"`) {
 		t.Errorf("rm: %s", out)
 	}
 	if out := must(t, env, "list", "--json"); strings.TrimSpace(out) != "[]" {
 		t.Errorf("after rm: %s", out)
 	}
-	if code, _, errOut := command(env, "rm", tinyRepo); code != exitNotFound || !strings.Contains(errOut, "not on this machine") {
+	code, _, errOut := command(env, "rm", tinyRepo)
+	if code != exitNotFound ||
+		!strings.Contains(errOut, "not on this machine") {
 		t.Errorf("exit code %d: %s", code, errOut)
 	}
+
 	var rows []catalogRow
-	if err := json.Unmarshal([]byte(must(t, env, "catalog", "--json", "mistral")), &rows); err != nil || len(rows) < 3 || rows[0].Memory == 0 {
+	err = json.Unmarshal([]byte(must(t, env, "catalog", "--json", "mistral")), &rows)
+	if err != nil || len(rows) < 3 ||
+		rows[0].Memory == 0 {
 		t.Errorf("catalog: %v, %v", rows, err)
 	}
-	if out := must(t, env, "catalog", "embeddings"); !strings.Contains(out, "nomic-embed-text") || strings.Contains(out, "mistral") {
+	out := must(t, env, "catalog", "embeddings")
+	if !strings.Contains(out, "nomic-embed-text") ||
+		strings.Contains(out, "mistral") {
 		t.Errorf("catalog: %s", out)
 	}
-	if _, err := os.Stat(filepath.Join(strings.TrimPrefix(env[0], "HOME="), ".cache", "huggingface", "hub", "CACHEDIR.TAG")); err != nil {
+	_, err = os.Stat(filepath.Join(strings.TrimPrefix(env[0], "HOME="), ".cache", "huggingface", "hub", "CACHEDIR.TAG"))
+	if err != nil {
 		t.Error(err)
 	}
 }
@@ -424,7 +492,10 @@ func TestUpdate(t *testing.T) {
 	h := newHub(t)
 	env := environ(t, h)
 	must(t, env, "pull", tinyRepo)
-	h.Add(tinyRepo, hubtest.Repo{License: "mit", Files: map[string][]byte{"tiny-Q4_K_M.gguf": testmodel.Bytes(testmodel.Options{})}})
+	h.Add(
+		tinyRepo,
+		hubtest.Repo{License: "mit", Files: map[string][]byte{"tiny-Q4_K_M.gguf": testmodel.Bytes(testmodel.Options{})}},
+	)
 	h.Requests()
 	before := must(t, env, "pull", tinyRepo, "--json")
 	if n := len(h.Requests()); n != 0 {
@@ -448,7 +519,9 @@ func TestUpdate(t *testing.T) {
 func TestLazyModels(t *testing.T) {
 	h := newHub(t)
 	env := environ(t, h)
-	r := startServeIn(t, env, tinyRepo, modelFile(t), "--lazy", "--keep-alive", "1ms", "--ctx-size", "128", "--alias", "gpt-4o=tiny")
+	r := startServeIn(
+		t, env, tinyRepo, modelFile(t), "--lazy", "--keep-alive", "1ms", "--ctx-size", "128", "--alias", "gpt-4o=tiny",
+	)
 	if strings.Contains(r.errOut.String(), "loaded ") {
 		t.Errorf("loaded at once:\n%s", r.errOut)
 	}

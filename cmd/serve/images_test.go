@@ -11,7 +11,8 @@ import (
 )
 
 // dot is an image of one pixel.
-const dot = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+const dot = "data:image/png;base64," +
+	"iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 func projectorFile(t testing.TB, data []byte) string {
 	t.Helper()
@@ -25,7 +26,12 @@ func projectorFile(t testing.TB, data []byte) string {
 // looks asks a server about an image, and returns the status and the answer.
 func (r *running) looks(t *testing.T, model string) (int, string) {
 	t.Helper()
-	return r.post(t, "/v1/chat/completions", `{"model":"`+model+`","max_tokens":8,"temperature":0,"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"`+dot+`"}},{"type":"text","text":"What?"}]}]}`)
+	return r.post(
+		t,
+		"/v1/chat/completions",
+		`{"model":"`+model+`","max_tokens":8,"temperature":0,"messages":[{"role":"user",`+
+			`"content":[{"type":"image_url","image_url":{"url":"`+dot+`"}},{"type":"text","text":"What?"}]}]}`,
+	)
 }
 
 // TestProjectorsOfTheHub fetches a model that comes with a projector.
@@ -34,9 +40,15 @@ func TestProjectorsOfTheHub(t *testing.T) {
 	h := newHub(t)
 	model := testmodel.Bytes(testmodel.Options{ChatTemplate: testmodel.ChatML})
 	good := testmodel.Projector(testmodel.MLP)
-	h.Add(seeing, hubtest.Repo{License: "mit", Files: map[string][]byte{"m-Q4_K_M.gguf": model, "mmproj-m-f16.gguf": good}})
+	h.Add(
+		seeing,
+		hubtest.Repo{License: "mit", Files: map[string][]byte{"m-Q4_K_M.gguf": model, "mmproj-m-f16.gguf": good}},
+	)
 	useless := strings.Replace(string(good), "clip.has_vision_encoder", "clip.has_sounds_encoder", 1)
-	h.Add(hearing, hubtest.Repo{License: "mit", Files: map[string][]byte{"m-Q4_K_M.gguf": model, "mmproj-m-f16.gguf": []byte(useless)}})
+	h.Add(
+		hearing,
+		hubtest.Repo{License: "mit", Files: map[string][]byte{"m-Q4_K_M.gguf": model, "mmproj-m-f16.gguf": []byte(useless)}},
+	)
 	env := environ(t, h)
 	for _, tt := range []struct {
 		name   string

@@ -28,10 +28,22 @@ func TestFullDisk(t *testing.T) {
 	// A small disk of its own, in a mount namespace that ends with the process.
 	self := cmd.Path
 	cmd.Path = "/bin/sh"
-	cmd.Args = []string{"sh", "-c", `mount -t tmpfs -o size=60m none "$HOME" && "$0" pull "$1"; code=$?; rm -f "$HOME/ballast"; [ $code = 10 ] && exec "$0" pull "$1"; exit $code`, self, tinyRepo}
+	cmd.Args = []string{
+		"sh",
+		"-c",
+		`mount -t tmpfs -o size=60m none "$HOME" && "$0" pull "$1"; code=$?; rm -f "$HOME/ballast"; [ $code = 10 ] && ` +
+			`exec "$0" pull "$1"; exit $code`,
+		self,
+		tinyRepo,
+	}
 	cmd.Env = append(cmd.Env, "PATH="+os.Getenv("PATH"))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
-		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}, GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+		UidMappings: []syscall.SysProcIDMap{
+			{HostID: os.Getuid(), Size: 1},
+		},
+		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
+	}
 	var once sync.Once
 	started := make(chan int, 1)
 	h.Fail("cdn", func(http.ResponseWriter, *http.Request) bool {
@@ -44,20 +56,24 @@ func TestFullDisk(t *testing.T) {
 		})
 		return false
 	})
+
 	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.Stdout = &out
+	cmd.Stderr = &out
 	if err := cmd.Start(); err != nil {
 		if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EINVAL) {
 			t.Skip("this machine lets nobody make a disk of their own: ", err)
 		}
 		t.Fatal(err)
 	}
+
 	started <- cmd.Process.Pid
 	err := cmd.Wait()
 	if strings.Contains(out.String(), "mount: ") {
 		t.Skip("this machine lets nobody make a disk of their own: ", out.String())
 	}
-	if err != nil || !strings.Contains(out.String(), "no space left on device") || !strings.Contains(out.String(), "make room") {
+	if err != nil || !strings.Contains(out.String(), "no space left on device") ||
+		!strings.Contains(out.String(), "make room") {
 		t.Errorf("%v:\n%s", err, &out)
 	}
 	// With room again it went on, and ended well.
@@ -96,6 +112,7 @@ func TestOfflineOpensNoSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal("strace is not installed; make test installs it: ", err)
 	}
+
 	h := newHub(t)
 	env := environ(t, h)
 	must(t, env, "pull", tinyRepo)
@@ -110,11 +127,15 @@ func TestOfflineOpensNoSocket(t *testing.T) {
 		{"SERVE_OFFLINE", []string{"SERVE_OFFLINE=1"}, []string{tinyRepo}, false},
 		{"a model that is here", nil, []string{tinyRepo}, false},
 		{"a model that is not here", []string{"HF_HUB_OFFLINE=1"}, []string{"mistral-7b"}, false},
-		{"a model that is not here, and may be fetched", nil, []string{"tests/None"}, true}, // the trace does show connections
+		{"a model that is not here, and may be fetched", nil, []string{"tests/None"}, true},
+		// the trace does show connections
 	} {
 		t.Run(offline.name, func(t *testing.T) {
 			trace := filepath.Join(t.TempDir(), "trace")
-			cmd := process(t, append(slices.Clone(env), offline.env...), append(offline.args, "--port", "0", "--ctx-size", "128")...)
+			cmd := process(
+				t,
+				append(slices.Clone(env), offline.env...),
+				append(offline.args, "--port", "0", "--ctx-size", "128")...)
 			cmd.Args = append([]string{"strace", "-f", "-qq", "-e", "trace=network", "-o", trace, cmd.Path}, cmd.Args[1:]...)
 			cmd.Path = strace
 			errOut := newSyncBuffer()

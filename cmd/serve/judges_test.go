@@ -150,6 +150,7 @@ func readGreedy(r io.Reader, came func(tokens int)) (*greedyAnswer, error) {
 		}
 		came(len(a.tokens))
 	}
+
 	return nil, fmt.Errorf("the stream ends without an end: %w", cmp.Or(lines.Err(), io.ErrUnexpectedEOF))
 }
 
@@ -410,7 +411,8 @@ func startLlamaServer(t *testing.T) endpoint {
 	said := newSyncBuffer()
 	cmd := exec.CommandContext(t.Context(), peer(t, "llama-server"), "-m", realModel(t, smol), "--host", socket,
 		"-c", "2048", "-np", "1", "--offline")
-	cmd.Stdout, cmd.Stderr = said, said
+	cmd.Stdout = said
+	cmd.Stderr = said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -452,7 +454,8 @@ func TestRealModelPerplexity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	program, model := peer(t, "llama-perplexity"), realModel(t, half)
+	program := peer(t, "llama-perplexity")
+	model := realModel(t, half)
 	r := startServe(t, model, "--ctx-size", "1024", "--parallel", "1", "--log-level", "warn")
 	var split struct{ Tokens []int }
 	body, err := json.Marshal(map[string]any{"model": half, "prompt": string(text)})
@@ -462,7 +465,8 @@ func TestRealModelPerplexity(t *testing.T) {
 	if _, reply := r.post(t, "/tokenize", string(body)); json.Unmarshal([]byte(reply), &split) != nil {
 		t.Fatal(reply)
 	}
-	sum, count := 0.0, 0
+	sum := 0.0
+	count := 0
 	for at := 0; at+perplexityWindow <= len(split.Tokens); at += perplexityWindow {
 		for _, score := range r.scores(t, split.Tokens[at:at+perplexityWindow])[perplexityWindow/2+1:] {
 			sum -= score
@@ -497,6 +501,7 @@ func (r *running) scores(t *testing.T, tokens []int) []float64 {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	status, text := r.post(t, "/v1/completions", string(body))
 	var reply struct {
 		Choices []struct {
@@ -505,13 +510,16 @@ func (r *running) scores(t *testing.T, tokens []int) []float64 {
 			}
 		}
 	}
+
 	if err := json.Unmarshal([]byte(text), &reply); err != nil || status != http.StatusOK || len(reply.Choices) != 1 {
 		t.Fatalf("%d %v %s", status, err, text)
 	}
+
 	scores := reply.Choices[0].LogProbs.Scores
 	if len(scores) != len(tokens) {
 		t.Fatalf("%d scores of %d tokens", len(scores), len(tokens))
 	}
+
 	return scores
 }
 
@@ -566,7 +574,9 @@ func TestRealModelEmbeddings(t *testing.T) {
 }
 
 func cosine(a, b []float64) float64 {
-	dot, aa, bb := 0.0, 0.0, 0.0
+	dot := 0.0
+	aa := 0.0
+	bb := 0.0
 	for i := range min(len(a), len(b)) {
 		dot += a[i] * b[i]
 	}

@@ -35,6 +35,7 @@ func TestResultsOf(t *testing.T) {
 			t.Errorf("--kernels %s checks %q, want %q", flag, got, want)
 		}
 	}
+
 	code, _, said := command(environ, "doctor", "--kernels", "abacus")
 	if code != exitUsage || !strings.Contains(said, usable[0]) {
 		t.Errorf("unknown kernels: %d %s", code, said)

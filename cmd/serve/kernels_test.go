@@ -169,6 +169,7 @@ func TestNoKernels(t *testing.T) {
 			if code != exitModel || strings.Contains(said, "serve: ready") || !strings.Contains(said, test.says) {
 				t.Errorf("exit code %d:\n%s", code, said)
 			}
+
 			// What fails with all of them may be the model's fault.
 			text, err := os.ReadFile(filepath.Join(home, "kernels.json"))
 			if err == nil && strings.Contains(string(text), "reason") {
@@ -176,6 +177,7 @@ func TestNoKernels(t *testing.T) {
 			}
 		})
 	}
+
 	code, said := runOnce(t, nil, modelFile(t), "--kernels", "abacus")
 	if code != exitUsage || !strings.Contains(said, usable[0]) {
 		t.Errorf("unknown kernels: exit code %d:\n%s", code, said)

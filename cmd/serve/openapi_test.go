@@ -26,12 +26,14 @@ func openapi(t *testing.T) func(name, body string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	document = nullable(document)
 	c := jsonschema.NewCompiler()
 	c.DefaultDraft(jsonschema.Draft2020)
 	if err := c.AddResource("openai.json", document); err != nil {
 		t.Fatal(err)
 	}
+
 	known := map[string]*jsonschema.Schema{}
 	return func(name, body string) {
 		t.Helper()
@@ -76,21 +78,44 @@ func nullable(v any) any {
 // OpenAI's own document.
 func TestOpenAPI(t *testing.T) {
 	valid := openapi(t)
-	r := startServe(t, templated(t, "Qwen-Qwen2.5-7B-Instruct"), "--mmproj", projectorFile(t, testmodel.Projector(testmodel.MLP)), "--ctx-size", "4096", "--parallel", "2", "--data-dir", t.TempDir())
+	r := startServe(
+		t,
+		templated(t, "Qwen-Qwen2.5-7B-Instruct"),
+		"--mmproj",
+		projectorFile(t, testmodel.Projector(testmodel.MLP)),
+		"--ctx-size",
+		"4096",
+		"--parallel",
+		"2",
+		"--data-dir",
+		t.TempDir(),
+	)
 	const messages = `"messages":[{"role":"user","content":"How is the weather?"}],"max_completion_tokens":100`
-	const tools = `"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"a":{"enum":[1,2]}},"required":["a"]}}}],"tool_choice":"required"`
+	const tools = `"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object",` +
+		`"properties":{"a":{"enum":[1,2]}},"required":["a"]}}}],"tool_choice":"required"`
 	for _, tt := range []struct{ path, schema, chunk, body string }{
 		{"/v1/chat/completions", "CreateChatCompletionResponse", "CreateChatCompletionStreamResponse", messages},
-		{"/v1/chat/completions", "CreateChatCompletionResponse", "CreateChatCompletionStreamResponse", messages + `,"n":2,"logprobs":true,"top_logprobs":3`},
-		{"/v1/chat/completions", "CreateChatCompletionResponse", "CreateChatCompletionStreamResponse", messages + "," + tools},
-		{"/v1/chat/completions", "CreateChatCompletionResponse", "CreateChatCompletionStreamResponse", messages + `,"functions":[{"name":"f"}],"function_call":{"name":"f"}`},
-		{"/v1/chat/completions", "CreateChatCompletionResponse", "CreateChatCompletionStreamResponse", messages + `,"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":{"enum":[{"a":1},null]}}}`},
-		{"/v1/chat/completions", "CreateChatCompletionResponse", "CreateChatCompletionStreamResponse", `"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"` + dot + `"}},{"type":"text","text":"What?"}]}],"max_completion_tokens":8`},
-		{"/v1/responses", "Response", "ResponseStreamEvent", `"input":[{"role":"user","content":[{"type":"input_image","detail":"auto","image_url":"` + dot + `"},{"type":"input_text","text":"What?"}]}],"max_output_tokens":8`},
+		{"/v1/chat/completions", "CreateChatCompletionResponse", "CreateChatCompletionStreamResponse", messages +
+			`,"n":2,"logprobs":true,"top_logprobs":3`},
+		{"/v1/chat/completions", "CreateChatCompletionResponse", "CreateChatCompletionStreamResponse", messages + "," +
+			tools},
+		{"/v1/chat/completions", "CreateChatCompletionResponse", "CreateChatCompletionStreamResponse", messages +
+			`,"functions":[{"name":"f"}],"function_call":{"name":"f"}`},
+		{"/v1/chat/completions", "CreateChatCompletionResponse", "CreateChatCompletionStreamResponse", messages +
+			`,"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":{"enum":[{"a":1},null]}}}`},
+		{"/v1/chat/completions", "CreateChatCompletionResponse", "CreateChatCompletionStreamResponse",
+			`"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"` + dot +
+				`"}},{"type":"text","text":"What?"}]}],"max_completion_tokens":8`},
+		{"/v1/responses", "Response", "ResponseStreamEvent", `"input":[{"role":"user",` +
+			`"content":[{"type":"input_image","detail":"auto","image_url":"` + dot + `"},{"type":"input_text",` +
+			`"text":"What?"}]}],"max_output_tokens":8`},
 		// The document has no chunks of completions: it wants a reason in every one.
 		{"/v1/completions", "CreateCompletionResponse", "", `"prompt":["a","b"],"n":2,"logprobs":2,"max_tokens":8`},
-		{"/v1/responses", "Response", "ResponseStreamEvent", `"input":"How?","max_output_tokens":30,"instructions":"be kind","metadata":{"a":"b"}`},
-		{"/v1/responses", "Response", "ResponseStreamEvent", `"input":"How?","max_output_tokens":100,"tools":[{"type":"function","name":"f","strict":true,"parameters":{"type":"object","properties":{},"additionalProperties":false}}],"tool_choice":"required","parallel_tool_calls":false`},
+		{"/v1/responses", "Response", "ResponseStreamEvent", `"input":"How?","max_output_tokens":30,` +
+			`"instructions":"be kind","metadata":{"a":"b"}`},
+		{"/v1/responses", "Response", "ResponseStreamEvent", `"input":"How?","max_output_tokens":100,` +
+			`"tools":[{"type":"function","name":"f","strict":true,"parameters":{"type":"object","properties":{},` +
+			`"additionalProperties":false}}],"tool_choice":"required","parallel_tool_calls":false`},
 	} {
 		status, body := r.post(t, tt.path, `{"model":"tiny","seed":1,`+tt.body+`}`)
 		if status != 200 {
@@ -105,12 +130,14 @@ func TestOpenAPI(t *testing.T) {
 			}
 		}
 	}
+
 	_, kept := r.post(t, "/v1/responses", `{"model":"tiny","input":"How?","max_output_tokens":4,"background":true}`)
 	valid("Response", kept)
 	var response struct{ ID string }
 	if err := json.Unmarshal([]byte(kept), &response); err != nil {
 		t.Fatal(err)
 	}
+
 	_, cancelled := r.post(t, "/v1/responses/"+response.ID+"/cancel", "")
 	valid("Response", cancelled)
 	_, items := r.send(t, http.MethodGet, "/v1/responses/"+response.ID+"/input_items", "")
@@ -119,7 +146,8 @@ func TestOpenAPI(t *testing.T) {
 	valid("TokenCountsResource", counted)
 	_, embeddings := r.post(t, "/v1/embeddings", `{"model":"tiny","input":["a","b"]}`)
 	valid("CreateEmbeddingResponse", embeddings)
-	for _, bad := range []string{`{"model":"absent","messages":[]}`, `{"model":"tiny","messages":[{"role":"user","content":"x"}],"temperature":9}`} {
+	for _, bad := range []string{`{"model":"absent","messages":[]}`, `{"model":"tiny","messages":[{"role":"user",` +
+		`"content":"x"}],"temperature":9}`} {
 		_, body := r.post(t, "/v1/chat/completions", bad)
 		var e struct{ Error json.RawMessage }
 		if err := json.Unmarshal([]byte(body), &e); err != nil {

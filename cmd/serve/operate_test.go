@@ -25,27 +25,43 @@ func homeOf(t *testing.T) (environ []string, home string) {
 // TestPs finds a server, says what its model does, and forgets one that was killed.
 func TestPs(t *testing.T) {
 	environ, home := homeOf(t)
-	if code, out, said := command(environ, "ps"); code != 0 || out != "" || !strings.Contains(said, "no server is running") {
+	code, out, said := command(environ, "ps")
+	if code != 0 || out != "" ||
+		!strings.Contains(said, "no server is running") {
 		t.Errorf("with none: %d %q %q", code, out, said)
 	}
+
 	r := startServeIn(t, environ, modelFile(t), "--ctx-size", "128")
-	if err := os.WriteFile(filepath.Join(home, "run", "999999999-1.json"), []byte(`{"pid":999999999,"url":"http://127.0.0.1:1"}`), 0o600); err != nil {
+	err := os.WriteFile(
+		filepath.Join(home, "run", "999999999-1.json"),
+		[]byte(`{"pid":999999999,"url":"http://127.0.0.1:1"}`),
+		0o600,
+	)
+	if err != nil {
 		t.Fatal(err)
 	}
+
 	r.post(t, "/v1/completions", `{"model":"tiny","prompt":"a","max_tokens":3}`)
 	var list []serverStatus
-	code, out, said := command(environ, "ps", "--json")
-	if err := json.Unmarshal([]byte(out), &list); code != 0 || err != nil || len(list) != 1 || list[0].Status == nil || len(list[0].Models) != 1 {
+	code, out, said = command(environ, "ps", "--json")
+	err = json.Unmarshal([]byte(out), &list)
+	if code != 0 || err != nil || len(list) != 1 || list[0].Status == nil ||
+		len(list[0].Models) != 1 {
 		t.Fatalf("%d %v %s%s", code, err, out, said)
 	}
 	if m := list[0].Models[0]; len(m.Devices) != 1 || m.Devices[0].Name != "CPU" || m.WhyProcessor != "" {
 		t.Errorf("it computes on %+v, %q", m.Devices, m.WhyProcessor)
 	}
-	if m := list[0].Models[0]; list[0].URL != r.url || list[0].PID != os.Getpid() || m.ID != "tiny" || m.State != "ready" || m.Process == 0 || m.Process == os.Getpid() {
+
+	m := list[0].Models[0]
+	if list[0].URL != r.url || list[0].PID != os.Getpid() || m.ID != "tiny" ||
+		m.State != "ready" || m.Process == 0 || m.Process == os.Getpid() {
 		t.Errorf("%+v", list[0])
-	} else if want := machine.ResidentMemory(m.Process); want > 0 && m.ResidentBytes < 1<<20 {
+	}
+	if want := machine.ResidentMemory(m.Process); want > 0 && m.ResidentBytes < 1<<20 {
 		t.Errorf("it takes %d bytes, the system says %d", m.ResidentBytes, want)
 	}
+
 	if _, out, _ := command(environ, "ps"); !strings.Contains(out, "tiny") || strings.Count(out, "\n") != 2 {
 		t.Errorf("the table: %s", out)
 	}
@@ -55,9 +71,12 @@ func TestPs(t *testing.T) {
 	if code, _, said := command(environ, "ps", "--offline", "--url", "http://192.0.2.1:80"); code != exitUsage {
 		t.Errorf("another machine, offline: %d %s", code, said)
 	}
-	if code, _, said := command(environ, "ps", "--url", "http://127.0.0.1:1"); code != exitError || !strings.Contains(said, "refused") {
+	code, _, said = command(environ, "ps", "--url", "http://127.0.0.1:1")
+	if code != exitError ||
+		!strings.Contains(said, "refused") {
 		t.Errorf("nobody there: %d %s", code, said)
 	}
+
 	r.stop()
 	r.done <- <-r.done
 	if entries, err := os.ReadDir(filepath.Join(home, "run")); err != nil || len(entries) != 0 {
@@ -85,7 +104,8 @@ func TestDoctor(t *testing.T) {
 		return code, found
 	}
 	code, found := examine("--port", "0")
-	for _, about := range []string{"processor", "kernels", "results", "compute", "gpu", "memory", "open files", "cache", "models", "home", "crashes", "port", "network", "files"} {
+	for _, about := range []string{"processor", "kernels", "results", "compute", "gpu", "memory", "open files",
+		"cache", "models", "home", "crashes", "port", "network", "files"} {
 		if _, ok := found[about]; !ok {
 			t.Errorf("it does not look at %s", about)
 		}
@@ -99,7 +119,8 @@ func TestDoctor(t *testing.T) {
 	if f := found["compute"]; f.Severity != doctor.Fine || !strings.Contains(f.Seen, "computes in the sandbox") {
 		t.Errorf("the processor: %+v", f)
 	}
-	if _, err := sandbox.Version(); err == nil && (found["files"].Severity != doctor.Fine || found["network"].Severity != doctor.Fine) {
+	if _, err := sandbox.Version(); err == nil &&
+		(found["files"].Severity != doctor.Fine || found["network"].Severity != doctor.Fine) {
 		t.Errorf("%+v %+v", found["files"], found["network"])
 	}
 
@@ -147,17 +168,20 @@ func TestServiceManager(t *testing.T) {
 			told <- string(buf[:n])
 		}
 	}()
+
 	r := startServe(t, modelFile(t), "--ctx-size", "128")
 	var heard []string
 	for len(heard) < 4 { // it is ready, and goes on to be well
 		heard = append(heard, <-told)
 	}
+
 	r.stop()
 	r.done <- <-r.done
 	socket.Close()
 	for s := range told {
 		heard = append(heard, s)
 	}
+
 	if heard[0] != "READY=1" || heard[1] != "WATCHDOG=1" || !slices.Contains(heard, "STOPPING=1") {
 		t.Errorf("%q", heard)
 	}
@@ -192,7 +216,8 @@ func TestManual(t *testing.T) {
 	folder := t.TempDir()
 	must(t, nil, "man", folder)
 	for page, want := range map[string]string{
-		"serve.1": "OpenAI", "serve-chat.1": "Ctrl-D", "serve-ps.1": "--json", "serve-doctor.1": "--port", "serve-bundle-export.1": "--sign",
+		"serve.1": "OpenAI", "serve-chat.1": "Ctrl-D", "serve-ps.1": "--json", "serve-doctor.1": "--port",
+		"serve-bundle-export.1": "--sign",
 	} {
 		text, err := os.ReadFile(filepath.Join(folder, page))
 		if plain := strings.ReplaceAll(string(text), "\\-", "-"); err != nil || !strings.Contains(plain, want) {

@@ -16,10 +16,12 @@ func TestPage(t *testing.T) {
 	if chromium == "" {
 		t.Skip("needs a browser: make page-test")
 	}
+
 	chromium, err := exec.LookPath(chromium) // Playwright looks nowhere
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	// Answers go on for as long as a person would need to stop them. (A model of 0.2 ms a token
 	// is done before a browser that the kernel keeps off its core has seen the first.)
 	path := filepath.Join(t.TempDir(), "tiny.gguf")
@@ -27,6 +29,7 @@ func TestPage(t *testing.T) {
 	if err := testmodel.Write(path, o); err != nil {
 		t.Fatal(err)
 	}
+
 	r := startServeIn(t, []string{"SERVE_HOME=" + t.TempDir()}, "demo", path, "--parallel", "2", "--threads", "1")
 	cmd := exec.CommandContext(t.Context(), "node", "--test", "--test-reporter", "spec", "test/page.mjs")
 	cmd.Dir = "../../web"

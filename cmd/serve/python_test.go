@@ -20,7 +20,13 @@ func python(t *testing.T, environ []string, args ...string) string {
 		t.Skip("TEST_PYTHON is not set: make judges runs this with packages of PyPI")
 	}
 	cmd := exec.Command(interpreter, append([]string{filepath.Join("testdata", "python", args[0])}, args[1:]...)...)
-	cmd.Env = append(slices.Clone(environ), "PATH="+os.Getenv("PATH"), "HF_HUB_DISABLE_XET=1", "HF_HUB_DISABLE_TELEMETRY=1", "HF_HUB_DISABLE_PROGRESS_BARS=1")
+	cmd.Env = append(
+		slices.Clone(environ),
+		"PATH="+os.Getenv("PATH"),
+		"HF_HUB_DISABLE_XET=1",
+		"HF_HUB_DISABLE_TELEMETRY=1",
+		"HF_HUB_DISABLE_PROGRESS_BARS=1",
+	)
 	var errOut strings.Builder
 	cmd.Stderr = &errOut
 	out, err := cmd.Output()
@@ -41,7 +47,9 @@ func TestHuggingFaceHub(t *testing.T) {
 	must(t, ours, "pull", tinyRepo, "tests/Split-GGUF:Q8_0")
 	h.Requests()
 	path := strings.Fields(python(t, ours, "cache.py", "read", tinyRepo, "tiny-Q4_K_M.gguf", "LICENSE"))[0]
-	if b, err := os.ReadFile(path); err != nil || hubtest.SHA256(b) != hubtest.SHA256(testmodel.Bytes(testmodel.Options{ChatTemplate: testmodel.ChatML})) {
+	b, err := os.ReadFile(path)
+	if err != nil ||
+		hubtest.SHA256(b) != hubtest.SHA256(testmodel.Bytes(testmodel.Options{ChatTemplate: testmodel.ChatML})) {
 		t.Errorf("%s is wrong: %v", path, err)
 	}
 	python(t, ours, "cache.py", "read", "tests/Split-GGUF", "Q8_0/m-00001-of-00002.gguf", "Q8_0/m-00002-of-00002.gguf")
@@ -53,7 +61,9 @@ func TestHuggingFaceHub(t *testing.T) {
 	python(t, theirs, "cache.py", "fetch", tinyRepo, "tiny-Q4_K_M.gguf")
 	python(t, theirs, "cache.py", "fetch", "tests/Split-GGUF", "Q8_0/m-00001-of-00002.gguf", "Q8_0/m-00002-of-00002.gguf")
 	h.Requests()
-	if out := must(t, theirs, "list"); !strings.Contains(out, tinyRepo+":Q4_K_M") || !strings.Contains(out, "tests/Split-GGUF:Q8_0") {
+	out := must(t, theirs, "list")
+	if !strings.Contains(out, tinyRepo+":Q4_K_M") ||
+		!strings.Contains(out, "tests/Split-GGUF:Q8_0") {
 		t.Errorf("list: %s", out)
 	}
 	for _, name := range []string{tinyRepo, "tests/Split-GGUF:Q8_0"} {

@@ -157,7 +157,8 @@ func checkLogProbs(t *testing.T, c *openai.ChatCompletionChoice) {
 // checkUsage counts the tokens of an answer. The one that ended it is none of them.
 func checkUsage(t *testing.T, c *openai.ChatCompletion) {
 	t.Helper()
-	u, want := c.Usage, int64(len(c.Choices[0].Logprobs.Content))
+	u := c.Usage
+	want := int64(len(c.Choices[0].Logprobs.Content))
 	if u.PromptTokens == 0 || u.CompletionTokens != want || u.TotalTokens != u.PromptTokens+u.CompletionTokens {
 		t.Errorf("usage %+v, want %d tokens of answer", u, want)
 	}

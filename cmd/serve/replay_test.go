@@ -62,16 +62,29 @@ func TestRecordedStreamsByGo(t *testing.T) {
 		add := func(url, model string) *openai.ChatCompletionAccumulator {
 			client := openai.NewClient(option.WithBaseURL(url), option.WithAPIKey("none"), option.WithMaxRetries(0))
 			params := openai.ChatCompletionNewParams{
-				Model: model, Messages: []openai.ChatCompletionMessageParamUnion{openai.UserMessage("How is the weather?")},
-				StreamOptions: openai.ChatCompletionStreamOptionsParam{IncludeUsage: openai.Bool(true)}, Seed: openai.Int(1), MaxCompletionTokens: openai.Int(400),
+				Model:    model,
+				Messages: []openai.ChatCompletionMessageParamUnion{openai.UserMessage("How is the weather?")},
+				StreamOptions: openai.ChatCompletionStreamOptionsParam{
+					IncludeUsage: openai.Bool(true),
+				},
+				Seed:                openai.Int(1),
+				MaxCompletionTokens: openai.Int(400),
 			}
 			if tools {
-				f := openai.FunctionDefinitionParam{Name: "GetWeatherArgs", Parameters: map[string]any{"type": "object", "properties": map[string]any{"city": map[string]any{"enum": []string{"Oslo"}}}, "required": []string{"city"}}}
+				f := openai.FunctionDefinitionParam{
+					Name: "GetWeatherArgs",
+					Parameters: map[string]any{
+						"type":       "object",
+						"properties": map[string]any{"city": map[string]any{"enum": []string{"Oslo"}}},
+						"required":   []string{"city"},
+					},
+				}
 				params.Tools = []openai.ChatCompletionToolUnionParam{openai.ChatCompletionFunctionTool(f)}
 				params.ToolChoice = openai.ChatCompletionToolChoiceOptionUnionParam{OfAuto: openai.String("required")}
 			} else {
 				params.N = openai.Int(3)
 			}
+
 			stream := client.Chat.Completions.NewStreaming(t.Context(), params)
 			var acc openai.ChatCompletionAccumulator
 			for stream.Next() {
@@ -79,15 +92,21 @@ func TestRecordedStreamsByGo(t *testing.T) {
 					t.Errorf("%s of %s: a chunk does not belong", name, url)
 				}
 			}
+
 			if err := stream.Err(); err != nil {
 				t.Fatal(err)
 			}
+
 			return &acc
 		}
-		want, got := add(theirs, name), add(r.url+"/v1", "tiny")
-		if got.Usage.TotalTokens == 0 || want.Usage.TotalTokens == 0 || tools != (len(got.Choices[0].Message.ToolCalls) > 0) || !tools && len(got.Choices) != len(want.Choices) {
+
+		want := add(theirs, name)
+		got := add(r.url+"/v1", "tiny")
+		if got.Usage.TotalTokens == 0 || want.Usage.TotalTokens == 0 ||
+			tools != (len(got.Choices[0].Message.ToolCalls) > 0) || !tools && len(got.Choices) != len(want.Choices) {
 			t.Errorf("%s: ours %+v, recorded %+v", name, got, want)
 		}
+
 		for i := range got.Choices {
 			for k, call := range got.Choices[i].Message.ToolCalls {
 				theirs := want.Choices[0].Message.ToolCalls[0]

@@ -21,7 +21,9 @@ func (r *running) answered(t *testing.T) (memory pool.DeviceMemory, resident uin
 	status := func() ops.ModelStatus {
 		code, text := r.send(t, "GET", "/status", "")
 		var s ops.Status
-		if err := json.Unmarshal([]byte(text), &s); code != 200 || err != nil || len(s.Models) != 1 || len(s.Models[0].Memory) == 0 {
+		err := json.Unmarshal([]byte(text), &s)
+		if code != 200 || err != nil || len(s.Models) != 1 ||
+			len(s.Models[0].Memory) == 0 {
 			t.Fatalf("%d %v %s", code, err, text)
 		}
 		return s.Models[0]
@@ -60,11 +62,13 @@ func TestResidentMemory(t *testing.T) {
 	if raceDetector {
 		t.Skip("the race detector takes more than the engine")
 	}
+
 	const bound = 32 << 20
 	large := filepath.Join(t.TempDir(), "large.gguf")
 	if err := testmodel.Write(large, testmodel.Options{ChatTemplate: testmodel.ChatML}); err != nil {
 		t.Fatal(err)
 	}
+
 	for name, flags := range map[string][]string{
 		"as it is":      nil,
 		"read":          {"--no-mmap"},
@@ -80,7 +84,8 @@ func TestResidentMemory(t *testing.T) {
 				t.Errorf("%s planned, %s resident", machine.FormatSize(memory.Planned), machine.FormatSize(resident))
 			}
 			if apart := max(memory.Taken, resident) - min(memory.Taken, resident); apart > 4<<20 {
-				t.Errorf("/status says that it takes %s, the system %s", machine.FormatSize(memory.Taken), machine.FormatSize(resident))
+				t.Errorf("/status says that it takes %s, the system %s",
+					machine.FormatSize(memory.Taken), machine.FormatSize(resident))
 			}
 			if said := r.errOut.String(); strings.Contains(said, "planned") {
 				t.Errorf("it says that the plan does not hold:\n%s", said)
@@ -103,7 +108,8 @@ func TestMemoryOfModels(t *testing.T) {
 				r := startServe(t, append([]string{file}, flags...)...)
 				memory, resident := r.answered(t)
 				off := 100 * (float64(resident)/float64(memory.Planned) - 1)
-				fmt.Printf("| %-34s | %8.1f MiB | %8.1f MiB | %+.1f %% |\n", name, float64(memory.Planned)/(1<<20), float64(resident)/(1<<20), off)
+				fmt.Printf("| %-34s | %8.1f MiB | %8.1f MiB | %+.1f %% |\n",
+					name, float64(memory.Planned)/(1<<20), float64(resident)/(1<<20), off)
 				if off > 5 || off < -5 {
 					t.Errorf("%+.1f %%", off)
 				}

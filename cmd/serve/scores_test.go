@@ -29,11 +29,16 @@ func TestPromptScores(t *testing.T) {
 		}
 		return reply.Choices[0].LogProbs.Probs
 	}
+
 	var wg sync.WaitGroup
 	for i := range 10 {
 		wg.Go(func() {
 			var split struct{ Tokens []int }
-			_, text := r.post(t, "/tokenize", fmt.Sprintf(`{"model":"tiny","prompt":"%s %d"}`, strings.Repeat("the man and the canary ", 2*i+1), i))
+			_, text := r.post(
+				t,
+				"/tokenize",
+				fmt.Sprintf(`{"model":"tiny","prompt":"%s %d"}`, strings.Repeat("the man and the canary ", 2*i+1), i),
+			)
 			if err := json.Unmarshal([]byte(text), &split); err != nil {
 				t.Error(err)
 				return
@@ -45,12 +50,15 @@ func TestPromptScores(t *testing.T) {
 				return
 			}
 			for k := 1; k < len(scores); k += 1 + len(scores)/8 {
-				written := probabilities(fmt.Sprintf(`"max_tokens":1,"logit_bias":{"%d":100},"prompt":%s`, split.Tokens[k], array(split.Tokens[:k])))
+				written := probabilities(
+					fmt.Sprintf(`"max_tokens":1,"logit_bias":{"%d":100},"prompt":%s`, split.Tokens[k], array(split.Tokens[:k])),
+				)
 				if len(written) == 1 && math.Abs(*written[0]-*scores[k]) > 0.02 {
 					t.Errorf("prompt %d: token %d is scored %f and written with %f", i, k, *scores[k], *written[0])
 				}
 			}
 		})
 	}
+
 	wg.Wait()
 }

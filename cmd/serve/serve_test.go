@@ -145,7 +145,8 @@ func (r *running) send(t testing.TB, method, path, body string) (int, string) {
 func TestStartUpTells(t *testing.T) {
 	r := startServe(t, modelFile(t), "--ctx-size", "512", "--parallel", "2", "--alias", "gpt-4o")
 	for _, words := range []string{
-		"model     tiny: llama", "context   512 tokens for each of 2 concurrent requests", "weights + ", " KV cells", "device    ", "threads", "loaded    in ",
+		"model     tiny: llama", "context   512 tokens for each of 2 concurrent requests", "weights + ", " KV cells",
+		"device    ", "threads", "loaded    in ",
 	} {
 		if !strings.Contains(r.errOut.String(), words) {
 			t.Errorf("start-up does not say %q:\n%s", words, r.errOut)
@@ -172,8 +173,11 @@ func TestStories(t *testing.T) {
 		t.Skip("no real model beside this checkout: ", err)
 	}
 	r := startServe(t, path)
-	_, body := r.post(t, "/v1/completions", `{"model":"stories260K","prompt":"Once upon a time","max_tokens":48,"temperature":0}`)
-	want := ", there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, red ball. She wanted to play with it,"
+	_, body := r.post(
+		t, "/v1/completions", `{"model":"stories260K","prompt":"Once upon a time","max_tokens":48,"temperature":0}`,
+	)
+	want := ", there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, " +
+		"red ball. She wanted to play with it,"
 	if !strings.Contains(body, `"text":"`+want+`"`) || !strings.Contains(body, `"prompt_tokens":5`) {
 		t.Errorf("got %s", body)
 	}
@@ -183,8 +187,16 @@ func TestOpenAIGo(t *testing.T) {
 	r := startServe(t, modelFile(t), "--ctx-size", "512")
 	client := openai.NewClient(option.WithBaseURL(r.url+"/v1"), option.WithAPIKey("none"))
 	ctx := context.Background()
-	messages := []openai.ChatCompletionMessageParamUnion{openai.SystemMessage("be kind"), openai.UserMessage("tell the world")}
-	params := openai.ChatCompletionNewParams{Model: "tiny", Messages: messages, MaxCompletionTokens: openai.Int(24), Temperature: openai.Float(0)}
+	messages := []openai.ChatCompletionMessageParamUnion{
+		openai.SystemMessage("be kind"),
+		openai.UserMessage("tell the world"),
+	}
+	params := openai.ChatCompletionNewParams{
+		Model:               "tiny",
+		Messages:            messages,
+		MaxCompletionTokens: openai.Int(24),
+		Temperature:         openai.Float(0),
+	}
 
 	whole, err := client.Chat.Completions.New(ctx, params)
 	if err != nil {
@@ -204,7 +216,8 @@ func TestOpenAIGo(t *testing.T) {
 	if err := stream.Err(); err != nil {
 		t.Fatal(err)
 	}
-	if got := acc.Choices[0]; got.Message.Content != whole.Choices[0].Message.Content || got.FinishReason != "length" || got.Message.Role != "assistant" {
+	if got := acc.Choices[0]; got.Message.Content != whole.Choices[0].Message.Content || got.FinishReason != "length" ||
+		got.Message.Role != "assistant" {
 		t.Errorf("streamed %+v, whole %+v", got, whole.Choices[0])
 	}
 	if acc.Usage.PromptTokens != whole.Usage.PromptTokens || acc.Usage.TotalTokens != whole.Usage.TotalTokens {
@@ -212,11 +225,14 @@ func TestOpenAIGo(t *testing.T) {
 	}
 
 	n := params
-	n.N, n.Logprobs, n.TopLogprobs = openai.Int(3), openai.Bool(true), openai.Int(2)
+	n.N = openai.Int(3)
+	n.Logprobs = openai.Bool(true)
+	n.TopLogprobs = openai.Int(2)
 	many, err := client.Chat.Completions.New(ctx, n)
 	if err == nil {
 		for _, c := range many.Choices {
-			if len(c.Logprobs.Content) != 24 || len(c.Logprobs.Content[0].TopLogprobs) != 2 || c.Message.Content != whole.Choices[0].Message.Content {
+			if len(c.Logprobs.Content) != 24 || len(c.Logprobs.Content[0].TopLogprobs) != 2 ||
+				c.Message.Content != whole.Choices[0].Message.Content {
 				t.Errorf("choice %+v", c)
 			}
 		}
@@ -226,11 +242,24 @@ func TestOpenAIGo(t *testing.T) {
 		t.Errorf("three choices: %+v, %v", many, err)
 	}
 
-	completion, err := client.Completions.New(ctx, openai.CompletionNewParams{Model: "tiny", Prompt: openai.CompletionNewParamsPromptUnion{OfString: openai.String("the man")}, Seed: openai.Int(1)})
+	completion, err := client.Completions.New(
+		ctx,
+		openai.CompletionNewParams{
+			Model:  "tiny",
+			Prompt: openai.CompletionNewParamsPromptUnion{OfString: openai.String("the man")},
+			Seed:   openai.Int(1),
+		},
+	)
 	if err != nil || completion.Usage.CompletionTokens != 16 {
 		t.Errorf("completion %+v, %v", completion, err)
 	}
-	embedding, err := client.Embeddings.New(ctx, openai.EmbeddingNewParams{Model: "tiny", Input: openai.EmbeddingNewParamsInputUnion{OfString: openai.String("the man")}})
+	embedding, err := client.Embeddings.New(
+		ctx,
+		openai.EmbeddingNewParams{
+			Model: "tiny",
+			Input: openai.EmbeddingNewParamsInputUnion{OfString: openai.String("the man")},
+		},
+	)
 	if err != nil || len(embedding.Data[0].Embedding) != 64 {
 		t.Errorf("embedding: %v", err)
 	}
@@ -243,7 +272,9 @@ func TestOpenAIGo(t *testing.T) {
 	var apiErr *openai.Error
 	params.Model = "absent"
 	params.StreamOptions = openai.ChatCompletionStreamOptionsParam{}
-	if _, err := client.Chat.Completions.New(ctx, params); !errors.As(err, &apiErr) || apiErr.StatusCode != 404 || apiErr.Code != "model_not_found" {
+	_, err = client.Chat.Completions.New(ctx, params)
+	if !errors.As(err, &apiErr) || apiErr.StatusCode != 404 ||
+		apiErr.Code != "model_not_found" {
 		t.Errorf("unknown model: %v", err)
 	}
 }
@@ -282,12 +313,14 @@ func (r *running) answer(canary int) (text string, margin float64, err error) {
 		}
 		Error *struct{ Message string }
 	}
+
 	if err := json.NewDecoder(res.Body).Decode(&out); err != nil {
 		return "", 0, err
 	}
 	if out.Error != nil {
 		return "", 0, errors.New(out.Error.Message)
 	}
+
 	c := out.Choices[0]
 	margin = math.Inf(1)
 	for _, top := range c.Logprobs.Top {
@@ -296,6 +329,7 @@ func (r *running) answer(canary int) (text string, margin float64, err error) {
 			margin = min(margin, best[1]-best[0])
 		}
 	}
+
 	return c.FinishReason + ": " + c.Text, margin, nil
 }
 
@@ -323,6 +357,7 @@ func TestCrossTalk(t *testing.T) {
 			}
 		}
 	}
+
 	t.Logf("%d of 64 end at their stop string", stopped)
 	for name, flags := range map[string][]string{
 		"8 sequences":                {"--parallel", "8"},
@@ -358,9 +393,15 @@ func TestSlowAndVanishingClients(t *testing.T) {
 		}
 		return c
 	}
+
 	request := func(body string) string {
-		return fmt.Sprintf("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+		return fmt.Sprintf(
+			"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
+			len(body),
+			body,
+		)
 	}
+
 	slow := dial()
 	defer slow.Close()
 	io.WriteString(slow, request(endless))
@@ -368,6 +409,7 @@ func TestSlowAndVanishingClients(t *testing.T) {
 	if _, err := io.ReadFull(slow, one); err != nil { // and no more, while the others work
 		t.Fatal(err)
 	}
+
 	for stage := range 6 {
 		c := dial()
 		whole := request(endless)
@@ -388,6 +430,7 @@ func TestSlowAndVanishingClients(t *testing.T) {
 		}
 		c.Close()
 	}
+
 	var wg sync.WaitGroup
 	for i := range 16 {
 		wg.Go(func() {
@@ -396,6 +439,7 @@ func TestSlowAndVanishingClients(t *testing.T) {
 			}
 		})
 	}
+
 	wg.Wait()
 	// The slow one was not forgotten: its answer is there to the end.
 	lines := bufio.NewScanner(slow)
@@ -405,6 +449,7 @@ func TestSlowAndVanishingClients(t *testing.T) {
 			last = lines.Text()
 		}
 	}
+
 	if last != "data: [DONE]" {
 		t.Errorf("the slow client's last line is %q, %v", last, lines.Err())
 	}
@@ -413,7 +458,8 @@ func TestSlowAndVanishingClients(t *testing.T) {
 func TestHugeRequests(t *testing.T) {
 	r := startServe(t, modelFile(t), "--ctx-size", "256", "--log-level", "warn")
 	status, body := r.post(t, "/v1/completions", `{"model":"tiny","prompt":"`+strings.Repeat("the world ", 500_000)+`"}`)
-	if status != 400 || !strings.Contains(body, "context_length_exceeded") || !strings.Contains(body, "room for 255 tokens") || !strings.Contains(body, "has at least ") {
+	if status != 400 || !strings.Contains(body, "context_length_exceeded") ||
+		!strings.Contains(body, "room for 255 tokens") || !strings.Contains(body, "has at least ") {
 		t.Errorf("a million tokens: %d %s", status, body)
 	}
 	status, body = r.post(t, "/v1/completions", `{"model":"tiny","prompt":"`+strings.Repeat("x", 100<<20)+`"}`)
@@ -454,6 +500,7 @@ func TestBadStarts(t *testing.T) {
 		}
 		return path
 	}
+
 	model := file("good.gguf", good)
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -467,29 +514,37 @@ func TestBadStarts(t *testing.T) {
 		code    int
 		words   string
 	}{
-		"no place for the demo":   {nil, []string{"SERVE_HOME=/dev/null/home"}, exitError, "hint: name a folder that can be written as SERVE_HOME"},
-		"a model that is not":     {[]string{filepath.Join(dir, "absent.gguf")}, nil, exitModel, "there is no file"},
-		"no GGUF":                 {[]string{file("page.gguf", []byte("<html>please log in to download</html>"))}, nil, exitModel, "HTML page"},
-		"truncated":               {[]string{file("cut.gguf", good[:len(good)-999])}, nil, exitModel, "cut off"},
-		"a folder":                {[]string{dir}, nil, exitModel, "no regular file"},
-		"unknown architecture":    {[]string{file("martian.gguf", testmodel.Bytes(testmodel.Options{Architecture: "martian"}))}, nil, exitModel, "unknown model architecture: 'martian'"},
-		"a part missing":          {[]string{file("m-00001-of-00002.gguf", good)}, nil, exitModel, "part 2 of 2"},
-		"no room":                 {[]string{model, "--ctx-size", "16000000"}, nil, exitMemory, "hint: try a smaller --ctx-size"},
-		"the port taken":          {[]string{model, "--port", port}, nil, exitListen, "address already in use"},
-		"an address not ours":     {[]string{model, "--host", "203.0.113.7"}, nil, exitListen, "listen"},
-		"an unknown flag":         {[]string{model, "--speed"}, nil, exitUsage, "unknown flag: --speed"},
-		"a flag out of range":     {[]string{model, "--parallel", "0"}, nil, exitUsage, `"--parallel" flag: must be from 1 to 256`},
-		"a KV type unknown":       {[]string{model, "--kv-type", "q9"}, nil, exitUsage, "f16, q8_0 or q4_0"},
-		"layers of words":         {[]string{model, "--gpu-layers", "many"}, nil, exitUsage, "a number or auto"},
-		"a log level unknown":     {[]string{model, "--log-level", "loud"}, nil, exitUsage, "debug, info, warn or error"},
-		"a bad environment":       {[]string{model}, []string{"SERVE_PARALLEL=lots"}, exitUsage, "SERVE_PARALLEL"},
-		"an alias of nothing":     {[]string{model, "--alias", "a=b"}, nil, exitUsage, "names no model"},
-		"a projector of nothing":  {[]string{model, "--mmproj", "b=" + model}, nil, exitUsage, "names no model"},
-		"a projector not there":   {[]string{model, "--mmproj", filepath.Join(dir, "absent.gguf")}, nil, exitUsage, "no such file"},
-		"no projector":            {[]string{model, "--mmproj", model}, nil, exitModel, "no projector for images"},
-		"two projectors":          {[]string{model, "--mmproj", "none,none"}, nil, exitUsage, "already has a projector"},
-		"images fetched, offline": {[]string{model, "--image-host", "example.com", "--offline"}, nil, exitUsage, "contradict"},
-		"a model twice":           {[]string{model, model}, nil, exitUsage, "two models"},
+		"no place for the demo": {nil, []string{"SERVE_HOME=/dev/null/home"}, exitError, "hint: name a folder that " +
+			"can be written as SERVE_HOME"},
+		"a model that is not": {[]string{filepath.Join(dir, "absent.gguf")}, nil, exitModel, "there is no file"},
+		"no GGUF": {[]string{file("page.gguf", []byte("<html>please log in to download</html>"))}, nil,
+			exitModel, "HTML page"},
+		"truncated": {[]string{file("cut.gguf", good[:len(good)-999])}, nil, exitModel, "cut off"},
+		"a folder":  {[]string{dir}, nil, exitModel, "no regular file"},
+		"unknown architecture": {[]string{file("martian.gguf",
+			testmodel.Bytes(testmodel.Options{Architecture: "martian"}))}, nil, exitModel,
+			"unknown model architecture: 'martian'"},
+		"a part missing": {[]string{file("m-00001-of-00002.gguf", good)}, nil, exitModel, "part 2 of 2"},
+		"no room": {[]string{model, "--ctx-size", "16000000"}, nil, exitMemory, "hint: try a smaller " +
+			"--ctx-size"},
+		"the port taken":      {[]string{model, "--port", port}, nil, exitListen, "address already in use"},
+		"an address not ours": {[]string{model, "--host", "203.0.113.7"}, nil, exitListen, "listen"},
+		"an unknown flag":     {[]string{model, "--speed"}, nil, exitUsage, "unknown flag: --speed"},
+		"a flag out of range": {[]string{model, "--parallel", "0"}, nil, exitUsage, `"--parallel" flag: must be ` +
+			`from 1 to 256`},
+		"a KV type unknown":      {[]string{model, "--kv-type", "q9"}, nil, exitUsage, "f16, q8_0 or q4_0"},
+		"layers of words":        {[]string{model, "--gpu-layers", "many"}, nil, exitUsage, "a number or auto"},
+		"a log level unknown":    {[]string{model, "--log-level", "loud"}, nil, exitUsage, "debug, info, warn or error"},
+		"a bad environment":      {[]string{model}, []string{"SERVE_PARALLEL=lots"}, exitUsage, "SERVE_PARALLEL"},
+		"an alias of nothing":    {[]string{model, "--alias", "a=b"}, nil, exitUsage, "names no model"},
+		"a projector of nothing": {[]string{model, "--mmproj", "b=" + model}, nil, exitUsage, "names no model"},
+		"a projector not there": {[]string{model, "--mmproj", filepath.Join(dir, "absent.gguf")}, nil, exitUsage,
+			"no such file"},
+		"no projector":   {[]string{model, "--mmproj", model}, nil, exitModel, "no projector for images"},
+		"two projectors": {[]string{model, "--mmproj", "none,none"}, nil, exitUsage, "already has a projector"},
+		"images fetched, offline": {[]string{model, "--image-host", "example.com", "--offline"}, nil, exitUsage,
+			"contradict"},
+		"a model twice": {[]string{model, model}, nil, exitUsage, "two models"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			args := tt.args
@@ -505,8 +560,16 @@ func TestBadStarts(t *testing.T) {
 }
 
 func TestEnvironment(t *testing.T) {
-	r := startServeIn(t, []string{"SERVE_CTX_SIZE=512", "SERVE_PARALLEL=5", "SERVE_ALIAS=x", "OTHER=1"}, modelFile(t), "--parallel", "3")
-	if want := "512 tokens for each of 3 concurrent requests; KV cache type f16"; !strings.Contains(r.errOut.String(), want) {
+	r := startServeIn(
+		t,
+		[]string{"SERVE_CTX_SIZE=512", "SERVE_PARALLEL=5", "SERVE_ALIAS=x", "OTHER=1"},
+		modelFile(t),
+		"--parallel",
+		"3",
+	)
+	if want := "512 tokens for each of 3 concurrent requests; KV cache type f16"; !strings.Contains(
+		r.errOut.String(), want,
+	) {
 		t.Errorf("no %q in\n%s", want, r.errOut)
 	}
 }
@@ -530,9 +593,11 @@ func TestGracefulStop(t *testing.T) {
 			last = lines.Text()
 		}
 	}
+
 	if last != "data: [DONE]" {
 		t.Errorf("the last line is %q", last)
 	}
+
 	code := <-r.done
 	r.done <- code
 	if res, err := http.Get(r.url + "/healthz"); err == nil {
@@ -574,7 +639,8 @@ func TestDrainTimeoutCancels(t *testing.T) {
 }
 
 func TestSeveralModels(t *testing.T) {
-	a, b := modelFile(t), filepath.Join(t.TempDir(), "embedder.gguf")
+	a := modelFile(t)
+	b := filepath.Join(t.TempDir(), "embedder.gguf")
 	if err := testmodel.Write(b, testmodel.Options{Pooling: 1}); err != nil {
 		t.Fatal(err)
 	}
@@ -582,7 +648,9 @@ func TestSeveralModels(t *testing.T) {
 	if status, body := r.post(t, "/v1/embeddings", `{"model":"ada","input":"the world"}`); status != 200 {
 		t.Errorf("embedding: %d %s", status, body)
 	}
-	if status, body := r.post(t, "/v1/chat/completions", `{"model":"embedder","messages":[{"role":"user","content":"x"}]}`); status != 400 || !strings.Contains(body, "unsupported_model") {
+	status, body := r.post(t, "/v1/chat/completions", `{"model":"embedder","messages":[{"role":"user","content":"x"}]}`)
+	if status != 400 ||
+		!strings.Contains(body, "unsupported_model") {
 		t.Errorf("a chat with an embedder: %d %s", status, body)
 	}
 	if status, body := r.post(t, "/v1/completions", `{"model":"tiny","prompt":"the","max_tokens":2}`); status != 200 {

@@ -59,8 +59,13 @@ type soaked struct {
 
 // canaries are requests of every kind. Whatever happens, their answers are the same.
 func canaries() (bodies []string) {
-	const tool = `"tools":[{"type":"function","function":{"name":"get_weather","strict":true,"parameters":{"type":"object","properties":{"city":{"enum":["Paris","Oslo"]},"days":{"type":"integer","minimum":1,"maximum":7}},"required":["city","days"],"additionalProperties":false}}}],"tool_choice":"required","parallel_tool_calls":false`
-	const schema = `"response_format":{"type":"json_schema","json_schema":{"name":"x","strict":true,"schema":{"type":"object","properties":{"name":{"type":"string","pattern":"^[A-Z][a-z]{1,12}$"},"age":{"type":"integer","minimum":0,"maximum":130}},"required":["name","age"],"additionalProperties":false}}}`
+	const tool = `"tools":[{"type":"function","function":{"name":"get_weather","strict":true,` +
+		`"parameters":{"type":"object","properties":{"city":{"enum":["Paris","Oslo"]},"days":{"type":"integer",` +
+		`"minimum":1,"maximum":7}},"required":["city","days"],"additionalProperties":false}}}],` +
+		`"tool_choice":"required","parallel_tool_calls":false`
+	const schema = `"response_format":{"type":"json_schema","json_schema":{"name":"x","strict":true,` +
+		`"schema":{"type":"object","properties":{"name":{"type":"string","pattern":"^[A-Z][a-z]{1,12}$"},` +
+		`"age":{"type":"integer","minimum":0,"maximum":130}},"required":["name","age"],"additionalProperties":false}}}`
 	kinds := []string{
 		`"temperature":0,"max_completion_tokens":120`,
 		`"temperature":0,"max_completion_tokens":24,"n":2`,
@@ -75,7 +80,16 @@ func canaries() (bodies []string) {
 			kind = fmt.Sprintf(kind, i)
 		}
 		words := strings.Repeat("the story of the world ", i%5*8)
-		bodies = append(bodies, fmt.Sprintf(`{"model":"tiny","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"%scanary %d"}],%s}`, words, i, kind))
+		bodies = append(
+			bodies,
+			fmt.Sprintf(
+				`{"model":"tiny","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user",`+
+					`"content":"%scanary %d"}],%s}`,
+				words,
+				i,
+				kind,
+			),
+		)
 	}
 	return bodies
 }
@@ -89,6 +103,7 @@ func (s *soaked) stream(ctx context.Context, client int, body string, leave int)
 	if err != nil {
 		return "", err
 	}
+
 	req.Header.Set("Content-Type", "application/json")
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -99,7 +114,11 @@ func (s *soaked) stream(ctx context.Context, client int, body string, leave int)
 		text, _ := io.ReadAll(res.Body)
 		return "", fmt.Errorf("%d %s", res.StatusCode, text)
 	}
-	said, ends, total, done := map[int]string{}, 0, 0, false
+
+	said := map[int]string{}
+	ends := 0
+	total := 0
+	done := false
 	last := time.Now()
 	lines := bufio.NewScanner(res.Body)
 	lines.Buffer(nil, 1<<20)
@@ -157,9 +176,11 @@ func (s *soaked) stream(ctx context.Context, client int, body string, leave int)
 			return "", nil
 		}
 	}
+
 	if !done {
 		return "", fmt.Errorf("the stream ends without an end: %w", cmp.Or(lines.Err(), io.ErrUnexpectedEOF))
 	}
+
 	s.finished.Add(int64(ends))
 	s.tokens.Add(int64(total))
 	return fmt.Sprint(said), nil
@@ -216,9 +237,11 @@ func garbage(pid, n int) error {
 			sockets = append(sockets, fd)
 		}
 	}
+
 	if len(sockets) <= n {
 		return fmt.Errorf("%d sockets", len(sockets))
 	}
+
 	slices.Sort(sockets)
 	process, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
@@ -315,10 +338,12 @@ func TestSoak(t *testing.T) {
 	before := s.numbers(t)
 	s.worst.Store(0)
 	d := disturber{server: s, done: map[string]int{}, rng: rand.New(rand.NewSource(1))}
-	finished, tokens := s.finished.Load(), s.tokens.Load()
+	finished := s.finished.Load()
+	tokens := s.tokens.Load()
 	s.crowd(t, soakTime(t), &d, bodies, want, usable)
 	after := s.numbers(t)
-	for after[`serve_choices_running{model="tiny"}`]+after[`serve_choices_waiting{model="tiny"}`] > 0 { // of those who left last
+	// Requests whose clients left last may still be ending.
+	for after[`serve_choices_running{model="tiny"}`]+after[`serve_choices_waiting{model="tiny"}`] > 0 {
 		after = s.numbers(t)
 	}
 	s.compare(t, before, after, s.finished.Load()-finished, s.tokens.Load()-tokens)
@@ -335,9 +360,20 @@ func TestSoak(t *testing.T) {
 	if len(times) < 3 || len(d.done) < len(disturbances) {
 		t.Errorf("%d restarts of %v: the test is too easy\n%s", len(times), d.done, s.errOut)
 	}
-	t.Logf("%d answers of %d clients, %d left; disturbed by %v; %d restarts, in the median after %s, at worst %s; the longest pause of a stream %s",
-		s.answers.Load(), soakClients, s.vanished.Load(), d.done, len(times), times[len(times)/2], times[len(times)-1], time.Duration(s.worst.Load()).Round(time.Millisecond))
-	for name, most := range map[string]float64{"go_goroutines": 20, "process_open_fds": 10, "process_resident_memory_bytes": 64 << 20} {
+	t.Logf(
+		"%d answers of %d clients, %d left; disturbed by %v; %d restarts, in the median after %s, at worst %s; the "+
+			"longest pause of a stream %s",
+		s.answers.Load(),
+		soakClients,
+		s.vanished.Load(),
+		d.done,
+		len(times),
+		times[len(times)/2],
+		times[len(times)-1],
+		time.Duration(s.worst.Load()).Round(time.Millisecond),
+	)
+	for name, most := range map[string]float64{"go_goroutines": 20, "process_open_fds": 10,
+		"process_resident_memory_bytes": 64 << 20} {
 		t.Logf("%s: %.0f before, %.0f after", name, before[name], after[name])
 		if after[name] > before[name]+most {
 			t.Errorf("%s grew from %.0f to %.0f", name, before[name], after[name])
@@ -353,7 +389,8 @@ func (s *soaked) compare(t *testing.T, before, after map[string]float64, finishe
 	of := func(name, outcome string) int64 {
 		return grew(fmt.Sprintf(`serve_%s_total{model="tiny",outcome=%q}`, name, outcome))
 	}
-	choices, answered := of("choices", "stop")+of("choices", "length"), of("ended_tokens", "stop")+of("ended_tokens", "length")
+	choices := of("choices", "stop") + of("choices", "length")
+	answered := of("ended_tokens", "stop") + of("ended_tokens", "length")
 	unseen := choices - finished
 	if answered-tokens != unseen*leftTokens {
 		t.Errorf("/metrics has %d tokens of %d answers, the clients %d of %d", answered, choices, tokens, finished)
@@ -377,7 +414,11 @@ func (s *soaked) compare(t *testing.T, before, after map[string]float64, finishe
 const leftTokens = 700
 
 // left is a request whose client will not wait for the end.
-var left = fmt.Sprintf(`{"model":"tiny","stream":true,"messages":[{"role":"user","content":"left"}],"temperature":0,"ignore_eos":true,"max_completion_tokens":%d}`, leftTokens)
+var left = fmt.Sprintf(
+	`{"model":"tiny","stream":true,"messages":[{"role":"user","content":"left"}],"temperature":0,"ignore_eos":true,`+
+		`"max_completion_tokens":%d}`,
+	leftTokens,
+)
 
 // crowd has clients stream canaries for a time, and on a slow machine until everything
 // was done to the engine at least once.
@@ -409,6 +450,7 @@ func (s *soaked) crowd(t *testing.T, d time.Duration, disturb *disturber, bodies
 			}
 		})
 	}
+
 	disturb.until(ctx, time.Now().Add(d))
 	stop()
 	wg.Wait()
@@ -454,18 +496,21 @@ func (d *disturber) await(ctx context.Context, pid int) {
 		case <-ctx.Done():
 			return
 		}
+
 		if now := d.server.engine(); !gone && now != 0 && now != pid {
 			gone = true
 			for i := range before {
 				before[i] = d.server.events[i].Load()
 			}
 		}
+
 		going := 0
 		for i := range before {
 			if gone && d.server.events[i].Load() > before[i]+4 {
 				going++
 			}
 		}
+
 		if going >= soakClients/4 {
 			return
 		}

@@ -21,11 +21,22 @@ import (
 // templates are chat templates of llama.cpp's tree whose models call tools, one
 // of each format.
 var templates = []string{
-	"mistralai-Mistral-Nemo-Instruct-2407", "meta-llama-Llama-3.1-8B-Instruct", "meta-llama-Llama-3.3-70B-Instruct",
-	"NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use", "Qwen-Qwen2.5-7B-Instruct", "Qwen-Qwen3-0.6B", "deepseek-ai-DeepSeek-V3.1", "openai-gpt-oss-120b",
-	"google-gemma-4-31B-it", "ibm-granite-granite-4.0",
+	"mistralai-Mistral-Nemo-Instruct-2407",
+	"meta-llama-Llama-3.1-8B-Instruct",
+	"meta-llama-Llama-3.3-70B-Instruct",
+	"NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use",
+	"Qwen-Qwen2.5-7B-Instruct",
+	"Qwen-Qwen3-0.6B",
+	"deepseek-ai-DeepSeek-V3.1",
+	"openai-gpt-oss-120b",
+	"google-gemma-4-31B-it",
+	"ibm-granite-granite-4.0",
 	// These know no tools.
-	"", "google-gemma-2-2b-it", "deepseek-ai-DeepSeek-R1-Distill-Llama-8B", "ibm-granite-granite-3.3-2B-Instruct", "microsoft-Phi-3.5-mini-instruct",
+	"",
+	"google-gemma-2-2b-it",
+	"deepseek-ai-DeepSeek-R1-Distill-Llama-8B",
+	"ibm-granite-granite-3.3-2B-Instruct",
+	"microsoft-Phi-3.5-mini-instruct",
 }
 
 // templated writes a test model with a template of llama.cpp's tree, or ChatML.
@@ -67,7 +78,9 @@ func goodArguments(t *testing.T, text string) {
 		Days  int
 		Units string
 	}
-	if err := json.Unmarshal([]byte(text), &a); err != nil || !strings.Contains("Paris Oslo \"north\"", a.City) || a.City == "" || a.Days < 1 || a.Days > 7 || a.Units != "C" && a.Units != "F" {
+	err := json.Unmarshal([]byte(text), &a)
+	if err != nil || !strings.Contains("Paris Oslo \"north\"", a.City) || a.City == "" || a.Days < 1 || a.Days > 7 ||
+		a.Units != "C" && a.Units != "F" {
 		t.Errorf("arguments %s: %v", text, err)
 	}
 }
@@ -81,15 +94,24 @@ func TestToolFormats(t *testing.T) {
 			r := startServe(t, templated(t, template), "--parallel", "2")
 			client := openai.NewClient(option.WithBaseURL(r.url+"/v1"), option.WithAPIKey("none"), option.WithMaxRetries(0))
 			params := openai.ChatCompletionNewParams{
-				Model: "tiny", Messages: []openai.ChatCompletionMessageParamUnion{openai.UserMessage("How is the weather?")}, Tools: []openai.ChatCompletionToolUnionParam{weather},
-				ToolChoice:        openai.ChatCompletionToolChoiceOptionUnionParam{OfAuto: openai.String("required")},
-				ParallelToolCalls: openai.Bool(false), MaxCompletionTokens: openai.Int(1500), Seed: openai.Int(1), ReasoningEffort: shared.ReasoningEffortNone,
+				Model:      "tiny",
+				Messages:   []openai.ChatCompletionMessageParamUnion{openai.UserMessage("How is the weather?")},
+				Tools:      []openai.ChatCompletionToolUnionParam{weather},
+				ToolChoice: openai.ChatCompletionToolChoiceOptionUnionParam{OfAuto: openai.String("required")},
+				ParallelToolCalls: openai.Bool(
+					false,
+				),
+				MaxCompletionTokens: openai.Int(1500),
+				Seed:                openai.Int(1),
+				ReasoningEffort:     shared.ReasoningEffortNone,
 			}
 			// A format into which our rules cannot be put: there strict is refused.
 			strict := template != "google-gemma-4-31B-it"
 			if !strict {
 				var refused *openai.Error
-				if _, err := client.Chat.Completions.New(context.Background(), params); !errors.As(err, &refused) || !strings.Contains(refused.Message, "cannot enforce the schema") {
+				_, err := client.Chat.Completions.New(context.Background(), params)
+				if !errors.As(err, &refused) ||
+					!strings.Contains(refused.Message, "cannot enforce the schema") {
 					t.Errorf("strict: %v", err)
 				}
 				loose := *weather.GetFunction()
@@ -101,7 +123,8 @@ func TestToolFormats(t *testing.T) {
 				t.Fatal(err, r.errOut.String())
 			}
 			c := whole.Choices[0]
-			if len(c.Message.ToolCalls) != 1 || c.FinishReason != "tool_calls" || c.Message.ToolCalls[0].Function.Name != "get_weather" || c.Message.ToolCalls[0].ID == "" {
+			if len(c.Message.ToolCalls) != 1 || c.FinishReason != "tool_calls" ||
+				c.Message.ToolCalls[0].Function.Name != "get_weather" || c.Message.ToolCalls[0].ID == "" {
 				t.Fatalf("got %s", whole.RawJSON())
 			}
 			if !strict {
@@ -110,7 +133,8 @@ func TestToolFormats(t *testing.T) {
 			goodArguments(t, c.Message.ToolCalls[0].Function.Arguments)
 			// Where a call may come, what waits for one must be a grammar too.
 			free := params
-			free.ToolChoice, free.MaxCompletionTokens = openai.ChatCompletionToolChoiceOptionUnionParam{OfAuto: openai.String("auto")}, openai.Int(20)
+			free.ToolChoice = openai.ChatCompletionToolChoiceOptionUnionParam{OfAuto: openai.String("auto")}
+			free.MaxCompletionTokens = openai.Int(20)
 			if _, err := client.Chat.Completions.New(context.Background(), free); err != nil {
 				t.Errorf("auto: %v", err)
 			}
@@ -147,27 +171,33 @@ func TestToolFormats(t *testing.T) {
 }
 
 // person is a schema of OpenAI's strict subset.
-const person = `{"type":"object","properties":{"name":{"type":"string","pattern":"^[A-Z][a-z]{1,8}$"},"age":{"type":"integer","minimum":0,"maximum":130},
-"tags":{"type":"array","items":{"enum":["a","b"]},"minItems":1,"maxItems":3},"friend":{"anyOf":[{"$ref":"#"},{"type":"null"}]}},
+const person = `{"type":"object","properties":{"name":{"type":"string","pattern":"^[A-Z][a-z]{1,8}$"},
+"age":{"type":"integer","minimum":0,"maximum":130},
+"tags":{"type":"array","items":{"enum":["a","b"]},"minItems":1,"maxItems":3},
+"friend":{"anyOf":[{"$ref":"#"},{"type":"null"}]}},
 "required":["name","age","tags","friend"],"additionalProperties":false}`
 
 // TestStructuredOutput asks a random model for JSON by a schema, with templates
 // that are plain, that think, and that have channels.
 func TestStructuredOutput(t *testing.T) {
-	for _, template := range []string{"", "Qwen-Qwen3-0.6B", "openai-gpt-oss-120b", "mistralai-Mistral-Nemo-Instruct-2407"} {
+	for _, template := range []string{"", "Qwen-Qwen3-0.6B", "openai-gpt-oss-120b",
+		"mistralai-Mistral-Nemo-Instruct-2407"} {
 		t.Run(template, func(t *testing.T) {
 			model := modelFile(t)
 			if template != "" {
 				model = templated(t, template)
 			}
+
 			r := startServe(t, model, "--ctx-size", "1024", "--parallel", "4")
 			for _, stream := range []string{"false", "true"} {
-				body := `{"model":"tiny","seed":3,"n":3,"max_tokens":500,"temperature":0.7,"stream":` + stream + `,"reasoning_effort":"none","messages":[{"role":"user","content":"Who?"}],
+				body := `{"model":"tiny","seed":3,"n":3,"max_tokens":500,"temperature":0.7,"stream":` + stream + `,
+					"reasoning_effort":"none","messages":[{"role":"user","content":"Who?"}],
 					"response_format":{"type":"json_schema","json_schema":{"name":"person","strict":true,"schema":` + person + `}}}`
 				status, answer := r.post(t, "/v1/chat/completions", body)
 				if status != 200 {
 					t.Fatal(answer)
 				}
+
 				texts, ends := readChoices(t, answer, stream == "true")
 				for i, text := range texts {
 					var p struct {
@@ -182,6 +212,7 @@ func TestStructuredOutput(t *testing.T) {
 						t.Errorf("choice %d ends with %s: %q, %v", i, ends[i], text, err)
 					}
 				}
+
 				if len(texts) != 3 {
 					t.Errorf("%d choices", len(texts))
 				}
@@ -193,11 +224,13 @@ func TestStructuredOutput(t *testing.T) {
 // readChoices reads the text of every choice and why it ended.
 func readChoices(t *testing.T, answer string, streamed bool) (texts, ends map[int]string) {
 	t.Helper()
-	texts, ends = map[int]string{}, map[int]string{}
+	texts = map[int]string{}
+	ends = map[int]string{}
 	events := []string{answer}
 	if streamed {
 		events = strings.Split(strings.TrimSpace(answer), "\n\n")
 	}
+
 	for _, event := range events {
 		data := strings.TrimPrefix(event, "data: ")
 		if data == "[DONE]" {
@@ -221,26 +254,41 @@ func readChoices(t *testing.T, answer string, streamed bool) (texts, ends map[in
 			}
 		}
 	}
+
 	return texts, ends
 }
 
 // TestContinuedAnswers gives the beginning of an answer by a schema, which may end within
 // a word, and within a token. What comes is the rest of it.
 func TestContinuedAnswers(t *testing.T) {
-	const schema = `{"type":"object","properties":{"city":{"enum":["Paris","Oslo"]},"days":{"type":"integer","minimum":1,"maximum":9}},"required":["city","days"],"additionalProperties":false}`
+	const schema = `{"type":"object","properties":{"city":{"enum":["Paris","Oslo"]},"days":{"type":"integer",` +
+		`"minimum":1,"maximum":9}},"required":["city","days"],"additionalProperties":false}`
 	for _, template := range templates {
 		t.Run(template, func(t *testing.T) {
 			r := startServe(t, templated(t, template), "--parallel", "2")
 			ask := func(beginning, more string) (int, string) {
-				return r.post(t, "/v1/chat/completions", fmt.Sprintf(`{"model":"tiny","seed":1,"max_tokens":200,"reasoning_effort":"none","messages":[{"role":"user","content":"x"},{"role":"assistant","content":%q}]%s}`, beginning, more))
+				return r.post(
+					t,
+					"/v1/chat/completions",
+					fmt.Sprintf(
+						`{"model":"tiny","seed":1,"max_tokens":200,"reasoning_effort":"none","messages":[{"role":"user",`+
+							`"content":"x"},{"role":"assistant","content":%q}]%s}`,
+						beginning,
+						more,
+					),
+				)
 			}
-			const byFormat = `,"response_format":{"type":"json_schema","json_schema":{"name":"x","strict":true,"schema":` + schema + `}}`
+
+			const byFormat = `,"response_format":{"type":"json_schema","json_schema":{"name":"x","strict":true,"schema":` +
+				schema + `}}`
 			const tools = `,"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object"}}}]`
-			for i, beginning := range []string{`{"city":`, `{ "ci`, `{"city": "Os`, `{"city":"Oslo","days":3}`, `{"city":`, `{"city": "Os`} {
+			for i, beginning := range []string{`{"city":`, `{ "ci`, `{"city": "Os`, `{"city":"Oslo","days":3}`, `{"city":`,
+				`{"city": "Os`} {
 				more := byFormat
 				if i >= 4 { // though it might have called something
 					more += tools
 				}
+
 				status, body := ask(beginning, more)
 				if template == "google-gemma-4-31B-it" { // its answers by a schema begin with a fence
 					if status != 400 || !strings.Contains(body, "does not fit") {
@@ -248,25 +296,32 @@ func TestContinuedAnswers(t *testing.T) {
 					}
 					continue
 				}
+
 				var reply struct {
 					Choices []struct{ Message struct{ Content string } }
 				}
 				if err := json.Unmarshal([]byte(body), &reply); err != nil || status != 200 {
 					t.Fatalf("%s: %d %s", beginning, status, body)
 				}
+
 				var answer struct {
 					City string
 					Days int
 				}
 				whole := beginning + reply.Choices[0].Message.Content
-				if err := json.Unmarshal([]byte(whole), &answer); err != nil || answer.City == "" || answer.Days == 0 || strings.Contains(beginning, "Os") && answer.City != "Oslo" {
+				err := json.Unmarshal([]byte(whole), &answer)
+				if err != nil || answer.City == "" || answer.Days == 0 ||
+					strings.Contains(beginning, "Os") && answer.City != "Oslo" {
 					t.Errorf("%s became %s: %v", beginning, whole, err)
 				}
 			}
+
 			if status, body := ask("The city is", byFormat); status != 400 || !strings.Contains(body, "does not fit") {
 				t.Errorf("%d %s", status, body)
 			}
-			if status, body := ask("The city is", `,"max_completion_tokens":5`); status != 200 || strings.Contains(body, "The city") {
+			status, body := ask("The city is", `,"max_completion_tokens":5`)
+			if status != 200 ||
+				strings.Contains(body, "The city") {
 				t.Errorf("%d %s", status, body)
 			}
 		})
@@ -280,7 +335,18 @@ var scripts = []string{"tools", "responses", "images"}
 func startForScripts(t *testing.T) *running {
 	t.Helper()
 	mmproj := projectorFile(t, testmodel.Projector(testmodel.MLP))
-	return startServe(t, templated(t, "Qwen-Qwen2.5-7B-Instruct"), "--mmproj", mmproj, "--ctx-size", "4096", "--parallel", "2", "--data-dir", filepath.Join(t.TempDir(), "data"))
+	return startServe(
+		t,
+		templated(t, "Qwen-Qwen2.5-7B-Instruct"),
+		"--mmproj",
+		mmproj,
+		"--ctx-size",
+		"4096",
+		"--parallel",
+		"2",
+		"--data-dir",
+		filepath.Join(t.TempDir(), "data"),
+	)
 }
 
 func TestScriptsByNode(t *testing.T) {
@@ -312,7 +378,11 @@ func TestRerank(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := startServe(t, path)
-	status, body := r.post(t, "/v1/rerank", `{"model":"ranker","query":"the world","documents":["the man","a house and a garden","the world"]}`)
+	status, body := r.post(
+		t,
+		"/v1/rerank",
+		`{"model":"ranker","query":"the world","documents":["the man","a house and a garden","the world"]}`,
+	)
 	var b struct {
 		Results []struct {
 			Index int
@@ -346,7 +416,12 @@ func TestLargeGrammars(t *testing.T) {
 		`{"type":"string","format":"ipv6"}`, `{"type":"string","format":"date-time"}`, `{"type":"integer","multipleOf":64}`,
 		`{"type":"string","pattern":"^[\\u00e0-\\u00ff😀-😆\"\\\\]+$"}`,
 	} {
-		status, body := r.post(t, "/v1/chat/completions", `{"model":"tiny","max_tokens":5,"messages":[{"role":"user","content":"x"}],"response_format":{"type":"json_schema","json_schema":{"name":"x","strict":true,"schema":`+document+`}}}`)
+		status, body := r.post(
+			t,
+			"/v1/chat/completions",
+			`{"model":"tiny","max_tokens":5,"messages":[{"role":"user","content":"x"}],`+
+				`"response_format":{"type":"json_schema","json_schema":{"name":"x","strict":true,"schema":`+document+`}}}`,
+		)
 		if status != 200 {
 			t.Errorf("%.100s: %d %s", document, status, body)
 		}
@@ -356,13 +431,22 @@ func TestLargeGrammars(t *testing.T) {
 // TestToolsOrSchema lets a random model choose between a call and an answer by a
 // schema, in formats that write them differently. It must be able to do either.
 func TestToolsOrSchema(t *testing.T) {
-	allCalls, allTexts := 0, 0
-	for _, template := range []string{"", "meta-llama-Llama-3.1-8B-Instruct", "Qwen-Qwen2.5-7B-Instruct", "mistralai-Mistral-Nemo-Instruct-2407", "openai-gpt-oss-120b"} {
+	allCalls := 0
+	allTexts := 0
+	for _, template := range []string{"", "meta-llama-Llama-3.1-8B-Instruct", "Qwen-Qwen2.5-7B-Instruct",
+		"mistralai-Mistral-Nemo-Instruct-2407", "openai-gpt-oss-120b"} {
 		t.Run(template, func(t *testing.T) {
 			r := startServe(t, templated(t, template), "--parallel", "4")
-			_, body := r.post(t, "/v1/chat/completions", `{"model":"tiny","seed":5,"n":24,"temperature":2,"top_k":0,"min_p":0,"max_tokens":120,"parallel_tool_calls":false,"reasoning_effort":"none",
-				"messages":[{"role":"user","content":"x"}],"tools":[{"type":"function","function":{"name":"f","strict":true,"parameters":{"type":"object","properties":{"a":{"enum":[1,2]}},"required":["a"],"additionalProperties":false}}}],
-				"response_format":{"type":"json_schema","json_schema":{"name":"x","strict":true,"schema":{"type":"object","properties":{"b":{"type":"boolean"}},"required":["b"],"additionalProperties":false}}}}`)
+			_, body := r.post(
+				t,
+				"/v1/chat/completions",
+				`{"model":"tiny","seed":5,"n":24,"temperature":2,"top_k":0,"min_p":0,"max_tokens":120,
+				"parallel_tool_calls":false,"reasoning_effort":"none",
+				"messages":[{"role":"user","content":"x"}],"tools":[{"type":"function","function":{"name":"f","strict":true,
+				"parameters":{"type":"object","properties":{"a":{"enum":[1,2]}},"required":["a"],"additionalProperties":false}}}],
+				"response_format":{"type":"json_schema","json_schema":{"name":"x","strict":true,
+				"schema":{"type":"object","properties":{"b":{"type":"boolean"}},"required":["b"],"additionalProperties":false}}}}`,
+			)
 			var answer struct {
 				Error   any
 				Choices []struct {
@@ -375,10 +459,13 @@ func TestToolsOrSchema(t *testing.T) {
 					FinishReason string `json:"finish_reason"`
 				}
 			}
+
 			if err := json.Unmarshal([]byte(body), &answer); err != nil || answer.Error != nil {
 				t.Fatal(body)
 			}
-			calls, texts := 0, 0
+
+			calls := 0
+			texts := 0
 			for _, c := range answer.Choices {
 				switch {
 				case c.FinishReason == "length":
@@ -388,6 +475,7 @@ func TestToolsOrSchema(t *testing.T) {
 					if err := json.Unmarshal([]byte(c.Message.ToolCalls[0].Function.Arguments), &a); err != nil || a.A < 1 || a.A > 2 {
 						t.Errorf("call %+v", c.Message)
 					}
+
 				default:
 					texts++
 					var b struct{ B *bool }
@@ -396,12 +484,16 @@ func TestToolsOrSchema(t *testing.T) {
 					}
 				}
 			}
+
 			if calls+texts == 0 {
 				t.Errorf("neither a call nor an answer: %.600s", body)
 			}
-			allCalls, allTexts = allCalls+calls, allTexts+texts
+
+			allCalls = allCalls + calls
+			allTexts = allTexts + texts
 		})
 	}
+
 	if allCalls == 0 || allTexts == 0 {
 		t.Errorf("%d calls and %d answers", allCalls, allTexts)
 	}

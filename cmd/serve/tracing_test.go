@@ -48,11 +48,13 @@ func TestTraces(t *testing.T) {
 			}
 		}
 	}))
+
 	defer c.Close()
 	r := startServe(t, modelFile(t), "--ctx-size", "128", "--otlp-endpoint", c.URL)
 	if status, body := r.post(t, "/v1/completions", `{"model":"tiny","prompt":"Whatever","max_tokens":3}`); status != 200 {
 		t.Fatal(body)
 	}
+
 	r.stop()
 	r.done <- <-r.done // by then all are there
 	mu.Lock()
@@ -62,6 +64,7 @@ func TestTraces(t *testing.T) {
 			t.Errorf("%d spans %s", spans[name], name)
 		}
 	}
+
 	if service != "serve" {
 		t.Errorf("the service is %q", service)
 	}

@@ -40,14 +40,16 @@ func TestVersionInMakefile(t *testing.T) {
 	}{
 		{"no repository", "true", `^0\.1\.0-dev$`},
 		{"a commit", "git init -q && git add . && git commit -qm one", `^0\.1\.0-dev\+[0-9a-f]{12}$`},
-		{"changes", "git init -q && git add . && git commit -qm one && echo >>Makefile", `^0\.1\.0-dev\+[0-9a-f]{12}\.dirty$`},
+		{"changes", "git init -q && git add . && git commit -qm one && echo >>Makefile",
+			`^0\.1\.0-dev\+[0-9a-f]{12}\.dirty$`},
 		{"a tag", "git init -q && git add . && git commit -qm one && git tag v0.1.0", `^0\.1\.0$`},
 		{
 			"after a tag",
 			"git init -q && git add . && git commit -qm one && git tag v0.0.9 && git commit -qm two --allow-empty",
 			`^0\.1\.0-dev\+[0-9a-f]{12}$`,
 		},
-		{"a tag of another version", "git init -q && git add . && git commit -qm one && git tag v0.2.0", `^make: .*v0\.2\.0.*0\.1\.0`},
+		{"a tag of another version", "git init -q && git add . && git commit -qm one && git tag v0.2.0",
+			`^make: .*v0\.2\.0.*0\.1\.0`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			folder := t.TempDir()

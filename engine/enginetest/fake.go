@@ -48,6 +48,7 @@ type Options struct {
 type cell struct {
 	token   engine.Token
 	at, end int32 // its position, and the greatest of its coordinates
+	next    int32 // the position after all coordinates of it and of the cells before it
 	grid    bool
 	first   bool // of the embeddings of an image
 	rest    int  // embeddings that must follow
@@ -332,6 +333,7 @@ func (f *Fake) decode(b *engine.Batch) error {
 		if !c.follows(f.kv[seq]) {
 			return f.fault("sequence %d gets %+v after %d tokens: %+v", seq, c, len(f.kv[seq]), f.kv[seq][max(0, len(f.kv[seq])-3):])
 		}
+		c.next = max(nextPosition(f.kv[seq]), c.end+1)
 		if f.kv[seq] = append(f.kv[seq], c); len(f.kv[seq]) > l.Context {
 			return f.fault("sequence %d has more than %d tokens", seq, l.Context)
 		}
@@ -358,10 +360,7 @@ func newCell(b *engine.Batch, i int) cell {
 
 // follows reports whether a cell is the next one of a sequence.
 func (c cell) follows(held []cell) bool {
-	next := int32(0)
-	for _, h := range held {
-		next = max(next, h.end+1)
-	}
+	next := nextPosition(held)
 	if n := len(held); n > 0 && held[n-1].rest > 0 {
 		last := held[n-1]
 		if c.grid {
@@ -370,6 +369,14 @@ func (c cell) follows(held []cell) bool {
 		return c.token < 0 && c.rest == last.rest-1 && c.at == next
 	}
 	return c.at == next && (c.token >= 0 || c.first)
+}
+
+// nextPosition returns the position that follows the cells of a sequence.
+func nextPosition(held []cell) int32 {
+	if len(held) == 0 {
+		return 0
+	}
+	return held[len(held)-1].next
 }
 
 // tokensOf returns what cells hold.

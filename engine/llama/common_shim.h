@@ -40,7 +40,7 @@ struct quieted {
     quieted & operator=(const quieted &) = delete;
 };
 
-// In shim.cpp.
+// In context.cpp.
 llama_context_params context_params(const serve_context_params & p);
 
 // In memory.cpp.

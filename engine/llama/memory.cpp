@@ -21,8 +21,6 @@
 // Of llama.cpp's src/llama-model.h, which has too much else: every tensor of a model by its name.
 const std::vector<std::pair<std::string, ggml_tensor *>> & llama_internal_get_tensor_map(const llama_model * model);
 
-thread_local bool quiet_log = false;
-
 namespace {
 
 const char * type_of(ggml_backend_dev_t dev) {

@@ -32,7 +32,15 @@ type samplerParams struct {
 // a bias for a token the vocabulary lacks. The caller must Close it.
 func (m *Model) NewSampler(s engine.Sampling) (*Sampler, error) {
 	g := s.Grammar
-	text, err := json.Marshal(samplerParams{s, g.Text, g.Lazy, g.FromChat, g.GenerationPrompt, g.Triggers, s.Drawn})
+	text, err := json.Marshal(samplerParams{
+		Sampling:         s,
+		Grammar:          g.Text,
+		GrammarLazy:      g.Lazy,
+		GrammarFromChat:  g.FromChat,
+		GenerationPrompt: g.GenerationPrompt,
+		Triggers:         g.Triggers,
+		Drawn:            s.Drawn,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("create sampler: %w", err)
 	}
@@ -61,40 +69,64 @@ type rowBuffers struct {
 
 // sample draws every row's token in one C call.
 func (c *Context) sample(rows []engine.Row, buf *rowBuffers) error {
-	stride := 0
-	buf.rows = buf.rows[:0]
-	for i := range rows {
-		row := C.serve_row{index: C.int32_t(rows[i].Index), n_top: C.int32_t(rows[i].Top), token: C.int32_t(rows[i].Token)}
-		if s, ok := rows[i].Sampler.(*Sampler); ok {
-			row.sampler = s.c
-		}
-		buf.rows = append(buf.rows, row)
-		stride = max(stride, rows[i].Top)
-	}
-	for len(buf.tokens) < len(rows)*stride+1 {
-		buf.tokens = append(buf.tokens, 0)
-		buf.logprobs = append(buf.logprobs, 0)
-	}
 	if len(rows) == 0 {
 		return nil
 	}
+	stride := buf.fill(rows)
+
 	var e C.serve_error
 	C.serve_sample(c.c, C.int32_t(len(rows)), &buf.rows[0], C.int32_t(stride), &buf.tokens[0], &buf.logprobs[0], &e)
 	err := goError(&e)
 	if errors.Is(err, engine.ErrFatal) {
 		return err
 	}
+
 	for i := range rows {
-		r, out := &rows[i], &buf.rows[i]
-		r.Token, r.LogProb, r.Err = engine.Token(out.token), float32(out.logprob), nil
-		if out.code != C.SERVE_OK {
-			// Several rows rarely fail in one step; the first one's message serves all.
-			r.Err = err
-		}
-		r.Alternatives = r.Alternatives[:0]
-		for k := i * stride; k < i*stride+int(out.n_top); k++ {
-			r.Alternatives = append(r.Alternatives, engine.TokenLogProb{Token: engine.Token(buf.tokens[k]), LogProb: float32(buf.logprobs[k])})
-		}
+		buf.read(&rows[i], i, stride, err)
 	}
 	return nil
+}
+
+// fill makes the rows that C reads, and room for what it writes. It returns the number of alternatives
+// that there is room for in each row.
+func (buf *rowBuffers) fill(rows []engine.Row) (stride int) {
+	buf.rows = buf.rows[:0]
+	for i := range rows {
+		row := C.serve_row{
+			index: C.int32_t(rows[i].Index),
+			n_top: C.int32_t(rows[i].Top),
+			token: C.int32_t(rows[i].Token),
+		}
+		if s, ok := rows[i].Sampler.(*Sampler); ok {
+			row.sampler = s.c
+		}
+		buf.rows = append(buf.rows, row)
+		stride = max(stride, rows[i].Top)
+	}
+
+	for len(buf.tokens) < len(rows)*stride+1 {
+		buf.tokens = append(buf.tokens, 0)
+		buf.logprobs = append(buf.logprobs, 0)
+	}
+	return stride
+}
+
+// read reads what C wrote of row i. Several rows rarely fail in one step; the first one's error serves
+// all.
+func (buf *rowBuffers) read(r *engine.Row, i, stride int, err error) {
+	out := &buf.rows[i]
+	r.Token = engine.Token(out.token)
+	r.LogProb = float32(out.logprob)
+	r.Err = nil
+	if out.code != C.SERVE_OK {
+		r.Err = err
+	}
+
+	r.Alternatives = r.Alternatives[:0]
+	for k := i * stride; k < i*stride+int(out.n_top); k++ {
+		r.Alternatives = append(r.Alternatives, engine.TokenLogProb{
+			Token:   engine.Token(buf.tokens[k]),
+			LogProb: float32(buf.logprobs[k]),
+		})
+	}
 }

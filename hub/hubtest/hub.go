@@ -210,13 +210,15 @@ func (h *Hub) list(w http.ResponseWriter, r *http.Request, name, revision string
 	if !ok {
 		return
 	}
+
 	type object = map[string]any
 	siblings := []object{}
 	for _, path := range slices.Sorted(maps.Keys(repo.Files)) {
 		b := repo.Files[path]
 		s := object{"rfilename": path}
 		if r.URL.Query().Get("blobs") == "true" {
-			s["size"], s["blobId"] = len(b), repo.gitOID[path]
+			s["size"] = len(b)
+			s["blobId"] = repo.gitOID[path]
 			if isLFS(path) {
 				sum := repo.sha256[path]
 				if said, ok := repo.SHA256[path]; ok {
@@ -227,13 +229,19 @@ func (h *Hub) list(w http.ResponseWriter, r *http.Request, name, revision string
 		}
 		siblings = append(siblings, s)
 	}
+
 	var gated any = false
 	if repo.Gated != "" {
 		gated = repo.Gated
 	}
+
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	json.NewEncoder(w).Encode(object{"id": name, "modelId": name, "sha": repo.commit, "private": repo.Private, "gated": gated,
-		"cardData": object{"license": repo.License}, "siblings": siblings})
+	json.NewEncoder(
+		w,
+	).Encode(
+		object{"id": name, "modelId": name, "sha": repo.commit, "private": repo.Private, "gated": gated,
+			"cardData": object{"license": repo.License}, "siblings": siblings},
+	)
 }
 
 func isLFS(path string) bool { return strings.HasSuffix(path, ".gguf") }
@@ -243,21 +251,31 @@ func (h *Hub) resolve(w http.ResponseWriter, r *http.Request, name, revision, pa
 	if !ok {
 		return
 	}
+
 	b, ok := repo.Files[path]
 	if !ok {
 		refuse(w, http.StatusNotFound, "EntryNotFound", "Entry not found")
 		return
 	}
+
 	if repo.Gated != "" && r.Header.Get("Authorization") != "Bearer "+Token {
-		refuse(w, http.StatusUnauthorized, "GatedRepo", "Access to model "+name+" is restricted. You must have access to it and be authenticated to access it. Please log in.")
+		refuse(
+			w,
+			http.StatusUnauthorized,
+			"GatedRepo",
+			"Access to model "+name+" is restricted. You must have access to it and be authenticated to access it. "+
+				"Please log in.",
+		)
 		return
 	}
+
 	w.Header().Set("X-Repo-Commit", repo.commit)
 	if !isLFS(path) {
 		w.Header().Set("ETag", strconv.Quote(repo.gitOID[path]))
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(b))
 		return
 	}
+
 	w.Header().Set("X-Linked-ETag", strconv.Quote(repo.sha256[path]))
 	w.Header().Set("X-Linked-Size", strconv.Itoa(len(b)))
 	h.mu.Lock()

@@ -51,9 +51,11 @@ func TestQuestionsAreNew(t *testing.T) {
 			runs[strings.Join(w[i-5:i], " ")] = question
 		}
 	}
+
 	if count != 100 {
 		t.Errorf("%d questions, not 100", count)
 	}
+
 	g := readGrammar(t)
 	checked := 0
 	for _, line := range g.lines {
@@ -64,6 +66,7 @@ func TestQuestionsAreNew(t *testing.T) {
 			}
 		}
 	}
+
 	if checked < 100_000 {
 		t.Errorf("only %d runs in the text", checked)
 	}
@@ -74,8 +77,10 @@ func TestRunsAreFound(t *testing.T) {
 	g := &grammar{lists: map[string][]string{"a": {"one", "one {two|}"}}}
 	found := g.runs("<a> {three|four|} five, {|six} seven!", 5)
 	for run, want := range map[string]bool{
-		"one two three five six": true, "two four five seven": true, "one five": true, "one five six seven": true, "two three five six seven": true,
-		"one four five six seven": true, "five seven": true, "three four": false, "one six": false, "two three six": false, "five six five": false,
+		"one two three five six": true, "two four five seven": true, "one five": true, "one five six seven": true,
+		"two three five six seven": true,
+		"one four five six seven":  true, "five seven": true, "three four": false, "one six": false,
+		"two three six": false, "five six five": false,
 	} {
 		if found[run] != want {
 			t.Errorf("%q: %v", run, found[run])
@@ -139,11 +144,13 @@ func (g *grammar) runs(line string, longest int) map[string]bool {
 			walk(n, said)
 		}
 	}
+
 	for _, s := range all {
 		if s.word != "" {
 			walk(s, nil)
 		}
 	}
+
 	return found
 }
 
@@ -158,13 +165,16 @@ func (g *grammar) build(text string, end *state, all *[]*state) *state {
 		}
 		return end
 	}
+
 	var options []string
 	var rest string
 	if text[open] == '<' {
 		name, after, _ := strings.Cut(text[open+1:], ">")
-		options, rest = g.lists[name], after
+		options = g.lists[name]
+		rest = after
 	} else {
-		depth, start := 0, open+1
+		depth := 0
+		start := open + 1
 		for i := open; i < len(text); i++ {
 			switch text[i] {
 			case '{':
@@ -182,10 +192,12 @@ func (g *grammar) build(text string, end *state, all *[]*state) *state {
 			}
 		}
 	}
+
 	after := g.build(rest, end, all)
 	choice := &state{}
 	for _, o := range options {
 		choice.next = append(choice.next, g.build(o, after, all))
 	}
+
 	return g.build(text[:open], choice, all)
 }

@@ -33,6 +33,41 @@ const (
 // Projector returns the file of a projector, for the model of the same package.
 func Projector(kind string) []byte {
 	w := &writer{rng: rand.New(rand.NewSource(43)), format: formats[F32]}
+	w.visionMetadata(kind)
+
+	w.tensor("v.patch_embd.weight", 0.1, patch, patch, 3, visionWidth)
+	if kind == Qwen {
+		w.tensor("v.patch_embd.weight.1", 0.1, patch, patch, 3, visionWidth)
+	} else {
+		w.tensor("v.position_embd.weight", 0.3, visionWidth, (imageSide/patch)*(imageSide/patch))
+	}
+	w.norm("v.post_ln")
+	for i := range visionLayers {
+		p := fmt.Sprintf("v.blk.%d.", i)
+		w.norm(p + "ln1")
+		w.norm(p + "ln2")
+		for _, name := range []string{"q", "k", "v", "out"} {
+			w.linear(p+"attn_"+name, visionWidth, visionWidth)
+		}
+		w.linear(p+"ffn_up", visionWidth, visionHidden)
+		w.linear(p+"ffn_down", visionHidden, visionWidth)
+	}
+
+	switch kind {
+	case MLP:
+		w.linear("mm.0", visionWidth, width)
+		w.linear("mm.2", width, width)
+	case Gemma:
+		w.tensor("mm.input_projection.weight", 0.3, width, visionWidth)
+		w.tensor("mm.soft_emb_norm.weight", 0, visionWidth)
+	case Qwen:
+		w.linear("mm.0", 4*visionWidth, width)
+		w.linear("mm.2", width, width)
+	}
+	return gguf(w.keys, w.list)
+}
+
+func (w *writer) visionMetadata(kind string) {
 	w.str("general.architecture", "clip")
 	w.str("general.type", "mmproj")
 	w.str("general.name", "serve test projector")
@@ -61,36 +96,6 @@ func Projector(kind string) []byte {
 	if kind == Gemma {
 		w.uint("clip.vision.projector.scale_factor", 2)
 	}
-
-	w.tensor("v.patch_embd.weight", 0.1, patch, patch, 3, visionWidth)
-	if kind == Qwen {
-		w.tensor("v.patch_embd.weight.1", 0.1, patch, patch, 3, visionWidth)
-	} else {
-		w.tensor("v.position_embd.weight", 0.3, visionWidth, (imageSide/patch)*(imageSide/patch))
-	}
-	w.norm("v.post_ln")
-	for i := range visionLayers {
-		p := fmt.Sprintf("v.blk.%d.", i)
-		w.norm(p + "ln1")
-		w.norm(p + "ln2")
-		for _, name := range []string{"q", "k", "v", "out"} {
-			w.linear(p+"attn_"+name, visionWidth, visionWidth)
-		}
-		w.linear(p+"ffn_up", visionWidth, visionHidden)
-		w.linear(p+"ffn_down", visionHidden, visionWidth)
-	}
-	switch kind {
-	case MLP:
-		w.linear("mm.0", visionWidth, width)
-		w.linear("mm.2", width, width)
-	case Gemma:
-		w.tensor("mm.input_projection.weight", 0.3, width, visionWidth)
-		w.tensor("mm.soft_emb_norm.weight", 0, visionWidth)
-	case Qwen:
-		w.linear("mm.0", 4*visionWidth, width)
-		w.linear("mm.2", width, width)
-	}
-	return gguf(w.keys, w.list)
 }
 
 // linear adds a layer's weight and bias.

@@ -112,7 +112,8 @@ func quantizeQ41(block []byte, x []float32) {
 }
 
 func dequantizeQ41(x []float32, block []byte) {
-	d, m := loadHalf(block), loadHalf(block[2:])
+	d := loadHalf(block)
+	m := loadHalf(block[2:])
 	unpackNibbles(x, block[4:], func(q byte) float32 { return d*float32(q) + m })
 }
 
@@ -197,7 +198,9 @@ func packScale(b []byte, g int, scale, offset byte) {
 }
 
 func readGroups(head []byte) (groups [8]group) {
-	d, m, b := loadHalf(head), loadHalf(head[2:]), head[4:16]
+	d := loadHalf(head)
+	m := loadHalf(head[2:])
+	b := head[4:16]
 	for g := range groups {
 		var scale, offset byte
 		if g < 4 {
@@ -246,7 +249,8 @@ func dequantizeQ6K(x []float32, block []byte) {
 // placeQ6K says where the bits of an element of Q6_K are. Each half of a block has 64
 // bytes for four bits of its 128 elements, and 32 for the other two.
 func placeQ6K(i int) (lower, upper, shift4, shift2 int) {
-	half, j := i/128, i%128
+	half := i / 128
+	j := i % 128
 	return 64*half + j%64, 128 + 32*half + j%32, 4 * (j / 64), 2 * (j / 32)
 }
 
@@ -277,7 +281,8 @@ func quantizeIQ4XS(block []byte, x []float32) {
 }
 
 func dequantizeIQ4XS(x []float32, block []byte) {
-	d, upper := loadHalf(block), binary.LittleEndian.Uint16(block[2:])
+	d := loadHalf(block)
+	upper := binary.LittleEndian.Uint16(block[2:])
 	for g := range 8 {
 		lower := block[4+g/2] >> (4 * (g % 2)) & 15
 		scale := int(lower) | int(upper>>(2*g)&3)<<4
@@ -361,9 +366,11 @@ func extreme(x []float32) (v float32) {
 }
 
 func bounds(x []float32) (least, most float32) {
-	least, most = x[0], x[0]
+	least = x[0]
+	most = x[0]
 	for _, v := range x {
-		least, most = min(least, v), max(most, v)
+		least = min(least, v)
+		most = max(most, v)
 	}
 	return least, most
 }
@@ -381,7 +388,8 @@ func loadHalf(b []byte) float32 { return fromHalf(binary.LittleEndian.Uint16(b))
 // half rounds to the nearest float16, of two to the even one.
 func half(v float32) uint16 {
 	bits := math.Float32bits(v)
-	sign, magnitude := uint16(bits>>16&0x8000), bits&0x7fffffff
+	sign := uint16(bits >> 16 & 0x8000)
+	magnitude := bits & 0x7fffffff
 	switch {
 	case magnitude > 0x7f800000: // not a number
 		return sign | 0x7e00
@@ -395,7 +403,9 @@ func half(v float32) uint16 {
 }
 
 func fromHalf(h uint16) float32 {
-	sign, exponent, mantissa := uint32(h&0x8000)<<16, uint32(h>>10&31), uint32(h&1023)
+	sign := uint32(h&0x8000) << 16
+	exponent := uint32(h >> 10 & 31)
+	mantissa := uint32(h & 1023)
 	switch exponent {
 	case 0:
 		v := float32(mantissa) / (1 << 24)

@@ -48,7 +48,8 @@ func TestFormats(t *testing.T) {
 // TestHalf rounds to and from every float16, and between neighbours.
 func TestHalf(t *testing.T) {
 	for h := range uint16(0x7c00) {
-		v, next := float64(fromHalf(h)), float64(fromHalf(h+1))
+		v := float64(fromHalf(h))
+		next := float64(fromHalf(h + 1))
 		if got := half(float32(v)); got != h {
 			t.Fatalf("%#x is %g, which becomes %#x", h, v, got)
 		}
@@ -58,12 +59,14 @@ func TestHalf(t *testing.T) {
 		if h == 0x7bff {
 			break // the next is infinite
 		}
+
 		for at, want := range map[float64]uint16{0.25: h, 0.5: h + h&1, 0.75: h + 1} {
 			if got := half(float32(v + at*(next-v))); got != want {
 				t.Fatalf("%g of the way from %#x to the next becomes %#x, want %#x", at, h, got, want)
 			}
 		}
 	}
+
 	for v, want := range map[float64]uint16{
 		65504: 0x7bff, 65519: 0x7bff, 65520: 0x7c00, 1e10: 0x7c00, math.Inf(-1): 0xfc00, math.NaN(): 0x7e00,
 		math.Copysign(0, -1): 0x8000, 1: 0x3c00, -2: 0xc000,
@@ -72,6 +75,7 @@ func TestHalf(t *testing.T) {
 			t.Errorf("%g becomes %#x, want %#x", v, got, want)
 		}
 	}
+
 	if v := fromHalf(0xfc00); !math.IsInf(float64(v), -1) {
 		t.Errorf("0xfc00 is %g", v)
 	}

@@ -76,14 +76,16 @@ const ChatML = `{% for m in messages %}<|im_start|>{{ m.role }}
 {% endif %}`
 
 // Words are the vocabulary's own, each with a space before it and without.
-var Words = strings.Fields(`the a and of to in is it you that he was for on are with as his they be at one have this from
-or had by hot but some what there we can out other were all your when up use word how said an each she which do their time if
-will way about many then them would write like so these her long make thing see him two has look more day could go come did my
-sound no most number who over know water than call first people may down side been now find any new work part take get place
-made live where after back little only round man year came show every good me give our under name very through just form
-great think say help low line before turn cause same mean differ move right boy old too does tell sentence set three want air
-well also play small end put home read hand port large spell add even land here must big high such follow act why ask men
-change went light kind off need house picture try us again animal point mother world near build self earth father canary`)
+var Words = strings.Fields(`
+the a and of to in is it you that he was for on are with as his they be at one have this from or had by hot
+but some what there we can out other were all your when up use word how said an each she which do their time
+if will way about many then them would write like so these her long make thing see him two has look more day
+could go come did my sound no most number who over know water than call first people may down side been now
+find any new work part take get place made live where after back little only round man year came show every
+good me give our under name very through just form great think say help low line before turn cause same mean
+differ move right boy old too does tell sentence set three want air well also play small end put home read
+hand port large spell add even land here must big high such follow act why ask men change went light kind off
+need house picture try us again animal point mother world near build self earth father canary`)
 
 // token is an entry of the vocabulary.
 type token struct {
@@ -97,6 +99,7 @@ func vocabulary() []token {
 	for i := range 256 {
 		v = append(v, token{fmt.Sprintf("<0x%02X>", i), 0, byteToken})
 	}
+
 	v = append(v, token{"<|im_start|>", 0, control}, token{"<|im_end|>", 0, control})
 	seen := map[string]bool{}
 	add := func(text string) {
@@ -105,6 +108,7 @@ func vocabulary() []token {
 			v = append(v, token{text, -float32(len(v)), normal})
 		}
 	}
+
 	// SentencePiece joins neighbours as long as the joined piece is in the
 	// vocabulary, so every beginning of a word is one too.
 	for _, w := range Words {
@@ -115,10 +119,12 @@ func vocabulary() []token {
 			}
 		}
 	}
+
 	add("\u2581")
 	for c := '!'; c <= '~'; c++ {
 		add(string(c))
 	}
+
 	return v
 }
 
@@ -234,9 +240,11 @@ func (w *writer) metadata(o Options, v []token) {
 			}
 		})
 	}
+
 	if o.Pooling > 0 {
 		w.uint(a+"pooling_type", uint32(o.Pooling))
 	}
+
 	if o.Classes > 0 {
 		w.array(a+"classifier.output_labels", typeString, o.Classes, func(b *bytes.Buffer) {
 			for i := range o.Classes {
@@ -244,6 +252,14 @@ func (w *writer) metadata(o Options, v []token) {
 			}
 		})
 	}
+
+	w.vocabulary(v)
+	if o.ChatTemplate != "" {
+		w.str("tokenizer.chat_template", o.ChatTemplate)
+	}
+}
+
+func (w *writer) vocabulary(v []token) {
 	w.str("tokenizer.ggml.model", "llama")
 	w.array("tokenizer.ggml.tokens", typeString, len(v), func(b *bytes.Buffer) {
 		for _, t := range v {
@@ -267,9 +283,6 @@ func (w *writer) metadata(o Options, v []token) {
 	w.uint("tokenizer.ggml.seperator_token_id", 2) // so spelt in the format
 	w.key("tokenizer.ggml.add_bos_token", typeBool)
 	w.b.WriteByte(1)
-	if o.ChatTemplate != "" {
-		w.str("tokenizer.chat_template", o.ChatTemplate)
-	}
 }
 
 // fileType is llama.cpp's number of what most tensors are.
@@ -281,7 +294,8 @@ func (w *writer) fileType() uint32 {
 }
 
 func (w *writer) tensors(o Options, vocab int) {
-	head, attention := o.Width/heads, float32(0.2)
+	head := o.Width / heads
+	attention := float32(0.2)
 	if o.Calm {
 		attention = 0.02
 	}

@@ -5,9 +5,11 @@ package dialect
 
 import (
 	"net/http"
+	"time"
 
 	"serve/engine"
 	"serve/fault"
+	"serve/server/wire"
 	"serve/service"
 )
 
@@ -15,7 +17,7 @@ import (
 // return a fault after it has written.
 type Handler func(http.ResponseWriter, *http.Request) *fault.Error
 
-// Route is an endpoint.
+// Route declares an endpoint. The mux, the documents and the description of the API are made from it.
 type Route struct {
 	Method string // GET implies HEAD
 	Path   string // without /v1, which is optional; parameters are :name and *name
@@ -25,11 +27,45 @@ type Route struct {
 	Work bool
 	// Operation is the name of the work in traces, a GenAI operation; empty for no trace.
 	Operation string
+
+	Right    Right              // what a client needs to be allowed
+	Doc      string             // one sentence for people
+	Fields   []wire.Description // of the request's body; nil for no body
+	Produces []string           // content types of answers; nil for JSON
+	// Unversioned marks endpoints whose documented path is without /v1.
+	Unversioned bool
 }
+
+// Right is what a client must be allowed to do to use an endpoint. Its zero value is the right to use
+// models, so that an endpoint that names none is not open to everybody.
+type Right uint8
+
+// The rights.
+const (
+	RightUse    Right = iota // ask models, and read what there is to ask
+	RightNone                // anybody may
+	RightStatus              // read what the server does and has: status and metrics
+	RightManage              // change what the server has: load, pull and delete models
+)
+
+// String returns the right's name in documents.
+func (r Right) String() string { return [...]string{"use", "none", "status", "manage"}[r] }
+
+// RequestID is the response header with the request's id. The server sets it before a handler is
+// called.
+const RequestID = "X-Request-Id"
 
 // A Dialect is an API.
 type Dialect interface {
 	Routes() []Route
+	// Speaks reports whether a request is in this API. It is asked where the path leaves that open:
+	// when several dialects have the path, or none has. The path comes as in Route.
+	Speaks(*http.Request) bool
+	// Head sets the API's own headers of a response that is about to begin, took after the request
+	// came.
+	Head(h http.Header, took time.Duration)
+	// Exposes lists the API's own response headers that web pages may read, in lower case.
+	Exposes() []string
 	// Fail writes an error response. Nothing may have been written before.
 	Fail(http.ResponseWriter, *fault.Error)
 	// Code returns the API's code for an error; empty if it has none.

@@ -122,9 +122,7 @@ func (api *API) answer(
 	er := a.req.engineRequest(limits)
 	p.Tokens = follow(model.Engine.Model(), a.req.before, p.Tokens)
 	p.Ask(&er)
-	for _, place := range c.NotEnforced() {
-		w.Header().Add(schemaHeader, place)
-	}
+	wire.AddList(w.Header(), schemaHeader, c.NotEnforced())
 	return api.generateReply(w, r, a, reply, er, field)
 }
 

@@ -52,6 +52,7 @@ var statuses = map[fault.Kind]int{
 
 	// A full queue is 503 here, and 429 in OpenAI's API.
 	fault.RateLimited: http.StatusServiceUnavailable,
+	fault.QueueFull:   http.StatusServiceUnavailable,
 	fault.QueueWait:   http.StatusServiceUnavailable,
 	fault.Stopping:    http.StatusServiceUnavailable,
 	fault.Loading:     http.StatusServiceUnavailable,
@@ -70,7 +71,7 @@ const busy = "server busy, please try again.  maximum pending requests exceeded"
 
 // text returns the text of an error.
 func text(e *fault.Error) string {
-	if e.Kind == fault.RateLimited {
+	if e.Kind == fault.RateLimited || e.Kind == fault.QueueFull {
 		return busy + ": " + e.Message
 	}
 	return e.Message

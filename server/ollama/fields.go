@@ -2,8 +2,6 @@ package ollama
 
 import (
 	"net/http"
-	"strconv"
-	"strings"
 
 	"serve/fault"
 	"serve/server/wire"
@@ -74,44 +72,11 @@ func refuse(why string, harmless ...string) field {
 // ignoredHeader names the fields of a request that were ignored though they could change the answer.
 const ignoredHeader = "X-Ignored-Fields"
 
-// Limits on that header: clients refuse to read large ones.
-const (
-	maxIgnored     = 32
-	maxIgnoredName = 64
-)
-
 // ignore notes a field that is ignored.
 func (r *request) ignore(name string) { r.ignoredNames = append(r.ignoredNames, name) }
 
 // setHeader names what was ignored.
 func (r *request) setHeader(h http.Header) {
-	if len(r.ignoredNames) == 0 {
-		return
-	}
-	names := r.ignoredNames
-	more := ""
-	if n := len(names) - maxIgnored; n > 0 {
-		names = names[:maxIgnored]
-		more = ", and " + strconv.Itoa(n) + " more"
-	}
-
-	clean := make([]string, len(names))
-	for i, name := range names {
-		clean[i] = headerText(name)
-	}
-	h.Set(ignoredHeader, strings.Join(clean, ", ")+more)
-}
-
-// headerText makes a client's name of a field safe for a header.
-func headerText(name string) string {
-	name = strings.Map(func(c rune) rune {
-		if c <= ' ' || c > '~' || c == ',' {
-			return '?'
-		}
-		return c
-	}, name)
-	if len(name) > maxIgnoredName {
-		name = name[:maxIgnoredName] + "..."
-	}
-	return name
+	h.Del(ignoredHeader)
+	wire.AddList(h, ignoredHeader, r.ignoredNames)
 }

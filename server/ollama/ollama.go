@@ -7,7 +7,9 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"serve/fault"
@@ -51,36 +53,94 @@ func New(o Options) *API { return &API{service: o.Service, pool: o.Pool, stream:
 
 // Routes implements dialect.Dialect.
 func (api *API) Routes() []dialect.Route {
-	get := func(path string, h dialect.Handler) dialect.Route {
-		return dialect.Route{Method: http.MethodGet, Path: path, Handle: h}
+	routes := slices.Concat(api.modelRoutes(), api.workRoutes(), api.manageRoutes())
+	for i := range routes {
+		routes[i].Unversioned = true
 	}
-	work := func(path, operation string, h dialect.Handler) dialect.Route {
-		return dialect.Route{Method: http.MethodPost, Path: path, Handle: h, Work: true, Operation: operation}
-	}
+	return routes
+}
 
+func (api *API) modelRoutes() []dialect.Route {
 	return []dialect.Route{
-		get("/api/version", api.version),
-		get("/api/tags", api.tags),
-		get("/api/ps", api.ps),
-		work("/api/show", "", api.show),
-
-		work("/api/chat", "chat", api.chat),
-		work("/api/generate", "text_completion", api.generate),
-		work("/api/embed", "embeddings", api.embed),
-		work("/api/embeddings", "embeddings", api.embeddings),
-
-		work("/api/pull", "", api.pull),
-		work("/api/copy", "", api.copy),
-		{Method: http.MethodDelete, Path: "/api/delete", Handle: api.remove, Work: true},
-
-		work("/api/create", "", notImplemented("create", "Files and repositories are served as they are.")),
-		work("/api/push", "", notImplemented("push", "No data leaves this machine.")),
-		{Method: http.MethodHead, Path: "/api/blobs/:digest", Handle: notImplemented("blobs", noBlobs)},
-		{Method: http.MethodPost, Path: "/api/blobs/:digest", Handle: notImplemented("blobs", noBlobs)},
+		{
+			Method: http.MethodGet,
+			Path:   "/api/version",
+			Handle: api.version,
+			Right:  dialect.RightNone,
+			Doc:    "Tells the version of Ollama whose API this is.",
+		},
+		{Method: http.MethodGet, Path: "/api/tags", Handle: api.tags, Doc: "Lists the models that the client may use."},
+		{Method: http.MethodGet, Path: "/api/ps", Handle: api.ps, Doc: "Lists the models in memory."},
+		{Method: http.MethodPost, Path: "/api/show", Handle: api.show, Work: true, Doc: "Describes a model."},
 	}
 }
 
-const noBlobs = "There is nothing to create of them."
+func (api *API) workRoutes() []dialect.Route {
+	work := func(path, operation string, h dialect.Handler, doc string) dialect.Route {
+		return dialect.Route{
+			Method:    http.MethodPost,
+			Path:      path,
+			Handle:    h,
+			Work:      true,
+			Operation: operation,
+			Doc:       doc,
+		}
+	}
+
+	routes := []dialect.Route{
+		work("/api/chat", "chat", api.chat, "Answers a conversation, or loads or unloads a model."),
+		work("/api/generate", "text_completion", api.generate, "Answers a prompt, or loads or unloads a model."),
+		work("/api/embed", "embeddings", api.embed, "Embeds texts."),
+		work("/api/embeddings", "embeddings", api.embeddings, "Embeds a text."),
+	}
+	routes[0].Produces = []string{"application/json", streamType}
+	routes[1].Produces = routes[0].Produces
+	return routes
+}
+
+func (api *API) manageRoutes() []dialect.Route {
+	manage := func(method, path string, h dialect.Handler, doc string) dialect.Route {
+		return dialect.Route{
+			Method: method,
+			Path:   path,
+			Handle: h,
+			Work:   true,
+			Right:  dialect.RightManage,
+			Doc:    doc,
+		}
+	}
+
+	pull := manage(http.MethodPost, "/api/pull", api.pull, "Downloads a model.")
+	pull.Produces = []string{"application/json", streamType}
+	blobs := notImplemented("blobs", "There is nothing to create of them.")
+	create := notImplemented("create", "Files and repositories are served as they are.")
+	push := notImplemented("push", "No data leaves this machine.")
+	const not = "Is not implemented."
+	return []dialect.Route{
+		pull,
+		manage(http.MethodPost, "/api/copy", api.copy, "Gives a model another name."),
+		manage(http.MethodDelete, "/api/delete", api.remove, "Deletes a model, or a name of one."),
+		manage(http.MethodPost, "/api/create", create, not),
+		manage(http.MethodPost, "/api/push", push, not),
+		manage(http.MethodGet, "/api/blobs/:digest", blobs, not),
+		manage(http.MethodPost, "/api/blobs/:digest", blobs, not),
+	}
+}
+
+// Speaks implements dialect.Dialect.
+func (api *API) Speaks(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/api/") }
+
+// Head implements dialect.Dialect. The API has no headers of its own.
+func (api *API) Head(http.Header, time.Duration) {}
+
+// Exposes implements dialect.Dialect.
+func (api *API) Exposes() []string {
+	return []string{
+		strings.ToLower(ignoredHeader),
+		strings.ToLower(truncatedHeader),
+		strings.ToLower(truncatedInputsHeader),
+	}
+}
 
 // notImplemented returns the handler of an endpoint that is Ollama's and not ours.
 func notImplemented(name, why string) dialect.Handler {

@@ -35,7 +35,7 @@ type answer struct {
 
 func newAnswer(prefix string, m *pool.Lease, p *params) *answer {
 	return &answer{
-		id:          prefix + randomID(),
+		id:          prefix + wire.RandomID(),
 		created:     time.Now().Unix(),
 		model:       m,
 		params:      p,

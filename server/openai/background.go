@@ -106,7 +106,7 @@ func (b *background) stop() {
 // inBackground starts a response in the background. It answers as soon as the request has been
 // accepted.
 func (api *API) inBackground(w http.ResponseWriter, r *http.Request, req *responsesRequest) *fault.Error {
-	id := "resp_" + randomID()
+	id := "resp_" + wire.RandomID()
 	ctx, ok := api.background.begin(id, r.Context())
 	if !ok {
 		return service.Fault(engine.ErrStopped, "")

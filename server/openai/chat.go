@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"serve/fault"
+	"serve/prompt"
 	"serve/server/wire"
 )
 
@@ -19,58 +20,140 @@ type chatRequest struct {
 // maxArguments is the maximum number of chat_template_kwargs.
 const maxArguments = 256
 
-var chatFields = lift(func(r *chatRequest) *params { return &r.params }, wire.Fields[chatRequest]{
-	"messages": func(r *chatRequest, v wire.Value) (e *fault.Error) { r.messages, e = readMessages(v); return e },
-	"max_completion_tokens": func(r *chatRequest, v wire.Value) *fault.Error {
-		n, e := v.Integer(1, math.MaxInt32)
-		r.maxComplete = int(n)
-		return e
-	},
-	"logprobs": func(r *chatRequest, v wire.Value) (e *fault.Error) { r.logprobs, e = v.Bool(); return e },
-	"top_logprobs": func(r *chatRequest, v wire.Value) *fault.Error {
-		n, e := v.Integer(0, 20)
-		r.top = int(n)
-		r.hasTop = true
-		return e
-	},
-	"service_tier":         func(r *chatRequest, v wire.Value) *fault.Error { return r.setTier(v) },
-	"reasoning_effort":     func(r *chatRequest, v wire.Value) *fault.Error { return r.setEffort(v) },
-	"chat_template_kwargs": func(r *chatRequest, v wire.Value) *fault.Error { return r.setTemplateArgs(v) },
-	"response_format": func(r *chatRequest, v wire.Value) (e *fault.Error) {
-		r.format, e = readResponseFormat(v)
-		return e
-	},
+var chatFields = wire.Lift(func(r *chatRequest) *conversationRequest { return &r.conversationRequest },
+	conversationFields, wire.Table[chatRequest]{
+		{
+			Name:     "messages",
+			Required: true,
+			Type: wire.Of(messagesSchema, readMessages,
+				func(r *chatRequest) *[]prompt.Message { return &r.messages }),
+			Doc: "The conversation. An assistant's message at its end is the beginning of the answer.",
+		},
+		{
+			Name: "max_completion_tokens",
+			Type: wire.IntegerOf(1, math.MaxInt32, func(r *chatRequest) *int { return &r.maxComplete }),
+			Doc:  "Most tokens of an answer; goes before `max_tokens`.",
+		},
+		{
+			Name: "logprobs",
+			Type: wire.BoolOf(func(r *chatRequest) *bool { return &r.logprobs }),
+			Doc:  "Whether tokens come with their log-probabilities.",
+		},
+		{
+			Name: "top_logprobs",
+			Type: wire.Custom(wire.Integer(0, 20), (*chatRequest).setTopLogprobs),
+			Doc:  "Number of the most probable tokens listed for each token; needs `logprobs`.",
+		},
+		{
+			Name: "reasoning_effort",
+			Type: wire.OneOf(func(r *chatRequest, effort string) { r.setEffort(effort) }, efforts...),
+			Doc:  "How much the model reasons, if its template knows efforts; `none` turns reasoning off.",
+		},
+		{
+			Name: "chat_template_kwargs",
+			Type: wire.Custom(templateArgsSchema, (*chatRequest).setTemplateArgs),
+			Doc:  "Arguments for the model's chat template.",
+		},
+		{
+			Name: "response_format",
+			Type: wire.Of(responseFormatSchema, readResponseFormat,
+				func(r *chatRequest) *prompt.Format { return &r.format }),
+			Doc: "What the answer must be: text, a JSON object, or JSON of a schema.",
+		},
+		{
+			Name: "tools",
+			Type: wire.Of(toolsSchema, readTools, func(r *chatRequest) *[]prompt.Tool { return &r.tools.list }),
+			Doc:  "Functions that the model may call.",
+		},
+		{
+			Name: "tool_choice",
+			Type: wire.Of(toolChoiceSchema, readNestedToolChoice,
+				func(r *chatRequest) *toolChoice { return &r.tools.choice }),
+			Doc: "Whether the model calls functions, and which ones.",
+		},
+		{
+			Name: "functions",
+			Type: wire.Of(wire.ListOf(functionSchema, maxTools).Examples(`[{"name":"f"}]`), readFunctions,
+				func(r *chatRequest) *[]prompt.Tool { return &r.functions.list }),
+			Doc: "The deprecated form of `tools`.",
+		},
+		{
+			Name: "function_call",
+			Type: wire.Of(functionCallSchema, readFunctionCall,
+				func(r *chatRequest) *toolChoice { return &r.functions.choice }),
+			Doc: "The deprecated form of `tool_choice`.",
+		},
+		{
+			Name: "audio",
+			Type: wire.Refuse[chatRequest]("There is no audio output."),
+		},
+		{
+			Name: "modalities",
+			Type: wire.Refuse[chatRequest]("There is only text output.", `["text"]`),
+		},
+		{
+			Name: "web_search_options",
+			Type: wire.Refuse[chatRequest]("The server never searches the web: no data leaves this machine."),
+		},
+		{
+			Name: "store",
+			Type: wire.Ignore[chatRequest](wire.Bool),
+			Doc:  "Chat completions are never stored.",
+		},
+		{
+			Name: "metadata",
+			Type: wire.Ignore[chatRequest](wire.Object),
+			Doc:  "Labels of stored chat completions.",
+		},
+		{
+			Name: "safety_identifier",
+			Type: wire.Ignore[chatRequest](wire.String),
+			Doc:  "Name of the client's user, for OpenAI's detection of abuse.",
+		},
+		{
+			Name: "verbosity",
+			Type: wire.Ignore[chatRequest](wire.String),
+			Doc:  "A hint of how long the answer is to be, for OpenAI's models.",
+		},
+		{
+			Name: "prediction",
+			Type: wire.Ignore[chatRequest](wire.Object),
+			Doc:  "A text that the answer may resemble, which makes OpenAI's server faster.",
+		},
+		{
+			Name: "prompt_cache_key",
+			Type: wire.Ignore[chatRequest](wire.String),
+			Doc:  "A hint for OpenAI's prompt cache; prompts that begin alike share one here in any case.",
+		},
+		{
+			Name: "prompt_cache_retention",
+			Type: wire.Ignore[chatRequest](wire.String),
+			Doc:  "How long OpenAI's prompt cache keeps a prompt.",
+		},
+		{
+			Name: "prompt_cache_options",
+			Type: wire.Ignore[chatRequest](wire.Object),
+			Doc:  "Options of OpenAI's prompt cache.",
+		},
+		{
+			Name: "moderation",
+			Type: wire.Ignore[chatRequest](wire.Object),
+			Doc:  "Options of OpenAI's moderation.",
+		},
+	})
 
-	"tools": func(r *chatRequest, v wire.Value) (e *fault.Error) { r.tools.list, e = readTools(v); return e },
-	"tool_choice": func(r *chatRequest, v wire.Value) (e *fault.Error) {
-		r.tools.choice, e = readToolChoice(v, false)
-		return e
-	},
-	"parallel_tool_calls": func(r *chatRequest, v wire.Value) *fault.Error { return r.setParallel(v) },
-	"functions": func(r *chatRequest, v wire.Value) (e *fault.Error) {
-		r.functions.list, e = readFunctions(v)
-		return e
-	},
-	"function_call": func(r *chatRequest, v wire.Value) (e *fault.Error) {
-		r.functions.choice, e = readFunctionCall(v)
-		return e
-	},
-	"audio":      wire.Refused[chatRequest]("There is no audio output."),
-	"modalities": wire.Refused[chatRequest]("There is only text output.", `["text"]`),
-	"web_search_options": wire.Refused[chatRequest](
-		"The server never searches the web: no data leaves this machine."),
+// templateArgsSchema describes chat_template_kwargs.
+var templateArgsSchema = wire.Schema{
+	"type":          "object",
+	"maxProperties": maxArguments,
+}.Examples(`{"enable_thinking":false}`)
 
-	// Fields without an observable effect.
-	"store":                  wire.Accepted[chatRequest](wire.IsBool),
-	"metadata":               wire.Accepted[chatRequest](wire.IsObject),
-	"safety_identifier":      wire.Accepted[chatRequest](wire.IsString),
-	"verbosity":              wire.Accepted[chatRequest](wire.IsString),
-	"prediction":             wire.Accepted[chatRequest](wire.IsObject),
-	"prompt_cache_key":       wire.Accepted[chatRequest](wire.IsString),
-	"prompt_cache_retention": wire.Accepted[chatRequest](wire.IsString),
-	"prompt_cache_options":   wire.Accepted[chatRequest](wire.IsObject),
-	"moderation":             wire.Accepted[chatRequest](wire.IsObject),
-})
+func (r *chatRequest) setTopLogprobs(v wire.Value) *fault.Error {
+	n, e := v.Integer(0, 20)
+	r.top = int(n)
+	r.hasTop = true
+	return e
+}
 
 func (r *chatRequest) setTemplateArgs(v wire.Value) *fault.Error {
 	object, e := v.Object()
@@ -113,7 +196,7 @@ func (r *chatRequest) check() *fault.Error {
 // chat answers POST /v1/chat/completions.
 func (api *API) chat(w http.ResponseWriter, r *http.Request) *fault.Error {
 	req := chatRequest{conversationRequest: newConversationRequest()}
-	if e := decode(r, &req, chatFields, "model", "messages"); e != nil {
+	if e := decode(r, &req, chatFields); e != nil {
 		return e
 	}
 	if e := req.check(); e != nil {

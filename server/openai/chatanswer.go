@@ -195,7 +195,7 @@ type functionCall struct {
 // callID returns an id for a call whose format has none.
 func callID(id string) string {
 	if id == "" {
-		return "call_" + randomID()
+		return "call_" + wire.RandomID()
 	}
 	return id
 }

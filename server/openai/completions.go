@@ -38,32 +38,71 @@ const maxInputs = 2048
 
 const defaultCompletionTokens = 16
 
-var completionFields = lift(func(r *completionRequest) *params { return &r.params }, wire.Fields[completionRequest]{
-	"prompt": func(r *completionRequest, v wire.Value) (e *fault.Error) {
-		r.prompts, e = readInputs(v, true)
-		return e
-	},
-	"logprobs": func(r *completionRequest, v wire.Value) *fault.Error {
-		n, e := v.Integer(0, 5)
-		r.logprobs = true
-		r.top = int(n)
-		return e
-	},
-	"max_tokens": func(r *completionRequest, v wire.Value) *fault.Error {
-		n, e := v.Integer(0, math.MaxInt32)
-		// The engine draws one at least, which nobody gets.
-		r.maxTokens = int(max(n, 1))
-		r.none = n == 0
-		return e
-	},
-	"echo":   func(r *completionRequest, v wire.Value) (e *fault.Error) { r.echo, e = v.Bool(); return e },
-	"suffix": func(r *completionRequest, v wire.Value) (e *fault.Error) { r.suffix, e = v.Text(); return e },
-	"best_of": func(r *completionRequest, v wire.Value) *fault.Error {
-		n, e := v.Integer(1, 20)
-		r.bestOf = int(n)
-		return e
-	},
-})
+var completionFields = wire.Lift(func(r *completionRequest) *params { return &r.params }, commonFields,
+	wire.Table[completionRequest]{
+		{
+			Name:     "prompt",
+			Required: true,
+			Type: wire.Of(inputsSchema(wire.String), readPrompts,
+				func(r *completionRequest) *[]input { return &r.prompts }),
+			Doc: "What is continued: a text, or tokens, or several of either.",
+		},
+		{
+			Name: "logprobs",
+			Type: wire.Custom(wire.Integer(0, 5), (*completionRequest).setLogprobs),
+			Doc:  "Number of the most probable tokens listed for each token, beside its own log-probability.",
+		},
+		{
+			Name: "max_tokens",
+			Type: wire.Custom(wire.Integer(0, math.MaxInt32), (*completionRequest).setMaxTokens),
+			Doc:  "Most tokens of an answer; 0, with `echo`, for the prompt alone.",
+		},
+		{
+			Name: "echo",
+			Type: wire.BoolOf(func(r *completionRequest) *bool { return &r.echo }),
+			Doc:  "Whether the prompt comes before its answers.",
+		},
+		{
+			Name: "suffix",
+			Type: wire.StringOf(func(r *completionRequest) *string { return &r.suffix }),
+			Doc:  "What comes after the answer: the middle is filled in, by a model made for it.",
+		},
+		{
+			Name: "best_of",
+			Type: wire.IntegerOf(1, 20, func(r *completionRequest) *int { return &r.bestOf }),
+			Doc:  "Number of answers made, of which the `n` most probable are sent.",
+		},
+	})
+
+func (r *completionRequest) setLogprobs(v wire.Value) *fault.Error {
+	n, e := v.Integer(0, 5)
+	r.logprobs = true
+	r.top = int(n)
+	return e
+}
+
+func (r *completionRequest) setMaxTokens(v wire.Value) *fault.Error {
+	n, e := v.Integer(0, math.MaxInt32)
+	// The engine draws one at least, which nobody gets.
+	r.maxTokens = int(max(n, 1))
+	r.none = n == 0
+	return e
+}
+
+// tokenSchema describes the number of a token.
+var tokenSchema = wire.Integer(0, math.MaxInt32)
+
+// inputsSchema describes what readInputs reads, of texts that a schema describes.
+func inputsSchema(text wire.Schema) wire.Schema {
+	tokens := wire.Schema{"type": "array", "items": tokenSchema}.NonEmpty()
+	return wire.AnyOf(
+		text,
+		tokens,
+		wire.ListOf(wire.AnyOf(text, tokens), maxInputs).NonEmpty(),
+	).Examples(`"Hello"`, `["a","b"]`, `[1,2]`, `[[1],[2]]`)
+}
+
+func readPrompts(v wire.Value) ([]input, *fault.Error) { return readInputs(v, true) }
 
 // readInputs reads a string, an array of strings, an array of tokens or an array
 // of arrays of tokens.
@@ -153,7 +192,7 @@ func (in input) tokenize(e pool.Engine, limit int) ([]engine.Token, error) {
 func (api *API) completions(w http.ResponseWriter, r *http.Request) *fault.Error {
 	req := completionRequest{params: defaultParams()}
 	req.maxTokens = defaultCompletionTokens
-	if e := decode(r, &req, completionFields, "model", "prompt"); e != nil {
+	if e := decode(r, &req, completionFields); e != nil {
 		return e
 	}
 	if e := req.check(); e != nil {

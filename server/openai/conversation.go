@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 
+	"serve/engine"
 	"serve/fault"
 	"serve/prompt"
 	"serve/server/wire"
@@ -24,22 +25,45 @@ func newConversationRequest() conversationRequest {
 	return conversationRequest{params: defaultParams(), tools: tools{parallel: true}}
 }
 
-func (r *conversationRequest) setTier(v wire.Value) *fault.Error {
-	asked, e := v.OneOf("auto", "default", "flex", "scale", "priority", "fast")
-	r.tier = tiers[asked].tier
-	r.tierName = tiers[asked].name
-	return e
+// conversationFields is the table of conversationRequest, without the conversation itself and its
+// tools, which the two APIs have in different forms.
+var conversationFields = wire.Lift(func(r *conversationRequest) *params { return &r.params }, commonFields,
+	wire.Table[conversationRequest]{
+		{
+			Name: "service_tier",
+			Type: wire.OneOf((*conversationRequest).setTier, "auto", "default", "flex", "scale", "priority", "fast"),
+			Doc:  "Whether the request goes before or after others: `priority` or `fast`, or `flex`.",
+		},
+		{
+			Name: "parallel_tool_calls",
+			Type: wire.BoolOf(func(r *conversationRequest) *bool { return &r.tools.parallel }),
+			Doc:  "Whether an answer may have several calls.",
+		},
+	})
+
+// tiers are the values of service_tier and their effects. Those for reserved capacity are the same as
+// the default.
+var tiers = map[string]struct {
+	tier engine.Tier
+	name string
+}{
+	"auto":     {engine.TierDefault, "default"},
+	"default":  {engine.TierDefault, "default"},
+	"scale":    {engine.TierDefault, "default"},
+	"flex":     {engine.TierFlex, "flex"},
+	"priority": {engine.TierPriority, "priority"},
+	"fast":     {engine.TierPriority, "priority"},
 }
 
-func (r *conversationRequest) setEffort(v wire.Value) (e *fault.Error) {
-	r.effort, e = v.OneOf(prompt.NoEffort, "minimal", "low", "medium", "high", "xhigh", "max")
-	return e
+func (r *conversationRequest) setTier(name string) {
+	r.tier = tiers[name].tier
+	r.tierName = tiers[name].name
 }
 
-func (r *conversationRequest) setParallel(v wire.Value) (e *fault.Error) {
-	r.tools.parallel, e = v.Bool()
-	return e
-}
+// efforts are the values of reasoning_effort.
+var efforts = []string{prompt.NoEffort, "minimal", "low", "medium", "high", "xhigh", "max"}
+
+func (r *conversationRequest) setEffort(effort string) { r.effort = effort }
 
 // check validates fields that depend on each other.
 func (r *conversationRequest) check() *fault.Error {
@@ -70,9 +94,7 @@ func (api *API) converse(
 	if e != nil {
 		return nil, e
 	}
-	for _, place := range c.NotEnforced() {
-		h.Add(schemaHeader, place)
-	}
+	wire.AddList(h, schemaHeader, c.NotEnforced())
 	return reply, nil
 }
 

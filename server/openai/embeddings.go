@@ -24,21 +24,31 @@ type embeddingRequest struct {
 	dimensions int
 }
 
-var embeddingFields = wire.Fields[embeddingRequest]{
-	"model": func(r *embeddingRequest, v wire.Value) (e *fault.Error) { r.model, e = v.Text(); return e },
-	"input": func(r *embeddingRequest, v wire.Value) (e *fault.Error) { r.inputs, e = readInputs(v, false); return e },
-	"encoding_format": func(r *embeddingRequest, v wire.Value) *fault.Error {
-		format, e := v.OneOf("float", "base64")
-		r.base64 = format == "base64"
-		return e
+var embeddingFields = wire.Table[embeddingRequest]{
+	modelField(true, func(r *embeddingRequest) *string { return &r.model }),
+	{
+		Name:     "input",
+		Required: true,
+		Type: wire.Of(inputsSchema(wire.Schema{"type": "string", "minLength": 1}), readEmbedded,
+			func(r *embeddingRequest) *[]input { return &r.inputs }),
+		Doc: "What is embedded: a text, or tokens, or several of either.",
 	},
-	"dimensions": func(r *embeddingRequest, v wire.Value) *fault.Error {
-		n, e := v.Integer(1, math.MaxInt32)
-		r.dimensions = int(n)
-		return e
+	{
+		Name: "encoding_format",
+		Type: wire.OneOf((*embeddingRequest).setFormat, "float", "base64"),
+		Doc:  "Whether an embedding is an array of numbers, or the base64 of little-endian 32-bit floats.",
 	},
-	"user": wire.Accepted[embeddingRequest](wire.IsString),
+	{
+		Name: "dimensions",
+		Type: wire.IntegerOf(1, math.MaxInt32, func(r *embeddingRequest) *int { return &r.dimensions }),
+		Doc:  "Length that embeddings are cut to, of a model that was made for it.",
+	},
+	userField[embeddingRequest](),
 }
+
+func readEmbedded(v wire.Value) ([]input, *fault.Error) { return readInputs(v, false) }
+
+func (r *embeddingRequest) setFormat(format string) { r.base64 = format == "base64" }
 
 type embeddingItem struct {
 	Object    string          `json:"object"`
@@ -59,7 +69,7 @@ type embeddingBody struct {
 // embeddings answers POST /v1/embeddings.
 func (api *API) embeddings(w http.ResponseWriter, r *http.Request) *fault.Error {
 	var req embeddingRequest
-	if e := decode(r, &req, embeddingFields, "model", "input"); e != nil {
+	if e := decode(r, &req, embeddingFields); e != nil {
 		return e
 	}
 

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"strings"
 	"testing"
@@ -176,53 +178,62 @@ func TestTokenize(t *testing.T) {
 	}
 }
 
-// TestSamplingReachesTheEngine sends every field that says how tokens are drawn.
+// TestSamplingReachesTheEngine sends every field that says how tokens are drawn, by all of its names.
 func TestSamplingReachesTheEngine(t *testing.T) {
 	hs, s := servertest.Start(t, enginetest.Options{}, server.Options{})
 	r := servertest.Record(s)
-	res, body := servertest.Post(t, hs, "/v1/completions", `{"model":"fake","prompt":"a","max_tokens":1,"temperature":0.5,"top_p":0.25,"top_k":7,"min_p":0.125,"typical_p":0.75,
-		"top_n_sigma":1.5,"xtc_probability":0.5,"xtc_threshold":0.25,"dynatemp_range":0.5,"dynatemp_exponent":2,"repeat_penalty":1.5,"repeat_last_n":32,
-		"frequency_penalty":0.5,"presence_penalty":-0.5,"dry_multiplier":0.5,"dry_base":2,"dry_allowed_length":3,"dry_penalty_last_n":16,"dry_sequence_breakers":["x"],
-		"mirostat":2,"mirostat_tau":4,"mirostat_eta":0.5,"seed":11,"ignore_eos":true,"logit_bias":{"97":5}}`)
 
-	if res.StatusCode != 200 {
-		t.Fatal(body)
+	want := engine.DefaultSampling()
+	want.Seed = 11
+	want.IgnoreEOS = true
+	want.DRYSequenceBreakers = []string{"x"}
+	want.LogitBias = []engine.LogitBias{{Token: 97, Bias: 5}}
+	fields := map[string]any{
+		"model":                 "fake",
+		"prompt":                "a",
+		"max_tokens":            1,
+		"seed":                  11,
+		"ignore_eos":            true,
+		"dry_sequence_breakers": []string{"x"},
+		"logit_bias":            map[string]int{"97": 5},
+	}
+	for _, p := range engine.Parameters {
+		value := p.Low + (p.High-p.Low)*0.75
+		if p.Int != nil {
+			value = p.High
+		}
+		if value == p.Default {
+			t.Fatalf("%s: %v would show nothing", p.Name, value)
+		}
+		p.Set(&want, value)
+		fields[p.Name] = value
 	}
 
-	want := engine.Sampling{
-		Seed:                11,
-		Temperature:         0.5,
-		TopP:                0.25,
-		TopK:                7,
-		MinP:                0.125,
-		TypicalP:            0.75,
-		TopNSigma:           1.5,
-		XTCProbability:      0.5,
-		XTCThreshold:        0.25,
-		DynatempRange:       0.5,
-		DynatempExponent:    2,
-		RepeatPenalty:       1.5,
-		RepeatLastN:         32,
-		FrequencyPenalty:    0.5,
-		PresencePenalty:     -0.5,
-		DRYMultiplier:       0.5,
-		DRYBase:             2,
-		DRYAllowedLength:    3,
-		DRYPenaltyLastN:     16,
-		DRYSequenceBreakers: []string{"x"},
-		Mirostat:            2,
-		MirostatTau:         4,
-		MirostatEta:         0.5,
-		IgnoreEOS:           true,
-		LogitBias:           []engine.LogitBias{{Token: 97, Bias: 5}},
-	}
-
+	sendFields(t, hs, fields)
 	if !reflect.DeepEqual(r.Last.Sampling, want) {
 		t.Errorf("got %+v\nwant %+v", r.Last.Sampling, want)
 	}
 
-	if _, body := servertest.Post(t, hs, "/v1/completions", `{"model":"fake","prompt":"a","max_tokens":1,"repetition_penalty":1.25}`); r.Last.Sampling.RepeatPenalty != 1.25 {
-		t.Errorf("vLLM's name: %+v %s", r.Last.Sampling, body)
+	for _, p := range engine.Parameters {
+		for _, alias := range p.Aliases {
+			delete(fields, p.Name)
+			fields[alias] = p.Low + 0.25
+			sendFields(t, hs, fields)
+			if got := p.Get(&r.Last.Sampling); float32(got) != float32(p.Low+0.25) {
+				t.Errorf("%s: got %v", alias, got)
+			}
+		}
+	}
+}
+
+func sendFields(t *testing.T, hs *httptest.Server, fields map[string]any) {
+	t.Helper()
+	body, err := json.Marshal(fields)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res, answer := servertest.Post(t, hs, "/v1/completions", string(body)); res.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %d %s", body, res.StatusCode, answer)
 	}
 }
 

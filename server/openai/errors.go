@@ -3,7 +3,6 @@ package openai
 import (
 	"encoding/json"
 	"net/http"
-	"strconv"
 
 	"serve/fault"
 	"serve/server/wire"
@@ -67,6 +66,7 @@ var failures = map[fault.Kind]failure{
 	fault.OriginNotAllowed: {http.StatusForbidden, invalidRequest, "origin_not_allowed", false},
 
 	fault.RateLimited: {http.StatusTooManyRequests, rateLimit, "rate_limit_exceeded", false},
+	fault.QueueFull:   {http.StatusTooManyRequests, rateLimit, "rate_limit_exceeded", false},
 	fault.QueueWait:   {http.StatusServiceUnavailable, serverError, "queue_wait_too_long", false},
 	fault.Stopping:    {http.StatusServiceUnavailable, serverError, "model_unavailable", false},
 	fault.Loading:     {http.StatusServiceUnavailable, serverError, "model_loading", false},
@@ -120,24 +120,5 @@ func (api *API) Code(e *fault.Error) string { return failures[e.Kind].code }
 // Fail implements dialect.Dialect.
 func (api *API) Fail(w http.ResponseWriter, e *fault.Error) {
 	f := failures[e.Kind]
-	body := envelope(e)
-
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	if e.RetryAfter > 0 {
-		h.Set("Retry-After", wire.RetryAfter(e.RetryAfter))
-	}
-	if e.Queue != nil {
-		h.Set("X-Queue-Position", strconv.Itoa(e.Queue.Position))
-		if e.Queue.Expected > 0 {
-			h.Set("X-Queue-Expected-Ms", wire.Milliseconds(e.Queue.Expected))
-		}
-	}
-	if f.final {
-		h.Set("X-Should-Retry", "false")
-	}
-
-	w.WriteHeader(f.status)
-	w.Write(body)
+	wire.WriteFault(w, e, f.status, envelope(e), f.final)
 }

@@ -10,6 +10,22 @@ import (
 
 var schemaName = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)
 
+// The schemas of formats.
+var (
+	responseFormatSchema = wire.Open(map[string]wire.Schema{
+		"type": formatKinds,
+		"json_schema": wire.Closed(map[string]wire.Schema{
+			"name":        {"type": "string", "pattern": schemaName.String()},
+			"description": wire.String,
+			"schema":      {},
+			"strict":      wire.Bool,
+			"type":        {},
+		}, "name"),
+	}, "type").Examples(`{"type":"json_object"}`)
+
+	formatKinds = wire.Enum(formatText, formatObject, formatSchema)
+)
+
 // readResponseFormat reads response_format of chat completions.
 func readResponseFormat(v wire.Value) (f prompt.Format, e *fault.Error) {
 	object, e := v.Object()

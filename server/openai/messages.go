@@ -38,6 +38,23 @@ var messageFields = []string{
 	"audio", "function_call", "annotations",
 }
 
+// messagesSchema describes the conversation of a chat.
+var messagesSchema = wire.ListOf(wire.Closed(map[string]wire.Schema{
+	"role":              wire.Enum("developer", "system", "user", "assistant", "tool", roleFunction),
+	"content":           wire.AnyOf(wire.String, wire.ListOf(partSchema, maxParts)),
+	"name":              wire.String,
+	"refusal":           wire.String,
+	"reasoning_content": wire.String,
+	"reasoning":         wire.String,
+	"tool_calls":        wire.ListOf(wire.Open(nil, "id", "function"), maxParts),
+	"tool_call_id":      wire.String,
+	"function_call":     wire.Open(nil, "name"),
+	"annotations":       {},
+}, "role"), maxMessages).NonEmpty().Examples(`[{"role":"user","content":"Hello"}]`)
+
+// partSchema describes a part of a message's content.
+var partSchema = wire.Open(map[string]wire.Schema{"type": wire.String}, "type")
+
 // roleFunction is the deprecated name of the role tool.
 const roleFunction = "function"
 
@@ -75,32 +92,14 @@ func readMessage(v wire.Value) (m prompt.Message, e *fault.Error) {
 	case roleFunction:
 		// Calls are identified by name.
 		m.Role = prompt.ToolRole
-		m.CallID, e = readRequired(v, object, "name")
+		m.CallID, e = v.RequiredText(object, "name")
 	case "tool":
-		m.CallID, e = readRequired(v, object, "tool_call_id")
+		m.CallID, e = v.RequiredText(object, "tool_call_id")
 	default:
-		m.CallID, e = readOptional(object, "tool_call_id")
+		m.CallID, e = wire.OptionalText(object, "tool_call_id")
 	}
 
 	return m, e
-}
-
-// readRequired reads a required string.
-func readRequired(v wire.Value, object map[string]wire.Value, name string) (string, *fault.Error) {
-	field, e := v.Required(object, name)
-	if e != nil {
-		return "", e
-	}
-	return field.Text()
-}
-
-// readOptional reads an optional string.
-func readOptional(object map[string]wire.Value, name string) (string, *fault.Error) {
-	field, ok := object[name]
-	if !ok {
-		return "", nil
-	}
-	return field.Text()
 }
 
 // readMessageContent reads the content. It is optional only for assistants with a refusal or calls.
@@ -115,7 +114,7 @@ func readMessageContent(m *prompt.Message, v wire.Value, object map[string]wire.
 
 	assistant := m.Role == prompt.Assistant
 	if _, ok := object["refusal"]; ok && assistant {
-		m.Content, e = readOptional(object, "refusal")
+		m.Content, e = wire.OptionalText(object, "refusal")
 		return e
 	}
 	_, called := object["tool_calls"]
@@ -136,11 +135,13 @@ func readAssistant(m *prompt.Message, object map[string]wire.Value) (e *fault.Er
 			}
 		}
 	}
+
 	if calls, ok := object["tool_calls"]; ok {
 		if m.Calls, e = readCalls(calls); e != nil {
 			return e
 		}
 	}
+
 	if field, ok := object["function_call"]; ok {
 		call, e := readCall(field)
 		if e != nil {
@@ -149,7 +150,8 @@ func readAssistant(m *prompt.Message, object map[string]wire.Value) (e *fault.Er
 		call.ID = call.Name
 		m.Calls = []prompt.Call{call}
 	}
-	m.CallID, e = readOptional(object, "tool_call_id")
+
+	m.CallID, e = wire.OptionalText(object, "tool_call_id")
 	return e
 }
 
@@ -238,7 +240,7 @@ func readPart(part wire.Value, types partTypes) (text string, image *prompt.Imag
 		return "", nil, fault.New(fault.Unsupported, kind.Name, "Content of type '%s' is not supported here.", name)
 	}
 
-	text, e = readRequired(part, object, field)
+	text, e = part.RequiredText(object, field)
 	return text, nil, e
 }
 

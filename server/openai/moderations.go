@@ -18,10 +18,23 @@ type moderationRequest struct {
 	texts []string
 }
 
-var moderationFields = wire.Fields[moderationRequest]{
-	"model": func(r *moderationRequest, v wire.Value) (e *fault.Error) { r.model, e = v.Text(); return e },
-	"input": func(r *moderationRequest, v wire.Value) (e *fault.Error) { r.texts, e = readModerated(v); return e },
+var moderationFields = wire.Table[moderationRequest]{
+	modelField(false, func(r *moderationRequest) *string { return &r.model }),
+	{
+		Name:     "input",
+		Required: true,
+		Type: wire.Of(moderatedSchema, readModerated,
+			func(r *moderationRequest) *[]string { return &r.texts }),
+		Doc: "What is judged: a text, texts, or the parts of one message.",
+	},
 }
+
+// moderatedSchema describes what readModerated reads.
+var moderatedSchema = wire.AnyOf(
+	wire.String,
+	wire.ListOf(wire.String, maxInputs).NonEmpty(),
+	wire.ListOf(partSchema, maxParts).NonEmpty(),
+).Examples(`"Hello"`, `["a","b"]`, `[{"type":"text","text":"a"}]`)
 
 // readModerated reads a text, texts, or the parts of one message.
 func readModerated(v wire.Value) ([]string, *fault.Error) {
@@ -129,7 +142,7 @@ type moderationResult struct {
 // moderations answers POST /v1/moderations with a Llama Guard model.
 func (api *API) moderations(w http.ResponseWriter, r *http.Request) *fault.Error {
 	var req moderationRequest
-	if e := decode(r, &req, moderationFields, "input"); e != nil {
+	if e := decode(r, &req, moderationFields); e != nil {
 		return e
 	}
 
@@ -165,7 +178,7 @@ func (api *API) moderations(w http.ResponseWriter, r *http.Request) *fault.Error
 		}
 	}
 
-	body := moderationBody{ID: "modr-" + randomID(), Model: model.ID}
+	body := moderationBody{ID: "modr-" + wire.RandomID(), Model: model.ID}
 	for _, stream := range reply.Streams {
 		choices, err := collect(r.Context(), reply, stream, 1)
 		if err != nil {

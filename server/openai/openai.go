@@ -3,12 +3,13 @@ package openai
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
+	"strings"
+	"time"
 
 	"serve/archive"
 	"serve/fault"
@@ -52,54 +53,177 @@ func (api *API) Close() { api.background.stop() }
 // Wait returns when no background response is running, or when ctx is done.
 func (api *API) Wait(ctx context.Context) { api.background.wait(ctx) }
 
+// streamed are the content types of answers that may be streamed.
+var streamed = []string{"application/json", wire.EventStream}
+
 // Routes implements dialect.Dialect.
 func (api *API) Routes() []dialect.Route {
-	get := func(path string, h dialect.Handler) dialect.Route {
-		return dialect.Route{Method: http.MethodGet, Path: path, Handle: h}
-	}
+	return slices.Concat(api.modelRoutes(), api.generationRoutes(), api.readingRoutes(), api.responseRoutes())
+}
 
-	work := func(path, operation string, h dialect.Handler) dialect.Route {
-		return dialect.Route{
-			Method:    http.MethodPost,
-			Path:      path,
-			Handle:    h,
-			Work:      true,
-			Operation: operation,
-		}
-	}
-
+func (api *API) modelRoutes() []dialect.Route {
 	return []dialect.Route{
-		get("/models", api.listModels),
-		get("/models/*id", api.showModel), // a name may have slashes, escaped or not
-
-		work("/chat/completions", "chat", api.chat),
-		work("/completions", "text_completion", api.completions),
-		work("/embeddings", "embeddings", api.embeddings),
-		work("/moderations", "moderation", api.moderations),
-		work("/rerank", "rerank", api.rerank),
-		work("/tokenize", "", api.tokenize),
-		work("/detokenize", "", api.detokenize),
-
-		work("/responses", "chat", api.responses),
-		work("/responses/input_tokens", "", api.countInput),
-		get("/responses/:id", api.showResponse),
-		get("/responses/:id/input_items", api.listInput),
-		{Method: http.MethodDelete, Path: "/responses/:id", Handle: api.deleteResponse},
-		{Method: http.MethodPost, Path: "/responses/:id/cancel", Handle: api.cancelResponse},
+		{
+			Method: http.MethodGet,
+			Path:   "/models",
+			Handle: api.listModels,
+			Doc:    "Lists the models.",
+		},
+		{
+			Method: http.MethodGet,
+			Path:   "/models/*id", // a name may have slashes, escaped or not
+			Handle: api.showModel,
+			Doc:    "Describes a model.",
+		},
 	}
 }
 
+// generationRoutes are the endpoints whose answers a model writes.
+func (api *API) generationRoutes() []dialect.Route {
+	return []dialect.Route{
+		{
+			Method:    http.MethodPost,
+			Path:      "/chat/completions",
+			Handle:    api.chat,
+			Work:      true,
+			Operation: "chat",
+			Doc:       "Answers a conversation.",
+			Fields:    chatFields.Describe(),
+			Produces:  streamed,
+		},
+		{
+			Method:    http.MethodPost,
+			Path:      "/completions",
+			Handle:    api.completions,
+			Work:      true,
+			Operation: "text_completion",
+			Doc:       "Continues texts.",
+			Fields:    completionFields.Describe(),
+			Produces:  streamed,
+		},
+	}
+}
+
+// readingRoutes are the endpoints that have a model read texts.
+func (api *API) readingRoutes() []dialect.Route {
+	return []dialect.Route{
+		{
+			Method:    http.MethodPost,
+			Path:      "/embeddings",
+			Handle:    api.embeddings,
+			Work:      true,
+			Operation: "embeddings",
+			Doc:       "Returns the embeddings of texts.",
+			Fields:    embeddingFields.Describe(),
+		},
+		{
+			Method:    http.MethodPost,
+			Path:      "/moderations",
+			Handle:    api.moderations,
+			Work:      true,
+			Operation: "moderation",
+			Doc:       "Judges texts by a Llama Guard model.",
+			Fields:    moderationFields.Describe(),
+		},
+		{
+			Method:    http.MethodPost,
+			Path:      "/rerank",
+			Handle:    api.rerank,
+			Work:      true,
+			Operation: "rerank",
+			Doc:       "Sorts documents by their relevance to a query.",
+			Fields:    rerankFields.Describe(),
+		},
+		{
+			Method:      http.MethodPost,
+			Path:        "/tokenize",
+			Handle:      api.tokenize,
+			Work:        true,
+			Doc:         "Returns the tokens of a text.",
+			Fields:      tokenizeFields.Describe(),
+			Unversioned: true,
+		},
+		{
+			Method:      http.MethodPost,
+			Path:        "/detokenize",
+			Handle:      api.detokenize,
+			Work:        true,
+			Doc:         "Returns the text of tokens.",
+			Fields:      detokenizeFields.Describe(),
+			Unversioned: true,
+		},
+	}
+}
+
+func (api *API) responseRoutes() []dialect.Route {
+	fields := responsesFields.Describe()
+
+	return []dialect.Route{
+		{
+			Method:    http.MethodPost,
+			Path:      "/responses",
+			Handle:    api.responses,
+			Work:      true,
+			Operation: "chat",
+			Doc:       "Answers a conversation, and stores it.",
+			Fields:    fields,
+			Produces:  streamed,
+		},
+		{
+			Method: http.MethodPost,
+			Path:   "/responses/input_tokens",
+			Handle: api.countInput,
+			Work:   true,
+			Doc:    "Counts the tokens of a conversation.",
+			Fields: fields,
+		},
+		{
+			Method: http.MethodGet,
+			Path:   "/responses/:id",
+			Handle: api.showResponse,
+			Doc:    "Returns a stored response.",
+		},
+		{
+			Method: http.MethodGet,
+			Path:   "/responses/:id/input_items",
+			Handle: api.listInput,
+			Doc:    "Lists the input of a stored response.",
+		},
+		{
+			Method: http.MethodDelete,
+			Path:   "/responses/:id",
+			Handle: api.deleteResponse,
+			Doc:    "Deletes a stored response.",
+		},
+		{
+			Method: http.MethodPost,
+			Path:   "/responses/:id/cancel",
+			Handle: api.cancelResponse,
+			Doc:    "Cancels a response that is made in the background.",
+		},
+	}
+}
+
+// Speaks implements dialect.Dialect: whatever no other API knows as its own is OpenAI's.
+func (api *API) Speaks(*http.Request) bool { return true }
+
+// processing is the header with the milliseconds until the response began.
+const processing = "Openai-Processing-Ms"
+
+// Head implements dialect.Dialect.
+func (api *API) Head(h http.Header, took time.Duration) {
+	h.Set("Openai-Version", "2020-10-01")
+	h.Set(processing, wire.Milliseconds(took))
+}
+
+// Exposes implements dialect.Dialect.
+func (api *API) Exposes() []string { return []string{strings.ToLower(processing)} }
+
 // decode reads a request body into T by a table of fields.
-func decode[T any](r *http.Request, into *T, table wire.Fields[T], required ...string) *fault.Error {
+func decode[T any](r *http.Request, into *T, table wire.Table[T]) *fault.Error {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return service.Fault(err, "")
 	}
-	return wire.Decode(body, into, table, required...)
-}
-
-func randomID() string {
-	var b [12]byte
-	rand.Read(b[:])
-	return hex.EncodeToString(b[:])
+	return table.Decode(body, into)
 }

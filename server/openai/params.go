@@ -1,11 +1,13 @@
 package openai
 
 import (
+	"fmt"
 	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 
 	"serve/engine"
 	"serve/fault"
@@ -36,53 +38,121 @@ func defaultParams() params {
 	return p
 }
 
-// lift adds the fields of params to the table of a request that contains params.
-func lift[T any](of func(*T) *params, own wire.Fields[T]) wire.Fields[T] {
-	table := maps.Clone(own)
-	for name, set := range commonFields {
-		if _, overridden := own[name]; !overridden {
-			table[name] = func(t *T, v wire.Value) *fault.Error { return set(of(t), v) }
-		}
-	}
-	return table
-}
-
 // Limits on parameters.
 const (
 	maxStops     = 64
 	maxStopBytes = 1024
 	maxLogitBias = 1024
 	maxBreakers  = 64
-	maxWindow    = 1 << 16 // tokens that penalties look back on
 )
 
-func float(low, high float64, field func(*params) *float32) wire.Setter[params] {
-	return func(p *params, v wire.Value) *fault.Error {
-		f, e := v.Number(low, high)
-		if e == nil {
-			*field(p) = float32(f)
-		}
-		return e
+// modelField declares the name of the model.
+func modelField[T any](required bool, variable func(*T) *string) wire.Field[T] {
+	return wire.Field[T]{
+		Name:     "model",
+		Required: required,
+		Type:     wire.StringOf(variable),
+		Doc:      "Name of the model, one of those that `GET /v1/models` lists.",
 	}
 }
 
-func integer(low, high int64, field func(*params) *int32) wire.Setter[params] {
-	return func(p *params, v wire.Value) *fault.Error {
-		n, e := v.Integer(low, high)
-		if e == nil {
-			*field(p) = int32(n)
-		}
-		return e
+// userField declares the name of the client's user, which no answer depends on.
+func userField[T any]() wire.Field[T] {
+	return wire.Field[T]{
+		Name: "user",
+		Type: wire.Ignore[T](wire.String),
+		Doc:  "Name of the client's user.",
 	}
 }
 
-// Setters shared with other endpoints, which may use other names for the fields.
-var (
-	setTemperature = float(0, 2, func(p *params) *float32 { return &p.sampling.Temperature })
-	setTopP        = float(0, 1, func(p *params) *float32 { return &p.sampling.TopP })
-	setTopK        = integer(-1, math.MaxInt32, func(p *params) *int32 { return &p.sampling.TopK })
-	setMinP        = float(0, 1, func(p *params) *float32 { return &p.sampling.MinP })
-)
+// commonFields is the table of params: OpenAI's fields, then the numbers of the samplers.
+var commonFields = slices.Concat(wire.Table[params]{
+	modelField(true, func(p *params) *string { return &p.model }),
+	{
+		Name: "max_tokens",
+		Type: wire.IntegerOf(1, math.MaxInt32, func(p *params) *int { return &p.maxTokens }),
+		Doc:  "Most tokens of an answer.",
+	},
+	{
+		Name: "n",
+		Type: wire.IntegerOf(1, 128, func(p *params) *int { return &p.choices }),
+		Doc:  "Number of answers.",
+	},
+	{
+		Name: "seed",
+		Type: wire.Custom(wire.Integer(math.MinInt64, math.MaxInt64), setSeed),
+		Doc:  "Seed of the random numbers; without one, answers differ from request to request.",
+	},
+	{
+		Name: "stop",
+		Type: wire.Custom(stopSchema, setStop),
+		Doc:  "Texts that end an answer, which does not contain them.",
+	},
+	{
+		Name: "logit_bias",
+		Type: wire.Custom(biasSchema, setLogitBias),
+		Doc:  "Added to the logits of tokens, by their numbers; -100 bans a token.",
+	},
+	{
+		Name: "stream",
+		Type: wire.BoolOf(func(p *params) *bool { return &p.stream }),
+		Doc:  "Whether the answer is sent as it is made, as server-sent events.",
+	},
+	{
+		Name: "stream_options",
+		Type: wire.Custom(streamOptionsSchema, setStreamOptions),
+		Doc:  "`include_usage` asks for a last event with the usage; `include_obfuscation` has no effect.",
+	},
+	userField[params](),
+	{
+		Name: "dry_sequence_breakers",
+		Type: wire.Of(wire.ListOf(wire.String, maxBreakers), readBreakers,
+			func(p *params) *[]string { return &p.sampling.DRYSequenceBreakers }),
+		Doc: "Texts at which DRY stops looking for repetitions.",
+	},
+	{
+		Name: "ignore_eos",
+		Type: wire.BoolOf(func(p *params) *bool { return &p.sampling.IgnoreEOS }),
+		Doc:  "Whether the model is kept from ending its answer.",
+	},
+	{
+		Name: "grammar",
+		Type: wire.Refuse[params]("Grammars from clients are not supported yet.", `""`),
+	},
+}, samplerFields())
+
+// samplerFields declares the engine's parameters, by all of their names.
+func samplerFields() (table wire.Table[params]) {
+	for i := range engine.Parameters {
+		p := &engine.Parameters[i]
+		table = append(table, wire.Field[params]{Name: p.Name, Type: samplerType(p), Doc: samplerDoc(p)})
+		for _, alias := range p.Aliases {
+			table = append(table, wire.Field[params]{
+				Name: alias,
+				Type: samplerType(p),
+				Doc:  "Another name of `" + p.Name + "`.",
+			})
+		}
+	}
+	return table
+}
+
+func samplerType(p *engine.Parameter) wire.Type[params] {
+	if p.Float != nil {
+		variable := func(r *params) *float32 { return p.Float(&r.sampling) }
+		return wire.NumberOf(p.Low, p.High, variable).Default(p.Default)
+	}
+	variable := func(r *params) *int32 { return p.Int(&r.sampling) }
+	return wire.IntegerOf(int64(p.Low), int64(p.High), variable).Default(p.Default)
+}
+
+// samplerDoc is what is said of a parameter, with the value that turns its sampler off.
+func samplerDoc(p *engine.Parameter) string {
+	if math.IsNaN(p.Off) {
+		return p.Doc
+	}
+	return fmt.Sprintf("%s; %v is off.", strings.TrimSuffix(p.Doc, "."), p.Off)
+}
 
 func setSeed(p *params, v wire.Value) *fault.Error {
 	n, e := v.Integer(math.MinInt64, math.MaxInt64)
@@ -94,76 +164,22 @@ func setSeed(p *params, v wire.Value) *fault.Error {
 	return e
 }
 
-// commonFields is the table of params: OpenAI's fields, then samplers of llama.cpp and vLLM.
-var commonFields = wire.Fields[params]{
-	"model": func(p *params, v wire.Value) (e *fault.Error) { p.model, e = v.Text(); return e },
+// The schemas of fields that have their own decoders.
+var (
+	stopSchema = wire.AnyOf(wire.String, wire.ListOf(wire.String, maxStops)).Examples(`"\n"`, `["a","b"]`)
 
-	"temperature":       setTemperature,
-	"top_p":             setTopP,
-	"frequency_penalty": float(-2, 2, func(p *params) *float32 { return &p.sampling.FrequencyPenalty }),
-	"presence_penalty":  float(-2, 2, func(p *params) *float32 { return &p.sampling.PresencePenalty }),
-	"max_tokens":        setMaxTokens,
-	"n": func(p *params, v wire.Value) *fault.Error {
-		n, e := v.Integer(1, 128)
-		p.choices = int(n)
-		return e
-	},
-	"seed":           setSeed,
-	"stop":           setStop,
-	"logit_bias":     setLogitBias,
-	"stream":         func(p *params, v wire.Value) (e *fault.Error) { p.stream, e = v.Bool(); return e },
-	"stream_options": setStreamOptions,
-	"user":           wire.Accepted[params](wire.IsString),
+	biasSchema = wire.Schema{
+		"type":                 "object",
+		"propertyNames":        wire.Schema{"pattern": "^[0-9]+$"},
+		"additionalProperties": wire.Number(-100, 100),
+		"maxProperties":        maxLogitBias,
+	}.Examples(`{"97":1}`)
 
-	"top_k":              setTopK,
-	"min_p":              setMinP,
-	"typical_p":          float(0, 1, func(p *params) *float32 { return &p.sampling.TypicalP }),
-	"top_n_sigma":        float(-1, 100, func(p *params) *float32 { return &p.sampling.TopNSigma }),
-	"xtc_probability":    float(0, 1, func(p *params) *float32 { return &p.sampling.XTCProbability }),
-	"xtc_threshold":      float(0, 1, func(p *params) *float32 { return &p.sampling.XTCThreshold }),
-	"dynatemp_range":     float(0, 2, func(p *params) *float32 { return &p.sampling.DynatempRange }),
-	"dynatemp_exponent":  float(0, 10, func(p *params) *float32 { return &p.sampling.DynatempExponent }),
-	"repeat_last_n":      integer(0, maxWindow, func(p *params) *int32 { return &p.sampling.RepeatLastN }),
-	"repeat_penalty":     float(0.01, 10, func(p *params) *float32 { return &p.sampling.RepeatPenalty }),
-	"repetition_penalty": float(0.01, 10, func(p *params) *float32 { return &p.sampling.RepeatPenalty }),
-	"dry_multiplier":     float(0, 10, func(p *params) *float32 { return &p.sampling.DRYMultiplier }),
-	"dry_base":           float(0, 10, func(p *params) *float32 { return &p.sampling.DRYBase }),
-	"dry_allowed_length": integer(0, maxWindow, func(p *params) *int32 { return &p.sampling.DRYAllowedLength }),
-	"dry_penalty_last_n": integer(0, maxWindow, func(p *params) *int32 { return &p.sampling.DRYPenaltyLastN }),
-	"dry_sequence_breakers": func(p *params, v wire.Value) *fault.Error {
-		list, e := v.Array(maxBreakers)
-		if e != nil {
-			return e
-		}
-		p.sampling.DRYSequenceBreakers, e = stringList(list)
-		return e
-	},
-	"mirostat":     integer(0, 2, func(p *params) *int32 { return &p.sampling.Mirostat }),
-	"mirostat_tau": float(0, 100, func(p *params) *float32 { return &p.sampling.MirostatTau }),
-	"mirostat_eta": float(0, 1, func(p *params) *float32 { return &p.sampling.MirostatEta }),
-	"ignore_eos":   func(p *params, v wire.Value) (e *fault.Error) { p.sampling.IgnoreEOS, e = v.Bool(); return e },
-	"grammar":      wire.Refused[params]("Grammars from clients are not supported yet.", `""`),
-}
-
-// tiers are the values of service_tier and their effects. Those for reserved capacity are the same as
-// the default.
-var tiers = map[string]struct {
-	tier engine.Tier
-	name string
-}{
-	"auto":     {engine.TierDefault, "default"},
-	"default":  {engine.TierDefault, "default"},
-	"scale":    {engine.TierDefault, "default"},
-	"flex":     {engine.TierFlex, "flex"},
-	"priority": {engine.TierPriority, "priority"},
-	"fast":     {engine.TierPriority, "priority"},
-}
-
-func setMaxTokens(p *params, v wire.Value) *fault.Error {
-	n, e := v.Integer(1, math.MaxInt32)
-	p.maxTokens = int(n)
-	return e
-}
+	streamOptionsSchema = wire.Closed(map[string]wire.Schema{
+		"include_usage":       wire.Bool,
+		"include_obfuscation": wire.Bool,
+	}).Examples(`{"include_usage":true}`)
+)
 
 func stringList(list []wire.Value) ([]string, *fault.Error) {
 	out := make([]string, len(list))
@@ -175,6 +191,14 @@ func stringList(list []wire.Value) ([]string, *fault.Error) {
 		out[i] = s
 	}
 	return out, nil
+}
+
+func readBreakers(v wire.Value) ([]string, *fault.Error) {
+	list, e := v.Array(maxBreakers)
+	if e != nil {
+		return nil, e
+	}
+	return stringList(list)
 }
 
 // setStop reads a string or a list of strings. OpenAI allows four; the limit here is higher.

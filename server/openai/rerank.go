@@ -21,21 +21,51 @@ type rerankRequest struct {
 	echo      bool // the documents come with the results
 }
 
-var rerankFields = wire.Fields[rerankRequest]{
-	"model":     func(r *rerankRequest, v wire.Value) (e *fault.Error) { r.model, e = v.Text(); return e },
-	"query":     func(r *rerankRequest, v wire.Value) (e *fault.Error) { r.query, e = v.Text(); return e },
-	"documents": func(r *rerankRequest, v wire.Value) (e *fault.Error) { r.documents, e = readDocuments(v); return e },
-	"top_n": func(r *rerankRequest, v wire.Value) *fault.Error {
-		n, e := v.Integer(1, math.MaxInt32)
-		r.top = int(n)
-		return e
+var rerankFields = wire.Table[rerankRequest]{
+	modelField(true, func(r *rerankRequest) *string { return &r.model }),
+	{
+		Name:     "query",
+		Required: true,
+		Type:     wire.StringOf(func(r *rerankRequest) *string { return &r.query }),
+		Doc:      "What the documents are compared with.",
 	},
-	"return_documents":   func(r *rerankRequest, v wire.Value) (e *fault.Error) { r.echo, e = v.Bool(); return e },
-	"max_chunks_per_doc": wire.Refused[rerankRequest]("Documents are not cut."),
-	"max_tokens_per_doc": wire.Refused[rerankRequest]("Documents are not cut."),
-	"rank_fields":        wire.Refused[rerankRequest]("Documents are texts."),
-	"user":               wire.Accepted[rerankRequest](wire.IsString),
+	{
+		Name:     "documents",
+		Required: true,
+		Type: wire.Of(documentsSchema, readDocuments,
+			func(r *rerankRequest) *[]string { return &r.documents }),
+		Doc: "The documents to sort: texts, or objects with a `text`.",
+	},
+	{
+		Name: "top_n",
+		Type: wire.IntegerOf(1, math.MaxInt32, func(r *rerankRequest) *int { return &r.top }),
+		Doc:  "Number of results, of the most relevant documents.",
+	},
+	{
+		Name: "return_documents",
+		Type: wire.BoolOf(func(r *rerankRequest) *bool { return &r.echo }),
+		Doc:  "Whether the documents come with the results.",
+	},
+	{
+		Name: "max_chunks_per_doc",
+		Type: wire.Refuse[rerankRequest]("Documents are not cut."),
+	},
+	{
+		Name: "max_tokens_per_doc",
+		Type: wire.Refuse[rerankRequest]("Documents are not cut."),
+	},
+	{
+		Name: "rank_fields",
+		Type: wire.Refuse[rerankRequest]("Documents are texts."),
+	},
+	userField[rerankRequest](),
 }
+
+// documentsSchema describes what readDocuments reads.
+var documentsSchema = wire.ListOf(wire.AnyOf(
+	wire.String,
+	wire.Closed(map[string]wire.Schema{"text": wire.String}, "text"),
+), maxInputs).NonEmpty().Examples(`["a",{"text":"b"}]`)
 
 // readDocuments reads strings, or objects with a text.
 func readDocuments(v wire.Value) ([]string, *fault.Error) {
@@ -93,7 +123,7 @@ type rerankBody struct {
 // rerank answers POST /v1/rerank: documents sorted by relevance.
 func (api *API) rerank(w http.ResponseWriter, r *http.Request) *fault.Error {
 	var req rerankRequest
-	if e := decode(r, &req, rerankFields, "model", "query", "documents"); e != nil {
+	if e := decode(r, &req, rerankFields); e != nil {
 		return e
 	}
 
@@ -108,7 +138,7 @@ func (api *API) rerank(w http.ResponseWriter, r *http.Request) *fault.Error {
 	}
 
 	body := rerankBody{
-		ID:      "rerank-" + randomID(),
+		ID:      "rerank-" + wire.RandomID(),
 		Object:  "list",
 		Model:   model.ID,
 		Results: make([]rerankResult, len(scores)),

@@ -151,7 +151,7 @@ func readReasoningItem(object map[string]wire.Value) (string, *fault.Error) {
 }
 
 func readItemCall(v wire.Value, object map[string]wire.Value) (prompt.Call, *fault.Error) {
-	id, e := readRequired(v, object, "call_id")
+	id, e := v.RequiredText(object, "call_id")
 	if e != nil {
 		return prompt.Call{}, e
 	}
@@ -162,7 +162,7 @@ func readItemCall(v wire.Value, object map[string]wire.Value) (prompt.Call, *fau
 
 func readOutput(v wire.Value, object map[string]wire.Value) (m prompt.Message, e *fault.Error) {
 	m.Role = prompt.ToolRole
-	if m.CallID, e = readRequired(v, object, "call_id"); e != nil {
+	if m.CallID, e = v.RequiredText(object, "call_id"); e != nil {
 		return m, e
 	}
 	output, e := v.Required(object, "output")

@@ -123,22 +123,13 @@ func newResponseWriter(a *answer, req *responsesRequest) *responseWriter {
 		User:               optional(req.user),
 		Reasoning:          map[string]any{"effort": optional(req.effort), "summary": nil},
 		Text:               map[string]any{"format": map[string]string{"type": "text"}},
-		ToolChoice:         json.RawMessage(`"auto"`),
-		Tools:              json.RawMessage("[]"),
-		Metadata:           json.RawMessage("{}"),
+		ToolChoice:         givenOr(req.choiceAsked, `"auto"`),
+		Tools:              givenOr(req.toolsAsked, "[]"),
+		Metadata:           givenOr(req.metadata, "{}"),
 	}
 
 	if p.maxTokens > 0 {
 		r.MaxOutputTokens = &p.maxTokens
-	}
-
-	for _, given := range []struct {
-		raw   json.RawMessage
-		field *json.RawMessage
-	}{{req.toolsAsked, &r.Tools}, {req.choiceAsked, &r.ToolChoice}, {req.metadata, &r.Metadata}} {
-		if given.raw != nil {
-			*given.field = given.raw
-		}
 	}
 
 	if req.formatAsked != nil {
@@ -146,6 +137,14 @@ func newResponseWriter(a *answer, req *responsesRequest) *responseWriter {
 	}
 
 	return &responseWriter{response: r}
+}
+
+// givenOr returns what a request has given, to be echoed, or else what the answer says in its place.
+func givenOr(given json.RawMessage, otherwise string) json.RawMessage {
+	if given == nil {
+		return json.RawMessage(otherwise)
+	}
+	return given
 }
 
 // shortest converts a float32 so that it prints as the client wrote it: 0.7, not 0.699999988079071.
@@ -215,15 +214,15 @@ func (w *responseWriter) begin(kind string, call *engine.ToolCallDelta) {
 	it := &item{Type: kind, Status: "in_progress"}
 	switch kind {
 	case "message":
-		it.ID = "msg_" + randomID()
+		it.ID = "msg_" + wire.RandomID()
 		it.Role = "assistant"
 		it.Content = &[]*itemPart{}
 	case "reasoning":
-		it.ID = "rs_" + randomID()
+		it.ID = "rs_" + wire.RandomID()
 		it.Summary = &[]string{}
 	case "function_call":
 		empty := ""
-		it.ID = "fc_" + randomID()
+		it.ID = "fc_" + wire.RandomID()
 		it.CallID = callID(call.ID)
 		it.Name = call.Name
 		it.Arguments = &empty

@@ -3,6 +3,7 @@ package openai
 import (
 	"context"
 	"encoding/json"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -31,74 +32,190 @@ type responsesRequest struct {
 	background   bool
 }
 
-var responsesFields = wire.Fields[responsesRequest]{
-	"model": func(r *responsesRequest, v wire.Value) (e *fault.Error) { r.model, e = v.Text(); return e },
-	"input": func(r *responsesRequest, v wire.Value) (e *fault.Error) {
-		if r.input, e = readInput(v); e == nil {
-			r.messages, e = readItems(r.input)
-		}
-		return e
-	},
-	"instructions": func(r *responsesRequest, v wire.Value) (e *fault.Error) { r.instructions, e = v.Text(); return e },
-	"stream":       func(r *responsesRequest, v wire.Value) (e *fault.Error) { r.stream, e = v.Bool(); return e },
+var responsesFields = wire.Lift(func(r *responsesRequest) *conversationRequest { return &r.conversationRequest },
+	conversationFields.Pick("model", "stream", "temperature", "top_p", "seed", "top_k", "min_p",
+		"service_tier", "parallel_tool_calls"),
+	wire.Table[responsesRequest]{
+		{
+			Name:     "input",
+			Required: true,
+			Type:     wire.Custom(inputSchema, (*responsesRequest).setInput),
+			Doc:      "A text, or items: messages, reasoning, calls and their results.",
+		},
+		{
+			Name: "instructions",
+			Type: wire.StringOf(func(r *responsesRequest) *string { return &r.instructions }),
+			Doc:  "A system message, which goes before the conversation.",
+		},
+		{
+			Name: "max_output_tokens",
+			Type: wire.IntegerOf(1, math.MaxInt32, func(r *responsesRequest) *int { return &r.maxTokens }),
+			Doc:  "Most tokens of the answer.",
+		},
+		{
+			Name: "tools",
+			Type: wire.Custom(flatToolsSchema, (*responsesRequest).setTools),
+			Doc: "Functions that the model may call. Tools that OpenAI hosts are not offered to it; " +
+				"the header `X-Tools-Not-Offered` names them.",
+		},
+		{
+			Name: "tool_choice",
+			Type: wire.Custom(flatToolChoiceSchema, (*responsesRequest).setToolChoice),
+			Doc:  "Whether the model calls functions, and which ones.",
+		},
+		{
+			Name: "text",
+			Type: wire.Custom(textSchema, (*responsesRequest).setText),
+			Doc:  "`format` says what the answer must be; `verbosity` has no effect.",
+		},
+		{
+			Name: "reasoning",
+			Type: wire.Custom(reasoningSchema, (*responsesRequest).setReasoning),
+			Doc:  "`effort` says how much the model reasons; summaries are not made.",
+		},
+		{
+			Name: "metadata",
+			Type: wire.Custom(wire.Object.Examples(`{"a":"b"}`), (*responsesRequest).setMetadata),
+			Doc:  "Labels, which come back with the response.",
+		},
+		{
+			Name: "user",
+			Type: wire.StringOf(func(r *responsesRequest) *string { return &r.user }),
+			Doc:  "Name of the client's user, which comes back with the response.",
+		},
+		{
+			Name: previousField,
+			Type: wire.StringOf(func(r *responsesRequest) *string { return &r.previous }),
+			Doc:  "Id of a stored response, whose conversation goes on.",
+		},
+		{
+			Name: "store",
+			Type: wire.BoolOf(func(r *responsesRequest) *bool { return &r.store }),
+			Doc:  "Whether the response is stored, with `--data-dir`; the default is true.",
+		},
+		{
+			Name: "background",
+			Type: wire.BoolOf(func(r *responsesRequest) *bool { return &r.background }),
+			Doc:  "Whether the response is made while nobody waits for it, and fetched later.",
+		},
+		{
+			Name: "truncation",
+			Type: wire.Type[responsesRequest]{
+				Policy: wire.PolicyRefused,
+				Schema: wire.Enum("disabled"),
+				Read:   readTruncation,
+			},
+			Doc: "Nothing is cut: a conversation that is too long is an error.",
+		},
+		{
+			Name: "conversation",
+			Type: wire.Refuse[responsesRequest](
+				"Conversations are not kept here; 'previous_response_id' goes on from a response."),
+		},
+		{
+			Name: "prompt",
+			Type: wire.Refuse[responsesRequest]("Prompts are not kept here."),
+		},
+		{
+			Name: "context_management",
+			Type: wire.Refuse[responsesRequest]("Nothing is cut here."),
+		},
+		{
+			Name: "top_logprobs",
+			Type: wire.Refuse[responsesRequest]("Log-probabilities come with chat completions only.", "0"),
+		},
+		{
+			Name: "include",
+			Type: wire.Ignore[responsesRequest](wire.Array),
+			Doc:  "More parts of the response, which come with tools that OpenAI hosts.",
+		},
+		{
+			Name: "stream_options",
+			Type: wire.Ignore[responsesRequest](wire.Object),
+			Doc:  "`include_obfuscation`, which pads events.",
+		},
+		{
+			Name: "safety_identifier",
+			Type: wire.Ignore[responsesRequest](wire.String),
+			Doc:  "Name of the client's user, for OpenAI's detection of abuse.",
+		},
+		{
+			Name: "prompt_cache_key",
+			Type: wire.Ignore[responsesRequest](wire.String),
+			Doc:  "A hint for OpenAI's prompt cache; prompts that begin alike share one here in any case.",
+		},
+		{
+			Name: "prompt_cache_retention",
+			Type: wire.Ignore[responsesRequest](wire.String),
+			Doc:  "How long OpenAI's prompt cache keeps a prompt.",
+		},
+		{
+			Name: "max_tool_calls",
+			Type: wire.Ignore[responsesRequest](wire.Count),
+			Doc:  "Most calls of tools that OpenAI hosts.",
+		},
+	})
 
-	"temperature":       ofParams(setTemperature),
-	"top_p":             ofParams(setTopP),
-	"seed":              ofParams(setSeed),
-	"top_k":             ofParams(setTopK),
-	"min_p":             ofParams(setMinP),
-	"max_output_tokens": ofParams(setMaxTokens),
+// The schemas of fields that have their own decoders.
+var (
+	inputSchema = wire.AnyOf(
+		wire.String,
+		wire.ListOf(wire.AnyOf(
+			wire.Open(map[string]wire.Schema{"type": wire.String}, "type"),
+			wire.Open(map[string]wire.Schema{"role": wire.String}, "role"),
+		), maxMessages).NonEmpty(),
+	).Examples(`"Hello"`, `[{"role":"user","content":"Hello"}]`)
 
-	"service_tier":        func(r *responsesRequest, v wire.Value) *fault.Error { return r.setTier(v) },
-	"parallel_tool_calls": func(r *responsesRequest, v wire.Value) *fault.Error { return r.setParallel(v) },
-	"tools": func(r *responsesRequest, v wire.Value) (e *fault.Error) {
-		r.toolsAsked = v.Raw
-		r.tools.list, r.ignored, e = readFlatTools(v)
-		return e
-	},
-	"tool_choice": func(r *responsesRequest, v wire.Value) (e *fault.Error) {
-		r.choiceAsked = v.Raw
-		r.tools.choice, e = readToolChoice(v, true)
-		return e
-	},
-	"text":      func(r *responsesRequest, v wire.Value) *fault.Error { return r.setText(v) },
-	"reasoning": func(r *responsesRequest, v wire.Value) *fault.Error { return r.setReasoning(v) },
-	"metadata": func(r *responsesRequest, v wire.Value) *fault.Error {
-		r.metadata = v.Raw
-		return wire.IsObject(v)
-	},
-	"user": func(r *responsesRequest, v wire.Value) (e *fault.Error) { r.user, e = v.Text(); return e },
-	"truncation": func(_ *responsesRequest, v wire.Value) *fault.Error {
-		if s, e := v.OneOf("disabled", "auto"); e != nil || s == "disabled" {
-			return e
-		}
-		return fault.New(fault.Unsupported, v.Name,
-			"Unsupported value: '%s' does not support 'auto': nothing is cut here.", v.Name)
-	},
-	"previous_response_id": func(r *responsesRequest, v wire.Value) (e *fault.Error) {
-		r.previous, e = v.Text()
-		return e
-	},
-	"store":      func(r *responsesRequest, v wire.Value) (e *fault.Error) { r.store, e = v.Bool(); return e },
-	"background": func(r *responsesRequest, v wire.Value) (e *fault.Error) { r.background, e = v.Bool(); return e },
-	"conversation": wire.Refused[responsesRequest](
-		"Conversations are not kept here; 'previous_response_id' goes on from a response."),
-	"prompt":             wire.Refused[responsesRequest]("Prompts are not kept here."),
-	"context_management": wire.Refused[responsesRequest]("Nothing is cut here."),
+	flatToolsSchema = wire.ListOf(
+		wire.Open(map[string]wire.Schema{"type": {"type": "string", "not": wire.Schema{"const": "custom"}}}, "type"),
+		maxTools,
+	).Examples(`[{"type":"function","name":"f"}]`, `[{"type":"web_search"}]`)
 
-	"include":                wire.Accepted[responsesRequest](wire.IsArray),
-	"stream_options":         wire.Accepted[responsesRequest](wire.IsObject),
-	"safety_identifier":      wire.Accepted[responsesRequest](wire.IsString),
-	"prompt_cache_key":       wire.Accepted[responsesRequest](wire.IsString),
-	"prompt_cache_retention": wire.Accepted[responsesRequest](wire.IsString),
-	"max_tool_calls":         wire.Accepted[responsesRequest](wire.IsCount),
-	"top_logprobs": wire.Refused[responsesRequest](
-		"Log-probabilities come with chat completions only.", "0"),
+	flatToolChoiceSchema = toolChoiceSchema.Examples(`"auto"`, `{"type":"function","name":"f"}`)
+
+	textSchema = wire.Closed(map[string]wire.Schema{
+		"format":    wire.Open(map[string]wire.Schema{"type": formatKinds}, "type"),
+		"verbosity": {},
+	}).Examples(`{"format":{"type":"json_object"}}`)
+
+	reasoningSchema = wire.Closed(map[string]wire.Schema{
+		"effort":           wire.Enum(efforts...),
+		"summary":          {},
+		"generate_summary": {},
+	}).Examples(`{"effort":"low"}`)
+)
+
+func (r *responsesRequest) setInput(v wire.Value) (e *fault.Error) {
+	if r.input, e = readInput(v); e != nil {
+		return e
+	}
+	r.messages, e = readItems(r.input)
+	return e
 }
 
-// ofParams adapts a setter of params.
-func ofParams(set wire.Setter[params]) wire.Setter[responsesRequest] {
-	return func(r *responsesRequest, v wire.Value) *fault.Error { return set(&r.params, v) }
+func (r *responsesRequest) setTools(v wire.Value) (e *fault.Error) {
+	r.toolsAsked = v.Raw
+	r.tools.list, r.ignored, e = readFlatTools(v)
+	return e
+}
+
+func (r *responsesRequest) setToolChoice(v wire.Value) (e *fault.Error) {
+	r.choiceAsked = v.Raw
+	r.tools.choice, e = readToolChoice(v, true)
+	return e
+}
+
+func (r *responsesRequest) setMetadata(v wire.Value) *fault.Error {
+	r.metadata = v.Raw
+	return wire.IsObject(v)
+}
+
+func readTruncation(_ *responsesRequest, v wire.Value) *fault.Error {
+	if s, e := v.OneOf("disabled", "auto"); e != nil || s == "disabled" {
+		return e
+	}
+	return fault.New(fault.Unsupported, v.Name,
+		"Unsupported value: '%s' does not support 'auto': nothing is cut here.", v.Name)
 }
 
 // setText reads {"format":…,"verbosity":…}.
@@ -146,7 +263,9 @@ func (r *responsesRequest) setReasoning(v wire.Value) *fault.Error {
 		return e
 	}
 	if effort, ok := object["effort"]; ok {
-		return r.setEffort(effort)
+		name, e := effort.OneOf(efforts...)
+		r.setEffort(name)
+		return e
 	}
 	return nil
 }
@@ -209,7 +328,7 @@ func (r *responsesRequest) check() *fault.Error {
 // readResponses reads and validates a request, including the conversation that it continues.
 func (api *API) readResponses(r *http.Request) (*responsesRequest, *fault.Error) {
 	req := &responsesRequest{store: true, conversationRequest: newConversationRequest()}
-	if e := decode(r, req, responsesFields, "model", "input"); e != nil {
+	if e := decode(r, req, responsesFields); e != nil {
 		return nil, e
 	}
 	if e := api.recall(r.Context(), req); e != nil {

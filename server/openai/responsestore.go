@@ -182,7 +182,7 @@ func listed(raw json.RawMessage) map[string]json.RawMessage {
 
 	prefix := itemPrefixes[kind]
 	set("type", kind)
-	set("id", prefix+randomID())
+	set("id", prefix+wire.RandomID())
 	set("status", "completed")
 	if content := item["content"]; kind == "message" && len(content) > 0 && content[0] == '"' {
 		part := map[string]json.RawMessage{"type": text("input_text"), "text": content}

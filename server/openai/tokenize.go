@@ -22,38 +22,61 @@ type tokenizeRequest struct {
 	tokens  []engine.Token
 }
 
-func readText(r *tokenizeRequest, v wire.Value) (e *fault.Error) { r.text, e = v.Text(); return e }
-
-func readSpecial(r *tokenizeRequest, v wire.Value) (e *fault.Error) {
-	r.special, e = v.Bool()
-	return e
-}
-
-var tokenizeFields = wire.Fields[tokenizeRequest]{
-	"model":              func(r *tokenizeRequest, v wire.Value) (e *fault.Error) { r.model, e = v.Text(); return e },
-	"prompt":             readText,
-	"content":            readText,
-	"add_special_tokens": readSpecial,
-	"add_special":        readSpecial,
-	"return_token_strs":  func(r *tokenizeRequest, v wire.Value) (e *fault.Error) { r.pieces, e = v.Bool(); return e },
-}
-
-var detokenizeFields = wire.Fields[tokenizeRequest]{
-	"model": func(r *tokenizeRequest, v wire.Value) (e *fault.Error) { r.model, e = v.Text(); return e },
-	"tokens": func(r *tokenizeRequest, v wire.Value) *fault.Error {
-		list, e := v.Array(math.MaxInt32)
-		if e != nil {
-			return e
-		}
-		r.tokens, e = readTokens(list)
-		return e
+var tokenizeFields = wire.Table[tokenizeRequest]{
+	modelField(true, func(r *tokenizeRequest) *string { return &r.model }),
+	{
+		Name: "prompt",
+		Type: wire.StringOf(func(r *tokenizeRequest) *string { return &r.text }),
+		Doc:  "The text, by vLLM's name.",
 	},
+	{
+		Name: "content",
+		Type: wire.StringOf(func(r *tokenizeRequest) *string { return &r.text }),
+		Doc:  "The text, by llama.cpp's name.",
+	},
+	{
+		Name: "add_special_tokens",
+		Type: wire.BoolOf(func(r *tokenizeRequest) *bool { return &r.special }),
+		Doc:  "Whether the tokens that a prompt begins and ends with are added, by vLLM's name.",
+	},
+	{
+		Name: "add_special",
+		Type: wire.BoolOf(func(r *tokenizeRequest) *bool { return &r.special }),
+		Doc:  "The same, by llama.cpp's name.",
+	},
+	{
+		Name: "return_token_strs",
+		Type: wire.BoolOf(func(r *tokenizeRequest) *bool { return &r.pieces }),
+		Doc:  "Whether the tokens' texts come with them.",
+	},
+}
+
+var detokenizeFields = wire.Table[tokenizeRequest]{
+	modelField(true, func(r *tokenizeRequest) *string { return &r.model }),
+	{
+		Name:     "tokens",
+		Required: true,
+		Type: wire.Of(tokensSchema, readTokenList,
+			func(r *tokenizeRequest) *[]engine.Token { return &r.tokens }),
+		Doc: "The tokens.",
+	},
+}
+
+// tokensSchema describes what readTokenList reads.
+var tokensSchema = wire.Schema{"type": "array", "items": tokenSchema}.Examples(`[1,2]`)
+
+func readTokenList(v wire.Value) ([]engine.Token, *fault.Error) {
+	list, e := v.Array(math.MaxInt32)
+	if e != nil {
+		return nil, e
+	}
+	return readTokens(list)
 }
 
 // tokenize answers POST /tokenize.
 func (api *API) tokenize(w http.ResponseWriter, r *http.Request) *fault.Error {
 	req := tokenizeRequest{special: true}
-	if e := decode(r, &req, tokenizeFields, "model"); e != nil {
+	if e := decode(r, &req, tokenizeFields); e != nil {
 		return e
 	}
 
@@ -80,7 +103,8 @@ func (api *API) tokenize(w http.ResponseWriter, r *http.Request) *fault.Error {
 
 	if req.pieces {
 		for _, t := range tokens {
-			body.Strings = append(body.Strings, strings.ToValidUTF8(string(prompt.Piece(model.Engine.Model(), t)), "\uFFFD"))
+			piece := string(prompt.Piece(model.Engine.Model(), t))
+			body.Strings = append(body.Strings, strings.ToValidUTF8(piece, "\uFFFD"))
 		}
 	}
 
@@ -90,7 +114,7 @@ func (api *API) tokenize(w http.ResponseWriter, r *http.Request) *fault.Error {
 // detokenize answers POST /detokenize. The text includes control tokens.
 func (api *API) detokenize(w http.ResponseWriter, r *http.Request) *fault.Error {
 	var req tokenizeRequest
-	if e := decode(r, &req, detokenizeFields, "model", "tokens"); e != nil {
+	if e := decode(r, &req, detokenizeFields); e != nil {
 		return e
 	}
 	model, e := api.service.Model(r.Context(), req.model)

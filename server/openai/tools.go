@@ -27,9 +27,35 @@ type toolChoice struct {
 	named bool     // a single tool was named, which affects finish_reason
 }
 
-// Limits on tools.
-const (
-	maxTools = 1024
+// maxTools is the maximum number of tools.
+const maxTools = 1024
+
+// The schemas of the fields about tools.
+var (
+	nameSchema = wire.Schema{"type": "string", "pattern": toolName.String()}
+
+	functionProperties = map[string]wire.Schema{
+		"name":        nameSchema,
+		"description": wire.String,
+		"parameters":  wire.Object,
+		"strict":      wire.Bool,
+	}
+	functionSchema = wire.Closed(functionProperties, "name")
+
+	toolsSchema = wire.ListOf(wire.Open(map[string]wire.Schema{
+		"type":     wire.Enum("function"),
+		"function": functionSchema,
+	}, "type", "function"), maxTools).Examples(`[{"type":"function","function":{"name":"f"}}]`)
+
+	toolChoiceSchema = wire.AnyOf(
+		wire.Enum(string(prompt.ChoiceNone), string(prompt.ChoiceAuto), string(prompt.ChoiceRequired)),
+		wire.Open(map[string]wire.Schema{"type": wire.Enum("function", "allowed_tools")}, "type"),
+	).Examples(`"auto"`, `{"type":"function","function":{"name":"f"}}`)
+
+	functionCallSchema = wire.AnyOf(
+		wire.Enum(string(prompt.ChoiceNone), string(prompt.ChoiceAuto)),
+		wire.Open(map[string]wire.Schema{"name": wire.String}, "name"),
+	).Examples(`"auto"`, `{"name":"f"}`)
 )
 
 var toolName = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)
@@ -102,6 +128,7 @@ func readTools(v wire.Value) ([]prompt.Tool, *fault.Error) {
 		if e != nil {
 			return nil, e
 		}
+
 		kind, e := item.Required(object, "type")
 		if e != nil {
 			return nil, e
@@ -114,6 +141,7 @@ func readTools(v wire.Value) ([]prompt.Tool, *fault.Error) {
 			return nil, fault.New(fault.Unsupported, kind.Name,
 				"Tools of the type '%s' are not supported; 'function' is.", name)
 		}
+
 		function, e := item.Required(object, "function")
 		if e != nil {
 			return nil, e
@@ -165,7 +193,7 @@ func readFunction(v wire.Value, before []prompt.Tool, also ...string) (t prompt.
 		return t, name.Invalid("two functions are called '%s'.", t.Name)
 	}
 
-	if t.Description, e = readOptional(object, "description"); e != nil {
+	if t.Description, e = wire.OptionalText(object, "description"); e != nil {
 		return t, e
 	}
 
@@ -189,6 +217,8 @@ func readFunction(v wire.Value, before []prompt.Tool, also ...string) (t prompt.
 	e = t.Compile(len(before))
 	return t, e
 }
+
+func readNestedToolChoice(v wire.Value) (toolChoice, *fault.Error) { return readToolChoice(v, false) }
 
 // readToolChoice reads tool_choice: a word, one function, or a list of allowed functions. In the
 // Responses API they are flat, without a nested object.
@@ -274,7 +304,7 @@ func readChosen(v wire.Value, object map[string]wire.Value, flat bool) (string, 
 		}
 		v = function
 	}
-	return readRequired(v, object, "name")
+	return v.RequiredText(object, "name")
 }
 
 func readAllowed(v wire.Value, flat bool) ([]string, *fault.Error) {
@@ -308,7 +338,7 @@ func readFunctionCall(v wire.Value) (c toolChoice, e *fault.Error) {
 	if e != nil {
 		return c, v.WrongType("a string or an object")
 	}
-	name, e := readRequired(v, object, "name")
+	name, e := v.RequiredText(object, "name")
 	if e != nil {
 		return c, e
 	}
@@ -329,15 +359,17 @@ func readCalls(v wire.Value) ([]prompt.Call, *fault.Error) {
 		if e != nil {
 			return nil, e
 		}
+
 		if kind, ok := object["type"]; ok {
 			if _, e := kind.OneOf("function"); e != nil {
 				return nil, e
 			}
 		}
-		id, e := readRequired(item, object, "id")
+		id, e := item.RequiredText(object, "id")
 		if e != nil {
 			return nil, e
 		}
+
 		function, e := item.Required(object, "function")
 		if e != nil {
 			return nil, e
@@ -359,7 +391,7 @@ func readCall(v wire.Value) (c prompt.Call, e *fault.Error) {
 	if e != nil {
 		return c, e
 	}
-	if c.Name, e = readRequired(v, object, "name"); e != nil {
+	if c.Name, e = v.RequiredText(object, "name"); e != nil {
 		return c, e
 	}
 

@@ -51,18 +51,74 @@ func New(options Options) (*Ops, error) {
 
 // Routes returns the routes of all endpoints.
 func (o *Ops) Routes() []dialect.Route {
-	get := func(path string, h dialect.Handler) dialect.Route {
-		return dialect.Route{Method: http.MethodGet, Path: path, Handle: h}
+	routes := append(o.pageRoutes(), o.stateRoutes()...)
+	for i := range routes {
+		routes[i].Method = http.MethodGet
+		routes[i].Unversioned = true
 	}
+	return routes
+}
+
+func (o *Ops) pageRoutes() []dialect.Route {
 	return []dialect.Route{
-		get("/", o.root),
-		get("/icon.svg", o.page.answer),
-		get("/assets/:file", o.page.answer),
-		get("/healthz", o.healthz),
-		get("/health", o.healthz),
-		get("/readyz", o.readyz),
-		get("/status", o.status),
-		get("/metrics", o.metrics.answer),
+		{
+			Path:     "/",
+			Handle:   o.root,
+			Right:    dialect.RightNone,
+			Doc:      "The web page; programs, which do not ask for HTML, get a greeting by which Ollama's clients know it.",
+			Produces: []string{"text/html", "text/plain"},
+		},
+		{
+			Path:     "/icon.svg",
+			Handle:   o.page.answer,
+			Right:    dialect.RightNone,
+			Doc:      "The web page's icon.",
+			Produces: []string{"image/svg+xml"},
+		},
+		{
+			Path:     "/assets/:file",
+			Handle:   o.page.answer,
+			Right:    dialect.RightNone,
+			Doc:      "A file of the web page.",
+			Produces: []string{"text/javascript", "text/css"},
+		},
+	}
+}
+
+// stateRoutes are the endpoints that say how the server is.
+func (o *Ops) stateRoutes() []dialect.Route {
+	return []dialect.Route{
+		{
+			Path:   "/healthz",
+			Handle: o.healthz,
+			Right:  dialect.RightNone,
+			Doc:    "Answers 200 while the process runs.",
+		},
+		{
+			Path:   "/health",
+			Handle: o.healthz,
+			Right:  dialect.RightNone,
+			Doc:    "The same, by llama.cpp's name.",
+		},
+		{
+			Path:   "/readyz",
+			Handle: o.readyz,
+			Right:  dialect.RightNone,
+			Doc:    "Answers 200 if the server and every model in memory can take requests.",
+		},
+		{
+			Path:   "/status",
+			Handle: o.status,
+			Right:  dialect.RightStatus,
+			Doc:    "The models, devices and requests of this server.",
+		},
+		{
+			Path:     "/metrics",
+			Handle:   o.metrics.answer,
+			Right:    dialect.RightStatus,
+			Doc:      "The metrics, in Prometheus's text format.",
+			Produces: []string{"text/plain"},
+		},
 	}
 }
 

@@ -2,7 +2,10 @@
 package servertest
 
 import (
+	"bytes"
 	"context"
+	"image"
+	"image/png"
 	"io"
 	"log/slog"
 	"net/http"
@@ -235,4 +238,13 @@ func Scrape(t testing.TB, url string) map[string]float64 {
 	}
 
 	return values
+}
+
+// PNG returns the file of a black image.
+func PNG(width, height int) []byte {
+	var b bytes.Buffer
+	if err := png.Encode(&b, image.NewGray(image.Rect(0, 0, width, height))); err != nil {
+		panic(err) // it is written to memory
+	}
+	return b.Bytes()
 }

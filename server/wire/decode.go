@@ -20,8 +20,7 @@ import (
 // which means the same as leaving the field out.
 type Setter[T any] func(*T, Value) *fault.Error
 
-// Fields is the table of all fields that an endpoint reads. Any other field is an error, so that
-// no client relies on a field that has no effect.
+// Fields is a table without descriptions, for a dialect that has no Table yet.
 type Fields[T any] map[string]Setter[T]
 
 // Value is a field's JSON and its name, as it appears in errors.
@@ -30,11 +29,46 @@ type Value struct {
 	Raw  json.RawMessage
 }
 
-// Decode reads a request body into T by a table of fields. Required fields must be present and not
-// null.
+// Decode reads a request body into T by a table without descriptions. Required fields must be present
+// and not null.
 func Decode[T any](body []byte, into *T, table Fields[T], required ...string) *fault.Error {
-	object, e := split(body)
-	if e != nil {
+	return decode(body, required, func(v Value) *fault.Error {
+		set, ok := table[v.Name]
+		switch {
+		case !ok:
+			return unknown(v.Name)
+		case IsNull(v.Raw):
+			return nil
+		}
+		return set(into, v)
+	})
+}
+
+// DecodeOpen is Decode for APIs that accept fields which are in no table. It returns their names, in
+// order, without those that are null.
+func DecodeOpen[T any](body []byte, into *T, table Fields[T]) (others []string, e *fault.Error) {
+	e = decode(body, nil, func(v Value) *fault.Error {
+		set, ok := table[v.Name]
+		switch {
+		case IsNull(v.Raw):
+			return nil
+		case !ok:
+			others = append(others, v.Name)
+			return nil
+		}
+		return set(into, v)
+	})
+	return others, e
+}
+
+// decode splits a request body and calls set for each of its fields.
+func decode(body []byte, required []string, set func(Value) *fault.Error) *fault.Error {
+	if !utf8.Valid(body) {
+		return fault.New(fault.Malformed, "", "The request body is not valid UTF-8.")
+	}
+
+	var object map[string]json.RawMessage
+	if e := unmarshalObject(body, &object); e != nil {
 		return e
 	}
 	for _, name := range required {
@@ -43,49 +77,13 @@ func Decode[T any](body []byte, into *T, table Fields[T], required ...string) *f
 		}
 	}
 
-	_, e = read(object, into, table, unknown)
-	return e
-}
-
-// DecodeOpen is Decode for APIs that accept fields which are in no table. It returns their names, in
-// order, without those that are null.
-func DecodeOpen[T any](body []byte, into *T, table Fields[T]) (others []string, e *fault.Error) {
-	object, e := split(body)
-	if e != nil {
-		return nil, e
-	}
-	return read(object, into, table, nil)
-}
-
-// split splits a request body into its fields.
-func split(body []byte) (object map[string]json.RawMessage, e *fault.Error) {
-	if !utf8.Valid(body) {
-		return nil, fault.New(fault.Malformed, "", "The request body is not valid UTF-8.")
-	}
-	return object, unmarshalObject(body, &object)
-}
-
-// read reads the fields that are in the table. For one that is not, refuse returns the error; if it is
-// nil, the names of such fields are returned.
-func read[T any](
-	object map[string]json.RawMessage, into *T, table Fields[T], refuse func(string) *fault.Error,
-) (others []string, e *fault.Error) {
 	// In order of name, so that the same body always yields the same error.
 	for _, name := range slices.Sorted(maps.Keys(object)) {
-		set, ok := table[name]
-		switch {
-		case !ok && refuse != nil:
-			return nil, refuse(name)
-		case IsNull(object[name]):
-		case !ok:
-			others = append(others, name)
-		default:
-			if e := set(into, Value{name, object[name]}); e != nil {
-				return nil, e
-			}
+		if e := set(Value{name, object[name]}); e != nil {
+			return e
 		}
 	}
-	return others, nil
+	return nil
 }
 
 func unknown(name string) *fault.Error {
@@ -226,7 +224,8 @@ func (v Value) Array(limit int) ([]Value, *fault.Error) {
 	if len(raws) > limit {
 		return nil, fault.New(fault.ArrayTooLong, v.Name,
 			"Invalid '%s': array too long. "+
-				"Expected an array with maximum length %d, but got an array with length %d instead.", v.Name, limit, len(raws))
+				"Expected an array with maximum length %d, but got an array with length %d instead.",
+			v.Name, limit, len(raws))
 	}
 	values := make([]Value, len(raws))
 	for i, raw := range raws {
@@ -276,6 +275,24 @@ func (v Value) Required(object map[string]Value, name string) (Value, *fault.Err
 		return field, fault.New(fault.MissingField, name, "Missing required parameter: '%s'.", name)
 	}
 	return field, nil
+}
+
+// RequiredText returns a required field of an object that is a string; v is the object itself.
+func (v Value) RequiredText(object map[string]Value, name string) (string, *fault.Error) {
+	field, e := v.Required(object, name)
+	if e != nil {
+		return "", e
+	}
+	return field.Text()
+}
+
+// OptionalText returns a field of an object that is a string, if it is there.
+func OptionalText(object map[string]Value, name string) (string, *fault.Error) {
+	field, ok := object[name]
+	if !ok {
+		return "", nil
+	}
+	return field.Text()
 }
 
 // Only returns an error for the first field, in order of name, that is not known.

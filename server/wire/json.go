@@ -96,12 +96,17 @@ func WriteJSONAs(w http.ResponseWriter, status int, body any) *fault.Error {
 	if err != nil {
 		return fault.New(fault.Internal, "", "The server failed: %v.", err)
 	}
+	WriteBody(w, status, b)
+	return nil
+}
+
+// WriteBody writes a response whose body is JSON already.
+func WriteBody(w http.ResponseWriter, status int, body []byte) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(len(b)))
+	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	w.Write(b)
-	return nil
+	w.Write(body)
 }
 
 // Milliseconds formats a duration for a header.

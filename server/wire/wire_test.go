@@ -2,6 +2,9 @@ package wire
 
 import (
 	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
 	"testing"
 
 	"serve/fault"
@@ -37,5 +40,23 @@ func TestOnly(t *testing.T) {
 	}
 	if e := Only(object, "name", "alpha", "beta", "gamma"); e != nil {
 		t.Errorf("all fields are known: %v", e)
+	}
+}
+
+// TestAddList keeps headers within what clients read.
+func TestAddList(t *testing.T) {
+	for name, tt := range map[string]struct{ list, want []string }{
+		"none":             {nil, nil},
+		"all":              {[]string{"a", "b"}, []string{"a", "b"}},
+		"as many as fit":   {strings.Split("abcdefgh", ""), strings.Split("abcdefgh", "")},
+		"too many":         {strings.Split("abcdefghij", ""), append(strings.Split("abcdefg", ""), "and 3 more")},
+		"too long":         {[]string{"a", strings.Repeat("x", 4096), "b"}, []string{"a", "and 2 more"}},
+		"unprintable ones": {[]string{"a\r\nX-Evil: 1", "é"}, []string{`a\r\nX-Evil: 1`, `\u00e9`}},
+	} {
+		h := http.Header{}
+		AddList(h, "X-List", tt.list)
+		if got := h.Values("X-List"); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: got %q, want %q", name, got, tt.want)
+		}
 	}
 }

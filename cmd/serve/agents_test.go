@@ -1,0 +1,130 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"serve/server"
+	"serve/server/servertest"
+)
+
+// agent is a coding agent of npm, which make agents installs.
+func agent(t *testing.T, name string) string {
+	t.Helper()
+	folder := os.Getenv("TEST_AGENTS")
+	if folder == "" {
+		t.Skip("TEST_AGENTS is not set: make agents runs this with packages of npm")
+	}
+	return filepath.Join(folder, "node_modules", ".bin", name)
+}
+
+// errand is what agents are sent to do: read a file, correct it, run a command, and tell.
+type errand struct {
+	dir  string
+	file string // with the mistake
+}
+
+const (
+	mistake   = "Hello, wrld"
+	corrected = "Hello, world"
+	task      = "Correct the spelling in greeting.txt, then check it."
+	report    = "The greeting is spelled right now."
+)
+
+func newErrand(t *testing.T) *errand {
+	t.Helper()
+	e := &errand{dir: t.TempDir()}
+	e.file = filepath.Join(e.dir, "greeting.txt")
+	if err := os.WriteFile(e.file, []byte(mistake+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// done checks that the errand is done.
+func (e *errand) done(t *testing.T) {
+	t.Helper()
+	text, err := os.ReadFile(e.file)
+	if err != nil || string(text) != corrected+"\n" {
+		t.Errorf("the file is %q: %v", text, err)
+	}
+}
+
+// asJSON writes the input of a call.
+func asJSON(t *testing.T, v any) string {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// TestClaudeCode has Claude Code run an errand, three times, with a model that plays its part.
+func TestClaudeCode(t *testing.T) {
+	claude := agent(t, "claude")
+	for range 3 {
+		e := newErrand(t)
+		// Later lines first: the conversation contains what led to them. The command's output says
+		// something that its text does not.
+		hs, _ := servertest.Play(t, server.Options{},
+			servertest.Line{After: "checked-42", Say: report},
+			servertest.Line{After: corrected, Tool: "Bash", Call: "Bash", Input: asJSON(t, map[string]string{
+				"command":     "cat greeting.txt && echo checked-$((40 + 2))",
+				"description": "Check the file",
+			})},
+			servertest.Line{After: mistake, Tool: "Edit", Call: "Edit", Input: asJSON(t, map[string]string{
+				"file_path":  e.file,
+				"old_string": mistake,
+				"new_string": corrected,
+			})},
+			servertest.Line{After: task, Tool: "Read", Call: "Read", Input: asJSON(t, map[string]string{
+				"file_path": e.file,
+			})},
+			servertest.Line{Say: "Spelling"}, // what it asks on the side
+		)
+
+		cmd := exec.Command(claude, "--print", task, "--output-format", "json",
+			"--permission-mode", "acceptEdits", "--allowedTools", "Read,Edit,Bash")
+		cmd.Dir = e.dir
+		cmd.Env = []string{
+			"PATH=" + os.Getenv("PATH"),
+			"HOME=" + t.TempDir(),
+			"ANTHROPIC_BASE_URL=" + hs.URL,
+			"ANTHROPIC_AUTH_TOKEN=none",
+			"ANTHROPIC_MODEL=fake",
+			"ANTHROPIC_DEFAULT_HAIKU_MODEL=fake",
+			"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1",
+		}
+		var errOut strings.Builder
+		cmd.Stderr = &errOut
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%v\n%s\n%s", err, out, errOut.String())
+		}
+
+		var result struct {
+			IsError bool `json:"is_error"`
+			Result  string
+			Turns   int `json:"num_turns"`
+			Usage   struct {
+				Input int `json:"input_tokens"`
+				Read  int `json:"cache_read_input_tokens"`
+			}
+		}
+		if err := json.Unmarshal(out, &result); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		if result.IsError || result.Result != report || result.Turns != 4 {
+			t.Errorf("got %s", out)
+		}
+		if u := result.Usage; u.Read < 2*u.Input {
+			t.Errorf("of three later prompts, only %d tokens were read from the cache; %d were not", u.Read, u.Input)
+		}
+		e.done(t)
+	}
+}

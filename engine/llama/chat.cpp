@@ -1,0 +1,116 @@
+#if !__has_include("llama.h")
+#error "llama.cpp is not built: run `make llama` first"
+#endif
+
+#include "common_shim.h"
+
+#include "chat.h"
+#include "json.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+struct serve_parser {
+    common_chat_parser_params params;
+};
+
+namespace {
+
+common_chat_tool_choice tool_choice_from(const std::string & s) {
+    return s.empty() ? COMMON_CHAT_TOOL_CHOICE_AUTO : common_chat_tool_choice_parse_oaicompat(s);
+}
+
+}  // namespace
+
+extern "C" {
+
+char * serve_chat_render(const serve_model * model, const char * json, serve_error * err) {
+    return guard(err, [&] {
+        const common_json            j = common_json::parse(json);
+        common_chat_templates_inputs in;
+        in.messages            = common_chat_msgs_parse_oaicompat(j.at("messages"));
+        in.tools               = j.contains("tools") ? common_chat_tools_parse_oaicompat(j.at("tools")) : std::vector<common_chat_tool>();
+        in.tool_choice         = tool_choice_from(j.value("tool_choice", ""));
+        in.parallel_tool_calls = j.value("parallel_tool_calls", true);
+        in.json_schema         = j.value("json_schema", "");
+        in.enable_thinking     = j.value("enable_thinking", true);
+        in.reasoning_format    = COMMON_REASONING_FORMAT_AUTO;
+        if (j.value("continue_final_message", false)) {
+            in.add_generation_prompt  = false;
+            in.continue_final_message = COMMON_CHAT_CONTINUATION_AUTO;
+        }
+        if (j.contains("template_kwargs")) {
+            for (const auto & [key, value] : j.at("template_kwargs").items()) {
+                in.chat_template_kwargs[key] = value.dump();
+            }
+        }
+        common_chat_params out = common_chat_templates_apply(model->templates.get(), in);
+
+        common_json parser = common_json::object();
+        parser["format"]            = (int32_t) out.format;
+        parser["arena"]             = out.parser;
+        parser["generation_prompt"] = out.generation_prompt;
+        parser["continuation"]      = in.continue_final_message != COMMON_CHAT_CONTINUATION_NONE;
+
+        common_json triggers = common_json::array();
+        for (const auto & t : out.grammar_triggers) {
+            common_json o = common_json::object();
+            o["type"]  = (int32_t) t.type;
+            o["value"] = t.value;
+            o["token"] = t.token;
+            triggers.push_back(o);
+        }
+        common_json r = common_json::object();
+        r["prompt"]            = out.prompt;
+        r["grammar"]           = out.grammar;
+        r["grammar_lazy"]      = out.grammar_lazy;
+        r["generation_prompt"] = out.generation_prompt;
+        r["triggers"]          = triggers;
+        r["preserved"]         = out.preserved_tokens;
+        r["stops"]             = out.additional_stops;
+        r["parser"]            = parser.dump();
+        // Nothing to parse: the text is the content, byte for byte. A format of its own has tokens to preserve.
+        r["plain"] = in.tools.empty() && !out.supports_thinking && out.thinking_start_tag.empty() && out.preserved_tokens.empty();
+        return copy_string(r.dump());
+    });
+}
+
+serve_parser * serve_parser_new(const char * spec, serve_error * err) {
+    return guard(err, [&] {
+        const common_json j = common_json::parse(spec);
+        auto              p = std::make_unique<serve_parser>();
+        p->params.format            = (common_chat_format) j.at("format").get<int32_t>();
+        p->params.reasoning_format  = COMMON_REASONING_FORMAT_AUTO;
+        p->params.generation_prompt = j.value("generation_prompt", "");
+        p->params.is_continuation   = j.value("continuation", false);
+        const std::string arena     = j.value("arena", "");
+        if (!arena.empty()) {
+            p->params.parser.load(arena);
+        }
+        return p.release();
+    });
+}
+
+void serve_parser_free(serve_parser * p) { delete p; }
+
+char * serve_parser_parse(const serve_parser * p, const char * text, size_t len, bool partial, serve_error * err) {
+    return guard(err, [&] {
+        const common_chat_msg msg = common_chat_parse(std::string(text, len), partial, p->params);
+        common_json calls = common_json::array();
+        for (const auto & c : msg.tool_calls) {
+            common_json o = common_json::object();
+            o["id"]        = c.id;
+            o["name"]      = c.name;
+            o["arguments"] = c.arguments;
+            calls.push_back(o);
+        }
+        common_json r = common_json::object();
+        r["content"]    = msg.content;
+        r["reasoning"]  = msg.reasoning_content;
+        r["tool_calls"] = calls;
+        return copy_string(r.dump_safe());
+    });
+}
+
+}  // extern "C"

@@ -1,0 +1,56 @@
+// A context, which decodes and samples.
+#pragma once
+
+#include "kernels.h"
+
+#include "ggml-cpu.h"
+#include "llama.h"
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+// gang runs a function on all threads of a ggml pool, in the few microseconds
+// that waking threads of our own would take alone: as a compute graph of one
+// operation.
+struct gang {
+    ggml_context *       ctx   = nullptr;
+    ggml_cgraph *        graph = nullptr;
+    std::vector<uint8_t> work;
+    const std::function<void(int, int)> * body = nullptr;
+
+    gang() {
+        const ggml_init_params params = {ggml_tensor_overhead() * 4 + ggml_graph_overhead(), nullptr, true};
+        ctx   = ggml_init(params);
+        graph = ggml_new_graph(ctx);
+        ggml_tensor * op = ggml_custom_4d(ctx, GGML_TYPE_F32, 1, 1, 1, 1, nullptr, 0, [](ggml_tensor *, int ith, int nth, void * self) {
+            (*((gang *) self)->body)(ith, nth);
+        }, GGML_N_TASKS_MAX, this);
+        ggml_build_forward_expand(graph, op);
+    }
+    ~gang() { ggml_free(ctx); }
+    gang(const gang &) = delete;
+    gang & operator=(const gang &) = delete;
+
+    // run calls f(i, n) for each i of the n threads of a pool, which belongs to the kernels. f must not throw.
+    void run(const kernels & k, ggml_threadpool_t pool, int n_threads, const std::function<void(int, int)> & f) {
+        body = &f;
+        ggml_cplan plan = k.graph_plan(graph, n_threads, pool);
+        work.resize(plan.work_size);
+        plan.work_data = work.data();
+        k.graph_compute(graph, &plan);
+    }
+};
+
+struct serve_context {
+    gang               sampling;
+    const kernels &    processor = current_kernels();
+    llama_context *    ctx  = nullptr;
+    ggml_threadpool_t  pool = nullptr;
+    llama_batch        batch = {};
+    int32_t            n_batch = 0;
+    int32_t            n_vocab = 0;
+    int32_t            n_threads = 1;
+    std::atomic<bool>  abort{false};
+};

@@ -1,0 +1,162 @@
+// Package anthropic implements Anthropic's Messages API, and its lists of models.
+package anthropic
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"serve/fault"
+	"serve/server/dialect"
+	"serve/server/wire"
+	"serve/service"
+)
+
+// Options configure an API.
+type Options struct {
+	Service *service.Service
+	Stream  dialect.Stream
+}
+
+var _ dialect.Dialect = (*API)(nil)
+
+// API implements dialect.Dialect.
+type API struct {
+	service *service.Service
+	stream  dialect.Stream
+}
+
+// New returns the dialect.
+func New(o Options) *API { return &API{service: o.Service, stream: o.Stream} }
+
+const (
+	messagesPath  = "/messages"
+	versionHeader = "Anthropic-Version"
+	idHeader      = "Request-Id"
+)
+
+// Routes implements dialect.Dialect.
+func (api *API) Routes() []dialect.Route {
+	return []dialect.Route{
+		{
+			Method:    http.MethodPost,
+			Path:      messagesPath,
+			Handle:    api.messages,
+			Work:      true,
+			Operation: "chat",
+			Doc:       "Answers a conversation.",
+			Fields:    fields.Describe(),
+			Produces:  []string{"application/json", wire.EventStream},
+		},
+		{
+			Method: http.MethodPost,
+			Path:   messagesPath + "/count_tokens",
+			Handle: api.countTokens,
+			Work:   true,
+			Doc:    "Counts the tokens of a conversation.",
+			Fields: countFields.Describe(),
+		},
+		{
+			Method: http.MethodGet,
+			Path:   "/models",
+			Handle: api.listModels,
+			Doc:    "Lists the models.",
+		},
+		{
+			Method: http.MethodGet,
+			Path:   "/models/*id", // a name may have slashes, escaped or not
+			Handle: api.showModel,
+			Doc:    "Describes a model.",
+		},
+	}
+}
+
+// Speaks implements dialect.Dialect. Anthropic's clients always send the version of the API.
+func (api *API) Speaks(r *http.Request) bool {
+	return r.Header.Get(versionHeader) != "" ||
+		r.URL.Path == messagesPath || strings.HasPrefix(r.URL.Path, messagesPath+"/")
+}
+
+// Head implements dialect.Dialect.
+func (api *API) Head(h http.Header, _ time.Duration) { h.Set(idHeader, h.Get(dialect.RequestID)) }
+
+// Exposes implements dialect.Dialect.
+func (api *API) Exposes() []string { return []string{strings.ToLower(idHeader), ignoredHeader} }
+
+// ignoredHeader lists parts of the request that are not known here, and were left out.
+const ignoredHeader = "x-ignored-fields"
+
+// schemaHeader lists the parts of the request's schemas that are not enforced.
+const schemaHeader = "X-Schema-Not-Enforced"
+
+// decode reads a request.
+func decode(r *http.Request, table wire.Table[request]) (*request, *fault.Error) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, service.Fault(err, "")
+	}
+
+	req := newRequest()
+	if e := table.Decode(body, req); e != nil {
+		return nil, e
+	}
+	if e := req.check(); e != nil {
+		return nil, e
+	}
+	return req, nil
+}
+
+// messages answers POST /v1/messages.
+func (api *API) messages(w http.ResponseWriter, r *http.Request) *fault.Error {
+	req, e := decode(r, fields)
+	if e != nil {
+		return e
+	}
+
+	c := req.conversation()
+	reply, e := api.service.Converse(r.Context(), req.model, c, req.work(), "messages")
+	if e != nil {
+		return e
+	}
+	defer reply.Close()
+
+	wire.AddList(w.Header(), schemaHeader, c.NotEnforced())
+	wire.AddList(w.Header(), ignoredHeader, req.ignored)
+
+	a := newAnswer(req, reply)
+	if req.stream {
+		return api.stream(w, r, reply, &encoder{answer: a, id: w.Header().Get(dialect.RequestID)})
+	}
+	return a.complete(w, r)
+}
+
+// countTokens answers POST /v1/messages/count_tokens. It takes every field of a message's request.
+func (api *API) countTokens(w http.ResponseWriter, r *http.Request) *fault.Error {
+	req, e := decode(r, countFields)
+	if e != nil {
+		return e
+	}
+
+	model, e := api.service.Model(r.Context(), req.model)
+	if e != nil {
+		return e
+	}
+	defer model.Release()
+
+	tokens := 0
+	p, err := api.service.Prompt(r.Context(), model, req.conversation())
+	if err == nil {
+		tokens = len(p.Tokens)
+	} else {
+		// A prompt that has no room in the context has a length all the same.
+		e := service.Fault(err, "messages")
+		if e.Length == nil || e.Length.AtLeast {
+			return e
+		}
+		tokens = e.Length.Tokens
+	}
+
+	wire.AddList(w.Header(), ignoredHeader, req.ignored)
+	return wire.WriteJSON(w, map[string]int{"input_tokens": tokens})
+}

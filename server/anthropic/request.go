@@ -1,0 +1,395 @@
+package anthropic
+
+import (
+	"math"
+	"math/rand/v2"
+
+	"serve/engine"
+	"serve/fault"
+	"serve/prompt"
+	"serve/server/wire"
+)
+
+// request is the body of POST /v1/messages, and of POST /v1/messages/count_tokens.
+type request struct {
+	reader
+	model     string
+	maxTokens int
+	sampling  engine.Sampling
+	stops     []string
+	stream    bool
+
+	system   string
+	messages []prompt.Message
+	tools    tools
+	format   prompt.Format
+	thinking thinking
+	effort   string
+}
+
+// thinking is the field of that name.
+type thinking struct {
+	disabled bool
+	omitted  bool // the thinking is not shown
+}
+
+// newRequest returns the defaults. The seed is random: the API has no field for it.
+func newRequest() *request {
+	r := &request{sampling: engine.DefaultSampling(), tools: tools{parallel: true}}
+	r.sampling.Seed = rand.Uint32N(math.MaxUint32)
+	return r
+}
+
+// Limits on parameters.
+const (
+	maxStops     = 64
+	maxStopBytes = 1024
+)
+
+// fields is the table of a request.
+var fields = wire.Table[request]{
+	{
+		Name:     "model",
+		Required: true,
+		Type:     wire.StringOf(func(r *request) *string { return &r.model }),
+		Doc:      "Name of the model; the answer has the name that was asked for.",
+	},
+	{
+		Name:     "max_tokens",
+		Required: true,
+		Type:     wire.IntegerOf(1, math.MaxInt32, func(r *request) *int { return &r.maxTokens }),
+		Doc:      "Most tokens of the answer.",
+	},
+	{
+		Name:     "messages",
+		Required: true,
+		Type:     wire.Custom(messagesSchema, (*request).setMessages),
+		Doc:      "The conversation. An assistant's message at its end is the beginning of the answer.",
+	},
+	{
+		Name: "system",
+		Type: wire.Custom(systemSchema, (*request).setSystem),
+		Doc:  "The system prompt: a text, or blocks of text.",
+	},
+	{
+		Name: "stop_sequences",
+		Type: wire.Custom(wire.ListOf(wire.String, maxStops).Examples(`["a"]`), setStops),
+		Doc:  "Texts that end the answer, at most 64; the answer says which one came.",
+	},
+	{
+		Name: "stream",
+		Type: wire.BoolOf(func(r *request) *bool { return &r.stream }),
+		Doc:  "Whether the answer is sent as it is made, as server-sent events.",
+	},
+	{
+		Name: "temperature",
+		Type: wire.NumberOf(0, 1, func(r *request) *float32 { return &r.sampling.Temperature }),
+		Doc:  "How far probabilities are evened out, by default 1; `top_p` and `top_k` are off by default.",
+	},
+	{
+		Name: "top_p",
+		Type: wire.NumberOf(0, 1, func(r *request) *float32 { return &r.sampling.TopP }),
+		Doc:  "Only the most probable tokens that have this much probability together can be drawn.",
+	},
+	{
+		Name: "top_k",
+		Type: wire.IntegerOf(0, math.MaxInt32, func(r *request) *int32 { return &r.sampling.TopK }),
+		Doc:  "Only this many of the most probable tokens can be drawn.",
+	},
+	{
+		Name: "tools",
+		Type: wire.Custom(toolsSchema, (*request).setTools),
+		Doc:  "Functions that the model may call; see below.",
+	},
+	{
+		Name: "tool_choice",
+		Type: wire.Custom(toolChoiceSchema, setToolChoice),
+		Doc:  "`auto`, `any`, `tool` and `none`, and `disable_parallel_tool_use`.",
+	},
+	{
+		Name: "thinking",
+		Type: wire.Custom(thinkingSchema, setThinking),
+		Doc: "`disabled` turns it off where the model's template can; all others leave it to the template. " +
+			"`budget_tokens` is not enforced. `display: omitted` puts the thinking into the signature.",
+	},
+	{
+		Name: "output_config",
+		Type: wire.Custom(outputConfigSchema, setOutputConfig),
+		Doc:  "`effort` reaches templates that know one; an answer by `format` is held to its schema by a grammar.",
+	},
+	{
+		Name: "output_format",
+		Type: wire.Custom(formatSchema, (*request).setFormat),
+		Doc:  "The former name of `output_config.format`.",
+	},
+	{
+		Name: "container",
+		Type: wire.Refuse[request]("There are no containers here."),
+	},
+	{
+		Name: "mcp_servers",
+		Type: wire.Refuse[request]("The server calls no other servers: no data leaves this machine.", "[]"),
+	},
+	{
+		Name: "compaction",
+		Type: wire.Refuse[request]("The server does not shorten conversations."),
+	},
+	{
+		Name: "thread",
+		Type: wire.Refuse[request]("The server keeps no conversations: send all messages."),
+	},
+	{
+		Name: "metadata",
+		Type: wire.Ignore[request](wire.Object),
+		Doc:  "Name of the client's user.",
+	},
+	{
+		Name: "cache_control",
+		Type: wire.Ignore[request](wire.Object),
+		Doc:  "Ignored here and everywhere else: the prefix of each prompt is cached by itself.",
+	},
+	{
+		Name: "context_management",
+		Type: wire.Ignore[request](wire.Object),
+		Doc:  "What may be removed from long conversations, which nothing is here.",
+	},
+	{
+		Name: "diagnostics",
+		Type: wire.Ignore[request](wire.Object),
+		Doc:  "What is said of the prompt cache.",
+	},
+	{
+		Name: "service_tier",
+		Type: wire.Ignore[request](wire.Enum("auto", "standard_only")),
+		Doc:  "Whether capacity that was reserved at Anthropic may be used.",
+	},
+	{
+		Name: "speed",
+		Type: wire.Ignore[request](wire.String),
+		Doc:  "How fast Anthropic answers.",
+	},
+	{
+		Name: "inference_geo",
+		Type: wire.Ignore[request](wire.String),
+		Doc:  "Where Anthropic computes.",
+	},
+	{
+		Name: "user_profile_id",
+		Type: wire.Ignore[request](wire.String),
+		Doc:  "Name of the client's user at Anthropic.",
+	},
+	{
+		Name: "workspace_id",
+		Type: wire.Ignore[request](wire.String),
+		Doc:  "Name of the client's workspace at Anthropic.",
+	},
+	{
+		Name: "betas",
+		Type: wire.Ignore[request](wire.Array),
+		Doc:  "Features of the API that are not released yet.",
+	},
+	{
+		Name: "fallbacks",
+		Type: wire.Ignore[request](wire.Any),
+		Doc:  "Models that Anthropic asks in this one's place.",
+	},
+	{
+		Name: "fallback_credit_token",
+		Type: wire.Ignore[request](wire.Any),
+		Doc:  "How such an answer is paid.",
+	},
+	{
+		Name: "billing_policy",
+		Type: wire.Ignore[request](wire.Any),
+		Doc:  "How an answer is paid.",
+	},
+}
+
+// countFields is the table of a request whose tokens are counted: it needs no limit.
+var countFields = fields.Optional("max_tokens")
+
+// The schemas of fields that have their own decoders. What is unknown in them is left out of the request.
+var (
+	blocksSchema = wire.AnyOf(
+		wire.String,
+		wire.Schema{"type": "array", "items": wire.Open(map[string]wire.Schema{"type": wire.String}, "type")},
+	)
+
+	messagesSchema = wire.Schema{"type": "array", "items": wire.Open(map[string]wire.Schema{
+		"role":    wire.Enum("user", "assistant", "system"),
+		"content": blocksSchema,
+	}, "role", "content")}.NonEmpty().Examples(`[{"role":"user","content":"Hello"}]`)
+
+	systemSchema = blocksSchema.Examples(`"Hello"`, `[{"type":"text","text":"Hello"}]`)
+
+	toolsSchema = wire.Schema{
+		"type":  "array",
+		"items": wire.Open(map[string]wire.Schema{"name": wire.String}, "name"),
+	}.Examples(`[{"name":"f","input_schema":{"type":"object"}}]`)
+
+	toolChoiceSchema = wire.Open(map[string]wire.Schema{
+		"type": wire.Enum("auto", "any", "tool", "none"),
+	}, "type").Examples(`{"type":"any"}`)
+
+	thinkingSchema = wire.Open(map[string]wire.Schema{
+		"type":          wire.Enum("enabled", "disabled", "adaptive", "between_tools"),
+		"budget_tokens": wire.Integer(1, math.MaxInt32),
+		"display":       wire.Enum("summarized", "omitted"),
+	}, "type").Examples(`{"type":"disabled"}`)
+
+	outputConfigSchema = wire.Open(map[string]wire.Schema{
+		"effort": wire.Enum("low", "medium", "high", "xhigh", "max"),
+		"format": formatSchema,
+	}).Examples(`{"effort":"low"}`)
+
+	formatSchema = wire.Open(map[string]wire.Schema{
+		"type":   wire.Enum("json_schema"),
+		"schema": wire.Any,
+		"name":   wire.Any,
+	}, "type", "schema").Examples(`{"type":"json_schema","schema":{"type":"object"}}`)
+)
+
+func (r *request) setMessages(v wire.Value) (e *fault.Error) {
+	r.messages, e = r.readMessages(v)
+	return e
+}
+
+func (r *request) setSystem(v wire.Value) (e *fault.Error) {
+	r.system, e = r.readSystem(v)
+	return e
+}
+
+func (r *request) setTools(v wire.Value) (e *fault.Error) {
+	r.tools.list, e = r.readTools(v)
+	return e
+}
+
+func (r *request) setFormat(v wire.Value) (e *fault.Error) {
+	r.format, e = r.readFormat(v)
+	return e
+}
+
+func setStops(r *request, v wire.Value) *fault.Error {
+	list, e := v.Array(maxStops)
+	if e != nil {
+		return e
+	}
+	for _, item := range list {
+		s, e := item.Text()
+		if e != nil {
+			return e
+		}
+		if len(s) > maxStopBytes {
+			return item.Invalid("a stop sequence of %d bytes, where %d are allowed.", len(s), maxStopBytes)
+		}
+		r.stops = append(r.stops, s)
+	}
+	return nil
+}
+
+// setThinking reads thinking. Only the one that turns it off changes what a model does: the others
+// leave it to the model's template. Budgets are not enforced.
+func setThinking(r *request, v wire.Value) *fault.Error {
+	object, e := r.object(v, "type", "budget_tokens", "display")
+	if e != nil {
+		return e
+	}
+
+	field, e := v.Required(object, "type")
+	if e != nil {
+		return e
+	}
+	kind, e := field.OneOf("enabled", "disabled", "adaptive", "between_tools")
+	if e != nil {
+		return e
+	}
+	r.thinking.disabled = kind == "disabled"
+
+	if kind == "enabled" {
+		budget, e := v.Required(object, "budget_tokens")
+		if e != nil {
+			return e
+		}
+		if _, e := budget.Integer(1, math.MaxInt32); e != nil {
+			return e
+		}
+	}
+
+	if field, ok := object["display"]; ok {
+		display, e := field.OneOf("summarized", "omitted")
+		r.thinking.omitted = display == "omitted"
+		return e
+	}
+	return nil
+}
+
+func setOutputConfig(r *request, v wire.Value) *fault.Error {
+	object, e := r.object(v, "effort", "format")
+	if e != nil {
+		return e
+	}
+	if field, ok := object["effort"]; ok {
+		if r.effort, e = field.OneOf("low", "medium", "high", "xhigh", "max"); e != nil {
+			return e
+		}
+	}
+	if field, ok := object["format"]; ok {
+		r.format, e = r.readFormat(field)
+	}
+	return e
+}
+
+// readFormat reads {"type":"json_schema","schema":…}.
+func (rd *reader) readFormat(v wire.Value) (f prompt.Format, e *fault.Error) {
+	object, e := rd.object(v, "type", "schema", "name")
+	if e != nil {
+		return f, e
+	}
+	kind, e := v.Required(object, "type")
+	if e != nil {
+		return f, e
+	}
+	if _, e := kind.OneOf("json_schema"); e != nil {
+		return f, e
+	}
+	document, e := v.Required(object, "schema")
+	if e != nil {
+		return f, e
+	}
+	return prompt.SchemaFormat(document.Raw, document.Name, document.Name, false)
+}
+
+// check validates fields that depend on each other.
+func (r *request) check() *fault.Error {
+	if e := r.tools.change(r.changes); e != nil {
+		return e
+	}
+	return r.tools.check()
+}
+
+// conversation returns the conversation in its API-independent form.
+func (r *request) conversation() *prompt.Conversation {
+	c := &prompt.Conversation{
+		Messages: r.messages,
+		Tools:    r.tools.offered(),
+		Format:   r.format,
+		Effort:   r.effort,
+	}
+	if r.thinking.disabled {
+		c.Effort = prompt.NoEffort
+	}
+	if r.system != "" {
+		c.Messages = append([]prompt.Message{{Role: prompt.System, Content: r.system}}, r.messages...)
+	}
+	return c
+}
+
+// work returns the engine's request, without the prompt.
+func (r *request) work() engine.Request {
+	return engine.Request{
+		Choices:   1,
+		MaxTokens: r.maxTokens,
+		Sampling:  r.sampling,
+		Stop:      r.stops,
+	}
+}

@@ -1,0 +1,327 @@
+package ops
+
+import (
+	"serve/engine"
+	"serve/pool"
+)
+
+// httpRequests and httpTime are measured by the server itself.
+var (
+	httpRequests = metric{
+		name:   "serve_http_requests_total",
+		help:   "HTTP requests answered, by endpoint, method and status.",
+		note:   "Without `model`.",
+		kind:   counter,
+		labels: []string{"endpoint", "method", "status"},
+	}
+
+	httpTime = metric{
+		name:   "serve_http_request_seconds",
+		help:   "Time from an HTTP request to the end of its answer.",
+		note:   "Without `model`.",
+		kind:   histogram,
+		labels: []string{"endpoint"},
+	}
+)
+
+// modelMetrics are the metrics of a model.
+var modelMetrics = []metric{
+	{
+		name: "serve_choices_running",
+		help: "Choices in the batch.",
+		kind: gauge,
+		read: func(c *pool.Counts) []sample { return one(c.Running) },
+	},
+	{
+		name: "serve_choices_waiting",
+		help: "Choices and embedding inputs in the queue.",
+		kind: gauge,
+		read: func(c *pool.Counts) []sample { return one(c.Waiting) },
+	},
+	{
+		name: "serve_requests_waiting",
+		help: "Requests in the queue.",
+		note: "As `--max-waiting` counts them.",
+		kind: gauge,
+		read: func(c *pool.Counts) []sample { return one(c.Queued) },
+	},
+	{
+		name: "serve_prompt_tokens_waiting",
+		help: "Tokens of the prompts in the queue.",
+		kind: gauge,
+		read: func(c *pool.Counts) []sample { return one(c.WaitingTokens) },
+	},
+	{
+		name:   "serve_refused_total",
+		help:   "Requests that were not queued, by why.",
+		note:   "`full`: there was no room; `share`: the client had its share; `wait`: the wait would be too long.",
+		kind:   counter,
+		labels: []string{"reason"},
+		read:   func(c *pool.Counts) []sample { return byLabel(c.Refused) },
+	},
+	{
+		name:   "serve_kv_cells",
+		help:   "KV cells: held by running choices, kept for prompts that begin alike, free.",
+		note:   "The states are `running`, `kept` and `free`.",
+		kind:   gauge,
+		labels: []string{"state"},
+		read: func(c *pool.Counts) []sample {
+			free := max(0, c.Cells-c.CellsUsed-c.CellsIdle)
+			return []sample{
+				{"running", float64(c.CellsUsed)},
+				{"kept", float64(c.CellsIdle)},
+				{"free", float64(free)},
+			}
+		},
+	},
+	{
+		name: "serve_kv_usage_ratio",
+		help: "Part of the KV cells that running choices hold, from 0 to 1.",
+		kind: gauge,
+		read: func(c *pool.Counts) []sample {
+			return one(float64(c.CellsUsed) / float64(max(1, c.Cells)))
+		},
+	},
+	{
+		name:   "serve_prefix_reuse_total",
+		help:   "Choices that got a place in the batch, by what they found to reuse, or why nothing.",
+		note:   "See below.",
+		kind:   counter,
+		labels: []string{"result"},
+		read: func(c *pool.Counts) []sample {
+			return byLabel(c.Reuse)
+		},
+	},
+	{
+		name:      "serve_time_to_first_token_seconds",
+		help:      "Time from a choice's arrival to its first token.",
+		kind:      histogram,
+		histogram: func(c *pool.Counts) *engine.Histogram { return &c.FirstToken },
+	},
+	{
+		name:      "serve_inter_token_seconds",
+		help:      "Time between two tokens of a choice.",
+		note:      "Preemptions and others' prompts are included.",
+		kind:      histogram,
+		histogram: func(c *pool.Counts) *engine.Histogram { return &c.Gap },
+	},
+	{
+		name:      "serve_queue_seconds",
+		help:      "Time from a choice's arrival to its place in the batch.",
+		kind:      histogram,
+		histogram: func(c *pool.Counts) *engine.Histogram { return &c.Queue },
+	},
+	{
+		name:      "serve_choice_seconds",
+		help:      "Time from a choice's arrival to its end.",
+		kind:      histogram,
+		histogram: func(c *pool.Counts) *engine.Histogram { return &c.Whole },
+	},
+	{
+		name:      "serve_prompt_tokens",
+		help:      "Tokens of a request's prompt.",
+		note:      "Counted when it has ended.",
+		kind:      histogram,
+		histogram: func(c *pool.Counts) *engine.Histogram { return &c.Prompts },
+	},
+	{
+		name:      "serve_answer_tokens",
+		help:      "Tokens of a choice's answer.",
+		note:      "Counted when it has ended.",
+		kind:      histogram,
+		histogram: func(c *pool.Counts) *engine.Histogram { return &c.Answers },
+	},
+	{
+		name:      "serve_step_sequences",
+		help:      "Sequences that a step drew tokens for.",
+		kind:      histogram,
+		histogram: func(c *pool.Counts) *engine.Histogram { return &c.Rows },
+	},
+	{
+		name:   "serve_prompt_tokens_total",
+		help:   "Prompt tokens: computed, or reused from cells of an earlier prompt.",
+		note:   "The sources are `computed` and `reused`.",
+		kind:   counter,
+		labels: []string{"source"},
+		read: func(c *pool.Counts) []sample {
+			return []sample{{"computed", float64(c.Prompt)}, {"reused", float64(c.Cached)}}
+		},
+	},
+	{
+		name: "serve_answer_tokens_total",
+		help: "Tokens of answers.",
+		note: "Also of those that have not ended.",
+		kind: counter,
+		read: func(c *pool.Counts) []sample { return one(c.Tokens) },
+	},
+	{
+		name: "serve_ended_tokens_total",
+		help: "Tokens of answers whose choices ended, by how.",
+		note: "The outcomes are those of `serve_choices_total`: what is not under `stop` and `length` " +
+			"was computed for nobody.",
+		kind:   counter,
+		labels: []string{"outcome"},
+		read:   func(c *pool.Counts) []sample { return byLabel(c.Ended) },
+	},
+	{
+		name:   "serve_choices_total",
+		help:   "Choices that ended, by how.",
+		note:   "The outcomes are `stop`, `length`, `cancelled`, `deadline`, `wait` (in the queue for too long), `error`.",
+		kind:   counter,
+		labels: []string{"outcome"},
+		read:   func(c *pool.Counts) []sample { return byLabel(c.Outcomes) },
+	},
+	{
+		name: "serve_steps_total",
+		help: "Steps that the engine made.",
+		kind: counter,
+		read: func(c *pool.Counts) []sample { return one(c.Steps) },
+	},
+	{
+		name: "serve_preemptions_total",
+		help: "Choices whose cells were taken and computed again.",
+		kind: counter,
+		read: func(c *pool.Counts) []sample { return one(c.Preempted) },
+	},
+	{
+		name: "serve_engine_restarts_total",
+		help: "Times that the engine died and was started again.",
+		kind: counter,
+		read: func(c *pool.Counts) []sample { return one(c.Restarts) },
+	},
+	{
+		name: "serve_model_loaded",
+		help: "Whether the model is in memory.",
+		kind: gauge,
+		read: func(c *pool.Counts) []sample {
+			if c.Loaded {
+				return one(1)
+			}
+			return one(0)
+		},
+	},
+	{
+		name: "serve_model_memory_bytes",
+		help: "Memory that the model was planned to take, while it is loaded.",
+		kind: gauge,
+		read: func(c *pool.Counts) []sample { return one(c.Bytes) },
+	},
+	{
+		name: "serve_model_resident_bytes",
+		help: "Memory that the model's process takes, mapped weights included.",
+		note: "As Linux tells it: mapped weights count as far as they were read. Not there with " +
+			"`--isolate=false`, nor for what lies on a GPU.",
+		kind: gauge,
+		read: func(c *pool.Counts) []sample {
+			if c.Process.Resident == 0 {
+				return nil
+			}
+			return one(c.Process.Resident)
+		},
+	},
+	{
+		name:   "serve_model_kernels",
+		help:   "The processor's kernels that the model computes with: 1.",
+		note:   "See [kernels](kernels.md).",
+		kind:   gauge,
+		labels: []string{"kernels"},
+		read: func(c *pool.Counts) []sample {
+			if c.Kernels.Name == "" {
+				return nil
+			}
+			return []sample{{c.Kernels.Name, 1}}
+		},
+	},
+	{
+		name:   "serve_kernels_refused",
+		help:   "Kernels that failed on this processor and are not used any more: 1.",
+		kind:   gauge,
+		labels: []string{"kernels"},
+		read: func(c *pool.Counts) []sample {
+			var list []sample
+			for name := range c.Kernels.Refused {
+				list = append(list, sample{name, 1})
+			}
+			return list
+		},
+	},
+	{
+		name:   "serve_model_device",
+		help:   "Devices that compute the model, each 1.",
+		note:   "Such as `CUDA0` or `CPU`; not there while it is not loaded.",
+		kind:   gauge,
+		labels: []string{"device"},
+		read: func(c *pool.Counts) (list []sample) {
+			for _, d := range c.Devices {
+				list = append(list, sample{d.Name, 1})
+			}
+			return list
+		},
+	},
+	{
+		name: "serve_model_gpu_unused",
+		help: "Whether the processor computes the model though the machine has a GPU.",
+		note: "For `--gpu-layers 0`, a build without a GPU backend, a driver that shows none, or no room " +
+			"for a layer. `/status` says which.",
+		kind: gauge,
+		read: func(c *pool.Counts) []sample {
+			if c.WhyProcessor != "" {
+				return one(1)
+			}
+			return one(0)
+		},
+	},
+	{
+		name:   "serve_model_planned_bytes",
+		help:   "Memory that the model was planned to take of a device, while it is loaded.",
+		note:   "The device is `host`, or a card that answers ([models.md](models.md), \"Memory\").",
+		kind:   gauge,
+		labels: []string{"device"},
+		read: func(c *pool.Counts) []sample {
+			return byDevice(c, func(d pool.DeviceMemory) uint64 { return d.Planned })
+		},
+	},
+	{
+		name: "serve_model_taken_bytes",
+		help: "Memory that the model takes of a device: of the host now, of a card since its load.",
+		note: "Of `host` it is `serve_model_resident_bytes`; of a card, what was less free there after " +
+			"the load. Not there where it is unknown.",
+		kind:   gauge,
+		labels: []string{"device"},
+		read: func(c *pool.Counts) []sample {
+			return byDevice(c, func(d pool.DeviceMemory) uint64 { return d.Taken })
+		},
+	},
+	{
+		name: "serve_model_loads_total",
+		help: "Times that the model was loaded.",
+		kind: counter,
+		read: func(c *pool.Counts) []sample { return one(c.Loads) },
+	},
+	{
+		name: "serve_model_load_seconds",
+		help: "Time that the last load took, and the wait for room before it.",
+		kind: gauge,
+		read: func(c *pool.Counts) []sample { return one(c.LoadTime.Seconds()) },
+	},
+}
+
+func byLabel[L ~string](counts map[L]uint64) []sample {
+	list := make([]sample, 0, len(counts))
+	for label, n := range counts {
+		list = append(list, sample{string(label), float64(n)})
+	}
+	return list
+}
+
+// byDevice returns a sample for each device, except where the value is unknown.
+func byDevice(c *pool.Counts, bytes func(pool.DeviceMemory) uint64) (list []sample) {
+	for _, d := range c.Memory {
+		if n := bytes(d); n > 0 {
+			list = append(list, sample{d.Device, float64(n)})
+		}
+	}
+	return list
+}
+
+func one[T int | uint64 | float64](n T) []sample { return []sample{{"", float64(n)}} }
