@@ -17,10 +17,36 @@ import (
 	"serve/service"
 )
 
-var chatTable = tableOf(modelFields, streamField, loadFields, answerFields, fields{
-	"messages": honour(func(r *request, v wire.Value) (e *fault.Error) { r.messages, e = readMessages(v); return e }),
-	"tools":    honour(func(r *request, v wire.Value) (e *fault.Error) { r.tools, e = readTools(v); return e }),
+var chatTable = join(modelFields, streamFields, loadFields, answerFields, table{
+	{
+		Name: "messages",
+		Type: wire.Of(messagesSchema, readMessages, func(r *request) *[]prompt.Message { return &r.messages }),
+		Doc:  "The conversation; none loads the model. The content of a message is a string, images are base64.",
+	},
+	{
+		Name: "tools",
+		Type: wire.Of(toolsSchema, readTools, func(r *request) *[]prompt.Tool { return &r.tools }),
+		Doc:  "Functions that the model may call.",
+	},
 })
+
+var (
+	messagesSchema = wire.ListOf(wire.Open(map[string]wire.Schema{
+		"role":       wire.Schema{"type": "string", "pattern": "^(?i:system|user|assistant|tool)$"},
+		"content":    wire.String,
+		"thinking":   wire.String,
+		"images":     wire.ListOf(wire.String, maxImages),
+		"tool_calls": wire.ListOf(wire.Object, maxCalls),
+	}, "role"), maxMessages).Examples(`[{"role":"User","content":"x"}]`)
+
+	toolsSchema = wire.ListOf(wire.Open(map[string]wire.Schema{
+		"function": wire.Open(map[string]wire.Schema{
+			"name":        wire.String,
+			"description": wire.String,
+			"parameters":  wire.Object,
+		}, "name"),
+	}, "function"), maxTools).Examples(`[{"function":{"name":"f"}}]`)
+)
 
 var toolName = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,128}$`)
 

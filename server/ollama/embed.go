@@ -14,18 +14,24 @@ import (
 	"serve/service"
 )
 
-var embedTable = tableOf(modelFields, loadFields, fields{
-	"input": honour(setInput),
-	"dimensions": honour(func(r *request, v wire.Value) *fault.Error {
-		n, e := v.Integer(0, math.MaxInt32)
-		r.dimensions = int(n)
-		return e
-	}),
+var embedTable = join(modelFields, loadFields, table{
+	{
+		Name: "input",
+		Type: wire.Custom(wire.AnyOf(wire.String, wire.ListOf(wire.String, maxInputs)), setInput),
+		Doc:  "What is embedded; nothing loads the model.",
+	},
+	{
+		Name: "dimensions",
+		Type: wire.IntegerOf(0, math.MaxInt32, func(r *request) *int { return &r.dimensions }),
+		Doc:  "Where vectors are cut, whether the model was made for it or not.",
+	},
 })
 
-var embeddingsTable = tableOf(modelFields, loadFields, fields{
-	"prompt": textField(func(r *request) *string { return &r.prompt }),
-})
+var embeddingsTable = join(modelFields, loadFields, table{{
+	Name: "prompt",
+	Type: wire.StringOf(func(r *request) *string { return &r.prompt }),
+	Doc:  "What is embedded; nothing loads the model.",
+}})
 
 // setInput reads a string or a list of strings.
 func setInput(r *request, v wire.Value) *fault.Error {

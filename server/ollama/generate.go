@@ -13,33 +13,66 @@ import (
 	"serve/service"
 )
 
-var generateTable = tableOf(modelFields, streamField, loadFields, answerFields, fields{
-	"prompt": textField(func(r *request) *string { return &r.prompt }),
-	"suffix": textField(func(r *request) *string { return &r.suffix }),
-	"system": textField(func(r *request) *string { return &r.system }),
-	"raw":    honour(func(r *request, v wire.Value) (e *fault.Error) { r.raw, e = v.Bool(); return e }),
-	"images": honour(func(r *request, v wire.Value) (e *fault.Error) { r.images, e = readImages(v); return e }),
-	"context": honour(func(r *request, v wire.Value) *fault.Error {
-		list, e := v.Array(math.MaxInt32)
-		if e != nil {
-			return e
-		}
-		for _, item := range list {
-			n, e := item.Integer(0, math.MaxInt32)
-			if e != nil {
-				return e
-			}
-			r.before = append(r.before, engine.Token(n))
-		}
-		return nil
-	}),
-	"template": refuse("Prompts are written by the model's own template; with 'raw' they are taken as they are.", `""`),
-
-	// Of image generation.
-	"width":  ignore("0"),
-	"height": ignore("0"),
-	"steps":  ignore("0"),
+var generateTable = join(modelFields, streamFields, loadFields, answerFields, table{
+	{
+		Name: "prompt",
+		Type: wire.StringOf(func(r *request) *string { return &r.prompt }),
+		Doc:  "The prompt; none loads the model.",
+	},
+	{
+		Name: "suffix",
+		Type: wire.StringOf(func(r *request) *string { return &r.suffix }),
+		Doc:  "What comes after the answer: the middle is filled in.",
+	},
+	{
+		Name: "system",
+		Type: wire.StringOf(func(r *request) *string { return &r.system }),
+		Doc:  "The system prompt.",
+	},
+	{
+		Name: "raw",
+		Type: wire.BoolOf(func(r *request) *bool { return &r.raw }),
+		Doc:  "Whether the prompt is taken as it is, without the model's template.",
+	},
+	{
+		Name: "images",
+		Type: wire.Of(wire.ListOf(wire.String, maxImages), readImages, func(r *request) *[]prompt.Image { return &r.images }),
+		Doc:  "Images in base64.",
+	},
+	{
+		Name: "context",
+		Type: wire.Of(
+			wire.ListOf(wire.Integer(0, math.MaxInt32), math.MaxInt32), readTokens,
+			func(r *request) *[]engine.Token { return &r.before },
+		),
+		Doc: "Tokens of an earlier answer, which the prompt comes after.",
+	},
+	{
+		Name: "template",
+		Type: wire.Refuse[request](
+			"Prompts are written by the model's own template; with 'raw' they are taken as they are.", `""`),
+	},
+	{Name: "width", Type: named("0"), Doc: "Named: of image generation."},
+	{Name: "height", Type: named("0"), Doc: "Named: of image generation."},
+	{Name: "steps", Type: named("0"), Doc: "Named: of image generation."},
 })
+
+// readTokens reads tokens.
+func readTokens(v wire.Value) ([]engine.Token, *fault.Error) {
+	list, e := v.Array(math.MaxInt32)
+	if e != nil {
+		return nil, e
+	}
+	tokens := make([]engine.Token, len(list))
+	for i, item := range list {
+		n, e := item.Integer(0, math.MaxInt32)
+		if e != nil {
+			return nil, e
+		}
+		tokens[i] = engine.Token(n)
+	}
+	return tokens, nil
+}
 
 // generate answers POST /api/generate.
 func (api *API) generate(w http.ResponseWriter, r *http.Request) *fault.Error {

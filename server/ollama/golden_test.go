@@ -1,7 +1,6 @@
 package ollama_test
 
 import (
-	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -15,11 +14,10 @@ import (
 	"serve/engine"
 	"serve/engine/enginetest"
 	"serve/server"
+	"serve/server/ollama"
 	"serve/server/servertest"
 	"serve/service"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // changing is what differs from run to run in an answer.
 var changing = regexp.MustCompile(`("(?:created_at|expires_at)":)"[^"]*"|("[a-z_]+_duration":)\d+|(call_)[0-9a-f]{8}`)
@@ -72,7 +70,7 @@ func golden(t *testing.T, name, got string) {
 	t.Helper()
 	got = changing.ReplaceAllString(got, "$1$2${3}0")
 	path := filepath.Join("testdata", name)
-	if *update {
+	if *ollama.Update {
 		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}

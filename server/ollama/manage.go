@@ -24,10 +24,18 @@ func isName(name string) bool {
 	return true
 }
 
-var copyTable = tableOf(fields{
-	"source":      textField(func(r *request) *string { return &r.source }),
-	"destination": textField(func(r *request) *string { return &r.destination }),
-})
+var copyTable = table{
+	{
+		Name: "source",
+		Type: wire.StringOf(func(r *request) *string { return &r.source }),
+		Doc:  "Name of the model.",
+	},
+	{
+		Name: "destination",
+		Type: wire.StringOf(func(r *request) *string { return &r.destination }),
+		Doc:  "Another name for it, until the server stops.",
+	},
+}
 
 // copy answers POST /api/copy: the model gets another name.
 func (api *API) copy(w http.ResponseWriter, r *http.Request) *fault.Error {
@@ -58,7 +66,7 @@ func (api *API) copy(w http.ResponseWriter, r *http.Request) *fault.Error {
 	return nil
 }
 
-var removeTable = tableOf(modelFields)
+var removeTable = modelFields
 
 // remove answers DELETE /api/delete.
 func (api *API) remove(w http.ResponseWriter, r *http.Request) *fault.Error {
@@ -79,10 +87,10 @@ func (api *API) remove(w http.ResponseWriter, r *http.Request) *fault.Error {
 	return nil
 }
 
-var pullTable = tableOf(modelFields, streamField, fields{
-	"insecure": ignore("false"),
-	"username": accept(),
-	"password": accept(),
+var pullTable = join(modelFields, streamFields, table{
+	{Name: "insecure", Type: named("false"), Doc: "Named: certificates are always checked."},
+	{Name: "username", Type: unseen(), Doc: "Of Ollama's registry."},
+	{Name: "password", Type: unseen(), Doc: "Of Ollama's registry."},
 })
 
 // pull answers POST /api/pull.

@@ -220,11 +220,11 @@ func (api *API) ps(w http.ResponseWriter, r *http.Request) *fault.Error {
 	return writeJSON(w, map[string]any{"models": list})
 }
 
-var showTable = tableOf(modelFields, fields{
-	"verbose":  ignore("false"), // the arrays of the header are not kept
-	"system":   ignore(`""`),
-	"template": ignore(`""`),
-	"options":  ignore("{}"),
+var showTable = join(modelFields, table{
+	{Name: "verbose", Type: named("false"), Doc: "Named: the arrays of the header are empty."},
+	{Name: "system", Type: named(`""`), Doc: "Named: what is shown is the model's own."},
+	{Name: "template", Type: named(`""`), Doc: "Named: what is shown is the model's own."},
+	{Name: "options", Type: named("{}"), Doc: "Named: what is shown is the model's own."},
 })
 
 // shownModel is the answer to POST /api/show.

@@ -15,7 +15,6 @@ import (
 	"serve/fault"
 	"serve/pool"
 	"serve/server/dialect"
-	"serve/server/wire"
 	"serve/service"
 )
 
@@ -71,12 +70,13 @@ func (api *API) modelRoutes() []dialect.Route {
 		},
 		{Method: http.MethodGet, Path: "/api/tags", Handle: api.tags, Doc: "Lists the models that the client may use."},
 		{Method: http.MethodGet, Path: "/api/ps", Handle: api.ps, Doc: "Lists the models in memory."},
-		{Method: http.MethodPost, Path: "/api/show", Handle: api.show, Work: true, Doc: "Describes a model."},
+		{Method: http.MethodPost, Path: "/api/show", Handle: api.show, Work: true, Doc: "Describes a model.",
+			Fields: showTable.Describe()},
 	}
 }
 
 func (api *API) workRoutes() []dialect.Route {
-	work := func(path, operation string, h dialect.Handler, doc string) dialect.Route {
+	work := func(path, operation string, h dialect.Handler, doc string, t table) dialect.Route {
 		return dialect.Route{
 			Method:    http.MethodPost,
 			Path:      path,
@@ -84,14 +84,16 @@ func (api *API) workRoutes() []dialect.Route {
 			Work:      true,
 			Operation: operation,
 			Doc:       doc,
+			Fields:    t.Describe(),
 		}
 	}
 
 	routes := []dialect.Route{
-		work("/api/chat", "chat", api.chat, "Answers a conversation, or loads or unloads a model."),
-		work("/api/generate", "text_completion", api.generate, "Answers a prompt, or loads or unloads a model."),
-		work("/api/embed", "embeddings", api.embed, "Embeds texts."),
-		work("/api/embeddings", "embeddings", api.embeddings, "Embeds a text."),
+		work("/api/chat", "chat", api.chat, "Answers a conversation, or loads or unloads a model.", chatTable),
+		work("/api/generate", "text_completion", api.generate,
+			"Answers a prompt, or loads or unloads a model.", generateTable),
+		work("/api/embed", "embeddings", api.embed, "Embeds texts.", embedTable),
+		work("/api/embeddings", "embeddings", api.embeddings, "Embeds a text.", embeddingsTable),
 	}
 	routes[0].Produces = []string{"application/json", streamType}
 	routes[1].Produces = routes[0].Produces
@@ -99,7 +101,7 @@ func (api *API) workRoutes() []dialect.Route {
 }
 
 func (api *API) manageRoutes() []dialect.Route {
-	manage := func(method, path string, h dialect.Handler, doc string) dialect.Route {
+	manage := func(method, path string, h dialect.Handler, doc string, t table) dialect.Route {
 		return dialect.Route{
 			Method: method,
 			Path:   path,
@@ -107,10 +109,11 @@ func (api *API) manageRoutes() []dialect.Route {
 			Work:   true,
 			Right:  dialect.RightManage,
 			Doc:    doc,
+			Fields: t.Describe(),
 		}
 	}
 
-	pull := manage(http.MethodPost, "/api/pull", api.pull, "Downloads a model.")
+	pull := manage(http.MethodPost, "/api/pull", api.pull, "Downloads a model.", pullTable)
 	pull.Produces = []string{"application/json", streamType}
 	blobs := notImplemented("blobs", "There is nothing to create of them.")
 	create := notImplemented("create", "Files and repositories are served as they are.")
@@ -118,12 +121,12 @@ func (api *API) manageRoutes() []dialect.Route {
 	const not = "Is not implemented."
 	return []dialect.Route{
 		pull,
-		manage(http.MethodPost, "/api/copy", api.copy, "Gives a model another name."),
-		manage(http.MethodDelete, "/api/delete", api.remove, "Deletes a model, or a name of one."),
-		manage(http.MethodPost, "/api/create", create, not),
-		manage(http.MethodPost, "/api/push", push, not),
-		manage(http.MethodGet, "/api/blobs/:digest", blobs, not),
-		manage(http.MethodPost, "/api/blobs/:digest", blobs, not),
+		manage(http.MethodPost, "/api/copy", api.copy, "Gives a model another name.", copyTable),
+		manage(http.MethodDelete, "/api/delete", api.remove, "Deletes a model, or a name of one.", removeTable),
+		manage(http.MethodPost, "/api/create", create, not, nil),
+		manage(http.MethodPost, "/api/push", push, not, nil),
+		manage(http.MethodGet, "/api/blobs/:digest", blobs, not, nil),
+		manage(http.MethodPost, "/api/blobs/:digest", blobs, not, nil),
 	}
 }
 
@@ -161,7 +164,7 @@ func decode(w http.ResponseWriter, r *http.Request, t table) (*request, *fault.E
 	}
 
 	req := newRequest()
-	others, e := wire.DecodeOpen(body, req, t.setters)
+	others, e := t.DecodeOpen(body, req)
 	if e != nil {
 		return nil, e
 	}

@@ -13,51 +13,119 @@ import (
 
 // optionFields is the table of what options may hold. A wrong type is an error in Ollama's words; null
 // leaves the default.
-var optionFields = tableOf(fields{
-	"temperature":       floatOption(0, 100, func(r *request) *float32 { return &r.sampling.Temperature }),
-	"top_p":             floatOption(0, 1, func(r *request) *float32 { return &r.sampling.TopP }),
-	"min_p":             floatOption(0, 1, func(r *request) *float32 { return &r.sampling.MinP }),
-	"typical_p":         floatOption(0, 1, func(r *request) *float32 { return &r.sampling.TypicalP }),
-	"repeat_penalty":    floatOption(0.01, 10, func(r *request) *float32 { return &r.sampling.RepeatPenalty }),
-	"presence_penalty":  floatOption(-2, 2, func(r *request) *float32 { return &r.sampling.PresencePenalty }),
-	"frequency_penalty": floatOption(-2, 2, func(r *request) *float32 { return &r.sampling.FrequencyPenalty }),
-	"mirostat_tau":      floatOption(0, 100, func(r *request) *float32 { return &r.sampling.MirostatTau }),
-	"mirostat_eta":      floatOption(0, 1, func(r *request) *float32 { return &r.sampling.MirostatEta }),
+var optionFields = table{
+	{
+		Name: "temperature",
+		Type: floatOption(0, 100, func(r *request) *float32 { return &r.sampling.Temperature }).Default(defaultTemperature),
+		Doc:  "How far probabilities are evened out.",
+	},
+	{
+		Name: "top_k",
+		Type: intOption(-1, math.MaxInt32, func(r *request) *int32 { return &r.sampling.TopK }).Default(defaultTopK),
+		Doc:  "Only this many of the most probable tokens can be drawn.",
+	},
+	{
+		Name: "top_p",
+		Type: floatOption(0, 1, func(r *request) *float32 { return &r.sampling.TopP }).Default(defaultTopP),
+		Doc:  "Only the most probable tokens that have this much probability together can be drawn.",
+	},
+	{
+		Name: "min_p",
+		Type: floatOption(0, 1, func(r *request) *float32 { return &r.sampling.MinP }).Default(0),
+		Doc:  "Only tokens with this share of the best one's probability can be drawn.",
+	},
+	{
+		Name: "typical_p",
+		Type: floatOption(0, 1, func(r *request) *float32 { return &r.sampling.TypicalP }).Default(1),
+		Doc:  "Locally typical sampling.",
+	},
+	{
+		Name: "repeat_last_n",
+		Type: intOption(-1, maxWindow, func(r *request) *int32 { return &r.sampling.RepeatLastN }).Default(64),
+		Doc:  "Tokens that penalties look back on; -1 for the context.",
+	},
+	{
+		Name: "repeat_penalty",
+		Type: floatOption(0.01, 10, func(r *request) *float32 { return &r.sampling.RepeatPenalty }).Default(1),
+		Doc:  "Penalty of tokens that were there already.",
+	},
+	{
+		Name: "presence_penalty",
+		Type: floatOption(-2, 2, func(r *request) *float32 { return &r.sampling.PresencePenalty }).Default(0),
+		Doc:  "Penalty of tokens that were there.",
+	},
+	{
+		Name: "frequency_penalty",
+		Type: floatOption(-2, 2, func(r *request) *float32 { return &r.sampling.FrequencyPenalty }).Default(0),
+		Doc:  "Penalty of tokens by how often they were there.",
+	},
+	{
+		Name: "mirostat",
+		Type: intOption(0, 2, func(r *request) *int32 { return &r.sampling.Mirostat }).Default(0),
+		Doc:  "Version of Mirostat, 0 for none.",
+	},
+	{
+		Name: "mirostat_tau",
+		Type: floatOption(0, 100, func(r *request) *float32 { return &r.sampling.MirostatTau }).Default(5),
+		Doc:  "Its target.",
+	},
+	{
+		Name: "mirostat_eta",
+		Type: floatOption(0, 1, func(r *request) *float32 { return &r.sampling.MirostatEta }).Default(0.1),
+		Doc:  "Its rate.",
+	},
+	{
+		Name: "seed",
+		Type: wire.Custom(wire.Number(math.MinInt64, math.MaxInt64), setSeed).Default(-1),
+		Doc:  "Makes an answer reproducible; -1 is a random one.",
+	},
+	{
+		Name: "num_predict",
+		Type: wire.Custom(wire.Number(math.MinInt32, math.MaxInt32), func(r *request, v wire.Value) *fault.Error {
+			n, e := integerOption(v, math.MinInt32, math.MaxInt32)
+			r.maxTokens = int(max(n, 0))
+			return e
+		}).Default(-1),
+		Doc: "Most tokens of the answer; not above 0 until it ends, or the context does.",
+	},
+	{
+		Name: "num_ctx",
+		Type: wire.Custom(wire.Number(0, math.MaxInt32), func(r *request, v wire.Value) *fault.Error {
+			n, e := integerOption(v, 0, math.MaxInt32)
+			r.context = int(n)
+			return e
+		}),
+		Doc: "Limits what is embedded. More than the server's context is named; `--ctx-size` sets that.",
+	},
+	{
+		Name: "stop",
+		Type: wire.Custom(wire.ListOf(wire.String, maxStops), setStop),
+		Doc:  "Texts that end the answer.",
+	},
+	{Name: "num_keep", Type: unseen(), Doc: "Of a window that moves, which there is not."},
+	{Name: "num_batch", Type: unseen(), Doc: "The server's flags say how models are loaded and computed."},
+	{Name: "num_gpu", Type: unseen(), Doc: "The server's flags say how models are loaded and computed."},
+	{Name: "main_gpu", Type: unseen(), Doc: "The server's flags say how models are loaded and computed."},
+	{Name: "num_thread", Type: unseen(), Doc: "The server's flags say how models are loaded and computed."},
+	{Name: "use_mmap", Type: unseen(), Doc: "The server's flags say how models are loaded and computed."},
+	{Name: "use_mlock", Type: unseen(), Doc: "The server's flags say how models are loaded and computed."},
+	{Name: "numa", Type: unseen(), Doc: "The server's flags say how models are loaded and computed."},
+	{Name: "low_vram", Type: unseen(), Doc: "The server's flags say how models are loaded and computed."},
+	{Name: "vocab_only", Type: unseen(), Doc: "The server's flags say how models are loaded and computed."},
+	{Name: "draft_num_predict", Type: unseen(), Doc: "The server's flags say how models are loaded and computed."},
+	{Name: "f16_kv", Type: named("true"), Doc: "Named: Ollama itself has dropped it."},
+	{Name: "tfs_z", Type: named("1", "1.0", "0"), Doc: "Named: Ollama itself has dropped it."},
+	{Name: "penalize_newline", Type: named("true"), Doc: "Named: Ollama itself has dropped it."},
+}
 
-	"top_k":         intOption(-1, math.MaxInt32, func(r *request) *int32 { return &r.sampling.TopK }),
-	"repeat_last_n": intOption(-1, maxWindow, func(r *request) *int32 { return &r.sampling.RepeatLastN }),
-	"mirostat":      intOption(0, 2, func(r *request) *int32 { return &r.sampling.Mirostat }),
-	"seed":          honour(setSeed),
-	"num_predict": honour(func(r *request, v wire.Value) *fault.Error {
-		n, e := integerOption(v, math.MinInt32, math.MaxInt32)
-		r.maxTokens = int(max(n, 0)) // negative: until it ends, or the context is full
-		return e
-	}),
-	"num_ctx": honour(func(r *request, v wire.Value) *fault.Error {
-		n, e := integerOption(v, 0, math.MaxInt32)
-		r.context = int(n)
-		return e
-	}),
-	"stop": honour(setStop),
-
-	// Of how a model is loaded and computed; the answer is the same.
-	"num_keep":          accept(), // of a window that moves, which there is not
-	"num_batch":         accept(),
-	"num_gpu":           accept(),
-	"main_gpu":          accept(),
-	"num_thread":        accept(),
-	"use_mmap":          accept(),
-	"use_mlock":         accept(),
-	"numa":              accept(),
-	"low_vram":          accept(),
-	"vocab_only":        accept(),
-	"draft_num_predict": accept(),
-
-	// Ollama itself has dropped these.
-	"f16_kv":           ignore("true"),
-	"tfs_z":            ignore("1", "1.0", "0"),
-	"penalize_newline": ignore("true"),
-})
+// optionsSchema is the schema of the field options.
+func optionsSchema() wire.Schema {
+	properties := map[string]wire.Schema{}
+	for _, f := range optionFields {
+		properties[f.Name] = f.Type.Schema
+	}
+	return wire.Open(properties).Examples(`{"top_k":3}`)
+}
 
 // setOptions reads the options.
 func setOptions(r *request, v wire.Value) *fault.Error {
@@ -66,12 +134,12 @@ func setOptions(r *request, v wire.Value) *fault.Error {
 		return e
 	}
 	for _, name := range slices.Sorted(maps.Keys(object)) {
-		set, known := optionFields.setters[name]
-		if !known {
+		i := slices.IndexFunc(optionFields, func(f wire.Field[request]) bool { return f.Name == name })
+		if i < 0 {
 			r.ignore(object[name].Name)
 			continue
 		}
-		if e := set(r, object[name]); e != nil {
+		if e := optionFields[i].Type.Read(r, object[name]); e != nil {
 			return e
 		}
 	}
@@ -85,8 +153,8 @@ func optionType(v wire.Value, expected string) *fault.Error {
 }
 
 // floatOption is an option with a number within bounds.
-func floatOption(low, high float64, of func(*request) *float32) field {
-	return honour(func(r *request, v wire.Value) *fault.Error {
+func floatOption(low, high float64, of func(*request) *float32) wire.Type[request] {
+	return wire.Custom(wire.Number(low, high), func(r *request, v wire.Value) *fault.Error {
 		if _, err := strconv.ParseFloat(string(v.Raw), 64); err != nil {
 			return optionType(v, "float32")
 		}
@@ -99,8 +167,8 @@ func floatOption(low, high float64, of func(*request) *float32) field {
 }
 
 // intOption is an option with an integer within bounds.
-func intOption(low, high int64, of func(*request) *int32) field {
-	return honour(func(r *request, v wire.Value) *fault.Error {
+func intOption(low, high int64, of func(*request) *int32) wire.Type[request] {
+	return wire.Custom(wire.Number(float64(low), float64(high)), func(r *request, v wire.Value) *fault.Error {
 		n, e := integerOption(v, low, high)
 		if e == nil {
 			*of(r) = int32(n)

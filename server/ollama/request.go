@@ -16,11 +16,11 @@ import (
 
 // request contains the fields of all endpoints; each has a table of those that it reads.
 type request struct {
-	model        string
-	stream       bool
-	keepAlive    *time.Duration // negative for ever; nil if nothing was said
-	truncate     *bool
-	ignoredNames []string // see the header
+	model     string
+	stream    bool
+	keepAlive *time.Duration // negative for ever; nil if nothing was said
+	truncate  *bool
+	notes     *notes
 
 	// Of answers.
 	sampling  engine.Sampling
@@ -65,7 +65,7 @@ const (
 
 // newRequest returns a request with Ollama's defaults. The seed is random.
 func newRequest() *request {
-	r := &request{stream: true, sampling: engine.DefaultSampling()}
+	r := &request{stream: true, sampling: engine.DefaultSampling(), notes: &notes{}}
 	r.sampling.Temperature = defaultTemperature
 	r.sampling.TopK = defaultTopK
 	r.sampling.TopP = defaultTopP
@@ -88,21 +88,24 @@ const (
 	maxTop      = 20
 )
 
-// textField is a field with a string.
-func textField(of func(*request) *string) field {
-	return honour(func(r *request, v wire.Value) (e *fault.Error) { *of(r), e = v.Text(); return e })
-}
-
 // modelFields name the model. The older of the two names counts only if the other is not given: it comes
 // later in the order in which fields are read.
-var modelFields = fields{
-	"model": honour(setModel),
-	"name": honour(func(r *request, v wire.Value) *fault.Error {
-		if r.model != "" {
-			return nil
-		}
-		return setModel(r, v)
-	}),
+var modelFields = table{
+	{
+		Name: "model",
+		Type: wire.Custom(wire.String, setModel),
+		Doc:  "Name of the model.",
+	},
+	{
+		Name: "name",
+		Type: wire.Custom(wire.String, func(r *request, v wire.Value) *fault.Error {
+			if r.model != "" {
+				return nil
+			}
+			return setModel(r, v)
+		}),
+		Doc: "The older name of the same field.",
+	},
 }
 
 func setModel(r *request, v wire.Value) (e *fault.Error) {
@@ -113,37 +116,83 @@ func setModel(r *request, v wire.Value) (e *fault.Error) {
 	return e
 }
 
-// streamField is of the endpoints that stream, which is the default.
-var streamField = fields{
-	"stream": honour(func(r *request, v wire.Value) (e *fault.Error) { r.stream, e = v.Bool(); return e }),
-}
+// streamFields are of the endpoints that stream, which is the default.
+var streamFields = table{{
+	Name: "stream",
+	Type: wire.BoolOf(func(r *request) *bool { return &r.stream }).Default(true),
+	Doc:  "Whether the answer is sent as it is made, an object a line.",
+}}
 
 // loadFields are of the endpoints that load a model.
-var loadFields = fields{
-	"keep_alive": honour(setKeepAlive),
-	"options":    honour(setOptions),
-	"truncate": honour(func(r *request, v wire.Value) *fault.Error {
-		asked, e := v.Bool()
-		r.truncate = &asked
-		return e
-	}),
+var loadFields = table{
+	{
+		Name: "keep_alive",
+		Type: wire.Custom(keepAliveSchema, setKeepAlive),
+		Doc: "How long the model stays in memory unused; negative for ever, 0 not at all. " +
+			"For programs of the server's machine.",
+	},
+	{
+		Name: "options",
+		Type: wire.Custom(optionsSchema(), setOptions),
+		Doc:  "See below.",
+	},
+	{
+		Name: "truncate",
+		Type: wire.Custom(wire.Bool, func(r *request, v wire.Value) *fault.Error {
+			asked, e := v.Bool()
+			r.truncate = &asked
+			return e
+		}).Default(false),
+		Doc: "Whether what is too long is cut: the oldest messages of a chat, the end of what is embedded. A prompt is not.",
+	},
 }
 
+var keepAliveSchema = wire.AnyOf(
+	wire.Schema{"type": "number"},
+	wire.Schema{"type": "string", "pattern": `^([-+]?([0-9.]+(ns|us|µs|ms|s|m|h))+|0)$`},
+)
+
 // answerFields are of the endpoints that write text.
-var answerFields = fields{
-	"format":   honour(setFormat),
-	"think":    honour(setThink),
-	"logprobs": honour(func(r *request, v wire.Value) (e *fault.Error) { r.logprobs, e = v.Bool(); return e }),
-	"top_logprobs": honour(func(r *request, v wire.Value) *fault.Error {
-		n, e := v.Integer(math.MinInt32, math.MaxInt32)
-		if e == nil && (n < 0 || n > maxTop) {
-			return fault.New(fault.InvalidValue, v.Name, "top_logprobs must be between 0 and %d", maxTop)
-		}
-		r.top = int(n)
-		return e
-	}),
-	"_debug_render_only": honour(func(r *request, v wire.Value) (e *fault.Error) { r.debug, e = v.Bool(); return e }),
-	"shift":              ignore("false"),
+var answerFields = table{
+	{
+		Name: "format",
+		Type: wire.Custom(wire.AnyOf(wire.Enum("json", ""), wire.Object.Examples(`{"type":"array"}`)), setFormat),
+		Doc:  "`json`, or a JSON Schema; enforced while the model writes.",
+	},
+	{
+		Name: "think",
+		Type: wire.Custom(wire.AnyOf(wire.Bool, wire.Enum("low", "medium", "high", "max")), setThink),
+		Doc:  "Whether a model that can reasons first. A word is the effort of templates that know efforts.",
+	},
+	{
+		Name: "logprobs",
+		Type: wire.BoolOf(func(r *request) *bool { return &r.logprobs }),
+		Doc:  "Whether the answer has log-probabilities.",
+	},
+	{
+		Name: "top_logprobs",
+		Type: wire.Custom(wire.Integer(0, maxTop), setTop),
+		Doc:  "Alternatives with each log-probability.",
+	},
+	{
+		Name: "_debug_render_only",
+		Type: wire.BoolOf(func(r *request) *bool { return &r.debug }),
+		Doc:  "Whether only the prompt is made, which is then the answer.",
+	},
+	{
+		Name: "shift",
+		Type: named("false"),
+		Doc:  "Named: an answer ends where the context does.",
+	},
+}
+
+func setTop(r *request, v wire.Value) *fault.Error {
+	n, e := v.Integer(math.MinInt32, math.MaxInt32)
+	if e == nil && (n < 0 || n > maxTop) {
+		return fault.New(fault.InvalidValue, v.Name, "top_logprobs must be between 0 and %d", maxTop)
+	}
+	r.top = int(n)
+	return e
 }
 
 // setKeepAlive reads a number of seconds, or a duration as Go writes it.

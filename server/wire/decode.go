@@ -44,23 +44,6 @@ func Decode[T any](body []byte, into *T, table Fields[T], required ...string) *f
 	})
 }
 
-// DecodeOpen is Decode for APIs that accept fields which are in no table. It returns their names, in
-// order, without those that are null.
-func DecodeOpen[T any](body []byte, into *T, table Fields[T]) (others []string, e *fault.Error) {
-	e = decode(body, nil, func(v Value) *fault.Error {
-		set, ok := table[v.Name]
-		switch {
-		case IsNull(v.Raw):
-			return nil
-		case !ok:
-			others = append(others, v.Name)
-			return nil
-		}
-		return set(into, v)
-	})
-	return others, e
-}
-
 // decode splits a request body and calls set for each of its fields.
 func decode(body []byte, required []string, set func(Value) *fault.Error) *fault.Error {
 	if !utf8.Valid(body) {
