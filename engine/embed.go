@@ -12,7 +12,7 @@ import (
 // embedInput is one text to embed.
 type embedInput struct {
 	ticket[*embedInput]
-	place   *entry // of the call
+	entry   *queueEntry // of the call
 	arrived time.Time
 	ctx     context.Context
 	tokens  []Token
@@ -37,7 +37,9 @@ func (e *Engine) Embed(ctx context.Context, by Caller, inputs [][]Token) ([][]fl
 
 // Rank says how well each document answers a query, from 0 to 1, and how many
 // tokens it has read. It fails as Embed does.
-func (e *Engine) Rank(ctx context.Context, by Caller, query string, documents []string) (scores []float32, tokens int, err error) {
+func (e *Engine) Rank(
+	ctx context.Context, by Caller, query string, documents []string,
+) (scores []float32, tokens int, err error) {
 	if !e.runner.Model().Ranks {
 		return nil, 0, fmt.Errorf("%w: it does not rank", ErrCannot)
 	}
@@ -68,7 +70,7 @@ func (e *Engine) Rank(ctx context.Context, by Caller, query string, documents []
 func (e *Engine) rankInput(query, document string) ([]Token, error) {
 	m := e.runner.Model()
 	if m.RankTemplate != "" {
-		// Both at once, so that neither can bring the other's place with it.
+		// Both at once, so that neither can bring the other's placeholder with it.
 		text := strings.NewReplacer("{query}", query, "{document}", document).Replace(m.RankTemplate)
 		return e.Tokenize(text, true, e.limits.EmbedTokens)
 	}
@@ -99,7 +101,7 @@ func (e *Engine) rankInput(query, document string) ([]Token, error) {
 
 // compute returns what the runner makes of inputs.
 func (e *Engine) compute(ctx context.Context, by Caller, inputs [][]Token) ([][]float32, error) {
-	place, now := &entry{Caller: by, waiting: len(inputs)}, time.Now()
+	entry, now := &queueEntry{Caller: by, waiting: len(inputs)}, time.Now()
 	work := make([]*embedInput, len(inputs))
 	for i, tokens := range inputs {
 		if len(tokens) == 0 {
@@ -113,10 +115,17 @@ func (e *Engine) compute(ctx context.Context, by Caller, inputs [][]Token) ([][]
 				return nil, fmt.Errorf("%w: token %d of a vocabulary of %d", ErrRequest, t, len(e.runner.Model().Pieces))
 			}
 		}
-		place.tokens += len(tokens)
-		work[i] = &embedInput{ticket: ticket[*embedInput]{Caller: by}, place: place, arrived: now, ctx: ctx, tokens: tokens, done: make(chan error, 1)}
+		entry.tokens += len(tokens)
+		work[i] = &embedInput{
+			ticket:  ticket[*embedInput]{Caller: by},
+			entry:   entry,
+			arrived: now,
+			ctx:     ctx,
+			tokens:  tokens,
+			done:    make(chan error, 1),
+		}
 	}
-	if err := e.enqueueInputs(ctx, place, work); err != nil {
+	if err := e.enqueueInputs(ctx, entry, work); err != nil {
 		return nil, err
 	}
 	vectors := make([][]float32, len(inputs))
@@ -135,10 +144,10 @@ func (e *Engine) compute(ctx context.Context, by Caller, inputs [][]Token) ([][]
 }
 
 // enqueueInputs hands a call's inputs to the loop, all of them or none.
-func (e *Engine) enqueueInputs(ctx context.Context, place *entry, inputs []*embedInput) error {
+func (e *Engine) enqueueInputs(ctx context.Context, entry *queueEntry, inputs []*embedInput) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if err := e.enter(ctx, place); err != nil {
+	if err := e.admit(ctx, entry); err != nil {
 		return err
 	}
 	e.embeds = append(e.embeds, inputs...)
@@ -164,7 +173,7 @@ func (e *Engine) nextInputs() []*embedInput {
 	now := time.Now()
 	for _, in := range batch {
 		e.inputs.leave(in)
-		e.leave(in.place, now, true)
+		e.leave(in.entry, now, true)
 	}
 	return batch
 }
@@ -172,7 +181,7 @@ func (e *Engine) nextInputs() []*embedInput {
 // settle ends an input that is in the queue.
 func (e *Engine) settle(in *embedInput, err error) {
 	e.inputs.leave(in)
-	e.leave(in.place, time.Now(), false)
+	e.leave(in.entry, time.Now(), false)
 	in.done <- err
 }
 

@@ -648,15 +648,15 @@ func TestEncoderDoesNotGenerate(t *testing.T) {
 }
 
 func TestParser(t *testing.T) {
-	parse := func(raw string, partial bool) (engine.Message, error) {
+	parse := func(raw string, partial bool) (enginetest.Message, error) {
 		thought, content, found := strings.Cut(strings.TrimPrefix(raw, "<think>"), "|")
 		if !found && partial {
-			return engine.Message{Reasoning: thought}, nil
+			return enginetest.Message{Reasoning: thought}, nil
 		}
 		if !found {
-			return engine.Message{}, errors.New("no answer")
+			return enginetest.Message{}, errors.New("no answer")
 		}
-		return engine.Message{Reasoning: thought, Content: content, ToolCalls: []engine.ToolCall{{ID: "1", Name: "f", Arguments: content}}}, nil
+		return enginetest.Message{Reasoning: thought, Content: content, ToolCalls: []enginetest.ToolCall{{ID: "1", Name: "f", Arguments: content}}}, nil
 	}
 	e, _ := start(t, enginetest.Options{Next: func(tokens []engine.Token) engine.Token {
 		if tokens[len(tokens)-1] == '\n' {
@@ -668,7 +668,7 @@ func TestParser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var all engine.Message
+	var all enginetest.Message
 	var calls []engine.ToolCallDelta
 	for {
 		events, err := s.Next(context.Background())

@@ -95,13 +95,13 @@ func (e *Engine) intake() {
 		return q.req.over() != nil || !q.begun && q.req.arrived.Before(late)
 	}))
 	for _, q := range sequences {
-		e.finish(q, "", cmp.Or(q.req.over(), e.tooLong(q.req.place)))
+		e.finish(q, "", cmp.Or(q.req.over(), e.tooLong(q.req.entry)))
 	}
 	inputs := slices.Collect(filter(e.inputs.all(), func(in *embedInput) bool {
 		return in.ctx.Err() != nil || in.arrived.Before(late)
 	}))
 	for _, in := range inputs {
-		e.settle(in, cmp.Or(context.Cause(in.ctx), e.tooLong(in.place)))
+		e.settle(in, cmp.Or(context.Cause(in.ctx), e.tooLong(in.entry)))
 	}
 }
 
@@ -127,10 +127,10 @@ func (r *request) over() error {
 }
 
 // tooLong is the error of a request that was queued and never had its turn.
-func (e *Engine) tooLong(place *entry) error {
+func (e *Engine) tooLong(entry *queueEntry) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.door.refuse(ErrWait, place)
+	return e.admission.refuse(ErrWait, entry)
 }
 
 // generate makes one decode step.
@@ -244,7 +244,11 @@ func (e *Engine) draw(q *sequence, row *Row, now time.Time) {
 			piece = m.Special[row.Token]
 		}
 		q.toScore--
-		q.req.stream.pushPrompt(TokenInfo{TokenLogProb: TokenLogProb{row.Token, row.LogProb}, Bytes: piece, Alternatives: slices.Clone(row.Alternatives)})
+		q.req.stream.pushPrompt(TokenInfo{
+			TokenLogProb: TokenLogProb{row.Token, row.LogProb},
+			Bytes:        piece,
+			Alternatives: slices.Clone(row.Alternatives),
+		})
 		return
 	}
 	if m.EndsGeneration[row.Token] {
@@ -315,7 +319,7 @@ func (e *Engine) emit(q *sequence, show []byte, finish Finish) {
 func (e *Engine) finish(q *sequence, reason Finish, err error) {
 	req := q.req
 	if !q.begun {
-		e.leave(req.place, time.Now(), false)
+		e.leave(req.entry, time.Now(), false)
 	}
 	e.sched.release(q)
 	q.sampler.Close()
@@ -355,15 +359,15 @@ func (e *Engine) admitted() {
 		q.begun = true
 		e.meter.began(q, now)
 		q.req.stream.begin(now)
-		e.leave(q.req.place, now, true)
+		e.leave(q.req.entry, now, true)
 	}
 }
 
 // leave takes a piece of a request's work out of what waits.
-func (e *Engine) leave(place *entry, now time.Time, begun bool) {
+func (e *Engine) leave(entry *queueEntry, now time.Time, begun bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.door.leave(place, now, begun)
+	e.admission.leave(entry, now, begun)
 }
 
 // count adds a step to the statistics.

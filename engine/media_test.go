@@ -63,7 +63,7 @@ func TestCrowdLooksAtImages(t *testing.T) {
 	}
 	for name, limits := range layouts {
 		t.Run(name, func(t *testing.T) {
-			e, fake := startAsIs(t, enginetest.Options{Limits: limits, Sees: true}, engine.Options{})
+			e, fake := startAsIs(t, enginetest.Options{Limits: limits, Vision: true}, engine.Options{})
 			rng := rand.New(rand.NewSource(1))
 			var images []*engine.Image
 			for i := range 8 {
@@ -98,8 +98,8 @@ func TestCrowdLooksAtImages(t *testing.T) {
 				})
 			}
 			wg.Wait()
-			if fake.Looks() != len(images) {
-				t.Errorf("%d looks at %d images", fake.Looks(), len(images))
+			if fake.EncodedImages() != len(images) {
+				t.Errorf("%d looks at %d images", fake.EncodedImages(), len(images))
 			}
 			if s := e.Stats(); limits.Cells == 128 && s.Preempted == 0 {
 				t.Error("nothing was preempted: the test is too easy")
@@ -109,7 +109,7 @@ func TestCrowdLooksAtImages(t *testing.T) {
 }
 
 func TestImagesAreReusedOnlyWhereTheyAreTheSame(t *testing.T) {
-	e, _ := start(t, enginetest.Options{Sees: true}, engine.Options{})
+	e, _ := start(t, enginetest.Options{Vision: true}, engine.Options{})
 	cached := func(parts ...any) int {
 		t.Helper()
 		tokens, media := prompt(t, e, parts...)
@@ -145,7 +145,7 @@ func TestImagesAreReusedOnlyWhereTheyAreTheSame(t *testing.T) {
 
 func TestInvalidImages(t *testing.T) {
 	limits := engine.Limits{Sequences: 1, Context: 64, Batch: 16, RollsBack: true}
-	e, _ := start(t, enginetest.Options{Limits: limits, Sees: true}, engine.Options{})
+	e, _ := start(t, enginetest.Options{Limits: limits, Vision: true}, engine.Options{})
 	seen, media := prompt(t, e, "a ", picture("image", 5, false), " b")
 	tests := map[string]engine.Request{
 		"no image":              {Prompt: seen},
@@ -179,7 +179,7 @@ func TestInvalidImages(t *testing.T) {
 }
 
 func TestImagesHaveIDsOfTheirOwn(t *testing.T) {
-	e, fake := start(t, enginetest.Options{Sees: true}, engine.Options{})
+	e, fake := start(t, enginetest.Options{Vision: true}, engine.Options{})
 	ids := map[engine.Token]bool{}
 	for i := range 100 {
 		_, media := prompt(t, e, picture(fmt.Sprintf("image %d", i), 3, false), "?")
@@ -188,7 +188,7 @@ func TestImagesHaveIDsOfTheirOwn(t *testing.T) {
 		}
 		ids[media[0].ID] = true
 	}
-	if fake.Looks() != 100 {
-		t.Errorf("%d looks at 100 images", fake.Looks())
+	if fake.EncodedImages() != 100 {
+		t.Errorf("%d looks at 100 images", fake.EncodedImages())
 	}
 }

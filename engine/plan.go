@@ -183,7 +183,7 @@ func (s *scheduler) plan() *step {
 
 // admit gives slots to waiting sequences, in the queue's order. One that would share
 // the beginning of a prompt now being computed lets others pass until it is. What lacks
-// a slot or cells is taken from a sequence that owes it.
+// a slot or cells is taken from a sequence that has more than its share.
 func (s *scheduler) admit() {
 	s.queue.admitting()
 	for {
@@ -192,7 +192,7 @@ func (s *scheduler) admit() {
 			return
 		}
 		full := len(s.running) == len(s.slots)
-		if full && s.debtor(q) == nil {
+		if full && s.victim(q) == nil {
 			return
 		}
 
@@ -211,20 +211,23 @@ func (s *scheduler) admit() {
 			continue
 		}
 
-		debtor := s.debtor(q)
-		if debtor == nil {
+		victim := s.victim(q)
+		if victim == nil {
 			return
 		}
-		s.preempt(debtor)
+		s.preempt(victim)
 	}
 }
 
-// debtor returns the running sequence that owes its place to a waiting one, or nil: the
+// victim returns the running sequence that has to make way for a waiting one, or nil: the
 // one that was preempted least often, of those the one with the least to compute again.
-func (s *scheduler) debtor(q *sequence) *sequence {
+func (s *scheduler) victim(q *sequence) *sequence {
 	var found *sequence
 	for _, r := range s.running {
-		if s.queue.owes(r, q) && (found == nil || cmp.Or(cmp.Compare(r.preempted, found.preempted), cmp.Compare(r.fed, found.fed)) <= 0) {
+		if !s.queue.yields(r, q) {
+			continue
+		}
+		if found == nil || cmp.Or(cmp.Compare(r.preempted, found.preempted), cmp.Compare(r.fed, found.fed)) <= 0 {
 			found = r
 		}
 	}
@@ -367,7 +370,7 @@ func (s *scheduler) look(q *sequence) {
 		return
 	}
 	st := &s.step
-	st.batch.Look(media.Media, from, n, position(q.req.spans, media.at), q.slot)
+	st.batch.AddEmbeddings(media.Media, from, n, position(q.req.spans, media.at), q.slot)
 	st.prompt += n
 	st.prefill += n
 	st.fed = append(st.fed, feed{q, n})
@@ -469,8 +472,8 @@ func (s *scheduler) prefillBudget(q *sequence) int {
 	budget := s.limits.Batch - rows
 	switch {
 	case rows == 0:
-	case s.indulged(q):
-		budget = min(budget, indulgence*s.chunk)
+	case s.onlyOwnStreams(q):
+		budget = min(budget, ownPrefill*s.chunk)
 	default:
 		budget = min(budget, s.chunk)
 	}
@@ -478,14 +481,14 @@ func (s *scheduler) prefillBudget(q *sequence) int {
 	return max(min(budget, s.cells.room()-rows), 0)
 }
 
-// indulgence is how many times as much prefill a step may take of a client's prompt as
+// ownPrefill is how many times as much prefill a step may take of a client's prompt as
 // the gap between tokens allows, where only those of clients that take more than their
 // share wait for it.
-const indulgence = 5
+const ownPrefill = 5
 
-// indulged reports whether all streams that wait for a sequence's prompt are of clients
+// onlyOwnStreams reports whether all streams that wait for a sequence's prompt are of clients
 // that take more than their share of the slots, and its own takes no more.
-func (s *scheduler) indulged(q *sequence) bool {
+func (s *scheduler) onlyOwnStreams(q *sequence) bool {
 	greedy := func(q *sequence) bool { return q.account.running*len(s.queue.accounts) > len(s.slots) }
 	return !greedy(q) && !slices.ContainsFunc(s.running, func(o *sequence) bool { return o.decoding() && !greedy(o) })
 }

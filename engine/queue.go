@@ -167,10 +167,10 @@ func (q *queue[T]) remove(work T) {
 	q.n--
 }
 
-// owes reports whether a running piece of work has to make way for one that waits: it
+// yields reports whether a running piece of work has to make way for one that waits: it
 // is flex and the other is not, or its client has had more than the other's and would
 // still run as many.
-func (q *queue[T]) owes(running, waits T) bool {
+func (q *queue[T]) yields(running, waits T) bool {
 	r, w := q.ticket(running), q.ticket(waits)
 	if r.Tier == TierFlex || w.Tier == TierFlex {
 		return r.Tier == TierFlex && w.Tier != TierFlex

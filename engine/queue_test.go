@@ -102,7 +102,7 @@ func TestQueueGivesNobodyCreditTwice(t *testing.T) {
 	}
 }
 
-func TestOwes(t *testing.T) {
+func TestYields(t *testing.T) {
 	q := newJobs()
 	running := put(q, "a/1", "a/2", "a/3", "-c/1")
 	for _, j := range running {
@@ -120,14 +120,14 @@ func TestOwes(t *testing.T) {
 		{running[3], waits[1], false}, // but not to flex
 		{running[0], waits[1], false},
 	} {
-		if got := q.owes(c.running, c.waits); got != c.want {
-			t.Errorf("%s owes %s: %v", c.running.name, c.waits.name, got)
+		if got := q.yields(c.running, c.waits); got != c.want {
+			t.Errorf("%s yields to %s: %v", c.running.name, c.waits.name, got)
 		}
 	}
 	more := put(q, "b/3", "b/4")
 	q.take(waits[0])
 	q.take(more[0])
-	if q.owes(running[0], more[1]) {
+	if q.yields(running[0], more[1]) {
 		t.Error("three against two: it would only turn them around")
 	}
 }

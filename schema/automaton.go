@@ -3,11 +3,14 @@ package schema
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"regexp/syntax"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"unicode"
+	"unicode/utf16"
 )
 
 // dfa is a deterministic automaton over characters: a set of strings. State 0 is
@@ -242,6 +245,15 @@ func translate(p string) (string, error) {
 	return b.String(), nil
 }
 
+// Escapes of ECMAScript that Go writes otherwise: a character by its number, one by its surrogates, and one of a
+// script or a category.
+var (
+	braced          = regexp.MustCompile(`^\\u\{([0-9a-fA-F]{1,6})\}`)
+	surrogates      = regexp.MustCompile(`^\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})`)
+	unicodeProperty = regexp.MustCompile(
+		`^\\[pP]\{(?:Script|sc|Script_Extensions|scx|General_Category|gc)=([A-Za-z_]+)\}`)
+)
+
 // translateEscape writes the escape that p begins with and returns its length.
 func translateEscape(b *strings.Builder, p string, inClass bool) (int, error) {
 	switch c := p[1]; {
@@ -253,6 +265,20 @@ func translateEscape(b *strings.Builder, p string, inClass bool) (int, error) {
 		b.WriteString("[^" + ecmaSpace + "]")
 	case c == 'S':
 		return 0, fmt.Errorf(`\S in a class`)
+	case c == 'u' && braced.MatchString(p):
+		digits := braced.FindStringSubmatch(p)[1]
+		b.WriteString(`\x{` + digits + "}")
+		return len(digits) + 4, nil
+	case c == 'u' && surrogates.MatchString(p):
+		pair := surrogates.FindStringSubmatch(p)
+		high, _ := strconv.ParseUint(pair[1], 16, 16)
+		low, _ := strconv.ParseUint(pair[2], 16, 16)
+		fmt.Fprintf(b, `\x{%x}`, utf16.DecodeRune(rune(high), rune(low)))
+		return len(pair[0]), nil
+	case (c == 'p' || c == 'P') && unicodeProperty.MatchString(p):
+		named := unicodeProperty.FindStringSubmatch(p)
+		b.WriteString(p[:2] + "{" + named[1] + "}")
+		return len(named[0]), nil
 	case c == 'u' && len(p) >= 6 && isHex(p[2:6]):
 		b.WriteString(`\x{` + p[2:6] + "}")
 		return 6, nil

@@ -27,6 +27,7 @@ type compiler struct {
 	names    map[string]string // rules by the set they stand for
 	open     map[string]bool   // sets under way since the last character
 	loose    map[string]bool   // pointers of keywords that are not enforced
+	asserted map[string]bool   // pointers of keywords that assert more than types and members
 	check    func(pointers []string, instance string) bool
 	automata map[string]automaton // by pattern of the schema
 	err      error
@@ -34,13 +35,6 @@ type compiler struct {
 	closed   bool // Options.Closed
 	// refAlone says that nothing counts beside a $ref, as in the drafts up to 7.
 	refAlone bool
-}
-
-// annotations say nothing about instances.
-var annotations = map[string]bool{
-	"$schema": true, "$id": true, "$anchor": true, "$comment": true, "$defs": true, "definitions": true, "$vocabulary": true, "id": true,
-	"title": true, "description": true, "default": true, "examples": true, "example": true, "deprecated": true, "readOnly": true, "writeOnly": true,
-	"contentMediaType": true, "contentEncoding": true, "contentSchema": true, "$dynamicAnchor": true, "$recursiveAnchor": true,
 }
 
 // enforced are the keywords that the compiler knows how to enforce, sometimes or
@@ -51,6 +45,11 @@ var enforced = map[string]bool{
 	"items": true, "prefixItems": true, "additionalItems": true, "minItems": true, "maxItems": true, "uniqueItems": true,
 	"minLength": true, "maxLength": true, "pattern": true, "format": true,
 	"minimum": true, "maximum": true, "exclusiveMinimum": true, "exclusiveMaximum": true, "multipleOf": true, "not": true,
+}
+
+// shapes are the keywords that say which members and types there are.
+var shapes = map[string]bool{
+	"type": true, "$ref": true, "allOf": true, "properties": true, "required": true, "additionalProperties": true, "items": true,
 }
 
 // unenforced are the keywords that no grammar of ours enforces.
@@ -332,17 +331,17 @@ func (c *compiler) value(all []*value) expr {
 	return out
 }
 
-// note finds the keywords that are not enforced, or not known.
+// note finds the keywords that are not enforced. One that is not known is an annotation, as JSON Schema has it:
+// generators of schemas write many of their own.
 func (c *compiler) note(all []*value) {
 	for _, v := range all {
 		for _, keyword := range v.keys {
 			switch {
 			case unenforced[keyword]:
 				c.ignore(v, keyword)
-			case !enforced[keyword] && !annotations[keyword] && !strings.HasPrefix(keyword, "x-"):
-				// JSON Schema takes an unknown keyword for an annotation. One that is
-				// misspelt should not pass for a promise.
-				c.ignore(v, keyword)
+				fallthrough
+			case enforced[keyword] && !shapes[keyword]:
+				c.asserted[v.pointer+"/"+escapePointer(keyword)] = true
 			}
 		}
 	}
@@ -385,12 +384,20 @@ func (c *compiler) listed(all []*value, v *value) expr {
 		}
 		values = list.items
 	}
-	pointers := make([]string, len(all))
-	for i, s := range all {
-		pointers[i] = s.pointer
+	var pointers []string
+	objects := false
+	for _, s := range all {
+		if s == anObject {
+			objects = true
+			continue
+		}
+		pointers = append(pointers, s.pointer)
 	}
 	var out alt
 	for _, x := range values {
+		if objects && x.kind != object {
+			continue
+		}
 		if text := x.marshal(); c.check(pointers, text) {
 			out = append(out, literal(text))
 		}

@@ -16,6 +16,12 @@ var formats = map[string]automaton{
 		`(?:\?(?:` + urlPart + `|[/?])*)?(?:#(?:` + urlPart + `|[/?])*)?$`),
 }
 
+// otherFormats are those of JSON Schema that are not enforced. Any other, as OpenAPI's password, asserts nothing.
+var otherFormats = map[string]bool{
+	"idn-email": true, "idn-hostname": true, "iri": true, "iri-reference": true, "uri-reference": true, "uri-template": true,
+	"json-pointer": true, "relative-json-pointer": true, "regex": true,
+}
+
 const (
 	// Years have four digits; the 29th of February is in leap years.
 	date = `(?:\d{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\d|30)|02-(?:0[1-9]|1\d|2[0-8]))|` +

@@ -155,7 +155,7 @@ func (c *compiler) nameSchema(v *value) (*dfa, error) {
 			switch keyword {
 			case "type", "pattern", "format", "minLength", "maxLength", "enum", "const", "$ref", "allOf":
 			default:
-				if !annotations[keyword] {
+				if enforced[keyword] || unenforced[keyword] {
 					return nil, fmt.Errorf("%s of names", keyword)
 				}
 			}

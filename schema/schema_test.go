@@ -317,7 +317,6 @@ func TestRefusedByName(t *testing.T) {
 		`{"type":"string","pattern":"(?=a)b"}`:                             "/pattern",
 		`{"type":"string","pattern":"(a)\\1"}`:                             "/pattern",
 		`{"type":"string","format":"iri"}`:                                 "/format",
-		`{"type":"string","maxLenght":3}`:                                  "/maxLenght",
 		`{"type":"integer","multipleOf":977}`:                              "/multipleOf",
 		`{"oneOf":[{"minimum":1},{"maximum":5}]}`:                          "/oneOf",
 		`{"type":"object","minProperties":3}`:                              "",

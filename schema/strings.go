@@ -68,9 +68,11 @@ func (c *compiler) patterns(all []*value) (d *dfa, narrowed bool) {
 			add(v, "pattern", c.pattern(p.text))
 		}
 		if f := v.members["format"]; f != nil {
-			if a, known := formats[f.text]; known && f.kind == text {
+			a, enforced := formats[f.text]
+			switch {
+			case enforced && f.kind == text:
 				add(v, "format", a)
-			} else {
+			case otherFormats[f.text] || f.kind != text:
 				c.ignore(v, "format")
 			}
 		}

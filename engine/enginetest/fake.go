@@ -34,12 +34,12 @@ type Options struct {
 	Embeds bool
 	// Ranks makes its Embed give scores.
 	Ranks bool
-	// Sees makes it read images, an embedding a column, between the tokens { and }.
+	// Vision makes it read images, an embedding a column, between the tokens { and }.
 	// Those of fewer rows than columns take as many positions as rows, on a grid; one
 	// whose first pixel is blue must be read in one batch.
-	Sees bool
+	Vision bool
 	// Parse is the parser of every rendered chat; nil for none.
-	Parse engine.ParseFunc
+	Parse ParseFunc
 	// RenderError is what the template says to messages it does not like.
 	RenderError func(messages []byte) error
 }
@@ -65,7 +65,7 @@ type Fake struct {
 	aborted  bool
 	closed   bool
 	samplers int
-	looks    int       // calls of See
+	encoded  int       // images
 	batches  [][]int32 // the sequences of every batch
 	faults   []string
 }
@@ -85,7 +85,7 @@ func New(o Options) *Fake {
 		o.Next = Hash
 	}
 	f := &Fake{opts: o, kv: map[int][]cell{}}
-	f.model = engine.Model{Name: "fake", Architecture: "fake", Quantization: "none", TrainContext: l.Context, EmbeddingSize: 3, InputSize: seenSize, Sees: o.Sees, Generates: !o.Embeds, Ranks: o.Ranks,
+	f.model = engine.Model{Name: "fake", Architecture: "fake", Quantization: "none", TrainContext: l.Context, EmbeddingSize: 3, InputSize: seenSize, Vision: o.Vision, Generates: !o.Embeds, Ranks: o.Ranks,
 		Marks: engine.Marks{BOS: -1, EOS: EOS, Separator: -1, FIMPrefix: '<', FIMSuffix: '|', FIMMiddle: '>'}}
 	for t := range words {
 		piece := []byte{byte(t)}
@@ -187,14 +187,14 @@ func seen(embedding []float32) engine.Token {
 // Letter returns the red of the pixel that a token which Options.Next gets stands for.
 func Letter(t engine.Token) engine.Token { return (-1<<24 - t) / 1024 }
 
-// See makes an embedding of every pixel of the first row.
-func (f *Fake) See(img *engine.Image, limit int) ([]engine.Chunk, error) {
+// EncodeImage makes an embedding of every pixel of the first row.
+func (f *Fake) EncodeImage(img *engine.Image, limit int) ([]engine.Chunk, error) {
 	n := img.Width
 	if n+2 > limit {
 		return nil, &engine.LengthError{Tokens: n + 2, Limit: limit}
 	}
 	f.mu.Lock()
-	f.looks++
+	f.encoded++
 	f.mu.Unlock()
 	m := &engine.Media{Len: n, Span: min(n, img.Height), Whole: img.Pixels[2] == 255}
 	for i := range n {
@@ -209,11 +209,11 @@ func (f *Fake) See(img *engine.Image, limit int) ([]engine.Chunk, error) {
 	return []engine.Chunk{{Tokens: []engine.Token{'{'}}, {Media: m}, {Tokens: []engine.Token{'}'}}}, nil
 }
 
-// Looks returns how often See looked at an image.
-func (f *Fake) Looks() int {
+// EncodedImages returns how many images were encoded.
+func (f *Fake) EncodedImages() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.looks
+	return f.encoded
 }
 
 // Tokenize makes a token of every byte; control reads <think> as its token.
@@ -249,20 +249,28 @@ func (f *Fake) NewSampler(s engine.Sampling) (engine.Sampler, error) {
 	return &sampler{f}, nil
 }
 
-// Render writes role and content of every message, and a newline at the end.
+// Render writes role, content and calls of every message, and a newline at the end.
 func (f *Fake) Render(c engine.Chat) (*engine.Rendered, error) {
 	if f.opts.RenderError != nil {
 		if err := f.opts.RenderError(c.Messages); err != nil {
 			return nil, err
 		}
 	}
-	var messages []struct{ Role, Content string }
+	var messages []struct {
+		Role, Content string
+		Calls         []struct {
+			Function struct{ Name, Arguments string }
+		} `json:"tool_calls"`
+	}
 	if err := json.Unmarshal(c.Messages, &messages); err != nil {
 		return nil, err
 	}
 	var b strings.Builder
 	for _, m := range messages {
 		fmt.Fprintf(&b, "[%s]%s", m.Role, m.Content)
+		for _, call := range m.Calls {
+			fmt.Fprintf(&b, "<%s %s>", call.Function.Name, call.Function.Arguments)
+		}
 	}
 	r := &engine.Rendered{Prompt: b.String() + "\n"}
 	if f.opts.Parse != nil {
@@ -283,8 +291,8 @@ func (f *Fake) Render(c engine.Chat) (*engine.Rendered, error) {
 	return r, nil
 }
 
-// Parser returns Options.Parse.
-func (f *Fake) Parser(string) (engine.ParseFunc, error) { return f.opts.Parse, nil }
+// Parser returns a parser by Options.Parse.
+func (f *Fake) Parser(string) (engine.Parser, error) { return NewParser(f.opts.Parse), nil }
 
 // Step checks that every token comes at the end of its sequence's cells. It draws what
 // Next says.

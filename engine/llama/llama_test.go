@@ -710,17 +710,18 @@ func TestRenderAndParse(t *testing.T) {
 	if r.Parser == "" {
 		t.Fatal("a template that thinks has no parser")
 	}
-	parse, err := thinking.Parser(r.Parser)
+	parser, err := thinking.Parser(r.Parser)
 	if err != nil {
 		t.Fatal(err)
 	}
-	message, err := parse("it is so\n</think>Because.", false)
-	if err != nil || message.Content != "Because." || !strings.Contains(message.Reasoning, "it is so") {
-		t.Errorf("got %+v, %v", message, err)
+	defer parser.Close()
+	first, err := parser.Append("it is", false)
+	if err != nil || first.Content != "" || !strings.Contains(first.Reasoning, "it is") {
+		t.Errorf("first: got %+v, %v", first, err)
 	}
-	partial, err := parse("it is", true)
-	if err != nil || partial.Content != "" || !strings.Contains(partial.Reasoning, "it is") {
-		t.Errorf("partial: got %+v, %v", partial, err)
+	rest, err := parser.Append(" so\n</think>Because.", true)
+	if err != nil || rest.Content != "Because." || !strings.Contains(rest.Reasoning, " so") {
+		t.Errorf("the rest: got %+v, %v", rest, err)
 	}
 	if _, err := thinking.Parser("{"); err == nil {
 		t.Error("a broken parser was taken")

@@ -66,7 +66,7 @@ func TestSee(t *testing.T) {
 			defer p.Close()
 			look := func(img *engine.Image) *engine.Media {
 				t.Helper()
-				chunks, err := p.See(img, 100)
+				chunks, err := p.EncodeImage(img, 100)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -88,11 +88,11 @@ func TestSee(t *testing.T) {
 				t.Errorf("the ninth embedding is not the first of the second row: %v", first.Grid)
 			}
 			var length *engine.LengthError
-			if _, err := p.See(noise(1, 64, 32), 3); !errors.As(err, &length) || length.Tokens < want[kind].n || length.Limit != 3 {
+			if _, err := p.EncodeImage(noise(1, 64, 32), 3); !errors.As(err, &length) || length.Tokens < want[kind].n || length.Limit != 3 {
 				t.Errorf("an image without room: %v", err)
 			}
 			for _, bad := range []*engine.Image{{}, {Width: 2, Height: 2, Pixels: make([]byte, 11)}, {Width: -1, Height: -1, Pixels: make([]byte, 3)}} {
-				if _, err := p.See(bad, 100); !errors.Is(err, engine.ErrRequest) {
+				if _, err := p.EncodeImage(bad, 100); !errors.Is(err, engine.ErrRequest) {
 					t.Errorf("an image of %d bytes: %v", len(bad.Pixels), err)
 				}
 			}
@@ -123,7 +123,7 @@ func answerAlone(t *testing.T, c *Context, tokens []engine.Token, media []*engin
 		if tokens[i] < 0 {
 			decode()
 			b.Reset()
-			b.Look(media[0], 0, media[0].Len, pos, 0)
+			b.AddEmbeddings(media[0], 0, media[0].Len, pos, 0)
 			decode()
 			b.Reset()
 			i, pos, media = i+media[0].Len, pos+media[0].Span, media[1:]

@@ -33,14 +33,14 @@ const (
 // runner implements engine.Runner: a model, a context that generates, and one
 // that embeds, made when it is first needed.
 type runner struct {
-	model  *Model
-	ctx    *Context // nil for an encoder
-	embed  *Context
-	eyes   *Projector // nil for a model that does not see
-	opts   Options
-	facts  engine.Model
-	limits engine.Limits
-	buf    rowBuffers
+	model     *Model
+	ctx       *Context // nil for an encoder
+	embed     *Context
+	projector *Projector // nil without image input
+	opts      Options
+	facts     engine.Model
+	limits    engine.Limits
+	buf       rowBuffers
 }
 
 var _ engine.Runner = (*runner)(nil)
@@ -118,7 +118,7 @@ func (r *runner) start() error {
 		// llama.cpp says so when the file names no type and most tensors do.
 		Quantization: strings.TrimPrefix(info.Quantization, "(guessed) "), Size: info.Size,
 		Ranks: info.Pooling == PoolingRank, Parameters: info.Parameters, TrainContext: info.ContextTrain, EmbeddingSize: info.EmbeddingOut,
-		InputSize: info.EmbeddingIn, Sees: r.opts.Projector != "",
+		InputSize: info.EmbeddingIn, Vision: r.opts.Projector != "",
 		Generates: info.generates(), ChatTemplate: info.Template, Build: info.Build,
 		Marks: engine.Marks{
 			BOS: info.BOS, EOS: info.EOS, Separator: info.SEP, AddBOS: info.AddBOS, AddEOS: info.AddEOS, AddSeparator: info.AddSEP,
@@ -130,7 +130,7 @@ func (r *runner) start() error {
 	r.limits = engine.Limits{Context: r.opts.Context, RollsBack: info.RollsBack, EmbedInputs: embedInputs}
 	r.limits.EmbedTokens = r.opts.embedTokens(&info)
 	if !r.facts.Generates {
-		if r.facts.Sees {
+		if r.facts.Vision {
 			return errors.New("a projector is for a model that generates")
 		}
 		return r.startEmbed()
@@ -147,7 +147,7 @@ func (r *runner) start() error {
 	r.limits.Cells = min(cells, o.Cells)
 	r.limits.Context = min(r.limits.Context, perSequence)
 	if r.opts.Projector != "" {
-		r.eyes, err = NewProjector(r.model, r.opts.Projector, r.opts.projectorOnGPU(), r.opts.Threads)
+		r.projector, err = NewProjector(r.model, r.opts.Projector, r.opts.projectorOnGPU(), r.opts.Threads)
 	}
 	return err
 }
@@ -167,15 +167,15 @@ func (r *runner) Tokenize(text string, control, ends bool) ([]engine.Token, erro
 	return r.model.Tokenize(text, ends, control)
 }
 
-func (r *runner) See(img *engine.Image, limit int) ([]engine.Chunk, error) {
-	return r.eyes.See(img, limit)
+func (r *runner) EncodeImage(img *engine.Image, limit int) ([]engine.Chunk, error) {
+	return r.projector.EncodeImage(img, limit)
 }
 
 func (r *runner) NewSampler(s engine.Sampling) (engine.Sampler, error) { return r.model.NewSampler(s) }
 
 func (r *runner) Render(c engine.Chat) (*engine.Rendered, error) { return r.model.Render(c) }
 
-func (r *runner) Parser(spec string) (engine.ParseFunc, error) { return r.model.Parser(spec) }
+func (r *runner) Parser(spec string) (engine.Parser, error) { return r.model.Parser(spec) }
 
 func (r *runner) Step(b *engine.Batch, rows []engine.Row) error {
 	if err := r.ctx.Decode(b); err != nil {
@@ -234,8 +234,8 @@ func (r *runner) Close() {
 	if r.embed != nil {
 		r.embed.Close()
 	}
-	if r.eyes != nil {
-		r.eyes.Close()
+	if r.projector != nil {
+		r.projector.Close()
 	}
 	r.model.Close()
 }

@@ -108,8 +108,8 @@ func (n *nursery) report(c remote.Crash) {
 	n.crashes = append(n.crashes, c)
 }
 
-// told returns the crashes so far.
-func (n *nursery) told() []remote.Crash {
+// reported returns the crashes so far.
+func (n *nursery) reported() []remote.Crash {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return slices.Clone(n.crashes)
@@ -238,7 +238,7 @@ func TestAnswersGoOn(t *testing.T) {
 				t.Errorf("%d tokens were drawn, %d counted", got, e.Stats().Tokens)
 			}
 			computed := 0
-			crashes := n.told()
+			crashes := n.reported()
 			for _, c := range crashes {
 				computed += len(c.Batch)
 				if strings.Contains(fmt.Sprint(c), "canary") {
@@ -356,7 +356,7 @@ func TestStalls(t *testing.T) {
 	if err != nil || texts[0] != answer("hello ", 30) || r.Restarts() != 1 {
 		t.Errorf("%q, %v, %d restarts", texts, err, r.Restarts())
 	}
-	if crashes := n.told(); len(crashes) != 1 || crashes[0].Stalled == 0 {
+	if crashes := n.reported(); len(crashes) != 1 || crashes[0].Stalled == 0 {
 		t.Errorf("the crash: %+v", crashes)
 	}
 }
@@ -415,7 +415,7 @@ func TestGarbage(t *testing.T) {
 			if err != nil || texts[0] != answer("hello ", 30) || r.Restarts() != 1 {
 				t.Errorf("%s on %s: %q, %v, %d restarts", name, socket, texts, err, r.Restarts())
 			}
-			if crashes := n.told(); len(crashes) != 1 || crashes[0].Wire == nil {
+			if crashes := n.reported(); len(crashes) != 1 || crashes[0].Wire == nil {
 				t.Errorf("%s on %s: the crash: %+v", name, socket, crashes)
 			}
 		}

@@ -3,8 +3,6 @@ package remote
 import (
 	"bufio"
 	"bytes"
-	"container/list"
-	"crypto/sha256"
 	"encoding/gob"
 	"encoding/json"
 	"errors"
@@ -37,24 +35,13 @@ type child struct {
 
 	mu       sync.Mutex
 	samplers map[uint64]engine.Sampler
-	parsers  map[[sha256.Size]byte]*list.Element // of recent
-	recent   *list.List                          // *knownParser, the last used first
+	parsers  map[uint64]*liveParser
 
 	write sync.Mutex // of the socket of calls
 	calls io.Writer
 
 	failed atomic.Pointer[error] // why this process is of no use any more
 }
-
-// knownParser is a parser by the hash of what it was made of.
-type knownParser struct {
-	key   [sha256.Size]byte
-	parse engine.ParseFunc
-}
-
-// maxParsers is how many parsers a child keeps. A parent that asks for another one
-// sends what it is made of again.
-const maxParsers = 256
 
 // Serve loads what the parent asks for and computes until it has gone, which is no
 // error. It takes over the calling goroutine's thread.
@@ -69,7 +56,7 @@ func Serve(c Conn, open Open) error {
 	if err := r.end(); err != nil || ask != askLoad {
 		return fmt.Errorf("wait for what to load: %w", errors.Join(err, errWire))
 	}
-	ch := &child{samplers: map[uint64]engine.Sampler{}, parsers: map[[sha256.Size]byte]*list.Element{}, recent: list.New(), calls: c.Calls}
+	ch := &child{samplers: map[uint64]engine.Sampler{}, parsers: map[uint64]*liveParser{}, calls: c.Calls}
 	runner, answer := open(request)
 	var known bytes.Buffer
 	if runner != nil {
@@ -91,7 +78,7 @@ func Serve(c Conn, open Open) error {
 		return err
 	}
 	go ch.serveCalls(calls, c.Steps)
-	defer ch.closeSamplers()
+	defer ch.closeAll()
 	err = ch.serveSteps(c.Steps)
 	if failed := ch.failed.Load(); failed != nil {
 		return *failed
@@ -109,11 +96,14 @@ func (c *child) fatal(err error) bool {
 	return true
 }
 
-func (c *child) closeSamplers() {
+func (c *child) closeAll() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, s := range c.samplers {
 		s.Close()
+	}
+	for _, p := range c.parsers {
+		p.close()
 	}
 }
 
@@ -310,12 +300,12 @@ func (c *child) call(r *reader, out *message) (err error) {
 		tokens, err = c.runner.Tokenize(text, control, ends)
 		out.err(err)
 		out.i32s(tokens)
-	case askSee:
+	case askEncodeImage:
 		img := &engine.Image{Width: r.int(), Height: r.int()}
 		limit := r.int()
 		img.Pixels = r.bytes()
 		var chunks []engine.Chunk
-		chunks, err = c.runner.See(img, limit)
+		chunks, err = c.runner.EncodeImage(img, limit)
 		out.err(err)
 		out.chunks(chunks)
 	case askSampler:
@@ -335,30 +325,10 @@ func (c *child) call(r *reader, out *message) (err error) {
 		out.err(err)
 		out.bytes(text)
 	case askParser:
-		spec := r.string()
-		var parse engine.ParseFunc
-		if parse, err = c.runner.Parser(spec); err == nil {
-			c.keepParser(sha256.Sum256([]byte(spec)), parse)
-		}
+		err = c.makeParser(r)
 		out.err(err)
 	case askParse:
-		key, text, partial := r.take(sha256.Size), r.string(), r.bool()
-		if r.err != nil {
-			out.err(r.err)
-			return r.err
-		}
-		parse := c.parser([sha256.Size]byte(key))
-		if parse == nil {
-			out.err(nil)
-			out.bool(false)
-			return nil
-		}
-		var m engine.Message
-		m, err = parse(text, partial)
-		if out.err(err); err == nil {
-			out.bool(true)
-			out.parsed(&m)
-		}
+		err = c.parse(r, out)
 	default:
 		err = fmt.Errorf("%w: call %d", errWire, ask)
 		out.err(err)
@@ -366,50 +336,105 @@ func (c *child) call(r *reader, out *message) (err error) {
 	return err
 }
 
-func (c *child) keepParser(key [sha256.Size]byte, parse engine.ParseFunc) {
+// makeParser frees the parsers that are of no use any more and makes one, which reads what
+// the parent had another child's read.
+func (c *child) makeParser(r *reader) error {
+	var closed []*liveParser
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.parsers[key] != nil {
-		return
+	for range r.count(8) {
+		id := r.u64()
+		if p := c.parsers[id]; p != nil {
+			closed = append(closed, p)
+			delete(c.parsers, id)
+		}
 	}
-	c.parsers[key] = c.recent.PushFront(&knownParser{key, parse})
-	if c.recent.Len() > maxParsers {
-		last := c.recent.Back()
-		delete(c.parsers, last.Value.(*knownParser).key)
-		c.recent.Remove(last)
+	c.mu.Unlock()
+	for _, p := range closed {
+		p.close()
 	}
+
+	id, spec := r.u64(), r.string()
+	pieces := make([]string, r.count(4))
+	for i := range pieces {
+		pieces[i] = r.string()
+	}
+	if r.err != nil {
+		return r.err
+	}
+	parser, err := c.runner.Parser(spec)
+	if err != nil {
+		return err
+	}
+	for _, text := range pieces {
+		_, _ = parser.Append(text, false) // as was returned before
+	}
+
+	c.mu.Lock()
+	old := c.parsers[id]
+	c.parsers[id] = &liveParser{Parser: parser, pieces: len(pieces)}
+	c.mu.Unlock()
+	if old != nil {
+		old.close()
+	}
+	return nil
 }
 
-// parser returns one that is kept, or nil.
-func (c *child) parser(key [sha256.Size]byte) engine.ParseFunc {
+// parse has a parser read on. The answer is whether there is one that has read what came
+// before, and then what is new.
+func (c *child) parse(r *reader, out *message) error {
+	id, before, text, last := r.u64(), r.int(), r.string(), r.bool()
+	if err := r.end(); err != nil {
+		out.err(err)
+		return err
+	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	e := c.parsers[key]
-	if e == nil {
+	p := c.parsers[id]
+	c.mu.Unlock()
+	if p == nil {
+		out.err(nil)
+		out.bool(false)
 		return nil
 	}
-	c.recent.MoveToFront(e)
-	return e.Value.(*knownParser).parse
+
+	d, known, err := p.append(before, text, last)
+	if out.err(err); err != nil {
+		return err
+	}
+	out.bool(known)
+	if known {
+		out.delta(&d)
+	}
+	return nil
 }
 
-// parsed writes a parsed answer.
-func (m *message) parsed(v *engine.Message) {
-	m.string(v.Content)
-	m.string(v.Reasoning)
-	m.u32(uint32(len(v.ToolCalls)))
-	for _, call := range v.ToolCalls {
-		m.string(call.ID)
-		m.string(call.Name)
-		m.string(call.Arguments)
-	}
+// liveParser is a parser of one answer. Calls for it come one after another, unless the
+// parent gave up one of them.
+type liveParser struct {
+	mu sync.Mutex
+	engine.Parser
+
+	pieces int // that it has read
+	closed bool
 }
 
-func (r *reader) parsed() (v engine.Message) {
-	v.Content, v.Reasoning = r.string(), r.string()
-	for range r.count(12) {
-		v.ToolCalls = append(v.ToolCalls, engine.ToolCall{ID: r.string(), Name: r.string(), Arguments: r.string()})
+func (p *liveParser) append(before int, text string, last bool) (d engine.Delta, known bool, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.pieces != before {
+		return d, false, nil
 	}
-	return v
+	p.pieces++
+	d, err = p.Append(text, last)
+	return d, true, err
+}
+
+func (p *liveParser) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed {
+		p.closed = true
+		p.Close()
+	}
 }
 
 // chunks writes what an image looks like.
@@ -434,7 +459,9 @@ func (r *reader) chunks(size int) (chunks []engine.Chunk) {
 		c := engine.Chunk{Tokens: r.i32s(nil)}
 		if r.bool() {
 			c.Media = &engine.Media{Embeddings: r.f32s(nil), Len: r.int(), Span: r.int(), Grid: r.i32s(nil), Whole: r.bool()}
-			if n := c.Media.Len; n < 1 || len(c.Media.Embeddings)/n != size || len(c.Media.Embeddings)%n > 0 || c.Media.Span < 1 || len(c.Media.Grid) > 0 && len(c.Media.Grid)/4 != n {
+			n := c.Media.Len
+			if n < 1 || c.Media.Span < 1 || len(c.Media.Embeddings)/n != size || len(c.Media.Embeddings)%n > 0 ||
+				len(c.Media.Grid) > 0 && len(c.Media.Grid)/4 != n {
 				r.fail("an image of %d embeddings in %d floats", n, len(c.Media.Embeddings))
 			}
 			if len(c.Media.Grid) == 0 {

@@ -3,6 +3,7 @@ package remote
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"reflect"
@@ -18,7 +19,7 @@ func FuzzReader(f *testing.F) {
 	f.Add(m.b[4:])
 	m = newMessage(nil)
 	m.err(&engine.LengthError{Tokens: 5, Limit: 3})
-	m.parsed(&engine.Message{Content: "a", ToolCalls: []engine.ToolCall{{ID: "b"}}})
+	m.delta(&engine.Delta{Content: "a", ToolCalls: []engine.ToolCallDelta{{ID: "b"}}})
 	m.chunks([]engine.Chunk{{Media: &engine.Media{Embeddings: make([]float32, 4), Len: 2, Span: 2}}})
 	f.Add(m.b[4:])
 	f.Add([]byte{255, 255, 255, 255, 255, 255, 255, 255})
@@ -26,7 +27,7 @@ func FuzzReader(f *testing.F) {
 		for _, read := range []func(*reader){
 			func(r *reader) { r.batch(new(engine.Batch)) },
 			func(r *reader) { r.rows(make([]engine.Row, 3), 100) },
-			func(r *reader) { _ = r.failure(); r.parsed() },
+			func(r *reader) { _ = r.failure(); r.delta() },
 			func(r *reader) {
 				for _, c := range r.chunks(2) {
 					if c.Media != nil && r.err == nil && len(c.Media.Embeddings) != 2*c.Media.Len {
@@ -35,6 +36,7 @@ func FuzzReader(f *testing.F) {
 				}
 			},
 			func(r *reader) { (&child{}).readRows(r, nil) },
+			func(r *reader) { _ = (&child{}).parse(r, new(message)) },
 		} {
 			r := &reader{b: data}
 			read(r)
@@ -49,11 +51,11 @@ func FuzzReader(f *testing.F) {
 func TestMessages(t *testing.T) {
 	batch := engine.Batch{Positions: []int32{3, 3}, Sequences: []int32{1, 1}, Outputs: []int8{0, 0}, Embeddings: []float32{1, -2.5}, Grid: []int32{1, 2, 3, 4, 5, 6}, Whole: true}
 	chunks := []engine.Chunk{{Tokens: []engine.Token{7}}, {Media: &engine.Media{Embeddings: []float32{1, 2}, Len: 1, Span: 1, Whole: true}}}
-	parsed := engine.Message{Content: "c", Reasoning: "r", ToolCalls: []engine.ToolCall{{ID: "i", Name: "n", Arguments: "{}"}}}
+	delta := engine.Delta{Content: "c", Reasoning: "r", ToolCalls: []engine.ToolCallDelta{{Index: 1, ID: "i", Name: "n", Arguments: "{}"}}}
 	m := newMessage(nil)
 	m.batch(&batch)
 	m.chunks(chunks)
-	m.parsed(&parsed)
+	m.delta(&delta)
 	errs := []error{nil, errors.New("plain"), engine.ErrNoSlot, &engine.LengthError{Tokens: 5, Limit: 3, AtLeast: true}}
 	for _, err := range errs {
 		m.err(err)
@@ -75,7 +77,7 @@ func TestMessages(t *testing.T) {
 	if got := r.chunks(2); len(got) != 2 || got[0].Tokens[0] != 7 || !reflect.DeepEqual(got[1].Media, chunks[1].Media) {
 		t.Errorf("the chunks come as %+v", got)
 	}
-	if got := r.parsed(); !reflect.DeepEqual(got, parsed) {
+	if got := r.delta(); !reflect.DeepEqual(got, delta) {
 		t.Errorf("the answer comes as %+v", got)
 	}
 	for _, want := range errs {
@@ -92,5 +94,25 @@ func TestMessages(t *testing.T) {
 	}
 	if _, err := receive(bufio.NewReader(bytes.NewReader([]byte{1, 2})), nil); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("a length cut off: %v", err)
+	}
+}
+
+// TestChatCrossesAsJSON has a conversation go to the child as it is, not as base64 of it.
+func TestChatCrossesAsJSON(t *testing.T) {
+	chat := engine.Chat{
+		Messages:     json.RawMessage(`[{"role":"user"}]`),
+		TemplateArgs: map[string]json.RawMessage{"a": json.RawMessage(`[1]`)},
+	}
+	text, err := json.Marshal(chat)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(text, chat.Messages) || !bytes.Contains(text, []byte(`{"a":[1]}`)) {
+		t.Errorf("it crosses as %s", text)
+	}
+
+	var got engine.Chat
+	if err := json.Unmarshal(text, &got); err != nil || !reflect.DeepEqual(got, chat) {
+		t.Errorf("it comes as %+v, %v", got, err)
 	}
 }

@@ -130,7 +130,7 @@ func (api *API) answer(
 	}
 	reply := service.NewReply(model)
 	defer reply.Close()
-	reply.Verify = c.Verifier(1)
+	reply.Verify = c.Verifier(1, len(a.req.stop) > 0)
 
 	limits := model.Engine.Limits()
 	if a.req.context > limits.Context {
@@ -148,7 +148,8 @@ func (api *API) answer(
 	er := a.req.engineRequest(limits)
 	p.Tokens = follow(model.Engine.Model(), a.req.before, p.Tokens)
 	p.Ask(&er)
-	wire.AddList(w.Header(), schemaHeader, c.NotEnforced())
+	wire.AddList(w.Header(), wire.NotesHeader, p.Notes)
+	wire.AddList(w.Header(), schemaHeader, p.NotEnforced)
 	return api.generateReply(w, r, a, reply, er, field)
 }
 

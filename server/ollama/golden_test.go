@@ -100,20 +100,20 @@ func headers(h http.Header) string {
 
 // split parses what the scripted model says: what is before a ~ is reasoning, and what follows a # is
 // a call of f with these arguments.
-func split(text string, partial bool) (engine.Message, error) {
-	var m engine.Message
+func split(text string, partial bool) (enginetest.Message, error) {
+	var m enginetest.Message
 	if thought, rest, ok := strings.Cut(text, "~"); ok {
 		m.Reasoning = thought
 		text = rest
 	} else if strings.HasPrefix(text, "hm") || partial && strings.HasPrefix("hm", text) {
-		return engine.Message{Reasoning: text}, nil
+		return enginetest.Message{Reasoning: text}, nil
 	}
 	for i, part := range strings.Split(text, "#") {
 		if i == 0 {
 			m.Content = part
 			continue
 		}
-		m.ToolCalls = append(m.ToolCalls, engine.ToolCall{Name: "f", Arguments: part})
+		m.ToolCalls = append(m.ToolCalls, enginetest.ToolCall{Name: "f", Arguments: part})
 	}
 	return m, nil
 }
@@ -254,7 +254,7 @@ func TestGolden(t *testing.T) {
 				says = "Hi!"
 			}
 			ask := func(body string) string {
-				fo := enginetest.Options{Next: say(says), Sees: strings.Contains(name, "image"), Parse: split}
+				fo := enginetest.Options{Next: say(says), Vision: strings.Contains(name, "image"), Parse: split}
 				hs, _ := servertest.Start(t, fo, server.Options{Library: newLibrary()})
 				return send(t, hs.URL, tt.method, tt.path, body)
 			}

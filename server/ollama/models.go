@@ -112,7 +112,7 @@ func withLoaded(f *service.Facts, m *engine.Model) *service.Facts {
 	all.Template = cmp.Or(f.Template, m.ChatTemplate)
 	all.Bytes = cmp.Or(f.Bytes, int64(m.Size))
 	all.Embeds = !m.Generates
-	all.Sees = m.Sees
+	all.Sees = m.Vision
 	all.FillsMiddle = prompt.FillsMiddle(m)
 	return &all
 }

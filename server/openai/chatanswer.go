@@ -125,7 +125,7 @@ func (c *chatEncoder) appendName(b []byte, d *engine.ToolCallDelta) []byte {
 		return append(b, `,"arguments":""}`...)
 	}
 	b = strconv.AppendInt(append(b, `"tool_calls":[{"index":`...), int64(d.Index), 10)
-	b = wire.AppendString(append(b, `,"id":`...), callID(d.ID))
+	b = wire.AppendString(append(b, `,"id":`...), newCallID())
 	b = wire.AppendString(append(b, `,"type":"function","function":{"name":`...), d.Name)
 	return append(b, `,"arguments":""}}]`...)
 }
@@ -192,13 +192,8 @@ type functionCall struct {
 	Arguments string `json:"arguments"`
 }
 
-// callID returns an id for a call whose format has none.
-func callID(id string) string {
-	if id == "" {
-		return "call_" + wire.RandomID()
-	}
-	return id
-}
+// newCallID returns an id for a call. What a model writes as one may be the same in every answer.
+func newCallID() string { return "call_" + wire.RandomID() }
 
 // message returns the message of a complete response.
 func (t *tools) message(c *collected) chatMessage {
@@ -209,7 +204,7 @@ func (t *tools) message(c *collected) chatMessage {
 
 	for _, call := range c.Calls {
 		m.ToolCalls = append(m.ToolCalls, toolCall{
-			ID:       callID(call.ID),
+			ID:       newCallID(),
 			Type:     "function",
 			Function: functionCall{call.Name, call.Arguments},
 		})

@@ -2,6 +2,7 @@ package openai
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 
 	"serve/engine"
@@ -16,7 +17,7 @@ type conversationRequest struct {
 	params
 	messages     []prompt.Message
 	effort       string
-	templateArgs map[string][]byte
+	templateArgs map[string]json.RawMessage
 	tools        tools
 	format       prompt.Format
 }
@@ -84,7 +85,7 @@ func (r *conversationRequest) conversation() *prompt.Conversation {
 	}
 }
 
-// converse starts the reply to a request's conversation, and sets the header about schemas. Field is
+// converse starts the reply to a request's conversation, and sets the headers about schemas and changes. Field is
 // the name of the conversation in errors. The caller must close the reply.
 func (api *API) converse(
 	ctx context.Context, h http.Header, req *conversationRequest, field string,
@@ -94,7 +95,8 @@ func (api *API) converse(
 	if e != nil {
 		return nil, e
 	}
-	wire.AddList(h, schemaHeader, c.NotEnforced())
+	wire.AddList(h, schemaHeader, reply.NotEnforced)
+	wire.AddList(h, wire.NotesHeader, reply.Notes)
 	return reply, nil
 }
 

@@ -223,7 +223,7 @@ func (w *responseWriter) begin(kind string, call *engine.ToolCallDelta) {
 	case "function_call":
 		empty := ""
 		it.ID = "fc_" + wire.RandomID()
-		it.CallID = callID(call.ID)
+		it.CallID = newCallID()
 		it.Name = call.Name
 		it.Arguments = &empty
 	}
