@@ -265,6 +265,11 @@ func TestGolden(t *testing.T) {
 				golden(t, name+".txt", ask(tt.body))
 				return
 			}
+			if strings.Contains(name, "broken") {
+				// Whether a stream has begun when it turns out to be wrong depends on its reader.
+				golden(t, name+".txt", ask(strings.TrimSuffix(tt.body, "}")+","+notSaid+"}"))
+				return
+			}
 			whole := ask(strings.TrimSuffix(tt.body, "}") + "," + notSaid + "}")
 			golden(t, name+".txt", whole+"\n"+joined(ask(tt.body)))
 		})
