@@ -38,7 +38,12 @@ func TestPaths(t *testing.T) {
 		{"GET", "/healthz", 200, "ok"},
 		{"GET", "/health", 200, "ok"},
 		{"GET", "/readyz", 200, "ready"},
-		{"GET", "/", 404, "unknown_url"},
+		{"GET", "/", 200, "Ollama is running"},
+		{"HEAD", "/", 200, ""},
+		{"GET", "/api/version", 200, `{"version":"0.`},
+		{"HEAD", "/api/tags", 200, ""},
+		{"GET", "/api/nothing", 404, `{"error":"Unknown request URL`},
+		{"GET", "/api/chat", 405, `{"error":"Not allowed`},
 		{"DELETE", "/v1/completions", 405, "method_not_allowed"},
 		{"GET", "/v1/../../etc/passwd", 404, "unknown_url"},
 	} {
@@ -73,6 +78,12 @@ func TestOrigins(t *testing.T) {
 		{"an allowed page", "", "https://app.example", 200},
 		{"any other page", "", "https://evil.example", 403},
 		{"a page of no origin", "", "null", 403},
+		{"a program of web pages", "", "app://obsidian.md", 200},
+		{"Tauri's", "", "tauri://localhost", 200},
+		{"an editor's view", "", "vscode-webview://0abc", 200},
+		{"an editor's file", "", "vscode-file://vscode-app", 200},
+		{"a file's", "", "file://", 200},
+		{"a site that is named like a program", "", "https://app.evil.example", 403},
 	} {
 		req, _ := http.NewRequest("GET", hs.URL+"/v1/models", nil)
 		if tt.host != "" {

@@ -18,6 +18,7 @@ type config struct {
 
 	host         string
 	port         int
+	ollamaPort   int
 	aliases      []string
 	lazy         bool
 	isolate      bool
@@ -50,6 +51,8 @@ func defaultConfig() *config {
 func (c *config) declare(f flagset.Set) {
 	f.Text(&c.host, "host", defaultHost, "address to listen on")
 	port(f, &c.port, "port to listen on; 0 for any free port")
+	flagset.Number(f, &c.ollamaPort, "ollama-port", 0, flagset.Within(0, 1<<16-1),
+		"another port to listen on, for clients of Ollama; theirs is 11434; 0 for none")
 	c.modelConfig.declare(f)
 
 	f.List(&c.aliases, "alias", "alias for a model: gpt-4o=mistral-7b, or gpt-4o for the first model")
