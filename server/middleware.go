@@ -71,6 +71,7 @@ var exposes = []string{
 	"x-queue-expected-ms",
 	"retry-after",
 	"x-schema-not-enforced",
+	"x-ignored-fields",
 	"x-tools-not-offered",
 }
 

@@ -50,6 +50,8 @@ type Options struct {
 	Page fs.FS
 	// Moderator is the name of the Llama Guard model behind /moderations; empty for none.
 	Moderator string
+	// LenientFields accepts unknown fields at the top level of requests, and names them in a header.
+	LenientFields bool
 }
 
 // Server answers HTTP requests with its models.
@@ -117,13 +119,14 @@ func (s *Server) assemble() (err error) {
 		Stream:    s.stream,
 		Archive:   o.Archive,
 		Moderator: o.Moderator,
+		Lenient:   o.LenientFields,
 		Log:       o.Log,
 	})
 	if err != nil {
 		return err
 	}
 
-	messages := anthropic.New(anthropic.Options{Service: s.service, Stream: s.stream})
+	messages := anthropic.New(anthropic.Options{Service: s.service, Stream: s.stream, Lenient: o.LenientFields})
 	s.dialects = []api{{"Anthropic", messages}, {"OpenAI", s.api}}
 
 	s.ops, err = ops.New(ops.Options{

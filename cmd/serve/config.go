@@ -25,6 +25,7 @@ type config struct {
 
 	dataDir       string
 	keepResponses time.Duration
+	strictFields  string
 	otlpEndpoint  string
 
 	engine engine.Options
@@ -32,6 +33,9 @@ type config struct {
 
 	ready func(url string) // is told the address instead of the person; nil for a server of its own
 }
+
+// strictOff is the value of --strict-fields that accepts unknown fields.
+const strictOff = "off"
 
 // modelConfig is how models are loaded, for every command that does.
 type modelConfig struct {
@@ -83,6 +87,8 @@ func (c *config) declareLimits(f flagset.Set) {
 		"maximum prompt tokens in the queue of a model")
 	f.Duration(&c.engine.MaxWait, "max-wait", 5*time.Minute, flagset.AtLeast(0),
 		"maximum time in the queue; a request that would wait longer is refused at once; 0 for no limit")
+	f.Choice(&c.strictFields, "strict-fields", "on", []string{"on", strictOff},
+		"refuse requests with unknown fields, or accept them and name the fields in X-Ignored-Fields")
 	flagset.Number(f, &c.server.MaxBody, "max-body", 32<<20, flagset.Within[int64](0, 1<<40),
 		"maximum size of a request body, in bytes")
 }

@@ -192,7 +192,7 @@ func (in input) tokenize(e pool.Engine, limit int) ([]engine.Token, error) {
 func (api *API) completions(w http.ResponseWriter, r *http.Request) *fault.Error {
 	req := completionRequest{params: defaultParams()}
 	req.maxTokens = defaultCompletionTokens
-	if e := decode(r, &req, completionFields); e != nil {
+	if e := decode(api, w, r, &req, completionFields); e != nil {
 		return e
 	}
 	if e := req.check(); e != nil {

@@ -69,7 +69,7 @@ type embeddingBody struct {
 // embeddings answers POST /v1/embeddings.
 func (api *API) embeddings(w http.ResponseWriter, r *http.Request) *fault.Error {
 	var req embeddingRequest
-	if e := decode(r, &req, embeddingFields); e != nil {
+	if e := decode(api, w, r, &req, embeddingFields); e != nil {
 		return e
 	}
 

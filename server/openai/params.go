@@ -175,7 +175,7 @@ var (
 		"maxProperties":        maxLogitBias,
 	}.Examples(`{"97":1}`)
 
-	streamOptionsSchema = wire.Closed(map[string]wire.Schema{
+	streamOptionsSchema = wire.Open(map[string]wire.Schema{
 		"include_usage":       wire.Bool,
 		"include_obfuscation": wire.Bool,
 	}).Examples(`{"include_usage":true}`)
@@ -257,9 +257,7 @@ func setStreamOptions(p *params, v wire.Value) *fault.Error {
 	if e != nil {
 		return e
 	}
-	if e := wire.Only(object, "include_usage", "include_obfuscation"); e != nil {
-		return e
-	}
+	wire.Others(object, "include_usage", "include_obfuscation")
 	if option, ok := object["include_usage"]; ok {
 		if p.includeUsage, e = option.Bool(); e != nil {
 			return e

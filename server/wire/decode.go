@@ -25,27 +25,25 @@ type Fields[T any] map[string]Setter[T]
 
 // Value is a field's JSON and its name, as it appears in errors.
 type Value struct {
-	Name string
-	Raw  json.RawMessage
+	Name  string
+	Raw   json.RawMessage
+	notes *Notes
 }
 
 // Decode reads a request body into T by a table without descriptions. Required fields must be present
 // and not null.
 func Decode[T any](body []byte, into *T, table Fields[T], required ...string) *fault.Error {
-	return decode(body, required, func(v Value) *fault.Error {
+	return decode(body, required, nil, func(v Value) *fault.Error {
 		set, ok := table[v.Name]
-		switch {
-		case !ok:
+		if !ok {
 			return unknown(v.Name)
-		case IsNull(v.Raw):
-			return nil
 		}
 		return set(into, v)
 	})
 }
 
 // decode splits a request body and calls set for each of its fields.
-func decode(body []byte, required []string, set func(Value) *fault.Error) *fault.Error {
+func decode(body []byte, required []string, notes *Notes, set func(Value) *fault.Error) *fault.Error {
 	if !utf8.Valid(body) {
 		return fault.New(fault.Malformed, "", "The request body is not valid UTF-8.")
 	}
@@ -62,7 +60,10 @@ func decode(body []byte, required []string, set func(Value) *fault.Error) *fault
 
 	// In order of name, so that the same body always yields the same error.
 	for _, name := range slices.Sorted(maps.Keys(object)) {
-		if e := set(Value{name, object[name]}); e != nil {
+		if IsNull(object[name]) {
+			continue
+		}
+		if e := set(Value{name, object[name], notes}); e != nil {
 			return e
 		}
 	}
@@ -212,7 +213,7 @@ func (v Value) Array(limit int) ([]Value, *fault.Error) {
 	}
 	values := make([]Value, len(raws))
 	for i, raw := range raws {
-		values[i] = Value{v.Name + "[" + strconv.Itoa(i) + "]", raw}
+		values[i] = Value{v.Name + "[" + strconv.Itoa(i) + "]", raw, v.notes}
 	}
 	return values, nil
 }
@@ -232,7 +233,7 @@ func (v Value) Object() (map[string]Value, *fault.Error) {
 	values := make(map[string]Value, len(raws))
 	for name, raw := range raws {
 		if !IsNull(raw) {
-			values[name] = Value{v.Name + "." + name, raw}
+			values[name] = Value{v.Name + "." + name, raw, v.notes}
 		}
 	}
 	return values, nil
