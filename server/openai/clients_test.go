@@ -43,7 +43,7 @@ func TestIgnoredFields(t *testing.T) {
 			"messages[1].tool_calls[0].extra_content, messages[1].tool_calls[0].function.parsed_arguments",
 		},
 		"of a function": {
-			"/v1/chat/completions", servertest.Hello + `,"tools":[{"type":"function","copilot_cache_control":{},` +
+			"/v1/chat/completions", servertest.Hello + `,"tool_choice":"none","tools":[{"type":"function","copilot_cache_control":{},` +
 				`"function":{"name":"f","returns":{}}}]`, "tools[0].copilot_cache_control, tools[0].function.returns",
 		},
 		"of a format": {
@@ -59,9 +59,9 @@ func TestIgnoredFields(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			hs, _ := servertest.Start(t, enginetest.Options{
-				Next:   enginetest.Say(`{}`),
-				Embeds: true,
-				Ranks:  true,
+				Next:   sayLast(`{}`),
+				Embeds: tt.path == "/v1/rerank",
+				Ranks:  tt.path == "/v1/rerank",
 			}, server.Options{})
 			res, body := servertest.Post(t, hs, tt.path, `{"model":"fake",`+tt.fields+`}`)
 			if res.StatusCode != 200 {
@@ -111,13 +111,9 @@ func TestPartsOfEitherAPI(t *testing.T) {
 		status   int
 		want     string
 	}{
-		"input_text":  {user(`{"type":"input_text","text":"a"}`), 200, "[user]a"},
-		"output_text": {user(`{"type":"output_text","text":"a","annotations":[]}`), 200, "[user]a"},
-		"input_image": {user(fmt.Sprintf(`{"type":"input_image","image_url":%q}`, image)), 200, "[user]{cat}"},
-		"a file": {
-			user(`{"type":"file","file":{"filename":"a.txt","file_data":"` + file("hello") + `"}}`), 200,
-			`[user]File a.txt:\nhello`,
-		},
+		"input_text":    {user(`{"type":"input_text","text":"a"}`), 200, "[user]a"},
+		"output_text":   {user(`{"type":"output_text","text":"a","annotations":[]}`), 200, "[user]a"},
+		"input_image":   {user(fmt.Sprintf(`{"type":"input_image","image_url":%q}`, image)), 200, "[user]{cat}"},
 		"an input_file": {user(`{"type":"input_file","file_data":"` + file("hello") + `"}`), 200, "[user]hello"},
 		"base64 alone":  {user(`{"type":"file","file":{"file_data":"aGVsbG8="}}`), 200, "[user]hello"},
 		"a PDF":         {user(`{"type":"file","file":{"file_data":"` + file("%PDF-1.7") + `"}}`), 400, "PDF"},
@@ -140,5 +136,17 @@ func TestPartsOfEitherAPI(t *testing.T) {
 		if res.StatusCode != tt.status || !strings.Contains(body, tt.want) {
 			t.Errorf("%s: %d %s", name, res.StatusCode, body)
 		}
+	}
+}
+
+// TestFileNames gives files of text to the model with their names.
+func TestFileNames(t *testing.T) {
+	hs, s := servertest.Start(t, enginetest.Options{Next: enginetest.Say("ok")}, server.Options{})
+	r := servertest.Record(s)
+	res, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake","messages":[{"role":"user","content":[`+
+		`{"type":"text","text":"Read:"},`+
+		`{"type":"file","file":{"filename":"a.txt","file_data":"data:text/plain;base64,aGVsbG8="}}]}]}`)
+	if res.StatusCode != 200 || !strings.Contains(string(r.Chats[0].Messages), `"Read:\nFile a.txt:\nhello"`) {
+		t.Errorf("%d %s: the model reads %s", res.StatusCode, body, r.Chats[0].Messages)
 	}
 }

@@ -416,7 +416,7 @@ func FuzzRequests(f *testing.F) {
 func TestFirstUnknownName(t *testing.T) {
 	hs, _ := servertest.Start(t, enginetest.Options{}, server.Options{})
 	for fields, param := range map[string]string{
-		`"logit_bias":{"9":900,"7":700,"8":800,"6":600}`:           "logit_bias.6",
+		`"logit_bias":{"9":900,"7":700,"8":800,"6":600}`: "logit_bias.6",
 	} {
 		for range 10 {
 			_, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake",`+servertest.Hello+`,`+fields+`}`)
