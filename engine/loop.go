@@ -247,7 +247,7 @@ func (e *Engine) draw(q *sequence, row *Row, now time.Time) {
 		q.req.stream.pushPrompt(TokenInfo{TokenLogProb: TokenLogProb{row.Token, row.LogProb}, Bytes: piece, Alternatives: slices.Clone(row.Alternatives)})
 		return
 	}
-	if m.EndsGeneration[row.Token] {
+	if m.EndsGeneration[row.Token] || slices.Contains(q.req.StopTokens, row.Token) {
 		e.finish(q, FinishStop, nil)
 		return
 	}

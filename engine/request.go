@@ -16,19 +16,20 @@ type Caller struct {
 // Request asks for one or more answers to a prompt. It is plain data.
 type Request struct {
 	Caller
-	Prompt    []Token
-	Media     []*Media // that the prompt's negative tokens stand for, in order
-	Choices   int      // answers wanted, 1 by default; they share the prompt's KV cells
-	MaxTokens int      // tokens of an answer, 0 for as many as the context has room for
-	Sampling  Sampling
-	Stop      []string // the answer ends before the first of these
-	LogProbs  bool
-	Score     bool     // log-probabilities of the prompt's tokens too, each after those before it
-	Top       int      // alternatives with each log-probability
-	Preserved []string // control tokens whose text belongs to the answer
-	Parser    string   // Rendered.Parser of the chat
-	Begun     string   // text of the answer that the prompt ends with: the Parser reads it too, and it is not told again
-	Beside    *Stream  // of a request that this one is a part of: it takes no place in the queue of its own
+	Prompt     []Token
+	Media      []*Media // that the prompt's negative tokens stand for, in order
+	Choices    int      // answers wanted, 1 by default; they share the prompt's KV cells
+	MaxTokens  int      // tokens of an answer, 0 for as many as the context has room for
+	Sampling   Sampling
+	Stop       []string // the answer ends before the first of these
+	StopTokens []Token  // the answer ends before the first of these
+	LogProbs   bool
+	Score      bool     // log-probabilities of the prompt's tokens too, each after those before it
+	Top        int      // alternatives with each log-probability
+	Preserved  []string // control tokens whose text belongs to the answer
+	Parser     string   // Rendered.Parser of the chat
+	Begun      string   // text of the answer that the prompt ends with: the Parser reads it too, and it is not told again
+	Beside     *Stream  // of a request that this one is a part of: it takes no place in the queue of its own
 }
 
 // Finish says why an answer ended.

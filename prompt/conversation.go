@@ -20,6 +20,8 @@ type Conversation struct {
 	Effort string
 	// TemplateArgs are additional arguments for the template, as JSON.
 	TemplateArgs map[string][]byte
+	// Complete says that a final assistant message is complete: the answer is another message.
+	Complete bool
 }
 
 // NoEffort is the Effort that turns reasoning off.
@@ -99,7 +101,7 @@ func (f *Format) asked() bool { return f.answer != nil }
 // The model continues from there.
 func (c *Conversation) begun() (text string, ok bool) {
 	last := &c.Messages[len(c.Messages)-1]
-	if last.Role != Assistant || len(last.Calls) > 0 {
+	if c.Complete || last.Role != Assistant || len(last.Calls) > 0 {
 		return "", false
 	}
 	return last.Content, true

@@ -58,7 +58,7 @@ func TestPaths(t *testing.T) {
 func TestOrigins(t *testing.T) {
 	hs, _ := servertest.Start(t, enginetest.Options{}, server.Options{
 		Hosts:          []string{"localhost"},
-		AllowedOrigins: []string{"https://app.example"},
+		AllowedOrigins: []string{"https://app.example", "chrome-extension://*"},
 	})
 
 	for _, tt := range []struct {
@@ -73,6 +73,13 @@ func TestOrigins(t *testing.T) {
 		{"an allowed page", "", "https://app.example", 200},
 		{"any other page", "", "https://evil.example", 403},
 		{"a page of no origin", "", "null", 403},
+		{"an app", "", "app://obsidian.md", 200},
+		{"an app of Tauri", "", "tauri://localhost", 200},
+		{"an editor's view", "", "vscode-webview://1nbq", 200},
+		{"an editor's file", "", "vscode-file://vscode-app", 200},
+		{"an allowed kind", "", "chrome-extension://abc", 200},
+		{"a kind that is not allowed", "", "moz-extension://abc", 403},
+		{"a page that is called like an app", "", "https://app", 403},
 	} {
 		req, _ := http.NewRequest("GET", hs.URL+"/v1/models", nil)
 		if tt.host != "" {

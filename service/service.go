@@ -42,17 +42,27 @@ func New(o Options) (*Service, error) {
 	return s, nil
 }
 
+// AnyName is the alias of the model that answers for every name that no other has.
+const AnyName = "*"
+
 // Models returns all models, in order.
 func (s *Service) Models() []*pool.Model { return s.opts.Models }
 
 // Named finds a model by its name or an alias.
 func (s *Service) Named(name string) (*pool.Model, *fault.Error) {
-	if m, ok := s.byName[name]; ok {
-		return m, nil
+	for _, known := range []string{name, AnyName} {
+		if m, ok := s.byName[known]; ok {
+			return m, nil
+		}
 	}
-	have := make([]string, len(s.opts.Models))
-	for i, m := range s.opts.Models {
-		have[i] = m.ID
+
+	var have []string
+	for _, m := range s.opts.Models {
+		served := m.ID
+		if len(m.Aliases) > 0 {
+			served += " (" + strings.Join(m.Aliases, ", ") + ")"
+		}
+		have = append(have, served)
 	}
 	return nil, fault.New(fault.ModelNotFound, "model",
 		"The model '%s' does not exist here. Served: %s.", name, strings.Join(have, ", "))
@@ -102,6 +112,10 @@ func (s *Service) Converse(
 	if e != nil {
 		return nil, e
 	}
+	if e := CheckBias(model, &r); e != nil {
+		model.Release()
+		return nil, e
+	}
 	reply := &Reply{Model: model, Verify: c.Verifier(r.Choices)}
 
 	p, err := s.Prompt(ctx, model, c)
@@ -115,4 +129,16 @@ func (s *Service) Converse(
 		return nil, Fault(err, field)
 	}
 	return reply, nil
+}
+
+// CheckBias returns an error if a request has a bias for a token that the model does not have.
+func CheckBias(model *pool.Lease, r *engine.Request) *fault.Error {
+	tokens := len(model.Engine.Model().Pieces)
+	for _, b := range r.Sampling.LogitBias {
+		if int(b.Token) >= tokens {
+			return fault.New(fault.InvalidValue, "logit_bias",
+				"Invalid 'logit_bias': token %d of a vocabulary of %d.", b.Token, tokens)
+		}
+	}
+	return nil
 }

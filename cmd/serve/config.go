@@ -56,13 +56,14 @@ func (c *config) declare(f flagset.Set) {
 	port(f, &c.port, "port to listen on; 0 for any free port")
 	c.modelConfig.declare(f)
 
-	f.List(&c.aliases, "alias", "alias for a model: gpt-4o=mistral-7b, or gpt-4o for the first model")
+	f.List(&c.aliases, "alias", "alias for a model: gpt-4o=mistral-7b, or gpt-4o for the first model; * for all other names")
 	f.Toggle(&c.lazy, "lazy", false, "load each model on its first request instead of at startup")
 	f.Duration(&c.server.KeepAlive, "keep-alive", 0, flagset.AtLeast(0),
 		"unload a model that has been idle for this long; 0 to keep it until its memory is needed")
 	f.Duration(&c.server.LoadWait, "load-timeout", 5*time.Minute, flagset.AtLeast(0),
 		"how long a request waits for its model to load")
-	f.List(&c.server.AllowedOrigins, "allow-origin", "origin of web pages that may call the API (CORS); * for all")
+	f.List(&c.server.AllowedOrigins, "allow-origin",
+		"origin of web pages that may call the API (CORS); chrome-extension://* for a kind, * for all")
 	c.declareLimits(f)
 	c.declareEngine(f)
 

@@ -82,7 +82,7 @@ func (api *API) embeddings(w http.ResponseWriter, r *http.Request) *fault.Error 
 		return e
 	}
 
-	body := embeddingBody{Object: "list", Model: model.ID}
+	body := embeddingBody{Object: "list", Model: req.model}
 	tokens := make([][]engine.Token, len(req.inputs))
 	for i, in := range req.inputs {
 		list, err := in.tokenize(model.Engine, model.Engine.Limits().EmbedTokens)

@@ -6,6 +6,7 @@ import (
 	"serve/fault"
 	"serve/pool"
 	"serve/server/wire"
+	"serve/service"
 )
 
 type modelBody struct {
@@ -25,6 +26,9 @@ func (api *API) listModels(w http.ResponseWriter, _ *http.Request) *fault.Error 
 	for _, m := range api.service.Models() {
 		list = append(list, newModelBody(m, m.ID))
 		for _, alias := range m.Aliases {
+			if alias == service.AnyName {
+				continue
+			}
 			list = append(list, newModelBody(m, alias))
 		}
 	}

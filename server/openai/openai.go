@@ -3,6 +3,7 @@ package openai
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -231,6 +232,9 @@ func decode[T any](api *API, w http.ResponseWriter, r *http.Request, into *T, ta
 	}
 
 	notes := wire.Notes{Lenient: api.opts.Lenient}
+	if name := r.PathValue(wire.DeploymentValue); name != "" && table.Has("model") {
+		notes.Defaults = map[string]json.RawMessage{"model": wire.AppendString(nil, name)}
+	}
 	if e := table.Decode(body, into, &notes); e != nil {
 		return e
 	}

@@ -138,7 +138,7 @@ func (api *API) rerank(w http.ResponseWriter, r *http.Request) *fault.Error {
 	body := rerankBody{
 		ID:      "rerank-" + wire.RandomID(),
 		Object:  "list",
-		Model:   model.ID,
+		Model:   req.model,
 		Results: make([]rerankResult, len(scores)),
 	}
 

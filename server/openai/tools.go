@@ -72,7 +72,7 @@ func (t *tools) offered() prompt.Tools {
 func (t *tools) check() *fault.Error {
 	c := &t.choice
 	if len(t.list) == 0 {
-		if c.mode == prompt.ChoiceRequired || c.names != nil {
+		if c.mode == prompt.ChoiceAuto || c.mode == prompt.ChoiceRequired || c.names != nil {
 			return fault.New(fault.InvalidValue, c.field, "Invalid '%s': it needs 'tools'.", c.field)
 		}
 		return nil

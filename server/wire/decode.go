@@ -5,6 +5,7 @@ package wire
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"maps"
 	"math"
 	"net/http"
@@ -51,6 +52,13 @@ func decode(body []byte, required []string, notes *Notes, set func(Value) *fault
 	var object map[string]json.RawMessage
 	if e := unmarshalObject(body, &object); e != nil {
 		return e
+	}
+	if notes != nil {
+		for name, value := range notes.Defaults {
+			if IsNull(object[name]) {
+				object[name] = value
+			}
+		}
 	}
 	for _, name := range required {
 		if IsNull(object[name]) {
@@ -155,8 +163,8 @@ func (v Value) Number(low, high float64) (float64, *fault.Error) {
 
 // Integer reads an integer within bounds; 1.0 is one too.
 func (v Value) Integer(low, high int64) (int64, *fault.Error) {
-	n, err := strconv.ParseInt(string(v.Raw), 10, 64)
-	if err == nil {
+	n, outside := strconv.ParseInt(string(v.Raw), 10, 64)
+	if outside == nil {
 		if n < low || n > high {
 			return 0, v.within(float64(n), float64(low), float64(high), integers)
 		}
@@ -165,6 +173,10 @@ func (v Value) Integer(low, high int64) (int64, *fault.Error) {
 	f, err := strconv.ParseFloat(string(v.Raw), 64)
 	if err != nil && !math.IsInf(f, 0) || f != math.Trunc(f) {
 		return 0, v.WrongType("an integer")
+	}
+	// As floats, the largest bounds are beyond those of integers.
+	if f >= math.MaxInt64 || errors.Is(outside, strconv.ErrRange) {
+		f = math.Inf(int(math.Copysign(1, f)))
 	}
 	if e := v.within(f, float64(low), float64(high), integers); e != nil {
 		return 0, e
@@ -289,7 +301,18 @@ func Only(object map[string]Value, known ...string) *fault.Error {
 	return nil
 }
 
-// UnknownPath returns the error for a path without an endpoint.
+// DeploymentValue is the name of the path value that has the model's name in paths of Azure's API.
+const DeploymentValue = "deployment"
+
+// UnknownPath returns the error for a path without an endpoint. It says the path as the client sent it.
 func UnknownPath(r *http.Request) *fault.Error {
-	return fault.New(fault.UnknownPath, "", "Unknown request URL: %s %s.", r.Method, r.URL.Path)
+	path, _, _ := strings.Cut(r.RequestURI, "?")
+	hint := ""
+	switch rest, doubled := strings.CutPrefix(path, "/v1/v1/"); {
+	case doubled:
+		hint = " Is the base URL to end in one /v1 less? The path is /v1/" + rest + "."
+	case strings.TrimSuffix(path, "/") == "/v1":
+		hint = " Endpoints are below it: GET /v1/models lists the models."
+	}
+	return fault.New(fault.UnknownPath, "", "Unknown request URL: %s %s.%s", r.Method, path, hint)
 }

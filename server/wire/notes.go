@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"encoding/json"
 	"maps"
 	"regexp"
 	"slices"
@@ -12,6 +13,8 @@ type Notes struct {
 	// Lenient accepts unknown fields at the top level of a request. Those inside its fields are always
 	// accepted: clients put theirs there, and the newest ones of an API.
 	Lenient bool
+	// Defaults are fields that the request has unless its body has them: those in its path.
+	Defaults map[string]json.RawMessage
 
 	ignored []string
 	seen    map[string]bool // without the indexes

@@ -78,6 +78,9 @@ func (t Table[T]) index(name string) int {
 	return slices.IndexFunc(t, func(f Field[T]) bool { return f.Name == name })
 }
 
+// Has reports whether a field is declared.
+func (t Table[T]) Has(name string) bool { return t.index(name) >= 0 }
+
 // Pick returns the fields with the given names, in that order. It panics if there is none of a name.
 func (t Table[T]) Pick(names ...string) Table[T] {
 	picked := make(Table[T], len(names))
