@@ -48,6 +48,15 @@ const AnyName = "*"
 // Models returns all models, in order.
 func (s *Service) Models() []*pool.Model { return s.opts.Models }
 
+// Limits returns the limits of a model that is in memory.
+func (s *Service) Limits(m *pool.Model) (engine.Limits, bool) {
+	e, ok := s.opts.Pool.Loaded(m)
+	if !ok {
+		return engine.Limits{}, false
+	}
+	return e.Limits(), true
+}
+
 // Named finds a model by its name or an alias.
 func (s *Service) Named(name string) (*pool.Model, *fault.Error) {
 	for _, known := range []string{name, AnyName} {

@@ -107,7 +107,7 @@ func (c *config) declareEngine(f flagset.Set) {
 func (c *modelConfig) declare(f flagset.Set) {
 	m := &c.model
 	flagset.Number(f, &m.Context, "ctx-size", 0, flagset.Within(0, 1<<24),
-		"context size: maximum tokens per request, prompt plus answer; 0 for the model's own, up to 8192")
+		"context size: maximum tokens per request, prompt plus answer; 0 for as much of the model's own as fits")
 	flagset.Number(f, &m.Parallel, "parallel", 8, flagset.Within(1, 256),
 		"requests processed at the same time; others wait in the queue")
 	flagset.Number(f, &m.Cells, "kv-cells", 0, flagset.Within(0, 1<<28),

@@ -269,3 +269,18 @@ func TestPaths(t *testing.T) {
 		}
 	}
 }
+
+// TestContextOfModels says what a request has room for, once the model is in memory.
+func TestContextOfModels(t *testing.T) {
+	hs, _ := servertest.Start(t, enginetest.Options{Next: sayLast("ok")}, server.Options{})
+	const context = `"context_length":256,"max_model_len":256`
+	if _, body := servertest.Request(t, hs, http.MethodGet, "/v1/models"); strings.Contains(body, "context_length") {
+		t.Error("before it is loaded:", body)
+	}
+	servertest.Post(t, hs, "/v1/completions", `{"model":"fake","prompt":"a"}`)
+	for _, path := range []string{"/v1/models", "/v1/models/gpt-4o"} {
+		if _, body := servertest.Request(t, hs, http.MethodGet, path); !strings.Contains(body, context) {
+			t.Errorf("%s: %s", path, body)
+		}
+	}
+}
