@@ -99,6 +99,36 @@ func TestOrigins(t *testing.T) {
 	}
 }
 
+// TestPreflight answers a browser that asks whether a page may send its key.
+func TestPreflight(t *testing.T) {
+	hs, _ := servertest.Start(t, enginetest.Options{}, server.Options{AllowedOrigins: []string{"http://localhost:5173"}})
+	for origin, status := range map[string]int{"http://localhost:5173": 204, "http://localhost:9": 403} {
+		req, err := http.NewRequest(http.MethodOptions, hs.URL+"/v1/chat/completions", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Origin", origin)
+		req.Header.Set("Access-Control-Request-Method", "POST")
+		req.Header.Set("Access-Control-Request-Headers", "authorization,content-type,x-stainless-os")
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+
+		h := res.Header
+		if res.StatusCode != status {
+			t.Errorf("%s: %d", origin, res.StatusCode)
+		}
+		if status == 204 && (h.Get("Access-Control-Allow-Origin") != origin ||
+			!strings.Contains(h.Get("Access-Control-Allow-Headers"), "authorization") ||
+			!strings.Contains(h.Get("Access-Control-Allow-Headers"), "x-stainless-os") ||
+			!strings.Contains(h.Get("Access-Control-Expose-Headers"), "x-ignored-fields")) {
+			t.Errorf("%s: %v", origin, h)
+		}
+	}
+}
+
 func TestSilentStreamsGetComments(t *testing.T) {
 	gate := make(chan struct{})
 	hs, _ := servertest.Start(t, enginetest.Options{BeforeDecode: func(*engine.Batch) error { <-gate; return nil }}, server.Options{Heartbeat: time.Millisecond})

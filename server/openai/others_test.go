@@ -284,3 +284,12 @@ func TestContextOfModels(t *testing.T) {
 		}
 	}
 }
+
+// TestForeignTokens says what a client is to do that embeds token ids of another tokenizer.
+func TestForeignTokens(t *testing.T) {
+	hs, _ := servertest.Start(t, enginetest.Options{Embeds: true}, server.Options{})
+	res, body := servertest.Post(t, hs, "/v1/embeddings", `{"model":"fake","input":[[97],[99999]]}`)
+	if res.StatusCode != 400 || !strings.Contains(body, "check_embedding_ctx_length=False") {
+		t.Errorf("%d %s", res.StatusCode, body)
+	}
+}
