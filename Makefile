@@ -49,7 +49,7 @@ run: serve
 
 # Documents that are made from declarations: fields, endpoints, metrics, flags. The tests compare them.
 docs:
-	go test ./server ./server/openai ./server/anthropic ./server/ops -run 'TestEndpoints|TestCompatibility|TestDocumentedFields|TestMetricTable' -update
+	go test ./server ./server/openai ./server/anthropic ./server/ollama ./server/ops -run 'TestEndpoints|TestCompatibility|TestDocumentedFields|TestMetricTable' -update
 	go test ./cmd/serve -run TestFlagsGuide -update
 
 # Programs that the tests need.

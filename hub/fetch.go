@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path"
 	"strings"
 	"sync"
 	"time"
@@ -236,7 +237,7 @@ func (d *download) put(r *run, n int, p []byte) error {
 // rejects recognizes a web page in a model's place, which some networks send
 // without saying so.
 func (d *download) rejects(beginning []byte) bool {
-	return strings.HasSuffix(d.file.Path, ".gguf") && http.DetectContentType(beginning) == "text/html; charset=utf-8"
+	return strings.EqualFold(path.Ext(d.file.Path), ".gguf") && http.DetectContentType(beginning) == "text/html; charset=utf-8"
 }
 
 // cut says that a connection ended too early.

@@ -146,8 +146,12 @@ func describeContext(t *terminal.Terminal, o loader.ModelOptions, in *loader.Ins
 	if limits.Shared {
 		shared = fmt.Sprintf(", sharing %d KV cells", limits.Cells)
 	}
-	t.Fact("context", "%d tokens for each of %d concurrent requests%s; KV cache type %s",
-		limits.Context, limits.Sequences, shared, o.KVType)
+	trained := ""
+	if m.TrainContext > limits.Context {
+		trained = fmt.Sprintf("; trained for %d: --ctx-size, --kv-type or a smaller --parallel give more", m.TrainContext)
+	}
+	t.Fact("context", "%d tokens for each of %d concurrent requests%s; KV cache type %s%s",
+		limits.Context, limits.Sequences, shared, o.KVType, trained)
 	if o.Context > m.TrainContext && m.TrainContext > 0 {
 		t.Warn("the model was trained for %d tokens; beyond that it may write nonsense", m.TrainContext)
 	}

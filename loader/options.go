@@ -2,8 +2,8 @@ package loader
 
 import "serve/engine/llama"
 
-// DefaultContext is the most tokens that a sequence gets unless more were asked for: long
-// contexts cost memory that few requests use.
+// DefaultContext is what a plan begins with unless a context was asked for: so many tokens, or fewer if
+// the model was trained for fewer. It becomes more where memory allows.
 const DefaultContext = 8192
 
 // AutoKernels leaves the choice of the CPU's kernels to a measurement.
@@ -12,7 +12,7 @@ const AutoKernels = "auto"
 // ModelOptions say how a model is laid out in memory. They are plain data, which crosses to
 // the engine's process as JSON. What is zero is chosen by the plan.
 type ModelOptions struct {
-	Context   int    // tokens of a request, prompt and answer; 0 for the model's own, up to DefaultContext
+	Context   int    // tokens of a request, prompt and answer; 0 for as much of the model's own as fits
 	Parallel  int    // requests answered at the same time
 	Cells     int    // KV cells in all; 0 for Context times Parallel, or what fits in memory
 	KVType    string // of keys and values in the KV cache: f16, q8_0 or q4_0

@@ -79,6 +79,9 @@ func ParseReference(text string, exists func(path string) bool) (*Reference, err
 	return r.inRepo(rest)
 }
 
+// isGGUF reports whether a file's name has the ending of a model, in whatever case.
+func isGGUF(name string) bool { return strings.EqualFold(filepath.Ext(name), ".gguf") }
+
 // isPath recognizes what is written like a file: with ./ or / before it, or the
 // ending of a model and less than org/repo before that. What exists is one.
 func isPath(text string, exists func(string) bool) bool {
@@ -88,7 +91,7 @@ func isPath(text string, exists func(string) bool) bool {
 		}
 	}
 	return filepath.IsAbs(text) ||
-		strings.HasSuffix(text, ".gguf") && !strings.Contains(text, "://") && (strings.Count(text, "/") < 2 || exists(text))
+		isGGUF(text) && !strings.Contains(text, "://") && (strings.Count(text, "/") < 2 || exists(text))
 }
 
 // trimHost takes the Hub's address off a reference that has it.
@@ -217,7 +220,7 @@ func (r *Reference) inRepo(text string) (*Reference, error) {
 	if r.File == "" {
 		return r, nil
 	}
-	if err := hub.CheckPath(r.File); err != nil || !strings.HasSuffix(r.File, ".gguf") {
+	if err := hub.CheckPath(r.File); err != nil || !isGGUF(r.File) {
 		return nil, bad(fmt.Sprintf("%q is not a GGUF file", r.File))
 	}
 	if hasQuant {

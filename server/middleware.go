@@ -71,6 +71,7 @@ var exposes = []string{
 	"x-queue-expected-ms",
 	"retry-after",
 	"x-schema-not-enforced",
+	"x-ignored-fields",
 	"x-tools-not-offered",
 }
 
@@ -99,7 +100,7 @@ func (s *Server) guardOrigin(c *gin.Context) {
 	}
 
 	h := c.Writer.Header()
-	if isApp(origin) || slices.Contains(s.opts.AllowedOrigins, origin) || slices.Contains(s.opts.AllowedOrigins, "*") {
+	if s.allows(origin) {
 		asked := c.Request.Header.Get("Access-Control-Request-Headers")
 		h.Set("Access-Control-Allow-Origin", origin)
 		h.Set("Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS")
@@ -116,13 +117,22 @@ func (s *Server) guardOrigin(c *gin.Context) {
 	}
 }
 
-// appSchemes begin the origins of programs that are made of web pages. No page of a site has one, and
-// browsers send "null" for files.
-var appSchemes = []string{"app://", "file://", "tauri://", "vscode-webview://", "vscode-file://"}
+// programs are the schemes of the origins that programs with a browser inside have, such as editors. No web
+// page can have one.
+var programs = []string{"app", "file", "tauri", "vscode-webview", "vscode-file"}
 
-// isApp reports whether an origin is that of a program.
-func isApp(origin string) bool {
-	return slices.ContainsFunc(appSchemes, func(scheme string) bool { return strings.HasPrefix(origin, scheme) })
+// allows reports whether pages of an origin may use the server. An allowed origin may end in a star:
+// chrome-extension://* is every extension.
+func (s *Server) allows(origin string) bool {
+	scheme, _, _ := strings.Cut(origin, "://")
+	if slices.Contains(programs, scheme) {
+		return true
+	}
+	return slices.ContainsFunc(s.opts.AllowedOrigins, func(allowed string) bool {
+		prefix, star := strings.CutSuffix(allowed, "*")
+		return origin == allowed ||
+			star && strings.HasPrefix(origin, prefix) && (prefix == "" || strings.HasSuffix(prefix, "://"))
+	})
 }
 
 func hostName(host string) string {

@@ -54,6 +54,8 @@ type Options struct {
 	Library service.Library
 	// Moderator is the name of the Llama Guard model behind /moderations; empty for none.
 	Moderator string
+	// LenientFields accepts unknown fields at the top level of requests, and names them in a header.
+	LenientFields bool
 }
 
 // Server answers HTTP requests with its models.
@@ -122,13 +124,14 @@ func (s *Server) assemble() (err error) {
 		Stream:    s.stream,
 		Archive:   o.Archive,
 		Moderator: o.Moderator,
+		Lenient:   o.LenientFields,
 		Log:       o.Log,
 	})
 	if err != nil {
 		return err
 	}
 
-	messages := anthropic.New(anthropic.Options{Service: s.service, Stream: s.stream})
+	messages := anthropic.New(anthropic.Options{Service: s.service, Stream: s.stream, Lenient: o.LenientFields})
 	lines := ollama.New(ollama.Options{Service: s.service, Pool: s.pool, Stream: s.stream})
 	s.dialects = []api{{"Anthropic", messages}, {"Ollama", lines}, {"OpenAI", s.api}}
 

@@ -63,7 +63,7 @@ func TestPaths(t *testing.T) {
 func TestOrigins(t *testing.T) {
 	hs, _ := servertest.Start(t, enginetest.Options{}, server.Options{
 		Hosts:          []string{"localhost"},
-		AllowedOrigins: []string{"https://app.example"},
+		AllowedOrigins: []string{"https://app.example", "chrome-extension://*"},
 	})
 
 	for _, tt := range []struct {
@@ -84,6 +84,8 @@ func TestOrigins(t *testing.T) {
 		{"an editor's file", "", "vscode-file://vscode-app", 200},
 		{"a file's", "", "file://", 200},
 		{"a site that is named like a program", "", "https://app.evil.example", 403},
+		{"an allowed kind", "", "chrome-extension://abc", 200},
+		{"a kind that is not allowed", "", "moz-extension://abc", 403},
 	} {
 		req, _ := http.NewRequest("GET", hs.URL+"/v1/models", nil)
 		if tt.host != "" {
@@ -99,6 +101,36 @@ func TestOrigins(t *testing.T) {
 		res.Body.Close()
 		if res.StatusCode != tt.status {
 			t.Errorf("%s: got %d, want %d", tt.name, res.StatusCode, tt.status)
+		}
+	}
+}
+
+// TestPreflight answers a browser that asks whether a page may send its key.
+func TestPreflight(t *testing.T) {
+	hs, _ := servertest.Start(t, enginetest.Options{}, server.Options{AllowedOrigins: []string{"http://localhost:5173"}})
+	for origin, status := range map[string]int{"http://localhost:5173": 204, "http://localhost:9": 403} {
+		req, err := http.NewRequest(http.MethodOptions, hs.URL+"/v1/chat/completions", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Origin", origin)
+		req.Header.Set("Access-Control-Request-Method", "POST")
+		req.Header.Set("Access-Control-Request-Headers", "authorization,content-type,x-stainless-os")
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+
+		h := res.Header
+		if res.StatusCode != status {
+			t.Errorf("%s: %d", origin, res.StatusCode)
+		}
+		if status == 204 && (h.Get("Access-Control-Allow-Origin") != origin ||
+			!strings.Contains(h.Get("Access-Control-Allow-Headers"), "authorization") ||
+			!strings.Contains(h.Get("Access-Control-Allow-Headers"), "x-stainless-os") ||
+			!strings.Contains(h.Get("Access-Control-Expose-Headers"), "x-ignored-fields")) {
+			t.Errorf("%s: %v", origin, h)
 		}
 	}
 }

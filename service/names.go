@@ -11,6 +11,9 @@ import (
 	"serve/pool"
 )
 
+// AnyName is the alias of the model that answers for every name that no other has.
+const AnyName = "*"
+
 // maxAliases bounds the names that clients give to models while the server runs.
 const maxAliases = 1024
 
@@ -37,12 +40,19 @@ func (s *Service) Models() []*pool.Model {
 func (s *Service) Named(name string) (*pool.Model, *fault.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if m := s.lookUp(name); m != nil {
-		return m, nil
+	for _, known := range []string{name, AnyName} {
+		if m := s.lookUp(known); m != nil {
+			return m, nil
+		}
 	}
-	have := make([]string, len(s.models))
-	for i, m := range s.models {
-		have[i] = m.ID
+
+	var have []string
+	for _, m := range s.models {
+		served := m.ID
+		if len(m.Aliases) > 0 {
+			served += " (" + strings.Join(m.Aliases, ", ") + ")"
+		}
+		have = append(have, served)
 	}
 	return nil, fault.New(fault.ModelNotFound, "model",
 		"The model '%s' does not exist here. Served: %s.", name, strings.Join(have, ", "))

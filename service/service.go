@@ -57,6 +57,15 @@ func New(o Options) (*Service, error) {
 	return s, nil
 }
 
+// Limits returns the limits of a model that is in memory.
+func (s *Service) Limits(m *pool.Model) (engine.Limits, bool) {
+	e, ok := s.opts.Pool.Loaded(m)
+	if !ok {
+		return engine.Limits{}, false
+	}
+	return e.Limits(), true
+}
+
 // Model loads a model if needed. The caller must release the lease.
 func (s *Service) Model(ctx context.Context, name string) (*pool.Lease, *fault.Error) {
 	m, e := s.Find(ctx, name)
@@ -101,6 +110,10 @@ func (s *Service) Converse(
 	if e != nil {
 		return nil, e
 	}
+	if e := CheckBias(model, &r); e != nil {
+		model.Release()
+		return nil, e
+	}
 	reply := &Reply{Model: model, Verify: c.Verifier(r.Choices, len(r.Stop) > 0)}
 
 	p, err := s.Prompt(ctx, model, c)
@@ -116,4 +129,16 @@ func (s *Service) Converse(
 		return nil, Fault(err, field)
 	}
 	return reply, nil
+}
+
+// CheckBias returns an error if a request has a bias for a token that the model does not have.
+func CheckBias(model *pool.Lease, r *engine.Request) *fault.Error {
+	tokens := len(model.Engine.Model().Pieces)
+	for _, b := range r.Sampling.LogitBias {
+		if int(b.Token) >= tokens {
+			return fault.New(fault.InvalidValue, "logit_bias",
+				"Invalid 'logit_bias': token %d of a vocabulary of %d.", b.Token, tokens)
+		}
+	}
+	return nil
 }

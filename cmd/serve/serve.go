@@ -123,6 +123,7 @@ func (s *startup) prepare(ctx context.Context) error {
 	o.PID = os.Getpid()
 	o.MaxWaiting = s.c.engine.MaxWaiting
 	o.Page = web.Page()
+	o.LenientFields = s.c.strictFields == strictOff
 
 	if len(o.ImageHosts) > 0 {
 		transport, err := s.w.transport("--image-host")

@@ -76,7 +76,7 @@ var optionFields = table{
 	},
 	{
 		Name: "seed",
-		Type: wire.Custom(wire.Number(math.MinInt64, math.MaxInt64), setSeed).Default(-1),
+		Type: wire.Custom(wire.Number(math.MinInt64, maxSeed), setSeed).Default(-1),
 		Doc:  "Makes an answer reproducible; -1 is a random one.",
 	},
 	{
@@ -190,9 +190,12 @@ func integerOption(v wire.Value, low, high int64) (int64, *fault.Error) {
 	return whole.Integer(low, high)
 }
 
+// maxSeed is the largest float that is a seed.
+const maxSeed = 1<<63 - 1024
+
 // setSeed reads a seed; -1 is a random one, which is the default.
 func setSeed(r *request, v wire.Value) *fault.Error {
-	n, e := integerOption(v, math.MinInt64, math.MaxInt64)
+	n, e := integerOption(v, math.MinInt64, maxSeed)
 	if e != nil || n == -1 {
 		return e
 	}

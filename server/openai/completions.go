@@ -191,8 +191,7 @@ func (in input) tokenize(e pool.Engine, limit int) ([]engine.Token, error) {
 // completions answers POST /v1/completions.
 func (api *API) completions(w http.ResponseWriter, r *http.Request) *fault.Error {
 	req := completionRequest{params: defaultParams()}
-	req.maxTokens = defaultCompletionTokens
-	if e := decode(r, &req, completionFields); e != nil {
+	if e := decode(api, w, r, &req, completionFields); e != nil {
 		return e
 	}
 	if e := req.check(); e != nil {
@@ -229,6 +228,9 @@ func (r *completionRequest) check() *fault.Error {
 	case r.bestOf > r.choices && r.stream:
 		return fault.New(fault.InvalidValue, "best_of",
 			"The 'best_of' parameter cannot be used with 'stream': the best is known at the end.")
+	}
+	if r.maxTokens == 0 && r.predict == 0 {
+		r.maxTokens = defaultCompletionTokens
 	}
 	return r.params.check()
 }
@@ -299,7 +301,7 @@ const noLogProb = 1
 // wanted returns the text and tokens of an event. There are none if max_tokens is 0.
 func (r *completionRequest) wanted(e *engine.Event) (string, []engine.TokenInfo, engine.Finish) {
 	if !r.none {
-		return e.Text, e.Tokens, e.Finish
+		return e.Text + r.stopText(e), e.Tokens, e.Finish
 	}
 	if e.Finish != "" {
 		return "", nil, engine.FinishLength
@@ -324,6 +326,9 @@ func (r *completionRequest) generate(ctx context.Context, reply *service.Reply) 
 			return err
 		}
 		requests[i] = r.request()
+		if e := service.CheckBias(reply.Model, &requests[i]); e != nil {
+			return e
+		}
 		requests[i].Prompt = tokens
 		requests[i].Score = r.echo && r.logprobs
 		if r.bestOf > r.choices {
