@@ -72,6 +72,7 @@ var exposes = []string{
 	"retry-after",
 	"x-schema-not-enforced",
 	"x-tools-not-offered",
+	"x-items-not-read",
 }
 
 // exposed lists the response headers that web pages may read.

@@ -84,7 +84,7 @@ func (r *conversationRequest) conversation() *prompt.Conversation {
 	}
 }
 
-// converse starts the reply to a request's conversation, and sets the header about schemas. Field is
+// converse starts the reply to a request's conversation, and sets the headers about schemas and tools. Field is
 // the name of the conversation in errors. The caller must close the reply.
 func (api *API) converse(
 	ctx context.Context, h http.Header, req *conversationRequest, field string,
@@ -94,9 +94,13 @@ func (api *API) converse(
 	if e != nil {
 		return nil, e
 	}
-	wire.AddList(h, schemaHeader, c.NotEnforced())
+	wire.AddList(h, schemaHeader, append(c.NotEnforced(), req.tools.kinds.loose...))
+	wire.AddList(h, toolsHeader, req.tools.kinds.skipped)
 	return reply, nil
 }
+
+// toolsHeader lists the types of the request's tools that are not offered to the model.
+const toolsHeader = "X-Tools-Not-Offered"
 
 // schemaHeader lists the parts of the request's schemas that are not enforced.
 const schemaHeader = "X-Schema-Not-Enforced"
