@@ -48,6 +48,7 @@ const (
 
 	// Errors at the level of HTTP.
 	BodyTooLarge
+	UnknownEncoding // the body is compressed in a way that is not known
 	UnknownPath
 	MethodNotAllowed
 	UnknownHost
