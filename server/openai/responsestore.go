@@ -25,7 +25,8 @@ const (
 )
 
 // notKept says how long responses are kept.
-const notKept = "Responses are kept for a while, and not at all with 'store': false; serve's --data-dir keeps them longer."
+const notKept = "Responses are kept for a while, and not at all with 'store': false; " +
+	"serve's --data-dir keeps them longer."
 
 // keepWait limits how long a request waits for the archive.
 const keepWait = 10 * time.Second

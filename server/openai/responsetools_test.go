@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"serve/engine/enginetest"
 	"serve/server"
 	"serve/server/servertest"
+	"serve/server/wire"
 )
 
 // outputItem is an item of a response.
@@ -68,6 +70,12 @@ func itemsOf(t *testing.T, hs *httptest.Server, fields string) ([]outputItem, ht
 
 // TestCustomTools calls tools that take a text, with and without a format.
 func TestCustomTools(t *testing.T) {
+	patch, err := os.ReadFile("../../lark/testdata/patch.lark")
+	if err != nil {
+		t.Fatal(err)
+	}
+	agents := string(wire.AppendString([]byte(`{"type":"grammar","syntax":"lark","definition":`), string(patch))) + "}"
+
 	const line = `{"type":"grammar","syntax":"lark","definition":"start: \"a\" LF\n%import common.LF"}`
 	for _, tt := range []struct {
 		format   string
@@ -75,6 +83,7 @@ func TestCustomTools(t *testing.T) {
 	}{
 		{`{"type":"text"}`, true},
 		{line, true},
+		{agents, true},
 		{`{"type":"grammar","syntax":"regex","definition":"a\\n|b"}`, true},
 		{`{"type":"grammar","syntax":"lark","definition":"start: \"(\" start? \")\""}`, false},
 		{`{"type":"grammar","syntax":"regex","definition":"a(?=b)"}`, false},
