@@ -12,7 +12,7 @@ import (
 // embedInput is one text to embed.
 type embedInput struct {
 	ticket[*embedInput]
-	place   *entry // of the call
+	entry   *queueEntry // of the call
 	arrived time.Time
 	ctx     context.Context
 	tokens  []Token
@@ -37,10 +37,13 @@ func (e *Engine) Embed(ctx context.Context, by Caller, inputs [][]Token) ([][]fl
 
 // Rank says how well each document answers a query, from 0 to 1, and how many
 // tokens it has read. It fails as Embed does.
-func (e *Engine) Rank(ctx context.Context, by Caller, query string, documents []string) (scores []float32, tokens int, err error) {
+func (e *Engine) Rank(
+	ctx context.Context, by Caller, query string, documents []string,
+) (scores []float32, tokens int, err error) {
 	if !e.runner.Model().Ranks {
 		return nil, 0, fmt.Errorf("%w: it does not rank", ErrCannot)
 	}
+
 	inputs := make([][]Token, len(documents))
 	for i, document := range documents {
 		if inputs[i], err = e.rankInput(query, document); err != nil {
@@ -48,10 +51,12 @@ func (e *Engine) Rank(ctx context.Context, by Caller, query string, documents []
 		}
 		tokens += len(inputs[i])
 	}
+
 	vectors, err := e.compute(ctx, by, inputs)
 	if err != nil {
 		return nil, 0, err
 	}
+
 	scores = make([]float32, len(vectors))
 	for i, v := range vectors {
 		scores[i] = v[0]
@@ -60,6 +65,7 @@ func (e *Engine) Rank(ctx context.Context, by Caller, query string, documents []
 			scores[i] = float32(1 / (1 + math.Exp(-float64(v[0]))))
 		}
 	}
+
 	return scores, tokens, nil
 }
 
@@ -68,20 +74,23 @@ func (e *Engine) Rank(ctx context.Context, by Caller, query string, documents []
 func (e *Engine) rankInput(query, document string) ([]Token, error) {
 	m := e.runner.Model()
 	if m.RankTemplate != "" {
-		// Both at once, so that neither can bring the other's place with it.
+		// Both at once, so that neither can bring the other's placeholder with it.
 		text := strings.NewReplacer("{query}", query, "{document}", document).Replace(m.RankTemplate)
 		return e.Tokenize(text, true, e.limits.EmbedTokens)
 	}
+
 	var tokens []Token
 	mark := func(add bool, t Token) {
 		if add && t >= 0 {
 			tokens = append(tokens, t)
 		}
 	}
+
 	end := m.Marks.EOS
 	if end < 0 {
 		end = m.Marks.Separator
 	}
+
 	mark(m.Marks.AddBOS, m.Marks.BOS)
 	for i, text := range []string{query, document} {
 		if i > 0 {
@@ -94,12 +103,14 @@ func (e *Engine) rankInput(query, document string) ([]Token, error) {
 		tokens = append(tokens, part...)
 		mark(m.Marks.AddEOS, end)
 	}
+
 	return tokens, nil
 }
 
 // compute returns what the runner makes of inputs.
 func (e *Engine) compute(ctx context.Context, by Caller, inputs [][]Token) ([][]float32, error) {
-	place, now := &entry{Caller: by, waiting: len(inputs)}, time.Now()
+	entry := &queueEntry{Caller: by, waiting: len(inputs)}
+	now := time.Now()
 	work := make([]*embedInput, len(inputs))
 	for i, tokens := range inputs {
 		if len(tokens) == 0 {
@@ -113,12 +124,21 @@ func (e *Engine) compute(ctx context.Context, by Caller, inputs [][]Token) ([][]
 				return nil, fmt.Errorf("%w: token %d of a vocabulary of %d", ErrRequest, t, len(e.runner.Model().Pieces))
 			}
 		}
-		place.tokens += len(tokens)
-		work[i] = &embedInput{ticket: ticket[*embedInput]{Caller: by}, place: place, arrived: now, ctx: ctx, tokens: tokens, done: make(chan error, 1)}
+		entry.tokens += len(tokens)
+		work[i] = &embedInput{
+			ticket:  ticket[*embedInput]{Caller: by},
+			entry:   entry,
+			arrived: now,
+			ctx:     ctx,
+			tokens:  tokens,
+			done:    make(chan error, 1),
+		}
 	}
-	if err := e.enqueueInputs(ctx, place, work); err != nil {
+
+	if err := e.enqueueInputs(ctx, entry, work); err != nil {
 		return nil, err
 	}
+
 	vectors := make([][]float32, len(inputs))
 	for i, in := range work {
 		select {
@@ -131,14 +151,15 @@ func (e *Engine) compute(ctx context.Context, by Caller, inputs [][]Token) ([][]
 			return nil, context.Cause(ctx)
 		}
 	}
+
 	return vectors, nil
 }
 
 // enqueueInputs hands a call's inputs to the loop, all of them or none.
-func (e *Engine) enqueueInputs(ctx context.Context, place *entry, inputs []*embedInput) error {
+func (e *Engine) enqueueInputs(ctx context.Context, entry *queueEntry, inputs []*embedInput) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if err := e.enter(ctx, place); err != nil {
+	if err := e.admit(ctx, entry); err != nil {
 		return err
 	}
 	e.embeds = append(e.embeds, inputs...)
@@ -164,7 +185,7 @@ func (e *Engine) nextInputs() []*embedInput {
 	now := time.Now()
 	for _, in := range batch {
 		e.inputs.leave(in)
-		e.leave(in.place, now, true)
+		e.leave(in.entry, now, true)
 	}
 	return batch
 }
@@ -172,7 +193,7 @@ func (e *Engine) nextInputs() []*embedInput {
 // settle ends an input that is in the queue.
 func (e *Engine) settle(in *embedInput, err error) {
 	e.inputs.leave(in)
-	e.leave(in.place, time.Now(), false)
+	e.leave(in.entry, time.Now(), false)
 	in.done <- err
 }
 
@@ -182,6 +203,7 @@ func (e *Engine) embed(inputs []*embedInput) error {
 	for i, in := range inputs {
 		tokens[i] = in.tokens
 	}
+
 	vectors, err := e.runner.Embed(tokens)
 	switch {
 	case errors.Is(err, ErrCrashed) && len(inputs) == 1 && inputs[0].suspect:
@@ -203,15 +225,18 @@ func (e *Engine) embed(inputs []*embedInput) error {
 		e.restarted()
 		return e.embed(inputs)
 	}
+
 	for i, in := range inputs {
 		if err == nil {
 			in.vector = vectors[i]
 		}
 		in.done <- err
 	}
+
 	if errors.Is(err, ErrFatal) || errors.Is(err, ErrAborted) {
 		return err
 	}
+
 	return nil
 }
 

@@ -22,7 +22,8 @@ type Options struct {
 	MaxWaitingTokens int           // of the prompts of those, 1 Mi; one that is longer may wait alone
 	MaxWait          time.Duration // in the queue, 0 for any
 	MaxChoices       int           // choices of a request, 128
-	Gap              time.Duration // that a stream may always wait for others' prompts between two tokens; with 0 only 2.5 times a step
+	// Gap is how long a stream may always wait for others' prompts between two tokens; with 0 only 2.5 times a step.
+	Gap time.Duration
 }
 
 // Engine answers requests with one model.
@@ -33,15 +34,15 @@ type Engine struct {
 	sched  *scheduler          // Run's goroutine's
 	inputs *queue[*embedInput] // Run's goroutine's
 	meter  *meter
-	sight  *sight
+	images *imageCache
 
-	mu      sync.Mutex
-	arrived []*sequence // not yet seen by the loop
-	embeds  []*embedInput
-	door    door
-	stopped error
-	stats   Stats
-	wake    chan struct{} // holds one token when there is something for the loop
+	mu        sync.Mutex
+	arrived   []*sequence // not yet seen by the loop
+	embeds    []*embedInput
+	admission admission
+	stopped   error
+	stats     Stats
+	wake      chan struct{} // holds one token when there is something for the loop
 
 	calls   sync.WaitGroup   // uses of the runner outside the loop, which closes it
 	byBytes map[string]Token // control tokens by their text, for Request.Preserved
@@ -53,12 +54,11 @@ type Engine struct {
 // canceled.
 type request struct {
 	Request
-	place     *entry          // which several requests may share
+	entry     *queueEntry     // which several requests may share
 	ctx       context.Context // whose end is the request's
 	arrived   time.Time
 	spans     []span // of the media among the prompt
 	preserved map[Token]bool
-	parse     ParseFunc
 	stream    *Stream
 	canceled  atomic.Bool
 	left      int   // choices that have not ended
@@ -87,9 +87,16 @@ func New(r Runner, o Options) *Engine {
 	}
 
 	e := &Engine{runner: r, opts: o, limits: r.Limits(), wake: make(chan struct{}, 1), byBytes: map[string]Token{}}
-	e.sched, e.meter, e.sight = newScheduler(e.limits, o.Gap), newMeter(), newSight()
+	e.sched = newScheduler(e.limits, o.Gap)
+	e.meter = newMeter()
+	e.images = newImageCache()
 	e.inputs = newQueue(func(in *embedInput) *ticket[*embedInput] { return &in.ticket })
-	e.door = door{maxRequests: o.MaxWaiting, maxTokens: o.MaxWaitingTokens, maxWait: o.MaxWait, clients: map[string]*line{}}
+	e.admission = admission{
+		maxRequests: o.MaxWaiting,
+		maxTokens:   o.MaxWaitingTokens,
+		maxWait:     o.MaxWait,
+		clients:     map[string]*clientUsage{},
+	}
 	m := r.Model()
 	e.longestPiece = 1
 	for t, b := range m.Special {
@@ -160,8 +167,9 @@ func (e *Engine) Stats() Stats {
 	defer e.mu.Unlock()
 	s := e.stats
 	s.Waiting += len(e.arrived) + len(e.embeds)
-	s.Queued, s.WaitingTokens = e.door.requests, e.door.tokens
-	s.Room = e.door.maxRequests - e.door.requests
+	s.Queued = e.admission.requests
+	s.WaitingTokens = e.admission.tokens
+	s.Room = e.admission.maxRequests - e.admission.requests
 	s.Stopped = e.stopped
 	s.Measures, s.Rate = e.meter.read(time.Now())
 	return s
@@ -188,11 +196,11 @@ func (e *Engine) Generate(ctx context.Context, r Request) (*Stream, error) {
 	defer e.calls.Done()
 
 	req := &request{
-		Request: r, place: &entry{Caller: r.Caller, tokens: len(r.Prompt), waiting: r.Choices},
+		Request: r, entry: &queueEntry{Caller: r.Caller, tokens: len(r.Prompt), waiting: r.Choices},
 		spans: seen, ctx: ctx, arrived: time.Now(), left: r.Choices, wake: e.signal,
 	}
 	if r.Beside != nil {
-		req.place = r.Beside.req.place
+		req.entry = r.Beside.req.entry
 	}
 
 	for _, text := range r.Preserved {
@@ -203,18 +211,16 @@ func (e *Engine) Generate(ctx context.Context, r Request) (*Stream, error) {
 			req.preserved[t] = true
 		}
 	}
-	if r.Parser != "" {
-		parse, err := e.parser(r.Parser, r.Begun)
-		if err != nil {
-			return nil, err
-		}
-		req.parse = parse
+	parsers, err := e.parsers(&r)
+	if err != nil {
+		return nil, err
 	}
 
-	req.stream = newStream(req, r.Choices)
+	req.stream = newStream(req, parsers)
 	req.usage.Prompt = len(r.Prompt)
 	sequences, err := e.sequences(req)
 	if err != nil {
+		req.stream.closeParsers()
 		return nil, err
 	}
 
@@ -223,6 +229,7 @@ func (e *Engine) Generate(ctx context.Context, r Request) (*Stream, error) {
 	if err := e.enqueue(ctx, req, sequences); err != nil {
 		req.unhook()
 		closeSamplers(sequences)
+		req.stream.closeParsers()
 		return nil, err
 	}
 	return req.stream, nil
@@ -250,7 +257,7 @@ func (e *Engine) check(r *Request) error {
 	}
 
 	for _, t := range r.Prompt {
-		if t < 0 && !m.Sees || int(t) >= len(m.Pieces) {
+		if t < 0 && !m.Vision || int(t) >= len(m.Pieces) {
 			return fmt.Errorf("%w: token %d of a vocabulary of %d", ErrRequest, t, len(m.Pieces))
 		}
 	}
@@ -308,8 +315,8 @@ func (e *Engine) enqueue(ctx context.Context, r *request, sequences []*sequence)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if r.Beside != nil && e.stopped == nil {
-		e.door.join(r.place, len(sequences), len(r.Prompt))
-	} else if err := e.enter(ctx, r.place); err != nil {
+		e.admission.extend(r.entry, len(sequences), len(r.Prompt))
+	} else if err := e.admit(ctx, r.entry); err != nil {
 		return err
 	}
 	e.arrived = append(e.arrived, sequences...)
@@ -323,23 +330,24 @@ func (e *Engine) enqueue(ctx context.Context, r *request, sequences []*sequence)
 func (e *Engine) Admits(ctx context.Context, by Caller) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	_, err := e.ask(ctx, &entry{Caller: by}, e.door.check)
+	_, err := e.checkAdmission(ctx, &queueEntry{Caller: by}, e.admission.check)
 	return err
 }
 
-// enter gives a request a place in the queue. The caller holds the mutex, and puts what
-// it is to do into the queue.
-func (e *Engine) enter(ctx context.Context, place *entry) error {
-	ahead, err := e.ask(ctx, place, e.door.enter)
+// admit admits a request to the queue. The caller holds the mutex, and queues its work.
+func (e *Engine) admit(ctx context.Context, entry *queueEntry) error {
+	ahead, err := e.checkAdmission(ctx, entry, e.admission.admit)
 	if err == nil && ahead == 0 {
 		e.stats.Since = time.Now()
 	}
 	return err
 }
 
-// ask asks the door for a place in the name of a context, and returns how much work is
+// checkAdmission makes an admission check with a context's deadline, and returns how much work is
 // there already. The caller holds the mutex.
-func (e *Engine) ask(ctx context.Context, place *entry, door func(*entry, time.Duration, bool) error) (ahead int, err error) {
+func (e *Engine) checkAdmission(
+	ctx context.Context, entry *queueEntry, check func(*queueEntry, time.Duration, bool) error,
+) (ahead int, err error) {
 	if e.stopped != nil {
 		return 0, fmt.Errorf("%w: %w", ErrStopped, e.stopped)
 	}
@@ -348,7 +356,7 @@ func (e *Engine) ask(ctx context.Context, place *entry, door func(*entry, time.D
 		patience = max(time.Until(deadline), 1) // 0 would mean any
 	}
 	ahead = e.stats.Waiting + e.stats.Running + len(e.arrived) + len(e.embeds)
-	if err := door(place, patience, ahead >= e.limits.Sequences); err != nil {
+	if err := check(entry, patience, ahead >= e.limits.Sequences); err != nil {
 		e.meter.refused(err)
 		return ahead, err
 	}

@@ -8,7 +8,7 @@ import (
 	"sync"
 )
 
-// Image is a picture to look at.
+// Image is a decoded image.
 type Image struct {
 	Width, Height int
 	Pixels        []byte // red, green, blue; row by row, Width*Height*3 bytes
@@ -42,7 +42,7 @@ type Part struct {
 	Image *ImageSource
 }
 
-// ImageSource brings an image if the model does not remember it.
+// ImageSource opens an image that is not in the cache.
 type ImageSource struct {
 	Key  ImageKey
 	Open func() (*Image, error)
@@ -112,28 +112,28 @@ const (
 	rememberedIDs   = 1 << 16   // images whose IDs are known
 )
 
-// sight remembers what images look like to the model. Conversations send theirs
+// imageCache keeps the embeddings of recent images: a conversation sends its images
 // again with every turn.
-type sight struct {
+type imageCache struct {
 	busy chan struct{} // holds one token while an image is encoded
 
 	mu     sync.Mutex
 	ids    map[ImageKey]Token // the first of an image's; those after it are lower
 	lastID Token
-	seen   map[ImageKey][]Chunk
-	order  []ImageKey // of seen, the longest unused first
+	chunks map[ImageKey][]Chunk
+	order  []ImageKey // of chunks, the least recently used first
 	bytes  int
 }
 
-func newSight() *sight {
-	return &sight{busy: make(chan struct{}, 1), ids: map[ImageKey]Token{}, seen: map[ImageKey][]Chunk{}}
+func newImageCache() *imageCache {
+	return &imageCache{busy: make(chan struct{}, 1), ids: map[ImageKey]Token{}, chunks: map[ImageKey][]Chunk{}}
 }
 
 // recall returns what is remembered of an image.
-func (s *sight) recall(key ImageKey) ([]Chunk, bool) {
+func (s *imageCache) recall(key ImageKey) ([]Chunk, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	chunks, ok := s.seen[key]
+	chunks, ok := s.chunks[key]
 	if ok {
 		s.order = append(slices.DeleteFunc(s.order, func(k ImageKey) bool { return k == key }), key)
 	}
@@ -141,7 +141,7 @@ func (s *sight) recall(key ImageKey) ([]Chunk, bool) {
 }
 
 // remember names the media of an image and keeps them, in place of the longest unused.
-func (s *sight) remember(key ImageKey, chunks []Chunk) error {
+func (s *imageCache) remember(key ImageKey, chunks []Chunk) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	first, known := s.ids[key]
@@ -156,7 +156,9 @@ func (s *sight) remember(key ImageKey, chunks []Chunk) error {
 		first = s.lastID - 1
 		s.ids[key] = first
 	}
-	next, size := first, 0
+
+	next := first
+	size := 0
 	for _, c := range chunks {
 		if c.Media != nil {
 			c.Media.ID = next
@@ -164,35 +166,41 @@ func (s *sight) remember(key ImageKey, chunks []Chunk) error {
 			size += 4 * len(c.Media.Embeddings)
 		}
 	}
+
 	s.lastID = min(s.lastID, next+1)
-	s.seen[key], s.order, s.bytes = chunks, append(s.order, key), s.bytes+size
+	s.chunks[key] = chunks
+	s.order = append(s.order, key)
+	s.bytes += size
 	for s.bytes > rememberedBytes && len(s.order) > 1 {
 		oldest := s.order[0]
-		for _, c := range s.seen[oldest] {
+		for _, c := range s.chunks[oldest] {
 			if c.Media != nil {
 				s.bytes -= 4 * len(c.Media.Embeddings)
 			}
 		}
-		delete(s.seen, oldest)
+		delete(s.chunks, oldest)
 		s.order = s.order[1:]
 	}
+
 	return nil
 }
 
 // Prompt makes tokens of text and images, as a model reads a prompt: control tokens
 // are read as such, and what belongs at its ends is put there. It fails with a
-// LengthError when there would be more than limit, with ErrCannot when the model does
-// not see, with what an image cannot be opened for, and when ctx is done, which it
+// LengthError when there would be more than limit, with ErrCannot when the model
+// has no image input, with what an image cannot be opened for, and when ctx is done, which it
 // notices between images.
 func (e *Engine) Prompt(ctx context.Context, parts []Part, limit int) (tokens []Token, media []*Media, err error) {
 	if len(parts) == 1 && parts[0].Image == nil {
 		tokens, err = e.Tokenize(parts[0].Text, true, limit)
 		return tokens, nil, err
 	}
+
 	marks := e.runner.Model().Marks
 	if marks.AddBOS {
 		tokens = append(tokens, marks.BOS)
 	}
+
 	for _, part := range parts {
 		room := limit - len(tokens)
 		if part.Image == nil {
@@ -203,7 +211,7 @@ func (e *Engine) Prompt(ctx context.Context, parts []Part, limit int) (tokens []
 			tokens = append(tokens, text...)
 			continue
 		}
-		chunks, err := e.see(ctx, part.Image, room)
+		chunks, err := e.encodeImage(ctx, part.Image, room)
 		if err != nil {
 			return nil, nil, lengthWith(err, len(tokens), limit)
 		}
@@ -215,12 +223,14 @@ func (e *Engine) Prompt(ctx context.Context, parts []Part, limit int) (tokens []
 			}
 		}
 	}
+
 	if marks.AddEOS {
 		tokens = append(tokens, marks.EOS)
 	}
 	if len(tokens) > limit {
 		return nil, nil, &LengthError{Tokens: len(tokens), Limit: limit}
 	}
+
 	return tokens, media, nil
 }
 
@@ -234,24 +244,27 @@ func lengthWith(err error, before, limit int) error {
 	return err
 }
 
-// see looks at an image, unless the model remembers it. One is decoded and encoded at a
+// encodeImage encodes an image, unless its embeddings are cached. One is decoded and encoded at a
 // time: each may take much memory.
-func (e *Engine) see(ctx context.Context, source *ImageSource, room int) ([]Chunk, error) {
-	if !e.runner.Model().Sees {
-		return nil, fmt.Errorf("%w: it does not see images", ErrCannot)
+func (e *Engine) encodeImage(ctx context.Context, source *ImageSource, room int) ([]Chunk, error) {
+	if !e.runner.Model().Vision {
+		return nil, fmt.Errorf("%w: it has no image input", ErrCannot)
 	}
-	if chunks, ok := e.sight.recall(source.Key); ok {
+	if chunks, ok := e.images.recall(source.Key); ok {
 		return chunks, nil
 	}
+
 	select {
-	case e.sight.busy <- struct{}{}:
-		defer func() { <-e.sight.busy }()
+	case e.images.busy <- struct{}{}:
+		defer func() { <-e.images.busy }()
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	if chunks, ok := e.sight.recall(source.Key); ok {
+
+	if chunks, ok := e.images.recall(source.Key); ok {
 		return chunks, nil
 	}
+
 	img, err := source.Open()
 	if err != nil {
 		return nil, err
@@ -260,14 +273,17 @@ func (e *Engine) see(ctx context.Context, source *ImageSource, room int) ([]Chun
 		return nil, err
 	}
 	defer e.calls.Done()
-	chunks, err := e.runner.See(img, room)
+	chunks, err := e.runner.EncodeImage(img, room)
 	if err != nil {
 		return nil, err
 	}
+
 	for _, c := range chunks {
 		if c.Media != nil && c.Media.Whole && c.Media.Len > e.limits.Batch {
-			return nil, fmt.Errorf("%w: the image is %d embeddings that belong into one batch, which holds %d", ErrCannot, c.Media.Len, e.limits.Batch)
+			return nil, fmt.Errorf("%w: the image is %d embeddings that belong into one batch, which holds %d",
+				ErrCannot, c.Media.Len, e.limits.Batch)
 		}
 	}
-	return chunks, e.sight.remember(source.Key, chunks)
+
+	return chunks, e.images.remember(source.Key, chunks)
 }

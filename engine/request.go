@@ -27,8 +27,14 @@ type Request struct {
 	Top       int      // alternatives with each log-probability
 	Preserved []string // control tokens whose text belongs to the answer
 	Parser    string   // Rendered.Parser of the chat
-	Begun     string   // text of the answer that the prompt ends with: the Parser reads it too, and it is not told again
-	Beside    *Stream  // of a request that this one is a part of: it takes no place in the queue of its own
+	// Begun is text of the answer that the prompt ends with: the Parser reads it too, and it is not returned again.
+	Begun string
+
+	// Format makes a parser that reads what another one returns, the Parser's if there is one
+	// and nil otherwise. It closes that one.
+	Format func(Parser) Parser
+
+	Beside *Stream // of a request that this one is a part of: it takes no place in the queue of its own
 }
 
 // Finish says why an answer ended.
@@ -47,11 +53,13 @@ type TokenInfo struct {
 	Alternatives []TokenLogProb
 }
 
-// ToolCallDelta is what came anew of a tool call. ID and Name come once, first.
+// ToolCallDelta is what is new of a tool call. ID and Name come once, first; the
+// Arguments of all together are JSON.
 type ToolCallDelta struct {
-	Index     int
-	ID, Name  string
-	Arguments string
+	Index     int    `json:"index"`
+	ID        string `json:"id"`
+	Name      string `json:"name"`
+	Arguments string `json:"arguments"`
 }
 
 // Event is what came anew of one choice. Text may end in the middle of a UTF-8

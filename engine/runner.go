@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"encoding/json"
 	"errors"
 )
 
@@ -17,14 +18,14 @@ type Runner interface {
 	// Tokenize splits text into tokens. Control reads the text of control tokens as
 	// such tokens; ends adds what the model wants at the ends of a prompt (BOS, EOS).
 	Tokenize(text string, control, ends bool) ([]Token, error)
-	// See encodes an image, one at a time: what the model reads of it, whose media
-	// have no IDs yet. It fails with a LengthError, before it computes anything, when
+	// EncodeImage returns what the model reads in place of an image; one image at a time.
+	// The media have no IDs yet. It fails with a LengthError, before it computes anything, when
 	// that is more than limit tokens.
-	See(img *Image, limit int) ([]Chunk, error)
+	EncodeImage(img *Image, limit int) ([]Chunk, error)
 	NewSampler(Sampling) (Sampler, error)
 	Render(Chat) (*Rendered, error)
-	// Parser returns the parser of a rendered chat's answers.
-	Parser(spec string) (ParseFunc, error)
+	// Parser returns a parser for one answer to a rendered chat. The caller must Close it.
+	Parser(spec string) (Parser, error)
 
 	// Step computes a batch and then draws the next token of every row. A row that
 	// fails alone carries its own error. The step fails with ErrNoSlot (nothing
@@ -50,9 +51,23 @@ type Runner interface {
 // It is used by one goroutine at a time.
 type Sampler interface{ Close() }
 
-// A ParseFunc parses all of an answer's text so far. Partial says that more may
-// come; text that may yet turn out to be markup is then held back.
-type ParseFunc func(text string, partial bool) (Message, error)
+// A Parser parses one answer as it grows. It is used by one goroutine at a time.
+type Parser interface {
+	// Append takes what the answer goes on with, and returns what is new of the parsed
+	// answer. Text that may yet turn out to be markup is held back until last, which
+	// nothing may follow. What was returned is never taken back. An error means that
+	// nothing is new; the text still counts, unless it was the last.
+	Append(text string, last bool) (Delta, error)
+	// Close frees the parser.
+	Close()
+}
+
+// Delta is what is new of a parsed answer.
+type Delta struct {
+	Content   string          `json:"content"`
+	Reasoning string          `json:"reasoning"`
+	ToolCalls []ToolCallDelta `json:"tool_calls"`
+}
 
 // Errors of Runner.Step.
 var (
@@ -82,7 +97,7 @@ type Model struct {
 	TrainContext  int    // tokens the model was trained for
 	EmbeddingSize int    // floats in an embedding
 	InputSize     int    // floats in an embedding that it reads in place of a token
-	Sees          bool   // reads images
+	Vision        bool   // reads images
 	Generates     bool   // false for an encoder, which only embeds
 	Ranks         bool   // its Embed gives a classifier's scores, not embeddings
 	Classes       int    // scores that a model that ranks gives
@@ -132,9 +147,14 @@ func (b *Batch) Len() int { return len(b.Positions) }
 
 // Reset empties the batch and keeps its memory.
 func (b *Batch) Reset() {
-	b.Tokens, b.Positions = b.Tokens[:0], b.Positions[:0]
-	b.Sequences, b.Outputs = b.Sequences[:0], b.Outputs[:0]
-	b.Embeddings, b.Grid, b.Whole, b.Suspect = nil, nil, false, false
+	b.Tokens = b.Tokens[:0]
+	b.Positions = b.Positions[:0]
+	b.Sequences = b.Sequences[:0]
+	b.Outputs = b.Outputs[:0]
+	b.Embeddings = nil
+	b.Grid = nil
+	b.Whole = false
+	b.Suspect = false
 }
 
 // Add appends a token at a position of a sequence.
@@ -149,11 +169,12 @@ func (b *Batch) Add(t Token, pos, seq int, output bool) {
 	b.Outputs = append(b.Outputs, o)
 }
 
-// Look fills an empty batch with n embeddings of media, from the one at from on. Pos
+// AddEmbeddings fills an empty batch with n embeddings of media, from the one at from on. Pos
 // is the position of its first.
-func (b *Batch) Look(m *Media, from, n, pos, seq int) {
+func (b *Batch) AddEmbeddings(m *Media, from, n, pos, seq int) {
 	width := len(m.Embeddings) / m.Len
-	b.Embeddings, b.Whole = m.Embeddings[from*width:(from+n)*width], m.Whole
+	b.Embeddings = m.Embeddings[from*width : (from+n)*width]
+	b.Whole = m.Whole
 	for i := from; i < from+n; i++ {
 		at := pos + i
 		if m.Grid != nil {
@@ -213,14 +234,14 @@ type Trigger struct {
 // Chat is a conversation to render by the model's own template. Messages and
 // Tools are JSON in OpenAI's shape.
 type Chat struct {
-	Messages          []byte
-	Tools             []byte            // nil for none
-	ToolChoice        string            // auto, required or none
-	ParallelToolCalls bool              // more than one call allowed
-	Schema            string            // JSON schema of the answer, empty for none
-	Continue          bool              // the last message is the answer's beginning
-	NoThinking        bool              // ask the template to leave thinking out
-	TemplateArgs      map[string][]byte // more arguments for the template, JSON values
+	Messages          json.RawMessage
+	Tools             json.RawMessage            `json:",omitempty"` // nil for none
+	ToolChoice        string                     // auto, required or none
+	ParallelToolCalls bool                       // more than one call allowed
+	Schema            string                     // JSON schema of the answer, empty for none
+	Continue          bool                       // the last message is the answer's beginning
+	NoThinking        bool                       // ask the template to leave thinking out
+	TemplateArgs      map[string]json.RawMessage // more arguments for the template
 }
 
 // Rendered is a chat as the model reads it, and how to read what it answers.
@@ -230,18 +251,6 @@ type Rendered struct {
 	Stops     []string
 	Preserved []string // control tokens that the parser must see
 	Parser    string   // for Runner.Parser; empty when the text is the content
-}
 
-// Message is a parsed answer.
-type Message struct {
-	Content   string
-	Reasoning string
-	ToolCalls []ToolCall
-}
-
-// ToolCall is a call that the model makes; Arguments is JSON.
-type ToolCall struct {
-	ID        string `json:"id"`
-	Name      string `json:"name"`
-	Arguments string `json:"arguments"`
+	Format func(Parser) Parser `json:"-"` // see Request.Format; a Runner sets none
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,8 +22,12 @@ type Stream struct {
 	done  bool
 	ready chan struct{} // holds one token when there may be something to read
 
-	spare   []Event // the queue that the last Next gave out
-	parsers []answerParser
+	spare []Event // the queue that the last Next gave out
+
+	parses  bool           // otherwise the text is the content
+	parsing sync.Mutex     // held while events are parsed
+	parsers []answerParser // of the choices, until they are closed
+	closed  atomic.Bool    // the parsers are to be closed, by the first who gets hold of them
 }
 
 // Timeline is how a request came along. Times are zero while they lie ahead.
@@ -45,12 +50,8 @@ func (t Timeline) Waited() time.Duration {
 	return t.Begun.Sub(t.Arrived)
 }
 
-func newStream(req *request, choices int) *Stream {
-	s := &Stream{req: req, ready: make(chan struct{}, 1)}
-	if req.parse != nil {
-		s.parsers = make([]answerParser, choices)
-	}
-	return s
+func newStream(req *request, parsers []answerParser) *Stream {
+	return &Stream{req: req, ready: make(chan struct{}, 1), parses: parsers != nil, parsers: parsers}
 }
 
 // Next waits for what came since the last call and returns it: at most one
@@ -79,7 +80,13 @@ func (s *Stream) Ready() <-chan struct{} { return s.ready }
 // with done set when there is nothing left to read.
 func (s *Stream) Poll() (events []Event, done bool, err error) {
 	events, done, err = s.read()
-	return s.parse(events), done, err
+	if s.parses {
+		events = s.parse(events)
+	}
+	if done {
+		s.closeParsers()
+	}
+	return events, done, err
 }
 
 // read takes the queue.
@@ -91,13 +98,17 @@ func (s *Stream) read() ([]Event, bool, error) {
 	}
 	s.seal()
 	events := s.queue
-	s.queue, s.spare = s.spare[:0], events
+	s.queue = s.spare[:0]
+	s.spare = events
 	return events, false, nil
 }
 
 // Close ends the request if it has not ended: its sequences leave the batch at
 // the next step. It may be called by any goroutine, more than once.
-func (s *Stream) Close() { s.req.cancel() }
+func (s *Stream) Close() {
+	s.req.cancel()
+	s.closeParsers()
+}
 
 // Usage counts the tokens so far. Call it after Next returned nil.
 func (s *Stream) Usage() Usage {
@@ -111,8 +122,11 @@ func (s *Stream) Timeline() Timeline {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := s.times
-	t.Finishes, t.Err = slices.Clone(t.Finishes), s.err
-	t.Position, t.Expected, t.Arrived = s.req.place.position, s.req.place.expected, s.req.arrived
+	t.Finishes = slices.Clone(t.Finishes)
+	t.Err = s.err
+	t.Position = s.req.entry.position
+	t.Expected = s.req.entry.expected
+	t.Arrived = s.req.arrived
 	return t
 }
 
@@ -193,7 +207,8 @@ func (s *Stream) pushPrompt(token TokenInfo) {
 // end closes the stream; err is nil when the answer is complete.
 func (s *Stream) end(err error) {
 	s.mu.Lock()
-	s.done, s.err = true, err
+	s.done = true
+	s.err = err
 	s.times.Ended = time.Now()
 	s.mu.Unlock()
 	s.wake()
@@ -204,76 +219,4 @@ func (s *Stream) wake() {
 	case s.ready <- struct{}{}:
 	default:
 	}
-}
-
-// parse turns the text of events into content, reasoning and tool calls, on the
-// reader's goroutine. Events that say nothing new disappear.
-func (s *Stream) parse(events []Event) []Event {
-	if s.parsers == nil {
-		return events
-	}
-	kept := events[:0]
-	for _, e := range events {
-		s.parsers[e.Choice].parse(s.req.parse, &e)
-		if e.Text != "" || e.Reasoning != "" || len(e.ToolCalls) > 0 || len(e.Tokens) > 0 || e.Finish != "" {
-			kept = append(kept, e)
-		}
-	}
-	return kept
-}
-
-// answerParser keeps what a choice said and what of it was passed on.
-type answerParser struct {
-	raw  strings.Builder
-	sent Message
-}
-
-// parse replaces an event's raw text by what is new in the parsed message.
-func (p *answerParser) parse(parse ParseFunc, e *Event) {
-	p.raw.WriteString(e.Text)
-	e.Text = ""
-	message, err := parse(p.raw.String(), e.Finish == "")
-	if err != nil {
-		if e.Finish == "" {
-			return // it may parse when more has come
-		}
-		// The model broke its own format. What it said is not lost: the part that
-		// was not passed on goes out as plain text.
-		raw := p.raw.String()
-		message = p.sent
-		message.Content += strings.TrimPrefix(raw, p.sent.Content)
-	}
-	e.Text = fresh(p.sent.Content, message.Content)
-	e.Reasoning = fresh(p.sent.Reasoning, message.Reasoning)
-	for i, call := range message.ToolCalls {
-		var sent ToolCall
-		if i < len(p.sent.ToolCalls) {
-			sent = p.sent.ToolCalls[i]
-		}
-		d := ToolCallDelta{Index: i, Arguments: fresh(sent.Arguments, call.Arguments)}
-		if sent.Name == "" {
-			d.ID, d.Name = call.ID, call.Name
-		}
-		if d.Name != "" || d.Arguments != "" {
-			e.ToolCalls = append(e.ToolCalls, d)
-		}
-	}
-	// A shorter parse (markup that turned out to be begun) takes nothing back.
-	if e.Text != "" || p.sent.Content == "" {
-		p.sent.Content = message.Content
-	}
-	if e.Reasoning != "" || p.sent.Reasoning == "" {
-		p.sent.Reasoning = message.Reasoning
-	}
-	if len(message.ToolCalls) >= len(p.sent.ToolCalls) {
-		p.sent.ToolCalls = message.ToolCalls
-	}
-}
-
-// fresh returns what follows sent in now, and nothing while now is no longer.
-func fresh(sent, now string) string {
-	if len(now) <= len(sent) || !strings.HasPrefix(now, sent) {
-		return ""
-	}
-	return now[len(sent):]
 }

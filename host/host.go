@@ -80,7 +80,7 @@ func (o *Options) preload(ctx context.Context) error {
 		err := o.Server.Preload(ctx, m)
 		var short *pool.NoRoomError
 		if i > 0 && errors.As(err, &short) {
-			o.Terminal.Note("%s is loaded when it is first requested: %v", m.ID, err)
+			o.Terminal.Note("%s will be loaded on its first request: %v", m.ID, err)
 			continue
 		}
 		if err != nil {

@@ -166,13 +166,13 @@ func New(o Options) (*Client, error) {
 		o.Cache = noCache
 	}
 	if !printable.MatchString(o.Token) {
-		return nil, fmt.Errorf("the Hub's token holds a space or a control character")
+		return nil, fmt.Errorf("the Hub's token contains a space or a control character")
 	}
 
 	endpoint, err := url.Parse(strings.TrimRight(o.Endpoint, "/"))
 	if err != nil || endpoint.Host == "" || endpoint.Scheme != "https" && endpoint.Scheme != "http" ||
 		endpoint.User != nil {
-		return nil, fmt.Errorf("the Hub's address %q (HF_ENDPOINT) is not like https://host", o.Endpoint)
+		return nil, fmt.Errorf("HF_ENDPOINT %q is not a URL such as https://host", o.Endpoint)
 	}
 
 	transport, err := Transport(o)
@@ -219,7 +219,7 @@ func Transport(o Options) (http.RoundTripper, error) {
 		pool = x509.NewCertPool()
 	}
 	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no PEM certificate", o.CAFile)
+		return nil, fmt.Errorf("%s contains no PEM certificate", o.CAFile)
 	}
 
 	t.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}

@@ -106,7 +106,7 @@ func describeContext(t *terminal.Terminal, o loader.ModelOptions, in *loader.Ins
 		t.Warn("the model was trained for %d tokens; beyond that it may write nonsense", m.TrainContext)
 	}
 	if m.ChatTemplate == "" {
-		t.Warn("the file has no chat template; chats are written as ChatML")
+		t.Warn("the file has no chat template; chats are formatted as ChatML")
 	}
 	if in.ChatError != "" {
 		t.Warn("the model's chat template fails, so only completions work: %s", in.ChatError)

@@ -18,8 +18,8 @@ type Conversation struct {
 	// Effort is the reasoning effort, a word that the template may know. NoEffort turns reasoning
 	// off; the empty string means the template's default.
 	Effort string
-	// TemplateArgs are additional arguments for the template, as JSON.
-	TemplateArgs map[string][]byte
+	// TemplateArgs are additional arguments for the template.
+	TemplateArgs map[string]json.RawMessage
 }
 
 // NoEffort is the Effort that turns reasoning off.
@@ -45,9 +45,10 @@ type Message struct {
 	Reasoning string  // precedes the content
 	Calls     []Call  // made by an assistant
 	CallID    string  // in a tool's result: the call's ID
+	CallName  string  // in a tool's result: the function's name, if known
 }
 
-// Call is a tool call. The arguments are JSON.
+// Call is a tool call. The arguments are a JSON object, unless a model has written something else.
 type Call struct {
 	ID        string
 	Name      string
@@ -80,6 +81,7 @@ type Tool struct {
 	Field       string          // the request's field with the schema, for errors
 
 	arguments *schema.Grammar
+	alias     string // the name while it is rendered, if it needs another
 }
 
 // offered reports whether there are any tools.
@@ -114,14 +116,13 @@ func (c *Conversation) images() []Image {
 	return all
 }
 
-// instruct adds a text to the system message, which it creates if there is none.
+// instruct adds a text to the system message that the conversation begins with, which it creates if there is
+// none.
 func instruct(messages []Message, text string) []Message {
 	messages = slices.Clone(messages)
-	for i := range messages {
-		if messages[i].Role == System || messages[i].Role == Developer {
-			messages[i].Content += "\n\n" + text
-			return messages
-		}
+	if len(messages) > 0 && isSystem(&messages[0]) {
+		messages[0].Content += "\n\n" + text
+		return messages
 	}
 	return slices.Insert(messages, 0, Message{Role: System, Content: text})
 }

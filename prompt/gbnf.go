@@ -143,36 +143,3 @@ func (g gbnf) prefixed(prefix string) gbnf {
 	}
 	return out
 }
-
-// untilCall finds the part of a root rule that allows text before a tool call: body[begin:end]. The
-// call is the rest of the body. ok is false if the rule allows no text.
-func (r *rule) untilCall() (begin, end int, ok bool) {
-	end = len(r.body)
-	back := func(match func(string) bool) bool {
-		if end > 0 && match(r.body[end-1]) {
-			end--
-			return true
-		}
-		return false
-	}
-
-	is := func(text string) func(string) bool { return func(t string) bool { return t == text } }
-	until := func(t string) bool { return strings.HasPrefix(t, "until-") }
-
-	if !back(is("tool-call")) && !back(is("tool-calls")) || !back(is(" ")) {
-		return 0, 0, false
-	}
-
-	before := end
-	if !back(is("space")) || !back(is(" ")) {
-		end = before
-	}
-
-	calls := end
-	back(is("?"))
-	if !back(until) || !back(is(" ")) {
-		return 0, 0, false
-	}
-
-	return end, calls, true
-}

@@ -18,6 +18,8 @@ const (
 	rootRule   = "root"
 	answerRule = "response-format-schema"
 	callsRule  = "tool-calls"
+
+	recipientsRule = "tools" // functionary's name for calls
 )
 
 func argumentsRule(tool string) string {
@@ -72,23 +74,25 @@ func (c *Conversation) onlySchema() engine.Grammar {
 	return g
 }
 
-// put puts the tools' schemas into the grammar of a rendered chat.
-func (t *Tools) put(g *engine.Grammar) error {
+// put puts the tools' schemas into the grammar of a rendered chat. It returns the tools whose arguments have no
+// place in it. Now leaves out thoughts before a required call; what a client has begun comes before no call, unless
+// begun is empty.
+func (t *Tools) put(g *engine.Grammar, now bool, begun string) (loose []*Tool, err error) {
 	if g.Text == "" {
-		return nil
+		return nil, nil
 	}
 
 	rules := parseGBNF(g.Text)
+	if !g.Lazy {
+		rules.mustCall(strings.TrimSuffix(g.GenerationPrompt, begun), now)
+	}
 	for i := range rules {
 		r := &rules[i]
-		if r.name == rootRule && !g.Lazy {
-			// A call is required: allow no text before it.
-			if begin, end, ok := r.untilCall(); ok {
-				r.body = append(r.body[:begin:begin], r.body[end:]...)
-			}
-		}
 		if r.name == callsRule && !t.Parallel && strings.Join(r.body, "") == manyCalls {
 			r.body = tokens(oneCall)
+		}
+		if r.name == recipientsRule && !t.Parallel {
+			r.body = tokens(strings.TrimSuffix(strings.Join(r.body, ""), "+"))
 		}
 	}
 
@@ -96,13 +100,17 @@ func (t *Tools) put(g *engine.Grammar) error {
 
 	for i := range t.List {
 		tool := &t.List[i]
-		if !putSchema(g, argumentsRule(tool.Name), tool.arguments) && tool.Strict {
-			return fault.New(fault.Unsupported, tool.Field,
+		if putSchema(g, argumentsRule(tool.ruleName()), tool.arguments) {
+			continue
+		}
+		if tool.Strict {
+			return nil, fault.New(fault.Unsupported, tool.Field,
 				"The model's format of tool calls cannot enforce the schema in '%s': leave 'strict' out.", tool.Field)
 		}
+		loose = append(loose, tool)
 	}
 
-	return nil
+	return loose, nil
 }
 
 // wait handles formats whose calls have no marker besides their JSON, such as Llama 3.1's: the model
@@ -110,16 +118,15 @@ func (t *Tools) put(g *engine.Grammar) error {
 // applies.
 func (t *Tools) wait(g *engine.Grammar, required engine.Grammar) {
 	rules := parseGBNF(required.Text)
-	found := false
-	for i := range rules {
-		if _, end, ok := rules[i].untilCall(); ok && rules[i].name == rootRule {
-			rules[i].body = rules[i].body[end+1:] // without the space before the calls
-			found = true
-		}
-	}
-	if !found {
+	root := rules.rule(rootRule)
+	if root == nil {
 		return
 	}
+	call := callPart(parseParts(root.body))
+	if call == nil {
+		return
+	}
+	root.body = tokens(writeParts([][]part{call}))
 
 	*g = engine.Grammar{Text: rules.String(), Lazy: true, FromChat: true}
 	for i := range t.List {

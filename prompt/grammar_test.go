@@ -37,7 +37,12 @@ func FuzzGBNF(f *testing.F) {
 			t.Errorf("%q became %q", text, got)
 		}
 		for i := range g {
-			g[i].untilCall()
+			alts := parseParts(g[i].body)
+			once := writeParts(alts)
+			if again := writeParts(parseParts(tokens(once))); again != once {
+				t.Errorf("%q became %q", once, again)
+			}
+			withoutText(alts, prefix)
 		}
 		g.prefixed(prefix)
 		g.replace(fencedAnswer, plainAnswer)
@@ -52,32 +57,39 @@ func TestPrefixed(t *testing.T) {
 	}
 }
 
-// TestUntilCall finds the talk that llama.cpp's formats allow before a call.
-func TestUntilCall(t *testing.T) {
-	for body, want := range map[string]string{
-		`space until-192? tool-call`:                         `space tool-call`,
-		`"<|im_start|>" space until-161? tool-calls`:         `"<|im_start|>" space tool-calls`,
-		`("[THINK]" until-1)? space until-7 space tool-call`: `("[THINK]" until-1)? space space tool-call`,
-		`space ("<think>" until-4)? tool-calls`:              "",
-		`until-4 tool-call`:                                  "",
-		`tool-call`:                                          "",
-		`space until-4 tool-calls space`:                     "",
+// TestMustCall takes the text away that llama.cpp's grammars allow before a call and after it, and leaves thoughts.
+func TestMustCall(t *testing.T) {
+	for _, c := range []struct {
+		root, written string
+		now           bool
+		want          string
+	}{
+		{`space until-192? tool-call`, "", false, `tool-call`},
+		{`"<|im_start|>" space until-161? tool-calls`, "<|im_start|>", false, `"<|im_start|>" tool-calls`},
+		{`"<a>" space ("<think>" until-4 "</think>")? until-7 space tool-call`, "<a>", false,
+			`"<a>" space ("<think>" until-4 "</think>")? space tool-call`},
+		{`"<a>" space ("<think>" until-4 "</think>")? until-7 space tool-call`, "<a>", true, `"<a>" tool-call`},
+		{`"<a>" space ("<think>" until-4 "</think>")? until-7 space tool-call`, "<a><think>", true,
+			`"<a>" space ("<think>" until-4 "</think>")? space tool-call`},
+		{`"<a>" space ("<think>" until-4 "</think>")? until-7 space tool-call`, "<a></think>\n", false,
+			`"<a></think>\n" tool-call`},
+		{`("[THINK]" until-1 "[/THINK]")? ("<answer>" until-7 "</answer>")? tool-call`, "", false,
+			`("[THINK]" until-1 "[/THINK]")? tool-call`},
+		{`(start any)* start tool-call`, "<|start|>", false, `(start any)? start tool-call`},
+		{`">>>" ("all\n" until-0 (tool-get) | tools)`, ">>>", false, `">>>" tools`},
+		{`"x" (a | b){1,2}`, "", false, `"x" (a | b){1,2}`},
 	} {
-		r := rule{rootRule, tokens(body)}
-		begin, end, ok := r.untilCall()
-		got := ""
-		if ok {
-			got = strings.Join(r.body[:begin], "") + strings.Join(r.body[end:], "")
-		}
-		if got != want {
-			t.Errorf("%s: got %q, want %q", body, got, want)
+		g := parseGBNF(rootRule + defines + c.root)
+		g.mustCall(c.written, c.now)
+		if got := strings.TrimPrefix(g.String(), rootRule+defines); got != c.want {
+			t.Errorf("%s after %q: got %s, want %s", c.root, c.written, got, c.want)
 		}
 	}
 }
 
 // TestPut puts a tool's schema into a grammar, and a call before all talk.
 func TestPut(t *testing.T) {
-	tool := Tool{Name: "f_g", Parameters: []byte(`{"const":1}`), Strict: true, Field: "x"}
+	tool := Tool{Name: "f_g", Parameters: []byte(`{"const":{}}`), Strict: true, Field: "x"}
 	if e := tool.Compile(0); e != nil {
 		t.Fatal(e)
 	}
@@ -85,7 +97,7 @@ func TestPut(t *testing.T) {
 
 	g := engine.Grammar{Text: "root ::= (\"[THINK]\" until-1 \"[/THINK]\")? space until-127 space tool-call\n" +
 		"tool-f-g-schema ::= \"x\"\nspace ::= \" \""}
-	err := tools.put(&g)
+	_, err := tools.put(&g, false, "")
 	if err != nil || !strings.Contains(g.Text, "tool-f-g-schema ::= arguments-0-root\n") ||
 		!strings.HasPrefix(g.Text, "root ::= (\"[THINK]\" until-1 \"[/THINK]\")? space space tool-call\n") {
 		t.Errorf("%v: %s", err, g.Text)
@@ -93,7 +105,7 @@ func TestPut(t *testing.T) {
 
 	other := engine.Grammar{Text: "root ::= \"x\""}
 	var e *fault.Error
-	if err := tools.put(&other); !errors.As(err, &e) || e.Kind != fault.Unsupported {
+	if _, err := tools.put(&other, false, ""); !errors.As(err, &e) || e.Kind != fault.Unsupported {
 		t.Errorf("strict where it cannot be: %v", err)
 	}
 }
@@ -107,7 +119,7 @@ func TestOneCall(t *testing.T) {
 	} {
 		g := engine.Grammar{Text: text}
 		tools := Tools{Parallel: parallel}
-		if err := tools.put(&g); err != nil || g.Text != want {
+		if _, err := tools.put(&g, false, ""); err != nil || g.Text != want {
 			t.Errorf("parallel %t: %v, %s", parallel, err, g.Text)
 		}
 	}

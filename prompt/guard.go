@@ -51,7 +51,8 @@ func NewGuard(m Model) (*Guard, error) {
 
 func renderGuard(m Model, text string) (*engine.Rendered, error) {
 	c := Conversation{Messages: []Message{{Role: User, Content: text}}}
-	return c.render(m)
+	rendered, _, err := c.render(m, nil)
+	return rendered, err
 }
 
 // Ask returns the request that classifies a text.

@@ -44,7 +44,7 @@ func (b *Builder) checkImages(images []Image) *fault.Error {
 	switch {
 	case len(images) == 0:
 		return nil
-	case !b.Model.Model().Sees:
+	case !b.Model.Model().Vision:
 		return fault.New(fault.Unsupported, images[0].Field,
 			"The model '%s' does not see images: it has no projector (a file mmproj-*.gguf).", b.Name)
 	case len(images) > maxImages:

@@ -3,7 +3,6 @@ package prompt
 import (
 	"encoding/json"
 	"slices"
-	"strings"
 )
 
 // The JSON that chat templates expect: the same as in OpenAI's chat completions.
@@ -14,6 +13,7 @@ type (
 		Reasoning  string         `json:"reasoning_content,omitempty"`
 		ToolCalls  []templateCall `json:"tool_calls,omitempty"`
 		ToolCallID string         `json:"tool_call_id,omitempty"`
+		Name       string         `json:"name,omitempty"` // of the function, in a result
 	}
 
 	templateCall struct {
@@ -48,6 +48,7 @@ func marshalMessages(messages []Message) ([]byte, error) {
 			Content:    m.Content,
 			Reasoning:  m.Reasoning,
 			ToolCallID: m.CallID,
+			Name:       m.CallName,
 		}
 		for _, c := range m.Calls {
 			list[i].ToolCalls = append(list[i].ToolCalls, templateCall{
@@ -68,6 +69,7 @@ func marshalTools(tools []Tool) ([]byte, error) {
 	list := make([]templateTool, len(tools))
 	for i := range tools {
 		list[i] = templateTool{"function", tools[i].template()}
+		list[i].Function.Name = tools[i].ruleName()
 	}
 	return json.Marshal(list)
 }
@@ -81,30 +83,4 @@ func withoutDevelopers(messages []Message) []Message {
 		}
 	}
 	return messages
-}
-
-// mergeTurns merges all system messages into one at the beginning, and merges consecutive plain
-// messages of the same role.
-func mergeTurns(messages []Message) []Message {
-	var system []string
-	var merged []Message
-	for _, m := range messages {
-		if m.Role == System || m.Role == Developer {
-			system = append(system, m.Content)
-			continue
-		}
-
-		plain := len(m.Calls) == 0 && m.CallID == "" && m.Reasoning == ""
-		if n := len(merged); n > 0 && plain && merged[n-1].Role == m.Role && len(merged[n-1].Calls) == 0 {
-			merged[n-1].Content += "\n\n" + m.Content // including the marks of its images
-			continue
-		}
-		merged = append(merged, m)
-	}
-
-	if len(system) > 0 {
-		first := Message{Role: System, Content: strings.Join(system, "\n\n")}
-		merged = slices.Insert(merged, 0, first)
-	}
-	return merged
 }

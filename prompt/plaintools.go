@@ -3,16 +3,17 @@ package prompt
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"serve/engine"
 )
 
 // For chat templates without support for tools, everything is plain text: the functions are in the
-// system message, and calls and results are messages. Calls have a format of our own, which
-// engine.PlainCalls parses, and the grammar is written here.
+// system message, and calls and results are messages. Calls have a format of our own. Its grammar is
+// here, its parser in plainparser.go.
 
-// The format of calls, and its parts.
+// The format of calls, and its parts. The parser also allows white space between them.
 const (
 	plainForm      = plainBegin + plainCallBegin + "..." + plainArguments + "{...}" + plainCallEnd + plainEnd
 	plainBegin     = `{"tool_calls":[`
@@ -22,64 +23,40 @@ const (
 	plainEnd       = `]}`
 )
 
-// renderPlain renders a chat with tools for a template without support for tools.
-func (c *Conversation) renderPlain(m Model, chat engine.Chat, messages []Message) (*engine.Rendered, error) {
+// plain renders a chat with tools for a template without support for tools.
+func (r *renderer) plain(chat engine.Chat, messages []Message) (*engine.Rendered, error) {
 	chat.Tools = nil
 	chat.ToolChoice = ""
-	plain, err := c.Tools.describe(messages)
+	r.loose = nil
+	text, err := r.Tools.instruction()
 	if err != nil {
 		return nil, err
 	}
 
-	rendered, err := renderMessages(m, chat, plain)
+	written := adapter{messages: slices.Clone(messages)}
+	written.text()
+	rendered, err := r.messages(chat, instruct(written.messages, text))
 	if err != nil {
 		return nil, err
 	}
+	r.notes = append(r.notes, written.notes...)
 
-	must := c.Tools.Choice == ChoiceRequired
-	rendered.Parser = engine.PlainCalls + ":" + rendered.Parser
+	must := r.Tools.Choice == ChoiceRequired
+	rendered.Format = newPlainParser
 	prompt, thinks := strings.CutSuffix(strings.TrimRight(rendered.Prompt, "\n"), "<think>")
 	if thinks && must {
 		// The template has begun a thinking block, but a call is required: close it.
 		rendered.Prompt = prompt + "<think>\n\n</think>\n\n"
-		rendered.Parser = engine.PlainCalls
+		rendered.Parser = ""
 	}
 
-	rendered.Grammar = engine.Grammar{Text: c.plainGrammar()}
-	if _, begun := c.begun(); begun && c.Format.asked() && !must {
+	rendered.Grammar = engine.Grammar{Text: r.plainGrammar()}
+	if _, begun := r.begun(); begun && r.Format.asked() && !must {
 		// The client has begun an answer, so there is no call.
-		rendered.Grammar = c.onlySchema()
+		rendered.Grammar = r.onlySchema()
 	}
 
 	return rendered, nil
-}
-
-// describe returns the messages with the functions, calls and results as text.
-func (t *Tools) describe(messages []Message) ([]Message, error) {
-	text, err := t.instruction()
-	if err != nil {
-		return nil, err
-	}
-
-	names := map[string]string{} // of the calls, by id
-	plain := instruct(messages, text)
-	for i := range plain {
-		m := &plain[i]
-		switch {
-		case len(m.Calls) > 0:
-			if err := writeCalls(m, names); err != nil {
-				return nil, err
-			}
-		case m.Role == ToolRole:
-			name := m.CallID
-			if known, ok := names[name]; ok {
-				name = known
-			}
-			*m = Message{Role: User, Content: fmt.Sprintf("The result of %s: %s", name, m.Content)}
-		}
-	}
-
-	return plain, nil
 }
 
 // instruction describes the functions and the format of calls.
@@ -102,27 +79,6 @@ func (t *Tools) instruction() (string, error) {
 		b.WriteString("If no function helps, answer in plain text.")
 	}
 	return b.String(), nil
-}
-
-// writeCalls converts the calls of a message to text, in the format that the model uses.
-func writeCalls(m *Message, names map[string]string) error {
-	type written struct {
-		Name      string          `json:"name"`
-		Arguments json.RawMessage `json:"arguments"`
-	}
-	list := make([]written, len(m.Calls))
-	for i, c := range m.Calls {
-		names[c.ID] = c.Name
-		list[i] = written{c.Name, json.RawMessage(c.Arguments)}
-	}
-
-	text, err := json.Marshal(map[string]any{"tool_calls": list})
-	if m.Content != "" {
-		m.Content += "\n\n"
-	}
-	m.Content += string(text)
-	m.Calls = nil
-	return err
 }
 
 // plainGrammar returns the grammar for calls. Unless a call is required, it also allows an answer by

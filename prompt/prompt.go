@@ -2,6 +2,7 @@ package prompt
 
 import (
 	"context"
+	"encoding/json"
 	"strings"
 
 	"serve/engine"
@@ -21,11 +22,22 @@ type Builder struct {
 	Model Model
 	Name  string // the model's name in errors
 	Fetch Fetch  // downloads images
+
+	// Templates remembers what the models' templates take; nil for nothing.
+	Templates *Templates
 }
 
 // Prompt is a rendered and tokenized conversation, with the grammar and parser for the answer.
 type Prompt struct {
 	Tokens []engine.Token
+
+	// Notes say what was changed in the conversation so that the model's template takes it, a word for each
+	// kind of change.
+	Notes []string
+
+	// NotEnforced lists the parts of the schemas that the grammar does not enforce. Each entry is a field
+	// followed by JSON pointers into its schema, separated by spaces.
+	NotEnforced []string
 
 	media    []*engine.Media
 	rendered *engine.Rendered
@@ -38,7 +50,7 @@ func (b *Builder) Build(ctx context.Context, c *Conversation) (*Prompt, error) {
 	if e := b.checkImages(images); e != nil {
 		return nil, e
 	}
-	rendered, err := c.render(b.Model)
+	rendered, r, err := c.render(b.Model, b.Templates)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +59,7 @@ func (b *Builder) Build(ctx context.Context, c *Conversation) (*Prompt, error) {
 		return nil, err
 	}
 
-	p := &Prompt{rendered: rendered}
+	p := &Prompt{rendered: rendered, Notes: r.notes, NotEnforced: r.notEnforced()}
 	p.begun, _ = c.begun()
 	p.Tokens, p.media, err = b.Model.Prompt(ctx, parts, b.Model.Limits().Context-1)
 	return p, err
@@ -60,13 +72,23 @@ func (p *Prompt) Ask(r *engine.Request) {
 	r.Stop = append(r.Stop, p.rendered.Stops...)
 	r.Preserved = p.rendered.Preserved
 	r.Parser = p.rendered.Parser
+	r.Format = p.rendered.Format
 	r.Begun = p.begun
 	r.Sampling.Grammar = p.rendered.Grammar
 }
 
-// render renders the conversation by the model's template. Some templates reject several system
-// messages or consecutive messages of the same role; if so, messages are merged.
-func (c *Conversation) render(m Model) (*engine.Rendered, error) {
+// renderer renders one conversation.
+type renderer struct {
+	*Conversation
+	model    Model
+	template *template
+	notes    []string // of the last rendering
+	loose    []*Tool  // tools whose arguments are not held to their schemas
+}
+
+// render renders the conversation by the model's template. The renderer says what was changed for that, and what
+// is not enforced.
+func (c *Conversation) render(m Model, templates *Templates) (*engine.Rendered, *renderer, error) {
 	_, begun := c.begun()
 	chat := engine.Chat{
 		Continue:     begun,
@@ -82,102 +104,99 @@ func (c *Conversation) render(m Model) (*engine.Rendered, error) {
 		messages = instruct(messages, c.Format.instruction())
 	}
 
-	rendered, err := c.renderForms(m, chat, messages)
-	if err != nil {
-		if merged := mergeTurns(messages); len(merged) < len(messages) {
-			return c.renderForms(m, chat, merged)
-		}
-	}
-	return rendered, err
+	c.Tools.setAliases()
+	r := &renderer{Conversation: c, model: m, template: templates.of(m)}
+	rendered, err := r.forms(chat, messages)
+	return rendered, r, err
 }
 
 // templateArgs returns the arguments for the template, including the effort.
-func (c *Conversation) templateArgs() map[string][]byte {
+func (c *Conversation) templateArgs() map[string]json.RawMessage {
 	const name = "reasoning_effort"
 	if _, given := c.TemplateArgs[name]; given || c.Effort == "" || c.Effort == NoEffort {
 		return c.TemplateArgs
 	}
 
-	args := map[string][]byte{name: []byte(`"` + c.Effort + `"`)}
+	args := map[string]json.RawMessage{name: json.RawMessage(`"` + c.Effort + `"`)}
 	for name, value := range c.TemplateArgs {
 		args[name] = value
 	}
 	return args
 }
 
-// renderForms renders with the constraints on the answer: tools, a format, or both.
-func (c *Conversation) renderForms(m Model, chat engine.Chat, messages []Message) (*engine.Rendered, error) {
+// forms renders with the constraints on the answer: tools, a format, or both.
+func (r *renderer) forms(chat engine.Chat, messages []Message) (*engine.Rendered, error) {
 	byFormat := chat
-	if c.Format.asked() {
+	if r.Format.asked() {
 		byFormat.Schema = placeholder
 	}
-	if err := c.Tools.offer(&chat); err != nil {
+	if err := r.Tools.offer(&chat); err != nil {
 		return nil, err
 	}
 
-	calls := c.Tools.offered() && c.Tools.Choice != ChoiceNone
+	calls := r.Tools.offered() && r.Tools.Choice != ChoiceNone
 	switch {
-	case !c.Format.asked() && !calls:
-		return renderMessages(m, chat, messages)
+	case !r.Format.asked() && !calls:
+		return r.messages(chat, messages)
 	case !calls:
 		byFormat.Tools = chat.Tools
 		byFormat.ToolChoice = chat.ToolChoice
-		rendered, err := renderMessages(m, byFormat, messages)
+		rendered, err := r.messages(byFormat, messages)
 		if err == nil {
-			c.putAnswer(rendered)
+			r.putAnswer(rendered)
 		}
 		return rendered, err
 	}
-	return c.renderCalls(m, chat, byFormat, messages)
+	return r.calls(chat, byFormat, messages)
 }
 
-// renderCalls renders a conversation with tools. If the conversation also has a format, byFormat is
-// the chat for it.
-func (c *Conversation) renderCalls(
-	m Model, chat, byFormat engine.Chat, messages []Message,
-) (*engine.Rendered, error) {
-	rendered, err := renderMessages(m, chat, messages)
+// calls renders a conversation with tools. If the conversation also has a format, byFormat is the chat for
+// it.
+func (r *renderer) calls(chat, byFormat engine.Chat, messages []Message) (*engine.Rendered, error) {
+	rendered, err := r.messages(chat, messages)
 	if err != nil {
 		return nil, err
 	}
 
 	// Without a grammar, either calls have no marker that triggers it, or the template does not
 	// support tools. In the latter case there is none for required calls, either.
-	must := c.Tools.Choice == ChoiceRequired
+	must := r.Tools.Choice == ChoiceRequired
 	required := rendered
-	if !must && (rendered.Grammar.Text == "" || c.Format.asked()) {
+	if !must && (rendered.Grammar.Text == "" || r.Format.asked()) {
 		forced := chat
 		forced.ToolChoice = string(ChoiceRequired)
-		if required, err = renderMessages(m, forced, messages); err != nil {
+		if required, err = r.messages(forced, messages); err != nil {
 			return nil, err
 		}
 	}
 
 	if required.Grammar.Text == "" {
-		return c.renderPlain(m, chat, messages)
+		return r.plain(chat, messages)
 	}
 
-	if rendered.Grammar.Text == "" && !c.Format.asked() {
-		c.Tools.wait(&rendered.Grammar, required.Grammar)
+	if rendered.Grammar.Text == "" && !r.Format.asked() {
+		r.Tools.wait(&rendered.Grammar, required.Grammar)
 	}
 
-	if err := c.Tools.put(&rendered.Grammar); err != nil || !c.Format.asked() || must {
+	beginning, begun := r.begun()
+	now := begun || chat.NoThinking
+	if r.Format.asked() && !must {
+		// Allow a call, or an answer by the format, which alone may have been begun.
+		r.loose, err = r.Tools.put(&required.Grammar, now, beginning)
+	} else {
+		r.loose, err = r.Tools.put(&rendered.Grammar, now, "")
+	}
+	if err != nil || !r.Format.asked() || must {
 		return rendered, err
 	}
 
-	// Allow a call, or an answer by the format.
-	if err := c.Tools.put(&required.Grammar); err != nil {
-		return nil, err
-	}
-
-	answer, err := renderMessages(m, byFormat, messages)
+	answer, err := r.messages(byFormat, messages)
 	if err != nil {
 		return nil, err
 	}
 
-	alone := c.putAnswer(answer)
-	begun, _ := c.begun()
-	rendered.Grammar = either(required.Grammar, answer.Grammar, alone, begun)
+	alone := r.putAnswer(answer)
+	rendered.Grammar = either(required.Grammar, answer.Grammar, alone, beginning)
 	return rendered, nil
 }
 
@@ -192,11 +211,33 @@ func (t *Tools) offer(chat *engine.Chat) (err error) {
 	return err
 }
 
-func renderMessages(m Model, chat engine.Chat, messages []Message) (*engine.Rendered, error) {
+// messages renders the messages as the template takes them.
+func (r *renderer) messages(chat engine.Chat, messages []Message) (*engine.Rendered, error) {
+	adapted, notes := r.template.adapt(messages, chat.Tools != nil, chat.Continue)
+	r.notes = notes
+	rendered, first := r.render(chat, adapted)
+	if first == nil {
+		return rendered, nil
+	}
+
+	for _, fold := range []bool{false, true} {
+		adapted, r.notes = r.template.simplify(messages, chat.Continue, fold)
+		if rendered, err := r.render(chat, adapted); err == nil {
+			return rendered, nil
+		}
+	}
+	return nil, first
+}
+
+func (r *renderer) render(chat engine.Chat, messages []Message) (*engine.Rendered, error) {
 	text, err := marshalMessages(messages)
 	if err != nil {
 		return nil, err
 	}
 	chat.Messages = text
-	return m.Render(chat)
+	rendered, err := r.model.Render(chat)
+	if err == nil {
+		r.Tools.restoreNames(rendered)
+	}
+	return rendered, err
 }

@@ -1,6 +1,7 @@
 package prompt
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,8 +13,17 @@ import (
 )
 
 // compile compiles a schema. With strict, it is an error if a part of it cannot be enforced.
-func compile(document []byte, field, prefix string, strict bool) (*schema.Grammar, *fault.Error) {
-	g, err := schema.Compile(document, schema.Options{Prefix: prefix, Closed: true})
+func compile(
+	document []byte, field string, o schema.Options, strict bool,
+) (*schema.Grammar, *fault.Error) {
+	if number := hugeNumber(document); number != "" {
+		return nil, fault.New(
+			fault.InvalidSchema, field, "Invalid schema in '%s': the number %.40s is too large.", field, number,
+		)
+	}
+
+	o.Closed = true
+	g, err := schema.Compile(document, o)
 	var at *schema.Error
 	switch {
 	case errors.Is(err, schema.ErrNever):
@@ -35,7 +45,9 @@ func compile(document []byte, field, prefix string, strict bool) (*schema.Gramma
 // Compile compiles the schema of the arguments. Index is the tool's index in the request, which makes
 // the names of the grammar's rules unique.
 func (t *Tool) Compile(index int) (e *fault.Error) {
-	t.arguments, e = compile(t.Parameters, t.Field, fmt.Sprintf("arguments-%d-", index), t.Strict)
+	t.Parameters = []byte(mendSurrogates(string(t.Parameters)))
+	o := schema.Options{Prefix: fmt.Sprintf("arguments-%d-", index), Object: true}
+	t.arguments, e = compile(t.Parameters, t.Field, o, t.Strict)
 	return e
 }
 
@@ -43,14 +55,15 @@ const answerPrefix = "answer-"
 
 // ObjectFormat returns the format for any JSON object. Field is the request's field, for errors.
 func ObjectFormat(field string) (Format, *fault.Error) {
-	answer, e := compile([]byte(`{"type":"object"}`), field, answerPrefix, false)
+	answer, e := compile([]byte(`{"type":"object"}`), field, schema.Options{Prefix: answerPrefix}, false)
 	return Format{field: field, answer: answer}, e
 }
 
 // SchemaFormat returns the format for a JSON Schema. The fields are those of the schema itself and of
 // the format, for errors.
 func SchemaFormat(document []byte, documentField, field string, strict bool) (Format, *fault.Error) {
-	answer, e := compile(document, documentField, answerPrefix, strict)
+	document = []byte(mendSurrogates(string(document)))
+	answer, e := compile(document, documentField, schema.Options{Prefix: answerPrefix}, strict)
 	return Format{schema: string(document), field: field, answer: answer}, e
 }
 
@@ -62,18 +75,24 @@ func (f *Format) instruction() string {
 	return "Answer with JSON that matches this JSON Schema, and nothing else:\n" + f.schema
 }
 
-// NotEnforced lists the parts of the schemas that the grammar does not enforce. Each entry is a field
-// followed by JSON pointers into its schema, separated by spaces.
-func (c *Conversation) NotEnforced() []string {
+// notEnforced lists the parts of the schemas that the grammar does not enforce, as Prompt.NotEnforced.
+func (r *renderer) notEnforced() []string {
 	var list []string
-	add := func(field string, g *schema.Grammar) {
-		if g != nil && len(g.Loose) > 0 {
-			list = append(list, field+" "+strings.Join(g.Loose, " "))
+	add := func(field string, pointers []string) {
+		if len(pointers) > 0 {
+			list = append(list, field+" "+strings.Join(pointers, " "))
 		}
 	}
-	add(c.Format.field, c.Format.answer)
-	for i := range c.Tools.List {
-		add(c.Tools.List[i].Field, c.Tools.List[i].arguments)
+	if r.Format.asked() {
+		add(r.Format.field, r.Format.answer.Loose)
+	}
+	for i := range r.Tools.List {
+		tool := &r.Tools.List[i]
+		if slices.Contains(r.loose, tool) {
+			add(tool.Field, tool.arguments.Assertions)
+			continue
+		}
+		add(tool.Field, tool.arguments.Loose)
 	}
 	return list
 }
@@ -88,8 +107,9 @@ func (c *Conversation) verifies() bool {
 // there is nothing to verify.
 //
 // Usually the grammar has enforced the schema. But a grammar may be wrong, and a call in an
-// unexpected format was not constrained. Truncated answers are not verified.
-func (c *Conversation) Verifier(n int) func(*engine.Event) error {
+// unexpected format was not constrained. Truncated answers are not verified; with stops, what a client's stop string
+// may have ended is one, too.
+func (c *Conversation) Verifier(n int, stops bool) func(*engine.Event) error {
 	if !c.verifies() {
 		return nil
 	}
@@ -97,11 +117,20 @@ func (c *Conversation) Verifier(n int) func(*engine.Event) error {
 	return func(e *engine.Event) error {
 		r := &replies[e.Choice]
 		r.Add(e)
-		if r.Finish != engine.FinishStop {
+		if r.Finish != engine.FinishStop || stops && c.truncated(r) {
 			return nil
 		}
 		return c.verify(r)
 	}
+}
+
+// truncated reports whether an answer ends before its JSON does.
+func (c *Conversation) truncated(r *Reply) bool {
+	if n := len(r.Calls); n > 0 {
+		return !json.Valid([]byte(r.Calls[n-1].Arguments))
+	}
+	begun, _ := c.begun()
+	return !json.Valid([]byte(begun + r.Text()))
 }
 
 // verify validates a complete answer.

@@ -3,11 +3,14 @@ package schema
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"regexp/syntax"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"unicode"
+	"unicode/utf16"
 )
 
 // dfa is a deterministic automaton over characters: a set of strings. State 0 is
@@ -142,6 +145,7 @@ func intersect(a, b *dfa) (*dfa, error) {
 		d.edges = append(d.edges, edges)
 		d.accept = append(d.accept, a.accept[p.a] && b.accept[p.b])
 	}
+
 	return d, nil
 }
 
@@ -204,6 +208,7 @@ func translate(p string) (string, error) {
 	if len(p) > 10_000 {
 		return "", errTooLarge
 	}
+
 	var b strings.Builder
 	inClass := false
 	for i := 0; i < len(p); i++ {
@@ -239,8 +244,18 @@ func translate(p string) (string, error) {
 		}
 		b.WriteByte(c)
 	}
+
 	return b.String(), nil
 }
+
+// Escapes of ECMAScript that Go writes otherwise: a character by its number, one by its surrogates, and one of a
+// script or a category.
+var (
+	braced          = regexp.MustCompile(`^\\u\{([0-9a-fA-F]{1,6})\}`)
+	surrogates      = regexp.MustCompile(`^\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})`)
+	unicodeProperty = regexp.MustCompile(
+		`^\\[pP]\{(?:Script|sc|Script_Extensions|scx|General_Category|gc)=([A-Za-z_]+)\}`)
+)
 
 // translateEscape writes the escape that p begins with and returns its length.
 func translateEscape(b *strings.Builder, p string, inClass bool) (int, error) {
@@ -253,6 +268,21 @@ func translateEscape(b *strings.Builder, p string, inClass bool) (int, error) {
 		b.WriteString("[^" + ecmaSpace + "]")
 	case c == 'S':
 		return 0, fmt.Errorf(`\S in a class`)
+	case c == 'u' && braced.MatchString(p):
+		digits := braced.FindStringSubmatch(p)[1]
+		b.WriteString(`\x{` + digits + "}")
+		return len(digits) + 4, nil
+	case c == 'u' && surrogates.MatchString(p):
+		pair := surrogates.FindStringSubmatch(p)
+		high, _ := strconv.ParseUint(pair[1], 16, 16)
+		low, _ := strconv.ParseUint(pair[2], 16, 16)
+		fmt.Fprintf(b, `\x{%x}`, utf16.DecodeRune(rune(high), rune(low)))
+		return len(pair[0]), nil
+
+	case (c == 'p' || c == 'P') && unicodeProperty.MatchString(p):
+		named := unicodeProperty.FindStringSubmatch(p)
+		b.WriteString(p[:2] + "{" + named[1] + "}")
+		return len(named[0]), nil
 	case c == 'u' && len(p) >= 6 && isHex(p[2:6]):
 		b.WriteString(`\x{` + p[2:6] + "}")
 		return 6, nil
@@ -272,6 +302,7 @@ func translateEscape(b *strings.Builder, p string, inClass bool) (int, error) {
 	default:
 		b.WriteString(`\` + p[1:2])
 	}
+
 	return 2, nil
 }
 
@@ -300,6 +331,7 @@ func determine(prog *syntax.Prog) (*dfa, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	numbers := map[string]int{first.key(): 0}
 	todo := []*closure{first}
 	d := &dfa{}
@@ -307,7 +339,8 @@ func determine(prog *syntax.Prog) (*dfa, error) {
 		c := todo[len(d.edges)]
 		var edges []edge
 		for i := range cuts[:len(cuts)-1] {
-			lo, hi := cuts[i], cuts[i+1]-1
+			lo := cuts[i]
+			hi := cuts[i+1] - 1
 			next := c
 			if !c.matched {
 				if next, err = step(prog, c, lo); err != nil {
@@ -331,6 +364,7 @@ func determine(prog *syntax.Prog) (*dfa, error) {
 		d.edges = append(d.edges, edges)
 		d.accept = append(d.accept, c.matched || c.atEnd)
 	}
+
 	return d, nil
 }
 
@@ -350,13 +384,16 @@ func boundaries(prog *syntax.Prog) []rune {
 				}
 				continue
 			}
+
 			for k := 0; k+1 < len(in.Rune); k += 2 {
 				cuts = append(cuts, in.Rune[k], in.Rune[k+1]+1)
 			}
+
 		case syntax.InstRuneAnyNotNL:
 			cuts = append(cuts, '\n', '\n'+1)
 		}
 	}
+
 	slices.Sort(cuts)
 	return slices.Compact(cuts)
 }
@@ -374,6 +411,7 @@ func follow(prog *syntax.Prog, from []uint32, begin bool) (*closure, error) {
 	for _, pc := range from {
 		todo = append(todo, place{pc, false})
 	}
+
 	for len(todo) > 0 {
 		p := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
@@ -412,9 +450,11 @@ func follow(prog *syntax.Prog, from []uint32, begin bool) (*closure, error) {
 			}
 		}
 	}
+
 	if c.matched {
 		return &closure{matched: true}, nil
 	}
+
 	slices.Sort(c.places)
 	return c, nil
 }

@@ -27,6 +27,8 @@ type Grammar struct {
 	// Loose are the keywords that the grammar does not enforce, as JSON pointers
 	// into the schema, in order. Validate checks most of them.
 	Loose []string
+	// Assertions are the keywords that assert more than types and members, enforced or not, as Loose has them.
+	Assertions []string
 
 	validator *jsonschema.Schema
 }
@@ -41,6 +43,16 @@ type Options struct {
 	// some with one and say nothing of others. All that is generated is as valid,
 	// and a small model knows better where to end.
 	Closed bool
+	// Object allows objects alone, whatever the schema says of other types.
+	Object bool
+}
+
+// anObject is the schema of Options.Object. It stands nowhere in a document.
+var anObject = &value{
+	kind:    object,
+	pointer: " object",
+	keys:    []string{"type"},
+	members: map[string]*value{"type": {kind: text, text: "object"}},
 }
 
 // Compile compiles a schema. The error is an *Error where the schema itself is at
@@ -58,7 +70,8 @@ func compile(document []byte, o Options) (*Grammar, *grammar, error) {
 	if !plainName.MatchString(o.Prefix) {
 		return nil, nil, fmt.Errorf("the prefix %q is no rule's name", o.Prefix)
 	}
-	root, err := read(document)
+
+	root, document, unknown, err := readModern(document)
 	if err != nil {
 		return nil, nil, &Error{Text: err.Error()}
 	}
@@ -66,26 +79,76 @@ func compile(document []byte, o Options) (*Grammar, *grammar, error) {
 	if err != nil {
 		return nil, nil, &Error{Text: err.Error()}
 	}
-	c := &compiler{root: root, names: map[string]string{}, open: map[string]bool{}, loose: map[string]bool{}, anchors: map[string]*value{}, automata: map[string]automaton{},
-		closed: o.Closed, g: grammar{prefix: o.Prefix, rules: map[string]expr{}}, check: validators.check, began: time.Now()}
-	c.findAnchors(root)
+
+	c := newCompiler(root, o, validators)
 	if draft := root.members["$schema"]; draft != nil {
 		c.refAlone = oldDrafts.MatchString(draft.text)
 	}
-	e := c.schema(root)
+	if unknown {
+		c.ignore(root, "$schema")
+	}
+
+	schemas := []*value{root}
+	if o.Object {
+		schemas = append(schemas, anObject)
+	}
+
+	e := c.schema(schemas...)
 	if c.err != nil {
 		return nil, nil, c.err
 	}
+
 	validator, err := validators.at("")
 	if err != nil {
 		return nil, nil, &Error{Text: reason(err)}
 	}
+
 	name := o.Prefix + "root"
 	c.g.rules[name] = e
 	if !c.g.prune(name) {
 		return nil, nil, ErrNever
 	}
-	return &Grammar{Root: name, Loose: slices.Sorted(maps.Keys(c.loose)), validator: validator}, &c.g, nil
+
+	return &Grammar{
+		Root:       name,
+		Loose:      slices.Sorted(maps.Keys(c.loose)),
+		Assertions: slices.Sorted(maps.Keys(c.asserted)),
+		validator:  validator,
+	}, &c.g, nil
+}
+
+func newCompiler(root *value, o Options, v *validators) *compiler {
+	c := &compiler{
+		root:     root,
+		names:    map[string]string{},
+		open:     map[string]bool{},
+		loose:    map[string]bool{},
+		asserted: map[string]bool{},
+		anchors:  map[string]*value{},
+		automata: map[string]automaton{},
+		closed:   o.Closed,
+		g:        grammar{prefix: o.Prefix, rules: map[string]expr{}},
+		check:    v.check,
+		began:    time.Now(),
+	}
+	c.findAnchors(root)
+	return c
+}
+
+// readModern reads a schema and rewrites older forms. Unknown means that $schema names a draft that
+// is not known.
+func readModern(document []byte) (root *value, modern []byte, unknown bool, err error) {
+	root, err = read(document)
+	if err != nil {
+		return nil, nil, false, err
+	}
+
+	changed, unknown := modernize(root)
+	if changed {
+		document = []byte(root.marshal())
+		root, err = read(document)
+	}
+	return root, document, unknown, err
 }
 
 // data are the keywords whose values are no schemas.
@@ -191,12 +254,21 @@ func newRegexp(p string) (jsonschema.Regexp, error) {
 		}
 	}
 	re, err := regexp2.Compile(p, regexp2.ECMAScript|regexp2.Unicode)
+	if err != nil && strings.Contains(strings.ToLower(p), `\p{`) {
+		return anyText(p), nil // a property that neither engine knows; the grammar does not enforce it, either
+	}
 	if err != nil {
 		return nil, err
 	}
 	re.MatchTimeout = regexpTimeout
 	return backtracking{re}, nil
 }
+
+// anyText is a regular expression that cannot be read: everything matches.
+type anyText string
+
+func (a anyText) MatchString(string) bool { return true }
+func (a anyText) String() string          { return string(a) }
 
 // backtracking is a regular expression with references and lookaround.
 type backtracking struct{ *regexp2.Regexp }

@@ -94,8 +94,16 @@ func TestOrigins(t *testing.T) {
 
 func TestSilentStreamsGetComments(t *testing.T) {
 	gate := make(chan struct{})
-	hs, _ := servertest.Start(t, enginetest.Options{BeforeDecode: func(*engine.Batch) error { <-gate; return nil }}, server.Options{Heartbeat: time.Millisecond})
-	res, err := http.Post(hs.URL+"/v1/chat/completions", "application/json", strings.NewReader(`{"model":"fake","stream":true,"max_tokens":2,`+servertest.Hello+`}`))
+	hs, _ := servertest.Start(
+		t,
+		enginetest.Options{BeforeDecode: func(*engine.Batch) error { <-gate; return nil }},
+		server.Options{Heartbeat: time.Millisecond},
+	)
+	res, err := http.Post(
+		hs.URL+"/v1/chat/completions",
+		"application/json",
+		strings.NewReader(`{"model":"fake","stream":true,"max_tokens":2,`+servertest.Hello+`}`),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +159,9 @@ func TestLateErrorsAreEvents(t *testing.T) {
 		return err
 	}}, server.Options{})
 
-	_, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake","stream":true,"max_tokens":50,`+servertest.Hello+`}`)
+	_, body := servertest.Post(
+		t, hs, "/v1/chat/completions", `{"model":"fake","stream":true,"max_tokens":50,`+servertest.Hello+`}`,
+	)
 	events := strings.Split(strings.TrimSpace(body), "\n\n")
 	last := events[len(events)-1]
 	if !strings.HasPrefix(last, `data: {"error":{"message":`) || !strings.Contains(last, "model_unavailable") {
@@ -229,9 +239,14 @@ func TestClientsThatVanish(t *testing.T) {
 // TestNothingSecretIsLogged sends words in every field that could reach a log.
 func TestNothingSecretIsLogged(t *testing.T) {
 	var log lockedBuffer
-	hs, _ := servertest.Start(t, enginetest.Options{}, server.Options{Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	hs, _ := servertest.Start(
+		t,
+		enginetest.Options{},
+		server.Options{Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))},
+	)
 	for _, body := range []string{
-		`{"model":"fake","max_tokens":2,"messages":[{"role":"user","content":"hushhush"}],"user":"hushhush","stop":"hushhush"}`,
+		`{"model":"fake","max_tokens":2,"messages":[{"role":"user","content":"hushhush"}],"user":"hushhush",` +
+			`"stop":"hushhush"}`,
 		`{"model":"hushhush","messages":[{"role":"user","content":"hushhush"}]}`,
 		`{"model":"fake","messages":"hushhush"}`,
 		`{"model":"fake","hushhush":1}`,

@@ -14,6 +14,10 @@ type Reply struct {
 	// Verify is called with every event before it is sent to the client. It returns an error at the
 	// end of an answer that violates its schema. It is nil if there is nothing to verify.
 	Verify func(*engine.Event) error
+	// Notes say what was changed in the conversation so that the model's template takes it.
+	Notes []string
+	// NotEnforced lists the parts of the conversation's schemas that are not enforced.
+	NotEnforced []string
 }
 
 // NewReply returns a reply without streams. Close releases the lease.

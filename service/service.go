@@ -24,8 +24,9 @@ type Options struct {
 
 // Service provides access to a set of models.
 type Service struct {
-	opts   Options
-	byName map[string]*pool.Model
+	opts      Options
+	byName    map[string]*pool.Model
+	templates prompt.Templates
 }
 
 // New returns a Service. It returns an error if two models share a name.
@@ -88,7 +89,7 @@ func (s *Service) Worker(ctx context.Context, name string, t engine.Tier) (*pool
 
 // Prompt builds the prompt of a conversation for a model.
 func (s *Service) Prompt(ctx context.Context, model *pool.Lease, c *prompt.Conversation) (*prompt.Prompt, error) {
-	b := prompt.Builder{Model: model.Engine, Name: model.ID, Fetch: s.opts.Fetch}
+	b := prompt.Builder{Model: model.Engine, Name: model.ID, Fetch: s.opts.Fetch, Templates: &s.templates}
 	return b.Build(ctx, c)
 }
 
@@ -102,13 +103,15 @@ func (s *Service) Converse(
 	if e != nil {
 		return nil, e
 	}
-	reply := &Reply{Model: model, Verify: c.Verifier(r.Choices)}
+	reply := &Reply{Model: model, Verify: c.Verifier(r.Choices, len(r.Stop) > 0)}
 
 	p, err := s.Prompt(ctx, model, c)
 	if err != nil {
 		reply.Close()
 		return nil, Fault(err, field)
 	}
+	reply.Notes = p.Notes
+	reply.NotEnforced = p.NotEnforced
 	p.Ask(&r)
 	if err := reply.Generate(ctx, r); err != nil {
 		reply.Close()

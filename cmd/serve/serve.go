@@ -39,7 +39,7 @@ Face Hub, or a file:
   org/repo/file.gguf      hf.co/org/repo            ./file.gguf
 
 Without a MODEL it serves demo, a tiny built-in model that knows about serve and
-nothing else. A chat page is at /.
+nothing else. The address / has a page to chat with models.
 
 Models that are not on this machine are downloaded once, from the Hub and nowhere
 else. No prompt, answer or statistic ever leaves this machine.
@@ -58,7 +58,7 @@ Every flag can also be set in the environment: --ctx-size as SERVE_CTX_SIZE.`,
 	return cmd
 }
 
-// runServe listens, brings the models here and into memory, and serves until ctx is done.
+// runServe listens, downloads and loads the models, and serves until ctx is done.
 func runServe(ctx context.Context, w *cli, c *config, names []string) error {
 	// The port first: a download takes longer than to find out that it is taken.
 	listener, err := net.Listen("tcp", net.JoinHostPort(c.host, strconv.Itoa(c.port)))
@@ -81,13 +81,13 @@ func runServe(ctx context.Context, w *cli, c *config, names []string) error {
 	return s.run(ctx, listener)
 }
 
-// startup is a server on its way to be one.
+// startup is a server that is being started.
 type startup struct {
 	w       *cli
 	c       *config
 	options server.Options
 	home    string
-	embeds  bool // the first model makes embeddings, and writes no text
+	embeds  bool // the first model computes embeddings and generates no text
 
 	closers []func()
 }
@@ -98,7 +98,7 @@ func (s *startup) close() {
 	}
 }
 
-// prepare makes the server's options of the configuration.
+// prepare derives the server's options from the configuration.
 func (s *startup) prepare(ctx context.Context) error {
 	o := s.c.server
 	o.Version = versionText()
@@ -215,7 +215,7 @@ const (
 	tryEmbedding = `curl %s/v1/embeddings -H 'Content-Type: application/json' -d '{"model":%q,"input":"Hello"}'` + "\n"
 )
 
-// printReady says where the server is and how to try it.
+// printReady prints the server's address and a command to try it.
 func (s *startup) printReady(address string) {
 	try := tryChat
 	if s.embeds {
@@ -243,7 +243,7 @@ func nameAliases(list []*pool.Model, aliases []string) error {
 			}
 		}
 		if m == nil || name == "" {
-			return fmt.Errorf("%w: --alias %q names no model that is being served", errUsage, alias)
+			return fmt.Errorf("%w: --alias %q does not name a served model", errUsage, alias)
 		}
 		m.Aliases = append(m.Aliases, name)
 	}

@@ -39,20 +39,20 @@ flags.`,
 	o.declare(f)
 	f.Toggle(&o.template, "template", false, "print only the chat template")
 	f.JSON(&o.json)
-	for _, name := range []string{"threads", "no-mmap"} { // they make no difference to what is shown
+	for _, name := range []string{"threads", "no-mmap"} { // these have no effect on the result
 		f.Lookup(name).Hidden = true
 	}
 	return cmd
 }
 
-// shown is what show tells.
+// shown is the result of show.
 type shown struct {
 	models.Info
 	models.Facts
-	Verified bool          `json:"verified"` // its bytes were compared with the Hub's hashes
+	Verified bool          `json:"verified"` // its bytes match the Hub's hashes
 	Context  int           `json:"ctx_size"`
 	Parallel int           `json:"parallel"`
-	Cells    int           `json:"kv_cells,omitempty"` // that the requests share, if not all have their own
+	Cells    int           `json:"kv_cells,omitempty"` // shared by the requests, unless each has its own
 	Memory   []shownMemory `json:"memory"`
 }
 
@@ -108,7 +108,7 @@ func runShow(ctx context.Context, w *cli, o showOptions, name string) error {
 	return s.print(w.t, memory, err)
 }
 
-// add notes how the model would be loaded.
+// add records how the model would be loaded.
 func (s *shown) add(plan llama.Options, memory *llama.Memory) {
 	s.Context = plan.Context
 	s.Parallel = plan.Sequences
@@ -126,10 +126,10 @@ func (s *shown) add(plan llama.Options, memory *llama.Memory) {
 	}
 }
 
-// maxHeaderValue is how much of a header's value is shown.
+// maxHeaderValue is how many characters of a header's value are shown.
 const maxHeaderValue = 100
 
-// print prints for people. short is why the model could not be loaded now.
+// print prints a table. short is why the model could not be loaded now.
 func (s *shown) print(t *terminal.Terminal, memory *llama.Memory, short error) error {
 	rows := [][]string{{"name", s.Name}, {"path", s.Path}}
 	add := func(label, format string, args ...any) {
@@ -157,7 +157,7 @@ func (s *shown) print(t *terminal.Terminal, memory *llama.Memory, short error) e
 		}
 	}
 	if short != nil {
-		add("", "it does not fit now: %v", short)
+		add("", "does not fit now: %v", short)
 	}
 
 	for _, key := range slices.Sorted(maps.Keys(s.Header)) {
@@ -166,7 +166,7 @@ func (s *shown) print(t *terminal.Terminal, memory *llama.Memory, short error) e
 	return t.Table(rows)
 }
 
-// printOrigin says where the files come from, and whether they are what they should be.
+// printOrigin adds where the files come from and whether their hashes match.
 func (s *shown) printOrigin(add func(label, format string, args ...any)) {
 	if s.Repo != "" {
 		add("repository", "%s at %s", s.Repo, s.Commit)
@@ -177,7 +177,7 @@ func (s *shown) printOrigin(add func(label, format string, args ...any)) {
 		case f.SHA256 != "":
 			add("sha256", "%s %s, verified", f.SHA256, machine.FormatSize(uint64(f.Bytes)))
 		case s.Repo == "":
-			add("sha256", "not known: the file does not come from the Hub")
+			add("sha256", "unknown: the file does not come from the Hub")
 		}
 	}
 }

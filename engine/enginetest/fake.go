@@ -4,7 +4,6 @@
 package enginetest
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -34,12 +33,12 @@ type Options struct {
 	Embeds bool
 	// Ranks makes its Embed give scores.
 	Ranks bool
-	// Sees makes it read images, an embedding a column, between the tokens { and }.
+	// Vision makes it read images, an embedding a column, between the tokens { and }.
 	// Those of fewer rows than columns take as many positions as rows, on a grid; one
 	// whose first pixel is blue must be read in one batch.
-	Sees bool
+	Vision bool
 	// Parse is the parser of every rendered chat; nil for none.
-	Parse engine.ParseFunc
+	Parse ParseFunc
 	// RenderError is what the template says to messages it does not like.
 	RenderError func(messages []byte) error
 }
@@ -65,7 +64,7 @@ type Fake struct {
 	aborted  bool
 	closed   bool
 	samplers int
-	looks    int       // calls of See
+	encoded  int       // images
 	batches  [][]int32 // the sequences of every batch
 	faults   []string
 }
@@ -84,19 +83,32 @@ func New(o Options) *Fake {
 	if o.Next == nil {
 		o.Next = Hash
 	}
+
 	f := &Fake{opts: o, kv: map[int][]cell{}}
-	f.model = engine.Model{Name: "fake", Architecture: "fake", Quantization: "none", TrainContext: l.Context, EmbeddingSize: 3, InputSize: seenSize, Sees: o.Sees, Generates: !o.Embeds, Ranks: o.Ranks,
-		Marks: engine.Marks{BOS: -1, EOS: EOS, Separator: -1, FIMPrefix: '<', FIMSuffix: '|', FIMMiddle: '>'}}
+	f.model = engine.Model{
+		Name:          "fake",
+		Architecture:  "fake",
+		Quantization:  "none",
+		TrainContext:  l.Context,
+		EmbeddingSize: 3,
+		InputSize:     seenSize,
+		Vision:        o.Vision,
+		Generates:     !o.Embeds,
+		Ranks:         o.Ranks,
+		Marks:         engine.Marks{BOS: -1, EOS: EOS, Separator: -1, FIMPrefix: '<', FIMSuffix: '|', FIMMiddle: '>'},
+	}
 	for t := range words {
 		piece := []byte{byte(t)}
 		special := piece
 		if t >= EOS {
-			piece, special = nil, []byte([]string{"<eos>", "<think>"}[t-EOS])
+			piece = nil
+			special = []byte([]string{"<eos>", "<think>"}[t-EOS])
 		}
 		f.model.Pieces = append(f.model.Pieces, piece)
 		f.model.Special = append(f.model.Special, special)
 		f.model.EndsGeneration = append(f.model.EndsGeneration, t == EOS)
 	}
+
 	return f
 }
 
@@ -187,14 +199,14 @@ func seen(embedding []float32) engine.Token {
 // Letter returns the red of the pixel that a token which Options.Next gets stands for.
 func Letter(t engine.Token) engine.Token { return (-1<<24 - t) / 1024 }
 
-// See makes an embedding of every pixel of the first row.
-func (f *Fake) See(img *engine.Image, limit int) ([]engine.Chunk, error) {
+// EncodeImage makes an embedding of every pixel of the first row.
+func (f *Fake) EncodeImage(img *engine.Image, limit int) ([]engine.Chunk, error) {
 	n := img.Width
 	if n+2 > limit {
 		return nil, &engine.LengthError{Tokens: n + 2, Limit: limit}
 	}
 	f.mu.Lock()
-	f.looks++
+	f.encoded++
 	f.mu.Unlock()
 	m := &engine.Media{Len: n, Span: min(n, img.Height), Whole: img.Pixels[2] == 255}
 	for i := range n {
@@ -203,17 +215,18 @@ func (f *Fake) See(img *engine.Image, limit int) ([]engine.Chunk, error) {
 	if m.Span < n {
 		m.Grid = make([]int32, 4*n)
 		for i := range n {
-			m.Grid[n+i], m.Grid[2*n+i] = int32(i%m.Span), int32(min(i/m.Span, m.Span-1))
+			m.Grid[n+i] = int32(i % m.Span)
+			m.Grid[2*n+i] = int32(min(i/m.Span, m.Span-1))
 		}
 	}
 	return []engine.Chunk{{Tokens: []engine.Token{'{'}}, {Media: m}, {Tokens: []engine.Token{'}'}}}, nil
 }
 
-// Looks returns how often See looked at an image.
-func (f *Fake) Looks() int {
+// EncodedImages returns how many images were encoded.
+func (f *Fake) EncodedImages() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.looks
+	return f.encoded
 }
 
 // Tokenize makes a token of every byte; control reads <think> as its token.
@@ -249,43 +262,6 @@ func (f *Fake) NewSampler(s engine.Sampling) (engine.Sampler, error) {
 	return &sampler{f}, nil
 }
 
-// Render writes role and content of every message, and a newline at the end.
-func (f *Fake) Render(c engine.Chat) (*engine.Rendered, error) {
-	if f.opts.RenderError != nil {
-		if err := f.opts.RenderError(c.Messages); err != nil {
-			return nil, err
-		}
-	}
-	var messages []struct{ Role, Content string }
-	if err := json.Unmarshal(c.Messages, &messages); err != nil {
-		return nil, err
-	}
-	var b strings.Builder
-	for _, m := range messages {
-		fmt.Fprintf(&b, "[%s]%s", m.Role, m.Content)
-	}
-	r := &engine.Rendered{Prompt: b.String() + "\n"}
-	if f.opts.Parse != nil {
-		r.Parser = "fake"
-		// The fake has no grammar, and what it says is scripted; but a place for each schema.
-		var tools []struct{ Function struct{ Name string } }
-		if err := json.Unmarshal(c.Tools, &tools); len(c.Tools) > 0 && err != nil {
-			return nil, err
-		}
-		for _, tool := range tools {
-			r.Grammar.Text += "tool-" + tool.Function.Name + "-schema ::= \"\"\n"
-		}
-		if len(tools) > 0 {
-			r.Grammar.Text = "root ::= \"\"\n" + r.Grammar.Text
-		}
-		r.Preserved = []string{"<think>"}
-	}
-	return r, nil
-}
-
-// Parser returns Options.Parse.
-func (f *Fake) Parser(string) (engine.ParseFunc, error) { return f.opts.Parse, nil }
-
 // Step checks that every token comes at the end of its sequence's cells. It draws what
 // Next says.
 func (f *Fake) Step(b *engine.Batch, rows []engine.Row) error {
@@ -301,11 +277,13 @@ func (f *Fake) decode(b *engine.Batch) error {
 			return err
 		}
 	}
+
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.aborted {
 		return engine.ErrAborted
 	}
+
 	l := f.opts.Limits
 	if b.Len() == 0 || b.Len() > l.Batch {
 		return f.fault("a batch of %d tokens", b.Len())
@@ -313,6 +291,7 @@ func (f *Fake) decode(b *engine.Batch) error {
 	if l.Shared && f.cells()+b.Len() > l.Cells {
 		return engine.ErrNoSlot
 	}
+
 	f.batches = append(f.batches, slices.Clone(b.Sequences))
 	f.rows = map[int]engine.Token{}
 	if media := len(b.Embeddings) > 0; media == (len(b.Tokens) > 0) || media && len(b.Embeddings) != seenSize*b.Len() {
@@ -321,6 +300,7 @@ func (f *Fake) decode(b *engine.Batch) error {
 	if n := b.Len(); b.Whole && (b.Embeddings[1] > 0 || b.Embeddings[seenSize*n-1] > 0) {
 		return f.fault("an image that must be in one batch is in several")
 	}
+
 	for i := range b.Len() {
 		seq := int(b.Sequences[i])
 		if i > 0 && b.Sequences[i] < b.Sequences[i-1] {
@@ -331,7 +311,9 @@ func (f *Fake) decode(b *engine.Batch) error {
 		}
 		c := newCell(b, i)
 		if !c.follows(f.kv[seq]) {
-			return f.fault("sequence %d gets %+v after %d tokens: %+v", seq, c, len(f.kv[seq]), f.kv[seq][max(0, len(f.kv[seq])-3):])
+			return f.fault(
+				"sequence %d gets %+v after %d tokens: %+v", seq, c, len(f.kv[seq]), f.kv[seq][max(0, len(f.kv[seq])-3):],
+			)
 		}
 		c.next = max(nextPosition(f.kv[seq]), c.end+1)
 		if f.kv[seq] = append(f.kv[seq], c); len(f.kv[seq]) > l.Context {
@@ -341,6 +323,7 @@ func (f *Fake) decode(b *engine.Batch) error {
 			f.rows[i] = f.opts.Next(tokensOf(f.kv[seq]))
 		}
 	}
+
 	return nil
 }
 
@@ -351,7 +334,9 @@ func newCell(b *engine.Batch, i int) cell {
 		return c
 	}
 	e := b.Embeddings[seenSize*i:]
-	c.token, c.first, c.rest = seen(e), e[1] == 0, int(e[2])
+	c.token = seen(e)
+	c.first = e[1] == 0
+	c.rest = int(e[2])
 	for axis := 0; axis < len(b.Grid); axis += b.Len() {
 		c.end = max(c.end, b.Grid[axis+i])
 	}
@@ -423,21 +408,29 @@ func (f *Fake) sample(rows []engine.Row) error {
 		if !ok {
 			return f.fault("no row at batch index %d", r.Index)
 		}
+
 		r.Err = nil
 		if r.Sampler != nil {
-			r.Token, r.LogProb = t, -0.5
+			r.Token = t
+			r.LogProb = -0.5
 		} else {
 			// What a prompt goes on with is the less probable the greater its number.
-			t, r.LogProb = r.Token, -float32(r.Token)/128
+			t = r.Token
+			r.LogProb = -float32(r.Token) / 128
 		}
+
 		r.Alternatives = r.Alternatives[:0]
 		for k := range r.Top {
-			r.Alternatives = append(r.Alternatives, engine.TokenLogProb{Token: (t + engine.Token(k)) % 128, LogProb: -0.5 - float32(k)})
+			r.Alternatives = append(
+				r.Alternatives, engine.TokenLogProb{Token: (t + engine.Token(k)) % 128, LogProb: -0.5 - float32(k)},
+			)
 		}
+
 		if t < 0 {
 			r.Err = errors.New("the model computed no finite logit")
 		}
 	}
+
 	return nil
 }
 

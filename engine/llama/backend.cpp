@@ -52,9 +52,9 @@ void on_log(ggml_log_level level, const char * text, void *) {
 
 extern "C" {
 
-void serve_free(void * p) { free(p); }
+void serve_free(void * p) noexcept { free(p); }
 
-void serve_init(void) {
+void serve_init(void) noexcept {
     llama_log_set(on_log, nullptr);
     mtmd_log_set(on_log, nullptr);
     // common/ logs what models write and grammars say; its errors reach Go as exceptions.
@@ -88,9 +88,9 @@ char * serve_devices(serve_error * err) {
     });
 }
 
-int32_t serve_threads(void) { return common_cpu_get_num_math(); }
+int32_t serve_threads(void) noexcept { return common_cpu_get_num_math(); }
 
-bool serve_type_size(int32_t type, uint64_t * elements, uint64_t * bytes) {
+bool serve_type_size(int32_t type, uint64_t * elements, uint64_t * bytes) noexcept {
     if (type < 0 || type >= GGML_TYPE_COUNT || ggml_blck_size((ggml_type) type) == 0) {
         return false;
     }
@@ -99,6 +99,6 @@ bool serve_type_size(int32_t type, uint64_t * elements, uint64_t * bytes) {
     return *bytes > 0;
 }
 
-const char * serve_system_info(void) { return llama_print_system_info(); }
+const char * serve_system_info(void) noexcept { return llama_print_system_info(); }
 
 }  // extern "C"

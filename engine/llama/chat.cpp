@@ -7,13 +7,8 @@
 #include "chat.h"
 #include "json.h"
 
-#include <memory>
 #include <string>
 #include <vector>
-
-struct serve_parser {
-    common_chat_parser_params params;
-};
 
 namespace {
 
@@ -73,43 +68,6 @@ char * serve_chat_render(const serve_model * model, const char * json, serve_err
         // Nothing to parse: the text is the content, byte for byte. A format of its own has tokens to preserve.
         r["plain"] = in.tools.empty() && !out.supports_thinking && out.thinking_start_tag.empty() && out.preserved_tokens.empty();
         return copy_string(r.dump());
-    });
-}
-
-serve_parser * serve_parser_new(const char * spec, serve_error * err) {
-    return guard(err, [&] {
-        const common_json j = common_json::parse(spec);
-        auto              p = std::make_unique<serve_parser>();
-        p->params.format            = (common_chat_format) j.at("format").get<int32_t>();
-        p->params.reasoning_format  = COMMON_REASONING_FORMAT_AUTO;
-        p->params.generation_prompt = j.value("generation_prompt", "");
-        p->params.is_continuation   = j.value("continuation", false);
-        const std::string arena     = j.value("arena", "");
-        if (!arena.empty()) {
-            p->params.parser.load(arena);
-        }
-        return p.release();
-    });
-}
-
-void serve_parser_free(serve_parser * p) { delete p; }
-
-char * serve_parser_parse(const serve_parser * p, const char * text, size_t len, bool partial, serve_error * err) {
-    return guard(err, [&] {
-        const common_chat_msg msg = common_chat_parse(std::string(text, len), partial, p->params);
-        common_json calls = common_json::array();
-        for (const auto & c : msg.tool_calls) {
-            common_json o = common_json::object();
-            o["id"]        = c.id;
-            o["name"]      = c.name;
-            o["arguments"] = c.arguments;
-            calls.push_back(o);
-        }
-        common_json r = common_json::object();
-        r["content"]    = msg.content;
-        r["reasoning"]  = msg.reasoning_content;
-        r["tool_calls"] = calls;
-        return copy_string(r.dump_safe());
     });
 }
 

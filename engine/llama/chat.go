@@ -7,7 +7,6 @@ import "C"
 import (
 	"encoding/json"
 	"fmt"
-	"runtime"
 	"unsafe"
 
 	"serve/engine"
@@ -42,18 +41,13 @@ type chatOutput struct {
 func (m *Model) Render(c engine.Chat) (*engine.Rendered, error) {
 	in := chatInput{
 		Messages: c.Messages, Tools: c.Tools, ToolChoice: c.ToolChoice, ParallelToolCalls: c.ParallelToolCalls,
-		JSONSchema: c.Schema, EnableThinking: !c.NoThinking, Continue: c.Continue,
-	}
-	for name, value := range c.TemplateArgs {
-		if in.TemplateArgs == nil {
-			in.TemplateArgs = map[string]json.RawMessage{}
-		}
-		in.TemplateArgs[name] = value
+		JSONSchema: c.Schema, EnableThinking: !c.NoThinking, Continue: c.Continue, TemplateArgs: c.TemplateArgs,
 	}
 	text, err := json.Marshal(in)
 	if err != nil {
 		return nil, fmt.Errorf("render chat: %w", err)
 	}
+
 	ctext := C.CString(string(text))
 	defer C.free(unsafe.Pointer(ctext))
 	var e C.serve_error
@@ -61,52 +55,87 @@ func (m *Model) Render(c engine.Chat) (*engine.Rendered, error) {
 	if err := goError(&e); err != nil {
 		return nil, fmt.Errorf("render chat: %w", err)
 	}
+
 	var out chatOutput
 	if err := json.Unmarshal([]byte(rendered), &out); err != nil {
 		return nil, fmt.Errorf("render chat: %w", err)
 	}
+
 	r := &engine.Rendered{Prompt: out.Prompt, Stops: out.Stops, Preserved: out.Preserved, Parser: out.Parser}
 	if out.Plain {
 		r.Parser = ""
 	}
+
 	if out.Grammar != "" {
 		r.Grammar = engine.Grammar{
-			Text: out.Grammar, Lazy: out.GrammarLazy, Triggers: out.Triggers, FromChat: true, GenerationPrompt: out.GenerationPrompt,
+			Text:             out.Grammar,
+			Lazy:             out.GrammarLazy,
+			Triggers:         out.Triggers,
+			FromChat:         true,
+			GenerationPrompt: out.GenerationPrompt,
 		}
 	}
+
 	return r, nil
 }
 
-// Parser returns the parser that Render named. Many goroutines may use it.
-func (m *Model) Parser(spec string) (engine.ParseFunc, error) {
+// Parser returns a parser, which Render named, for one answer.
+func (m *Model) Parser(spec string) (engine.Parser, error) {
+	f, err := newFormat(spec)
+	if err != nil {
+		return nil, err
+	}
+	defer f.close()
+	return f.parser()
+}
+
+// format is what the answers to one rendered chat are parsed by.
+type format struct{ c *C.serve_parser }
+
+func newFormat(spec string) (format, error) {
 	cspec := C.CString(spec)
 	defer C.free(unsafe.Pointer(cspec))
 	var e C.serve_error
-	p := &parser{C.serve_parser_new(cspec, &e)}
+	f := format{C.serve_parser_new(cspec, &e)}
+	if err := goError(&e); err != nil {
+		return f, fmt.Errorf("create parser: %w", err)
+	}
+	return f, nil
+}
+
+// close frees the format. Its parsers live on.
+func (f format) close() { C.serve_parser_free(f.c) }
+
+func (f format) parser() (engine.Parser, error) {
+	var e C.serve_error
+	p := &parser{C.serve_answer_new(f.c, &e)}
 	if err := goError(&e); err != nil {
 		return nil, fmt.Errorf("create parser: %w", err)
 	}
-	// A ParseFunc has no Close: it goes with the request that made it.
-	runtime.AddCleanup(p, func(c *C.serve_parser) { C.serve_parser_free(c) }, p.c)
-	return p.parse, nil
+	return p, nil
 }
 
-type parser struct{ c *C.serve_parser }
+// parser parses an answer as it grows; peg_parse.h says how.
+type parser struct{ c *C.serve_answer }
 
-func (p *parser) parse(text string, partial bool) (engine.Message, error) {
+func (p *parser) Close() {
+	C.serve_answer_free(p.c)
+	p.c = nil
+}
+
+func (p *parser) Append(text string, last bool) (d engine.Delta, err error) {
 	var e C.serve_error
-	out := goString(C.serve_parser_parse(p.c, (*C.char)(unsafe.Pointer(unsafe.StringData(text))), C.size_t(len(text)), C.bool(partial), &e))
-	runtime.KeepAlive(p)
+	start := (*C.char)(unsafe.Pointer(unsafe.StringData(text)))
+	out := C.serve_answer_append(p.c, start, C.size_t(len(text)), C.bool(last), &e)
 	if err := goError(&e); err != nil {
-		return engine.Message{}, fmt.Errorf("parse answer: %w", err)
+		return d, fmt.Errorf("parse answer: %w", err)
 	}
-	var message struct {
-		Content   string            `json:"content"`
-		Reasoning string            `json:"reasoning"`
-		ToolCalls []engine.ToolCall `json:"tool_calls"`
+	if out == nil {
+		return d, nil
 	}
-	if err := json.Unmarshal([]byte(out), &message); err != nil {
-		return engine.Message{}, fmt.Errorf("parse answer: %w", err)
+
+	if err := json.Unmarshal([]byte(goString(out)), &d); err != nil {
+		return engine.Delta{}, fmt.Errorf("parse answer: %w", err)
 	}
-	return engine.Message(message), nil
+	return d, nil
 }

@@ -6,6 +6,7 @@
 #include "grammar.h"
 
 #include "chat.h"
+#include "json.h"
 #include "llama.h"
 
 #include <cstdlib>
@@ -42,6 +43,9 @@ struct quieted {
 
 // In context.cpp.
 llama_context_params context_params(const serve_context_params & p);
+
+// In request_grammar.cpp. j is the JSON that makes a sampler.
+std::unique_ptr<grammar> new_grammar(const serve_model * model, const common_json & j);
 
 // In memory.cpp.
 void release_unused_pages(const llama_model * model);

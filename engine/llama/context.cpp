@@ -113,12 +113,12 @@ void serve_context_free(serve_context * ctx) {
     delete ctx;
 }
 
-void serve_context_shape(const serve_context * ctx, uint32_t * n_ctx, uint32_t * n_ctx_seq) {
+void serve_context_shape(const serve_context * ctx, uint32_t * n_ctx, uint32_t * n_ctx_seq) noexcept {
     *n_ctx     = llama_n_ctx(ctx->ctx);
     *n_ctx_seq = llama_n_ctx_seq(ctx->ctx);
 }
 
-void serve_abort(serve_context * ctx, bool on) { ctx->abort.store(on, std::memory_order_relaxed); }
+void serve_abort(serve_context * ctx, bool on) noexcept { ctx->abort.store(on, std::memory_order_relaxed); }
 
 void serve_decode(serve_context * ctx, int32_t n, const int32_t * tokens, const int32_t * pos, const int32_t * seq,
                   const int8_t * output, serve_error * err) {
@@ -152,34 +152,34 @@ void serve_decode_media(serve_context * ctx, int32_t n, const float * embeddings
     });
 }
 
-bool serve_kv_remove(serve_context * ctx, int32_t seq, int32_t from) {
+bool serve_kv_remove(serve_context * ctx, int32_t seq, int32_t from) noexcept {
     return llama_memory_seq_rm(llama_get_memory(ctx->ctx), seq, from, -1);
 }
 
-void serve_kv_copy(serve_context * ctx, int32_t src, int32_t dst) {
+void serve_kv_copy(serve_context * ctx, int32_t src, int32_t dst) noexcept {
     llama_memory_t mem = llama_get_memory(ctx->ctx);
     llama_memory_seq_rm(mem, dst, -1, -1);
     llama_memory_seq_cp(mem, src, dst, -1, -1);
 }
 
-void serve_kv_clear(serve_context * ctx) {
+void serve_kv_clear(serve_context * ctx) noexcept {
     // A context of an encoder has no memory.
     if (llama_memory_t mem = llama_get_memory(ctx->ctx)) {
         llama_memory_clear(mem, false);
     }
 }
 
-int32_t serve_kv_max(serve_context * ctx, int32_t seq) {
+int32_t serve_kv_max(serve_context * ctx, int32_t seq) noexcept {
     return llama_memory_seq_pos_max(llama_get_memory(ctx->ctx), seq);
 }
 
-size_t serve_state_size(serve_context * ctx, int32_t seq) { return llama_state_seq_get_size(ctx->ctx, seq); }
+size_t serve_state_size(serve_context * ctx, int32_t seq) noexcept { return llama_state_seq_get_size(ctx->ctx, seq); }
 
-size_t serve_state_get(serve_context * ctx, int32_t seq, uint8_t * buf, size_t cap) {
+size_t serve_state_get(serve_context * ctx, int32_t seq, uint8_t * buf, size_t cap) noexcept {
     return llama_state_seq_get_data(ctx->ctx, buf, cap, seq);
 }
 
-size_t serve_state_set(serve_context * ctx, int32_t seq, const uint8_t * buf, size_t len) {
+size_t serve_state_set(serve_context * ctx, int32_t seq, const uint8_t * buf, size_t len) noexcept {
     return llama_state_seq_set_data(ctx->ctx, buf, len, seq);
 }
 

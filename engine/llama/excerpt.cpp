@@ -210,7 +210,7 @@ serve_excerpt * serve_excerpt_new(const char * const * paths, int32_t n_paths, u
     });
 }
 
-void serve_excerpt_share(const serve_excerpt * e, int32_t * vocabulary, double * share) {
+void serve_excerpt_share(const serve_excerpt * e, int32_t * vocabulary, double * share) noexcept {
     *vocabulary = e->vocabulary;
     *share      = e->share;
 }

@@ -62,15 +62,15 @@ const kernels & current_kernels() {
 
 extern "C" {
 
-int32_t serve_kernels_count(void) { return (int32_t) std::size(all); }
+int32_t serve_kernels_count(void) noexcept { return (int32_t) std::size(all); }
 
-const char * serve_kernels_name(int32_t i) { return all[i].name; }
+const char * serve_kernels_name(int32_t i) noexcept { return all[i].name; }
 
-int32_t serve_kernels_score(int32_t i) { return all[i].score(); }
+int32_t serve_kernels_score(int32_t i) noexcept { return all[i].score(); }
 
-const char * serve_kernels_build(void) { return KERNELS_BUILD; }
+const char * serve_kernels_build(void) noexcept { return KERNELS_BUILD; }
 
-const char * serve_kernels_current(void) { return current_kernels().name; }
+const char * serve_kernels_current(void) noexcept { return current_kernels().name; }
 
 void serve_kernels_use(int32_t i, serve_error * err) {
     guard(err, [&] {

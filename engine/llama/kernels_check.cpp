@@ -460,9 +460,9 @@ serve_check * serve_check_new(int32_t threads, serve_error * err) {
 
 void serve_check_free(serve_check * s) { delete s; }
 
-int32_t serve_check_count(const serve_check * s) { return (int32_t) s->list.size(); }
+int32_t serve_check_count(const serve_check * s) noexcept { return (int32_t) s->list.size(); }
 
-const char * serve_check_name(const serve_check * s, int32_t i) { return s->list[i].name.c_str(); }
+const char * serve_check_name(const serve_check * s, int32_t i) noexcept { return s->list[i].name.c_str(); }
 
 void serve_check_run(serve_check * s, int32_t i, bool spoil, serve_kernel_check * out, serve_error * err) {
     guard(err, [&] {

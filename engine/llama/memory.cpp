@@ -125,13 +125,13 @@ void release_unused_pages(const llama_model * model) {
 
 extern "C" {
 
-void serve_trim(void) {
+void serve_trim(void) noexcept {
 #ifdef __GLIBC__
     malloc_trim(0);
 #endif
 }
 
-uint64_t serve_free_memory(const char * name) {
+uint64_t serve_free_memory(const char * name) noexcept {
     ggml_backend_dev_t dev = ggml_backend_dev_by_name(name);
     size_t free = 0, total = 0;
     if (dev != nullptr) {
@@ -140,7 +140,7 @@ uint64_t serve_free_memory(const char * name) {
     return free;
 }
 
-uint64_t serve_heap(void) {
+uint64_t serve_heap(void) noexcept {
 #if defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 33)
     const struct mallinfo2 info = mallinfo2();
     return info.uordblks + info.hblkhd;

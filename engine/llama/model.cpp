@@ -126,7 +126,7 @@ char * serve_model_info(const serve_model * sm, serve_error * err) {
     });
 }
 
-void serve_vocab_flags(const serve_model * model, uint8_t * flags) {
+void serve_vocab_flags(const serve_model * model, uint8_t * flags) noexcept {
     const int32_t n = llama_vocab_n_tokens(model->vocab);
     for (int32_t i = 0; i < n; i++) {
         flags[i] = (llama_vocab_is_eog(model->vocab, i) ? 1 : 0) | (llama_vocab_is_control(model->vocab, i) ? 2 : 0) |
@@ -134,7 +134,7 @@ void serve_vocab_flags(const serve_model * model, uint8_t * flags) {
     }
 }
 
-size_t serve_vocab_pieces(const serve_model * model, bool special, char * buf, size_t cap, uint64_t * offsets) {
+size_t serve_vocab_pieces(const serve_model * model, bool special, char * buf, size_t cap, uint64_t * offsets) noexcept {
     const int32_t n    = llama_vocab_n_tokens(model->vocab);
     size_t        used = 0;
     for (int32_t i = 0; i < n; i++) {

@@ -16,7 +16,7 @@ extern "C" __attribute__((weak)) ggml_backend_reg_t ggml_backend_cuda_reg(void);
 extern "C" __attribute__((weak)) ggml_backend_reg_t ggml_backend_vk_reg(void);
 #endif
 
-const char * serve_gpu_backends(void) {
+const char * serve_gpu_backends(void) noexcept {
 #ifdef __APPLE__
     return "Metal";
 #else
@@ -72,7 +72,7 @@ serve_probe * serve_probe_open(size_t device, serve_error * err) {
 
 void serve_probe_close(serve_probe * p) { delete p; }
 
-void serve_probe_memory(serve_probe * p, uint64_t * free, uint64_t * total) {
+void serve_probe_memory(serve_probe * p, uint64_t * free, uint64_t * total) noexcept {
     size_t f = 0, t = 0;
     ggml_backend_dev_memory(p->device, &f, &t);
     *free  = f;

@@ -14,7 +14,7 @@ struct serve_projector {
     int32_t           width = 0;  // floats of an embedding
 };
 
-struct serve_sight {
+struct serve_image {
     serve_projector *  projector = nullptr;
     mtmd::input_chunks chunks;
 };
@@ -30,7 +30,7 @@ mtmd_context_params params_of(bool gpu, int32_t threads) {
     return p;
 }
 
-const mtmd_input_chunk * chunk_at(const serve_sight * s, int32_t i) {
+const mtmd_input_chunk * chunk_at(const serve_image * s, int32_t i) {
     return i >= 0 && (size_t) i < s->chunks.size() ? s->chunks[i] : nullptr;
 }
 
@@ -75,10 +75,10 @@ char * serve_projector_memory(const char * path, bool gpu, serve_error * err) {
     });
 }
 
-serve_sight * serve_look(serve_projector * p, int32_t width, int32_t height, const uint8_t * rgb, serve_error * err) {
+serve_image * serve_image_new(serve_projector * p, int32_t width, int32_t height, const uint8_t * rgb, serve_error * err) {
     return guard(err, [&] {
         first_error.clear();
-        auto s       = std::make_unique<serve_sight>();
+        auto s       = std::make_unique<serve_image>();
         s->projector = p;
         s->chunks.ptr.reset(mtmd_input_chunks_init());
         const mtmd::bitmap    image(width, height, rgb);
@@ -92,9 +92,9 @@ serve_sight * serve_look(serve_projector * p, int32_t width, int32_t height, con
     });
 }
 
-void serve_sight_free(serve_sight * s) { delete s; }
+void serve_image_free(serve_image * s) { delete s; }
 
-bool serve_sight_chunk(const serve_sight * s, int32_t i, serve_chunk * out) {
+bool serve_image_chunk(const serve_image * s, int32_t i, serve_chunk * out) noexcept {
     const mtmd_input_chunk * chunk = chunk_at(s, i);
     if (chunk == nullptr) {
         return false;
@@ -114,7 +114,7 @@ bool serve_sight_chunk(const serve_sight * s, int32_t i, serve_chunk * out) {
     return true;
 }
 
-void serve_sight_encode(serve_sight * s, int32_t i, float * embeddings, int32_t * grid, serve_error * err) {
+void serve_image_encode(serve_image * s, int32_t i, float * embeddings, int32_t * grid, serve_error * err) {
     guard(err, [&] {
         const mtmd_input_chunk * chunk = chunk_at(s, i);
         if (chunk == nullptr || mtmd_input_chunk_get_type(chunk) != MTMD_INPUT_CHUNK_TYPE_IMAGE) {

@@ -43,30 +43,37 @@ func (p *Projector) Close() {
 	p.c = nil
 }
 
-// See encodes an image, as engine.Runner's See does.
-func (p *Projector) See(img *engine.Image, limit int) ([]engine.Chunk, error) {
+// EncodeImage encodes an image, as engine.Runner's EncodeImage does.
+func (p *Projector) EncodeImage(img *engine.Image, limit int) ([]engine.Chunk, error) {
 	if img.Width <= 0 || img.Height <= 0 || len(img.Pixels) != 3*img.Width*img.Height {
-		return nil, fmt.Errorf("%w: %d bytes of an image of %d x %d pixels", engine.ErrRequest, len(img.Pixels), img.Width, img.Height)
+		return nil, fmt.Errorf(
+			"%w: %d bytes of an image of %d x %d pixels", engine.ErrRequest, len(img.Pixels), img.Width, img.Height,
+		)
 	}
+
 	var e C.serve_error
-	sight := C.serve_look(p.c, C.int32_t(img.Width), C.int32_t(img.Height), (*C.uint8_t)(unsafe.Pointer(&img.Pixels[0])), &e)
+	image := C.serve_image_new(
+		p.c, C.int32_t(img.Width), C.int32_t(img.Height), (*C.uint8_t)(unsafe.Pointer(&img.Pixels[0])), &e,
+	)
 	if err := goError(&e); err != nil {
 		return nil, fmt.Errorf("%w: %w", engine.ErrRequest, err)
 	}
-	defer C.serve_sight_free(sight)
+	defer C.serve_image_free(image)
 	var pieces []C.serve_chunk
 	total := 0
 	for {
 		var c C.serve_chunk
-		if !C.serve_sight_chunk(sight, C.int32_t(len(pieces)), &c) {
+		if !C.serve_image_chunk(image, C.int32_t(len(pieces)), &c) {
 			break
 		}
 		pieces = append(pieces, c)
 		total += int(c.n)
 	}
+
 	if total > limit {
 		return nil, &engine.LengthError{Tokens: total, Limit: limit}
 	}
+
 	chunks := make([]engine.Chunk, len(pieces))
 	for i, c := range pieces {
 		if c.tokens != nil {
@@ -75,17 +82,23 @@ func (p *Projector) See(img *engine.Image, limit int) ([]engine.Chunk, error) {
 			}
 			continue
 		}
-		m := &engine.Media{Embeddings: make([]float32, int(c.n)*p.width), Len: int(c.n), Span: int(c.span), Whole: bool(c.whole)}
+		m := &engine.Media{
+			Embeddings: make([]float32, int(c.n)*p.width),
+			Len:        int(c.n),
+			Span:       int(c.span),
+			Whole:      bool(c.whole),
+		}
 		var grid *C.int32_t
 		if c.grid {
 			m.Grid = make([]int32, 4*m.Len)
 			grid = (*C.int32_t)(&m.Grid[0])
 		}
-		C.serve_sight_encode(sight, C.int32_t(i), (*C.float)(&m.Embeddings[0]), grid, &e)
+		C.serve_image_encode(image, C.int32_t(i), (*C.float)(&m.Embeddings[0]), grid, &e)
 		if err := goError(&e); err != nil {
 			return nil, fmt.Errorf("%w: %w", engine.ErrRequest, err)
 		}
 		chunks[i].Media = m
 	}
+
 	return chunks, nil
 }

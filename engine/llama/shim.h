@@ -1,6 +1,8 @@
 // shim.h is all of llama.cpp that Go sees: a narrow C ABI over llama.h and
-// llama.cpp's common/. No C++ exception crosses it: a call that can fail returns
-// a code and leaves a message.
+// llama.cpp's common/. No C++ exception crosses it: a call that can fail takes a
+// serve_error, in which it leaves a code and a message. Should anything be thrown in one
+// that does not, which is SERVE_NOEXCEPT, the process ends there; the stack of Go is not
+// unwound.
 //
 // Strings and buffers that come out are malloc'd and freed by serve_free.
 // Everything that C keeps past a call lies on the C heap.
@@ -11,15 +13,19 @@
 #include <stdint.h>
 
 #ifdef __cplusplus
+#define SERVE_NOEXCEPT noexcept
 extern "C" {
+#else
+#define SERVE_NOEXCEPT
 #endif
 
 typedef struct serve_model   serve_model;    // weights, vocabulary and chat templates
 typedef struct serve_context serve_context;  // KV cells, compute buffers and a thread pool
 typedef struct serve_sampler serve_sampler;  // one sequence's sampling state
 typedef struct serve_parser  serve_parser;   // one chat format's output parser
+typedef struct serve_answer  serve_answer;   // an answer as it is parsed
 typedef struct serve_projector serve_projector;  // what makes embeddings of images
-typedef struct serve_sight     serve_sight;      // an image, laid out to be encoded
+typedef struct serve_image     serve_image;      // an image, laid out to be encoded
 typedef struct serve_check     serve_check;      // of the processor's kernels
 
 enum serve_code {
@@ -37,22 +43,22 @@ typedef struct serve_error {
     char *  message;  // NULL or malloc'd
 } serve_error;
 
-void serve_free(void * p);
+void serve_free(void * p) SERVE_NOEXCEPT;
 
 // serve_init registers the backends and sends llama.cpp's log to goServeLog. Call once.
-void serve_init(void);
+void serve_init(void) SERVE_NOEXCEPT;
 
 // The processor's kernels that this build has, from the least to the most that they ask of a processor: how many,
 // and of each the name and llama.cpp's score, 0 where this processor cannot run them.
-int32_t      serve_kernels_count(void);
-const char * serve_kernels_name(int32_t i);
-int32_t      serve_kernels_score(int32_t i);
+int32_t      serve_kernels_count(void) SERVE_NOEXCEPT;
+const char * serve_kernels_name(int32_t i) SERVE_NOEXCEPT;
+int32_t      serve_kernels_score(int32_t i) SERVE_NOEXCEPT;
 
 // serve_kernels_build changes with the kernels' source, options and compiler.
-const char * serve_kernels_build(void);
+const char * serve_kernels_build(void) SERVE_NOEXCEPT;
 
 // serve_kernels_current names those in use.
-const char * serve_kernels_current(void);
+const char * serve_kernels_current(void) SERVE_NOEXCEPT;
 
 // serve_kernels_use makes models and contexts that come after it compute with these kernels.
 void serve_kernels_use(int32_t i, serve_error * err);
@@ -66,17 +72,17 @@ char * serve_devices(serve_error * err);
 
 // serve_gpu_backends names the GPU backends of this build, separated by commas, and asks no
 // driver.
-const char * serve_gpu_backends(void);
+const char * serve_gpu_backends(void) SERVE_NOEXCEPT;
 
 // serve_threads returns how many threads compute best here: the performance cores, not their hyperthreads.
-int32_t serve_threads(void);
+int32_t serve_threads(void) SERVE_NOEXCEPT;
 
 // serve_type_size gives how many elements of a ggml_type lie together, in how many
 // bytes; false when there is no such type.
-bool serve_type_size(int32_t type, uint64_t * elements, uint64_t * bytes);
+bool serve_type_size(int32_t type, uint64_t * elements, uint64_t * bytes) SERVE_NOEXCEPT;
 
 // serve_system_info returns llama.cpp's one-line list of CPU features.
-const char * serve_system_info(void);
+const char * serve_system_info(void) SERVE_NOEXCEPT;
 
 // --- probe ---
 
@@ -87,7 +93,7 @@ serve_probe * serve_probe_open(size_t device, serve_error * err);
 void          serve_probe_close(serve_probe * p);
 
 // serve_probe_memory gives the device's bytes, 0 for what it does not know.
-void serve_probe_memory(serve_probe * p, uint64_t * free, uint64_t * total);
+void serve_probe_memory(serve_probe * p, uint64_t * free, uint64_t * total) SERVE_NOEXCEPT;
 
 // serve_probe_allocate takes a little of the device's memory and writes to it.
 void serve_probe_allocate(serve_probe * p, serve_error * err);
@@ -109,8 +115,8 @@ typedef struct serve_kernel_check {
 // experts; KV cells and attention. One thread at a time may use it.
 serve_check * serve_check_new(int32_t threads, serve_error * err);
 void          serve_check_free(serve_check * s);
-int32_t       serve_check_count(const serve_check * s);
-const char *  serve_check_name(const serve_check * s, int32_t i);  // lives as long as s
+int32_t       serve_check_count(const serve_check * s) SERVE_NOEXCEPT;
+const char *  serve_check_name(const serve_check * s, int32_t i) SERVE_NOEXCEPT;  // lives as long as s
 
 // serve_check_run computes with kernel i of the list. One that the processor cannot run ends
 // the process by a signal. spoil mixes up what the kernel computes with, for tests.
@@ -152,7 +158,7 @@ serve_excerpt * serve_excerpt_new(const char * const * paths, int32_t n_paths, u
 void            serve_excerpt_free(serve_excerpt * e);
 
 // serve_excerpt_share tells how many tokens an excerpt knows, and which part of the model it is, by layers.
-void serve_excerpt_share(const serve_excerpt * e, int32_t * vocabulary, double * share);
+void serve_excerpt_share(const serve_excerpt * e, int32_t * vocabulary, double * share) SERVE_NOEXCEPT;
 
 // serve_excerpt_load loads an excerpt, with the kernels that are in use. The model has no tokenizer and no templates.
 serve_model * serve_excerpt_load(serve_excerpt * e, serve_error * err);
@@ -166,20 +172,20 @@ char * serve_model_info(const serve_model * model, serve_error * err);
 char * serve_memory(const serve_model * model, serve_context_params params, serve_error * err);
 
 // serve_free_memory gives the bytes that a device has free, by its name; 0 where nobody knows.
-uint64_t serve_free_memory(const char * name);
+uint64_t serve_free_memory(const char * name) SERVE_NOEXCEPT;
 
 // serve_trim gives memory that was freed back to the system.
-void serve_trim(void);
+void serve_trim(void) SERVE_NOEXCEPT;
 
 // serve_heap returns the bytes that C has allocated; 0 where the system's allocator does not say.
-uint64_t serve_heap(void);
+uint64_t serve_heap(void) SERVE_NOEXCEPT;
 
 // serve_vocab_flags writes one byte a token: 1 ends generation, 2 control, 4 byte token.
-void serve_vocab_flags(const serve_model * model, uint8_t * flags);
+void serve_vocab_flags(const serve_model * model, uint8_t * flags) SERVE_NOEXCEPT;
 
 // serve_vocab_pieces writes the bytes of every token, one after another, and n_vocab+1
 // offsets. It returns the bytes needed, and writes no pieces when that is above cap.
-size_t serve_vocab_pieces(const serve_model * model, bool special, char * buf, size_t cap, uint64_t * offsets);
+size_t serve_vocab_pieces(const serve_model * model, bool special, char * buf, size_t cap, uint64_t * offsets) SERVE_NOEXCEPT;
 
 // serve_tokenize returns the number of tokens, negated when out has no room for them.
 int32_t serve_tokenize(const serve_model * model, const char * text, int32_t len, bool add_special,
@@ -191,10 +197,10 @@ serve_context * serve_context_new(serve_model * model, serve_context_params para
 void            serve_context_free(serve_context * ctx);
 
 // serve_context_shape gives the cells in all and for one sequence, as allocated.
-void serve_context_shape(const serve_context * ctx, uint32_t * n_ctx, uint32_t * n_ctx_seq);
+void serve_context_shape(const serve_context * ctx, uint32_t * n_ctx, uint32_t * n_ctx_seq) SERVE_NOEXCEPT;
 
 // serve_abort may be called from any thread; the decode under way returns SERVE_ABORTED.
-void serve_abort(serve_context * ctx, bool on);
+void serve_abort(serve_context * ctx, bool on) SERVE_NOEXCEPT;
 
 // serve_decode computes n tokens; those with output set get a row of logits (or an embedding).
 void serve_decode(serve_context * ctx, int32_t n, const int32_t * tokens, const int32_t * pos,
@@ -206,13 +212,13 @@ void serve_decode(serve_context * ctx, int32_t n, const int32_t * tokens, const 
 void serve_decode_media(serve_context * ctx, int32_t n, const float * embeddings, const int32_t * pos, const int32_t * grid,
                         const int32_t * seq, bool whole, serve_error * err);
 
-bool    serve_kv_remove(serve_context * ctx, int32_t seq, int32_t from);  // [from, end)
-void    serve_kv_copy(serve_context * ctx, int32_t src, int32_t dst);     // replaces dst
-void    serve_kv_clear(serve_context * ctx);
-int32_t serve_kv_max(serve_context * ctx, int32_t seq);                   // last position, -1 if empty
-size_t  serve_state_size(serve_context * ctx, int32_t seq);
-size_t  serve_state_get(serve_context * ctx, int32_t seq, uint8_t * buf, size_t cap);
-size_t  serve_state_set(serve_context * ctx, int32_t seq, const uint8_t * buf, size_t len);
+bool    serve_kv_remove(serve_context * ctx, int32_t seq, int32_t from) SERVE_NOEXCEPT;  // [from, end)
+void    serve_kv_copy(serve_context * ctx, int32_t src, int32_t dst) SERVE_NOEXCEPT;     // replaces dst
+void    serve_kv_clear(serve_context * ctx) SERVE_NOEXCEPT;
+int32_t serve_kv_max(serve_context * ctx, int32_t seq) SERVE_NOEXCEPT;                   // last position, -1 if empty
+size_t  serve_state_size(serve_context * ctx, int32_t seq) SERVE_NOEXCEPT;
+size_t  serve_state_get(serve_context * ctx, int32_t seq, uint8_t * buf, size_t cap) SERVE_NOEXCEPT;
+size_t  serve_state_set(serve_context * ctx, int32_t seq, const uint8_t * buf, size_t len) SERVE_NOEXCEPT;
 
 // serve_logits copies the row of logits (n_vocab floats) of batch index i. For tests and scores.
 void serve_logits(serve_context * ctx, int32_t i, float * out, serve_error * err);
@@ -230,9 +236,9 @@ void              serve_projector_free(serve_projector * p);
 // [{"name","bytes"}] of devices, in the names of serve_memory.
 char * serve_projector_memory(const char * path, bool gpu, serve_error * err);
 
-// serve_look lays out an image of width*height pixels, three bytes each.
-serve_sight * serve_look(serve_projector * p, int32_t width, int32_t height, const uint8_t * rgb, serve_error * err);
-void          serve_sight_free(serve_sight * s);
+// serve_image_new lays out an image of width*height pixels, three bytes each.
+serve_image * serve_image_new(serve_projector * p, int32_t width, int32_t height, const uint8_t * rgb, serve_error * err);
+void          serve_image_free(serve_image * s);
 
 typedef struct serve_chunk {
     const int32_t * tokens;  // NULL for embeddings
@@ -242,11 +248,11 @@ typedef struct serve_chunk {
     bool            whole;   // one batch must hold them, and each sees all the others
 } serve_chunk;
 
-// serve_sight_chunk describes a piece of the image as the model reads it; false when there is none.
-bool serve_sight_chunk(const serve_sight * s, int32_t i, serve_chunk * out);
+// serve_image_chunk describes a piece of the image as the model reads it; false when there is none.
+bool serve_image_chunk(const serve_image * s, int32_t i, serve_chunk * out) SERVE_NOEXCEPT;
 
-// serve_sight_encode computes a piece's n embeddings, and where they lie: 4*n, unless grid is NULL.
-void serve_sight_encode(serve_sight * s, int32_t i, float * embeddings, int32_t * grid, serve_error * err);
+// serve_image_encode computes a piece's n embeddings, and where they lie: 4*n, unless grid is NULL.
+void serve_image_encode(serve_image * s, int32_t i, float * embeddings, int32_t * grid, serve_error * err);
 
 // --- sampling ---
 
@@ -276,11 +282,17 @@ char * serve_chat_render(const serve_model * model, const char * json, serve_err
 
 // serve_parser_new takes the "parser" string of a rendered chat.
 serve_parser * serve_parser_new(const char * spec, serve_error * err);
-void           serve_parser_free(serve_parser * p);
+void           serve_parser_free(serve_parser * p);  // its answers live on
 
-// serve_parser_parse parses all the text so far and returns the message as JSON:
-// {"content","reasoning","tool_calls":[{"id","name","arguments"}]}. Safe to call from many threads.
-char * serve_parser_parse(const serve_parser * p, const char * text, size_t len, bool partial, serve_error * err);
+// serve_answer_new begins to parse an answer. One thread at a time may use it.
+serve_answer * serve_answer_new(const serve_parser * p, serve_error * err);
+void           serve_answer_free(serve_answer * a);
+
+// serve_answer_append takes what an answer goes on with, and returns what is new of the message,
+// NULL for nothing, as JSON: {"content","reasoning","tool_calls":[{"index","id","name","arguments"}]}.
+// Text that may yet turn out to be markup is held back until last, which nothing may follow. It
+// then fails if the answer is not in the format.
+char * serve_answer_append(serve_answer * a, const char * text, size_t len, bool last, serve_error * err);
 
 #ifdef __cplusplus
 }

@@ -216,7 +216,7 @@ func (g *generation) call(name string, write func(*message)) ([]byte, error) {
 	}
 
 	select {
-	case reply := <-c.reply: // its last words
+	case reply := <-c.reply: // it answered before it ended
 		return reply, nil
 	default:
 		return nil, errLost

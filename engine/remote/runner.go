@@ -2,7 +2,6 @@ package remote
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,9 +19,9 @@ import (
 type Options struct {
 	Spawn   func() (*Process, error)
 	Request func() []byte                        // what to load, for the child's Open; nothing by default
-	Refused func(answer []byte) error            // why a child that was started again loaded nothing; its answer by default
+	Refused func(answer []byte) error            // why a restarted child loaded nothing; its answer by default
 	Stall   time.Duration                        // that a step or a call may take, 2 minutes
-	Report  func(Crash)                          // is told of every crash
+	Report  func(Crash)                          // receives every crash
 	Log     *slog.Logger                         // slog.Default()
 	Sleep   func(time.Duration) <-chan time.Time // time.After; tests do not wait
 
@@ -36,7 +35,7 @@ type Runner struct {
 	o       Options
 	model   engine.Model
 	limits  engine.Limits
-	nextID  atomic.Uint64 // of samplers
+	nextID  atomic.Uint64 // of samplers and parsers
 	aborted chan struct{} // closed by Abort
 	abort   sync.Once
 	loading time.Duration   // that the first child took to load
@@ -49,6 +48,7 @@ type Runner struct {
 	failed   error         // why there will be none any more
 	restarts int
 	freed    []uint64 // samplers
+	closed   []uint64 // parsers
 
 	// What may have crashed a child is tried again alone, so that it is known what did:
 	// then the lock is held, otherwise only read-locked.
@@ -93,7 +93,9 @@ func Start(ctx context.Context, o Options) (r *Runner, answer []byte, err error)
 		return nil, answer, err
 	}
 
-	r.model, r.limits, r.seen = known.Model, known.Limits, 1
+	r.model = known.Model
+	r.limits = known.Limits
+	r.seen = 1
 	r.set(g, nil)
 	return r, answer, nil
 }
@@ -132,10 +134,10 @@ func (r *Runner) Tokenize(text string, control, ends bool) (tokens []engine.Toke
 	return tokens, done(in, err)
 }
 
-// See asks the child.
-func (r *Runner) See(img *engine.Image, limit int) (chunks []engine.Chunk, err error) {
-	in, err := r.ask("see", func(m *message) {
-		m.u8(askSee)
+// EncodeImage asks the child.
+func (r *Runner) EncodeImage(img *engine.Image, limit int) (chunks []engine.Chunk, err error) {
+	in, err := r.ask("encode image", func(m *message) {
+		m.u8(askEncodeImage)
 		m.int(img.Width)
 		m.int(img.Height)
 		m.int(limit)
@@ -165,48 +167,6 @@ func (r *Runner) Render(c engine.Chat) (*engine.Rendered, error) {
 	return rendered, errors.Join(in.end(), err)
 }
 
-// Parser asks the child to make a parser, which asks it to parse.
-func (r *Runner) Parser(spec string) (engine.ParseFunc, error) {
-	tell := func() error {
-		in, err := r.ask("parser", func(m *message) {
-			m.u8(askParser)
-			m.string(spec)
-		})
-		return done(in, err)
-	}
-
-	key := sha256.Sum256([]byte(spec))
-	parse := func(text string, partial bool) (parsed engine.Message, known bool, err error) {
-		in, err := r.ask("parse", func(m *message) {
-			m.u8(askParse)
-			m.b = append(m.b, key[:]...)
-			m.string(text)
-			m.bool(partial)
-		})
-		if err != nil {
-			return parsed, true, err
-		}
-		if known = in.bool(); known {
-			parsed = in.parsed()
-		}
-		return parsed, known, in.end()
-	}
-	return func(text string, partial bool) (engine.Message, error) {
-		parsed, known, err := parse(text, partial)
-		// A child that was just started knows none, and one that knows many forgets some.
-		if !known && err == nil {
-			if err := tell(); err != nil {
-				return engine.Message{}, err
-			}
-			parsed, known, err = parse(text, partial)
-			if !known && err == nil {
-				err = errors.New("the parser is forgotten at once")
-			}
-		}
-		return parsed, err
-	}, tell()
-}
-
 // sampler is a choice's sampler, wherever it is: in the child that made it, or to be
 // made again of what it was and what it has drawn.
 type sampler struct {
@@ -220,7 +180,8 @@ type sampler struct {
 // NewSampler asks the child, if it may refuse; otherwise the first step brings it along.
 func (r *Runner) NewSampler(s engine.Sampling) (engine.Sampler, error) {
 	q := &sampler{r: r, id: r.nextID.Add(1), spec: s}
-	if s.Grammar.Text == "" && !slices.ContainsFunc(s.LogitBias, func(b engine.LogitBias) bool { return b.Token < 0 || int(b.Token) >= len(r.model.Pieces) }) {
+	unknown := func(b engine.LogitBias) bool { return b.Token < 0 || int(b.Token) >= len(r.model.Pieces) }
+	if s.Grammar.Text == "" && !slices.ContainsFunc(s.LogitBias, unknown) {
 		return q, nil
 	}
 
@@ -284,7 +245,8 @@ func (r *Runner) RemoveKV(seq, from int) bool {
 		return in.end()
 	})
 	if err != nil {
-		removed, r.seen = true, 0 // as the next step will say
+		removed = true
+		r.seen = 0 // as the next step will say
 	}
 	return removed
 }
@@ -349,7 +311,8 @@ func (r *reader) rows(rows []engine.Row, vocabulary int) {
 		if row.Err != nil {
 			continue
 		}
-		row.Token, row.LogProb = token(), r.f32()
+		row.Token = token()
+		row.LogProb = r.f32()
 		for range r.count(8) {
 			row.Alternatives = append(row.Alternatives, engine.TokenLogProb{Token: token(), LogProb: r.f32()})
 		}
@@ -399,7 +362,8 @@ func (r *Runner) Embed(inputs [][]engine.Token) (vectors [][]float32, err error)
 func (r *Runner) known() (*generation, error) {
 	g, err := r.generation()
 	if err == nil && g.number != r.seen {
-		r.seen, r.ops = g.number, r.ops[:0]
+		r.seen = g.number
+		r.ops = r.ops[:0]
 		return nil, engine.ErrRestarted
 	}
 	return g, err
@@ -407,7 +371,9 @@ func (r *Runner) known() (*generation, error) {
 
 // exchange sends a message on the socket of steps and reads the answer. crash says what
 // to tell if the child dies meanwhile. The error is then ErrRestarted or ErrCrashed.
-func (r *Runner) exchange(g *generation, alone bool, crash func() Crash, write func(*message) error, read func(*reader) error) error {
+func (r *Runner) exchange(
+	g *generation, alone bool, crash func() Crash, write func(*message) error, read func(*reader) error,
+) error {
 	r.out = newMessage(r.out.b)
 	if err := write(&r.out); err != nil {
 		return fmt.Errorf("%w: %w", engine.ErrFatal, err)
@@ -434,7 +400,8 @@ func (r *Runner) exchange(g *generation, alone bool, crash func() Crash, write f
 	g.lose(err)
 	suspicious := r.lost(g, crash)
 	// The next child, or one after it, knows nothing, and the loop will know that.
-	r.seen, r.ops = g.number+1, r.ops[:0]
+	r.seen = g.number + 1
+	r.ops = r.ops[:0]
 	select {
 	case <-r.aborted:
 		return engine.ErrAborted

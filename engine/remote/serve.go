@@ -3,8 +3,6 @@ package remote
 import (
 	"bufio"
 	"bytes"
-	"container/list"
-	"crypto/sha256"
 	"encoding/gob"
 	"encoding/json"
 	"errors"
@@ -37,24 +35,13 @@ type child struct {
 
 	mu       sync.Mutex
 	samplers map[uint64]engine.Sampler
-	parsers  map[[sha256.Size]byte]*list.Element // of recent
-	recent   *list.List                          // *knownParser, the last used first
+	parsers  map[uint64]*liveParser
 
 	write sync.Mutex // of the socket of calls
 	calls io.Writer
 
 	failed atomic.Pointer[error] // why this process is of no use any more
 }
-
-// knownParser is a parser by the hash of what it was made of.
-type knownParser struct {
-	key   [sha256.Size]byte
-	parse engine.ParseFunc
-}
-
-// maxParsers is how many parsers a child keeps. A parent that asks for another one
-// sends what it is made of again.
-const maxParsers = 256
 
 // Serve loads what the parent asks for and computes until it has gone, which is no
 // error. It takes over the calling goroutine's thread.
@@ -64,12 +51,16 @@ func Serve(c Conn, open Open) error {
 	if err != nil {
 		return fmt.Errorf("wait for what to load: %w", err)
 	}
+
 	r := reader{b: first}
-	id, ask, request := r.u32(), r.u8(), r.bytes()
+	id := r.u32()
+	ask := r.u8()
+	request := r.bytes()
 	if err := r.end(); err != nil || ask != askLoad {
 		return fmt.Errorf("wait for what to load: %w", errors.Join(err, errWire))
 	}
-	ch := &child{samplers: map[uint64]engine.Sampler{}, parsers: map[[sha256.Size]byte]*list.Element{}, recent: list.New(), calls: c.Calls}
+
+	ch := &child{samplers: map[uint64]engine.Sampler{}, parsers: map[uint64]*liveParser{}, calls: c.Calls}
 	runner, answer := open(request)
 	var known bytes.Buffer
 	if runner != nil {
@@ -79,6 +70,7 @@ func Serve(c Conn, open Open) error {
 			return fmt.Errorf("describe the model: %w", err)
 		}
 	}
+
 	m := newMessage(nil)
 	m.u32(id)
 	m.err(nil)
@@ -90,12 +82,14 @@ func Serve(c Conn, open Open) error {
 	if err := m.send(c.Calls); err != nil || runner == nil {
 		return err
 	}
+
 	go ch.serveCalls(calls, c.Steps)
-	defer ch.closeSamplers()
+	defer ch.closeAll()
 	err = ch.serveSteps(c.Steps)
 	if failed := ch.failed.Load(); failed != nil {
 		return *failed
 	}
+
 	return err
 }
 
@@ -109,11 +103,14 @@ func (c *child) fatal(err error) bool {
 	return true
 }
 
-func (c *child) closeSamplers() {
+func (c *child) closeAll() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, s := range c.samplers {
 		s.Close()
+	}
+	for _, p := range c.parsers {
+		p.close()
 	}
 }
 
@@ -139,6 +136,7 @@ func (c *child) serveSteps(conn io.ReadWriter) error {
 		if frame, err = receive(in, frame); err != nil {
 			return gone(err)
 		}
+
 		r := reader{b: frame}
 		ask := r.u8()
 		err = c.change(&r)
@@ -153,12 +151,15 @@ func (c *child) serveSteps(conn io.ReadWriter) error {
 			if c.step(&out, &batch, rows) {
 				return nil
 			}
+
 		case askRemove:
-			seq, from := r.int(), r.int()
+			seq := r.int()
+			from := r.int()
 			if err := errors.Join(err, r.end()); err != nil {
 				return err
 			}
 			out.bool(c.runner.RemoveKV(seq, from))
+
 		case askEmbed:
 			inputs := make([][]engine.Token, r.count(4))
 			for i := range inputs {
@@ -167,22 +168,33 @@ func (c *child) serveSteps(conn io.ReadWriter) error {
 			if err := errors.Join(err, r.end()); err != nil {
 				return err
 			}
-			vectors, err := c.runner.Embed(inputs)
-			if c.fatal(err) {
+			if c.embed(&out, inputs) {
 				return nil
 			}
-			out.err(err)
-			out.u32(uint32(len(vectors)))
-			for _, v := range vectors {
-				out.f32s(v)
-			}
+
 		default:
 			return errWire
 		}
+
 		if err := out.send(conn); err != nil {
 			return gone(err)
 		}
 	}
+}
+
+// embed computes vectors. Fatal means that the child must end.
+func (c *child) embed(out *message, inputs [][]engine.Token) (fatal bool) {
+	vectors, err := c.runner.Embed(inputs)
+	if c.fatal(err) {
+		return true
+	}
+
+	out.err(err)
+	out.u32(uint32(len(vectors)))
+	for _, v := range vectors {
+		out.f32s(v)
+	}
+	return false
 }
 
 // change does what comes before any answer: samplers to free and to make anew, and
@@ -196,21 +208,26 @@ func (c *child) change(r *reader) error {
 			delete(c.samplers, id)
 		}
 	}
+
 	c.mu.Unlock()
 	for range r.count(8) {
-		id, text := r.u64(), r.bytes()
+		id := r.u64()
+		text := r.bytes()
 		if err := c.newSampler(id, text); err != nil {
 			return err
 		}
 	}
+
 	for range r.count(16) {
-		src, dst := r.int(), r.int()
+		src := r.int()
+		dst := r.int()
 		if src < 0 {
 			c.runner.RemoveKV(dst, 0)
 		} else {
 			c.runner.CopyKV(src, dst)
 		}
 	}
+
 	return r.err
 }
 
@@ -305,21 +322,26 @@ func (c *child) serveCalls(in *bufio.Reader, steps io.Closer) {
 func (c *child) call(r *reader, out *message) (err error) {
 	switch ask := r.u8(); ask {
 	case askTokenize:
-		text, control, ends := r.string(), r.bool(), r.bool()
+		text := r.string()
+		control := r.bool()
+		ends := r.bool()
 		var tokens []engine.Token
 		tokens, err = c.runner.Tokenize(text, control, ends)
 		out.err(err)
 		out.i32s(tokens)
-	case askSee:
+
+	case askEncodeImage:
 		img := &engine.Image{Width: r.int(), Height: r.int()}
 		limit := r.int()
 		img.Pixels = r.bytes()
 		var chunks []engine.Chunk
-		chunks, err = c.runner.See(img, limit)
+		chunks, err = c.runner.EncodeImage(img, limit)
 		out.err(err)
 		out.chunks(chunks)
+
 	case askSampler:
-		id, text := r.u64(), r.bytes()
+		id := r.u64()
+		text := r.bytes()
 		err = c.newSampler(id, text)
 		out.err(err)
 	case askRender:
@@ -334,82 +356,18 @@ func (c *child) call(r *reader, out *message) (err error) {
 		}
 		out.err(err)
 		out.bytes(text)
+
 	case askParser:
-		spec := r.string()
-		var parse engine.ParseFunc
-		if parse, err = c.runner.Parser(spec); err == nil {
-			c.keepParser(sha256.Sum256([]byte(spec)), parse)
-		}
+		err = c.makeParser(r)
 		out.err(err)
 	case askParse:
-		key, text, partial := r.take(sha256.Size), r.string(), r.bool()
-		if r.err != nil {
-			out.err(r.err)
-			return r.err
-		}
-		parse := c.parser([sha256.Size]byte(key))
-		if parse == nil {
-			out.err(nil)
-			out.bool(false)
-			return nil
-		}
-		var m engine.Message
-		m, err = parse(text, partial)
-		if out.err(err); err == nil {
-			out.bool(true)
-			out.parsed(&m)
-		}
+		err = c.parse(r, out)
 	default:
 		err = fmt.Errorf("%w: call %d", errWire, ask)
 		out.err(err)
 	}
+
 	return err
-}
-
-func (c *child) keepParser(key [sha256.Size]byte, parse engine.ParseFunc) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.parsers[key] != nil {
-		return
-	}
-	c.parsers[key] = c.recent.PushFront(&knownParser{key, parse})
-	if c.recent.Len() > maxParsers {
-		last := c.recent.Back()
-		delete(c.parsers, last.Value.(*knownParser).key)
-		c.recent.Remove(last)
-	}
-}
-
-// parser returns one that is kept, or nil.
-func (c *child) parser(key [sha256.Size]byte) engine.ParseFunc {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	e := c.parsers[key]
-	if e == nil {
-		return nil
-	}
-	c.recent.MoveToFront(e)
-	return e.Value.(*knownParser).parse
-}
-
-// parsed writes a parsed answer.
-func (m *message) parsed(v *engine.Message) {
-	m.string(v.Content)
-	m.string(v.Reasoning)
-	m.u32(uint32(len(v.ToolCalls)))
-	for _, call := range v.ToolCalls {
-		m.string(call.ID)
-		m.string(call.Name)
-		m.string(call.Arguments)
-	}
-}
-
-func (r *reader) parsed() (v engine.Message) {
-	v.Content, v.Reasoning = r.string(), r.string()
-	for range r.count(12) {
-		v.ToolCalls = append(v.ToolCalls, engine.ToolCall{ID: r.string(), Name: r.string(), Arguments: r.string()})
-	}
-	return v
 }
 
 // chunks writes what an image looks like.
@@ -434,7 +392,9 @@ func (r *reader) chunks(size int) (chunks []engine.Chunk) {
 		c := engine.Chunk{Tokens: r.i32s(nil)}
 		if r.bool() {
 			c.Media = &engine.Media{Embeddings: r.f32s(nil), Len: r.int(), Span: r.int(), Grid: r.i32s(nil), Whole: r.bool()}
-			if n := c.Media.Len; n < 1 || len(c.Media.Embeddings)/n != size || len(c.Media.Embeddings)%n > 0 || c.Media.Span < 1 || len(c.Media.Grid) > 0 && len(c.Media.Grid)/4 != n {
+			n := c.Media.Len
+			if n < 1 || c.Media.Span < 1 || len(c.Media.Embeddings)/n != size || len(c.Media.Embeddings)%n > 0 ||
+				len(c.Media.Grid) > 0 && len(c.Media.Grid)/4 != n {
 				r.fail("an image of %d embeddings in %d floats", n, len(c.Media.Embeddings))
 			}
 			if len(c.Media.Grid) == 0 {

@@ -185,7 +185,9 @@ func (r *reader) end() error {
 }
 
 // Errors that a caller tells apart cross as a number.
-var kinds = []error{nil, engine.ErrNoSlot, engine.ErrAborted, engine.ErrInvalidBatch, engine.ErrFatal, engine.ErrRequest, engine.ErrCannot}
+var kinds = []error{
+	nil, engine.ErrNoSlot, engine.ErrAborted, engine.ErrInvalidBatch, engine.ErrFatal, engine.ErrRequest, engine.ErrCannot,
+}
 
 // The numbers that are none of those.
 const (
@@ -254,7 +256,8 @@ func specOf(s engine.Sampling, drawn []engine.Token) samplerSpec {
 }
 
 func (s samplerSpec) sampling() engine.Sampling {
-	s.Grammar, s.Drawn = s.Rules, s.Past
+	s.Grammar = s.Rules
+	s.Drawn = s.Past
 	return s.Sampling
 }
 
@@ -269,7 +272,7 @@ const (
 const (
 	askLoad = iota + 1
 	askTokenize
-	askSee
+	askEncodeImage
 	askSampler
 	askRender
 	askParser

@@ -3,6 +3,7 @@ package remote
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"reflect"
@@ -14,11 +15,18 @@ import (
 // FuzzReader reads nonsense as all that is ever read. It may be refused and nothing else.
 func FuzzReader(f *testing.F) {
 	m := newMessage(nil)
-	m.batch(&engine.Batch{Tokens: []engine.Token{1, 2}, Positions: []int32{0, 1}, Sequences: []int32{0, 0}, Outputs: []int8{0, 1}})
+	m.batch(
+		&engine.Batch{
+			Tokens:    []engine.Token{1, 2},
+			Positions: []int32{0, 1},
+			Sequences: []int32{0, 0},
+			Outputs:   []int8{0, 1},
+		},
+	)
 	f.Add(m.b[4:])
 	m = newMessage(nil)
 	m.err(&engine.LengthError{Tokens: 5, Limit: 3})
-	m.parsed(&engine.Message{Content: "a", ToolCalls: []engine.ToolCall{{ID: "b"}}})
+	m.delta(&engine.Delta{Content: "a", ToolCalls: []engine.ToolCallDelta{{ID: "b"}}})
 	m.chunks([]engine.Chunk{{Media: &engine.Media{Embeddings: make([]float32, 4), Len: 2, Span: 2}}})
 	f.Add(m.b[4:])
 	f.Add([]byte{255, 255, 255, 255, 255, 255, 255, 255})
@@ -26,7 +34,7 @@ func FuzzReader(f *testing.F) {
 		for _, read := range []func(*reader){
 			func(r *reader) { r.batch(new(engine.Batch)) },
 			func(r *reader) { r.rows(make([]engine.Row, 3), 100) },
-			func(r *reader) { _ = r.failure(); r.parsed() },
+			func(r *reader) { _ = r.failure(); r.delta() },
 			func(r *reader) {
 				for _, c := range r.chunks(2) {
 					if c.Media != nil && r.err == nil && len(c.Media.Embeddings) != 2*c.Media.Len {
@@ -35,6 +43,7 @@ func FuzzReader(f *testing.F) {
 				}
 			},
 			func(r *reader) { (&child{}).readRows(r, nil) },
+			func(r *reader) { _ = (&child{}).parse(r, new(message)) },
 		} {
 			r := &reader{b: data}
 			read(r)
@@ -47,37 +56,56 @@ func FuzzReader(f *testing.F) {
 
 // TestMessages writes and reads what goes over the sockets.
 func TestMessages(t *testing.T) {
-	batch := engine.Batch{Positions: []int32{3, 3}, Sequences: []int32{1, 1}, Outputs: []int8{0, 0}, Embeddings: []float32{1, -2.5}, Grid: []int32{1, 2, 3, 4, 5, 6}, Whole: true}
-	chunks := []engine.Chunk{{Tokens: []engine.Token{7}}, {Media: &engine.Media{Embeddings: []float32{1, 2}, Len: 1, Span: 1, Whole: true}}}
-	parsed := engine.Message{Content: "c", Reasoning: "r", ToolCalls: []engine.ToolCall{{ID: "i", Name: "n", Arguments: "{}"}}}
+	batch := engine.Batch{
+		Positions:  []int32{3, 3},
+		Sequences:  []int32{1, 1},
+		Outputs:    []int8{0, 0},
+		Embeddings: []float32{1, -2.5},
+		Grid:       []int32{1, 2, 3, 4, 5, 6},
+		Whole:      true,
+	}
+	chunks := []engine.Chunk{
+		{Tokens: []engine.Token{7}},
+		{Media: &engine.Media{Embeddings: []float32{1, 2}, Len: 1, Span: 1, Whole: true}},
+	}
+	delta := engine.Delta{
+		Content:   "c",
+		Reasoning: "r",
+		ToolCalls: []engine.ToolCallDelta{{Index: 1, ID: "i", Name: "n", Arguments: "{}"}},
+	}
 	m := newMessage(nil)
 	m.batch(&batch)
 	m.chunks(chunks)
-	m.parsed(&parsed)
+	m.delta(&delta)
 	errs := []error{nil, errors.New("plain"), engine.ErrNoSlot, &engine.LengthError{Tokens: 5, Limit: 3, AtLeast: true}}
 	for _, err := range errs {
 		m.err(err)
 	}
+
 	var wire bytes.Buffer
 	if err := m.send(&wire); err != nil {
 		t.Fatal(err)
 	}
+
 	frame, err := receive(bufio.NewReader(&wire), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	r := &reader{b: frame}
 	var gotBatch engine.Batch
 	r.batch(&gotBatch)
-	if gotBatch.Len() != 2 || !reflect.DeepEqual(gotBatch.Embeddings, batch.Embeddings) || !reflect.DeepEqual(gotBatch.Grid, batch.Grid) || !gotBatch.Whole {
+	if gotBatch.Len() != 2 || !reflect.DeepEqual(gotBatch.Embeddings, batch.Embeddings) ||
+		!reflect.DeepEqual(gotBatch.Grid, batch.Grid) || !gotBatch.Whole {
 		t.Errorf("the batch comes as %+v", gotBatch)
 	}
 	if got := r.chunks(2); len(got) != 2 || got[0].Tokens[0] != 7 || !reflect.DeepEqual(got[1].Media, chunks[1].Media) {
 		t.Errorf("the chunks come as %+v", got)
 	}
-	if got := r.parsed(); !reflect.DeepEqual(got, parsed) {
+	if got := r.delta(); !reflect.DeepEqual(got, delta) {
 		t.Errorf("the answer comes as %+v", got)
 	}
+
 	for _, want := range errs {
 		got := r.failure()
 		if (got == nil) != (want == nil) || want != nil && got.Error() != want.Error() {
@@ -87,10 +115,31 @@ func TestMessages(t *testing.T) {
 			t.Errorf("%v comes as another kind", want)
 		}
 	}
+
 	if err := r.end(); err != nil {
 		t.Error(err)
 	}
 	if _, err := receive(bufio.NewReader(bytes.NewReader([]byte{1, 2})), nil); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("a length cut off: %v", err)
+	}
+}
+
+// TestChatCrossesAsJSON has a conversation go to the child as it is, not as base64 of it.
+func TestChatCrossesAsJSON(t *testing.T) {
+	chat := engine.Chat{
+		Messages:     json.RawMessage(`[{"role":"user"}]`),
+		TemplateArgs: map[string]json.RawMessage{"a": json.RawMessage(`[1]`)},
+	}
+	text, err := json.Marshal(chat)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(text, chat.Messages) || !bytes.Contains(text, []byte(`{"a":[1]}`)) {
+		t.Errorf("it crosses as %s", text)
+	}
+
+	var got engine.Chat
+	if err := json.Unmarshal(text, &got); err != nil || !reflect.DeepEqual(got, chat) {
+		t.Errorf("it comes as %+v, %v", got, err)
 	}
 }

@@ -117,26 +117,20 @@ func appendBlock(b []byte, p *piece) []byte {
 	case thinkingBlock:
 		return append(b, `{"type":"thinking","thinking":`...)
 	case toolBlock:
-		b = wire.AppendString(append(b, `{"type":"tool_use","id":`...), callID(p.id))
+		b = wire.AppendString(append(b, `{"type":"tool_use","id":`...), newCallID())
 		b = wire.AppendString(append(b, `,"name":`...), p.name)
 		return append(b, `,"caller":{"type":"direct"},"input":`...)
 	}
 	return append(b, `{"type":"text","citations":null,"text":`...)
 }
 
-// callID returns an id for a call whose format has none.
-func callID(id string) string {
-	if id == "" {
-		return "toolu_" + wire.RandomID()
-	}
-	return id
-}
+// newCallID returns an id for a call. What a model writes as one may be the same in every answer.
+func newCallID() string { return "toolu_" + wire.RandomID() }
 
 // piece is a part of a content block.
 type piece struct {
 	kind string
 	call int // its index, if it is one
-	id   string
 	name string
 	text string // or thinking, or JSON of the input
 }
@@ -160,7 +154,7 @@ func (a *answer) pieces(e *engine.Event, do func(*piece)) {
 	}
 	for i := range e.ToolCalls {
 		if c := &e.ToolCalls[i]; c.Name != "" {
-			do(&piece{kind: toolBlock, call: c.Index, id: c.ID, name: c.Name, text: c.Arguments})
+			do(&piece{kind: toolBlock, call: c.Index, name: c.Name, text: c.Arguments})
 		}
 	}
 }

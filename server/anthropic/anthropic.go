@@ -121,7 +121,8 @@ func (api *API) messages(w http.ResponseWriter, r *http.Request) *fault.Error {
 	}
 	defer reply.Close()
 
-	wire.AddList(w.Header(), schemaHeader, c.NotEnforced())
+	wire.AddList(w.Header(), schemaHeader, reply.NotEnforced)
+	wire.AddList(w.Header(), wire.NotesHeader, reply.Notes)
 	wire.AddList(w.Header(), ignoredHeader, req.ignored)
 
 	a := newAnswer(req, reply)

@@ -24,8 +24,8 @@ const (
 )
 
 // scripted parses what the fake says: (thinking), then text, then calls as <name {input}>.
-func scripted(text string, _ bool) (engine.Message, error) {
-	var m engine.Message
+func scripted(text string, _ bool) (enginetest.Message, error) {
+	var m enginetest.Message
 	if thought, ok := strings.CutPrefix(text, "("); ok {
 		m.Reasoning, text, _ = strings.Cut(thought, ")")
 	}
@@ -35,7 +35,7 @@ func scripted(text string, _ bool) (engine.Message, error) {
 		var call string
 		call, rest, _ = strings.Cut(rest, ">")
 		if name, arguments, ok := strings.Cut(call, " "); ok {
-			m.ToolCalls = append(m.ToolCalls, engine.ToolCall{Name: name, Arguments: arguments})
+			m.ToolCalls = append(m.ToolCalls, enginetest.ToolCall{Name: name, Arguments: arguments})
 		}
 		_, rest, called = strings.Cut(rest, "<")
 	}
@@ -49,7 +49,7 @@ func start(t testing.TB, says string) (*httptest.Server, *servertest.Recorder) {
 		Limits: engine.Limits{Context: 4096, Batch: 512, Cells: 16384},
 		Next:   enginetest.Say(says),
 		Parse:  scripted,
-		Sees:   true,
+		Vision: true,
 	}, server.Options{})
 
 	r := servertest.Record(s)

@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"encoding/json"
 	"math"
 	"net/http"
 
@@ -169,7 +170,7 @@ func (r *chatRequest) setTemplateArgs(v wire.Value) *fault.Error {
 
 	for name, arg := range object {
 		if r.templateArgs == nil {
-			r.templateArgs = map[string][]byte{}
+			r.templateArgs = map[string]json.RawMessage{}
 		}
 		r.templateArgs[name] = arg.Raw
 	}

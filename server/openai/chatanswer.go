@@ -161,7 +161,7 @@ func (c *chatEncoder) appendName(b []byte, d *engine.ToolCallDelta, custom bool)
 		return append(b, `,"arguments":""}`...)
 	}
 	b = strconv.AppendInt(append(b, `"tool_calls":[{"index":`...), int64(d.Index), 10)
-	b = wire.AppendString(append(b, `,"id":`...), callID(d.ID))
+	b = wire.AppendString(append(b, `,"id":`...), newCallID())
 	if custom {
 		b = wire.AppendString(append(b, `,"type":"custom","custom":{"name":`...), d.Name)
 		return append(b, `,"input":""}}]`...)
@@ -251,13 +251,8 @@ type functionCall struct {
 	Arguments string `json:"arguments"`
 }
 
-// callID returns an id for a call whose format has none.
-func callID(id string) string {
-	if id == "" {
-		return "call_" + wire.RandomID()
-	}
-	return id
-}
+// newCallID returns an id for a call. What a model writes as one may be the same in every answer.
+func newCallID() string { return "call_" + wire.RandomID() }
 
 // message returns the message of a complete response.
 func (t *tools) message(c *collected) chatMessage {
@@ -278,7 +273,7 @@ func (t *tools) message(c *collected) chatMessage {
 
 // call returns a call as the client knows its tool.
 func (t *tools) call(call *prompt.Call) toolCall {
-	c := toolCall{ID: callID(call.ID), Type: t.kinds.origin(call.Name).kind}
+	c := toolCall{ID: newCallID(), Type: t.kinds.origin(call.Name).kind}
 	if c.Type == toolCustom {
 		c.Custom = &customCall{call.Name, inputOf(call.Arguments)}
 	} else {

@@ -2,6 +2,7 @@ package openai
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 
 	"serve/engine"
@@ -16,7 +17,7 @@ type conversationRequest struct {
 	params
 	messages     []prompt.Message
 	effort       string
-	templateArgs map[string][]byte
+	templateArgs map[string]json.RawMessage
 	tools        tools
 	format       prompt.Format
 }
@@ -84,8 +85,8 @@ func (r *conversationRequest) conversation() *prompt.Conversation {
 	}
 }
 
-// converse starts the reply to a request's conversation, and sets the headers about schemas and tools. Field is
-// the name of the conversation in errors. The caller must close the reply.
+// converse starts the reply to a request's conversation, and sets the headers about schemas, changes and
+// tools. Field is the name of the conversation in errors. The caller must close the reply.
 func (api *API) converse(
 	ctx context.Context, h http.Header, req *conversationRequest, field string,
 ) (*service.Reply, *fault.Error) {
@@ -94,7 +95,8 @@ func (api *API) converse(
 	if e != nil {
 		return nil, e
 	}
-	wire.AddList(h, schemaHeader, append(c.NotEnforced(), req.tools.kinds.loose...))
+	wire.AddList(h, schemaHeader, append(reply.NotEnforced, req.tools.kinds.loose...))
+	wire.AddList(h, wire.NotesHeader, reply.Notes)
 	wire.AddList(h, toolsHeader, req.tools.kinds.skipped)
 	return reply, nil
 }

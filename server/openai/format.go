@@ -37,6 +37,9 @@ func readResponseFormat(v wire.Value) (f prompt.Format, e *fault.Error) {
 		return f, e
 	}
 	if kind == formatObject {
+		if document, ok := object["schema"]; ok {
+			return prompt.SchemaFormat(document.Raw, document.Name, v.Name, false) // llama.cpp's form
+		}
 		return prompt.ObjectFormat(v.Name)
 	}
 	inner, e := v.Required(object, "json_schema")

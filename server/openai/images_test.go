@@ -55,7 +55,7 @@ func describe(tokens []engine.Token) engine.Token {
 }
 
 var seer = enginetest.Options{
-	Sees:   true,
+	Vision: true,
 	Next:   describe,
 	Limits: engine.Limits{Context: 2048, Batch: 64},
 }

@@ -281,7 +281,7 @@ func (w *responseWriter) begin(kind string, call *engine.ToolCallDelta) {
 	case typeReasoning:
 		it.Summary = &[]string{}
 	default:
-		it.open(call, w.kinds.origin(call.Name))
+		it.open(w.kinds.origin(call.Name))
 	}
 
 	w.open = it
@@ -296,9 +296,9 @@ func (w *responseWriter) begin(kind string, call *engine.ToolCallDelta) {
 }
 
 // open begins the item of a call.
-func (it *item) open(call *engine.ToolCallDelta, o origin) {
+func (it *item) open(o origin) {
 	empty := ""
-	it.CallID = callID(call.ID)
+	it.CallID = newCallID()
 	switch o.kind {
 	case toolSearch:
 		it.Execution = "client"

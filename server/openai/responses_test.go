@@ -94,7 +94,7 @@ func TestResponsesInput(t *testing.T) {
 	var seen []templateMessage
 	hs, _ := servertest.Start(t, enginetest.Options{
 		Next:        sayLast("ok"),
-		RenderError: func(m []byte) error { return json.Unmarshal(m, &seen) },
+		RenderError: func(m []byte) error { seen = nil; return json.Unmarshal(m, &seen) },
 	}, server.Options{})
 
 	res, body := servertest.Post(t, hs, "/v1/responses", `{"model":"fake","instructions":"I","input":[

@@ -341,7 +341,7 @@ func TestSealedReasoning(t *testing.T) {
 	var seen []templateMessage
 	hs, _ := servertest.Start(t, enginetest.Options{
 		Next: sayLast("why|so"),
-		Parse: func(text string, _ bool) (m engine.Message, err error) {
+		Parse: func(text string, _ bool) (m enginetest.Message, err error) {
 			m.Reasoning, m.Content, _ = strings.Cut(text, "|")
 			return m, nil
 		},

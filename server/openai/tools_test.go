@@ -23,8 +23,8 @@ type templateMessage struct {
 }
 
 // scripted parses what the fake says: text, then calls as <name {arguments}>.
-func scripted(text string, partial bool) (engine.Message, error) {
-	var m engine.Message
+func scripted(text string, partial bool) (enginetest.Message, error) {
+	var m enginetest.Message
 	content, rest, called := strings.Cut(text, "<")
 	m.Content = content
 	for called {
@@ -32,7 +32,7 @@ func scripted(text string, partial bool) (engine.Message, error) {
 		call, rest, _ = strings.Cut(rest, ">")
 		name, arguments, ok := strings.Cut(call, " ")
 		if ok {
-			m.ToolCalls = append(m.ToolCalls, engine.ToolCall{
+			m.ToolCalls = append(m.ToolCalls, enginetest.ToolCall{
 				ID:        "call_" + name,
 				Name:      name,
 				Arguments: arguments,
@@ -115,7 +115,7 @@ func TestToolHistory(t *testing.T) {
 	var seen []templateMessage
 	hs, _ := servertest.Start(t, enginetest.Options{
 		Next:        enginetest.Say("ok"),
-		RenderError: func(messages []byte) error { return json.Unmarshal(messages, &seen) },
+		RenderError: func(messages []byte) error { seen = nil; return json.Unmarshal(messages, &seen) },
 	}, server.Options{})
 
 	res, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake","messages":[{"role":"user","content":"a"},
@@ -135,7 +135,6 @@ func TestToolHistory(t *testing.T) {
 	for _, bad := range []string{
 		`{"role":"assistant","tool_calls":[{"type":"function","function":{"name":"f"}}]}`,
 		`{"role":"assistant","tool_calls":[{"id":"1","type":"custom","custom":{}}]}`,
-		`{"role":"assistant","tool_calls":[{"id":"1","function":{"name":"f","arguments":"{"}}]}`,
 		`{"role":"tool","content":"x"}`, `{"role":"function","content":"x"}`,
 	} {
 		if res, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake","messages":[`+bad+`]}`); res.StatusCode != 400 {
@@ -173,12 +172,41 @@ func TestAnswersAreValidated(t *testing.T) {
 	}
 }
 
+// TestStopsInFormats ends an answer by a schema at a client's stop string: it is what the client asked for.
+func TestStopsInFormats(t *testing.T) {
+	hs, _ := servertest.Start(t, enginetest.Options{Next: sayLast(`{"a":"x END"}`)}, server.Options{})
+	for _, format := range []string{
+		`{"type":"json_object"}`,
+		`{"type":"json_schema","json_schema":{"name":"x","strict":true,"schema":{"type":"object","required":["a"],"properties":{"a":{"type":"string"}}}}}`,
+	} {
+		res, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake",`+servertest.Hello+`,"stop":"END","response_format":`+format+`}`)
+		if res.StatusCode != 200 || !strings.Contains(body, `"finish_reason":"stop"`) || !strings.Contains(body, `{\"a\":\"x "`) {
+			t.Errorf("%s: %d %s", format, res.StatusCode, body)
+		}
+	}
+}
+
+// TestObjectSchema holds a JSON object to a schema beside it, in llama.cpp's form.
+func TestObjectSchema(t *testing.T) {
+	hs, _ := servertest.Start(t, enginetest.Options{Next: sayLast(`{"a":1}`)}, server.Options{})
+	for schema, want := range map[string]int{
+		`{"type":"object","properties":{"a":{"type":"integer"}}}`: 200,
+		`{"type":"object","properties":{"a":{"type":"string"}}}`:  500, // the fake has no grammar
+		`{"type":"nonsense"}`: 400,
+	} {
+		res, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake",`+servertest.Hello+`,"response_format":{"type":"json_object","schema":`+schema+`}}`)
+		if res.StatusCode != want {
+			t.Errorf("%s: %d %s", schema, res.StatusCode, body)
+		}
+	}
+}
+
 // TestSchemaIsTold puts the schema into the system's message.
 func TestSchemaIsTold(t *testing.T) {
 	var seen []templateMessage
 	hs, _ := servertest.Start(t, enginetest.Options{
 		Next:        enginetest.Say("{}"),
-		RenderError: func(m []byte) error { return json.Unmarshal(m, &seen) },
+		RenderError: func(m []byte) error { seen = nil; return json.Unmarshal(m, &seen) },
 	}, server.Options{})
 	ask := func(messages, format string) {
 		t.Helper()

@@ -34,7 +34,8 @@ func TestPage(t *testing.T) {
 	for _, path := range []string{"/", "/assets/index-1.js"} {
 		res := get(path)
 		h := res.Header
-		if res.StatusCode != 200 || !strings.Contains(h.Get("Content-Security-Policy"), "default-src 'none'") || h.Get("X-Content-Type-Options") != "nosniff" || h.Get("ETag") == "" {
+		if res.StatusCode != 200 || !strings.Contains(h.Get("Content-Security-Policy"), "default-src 'none'") ||
+			h.Get("X-Content-Type-Options") != "nosniff" || h.Get("ETag") == "" {
 			t.Errorf("%s: %d %v", path, res.StatusCode, h)
 		}
 		if again := get(path, "If-None-Match", h.Get("ETag")); again.StatusCode != http.StatusNotModified {
@@ -42,7 +43,9 @@ func TestPage(t *testing.T) {
 		}
 	}
 
-	if h := get("/").Header; h.Get("Cache-Control") != "no-cache" || !strings.HasPrefix(h.Get("Content-Type"), "text/html") {
+	h := get("/").Header
+	if h.Get("Cache-Control") != "no-cache" ||
+		!strings.HasPrefix(h.Get("Content-Type"), "text/html") {
 		t.Errorf("index: %v", h)
 	}
 
@@ -74,7 +77,9 @@ func TestNoPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	res := fetch(t, s, http.MethodGet, "/")
-	if b, _ := io.ReadAll(res.Body); res.StatusCode != http.StatusNotFound || !strings.Contains(string(b), "make builds it") {
+	b, _ := io.ReadAll(res.Body)
+	if res.StatusCode != http.StatusNotFound ||
+		!strings.Contains(string(b), "make builds it") {
 		t.Errorf("%d %s", res.StatusCode, b)
 	}
 }

@@ -81,7 +81,7 @@ func (o *Ops) status(w http.ResponseWriter, _ *http.Request) *fault.Error {
 			l := e.Limits()
 			f := e.Model()
 			ms.Generates = &f.Generates
-			ms.SeesImages = &f.Sees
+			ms.SeesImages = &f.Vision
 			ms.Slots = l.Sequences
 			ms.Context = l.Context
 			ms.Kernels = &c.Kernels

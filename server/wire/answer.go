@@ -37,6 +37,9 @@ func WriteFault(w http.ResponseWriter, e *fault.Error, status int, body []byte, 
 	WriteBody(w, status, body)
 }
 
+// NotesHeader lists what was changed in a conversation so that the model's template takes it.
+const NotesHeader = "X-Prompt-Changed"
+
 // Limits on a header that lists something: clients refuse responses with 16 KiB of headers.
 const (
 	maxListLines = 8

@@ -30,29 +30,29 @@ func (e *BusyError) Error() string {
 // Unwrap gives the reason.
 func (e *BusyError) Unwrap() error { return e.Reason }
 
-// door bounds the queue, and says what a request has before it. The queue itself is the
-// loop's; this is what callers must know before they may join it. It has no lock and no
+// admission bounds the queue, and estimates what a request has before it. The queue itself
+// is the loop's; this is what is decided before a request may join it. It has no lock and no
 // clock.
-type door struct {
+type admission struct {
 	maxRequests int
 	maxTokens   int
 	maxWait     time.Duration
 
 	requests, tokens int
-	clients          map[string]*line
+	clients          map[string]*clientUsage
 	pace             pace
 }
 
-// line is what a client has in the queue.
-type line struct {
+// clientUsage is what a client has in the queue.
+type clientUsage struct {
 	requests [3]int // by tier, flex first
 	tokens   int
 }
 
-func (l *line) total() int { return l.requests[0] + l.requests[1] + l.requests[2] }
+func (l *clientUsage) total() int { return l.requests[0] + l.requests[1] + l.requests[2] }
 
-// entry is a request's place in the queue.
-type entry struct {
+// queueEntry is a request's place in the queue.
+type queueEntry struct {
 	Caller
 	tokens   int           // of its prompt, or of its inputs
 	position int           // requests that were before it
@@ -65,86 +65,98 @@ type entry struct {
 // (Dynamic thresholds: Choudhury and Hahne, 1998.)
 const share = 4
 
-// enter gives a request a place, or says why it gets none, as check does.
-func (d *door) enter(e *entry, patience time.Duration, busy bool) error {
-	if err := d.check(e, patience, busy); err != nil {
+// admit gives a request a place in the queue, or says why it gets none, as check does.
+func (a *admission) admit(e *queueEntry, patience time.Duration, busy bool) error {
+	if err := a.check(e, patience, busy); err != nil {
 		return err
 	}
-	d.count(e, 1)
+	a.count(e, 1)
 	return nil
 }
 
 // check says why a request would get no place now. Patience is how long it can wait, 0
-// for the door's own limit; busy says that all slots are taken.
-func (d *door) check(e *entry, patience time.Duration, busy bool) error {
-	own := d.clients[e.Client]
+// for the limit of the queue; busy says that all slots are taken.
+func (a *admission) check(e *queueEntry, patience time.Duration, busy bool) error {
+	own := a.clients[e.Client]
 	if own == nil {
-		own = &line{}
+		own = &clientUsage{}
 	}
-	e.position = d.before(own, e.Tier)
+
+	e.position = a.before(own, e.Tier)
 	if turns := e.position; busy || turns > 0 {
 		if busy {
 			turns++ // a slot must become free first
 		}
-		e.expected = d.pace.of(turns)
+		e.expected = a.pace.of(turns)
 	}
-	if patience == 0 || d.maxWait > 0 && d.maxWait < patience {
-		patience = d.maxWait
+
+	if patience == 0 || a.maxWait > 0 && a.maxWait < patience {
+		patience = a.maxWait
 	}
+
 	switch {
-	case d.requests >= d.maxRequests, d.requests > 0 && d.tokens+e.tokens > d.maxTokens:
-		return d.refuse(ErrQueueFull, e)
-	case own.total() > 0 && (own.total() >= share*(d.maxRequests-d.requests) || own.tokens > share*(d.maxTokens-d.tokens-e.tokens)):
-		return d.refuse(ErrShare, e)
+	case a.requests >= a.maxRequests, a.requests > 0 && a.tokens+e.tokens > a.maxTokens:
+		return a.refuse(ErrQueueFull, e)
+	case own.total() >= max(share*(a.maxRequests-a.requests), 1),
+		own.total() > 0 && own.tokens > share*(a.maxTokens-a.tokens-e.tokens):
+		return a.refuse(ErrShare, e)
 	case patience > 0 && e.expected > patience:
-		return d.refuse(ErrWait, e)
+		return a.refuse(ErrWait, e)
 	}
+
 	return nil
 }
 
-// join adds work to what a request has in the queue. It takes no place of its own.
-func (d *door) join(e *entry, work, tokens int) {
+// extend adds work to a request that is in the queue. It takes no place of its own.
+func (a *admission) extend(e *queueEntry, work, tokens int) {
 	if e.waiting > 0 {
-		d.count(e, -1)
+		a.count(e, -1)
 	}
-	e.waiting, e.tokens = e.waiting+work, e.tokens+tokens
-	d.count(e, 1)
+	e.waiting += work
+	e.tokens += tokens
+	a.count(e, 1)
 }
 
 // count adds a request to what waits, or takes it out.
-func (d *door) count(e *entry, n int) {
-	own := d.clients[e.Client]
+func (a *admission) count(e *queueEntry, n int) {
+	own := a.clients[e.Client]
 	if own == nil {
-		own = &line{}
-		d.clients[e.Client] = own
+		own = &clientUsage{}
+		a.clients[e.Client] = own
 	}
 	own.requests[e.Tier+1] += n
 	own.tokens += n * e.tokens
-	d.requests += n
-	d.tokens += n * e.tokens
+	a.requests += n
+	a.tokens += n * e.tokens
 	if own.total() == 0 {
-		delete(d.clients, e.Client)
+		delete(a.clients, e.Client)
 	}
 }
 
 // refuse says why a request is not taken, or kept. It may come again when half of those
 // that wait will have left.
-func (d *door) refuse(reason error, e *entry) error {
-	return &BusyError{Reason: reason, Waiting: d.requests, Position: e.position, Expected: e.expected, Retry: d.pace.of(max(d.requests/2, 1))}
+func (a *admission) refuse(reason error, e *queueEntry) error {
+	return &BusyError{
+		Reason:   reason,
+		Waiting:  a.requests,
+		Position: e.position,
+		Expected: e.expected,
+		Retry:    a.pace.of(max(a.requests/2, 1)),
+	}
 }
 
 // before estimates how many requests a client's next one has before it: its own, as
 // many of each other client that has as many, and all if it is flex.
-func (d *door) before(own *line, t Tier) int {
+func (a *admission) before(own *clientUsage, t Tier) int {
 	if t == TierFlex {
-		return d.requests
+		return a.requests
 	}
 	mine := own.requests[TierPriority+1]
 	if t == TierDefault {
 		mine += own.requests[TierDefault+1]
 	}
 	n := mine
-	for _, l := range d.clients {
+	for _, l := range a.clients {
 		if l != own {
 			n += min(mine, l.total()-l.requests[0])
 		}
@@ -154,16 +166,16 @@ func (d *door) before(own *line, t Tier) int {
 
 // leave takes a piece of a request's work out, and with the last one the request. Begun
 // says that it has left to be computed.
-func (d *door) leave(e *entry, now time.Time, begun bool) {
+func (a *admission) leave(e *queueEntry, now time.Time, begun bool) {
 	if e.waiting--; e.waiting > 0 {
 		return
 	}
-	d.count(e, -1)
+	a.count(e, -1)
 	if begun {
-		d.pace.left(now)
+		a.pace.left(now)
 	}
-	if d.requests == 0 {
-		d.pace.idle()
+	if a.requests == 0 {
+		a.pace.idle()
 	}
 }
 
@@ -182,7 +194,8 @@ const (
 func (p *pace) left(now time.Time) {
 	if !p.last.IsZero() {
 		const keep = 1 - 1.0/paceMemory
-		p.time, p.count = p.time*keep+now.Sub(p.last).Seconds(), p.count*keep+1
+		p.time = p.time*keep + now.Sub(p.last).Seconds()
+		p.count = p.count*keep + 1
 	}
 	p.last = now
 }

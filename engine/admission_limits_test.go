@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-func TestDoor(t *testing.T) {
+func TestAdmission(t *testing.T) {
 	now := time.Unix(0, 0)
-	d := &door{maxRequests: 10, maxTokens: 1000, maxWait: time.Minute, clients: map[string]*line{}}
-	enter := func(client string, tier Tier, tokens int, patience time.Duration) (*entry, error) {
-		e := &entry{Caller: Caller{client, tier}, tokens: tokens, waiting: 1}
-		return e, d.enter(e, patience, true)
+	d := &admission{maxRequests: 10, maxTokens: 1000, maxWait: time.Minute, clients: map[string]*clientUsage{}}
+	enter := func(client string, tier Tier, tokens int, patience time.Duration) (*queueEntry, error) {
+		e := &queueEntry{Caller: Caller{client, tier}, tokens: tokens, waiting: 1}
+		return e, d.admit(e, patience, true)
 	}
-	var inside []*entry
+	var inside []*queueEntry
 	must := func(client string, tier Tier, tokens, position int) {
 		t.Helper()
 		e, err := enter(client, tier, tokens, 0)
@@ -58,7 +58,9 @@ func TestDoor(t *testing.T) {
 	if e := inside[len(inside)-1]; e.expected != 4*time.Second {
 		t.Errorf("it expects %s, want a slot and one before it", e.expected)
 	}
-	if busy := refused("a", 10, 5*time.Second, ErrWait); busy.Expected != 6*time.Second || busy.Retry != 2*time.Second || busy.Position != 2 {
+	busy := refused("a", 10, 5*time.Second, ErrWait)
+	if busy.Expected != 6*time.Second || busy.Retry != 2*time.Second ||
+		busy.Position != 2 {
 		t.Errorf("%+v", busy)
 	}
 	refused("a", 500, 0, ErrShare)
@@ -69,7 +71,7 @@ func TestDoor(t *testing.T) {
 
 	// More work of a request that is there, or was, takes no place.
 	e := inside[len(inside)-1]
-	d.join(e, 2, 90)
+	d.extend(e, 2, 90)
 	if d.requests != 3 || d.tokens != 510 {
 		t.Errorf("%d requests of %d tokens", d.requests, d.tokens)
 	}
@@ -81,12 +83,12 @@ func TestDoor(t *testing.T) {
 	}
 }
 
-func TestDoorTakesALongPromptAlone(t *testing.T) {
-	d := &door{maxRequests: 10, maxTokens: 100, clients: map[string]*line{}}
-	if err := d.enter(&entry{tokens: 1000, waiting: 1}, 0, false); err != nil {
+func TestAdmissionOfALongPromptAlone(t *testing.T) {
+	d := &admission{maxRequests: 10, maxTokens: 100, clients: map[string]*clientUsage{}}
+	if err := d.admit(&queueEntry{tokens: 1000, waiting: 1}, 0, false); err != nil {
 		t.Errorf("one that is longer than the bound, with nobody else: %v", err)
 	}
-	if err := d.enter(&entry{tokens: 1, waiting: 1}, 0, false); !errors.Is(err, ErrQueueFull) {
+	if err := d.admit(&queueEntry{tokens: 1, waiting: 1}, 0, false); !errors.Is(err, ErrQueueFull) {
 		t.Errorf("behind it: %v", err)
 	}
 }

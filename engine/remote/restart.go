@@ -41,8 +41,11 @@ var ErrLater = errors.New("it may be possible later")
 func (r *Runner) generation() (*generation, error) {
 	for {
 		r.mu.Lock()
-		g, changed, failed := r.current, r.changed, r.failed
+		g := r.current
+		changed := r.changed
+		failed := r.failed
 		r.mu.Unlock()
+
 		switch {
 		case failed != nil:
 			return nil, failed
@@ -55,6 +58,7 @@ func (r *Runner) generation() (*generation, error) {
 				return g, nil
 			}
 		}
+
 		select {
 		case <-changed:
 		case <-r.aborted:
@@ -63,7 +67,7 @@ func (r *Runner) generation() (*generation, error) {
 	}
 }
 
-// lost is told of a child that has gone by each that notices. The first starts another;
+// lost is called by each goroutine that notices that a child has gone. The first starts another;
 // the loop comes first, if it has asked for something, to say what. It returns whether
 // the child may have died of what it did.
 func (r *Runner) lost(g *generation, crash func() Crash) (suspicious bool) {
@@ -82,8 +86,11 @@ func (r *Runner) lost(g *generation, crash func() Crash) (suspicious bool) {
 	if r.current == g {
 		r.current = nil
 		r.quiet.Add(1)
-		c.Exit, c.Wire, c.Stalled = exit, g.wire, time.Duration(g.stalled.Load())
-		c.Lived, c.Restarts = time.Since(g.began), r.restarts
+		c.Exit = exit
+		c.Wire = g.wire
+		c.Stalled = time.Duration(g.stalled.Load())
+		c.Lived = time.Since(g.began)
+		c.Restarts = r.restarts
 		g.mu.Lock()
 		for _, call := range g.pending {
 			c.Calls = append(c.Calls, call.name)
@@ -94,14 +101,14 @@ func (r *Runner) lost(g *generation, crash func() Crash) (suspicious bool) {
 		case <-r.aborted:
 		default:
 			r.restarts++
-			r.work.Go(func() { r.revive(g.number+1, c) })
+			r.work.Go(func() { r.restart(g.number+1, c) })
 		}
 	}
 	return exit.Fault || g.wire != nil || g.stalled.Load() > 0 && !exit.Paused || r.quiet.Load() >= maxQuiet
 }
 
-// revive starts another child, again and again until one is there.
-func (r *Runner) revive(number int, c Crash) {
+// restart starts another child, again and again until one is there.
+func (r *Runner) restart(number int, c Crash) {
 	if r.o.Report != nil {
 		r.o.Report(c)
 	}
@@ -131,9 +138,10 @@ func (r *Runner) revive(number int, c Crash) {
 		if ctx.Err() != nil {
 			return
 		}
-		g, err := r.restart(ctx, number)
+		g, err := r.spawnAgain(ctx, number)
 		if err == nil {
-			r.o.Log.Warn("the engine was restarted", "because", c.Exit.How, "after", time.Since(began).Round(time.Millisecond), "restarts", c.Restarts+1)
+			took := time.Since(began).Round(time.Millisecond)
+			r.o.Log.Warn("the engine was restarted", "because", c.Exit.How, "after", took, "restarts", c.Restarts+1)
 			r.set(g, nil)
 			return
 		}
@@ -153,13 +161,14 @@ func (r *Runner) revive(number int, c Crash) {
 	}
 }
 
-// restart starts a child that must be like the one before.
-func (r *Runner) restart(ctx context.Context, number int) (*generation, error) {
+// spawnAgain starts a child that must be like the one before.
+func (r *Runner) spawnAgain(ctx context.Context, number int) (*generation, error) {
 	g, answer, known, err := r.spawn(ctx, number)
 	if err == nil && g == nil {
 		err = r.o.Refused(answer)
 	}
-	if err == nil && (known.Limits != r.limits || len(known.Model.Pieces) != len(r.model.Pieces) || known.Model.Size != r.model.Size) {
+	if err == nil && (known.Limits != r.limits || known.Model.Size != r.model.Size ||
+		len(known.Model.Pieces) != len(r.model.Pieces)) {
 		err = errors.New("the model is not the same any more")
 	}
 	if err == nil {
@@ -176,7 +185,8 @@ func (r *Runner) restart(ctx context.Context, number int) (*generation, error) {
 func (r *Runner) set(g *generation, failed error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.current, r.failed = g, failed
+	r.current = g
+	r.failed = failed
 	if failed != nil {
 		r.end(failed)
 	}

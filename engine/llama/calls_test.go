@@ -1,0 +1,137 @@
+package llama
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"testing"
+
+	"serve/engine"
+	"serve/models/testmodel"
+	"serve/prompt"
+)
+
+// startTemplate starts an engine with a random model that has a template.
+func startTemplate(t *testing.T, template string) *engine.Engine {
+	t.Helper()
+	path := write(t, testmodel.Options{ChatTemplate: template, Context: 8192})
+	r, err := Load(path, Options{Context: 8192, Sequences: 1, Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := engine.New(r, engine.Options{})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- e.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	return e
+}
+
+// likeNames are tools whose rules llama.cpp would call the same, or as one of its own.
+var likeNames = []string{"web_search", "web-search", "call"}
+
+func likeTools(t *testing.T) []prompt.Tool {
+	t.Helper()
+	list := make([]prompt.Tool, len(likeNames))
+	for i, name := range likeNames {
+		list[i] = prompt.Tool{
+			Name:  name,
+			Field: "x",
+			Parameters: []byte(`{"type":"object","properties":{"days":{"type":"integer","minimum":1,"maximum":7},
+				"metric":{"type":"boolean"}},"required":["days","metric"],"additionalProperties":false}`),
+		}
+		if e := list[i].Compile(i); e != nil {
+			t.Fatal(e)
+		}
+	}
+	return list
+}
+
+// endless are templates with formats in which a random model does not come to its call: the template begins thoughts
+// whatever is asked for, or there is free text within the marks of a call.
+var endless = []string{
+	"llama-cpp-deepseek-r1", "StepFun3.5-Flash", "NVIDIA-Nemotron-Nano-v2", "MiniMax-M2", "Cohere2MoE",
+	"Apriel-1.6-15b-Thinker-fixed", "Kimi-K3", "muse-glimmer", "Mistral-Small-3.2-24B-Instruct-2506",
+}
+
+// formatTemplates are of formats whose answers may begin with text in llama.cpp's own grammars.
+var formatTemplates = []string{
+	"Qwen3-Coder", "Qwen3.5-4B", "Qwen-Qwen3-0.6B", "openai-gpt-oss-120b", "meetkai-functionary-medium-v3.2",
+	"CohereForAI-c4ai-command-r7b-12-2024-tool_use", "google-gemma-2-2b-it",
+}
+
+// TestRequiredCalls requires a call in the format of every template. The model is random: it calls because it can do
+// nothing else.
+func TestRequiredCalls(t *testing.T) {
+	for i, name := range templateNames(t) {
+		if !*all && i%8 != 0 && !slices.Contains(formatTemplates, name) || slices.Contains(endless, name) {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			requireCall(t, readTemplate(t, name))
+		})
+	}
+}
+
+func requireCall(t *testing.T, template string) {
+	e := startTemplate(t, template)
+	c := &prompt.Conversation{
+		Messages: []prompt.Message{{Role: prompt.User, Content: "x"}},
+		Tools:    prompt.Tools{List: likeTools(t), Choice: prompt.ChoiceRequired},
+		Effort:   prompt.NoEffort,
+	}
+	b := prompt.Builder{Model: e}
+	p, err := b.Build(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	r := engine.Request{Choices: 4, MaxTokens: 400, Sampling: engine.DefaultSampling()}
+	r.Sampling.Seed = 1
+	p.Ask(&r)
+	stream, err := e.Generate(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	replies := make([]prompt.Reply, r.Choices)
+	for {
+		events, err := stream.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(events) == 0 {
+			break
+		}
+		for i := range events {
+			replies[events[i].Choice].Add(&events[i])
+		}
+	}
+
+	for i := range replies {
+		reply := &replies[i]
+		if reply.Finish != engine.FinishStop || len(reply.Calls) != 1 {
+			if reply.Finish == engine.FinishLength && len(reply.Calls) == 1 && len(p.NotEnforced) > 0 {
+				continue // a call of which the grammar holds only the beginning
+			}
+			t.Errorf("no call: %s, %q, %q, %+v", reply.Finish, reply.Text(), reply.Reasoning(), reply.Calls)
+			continue
+		}
+		call := reply.Calls[0]
+		if !slices.Contains(likeNames, call.Name) {
+			t.Errorf("call %+v", call)
+		}
+		if len(p.NotEnforced) > 0 {
+			continue // it is said that arguments are not held to their schema
+		}
+		var arguments struct {
+			Days   int
+			Metric *bool
+		}
+		err := json.Unmarshal([]byte(call.Arguments), &arguments)
+		if err != nil || arguments.Days < 1 || arguments.Days > 7 || arguments.Metric == nil {
+			t.Errorf("call %+v: %v", call, err)
+		}
+	}
+}

@@ -1,0 +1,131 @@
+package remote
+
+import (
+	"errors"
+
+	"serve/engine"
+)
+
+// parser is the parser of one answer, which lives in the child: only new text is sent,
+// and only what is new of the answer comes back. What was sent so far is kept here, in the
+// pieces in which it was sent, so that a child that takes the place of another can be
+// brought to the same state; what it returns meanwhile was returned before.
+type parser struct {
+	r      *Runner
+	id     uint64
+	spec   string
+	pieces []string
+	failed error // it crashed a child, and is not tried again
+}
+
+// Parser asks the child to make a parser.
+func (r *Runner) Parser(spec string) (engine.Parser, error) {
+	p := &parser{r: r, id: r.nextID.Add(1), spec: spec}
+	return p, p.make(nil)
+}
+
+// make has the child make the parser and read pieces of text.
+func (p *parser) make(pieces []string) error {
+	closed := p.r.closedParsers()
+	in, err := p.r.ask("parser", func(m *message) {
+		m.u8(askParser)
+		m.u32(uint32(len(closed)))
+		for _, id := range closed {
+			m.u64(id)
+		}
+		m.u64(p.id)
+		m.string(p.spec)
+		m.u32(uint32(len(pieces)))
+		for _, text := range pieces {
+			m.string(text)
+		}
+	})
+	return done(in, err)
+}
+
+// Append sends the child what is new.
+func (p *parser) Append(text string, last bool) (d engine.Delta, err error) {
+	if p.failed != nil {
+		return d, p.failed
+	}
+	before := p.pieces
+	p.pieces = append(p.pieces, text)
+	d, known, err := p.append(len(before), text, last)
+
+	// A child that was started meanwhile does not know it.
+	for attempt := 0; !known && err == nil; attempt++ {
+		if attempt == maxFailures {
+			err = errors.New("the engine's process loses the parser again and again")
+			break
+		}
+		if err = p.make(before); err == nil {
+			d, known, err = p.append(len(before), text, last)
+		}
+	}
+
+	if errors.Is(err, engine.ErrCrashed) {
+		p.failed = err
+	}
+	return d, err
+}
+
+// append fails to be known by a child that has not read as many pieces before.
+func (p *parser) append(before int, text string, last bool) (d engine.Delta, known bool, err error) {
+	in, err := p.r.ask("parse", func(m *message) {
+		m.u8(askParse)
+		m.u64(p.id)
+		m.int(before)
+		m.string(text)
+		m.bool(last)
+	})
+	if err != nil {
+		return d, false, err
+	}
+	if known = in.bool(); known {
+		d = in.delta()
+	}
+	return d, known, in.end()
+}
+
+// Close has the child free it when it makes the next parser.
+func (p *parser) Close() {
+	p.r.mu.Lock()
+	defer p.r.mu.Unlock()
+	p.r.closed = append(p.r.closed, p.id)
+}
+
+// closedParsers returns the parsers that the child need not keep any more.
+func (r *Runner) closedParsers() []uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	closed := r.closed
+	r.closed = nil
+	return closed
+}
+
+// delta writes what is new of an answer.
+func (m *message) delta(d *engine.Delta) {
+	m.string(d.Content)
+	m.string(d.Reasoning)
+	m.u32(uint32(len(d.ToolCalls)))
+	for i := range d.ToolCalls {
+		c := &d.ToolCalls[i]
+		m.int(c.Index)
+		m.string(c.ID)
+		m.string(c.Name)
+		m.string(c.Arguments)
+	}
+}
+
+func (r *reader) delta() (d engine.Delta) {
+	d.Content = r.string()
+	d.Reasoning = r.string()
+	for range r.count(20) {
+		c := engine.ToolCallDelta{Index: r.int(), ID: r.string(), Name: r.string(), Arguments: r.string()}
+		if c.Index < 0 || c.Index > maxFrame {
+			r.fail("tool call %d", c.Index)
+		}
+		d.ToolCalls = append(d.ToolCalls, c)
+	}
+	return d
+}

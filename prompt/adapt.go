@@ -1,0 +1,514 @@
+package prompt
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"math/big"
+	"slices"
+	"strings"
+)
+
+// Notes about what was changed in a conversation so that the model's chat template takes it.
+const (
+	NoteSystemMoved   = "system-moved"    // system messages were moved to the beginning, or merged
+	NoteSystemToUser  = "system-to-user"  // system messages became part of the user's first
+	NoteUserAdded     = "user-added"      // an empty message of the user's was added
+	NoteAnswerAdded   = "assistant-added" // an empty message of the assistant's was added
+	NoteMerged        = "roles-merged"    // messages of the same role in a row were merged
+	NoteCallsText     = "calls-as-text"   // earlier calls and results were written as text
+	NoteCallsSplit    = "calls-split"     // several calls of one message were written one by one
+	NoteCallsPaired   = "calls-paired"    // calls and results were put together, and missing results added
+	NoteCallIDs       = "call-ids"        // IDs of calls were replaced in the prompt
+	NoteArgumentsText = "arguments-as-text"
+)
+
+// adapter changes the messages of a conversation step by step, each only if the conversation has what the
+// template does not take.
+type adapter struct {
+	template *template
+	tools    bool // the template is told of tools
+	messages []Message
+	begun    []Message // the last message, if it is the answer's beginning: it is no turn of its own
+	notes    []string
+}
+
+// adapt returns the messages as the template takes them, and notes about what was changed.
+func (t *template) adapt(messages []Message, tools, begun bool) ([]Message, []string) {
+	a := adapter{template: t, tools: tools, messages: slices.Clone(messages)}
+	if begun {
+		last := len(a.messages) - 1
+		a.begun = a.messages[last:]
+		a.messages = a.messages[:last:last]
+	}
+
+	a.arguments()
+	a.system()
+	a.exchange()
+	a.foldSystem()
+	a.alternate()
+	return append(a.messages, a.begun...), a.notes
+}
+
+// simplify returns the messages in the form that all templates take: one system message, which may become
+// the user's, and the user and the assistant in turns. It is for what no single change has helped.
+func (t *template) simplify(messages []Message, begun, fold bool) ([]Message, []string) {
+	a := adapter{template: t, messages: slices.Clone(messages)}
+	if begun {
+		last := len(a.messages) - 1
+		a.begun = a.messages[last:]
+		a.messages = a.messages[:last:last]
+	}
+
+	a.mergeSystem()
+	a.text()
+	if fold {
+		a.systemToUser()
+	}
+	a.addUser()
+	a.mergeRoles()
+	return append(a.messages, a.begun...), a.notes
+}
+
+func (a *adapter) note(text string) {
+	if !slices.Contains(a.notes, text) {
+		a.notes = append(a.notes, text)
+	}
+}
+
+// takes asks the template.
+func (a *adapter) takes(what trait) bool { return a.template.takes(what, a.tools) }
+
+func isSystem(m *Message) bool { return m.Role == System || m.Role == Developer }
+
+// has reports whether any message is as asked.
+func (a *adapter) has(is func(*Message) bool) bool {
+	for i := range a.messages {
+		if is(&a.messages[i]) {
+			return true
+		}
+	}
+	return false
+}
+
+// first returns the index of the first message that is not a system message.
+func (a *adapter) first() int {
+	n := 0
+	for n < len(a.messages) && isSystem(&a.messages[n]) {
+		n++
+	}
+	return n
+}
+
+// system moves system messages to the beginning, or merges them.
+func (a *adapter) system() {
+	n := a.first()
+	later := slices.ContainsFunc(a.messages[n:], func(m Message) bool { return isSystem(&m) })
+	switch {
+	case later && n == 0 && !a.takes(systemLater),
+		later && n > 0 && !a.takes(systemAgain),
+		n > 1 && !a.takes(systemTwice):
+		a.mergeSystem()
+	}
+}
+
+func (a *adapter) mergeSystem() {
+	var texts []string
+	var images []Image
+	var others []Message
+	for i := range a.messages {
+		if m := &a.messages[i]; isSystem(m) {
+			texts = append(texts, m.Content)
+			images = append(images, m.Images...)
+			continue
+		}
+		others = append(others, a.messages[i])
+	}
+	if len(texts) == 0 || len(texts) == 1 && isSystem(&a.messages[0]) {
+		return
+	}
+
+	one := Message{Role: System, Content: strings.Join(texts, "\n\n"), Images: images}
+	a.messages = slices.Insert(others, 0, one)
+	a.note(NoteSystemMoved)
+}
+
+// foldSystem makes the system message a part of the user's first, for templates without that role.
+func (a *adapter) foldSystem() {
+	if !a.has(isSystem) {
+		return
+	}
+	userLast := a.messages[len(a.messages)-1].Role == User
+	if !a.takes(systemRole) || !userLast && a.first() < len(a.messages) && !a.takes(systemNotLast) {
+		a.mergeSystem()
+		a.systemToUser()
+	}
+}
+
+func (a *adapter) systemToUser() {
+	if len(a.messages) == 0 || !isSystem(&a.messages[0]) {
+		return
+	}
+	a.messages[0].Role = User
+	if len(a.messages) > 1 && a.messages[1].Role == User {
+		a.messages[1] = merged(a.messages[0], a.messages[1])
+		a.messages = a.messages[1:]
+	}
+	a.note(NoteSystemToUser)
+}
+
+// merged returns two messages as one.
+func merged(a, b Message) Message {
+	a.Images = slices.Concat(a.Images, b.Images)
+	if a.Content != "" && b.Content != "" {
+		a.Content += "\n\n"
+	}
+	a.Content += b.Content // including the marks of its images
+	a.Calls = slices.Concat(a.Calls, b.Calls)
+	a.Reasoning += b.Reasoning
+	return a
+}
+
+// alternate brings the user's and the assistant's messages into turns.
+func (a *adapter) alternate() {
+	n := a.first()
+	switch {
+	case n == len(a.messages):
+		if n == 0 && !a.takes(nothing) || n > 0 && !a.takes(systemOnly) {
+			a.addUser()
+		}
+	case !a.has(func(m *Message) bool { return m.Role == User }) && !a.takes(userMissing),
+		a.messages[n].Role == Assistant && len(a.messages[n].Calls) == 0 && !a.takes(assistantFirst),
+		len(a.messages[n].Calls) > 0 && !a.takes(callsFirst):
+		a.addUser()
+	}
+
+	if a.repeats() && !a.takes(rolesRepeat) {
+		a.mergeRoles()
+	}
+}
+
+// addUser adds an empty message of the user's before the first of another's.
+func (a *adapter) addUser() {
+	n := a.first()
+	if n < len(a.messages) && a.messages[n].Role == User {
+		return
+	}
+	a.messages = slices.Insert(a.messages, n, Message{Role: User})
+	a.note(NoteUserAdded)
+}
+
+// repeats reports whether a role that alternates comes twice in a row.
+func (a *adapter) repeats() bool {
+	for i := 1; i < len(a.messages); i++ {
+		if sameTurn(&a.messages[i-1], &a.messages[i]) {
+			return true
+		}
+	}
+	return false
+}
+
+// sameTurn reports whether two messages in a row are of the same role. After a call comes its result.
+func sameTurn(a, b *Message) bool {
+	return a.Role == b.Role && a.Role != ToolRole && len(a.Calls) == 0 && len(b.Calls) == 0
+}
+
+func (a *adapter) mergeRoles() {
+	var out []Message
+	for _, m := range a.messages {
+		if n := len(out); n > 0 && sameTurn(&out[n-1], &m) {
+			out[n-1] = merged(out[n-1], m)
+			a.note(NoteMerged)
+			continue
+		}
+		out = append(out, m)
+	}
+	a.messages = out
+}
+
+// exchange brings calls and results into the form that the template takes.
+func (a *adapter) exchange() {
+	isCall := func(m *Message) bool { return len(m.Calls) > 0 }
+	isResult := func(m *Message) bool { return m.Role == ToolRole }
+	if !a.has(isCall) && !a.has(isResult) {
+		return
+	}
+
+	a.nameResults()
+	if !a.takes(calls) {
+		a.text()
+		return
+	}
+	if !a.paired() && !a.takes(callsUnpaired) {
+		a.pair()
+	}
+	if a.has(func(m *Message) bool { return len(m.Calls) > 1 }) && !a.takes(callsParallel) {
+		a.pair()
+		a.split()
+	}
+	a.answerResults()
+	if !a.takes(anyID) {
+		a.shortIDs()
+	}
+}
+
+// nameResults notes the name of the function in every result, which some templates write.
+func (a *adapter) nameResults() {
+	names := map[string]string{}
+	for i := range a.messages {
+		m := &a.messages[i]
+		for _, c := range m.Calls {
+			names[c.ID] = c.Name
+		}
+		if m.Role == ToolRole && m.CallName == "" {
+			m.CallName = names[m.CallID]
+		}
+	}
+}
+
+// paired reports whether the results of every call follow it, in any order, and nothing else is a result.
+func (a *adapter) paired() bool {
+	var waiting []string
+	for i := range a.messages {
+		m := &a.messages[i]
+		if m.Role == ToolRole {
+			at := slices.Index(waiting, m.CallID)
+			if at < 0 {
+				return false
+			}
+			waiting = slices.Delete(waiting, at, at+1)
+			continue
+		}
+		if len(waiting) > 0 {
+			return false
+		}
+		for _, c := range m.Calls {
+			waiting = append(waiting, c.ID)
+		}
+	}
+	return len(waiting) == 0
+}
+
+// noResult is the result of a call that has none.
+const noResult = "(no result)"
+
+// pair puts the results of every call after it, in the order of the calls. A missing one is made up, and one
+// without a call becomes the user's.
+func (a *adapter) pair() {
+	if a.paired() {
+		return
+	}
+	a.note(NoteCallsPaired)
+
+	used := map[int]bool{}
+	take := func(after int, id string) (Message, bool) {
+		for i := after + 1; i < len(a.messages); i++ {
+			if m := &a.messages[i]; m.Role == ToolRole && m.CallID == id && !used[i] {
+				used[i] = true
+				return *m, true
+			}
+		}
+		return Message{}, false
+	}
+
+	var out []Message
+	for i, m := range a.messages {
+		switch {
+		case used[i]:
+			continue
+		case m.Role == ToolRole:
+			m = resultText(m)
+		}
+		out = append(out, m)
+		for _, c := range m.Calls {
+			result, ok := take(i, c.ID)
+			if !ok {
+				result = Message{Role: ToolRole, Content: noResult, CallID: c.ID, CallName: c.Name}
+			}
+			out = append(out, result)
+		}
+	}
+	a.messages = out
+}
+
+// split writes several calls of one message one by one, each with its result, which follow in order.
+func (a *adapter) split() {
+	a.note(NoteCallsSplit)
+
+	var out []Message
+	for i := 0; i < len(a.messages); i++ {
+		m := a.messages[i]
+		if len(m.Calls) < 2 {
+			out = append(out, m)
+			continue
+		}
+		results := slices.Clone(a.messages[i+1 : i+1+len(m.Calls)])
+		for k, c := range m.Calls {
+			one := Message{Role: Assistant, Calls: []Call{c}}
+			if k == 0 {
+				one = m
+				one.Calls = m.Calls[:1]
+			}
+			at := slices.IndexFunc(results, func(r Message) bool { return r.CallID == c.ID })
+			out = append(out, one, results[at])
+			results = slices.Delete(results, at, at+1)
+		}
+		i += len(m.Calls)
+	}
+	a.messages = out
+}
+
+// answerResults adds an empty answer between a result and the user's next message.
+func (a *adapter) answerResults() {
+	var out []Message
+	for i, m := range a.messages {
+		if i > 0 && m.Role == User && a.messages[i-1].Role == ToolRole && !a.takes(resultThenUser) {
+			out = append(out, Message{Role: Assistant})
+			a.note(NoteAnswerAdded)
+		}
+		out = append(out, m)
+	}
+	a.messages = out
+}
+
+// shortIDs replaces the IDs of calls by nine letters and digits, the same ones in every request.
+func (a *adapter) shortIDs() {
+	ids := map[string]string{}
+	taken := map[string]bool{}
+	short := func(id string) string {
+		if isShort(id) || ids[id] != "" {
+			return ids[id]
+		}
+		for n := 0; ; n++ {
+			hash := sha256.Sum256(fmt.Appendf(nil, "%d %s", n, id))
+			text := new(big.Int).SetBytes(hash[:]).Text(36)
+			if text = text[:9]; !taken[text] {
+				taken[text] = true
+				ids[id] = text
+				return text
+			}
+		}
+	}
+
+	for i := range a.messages {
+		m := &a.messages[i]
+		for _, c := range m.Calls {
+			if isShort(c.ID) {
+				taken[c.ID] = true
+				ids[c.ID] = c.ID
+			}
+		}
+	}
+	for i := range a.messages {
+		m := &a.messages[i]
+		m.Calls = slices.Clone(m.Calls)
+		for k := range m.Calls {
+			m.Calls[k].ID = short(m.Calls[k].ID)
+		}
+		if m.Role == ToolRole {
+			m.CallID = short(m.CallID)
+		}
+	}
+	a.note(NoteCallIDs)
+}
+
+// isShort reports whether an ID is nine letters and digits.
+func isShort(id string) bool {
+	if len(id) != 9 {
+		return false
+	}
+	for _, c := range []byte(id) {
+		if !isLetter(c) && (c < '0' || c > '9') {
+			return false
+		}
+	}
+	return true
+}
+
+// text writes calls and results as text, in the format in which models without tools call.
+func (a *adapter) text() {
+	a.nameResults()
+	for i := range a.messages {
+		m := &a.messages[i]
+		switch {
+		case len(m.Calls) > 0:
+			*m = callsText(*m)
+		case m.Role == ToolRole:
+			*m = resultText(*m)
+		default:
+			continue
+		}
+		a.note(NoteCallsText)
+	}
+}
+
+// arguments makes what is no JSON object one, as far as the template needs that.
+func (a *adapter) arguments() {
+	for i := range a.messages {
+		m := &a.messages[i]
+		m.Calls = slices.Clone(m.Calls)
+		for k := range m.Calls {
+			c := &m.Calls[k]
+			c.Arguments = mendSurrogates(c.Arguments)
+			if text := a.argument(c.Arguments); text != c.Arguments {
+				c.Arguments = text
+				a.note(NoteArgumentsText)
+			}
+		}
+	}
+}
+
+func (a *adapter) argument(text string) string {
+	trimmed := strings.TrimSpace(text)
+	switch {
+	case trimmed == "":
+		return "{}"
+	case !readable(text):
+		if a.takes(argumentsText) {
+			return text
+		}
+		if quoted := quoteJSON(text); a.takes(argumentsQuote) {
+			return quoted
+		}
+	case trimmed[0] == '{' || a.takes(argumentsValue):
+		return text
+	}
+	return `{"arguments":` + quoteJSON(text) + `}`
+}
+
+func quoteJSON(text string) string {
+	quoted, _ := json.Marshal(text) // a string cannot fail
+	return string(quoted)
+}
+
+// callsText returns a message with its calls as text, in the format that the model uses.
+func callsText(m Message) Message {
+	type written struct {
+		Name      string          `json:"name"`
+		Arguments json.RawMessage `json:"arguments"`
+	}
+	list := make([]written, len(m.Calls))
+	for i, c := range m.Calls {
+		if !readable(c.Arguments) {
+			c.Arguments = quoteJSON(c.Arguments)
+		}
+		list[i] = written{c.Name, json.RawMessage(c.Arguments)}
+	}
+
+	text, _ := json.Marshal(map[string]any{"tool_calls": list}) // all of it is JSON
+	if m.Content != "" {
+		m.Content += "\n\n"
+	}
+	m.Content += string(text)
+	m.Calls = nil
+	return m
+}
+
+// resultText returns a result as a message of the user's.
+func resultText(m Message) Message {
+	name := m.CallName
+	if name == "" {
+		name = m.CallID
+	}
+	return Message{Role: User, Content: fmt.Sprintf("The result of %s: %s", name, m.Content), Images: m.Images}
+}

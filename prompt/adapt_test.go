@@ -1,0 +1,87 @@
+package prompt
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"serve/fault"
+)
+
+// TestReadable tells JSON that llama.cpp reads from what it does not.
+func TestReadable(t *testing.T) {
+	for text, want := range map[string]bool{
+		`{"a":1}`: true, `{"a":1e300}`: true, `{"a":1e400}`: false, `{"a":`: false, `NaN`: false, ``: false,
+		strings.Repeat("9", 400): false,
+	} {
+		if got := readable(text); got != want {
+			t.Errorf("%.20s: %t", text, got)
+		}
+	}
+}
+
+// TestMendSurrogates leaves pairs, and replaces halves.
+func TestMendSurrogates(t *testing.T) {
+	for text, want := range map[string]string{
+		`"a"`:                  `"a"`,
+		`"\ud83d\ude00"`:       `"\ud83d\ude00"`,
+		`"\ud83d"`:             `"\ufffd"`,
+		`"\ude00\ud83dx"`:      `"\ufffd\ufffdx"`,
+		`"\\ud83d"`:            `"\\ud83d"`,
+		`"\ud83d\ud83d\ude00"`: `"\ufffd\ud83d\ude00"`,
+		`"\u00e9`:              `"\u00e9`,
+	} {
+		if got := mendSurrogates(text); got != want {
+			t.Errorf("%s became %s, want %s", text, got, want)
+		}
+	}
+}
+
+// TestObjectsAlone compiles parameters, which are an object whatever else their schema says.
+func TestObjectsAlone(t *testing.T) {
+	for parameters, good := range map[string]bool{
+		`{}`: true, `{"properties":{"a":{"type":"string"}}}`: true, `{"type":["object","null"]}`: true,
+		`{"enum":[1,{"a":1}]}`:                            true,
+		`{"anyOf":[{"type":"string"},{"properties":{}}]}`: true,
+		`{"type":"string"}`:                               false, `{"enum":["a"]}`: false, `{"minimum":1e400}`: false,
+	} {
+		tool := Tool{Name: "f", Parameters: []byte(parameters), Field: "x"}
+		e := tool.Compile(0)
+		if good != (e == nil) || !good && e.Kind != fault.InvalidSchema {
+			t.Errorf("%s: %v", parameters, e)
+		}
+		if parameters == `{"type":["object","null"]}` && !strings.Contains(tool.arguments.Rules, "arguments-0-0 ::= \"{\"") {
+			t.Errorf("%s: %s", parameters, tool.arguments.Rules)
+		}
+	}
+}
+
+// TestShortIDs maps IDs to nine letters and digits, the same for a call and its result, and never two to one.
+func TestShortIDs(t *testing.T) {
+	a := adapter{messages: []Message{
+		{Role: Assistant, Calls: []Call{{ID: "call_1"}, {ID: "abcdefghi"}, {ID: "call_2"}}},
+		{Role: ToolRole, CallID: "call_2"}, {Role: ToolRole, CallID: "call_1"}, {Role: ToolRole, CallID: "abcdefghi"},
+	}}
+	a.shortIDs()
+	calls := a.messages[0].Calls
+	if calls[1].ID != "abcdefghi" || a.messages[1].CallID != calls[2].ID || a.messages[2].CallID != calls[0].ID {
+		t.Errorf("%+v", a.messages)
+	}
+	if calls[0].ID == calls[2].ID || !isShort(calls[0].ID) || !isShort(calls[2].ID) {
+		t.Errorf("%+v", calls)
+	}
+	if !slices.Equal(a.notes, []string{NoteCallIDs}) {
+		t.Errorf("notes %q", a.notes)
+	}
+}
+
+// TestNamesAlike gives an alias to the second of two tools whose rules would be the same.
+func TestNamesAlike(t *testing.T) {
+	tools := Tools{List: []Tool{{Name: "a_b"}, {Name: "a-b"}, {Name: "call"}, {Name: "c"}}}
+	tools.setAliases()
+	for i, want := range []bool{false, true, true, false} {
+		if got := tools.List[i].alias != ""; got != want {
+			t.Errorf("%s: %t", tools.List[i].Name, got)
+		}
+	}
+}

@@ -1,0 +1,73 @@
+package prompt
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"regexp"
+	"strings"
+
+	"serve/engine"
+)
+
+// llama.cpp names the rules of its grammars by the tools, with a dash for every other character, so that the
+// rules of web_search and web-search are the same, and those of "call" are its own. Such a tool gets an alias
+// while a chat is rendered; the name takes its place in what comes out, but for the names of rules.
+
+// reservedNames are the names of tools, as they are in rules, that mean rules of llama.cpp's own.
+var reservedNames = map[string]bool{"call": true, "calls": true, "call-root": true, "call-first": true, "choice": true}
+
+// setAliases gives aliases to the tools that need one.
+func (t *Tools) setAliases() {
+	taken := map[string]bool{}
+	for i := range t.List {
+		tool := &t.List[i]
+		name := notInRules.ReplaceAllString(tool.Name, "-")
+		tool.alias = ""
+		if taken[name] || reservedNames[name] {
+			tool.alias = newAlias()
+		}
+		taken[name] = true
+	}
+}
+
+// newAlias returns a name that no text contains.
+func newAlias() string {
+	var b [12]byte
+	rand.Read(b[:])
+	return "tool" + hex.EncodeToString(b[:])
+}
+
+// ruleName is the name by which llama.cpp knows the tool.
+func (t *Tool) ruleName() string {
+	if t.alias != "" {
+		return t.alias
+	}
+	return t.Name
+}
+
+// restoreNames replaces the aliases of tools in a rendered chat by their names.
+func (t *Tools) restoreNames(r *engine.Rendered) {
+	for i := range t.List {
+		tool := &t.List[i]
+		if tool.alias == "" {
+			continue
+		}
+
+		// In the names of rules it comes after a dash.
+		alias := regexp.MustCompile(`(tool-)?` + tool.alias)
+		replace := func(text string) string {
+			return alias.ReplaceAllStringFunc(text, func(found string) string {
+				if strings.HasPrefix(found, "tool-") {
+					return found
+				}
+				return tool.Name
+			})
+		}
+		r.Prompt = replace(r.Prompt)
+		r.Parser = replace(r.Parser)
+		r.Grammar.Text = replace(r.Grammar.Text)
+		for k := range r.Grammar.Triggers {
+			r.Grammar.Triggers[k].Value = replace(r.Grammar.Triggers[k].Value)
+		}
+	}
+}
