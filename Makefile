@@ -118,7 +118,7 @@ $(AGENTS)/node_modules: $(AGENTS)/package-lock.json
 	@touch $@
 
 agents: llama tools $(AGENTS)/node_modules
-	TEST_AGENTS=$(CURDIR)/$(AGENTS) go test ./cmd/serve -run 'TestClaudeCode' -count 1 -v
+	TEST_AGENTS=$(CURDIR)/$(AGENTS) go test ./cmd/serve -run 'TestClaudeCode|TestCodex' -count 1 -v
 
 # The binary on processors that this machine is not, by emulation: old ones here, Arm's in portable.
 emulated: serve
