@@ -99,7 +99,7 @@ real-models: llama $(PYTHON)
 
 # The official clients, and llama.cpp's own programs of the same tree, which know what real models answer.
 judges: llama node peers real-models
-	TEST_PYTHON=$(CURDIR)/$(PYTHON) go test -timeout 20m ./cmd/serve -run 'HuggingFaceHub|StreamsByPython|ScriptsByPython|AnthropicByPython|Documents'
+	TEST_PYTHON=$(CURDIR)/$(PYTHON) go test -timeout 20m ./cmd/serve -run 'HuggingFaceHub|StreamsByPython|ScriptsByPython|AnthropicByPython|OllamaPython|Documents'
 	TEST_PYTHON=$(CURDIR)/$(PYTHON) TEST_MODELS=$(CURDIR)/build/judges TEST_PEERS=$(CURDIR)/$(PEERS) \
 		go test -timeout 20m ./cmd/serve -run RealModel -count 1 -v
 
@@ -161,6 +161,7 @@ fuzz:
 	$(FUZZ) FuzzAnswerText ./engine
 	$(FUZZ) FuzzReader ./engine/remote
 	$(FUZZ) FuzzRequests ./server/openai
+	$(FUZZ) FuzzRequests ./server/ollama
 	$(FUZZ) FuzzRequests ./server/anthropic
 	$(FUZZ) FuzzAppendString ./server/wire
 	$(FUZZ) FuzzGBNF ./prompt

@@ -19,11 +19,11 @@ import (
 )
 
 // ErrNotFound says that a response is not kept, or not any more.
-var ErrNotFound = errors.New("no such response is kept")
+var ErrNotFound = errors.New("no such response is stored")
 
 // ErrBroken says that a response which an earlier one was the beginning of is kept,
 // and the earlier one is not: the conversation has lost its beginning.
-var ErrBroken = errors.New("an earlier response of the conversation is not kept any more")
+var ErrBroken = errors.New("an earlier response of the conversation is no longer stored")
 
 // maxTurns bounds a conversation.
 const maxTurns = 1000
@@ -60,7 +60,7 @@ func Open(folder string, keep time.Duration) (*Archive, error) {
 	lock := flock.New(filepath.Join(folder, "responses.lock"), flock.SetPermissions(0o600))
 	if free, err := lock.TryLock(); err != nil || !free {
 		if err == nil {
-			err = errors.New("another process has it open")
+			err = errors.New("another process is using it")
 		}
 		return nil, fmt.Errorf("open the archive %s: %w", folder, err)
 	}
@@ -108,7 +108,7 @@ func openDatabase(path string) (*sql.DB, error) {
 
 	if version > 1 {
 		db.Close()
-		return nil, fmt.Errorf("it is of version %d, written by a newer serve", version)
+		return nil, fmt.Errorf("it has version %d, written by a newer serve", version)
 	}
 
 	if _, err := db.Exec(schema); err != nil {
@@ -137,7 +137,7 @@ func (a *Archive) Put(ctx context.Context, r *Response) error {
 		[]byte(r.Body),
 	)
 	if err != nil {
-		return fmt.Errorf("keep a response: %w", err)
+		return fmt.Errorf("store a response: %w", err)
 	}
 	return nil
 }

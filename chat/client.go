@@ -125,7 +125,7 @@ func thought(raw string) (text string) {
 func explain(err error) error {
 	var said *openai.Error
 	if errors.As(err, &said) && said.Message != "" {
-		return fmt.Errorf("the server refuses: %s", strings.TrimSuffix(said.Message, "."))
+		return fmt.Errorf("the server refused: %s", strings.TrimSuffix(said.Message, "."))
 	}
 	return err
 }

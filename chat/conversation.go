@@ -171,7 +171,7 @@ func Load(path string) (*Conversation, error) {
 	}
 	c := new(Conversation)
 	if err := json.Unmarshal(text, c); err != nil {
-		return nil, fmt.Errorf("%s is no saved conversation: %w", path, err)
+		return nil, fmt.Errorf("%s is not a saved conversation: %w", path, err)
 	}
 	return c, nil
 }
@@ -192,7 +192,7 @@ func Image(path string) (string, error) {
 	case len(data) > 12 && string(data[8:12]) == "WEBP":
 		kind = "image/webp"
 	case !strings.HasPrefix(string(data), "\x89PNG"):
-		return "", fmt.Errorf("%s is no PNG, JPEG, GIF or WebP", path)
+		return "", fmt.Errorf("%s is not a PNG, JPEG, GIF or WebP image", path)
 	}
 	return "data:" + kind + ";base64," + base64.StdEncoding.EncodeToString(data), nil
 }

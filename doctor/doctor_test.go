@@ -26,11 +26,11 @@ func TestKernelReport(t *testing.T) {
 		{"all right", loader.KernelReport{Checks: right}, Fine,
 			"zen4: 2 types, worst q4_K in AMX 2.0e-04 of 5.0e-04 allowed"},
 		{"one wrong", loader.KernelReport{Checks: append(right[:2:2], wrong)}, Broken,
-			"zen4 computes wrongly here: q6_K: off by 2.5e-01 at 8 rows, where 5.0e-04 is allowed"},
+			"zen4 gives wrong results here: q6_K: off by 2.5e-01 at 8 rows, where 5.0e-04 is allowed"},
 		{"no numbers", loader.KernelReport{Checks: append(right[:2:2], infinite)}, Broken, "q8_0: not a number at 5 rows"},
 		{"a crash", loader.KernelReport{Checks: right, Crashes: []string{"q8_0 in AMX: SIGILL"}}, Broken,
 			"q8_0 in AMX: SIGILL"},
-		{"none", loader.KernelReport{}, Broken, "nothing"},
+		{"none", loader.KernelReport{}, Broken, "produced no results"},
 		{"many wrong", loader.KernelReport{Checks: slices.Repeat([]llama.KernelCheck{wrong}, 9)}, Broken, "and 4 more"},
 	} {
 		f := kernelFinding("zen4", test.report)

@@ -125,9 +125,9 @@ func kernelFinding(name string, r loader.KernelReport) Finding {
 	}
 	switch {
 	case len(wrong) > 0:
-		return Finding{"results", Broken, name + " computes wrongly here: " + strings.Join(wrong, "; "), repairKernels}
+		return Finding{"results", Broken, name + " gives wrong results here: " + strings.Join(wrong, "; "), repairKernels}
 	case len(types) == 0:
-		return Finding{"results", Broken, name + " computes nothing", repairKernels}
+		return Finding{"results", Broken, name + " produced no results", repairKernels}
 	}
 	return Finding{About: "results", Severity: Fine, Seen: fmt.Sprintf("%s: %d types, worst %s %.1e of %.1e allowed",
 		name, len(types), worst.Kernel, worst.Difference, worst.Tolerance)}
@@ -136,7 +136,7 @@ func kernelFinding(name string, r loader.KernelReport) Finding {
 // devices looks for GPUs, and has each device compute where models will be: in a process that is
 // confined as engines are.
 func (e *examination) devices(ctx context.Context) []Finding {
-	const driversTool = "see whether the driver's own tool works, such as nvidia-smi; if it does, report this line"
+	const driversTool = "check whether the driver's own tool works, such as nvidia-smi; if it does, report this line"
 	var outside loader.DeviceList
 	if len(e.workers.Backends()) > 0 {
 		if err := e.workers.CreateNodes(ctx); err != nil {
@@ -171,7 +171,7 @@ func (e *examination) deviceFindings(outside, seen loader.DeviceList, results []
 	if missing := seen.Missing(outside.GPUs()); len(missing) > 0 {
 		text := loader.DescribeDevices(missing) + " is on this machine, but not visible in the sandbox"
 		list = append(list, Finding{"gpu", Broken, text + loader.JoinWarnings(seen.Warnings),
-			"start serve with --isolate=false, which computes without a sandbox, and report this line"})
+			"start serve with --isolate=false, which runs models without a sandbox, and report this line"})
 	}
 
 	all := loader.DeviceList{
@@ -206,8 +206,8 @@ func deviceFinding(r loader.DeviceResult) Finding {
 	if r.Failed != "" {
 		f.Severity = Broken
 		f.Seen = fmt.Sprintf("%s cannot be used: %s", name, r.Failed)
-		f.Do = "see whether the driver's own tool works, and whether this build has code for the device (docs/gpu.md); " +
-			"--gpu-layers 0 computes on the CPU"
+		f.Do = "check whether the driver's own tool works, and whether this build has code for the device (docs/gpu.md); " +
+			"--gpu-layers 0 uses the CPU"
 	}
 	return f
 }

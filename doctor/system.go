@@ -45,7 +45,7 @@ func (e *examination) memory(context.Context) []Finding {
 	f := Finding{About: "memory", Severity: Fine, Seen: machine.FormatSize(free) + " free for models"}
 	switch {
 	case free == 0:
-		f.Seen = "free memory is not known on this system"
+		f.Seen = "free memory is unknown on this system"
 	case free < leastMemory:
 		f.Severity = Warning
 		f.Do = "close other programs, or raise the cgroup's limit: only the smallest models fit"

@@ -81,6 +81,7 @@ func (a *admission) check(e *queueEntry, patience time.Duration, busy bool) erro
 	if own == nil {
 		own = &clientUsage{}
 	}
+
 	e.position = a.before(own, e.Tier)
 	if turns := e.position; busy || turns > 0 {
 		if busy {
@@ -88,9 +89,11 @@ func (a *admission) check(e *queueEntry, patience time.Duration, busy bool) erro
 		}
 		e.expected = a.pace.of(turns)
 	}
+
 	if patience == 0 || a.maxWait > 0 && a.maxWait < patience {
 		patience = a.maxWait
 	}
+
 	switch {
 	case a.requests >= a.maxRequests, a.requests > 0 && a.tokens+e.tokens > a.maxTokens:
 		return a.refuse(ErrQueueFull, e)
@@ -100,6 +103,7 @@ func (a *admission) check(e *queueEntry, patience time.Duration, busy bool) erro
 	case patience > 0 && e.expected > patience:
 		return a.refuse(ErrWait, e)
 	}
+
 	return nil
 }
 

@@ -58,7 +58,9 @@ func TestAdmission(t *testing.T) {
 	if e := inside[len(inside)-1]; e.expected != 4*time.Second {
 		t.Errorf("it expects %s, want a slot and one before it", e.expected)
 	}
-	if busy := refused("a", 10, 5*time.Second, ErrWait); busy.Expected != 6*time.Second || busy.Retry != 2*time.Second || busy.Position != 2 {
+	busy := refused("a", 10, 5*time.Second, ErrWait)
+	if busy.Expected != 6*time.Second || busy.Retry != 2*time.Second ||
+		busy.Position != 2 {
 		t.Errorf("%+v", busy)
 	}
 	refused("a", 500, 0, ErrShare)

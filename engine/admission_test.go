@@ -21,7 +21,9 @@ import (
 // flood's, and all answers are right.
 func TestShares(t *testing.T) {
 	for _, shared := range []bool{false, true} {
-		steps, waits, gate := 0, make(chan struct{}), make(chan struct{})
+		steps := 0
+		waits := make(chan struct{})
+		gate := make(chan struct{})
 		e, _ := start(t, enginetest.Options{
 			Limits: engine.Limits{Sequences: 4, Shared: shared, Cells: 700},
 			BeforeDecode: func(*engine.Batch) error {
@@ -32,6 +34,7 @@ func TestShares(t *testing.T) {
 				return nil
 			},
 		}, engine.Options{})
+
 		ask := func(client string, count, n int) (streams []*engine.Stream) {
 			for i := range count {
 				s, err := e.Generate(context.Background(), engine.Request{
@@ -44,6 +47,7 @@ func TestShares(t *testing.T) {
 			}
 			return streams
 		}
+
 		check := func(client string, streams []*engine.Stream, n int) (ended []time.Time) {
 			for i, s := range streams {
 				if got, want := read(t, s, 1)[0].text, alone(fmt.Sprintf("%s %d", client, i%60), n); got != want {
@@ -54,6 +58,7 @@ func TestShares(t *testing.T) {
 			slices.SortFunc(ended, time.Time.Compare)
 			return ended
 		}
+
 		first := ask("flood", 1, 100)
 		<-waits
 		flood := append(ask("flood", 60, 100), first...)
@@ -61,7 +66,8 @@ func TestShares(t *testing.T) {
 		<-waits
 		quiet := ask("quiet", 5, 10)
 		gate <- struct{}{}
-		last, many := check("quiet", quiet, 10)[4], check("flood", flood, 100)
+		last := check("quiet", quiet, 10)[4]
+		many := check("flood", flood, 100)
 		if before := slices.IndexFunc(many, func(at time.Time) bool { return at.After(last) }); before < 0 || before > 10 {
 			t.Errorf("shared %v: %d answers of the flood came before the last of the other's", shared, before)
 		}
@@ -90,6 +96,7 @@ func TestWaits(t *testing.T) {
 	if remotely {
 		t.Skip("its clock is not that of sockets")
 	}
+
 	synctest.Test(t, func(t *testing.T) {
 		e, _ := start(t, enginetest.Options{
 			Limits:       engine.Limits{Sequences: 1},
@@ -98,6 +105,7 @@ func TestWaits(t *testing.T) {
 		ask := func(ctx context.Context) (*engine.Stream, error) {
 			return e.Generate(ctx, engine.Request{Prompt: tokens("p"), MaxTokens: 2})
 		}
+
 		var served, late atomic.Int32
 		var wait sync.WaitGroup
 		for i := range 10 { // each takes two seconds; nothing is known of that yet
@@ -108,6 +116,7 @@ func TestWaits(t *testing.T) {
 			if got := s.Timeline(); i > 0 && got.Position != i-1 && got.Position != i {
 				t.Errorf("request %d: %d are before it", i, got.Position)
 			}
+
 			wait.Go(func() {
 				_, err := tryRead(s, 1)
 				switch {
@@ -119,8 +128,10 @@ func TestWaits(t *testing.T) {
 					t.Error(err)
 				}
 			})
+
 			synctest.Wait()
 		}
+
 		wait.Wait()
 		if served, late := served.Load(), late.Load(); served < 7 || late < 1 || served+late != 10 {
 			t.Errorf("%d served and %d late, where eight fit into 15 seconds", served, late)
@@ -129,6 +140,7 @@ func TestWaits(t *testing.T) {
 		if s := e.Stats(); s.Queued != 0 || s.Room != 512 {
 			t.Fatalf("%d are in the queue, %d have room", s.Queued, s.Room)
 		}
+
 		var streams []*engine.Stream
 		for len(streams) < 20 {
 			s, err := ask(t.Context())
@@ -142,9 +154,11 @@ func TestWaits(t *testing.T) {
 			streams = append(streams, s)
 			synctest.Wait()
 		}
+
 		if n := len(streams); n < 6 || n > 9 {
 			t.Errorf("%d are let in, where eight fit", n)
 		}
+
 		began := time.Now()
 		soon, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
@@ -154,9 +168,11 @@ func TestWaits(t *testing.T) {
 		if got := e.Stats().Refused; got[engine.RefusedWait] != 2 {
 			t.Errorf("refused: %v", got)
 		}
+
 		for _, s := range streams {
 			s.Close()
 		}
+
 		synctest.Wait()
 		time.Sleep(2 * time.Second)
 		if s := e.Stats(); s.Queued != 0 || s.Waiting != 0 {
@@ -183,13 +199,16 @@ func TestPromptsOfOneRequest(t *testing.T) {
 		}
 		streams = append(streams, s)
 	}
+
 	if s := e.Stats(); s.Queued > 1 {
 		t.Errorf("%d requests in the queue", s.Queued)
 	}
+
 	close(gate)
 	for _, s := range streams {
 		read(t, s, 1)
 	}
+
 	if _, err := e.Embed(t.Context(), engine.Caller{}, slices.Repeat([][]engine.Token{tokens("x")}, 600)); err != nil {
 		t.Errorf("600 texts of one request: %v", err)
 	}
@@ -203,7 +222,9 @@ func TestTextsWhenTheEngineStops(t *testing.T) {
 	if remotely {
 		t.Skip("another child takes over")
 	}
-	entered, fail := make(chan struct{}, 2), make(chan error)
+
+	entered := make(chan struct{}, 2)
+	fail := make(chan error)
 	e, _ := start(t, enginetest.Options{BeforeDecode: func(*engine.Batch) error {
 		entered <- struct{}{}
 		return <-fail
@@ -211,6 +232,7 @@ func TestTextsWhenTheEngineStops(t *testing.T) {
 	if _, err := e.Generate(t.Context(), engine.Request{Prompt: tokens("p"), MaxTokens: 9}); err != nil {
 		t.Fatal(err)
 	}
+
 	<-entered
 	got := make(chan error)
 	go func() {

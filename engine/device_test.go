@@ -25,8 +25,14 @@ type device struct {
 // h100 is an H100 with an 8B in Q4_K_M, as measured on 26 November 2026.
 var h100 = device{
 	tokens: []int{1, 8, 64, 256, 512},
-	took:   []time.Duration{4200 * time.Microsecond, 8700 * time.Microsecond, 14800 * time.Microsecond, 44500 * time.Microsecond, 52500 * time.Microsecond},
-	graph:  512,
+	took: []time.Duration{
+		4200 * time.Microsecond,
+		8700 * time.Microsecond,
+		14800 * time.Microsecond,
+		44500 * time.Microsecond,
+		52500 * time.Microsecond,
+	},
+	graph: 512,
 }
 
 // graphTime is how long a graph of n tokens takes.
@@ -157,6 +163,7 @@ func TestGapFillsDevice(t *testing.T) {
 	if remotely {
 		t.Skip("sockets have no virtual time")
 	}
+
 	const gap = 50 * time.Millisecond
 	tests := []struct {
 		name   string
@@ -170,11 +177,13 @@ func TestGapFillsDevice(t *testing.T) {
 		{"64", crowd{clients: 64, requests: 64, prompt: 163, answer: 128}, false, 1700, 1500 * time.Millisecond},
 		{"64 in one buffer", crowd{clients: 64, requests: 64, prompt: 163, answer: 128}, true, 2400, time.Second},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := tt.crowd.serve(t, h100, tt.shared, engine.Options{Gap: gap})
-				rate, first := s.rate(tt.crowd), s.firsts[len(s.firsts)/2]
+				rate := s.rate(tt.crowd)
+				first := s.firsts[len(s.firsts)/2]
 				t.Logf("%.0f tokens/s, half have their first token after %s, the longest gap is %s", rate, first, s.gap)
 				if rate < tt.rate {
 					t.Errorf("%.0f tokens/s, not %.0f", rate, tt.rate)

@@ -43,6 +43,7 @@ func (e *Engine) Rank(
 	if !e.runner.Model().Ranks {
 		return nil, 0, fmt.Errorf("%w: it does not rank", ErrCannot)
 	}
+
 	inputs := make([][]Token, len(documents))
 	for i, document := range documents {
 		if inputs[i], err = e.rankInput(query, document); err != nil {
@@ -50,10 +51,12 @@ func (e *Engine) Rank(
 		}
 		tokens += len(inputs[i])
 	}
+
 	vectors, err := e.compute(ctx, by, inputs)
 	if err != nil {
 		return nil, 0, err
 	}
+
 	scores = make([]float32, len(vectors))
 	for i, v := range vectors {
 		scores[i] = v[0]
@@ -62,6 +65,7 @@ func (e *Engine) Rank(
 			scores[i] = float32(1 / (1 + math.Exp(-float64(v[0]))))
 		}
 	}
+
 	return scores, tokens, nil
 }
 
@@ -74,16 +78,19 @@ func (e *Engine) rankInput(query, document string) ([]Token, error) {
 		text := strings.NewReplacer("{query}", query, "{document}", document).Replace(m.RankTemplate)
 		return e.Tokenize(text, true, e.limits.EmbedTokens)
 	}
+
 	var tokens []Token
 	mark := func(add bool, t Token) {
 		if add && t >= 0 {
 			tokens = append(tokens, t)
 		}
 	}
+
 	end := m.Marks.EOS
 	if end < 0 {
 		end = m.Marks.Separator
 	}
+
 	mark(m.Marks.AddBOS, m.Marks.BOS)
 	for i, text := range []string{query, document} {
 		if i > 0 {
@@ -96,12 +103,14 @@ func (e *Engine) rankInput(query, document string) ([]Token, error) {
 		tokens = append(tokens, part...)
 		mark(m.Marks.AddEOS, end)
 	}
+
 	return tokens, nil
 }
 
 // compute returns what the runner makes of inputs.
 func (e *Engine) compute(ctx context.Context, by Caller, inputs [][]Token) ([][]float32, error) {
-	entry, now := &queueEntry{Caller: by, waiting: len(inputs)}, time.Now()
+	entry := &queueEntry{Caller: by, waiting: len(inputs)}
+	now := time.Now()
 	work := make([]*embedInput, len(inputs))
 	for i, tokens := range inputs {
 		if len(tokens) == 0 {
@@ -125,9 +134,11 @@ func (e *Engine) compute(ctx context.Context, by Caller, inputs [][]Token) ([][]
 			done:    make(chan error, 1),
 		}
 	}
+
 	if err := e.enqueueInputs(ctx, entry, work); err != nil {
 		return nil, err
 	}
+
 	vectors := make([][]float32, len(inputs))
 	for i, in := range work {
 		select {
@@ -140,6 +151,7 @@ func (e *Engine) compute(ctx context.Context, by Caller, inputs [][]Token) ([][]
 			return nil, context.Cause(ctx)
 		}
 	}
+
 	return vectors, nil
 }
 
@@ -191,6 +203,7 @@ func (e *Engine) embed(inputs []*embedInput) error {
 	for i, in := range inputs {
 		tokens[i] = in.tokens
 	}
+
 	vectors, err := e.runner.Embed(tokens)
 	switch {
 	case errors.Is(err, ErrCrashed) && len(inputs) == 1 && inputs[0].suspect:
@@ -212,15 +225,18 @@ func (e *Engine) embed(inputs []*embedInput) error {
 		e.restarted()
 		return e.embed(inputs)
 	}
+
 	for i, in := range inputs {
 		if err == nil {
 			in.vector = vectors[i]
 		}
 		in.done <- err
 	}
+
 	if errors.Is(err, ErrFatal) || errors.Is(err, ErrAborted) {
 		return err
 	}
+
 	return nil
 }
 

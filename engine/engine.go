@@ -167,7 +167,8 @@ func (e *Engine) Stats() Stats {
 	defer e.mu.Unlock()
 	s := e.stats
 	s.Waiting += len(e.arrived) + len(e.embeds)
-	s.Queued, s.WaitingTokens = e.admission.requests, e.admission.tokens
+	s.Queued = e.admission.requests
+	s.WaitingTokens = e.admission.tokens
 	s.Room = e.admission.maxRequests - e.admission.requests
 	s.Stopped = e.stopped
 	s.Measures, s.Rate = e.meter.read(time.Now())

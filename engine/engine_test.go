@@ -115,15 +115,44 @@ func TestGenerateEnds(t *testing.T) {
 		{"by the model", "hello", engine.Request{}, "hello", engine.FinishStop, ""},
 		{"at max tokens", "hello", engine.Request{MaxTokens: 3}, "hel", engine.FinishLength, ""},
 		{"at a stop string", "one two three", engine.Request{Stop: []string{"two"}}, "one ", engine.FinishStop, "two"},
-		{"at the earliest of several", "one two three", engine.Request{Stop: []string{"three", "o t"}}, "one tw", engine.FinishStop, "o t"},
-		{"at the first of two that begin alike", "one two three", engine.Request{Stop: []string{"tw", "two t"}}, "one ", engine.FinishStop, "tw"},
-		{"with a stop string begun and not finished", "one tw", engine.Request{Stop: []string{"two"}}, "one tw", engine.FinishStop, ""},
-		{"with a stop string begun at max tokens", "one two", engine.Request{Stop: []string{"two"}, MaxTokens: 6}, "one tw", engine.FinishLength, ""},
+		{
+			"at the earliest of several",
+			"one two three",
+			engine.Request{Stop: []string{"three", "o t"}},
+			"one tw",
+			engine.FinishStop,
+			"o t",
+		},
+		{
+			"at the first of two that begin alike",
+			"one two three",
+			engine.Request{Stop: []string{"tw", "two t"}},
+			"one ",
+			engine.FinishStop,
+			"tw",
+		},
+		{
+			"with a stop string begun and not finished",
+			"one tw",
+			engine.Request{Stop: []string{"two"}},
+			"one tw",
+			engine.FinishStop,
+			"",
+		},
+		{
+			"with a stop string begun at max tokens",
+			"one two",
+			engine.Request{Stop: []string{"two"}, MaxTokens: 6},
+			"one tw",
+			engine.FinishLength,
+			"",
+		},
 		{"with empty stop strings ignored", "one", engine.Request{Stop: []string{""}}, "one", engine.FinishStop, ""},
 		{"with characters of many bytes", euro + euro, engine.Request{}, euro + euro, engine.FinishStop, ""},
 		{"in the middle of a character", euro + euro, engine.Request{MaxTokens: 4}, euro + "\xe2", engine.FinishLength, ""},
 		{"with bytes that are no character", "a\xffb", engine.Request{}, "a\xffb", engine.FinishStop, ""},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			e, _ := start(t, enginetest.Options{Next: enginetest.Say(tt.says)}, engine.Options{})
@@ -135,6 +164,7 @@ func TestGenerateEnds(t *testing.T) {
 					t.Errorf("got %q, %s by %q, want %q, %s by %q",
 						got.text, got.finish, got.stop, tt.want, tt.finish, tt.stop)
 				}
+
 				if logprobs {
 					var bytes []byte
 					for _, info := range got.tokens {
@@ -164,10 +194,12 @@ func TestNoEventSplitsACharacterOrShowsAStop(t *testing.T) {
 			return nil
 		},
 	}, engine.Options{})
+
 	s, err := e.Generate(context.Background(), engine.Request{Prompt: tokens("\n"), Stop: []string{"STOP"}})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var parts []string
 	for done := false; !done; {
 		select {
@@ -190,6 +222,7 @@ func TestNoEventSplitsACharacterOrShowsAStop(t *testing.T) {
 			}
 		}
 	}
+
 	if got := strings.Join(parts, ""); got != "\u20ac STO " {
 		t.Errorf("got %q", got)
 	}
@@ -212,7 +245,9 @@ func TestHugeTextIsNotSplit(t *testing.T) {
 	e, _ := start(t, enginetest.Options{}, engine.Options{})
 	var length *engine.LengthError
 	// The longest token of the fake has 7 bytes.
-	if _, err := e.Tokenize(strings.Repeat("x", 7*101), true, 100); !errors.As(err, &length) || !length.AtLeast || length.Tokens != 101 {
+	_, err := e.Tokenize(strings.Repeat("x", 7*101), true, 100)
+	if !errors.As(err, &length) || !length.AtLeast ||
+		length.Tokens != 101 {
 		t.Errorf("got %v", err)
 	}
 	if got, err := e.Tokenize(strings.Repeat("x", 7*100), true, 100); err != nil || len(got) != 700 {
@@ -248,6 +283,7 @@ func TestCrowd(t *testing.T) {
 		"no rolling back":      {Sequences: 4, Context: 128, Batch: 24},
 		"one sequence":         {Sequences: 1, Context: 128, Batch: 8, RollsBack: true},
 	}
+
 	for name, limits := range layouts {
 		t.Run(name, func(t *testing.T) {
 			e, fake := startAsIs(t, enginetest.Options{Limits: limits}, engine.Options{})
@@ -256,7 +292,9 @@ func TestCrowd(t *testing.T) {
 			var wg sync.WaitGroup
 			for i := range 120 {
 				prompt := systems[rng.Intn(len(systems))] + fmt.Sprintf("canary %d ", rng.Intn(40))
-				n, choices, vanish := 1+rng.Intn(30), 1+rng.Intn(3), rng.Intn(5) == 0
+				n := 1 + rng.Intn(30)
+				choices := 1 + rng.Intn(3)
+				vanish := rng.Intn(5) == 0
 				wg.Go(func() {
 					ctx, cancel := context.WithCancel(context.Background())
 					defer cancel()
@@ -265,6 +303,7 @@ func TestCrowd(t *testing.T) {
 						t.Error(err)
 						return
 					}
+
 					if vanish {
 						for range i % 4 {
 							runtime.Gosched()
@@ -272,9 +311,11 @@ func TestCrowd(t *testing.T) {
 						cancel()
 						return
 					}
+
 					sameAsAlone(t, s, len(prompt), choices, text(fake.Answer(tokens(prompt), n)))
 				})
 			}
+
 			wg.Wait()
 			if s := e.Stats(); limits.Cells == 128 && s.Preempted == 0 {
 				t.Error("nothing was preempted: the test is too easy")
@@ -308,6 +349,7 @@ func TestPrefixIsReusedAndCounted(t *testing.T) {
 		if shared {
 			limits.Cells = 400
 		}
+
 		e, _ := startAsIs(t, enginetest.Options{Limits: limits}, engine.Options{})
 		cached := func(prompt string) int {
 			s, err := e.Generate(context.Background(), engine.Request{Prompt: tokens(prompt), MaxTokens: 4})
@@ -317,6 +359,7 @@ func TestPrefixIsReusedAndCounted(t *testing.T) {
 			read(t, s, 1)
 			return s.Usage().Cached
 		}
+
 		story := strings.Repeat("s", 100)
 		if got := cached(story + "first"); got != 0 {
 			t.Errorf("shared %v: a first prompt has %d cached tokens", shared, got)
@@ -348,7 +391,9 @@ func TestAnswerIsPartOfTheNextPrefix(t *testing.T) {
 
 func TestChoicesShareOnePrefill(t *testing.T) {
 	e, _ := start(t, enginetest.Options{Limits: engine.Limits{Sequences: 4, Context: 256}}, engine.Options{})
-	s, err := e.Generate(context.Background(), engine.Request{Prompt: tokens(strings.Repeat("p", 200)), MaxTokens: 5, Choices: 4})
+	s, err := e.Generate(
+		context.Background(), engine.Request{Prompt: tokens(strings.Repeat("p", 200)), MaxTokens: 5, Choices: 4},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -377,6 +422,7 @@ func TestCancelAtEveryState(t *testing.T) {
 		}
 		return s
 	}
+
 	running := request(ctx, strings.Repeat("long ", 10)) // in the middle of its prefill
 	<-entered
 	queued := request(ctx, "queued")
@@ -388,19 +434,23 @@ func TestCancelAtEveryState(t *testing.T) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
+
 	if got := read(t, kept, 1)[0]; len(got.text) != 20 {
 		t.Errorf("the one that stayed got %q", got.text)
 	}
+
 	// One that is cancelled between its tokens.
 	s := request(context.Background(), "decoding")
 	if _, err := s.Next(context.Background()); err != nil {
 		t.Fatal(err)
 	}
+
 	s.Close()
 	s.Close()
 	if _, err := tryRead(s, 1); err != nil && !errors.Is(err, context.Canceled) {
 		t.Errorf("decoding: got %v", err)
 	}
+
 	// A cancelled context before the request is even queued.
 	done, cancelDone := context.WithCancel(context.Background())
 	cancelDone()
@@ -413,6 +463,7 @@ func TestDeadline(t *testing.T) {
 	if remotely {
 		t.Skip("its clock is not that of sockets")
 	}
+
 	synctest.Test(t, func(t *testing.T) {
 		e, _ := start(t, enginetest.Options{
 			Limits:       engine.Limits{Sequences: 1},
@@ -429,11 +480,13 @@ func TestDeadline(t *testing.T) {
 			}
 			streams = append(streams, s)
 		}
+
 		for i, s := range streams {
 			if _, err := tryRead(s, 1); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("stream %d: got %v", i, err)
 			}
 		}
+
 		if took := time.Since(began); took > 12*time.Second {
 			t.Errorf("it took %s", took)
 		}
@@ -456,26 +509,32 @@ func TestQueueIsBounded(t *testing.T) {
 		}
 		return err
 	}
+
 	if err := add(request); err != nil {
 		t.Fatal(err)
 	}
+
 	<-entered // it runs: three may wait
 	two := request
 	two.Choices = 2
 	if err := add(two); err != nil {
 		t.Fatal(err)
 	}
+
 	for range 2 {
 		if err := add(request); err != nil {
 			t.Errorf("a place that was free: %v", err)
 		}
 	}
+
 	if err := add(request); !errors.Is(err, engine.ErrQueueFull) {
 		t.Errorf("one more than fits: got %v", err)
 	}
-	if _, err := e.Embed(context.Background(), engine.Caller{}, [][]engine.Token{tokens("x")}); !errors.Is(err, engine.ErrQueueFull) {
+	_, err := e.Embed(context.Background(), engine.Caller{}, [][]engine.Token{tokens("x")})
+	if !errors.Is(err, engine.ErrQueueFull) {
 		t.Errorf("embed: got %v", err)
 	}
+
 	close(gate)
 	for i, s := range streams {
 		choices := 1
@@ -484,6 +543,7 @@ func TestQueueIsBounded(t *testing.T) {
 		}
 		read(t, s, choices)
 	}
+
 	if err := add(two); err != nil {
 		t.Errorf("after the queue has emptied: %v", err)
 	}
@@ -502,11 +562,13 @@ func TestFaults(t *testing.T) {
 			return err
 		},
 	}, engine.Options{})
+
 	inject := func(err error) {
 		mu.Lock()
 		defer mu.Unlock()
 		next = err
 	}
+
 	askFor := func(prompt string) error {
 		s, err := e.Generate(context.Background(), engine.Request{Prompt: tokens(prompt), MaxTokens: 3})
 		if err != nil {
@@ -515,6 +577,7 @@ func TestFaults(t *testing.T) {
 		_, err = tryRead(s, 1)
 		return err
 	}
+
 	ask := func() error { return askFor("p") }
 	inject(fmt.Errorf("defect: %w", engine.ErrInvalidBatch))
 	if err := ask(); !errors.Is(err, engine.ErrInvalidBatch) {
@@ -526,6 +589,7 @@ func TestFaults(t *testing.T) {
 	if err := askFor(strings.Repeat("kept for others ", 10)); err != nil {
 		t.Error(err)
 	}
+
 	inject(engine.ErrNoSlot)
 	if err := ask(); err != nil {
 		t.Errorf("no slot while cells are kept for others: %v", err)
@@ -533,6 +597,7 @@ func TestFaults(t *testing.T) {
 	if remotely {
 		return // another child takes over: TestFatalErrors of remote
 	}
+
 	inject(engine.ErrFatal)
 	if err := ask(); !errors.Is(err, engine.ErrStopped) || !errors.Is(err, engine.ErrFatal) {
 		t.Errorf("fatal: got %v", err)
@@ -555,6 +620,7 @@ func TestOneRowFailsAlone(t *testing.T) {
 		}
 		return enginetest.Hash(tokens)
 	}}, engine.Options{})
+
 	var wg sync.WaitGroup
 	for _, prompt := range []string{"!bad", "good", "fine"} {
 		wg.Go(func() {
@@ -563,6 +629,7 @@ func TestOneRowFailsAlone(t *testing.T) {
 				t.Error(err)
 				return
 			}
+
 			results, err := tryRead(s, 1)
 			if bad := prompt == "!bad"; bad != (err != nil) {
 				t.Errorf("%s: %v", prompt, err)
@@ -571,6 +638,7 @@ func TestOneRowFailsAlone(t *testing.T) {
 			}
 		})
 	}
+
 	wg.Wait()
 }
 
@@ -588,18 +656,22 @@ func TestStopEndsEverything(t *testing.T) {
 		}
 		streams = append(streams, s)
 	}
+
 	if _, err := streams[0].Next(context.Background()); err != nil {
 		t.Fatal(err)
 	}
+
 	cancel()
 	if err := <-done; err != nil {
 		t.Errorf("Run: %v", err)
 	}
+
 	for i, s := range streams {
 		if _, err := tryRead(s, 1); err != nil && !errors.Is(err, engine.ErrStopped) {
 			t.Errorf("stream %d: %v", i, err)
 		}
 	}
+
 	if faults := fake.Faults(); len(faults) > 0 {
 		t.Error(faults)
 	}
@@ -630,9 +702,11 @@ func TestEmbed(t *testing.T) {
 			}
 		})
 	}
+
 	wg.Wait()
 	var length *engine.LengthError
-	if _, err := e.Embed(context.Background(), engine.Caller{}, [][]engine.Token{tokens(strings.Repeat("x", 65))}); !errors.As(err, &length) {
+	_, err := e.Embed(context.Background(), engine.Caller{}, [][]engine.Token{tokens(strings.Repeat("x", 65))})
+	if !errors.As(err, &length) {
 		t.Errorf("too long: got %v", err)
 	}
 	if _, err := e.Embed(context.Background(), engine.Caller{}, [][]engine.Token{{}}); !errors.Is(err, engine.ErrRequest) {
@@ -656,18 +730,27 @@ func TestParser(t *testing.T) {
 		if !found {
 			return enginetest.Message{}, errors.New("no answer")
 		}
-		return enginetest.Message{Reasoning: thought, Content: content, ToolCalls: []enginetest.ToolCall{{ID: "1", Name: "f", Arguments: content}}}, nil
+		return enginetest.Message{
+			Reasoning: thought,
+			Content:   content,
+			ToolCalls: []enginetest.ToolCall{{ID: "1", Name: "f", Arguments: content}},
+		}, nil
 	}
+
 	e, _ := start(t, enginetest.Options{Next: func(tokens []engine.Token) engine.Token {
 		if tokens[len(tokens)-1] == '\n' {
 			return enginetest.Think
 		}
 		return enginetest.Say("-why|because")(tokens)
 	}, Parse: parse}, engine.Options{})
-	s, err := e.Generate(context.Background(), engine.Request{Prompt: tokens("\n"), Parser: "fake", Preserved: []string{"<think>"}})
+
+	s, err := e.Generate(
+		context.Background(), engine.Request{Prompt: tokens("\n"), Parser: "fake", Preserved: []string{"<think>"}},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var all enginetest.Message
 	var calls []engine.ToolCallDelta
 	for {
@@ -684,9 +767,11 @@ func TestParser(t *testing.T) {
 			calls = append(calls, ev.ToolCalls...)
 		}
 	}
+
 	if all.Reasoning != "why" || all.Content != "because" {
 		t.Errorf("got %+v", all)
 	}
+
 	arguments := ""
 	for i, c := range calls {
 		arguments += c.Arguments
@@ -694,6 +779,7 @@ func TestParser(t *testing.T) {
 			t.Errorf("call delta %d has the name %q", i, c.Name)
 		}
 	}
+
 	if arguments != "because" {
 		t.Errorf("arguments %q", arguments)
 	}
@@ -716,6 +802,7 @@ func TestDecodingAllocatesLittle(t *testing.T) {
 	if remotely {
 		t.Skip("the other end, which is in this process too, allocates")
 	}
+
 	e, _ := start(t, enginetest.Options{Limits: engine.Limits{Sequences: 8, Context: 4096, Batch: 64},
 		Next: func(tokens []engine.Token) engine.Token { return 'x' }}, engine.Options{})
 	run := func(n int) uint64 {
@@ -736,12 +823,14 @@ func TestDecodingAllocatesLittle(t *testing.T) {
 		runtime.ReadMemStats(&after)
 		return after.Mallocs - before.Mallocs
 	}
+
 	run(100)
 	perToken := float64(run(3000)-run(1000)) / (8 * 2000)
 	// The fake allocates a map and two slices a step, an eighth of each a token.
 	if perToken > 6 {
 		t.Errorf("%.1f allocations a token", perToken)
 	}
+
 	t.Logf("%.2f allocations a token", perToken)
 }
 
@@ -753,9 +842,11 @@ func TestPrefillLeavesRoomForStreams(t *testing.T) {
 		if shared {
 			limits.Cells = 4096
 		}
+
 		// Nothing is computed before both streams are there. After a few steps together
 		// they pause until the long prompt has arrived.
-		both, arrived := make(chan struct{}), make(chan struct{})
+		both := make(chan struct{})
+		arrived := make(chan struct{})
 		together := 0
 		e, fake := startAsIs(t, enginetest.Options{Limits: limits, BeforeDecode: func(b *engine.Batch) error {
 			<-both
@@ -766,6 +857,7 @@ func TestPrefillLeavesRoomForStreams(t *testing.T) {
 			}
 			return nil
 		}}, engine.Options{})
+
 		var streams []*engine.Stream
 		for i := range 2 {
 			s, err := e.Generate(context.Background(), engine.Request{Prompt: tokens(fmt.Sprint("stream", i)), MaxTokens: 1500})
@@ -774,17 +866,20 @@ func TestPrefillLeavesRoomForStreams(t *testing.T) {
 			}
 			streams = append(streams, s)
 		}
+
 		close(both)
 		for _, s := range streams {
 			if _, err := s.Next(context.Background()); err != nil {
 				t.Fatal(err)
 			}
 		}
+
 		before := len(fake.Batches())
 		long, err := e.Generate(context.Background(), engine.Request{Prompt: tokens(strings.Repeat("l", 1000)), MaxTokens: 1})
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		close(arrived)
 		read(t, long, 1)
 		gap := 0
@@ -796,6 +891,7 @@ func TestPrefillLeavesRoomForStreams(t *testing.T) {
 				break
 			}
 		}
+
 		for _, s := range streams {
 			s.Close()
 		}

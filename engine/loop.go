@@ -48,19 +48,23 @@ func (e *Engine) loop(ctx context.Context) error {
 			}
 			continue
 		}
+
 		if !e.sched.idle() {
 			if err := e.generate(); err != nil {
 				return err
 			}
 		}
+
 		// Only now: what has left the queue is embed's to answer.
 		if inputs := e.nextInputs(); len(inputs) > 0 {
 			if err := e.embed(inputs); err != nil {
 				return err
 			}
 		}
+
 		e.publish(1)
 	}
+
 	return nil
 }
 
@@ -75,7 +79,8 @@ func (e *Engine) intake() {
 	}
 	clear(e.arrived)
 	clear(e.embeds)
-	e.arrived, e.embeds = e.arrived[:0], e.embeds[:0]
+	e.arrived = e.arrived[:0]
+	e.embeds = e.embeds[:0]
 	e.mu.Unlock()
 
 	// Backwards, since finish takes sequences out.
@@ -201,12 +206,14 @@ func (e *Engine) recover(st *step, err error) error {
 		e.restarted()
 		e.finish(q, "", ErrCrashed)
 		return nil
+
 	case errors.Is(err, ErrCrashed):
 		for _, f := range st.fed {
 			f.seq.suspect = true
 		}
 		e.restarted()
 		return nil
+
 	case errors.Is(err, ErrRestarted):
 		e.restarted()
 		return nil
@@ -216,6 +223,7 @@ func (e *Engine) recover(st *step, err error) error {
 			e.finish(s.running[0], "", fmt.Errorf("one sequence alone: %w", err))
 		}
 		return nil
+
 	case errors.Is(err, ErrInvalidBatch):
 		// A defect of ours: nobody knows whose, so all that run end, and the cells
 		// start anew.
@@ -225,7 +233,24 @@ func (e *Engine) recover(st *step, err error) error {
 		e.forgetAll()
 		return nil
 	}
+
 	return err
+}
+
+// score passes on the probability of a token of the prompt.
+func (e *Engine) score(q *sequence, row *Row) {
+	m := e.runner.Model()
+	piece := m.Pieces[row.Token]
+	if len(piece) == 0 {
+		piece = m.Special[row.Token]
+	}
+
+	q.toScore--
+	q.req.stream.pushPrompt(TokenInfo{
+		TokenLogProb: TokenLogProb{row.Token, row.LogProb},
+		Bytes:        piece,
+		Alternatives: slices.Clone(row.Alternatives),
+	})
 }
 
 // draw takes a sequence's next token, or the probability of one of its prompt.
@@ -233,53 +258,53 @@ func (e *Engine) draw(q *sequence, row *Row, now time.Time) {
 	if q.ended {
 		return // by an earlier row of the same step
 	}
+
 	if row.Err != nil {
 		e.finish(q, "", row.Err)
 		return
 	}
-	m := e.runner.Model()
+
 	if row.Sampler == nil {
-		piece := m.Pieces[row.Token]
-		if len(piece) == 0 {
-			piece = m.Special[row.Token]
-		}
-		q.toScore--
-		q.req.stream.pushPrompt(TokenInfo{
-			TokenLogProb: TokenLogProb{row.Token, row.LogProb},
-			Bytes:        piece,
-			Alternatives: slices.Clone(row.Alternatives),
-		})
+		e.score(q, row)
 		return
 	}
+
+	m := e.runner.Model()
 	if m.EndsGeneration[row.Token] {
 		e.finish(q, FinishStop, nil)
 		return
 	}
+
 	q.tokens = append(q.tokens, row.Token)
 	if q.last.IsZero() {
 		q.req.stream.drawn(now)
 	}
+
 	e.meter.token(q, now)
 	piece := m.Pieces[row.Token]
 	if q.req.preserved[row.Token] {
 		piece = m.Special[row.Token]
 	}
+
 	if q.req.LogProbs {
 		q.waiting = append(q.waiting, TokenInfo{
 			TokenLogProb: TokenLogProb{row.Token, row.LogProb}, Bytes: piece, Alternatives: slices.Clone(row.Alternatives),
 		})
 	}
+
 	show, stopped := q.text.add(piece)
 	if stopped {
 		e.emit(q, show, FinishStop)
 		e.finish(q, FinishStop, nil)
 		return
 	}
+
 	if n := len(q.tokens) - q.prompt; n == q.req.MaxTokens || len(q.tokens) >= e.limits.Context {
 		e.emit(q, show, "")
 		e.finish(q, FinishLength, nil)
 		return
 	}
+
 	if len(show) > 0 {
 		e.emit(q, show, "")
 	}
@@ -305,12 +330,15 @@ func (e *Engine) emit(q *sequence, show []byte, finish Finish) {
 			tokens = tokens[:len(tokens)-1]
 		}
 	}
+
 	if len(show) > 0 || len(tokens) > 0 {
 		q.req.stream.push(q.index, show, tokens)
 	}
+
 	q.waiting = append(q.waiting[:0:0], q.waiting[len(tokens):]...)
 	if finish != "" {
-		q.text.held, q.waiting = nil, nil
+		q.text.held = nil
+		q.waiting = nil
 	}
 }
 
@@ -321,6 +349,7 @@ func (e *Engine) finish(q *sequence, reason Finish, err error) {
 	if !q.begun {
 		e.leave(req.entry, time.Now(), false)
 	}
+
 	e.sched.release(q)
 	q.sampler.Close()
 	q.ended = true
@@ -334,11 +363,13 @@ func (e *Engine) finish(q *sequence, reason Finish, err error) {
 			req.err = err
 		}
 	}
+
 	req.stream.mu.Lock()
 	req.usage.Completion += len(q.tokens) - q.prompt
 	if q.index == 0 {
 		req.usage.Cached = max(q.cached, 0)
 	}
+
 	req.stream.mu.Unlock()
 	if req.left--; req.left == 0 {
 		req.unhook()
@@ -399,7 +430,8 @@ func (e *Engine) publish(steps uint64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := e.sched
-	e.stats.Waiting, e.stats.Running = s.queue.len()+e.inputs.len(), len(s.running)
+	e.stats.Waiting = s.queue.len() + e.inputs.len()
+	e.stats.Running = len(s.running)
 	e.stats.CellsUsed, e.stats.CellsIdle = s.used()
 	e.stats.Preempted = s.preempted
 	e.stats.Steps += steps

@@ -156,7 +156,9 @@ func (s *imageCache) remember(key ImageKey, chunks []Chunk) error {
 		first = s.lastID - 1
 		s.ids[key] = first
 	}
-	next, size := first, 0
+
+	next := first
+	size := 0
 	for _, c := range chunks {
 		if c.Media != nil {
 			c.Media.ID = next
@@ -164,6 +166,7 @@ func (s *imageCache) remember(key ImageKey, chunks []Chunk) error {
 			size += 4 * len(c.Media.Embeddings)
 		}
 	}
+
 	s.lastID = min(s.lastID, next+1)
 	s.chunks[key] = chunks
 	s.order = append(s.order, key)
@@ -178,6 +181,7 @@ func (s *imageCache) remember(key ImageKey, chunks []Chunk) error {
 		delete(s.chunks, oldest)
 		s.order = s.order[1:]
 	}
+
 	return nil
 }
 
@@ -191,10 +195,12 @@ func (e *Engine) Prompt(ctx context.Context, parts []Part, limit int) (tokens []
 		tokens, err = e.Tokenize(parts[0].Text, true, limit)
 		return tokens, nil, err
 	}
+
 	marks := e.runner.Model().Marks
 	if marks.AddBOS {
 		tokens = append(tokens, marks.BOS)
 	}
+
 	for _, part := range parts {
 		room := limit - len(tokens)
 		if part.Image == nil {
@@ -217,12 +223,14 @@ func (e *Engine) Prompt(ctx context.Context, parts []Part, limit int) (tokens []
 			}
 		}
 	}
+
 	if marks.AddEOS {
 		tokens = append(tokens, marks.EOS)
 	}
 	if len(tokens) > limit {
 		return nil, nil, &LengthError{Tokens: len(tokens), Limit: limit}
 	}
+
 	return tokens, media, nil
 }
 
@@ -245,15 +253,18 @@ func (e *Engine) encodeImage(ctx context.Context, source *ImageSource, room int)
 	if chunks, ok := e.images.recall(source.Key); ok {
 		return chunks, nil
 	}
+
 	select {
 	case e.images.busy <- struct{}{}:
 		defer func() { <-e.images.busy }()
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+
 	if chunks, ok := e.images.recall(source.Key); ok {
 		return chunks, nil
 	}
+
 	img, err := source.Open()
 	if err != nil {
 		return nil, err
@@ -266,11 +277,13 @@ func (e *Engine) encodeImage(ctx context.Context, source *ImageSource, room int)
 	if err != nil {
 		return nil, err
 	}
+
 	for _, c := range chunks {
 		if c.Media != nil && c.Media.Whole && c.Media.Len > e.limits.Batch {
 			return nil, fmt.Errorf("%w: the image is %d embeddings that belong into one batch, which holds %d",
 				ErrCannot, c.Media.Len, e.limits.Batch)
 		}
 	}
+
 	return chunks, e.images.remember(source.Key, chunks)
 }

@@ -61,6 +61,7 @@ func TestCrowdLooksAtImages(t *testing.T) {
 		"no rolling back":      {Sequences: 4, Context: 128, Batch: 24},
 		"one sequence":         {Sequences: 1, Context: 128, Batch: 20, RollsBack: true},
 	}
+
 	for name, limits := range layouts {
 		t.Run(name, func(t *testing.T) {
 			e, fake := startAsIs(t, enginetest.Options{Limits: limits, Vision: true}, engine.Options{})
@@ -70,14 +71,18 @@ func TestCrowdLooksAtImages(t *testing.T) {
 				letters := strings.Repeat("image "+string(rune('a'+i)), 1+i%2)
 				images = append(images, picture(letters, 1+rng.Intn(2*len(letters)), rng.Intn(2) == 0))
 			}
+
 			var wg sync.WaitGroup
 			for i := range 120 {
 				parts := []any{strings.Repeat("you are kind. ", rng.Intn(2)), images[rng.Intn(len(images))]}
 				for range rng.Intn(3) {
 					parts = append(parts, "and ", images[rng.Intn(len(images))])
 				}
+
 				parts = append(parts, fmt.Sprintf("canary %d ", rng.Intn(10)))
-				n, choices, vanish := 1+rng.Intn(20), 1+rng.Intn(3), rng.Intn(5) == 0
+				n := 1 + rng.Intn(20)
+				choices := 1 + rng.Intn(3)
+				vanish := rng.Intn(5) == 0
 				wg.Go(func() {
 					ctx, cancel := context.WithCancel(context.Background())
 					defer cancel()
@@ -87,6 +92,7 @@ func TestCrowdLooksAtImages(t *testing.T) {
 						t.Error(err)
 						return
 					}
+
 					if vanish {
 						if i%2 == 0 {
 							_, _ = s.Next(ctx)
@@ -94,9 +100,11 @@ func TestCrowdLooksAtImages(t *testing.T) {
 						cancel()
 						return
 					}
+
 					sameAsAlone(t, s, len(tokens), choices, text(fake.Answer(tokens, n, media...)))
 				})
 			}
+
 			wg.Wait()
 			if fake.EncodedImages() != len(images) {
 				t.Errorf("%d looks at %d images", fake.EncodedImages(), len(images))
@@ -120,7 +128,9 @@ func TestImagesAreReusedOnlyWhereTheyAreTheSame(t *testing.T) {
 		read(t, s, 1)
 		return s.Usage().Cached
 	}
-	story, cat := strings.Repeat("s", 100), strings.Repeat("cat", 10)
+
+	story := strings.Repeat("s", 100)
+	cat := strings.Repeat("cat", 10)
 	for _, rows := range []int{50, 5} {
 		first := picture(cat, rows, false)
 		want := func(what string, got, want int) {
@@ -129,10 +139,12 @@ func TestImagesAreReusedOnlyWhereTheyAreTheSame(t *testing.T) {
 				t.Errorf("%d rows, %s: %d tokens were cached, want %d", rows, what, got, want)
 			}
 		}
+
 		known := 0 // of the story, from the round before
 		if rows == 5 {
 			known = 101
 		}
+
 		want("a first image", cached(story, first, "what is it"), known)
 		want("the same again", cached(story, picture(cat, rows, false), "what is it"), 141)
 		want("two images", cached(story, first, "what is it?", first, "?"), 142)
@@ -155,25 +167,32 @@ func TestInvalidImages(t *testing.T) {
 		"another image's token": {Prompt: []engine.Token{'a', -100, 'b'}, Media: media},
 		"a scored image":        {Prompt: seen, Media: media, Score: true},
 	}
+
 	for name, r := range tests {
 		if _, err := e.Generate(context.Background(), r); !errors.Is(err, engine.ErrRequest) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+
 	var length *engine.LengthError
 	big := []engine.Part{{Text: "look: "}, {Image: source(picture(strings.Repeat("x", 60), 60, false))}}
-	if _, _, err := e.Prompt(context.Background(), big, 63); !errors.As(err, &length) || length.Tokens != 68 || length.Limit != 63 {
+	_, _, err := e.Prompt(context.Background(), big, 63)
+	if !errors.As(err, &length) || length.Tokens != 68 ||
+		length.Limit != 63 {
 		t.Errorf("an image without room: %v", err)
 	}
+
 	whole := []engine.Part{{Image: source(picture(strings.Repeat("x", 20), 20, true))}, {Text: "?"}}
 	if _, _, err := e.Prompt(context.Background(), whole, 63); !errors.Is(err, engine.ErrCannot) {
 		t.Errorf("an image larger than a batch: %v", err)
 	}
+
 	blind, _ := start(t, enginetest.Options{}, engine.Options{})
 	if _, _, err := blind.Prompt(context.Background(), big, 63); !errors.Is(err, engine.ErrCannot) {
 		t.Errorf("a model that does not see: %v", err)
 	}
-	if _, err := blind.Generate(context.Background(), engine.Request{Prompt: seen, Media: media}); !errors.Is(err, engine.ErrRequest) {
+	_, err = blind.Generate(context.Background(), engine.Request{Prompt: seen, Media: media})
+	if !errors.Is(err, engine.ErrRequest) {
 		t.Errorf("an image for a model that does not see: %v", err)
 	}
 }

@@ -42,8 +42,10 @@ func (h *Histogram) merge(o Histogram) {
 // The bounds of what an engine measures: times in seconds, lengths in tokens, and the
 // sequences of a step.
 var (
-	boundsOfGaps    = []float64{.001, .0025, .005, .01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5, 5}
-	boundsOfWaits   = []float64{.001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 320}
+	boundsOfGaps  = []float64{.001, .0025, .005, .01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5, 5}
+	boundsOfWaits = []float64{
+		.001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 320,
+	}
 	boundsOfLengths = []float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000}
 	boundsOfRows    = []float64{1, 2, 4, 8, 16, 32, 64, 128, 256}
 )
@@ -161,13 +163,29 @@ func (r *rate) mean(now time.Time) float64 {
 
 func newMeter() *meter {
 	// A series that is not there before its first event hides that event from rates.
-	outcomes := map[Outcome]uint64{OutcomeStop: 0, OutcomeLength: 0, OutcomeCancelled: 0, OutcomeDeadline: 0, OutcomeWait: 0, OutcomeError: 0}
+	outcomes := map[Outcome]uint64{
+		OutcomeStop:      0,
+		OutcomeLength:    0,
+		OutcomeCancelled: 0,
+		OutcomeDeadline:  0,
+		OutcomeWait:      0,
+		OutcomeError:     0,
+	}
 	refused := map[Refusal]uint64{RefusedFull: 0, RefusedShare: 0, RefusedWait: 0}
 	reuse := map[Reuse]uint64{ReuseHit: 0, ReuseScored: 0, ReuseFixed: 0, ReuseDropped: 0, ReuseRestarted: 0, ReuseNew: 0}
+
 	return &meter{m: Measures{
-		FirstToken: newHistogram(boundsOfWaits), Gap: newHistogram(boundsOfGaps), Queue: newHistogram(boundsOfWaits), Whole: newHistogram(boundsOfWaits),
-		Prompts: newHistogram(boundsOfLengths), Answers: newHistogram(boundsOfLengths), Rows: newHistogram(boundsOfRows),
-		Outcomes: outcomes, Ended: maps.Clone(outcomes), Refused: refused, Reuse: reuse,
+		FirstToken: newHistogram(boundsOfWaits),
+		Gap:        newHistogram(boundsOfGaps),
+		Queue:      newHistogram(boundsOfWaits),
+		Whole:      newHistogram(boundsOfWaits),
+		Prompts:    newHistogram(boundsOfLengths),
+		Answers:    newHistogram(boundsOfLengths),
+		Rows:       newHistogram(boundsOfRows),
+		Outcomes:   outcomes,
+		Ended:      maps.Clone(outcomes),
+		Refused:    refused,
+		Reuse:      reuse,
 	}}
 }
 

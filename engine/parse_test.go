@@ -38,6 +38,7 @@ func TestContinuation(t *testing.T) {
 				}
 				got += d.Content
 			}
+
 			if got != tt.want {
 				t.Errorf("%q without %q in pieces of %d is %q", tt.text, tt.begun, n, got)
 			}
@@ -48,7 +49,8 @@ func TestContinuation(t *testing.T) {
 // TestBrokenFormat loses nothing of an answer that turns out at its end not to be in the format.
 func TestBrokenFormat(t *testing.T) {
 	p := answerParser{parser: &echo{broken: true}}
-	first, last := Event{Text: "half "}, Event{Text: "an answer", Finish: FinishStop}
+	first := Event{Text: "half "}
+	last := Event{Text: "an answer", Finish: FinishStop}
 	p.parse(&first)
 	p.parse(&last)
 	if first.Text != "half " || last.Text != "an answer" {

@@ -20,7 +20,8 @@ func (s *scheduler) place(q *sequence) (placement, bool) {
 	for i := range s.slots {
 		keep := s.reusable(q, &s.slots[i])
 		if keep > best.keep {
-			best.src, best.keep = i, keep
+			best.src = i
+			best.keep = keep
 		}
 		if o := s.slots[i].owner; o != nil && !o.decoding() && s.limits.RollsBack && !q.scoring() {
 			soon = max(soon, min(common(q.tokens, o.tokens), len(q.tokens)-1))
@@ -32,7 +33,8 @@ func (s *scheduler) place(q *sequence) (placement, bool) {
 		return best, false
 	}
 	if best.src != best.slot && best.keep < s.worthCopying() {
-		best.src, best.keep = best.slot, s.reusable(q, &s.slots[best.slot])
+		best.src = best.slot
+		best.keep = s.reusable(q, &s.slots[best.slot])
 	}
 	return best, true
 }
@@ -83,6 +85,7 @@ func (s *scheduler) freeSlot(q *sequence, p placement) int {
 			kept = append(kept, i)
 		}
 	}
+
 	all := s.queue.len() >= len(empty)+len(kept)
 	oldest := func(a, b int) int { return cmp.Compare(s.slots[a].used, s.slots[b].used) }
 	choice := empty
@@ -92,15 +95,18 @@ func (s *scheduler) freeSlot(q *sequence, p placement) int {
 			choice = kept[:(len(kept)+1)/2]
 		}
 	}
+
 	if len(choice) == 0 {
 		return -1
 	}
+
 	groups := func(i int) int {
 		if all {
 			return 0
 		}
 		return s.groupsWith(i)
 	}
+
 	return slices.MinFunc(choice, func(a, b int) int {
 		return cmp.Or(
 			cmp.Compare(groups(a), groups(b)),
@@ -116,7 +122,8 @@ func (s *scheduler) groupsWith(i int) int {
 	if s.limits.Shared {
 		return 1
 	}
-	groups, inside := 0, false
+	groups := 0
+	inside := false
 	for j := range s.slots {
 		owned := j == i || s.slots[j].owner != nil
 		if owned && !inside {
@@ -135,6 +142,7 @@ func (s *scheduler) makeRoom(q *sequence, p placement) bool {
 	if p.src == p.slot {
 		keepHere = p.keep
 	}
+
 	need := len(q.tokens) - p.keep + len(s.running) + 1
 	room := saturatingAdd(s.cells.room(), max(0, s.droppable(p.slot)-keepHere))
 	for i := range s.slots {
@@ -142,6 +150,7 @@ func (s *scheduler) makeRoom(q *sequence, p placement) bool {
 			room = saturatingAdd(room, s.droppable(i))
 		}
 	}
+
 	if room < need {
 		// Alone, a sequence fits once nothing is kept: the buffer holds a context.
 		if len(s.running) > 0 {
@@ -152,6 +161,7 @@ func (s *scheduler) makeRoom(q *sequence, p placement) bool {
 		}
 		return true
 	}
+
 	s.drop(p.slot, keepHere)
 	for s.cells.room() < need && s.dropOldest(p) {
 	}
@@ -179,7 +189,8 @@ func (s *scheduler) dropOldest(p placement) bool {
 	oldest := -1
 	for i := range s.slots {
 		sl := &s.slots[i]
-		if sl.owner == nil && len(sl.kept) > 0 && i != p.slot && i != p.src && (oldest < 0 || sl.used < s.slots[oldest].used) {
+		if sl.owner == nil && len(sl.kept) > 0 && i != p.slot && i != p.src &&
+			(oldest < 0 || sl.used < s.slots[oldest].used) {
 			oldest = i
 		}
 	}
@@ -208,16 +219,19 @@ func (s *scheduler) take(q *sequence, p placement) {
 		keep = 0 // makeRoom had to drop it
 	}
 	if q.cached < 0 {
-		q.cached, q.reuse = keep, s.reuse(q, keep)
+		q.cached = keep
+		q.reuse = s.reuse(q, keep)
 	}
 	if p.src != p.slot && keep > 0 {
 		s.step.ops = append(s.step.ops, kvOp{copy: true, src: p.src, slot: p.slot})
 		s.cells.copy(p.src, p.slot)
-		s.slots[p.slot].kept, s.slots[p.slot].spans = s.slots[p.src].tokens(), s.slots[p.src].media()
+		s.slots[p.slot].kept = s.slots[p.src].tokens()
+		s.slots[p.slot].spans = s.slots[p.src].media()
 	}
 	s.drop(p.slot, keep)
 	s.slots[p.slot] = slot{owner: q}
-	q.slot, q.fed = p.slot, keep
+	q.slot = p.slot
+	q.fed = keep
 }
 
 // closeHoles moves a sequence at one end of the owned slots into a hole between
@@ -230,25 +244,31 @@ func (s *scheduler) closeHoles() {
 	if s.limits.Shared || s.queue.len() > 0 || len(s.running) < 2 {
 		return
 	}
+
 	var owned []int
 	for i := range s.slots {
 		if s.slots[i].owner != nil {
 			owned = append(owned, i)
 		}
 	}
-	first, last := owned[0], owned[len(owned)-1]
+
+	first := owned[0]
+	last := owned[len(owned)-1]
 	if last-first+1 == len(owned) {
 		return
 	}
+
 	free := func(i int) bool {
 		return i >= 0 && i < len(s.slots) && s.slots[i].owner == nil && len(s.slots[i].kept) < s.worthCopying()
 	}
+
 	for i := first + 1; i < last; i++ {
 		if free(i) {
 			s.move(s.slots[last].owner, i)
 			return
 		}
 	}
+
 	// Over the other end only if that narrows the span they take.
 	switch {
 	case owned[1] > first+1 && free(last+1):

@@ -6,89 +6,6 @@ import (
 	"time"
 )
 
-// sequence is one choice of a request on its way: in the queue, or in a slot.
-type sequence struct {
-	ticket[*sequence]
-	req       *request
-	index     int     // of the choice
-	tokens    []Token // prompt, then what was generated
-	prompt    int     // length of the prompt
-	slot      int     // sequence number of the KV cells; -1 in the queue
-	fed       int     // tokens whose cells are computed
-	cached    int     // prompt tokens that were not computed, -1 before the first admission
-	sampler   Sampler
-	text      answerText
-	waiting   []TokenInfo // tokens with log-probabilities whose text is held back
-	toScore   int         // prompt tokens whose log-probability is still wanted: the last so many
-	begun     bool        // has had a place in the batch
-	reuse     Reuse       // what it found when it was first admitted
-	suspect   bool        // the engine crashed when it was in the batch
-	preempted int         // times that its cells were taken
-	last      time.Time   // when its last token was drawn
-	ended     bool
-}
-
-// scoring reports whether the sequence must compute its prompt from the start, and
-// have the logits of every token of it.
-func (q *sequence) scoring() bool { return q.toScore > 0 }
-
-// pending returns how many tokens must be computed before the next can be drawn.
-func (q *sequence) pending() int { return len(q.tokens) - q.fed }
-
-// decoding reports whether the sequence only needs its last token computed.
-func (q *sequence) decoding() bool { return q.pending() == 1 && q.slot >= 0 }
-
-// next returns the media whose embeddings come next, or nil and how many tokens come
-// before any.
-func (q *sequence) next() (media *span, tokens int) {
-	for i := range q.req.spans {
-		switch s := &q.req.spans[i]; {
-		case q.fed < s.at:
-			return nil, s.at - q.fed
-		case q.fed < s.at+s.Len:
-			return s, 0
-		}
-	}
-	return nil, q.pending()
-}
-
-// ahead returns how many tokens come before any media.
-func (q *sequence) ahead() int {
-	_, tokens := q.next()
-	return tokens
-}
-
-// looking reports whether embeddings of media come next.
-func (q *sequence) looking() bool {
-	media, _ := q.next()
-	return media != nil
-}
-
-// slot is one sequence of the KV cache: it belongs to a running sequence, or it
-// keeps what one left behind, for a prompt that begins alike.
-type slot struct {
-	owner *sequence
-	kept  []Token // without an owner
-	spans []span  // where media lie among those
-	used  uint64  // when it lost its last owner, in steps
-}
-
-// tokens returns those whose cells the slot holds.
-func (s *slot) tokens() []Token {
-	if s.owner != nil {
-		return s.owner.tokens[:s.owner.fed]
-	}
-	return s.kept
-}
-
-// media returns those among the slot's tokens.
-func (s *slot) media() []span {
-	if s.owner != nil {
-		return s.owner.req.spans
-	}
-	return s.spans
-}
-
 // kvOp changes the KV cache before a batch.
 type kvOp struct {
 	copy bool // make slot hold what src holds; otherwise drop slot's cells from position from on
@@ -118,7 +35,12 @@ type feed struct {
 
 // reset empties the step but for its operations, which stay until they are done.
 func (st *step) reset() {
-	st.rows, st.drawn, st.fed, st.prefill, st.decode, st.prompt = st.rows[:0], st.drawn[:0], st.fed[:0], 0, 0, 0
+	st.rows = st.rows[:0]
+	st.drawn = st.drawn[:0]
+	st.fed = st.fed[:0]
+	st.prefill = 0
+	st.decode = 0
+	st.prompt = 0
 	st.batch.Reset()
 }
 
@@ -152,9 +74,15 @@ type scheduler struct {
 }
 
 func newScheduler(l Limits, gap time.Duration) *scheduler {
-	return &scheduler{limits: l, gap: gap.Seconds(), slots: make([]slot, l.Sequences), cells: newCells(l), chunk: firstChunk,
+	return &scheduler{
+		limits:      l,
+		gap:         gap.Seconds(),
+		slots:       make([]slot, l.Sequences),
+		cells:       newCells(l),
+		chunk:       firstChunk,
 		queue:       newQueue(func(q *sequence) *ticket[*sequence] { return &q.ticket }),
-		decodeTimes: make([]float64, l.Sequences+1)}
+		decodeTimes: make([]float64, l.Sequences+1),
+	}
 }
 
 func (s *scheduler) idle() bool { return s.queue.len()+len(s.running) == 0 }
@@ -238,7 +166,8 @@ func (s *scheduler) victim(q *sequence) *sequence {
 // nobody else needs them.
 func (s *scheduler) preempt(q *sequence) {
 	s.vacate(q)
-	q.slot, q.fed = -1, 0
+	q.slot = -1
+	q.fed = 0
 	q.preempted++
 	s.preempted++
 	s.queue.push(q)
@@ -284,7 +213,8 @@ func (s *scheduler) relieve() bool {
 	}
 	victim := s.running[0]
 	for _, q := range s.running {
-		flex, than := q.Tier == TierFlex, victim.Tier == TierFlex
+		flex := q.Tier == TierFlex
+		than := victim.Tier == TierFlex
 		if flex && !than || flex == than && q.account.running >= victim.account.running {
 			victim = q
 		}
@@ -306,11 +236,13 @@ func (s *scheduler) fillBatch() {
 		return
 	}
 
-	shares, looking := s.prefillShares(), s.firstLooking()
+	shares := s.prefillShares()
+	looking := s.firstLooking()
 	decode := s.decoding() > 0
 	if (len(shares) > 0 || looking != nil) && !s.limits.Shared {
 		if decode = decode && s.prefilled; decode {
-			shares, looking = nil, nil
+			shares = nil
+			looking = nil
 		}
 	}
 
@@ -401,7 +333,8 @@ func (s *scheduler) feed(q *sequence, n int) {
 				row.Top = q.req.Top
 			}
 			if scored {
-				row.Sampler, row.Token = nil, q.tokens[pos+1]
+				row.Sampler = nil
+				row.Token = q.tokens[pos+1]
 			}
 			st.drawn = append(st.drawn, q)
 			st.rows = appendRow(st.rows, row)
@@ -427,71 +360,10 @@ func appendRow(rows []Row, r Row) []Row {
 	return append(rows, r)
 }
 
-// prefillShares divides what a step has for prefill: first come the prompts of the
-// client whose turn it is. Half goes to the one of them that came first, so that it
-// cannot starve, the rest to the shortest, so that a short prompt need not wait for a
-// long one.
-func (s *scheduler) prefillShares() map[*sequence]int {
-	filling := slices.DeleteFunc(slices.Clone(s.running), func(q *sequence) bool { return q.decoding() || q.looking() })
-	if len(filling) == 0 {
-		return nil
-	}
-	taken := 0
-	shares := make(map[*sequence]int, len(filling))
-	for len(filling) > 0 {
-		first := filling[0]
-		for _, q := range filling {
-			if q.account != first.account && s.queue.before(q, first) {
-				first = q
-			}
-		}
-		own := slices.DeleteFunc(slices.Clone(filling), func(q *sequence) bool { return q.account != first.account })
-		filling = slices.DeleteFunc(filling, func(q *sequence) bool { return q.account == first.account })
-		taken += divide(own, max(s.prefillBudget(first)-taken, 0), shares)
-	}
-	return shares
-}
-
-// divide gives one client's prompts their shares of a budget and returns the sum.
-func divide(filling []*sequence, budget int, shares map[*sequence]int) int {
-	first, left := filling[0], budget
-	shares[first] = min(first.ahead(), (left+1)/2)
-	left -= shares[first]
-	slices.SortStableFunc(filling, func(a, b *sequence) int { return a.pending() - b.pending() })
-	for _, q := range filling {
-		n := min(q.ahead()-shares[q], left)
-		shares[q] += n
-		left -= n
-	}
-	return budget - left
-}
-
-// prefillBudget is what a step may take of prompts, a sequence's among them.
-func (s *scheduler) prefillBudget(q *sequence) int {
-	rows := s.decoding()
-	budget := s.limits.Batch - rows
-	switch {
-	case rows == 0:
-	case s.onlyOwnStreams(q):
-		budget = min(budget, ownPrefill*s.chunk)
-	default:
-		budget = min(budget, s.chunk)
-	}
-	// Whatever rows take now or next, there must be cells for.
-	return max(min(budget, s.cells.room()-rows), 0)
-}
-
 // ownPrefill is how many times as much prefill a step may take of a client's prompt as
 // the gap between tokens allows, where only those of clients that take more than their
 // share wait for it.
 const ownPrefill = 5
-
-// onlyOwnStreams reports whether all streams that wait for a sequence's prompt are of clients
-// that take more than their share of the slots, and its own takes no more.
-func (s *scheduler) onlyOwnStreams(q *sequence) bool {
-	greedy := func(q *sequence) bool { return q.account.running*len(s.queue.accounts) > len(s.slots) }
-	return !greedy(q) && !slices.ContainsFunc(s.running, func(o *sequence) bool { return o.decoding() && !greedy(o) })
-}
 
 // apply counts what a decoded step computed.
 func (s *scheduler) apply(st *step) {

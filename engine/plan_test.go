@@ -49,7 +49,8 @@ func (s *scheduler) turn() *step {
 func (st *step) shape() string {
 	var parts []string
 	for i := 0; i < st.batch.Len(); {
-		n, star := 0, ""
+		n := 0
+		star := ""
 		seq := st.batch.Sequences[i]
 		for ; i < st.batch.Len() && st.batch.Sequences[i] == seq; i++ {
 			n++
@@ -124,7 +125,8 @@ func TestPlanMixesInOneBuffer(t *testing.T) {
 // TestPlanLooksAtImagesBesideStreams says that an image is read in parts, each in a
 // step of its own, and that streams get every other step.
 func TestPlanLooksAtImagesBesideStreams(t *testing.T) {
-	for name, limits := range map[string]Limits{"in one buffer": oneBuffer(2, 64, 100, 16), "in buffers of their own": own(2, 64, 16)} {
+	for name, limits := range map[string]Limits{"in one buffer": oneBuffer(2, 64, 100, 16), "in buffers of their " +
+		"own": own(2, 64, 16)} {
 		s := newScheduler(limits, 0)
 		s.chunk = 8
 		s.add("hello")
@@ -134,9 +136,11 @@ func TestPlanLooksAtImagesBesideStreams(t *testing.T) {
 		if !limits.Shared {
 			before = []string{"0:1*", "1:1", "0:1*"}
 		}
+
 		for _, want := range before {
 			expect(t, name+", before", s.turn().shape(), want)
 		}
+
 		for _, n := range []int{8, 8, 4} {
 			st := s.turn()
 			expect(t, name+", the image", st.shape(), fmt.Sprintf("1:%d", n))
@@ -147,6 +151,7 @@ func TestPlanLooksAtImagesBesideStreams(t *testing.T) {
 				expect(t, name+", a stream's turn", s.turn().shape(), "0:1*")
 			}
 		}
+
 		expect(t, name+", after", s.turn().shape(), "0:1* 1:1*")
 	}
 }
@@ -305,9 +310,11 @@ func TestPlanNeverOverfills(t *testing.T) {
 	s := newScheduler(oneBuffer(8, 64, 100, 32), 0)
 	for i := range 20 { // of three clients, in all tiers
 		q := s.newSequence(strings.Repeat(string(rune('a'+i%3)), 10+i))
-		q.Client, q.Tier = string(rune('x'+i*i%3)), Tier(i%5%3-1)
+		q.Client = string(rune('x' + i*i%3))
+		q.Tier = Tier(i%5%3 - 1)
 		s.queue.push(q)
 	}
+
 	finished := 0
 	for i := 0; finished < 20; i++ {
 		if i > 5000 {
@@ -330,12 +337,15 @@ func TestPlanNeverOverfills(t *testing.T) {
 			}
 		}
 		for _, a := range s.queue.accounts {
-			if own := slices.IndexFunc(s.running, func(q *sequence) bool { return q.account == a }) >= 0; own != (a.running > 0) || a.running < 0 {
+			own := slices.IndexFunc(s.running, func(q *sequence) bool { return q.account == a }) >= 0
+			if own != (a.running > 0) ||
+				a.running < 0 {
 				t.Fatalf("%s has %d running", a.client, a.running)
 			}
 		}
 		st.ops = st.ops[:0]
 	}
+
 	if len(s.queue.accounts) > 0 || s.queue.len() > 0 {
 		t.Errorf("%d clients and %d in the queue are left", len(s.queue.accounts), s.queue.len())
 	}
@@ -368,7 +378,8 @@ func TestObserveBoundsTheGap(t *testing.T) {
 
 func TestPartialRune(t *testing.T) {
 	for text, want := range map[string]int{
-		"": 0, "a": 0, "\u00e9": 0, "\xc3": 1, "a\xe2\x82": 2, "\xf0\x9f\x98": 3, "\u20ac": 0, "\xff": 0, "\x80\x80": 0, "\xe2a": 0,
+		"": 0, "a": 0, "\u00e9": 0, "\xc3": 1, "a\xe2\x82": 2, "\xf0\x9f\x98": 3, "\u20ac": 0, "\xff": 0, "\x80\x80": 0,
+		"\xe2a": 0,
 	} {
 		if got := partialRune([]byte(text)); got != want {
 			t.Errorf("%q: got %d, want %d", text, got, want)
@@ -390,6 +401,7 @@ func FuzzAnswerText(f *testing.F) {
 				a.stops = append(a.stops, s)
 			}
 		}
+
 		size := int(cut%5) + 1
 		var got strings.Builder
 		stopped := false
@@ -398,9 +410,11 @@ func FuzzAnswerText(f *testing.F) {
 			show, stopped = a.add([]byte(text[i:min(i+size, len(text))]))
 			got.Write(show)
 		}
+
 		if !stopped {
 			got.Write(a.rest())
 		}
+
 		// The stop string whose end comes first ends the answer, at piece precision:
 		// nothing shown may hold any stop string.
 		for _, s := range a.stops {
@@ -408,6 +422,7 @@ func FuzzAnswerText(f *testing.F) {
 				t.Errorf("%q shows the stop string %q", got.String(), s)
 			}
 		}
+
 		if !strings.HasPrefix(want, got.String()) {
 			t.Errorf("%q is no beginning of %q", got.String(), want)
 		}

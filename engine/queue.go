@@ -118,7 +118,8 @@ func (q *queue[T]) next() (best T, ok bool) {
 	for _, a := range q.accounts {
 		i := slices.IndexFunc(a.waiting, func(w T) bool { return q.ticket(w).passed != q.round })
 		if i >= 0 && (!ok || q.before(a.waiting[i], best)) {
-			best, ok = a.waiting[i], true
+			best = a.waiting[i]
+			ok = true
 		}
 	}
 	return best, ok
@@ -126,8 +127,10 @@ func (q *queue[T]) next() (best T, ok bool) {
 
 // before reports whether one client's work comes before another's.
 func (q *queue[T]) before(a, b T) bool {
-	ta, tb := q.ticket(a), q.ticket(b)
-	flexA, flexB := ta.Tier == TierFlex, tb.Tier == TierFlex
+	ta := q.ticket(a)
+	tb := q.ticket(b)
+	flexA := ta.Tier == TierFlex
+	flexB := tb.Tier == TierFlex
 	switch {
 	case flexA != flexB:
 		return flexB
@@ -171,7 +174,8 @@ func (q *queue[T]) remove(work T) {
 // is flex and the other is not, or its client has had more than the other's and would
 // still run as many.
 func (q *queue[T]) yields(running, waits T) bool {
-	r, w := q.ticket(running), q.ticket(waits)
+	r := q.ticket(running)
+	w := q.ticket(waits)
 	if r.Tier == TierFlex || w.Tier == TierFlex {
 		return r.Tier == TierFlex && w.Tier != TierFlex
 	}

@@ -109,6 +109,7 @@ func TestYields(t *testing.T) {
 		q.take(j)
 		j.account.served += 2 * credit
 	}
+
 	waits := put(q, "b/1", "-b/2", "a/4")
 	for _, c := range []struct {
 		running, waits *job
@@ -124,6 +125,7 @@ func TestYields(t *testing.T) {
 			t.Errorf("%s yields to %s: %v", c.running.name, c.waits.name, got)
 		}
 	}
+
 	more := put(q, "b/3", "b/4")
 	q.take(waits[0])
 	q.take(more[0])
@@ -140,13 +142,16 @@ func TestPlanGivesAClientItsShare(t *testing.T) {
 		s.queue.push(q)
 		return q
 	}
+
 	var flood []*sequence
 	for i := range 8 {
 		flood = append(flood, add("flood", fmt.Sprintf("%d%s", i, strings.Repeat("f", 9))))
 	}
+
 	for range 4 {
 		s.turn()
 	}
+
 	quiet := add("quiet", strings.Repeat("q", 40))
 	st := s.turn()
 	if quiet.slot < 0 || s.preempted != 1 {
@@ -155,20 +160,24 @@ func TestPlanGivesAClientItsShare(t *testing.T) {
 	if got, want := st.shape(), fmt.Sprintf("%d:40*", quiet.slot); got != want {
 		t.Errorf("the step is %s, want %s, the quiet one's prompt alone and whole", got, want)
 	}
+
 	other := add("other", "o")
 	s.turn()
 	if other.slot < 0 || s.preempted != 2 {
 		t.Fatalf("another: slot %d after %d preemptions", other.slot, s.preempted)
 	}
+
 	second := add("quiet", "again")
 	s.turn()
 	if second.slot >= 0 || s.preempted != 2 {
 		t.Errorf("two of four slots, where three clients want some: slot %d after %d preemptions", second.slot, s.preempted)
 	}
+
 	// What was preempted comes back before what never ran.
 	for _, q := range []*sequence{quiet, other} {
 		s.release(q)
 	}
+
 	s.queue.leave(second)
 	s.turn()
 	for i, q := range flood {
@@ -214,11 +223,13 @@ func TestPlanSharesWork(t *testing.T) {
 		q.Client = client
 		s.queue.push(q)
 	}
+
 	for client := range sizes {
 		for range 8 {
 			add(client)
 		}
 	}
+
 	finished := map[string]int{}
 	for range 5000 {
 		s.turn()
@@ -230,14 +241,20 @@ func TestPlanSharesWork(t *testing.T) {
 			}
 		}
 	}
+
 	var least, most float64
 	for i, a := range s.queue.accounts {
 		if i == 0 {
-			least, most = a.served, a.served
+			least = a.served
+			most = a.served
 		}
-		least, most = min(least, a.served), max(most, a.served)
+		least = min(least, a.served)
+		most = max(most, a.served)
 	}
-	if bound := float64(4 * (124 + answerWeight*answer)); most-least > bound || finished["short"] == 0 || finished["long"] == 0 {
+
+	bound := float64(4 * (124 + answerWeight*answer))
+	if most-least > bound || finished["short"] == 0 ||
+		finished["long"] == 0 {
 		t.Errorf("%g and %g work, where %g may lie between; %v answers", least, most, bound, finished)
 	}
 	if rate := float64(finished["short"]) / float64(finished["long"]); rate < 5 {

@@ -34,7 +34,9 @@ func wherever(t testing.TB, fake *enginetest.Fake) engine.Runner {
 	if !remotely {
 		return fake
 	}
-	r, _, err := remote.Start(context.Background(), remote.Options{Spawn: func() (*remote.Process, error) { return remotetest.Spawn(fake) }})
+	r, _, err := remote.Start(
+		context.Background(), remote.Options{Spawn: func() (*remote.Process, error) { return remotetest.Spawn(fake) }},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,10 +46,12 @@ func (s *scheduler) reuse(q *sequence, keep int) Reuse {
 	if keep >= least {
 		return ReuseHit
 	}
+
 	there := 0
 	for i := range s.slots {
 		there = max(there, common(q.tokens, s.slots[i].tokens()))
 	}
+
 	switch {
 	case there < s.worthCopying(): // what is less lies where it is
 	case q.scoring():
@@ -59,10 +61,12 @@ func (s *scheduler) reuse(q *sequence, keep int) Reuse {
 	default:
 		return ReuseDropped // to make room for this one
 	}
+
 	for i := len(s.lost) - 1; i >= 0; i-- {
 		if common(q.tokens, s.lost[i].tokens) >= least {
 			return s.lost[i].reason
 		}
 	}
+
 	return ReuseNew
 }

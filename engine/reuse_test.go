@@ -31,15 +31,18 @@ func TestReuseIsExplained(t *testing.T) {
 		if c.limits != nil {
 			c.limits(&l)
 		}
+
 		s := newScheduler(l, 0)
 		s.finished(long("a"))
 		if c.prepare != nil {
 			c.prepare(s)
 		}
+
 		q := s.newSequence(c.second)
 		if c.score {
 			q.toScore = len(c.second) - 1
 		}
+
 		s.queue.push(q)
 		s.turn()
 		if q.reuse != c.want {

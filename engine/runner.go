@@ -147,9 +147,14 @@ func (b *Batch) Len() int { return len(b.Positions) }
 
 // Reset empties the batch and keeps its memory.
 func (b *Batch) Reset() {
-	b.Tokens, b.Positions = b.Tokens[:0], b.Positions[:0]
-	b.Sequences, b.Outputs = b.Sequences[:0], b.Outputs[:0]
-	b.Embeddings, b.Grid, b.Whole, b.Suspect = nil, nil, false, false
+	b.Tokens = b.Tokens[:0]
+	b.Positions = b.Positions[:0]
+	b.Sequences = b.Sequences[:0]
+	b.Outputs = b.Outputs[:0]
+	b.Embeddings = nil
+	b.Grid = nil
+	b.Whole = false
+	b.Suspect = false
 }
 
 // Add appends a token at a position of a sequence.
@@ -168,7 +173,8 @@ func (b *Batch) Add(t Token, pos, seq int, output bool) {
 // is the position of its first.
 func (b *Batch) AddEmbeddings(m *Media, from, n, pos, seq int) {
 	width := len(m.Embeddings) / m.Len
-	b.Embeddings, b.Whole = m.Embeddings[from*width:(from+n)*width], m.Whole
+	b.Embeddings = m.Embeddings[from*width : (from+n)*width]
+	b.Whole = m.Whole
 	for i := from; i < from+n; i++ {
 		at := pos + i
 		if m.Grid != nil {

@@ -98,7 +98,8 @@ func (s *Stream) read() ([]Event, bool, error) {
 	}
 	s.seal()
 	events := s.queue
-	s.queue, s.spare = s.spare[:0], events
+	s.queue = s.spare[:0]
+	s.spare = events
 	return events, false, nil
 }
 
@@ -121,8 +122,11 @@ func (s *Stream) Timeline() Timeline {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := s.times
-	t.Finishes, t.Err = slices.Clone(t.Finishes), s.err
-	t.Position, t.Expected, t.Arrived = s.req.entry.position, s.req.entry.expected, s.req.arrived
+	t.Finishes = slices.Clone(t.Finishes)
+	t.Err = s.err
+	t.Position = s.req.entry.position
+	t.Expected = s.req.entry.expected
+	t.Arrived = s.req.arrived
 	return t
 }
 
@@ -203,7 +207,8 @@ func (s *Stream) pushPrompt(token TokenInfo) {
 // end closes the stream; err is nil when the answer is complete.
 func (s *Stream) end(err error) {
 	s.mu.Lock()
-	s.done, s.err = true, err
+	s.done = true
+	s.err = err
 	s.times.Ended = time.Now()
 	s.mu.Unlock()
 	s.wake()

@@ -22,6 +22,7 @@ import (
 // Options say how a server is run. Those without "if" are required.
 type Options struct {
 	Listener net.Listener
+	Also     []net.Listener // on other addresses, if there are any
 	Server   *server.Server
 	Models   []*pool.Model // of the server; the first is loaded or Run fails, unless Lazy
 	Terminal *terminal.Terminal
@@ -54,8 +55,11 @@ func Run(ctx context.Context, o Options) error {
 	requests, cancelRequests := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancelRequests()
 	h := httpServer(o.Server.Handler(), requests)
-	served := make(chan error, 1)
-	go func() { served <- h.Serve(o.Listener) }()
+	listeners := append([]net.Listener{o.Listener}, o.Also...)
+	served := make(chan error, len(listeners))
+	for _, l := range listeners {
+		go func() { served <- h.Serve(l) }()
+	}
 	defer o.announce(ctx)()
 
 	var err error
@@ -80,7 +84,7 @@ func (o *Options) preload(ctx context.Context) error {
 		err := o.Server.Preload(ctx, m)
 		var short *pool.NoRoomError
 		if i > 0 && errors.As(err, &short) {
-			o.Terminal.Note("%s is loaded when it is first requested: %v", m.ID, err)
+			o.Terminal.Note("%s will be loaded on its first request: %v", m.ID, err)
 			continue
 		}
 		if err != nil {

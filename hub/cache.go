@@ -276,7 +276,7 @@ func (c Cache) Remove(repo, commit string, paths []string) (freed int64, err err
 // Drop removes a content that no snapshot has.
 func (c Cache) Drop(repo, etag string) error {
 	if !hex40.MatchString(etag) && !hex64.MatchString(etag) {
-		return fmt.Errorf("%q is no content's name", oneLine(etag, 80))
+		return fmt.Errorf("%q is not a valid blob name", oneLine(etag, 80))
 	}
 	if err := os.Remove(c.Blob(repo, etag)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -364,7 +364,7 @@ func (c Cache) prepare(repo string) error {
 		return errors.New("no folder for the cache: set HF_HUB_CACHE, HF_HOME or HOME")
 	}
 	if err := os.MkdirAll(filepath.Join(c.repo(repo), "blobs"), 0o755); err != nil {
-		return fmt.Errorf("make the cache: %w", err)
+		return fmt.Errorf("create the cache: %w", err)
 	}
 	mark := filepath.Join(c.Dir, "CACHEDIR.TAG")
 	if _, err := os.Stat(mark); errors.Is(err, fs.ErrNotExist) {

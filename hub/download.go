@@ -77,7 +77,11 @@ func (c *Client) download(ctx context.Context, l *Listing, f File) error {
 		return err
 	}
 	defer d.close()
-	c.o.Progress.Start(f.Path, f.Size, d.have())
+	if p, ok := c.o.Progress.(FileProgress); ok {
+		p.StartFile(f, d.have())
+	} else {
+		c.o.Progress.Start(f.Path, f.Size, d.have())
+	}
 	defer c.o.Progress.Done()
 	if err := d.fetch(ctx); err != nil {
 		var e *Error
@@ -98,7 +102,7 @@ func (c *Client) lock(ctx context.Context, repo string, f File) (unlock func(), 
 	lock := flock.New(name)
 	ok, err := lock.TryLock()
 	if err == nil && !ok {
-		c.o.Progress.Note("another process is fetching " + f.Path + "; waiting for it")
+		c.o.Progress.Note("another process is downloading " + f.Path + "; waiting for it")
 		_, err = lock.TryLockContext(ctx, 200*time.Millisecond)
 	}
 	if err != nil {
@@ -159,10 +163,10 @@ func (d *download) open() error {
 	d.blocks = make([]block, (d.file.Size+d.c.block-1)/d.c.block)
 	var err error
 	if d.data, err = os.OpenFile(blob+partialSuffix, os.O_RDWR|os.O_CREATE, 0o644); err != nil {
-		return fmt.Errorf("keep %s: %w", d.file.Path, err)
+		return fmt.Errorf("store %s: %w", d.file.Path, err)
 	}
 	if d.journal, err = os.OpenFile(blob+journalSuffix, os.O_RDWR|os.O_CREATE, 0o644); err != nil {
-		return fmt.Errorf("keep %s: %w", d.file.Path, errors.Join(err, d.data.Close()))
+		return fmt.Errorf("store %s: %w", d.file.Path, errors.Join(err, d.data.Close()))
 	}
 	err = d.readJournal()
 	if err == nil {
@@ -267,8 +271,8 @@ func roomFor(need int64, dir, what string) error {
 	if ok && need > free {
 		return permanent(
 			ErrDisk,
-			"make room, or set HF_HUB_CACHE to another disk",
-			"%s needs %d MB on the disk of the cache, which has %d MB",
+			"free up space, or set HF_HUB_CACHE to another disk",
+			"%s needs %d MB, but the disk that holds the cache has %d MB free",
 			what,
 			need/1e6,
 			free/1e6,

@@ -20,8 +20,8 @@ var (
 	ErrOffline   = errors.New("offline mode: no connection is opened")
 	ErrNotFound  = errors.New("not found on the Hub")
 	ErrAccess    = errors.New("access refused by the Hub")
-	ErrIntegrity = errors.New("the bytes are not the expected ones")
-	ErrDisk      = errors.New("not enough room on the disk")
+	ErrIntegrity = errors.New("the data is not what was expected")
+	ErrDisk      = errors.New("not enough disk space")
 	ErrNetwork   = errors.New("the Hub cannot be reached or does not answer as it should")
 )
 
@@ -59,7 +59,7 @@ func permanent(kind error, todo, format string, args ...any) *Error {
 
 // passing is a network's error that may be gone at the next try.
 func passing(format string, args ...any) *Error {
-	return &Error{Kind: ErrNetwork, Text: fmt.Sprintf(format, args...), Todo: "try again; what has arrived is kept"}
+	return &Error{Kind: ErrNetwork, Text: fmt.Sprintf(format, args...), Todo: "try again; what was downloaded is kept"}
 }
 
 // transportError names what stands between us and a host.
@@ -67,7 +67,7 @@ func transportError(host string, err error) error {
 	if errors.Is(err, ErrOffline) {
 		return &Error{
 			Kind: ErrOffline,
-			Text: "offline mode: " + host + " is not asked",
+			Text: "offline mode: not connecting to " + host,
 			Todo: "run it once without --offline, or import a bundle",
 			wait: never,
 		}
@@ -80,11 +80,11 @@ func transportError(host string, err error) error {
 		err = inner
 	}
 	e := passing("reach %s: %v", host, err)
-	e.Todo = "check the network, HTTPS_PROXY and HF_ENDPOINT; what has arrived is kept"
+	e.Todo = "check the network, HTTPS_PROXY and HF_ENDPOINT; what was downloaded is kept"
 	var op *net.OpError
 	e.away = errors.As(err, &op) && op.Op == "dial"
 	if text := err.Error(); strings.Contains(text, "x509:") || strings.Contains(text, "certificate") {
-		e.Todo = "a proxy that opens TLS needs its certificate: --ca-file FILE"
+		e.Todo = "if a proxy intercepts TLS, trust its certificate with --ca-file FILE"
 		e.wait = never
 	}
 	return e
@@ -104,7 +104,7 @@ func (c *Client) statusError(res *http.Response, what, repo string) *Error {
 		// A signed address has expired, most likely: the Hub gives another one.
 		return &Error{
 			Kind:  ErrAccess,
-			Text:  fmt.Sprintf("%s: %s refuses the address that the Hub gave (%s)", what, host, said),
+			Text:  fmt.Sprintf("%s: %s refuses the address from the Hub (%s)", what, host, said),
 			Todo:  "pull again",
 			stale: true,
 		}
@@ -121,7 +121,7 @@ func (c *Client) statusError(res *http.Response, what, repo string) *Error {
 		const todo = "check the name; if it is private or gated, set HF_TOKEN"
 		return permanent(ErrNotFound, todo, "%s: not found, or it needs a token (%s)", what, said)
 	case status == http.StatusForbidden:
-		const todo = "a fine-grained token needs the right to read this repository"
+		const todo = "a fine-grained token needs permission to read this repository"
 		return permanent(ErrAccess, todo, "%s: %s refuses access (%s)", what, host, said)
 	case status == http.StatusNotFound:
 		return notFound(what, code, page)
@@ -134,7 +134,7 @@ func (c *Client) statusError(res *http.Response, what, repo string) *Error {
 		return &Error{
 			Kind: ErrNetwork,
 			Text: fmt.Sprintf("%s: too many requests to %s (%s)", what, host, said),
-			Todo: "wait, or set HF_TOKEN: known accounts may ask more often",
+			Todo: "wait, or set HF_TOKEN: accounts have higher limits",
 			wait: retryAfter(res.Header, time.Now()),
 		}
 	case status == http.StatusRequestTimeout || status >= 500:
@@ -173,7 +173,7 @@ func notFound(what, code, page string) *Error {
 func htmlError(host string) *Error {
 	return permanent(
 		ErrNetwork,
-		"a proxy or a login page of the network stands in between: open https://"+host+" in a browser, or set HTTPS_PROXY",
+		"a proxy or a network login page is in the way: open https://"+host+" in a browser, or set HTTPS_PROXY",
 		"%s answers with a web page instead of data",
 		host,
 	)
@@ -237,7 +237,7 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	return 0
 }
 
-// DiskError says that a write of path failed, and recognises a full disk. An Error
+// DiskError says that a write of path failed, and recognizes a full disk. An Error
 // stays as it is.
 func DiskError(path string, err error) error {
 	var e *Error
@@ -246,7 +246,7 @@ func DiskError(path string, err error) error {
 	}
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG) {
 		return &Error{Kind: ErrDisk, Text: fmt.Sprintf("write %s: %v", path, err),
-			Todo: "make room, or set HF_HUB_CACHE to another disk, and pull again: what has arrived is kept", wait: never}
+			Todo: "free up space, or set HF_HUB_CACHE to another disk, and pull again: what was downloaded is kept", wait: never}
 	}
 	return fmt.Errorf("write %s: %w", path, err)
 }
@@ -288,7 +288,7 @@ func (c *Client) retry(ctx context.Context, n int, err error) error {
 		return &Error{
 			Kind: e.Kind,
 			Text: fmt.Sprintf("%s and asks to wait for %s", e.Text, wait),
-			Todo: "pull again then; what has arrived is kept",
+			Todo: "pull again then; what was downloaded is kept",
 			wait: never,
 		}
 	}

@@ -16,13 +16,13 @@ import (
 )
 
 // errWhole says that a server answers ranges with whole files.
-var errWhole = errors.New("the server sends no ranges")
+var errWhole = errors.New("the server does not support range requests")
 
 // fetch runs the workers and the hash until all is here and verified.
 func (d *download) fetch(ctx context.Context) error {
 	err := d.work(ctx)
 	if errors.Is(err, errWhole) {
-		d.c.o.Progress.Note("the server sends no parts of files; fetching it in one piece")
+		d.c.o.Progress.Note("the server does not support range requests; downloading the file in one piece")
 		d.ranges = false
 		d.err = nil
 		for i := range d.blocks {
@@ -83,8 +83,8 @@ func (d *download) work(ctx context.Context) error {
 	d.discard()
 	return permanent(
 		ErrIntegrity,
-		"nothing was kept; pull again, and if it stays so, distrust the network in between or the mirror",
-		"%s: the bytes that came have the hash %s, the Hub's listing says %s",
+		"nothing was kept; pull again, and if it happens again, suspect the mirror or the network in between",
+		"%s: the downloaded bytes have the hash %s, but the Hub's listing says %s",
 		d.file.Path,
 		sum,
 		d.file.ETag(),
@@ -233,7 +233,7 @@ func (d *download) put(r *run, n int, p []byte) error {
 	return d.record(n, crc)
 }
 
-// rejects recognises a web page in a model's place, which some networks send
+// rejects recognizes a web page in a model's place, which some networks send
 // without saying so.
 func (d *download) rejects(beginning []byte) bool {
 	return strings.HasSuffix(d.file.Path, ".gguf") && http.DetectContentType(beginning) == "text/html; charset=utf-8"
@@ -245,7 +245,7 @@ func (d *download) cut(err error, at int64) error {
 		return passing("%s: the connection was cut after byte %d", d.file.Path, at)
 	}
 	if errors.Is(err, context.Canceled) {
-		return passing("%s: nothing came for %s after byte %d", d.file.Path, d.c.o.Idle, at)
+		return passing("%s: no data came for %s after byte %d", d.file.Path, d.c.o.Idle, at)
 	}
 	return transportError(d.c.endpoint.Host, err)
 }
@@ -325,7 +325,7 @@ func (d *download) damaged(n int) error {
 	b := &d.blocks[n]
 	if b.bad++; b.bad > maxBad {
 		return permanent(
-			ErrIntegrity, "check the disk of the cache", "%s: the disk gives back other bytes than were written, at %d",
+			ErrIntegrity, "check the disk that holds the cache", "%s: the disk returns different bytes from those written, at %d",
 			d.file.Path, begin,
 		)
 	}
@@ -408,7 +408,7 @@ func (d *download) accept(res *http.Response, at int64) error {
 	case res.Header.Get("Content-Encoding") != "" && res.Header.Get("Content-Encoding") != "identity":
 		return permanent(
 			ErrNetwork,
-			"a proxy in between changes what it passes on",
+			"a proxy in between modifies responses",
 			"%s sends the file compressed, though asked not to",
 			host,
 		)
@@ -425,7 +425,7 @@ func (d *download) accept(res *http.Response, at int64) error {
 	_, err := fmt.Sscanf(res.Header.Get("Content-Range"), "bytes %d-%d/%d", &first, &last, &total)
 	if err != nil ||
 		first != at {
-		return passing("%s answers a range with %q", host, oneLine(res.Header.Get("Content-Range"), 60))
+		return passing("%s answers a range request with %q", host, oneLine(res.Header.Get("Content-Range"), 60))
 	}
 	if total != d.file.Size {
 		return d.wrongSize(host, total)
@@ -437,6 +437,6 @@ func (d *download) accept(res *http.Response, at int64) error {
 func (d *download) wrongSize(host string, size int64) error {
 	return permanent(
 		ErrIntegrity, "the file was replaced while it was fetched, or a mirror or proxy is at fault: pull again",
-		"%s: %s has %d bytes, the Hub's listing says %d", d.file.Path, host, size, d.file.Size,
+		"%s: %s has %d bytes, but the Hub's listing says %d", d.file.Path, host, size, d.file.Size,
 	)
 }

@@ -48,6 +48,13 @@ type Progress interface {
 	Done()
 }
 
+// FileProgress is a Progress that wants to know which file a download begins: StartFile is called in
+// place of Start.
+type FileProgress interface {
+	Progress
+	StartFile(f File, have int64)
+}
+
 type silent struct{}
 
 func (silent) Start(string, int64, int64) {}
@@ -166,13 +173,13 @@ func New(o Options) (*Client, error) {
 		o.Cache = noCache
 	}
 	if !printable.MatchString(o.Token) {
-		return nil, fmt.Errorf("the Hub's token holds a space or a control character")
+		return nil, fmt.Errorf("the Hub's token contains a space or a control character")
 	}
 
 	endpoint, err := url.Parse(strings.TrimRight(o.Endpoint, "/"))
 	if err != nil || endpoint.Host == "" || endpoint.Scheme != "https" && endpoint.Scheme != "http" ||
 		endpoint.User != nil {
-		return nil, fmt.Errorf("the Hub's address %q (HF_ENDPOINT) is not like https://host", o.Endpoint)
+		return nil, fmt.Errorf("HF_ENDPOINT %q is not a URL such as https://host", o.Endpoint)
 	}
 
 	transport, err := Transport(o)
@@ -190,6 +197,13 @@ func New(o Options) (*Client, error) {
 
 // Progress is told of what the client does; it is never nil.
 func (c *Client) Progress() Progress { return c.o.Progress }
+
+// With returns a client that tells another Progress. The two may be used at the same time.
+func (c *Client) With(p Progress) *Client {
+	other := *c
+	other.o.Progress = p
+	return &other
+}
 
 // Transport is the one place where connections come from. Offline it opens none.
 func Transport(o Options) (http.RoundTripper, error) {
@@ -219,7 +233,7 @@ func Transport(o Options) (http.RoundTripper, error) {
 		pool = x509.NewCertPool()
 	}
 	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no PEM certificate", o.CAFile)
+		return nil, fmt.Errorf("%s contains no PEM certificate", o.CAFile)
 	}
 
 	t.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}

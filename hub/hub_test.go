@@ -390,7 +390,7 @@ func TestListErrors(t *testing.T) {
 		{name: "no such revision", repo: repo, revision: "nope", kind: ErrNotFound, words: "no such revision"},
 		{name: "a bad name", repo: "../x", kind: ErrNotFound, words: "org/name"},
 		{name: "a name that is a path", repo: "a/b/c", kind: ErrNotFound, words: "org/name"},
-		{name: "a bad revision", repo: repo, revision: "../../x", kind: ErrNotFound, words: "cannot be a revision"},
+		{name: "a bad revision", repo: repo, revision: "../../x", kind: ErrNotFound, words: "not a valid revision"},
 		{
 			name:  "bad token",
 			repo:  repo,
@@ -402,7 +402,7 @@ func TestListErrors(t *testing.T) {
 		{name: "500", repo: repo, fault: hubtest.Status(500), kind: ErrNetwork, words: "6 times"},
 		{name: "a login page", repo: repo, fault: hubtest.HTML(true), kind: ErrNetwork, words: "web page"},
 		{name: "no JSON", repo: repo, fault: hubtest.HTML(false), kind: ErrNetwork, words: "cannot be read"},
-		{name: "no commit", repo: repo, fault: hubtest.Status(200), kind: ErrNetwork, words: "names no commit"},
+		{name: "no commit", repo: repo, fault: hubtest.Status(200), kind: ErrNetwork, words: "has no commit"},
 		{
 			name:  "another host",
 			repo:  repo,

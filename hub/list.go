@@ -65,7 +65,7 @@ func CheckRepo(repo string) error {
 	org, name, ok := strings.Cut(repo, "/")
 	if !ok || !repoPart.MatchString(org) || !repoPart.MatchString(name) || strings.Contains(repo, "--") ||
 		strings.Contains(repo, "..") || strings.HasSuffix(repo, ".git") {
-		return permanent(ErrNotFound, "a repository is called org/name", "%q cannot be a repository's name", repo)
+		return permanent(ErrNotFound, "a repository is named org/name", "%q is not a valid repository name", repo)
 	}
 	return nil
 }
@@ -74,7 +74,7 @@ func CheckRepo(repo string) error {
 func checkRevision(revision string) error {
 	if revision == "" || len(revision) > 255 || !filepath.IsLocal(revision) ||
 		strings.ContainsAny(revision, "\\?#% \t\r\n\x00") {
-		return permanent(ErrNotFound, "a revision is a branch, a tag or a commit", "%q cannot be a revision", revision)
+		return permanent(ErrNotFound, "a revision is a branch, a tag or a commit", "%q is not a valid revision", revision)
 	}
 	return nil
 }
@@ -91,7 +91,7 @@ func CheckPath(path string) error {
 		return permanent(
 			ErrIntegrity,
 			"do not trust this repository",
-			"the Hub names a file %q, which would leave its folder",
+			"the Hub lists a file %q, whose path leads out of its folder",
 			oneLine(path, 100),
 		)
 	}
@@ -105,7 +105,7 @@ func (l *Listing) Check() error {
 		return err
 	}
 	if !hex40.MatchString(l.Commit) {
-		return permanent(ErrIntegrity, "", "%s: %q is no commit", l.Repo, oneLine(l.Commit, 60))
+		return permanent(ErrIntegrity, "", "%s: %q is not a commit", l.Repo, oneLine(l.Commit, 60))
 	}
 	return checkRevision(l.Revision)
 }
@@ -117,11 +117,11 @@ func (f *File) Check() error {
 	}
 	if f.SHA256 != "" && !hex64.MatchString(f.SHA256) || f.SHA256 == "" && !hex40.MatchString(f.GitOID) {
 		return permanent(
-			ErrIntegrity, "is HF_ENDPOINT a whole mirror?", "the Hub's listing gives no usable hash for %s", f.Path,
+			ErrIntegrity, "is HF_ENDPOINT a complete mirror?", "the Hub's listing has no usable hash for %s", f.Path,
 		)
 	}
 	if f.Size < 0 {
-		return permanent(ErrIntegrity, "is HF_ENDPOINT a whole mirror?", "the Hub's listing gives no size for %s", f.Path)
+		return permanent(ErrIntegrity, "is HF_ENDPOINT a complete mirror?", "the Hub's listing has no size for %s", f.Path)
 	}
 	return nil
 }
@@ -206,13 +206,13 @@ func (c *Client) list(ctx context.Context, address, what, repo string) (*Listing
 
 // readListing reads the Hub's answer about a repository.
 func readListing(body []byte, repo string) (*Listing, error) {
-	todo := "is HF_ENDPOINT a Hub, or a whole mirror of one?"
+	todo := "is HF_ENDPOINT a Hub, or a complete mirror of one?"
 	var info modelInfo
 	if err := json.Unmarshal(body, &info); err != nil {
 		return nil, permanent(ErrNetwork, todo, "%s: the listing cannot be read: %v", repo, err)
 	}
 	if !hex40.MatchString(info.SHA) {
-		return nil, permanent(ErrNetwork, todo, "%s: the listing names no commit", repo)
+		return nil, permanent(ErrNetwork, todo, "%s: the listing has no commit", repo)
 	}
 
 	l := &Listing{Repo: repo, Commit: info.SHA, Link: info.CardData.LicenseLink, License: license(info.CardData.License)}

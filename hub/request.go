@@ -47,7 +47,7 @@ func (c *Client) get(ctx context.Context, address string, header http.Header) (*
 		res.Body.Close()
 		to, err := res.Location()
 		if err != nil {
-			return nil, permanent(ErrNetwork, "", "%s redirects to nowhere", req.URL.Host)
+			return nil, permanent(ErrNetwork, "", "%s redirects without a location", req.URL.Host)
 		}
 		if err := c.allowRedirect(req.URL, to); err != nil {
 			return nil, err

@@ -88,7 +88,7 @@ func Open(path string, m Machine) (*Record, error) {
 		err = nil
 	}
 	if err != nil {
-		err = fmt.Errorf("read what is known of kernels: %w", err)
+		err = fmt.Errorf("read kernel measurements: %w", err)
 	}
 
 	var all []*entry
@@ -184,10 +184,10 @@ func (r *Record) write() error {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(r.path), 0o700); err != nil {
-		return fmt.Errorf("remember kernels: %w", err)
+		return fmt.Errorf("save kernel measurements: %w", err)
 	}
 	if err := hub.WriteFile(r.path, append(text, '\n'), 0o600); err != nil {
-		return fmt.Errorf("remember kernels: %w", err)
+		return fmt.Errorf("save kernel measurements: %w", err)
 	}
 	return nil
 }

@@ -31,10 +31,10 @@ func (l *Library) resolve(name string, update bool) (*models.Reference, error) {
 	}
 
 	if r.Entry.Name == today.Name {
-		l.Terminal.Note("%s means %s today", name, today.Name)
+		l.Terminal.Note("%s currently means %s", name, today.Name)
 		return r, nil
 	}
-	l.Terminal.Note("%s still means %s on this machine; today it means %s, which serve pull --update downloads",
+	l.Terminal.Note("%s still means %s on this machine; it now means %s, which serve pull --update downloads",
 		name, r.Entry.Name, today.Name)
 	return r, nil
 }
@@ -77,7 +77,7 @@ func (l *Library) Pull(ctx context.Context, name string, update bool) (*models.L
 		return nil, err
 	}
 	if downloaded {
-		l.Terminal.Fact("pulled", "%s: %s of %s", local.Name, local.Weights[0].Path, local.Repo)
+		l.Terminal.Fact("pulled", "%s: %s from %s", local.Name, local.Weights[0].Path, local.Repo)
 		l.Terminal.Fact("license", "%s", license(local))
 	}
 	return local, nil

@@ -180,10 +180,10 @@ type chunk struct {
 func (a *Answer) read(data []byte) (text bool, err error) {
 	var c chunk
 	if err := json.Unmarshal(data, &c); err != nil {
-		return false, fmt.Errorf("an event is no JSON: %w", err)
+		return false, fmt.Errorf("an event is not JSON: %w", err)
 	}
 	if c.Error != nil {
-		return false, fmt.Errorf("the answer broke off: %s", c.Error.Message)
+		return false, fmt.Errorf("the answer was cut off: %s", c.Error.Message)
 	}
 	if u := c.Usage; u != nil {
 		a.Prompt = u.Prompt

@@ -226,7 +226,7 @@ func TestAskFails(t *testing.T) {
 		"no json":      {502, "<html>", "502: <html>"},
 		"broken off":   {200, "data: {\"choices\":[{\"text\":\"a\"}]}\n\n", "without [DONE]"},
 		"an error":     {200, "data: {\"error\":{\"message\":\"the engine died\"}}\n\n", "the engine died"},
-		"no json line": {200, "data: {\n\n", "no JSON"},
+		"no json line": {200, "data: {\n\n", "not JSON"},
 	} {
 		client := stub(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(c.status)
@@ -322,7 +322,7 @@ func TestRun(t *testing.T) {
 func TestCalibration(t *testing.T) {
 	for want, body := range map[string]string{
 		"--natural":        "",
-		"does not say how": "data: [DONE]\n\n",
+		"does not report": "data: [DONE]\n\n",
 	} {
 		c := stub(t, func(w http.ResponseWriter, _ *http.Request) {
 			if body == "" {
@@ -385,7 +385,7 @@ func TestDistribution(t *testing.T) {
 
 // TestSVG draws one run, two, and one without an answer; a name can do no harm.
 func TestSVG(t *testing.T) {
-	r := summarise(
+	r := summarize(
 		[]sample{
 			{
 				answer: Answer{
@@ -401,7 +401,7 @@ func TestSVG(t *testing.T) {
 		time.Second,
 	)
 	r.Model = `"><script>alert(1)</script>`
-	for name, list := range map[string][2]*Report{"one": {r, nil}, "two": {r, r}, "nothing": {summarise(nil, 0), r}} {
+	for name, list := range map[string][2]*Report{"one": {r, nil}, "two": {r, r}, "nothing": {summarize(nil, 0), r}} {
 		text := SVG(list[0], list[1])
 		for d := xml.NewDecoder(bytes.NewReader(text)); ; {
 			token, err := d.Token()

@@ -49,7 +49,7 @@ func (c *Client) scrape(ctx context.Context, name string) (*ServerSide, error) {
 		return nil, fmt.Errorf("/metrics: %w", err)
 	}
 	if families["serve_answer_tokens_total"] == nil {
-		return nil, errors.New("/metrics: not those of a serve")
+		return nil, errors.New("/metrics: not from serve")
 	}
 
 	count := func(metric string) (n int) {

@@ -101,8 +101,8 @@ func distribution(times []float64) (d Distribution) {
 	return d
 }
 
-// summarise makes a report of samples.
-func summarise(samples []sample, took time.Duration) *Report {
+// summarize makes a report of samples.
+func summarize(samples []sample, took time.Duration) *Report {
 	r := &Report{Seconds: took.Seconds(), Errors: map[string]int{}}
 	var firsts, gaps, perToken, wholes []float64
 	for _, s := range samples {
@@ -160,7 +160,7 @@ func ReadReport(in io.Reader) (*Report, error) {
 		return nil, err
 	}
 	if r.Model == "" {
-		return nil, errors.New("it names no model")
+		return nil, errors.New("it has no model name")
 	}
 	return &r, nil
 }

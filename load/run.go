@@ -37,7 +37,7 @@ func (r *Run) Do(ctx context.Context) (*Report, error) {
 	started := time.Now()
 	samples := r.offer(ctx, w, fields)
 	took := time.Since(started)
-	report := summarise(samples, took)
+	report := summarize(samples, took)
 	report.Model = r.Model
 	report.URL = r.Client.root()
 	report.Started = started.UTC()
@@ -79,7 +79,7 @@ func (r *Run) calibrate(ctx context.Context) (*writer, map[string]any, error) {
 	var no *Refusal
 	if errors.As(err, &no) && strings.Contains(no.Text, "ignore_eos") {
 		return nil, nil, fmt.Errorf(
-			"the server does not know ignore_eos, so answers end where the model likes: say so with --natural (%w)", err,
+			"the server does not support ignore_eos, so the model decides where answers end; run with --natural (%w)", err,
 		)
 	}
 	if err != nil {
@@ -91,7 +91,7 @@ func (r *Run) calibrate(ctx context.Context) (*writer, map[string]any, error) {
 		return nil, nil, err
 	}
 	if few.Prompt == 0 || many.Prompt <= few.Prompt {
-		return nil, nil, errors.New("the server does not say how many tokens a prompt has (usage)")
+		return nil, nil, errors.New("the server does not report the number of prompt tokens (usage)")
 	}
 
 	w.perWord = float64(many.Prompt-few.Prompt) / 100

@@ -19,8 +19,8 @@ const (
 	columnWide = 180
 )
 
-// The two runs' colours: told apart by who sees no red or no green, and in print.
-var svgColours = [2]string{"#0b6e5d", "#c2570c"}
+// The two runs' colors: told apart by who sees no red or no green, and in print.
+var svgColors = [2]string{"#0b6e5d", "#c2570c"}
 
 // The charts below the table, in order.
 var charts = []struct {
@@ -51,7 +51,7 @@ func SVG(r, against *Report) []byte {
 	text(svgMargin, y, `font-size="18" font-weight="600"`, "serve bench")
 	y += svgRow
 	for i, run := range runs {
-		fmt.Fprintf(&b, `<rect x="%d" y="%d" width="12" height="12" fill="%s"/>`+"\n", svgMargin, y-10, svgColours[i])
+		fmt.Fprintf(&b, `<rect x="%d" y="%d" width="12" height="12" fill="%s"/>`+"\n", svgMargin, y-10, svgColors[i])
 		text(svgMargin+20, y, "", "%s at %s, %s", run.Model, run.URL, run.Started.Format("2006-01-02 15:04"))
 		text(svgMargin+20, y+svgRow-4, `fill="#555"`, "%s", run.Workload)
 		y += 2 * svgRow
@@ -151,8 +151,8 @@ func chart(b *bytes.Buffer, list []Distribution, top int) {
 			`<path d="%sV%g" fill="%s" fill-opacity="0.25" stroke="%s" stroke-width="1.5"/>`+"\n",
 			path.String(),
 			floor,
-			svgColours[i],
-			svgColours[i],
+			svgColors[i],
+			svgColors[i],
 		)
 	}
 }

@@ -101,7 +101,7 @@ func (l *Loader) probeDevices(ctx context.Context) (DeviceList, error) {
 
 	_, ignored := sandbox.DriverEnviron(l.o.Environ)
 	for _, name := range ignored {
-		l.o.Reporter.Warn("%s is ignored: on many machines it makes copies between GPUs vanish, even as =0", name)
+		l.o.Reporter.Warn("%s is ignored: on many machines it silently breaks copies between GPUs, even when set to 0", name)
 	}
 
 	if l.o.Isolate {
@@ -137,7 +137,7 @@ func cardFailure(err error) error {
 		return nil
 	}
 
-	text := "its driver refuses to compute: " + cardError.FindString(died.Exit.Log[i])
+	text := "the GPU's driver failed: " + cardError.FindString(died.Exit.Log[i])
 	if codeMissing.MatchString(text) {
 		text += " This build has no machine code for this GPU, and PTX that the driver is too old for: update the " +
 			"driver, or use a build for this GPU (CUDA_ARCHITECTURES, docs/gpu.md)."
@@ -190,7 +190,7 @@ func (w *Workers) UnusedGPU(list DeviceList) (u UnusedGPU, found bool) {
 	backends := w.hardware.Backends()
 	for _, g := range w.hardware.GPUs() {
 		if len(backends) == 0 {
-			u.What = fmt.Sprintf("the %s is not used: this build computes on the CPU", g)
+			u.What = fmt.Sprintf("the %s is not used: this build runs on the CPU only", g)
 			backend := strings.ToUpper(gpuBackendOf[g.Vendor])
 			u.Advice = fmt.Sprintf("build serve for it with make %s=1; see docs/gpu.md", backend)
 			return u, true
@@ -261,7 +261,7 @@ func (l *Loader) whyCPU(a *answer) string {
 	case len(l.o.Hardware.Backends()) == 0:
 		return "this build has no GPU backend"
 	case len(seen) == 0:
-		return "no driver shows the GPU"
+		return "no driver reports the GPU"
 	}
-	return "no layer is on " + DescribeDevices(seen)
+	return "no layers are on " + DescribeDevices(seen)
 }

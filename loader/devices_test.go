@@ -27,7 +27,7 @@ func TestReadProbe(t *testing.T) {
 			nil, []DeviceResult{{cuda, 7, ""}}, ""},
 		{"it died", seen + `{"Device":{"name":"CUDA0"},"Act":"init"}{"Device":{"name":"CUDA0"},"Act":"allocate"}{"Dev`,
 			died, []DeviceResult{{cuda, 0, "allocate: the process ended: signal: aborted: last words"}}, ""},
-		{"it died before", "", died, nil, "the process that tries devices ended: signal: aborted: last words"},
+		{"it died before", "", died, nil, "the process that tests devices ended: signal: aborted: last words"},
 		{"it says nonsense", seen + "what", nil, nil, "invalid character"},
 	} {
 		list, results, err := readProbe([]byte(c.out), c.err, []string{"last words"})

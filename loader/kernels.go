@@ -96,7 +96,7 @@ func (l *Loader) measureKernels(
 	case err != nil:
 		l.o.Reporter.Warn("kernels could not be measured with %s: %v", q.Name, err)
 	case took > busyTiming:
-		l.o.Reporter.Warn("this machine is busy: its kernels are measured again when %s is next loaded", q.Name)
+		l.o.Reporter.Warn("this machine is busy: kernels will be measured again when %s is next loaded", q.Name)
 	default:
 		if err := l.kernels.Remember(q.Shape, timings); err != nil {
 			l.o.Reporter.Warn("%v", err)
@@ -137,7 +137,7 @@ func DescribeTiming(t kernels.Timing) string {
 	if t.Speed() == 0 {
 		return "too slow to measure"
 	}
-	return fmt.Sprintf("about %s tokens/s of prompt, %s for one sequence, %s for eight",
+	return fmt.Sprintf("about %s prompt tokens/s, %s tokens/s for one sequence, %s for eight",
 		rate(t.Prefill), rate(t.Decode), rate(t.Decode8))
 }
 
@@ -190,7 +190,7 @@ func (l *Loader) timeKernels(
 		failed[trying] = err.Error()
 		tr.Kernels = slices.DeleteFunc(slices.Clone(tr.Kernels), func(name string) bool { return name == trying })
 	}
-	return nil, errors.New("each of them ended the process")
+	return nil, errors.New("each of them crashed the process")
 }
 
 // timeKernels has a process time kernels. Trying is what it was about when it ended.

@@ -67,7 +67,7 @@ type Loader struct {
 func New(o Options) *Loader {
 	record, err := OpenRecord(o.Store.Home, o.Model.Threads)
 	if err != nil {
-		o.Reporter.Warn("%v; kernels are measured again", err)
+		o.Reporter.Warn("%v; kernels will be measured again", err)
 	}
 
 	l := &Loader{

@@ -44,7 +44,7 @@ func (l *Loader) open(ctx context.Context, q request, files []string, use *usage
 		failures = append(failures, err)
 		trial.failed[name] = strings.SplitN(err.Error(), "\n", 2)[0]
 		if i+1 < len(trial.order) {
-			l.o.Reporter.Warn("%s cannot be computed with the kernels %s: %v; trying %s",
+			l.o.Reporter.Warn("%s does not run with kernels %s: %v; trying %s",
 				q.Name, name, err, trial.order[i+1])
 		}
 	}
@@ -52,7 +52,7 @@ func (l *Loader) open(ctx context.Context, q request, files []string, use *usage
 	if len(failures) == 0 {
 		return nil, nil, fmt.Errorf("%w: this CPU can run none of the kernels in this build", ErrModel)
 	}
-	return nil, nil, fmt.Errorf("no kernels compute it (%s): %w", strings.Join(trial.order, ", "), failures[0])
+	return nil, nil, fmt.Errorf("it runs with none of the kernels (%s): %w", strings.Join(trial.order, ", "), failures[0])
 }
 
 // openWith loads a model with the kernels that the request names, in a process of its own unless
@@ -89,7 +89,7 @@ type opening struct {
 // start has a process load the model, or this one, and returns its answer.
 func (o *opening) start(ctx context.Context, use *usage) (engine.Runner, []byte, error) {
 	if !o.l.o.Isolate {
-		runner, text := open(o.l.o.Hardware, o.request(), errors.New("it computes in serve's own process"))
+		runner, text := open(o.l.o.Hardware, o.request(), errors.New("it runs in serve's own process"))
 		return runner, text, nil
 	}
 
@@ -180,7 +180,7 @@ func refusal(text []byte) error {
 		return fmt.Errorf("%w: %w", ErrModel, err)
 	}
 	if a.Failed == nil {
-		return fmt.Errorf("%w: the engine's process gives no reason", ErrModel)
+		return fmt.Errorf("%w: the engine's process gave no reason", ErrModel)
 	}
 
 	err := a.Failed.err()

@@ -113,5 +113,5 @@ func readProbe(out []byte, err error, said []string) (seen DeviceList, results [
 		why := fmt.Sprintf("%s: the process ended: %v%s", now.Act, err, JoinWarnings(said))
 		return seen, append(results, DeviceResult{Device: *now.Device, Failed: why}), nil
 	}
-	return seen, results, fmt.Errorf("the process that tries devices ended: %w%s", err, JoinWarnings(said))
+	return seen, results, fmt.Errorf("the process that tests devices ended: %w%s", err, JoinWarnings(said))
 }

@@ -74,7 +74,7 @@ func (p *Projectors) take(model string, first bool) (file string, err error) {
 // Check refuses what was meant for a model that is not there.
 func (p Projectors) Check() error {
 	if len(p) > 0 {
-		return fmt.Errorf("%w: --mmproj %q names no model that is being served", ErrOptions, p[0])
+		return fmt.Errorf("%w: --mmproj %q does not name a served model", ErrOptions, p[0])
 	}
 	return nil
 }

@@ -121,7 +121,7 @@ func (u *usage) warn(r Reporter, model string) {
 func (u *usage) restarted(r Reporter, model string, text []byte) {
 	a := new(answer)
 	if err := json.Unmarshal(text, a); err != nil || a.Memory == nil {
-		r.Warn("the memory that the restarted engine of %s takes is not known: %v", model, err)
+		r.Warn("the memory use of the restarted engine of %s is unknown: %v", model, err)
 		return
 	}
 	if a.Changed != "" {

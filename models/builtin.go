@@ -22,8 +22,8 @@ func (s *Store) findDemo(r *Reference) (*Local, error) {
 		if err := hub.WriteFile(path, []byte(demo.GGUF), 0o644); err != nil {
 			return nil, &Error{
 				Kind: err,
-				Text: fmt.Sprintf("the demo model cannot be laid into %s: %v", filepath.Dir(path), err),
-				Todo: "name a folder that can be written as SERVE_HOME",
+				Text: fmt.Sprintf("the demo model cannot be written to %s: %v", filepath.Dir(path), err),
+				Todo: "set SERVE_HOME to a writable folder",
 			}
 		}
 	}

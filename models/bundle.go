@@ -68,7 +68,7 @@ func badBundle(format string, args ...any) error {
 	return &Error{
 		Kind: hub.ErrIntegrity,
 		Text: "the bundle is damaged: " + fmt.Sprintf(format, args...),
-		Todo: "nothing was imported; copy it again, or export it anew",
+		Todo: "nothing was imported; copy or export it again",
 	}
 }
 
@@ -81,7 +81,7 @@ func (s *Store) ExportBundle(ctx context.Context, name string, locals []*Local, 
 		if l.Repo == "" {
 			return &Error{
 				Kind: ErrReference,
-				Text: l.Path() + " does not come from the Hub: nobody else says what its hash should be",
+				Text: l.Path() + " does not come from the Hub, so there is no hash to verify it by",
 				Todo: "copy the file itself",
 			}
 		}
@@ -201,7 +201,7 @@ func (s *Store) copyContent(ctx context.Context, w io.Writer, src io.Reader, f h
 		}
 		n, err := io.ReadFull(src, buf[:min(int64(len(buf)), left)])
 		if err != nil {
-			return badBundle("%s ends too early", f.Path)
+			return badBundle("%s is truncated", f.Path)
 		}
 		h.Write(buf[:n])
 		if _, err := w.Write(buf[:n]); err != nil {
@@ -269,8 +269,8 @@ func (in *bundleImport) readManifest(key ed25519.PublicKey) error {
 	if err != nil {
 		return &Error{
 			Kind: hub.ErrIntegrity,
-			Text: "this is no bundle of serve: " + err.Error(),
-			Todo: "serve bundle export makes one",
+			Text: "not a serve bundle: " + err.Error(),
+			Todo: "serve bundle export creates one",
 		}
 	}
 	if in.next, err = in.r.Next(); err == nil && in.next.Name == bundleSignature {
@@ -282,8 +282,8 @@ func (in *bundleImport) readManifest(key ed25519.PublicKey) error {
 		if key != nil && !ed25519.Verify(key, append([]byte(signed), text...), signature) {
 			return &Error{
 				Kind: hub.ErrIntegrity,
-				Text: "the bundle's signature is not of this key",
-				Todo: "nothing was imported; ask who made the bundle for the right key, or do not use it",
+				Text: "the bundle was not signed with this key",
+				Todo: "nothing was imported; ask the bundle's author for the right key, or do not use the bundle",
 			}
 		}
 		in.next, _ = in.r.Next()
@@ -302,8 +302,8 @@ func (in *bundleImport) readManifest(key ed25519.PublicKey) error {
 	if in.manifest.Version != bundleVersion {
 		return &Error{
 			Kind: hub.ErrIntegrity,
-			Text: fmt.Sprintf("the bundle is of version %d, this program reads %d", in.manifest.Version, bundleVersion),
-			Todo: "use the program that made it, or a newer one",
+			Text: fmt.Sprintf("the bundle has version %d, but this program reads version %d", in.manifest.Version, bundleVersion),
+			Todo: "use a newer serve",
 		}
 	}
 	return in.plan()
@@ -338,7 +338,7 @@ func (in *bundleImport) plan() error {
 				return err
 			}
 			if other, ok := in.contents[f.ETag()]; ok && other.file.Size != f.Size {
-				return badBundle("two sizes for one content")
+				return badBundle("the same content with two sizes")
 			}
 			in.contents[f.ETag()] = content{file: f, repo: m.Listing.Repo}
 		}
@@ -355,7 +355,7 @@ func (in *bundleImport) readContents(ctx context.Context) error {
 		etag, ok := strings.CutPrefix(h.Name, bundleContents)
 		c, wanted := in.contents[etag]
 		if !ok || !wanted || c.path != "" || h.Typeflag != tar.TypeReg || h.Size != c.file.Size || path.Base(h.Name) != etag {
-			return badBundle("its manifest does not ask for %.100q", h.Name)
+			return badBundle("%.100q is not in its manifest", h.Name)
 		}
 		temp, err := os.CreateTemp(filepath.Dir(in.s.Hub.Blob(c.repo, etag)), "."+etag+".import-*")
 		if err != nil {
@@ -375,7 +375,7 @@ func (in *bundleImport) readContents(ctx context.Context) error {
 
 	for _, c := range in.contents {
 		if c.path == "" {
-			return badBundle("%s is not in it", c.file.Path)
+			return badBundle("%s is missing", c.file.Path)
 		}
 	}
 	return nil
@@ -394,7 +394,7 @@ func (in *bundleImport) guard() error {
 				parts = append(parts, in.contents[f.ETag()].path)
 			}
 			if len(parts) != c.want {
-				return badBundle("%s lacks parts", c.name)
+				return badBundle("parts of %s are missing", c.name)
 			}
 			if _, err := ReadModel(parts); err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)

@@ -10,7 +10,7 @@ import (
 	"sync"
 )
 
-// Entry is a row of the catalogue: a model that is known by a plain name.
+// Entry is a row of the catalog: a model that is known by a plain name.
 type Entry struct {
 	Name    string   `json:"name"`
 	Aliases []string `json:"aliases,omitempty"` // that the rules of resolve do not give
@@ -30,7 +30,7 @@ type Entry struct {
 	Repo   string `json:"repo,omitempty"`   // of the Hub
 	Commit string `json:"commit,omitempty"` // pinned; "" for the newest of main
 	URL    string `json:"url,omitempty"`    // of a file that is not on the Hub
-	File   string `json:"file"`             // in its default quantisation; the first part of a split model
+	File   string `json:"file"`             // in its default quantization; the first part of a split model
 	Bytes  int64  `json:"bytes,omitempty"`  // of all parts; 0 if unknown
 	// BytesEstimated says that Bytes is rounded.
 	BytesEstimated bool `json:"bytes_estimated,omitempty"`
@@ -41,7 +41,7 @@ type Entry struct {
 	Components []EntryComponent `json:"components,omitempty"`
 
 	License string `json:"license"`
-	// LicenseAssumed says that nobody saw the licence in the repository.
+	// LicenseAssumed says that nobody saw the license in the repository.
 	LicenseAssumed bool `json:"license_assumed,omitempty"`
 	Context        int  `json:"context,omitempty"` // tokens it was trained for; 0 if unknown
 	// KVBytes is what a token's keys and values take, as f16; 0 if unknown, or none.
@@ -81,13 +81,13 @@ var Kinds = []Kind{
 	{"code", "writes code", true},
 	{"embedding", "makes embeddings", true},
 	{"reranking", "ranks passages", true},
-	{"moderation", "judges what others write", true},
+	{"moderation", "checks text for unsafe content", true},
 	{"audio", "hears", false},
 	{"transcription", "transcribes speech", false},
 	{"voice-activity", "detects speech", false},
 	{"speech", "speaks", false},
 	{"image", "makes images", false},
-	{"draft", "guesses ahead for another model", false},
+	{"draft", "drafts tokens for another model", false},
 }
 
 // kindOf returns the kind of a name, or nil.
@@ -133,7 +133,7 @@ func (e *Entry) WhyUnserved() string {
 	return fmt.Sprintf("it %s, which serve does not do yet", kindOf(e.Kinds[0]).Does)
 }
 
-// Quant is the default quantisation, or "" if the file's name does not say.
+// Quant is the default quantization, or "" if the file's name does not say.
 func (e *Entry) Quant() string { return ParseQuant(e.File) }
 
 // hashes are the SHA-256 of the file, or of all parts in order; none are known if
@@ -190,7 +190,7 @@ var everyEntry = sync.OnceValue(func() []Entry {
 	const folder = "catalog"
 	files, err := catalogFiles.ReadDir(folder)
 	if err != nil {
-		panic("models: the embedded catalogue: " + err.Error())
+		panic("models: the embedded catalog: " + err.Error())
 	}
 
 	var all []Entry
@@ -204,7 +204,7 @@ var everyEntry = sync.OnceValue(func() []Entry {
 	return all
 })
 
-// readCatalog reads one file of the catalogue: the models of a family or a kind.
+// readCatalog reads one file of the catalog: the models of a family or a kind.
 func readCatalog(name string) ([]Entry, error) {
 	b, err := catalogFiles.ReadFile(name)
 	if err != nil {
@@ -248,7 +248,7 @@ func lookUp(name string) *Entry {
 	return nil
 }
 
-// Search returns the rows that are of all kinds, and in whose names, licences or uses
+// Search returns the rows that are of all kinds, and in whose names, licenses or uses
 // every word occurs.
 func Search(words, kinds []string) []Entry {
 	var found []Entry

@@ -31,7 +31,7 @@ func TestNames(t *testing.T) {
 	}
 	for _, n := range []string{"mistral-7b", "llama-3-8b", "llama-3.1-8b", "mixtral-8x7b", "bge-m3"} {
 		if lookUp(n) == nil {
-			t.Errorf("%s is not in it", n)
+			t.Errorf("%s is missing", n)
 		}
 	}
 }
@@ -127,7 +127,7 @@ func TestUnserved(t *testing.T) {
 		"whisper-base":     "transcribes speech",
 		"qwen3-tts:1.7b":   "speaks",
 		"z-image":          "makes images",
-		"qwen-3.8-27b-mtp": "guesses ahead",
+		"qwen-3.8-27b-mtp": "drafts tokens",
 		"embeddinggemma-2": "newer llama.cpp",
 	} {
 		_, err := ParseReference(name, func(string) bool { return false })
@@ -192,7 +192,7 @@ func TestResolve(t *testing.T) {
 		{"llama3:latest", "llama-3.1-8b", "", true},
 		{"mistral", "ministral-3-8b", "", true},
 		{"gemma:q8_0", "gemma-4-e4b", "Q8_0", true},
-		// Nothing of the catalogue.
+		// Nothing of the catalog.
 		{"qwen3:2b", "", "", false},
 		{"qwen3:8b-thinking", "", "", false},
 		{"gemma3:4b-it-qat", "", "", false},

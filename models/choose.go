@@ -40,8 +40,8 @@ var quantName = regexp.MustCompile(
 	`(?:^|[^0-9A-Z])((?:UD-)?(?:I?Q[1-8](?:_[0-9A-Z]+)*|TQ[12]_0|MXFP4(?:_MOE)?|NVFP4|BF16|FP?16|FP?32))(?:$|[^0-9A-Z_])`,
 )
 
-// ParseQuant returns the quantisation that a file's name or folder tells, in
-// upper case, or "". The last one counts: quantisations stand at the end.
+// ParseQuant returns the quantization that a file's name or folder tells, in
+// upper case, or "". The last one counts: quantizations stand at the end.
 func ParseQuant(name string) string {
 	name = strings.TrimSuffix(strings.ToUpper(name), ".GGUF")
 	name = splitName.ReplaceAllString(name, "")
@@ -60,7 +60,7 @@ func ParseQuant(name string) string {
 	return quant
 }
 
-// Quantisations in the order in which one is taken when none is asked for: the
+// Quantizations in the order in which one is taken when none is asked for: the
 // first that is nearly as good as the whole for the memory that people have.
 var (
 	defaultQuants = []string{
@@ -85,7 +85,7 @@ type candidate struct {
 }
 
 // Choose picks from a repository's files the ones that a reference means. It
-// never takes one quantisation for another: what is not there is an error that
+// never takes one quantization for another: what is not there is an error that
 // lists what is.
 func Choose(files []hub.File, r *Reference) (*Choice, error) {
 	if r.Entry != nil && r.Quant == "" {
@@ -127,7 +127,7 @@ func Choose(files []hub.File, r *Reference) (*Choice, error) {
 	return nil, missing(r, all)
 }
 
-// chooseEntry finds what a row of the catalogue means: by its hash if it has one,
+// chooseEntry finds what a row of the catalog means: by its hash if it has one,
 // whatever the file is called now.
 func chooseEntry(files []hub.File, r *Reference) (*Choice, error) {
 	e := r.Entry
@@ -180,11 +180,11 @@ func pinned(c *candidate, files []hub.File, r *Reference) (*Choice, error) {
 
 // replaced says that the Hub has another file under the name that a row pins.
 func replaced(e *Entry, file, hash string) error {
-	const text = "%s: %s/%s is no longer the file that the catalogue knows (%.12s…)"
+	const text = "%s: %s/%s is no longer the file that the catalog knows (%.12s…)"
 	return &Error{
 		Kind: hub.ErrIntegrity,
 		Text: fmt.Sprintf(text, e.Name, e.Repo, file, hash),
-		Todo: fmt.Sprintf("if you trust what is there now: %s/%s", e.Repo, e.File),
+		Todo: fmt.Sprintf("if you trust the current file, use %s/%s", e.Repo, e.File),
 	}
 }
 
@@ -209,7 +209,7 @@ func (c *candidate) choice(files []hub.File, r *Reference) (*Choice, error) {
 		return nil, &Error{
 			Kind: hub.ErrNotFound,
 			Text: fmt.Sprintf("%s: %s has %d of its %d parts", r.Repo, c.name, len(c.parts), c.want),
-			Todo: "choose another quantisation",
+			Todo: "choose another quantization",
 		}
 	}
 	return &Choice{Quant: c.quant, Weights: c.parts, Projector: projector(files, c.parts[0].Path)}, nil
@@ -285,14 +285,14 @@ func missing(r *Reference, all []candidate) error {
 	if len(all) == 0 {
 		return &Error{
 			Kind: hub.ErrNotFound,
-			Text: r.Repo + " holds no GGUF file",
+			Text: r.Repo + " has no GGUF files",
 			Todo: "look for a repository whose name ends in -GGUF: it has the same model converted",
 		}
 	}
 	if r.Quant == "" {
 		return &Error{
 			Kind: hub.ErrNotFound,
-			Text: r.Repo + " has none of the usual quantisations",
+			Text: r.Repo + " has none of the usual quantizations",
 			Todo: has(all) + "; ask for one as " + r.Repo + ":QUANT",
 		}
 	}
@@ -307,14 +307,14 @@ func several(r *Reference, quant string, found []candidate) error {
 	return &Error{
 		Kind: hub.ErrNotFound,
 		Text: fmt.Sprintf("%s has %d models in %s", r.Repo, len(found), quant),
-		Todo: "name the file: " + strings.Join(names[:min(4, len(names))], " or "),
+		Todo: "specify the file: " + strings.Join(names[:min(4, len(names))], " or "),
 	}
 }
 
 // has lists what a repository has, the smallest first.
 func has(all []candidate) string {
 	if len(all) == 0 {
-		return "it has no GGUF file"
+		return "it has no GGUF files"
 	}
 	type offer struct {
 		name  string

@@ -93,7 +93,7 @@ func ReadHeader(path string) (*Header, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%w: %s is no regular file", ErrFormat, path)
+		return nil, fmt.Errorf("%w: %s is not a regular file", ErrFormat, path)
 	}
 	h, err := parseHeader(f, uint64(info.Size()))
 	if err != nil {
@@ -110,7 +110,7 @@ func parseHeader(src io.Reader, size uint64) (*Header, error) {
 	r := &reader{r: bufio.NewReaderSize(src, 1<<16), size: size}
 	h := &Header{Values: map[string]any{}, ArrayLengths: map[string]uint64{}, arrayTypes: map[string]uint32{}, Size: size}
 	if size < 24 {
-		return nil, badFormat("%d bytes are too few", size)
+		return nil, badFormat("it has only %d bytes", size)
 	}
 
 	if err := h.readVersion(r); err != nil {
@@ -142,7 +142,7 @@ func parseHeader(src io.Reader, size uint64) (*Header, error) {
 			return nil, err
 		}
 		if names[t.Name] {
-			return nil, badFormat("two tensors are called %q", t.Name)
+			return nil, badFormat("two tensors are named %q", t.Name)
 		}
 		names[t.Name] = true
 		h.Tensors = append(h.Tensors, t)
@@ -172,7 +172,7 @@ func (h *Header) readVersion(r *reader) error {
 	case h.Version&0xffff == 0:
 		return badFormat("it is written for a big-endian machine")
 	case h.Version == 1:
-		return badFormat("version 1 is obsolete; fetch the model anew")
+		return badFormat("version 1 is obsolete; download the model again")
 	case h.Version > 3:
 		return badFormat("version %d is newer than this program", h.Version)
 	}
@@ -203,7 +203,7 @@ func (h *Header) readValue(r *reader) error {
 	_, scalarBefore := h.Values[key]
 	_, arrayBefore := h.ArrayLengths[key]
 	if scalarBefore || arrayBefore {
-		return badFormat("the key %q comes twice", key)
+		return badFormat("the key %q occurs twice", key)
 	}
 
 	kind, err := r.uint32()
@@ -295,7 +295,7 @@ func (h *Header) checkExtents(headerEnd uint64) error {
 	if v, ok := h.Values["general.alignment"]; ok {
 		a, isUint := v.(uint64)
 		if !isUint || a < 8 || a > 4096 || a&(a-1) != 0 {
-			return badFormat("the alignment %v is no power of two from 8 to 4096", v)
+			return badFormat("the alignment %v is not a power of two from 8 to 4096", v)
 		}
 		alignment = a
 	}
@@ -317,7 +317,7 @@ func (h *Header) checkExtents(headerEnd uint64) error {
 		}
 		if t.Bytes > room || t.Offset > room-t.Bytes {
 			return badFormat(
-				"the file is cut off: the tensor %q ends at byte %d, the file at %d",
+				"the file is truncated: the tensor %q ends at byte %d, the file at %d",
 				t.Name,
 				h.DataOffset+t.Offset+t.Bytes,
 				h.Size,

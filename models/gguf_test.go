@@ -60,18 +60,18 @@ func TestBadHeaders(t *testing.T) {
 		file []byte
 		want string
 	}{
-		"empty":             {nil, "too few"},
+		"empty":             {nil, "only 0 bytes"},
 		"html":              {[]byte("<!DOCTYPE html><html><body>login</body></html>"), "HTML page"},
 		"lfs pointer":       {[]byte("version https://git-lfs.github.com/spec/v1\noid sha256:0"), "git-lfs"},
 		"zip":               {[]byte("PK\x03\x04" + strings.Repeat("x", 40)), "PyTorch"},
 		"version 1":         {append([]byte("GGUF\x01\x00\x00\x00"), make([]byte, 40)...), "obsolete"},
 		"big-endian":        {append([]byte("GGUF\x00\x00\x00\x03"), make([]byte, 40)...), "big-endian"},
 		"version 9":         {append([]byte("GGUF\x09\x00\x00\x00"), make([]byte, 40)...), "newer"},
-		"cut in the data":   {truncated, "cut off"},
+		"cut in the data":   {truncated, "truncated"},
 		"cut in the header": {good[:1000], "middle of its header"},
 		"too many keys":     {small(1<<60, 0), "keys"},
 		"too many tensors":  {small(0, 1<<40), "tensors"},
-		"an endless key":    {small(1, 0, uint64(1)<<63), "a key of"},
+		"an endless key":    {small(1, 0, uint64(1)<<63), "a key has"},
 		"an endless string": {small(1, 0, "a", uint32(typeString), uint64(1)<<62), "bytes, more than"},
 		"an endless array":  {small(1, 0, "a", uint32(typeArray), uint32(typeUint64), uint64(1)<<61), "elements"},
 		"a nested array":    {small(1, 0, "a", uint32(typeArray), uint32(typeArray), uint64(1)), "elements of type"},
@@ -179,7 +179,7 @@ func TestBadHeaders(t *testing.T) {
 				uint64(1),
 				float32(1),
 			),
-			"2 tokens and 1",
+			"2 tokens, but 1",
 		},
 		"a token past the end": {
 			small(

@@ -46,14 +46,14 @@ func (h *Header) checkValues() error {
 		key := h.Architecture() + "." + name
 		if v, ok := h.Values[key]; ok {
 			if n, whole := integer(v); !whole || n > most {
-				return badFormat("%s is %.40v, which is no number up to %d", key, v, most)
+				return badFormat("%s is %.40v, which is not a number up to %d", key, v, most)
 			}
 		}
 	}
 	for key, v := range h.Values {
 		if strings.HasPrefix(key, "tokenizer.chat_template") {
 			if s, isString := v.(string); !isString || len(s) > maxTemplate {
-				return badFormat("%s is no text of up to %d bytes", key, maxTemplate)
+				return badFormat("%s is not a string of at most %d bytes", key, maxTemplate)
 			}
 		}
 	}
@@ -87,7 +87,7 @@ func (h *Header) checkVocabulary() error {
 			return badFormat("tokenizer.ggml.%s has elements of type %d", name, kind)
 		}
 		if n := h.ArrayLengths["tokenizer.ggml."+name]; ok && (name == "scores" || name == "token_type") && n != vocab {
-			return badFormat("there are %d tokens and %d of tokenizer.ggml.%s", vocab, n, name)
+			return badFormat("there are %d tokens, but %d values in tokenizer.ggml.%s", vocab, n, name)
 		}
 	}
 
@@ -98,7 +98,7 @@ func (h *Header) checkVocabulary() error {
 		n, whole := integer(v)
 		// Files without such a token write the greatest number instead.
 		if unset := n == 1<<32-1 || v == int64(-1); !unset && (!whole || n >= vocab) {
-			return badFormat("%s is %v, and there are %d tokens", key, v, vocab)
+			return badFormat("%s is %v, but there are only %d tokens", key, v, vocab)
 		}
 	}
 
@@ -113,19 +113,19 @@ func checkParts(paths []string, headers []*Header) error {
 		tensors += uint64(len(h.Tensors))
 		if n, ok := h.Values["split.count"]; len(headers) > 1 || ok {
 			if count, _ := integer(n); count != uint64(len(headers)) {
-				return badFormat("%s is of a set of %v parts, and there are %d", paths[i], n, len(headers))
+				return badFormat("%s belongs to a set of %v parts, but there are %d", paths[i], n, len(headers))
 			}
 			if h.Uint("split.no") != uint64(i) {
 				return badFormat("%s says that it is part %d, its name says %d", paths[i], h.Uint("split.no")+1, i+1)
 			}
 		}
 		if a := h.Architecture(); a != "" && a != headers[0].Architecture() {
-			return badFormat("%s is of the architecture %s, the first part of %s", paths[i], a, headers[0].Architecture())
+			return badFormat("%s has the architecture %s, but the first part has %s", paths[i], a, headers[0].Architecture())
 		}
 	}
 	if n, ok := headers[0].Values["split.tensors.count"]; ok {
 		if want, _ := integer(n); want != tensors {
-			return badFormat("the parts hold %d tensors, %s says %v", tensors, paths[0], n)
+			return badFormat("the parts have %d tensors, but %s says %v", tensors, paths[0], n)
 		}
 	}
 	return nil
@@ -143,7 +143,7 @@ func ReadModel(parts []string) (*Header, error) {
 		}
 	}
 	if headers[0].Architecture() == "" {
-		return nil, badFormat("%s does not say its architecture", parts[0])
+		return nil, badFormat("%s does not name its architecture", parts[0])
 	}
 	return headers[0], checkParts(parts, headers)
 }

@@ -8,8 +8,8 @@ import (
 	"serve/hub"
 )
 
-// Settle decides what a name means that leaves a choice to the catalogue. A later
-// catalogue may choose otherwise, and a machine may be offline: as long as the model
+// Settle decides what a name means that leaves a choice to the catalog. A later
+// catalog may choose otherwise, and a machine may be offline: as long as the model
 // is here that the name meant when it was last used, it goes on meaning that.
 // Any other reference is returned as it is.
 func (s *Store) Settle(r *Reference) *Reference {
@@ -43,7 +43,7 @@ func (s *Store) meant(r *Reference) *Entry {
 }
 
 // keepMeaning notes what a name means on this machine. A home that cannot be written
-// costs that a later catalogue decides anew, and nothing else.
+// costs that a later catalog decides anew, and nothing else.
 func (s *Store) keepMeaning(r *Reference) {
 	if !r.Chosen {
 		return
@@ -53,7 +53,7 @@ func (s *Store) keepMeaning(r *Reference) {
 	}
 }
 
-// meaningFile is called after the words of the name, all of which the catalogue has.
+// meaningFile is called after the words of the name, all of which the catalog has.
 func (s *Store) meaningFile(r *Reference) string {
 	name, _ := cutQuant(strings.ToLower(r.Text))
 	return filepath.Join(s.Home, "names", strings.Join(nameWords(strings.TrimSuffix(name, ":latest")), "-"))

@@ -13,21 +13,21 @@ import (
 
 // People write the same model in many ways: qwen-3.5-9b, qwen3.5-9b, qwen3.5:9b,
 // qwen3.5:9b-q4_K_M. All of them are the same words: a series, a size, what tells
-// models of one size apart, and a quantisation. See docs/models.md.
+// models of one size apart, and a quantization. See docs/models.md.
 
 // resolution is what a name means.
 type resolution struct {
 	entry *Entry
 	quant string // upper case; "" for the default
-	// chosen says that the name left something open, which the catalogue chose.
+	// chosen says that the name left something open, which the catalog chose.
 	chosen bool
 }
 
 // resolve finds the row that a name means, or returns nil for the row:
 //
 //  1. a name or an alias of a row, as it is
-//  2. the same with a quantisation behind it, after a colon or a hyphen
-//  3. a name of a family, which means what the catalogue says
+//  2. the same with a quantization behind it, after a colon or a hyphen
+//  3. a name of a family, which means what the catalog says
 //  4. the words of a row in any spelling
 //  5. a series and a size, with words that tell models apart: of the rows that have
 //     all of the words, the one that has the fewest others
@@ -59,7 +59,7 @@ func resolve(text string) resolution {
 	return resolution{}
 }
 
-// cutQuant takes the quantisation off the end of a name.
+// cutQuant takes the quantization off the end of a name.
 func cutQuant(text string) (name, quant string) {
 	i := strings.LastIndexAny(text, ":-")
 	if i <= 0 {
@@ -78,7 +78,7 @@ func cutQuant(text string) (name, quant string) {
 	return name, quant
 }
 
-// wholeQuant returns a quantisation in upper case if the text is one and nothing
+// wholeQuant returns a quantization in upper case if the text is one and nothing
 // else, or "".
 func wholeQuant(text string) string {
 	quant := ParseQuant(text)
@@ -144,11 +144,11 @@ func (s spelling) words() []string {
 	return append(words, s.others...)
 }
 
-// known is a row of the catalogue with the words that it is known by.
+// known is a row of the catalog with the words that it is known by.
 type known struct {
 	*Entry
 	spellings []spelling // of its name and its aliases
-	// inFile are the words of the file's name, but for its quantisation: they say more
+	// inFile are the words of the file's name, but for its quantization: they say more
 	// of a model than its name does, instruct or v0.3.
 	inFile []string
 }
@@ -167,7 +167,7 @@ var everyKnown = sync.OnceValue(func() []known {
 	return list
 })
 
-// fileWords are the words of a file's name without its quantisation.
+// fileWords are the words of a file's name without its quantization.
 func fileWords(file string) []string {
 	name := strings.ToLower(strings.TrimSuffix(path.Base(file), ".gguf"))
 	if quant := strings.ToLower(ParseQuant(file)); quant != "" {
@@ -265,7 +265,7 @@ func better(e, than *Entry) bool {
 // suggestions is how many near names are offered.
 const suggestions = 3
 
-// nearest returns the names of the catalogue that are most like a mistyped one.
+// nearest returns the names of the catalog that are most like a mistyped one.
 func nearest(name string) []string {
 	type near struct {
 		name     string

@@ -23,7 +23,7 @@ func ReadProjector(path string) (*Header, error) {
 		return nil, err
 	}
 	if sees, ok := h.Values["clip.has_vision_encoder"].(bool); h.Architecture() != "clip" || !ok || !sees {
-		return nil, badFormat("%s is no projector for images", path)
+		return nil, badFormat("%s is not an image projector", path)
 	}
 
 	kind := h.String("clip.projector_type")
@@ -31,18 +31,18 @@ func ReadProjector(path string) (*Header, error) {
 		kind = h.String("clip.vision.projector_type")
 	}
 	if elsewhere[kind] {
-		return nil, badFormat("%s is a projector of the kind %s, which is not supported", path, kind)
+		return nil, badFormat("%s is a projector of type %s, which is not supported", path, kind)
 	}
 
 	for name, most := range projectorSizes {
 		if n, whole := integer(h.Values["clip.vision."+name]); !whole || n < 1 || n > most {
-			return nil, badFormat("clip.vision.%s of %s is no number from 1 to %d", name, path, most)
+			return nil, badFormat("clip.vision.%s of %s is not a number from 1 to %d", name, path, most)
 		}
 	}
 
 	size := func(name string) uint64 { return h.Uint("clip.vision." + name) }
 	if size("patch_size") > size("image_size") || size("embedding_length")%size("attention.head_count") > 0 {
-		return nil, badFormat("the sizes that %s says do not go together", path)
+		return nil, badFormat("the sizes in %s are inconsistent", path)
 	}
 
 	return h, nil

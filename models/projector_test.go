@@ -35,13 +35,13 @@ func TestReadProjector(t *testing.T) {
 	}
 
 	for name, tt := range map[string]struct{ content, words string }{
-		"a model":                 {string(testmodel.Bytes(testmodel.Options{})), "no projector"},
-		"one that hears":          {strings.Replace(good, "has_vision_encoder", "has_sounds_encoder", 1), "no projector"},
+		"a model":                 {string(testmodel.Bytes(testmodel.Options{})), "not an image projector"},
+		"one that hears":          {strings.Replace(good, "has_vision_encoder", "has_sounds_encoder", 1), "not an image projector"},
 		"no patches":              {patch("patch_size", 0), "patch_size"},
-		"patches above the image": {patch("patch_size", 17), "do not go together"},
-		"heads that do not fit":   {patch("attention.head_count", 5), "do not go together"},
+		"patches above the image": {patch("patch_size", 17), "inconsistent"},
+		"heads that do not fit":   {patch("attention.head_count", 5), "inconsistent"},
 		"no heads":                {patch("attention.head_count", 0), "head_count"},
-		"cut off":                 {good[:len(good)-100], "cut off"},
+		"cut off":                 {good[:len(good)-100], "truncated"},
 		"of an unsupported kind":  {string(testmodel.Projector("hunyuanvl")), "hunyuanvl"},
 	} {
 		if err := read(tt.content); !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), tt.words) {

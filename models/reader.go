@@ -60,7 +60,7 @@ func (r *reader) string(limit uint64, what string) (string, error) {
 		return "", err
 	}
 	if n > limit {
-		return "", badFormat("%s of %d bytes, more than %d", what, n, limit)
+		return "", badFormat("%s has %d bytes, more than %d", what, n, limit)
 	}
 	b, err := r.bytes(n)
 	return string(b), err

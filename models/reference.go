@@ -17,17 +17,17 @@ import (
 var ErrReference = errors.New("no such model")
 
 // Reference says which model is meant: a file of this machine, a row of the
-// catalogue, or a part of a repository of the Hub.
+// catalog, or a part of a repository of the Hub.
 type Reference struct {
 	Text     string // as it was written
 	Path     string // a file of this machine; nothing else is set then
 	Demo     bool   // the model that the program carries; nothing else is set then
-	Entry    *Entry // the row of the catalogue that Text names, or nil
-	Chosen   bool   // Text left something open, a size or all of it: Entry is the catalogue's choice
+	Entry    *Entry // the row of the catalog that Text names, or nil
+	Chosen   bool   // Text left something open, a size or all of it: Entry is the catalog's choice
 	Repo     string // org/name
-	Revision string // a branch, tag or commit; "" for the catalogue's or main
+	Revision string // a branch, tag or commit; "" for the catalog's or main
 	File     string // one file of the repository
-	Quant    string // one quantisation of it, upper case; "" for the default
+	Quant    string // one quantization of it, upper case; "" for the default
 }
 
 // maxReference is more than any reference needs.
@@ -39,12 +39,12 @@ var hosts = []string{"hf.co/", "huggingface.co/", "www.huggingface.co/", "hf://"
 // ParseReference reads what people write for a model:
 //
 //	demo                    the model that the program carries
-//	mistral-7b              a row of the catalogue
-//	mistral-7b:Q8_0         the same repository in another quantisation
+//	mistral-7b              a row of the catalog
+//	mistral-7b:Q8_0         the same repository in another quantization
 //	qwen3.5:9b-q8_0         the same, as Ollama writes it
-//	qwen                    a family: what the catalogue chooses of it
-//	org/repo                a repository of the Hub, in its default quantisation
-//	org/repo:Q4_K_M         one quantisation of it
+//	qwen                    a family: what the catalog chooses of it
+//	org/repo                a repository of the Hub, in its default quantization
+//	org/repo:Q4_K_M         one quantization of it
 //	org/repo/file.gguf      one file of it
 //	org/repo@revision       at a branch, a tag or a commit; :QUANT may follow
 //	hf.co/org/repo          what a browser shows, /blob/main/file.gguf too
@@ -69,8 +69,8 @@ func ParseReference(text string, exists func(path string) bool) (*Reference, err
 	if strings.Contains(rest, "://") {
 		return nil, &Error{
 			Kind: ErrReference,
-			Text: fmt.Sprintf("%q is no address of the Hub", text),
-			Todo: "fetch the file yourself and serve it as ./file.gguf; HF_ENDPOINT chooses a mirror",
+			Text: fmt.Sprintf("%q is not a URL of the Hub", text),
+			Todo: "download the file yourself and serve it as ./file.gguf; for a mirror of the Hub, set HF_ENDPOINT",
 		}
 	}
 	if !fromHub && !strings.Contains(rest, "/") {
@@ -79,7 +79,7 @@ func ParseReference(text string, exists func(path string) bool) (*Reference, err
 	return r.inRepo(rest)
 }
 
-// isPath recognises what is written like a file: with ./ or / before it, or the
+// isPath recognizes what is written like a file: with ./ or / before it, or the
 // ending of a model and less than org/repo before that. What exists is one.
 func isPath(text string, exists func(string) bool) bool {
 	for _, prefix := range []string{"./", "../", "/", "~/", `.\`, `..\`} {
@@ -108,7 +108,7 @@ func trimHost(text string) (rest string, ok bool) {
 	return text, false
 }
 
-// at sets what a row of the catalogue says.
+// at sets what a row of the catalog says.
 func (r *Reference) at(e *Entry, quant string) *Reference {
 	r.Entry = e
 	r.Repo = e.Repo
@@ -120,10 +120,10 @@ func (r *Reference) at(e *Entry, quant string) *Reference {
 	return r
 }
 
-// ErrUnserved says that serve cannot load a model of the catalogue.
+// ErrUnserved says that serve cannot load a model of the catalog.
 var ErrUnserved = errors.New("this model cannot be served")
 
-// byName reads a name of the catalogue.
+// byName reads a name of the catalog.
 func (r *Reference) byName(text string) (*Reference, error) {
 	found := resolve(text)
 	if found.entry == nil {
@@ -145,14 +145,14 @@ func (r *Reference) noSuchName(text string) error {
 	if i := strings.LastIndex(text, ":"); i > 0 && resolve(text[:i]).entry != nil {
 		return &Error{
 			Kind: ErrReference,
-			Text: fmt.Sprintf("%q: %q is no quantisation, size or variant of %s", r.Text, text[i+1:], text[:i]),
-			Todo: similar(text) + "a quantisation is written like Q4_K_M, Q8_0 or F16",
+			Text: fmt.Sprintf("%q: %q is not a quantization, size or variant of %s", r.Text, text[i+1:], text[:i]),
+			Todo: similar(text) + "a quantization is a word such as Q4_K_M, Q8_0 or F16",
 		}
 	}
 	return &Error{
 		Kind: ErrReference,
-		Text: fmt.Sprintf("no model is called %q", text),
-		Todo: similar(text) + "serve catalog lists all; org/repo takes any repository of the Hub; ./file.gguf a file",
+		Text: fmt.Sprintf("no model is named %q", text),
+		Todo: similar(text) + "serve catalog lists the short names; org/repo is any repository on the Hub, ./file.gguf a file",
 	}
 }
 
@@ -180,7 +180,7 @@ func (r *Reference) inRepo(text string) (*Reference, error) {
 	if hasRevision {
 		revision, q, ok := strings.Cut(after, ":")
 		if ok && hasQuant {
-			return nil, bad("it names two quantisations")
+			return nil, bad("it names two quantizations")
 		}
 		if ok {
 			quant = q
@@ -193,18 +193,18 @@ func (r *Reference) inRepo(text string) (*Reference, error) {
 	if hasQuant {
 		r.Quant = ParseQuant(quant)
 		if r.Quant == "" || !strings.EqualFold(r.Quant, quant) && !strings.EqualFold("FP16", quant) {
-			return nil, bad(fmt.Sprintf("%q is no quantisation", quant))
+			return nil, bad(fmt.Sprintf("%q is not a quantization", quant))
 		}
 	}
 
 	parts := strings.Split(path, "/")
 	if len(parts) < 2 {
-		return nil, bad("a repository is called org/name")
+		return nil, bad("a repository is named org/name")
 	}
 
 	r.Repo = parts[0] + "/" + parts[1]
 	if err := hub.CheckRepo(r.Repo); err != nil {
-		return nil, bad("a repository is called org/name")
+		return nil, bad("a repository is named org/name")
 	}
 
 	file := parts[2:]
@@ -218,10 +218,10 @@ func (r *Reference) inRepo(text string) (*Reference, error) {
 		return r, nil
 	}
 	if err := hub.CheckPath(r.File); err != nil || !strings.HasSuffix(r.File, ".gguf") {
-		return nil, bad(fmt.Sprintf("%q is no GGUF file", r.File))
+		return nil, bad(fmt.Sprintf("%q is not a GGUF file", r.File))
 	}
 	if hasQuant {
-		return nil, bad("a file has one quantisation")
+		return nil, bad("a file cannot have another quantization")
 	}
 	return r, nil
 }

@@ -81,23 +81,23 @@ func TestBadReferences(t *testing.T) {
 		"gemma3:4b-it-qat":              "gemma-3-4b",
 		"lama-3-8b":                     "llama-3-8b",
 		"zzzzzzzzzzzz":                  "serve catalog",
-		"mistral-7b:Q17":                "no quantisation",
-		"mistral-7b:newest":             "no quantisation",
-		"mistral-7b:8b":                 "no quantisation",
-		"org/repo:nope":                 "no quantisation",
-		"org/repo:Q4_K_M@x:Q8_0":        "two quantisations",
+		"mistral-7b:Q17":                "not a quantization",
+		"mistral-7b:newest":             "not a quantization",
+		"mistral-7b:8b":                 "not a quantization",
+		"org/repo:nope":                 "not a quantization",
+		"org/repo:Q4_K_M@x:Q8_0":        "two quantizations",
 		"org/repo@":                     "no revision",
 		"org/../x.gguf":                 "org/name",
 		"hf.co/org":                     "org/name",
 		"org/re--po":                    "org/name",
-		"hf.co/org/repo/../../evil":     "no GGUF file",
-		"org/repo/readme.md":            "no GGUF file",
-		"org/repo/file.gguf:Q4_0":       "one quantisation",
+		"hf.co/org/repo/../../evil":     "not a GGUF file",
+		"org/repo/readme.md":            "not a GGUF file",
+		"org/repo/file.gguf:Q4_0":       "another quantization",
 		"":                              "no such model",
 		"a\nb":                          "no such model",
 		strings.Repeat("a/b", 600):      "no such model",
-		"https://evil.example/org/repo": "no address of the Hub",
-		"https://evil.example/repo":     "no address of the Hub",
+		"https://evil.example/org/repo": "not a URL of the Hub",
+		"https://evil.example/repo":     "not a URL of the Hub",
 	} {
 		r, err := ParseReference(text, func(string) bool { return false })
 		if !errors.Is(err, ErrReference) {
@@ -158,7 +158,7 @@ func TestChoose(t *testing.T) {
 		return list
 	}
 
-	// parts are those of a row of the catalogue, under other names but the first; of
+	// parts are those of a row of the catalog, under other names but the first; of
 	// one the content was replaced, which another file is called after the row's.
 	split := lookUp("qwen-3.5-122b-a10b")
 	sees := lookUp("gemma-3-4b")
@@ -193,12 +193,12 @@ func TestChoose(t *testing.T) {
 			"o/r has no Q5_0; it has Q8_0 (1.0 GB), Q4_K_M (2.0 GB)",
 		},
 		{"no usual one", "o/r", files("a-Q2_K.gguf", "a-IQ1_S.gguf"), "o/r has none of the usual"},
-		{"no model", "o/r", files("README.md", "model.safetensors"), "holds no GGUF file"},
+		{"no model", "o/r", files("README.md", "model.safetensors"), "has no GGUF files"},
 		{
 			"ambiguous",
 			"o/r",
 			files("a-Q4_K_M.gguf", "b-Q4_K_M.gguf"),
-			"2 models in Q4_K_M; name the file: o/r/a-Q4_K_M.gguf or o/r/b-Q4_K_M.gguf",
+			"2 models in Q4_K_M; specify the file: o/r/a-Q4_K_M.gguf or o/r/b-Q4_K_M.gguf",
 		},
 		{
 			"by folder",
@@ -227,15 +227,15 @@ func TestChoose(t *testing.T) {
 			files("x/m-Q8_0.gguf", "x/m-mmproj-f32.gguf", "mmproj-f16.gguf"),
 			"x/m-Q8_0.gguf + x/m-mmproj-f32.gguf",
 		},
-		{"the catalogue's projector, by hash", sees.Name, append(files("mmproj-Q8_0.gguf"),
+		{"the catalog's projector, by hash", sees.Name, append(files("mmproj-Q8_0.gguf"),
 			hub.File{Path: "m.gguf", Size: 5, SHA256: sees.SHA256},
 			hub.File{Path: "mmproj-x-f32.gguf", Size: 5, SHA256: sees.Projector.SHA256}), "m.gguf + mmproj-x-f32.gguf"},
-		{"the catalogue's projector, replaced", sees.Name, append(files(sees.Projector.File),
+		{"the catalog's projector, replaced", sees.Name, append(files(sees.Projector.File),
 			hub.File{Path: "m.gguf", Size: 5, SHA256: sees.SHA256}), "mmproj-model-f16.gguf is no longer the file"},
-		{"the catalogue's parts", split.Name, parts(-1), "p-00001-of-00003.gguf p-00002-of-00003.gguf p-00003-of-00003.gguf"},
-		{"the catalogue's parts, one replaced", split.Name, parts(1), "no longer the file"},
+		{"the catalog's parts", split.Name, parts(-1), "p-00001-of-00003.gguf p-00002-of-00003.gguf p-00003-of-00003.gguf"},
+		{"the catalog's parts, one replaced", split.Name, parts(1), "no longer the file"},
 		{
-			"the catalogue's, by hash",
+			"the catalog's, by hash",
 			"tinyllama",
 			[]hub.File{
 				{Path: "renamed.gguf", Size: 5, SHA256: "9fecc3b3cd76bba89d504f29b616eedf7da85b96540e490ca5824d3f7d2776a0"},
@@ -243,14 +243,14 @@ func TestChoose(t *testing.T) {
 			"renamed.gguf",
 		},
 		{
-			"the catalogue's, replaced",
+			"the catalog's, replaced",
 			"tinyllama",
 			[]hub.File{{Path: "tinyllama-1.1b-chat-v1.0.Q4_K_M.gguf", Size: 5, SHA256: strings.Repeat("0", 64)}},
 			"no longer the file",
 		},
-		{"the catalogue's, gone", "tinyllama", files("x-Q8_0.gguf"), "no longer has"},
+		{"the catalog's, gone", "tinyllama", files("x-Q8_0.gguf"), "no longer has"},
 		{
-			"the catalogue's, without a hash",
+			"the catalog's, without a hash",
 			"all-minilm",
 			files("all-MiniLM-L6-v2-ggml-model-f16.gguf"),
 			"all-MiniLM-L6-v2-ggml-model-f16.gguf",

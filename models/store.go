@@ -32,10 +32,10 @@ type Local struct {
 	Commit    string
 	Quant     string
 	License   string
-	Link      string // to the licence's text, if the repository gives one
+	Link      string // to the license's text, if the repository gives one
 	Weights   []hub.CachedFile
 	Projector *hub.CachedFile
-	Texts     []hub.CachedFile // the licence
+	Texts     []hub.CachedFile // the license
 }
 
 // Path is what is loaded: the file, or the first part of the set.
@@ -97,7 +97,7 @@ func findFile(r *Reference) (*Local, error) {
 			return nil, &Error{
 				Kind: os.ErrNotExist,
 				Text: "there is no file " + part,
-				Todo: "a name without ./ and .gguf is looked for on the Hub: serve catalog",
+				Todo: "a name without ./ and .gguf means a model from the Hub; serve catalog lists some",
 			}
 		}
 		if err != nil {
@@ -125,7 +125,7 @@ func (s *Store) commits(r *Reference) []string {
 
 // findIn looks for what a reference means in one snapshot. Where the Hub's listing
 // of it is known, the choice is the same as with the network: a default that is
-// not here is not replaced by another quantisation that is.
+// not here is not replaced by another quantization that is.
 func (s *Store) findIn(r *Reference, commit string) (*Local, error) {
 	cached, err := s.Hub.Files(r.Repo, commit)
 	if err != nil {
@@ -184,7 +184,7 @@ func (s *Store) findIn(r *Reference, commit string) (*Local, error) {
 	return l, nil
 }
 
-// texts are the licence's files.
+// texts are the license's files.
 func texts(files []hub.File) []hub.File {
 	var list []hub.File
 	for _, f := range files {
@@ -211,8 +211,8 @@ func (s *Store) Pull(ctx context.Context, r *Reference, update bool) (l *Local, 
 	}
 	listing, err := s.Hub.List(ctx, r.Repo, r.revision())
 	if errors.Is(err, hub.ErrOffline) {
-		return nil, false, &Error{Kind: ErrNotHere, Text: r.Text + " is not on this machine, and offline mode asks nobody",
-			Todo: "pull it once without --offline, or bring it with serve bundle; serve list shows what is here"}
+		return nil, false, &Error{Kind: ErrNotHere, Text: r.Text + " is not on this machine, and offline mode downloads nothing",
+			Todo: "pull it once without --offline, or import it with serve bundle; serve list shows the models on this machine"}
 	}
 	if err != nil {
 		return nil, false, err
@@ -247,7 +247,7 @@ func checkProjector(c *Choice, r *Reference) error {
 	return &Error{
 		Kind: hub.ErrNotFound,
 		Text: fmt.Sprintf("%s: %s no longer has the projector %s", r.Entry.Name, r.Repo, pin.File),
-		Todo: fmt.Sprintf("if you trust what is there now: %s/%s", r.Repo, r.Entry.File),
+		Todo: fmt.Sprintf("if you trust the current file, use %s/%s", r.Repo, r.Entry.File),
 	}
 }
 
@@ -416,12 +416,12 @@ func (s *Store) named(repo, commit string, c *candidate) *Local {
 // What another model of the same snapshot needs stays.
 func (s *Store) Remove(l *Local) (int64, error) {
 	if l.Demo {
-		return 0, &Error{Kind: ErrReference, Text: "demo is a part of the program", Todo: "remove the program"}
+		return 0, &Error{Kind: ErrReference, Text: "demo is part of the program", Todo: "remove the program"}
 	}
 	if l.Repo == "" {
 		return 0, &Error{
 			Kind: ErrReference,
-			Text: l.Path() + " is a file of yours, not one that serve fetched",
+			Text: l.Path() + " is your own file; serve did not download it",
 			Todo: "delete it yourself",
 		}
 	}

@@ -135,7 +135,7 @@ func TestStore(t *testing.T) {
 		t.Errorf("freed %d, %v", freed, err)
 	}
 	if _, err := p.Find(p.ref("org/M-GGUF")); !errors.Is(err, ErrNotHere) {
-		t.Errorf("the default is replaced by another quantisation: %v", err)
+		t.Errorf("the default is replaced by another quantization: %v", err)
 	}
 	if freed, err = p.Remove(split); err != nil || freed != split.Bytes() {
 		t.Errorf("freed %d of %d, %v", freed, split.Bytes(), err)
@@ -146,7 +146,7 @@ func TestStore(t *testing.T) {
 }
 
 // TestForeignCache finds what another tool fetched: no listing, no projector, a
-// name of the catalogue by its hash.
+// name of the catalog by its hash.
 func TestForeignCache(t *testing.T) {
 	h := startHub(t)
 	p := newPlace(t, h)
@@ -164,7 +164,7 @@ func TestForeignCache(t *testing.T) {
 	}
 }
 
-// TestMeaningIsKept uses a name of a series. A catalogue that chooses otherwise, which
+// TestMeaningIsKept uses a name of a series. A catalog that chooses otherwise, which
 // is played by what the machine remembers, changes nothing until somebody asks.
 func TestMeaningIsKept(t *testing.T) {
 	h := startHub(t)
@@ -207,7 +207,7 @@ func TestMeaningIsKept(t *testing.T) {
 	}
 }
 
-// TestPinned fetches a row of the catalogue whose content is another one: the Hub says
+// TestPinned fetches a row of the catalog whose content is another one: the Hub says
 // so, or it does not.
 func TestPinned(t *testing.T) {
 	e := lookUp("llama-3-8b")
@@ -215,7 +215,7 @@ func TestPinned(t *testing.T) {
 		listed map[string]string
 		words  string
 	}{
-		"replaced":       {nil, "no longer the file that the catalogue knows"},
+		"replaced":       {nil, "no longer the file that the catalog knows"},
 		"not what it is": {map[string]string{e.File: e.SHA256}, "have the hash"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -363,14 +363,14 @@ func TestBundle(t *testing.T) {
 		key   ed25519.PublicKey
 		words string
 	}{
-		{"another key", good, other, "not of this key"},
+		{"another key", good, other, "not signed with this key"},
 		{"no signature", unsigned, public, "not signed"},
-		{"a byte of the manifest", flip(good, bytes.Index(good, []byte(`"license"`))+13), public, "not of this key"},
+		{"a byte of the manifest", flip(good, bytes.Index(good, []byte(`"license"`))+13), public, "not signed with this key"},
 		{"a byte of a content", flip(unsigned, len(unsigned)-5000), nil, "damaged"},
-		{"cut off", unsigned[:len(unsigned)/2], nil, "ends too early"},
-		{"no bundle", []byte("hello"), nil, "no bundle"},
-		{"an empty file", nil, nil, "no bundle"},
-		{"another tar", entries(t, "x", "y"), nil, "no bundle"},
+		{"cut off", unsigned[:len(unsigned)/2], nil, "is truncated"},
+		{"no bundle", []byte("hello"), nil, "not a serve bundle"},
+		{"an empty file", nil, nil, "not a serve bundle"},
+		{"another tar", entries(t, "x", "y"), nil, "not a serve bundle"},
 		{"no manifest", entries(t, bundleManifest, "{}"), nil, "cannot be read"},
 		{"another version", entries(t, bundleManifest, `{"format":"serve-bundle","version":2}`), nil, "version 2"},
 		{
@@ -379,19 +379,19 @@ func TestBundle(t *testing.T) {
 				entriesOpen(t, bundleManifest, `{"format":"serve-bundle","version":1}`),
 				entries(t, bundleContents+strings.Repeat("a", 64), "x")...),
 			nil,
-			"does not ask for",
+			"not in its manifest",
 		},
 		{
 			"a content that lacks",
 			entries(t, bundleManifest, manifest("a.gguf", strings.Repeat("a", 64), "org/x", strings.Repeat("b", 40))),
 			nil,
-			"is not in it",
+			"is missing",
 		},
 		{
 			"a path outside",
 			entries(t, bundleManifest, manifest("../a.gguf", strings.Repeat("a", 64), "org/x", strings.Repeat("b", 40))),
 			nil,
-			"leave its folder",
+			"out of its folder",
 		},
 		{
 			"a hash that is a path",
@@ -409,7 +409,7 @@ func TestBundle(t *testing.T) {
 			"a commit that is a path",
 			entries(t, bundleManifest, manifest("a.gguf", strings.Repeat("a", 64), "org/x", "../../x")),
 			nil,
-			"no commit",
+			"not a commit",
 		},
 		{
 			"no model inside",

@@ -61,8 +61,8 @@ func (s *Store) verify(ctx context.Context, f hub.CachedFile, again bool) error 
 	if after, err := identify(f.Name); err != nil || after != id {
 		return &Error{
 			Kind: hub.ErrIntegrity,
-			Text: f.Path + " was changed while it was verified",
-			Todo: "let nothing else write to the cache",
+			Text: f.Path + " changed while it was being verified",
+			Todo: "make sure that nothing else writes to the cache",
 		}
 	}
 	if sum != f.ETag() {

@@ -17,7 +17,7 @@ import (
 	"testing"
 )
 
-// corners is a picture of four colours, larger than it is high.
+// corners is a picture of four colors, larger than it is high.
 func corners(alpha uint8) image.Image {
 	img := image.NewNRGBA(image.Rect(0, 0, 64, 32))
 	for y := range 32 {

@@ -275,6 +275,6 @@ func (p *Pool) watch(s *slot, in *Instance) {
 	s.past.Add(in.Engine.Stats())
 	p.mu.Unlock()
 	if failed && p.ctx.Err() == nil {
-		p.log.Error("an engine has failed; the next request loads the model anew", "model", s.model.ID)
+		p.log.Error("an engine has failed; the next request loads the model again", "model", s.model.ID)
 	}
 }

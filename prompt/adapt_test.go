@@ -40,9 +40,10 @@ func TestMendSurrogates(t *testing.T) {
 // TestObjectsAlone compiles parameters, which are an object whatever else their schema says.
 func TestObjectsAlone(t *testing.T) {
 	for parameters, good := range map[string]bool{
-		`{}`: true, `{"properties":{"a":{"type":"string"}}}`: true, `{"type":["object","null"]}`: true, `{"enum":[1,{"a":1}]}`: true,
+		`{}`: true, `{"properties":{"a":{"type":"string"}}}`: true, `{"type":["object","null"]}`: true,
+		`{"enum":[1,{"a":1}]}`:                            true,
 		`{"anyOf":[{"type":"string"},{"properties":{}}]}`: true,
-		`{"type":"string"}`: false, `{"enum":["a"]}`: false, `{"minimum":1e400}`: false,
+		`{"type":"string"}`:                               false, `{"enum":["a"]}`: false, `{"minimum":1e400}`: false,
 	} {
 		tool := Tool{Name: "f", Parameters: []byte(parameters), Field: "x"}
 		e := tool.Compile(0)

@@ -41,12 +41,14 @@ func parseAlternatives(body []string) (alts [][]part, rest []string) {
 				body = body[1:] // the parenthesis
 			}
 			seq = append(seq, part{alts: group})
+
 		case strings.ContainsAny(token[:1], "?*+{") && len(seq) > 0:
 			seq[len(seq)-1].suffix += token
 		default:
 			seq = append(seq, part{token: token})
 		}
 	}
+
 	return append(alts, seq), body
 }
 
@@ -103,6 +105,7 @@ func withoutText(alts [][]part, written string, once bool) (out [][]part, answer
 					continue
 				}
 				mark = ""
+
 			case p.token == "":
 				inner, answers := withoutText(p.alts, written, once)
 				if answers && (p.suffix == "?" || p.suffix == "*") {
@@ -113,6 +116,7 @@ func withoutText(alts [][]part, written string, once bool) (out [][]part, answer
 					p.suffix = "?"
 				}
 				mark = ""
+
 			case p.token[0] == '"':
 				if strings.TrimSpace(unquoted(p.token)) != "" {
 					mark = unquoted(p.token)
@@ -120,10 +124,13 @@ func withoutText(alts [][]part, written string, once bool) (out [][]part, answer
 			case p.token != "space":
 				mark = ""
 			}
+
 			kept = append(kept, p)
 		}
+
 		out = append(out, kept)
 	}
+
 	return out, answer
 }
 

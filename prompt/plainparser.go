@@ -8,7 +8,22 @@ import (
 )
 
 // plainSyntax is the plain format of calls token by token. The tokens from plainFirstCall on repeat.
-var plainSyntax = []string{"{", `"tool_calls"`, ":", "[", "{", `"name"`, ":", plainName, ",", `"arguments"`, ":", plainValue, "}", ","}
+var plainSyntax = []string{
+	"{",
+	`"tool_calls"`,
+	":",
+	"[",
+	"{",
+	`"name"`,
+	":",
+	plainName,
+	",",
+	`"arguments"`,
+	":",
+	plainValue,
+	"}",
+	",",
+}
 
 const (
 	plainFirstCall = 4

@@ -17,7 +17,9 @@ func compile(
 	document []byte, field string, o schema.Options, strict bool,
 ) (*schema.Grammar, *fault.Error) {
 	if number := hugeNumber(document); number != "" {
-		return nil, fault.New(fault.InvalidSchema, field, "Invalid schema in '%s': the number %.40s is too large.", field, number)
+		return nil, fault.New(
+			fault.InvalidSchema, field, "Invalid schema in '%s': the number %.40s is too large.", field, number,
+		)
 	}
 
 	o.Closed = true

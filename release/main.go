@@ -12,8 +12,8 @@ import (
 
 const usage = `usage:
   release check -root FOLDER PROGRAM...            the programs can be published
-  release licences -goarch ARCH [-program PROGRAM] [-text NAME=FILE] >FILE
-                                                   licences of all that is linked into serve
+  release licenses -goarch ARCH [-program PROGRAM] [-text NAME=FILE] >FILE
+                                                   licenses of all that is linked into serve
   release archive -epoch SECONDS -out FILE FOLDER  the folder as a tar.gz
   release sums FILE...                             SHA256SUMS of files, to stdout`
 
@@ -36,7 +36,7 @@ func run(args []string, stdout io.Writer) error {
 	epoch := flags.Int64("epoch", 0, "time of everything in the archive, in seconds since 1970")
 	out := flags.String("out", "", "file to write")
 	var texts []text
-	flags.Func("text", "one more component and the file with its licence", func(value string) error {
+	flags.Func("text", "one more component and the file with its license", func(value string) error {
 		t, err := readNamed(value)
 		texts = append(texts, t)
 		return err
@@ -48,8 +48,8 @@ func run(args []string, stdout io.Writer) error {
 	switch args[0] {
 	case "check":
 		return check(*root, flags.Args())
-	case "licences":
-		return writeLicences(stdout, licenceOptions{goarch: *goarch, program: *program, extra: texts})
+	case "licenses":
+		return writeLicenses(stdout, licenseOptions{goarch: *goarch, program: *program, extra: texts})
 	case "archive":
 		if flags.NArg() != 1 || *out == "" {
 			return errors.New(usage)

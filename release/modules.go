@@ -29,7 +29,7 @@ type goPackage struct {
 	}
 }
 
-// goModules finds the modules that are linked into serve, and Go itself. Licences are read in each
+// goModules finds the modules that are linked into serve, and Go itself. Licenses are read in each
 // package's folder that is linked, and in those above it: what a module took from others has its
 // own at times.
 func goModules(goarch string) ([]component, error) {
@@ -65,7 +65,7 @@ func goModules(goarch string) ([]component, error) {
 		for folder := p.Dir; !read[folder]; folder = filepath.Dir(folder) {
 			read[folder] = true
 			prefix := strings.TrimPrefix(strings.TrimPrefix(folder, m.Dir)+"/", "/")
-			texts, err := licencesIn(folder, prefix)
+			texts, err := licensesIn(folder, prefix)
 			if err != nil {
 				return nil, err
 			}
@@ -108,6 +108,6 @@ func goroot() (component, error) {
 	}
 	version, folder, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
 
-	texts, err := licencesIn(folder, "")
+	texts, err := licensesIn(folder, "")
 	return component{name: "Go", version: strings.TrimPrefix(version, "go"), texts: texts}, err
 }

@@ -13,7 +13,7 @@ import (
 // llamaSource is where build.sh leaves llama.cpp's source.
 const llamaSource = "build/llama/src"
 
-// vendored says where, in llama.cpp's tree, the licences of what it is made of stand.
+// vendored says where, in llama.cpp's tree, the licenses of what it is made of stand.
 var vendored = []struct {
 	name string
 	path string
@@ -85,7 +85,7 @@ var vendored = []struct {
 	},
 }
 
-// nativeComponents reads the licences of C and C++ that is linked. The version is build.sh's.
+// nativeComponents reads the licenses of C and C++ that is linked. The version is build.sh's.
 func nativeComponents(script, tree string) (list []component, err error) {
 	b, err := os.ReadFile(script)
 	if err != nil {
@@ -114,7 +114,7 @@ func nativeComponents(script, tree string) (list []component, err error) {
 // there is no first. The end of a comment is left out.
 func readLines(path, first, last string) (string, error) {
 	if first == "" {
-		return readLicence(path)
+		return readLicense(path)
 	}
 	b, err := os.ReadFile(path)
 	if err != nil {

@@ -41,9 +41,9 @@ func npmPackages(folder string) (list []component, err error) {
 			if !ok {
 				return fmt.Errorf("package-lock.json has no %s", path)
 			}
-			texts, err := licencesIn(filepath.Join(folder, path), "")
+			texts, err := licensesIn(filepath.Join(folder, path), "")
 			if err != nil {
-				return fmt.Errorf("read licence of npm package %s (make page installs it): %w", name, err)
+				return fmt.Errorf("read license of npm package %s (make page installs it): %w", name, err)
 			}
 			list = append(list, component{name: name, version: p.Version, texts: texts})
 			if err := add(p.Dependencies); err != nil {

@@ -7,7 +7,7 @@
 #   NFPM                the program that makes packages; none are made without it
 #   RELEASE_ARCHES      architectures; this machine's must be among them, since its program writes the manual
 #   RELEASE_CUDA=1      an archive for amd64 with NVIDIA GPUs, too, which takes an hour and more
-#   CUDA_LICENCE        the licence of the CUDA toolkit that is linked then
+#   CUDA_LICENSE        the license of the CUDA toolkit that is linked then
 #   SOURCE_DATE_EPOCH   time of everything, in seconds; by default the last commit's
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -44,7 +44,7 @@ program() {
 }
 
 # tree NAME ARCH [FLAG...] lays out what goes below /usr/local, or /usr, around the program that is there. Flags are for
-# the licences.
+# the licenses.
 tree() {
 	local folder=$out/$1 arch=$2 doc=$out/$1/share/doc/serve self=$out/serve-$version-linux-$host/bin/serve
 	shift 2
@@ -64,7 +64,7 @@ tree() {
 	else
 		cp -r docs "$doc/"
 	fi
-	go run ./release licences -goarch "$arch" -program "$folder/bin/serve" "$@" >"$doc/THIRD-PARTY-LICENSES.txt"
+	go run ./release licenses -goarch "$arch" -program "$folder/bin/serve" "$@" >"$doc/THIRD-PARTY-LICENSES.txt"
 
 	find "$folder" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 }
@@ -97,10 +97,10 @@ for arch in $host ${arches//$host/}; do
 	packages "$name" "$arch"
 done
 if [ "${RELEASE_CUDA:-0}" = 1 ]; then
-	[ -e "${CUDA_LICENCE:-}" ] || die "set CUDA_LICENCE to the file with the licence of the CUDA toolkit (EULA.txt)"
+	[ -e "${CUDA_LICENSE:-}" ] || die "set CUDA_LICENSE to the file with the license of the CUDA toolkit (EULA.txt)"
 	name=serve-$version-linux-amd64-cuda
 	program amd64 1 "$out/$name/bin/serve"
-	tree "$name" amd64 -text "NVIDIA CUDA=$CUDA_LICENCE"
+	tree "$name" amd64 -text "NVIDIA CUDA=$CUDA_LICENSE"
 	archive "$name"
 fi
 

@@ -145,6 +145,7 @@ func intersect(a, b *dfa) (*dfa, error) {
 		d.edges = append(d.edges, edges)
 		d.accept = append(d.accept, a.accept[p.a] && b.accept[p.b])
 	}
+
 	return d, nil
 }
 
@@ -207,6 +208,7 @@ func translate(p string) (string, error) {
 	if len(p) > 10_000 {
 		return "", errTooLarge
 	}
+
 	var b strings.Builder
 	inClass := false
 	for i := 0; i < len(p); i++ {
@@ -242,6 +244,7 @@ func translate(p string) (string, error) {
 		}
 		b.WriteByte(c)
 	}
+
 	return b.String(), nil
 }
 
@@ -275,6 +278,7 @@ func translateEscape(b *strings.Builder, p string, inClass bool) (int, error) {
 		low, _ := strconv.ParseUint(pair[2], 16, 16)
 		fmt.Fprintf(b, `\x{%x}`, utf16.DecodeRune(rune(high), rune(low)))
 		return len(pair[0]), nil
+
 	case (c == 'p' || c == 'P') && unicodeProperty.MatchString(p):
 		named := unicodeProperty.FindStringSubmatch(p)
 		b.WriteString(p[:2] + "{" + named[1] + "}")
@@ -298,6 +302,7 @@ func translateEscape(b *strings.Builder, p string, inClass bool) (int, error) {
 	default:
 		b.WriteString(`\` + p[1:2])
 	}
+
 	return 2, nil
 }
 
@@ -326,6 +331,7 @@ func determine(prog *syntax.Prog) (*dfa, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	numbers := map[string]int{first.key(): 0}
 	todo := []*closure{first}
 	d := &dfa{}
@@ -333,7 +339,8 @@ func determine(prog *syntax.Prog) (*dfa, error) {
 		c := todo[len(d.edges)]
 		var edges []edge
 		for i := range cuts[:len(cuts)-1] {
-			lo, hi := cuts[i], cuts[i+1]-1
+			lo := cuts[i]
+			hi := cuts[i+1] - 1
 			next := c
 			if !c.matched {
 				if next, err = step(prog, c, lo); err != nil {
@@ -357,6 +364,7 @@ func determine(prog *syntax.Prog) (*dfa, error) {
 		d.edges = append(d.edges, edges)
 		d.accept = append(d.accept, c.matched || c.atEnd)
 	}
+
 	return d, nil
 }
 
@@ -376,13 +384,16 @@ func boundaries(prog *syntax.Prog) []rune {
 				}
 				continue
 			}
+
 			for k := 0; k+1 < len(in.Rune); k += 2 {
 				cuts = append(cuts, in.Rune[k], in.Rune[k+1]+1)
 			}
+
 		case syntax.InstRuneAnyNotNL:
 			cuts = append(cuts, '\n', '\n'+1)
 		}
 	}
+
 	slices.Sort(cuts)
 	return slices.Compact(cuts)
 }
@@ -400,6 +411,7 @@ func follow(prog *syntax.Prog, from []uint32, begin bool) (*closure, error) {
 	for _, pc := range from {
 		todo = append(todo, place{pc, false})
 	}
+
 	for len(todo) > 0 {
 		p := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
@@ -438,9 +450,11 @@ func follow(prog *syntax.Prog, from []uint32, begin bool) (*closure, error) {
 			}
 		}
 	}
+
 	if c.matched {
 		return &closure{matched: true}, nil
 	}
+
 	slices.Sort(c.places)
 	return c, nil
 }

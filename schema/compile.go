@@ -40,16 +40,47 @@ type compiler struct {
 // enforced are the keywords that the compiler knows how to enforce, sometimes or
 // always.
 var enforced = map[string]bool{
-	"type": true, "enum": true, "const": true, "$ref": true, "allOf": true, "anyOf": true, "oneOf": true,
-	"properties": true, "required": true, "additionalProperties": true, "patternProperties": true, "propertyNames": true, "minProperties": true, "maxProperties": true,
-	"items": true, "prefixItems": true, "additionalItems": true, "minItems": true, "maxItems": true, "uniqueItems": true,
-	"minLength": true, "maxLength": true, "pattern": true, "format": true,
-	"minimum": true, "maximum": true, "exclusiveMinimum": true, "exclusiveMaximum": true, "multipleOf": true, "not": true,
+	"type":                 true,
+	"enum":                 true,
+	"const":                true,
+	"$ref":                 true,
+	"allOf":                true,
+	"anyOf":                true,
+	"oneOf":                true,
+	"properties":           true,
+	"required":             true,
+	"additionalProperties": true,
+	"patternProperties":    true,
+	"propertyNames":        true,
+	"minProperties":        true,
+	"maxProperties":        true,
+	"items":                true,
+	"prefixItems":          true,
+	"additionalItems":      true,
+	"minItems":             true,
+	"maxItems":             true,
+	"uniqueItems":          true,
+	"minLength":            true,
+	"maxLength":            true,
+	"pattern":              true,
+	"format":               true,
+	"minimum":              true,
+	"maximum":              true,
+	"exclusiveMinimum":     true,
+	"exclusiveMaximum":     true,
+	"multipleOf":           true,
+	"not":                  true,
 }
 
 // shapes are the keywords that say which members and types there are.
 var shapes = map[string]bool{
-	"type": true, "$ref": true, "allOf": true, "properties": true, "required": true, "additionalProperties": true, "items": true,
+	"type":                 true,
+	"$ref":                 true,
+	"allOf":                true,
+	"properties":           true,
+	"required":             true,
+	"additionalProperties": true,
+	"items":                true,
 }
 
 // unenforced are the keywords that no grammar of ours enforces.
@@ -88,6 +119,7 @@ func (c *compiler) flatten(schemas []*value, choices [][]*value) set {
 		if seen[v] {
 			continue
 		}
+
 		seen[v] = true
 		switch v.kind {
 		case boolean:
@@ -98,6 +130,7 @@ func (c *compiler) flatten(schemas []*value, choices [][]*value) set {
 			c.fail(v, "a schema is an object, true or false")
 			return s
 		}
+
 		if r := v.members["$ref"]; r != nil {
 			if target := c.resolve(v, r); target != nil {
 				todo = append(todo, target)
@@ -106,6 +139,7 @@ func (c *compiler) flatten(schemas []*value, choices [][]*value) set {
 				continue
 			}
 		}
+
 		s.all = append(s.all, v)
 		todo = append(todo, c.list(v, "allOf")...)
 		for _, keyword := range []string{"anyOf", "oneOf"} {
@@ -117,6 +151,7 @@ func (c *compiler) flatten(schemas []*value, choices [][]*value) set {
 			}
 		}
 	}
+
 	return s
 }
 
@@ -133,65 +168,12 @@ func (c *compiler) list(v *value, keyword string) []*value {
 	return l.items
 }
 
-// resolve follows a reference within the document.
-func (c *compiler) resolve(v, r *value) *value {
-	if r.kind != text {
-		c.fail(r, "$ref is a string")
-		return nil
-	}
-	target := strings.TrimPrefix(r.text, c.id())
-	if target == "" {
-		return c.root
-	}
-	fragment, ok := strings.CutPrefix(target, "#")
-	if !ok {
-		c.fail(r, "the reference %.100q leads out of the schema", r.text)
-		return nil
-	}
-	fragment = unescapePercent(fragment)
-	if fragment == "" {
-		return c.root
-	}
-	if anchor := c.anchors[fragment]; anchor != nil {
-		return anchor
-	}
-	at := c.root
-	for part := range strings.SplitSeq(strings.TrimPrefix(fragment, "/"), "/") {
-		part = unescapePointer(part)
-		next := at.members[part]
-		if at.kind == array {
-			if i, err := strconv.Atoi(part); err == nil && i >= 0 && i < len(at.items) {
-				next = at.items[i]
-			}
-		}
-		if at = next; at == nil || fragment[0] != '/' {
-			c.fail(r, "the reference %.100q leads nowhere", r.text)
-			return nil
-		}
-	}
-	return at
-}
-
 // id is the root's own address, by which it may refer to itself.
 func (c *compiler) id() string {
 	if id := c.root.members["$id"]; id != nil && id.kind == text {
 		return strings.TrimSuffix(id.text, "#")
 	}
 	return "\x00"
-}
-
-func unescapePercent(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '%' && i+2 < len(s) && isHex(s[i+1:i+3]) {
-			n, _ := strconv.ParseUint(s[i+1:i+3], 16, 8)
-			b.WriteByte(byte(n))
-			i += 2
-			continue
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
 }
 
 // key names a set, so that the same one is compiled once.
@@ -269,16 +251,25 @@ var typeNames = []string{"null", "boolean", "object", "array", "number", "intege
 
 // types returns the types that all schemas allow.
 func (c *compiler) types(all []*value) map[string]bool {
-	allowed := map[string]bool{"null": true, "boolean": true, "object": true, "array": true, "number": true, "string": true}
+	allowed := map[string]bool{
+		"null":    true,
+		"boolean": true,
+		"object":  true,
+		"array":   true,
+		"number":  true,
+		"string":  true,
+	}
 	for _, v := range all {
 		t := v.members["type"]
 		if t == nil {
 			continue
 		}
+
 		names := []*value{t}
 		if t.kind == array {
 			names = t.items
 		}
+
 		here := map[string]bool{}
 		for _, n := range names {
 			if n.kind != text || !slices.Contains(typeNames, n.text) {
@@ -287,6 +278,7 @@ func (c *compiler) types(all []*value) map[string]bool {
 			}
 			here[n.text] = true
 		}
+
 		next := map[string]bool{}
 		for _, n := range typeNames {
 			if n == "integer" {
@@ -297,8 +289,10 @@ func (c *compiler) types(all []*value) map[string]bool {
 				next[n] = here[n] && allowed[n]
 			}
 		}
+
 		allowed = next
 	}
+
 	return allowed
 }
 
@@ -309,25 +303,30 @@ func (c *compiler) value(all []*value) expr {
 	if c.err != nil {
 		return never
 	}
+
 	for _, v := range all {
 		if v.members["enum"] != nil || v.members["const"] != nil {
 			return c.listed(all, v)
 		}
 	}
+
 	c.exclude(all, allowed)
 	var out alt
 	for _, t := range []struct {
 		name string
 		e    func([]*value) expr
 	}{
-		{"object", c.object}, {"array", c.array}, {"string", c.string}, {"number", func(all []*value) expr { return c.number(all, false) }},
+		{"object", c.object}, {"array", c.array}, {"string", c.string}, {"number",
+			func(all []*value) expr { return c.number(all, false) }},
 		{"integer", func(all []*value) expr { return c.number(all, true) }},
-		{"boolean", func([]*value) expr { return alt{literal("true"), literal("false")} }}, {"null", func([]*value) expr { return literal("null") }},
+		{"boolean", func([]*value) expr { return alt{literal("true"), literal("false")} }}, {"null",
+			func([]*value) expr { return literal("null") }},
 	} {
 		if allowed[t.name] {
 			out = append(out, t.e(all))
 		}
 	}
+
 	return out
 }
 
@@ -368,6 +367,7 @@ func (c *compiler) exclude(all []*value, allowed map[string]bool) {
 					delete(allowed, "integer")
 				}
 			}
+
 		default:
 			c.ignore(v, "not")
 		}
@@ -384,6 +384,7 @@ func (c *compiler) listed(all []*value, v *value) expr {
 		}
 		values = list.items
 	}
+
 	var pointers []string
 	objects := false
 	for _, s := range all {
@@ -393,6 +394,7 @@ func (c *compiler) listed(all []*value, v *value) expr {
 		}
 		pointers = append(pointers, s.pointer)
 	}
+
 	var out alt
 	for _, x := range values {
 		if objects && x.kind != object {
@@ -402,6 +404,7 @@ func (c *compiler) listed(all []*value, v *value) expr {
 			out = append(out, literal(text))
 		}
 	}
+
 	return out
 }
 
@@ -411,7 +414,8 @@ func (c *compiler) count(v *value, keyword string, absent int) int {
 	if n == nil {
 		return absent
 	}
-	if n.kind != number || !n.number.IsInt() || n.number.Sign() < 0 || !n.number.Num().IsInt64() || n.number.Num().Int64() > 1<<31 {
+	if n.kind != number || !n.number.IsInt() || n.number.Sign() < 0 || !n.number.Num().IsInt64() ||
+		n.number.Num().Int64() > 1<<31 {
 		c.fail(n, "%s is a whole number", keyword)
 		return absent
 	}

@@ -32,6 +32,7 @@ func (m *matcher) ends(e expr, at int) []int {
 			at++
 		}
 		return []int{at}
+
 	case class:
 		for _, s := range e {
 			if at < len(m.text) && s.lo <= m.text[at] && m.text[at] <= s.hi {
@@ -39,6 +40,7 @@ func (m *matcher) ends(e expr, at int) []int {
 			}
 		}
 		return nil
+
 	case ref:
 		p := place{string(e), at}
 		found, ok := m.known[p]
@@ -48,6 +50,7 @@ func (m *matcher) ends(e expr, at int) []int {
 			m.known[p] = found
 		}
 		return found
+
 	case seq:
 		places := []int{at}
 		for _, part := range e {
@@ -59,6 +62,7 @@ func (m *matcher) ends(e expr, at int) []int {
 			places = slices.Compact(next)
 		}
 		return places
+
 	case alt:
 		var all []int
 		for _, part := range e {
@@ -66,9 +70,11 @@ func (m *matcher) ends(e expr, at int) []int {
 		}
 		slices.Sort(all)
 		return slices.Compact(all)
+
 	case repeat:
 		return m.repeated(e, at)
 	}
+
 	panic("unknown expression")
 }
 
@@ -78,6 +84,7 @@ func (m *matcher) repeated(e repeat, at int) []int {
 	if e.low == 0 {
 		all = places
 	}
+
 	for n := 1; (e.high < 0 || n <= e.high) && len(places) > 0; n++ {
 		var next []int
 		for _, p := range places {
@@ -96,6 +103,7 @@ func (m *matcher) repeated(e repeat, at int) []int {
 			break
 		}
 	}
+
 	slices.Sort(all)
 	return slices.Compact(all)
 }

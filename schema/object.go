@@ -44,6 +44,7 @@ func (c *compiler) memberNames(all []*value) (names []string, required map[strin
 			names = append(names, name)
 		}
 	}
+
 	for _, v := range all {
 		if p := v.members["properties"]; p != nil {
 			if p.kind != object {
@@ -55,6 +56,7 @@ func (c *compiler) memberNames(all []*value) (names []string, required map[strin
 			}
 		}
 	}
+
 	for _, v := range all {
 		r := v.members["required"]
 		if r == nil || r.kind == boolean {
@@ -73,6 +75,7 @@ func (c *compiler) memberNames(all []*value) (names []string, required map[strin
 			required[n.text] = true
 		}
 	}
+
 	return names, required
 }
 
@@ -82,12 +85,14 @@ func (c *compiler) memberSchemas(all []*value, name string) []*value {
 	for _, v := range all {
 		known := false
 		if p := v.members["properties"]; p != nil && p.members[name] != nil {
-			schemas, known = append(schemas, p.members[name]), true
+			schemas = append(schemas, p.members[name])
+			known = true
 		}
 		if p := v.members["patternProperties"]; p != nil && p.kind == object {
 			for _, key := range p.keys {
 				if d, err := c.pattern(key)(); err == nil && d.has(name) {
-					schemas, known = append(schemas, p.members[key]), true
+					schemas = append(schemas, p.members[key])
+					known = true
 				}
 			}
 		}
@@ -113,6 +118,7 @@ func (c *compiler) patternKeys(all []*value) (*keyPatterns, error) {
 				c.fail(p, "patternProperties is an object")
 				return nil, nil
 			}
+
 			for _, key := range p.keys {
 				d, err := c.pattern(key)()
 				if err != nil {
@@ -122,6 +128,7 @@ func (c *compiler) patternKeys(all []*value) (*keyPatterns, error) {
 				k.of[v] = append(k.of[v], key)
 			}
 		}
+
 		if n := v.members["propertyNames"]; n != nil {
 			d, err := c.nameSchema(n)
 			if err != nil {
@@ -135,9 +142,11 @@ func (c *compiler) patternKeys(all []*value) (*keyPatterns, error) {
 			k.names = d
 		}
 	}
+
 	if len(k.by) > 4 {
 		return nil, errTooLarge // each combination of them is a case of its own
 	}
+
 	return k, nil
 }
 
@@ -149,6 +158,7 @@ func (c *compiler) nameSchema(v *value) (*dfa, error) {
 		}
 		return words(nil), nil
 	}
+
 	all := c.flat(v)
 	for _, s := range all {
 		for _, keyword := range s.keys {
@@ -161,11 +171,13 @@ func (c *compiler) nameSchema(v *value) (*dfa, error) {
 			}
 		}
 	}
+
 	before := len(c.loose)
 	d, _ := c.patterns(all)
 	if len(c.loose) > before {
 		return nil, fmt.Errorf("a pattern of names")
 	}
+
 	low, high := c.limits(all, "minLength", "maxLength")
 	l, err := lengths(low, high)
 	if err != nil {
@@ -174,6 +186,7 @@ func (c *compiler) nameSchema(v *value) (*dfa, error) {
 	if d, err = intersect(d, l); err != nil {
 		return nil, err
 	}
+
 	if values := fixed(all); values != nil {
 		var list []string
 		for _, x := range values {
@@ -183,6 +196,7 @@ func (c *compiler) nameSchema(v *value) (*dfa, error) {
 		}
 		return intersect(d, words(list))
 	}
+
 	return d, nil
 }
 
@@ -191,18 +205,22 @@ func (c *compiler) others(all []*value, names []string, keys *keyPatterns) expr 
 	if keys == nil {
 		keys = &keyPatterns{}
 	}
-	open, told := true, false
+
+	open := true
+	told := false
 	for _, v := range all {
 		a := v.members["additionalProperties"]
 		open = open && (a == nil || a.kind != boolean || a.yes)
 		told = told || a != nil || v.members["propertyNames"] != nil || v.members["minProperties"] != nil
 	}
+
 	if c.closed && !told && len(names) > 0 {
 		open = false
 	}
 	if !open && len(keys.by) == 0 {
 		return never
 	}
+
 	rest := words(names).complement()
 	if keys.names != nil {
 		narrowed, err := intersect(rest, keys.names)
@@ -212,6 +230,7 @@ func (c *compiler) others(all []*value, names []string, keys *keyPatterns) expr 
 			rest = narrowed
 		}
 	}
+
 	patterns := slices.Sorted(maps.Keys(keys.by))
 	var out alt
 	for chosen := range 1 << len(patterns) {
@@ -219,6 +238,7 @@ func (c *compiler) others(all []*value, names []string, keys *keyPatterns) expr 
 			out = append(out, e)
 		}
 	}
+
 	return out
 }
 
@@ -235,21 +255,25 @@ func (c *compiler) other(all []*value, rest *dfa, patterns []string, chosen int,
 			return nil
 		}
 	}
+
 	if rest.isEmpty() {
 		return nil
 	}
+
 	var schemas []*value
 	for _, v := range all {
 		matched := false
 		for i, p := range patterns {
 			if chosen>>i&1 == 1 && slices.Contains(keys.of[v], p) {
-				schemas, matched = append(schemas, v.members["patternProperties"].members[p]), true
+				schemas = append(schemas, v.members["patternProperties"].members[p])
+				matched = true
 			}
 		}
 		if a := v.members["additionalProperties"]; a != nil && !matched {
 			schemas = append(schemas, a)
 		}
 	}
+
 	return c.member(c.quoted(rest), c.schema(schemas...))
 }
 
@@ -264,8 +288,10 @@ func (c *compiler) members(all []*value, list []property, others expr, low, high
 			required++
 		}
 	}
+
 	none := matchesNothing(others)
-	repeatLow, repeatHigh := 0, -1
+	repeatLow := 0
+	repeatHigh := -1
 	switch {
 	case len(list) == required:
 		// All that is counted is the others.
@@ -278,7 +304,8 @@ func (c *compiler) members(all []*value, list []property, others expr, low, high
 		}
 		if repeatLow > maxRepeat || repeatHigh > maxRepeat {
 			c.ignoreAny(all, "minProperties", "maxProperties")
-			repeatLow, repeatHigh = 0, -1
+			repeatLow = 0
+			repeatHigh = -1
 		}
 		if none && repeatLow > 0 {
 			return never
@@ -290,26 +317,40 @@ func (c *compiler) members(all []*value, list []property, others expr, low, high
 	default:
 		c.ignoreAny(all, "minProperties", "maxProperties")
 	}
+
 	if none {
-		others, repeatLow, repeatHigh = nil, 0, 0
+		others = nil
+		repeatLow = 0
+		repeatHigh = 0
 	}
+	return c.inOrder(list, others, repeatLow, repeatHigh)
+}
+
+// inOrder compiles an object whose named members come in order, and then the others, so many of them.
+func (c *compiler) inOrder(list []property, others expr, repeatLow, repeatHigh int) expr {
 	prefix := fmt.Sprintf("%so%d-", c.g.prefix, len(c.g.rules))
 	ws := c.basic("ws")
 	comma := seq{ws, literal(","), ws}
 	// first(i) is what may come at the beginning from member i on, rest(i) what may
 	// come after another member.
-	first, rest := func(i int) ref { return ref(fmt.Sprintf("%sf%d", prefix, i)) }, func(i int) ref { return ref(fmt.Sprintf("%sr%d", prefix, i)) }
+	first := func(i int) ref { return ref(fmt.Sprintf("%sf%d", prefix, i)) }
+	rest := func(i int) ref { return ref(fmt.Sprintf("%sr%d", prefix, i)) }
 	for i, p := range list {
 		kv := c.member(literal(quote(p.name)), p.e)
-		with, without := seq{kv, rest(i + 1)}, seq{comma, kv, rest(i + 1)}
+		with := seq{kv, rest(i + 1)}
+		without := seq{comma, kv, rest(i + 1)}
 		if p.required {
-			c.g.rules[string(first(i))], c.g.rules[string(rest(i))] = with, without
+			c.g.rules[string(first(i))] = with
+			c.g.rules[string(rest(i))] = without
 		} else {
-			c.g.rules[string(first(i))], c.g.rules[string(rest(i))] = alt{with, first(i + 1)}, alt{without, rest(i + 1)}
+			c.g.rules[string(first(i))] = alt{with, first(i + 1)}
+			c.g.rules[string(rest(i))] = alt{without, rest(i + 1)}
 		}
 	}
+
 	n := len(list)
-	c.g.rules[string(first(n))], c.g.rules[string(rest(n))] = empty, empty
+	c.g.rules[string(first(n))] = empty
+	c.g.rules[string(rest(n))] = empty
 	if others != nil {
 		c.g.rules[string(rest(n))] = repeat{seq{comma, others}, repeatLow, repeatHigh}
 		beginning := seq{others, repeat{seq{comma, others}, max(0, repeatLow-1), less(repeatHigh)}}
@@ -321,6 +362,7 @@ func (c *compiler) members(all []*value, list []property, others expr, low, high
 			c.g.rules[string(first(n))] = beginning
 		}
 	}
+
 	return seq{literal("{"), ws, first(0), ws, literal("}")}
 }
 
@@ -342,6 +384,7 @@ func (c *compiler) counted(list []property, low, high int) expr {
 	if high < 0 || high > len(list) {
 		high = len(list)
 	}
+
 	prefix := fmt.Sprintf("%sn%d-", c.g.prefix, len(c.g.rules))
 	name := func(i, n int) ref { return ref(fmt.Sprintf("%s%d-%d", prefix, i, n)) }
 	ws := c.basic("ws")
@@ -368,98 +411,6 @@ func (c *compiler) counted(list []property, low, high int) expr {
 			c.g.rules[string(name(i, n))] = out
 		}
 	}
+
 	return seq{literal("{"), ws, name(0, 0), ws, literal("}")}
-}
-
-// array compiles what schemas say of arrays.
-func (c *compiler) array(all []*value) expr {
-	low, high := c.limits(all, "minItems", "maxItems")
-	fixedItems := 0
-	for _, v := range all {
-		fixedItems = max(fixedItems, len(c.tuple(v)))
-	}
-	for _, v := range all {
-		if u := v.members["uniqueItems"]; u != nil && u.kind == boolean && u.yes && high != 1 && high != 0 {
-			c.ignore(v, "uniqueItems")
-		}
-	}
-	var list []expr
-	for i := range fixedItems {
-		list = append(list, c.schema(c.itemSchemas(all, i)...))
-	}
-	item := c.schema(c.itemSchemas(all, fixedItems)...)
-	if high >= 0 && low > high {
-		return never
-	}
-	repeatLow, repeatHigh := max(0, low-fixedItems), -1
-	if high >= 0 {
-		repeatHigh = max(0, high-fixedItems)
-	}
-	if repeatLow > maxRepeat || repeatHigh > maxRepeat {
-		c.ignoreAny(all, "minItems", "maxItems")
-		repeatLow, repeatHigh = min(repeatLow, maxRepeat), -1
-	}
-	ws := c.basic("ws")
-	comma := seq{ws, literal(","), ws}
-	// From the end: what may come after item i.
-	tail := expr(repeat{seq{comma, item}, repeatLow, repeatHigh})
-	if len(list) == 0 {
-		var body expr = empty
-		if repeatHigh != 0 {
-			some := seq{item, repeat{seq{comma, item}, max(0, repeatLow-1), less(repeatHigh)}}
-			body = alt{some, empty}
-			if repeatLow > 0 {
-				body = some
-			}
-		} else if repeatLow > 0 {
-			return never
-		}
-		return seq{literal("["), ws, body, ws, literal("]")}
-	}
-	for i := len(list) - 1; i >= 0; i-- {
-		var here seq
-		if i > 0 {
-			here = seq{comma, list[i], tail}
-		} else {
-			here = seq{list[i], tail}
-		}
-		switch {
-		case high >= 0 && i >= high:
-			tail = empty
-		case i >= low:
-			tail = alt{here, empty}
-		default:
-			tail = here
-		}
-	}
-	return seq{literal("["), ws, tail, ws, literal("]")}
-}
-
-// tuple is the schemas of the first items, by the name of either draft.
-func (c *compiler) tuple(v *value) []*value {
-	if p := v.members["prefixItems"]; p != nil && p.kind == array {
-		return p.items
-	}
-	if i := v.members["items"]; i != nil && i.kind == array {
-		return i.items
-	}
-	return nil
-}
-
-// itemSchemas returns the schemas that item i must meet.
-func (c *compiler) itemSchemas(all []*value, i int) []*value {
-	var schemas []*value
-	for _, v := range all {
-		tuple := c.tuple(v)
-		items, additional := v.members["items"], v.members["additionalItems"]
-		switch {
-		case i < len(tuple):
-			schemas = append(schemas, tuple[i])
-		case items != nil && items.kind != array:
-			schemas = append(schemas, items)
-		case items != nil && additional != nil:
-			schemas = append(schemas, additional)
-		}
-	}
-	return schemas
 }

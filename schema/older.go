@@ -91,27 +91,32 @@ func (v *value) modernizeRequired() (changed bool) {
 	if properties == nil || properties.kind != object {
 		return false
 	}
+
 	for _, name := range properties.keys {
 		p := properties.members[name]
 		r := p.members["required"]
 		if p.kind != object || r == nil || r.kind != boolean {
 			continue
 		}
+
 		p.remove("required")
 		changed = true
 		if !r.yes {
 			continue
 		}
+
 		list := v.members["required"]
 		if list == nil || list.kind != array {
 			list = &value{kind: array}
 			v.remove("required")
 			v.set("required", list)
 		}
+
 		if !slices.ContainsFunc(list.items, func(i *value) bool { return i.text == name }) {
 			list.items = append(list.items, &value{kind: text, text: name})
 		}
 	}
+
 	return changed
 }
 

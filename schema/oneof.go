@@ -16,41 +16,52 @@ func (c *compiler) disjoint(list []*value) bool {
 }
 
 func (c *compiler) apart(a, b *value) bool {
-	fa, fb := c.flat(a), c.flat(b)
+	fa := c.flat(a)
+	fb := c.flat(b)
 	if fa == nil || fb == nil {
 		return false
 	}
-	ta, tb := c.types(fa), c.types(fb)
+
+	ta := c.types(fa)
+	tb := c.types(fb)
 	both := false
 	for name := range ta {
 		both = both || ta[name] && (tb[name] || name == "integer" && tb["number"] || name == "number" && tb["integer"])
 	}
+
 	if !both {
 		return true
 	}
-	if va, vb := fixed(fa), fixed(fb); va != nil && vb != nil {
+	va := fixed(fa)
+	vb := fixed(fb)
+	if va != nil && vb != nil {
 		return !overlap(va, vb)
 	}
+
 	// A property that both require with values of their own.
 	onlyObjects := ta["object"] && tb["object"]
 	for name, n := range ta {
 		onlyObjects = onlyObjects && (!n || name == "object" || !tb[name])
 	}
+
 	if !onlyObjects {
 		return false
 	}
+
 	for _, v := range fa {
 		properties := v.members["properties"]
 		if properties == nil || properties.kind != object {
 			continue
 		}
 		for _, key := range properties.keys {
-			pa, pb := c.property(fa, key), c.property(fb, key)
+			pa := c.property(fa, key)
+			pb := c.property(fb, key)
 			if pa != nil && pb != nil && !overlap(pa, pb) {
 				return true
 			}
 		}
 	}
+
 	return false
 }
 

@@ -24,7 +24,8 @@ func (g *grammar) shortest() map[string]int {
 		changed = false
 		for name, e := range g.rules {
 			if n := steps(e, size); n >= 0 && (size[name] == 0 || n+1 < size[name]) {
-				size[name], changed = n+1, true
+				size[name] = n + 1
+				changed = true
 			}
 		}
 	}
@@ -50,6 +51,7 @@ func steps(e expr, size map[string]int) int {
 			sum += n
 		}
 		return sum
+
 	case alt:
 		best := -1
 		for _, p := range e {
@@ -58,6 +60,7 @@ func steps(e expr, size map[string]int) int {
 			}
 		}
 		return best
+
 	case repeat:
 		if e.low == 0 {
 			return 0
@@ -68,6 +71,7 @@ func steps(e expr, size map[string]int) int {
 		}
 		return n * e.low
 	}
+
 	return 0
 }
 
@@ -83,6 +87,7 @@ func (s *sampler) write(e expr) {
 			hi = min(hi, c.lo+20)
 		}
 		s.b.WriteRune(c.lo + rune(s.r.IntN(int(hi-c.lo)+1)))
+
 	case ref:
 		s.write(s.g.rules[string(e)])
 	case seq:
@@ -99,6 +104,7 @@ func (s *sampler) write(e expr) {
 			}
 		}
 		s.write(choice)
+
 	case repeat:
 		high := e.high
 		if high < 0 || high > e.low+3 {
@@ -124,13 +130,16 @@ func sound(t *testing.T, r *rand.Rand, document []byte, n *counts) {
 			n.refused++
 			return
 		}
+
 		if err != nil {
 			t.Fatalf("%s: %v", document, err)
 		}
+
 		if len(compiled.Loose) > 0 {
 			n.refused++
 			return
 		}
+
 		size := g.shortest()
 		for range 10 {
 			s := &sampler{g: g, r: r, left: 300, size: size}
@@ -169,26 +178,37 @@ type anyObject = map[string]any
 func randomSchema(r *rand.Rand, depth int) any {
 	pick := func(list ...any) any { return list[r.IntN(len(list))] }
 	if depth == 0 || r.IntN(8) == 0 {
-		return pick(anyObject{"type": "integer"}, anyObject{"type": "string"}, anyObject{"type": "boolean"}, anyObject{"enum": []any{1, "a", nil, true, []any{1.5}}}, anyObject{"const": anyObject{"k": 1}}, true)
+		return pick(
+			anyObject{"type": "integer"},
+			anyObject{"type": "string"},
+			anyObject{"type": "boolean"},
+			anyObject{"enum": []any{1, "a", nil, true, []any{1.5}}},
+			anyObject{"const": anyObject{"k": 1}},
+			true,
+		)
 	}
+
 	s := anyObject{}
 	set := func(chance int, key string, v any) {
 		if r.IntN(chance) == 0 {
 			s[key] = v
 		}
 	}
+
 	switch kind := pick("object", "array", "string", "number", "integer", "any", "choice"); kind {
 	case "object":
 		s["type"] = "object"
 		names := []string{"a", "b", "some name", "x\"y", "é"}
-		properties, required := anyObject{}, []any{}
+		properties := anyObject{}
+		required := []any{}
 		for _, name := range names[:r.IntN(len(names)+1)] {
 			properties[name] = randomSchema(r, depth-1)
 			if r.IntN(2) == 0 {
 				required = append(required, name)
 			}
 		}
-		s["properties"], s["required"] = properties, required
+		s["properties"] = properties
+		s["required"] = required
 		set(3, "additionalProperties", pick(false, true, anyObject{"type": "integer"}))
 		set(5, "patternProperties", anyObject{pick("^a", "e$", "^[0-9]+$").(string): randomSchema(r, depth-1)})
 		set(6, "propertyNames", anyObject{"pattern": pick("^[a-z]+$", "a", "^.{1,3}$")})
@@ -204,7 +224,11 @@ func randomSchema(r *rand.Rand, depth int) any {
 		s["type"] = "string"
 		set(3, "minLength", r.IntN(4))
 		set(3, "maxLength", 2+r.IntN(6))
-		set(3, "pattern", pick("^[a-c]{2,}$", "x|yz", "^\\d+(\\.\\d+)?$", "[^\"]$", "^(ab)*$", "\\w\\s\\w", "^\\p{L}+$", "a.c"))
+		set(
+			3,
+			"pattern",
+			pick("^[a-c]{2,}$", "x|yz", "^\\d+(\\.\\d+)?$", "[^\"]$", "^(ab)*$", "\\w\\s\\w", "^\\p{L}+$", "a.c"),
+		)
 		set(6, "format", pick("date", "date-time", "time", "email", "ipv4", "ipv6", "uuid", "uri", "hostname", "duration"))
 	case "number", "integer":
 		s["type"] = kind
@@ -225,8 +249,16 @@ func randomSchema(r *rand.Rand, depth int) any {
 		set(5, "$ref", "#/$defs/d")
 		s["$defs"] = anyObject{}
 	}
+
 	if depth == 3 {
-		s["$defs"] = anyObject{"d": pick(anyObject{"minLength": 1}, anyObject{"type": []any{"object", "integer"}}, anyObject{"maximum": 5, "minimum": 1})}
+		s["$defs"] = anyObject{
+			"d": pick(
+				anyObject{"minLength": 1},
+				anyObject{"type": []any{"object", "integer"}},
+				anyObject{"maximum": 5, "minimum": 1},
+			),
+		}
 	}
+
 	return s
 }

@@ -22,10 +22,12 @@ func TestRealisticSchemas(t *testing.T) {
 	for i, line := range shorthands(t) {
 		schemas = append(schemas, expand(t, line, i%3 == 2))
 	}
+
 	schemas = append(schemas, handwritten...)
 	if len(schemas) < 300 {
 		t.Errorf("%d schemas", len(schemas))
 	}
+
 	r := rand.New(rand.NewPCG(3, 4))
 	var written, judged counts
 	for _, document := range schemas {
@@ -38,6 +40,7 @@ func TestRealisticSchemas(t *testing.T) {
 		}
 		judgeInstances(t, r, document, &judged)
 	}
+
 	t.Logf("%d schemas: %d texts written, %d wrong; %d valid instances accepted, %d invalid ones refused, %d wrong",
 		len(schemas), written.valid, written.wrong, judged.valid, judged.invalid, judged.wrong)
 	if judged.valid < 2000 || judged.invalid < 2000 {
@@ -122,6 +125,7 @@ func (m *maker) instance(s *value, depth int) string {
 		}
 		return m.instance(to, depth+1)
 	}
+
 	for _, name := range []string{"enum", "anyOf", "oneOf"} {
 		if list := s.members[name]; list != nil {
 			if name == "enum" {
@@ -138,9 +142,11 @@ func (m *maker) instance(s *value, depth int) string {
 			return m.instance(choice, depth+1)
 		}
 	}
+
 	if c := s.members["const"]; c != nil {
 		return c.marshal()
 	}
+
 	if all := s.members["allOf"]; all != nil {
 		joined := "{"
 		for i, part := range all.items {
@@ -148,6 +154,7 @@ func (m *maker) instance(s *value, depth int) string {
 		}
 		return joined + "}"
 	}
+
 	kind := ""
 	if k := s.members["type"]; k != nil {
 		kind = k.text
@@ -155,6 +162,7 @@ func (m *maker) instance(s *value, depth int) string {
 			kind = k.items[m.r.IntN(len(k.items))].text
 		}
 	}
+
 	switch kind {
 	case "string":
 		return quote(m.string(s))
@@ -167,6 +175,7 @@ func (m *maker) instance(s *value, depth int) string {
 	case "array":
 		return m.array(s, depth)
 	}
+
 	return m.object(s, depth)
 }
 
@@ -205,7 +214,8 @@ func (m *maker) string(s *value) string {
 
 // match writes a text that an expression matches.
 func (m *maker) match(b *strings.Builder, re *syntax.Regexp) {
-	least, most := re.Min, re.Max
+	least := re.Min
+	most := re.Max
 	switch re.Op {
 	case syntax.OpLiteral:
 		b.WriteString(string(re.Rune))
@@ -218,6 +228,7 @@ func (m *maker) match(b *strings.Builder, re *syntax.Regexp) {
 			}
 		}
 		b.WriteRune(c)
+
 	case syntax.OpAnyChar, syntax.OpAnyCharNotNL:
 		b.WriteByte('x')
 	case syntax.OpCapture, syntax.OpConcat:
@@ -229,15 +240,20 @@ func (m *maker) match(b *strings.Builder, re *syntax.Regexp) {
 	case syntax.OpStar, syntax.OpPlus, syntax.OpQuest, syntax.OpRepeat:
 		switch re.Op {
 		case syntax.OpStar:
-			least, most = 0, 4
+			least = 0
+			most = 4
 		case syntax.OpPlus:
-			least, most = 1, 5
+			least = 1
+			most = 5
 		case syntax.OpQuest:
-			least, most = 0, 1
+			least = 0
+			most = 1
 		}
+
 		if most < 0 {
 			most = least + 3
 		}
+
 		for range least + m.r.IntN(most-least+1) {
 			m.match(b, re.Sub[0])
 		}
@@ -245,11 +261,15 @@ func (m *maker) match(b *strings.Builder, re *syntax.Regexp) {
 }
 
 func (m *maker) number(s *value, whole bool) string {
-	low, high, step := -50.0, 50.0, 0.125
+	low := -50.0
+	high := 50.0
+	step := 0.125
 	places := 3
 	if whole {
-		step, places = 1, 0
+		step = 1
+		places = 0
 	}
+
 	get := func(name string, to *float64) bool {
 		v := s.members[name]
 		if v != nil {
@@ -260,6 +280,7 @@ func (m *maker) number(s *value, whole bool) string {
 	if get("minimum", &low) || get("exclusiveMinimum", &low) {
 		high = low + 100
 	}
+
 	get("multipleOf", &step)
 	get("maximum", &high)
 	get("exclusiveMaximum", &high)
@@ -267,6 +288,7 @@ func (m *maker) number(s *value, whole bool) string {
 		_, decimals, _ := strings.Cut(v.raw, ".")
 		places = len(decimals)
 	}
+
 	for range 200 {
 		n := low + m.r.Float64()*(high-low)
 		n = float64(int64(n/step)) * step
@@ -281,6 +303,7 @@ func (m *maker) number(s *value, whole bool) string {
 			return text
 		}
 	}
+
 	return s.members["minimum"].raw
 }
 
@@ -307,6 +330,7 @@ func (m *maker) object(s *value, depth int) string {
 			required = append(required, name.text)
 		}
 	}
+
 	if properties := s.members["properties"]; properties != nil {
 		for _, name := range properties.keys {
 			if slices.Contains(required, name) || m.r.IntN(2) == 0 && depth < 6 {
@@ -314,16 +338,20 @@ func (m *maker) object(s *value, depth int) string {
 			}
 		}
 	}
+
 	names := []string{"a", "some_name", "b2"}
 	values := s.members["additionalProperties"]
 	if patterns := s.members["patternProperties"]; patterns != nil {
-		names, values = []string{"a", "b_c"}, patterns.members[patterns.keys[0]]
+		names = []string{"a", "b_c"}
+		values = patterns.members[patterns.keys[0]]
 	}
+
 	if values != nil && values.kind == object {
 		for _, name := range names[:1+m.r.IntN(len(names))] {
 			members = append(members, quote(name)+":"+m.instance(values, depth+1))
 		}
 	}
+
 	return "{" + strings.Join(members, ",") + "}"
 }
 
@@ -351,6 +379,7 @@ func (m *maker) spoil(v *value) {
 			v.members[name+"x"] = v.members[name]
 			v.keys[k] = name + "x"
 		}
+
 	case v.kind == array && m.r.IntN(3) > 0:
 		if len(v.items) > 0 && m.r.IntN(2) == 0 {
 			v.items = v.items[1:]
@@ -359,8 +388,10 @@ func (m *maker) spoil(v *value) {
 				v.items = append(v.items, v.items[0])
 			}
 		}
+
 	case v.kind == number && m.r.IntN(3) > 0:
-		v.raw = []string{"-1000000007", "1000000007", "0.0000001", v.raw + "1", "-" + strings.TrimPrefix(v.raw, "-")}[m.r.IntN(5)]
+		v.raw = []string{"-1000000007", "1000000007", "0.0000001", v.raw + "1", "-" + strings.TrimPrefix(v.raw,
+			"-")}[m.r.IntN(5)]
 		if strings.HasPrefix(strings.TrimPrefix(v.raw, "-"), "0") && len(v.raw) > 1 && !strings.Contains(v.raw, ".") {
 			v.raw = "7"
 		}
@@ -508,6 +539,7 @@ func (p *shorthand) one() string {
 		pattern := p.find(`^/(\\.|[^/\\])*/`)
 		return `{"type":"string","pattern":` + quote(pattern[1:len(pattern)-1]) + "}"
 	}
+
 	if word := p.find(`^(string|int|num|bool|datetime|date|time|duration|email|uri|uuid|ipv4|hostname)\b`); word != "" {
 		switch word {
 		case "string":
@@ -525,17 +557,20 @@ func (p *shorthand) one() string {
 		}
 		return `{"type":"string","format":"` + word + `"}`
 	}
+
 	const literal = `^("[^"]*"|-?[0-9.]+|true|false|null)`
 	values := []string{p.find(literal)}
 	for p.eat("|") {
 		values = append(values, p.find(literal))
 	}
+
 	if len(values) == 1 {
 		if values[0] == "null" {
 			return `{"type":"null"}`
 		}
 		return `{"const":` + values[0] + "}"
 	}
+
 	return `{"enum":[` + strings.Join(values, ",") + "]}"
 }
 
@@ -554,7 +589,11 @@ func (p *shorthand) members() string {
 		members = append(members, quote(name)+":"+s)
 		p.eat(",")
 	}
-	s := `{"type":"object","properties":{` + strings.Join(members, ",") + `},"required":[` + strings.Join(required, ",") + "]"
+	s := `{"type":"object","properties":{` + strings.Join(
+		members, ",",
+	) + `},"required":[` + strings.Join(
+		required, ",",
+	) + "]"
 	if !p.open {
 		s += `,"additionalProperties":false`
 	}
@@ -565,43 +604,179 @@ func (p *shorthand) members() string {
 var handwritten = func() []string {
 	text := func(extra string) string { return `{"type":"string"` + extra + `}` }
 	obj := func(required string, properties ...string) string {
-		return `{"type":"object","properties":{` + strings.Join(properties, ",") + `},"required":[` + required + `],"additionalProperties":false}`
+		return `{"type":"object","properties":{` + strings.Join(
+			properties, ",",
+		) + `},"required":[` + required + `],"additionalProperties":false}`
 	}
 	field := func(name, schema string) string { return fmt.Sprintf("%q:%s", name, schema) }
 	list := func(item, extra string) string { return `{"type":"array","items":` + item + extra + `}` }
 	maybe := func(schema string) string { return `{"anyOf":[` + schema + `,{"type":"null"}]}` }
-	address := obj(`"street","city","zip"`, field("street", text(`,"minLength":1,"maxLength":80`)), field("city", text("")), field("zip", text(`,"pattern":"^\\d{5}(-\\d{4})?$"`)), field("country", text(`,"pattern":"^[A-Z]{2}$"`)))
-	money := obj(`"amount","currency"`, field("amount", `{"type":"number","minimum":0,"multipleOf":0.01}`), field("currency", `{"enum":["EUR","USD","JPY"]}`))
+	address := obj(
+		`"street","city","zip"`,
+		field("street", text(`,"minLength":1,"maxLength":80`)),
+		field("city", text("")),
+		field("zip", text(`,"pattern":"^\\d{5}(-\\d{4})?$"`)),
+		field("country", text(`,"pattern":"^[A-Z]{2}$"`)),
+	)
+	money := obj(
+		`"amount","currency"`,
+		field("amount", `{"type":"number","minimum":0,"multipleOf":0.01}`),
+		field("currency", `{"enum":["EUR","USD","JPY"]}`),
+	)
 	when := text(`,"format":"date-time"`)
 	return []string{
 		obj(`"location"`, field("location", text("")), field("unit", `{"enum":["celsius","fahrenheit"]}`)),
-		obj(`"to","subject","body"`, field("to", list(text(`,"format":"email"`), `,"minItems":1,"maxItems":10`)), field("subject", text(`,"maxLength":120`)), field("body", text("")), field("cc", list(text(`,"format":"email"`), ""))),
-		obj(`"query"`, field("query", text(`,"minLength":1`)), field("limit", `{"type":"integer","minimum":1,"maximum":100}`), field("offset", `{"type":"integer","minimum":0}`), field("sort", `{"enum":["asc","desc",null]}`)),
-		address, money,
-		obj(`"id","lines","ship_to"`, field("id", text(`,"format":"uuid"`)), field("lines", list(obj(`"sku","quantity","price"`, field("sku", text(`,"pattern":"^[A-Z]{3}-[0-9]{4}$"`)), field("quantity", `{"type":"integer","exclusiveMinimum":0}`), field("price", money)), `,"minItems":1`)), field("ship_to", address), field("notes", maybe(text("")))),
-		obj(`"title","start","end"`, field("title", text("")), field("start", when), field("end", when), field("attendees", list(text(`,"format":"email"`), "")), field("recurrence", maybe(obj(`"every"`, field("every", `{"enum":["day","week","month"]}`), field("times", `{"type":"integer","minimum":1,"maximum":366}`))))),
-		obj(`"final_answer","steps"`, field("steps", list(obj(`"explanation","output"`, field("explanation", text("")), field("output", text(""))), "")), field("final_answer", text(""))),
-		`{"type":"object","properties":{"type":{"enum":["div","button","field"]},"label":{"type":"string"},"children":{"type":"array","items":{"$ref":"#"}},"attributes":{"type":"array","items":{"type":"object","properties":{"name":{"type":"string"},"value":{"type":"string"}},"required":["name","value"],"additionalProperties":false}}},"required":["type","label","children","attributes"],"additionalProperties":false}`,
-		`{"type":"object","properties":{"list":{"$ref":"#/$defs/node"}},"required":["list"],"additionalProperties":false,"$defs":{"node":{"type":"object","properties":{"value":{"type":"number"},"next":{"anyOf":[{"$ref":"#/$defs/node"},{"type":"null"}]}},"required":["value","next"],"additionalProperties":false}}}`,
-		`{"type":"object","properties":{"item":{"anyOf":[{"type":"object","properties":{"kind":{"const":"user"},"name":{"type":"string"}},"required":["kind","name"],"additionalProperties":false},{"type":"object","properties":{"kind":{"const":"place"},"lat":{"type":"number","minimum":-90,"maximum":90},"lon":{"type":"number","minimum":-180,"maximum":180}},"required":["kind","lat","lon"],"additionalProperties":false}]}},"required":["item"],"additionalProperties":false}`,
-		obj(`"categories"`, field("categories", list(`{"enum":["hate","violence","self-harm","none"]}`, `,"maxItems":4`)), field("confidence", `{"type":"number","minimum":0,"maximum":1}`)),
-		obj(`"sql"`, field("sql", text(`,"pattern":"^SELECT "`)), field("parameters", `{"type":"object","additionalProperties":{"type":["string","number","boolean","null"]}}`)),
-		obj(`"path","content"`, field("path", text(`,"pattern":"^[^/]"`)), field("content", text("")), field("mode", text(`,"pattern":"^0[0-7]{3}$"`))),
-		obj(`"host","port"`, field("host", `{"anyOf":[{"type":"string","format":"ipv4"},{"type":"string","format":"ipv6"},{"type":"string","format":"hostname"}]}`), field("port", `{"type":"integer","minimum":1,"maximum":65535}`), field("tls", `{"type":"boolean"}`)),
-		obj(`"rgb"`, field("rgb", `{"type":"array","prefixItems":[{"type":"integer","minimum":0,"maximum":255},{"type":"integer","minimum":0,"maximum":255},{"type":"integer","minimum":0,"maximum":255}],"items":false,"minItems":3}`), field("hex", text(`,"pattern":"^#[0-9a-fA-F]{6}$"`))),
-		obj(`"name","birth_date"`, field("name", text(`,"minLength":1,"maxLength":60`)), field("birth_date", text(`,"format":"date"`)), field("phone", text(`,"pattern":"^\\+[1-9]\\d{6,14}$"`)), field("insurance", maybe(text(`,"pattern":"^[A-Z]\\d{9}$"`)))),
-		obj(`"diagnosis","code","certainty"`, field("diagnosis", text("")), field("code", text(`,"pattern":"^[A-TV-Z][0-9][0-9AB](\\.[0-9A-TV-Z]{1,4})?$"`)), field("certainty", `{"enum":["confirmed","suspected","excluded"]}`), field("onset", maybe(text(`,"format":"date"`)))),
-		obj(`"iban","amount"`, field("iban", text(`,"pattern":"^[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}$"`)), field("amount", `{"type":"number","exclusiveMinimum":0,"maximum":1000000,"multipleOf":0.01}`), field("reference", text(`,"maxLength":140`))),
-		obj(`"temperature","humidity"`, field("temperature", `{"type":"number","minimum":-50,"maximum":60}`), field("humidity", `{"type":"integer","minimum":0,"maximum":100,"multipleOf":5}`), field("at", when)),
+		obj(
+			`"to","subject","body"`,
+			field("to", list(text(`,"format":"email"`), `,"minItems":1,"maxItems":10`)),
+			field("subject", text(`,"maxLength":120`)),
+			field("body", text("")),
+			field("cc", list(text(`,"format":"email"`), "")),
+		),
+		obj(
+			`"query"`,
+			field("query", text(`,"minLength":1`)),
+			field("limit", `{"type":"integer","minimum":1,"maximum":100}`),
+			field("offset", `{"type":"integer","minimum":0}`),
+			field("sort", `{"enum":["asc","desc",null]}`),
+		),
+		address,
+		money,
+		obj(
+			`"id","lines","ship_to"`,
+			field("id", text(`,"format":"uuid"`)),
+			field(
+				"lines",
+				list(
+					obj(
+						`"sku","quantity","price"`,
+						field("sku", text(`,"pattern":"^[A-Z]{3}-[0-9]{4}$"`)),
+						field("quantity", `{"type":"integer","exclusiveMinimum":0}`),
+						field("price", money),
+					),
+					`,"minItems":1`,
+				),
+			),
+			field("ship_to", address),
+			field("notes", maybe(text(""))),
+		),
+		obj(
+			`"title","start","end"`,
+			field("title", text("")),
+			field("start", when),
+			field("end", when),
+			field("attendees", list(text(`,"format":"email"`), "")),
+			field(
+				"recurrence",
+				maybe(
+					obj(
+						`"every"`,
+						field("every", `{"enum":["day","week","month"]}`),
+						field("times", `{"type":"integer","minimum":1,"maximum":366}`),
+					),
+				),
+			),
+		),
+		obj(
+			`"final_answer","steps"`,
+			field("steps", list(obj(`"explanation","output"`, field("explanation", text("")), field("output", text(""))), "")),
+			field("final_answer", text("")),
+		),
+		`{"type":"object","properties":{"type":{"enum":["div","button","field"]},"label":{"type":"string"},` +
+			`"children":{"type":"array","items":{"$ref":"#"}},"attributes":{"type":"array","items":{"type":"object","properties":{"name":{"type":"string"},"value":{"type":"string"}},"required":["name","value"],"additionalProperties":false}}},"required":["type","label","children","attributes"],"additionalProperties":false}`,
+		`{"type":"object","properties":{"list":{"$ref":"#/$defs/node"}},"required":["list"],` +
+			`"additionalProperties":false,"$defs":{"node":{"type":"object","properties":{"value":{"type":"number"},"next":{"anyOf":[{"$ref":"#/$defs/node"},{"type":"null"}]}},"required":["value","next"],"additionalProperties":false}}}`,
+		`{"type":"object","properties":{"item":{"anyOf":[{"type":"object","properties":{"kind":{"const":"user"},` +
+			`"name":{"type":"string"}},"required":["kind","name"],"additionalProperties":false},{"type":"object","properties":{"kind":{"const":"place"},"lat":{"type":"number","minimum":-90,"maximum":90},"lon":{"type":"number","minimum":-180,"maximum":180}},"required":["kind","lat","lon"],"additionalProperties":false}]}},"required":["item"],"additionalProperties":false}`,
+		obj(
+			`"categories"`,
+			field("categories", list(`{"enum":["hate","violence","self-harm","none"]}`, `,"maxItems":4`)),
+			field("confidence", `{"type":"number","minimum":0,"maximum":1}`),
+		),
+		obj(
+			`"sql"`,
+			field("sql", text(`,"pattern":"^SELECT "`)),
+			field("parameters", `{"type":"object","additionalProperties":{"type":["string","number","boolean","null"]}}`),
+		),
+		obj(
+			`"path","content"`,
+			field("path", text(`,"pattern":"^[^/]"`)),
+			field("content", text("")),
+			field("mode", text(`,"pattern":"^0[0-7]{3}$"`)),
+		),
+		obj(
+			`"host","port"`,
+			field(
+				"host",
+				`{"anyOf":[{"type":"string","format":"ipv4"},{"type":"string","format":"ipv6"},{"type":"string",`+
+					`"format":"hostname"}]}`,
+			),
+			field("port", `{"type":"integer","minimum":1,"maximum":65535}`),
+			field("tls", `{"type":"boolean"}`),
+		),
+		obj(
+			`"rgb"`,
+			field(
+				"rgb",
+				`{"type":"array","prefixItems":[{"type":"integer","minimum":0,"maximum":255},{"type":"integer","minimum":0,`+
+					`"maximum":255},{"type":"integer","minimum":0,"maximum":255}],"items":false,"minItems":3}`,
+			),
+			field("hex", text(`,"pattern":"^#[0-9a-fA-F]{6}$"`)),
+		),
+		obj(
+			`"name","birth_date"`,
+			field("name", text(`,"minLength":1,"maxLength":60`)),
+			field("birth_date", text(`,"format":"date"`)),
+			field("phone", text(`,"pattern":"^\\+[1-9]\\d{6,14}$"`)),
+			field("insurance", maybe(text(`,"pattern":"^[A-Z]\\d{9}$"`))),
+		),
+		obj(
+			`"diagnosis","code","certainty"`,
+			field("diagnosis", text("")),
+			field("code", text(`,"pattern":"^[A-TV-Z][0-9][0-9AB](\\.[0-9A-TV-Z]{1,4})?$"`)),
+			field("certainty", `{"enum":["confirmed","suspected","excluded"]}`),
+			field("onset", maybe(text(`,"format":"date"`))),
+		),
+		obj(
+			`"iban","amount"`,
+			field("iban", text(`,"pattern":"^[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}$"`)),
+			field("amount", `{"type":"number","exclusiveMinimum":0,"maximum":1000000,"multipleOf":0.01}`),
+			field("reference", text(`,"maxLength":140`)),
+		),
+		obj(
+			`"temperature","humidity"`,
+			field("temperature", `{"type":"number","minimum":-50,"maximum":60}`),
+			field("humidity", `{"type":"integer","minimum":0,"maximum":100,"multipleOf":5}`),
+			field("at", when),
+		),
 		obj(`"tool","arguments"`, field("tool", `{"const":"search"}`), field("arguments", `{"type":"object"}`)),
-		obj(`"version"`, field("version", text(`,"pattern":"^(0|[1-9]\\d*)\\.(0|[1-9]\\d*)\\.(0|[1-9]\\d*)$"`)), field("dependencies", `{"type":"object","additionalProperties":{"type":"string","pattern":"^[~^]?\\d"}}`)),
-		obj(`"answer"`, field("answer", `{"type":["string","number","boolean","null"]}`), field("sources", list(text(`,"format":"uri"`), `,"maxItems":5`))),
+		obj(
+			`"version"`,
+			field("version", text(`,"pattern":"^(0|[1-9]\\d*)\\.(0|[1-9]\\d*)\\.(0|[1-9]\\d*)$"`)),
+			field("dependencies", `{"type":"object","additionalProperties":{"type":"string","pattern":"^[~^]?\\d"}}`),
+		),
+		obj(
+			`"answer"`,
+			field("answer", `{"type":["string","number","boolean","null"]}`),
+			field("sources", list(text(`,"format":"uri"`), `,"maxItems":5`)),
+		),
 		list(obj(`"en","de"`, field("en", text("")), field("de", text(""))), `,"minItems":1,"maxItems":20`),
-		`{"type":"object","patternProperties":{"^[a-z_]+$":{"type":"number"}},"additionalProperties":false,"minProperties":1}`,
+		`{"type":"object","patternProperties":{"^[a-z_]+$":{"type":"number"}},"additionalProperties":false,` +
+			`"minProperties":1}`,
 		obj(`"duration"`, field("duration", text(`,"format":"duration"`)), field("start", text(`,"format":"time"`))),
-		obj(`"matrix"`, field("matrix", list(list(`{"type":"number"}`, `,"minItems":2,"maxItems":2`), `,"minItems":2,"maxItems":2`))),
-		obj(`"move"`, field("move", text(`,"pattern":"^([KQRBN]?[a-h]?[1-8]?x?[a-h][1-8](=[QRBN])?|O-O(-O)?)[+#]?$"`)), field("score", `{"type":"integer","minimum":-1000,"maximum":1000}`)),
-		`{"allOf":[{"type":"object","properties":{"id":{"type":"integer","minimum":1}},"required":["id"]},{"type":"object","properties":{"name":{"type":"string","minLength":1}},"required":["name"]}]}`,
-		obj(`"filter"`, field("filter", `{"$ref":"#/$defs/f"}`))[:len(obj(`"filter"`, field("filter", `{"$ref":"#/$defs/f"}`)))-1] + `,"$defs":{"f":{"anyOf":[{"type":"object","properties":{"and":{"type":"array","items":{"$ref":"#/$defs/f"},"minItems":1}},"required":["and"],"additionalProperties":false},{"type":"object","properties":{"field":{"type":"string"},"equals":{"type":["string","number"]}},"required":["field","equals"],"additionalProperties":false}]}}}`,
+		obj(
+			`"matrix"`,
+			field("matrix", list(list(`{"type":"number"}`, `,"minItems":2,"maxItems":2`), `,"minItems":2,"maxItems":2`)),
+		),
+		obj(
+			`"move"`,
+			field("move", text(`,"pattern":"^([KQRBN]?[a-h]?[1-8]?x?[a-h][1-8](=[QRBN])?|O-O(-O)?)[+#]?$"`)),
+			field("score", `{"type":"integer","minimum":-1000,"maximum":1000}`),
+		),
+		`{"allOf":[{"type":"object","properties":{"id":{"type":"integer","minimum":1}},"required":["id"]},` +
+			`{"type":"object","properties":{"name":{"type":"string","minLength":1}},"required":["name"]}]}`,
+		obj(`"filter"`, field("filter", `{"$ref":"#/$defs/f"}`))[:len(obj(`"filter"`, field("filter",
+			`{"$ref":"#/$defs/f"}`)))-1] +
+			`,"$defs":{"f":{"anyOf":[{"type":"object","properties":{"and":{"type":"array","items":{"$ref":"#/$defs/f"},"minItems":1}},"required":["and"],"additionalProperties":false},{"type":"object","properties":{"field":{"type":"string"},"equals":{"type":["string","number"]}},"required":["field","equals"],"additionalProperties":false}]}}}`,
 	}
 }()

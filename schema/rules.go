@@ -45,7 +45,8 @@ func (g *grammar) prune(root string) bool {
 		changed = false
 		for name, e := range g.rules {
 			if !productive[name] && matches(e, productive) {
-				productive[name], changed = true, true
+				productive[name] = true
+				changed = true
 			}
 		}
 	}
@@ -157,6 +158,7 @@ func write(b *strings.Builder, e expr, inner bool) {
 		default:
 			fmt.Fprintf(b, "{%d,%d}", e.low, e.high)
 		}
+
 	case seq:
 		writeList(b, e, " ", inner)
 	case alt:

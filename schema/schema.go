@@ -70,48 +70,85 @@ func compile(document []byte, o Options) (*Grammar, *grammar, error) {
 	if !plainName.MatchString(o.Prefix) {
 		return nil, nil, fmt.Errorf("the prefix %q is no rule's name", o.Prefix)
 	}
-	root, err := read(document)
+
+	root, document, unknown, err := readModern(document)
 	if err != nil {
 		return nil, nil, &Error{Text: err.Error()}
-	}
-	changed, unknown := modernize(root)
-	if changed {
-		document = []byte(root.marshal())
-		if root, err = read(document); err != nil {
-			return nil, nil, &Error{Text: err.Error()}
-		}
 	}
 	validators, err := newValidators(document)
 	if err != nil {
 		return nil, nil, &Error{Text: err.Error()}
 	}
-	c := &compiler{root: root, names: map[string]string{}, open: map[string]bool{}, loose: map[string]bool{}, asserted: map[string]bool{}, anchors: map[string]*value{}, automata: map[string]automaton{},
-		closed: o.Closed, g: grammar{prefix: o.Prefix, rules: map[string]expr{}}, check: validators.check, began: time.Now()}
-	c.findAnchors(root)
+
+	c := newCompiler(root, o, validators)
 	if draft := root.members["$schema"]; draft != nil {
 		c.refAlone = oldDrafts.MatchString(draft.text)
 	}
 	if unknown {
 		c.ignore(root, "$schema")
 	}
+
 	schemas := []*value{root}
 	if o.Object {
 		schemas = append(schemas, anObject)
 	}
+
 	e := c.schema(schemas...)
 	if c.err != nil {
 		return nil, nil, c.err
 	}
+
 	validator, err := validators.at("")
 	if err != nil {
 		return nil, nil, &Error{Text: reason(err)}
 	}
+
 	name := o.Prefix + "root"
 	c.g.rules[name] = e
 	if !c.g.prune(name) {
 		return nil, nil, ErrNever
 	}
-	return &Grammar{Root: name, Loose: slices.Sorted(maps.Keys(c.loose)), Assertions: slices.Sorted(maps.Keys(c.asserted)), validator: validator}, &c.g, nil
+
+	return &Grammar{
+		Root:       name,
+		Loose:      slices.Sorted(maps.Keys(c.loose)),
+		Assertions: slices.Sorted(maps.Keys(c.asserted)),
+		validator:  validator,
+	}, &c.g, nil
+}
+
+func newCompiler(root *value, o Options, v *validators) *compiler {
+	c := &compiler{
+		root:     root,
+		names:    map[string]string{},
+		open:     map[string]bool{},
+		loose:    map[string]bool{},
+		asserted: map[string]bool{},
+		anchors:  map[string]*value{},
+		automata: map[string]automaton{},
+		closed:   o.Closed,
+		g:        grammar{prefix: o.Prefix, rules: map[string]expr{}},
+		check:    v.check,
+		began:    time.Now(),
+	}
+	c.findAnchors(root)
+	return c
+}
+
+// readModern reads a schema and rewrites older forms. Unknown means that $schema names a draft that
+// is not known.
+func readModern(document []byte) (root *value, modern []byte, unknown bool, err error) {
+	root, err = read(document)
+	if err != nil {
+		return nil, nil, false, err
+	}
+
+	changed, unknown := modernize(root)
+	if changed {
+		document = []byte(root.marshal())
+		root, err = read(document)
+	}
+	return root, document, unknown, err
 }
 
 // data are the keywords whose values are no schemas.

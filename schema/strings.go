@@ -12,14 +12,17 @@ func (c *compiler) string(all []*value) expr {
 	if high >= 0 && low > high {
 		return never
 	}
+
 	d, narrowed := c.patterns(all)
 	if !narrowed {
 		if low > maxRepeat || high > maxRepeat {
 			c.ignoreAny(all, "minLength", "maxLength")
-			low, high = min(low, maxRepeat), -1
+			low = min(low, maxRepeat)
+			high = -1
 		}
 		return seq{literal(`"`), repeat{c.basic("char"), low, high}, literal(`"`)}
 	}
+
 	if low > 0 || high >= 0 {
 		l, err := lengths(low, high)
 		if err == nil {
@@ -31,6 +34,7 @@ func (c *compiler) string(all []*value) expr {
 			d = l
 		}
 	}
+
 	return c.quoted(d)
 }
 
@@ -57,8 +61,10 @@ func (c *compiler) patterns(all []*value) (d *dfa, narrowed bool) {
 			c.ignore(v, keyword)
 			return
 		}
-		d, narrowed = next, true
+		d = next
+		narrowed = true
 	}
+
 	for _, v := range all {
 		if p := v.members["pattern"]; p != nil {
 			if p.kind != text {
@@ -67,6 +73,7 @@ func (c *compiler) patterns(all []*value) (d *dfa, narrowed bool) {
 			}
 			add(v, "pattern", c.pattern(p.text))
 		}
+
 		if f := v.members["format"]; f != nil {
 			a, enforced := formats[f.text]
 			switch {
@@ -77,6 +84,7 @@ func (c *compiler) patterns(all []*value) (d *dfa, narrowed bool) {
 			}
 		}
 	}
+
 	return d, narrowed
 }
 
@@ -86,6 +94,7 @@ func (c *compiler) basic(name string) ref {
 	if _, ok := c.g.rules[full]; ok {
 		return ref(full)
 	}
+
 	c.g.rules[full] = empty // for those that lead back to it
 	hex := class{{'0', '9'}, {'a', 'f'}, {'A', 'F'}}
 	var e expr
@@ -95,11 +104,24 @@ func (c *compiler) basic(name string) ref {
 		e = alt{empty, literal(" "), seq{literal("\n"), repeat{class{{' ', ' '}, {'\t', '\t'}}, 0, 20}}}
 	case "char":
 		// One character of a string. Halves of surrogate pairs are not written.
-		e = alt{class{{' ', '!'}, {'#', '['}, {']', 0xd7ff}, {0xe000, maxRune}}, seq{literal(`\`), alt{
-			class{{'"', '"'}, {'\\', '\\'}, {'/', '/'}, {'b', 'b'}, {'f', 'f'}, {'n', 'n'}, {'r', 'r'}, {'t', 't'}},
-			seq{literal("u"), alt{seq{class{{'0', '9'}, {'a', 'c'}, {'A', 'C'}, {'e', 'f'}, {'E', 'F'}}, repeat{hex, 3, 3}}, seq{class{{'d', 'd'}, {'D', 'D'}}, class{{'0', '7'}}, repeat{hex, 2, 2}}}},
-		}}}
+		e = alt{
+			class{{' ', '!'}, {'#', '['}, {']', 0xd7ff}, {0xe000, maxRune}},
+			seq{
+				literal(`\`),
+				alt{
+					class{{'"', '"'}, {'\\', '\\'}, {'/', '/'}, {'b', 'b'}, {'f', 'f'}, {'n', 'n'}, {'r', 'r'}, {'t', 't'}},
+					seq{
+						literal("u"),
+						alt{
+							seq{class{{'0', '9'}, {'a', 'c'}, {'A', 'C'}, {'e', 'f'}, {'E', 'F'}}, repeat{hex, 3, 3}},
+							seq{class{{'d', 'd'}, {'D', 'D'}}, class{{'0', '7'}}, repeat{hex, 2, 2}},
+						},
+					},
+				},
+			},
+		}
 	}
+
 	c.g.rules[full] = e
 	return ref(full)
 }
@@ -109,11 +131,13 @@ func (c *compiler) quoted(d *dfa) expr {
 	if d.isEmpty() {
 		return never
 	}
+
 	prefix := fmt.Sprintf("%ss%d-", c.g.prefix, len(c.g.rules))
 	if len(c.g.rules)+len(d.edges) > maxRules {
 		c.fail(c.root, "more than %d rules", maxRules)
 		return never
 	}
+
 	for s := range d.edges {
 		byTarget := map[int]class{}
 		var order []int
@@ -132,6 +156,7 @@ func (c *compiler) quoted(d *dfa) expr {
 		}
 		c.g.rules[prefix+strconv.Itoa(s)] = out
 	}
+
 	return seq{literal(`"`), ref(prefix + "0")}
 }
 
@@ -152,7 +177,9 @@ func written(c class) expr {
 			}
 		}
 		for _, part := range []span{{' ', '!'}, {'#', '['}, {']', 0xd7ff}, {0xe000, maxRune}} {
-			if lo, hi := max(s.lo, part.lo), min(s.hi, part.hi); lo <= hi {
+			lo := max(s.lo, part.lo)
+			hi := min(s.hi, part.hi)
+			if lo <= hi {
 				plain = append(plain, span{lo, hi})
 			}
 		}

@@ -70,20 +70,25 @@ func (r *reader) value(pointer string, depth int) (*value, error) {
 	if r.values++; r.values > maxValues || depth > maxDepth {
 		return nil, fmt.Errorf("a schema of more than %d values or %d levels", maxValues, maxDepth)
 	}
+
 	t, err := r.d.Token()
 	if err != nil {
 		return nil, fmt.Errorf("read schema: %w", err)
 	}
+
 	v := &value{pointer: pointer}
 	switch t := t.(type) {
 	case nil:
 		v.kind = null
 	case bool:
-		v.kind, v.yes = boolean, t
+		v.kind = boolean
+		v.yes = t
 	case string:
-		v.kind, v.text = text, t
+		v.kind = text
+		v.text = t
 	case json.Number:
-		v.kind, v.raw = number, t.String()
+		v.kind = number
+		v.raw = t.String()
 		if v.number, err = rational(v.raw); err != nil {
 			return nil, err
 		}
@@ -93,11 +98,13 @@ func (r *reader) value(pointer string, depth int) (*value, error) {
 		}
 		return v, r.array(v, depth)
 	}
+
 	return v, nil
 }
 
 func (r *reader) object(v *value, depth int) error {
-	v.kind, v.members = object, map[string]*value{}
+	v.kind = object
+	v.members = map[string]*value{}
 	for r.d.More() {
 		t, err := r.d.Token()
 		if err != nil {
@@ -175,6 +182,7 @@ func (v *value) marshal() string {
 			parts[i] = item.marshal()
 		}
 		return "[" + strings.Join(parts, ",") + "]"
+
 	case object:
 		parts := make([]string, len(v.keys))
 		for i, key := range v.keys {
@@ -182,6 +190,7 @@ func (v *value) marshal() string {
 		}
 		return "{" + strings.Join(parts, ",") + "}"
 	}
+
 	return "null"
 }
 
@@ -201,6 +210,7 @@ func (v *value) equal(w *value) bool {
 	if v.kind != w.kind {
 		return false
 	}
+
 	switch v.kind {
 	case boolean:
 		return v.yes == w.yes
@@ -217,6 +227,7 @@ func (v *value) equal(w *value) bool {
 				return false
 			}
 		}
+
 	case object:
 		if len(v.members) != len(w.members) {
 			return false
@@ -227,5 +238,6 @@ func (v *value) equal(w *value) bool {
 			}
 		}
 	}
+
 	return true
 }

@@ -52,7 +52,8 @@ func TestQueueIsTold(t *testing.T) {
 	refused := func(key, message string) {
 		t.Helper()
 		res, text := servertest.Ask(t, hs, "/v1/completions", body, "Authorization: Bearer "+key)
-		if res.StatusCode != 429 || !strings.Contains(text, message) || !strings.Contains(text, "rate_limit_exceeded") || res.Header.Get("Retry-After") != "1" {
+		if res.StatusCode != 429 || !strings.Contains(text, message) || !strings.Contains(text, "rate_limit_exceeded") ||
+			res.Header.Get("Retry-After") != "1" {
 			t.Errorf("%s: %d %s, %v", key, res.StatusCode, text, res.Header)
 		}
 	}
@@ -61,7 +62,9 @@ func TestQueueIsTold(t *testing.T) {
 	join("b", 9)
 	join("c", 10)
 	refused("d", "queue is full")
-	if got := servertest.Scrape(t, hs.URL); got["serve_refused_total fake share"] != 1 || got["serve_refused_total fake full"] != 1 {
+	got := servertest.Scrape(t, hs.URL)
+	if got["serve_refused_total fake share"] != 1 ||
+		got["serve_refused_total fake full"] != 1 {
 		t.Error("the refusals are not counted")
 	}
 
@@ -81,7 +84,9 @@ func TestQueueIsTold(t *testing.T) {
 func TestTimeoutHeader(t *testing.T) {
 	hs, _ := servertest.Start(t, enginetest.Options{}, server.Options{})
 	for _, bad := range []string{"soon", "0", "-1", "1.5", "86400001"} {
-		res, text := servertest.Ask(t, hs, "/v1/chat/completions", `{"model":"fake",`+servertest.Hello+`}`, "X-Request-Timeout-Ms"+": "+bad)
+		res, text := servertest.Ask(
+			t, hs, "/v1/chat/completions", `{"model":"fake",`+servertest.Hello+`}`, "X-Request-Timeout-Ms"+": "+bad,
+		)
 		if res.StatusCode != 400 || !strings.Contains(text, "X-Request-Timeout-Ms") {
 			t.Errorf("%s: %d %s", bad, res.StatusCode, text)
 		}
@@ -100,17 +105,31 @@ func TestTimeoutHeader(t *testing.T) {
 			body = `{"model":"fake","input":"Hello"}`
 		}
 		res, text := servertest.Ask(t, endless, path, body, "X-Request-Timeout-Ms: 20")
-		if res.StatusCode != 504 || !strings.Contains(text, "deadline_exceeded") || res.Header.Get("X-Should-Retry") != "false" {
+		if res.StatusCode != 504 || !strings.Contains(text, "deadline_exceeded") ||
+			res.Header.Get("X-Should-Retry") != "false" {
 			t.Errorf("%s: %d %s", path, res.StatusCode, text)
 		}
 	}
 
-	res, text := servertest.Ask(t, endless, "/v1/chat/completions", `{"model":"fake","stream":true,`+servertest.Hello+`}`, "X-Request-Timeout-Ms: 300")
-	if res.StatusCode != 200 || !strings.Contains(text, `data: {"error":{`) || !strings.Contains(text, "deadline_exceeded") {
+	res, text := servertest.Ask(
+		t,
+		endless,
+		"/v1/chat/completions",
+		`{"model":"fake","stream":true,`+servertest.Hello+`}`,
+		"X-Request-Timeout-Ms: 300",
+	)
+	if res.StatusCode != 200 || !strings.Contains(text, `data: {"error":{`) ||
+		!strings.Contains(text, "deadline_exceeded") {
 		t.Errorf("a stream: %d, and ends with %s", res.StatusCode, text[max(0, len(text)-300):])
 	}
 
-	res, text = servertest.Ask(t, hs, "/v1/chat/completions", `{"model":"fake","max_tokens":3,`+servertest.Hello+`}`, "X-Request-Timeout-Ms: 60000")
+	res, text = servertest.Ask(
+		t,
+		hs,
+		"/v1/chat/completions",
+		`{"model":"fake","max_tokens":3,`+servertest.Hello+`}`,
+		"X-Request-Timeout-Ms: 60000",
+	)
 	if res.StatusCode != 200 {
 		t.Errorf("in time: %d %s", res.StatusCode, text)
 	}

@@ -99,7 +99,7 @@ func (s *Server) guardOrigin(c *gin.Context) {
 	}
 
 	h := c.Writer.Header()
-	if slices.Contains(s.opts.AllowedOrigins, origin) || slices.Contains(s.opts.AllowedOrigins, "*") {
+	if isApp(origin) || slices.Contains(s.opts.AllowedOrigins, origin) || slices.Contains(s.opts.AllowedOrigins, "*") {
 		asked := c.Request.Header.Get("Access-Control-Request-Headers")
 		h.Set("Access-Control-Allow-Origin", origin)
 		h.Set("Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS")
@@ -114,6 +114,15 @@ func (s *Server) guardOrigin(c *gin.Context) {
 			"Pages of %s may not use this server; start it with --allow-origin to let them.", origin))
 		c.Abort()
 	}
+}
+
+// appSchemes begin the origins of programs that are made of web pages. No page of a site has one, and
+// browsers send "null" for files.
+var appSchemes = []string{"app://", "file://", "tauri://", "vscode-webview://", "vscode-file://"}
+
+// isApp reports whether an origin is that of a program.
+func isApp(origin string) bool {
+	return slices.ContainsFunc(appSchemes, func(scheme string) bool { return strings.HasPrefix(origin, scheme) })
 }
 
 func hostName(host string) string {

@@ -18,6 +18,7 @@ import (
 	"serve/archive"
 	"serve/pool"
 	"serve/server/anthropic"
+	"serve/server/ollama"
 	"serve/server/openai"
 	"serve/server/ops"
 	"serve/service"
@@ -48,6 +49,9 @@ type Options struct {
 	Archive *archive.Archive
 	// Page contains the files served to browsers at /, index.html and assets; nil for none.
 	Page fs.FS
+	// Library manages the models that are stored on this machine, for clients of it; nil if they may only
+	// use Models.
+	Library service.Library
 	// Moderator is the name of the Llama Guard model behind /moderations; empty for none.
 	Moderator string
 }
@@ -107,6 +111,7 @@ func (s *Server) assemble() (err error) {
 		Models:   o.Models,
 		LoadWait: o.LoadWait,
 		Fetch:    newImageFetcher(o).fetch,
+		Library:  o.Library,
 	})
 	if err != nil {
 		return err
@@ -124,9 +129,11 @@ func (s *Server) assemble() (err error) {
 	}
 
 	messages := anthropic.New(anthropic.Options{Service: s.service, Stream: s.stream})
-	s.dialects = []api{{"Anthropic", messages}, {"OpenAI", s.api}}
+	lines := ollama.New(ollama.Options{Service: s.service, Pool: s.pool, Stream: s.stream})
+	s.dialects = []api{{"Anthropic", messages}, {"Ollama", lines}, {"OpenAI", s.api}}
 
 	s.ops, err = ops.New(ops.Options{
+		Greeting: ollama.Greeting,
 		Service:  s.service,
 		Pool:     s.pool,
 		Stall:    o.Stall,

@@ -38,7 +38,12 @@ func TestPaths(t *testing.T) {
 		{"GET", "/healthz", 200, "ok"},
 		{"GET", "/health", 200, "ok"},
 		{"GET", "/readyz", 200, "ready"},
-		{"GET", "/", 404, "unknown_url"},
+		{"GET", "/", 200, "Ollama is running"},
+		{"HEAD", "/", 200, ""},
+		{"GET", "/api/version", 200, `{"version":"0.`},
+		{"HEAD", "/api/tags", 200, ""},
+		{"GET", "/api/nothing", 404, `{"error":"Unknown request URL`},
+		{"GET", "/api/chat", 405, `{"error":"Not allowed`},
 		{"DELETE", "/v1/completions", 405, "method_not_allowed"},
 		{"GET", "/v1/../../etc/passwd", 404, "unknown_url"},
 	} {
@@ -73,6 +78,12 @@ func TestOrigins(t *testing.T) {
 		{"an allowed page", "", "https://app.example", 200},
 		{"any other page", "", "https://evil.example", 403},
 		{"a page of no origin", "", "null", 403},
+		{"a program of web pages", "", "app://obsidian.md", 200},
+		{"Tauri's", "", "tauri://localhost", 200},
+		{"an editor's view", "", "vscode-webview://0abc", 200},
+		{"an editor's file", "", "vscode-file://vscode-app", 200},
+		{"a file's", "", "file://", 200},
+		{"a site that is named like a program", "", "https://app.evil.example", 403},
 	} {
 		req, _ := http.NewRequest("GET", hs.URL+"/v1/models", nil)
 		if tt.host != "" {
@@ -94,8 +105,16 @@ func TestOrigins(t *testing.T) {
 
 func TestSilentStreamsGetComments(t *testing.T) {
 	gate := make(chan struct{})
-	hs, _ := servertest.Start(t, enginetest.Options{BeforeDecode: func(*engine.Batch) error { <-gate; return nil }}, server.Options{Heartbeat: time.Millisecond})
-	res, err := http.Post(hs.URL+"/v1/chat/completions", "application/json", strings.NewReader(`{"model":"fake","stream":true,"max_tokens":2,`+servertest.Hello+`}`))
+	hs, _ := servertest.Start(
+		t,
+		enginetest.Options{BeforeDecode: func(*engine.Batch) error { <-gate; return nil }},
+		server.Options{Heartbeat: time.Millisecond},
+	)
+	res, err := http.Post(
+		hs.URL+"/v1/chat/completions",
+		"application/json",
+		strings.NewReader(`{"model":"fake","stream":true,"max_tokens":2,`+servertest.Hello+`}`),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +170,9 @@ func TestLateErrorsAreEvents(t *testing.T) {
 		return err
 	}}, server.Options{})
 
-	_, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake","stream":true,"max_tokens":50,`+servertest.Hello+`}`)
+	_, body := servertest.Post(
+		t, hs, "/v1/chat/completions", `{"model":"fake","stream":true,"max_tokens":50,`+servertest.Hello+`}`,
+	)
 	events := strings.Split(strings.TrimSpace(body), "\n\n")
 	last := events[len(events)-1]
 	if !strings.HasPrefix(last, `data: {"error":{"message":`) || !strings.Contains(last, "model_unavailable") {
@@ -229,9 +250,14 @@ func TestClientsThatVanish(t *testing.T) {
 // TestNothingSecretIsLogged sends words in every field that could reach a log.
 func TestNothingSecretIsLogged(t *testing.T) {
 	var log lockedBuffer
-	hs, _ := servertest.Start(t, enginetest.Options{}, server.Options{Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	hs, _ := servertest.Start(
+		t,
+		enginetest.Options{},
+		server.Options{Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))},
+	)
 	for _, body := range []string{
-		`{"model":"fake","max_tokens":2,"messages":[{"role":"user","content":"hushhush"}],"user":"hushhush","stop":"hushhush"}`,
+		`{"model":"fake","max_tokens":2,"messages":[{"role":"user","content":"hushhush"}],"user":"hushhush",` +
+			`"stop":"hushhush"}`,
 		`{"model":"hushhush","messages":[{"role":"user","content":"hushhush"}]}`,
 		`{"model":"fake","messages":"hushhush"}`,
 		`{"model":"fake","hushhush":1}`,

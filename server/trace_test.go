@@ -45,8 +45,14 @@ func attributesOf(s tracetest.SpanStub) map[attribute.Key]string {
 func TestTrace(t *testing.T) {
 	const parent = "4bf92f3577b34da6a3ce929d0e0e4736"
 	spans := traced(t, func(url string) {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/v1/chat/completions",
-			strings.NewReader(`{"model":"gpt-4o","max_tokens":3,"temperature":0,"seed":7,"n":2,"messages":[{"role":"user","content":"SECRET"}]}`))
+		req, err := http.NewRequestWithContext(
+			t.Context(),
+			http.MethodPost,
+			url+"/v1/chat/completions",
+			strings.NewReader(
+				`{"model":"gpt-4o","max_tokens":3,"temperature":0,"seed":7,"n":2,"messages":[{"role":"user","content":"SECRET"}]}`,
+			),
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -89,8 +95,10 @@ func TestTrace(t *testing.T) {
 
 	got := attributesOf(chat)
 	for key, want := range map[attribute.Key]string{
-		"gen_ai.operation.name": "chat", "gen_ai.request.model": "fake", "gen_ai.request.max_tokens": "3", "gen_ai.request.seed": "7",
-		"gen_ai.request.choice.count": "2", "gen_ai.usage.output_tokens": "6", "gen_ai.response.finish_reasons": `["length","length"]`,
+		"gen_ai.operation.name": "chat", "gen_ai.request.model": "fake", "gen_ai.request.max_tokens": "3",
+		"gen_ai.request.seed":         "7",
+		"gen_ai.request.choice.count": "2", "gen_ai.usage.output_tokens": "6",
+		"gen_ai.response.finish_reasons": `["length","length"]`,
 	} {
 		if got[key] != want {
 			t.Errorf("%s is %q, want %q", key, got[key], want)

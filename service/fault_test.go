@@ -46,7 +46,8 @@ func TestFault(t *testing.T) {
 		}
 
 		var length *engine.LengthError
-		if errors.As(tt.err, &length) != (e.Length != nil) || length != nil && *e.Length != (fault.Length{Tokens: 9, Limit: 8}) {
+		if errors.As(tt.err, &length) != (e.Length != nil) ||
+			length != nil && *e.Length != (fault.Length{Tokens: 9, Limit: 8}) {
 			t.Errorf("%v: the length is %+v", tt.err, e.Length)
 		}
 

@@ -141,7 +141,7 @@ func (l *lines) Start(file string, bytes, have int64) {
 	l.start = l.now()
 	l.tenth = have * 10 / max(bytes, 1)
 	if have > 0 {
-		l.t.Note("%s: %s, of which %s are here",
+		l.t.Note("%s: %s, %s already downloaded",
 			file, machine.FormatSize(uint64(bytes)), machine.FormatSize(uint64(have)))
 		return
 	}

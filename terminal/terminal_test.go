@@ -49,7 +49,7 @@ func TestLines(t *testing.T) {
 	now = now.Add(10 * time.Second)
 	l.Add(1 << 28)
 	l.Add(1)
-	want := "serve: model.gguf: 1.0 GiB, of which 512.0 MiB are here\n" +
+	want := "serve: model.gguf: 1.0 GiB, 512.0 MiB already downloaded\n" +
 		"serve: model.gguf: 70%, 25.6 MiB/s, 10s left\n"
 	if err.String() != want {
 		t.Errorf("got %q, want %q", err, want)

@@ -134,7 +134,7 @@ func watch(pid int, peak chan<- int64) {
 func large(size int) ([]byte, error) {
 	b := testmodel.Bytes(testmodel.Options{})
 	if size < len(b) {
-		return nil, fmt.Errorf("%d bytes are too few", size)
+		return nil, fmt.Errorf("-bytes %d is too few", size)
 	}
 	rest := make([]byte, size-len(b))
 	r := rand.NewChaCha8([32]byte{7})

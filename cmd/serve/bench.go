@@ -26,7 +26,7 @@ type benchOptions struct {
 	answer      string
 	trace       string
 	completions bool
-	target      string // model to ask
+	target      string // the model to request
 	against     string
 	report      string
 	json        bool
@@ -43,18 +43,18 @@ it starts a server of its own.
 
 Each client sends its next request when the previous one is answered. With --rate,
 requests arrive at random at that average rate, no matter how many are running. A
---trace says what is asked when: JSON lines with timestamp (ms), input_length,
-output_length and hash_ids, like Mooncake's. No two prompts begin alike, unless
---shared-prefix says otherwise; their words are drawn with --seed.
+--trace file lists requests and when to send them: JSON lines with timestamp (ms),
+input_length, output_length and hash_ids, as in Mooncake's traces. No two prompts
+begin with the same words unless --shared-prefix is set; --seed determines the words.
 
-Lengths are in tokens: 128, or 100-500 for a random length in between. How many
-tokens a word has is asked of the server first. Answers go on to their full length
+Lengths are in tokens: 128, or 100-500 for a random length in between. bench first
+asks the server how many tokens a word takes. Answers run to their full length
 (ignore_eos) unless --natural is given.
 
-If the server is serve, its own /metrics are compared with what was measured.
+If the server is serve, the results are compared with its own /metrics.
 
-The output of --json can be read again: as FILE.json, and by --against, which
-compares the two runs. --report draws them.`,
+The output of --json can be read back: as FILE.json, or with --against, which
+compares two runs. --report writes charts of them.`,
 		Example: `  serve bench mistral-7b
   serve bench http://127.0.0.1:8080 --clients 32 --prompt 100-500 --answer 128
   serve bench http://127.0.0.1:8080 --json > before.json
@@ -74,15 +74,15 @@ func (o *benchOptions) declare(f flagset.Set) {
 	f.IntVar(&o.Requests, "requests", 0, "total number of requests; 0 for eight per client, at least 64")
 	f.Text(&o.prompt, "prompt", "128", "tokens in a prompt")
 	f.Text(&o.answer, "answer", "128", "tokens in an answer")
-	f.IntVar(&o.Shared, "shared-prefix", 0, "tokens at the beginning of prompts that are the same")
+	f.IntVar(&o.Shared, "shared-prefix", 0, "tokens that prompts have in common at the beginning")
 	f.IntVar(&o.Groups, "prefix-groups", 1, "number of different shared prefixes")
-	f.Text(&o.trace, "trace", "", "file of requests to replay, instead of all of these")
-	f.Toggle(&o.Natural, "natural", false, "let answers end by themselves")
+	f.Text(&o.trace, "trace", "", "file of requests to replay, instead of the flags above")
+	f.Toggle(&o.Natural, "natural", false, "let the model decide where answers end")
 	f.Toggle(&o.completions, "completions", false, "send completion requests instead of chat completion requests")
-	f.Text(&o.target, "model", "", "model to request from the server at URL; by default its first")
+	f.Text(&o.target, "model", "", "model to use on the server at URL; by default its first")
 	f.Uint64Var(&o.Seed, "seed", 1, "random seed for prompts, lengths and arrivals")
-	f.Text(&o.against, "against", "", "earlier run to compare with: a file that --json wrote")
-	f.Text(&o.report, "report", "", "SVG file to draw the results in")
+	f.Text(&o.against, "against", "", "earlier run to compare with: a file written by --json")
+	f.Text(&o.report, "report", "", "SVG file to write charts of the results to")
 	f.JSON(&o.json)
 	o.modelConfig.declare(f)
 }
@@ -106,7 +106,7 @@ func runBench(ctx context.Context, w *cli, o benchOptions, target string) error 
 		r, err = readReport(target)
 	} else {
 		r, err = w.measure(ctx, o, target, requests)
-		if r != nil { // what was measured until then is printed
+		if r != nil { // interrupted: print what was measured until then
 			stopped = err
 			err = nil
 		}
@@ -167,7 +167,7 @@ func (o *benchOptions) readTrace() ([]load.Request, error) {
 	return list, nil
 }
 
-// measure runs the workload at a URL, or at a model that is served for it.
+// measure runs the workload against a URL, or against a model served for this run.
 func (w *cli) measure(
 	ctx context.Context, o benchOptions, target string, requests []load.Request,
 ) (*load.Report, error) {
@@ -197,7 +197,7 @@ func (w *cli) measure(
 	}
 	names, err := run.Client.Models(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("ask %s for its models: %w", address, err)
+		return nil, fmt.Errorf("list the models of %s: %w", address, err)
 	}
 	if run.Model == "" && len(names) > 0 {
 		run.Model = names[0]
@@ -215,7 +215,7 @@ func (w *cli) measure(
 	return run.Do(ctx)
 }
 
-// printBench says what was measured, and draws it.
+// printBench prints the results, and writes charts of them if requested.
 func (w *cli) printBench(o benchOptions, r, against *load.Report) error {
 	if o.report != "" {
 		if err := hub.WriteFile(o.report, load.SVG(r, against), 0o644); err != nil {
@@ -273,7 +273,7 @@ func readReport(name string) (*load.Report, error) {
 	return r, nil
 }
 
-// transportTo reaches a server: one of this machine without any proxy.
+// transportTo returns a transport to a server; no proxy is used for one on this machine.
 func (w *cli) transportTo(address string) (http.RoundTripper, error) {
 	u, err := w.serverAddress(address)
 	if err != nil {

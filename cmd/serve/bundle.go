@@ -37,7 +37,7 @@ func newBundleExportCommand(w *cli) *cobra.Command {
 	var o bundleOptions
 	cmd := &cobra.Command{
 		Use:   "export MODEL... FILE",
-		Short: "write models to one file",
+		Short: "export models to a bundle",
 		Args:  arguments(2, -1, "at least one model, and the file to write"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			last := len(args) - 1
@@ -55,14 +55,14 @@ func newBundleImportCommand(w *cli) *cobra.Command {
 	var o bundleOptions
 	cmd := &cobra.Command{
 		Use:   "import FILE",
-		Short: "read models from a file that export wrote",
+		Short: "import models from a bundle",
 		Long:  "import verifies everything in the file before any model becomes visible.",
 		Args:  arguments(1, 1, "the file to read"),
 		RunE:  func(cmd *cobra.Command, args []string) error { return runBundleImport(cmd.Context(), w, o, args[0]) },
 	}
 
 	f := flagsOf(cmd)
-	f.Text(&o.key, "verify-key", "", "PEM file of the Ed25519 public key that must have signed it")
+	f.Text(&o.key, "verify-key", "", "PEM file of the Ed25519 public key to verify the signature with")
 	f.JSON(&o.json)
 	return cmd
 }

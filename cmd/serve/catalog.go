@@ -26,19 +26,19 @@ func newCatalogCommand(w *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "catalog [WORD...]",
 		Short: "list the models that have a short name",
-		Long: `catalog lists the models that serve knows by a short name; with words, those whose
-names, licenses or uses contain all of the words. NEEDS estimates the memory for
-one request at a time of up to 8192 tokens; > marks a lower bound, for a model of
-which something is not known.
+		Long: `catalog lists the models that have a short name; with words, only those whose
+names, licenses or uses contain all of them. NEEDS estimates the memory for one
+request at a time of up to 8192 tokens; > marks a lower bound, where not all of the
+model's dimensions are known.
 
-ALSO lists other names; a family's name, such as qwen, means the model beside
-which it stands today. Names that Ollama uses (llama3.1:8b, qwen3:4b-instruct-q8_0)
-work, too.
+ALSO lists other names of a model. A family's name, such as qwen, currently means
+the model in whose row it is listed. Ollama's names (llama3.1:8b,
+qwen3:4b-instruct-q8_0) work too.
 
 The rows come from public catalogs, and not all were checked on the Hub: a size
-with ~ is rounded, a license with ? was not read in the repository. Most rows pin
-the SHA-256 of the file, and no other file is accepted; a HASH of "hub" means that
-none is known, and the Hub's own listing is trusted.`,
+with ~ is rounded, and a license with ? was not read in the repository. Most rows
+pin the SHA-256 of the file, and no other file is accepted; a HASH of "hub" means
+that no hash is known in advance, and the Hub's own listing is trusted.`,
 		Example: "  serve catalog --kind vision\n  serve catalog --kind code,reasoning apache",
 		RunE:    func(cmd *cobra.Command, args []string) error { return runCatalog(cmd.Context(), w, o, args) },
 	}
@@ -57,7 +57,7 @@ func checkKinds(kinds []string) error {
 		if slices.Contains(served, kind) {
 			continue
 		}
-		err := fmt.Errorf("%w: --kind %q: there is no such kind of model", errUsage, kind)
+		err := fmt.Errorf("%w: --kind %q: unknown kind of model", errUsage, kind)
 		if slices.ContainsFunc(models.Kinds, func(k models.Kind) bool { return k.Name == kind }) {
 			err = fmt.Errorf("%w: --kind %q: serve does not support models of this kind yet", errUsage, kind)
 		}
@@ -66,13 +66,13 @@ func checkKinds(kinds []string) error {
 	return nil
 }
 
-// catalogRow is what --json tells of a row.
+// catalogRow is a row in the output of --json.
 type catalogRow struct {
 	models.Entry
 	Quant  string `json:"quantization,omitempty"`
 	Memory int64  `json:"memory_bytes"` // for one request of up to loader.DefaultContext tokens
 
-	// More says that it takes more than that: something of the model is not known.
+	// More is set if Memory is only a lower bound, because not all of the model's dimensions are known.
 	More bool `json:"memory_is_more,omitempty"`
 }
 
@@ -100,7 +100,7 @@ func runCatalog(_ context.Context, w *cli, o catalogOptions, words []string) err
 	return w.t.Table(rows)
 }
 
-// cells are a row as a person reads it.
+// cells returns the row's cells in the table.
 func (r *catalogRow) cells() []string {
 	marked := func(mark string, marks bool) string {
 		if marks {

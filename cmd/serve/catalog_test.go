@@ -33,7 +33,7 @@ func TestCatalogKinds(t *testing.T) {
 
 	for kind, words := range map[string]string{
 		"draft": "does not support models of this kind yet",
-		"poems": "there is no such kind of model",
+		"poems": "unknown kind of model",
 	} {
 		code, _, errOut := command(env, "catalog", "--kind", kind)
 		if code != exitUsage || !strings.Contains(errOut, words) || !strings.Contains(errOut, "hint: the kinds are chat") {

@@ -32,12 +32,12 @@ func newChatCommand(w *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "chat [MODEL] [TEXT...]",
 		Short: "chat with a model in the terminal",
-		Long: `chat talks to a model: one that a running server of yours has, or else one that it
-loads for the duration of the chat (demo, the tiny built-in one, if none is named).
-With --url it talks to any server with OpenAI's API; the key is read from
-OPENAI_API_KEY.
+		Long: `chat talks to a model on one of your running servers, or else loads the model for the
+duration of the chat (without a MODEL, the tiny built-in demo). With --url it talks to
+any server with OpenAI's API; the key is read from OPENAI_API_KEY. OLLAMA_HOST names a
+server to use when none of yours has the model, as for Ollama.
 
-With TEXT, or input from a pipe, or both (the text comes first), it sends that and
+Given TEXT, input from a pipe, or both (the text comes first), it sends them and
 prints only the answer to stdout. Otherwise it reads lines, with editing keys as in a
 shell. End a line with a backslash to continue it; pasted text is one message,
 however many lines it has. Ctrl-C stops an answer, and Ctrl-D exits. /help lists the
@@ -73,8 +73,8 @@ func runChat(ctx context.Context, w *cli, o chatOptions, args []string) error {
 		args = args[1:]
 	}
 
-	// A signal to stop ends the program. Ctrl-C is the editor's from when there is one; in
-	// a pipe, and while a model is downloaded or loaded, it ends the program too.
+	// A signal to stop ends the program. Once there is an editor, Ctrl-C belongs to it; before
+	// that, and in a pipe, Ctrl-C ends the program too.
 	interrupted := ctx
 	ctx, stop := signal.NotifyContext(context.WithoutCancel(ctx), syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
@@ -101,7 +101,7 @@ func runChat(ctx context.Context, w *cli, o chatOptions, args []string) error {
 	return err
 }
 
-// conversation is the one that the flags ask for.
+// conversation returns the conversation that the flags describe.
 func (o *chatOptions) conversation() (*chat.Conversation, error) {
 	c := new(chat.Conversation)
 	if o.load != "" {
@@ -129,7 +129,7 @@ type connection struct {
 	o            chatOptions
 	conversation *chat.Conversation
 	client       *chat.Client
-	stop         func() // the server, if it was started for this
+	stop         func() // stops the server, if it was started for this
 }
 
 func (c *connection) close() {
@@ -138,7 +138,7 @@ func (c *connection) close() {
 	}
 }
 
-// open finds the server that has the model, or starts one that serves until ctx is done. It gives
+// open finds a server that has the model, or starts one that runs until ctx is done. It gives
 // up when interruptible is done.
 func (c *connection) open(ctx, interruptible context.Context, model string) error {
 	address, key, model, err := c.find(ctx, interruptible, model)
@@ -157,7 +157,7 @@ func (c *connection) open(ctx, interruptible context.Context, model string) erro
 	}
 	names, err := c.client.Models(interruptible)
 	if err != nil || len(names) == 0 {
-		return fmt.Errorf("no model at %s: %w", address, cmp.Or(err, errors.New("it has none")))
+		return fmt.Errorf("list the models of %s: %w", address, cmp.Or(err, errors.New("there are none")))
 	}
 	c.conversation.Model = names[0]
 	return nil
@@ -168,9 +168,12 @@ func (c *connection) find(ctx, interruptible context.Context, model string) (add
 	if c.o.url != "" {
 		return c.o.url, c.w.lookup("OPENAI_API_KEY"), model, nil
 	}
-	// Without a key: whatever it is for, it is not for this machine.
+	// Without a key: the key in the environment is meant for another server.
 	if address := c.w.serving(interruptible, model); address != "" {
 		return address, "", model, nil
+	}
+	if address, err := c.w.ollama(interruptible, model); address != "" || err != nil {
+		return address, "", model, err
 	}
 
 	if model == "" {
@@ -199,13 +202,42 @@ func (w *cli) serving(ctx context.Context, model string) string {
 	return ""
 }
 
-// serveFor serves a model on a port of its own until done is called. It gives up when interruptible is
+// ollama returns the address of the server that OLLAMA_HOST names, if it has the model, or any model if
+// none is named; "" if it does not, or is not running.
+func (w *cli) ollama(ctx context.Context, model string) (string, error) {
+	value := w.lookup("OLLAMA_HOST")
+	if value == "" {
+		return "", nil
+	}
+	address, err := chat.OllamaAddress(value)
+	if err != nil {
+		return "", fmt.Errorf("%w: OLLAMA_HOST: %w", errUsage, err)
+	}
+	transport, err := w.transportTo(address)
+	if err != nil {
+		return "", err
+	}
+	asking, cancel := context.WithTimeout(ctx, chat.ListTimeout)
+	defer cancel()
+	names, err := chat.NewClient(address, "", transport).Models(asking)
+	if err != nil {
+		w.t.Note("the server at %s, which OLLAMA_HOST names, does not answer: %v", address, err)
+		return "", nil
+	}
+	has := func(name string) bool { return name == model || strings.TrimSuffix(name, ":latest") == model }
+	if len(names) == 0 || model != "" && !slices.ContainsFunc(names, has) {
+		return "", nil
+	}
+	return address, nil
+}
+
+// serveFor serves a model on a free port until done is called. It gives up if interruptible is
 // done before the model is loaded.
 func (w *cli) serveFor(
 	ctx, interruptible context.Context, m modelConfig, model string,
 ) (address string, done func(), err error) {
 	if w.logLevel == "info" {
-		// A line for each request is no news to whoever has just asked.
+		// A log line for each request would only repeat what the user has just sent.
 		if err := setUpLog(w.t.Err, "warn"); err != nil {
 			return "", nil, err
 		}
@@ -214,7 +246,7 @@ func (w *cli) serveFor(
 	ctx, stop := context.WithCancel(ctx)
 	ready := make(chan string, 1)
 	ended := make(chan struct{})
-	var failed error // once ended is closed
+	var failed error // set when ended is closed
 	c := defaultConfig()
 	c.modelConfig = m
 	c.port = 0

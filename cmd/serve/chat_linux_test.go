@@ -249,8 +249,8 @@ func TestChatIntoAFile(t *testing.T) {
 	}
 }
 
-// TestColours are for a terminal, and for nobody who does not want them.
-func TestColours(t *testing.T) {
+// TestColors are for a terminal, and for nobody who does not want them.
+func TestColors(t *testing.T) {
 	const painted = "\x1b[1;31merror:\x1b[0m"
 	for _, tt := range []struct {
 		environ []string

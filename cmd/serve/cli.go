@@ -40,7 +40,7 @@ func (w *cli) lookup(name string) string {
 	return value
 }
 
-// network says how this machine reaches others, if it may.
+// network returns the options for outgoing connections.
 func (w *cli) network() (hub.Options, error) {
 	o, err := hub.FromEnvironment(w.lookup)
 	o.Offline = o.Offline || w.offline
@@ -49,7 +49,7 @@ func (w *cli) network() (hub.Options, error) {
 	return o, err
 }
 
-// transport opens connections for a flag that needs some.
+// transport returns a transport for a flag that needs outgoing connections.
 func (w *cli) transport(flag string) (http.RoundTripper, error) {
 	network, err := w.network()
 	if err != nil {
@@ -79,7 +79,7 @@ func (w *cli) store() (*models.Store, error) {
 	return &models.Store{Hub: client, Home: w.home(o.Cache)}, nil
 }
 
-// home is the folder of what serve itself remembers.
+// home is the folder for serve's own data.
 func (w *cli) home(cache string) string {
 	switch {
 	case w.lookup("SERVE_HOME") != "":
@@ -130,7 +130,7 @@ func (w *cli) library() (*library.Library, error) {
 	return &library.Library{Store: store, Terminal: w.t, Lookup: w.lookup}, nil
 }
 
-// loaderOptions are what the configuration says of loading models.
+// loaderOptions returns the loader's options from the configuration.
 func (w *cli) loaderOptions(c *config, store *models.Store) loader.Options {
 	return loader.Options{
 		Model:    c.model,

@@ -15,13 +15,13 @@ func (w *cli) completeLocal(_ *cobra.Command, _ []string, begun string) ([]strin
 	return lib.CompleteLocal(begun), cobra.ShellCompDirectiveNoFileComp
 }
 
-// completeModels offers those and the catalog's, and files: a model can be one.
+// completeModels also offers the catalog's models, and files.
 func (w *cli) completeModels(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 	names, _ := w.completeLocal(cmd, args, begun)
 	return append(names, library.CompleteCatalog(begun)...), cobra.ShellCompDirectiveDefault
 }
 
-// completeModel is completeModels for a command that takes one, and then something else.
+// completeModel is completeModels for a command whose first argument alone is a model.
 func (w *cli) completeModel(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp

@@ -11,13 +11,14 @@ import (
 	"serve/server"
 )
 
-// config is what the flags of serve and the environment say. The defaults, bounds and help of
-// each field stand in the functions below and nowhere else.
+// config holds the values of serve's flags and environment variables. The functions below are the only
+// place where the default, bounds and help of each are declared.
 type config struct {
 	modelConfig
 
 	host         string
 	port         int
+	ollamaPort   int
 	aliases      []string
 	lazy         bool
 	isolate      bool
@@ -30,10 +31,10 @@ type config struct {
 	engine engine.Options
 	server server.Options
 
-	ready func(url string) // is told the address instead of the person; nil for a server of its own
+	ready func(url string) // called with the address when ready; if nil, the address is printed
 }
 
-// modelConfig is how models are loaded, for every command that does.
+// modelConfig holds the flags of every command that loads models.
 type modelConfig struct {
 	model  loader.ModelOptions
 	mmproj []string
@@ -50,6 +51,8 @@ func defaultConfig() *config {
 func (c *config) declare(f flagset.Set) {
 	f.Text(&c.host, "host", defaultHost, "address to listen on")
 	port(f, &c.port, "port to listen on; 0 for any free port")
+	flagset.Number(f, &c.ollamaPort, "ollama-port", 0, flagset.Within(0, 1<<16-1),
+		"another port to listen on, for clients of Ollama; theirs is 11434; 0 for none")
 	c.modelConfig.declare(f)
 
 	f.List(&c.aliases, "alias", "alias for a model: gpt-4o=mistral-7b, or gpt-4o for the first model")
@@ -66,7 +69,7 @@ func (c *config) declare(f flagset.Set) {
 		"folder to store responses in, for previous_response_id; by default none are stored")
 	f.Duration(&c.keepResponses, "keep-responses", 30*24*time.Hour, flagset.AtLeast(0),
 		"how long to keep stored responses; 0 to keep them forever")
-	f.Text(&c.server.Moderator, "moderation", "", "name of a served Llama Guard model to answer /v1/moderations")
+	f.Text(&c.server.Moderator, "moderation", "", "name of a served Llama Guard model that answers /v1/moderations")
 	f.List(&c.server.ImageHosts, "image-host",
 		"host that images in requests may be fetched from; data URLs are always accepted")
 	f.Text(&c.otlpEndpoint, "otlp-endpoint", "",
@@ -87,16 +90,16 @@ func (c *config) declareLimits(f flagset.Set) {
 		"maximum size of a request body, in bytes")
 }
 
-// declareEngine declares the flags that say how engines work.
+// declareEngine declares the flags of engines.
 func (c *config) declareEngine(f flagset.Set) {
 	f.Duration(&c.engine.Gap, "stream-gap", 50*time.Millisecond, flagset.Within(0, time.Minute),
-		"maximum pause between a stream's tokens while other prompts are processed; 2.5 steps if that is longer")
+		"maximum pause between a stream's tokens while other prompts are processed; 2.5 steps if those take longer")
 	f.Toggle(&c.isolate, "isolate", true, "run each model in its own process, which is restarted when it dies")
 	f.Duration(&c.server.Stall, "stall-timeout", 2*time.Minute, flagset.AtLeast(1),
 		"how long a step may take before the engine is considered stuck and is restarted")
 }
 
-// declare declares the flags of everything that loads models.
+// declare declares the flags of commands that load models.
 func (c *modelConfig) declare(f flagset.Set) {
 	m := &c.model
 	flagset.Number(f, &m.Context, "ctx-size", 0, flagset.Within(0, 1<<24),
@@ -109,7 +112,7 @@ func (c *modelConfig) declare(f flagset.Set) {
 	flagset.Number(f, &m.Threads, "threads", 0, flagset.Within(0, 512),
 		"number of compute threads; 0 for one per physical core")
 	f.Checked(&m.Kernels, "kernels", loader.AutoKernels, loader.ValidKernels,
-		"CPU code to compute with: auto for the fastest as measured, or a name that serve doctor lists")
+		"CPU kernels to use: auto to measure and use the fastest, or a name that serve doctor lists")
 	flagset.Parsed(f, &m.GPULayers, "gpu-layers", "layers", parseLayers, formatLayers,
 		"number of layers to offload to the GPU, or auto for as many as fit")
 	f.List(&c.mmproj, "mmproj",
@@ -117,5 +120,5 @@ func (c *modelConfig) declare(f flagset.Set) {
 	f.Toggle(&m.NoMMap, "no-mmap", false, "read the model file into memory instead of mapping it")
 	f.Toggle(&m.NoRepack, "no-repack", false, "keep CPU weights in the file's layout, which is slower")
 	flagset.Parsed(f, &m.Reserve, "memory-reserve", "size", parseReserve, formatReserve,
-		"memory to leave free on each device; by default an eighth of a device with less than 8GiB")
+		"memory to leave free on each device; by default only an eighth of devices smaller than 8GiB")
 }

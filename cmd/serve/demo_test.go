@@ -134,7 +134,7 @@ func demoAnswers(t *testing.T) (list []string) {
 	return list
 }
 
-// TestDemoTellsTheTruth compares what the demo says of the catalogue with the catalogue.
+// TestDemoTellsTheTruth compares what the demo says of the catalog with the catalog.
 // The number of models is that of the day on which it was trained: there may be more.
 func TestDemoTellsTheTruth(t *testing.T) {
 	said := strings.Join(demoAnswers(t), "\n")

@@ -26,9 +26,9 @@ func newDoctorCommand(w *cli) *cobra.Command {
 		Use:   "doctor",
 		Short: "check this machine for problems",
 		Long: `doctor checks the CPU, GPUs, memory, limits, the model cache, the port and the
-sandbox of engines, and says what to do about each problem. It computes with the
-CPU code that models use, for each type of weights, and compares the results with
-exact ones. It opens no network connection. The exit code is 1 if something keeps
+sandbox of engines, and says what to do about each problem. It runs the CPU kernels
+that models use, for each type of weights, and compares the results with exact
+ones. It opens no network connections. The exit code is 1 if a problem prevents
 serve from working.`,
 		Args: arguments(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return runDoctor(cmd.Context(), w, o) },
@@ -38,7 +38,7 @@ serve from working.`,
 	f.Text(&o.host, "host", defaultHost, "address that serve would listen on")
 	port(f, &o.port, "port that serve would listen on")
 	f.Checked(&o.kernels, "kernels", loader.AutoKernels, validKernelCheck,
-		"CPU code to check: auto for what is in use, all, or a name")
+		"CPU kernels to check: auto for those in use, all, or a name")
 	f.JSON(&o.json)
 	return cmd
 }
@@ -79,7 +79,7 @@ func runDoctor(ctx context.Context, w *cli, o doctorOptions) error {
 	return nil
 }
 
-// ownerOf returns the process of a server that listens on a port.
+// ownerOf returns the process ID of the server that listens on a port.
 func (w *cli) ownerOf(port int) (pid int, found bool) {
 	running, _ := w.servers()
 	return registry.Owner(running, port)
@@ -94,7 +94,7 @@ func (w *cli) printFindings(list []doctor.Finding, asJSON bool) error {
 	for _, f := range list {
 		rows = append(rows, []string{string(f.Severity), f.About, f.Seen})
 		if f.Do != "" {
-			rows = append(rows, []string{"", "", "do: " + f.Do})
+			rows = append(rows, []string{"", "", "hint: " + f.Do})
 		}
 	}
 	return w.t.Table(rows)

@@ -74,7 +74,7 @@ func documents(t *testing.T) (list []document) {
 // block is some code of a document.
 type block struct{ language, text string }
 
-// begins recognises a line that is typed; the others of an indented block are what is said.
+// begins recognizes a line that is typed; the others of an indented block are what is said.
 var begins = regexp.MustCompile(`^(serve|make|git|curl|openssl|export|source|docker|go|promtool|python3?) ?`)
 
 // commandBlocks finds what is fenced as sh, JavaScript or Python, and what is indented and typed.
@@ -173,10 +173,10 @@ func newReader(t *testing.T) *reader {
 	return r
 }
 
-// standIn is the repository that a model of the catalogue is replaced with.
+// standIn is the repository that a model of the catalog is replaced with.
 func standIn(name string) string { return "tests/" + name }
 
-var catalogued = func() *regexp.Regexp {
+var cataloged = func() *regexp.Regexp {
 	var names []string
 	for _, e := range models.Catalog() {
 		names = append(names, regexp.QuoteMeta(e.Name))
@@ -187,9 +187,9 @@ var catalogued = func() *regexp.Regexp {
 
 // here writes a command as it is run: with small models, and the server that runs.
 func (r *reader) here(text string) string {
-	for old := ""; old != text; { // neighbours share the space between them
+	for old := ""; old != text; { // neighbors share the space between them
 		old = text
-		text = catalogued.ReplaceAllString(text, "${1}tests/$2$3")
+		text = cataloged.ReplaceAllString(text, "${1}tests/$2$3")
 	}
 	if r.url != "" {
 		text = strings.ReplaceAll(text, "http://127.0.0.1:8080", r.url)
@@ -260,7 +260,7 @@ func (r *reader) start(command string) {
 	r.t.Helper()
 	r.stop()
 	text := strings.Replace(r.here(command), "serve", "exec serve", 1)
-	cmd := r.command(text + " --port 0 --ctx-size 4096 --parallel 8")
+	cmd := r.command(text + " --port 0 --ollama-port 0 --ctx-size 4096 --parallel 8")
 	said := newSyncBuffer()
 	cmd.Stdout = said
 	cmd.Stderr = said
@@ -401,7 +401,7 @@ func parses(args []string) error {
 	return knownModels(cmd, cmd.Flags().Args())
 }
 
-// knownModels makes sure that what looks like a name of the catalogue is one.
+// knownModels makes sure that what looks like a name of the catalog is one.
 func knownModels(cmd *cobra.Command, args []string) error {
 	if cmd.HasParent() {
 		return nil

@@ -8,19 +8,19 @@ import (
 	"serve/loader"
 )
 
-// hardware is what engines compute with. Tests play a driver with another.
+// hardware is the hardware that engines use. Tests replace it to simulate drivers.
 var hardware = loader.Native()
 
-// newEngineCommand is what serve starts for each model: the same program, as a child that
-// computes. It has two sockets and nothing else to talk to. With a flag it is one of the
-// processes that look at the machine and end.
+// newEngineCommand is the command that serve runs for each model: the same program, as a child
+// process that computes. Two sockets are its only connections. With a flag, it examines the machine
+// and exits.
 func newEngineCommand(w *cli) *cobra.Command {
 	var sandbox, timing, devices, probe bool
 	var checked string
 	var first int
 	cmd := &cobra.Command{
 		Use:    loader.EngineCommand,
-		Short:  "compute for the serve process that started this one",
+		Short:  "run a model for the serve process that started this one",
 		Hidden: true,
 		Args:   arguments(0, 0, "no arguments"),
 		RunE: func(*cobra.Command, []string) error {

@@ -16,22 +16,22 @@ import (
 const (
 	exitOK          = 0
 	exitError       = 1   // anything without a code of its own
-	exitUsage       = 2   // a flag or an argument makes no sense
+	exitUsage       = 2   // invalid flags or arguments
 	exitModel       = 3   // a model file is missing, or cannot be loaded
 	exitMemory      = 4   // not enough memory for the model
-	exitListen      = 5   // the address cannot be listened on
+	exitListen      = 5   // the server cannot listen on the address
 	exitNotFound    = 6   // no such model: a mistyped name, or none on the Hub or, offline, on this machine
-	exitNetwork     = 7   // the Hub cannot be reached, or does not answer as it should
-	exitIntegrity   = 8   // bytes, or a signature, are not what they should be
+	exitNetwork     = 7   // the Hub cannot be reached, or gives an unexpected answer
+	exitIntegrity   = 8   // a hash or a signature does not match
 	exitAccess      = 9   // the Hub refuses access: a token is missing, or terms were not accepted
 	exitDisk        = 10  // the disk is full
-	exitDevice      = 11  // a GPU that is there cannot be used
+	exitDevice      = 11  // a GPU of this machine cannot be used
 	exitInterrupted = 130 // by a signal, before it was done
 )
 
 var errUsage = errors.New("usage")
 
-// outcomes map errors to exit codes; the first that matches counts.
+// outcomes maps errors to exit codes; the first match wins.
 var outcomes = []struct {
 	code  int
 	kinds []error
@@ -66,7 +66,7 @@ func exitCode(err error) int {
 	return exitError
 }
 
-// hinted is an error with what to do about it.
+// hinted is an error with advice about it.
 type hinted struct {
 	error
 	hint string
@@ -75,12 +75,12 @@ type hinted struct {
 func (h *hinted) Unwrap() error { return h.error }
 func (h *hinted) Hint() string  { return h.hint }
 
-// withHint adds what to do about an error, for one that is known only here.
+// withHint adds advice to an error that has none of its own.
 func withHint(err error, format string, args ...any) error {
 	return &hinted{err, fmt.Sprintf(format, args...)}
 }
 
-// memoryHint says what would make a model fit.
+// memoryHint returns advice on making a model fit.
 func memoryHint(short *loader.NoRoomError) string {
 	images := ""
 	if short.Projector {
@@ -90,7 +90,7 @@ func memoryHint(short *loader.NoRoomError) string {
 		"--kv-type q8_0, %sor a smaller model", short.Context, short.Parallel, images)
 }
 
-// hintOf says what to do about an error; "" if there is nothing to say.
+// hintOf returns advice about an error, or "" if there is none.
 func hintOf(err error) string {
 	var known interface{ Hint() string }
 	if errors.As(err, &known) {
@@ -105,9 +105,9 @@ func hintOf(err error) string {
 		return memoryHint(short)
 	case errors.As(err, &device) && device.Missing:
 		return "serve doctor tests the driver in the sandbox; if it works only outside, use --isolate=false; " +
-			"--gpu-layers 0 computes on the CPU"
+			"--gpu-layers 0 uses the CPU"
 	case errors.As(err, &device):
-		return "try the driver's own tool, such as nvidia-smi; --gpu-layers 0 computes on the CPU"
+		return "try the driver's own tool, such as nvidia-smi; --gpu-layers 0 uses the CPU"
 	case errors.As(err, &start) && start.GPUs:
 		return "serve doctor tests the GPU's driver in the sandbox"
 	}

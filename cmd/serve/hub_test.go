@@ -20,6 +20,7 @@ import (
 	"github.com/openai/openai-go/v3/option"
 
 	"serve/hub/hubtest"
+	"serve/library"
 	"serve/models"
 	"serve/models/testmodel"
 )
@@ -129,7 +130,7 @@ func TestServeByName(t *testing.T) {
 		}
 	}
 
-	if n := len(h.Requests()); n != 4 { // the listing, the file, where it is, the licence
+	if n := len(h.Requests()); n != 4 { // the listing, the file, where it is, the license
 		t.Errorf("%d requests", n)
 	}
 
@@ -147,8 +148,8 @@ func TestServeByName(t *testing.T) {
 	}
 }
 
-// TestServeCatalogName serves a row of the catalogue, an embedding model whose
-// hash the catalogue does not know.
+// TestServeCatalogName serves a row of the catalog, an embedding model whose
+// hash the catalog does not know.
 func TestServeCatalogName(t *testing.T) {
 	h := newHub(t)
 	h.Add("second-state/All-MiniLM-L6-v2-Embedding-GGUF", hubtest.Repo{License: "apache-2.0", Files: map[string][]byte{
@@ -203,14 +204,14 @@ func TestPullFaults(t *testing.T) {
 	}{
 		{"no such repository", nil, []string{"pull", "tests/None"}, exitNotFound, []string{"hint: check the spelling"}},
 		{
-			"a quantisation that is not there",
+			"a quantization that is not there",
 			nil,
 			[]string{"pull", tinyRepo + ":Q8_0"},
 			exitNotFound,
 			[]string{"has no Q8_0", "it has Q4_K_M"},
 		},
 		{"a mistyped name", nil, []string{"mistrl-7b"}, exitNotFound, []string{"did you mean mistral-7b"}},
-		{"a mistyped command", nil, []string{"pul", "mistral-7b"}, exitNotFound, []string{`no model is called "pul"`}},
+		{"a mistyped command", nil, []string{"pul", "mistral-7b"}, exitNotFound, []string{`no model is named "pul"`}},
 		{"gated", func(h *hubtest.Hub) {
 			h.Add(tinyRepo, hubtest.Repo{Files: map[string][]byte{"m-Q4_K_M.gguf": model}, Gated: "manual"})
 			h.Fail("hub", func(w http.ResponseWriter, r *http.Request) bool { r.Header.Del("Authorization"); return false })
@@ -229,7 +230,7 @@ func TestPullFaults(t *testing.T) {
 			exitNetwork,
 			[]string{"web page", "HTTPS_PROXY"},
 		},
-		{"offline", nil, []string{"pull", tinyRepo, "--offline"}, exitNotFound, []string{"offline mode asks nobody"}},
+		{"offline", nil, []string{"pull", tinyRepo, "--offline"}, exitNotFound, []string{"offline mode downloads nothing"}},
 		{"a wrong hash in the listing", func(h *hubtest.Hub) {
 			h.Add(
 				tinyRepo,
@@ -251,7 +252,7 @@ func TestPullFaults(t *testing.T) {
 		}, []string{"pull", tinyRepo}, exitModel, []string{"not a usable GGUF file", "keys"}},
 		{"cut off at the Hub", func(h *hubtest.Hub) {
 			h.Add(tinyRepo, hubtest.Repo{Files: map[string][]byte{"m-Q4_K_M.gguf": model[:len(model)-100]}})
-		}, []string{"pull", tinyRepo}, exitModel, []string{"cut off"}},
+		}, []string{"pull", tinyRepo}, exitModel, []string{"truncated"}},
 	}
 
 	for _, tt := range tests {
@@ -416,7 +417,7 @@ func TestCommands(t *testing.T) {
 		t.Errorf("list: %s", out)
 	}
 
-	var s shown
+	var s library.Details
 	err := json.Unmarshal([]byte(must(t, env, "show", tinyRepo, "--json", "--ctx-size", "512", "--parallel", "2")), &s)
 	if err != nil {
 		t.Fatal(err)

@@ -447,7 +447,7 @@ var estimate = regexp.MustCompile(`Final estimate: PPL = ([0-9.]+)`)
 
 // TestRealModelPerplexity computes how well SmolLM2 foretells a text, from the log-probabilities of a
 // prompt that is echoed, as an evaluation harness does. llama-perplexity says what is right. Its weights
-// are in f16: quantised ones, with which kernels round more, differ by 0.4 % from one to another.
+// are in f16: quantized ones, with which kernels round more, differ by 0.4 % from one to another.
 func TestRealModelPerplexity(t *testing.T) {
 	path := filepath.Join(judges, "text.txt")
 	text, err := os.ReadFile(path)

@@ -143,7 +143,7 @@ func TestRefusingCard(t *testing.T) {
 		t.Setenv("TEST_REFUSING_CARD", refusal)
 		environ, _ := homeOf(t)
 		code, said := runOnce(t, environ, modelFile(t), "--port", "0")
-		if code != exitDevice || !strings.Contains(said, "unusable GPU: its driver refuses to compute: "+refusal) ||
+		if code != exitDevice || !strings.Contains(said, "unusable GPU: the GPU's driver failed: "+refusal) ||
 			!strings.Contains(said, advice) || strings.Contains(said, "trying") || strings.Contains(said, "goroutine") {
 			t.Errorf("exit code %d:\n%s", code, said)
 		}

@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra/doc"
 )
 
-// newManCommand is for those who package serve: make man.
+// newManCommand is for packaging: make man runs it.
 func newManCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    "man FOLDER",
@@ -22,7 +22,7 @@ func newManCommand() *cobra.Command {
 			}
 			root := cmd.Root()
 			root.DisableAutoGenTag = true
-			// Without a date of its own, so that the same program always writes the same pages.
+			// A fixed date, so that the same program always writes the same pages.
 			date := time.Unix(0, 0).UTC()
 			header := &doc.GenManHeader{Section: "1", Source: "serve " + versionText(), Manual: "serve", Date: &date}
 			if err := doc.GenManTree(root, header, args[0]); err != nil {

@@ -39,7 +39,7 @@ and tokens per second over the last five seconds.`,
 	return cmd
 }
 
-// serverStatus is what a server says of itself, or why it says nothing.
+// serverStatus is the status of a server, or the reason why there is none.
 type serverStatus struct {
 	URL string `json:"url"`
 	*ops.Status
@@ -74,7 +74,7 @@ func runPs(ctx context.Context, w *cli, o psOptions) error {
 		}
 	}
 	if len(rows) == 1 {
-		return errors.New("no server answers")
+		return errors.New("no server answered")
 	}
 	return w.t.Table(rows)
 }
@@ -106,11 +106,11 @@ func (w *cli) statuses(ctx context.Context, urls []string) ([]serverStatus, erro
 	return list, nil
 }
 
-// modelRow is a model's cells of the table.
+// modelRow returns a model's cells in the table.
 func modelRow(m *ops.ModelStatus) []string {
 	row := []string{m.ID, m.State}
 	restarts := strconv.FormatUint(m.Restarts, 10)
-	if m.Slots == 0 { // it is not in memory
+	if m.Slots == 0 { // not in memory
 		return append(row, "-", "-", "-", "-", "-", "-", "-", restarts)
 	}
 
@@ -144,7 +144,7 @@ func deviceCell(m *ops.ModelStatus) string {
 	return cell
 }
 
-// memoryCell says what a model takes and what was planned, device by device if there are several.
+// memoryCell describes a model's memory in use and planned, for each device if there are several.
 func memoryCell(m *ops.ModelStatus) string {
 	var cells []string
 	for _, d := range m.Memory {
@@ -175,7 +175,7 @@ func (w *cli) serverAddress(address string) (*url.URL, error) {
 	return u, nil
 }
 
-// askStatus asks a server how it is.
+// askStatus fetches a server's status.
 func (w *cli) askStatus(ctx context.Context, address string) (*ops.Status, error) {
 	u, err := w.serverAddress(address)
 	if err != nil {

@@ -15,7 +15,7 @@ func newRemoveCommand(w *cli) *cobra.Command {
 		Aliases: []string{"remove"},
 		Short:   "remove models from this machine",
 		Long: `rm removes the files of models from the Hugging Face cache, for every tool that
-uses it. Files that another model shares are kept.`,
+uses it. Files shared with another model are kept.`,
 		Args:              arguments(1, -1, "at least one model"),
 		ValidArgsFunction: w.completeLocal,
 		RunE:              func(cmd *cobra.Command, args []string) error { return runRemove(cmd.Context(), w, asJSON, args) },

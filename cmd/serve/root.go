@@ -45,7 +45,7 @@ func newRootCommand(w *cli) *cobra.Command {
 
 	f := flagset.Of(root.PersistentFlags())
 	f.Toggle(&w.offline, "offline", false, "make no outgoing connections; the same as HF_HUB_OFFLINE=1")
-	f.Text(&w.caFile, "ca-file", "", "PEM file of certificates to trust besides the system's, for a proxy or a mirror")
+	f.Text(&w.caFile, "ca-file", "", "PEM file of additional certificates to trust, for a proxy or a mirror")
 	f.Checked(&w.logLevel, "log-level", "info", validLevel, "log level: debug, info, warn or error")
 
 	root.AddCommand(
@@ -66,7 +66,7 @@ func newRootCommand(w *cli) *cobra.Command {
 	return root
 }
 
-// arguments checks the number of a command's arguments and says what they are.
+// arguments checks the number of a command's arguments; what describes them.
 func arguments(least, most int, what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < least || most >= 0 && len(args) > most {
@@ -77,7 +77,7 @@ func arguments(least, most int, what string) cobra.PositionalArgs {
 	}
 }
 
-// validLevel refuses what is no log level.
+// validLevel refuses anything but a log level.
 func validLevel(level string) error {
 	var l slog.Level
 	if l.UnmarshalText([]byte(level)) != nil {

@@ -39,7 +39,7 @@ Face Hub, or a file:
   org/repo/file.gguf      hf.co/org/repo            ./file.gguf
 
 Without a MODEL it serves demo, a tiny built-in model that knows about serve and
-nothing else. A chat page is at /.
+nothing else. The address / has a page to chat with models.
 
 Models that are not on this machine are downloaded once, from the Hub and nowhere
 else. No prompt, answer or statistic ever leaves this machine.
@@ -58,7 +58,7 @@ Every flag can also be set in the environment: --ctx-size as SERVE_CTX_SIZE.`,
 	return cmd
 }
 
-// runServe listens, brings the models here and into memory, and serves until ctx is done.
+// runServe listens, downloads and loads the models, and serves until ctx is done.
 func runServe(ctx context.Context, w *cli, c *config, names []string) error {
 	// The port first: a download takes longer than to find out that it is taken.
 	listener, err := net.Listen("tcp", net.JoinHostPort(c.host, strconv.Itoa(c.port)))
@@ -69,6 +69,9 @@ func runServe(ctx context.Context, w *cli, c *config, names []string) error {
 
 	s := &startup{w: w, c: c}
 	defer s.close()
+	if err := s.listenForOllama(); err != nil {
+		return err
+	}
 	if err := s.prepare(ctx); err != nil {
 		return err
 	}
@@ -81,13 +84,14 @@ func runServe(ctx context.Context, w *cli, c *config, names []string) error {
 	return s.run(ctx, listener)
 }
 
-// startup is a server on its way to be one.
+// startup is a server that is being started.
 type startup struct {
 	w       *cli
 	c       *config
 	options server.Options
 	home    string
-	embeds  bool // the first model makes embeddings, and writes no text
+	embeds  bool // the first model computes embeddings and generates no text
+	also    []net.Listener
 
 	closers []func()
 }
@@ -98,7 +102,21 @@ func (s *startup) close() {
 	}
 }
 
-// prepare makes the server's options of the configuration.
+// listenForOllama listens where Ollama's clients look for it, if that is asked for.
+func (s *startup) listenForOllama() error {
+	if s.c.ollamaPort == 0 {
+		return nil
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort(s.c.host, strconv.Itoa(s.c.ollamaPort)))
+	if err != nil {
+		return withHint(fmt.Errorf("listen: %w", err), "stop Ollama if it is running, or choose another --ollama-port")
+	}
+	s.also = append(s.also, l)
+	s.closers = append(s.closers, func() { l.Close() })
+	return nil
+}
+
+// prepare derives the server's options from the configuration.
 func (s *startup) prepare(ctx context.Context) error {
 	o := s.c.server
 	o.Version = versionText()
@@ -139,6 +157,7 @@ func (s *startup) findModels(ctx context.Context, names []string) error {
 		Options:    s.c.model,
 		Projectors: s.c.mmproj,
 	}
+	s.options.Library = &library.Managed{Served: served}
 	if len(names) == 0 {
 		names = []string{demo.Name}
 		s.w.t.Note("no model was named; using demo, a tiny built-in one; serve mistral-7b downloads a real one")
@@ -190,6 +209,7 @@ func (s *startup) run(ctx context.Context, listener net.Listener) error {
 	defer running.Close()
 	o := host.Options{
 		Listener:     listener,
+		Also:         s.also,
 		Server:       running,
 		Models:       s.options.Models,
 		Terminal:     s.w.t,
@@ -215,7 +235,7 @@ const (
 	tryEmbedding = `curl %s/v1/embeddings -H 'Content-Type: application/json' -d '{"model":%q,"input":"Hello"}'` + "\n"
 )
 
-// printReady says where the server is and how to try it.
+// printReady prints the server's address and a command to try it.
 func (s *startup) printReady(address string) {
 	try := tryChat
 	if s.embeds {
@@ -225,6 +245,9 @@ func (s *startup) printReady(address string) {
 	fmt.Fprintf(s.w.t.Out, try, address, s.options.Models[0].ID)
 	if s.options.Page != nil {
 		s.w.t.Fact("page", "%s/", address)
+	}
+	for _, l := range s.also {
+		s.w.t.Fact("ollama", "http://%s", l.Addr())
 	}
 	s.w.t.Fact("ready", "%s/v1", address)
 }
@@ -243,7 +266,7 @@ func nameAliases(list []*pool.Model, aliases []string) error {
 			}
 		}
 		if m == nil || name == "" {
-			return fmt.Errorf("%w: --alias %q names no model that is being served", errUsage, alias)
+			return fmt.Errorf("%w: --alias %q does not name a served model", errUsage, alias)
 		}
 		m.Aliases = append(m.Aliases, name)
 	}

@@ -75,7 +75,7 @@ func startServeIn(t *testing.T, environ []string, args ...string) *running {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{out: newSyncBuffer(), errOut: newSyncBuffer(), stop: cancel, done: make(chan int, 1)}
-	// What TestMeasuredKernels and its neighbours try takes a second each time.
+	// What TestMeasuredKernels and its neighbors try takes a second each time.
 	environ = append([]string{"SERVE_KERNELS=" + llama.CurrentKernels()}, withHome(environ)...)
 	go func() { r.done <- run(ctx, append([]string{"--port", "0"}, args...), environ, r.out, r.errOut) }()
 	t.Cleanup(func() {
@@ -514,13 +514,13 @@ func TestBadStarts(t *testing.T) {
 		code    int
 		words   string
 	}{
-		"no place for the demo": {nil, []string{"SERVE_HOME=/dev/null/home"}, exitError, "hint: name a folder that " +
-			"can be written as SERVE_HOME"},
+		"no place for the demo": {nil, []string{"SERVE_HOME=/dev/null/home"}, exitError, "hint: set SERVE_HOME to " +
+			"a writable folder"},
 		"a model that is not": {[]string{filepath.Join(dir, "absent.gguf")}, nil, exitModel, "there is no file"},
 		"no GGUF": {[]string{file("page.gguf", []byte("<html>please log in to download</html>"))}, nil,
 			exitModel, "HTML page"},
-		"truncated": {[]string{file("cut.gguf", good[:len(good)-999])}, nil, exitModel, "cut off"},
-		"a folder":  {[]string{dir}, nil, exitModel, "no regular file"},
+		"truncated": {[]string{file("cut.gguf", good[:len(good)-999])}, nil, exitModel, "truncated"},
+		"a folder":  {[]string{dir}, nil, exitModel, "not a regular file"},
 		"unknown architecture": {[]string{file("martian.gguf",
 			testmodel.Bytes(testmodel.Options{Architecture: "martian"}))}, nil, exitModel,
 			"unknown model architecture: 'martian'"},
@@ -536,11 +536,11 @@ func TestBadStarts(t *testing.T) {
 		"layers of words":        {[]string{model, "--gpu-layers", "many"}, nil, exitUsage, "a number or auto"},
 		"a log level unknown":    {[]string{model, "--log-level", "loud"}, nil, exitUsage, "debug, info, warn or error"},
 		"a bad environment":      {[]string{model}, []string{"SERVE_PARALLEL=lots"}, exitUsage, "SERVE_PARALLEL"},
-		"an alias of nothing":    {[]string{model, "--alias", "a=b"}, nil, exitUsage, "names no model"},
-		"a projector of nothing": {[]string{model, "--mmproj", "b=" + model}, nil, exitUsage, "names no model"},
+		"an alias of nothing":    {[]string{model, "--alias", "a=b"}, nil, exitUsage, "does not name a served model"},
+		"a projector of nothing": {[]string{model, "--mmproj", "b=" + model}, nil, exitUsage, "does not name a served model"},
 		"a projector not there": {[]string{model, "--mmproj", filepath.Join(dir, "absent.gguf")}, nil, exitUsage,
 			"no such file"},
-		"no projector":   {[]string{model, "--mmproj", model}, nil, exitModel, "no projector for images"},
+		"no projector":   {[]string{model, "--mmproj", model}, nil, exitModel, "is not an image projector"},
 		"two projectors": {[]string{model, "--mmproj", "none,none"}, nil, exitUsage, "already has a projector"},
 		"images fetched, offline": {[]string{model, "--image-host", "example.com", "--offline"}, nil, exitUsage,
 			"contradict"},

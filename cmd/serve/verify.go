@@ -22,7 +22,7 @@ headers.`,
 	return cmd
 }
 
-// verifyResult is what verify says of a model.
+// verifyResult is the result of verifying a model.
 type verifyResult struct {
 	Name    string `json:"name"`
 	OK      bool   `json:"ok"`
@@ -30,7 +30,7 @@ type verifyResult struct {
 	Error   string `json:"error,omitempty"`
 }
 
-// runVerify goes through all models even if one is damaged, and fails then.
+// runVerify checks all models even if one is damaged, and fails at the end.
 func runVerify(ctx context.Context, w *cli, asJSON bool, names []string) error {
 	lib, err := w.library()
 	if err != nil {
@@ -55,7 +55,7 @@ func runVerify(ctx context.Context, w *cli, asJSON bool, names []string) error {
 			w.t.Fact("damaged", "%s: %v", local.Name, err)
 			failed = errors.Join(failed, err)
 		case unknown > 0:
-			w.t.Fact("readable", "%s: its hash is not known", local.Name)
+			w.t.Fact("readable", "%s: its hash is unknown", local.Name)
 		default:
 			w.t.Fact("intact", "%s", local.Name)
 		}
@@ -73,7 +73,7 @@ func runVerify(ctx context.Context, w *cli, asJSON bool, names []string) error {
 	return nil
 }
 
-// errVerify keeps the kinds of many errors under one line of text.
+// errVerify has a short text, and the kinds of all errors that it wraps.
 type errVerify struct{ error }
 
 func (errVerify) Error() string   { return "some models are damaged" }

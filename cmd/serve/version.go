@@ -2,13 +2,13 @@ package main
 
 import "runtime/debug"
 
-// release is the version that this source is, where it is tagged, and becomes, where it is not. The Makefile reads it.
+// release is the version of this source if it is tagged, or the next version if it is not. The Makefile reads it.
 const release = "0.1.0"
 
 // version is set by the Makefile, which asks git.
 var version string
 
-// versionText is what serve --version says: 0.1.0 for the release itself, 0.1.0-dev+COMMIT for what comes before it.
+// versionText is the output of serve --version: 0.1.0 for the release itself, 0.1.0-dev+COMMIT for a commit before it.
 func versionText() string {
 	if version != "" {
 		return version
@@ -21,7 +21,7 @@ func versionText() string {
 	return versionOf(info.Settings)
 }
 
-// versionOf is the version of what go build made without the Makefile.
+// versionOf returns the version of a program built by go build without the Makefile.
 func versionOf(settings []debug.BuildSetting) string {
 	values := map[string]string{}
 	for _, s := range settings {

@@ -4,7 +4,6 @@
 package enginetest
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -84,19 +83,32 @@ func New(o Options) *Fake {
 	if o.Next == nil {
 		o.Next = Hash
 	}
+
 	f := &Fake{opts: o, kv: map[int][]cell{}}
-	f.model = engine.Model{Name: "fake", Architecture: "fake", Quantization: "none", TrainContext: l.Context, EmbeddingSize: 3, InputSize: seenSize, Vision: o.Vision, Generates: !o.Embeds, Ranks: o.Ranks,
-		Marks: engine.Marks{BOS: -1, EOS: EOS, Separator: -1, FIMPrefix: '<', FIMSuffix: '|', FIMMiddle: '>'}}
+	f.model = engine.Model{
+		Name:          "fake",
+		Architecture:  "fake",
+		Quantization:  "none",
+		TrainContext:  l.Context,
+		EmbeddingSize: 3,
+		InputSize:     seenSize,
+		Vision:        o.Vision,
+		Generates:     !o.Embeds,
+		Ranks:         o.Ranks,
+		Marks:         engine.Marks{BOS: -1, EOS: EOS, Separator: -1, FIMPrefix: '<', FIMSuffix: '|', FIMMiddle: '>'},
+	}
 	for t := range words {
 		piece := []byte{byte(t)}
 		special := piece
 		if t >= EOS {
-			piece, special = nil, []byte([]string{"<eos>", "<think>"}[t-EOS])
+			piece = nil
+			special = []byte([]string{"<eos>", "<think>"}[t-EOS])
 		}
 		f.model.Pieces = append(f.model.Pieces, piece)
 		f.model.Special = append(f.model.Special, special)
 		f.model.EndsGeneration = append(f.model.EndsGeneration, t == EOS)
 	}
+
 	return f
 }
 
@@ -203,7 +215,8 @@ func (f *Fake) EncodeImage(img *engine.Image, limit int) ([]engine.Chunk, error)
 	if m.Span < n {
 		m.Grid = make([]int32, 4*n)
 		for i := range n {
-			m.Grid[n+i], m.Grid[2*n+i] = int32(i%m.Span), int32(min(i/m.Span, m.Span-1))
+			m.Grid[n+i] = int32(i % m.Span)
+			m.Grid[2*n+i] = int32(min(i/m.Span, m.Span-1))
 		}
 	}
 	return []engine.Chunk{{Tokens: []engine.Token{'{'}}, {Media: m}, {Tokens: []engine.Token{'}'}}}, nil
@@ -249,51 +262,6 @@ func (f *Fake) NewSampler(s engine.Sampling) (engine.Sampler, error) {
 	return &sampler{f}, nil
 }
 
-// Render writes role, content and calls of every message, and a newline at the end.
-func (f *Fake) Render(c engine.Chat) (*engine.Rendered, error) {
-	if f.opts.RenderError != nil {
-		if err := f.opts.RenderError(c.Messages); err != nil {
-			return nil, err
-		}
-	}
-	var messages []struct {
-		Role, Content string
-		Calls         []struct {
-			Function struct{ Name, Arguments string }
-		} `json:"tool_calls"`
-	}
-	if err := json.Unmarshal(c.Messages, &messages); err != nil {
-		return nil, err
-	}
-	var b strings.Builder
-	for _, m := range messages {
-		fmt.Fprintf(&b, "[%s]%s", m.Role, m.Content)
-		for _, call := range m.Calls {
-			fmt.Fprintf(&b, "<%s %s>", call.Function.Name, call.Function.Arguments)
-		}
-	}
-	r := &engine.Rendered{Prompt: b.String() + "\n"}
-	if f.opts.Parse != nil {
-		r.Parser = "fake"
-		// The fake has no grammar, and what it says is scripted; but a place for each schema.
-		var tools []struct{ Function struct{ Name string } }
-		if err := json.Unmarshal(c.Tools, &tools); len(c.Tools) > 0 && err != nil {
-			return nil, err
-		}
-		for _, tool := range tools {
-			r.Grammar.Text += "tool-" + tool.Function.Name + "-schema ::= \"\"\n"
-		}
-		if len(tools) > 0 {
-			r.Grammar.Text = "root ::= \"\"\n" + r.Grammar.Text
-		}
-		r.Preserved = []string{"<think>"}
-	}
-	return r, nil
-}
-
-// Parser returns a parser by Options.Parse.
-func (f *Fake) Parser(string) (engine.Parser, error) { return NewParser(f.opts.Parse), nil }
-
 // Step checks that every token comes at the end of its sequence's cells. It draws what
 // Next says.
 func (f *Fake) Step(b *engine.Batch, rows []engine.Row) error {
@@ -309,11 +277,13 @@ func (f *Fake) decode(b *engine.Batch) error {
 			return err
 		}
 	}
+
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.aborted {
 		return engine.ErrAborted
 	}
+
 	l := f.opts.Limits
 	if b.Len() == 0 || b.Len() > l.Batch {
 		return f.fault("a batch of %d tokens", b.Len())
@@ -321,6 +291,7 @@ func (f *Fake) decode(b *engine.Batch) error {
 	if l.Shared && f.cells()+b.Len() > l.Cells {
 		return engine.ErrNoSlot
 	}
+
 	f.batches = append(f.batches, slices.Clone(b.Sequences))
 	f.rows = map[int]engine.Token{}
 	if media := len(b.Embeddings) > 0; media == (len(b.Tokens) > 0) || media && len(b.Embeddings) != seenSize*b.Len() {
@@ -329,6 +300,7 @@ func (f *Fake) decode(b *engine.Batch) error {
 	if n := b.Len(); b.Whole && (b.Embeddings[1] > 0 || b.Embeddings[seenSize*n-1] > 0) {
 		return f.fault("an image that must be in one batch is in several")
 	}
+
 	for i := range b.Len() {
 		seq := int(b.Sequences[i])
 		if i > 0 && b.Sequences[i] < b.Sequences[i-1] {
@@ -339,7 +311,9 @@ func (f *Fake) decode(b *engine.Batch) error {
 		}
 		c := newCell(b, i)
 		if !c.follows(f.kv[seq]) {
-			return f.fault("sequence %d gets %+v after %d tokens: %+v", seq, c, len(f.kv[seq]), f.kv[seq][max(0, len(f.kv[seq])-3):])
+			return f.fault(
+				"sequence %d gets %+v after %d tokens: %+v", seq, c, len(f.kv[seq]), f.kv[seq][max(0, len(f.kv[seq])-3):],
+			)
 		}
 		c.next = max(nextPosition(f.kv[seq]), c.end+1)
 		if f.kv[seq] = append(f.kv[seq], c); len(f.kv[seq]) > l.Context {
@@ -349,6 +323,7 @@ func (f *Fake) decode(b *engine.Batch) error {
 			f.rows[i] = f.opts.Next(tokensOf(f.kv[seq]))
 		}
 	}
+
 	return nil
 }
 
@@ -359,7 +334,9 @@ func newCell(b *engine.Batch, i int) cell {
 		return c
 	}
 	e := b.Embeddings[seenSize*i:]
-	c.token, c.first, c.rest = seen(e), e[1] == 0, int(e[2])
+	c.token = seen(e)
+	c.first = e[1] == 0
+	c.rest = int(e[2])
 	for axis := 0; axis < len(b.Grid); axis += b.Len() {
 		c.end = max(c.end, b.Grid[axis+i])
 	}
@@ -431,21 +408,29 @@ func (f *Fake) sample(rows []engine.Row) error {
 		if !ok {
 			return f.fault("no row at batch index %d", r.Index)
 		}
+
 		r.Err = nil
 		if r.Sampler != nil {
-			r.Token, r.LogProb = t, -0.5
+			r.Token = t
+			r.LogProb = -0.5
 		} else {
 			// What a prompt goes on with is the less probable the greater its number.
-			t, r.LogProb = r.Token, -float32(r.Token)/128
+			t = r.Token
+			r.LogProb = -float32(r.Token) / 128
 		}
+
 		r.Alternatives = r.Alternatives[:0]
 		for k := range r.Top {
-			r.Alternatives = append(r.Alternatives, engine.TokenLogProb{Token: (t + engine.Token(k)) % 128, LogProb: -0.5 - float32(k)})
+			r.Alternatives = append(
+				r.Alternatives, engine.TokenLogProb{Token: (t + engine.Token(k)) % 128, LogProb: -0.5 - float32(k)},
+			)
 		}
+
 		if t < 0 {
 			r.Err = errors.New("the model computed no finite logit")
 		}
 	}
+
 	return nil
 }
 

@@ -20,6 +20,7 @@ func TestAMXProbe(t *testing.T) {
 		return "case $code in *rows*) " + writes(rows) + ";; *columns*) " + writes(columns) +
 			";; *) " + writes(asIs) + ";; esac"
 	}
+
 	tests := map[string]struct {
 		compiler string // a script that writes its listing to $out
 		want     int
@@ -30,6 +31,7 @@ func TestAMXProbe(t *testing.T) {
 		"drops the rows":    {answers("kept.s", "kept.s", "kept-columns.s"), dropped},
 		"does not know AMX": {`echo "unrecognized option -mamx-tile" >&2; exit 1`, unknown},
 	}
+
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			compiler := filepath.Join(t.TempDir(), "c++")
@@ -44,6 +46,7 @@ func TestAMXProbe(t *testing.T) {
 			}
 		})
 	}
+
 	t.Run("no tile configuration", func(t *testing.T) {
 		if got := probe(t, "amx_probe_test.go", "true"); got != unknown {
 			t.Errorf("exit code %d, want %d", got, unknown)

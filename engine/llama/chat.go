@@ -49,6 +49,7 @@ func (m *Model) Render(c engine.Chat) (*engine.Rendered, error) {
 	if err != nil {
 		return nil, fmt.Errorf("render chat: %w", err)
 	}
+
 	ctext := C.CString(string(text))
 	defer C.free(unsafe.Pointer(ctext))
 	var e C.serve_error
@@ -56,22 +57,31 @@ func (m *Model) Render(c engine.Chat) (*engine.Rendered, error) {
 	if err := goError(&e); err != nil {
 		return nil, fmt.Errorf("render chat: %w", err)
 	}
+
 	var out chatOutput
 	if err := json.Unmarshal([]byte(rendered), &out); err != nil {
 		return nil, fmt.Errorf("render chat: %w", err)
 	}
+
 	if out.Grammar, out.Parser, err = mendFormat(out.Grammar, out.Parser); err != nil {
 		return nil, fmt.Errorf("render chat: %w", err)
 	}
+
 	r := &engine.Rendered{Prompt: out.Prompt, Stops: out.Stops, Preserved: out.Preserved, Parser: out.Parser}
 	if out.Plain {
 		r.Parser = ""
 	}
+
 	if out.Grammar != "" {
 		r.Grammar = engine.Grammar{
-			Text: out.Grammar, Lazy: out.GrammarLazy, Triggers: out.Triggers, FromChat: true, GenerationPrompt: out.GenerationPrompt,
+			Text:             out.Grammar,
+			Lazy:             out.GrammarLazy,
+			Triggers:         out.Triggers,
+			FromChat:         true,
+			GenerationPrompt: out.GenerationPrompt,
 		}
 	}
+
 	return r, nil
 }
 

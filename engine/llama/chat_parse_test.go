@@ -89,7 +89,11 @@ const (
 
 // formatAnswer is an assistant's message with two calls.
 func formatAnswer(content string) string {
-	arguments := fmt.Sprintf(`{"path":"a b/c.py ","content":%q,"mode":-12,"options":{"a":{"b":[1,2.5e3,null,true,"x \" y"]},"e":{}},"lines":[{"n":1},{"n":"zwei ü"}]}`, content)
+	arguments := fmt.Sprintf(
+		`{"path":"a b/c.py ","content":%q,"mode":-12,"options":{"a":{"b":[1,2.5e3,null,true,"x \" `+
+			`y"]},"e":{}},"lines":[{"n":1},{"n":"zwei ü"}]}`,
+		content,
+	)
 	calls := []map[string]any{}
 	for i, c := range [][2]string{{"write_file", arguments}, {"look", `{"at":""}`}} {
 		calls = append(calls, map[string]any{
@@ -97,7 +101,14 @@ func formatAnswer(content string) string {
 			"function": map[string]any{"name": c[0], "arguments": c[1]},
 		})
 	}
-	text, err := json.Marshal(map[string]any{"role": "assistant", "content": "I write <b> it: {\"a\"}", "reasoning_content": "Let me see.\nYes", "tool_calls": calls})
+	text, err := json.Marshal(
+		map[string]any{
+			"role":              "assistant",
+			"content":           "I write <b> it: {\"a\"}",
+			"reasoning_content": "Let me see.\nYes",
+			"tool_calls":        calls,
+		},
+	)
 	if err != nil {
 		panic(err)
 	}
@@ -137,7 +148,12 @@ func formatOf(t testing.TB, file, content string) (f chatFormat, ok bool) {
 	}
 	defer m.Close()
 
-	chat := engine.Chat{Messages: []byte("[" + formatUser + "]"), Tools: []byte(formatTools), ToolChoice: "auto", ParallelToolCalls: true}
+	chat := engine.Chat{
+		Messages:          []byte("[" + formatUser + "]"),
+		Tools:             []byte(formatTools),
+		ToolChoice:        "auto",
+		ParallelToolCalls: true,
+	}
 	asked, err := m.Render(chat)
 	if err != nil || asked.Parser == "" {
 		return f, false
@@ -238,7 +254,8 @@ func spoil(text string, random *rand.Rand) string {
 // FuzzAnswersGrow has any text parsed by one format of each kind.
 func FuzzAnswersGrow(f *testing.F) {
 	var formats []chatFormat
-	for _, name := range []string{"Qwen-Qwen3-0.6B", "Qwen3-Coder", "google-gemma-4-31B-it", "MiniMax-M3", "openai-gpt-oss-120b", "LFM2.5-8B-A1B", "meta-llama-Llama-3.1-8B-Instruct"} {
+	for _, name := range []string{"Qwen-Qwen3-0.6B", "Qwen3-Coder", "google-gemma-4-31B-it", "MiniMax-M3",
+		"openai-gpt-oss-120b", "LFM2.5-8B-A1B", "meta-llama-Llama-3.1-8B-Instruct"} {
 		if format, ok := formatOf(f, filepath.Join(templates, name+".jinja"), formatText); ok {
 			formats = append(formats, format)
 			f.Add(len(formats)-1, format.answer, 5)
@@ -257,10 +274,13 @@ func BenchmarkAppend(b *testing.B) {
 	for _, name := range []string{"Qwen-Qwen3-0.6B", "Qwen3-Coder", "google-gemma-4-31B-it", "MiniMax-M3"} {
 		for _, tokens := range []int{100, 1000, 10000} {
 			b.Run(fmt.Sprintf("%s/%d", name, tokens), func(b *testing.B) {
-				f, ok := formatOf(b, filepath.Join(templates, name+".jinja"), strings.Repeat("if x { say \"yes\" }\n", tokens/4+100))
+				f, ok := formatOf(
+					b, filepath.Join(templates, name+".jinja"), strings.Repeat("if x { say \"yes\" }\n", tokens/4+100),
+				)
 				if !ok {
 					b.Fatal("it has no format")
 				}
+
 				const size, window = 4, 50
 				at := tokens * size
 				p := newParser(b, f.format)
@@ -268,20 +288,24 @@ func BenchmarkAppend(b *testing.B) {
 				if _, err := p.Append(f.answer[:at], false); err != nil {
 					b.Fatal(err)
 				}
+
 				read := 0
 				for b.Loop() {
 					if read == window {
 						b.StopTimer()
 						p.Close()
-						p, read = newParser(b, f.format), 0
+						p = newParser(b, f.format)
+						read = 0
 						if _, err := p.Append(f.answer[:at], false); err != nil {
 							b.Fatal(err)
 						}
 						b.StartTimer()
 					}
+
 					if _, err := p.Append(f.answer[at+read*size:at+(read+1)*size], false); err != nil {
 						b.Fatal(err)
 					}
+
 					read++
 				}
 			})

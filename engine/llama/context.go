@@ -111,6 +111,7 @@ func (c *Context) Decode(b *engine.Batch) error {
 	if media && (len(b.Embeddings) != n*c.model.info.EmbeddingIn || len(b.Grid) > 0 && len(b.Grid) != 3*n) {
 		return fmt.Errorf("%w: %d floats for %d embeddings", engine.ErrInvalidBatch, len(b.Embeddings), n)
 	}
+
 	for i := range n {
 		if !media && (b.Tokens[i] < 0 || int(b.Tokens[i]) >= c.model.info.Vocabulary) {
 			return fmt.Errorf("%w: token %d of %d", engine.ErrInvalidBatch, b.Tokens[i], c.model.info.Vocabulary)
@@ -122,12 +123,14 @@ func (c *Context) Decode(b *engine.Batch) error {
 			return fmt.Errorf("%w: position %d", engine.ErrInvalidBatch, b.Positions[i])
 		}
 	}
+
 	var e C.serve_error
 	if media {
 		C.serve_decode_media(c.c, C.int32_t(n), (*C.float)(&b.Embeddings[0]), (*C.int32_t)(&b.Positions[0]),
 			(*C.int32_t)(unsafe.SliceData(b.Grid)), (*C.int32_t)(&b.Sequences[0]), C.bool(b.Whole), &e)
 		return goError(&e)
 	}
+
 	C.serve_decode(c.c, C.int32_t(n), (*C.int32_t)(&b.Tokens[0]), (*C.int32_t)(&b.Positions[0]),
 		(*C.int32_t)(&b.Sequences[0]), (*C.int8_t)(&b.Outputs[0]), &e)
 	return goError(&e)
@@ -178,7 +181,8 @@ func (c *Context) State(seq int) []byte {
 
 // SetState makes a sequence hold what State returned of one.
 func (c *Context) SetState(seq int, state []byte) error {
-	if len(state) == 0 || C.serve_state_set(c.c, C.int32_t(seq), (*C.uint8_t)(unsafe.Pointer(&state[0])), C.size_t(len(state))) == 0 {
+	if len(state) == 0 ||
+		C.serve_state_set(c.c, C.int32_t(seq), (*C.uint8_t)(unsafe.Pointer(&state[0])), C.size_t(len(state))) == 0 {
 		return fmt.Errorf("restore sequence %d from %d bytes", seq, len(state))
 	}
 	return nil

@@ -32,6 +32,7 @@ func checkAll(t *testing.T, spoil bool) (checks []KernelCheck) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return checks
 }
 
@@ -46,6 +47,7 @@ func testCheckKernels(t *testing.T) {
 			t.Errorf("%+v", k)
 		}
 	}
+
 	others := []string{testmodel.F32, "BF16", "IQ1_M", "IQ3_S", "TQ1_0", "NVFP4"}
 	for _, weights := range append(others, testmodel.Types...) {
 		for _, use := range []string{"", " experts"} {
@@ -54,11 +56,13 @@ func testCheckKernels(t *testing.T) {
 			}
 		}
 	}
+
 	for kvType := range tolerances {
 		if !seen[kvType+" attention"] || !seen[kvType+" kv cells"] {
 			t.Errorf("KV cells of type %s were not checked", kvType)
 		}
 	}
+
 	packs := strings.Contains(SystemInfo(), "REPACK = 1") && strings.Contains(SystemInfo(), "AVX2 = 1")
 	if packs && !seen["q4_0 in cpu_repack"] {
 		t.Error("packed weights were not checked")
@@ -93,13 +97,15 @@ func TestCheckKernelsEnds(t *testing.T) {
 		t.Errorf("%v, %q", err, kernels)
 	}
 
-	o.First, o.Begin = 0, func(int, string) error { return nil }
+	o.First = 0
+	o.Begin = func(int, string) error { return nil }
 	o.Done = func(KernelCheck) error { return enough }
 	if err := CheckKernels(o); !errors.Is(err, enough) {
 		t.Error(err)
 	}
 
-	o.First, o.Done = 1<<20, func(KernelCheck) error { return nil }
+	o.First = 1 << 20
+	o.Done = func(KernelCheck) error { return nil }
 	if err := CheckKernels(o); err != nil {
 		t.Error("none is left to check: ", err)
 	}

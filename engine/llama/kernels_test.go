@@ -99,6 +99,7 @@ func TestTimeKernels(t *testing.T) {
 			}
 		})
 	}
+
 	missing := []string{filepath.Join(t.TempDir(), "none.gguf")}
 	if _, err := TimeKernels(missing, o, runnable(), func(string) {}); err == nil {
 		t.Error("a file that is not there was timed")
@@ -112,6 +113,7 @@ func TestExcerpt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	whole := loadModel(t, testmodel.Options{}).info
 	for name, test := range map[string]struct {
 		bytes  int64

@@ -112,6 +112,7 @@ func TestTokenize(t *testing.T) {
 			t.Errorf("%q became %q", text, got)
 		}
 	}
+
 	special, _ := m.Tokenize("<|im_start|>", false, true)
 	plain, _ := m.Tokenize("<|im_start|>", false, false)
 	if len(special) != 1 || len(plain) < 2 {
@@ -135,6 +136,7 @@ func TestDecodeRefusesBadBatches(t *testing.T) {
 		}
 		return &b
 	}
+
 	for name, b := range map[string]*engine.Batch{
 		"empty":             {},
 		"too long":          batch(5, 0, 0, 9),
@@ -156,6 +158,7 @@ func TestDecodeRefusesBadBatches(t *testing.T) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
+
 	if _, err := c.Logits(99); err == nil {
 		t.Error("a row that is not there was returned")
 	}
@@ -207,8 +210,11 @@ func testKV(t *testing.T, m *Model, o ContextOptions, same func(t *testing.T, wh
 		c := newContext(t, m, ContextOptions{Cells: 512, Sequences: 1, Batch: 64, Threads: o.Threads, KVType: o.KVType})
 		return decode(t, c, 0, 0, tokens)
 	}
-	want, wantOther := fresh(story), fresh(other)
-	o.Cells, o.Sequences, o.Batch = 2048, 4, 64
+	want := fresh(story)
+	wantOther := fresh(other)
+	o.Cells = 2048
+	o.Sequences = 4
+	o.Batch = 64
 	c := newContext(t, m, o)
 	same(t, "another sequence number", decode(t, c, 2, 0, story), want)
 
@@ -286,7 +292,8 @@ func TestSamplers(t *testing.T) {
 		seen := map[engine.Token]int{}
 		for seed := range 40 {
 			p := engine.DefaultSampling()
-			p.MinP, p.Seed = 0, uint32(seed)
+			p.MinP = 0
+			p.Seed = uint32(seed)
 			change(&p)
 			s, err := m.NewSampler(p)
 			if err != nil {
@@ -305,7 +312,10 @@ func TestSamplers(t *testing.T) {
 	if seen := draw(func(*engine.Sampling) {}); len(seen) < 10 {
 		t.Errorf("40 seeds gave %d tokens", len(seen))
 	}
-	if a, b := draw(func(p *engine.Sampling) { p.Seed = 7 }), draw(func(p *engine.Sampling) { p.Seed = 7 }); len(a) != 1 || len(b) != 1 {
+	seven := func(p *engine.Sampling) { p.Seed = 7 }
+	a := draw(seven)
+	b := draw(seven)
+	if len(a) != 1 || len(b) != 1 {
 		t.Errorf("one seed gave %v and %v", a, b)
 	}
 	greedy := map[string]func(*engine.Sampling){
@@ -348,7 +358,9 @@ func TestSamplers(t *testing.T) {
 
 	// A penalty keeps a greedy sampler from its own repetition.
 	p := engine.DefaultSampling()
-	p.Temperature, p.PresencePenalty, p.RepeatPenalty = 0, 2, 5
+	p.Temperature = 0
+	p.PresencePenalty = 2
+	p.RepeatPenalty = 5
 	s, err := m.NewSampler(p)
 	if err != nil {
 		t.Fatal(err)
@@ -384,20 +396,28 @@ func TestSamplersGoOn(t *testing.T) {
 		}
 		return drawn
 	}
+
 	for name, change := range map[string]func(*engine.Sampling){
-		"temperature":         func(*engine.Sampling) {},
-		"the whole":           func(p *engine.Sampling) { p.MinP = 0 },
-		"greedy":              func(p *engine.Sampling) { p.Temperature = 0 },
-		"filters":             func(p *engine.Sampling) { p.TopK, p.TopP, p.TypicalP = 50, 0.9, 0.9 },
-		"penalties":           func(p *engine.Sampling) { p.PresencePenalty, p.FrequencyPenalty, p.RepeatPenalty = 1, 1, 1.5 },
+		"temperature": func(*engine.Sampling) {},
+		"the whole":   func(p *engine.Sampling) { p.MinP = 0 },
+		"greedy":      func(p *engine.Sampling) { p.Temperature = 0 },
+		"filters":     func(p *engine.Sampling) { p.TopK, p.TopP, p.TypicalP = 50, 0.9, 0.9 },
+		"penalties": func(p *engine.Sampling) {
+			p.PresencePenalty, p.FrequencyPenalty, p.RepeatPenalty = 1, 1,
+				1.5
+		},
 		"greedy by penalties": func(p *engine.Sampling) { p.Temperature, p.PresencePenalty = 0, 2 },
 		"dry":                 func(p *engine.Sampling) { p.DRYMultiplier, p.DRYAllowedLength, p.MinP = 2, 1, 0 },
-		"a grammar":           func(p *engine.Sampling) { p.Grammar.Text = `root ::= ("the" | " world" | [a-f ] | "x" root)*` },
-		"a large grammar":     func(p *engine.Sampling) { p.Grammar.Text = "root ::= \"[\" [a-z ]* \"]\"" },
+		"a grammar": func(p *engine.Sampling) {
+			p.Grammar.Text = `root ::= ("the" | " world" | [a-f ] | "x" ` +
+				`root)*`
+		},
+		"a large grammar": func(p *engine.Sampling) { p.Grammar.Text = "root ::= \"[\" [a-z ]* \"]\"" },
 	} {
 		for seed := range uint32(5) {
 			p := engine.DefaultSampling()
-			p.Seed, p.IgnoreEOS = seed, true
+			p.Seed = seed
+			p.IgnoreEOS = true
 			change(&p)
 			whole := draw(p, 20)
 			for _, at := range []int{1, 7, 19} {
@@ -421,6 +441,7 @@ func TestDrawsHaveTheirProbabilities(t *testing.T) {
 	for _, l := range logits {
 		sum += math.Exp(float64(l))
 	}
+
 	const n = 4000
 	p := engine.DefaultSampling()
 	p.MinP = 0
@@ -440,6 +461,7 @@ func TestDrawsHaveTheirProbabilities(t *testing.T) {
 		s.Close()
 		counts["a row"][sampleOne(t, c, one, len(prompt)-1, -1).Token]++
 	}
+
 	for name, seen := range counts {
 		for token, l := range logits {
 			want := n * math.Exp(float64(l)) / sum
@@ -461,9 +483,11 @@ func TestGrammar(t *testing.T) {
 	}
 	defer s.Close()
 	tokens := tokenize(t, m, "is it so")
-	pieces, ends := m.pieces(false), m.endsGeneration()
+	pieces := m.pieces(false)
+	ends := m.endsGeneration()
 	decode(t, c, 0, 0, tokens)
-	said, index := "", len(tokens)-1
+	said := ""
+	index := len(tokens) - 1
 	for pos := len(tokens); pos < 40; pos++ {
 		row := sampleOne(t, c, s, index, -1)
 		if row.Err != nil {
@@ -476,9 +500,11 @@ func TestGrammar(t *testing.T) {
 		decode(t, c, 0, pos, []engine.Token{row.Token})
 		index = 0
 	}
+
 	if said != "yes" && said != "no" {
 		t.Errorf("under the grammar it said %q", said)
 	}
+
 	p.Grammar.Text = `root ::= (`
 	if _, err := m.NewSampler(p); err == nil {
 		t.Error("a broken grammar was taken")
@@ -492,7 +518,8 @@ func TestGrammarLanguages(t *testing.T) {
 	c := newContext(t, m, ContextOptions{Cells: 256, Sequences: 1, Batch: 64})
 	tokens := tokenize(t, m, "the world")
 	decode(t, c, 0, 0, tokens)
-	pieces, ends := m.pieces(true), m.endsGeneration()
+	pieces := m.pieces(true)
+	ends := m.endsGeneration()
 	write := func(p engine.Sampling, limit int) (string, error) {
 		s, err := m.NewSampler(p)
 		if err != nil {
@@ -522,7 +549,8 @@ two ::= [x-z] "0"?`, `|x[0-2]?|[xyz]0?`, 9},
 		{`root ::= [é-ë] | "日" [^a-z\x00-\x7F]{0}`, `[é-ë]|日`, 4},
 		{`root ::= [^\x00-\x7F]{1,3} "\n"`, `[^\x00-\x7f]{1,3}\n`, 0},
 		{`root ::= [\U00010000-\U0010FFFF] [à-ÿ日-本] .`, `(?s)[\x{10000}-\x{10ffff}][à-ÿ日-本].`, 0},
-		{`root ::= "\"" ([^"\\\x7F\x00-\x1F] | "\\" (["\\bfnrt] | "u" [0-9a-fA-F]{4})){0,9} "\""`, `"([^"\\\x00-\x1f\x7f]|\\(["\\bfnrt]|u[0-9a-fA-F]{4})){0,9}"`, 0},
+		{`root ::= "\"" ([^"\\\x7F\x00-\x1F] | "\\" (["\\bfnrt] | "u" [0-9a-fA-F]{4})){0,9} "\""`,
+			`"([^"\\\x00-\x1f\x7f]|\\(["\\bfnrt]|u[0-9a-fA-F]{4})){0,9}"`, 0},
 		{`root ::= "a"{40,50} "b"`, `a{40,50}b`, 0},
 		{`root ::= <[300]> "x" | "y"`, regexp.QuoteMeta(string(pieces[300])) + `x|y`, 2},
 		{`root ::= !<[300]> "!"`, `(?s).+!`, 0},
@@ -550,8 +578,13 @@ two ::= [x-z] "0"?`, `|x[0-2]?|[xyz]0?`, 9},
 	// A lazy grammar allows all until its trigger, and begins there: in the midst of
 	// tokens, and with a word whose beginning came more than once.
 	p := engine.DefaultSampling()
-	p.Grammar = engine.Grammar{Text: `root ::= "ee" [0-9]{3}`, Lazy: true, Triggers: []engine.Trigger{{Kind: 1, Value: "ee"}}}
-	woken, free := regexp.MustCompile(`\Aee[0-9]{3}\z`), 0
+	p.Grammar = engine.Grammar{
+		Text:     `root ::= "ee" [0-9]{3}`,
+		Lazy:     true,
+		Triggers: []engine.Trigger{{Kind: 1, Value: "ee"}},
+	}
+	woken := regexp.MustCompile(`\Aee[0-9]{3}\z`)
+	free := 0
 	for seed := range 60 {
 		p.Seed = uint32(seed)
 		said, err := write(p, 3000)
@@ -568,7 +601,8 @@ two ::= [x-z] "0"?`, `|x[0-2]?|[xyz]0?`, 9},
 	}
 	p.Grammar.Triggers = []engine.Trigger{{Kind: 2, Value: "^never"}, {Kind: 2, Value: "[a-z](e\\s*e)"}}
 	p.Grammar.Text = `root ::= "e" [ \t\n]* "e" [0-9]{3}`
-	woken, first := regexp.MustCompile(`[a-z]e\s*e[0-9]{3}\z`), regexp.MustCompile(`[a-z]e\s*e`)
+	woken = regexp.MustCompile(`[a-z]e\s*e[0-9]{3}\z`)
+	first := regexp.MustCompile(`[a-z]e\s*e`)
 	for seed := range 60 {
 		p.Seed = uint32(seed)
 		said, err := write(p, 3000)
@@ -599,6 +633,7 @@ func TestLogProbs(t *testing.T) {
 	for _, l := range logits {
 		sum += math.Exp(float64(l))
 	}
+
 	p := engine.DefaultSampling()
 	p.Temperature = 0
 	p.LogitBias = []engine.LogitBias{{Token: 300, Bias: 100}}
@@ -611,16 +646,19 @@ func TestLogProbs(t *testing.T) {
 	if row.Token != 300 {
 		t.Fatalf("got token %d", row.Token)
 	}
+
 	near := func(got float32, token engine.Token) bool {
 		return math.Abs(float64(got)-(float64(logits[token])-math.Log(sum))) < 1e-4
 	}
 	if !near(row.LogProb, 300) {
 		t.Errorf("the log-probability %g is not the model's own", row.LogProb)
 	}
+
 	order := make([]engine.Token, len(logits))
 	for i := range order {
 		order[i] = engine.Token(i)
 	}
+
 	slices.SortStableFunc(order, func(a, b engine.Token) int {
 		return int(math.Copysign(1, float64(logits[b]-logits[a])))
 	})
@@ -629,6 +667,7 @@ func TestLogProbs(t *testing.T) {
 			t.Errorf("alternative %d is %+v, want token %d", i, alt, order[i])
 		}
 	}
+
 	if len(row.Alternatives) != 20 {
 		t.Errorf("%d alternatives", len(row.Alternatives))
 	}
@@ -645,23 +684,29 @@ func TestEmbeddings(t *testing.T) {
 		if r.Model().Generates {
 			t.Error("a model that pools generates")
 		}
+
 		m := r.(*runner).model
-		a, b := tokenize(t, m, "the man"), tokenize(t, m, "the world and the water")
+		a := tokenize(t, m, "the man")
+		b := tokenize(t, m, "the world and the water")
 		together, err := r.Embed([][]engine.Token{a, b})
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		alone, err := r.Embed([][]engine.Token{b})
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		sameLogits(t, "an embedding alone and with others", together[1], alone[0])
 		if len(alone[0]) != r.Model().EmbeddingSize {
 			t.Errorf("%d floats", len(alone[0]))
 		}
+
 		vectors[pooling] = alone[0]
 		r.Close()
 	}
+
 	if slices.Equal(vectors[PoolingMean], vectors[PoolingCLS]) || slices.Equal(vectors[PoolingCLS], vectors[PoolingLast]) {
 		t.Error("different poolings give one vector")
 	}
@@ -686,7 +731,9 @@ func TestRank(t *testing.T) {
 
 func TestRenderAndParse(t *testing.T) {
 	m := loadModel(t, testmodel.Options{ChatTemplate: testmodel.ChatML})
-	r, err := m.Render(engine.Chat{Messages: []byte(`[{"role":"system","content":"Be kind."},{"role":"user","content":"Hi \"you\""}]`)})
+	r, err := m.Render(
+		engine.Chat{Messages: []byte(`[{"role":"system","content":"Be kind."},{"role":"user","content":"Hi \"you\""}]`)},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -750,6 +797,7 @@ func TestBadFiles(t *testing.T) {
 			t.Errorf("%s was measured", name)
 		}
 	}
+
 	if _, err := LoadModel(filepath.Join(dir, "absent"), ModelOptions{}); err == nil {
 		t.Error("a file that is not there was loaded")
 	}
@@ -781,7 +829,8 @@ func TestMeasure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	host, hostMany := few.Devices[len(few.Devices)-1], many.Devices[len(many.Devices)-1]
+	host := few.Devices[len(few.Devices)-1]
+	hostMany := many.Devices[len(many.Devices)-1]
 	if host.Weights == 0 || host.Compute == 0 || hostMany.KV != 8*host.KV {
 		t.Errorf("got %+v and %+v", host, hostMany)
 	}
@@ -816,6 +865,7 @@ func TestLogGoesToSlogAtItsLevel(t *testing.T) {
 	if _, err := LoadModel("/nonexistent", ModelOptions{}); err == nil {
 		t.Fatal("loaded")
 	}
+
 	p := engine.DefaultSampling()
 	p.Grammar = engine.Grammar{Text: `root ::= "secretword"`, Lazy: true, FromChat: true,
 		Triggers: []engine.Trigger{{Kind: 1, Value: "secretword"}}}
@@ -823,6 +873,7 @@ func TestLogGoesToSlogAtItsLevel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	s.Close()
 	levels := map[slog.Level]int{}
 	rec.mu.Lock()
@@ -833,6 +884,7 @@ func TestLogGoesToSlogAtItsLevel(t *testing.T) {
 			t.Errorf("logged %q", r.Message)
 		}
 	}
+
 	if levels[slog.LevelInfo] == 0 || levels[slog.LevelError] == 0 {
 		t.Errorf("levels %v", levels)
 	}

@@ -130,6 +130,7 @@ func (m *Memory) addProjector(path string, gpu bool) error {
 	if err := goError(&e); err != nil {
 		return fmt.Errorf("measure projector %q: %w", path, err)
 	}
+
 	var devices []struct {
 		Name  string `json:"name"`
 		Bytes uint64 `json:"bytes"`
@@ -137,6 +138,7 @@ func (m *Memory) addProjector(path string, gpu bool) error {
 	if err := json.Unmarshal([]byte(text), &devices); err != nil {
 		return err
 	}
+
 	for _, d := range devices {
 		at := m.Host() // a device without layers: its memory is the host's, as far as we know
 		for i := range m.Devices {
@@ -146,6 +148,7 @@ func (m *Memory) addProjector(path string, gpu bool) error {
 		}
 		at.Weights += d.Bytes
 	}
+
 	return nil
 }
 

@@ -52,7 +52,8 @@ func TestMeasureEmbeddings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a, b := long.Host(), short.Host(); !long.Generates || b.Later == 0 || a.Later < 2*b.Later || a.KV != b.KV || a.Compute != b.Compute {
+	if a, b := long.Host(), short.Host(); !long.Generates || b.Later == 0 || a.Later < 2*b.Later || a.KV != b.KV ||
+		a.Compute != b.Compute {
 		t.Errorf("got %+v and %+v", a, b)
 	}
 
@@ -79,7 +80,8 @@ func TestMappedPagesAreReleased(t *testing.T) {
 		defer m.Close()
 		return residentOf(t, path)
 	}
-	repacked, mapped := resident(ModelOptions{}), resident(ModelOptions{NoRepack: true})
+	repacked := resident(ModelOptions{})
+	mapped := resident(ModelOptions{NoRepack: true})
 	if mapped < 4<<20 || repacked > mapped/4 {
 		t.Errorf("%d bytes of the file are in memory where it is repacked, %d where it is not", repacked, mapped)
 	}

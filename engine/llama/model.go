@@ -168,6 +168,7 @@ func LoadModel(path string, o ModelOptions) (*Model, error) {
 		handle = cgo.NewHandle(o.Progress)
 		defer handle.Delete()
 	}
+
 	cpath := C.CString(path)
 	defer C.free(unsafe.Pointer(cpath))
 	var e C.serve_error
@@ -175,15 +176,18 @@ func LoadModel(path string, o ModelOptions) (*Model, error) {
 	if err := goError(&e); err != nil {
 		return nil, fmt.Errorf("load model %q: %w", path, err)
 	}
+
 	text := goString(C.serve_model_info(m.c, &e))
 	err := goError(&e)
 	if err == nil {
 		err = json.Unmarshal([]byte(text), &m.info)
 	}
+
 	if err != nil {
 		C.serve_model_free(m.c)
 		return nil, fmt.Errorf("read model %q: %w", path, err)
 	}
+
 	runtime.SetFinalizer(m, func(m *Model) { slog.Error("a model was never closed", "model", m.info.Name) })
 	return m, nil
 }

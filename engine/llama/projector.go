@@ -46,10 +46,15 @@ func (p *Projector) Close() {
 // EncodeImage encodes an image, as engine.Runner's EncodeImage does.
 func (p *Projector) EncodeImage(img *engine.Image, limit int) ([]engine.Chunk, error) {
 	if img.Width <= 0 || img.Height <= 0 || len(img.Pixels) != 3*img.Width*img.Height {
-		return nil, fmt.Errorf("%w: %d bytes of an image of %d x %d pixels", engine.ErrRequest, len(img.Pixels), img.Width, img.Height)
+		return nil, fmt.Errorf(
+			"%w: %d bytes of an image of %d x %d pixels", engine.ErrRequest, len(img.Pixels), img.Width, img.Height,
+		)
 	}
+
 	var e C.serve_error
-	image := C.serve_image_new(p.c, C.int32_t(img.Width), C.int32_t(img.Height), (*C.uint8_t)(unsafe.Pointer(&img.Pixels[0])), &e)
+	image := C.serve_image_new(
+		p.c, C.int32_t(img.Width), C.int32_t(img.Height), (*C.uint8_t)(unsafe.Pointer(&img.Pixels[0])), &e,
+	)
 	if err := goError(&e); err != nil {
 		return nil, fmt.Errorf("%w: %w", engine.ErrRequest, err)
 	}
@@ -64,9 +69,11 @@ func (p *Projector) EncodeImage(img *engine.Image, limit int) ([]engine.Chunk, e
 		pieces = append(pieces, c)
 		total += int(c.n)
 	}
+
 	if total > limit {
 		return nil, &engine.LengthError{Tokens: total, Limit: limit}
 	}
+
 	chunks := make([]engine.Chunk, len(pieces))
 	for i, c := range pieces {
 		if c.tokens != nil {
@@ -75,7 +82,12 @@ func (p *Projector) EncodeImage(img *engine.Image, limit int) ([]engine.Chunk, e
 			}
 			continue
 		}
-		m := &engine.Media{Embeddings: make([]float32, int(c.n)*p.width), Len: int(c.n), Span: int(c.span), Whole: bool(c.whole)}
+		m := &engine.Media{
+			Embeddings: make([]float32, int(c.n)*p.width),
+			Len:        int(c.n),
+			Span:       int(c.span),
+			Whole:      bool(c.whole),
+		}
 		var grid *C.int32_t
 		if c.grid {
 			m.Grid = make([]int32, 4*m.Len)
@@ -87,5 +99,6 @@ func (p *Projector) EncodeImage(img *engine.Image, limit int) ([]engine.Chunk, e
 		}
 		chunks[i].Media = m
 	}
+
 	return chunks, nil
 }

@@ -73,6 +73,7 @@ func TestSee(t *testing.T) {
 				i := slices.IndexFunc(chunks, func(c engine.Chunk) bool { return c.Media != nil })
 				return chunks[i].Media
 			}
+
 			first := look(noise(1, 8*testmodel.QwenPixels, 4*testmodel.QwenPixels))
 			got := shape{first.Len, first.Span, first.Grid != nil, first.Whole}
 			if got != want[kind] || len(first.Embeddings) != first.Len*64 {
@@ -87,11 +88,16 @@ func TestSee(t *testing.T) {
 			if kind == testmodel.Qwen && (first.Grid[8] != 0 || first.Grid[32+8] != 1 || first.Grid[64+9] != 1) {
 				t.Errorf("the ninth embedding is not the first of the second row: %v", first.Grid)
 			}
+
 			var length *engine.LengthError
-			if _, err := p.EncodeImage(noise(1, 64, 32), 3); !errors.As(err, &length) || length.Tokens < want[kind].n || length.Limit != 3 {
+			_, err = p.EncodeImage(noise(1, 64, 32), 3)
+			if !errors.As(err, &length) || length.Tokens < want[kind].n ||
+				length.Limit != 3 {
 				t.Errorf("an image without room: %v", err)
 			}
-			for _, bad := range []*engine.Image{{}, {Width: 2, Height: 2, Pixels: make([]byte, 11)}, {Width: -1, Height: -1, Pixels: make([]byte, 3)}} {
+
+			for _, bad := range []*engine.Image{{}, {Width: 2, Height: 2, Pixels: make([]byte, 11)}, {Width: -1, Height: -1,
+				Pixels: make([]byte, 3)}} {
 				if _, err := p.EncodeImage(bad, 100); !errors.Is(err, engine.ErrRequest) {
 					t.Errorf("an image of %d bytes: %v", len(bad.Pixels), err)
 				}
@@ -109,7 +115,8 @@ const margin = 0.1
 func answerAlone(t *testing.T, c *Context, tokens []engine.Token, media []*engine.Media, n int) []engine.Token {
 	t.Helper()
 	c.ClearKV()
-	pos, answer := 0, []engine.Token{}
+	pos := 0
+	answer := []engine.Token{}
 	var b engine.Batch
 	decode := func() {
 		t.Helper()
@@ -119,6 +126,7 @@ func answerAlone(t *testing.T, c *Context, tokens []engine.Token, media []*engin
 			}
 		}
 	}
+
 	for i := 0; i < len(tokens); {
 		if tokens[i] < 0 {
 			decode()
@@ -126,12 +134,16 @@ func answerAlone(t *testing.T, c *Context, tokens []engine.Token, media []*engin
 			b.AddEmbeddings(media[0], 0, media[0].Len, pos, 0)
 			decode()
 			b.Reset()
-			i, pos, media = i+media[0].Len, pos+media[0].Span, media[1:]
+			i = i + media[0].Len
+			pos = pos + media[0].Span
+			media = media[1:]
 			continue
 		}
 		b.Add(tokens[i], pos, 0, i == len(tokens)-1)
-		i, pos = i+1, pos+1
+		i = i + 1
+		pos = pos + 1
 	}
+
 	for range n {
 		decode()
 		logits, err := c.Logits(b.Len() - 1)
@@ -139,7 +151,8 @@ func answerAlone(t *testing.T, c *Context, tokens []engine.Token, media []*engin
 			t.Fatal(err)
 		}
 		sorted := slices.Sorted(slices.Values(logits))
-		best, second := sorted[len(sorted)-1], sorted[len(sorted)-2]
+		best := sorted[len(sorted)-1]
+		second := sorted[len(sorted)-2]
 		if best-second < margin {
 			break
 		}
@@ -149,6 +162,7 @@ func answerAlone(t *testing.T, c *Context, tokens []engine.Token, media []*engin
 		b.Add(next, pos, 0, true)
 		pos++
 	}
+
 	return answer
 }
 
@@ -166,7 +180,11 @@ func TestImagesInACrowd(t *testing.T) {
 				o.Threads = oneThread
 				o.Batch = 24 // so that Qwen's image takes several
 				e := startEngine(t, write(t, mo), o)
-				crowd(t, e, newContext(t, loadModel(t, mo), ContextOptions{Cells: 512, Sequences: 1, Batch: 256, Threads: oneThread}))
+				crowd(
+					t,
+					e,
+					newContext(t, loadModel(t, mo), ContextOptions{Cells: 512, Sequences: 1, Batch: 256, Threads: oneThread}),
+				)
 			})
 		}
 	}
@@ -197,9 +215,14 @@ func crowd(t *testing.T, e *engine.Engine, alone *Context) {
 		tokens, want []engine.Token
 		media        []*engine.Media
 	}
-	requests, answers := make([]asked, 24), map[string]bool{}
+	requests := make([]asked, 24)
+	answers := map[string]bool{}
 	for i := range requests {
-		parts := []engine.Part{{Text: strings.Repeat("the story of ", i%3)}, {Image: noiseSource(i%5, 64, 32)}, {Text: "what can you see"}}
+		parts := []engine.Part{
+			{Text: strings.Repeat("the story of ", i%3)},
+			{Image: noiseSource(i%5, 64, 32)},
+			{Text: "what can you see"},
+		}
 		if i%4 == 0 {
 			parts = append(parts, engine.Part{Image: noiseSource(i%7, 32, 64)}, engine.Part{Text: "and here"})
 		}
@@ -210,9 +233,11 @@ func crowd(t *testing.T, e *engine.Engine, alone *Context) {
 		requests[i] = asked{tokens, answerAlone(t, alone, tokens, media, n), media}
 		answers[fmt.Sprint(requests[i].want)] = true
 	}
+
 	if len(answers) < 8 {
 		t.Errorf("only %d different answers to different images", len(answers))
 	}
+
 	sampling := engine.DefaultSampling()
 	sampling.Temperature = 0
 	var wg sync.WaitGroup
@@ -221,7 +246,10 @@ func crowd(t *testing.T, e *engine.Engine, alone *Context) {
 			continue
 		}
 		wg.Go(func() {
-			s, err := e.Generate(t.Context(), engine.Request{Prompt: r.tokens, Media: r.media, MaxTokens: len(r.want), LogProbs: true, Sampling: sampling})
+			s, err := e.Generate(
+				t.Context(),
+				engine.Request{Prompt: r.tokens, Media: r.media, MaxTokens: len(r.want), LogProbs: true, Sampling: sampling},
+			)
 			if err != nil {
 				t.Error(err)
 				return
@@ -244,11 +272,13 @@ func crowd(t *testing.T, e *engine.Engine, alone *Context) {
 					}
 				}
 			}
-			if want := r.want[:min(len(got), len(r.want))]; len(got) == 0 || !slices.Equal(got, want) || len(got) < len(r.want) && got[len(got)-1] != e.Model().Marks.EOS {
+			if want := r.want[:min(len(got), len(r.want))]; len(got) == 0 || !slices.Equal(got, want) ||
+				len(got) < len(r.want) && got[len(got)-1] != e.Model().Marks.EOS {
 				t.Errorf("request %d: got %v, alone it is %v", i, got, r.want)
 			}
 		})
 	}
+
 	wg.Wait()
 }
 
@@ -256,10 +286,12 @@ func TestBadProjectors(t *testing.T) {
 	m := loadModel(t, testmodel.Options{})
 	good := testmodel.Projector(testmodel.MLP)
 	files := map[string][]byte{
-		"no GGUF":            []byte("no"),
-		"cut off":            good[:len(good)/2],
-		"a model":            testmodel.Bytes(testmodel.Options{}),
-		"of an unknown kind": []byte(strings.Replace(string(good), "\x03\x00\x00\x00\x00\x00\x00\x00mlp", "\x03\x00\x00\x00\x00\x00\x00\x00abc", 1)),
+		"no GGUF": []byte("no"),
+		"cut off": good[:len(good)/2],
+		"a model": testmodel.Bytes(testmodel.Options{}),
+		"of an unknown kind": []byte(
+			strings.Replace(string(good), "\x03\x00\x00\x00\x00\x00\x00\x00mlp", "\x03\x00\x00\x00\x00\x00\x00\x00abc", 1),
+		),
 	}
 	for name, data := range files {
 		p, err := NewProjector(m, writeProjector(t, data), false, 2)
@@ -276,7 +308,8 @@ func TestBadProjectors(t *testing.T) {
 }
 
 func TestMeasureCountsTheProjector(t *testing.T) {
-	path, o := write(t, testmodel.Options{}), Options{Context: 256, Sequences: 2}
+	path := write(t, testmodel.Options{})
+	o := Options{Context: 256, Sequences: 2}
 	without, err := Measure(path, o)
 	if err != nil {
 		t.Fatal(err)

@@ -132,6 +132,7 @@ func TestQuantizedLogits(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
+
 					t.Cleanup(m.Close)
 					for shape, got := range shapesOfLogits(t, m, kvType) {
 						if worst := greatest(got, wants[shape]); worst > tolerance.logits {
@@ -217,7 +218,8 @@ func testAnswers(t *testing.T, path, kvType string, margin float64) {
 func compareAnswers(t *testing.T, crowd, alone []engine.TokenInfo, margin float64) (sure int) {
 	t.Helper()
 	for i, token := range alone {
-		best, second := token.Alternatives[0].LogProb, token.Alternatives[1].LogProb
+		best := token.Alternatives[0].LogProb
+		second := token.Alternatives[1].LogProb
 		certain := float64(best-second) >= margin
 		if crowd[i].Token != token.Token {
 			if certain {

@@ -113,42 +113,76 @@ func (r *runner) start() error {
 	if info.Diffusion {
 		return errors.New("diffusion models are not supported")
 	}
-	r.facts = engine.Model{
-		Name: info.Name, Architecture: info.Architecture,
-		// llama.cpp says so when the file names no type and most tensors do.
-		Quantization: strings.TrimPrefix(info.Quantization, "(guessed) "), Size: info.Size,
-		Ranks: info.Pooling == PoolingRank, Parameters: info.Parameters, TrainContext: info.ContextTrain, EmbeddingSize: info.EmbeddingOut,
-		InputSize: info.EmbeddingIn, Vision: r.opts.Projector != "",
-		Generates: info.generates(), ChatTemplate: info.Template, Build: info.Build,
-		Marks: engine.Marks{
-			BOS: info.BOS, EOS: info.EOS, Separator: info.SEP, AddBOS: info.AddBOS, AddEOS: info.AddEOS, AddSeparator: info.AddSEP,
-			FIMPrefix: info.FIMPrefix, FIMSuffix: info.FIMSuffix, FIMMiddle: info.FIMMiddle,
-		},
-		RankTemplate: info.RankTemplate, Classes: info.Classes,
-		Pieces: r.model.pieces(false), Special: r.model.pieces(true), EndsGeneration: r.model.endsGeneration(),
-	}
+
+	r.describe()
 	r.limits = engine.Limits{Context: r.opts.Context, RollsBack: info.RollsBack, EmbedInputs: embedInputs}
 	r.limits.EmbedTokens = r.opts.embedTokens(&info)
-	if !r.facts.Generates {
-		if r.facts.Vision {
-			return errors.New("a projector is for a model that generates")
-		}
-		return r.startEmbed()
+	if r.facts.Generates {
+		return r.startGeneration()
 	}
+	if r.facts.Vision {
+		return errors.New("a projector is for a model that generates")
+	}
+	return r.startEmbed()
+}
+
+// describe fills in what the engine knows of the model.
+func (r *runner) describe() {
+	info := r.model.info
+	r.facts = engine.Model{
+		Name:         info.Name,
+		Architecture: info.Architecture,
+		// llama.cpp says so when the file names no type and most tensors do.
+		Quantization:   strings.TrimPrefix(info.Quantization, "(guessed) "),
+		Size:           info.Size,
+		Ranks:          info.Pooling == PoolingRank,
+		Parameters:     info.Parameters,
+		TrainContext:   info.ContextTrain,
+		EmbeddingSize:  info.EmbeddingOut,
+		InputSize:      info.EmbeddingIn,
+		Vision:         r.opts.Projector != "",
+		Generates:      info.generates(),
+		ChatTemplate:   info.Template,
+		Build:          info.Build,
+		RankTemplate:   info.RankTemplate,
+		Classes:        info.Classes,
+		Pieces:         r.model.pieces(false),
+		Special:        r.model.pieces(true),
+		EndsGeneration: r.model.endsGeneration(),
+	}
+
+	r.facts.Marks = engine.Marks{
+		BOS:          info.BOS,
+		EOS:          info.EOS,
+		Separator:    info.SEP,
+		AddBOS:       info.AddBOS,
+		AddEOS:       info.AddEOS,
+		AddSeparator: info.AddSEP,
+		FIMPrefix:    info.FIMPrefix,
+		FIMSuffix:    info.FIMSuffix,
+		FIMMiddle:    info.FIMMiddle,
+	}
+}
+
+// startGeneration makes the context that generates, and the projector.
+func (r *runner) startGeneration() error {
 	o := r.opts.contextOptions()
 	ctx, err := NewContext(r.model, o)
 	if err != nil {
 		return err
 	}
+
 	r.ctx = ctx
 	cells, perSequence := ctx.Shape()
-	r.limits.Sequences, r.limits.Batch = o.Sequences, o.Batch
+	r.limits.Sequences = o.Sequences
+	r.limits.Batch = o.Batch
 	r.limits.Shared = o.Shared
 	r.limits.Cells = min(cells, o.Cells)
 	r.limits.Context = min(r.limits.Context, perSequence)
 	if r.opts.Projector != "" {
 		r.projector, err = NewProjector(r.model, r.opts.Projector, r.opts.projectorOnGPU(), r.opts.Threads)
 	}
+
 	return err
 }
 
@@ -201,20 +235,24 @@ func (r *runner) Embed(inputs [][]engine.Token) ([][]float32, error) {
 			return nil, err
 		}
 	}
+
 	size := r.model.info.EmbeddingOut
 	if r.model.info.Pooling == PoolingRank {
 		size = r.model.info.Classes
 	}
+
 	var b engine.Batch
 	for seq, tokens := range inputs {
 		for pos, t := range tokens {
 			b.Add(t, pos, seq, true)
 		}
 	}
+
 	r.embed.ClearKV()
 	if err := r.embed.Decode(&b); err != nil {
 		return nil, err
 	}
+
 	vectors := make([][]float32, len(inputs))
 	for seq := range inputs {
 		v, err := r.embed.Embedding(seq, 0, size)
@@ -223,6 +261,7 @@ func (r *runner) Embed(inputs [][]engine.Token) ([][]float32, error) {
 		}
 		vectors[seq] = v
 	}
+
 	return vectors, nil
 }
 

@@ -80,28 +80,103 @@ func readTemplate(t *testing.T, name string) string {
 //	c=ID,ID     an assistant's calls with these IDs
 //	r=ID        a call's result
 var sequences = []string{
-	"u", "s u", "d u", "u a u", "s u a u a u",
+	"u",
+	"s u",
+	"d u",
+	"u a u",
+	"s u a u a u",
 	// The system's message is not first, or not alone.
-	"u s", "u a s", "u a s u", "u a d u", "s s u", "s d u", "d s u", "s u s u", "s u a s u", "s", "d", "s s",
+	"u s",
+	"u a s",
+	"u a s u",
+	"u a d u",
+	"s s u",
+	"s d u",
+	"d s u",
+	"s u s u",
+	"s u a s u",
+	"s",
+	"d",
+	"s s",
 	// Roles do not alternate.
-	"a", "a u", "s a", "s a u", "a a u", "u u", "u u a u", "u a a u", "u a a", "u a", "s u a", "a u a",
+	"a",
+	"a u",
+	"s a",
+	"s a u",
+	"a a u",
+	"u u",
+	"u u a u",
+	"u a a u",
+	"u a a",
+	"u a",
+	"s u a",
+	"a u a",
 	// Calls and results.
-	"u c=1 r=1", "s u c=1 r=1", "u c=1 r=1 a", "u c=1 r=1 u", "u c=1 r=1 a u", "u c=1 r=1 c=2 r=2", "u c=1 r=1 c=2 r=2 a u",
-	"u c=1,2 r=1 r=2", "u c=1,2 r=2 r=1", "u c=1,2 r=1 r=2 u", "u c=1,2 r=1 r=2 a u c=3 r=3", "u c=1,2,3 r=1 r=2 r=3 a",
-	"u a c=1 r=1", "u c=1 a r=1", "u c=1 r=1 s u", "u c=1 r=1 d", "u c=1 r=1 r=1", "u c=1,1 r=1 r=1",
+	"u c=1 r=1",
+	"s u c=1 r=1",
+	"u c=1 r=1 a",
+	"u c=1 r=1 u",
+	"u c=1 r=1 a u",
+	"u c=1 r=1 c=2 r=2",
+	"u c=1 r=1 c=2 r=2 a u",
+	"u c=1,2 r=1 r=2",
+	"u c=1,2 r=2 r=1",
+	"u c=1,2 r=1 r=2 u",
+	"u c=1,2 r=1 r=2 a u c=3 r=3",
+	"u c=1,2,3 r=1 r=2 r=3 a",
+	"u a c=1 r=1",
+	"u c=1 a r=1",
+	"u c=1 r=1 s u",
+	"u c=1 r=1 d",
+	"u c=1 r=1 r=1",
+	"u c=1,1 r=1 r=1",
 	// Calls without results, and results without calls.
-	"u c=1", "u c=1 u", "u c=1 a", "u c=1 a u", "u c=1 c=2 r=2", "u c=1,2 r=2", "u c=1,2 r=1 u", "u c=1,2 u", "u c=1,2",
-	"u r=1", "u a r=1", "u r=1 u", "r=1", "r=1 u", "s r=1", "r=1 a u", "c=1 r=1", "c=1 r=1 u", "s c=1 r=1", "c=1", "u c=1 u r=1",
+	"u c=1",
+	"u c=1 u",
+	"u c=1 a",
+	"u c=1 a u",
+	"u c=1 c=2 r=2",
+	"u c=1,2 r=2",
+	"u c=1,2 r=1 u",
+	"u c=1,2 u",
+	"u c=1,2",
+	"u r=1",
+	"u a r=1",
+	"u r=1 u",
+	"r=1",
+	"r=1 u",
+	"s r=1",
+	"r=1 a u",
+	"c=1 r=1",
+	"c=1 r=1 u",
+	"s c=1 r=1",
+	"c=1",
+	"u c=1 u r=1",
 	"u c=1 r=1 u c=2,3 r=2 r=3 u c=4",
 	// IDs of others.
-	"u c=aaaaaa r=aaaaaa", "u c=abcdefghij r=abcdefghij u", "u c=toolu_01A09q90qw90lq917835lq9 r=toolu_01A09q90qw90lq917835lq9",
-	"u c=3f2504e0-4f89-11d3-9a0c-0305e82c3301 r=3f2504e0-4f89-11d3-9a0c-0305e82c3301", "u c=call_ü r=call_ü",
+	"u c=aaaaaa r=aaaaaa",
+	"u c=abcdefghij r=abcdefghij u",
+	"u c=toolu_01A09q90qw90lq917835lq9 r=toolu_01A09q90qw90lq917835lq9",
+	"u c=3f2504e0-4f89-11d3-9a0c-0305e82c3301 r=3f2504e0-4f89-11d3-9a0c-0305e82c3301",
+	"u c=call_ü r=call_ü",
 }
 
 // oddArguments are arguments that models write and clients send back: cut, not JSON, or no object.
 var oddArguments = []string{
-	`{"cmd": "odd-word`, `{"cmd": "odd-word",}`, `{"cmd": "odd-word"}{"cmd": "b"}`, `odd-word`, `{"cmd": NaN, "b": "odd-word"}`,
-	"{\"cmd\": \"odd-word\n\"}", `["odd-word"]`, `"odd-word"`, `121`, `null`, `true`, " ", `{"cmd":"\ud83d odd-word"}`, `{"cmd":1e400,"b":"odd-word"}`,
+	`{"cmd": "odd-word`,
+	`{"cmd": "odd-word",}`,
+	`{"cmd": "odd-word"}{"cmd": "b"}`,
+	`odd-word`,
+	`{"cmd": NaN, "b": "odd-word"}`,
+	"{\"cmd\": \"odd-word\n\"}",
+	`["odd-word"]`,
+	`"odd-word"`,
+	`121`,
+	`null`,
+	`true`,
+	" ",
+	`{"cmd":"\ud83d odd-word"}`,
+	`{"cmd":1e400,"b":"odd-word"}`,
 }
 
 const oddWord = "odd-word"
@@ -115,6 +190,7 @@ func conversation(sequence string, arguments string) (*prompt.Conversation, []st
 		words = append(words, word)
 		return prompt.Message{Role: role, Content: word}
 	}
+
 	for _, item := range strings.Fields(sequence) {
 		kind, ids, _ := strings.Cut(item, "=")
 		switch kind {
@@ -145,6 +221,7 @@ func conversation(sequence string, arguments string) (*prompt.Conversation, []st
 			c.Messages = append(c.Messages, m)
 		}
 	}
+
 	return &c, words
 }
 
@@ -163,9 +240,20 @@ var all = flag.Bool("matrix", false, "every sequence of messages by every templa
 
 // pickyTemplates refuse or drop the most, each in its own way. They get every sequence in every run.
 var pickyTemplates = []string{
-	"mistralai-Mistral-Nemo-Instruct-2407", "Mistral-Small-3.2-24B-Instruct-2506", "mistralai-Ministral-3-14B-Reasoning-2512",
-	"google-gemma-2-2b-it", "google-gemma-4-31B-it", "Qwen3.5-4B", "Qwen3-Coder", "meta-llama-Llama-3.2-3B-Instruct",
-	"Kimi-K3", "openai-gpt-oss-120b", "microsoft-Phi-3.5-mini-instruct", "LFM2-8B-A1B", "llama-cpp-rwkv-world", "MiniMax-M3",
+	"mistralai-Mistral-Nemo-Instruct-2407",
+	"Mistral-Small-3.2-24B-Instruct-2506",
+	"mistralai-Ministral-3-14B-Reasoning-2512",
+	"google-gemma-2-2b-it",
+	"google-gemma-4-31B-it",
+	"Qwen3.5-4B",
+	"Qwen3-Coder",
+	"meta-llama-Llama-3.2-3B-Instruct",
+	"Kimi-K3",
+	"openai-gpt-oss-120b",
+	"microsoft-Phi-3.5-mini-instruct",
+	"LFM2-8B-A1B",
+	"llama-cpp-rwkv-world",
+	"MiniMax-M3",
 	"deepseek-ai-DeepSeek-R1-Distill-Llama-8B",
 }
 
@@ -188,7 +276,9 @@ func TestTemplateMatrix(t *testing.T) {
 func matrix(t *testing.T, template string, every, offset int) {
 	m := loadTemplate(t, template)
 	b := prompt.Builder{Model: m, Templates: &prompt.Templates{}}
-	cells, refused, lost := 0, 0, 0
+	cells := 0
+	refused := 0
+	lost := 0
 	try := func(sequence, arguments string) {
 		hasCalls := strings.ContainsAny(sequence, "cr")
 		for _, tools := range []bool{false, true} {

@@ -30,12 +30,14 @@ func Pair() (parent Conn, child []*os.File, err error) {
 		}
 		ends[i] = [2]*os.File{os.NewFile(uintptr(fds[0]), name), os.NewFile(uintptr(fds[1]), name)}
 	}
+
 	child = []*os.File{ends[0][1], ends[1][1]}
 	parent, err = Join(ends[0][0], ends[1][0])
 	if err != nil {
 		child[0].Close()
 		child[1].Close()
 	}
+
 	return parent, child, err
 }
 

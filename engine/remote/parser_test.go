@@ -107,7 +107,9 @@ func TestParsersAreClosed(t *testing.T) {
 // startOver returns a Runner whose child serves another.
 func startOver(t testing.TB, runner engine.Runner) *remote.Runner {
 	t.Helper()
-	r, _, err := remote.Start(context.Background(), remote.Options{Spawn: func() (*remote.Process, error) { return remotetest.Spawn(runner) }})
+	r, _, err := remote.Start(
+		context.Background(), remote.Options{Spawn: func() (*remote.Process, error) { return remotetest.Spawn(runner) }},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -65,11 +65,14 @@ func (n *nursery) spawn() (*remote.Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	hangUp, once := p.Kill, sync.Once{}
+
+	hangUp := p.Kill
+	once := sync.Once{}
 	p.Kill = func(dump bool) {
 		hangUp(dump)
 		once.Do(func() { close(ends) })
 	}
+
 	n.child = p
 	return &p.Process, nil
 }
@@ -125,7 +128,8 @@ func (n *nursery) slept() []time.Duration {
 // start runs an engine over the nursery's children until the test ends.
 func (n *nursery) start(o remote.Options) (*engine.Engine, *remote.Runner) {
 	n.t.Helper()
-	o.Spawn, o.Report = n.spawn, n.report
+	o.Spawn = n.spawn
+	o.Report = n.report
 	o.Log = slog.New(slog.DiscardHandler)
 	o.Sleep = func(d time.Duration) <-chan time.Time { // nobody waits in a test
 		n.mu.Lock()
@@ -135,10 +139,12 @@ func (n *nursery) start(o remote.Options) (*engine.Engine, *remote.Runner) {
 		now <- time.Time{}
 		return now
 	}
+
 	r, _, err := remote.Start(n.t.Context(), o)
 	if err != nil {
 		n.t.Fatal(err)
 	}
+
 	e := engine.New(r, engine.Options{})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -209,27 +215,33 @@ func TestAnswersGoOn(t *testing.T) {
 					return nil
 				}}
 			}
+
 			e, r := n.start(remote.Options{})
 			var wg sync.WaitGroup
 			for i := range 60 {
 				wg.Go(func() {
 					prompt := fmt.Sprintf("you are kind. canary %d ", i)
-					texts, usage, err := ask(e, engine.Request{Prompt: tokens(prompt), MaxTokens: 30 + i%20, Choices: 1 + i%3, LogProbs: true, Top: 2})
+					texts, usage, err := ask(
+						e, engine.Request{Prompt: tokens(prompt), MaxTokens: 30 + i%20, Choices: 1 + i%3, LogProbs: true, Top: 2},
+					)
 					if err != nil {
 						t.Error(err)
 						return
 					}
+
 					want := answer(prompt, 30+i%20)
 					for _, text := range texts {
 						if text != want {
 							t.Errorf("got %q, undisturbed it is %q", text, want)
 						}
 					}
+
 					if usage.Completion != len(want)*len(texts) || usage.Prompt != len(prompt) {
 						t.Errorf("usage %+v of %d choices of %d", usage, len(texts), len(want))
 					}
 				})
 			}
+
 			wg.Wait()
 			if r.Restarts() < 5 || e.Stats().Restarts == 0 {
 				t.Errorf("%d restarts: the test is too easy", r.Restarts())
@@ -237,6 +249,7 @@ func TestAnswersGoOn(t *testing.T) {
 			if got := e.Stats().Generated; got != e.Stats().Tokens {
 				t.Errorf("%d tokens were drawn, %d counted", got, e.Stats().Tokens)
 			}
+
 			computed := 0
 			crashes := n.reported()
 			for _, c := range crashes {
@@ -245,6 +258,7 @@ func TestAnswersGoOn(t *testing.T) {
 					t.Errorf("a crash tells %+v", c)
 				}
 			}
+
 			if computed < len(crashes) {
 				t.Errorf("%d crashes tell of %d sequences in all", len(crashes), computed)
 			}
@@ -285,6 +299,7 @@ func TestFatalErrors(t *testing.T) {
 		}
 		return nil
 	}
+
 	n.options = func(number int) enginetest.Options {
 		return enginetest.Options{
 			Limits:       limits,
@@ -292,8 +307,11 @@ func TestFatalErrors(t *testing.T) {
 			RenderError:  func([]byte) error { return fail(number == 2) },
 		}
 	}
+
 	e, r := n.start(remote.Options{})
-	if texts, _, err := ask(e, engine.Request{Prompt: tokens("hello "), MaxTokens: 30}); err != nil || texts[0] != answer("hello ", 30) {
+	texts, _, err := ask(e, engine.Request{Prompt: tokens("hello "), MaxTokens: 30})
+	if err != nil ||
+		texts[0] != answer("hello ", 30) {
 		t.Errorf("%q, %v", texts, err)
 	}
 	if rendered, err := e.Render(engine.Chat{Messages: []byte("[]")}); err != nil || rendered.Prompt != "\n" {
@@ -317,13 +335,15 @@ func TestPoison(t *testing.T) {
 			return nil
 		}}
 	}
+
 	e, r := n.start(remote.Options{})
 	var wg sync.WaitGroup
 	for i := range 12 {
 		wg.Go(func() {
 			prompt := fmt.Sprintf("canary %d ", i)
 			if i == 5 {
-				if _, _, err := ask(e, engine.Request{Prompt: tokens("poison #"), MaxTokens: 5}); !errors.Is(err, engine.ErrCrashed) {
+				_, _, err := ask(e, engine.Request{Prompt: tokens("poison #"), MaxTokens: 5})
+				if !errors.Is(err, engine.ErrCrashed) {
 					t.Errorf("what crashes the engine ends with %v", err)
 				}
 				return
@@ -334,6 +354,7 @@ func TestPoison(t *testing.T) {
 			}
 		})
 	}
+
 	wg.Wait()
 	if got := r.Restarts(); got < 2 || got > 3 {
 		t.Errorf("%d restarts for one request that crashes the engine", got)
@@ -407,9 +428,11 @@ func TestGarbage(t *testing.T) {
 							<-n.dead()
 						})
 					}
+
 					return nil
 				}}
 			}
+
 			e, r := n.start(remote.Options{})
 			texts, _, err := ask(e, engine.Request{Prompt: tokens("hello "), MaxTokens: 30})
 			if err != nil || texts[0] != answer("hello ", 30) || r.Restarts() != 1 {
@@ -432,17 +455,22 @@ func TestGivesUp(t *testing.T) {
 		}
 		return why
 	}})
+
 	if err := r.Failed().Err(); err != nil {
 		t.Errorf("it has failed before: %v", err)
 	}
+
 	n.die()
 	<-r.Failed().Done() // though nobody asks it for anything
 	if err := context.Cause(r.Failed()); !errors.Is(err, why) || !errors.Is(err, engine.ErrFatal) {
 		t.Errorf("it failed because of %v", err)
 	}
-	if _, _, err := ask(e, engine.Request{Prompt: tokens("hello "), MaxTokens: 30}); !errors.Is(err, engine.ErrStopped) && !errors.Is(err, engine.ErrFatal) {
+	_, _, err := ask(e, engine.Request{Prompt: tokens("hello "), MaxTokens: 30})
+	if !errors.Is(err, engine.ErrStopped) &&
+		!errors.Is(err, engine.ErrFatal) {
 		t.Errorf("an engine that cannot be started again: %v", err)
 	}
+
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.number != 6 {
@@ -453,7 +481,11 @@ func TestGivesUp(t *testing.T) {
 // TestRestarted reads what children say that take another's place, and waits longer after one
 // that says that later may be better.
 func TestRestarted(t *testing.T) {
-	n := &nursery{t: t, exit: remote.Exit{How: "killed"}, refuse: func(number int) bool { return number == 2 || number == 3 }}
+	n := &nursery{
+		t:      t,
+		exit:   remote.Exit{How: "killed"},
+		refuse: func(number int) bool { return number == 2 || number == 3 },
+	}
 	refusals := []error{fmt.Errorf("%w: no memory", remote.ErrLater), errors.New("no model")}
 	var said []string
 	e, r := n.start(remote.Options{

@@ -41,8 +41,11 @@ var ErrLater = errors.New("it may be possible later")
 func (r *Runner) generation() (*generation, error) {
 	for {
 		r.mu.Lock()
-		g, changed, failed := r.current, r.changed, r.failed
+		g := r.current
+		changed := r.changed
+		failed := r.failed
 		r.mu.Unlock()
+
 		switch {
 		case failed != nil:
 			return nil, failed
@@ -55,6 +58,7 @@ func (r *Runner) generation() (*generation, error) {
 				return g, nil
 			}
 		}
+
 		select {
 		case <-changed:
 		case <-r.aborted:
@@ -82,8 +86,11 @@ func (r *Runner) lost(g *generation, crash func() Crash) (suspicious bool) {
 	if r.current == g {
 		r.current = nil
 		r.quiet.Add(1)
-		c.Exit, c.Wire, c.Stalled = exit, g.wire, time.Duration(g.stalled.Load())
-		c.Lived, c.Restarts = time.Since(g.began), r.restarts
+		c.Exit = exit
+		c.Wire = g.wire
+		c.Stalled = time.Duration(g.stalled.Load())
+		c.Lived = time.Since(g.began)
+		c.Restarts = r.restarts
 		g.mu.Lock()
 		for _, call := range g.pending {
 			c.Calls = append(c.Calls, call.name)
@@ -178,7 +185,8 @@ func (r *Runner) spawnAgain(ctx context.Context, number int) (*generation, error
 func (r *Runner) set(g *generation, failed error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.current, r.failed = g, failed
+	r.current = g
+	r.failed = failed
 	if failed != nil {
 		r.end(failed)
 	}

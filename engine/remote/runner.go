@@ -19,7 +19,7 @@ import (
 type Options struct {
 	Spawn   func() (*Process, error)
 	Request func() []byte                        // what to load, for the child's Open; nothing by default
-	Refused func(answer []byte) error            // why a child that was started again loaded nothing; its answer by default
+	Refused func(answer []byte) error            // why a restarted child loaded nothing; its answer by default
 	Stall   time.Duration                        // that a step or a call may take, 2 minutes
 	Report  func(Crash)                          // receives every crash
 	Log     *slog.Logger                         // slog.Default()
@@ -93,7 +93,9 @@ func Start(ctx context.Context, o Options) (r *Runner, answer []byte, err error)
 		return nil, answer, err
 	}
 
-	r.model, r.limits, r.seen = known.Model, known.Limits, 1
+	r.model = known.Model
+	r.limits = known.Limits
+	r.seen = 1
 	r.set(g, nil)
 	return r, answer, nil
 }
@@ -243,7 +245,8 @@ func (r *Runner) RemoveKV(seq, from int) bool {
 		return in.end()
 	})
 	if err != nil {
-		removed, r.seen = true, 0 // as the next step will say
+		removed = true
+		r.seen = 0 // as the next step will say
 	}
 	return removed
 }
@@ -308,7 +311,8 @@ func (r *reader) rows(rows []engine.Row, vocabulary int) {
 		if row.Err != nil {
 			continue
 		}
-		row.Token, row.LogProb = token(), r.f32()
+		row.Token = token()
+		row.LogProb = r.f32()
 		for range r.count(8) {
 			row.Alternatives = append(row.Alternatives, engine.TokenLogProb{Token: token(), LogProb: r.f32()})
 		}
@@ -358,7 +362,8 @@ func (r *Runner) Embed(inputs [][]engine.Token) (vectors [][]float32, err error)
 func (r *Runner) known() (*generation, error) {
 	g, err := r.generation()
 	if err == nil && g.number != r.seen {
-		r.seen, r.ops = g.number, r.ops[:0]
+		r.seen = g.number
+		r.ops = r.ops[:0]
 		return nil, engine.ErrRestarted
 	}
 	return g, err
@@ -395,7 +400,8 @@ func (r *Runner) exchange(
 	g.lose(err)
 	suspicious := r.lost(g, crash)
 	// The next child, or one after it, knows nothing, and the loop will know that.
-	r.seen, r.ops = g.number+1, r.ops[:0]
+	r.seen = g.number + 1
+	r.ops = r.ops[:0]
 	select {
 	case <-r.aborted:
 		return engine.ErrAborted

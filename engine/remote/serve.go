@@ -51,11 +51,15 @@ func Serve(c Conn, open Open) error {
 	if err != nil {
 		return fmt.Errorf("wait for what to load: %w", err)
 	}
+
 	r := reader{b: first}
-	id, ask, request := r.u32(), r.u8(), r.bytes()
+	id := r.u32()
+	ask := r.u8()
+	request := r.bytes()
 	if err := r.end(); err != nil || ask != askLoad {
 		return fmt.Errorf("wait for what to load: %w", errors.Join(err, errWire))
 	}
+
 	ch := &child{samplers: map[uint64]engine.Sampler{}, parsers: map[uint64]*liveParser{}, calls: c.Calls}
 	runner, answer := open(request)
 	var known bytes.Buffer
@@ -66,6 +70,7 @@ func Serve(c Conn, open Open) error {
 			return fmt.Errorf("describe the model: %w", err)
 		}
 	}
+
 	m := newMessage(nil)
 	m.u32(id)
 	m.err(nil)
@@ -77,12 +82,14 @@ func Serve(c Conn, open Open) error {
 	if err := m.send(c.Calls); err != nil || runner == nil {
 		return err
 	}
+
 	go ch.serveCalls(calls, c.Steps)
 	defer ch.closeAll()
 	err = ch.serveSteps(c.Steps)
 	if failed := ch.failed.Load(); failed != nil {
 		return *failed
 	}
+
 	return err
 }
 
@@ -129,6 +136,7 @@ func (c *child) serveSteps(conn io.ReadWriter) error {
 		if frame, err = receive(in, frame); err != nil {
 			return gone(err)
 		}
+
 		r := reader{b: frame}
 		ask := r.u8()
 		err = c.change(&r)
@@ -143,12 +151,15 @@ func (c *child) serveSteps(conn io.ReadWriter) error {
 			if c.step(&out, &batch, rows) {
 				return nil
 			}
+
 		case askRemove:
-			seq, from := r.int(), r.int()
+			seq := r.int()
+			from := r.int()
 			if err := errors.Join(err, r.end()); err != nil {
 				return err
 			}
 			out.bool(c.runner.RemoveKV(seq, from))
+
 		case askEmbed:
 			inputs := make([][]engine.Token, r.count(4))
 			for i := range inputs {
@@ -157,22 +168,33 @@ func (c *child) serveSteps(conn io.ReadWriter) error {
 			if err := errors.Join(err, r.end()); err != nil {
 				return err
 			}
-			vectors, err := c.runner.Embed(inputs)
-			if c.fatal(err) {
+			if c.embed(&out, inputs) {
 				return nil
 			}
-			out.err(err)
-			out.u32(uint32(len(vectors)))
-			for _, v := range vectors {
-				out.f32s(v)
-			}
+
 		default:
 			return errWire
 		}
+
 		if err := out.send(conn); err != nil {
 			return gone(err)
 		}
 	}
+}
+
+// embed computes vectors. Fatal means that the child must end.
+func (c *child) embed(out *message, inputs [][]engine.Token) (fatal bool) {
+	vectors, err := c.runner.Embed(inputs)
+	if c.fatal(err) {
+		return true
+	}
+
+	out.err(err)
+	out.u32(uint32(len(vectors)))
+	for _, v := range vectors {
+		out.f32s(v)
+	}
+	return false
 }
 
 // change does what comes before any answer: samplers to free and to make anew, and
@@ -186,21 +208,26 @@ func (c *child) change(r *reader) error {
 			delete(c.samplers, id)
 		}
 	}
+
 	c.mu.Unlock()
 	for range r.count(8) {
-		id, text := r.u64(), r.bytes()
+		id := r.u64()
+		text := r.bytes()
 		if err := c.newSampler(id, text); err != nil {
 			return err
 		}
 	}
+
 	for range r.count(16) {
-		src, dst := r.int(), r.int()
+		src := r.int()
+		dst := r.int()
 		if src < 0 {
 			c.runner.RemoveKV(dst, 0)
 		} else {
 			c.runner.CopyKV(src, dst)
 		}
 	}
+
 	return r.err
 }
 
@@ -295,11 +322,14 @@ func (c *child) serveCalls(in *bufio.Reader, steps io.Closer) {
 func (c *child) call(r *reader, out *message) (err error) {
 	switch ask := r.u8(); ask {
 	case askTokenize:
-		text, control, ends := r.string(), r.bool(), r.bool()
+		text := r.string()
+		control := r.bool()
+		ends := r.bool()
 		var tokens []engine.Token
 		tokens, err = c.runner.Tokenize(text, control, ends)
 		out.err(err)
 		out.i32s(tokens)
+
 	case askEncodeImage:
 		img := &engine.Image{Width: r.int(), Height: r.int()}
 		limit := r.int()
@@ -308,8 +338,10 @@ func (c *child) call(r *reader, out *message) (err error) {
 		chunks, err = c.runner.EncodeImage(img, limit)
 		out.err(err)
 		out.chunks(chunks)
+
 	case askSampler:
-		id, text := r.u64(), r.bytes()
+		id := r.u64()
+		text := r.bytes()
 		err = c.newSampler(id, text)
 		out.err(err)
 	case askRender:
@@ -324,6 +356,7 @@ func (c *child) call(r *reader, out *message) (err error) {
 		}
 		out.err(err)
 		out.bytes(text)
+
 	case askParser:
 		err = c.makeParser(r)
 		out.err(err)
@@ -333,108 +366,8 @@ func (c *child) call(r *reader, out *message) (err error) {
 		err = fmt.Errorf("%w: call %d", errWire, ask)
 		out.err(err)
 	}
+
 	return err
-}
-
-// makeParser frees the parsers that are of no use any more and makes one, which reads what
-// the parent had another child's read.
-func (c *child) makeParser(r *reader) error {
-	var closed []*liveParser
-	c.mu.Lock()
-	for range r.count(8) {
-		id := r.u64()
-		if p := c.parsers[id]; p != nil {
-			closed = append(closed, p)
-			delete(c.parsers, id)
-		}
-	}
-	c.mu.Unlock()
-	for _, p := range closed {
-		p.close()
-	}
-
-	id, spec := r.u64(), r.string()
-	pieces := make([]string, r.count(4))
-	for i := range pieces {
-		pieces[i] = r.string()
-	}
-	if r.err != nil {
-		return r.err
-	}
-	parser, err := c.runner.Parser(spec)
-	if err != nil {
-		return err
-	}
-	for _, text := range pieces {
-		_, _ = parser.Append(text, false) // as was returned before
-	}
-
-	c.mu.Lock()
-	old := c.parsers[id]
-	c.parsers[id] = &liveParser{Parser: parser, pieces: len(pieces)}
-	c.mu.Unlock()
-	if old != nil {
-		old.close()
-	}
-	return nil
-}
-
-// parse has a parser read on. The answer is whether there is one that has read what came
-// before, and then what is new.
-func (c *child) parse(r *reader, out *message) error {
-	id, before, text, last := r.u64(), r.int(), r.string(), r.bool()
-	if err := r.end(); err != nil {
-		out.err(err)
-		return err
-	}
-	c.mu.Lock()
-	p := c.parsers[id]
-	c.mu.Unlock()
-	if p == nil {
-		out.err(nil)
-		out.bool(false)
-		return nil
-	}
-
-	d, known, err := p.append(before, text, last)
-	if out.err(err); err != nil {
-		return err
-	}
-	out.bool(known)
-	if known {
-		out.delta(&d)
-	}
-	return nil
-}
-
-// liveParser is a parser of one answer. Calls for it come one after another, unless the
-// parent gave up one of them.
-type liveParser struct {
-	mu sync.Mutex
-	engine.Parser
-
-	pieces int // that it has read
-	closed bool
-}
-
-func (p *liveParser) append(before int, text string, last bool) (d engine.Delta, known bool, err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed || p.pieces != before {
-		return d, false, nil
-	}
-	p.pieces++
-	d, err = p.Append(text, last)
-	return d, true, err
-}
-
-func (p *liveParser) close() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.closed {
-		p.closed = true
-		p.Close()
-	}
 }
 
 // chunks writes what an image looks like.

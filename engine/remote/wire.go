@@ -256,7 +256,8 @@ func specOf(s engine.Sampling, drawn []engine.Token) samplerSpec {
 }
 
 func (s samplerSpec) sampling() engine.Sampling {
-	s.Grammar, s.Drawn = s.Rules, s.Past
+	s.Grammar = s.Rules
+	s.Drawn = s.Past
 	return s.Sampling
 }
 

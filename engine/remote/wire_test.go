@@ -15,7 +15,14 @@ import (
 // FuzzReader reads nonsense as all that is ever read. It may be refused and nothing else.
 func FuzzReader(f *testing.F) {
 	m := newMessage(nil)
-	m.batch(&engine.Batch{Tokens: []engine.Token{1, 2}, Positions: []int32{0, 1}, Sequences: []int32{0, 0}, Outputs: []int8{0, 1}})
+	m.batch(
+		&engine.Batch{
+			Tokens:    []engine.Token{1, 2},
+			Positions: []int32{0, 1},
+			Sequences: []int32{0, 0},
+			Outputs:   []int8{0, 1},
+		},
+	)
 	f.Add(m.b[4:])
 	m = newMessage(nil)
 	m.err(&engine.LengthError{Tokens: 5, Limit: 3})
@@ -49,9 +56,23 @@ func FuzzReader(f *testing.F) {
 
 // TestMessages writes and reads what goes over the sockets.
 func TestMessages(t *testing.T) {
-	batch := engine.Batch{Positions: []int32{3, 3}, Sequences: []int32{1, 1}, Outputs: []int8{0, 0}, Embeddings: []float32{1, -2.5}, Grid: []int32{1, 2, 3, 4, 5, 6}, Whole: true}
-	chunks := []engine.Chunk{{Tokens: []engine.Token{7}}, {Media: &engine.Media{Embeddings: []float32{1, 2}, Len: 1, Span: 1, Whole: true}}}
-	delta := engine.Delta{Content: "c", Reasoning: "r", ToolCalls: []engine.ToolCallDelta{{Index: 1, ID: "i", Name: "n", Arguments: "{}"}}}
+	batch := engine.Batch{
+		Positions:  []int32{3, 3},
+		Sequences:  []int32{1, 1},
+		Outputs:    []int8{0, 0},
+		Embeddings: []float32{1, -2.5},
+		Grid:       []int32{1, 2, 3, 4, 5, 6},
+		Whole:      true,
+	}
+	chunks := []engine.Chunk{
+		{Tokens: []engine.Token{7}},
+		{Media: &engine.Media{Embeddings: []float32{1, 2}, Len: 1, Span: 1, Whole: true}},
+	}
+	delta := engine.Delta{
+		Content:   "c",
+		Reasoning: "r",
+		ToolCalls: []engine.ToolCallDelta{{Index: 1, ID: "i", Name: "n", Arguments: "{}"}},
+	}
 	m := newMessage(nil)
 	m.batch(&batch)
 	m.chunks(chunks)
@@ -60,18 +81,22 @@ func TestMessages(t *testing.T) {
 	for _, err := range errs {
 		m.err(err)
 	}
+
 	var wire bytes.Buffer
 	if err := m.send(&wire); err != nil {
 		t.Fatal(err)
 	}
+
 	frame, err := receive(bufio.NewReader(&wire), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	r := &reader{b: frame}
 	var gotBatch engine.Batch
 	r.batch(&gotBatch)
-	if gotBatch.Len() != 2 || !reflect.DeepEqual(gotBatch.Embeddings, batch.Embeddings) || !reflect.DeepEqual(gotBatch.Grid, batch.Grid) || !gotBatch.Whole {
+	if gotBatch.Len() != 2 || !reflect.DeepEqual(gotBatch.Embeddings, batch.Embeddings) ||
+		!reflect.DeepEqual(gotBatch.Grid, batch.Grid) || !gotBatch.Whole {
 		t.Errorf("the batch comes as %+v", gotBatch)
 	}
 	if got := r.chunks(2); len(got) != 2 || got[0].Tokens[0] != 7 || !reflect.DeepEqual(got[1].Media, chunks[1].Media) {
@@ -80,6 +105,7 @@ func TestMessages(t *testing.T) {
 	if got := r.delta(); !reflect.DeepEqual(got, delta) {
 		t.Errorf("the answer comes as %+v", got)
 	}
+
 	for _, want := range errs {
 		got := r.failure()
 		if (got == nil) != (want == nil) || want != nil && got.Error() != want.Error() {
@@ -89,6 +115,7 @@ func TestMessages(t *testing.T) {
 			t.Errorf("%v comes as another kind", want)
 		}
 	}
+
 	if err := r.end(); err != nil {
 		t.Error(err)
 	}

@@ -9,7 +9,7 @@ import (
 // F32 is the type of weights that are written as they are.
 const F32 = "F32"
 
-// Types are the other types that weights can have. Each quantiser here rounds to the
+// Types are the other types that weights can have. Each quantizer here rounds to the
 // nearest and searches for nothing better: the files are for tests of kernels, which must
 // compute with whatever a file says.
 var Types = []string{"F16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS", "MXFP4"}

@@ -19,7 +19,7 @@ func TestFormats(t *testing.T) {
 		f := formats[name]
 		x := make([]float32, 4096)
 		for i := range x {
-			// Groups of another size and another middle, so that a scale of a neighbour shows.
+			// Groups of another size and another middle, so that a scale of a neighbor shows.
 			x[i] = float32(rng.NormFloat64()*(1+float64(i/16%7)) + float64(i/32%5))
 		}
 
@@ -45,7 +45,7 @@ func TestFormats(t *testing.T) {
 	}
 }
 
-// TestHalf rounds to and from every float16, and between neighbours.
+// TestHalf rounds to and from every float16, and between neighbors.
 func TestHalf(t *testing.T) {
 	for h := range uint16(0x7c00) {
 		v := float64(fromHalf(h))

@@ -109,7 +109,7 @@ func vocabulary() []token {
 		}
 	}
 
-	// SentencePiece joins neighbours as long as the joined piece is in the
+	// SentencePiece joins neighbors as long as the joined piece is in the
 	// vocabulary, so every beginning of a word is one too.
 	for _, w := range Words {
 		for _, piece := range []string{"\u2581" + w, w} {

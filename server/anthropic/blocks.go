@@ -121,6 +121,7 @@ func (c *content) add(b block) *fault.Error {
 	case b.kind == "search_result":
 		return c.addSearchResult(b)
 	}
+
 	return fault.New(fault.Unsupported, b.Name+".type",
 		"Invalid '%s.type': content of type '%s' is not supported here.", b.Name, b.kind)
 }

@@ -31,20 +31,22 @@ func TestBadRequests(t *testing.T) {
 		kind   string
 		words  string
 	}{
-		"no JSON":               {`{"model"`, 400, "invalid_request_error", "could not parse"},
-		"no model":              {`{"max_tokens":1,` + servertest.Hello + `}`, 400, "invalid_request_error", "'model'"},
-		"no max_tokens":         {`{"model":"fake",` + servertest.Hello + `}`, 400, "invalid_request_error", "'max_tokens'"},
-		"no messages":           {`{"model":"fake","max_tokens":1}`, 400, "invalid_request_error", "'messages'"},
-		"empty messages":        {dialog(``), 400, "invalid_request_error", "empty array"},
-		"nothing to read":       {dialog(`{"role":"system","content":""}`), 400, "invalid_request_error", "empty array"},
-		"unknown model":         {`{"model":"x","max_tokens":1,` + servertest.Hello + `}`, 404, "not_found_error", "Served: fake"},
-		"a body too large":      {`{"model":"` + strings.Repeat("x", 1<<20) + `"}`, 413, "request_too_large", "larger than"},
-		"an unknown field":      {hello(`"colour":"red"`), 400, "invalid_request_error", "'colour'"},
-		"max_tokens 0":          {hello(`"max_tokens":0`), 400, "invalid_request_error", ">= 1"},
-		"temperature too high":  {hello(`"temperature":1.5`), 400, "invalid_request_error", "<= 1"},
-		"top_p a string":        {hello(`"top_p":"x"`), 400, "invalid_request_error", "a decimal"},
-		"top_k negative":        {hello(`"top_k":-1`), 400, "invalid_request_error", ">= 0"},
-		"a stop too long":       {hello(`"stop_sequences":["` + strings.Repeat("x", 1025) + `"]`), 400, "invalid_request_error", "1024"},
+		"no JSON":         {`{"model"`, 400, "invalid_request_error", "could not parse"},
+		"no model":        {`{"max_tokens":1,` + servertest.Hello + `}`, 400, "invalid_request_error", "'model'"},
+		"no max_tokens":   {`{"model":"fake",` + servertest.Hello + `}`, 400, "invalid_request_error", "'max_tokens'"},
+		"no messages":     {`{"model":"fake","max_tokens":1}`, 400, "invalid_request_error", "'messages'"},
+		"empty messages":  {dialog(``), 400, "invalid_request_error", "empty array"},
+		"nothing to read": {dialog(`{"role":"system","content":""}`), 400, "invalid_request_error", "empty array"},
+		"unknown model": {`{"model":"x","max_tokens":1,` + servertest.Hello + `}`, 404, "not_found_error",
+			"Served: fake"},
+		"a body too large":     {`{"model":"` + strings.Repeat("x", 1<<20) + `"}`, 413, "request_too_large", "larger than"},
+		"an unknown field":     {hello(`"colour":"red"`), 400, "invalid_request_error", "'colour'"},
+		"max_tokens 0":         {hello(`"max_tokens":0`), 400, "invalid_request_error", ">= 1"},
+		"temperature too high": {hello(`"temperature":1.5`), 400, "invalid_request_error", "<= 1"},
+		"top_p a string":       {hello(`"top_p":"x"`), 400, "invalid_request_error", "a decimal"},
+		"top_k negative":       {hello(`"top_k":-1`), 400, "invalid_request_error", ">= 0"},
+		"a stop too long": {hello(`"stop_sequences":["` + strings.Repeat("x", 1025) + `"]`), 400,
+			"invalid_request_error", "1024"},
 		"a stop a string":       {hello(`"stop_sequences":"x"`), 400, "invalid_request_error", "an array"},
 		"a container":           {hello(`"container":"c"`), 400, "invalid_request_error", "containers"},
 		"an MCP server":         {hello(`"mcp_servers":[{"url":"u"}]`), 400, "invalid_request_error", "no other servers"},
@@ -54,11 +56,14 @@ func TestBadRequests(t *testing.T) {
 		"thinking a string":     {hello(`"thinking":"on"`), 400, "invalid_request_error", "an object"},
 		"thinking unlike":       {hello(`"thinking":{"type":"deep"}`), 400, "invalid_request_error", "adaptive"},
 		"thinking without size": {hello(`"thinking":{"type":"enabled"}`), 400, "invalid_request_error", "budget_tokens"},
-		"unknown display":       {hello(`"thinking":{"type":"adaptive","display":"x"}`), 400, "invalid_request_error", "omitted"},
-		"unknown effort":        {hello(`"output_config":{"effort":"huge"}`), 400, "invalid_request_error", "xhigh"},
-		"a format unlike":       {hello(`"output_config":{"format":{"type":"xml"}}`), 400, "invalid_request_error", "json_schema"},
-		"a format of nothing":   {hello(`"output_format":{"type":"json_schema"}`), 400, "invalid_request_error", "schema"},
-		"a schema of nothing":   {hello(`"output_config":{"format":{"type":"json_schema","schema":false}}`), 400, "invalid_request_error", "no value"},
+		"unknown display": {hello(`"thinking":{"type":"adaptive","display":"x"}`), 400, "invalid_request_error",
+			"omitted"},
+		"unknown effort": {hello(`"output_config":{"effort":"huge"}`), 400, "invalid_request_error", "xhigh"},
+		"a format unlike": {hello(`"output_config":{"format":{"type":"xml"}}`), 400, "invalid_request_error",
+			"json_schema"},
+		"a format of nothing": {hello(`"output_format":{"type":"json_schema"}`), 400, "invalid_request_error", "schema"},
+		"a schema of nothing": {hello(`"output_config":{"format":{"type":"json_schema","schema":false}}`), 400,
+			"invalid_request_error", "no value"},
 
 		"a role unlike":        {dialog(`{"role":"king","content":"x"}`), 400, "invalid_request_error", "assistant"},
 		"no content":           {dialog(`{"role":"user"}`), 400, "invalid_request_error", "messages[0].content"},
@@ -67,9 +72,12 @@ func TestBadRequests(t *testing.T) {
 		"a text without text":  {user(`{"type":"text"}`), 400, "invalid_request_error", "messages[0].content[0].text"},
 		"an unseen image":      {user(tinyImage + pixel + `"}}`), 400, "invalid_request_error", "does not see images"},
 		"no image":             {user(`{"type":"image"}`), 400, "invalid_request_error", "source"},
-		"an image of a file":   {user(`{"type":"image","source":{"type":"file","file_id":"f"}}`), 400, "invalid_request_error", "no files"},
-		"an image of TIFF":     {user(`{"type":"image","source":{"type":"base64","media_type":"image/tiff","data":""}}`), 400, "invalid_request_error", "image/webp"},
-		"an image changed":     {user(`{"type":"image","transformations":{},"source":{}}`), 400, "invalid_request_error", "transformations"},
+		"an image of a file": {user(`{"type":"image","source":{"type":"file","file_id":"f"}}`), 400,
+			"invalid_request_error", "no files"},
+		"an image of TIFF": {user(`{"type":"image","source":{"type":"base64","media_type":"image/tiff",` +
+			`"data":""}}`), 400, "invalid_request_error", "image/webp"},
+		"an image changed": {user(`{"type":"image","transformations":{},"source":{}}`), 400, "invalid_request_error",
+			"transformations"},
 		"a PDF": {
 			user(`{"type":"document","source":{"type":"base64","media_type":"application/pdf","data":""}}`),
 			400, "invalid_request_error", "PDF",
@@ -78,24 +86,32 @@ func TestBadRequests(t *testing.T) {
 			user(`{"type":"document","citations":{"enabled":true},"source":{"type":"text","data":"x"}}`),
 			400, "invalid_request_error", "citations.enabled",
 		},
-		"a result of nothing":   {user(`{"type":"tool_result","content":"x"}`), 400, "invalid_request_error", "tool_use_id"},
-		"an assistant's image":  {assistant(tinyImage + pixel + `"}}`), 400, "invalid_request_error", "'image'"},
-		"a call without id":     {assistant(`{"type":"tool_use","name":"f","input":{}}`), 400, "invalid_request_error", "content[0].id"},
-		"a call without name":   {assistant(`{"type":"tool_use","id":"1","input":{}}`), 400, "invalid_request_error", "content[0].name"},
-		"a call with a string":  {assistant(`{"type":"tool_use","id":"1","name":"f","input":"x"}`), 400, "invalid_request_error", "an object"},
-		"thinking of nothing":   {assistant(`{"type":"thinking","signature":""}`), 400, "invalid_request_error", "content[0].thinking"},
-		"a server's tool":       {tool(`"type":"web_search_20250305","name":"web_search"`), 400, "invalid_request_error", "web_search_20250305"},
-		"a tool's name":         {tool(`"name":"a b","input_schema":{"type":"object"}`), 400, "invalid_request_error", "letters"},
+		"a result of nothing":  {user(`{"type":"tool_result","content":"x"}`), 400, "invalid_request_error", "tool_use_id"},
+		"an assistant's image": {assistant(tinyImage + pixel + `"}}`), 400, "invalid_request_error", "'image'"},
+		"a call without id": {assistant(`{"type":"tool_use","name":"f","input":{}}`), 400, "invalid_request_error",
+			"content[0].id"},
+		"a call without name": {assistant(`{"type":"tool_use","id":"1","input":{}}`), 400, "invalid_request_error",
+			"content[0].name"},
+		"a call with a string": {assistant(`{"type":"tool_use","id":"1","name":"f","input":"x"}`), 400,
+			"invalid_request_error", "an object"},
+		"thinking of nothing": {assistant(`{"type":"thinking","signature":""}`), 400, "invalid_request_error",
+			"content[0].thinking"},
+		"a server's tool": {tool(`"type":"web_search_20250305","name":"web_search"`), 400, "invalid_request_error",
+			"web_search_20250305"},
+		"a tool's name": {tool(`"name":"a b","input_schema":{"type":"object"}`), 400, "invalid_request_error",
+			"letters"},
 		"a tool without schema": {tool(`"name":"f"`), 400, "invalid_request_error", "input_schema"},
-		"a tool's bad schema":   {tool(`"name":"f","input_schema":{"type":"objekt"}`), 400, "invalid_request_error", "objekt"},
-		"a tool's schema text":  {tool(`"name":"f","input_schema":"x"`), 400, "invalid_request_error", "an object"},
+		"a tool's bad schema": {tool(`"name":"f","input_schema":{"type":"objekt"}`), 400, "invalid_request_error",
+			"objekt"},
+		"a tool's schema text": {tool(`"name":"f","input_schema":"x"`), 400, "invalid_request_error", "an object"},
 		"two tools of a name": {
 			tool(`"name":"f","input_schema":{"type":"object"}},{"name":"f","input_schema":{"type":"object"}`),
 			400, "invalid_request_error", "two tools",
 		},
 		"a choice without tools": {hello(`"tool_choice":{"type":"any"}`), 400, "invalid_request_error", "needs 'tools'"},
-		"a choice of no tool":    {hello(twoTools + `,"tool_choice":{"type":"tool","name":"h"}`), 400, "invalid_request_error", "no tool 'h'"},
-		"a choice unlike":        {hello(twoTools + `,"tool_choice":{"type":"maybe"}`), 400, "invalid_request_error", "none"},
+		"a choice of no tool": {hello(twoTools + `,"tool_choice":{"type":"tool","name":"h"}`), 400,
+			"invalid_request_error", "no tool 'h'"},
+		"a choice unlike": {hello(twoTools + `,"tool_choice":{"type":"maybe"}`), 400, "invalid_request_error", "none"},
 		"a prompt too long": {
 			dialog(`{"role":"user","content":"` + strings.Repeat("x", 300) + `"}`),
 			400, "invalid_request_error", "prompt is too long: 307 tokens > 255 maximum",
@@ -210,8 +226,11 @@ func TestModels(t *testing.T) {
 			t.Errorf("%s: %s, want %s", query, got, want)
 		}
 	}
-	for _, query := range []string{"?limit=0", "?limit=1001", "?limit=x", "?after_id=x", "?before_id=x", "?after_id=fake&before_id=fake"} {
-		if status, text := get(t, hs.URL+"/v1/models"+query, version); status != 400 || !strings.Contains(text, "invalid_request_error") {
+	for _, query := range []string{"?limit=0", "?limit=1001", "?limit=x", "?after_id=x", "?before_id=x",
+		"?after_id=fake&before_id=fake"} {
+		status, text := get(t, hs.URL+"/v1/models"+query, version)
+		if status != 400 ||
+			!strings.Contains(text, "invalid_request_error") {
 			t.Errorf("%s: %d %s", query, status, text)
 		}
 	}
@@ -260,6 +279,7 @@ func TestBusy(t *testing.T) {
 			}
 			return in, err
 		}
+
 		res, text := servertest.Post(t, hs, messages, body(servertest.Hello))
 		f := readFault(t, res, text)
 		if res.StatusCode != tt.status || f.Error.Type != tt.kind ||
@@ -316,7 +336,8 @@ func TestStreamsFail(t *testing.T) {
 	list := events(t, stream)
 	last := list[len(list)-1]
 	failure, _ := last.data["error"].(map[string]any)
-	if last.name != "error" || failure["type"] != "api_error" || !strings.HasPrefix(last.data["request_id"].(string), "req_") {
+	if last.name != "error" || failure["type"] != "api_error" ||
+		!strings.HasPrefix(last.data["request_id"].(string), "req_") {
 		t.Errorf("it ends with %v", last)
 	}
 

@@ -25,8 +25,11 @@ var transcripts = map[string]struct{ says, fields string }{
 	"sampling":    {"Hi", servertest.Hello + `,"temperature":0.5,"top_p":0.9,"top_k":40,"metadata":{"user_id":"u"}`},
 	"multipart": {"Hi", `"messages":[{"role":"user","content":[
 		{"type":"text","text":"one"},{"type":"text","text":"two","cache_control":{"type":"ephemeral"}}]}]`},
-	"conversation": {"Hi", `"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"},{"role":"user","content":"c"}]`},
-	"prefill":      {"lo there", `"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"Hel"}]`},
+	"conversation": {
+		"Hi",
+		`"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"},{"role":"user","content":"c"}]`,
+	},
+	"prefill": {"lo there", `"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"Hel"}]`},
 	"image": {"A picture", `"messages":[{"role":"user","content":[{"type":"text","text":"What is it?"},
 		{"type":"image","source":{"type":"base64","media_type":"image/png","data":"` + pixel + `"}}]}]`},
 
@@ -35,9 +38,15 @@ var transcripts = map[string]struct{ says, fields string }{
 	"thinking_omitted": {"(Hm)Hi", servertest.Hello + `,"thinking":{"type":"adaptive","display":"omitted"}`},
 	"thinking_call":    {`(Hm)Well.<f {"a":1}>`, servertest.Hello + `,` + twoTools},
 
-	"call":       {`<f {"a":1}>`, servertest.Hello + `,` + twoTools},
-	"calls":      {`Well. <f {"a":1}><g {"b":[2]}><f {}>`, servertest.Hello + `,` + twoTools + `,"tool_choice":{"type":"any"}`},
-	"call_named": {`<g {}>`, servertest.Hello + `,` + twoTools + `,"tool_choice":{"type":"tool","name":"g","disable_parallel_tool_use":true}`},
+	"call": {`<f {"a":1}>`, servertest.Hello + `,` + twoTools},
+	"calls": {
+		`Well. <f {"a":1}><g {"b":[2]}><f {}>`,
+		servertest.Hello + `,` + twoTools + `,"tool_choice":{"type":"any"}`,
+	},
+	"call_named": {
+		`<g {}>`,
+		servertest.Hello + `,` + twoTools + `,"tool_choice":{"type":"tool","name":"g","disable_parallel_tool_use":true}`,
+	},
 	"call_empty": {`<f >`, servertest.Hello + `,` + twoTools},
 	"call_none":  {`No.`, servertest.Hello + `,` + twoTools + `,"tool_choice":{"type":"none"}`},
 	"result": {"Fine", twoTools + `,"messages":[{"role":"user","content":"a"},

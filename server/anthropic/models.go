@@ -81,7 +81,8 @@ func cut(list []modelBody, query url.Values) (*modelPage, *fault.Error) {
 		size = n
 	}
 
-	after, before := query.Get("after_id"), query.Get("before_id")
+	after := query.Get("after_id")
+	before := query.Get("before_id")
 	if after != "" && before != "" {
 		return nil, fault.New(fault.InvalidValue, "before_id", "Only one of 'after_id' and 'before_id' may be given.")
 	}

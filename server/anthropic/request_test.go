@@ -82,11 +82,13 @@ func TestBlocks(t *testing.T) {
 			[]string{"user: a", "system: b", "assistant: c", "system: d", "user: e"}, "",
 		},
 		"an image": {
-			`"messages":[{"role":"user","content":[{"type":"text","text":"a"},` + tinyImage + pixel + `"}},{"type":"text","text":"b"}]}]`,
+			`"messages":[{"role":"user","content":[{"type":"text","text":"a"},` + tinyImage + pixel +
+				`"}},{"type":"text","text":"b"}]}]`,
 			[]string{"user: a<image>b"}, "",
 		},
 		"an image by URL": {
-			`"messages":[{"role":"user","content":[{"type":"image","source":{"type":"url","url":"data:image/png;base64,` + pixel + `"}}]}]`,
+			`"messages":[{"role":"user","content":[{"type":"image","source":{"type":"url","url":"data:image/png;base64,` +
+				pixel + `"}}]}]`,
 			[]string{"user: <image>"}, "",
 		},
 		"documents": {
@@ -113,7 +115,8 @@ func TestBlocks(t *testing.T) {
 			[]string{"user: a", `assistant: b calls 1 f{"x": 1} calls 2 g{}`, "tool: c for 1", "tool:  for 2", "user: d"}, "",
 		},
 		"a result after text": {
-			`"messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"tool_result","tool_use_id":"1","content":"b"}]}]`,
+			`"messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"tool_result","tool_use_id":"1",` +
+				`"content":"b"}]}]`,
 			[]string{"user: a", "tool: b for 1"}, "",
 		},
 		"a result with an image": {
@@ -135,7 +138,8 @@ func TestBlocks(t *testing.T) {
 			[]string{"assistant: a", "user: "}, "messages[0].content[0], messages[0].content[1], messages[1].content[0]",
 		},
 		"a compaction": {
-			`"messages":[{"role":"assistant","content":[{"type":"compaction","content":"so far"}]},{"role":"user","content":"a"}]`,
+			`"messages":[{"role":"assistant","content":[{"type":"compaction","content":"so ` +
+				`far"}]},{"role":"user","content":"a"}]`,
 			[]string{"assistant: so far", "user: a"}, "",
 		},
 		"fields of others": {
@@ -159,6 +163,7 @@ func TestBlocks(t *testing.T) {
 			if res.StatusCode != http.StatusOK {
 				t.Fatalf("%d %s", res.StatusCode, text)
 			}
+
 			got := mark.ReplaceAllString(strings.Join(rendered(t, r), "\n---\n"), "<image>")
 			if want := strings.Join(tt.want, "\n---\n"); got != want {
 				t.Errorf("got %q, want %q", got, want)
@@ -173,7 +178,9 @@ func TestBlocks(t *testing.T) {
 // TestPrefill goes on from the beginning of an answer.
 func TestPrefill(t *testing.T) {
 	hs, r := start(t, "lo")
-	_, text := servertest.Post(t, hs, messages, dialog(`{"role":"user","content":"a"},{"role":"assistant","content":"Hel"}`))
+	_, text := servertest.Post(
+		t, hs, messages, dialog(`{"role":"user","content":"a"},{"role":"assistant","content":"Hel"}`),
+	)
 	if !r.Chats[0].Continue || r.Last.Begun != "Hel" || !strings.Contains(text, `"text":"lo"`) {
 		t.Errorf("continues %v from %q: %s", r.Chats[0].Continue, r.Last.Begun, text)
 	}
@@ -191,13 +198,15 @@ func TestFieldsReachTheModel(t *testing.T) {
 		"limits": {`"max_tokens":3,"stop_sequences":["x","y"]`, func(_ engine.Chat, r engine.Request) bool {
 			return r.MaxTokens == 3 && r.Choices == 1 && strings.Join(r.Stop, ",") == "x,y"
 		}},
-		"effort": {`"output_config":{"effort":"low"},"thinking":{"type":"adaptive"}`, func(c engine.Chat, _ engine.Request) bool {
+		"effort": {`"output_config":{"effort":"low"},"thinking":{"type":"adaptive"}`, func(c engine.Chat,
+			_ engine.Request) bool {
 			return string(c.TemplateArgs["reasoning_effort"]) == `"low"` && !c.NoThinking
 		}},
 		"thinking between tools": {`"thinking":{"type":"between_tools"}`, func(c engine.Chat, _ engine.Request) bool {
 			return c.TemplateArgs == nil && !c.NoThinking
 		}},
-		"thinking enabled": {`"thinking":{"type":"enabled","budget_tokens":2048}`, func(c engine.Chat, _ engine.Request) bool {
+		"thinking enabled": {`"thinking":{"type":"enabled","budget_tokens":2048}`, func(c engine.Chat,
+			_ engine.Request) bool {
 			return c.TemplateArgs == nil && !c.NoThinking
 		}},
 		"thinking disabled": {`"thinking":{"type":"disabled"},"output_config":{"effort":"max"}`,
@@ -222,7 +231,8 @@ func TestFieldsReachTheModel(t *testing.T) {
 		"no tools": {`"tools":[],"tool_choice":{"type":"auto"}`, func(c engine.Chat, _ engine.Request) bool {
 			return c.Tools == nil
 		}},
-		"examples of input": {`"tools":[{"name":"f","description":"d","input_schema":{"type":"object"},"input_examples":[{"a":1}]}]`,
+		"examples of input": {`"tools":[{"name":"f","description":"d","input_schema":{"type":"object"},` +
+			`"input_examples":[{"a":1}]}]`,
 			func(c engine.Chat, _ engine.Request) bool {
 				return strings.Contains(string(c.Tools), `d\n\nExamples of input: [{\"a\":1}]`)
 			}},
@@ -276,7 +286,8 @@ func TestAcceptedFields(t *testing.T) {
 		`"metadata":{"user_id":"u"},"cache_control":{"type":"ephemeral"},"service_tier":"auto","speed":"fast"`,
 		`"context_management":{"edits":[]},"diagnostics":{},"inference_geo":"us","user_profile_id":"p","workspace_id":"w"`,
 		`"betas":["a"],"fallbacks":[],"fallback_credit_token":"t","billing_policy":{},"mcp_servers":[],"container":null`,
-		`"tools":null,"system":null,"stop_sequences":null,"temperature":null,"thinking":null,"output_config":null,"stream":false`,
+		`"tools":null,"system":null,"stop_sequences":null,"temperature":null,"thinking":null,"output_config":null,` +
+			`"stream":false`,
 	} {
 		res, text := servertest.Post(t, hs, messages, body(servertest.Hello+`,`+fields))
 		if res.StatusCode != http.StatusOK {
@@ -319,7 +330,8 @@ func TestCountTokens(t *testing.T) {
 	if system := counted(`{"system":"Be brief.",` + plain + `}`); short == 0 || system <= short {
 		t.Errorf("%d tokens, with a system text %d", short, system)
 	}
-	if long := counted(`{"model":"fake","messages":[{"role":"user","content":"` + strings.Repeat("x", 5000) + `"}]}`); long < 5000 {
+	long := counted(`{"model":"fake","messages":[{"role":"user","content":"` + strings.Repeat("x", 5000) + `"}]}`)
+	if long < 5000 {
 		t.Errorf("a long prompt has %d tokens", long)
 	}
 
@@ -340,7 +352,12 @@ func FuzzRequests(f *testing.F) {
 	for _, tt := range transcripts {
 		f.Add(body(tt.fields))
 	}
-	f.Add(dialog(`{"role":"user","content":[{"type":"document","source":{"type":"content","content":[]}}]},{"role":"system","content":[]}`))
+	f.Add(
+		dialog(
+			`{"role":"user","content":[{"type":"document","source":{"type":"content","content":[]}}]},{"role":"system",` +
+				`"content":[]}`,
+		),
+	)
 	f.Add(dialog(`{"role":"assistant","content":[{"type":"thinking","thinking":"","signature":"thinking:x"}]}`))
 	f.Fuzz(func(t *testing.T, body string) {
 		for _, path := range []string{messages, count} {

@@ -149,24 +149,17 @@ func appendChatLogprobs(b []byte, a *answer, tokens []engine.TokenInfo) []byte {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendTokenLogprob(b, t.Bytes, t.LogProb)
+		b = wire.AppendLogprob(b, t.Bytes, t.LogProb)
 		b = append(b, `,"top_logprobs":[`...)
 		for k, alt := range t.Alternatives {
 			if k > 0 {
 				b = append(b, ',')
 			}
-			b = append(appendTokenLogprob(b, a.piece(alt.Token), alt.LogProb), '}')
+			b = append(wire.AppendLogprob(b, a.piece(alt.Token), alt.LogProb), '}')
 		}
 		b = append(b, "]}"...)
 	}
 	return append(b, `],"refusal":null}`...)
-}
-
-// appendTokenLogprob appends the object of a token, without the closing brace.
-func appendTokenLogprob(b, piece []byte, logprob float32) []byte {
-	b = wire.AppendString(append(b, `{"token":`...), string(piece))
-	b = wire.AppendFloat(append(b, `,"logprob":`...), logprob)
-	return wire.AppendBytes(append(b, `,"bytes":`...), piece)
 }
 
 // chatChoice is a choice of a complete response.

@@ -240,12 +240,6 @@ func (r *completionRequest) prompt(e pool.Engine, in input) ([]engine.Token, err
 		return in.tokenize(e, limit)
 	}
 
-	m := e.Model().Marks
-	if m.FIMPrefix < 0 || m.FIMSuffix < 0 || m.FIMMiddle < 0 {
-		return nil, fault.New(fault.Unsupported, "suffix",
-			"Unsupported parameter: 'suffix'. The model was not made for filling in the middle.")
-	}
-
 	before := in.tokens
 	if before == nil {
 		var err error
@@ -258,14 +252,7 @@ func (r *completionRequest) prompt(e pool.Engine, in input) ([]engine.Token, err
 	if err != nil {
 		return nil, err
 	}
-
-	var tokens []engine.Token
-	if m.AddBOS && m.BOS >= 0 {
-		tokens = append(tokens, m.BOS)
-	}
-	tokens = append(append(tokens, m.FIMPrefix), before...)
-	tokens = append(append(tokens, m.FIMSuffix), after...)
-	return append(tokens, m.FIMMiddle), nil
+	return prompt.FillMiddle(e.Model(), before, after, "suffix")
 }
 
 // echoed returns the text before the answers to a prompt.

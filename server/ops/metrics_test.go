@@ -33,7 +33,12 @@ func TestMetrics(t *testing.T) {
 	for i := range 24 {
 		wg.Go(func() {
 			n := 1 + i%3
-			_, body := servertest.Post(t, hs, "/v1/completions", fmt.Sprintf(`{"model":"fake","prompt":"prompt %d","n":%d,"max_tokens":%d,"ignore_eos":true}`, i, n, 5+i))
+			_, body := servertest.Post(
+				t,
+				hs,
+				"/v1/completions",
+				fmt.Sprintf(`{"model":"fake","prompt":"prompt %d","n":%d,"max_tokens":%d,"ignore_eos":true}`, i, n, 5+i),
+			)
 			var reply struct {
 				Usage struct {
 					PromptTokens     int `json:"prompt_tokens"`
@@ -91,7 +96,12 @@ func TestMetrics(t *testing.T) {
 
 	// A client that goes is counted as one, and what it got stays counted.
 	ctx, cancel := context.WithCancel(t.Context())
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, hs.URL+"/v1/completions", strings.NewReader(`{"model":"fake","prompt":"x","max_tokens":200,"ignore_eos":true,"stream":true}`))
+	req, err := http.NewRequestWithContext(
+		ctx,
+		http.MethodPost,
+		hs.URL+"/v1/completions",
+		strings.NewReader(`{"model":"fake","prompt":"x","max_tokens":200,"ignore_eos":true,"stream":true}`),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,9 +120,12 @@ func TestMetrics(t *testing.T) {
 	res.Body.Close()
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		now := servertest.Scrape(t, hs.URL)
-		if ended := now["serve_choices_total fake cancelled"] + now["serve_choices_total fake length"] - got["serve_choices_total fake length"]; ended == 1 {
+		if ended := now["serve_choices_total fake cancelled"] +
+			now["serve_choices_total fake length"] - got["serve_choices_total fake length"]; ended == 1 {
 			if now["serve_answer_tokens fake sum"] != now["serve_answer_tokens_total fake"] {
-				t.Errorf("%v tokens in answers, %v in all", now["serve_answer_tokens fake sum"], now["serve_answer_tokens_total fake"])
+				t.Errorf(
+					"%v tokens in answers, %v in all", now["serve_answer_tokens fake sum"], now["serve_answer_tokens_total fake"],
+				)
 			}
 			break
 		}
@@ -145,7 +158,9 @@ func TestMetricsAreDocumented(t *testing.T) {
 		}
 	}
 	if !maps.Equal(told, there) {
-		t.Errorf("docs/metrics.md tells of %v, /metrics of %v", slices.Sorted(maps.Keys(told)), slices.Sorted(maps.Keys(there)))
+		t.Errorf(
+			"docs/metrics.md tells of %v, /metrics of %v", slices.Sorted(maps.Keys(told)), slices.Sorted(maps.Keys(there)),
+		)
 	}
 }
 

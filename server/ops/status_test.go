@@ -28,18 +28,23 @@ func TestStatus(t *testing.T) {
 		return st
 	}
 
-	if st := get(); st.Version != "1.2" || st.Models[0].State != "not loaded" || st.Models[0].Process != 0 || len(st.Models[0].Aliases) != 2 {
+	if st := get(); st.Version != "1.2" || st.Models[0].State != "not loaded" || st.Models[0].Process != 0 ||
+		len(st.Models[0].Aliases) != 2 {
 		t.Errorf("before: %+v", st)
 	}
 
 	servertest.Post(t, hs, "/v1/completions", `{"model":"fake","prompt":"p","max_tokens":1}`)
-	if m := get().Models[0]; m.State != "ready" || m.Process != 1 || m.ResidentBytes != 1<<20 || m.Loads != 1 || m.Slots != 4 || m.Context != 256 || m.KVCells != 1024 {
+	m := get().Models[0]
+	if m.State != "ready" || m.Process != 1 || m.ResidentBytes != 1<<20 || m.Loads != 1 ||
+		m.Slots != 4 || m.Context != 256 || m.KVCells != 1024 {
 		t.Errorf("after: %+v", m)
-	} else if len(m.Memory) != 2 || m.Memory[1] != (pool.DeviceMemory{
-		Device:  "host",
-		Planned: 900 << 10,
-		Taken:   1 << 20,
-	}) {
+	}
+	if len(m.Memory) != 2 ||
+		m.Memory[1] != (pool.DeviceMemory{
+			Device:  "host",
+			Planned: 900 << 10,
+			Taken:   1 << 20,
+		}) {
 		t.Errorf("memory: %+v", m.Memory)
 	}
 }

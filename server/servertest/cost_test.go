@@ -32,7 +32,8 @@ var dialects = []struct {
 		turn: `,{"role":"assistant","content":"I look.","tool_calls":[{"id":"call_%d","type":"function",` +
 			`"function":{"name":"read_0","arguments":"{\"path\":\"a.txt\"}"}}]},` +
 			`{"role":"tool","tool_call_id":"call_%d","content":"a line of a file"}`,
-		tool: `{"type":"function","function":{"name":"read_%d","description":"Reads file %d.","parameters":` + parameters + `}}`,
+		tool: `{"type":"function","function":{"name":"read_%d","description":"Reads file %d.","parameters":` +
+			parameters + `}}`,
 		body: `{"model":"fake","max_completion_tokens":200,"messages":[{"role":"system","content":"Be brief."},` +
 			`{"role":"user","content":"Look."}%s],"tools":[%s]`,
 	},

@@ -1,5 +1,5 @@
 // Markdown of a model, who is a stranger, made into DOM: parsed by marked, cleaned by DOMPurify,
-// coloured by highlight.js.
+// colored by highlight.js.
 
 import DOMPurify from 'dompurify';
 import hljs from 'highlight.js/lib/core';
@@ -23,8 +23,8 @@ import { Marked, type Token, type TokensList } from 'marked';
 const languages = { bash, c, cpp, css, diff, go, java, javascript, json, python, rust, sql, typescript, xml, yaml };
 for (const [name, language] of Object.entries(languages)) hljs.registerLanguage(name, language);
 
-/** Longer code than this is shown without colours: it would make the page wait. */
-const longestColoured = 100_000;
+/** Longer code than this is shown without colors: it would make the page wait. */
+const longestColored = 100_000;
 
 const marked = new Marked({
   gfm: true,
@@ -35,7 +35,7 @@ const marked = new Marked({
     // Markup is shown as it was written: what it would have drawn nobody can tell from an attack.
     html: ({ text }) => escape(text),
     code: ({ text, lang }) => {
-      const language = hljs.getLanguage(lang ?? '') && text.length <= longestColoured ? lang! : '';
+      const language = hljs.getLanguage(lang ?? '') && text.length <= longestColored ? lang! : '';
       const inner = language ? hljs.highlight(text, { language, ignoreIllegals: true }).value : escape(text);
       return `<pre tabindex="0"><code data-lang="${escape(lang ?? '')}">${inner}</code></pre>`;
     },

@@ -103,8 +103,8 @@ function bytes(n: number): string {
 
 const dark = matchMedia('(prefers-color-scheme: dark)');
 
-/** A colour of style.css as a canvas takes it. */
-function colour(at: HTMLElement, name: string): string {
+/** A color of style.css as a canvas takes it. */
+function color(at: HTMLElement, name: string): string {
   at.style.color = `var(${name})`;
   const value = getComputedStyle(at).color;
   at.style.color = '';
@@ -118,9 +118,9 @@ function Graph({ title, now, times, lines }: { title: string; now: string; times
   const remade = useSignal(0);
   const data = [times, ...Object.values(lines)] as uPlot.AlignedData;
   useEffect(() => {
-    const ink = colour(place.current!, '--muted');
-    const strokes = [colour(place.current!, '--accent'), colour(place.current!, '--second')];
-    const axis = { stroke: ink, grid: { stroke: colour(place.current!, '--line'), width: 1 }, ticks: { show: false } };
+    const ink = color(place.current!, '--muted');
+    const strokes = [color(place.current!, '--accent'), color(place.current!, '--second')];
+    const axis = { stroke: ink, grid: { stroke: color(place.current!, '--line'), width: 1 }, ticks: { show: false } };
     const u = new uPlot(
       {
         width: place.current!.clientWidth,

@@ -343,7 +343,7 @@ test('the status page draws what /metrics says', async () => {
   await asked;
   await tiny.getByText('0 running, 0 waiting').waitFor();
   const inked = await canvas.evaluate((c) => new Set(new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer)).size);
-  assert.ok(inked > 3, 'lines of two colours and a grid');
+  assert.ok(inked > 3, 'lines of two colors and a grid');
   await accessible('status');
 });
 

@@ -28,14 +28,17 @@ func SpawnWith(open remote.Open, exit remote.Exit) (*Child, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	child, err := remote.Join(files[0], files[1])
 	if err != nil {
 		return nil, err
 	}
+
 	hangUp := func() {
 		child.Steps.Close()
 		child.Calls.Close()
 	}
+
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -44,6 +47,7 @@ func SpawnWith(open remote.Open, exit remote.Exit) (*Child, error) {
 			exit.Log = append(exit.Log, err.Error())
 		}
 	}()
+
 	return &Child{remote.Process{
 		Conn: parent,
 		Kill: func(bool) { hangUp() },

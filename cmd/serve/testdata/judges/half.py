@@ -1,6 +1,6 @@
-"""Writes a GGUF file anew with its quantised weights as f16: half.py LLAMA_CPP IN OUT
+"""Writes a GGUF file anew with its quantized weights as f16: half.py LLAMA_CPP IN OUT
 
-Kernels round what they multiply with quantised weights to 8 bits, so that two computations of one
+Kernels round what they multiply with quantized weights to 8 bits, so that two computations of one
 model differ by noise. With f16 they nearly agree, and a mistake shows.
 """
 

@@ -21,37 +21,37 @@ type component struct {
 	texts   []text
 }
 
-// text is a licence, or a notice that must be kept.
+// text is a license, or a notice that must be kept.
 type text struct {
 	name string
 	body string
 }
 
-type licenceOptions struct {
+type licenseOptions struct {
 	goarch  string
 	program string // its modules must be among those that were found
 	extra   []text
 }
 
-// maxLicence is more than any licence has; modernc.org/libc's list of others is the longest.
-const maxLicence = 1 << 20
+// maxLicense is more than any license has; modernc.org/libc's list of others is the longest.
+const maxLicense = 1 << 20
 
-//go:embed licences/gcc.txt
-var gccLicence string
+//go:embed licenses/gcc.txt
+var gccLicense string
 
-//go:embed licences/glibc.txt
-var glibcLicence string
+//go:embed licenses/glibc.txt
+var glibcLicense string
 
-// writeLicences writes one file with the licences of everything that is linked into serve.
-func writeLicences(w io.Writer, o licenceOptions) error {
+// writeLicenses writes one file with the licenses of everything that is linked into serve.
+func writeLicenses(w io.Writer, o licenseOptions) error {
 	components, err := allComponents(o)
 	if err != nil {
 		return err
 	}
 
 	var b strings.Builder
-	b.WriteString("serve is under the MIT licence (LICENSE); its built-in model, demo, is its own and under the same.\n")
-	b.WriteString("These parts of it are by others, under the licences that follow:\n\n")
+	b.WriteString("serve is under the MIT license (LICENSE); its built-in model, demo, is its own and under the same.\n")
+	b.WriteString("These parts of it are by others, under the licenses that follow:\n\n")
 	for _, c := range components {
 		fmt.Fprintf(&b, "  %s\n", strings.TrimSpace(c.name+" "+c.version))
 	}
@@ -66,8 +66,8 @@ func writeLicences(w io.Writer, o licenceOptions) error {
 	return err
 }
 
-// allComponents finds everything that is linked into serve, in order of names. One without a licence is an error.
-func allComponents(o licenceOptions) ([]component, error) {
+// allComponents finds everything that is linked into serve, in order of names. One without a license is an error.
+func allComponents(o licenseOptions) ([]component, error) {
 	modules, err := goModules(o.goarch)
 	if err != nil {
 		return nil, err
@@ -88,11 +88,11 @@ func allComponents(o licenceOptions) ([]component, error) {
 	}
 
 	all := slices.Concat(modules, packages, native, []component{
-		{name: "GCC's runtime libraries", texts: []text{{name: "notice", body: gccLicence}}},
-		{name: "GNU C Library", texts: []text{{name: "notice", body: glibcLicence}}},
+		{name: "GCC's runtime libraries", texts: []text{{name: "notice", body: gccLicense}}},
+		{name: "GNU C Library", texts: []text{{name: "notice", body: glibcLicense}}},
 	})
 	for _, t := range o.extra {
-		all = append(all, component{name: t.name, texts: []text{{name: "licence", body: t.body}}})
+		all = append(all, component{name: t.name, texts: []text{{name: "license", body: t.body}}})
 	}
 	slices.SortFunc(all, func(a, b component) int {
 		return cmp.Or(cmp.Compare(strings.ToLower(a.name), strings.ToLower(b.name)), cmp.Compare(a.version, b.version))
@@ -100,7 +100,7 @@ func allComponents(o licenceOptions) ([]component, error) {
 	return all, licensed(all)
 }
 
-// licensed makes sure that every component has a licence.
+// licensed makes sure that every component has a license.
 func licensed(components []component) error {
 	var missing []string
 	for _, c := range components {
@@ -109,7 +109,7 @@ func licensed(components []component) error {
 		}
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("no licence was found for %s", strings.Join(missing, ", "))
+		return fmt.Errorf("no license was found for %s", strings.Join(missing, ", "))
 	}
 	return nil
 }
@@ -126,21 +126,21 @@ func complete(program string, components []component) error {
 			m = m.Replace
 		}
 		if !slices.ContainsFunc(components, func(c component) bool { return c.name == m.Path && c.version == m.Version }) {
-			return fmt.Errorf("%s has module %s %s, whose licence was not collected", program, m.Path, m.Version)
+			return fmt.Errorf("%s has module %s %s, whose license was not collected", program, m.Path, m.Version)
 		}
 	}
 	return nil
 }
 
-// licenceFile is how files are called that have a licence, or a notice that one tells to keep.
-var licenceFile = regexp.MustCompile(`(?i)(licen[cs]e|copying|copyright|notice|patents)[^/]*$`)
+// licenseFile is how files are called that have a license, or a notice that one tells to keep.
+var licenseFile = regexp.MustCompile(`(?i)(licen[cs]e|copying|copyright|notice|patents)[^/]*$`)
 
 // source is what has none of those but names like one: license.go.
 var source = regexp.MustCompile(`\.(go|c|h|js|ts|mjs|json|ya?ml|sh|tmpl)$`)
 
-// licencesIn reads the licences that lie in a folder, or in one called licenses below it. Their
+// licensesIn reads the licenses that lie in a folder, or in one called licenses below it. Their
 // names begin with prefix.
-func licencesIn(folder, prefix string) (texts []text, err error) {
+func licensesIn(folder, prefix string) (texts []text, err error) {
 	entries, err := os.ReadDir(folder)
 	if err != nil {
 		return nil, err
@@ -152,13 +152,13 @@ func licencesIn(folder, prefix string) (texts []text, err error) {
 
 		switch {
 		case entry.IsDir() && regexp.MustCompile(`(?i)^licen[cs]es$`).MatchString(name):
-			below, err := licencesIn(path, prefix+name+"/")
+			below, err := licensesIn(path, prefix+name+"/")
 			if err != nil {
 				return nil, err
 			}
 			texts = append(texts, below...)
-		case entry.Type().IsRegular() && licenceFile.MatchString(name) && !source.MatchString(name):
-			body, err := readLicence(path)
+		case entry.Type().IsRegular() && licenseFile.MatchString(name) && !source.MatchString(name):
+			body, err := readLicense(path)
 			if err != nil {
 				return nil, err
 			}
@@ -168,20 +168,20 @@ func licencesIn(folder, prefix string) (texts []text, err error) {
 	return texts, nil
 }
 
-// readLicence reads a text of bounded size, with the line ends of Unix.
-func readLicence(path string) (string, error) {
+// readLicense reads a text of bounded size, with the line ends of Unix.
+func readLicense(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
 
-	b, err := io.ReadAll(io.LimitReader(f, maxLicence+1))
+	b, err := io.ReadAll(io.LimitReader(f, maxLicense+1))
 	if err != nil {
-		return "", fmt.Errorf("read licence %q: %w", path, err)
+		return "", fmt.Errorf("read license %q: %w", path, err)
 	}
-	if len(b) > maxLicence {
-		return "", fmt.Errorf("%s has more than %d bytes: is it a licence?", path, maxLicence)
+	if len(b) > maxLicense {
+		return "", fmt.Errorf("%s has more than %d bytes: is it a license?", path, maxLicense)
 	}
 	return strings.TrimSpace(strings.ReplaceAll(string(b), "\r\n", "\n")), nil
 }
@@ -192,6 +192,6 @@ func readNamed(value string) (t text, err error) {
 	if !ok {
 		return t, errors.New("expected NAME=FILE")
 	}
-	body, err := readLicence(path)
+	body, err := readLicense(path)
 	return text{name: name, body: body}, err
 }

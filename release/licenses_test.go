@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// TestEveryComponentHasALicence collects the licences as a release does.
-func TestEveryComponentHasALicence(t *testing.T) {
+// TestEveryComponentHasALicense collects the licenses as a release does.
+func TestEveryComponentHasALicense(t *testing.T) {
 	t.Chdir("..")
 	for _, folder := range []string{llamaSource, "web/node_modules"} {
 		if _, err := os.Stat(folder); err != nil {
@@ -21,12 +21,12 @@ func TestEveryComponentHasALicence(t *testing.T) {
 	}
 
 	for _, arch := range []string{"amd64", "arm64"} {
-		components, err := allComponents(licenceOptions{goarch: arch})
+		components, err := allComponents(licenseOptions{goarch: arch})
 		if err != nil {
 			t.Fatal(err)
 		}
 
-		// Some of each kind, with words that only their own licences have.
+		// Some of each kind, with words that only their own licenses have.
 		for name, words := range map[string]string{
 			"Go":                      "The Go Authors",
 			"github.com/spf13/cobra":  "Apache License",
@@ -45,7 +45,7 @@ func TestEveryComponentHasALicence(t *testing.T) {
 				continue
 			}
 			if !slices.ContainsFunc(components[i].texts, func(l text) bool { return strings.Contains(l.body, words) }) {
-				t.Errorf("%s: the licence of %s does not say %q", arch, name, words)
+				t.Errorf("%s: the license of %s does not say %q", arch, name, words)
 			}
 		}
 		if slices.ContainsFunc(components, func(c component) bool { return c.name == "vite" }) {
@@ -70,11 +70,11 @@ var marks = []string{"copyright (c)", "copyright 20", "public domain", "spdx-", 
 	"adapted from arm", "borrowed from the"}
 
 // TestNoNoticeInLlamaIsMissed looks through the source that is linked for notices: each file that has one must be one
-// whose licence is collected.
+// whose license is collected.
 func TestNoNoticeInLlamaIsMissed(t *testing.T) {
 	t.Chdir(filepath.Join("..", llamaSource))
 	known := []string{
-		"vendor/nlohmann/", "vendor/hash/", "vendor/cpp-httplib/", // the whole folder is under the licence collected
+		"vendor/nlohmann/", "vendor/hash/", "vendor/cpp-httplib/", // the whole folder is under the license collected
 		"ggml/src/ggml-cpu/kleidiai/", "ggml/include/ggml-cann.h", "ggml/include/ggml-sycl.h", // not compiled
 	}
 	for _, v := range vendored {
@@ -120,22 +120,22 @@ func TestNoNoticeInLlamaIsMissed(t *testing.T) {
 
 func TestReadLines(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file.h")
-	if err := os.WriteFile(path, []byte("code\n/* Licence:\nfree\nfor all */\ncode\n"), 0o644); err != nil {
+	if err := os.WriteFile(path, []byte("code\n/* License:\nfree\nfor all */\ncode\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 
-	got, err := readLines(path, "Licence:", "*/")
-	if want := "/* Licence:\nfree\nfor all"; err != nil || got != want {
+	got, err := readLines(path, "License:", "*/")
+	if want := "/* License:\nfree\nfor all"; err != nil || got != want {
 		t.Errorf("got %q, %v, want %q", got, err, want)
 	}
-	for _, missing := range [][2]string{{"Lizenz", "*/"}, {"Licence:", "forever"}} {
+	for _, missing := range [][2]string{{"Lizenz", "*/"}, {"License:", "forever"}} {
 		if _, err := readLines(path, missing[0], missing[1]); err == nil {
 			t.Errorf("%v: no error", missing)
 		}
 	}
 }
 
-func TestLicencesIn(t *testing.T) {
+func TestLicensesIn(t *testing.T) {
 	folder := t.TempDir()
 	for name, body := range map[string]string{
 		"LICENSE.md":            "one\r\ntwo\r\n",
@@ -154,16 +154,16 @@ func TestLicencesIn(t *testing.T) {
 		}
 	}
 
-	got, err := licencesIn(folder, "sub/")
+	got, err := licensesIn(folder, "sub/")
 	want := []text{{"sub/COPYING", "three"}, {"sub/LICENSE.md", "one\ntwo"}, {"sub/licenses/LICENSE-json", "four"}}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %q, %v, want %q", got, err, want)
 	}
 
-	if err := os.WriteFile(filepath.Join(folder, "LICENSE.txt"), make([]byte, maxLicence+1), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(folder, "LICENSE.txt"), make([]byte, maxLicense+1), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := licencesIn(folder, ""); err == nil {
-		t.Error("a licence of more than a megabyte was taken")
+	if _, err := licensesIn(folder, ""); err == nil {
+		t.Error("a license of more than a megabyte was taken")
 	}
 }
