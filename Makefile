@@ -15,7 +15,7 @@ NFPM_VERSION := v2.45.2
 NFPM := build/bin/nfpm-$(NFPM_VERSION)
 # What has no C in it, and so can be checked without a C compiler.
 PURE := ./hub/... ./kernels ./machine ./sandbox ./schema ./web ./load ./archive ./picture ./chat ./engine ./engine/enginetest ./engine/remote/... ./models/...
-PURE += ./server/... ./fault ./pool ./prompt ./service ./console ./flagset ./registry ./terminal ./tracing ./worker
+PURE += ./server/... ./lark ./fault ./pool ./prompt ./service ./console ./flagset ./registry ./terminal ./tracing ./worker
 # A number of inputs, not a time: Go 1.26 takes the end of a time for a failure now and then (go.dev/issue/75804).
 FUZZTIME ?= 10000x
 

@@ -235,14 +235,15 @@ type Trigger struct {
 // Tools are JSON in OpenAI's shape.
 type Chat struct {
 	Messages          json.RawMessage
-	Tools             json.RawMessage            `json:",omitempty"` // nil for none
-	ToolChoice        string                     // auto, required or none
-	ParallelToolCalls bool                       // more than one call allowed
-	Schema            string                     // JSON schema of the answer, empty for none
-	Continue          bool                       // the last message is the answer's beginning
-	NoThinking        bool                       // ask the template to leave thinking out
-	Written           string                     `json:",omitempty"` // what the answer begins with, after the template's own
-	TemplateArgs      map[string]json.RawMessage // more arguments for the template
+	Tools             json.RawMessage `json:",omitempty"` // nil for none
+	ToolChoice        string          // auto, required or none
+	ParallelToolCalls bool            // more than one call allowed
+	Schema            string          // JSON schema of the answer, empty for none
+	Continue          bool            // the last message is the answer's beginning
+	NoThinking        bool            // ask the template to leave thinking out
+	// Written is what the answer begins with, after the template's own.
+	Written      string                     `json:",omitempty"`
+	TemplateArgs map[string]json.RawMessage // more arguments for the template
 }
 
 // Rendered is a chat as the model reads it, and how to read what it answers.

@@ -72,6 +72,7 @@ func transportError(host string, err error) error {
 			wait: never,
 		}
 	}
+
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
@@ -79,6 +80,7 @@ func transportError(host string, err error) error {
 	if inner := errors.Unwrap(err); inner != nil {
 		err = inner
 	}
+
 	e := passing("reach %s: %v", host, err)
 	e.Todo = "check the network, HTTPS_PROXY and HF_ENDPOINT; what was downloaded is kept"
 	var op *net.OpError
@@ -87,6 +89,7 @@ func transportError(host string, err error) error {
 		e.Todo = "if a proxy intercepts TLS, trust its certificate with --ca-file FILE"
 		e.wait = never
 	}
+
 	return e
 }
 
@@ -283,6 +286,7 @@ func (c *Client) retry(ctx context.Context, n int, err error) error {
 	if n >= tries {
 		return &Error{Kind: e.Kind, Text: fmt.Sprintf("%s, %d times", e.Text, n), Todo: e.Todo, wait: never}
 	}
+
 	wait := e.wait
 	if wait > longWait {
 		return &Error{
@@ -292,11 +296,13 @@ func (c *Client) retry(ctx context.Context, n int, err error) error {
 			wait: never,
 		}
 	}
+
 	if wait == 0 && !e.stale {
 		wait = time.Second << min(n-1, 5)
 	}
 	if wait > 0 {
 		c.o.Progress.Note(fmt.Sprintf("%s; trying again in %s", e.Text, wait))
 	}
+
 	return c.sleep(ctx, wait)
 }

@@ -237,7 +237,8 @@ func (d *download) put(r *run, n int, p []byte) error {
 // rejects recognizes a web page in a model's place, which some networks send
 // without saying so.
 func (d *download) rejects(beginning []byte) bool {
-	return strings.EqualFold(path.Ext(d.file.Path), ".gguf") && http.DetectContentType(beginning) == "text/html; charset=utf-8"
+	return strings.EqualFold(path.Ext(d.file.Path), ".gguf") &&
+		http.DetectContentType(beginning) == "text/html; charset=utf-8"
 }
 
 // cut says that a connection ended too early.
@@ -326,8 +327,11 @@ func (d *download) damaged(n int) error {
 	b := &d.blocks[n]
 	if b.bad++; b.bad > maxBad {
 		return permanent(
-			ErrIntegrity, "check the disk that holds the cache", "%s: the disk returns different bytes from those written, at %d",
-			d.file.Path, begin,
+			ErrIntegrity,
+			"check the disk that holds the cache",
+			"%s: the disk returns different bytes from those written, at %d",
+			d.file.Path,
+			begin,
 		)
 	}
 	b.state = missing

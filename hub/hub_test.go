@@ -77,6 +77,7 @@ func newWorld(t *testing.T, size int, change func(*Options)) *world {
 			}
 		}
 	})
+
 	w.Add(
 		repo,
 		hubtest.Repo{
@@ -84,10 +85,12 @@ func newWorld(t *testing.T, size int, change func(*Options)) *world {
 			License: "mit",
 		},
 	)
+
 	o := Options{Endpoint: w.URL, Cache: t.TempDir(), Progress: w.notes, Token: hubtest.Token}
 	if change != nil {
 		change(&o)
 	}
+
 	w.client = w.newClient(t, o)
 	return w
 }
@@ -631,9 +634,7 @@ func TestHostileListing(t *testing.T) {
 		strings.Repeat("a", 63)} {
 		l := &Listing{Repo: repo, Revision: "main", Commit: strings.Repeat("a", 40)}
 		_, err := w.client.Download(t.Context(), l, File{Path: "a.gguf", Size: 3, SHA256: sum})
-		if !errors.Is(
-			err, ErrIntegrity,
-		) {
+		if !errors.Is(err, ErrIntegrity) {
 			t.Errorf("hash %q: %v", sum, err)
 		}
 	}

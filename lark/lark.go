@@ -370,7 +370,8 @@ func (p *parser) charRange(low string) (string, error) {
 	}
 	high := p.rest[0].text
 	p.rest = p.rest[1:]
-	from, to := []rune(low), []rune(high)
+	from := []rune(low)
+	to := []rune(high)
 	if len(from) != 1 || len(to) != 1 || from[0] > to[0] {
 		return "", SyntaxError("a range is not between two characters")
 	}
@@ -388,7 +389,8 @@ func inClass(r rune) string {
 func caselessText(text string) string {
 	var b strings.Builder
 	for _, r := range text {
-		lower, upper := strings.ToLower(string(r)), strings.ToUpper(string(r))
+		lower := strings.ToLower(string(r))
+		upper := strings.ToUpper(string(r))
 		if lower == upper {
 			b.WriteString(regexp.QuoteMeta(lower))
 		} else {

@@ -21,7 +21,8 @@ func TestRegexp(t *testing.T) {
 		bad     []string
 	}{
 		{`start: "a"`, []string{"a"}, []string{"", "A", "aa"}},
-		{"start: A | b\n  | c // three\n\nA: \"x\"i\n?b.2: \"y\"+\n!c: [\"z\"] \"!\"", []string{"x", "X", "yy", "!", "z!"}, []string{"", "z", "xy"}},
+		{"start: A | b\n  | c // three\n\nA: \"x\"i\n?b.2: \"y\"+\n!c: [\"z\"] \"!\"", []string{"x", "X", "yy", "!",
+			"z!"}, []string{"", "z", "xy"}},
 		{`start: "a".."f"~2..3 ("," "1")*`, []string{"ab", "abc,1,1"}, []string{"a", "abcd", "ag"}},
 		{`start: /[0-9]+\/x/ "." -> name`, []string{"12/x."}, []string{"12/xx", "/x."}},
 		{"start: INT WS N\n%import common (INT, WS)\n%import common.CNAME -> N", []string{"12 a1"}, []string{"12a", "x a"}},
@@ -30,7 +31,8 @@ func TestRegexp(t *testing.T) {
 		{"start: \"a\" |", []string{"a", ""}, []string{"b"}},
 		{string(patch), []string{
 			"*** Begin Patch\n*** Add File: a.txt\n+one\n+\n*** End Patch",
-			"*** Begin Patch\n*** Update File: a b\n*** Move to: c\n@@ func\n-old\n+new\n same\n*** End of File\n*** Delete File: d\n*** End Patch\n",
+			"*** Begin Patch\n*** Update File: a b\n*** Move to: c\n@@ func\n-old\n+new\n same\n*** End of File\n*** " +
+				"Delete File: d\n*** End Patch\n",
 		}, []string{
 			"*** Begin Patch\n*** End Patch",
 			"*** Begin Patch\n*** Add File: a.txt\n*** End Patch",

@@ -152,11 +152,13 @@ func (s *Store) writeBundle(
 	if err := writeEntry(w, bundleManifest, text); err != nil {
 		return err
 	}
+
 	if key != nil {
 		if err := writeEntry(w, bundleSignature, ed25519.Sign(key, append([]byte(signed), text...))); err != nil {
 			return err
 		}
 	}
+
 	for _, f := range contents {
 		err := w.WriteHeader(&tar.Header{Name: bundleContents + f.ETag(), Mode: 0o644, Size: f.Size, Format: tar.FormatPAX})
 		if err != nil {
@@ -166,6 +168,7 @@ func (s *Store) writeBundle(
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -302,7 +305,9 @@ func (in *bundleImport) readManifest(key ed25519.PublicKey) error {
 	if in.manifest.Version != bundleVersion {
 		return &Error{
 			Kind: hub.ErrIntegrity,
-			Text: fmt.Sprintf("the bundle has version %d, but this program reads version %d", in.manifest.Version, bundleVersion),
+			Text: fmt.Sprintf(
+				"the bundle has version %d, but this program reads version %d", in.manifest.Version, bundleVersion,
+			),
 			Todo: "use a newer serve",
 		}
 	}

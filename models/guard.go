@@ -140,15 +140,18 @@ func checkParts(paths []string, headers []*Header) error {
 				return badFormat("%s says that it is part %d, its name says %d", paths[i], h.Uint("split.no")+1, i+1)
 			}
 		}
+
 		if a := h.Architecture(); a != "" && a != headers[0].Architecture() {
 			return badFormat("%s has the architecture %s, but the first part has %s", paths[i], a, headers[0].Architecture())
 		}
 	}
+
 	if n, ok := headers[0].Values["split.tensors.count"]; ok {
 		if want, _ := integer(n); want != tensors {
 			return badFormat("the parts have %d tensors, but %s says %v", tensors, paths[0], n)
 		}
 	}
+
 	return nil
 }
 

@@ -57,14 +57,17 @@ func ParseReference(text string, exists func(path string) bool) (*Reference, err
 		strings.ContainsFunc(text, func(c rune) bool { return c < ' ' || c == 0x7f }) {
 		return nil, fmt.Errorf("%w: %q", ErrReference, text)
 	}
+
 	if isPath(text, exists) {
 		r.Path = text
 		return r, nil
 	}
+
 	if text == demo.Name {
 		r.Demo = true
 		return r, nil
 	}
+
 	rest, fromHub := trimHost(text)
 	if strings.Contains(rest, "://") {
 		return nil, &Error{
@@ -73,9 +76,11 @@ func ParseReference(text string, exists func(path string) bool) (*Reference, err
 			Todo: "download the file yourself and serve it as ./file.gguf; for a mirror of the Hub, set HF_ENDPOINT",
 		}
 	}
+
 	if !fromHub && !strings.Contains(rest, "/") {
 		return r.byName(rest)
 	}
+
 	return r.inRepo(rest)
 }
 
@@ -155,7 +160,9 @@ func (r *Reference) noSuchName(text string) error {
 	return &Error{
 		Kind: ErrReference,
 		Text: fmt.Sprintf("no model is named %q", text),
-		Todo: similar(text) + "serve catalog lists the short names; org/repo is any repository on the Hub, ./file.gguf a file",
+		Todo: similar(
+			text,
+		) + "serve catalog lists the short names; org/repo is any repository on the Hub, ./file.gguf a file",
 	}
 }
 

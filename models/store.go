@@ -211,8 +211,11 @@ func (s *Store) Pull(ctx context.Context, r *Reference, update bool) (l *Local, 
 	}
 	listing, err := s.Hub.List(ctx, r.Repo, r.revision())
 	if errors.Is(err, hub.ErrOffline) {
-		return nil, false, &Error{Kind: ErrNotHere, Text: r.Text + " is not on this machine, and offline mode downloads nothing",
-			Todo: "pull it once without --offline, or import it with serve bundle; serve list shows the models on this machine"}
+		return nil, false, &Error{
+			Kind: ErrNotHere,
+			Text: r.Text + " is not on this machine, and offline mode downloads nothing",
+			Todo: "pull it once without --offline, or import it with serve bundle; serve list shows the models on this machine",
+		}
 	}
 	if err != nil {
 		return nil, false, err

@@ -54,10 +54,12 @@ func (s *Store) verify(ctx context.Context, f hub.CachedFile, again bool) error 
 	if !again && s.remembers(f, id) {
 		return nil
 	}
+
 	sum, err := s.hash(ctx, f)
 	if err != nil {
 		return fmt.Errorf("verify %s: %w", f.Path, err)
 	}
+
 	if after, err := identify(f.Name); err != nil || after != id {
 		return &Error{
 			Kind: hub.ErrIntegrity,
@@ -65,6 +67,7 @@ func (s *Store) verify(ctx context.Context, f hub.CachedFile, again bool) error 
 			Todo: "make sure that nothing else writes to the cache",
 		}
 	}
+
 	if sum != f.ETag() {
 		return &Error{
 			Kind: hub.ErrIntegrity,
@@ -72,6 +75,7 @@ func (s *Store) verify(ctx context.Context, f hub.CachedFile, again bool) error 
 			Todo: "remove it with serve rm and pull it again; if it happens again, check the disk",
 		}
 	}
+
 	s.remember(f, id)
 	return nil
 }

@@ -165,7 +165,9 @@ func thinks(alts [][]part) bool {
 
 // thoughtsOver matches the end of a prompt whose template has closed the place for thoughts.
 var thoughtsOver = regexp.MustCompile(
-	`(?i)(</[^<>]*think[^<>]*>|\[/think\]|<channel\|>|<\|end_thinking\|>|<\|close\|>think<\|sep\|>|\[begin final response\])\s*$`)
+	`(?i)(</[^<>]*think[^<>]*>|\[/think\]|<channel\|>|<\|end_thinking\|>|<\|close\|>think<\|sep\|>|\[begin final ` +
+		`response\])\s*$`,
+)
 
 // mustCall makes a grammar one of calls: an answer is thoughts, if the model thinks, and then a call. Written
 // is what the template has written of the answer. With now there are no thoughts, unless they have begun.
@@ -234,7 +236,8 @@ func thoughtsEnd(g engine.Grammar) string {
 // endOf returns the literal after free text that follows a mark of thoughts which was written.
 func endOf(alts [][]part, written string) string {
 	for _, seq := range alts {
-		mark, inside := "", false
+		mark := ""
+		inside := false
 		for _, p := range seq {
 			text := ""
 			switch {

@@ -408,6 +408,7 @@ func TestBadSchemas(t *testing.T) {
 			t.Errorf("%.80s: got %v", document, err)
 		}
 	}
+
 	for _, document := range []string{
 		`false`, `{"type":"string","minLength":3,"maxLength":2}`, `{"type":"object","properties":{"a":{"$ref":"#"}},` +
 			`"required":["a"]}`,

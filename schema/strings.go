@@ -184,8 +184,10 @@ func written(c class) expr {
 			}
 		}
 	}
+
 	if len(plain) > 0 {
 		out = append(alt{plain}, out...)
 	}
+
 	return out
 }

@@ -155,6 +155,7 @@ func TestSilentStreamsGetComments(t *testing.T) {
 	if !lines.Scan() || lines.Text() != ": ping" {
 		t.Errorf("the first line is %q", lines.Text())
 	}
+
 	close(gate)
 	last := ""
 	for lines.Scan() {
@@ -162,6 +163,7 @@ func TestSilentStreamsGetComments(t *testing.T) {
 			last = lines.Text()
 		}
 	}
+
 	if last != "data: [DONE]" {
 		t.Errorf("the last line is %q", last)
 	}
@@ -301,6 +303,7 @@ func TestNothingSecretIsLogged(t *testing.T) {
 			res.Body.Close()
 		}
 	}
+
 	hs.Close()
 	if text := log.String(); strings.Contains(text, "hushhush") || !strings.Contains(text, "status=200") {
 		t.Errorf("the log is\n%s", text)

@@ -209,14 +209,17 @@ func (w *cli) ollama(ctx context.Context, model string) (string, error) {
 	if value == "" {
 		return "", nil
 	}
+
 	address, err := chat.OllamaAddress(value)
 	if err != nil {
 		return "", fmt.Errorf("%w: OLLAMA_HOST: %w", errUsage, err)
 	}
+
 	transport, err := w.transportTo(address)
 	if err != nil {
 		return "", err
 	}
+
 	asking, cancel := context.WithTimeout(ctx, chat.ListTimeout)
 	defer cancel()
 	names, err := chat.NewClient(address, "", transport).Models(asking)
@@ -224,10 +227,12 @@ func (w *cli) ollama(ctx context.Context, model string) (string, error) {
 		w.t.Note("the server at %s, which OLLAMA_HOST names, does not answer: %v", address, err)
 		return "", nil
 	}
+
 	has := func(name string) bool { return name == model || strings.TrimSuffix(name, ":latest") == model }
 	if len(names) == 0 || model != "" && !slices.ContainsFunc(names, has) {
 		return "", nil
 	}
+
 	return address, nil
 }
 

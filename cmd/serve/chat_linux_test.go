@@ -269,6 +269,7 @@ func TestColors(t *testing.T) {
 			t.Errorf("%v: %q", tt.environ, said)
 		}
 	}
+
 	// A pipe is no terminal.
 	code, _, said := command([]string{"TERM=xterm", "HOME=" + t.TempDir()}, "show", "no-such-model")
 	if code != exitNotFound ||
@@ -324,6 +325,7 @@ func TestChatInAPipe(t *testing.T) {
 			t.Errorf("stdout %q, stderr %q", &out, &errOut)
 		}
 	}
+
 	cmd := process(t, []string{"HOME=" + t.TempDir()}, "chat", model)
 	cmd.Stdin = strings.NewReader("\n")
 	if err := cmd.Run(); cmd.ProcessState.ExitCode() != exitUsage {

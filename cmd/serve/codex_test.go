@@ -103,7 +103,8 @@ func (c *codex) exec(args ...string) (answer string, last codexEvent) {
 }
 
 // patch is an input of apply_patch that corrects the greeting.
-const patch = "*** Begin Patch\n*** Update File: greeting.txt\n@@\n-" + mistake + "\n+" + corrected + "\n*** End Patch\n"
+const patch = "*** Begin Patch\n*** Update File: greeting.txt\n@@\n-" + mistake + "\n+" + corrected +
+	"\n*** End Patch\n"
 
 // codexScript has the model read the file, shout by MCP, correct the file by a patch, check it and tell.
 // Later lines come first.
@@ -112,9 +113,19 @@ func codexScript(t *testing.T, edit servertest.Line) []servertest.Line {
 	edit.After = "LOUDLY"
 	return []servertest.Line{
 		{After: "checked-42", Say: report},
-		{After: "edited-now", Tool: "exec_command", Call: "exec_command", Input: run("cat greeting.txt && echo checked-$((40 + 2))")},
+		{
+			After: "edited-now",
+			Tool:  "exec_command",
+			Call:  "exec_command",
+			Input: run("cat greeting.txt && echo checked-$((40 + 2))"),
+		},
 		edit,
-		{After: mistake, Tool: "mcp__test.shout", Call: "mcp__test.shout", Input: asJSON(t, map[string]string{"text": "loudly"})},
+		{
+			After: mistake,
+			Tool:  "mcp__test.shout",
+			Call:  "mcp__test.shout",
+			Input: asJSON(t, map[string]string{"text": "loudly"}),
+		},
 		{After: task, Tool: "exec_command", Call: "exec_command", Input: run("cat greeting.txt")},
 	}
 }

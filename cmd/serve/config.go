@@ -59,7 +59,11 @@ func (c *config) declare(f flagset.Set) {
 		"another port to listen on, for clients of Ollama; theirs is 11434; 0 for none")
 	c.modelConfig.declare(f)
 
-	f.List(&c.aliases, "alias", "alias for a model: gpt-4o=mistral-7b, or gpt-4o for the first model; * for all other names")
+	f.List(
+		&c.aliases,
+		"alias",
+		"alias for a model: gpt-4o=mistral-7b, or gpt-4o for the first model; * for all other names",
+	)
 	f.Toggle(&c.lazy, "lazy", false, "load each model on its first request instead of at startup")
 	f.Duration(&c.server.KeepAlive, "keep-alive", 0, flagset.AtLeast(0),
 		"unload a model that has been idle for this long; 0 to keep it until its memory is needed")

@@ -102,6 +102,7 @@ func commandBlocks(text string) (list []block) {
 			}
 		}
 	}
+
 	return list
 }
 

@@ -502,6 +502,7 @@ func TestUpdate(t *testing.T) {
 	if n := len(h.Requests()); n != 0 {
 		t.Errorf("%d requests", n)
 	}
+
 	after := must(t, env, "pull", tinyRepo, "--json", "--update")
 	if before == after {
 		t.Error("nothing was updated")

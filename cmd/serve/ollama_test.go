@@ -44,12 +44,15 @@ func TestOllamaVision(t *testing.T) {
 	projector := projectorFile(t, testmodel.Projector(testmodel.MLP))
 	r := startServe(t, modelFile(t), "--mmproj", projector, "--ctx-size", "4096")
 	_, pixels, _ := strings.Cut(dot, "base64,")
-	body := `{"model":"tiny","stream":false,"options":{"num_predict":4},"messages":[{"role":"user","content":"?","images":["` +
+	body := `{"model":"tiny","stream":false,"options":{"num_predict":4},"messages":[{"role":"user","content":"?",` +
+		`"images":["` +
 		pixels + `"]}]}`
 	if status, text := r.post(t, "/api/chat", body); status != http.StatusOK || !strings.Contains(text, `"eval_count":4`) {
 		t.Errorf("%d %s", status, text)
 	}
-	if _, text := r.post(t, "/api/show", `{"model":"tiny"}`); !strings.Contains(text, `"vision"`) || !strings.Contains(text, `"clip.has_vision_encoder":true`) {
+	_, text := r.post(t, "/api/show", `{"model":"tiny"}`)
+	if !strings.Contains(text, `"vision"`) ||
+		!strings.Contains(text, `"clip.has_vision_encoder":true`) {
 		t.Errorf("show: %s", text)
 	}
 }
@@ -90,12 +93,18 @@ func TestOllamaPull(t *testing.T) {
 	}
 
 	_, lines := r.post(t, "/api/pull", `{"model":"`+name+`"}`)
-	for _, want := range []string{`{"status":"pulling manifest"}`, `"digest":"sha256:`, `"completed":`, `{"status":"success"}`} {
+	for _, want := range []string{`{"status":"pulling manifest"}`, `"digest":"sha256:`, `"completed":`,
+		`{"status":"success"}`} {
 		if !strings.Contains(lines, want) {
 			t.Errorf("no %s in %s", want, lines)
 		}
 	}
-	if status, text := r.post(t, "/api/chat", `{"model":"`+name+`","stream":false,"options":{"num_predict":2},"messages":[{"role":"user","content":"x"}]}`); status != http.StatusOK {
+	status, text := r.post(
+		t,
+		"/api/chat",
+		`{"model":"`+name+`","stream":false,"options":{"num_predict":2},"messages":[{"role":"user","content":"x"}]}`,
+	)
+	if status != http.StatusOK {
 		t.Errorf("%d %s", status, text)
 	}
 	for _, want := range []int{http.StatusOK, http.StatusNotFound} {

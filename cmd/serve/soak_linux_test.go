@@ -74,6 +74,7 @@ func canaries() (bodies []string) {
 		`"temperature":1,"seed":%d,"max_completion_tokens":200,` + schema,
 		`"temperature":1,"seed":%d,"max_completion_tokens":200,` + tool,
 	}
+
 	for i := range 48 {
 		kind := kinds[i%len(kinds)]
 		if strings.Contains(kind, "%d") {
@@ -91,6 +92,7 @@ func canaries() (bodies []string) {
 			),
 		)
 	}
+
 	return bodies
 }
 
@@ -389,6 +391,7 @@ func (s *soaked) compare(t *testing.T, before, after map[string]float64, finishe
 	of := func(name, outcome string) int64 {
 		return grew(fmt.Sprintf(`serve_%s_total{model="tiny",outcome=%q}`, name, outcome))
 	}
+
 	choices := of("choices", "stop") + of("choices", "length")
 	answered := of("ended_tokens", "stop") + of("ended_tokens", "length")
 	unseen := choices - finished
@@ -398,6 +401,7 @@ func (s *soaked) compare(t *testing.T, before, after map[string]float64, finishe
 	if left := of("choices", "cancelled"); left+unseen != s.vanished.Load() {
 		t.Errorf("%d choices were cancelled and %d complete before that, %d were left", left, unseen, s.vanished.Load())
 	}
+
 	all := answered + of("ended_tokens", "cancelled")
 	for name, want := range map[string]int64{
 		`serve_answer_tokens_total{model="tiny"}`: all, `serve_answer_tokens_sum{model="tiny"}`: all,

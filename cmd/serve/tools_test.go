@@ -378,6 +378,7 @@ func TestRerank(t *testing.T) {
 	if err := testmodel.Write(path, testmodel.Options{Architecture: "qwen3", Pooling: 4, Classes: 1}); err != nil {
 		t.Fatal(err)
 	}
+
 	r := startServe(t, path)
 	status, body := r.post(
 		t,
@@ -390,9 +391,11 @@ func TestRerank(t *testing.T) {
 			Score float64 `json:"relevance_score"`
 		}
 	}
+
 	if err := json.Unmarshal([]byte(body), &b); err != nil || status != 200 || len(b.Results) != 3 {
 		t.Fatalf("%d %s", status, body)
 	}
+
 	for i, result := range b.Results {
 		if result.Score <= 0 || result.Score >= 1 || i > 0 && result.Score > b.Results[i-1].Score {
 			t.Errorf("results %+v", b.Results)
@@ -407,6 +410,7 @@ func TestLargeGrammars(t *testing.T) {
 	for i := range 80 {
 		words = append(words, fmt.Sprintf("%q", fmt.Sprint("word ", i)))
 	}
+
 	for _, document := range []string{
 		`{"type":"string","minLength":900,"maxLength":1000}`,
 		`{"type":"array","items":{"type":"integer"},"maxItems":1000}`,

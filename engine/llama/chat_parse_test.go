@@ -101,6 +101,7 @@ func formatAnswer(content string) string {
 			"function": map[string]any{"name": c[0], "arguments": c[1]},
 		})
 	}
+
 	text, err := json.Marshal(
 		map[string]any{
 			"role":              "assistant",
@@ -112,6 +113,7 @@ func formatAnswer(content string) string {
 	if err != nil {
 		panic(err)
 	}
+
 	return string(text)
 }
 

@@ -37,9 +37,13 @@ var loopAnswers = []struct {
 func loopTools(t *testing.T) []prompt.Tool {
 	t.Helper()
 	list := []prompt.Tool{
-		{Name: "get_weather", Description: "Looks.", Parameters: []byte(`{"type":"object","properties":{"city":{"type":"string"},
+		{
+			Name:        "get_weather",
+			Description: "Looks.",
+			Parameters: []byte(`{"type":"object","properties":{"city":{"type":"string"},
 			"days":{"type":"integer"},"metric":{"type":"boolean"},"near":{"type":"array","items":{"type":"number"}},
-			"by":{"type":"object","properties":{"name":{"type":"string"}}}},"required":["city"]}`)},
+			"by":{"type":"object","properties":{"name":{"type":"string"}}}},"required":["city"]}`),
+		},
 		{Name: "say", Description: "Says.", Parameters: []byte(`{"type":"object","properties":{"text":{"type":"string"}}}`)},
 	}
 	for i := range list {
@@ -96,13 +100,16 @@ func (l *toolLoop) parse(t *testing.T, r *engine.Request, text string) (sum pars
 
 // answers returns what a template writes of an answer, in a few ways, with the request that it answers: with and
 // without thoughts, which templates may leave out of a conversation.
-func (l *toolLoop) answers(t *testing.T, content string, calls []prompt.Call) (all []string, r engine.Request, notes []string) {
+func (l *toolLoop) answers(
+	t *testing.T, content string, calls []prompt.Call,
+) (all []string, r engine.Request, notes []string) {
 	t.Helper()
 	for _, thoughts := range []string{"Let me see.", ""} {
 		turn := []prompt.Message{{Role: prompt.Assistant, Content: content, Reasoning: thoughts, Calls: calls}}
 		for _, call := range calls {
 			turn = append(turn, prompt.Message{Role: prompt.ToolRole, Content: "RESULT", CallID: call.ID, CallName: call.Name})
 		}
+
 		var asked, written string
 		var request engine.Request
 		written, request, notes = l.build(t, turn)
@@ -112,18 +119,32 @@ func (l *toolLoop) answers(t *testing.T, content string, calls []prompt.Call) (a
 		for n < min(len(asked), len(written)) && asked[n] == written[n] {
 			n++
 		}
-		if at := strings.LastIndexAny(written[:n], "<>[]"); n < len(asked) && at >= 0 && strings.IndexByte("<[", written[at]) >= 0 {
+
+		at := strings.LastIndexAny(written[:n], "<>[]")
+		if n < len(asked) && at >= 0 &&
+			strings.IndexByte("<[", written[at]) >= 0 {
 			n = at // within a mark
 		}
+
 		answer, _, _ := strings.Cut(written[n:], "RESULT")
 		if begun := asked[min(n, len(asked)):]; begun != "" && !strings.HasPrefix(begun, "</") {
 			for _, end := range []string{"</think>", "\n</think>\n", "[BEGIN FINAL RESPONSE]"} {
 				all = append(all, "Let me see."+end+answer)
 			}
 		}
+
 		all = append(all, answer)
 	}
+
 	return all, r, notes
+}
+
+// cutStep is how many bytes lie between two cuts of an answer: one, if there is time for it.
+func cutStep() int {
+	if *all {
+		return 1
+	}
+	return 7
 }
 
 func sameCalls(got parsed, want []prompt.Call) bool {
@@ -168,9 +189,10 @@ func (l *toolLoop) checkCuts(t *testing.T, r *engine.Request, answer string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	arguments := full.calls[0].Arguments
 	longest := 0
-	for end := range len(answer) {
+	for end := 0; end < len(answer); end += cutStep() {
 		cut, err := l.parse(t, r, answer[:end])
 		switch {
 		case err != nil:

@@ -495,6 +495,7 @@ func TestRestarted(t *testing.T) {
 		},
 		Restarted: func(answer []byte) { said = append(said, string(answer)) },
 	})
+
 	n.die()
 	texts, _, err := ask(e, engine.Request{Prompt: tokens("hello "), MaxTokens: 30})
 	if err != nil || texts[0] != answer("hello ", 30) || r.Restarts() != 1 {

@@ -23,6 +23,7 @@ func FuzzReader(f *testing.F) {
 			Outputs:   []int8{0, 1},
 		},
 	)
+
 	f.Add(m.b[4:])
 	m = newMessage(nil)
 	m.err(&engine.LengthError{Tokens: 5, Limit: 3})

@@ -352,12 +352,14 @@ func FuzzRequests(f *testing.F) {
 	for _, tt := range transcripts {
 		f.Add(body(tt.fields))
 	}
+
 	f.Add(
 		dialog(
 			`{"role":"user","content":[{"type":"document","source":{"type":"content","content":[]}}]},{"role":"system",` +
 				`"content":[]}`,
 		),
 	)
+
 	f.Add(dialog(`{"role":"assistant","content":[{"type":"thinking","thinking":"","signature":"thinking:x"}]}`))
 	f.Fuzz(func(t *testing.T, body string) {
 		for _, path := range []string{messages, count} {

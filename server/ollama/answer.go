@@ -87,11 +87,13 @@ func (a *answer) appendLogprobs(b []byte, tokens []engine.TokenInfo) []byte {
 	if len(tokens) == 0 {
 		return b
 	}
+
 	b = append(b, `,"logprobs":[`...)
 	for i, t := range tokens {
 		if i > 0 {
 			b = append(b, ',')
 		}
+
 		b = wire.AppendLogprob(b, t.Bytes, t.LogProb)
 		for k, alt := range t.Alternatives {
 			if k == 0 {
@@ -102,11 +104,14 @@ func (a *answer) appendLogprobs(b []byte, tokens []engine.TokenInfo) []byte {
 			piece := prompt.Piece(a.model.Engine.Model(), alt.Token)
 			b = append(wire.AppendLogprob(b, piece, alt.LogProb), '}')
 		}
+
 		if len(t.Alternatives) > 0 {
 			b = append(b, ']')
 		}
+
 		b = append(b, '}')
 	}
+
 	return append(b, ']')
 }
 

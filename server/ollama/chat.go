@@ -32,7 +32,7 @@ var chatTable = join(modelFields, streamFields, loadFields, answerFields, table{
 
 var (
 	messagesSchema = wire.ListOf(wire.Open(map[string]wire.Schema{
-		"role":       wire.Schema{"type": "string", "pattern": "^(?i:system|user|assistant|tool)$"},
+		"role":       {"type": "string", "pattern": "^(?i:system|user|assistant|tool)$"},
 		"content":    wire.String,
 		"thinking":   wire.String,
 		"images":     wire.ListOf(wire.String, maxImages),
@@ -226,7 +226,8 @@ func (api *API) fit(
 	// The least number of messages without which it fits, between one that does not and one that may.
 	all := c.Messages
 	short := *c
-	low, high := 0, droppable(all)
+	low := 0
+	high := droppable(all)
 	for low < high {
 		middle := (low + high) / 2
 		short.Messages = without(all, middle+1)

@@ -42,6 +42,7 @@ func (api *API) copy(w http.ResponseWriter, r *http.Request) *fault.Error {
 	if e := requireLocal(r); e != nil {
 		return e
 	}
+
 	req, e := decode(w, r, copyTable)
 	if e != nil {
 		return e
@@ -52,6 +53,7 @@ func (api *API) copy(w http.ResponseWriter, r *http.Request) *fault.Error {
 	if !isName(req.destination) {
 		return fault.New(fault.InvalidValue, "destination", "destination %q is invalid", req.destination)
 	}
+
 	m, e := api.service.Find(r.Context(), req.source)
 	if e != nil {
 		if e.Kind == fault.ModelNotFound {
@@ -59,9 +61,11 @@ func (api *API) copy(w http.ResponseWriter, r *http.Request) *fault.Error {
 		}
 		return e
 	}
+
 	if e := api.service.Name(m, req.destination); e != nil {
 		return e
 	}
+
 	w.WriteHeader(http.StatusOK)
 	return nil
 }

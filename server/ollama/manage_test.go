@@ -99,7 +99,8 @@ func TestStoredModels(t *testing.T) {
 func TestPullThenChat(t *testing.T) {
 	library := newLibrary()
 	hs, _ := servertest.Start(t, enginetest.Options{}, server.Options{Library: library})
-	if _, body := servertest.Post(t, hs, "/api/pull", `{"model":"hf.co/org/repo:Q4_K_M"}`); !strings.HasSuffix(body, `{"status":"success"}`+"\n") {
+	_, body := servertest.Post(t, hs, "/api/pull", `{"model":"hf.co/org/repo:Q4_K_M"}`)
+	if !strings.HasSuffix(body, `{"status":"success"}`+"\n") {
 		t.Fatal(body)
 	}
 	library.Load = func(context.Context, bool) (*pool.Instance, error) { return nil, errors.New("it is a fake") }

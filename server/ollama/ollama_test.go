@@ -40,7 +40,9 @@ func TestMetrics(t *testing.T) {
 				t.Errorf("%s: %s_duration is %v", path, name, n)
 			}
 		}
-		if at, err := time.Parse(time.RFC3339Nano, answer["created_at"].(string)); err != nil || time.Since(at) > time.Minute {
+		at, err := time.Parse(time.RFC3339Nano, answer["created_at"].(string))
+		if err != nil ||
+			time.Since(at) > time.Minute {
 			t.Errorf("%s: created at %v, %v", path, at, err)
 		}
 	}
@@ -396,8 +398,15 @@ func FuzzRequests(f *testing.F) {
 	paths := []string{
 		"/api/chat", "/api/generate", "/api/embed", "/api/embeddings", "/api/show", "/api/copy", "/api/pull",
 	}
-	f.Add(0, `{"model":"fake",`+hello+`,`+weather+`,"think":false,"keep_alive":"5m","options":{"stop":["a"],"num_predict":3}}`)
-	f.Add(0, `{"model":"fake","messages":[{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":{}}}]},{"role":"tool","tool_name":"f"}],"truncate":true}`)
+	f.Add(
+		0,
+		`{"model":"fake",`+hello+`,`+weather+`,"think":false,"keep_alive":"5m","options":{"stop":["a"],"num_predict":3}}`,
+	)
+	f.Add(
+		0,
+		`{"model":"fake","messages":[{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":{}}}]},`+
+			`{"role":"tool","tool_name":"f"}],"truncate":true}`,
+	)
 	f.Add(1, `{"model":"fake","prompt":"x","suffix":"y","raw":true,"context":[1,2],"stream":false,`+schema+`}`)
 	f.Add(1, `{"model":"fake","prompt":"x","images":["`+pixel+`"],"logprobs":true,"top_logprobs":3}`)
 	f.Add(2, `{"model":"fake","input":["a","b"],"dimensions":3,"truncate":true}`)
@@ -409,10 +418,12 @@ func FuzzRequests(f *testing.F) {
 		if which < 0 {
 			which = -(which + 1)
 		}
+
 		res, text := servertest.Post(t, hs, paths[which%len(paths)], body)
 		if res.StatusCode != 200 && res.StatusCode/100 != 4 {
 			t.Errorf("%d %s", res.StatusCode, text)
 		}
+
 		for line := range strings.Lines(text) {
 			if !json.Valid([]byte(line)) {
 				t.Errorf("no JSON: %s", line)

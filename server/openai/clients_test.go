@@ -18,6 +18,7 @@ func TestIgnoredFields(t *testing.T) {
 		return `"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b",` + fields + `},` +
 			`{"role":"user","content":"c","timestamp":1}]`
 	}
+
 	for name, tt := range map[string]struct {
 		path    string
 		fields  string
@@ -43,7 +44,8 @@ func TestIgnoredFields(t *testing.T) {
 			"messages[1].tool_calls[0].extra_content, messages[1].tool_calls[0].function.parsed_arguments",
 		},
 		"of a function": {
-			"/v1/chat/completions", servertest.Hello + `,"tool_choice":"none","tools":[{"type":"function","copilot_cache_control":{},` +
+			"/v1/chat/completions", servertest.Hello + `,"tool_choice":"none","tools":[{"type":"function",` +
+				`"copilot_cache_control":{},` +
 				`"function":{"name":"f","returns":{}}}]`, "tools[0].copilot_cache_control, tools[0].function.returns",
 		},
 		"of a format": {

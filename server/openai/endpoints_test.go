@@ -89,23 +89,29 @@ func TestCompletionScores(t *testing.T) {
 
 	for _, stream := range []string{"", `,"stream":true,"stream_options":{"include_usage":true}`} {
 		for _, n := range []int{1, 2} {
-			texts, all, reason, generated := read(fmt.Sprintf(`"prompt":["abcdefghij\n",[99,10]],"logprobs":1,"max_tokens":0,"n":%d`, n) + stream)
+			texts, all, reason, generated := read(
+				fmt.Sprintf(`"prompt":["abcdefghij\n",[99,10]],"logprobs":1,"max_tokens":0,"n":%d`, n) + stream,
+			)
 			if len(texts) != 2*n || texts[0] != "abcdefghij\n" || texts[2*n-1] != "c\n" || reason != "length" || generated != 0 {
 				t.Fatalf("stream %s, n %d: %q %q %d", stream, n, texts, reason, generated)
 			}
 			for i, l := range all {
-				if strings.Join(l.Tokens, "") != texts[i] || l.Probs[0] != nil || l.Top[0] != nil || len(l.Probs) != len(l.Tokens) || len(l.Offsets) != len(l.Tokens) || l.Offsets[1] != 1 {
+				if strings.Join(l.Tokens, "") != texts[i] || l.Probs[0] != nil || l.Top[0] != nil ||
+					len(l.Probs) != len(l.Tokens) || len(l.Offsets) != len(l.Tokens) || l.Offsets[1] != 1 {
 					t.Errorf("%q: %+v", texts[i], l)
 				}
 				for k := 1; k < len(l.Tokens); k++ {
-					if want := -float64(l.Tokens[k][0]) / 128; l.Probs[k] == nil || math.Abs(*l.Probs[k]-want) > 1e-5 || len(l.Top[k]) != 1 {
+					want := -float64(l.Tokens[k][0]) / 128
+					if l.Probs[k] == nil || math.Abs(*l.Probs[k]-want) > 1e-5 ||
+						len(l.Top[k]) != 1 {
 						t.Errorf("%q: token %d: %+v", texts[i], k, l)
 					}
 				}
 			}
 		}
 		texts, all, _, generated := read(`"prompt":"ab\n","logprobs":0` + stream)
-		if texts[0] != "ab\nok" || strings.Join(all[0].Tokens, "|") != "a|b|\n|o|k" || *all[0].Probs[3] != -0.5 || all[0].Offsets[4] != 4 || generated != 2 {
+		if texts[0] != "ab\nok" || strings.Join(all[0].Tokens, "|") != "a|b|\n|o|k" || *all[0].Probs[3] != -0.5 ||
+			all[0].Offsets[4] != 4 || generated != 2 {
 			t.Errorf("%q %+v %d", texts, all, generated)
 		}
 	}
@@ -130,14 +136,19 @@ func TestCompletionSuffix(t *testing.T) {
 // TestBestOf makes more answers than it sends, and sends the most probable.
 func TestBestOf(t *testing.T) {
 	hs, _ := servertest.Start(t, enginetest.Options{}, server.Options{})
-	res, body := servertest.Post(t, hs, "/v1/completions", `{"model":"fake","prompt":"a","best_of":4,"n":2,"max_tokens":5}`)
-	if res.StatusCode != 200 || strings.Count(body, `"index":`) != 2 || !strings.Contains(body, `"completion_tokens":20`) || !strings.Contains(body, `"logprobs":null`) {
+	res, body := servertest.Post(
+		t, hs, "/v1/completions", `{"model":"fake","prompt":"a","best_of":4,"n":2,"max_tokens":5}`,
+	)
+	if res.StatusCode != 200 || strings.Count(body, `"index":`) != 2 ||
+		!strings.Contains(body, `"completion_tokens":20`) || !strings.Contains(body, `"logprobs":null`) {
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
 	for fields, param := range map[string]string{
 		`"best_of":1,"n":2`: "best_of", `"best_of":3,"stream":true`: "best_of", `"echo":true,"suffix":"x"`: "echo",
 	} {
-		if res, body := servertest.Post(t, hs, "/v1/completions", `{"model":"fake","prompt":"a",`+fields+`}`); res.StatusCode != 400 || !strings.Contains(body, `"param":"`+param+`"`) {
+		res, body := servertest.Post(t, hs, "/v1/completions", `{"model":"fake","prompt":"a",`+fields+`}`)
+		if res.StatusCode != 400 ||
+			!strings.Contains(body, `"param":"`+param+`"`) {
 			t.Errorf("%s: %d %s", fields, res.StatusCode, body)
 		}
 	}
@@ -146,17 +157,29 @@ func TestBestOf(t *testing.T) {
 func TestRerank(t *testing.T) {
 	hs, _ := servertest.Start(t, enginetest.Options{Embeds: true, Ranks: true}, server.Options{})
 	// The fake's score is the number of tokens.
-	res, body := servertest.Post(t, hs, "/v1/rerank", `{"model":"fake","query":"q","documents":["a",{"text":"abc"},"ab"],"top_n":2,"return_documents":true}`)
-	if res.StatusCode != 200 || !strings.Contains(body, `"results":[{"index":1,`) || !strings.Contains(body, `"document":{"text":"abc"}},{"index":2,`) || strings.Count(body, `"index"`) != 2 || !strings.Contains(body, `"total_tokens":9`) {
+	res, body := servertest.Post(
+		t,
+		hs,
+		"/v1/rerank",
+		`{"model":"fake","query":"q","documents":["a",{"text":"abc"},"ab"],"top_n":2,"return_documents":true}`,
+	)
+	if res.StatusCode != 200 || !strings.Contains(body, `"results":[{"index":1,`) ||
+		!strings.Contains(body, `"document":{"text":"abc"}},{"index":2,`) || strings.Count(body, `"index"`) != 2 ||
+		!strings.Contains(body, `"total_tokens":9`) {
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
-	for fields, code := range map[string]int{`"documents":[]`: 400, `"documents":[3]`: 400, `"documents":[{"title":"x"}]`: 400, `"documents":["a"],"max_chunks_per_doc":3`: 400, `"documents":["a"],"top_n":0`: 400} {
-		if res, body := servertest.Post(t, hs, "/v1/rerank", `{"model":"fake","query":"q",`+fields+`}`); res.StatusCode != code {
+	for fields, code := range map[string]int{`"documents":[]`: 400, `"documents":[3]`: 400,
+		`"documents":[{"title":"x"}]`: 400, `"documents":["a"],"max_chunks_per_doc":3`: 400,
+		`"documents":["a"],"top_n":0`: 400} {
+		res, body := servertest.Post(t, hs, "/v1/rerank", `{"model":"fake","query":"q",`+fields+`}`)
+		if res.StatusCode != code {
 			t.Errorf("%s: %d %s", fields, res.StatusCode, body)
 		}
 	}
 	plain, _ := servertest.Start(t, enginetest.Options{}, server.Options{})
-	if res, body := servertest.Post(t, plain, "/v1/rerank", `{"model":"fake","query":"q","documents":["a"]}`); res.StatusCode != 400 || !strings.Contains(body, "unsupported_model") {
+	res, body = servertest.Post(t, plain, "/v1/rerank", `{"model":"fake","query":"q","documents":["a"]}`)
+	if res.StatusCode != 400 ||
+		!strings.Contains(body, "unsupported_model") {
 		t.Errorf("a model that does not rank: %d %s", res.StatusCode, body)
 	}
 }
@@ -164,16 +187,21 @@ func TestRerank(t *testing.T) {
 func TestTokenize(t *testing.T) {
 	hs, _ := servertest.Start(t, enginetest.Options{}, server.Options{})
 	res, body := servertest.Post(t, hs, "/tokenize", `{"model":"fake","prompt":"ab<think>","return_token_strs":true}`)
-	if res.StatusCode != 200 || !strings.Contains(body, `"tokens":[97,98,257]`) || !strings.Contains(body, `"token_strs":["a","b","\u003cthink\u003e"]`) || !strings.Contains(body, `"count":3`) {
+	if res.StatusCode != 200 || !strings.Contains(body, `"tokens":[97,98,257]`) ||
+		!strings.Contains(body, `"token_strs":["a","b","\u003cthink\u003e"]`) || !strings.Contains(body, `"count":3`) {
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
-	if _, body = servertest.Post(t, hs, "/v1/tokenize", `{"model":"fake","content":""}`); !strings.Contains(body, `"tokens":[]`) {
+	_, body = servertest.Post(t, hs, "/v1/tokenize", `{"model":"fake","content":""}`)
+	if !strings.Contains(body, `"tokens":[]`) {
 		t.Error(body)
 	}
-	if _, body = servertest.Post(t, hs, "/detokenize", `{"model":"fake","tokens":[97,98,257]}`); !strings.Contains(body, `"prompt":"ab\u003cthink\u003e"`) {
+	_, body = servertest.Post(t, hs, "/detokenize", `{"model":"fake","tokens":[97,98,257]}`)
+	if !strings.Contains(body, `"prompt":"ab\u003cthink\u003e"`) {
 		t.Error(body)
 	}
-	if res, body := servertest.Post(t, hs, "/detokenize", `{"model":"fake","tokens":[97,99999]}`); res.StatusCode != 400 || !strings.Contains(body, "tokens[1]") {
+	res, body = servertest.Post(t, hs, "/detokenize", `{"model":"fake","tokens":[97,99999]}`)
+	if res.StatusCode != 400 ||
+		!strings.Contains(body, "tokens[1]") {
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
 }
@@ -241,11 +269,19 @@ func sendFields(t *testing.T, hs *httptest.Server, fields map[string]any) {
 func TestTemplateArguments(t *testing.T) {
 	hs, s := servertest.Start(t, enginetest.Options{}, server.Options{})
 	r := servertest.Record(s)
-	servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake",`+servertest.Hello+`,"max_tokens":1,"chat_template_kwargs":{"x":[1]},"reasoning_effort":"low"}`)
-	if c := r.Chats[0]; string(c.TemplateArgs["x"]) != "[1]" || string(c.TemplateArgs["reasoning_effort"]) != `"low"` || c.NoThinking {
+	servertest.Post(
+		t,
+		hs,
+		"/v1/chat/completions",
+		`{"model":"fake",`+servertest.Hello+`,"max_tokens":1,"chat_template_kwargs":{"x":[1]},"reasoning_effort":"low"}`,
+	)
+	if c := r.Chats[0]; string(c.TemplateArgs["x"]) != "[1]" || string(c.TemplateArgs["reasoning_effort"]) != `"low"` ||
+		c.NoThinking {
 		t.Errorf("got %+v", c)
 	}
-	servertest.Post(t, hs, "/v1/responses", `{"model":"fake","input":"a","max_output_tokens":1,"reasoning":{"effort":"none"}}`)
+	servertest.Post(
+		t, hs, "/v1/responses", `{"model":"fake","input":"a","max_output_tokens":1,"reasoning":{"effort":"none"}}`,
+	)
 	if c := r.Chats[1]; !c.NoThinking {
 		t.Errorf("got %+v", c)
 	}
@@ -259,10 +295,12 @@ func TestHarmlessFields(t *testing.T) {
 		path, fields string
 		status       int
 	}{
-		{"/v1/chat/completions", servertest.Hello + `,"moderation":{"a":1},"prompt_cache_options":{"a":1},"prompt_cache_retention":"24h"`, 200},
+		{"/v1/chat/completions", servertest.Hello + `,"moderation":{"a":1},"prompt_cache_options":{"a":1},` +
+			`"prompt_cache_retention":"24h"`, 200},
 		{"/v1/chat/completions", servertest.Hello + `,"audio":{"voice":"x"}`, 400},
 		{"/v1/completions", `"prompt":"a","grammar":"root ::= x"`, 400},
-		{"/v1/responses", `"input":"a","include":["reasoning.encrypted_content"],"max_tool_calls":3,"prompt_cache_retention":"24h"`, 200},
+		{"/v1/responses", `"input":"a","include":["reasoning.encrypted_content"],"max_tool_calls":3,` +
+			`"prompt_cache_retention":"24h"`, 200},
 		{"/v1/responses", `"input":"a","context_management":[]`, 400},
 		{"/v1/rerank", `"query":"q","documents":["a"],"max_chunks_per_doc":1`, 400},
 		{"/v1/rerank", `"query":"q","documents":["a"],"max_tokens_per_doc":1`, 400},
@@ -289,7 +327,9 @@ func TestDimensions(t *testing.T) {
 		`{"model":"Qwen3-Embedding-0.6B","input":"abc","dimensions":9}`: "invalid_value",
 		`{"model":"fake","input":"abc","dimensions":2}`:                 "unsupported_parameter",
 	} {
-		if res, answer := servertest.Post(t, hs, "/v1/embeddings", body); res.StatusCode != 400 || !strings.Contains(answer, code) {
+		res, answer := servertest.Post(t, hs, "/v1/embeddings", body)
+		if res.StatusCode != 400 ||
+			!strings.Contains(answer, code) {
 			t.Errorf("%s: %d %s", body, res.StatusCode, answer)
 		}
 	}

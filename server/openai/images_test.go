@@ -83,7 +83,9 @@ func TestImages(t *testing.T) {
 		})
 	}
 
-	c := look(text("Look: "), picture("cat", "high"), text("and "), picture("dog", ""), picture("emu", "auto"), text("what?"))
+	c := look(
+		text("Look: "), picture("cat", "high"), text("and "), picture("dog", ""), picture("emu", "auto"), text("what?"),
+	)
 	const want = "[user]Look: {cat}and {dog}{emu}what?"
 	if got := c.Choices[0].Message.Content; got != want {
 		t.Errorf("the model reads %q, want %q", got, want)
@@ -97,15 +99,21 @@ func TestImages(t *testing.T) {
 		t.Errorf("the model reads %q", c.Choices[0].Message.Content)
 	}
 
-	if n := look(picture(strings.Repeat("wide", 200), "low"), text("?")).Usage.PromptTokens; n != int64(len("[user]{}?\n")+512) {
+	n := look(picture(strings.Repeat("wide", 200), "low"), text("?")).Usage.PromptTokens
+	if n != int64(len("[user]{}?\n")+512) {
 		t.Errorf("an image of 800 columns in low detail is %d tokens", n)
 	}
 
-	if n := look(picture(strings.Repeat("wide", 200), "high"), text("?")).Usage.PromptTokens; n != int64(len("[user]{}?\n")+800) {
+	n = look(picture(strings.Repeat("wide", 200), "high"), text("?")).Usage.PromptTokens
+	if n != int64(len("[user]{}?\n")+800) {
 		t.Errorf("an image of 800 columns in high detail is %d tokens", n)
 	}
 
-	input := fmt.Sprintf(`[{"role":"user","content":[{"type":"input_image","image_url":%q,"detail":"auto"},{"type":"input_text","text":"What?"}]}]`, dataURL(portray(t, "owl")))
+	input := fmt.Sprintf(
+		`[{"role":"user","content":[{"type":"input_image","image_url":%q,"detail":"auto"},{"type":"input_text",`+
+			`"text":"What?"}]}]`,
+		dataURL(portray(t, "owl")),
+	)
 	first := respond(t, hs, `"input":`+input)
 	if got := first.text(); got != "[user]{owl}What?" {
 		t.Errorf("the model reads %q of a response's input", got)
@@ -116,12 +124,17 @@ func TestImages(t *testing.T) {
 		t.Errorf("the model reads %q of a response that goes on", got)
 	}
 
-	call := fmt.Sprintf(`[{"type":"function_call","call_id":"c","name":"f","arguments":"{}"},{"type":"function_call_output","call_id":"c","output":[{"type":"input_image","image_url":%q}]}]`, dataURL(portray(t, "fox")))
+	call := fmt.Sprintf(
+		`[{"type":"function_call","call_id":"c","name":"f","arguments":"{}"},{"type":"function_call_output",`+
+			`"call_id":"c","output":[{"type":"input_image","image_url":%q}]}]`,
+		dataURL(portray(t, "fox")),
+	)
 	if got := respond(t, hs, `"input":`+call).text(); !strings.Contains(got, "{fox}") {
 		t.Errorf("the model reads %q of a function's image", got)
 	}
 
-	if _, body := servertest.Post(t, hs, "/v1/responses/input_tokens", `{"model":"fake","input":`+input+`}`); !strings.Contains(body, fmt.Sprint(len("[user]{owl}What?\n"))) {
+	_, body := servertest.Post(t, hs, "/v1/responses/input_tokens", `{"model":"fake","input":`+input+`}`)
+	if !strings.Contains(body, fmt.Sprint(len("[user]{owl}What?\n"))) {
 		t.Errorf("counted: %s", body)
 	}
 }
@@ -136,27 +149,37 @@ func TestBadImages(t *testing.T) {
 	of := func(url string) string { return chat(`{"type":"image_url","image_url":{"url":"` + url + `"}}`) }
 	const field = "messages[0].content[0].image_url.url"
 	for name, tt := range map[string]struct{ body, code, param, words string }{
-		"no URL":                 {chat(`{"type":"image_url","image_url":{}}`), "missing_required_parameter", field, "url"},
-		"no image":               {chat(`{"type":"image_url"}`), "missing_required_parameter", "messages[0].content[0].image_url", "image_url"},
-		"an unknown detail":      {chat(`{"type":"image_url","image_url":{"url":"` + good + `","detail":"huge"}}`), "invalid_value", "messages[0].content[0].image_url.detail", "huge"},
-		"a file of OpenAI's":     {chat(`{"type":"image_url","file_id":"file-1"}`), "unsupported_parameter", "messages[0].content[0].file_id", "data URL"},
-		"a web page's":           {of("https://example.com/cat.png"), "invalid_image_url", field, "--image-host"},
-		"a local file":           {of("file:///etc/passwd"), "invalid_image_url", field, "file"},
-		"no scheme":              {of("cat.png"), "invalid_image_url", field, "scheme"},
-		"not Base64":             {of("data:image/png;base64,%%%"), "invalid_base64_image", field, "Base64"},
-		"not in Base64":          {of("data:image/png,abc"), "invalid_image_url", field, "base64"},
-		"nothing":                {of("data:image/png;base64,"), "empty_image_file", field, "empty"},
-		"no image at all":        {of("data:image/png;base64,aGVsbG8="), "image_parse_error", field, "neither PNG"},
-		"an image without room":  {of(dataURL(portray(t, strings.Repeat("x", 2100)))), "context_length_exceeded", "messages", "2047"},
-		"audio":                  {chat(`{"type":"input_audio","input_audio":{}}`), "unsupported_parameter", "messages[0].content[0].type", "input_audio"},
-		"an image by the system": {`{"model":"fake","messages":[{"role":"system","content":[{"type":"image_url","image_url":{"url":"` + good + `"}}]}]}`, "unsupported_parameter", "messages[0].content[0].type", "image_url"},
-		"too many":               {chat(strings.Repeat(`{"type":"image_url","image_url":{"url":"`+good+`"}},`, 128) + `{"type":"image_url","image_url":{"url":"x"}}`), "array_above_max_length", "messages[0].content[128].image_url.url", "129"},
+		"no URL": {chat(`{"type":"image_url","image_url":{}}`), "missing_required_parameter", field, "url"},
+		"no image": {chat(`{"type":"image_url"}`), "missing_required_parameter",
+			"messages[0].content[0].image_url", "image_url"},
+		"an unknown detail": {chat(`{"type":"image_url","image_url":{"url":"` + good + `","detail":"huge"}}`),
+			"invalid_value", "messages[0].content[0].image_url.detail", "huge"},
+		"a file of OpenAI's": {chat(`{"type":"image_url","file_id":"file-1"}`), "unsupported_parameter",
+			"messages[0].content[0].file_id", "data URL"},
+		"a web page's":    {of("https://example.com/cat.png"), "invalid_image_url", field, "--image-host"},
+		"a local file":    {of("file:///etc/passwd"), "invalid_image_url", field, "file"},
+		"no scheme":       {of("cat.png"), "invalid_image_url", field, "scheme"},
+		"not Base64":      {of("data:image/png;base64,%%%"), "invalid_base64_image", field, "Base64"},
+		"not in Base64":   {of("data:image/png,abc"), "invalid_image_url", field, "base64"},
+		"nothing":         {of("data:image/png;base64,"), "empty_image_file", field, "empty"},
+		"no image at all": {of("data:image/png;base64,aGVsbG8="), "image_parse_error", field, "neither PNG"},
+		"an image without room": {of(dataURL(portray(t, strings.Repeat("x", 2100)))), "context_length_exceeded",
+			"messages", "2047"},
+		"audio": {chat(`{"type":"input_audio","input_audio":{}}`), "unsupported_parameter",
+			"messages[0].content[0].type", "input_audio"},
+		"an image by the system": {`{"model":"fake","messages":[{"role":"system","content":[{"type":"image_url",` +
+			`"image_url":{"url":"` + good + `"}}]}]}`, "unsupported_parameter", "messages[0].content[0].type", "image_url"},
+		"too many": {chat(strings.Repeat(`{"type":"image_url","image_url":{"url":"`+good+`"}},`, 128) +
+			`{"type":"image_url","image_url":{"url":"x"}}`), "array_above_max_length",
+			"messages[0].content[128].image_url.url", "129"},
 	} {
 		res, body := servertest.Post(t, hs, "/v1/chat/completions", tt.body)
 		var e struct {
 			Error struct{ Code, Param, Message string }
 		}
-		if err := json.Unmarshal([]byte(body), &e); err != nil || res.StatusCode != 400 || e.Error.Code != tt.code || e.Error.Param != tt.param || !strings.Contains(e.Error.Message, tt.words) {
+		err := json.Unmarshal([]byte(body), &e)
+		if err != nil || res.StatusCode != 400 || e.Error.Code != tt.code || e.Error.Param != tt.param ||
+			!strings.Contains(e.Error.Message, tt.words) {
 			t.Errorf("%s: %d %s", name, res.StatusCode, body)
 		}
 	}
@@ -164,7 +187,8 @@ func TestBadImages(t *testing.T) {
 	// A template that has no place for an image says nothing of it.
 	hs, s := servertest.Start(t, seer, server.Options{})
 	servertest.Record(s).Rewrite = func(r *engine.Rendered) { r.Prompt = "no place\n" }
-	if _, body := servertest.Post(t, hs, "/v1/chat/completions", of(good)); !strings.Contains(body, "no place for this image") {
+	_, body := servertest.Post(t, hs, "/v1/chat/completions", of(good))
+	if !strings.Contains(body, "no place for this image") {
 		t.Errorf("a template without a place: %s", body)
 	}
 }
@@ -209,7 +233,12 @@ func TestFetchedImages(t *testing.T) {
 		"/large":              "image_file_too_large",
 		"/none?key=secret":    "404 Not Found",
 	} {
-		_, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"`+host.URL+path+`"}},{"type":"text","text":"?"}]}]}`)
+		_, body := servertest.Post(
+			t,
+			hs,
+			"/v1/chat/completions",
+			`{"model":"fake","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"`+host.URL+path+`"}},{"type":"text","text":"?"}]}]}`,
+		)
 		if !strings.Contains(body, want) || strings.Contains(body, "secret") {
 			t.Errorf("%s: %s", path, body)
 		}

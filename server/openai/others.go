@@ -127,6 +127,7 @@ func ignoredByOthers() (table wire.Table[params]) {
 			table = append(table, wire.Field[params]{Name: name, Type: wire.Ignore[params](of.schema), Doc: of.doc})
 		}
 	}
+
 	return table
 }
 

@@ -60,7 +60,10 @@ func TestOtherServersFields(t *testing.T) {
 		{chat, `"reasoning_effort":"auto"`, "", func(_ engine.Request, c engine.Chat) bool {
 			return !c.NoThinking && len(c.TemplateArgs) == 0
 		}},
-		{chat, `"reasoning_effort":"high","think":false`, "", func(_ engine.Request, c engine.Chat) bool { return c.NoThinking }},
+		{chat, `"reasoning_effort":"high","think":false`, "", func(_ engine.Request,
+			c engine.Chat) bool {
+			return c.NoThinking
+		}},
 		{chat, `"think":"much"`, "think", nil},
 		{chat, `"thinking":{"type":"so-so"}`, "thinking.type", nil},
 

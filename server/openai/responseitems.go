@@ -384,6 +384,7 @@ func (w *responseWriter) close(it *item, text string) {
 		w.emit("response.output_text.done",
 			w.of(map[string]any{"content_index": 0, "text": text, "logprobs": part.LogProbs}))
 		w.emit("response.content_part.done", w.of(map[string]any{"content_index": 0, "part": part}))
+
 	case typeReasoning:
 		part := w.part(text)
 		it.Content = &[]*itemPart{part}

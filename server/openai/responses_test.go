@@ -114,11 +114,14 @@ func TestResponsesInput(t *testing.T) {
 		roles = append(roles, m.Role)
 	}
 
-	if got := strings.Join(roles, " "); got != "system system user assistant tool tool" && got != "system developer user assistant tool tool" {
+	got := strings.Join(roles, " ")
+	if got != "system system user assistant tool tool" &&
+		got != "system developer user assistant tool tool" {
 		t.Errorf("roles %s", got)
 	}
 
-	if a := seen[3]; a.Reasoning != "why" || a.Content != "c" || strings.Count(string(a.ToolCalls), `"id"`) != 2 || seen[2].Content != "a\nb" || seen[5].Content != "z" {
+	if a := seen[3]; a.Reasoning != "why" || a.Content != "c" || strings.Count(string(a.ToolCalls), `"id"`) != 2 ||
+		seen[2].Content != "a\nb" || seen[5].Content != "z" {
 		t.Errorf("seen %+v", seen)
 	}
 }
@@ -159,8 +162,11 @@ func TestBadResponses(t *testing.T) {
 // TestResponseFailsLate tells of an error after the first event, once.
 func TestResponseFailsLate(t *testing.T) {
 	hs, _ := servertest.Start(t, enginetest.Options{Next: sayLast("no JSON")}, server.Options{})
-	_, body := servertest.Post(t, hs, "/v1/responses", `{"model":"fake","input":"x","stream":true,"text":{"format":{"type":"json_object"}}}`)
-	if strings.Count(body, "event: response.failed") != 1 || strings.Count(body, "event: error") != 1 || strings.Contains(body, "response.completed") || !strings.Contains(body, "schema_violation") {
+	_, body := servertest.Post(
+		t, hs, "/v1/responses", `{"model":"fake","input":"x","stream":true,"text":{"format":{"type":"json_object"}}}`,
+	)
+	if strings.Count(body, "event: response.failed") != 1 || strings.Count(body, "event: error") != 1 ||
+		strings.Contains(body, "response.completed") || !strings.Contains(body, "schema_violation") {
 		t.Error(body)
 	}
 }

@@ -89,7 +89,9 @@ func TestKeptResponses(t *testing.T) {
 	}, server.Options{Archive: kept})
 
 	first := respond(t, hs, `"input":"One","instructions":"Be kind."`)
-	second := respond(t, hs, `"input":[{"role":"user","content":"Two"}],"stream":true,"previous_response_id":"`+first.ID+`"`)
+	second := respond(
+		t, hs, `"input":[{"role":"user","content":"Two"}],"stream":true,"previous_response_id":"`+first.ID+`"`,
+	)
 	// Instructions hold for their own response only.
 	const want = "[user]One[assistant][system]Be kind.[user]One[user]Two"
 	if second.text() != want || second.Previous != first.ID || !second.Store || second.Status != "completed" {
@@ -110,11 +112,12 @@ func TestKeptResponses(t *testing.T) {
 		t.Errorf("%+v", third)
 	}
 
-	if status, body := servertest.Request(t, hs, http.MethodGet, "/v1/responses/"+third.ID); status != http.StatusNotFound {
+	status, body := servertest.Request(t, hs, http.MethodGet, "/v1/responses/"+third.ID)
+	if status != http.StatusNotFound {
 		t.Errorf("what was not to be kept is: %s", body)
 	}
 
-	status, body := servertest.Request(t, hs, http.MethodGet, "/v1/responses/"+second.ID+"?include[]=x")
+	status, body = servertest.Request(t, hs, http.MethodGet, "/v1/responses/"+second.ID+"?include[]=x")
 	if got := decoded(t, body); status != http.StatusOK || got.text() != second.text() || got.ID != second.ID {
 		t.Errorf("%d %s", status, body)
 	}
@@ -194,8 +197,11 @@ func TestKeptInMemory(t *testing.T) {
 			}
 		}
 	}
-	for _, id := range []string{output.Output[0].ID, "msg_1", "x", "msg_" + strings.TrimPrefix(second.ID, "resp_") + "_9"} {
-		res, body := servertest.Post(t, hs, "/v1/responses", `{"model":"fake","input":[{"type":"item_reference","id":"`+id+`"}]}`)
+	for _, id := range []string{output.Output[0].ID, "msg_1", "x", "msg_" + strings.TrimPrefix(second.ID, "resp_") +
+		"_9"} {
+		res, body := servertest.Post(
+			t, hs, "/v1/responses", `{"model":"fake","input":[{"type":"item_reference","id":"`+id+`"}]}`,
+		)
 		if res.StatusCode != http.StatusNotFound || !strings.Contains(body, `Item with id '`+id) {
 			t.Errorf("%s: %d %s", id, res.StatusCode, body)
 		}
@@ -209,7 +215,12 @@ func TestKeptInMemory(t *testing.T) {
 
 func TestInputItems(t *testing.T) {
 	hs, _ := servertest.Start(t, enginetest.Options{Next: parrot}, server.Options{Archive: openArchive(t, t.TempDir())})
-	got := respond(t, hs, `"input":[{"role":"user","content":"a"},{"type":"function_call","call_id":"c","name":"f","arguments":"{}"},{"type":"function_call_output","call_id":"c","output":"3","id":"fco_mine"},{"role":"user","content":[{"type":"input_text","text":"b"}]}]`)
+	got := respond(
+		t,
+		hs,
+		`"input":[{"role":"user","content":"a"},{"type":"function_call","call_id":"c","name":"f","arguments":"{}"},`+
+			`{"type":"function_call_output","call_id":"c","output":"3","id":"fco_mine"},{"role":"user","content":[{"type":"input_text","text":"b"}]}]`,
+	)
 	status, body := servertest.Request(t, hs, http.MethodGet, "/v1/responses/"+got.ID+"/input_items?order=asc&limit=3")
 	if status != http.StatusOK {
 		t.Fatal(body)
@@ -226,13 +237,18 @@ func TestInputItems(t *testing.T) {
 		t.Errorf("%v %s", err, body)
 	}
 
-	_, body = servertest.Request(t, hs, http.MethodGet, "/v1/responses/"+got.ID+"/input_items?order=asc&after="+list.LastID)
-	if err := json.Unmarshal([]byte(body), &list); err != nil || list.HasMore || len(list.Data) != 1 || list.Data[0].Type != "message" {
+	_, body = servertest.Request(
+		t, hs, http.MethodGet, "/v1/responses/"+got.ID+"/input_items?order=asc&after="+list.LastID,
+	)
+	err := json.Unmarshal([]byte(body), &list)
+	if err != nil || list.HasMore || len(list.Data) != 1 ||
+		list.Data[0].Type != "message" {
 		t.Errorf("%v %s", err, body)
 	}
 
 	for _, bad := range []string{"limit=0", "order=up", "after=absent", "page=2"} {
-		if status, body := servertest.Request(t, hs, http.MethodGet, "/v1/responses/"+got.ID+"/input_items?"+bad); status != http.StatusBadRequest {
+		status, body := servertest.Request(t, hs, http.MethodGet, "/v1/responses/"+got.ID+"/input_items?"+bad)
+		if status != http.StatusBadRequest {
 			t.Errorf("%s: %d %s", bad, status, body)
 		}
 	}
@@ -263,7 +279,11 @@ func TestBackground(t *testing.T) {
 		t.Errorf("%+v", ended)
 	}
 
-	if res, body := servertest.Post(t, hs, "/v1/responses", `{"model":"fake","input":"x","previous_response_id":"`+ended.ID+`"}`); res.StatusCode != http.StatusBadRequest || !strings.Contains(body, "in progress") {
+	res, body := servertest.Post(
+		t, hs, "/v1/responses", `{"model":"fake","input":"x","previous_response_id":"`+ended.ID+`"}`,
+	)
+	if res.StatusCode != http.StatusBadRequest ||
+		!strings.Contains(body, "in progress") {
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
 
@@ -275,7 +295,10 @@ func TestBackground(t *testing.T) {
 	}
 
 	// What is wrong with a request is said at once.
-	if res, body := servertest.Post(t, hs, "/v1/responses", `{"model":"fake","background":true,"input":"`+strings.Repeat("long ", 3000)+`"}`); res.StatusCode != http.StatusBadRequest {
+	res, body = servertest.Post(
+		t, hs, "/v1/responses", `{"model":"fake","background":true,"input":"`+strings.Repeat("long ", 3000)+`"}`,
+	)
+	if res.StatusCode != http.StatusBadRequest {
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
 
@@ -286,7 +309,8 @@ func TestBackground(t *testing.T) {
 	}
 
 	plain := respond(t, hs, `"input":"Three"`)
-	if status, body := servertest.Request(t, hs, http.MethodPost, "/v1/responses/"+plain.ID+"/cancel"); status != http.StatusBadRequest {
+	status, body := servertest.Request(t, hs, http.MethodPost, "/v1/responses/"+plain.ID+"/cancel")
+	if status != http.StatusBadRequest {
 		t.Errorf("%d %s", status, body)
 	}
 
@@ -301,7 +325,9 @@ func TestBackground(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if got := show("resp_lost"); got.Status != "failed" || got.Error == nil || !strings.Contains(got.Error.Message, "stopped") {
+	got := show("resp_lost")
+	if got.Status != "failed" || got.Error == nil ||
+		!strings.Contains(got.Error.Message, "stopped") {
 		t.Errorf("%+v", got)
 	}
 
@@ -319,7 +345,8 @@ func TestBackground(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 
-	if res, body := servertest.Post(t, hs, "/v1/responses", `{"model":"fake","input":"x","background":true}`); res.StatusCode != http.StatusServiceUnavailable {
+	res, body = servertest.Post(t, hs, "/v1/responses", `{"model":"fake","input":"x","background":true}`)
+	if res.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
 }
@@ -337,7 +364,8 @@ func TestArchiveFails(t *testing.T) {
 		}
 	}
 	_, body := servertest.Post(t, hs, "/v1/responses", `{"model":"fake","input":"x","stream":true}`)
-	if !strings.Contains(body, "response.failed") || strings.Contains(body, "response.completed") || !strings.Contains(body, "storage_failed") {
+	if !strings.Contains(body, "response.failed") || strings.Contains(body, "response.completed") ||
+		!strings.Contains(body, "storage_failed") {
 		t.Error(body)
 	}
 	if got := respond(t, hs, `"input":"x","store":false`); got.Status != "completed" {
@@ -376,12 +404,19 @@ func TestKeptCalls(t *testing.T) {
 		t.Fatal(body)
 	}
 
-	res, body := servertest.Post(t, hs, "/v1/responses", `{"model":"fake",`+tools+`,"previous_response_id":"`+first.ID+`","input":[{"type":"function_call_output","call_id":"`+call.CallID+`","output":"3"}]}`)
+	res, body := servertest.Post(
+		t,
+		hs,
+		"/v1/responses",
+		`{"model":"fake",`+tools+`,"previous_response_id":"`+first.ID+`","input":[{"type":"function_call_output",`+
+			`"call_id":"`+call.CallID+`","output":"3"}]}`,
+	)
 	if res.StatusCode != http.StatusOK {
 		t.Fatal(body)
 	}
 
-	if len(seen) != 3 || seen[1].Role != "assistant" || !strings.Contains(string(seen[1].ToolCalls), call.CallID) || seen[2].Role != "tool" || seen[2].Content != "3" || seen[2].ToolCallID != call.CallID {
+	if len(seen) != 3 || seen[1].Role != "assistant" || !strings.Contains(string(seen[1].ToolCalls), call.CallID) ||
+		seen[2].Role != "tool" || seen[2].Content != "3" || seen[2].ToolCallID != call.CallID {
 		t.Errorf("the model reads %+v", seen)
 	}
 }

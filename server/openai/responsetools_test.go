@@ -96,13 +96,16 @@ func TestCustomTools(t *testing.T) {
 			Limits:      engine.Limits{Context: 4096},
 		}, server.Options{})
 
-		tools := `"tools":[{"type":"custom","name":"patch","description":"Edits.","format":` + tt.format + `},{"type":"web_search"}]`
+		tools := `"tools":[{"type":"custom","name":"patch","description":"Edits.","format":` + tt.format +
+			`},{"type":"web_search"}]`
 		items, header := itemsOf(t, hs, `"input":"x",`+tools)
 		if len(items) != 1 || items[0].Type != "custom_tool_call" || items[0].Name != "patch" || items[0].Input != "a\n" ||
 			!strings.HasPrefix(items[0].ID, "ctc_") || items[0].CallID == "" || items[0].Arguments != nil {
 			t.Errorf("%s: %+v", tt.format, items)
 		}
-		if got := header.Get("X-Schema-Not-Enforced"); (got == "") != tt.enforced || got != "" && !strings.HasPrefix(got, "tools[0].format") {
+		got := header.Get("X-Schema-Not-Enforced")
+		if (got == "") != tt.enforced ||
+			got != "" && !strings.HasPrefix(got, "tools[0].format") {
 			t.Errorf("%s: not enforced is %q", tt.format, got)
 		}
 		if got := header.Get("X-Tools-Not-Offered"); got != "web_search" {
@@ -118,7 +121,8 @@ func TestCustomTools(t *testing.T) {
 			t.Fatal(err)
 		}
 		last := messages[len(messages)-1]
-		if calls := string(messages[len(messages)-2].ToolCalls); !strings.Contains(calls, `"{\"input\":\"say \\\"a\\\"\\n\"}"`) ||
+		calls := string(messages[len(messages)-2].ToolCalls)
+		if !strings.Contains(calls, `"{\"input\":\"say \\\"a\\\"\\n\"}"`) ||
 			last.Role != "tool" || last.Content != "done" || last.ToolCallID != "c1" {
 			t.Errorf("the template sees %s", seen)
 		}
@@ -148,6 +152,7 @@ func TestCustomToolEvents(t *testing.T) {
 			done = e.Input
 		}
 	}
+
 	if deltas != "a \"b\"\n" || done != deltas || strings.Contains(body, "function_call") {
 		t.Errorf("%q, %q: %s", deltas, done, body)
 	}
@@ -196,7 +201,8 @@ func TestToolSearch(t *testing.T) {
 		Parse:  scripted,
 		Limits: engine.Limits{Context: 4096},
 	}, server.Options{})
-	const search = `"tools":[{"type":"tool_search","execution":"client","description":"Finds.","parameters":{"type":"object"}}]`
+	const search = `"tools":[{"type":"tool_search","execution":"client","description":"Finds.",` +
+		`"parameters":{"type":"object"}}]`
 	items, _ := itemsOf(t, hs, `"input":"x",`+search)
 	if len(items) != 1 || items[0].Type != "tool_search_call" || items[0].Execution != "client" ||
 		string(items[0].Arguments) != `{"query":"loud"}` || items[0].CallID == "" {
@@ -236,17 +242,22 @@ func TestForeignItems(t *testing.T) {
 		call  string // part of the call that the model sees
 		tells string // the result that it sees
 	}{
-		{`{"type":"local_shell_call","call_id":"c","action":{"type":"exec","command":["ls"]}}`, `"local_shell","arguments":"{\"type\":\"exec\"`, ""},
+		{`{"type":"local_shell_call","call_id":"c","action":{"type":"exec","command":["ls"]}}`,
+			`"local_shell","arguments":"{\"type\":\"exec\"`, ""},
 		{`{"type":"local_shell_call_output","id":"c","output":"a.txt"}`, "", "a.txt"},
 		{`{"type":"shell_call","call_id":"c","action":{"commands":["ls"]}}`, `"shell"`, ""},
 		{`{"type":"shell_call_output","call_id":"c","output":[{"stdout": "a"}]}`, "", `[{"stdout":"a"}]`},
 		{`{"type":"apply_patch_call","call_id":"c","operation":{"type":"delete_file","path":"a"}}`, `"apply_patch"`, ""},
 		{`{"type":"apply_patch_call_output","call_id":"c","output":"gone"}`, "", "gone"},
-		{`{"type":"code_interpreter_call","id":"c","code":"1+1","outputs":[{"type":"logs","logs":"2"}]}`, `{\"code\":\"1+1\"}`, `[{"type":"logs","logs":"2"}]`},
-		{`{"type":"mcp_call","id":"c","server_label":"s","name":"f","arguments":"{\"a\":1}","output":"3"}`, `"s.f","arguments":"{\"a\":1}"`, "3"},
+		{`{"type":"code_interpreter_call","id":"c","code":"1+1","outputs":[{"type":"logs","logs":"2"}]}`,
+			`{\"code\":\"1+1\"}`, `[{"type":"logs","logs":"2"}]`},
+		{`{"type":"mcp_call","id":"c","server_label":"s","name":"f","arguments":"{\"a\":1}","output":"3"}`,
+			`"s.f","arguments":"{\"a\":1}"`, "3"},
 		{`{"type":"mcp_call","id":"c","server_label":"s","name":"f","arguments":"{}","error":"no"}`, `"s.f"`, "no"},
 	} {
-		res, body := servertest.Post(t, hs, "/v1/responses", `{"model":"fake","input":[{"role":"user","content":"x"},`+tt.item+`]}`)
+		res, body := servertest.Post(
+			t, hs, "/v1/responses", `{"model":"fake","input":[{"role":"user","content":"x"},`+tt.item+`]}`,
+		)
 		if res.StatusCode != http.StatusOK || res.Header.Get("X-Items-Not-Read") != "" {
 			t.Errorf("%s: %d %s", tt.item, res.StatusCode, body)
 			continue
@@ -279,8 +290,13 @@ func TestCompaction(t *testing.T) {
 		RenderError: func(m []byte) error { return json.Unmarshal(m, &seen) },
 		Limits:      engine.Limits{Context: 4096},
 	}, server.Options{})
-	res, body := servertest.Post(t, hs, "/v1/responses/compact",
-		`{"model":"fake","instructions":"Be kind.","input":[{"role":"user","content":"Hello"},{"role":"assistant","content":"Hi"}]}`)
+	res, body := servertest.Post(
+		t,
+		hs,
+		"/v1/responses/compact",
+		`{"model":"fake","instructions":"Be `+
+			`kind.","input":[{"role":"user","content":"Hello"},{"role":"assistant","content":"Hi"}]}`,
+	)
 	var got struct {
 		Object string
 		Output []json.RawMessage
@@ -295,7 +311,8 @@ func TestCompaction(t *testing.T) {
 		!strings.Contains(string(got.Output[1]), `"type":"compaction"`) {
 		t.Errorf("%s", body)
 	}
-	if last := seen[len(seen)-1]; last.Role != "user" || !strings.Contains(last.Content, "summary") || seen[0].Content != "Be kind." {
+	if last := seen[len(seen)-1]; last.Role != "user" || !strings.Contains(last.Content, "summary") ||
+		seen[0].Content != "Be kind." {
 		t.Errorf("the model reads %+v", seen)
 	}
 
@@ -303,14 +320,16 @@ func TestCompaction(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if res, body = servertest.Post(t, hs, "/v1/responses", `{"model":"fake","input":`+string(items)+`}`); res.StatusCode != http.StatusOK {
+	res, body = servertest.Post(t, hs, "/v1/responses", `{"model":"fake","input":`+string(items)+`}`)
+	if res.StatusCode != http.StatusOK {
 		t.Fatal(body)
 	}
 	all := ""
 	for _, m := range seen {
 		all += m.Role + ": " + m.Content + "\n"
 	}
-	if !strings.Contains(all, "Hello") || !strings.Contains(all, "Summary of the conversation so far:\n\nThey said hello.") ||
+	if !strings.Contains(all, "Hello") ||
+		!strings.Contains(all, "Summary of the conversation so far:\n\nThey said hello.") ||
 		!strings.Contains(all, "And now?") || strings.Contains(all, "Hi\n") {
 		t.Errorf("the model reads %s", all)
 	}
@@ -387,7 +406,8 @@ func TestIgnoredByResponses(t *testing.T) {
 		"client_metadata":{"session_id":"a"},"prompt_cache_options":{"mode":"auto"},"moderation":{},"background_options":{},
 		"reasoning":{"context":"auto"},"truncation":"auto","max_tool_calls":3,"safety_identifier":"s","prompt_cache_key":"k",
 		"presence_penalty":0.5,"frequency_penalty":0.25,"repetition_penalty":1.1,"tools":[{"type":"function","name":"f"}]}`)
-	for _, part := range []string{`"truncation":"auto"`, `"max_tool_calls":3`, `"safety_identifier":"s"`, `"prompt_cache_key":"k"`,
+	for _, part := range []string{`"truncation":"auto"`, `"max_tool_calls":3`, `"safety_identifier":"s"`,
+		`"prompt_cache_key":"k"`,
 		`"presence_penalty":0.5`, `"frequency_penalty":0.25`, `"strict":false`, `"description":null`, `"parameters":null`} {
 		if !strings.Contains(body, part) {
 			t.Errorf("%s is missing: %s", part, body)
@@ -410,7 +430,8 @@ func TestChatCustomTools(t *testing.T) {
 		{"role":"tool","tool_call_id":"c1","content":"done"}]`
 
 	res, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake",`+request+`}`)
-	if !strings.Contains(body, `"type":"custom","custom":{"name":"patch","input":"a\nb"}`) || strings.Contains(body, `"function"`) {
+	if !strings.Contains(body, `"type":"custom","custom":{"name":"patch","input":"a\nb"}`) ||
+		strings.Contains(body, `"function"`) {
 		t.Error(body)
 	}
 	if got := res.Header.Get("X-Tools-Not-Offered"); got != "retrieval" {

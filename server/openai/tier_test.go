@@ -37,13 +37,23 @@ func TestServiceTier(t *testing.T) {
 				t.Errorf("%s %s: told %q, the engine %d (%v)", path, c.asked, answer.Tier, r.Last.Tier, err)
 			}
 		}
-		_, text := servertest.Ask(t, hs, "/v1/chat/completions", `{"model":"fake","max_tokens":2,"stream":true,"service_tier":"`+c.asked+`",`+servertest.Hello+`}`)
-		if chunks := strings.Count(text, `"id":`); chunks == 0 || strings.Count(text, `"service_tier":"`+c.told+`"`) != chunks {
+		_, text := servertest.Ask(
+			t,
+			hs,
+			"/v1/chat/completions",
+			`{"model":"fake","max_tokens":2,"stream":true,"service_tier":"`+c.asked+`",`+servertest.Hello+`}`,
+		)
+		chunks := strings.Count(text, `"id":`)
+		if chunks == 0 ||
+			strings.Count(text, `"service_tier":"`+c.told+`"`) != chunks {
 			t.Errorf("%s, streamed: %s", c.asked, text)
 		}
 	}
 
-	if res, text := servertest.Ask(t, hs, "/v1/chat/completions", `{"model":"fake","service_tier":"best",`+servertest.Hello+`}`); res.StatusCode != 400 {
+	res, text := servertest.Ask(
+		t, hs, "/v1/chat/completions", `{"model":"fake","service_tier":"best",`+servertest.Hello+`}`,
+	)
+	if res.StatusCode != 400 {
 		t.Errorf("a tier that is none: %d %s", res.StatusCode, text)
 	}
 }

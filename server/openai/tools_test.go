@@ -43,15 +43,17 @@ func scripted(text string, partial bool) (enginetest.Message, error) {
 	return m, nil
 }
 
-const twoTools = `"tools":[{"type":"function","function":{"name":"f","description":"d","parameters":{"type":"object"}}},{"type":"function","function":{"name":"g"}}]`
+const twoTools = `"tools":[{"type":"function","function":{"name":"f","description":"d",` +
+	`"parameters":{"type":"object"}}},{"type":"function","function":{"name":"g"}}]`
 
 // TestToolCalls compares whole answers and streams with what OpenAI sends.
 func TestToolCalls(t *testing.T) {
 	for name, tt := range map[string]struct{ says, fields string }{
-		"tools":          {`<f {"a":1}>`, twoTools},
-		"tools_two":      {`Well. <f {"a":1}><g {}>`, twoTools},
-		"tools_named":    {`<f {}>`, twoTools + `,"tool_choice":{"type":"function","function":{"name":"f"}}`},
-		"tools_allowed":  {`<g {}>`, twoTools + `,"tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"required","tools":[{"type":"function","function":{"name":"g"}}]}}`},
+		"tools":       {`<f {"a":1}>`, twoTools},
+		"tools_two":   {`Well. <f {"a":1}><g {}>`, twoTools},
+		"tools_named": {`<f {}>`, twoTools + `,"tool_choice":{"type":"function","function":{"name":"f"}}`},
+		"tools_allowed": {`<g {}>`, twoTools + `,"tool_choice":{"type":"allowed_tools",` +
+			`"allowed_tools":{"mode":"required","tools":[{"type":"function","function":{"name":"g"}}]}}`},
 		"tools_not":      {`No.`, twoTools + `,"tool_choice":"auto","parallel_tool_calls":false`},
 		"tools_cut":      {`<f {"a":"aaaaaaaa`, twoTools + `,"max_tokens":12`},
 		"function":       {`<f {"a":1}>`, `"functions":[{"name":"f","parameters":{"type":"object"}}],"function_call":"auto"`},
@@ -63,8 +65,14 @@ func TestToolCalls(t *testing.T) {
 					Next:  enginetest.Say(tt.says),
 					Parse: scripted,
 				}, server.Options{})
-				res, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake",`+servertest.Hello+`,`+tt.fields+`,"stream":`+stream+`}`)
-				golden(t, name+ending, fmt.Sprintf("%d %s\n%s", res.StatusCode, res.Header.Get("Content-Type"), joinArguments(joinText(body))))
+				res, body := servertest.Post(
+					t, hs, "/v1/chat/completions", `{"model":"fake",`+servertest.Hello+`,`+tt.fields+`,"stream":`+stream+`}`,
+				)
+				golden(
+					t,
+					name+ending,
+					fmt.Sprintf("%d %s\n%s", res.StatusCode, res.Header.Get("Content-Type"), joinArguments(joinText(body))),
+				)
 			}
 		})
 	}
@@ -127,8 +135,13 @@ func TestToolHistory(t *testing.T) {
 		t.Fatal(body)
 	}
 
-	if len(seen) != 6 || string(seen[1].ToolCalls) != `[{"id":"1","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}},{"id":"2","type":"function","function":{"name":"g","arguments":"{}"}}]` ||
-		seen[3].Content != "y" || !strings.Contains(string(seen[4].ToolCalls), `"id":"h"`) || seen[5].Role != "tool" || seen[5].ToolCallID != "h" {
+	if len(seen) != 6 ||
+		string(
+			seen[1].ToolCalls,
+		) != `[{"id":"1","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}},{"id":"2",`+
+			`"type":"function","function":{"name":"g","arguments":"{}"}}]` ||
+		seen[3].Content != "y" || !strings.Contains(string(seen[4].ToolCalls), `"id":"h"`) || seen[5].Role != "tool" ||
+		seen[5].ToolCallID != "h" {
 		t.Errorf("the template sees %+v", seen)
 	}
 
@@ -137,7 +150,8 @@ func TestToolHistory(t *testing.T) {
 		`{"role":"assistant","tool_calls":[{"id":"1","type":"custom","custom":{}}]}`,
 		`{"role":"tool","content":"x"}`, `{"role":"function","content":"x"}`,
 	} {
-		if res, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake","messages":[`+bad+`]}`); res.StatusCode != 400 {
+		res, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake","messages":[`+bad+`]}`)
+		if res.StatusCode != 400 {
 			t.Errorf("%s: %d %s", bad, res.StatusCode, body)
 		}
 	}
@@ -145,7 +159,8 @@ func TestToolHistory(t *testing.T) {
 
 // TestAnswersAreValidated lets the fake, which no grammar holds, break its promise.
 func TestAnswersAreValidated(t *testing.T) {
-	const format = `"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":{"type":"object","required":["a"],"properties":{"a":{"type":"array","uniqueItems":true}}}}}`
+	const format = `"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":{"type":"object",` +
+		`"required":["a"],"properties":{"a":{"type":"array","uniqueItems":true}}}}}`
 	for says, valid := range map[string]bool{`{"a":[1,2]}`: true, `{"a":[1,1]}`: false, `secret`: false} {
 		hs, _ := servertest.Start(t, enginetest.Options{Next: func(tokens []engine.Token) engine.Token {
 			// What is said follows the last line of the prompt.
@@ -158,14 +173,21 @@ func TestAnswersAreValidated(t *testing.T) {
 			}
 			return enginetest.EOS
 		}}, server.Options{})
+
 		res, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake",`+servertest.Hello+`,`+format+`}`)
-		if valid != (res.StatusCode == 200) || !valid && (!strings.Contains(body, "schema_violation") || res.Header.Get("X-Should-Retry") != "false" || strings.Contains(body, "secret")) {
+		if valid != (res.StatusCode == 200) ||
+			!valid &&
+				(!strings.Contains(body, "schema_violation") || res.Header.Get("X-Should-Retry") != "false" ||
+					strings.Contains(body, "secret")) {
 			t.Errorf("%s: %d %s", says, res.StatusCode, body)
 		}
 		if valid && res.Header.Get("X-Schema-Not-Enforced") != "response_format.json_schema /properties/a/uniqueItems" {
 			t.Errorf("the header says %q", res.Header.Get("X-Schema-Not-Enforced"))
 		}
-		_, body = servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake",`+servertest.Hello+`,`+format+`,"stream":true}`)
+
+		_, body = servertest.Post(
+			t, hs, "/v1/chat/completions", `{"model":"fake",`+servertest.Hello+`,`+format+`,"stream":true}`,
+		)
 		if valid == strings.Contains(body, "schema_violation") || valid != strings.Contains(body, `"finish_reason":"stop"`) {
 			t.Errorf("%s streamed: %s", says, body)
 		}
@@ -177,10 +199,17 @@ func TestStopsInFormats(t *testing.T) {
 	hs, _ := servertest.Start(t, enginetest.Options{Next: sayLast(`{"a":"x END"}`)}, server.Options{})
 	for _, format := range []string{
 		`{"type":"json_object"}`,
-		`{"type":"json_schema","json_schema":{"name":"x","strict":true,"schema":{"type":"object","required":["a"],"properties":{"a":{"type":"string"}}}}}`,
+		`{"type":"json_schema","json_schema":{"name":"x","strict":true,"schema":{"type":"object","required":["a"],` +
+			`"properties":{"a":{"type":"string"}}}}}`,
 	} {
-		res, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake",`+servertest.Hello+`,"stop":"END","response_format":`+format+`}`)
-		if res.StatusCode != 200 || !strings.Contains(body, `"finish_reason":"stop"`) || !strings.Contains(body, `{\"a\":\"x "`) {
+		res, body := servertest.Post(
+			t,
+			hs,
+			"/v1/chat/completions",
+			`{"model":"fake",`+servertest.Hello+`,"stop":"END","response_format":`+format+`}`,
+		)
+		if res.StatusCode != 200 || !strings.Contains(body, `"finish_reason":"stop"`) ||
+			!strings.Contains(body, `{\"a\":\"x "`) {
 			t.Errorf("%s: %d %s", format, res.StatusCode, body)
 		}
 	}
@@ -194,7 +223,12 @@ func TestObjectSchema(t *testing.T) {
 		`{"type":"object","properties":{"a":{"type":"string"}}}`:  500, // the fake has no grammar
 		`{"type":"nonsense"}`: 400,
 	} {
-		res, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake",`+servertest.Hello+`,"response_format":{"type":"json_object","schema":`+schema+`}}`)
+		res, body := servertest.Post(
+			t,
+			hs,
+			"/v1/chat/completions",
+			`{"model":"fake",`+servertest.Hello+`,"response_format":{"type":"json_object","schema":`+schema+`}}`,
+		)
 		if res.StatusCode != want {
 			t.Errorf("%s: %d %s", schema, res.StatusCode, body)
 		}
@@ -210,12 +244,23 @@ func TestSchemaIsTold(t *testing.T) {
 	}, server.Options{})
 	ask := func(messages, format string) {
 		t.Helper()
-		if res, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake","max_tokens":2,"messages":[`+messages+`],"response_format":`+format+`}`); res.StatusCode >= 500 && !strings.Contains(body, "schema_violation") {
+		res, body := servertest.Post(
+			t,
+			hs,
+			"/v1/chat/completions",
+			`{"model":"fake","max_tokens":2,"messages":[`+messages+`],"response_format":`+format+`}`,
+		)
+		if res.StatusCode >= 500 &&
+			!strings.Contains(body, "schema_violation") {
 			t.Errorf("%d %s", res.StatusCode, body)
 		}
 	}
-	ask(`{"role":"system","content":"Be kind."},{"role":"user","content":"a"}`, `{"type":"json_schema","json_schema":{"name":"x","schema":{"type":"object","title":"T1"}}}`)
-	if len(seen) != 2 || !strings.HasPrefix(seen[0].Content, "Be kind.\n\n") || !strings.Contains(seen[0].Content, `"T1"`) {
+	ask(
+		`{"role":"system","content":"Be kind."},{"role":"user","content":"a"}`,
+		`{"type":"json_schema","json_schema":{"name":"x","schema":{"type":"object","title":"T1"}}}`,
+	)
+	if len(seen) != 2 || !strings.HasPrefix(seen[0].Content, "Be kind.\n\n") ||
+		!strings.Contains(seen[0].Content, `"T1"`) {
 		t.Errorf("told %+v", seen)
 	}
 	ask(`{"role":"user","content":"a"}`, `{"type":"json_object"}`)
@@ -226,15 +271,21 @@ func TestSchemaIsTold(t *testing.T) {
 
 // TestStrictCalls lets the model say what no grammar held it to.
 func TestStrictCalls(t *testing.T) {
-	const tool = `"tools":[{"type":"function","function":{"name":"f","strict":true,"parameters":{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"],"additionalProperties":false}}}]`
-	for says, good := range map[string]bool{`<f {"a":1}>`: true, `<f {"a":"x"}>`: false, `<f {}>`: false, `<other {}>`: true, `Well.`: true, `<f {"a":1}><f {"b":2}>`: false} {
+	const tool = `"tools":[{"type":"function","function":{"name":"f","strict":true,"parameters":{"type":"object",` +
+		`"properties":{"a":{"type":"integer"}},"required":["a"],"additionalProperties":false}}}]`
+	for says, good := range map[string]bool{`<f {"a":1}>`: true, `<f {"a":"x"}>`: false, `<f {}>`: false,
+		`<other {}>`: true, `Well.`: true, `<f {"a":1}><f {"b":2}>`: false} {
 		for _, stream := range []string{"false", "true"} {
 			hs, _ := servertest.Start(t, enginetest.Options{
 				Next:  enginetest.Say(says),
 				Parse: scripted,
 			}, server.Options{})
-			res, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake",`+servertest.Hello+`,`+tool+`,"stream":`+stream+`}`)
-			if broken := strings.Contains(body, "schema_violation"); broken == good || stream == "false" && (res.StatusCode == http.StatusOK) != good {
+			res, body := servertest.Post(
+				t, hs, "/v1/chat/completions", `{"model":"fake",`+servertest.Hello+`,`+tool+`,"stream":`+stream+`}`,
+			)
+			broken := strings.Contains(body, "schema_violation")
+			if broken == good ||
+				stream == "false" && (res.StatusCode == http.StatusOK) != good {
 				t.Errorf("%s, stream %s: %d %s", says, stream, res.StatusCode, body)
 			}
 			if strings.Contains(body, `\"x\"`) && stream == "false" {

@@ -37,7 +37,9 @@ func TestTraps(t *testing.T) {
 				Next:  enginetest.Say(tt.says),
 				Parse: scripted,
 			}, server.Options{})
-			res, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake",`+servertest.Hello+tt.fields+`,"stream":true}`)
+			res, body := servertest.Post(
+				t, hs, "/v1/chat/completions", `{"model":"fake",`+servertest.Hello+tt.fields+`,"stream":true}`,
+			)
 			if res.Header.Get("Content-Type") != "text/event-stream" {
 				t.Errorf("node and go read no chunks of %q", res.Header.Get("Content-Type"))
 			}
@@ -101,7 +103,8 @@ func checkTraps(t *testing.T, body string, choices int, wantsUsage bool) {
 		if i == 0 {
 			first = c
 		}
-		if c.ID != first.ID || c.ID == "" || c.Created != first.Created || c.Model != first.Model || c.Object != "chat.completion.chunk" || c.Fingerprint != first.Fingerprint {
+		if c.ID != first.ID || c.ID == "" || c.Created != first.Created || c.Model != first.Model ||
+			c.Object != "chat.completion.chunk" || c.Fingerprint != first.Fingerprint {
 			t.Errorf("go drops chunks that differ: %s", data)
 		}
 		if len(c.Usage) > 0 && string(c.Usage) != "null" {
@@ -137,7 +140,8 @@ func checkTraps(t *testing.T, body string, choices int, wantsUsage bool) {
 				at := *call.Index
 				_, known := arguments[at]
 				switch {
-				case !known && (at != open+1 || call.ID == nil || *call.ID == "" || call.Type == nil || *call.Type != "function" || call.Function.Name == nil):
+				case !known && (at != open+1 || call.ID == nil || *call.ID == "" || call.Type == nil ||
+					*call.Type != "function" || call.Function.Name == nil):
 					t.Errorf("node throws when a call begins without its type, id or name, or out of order: %s", data)
 				case known && (call.ID != nil || call.Type != nil || call.Function.Name != nil):
 					t.Errorf("python and go join ids and names that come again: %s", data)
@@ -183,7 +187,8 @@ func TestErrorBodies(t *testing.T) {
 		{"/v1/chat/completions", `[]`, http.StatusBadRequest},
 		{"/v1/chat/completions", `{"model":"absent","messages":[{"role":"user","content":"x"}]}`, http.StatusNotFound},
 		{"/v1/chat/completions", `{"model":"fake","messages":[]}`, http.StatusBadRequest},
-		{"/v1/chat/completions", `{"model":"fake","messages":[{"role":"user","content":"x"}],"stream":true,"n":999}`, http.StatusBadRequest},
+		{"/v1/chat/completions", `{"model":"fake","messages":[{"role":"user","content":"x"}],"stream":true,"n":999}`,
+			http.StatusBadRequest},
 		{"/v1/completions", `{"model":"fake"}`, http.StatusBadRequest},
 		{"/v1/embeddings", `{"model":"fake","input":[]}`, http.StatusBadRequest},
 		{"/v1/responses", `{"model":"fake","input":3}`, http.StatusBadRequest},
@@ -193,23 +198,31 @@ func TestErrorBodies(t *testing.T) {
 	} {
 		res, body := servertest.Post(t, hs, tt.path, tt.body)
 		var reply map[string]map[string]any
-		if err := json.Unmarshal([]byte(body), &reply); err != nil || res.StatusCode != tt.status || res.Header.Get("Content-Type") != "application/json" {
+		err := json.Unmarshal([]byte(body), &reply)
+		if err != nil || res.StatusCode != tt.status ||
+			res.Header.Get("Content-Type") != "application/json" {
 			t.Errorf("%d: %d %s %v", i, res.StatusCode, body, err)
 			continue
 		}
-		if got := slices.Sorted(maps.Keys(reply["error"])); fmt.Sprint(got) != "[code message param type]" || len(reply) != 1 {
+
+		got := slices.Sorted(maps.Keys(reply["error"]))
+		if fmt.Sprint(got) != "[code message param type]" ||
+			len(reply) != 1 {
 			t.Errorf("%d: %s", i, body)
 		}
+
 		for _, name := range []string{"message", "type"} {
 			if text, ok := reply["error"][name].(string); !ok || text == "" {
 				t.Errorf("%d: %s: %s", i, name, body)
 			}
 		}
+
 		if code := reply["error"]["code"]; code != nil {
 			if _, ok := code.(string); !ok {
 				t.Errorf("%d: clients compare codes as texts: %s", i, body)
 			}
 		}
+
 		if res.Header.Get("X-Request-Id") == "" {
 			t.Errorf("%d: no request id", i)
 		}

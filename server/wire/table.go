@@ -10,8 +10,8 @@ import (
 )
 
 // Table declares all fields that an endpoint reads. Any other field is an error, unless the server
-// accepts it and names it: no client relies on a field without knowing that it has no effect. Requests are decoded by it, and the documents and the
-// description of the API are made from it.
+// accepts it and names it: no client relies on a field without knowing that it has no effect.
+// Requests are decoded by it, and the documents and the description of the API are made from it.
 type Table[T any] []Field[T]
 
 // Field declares a field of a request.
