@@ -325,8 +325,8 @@ func (d *download) damaged(n int) error {
 	b := &d.blocks[n]
 	if b.bad++; b.bad > maxBad {
 		return permanent(
-			ErrIntegrity, "check the disk that holds the cache", "%s: the disk returns different bytes from those written, at %d",
-			d.file.Path, begin,
+			ErrIntegrity, "check the disk that holds the cache",
+			"%s: the disk returns different bytes from those written, at %d", d.file.Path, begin,
 		)
 	}
 	b.state = missing

@@ -36,7 +36,7 @@ func TestReadProjector(t *testing.T) {
 
 	for name, tt := range map[string]struct{ content, words string }{
 		"a model":                 {string(testmodel.Bytes(testmodel.Options{})), "not an image projector"},
-		"one that hears":          {strings.Replace(good, "has_vision_encoder", "has_sounds_encoder", 1), "not an image projector"},
+		"one that hears":          {strings.Replace(good, "has_vision_encoder", "has_sounds_encoder", 1), "not an image"},
 		"no patches":              {patch("patch_size", 0), "patch_size"},
 		"patches above the image": {patch("patch_size", 17), "inconsistent"},
 		"heads that do not fit":   {patch("attention.head_count", 5), "inconsistent"},

@@ -55,7 +55,7 @@ Nothing is stored unless you /save it.`,
 	f.Text(&o.url, "url", "", "use this server instead of loading a model")
 	f.Text(&o.system, "system", "", "system prompt")
 	f.Text(&o.load, "load", "", "continue a conversation saved in this file")
-	f.StringArrayVar(&o.params, "param", nil, "request parameter, NAME=VALUE: temperature=0, max_tokens=200")
+	f.StringArrayVar(&o.params, "param", nil, "request parameter as NAME=VALUE, such as temperature=0")
 	f.Toggle(&o.stats, "stats", false, "print statistics after each answer")
 	o.declare(f)
 	return cmd
