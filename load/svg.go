@@ -27,9 +27,9 @@ var charts = []struct {
 	name string
 	of   func(*Report) Distribution
 }{
-	{"Time to the first token", func(r *Report) Distribution { return r.First }},
-	{"Gaps between the others", func(r *Report) Distribution { return r.Gap }},
-	{"Time of a whole answer", func(r *Report) Distribution { return r.Whole }},
+	{"Time to first token", func(r *Report) Distribution { return r.First }},
+	{"Time between tokens", func(r *Report) Distribution { return r.Gap }},
+	{"Time per answer", func(r *Report) Distribution { return r.Whole }},
 }
 
 // SVG draws a report, and beside it another, unless that is nil: a table, and how the times

@@ -44,7 +44,7 @@ func rows(runs []*Report) []Row {
 	}{
 		{"refused", func(r *Report) float64 { return float64(r.Refused) }},
 		{"failed", func(r *Report) float64 { return float64(r.Failed) }},
-		{"not waited for", func(r *Report) float64 { return float64(r.Left) }},
+		{"abandoned", func(r *Report) float64 { return float64(r.Left) }},
 		{"prompt tokens from the cache", func(r *Report) float64 { return float64(r.CachedTokens) }},
 	} {
 		for _, r := range runs {
@@ -58,21 +58,21 @@ func rows(runs []*Report) []Row {
 	add("prompt tokens", func(r *Report) float64 { return float64(r.PromptTokens) }, whole, false)
 	add("answer tokens", func(r *Report) float64 { return float64(r.AnswerTokens) }, whole, false)
 	add("seconds", func(r *Report) float64 { return r.Seconds }, rate, false)
-	add("answer tokens a second", func(r *Report) float64 { return r.TokensPerSecond }, rate, true)
-	add("prompt tokens a second", func(r *Report) float64 { return r.PromptPerSecond }, rate, true)
-	add("answers a second", func(r *Report) float64 { return r.PerSecond }, rate, true)
+	add("answer tokens per second", func(r *Report) float64 { return r.TokensPerSecond }, rate, true)
+	add("prompt tokens per second", func(r *Report) float64 { return r.PromptPerSecond }, rate, true)
+	add("answers per second", func(r *Report) float64 { return r.PerSecond }, rate, true)
 	for _, c := range []struct {
 		name string
 		of   func(*Report) Distribution
 	}{
-		{"first token", func(r *Report) Distribution { return r.First }},
-		{"gap", func(r *Report) Distribution { return r.Gap }},
-		{"a token of an answer", func(r *Report) Distribution { return r.PerToken }},
-		{"whole answer", func(r *Report) Distribution { return r.Whole }},
+		{"time to first token", func(r *Report) Distribution { return r.First }},
+		{"time between tokens", func(r *Report) Distribution { return r.Gap }},
+		{"time per token", func(r *Report) Distribution { return r.PerToken }},
+		{"time per answer", func(r *Report) Distribution { return r.Whole }},
 	} {
 		add(c.name+", median", func(r *Report) float64 { return c.of(r).P50 }, Seconds, true)
-		add(c.name+", 90 of 100", func(r *Report) float64 { return c.of(r).P90 }, Seconds, true)
-		add(c.name+", 99 of 100", func(r *Report) float64 { return c.of(r).P99 }, Seconds, true)
+		add(c.name+", 90th percentile", func(r *Report) float64 { return c.of(r).P90 }, Seconds, true)
+		add(c.name+", 99th percentile", func(r *Report) float64 { return c.of(r).P99 }, Seconds, true)
 	}
 	return list
 }
@@ -107,7 +107,7 @@ func Seconds(t float64) string {
 	return text + " " + unit
 }
 
-// String says what was asked.
+// String describes the workload.
 func (w Workload) String() string {
 	var b strings.Builder
 	switch {
@@ -115,9 +115,9 @@ func (w Workload) String() string {
 		fmt.Fprintf(&b, "trace %s, %d requests", w.Trace, w.Requests)
 		return b.String()
 	case w.Rate > 0:
-		fmt.Fprintf(&b, "%d requests, %g a second", w.Requests, w.Rate)
+		fmt.Fprintf(&b, "%d requests, %g per second", w.Requests, w.Rate)
 	default:
-		fmt.Fprintf(&b, "%d requests of %d clients", w.Requests, w.Clients)
+		fmt.Fprintf(&b, "%d requests from %d clients", w.Requests, w.Clients)
 	}
 	fmt.Fprintf(&b, ", prompts of %s tokens", w.Prompt)
 	if w.Shared > 0 {

@@ -79,21 +79,21 @@ type Request struct {
 // prefix is a run of tokens that is the same wherever its id is.
 type prefix struct{ id, tokens int }
 
-// Check says what makes no sense.
+// Check checks the workload.
 func (w *Workload) Check() error {
 	switch {
 	case (w.Clients > 0) == (w.Rate > 0):
-		return errors.New("either clients or a rate")
+		return errors.New("set either clients or a rate")
 	case w.Clients < 0 || w.Clients > 1<<14:
-		return fmt.Errorf("%d clients: from 1 to %d", w.Clients, 1<<14)
+		return fmt.Errorf("clients must be from 1 to %d, not %d", 1<<14, w.Clients)
 	case w.Rate < 0 || w.Rate > 1e6:
-		return fmt.Errorf("a rate of %g: requests a second, to a million", w.Rate)
+		return fmt.Errorf("the rate must be at most 1e6 requests per second, not %g", w.Rate)
 	case w.Requests < 1 || w.Requests > maxRequests:
-		return fmt.Errorf("%d requests: from 1 to %d", w.Requests, maxRequests)
+		return fmt.Errorf("requests must be from 1 to %d, not %d", maxRequests, w.Requests)
 	case w.Shared < 0 || w.Shared > w.Prompt.Least:
-		return fmt.Errorf("a shared prefix of %d tokens: not more than a prompt has, %d", w.Shared, w.Prompt.Least)
+		return fmt.Errorf("the shared prefix must not exceed the shortest prompt, %d tokens, and has %d", w.Prompt.Least, w.Shared)
 	case w.Groups < 0 || w.Groups > maxRequests:
-		return fmt.Errorf("%d groups of prefixes: from 1 to %d", w.Groups, maxRequests)
+		return fmt.Errorf("prefix groups must be from 1 to %d, not %d", maxRequests, w.Groups)
 	}
 	return nil
 }

@@ -119,7 +119,7 @@ export async function streamChat(body: object, signal: AbortSignal, each: (chunk
     }
   } catch (e) {
     if (e instanceof ServerError || signal.aborted) throw e;
-    throw new ServerError('The connection to the server broke off. What came before is kept.', 0);
+    throw new ServerError('The connection to the server was lost. The answer so far is kept.', 0);
   }
   if (!done) throw new ServerError('The server ended the answer before it was complete.', 0);
 }

@@ -130,8 +130,8 @@ function Messages() {
 function Welcome() {
   return (
     <div class="welcome">
-      <h1>{model.value ? `Talk to ${model.value.id}` : 'No model that can chat is served'}</h1>
-      <p>It computes on the machine that serves this page. What you write goes there and nowhere else; conversations are kept in this browser.</p>
+      <h1>{model.value ? `Chat with ${model.value.id}` : 'No chat model is being served'}</h1>
+      <p>The model runs on the machine that serves this page. What you write is sent there and nowhere else; conversations are stored in this browser.</p>
     </div>
   );
 }

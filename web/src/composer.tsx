@@ -45,7 +45,7 @@ export function Composer() {
   return (
     <form
       class="composer"
-      aria-label="Say something"
+      aria-label="New message"
       onSubmit={(e) => {
         e.preventDefault();
         submit();
@@ -78,7 +78,7 @@ export function Composer() {
           ref={field}
           rows={1}
           aria-label="Message"
-          placeholder={model.value ? `Ask ${model.value.id}` : version.value && 'No model that can chat is served'}
+          placeholder={model.value ? `Ask ${model.value.id}` : version.value && 'No chat model is being served'}
           value={text.value}
           onInput={(e) => (text.value = e.currentTarget.value)}
           onKeyDown={(e) => {

@@ -89,7 +89,7 @@ export function MessageView({ m, last }: { m: Message; last: boolean }) {
 
 function Speed({ s }: { s: Stats }) {
   return (
-    <span title={`${s.promptTokens} tokens asked, ${s.answerTokens} answered, the first after ${Math.round(s.firstTokenMs)} ms`}>
+    <span title={`${s.promptTokens} prompt tokens, ${s.answerTokens} answer tokens, the first after ${Math.round(s.firstTokenMs)} ms`}>
       {s.tokensPerSecond > 0 ? ` · ${s.tokensPerSecond.toFixed(s.tokensPerSecond < 10 ? 1 : 0)} tokens/s` : ` · ${s.answerTokens} tokens`}
     </span>
   );

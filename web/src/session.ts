@@ -48,7 +48,7 @@ export async function begin(): Promise<void> {
   try {
     conversations.value = await store.loadAll();
   } catch {
-    trouble.value = 'This browser keeps nothing for this page: conversations end with it.';
+    trouble.value = 'This browser does not store data for this page: conversations are lost when you close it.';
   }
 }
 
@@ -64,7 +64,7 @@ function put(c: Conversation, keep = true): void {
     if (Object.keys(c.messages).length > 0) conversations.value = [c, ...conversations.value.filter((o) => o.id !== c.id)].sort((a, b) => b.updated - a.updated);
   });
   if (keep && Object.keys(c.messages).length > 0) {
-    store.save(c).catch(() => (trouble.value = 'This browser has no room for the conversation: it ends with the page.'));
+    store.save(c).catch(() => (trouble.value = 'This browser has no room to store the conversation: it is lost when you close the page.'));
   }
 }
 

@@ -18,7 +18,7 @@ const numbers: Field[] = [
   { name: 'frequency_penalty', label: 'Frequency penalty', min: -2, max: 2, step: 'any' },
   { name: 'presence_penalty', label: 'Presence penalty', min: -2, max: 2, step: 'any' },
   { name: 'seed', label: 'Seed', step: 1 },
-  { name: 'max_completion_tokens', label: 'Tokens at most', min: 1, step: 1 },
+  { name: 'max_completion_tokens', label: 'Max tokens', min: 1, step: 1 },
 ];
 
 /** The system prompt, the sampling and the tools of the conversation. */
@@ -61,7 +61,7 @@ export function Settings() {
 function toolsError(text: string): string {
   if (!text.trim()) return '';
   try {
-    return Array.isArray(JSON.parse(text)) ? '' : 'Tools are a list: [{"type": "function", "function": {…}}]';
+    return Array.isArray(JSON.parse(text)) ? '' : 'Tools must be a list: [{"type": "function", "function": {…}}]';
   } catch (e) {
     return (e as Error).message;
   }

@@ -75,7 +75,7 @@ function ModelSection({ m, moments }: { m: api.ModelStatus; moments: Moment[] })
         <Fact name="Process" value={m.process ? String(m.process) : '–'} />
         <Fact name="Device" value={deviceText(m)} />
         <Fact name="Context" value={m.context ? `${m.context} tokens` : '–'} />
-        <Fact name="At once" value={m.slots ? String(m.slots) : '–'} />
+        <Fact name="Parallel requests" value={m.slots ? String(m.slots) : '–'} />
         <Fact name="Restarts" value={String(m.restarts)} />
       </dl>
       <div class="graphs">
