@@ -1,4 +1,4 @@
-// Command release makes what is published of what was built: release.sh calls it, docs/releasing.md says why.
+// Command release builds the files to publish: release.sh calls it; see docs/releasing.md.
 package main
 
 import (

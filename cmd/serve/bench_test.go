@@ -114,7 +114,7 @@ func TestBenchRefuses(t *testing.T) {
 		"shared prefix":                         {"http://127.0.0.1:1", "--shared-prefix", "999"},
 		"does not contain the results of a run": {bad},
 		"no such file":                          {"http://127.0.0.1:1", "--trace", filepath.Join(dir, "none")},
-		"models of http://127.0.0.":              {"http://127.0.0.1:1"},
+		"models of http://127.0.0.":             {"http://127.0.0.1:1"},
 	} {
 		var out, errOut bytes.Buffer
 		code := run(t.Context(), append([]string{"bench"}, args...), nil, &out, &errOut)

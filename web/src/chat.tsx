@@ -7,7 +7,7 @@ import { answering, conversations, current, forget, live, model, models, set, sh
 import { Settings } from './settings';
 import type { Conversation } from './tree';
 
-/** The page to chat with: the conversations on one side, the one that is shown, its settings. */
+/** The chat page: the list of conversations, the current one, and its settings. */
 export function Chat() {
   const listOpen = useSignal(false);
   const settingsOpen = useSignal(false);
@@ -89,7 +89,7 @@ function Picker() {
   );
 }
 
-/** The messages. While an answer comes the end stays in view, unless who reads has scrolled up. */
+/** The messages. While an answer streams, the end stays in view unless the user has scrolled up. */
 function Messages() {
   const list = useRef<HTMLDivElement>(null);
   const follow = useRef(true);

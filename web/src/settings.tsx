@@ -8,7 +8,7 @@ interface Field {
   step?: number | 'any';
 }
 
-/** Fields of a request that people change. What is left empty the server chooses. */
+/** Fields of a request that users change. The server chooses those that are empty. */
 const numbers: Field[] = [
   { name: 'temperature', label: 'Temperature', min: 0, max: 2, step: 'any' },
   { name: 'top_p', label: 'Top p', min: 0, max: 1, step: 'any' },
@@ -57,7 +57,7 @@ export function Settings() {
   );
 }
 
-/** What is wrong with the tools as they were typed; '' for nothing. */
+/** The error in the tools as typed; '' for none. */
 function toolsError(text: string): string {
   if (!text.trim()) return '';
   try {
