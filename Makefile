@@ -49,7 +49,7 @@ run: serve
 
 # Documents that are generated from declarations: fields, endpoints, metrics, flags. Tests check that they are current.
 docs:
-	go test ./server ./server/openai ./server/anthropic ./server/ops -run 'TestEndpoints|TestCompatibility|TestDocumentedFields|TestMetricTable' -update
+	go test ./server ./server/openai ./server/anthropic ./server/ollama ./server/ops -run 'TestEndpoints|TestCompatibility|TestDocumentedFields|TestMetricTable' -update
 	go test ./cmd/serve -run TestFlagsGuide -update
 
 # Programs that the tests use.
@@ -99,7 +99,7 @@ real-models: llama $(PYTHON)
 
 # Compares answers of real models with llama.cpp's own programs of the same tree, through the official clients.
 judges: llama node peers real-models
-	TEST_PYTHON=$(CURDIR)/$(PYTHON) go test -timeout 20m ./cmd/serve -run 'HuggingFaceHub|StreamsByPython|ScriptsByPython|AnthropicByPython|Documents'
+	TEST_PYTHON=$(CURDIR)/$(PYTHON) go test -timeout 20m ./cmd/serve -run 'HuggingFaceHub|StreamsByPython|ScriptsByPython|AnthropicByPython|OllamaPython|Documents'
 	TEST_PYTHON=$(CURDIR)/$(PYTHON) TEST_MODELS=$(CURDIR)/build/judges TEST_PEERS=$(CURDIR)/$(PEERS) \
 		go test -timeout 20m ./cmd/serve -run RealModel -count 1 -v
 
@@ -161,6 +161,7 @@ fuzz:
 	$(FUZZ) FuzzAnswerText ./engine
 	$(FUZZ) FuzzReader ./engine/remote
 	$(FUZZ) FuzzRequests ./server/openai
+	$(FUZZ) FuzzRequests ./server/ollama
 	$(FUZZ) FuzzRequests ./server/anthropic
 	$(FUZZ) FuzzAppendString ./server/wire
 	$(FUZZ) FuzzGBNF ./prompt

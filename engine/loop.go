@@ -270,7 +270,7 @@ func (e *Engine) draw(q *sequence, row *Row, now time.Time) {
 	}
 
 	m := e.runner.Model()
-	if m.EndsGeneration[row.Token] {
+	if m.EndsGeneration[row.Token] || slices.Contains(q.req.StopTokens, row.Token) {
 		e.finish(q, FinishStop, nil)
 		return
 	}

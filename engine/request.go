@@ -22,11 +22,13 @@ type Request struct {
 	MaxTokens int      // tokens of an answer, 0 for as many as the context has room for
 	Sampling  Sampling
 	Stop      []string // the answer ends before the first of these
-	LogProbs  bool
-	Score     bool     // log-probabilities of the prompt's tokens too, each after those before it
-	Top       int      // alternatives with each log-probability
-	Preserved []string // control tokens whose text belongs to the answer
-	Parser    string   // Rendered.Parser of the chat
+	// StopTokens end the answer, which does not contain them.
+	StopTokens []Token
+	LogProbs   bool
+	Score      bool     // log-probabilities of the prompt's tokens too, each after those before it
+	Top        int      // alternatives with each log-probability
+	Preserved  []string // control tokens whose text belongs to the answer
+	Parser     string   // Rendered.Parser of the chat
 	// Begun is text of the answer that the prompt ends with: the Parser reads it too, and it is not returned again.
 	Begun string
 

@@ -50,6 +50,8 @@ const (
 	BodyTooLarge
 	UnknownPath
 	MethodNotAllowed
+	NotImplemented // the endpoint is one of the API's, but the server does not have it
+	Forbidden      // the client may not do that
 	UnknownHost
 	OriginNotAllowed
 

@@ -22,6 +22,7 @@ import (
 // Options are the options of Run. Those without a condition are required.
 type Options struct {
 	Listener net.Listener
+	Also     []net.Listener // on other addresses, if there are any
 	Server   *server.Server
 	Models   []*pool.Model // of the server; unless Lazy, Run fails if the first cannot be loaded
 	Terminal *terminal.Terminal
@@ -54,8 +55,11 @@ func Run(ctx context.Context, o Options) error {
 	requests, cancelRequests := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancelRequests()
 	h := httpServer(o.Server.Handler(), requests)
-	served := make(chan error, 1)
-	go func() { served <- h.Serve(o.Listener) }()
+	listeners := append([]net.Listener{o.Listener}, o.Also...)
+	served := make(chan error, len(listeners))
+	for _, l := range listeners {
+		go func() { served <- h.Serve(l) }()
+	}
 	defer o.announce(ctx)()
 
 	var err error

@@ -77,7 +77,11 @@ func (c *Client) download(ctx context.Context, l *Listing, f File) error {
 		return err
 	}
 	defer d.close()
-	c.o.Progress.Start(f.Path, f.Size, d.have())
+	if p, ok := c.o.Progress.(FileProgress); ok {
+		p.StartFile(f, d.have())
+	} else {
+		c.o.Progress.Start(f.Path, f.Size, d.have())
+	}
 	defer c.o.Progress.Done()
 	if err := d.fetch(ctx); err != nil {
 		var e *Error

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path"
 	"strings"
 	"sync"
 	"time"
@@ -236,7 +237,7 @@ func (d *download) put(r *run, n int, p []byte) error {
 // rejects recognizes a web page in place of a model, which some networks send
 // without declaring it.
 func (d *download) rejects(beginning []byte) bool {
-	return strings.HasSuffix(d.file.Path, ".gguf") && http.DetectContentType(beginning) == "text/html; charset=utf-8"
+	return strings.EqualFold(path.Ext(d.file.Path), ".gguf") && http.DetectContentType(beginning) == "text/html; charset=utf-8"
 }
 
 // cut returns the error for a connection that ended too early.

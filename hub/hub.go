@@ -48,6 +48,13 @@ type Progress interface {
 	Done()
 }
 
+// FileProgress is a Progress that wants to know which file a download begins: StartFile is called in
+// place of Start.
+type FileProgress interface {
+	Progress
+	StartFile(f File, have int64)
+}
+
 type silent struct{}
 
 func (silent) Start(string, int64, int64) {}
@@ -190,6 +197,13 @@ func New(o Options) (*Client, error) {
 
 // Progress returns the client's Progress, which is never nil.
 func (c *Client) Progress() Progress { return c.o.Progress }
+
+// With returns a client with another Progress. Both clients may be used at the same time.
+func (c *Client) With(p Progress) *Client {
+	other := *c
+	other.o.Progress = p
+	return &other
+}
 
 // Transport returns the only source of connections. Offline, it opens none.
 func Transport(o Options) (http.RoundTripper, error) {

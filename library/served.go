@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"serve/host"
@@ -21,6 +23,41 @@ type Served struct {
 	Loader     *loader.Loader
 	Options    loader.ModelOptions // of the loader
 	Projectors loader.Projectors
+
+	mu     sync.Mutex // guards what follows
+	opened []opened
+}
+
+// opened is a model that is served, and its files.
+type opened struct {
+	local *models.Local
+	model *pool.Model
+}
+
+// note remembers a model that is served.
+func (s *Served) note(local *models.Local, m *pool.Model) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opened = append(s.opened, opened{local, m})
+}
+
+// forget forgets a model that was removed.
+func (s *Served) forget(path string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opened = slices.DeleteFunc(s.opened, func(o opened) bool { return o.local.Path() == path })
+}
+
+// find returns a served model by its ID or its first file; either may be empty.
+func (s *Served) find(id, path string) (opened, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range s.opened {
+		if o.model.ID == id || o.local.Path() == path {
+			return o, true
+		}
+	}
+	return opened{}, false
 }
 
 // Model finds or downloads a model and checks its files, but does not load it. Flags without a
@@ -30,7 +67,14 @@ func (s *Served) Model(ctx context.Context, name string, first bool) (m *pool.Mo
 	if err != nil {
 		return nil, false, err
 	}
-	if err := s.ChooseProjector(&s.Projectors, local, first); err != nil {
+	return s.prepare(ctx, local, &s.Projectors, first)
+}
+
+// prepare checks the files of a model, which takes the projector that is meant for it.
+func (s *Served) prepare(
+	ctx context.Context, local *models.Local, given *loader.Projectors, first bool,
+) (m *pool.Model, embeds bool, err error) {
+	if err := s.ChooseProjector(given, local, first); err != nil {
 		return nil, false, err
 	}
 	header, err := s.Loader.Check(ctx, local)
@@ -39,7 +83,9 @@ func (s *Served) Model(ctx context.Context, name string, first bool) (m *pool.Mo
 	}
 
 	load := func(ctx context.Context, shrink bool) (*pool.Instance, error) { return s.load(ctx, local, shrink) }
-	return &pool.Model{ID: local.Name, Created: time.Now(), Load: load}, header.Embeds(), nil
+	m = &pool.Model{ID: local.Name, Created: time.Now(), Load: load}
+	s.note(local, m)
+	return m, header.Embeds(), nil
 }
 
 // load loads a model and reports what was loaded.
@@ -100,8 +146,12 @@ func describeContext(t *terminal.Terminal, o loader.ModelOptions, in *loader.Ins
 	if limits.Shared {
 		shared = fmt.Sprintf(", sharing %d KV cells", limits.Cells)
 	}
-	t.Fact("context", "%d tokens for each of %d concurrent requests%s; KV cache type %s",
-		limits.Context, limits.Sequences, shared, o.KVType)
+	trained := ""
+	if m.TrainContext > limits.Context {
+		trained = fmt.Sprintf("; trained for %d: --ctx-size, --kv-type or a smaller --parallel give more", m.TrainContext)
+	}
+	t.Fact("context", "%d tokens for each of %d concurrent requests%s; KV cache type %s%s",
+		limits.Context, limits.Sequences, shared, o.KVType, trained)
 	if o.Context > m.TrainContext && m.TrainContext > 0 {
 		t.Warn("the model was trained for %d tokens; beyond that it may write nonsense", m.TrainContext)
 	}

@@ -101,6 +101,9 @@ func (l *Loader) Check(ctx context.Context, local *models.Local) (*models.Header
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrModel, err)
 	}
+	for _, odd := range header.Oddities() {
+		l.o.Reporter.Warn("%s: %s", local.Name, odd)
+	}
 	return header, nil
 }
 

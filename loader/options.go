@@ -2,8 +2,8 @@ package loader
 
 import "serve/engine/llama"
 
-// DefaultContext is the maximum context size unless a larger one is requested: long contexts
-// cost memory that few requests use.
+// DefaultContext is the context size that a plan starts with unless one is given, or fewer tokens if
+// the model was trained for fewer. It is raised if memory allows.
 const DefaultContext = 8192
 
 // AutoKernels chooses CPU kernels by measuring them.
@@ -12,7 +12,7 @@ const AutoKernels = "auto"
 // ModelOptions control the layout of a model in memory. They are plain data, passed to the
 // engine's process as JSON. The plan chooses fields that are zero.
 type ModelOptions struct {
-	Context   int    // maximum tokens per request, prompt plus answer; 0 for the model's own, up to DefaultContext
+	Context   int    // maximum tokens per request, prompt plus answer; 0 for as much of the model's own as fits
 	Parallel  int    // requests processed at the same time
 	Cells     int    // total KV cells; 0 for Context times Parallel, or what fits in memory
 	KVType    string // data type of the KV cache: f16, q8_0 or q4_0

@@ -55,7 +55,11 @@ func (p *planner) plan() (llama.Options, *llama.Memory, error) {
 		return lo, nil, err
 	}
 	budgets := budgetsOf(memory, p.o.Reserve)
-	if short := shortOf(budgets); short == nil || p.o.Cells > 0 || !p.shrink {
+	short := shortOf(budgets)
+	if short == nil {
+		return p.lengthen(lo, memory)
+	}
+	if p.o.Cells > 0 || !p.shrink {
 		return lo, memory, noRoom(short, lo)
 	}
 
@@ -66,7 +70,10 @@ func (p *planner) plan() (llama.Options, *llama.Memory, error) {
 	if err != nil {
 		return lo, nil, err
 	}
-	return lo, memory, noRoom(shortOf(budgetsOf(memory, p.o.Reserve)), lo)
+	if short := shortOf(budgetsOf(memory, p.o.Reserve)); short != nil {
+		return lo, memory, noRoom(short, lo)
+	}
+	return p.lengthen(lo, memory)
 }
 
 // options returns the options that a plan starts with.

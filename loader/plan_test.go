@@ -188,6 +188,50 @@ func TestPlanMemory(t *testing.T) {
 	}
 }
 
+// TestContextThatFits gives sequences as much of the trained context as costs others nothing.
+func TestContextThatFits(t *testing.T) {
+	for name, tt := range map[string]struct {
+		o              ModelOptions
+		train          int
+		host, gpu      uint64
+		context, cells int
+		encoder        bool
+	}{
+		"all of a short one":            {ModelOptions{Parallel: 8}, 4096, 8000, 0, 4096, 0, false},
+		"all of it":                     {ModelOptions{Parallel: 1}, 131072, 16000, 0, 131072, 0, false},
+		"half of it":                    {ModelOptions{Parallel: 1}, 131072, 8000, 0, 65536, 0, false},
+		"for every sequence":            {ModelOptions{Parallel: 2}, 32768, 8000, 0, 32768, 0, false},
+		"shared, for an agent's sake":   {ModelOptions{Parallel: 8}, 131072, 5000, 0, 49152, 65536, false},
+		"shared, all of it":             {ModelOptions{Parallel: 8}, 32768, 5000, 0, 32768, 65536, false},
+		"most of what fits":             {ModelOptions{Parallel: 8}, 131072, 4000, 0, 28416, 37888, false},
+		"most of the cells asked for":   {ModelOptions{Parallel: 4, Cells: 40000}, 131072, 8000, 0, 29952, 40000, false},
+		"on the GPU":                    {ModelOptions{Parallel: 1}, 131072, 8000, 16000, 131072, 0, false},
+		"as was asked":                  {ModelOptions{Parallel: 1, Context: 8192}, 131072, 16000, 0, 8192, 0, false},
+		"no more for one that is alone": {ModelOptions{Parallel: 1}, 131072, 3800, 0, 8192, 0, false},
+		"an encoder's":                  {ModelOptions{Parallel: 1}, 131072, 16000, 0, 8192, 0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tt.o.Reserve = Reserve{Given: true, Bytes: 320 * mib}
+			measured := hostWith(tt.host*mib, tt.gpu*mib)
+			p := planner{o: tt.o, train: tt.train, shrink: true, measure: func(o llama.Options) (*llama.Memory, error) {
+				m, err := measured(o)
+				m.Generates = !tt.encoder
+				return m, err
+			}}
+			lo, memory, err := p.plan()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if lo.Context != tt.context || lo.Cells != tt.cells {
+				t.Errorf("got context %d, cells %d, want %d, %d", lo.Context, lo.Cells, tt.context, tt.cells)
+			}
+			if short := shortOf(budgetsOf(memory, tt.o.Reserve)); short != nil {
+				t.Errorf("%s is short", short.name)
+			}
+		})
+	}
+}
+
 // TestBlockSizes holds the reader's table of types against the engine's own.
 func TestBlockSizes(t *testing.T) {
 	for kind := range uint32(64) {

@@ -220,7 +220,7 @@ func candidates(files []hub.File) []candidate {
 	files = slices.Clone(files)
 	slices.SortFunc(files, func(a, b hub.File) int { return cmp.Compare(a.Path, b.Path) })
 	for _, f := range files {
-		if !strings.HasSuffix(strings.ToLower(f.Path), ".gguf") || sidecarName.MatchString(path.Base(f.Path)) {
+		if !isGGUF(f.Path) || sidecarName.MatchString(path.Base(f.Path)) {
 			continue
 		}
 		name := f.Path
@@ -251,7 +251,7 @@ var projectorQuants = []string{"F16", "Q8_0", "BF16", "F32"}
 func projector(files []hub.File, weights string) *hub.File {
 	var found []hub.File
 	for _, f := range files {
-		if strings.HasSuffix(f.Path, ".gguf") && projectorName.MatchString(path.Base(f.Path)) {
+		if isGGUF(f.Path) && projectorName.MatchString(path.Base(f.Path)) {
 			found = append(found, f)
 		}
 	}

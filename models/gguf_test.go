@@ -181,7 +181,7 @@ func TestBadHeaders(t *testing.T) {
 			),
 			"2 tokens, but 1",
 		},
-		"a token past the end": {
+		"a template in Latin-1": {
 			small(
 				2,
 				0,
@@ -190,11 +190,11 @@ func TestBadHeaders(t *testing.T) {
 				uint32(typeString),
 				uint64(1),
 				"x",
-				"tokenizer.ggml.eos_token_id",
-				uint32(typeUint32),
-				uint32(1),
+				"tokenizer.chat_template",
+				uint32(typeString),
+				"gr\xfc\xdfe",
 			),
-			"eos_token_id is 1",
+			"chat_template is not UTF-8",
 		},
 		"two of a name": {
 			small(0, 2, "t", uint32(1), uint64(0), uint32(0), uint64(0), "t", uint32(1), uint64(0), uint32(0), uint64(0)),
@@ -217,6 +217,28 @@ func TestBadHeaders(t *testing.T) {
 
 	if _, err := ReadHeader(t.TempDir()); !errors.Is(err, ErrFormat) {
 		t.Errorf("a folder: got %v", err)
+	}
+}
+
+// TestTakenHeaders reads what is wrong with a file and harmless: llama.cpp takes its default in place of a
+// token past the end, and a file that was merged says that it has no parts.
+func TestTakenHeaders(t *testing.T) {
+	file := small(4, 0,
+		"general.architecture", uint32(typeString), "llama",
+		"split.count", uint32(typeUint16), uint16(0),
+		"tokenizer.ggml.tokens", uint32(typeArray), uint32(typeString), uint64(1), "x",
+		"tokenizer.ggml.padding_token_id", uint32(typeUint32), uint32(7))
+	path := filepath.Join(t.TempDir(), "m.GGUF")
+	if err := os.WriteFile(path, file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+
+	h, err := ReadModel([]string{path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if odd := h.Oddities(); len(odd) != 1 || !strings.Contains(odd[0], "padding_token_id is 7, and there are 1 tokens") {
+		t.Errorf("got %q", odd)
 	}
 }
 

@@ -2,9 +2,11 @@ package models
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Limits of the values in a header. llama.cpp trusts most of these numbers, and some
@@ -95,14 +97,31 @@ func (h *Header) checkVocabulary() error {
 		if !strings.HasPrefix(key, "tokenizer.ggml.") || !strings.HasSuffix(key, "_token_id") {
 			continue
 		}
-		n, whole := integer(v)
-		// Files without such a token have the greatest number instead.
-		if unset := n == 1<<32-1 || v == int64(-1); !unset && (!whole || n >= vocab) {
-			return badFormat("%s is %v, but there are only %d tokens", key, v, vocab)
+		// llama.cpp uses its default in place of a token that does not exist; see Oddities.
+		if _, whole := integer(v); !whole && v != int64(-1) {
+			return badFormat("%s is %v", key, v)
 		}
 	}
 
+	if !utf8.ValidString(h.String("tokenizer.chat_template")) {
+		return badFormat("tokenizer.chat_template is not UTF-8")
+	}
 	return nil
+}
+
+// Oddities says what is wrong with a model, and does not keep it from being served.
+func (h *Header) Oddities() (list []string) {
+	vocab, known := h.ArrayLengths["tokenizer.ggml.tokens"]
+	for _, key := range slices.Sorted(maps.Keys(h.Values)) {
+		if !known || !strings.HasPrefix(key, "tokenizer.ggml.") || !strings.HasSuffix(key, "_token_id") {
+			continue
+		}
+		// Files without such a token write the greatest number instead.
+		if n, whole := integer(h.Values[key]); whole && n >= vocab && n != 1<<32-1 {
+			list = append(list, fmt.Sprintf("%s is %d, and there are %d tokens; the default is used", key, n, vocab))
+		}
+	}
+	return list
 }
 
 // checkParts checks that the headers of a set belong together: each is the part
@@ -111,7 +130,9 @@ func checkParts(paths []string, headers []*Header) error {
 	tensors := uint64(0)
 	for i, h := range headers {
 		tensors += uint64(len(h.Tensors))
-		if n, ok := h.Values["split.count"]; len(headers) > 1 || ok {
+		n := h.Values["split.count"]
+		// A merged file was of a set once, and says that it is of none.
+		if merged := len(headers) == 1 && h.Uint("split.count") == 0; !merged {
 			if count, _ := integer(n); count != uint64(len(headers)) {
 				return badFormat("%s belongs to a set of %v parts, but there are %d", paths[i], n, len(headers))
 			}

@@ -79,6 +79,9 @@ func ParseReference(text string, exists func(path string) bool) (*Reference, err
 	return r.inRepo(rest)
 }
 
+// isGGUF reports whether a file's name has the extension of a model, in upper or lower case.
+func isGGUF(name string) bool { return strings.EqualFold(filepath.Ext(name), ".gguf") }
+
 // isPath recognizes paths: text that begins with ./ or /, or has the extension of a
 // model and fewer slashes than org/repo/file. An existing file is a path too.
 func isPath(text string, exists func(string) bool) bool {
@@ -88,7 +91,7 @@ func isPath(text string, exists func(string) bool) bool {
 		}
 	}
 	return filepath.IsAbs(text) ||
-		strings.HasSuffix(text, ".gguf") && !strings.Contains(text, "://") && (strings.Count(text, "/") < 2 || exists(text))
+		isGGUF(text) && !strings.Contains(text, "://") && (strings.Count(text, "/") < 2 || exists(text))
 }
 
 // trimHost removes the Hub's URL from a reference that has it.
@@ -218,7 +221,7 @@ func (r *Reference) inRepo(text string) (*Reference, error) {
 	if r.File == "" {
 		return r, nil
 	}
-	if err := hub.CheckPath(r.File); err != nil || !strings.HasSuffix(r.File, ".gguf") {
+	if err := hub.CheckPath(r.File); err != nil || !isGGUF(r.File) {
 		return nil, bad(fmt.Sprintf("%q is not a GGUF file", r.File))
 	}
 	if hasQuant {

@@ -36,6 +36,8 @@ func TestParseReference(t *testing.T) {
 		{"org/repo@" + hex + ":Q8_0", "|org/repo|" + hex + "||Q8_0"},
 		{"org/repo:Q8_0@refs/pr/1", "|org/repo|refs/pr/1||Q8_0"},
 		{"org/repo/file.gguf", "|org/repo||file.gguf|"},
+		{"org/repo/X.GGUF", "|org/repo||X.GGUF|"},
+		{"model.GGUF", "path:model.GGUF"},
 		{"org/repo/a/b/file.gguf@main", "|org/repo|main|a/b/file.gguf|"},
 		{"hf.co/org/repo", "|org/repo|||"},
 		{"hf.co/org/repo:IQ4_XS", "|org/repo|||IQ4_XS"},

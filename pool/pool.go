@@ -13,7 +13,7 @@ import (
 // Pool keeps models in memory as long as there is room. Models are loaded on demand. To make room,
 // the least recently used models are unloaded, but never one that is in use.
 type Pool struct {
-	keepAlive  time.Duration // after which an unused model is unloaded; 0 for never
+	keepAlive  time.Duration // after which an unused model is unloaded, unless Keep says otherwise; 0 for never
 	maxWaiting int           // requests for a model that is not in memory
 	log        *slog.Logger
 	ctx        context.Context // of loads, which may outlive the requests that wait for them
@@ -31,7 +31,8 @@ type slot struct {
 	model    *Model
 	instance *Instance // nil while it is not in memory
 	users    int
-	used     time.Time // when the last user left
+	used     time.Time      // when the last user left
+	keep     *time.Duration // after which it is unloaded when it is unused; nil for the pool's keepAlive
 	loading  bool
 	waiters  []chan granted // in order of arrival
 	expiry   *time.Timer
@@ -163,9 +164,7 @@ func (p *Pool) release(s *slot) {
 func (p *Pool) idle(s *slot) {
 	s.used = time.Now()
 	p.announce()
-	if p.keepAlive > 0 && s.instance != nil {
-		s.expiry = time.AfterFunc(p.keepAlive, func() { p.expire(s) })
-	}
+	p.schedule(s)
 }
 
 // announce wakes up a load that is waiting for room. The caller holds the mutex.
@@ -174,25 +173,12 @@ func (p *Pool) announce() {
 	p.freed = make(chan struct{})
 }
 
-// expire unloads a model that has not been used for keepAlive.
-func (p *Pool) expire(s *slot) {
-	p.mu.Lock()
-	var in *Instance
-	if s.instance != nil && s.users == 0 && time.Since(s.used) >= p.keepAlive {
-		in = p.take(s)
-	}
-	p.mu.Unlock()
-	if in != nil {
-		p.log.Info("model unloaded", "model", s.model.ID, "unused", p.keepAlive)
-		in.Stop()
-	}
-}
-
 // take removes the instance from a slot. The caller holds the mutex, and stops the instance after
 // releasing it.
 func (p *Pool) take(s *slot) *Instance {
 	in := s.instance
 	s.instance = nil
+	s.keep = nil
 	if in != nil {
 		s.ending = append(s.ending, in)
 	}

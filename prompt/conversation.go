@@ -20,6 +20,8 @@ type Conversation struct {
 	Effort string
 	// TemplateArgs are additional arguments for the template.
 	TemplateArgs map[string]json.RawMessage
+	// Complete says that a final assistant message is complete: the answer is another message.
+	Complete bool
 }
 
 // NoEffort is the Effort that turns reasoning off.
@@ -101,7 +103,7 @@ func (f *Format) asked() bool { return f.answer != nil }
 // The model continues from there.
 func (c *Conversation) begun() (text string, ok bool) {
 	last := &c.Messages[len(c.Messages)-1]
-	if last.Role != Assistant || len(last.Calls) > 0 {
+	if c.Complete || last.Role != Assistant || len(last.Calls) > 0 {
 		return "", false
 	}
 	return last.Content, true

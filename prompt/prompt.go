@@ -65,6 +65,9 @@ func (b *Builder) Build(ctx context.Context, c *Conversation) (*Prompt, error) {
 	return p, err
 }
 
+// Text is the prompt before it became tokens. Images are in it as their marks.
+func (p *Prompt) Text() string { return p.rendered.Prompt }
+
 // Ask sets the prompt, grammar and parser in a request.
 func (p *Prompt) Ask(r *engine.Request) {
 	r.Prompt = p.Tokens

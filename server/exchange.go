@@ -38,7 +38,7 @@ func (s *Server) begin(c *gin.Context) *exchange {
 		ResponseWriter: c.Writer,
 		id:             newID(),
 		start:          time.Now(),
-		call:           &service.Call{Client: client(c.Request)},
+		call:           &service.Call{Client: client(c.Request), Local: isLocal(c.Request)},
 		endpoint:       s.endpointOf(c),
 	}
 	x.call.Report = x.traceWork
@@ -74,6 +74,23 @@ func client(r *http.Request) string {
 		host = r.RemoteAddr
 	}
 	return "address " + host
+}
+
+// proxyHeaders are those by which proxies tell for whom they ask.
+var proxyHeaders = []string{"Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via"}
+
+// isLocal reports whether a request comes from a program of this machine, and not through a proxy.
+func isLocal(r *http.Request) bool {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+		return false
+	}
+	for _, name := range proxyHeaders {
+		if r.Header.Get(name) != "" {
+			return false
+		}
+	}
+	return true
 }
 
 // head sets the headers of the dialect, and those with the place and the time in the queue. It is

@@ -71,6 +71,7 @@ var exposes = []string{
 	"x-queue-expected-ms",
 	"retry-after",
 	"x-schema-not-enforced",
+	"x-ignored-fields",
 	"x-tools-not-offered",
 }
 
@@ -99,7 +100,7 @@ func (s *Server) guardOrigin(c *gin.Context) {
 	}
 
 	h := c.Writer.Header()
-	if slices.Contains(s.opts.AllowedOrigins, origin) || slices.Contains(s.opts.AllowedOrigins, "*") {
+	if s.allows(origin) {
 		asked := c.Request.Header.Get("Access-Control-Request-Headers")
 		h.Set("Access-Control-Allow-Origin", origin)
 		h.Set("Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS")
@@ -114,6 +115,24 @@ func (s *Server) guardOrigin(c *gin.Context) {
 			"Pages of %s may not use this server; start it with --allow-origin to let them.", origin))
 		c.Abort()
 	}
+}
+
+// programs are the schemes of the origins that programs with a browser inside have, such as editors. No web
+// page can have one.
+var programs = []string{"app", "file", "tauri", "vscode-webview", "vscode-file"}
+
+// allows reports whether pages of an origin may use the server. An allowed origin may end in a star:
+// chrome-extension://* is every extension.
+func (s *Server) allows(origin string) bool {
+	scheme, _, _ := strings.Cut(origin, "://")
+	if slices.Contains(programs, scheme) {
+		return true
+	}
+	return slices.ContainsFunc(s.opts.AllowedOrigins, func(allowed string) bool {
+		prefix, star := strings.CutSuffix(allowed, "*")
+		return origin == allowed ||
+			star && strings.HasPrefix(origin, prefix) && (prefix == "" || strings.HasSuffix(prefix, "://"))
+	})
 }
 
 func hostName(host string) string {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/gin-gonic/gin"
@@ -16,22 +17,44 @@ func (s *Server) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// The request belongs to the caller, so it is routed by a copy of its URL.
 		u := *r.URL
-		u.Path = canonical(u.Path)
-		u.RawPath = canonical(u.RawPath)
 		routed := r.WithContext(r.Context())
 		routed.URL = &u
+
+		u.Path = canonical(u.Path)
+		u.RawPath = canonical(u.RawPath)
+		if path, name, ok := deployed(u.EscapedPath()); ok {
+			routed.SetPathValue(wire.DeploymentValue, name)
+			u.Path = path
+			u.RawPath = ""
+		}
 		s.router.ServeHTTP(w, routed)
 	})
 }
 
 // canonical normalizes paths: clients' base URLs come with and without /v1, and with and without
-// a trailing slash.
+// a trailing slash. Azure's begin with /openai.
 func canonical(path string) string {
-	path = strings.TrimPrefix(path, "/v1")
+	if rest, ok := strings.CutPrefix(path, "/openai/v1/"); ok {
+		path = "/v1/" + rest
+	}
+	if rest, ok := strings.CutPrefix(path, "/v1/"); ok && rest != "" && !strings.HasPrefix(rest, "v1/") {
+		path = "/" + rest
+	}
 	if len(path) > 1 {
 		path = strings.TrimSuffix(path, "/")
 	}
 	return path
+}
+
+// deployed splits an escaped path of Azure's older API, /openai/deployments/NAME/chat/completions.
+func deployed(escaped string) (path, name string, ok bool) {
+	rest, ok := strings.CutPrefix(escaped, "/openai/deployments/")
+	if !ok {
+		return "", "", false
+	}
+	first, path, ok := strings.Cut(rest, "/")
+	name, err := url.PathUnescape(first)
+	return "/" + path, name, ok && err == nil && name != ""
 }
 
 // An api is a dialect by its name in documents.

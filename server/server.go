@@ -18,6 +18,7 @@ import (
 	"serve/archive"
 	"serve/pool"
 	"serve/server/anthropic"
+	"serve/server/ollama"
 	"serve/server/openai"
 	"serve/server/ops"
 	"serve/service"
@@ -48,8 +49,13 @@ type Options struct {
 	Archive *archive.Archive
 	// Page contains the files served to browsers at /, index.html and assets; nil for none.
 	Page fs.FS
+	// Library manages the models that are stored on this machine, for clients of it; nil if they may only
+	// use Models.
+	Library service.Library
 	// Moderator is the name of the Llama Guard model behind /moderations; empty for none.
 	Moderator string
+	// LenientFields accepts unknown fields at the top level of requests, and names them in a header.
+	LenientFields bool
 }
 
 // Server answers HTTP requests with its models.
@@ -107,6 +113,7 @@ func (s *Server) assemble() (err error) {
 		Models:   o.Models,
 		LoadWait: o.LoadWait,
 		Fetch:    newImageFetcher(o).fetch,
+		Library:  o.Library,
 	})
 	if err != nil {
 		return err
@@ -117,16 +124,19 @@ func (s *Server) assemble() (err error) {
 		Stream:    s.stream,
 		Archive:   o.Archive,
 		Moderator: o.Moderator,
+		Lenient:   o.LenientFields,
 		Log:       o.Log,
 	})
 	if err != nil {
 		return err
 	}
 
-	messages := anthropic.New(anthropic.Options{Service: s.service, Stream: s.stream})
-	s.dialects = []api{{"Anthropic", messages}, {"OpenAI", s.api}}
+	messages := anthropic.New(anthropic.Options{Service: s.service, Stream: s.stream, Lenient: o.LenientFields})
+	lines := ollama.New(ollama.Options{Service: s.service, Pool: s.pool, Stream: s.stream})
+	s.dialects = []api{{"Anthropic", messages}, {"Ollama", lines}, {"OpenAI", s.api}}
 
 	s.ops, err = ops.New(ops.Options{
+		Greeting: ollama.Greeting,
 		Service:  s.service,
 		Pool:     s.pool,
 		Stall:    o.Stall,

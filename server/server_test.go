@@ -38,7 +38,12 @@ func TestPaths(t *testing.T) {
 		{"GET", "/healthz", 200, "ok"},
 		{"GET", "/health", 200, "ok"},
 		{"GET", "/readyz", 200, "ready"},
-		{"GET", "/", 404, "unknown_url"},
+		{"GET", "/", 200, "Ollama is running"},
+		{"HEAD", "/", 200, ""},
+		{"GET", "/api/version", 200, `{"version":"0.`},
+		{"HEAD", "/api/tags", 200, ""},
+		{"GET", "/api/nothing", 404, `{"error":"Unknown request URL`},
+		{"GET", "/api/chat", 405, `{"error":"Not allowed`},
 		{"DELETE", "/v1/completions", 405, "method_not_allowed"},
 		{"GET", "/v1/../../etc/passwd", 404, "unknown_url"},
 	} {
@@ -58,7 +63,7 @@ func TestPaths(t *testing.T) {
 func TestOrigins(t *testing.T) {
 	hs, _ := servertest.Start(t, enginetest.Options{}, server.Options{
 		Hosts:          []string{"localhost"},
-		AllowedOrigins: []string{"https://app.example"},
+		AllowedOrigins: []string{"https://app.example", "chrome-extension://*"},
 	})
 
 	for _, tt := range []struct {
@@ -73,6 +78,14 @@ func TestOrigins(t *testing.T) {
 		{"an allowed page", "", "https://app.example", 200},
 		{"any other page", "", "https://evil.example", 403},
 		{"a page of no origin", "", "null", 403},
+		{"a program of web pages", "", "app://obsidian.md", 200},
+		{"Tauri's", "", "tauri://localhost", 200},
+		{"an editor's view", "", "vscode-webview://0abc", 200},
+		{"an editor's file", "", "vscode-file://vscode-app", 200},
+		{"a file's", "", "file://", 200},
+		{"a site that is named like a program", "", "https://app.evil.example", 403},
+		{"an allowed kind", "", "chrome-extension://abc", 200},
+		{"a kind that is not allowed", "", "moz-extension://abc", 403},
 	} {
 		req, _ := http.NewRequest("GET", hs.URL+"/v1/models", nil)
 		if tt.host != "" {
@@ -88,6 +101,36 @@ func TestOrigins(t *testing.T) {
 		res.Body.Close()
 		if res.StatusCode != tt.status {
 			t.Errorf("%s: got %d, want %d", tt.name, res.StatusCode, tt.status)
+		}
+	}
+}
+
+// TestPreflight answers a browser that asks whether a page may send its key.
+func TestPreflight(t *testing.T) {
+	hs, _ := servertest.Start(t, enginetest.Options{}, server.Options{AllowedOrigins: []string{"http://localhost:5173"}})
+	for origin, status := range map[string]int{"http://localhost:5173": 204, "http://localhost:9": 403} {
+		req, err := http.NewRequest(http.MethodOptions, hs.URL+"/v1/chat/completions", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Origin", origin)
+		req.Header.Set("Access-Control-Request-Method", "POST")
+		req.Header.Set("Access-Control-Request-Headers", "authorization,content-type,x-stainless-os")
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+
+		h := res.Header
+		if res.StatusCode != status {
+			t.Errorf("%s: %d", origin, res.StatusCode)
+		}
+		if status == 204 && (h.Get("Access-Control-Allow-Origin") != origin ||
+			!strings.Contains(h.Get("Access-Control-Allow-Headers"), "authorization") ||
+			!strings.Contains(h.Get("Access-Control-Allow-Headers"), "x-stainless-os") ||
+			!strings.Contains(h.Get("Access-Control-Expose-Headers"), "x-ignored-fields")) {
+			t.Errorf("%s: %v", origin, h)
 		}
 	}
 }

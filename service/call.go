@@ -13,6 +13,7 @@ import (
 // models do for it. It is passed in the request's context.
 type Call struct {
 	Client string // identifies the caller, for fair sharing of the models
+	Local  bool   // the caller is a program of this machine, and may manage its models
 
 	// Report, if not nil, is called when the work of a detached call has ended.
 	Report func(context.Context)

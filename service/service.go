@@ -5,7 +5,8 @@ package service
 import (
 	"context"
 	"fmt"
-	"strings"
+	"slices"
+	"sync"
 	"time"
 
 	"serve/engine"
@@ -20,48 +21,54 @@ type Options struct {
 	Models   []*pool.Model
 	LoadWait time.Duration // how long a request waits for its model to load
 	Fetch    prompt.Fetch  // downloads images
+	Library  Library       // manages the models that are stored here; nil if only Models are served
 }
 
 // Service provides access to a set of models.
 type Service struct {
 	opts      Options
-	byName    map[string]*pool.Model
 	templates prompt.Templates
+	opening   sync.Mutex // held while a stored model is opened
+
+	mu       sync.Mutex // guards what follows
+	models   []*pool.Model
+	byName   map[string]*pool.Model
+	byFolded map[string]*pool.Model // see fold
+	given    map[string]*pool.Model // names that clients have given, which are in byName, too
 }
 
 // New returns a Service. It returns an error if two models share a name.
 func New(o Options) (*Service, error) {
-	s := &Service{opts: o, byName: map[string]*pool.Model{}}
+	s := &Service{
+		opts:     o,
+		models:   slices.Clone(o.Models),
+		byName:   map[string]*pool.Model{},
+		byFolded: map[string]*pool.Model{},
+		given:    map[string]*pool.Model{},
+	}
 	for _, m := range o.Models {
 		for _, name := range append([]string{m.ID}, m.Aliases...) {
 			if other, taken := s.byName[name]; taken && other != m {
 				return nil, fmt.Errorf("two models are called %q", name)
 			}
-			s.byName[name] = m
+			s.add(name, m)
 		}
 	}
 	return s, nil
 }
 
-// Models returns all models, in order.
-func (s *Service) Models() []*pool.Model { return s.opts.Models }
-
-// Named finds a model by its name or an alias.
-func (s *Service) Named(name string) (*pool.Model, *fault.Error) {
-	if m, ok := s.byName[name]; ok {
-		return m, nil
+// Limits returns the limits of a model that is in memory.
+func (s *Service) Limits(m *pool.Model) (engine.Limits, bool) {
+	e, ok := s.opts.Pool.Loaded(m)
+	if !ok {
+		return engine.Limits{}, false
 	}
-	have := make([]string, len(s.opts.Models))
-	for i, m := range s.opts.Models {
-		have[i] = m.ID
-	}
-	return nil, fault.New(fault.ModelNotFound, "model",
-		"The model '%s' does not exist here. Served: %s.", name, strings.Join(have, ", "))
+	return e.Limits(), true
 }
 
 // Model loads a model if needed. The caller must release the lease.
 func (s *Service) Model(ctx context.Context, name string) (*pool.Lease, *fault.Error) {
-	m, e := s.Named(name)
+	m, e := s.Find(ctx, name)
 	if e != nil {
 		return nil, e
 	}
@@ -103,6 +110,10 @@ func (s *Service) Converse(
 	if e != nil {
 		return nil, e
 	}
+	if e := CheckBias(model, &r); e != nil {
+		model.Release()
+		return nil, e
+	}
 	reply := &Reply{Model: model, Verify: c.Verifier(r.Choices, len(r.Stop) > 0)}
 
 	p, err := s.Prompt(ctx, model, c)
@@ -118,4 +129,16 @@ func (s *Service) Converse(
 		return nil, Fault(err, field)
 	}
 	return reply, nil
+}
+
+// CheckBias returns an error if a request has a bias for a token that the model does not have.
+func CheckBias(model *pool.Lease, r *engine.Request) *fault.Error {
+	tokens := len(model.Engine.Model().Pieces)
+	for _, b := range r.Sampling.LogitBias {
+		if int(b.Token) >= tokens {
+			return fault.New(fault.InvalidValue, "logit_bias",
+				"Invalid 'logit_bias': token %d of a vocabulary of %d.", b.Token, tokens)
+		}
+	}
+	return nil
 }

@@ -34,7 +34,8 @@ func newChatCommand(w *cli) *cobra.Command {
 		Short: "chat with a model in the terminal",
 		Long: `chat talks to a model on one of your running servers, or else loads the model for the
 duration of the chat (without a MODEL, the tiny built-in demo). With --url it talks to
-any server with OpenAI's API; the key is read from OPENAI_API_KEY.
+any server with OpenAI's API; the key is read from OPENAI_API_KEY. OLLAMA_HOST names a
+server to use when none of yours has the model, as for Ollama.
 
 Given TEXT, input from a pipe, or both (the text comes first), it sends them and
 prints only the answer to stdout. Otherwise it reads lines, with editing keys as in a
@@ -171,6 +172,9 @@ func (c *connection) find(ctx, interruptible context.Context, model string) (add
 	if address := c.w.serving(interruptible, model); address != "" {
 		return address, "", model, nil
 	}
+	if address, err := c.w.ollama(interruptible, model); address != "" || err != nil {
+		return address, "", model, err
+	}
 
 	if model == "" {
 		model = demo.Name
@@ -196,6 +200,35 @@ func (w *cli) serving(ctx context.Context, model string) string {
 		}
 	}
 	return ""
+}
+
+// ollama returns the address of the server that OLLAMA_HOST names, if it has the model, or any model if
+// none is named; "" if it does not, or is not running.
+func (w *cli) ollama(ctx context.Context, model string) (string, error) {
+	value := w.lookup("OLLAMA_HOST")
+	if value == "" {
+		return "", nil
+	}
+	address, err := chat.OllamaAddress(value)
+	if err != nil {
+		return "", fmt.Errorf("%w: OLLAMA_HOST: %w", errUsage, err)
+	}
+	transport, err := w.transportTo(address)
+	if err != nil {
+		return "", err
+	}
+	asking, cancel := context.WithTimeout(ctx, chat.ListTimeout)
+	defer cancel()
+	names, err := chat.NewClient(address, "", transport).Models(asking)
+	if err != nil {
+		w.t.Note("the server at %s, which OLLAMA_HOST names, does not answer: %v", address, err)
+		return "", nil
+	}
+	has := func(name string) bool { return name == model || strings.TrimSuffix(name, ":latest") == model }
+	if len(names) == 0 || model != "" && !slices.ContainsFunc(names, has) {
+		return "", nil
+	}
+	return address, nil
 }
 
 // serveFor serves a model on a free port until done is called. It gives up if interruptible is

@@ -18,6 +18,7 @@ type config struct {
 
 	host         string
 	port         int
+	ollamaPort   int
 	aliases      []string
 	lazy         bool
 	isolate      bool
@@ -25,6 +26,7 @@ type config struct {
 
 	dataDir       string
 	keepResponses time.Duration
+	strictFields  string
 	otlpEndpoint  string
 
 	engine engine.Options
@@ -32,6 +34,9 @@ type config struct {
 
 	ready func(url string) // called with the address when ready; if nil, the address is printed
 }
+
+// strictOff is the value of --strict-fields that accepts unknown fields.
+const strictOff = "off"
 
 // modelConfig holds the flags of every command that loads models.
 type modelConfig struct {
@@ -50,15 +55,18 @@ func defaultConfig() *config {
 func (c *config) declare(f flagset.Set) {
 	f.Text(&c.host, "host", defaultHost, "address to listen on")
 	port(f, &c.port, "port to listen on; 0 for any free port")
+	flagset.Number(f, &c.ollamaPort, "ollama-port", 0, flagset.Within(0, 1<<16-1),
+		"another port to listen on, for clients of Ollama; theirs is 11434; 0 for none")
 	c.modelConfig.declare(f)
 
-	f.List(&c.aliases, "alias", "alias for a model: gpt-4o=mistral-7b, or gpt-4o for the first model")
+	f.List(&c.aliases, "alias", "alias for a model: gpt-4o=mistral-7b, or gpt-4o for the first model; * for all other names")
 	f.Toggle(&c.lazy, "lazy", false, "load each model on its first request instead of at startup")
 	f.Duration(&c.server.KeepAlive, "keep-alive", 0, flagset.AtLeast(0),
 		"unload a model that has been idle for this long; 0 to keep it until its memory is needed")
 	f.Duration(&c.server.LoadWait, "load-timeout", 5*time.Minute, flagset.AtLeast(0),
 		"how long a request waits for its model to load")
-	f.List(&c.server.AllowedOrigins, "allow-origin", "origin of web pages that may call the API (CORS); * for all")
+	f.List(&c.server.AllowedOrigins, "allow-origin",
+		"origin of web pages that may call the API (CORS); chrome-extension://* for a kind, * for all")
 	c.declareLimits(f)
 	c.declareEngine(f)
 
@@ -83,6 +91,8 @@ func (c *config) declareLimits(f flagset.Set) {
 		"maximum prompt tokens in the queue of a model")
 	f.Duration(&c.engine.MaxWait, "max-wait", 5*time.Minute, flagset.AtLeast(0),
 		"maximum time in the queue; a request that would wait longer is refused at once; 0 for no limit")
+	f.Choice(&c.strictFields, "strict-fields", "on", []string{"on", strictOff},
+		"refuse requests with unknown fields, or accept them and name the fields in X-Ignored-Fields")
 	flagset.Number(f, &c.server.MaxBody, "max-body", 32<<20, flagset.Within[int64](0, 1<<40),
 		"maximum size of a request body, in bytes")
 }
@@ -100,7 +110,7 @@ func (c *config) declareEngine(f flagset.Set) {
 func (c *modelConfig) declare(f flagset.Set) {
 	m := &c.model
 	flagset.Number(f, &m.Context, "ctx-size", 0, flagset.Within(0, 1<<24),
-		"context size: maximum tokens per request, prompt plus answer; 0 for the model's own, up to 8192")
+		"context size: maximum tokens per request, prompt plus answer; 0 for as much of the model's own as fits")
 	flagset.Number(f, &m.Parallel, "parallel", 8, flagset.Within(1, 256),
 		"requests processed at the same time; others wait in the queue")
 	flagset.Number(f, &m.Cells, "kv-cells", 0, flagset.Within(0, 1<<28),

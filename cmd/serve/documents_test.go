@@ -260,7 +260,7 @@ func (r *reader) start(command string) {
 	r.t.Helper()
 	r.stop()
 	text := strings.Replace(r.here(command), "serve", "exec serve", 1)
-	cmd := r.command(text + " --port 0 --ctx-size 4096 --parallel 8")
+	cmd := r.command(text + " --port 0 --ollama-port 0 --ctx-size 4096 --parallel 8")
 	said := newSyncBuffer()
 	cmd.Stdout = said
 	cmd.Stderr = said

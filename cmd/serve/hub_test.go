@@ -20,6 +20,7 @@ import (
 	"github.com/openai/openai-go/v3/option"
 
 	"serve/hub/hubtest"
+	"serve/library"
 	"serve/models"
 	"serve/models/testmodel"
 )
@@ -416,7 +417,7 @@ func TestCommands(t *testing.T) {
 		t.Errorf("list: %s", out)
 	}
 
-	var s shown
+	var s library.Details
 	err := json.Unmarshal([]byte(must(t, env, "show", tinyRepo, "--json", "--ctx-size", "512", "--parallel", "2")), &s)
 	if err != nil {
 		t.Fatal(err)

@@ -69,6 +69,9 @@ func runServe(ctx context.Context, w *cli, c *config, names []string) error {
 
 	s := &startup{w: w, c: c}
 	defer s.close()
+	if err := s.listenForOllama(); err != nil {
+		return err
+	}
 	if err := s.prepare(ctx); err != nil {
 		return err
 	}
@@ -88,6 +91,7 @@ type startup struct {
 	options server.Options
 	home    string
 	embeds  bool // the first model computes embeddings and generates no text
+	also    []net.Listener
 
 	closers []func()
 }
@@ -98,6 +102,20 @@ func (s *startup) close() {
 	}
 }
 
+// listenForOllama listens where Ollama's clients look for it, if that is asked for.
+func (s *startup) listenForOllama() error {
+	if s.c.ollamaPort == 0 {
+		return nil
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort(s.c.host, strconv.Itoa(s.c.ollamaPort)))
+	if err != nil {
+		return withHint(fmt.Errorf("listen: %w", err), "stop Ollama if it is running, or choose another --ollama-port")
+	}
+	s.also = append(s.also, l)
+	s.closers = append(s.closers, func() { l.Close() })
+	return nil
+}
+
 // prepare derives the server's options from the configuration.
 func (s *startup) prepare(ctx context.Context) error {
 	o := s.c.server
@@ -105,6 +123,7 @@ func (s *startup) prepare(ctx context.Context) error {
 	o.PID = os.Getpid()
 	o.MaxWaiting = s.c.engine.MaxWaiting
 	o.Page = web.Page()
+	o.LenientFields = s.c.strictFields == strictOff
 
 	if len(o.ImageHosts) > 0 {
 		transport, err := s.w.transport("--image-host")
@@ -139,6 +158,7 @@ func (s *startup) findModels(ctx context.Context, names []string) error {
 		Options:    s.c.model,
 		Projectors: s.c.mmproj,
 	}
+	s.options.Library = &library.Managed{Served: served}
 	if len(names) == 0 {
 		names = []string{demo.Name}
 		s.w.t.Note("no model was named; using demo, a tiny built-in one; serve mistral-7b downloads a real one")
@@ -190,6 +210,7 @@ func (s *startup) run(ctx context.Context, listener net.Listener) error {
 	defer running.Close()
 	o := host.Options{
 		Listener:     listener,
+		Also:         s.also,
 		Server:       running,
 		Models:       s.options.Models,
 		Terminal:     s.w.t,
@@ -225,6 +246,9 @@ func (s *startup) printReady(address string) {
 	fmt.Fprintf(s.w.t.Out, try, address, s.options.Models[0].ID)
 	if s.options.Page != nil {
 		s.w.t.Fact("page", "%s/", address)
+	}
+	for _, l := range s.also {
+		s.w.t.Fact("ollama", "http://%s", l.Addr())
 	}
 	s.w.t.Fact("ready", "%s/v1", address)
 }

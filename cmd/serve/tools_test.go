@@ -349,8 +349,9 @@ func startForScripts(t *testing.T) *running {
 	)
 }
 
+// TestScriptsByNode runs them with Node, and another client's five turns with tools.
 func TestScriptsByNode(t *testing.T) {
-	for _, script := range scripts {
+	for _, script := range append([]string{"aisdk"}, scripts...) {
 		t.Run(script, func(t *testing.T) {
 			r := startForScripts(t)
 			cmd := exec.Command("node", script+".mjs", r.url+"/v1", "tiny")

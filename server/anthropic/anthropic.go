@@ -17,6 +17,7 @@ import (
 type Options struct {
 	Service *service.Service
 	Stream  dialect.Stream
+	Lenient bool // accepts unknown fields at the top level of requests
 }
 
 var _ dialect.Dialect = (*API)(nil)
@@ -25,10 +26,11 @@ var _ dialect.Dialect = (*API)(nil)
 type API struct {
 	service *service.Service
 	stream  dialect.Stream
+	lenient bool
 }
 
 // New returns the dialect.
-func New(o Options) *API { return &API{service: o.Service, stream: o.Stream} }
+func New(o Options) *API { return &API{service: o.Service, stream: o.Stream, lenient: o.Lenient} }
 
 const (
 	messagesPath  = "/messages"
@@ -82,7 +84,7 @@ func (api *API) Speaks(r *http.Request) bool {
 func (api *API) Head(h http.Header, _ time.Duration) { h.Set(idHeader, h.Get(dialect.RequestID)) }
 
 // Exposes implements dialect.Dialect.
-func (api *API) Exposes() []string { return []string{strings.ToLower(idHeader), ignoredHeader} }
+func (api *API) Exposes() []string { return []string{strings.ToLower(idHeader)} }
 
 // ignoredHeader lists parts of the request that are not known here, and were left out.
 const ignoredHeader = "x-ignored-fields"
@@ -91,16 +93,18 @@ const ignoredHeader = "x-ignored-fields"
 const schemaHeader = "X-Schema-Not-Enforced"
 
 // decode reads a request.
-func decode(r *http.Request, table wire.Table[request]) (*request, *fault.Error) {
+func (api *API) decode(r *http.Request, table wire.Table[request]) (*request, *fault.Error) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return nil, service.Fault(err, "")
 	}
 
 	req := newRequest()
-	if e := table.Decode(body, req); e != nil {
+	notes := wire.Notes{Lenient: api.lenient}
+	if e := table.Decode(body, req, &notes); e != nil {
 		return nil, e
 	}
+	req.ignored = append(req.ignored, notes.Ignored()...)
 	if e := req.check(); e != nil {
 		return nil, e
 	}
@@ -109,7 +113,7 @@ func decode(r *http.Request, table wire.Table[request]) (*request, *fault.Error)
 
 // messages answers POST /v1/messages.
 func (api *API) messages(w http.ResponseWriter, r *http.Request) *fault.Error {
-	req, e := decode(r, fields)
+	req, e := api.decode(r, fields)
 	if e != nil {
 		return e
 	}
@@ -134,7 +138,7 @@ func (api *API) messages(w http.ResponseWriter, r *http.Request) *fault.Error {
 
 // countTokens answers POST /v1/messages/count_tokens. It takes every field of a message's request.
 func (api *API) countTokens(w http.ResponseWriter, r *http.Request) *fault.Error {
-	req, e := decode(r, countFields)
+	req, e := api.decode(r, countFields)
 	if e != nil {
 		return e
 	}

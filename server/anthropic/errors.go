@@ -69,6 +69,8 @@ var failures = map[fault.Kind]failure{
 	fault.BodyTooLarge:     {http.StatusRequestEntityTooLarge, tooLarge, false},
 	fault.UnknownPath:      {http.StatusNotFound, notFound, false},
 	fault.MethodNotAllowed: {http.StatusMethodNotAllowed, invalidRequest, false},
+	fault.NotImplemented:   {http.StatusNotFound, notFound, false}, // as all paths that are not there
+	fault.Forbidden:        {http.StatusForbidden, permissionError, false},
 	fault.UnknownHost:      {http.StatusForbidden, permissionError, false},
 	fault.OriginNotAllowed: {http.StatusForbidden, permissionError, false},
 

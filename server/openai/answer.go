@@ -29,6 +29,7 @@ type answer struct {
 	id          string
 	created     int64
 	model       *pool.Lease
+	name        string // of the model, as it was asked for
 	params      *params
 	fingerprint string
 }
@@ -38,6 +39,7 @@ func newAnswer(prefix string, m *pool.Lease, p *params) *answer {
 		id:          prefix + wire.RandomID(),
 		created:     time.Now().Unix(),
 		model:       m,
+		name:        p.model,
 		params:      p,
 		fingerprint: fingerprint(m),
 	}
@@ -79,7 +81,7 @@ func newChunks(a *answer, object string) chunks {
 	head := wire.BeginEvent(nil)
 	head = append(head, `{"id":"`+a.id+`","object":"`+object+`","created":`...)
 	head = strconv.AppendInt(head, a.created, 10)
-	head = wire.AppendString(append(head, `,"model":`...), a.model.ID)
+	head = wire.AppendString(append(head, `,"model":`...), a.name)
 	if a.params.tierName != "" {
 		head = wire.AppendString(append(head, `,"service_tier":`...), a.params.tierName)
 	}
@@ -129,7 +131,7 @@ func (c *chunks) end(b []byte, u usage) []byte {
 			Choices     []int  `json:"choices"`
 			Usage       usage  `json:"usage"`
 			ServiceTier string `json:"service_tier,omitempty"`
-		}{c.id, c.object, c.created, c.model.ID, c.fingerprint, []int{}, u, c.params.tierName})
+		}{c.id, c.object, c.created, c.name, c.fingerprint, []int{}, u, c.params.tierName})
 		if err == nil {
 			b = wire.AppendEvent(b, "", body)
 		}
@@ -142,6 +144,7 @@ type collected struct {
 	prompt.Reply
 	tokens []engine.TokenInfo
 	scores []engine.TokenInfo // log-probabilities of the prompt: in choice 0, if requested
+	stop   string             // the stop string that ended it, if one did
 }
 
 // add adds an event.
@@ -149,6 +152,9 @@ func (c *collected) add(e *engine.Event) {
 	c.Add(e)
 	c.tokens = append(c.tokens, e.Tokens...)
 	c.scores = append(c.scores, e.Prompt...)
+	if e.Finish != "" {
+		c.stop = e.Stop
+	}
 }
 
 // probability returns the mean log-probability of the tokens, which is the criterion of best_of.

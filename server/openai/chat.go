@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math"
 	"net/http"
+	"slices"
 
 	"serve/fault"
 	"serve/prompt"
@@ -16,13 +17,20 @@ type chatRequest struct {
 	maxComplete int // max_completion_tokens, which overrides max_tokens
 	hasTop      bool
 	functions   tools // the deprecated form of tools
+	guided      prompt.Format
+
+	thinking      *bool // whether the model reasons; nil if it was not said
+	hideReasoning bool
+
+	goOn         *bool // whether the last message is the beginning of the answer; nil if it was not said
+	noGeneration bool  // the template does not begin the answer
 }
 
 // maxArguments is the maximum number of chat_template_kwargs.
 const maxArguments = 256
 
 var chatFields = wire.Lift(func(r *chatRequest) *conversationRequest { return &r.conversationRequest },
-	conversationFields, wire.Table[chatRequest]{
+	conversationFields, slices.Concat(thinkingFields, structuredFields, wire.Table[chatRequest]{
 		{
 			Name:     "messages",
 			Required: true,
@@ -47,8 +55,9 @@ var chatFields = wire.Lift(func(r *chatRequest) *conversationRequest { return &r
 		},
 		{
 			Name: "reasoning_effort",
-			Type: wire.OneOf(func(r *chatRequest, effort string) { r.setEffort(effort) }, efforts...),
-			Doc:  "How much the model reasons, if its template knows efforts; `none` turns reasoning off.",
+			Type: wire.OneOf((*chatRequest).setChatEffort, chatEfforts...),
+			Doc: "How much the model reasons, if its template knows efforts; `none` turns reasoning off, and " +
+				"`auto` leaves it to the template.",
 		},
 		{
 			Name: "chat_template_kwargs",
@@ -141,7 +150,38 @@ var chatFields = wire.Lift(func(r *chatRequest) *conversationRequest { return &r
 			Type: wire.Ignore[chatRequest](wire.Object),
 			Doc:  "Options of OpenAI's moderation.",
 		},
-	})
+		{
+			Name: "continue_final_message",
+			Type: wire.Of(wire.Bool, wire.Value.Bool, (*chatRequest).goesOn),
+			Doc: "Whether an assistant's message at the end is the beginning of the answer, as by default; " +
+				"`false` has a new one follow it.",
+		},
+		{
+			Name: "add_generation_prompt",
+			Type: wire.Custom(wire.Bool, (*chatRequest).setGeneration),
+			Doc:  "`false` is for a conversation that ends in the beginning of the answer.",
+		},
+		{
+			Name: "echo",
+			Type: wire.Refuse[chatRequest]("The answer is not preceded by the last message.", "false"),
+		},
+		{
+			Name: "best_of",
+			Type: wire.Refuse[chatRequest]("Completions have it.", "1"),
+		},
+		{
+			Name: "chat_template",
+			Type: wire.Refuse[chatRequest]("Templates of clients are not run here."),
+		},
+		{
+			Name: "documents",
+			Type: wire.Refuse[chatRequest]("Write documents into a message.", "[]"),
+		},
+		{
+			Name: "plugins",
+			Type: wire.Refuse[chatRequest]("There are no plugins here.", "[]"),
+		},
+	}))
 
 // templateArgsSchema describes chat_template_kwargs.
 var templateArgsSchema = wire.Schema{
@@ -166,10 +206,45 @@ func (r *chatRequest) setTemplateArgs(v wire.Value) *fault.Error {
 	}
 
 	for name, arg := range object {
-		if r.templateArgs == nil {
-			r.templateArgs = map[string]json.RawMessage{}
-		}
-		r.templateArgs[name] = arg.Raw
+		r.setTemplateArg(name, arg.Raw)
+	}
+	return nil
+}
+
+func (r *chatRequest) setTemplateArg(name string, value json.RawMessage) {
+	if r.templateArgs == nil {
+		r.templateArgs = map[string]json.RawMessage{}
+	}
+	r.templateArgs[name] = value
+}
+
+// goesOn returns the variable of continue_final_message.
+func (r *chatRequest) goesOn() *bool {
+	if r.goOn == nil {
+		r.goOn = new(bool)
+	}
+	return r.goOn
+}
+
+func (r *chatRequest) setGeneration(v wire.Value) *fault.Error {
+	add, e := v.Bool()
+	r.noGeneration = !add
+	return e
+}
+
+// checkEnd validates what is said of the last message.
+func (r *chatRequest) checkEnd() *fault.Error {
+	last := &r.messages[len(r.messages)-1]
+	begun := last.Role == prompt.Assistant && len(last.Calls) == 0
+	r.complete = r.goOn != nil && !*r.goOn
+
+	switch {
+	case r.goOn != nil && *r.goOn && !begun:
+		return fault.New(fault.InvalidValue, "continue_final_message",
+			"Invalid 'continue_final_message': the last message is not an assistant's text.")
+	case r.noGeneration && (!begun || r.complete):
+		return fault.New(fault.Unsupported, "add_generation_prompt", "Unsupported parameter: 'add_generation_prompt'. "+
+			"An answer begins with it, unless the last message is its beginning.")
 	}
 	return nil
 }
@@ -182,6 +257,13 @@ func (r *chatRequest) check() *fault.Error {
 	}
 	if r.maxComplete > 0 {
 		r.maxTokens = r.maxComplete
+	}
+	if e := r.checkEnd(); e != nil {
+		return e
+	}
+	r.applyThinking()
+	if r.format == (prompt.Format{}) {
+		r.format = r.guided
 	}
 
 	if len(r.functions.list) > 0 || r.functions.choice.field != "" {
@@ -197,7 +279,7 @@ func (r *chatRequest) check() *fault.Error {
 // chat answers POST /v1/chat/completions.
 func (api *API) chat(w http.ResponseWriter, r *http.Request) *fault.Error {
 	req := chatRequest{conversationRequest: newConversationRequest()}
-	if e := decode(r, &req, chatFields); e != nil {
+	if e := decode(api, w, r, &req, chatFields); e != nil {
 		return e
 	}
 	if e := req.check(); e != nil {

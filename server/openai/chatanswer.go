@@ -21,6 +21,8 @@ type chatEncoder struct {
 	tools  *tools
 	begun  []bool // choices whose role has been sent
 	called []bool // choices with calls
+
+	hideReasoning bool
 }
 
 func newChatEncoder(a *answer, r *chatRequest) *chatEncoder {
@@ -29,6 +31,8 @@ func newChatEncoder(a *answer, r *chatRequest) *chatEncoder {
 		tools:  &r.tools,
 		begun:  make([]bool, a.params.choices),
 		called: make([]bool, a.params.choices),
+
+		hideReasoning: r.hideReasoning,
 	}
 }
 
@@ -57,14 +61,14 @@ func (c *chatEncoder) shutDelta(b []byte, finish engine.Finish) []byte {
 // Delta implements dialect.Encoder.
 func (c *chatEncoder) Delta(b []byte, _ int, e *engine.Event) []byte {
 	b = c.appendRoles(b, e)
-	if e.Reasoning != "" {
+	if e.Reasoning != "" && !c.hideReasoning {
 		b = c.openDelta(b, e.Choice)
 		b = wire.AppendString(append(b, `"reasoning_content":`...), e.Reasoning)
 		b = c.shutDelta(b, "")
 	}
-	if e.Text != "" || len(e.Tokens) > 0 {
+	if text := e.Text + c.params.stopText(e); text != "" || len(e.Tokens) > 0 {
 		b = c.openDelta(b, e.Choice)
-		b = wire.AppendString(append(b, `"content":`...), e.Text)
+		b = wire.AppendString(append(b, `"content":`...), text)
 		b = appendChatLogprobs(append(b, `},"logprobs":`...), c.answer, e.Tokens)
 		b = c.shut(b, "")
 	}
@@ -149,24 +153,17 @@ func appendChatLogprobs(b []byte, a *answer, tokens []engine.TokenInfo) []byte {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendTokenLogprob(b, t.Bytes, t.LogProb)
+		b = wire.AppendLogprob(b, t.Bytes, t.LogProb)
 		b = append(b, `,"top_logprobs":[`...)
 		for k, alt := range t.Alternatives {
 			if k > 0 {
 				b = append(b, ',')
 			}
-			b = append(appendTokenLogprob(b, a.piece(alt.Token), alt.LogProb), '}')
+			b = append(wire.AppendLogprob(b, a.piece(alt.Token), alt.LogProb), '}')
 		}
 		b = append(b, "]}"...)
 	}
 	return append(b, `],"refusal":null}`...)
-}
-
-// appendTokenLogprob appends the object of a token, without the closing brace.
-func appendTokenLogprob(b, piece []byte, logprob float32) []byte {
-	b = wire.AppendString(append(b, `{"token":`...), string(piece))
-	b = wire.AppendFloat(append(b, `,"logprob":`...), logprob)
-	return wire.AppendBytes(append(b, `,"bytes":`...), piece)
 }
 
 // chatChoice is a choice of a complete response.
@@ -203,9 +200,9 @@ type functionCall struct {
 func newCallID() string { return "call_" + wire.RandomID() }
 
 // message returns the message of a complete response.
-func (t *tools) message(c *collected) chatMessage {
+func (t *tools) message(p *params, c *collected) chatMessage {
 	m := chatMessage{Role: "assistant", Reasoning: c.Reasoning(), Annotations: []int{}}
-	if text := c.Text(); text != "" || len(c.Calls) == 0 {
+	if text := p.answered(c); text != "" || len(c.Calls) == 0 {
 		m.Content = &text
 	}
 
@@ -237,18 +234,22 @@ func completeChat(
 		ID:          a.id,
 		Object:      "chat.completion",
 		Created:     a.created,
-		Model:       a.model.ID,
+		Model:       a.name,
 		Fingerprint: a.fingerprint,
 		ServiceTier: cmp.Or(a.params.tierName, "default"),
 	}
 
 	body.Usage.add(stream.Usage())
 	for i, choice := range choices {
+		message := req.tools.message(a.params, choice)
+		if req.hideReasoning {
+			message.Reasoning = ""
+		}
 		body.Choices = append(body.Choices, chatChoice{
 			Index:        i,
 			FinishReason: req.tools.finish(choice.Finish, len(choice.Calls) > 0),
 			LogProbs:     appendChatLogprobs(nil, a, choice.tokens),
-			Message:      req.tools.message(choice),
+			Message:      message,
 		})
 	}
 

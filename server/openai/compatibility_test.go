@@ -79,7 +79,9 @@ func testTexts(t *testing.T) map[string]string {
 }
 
 // ofAnother reports whether a test is of another API.
-func ofAnother(path string) bool { return strings.Contains(path, "anthropic") }
+func ofAnother(path string) bool {
+	return strings.Contains(path, "anthropic") || strings.Contains(path, "ollama")
+}
 
 // sending returns the tests in whose text a field is sent, in order.
 func sending(tests map[string]string, field string) (names []string) {

@@ -164,7 +164,7 @@ func appendCompletionLogprobs(b []byte, a *answer, tokens []engine.TokenInfo, of
 		// Tokens of different bytes may read the same once they are text; a JSON
 		// object has room for the most probable of them.
 		seen := map[string]bool{}
-		for _, alt := range t.Alternatives {
+		for _, alt := range withItself(t) {
 			text := strings.ToValidUTF8(string(a.piece(alt.Token)), "\uFFFD")
 			if seen[text] {
 				continue
@@ -186,6 +186,16 @@ func appendCompletionLogprobs(b []byte, a *answer, tokens []engine.TokenInfo, of
 	return append(b, '}'), offset
 }
 
+// withItself returns the alternatives to a token and the token, which top_logprobs contains in any case:
+// as one more, if it is not among the most probable.
+func withItself(t *engine.TokenInfo) []engine.TokenLogProb {
+	is := func(alt engine.TokenLogProb) bool { return alt.Token == t.Token }
+	if slices.ContainsFunc(t.Alternatives, is) {
+		return t.Alternatives
+	}
+	return append(slices.Clip(t.Alternatives), t.TokenLogProb)
+}
+
 type completionChoice struct {
 	Text         string          `json:"text"`
 	Index        int             `json:"index"`
@@ -201,7 +211,7 @@ func completeCompletions(
 		ID:          a.id,
 		Object:      completionObject,
 		Created:     a.created,
-		Model:       a.model.ID,
+		Model:       a.name,
 		Fingerprint: a.fingerprint,
 	}
 	for i, stream := range reply.Streams {
@@ -233,7 +243,7 @@ func completionChoices(a *answer, req *completionRequest, index int, choices []*
 		}
 		logprobs, _ := appendCompletionLogprobs(nil, a, append(slices.Clip(scored), c.tokens...), 0)
 		list[i] = completionChoice{
-			Text:         echo + c.Text(),
+			Text:         echo + req.answered(c),
 			Index:        index*a.params.choices + i,
 			LogProbs:     logprobs,
 			FinishReason: c.Finish,

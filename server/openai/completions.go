@@ -191,8 +191,7 @@ func (in input) tokenize(e pool.Engine, limit int) ([]engine.Token, error) {
 // completions answers POST /v1/completions.
 func (api *API) completions(w http.ResponseWriter, r *http.Request) *fault.Error {
 	req := completionRequest{params: defaultParams()}
-	req.maxTokens = defaultCompletionTokens
-	if e := decode(r, &req, completionFields); e != nil {
+	if e := decode(api, w, r, &req, completionFields); e != nil {
 		return e
 	}
 	if e := req.check(); e != nil {
@@ -230,6 +229,9 @@ func (r *completionRequest) check() *fault.Error {
 		return fault.New(fault.InvalidValue, "best_of",
 			"The 'best_of' parameter cannot be used with 'stream': the best is known at the end.")
 	}
+	if r.maxTokens == 0 && r.predict == 0 {
+		r.maxTokens = defaultCompletionTokens
+	}
 	return r.params.check()
 }
 
@@ -238,12 +240,6 @@ func (r *completionRequest) prompt(e pool.Engine, in input) ([]engine.Token, err
 	limit := e.Limits().Context - 1
 	if r.suffix == "" {
 		return in.tokenize(e, limit)
-	}
-
-	m := e.Model().Marks
-	if m.FIMPrefix < 0 || m.FIMSuffix < 0 || m.FIMMiddle < 0 {
-		return nil, fault.New(fault.Unsupported, "suffix",
-			"Unsupported parameter: 'suffix'. The model was not made for filling in the middle.")
 	}
 
 	before := in.tokens
@@ -258,14 +254,7 @@ func (r *completionRequest) prompt(e pool.Engine, in input) ([]engine.Token, err
 	if err != nil {
 		return nil, err
 	}
-
-	var tokens []engine.Token
-	if m.AddBOS && m.BOS >= 0 {
-		tokens = append(tokens, m.BOS)
-	}
-	tokens = append(append(tokens, m.FIMPrefix), before...)
-	tokens = append(append(tokens, m.FIMSuffix), after...)
-	return append(tokens, m.FIMMiddle), nil
+	return prompt.FillMiddle(e.Model(), before, after, "suffix")
 }
 
 // echoed returns the text before the answers to a prompt.
@@ -312,7 +301,7 @@ const noLogProb = 1
 // wanted returns the text and tokens of an event. There are none if max_tokens is 0.
 func (r *completionRequest) wanted(e *engine.Event) (string, []engine.TokenInfo, engine.Finish) {
 	if !r.none {
-		return e.Text, e.Tokens, e.Finish
+		return e.Text + r.stopText(e), e.Tokens, e.Finish
 	}
 	if e.Finish != "" {
 		return "", nil, engine.FinishLength
@@ -337,6 +326,9 @@ func (r *completionRequest) generate(ctx context.Context, reply *service.Reply) 
 			return err
 		}
 		requests[i] = r.request()
+		if e := service.CheckBias(reply.Model, &requests[i]); e != nil {
+			return e
+		}
 		requests[i].Prompt = tokens
 		requests[i].Score = r.echo && r.logprobs
 		if r.bestOf > r.choices {

@@ -20,6 +20,7 @@ type conversationRequest struct {
 	templateArgs map[string]json.RawMessage
 	tools        tools
 	format       prompt.Format
+	complete     bool // an assistant's message at the end is not the beginning of the answer
 }
 
 func newConversationRequest() conversationRequest {
@@ -82,6 +83,7 @@ func (r *conversationRequest) conversation() *prompt.Conversation {
 		Format:       r.format,
 		Effort:       r.effort,
 		TemplateArgs: r.templateArgs,
+		Complete:     r.complete,
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 
 	"serve/engine"
@@ -69,7 +70,7 @@ type embeddingBody struct {
 // embeddings answers POST /v1/embeddings.
 func (api *API) embeddings(w http.ResponseWriter, r *http.Request) *fault.Error {
 	var req embeddingRequest
-	if e := decode(r, &req, embeddingFields); e != nil {
+	if e := decode(api, w, r, &req, embeddingFields); e != nil {
 		return e
 	}
 
@@ -82,7 +83,7 @@ func (api *API) embeddings(w http.ResponseWriter, r *http.Request) *fault.Error 
 		return e
 	}
 
-	body := embeddingBody{Object: "list", Model: model.ID}
+	body := embeddingBody{Object: "list", Model: req.model}
 	tokens := make([][]engine.Token, len(req.inputs))
 	for i, in := range req.inputs {
 		list, err := in.tokenize(model.Engine, model.Engine.Limits().EmbedTokens)
@@ -97,7 +98,7 @@ func (api *API) embeddings(w http.ResponseWriter, r *http.Request) *fault.Error 
 
 	vectors, err := service.Embed(r.Context(), model, tokens)
 	if err != nil {
-		return service.Fault(err, "input")
+		return req.explain(service.Fault(err, "input"))
 	}
 
 	for i, v := range vectors {
@@ -109,6 +110,17 @@ func (api *API) embeddings(w http.ResponseWriter, r *http.Request) *fault.Error 
 	}
 
 	return wire.WriteJSON(w, body)
+}
+
+// explain adds to an error about token ids why a client may have sent them. Other tokenizers' ids that the
+// model happens to have, too, cannot be told from its own.
+func (r *embeddingRequest) explain(e *fault.Error) *fault.Error {
+	isText := func(in input) bool { return in.tokens == nil }
+	if e.Kind == fault.InvalidValue && !slices.ContainsFunc(r.inputs, isText) {
+		e.Message += " Are these another tokenizer's ids, such as OpenAI's? " +
+			"LangChain sends text with check_embedding_ctx_length=False."
+	}
+	return e
 }
 
 // matryoshka matches models that were trained so that a prefix of an embedding is an embedding, too.

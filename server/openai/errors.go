@@ -60,6 +60,8 @@ var failures = map[fault.Kind]failure{
 	fault.BodyTooLarge:     {http.StatusRequestEntityTooLarge, invalidRequest, "request_too_large", false},
 	fault.UnknownPath:      {http.StatusNotFound, invalidRequest, "unknown_url", false},
 	fault.MethodNotAllowed: {http.StatusMethodNotAllowed, invalidRequest, "method_not_allowed", false},
+	fault.NotImplemented:   {http.StatusNotImplemented, invalidRequest, "not_implemented", true},
+	fault.Forbidden:        {http.StatusForbidden, invalidRequest, "forbidden", false},
 	fault.UnknownHost:      {http.StatusForbidden, invalidRequest, "unknown_host", false},
 	fault.OriginNotAllowed: {http.StatusForbidden, invalidRequest, "origin_not_allowed", false},
 

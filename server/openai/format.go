@@ -14,7 +14,7 @@ var schemaName = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)
 var (
 	responseFormatSchema = wire.Open(map[string]wire.Schema{
 		"type": formatKinds,
-		"json_schema": wire.Closed(map[string]wire.Schema{
+		"json_schema": wire.Open(map[string]wire.Schema{
 			"name":        {"type": "string", "pattern": schemaName.String()},
 			"description": wire.String,
 			"schema":      {},
@@ -70,9 +70,7 @@ func readJSONSchema(v wire.Value) (f prompt.Format, e *fault.Error) {
 	if e != nil {
 		return f, e
 	}
-	if e := wire.Only(object, "name", "description", "schema", "strict", "type"); e != nil {
-		return f, e
-	}
+	wire.Others(object, "name", "description", "schema", "strict", "type")
 
 	name, e := v.Required(object, "name")
 	if e != nil {

@@ -1,6 +1,9 @@
 package openai
 
 import (
+	"cmp"
+	"maps"
+	"slices"
 	"strings"
 
 	"serve/fault"
@@ -29,8 +32,28 @@ func readMessages(v wire.Value) ([]prompt.Message, *fault.Error) {
 		if messages[i], e = readMessage(item); e != nil {
 			return nil, e
 		}
+		if m := &messages[i]; m.Role == prompt.ToolRole {
+			m.CallID = calledAs(messages[:i], m.CallID)
+		}
 	}
 	return messages, nil
+}
+
+// calledAs returns the id of the last call of a function, for a result that has the function's name in
+// the place of an id.
+func calledAs(before []prompt.Message, given string) string {
+	byName := ""
+	for _, m := range slices.Backward(before) {
+		for _, call := range slices.Backward(m.Calls) {
+			if call.ID == given {
+				return given
+			}
+			if call.Name == given && byName == "" {
+				byName = call.ID
+			}
+		}
+	}
+	return cmp.Or(byName, given)
 }
 
 var messageFields = []string{
@@ -39,7 +62,7 @@ var messageFields = []string{
 }
 
 // messagesSchema describes the conversation of a chat.
-var messagesSchema = wire.ListOf(wire.Closed(map[string]wire.Schema{
+var messagesSchema = wire.ListOf(wire.Open(map[string]wire.Schema{
 	"role":              wire.Enum("developer", "system", "user", "assistant", "tool", roleFunction),
 	"content":           wire.AnyOf(wire.String, wire.ListOf(partSchema, maxParts)),
 	"name":              wire.String,
@@ -63,9 +86,7 @@ func readMessage(v wire.Value) (m prompt.Message, e *fault.Error) {
 	if e != nil {
 		return m, e
 	}
-	if e := wire.Only(object, messageFields...); e != nil {
-		return m, e
-	}
+	wire.Others(object, messageFields...)
 
 	field, e := v.Required(object, "role")
 	if e != nil {
@@ -94,7 +115,11 @@ func readMessage(v wire.Value) (m prompt.Message, e *fault.Error) {
 		m.Role = prompt.ToolRole
 		m.CallID, e = v.RequiredText(object, "name")
 	case "tool":
-		m.CallID, e = v.RequiredText(object, "tool_call_id")
+		field := "tool_call_id"
+		if _, hasID := object[field]; !hasID && object["name"].Raw != nil {
+			field = "name"
+		}
+		m.CallID, e = v.RequiredText(object, field)
 	default:
 		m.CallID, e = wire.OptionalText(object, "tool_call_id")
 	}
@@ -106,7 +131,7 @@ func readMessage(v wire.Value) (m prompt.Message, e *fault.Error) {
 func readMessageContent(m *prompt.Message, v wire.Value, object map[string]wire.Value) (e *fault.Error) {
 	if content, ok := object["content"]; ok {
 		parts := textParts
-		if m.Role == prompt.User {
+		if m.Role == prompt.User || m.Role == prompt.ToolRole {
 			parts = chatParts
 		}
 		return readContent(m, content, parts)
@@ -169,16 +194,34 @@ func readContent(m *prompt.Message, v wire.Value, parts partTypes) (e *fault.Err
 }
 
 // partTypes are the allowed types of content parts: those with text, by the field that contains it,
-// and the one for images, if any.
+// and the one for images, if any. With images there may be files of text.
 type partTypes struct {
 	text  map[string]string
 	image string
 }
 
+// Clients send parts in the form of either API.
 var (
-	textParts = partTypes{text: map[string]string{"text": "text", "refusal": "refusal"}}
+	textParts = partTypes{text: map[string]string{
+		"text":        "text",
+		"input_text":  "text",
+		"output_text": "text",
+		"refusal":     "refusal",
+	}}
 	chatParts = partTypes{text: textParts.text, image: "image_url"}
 )
+
+// Fields of parts that have no effect, and are not news to anybody.
+var partNotes = []string{"annotations", "logprobs"}
+
+// names lists the types.
+func (t partTypes) names() string {
+	names := slices.Sorted(maps.Keys(t.text))
+	if t.image != "" {
+		names = append(names, t.image, "file")
+	}
+	return strings.Join(names, ", ")
+}
 
 // readParts reads content parts. Consecutive texts become paragraphs. Images are replaced by their
 // marks.
@@ -230,16 +273,24 @@ func readPart(part wire.Value, types partTypes) (text string, image *prompt.Imag
 		return "", nil, e
 	}
 
-	if name == types.image && name != "" {
-		image, e := readImage(part, object)
-		return "", image, e
+	if types.image != "" {
+		switch name {
+		case "image_url", "input_image":
+			image, e := readImage(part, object)
+			return "", image, e
+		case "file", "input_file":
+			text, e := readFile(part, object)
+			return text, nil, e
+		}
 	}
 
 	field, known := types.text[name]
 	if !known {
-		return "", nil, fault.New(fault.Unsupported, kind.Name, "Content of type '%s' is not supported here.", name)
+		return "", nil, fault.New(fault.Unsupported, kind.Name,
+			"Content of type '%s' is not supported here; these types are: %s.", name, types.names())
 	}
 
+	wire.Others(object, slices.Concat(partNotes, []string{"type", field})...)
 	text, e = part.RequiredText(object, field)
 	return text, nil, e
 }
@@ -256,14 +307,13 @@ func readImage(part wire.Value, object map[string]wire.Value) (*prompt.Image, *f
 	if e != nil {
 		return nil, e
 	}
+	wire.Others(object, "type", "image_url", "detail")
 
 	if field.Raw[0] == '{' {
 		if object, e = field.Object(); e != nil {
 			return nil, e
 		}
-		if e := wire.Only(object, "url", "detail"); e != nil {
-			return nil, e
-		}
+		wire.Others(object, "url", "detail")
 		if field, e = field.Required(object, "url"); e != nil {
 			return nil, e
 		}

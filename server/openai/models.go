@@ -6,6 +6,7 @@ import (
 	"serve/fault"
 	"serve/pool"
 	"serve/server/wire"
+	"serve/service"
 )
 
 type modelBody struct {
@@ -13,19 +14,30 @@ type modelBody struct {
 	Object  string `json:"object"`
 	Created int64  `json:"created"`
 	OwnedBy string `json:"owned_by"`
+	// What a request has room for, by OpenRouter's name and vLLM's; while the model is in memory.
+	ContextLength int `json:"context_length,omitempty"`
+	MaxModelLen   int `json:"max_model_len,omitempty"`
 }
 
-func newModelBody(m *pool.Model, name string) modelBody {
-	return modelBody{ID: name, Object: "model", Created: m.Created.Unix(), OwnedBy: "serve"}
+func (api *API) newModelBody(m *pool.Model, name string) modelBody {
+	body := modelBody{ID: name, Object: "model", Created: m.Created.Unix(), OwnedBy: "serve"}
+	if limits, ok := api.service.Limits(m); ok {
+		body.ContextLength = limits.Context
+		body.MaxModelLen = limits.Context
+	}
+	return body
 }
 
 // listModels answers GET /v1/models.
 func (api *API) listModels(w http.ResponseWriter, _ *http.Request) *fault.Error {
 	list := []modelBody{}
 	for _, m := range api.service.Models() {
-		list = append(list, newModelBody(m, m.ID))
+		list = append(list, api.newModelBody(m, m.ID))
 		for _, alias := range m.Aliases {
-			list = append(list, newModelBody(m, alias))
+			if alias == service.AnyName {
+				continue
+			}
+			list = append(list, api.newModelBody(m, alias))
 		}
 	}
 	return wire.WriteJSON(w, struct {
@@ -41,5 +53,5 @@ func (api *API) showModel(w http.ResponseWriter, r *http.Request) *fault.Error {
 	if e != nil {
 		return e
 	}
-	return wire.WriteJSON(w, newModelBody(m, name))
+	return wire.WriteJSON(w, api.newModelBody(m, name))
 }

@@ -142,7 +142,7 @@ type moderationResult struct {
 // moderations answers POST /v1/moderations with a Llama Guard model.
 func (api *API) moderations(w http.ResponseWriter, r *http.Request) *fault.Error {
 	var req moderationRequest
-	if e := decode(r, &req, moderationFields); e != nil {
+	if e := decode(api, w, r, &req, moderationFields); e != nil {
 		return e
 	}
 

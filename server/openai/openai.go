@@ -3,6 +3,7 @@ package openai
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -25,6 +26,7 @@ type Options struct {
 	Archive *archive.Archive // stores responses between requests; nil stores none
 	// Moderator is the name of the Llama Guard model behind moderations; empty for none.
 	Moderator string
+	Lenient   bool // accepts unknown fields at the top level of requests
 	Log       *slog.Logger
 }
 
@@ -219,11 +221,23 @@ func (api *API) Head(h http.Header, took time.Duration) {
 // Exposes implements dialect.Dialect.
 func (api *API) Exposes() []string { return []string{strings.ToLower(processing)} }
 
-// decode reads a request body into T by a table of fields.
-func decode[T any](r *http.Request, into *T, table wire.Table[T]) *fault.Error {
+// ignoredHeader lists the parts of the request that are not known here, and were left out.
+const ignoredHeader = "X-Ignored-Fields"
+
+// decode reads a request body into T by a table of fields. A header names those that had no effect.
+func decode[T any](api *API, w http.ResponseWriter, r *http.Request, into *T, table wire.Table[T]) *fault.Error {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return service.Fault(err, "")
 	}
-	return table.Decode(body, into)
+
+	notes := wire.Notes{Lenient: api.opts.Lenient}
+	if name := r.PathValue(wire.DeploymentValue); name != "" && table.Has("model") {
+		notes.Defaults = map[string]json.RawMessage{"model": wire.AppendString(nil, name)}
+	}
+	if e := table.Decode(body, into, &notes); e != nil {
+		return e
+	}
+	wire.AddList(w.Header(), ignoredHeader, notes.Ignored())
+	return nil
 }

@@ -20,7 +20,10 @@ type params struct {
 	sampling     engine.Sampling
 	choices      int
 	maxTokens    int // 0 for no limit
+	predict      int // the limit of other servers' clients: negative for none, 0 if it was not given
 	stop         []string
+	stopTokens   []engine.Token
+	includeStop  bool // the answer contains the stop string that ended it
 	logprobs     bool
 	top          int
 	stream       bool
@@ -119,7 +122,7 @@ var commonFields = slices.Concat(wire.Table[params]{
 		Name: "grammar",
 		Type: wire.Refuse[params]("Grammars from clients are not supported yet.", `""`),
 	},
-}, samplerFields())
+}, othersFields, samplerFields())
 
 // samplerFields declares the engine's parameters, by all of their names.
 func samplerFields() (table wire.Table[params]) {
@@ -175,7 +178,7 @@ var (
 		"maxProperties":        maxLogitBias,
 	}.Examples(`{"97":1}`)
 
-	streamOptionsSchema = wire.Closed(map[string]wire.Schema{
+	streamOptionsSchema = wire.Open(map[string]wire.Schema{
 		"include_usage":       wire.Bool,
 		"include_obfuscation": wire.Bool,
 	}).Examples(`{"include_usage":true}`)
@@ -257,9 +260,7 @@ func setStreamOptions(p *params, v wire.Value) *fault.Error {
 	if e != nil {
 		return e
 	}
-	if e := wire.Only(object, "include_usage", "include_obfuscation"); e != nil {
-		return e
-	}
+	wire.Others(object, "include_usage", "include_obfuscation")
 	if option, ok := object["include_usage"]; ok {
 		if p.includeUsage, e = option.Bool(); e != nil {
 			return e
@@ -278,18 +279,22 @@ func (p *params) check() *fault.Error {
 		return fault.New(fault.InvalidValue, "stream_options",
 			"The 'stream_options' parameter is only allowed when 'stream' is enabled.")
 	}
+	if p.maxTokens == 0 && p.predict > 0 {
+		p.maxTokens = p.predict
+	}
 	return nil
 }
 
 // request returns the engine's request, without the prompt.
 func (p *params) request() engine.Request {
 	return engine.Request{
-		Caller:    engine.Caller{Tier: p.tier},
-		Choices:   p.choices,
-		MaxTokens: p.maxTokens,
-		Sampling:  p.sampling,
-		Stop:      p.stop,
-		LogProbs:  p.logprobs,
-		Top:       p.top,
+		Caller:     engine.Caller{Tier: p.tier},
+		Choices:    p.choices,
+		MaxTokens:  p.maxTokens,
+		Sampling:   p.sampling,
+		Stop:       p.stop,
+		StopTokens: p.stopTokens,
+		LogProbs:   p.logprobs,
+		Top:        p.top,
 	}
 }

@@ -84,9 +84,7 @@ func readDocuments(v wire.Value) ([]string, *fault.Error) {
 			if e != nil {
 				return nil, e
 			}
-			if e := wire.Only(object, "text"); e != nil {
-				return nil, e
-			}
+			wire.Others(object, "text")
 			if item, e = item.Required(object, "text"); e != nil {
 				return nil, e
 			}
@@ -123,7 +121,7 @@ type rerankBody struct {
 // rerank answers POST /v1/rerank: documents sorted by relevance.
 func (api *API) rerank(w http.ResponseWriter, r *http.Request) *fault.Error {
 	var req rerankRequest
-	if e := decode(r, &req, rerankFields); e != nil {
+	if e := decode(api, w, r, &req, rerankFields); e != nil {
 		return e
 	}
 
@@ -140,7 +138,7 @@ func (api *API) rerank(w http.ResponseWriter, r *http.Request) *fault.Error {
 	body := rerankBody{
 		ID:      "rerank-" + wire.RandomID(),
 		Object:  "list",
-		Model:   model.ID,
+		Model:   req.model,
 		Results: make([]rerankResult, len(scores)),
 	}
 

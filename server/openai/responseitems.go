@@ -109,7 +109,7 @@ func newResponseWriter(a *answer, req *responsesRequest) *responseWriter {
 		Object:             "response",
 		CreatedAt:          a.created,
 		Status:             "in_progress",
-		Model:              a.model.ID,
+		Model:              a.name,
 		Output:             []*item{},
 		ParallelToolCalls:  req.tools.parallel,
 		ServiceTier:        cmp.Or(p.tierName, "default"),

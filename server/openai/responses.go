@@ -326,9 +326,9 @@ func (r *responsesRequest) check() *fault.Error {
 }
 
 // readResponses reads and validates a request, including the conversation that it continues.
-func (api *API) readResponses(r *http.Request) (*responsesRequest, *fault.Error) {
+func (api *API) readResponses(w http.ResponseWriter, r *http.Request) (*responsesRequest, *fault.Error) {
 	req := &responsesRequest{store: true, conversationRequest: newConversationRequest()}
-	if e := decode(r, req, responsesFields); e != nil {
+	if e := decode(api, w, r, req, responsesFields); e != nil {
 		return nil, e
 	}
 	if e := api.recall(r.Context(), req); e != nil {
@@ -339,7 +339,7 @@ func (api *API) readResponses(r *http.Request) (*responsesRequest, *fault.Error)
 
 // responses answers POST /v1/responses.
 func (api *API) responses(w http.ResponseWriter, r *http.Request) *fault.Error {
-	req, e := api.readResponses(r)
+	req, e := api.readResponses(w, r)
 	if e != nil {
 		return e
 	}

@@ -363,7 +363,7 @@ func (api *API) listInput(w http.ResponseWriter, r *http.Request) *fault.Error {
 
 // countInput answers POST /responses/input_tokens.
 func (api *API) countInput(w http.ResponseWriter, r *http.Request) *fault.Error {
-	req, e := api.readResponses(r)
+	req, e := api.readResponses(w, r)
 	if e != nil {
 		return e
 	}

@@ -76,7 +76,7 @@ func readTokenList(v wire.Value) ([]engine.Token, *fault.Error) {
 // tokenize answers POST /tokenize.
 func (api *API) tokenize(w http.ResponseWriter, r *http.Request) *fault.Error {
 	req := tokenizeRequest{special: true}
-	if e := decode(r, &req, tokenizeFields); e != nil {
+	if e := decode(api, w, r, &req, tokenizeFields); e != nil {
 		return e
 	}
 
@@ -114,7 +114,7 @@ func (api *API) tokenize(w http.ResponseWriter, r *http.Request) *fault.Error {
 // detokenize answers POST /detokenize. The text includes control tokens.
 func (api *API) detokenize(w http.ResponseWriter, r *http.Request) *fault.Error {
 	var req tokenizeRequest
-	if e := decode(r, &req, detokenizeFields); e != nil {
+	if e := decode(api, w, r, &req, detokenizeFields); e != nil {
 		return e
 	}
 	model, e := api.service.Model(r.Context(), req.model)

@@ -40,7 +40,7 @@ var (
 		"parameters":  wire.Object,
 		"strict":      wire.Bool,
 	}
-	functionSchema = wire.Closed(functionProperties, "name")
+	functionSchema = wire.Open(functionProperties, "name")
 
 	toolsSchema = wire.ListOf(wire.Open(map[string]wire.Schema{
 		"type":     wire.Enum("function"),
@@ -72,7 +72,7 @@ func (t *tools) offered() prompt.Tools {
 func (t *tools) check() *fault.Error {
 	c := &t.choice
 	if len(t.list) == 0 {
-		if c.mode == prompt.ChoiceRequired || c.names != nil {
+		if c.mode == prompt.ChoiceAuto || c.mode == prompt.ChoiceRequired || c.names != nil {
 			return fault.New(fault.InvalidValue, c.field, "Invalid '%s': it needs 'tools'.", c.field)
 		}
 		return nil
@@ -146,6 +146,7 @@ func readTools(v wire.Value) ([]prompt.Tool, *fault.Error) {
 		if e != nil {
 			return nil, e
 		}
+		wire.Others(object, "type", "function")
 		if list[i], e = readFunction(function, list[:i]); e != nil {
 			return nil, e
 		}
@@ -175,9 +176,7 @@ func readFunction(v wire.Value, before []prompt.Tool, also ...string) (t prompt.
 	if e != nil {
 		return t, e
 	}
-	if e := wire.Only(object, append(also, "name", "description", "parameters", "strict")...); e != nil {
-		return t, e
-	}
+	wire.Others(object, append(also, "name", "description", "parameters", "strict")...)
 
 	name, e := v.Required(object, "name")
 	if e != nil {
@@ -365,6 +364,7 @@ func readCalls(v wire.Value) ([]prompt.Call, *fault.Error) {
 				return nil, e
 			}
 		}
+		wire.Others(object, "id", "type", "function", "index")
 		id, e := item.RequiredText(object, "id")
 		if e != nil {
 			return nil, e
@@ -374,7 +374,7 @@ func readCalls(v wire.Value) ([]prompt.Call, *fault.Error) {
 		if e != nil {
 			return nil, e
 		}
-		call, e := readCall(function)
+		call, e := readNestedCall(function)
 		if e != nil {
 			return nil, e
 		}
@@ -383,6 +383,16 @@ func readCalls(v wire.Value) ([]prompt.Call, *fault.Error) {
 	}
 
 	return calls, nil
+}
+
+// readNestedCall is readCall for an object that contains nothing else.
+func readNestedCall(v wire.Value) (c prompt.Call, e *fault.Error) {
+	object, e := v.Object()
+	if e != nil {
+		return c, e
+	}
+	wire.Others(object, "name", "arguments")
+	return readCall(v)
 }
 
 // readCall reads {"name":...,"arguments":...}; arguments is a string. It should be JSON, but may be whatever a model

@@ -6,8 +6,11 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 
+	"serve/fault"
 	"serve/pool"
 	"serve/server/dialect"
 	"serve/service"
@@ -24,6 +27,8 @@ type Options struct {
 	PID      int
 	Page     fs.FS // index.html and assets; nil for none
 	Log      *slog.Logger
+	// Greeting is the answer at / to programs, which do not ask for HTML.
+	Greeting string
 }
 
 // Ops are the endpoints.
@@ -58,10 +63,10 @@ func (o *Ops) pageRoutes() []dialect.Route {
 	return []dialect.Route{
 		{
 			Path:     "/",
-			Handle:   o.page.answer,
+			Handle:   o.root,
 			Right:    dialect.RightNone,
-			Doc:      "The web page.",
-			Produces: []string{"text/html"},
+			Doc:      "The web page; programs, which do not ask for HTML, get a greeting by which Ollama's clients know it.",
+			Produces: []string{"text/html", "text/plain"},
 		},
 		{
 			Path:     "/icon.svg",
@@ -115,4 +120,20 @@ func (o *Ops) stateRoutes() []dialect.Route {
 			Produces: []string{"text/plain"},
 		},
 	}
+}
+
+// root answers GET /: the page to browsers, and the greeting to programs, which probe with it whether the
+// server is one that they know.
+func (o *Ops) root(w http.ResponseWriter, r *http.Request) *fault.Error {
+	w.Header().Add("Vary", "Accept")
+	if o.opts.Greeting == "" || strings.Contains(r.Header.Get("Accept"), "text/html") {
+		return o.page.answer(w, r)
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Content-Length", strconv.Itoa(len(o.opts.Greeting)))
+	w.WriteHeader(http.StatusOK)
+	if r.Method != http.MethodHead {
+		w.Write([]byte(o.opts.Greeting))
+	}
+	return nil
 }

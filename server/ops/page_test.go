@@ -84,9 +84,34 @@ func TestNoPage(t *testing.T) {
 	}
 }
 
+// TestGreeting tells programs at / what they look for there.
+func TestGreeting(t *testing.T) {
+	s, err := server.New(server.Options{Page: fstest.MapFS{"index.html": {Data: []byte("<!doctype html>")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for accept, want := range map[string]string{
+		"*/*":                               "Ollama is running",
+		"":                                  "Ollama is running",
+		"application/json, text/plain, */*": "Ollama is running",
+		"text/html":                         "<!doctype html>",
+	} {
+		res := fetch(t, s, http.MethodGet, "/", "Accept", accept)
+		b, _ := io.ReadAll(res.Body)
+		if res.StatusCode != 200 || string(b) != want || res.Header.Get("Vary") == "" {
+			t.Errorf("%q: %d %s %v", accept, res.StatusCode, b, res.Header)
+		}
+		head := fetch(t, s, http.MethodHead, "/", "Accept", accept)
+		if b, _ := io.ReadAll(head.Body); head.StatusCode != 200 || len(b) > 0 {
+			t.Errorf("HEAD %q: %d %s", accept, head.StatusCode, b)
+		}
+	}
+}
+
 func fetch(t *testing.T, s *server.Server, method, path string, header ...string) *http.Response {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), method, path, nil)
+	r.Header.Set("Accept", "text/html,application/xhtml+xml,*/*;q=0.8") // as browsers do
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}

@@ -5,6 +5,7 @@ package wire
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"maps"
 	"math"
 	"net/http"
@@ -25,27 +26,25 @@ type Fields[T any] map[string]Setter[T]
 
 // Value is a field's JSON and its name, as it appears in errors.
 type Value struct {
-	Name string
-	Raw  json.RawMessage
+	Name  string
+	Raw   json.RawMessage
+	notes *Notes
 }
 
 // Decode reads a request body into T by a table without descriptions. Required fields must be present
 // and not null.
 func Decode[T any](body []byte, into *T, table Fields[T], required ...string) *fault.Error {
-	return decode(body, required, func(v Value) *fault.Error {
+	return decode(body, required, nil, func(v Value) *fault.Error {
 		set, ok := table[v.Name]
-		switch {
-		case !ok:
+		if !ok {
 			return unknown(v.Name)
-		case IsNull(v.Raw):
-			return nil
 		}
 		return set(into, v)
 	})
 }
 
 // decode splits a request body and calls set for each of its fields.
-func decode(body []byte, required []string, set func(Value) *fault.Error) *fault.Error {
+func decode(body []byte, required []string, notes *Notes, set func(Value) *fault.Error) *fault.Error {
 	if !utf8.Valid(body) {
 		return fault.New(fault.Malformed, "", "The request body is not valid UTF-8.")
 	}
@@ -53,6 +52,13 @@ func decode(body []byte, required []string, set func(Value) *fault.Error) *fault
 	var object map[string]json.RawMessage
 	if e := unmarshalObject(body, &object); e != nil {
 		return e
+	}
+	if notes != nil {
+		for name, value := range notes.Defaults {
+			if IsNull(object[name]) {
+				object[name] = value
+			}
+		}
 	}
 	for _, name := range required {
 		if IsNull(object[name]) {
@@ -62,7 +68,10 @@ func decode(body []byte, required []string, set func(Value) *fault.Error) *fault
 
 	// In order of name, so that the same body always yields the same error.
 	for _, name := range slices.Sorted(maps.Keys(object)) {
-		if e := set(Value{name, object[name]}); e != nil {
+		if IsNull(object[name]) {
+			continue
+		}
+		if e := set(Value{name, object[name], notes}); e != nil {
 			return e
 		}
 	}
@@ -154,8 +163,8 @@ func (v Value) Number(low, high float64) (float64, *fault.Error) {
 
 // Integer reads an integer within bounds; 1.0 is one too.
 func (v Value) Integer(low, high int64) (int64, *fault.Error) {
-	n, err := strconv.ParseInt(string(v.Raw), 10, 64)
-	if err == nil {
+	n, outside := strconv.ParseInt(string(v.Raw), 10, 64)
+	if outside == nil {
 		if n < low || n > high {
 			return 0, v.within(float64(n), float64(low), float64(high), integers)
 		}
@@ -164,6 +173,10 @@ func (v Value) Integer(low, high int64) (int64, *fault.Error) {
 	f, err := strconv.ParseFloat(string(v.Raw), 64)
 	if err != nil && !math.IsInf(f, 0) || f != math.Trunc(f) {
 		return 0, v.WrongType("an integer")
+	}
+	// As floats, the largest bounds are beyond those of integers.
+	if f >= math.MaxInt64 || errors.Is(outside, strconv.ErrRange) {
+		f = math.Inf(int(math.Copysign(1, f)))
 	}
 	if e := v.within(f, float64(low), float64(high), integers); e != nil {
 		return 0, e
@@ -212,7 +225,7 @@ func (v Value) Array(limit int) ([]Value, *fault.Error) {
 	}
 	values := make([]Value, len(raws))
 	for i, raw := range raws {
-		values[i] = Value{v.Name + "[" + strconv.Itoa(i) + "]", raw}
+		values[i] = Value{v.Name + "[" + strconv.Itoa(i) + "]", raw, v.notes}
 	}
 	return values, nil
 }
@@ -232,7 +245,7 @@ func (v Value) Object() (map[string]Value, *fault.Error) {
 	values := make(map[string]Value, len(raws))
 	for name, raw := range raws {
 		if !IsNull(raw) {
-			values[name] = Value{v.Name + "." + name, raw}
+			values[name] = Value{v.Name + "." + name, raw, v.notes}
 		}
 	}
 	return values, nil
@@ -288,7 +301,18 @@ func Only(object map[string]Value, known ...string) *fault.Error {
 	return nil
 }
 
-// UnknownPath returns the error for a path without an endpoint.
+// DeploymentValue is the name of the path value that has the model's name in paths of Azure's API.
+const DeploymentValue = "deployment"
+
+// UnknownPath returns the error for a path without an endpoint. It says the path as the client sent it.
 func UnknownPath(r *http.Request) *fault.Error {
-	return fault.New(fault.UnknownPath, "", "Unknown request URL: %s %s.", r.Method, r.URL.Path)
+	path, _, _ := strings.Cut(r.RequestURI, "?")
+	hint := ""
+	switch rest, doubled := strings.CutPrefix(path, "/v1/v1/"); {
+	case doubled:
+		hint = " Is the base URL to end in one /v1 less? The path is /v1/" + rest + "."
+	case strings.TrimSuffix(path, "/") == "/v1":
+		hint = " Endpoints are below it: GET /v1/models lists the models."
+	}
+	return fault.New(fault.UnknownPath, "", "Unknown request URL: %s %s.%s", r.Method, path, hint)
 }

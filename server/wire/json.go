@@ -78,6 +78,13 @@ func AppendBytes(b, bytes []byte) []byte {
 	return append(b, ']')
 }
 
+// AppendLogprob appends the object of a token's log-probability, without the closing brace.
+func AppendLogprob(b, piece []byte, logprob float32) []byte {
+	b = AppendString(append(b, `{"token":`...), string(piece))
+	b = AppendFloat(append(b, `,"logprob":`...), logprob)
+	return AppendBytes(append(b, `,"bytes":`...), piece)
+}
+
 // WriteJSON writes a response with status 200.
 func WriteJSON(w http.ResponseWriter, body any) *fault.Error {
 	return WriteJSONAs(w, http.StatusOK, body)

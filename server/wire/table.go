@@ -9,8 +9,8 @@ import (
 	"serve/fault"
 )
 
-// Table declares all fields that an endpoint reads. Any other field is an error, so that no client
-// relies on a field that has no effect. Requests are decoded by it, and the documents and the
+// Table declares all fields that an endpoint reads. Any other field is an error, unless the server
+// accepts it and names it: no client relies on a field without knowing that it has no effect. Requests are decoded by it, and the documents and the
 // description of the API are made from it.
 type Table[T any] []Field[T]
 
@@ -52,8 +52,8 @@ const (
 // String returns the policy's name in documents.
 func (p Policy) String() string { return [...]string{"honored", "ignored", "refused"}[p] }
 
-// Decode reads a request body into T.
-func (t Table[T]) Decode(body []byte, into *T) *fault.Error {
+// Decode reads a request body into T, as the notes say, which it adds to.
+func (t Table[T]) Decode(body []byte, into *T, notes *Notes) *fault.Error {
 	var required []string
 	for i := range t {
 		if t[i].Required {
@@ -61,21 +61,42 @@ func (t Table[T]) Decode(body []byte, into *T) *fault.Error {
 		}
 	}
 
-	return decode(body, required, func(v Value) *fault.Error {
+	return decode(body, required, notes, func(v Value) *fault.Error {
 		i := t.index(v.Name)
 		switch {
+		case i < 0 && notes != nil && notes.Lenient:
+			v.Ignore()
+			return nil
 		case i < 0:
 			return unknown(v.Name)
-		case IsNull(v.Raw):
-			return nil
 		}
 		return t[i].Type.Read(into, v)
 	})
 }
 
+// DecodeOpen is Decode for APIs that accept fields which are in no table. It returns their names, in
+// order, without those that are null. What is required is up to the API.
+func (t Table[T]) DecodeOpen(body []byte, into *T) (others []string, e *fault.Error) {
+	e = decode(body, nil, nil, func(v Value) *fault.Error {
+		i := t.index(v.Name)
+		switch {
+		case IsNull(v.Raw):
+			return nil
+		case i < 0:
+			others = append(others, v.Name)
+			return nil
+		}
+		return t[i].Type.Read(into, v)
+	})
+	return others, e
+}
+
 func (t Table[T]) index(name string) int {
 	return slices.IndexFunc(t, func(f Field[T]) bool { return f.Name == name })
 }
+
+// Has reports whether a field is declared.
+func (t Table[T]) Has(name string) bool { return t.index(name) >= 0 }
 
 // Pick returns the fields with the given names, in that order. It panics if there is none of a name.
 func (t Table[T]) Pick(names ...string) Table[T] {
@@ -141,7 +162,7 @@ func (t Table[T]) Describe() []Description {
 			Schema:   f.Type.Schema,
 			Try: func(raw json.RawMessage) (bool, *fault.Error) {
 				var before, after T
-				e := f.Type.Read(&after, Value{f.Name, raw})
+				e := f.Type.Read(&after, Value{Name: f.Name, Raw: raw})
 				return !reflect.DeepEqual(before, after), e
 			},
 		}

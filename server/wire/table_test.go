@@ -50,7 +50,7 @@ func TestTable(t *testing.T) {
 		`[]`:                                    {kind: fault.Malformed},
 	} {
 		var got outer
-		e := outerTable.Decode([]byte(body), &got)
+		e := outerTable.Decode([]byte(body), &got, nil)
 		switch {
 		case e == nil && want.kind == 0:
 			if got != want.request {
@@ -76,12 +76,44 @@ func TestDescriptions(t *testing.T) {
 	}
 
 	var level outer
-	if e := outerTable.Optional("level").Decode([]byte(`{"name":"a"}`), &level); e != nil {
+	if e := outerTable.Optional("level").Decode([]byte(`{"name":"a"}`), &level, nil); e != nil {
 		t.Errorf("level is not required: %+v", e)
 	}
 
 	picked := innerTable.Pick("skipped", "name")
 	if len(picked) != 2 || picked[0].Name != "skipped" || picked[1].Name != "name" {
 		t.Errorf("picked %+v", picked)
+	}
+}
+
+// TestNotes collects the fields that have no effect.
+func TestNotes(t *testing.T) {
+	table := Table[inner]{{
+		Name: "list",
+		Type: Custom(Array, func(_ *inner, v Value) *fault.Error {
+			list, e := v.Array(2)
+			for _, item := range list {
+				object, e := item.Object()
+				if e != nil {
+					return e
+				}
+				Others(object, "name")
+			}
+			return e
+		}),
+	}}
+
+	const body = `{"list":[{"name":1,"b":2,"a":{"c":1}},{"b":3,"d":null}],"top":1}`
+	var notes Notes
+	if e := table.Decode([]byte(body), new(inner), &notes); e == nil || e.Field != "top" {
+		t.Errorf("strict: %+v", e)
+	}
+
+	notes = Notes{Lenient: true}
+	if e := table.Decode([]byte(body), new(inner), &notes); e != nil {
+		t.Errorf("lenient: %+v", e)
+	}
+	if want := []string{"list[0].a", "list[0].b", "top"}; !slices.Equal(notes.Ignored(), want) {
+		t.Errorf("ignored %q, want %q", notes.Ignored(), want)
 	}
 }

@@ -1,0 +1,50 @@
+package ollama
+
+import (
+	"net/http"
+	"slices"
+
+	"serve/fault"
+	"serve/server/wire"
+)
+
+// table is the declaration of an endpoint's fields. Fields that are in none are ignored, and named.
+type table = wire.Table[request]
+
+// named is the type of a field that could change the answer and does not: it is ignored, and the header
+// names it. The harmless values are equivalent to leaving it out.
+func named(harmless ...string) wire.Type[request] {
+	t := wire.Ignore[request](wire.Any)
+	t.Read = func(r *request, v wire.Value) *fault.Error {
+		if !slices.Contains(harmless, string(v.Raw)) {
+			r.ignore(v.Name)
+		}
+		return nil
+	}
+	return t
+}
+
+// unseen is the type of a field whose loss no answer shows. Any value is taken, as by Ollama.
+func unseen() wire.Type[request] { return wire.Ignore[request](wire.Any) }
+
+// join makes a table of several.
+func join(tables ...table) table { return slices.Concat(tables...) }
+
+// ignoredHeader names the fields of a request that were ignored though they could change the answer.
+const ignoredHeader = "X-Ignored-Fields"
+
+// notes are what is said of a request beside its answer.
+type notes struct{ ignored []string }
+
+// ignore notes a field that is ignored. A request that is only tried, to describe a field, has no notes.
+func (r *request) ignore(name string) {
+	if r.notes != nil {
+		r.notes.ignored = append(r.notes.ignored, name)
+	}
+}
+
+// setHeader names what was ignored.
+func (r *request) setHeader(h http.Header) {
+	h.Del(ignoredHeader)
+	wire.AddList(h, ignoredHeader, r.notes.ignored)
+}

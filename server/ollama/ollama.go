@@ -1,0 +1,210 @@
+// Package ollama implements Ollama's own API, /api/*, as its clients use it. What it does otherwise than
+// Ollama, and why, is in docs/ollama.md.
+package ollama
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"serve/fault"
+	"serve/pool"
+	"serve/server/dialect"
+	"serve/service"
+)
+
+// Greeting is what Ollama answers programs at /, by which they recognize it.
+const Greeting = "Ollama is running"
+
+// apiVersion is the version of Ollama whose API this is. Clients compare it with what they need: it has
+// digits and dots only.
+const apiVersion = "0.17.4"
+
+// The content types.
+const (
+	jsonType   = "application/json; charset=utf-8"
+	streamType = "application/x-ndjson"
+)
+
+// Options configure an API.
+type Options struct {
+	Service *service.Service
+	Pool    *pool.Pool
+	Stream  dialect.Stream
+}
+
+var _ dialect.Dialect = (*API)(nil)
+
+// API implements dialect.Dialect.
+type API struct {
+	service *service.Service
+	pool    *pool.Pool
+	stream  dialect.Stream
+}
+
+// New returns the dialect.
+func New(o Options) *API { return &API{service: o.Service, pool: o.Pool, stream: o.Stream} }
+
+// Routes implements dialect.Dialect.
+func (api *API) Routes() []dialect.Route {
+	routes := slices.Concat(api.modelRoutes(), api.workRoutes(), api.manageRoutes())
+	for i := range routes {
+		routes[i].Unversioned = true
+	}
+	return routes
+}
+
+func (api *API) modelRoutes() []dialect.Route {
+	return []dialect.Route{
+		{
+			Method: http.MethodGet,
+			Path:   "/api/version",
+			Handle: api.version,
+			Right:  dialect.RightNone,
+			Doc:    "Tells the version of Ollama whose API this is.",
+		},
+		{Method: http.MethodGet, Path: "/api/tags", Handle: api.tags, Doc: "Lists the models that the client may use."},
+		{Method: http.MethodGet, Path: "/api/ps", Handle: api.ps, Doc: "Lists the models in memory."},
+		{Method: http.MethodPost, Path: "/api/show", Handle: api.show, Work: true, Doc: "Describes a model.",
+			Fields: showTable.Describe()},
+	}
+}
+
+func (api *API) workRoutes() []dialect.Route {
+	work := func(path, operation string, h dialect.Handler, doc string, t table) dialect.Route {
+		return dialect.Route{
+			Method:    http.MethodPost,
+			Path:      path,
+			Handle:    h,
+			Work:      true,
+			Operation: operation,
+			Doc:       doc,
+			Fields:    t.Describe(),
+		}
+	}
+
+	routes := []dialect.Route{
+		work("/api/chat", "chat", api.chat, "Answers a conversation, or loads or unloads a model.", chatTable),
+		work("/api/generate", "text_completion", api.generate,
+			"Answers a prompt, or loads or unloads a model.", generateTable),
+		work("/api/embed", "embeddings", api.embed, "Embeds texts.", embedTable),
+		work("/api/embeddings", "embeddings", api.embeddings, "Embeds a text.", embeddingsTable),
+	}
+	routes[0].Produces = []string{"application/json", streamType}
+	routes[1].Produces = routes[0].Produces
+	return routes
+}
+
+func (api *API) manageRoutes() []dialect.Route {
+	manage := func(method, path string, h dialect.Handler, doc string, t table) dialect.Route {
+		return dialect.Route{
+			Method: method,
+			Path:   path,
+			Handle: h,
+			Work:   true,
+			Right:  dialect.RightManage,
+			Doc:    doc,
+			Fields: t.Describe(),
+		}
+	}
+
+	pull := manage(http.MethodPost, "/api/pull", api.pull, "Downloads a model.", pullTable)
+	pull.Produces = []string{"application/json", streamType}
+	blobs := notImplemented("blobs", "There is nothing to create of them.")
+	create := notImplemented("create", "Files and repositories are served as they are.")
+	push := notImplemented("push", "No data leaves this machine.")
+	const not = "Is not implemented."
+	return []dialect.Route{
+		pull,
+		manage(http.MethodPost, "/api/copy", api.copy, "Gives a model another name.", copyTable),
+		manage(http.MethodDelete, "/api/delete", api.remove, "Deletes a model, or a name of one.", removeTable),
+		manage(http.MethodPost, "/api/create", create, not, nil),
+		manage(http.MethodPost, "/api/push", push, not, nil),
+		manage(http.MethodGet, "/api/blobs/:digest", blobs, not, nil),
+		manage(http.MethodPost, "/api/blobs/:digest", blobs, not, nil),
+	}
+}
+
+// Speaks implements dialect.Dialect.
+func (api *API) Speaks(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/api/") }
+
+// Head implements dialect.Dialect. The API has no headers of its own.
+func (api *API) Head(http.Header, time.Duration) {}
+
+// Exposes implements dialect.Dialect.
+func (api *API) Exposes() []string {
+	return []string{
+		strings.ToLower(ignoredHeader),
+		strings.ToLower(truncatedHeader),
+		strings.ToLower(truncatedInputsHeader),
+	}
+}
+
+// notImplemented returns the handler of an endpoint that is Ollama's and not ours.
+func notImplemented(name, why string) dialect.Handler {
+	return func(http.ResponseWriter, *http.Request) *fault.Error {
+		return fault.New(fault.NotImplemented, "", "%s is not implemented by serve. %s", name, why)
+	}
+}
+
+// decode reads a request by the endpoint's table of fields, and names in a header those that are ignored.
+// The media type of the body does not matter: curl's is that of a form.
+func decode(w http.ResponseWriter, r *http.Request, t table) (*request, *fault.Error) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, service.Fault(err, "")
+	}
+	if len(bytes.TrimSpace(body)) == 0 {
+		return nil, fault.New(fault.Malformed, "", "missing request body")
+	}
+
+	req := newRequest()
+	others, e := t.DecodeOpen(body, req)
+	if e != nil {
+		return nil, e
+	}
+	for _, name := range others {
+		req.ignore(name)
+	}
+	if req.keepAlive != nil && !service.CallOf(r.Context()).Local {
+		req.ignore("keep_alive")
+	}
+	req.setHeader(w.Header())
+	return req, nil
+}
+
+// requireLocal refuses what only programs of this machine may do.
+func requireLocal(r *http.Request) *fault.Error {
+	if service.CallOf(r.Context()).Local {
+		return nil
+	}
+	return fault.New(fault.Forbidden, "", "Only programs on the server's own machine may manage its models.")
+}
+
+// keep has a model stay in memory as long as a request says. How long that is concerns everybody, so only
+// programs of this machine have a say in it.
+func (api *API) keep(ctx context.Context, m *pool.Model, req *request) {
+	if req.keepAlive != nil && service.CallOf(ctx).Local {
+		api.pool.Keep(m, *req.keepAlive)
+	}
+}
+
+// write writes an object that is not streamed.
+func write(w http.ResponseWriter, body []byte) *fault.Error {
+	h := w.Header()
+	h.Set("Content-Type", jsonType)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(http.StatusOK)
+	w.Write(body)
+	return nil
+}
+
+// appendTime appends a time as a JSON string, in UTC.
+func appendTime(b []byte, t time.Time) []byte {
+	return append(t.UTC().AppendFormat(append(b, '"'), time.RFC3339Nano), '"')
+}

@@ -1,0 +1,167 @@
+package openai
+
+import (
+	"math"
+
+	"serve/engine"
+	"serve/fault"
+	"serve/server/wire"
+)
+
+// othersFields declares the fields of other servers that clients are known to send, with chats and with
+// completions.
+var othersFields = append(wire.Table[params]{
+	{
+		Name: "num_predict",
+		Type: wire.Custom(predictSchema, setPredict),
+		Doc:  "Ollama's name of `max_tokens`, which goes before it; -1 and -2 are for no limit.",
+	},
+	{
+		Name: "n_predict",
+		Type: wire.Custom(predictSchema, setPredict),
+		Doc:  "llama.cpp's name of `max_tokens`, which goes before it; -1 and -2 are for no limit.",
+	},
+	{
+		Name: "stop_token_ids",
+		Type: wire.Of(wire.ListOf(tokenSchema, maxStops), readStopTokens,
+			func(p *params) *[]engine.Token { return &p.stopTokens }),
+		Doc: "Tokens that end an answer, which does not contain them.",
+	},
+	{
+		Name: "include_stop_str_in_output",
+		Type: wire.BoolOf(func(p *params) *bool { return &p.includeStop }),
+		Doc:  "Whether an answer contains the text of `stop` that ended it.",
+	},
+	{
+		Name: "min_tokens",
+		Type: wire.Refuse[params]("Answers have no least length; 'ignore_eos' has them go on to 'max_tokens'.", "0"),
+	},
+	{
+		Name: "skip_special_tokens",
+		Type: wire.Refuse[params]("Answers never contain control tokens.", "true"),
+	},
+	{
+		Name: "cache_salt",
+		Type: wire.Refuse[params]("All prompts share one cache."),
+	},
+	{
+		Name: "use_beam_search",
+		Type: wire.Refuse[params]("There is no beam search.", "false"),
+	},
+	{
+		Name: "length_penalty",
+		Type: wire.Refuse[params]("There is no beam search.", "1", "1.0", "0", "0.0"),
+	},
+	{
+		Name: "early_stopping",
+		Type: wire.Refuse[params]("There is no beam search.", "false"),
+	},
+	{
+		Name: "bad_words",
+		Type: wire.Refuse[params]("Words cannot be banned; 'logit_bias' bans tokens.", "[]"),
+	},
+	{
+		Name: "allowed_token_ids",
+		Type: wire.Refuse[params]("Answers are not limited to some tokens.", "[]"),
+	},
+	{
+		Name: "logits_processors",
+		Type: wire.Refuse[params]("Code of clients is not run here.", "[]"),
+	},
+	{
+		Name: "truncate_prompt_tokens",
+		Type: wire.Refuse[params]("Nothing is cut: a prompt that is too long is an error."),
+	},
+	{
+		Name: "prompt_logprobs",
+		Type: wire.Refuse[params]("'echo' and 'logprobs' of completions give a prompt's log-probabilities."),
+	},
+	{
+		Name: "return_token_ids",
+		Type: wire.Refuse[params]("Answers are text; 'POST /tokenize' gives its tokens.", "false"),
+	},
+	{
+		Name: "return_tokens_as_token_ids",
+		Type: wire.Refuse[params]("Answers are text; 'POST /tokenize' gives its tokens.", "false"),
+	},
+	{
+		Name: "n_probs",
+		Type: wire.Refuse[params]("'logprobs' asks for log-probabilities.", "0"),
+	},
+	{
+		Name: "samplers",
+		Type: wire.Refuse[params]("The order of the samplers is fixed."),
+	},
+	{
+		Name: "json_schema",
+		Type: wire.Refuse[params]("'response_format' of chats takes a schema."),
+	},
+}, ignoredByOthers()...)
+
+// ignoredByOthers declares the fields that cannot change an answer here.
+func ignoredByOthers() (table wire.Table[params]) {
+	for _, of := range []struct {
+		schema wire.Schema
+		doc    string
+		names  []string
+	}{
+		{wire.Any, "How Ollama loads a model; the flags of the server say that here.", []string{
+			"num_ctx", "num_batch", "num_gpu", "main_gpu", "num_thread", "num_keep", "use_mmap", "use_mlock", "numa",
+			"low_vram", "f16_kv", "vocab_only", "keep_alive",
+		}},
+		{wire.Any, "How llama.cpp keeps a prompt; prompts that begin alike share one cache here in any case.", []string{
+			"cache_prompt", "id_slot", "slot_id", "n_keep", "n_cache_reuse",
+		}},
+		{wire.Any, "More figures in llama.cpp's answers; `GET /metrics` has the server's.", []string{
+			"timings_per_token", "return_progress", "return_tokens", "verbose",
+		}},
+		{wire.Any, "How vLLM handles a request.", []string{
+			"request_id", "priority", "detokenize", "spaces_between_special_tokens", "add_special_tokens",
+			"kv_transfer_params", "mm_processor_kwargs", "bypass_parameters",
+		}},
+		{wire.Any, "How OpenRouter chooses a provider, and bills.", []string{
+			"provider", "models", "route", "transforms", "usage", "session_id",
+		}},
+	} {
+		for _, name := range of.names {
+			table = append(table, wire.Field[params]{Name: name, Type: wire.Ignore[params](of.schema), Doc: of.doc})
+		}
+	}
+	return table
+}
+
+// predictSchema describes the limits of other servers on an answer.
+var predictSchema = wire.AnyOf(wire.Integer(1, math.MaxInt32), wire.Integer(-2, -1)).Examples("1", "-1")
+
+func setPredict(p *params, v wire.Value) *fault.Error {
+	n, e := v.Integer(-2, math.MaxInt32)
+	if e == nil && n == 0 {
+		return v.Invalid("an answer has a token at least.")
+	}
+	p.predict = int(n)
+	return e
+}
+
+func readStopTokens(v wire.Value) ([]engine.Token, *fault.Error) {
+	list, e := v.Array(maxStops)
+	if e != nil {
+		return nil, e
+	}
+	return readTokens(list)
+}
+
+// stopText returns the text of a stop string that belongs to the answer, which the event ends.
+func (p *params) stopText(e *engine.Event) string {
+	if p.includeStop && e.Finish != "" {
+		return e.Stop
+	}
+	return ""
+}
+
+// answered returns the text of a complete answer.
+func (p *params) answered(c *collected) string {
+	if p.includeStop {
+		return c.Text() + c.stop
+	}
+	return c.Text()
+}

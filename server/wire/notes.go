@@ -1,0 +1,59 @@
+package wire
+
+import (
+	"encoding/json"
+	"maps"
+	"regexp"
+	"slices"
+)
+
+// Notes say how a request is decoded, and collect the fields that had no effect. The zero value decodes
+// strictly; a nil pointer is one whose notes nobody reads.
+type Notes struct {
+	// Lenient accepts unknown fields at the top level of a request. Those inside its fields are always
+	// accepted: clients put theirs there, and the newest ones of an API.
+	Lenient bool
+	// Defaults are fields that the request has unless its body has them: those in its path.
+	Defaults map[string]json.RawMessage
+
+	ignored []string
+	seen    map[string]bool // without the indexes
+}
+
+// maxIgnored limits the fields that are noted. A header has room for fewer.
+const maxIgnored = 256
+
+// Ignored returns the unknown fields, in the order in which they were found. Of elements of a list that
+// have the same unknown field it has the first.
+func (n *Notes) Ignored() []string { return n.ignored }
+
+// indexes matches the indexes in a field's name.
+var indexes = regexp.MustCompile(`\[[0-9]+\]`)
+
+func (n *Notes) ignore(name string) {
+	if n == nil || len(n.ignored) >= maxIgnored {
+		return
+	}
+	key := indexes.ReplaceAllString(name, "")
+	if n.seen[key] {
+		return
+	}
+
+	if n.seen == nil {
+		n.seen = map[string]bool{}
+	}
+	n.seen[key] = true
+	n.ignored = append(n.ignored, name)
+}
+
+// Ignore notes that the value has no effect.
+func (v Value) Ignore() { v.notes.ignore(v.Name) }
+
+// Others notes the fields of an object that are not known, in order of name.
+func Others(object map[string]Value, known ...string) {
+	for _, name := range slices.Sorted(maps.Keys(object)) {
+		if !slices.Contains(known, name) {
+			object[name].Ignore()
+		}
+	}
+}

@@ -1,0 +1,276 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+
+	"serve/fault"
+	"serve/pool"
+)
+
+// AnyName is the alias of the model that answers for every name that no other has.
+const AnyName = "*"
+
+// maxAliases bounds the names that clients give to models while the server runs.
+const maxAliases = 1024
+
+// fold returns the form of a name in which names are compared that are not the same: without case,
+// without the tag latest and without the address of the Hub or of Ollama's registry, which clients write
+// or leave out as they like.
+func fold(name string) string {
+	name = strings.ToLower(name)
+	for _, prefix := range []string{"hf.co/", "huggingface.co/", "registry.ollama.ai/library/"} {
+		name = strings.TrimPrefix(name, prefix)
+	}
+	return strings.TrimSuffix(name, ":latest")
+}
+
+// Models returns all models: those that the server was started with, in order, and then those that
+// clients have opened.
+func (s *Service) Models() []*pool.Model {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.models)
+}
+
+// Named finds a model by its name or an alias.
+func (s *Service) Named(name string) (*pool.Model, *fault.Error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, known := range []string{name, AnyName} {
+		if m := s.lookUp(known); m != nil {
+			return m, nil
+		}
+	}
+
+	var have []string
+	for _, m := range s.models {
+		served := m.ID
+		if len(m.Aliases) > 0 {
+			served += " (" + strings.Join(m.Aliases, ", ") + ")"
+		}
+		have = append(have, served)
+	}
+	return nil, fault.New(fault.ModelNotFound, "model",
+		"The model '%s' does not exist here. Served: %s.", name, strings.Join(have, ", "))
+}
+
+// lookUp returns the model of a name, or nil. The caller holds the mutex.
+func (s *Service) lookUp(name string) *pool.Model {
+	if m, ok := s.byName[name]; ok {
+		return m
+	}
+	return s.byFolded[fold(name)]
+}
+
+// add adds a name of a model. The caller holds the mutex, or is New. A name that differs from another
+// only as fold has it belongs to the first.
+func (s *Service) add(name string, m *pool.Model) {
+	s.byName[name] = m
+	if _, taken := s.byFolded[fold(name)]; !taken {
+		s.byFolded[fold(name)] = m
+	}
+}
+
+// drop removes all names of which gone is true. The caller holds the mutex.
+func (s *Service) drop(gone func(name string, m *pool.Model) bool) {
+	for name, m := range s.byName {
+		if gone(name, m) {
+			delete(s.byName, name)
+		}
+	}
+	clear(s.byFolded)
+	for _, m := range s.models {
+		s.byFolded[fold(m.ID)] = m
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.byName)) {
+		if _, taken := s.byFolded[fold(name)]; !taken {
+			s.byFolded[fold(name)] = s.byName[name]
+		}
+	}
+}
+
+// Find is Named for requests: a client of this machine may use any model that is stored on it, which
+// is then served like the others.
+func (s *Service) Find(ctx context.Context, name string) (*pool.Model, *fault.Error) {
+	m, e := s.Named(name)
+	if e == nil || s.opts.Library == nil || !CallOf(ctx).Local {
+		return m, e
+	}
+
+	// One at a time, so that two requests do not open a model twice.
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	if m, e := s.Named(name); e == nil {
+		return m, nil
+	}
+	stored, err := s.storedName(ctx, name)
+	if err != nil {
+		return nil, Fault(err, "model")
+	}
+	opened, err := s.opts.Library.Open(ctx, stored)
+	if err != nil {
+		if known := Fault(err, "model"); known.Kind != fault.ModelNotFound {
+			return nil, known
+		}
+		return nil, e
+	}
+	return s.adopt(name, opened), nil
+}
+
+// storedName returns the spelling of a name under which a model is stored, or else the name itself.
+func (s *Service) storedName(ctx context.Context, name string) (string, error) {
+	stored, err := s.opts.Library.Stored(ctx)
+	for _, facts := range stored {
+		if fold(facts.Name) == fold(name) {
+			return facts.Name, nil
+		}
+	}
+	return name, err
+}
+
+// adopt serves an opened model, unless it is served already under its ID.
+func (s *Service) adopt(name string, m *pool.Model) *pool.Model {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if known := s.lookUp(m.ID); known != nil {
+		s.add(name, known)
+		return known
+	}
+	s.models = append(s.models, m)
+	s.add(m.ID, m)
+	s.add(name, m)
+	return m
+}
+
+// Names returns the names that clients have given to a model while the server runs.
+func (s *Service) Names(m *pool.Model) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var names []string
+	for name, target := range s.given {
+		if target == m {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Name gives a model another name, until the server ends. It is the only copy of a model that there is.
+func (s *Service) Name(m *pool.Model, name string) *fault.Error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if other := s.lookUp(name); other != nil && other != m && s.given[name] == nil {
+		return fault.New(fault.InvalidValue, "destination", "The name %q is that of another model.", name)
+	}
+	if len(s.given) >= maxAliases {
+		return fault.New(fault.InvalidValue, "destination", "There are %d names already.", maxAliases)
+	}
+	if s.given[name] != nil {
+		s.drop(func(other string, _ *pool.Model) bool { return other == name })
+	}
+	s.given[name] = m
+	s.add(name, m)
+	return nil
+}
+
+// Remove removes a name that a client has given to a model, or else deletes the files of a model, which
+// is unloaded. A model that the server was started with stays.
+func (s *Service) Remove(ctx context.Context, name string) *fault.Error {
+	s.mu.Lock()
+	if s.given[name] != nil {
+		delete(s.given, name)
+		s.drop(func(other string, _ *pool.Model) bool { return other == name })
+		s.mu.Unlock()
+		return nil
+	}
+	m := s.lookUp(name)
+	s.mu.Unlock()
+
+	if m != nil && slices.Contains(s.opts.Models, m) {
+		return fault.New(fault.InvalidValue, "model",
+			"The model %q is what the server was started with; stop it first.", name)
+	}
+	if s.opts.Library == nil {
+		return fault.New(fault.ModelNotFound, "model", "model '%s' not found", name)
+	}
+	var err error
+	if m != nil {
+		name = m.ID
+		s.opts.Pool.Unload(m)
+	} else if name, err = s.storedName(ctx, name); err != nil {
+		return Fault(err, "model")
+	}
+	if err := s.opts.Library.Remove(ctx, name); err != nil {
+		return Fault(err, "model")
+	}
+
+	if m != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.models = slices.DeleteFunc(s.models, func(o *pool.Model) bool { return o == m })
+		for given, target := range s.given {
+			if target == m {
+				delete(s.given, given)
+			}
+		}
+		s.drop(func(_ string, o *pool.Model) bool { return o == m })
+	}
+	return nil
+}
+
+// Facts describes a model.
+func (s *Service) Facts(ctx context.Context, m *pool.Model) (*Facts, *fault.Error) {
+	if s.opts.Library == nil {
+		return &Facts{Name: m.ID, Modified: m.Created}, nil
+	}
+	facts, err := s.opts.Library.Facts(ctx, m.ID)
+	if err != nil {
+		return nil, Fault(err, "model")
+	}
+	return facts, nil
+}
+
+// Stored describes the models that the context's client may use: those that are served, and for one
+// of this machine those that are stored on it.
+func (s *Service) Stored(ctx context.Context) ([]*Facts, *fault.Error) {
+	var list []*Facts
+	for _, m := range s.Models() {
+		facts, e := s.Facts(ctx, m)
+		if e != nil {
+			return nil, e
+		}
+		list = append(list, facts)
+	}
+	if s.opts.Library == nil || !CallOf(ctx).Local {
+		return list, nil
+	}
+
+	stored, err := s.opts.Library.Stored(ctx)
+	if err != nil {
+		return nil, Fault(err, "")
+	}
+	for _, facts := range stored {
+		if _, e := s.Named(facts.Name); e != nil {
+			list = append(list, facts)
+		}
+	}
+	return list, nil
+}
+
+// Pull downloads a model. A client that has left does not end it for others: they ask again.
+func (s *Service) Pull(ctx context.Context, name string, report func(Progress)) *fault.Error {
+	if s.opts.Library == nil {
+		return fault.New(fault.Unsupported, "", "The server manages no models.")
+	}
+	err := s.opts.Library.Pull(ctx, name, report)
+	var known *fault.Error
+	if err == nil || errors.As(err, &known) {
+		return known
+	}
+	return Fault(err, "model")
+}
