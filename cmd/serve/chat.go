@@ -221,7 +221,7 @@ func (w *cli) ollama(ctx context.Context, model string) (string, error) {
 	defer cancel()
 	names, err := chat.NewClient(address, "", transport).Models(asking)
 	if err != nil {
-		w.t.Note("the server at %s, which OLLAMA_HOST names, does not answer: %v", address, err)
+		w.t.Note("the server at %s (OLLAMA_HOST) does not answer: %v", address, err)
 		return "", nil
 	}
 	has := func(name string) bool { return name == model || strings.TrimSuffix(name, ":latest") == model }
