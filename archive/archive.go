@@ -1,5 +1,5 @@
-// Package archive stores responses between requests, in one SQLite file in a folder that only
-// the user can read.
+// Package archive stores responses between requests: in one SQLite file in a folder that only the user
+// can read, or in memory.
 package archive
 
 import (
@@ -178,11 +178,16 @@ func (a *Archive) Get(ctx context.Context, id string) (*Response, error) {
 	return &r, nil
 }
 
-// Conversation returns a response and all earlier ones of its conversation, the oldest first.
+// Conversation implements Store.
 func (a *Archive) Conversation(ctx context.Context, id string) ([]*Response, error) {
+	return conversation(id, func(id string) (*Response, error) { return a.Get(ctx, id) })
+}
+
+// conversation follows a conversation back to its beginning.
+func conversation(id string, get func(id string) (*Response, error)) ([]*Response, error) {
 	var turns []*Response
 	for id != "" {
-		r, err := a.Get(ctx, id)
+		r, err := get(id)
 		if errors.Is(err, ErrNotFound) && len(turns) > 0 {
 			err = ErrBroken
 		}

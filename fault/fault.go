@@ -48,6 +48,7 @@ const (
 
 	// Errors at the level of HTTP.
 	BodyTooLarge
+	UnknownEncoding // the body is compressed in a way that is not known
 	UnknownPath
 	MethodNotAllowed
 	NotImplemented // the endpoint is one of the API's, but the server does not have it

@@ -73,6 +73,7 @@ var exposes = []string{
 	"x-schema-not-enforced",
 	"x-ignored-fields",
 	"x-tools-not-offered",
+	"x-items-not-read",
 }
 
 // exposed lists the response headers that web pages may read.
@@ -147,7 +148,7 @@ func isLoopback(host string) bool {
 	return host == "" || host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
 }
 
-// limitWork limits the size of the body, and refuses work while the server is draining.
+// limitWork decodes the body and limits its size, and refuses work while the server is draining.
 func (s *Server) limitWork(c *gin.Context) {
 	if !exchangeOf(c).endpoint.Work {
 		return
@@ -157,7 +158,16 @@ func (s *Server) limitWork(c *gin.Context) {
 		c.Abort()
 		return
 	}
-	c.Request.Body = limitedBody{http.MaxBytesReader(c.Writer, c.Request.Body, s.opts.MaxBody)}
+
+	body, e := decodeBody(c.Writer, c.Request, s.opts.MaxBody)
+	if e != nil {
+		s.fail(c, e)
+		c.Abort()
+		return
+	}
+	defer body.Close()
+	c.Request.Body = body
+	c.Next()
 }
 
 // limitedBody turns the error for a body that is too large into a fault.

@@ -45,8 +45,9 @@ type Options struct {
 	ImageHosts []string
 	// ImageTransport opens connections to those hosts, http.DefaultTransport.
 	ImageTransport http.RoundTripper
-	// Archive stores responses between requests; nil stores none. The server does not close it.
-	Archive *archive.Archive
+	// Archive stores responses between requests; nil keeps recent ones in memory. The server does not
+	// close it.
+	Archive archive.Store
 	// Page contains the files served to browsers at /, index.html and assets; nil for none.
 	Page fs.FS
 	// Library manages the models that are stored on this machine, for clients of it; nil if they may only

@@ -114,6 +114,7 @@ var notHere = []struct{ begin, why string }{
 	{"build/demo/", "training takes a quarter of an hour"},
 	{"go test ", "this is one"},
 	{"claude", "make agents starts it"},
+	{"codex", "make agents starts it"},
 }
 
 // reader follows a document.

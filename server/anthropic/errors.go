@@ -66,6 +66,7 @@ var failures = map[fault.Kind]failure{
 	fault.NotFound:           {http.StatusNotFound, notFound, false},
 	fault.PreviousNotFound:   {http.StatusNotFound, notFound, false},
 
+	fault.UnknownEncoding:  {http.StatusUnsupportedMediaType, invalidRequest, false},
 	fault.BodyTooLarge:     {http.StatusRequestEntityTooLarge, tooLarge, false},
 	fault.UnknownPath:      {http.StatusNotFound, notFound, false},
 	fault.MethodNotAllowed: {http.StatusMethodNotAllowed, invalidRequest, false},

@@ -27,6 +27,7 @@ func TestStatusesHaveOneType(t *testing.T) {
 		404: notFound,
 		405: invalidRequest,
 		413: tooLarge,
+		415: invalidRequest,
 		429: rateLimit,
 		499: apiError,
 		500: apiError,

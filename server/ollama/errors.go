@@ -42,6 +42,7 @@ var statuses = map[fault.Kind]int{
 	fault.NotFound:           http.StatusNotFound,
 	fault.PreviousNotFound:   http.StatusNotFound,
 
+	fault.UnknownEncoding:  http.StatusUnsupportedMediaType,
 	fault.BodyTooLarge:     http.StatusRequestEntityTooLarge,
 	fault.UnknownPath:      http.StatusNotFound,
 	fault.MethodNotAllowed: http.StatusMethodNotAllowed,

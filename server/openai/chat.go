@@ -72,8 +72,11 @@ var chatFields = wire.Lift(func(r *chatRequest) *conversationRequest { return &r
 		},
 		{
 			Name: "tools",
-			Type: wire.Of(toolsSchema, readTools, func(r *chatRequest) *[]prompt.Tool { return &r.tools.list }),
-			Doc:  "Functions that the model may call.",
+			Type: wire.Custom(toolsSchema, func(r *chatRequest, v wire.Value) *fault.Error {
+				return r.tools.readNestedTools(v)
+			}),
+			Doc: "Functions and custom tools that the model may call. Tools of other types are not offered to it; " +
+				"the header `X-Tools-Not-Offered` names them.",
 		},
 		{
 			Name: "tool_choice",

@@ -8,6 +8,7 @@ import (
 
 	"serve/engine"
 	"serve/fault"
+	"serve/prompt"
 	"serve/server/wire"
 	"serve/service"
 )
@@ -19,18 +20,23 @@ const chatChunk = "chat.completion.chunk"
 type chatEncoder struct {
 	chunks
 	tools  *tools
-	begun  []bool // choices whose role has been sent
-	called []bool // choices with calls
+	begun  []bool                     // choices whose role has been sent
+	calls  []int                      // of each choice
+	inputs map[callPlace]*inputReader // of calls of custom tools
 
 	hideReasoning bool
 }
+
+// callPlace is the place of a call in an answer.
+type callPlace struct{ choice, index int }
 
 func newChatEncoder(a *answer, r *chatRequest) *chatEncoder {
 	return &chatEncoder{
 		chunks: newChunks(a, chatChunk),
 		tools:  &r.tools,
 		begun:  make([]bool, a.params.choices),
-		called: make([]bool, a.params.choices),
+		calls:  make([]int, a.params.choices),
+		inputs: map[callPlace]*inputReader{},
 
 		hideReasoning: r.hideReasoning,
 	}
@@ -77,8 +83,9 @@ func (c *chatEncoder) Delta(b []byte, _ int, e *engine.Event) []byte {
 		b = c.appendCall(b, e.Choice, &e.ToolCalls[i])
 	}
 	if e.Finish != "" {
+		b = c.endInputs(b, e.Choice)
 		b = c.openDelta(b, e.Choice)
-		b = c.shutDelta(b, c.tools.finish(e.Finish, c.called[e.Choice]))
+		b = c.shutDelta(b, c.tools.finish(e.Finish, c.calls[e.Choice] > 0))
 	}
 	return b
 }
@@ -109,11 +116,18 @@ func (c *chatEncoder) appendRoles(b []byte, e *engine.Event) []byte {
 
 // appendCall appends a part of a call. Its id, type and name come first, in a separate chunk.
 func (c *chatEncoder) appendCall(b []byte, choice int, d *engine.ToolCallDelta) []byte {
-	c.called[choice] = true
+	c.calls[choice] = max(c.calls[choice], d.Index+1)
+	at := callPlace{choice, d.Index}
 	if d.Name != "" {
+		if c.tools.kinds.origin(d.Name).kind == toolCustom {
+			c.inputs[at] = &inputReader{}
+		}
 		b = c.openDelta(b, choice)
-		b = c.appendName(b, d)
+		b = c.appendName(b, d, c.inputs[at] != nil)
 		b = c.shutDelta(b, "")
+	}
+	if input := c.inputs[at]; input != nil {
+		return c.appendInput(b, at, input.add(d.Arguments))
 	}
 	if d.Arguments != "" {
 		b = c.openDelta(b, choice)
@@ -123,13 +137,39 @@ func (c *chatEncoder) appendCall(b []byte, choice int, d *engine.ToolCallDelta) 
 	return b
 }
 
-func (c *chatEncoder) appendName(b []byte, d *engine.ToolCallDelta) []byte {
+// appendInput appends a part of a custom tool's input, if there is any.
+func (c *chatEncoder) appendInput(b []byte, at callPlace, text string) []byte {
+	if text == "" {
+		return b
+	}
+	b = c.openDelta(b, at.choice)
+	b = strconv.AppendInt(append(b, `"tool_calls":[{"index":`...), int64(at.index), 10)
+	b = wire.AppendString(append(b, `,"custom":{"input":`...), text)
+	return c.shutDelta(append(b, "}}]"...), "")
+}
+
+// endInputs appends what remains of the inputs of a choice's custom tools.
+func (c *chatEncoder) endInputs(b []byte, choice int) []byte {
+	for index := range c.calls[choice] {
+		at := callPlace{choice, index}
+		if input := c.inputs[at]; input != nil {
+			b = c.appendInput(b, at, input.end())
+		}
+	}
+	return b
+}
+
+func (c *chatEncoder) appendName(b []byte, d *engine.ToolCallDelta, custom bool) []byte {
 	if c.tools.legacy {
 		b = wire.AppendString(append(b, `"function_call":{"name":`...), d.Name)
 		return append(b, `,"arguments":""}`...)
 	}
 	b = strconv.AppendInt(append(b, `"tool_calls":[{"index":`...), int64(d.Index), 10)
 	b = wire.AppendString(append(b, `,"id":`...), newCallID())
+	if custom {
+		b = wire.AppendString(append(b, `,"type":"custom","custom":{"name":`...), d.Name)
+		return append(b, `,"input":""}}]`...)
+	}
 	b = wire.AppendString(append(b, `,"type":"function","function":{"name":`...), d.Name)
 	return append(b, `,"arguments":""}}]`...)
 }
@@ -148,7 +188,13 @@ func appendChatLogprobs(b []byte, a *answer, tokens []engine.TokenInfo) []byte {
 	if !a.params.logprobs {
 		return append(b, "null"...)
 	}
-	b = append(b, `{"content":[`...)
+	b = appendLogprobs(append(b, `{"content":`...), a, tokens)
+	return append(b, `,"refusal":null}`...)
+}
+
+// appendLogprobs appends the list of tokens with their log-probabilities.
+func appendLogprobs(b []byte, a *answer, tokens []engine.TokenInfo) []byte {
+	b = append(b, '[')
 	for i, t := range tokens {
 		if i > 0 {
 			b = append(b, ',')
@@ -163,7 +209,7 @@ func appendChatLogprobs(b []byte, a *answer, tokens []engine.TokenInfo) []byte {
 		}
 		b = append(b, "]}"...)
 	}
-	return append(b, `],"refusal":null}`...)
+	return append(b, ']')
 }
 
 // chatChoice is a choice of a complete response.
@@ -186,9 +232,15 @@ type chatMessage struct {
 
 // toolCall is a call in a complete response.
 type toolCall struct {
-	ID       string       `json:"id"`
-	Type     string       `json:"type"`
-	Function functionCall `json:"function"`
+	ID       string        `json:"id"`
+	Type     string        `json:"type"`
+	Function *functionCall `json:"function,omitempty"`
+	Custom   *customCall   `json:"custom,omitempty"`
+}
+
+type customCall struct {
+	Name  string `json:"name"`
+	Input string `json:"input"`
 }
 
 type functionCall struct {
@@ -207,17 +259,24 @@ func (t *tools) message(p *params, c *collected) chatMessage {
 	}
 
 	for _, call := range c.Calls {
-		m.ToolCalls = append(m.ToolCalls, toolCall{
-			ID:       newCallID(),
-			Type:     "function",
-			Function: functionCall{call.Name, call.Arguments},
-		})
+		m.ToolCalls = append(m.ToolCalls, t.call(&call))
 	}
 	if t.legacy && len(c.Calls) > 0 {
-		m.FunctionCall = &m.ToolCalls[0].Function
+		m.FunctionCall = m.ToolCalls[0].Function
 		m.ToolCalls = nil
 	}
 	return m
+}
+
+// call returns a call as the client knows its tool.
+func (t *tools) call(call *prompt.Call) toolCall {
+	c := toolCall{ID: newCallID(), Type: t.kinds.origin(call.Name).kind}
+	if c.Type == toolCustom {
+		c.Custom = &customCall{call.Name, inputOf(call.Arguments)}
+	} else {
+		c.Function = &functionCall{call.Name, call.Arguments}
+	}
+	return c
 }
 
 // completeChat writes a response that is not streamed.

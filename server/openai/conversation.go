@@ -87,8 +87,8 @@ func (r *conversationRequest) conversation() *prompt.Conversation {
 	}
 }
 
-// converse starts the reply to a request's conversation, and sets the headers about schemas and changes. Field is
-// the name of the conversation in errors. The caller must close the reply.
+// converse starts the reply to a request's conversation, and sets the headers about schemas, changes and
+// tools. Field is the name of the conversation in errors. The caller must close the reply.
 func (api *API) converse(
 	ctx context.Context, h http.Header, req *conversationRequest, field string,
 ) (*service.Reply, *fault.Error) {
@@ -97,10 +97,14 @@ func (api *API) converse(
 	if e != nil {
 		return nil, e
 	}
-	wire.AddList(h, schemaHeader, reply.NotEnforced)
+	wire.AddList(h, schemaHeader, append(reply.NotEnforced, req.tools.kinds.loose...))
 	wire.AddList(h, wire.NotesHeader, reply.Notes)
+	wire.AddList(h, toolsHeader, req.tools.kinds.skipped)
 	return reply, nil
 }
+
+// toolsHeader lists the types of the request's tools that are not offered to the model.
+const toolsHeader = "X-Tools-Not-Offered"
 
 // schemaHeader lists the parts of the request's schemas that are not enforced.
 const schemaHeader = "X-Schema-Not-Enforced"

@@ -57,6 +57,7 @@ var failures = map[fault.Kind]failure{
 	fault.NotFound:           {http.StatusNotFound, invalidRequest, "", false},
 	fault.PreviousNotFound:   {http.StatusBadRequest, invalidRequest, "previous_response_not_found", false},
 
+	fault.UnknownEncoding:  {http.StatusUnsupportedMediaType, invalidRequest, "unsupported_encoding", false},
 	fault.BodyTooLarge:     {http.StatusRequestEntityTooLarge, invalidRequest, "request_too_large", false},
 	fault.UnknownPath:      {http.StatusNotFound, invalidRequest, "unknown_url", false},
 	fault.MethodNotAllowed: {http.StatusMethodNotAllowed, invalidRequest, "method_not_allowed", false},

@@ -235,7 +235,7 @@ func TestBadRequests(t *testing.T) {
 		{"stream a string", "/v1/chat/completions", chat(`"stream":"yes"`), 400, "invalid_type", "stream", "boolean"},
 		{"stream_options without stream", "/v1/chat/completions", chat(`"stream_options":{"include_usage":true}`), 400, "invalid_value", "stream_options", "stream"},
 		{"a tool without a function", "/v1/chat/completions", chat(`"tools":[{"type":"function"}]`), 400, "missing_required_parameter", "tools[0].function", "function"},
-		{"a custom tool", "/v1/chat/completions", chat(`"tools":[{"type":"custom","custom":{"name":"x"}}]`), 400, "unsupported_parameter", "tools[0].type", "custom"},
+		{"a custom tool", "/v1/chat/completions", chat(`"tools":[{"type":"custom","custom":{"name":"a b"}}]`), 400, "invalid_value", "tools[0].custom.name", "letters"},
 		{"a function's name", "/v1/chat/completions", chat(`"tools":[{"type":"function","function":{"name":"a b"}}]`), 400, "invalid_value", "tools[0].function.name", "letters"},
 		{"two functions of a name", "/v1/chat/completions", chat(`"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object"}}},{"type":"function","function":{"name":"f","parameters":{"type":"object"}}}]`), 400, "invalid_value", "tools[1].function.name", "two functions"},
 		{"parameters of text", "/v1/chat/completions", chat(`"tools":[{"type":"function","function":{"name":"f","parameters":"x"}}]`), 400, "invalid_type", "tools[0].function.parameters", "an object"},

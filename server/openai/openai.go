@@ -23,7 +23,7 @@ import (
 type Options struct {
 	Service *service.Service
 	Stream  dialect.Stream
-	Archive *archive.Archive // stores responses between requests; nil stores none
+	Archive archive.Store // stores responses between requests; nil keeps recent ones in memory
 	// Moderator is the name of the Llama Guard model behind moderations; empty for none.
 	Moderator string
 	Lenient   bool // accepts unknown fields at the top level of requests
@@ -45,6 +45,9 @@ func New(o Options) (*API, error) {
 		if _, e := o.Service.Named(o.Moderator); e != nil {
 			return nil, fmt.Errorf("the model named for moderation, %q, is not among those served", o.Moderator)
 		}
+	}
+	if o.Archive == nil {
+		o.Archive = archive.NewMemory(memoryBytes, memoryTime)
 	}
 	return &API{opts: o, service: o.Service}, nil
 }
@@ -178,6 +181,15 @@ func (api *API) responseRoutes() []dialect.Route {
 			Work:   true,
 			Doc:    "Counts the tokens of a conversation.",
 			Fields: fields,
+		},
+		{
+			Method:    http.MethodPost,
+			Path:      "/responses/compact",
+			Handle:    api.compact,
+			Work:      true,
+			Operation: "chat",
+			Doc:       "Has the model summarize a conversation, which then goes on from the summary.",
+			Fields:    fields,
 		},
 		{
 			Method: http.MethodGet,

@@ -140,6 +140,14 @@ func samplerFields() (table wire.Table[params]) {
 	return table
 }
 
+// samplerNames returns the names of the fields of samplerFields.
+func samplerNames() (names []string) {
+	for i := range engine.Parameters {
+		names = append(append(names, engine.Parameters[i].Name), engine.Parameters[i].Aliases...)
+	}
+	return names
+}
+
 func samplerType(p *engine.Parameter) wire.Type[params] {
 	if p.Float != nil {
 		variable := func(r *params) *float32 { return p.Float(&r.sampling) }

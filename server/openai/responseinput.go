@@ -2,6 +2,7 @@ package openai
 
 import (
 	"encoding/json"
+	"slices"
 
 	"serve/fault"
 	"serve/prompt"
@@ -22,64 +23,138 @@ func readInput(v wire.Value) ([]wire.Value, *fault.Error) {
 		return []wire.Value{{Name: v.Name, Raw: raw}}, nil
 	}
 
-	items, e := v.Array(maxMessages)
-	if e == nil && len(items) == 0 {
-		e = v.Empty()
-	}
-	return items, e
+	return v.Array(maxMessages)
 }
 
-// readItems converts items to a conversation.
-func readItems(items []wire.Value) (messages []prompt.Message, e *fault.Error) {
+// The types of items that are read.
+const (
+	typeMessage      = "message"
+	typeReasoning    = "reasoning"
+	typeFunctionCall = "function_call"
+	typeOutput       = "function_call_output"
+	typeCustomCall   = "custom_tool_call"
+	typeCustomOutput = "custom_tool_call_output"
+	typeSearchCall   = "tool_search_call"
+	typeSearchOutput = "tool_search_output"
+	typeCompaction   = "compaction"
+)
+
+// itemReader converts items to a conversation.
+type itemReader struct {
+	messages []prompt.Message
+	found    []wire.Value // lists of tools that a search has found
+	skipped  []string     // types of items that the model does not see
+}
+
+// converse makes the conversation of items.
+func (r *responsesRequest) converse(items []wire.Value) *fault.Error {
+	var reader itemReader
 	for _, item := range items {
-		if messages, e = addItem(messages, item); e != nil {
-			return nil, e
+		if e := reader.add(item); e != nil {
+			return e
 		}
 	}
-	return messages, nil
+	r.messages = reader.messages
+	r.found = reader.found
+	r.unread = reader.skipped
+	return nil
 }
 
-// addItem adds an item to the conversation. Consecutive reasoning, text and calls of an assistant
-// become one message.
-func addItem(messages []prompt.Message, v wire.Value) ([]prompt.Message, *fault.Error) {
+// add adds an item to the conversation. Consecutive reasoning, text and calls of an assistant become one
+// message.
+func (r *itemReader) add(v wire.Value) *fault.Error {
 	object, e := v.Object()
 	if e != nil {
-		return nil, e
+		return e
 	}
 
-	kind := "message"
+	kind := typeMessage
 	if t, ok := object["type"]; ok {
 		if kind, e = t.Text(); e != nil {
-			return nil, e
+			return e
 		}
+	} else if _, ok := referenceOf(v); ok {
+		kind = typeReference
 	}
 
 	switch kind {
-	case "message":
+	case typeMessage:
 		m, e := readItemMessage(v, object)
 		if e != nil {
-			return nil, e
+			return e
 		}
-		return addMessage(messages, m), nil
-	case "reasoning":
+		r.messages = addMessage(r.messages, m)
+		return nil
+	case typeReasoning:
 		text, e := readReasoningItem(object)
 		if text != "" {
-			messages = openAssistant(messages)
-			messages[len(messages)-1].Reasoning += text
+			r.messages = openAssistant(r.messages)
+			r.messages[len(r.messages)-1].Reasoning += text
 		}
-		return messages, e
-	case "function_call":
-		call, e := readItemCall(v, object)
-		messages = openAssistant(messages)
-		last := &messages[len(messages)-1]
-		last.Calls = append(last.Calls, call)
-		return messages, e
-	case "function_call_output":
+		return e
+	case typeReference:
+		return nil // what is in its place is read later
+	}
+	return r.addOther(v, object, kind)
+}
+
+// addOther adds a call, a result or something that only OpenAI makes.
+func (r *itemReader) addOther(v wire.Value, object map[string]wire.Value, kind string) *fault.Error {
+	switch kind {
+	case typeFunctionCall:
+		return r.addCall(v, object, readCall)
+	case typeCustomCall:
+		return r.addCall(v, object, readCustomCall)
+	case typeSearchCall:
+		return r.addCall(v, object, readSearchCall)
+	case typeOutput, typeCustomOutput:
 		m, e := readOutput(v, object)
-		return append(messages, m), e
+		r.messages = append(r.messages, m)
+		return e
+	case typeSearchOutput:
+		return r.addFound(v, object)
+	case typeCompaction, "compaction_summary":
+		sealed, e := wire.OptionalText(object, "encrypted_content")
+		if e != nil {
+			return e
+		}
+		if text, ok := unseal(sealed); ok {
+			r.messages = append(r.messages, prompt.Message{Role: prompt.User, Content: compactedPrefix + text})
+			return nil
+		}
+	default:
+		if told, e := r.addHosted(v, object, kind); told || e != nil {
+			return e
+		}
 	}
 
-	return nil, fault.New(fault.Unsupported, v.Name+".type", "Items of the type '%s' are not supported.", kind)
+	if !slices.Contains(r.skipped, kind) {
+		r.skipped = append(r.skipped, kind)
+	}
+	return nil
+}
+
+// addCall adds a call to the assistant's last message.
+func (r *itemReader) addCall(
+	v wire.Value, object map[string]wire.Value, read func(wire.Value) (prompt.Call, *fault.Error),
+) *fault.Error {
+	id, e := v.RequiredText(object, "call_id")
+	if e != nil {
+		return e
+	}
+	call, e := read(v)
+	if e != nil {
+		return e
+	}
+	call.ID = id
+	r.call(call)
+	return nil
+}
+
+func (r *itemReader) call(call prompt.Call) {
+	r.messages = openAssistant(r.messages)
+	last := &r.messages[len(r.messages)-1]
+	last.Calls = append(last.Calls, call)
 }
 
 // openAssistant makes sure that the last message is an assistant's.
@@ -139,6 +214,14 @@ var (
 )
 
 func readReasoningItem(object map[string]wire.Value) (string, *fault.Error) {
+	sealed, e := wire.OptionalText(object, "encrypted_content")
+	if e != nil {
+		return "", e
+	}
+	if text, ok := unseal(sealed); ok {
+		return text, nil
+	}
+
 	for _, name := range []string{"content", "summary"} {
 		if list, ok := object[name]; ok {
 			var m prompt.Message
@@ -148,16 +231,6 @@ func readReasoningItem(object map[string]wire.Value) (string, *fault.Error) {
 		}
 	}
 	return "", nil // encrypted, by another server
-}
-
-func readItemCall(v wire.Value, object map[string]wire.Value) (prompt.Call, *fault.Error) {
-	id, e := v.RequiredText(object, "call_id")
-	if e != nil {
-		return prompt.Call{}, e
-	}
-	call, e := readCall(v)
-	call.ID = id
-	return call, e
 }
 
 func readOutput(v wire.Value, object map[string]wire.Value) (m prompt.Message, e *fault.Error) {

@@ -22,13 +22,18 @@ type response struct {
 	Background         bool            `json:"background"`
 	Error              *responseError  `json:"error"`
 	IncompleteDetails  *incomplete     `json:"incomplete_details"`
+	FrequencyPenalty   float64         `json:"frequency_penalty"`
 	Instructions       *string         `json:"instructions"`
 	MaxOutputTokens    *int            `json:"max_output_tokens"`
+	MaxToolCalls       *int            `json:"max_tool_calls"`
 	Model              string          `json:"model"`
 	Output             []*item         `json:"output"`
 	ParallelToolCalls  bool            `json:"parallel_tool_calls"`
+	PresencePenalty    float64         `json:"presence_penalty"`
 	PreviousResponseID *string         `json:"previous_response_id"`
+	PromptCacheKey     *string         `json:"prompt_cache_key"`
 	Reasoning          map[string]any  `json:"reasoning"`
+	SafetyIdentifier   *string         `json:"safety_identifier"`
 	ServiceTier        string          `json:"service_tier"`
 	Store              bool            `json:"store"`
 	Temperature        float64         `json:"temperature"`
@@ -38,7 +43,7 @@ type response struct {
 	TopLogprobs        int             `json:"top_logprobs"`
 	TopP               float64         `json:"top_p"`
 	Truncation         string          `json:"truncation"`
-	Usage              *responseUsage  `json:"usage,omitempty"`
+	Usage              *responseUsage  `json:"usage"`
 	User               *string         `json:"user,omitempty"`
 	Metadata           json.RawMessage `json:"metadata"`
 }
@@ -77,28 +82,38 @@ type item struct {
 	Role      string       `json:"role,omitempty"`
 	Content   *[]*itemPart `json:"content,omitempty"`
 	Summary   *[]string    `json:"summary,omitempty"`
+	Encrypted string       `json:"encrypted_content,omitempty"`
 	CallID    string       `json:"call_id,omitempty"`
+	Namespace string       `json:"namespace,omitempty"`
 	Name      string       `json:"name,omitempty"`
-	Arguments *string      `json:"arguments,omitempty"`
+	Execution string       `json:"execution,omitempty"`
+	Arguments any          `json:"arguments,omitempty"` // JSON in a string; of a search an object
+	Input     *string      `json:"input,omitempty"`
 }
 
 // itemPart is a text part of a message or of reasoning. The latter has no annotations.
 type itemPart struct {
-	Type        string `json:"type"`
-	Text        string `json:"text"`
-	Annotations *[]int `json:"annotations,omitempty"`
-	LogProbs    *[]int `json:"logprobs,omitempty"`
+	Type        string          `json:"type"`
+	Text        string          `json:"text"`
+	Annotations *[]int          `json:"annotations,omitempty"`
+	LogProbs    json.RawMessage `json:"logprobs,omitempty"`
 }
 
 // responseWriter builds a response from the events of a stream. If streams is set, it appends the
 // API's events to buf.
 type responseWriter struct {
 	response *response
+	answer   *answer
+	kinds    *toolKinds
+	sealed   bool
 	streams  bool
 	buf      []byte
 	sequence int
-	open     *item           // the last item, while it is incomplete
-	text     strings.Builder // of the open item
+	open     *item              // the last item, while it is incomplete
+	text     strings.Builder    // of the open item
+	input    inputReader        // of an open call of a custom tool
+	waiting  []engine.TokenInfo // tokens whose text has not come yet
+	tokens   []engine.TokenInfo // of the open message
 	ended    engine.Finish
 }
 
@@ -118,7 +133,12 @@ func newResponseWriter(a *answer, req *responsesRequest) *responseWriter {
 		PreviousResponseID: optional(req.previous),
 		Store:              req.store,
 		Background:         req.background,
-		Truncation:         "disabled",
+		Truncation:         cmp.Or(req.truncation, "disabled"),
+		FrequencyPenalty:   shortest(p.sampling.FrequencyPenalty),
+		PresencePenalty:    shortest(p.sampling.PresencePenalty),
+		PromptCacheKey:     optional(req.cacheKey),
+		SafetyIdentifier:   optional(req.safety),
+		TopLogprobs:        p.top,
 		Instructions:       optional(req.instructions),
 		User:               optional(req.user),
 		Reasoning:          map[string]any{"effort": optional(req.effort), "summary": nil},
@@ -132,11 +152,20 @@ func newResponseWriter(a *answer, req *responsesRequest) *responseWriter {
 		r.MaxOutputTokens = &p.maxTokens
 	}
 
+	if req.maxCalls > 0 {
+		r.MaxToolCalls = &req.maxCalls
+	}
+
 	if req.formatAsked != nil {
 		r.Text["format"] = req.formatAsked
 	}
 
-	return &responseWriter{response: r}
+	return &responseWriter{
+		response: r,
+		answer:   a,
+		kinds:    &req.tools.kinds,
+		sealed:   req.sealed,
+	}
 }
 
 // givenOr returns what a request has given, to be echoed, or else what the answer says in its place.
@@ -181,26 +210,55 @@ func (w *responseWriter) of(fields map[string]any) map[string]any {
 
 // event processes an event of the stream.
 func (w *responseWriter) event(e *engine.Event) {
+	w.waiting = append(w.waiting, e.Tokens...)
 	if e.Reasoning != "" {
-		w.begin("reasoning", nil)
+		w.waiting = nil
+		w.begin(typeReasoning, nil)
 		w.add("response.reasoning_text.delta", e.Reasoning)
 	}
 	if e.Text != "" {
-		w.begin("message", nil)
+		w.begin(typeMessage, nil)
 		w.add("response.output_text.delta", e.Text)
 	}
 	for i := range e.ToolCalls {
-		d := &e.ToolCalls[i]
-		if d.Name != "" {
-			w.begin("function_call", d)
-		}
-		if d.Arguments != "" {
-			w.add("response.function_call_arguments.delta", d.Arguments)
-		}
+		w.waiting = nil
+		w.call(&e.ToolCalls[i])
 	}
 	if e.Finish != "" {
 		w.ended = e.Finish
 		w.end()
+	}
+}
+
+// callTypes are the types of the items with calls, by the kind of the tool.
+var callTypes = map[string]string{
+	toolFunction: typeFunctionCall,
+	toolCustom:   typeCustomCall,
+	toolSearch:   typeSearchCall,
+}
+
+// call processes a part of a call.
+func (w *responseWriter) call(d *engine.ToolCallDelta) {
+	if d.Name != "" {
+		w.begin(callTypes[w.kinds.origin(d.Name).kind], d)
+	}
+	if d.Arguments == "" {
+		return
+	}
+	switch w.open.Type {
+	case typeCustomCall:
+		w.addInput(w.input.add(d.Arguments))
+	case typeSearchCall:
+		w.text.WriteString(d.Arguments) // they come whole, as an object
+	default:
+		w.add("response.function_call_arguments.delta", d.Arguments)
+	}
+}
+
+// addInput appends to the input of a custom tool, if there is any text.
+func (w *responseWriter) addInput(text string) {
+	if text != "" {
+		w.add("response.custom_tool_call_input.delta", text)
 	}
 }
 
@@ -211,25 +269,25 @@ func (w *responseWriter) begin(kind string, call *engine.ToolCallDelta) {
 	}
 
 	w.end()
-	it := &item{Type: kind, Status: "in_progress"}
+	it := &item{
+		Type:   kind,
+		ID:     itemPrefixes[kind] + outputID(w.response.ID, len(w.response.Output)),
+		Status: "in_progress",
+	}
 	switch kind {
-	case "message":
-		it.ID = "msg_" + wire.RandomID()
+	case typeMessage:
 		it.Role = "assistant"
 		it.Content = &[]*itemPart{}
-	case "reasoning":
-		it.ID = "rs_" + wire.RandomID()
+	case typeReasoning:
 		it.Summary = &[]string{}
-	case "function_call":
-		empty := ""
-		it.ID = "fc_" + wire.RandomID()
-		it.CallID = newCallID()
-		it.Name = call.Name
-		it.Arguments = &empty
+	default:
+		it.open(w.kinds.origin(call.Name))
 	}
 
 	w.open = it
 	w.text.Reset()
+	w.input = inputReader{}
+	w.tokens = nil
 	w.response.Output = append(w.response.Output, it)
 	w.emit("response.output_item.added", map[string]any{"output_index": len(w.response.Output) - 1, "item": it})
 	if part := w.part(""); part != nil {
@@ -237,12 +295,35 @@ func (w *responseWriter) begin(kind string, call *engine.ToolCallDelta) {
 	}
 }
 
+// open begins the item of a call.
+func (it *item) open(o origin) {
+	empty := ""
+	it.CallID = newCallID()
+	switch o.kind {
+	case toolSearch:
+		it.Execution = "client"
+		it.Arguments = json.RawMessage("{}")
+		return
+	case toolCustom:
+		it.Input = &empty
+	default:
+		it.Arguments = empty
+	}
+	it.Name = o.name
+	it.Namespace = o.namespace
+}
+
 // part returns the content part of the open item. Calls have none.
 func (w *responseWriter) part(text string) *itemPart {
 	switch w.open.Type {
-	case "message":
-		return &itemPart{Type: "output_text", Text: text, Annotations: &[]int{}, LogProbs: &[]int{}}
-	case "reasoning":
+	case typeMessage:
+		return &itemPart{
+			Type:        "output_text",
+			Text:        text,
+			Annotations: &[]int{},
+			LogProbs:    appendLogprobs(nil, w.answer, w.tokens),
+		}
+	case typeReasoning:
 		return &itemPart{Type: "reasoning_text", Text: text}
 	}
 	return nil
@@ -253,10 +334,12 @@ func (w *responseWriter) add(kind, text string) {
 	w.text.WriteString(text)
 	fields := w.of(map[string]any{"delta": text})
 	switch w.open.Type {
-	case "message":
+	case typeMessage:
 		fields["content_index"] = 0
-		fields["logprobs"] = []int{}
-	case "reasoning":
+		fields["logprobs"] = json.RawMessage(appendLogprobs(nil, w.answer, w.waiting))
+		w.tokens = append(w.tokens, w.waiting...)
+		w.waiting = nil
+	case typeReasoning:
 		fields["content_index"] = 0
 	}
 	w.emit(kind, fields)
@@ -268,41 +351,63 @@ func (w *responseWriter) end() {
 	if it == nil {
 		return
 	}
+	if it.Type == typeCustomCall {
+		w.addInput(w.input.end())
+	}
 
-	text := w.text.String()
 	it.Status = "completed"
 	if w.ended == engine.FinishLength {
 		it.Status = "incomplete"
 	}
 
-	switch it.Type {
-	case "function_call":
-		it.Arguments = &text
-		w.emit("response.function_call_arguments.done", w.of(map[string]any{"name": it.Name, "arguments": text}))
-	default:
-		part := w.part(text)
-		it.Content = &[]*itemPart{part}
-		if it.Type == "message" {
-			w.emit("response.output_text.done", w.of(map[string]any{"content_index": 0, "text": text, "logprobs": []int{}}))
-		} else {
-			w.emit("response.reasoning_text.done", w.of(map[string]any{"content_index": 0, "text": text}))
-		}
-		w.emit("response.content_part.done", w.of(map[string]any{"content_index": 0, "part": part}))
-	}
-
+	w.close(it, w.text.String())
 	w.emit("response.output_item.done", map[string]any{"output_index": len(w.response.Output) - 1, "item": it})
 	w.open = nil
 }
 
-// settle completes the response, or marks it incomplete if it was truncated.
-func (w *responseWriter) settle(u engine.Usage) {
-	r := w.response
-	r.Usage = &responseUsage{
+// close completes an item, and emits the events before that of the whole item.
+func (w *responseWriter) close(it *item, text string) {
+	switch it.Type {
+	case typeFunctionCall:
+		it.Arguments = text
+		w.emit("response.function_call_arguments.done", w.of(map[string]any{"name": it.Name, "arguments": text}))
+	case typeCustomCall:
+		it.Input = &text
+		w.emit("response.custom_tool_call_input.done", w.of(map[string]any{"input": text}))
+	case typeSearchCall:
+		if json.Valid([]byte(text)) { // unless it was cut
+			it.Arguments = json.RawMessage(text)
+		}
+	case typeMessage:
+		part := w.part(text)
+		it.Content = &[]*itemPart{part}
+		w.emit("response.output_text.done",
+			w.of(map[string]any{"content_index": 0, "text": text, "logprobs": part.LogProbs}))
+		w.emit("response.content_part.done", w.of(map[string]any{"content_index": 0, "part": part}))
+	case typeReasoning:
+		part := w.part(text)
+		it.Content = &[]*itemPart{part}
+		if w.sealed {
+			it.Encrypted = seal(text)
+		}
+		w.emit("response.reasoning_text.done", w.of(map[string]any{"content_index": 0, "text": text}))
+		w.emit("response.content_part.done", w.of(map[string]any{"content_index": 0, "part": part}))
+	}
+}
+
+func usageOf(u engine.Usage) *responseUsage {
+	return &responseUsage{
 		InputTokens:  u.Prompt,
 		InputDetails: inputDetails{CachedTokens: u.Cached},
 		OutputTokens: u.Completion,
 		TotalTokens:  u.Prompt + u.Completion,
 	}
+}
+
+// settle completes the response, or marks it incomplete if it was truncated.
+func (w *responseWriter) settle(u engine.Usage) {
+	r := w.response
+	r.Usage = usageOf(u)
 	now := time.Now().Unix()
 	r.Status = "completed"
 	r.CompletedAt = &now

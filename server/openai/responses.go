@@ -6,7 +6,6 @@ import (
 	"math"
 	"net/http"
 	"slices"
-	"strings"
 
 	"serve/engine"
 	"serve/fault"
@@ -24,7 +23,13 @@ type responsesRequest struct {
 	choiceAsked  json.RawMessage
 	formatAsked  json.RawMessage
 	user         string
-	ignored      []string                     // types of hosted tools, which are not available here
+	safety       string
+	cacheKey     string
+	truncation   string
+	maxCalls     int                          // of hosted tools; 0 for no limit
+	sealed       bool                         // the client keeps the reasoning and sends it back
+	found        []wire.Value                 // lists of tools that searches have found
+	unread       []string                     // types of items that the model does not see
 	input        []wire.Value                 // the items, from which messages are built
 	items        []map[string]json.RawMessage // the items as stored
 	previous     string                       // id of the response to continue from
@@ -33,14 +38,15 @@ type responsesRequest struct {
 }
 
 var responsesFields = wire.Lift(func(r *responsesRequest) *conversationRequest { return &r.conversationRequest },
-	conversationFields.Pick("model", "stream", "temperature", "top_p", "seed", "top_k", "min_p",
-		"service_tier", "parallel_tool_calls"),
+	conversationFields.Pick(slices.Concat(
+		[]string{"model", "stream", "seed", "service_tier", "parallel_tool_calls"}, samplerNames())...),
 	wire.Table[responsesRequest]{
 		{
-			Name:     "input",
-			Required: true,
-			Type:     wire.Custom(inputSchema, (*responsesRequest).setInput),
-			Doc:      "A text, or items: messages, reasoning, calls and their results.",
+			Name: "input",
+			Type: wire.Custom(inputSchema, (*responsesRequest).setInput),
+			Doc: "A text, or items: messages, reasoning, calls and their results. It may be left out after " +
+				"`instructions` or `previous_response_id`. The header `X-Items-Not-Read` names types of items that " +
+				"the model does not see.",
 		},
 		{
 			Name: "instructions",
@@ -55,8 +61,8 @@ var responsesFields = wire.Lift(func(r *responsesRequest) *conversationRequest {
 		{
 			Name: "tools",
 			Type: wire.Custom(flatToolsSchema, (*responsesRequest).setTools),
-			Doc: "Functions that the model may call. Tools that OpenAI hosts are not offered to it; " +
-				"the header `X-Tools-Not-Offered` names them.",
+			Doc: "Functions and custom tools that the model may call, also in namespaces. Tools that OpenAI hosts " +
+				"are not offered to it; the header `X-Tools-Not-Offered` names them.",
 		},
 		{
 			Name: "tool_choice",
@@ -91,7 +97,8 @@ var responsesFields = wire.Lift(func(r *responsesRequest) *conversationRequest {
 		{
 			Name: "store",
 			Type: wire.BoolOf(func(r *responsesRequest) *bool { return &r.store }),
-			Doc:  "Whether the response is stored, with `--data-dir`; the default is true.",
+			Doc: "Whether the response is stored; the default is true. Without `--data-dir` it is kept in memory " +
+				"for a while.",
 		},
 		{
 			Name: "background",
@@ -100,12 +107,8 @@ var responsesFields = wire.Lift(func(r *responsesRequest) *conversationRequest {
 		},
 		{
 			Name: "truncation",
-			Type: wire.Type[responsesRequest]{
-				Policy: wire.PolicyRefused,
-				Schema: wire.Enum("disabled"),
-				Read:   readTruncation,
-			},
-			Doc: "Nothing is cut: a conversation that is too long is an error.",
+			Type: wire.OneOf(func(r *responsesRequest, s string) { r.truncation = s }, "auto", "disabled"),
+			Doc:  "Comes back with the response. Nothing is cut: a conversation that is too long is an error.",
 		},
 		{
 			Name: "conversation",
@@ -122,12 +125,14 @@ var responsesFields = wire.Lift(func(r *responsesRequest) *conversationRequest {
 		},
 		{
 			Name: "top_logprobs",
-			Type: wire.Refuse[responsesRequest]("Log-probabilities come with chat completions only.", "0"),
+			Type: wire.Custom(wire.Integer(0, 20), (*responsesRequest).setTopLogprobs),
+			Doc:  "Number of the most probable tokens listed for each token.",
 		},
 		{
 			Name: "include",
-			Type: wire.Ignore[responsesRequest](wire.Array),
-			Doc:  "More parts of the response, which come with tools that OpenAI hosts.",
+			Type: wire.Custom(wire.Array.Examples(`["message.output_text.logprobs"]`), (*responsesRequest).setInclude),
+			Doc: "`message.output_text.logprobs` asks for log-probabilities, and `reasoning.encrypted_content` for " +
+				"reasoning that can be sent back. The others come with tools that OpenAI hosts.",
 		},
 		{
 			Name: "stream_options",
@@ -136,13 +141,14 @@ var responsesFields = wire.Lift(func(r *responsesRequest) *conversationRequest {
 		},
 		{
 			Name: "safety_identifier",
-			Type: wire.Ignore[responsesRequest](wire.String),
-			Doc:  "Name of the client's user, for OpenAI's detection of abuse.",
+			Type: wire.StringOf(func(r *responsesRequest) *string { return &r.safety }),
+			Doc:  "Name of the client's user, for OpenAI's detection of abuse; comes back with the response.",
 		},
 		{
 			Name: "prompt_cache_key",
-			Type: wire.Ignore[responsesRequest](wire.String),
-			Doc:  "A hint for OpenAI's prompt cache; prompts that begin alike share one here in any case.",
+			Type: wire.StringOf(func(r *responsesRequest) *string { return &r.cacheKey }),
+			Doc: "A hint for OpenAI's prompt cache; prompts that begin alike share one here in any case. It comes " +
+				"back with the response.",
 		},
 		{
 			Name: "prompt_cache_retention",
@@ -151,8 +157,28 @@ var responsesFields = wire.Lift(func(r *responsesRequest) *conversationRequest {
 		},
 		{
 			Name: "max_tool_calls",
-			Type: wire.Ignore[responsesRequest](wire.Count),
-			Doc:  "Most calls of tools that OpenAI hosts.",
+			Type: wire.IntegerOf(0, math.MaxInt32, func(r *responsesRequest) *int { return &r.maxCalls }),
+			Doc:  "Most calls of tools that OpenAI hosts; comes back with the response.",
+		},
+		{
+			Name: "client_metadata",
+			Type: wire.Ignore[responsesRequest](wire.Object),
+			Doc:  "What Codex tells OpenAI about itself.",
+		},
+		{
+			Name: "prompt_cache_options",
+			Type: wire.Ignore[responsesRequest](wire.Object),
+			Doc:  "Options of OpenAI's prompt cache.",
+		},
+		{
+			Name: "moderation",
+			Type: wire.Ignore[responsesRequest](wire.Object),
+			Doc:  "Options of OpenAI's moderation.",
+		},
+		{
+			Name: "background_options",
+			Type: wire.Ignore[responsesRequest](wire.Object),
+			Doc:  "Options of OpenAI's background mode.",
 		},
 	})
 
@@ -163,13 +189,13 @@ var (
 		wire.ListOf(wire.AnyOf(
 			wire.Open(map[string]wire.Schema{"type": wire.String}, "type"),
 			wire.Open(map[string]wire.Schema{"role": wire.String}, "role"),
-		), maxMessages).NonEmpty(),
+			wire.Open(map[string]wire.Schema{"id": {"type": "string", "minLength": 1}}, "id"),
+		), maxMessages),
 	).Examples(`"Hello"`, `[{"role":"user","content":"Hello"}]`)
 
-	flatToolsSchema = wire.ListOf(
-		wire.Open(map[string]wire.Schema{"type": {"type": "string", "not": wire.Schema{"const": "custom"}}}, "type"),
-		maxTools,
-	).Examples(`[{"type":"function","name":"f"}]`, `[{"type":"web_search"}]`)
+	flatToolsSchema = wire.ListOf(anyTool, maxTools).Examples(`[{"type":"function","name":"f"}]`,
+		`[{"type":"custom","name":"f"}]`, `[{"type":"web_search"}]`,
+		`[{"type":"namespace","name":"n","tools":[{"type":"function","name":"f"}]}]`)
 
 	flatToolChoiceSchema = toolChoiceSchema.Examples(`"auto"`, `{"type":"function","name":"f"}`)
 
@@ -182,6 +208,7 @@ var (
 		"effort":           wire.Enum(efforts...),
 		"summary":          {},
 		"generate_summary": {},
+		"context":          {},
 	}).Examples(`{"effort":"low"}`)
 )
 
@@ -189,14 +216,35 @@ func (r *responsesRequest) setInput(v wire.Value) (e *fault.Error) {
 	if r.input, e = readInput(v); e != nil {
 		return e
 	}
-	r.messages, e = readItems(r.input)
+	return r.converse(r.input)
+}
+
+func (r *responsesRequest) setTopLogprobs(v wire.Value) *fault.Error {
+	n, e := v.Integer(0, 20)
+	r.top = int(n)
+	r.logprobs = r.logprobs || n > 0
+	return e
+}
+
+// maxInclude is the maximum number of parts that a client may ask for.
+const maxInclude = 4096
+
+func (r *responsesRequest) setInclude(v wire.Value) *fault.Error {
+	list, e := v.Array(maxInclude)
+	for _, part := range list {
+		switch string(part.Raw) {
+		case `"message.output_text.logprobs"`:
+			r.logprobs = true
+		case `"reasoning.encrypted_content"`:
+			r.sealed = true
+		}
+	}
 	return e
 }
 
 func (r *responsesRequest) setTools(v wire.Value) (e *fault.Error) {
-	r.toolsAsked = v.Raw
-	r.tools.list, r.ignored, e = readFlatTools(v)
-	return e
+	r.toolsAsked = echoedTools(v.Raw)
+	return r.tools.readFlatTools(v)
 }
 
 func (r *responsesRequest) setToolChoice(v wire.Value) (e *fault.Error) {
@@ -210,12 +258,27 @@ func (r *responsesRequest) setMetadata(v wire.Value) *fault.Error {
 	return wire.IsObject(v)
 }
 
-func readTruncation(_ *responsesRequest, v wire.Value) *fault.Error {
-	if s, e := v.OneOf("disabled", "auto"); e != nil || s == "disabled" {
-		return e
+// echoedTools returns the tools as a response tells them: functions have all of their fields.
+func echoedTools(raw json.RawMessage) json.RawMessage {
+	var list []map[string]json.RawMessage
+	if json.Unmarshal(raw, &list) != nil {
+		return raw
 	}
-	return fault.New(fault.Unsupported, v.Name,
-		"Unsupported value: '%s' does not support 'auto': nothing is cut here.", v.Name)
+	for _, tool := range list {
+		if string(tool["type"]) != `"`+toolFunction+`"` {
+			continue
+		}
+		for name, otherwise := range map[string]string{"description": "null", "parameters": "null", "strict": "false"} {
+			if wire.IsNull(tool[name]) {
+				tool[name] = json.RawMessage(otherwise)
+			}
+		}
+	}
+	b, err := json.Marshal(list)
+	if err != nil {
+		return raw
+	}
+	return b
 }
 
 // setText reads {"format":…,"verbosity":…}.
@@ -259,7 +322,7 @@ func (r *responsesRequest) setReasoning(v wire.Value) *fault.Error {
 	if e != nil {
 		return e
 	}
-	if e := wire.Only(object, "effort", "summary", "generate_summary"); e != nil {
+	if e := wire.Only(object, "effort", "summary", "generate_summary", "context"); e != nil {
 		return e
 	}
 	if effort, ok := object["effort"]; ok {
@@ -270,51 +333,17 @@ func (r *responsesRequest) setReasoning(v wire.Value) *fault.Error {
 	return nil
 }
 
-// readFlatTools reads tools, which are not nested here. Hosted tools are ignored and returned
-// separately, because agents send them to every server.
-func readFlatTools(v wire.Value) (list []prompt.Tool, ignored []string, e *fault.Error) {
-	items, e := v.Array(maxTools)
-	if e != nil {
-		return nil, nil, e
-	}
-
-	for _, item := range items {
-		object, e := item.Object()
-		if e != nil {
-			return nil, nil, e
-		}
-		kind, e := item.Required(object, "type")
-		if e != nil {
-			return nil, nil, e
-		}
-		name, e := kind.Text()
-		if e != nil {
-			return nil, nil, e
-		}
-
-		if name == "custom" {
-			return nil, nil, fault.New(fault.Unsupported, kind.Name,
-				"Tools of the type 'custom' are not supported; 'function' is.")
-		}
-		if name != "function" {
-			ignored = append(ignored, name)
-			continue
-		}
-		t, e := readFunction(item, list, "type")
-		if e != nil {
-			return nil, nil, e
-		}
-		list = append(list, t)
-	}
-
-	return list, ignored, nil
-}
-
 // check validates fields that depend on each other.
 func (r *responsesRequest) check() *fault.Error {
 	if r.instructions != "" {
 		first := prompt.Message{Role: prompt.System, Content: r.instructions}
 		r.messages = slices.Insert(r.messages, 0, first)
+	}
+	if len(r.messages) == 0 {
+		return fault.New(fault.MissingField, "input", "Missing required parameter: 'input'.")
+	}
+	if e := r.tools.offerFound(r.found); e != nil {
+		return e
 	}
 
 	// The choice may refer to hosted tools only, which are ignored.
@@ -337,6 +366,9 @@ func (api *API) readResponses(w http.ResponseWriter, r *http.Request) (*response
 	return req, req.check()
 }
 
+// itemsHeader lists the types of the input's items that the model does not see.
+const itemsHeader = "X-Items-Not-Read"
+
 // responses answers POST /v1/responses.
 func (api *API) responses(w http.ResponseWriter, r *http.Request) *fault.Error {
 	req, e := api.readResponses(w, r)
@@ -344,10 +376,7 @@ func (api *API) responses(w http.ResponseWriter, r *http.Request) *fault.Error {
 		return e
 	}
 
-	if len(req.ignored) > 0 {
-		w.Header().Set("X-Tools-Not-Offered", strings.Join(req.ignored, " "))
-	}
-
+	wire.AddList(w.Header(), itemsHeader, req.unread)
 	if req.background {
 		return api.inBackground(w, r, req)
 	}

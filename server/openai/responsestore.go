@@ -18,8 +18,15 @@ import (
 	"serve/service"
 )
 
-// notKept explains why fields are refused without an archive.
-const notKept = "Responses are not kept here: send the whole conversation as input, or start serve with --data-dir."
+// Bounds of the responses that are kept without an archive.
+const (
+	memoryBytes = 64 << 20
+	memoryTime  = 24 * time.Hour
+)
+
+// notKept says how long responses are kept.
+const notKept = "Responses are kept for a while, and not at all with 'store': false; " +
+	"serve's --data-dir keeps them longer."
 
 // keepWait limits how long a request waits for the archive.
 const keepWait = 10 * time.Second
@@ -29,15 +36,21 @@ const previousField = "previous_response_id"
 
 // recall prepends the conversation of an earlier response to the input.
 func (api *API) recall(ctx context.Context, req *responsesRequest) *fault.Error {
-	if e := api.checkStore(req); e != nil || req.previous == "" {
+	if e := checkStore(req); e != nil {
 		return e
+	}
+	if e := api.resolve(ctx, req); e != nil {
+		return e
+	}
+	if req.previous == "" {
+		return nil
 	}
 
 	turns, err := api.opts.Archive.Conversation(ctx, req.previous)
 	switch {
 	case errors.Is(err, archive.ErrNotFound):
 		return fault.New(fault.PreviousNotFound, previousField,
-			"Previous response with id '%s' not found.", req.previous)
+			"Previous response with id '%s' not found. %s", req.previous, notKept)
 	case errors.Is(err, archive.ErrBroken):
 		return fault.New(fault.PreviousNotFound, previousField,
 			"An earlier response of the conversation of '%s' is not kept any more.", req.previous)
@@ -59,24 +72,11 @@ func (api *API) recall(ctx context.Context, req *responsesRequest) *fault.Error 
 			"The conversation has %d items, where %d are allowed.", len(items), maxMessages)
 	}
 
-	var e *fault.Error
-	req.messages, e = readItems(items)
-	return e
+	return req.converse(items)
 }
 
-// checkStore validates the fields that depend on the archive.
-func (api *API) checkStore(req *responsesRequest) *fault.Error {
-	if api.opts.Archive == nil {
-		switch {
-		case req.previous != "":
-			return fault.New(fault.Unsupported, previousField, "Unsupported parameter: '%s'. %s", previousField, notKept)
-		case req.background:
-			return fault.New(fault.Unsupported, "background", "Unsupported parameter: 'background'. %s", notKept)
-		}
-		req.store = false
-		return nil
-	}
-
+// checkStore validates the fields about storing.
+func checkStore(req *responsesRequest) *fault.Error {
 	if req.background && !req.store {
 		return fault.New(fault.InvalidValue, "background",
 			"The 'background' parameter needs 'store': its answer has to be fetched.")
@@ -129,7 +129,7 @@ func (api *API) keep(ctx context.Context, req *responsesRequest, r *response) *f
 			ID:       r.ID,
 			Previous: req.previous,
 			Created:  time.Unix(r.CreatedAt, 0),
-			Input:    req.inputItems(),
+			Input:    req.inputItems(r.ID),
 			Body:     body,
 		})
 	}
@@ -140,11 +140,11 @@ func (api *API) keep(ctx context.Context, req *responsesRequest, r *response) *f
 }
 
 // inputItems returns the request's input in its normalized form: each item has a type, an id and a
-// status, and texts are content parts.
-func (r *responsesRequest) inputItems() json.RawMessage {
+// status, and texts are content parts. Response is the id of the response.
+func (r *responsesRequest) inputItems(response string) json.RawMessage {
 	if r.items == nil {
-		for _, v := range r.input {
-			r.items = append(r.items, listed(v.Raw))
+		for i, v := range r.input {
+			r.items = append(r.items, listed(v.Raw, inputID(response, i)))
 		}
 	}
 	b, err := json.Marshal(r.items)
@@ -154,16 +154,8 @@ func (r *responsesRequest) inputItems() json.RawMessage {
 	return b
 }
 
-// itemPrefixes are the prefixes of ids, by type of item.
-var itemPrefixes = map[string]string{
-	"message":              "msg_",
-	"reasoning":            "rs_",
-	"function_call":        "fc_",
-	"function_call_output": "fco_",
-}
-
-// listed returns an item in its normalized form.
-func listed(raw json.RawMessage) map[string]json.RawMessage {
+// listed returns an item in its normalized form, with an id unless it has one.
+func listed(raw json.RawMessage, id string) map[string]json.RawMessage {
 	var item map[string]json.RawMessage
 	if json.Unmarshal(raw, &item) != nil {
 		return nil
@@ -180,9 +172,8 @@ func listed(raw json.RawMessage) map[string]json.RawMessage {
 		}
 	}
 
-	prefix := itemPrefixes[kind]
 	set("type", kind)
-	set("id", prefix+wire.RandomID())
+	set("id", itemPrefixes[kind]+id)
 	set("status", "completed")
 	if content := item["content"]; kind == "message" && len(content) > 0 && content[0] == '"' {
 		part := map[string]json.RawMessage{"type": text("input_text"), "text": content}
@@ -200,11 +191,7 @@ func listed(raw json.RawMessage) map[string]json.RawMessage {
 // kept returns the stored response with the id in the path.
 func (api *API) kept(r *http.Request) (*archive.Response, *fault.Error) {
 	id := r.PathValue("id")
-	missing := fault.New(fault.NotFound, "", "Response with id '%s' not found.", id)
-	if api.opts.Archive == nil {
-		missing.Message += " " + notKept
-		return nil, missing
-	}
+	missing := fault.New(fault.NotFound, "", "Response with id '%s' not found. %s", id, notKept)
 	got, err := api.opts.Archive.Get(r.Context(), id)
 	if errors.Is(err, archive.ErrNotFound) {
 		return nil, missing

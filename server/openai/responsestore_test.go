@@ -144,24 +144,63 @@ func TestKeptResponses(t *testing.T) {
 	}
 }
 
-// TestNothingKept asks a server that has no archive.
-func TestNothingKept(t *testing.T) {
-	hs, _ := servertest.Start(t, enginetest.Options{Next: parrot}, server.Options{})
-	if got := respond(t, hs, `"input":"One","store":true`); got.Store {
-		t.Errorf("%+v", got)
+// TestKeptInMemory goes on from responses of a server that has no archive.
+func TestKeptInMemory(t *testing.T) {
+	hs, _ := servertest.Start(t, enginetest.Options{
+		Limits: engine.Limits{Context: 1024},
+		Next:   parrot,
+	}, server.Options{})
+
+	first := respond(t, hs, `"input":"One"`)
+	second := respond(t, hs, `"input":"Two","previous_response_id":"`+first.ID+`"`)
+	const want = "[user]One[assistant][user]One[user]Two"
+	if second.text() != want || !second.Store {
+		t.Errorf("%+v", second)
 	}
-	for _, fields := range []string{`"previous_response_id":"resp_1"`, `"background":true`} {
-		res, body := servertest.Post(t, hs, "/v1/responses", `{"model":"fake","input":"x",`+fields+`}`)
-		if res.StatusCode != http.StatusBadRequest || !strings.Contains(body, "--data-dir") {
-			t.Errorf("%s: %d %s", fields, res.StatusCode, body)
+
+	var items struct{ Data []struct{ ID string } }
+	_, body := servertest.Request(t, hs, http.MethodGet, "/v1/responses/"+first.ID+"/input_items")
+	if err := json.Unmarshal([]byte(body), &items); err != nil || len(items.Data) != 1 {
+		t.Fatal(err, body)
+	}
+
+	// As the AI SDK goes on: references to what was said, with and without their type.
+	var output struct{ Output []struct{ ID string } }
+	status, body := servertest.Request(t, hs, http.MethodGet, "/v1/responses/"+first.ID)
+	if err := json.Unmarshal([]byte(body), &output); err != nil || status != http.StatusOK {
+		t.Fatal(err, body)
+	}
+	referring := respond(t, hs, `"input":[{"type":"item_reference","id":"`+items.Data[0].ID+`"},{"id":"`+
+		output.Output[0].ID+`"},{"role":"user","content":"Two"}]`)
+	if referring.text() != want {
+		t.Errorf("%+v", referring)
+	}
+
+	background := respond(t, hs, `"input":"One","background":true`)
+	if background.Status != "in_progress" {
+		t.Errorf("%+v", background)
+	}
+
+	unkept := respond(t, hs, `"input":"One","store":false`)
+	if status, body := servertest.Request(t, hs, http.MethodDelete, "/v1/responses/"+first.ID); status != http.StatusOK {
+		t.Errorf("%d %s", status, body)
+	}
+	for _, id := range []string{first.ID, unkept.ID, "absent"} {
+		for _, path := range []string{"GET /v1/responses/" + id, "DELETE /v1/responses/" + id,
+			"POST /v1/responses/" + id + "/cancel", "GET /v1/responses/" + id + "/input_items"} {
+			method, path, _ := strings.Cut(path, " ")
+			if status, body := servertest.Request(t, hs, method, path); status != http.StatusNotFound {
+				t.Errorf("%s: %d %s", path, status, body)
+			}
 		}
 	}
-	for _, path := range []string{"GET /v1/responses/x", "DELETE /v1/responses/x", "POST /v1/responses/x/cancel", "GET /v1/responses/x/input_items"} {
-		method, path, _ := strings.Cut(path, " ")
-		if status, body := servertest.Request(t, hs, method, path); status != http.StatusNotFound || !strings.Contains(body, "--data-dir") {
-			t.Errorf("%s: %d %s", path, status, body)
+	for _, id := range []string{output.Output[0].ID, "msg_1", "x", "msg_" + strings.TrimPrefix(second.ID, "resp_") + "_9"} {
+		res, body := servertest.Post(t, hs, "/v1/responses", `{"model":"fake","input":[{"type":"item_reference","id":"`+id+`"}]}`)
+		if res.StatusCode != http.StatusNotFound || !strings.Contains(body, `Item with id '`+id) {
+			t.Errorf("%s: %d %s", id, res.StatusCode, body)
 		}
 	}
+
 	res, body := servertest.Post(t, hs, "/v1/responses/input_tokens", `{"model":"fake","input":"Hello"}`)
 	if res.StatusCode != http.StatusOK || body != `{"input_tokens":12,"object":"response.input_tokens"}` {
 		t.Errorf("%d %s", res.StatusCode, body)

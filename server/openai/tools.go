@@ -17,6 +17,7 @@ type tools struct {
 	parallel bool // allows several calls in one answer
 	choice   toolChoice
 	legacy   bool // requested by the deprecated fields functions and function_call
+	kinds    toolKinds
 }
 
 // toolChoice is tool_choice. The zero value means auto if there are tools.
@@ -25,6 +26,9 @@ type toolChoice struct {
 	mode  prompt.Choice
 	names []string // the allowed tools; nil for all
 	named bool     // a single tool was named, which affects finish_reason
+	// hosted is the type of a tool that OpenAI hosts, of which the choice is a call. Without the tool it
+	// is no choice.
+	hosted string
 }
 
 // maxTools is the maximum number of tools.
@@ -32,7 +36,7 @@ const maxTools = 1024
 
 // The schemas of the fields about tools.
 var (
-	nameSchema = wire.Schema{"type": "string", "pattern": toolName.String()}
+	nameSchema = wire.Schema{"type": "string", "pattern": toolName.String(), "maxLength": chatNames}
 
 	functionProperties = map[string]wire.Schema{
 		"name":        nameSchema,
@@ -42,15 +46,16 @@ var (
 	}
 	functionSchema = wire.Open(functionProperties, "name")
 
-	toolsSchema = wire.ListOf(wire.Open(map[string]wire.Schema{
-		"type":     wire.Enum("function"),
-		"function": functionSchema,
-	}, "type", "function"), maxTools).Examples(`[{"type":"function","function":{"name":"f"}}]`)
+	toolsSchema = wire.ListOf(anyTool, maxTools).Examples(`[{"type":"function","function":{"name":"f"}}]`,
+		`[{"type":"custom","custom":{"name":"f"}}]`, `[{"type":"retrieval"}]`)
+
+	// anyTool describes a tool. Those of a type that is not known are not offered to the model.
+	anyTool = wire.Open(map[string]wire.Schema{"type": wire.String}, "type")
 
 	toolChoiceSchema = wire.AnyOf(
 		wire.Enum(string(prompt.ChoiceNone), string(prompt.ChoiceAuto), string(prompt.ChoiceRequired)),
-		wire.Open(map[string]wire.Schema{"type": wire.Enum("function", "allowed_tools")}, "type"),
-	).Examples(`"auto"`, `{"type":"function","function":{"name":"f"}}`)
+		anyTool,
+	).Examples(`"auto"`, `{"type":"function","function":{"name":"f"}}`, `{"type":"custom","custom":{"name":"f"}}`)
 
 	functionCallSchema = wire.AnyOf(
 		wire.Enum(string(prompt.ChoiceNone), string(prompt.ChoiceAuto)),
@@ -58,7 +63,29 @@ var (
 	).Examples(`"auto"`, `{"name":"f"}`)
 )
 
-var toolName = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)
+var toolName = regexp.MustCompile(`^[a-zA-Z0-9_-]+$`)
+
+// Limits on the names of tools, in bytes.
+const (
+	chatNames     = 64
+	responseNames = 128
+)
+
+// readToolName reads the name of a tool, which has at most so many bytes.
+func readToolName(v wire.Value, object map[string]wire.Value, limit int) (string, *fault.Error) {
+	field, e := v.Required(object, "name")
+	if e != nil {
+		return "", e
+	}
+	name, e := field.Text()
+	if e != nil {
+		return "", e
+	}
+	if len(name) > limit || !toolName.MatchString(name) {
+		return "", field.Invalid("a function's name has 1 to %d letters, digits, underscores and dashes.", limit)
+	}
+	return name, nil
+}
 
 // noParameters is the schema of a function without parameters.
 var noParameters = json.RawMessage(`{"type":"object","properties":{}}`)
@@ -68,10 +95,22 @@ func (t *tools) offered() prompt.Tools {
 	return prompt.Tools{List: t.list, Choice: t.choice.mode, Parallel: t.parallel && !t.legacy}
 }
 
+// offers reports whether there is a tool of a name.
+func (t *tools) offers(name string) bool {
+	return slices.ContainsFunc(t.list, func(o prompt.Tool) bool { return o.Name == name })
+}
+
 // check resolves the choice to tools.
 func (t *tools) check() *fault.Error {
 	c := &t.choice
+	if c.hosted != "" {
+		t.kinds.skip(c.hosted)
+	}
 	if len(t.list) == 0 {
+		if len(t.kinds.skipped) > 0 && !c.named {
+			*c = toolChoice{} // among tools that are not offered
+			return nil
+		}
 		if c.mode == prompt.ChoiceAuto || c.mode == prompt.ChoiceRequired || c.names != nil {
 			return fault.New(fault.InvalidValue, c.field, "Invalid '%s': it needs 'tools'.", c.field)
 		}
@@ -115,46 +154,6 @@ func (t *tools) finish(f engine.Finish, called bool) engine.Finish {
 	return "tool_calls"
 }
 
-// readTools reads the field tools.
-func readTools(v wire.Value) ([]prompt.Tool, *fault.Error) {
-	items, e := v.Array(maxTools)
-	if e != nil {
-		return nil, e
-	}
-
-	list := make([]prompt.Tool, len(items))
-	for i, item := range items {
-		object, e := item.Object()
-		if e != nil {
-			return nil, e
-		}
-
-		kind, e := item.Required(object, "type")
-		if e != nil {
-			return nil, e
-		}
-		name, e := kind.Text()
-		if e != nil {
-			return nil, e
-		}
-		if name != "function" {
-			return nil, fault.New(fault.Unsupported, kind.Name,
-				"Tools of the type '%s' are not supported; 'function' is.", name)
-		}
-
-		function, e := item.Required(object, "function")
-		if e != nil {
-			return nil, e
-		}
-		wire.Others(object, "type", "function")
-		if list[i], e = readFunction(function, list[:i]); e != nil {
-			return nil, e
-		}
-	}
-
-	return list, nil
-}
-
 // readFunctions reads the deprecated field functions.
 func readFunctions(v wire.Value) ([]prompt.Tool, *fault.Error) {
 	items, e := v.Array(maxTools)
@@ -163,33 +162,36 @@ func readFunctions(v wire.Value) ([]prompt.Tool, *fault.Error) {
 	}
 	list := make([]prompt.Tool, len(items))
 	for i, item := range items {
-		if list[i], e = readFunction(item, list[:i]); e != nil {
+		if list[i], e = readFunction(item, chatNames); e != nil {
+			return nil, e
+		}
+		if e := addTool(&list[i], list[:i], item); e != nil {
 			return nil, e
 		}
 	}
 	return list, nil
 }
 
-// readFunction reads a function. The names of additional allowed fields may be given.
-func readFunction(v wire.Value, before []prompt.Tool, also ...string) (t prompt.Tool, e *fault.Error) {
+// addTool checks that a tool's name differs from those before it, and compiles its schema.
+func addTool(t *prompt.Tool, before []prompt.Tool, v wire.Value) *fault.Error {
+	if slices.ContainsFunc(before, func(o prompt.Tool) bool { return o.Name == t.Name }) {
+		return fault.New(fault.InvalidValue, v.Name+".name",
+			"Invalid '%s.name': two functions are called '%s'.", v.Name, t.Name)
+	}
+	return t.Compile(len(before))
+}
+
+// readFunction reads a function, whose name has at most so many bytes. The names of additional allowed
+// fields may be given. The function must be compiled.
+func readFunction(v wire.Value, nameLimit int, also ...string) (t prompt.Tool, e *fault.Error) {
 	object, e := v.Object()
 	if e != nil {
 		return t, e
 	}
 	wire.Others(object, append(also, "name", "description", "parameters", "strict")...)
 
-	name, e := v.Required(object, "name")
-	if e != nil {
+	if t.Name, e = readToolName(v, object, nameLimit); e != nil {
 		return t, e
-	}
-	if t.Name, e = name.Text(); e != nil {
-		return t, e
-	}
-	if !toolName.MatchString(t.Name) {
-		return t, name.Invalid("a function's name has 1 to 64 letters, digits, underscores and dashes.")
-	}
-	if slices.ContainsFunc(before, func(o prompt.Tool) bool { return o.Name == t.Name }) {
-		return t, name.Invalid("two functions are called '%s'.", t.Name)
 	}
 
 	if t.Description, e = wire.OptionalText(object, "description"); e != nil {
@@ -213,8 +215,7 @@ func readFunction(v wire.Value, before []prompt.Tool, also ...string) (t prompt.
 
 	t.Parameters = parameters.Raw
 	t.Field = parameters.Name
-	e = t.Compile(len(before))
-	return t, e
+	return t, nil
 }
 
 func readNestedToolChoice(v wire.Value) (toolChoice, *fault.Error) { return readToolChoice(v, false) }
@@ -238,15 +239,20 @@ func readToolChoice(v wire.Value, flat bool) (c toolChoice, e *fault.Error) {
 		return c, e
 	}
 
-	name, e := kind.OneOf("function", "allowed_tools")
+	name, e := kind.Text()
 	if e != nil {
 		return c, e
 	}
 
-	if name == "function" {
-		name, e := readChosen(v, object, flat)
+	switch name {
+	case toolFunction, toolCustom:
+		name, e := readChosen(v, object, name, flat)
 		c.choose(name)
 		return c, e
+	case toolAllowed:
+	default:
+		c.hosted = name
+		return c, nil
 	}
 
 	if !flat {
@@ -291,33 +297,45 @@ func readMode(v wire.Value, of ...prompt.Choice) (prompt.Choice, *fault.Error) {
 	return prompt.Choice(word), e
 }
 
-// readChosen reads the name of {"function":{"name":...}}, or of {"name":...}.
-func readChosen(v wire.Value, object map[string]wire.Value, flat bool) (string, *fault.Error) {
+// readChosen reads the name of {"function":{"name":...}} or {"custom":{"name":...}}, or of {"name":...}.
+// It returns the name that the model knows.
+func readChosen(v wire.Value, object map[string]wire.Value, kind string, flat bool) (string, *fault.Error) {
 	if !flat {
-		function, e := v.Required(object, "function")
+		inner, e := v.Required(object, kind)
 		if e != nil {
 			return "", e
 		}
-		if object, e = function.Object(); e != nil {
+		if object, e = inner.Object(); e != nil {
 			return "", e
 		}
-		v = function
+		v = inner
 	}
-	return v.RequiredText(object, "name")
+	return readCalledName(v, object)
 }
 
+// readAllowed reads the tools of a choice. Those of other types than these are not offered anyway.
 func readAllowed(v wire.Value, flat bool) ([]string, *fault.Error) {
 	items, e := v.Array(maxTools)
 	if e != nil {
 		return nil, e
 	}
+
 	names := []string{}
 	for _, item := range items {
 		object, e := item.Object()
 		if e != nil {
 			return nil, e
 		}
-		name, e := readChosen(item, object, flat)
+		kind := toolFunction
+		if field, ok := object["type"]; ok {
+			if kind, e = field.Text(); e != nil {
+				return nil, e
+			}
+		}
+		if kind != toolFunction && kind != toolCustom {
+			continue
+		}
+		name, e := readChosen(item, object, kind, flat)
 		if e != nil {
 			return nil, e
 		}
@@ -359,22 +377,27 @@ func readCalls(v wire.Value) ([]prompt.Call, *fault.Error) {
 			return nil, e
 		}
 
-		if kind, ok := object["type"]; ok {
-			if _, e := kind.OneOf("function"); e != nil {
+		kind := toolFunction
+		if field, ok := object["type"]; ok {
+			if kind, e = field.OneOf(toolFunction, toolCustom); e != nil {
 				return nil, e
 			}
 		}
-		wire.Others(object, "id", "type", "function", "index")
+		wire.Others(object, "id", "type", kind, "index")
 		id, e := item.RequiredText(object, "id")
 		if e != nil {
 			return nil, e
 		}
 
-		function, e := item.Required(object, "function")
+		inner, e := item.Required(object, kind)
 		if e != nil {
 			return nil, e
 		}
-		call, e := readNestedCall(function)
+		read := readNestedCall
+		if kind == toolCustom {
+			read = readCustomCall
+		}
+		call, e := read(inner)
 		if e != nil {
 			return nil, e
 		}
@@ -402,7 +425,7 @@ func readCall(v wire.Value) (c prompt.Call, e *fault.Error) {
 	if e != nil {
 		return c, e
 	}
-	if c.Name, e = v.RequiredText(object, "name"); e != nil {
+	if c.Name, e = readCalledName(v, object); e != nil {
 		return c, e
 	}
 

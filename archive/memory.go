@@ -1,0 +1,134 @@
+package archive
+
+import (
+	"container/list"
+	"context"
+	"sync"
+	"time"
+)
+
+// Store keeps responses. An Archive keeps them in a file, a Memory as long as the process lives.
+// Many goroutines may use one.
+type Store interface {
+	// Put stores a response, in place of the one with its ID.
+	Put(ctx context.Context, r *Response) error
+	// Get returns a response, or ErrNotFound. The caller must not change it.
+	Get(ctx context.Context, id string) (*Response, error)
+	// Conversation returns a response and all that it goes on from, the oldest first. The error is
+	// ErrNotFound without the response itself, and ErrBroken without an earlier one.
+	Conversation(ctx context.Context, id string) ([]*Response, error)
+	// Delete deletes a response, or returns ErrNotFound.
+	Delete(ctx context.Context, id string) error
+}
+
+var (
+	_ Store = (*Archive)(nil)
+	_ Store = (*Memory)(nil)
+)
+
+// Memory keeps the responses that were used last, within bounds of bytes and of time. Nothing of it
+// is ever written to a disk by us.
+type Memory struct {
+	maxBytes int
+	keep     time.Duration
+
+	mu    sync.Mutex
+	bytes int
+	byID  map[string]*list.Element
+	used  list.List // of *remembered, the one used last in front
+}
+
+type remembered struct {
+	Response
+	used time.Time
+}
+
+// overhead is about what a response takes besides its texts, in bytes.
+const overhead = 512
+
+func (r *remembered) bytes() int {
+	return overhead + len(r.ID) + len(r.Previous) + len(r.Input) + len(r.Body)
+}
+
+// NewMemory returns an empty Memory. It drops what has not been used for as long as keep, and, when
+// all responses have more than maxBytes, those that were used the longest ago.
+func NewMemory(maxBytes int, keep time.Duration) *Memory {
+	return &Memory{
+		maxBytes: maxBytes,
+		keep:     keep,
+		byID:     map[string]*list.Element{},
+	}
+}
+
+// Put implements Store. A response that is larger than all of the memory is dropped at once.
+func (m *Memory) Put(_ context.Context, r *Response) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+
+	if e, known := m.byID[r.ID]; known {
+		m.remove(e)
+	}
+
+	kept := &remembered{Response: *r, used: time.Now()}
+	m.byID[r.ID] = m.used.PushFront(kept)
+	m.bytes += kept.bytes()
+	m.drop()
+	return nil
+}
+
+// drop removes what is beyond the bounds.
+func (m *Memory) drop() {
+	for e := m.used.Back(); e != nil; e = m.used.Back() {
+		old := time.Since(e.Value.(*remembered).used) > m.keep
+		if !old && m.bytes <= m.maxBytes {
+			return
+		}
+		m.remove(e)
+	}
+}
+
+func (m *Memory) remove(e *list.Element) {
+	r := m.used.Remove(e).(*remembered)
+	delete(m.byID, r.ID)
+	m.bytes -= r.bytes()
+}
+
+// use returns a response, which is now the one used last.
+func (m *Memory) use(id string) (*Response, error) {
+	m.drop()
+	e, known := m.byID[id]
+	if !known {
+		return nil, ErrNotFound
+	}
+	r := e.Value.(*remembered)
+	r.used = time.Now()
+	m.used.MoveToFront(e)
+	return &r.Response, nil
+}
+
+// Get implements Store.
+func (m *Memory) Get(_ context.Context, id string) (*Response, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.use(id)
+}
+
+// Conversation implements Store.
+func (m *Memory) Conversation(_ context.Context, id string) ([]*Response, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return conversation(id, m.use)
+}
+
+// Delete implements Store.
+func (m *Memory) Delete(_ context.Context, id string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.drop()
+	e, known := m.byID[id]
+	if !known {
+		return ErrNotFound
+	}
+	m.remove(e)
+	return nil
+}

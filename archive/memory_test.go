@@ -1,0 +1,71 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestMemoryBounds fills a memory beyond its bytes, and waits beyond its time. A conversation that is
+// used stays whole.
+func TestMemoryBounds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		m := NewMemory(20_000, time.Hour)
+		put := func(r *Response) {
+			if err := m.Put(ctx, r); err != nil {
+				t.Fatal(err)
+			}
+		}
+
+		put(turn("a", "", "one"))
+		put(turn("b", "a", "two"))
+		for i := range 100 {
+			put(turn(fmt.Sprint("r", i), "", strings.Repeat("x", 1000)))
+			if turns, err := m.Conversation(ctx, "b"); err != nil || len(turns) != 2 {
+				t.Fatalf("%d turns, %v", len(turns), err)
+			}
+			if m.bytes > 20_000 {
+				t.Fatalf("%d bytes are kept", m.bytes)
+			}
+		}
+
+		if _, err := m.Get(ctx, "r0"); !errors.Is(err, ErrNotFound) {
+			t.Errorf("the oldest is still there: %v", err)
+		}
+		if _, err := m.Get(ctx, "r99"); err != nil {
+			t.Errorf("the newest is not there: %v", err)
+		}
+
+		// One in place of itself counts once.
+		before := m.bytes
+		put(turn("r99", "", strings.Repeat("y", 1000)))
+		if m.bytes != before {
+			t.Errorf("%d bytes, and before %d", m.bytes, before)
+		}
+
+		// What is larger than everything is not kept, and leaves nothing behind.
+		put(turn("huge", "", strings.Repeat("x", 20_000)))
+		if _, err := m.Get(ctx, "huge"); !errors.Is(err, ErrNotFound) || m.bytes != 0 || m.used.Len() != 0 {
+			t.Errorf("%v, %d bytes", err, m.bytes)
+		}
+
+		put(turn("a", "", "one"))
+		time.Sleep(50 * time.Minute)
+		put(turn("b", "a", "two"))
+		time.Sleep(20 * time.Minute)
+		if _, err := m.Conversation(ctx, "b"); !errors.Is(err, ErrBroken) {
+			t.Errorf("its beginning is too old: %v", err)
+		}
+		if err := m.Delete(ctx, "b"); err != nil {
+			t.Error(err)
+		}
+		if err := m.Delete(ctx, "b"); !errors.Is(err, ErrNotFound) || m.bytes != 0 || len(m.byID) != 0 {
+			t.Errorf("%v, %d bytes", err, m.bytes)
+		}
+	})
+}
