@@ -71,7 +71,7 @@ func (c *config) declare(f flagset.Set) {
 	c.declareEngine(f)
 
 	f.Text(&c.dataDir, "data-dir", "",
-		"folder to store responses in; by default recent ones are kept in memory and nothing is on the disk")
+		"folder to store responses in; by default, recent ones are kept in memory only")
 	f.Duration(&c.keepResponses, "keep-responses", 30*24*time.Hour, flagset.AtLeast(0),
 		"how long to keep stored responses; 0 to keep them forever")
 	f.Text(&c.server.Moderator, "moderation", "", "name of a served Llama Guard model that answers /v1/moderations")
