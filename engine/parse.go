@@ -10,6 +10,9 @@ type answerParser struct {
 	// own format, which is known at the end only.
 	raw     strings.Builder
 	content strings.Builder
+
+	called bool // calls went out
+	read   int  // bytes of raw when something of it went out last
 }
 
 // parsers makes a parser for each choice of a request, none if the text is the content.
@@ -92,15 +95,31 @@ func (p *answerParser) parse(e *Event) {
 	if err != nil {
 		d = Delta{}
 		if e.Finish != "" {
-			// What the model said is not lost: the part that was not passed on goes out as plain text.
-			d.Content = strings.TrimPrefix(p.raw.String(), p.content.String())
+			d.Content = p.rest()
 		}
 	}
 
 	p.content.WriteString(d.Content)
+	p.called = p.called || len(d.ToolCalls) > 0
+	if d.Content != "" || d.Reasoning != "" || len(d.ToolCalls) > 0 {
+		p.read = p.raw.Len()
+	}
 	e.Text = d.Content
 	e.Reasoning = d.Reasoning
 	e.ToolCalls = d.ToolCalls
+}
+
+// rest returns the part of an answer, which is not in the format, that was not passed on: what the model said is not
+// lost, but a call that went out is not text as well.
+func (p *answerParser) rest() string {
+	raw := p.raw.String()
+	if !p.called {
+		return strings.TrimPrefix(raw, p.content.String())
+	}
+	if rest := raw[p.read:]; strings.TrimSpace(rest) != "" {
+		return rest
+	}
+	return ""
 }
 
 // continuation takes off the content what the answer had begun with in the prompt.

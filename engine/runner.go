@@ -241,6 +241,7 @@ type Chat struct {
 	Schema            string                     // JSON schema of the answer, empty for none
 	Continue          bool                       // the last message is the answer's beginning
 	NoThinking        bool                       // ask the template to leave thinking out
+	Written           string                     `json:",omitempty"` // what the answer begins with, after the template's own
 	TemplateArgs      map[string]json.RawMessage // more arguments for the template
 }
 

@@ -21,6 +21,8 @@ const (
 	NoteCallsPaired   = "calls-paired"    // calls and results were put together, and missing results added
 	NoteCallIDs       = "call-ids"        // IDs of calls were replaced in the prompt
 	NoteArgumentsText = "arguments-as-text"
+	NoteTextSplit     = "text-before-calls" // an answer's text and its calls were written as two messages
+	NoteToolsText     = "tools-as-text"     // the template fails at the tools: they were described in the system message
 )
 
 // adapter changes the messages of a conversation step by step, each only if the conversation has what the
@@ -239,6 +241,7 @@ func (a *adapter) exchange() {
 		a.text()
 		return
 	}
+	a.splitText()
 	if !a.paired() && !a.takes(callsUnpaired) {
 		a.pair()
 	}
@@ -327,6 +330,26 @@ func (a *adapter) pair() {
 			}
 			out = append(out, result)
 		}
+	}
+	a.messages = out
+}
+
+// splitText writes the text before calls as a message of its own, if the template leaves it out beside calls.
+func (a *adapter) splitText() {
+	withText := func(m *Message) bool { return len(m.Calls) > 0 && strings.TrimSpace(m.Content) != "" }
+	if !a.has(withText) || a.takes(callsWithText) || !a.takes(textThenCalls) {
+		return
+	}
+	a.note(NoteTextSplit)
+
+	var out []Message
+	for _, m := range a.messages {
+		if withText(&m) {
+			out = append(out, Message{Role: Assistant, Content: m.Content, Images: m.Images})
+			m.Content = ""
+			m.Images = nil
+		}
+		out = append(out, m)
 	}
 	a.messages = out
 }

@@ -4,6 +4,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"serve/engine"
 )
 
 // Grammars for answers that must be calls. llama.cpp's allow any text before a call, and after it.
@@ -89,7 +91,9 @@ func callPart(alts [][]part) []part {
 
 // withoutText removes free text from the alternatives, except for thoughts. It reports whether text after
 // some mark was among it, which means that what holds it is an answer.
-func withoutText(alts [][]part, written string) (out [][]part, answer bool) {
+//
+// Once allows what is repeated only once: one message of thoughts, not any number.
+func withoutText(alts [][]part, written string, once bool) (out [][]part, answer bool) {
 	for _, seq := range alts {
 		var kept []part
 		mark := ""
@@ -103,13 +107,13 @@ func withoutText(alts [][]part, written string) (out [][]part, answer bool) {
 				mark = ""
 
 			case p.token == "":
-				inner, answers := withoutText(p.alts, written)
+				inner, answers := withoutText(p.alts, written, once)
 				if answers && (p.suffix == "?" || p.suffix == "*") {
 					continue
 				}
 				p.alts = inner
-				if p.suffix == "*" {
-					p.suffix = "?" // one message of thoughts, not any number
+				if once && p.suffix == "*" {
+					p.suffix = "?"
 				}
 				mark = ""
 
@@ -161,7 +165,7 @@ func thinks(alts [][]part) bool {
 
 // thoughtsOver matches the end of a prompt whose template has closed the place for thoughts.
 var thoughtsOver = regexp.MustCompile(
-	`(?i)(</[^<>]*think[^<>]*>|\[/think\]|<channel\|>|<\|end_thinking\|>|<\|close\|>think<\|sep\|>)\s*$`)
+	`(?i)(</[^<>]*think[^<>]*>|\[/think\]|<channel\|>|<\|end_thinking\|>|<\|close\|>think<\|sep\|>|\[begin final response\])\s*$`)
 
 // mustCall makes a grammar one of calls: an answer is thoughts, if the model thinks, and then a call. Written
 // is what the template has written of the answer. With now there are no thoughts, unless they have begun.
@@ -178,7 +182,7 @@ func (g gbnf) mustCall(written string, now bool) {
 
 	for i := range g {
 		if callRule.MatchString(g[i].name) {
-			inner, _ := withoutText(parseParts(g[i].body), "")
+			inner, _ := withoutText(parseParts(g[i].body), "", false)
 			g[i].body = tokens(writeParts(inner))
 		}
 	}
@@ -190,10 +194,10 @@ func (g gbnf) mustCall(written string, now bool) {
 	if first := alts[0]; len(first) > 0 && strings.HasPrefix(first[0].token, `"`) {
 		rest = strings.TrimPrefix(written, unquoted(first[0].token))
 	}
-	thinking, _ := withoutText(alts, rest)
+	thinking, _ := withoutText(alts, rest, true)
 	begun := strings.Contains(strings.ToLower(rest), "think") || strings.Contains(rest, "reasoning")
 	if thoughtsOver.MatchString(written) || now && !begun || !thinks(thinking) {
-		call, _ := withoutText([][]part{call}, "")
+		call, _ := withoutText([][]part{call}, "", false)
 		if thinking = call; written != "" {
 			thinking = [][]part{slices.Insert(call[0], 0, part{token: quoted(written)})}
 		}
@@ -209,4 +213,45 @@ func (g gbnf) rule(name string) *rule {
 		}
 	}
 	return nil
+}
+
+// thoughtsEnd returns the mark that ends thoughts which the template has begun, or nothing.
+func thoughtsEnd(g engine.Grammar) string {
+	root := parseGBNF(g.Text).rule(rootRule)
+	if root == nil || thoughtsOver.MatchString(g.GenerationPrompt) {
+		return ""
+	}
+	for _, seq := range parseParts(root.body) {
+		for _, p := range seq {
+			if end := endOf(p.alts, g.GenerationPrompt); end != "" {
+				return end
+			}
+		}
+	}
+	return ""
+}
+
+// endOf returns the literal after free text that follows a mark of thoughts which was written.
+func endOf(alts [][]part, written string) string {
+	for _, seq := range alts {
+		mark, inside := "", false
+		for _, p := range seq {
+			text := ""
+			switch {
+			case freeText.MatchString(p.token):
+				inside = mark != "" && strings.Contains(written, mark)
+			case strings.HasPrefix(p.token, `"`):
+				text = strings.TrimSpace(unquoted(p.token))
+			case p.token == "" && len(p.alts[0]) == 1 && strings.HasPrefix(p.alts[0][0].token, `"`):
+				text = strings.TrimSpace(unquoted(p.alts[0][0].token)) // of an end that may be missing
+			}
+			if inside && text != "" {
+				return text
+			}
+			if text != "" {
+				mark = text
+			}
+		}
+	}
+	return ""
 }

@@ -92,7 +92,8 @@ func (t *Tools) put(g *engine.Grammar, now bool, begun string) (loose []*Tool, e
 			r.body = tokens(oneCall)
 		}
 		if r.name == recipientsRule && !t.Parallel {
-			r.body = tokens(strings.TrimSuffix(strings.Join(r.body, ""), "+"))
+			one, _, _ := strings.Cut(strings.Join(r.body, ""), ` (">>>" `)
+			r.body = tokens(one)
 		}
 	}
 

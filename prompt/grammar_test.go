@@ -42,7 +42,7 @@ func FuzzGBNF(f *testing.F) {
 			if again := writeParts(parseParts(tokens(once))); again != once {
 				t.Errorf("%q became %q", once, again)
 			}
-			withoutText(alts, prefix)
+			withoutText(alts, prefix, true)
 		}
 		g.prefixed(prefix)
 		g.replace(fencedAnswer, plainAnswer)

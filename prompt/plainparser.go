@@ -68,9 +68,14 @@ func (p *plainParser) Append(text string, last bool) (engine.Delta, error) {
 		return d, nil
 	}
 
+	if len(d.ToolCalls) > 0 {
+		p.text = true // calls in the model's own format
+		d.Content = p.begun + d.Content
+		return d, nil
+	}
+
 	added := d.Content
 	d.Content = ""
-	d.ToolCalls = nil
 	p.rest += added
 	if p.next < plainFirstCall {
 		p.begun += added

@@ -3,6 +3,7 @@ package prompt
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"serve/engine"
@@ -158,6 +159,11 @@ func (r *renderer) forms(chat engine.Chat, messages []Message) (*engine.Rendered
 func (r *renderer) calls(chat, byFormat engine.Chat, messages []Message) (*engine.Rendered, error) {
 	rendered, err := r.messages(chat, messages)
 	if err != nil {
+		// Some templates take tools, but fail at some schemas.
+		if written, plainErr := r.plain(chat, messages); plainErr == nil {
+			r.notes = append(r.notes, NoteToolsText)
+			return written, nil
+		}
 		return nil, err
 	}
 
@@ -176,6 +182,9 @@ func (r *renderer) calls(chat, byFormat engine.Chat, messages []Message) (*engin
 	if required.Grammar.Text == "" {
 		return r.plain(chat, messages)
 	}
+	if slices.Contains(r.notes, NoteCallsText) {
+		rendered.Format = newPlainParser // a model writes what it sees
+	}
 
 	if rendered.Grammar.Text == "" && !r.Format.asked() {
 		r.Tools.wait(&rendered.Grammar, required.Grammar)
@@ -183,6 +192,13 @@ func (r *renderer) calls(chat, byFormat engine.Chat, messages []Message) (*engin
 
 	beginning, begun := r.begun()
 	now := begun || chat.NoThinking
+	if end := thoughtsEnd(rendered.Grammar); end != "" && must && !begun && chat.NoThinking {
+		// The template begins thoughts whatever is asked for.
+		chat.Written = end
+		if rendered, err = r.messages(chat, messages); err != nil {
+			return nil, err
+		}
+	}
 	if r.Format.asked() && !must {
 		// Allow a call, or an answer by the format, which alone may have been begun.
 		r.loose, err = r.Tools.put(&required.Grammar, now, beginning)

@@ -71,6 +71,7 @@ type probe struct {
 //
 //	s u a  a system's, user's or assistant's message
 //	c cc   an assistant's call, two calls
+//	k      a call after text
 //	r r2   the result of the first and the second call
 //	C Q A N  a call whose arguments are not JSON, a JSON string, an array, a number
 //	i j    a call and its result, with an ID that is not nine letters and digits
@@ -89,6 +90,8 @@ const (
 	rolesRepeat    trait = "u u a u|u a a u"
 	calls          trait = "u c r|u c r a u"
 	callsParallel  trait = "u cc r r2|u cc r r2 a u"
+	callsWithText  trait = "u k r|u k r a u"
+	textThenCalls  trait = "u a c r|u a c r a u"
 	callsFirst     trait = "c r|s c r u"
 	resultThenUser trait = "u c r u"
 	callsUnpaired  trait = "u c|u c u|u c a u|u cc r2|u cc r2 r|u r|u c r r|u c u r"
@@ -198,6 +201,9 @@ func probeMessages(conversation string) (messages []Message, words []string) {
 			if kind == "cc" {
 				m.Calls = append(m.Calls, call(probeOther, `{"key":"%s"}`))
 			}
+		case "k":
+			m.Content = word()
+			m.Calls = []Call{call(probeShort, `{"key":"%s"}`)}
 		case "i":
 			m.Calls = []Call{call(probeLong, `{"key":"%s"}`)}
 		case "N":

@@ -47,24 +47,24 @@ func likeTools(t *testing.T) []prompt.Tool {
 	return list
 }
 
-// endless are templates with formats in which a random model does not come to its call: the template begins thoughts
-// whatever is asked for, or there is free text within the marks of a call.
-var endless = []string{
-	"llama-cpp-deepseek-r1", "StepFun3.5-Flash", "NVIDIA-Nemotron-Nano-v2", "MiniMax-M2", "Cohere2MoE",
-	"Apriel-1.6-15b-Thinker-fixed", "Kimi-K3", "muse-glimmer", "Mistral-Small-3.2-24B-Instruct-2506",
-}
+// endless is a template in whose format a random model may not come to its call: the ID within is any text.
+const endless = "Cohere2MoE"
 
 // formatTemplates are of formats whose answers may begin with text in llama.cpp's own grammars.
 var formatTemplates = []string{
 	"Qwen3-Coder", "Qwen3.5-4B", "Qwen-Qwen3-0.6B", "openai-gpt-oss-120b", "meetkai-functionary-medium-v3.2",
 	"CohereForAI-c4ai-command-r7b-12-2024-tool_use", "google-gemma-2-2b-it",
+	// Their templates begin thoughts whatever is asked for.
+	"StepFun3.5-Flash", "NVIDIA-Nemotron-Nano-v2", "Apriel-1.6-15b-Thinker-fixed",
+	// Formats that are mended.
+	"MiniMax-M2", "Kimi-K3", "muse-glimmer", "Mistral-Small-3.2-24B-Instruct-2506", "upstage-Solar-Open-100B",
 }
 
 // TestRequiredCalls requires a call in the format of every template. The model is random: it calls because it can do
 // nothing else.
 func TestRequiredCalls(t *testing.T) {
 	for i, name := range templateNames(t) {
-		if !*all && i%8 != 0 && !slices.Contains(formatTemplates, name) || slices.Contains(endless, name) {
+		if !*all && i%8 != 0 && !slices.Contains(formatTemplates, name) || name == endless {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {

@@ -41,6 +41,9 @@ char * serve_chat_render(const serve_model * model, const char * json, serve_err
             }
         }
         common_chat_params out = common_chat_templates_apply(model->templates.get(), in);
+        const std::string written = j.value("written", "");
+        out.prompt            += written;
+        out.generation_prompt += written;
 
         common_json parser = common_json::object();
         parser["format"]            = (int32_t) out.format;

@@ -21,6 +21,7 @@ type chatInput struct {
 	JSONSchema        string                     `json:"json_schema,omitempty"`
 	EnableThinking    bool                       `json:"enable_thinking"`
 	Continue          bool                       `json:"continue_final_message,omitempty"`
+	Written           string                     `json:"written,omitempty"`
 	TemplateArgs      map[string]json.RawMessage `json:"template_kwargs,omitempty"`
 }
 
@@ -42,6 +43,7 @@ func (m *Model) Render(c engine.Chat) (*engine.Rendered, error) {
 	in := chatInput{
 		Messages: c.Messages, Tools: c.Tools, ToolChoice: c.ToolChoice, ParallelToolCalls: c.ParallelToolCalls,
 		JSONSchema: c.Schema, EnableThinking: !c.NoThinking, Continue: c.Continue, TemplateArgs: c.TemplateArgs,
+		Written: c.Written,
 	}
 	text, err := json.Marshal(in)
 	if err != nil {
@@ -58,6 +60,10 @@ func (m *Model) Render(c engine.Chat) (*engine.Rendered, error) {
 
 	var out chatOutput
 	if err := json.Unmarshal([]byte(rendered), &out); err != nil {
+		return nil, fmt.Errorf("render chat: %w", err)
+	}
+
+	if out.Grammar, out.Parser, err = mendFormat(out.Grammar, out.Parser); err != nil {
 		return nil, fmt.Errorf("render chat: %w", err)
 	}
 
