@@ -4,23 +4,23 @@ FROM golang:1.26-bookworm AS build
 RUN apt-get update && apt-get install -y --no-install-recommends cmake ninja-build g++ git make npm strace
 WORKDIR /src
 COPY engine/llama/build.sh engine/llama/amx-probe.sh engine/llama/amx_tile_config.h engine/llama/cuda.sh engine/llama/
-# The library has a layer of its own: it changes far less often than the rest.
+# The library gets its own layer: it changes far less often than the rest.
 RUN engine/llama/build.sh
 COPY . .
-# Git is not asked here (.dockerignore), so docker build --build-arg VERSION=$(make -s version) says what this is.
+# There is no git history here (.dockerignore); set the version with docker build --build-arg VERSION=$(make -s version).
 ARG VERSION
 ARG SOURCE_DATE_EPOCH=0
 RUN make release NFPM= RELEASE_ARCHES="$(go env GOARCH)" ${VERSION:+VERSION="$VERSION"} && \
 	mv build/release/serve-*/ /out
 
 FROM debian:bookworm-slim
-# The Hub's certificate is signed by one of these. Models lie in a folder of the user's own, to mount a volume at.
+# The Hub's certificate is signed by one of these. Models are stored in a folder owned by the user, to mount a volume at.
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/* && \
 	install -d -o 65532 -g 65532 /var/lib/serve
 COPY --from=build /out/ /usr/local/
 USER 65532:65532
 EXPOSE 8080
-# Inside a container loopback reaches nobody.
+# Inside a container, nobody can reach loopback.
 ENV SERVE_HOST=0.0.0.0 SERVE_HOME=/var/lib/serve HF_HUB_CACHE=/var/lib/serve/hub
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["serve"]

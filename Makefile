@@ -1,7 +1,7 @@
-# make run and make test do everything on a fresh machine; see README.md.
+# make run and make test set up a fresh machine themselves; see README.md.
 
 MODEL ?=
-# The version is what cmd/serve/version.go says, if git has this commit tagged with it, and otherwise what comes before.
+# The version is the one in cmd/serve/version.go if git has this commit tagged with it, and otherwise a development version.
 RELEASE := $(shell sed -n 's/^const release = "\(.*\)"/\1/p' cmd/serve/version.go)
 TAGS := $(shell git tag --points-at HEAD --list 'v[0-9]*' 2>/dev/null)
 COMMIT := $(shell git describe --always --abbrev=12 --exclude='*' --dirty=.dirty 2>/dev/null)
@@ -13,10 +13,10 @@ LINT_VERSION := v2.15.0
 LINT := build/bin/golangci-lint-$(LINT_VERSION)
 NFPM_VERSION := v2.45.2
 NFPM := build/bin/nfpm-$(NFPM_VERSION)
-# What has no C in it, and so can be checked without a C compiler.
+# Packages without C, which can be checked without a C compiler.
 PURE := ./hub/... ./kernels ./machine ./sandbox ./schema ./web ./load ./archive ./picture ./chat ./engine ./engine/enginetest ./engine/remote/... ./models/...
 PURE += ./server/... ./lark ./fault ./pool ./prompt ./service ./console ./flagset ./registry ./terminal ./tracing ./worker
-# A number of inputs, not a time: Go 1.26 takes the end of a time for a failure now and then (go.dev/issue/75804).
+# A number of inputs, not a duration: Go 1.26 sometimes reports the end of the duration as a failure (go.dev/issue/75804).
 FUZZTIME ?= 10000x
 
 .PHONY: all serve llama page tools peers run test quick check emulated portable judges agents judges-golden real-models page-test monitoring \
@@ -24,14 +24,14 @@ FUZZTIME ?= 10000x
 
 all: serve
 
-# The engine's library. It is built once; after that plain go build and go test work.
+# The engine's library. It is built once; then plain go build and go test work.
 llama:
 	@engine/llama/build.sh
 
 peers:
 	@engine/llama/build.sh peers
 
-# The page that browsers get at /, which the binary carries. go build works without it.
+# The web page at /, which is embedded in the binary. go build works without it.
 page: tools web/dist/index.html
 
 web/dist/index.html: web/node_modules web/index.html web/vite.config.ts $(wildcard web/src/* web/public/*)
@@ -47,16 +47,16 @@ serve: llama page
 run: serve
 	bin/serve $(MODEL)
 
-# Documents that are made from declarations: fields, endpoints, metrics, flags. The tests compare them.
+# Documents that are generated from declarations: fields, endpoints, metrics, flags. Tests check that they are current.
 docs:
 	go test ./server ./server/openai ./server/anthropic ./server/ollama ./server/ops -run 'TestEndpoints|TestCompatibility|TestDocumentedFields|TestMetricTable' -update
 	go test ./cmd/serve -run TestFlagsGuide -update
 
-# Programs that the tests need.
+# Programs that the tests use.
 tools:
 	@engine/llama/build.sh tools
 
-# Programs of npm for the tests: the official client, and what tests the page.
+# npm packages for the tests: OpenAI's client, and the test runner of the page.
 node: tools cmd/serve/testdata/node/node_modules web/test/node_modules
 
 cmd/serve/testdata/node/node_modules: cmd/serve/testdata/node/package-lock.json
@@ -67,8 +67,8 @@ web/test/node_modules: web/test/package-lock.json
 	cd web/test && npm ci --silent --no-audit --no-fund
 	@touch $@
 
-# Fast packages first. The race detector sees no C, so it watches what has none,
-# and the whole program once more.
+# Fast packages first. The race detector does not see C, so it runs with the packages without C,
+# and with the whole program.
 test: llama page node
 	cd web/test && node_modules/.bin/vitest run
 	go test -race $(PURE)
@@ -76,12 +76,12 @@ test: llama page node
 	go test -run TestResidentMemory ./cmd/serve
 	go test -race -timeout 20m ./cmd/... ./doctor ./host ./library ./loader
 
-# While editing: what has no C in it.
+# While editing: the packages without C.
 quick:
 	go vet $(PURE)
 	go test $(PURE)
 
-# The libraries of PyPI that judge what we do, in an environment of their own.
+# The reference libraries from PyPI, in a virtual environment.
 PYTHON := build/python/bin/python
 PYTHON_TESTS := cmd/serve/testdata/python
 
@@ -91,26 +91,26 @@ $(PYTHON): $(PYTHON_TESTS)/requirements.txt
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r $(PYTHON_TESTS)/requirements.txt
 	@touch $@
 
-# Real models, out of packages of PyPI; kept in build/judges. One is converted by llama.cpp's own converter.
+# Real models from PyPI packages, stored in build/judges. One is converted by llama.cpp's own converter.
 JUDGES := cmd/serve/testdata/judges
 PEERS = build/llama/$(shell go env GOARCH)/peers/bin
 real-models: llama $(PYTHON)
 	@$(PYTHON) $(JUDGES)/models.py build/llama/src build/judges
 
-# The official clients, and llama.cpp's own programs of the same tree, which know what real models answer.
+# Compares answers of real models with llama.cpp's own programs of the same tree, through the official clients.
 judges: llama node peers real-models
 	TEST_PYTHON=$(CURDIR)/$(PYTHON) go test -timeout 20m ./cmd/serve -run 'HuggingFaceHub|StreamsByPython|ScriptsByPython|AnthropicByPython|OllamaPython|Documents'
 	TEST_PYTHON=$(CURDIR)/$(PYTHON) TEST_MODELS=$(CURDIR)/build/judges TEST_PEERS=$(CURDIR)/$(PEERS) \
 		go test -timeout 20m ./cmd/serve -run RealModel -count 1 -v
 
-# Writes anew what sentence-transformers says of some texts. It fetches gigabytes: PyTorch and what comes with it.
+# Writes the embeddings of sentence-transformers again. This downloads gigabytes: PyTorch and its dependencies.
 judges-golden: real-models
 	python3 -m venv build/golden
 	build/golden/bin/python -m pip install --quiet --disable-pip-version-check -r $(JUDGES)/golden.txt
 	build/golden/bin/python $(JUDGES)/embeddings.py build/llama/src build/judges >build/golden/embeddings.json
 	mv build/golden/embeddings.json $(JUDGES)/embeddings.json
 
-# Coding agents of npm, unmodified, which do things with a model that follows a script.
+# Unmodified coding agents from npm, which do tasks with a scripted model.
 AGENTS := cmd/serve/testdata/agents
 
 $(AGENTS)/node_modules: $(AGENTS)/package-lock.json
@@ -120,7 +120,7 @@ $(AGENTS)/node_modules: $(AGENTS)/package-lock.json
 agents: llama tools $(AGENTS)/node_modules
 	TEST_AGENTS=$(CURDIR)/$(AGENTS) go test ./cmd/serve -run 'TestClaudeCode|TestCodex' -count 1 -v
 
-# The binary on processors that this machine is not, by emulation: old ones here, Arm's in portable.
+# The binary on other processors, by emulation: old ones here, Arm in portable.
 emulated: serve
 	@engine/llama/build.sh emulators
 	TEST_EMULATED=$(CURDIR)/bin/serve go test ./cmd/serve -run TestEmulated -v
@@ -167,34 +167,34 @@ fuzz:
 	$(FUZZ) FuzzGBNF ./prompt
 	$(FUZZ) FuzzParseSize ./machine
 
-# What operators get, judged by Prometheus's own tool.
+# The files for operators, checked by Prometheus's own tool.
 monitoring:
 	@engine/llama/build.sh monitoring
 	promtool check rules docs/operations/alerts.yml
 	promtool test rules docs/operations/alerts_test.yml
 	TEST_PROMTOOL=promtool go test ./server/ops -run 'Dashboard|Metrics'
 
-# Exactly what .ci/run runs.
+# The same as .ci/run.
 check: llama page node lint fuzz test emulated judges agents page-test monitoring
 
-# The manual, from the commands' own help: man -l build/man/serve.1
+# The manual pages, generated from the commands' help: man -l build/man/serve.1
 man: serve
 	bin/serve man build/man
 
-# The kinds of NVIDIA GPUs that bin/serve has machine code (ELF) and PTX for.
+# The NVIDIA architectures for which bin/serve has machine code (ELF) and PTX.
 cuda-list:
 	@engine/llama/build.sh cuda-list bin/serve
 
-# Kills the engine and worse for minutes, under 32 clients; make test does it for seconds.
+# Kills the engine, and worse, for minutes under the load of 32 clients; make test does it for seconds.
 SOAK ?= 5m
 soak: llama
 	SOAK=$(SOAK) go test ./cmd/serve -run TestSoak -v -timeout 0
 
-# What models take against their plans, as a table, and an error beyond 5 %: of GGUF files.
+# A table of the planned and used memory of GGUF files; more than 5 % difference is an error.
 memory: llama
 	MEMORY_MODELS="$(MEMORY_MODELS)" go test ./cmd/serve -run TestMemoryOfModels -v -count 1 -timeout 0
 
-# What is published: docs/releasing.md. RELEASE_CUDA=1 adds an archive for NVIDIA GPUs.
+# The files to publish: docs/releasing.md. RELEASE_CUDA=1 adds an archive for NVIDIA GPUs.
 release: page $(NFPM)
 	@VERSION='$(VERSION)' NFPM='$(NFPM)' release/release.sh
 
@@ -205,7 +205,7 @@ $(NFPM):
 	GOBIN=$(CURDIR)/build/bin go install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
 	mv build/bin/nfpm $@
 
-# BENCH_MODELS are GGUF files; tools to make large synthetic ones are not part of
+# BENCH_MODELS are GGUF files; tools that create large synthetic ones are not part of
 # this repository. See docs/performance.md.
 bench: serve peers
 	go run ./bench $(BENCH_FLAGS) $(BENCH_MODELS)

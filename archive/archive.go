@@ -1,5 +1,5 @@
-// Package archive keeps responses between requests: in one SQLite file of its own folder that nobody
-// but the user can read, or in memory.
+// Package archive stores responses between requests: in one SQLite file in a folder that only the user
+// can read, or in memory.
 package archive
 
 import (
@@ -18,26 +18,26 @@ import (
 	_ "modernc.org/sqlite" // the driver
 )
 
-// ErrNotFound says that a response is not kept, or not any more.
+// ErrNotFound means that a response is not stored, or no longer stored.
 var ErrNotFound = errors.New("no such response is stored")
 
-// ErrBroken says that a response which an earlier one was the beginning of is kept,
-// and the earlier one is not: the conversation has lost its beginning.
+// ErrBroken means that a response is stored, but an earlier response of its conversation is
+// not: the conversation has lost its beginning.
 var ErrBroken = errors.New("an earlier response of the conversation is no longer stored")
 
-// maxTurns bounds a conversation.
+// maxTurns limits the length of a conversation.
 const maxTurns = 1000
 
 // Response is one turn of a conversation.
 type Response struct {
 	ID       string
-	Previous string // the response that it goes on from, or empty
+	Previous string // the response that it continues, or empty
 	Created  time.Time
-	Input    json.RawMessage // what was asked, an array of items
-	Body     json.RawMessage // the response, as the API gives it
+	Input    json.RawMessage // the request's input, an array of items
+	Body     json.RawMessage // the response, as returned by the API
 }
 
-// Archive is an open archive. Many goroutines may use it.
+// Archive is an open archive. It is safe for concurrent use.
 type Archive struct {
 	db   *sql.DB
 	lock *flock.Flock
@@ -51,8 +51,8 @@ CREATE TABLE IF NOT EXISTS responses (
 CREATE INDEX IF NOT EXISTS responses_created ON responses (created);
 PRAGMA user_version = 1;`
 
-// Open opens the archive of a folder, which it makes. Responses older than keep are
-// dropped; 0 keeps them for ever. Only one process may have it open.
+// Open opens the archive in a folder, and creates it if necessary. Responses older than keep
+// are deleted; 0 keeps them forever. Only one process can have it open.
 func Open(folder string, keep time.Duration) (*Archive, error) {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return nil, fmt.Errorf("open the archive: %w", err)
@@ -77,7 +77,7 @@ func Open(folder string, keep time.Duration) (*Archive, error) {
 }
 
 func openDatabase(path string) (*sql.DB, error) {
-	// SQLite would make it for everyone to read. Its other files get the same mode.
+	// SQLite would create it readable by everyone. Its other files get the same mode.
 	f, err := os.OpenFile(path, os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
@@ -88,8 +88,8 @@ func openDatabase(path string) (*sql.DB, error) {
 		return nil, err
 	}
 
-	// What is deleted is overwritten. Every commit is on the disk before it is reported.
-	// No write-ahead log: it holds everything twice, so that a full disk leaves no room
+	// Deleted data is overwritten. Every commit is on disk before it is reported.
+	// No write-ahead log: it stores everything twice, so a full disk would leave no room
 	// to delete anything.
 	pragmas := url.Values{
 		"_pragma": {"journal_mode(TRUNCATE)", "synchronous(FULL)", "secure_delete(ON)", "busy_timeout(5000)"},
@@ -122,7 +122,7 @@ func openDatabase(path string) (*sql.DB, error) {
 // Close closes the archive.
 func (a *Archive) Close() error { return errors.Join(a.db.Close(), a.lock.Unlock()) }
 
-// Put keeps a response, in place of what was kept under its ID.
+// Put stores a response, replacing one with the same ID.
 func (a *Archive) Put(ctx context.Context, r *Response) error {
 	if err := a.dropOld(ctx); err != nil {
 		return err

@@ -144,7 +144,7 @@ func (o *options) overload(model string) error {
 	slices.Sort(refusals)
 	fmt.Printf(
 		"  serve              peak %.0f tokens/s, then %.0f: %.2f x; %d answered, first token after %.2f s; %d "+
-			"refused after %.1f ms (99 of 100 within %.1f)\n",
+			"refused after %.1f ms (99th percentile %.1f)\n",
 		median(
 			peaks,
 		),

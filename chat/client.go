@@ -13,25 +13,25 @@ import (
 	"github.com/openai/openai-go/v3/option"
 )
 
-// Client asks a server.
+// Client sends requests to a server.
 type Client struct {
 	api openai.Client
 }
 
-// NewClient returns a client of a server: its address with or without /v1, and the key
-// that it wants, if any.
+// NewClient returns a client for the server at a URL, with or without /v1, and with a key
+// if it needs one.
 func NewClient(url, key string, transport http.RoundTripper) *Client {
 	base := strings.TrimSuffix(strings.TrimSuffix(url, "/"), "/v1") + "/v1/"
 	if key == "" {
-		key = "none" // OpenAI's client wants one
+		key = "none" // OpenAI's client requires one
 	}
 	return &Client{openai.NewClient(
 		option.WithBaseURL(base), option.WithAPIKey(key), option.WithHTTPClient(&http.Client{Transport: transport}),
-		option.WithMaxRetries(0), // who asked is told at once
+		option.WithMaxRetries(0), // report errors to the user at once
 	)}
 }
 
-// Models lists the names of the models there.
+// Models lists the names of the server's models.
 func (c *Client) Models(ctx context.Context) ([]string, error) {
 	page, err := c.api.Models.List(ctx)
 	if err != nil {
@@ -44,18 +44,18 @@ func (c *Client) Models(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// Delta is what came anew of an answer.
+// Delta is a new part of an answer.
 type Delta struct{ Text, Thought string }
 
-// Answer is one that has ended, perhaps early: then it is as long as it was.
+// Answer is a complete or interrupted answer.
 type Answer struct {
 	Message
-	Finish                   string // why: "" if it was stopped
-	Prompt, Cached, Answered int    // tokens; 0 if the server did not say
+	Finish                   string // why it ended; "" if it was interrupted
+	Prompt, Cached, Answered int    // tokens; 0 if the server did not report them
 	First, Took              time.Duration
 }
 
-// Rate is the tokens a second after the first.
+// Rate returns the tokens per second after the first.
 func (a *Answer) Rate() float64 {
 	if a.Answered < 2 || a.Took <= a.First {
 		return 0
@@ -63,8 +63,8 @@ func (a *Answer) Rate() float64 {
 	return float64(a.Answered-1) / (a.Took - a.First).Seconds()
 }
 
-// Ask has the model answer and calls show with each part of the answer. When ctx ends,
-// what has come until then is returned with ctx's error.
+// Ask requests an answer and calls show with each part of it. If ctx ends, the answer so far
+// is returned with ctx's error.
 func (c *Client) Ask(ctx context.Context, conversation *Conversation, show func(Delta)) (*Answer, error) {
 	options := []option.RequestOption{
 		option.WithJSONSet("messages", conversation.Messages),
@@ -121,7 +121,7 @@ func thought(raw string) (text string) {
 	return text
 }
 
-// explain makes one line of an error.
+// explain turns an error into one of a single line.
 func explain(err error) error {
 	var said *openai.Error
 	if errors.As(err, &said) && said.Message != "" {

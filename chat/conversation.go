@@ -1,5 +1,5 @@
-// Package chat holds a conversation with a model behind OpenAI's API: ours, or anybody's.
-// It knows no terminal.
+// Package chat holds a conversation with a model through OpenAI's API, on any server. It does
+// not depend on a terminal.
 package chat
 
 import (
@@ -13,20 +13,20 @@ import (
 	"strings"
 )
 
-// Conversation is what was said, and how it is to go on. Its JSON is a request's: other
-// tools can read what Save writes.
+// Conversation has the messages so far, and the parameters for the next request. Its JSON is
+// that of a request, so that other tools can read saved files.
 type Conversation struct {
 	Model    string                     `json:"model"`
 	Messages []Message                  `json:"messages"`
-	Params   map[string]json.RawMessage `json:"params,omitempty"` // fields of the request besides
+	Params   map[string]json.RawMessage `json:"params,omitempty"` // other fields of the request
 }
 
-// Message is a turn.
+// Message is a message of a conversation.
 type Message struct {
 	Role    string
 	Text    string
 	Images  []string // as data URLs
-	Thought string   // what the model thought before it answered; it is not sent again
+	Thought string   // the model's reasoning before its answer; it is not sent again
 }
 
 type part struct {
@@ -39,7 +39,7 @@ type imageURL struct {
 	URL string `json:"url"`
 }
 
-// MarshalJSON writes OpenAI's message.
+// MarshalJSON encodes the message for OpenAI's API.
 func (m Message) MarshalJSON() ([]byte, error) {
 	var content any = m.Text
 	if len(m.Images) > 0 {
@@ -52,7 +52,7 @@ func (m Message) MarshalJSON() ([]byte, error) {
 	return json.Marshal(map[string]any{"role": m.Role, "content": content})
 }
 
-// UnmarshalJSON reads OpenAI's message, of text and images.
+// UnmarshalJSON decodes a message of OpenAI's API, with text and images.
 func (m *Message) UnmarshalJSON(b []byte) error {
 	var wire struct {
 		Role    string          `json:"role"`
@@ -64,7 +64,7 @@ func (m *Message) UnmarshalJSON(b []byte) error {
 
 	*m = Message{Role: wire.Role}
 	if !slices.Contains([]string{"system", "developer", "user", "assistant"}, m.Role) {
-		return fmt.Errorf("a message of the role %q", m.Role)
+		return fmt.Errorf("unknown role %q of a message", m.Role)
 	}
 	if len(wire.Content) > 0 && wire.Content[0] == '"' {
 		return json.Unmarshal(wire.Content, &m.Text)
@@ -82,14 +82,14 @@ func (m *Message) UnmarshalJSON(b []byte) error {
 		case p.Type == "image_url" && p.Image != nil:
 			m.Images = append(m.Images, p.Image.URL)
 		default:
-			return fmt.Errorf("a part of the type %q", p.Type)
+			return fmt.Errorf("unsupported type %q in a message's content", p.Type)
 		}
 	}
 
 	return nil
 }
 
-// System returns the system's message, or "".
+// System returns the system message, or "".
 func (c *Conversation) System() string {
 	if len(c.Messages) > 0 && c.Messages[0].Role == "system" {
 		return c.Messages[0].Text
@@ -97,7 +97,7 @@ func (c *Conversation) System() string {
 	return ""
 }
 
-// SetSystem replaces the system's message; "" takes it away.
+// SetSystem replaces the system message; "" removes it.
 func (c *Conversation) SetSystem(text string) {
 	if c.System() != "" {
 		c.Messages = c.Messages[1:]
@@ -107,19 +107,19 @@ func (c *Conversation) SetSystem(text string) {
 	}
 }
 
-// Clear forgets all turns but the system's message.
+// Clear removes all messages except the system message.
 func (c *Conversation) Clear() {
 	system := c.System()
 	c.Messages = nil
 	c.SetSystem(system)
 }
 
-// Set sets a field of the requests to come. The value is JSON, or else a string; "" takes
-// the field away.
+// Set sets a field of future requests. The value is JSON, or else a string; "" removes the
+// field.
 func (c *Conversation) Set(name, value string) error {
 	switch name {
 	case "model", "messages", "stream", "stream_options", "n", "tools":
-		return fmt.Errorf("%s cannot be set here", name) // one answer is shown, and no call is made
+		return fmt.Errorf("%s cannot be set here", name) // there is one answer, and no tool calls
 	}
 	if c.Params == nil {
 		c.Params = map[string]json.RawMessage{}
@@ -140,13 +140,13 @@ func (c *Conversation) Set(name, value string) error {
 	return nil
 }
 
-// Limits on what is read from files.
+// Limits of files.
 const (
 	maxSaved = 64 << 20
 	maxImage = 20 << 20
 )
 
-// Save writes the conversation to a file that others cannot read. It does not replace one.
+// Save writes the conversation to a new file that other users cannot read. It does not replace a file.
 func (c *Conversation) Save(path string) error {
 	text, err := json.MarshalIndent(c, "", "  ")
 	if err != nil {
@@ -163,7 +163,7 @@ func (c *Conversation) Save(path string) error {
 	return err
 }
 
-// Load reads what Save wrote.
+// Load reads a conversation written by Save.
 func Load(path string) (*Conversation, error) {
 	text, err := readFile(path, maxSaved)
 	if err != nil {
@@ -176,8 +176,7 @@ func Load(path string) (*Conversation, error) {
 	return c, nil
 }
 
-// Image reads an image's file as a data URL. The server says what it is and whether it can
-// be seen.
+// Image reads an image file and returns a data URL. The server checks the image.
 func Image(path string) (string, error) {
 	data, err := readFile(path, maxImage)
 	if err != nil {

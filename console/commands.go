@@ -14,7 +14,7 @@ import (
 // exits are the commands that end a chat.
 var exits = []string{"exit", "quit", "bye"}
 
-// command carries out a line that begins with a slash.
+// command executes a line that begins with a slash.
 func (s *Session) command(name, rest string) error {
 	for _, c := range commands() {
 		if c.name == name {
@@ -24,7 +24,7 @@ func (s *Session) command(name, rest string) error {
 	return fmt.Errorf("unknown command /%s; /help lists them. To send the line to the model, begin it with a space", name)
 }
 
-// command is what a person can tell the program instead of the model.
+// command is a command to the program instead of the model.
 type command struct {
 	name      string
 	arguments string
@@ -32,7 +32,7 @@ type command struct {
 	do        func(s *Session, rest string) error
 }
 
-// commands are all of them.
+// commands returns all commands.
 func commands() []command {
 	return []command{
 		{"help", "", "list the commands", (*Session).help},

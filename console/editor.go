@@ -16,18 +16,18 @@ import (
 	"golang.org/x/term"
 )
 
-// editor reads what a person writes, and shows what is answered. Close may be called twice.
+// editor reads the user's input and shows answers. Close may be called twice.
 type editor interface {
 	io.Writer
-	// Line returns the next lines that belong together; io.EOF at the end.
+	// Line returns the next message, which may have several lines; io.EOF at the end.
 	Line(prompt string) (string, error)
-	// Watch returns a context that ends when the person interrupts, until stop is called.
+	// Watch returns a context that is canceled when the user interrupts, until stop is called.
 	Watch(ctx context.Context) (watched context.Context, stop func())
 	Close()
 }
 
-// newEditor edits lines if in and out are a terminal that can, and otherwise reads them as they
-// come: from a pipe, or a terminal that knows no escapes.
+// newEditor returns a line editor if in and out are a capable terminal, and otherwise a plain
+// reader: for a pipe, or a terminal without escape sequences.
 func newEditor(in, out *os.File, lookup func(string) string) (editor, error) {
 	reads := term.IsTerminal(int(in.Fd()))
 	writes := term.IsTerminal(int(out.Fd()))
@@ -43,7 +43,7 @@ func newEditor(in, out *os.File, lookup func(string) string) (editor, error) {
 		signals: make(chan os.Signal, 1),
 	}
 	if !writes {
-		e.ask = os.Stderr // the answers go into a file: what else is said does not belong there
+		e.ask = os.Stderr // answers go to a file, where prompts do not belong
 	}
 	if e.prompts {
 		signal.Notify(e.signals, os.Interrupt)
@@ -86,12 +86,12 @@ func newLineEditor(in, out *os.File) (editor, error) {
 // Keys, as a terminal sends them.
 const (
 	keyInterrupt = 3
-	keyEnd       = 5  // the cursor goes to the line's end
-	keyKill      = 21 // what is before it goes
+	keyEnd       = 5  // move the cursor to the end of the line
+	keyKill      = 21 // delete everything before the cursor
 )
 
-// lineEditor is a terminal in raw mode: a key comes when it is pressed, and Ctrl-C is one
-// of them.
+// lineEditor is a terminal in raw mode: it receives each key when it is pressed, including
+// Ctrl-C.
 type lineEditor struct {
 	in, out  *os.File
 	before   *term.State
@@ -104,7 +104,7 @@ type lineEditor struct {
 	broken atomic.Bool // the line that is being read was interrupted
 }
 
-// interruption is what Ctrl-C ends: an answer, while one is written.
+// interruption cancels the current answer on Ctrl-C.
 type interruption struct {
 	mu     sync.Mutex
 	cancel context.CancelFunc
@@ -124,7 +124,7 @@ func (i *interruption) Watch(ctx context.Context) (context.Context, func()) {
 	}
 }
 
-// interrupt ends an answer; false if none is written.
+// interrupt cancels the current answer; it returns false if there is none.
 func (i *interruption) interrupt() bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -141,7 +141,7 @@ func (e *lineEditor) fit() {
 	}
 }
 
-// read takes keys as they come, so that an interruption is seen while nobody reads a line.
+// read receives keys at all times, so that Ctrl-C works while no line is read.
 func (e *lineEditor) read() {
 	defer close(e.keys)
 	for {
@@ -159,19 +159,19 @@ func (e *lineEditor) read() {
 func (e *lineEditor) take(keys []byte) {
 	if i := strings.IndexByte(string(keys), keyInterrupt); i >= 0 {
 		if e.interrupt() {
-			return // and what was typed ahead is not meant any more
+			return // and what was typed ahead is discarded
 		}
-		// To the terminal it is an empty line: it would take its own key for the end.
+		// Send the terminal an empty line: it would treat Ctrl-C itself as the end of input.
 		e.broken.Store(true)
 		keys = append([]byte{keyEnd, keyKill, '\r'}, keys[i+1:]...)
 	}
 	select {
 	case e.keys <- keys:
-	default: // more is typed ahead than anybody can mean
+	default: // too much was typed ahead: drop it
 	}
 }
 
-// keyReader gives a lineEditor's keys to its terminal.
+// keyReader passes a lineEditor's keys to its terminal.
 type keyReader struct{ *lineEditor }
 
 func (e keyReader) Read(p []byte) (int, error) {
@@ -216,17 +216,17 @@ func (e *lineEditor) Close() {
 	_ = term.Restore(int(e.in.Fd()), e.before)
 }
 
-// plainEditor reads lines and no keys.
+// plainEditor reads lines, without editing.
 type plainEditor struct {
 	lines   *bufio.Reader
 	out     *os.File
 	ask     *os.File // where prompts go
-	prompts bool     // a person sees them
+	prompts bool     // print prompts for a user
 	signals chan os.Signal
 	interruption
 }
 
-// listen hears Ctrl-C, which is a signal here.
+// listen handles Ctrl-C, which is a signal here.
 func (e *plainEditor) listen() {
 	for range e.signals {
 		if !e.interrupt() {

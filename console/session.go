@@ -1,5 +1,5 @@
-// Package console is a chat with a model in a terminal, or in a pipe: a line editor, and the
-// commands that a person gives the program instead of the model.
+// Package console implements a chat with a model in a terminal or a pipe: a line editor, and
+// commands to the program instead of the model.
 package console
 
 import (
@@ -16,34 +16,34 @@ import (
 	"serve/terminal"
 )
 
-// Session is a person at a terminal, or a pipe, and a model.
+// Session is a chat between a model and a user at a terminal, or a pipe.
 type Session struct {
 	Client       *chat.Client
 	Conversation *chat.Conversation
-	Stats        bool // print how fast each answer came
+	Stats        bool // print statistics after each answer
 
 	Terminal *terminal.Terminal
 	Lookup   func(string) string // returns environment variables
 
 	editor editor
-	images []string // that go with the next message, as data URLs
+	images []string // to send with the next message, as data URLs
 }
 
-// maxPiped is the most that is read from a pipe.
+// maxPiped is the maximum size of input from a pipe.
 const maxPiped = 8 << 20
 
-// ErrInput says that there is nothing to ask, or too much.
+// ErrInput means that the input is empty or too long.
 var ErrInput = errors.New("input")
 
-// Contexts are what ends a session.
+// Contexts are the contexts that end a session.
 type Contexts struct {
-	Program       context.Context // done when the program is to end
-	Interruptible context.Context // done on Ctrl-C, too, unless an editor has taken it over
-	Unhook        func() bool     // has Ctrl-C no longer end Interruptible
+	Program       context.Context // done when the program should exit
+	Interruptible context.Context // also done on Ctrl-C, unless an editor handles it
+	Unhook        func() bool     // stops Ctrl-C from ending Interruptible
 }
 
-// Run asks the text, or what comes through a pipe, or both, and prints the answer. Without any
-// it talks until the person ends it.
+// Run sends the text, input from a pipe, or both, and prints the answer. Without either, it chats
+// until the user exits.
 func (s *Session) Run(c Contexts, text string) error {
 	e, err := newEditor(os.Stdin, os.Stdout, s.Lookup)
 	if err != nil {
@@ -51,7 +51,7 @@ func (s *Session) Run(c Contexts, text string) error {
 	}
 	defer e.Close()
 	s.editor = e
-	context.AfterFunc(c.Program, e.Close) // a terminal left in raw mode is of no use to anybody
+	context.AfterFunc(c.Program, e.Close) // do not leave the terminal in raw mode
 
 	p, plain := e.(*plainEditor)
 	switch {
@@ -67,7 +67,7 @@ func (s *Session) Run(c Contexts, text string) error {
 	select {
 	case err := <-ended:
 		return err
-	case <-c.Program.Done(): // nobody can be made to press a key
+	case <-c.Program.Done(): // reading a key cannot be interrupted
 		return nil
 	}
 }
@@ -78,7 +78,7 @@ func isPiped(in *os.File) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice == 0
 }
 
-// pipe asks what a pipe brings, all of it as one message, after a text that says what it is about.
+// pipe sends the input from a pipe as one message, after the text in about.
 func (s *Session) pipe(ctx context.Context, e *plainEditor, about string) error {
 	text, err := io.ReadAll(io.LimitReader(e.lines, maxPiped+1))
 	if err != nil {
@@ -90,7 +90,7 @@ func (s *Session) pipe(ctx context.Context, e *plainEditor, about string) error 
 	return s.once(ctx, strings.TrimSpace(about+"\n\n"+strings.TrimRight(string(text), "\r\n")))
 }
 
-// once asks one thing. What came of a pipe is printed as it is, and nothing with it.
+// once sends one message, and prints the answer without anything else.
 func (s *Session) once(ctx context.Context, text string) error {
 	if strings.TrimSpace(text) == "" {
 		return fmt.Errorf("%w: there is nothing to ask", ErrInput)
@@ -98,7 +98,7 @@ func (s *Session) once(ctx context.Context, text string) error {
 	return s.say(ctx, text)
 }
 
-// talk goes on until the person ends it.
+// talk chats until the user exits.
 func (s *Session) talk(ctx context.Context) error {
 	s.tell("%s; /help lists commands, Ctrl-D exits", s.Conversation.Model)
 	for ctx.Err() == nil {
@@ -130,12 +130,12 @@ func (s *Session) talk(ctx context.Context) error {
 	return nil
 }
 
-// tell prints something that is not the model's.
+// tell prints a line of the program.
 func (s *Session) tell(format string, args ...any) {
 	fmt.Fprintf(s.editor, "serve: "+format+"\n", args...)
 }
 
-// aside is tell, but on stderr where stdout is for the answer alone.
+// aside is tell, but prints to stderr if stdout is only for the answer.
 func (s *Session) aside(format string, args ...any) {
 	if p, plain := s.editor.(*plainEditor); plain && !p.prompts {
 		s.Terminal.Note(format, args...)
@@ -144,8 +144,8 @@ func (s *Session) aside(format string, args ...any) {
 	s.tell(format, args...)
 }
 
-// say asks the model and shows the answer as it comes. One that fails leaves the conversation as
-// it was; one that is stopped stays as far as it came.
+// say sends a message and shows the answer while it arrives. If it fails, the conversation is
+// unchanged; if it is interrupted, the answer so far is kept.
 func (s *Session) say(ctx context.Context, text string) error {
 	before := slices.Clone(s.Conversation.Messages)
 	message := chat.Message{Role: "user", Text: text, Images: s.images}
@@ -183,10 +183,10 @@ func (s *Session) say(ctx context.Context, text string) error {
 	return nil
 }
 
-// display shows an answer as it comes.
+// display shows an answer while it arrives.
 type display struct {
 	to       io.Writer
-	thoughts bool // are shown, too
+	thoughts bool // also show reasoning
 	thinking bool
 }
 
@@ -207,8 +207,8 @@ func (d *display) delta(part chat.Delta) {
 	}
 }
 
-// printable removes what would move a terminal's cursor, change its colors or worse: models repeat
-// what they are given, escapes too.
+// printable removes control characters that would move a terminal's cursor, change its colors or
+// worse: models repeat their input, including escape sequences.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' && r != '\n' && r != '\t' || r >= 0x7f && r < 0xa0 {

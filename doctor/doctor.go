@@ -1,5 +1,5 @@
-// Package doctor looks for what would keep serve from working well on this machine, and says
-// what to do about it. It opens no connection.
+// Package doctor finds problems with this machine that would prevent serve from working well, and
+// says what to do about them. It opens no connections.
 package doctor
 
 import (
@@ -19,42 +19,42 @@ const (
 	Broken  Severity = "error"   // serve does not work
 )
 
-// Finding is what was found of one thing.
+// Finding is the result of one check.
 type Finding struct {
 	About    string   `json:"about"`
 	Severity Severity `json:"severity"`
 	Seen     string   `json:"seen"`
-	Do       string   `json:"do,omitempty"` // about it
+	Do       string   `json:"do,omitempty"` // what to do about it
 }
 
-// AllKernels is the value of Options.Kernels that checks what no model uses here, too.
+// AllKernels is the value of Options.Kernels that also checks kernels that no model uses.
 const AllKernels = "all"
 
-// Options say what to look at.
+// Options are the options of Examine.
 type Options struct {
 	Host string
 	Port int
 
-	// Kernels are those to check: loader.AutoKernels for those that models use here, AllKernels,
-	// or a name.
+	// Kernels selects the kernels to check: loader.AutoKernels for those that models use on this
+	// machine, AllKernels, or a name.
 	Kernels string
 
 	Store    *models.Store // nil if it cannot be opened, which NoStore then explains
 	NoStore  error
 	Hardware *loader.Hardware
-	Environ  []string // of the processes that are started
+	Environ  []string // environment of the processes that are started
 
 	// Owner returns the process of a serve that listens on the port, if there is one.
 	Owner func(port int) (pid int, found bool)
 }
 
-// examination is what looks at one thing after another.
+// examination runs the checks.
 type examination struct {
 	Options
 	workers *loader.Workers
 }
 
-// Examine looks at everything, and returns what it found in a fixed order.
+// Examine runs all checks, and returns the findings in a fixed order.
 func Examine(ctx context.Context, o Options) (list []Finding) {
 	e := &examination{Options: o}
 	checks := []func(context.Context) []Finding{e.processor, e.memory, e.limits, e.cache, e.port}
@@ -71,7 +71,7 @@ func Examine(ctx context.Context, o Options) (list []Finding) {
 	return list
 }
 
-// one is a finding alone.
+// one returns a list of one finding.
 func one(about string, severity Severity, seen, do string) []Finding {
 	return []Finding{{about, severity, seen, do}}
 }

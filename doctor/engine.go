@@ -15,7 +15,7 @@ import (
 	"serve/machine"
 )
 
-// kernels tells which kernels this CPU can run, which of them failed, and what was measured.
+// kernels reports which kernels this CPU can run, which of them failed, and the measurements.
 func (e *examination) kernels(context.Context) []Finding {
 	var runs, lacks []string
 	for _, k := range llama.Kernels() {
@@ -37,9 +37,9 @@ func (e *examination) kernels(context.Context) []Finding {
 	return append([]Finding{f}, e.measuredKernels()...)
 }
 
-// measuredKernels tells what is remembered of kernels.
+// measuredKernels reports the record of kernels.
 func (e *examination) measuredKernels() (list []Finding) {
-	record, _ := loader.OpenRecord(e.Store.Home, 0) // what cannot be read is measured again
+	record, _ := loader.OpenRecord(e.Store.Home, 0) // a record that cannot be read is measured again
 	refused := record.Refused()
 	for _, name := range slices.Sorted(maps.Keys(refused)) {
 		why := refused[name]
@@ -59,11 +59,11 @@ func (e *examination) measuredKernels() (list []Finding) {
 	return list
 }
 
-// repairKernels is what helps where results are wrong.
+// repairKernels is the advice for wrong results.
 const repairKernels = "choose others with --kernels (serve doctor --kernels all checks each), " +
 	"or build serve with another compiler; and report this line"
 
-// results computes with the kernels that models compute with.
+// results checks the kernels that models use.
 func (e *examination) results(ctx context.Context) (list []Finding) {
 	for _, name := range e.kernelsToCheck() {
 		report, err := e.workers.CheckKernels(ctx, name)
@@ -76,8 +76,8 @@ func (e *examination) results(ctx context.Context) (list []Finding) {
 	return list
 }
 
-// kernelsToCheck returns those that were asked for: with auto the fastest of each model that was
-// measured here, or those that the first model will be tried with.
+// kernelsToCheck returns the requested kernels: with auto the fastest ones for each model that was
+// measured on this machine, or those that the first model will try.
 func (e *examination) kernelsToCheck() (names []string) {
 	switch e.Kernels {
 	case loader.AutoKernels:
@@ -97,10 +97,10 @@ func (e *examination) kernelsToCheck() (names []string) {
 	return []string{e.Kernels}
 }
 
-// shownKernels is how many kernels a line names.
+// shownKernels is the maximum number of kernels in a line.
 const shownKernels = 5
 
-// kernelFinding says what of a report matters: what is wrong, or how near to it the worst is.
+// kernelFinding summarizes a report: what is wrong, or the largest error.
 func kernelFinding(name string, r loader.KernelReport) Finding {
 	types := map[string]bool{}
 	worst := llama.KernelCheck{}
@@ -133,8 +133,7 @@ func kernelFinding(name string, r loader.KernelReport) Finding {
 		name, len(types), worst.Kernel, worst.Difference, worst.Tolerance)}
 }
 
-// devices looks for GPUs, and has each device compute where models will be: in a process that is
-// confined as engines are.
+// devices looks for GPUs, and tests each device in a process that is confined like an engine.
 func (e *examination) devices(ctx context.Context) []Finding {
 	const driversTool = "check whether the driver's own tool works, such as nvidia-smi; if it does, report this line"
 	var outside loader.DeviceList
@@ -156,7 +155,7 @@ func (e *examination) devices(ctx context.Context) []Finding {
 	return e.deviceFindings(outside, seen, results)
 }
 
-// deviceFindings says what came of looking for devices, outside of the sandbox and in it.
+// deviceFindings reports the devices seen outside and inside of the sandbox.
 func (e *examination) deviceFindings(outside, seen loader.DeviceList, results []loader.DeviceResult) (list []Finding) {
 	for _, r := range results {
 		list = append(list, deviceFinding(r))
@@ -192,7 +191,7 @@ func (e *examination) deviceFindings(outside, seen loader.DeviceList, results []
 	return list
 }
 
-// deviceFinding says what came of trying a device.
+// deviceFinding reports the result of testing a device.
 func deviceFinding(r loader.DeviceResult) Finding {
 	name := fmt.Sprintf("%s %s", r.Device.Name, strings.TrimSpace(r.Device.Description))
 	f := Finding{About: "gpu", Severity: Fine}
@@ -212,7 +211,7 @@ func deviceFinding(r loader.DeviceResult) Finding {
 	return f
 }
 
-// sandbox starts a process as engines are, and asks how it is confined.
+// sandbox starts a process like an engine, and reports how it is confined.
 func (e *examination) sandbox(ctx context.Context) []Finding {
 	r, err := e.workers.CheckSandbox(ctx)
 	if err != nil {

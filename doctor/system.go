@@ -22,13 +22,13 @@ import (
 )
 
 const (
-	leastMemory = 1 << 30 // for a model of a billion parameters in four bits, and what it needs besides
-	leastDisk   = 5 << 30 // for one of seven billion
+	leastMemory = 1 << 30 // for a 4-bit model of a billion parameters and everything else that it needs
+	leastDisk   = 5 << 30 // for a model of seven billion parameters
 	leastFiles  = 1024    // open at a time: a connection for each request, and serve's own
 	recent      = 7 * 24 * time.Hour
 )
 
-// processor looks at what the engine computes with.
+// processor checks the CPU.
 func (e *examination) processor(context.Context) []Finding {
 	f := Finding{About: "processor", Severity: Fine}
 	f.Seen = fmt.Sprintf("%s, %d compute threads; %s", machine.ProcessorName(), llama.Threads(), llama.SystemInfo())
@@ -39,7 +39,7 @@ func (e *examination) processor(context.Context) []Finding {
 	return []Finding{f}
 }
 
-// memory looks at what is free for models.
+// memory checks the memory that is free for models.
 func (e *examination) memory(context.Context) []Finding {
 	free := machine.FreeMemory()
 	f := Finding{About: "memory", Severity: Fine, Seen: machine.FormatSize(free) + " free for models"}
@@ -53,7 +53,7 @@ func (e *examination) memory(context.Context) []Finding {
 	return []Finding{f}
 }
 
-// limits looks at what the system lets a process have.
+// limits checks the system's limits for a process.
 func (e *examination) limits(context.Context) (list []Finding) {
 	var files unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err == nil {
@@ -78,7 +78,7 @@ func (e *examination) limits(context.Context) (list []Finding) {
 	return list
 }
 
-// cache looks at where models are kept.
+// cache checks the folder with models.
 func (e *examination) cache(context.Context) []Finding {
 	if e.Store == nil {
 		return one("cache", Broken, e.NoStore.Error(), "correct the environment variable or the flag that it names")
@@ -106,7 +106,7 @@ func (e *examination) cache(context.Context) []Finding {
 	return []Finding{f, {About: "models", Severity: Fine, Seen: seen}}
 }
 
-// home looks at serve's own folder, and at what engines died of.
+// home checks serve's own folder, and reports recent crashes of engines.
 func (e *examination) home(context.Context) []Finding {
 	home := e.Store.Home
 	if err := writable(home); err != nil {
@@ -129,7 +129,7 @@ func (e *examination) home(context.Context) []Finding {
 		"read the crash report, or attach it to a bug report: it contains no prompts and no answers"}}
 }
 
-// port looks whether the address is free, and who has it.
+// port checks whether the address is free, and who uses it.
 func (e *examination) port(ctx context.Context) []Finding {
 	address := net.JoinHostPort(e.Host, strconv.Itoa(e.Port))
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
@@ -144,7 +144,7 @@ func (e *examination) port(ctx context.Context) []Finding {
 	return one("port", Broken, err.Error(), "choose another --port, or 0 for any free port")
 }
 
-// writable creates a folder if it is not there, and a file in it, which it removes.
+// writable creates a folder if it does not exist, and a file in it, which it removes.
 func writable(folder string) error {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return err
@@ -156,7 +156,7 @@ func writable(folder string) error {
 	return errors.Join(file.Close(), os.Remove(file.Name()))
 }
 
-// freeDisk returns the bytes that this user may still write to a folder's disk.
+// freeDisk returns the bytes that this user can still write to a folder's disk.
 func freeDisk(folder string) (uint64, bool) {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(folder, &fs); err != nil {

@@ -1,5 +1,5 @@
-// Package host runs a server: from when its models are loaded, to when the last answer that ran at
-// a signal to stop has ended.
+// Package host runs a server, from loading its models to finishing the last answers after a signal to
+// stop.
 package host
 
 import (
@@ -19,32 +19,32 @@ import (
 	"serve/terminal"
 )
 
-// Options say how a server is run. Those without "if" are required.
+// Options are the options of Run. Those without a condition are required.
 type Options struct {
 	Listener net.Listener
 	Also     []net.Listener // on other addresses, if there are any
 	Server   *server.Server
-	Models   []*pool.Model // of the server; the first is loaded or Run fails, unless Lazy
+	Models   []*pool.Model // of the server; unless Lazy, Run fails if the first cannot be loaded
 	Terminal *terminal.Terminal
 	Home     string // folder where serve ps looks for servers
 
 	Lazy         bool                        // load each model on its first request
-	DrainTimeout time.Duration               // that running requests may continue after ctx is done
+	DrainTimeout time.Duration               // how long running requests may continue after ctx is done
 	Stall        time.Duration               // after which the server itself restarts a stuck engine
-	Ready        func(url string)            // is called when the server is ready
-	Stopping     func(timeout time.Duration) // is called when it drains, if it is not nil
+	Ready        func(url string)            // called when the server is ready
+	Stopping     func(timeout time.Duration) // called when it begins to drain, if not nil
 }
 
-// Of the HTTP server.
+// Limits of the HTTP server.
 const (
 	headerTimeout = 10 * time.Second
 	idleTimeout   = 5 * time.Minute
 	maxHeader     = 64 << 10
-	lastTimeout   = 5 * time.Second // for requests to end that were cancelled
+	lastTimeout   = 5 * time.Second // how long canceled requests may take to end
 )
 
-// Run serves HTTP until ctx is done: then it refuses new work, lets what runs end until the drain
-// timeout, and cancels the rest. The server's engines run on until it is closed.
+// Run serves HTTP until ctx is done: then it refuses new work, lets running requests finish until the
+// drain timeout, and cancels the rest. The server's engines run until it is closed.
 func Run(ctx context.Context, o Options) error {
 	if !o.Lazy {
 		if err := o.preload(ctx); err != nil {
@@ -78,7 +78,7 @@ func Run(ctx context.Context, o Options) error {
 	return err
 }
 
-// preload loads the first model, and as many of the others as fit beside it.
+// preload loads the first model, and as many of the others as fit.
 func (o *Options) preload(ctx context.Context) error {
 	for i, m := range o.Models {
 		err := o.Server.Preload(ctx, m)
@@ -106,8 +106,8 @@ func httpServer(handler http.Handler, ctx context.Context) *http.Server {
 	}
 }
 
-// announce says that the server is ready: to serve ps, to the service manager and to who started
-// it. The service manager is told that the server is healthy until end is called.
+// announce makes the server visible to serve ps, and notifies the service manager and the user that
+// it is ready. The service manager's watchdog is pinged until end is called.
 func (o *Options) announce(ctx context.Context) (end func()) {
 	remove, err := registry.Add(o.Home, o.Listener.Addr())
 	if err != nil {
@@ -116,7 +116,7 @@ func (o *Options) announce(ctx context.Context) (end func()) {
 	}
 
 	notify(o.Terminal, daemon.SdNotifyReady)
-	// It is healthy while it drains, too.
+	// The server is healthy while it drains, too.
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
 	go o.watchdog(watching)
 
@@ -124,7 +124,7 @@ func (o *Options) announce(ctx context.Context) (end func()) {
 	return func() { stop(); remove() }
 }
 
-// shutDown lets running requests end, and cancels those that have not by then.
+// shutDown lets running requests finish until the drain timeout, and cancels the rest.
 func (o *Options) shutDown(ctx context.Context, h *http.Server, cancelRequests func()) {
 	drain, cancel := context.WithTimeout(ctx, o.DrainTimeout)
 	defer cancel()

@@ -9,7 +9,7 @@ import (
 	"serve/pool"
 )
 
-// Instance returns a model in memory as the server knows it.
+// Instance adapts a loaded model for the server.
 func Instance(in *loader.Instance) *pool.Instance {
 	s := &pool.Instance{
 		Engine:       in.Engine,
@@ -38,7 +38,7 @@ func Instance(in *loader.Instance) *pool.Instance {
 	return s
 }
 
-// deviceMemory is what a model takes of devices, as the server tells it.
+// deviceMemory adapts a model's memory on devices for the server.
 func deviceMemory(in *loader.Instance) (list []pool.DeviceMemory) {
 	for _, u := range in.Usage() {
 		if u.Planned.Most() > 0 {
@@ -53,7 +53,7 @@ func deviceMemory(in *loader.Instance) (list []pool.DeviceMemory) {
 	return list
 }
 
-// LoadError marks the errors of a load that the server does something about.
+// LoadError converts the errors of a load that the server handles.
 func LoadError(err error) error {
 	var short *loader.NoRoomError
 	var missing *loader.DeviceError

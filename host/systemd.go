@@ -9,16 +9,16 @@ import (
 	"serve/terminal"
 )
 
-// notify tells the service manager, if there is one, how the service is.
+// notify notifies the service manager, if there is one, of the service's state.
 func notify(t *terminal.Terminal, state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
 		t.Warn("the service manager could not be notified of %q: %v", state, err)
 	}
 }
 
-// watchdog pings systemd's watchdog, if it is in use, for as long as the server is healthy. A stuck
-// engine's process is restarted after Stall; only if that has not helped either is it for others to
-// restart all of this.
+// watchdog pings systemd's watchdog, if it is in use, as long as the server is healthy. A stuck
+// engine's process is restarted after Stall; only if that does not help should systemd restart the
+// whole service.
 func (o *Options) watchdog(ctx context.Context) {
 	every, err := daemon.SdWatchdogEnabled(false)
 	if err != nil || every == 0 {

@@ -17,7 +17,7 @@ import (
 //	                  snapshots/<commit>/<path>  links to them
 //	                  refs/<revision>            the commit a branch or tag was seen at
 //
-// Reading it needs no right to write.
+// Reading it does not require write permission.
 type Cache struct{ Dir string }
 
 // noCache is a folder that cannot exist.
@@ -33,14 +33,14 @@ func (c Cache) repo(repo string) string {
 	return filepath.Join(c.Dir, "models--"+strings.ReplaceAll(repo, "/", "--"))
 }
 
-// Blob is where the content with an etag lies, or will.
+// Blob returns the path of the content with an etag, whether it exists or not.
 func (c Cache) Blob(repo, etag string) string { return filepath.Join(c.repo(repo), "blobs", etag) }
 
 func (c Cache) snapshot(repo, commit string) string {
 	return filepath.Join(c.repo(repo), "snapshots", commit)
 }
 
-// Commit returns the commit of a revision whose snapshot is here, or "".
+// Commit returns the commit of a revision if its snapshot is in the cache, or "".
 func (c Cache) Commit(repo, revision string) string {
 	if CheckRepo(repo) != nil || checkRevision(revision) != nil {
 		return ""
@@ -62,7 +62,7 @@ func (c Cache) Commit(repo, revision string) string {
 	return commit
 }
 
-// Repos returns the repositories that have a folder, in order.
+// Repos returns the repositories that have a folder, sorted.
 func (c Cache) Repos() ([]string, error) {
 	entries, err := os.ReadDir(c.Dir)
 	if errors.Is(err, fs.ErrNotExist) || c.Dir == noCache {
@@ -102,9 +102,9 @@ func (c Cache) Commits(repo string) []string {
 	return commits
 }
 
-// Files returns what a snapshot holds, in order of path. What its links do not
-// lead to is left out. The hash is what the content is called by, not what was
-// computed; it is "" where the cache keeps copies.
+// Files returns the files of a snapshot, sorted by path, without broken links.
+// The hash is taken from the name of the content and is not computed; it is ""
+// where the cache has copies instead of links.
 func (c Cache) Files(repo, commit string) ([]CachedFile, error) {
 	root := c.snapshot(repo, commit)
 	var list []CachedFile
@@ -139,14 +139,14 @@ func (c Cache) Files(repo, commit string) ([]CachedFile, error) {
 	return list, err
 }
 
-// has says whether a file's content is here, by name and size.
+// has reports whether a file's content is in the cache, by name and size.
 func (c Cache) has(repo string, f File) bool {
 	info, err := os.Stat(c.Blob(repo, f.ETag()))
 	return err == nil && info.Mode().IsRegular() && info.Size() == f.Size
 }
 
-// Link makes files of a listing, whose contents must be here, visible in their
-// snapshot, and notes where the revision was seen.
+// Link makes files of a listing, whose contents must be in the cache, visible in
+// their snapshot, and records the commit of the revision.
 func (c Cache) Link(l *Listing, files []File) error {
 	for _, f := range files {
 		if err := f.Check(); err != nil {
@@ -161,8 +161,8 @@ func (c Cache) Link(l *Listing, files []File) error {
 	}
 	revision := l.Revision
 	if hex40.MatchString(revision) {
-		// Tools that look for a branch shall find a pinned commit too. A branch that
-		// was seen elsewhere is left alone.
+		// Tools that look for a branch should find a pinned commit too. A branch that
+		// already points to a commit is left alone.
 		revision = "main"
 		if _, err := os.Stat(filepath.Join(c.repo(l.Repo), "refs", revision)); err == nil {
 			return nil
@@ -203,7 +203,7 @@ func (c Cache) link(l *Listing, f File) error {
 	return os.Rename(temp, name)
 }
 
-// copyFile serves file systems that know neither kind of link.
+// copyFile is for file systems that support neither kind of link.
 func copyFile(to, from string) error {
 	src, err := os.Open(from)
 	if err != nil {
@@ -220,8 +220,8 @@ func copyFile(to, from string) error {
 	return errors.Join(err, dst.Close())
 }
 
-// Remove takes files out of a snapshot, and those of their contents that no other
-// snapshot has. It returns the bytes that became free.
+// Remove removes files from a snapshot, and their contents unless another snapshot
+// has them too. It returns the bytes that were freed.
 func (c Cache) Remove(repo, commit string, paths []string) (freed int64, err error) {
 	before, err := c.Files(repo, commit)
 	if err != nil {
@@ -238,28 +238,16 @@ func (c Cache) Remove(repo, commit string, paths []string) (freed int64, err err
 				contents[f.ETag()] = f.Size
 			}
 		}
-		err := os.Remove(filepath.Join(c.snapshot(repo, commit), filepath.FromSlash(path)))
-		if err != nil &&
-			!errors.Is(err, fs.ErrNotExist) {
+
+		name := filepath.Join(c.snapshot(repo, commit), filepath.FromSlash(path))
+		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return 0, err
 		}
 	}
 
-	for _, other := range c.Commits(repo) {
-		files, err := c.Files(repo, other)
-		if err != nil {
-			return 0, err
-		}
-		if len(files) == 0 {
-			if err := c.forget(repo, other); err != nil {
-				return 0, err
-			}
-		}
-		for _, f := range files {
-			delete(contents, f.ETag())
-		}
+	if err := c.keepReferenced(repo, contents); err != nil {
+		return 0, err
 	}
-
 	for etag, size := range contents {
 		if etag != "" {
 			if err := c.Drop(repo, etag); err != nil {
@@ -273,7 +261,27 @@ func (c Cache) Remove(repo, commit string, paths []string) (freed int64, err err
 	return freed, nil
 }
 
-// Drop removes a content that no snapshot has.
+// keepReferenced deletes from contents, sizes by etag, those that a snapshot still has. Empty snapshots are
+// removed.
+func (c Cache) keepReferenced(repo string, contents map[string]int64) error {
+	for _, commit := range c.Commits(repo) {
+		files, err := c.Files(repo, commit)
+		if err != nil {
+			return err
+		}
+		if len(files) == 0 {
+			if err := c.forget(repo, commit); err != nil {
+				return err
+			}
+		}
+		for _, f := range files {
+			delete(contents, f.ETag())
+		}
+	}
+	return nil
+}
+
+// Drop removes a blob that no snapshot refers to.
 func (c Cache) Drop(repo, etag string) error {
 	if !hex40.MatchString(etag) && !hex64.MatchString(etag) {
 		return fmt.Errorf("%q is not a valid blob name", oneLine(etag, 80))
@@ -303,7 +311,7 @@ func (c Cache) Tidy(repo string) {
 	}
 }
 
-// forget removes an empty snapshot and the refs that lead to it.
+// forget removes an empty snapshot and the refs that point to it.
 func (c Cache) forget(repo, commit string) error {
 	if err := os.RemoveAll(c.snapshot(repo, commit)); err != nil {
 		return err
@@ -322,7 +330,7 @@ func (c Cache) forget(repo, commit string) error {
 	})
 }
 
-// WriteFile writes a small file whole or not at all, and makes its folders.
+// WriteFile writes a small file atomically, and creates its folders.
 func WriteFile(name string, data []byte, mode fs.FileMode) error {
 	dir := filepath.Dir(name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -344,7 +352,7 @@ func WriteFile(name string, data []byte, mode fs.FileMode) error {
 	return syncDir(dir)
 }
 
-// syncDir makes a rename in a folder last. Not every system can.
+// syncDir makes a rename in a folder durable, on systems that support it.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -358,7 +366,7 @@ func syncDir(dir string) error {
 // tag marks the cache for backup programs: https://bford.info/cachedir/.
 const tag = "Signature: 8a477f597d28d172789f06886806bc55\n# This is the Hugging Face cache.\n"
 
-// prepare makes the folder that a repository's contents go to.
+// prepare creates the folder for a repository's contents.
 func (c Cache) prepare(repo string) error {
 	if c.Dir == noCache {
 		return errors.New("no folder for the cache: set HF_HUB_CACHE, HF_HOME or HOME")

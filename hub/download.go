@@ -15,32 +15,32 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// A file is fetched in blocks. A worker asks for a run of them in one range; a
-// block that is whole goes into the journal with a checksum. One goroutine
-// follows behind, reads the blocks back in order, compares the checksums, and
-// hashes: so a block that was damaged on its way to the disk, or while the
-// program was not running, is fetched again and nothing else is, and the hash is
-// of what the disk gives back.
+// A file is downloaded in blocks. A worker requests a run of them in one range; a
+// complete block is recorded in the journal with a checksum. One goroutine
+// follows, reads the blocks back in order, compares the checksums, and hashes
+// them: so only blocks that were damaged, on the way to the disk or while the
+// program was not running, are downloaded again, and the hash is of the data that
+// the disk returns.
 const (
 	blockBytes = 8 << 20
-	runBlocks  = 8 // the most blocks asked for in one range
+	runBlocks  = 8 // maximum number of blocks requested in one range
 	bufBytes   = 512 << 10
-	maxBad     = 3 // times that a block may come back damaged
+	maxBad     = 3 // maximum number of times that a block may be read back damaged
 )
 
-// Names in the folder of blobs. The partial file is as long as the whole one
-// from the beginning, so it must not have the name under which other tools
-// resume by length.
+// Suffixes of names in the folder of blobs. A partial file has its full length from
+// the beginning, so it must not have the name under which other tools resume by
+// length.
 const (
 	partialSuffix = ".partial"
 	journalSuffix = ".journal"
 )
 
-// Download brings a file's content into the cache, whole and verified, or not at
-// all: what has arrived when it fails is kept aside and used by the next call,
-// of this process or another. Of two processes that want the same file one
-// fetches it and the other waits. What is there already is not read: verified
-// says whether this call has seen all bytes.
+// Download stores a file's content in the cache, complete and verified, or not at
+// all: if it fails, the next call, in this process or another, continues with the
+// data that has arrived. If two processes want the same file, one downloads it and
+// the other waits. Content that is already in the cache is not read: verified
+// reports whether this call has hashed it.
 func (c *Client) Download(ctx context.Context, l *Listing, f File) (verified bool, err error) {
 	if err := f.Check(); err != nil {
 		return false, err
@@ -61,7 +61,7 @@ func (c *Client) Download(ctx context.Context, l *Listing, f File) (verified boo
 	}
 	defer unlock()
 	if c.has(l.Repo, f) {
-		return false, nil // another process has fetched it meanwhile
+		return false, nil // another process has downloaded it in the meantime
 	}
 	if err := c.download(ctx, l, f); err != nil {
 		return false, err
@@ -93,7 +93,7 @@ func (c *Client) download(ctx context.Context, l *Listing, f File) error {
 	return d.keep()
 }
 
-// lock takes the lock that Hugging Face's tools take for the same content.
+// lock takes the lock that Hugging Face's tools use for the same content.
 func (c *Client) lock(ctx context.Context, repo string, f File) (unlock func(), err error) {
 	name := filepath.Join(c.Dir, ".locks", filepath.Base(c.repo(repo)), f.ETag()+".lock")
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
@@ -111,28 +111,28 @@ func (c *Client) lock(ctx context.Context, repo string, f File) (unlock func(), 
 	return func() { _ = lock.Unlock() }, nil
 }
 
-// download is one file on its way.
+// download is the download of one file.
 type download struct {
 	c       *Client
 	listing *Listing
 	file    File
 	data    *os.File
 	journal *os.File
-	trusted int64 // bytes of the journal that earlier calls left
-	ranges  bool  // false: the server sends whole files only
+	trusted int64 // bytes downloaded by earlier calls, according to the journal
+	ranges  bool  // false: the server does not support range requests
 
-	// One writes at a time: the kernel lets no two write to a file anyway, and has
-	// the others spin, which takes the time from the hash where cores are few.
+	// Only one worker writes at a time: the kernel serializes writes to a file anyway, and
+	// lets the others spin, which takes CPU time from the hash if there are few cores.
 	writing sync.Mutex
 
 	mu      sync.Mutex
-	changed *sync.Cond // a block was fetched or found damaged, or the end has come
+	changed *sync.Cond // a block was downloaded or found damaged, or the download has ended
 	blocks  []block
-	hashed  int   // blocks that are in the hash
-	err     error // why it ended early
+	hashed  int   // number of blocks hashed
+	err     error // why the download failed
 
 	asking sync.Mutex
-	signed string // the address that the Hub gave, until it expires
+	signed string // the signed URL from the Hub, until it expires
 }
 
 // block is a part of the file.
@@ -146,7 +146,7 @@ type blockState byte
 
 const (
 	missing blockState = iota
-	claimed            // a worker is fetching it
+	claimed            // a worker is downloading it
 	fetched
 )
 
@@ -157,7 +157,7 @@ func (d *download) bounds(from, to int) (begin, end int64) {
 	return int64(from) * d.c.block, min(int64(to)*d.c.block, d.file.Size)
 }
 
-// open opens what an earlier call left, or begins anew.
+// open opens the files that an earlier call left, or creates them.
 func (d *download) open() error {
 	blob := d.c.Blob(d.listing.Repo, d.file.ETag())
 	d.blocks = make([]block, (d.file.Size+d.c.block-1)/d.c.block)
@@ -183,8 +183,8 @@ func (d *download) open() error {
 
 func (d *download) close() error { return errors.Join(d.data.Close(), d.journal.Close()) }
 
-// The journal says how large blocks are, and has a line for every one that was
-// fetched: its number and its checksum. The last line may be cut off.
+// The journal has the size of blocks, and a line for every block that was
+// downloaded: its number and its checksum. The last line may be truncated.
 const (
 	journalHead = "blocks %010x\n"
 	journalLine = "%08x %08x\n"
@@ -236,7 +236,7 @@ func (d *download) readJournal() error {
 	return err
 }
 
-// have is how many bytes an earlier call left.
+// have returns how many bytes earlier calls have downloaded.
 func (d *download) have() (n int64) {
 	for i := range d.blocks {
 		if d.blocks[i].state == fetched {
@@ -247,8 +247,8 @@ func (d *download) have() (n int64) {
 	return n
 }
 
-// CheckRoom refuses to begin a set of files that the disk cannot hold together.
-// What an earlier call has begun is not counted: Download knows how much it lacks.
+// CheckRoom refuses a set of files that do not all fit on the disk. Files that an
+// earlier call has begun are not counted: Download knows how much of them is missing.
 func (c *Client) CheckRoom(l *Listing, files []File) error {
 	if err := c.prepare(l.Repo); err != nil {
 		return err
@@ -263,8 +263,8 @@ func (c *Client) CheckRoom(l *Listing, files []File) error {
 	return roomFor(need, filepath.Dir(c.Blob(l.Repo, "x")), l.Repo)
 }
 
-// roomFor asks for a twentieth more than is needed: a disk that is full to the
-// last byte troubles everybody.
+// roomFor requires 5 % more than needed: a completely full disk causes trouble for
+// everybody.
 func roomFor(need int64, dir, what string) error {
 	need += need / 20
 	free, ok := freeSpace(dir)
@@ -281,7 +281,7 @@ func roomFor(need int64, dir, what string) error {
 	return nil
 }
 
-// keep gives the file its name.
+// keep renames the file to its final name.
 func (d *download) keep() error {
 	blob := d.c.Blob(d.listing.Repo, d.file.ETag())
 	if err := d.data.Sync(); err != nil {

@@ -25,44 +25,44 @@ var (
 	ErrNetwork   = errors.New("the Hub cannot be reached or does not answer as it should")
 )
 
-// Error is a failure with its kind and with what to do about it.
+// Error is a failure with its kind and a hint.
 type Error struct {
 	Kind error // one of the Err values
 	Text string
 	Todo string // a hint, or ""
-	// wait is how long to wait before trying again: negative for never, 0 for as
-	// long as the number of tries says.
+	// wait is how long to wait before retrying: negative for never, 0 for a time that
+	// depends on the number of tries.
 	wait time.Duration
-	// stale says that a signed address may have expired.
+	// stale is set if a signed URL may have expired.
 	stale bool
-	// away says that no connection came about.
+	// away is set if no connection could be made.
 	away bool
-	// tainted says that what came in this call is not to be trusted.
+	// tainted is set if the data that arrived in this call cannot be trusted.
 	tainted bool
 }
 
 // Error implements error.
 func (e *Error) Error() string { return e.Text }
 
-// Unwrap gives the kind to errors.Is.
+// Unwrap returns the kind, for errors.Is.
 func (e *Error) Unwrap() error { return e.Kind }
 
 // Hint says what to do about the error.
 func (e *Error) Hint() string { return e.Todo }
 
-// never is the wait of an error that a second try cannot mend.
+// never is the wait of an error that a retry cannot fix.
 const never = -1
 
 func permanent(kind error, todo, format string, args ...any) *Error {
 	return &Error{Kind: kind, Text: fmt.Sprintf(format, args...), Todo: todo, wait: never}
 }
 
-// passing is a network's error that may be gone at the next try.
+// passing returns a network error that may be gone at the next try.
 func passing(format string, args ...any) *Error {
 	return &Error{Kind: ErrNetwork, Text: fmt.Sprintf(format, args...), Todo: "try again; what was downloaded is kept"}
 }
 
-// transportError names what stands between us and a host.
+// transportError describes why a host could not be reached.
 func transportError(host string, err error) error {
 	if errors.Is(err, ErrOffline) {
 		return &Error{
@@ -76,7 +76,7 @@ func transportError(host string, err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	// The text of a url.Error holds the address, whose query may be a signature.
+	// The text of a url.Error contains the URL, whose query may be a signature.
 	if inner := errors.Unwrap(err); inner != nil {
 		err = inner
 	}
@@ -93,8 +93,8 @@ func transportError(host string, err error) error {
 	return e
 }
 
-// statusError turns an answer that is no success into an error that says what to
-// do. what is the thing asked for: a repository or a file of one.
+// statusError turns a response without success into an error with a hint. what is
+// the repository or file that was requested.
 func (c *Client) statusError(res *http.Response, what, repo string) *Error {
 	body, _ := io.ReadAll(io.LimitReader(res.Body, 8<<10))
 	said := c.said(res, body)
@@ -104,7 +104,7 @@ func (c *Client) statusError(res *http.Response, what, repo string) *Error {
 	denied := res.StatusCode == http.StatusUnauthorized || res.StatusCode == http.StatusForbidden
 	switch status := res.StatusCode; {
 	case !c.isEndpoint(res.Request.URL) && (denied || status == http.StatusGone):
-		// A signed address has expired, most likely: the Hub gives another one.
+		// Most likely, a signed URL has expired: the Hub will give another one.
 		return &Error{
 			Kind:  ErrAccess,
 			Text:  fmt.Sprintf("%s: %s refuses the address from the Hub (%s)", what, host, said),
@@ -186,7 +186,7 @@ func isHTML(res *http.Response) bool {
 	return strings.HasPrefix(res.Header.Get("Content-Type"), "text/html")
 }
 
-// said is the Hub's own reason, with the number of its request.
+// said returns the Hub's own reason, with the ID of the request.
 func (c *Client) said(res *http.Response, body []byte) string {
 	var b struct {
 		Error string `json:"error"`
@@ -206,7 +206,7 @@ func (c *Client) said(res *http.Response, body []byte) string {
 	return text
 }
 
-// oneLine makes what another host wrote fit to be printed.
+// oneLine makes text from another host safe to print.
 func oneLine(s string, limit int) string {
 	s = strings.Map(func(r rune) rune {
 		if r < ' ' || r >= 0x7f && r < 0xa0 {
@@ -222,7 +222,7 @@ func oneLine(s string, limit int) string {
 
 var rateLimitReset = regexp.MustCompile(`\bt=(\d+)`)
 
-// retryAfter is how long an answer asks to wait, or 0.
+// retryAfter returns how long a response asks to wait, or 0.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	v := h.Get("Retry-After")
 	if n, err := strconv.Atoi(v); err == nil && n >= 0 {
@@ -240,8 +240,8 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	return 0
 }
 
-// DiskError says that a write of path failed, and recognizes a full disk. An Error
-// stays as it is.
+// DiskError wraps a failure to write path, and recognizes a full disk. An Error is
+// returned unchanged.
 func DiskError(path string, err error) error {
 	var e *Error
 	if errors.As(err, &e) {
@@ -273,8 +273,8 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// retry waits before try number n, counted from 1, or returns the error that
-// there shall be none.
+// retry waits before try number n, counted from 1, or returns an error if there
+// should be no further try.
 func (c *Client) retry(ctx context.Context, n int, err error) error {
 	var e *Error
 	if ctx.Err() != nil {

@@ -16,10 +16,10 @@ import (
 	"time"
 )
 
-// errWhole says that a server answers ranges with whole files.
+// errWhole means that a server answers range requests with whole files.
 var errWhole = errors.New("the server does not support range requests")
 
-// fetch runs the workers and the hash until all is here and verified.
+// fetch runs the workers and the hash until the file is complete and verified.
 func (d *download) fetch(ctx context.Context) error {
 	err := d.work(ctx)
 	if errors.Is(err, errWhole) {
@@ -39,7 +39,7 @@ func (d *download) fetch(ctx context.Context) error {
 func (d *download) work(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	// The end of the context wakes who waits for a change.
+	// The end of the context wakes the goroutines that wait for a change.
 	woken := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(woken)
@@ -92,7 +92,7 @@ func (d *download) work(ctx context.Context) error {
 	)
 }
 
-// fail ends the download; the first reason counts.
+// fail ends the download; the first error is kept.
 func (d *download) fail(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -102,16 +102,16 @@ func (d *download) fail(err error) {
 	d.changed.Broadcast()
 }
 
-// discard removes what cannot become the file.
+// discard removes data that cannot become the file.
 func (d *download) discard() {
 	os.Remove(d.data.Name())
 	os.Remove(d.journal.Name())
 }
 
-// run is a worker's part of the file, as far as it is.
+// run is a worker's current part of the file.
 type run struct {
 	at, end int64  // the next byte, and the one after the last
-	crc     uint32 // of the block that at is in, up to at
+	crc     uint32 // of the current block, up to at
 }
 
 // worker fetches runs of blocks until every block is hashed.
@@ -131,7 +131,7 @@ func (d *download) worker(ctx context.Context) error {
 				break
 			}
 			if r.at > before {
-				try = 1 // it got further: the count begins anew
+				try = 1 // there was progress: start counting again
 			}
 			if err := d.c.retry(ctx, try, err); err != nil {
 				return err
@@ -140,8 +140,8 @@ func (d *download) worker(ctx context.Context) error {
 	}
 }
 
-// claim takes the next run of missing blocks, waiting for one where blocks are
-// under way that may be found damaged. It returns an empty run at the end.
+// claim takes the next run of missing blocks. While other blocks are in progress,
+// which may turn out to be damaged, it waits. It returns an empty run at the end.
 func (d *download) claim() (from, to int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -167,7 +167,7 @@ func (d *download) claim() (from, to int) {
 	return 0, 0
 }
 
-// fetchRun fetches what is missing of a run; r says how far it came.
+// fetchRun downloads the rest of a run; r records how far it got.
 func (d *download) fetchRun(ctx context.Context, r *run, buf []byte) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -194,7 +194,7 @@ func (d *download) fetchRun(ctx context.Context, r *run, buf []byte) error {
 		k, err := io.ReadFull(src, buf[:min(int64(len(buf)), end-r.at)])
 		if r.at == 0 && d.rejects(buf[:k]) {
 			e := htmlError(d.c.endpoint.Hostname())
-			e.tainted = true // who sends a page as the beginning sends pages as the rest
+			e.tainted = true // the rest would be web pages too
 			return e
 		}
 		if err := d.put(r, n, buf[:k]); err != nil {
@@ -212,8 +212,8 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// put writes the next bytes of block n. A server without ranges sends everything:
-// a block that is here already is not replaced, since the hash may have been over it.
+// put writes the next bytes of block n. A server without range support sends everything:
+// a block that is already there is not replaced, since it may have been hashed.
 func (d *download) put(r *run, n int, p []byte) error {
 	if d.state(n) != fetched {
 		r.crc = crc32.Update(r.crc, castagnoli, p)
@@ -234,14 +234,14 @@ func (d *download) put(r *run, n int, p []byte) error {
 	return d.record(n, crc)
 }
 
-// rejects recognizes a web page in a model's place, which some networks send
-// without saying so.
+// rejects recognizes a web page in place of a model, which some networks send
+// without declaring it.
 func (d *download) rejects(beginning []byte) bool {
 	return strings.EqualFold(path.Ext(d.file.Path), ".gguf") &&
 		http.DetectContentType(beginning) == "text/html; charset=utf-8"
 }
 
-// cut says that a connection ended too early.
+// cut returns the error for a connection that ended too early.
 func (d *download) cut(err error, at int64) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return passing("%s: the connection was cut after byte %d", d.file.Path, at)
@@ -258,7 +258,7 @@ func (d *download) state(n int) blockState {
 	return d.blocks[n].state
 }
 
-// record notes that a block is here.
+// record records that a block is complete.
 func (d *download) record(n int, crc uint32) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -274,8 +274,8 @@ func (d *download) record(n int, crc uint32) error {
 	return nil
 }
 
-// hash follows the workers through the file and returns the hash by which the
-// Hub knows the content, or "" if the end came before.
+// hash follows the workers through the file and returns the hash that identifies the
+// content on the Hub, or "" if the download ended before.
 func (d *download) hash() (string, error) {
 	h := d.file.NewHash()
 	buf := make([]byte, min(d.c.block, d.file.Size))
@@ -309,7 +309,7 @@ func (d *download) hash() (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// await waits for a block; false says that the end came before it.
+// await waits for a block; it returns false if the download ended first.
 func (d *download) await(n int) (crc uint32, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -319,7 +319,7 @@ func (d *download) await(n int) (crc uint32, ok bool) {
 	return d.blocks[n].crc, d.err == nil
 }
 
-// damaged sends a block back to the workers.
+// damaged returns a block to the workers.
 func (d *download) damaged(n int) error {
 	begin, end := d.bounds(n, n+1)
 	d.mu.Lock()
@@ -327,11 +327,8 @@ func (d *download) damaged(n int) error {
 	b := &d.blocks[n]
 	if b.bad++; b.bad > maxBad {
 		return permanent(
-			ErrIntegrity,
-			"check the disk that holds the cache",
-			"%s: the disk returns different bytes from those written, at %d",
-			d.file.Path,
-			begin,
+			ErrIntegrity, "check the disk that holds the cache",
+			"%s: the disk returns different bytes from those written, at %d", d.file.Path, begin,
 		)
 	}
 	b.state = missing
@@ -343,9 +340,9 @@ func (d *download) damaged(n int) error {
 	return nil
 }
 
-// request asks for the rest of a run and returns the body that holds it. The
-// first one asks the Hub; where it sends us, to a signed address that expires,
-// every other request goes at once.
+// request requests the rest of a run and returns its body. The first request goes
+// to the Hub, which redirects to a signed URL that expires; the others go directly
+// to that URL.
 func (d *download) request(ctx context.Context, r *run) (io.ReadCloser, error) {
 	d.asking.Lock()
 	if d.signed != "" {
@@ -368,7 +365,7 @@ func (d *download) request(ctx context.Context, r *run) (io.ReadCloser, error) {
 	return body, err
 }
 
-// ask returns the body of an answer, and the address that gave it.
+// ask returns the body of a response, and its URL.
 func (d *download) ask(ctx context.Context, address string, r *run) (body io.ReadCloser, from string, err error) {
 	header := http.Header{}
 	if d.ranges {
@@ -385,7 +382,7 @@ func (d *download) ask(ctx context.Context, address string, r *run) (body io.Rea
 	return res.Body, res.Request.URL.String(), nil
 }
 
-// forgetAddress makes the next request ask the Hub again.
+// forgetAddress makes the next request go to the Hub again.
 func (d *download) forgetAddress(old string) {
 	d.asking.Lock()
 	defer d.asking.Unlock()
@@ -402,7 +399,7 @@ func escapePath(path string) string {
 	return strings.Join(parts, "/")
 }
 
-// accept refuses an answer that does not hold the bytes asked for.
+// accept refuses a response that does not contain the requested bytes.
 func (d *download) accept(res *http.Response, at int64) error {
 	host := res.Request.URL.Hostname()
 	switch {

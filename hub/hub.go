@@ -1,7 +1,7 @@
-// Package hub speaks the Hugging Face Hub's protocol: what a repository holds,
-// and how its files come here whole. It reads and writes Hugging Face's own cache
-// layout, so that what one tool fetched every other one finds. It knows URLs,
-// hashes and files; it knows no models.
+// Package hub is a client of the Hugging Face Hub: it lists repositories and
+// downloads and verifies their files. It uses Hugging Face's own cache layout, so
+// that tools find each other's downloads. It knows about URLs, hashes and files,
+// but not about models.
 package hub
 
 import (
@@ -18,31 +18,31 @@ import (
 	"time"
 )
 
-// DefaultEndpoint is where the Hub is when HF_ENDPOINT says nothing else.
+// DefaultEndpoint is the URL of the Hub unless HF_ENDPOINT is set.
 const DefaultEndpoint = "https://huggingface.co"
 
-// Options configure a Client. FromEnvironment fills in what Hugging Face's own
-// tools would take from the environment.
+// Options configure a Client. FromEnvironment returns the options that Hugging
+// Face's own tools would take from the environment.
 type Options struct {
 	Endpoint    string        // the Hub or a mirror of it, DefaultEndpoint
 	Token       string        // sent to Endpoint and to no other host
-	Cache       string        // folder of the cache; without one nothing is found and nothing can be fetched
-	Offline     bool          // open no connection at all
-	CAFile      string        // PEM certificates to trust besides the system's
+	Cache       string        // folder of the cache; without one nothing is found and nothing can be downloaded
+	Offline     bool          // open no connections
+	CAFile      string        // PEM file of additional certificates to trust
 	UserAgent   string        // "serve"
-	Connections int           // parts of a file that are fetched at the same time, 4
-	Idle        time.Duration // without a byte, after which a connection is given up, 30 s
+	Connections int           // connections per file, 4 by default
+	Idle        time.Duration // time without data after which a connection is closed, 30 s by default
 	Progress    Progress      // nil for none
 }
 
-// Progress is told how a download or a check of a file goes on. Its methods are
+// Progress shows the progress of a download or a check of a file. Its methods are
 // called from several goroutines, but for one file at a time.
 type Progress interface {
-	// Start begins a file of size bytes, of which have are here already.
+	// Start begins a file of size bytes, have of which are already downloaded.
 	Start(file string, size, have int64)
-	// Add says that n more bytes are done.
+	// Add reports n more bytes.
 	Add(n int64)
-	// Note says in a few words why nothing advances: a retry, another process.
+	// Note reports in a few words why there is no progress: a retry, another process.
 	Note(text string)
 	// Done ends the file, whether it succeeded or not.
 	Done()
@@ -63,8 +63,8 @@ func (silent) Note(string)                {}
 func (silent) Done()                      {}
 
 // FromEnvironment returns the options that Hugging Face's own tools would take
-// from an environment; lookup returns "" for what is not set. Reading the token
-// file can fail.
+// from an environment; lookup returns "" for variables that are not set. The error
+// is one of reading the token file.
 func FromEnvironment(lookup func(string) string) (Options, error) {
 	o := Options{Endpoint: strings.TrimRight(lookup("HF_ENDPOINT"), "/")}
 	o.Offline = truth(lookup("HF_HUB_OFFLINE")) || truth(lookup("TRANSFORMERS_OFFLINE"))
@@ -126,7 +126,7 @@ func token(lookup func(string) string, home string) (string, error) {
 	return strings.TrimSpace(string(b)), nil
 }
 
-// ExpandHome replaces a ~/ that no shell has by HOME, if that is set.
+// ExpandHome replaces a leading ~/, which a shell did not expand, by HOME if that is set.
 func ExpandHome(path string, lookup func(string) string) string {
 	if rest, ok := strings.CutPrefix(path, "~/"); ok && lookup("HOME") != "" {
 		return filepath.Join(lookup("HOME"), rest)
@@ -134,25 +134,25 @@ func ExpandHome(path string, lookup func(string) string) string {
 	return path
 }
 
-// truth reads a variable's value as Hugging Face's tools do.
+// truth parses a boolean variable as Hugging Face's tools do.
 func truth(value string) bool {
 	return slices.Contains([]string{"1", "ON", "YES", "TRUE"}, strings.ToUpper(value))
 }
 
-// Client fetches from a Hub into a cache. It may be used by several goroutines,
-// though a Progress follows one file at a time.
+// Client downloads from a Hub to a cache. It may be used by several goroutines,
+// though a Progress shows one file at a time.
 type Client struct {
 	Cache
 	o        Options
 	endpoint *url.URL
 	http     *http.Client
-	block    int64 // bytes that a download keeps account of
+	block    int64 // size of a download's blocks, in bytes
 	sleep    sleepFunc
 }
 
 var printable = regexp.MustCompile(`^[\x21-\x7e]*$`)
 
-// New returns a client. It opens no connection.
+// New returns a client. It opens no connections.
 func New(o Options) (*Client, error) {
 	if o.Endpoint == "" {
 		o.Endpoint = DefaultEndpoint
@@ -190,22 +190,22 @@ func New(o Options) (*Client, error) {
 	return &Client{Cache: Cache{Dir: o.Cache}, o: o, endpoint: endpoint, block: blockBytes, sleep: sleep,
 		http: &http.Client{
 			Transport: transport,
-			// Redirects are followed by hand, where it is seen who gets the token.
+			// get follows redirects itself, to control which host receives the token.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}}, nil
 }
 
-// Progress is told of what the client does; it is never nil.
+// Progress returns the client's Progress, which is never nil.
 func (c *Client) Progress() Progress { return c.o.Progress }
 
-// With returns a client that tells another Progress. The two may be used at the same time.
+// With returns a client with another Progress. Both clients may be used at the same time.
 func (c *Client) With(p Progress) *Client {
 	other := *c
 	other.o.Progress = p
 	return &other
 }
 
-// Transport is the one place where connections come from. Offline it opens none.
+// Transport returns the only source of connections. Offline, it opens none.
 func Transport(o Options) (http.RoundTripper, error) {
 	if o.Offline {
 		return refusing{}, nil
@@ -215,7 +215,7 @@ func Transport(o Options) (http.RoundTripper, error) {
 	t.DisableCompression = true
 	t.MaxIdleConnsPerHost = o.Connections
 	t.ResponseHeaderTimeout = o.Idle
-	// Ranges of one file over one connection would share its window.
+	// No HTTP/2: ranges of one file over one connection would share its window.
 	t.ForceAttemptHTTP2 = false
 	t.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
 	t.ReadBufferSize = 256 << 10

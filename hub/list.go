@@ -16,19 +16,19 @@ import (
 	"strings"
 )
 
-// Listing is what a repository holds at one commit.
+// Listing describes a repository at one commit.
 type Listing struct {
 	Repo     string `json:"repo"`     // org/name
-	Revision string `json:"revision"` // as asked for: a branch, a tag, a commit
+	Revision string `json:"revision"` // as requested: a branch, a tag or a commit
 	Commit   string `json:"commit"`   // 40 hexadecimal digits
 	Files    []File `json:"files"`
-	License  string `json:"license,omitempty"` // its identifier, or its name where it has a text of its own
+	License  string `json:"license,omitempty"` // its identifier, or its name if it has a text of its own
 	Link     string `json:"license_link,omitempty"`
-	Gated    string `json:"gated,omitempty"` // "auto" or "manual" where terms must be accepted
+	Gated    string `json:"gated,omitempty"` // "auto" or "manual" if terms must be accepted
 }
 
-// File is a file of a repository. It has a SHA-256 if Git LFS keeps it, and
-// otherwise the object id of its git blob.
+// File is a file of a repository. It has a SHA-256 if it is stored in Git LFS, and
+// otherwise the object ID of its git blob.
 type File struct {
 	Path   string `json:"path"`
 	Size   int64  `json:"size"`
@@ -36,7 +36,7 @@ type File struct {
 	GitOID string `json:"git_oid,omitempty"`
 }
 
-// ETag is what the cache calls the file's content.
+// ETag returns the name of the file's content in the cache.
 func (f *File) ETag() string {
 	if f.SHA256 != "" {
 		return f.SHA256
@@ -44,7 +44,7 @@ func (f *File) ETag() string {
 	return f.GitOID
 }
 
-// NewHash returns the hash that gives a file's etag.
+// NewHash returns the hash that computes a file's etag.
 func (f *File) NewHash() hash.Hash {
 	if f.SHA256 != "" {
 		return sha256.New()
@@ -60,7 +60,7 @@ var (
 	repoPart = regexp.MustCompile(`^[0-9A-Za-z_](?:[\w.-]{0,94}[\w])?$`)
 )
 
-// CheckRepo says what is wrong with a repository's name, by the Hub's own rules.
+// CheckRepo checks a repository's name by the Hub's own rules.
 func CheckRepo(repo string) error {
 	org, name, ok := strings.Cut(repo, "/")
 	if !ok || !repoPart.MatchString(org) || !repoPart.MatchString(name) || strings.Contains(repo, "--") ||
@@ -70,7 +70,7 @@ func CheckRepo(repo string) error {
 	return nil
 }
 
-// checkRevision refuses what could not be part of a URL or a path.
+// checkRevision refuses a revision that cannot be part of a URL or a path.
 func checkRevision(revision string) error {
 	if revision == "" || len(revision) > 255 || !filepath.IsLocal(revision) ||
 		strings.ContainsAny(revision, "\\?#% \t\r\n\x00") {
@@ -79,8 +79,8 @@ func checkRevision(revision string) error {
 	return nil
 }
 
-// CheckPath refuses a file's name that would not stay inside the folder of its
-// snapshot, on any system.
+// CheckPath refuses the name of a file that would be outside of the folder of its
+// snapshot on some operating system.
 func CheckPath(path string) error {
 	bad := path == "" || len(path) > 1024 || !filepath.IsLocal(path) || filepath.ToSlash(filepath.Clean(path)) != path ||
 		strings.ContainsFunc(path, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\\' || r == ':' })
@@ -98,8 +98,8 @@ func CheckPath(path string) error {
 	return nil
 }
 
-// Check refuses a listing from elsewhere than List whose repository, commit or
-// revision could not be kept. Files have a Check of their own.
+// Check checks the repository, commit and revision of a listing that does not come
+// from List. Files have their own Check.
 func (l *Listing) Check() error {
 	if err := CheckRepo(l.Repo); err != nil {
 		return err
@@ -110,7 +110,7 @@ func (l *Listing) Check() error {
 	return checkRevision(l.Revision)
 }
 
-// Check refuses a file that cannot be kept or verified.
+// Check refuses a file that cannot be stored or verified.
 func (f *File) Check() error {
 	if err := CheckPath(f.Path); err != nil {
 		return err
@@ -126,7 +126,7 @@ func (f *File) Check() error {
 	return nil
 }
 
-// modelInfo is the part of the Hub's answer that is read.
+// modelInfo is the part of the Hub's response that is used.
 type modelInfo struct {
 	ID       string          `json:"id"`
 	SHA      string          `json:"sha"`
@@ -147,11 +147,11 @@ type modelInfo struct {
 	} `json:"siblings"`
 }
 
-// maxListing bounds the Hub's answer; the largest repositories have 100,000 files.
+// maxListing bounds the Hub's response; the largest repositories have 100,000 files.
 const maxListing = 64 << 20
 
-// List asks what a repository holds at a revision, in one request that also pins
-// the commit. Sizes and hashes are known before anything is fetched.
+// List lists a repository at a revision, with one request that also pins the
+// commit. So sizes and hashes are known before anything is downloaded.
 func (c *Client) List(ctx context.Context, repo, revision string) (*Listing, error) {
 	if err := CheckRepo(repo); err != nil {
 		return nil, err
@@ -174,7 +174,7 @@ func (c *Client) List(ctx context.Context, repo, revision string) (*Listing, err
 		}
 		var e *Error
 		if errors.As(err, &e) && e.away {
-			return nil, err // who has no network shall know at once
+			return nil, err // without a network, fail at once
 		}
 		if err := c.retry(ctx, try, err); err != nil {
 			return nil, err
@@ -204,7 +204,7 @@ func (c *Client) list(ctx context.Context, address, what, repo string) (*Listing
 	return readListing(body, repo)
 }
 
-// readListing reads the Hub's answer about a repository.
+// readListing parses the Hub's response about a repository.
 func readListing(body []byte, repo string) (*Listing, error) {
 	todo := "is HF_ENDPOINT a Hub, or a complete mirror of one?"
 	var info modelInfo

@@ -13,8 +13,9 @@ import (
 // maxRedirects is more than a Hub and its CDN need.
 const maxRedirects = 5
 
-// get asks and follows redirects. The token goes to the endpoint alone: the same
-// scheme, host and port. The answer's Request.URL says who gave it.
+// get sends a GET request and follows redirects. The token is sent only to the
+// endpoint: the same scheme, host and port. The response's Request.URL is the last
+// URL.
 func (c *Client) get(ctx context.Context, address string, header http.Header) (*http.Response, error) {
 	for range maxRedirects {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
@@ -59,7 +60,7 @@ func (c *Client) get(ctx context.Context, address string, header http.Header) (*
 	return nil, permanent(ErrNetwork, "", "%s redirects more than %d times", c.endpoint.Host, maxRedirects)
 }
 
-// isEndpoint says whether a URL is the endpoint's: scheme, host and port.
+// isEndpoint reports whether a URL has the endpoint's scheme, host and port.
 func (c *Client) isEndpoint(u *url.URL) bool {
 	return u.Scheme == c.endpoint.Scheme && strings.EqualFold(u.Hostname(), c.endpoint.Hostname()) &&
 		port(u) == port(c.endpoint)
@@ -72,8 +73,8 @@ func port(u *url.URL) string {
 	return map[string]string{"https": "443", "http": "80"}[u.Scheme]
 }
 
-// allowRedirect refuses what would take TLS away, and what points a public Hub's
-// visitor into the private network.
+// allowRedirect refuses redirects from https to http, and from a public Hub into a
+// private network.
 func (c *Client) allowRedirect(from, to *url.URL) error {
 	if to.Scheme != "https" && (to.Scheme != "http" || from.Scheme != "http") {
 		return permanent(ErrNetwork, "", "%s redirects from https to %s", from.Host, to.Scheme)
@@ -84,8 +85,8 @@ func (c *Client) allowRedirect(from, to *url.URL) error {
 	return nil
 }
 
-// isPrivate says whether a host is this machine or one of a private network, as
-// far as its name tells.
+// isPrivate reports whether a host is this machine or one in a private network, as
+// far as its name shows.
 func isPrivate(host string) bool {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
@@ -93,7 +94,7 @@ func isPrivate(host string) bool {
 	}
 	ip, err := netip.ParseAddr(host)
 	if err != nil {
-		// A name without a dot is found in a private network only.
+		// A name without a dot exists only in a private network.
 		return !strings.Contains(host, ".")
 	}
 	ip = ip.Unmap()

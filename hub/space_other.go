@@ -2,5 +2,5 @@
 
 package hub
 
-// freeSpace is not known here; a full disk is an error when it is met.
+// freeSpace is unknown on this system; a full disk is an error only when a write fails.
 func freeSpace(string) (int64, bool) { return 0, false }

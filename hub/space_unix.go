@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// freeSpace returns the bytes that we may still write below a folder.
+// freeSpace returns the bytes that we can still write in a folder.
 func freeSpace(dir string) (int64, bool) {
 	var s unix.Statfs_t
 	if unix.Statfs(dir, &s) != nil {

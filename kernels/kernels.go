@@ -1,5 +1,5 @@
-// Package kernels chooses the code that a model computes with on the processor, and remembers why: how fast each
-// kind was when it was measured here, and which ones failed. It computes nothing itself.
+// Package kernels chooses the CPU kernels for a model, and stores the reasons: how fast each kind was when it was
+// measured on this machine, and which ones failed. It runs no kernels itself.
 package kernels
 
 import (
@@ -20,13 +20,13 @@ import (
 	"serve/hub"
 )
 
-// Kind is one kind of kernels that the build has.
+// Kind is one kind of kernels in the build.
 type Kind struct {
 	Name  string
-	Score int // how many instruction sets they use; 0 where this processor lacks one of them
+	Score int // number of instruction sets that they use; 0 if this processor lacks one of them
 }
 
-// Timing is how fast kernels were, in tokens a second.
+// Timing is the measured speed of kernels, in tokens per second.
 type Timing struct {
 	Kernels string  `json:"kernels"`
 	Prefill float64 `json:"prefill"`  // of a prompt
@@ -34,24 +34,24 @@ type Timing struct {
 	Decode8 float64 `json:"decode_8"` // of eight together
 }
 
-// Speed weighs the three alike: it is their geometric mean.
+// Speed returns the geometric mean of the three.
 func (t Timing) Speed() float64 { return math.Cbrt(t.Prefill * t.Decode * t.Decode8) }
 
-// Refusal says why kernels are not used on a machine.
+// Refusal is the reason why kernels are not used on a machine.
 type Refusal struct {
 	Reason string    `json:"reason"`
-	Model  string    `json:"model"` // that showed it
+	Model  string    `json:"model"` // with which they failed
 	Time   time.Time `json:"time"`
 }
 
-// Machine is what a measurement holds for: another processor, build or number of threads is measured anew.
+// Machine identifies what a measurement is valid for: another processor, build or number of threads is measured again.
 type Machine struct {
 	Processor string `json:"processor"`
 	Build     string `json:"build"`
 	Threads   int    `json:"threads"`
 }
 
-// entry is what is known on one machine.
+// entry is the record of one machine.
 type entry struct {
 	Machine
 
@@ -60,23 +60,23 @@ type entry struct {
 	Used    time.Time           `json:"used"`
 }
 
-// Limits of the file: what was used least recently goes first.
+// Limits of the file: the least recently used entries are dropped first.
 const (
 	maxMachines = 32
 	maxModels   = 256
 )
 
-// Record is what is known of kernels on this machine. It is safe for use by many goroutines.
+// Record has the measurements and failures of kernels on this machine. It is safe for concurrent use.
 type Record struct {
 	path string
 
 	mu    sync.Mutex
 	here  *entry
-	other []*entry // of other machines that have the same home folder
+	other []*entry // of other machines that share the home folder
 }
 
-// Open reads the record of a machine, from a file in serve's home folder. A file that makes no sense is replaced when
-// there is something to remember. With an error, which says that it cannot be read, the record is an empty one.
+// Open reads the record of a machine from a file in serve's home folder. An invalid file is replaced by the next write.
+// If the file cannot be read, Open returns an error and an empty record.
 func Open(path string, m Machine) (*Record, error) {
 	r := &Record{
 		path: path,
@@ -114,21 +114,21 @@ func Open(path string, m Machine) (*Record, error) {
 	return r, err
 }
 
-// Refused returns which kernels are not used here, and why.
+// Refused returns the kernels that are not used on this machine, and why.
 func (r *Record) Refused() map[string]Refusal {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return maps.Clone(r.here.Refused)
 }
 
-// Timings returns what was measured with models of a shape, the fastest first; none if nothing was.
+// Timings returns the measurements with models of a shape, the fastest first; nil if there are none.
 func (r *Record) Timings(shape string) []Timing {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.here.Models[shape])
 }
 
-// All gives what was measured here, by shape.
+// All yields the measurements on this machine, by shape.
 func (r *Record) All() iter.Seq2[string, []Timing] {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -142,32 +142,32 @@ func (r *Record) All() iter.Seq2[string, []Timing] {
 	}
 }
 
-// Choice is what a model computes with, and why.
+// Choice is the choice of kernels for a model, and the reasons.
 type Choice struct {
 	Name    string             `json:"name"`
-	Timings []Timing           `json:"timings"` // the fastest first; none where nothing was measured
-	Refused map[string]Refusal `json:"refused"` // here, with any model
+	Timings []Timing           `json:"timings"` // the fastest first; nil if nothing was measured
+	Refused map[string]Refusal `json:"refused"` // on this machine, with any model
 }
 
-// Fastest returns timings in the order of their speed.
+// Fastest returns timings sorted by speed, the fastest first.
 func Fastest(timings []Timing) []Timing {
 	timings = slices.Clone(timings)
 	slices.SortStableFunc(timings, func(a, b Timing) int { return cmp.Compare(b.Speed(), a.Speed()) })
 	return timings
 }
 
-// Remember keeps what was measured with models of a shape.
+// Remember stores measurements with models of a shape.
 func (r *Record) Remember(shape string, timings []Timing) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.here.Models) >= maxModels && r.here.Models[shape] == nil {
-		clear(r.here.Models) // measured again when they come
+		clear(r.here.Models) // measured again when they are next loaded
 	}
 	r.here.Models[shape] = Fastest(timings)
 	return r.write()
 }
 
-// Refuse keeps that kernels are not to be used here.
+// Refuse records that kernels must not be used on this machine.
 func (r *Record) Refuse(name string, why Refusal) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -192,8 +192,8 @@ func (r *Record) write() error {
 	return nil
 }
 
-// Usable returns the kernels that this processor has the instructions for and that are not refused, those that use
-// the most first.
+// Usable returns the kernels that this processor supports and that are not refused; those that use the most
+// instruction sets come first.
 func Usable(build []Kind, refused map[string]Refusal) []string {
 	build = slices.Clone(build)
 	slices.SortStableFunc(build, func(a, b Kind) int { return cmp.Compare(b.Score, a.Score) })
@@ -206,8 +206,8 @@ func Usable(build []Kind, refused map[string]Refusal) []string {
 	return names
 }
 
-// Order returns usable kernels in the order in which they are to be tried for a model: the fastest first, and after
-// each the next that uses less of the processor. Kernels that were not measured come last.
+// Order returns usable kernels in the order in which to try them for a model: the fastest first, and after each the
+// next that uses fewer instruction sets. Kernels that were not measured come last.
 func Order(usable []string, timings []Timing) []string {
 	if len(usable) == 0 {
 		return nil

@@ -7,8 +7,8 @@ import (
 	"serve/models"
 )
 
-// CompleteLocal returns the models on this machine whose names begin so, as shells complete them:
-// each with a tab and what it is.
+// CompleteLocal returns the models on this machine whose names begin with a text, for shell
+// completion: each followed by a tab and a description.
 func (l *Library) CompleteLocal(begun string) []string {
 	locals, err := l.Store.List()
 	if err != nil {

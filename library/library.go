@@ -1,5 +1,5 @@
-// Package library turns the names that people type into models: it finds or downloads them, and
-// says what it found.
+// Package library turns names that users type into models: it finds or downloads them, and
+// reports what it found.
 package library
 
 import (
@@ -11,15 +11,15 @@ import (
 	"serve/terminal"
 )
 
-// Library is the models of this machine, and those that it can download.
+// Library has the models on this machine, and those that it can download.
 type Library struct {
 	Store    *models.Store
 	Terminal *terminal.Terminal
 	Lookup   func(string) string // returns environment variables
 }
 
-// resolve reads a reference, and says what it means if it leaves a choice to the catalog: what it
-// meant before on this machine, or, with update, what it means today.
+// resolve parses a reference. If it is incomplete, resolve reports its meaning: the one that it had
+// before on this machine or, with update, the current one.
 func (l *Library) resolve(name string, update bool) (*models.Reference, error) {
 	r, err := models.ParseReference(hub.ExpandHome(name, l.Lookup), models.FileExists)
 	if err != nil || !r.Chosen {
@@ -48,7 +48,7 @@ func (l *Library) Find(name string) (*models.Local, error) {
 	return l.Store.Find(r)
 }
 
-// FindAll returns the models named, or all of this machine if none are.
+// FindAll returns the named models, or all models on this machine if none are named.
 func (l *Library) FindAll(names []string) ([]*models.Local, error) {
 	if len(names) == 0 {
 		return l.Store.List()
@@ -65,8 +65,8 @@ func (l *Library) FindAll(names []string) ([]*models.Local, error) {
 	return locals, nil
 }
 
-// Pull returns a model, downloading it if it is not here, and says what it is under which license.
-// With update it looks for a newer revision of one that is here.
+// Pull returns a model, downloading it if it is missing, and reports the file and its license. With
+// update it looks for a newer revision of a model that is already on this machine.
 func (l *Library) Pull(ctx context.Context, name string, update bool) (*models.Local, error) {
 	r, err := l.resolve(name, update)
 	if err != nil {
@@ -94,8 +94,8 @@ func license(l *models.Local) string {
 	return text
 }
 
-// ChooseProjector gives a model the projector that it is to read images with. The first model is
-// the one that projectors mean which name none.
+// ChooseProjector assigns a model its projector for images. Projectors given without a model's name
+// are for the first model.
 func (l *Library) ChooseProjector(p *loader.Projectors, local *models.Local, first bool) error {
 	unusable, err := p.Choose(local, first)
 	if unusable != nil {

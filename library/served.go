@@ -60,8 +60,8 @@ func (s *Served) find(id, path string) (opened, bool) {
 	return opened{}, false
 }
 
-// Model finds or downloads a model and checks its files, but does not load it. The first of those
-// served is the one that flags mean which name none.
+// Model finds or downloads a model and checks its files, but does not load it. Flags without a
+// model's name refer to the first model served.
 func (s *Served) Model(ctx context.Context, name string, first bool) (m *pool.Model, embeds bool, err error) {
 	local, err := s.Pull(ctx, name, false)
 	if err != nil {
@@ -88,7 +88,7 @@ func (s *Served) prepare(
 	return m, header.Embeds(), nil
 }
 
-// load loads a model and says what was loaded.
+// load loads a model and reports what was loaded.
 func (s *Served) load(ctx context.Context, local *models.Local, shrink bool) (*pool.Instance, error) {
 	start := time.Now()
 	in, err := s.Loader.Load(ctx, local, shrink)
@@ -102,7 +102,7 @@ func (s *Served) load(ctx context.Context, local *models.Local, shrink bool) (*p
 	return host.Instance(in), nil
 }
 
-// describe says what was loaded.
+// describe reports what was loaded.
 func describe(t *terminal.Terminal, o loader.ModelOptions, name string, in *loader.Instance) {
 	m := in.Model
 	t.Fact("model", "%s: %s %s, %s parameters, %s", name, m.Architecture, m.Quantization,
@@ -133,7 +133,7 @@ func describe(t *terminal.Terminal, o loader.ModelOptions, name string, in *load
 	}
 }
 
-// describeContext says how long requests may be, and what is odd about the model's text.
+// describeContext reports how long requests may be, and warns about limitations of the model.
 func describeContext(t *terminal.Terminal, o loader.ModelOptions, in *loader.Instance) {
 	m := in.Model
 	limits := in.Limits

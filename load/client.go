@@ -1,5 +1,5 @@
-// Package load offers load to a server that speaks OpenAI's API, and measures what comes
-// back: when the first token came, the gaps between the others, how many there were.
+// Package load generates load for a server with OpenAI's API, and measures time to first token,
+// time between tokens, and throughput.
 package load
 
 import (
@@ -15,15 +15,15 @@ import (
 	"time"
 )
 
-// Client asks one server for answers.
+// Client sends requests to one server.
 type Client struct {
 	URL  string // with or without /v1
 	Key  string // sent with each request, unless empty
 	HTTP *http.Client
 }
 
-// NewHTTP returns a client that opens a connection a request: what is measured is many
-// clients and not one with many requests, and some servers drop connections that are kept.
+// NewHTTP returns a client that opens one connection per request: a run simulates many clients,
+// not one with many requests, and some servers drop idle connections.
 func NewHTTP(transport http.RoundTripper) *http.Client {
 	if t, ok := transport.(*http.Transport); ok {
 		t = t.Clone()
@@ -38,23 +38,23 @@ func NewHTTP(transport http.RoundTripper) *http.Client {
 type Call struct {
 	Model  string
 	Prompt string
-	Tokens int            // of the answer, at most
-	Chat   bool           // asks for a chat completion, not a completion
-	Fields map[string]any // more fields of the request
+	Tokens int            // maximum tokens of the answer
+	Chat   bool           // request a chat completion, not a completion
+	Fields map[string]any // additional fields of the request
 	Key    string         // instead of the client's
-	// Event gets the time of each event that has text, unless nil.
+	// Event, unless nil, is called with the time of each event that has text.
 	Event func(time.Time)
 }
 
-// Answer is what came of a call.
+// Answer is the result of a call.
 type Answer struct {
 	First, Took              time.Duration   // since the call: the first text, the end
 	Gaps                     []time.Duration // between two events that have text
-	Prompt, Cached, Answered int             // tokens, as the server counts them; 0 if it does not say
+	Prompt, Cached, Answered int             // tokens, as counted by the server; 0 if it does not report them
 	Events                   int             // that had text
 }
 
-// PerToken is the seconds that a token took after the first; 0 of an answer without two.
+// PerToken returns the seconds per token after the first; 0 if there are fewer than two tokens.
 func (a *Answer) PerToken() float64 {
 	if a.Answered < 2 {
 		return 0
@@ -66,7 +66,7 @@ func (a *Answer) PerToken() float64 {
 	return sum.Seconds() / float64(a.Answered-1)
 }
 
-// Refusal is an answer that is none.
+// Refusal is a response with an error status.
 type Refusal struct {
 	Status int
 	Text   string
@@ -80,8 +80,8 @@ const (
 	maxRefusal = 64 << 10
 )
 
-// Ask makes a call and reads its answer to the end. A stream that ends without saying so
-// is an error.
+// Ask makes a call and reads the answer to its end. A stream that ends without [DONE] is an
+// error.
 func (c *Client) Ask(ctx context.Context, q Call) (a Answer, err error) {
 	begin := time.Now()
 	path, body := q.request()
@@ -132,7 +132,7 @@ func (c *Client) Ask(ctx context.Context, q Call) (a Answer, err error) {
 	return a, nil
 }
 
-// request is the endpoint that a call asks, and what it sends.
+// request returns the endpoint and the body of a call.
 func (q *Call) request() (path string, body map[string]any) {
 	path = "/completions"
 	body = map[string]any{
@@ -154,7 +154,7 @@ func (q *Call) request() (path string, body map[string]any) {
 	return path, body
 }
 
-// chunk is the part of an event that counts.
+// chunk is the part of an event that is used.
 type chunk struct {
 	Choices []struct {
 		Text  string `json:"text"`
@@ -176,7 +176,7 @@ type chunk struct {
 	} `json:"error"`
 }
 
-// read takes one event in and says whether it has text.
+// read processes one event and reports whether it has text.
 func (a *Answer) read(data []byte) (text bool, err error) {
 	var c chunk
 	if err := json.Unmarshal(data, &c); err != nil {
@@ -197,7 +197,7 @@ func (a *Answer) read(data []byte) (text bool, err error) {
 	return text, nil
 }
 
-// Models lists the names of the models there.
+// Models lists the names of the server's models.
 func (c *Client) Models(ctx context.Context) ([]string, error) {
 	res, err := c.send(ctx, http.MethodGet, "/models", nil, "")
 	if err != nil {
@@ -215,12 +215,12 @@ func (c *Client) Models(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// root is the server's address without /v1.
+// root returns the server's URL without /v1.
 func (c *Client) root() string {
 	return strings.TrimSuffix(strings.TrimSuffix(c.URL, "/"), "/v1")
 }
 
-// send makes a request of the API; a status that is not 200 is a Refusal.
+// send sends a request; a status other than 200 is a Refusal.
 func (c *Client) send(ctx context.Context, method, path string, body any, key string) (*http.Response, error) {
 	var in io.Reader
 	if body != nil {

@@ -321,7 +321,7 @@ func TestRun(t *testing.T) {
 // TestCalibration says what a server lacks.
 func TestCalibration(t *testing.T) {
 	for want, body := range map[string]string{
-		"--natural":        "",
+		"--natural":       "",
 		"does not report": "data: [DONE]\n\n",
 	} {
 		c := stub(t, func(w http.ResponseWriter, _ *http.Request) {

@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// ServerSide is what a serve counted itself.
+// ServerSide has a server's own measurements, if it is serve.
 type ServerSide struct {
 	Choices      int     `json:"choices"` // that ended
 	PromptTokens int     `json:"prompt_tokens"`
@@ -24,7 +24,7 @@ type ServerSide struct {
 	firstCount, gapCount uint64
 }
 
-// maxMetrics bounds what a server says of itself.
+// maxMetrics limits the size of a server's metrics.
 const maxMetrics = 16 << 20
 
 // scrape reads the sums of a model since its server's start.
@@ -77,7 +77,7 @@ func (c *Client) scrape(ctx context.Context, name string) (*ServerSide, error) {
 	return s, nil
 }
 
-// of are a family's metrics that are of a model.
+// of returns a family's metrics for a model.
 func of(family *dto.MetricFamily, name string) (list []*dto.Metric) {
 	for _, m := range family.GetMetric() {
 		for _, l := range m.GetLabel() {
@@ -89,7 +89,7 @@ func of(family *dto.MetricFamily, name string) (list []*dto.Metric) {
 	return list
 }
 
-// since is what was counted between two scrapes.
+// since returns the difference between two scrapes.
 func (s *ServerSide) since(before *ServerSide) *ServerSide {
 	d := &ServerSide{
 		Choices:      s.Choices - before.Choices,

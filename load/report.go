@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Report is what a run measured. Times are in seconds.
+// Report has the results of a run. Times are in seconds.
 type Report struct {
 	Model    string    `json:"model"`
 	URL      string    `json:"url"`
@@ -21,13 +21,13 @@ type Report struct {
 	Answered int            `json:"answered"`
 	Refused  int            `json:"refused"` // with 429 or 503
 	Failed   int            `json:"failed"`
-	Left     int            `json:"left"` // not asked, or not waited for: the run was stopped
+	Left     int            `json:"left"` // not sent, or abandoned, because the run was stopped
 	Errors   map[string]int `json:"errors,omitempty"`
 
 	PromptTokens    int     `json:"prompt_tokens"`
 	CachedTokens    int     `json:"cached_tokens"`
 	AnswerTokens    int     `json:"answer_tokens"`
-	TokensPerSecond float64 `json:"tokens_per_second"` // of answers, of all together
+	TokensPerSecond float64 `json:"tokens_per_second"` // of all answers together
 	PromptPerSecond float64 `json:"prompt_tokens_per_second"`
 	PerSecond       float64 `json:"requests_per_second"`
 
@@ -36,10 +36,10 @@ type Report struct {
 	PerToken Distribution `json:"per_token_seconds"` // of an answer, after its first token
 	Whole    Distribution `json:"answer_seconds"`
 
-	Server *ServerSide `json:"server,omitempty"` // what the server's own metrics say of the same time
+	Server *ServerSide `json:"server,omitempty"` // the server's own metrics for the same time
 }
 
-// Distribution is of times in seconds.
+// Distribution is a distribution of times in seconds.
 type Distribution struct {
 	Count int     `json:"count"`
 	Mean  float64 `json:"mean"`
@@ -48,7 +48,7 @@ type Distribution struct {
 	P90   float64 `json:"p90"`
 	P99   float64 `json:"p99"`
 	Max   float64 `json:"max"`
-	Bins  []Bin   `json:"bins,omitempty"` // none is empty; in order
+	Bins  []Bin   `json:"bins,omitempty"` // in order, without empty ones
 }
 
 // Bin counts the times of at least From and less than To.
@@ -58,7 +58,7 @@ type Bin struct {
 	Count int     `json:"count"`
 }
 
-// binsPerDoubling says how fine a distribution's bins are: each is a tenth wider than the last.
+// binsPerDoubling is the resolution of a distribution's bins: each is a tenth wider than the last.
 const binsPerDoubling = 8
 
 func distribution(times []float64) (d Distribution) {
@@ -150,7 +150,7 @@ func summarize(samples []sample, took time.Duration) *Report {
 	return r
 }
 
-// maxReport bounds what ReadReport reads.
+// maxReport limits what ReadReport reads.
 const maxReport = 64 << 20
 
 // ReadReport reads a Report that was written as JSON.

@@ -14,20 +14,20 @@ type Run struct {
 	Client   *Client
 	Model    string
 	Workload Workload
-	Requests []Request // Workload.Plan(), or a trace's
-	// Done is called as each request ends, unless nil: never two at once.
+	Requests []Request // Workload.Plan(), or those of a trace
+	// Done, unless nil, is called when a request ends, never concurrently.
 	Done func(ended, of int)
 }
 
-// sample is what came of one request.
+// sample is the result of one request.
 type sample struct {
 	sent   time.Duration // since the beginning
 	answer Answer
 	err    error
 }
 
-// Do makes the requests and reports what came of them. When ctx ends first, what has
-// ended by then is reported, together with ctx's error.
+// Do sends the requests and reports the results. If ctx ends first, it reports the requests
+// that have ended by then, together with ctx's error.
 func (r *Run) Do(ctx context.Context) (*Report, error) {
 	w, fields, err := r.calibrate(ctx)
 	if err != nil {
@@ -53,8 +53,8 @@ func (r *Run) Do(ctx context.Context) (*Report, error) {
 	return report, nil
 }
 
-// calibrate finds out how many tokens a word has, and which fields the server takes. It
-// warms the model up, too.
+// calibrate finds out how many tokens a word has, and which fields the server accepts. It
+// also warms up the model.
 func (r *Run) calibrate(ctx context.Context) (*writer, map[string]any, error) {
 	fields := map[string]any{"temperature": 0}
 	if !r.Workload.Natural {
@@ -99,7 +99,7 @@ func (r *Run) calibrate(ctx context.Context) (*writer, map[string]any, error) {
 	return w, fields, nil
 }
 
-// offer makes the requests: by clients that wait for their answers, or at their times.
+// offer sends the requests: from clients that wait for their answers, or at given times.
 func (r *Run) offer(ctx context.Context, w *writer, fields map[string]any) []sample {
 	samples := make([]sample, len(r.Requests))
 	begin := time.Now()

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Sizes of the picture, in its own units.
+// Sizes of the image, in its own units.
 const (
 	svgWidth   = 860
 	svgMargin  = 24
@@ -19,7 +19,7 @@ const (
 	columnWide = 180
 )
 
-// The two runs' colors: told apart by who sees no red or no green, and in print.
+// The two runs' colors, which can be distinguished by color-blind people and in print.
 var svgColors = [2]string{"#0b6e5d", "#c2570c"}
 
 // The charts below the table, in order.
@@ -27,13 +27,13 @@ var charts = []struct {
 	name string
 	of   func(*Report) Distribution
 }{
-	{"Time to the first token", func(r *Report) Distribution { return r.First }},
-	{"Gaps between the others", func(r *Report) Distribution { return r.Gap }},
-	{"Time of a whole answer", func(r *Report) Distribution { return r.Whole }},
+	{"Time to first token", func(r *Report) Distribution { return r.First }},
+	{"Time between tokens", func(r *Report) Distribution { return r.Gap }},
+	{"Time per answer", func(r *Report) Distribution { return r.Whole }},
 }
 
-// SVG draws a report, and beside it another, unless that is nil: a table, and how the times
-// were spread.
+// SVG draws a report, beside another one unless that is nil: a table, and the distributions
+// of times.
 func SVG(r, against *Report) []byte {
 	runs := []*Report{r}
 	if against != nil {
@@ -44,7 +44,7 @@ func SVG(r, against *Report) []byte {
 	y := svgMargin + 12
 	text := func(x, y int, style, format string, args ...any) {
 		fmt.Fprintf(&b, `<text x="%d" y="%d" %s>`, x, y, style)
-		_ = xml.EscapeText(&b, fmt.Appendf(nil, format, args...)) // a buffer takes all
+		_ = xml.EscapeText(&b, fmt.Appendf(nil, format, args...)) // writing to a buffer does not fail
 		b.WriteString("</text>\n")
 	}
 
@@ -95,7 +95,7 @@ func SVG(r, against *Report) []byte {
 	return out.Bytes()
 }
 
-// chart draws distributions over one axis of times, which is logarithmic.
+// chart draws distributions over a logarithmic time axis.
 func chart(b *bytes.Buffer, list []Distribution, top int) {
 	least := math.Inf(1)
 	most := 0.0
@@ -140,7 +140,7 @@ func chart(b *bytes.Buffer, list []Distribution, top int) {
 		fmt.Fprintf(&path, "M%.1f %g", x(d.Bins[0].From), floor)
 		last := d.Bins[0].From
 		for _, bin := range d.Bins {
-			if bin.From > last*1.0001 { // nothing lies between
+			if bin.From > last*1.0001 { // a gap
 				fmt.Fprintf(&path, "V%gH%.1f", floor, x(bin.From))
 			}
 			fmt.Fprintf(&path, "V%.1fH%.1f", floor-(chartTall-10)*float64(bin.Count)/float64(d.Count)/tallest, x(bin.To))
@@ -157,11 +157,11 @@ func chart(b *bytes.Buffer, list []Distribution, top int) {
 	}
 }
 
-// ticks are round times between two.
+// ticks returns round times between two times.
 func ticks(least, most float64) (list []float64) {
 	steps := []float64{1, 2, 5}
 	if most/least > 1e3 {
-		steps = []float64{1} // there is no room for more
+		steps = []float64{1} // no room for more
 	}
 	for e := math.Floor(math.Log10(least)); e <= math.Ceil(math.Log10(most)); e++ {
 		for _, m := range steps {

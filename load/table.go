@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// Row is a line of a table: a number of one run, or of two and what the first is to the second.
+// Row is a row of a table: a number of one run, or of two runs and their ratio.
 type Row struct {
 	Name   string
 	Values []string
 	Ratio  string
 }
 
-// Table is what is said of a run, and beside it of another, unless that is nil.
+// Table returns the table of a run, beside another one unless that is nil.
 func Table(r, against *Report) []Row {
 	if against == nil {
 		return rows([]*Report{r})
@@ -44,7 +44,7 @@ func rows(runs []*Report) []Row {
 	}{
 		{"refused", func(r *Report) float64 { return float64(r.Refused) }},
 		{"failed", func(r *Report) float64 { return float64(r.Failed) }},
-		{"not waited for", func(r *Report) float64 { return float64(r.Left) }},
+		{"abandoned", func(r *Report) float64 { return float64(r.Left) }},
 		{"prompt tokens from the cache", func(r *Report) float64 { return float64(r.CachedTokens) }},
 	} {
 		for _, r := range runs {
@@ -58,21 +58,21 @@ func rows(runs []*Report) []Row {
 	add("prompt tokens", func(r *Report) float64 { return float64(r.PromptTokens) }, whole, false)
 	add("answer tokens", func(r *Report) float64 { return float64(r.AnswerTokens) }, whole, false)
 	add("seconds", func(r *Report) float64 { return r.Seconds }, rate, false)
-	add("answer tokens a second", func(r *Report) float64 { return r.TokensPerSecond }, rate, true)
-	add("prompt tokens a second", func(r *Report) float64 { return r.PromptPerSecond }, rate, true)
-	add("answers a second", func(r *Report) float64 { return r.PerSecond }, rate, true)
+	add("answer tokens per second", func(r *Report) float64 { return r.TokensPerSecond }, rate, true)
+	add("prompt tokens per second", func(r *Report) float64 { return r.PromptPerSecond }, rate, true)
+	add("answers per second", func(r *Report) float64 { return r.PerSecond }, rate, true)
 	for _, c := range []struct {
 		name string
 		of   func(*Report) Distribution
 	}{
-		{"first token", func(r *Report) Distribution { return r.First }},
-		{"gap", func(r *Report) Distribution { return r.Gap }},
-		{"a token of an answer", func(r *Report) Distribution { return r.PerToken }},
-		{"whole answer", func(r *Report) Distribution { return r.Whole }},
+		{"time to first token", func(r *Report) Distribution { return r.First }},
+		{"time between tokens", func(r *Report) Distribution { return r.Gap }},
+		{"time per token", func(r *Report) Distribution { return r.PerToken }},
+		{"time per answer", func(r *Report) Distribution { return r.Whole }},
 	} {
 		add(c.name+", median", func(r *Report) float64 { return c.of(r).P50 }, Seconds, true)
-		add(c.name+", 90 of 100", func(r *Report) float64 { return c.of(r).P90 }, Seconds, true)
-		add(c.name+", 99 of 100", func(r *Report) float64 { return c.of(r).P99 }, Seconds, true)
+		add(c.name+", 90th percentile", func(r *Report) float64 { return c.of(r).P90 }, Seconds, true)
+		add(c.name+", 99th percentile", func(r *Report) float64 { return c.of(r).P99 }, Seconds, true)
 	}
 	return list
 }
@@ -87,7 +87,7 @@ func decimals(v float64) int {
 	return 2
 }
 
-// Seconds writes a time in the unit that suits it.
+// Seconds formats a time with a suitable unit.
 func Seconds(t float64) string {
 	unit := "s"
 	switch {
@@ -107,7 +107,7 @@ func Seconds(t float64) string {
 	return text + " " + unit
 }
 
-// String says what was asked.
+// String describes the workload.
 func (w Workload) String() string {
 	var b strings.Builder
 	switch {
@@ -115,9 +115,9 @@ func (w Workload) String() string {
 		fmt.Fprintf(&b, "trace %s, %d requests", w.Trace, w.Requests)
 		return b.String()
 	case w.Rate > 0:
-		fmt.Fprintf(&b, "%d requests, %g a second", w.Requests, w.Rate)
+		fmt.Fprintf(&b, "%d requests, %g per second", w.Requests, w.Rate)
 	default:
-		fmt.Fprintf(&b, "%d requests of %d clients", w.Requests, w.Clients)
+		fmt.Fprintf(&b, "%d requests from %d clients", w.Requests, w.Clients)
 	}
 	fmt.Fprintf(&b, ", prompts of %s tokens", w.Prompt)
 	if w.Shared > 0 {
@@ -127,8 +127,8 @@ func (w Workload) String() string {
 	return b.String()
 }
 
-// Histogram draws a distribution in rows of text of at most so many columns: from the
-// first bin to the last, some bins a row, with the share of each.
+// Histogram draws a distribution in rows of text of limited width: from the first bin to
+// the last, with several bins per row, and the share of each row.
 func (d *Distribution) Histogram(columns int, plain bool) []string {
 	if d.Count == 0 {
 		return nil
@@ -155,7 +155,7 @@ func (d *Distribution) Histogram(columns int, plain bool) []string {
 		bars[len(bars)-1].count += bin.Count
 	}
 
-	// What is rarer than one in a thousand, at either end, shares a row.
+	// At either end, bins with less than one in a thousand share a row.
 	rare := d.Count / 1000
 	for len(bars) > 1 && bars[0].count+bars[1].count <= rare {
 		bars[1].count = bars[1].count + bars[0].count
@@ -195,7 +195,7 @@ func share(count, of int) string {
 	return strconv.FormatFloat(100*float64(count)/float64(of), 'f', 1, 64) + " %"
 }
 
-// stroke is a bar of a part of so many columns.
+// stroke returns a bar for a fraction of a number of columns.
 func stroke(part float64, columns int, plain bool) string {
 	eighths := int(part*float64(columns)*8 + 0.5)
 	if plain {
@@ -208,8 +208,8 @@ func stroke(part float64, columns int, plain bool) string {
 	return text
 }
 
-// Comparison says how what was measured differs from what the server says of itself, in lines; none
-// if the server says nothing.
+// Comparison describes how the results differ from the server's own metrics, in lines; nil if there
+// are no such metrics.
 func (r *Report) Comparison() []string {
 	s := r.Server
 	if s == nil {

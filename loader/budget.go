@@ -8,8 +8,8 @@ import (
 	"serve/machine"
 )
 
-// A budget is one pool of memory, what a plan takes of it, and what it may take: a device's own
-// memory, or the host's, with all that devices without memory of their own take of that.
+// A budget is one pool of memory with the memory that a plan takes, and may take: a device's
+// own memory, or the host's, including what devices without their own memory take there.
 type budget struct {
 	name    string
 	plan    llama.DeviceMemory // summed
@@ -18,17 +18,17 @@ type budget struct {
 	host    bool
 }
 
-// room returns what a plan may take.
+// room returns the bytes that a plan may take.
 func (b *budget) room() uint64 { return b.free - min(b.free, b.reserve) }
 
-// fits reports whether the plan, with all that may come later, has room.
+// fits reports whether the plan fits, including what may be allocated later.
 func (b *budget) fits() bool { return b.plan.Most() <= b.room() }
 
-// missing returns how many bytes the plan lacks.
+// missing returns how many bytes the plan exceeds the budget by.
 func (b *budget) missing() uint64 { return b.plan.Most() - min(b.plan.Most(), b.room()) }
 
-// budgetsOf says what a plan takes of which memory. A device that does not say how much it has
-// is left out: nobody can tell whether it is full. The host comes last, if it is known.
+// budgetsOf returns the budgets of a plan. A device that does not report its memory is left
+// out: it is unknown whether it is full. The host comes last, if its memory is known.
 func budgetsOf(m *llama.Memory, reserve Reserve) []budget {
 	var list []budget
 	host := *m.Host()
@@ -37,7 +37,7 @@ func budgetsOf(m *llama.Memory, reserve Reserve) []budget {
 	for _, d := range m.Devices[:len(m.Devices)-1] {
 		b := budget{name: d.Name, plan: d, free: Usable(d), reserve: reserve.of(d)}
 		if d.Unified {
-			// Its driver may allow it less than the host has. What both leave free is left once.
+			// Its driver may allow it less than the host has. The reserve is subtracted only once.
 			b.reserve = 0
 			host.Weights += d.Weights
 			host.KV += d.KV
@@ -63,10 +63,10 @@ func budgetsOf(m *llama.Memory, reserve Reserve) []budget {
 	return list
 }
 
-// known reports whether a device says how much memory it has: drivers that cannot tell say 0 of 0.
+// known reports whether a device reports its memory: drivers that cannot say 0 of 0.
 func known(d llama.DeviceMemory) bool { return d.Free > 0 || d.Total > 0 }
 
-// Usable returns how many bytes a device has free. Some drivers say more than there is.
+// Usable returns how many bytes a device has free. Some drivers report more than the device has.
 func Usable(d llama.DeviceMemory) uint64 {
 	if d.Total > 0 {
 		return min(d.Free, d.Total)
@@ -74,7 +74,7 @@ func Usable(d llama.DeviceMemory) uint64 {
 	return d.Free
 }
 
-// shortOf returns a budget that the plan does not fit, or nil.
+// shortOf returns a budget that the plan exceeds, or nil.
 func shortOf(list []budget) *budget {
 	for i := range list {
 		if !list[i].fits() {
@@ -84,13 +84,13 @@ func shortOf(list []budget) *budget {
 	return nil
 }
 
-// cardsFit reports whether the plan fits all memory but the host's.
+// cardsFit reports whether the plan fits in all memory except possibly the host's.
 func cardsFit(list []budget) bool {
 	short := shortOf(list)
 	return short == nil || short.host
 }
 
-// hostShare returns what a plan may take of the host's memory, that of unified devices included.
+// hostShare returns the bytes of host memory that a plan may take, including unified devices.
 func hostShare(m *llama.Memory) uint64 {
 	var sum uint64
 	for i, d := range m.Devices {
@@ -101,7 +101,7 @@ func hostShare(m *llama.Memory) uint64 {
 	return sum
 }
 
-// describeParts says what a plan takes of a device, and what for.
+// describeParts describes the parts of a plan's memory on a device.
 func describeParts(d llama.DeviceMemory) string {
 	text := fmt.Sprintf("%s = %s weights + %s KV cells + %s compute", machine.FormatSize(d.Needs()),
 		machine.FormatSize(d.Weights), machine.FormatSize(d.KV), machine.FormatSize(d.Compute))
@@ -115,7 +115,7 @@ func describeParts(d llama.DeviceMemory) string {
 	return text
 }
 
-// DescribeMemory says what a model takes of a device's memory, for a person.
+// DescribeMemory describes a model's memory on a device, for display.
 func DescribeMemory(d llama.DeviceMemory) string {
 	text := describeParts(d)
 	if d.Later > 0 {

@@ -18,48 +18,47 @@ import (
 	"serve/sandbox"
 )
 
-// request says what an engine is to load. It is plain data, for a process of its own or for this
-// one.
+// request tells an engine what to load. It is plain data, for another process or for this one.
 type request struct {
 	Name         string
 	Path         string
 	Projector    string   // its file, empty for none
 	Parts        []string // all files of the weights
-	Shape        string   // of the weights, for what was measured with others like them
+	Shape        string   // of the weights, to find measurements with models like this
 	Kernels      string   // the CPU's kernels to compute with
 	TrainContext int
 	Shrink       bool
 	Free         uint64 // bytes of the host's memory, 0 if unknown
 	Options      ModelOptions
-	Plan         *llama.Options // as its predecessor was loaded; nil for the first
-	GPUs         []llama.Device // that must be there
+	Plan         *llama.Options // the predecessor's; nil for the first
+	GPUs         []llama.Device // that must be present
 	Unconfined   string         // why the process that started this one could not confine it
 }
 
-// answer says what came of it.
+// answer is the answer to a request.
 type answer struct {
 	Failed     *failure `json:",omitempty"`
 	Plan       llama.Options
 	Memory     *llama.Memory     // as it was planned
-	Left       map[string]uint64 // bytes free on each GPU that says so, once the model was loaded
-	Changed    string            // what is not as its predecessor's, and why
+	Left       map[string]uint64 // bytes free after the load, on each GPU that reports them
+	Changed    string            // what differs from its predecessor, and why
 	Devices    []llama.Device    // that compute the model
 	GPUs       []llama.Device    // that its process sees
-	Verified   time.Duration     // that it took to see that it computes
-	ChatError  string            // why the model's template cannot write a chat
+	Verified   time.Duration     // time that the verification took
+	ChatError  string            // why the model's chat template does not work
 	Unconfined string            // why its process is not confined
 
 	kernels kernels.Choice // the parent's
 }
 
-// ServeEngine computes for the process that started this one, over two sockets.
+// ServeEngine runs an engine for the process that started this one, over two sockets.
 func ServeEngine(h *Hardware) error {
 	conn, err := remote.Join(os.NewFile(3, "steps"), os.NewFile(4, "calls"))
 	if err != nil {
 		return errParent(err)
 	}
 
-	// What stops a service stops its parent, which lets answers end first.
+	// Signals that stop the service are for the parent, which lets answers finish first.
 	signal.Ignore(os.Interrupt, syscall.SIGTERM)
 	unconfined := sandbox.ForbidNetwork()
 	return remote.Serve(conn, func(text []byte) (engine.Runner, []byte) { return open(h, text, unconfined) })
@@ -74,7 +73,7 @@ func WriteDevices(h *Hardware, out io.Writer) error {
 	return json.NewEncoder(out).Encode(list)
 }
 
-// WriteSandbox says how this process is confined, which CheckSandbox starts.
+// WriteSandbox reports how this process, which CheckSandbox starts, is confined.
 func WriteSandbox(out io.Writer) error {
 	var said sandboxLine
 	if err := forbidNetwork(); err != nil {
@@ -83,8 +82,8 @@ func WriteSandbox(out io.Writer) error {
 	return json.NewEncoder(out).Encode(said)
 }
 
-// open plans a model's memory and loads it. unconfined is why this process is not confined, if it
-// is not.
+// open plans a model's memory and loads it. unconfined says why this process is not confined; nil if
+// it is.
 func open(h *Hardware, text []byte, unconfined error) (engine.Runner, []byte) {
 	var q request
 	var a answer
@@ -121,7 +120,7 @@ func (a *answer) open(h *Hardware, q *request) (engine.Runner, error) {
 		return nil, err
 	}
 
-	// Before anything is planned: llama.cpp would compute on the CPU instead.
+	// Check before planning: otherwise llama.cpp would compute on the CPU instead.
 	if missing := list.Missing(q.GPUs); len(missing) > 0 {
 		return nil, &DeviceError{
 			Text: fmt.Sprintf("%s is on this machine, but the engine's process cannot use it%s",
@@ -151,8 +150,8 @@ func (a *answer) open(h *Hardware, q *request) (engine.Runner, error) {
 	return runner, nil
 }
 
-// verify has a model compute, and write a chat. again is for one that was verified before, in
-// another process.
+// verify checks that a model computes correctly, and that its chat template works. again is set for a
+// model that was verified before, in another process.
 func (a *answer) verify(runner engine.Runner, again bool) error {
 	began := time.Now()
 	if err := llama.Verify(runner, again); err != nil {
@@ -169,9 +168,8 @@ func (a *answer) verify(runner engine.Runner, again bool) error {
 	return nil
 }
 
-// plan decides how a model is loaded. The first engine of a model is free to choose; one that
-// comes after another must be like that, and is planned anew all the same: what was free then
-// may not be free now.
+// plan decides how a model is loaded. The first engine of a model is free to choose; a restarted one
+// must be like the first, but is planned again: memory that was free then may not be free now.
 func (a *answer) plan(q *request) (err error) {
 	measure := func(lo llama.Options) (*llama.Memory, error) { return measure(q.Path, lo, q.Free) }
 	if q.Plan == nil {

@@ -22,8 +22,8 @@ const maxReports = 20
 
 var unsafeInNames = regexp.MustCompile(`[^0-9A-Za-z._-]+`)
 
-// crashReport is a file about an engine that died. It has the shapes of what was computed, and
-// nobody's text.
+// crashReport is a report about an engine that died. It has the shapes of what was computed, but
+// no text of users.
 type crashReport struct {
 	Time     time.Time     `json:"time"`
 	Model    string        `json:"model"`
@@ -39,7 +39,7 @@ type crashReport struct {
 	Log      []string      `json:"log"`
 }
 
-// reportCrash writes a crash report and says where it lies.
+// reportCrash writes a crash report and prints its path.
 func (l *Loader) reportCrash(model string, c remote.Crash) {
 	r := crashReport{
 		Time:     time.Now(),
@@ -68,7 +68,7 @@ func (l *Loader) reportCrash(model string, c remote.Crash) {
 	l.o.Reporter.Error("the engine of %s died (%s) and is being restarted; crash report: %s", model, c.Exit.How, path)
 }
 
-// write writes the report to a folder, and removes the oldest of those that are there.
+// write writes the report to a folder, and removes the oldest reports there.
 func (r *crashReport) write(folder string) (string, error) {
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {

@@ -18,16 +18,16 @@ import (
 	"serve/worker"
 )
 
-// driverTime is what a driver may take to list its devices. A machine with many cards that
-// nobody has used since it was started takes half a minute: slow is not absent.
+// driverTime is how long a driver may take to list its devices. A machine with many cards that
+// have not been used since it booted takes half a minute: slow does not mean absent.
 const driverTime = 60 * time.Second
 
-// DeviceList is what a process sees of this machine's devices, and what their drivers say.
+// DeviceList has the devices that a process sees, and the warnings of their drivers.
 type DeviceList struct {
 	Devices  []llama.Device
 	Warnings []string `json:",omitempty"`
 
-	// NoCUBLAS is why cuBLAS cannot be loaded, if a device needs it and it was tried.
+	// NoCUBLAS says why cuBLAS cannot be loaded, if a device needs it and loading was tried.
 	NoCUBLAS string `json:",omitempty"`
 }
 
@@ -36,14 +36,14 @@ func (l DeviceList) GPUs() []llama.Device {
 	return slices.DeleteFunc(slices.Clone(l.Devices), func(d llama.Device) bool { return !d.GPU() })
 }
 
-// Missing returns those of some devices that are not in the list.
+// Missing returns the wanted devices that are not in the list.
 func (l DeviceList) Missing(wanted []llama.Device) []llama.Device {
 	return slices.DeleteFunc(slices.Clone(wanted), func(w llama.Device) bool {
 		return slices.ContainsFunc(l.Devices, func(d llama.Device) bool { return d.Name == w.Name })
 	})
 }
 
-// DescribeDevices names devices for a person.
+// DescribeDevices names devices, for display.
 func DescribeDevices(list []llama.Device) string {
 	var names []string
 	for _, d := range list {
@@ -52,7 +52,7 @@ func DescribeDevices(list []llama.Device) string {
 	return strings.Join(names, ", ")
 }
 
-// JoinWarnings returns what drivers said as the end of a sentence; empty if nothing.
+// JoinWarnings returns drivers' warnings as the end of a sentence; empty if there are none.
 func JoinWarnings(warnings []string) string {
 	if len(warnings) == 0 {
 		return ""
@@ -60,15 +60,15 @@ func JoinWarnings(warnings []string) string {
 	return ": " + strings.Join(warnings, "; ")
 }
 
-// gpuList knows which GPUs an engine must see, once that was asked.
+// gpuList has the GPUs that an engine must see, once they have been listed.
 type gpuList struct {
 	mu    sync.Mutex
 	known bool
 	list  DeviceList
 }
 
-// expectGPUs returns the GPUs that this build's drivers show outside of the sandbox: an engine
-// that lacks one of them must not compute. It warns of what is odd about them.
+// expectGPUs returns the GPUs that drivers report outside of the sandbox: an engine that does
+// not see all of them must not compute. It warns about problems.
 func (l *Loader) expectGPUs(ctx context.Context) ([]llama.Device, error) {
 	l.gpus.mu.Lock()
 	defer l.gpus.mu.Unlock()
@@ -92,8 +92,8 @@ func (l *Loader) expectGPUs(ctx context.Context) ([]llama.Device, error) {
 	return l.gpus.list.GPUs(), nil
 }
 
-// probeDevices lists the devices outside of the sandbox: in a process of its own, so that
-// this one never holds a driver, unless it is to compute itself.
+// probeDevices lists the devices outside of the sandbox: in a separate process, so that this
+// one never loads a driver, unless models run in this process.
 func (l *Loader) probeDevices(ctx context.Context) (DeviceList, error) {
 	if err := l.o.Hardware.Nodes(ctx); err != nil {
 		l.o.Reporter.Warn("NVIDIA's device nodes are missing and could not be created: %v", err)
@@ -118,15 +118,15 @@ func (l *Loader) probeDevices(ctx context.Context) (DeviceList, error) {
 	return list, err
 }
 
-// cardError is what ggml says before it ends a process whose card's driver refused something.
+// cardError matches ggml's message before it ends the process because of an error from a card's driver.
 var cardError = regexp.MustCompile(`(?:CUDA|ROCm|HIP|MUSA) error: [^"]+`)
 
-// codeMissing is how CUDA says that a program has nothing which a card can run: machine code for other cards only, and
-// PTX that is newer than the driver.
+// codeMissing matches CUDA's messages for a program without code for a card: it has machine code only for other cards,
+// and PTX that is newer than the driver.
 var codeMissing = regexp.MustCompile(`unsupported toolchain|no kernel image`)
 
-// cardFailure returns a DeviceError if an engine's process ended because a card's driver refused something, which other
-// kernels of the CPU do not mend; otherwise nil.
+// cardFailure returns a DeviceError if an engine's process ended because of an error from a card's driver, which other
+// CPU kernels would not fix; otherwise nil.
 func cardFailure(err error) error {
 	var died *remote.DiedError
 	if !errors.As(err, &died) {
@@ -145,13 +145,13 @@ func cardFailure(err error) error {
 	return &DeviceError{Text: text}
 }
 
-// CreateNodes creates device nodes of drivers that are missing.
+// CreateNodes creates missing device nodes.
 func (w *Workers) CreateNodes(ctx context.Context) error { return w.hardware.Nodes(ctx) }
 
 // Backends returns the GPU backends of this build.
 func (w *Workers) Backends() []string { return w.hardware.Backends() }
 
-// ListDevices has a process that is not confined list the devices.
+// ListDevices lists the devices in a process that is not confined.
 func (w *Workers) ListDevices(ctx context.Context) (list DeviceList, err error) {
 	cmd, _, err := w.command(quiet(FlagDevices)...)
 	if err != nil {
@@ -174,17 +174,17 @@ func (w *Workers) ListDevices(ctx context.Context) (list DeviceList, err error) 
 	return list, nil
 }
 
-// gpuBackendOf is what a build for a vendor's GPUs is made with.
+// gpuBackendOf has the backend for a vendor's GPUs.
 var gpuBackendOf = map[machine.Vendor]string{machine.NVIDIA: "CUDA", machine.AMD: "Vulkan", machine.Intel: "Vulkan"}
 
-// UnusedGPU is a GPU that no driver shows to this build.
+// UnusedGPU is a GPU that this build does not use.
 type UnusedGPU struct {
 	What   string
 	Advice string
 	Broken bool // the build was made for it
 }
 
-// UnusedGPU returns a GPU of this machine that is not among a list of devices, if there is one
+// UnusedGPU returns a GPU of this machine that is not in a list of devices, if there is one
 // that could be used.
 func (w *Workers) UnusedGPU(list DeviceList) (u UnusedGPU, found bool) {
 	backends := w.hardware.Backends()
@@ -206,13 +206,13 @@ func (w *Workers) UnusedGPU(list DeviceList) (u UnusedGPU, found bool) {
 	return u, false
 }
 
-// hasBackend reports whether a backend's devices are among some: they are called by its name and
-// a number.
+// hasBackend reports whether a list has devices of a backend: they are named after it, with a
+// number.
 func hasBackend(list []llama.Device, backend string) bool {
 	return slices.ContainsFunc(list, func(d llama.Device) bool { return strings.HasPrefix(d.Name, backend) })
 }
 
-// nvidiaAdvice says what to do if there is a card and CUDA does not find it.
+// nvidiaAdvice returns advice for a card that CUDA does not find.
 func (w *Workers) nvidiaAdvice() string {
 	for _, pair := range slices.Backward(w.environ) {
 		if strings.HasPrefix(pair, "CUDA_VISIBLE_DEVICES=") {
@@ -222,12 +222,12 @@ func (w *Workers) nvidiaAdvice() string {
 	return "nvidia-smi shows whether the driver works; a container must be given the devices (--gpus all)"
 }
 
-// computing returns the devices that compute a model: the GPUs that the plan takes memory of,
-// and the CPU unless all layers are on those.
+// computing returns the devices that compute a model: the GPUs with memory in the plan, and the
+// CPU unless all layers are on those.
 func computing(devices []llama.Device, memory *llama.Memory, gpuLayers int) (list []llama.Device) {
 	taken := map[string]bool{}
 	for _, d := range memory.Devices[:len(memory.Devices)-1] {
-		taken[d.Name] = d.Weights+d.KV > 0 // a driver's context is no layer
+		taken[d.Name] = d.Weights+d.KV > 0 // a driver's context alone does not count
 	}
 
 	for _, d := range devices {
@@ -243,8 +243,8 @@ func computing(devices []llama.Device, memory *llama.Memory, gpuLayers int) (lis
 	return list
 }
 
-// whyCPU says why a model is computed without the GPUs that this machine has; empty if it has
-// none or uses one.
+// whyCPU returns why a model does not use this machine's GPUs; empty if there are none or one
+// is used.
 func (l *Loader) whyCPU(a *answer) string {
 	if slices.ContainsFunc(a.Devices, llama.Device.GPU) {
 		return ""

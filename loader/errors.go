@@ -17,7 +17,7 @@ var (
 	ErrDevice  = engine.ErrDevice
 )
 
-// NoRoomError says what a plan lacks where. It is an ErrMemory.
+// NoRoomError means that a plan does not fit in a device's memory. It is an ErrMemory.
 type NoRoomError struct {
 	Device   string
 	Needs    llama.DeviceMemory
@@ -25,7 +25,7 @@ type NoRoomError struct {
 	Reserved uint64 // of what is free
 	Short    uint64 // bytes that are missing
 
-	// Of the plan, for advice.
+	// The plan's options, for advice.
 	Context   int
 	Parallel  int
 	Projector bool
@@ -44,13 +44,13 @@ func (e *NoRoomError) Error() string {
 // Unwrap implements the interface of package errors.
 func (e *NoRoomError) Unwrap() error { return ErrMemory }
 
-// DeviceError says that a GPU which is there, or was, cannot be used. The model is then not
-// computed by anything else instead. It is an ErrDevice.
+// DeviceError means that a GPU which exists, or existed, cannot be used. The model does not
+// fall back to another device. It is an ErrDevice.
 type DeviceError struct {
 	Text string
 
-	// Missing says that the driver works, but not for the engine's process; otherwise the driver
-	// cannot be asked.
+	// Missing is set if the driver works, but not in the engine's process; otherwise the driver
+	// cannot be queried.
 	Missing bool
 }
 
@@ -60,11 +60,11 @@ func (e *DeviceError) Error() string { return fmt.Sprintf("%v: %s", ErrDevice, e
 // Unwrap implements the interface of package errors.
 func (e *DeviceError) Unwrap() error { return ErrDevice }
 
-// StartError says that an engine's process ended before it had loaded its model. It is an
+// StartError means that an engine's process ended before it had loaded its model. It is an
 // ErrModel.
 type StartError struct {
 	Err  error
-	GPUs bool // it was to use some
+	GPUs bool // it would have used GPUs
 }
 
 // Error implements error.
@@ -73,13 +73,13 @@ func (e *StartError) Error() string { return fmt.Sprintf("%v: %v", ErrModel, e.E
 // Unwrap implements the interface of package errors.
 func (e *StartError) Unwrap() []error { return []error{ErrModel, e.Err} }
 
-// failure is an error that crosses to another process.
+// failure is an error in a form that can be sent to another process.
 type failure struct {
 	Text    string
-	Options bool // it is an ErrOptions; otherwise an ErrModel, unless one of these is there:
+	Options bool // it is an ErrOptions; otherwise an ErrModel, unless one of the following is set
 	NoRoom  *NoRoomError
 	Device  *DeviceError
-	Wrong   bool // the model was loaded, and computed nonsense
+	Wrong   bool // the model was loaded, and computed wrong results
 }
 
 func failureOf(err error) *failure {
@@ -93,7 +93,7 @@ func failureOf(err error) *failure {
 	return f
 }
 
-// err returns the error again.
+// err converts a failure back to an error.
 func (f *failure) err() error {
 	switch {
 	case f.NoRoom != nil:
@@ -108,7 +108,7 @@ func (f *failure) err() error {
 	return &remoteError{f.Text, ErrModel}
 }
 
-// remoteError is another process's error: its text, and its kind.
+// remoteError is an error from another process: its text and its kind.
 type remoteError struct {
 	text string
 	kind error

@@ -11,23 +11,23 @@ import (
 	"serve/sandbox"
 )
 
-// Hardware is what asks devices, their drivers and the CPU's kernels. Native returns this
-// machine's; tests play a driver with another.
+// Hardware is the interface to devices, their drivers and the CPU's kernels. Native returns this
+// machine's; tests simulate drivers.
 type Hardware struct {
 	Backends func() []string                 // for GPUs, of this build
-	Devices  func() ([]llama.Device, error)  // that drivers show to this process
+	Devices  func() ([]llama.Device, error)  // that drivers report to this process
 	Warnings func() []string                 // of those drivers
-	GPUs     func() []machine.GPU            // of this machine, whatever drivers say
-	Nodes    func(ctx context.Context) error // creates device nodes that are missing
+	GPUs     func() []machine.GPU            // of this machine, whatever drivers report
+	Nodes    func(ctx context.Context) error // creates missing device nodes
 	Prepare  func() error                    // makes this process ready for drivers
 
 	// LoadCUBLAS loads a library that CUDA needs for some models.
 	LoadCUBLAS func() error
 
-	// Probe tries one of the devices, by its index.
+	// Probe tests one of the devices, by its index.
 	Probe func(device int, before func(act string)) (free, total uint64, err error)
 
-	// UseKernels has this process compute with the kernels named.
+	// UseKernels makes this process use the named kernels.
 	UseKernels func(name string) error
 
 	// TimeKernels times kernels with parts of a model's weights.
@@ -37,7 +37,7 @@ type Hardware struct {
 	CheckKernels func(llama.CheckOptions) error
 }
 
-// nodesTime is what loading a driver and creating its device nodes may take.
+// nodesTime is how long loading a driver and creating its device nodes may take.
 const nodesTime = 20 * time.Second
 
 // Native returns the hardware of this machine.

@@ -16,8 +16,8 @@ import (
 	"serve/sandbox"
 )
 
-// kernelLine is a line of a process that computes with each kernel: which one is next, or
-// what came of it.
+// kernelLine is a line in the output of a process that checks kernels: which one is next, or
+// its result.
 type kernelLine struct {
 	Begins *kernelBegins      `json:"begins,omitempty"`
 	Done   *llama.KernelCheck `json:"done,omitempty"`
@@ -28,8 +28,8 @@ type kernelBegins struct {
 	Kernel string `json:"kernel"`
 }
 
-// WriteKernelChecks computes with each of the kernels named but the first, in the process that
-// CheckKernels starts. A line is written before each: one that the CPU cannot run ends the process.
+// WriteKernelChecks checks each of the named kernels except the first few, in the process that
+// CheckKernels starts. It writes a line before each, since a kernel may crash the process.
 func WriteKernelChecks(h *Hardware, to io.Writer, name string, first int) error {
 	_ = sandbox.ForbidNetwork() // an engine reports it if that fails
 	if err := h.UseKernels(name); err != nil {
@@ -48,18 +48,18 @@ func WriteKernelChecks(h *Hardware, to io.Writer, name string, first int) error 
 
 // Limits of a check of kernels.
 const (
-	kernelTime    = time.Minute // on a machine that has other work, too
-	kernelCrashes = 8           // after which no more kernels are tried
+	kernelTime    = time.Minute // enough for a busy machine
+	kernelCrashes = 8           // maximum number of crashes
 )
 
-// KernelReport is what came of computing with all kernels of a kind.
+// KernelReport has the results of checking all kernels of a kind.
 type KernelReport struct {
 	Checks  []llama.KernelCheck
 	Crashes []string // "q4_K in AMX: signal: illegal instruction"
 }
 
-// CheckKernels computes with each of the kernels named, in a process as engines are, and in
-// another one after a crash, from the next kernel on.
+// CheckKernels checks each of the named kernels, in a process confined like an engine; after a
+// crash, another process continues with the next kernel.
 func (w *Workers) CheckKernels(ctx context.Context, name string) (r KernelReport, err error) {
 	ctx, cancel := context.WithTimeout(ctx, kernelTime)
 	defer cancel()
@@ -81,8 +81,8 @@ func (w *Workers) CheckKernels(ctx context.Context, name string) (r KernelReport
 	return r, nil
 }
 
-// checkKernelsFrom starts a process and reads what came of it. Last is the kernel that it was
-// about when it failed, if that was one.
+// checkKernelsFrom starts a process and reads its results. last is the kernel that was running
+// when it failed, if any.
 func (w *Workers) checkKernelsFrom(
 	ctx context.Context, r *KernelReport, name string, first int,
 ) (last *kernelBegins, err error) {
@@ -104,7 +104,7 @@ func (w *Workers) checkKernelsFrom(
 		}
 	}
 	if err != nil && len(said) > 0 {
-		err = fmt.Errorf("%w: %s", err, said[len(said)-1]) // Go's runtime makes an exit code of a signal
+		err = fmt.Errorf("%w: %s", err, said[len(said)-1]) // Go's runtime turns the signal into an exit code
 	}
 	return last, err
 }

@@ -27,18 +27,18 @@ import (
 	"serve/worker"
 )
 
-// timingLimit is how long a process may time kernels. It takes a second or two, on a slow disk more.
+// timingLimit is how long a process may time kernels. It takes a second or two, more on a slow disk.
 const timingLimit = time.Minute
 
-// busyTiming is how long timing kernels takes where others keep the CPU busy: what was measured
-// then is used, and not remembered.
+// busyTiming is a duration that timing kernels exceeds only if other programs keep the CPU busy: such
+// a measurement is used, but not stored.
 const busyTiming = 10 * time.Second
 
-// KernelsFile is the file that keeps what is known of kernels, below the home folder.
+// KernelsFile is the file with measurements and failures of kernels, in the home folder.
 const KernelsFile = "kernels.json"
 
-// OpenRecord opens what is known of kernels on this machine, for a number of threads; 0 for the
-// default. It can be used even if there is an error: then kernels are measured again.
+// OpenRecord opens the record of kernels on this machine, for a number of threads; 0 for the
+// default. It can be used even if there is an error: kernels are then measured again.
 func OpenRecord(home string, threads int) (*kernels.Record, error) {
 	return kernels.Open(filepath.Join(home, KernelsFile), kernels.Machine{
 		Processor: machine.ProcessorName(),
@@ -47,21 +47,21 @@ func OpenRecord(home string, threads int) (*kernels.Record, error) {
 	})
 }
 
-// isKernelFailure reports whether kernels ended the process that tried them, or computed nonsense.
+// isKernelFailure reports whether kernels crashed the process that tried them, or computed wrong results.
 func isKernelFailure(err error) bool {
 	var died *remote.DiedError
 	return errors.As(err, &died) && died.Exit.Fault || errors.Is(err, llama.ErrWrong)
 }
 
-// trial is what a load learns of kernels: those to try, in their order, and why others failed.
+// trial has the kernels that a load tries, in order, and why others failed.
 type trial struct {
 	order  []string
 	failed map[string]string
 	choice kernels.Choice
 }
 
-// chooseKernels says which kernels a model is to be tried with. It measures them when the first
-// model of a shape comes.
+// chooseKernels returns the kernels to try for a model. It measures them for the first model of a
+// shape.
 func (l *Loader) chooseKernels(ctx context.Context, q *request, files []string) *trial {
 	t := &trial{failed: map[string]string{}}
 	if l.o.Model.Kernels != AutoKernels {
@@ -76,14 +76,14 @@ func (l *Loader) chooseKernels(ctx context.Context, q *request, files []string) 
 	}
 
 	t.order = kernels.Order(usable, t.choice.Timings)
-	if len(t.failed) < len(usable) { // otherwise the model itself shall show what is wrong
+	if len(t.failed) < len(usable) { // otherwise loading the model will report what is wrong
 		t.order = slices.DeleteFunc(t.order, func(name string) bool { return t.failed[name] != "" })
 	}
 	return t
 }
 
-// measureKernels times kernels and remembers what came of it. Those that end the process are added
-// to failed.
+// measureKernels times kernels and stores the results. Those that crash the process are added to
+// failed.
 func (l *Loader) measureKernels(
 	ctx context.Context, q *request, files, names []string, failed map[string]string,
 ) []kernels.Timing {
@@ -105,8 +105,8 @@ func (l *Loader) measureKernels(
 	return timings
 }
 
-// refuse remembers that kernels failed which others did not: what fails with all of them is the
-// model's fault.
+// refuse records kernels that failed while others worked: a failure of all kernels is the model's
+// fault.
 func (l *Loader) refuse(model string, failed map[string]string) {
 	for _, name := range slices.Sorted(maps.Keys(failed)) {
 		why := kernels.Refusal{
@@ -121,7 +121,7 @@ func (l *Loader) refuse(model string, failed map[string]string) {
 	}
 }
 
-// DescribeKernels says what a model computes with, and how fast that was.
+// DescribeKernels describes the kernels of a model and their speed.
 func DescribeKernels(c kernels.Choice) string {
 	text := c.Name
 	for _, t := range c.Timings {
@@ -132,7 +132,7 @@ func DescribeKernels(c kernels.Choice) string {
 	return text
 }
 
-// DescribeTiming says how fast kernels were.
+// DescribeTiming describes the speed of kernels.
 func DescribeTiming(t kernels.Timing) string {
 	if t.Speed() == 0 {
 		return "too slow to measure"
@@ -141,7 +141,7 @@ func DescribeTiming(t kernels.Timing) string {
 		rate(t.Prefill), rate(t.Decode), rate(t.Decode8))
 }
 
-// rate rounds a speed: more than three digits would say more than was measured.
+// rate rounds a speed to three digits: the measurement is not more accurate.
 func rate(perSecond float64) string {
 	if perSecond >= 100 {
 		return strconv.FormatFloat(perSecond, 'f', 0, 64)
@@ -149,22 +149,22 @@ func rate(perSecond float64) string {
 	return strconv.FormatFloat(perSecond, 'g', 3, 64)
 }
 
-// timingRequest says what a process is to time.
+// timingRequest tells a process what to time.
 type timingRequest struct {
 	Files   []string
 	Kernels []string
 	Options llama.Options
 }
 
-// timingLine is a line of what that process says: which kernels come next, or how it went.
+// timingLine is a line in the output of that process: which kernels come next, or the results.
 type timingLine struct {
 	Trying  string           `json:",omitempty"`
 	Timings []kernels.Timing `json:",omitempty"`
 	Error   string           `json:",omitempty"`
 }
 
-// timeKernels measures kernels on an excerpt of a model, in a process of its own unless that is not
-// wanted. Those that end the process are added to failed, and the others measured without them.
+// timeKernels measures kernels on an excerpt of a model, in a separate process unless isolation is
+// off. Those that crash the process are added to failed, and the others are measured without them.
 func (l *Loader) timeKernels(
 	ctx context.Context, q *request, files, names []string, failed map[string]string,
 ) ([]kernels.Timing, error) {
@@ -193,7 +193,7 @@ func (l *Loader) timeKernels(
 	return nil, errors.New("each of them crashed the process")
 }
 
-// timeKernels has a process time kernels. Trying is what it was about when it ended.
+// timeKernels has a process time kernels. trying names the kernels that were running when it ended.
 func (w *Workers) timeKernels(
 	ctx context.Context, tr timingRequest, files []string,
 ) (timings []kernels.Timing, trying string, err error) {
@@ -235,7 +235,7 @@ func WriteTimings(h *Hardware, in io.Reader, out io.Writer) error {
 
 	lines := json.NewEncoder(out)
 	timings, err := h.TimeKernels(tr.Files, tr.Options, tr.Kernels, func(name string) {
-		_ = lines.Encode(timingLine{Trying: name}) // nobody is there to read it only when this process is to end
+		_ = lines.Encode(timingLine{Trying: name}) // fails only if the reader has gone, which ends this process
 	})
 	if err != nil {
 		return lines.Encode(timingLine{Error: err.Error()})
@@ -243,8 +243,8 @@ func WriteTimings(h *Hardware, in io.Reader, out io.Writer) error {
 	return lines.Encode(timingLine{Timings: timings})
 }
 
-// shape distinguishes models whose weights have other shapes or types: what is measured with one
-// model holds for all of its shape.
+// shape identifies the shapes and types of a model's weights: a measurement with one model is valid
+// for all models of its shape.
 func shape(h *models.Header, kvType string) string {
 	hash := sha256.New()
 	for _, t := range h.Tensors {
@@ -255,7 +255,7 @@ func shape(h *models.Header, kvType string) string {
 		hex.EncodeToString(hash.Sum(nil)[:6]))
 }
 
-// ValidKernels refuses kernels that this build does not have, or that this CPU cannot run.
+// ValidKernels returns an error for kernels that this build does not have, or that this CPU cannot run.
 func ValidKernels(name string) error {
 	if name == AutoKernels {
 		return nil

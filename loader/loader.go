@@ -1,8 +1,8 @@
-// Package loader brings a model's file into memory and starts its engine: it plans the memory,
-// chooses devices and kernels, starts the engine's process in its sandbox, sees that the model
-// computes, and plans anew when that process is started again.
+// Package loader loads models and starts their engines: it plans the memory, chooses devices
+// and kernels, starts the engine's process in its sandbox, verifies that the model computes
+// correctly, and plans again when that process is restarted.
 //
-// It reads no flag and no variable of the environment: what it needs to know is in Options.
+// It reads no flags or environment variables: everything that it needs is in Options.
 package loader
 
 import (
@@ -23,24 +23,24 @@ import (
 	"serve/models"
 )
 
-// Options say how models are loaded. Store, Hardware and Reporter are required.
+// Options are the options of a Loader. Store, Hardware and Reporter are required.
 type Options struct {
 	Model  ModelOptions
 	Engine engine.Options
 
-	Isolate bool          // compute in a process of its own for each model
-	Stall   time.Duration // that a step may take before the engine is restarted; 2 minutes
+	Isolate bool          // run each model in its own process
+	Stall   time.Duration // duration of a step after which the engine is restarted; 2 minutes by default
 
 	Store    *models.Store
 	Hardware *Hardware
 	Reporter Reporter
-	Environ  []string  // of the processes that are started
-	LogLevel string    // theirs
-	Log      io.Writer // takes what they write to stderr
+	Environ  []string  // environment of engine processes
+	LogLevel string    // of engine processes
+	Log      io.Writer // receives the stderr of engine processes
 	Version  string    // of this program, for crash reports
 }
 
-// Reporter tells a person what a loader does. Texts begin with no capital and end with no period.
+// Reporter tells the user what a loader does. Texts have no initial capital and no final period.
 type Reporter interface {
 	Warn(format string, args ...any)
 	Error(format string, args ...any)
@@ -54,16 +54,16 @@ type Loader struct {
 	workers *Workers
 	kernels *kernels.Record
 	gpus    gpuList
-	noCache sync.Once // warns that drivers have no folder to write in
+	noCache sync.Once // for the warning that drivers have no folder to write to
 
-	// What this machine had free before anything was loaded, and what the loaded models were
-	// planned to take of it. Mapped weights count as free memory for the kernel, which can drop
-	// them; we cannot.
+	// The memory that was free before anything was loaded, and the planned memory of loaded
+	// models. The kernel counts mapped weights as free memory, because it can drop them; we
+	// cannot.
 	free atomic.Uint64
 	used atomic.Uint64
 }
 
-// New returns a Loader. What is free now is what it plans with.
+// New returns a Loader, which plans with the memory that is free now.
 func New(o Options) *Loader {
 	record, err := OpenRecord(o.Store.Home, o.Model.Threads)
 	if err != nil {
@@ -79,7 +79,7 @@ func New(o Options) *Loader {
 	return l
 }
 
-// driverCache creates the folder for what drivers keep, and warns if that fails.
+// driverCache creates the folder for the drivers' caches, and warns if that fails.
 func (l *Loader) driverCache() {
 	if _, err := l.workers.Cache(); err != nil {
 		l.noCache.Do(func() {
@@ -88,8 +88,8 @@ func (l *Loader) driverCache() {
 	}
 }
 
-// Check makes sure that the files of a model are what they should be, before C sees any. It is
-// cheap when they have not been touched since the last time.
+// Check verifies the files of a model before C code sees them. It is cheap if they have not
+// been touched since the last time.
 func (l *Loader) Check(ctx context.Context, local *models.Local) (*models.Header, error) {
 	if _, err := l.o.Store.Verify(ctx, local, false); err != nil {
 		return nil, err
@@ -107,7 +107,7 @@ func (l *Loader) Check(ctx context.Context, local *models.Local) (*models.Header
 	return header, nil
 }
 
-// Instance is a model in memory, whose engine runs.
+// Instance is a loaded model with a running engine.
 type Instance struct {
 	Engine *engine.Engine
 	Model  *engine.Model
@@ -116,28 +116,29 @@ type Instance struct {
 	Plan       llama.Options
 	Memory     *llama.Memory  // as it was planned
 	Devices    []llama.Device // that compute the model
-	WhyCPU     string         // it is computed without the machine's GPUs; empty if it is not
+	WhyCPU     string         // why the machine's GPUs are not used; empty if they are or there are none
 	Kernels    kernels.Choice // of the CPU
-	Verified   time.Duration  // that it took to see that the model computes
-	ChatError  string         // why the model's chat template cannot write a chat
-	Unconfined string         // why the engine's process is not confined
+	Verified   time.Duration  // time that the verification of the model took
+	ChatError  string         // why the model's chat template does not work; empty if it does
+	Unconfined string         // why the engine's process is not confined; empty if it is
 
 	Done    <-chan struct{} // closed when the engine has ended and its memory is free
-	Stop    func()          // ends the engine; Done tells when it has
-	Failed  func() error    // says why the engine cannot go on, if it cannot
-	Process func() int      // ID of the process that computes, 0 while there is none; nil if that is this one
+	Stop    func()          // stops the engine; Done is closed afterwards
+	Failed  func() error    // returns why the engine has failed, if it has
+	Process func() int      // returns the ID of the engine's process, 0 while there is none; nil if it is this one
 
 	usage *usage
 }
 
-// Usage returns what the model was planned to take of each device, and takes, the host last.
+// Usage returns the planned and actual memory of the model on each device, the host last.
 func (in *Instance) Usage() []DeviceUse { return in.usage.now() }
 
-// WarnOfUsage reports where the model takes another amount of memory than was planned.
+// WarnOfUsage warns if the model's memory use differs from the plan.
 func (in *Instance) WarnOfUsage(r Reporter, name string) { in.usage.warn(r, name) }
 
 // Load plans a model's memory, loads it and starts its engine. With shrink it makes do with
-// what is free: fewer KV cells than would be best. Without room the error is a NoRoomError.
+// the memory that is free, by using fewer KV cells. If it does not fit, the error is a
+// NoRoomError.
 func (l *Loader) Load(ctx context.Context, local *models.Local, shrink bool) (*Instance, error) {
 	header, err := l.Check(ctx, local)
 	if err != nil {
@@ -168,7 +169,7 @@ func (l *Loader) Load(ctx context.Context, local *models.Local, shrink bool) (*I
 	return in, nil
 }
 
-// request says what to load of a model.
+// request returns the request to load a model.
 func (l *Loader) request(local *models.Local, header *models.Header, shrink bool) request {
 	return request{
 		Name:         local.Name,
@@ -183,7 +184,7 @@ func (l *Loader) request(local *models.Local, header *models.Header, shrink bool
 	}
 }
 
-// modelFiles are those that an engine opens.
+// modelFiles returns the files that an engine opens.
 func modelFiles(local *models.Local) []string {
 	files := local.Parts()
 	if name := projectorFile(local); name != "" {
@@ -204,7 +205,7 @@ func (l *Loader) start(in *Instance, runner engine.Runner) {
 	in.Stop = sync.OnceFunc(stop)
 	in.Failed = func() error { return nil }
 	if child, ok := runner.(*remote.Runner); ok {
-		// Also when nobody asks it for anything, and its loop sleeps.
+		// Needed if there are no requests, and the loop sleeps.
 		context.AfterFunc(child.Failed(), stop)
 		in.Failed = func() error { return failureOfChild(child) }
 	}
@@ -221,7 +222,7 @@ func (l *Loader) start(in *Instance, runner engine.Runner) {
 	}()
 }
 
-// failureOfChild is why a child could not be started again; nil if it runs, or was stopped.
+// failureOfChild returns why a child could not be restarted; nil if it runs or was stopped.
 func failureOfChild(child *remote.Runner) error {
 	if err := context.Cause(child.Failed()); !errors.Is(err, engine.ErrAborted) {
 		return err
@@ -229,8 +230,8 @@ func failureOfChild(child *remote.Runner) error {
 	return nil
 }
 
-// hostFree returns what the machine has free for another model once a loaded one is gone that
-// takes so much of it; 0 means unknown.
+// hostFree returns the bytes that the machine has free for another model, after a loaded one
+// that was planned to take gone bytes has ended; 0 means unknown.
 func (l *Loader) hostFree(gone uint64) uint64 {
 	now := machine.FreeMemory()
 	before := l.free.Load()

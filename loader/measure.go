@@ -8,21 +8,21 @@ import (
 	"serve/machine"
 )
 
-// maxMeasured is the most KV cells that are laid out only to measure them: llama.cpp takes
+// maxMeasured is the maximum number of KV cells to lay out for a measurement: llama.cpp takes
 // seconds for many millions.
 const maxMeasured = 1 << 20
 
-// What a driver's context takes for each process: of the card 580 to 592 MiB on an H100 and an H200 when a model has
-// computed there, and 200 to 700 MB by what others report (llama.cpp#21692); of the host 115 to 135 MiB.
+// Memory of a driver's context for each process: on the card 580 to 592 MiB on an H100 and an H200 after a model has
+// computed there, and 200 to 700 MB according to others (llama.cpp#21692); on the host 115 to 135 MiB.
 const (
 	contextMemory     = 592 << 20
 	contextHostMemory = 120 << 20
 )
 
-// What a process that computes takes besides what llama.cpp lays out. Most of it are pages of the
-// program, which the system maps in pieces of its own choice: as many as this process has, which
-// has just laid out the model with it, within what was seen. The rest are Go's runtime, stacks, a
-// chat template, graphs, and what allocators keep: 9 to 20 MiB (Linux on x86-64, two threads).
+// Memory of an engine's process beyond what llama.cpp lays out. Most of it is pages of the program,
+// which the system maps in pieces of its own choice: estimated by those of this process, which has
+// just laid out the model, within the observed range. The rest is Go's runtime, stacks, a chat
+// template, graphs, and memory kept by allocators: 9 to 20 MiB (Linux on x86-64, two threads).
 const (
 	leastProgram = 32 << 20
 	mostProgram  = 72 << 20
@@ -33,12 +33,12 @@ func processMemory() uint64 {
 	return min(max(machine.ResidentFiles(), leastProgram), mostProgram) + runtimeOwn
 }
 
-// measureFunc computes the memory that a model with options would take.
+// measureFunc computes the memory that a model would take with the options.
 type measureFunc func(llama.Options) (*llama.Memory, error)
 
-// measure is llama.Measure with what it does not see: the process, the context on a card, and
-// what the system lets us have. room is the host's free memory, 0 if unknown. What many cells take
-// follows from what fewer do.
+// measure is llama.Measure plus what it does not see: the process, the context on a card, and the
+// system's limits. room is the host's free memory, 0 if unknown. The memory of very many cells is
+// extrapolated from fewer.
 func measure(path string, lo llama.Options, room uint64) (*llama.Memory, error) {
 	scale := 1.0
 	if cells := lo.Context * lo.Sequences; lo.Cells == 0 && cells > maxMeasured {
@@ -85,8 +85,8 @@ func hasContext(d *llama.DeviceMemory) bool {
 	return false
 }
 
-// addContext counts a context. To ask such a driver what is free opens one: what it says is less
-// by that already.
+// addContext adds the memory of a context. Asking such a driver for its free memory opens one, so
+// the reported free memory is already less by that.
 func addContext(d *llama.DeviceMemory) {
 	d.Base = contextMemory
 	if known(*d) {

@@ -15,7 +15,7 @@ import (
 	"serve/worker"
 )
 
-// open loads a model of these files: with the first kernels that compute it, of those to try.
+// open loads a model from these files, with the first of the kernels to try that works.
 func (l *Loader) open(ctx context.Context, q request, files []string, use *usage) (engine.Runner, *answer, error) {
 	var err error
 	q.GPUs, err = l.expectGPUs(ctx)
@@ -55,8 +55,8 @@ func (l *Loader) open(ctx context.Context, q request, files []string, use *usage
 	return nil, nil, fmt.Errorf("it runs with none of the kernels (%s): %w", strings.Join(trial.order, ", "), failures[0])
 }
 
-// openWith loads a model with the kernels that the request names, in a process of its own unless
-// that is not wanted.
+// openWith loads a model with the kernels in the request, in a separate process unless isolation is
+// off.
 func (l *Loader) openWith(ctx context.Context, q request, files []string, use *usage) (engine.Runner, *answer, error) {
 	o := &opening{l: l, q: q, files: files}
 	runner, text, err := o.start(ctx, use)
@@ -76,7 +76,7 @@ func (l *Loader) openWith(ctx context.Context, q request, files []string, use *u
 	return runner, a, nil
 }
 
-// opening is a model that is loaded, and loaded again whenever its process has died.
+// opening loads a model, and loads it again whenever its process has died.
 type opening struct {
 	l     *Loader
 	q     request
@@ -86,7 +86,7 @@ type opening struct {
 	unconfined atomic.Pointer[string] // why the next one is not confined
 }
 
-// start has a process load the model, or this one, and returns its answer.
+// start loads the model in a child process or in this one, and returns the answer.
 func (o *opening) start(ctx context.Context, use *usage) (engine.Runner, []byte, error) {
 	if !o.l.o.Isolate {
 		runner, text := open(o.l.o.Hardware, o.request(), errors.New("it runs in serve's own process"))
@@ -114,8 +114,8 @@ func (o *opening) start(ctx context.Context, use *usage) (engine.Runner, []byte,
 	return child, text, nil
 }
 
-// request is what a process is asked to load. One that comes after the first is to be like it, as
-// far as what is free by then allows.
+// request returns the request for a process. A restarted process should load the model as the first
+// one did, as far as free memory allows.
 func (o *opening) request() []byte {
 	q := o.q
 	if a := o.first.Load(); a != nil {
@@ -129,7 +129,7 @@ func (o *opening) request() []byte {
 
 	text, err := json.Marshal(&q)
 	if err != nil {
-		return nil // a request that says nothing is refused
+		return nil // an empty request is refused
 	}
 	return text
 }
@@ -173,7 +173,7 @@ func (o *opening) spawn() (*remote.Process, error) {
 	}, nil
 }
 
-// refusal is the error in the answer of a child that did not load its model.
+// refusal returns the error in the answer of a child that did not load its model.
 func refusal(text []byte) error {
 	var a answer
 	if err := json.Unmarshal(text, &a); err != nil {

@@ -2,35 +2,35 @@ package loader
 
 import "serve/engine/llama"
 
-// DefaultContext is what a plan begins with unless a context was asked for: so many tokens, or fewer if
-// the model was trained for fewer. It becomes more where memory allows.
+// DefaultContext is the context size that a plan starts with unless one is given, or fewer tokens if
+// the model was trained for fewer. It is raised if memory allows.
 const DefaultContext = 8192
 
-// AutoKernels leaves the choice of the CPU's kernels to a measurement.
+// AutoKernels chooses CPU kernels by measuring them.
 const AutoKernels = "auto"
 
-// ModelOptions say how a model is laid out in memory. They are plain data, which crosses to
-// the engine's process as JSON. What is zero is chosen by the plan.
+// ModelOptions control the layout of a model in memory. They are plain data, passed to the
+// engine's process as JSON. The plan chooses fields that are zero.
 type ModelOptions struct {
-	Context   int    // tokens of a request, prompt and answer; 0 for as much of the model's own as fits
-	Parallel  int    // requests answered at the same time
-	Cells     int    // KV cells in all; 0 for Context times Parallel, or what fits in memory
-	KVType    string // of keys and values in the KV cache: f16, q8_0 or q4_0
-	Threads   int    // that compute; 0 for one per physical core
-	Kernels   string // of the CPU; AutoKernels, or a name
+	Context   int    // maximum tokens per request, prompt plus answer; 0 for as much of the model's own as fits
+	Parallel  int    // requests processed at the same time
+	Cells     int    // total KV cells; 0 for Context times Parallel, or what fits in memory
+	KVType    string // data type of the KV cache: f16, q8_0 or q4_0
+	Threads   int    // compute threads; 0 for one per physical core
+	Kernels   string // CPU kernels: AutoKernels, or a name
 	GPULayers Layers
 	NoMMap    bool // read the file instead of mapping it
 	NoRepack  bool // keep the CPU's weights as they are in the file
 	Reserve   Reserve
 }
 
-// Layers is a number of layers on the GPU; the zero value is as many as fit.
+// Layers is a number of layers on the GPU; the zero value means as many as fit.
 type Layers struct {
 	Given bool
 	N     int
 }
 
-// cpuOnly reports whether GPUs are to be left alone.
+// cpuOnly reports whether GPUs must not be used.
 func (o *ModelOptions) cpuOnly() bool { return o.GPULayers.Given && o.GPULayers.N == 0 }
 
 // Reserve is the memory that a plan leaves free on each device; the zero value is the default.
@@ -39,15 +39,15 @@ type Reserve struct {
 	Bytes uint64
 }
 
-// DefaultReserve is for other programs, for what drivers and allocators take besides what they
-// are asked for, and for the error of the plan. llama.cpp leaves as much on a card.
+// DefaultReserve is for other programs, for what drivers and allocators take beyond what they
+// are asked for, and for the plan's error. llama.cpp leaves the same amount free on a card.
 const DefaultReserve = 1 << 30
 
-// smallDevice is the part of a device that is reserved at most, unless a size was asked for: on
-// a machine of 2 GiB a whole one would leave nothing to serve with.
+// smallDevice limits the default reserve to this fraction of a device: on a machine with
+// 2 GiB, reserving 1 GiB would leave nothing to serve with.
 const smallDevice = 8
 
-// of returns what stays free on a device.
+// of returns the bytes to leave free on a device.
 func (r Reserve) of(d llama.DeviceMemory) uint64 {
 	switch {
 	case r.Given:

@@ -9,8 +9,8 @@ import (
 	"serve/models"
 )
 
-// Plan decides how a model would be loaded now, and does not load it. Memory is nil if that
-// cannot be said; with it an error says why the model could not be loaded.
+// Plan decides how a model would be loaded now, without loading it. The memory is nil if that
+// is unknown; if there is both memory and an error, the error says why the model does not fit.
 func Plan(local *models.Local, h *models.Header, o ModelOptions) (llama.Options, *llama.Memory, error) {
 	p := planner{
 		o:         o,
@@ -37,13 +37,13 @@ type planner struct {
 	o         ModelOptions
 	projector string // its file
 	train     int    // tokens that the model was trained for, 0 if unknown
-	shrink    bool   // what was left open may become less
+	shrink    bool   // options that were not given may be reduced
 	measure   measureFunc
 }
 
-// plan decides on the layers on the GPU and the KV cells. What was asked for is kept or refused,
-// with numbers; only what was left open is adapted, if that is allowed, and the plan says how.
-// Without room the error is a NoRoomError.
+// plan decides on the layers on the GPU and the KV cells. Options that were given are kept or
+// refused with numbers; only others are adapted, if allowed. If the model does not fit, the error
+// is a NoRoomError.
 func (p *planner) plan() (llama.Options, *llama.Memory, error) {
 	lo, err := p.options()
 	if err != nil {
@@ -76,7 +76,7 @@ func (p *planner) plan() (llama.Options, *llama.Memory, error) {
 	return p.lengthen(lo, memory)
 }
 
-// options returns what a plan begins with.
+// options returns the options that a plan starts with.
 func (p *planner) options() (llama.Options, error) {
 	lo := llama.Options{
 		Sequences: p.o.Parallel,
@@ -102,12 +102,12 @@ func (p *planner) options() (llama.Options, error) {
 	return lo, nil
 }
 
-// Tokens of the longest input that a model which generates embeds, where memory is short. Each has
-// a row of logits in that context, which nobody asks for, and another in the graph.
+// Maximum tokens of an input to embed with a generating model, if memory is short. Each token takes a
+// row of unused logits in that context, and another in the graph.
 var shorterEmbeddings = []int{1024, 512, 256}
 
-// shortenEmbeddings places a model's layers. Before any of them, or a KV cell, gives way to
-// embeddings that perhaps nobody will ask for, these become shorter.
+// shortenEmbeddings places a model's layers. Embeddings may never be requested, so it reduces their
+// length before it gives up layers on the GPU or KV cells for them.
 func (p *planner) shortenEmbeddings(lo *llama.Options) (*llama.Memory, error) {
 	whole := *lo
 	memory, err := p.placeLayers(lo)
@@ -138,7 +138,7 @@ func (p *planner) shortenEmbeddings(lo *llama.Options) (*llama.Memory, error) {
 	return p.placeLayers(lo)
 }
 
-// firstPlacing is what placeLayers begins with: all layers, or those that were asked for.
+// firstPlacing returns the placement that placeLayers starts with: all layers, or the given number.
 func (p *planner) firstPlacing(m llama.ModelOptions) llama.ModelOptions {
 	if !p.o.GPULayers.Given {
 		m.GPULayers = -1
@@ -147,7 +147,7 @@ func (p *planner) firstPlacing(m llama.ModelOptions) llama.ModelOptions {
 	return m
 }
 
-// placeLayers sets the number of layers on GPUs: as asked, or the most that fit.
+// placeLayers sets the number of layers on GPUs: as given, or as many as fit.
 func (p *planner) placeLayers(lo *llama.Options) (*llama.Memory, error) {
 	if layers := p.o.GPULayers; layers.Given {
 		lo.Model.GPULayers = layers.N
@@ -170,7 +170,7 @@ const maxLayers = 256
 func mostLayers(reserve Reserve, lo *llama.Options, measure measureFunc) (*llama.Memory, error) {
 	low := 0
 	high := maxLayers
-	for low < high { // by halving: each measure reads a header
+	for low < high { // by bisection: each measurement reads a header
 		lo.Model.GPULayers = (low + high + 1) / 2
 		memory, err := measure(*lo)
 		if err != nil {
@@ -191,7 +191,7 @@ func mostLayers(reserve Reserve, lo *llama.Options, measure measureFunc) (*llama
 	return leaveCards(lo, measure)
 }
 
-// leaveCards has the CPU compute alone: without a layer, too, a card would take a context and
+// leaveCards makes the CPU compute alone: even without layers, a card would need a context and
 // buffers for long prompts.
 func leaveCards(lo *llama.Options, measure measureFunc) (*llama.Memory, error) {
 	lo.Model.GPULayers = 0
@@ -199,14 +199,14 @@ func leaveCards(lo *llama.Options, measure measureFunc) (*llama.Memory, error) {
 	return measure(*lo)
 }
 
-// shareCells replaces a buffer for every sequence by one that they share, as large as fits. One
-// whole context must fit.
+// shareCells replaces the buffers of the sequences by one that they share, as large as fits. At
+// least one whole context must fit.
 func shareCells(lo *llama.Options, budgets []budget) error {
 	all := lo.Context * lo.Sequences
 	cells := all
 	for _, b := range budgets {
 		kv := b.plan.KV
-		one := b // with no more cells than one context has
+		one := b // with the cells of only one context
 		one.plan.KV = kv / uint64(lo.Sequences)
 		if !one.fits() {
 			return noRoom(&one, *lo)
@@ -221,7 +221,7 @@ func shareCells(lo *llama.Options, budgets []budget) error {
 	return nil
 }
 
-// noRoom says what is missing where; nil when nothing is.
+// noRoom returns the error for a budget that a plan exceeds; nil for no budget.
 func noRoom(b *budget, lo llama.Options) error {
 	if b == nil {
 		return nil

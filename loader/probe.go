@@ -12,9 +12,9 @@ import (
 	"serve/sandbox"
 )
 
-// probeLine is a line of what a process says that tries devices: what it sees, then, before
-// each act on a device, which, and after the last what came of it. So it is known of a
-// driver that ends the process what it was doing.
+// probeLine is a line in the output of a process that tests devices: first the devices that it
+// sees, then a line before each act on a device, and one with the result. So if a driver crashes
+// the process, it is known what it was doing.
 type probeLine struct {
 	Seen   *DeviceList   `json:",omitempty"`
 	Device *llama.Device `json:",omitempty"`
@@ -24,7 +24,7 @@ type probeLine struct {
 	Failed string        `json:",omitempty"` // why, with Done
 }
 
-// WriteProbe tries each device, in the process that ProbeDevices starts.
+// WriteProbe tests each device, in the process that ProbeDevices starts.
 func WriteProbe(h *Hardware, to io.Writer) error {
 	// As in an engine; CheckSandbox reports whether that works.
 	_ = sandbox.ForbidNetwork()
@@ -45,7 +45,7 @@ func WriteProbe(h *Hardware, to io.Writer) error {
 
 	for i, d := range list.Devices {
 		if d.Type == "accel" {
-			continue // a library of the CPU's, which has no memory and not all operations
+			continue // a library for the CPU, without memory and with only some operations
 		}
 		free, _, err := h.Probe(i, func(act string) { _ = out.Encode(probeLine{Device: &d, Act: act}) })
 		line := probeLine{Device: &d, Done: true, Free: free}
@@ -59,15 +59,15 @@ func WriteProbe(h *Hardware, to io.Writer) error {
 	return nil
 }
 
-// DeviceResult is what came of trying a device.
+// DeviceResult is the result of testing a device.
 type DeviceResult struct {
 	Device llama.Device
 	Free   uint64
 	Failed string // why, and empty if it works
 }
 
-// ProbeDevices tries the devices in a process that is confined as engines are. It returns what
-// that process saw, too.
+// ProbeDevices tests the devices in a process that is confined like an engine. It also returns
+// the devices that the process saw.
 func (w *Workers) ProbeDevices(ctx context.Context) (seen DeviceList, results []DeviceResult, err error) {
 	cmd, cache, err := w.command(quiet(FlagProbe)...)
 	if err != nil {
@@ -80,8 +80,8 @@ func (w *Workers) ProbeDevices(ctx context.Context) (seen DeviceList, results []
 	return readProbe(out, err, said)
 }
 
-// readProbe reads what a process wrote that tried devices, and ended with err. The last lines of
-// its log say why.
+// readProbe reads the output of a process that tested devices and ended with err. said has the
+// last lines of its log.
 func readProbe(out []byte, err error, said []string) (seen DeviceList, results []DeviceResult, failed error) {
 	var now *probeLine // what it was doing
 	lines := json.NewDecoder(bytes.NewReader(out))

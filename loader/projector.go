@@ -10,13 +10,12 @@ import (
 	"serve/models"
 )
 
-// Projectors say which models read images with which file: MODEL=FILE, or a file for the first
-// model; none in place of a file takes a model's own projector away. What a model has taken is
-// removed.
+// Projectors has the projectors for models: MODEL=FILE, or a file for the first model; none
+// instead of a file disables a model's own projector. Choose removes those that it has assigned.
 type Projectors []string
 
-// Choose gives a model the projector that is meant for it, if any is, and checks the one that it
-// has. A projector of the model's own that cannot be used is left out: unusable says why.
+// Choose assigns a model the projector that was given for it, if any, and checks the model's
+// projector. If the model's own projector cannot be used, it is left out: unusable says why.
 func (p *Projectors) Choose(local *models.Local, first bool) (unusable, err error) {
 	given, err := p.take(local.Name, first)
 	if err != nil {
@@ -49,7 +48,7 @@ func (p *Projectors) Choose(local *models.Local, first bool) (unusable, err erro
 	return nil, fmt.Errorf("%w: %w", ErrModel, err)
 }
 
-// take returns the file that is meant for a model, and removes it; "" if there is none.
+// take removes and returns the file that was given for a model; "" if there is none.
 func (p *Projectors) take(model string, first bool) (file string, err error) {
 	var others Projectors
 	for _, given := range *p {
@@ -71,7 +70,7 @@ func (p *Projectors) take(model string, first bool) (file string, err error) {
 	return file, nil
 }
 
-// Check refuses what was meant for a model that is not there.
+// Check returns an error if a projector was given for a model that is not served.
 func (p Projectors) Check() error {
 	if len(p) > 0 {
 		return fmt.Errorf("%w: --mmproj %q does not name a served model", ErrOptions, p[0])

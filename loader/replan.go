@@ -6,29 +6,30 @@ import (
 	"serve/engine/llama"
 )
 
-// How long a restarted engine waits for what its predecessor had: a driver may give back a card's
+// How long a restarted engine waits for its predecessor's memory: a driver may free a card's
 // memory seconds after the process has ended (ollama#7745: more than 5).
 const (
 	lookAgain  = 250 * time.Millisecond
-	steadyFor  = 2 * time.Second // after which what is free will not change any more
+	steadyFor  = 2 * time.Second // after which free memory is not expected to change anymore
 	memoryWait = 10 * time.Second
 )
 
-// replanner plans an engine that takes another's place.
+// replanner plans a restarted engine.
 type replanner struct {
 	o       ModelOptions
 	measure measureFunc
 	sleep   func(time.Duration)
 }
 
-// plan returns the predecessor's plan if it fits, once its memory is free again. The loop that
-// runs counts on its context, sequences and KV cells; only where the layers lie is open:
+// plan returns the predecessor's plan if it fits, once its memory is free again. The running
+// loop depends on the context size, sequences and KV cells; only the placement of layers may
+// change:
 //
-//  1. the same plan: a card keeps its reserve, the host gives its own up, which is there for
-//     times like these;
-//  2. fewer layers on the cards, if their number was left open;
+//  1. the same plan, with the reserve on cards, but without the host's reserve, which is meant
+//     for such cases;
+//  2. fewer layers on the cards, if their number was not given;
 //  3. the same plan without any reserve;
-//  4. nothing: an error with the numbers, since to try would end in the kernel killing somebody.
+//  4. an error with the numbers, since trying would make the kernel kill some process.
 func (r *replanner) plan(before llama.Options) (llama.Options, *llama.Memory, error) {
 	memory, err := r.awaitMemory(before)
 	if err != nil {
@@ -53,7 +54,7 @@ func (r *replanner) plan(before llama.Options) (llama.Options, *llama.Memory, er
 	return before, memory, noRoom(shortOf(budgetsOf(memory, none)), before)
 }
 
-// awaitMemory measures until the plan fits, what is free is steady, or it has taken too long.
+// awaitMemory measures until the plan fits, free memory is steady, or it has taken too long.
 func (r *replanner) awaitMemory(lo llama.Options) (*llama.Memory, error) {
 	var steady time.Duration
 	var before uint64
@@ -81,7 +82,7 @@ func (r *replanner) awaitMemory(lo llama.Options) (*llama.Memory, error) {
 	}
 }
 
-// restartBudgets are those of an engine that takes another's place: the host keeps nothing back.
+// restartBudgets returns the budgets of a restarted engine: the host has no reserve.
 func restartBudgets(m *llama.Memory, reserve Reserve) []budget {
 	list := budgetsOf(m, reserve)
 	for i := range list {

@@ -10,32 +10,32 @@ import (
 	"serve/machine"
 )
 
-// How far what a model takes may be from its plan before that is reported: a twentieth, and more
-// than what allocators and the mapping of the program's pages make of it.
+// How far a model's memory may differ from its plan before that is reported: 5 %, and more than
+// the variation from allocators and the mapping of the program's pages.
 const (
 	tolerated      = 0.05
 	toleratedBytes = 32 << 20
 )
 
-// DeviceUse is what a model was planned to take of a device, and takes.
+// DeviceUse is the planned and actual memory of a model on a device.
 type DeviceUse struct {
 	Planned llama.DeviceMemory
 
-	// Taken is of the host by the process, and of a card by the load, since drivers do not tell
-	// which process has what; 0 if it is not known.
+	// Taken is the process's memory for the host. For a card, it is the decrease of free memory
+	// during the load, since drivers do not report memory by process. 0 means unknown.
 	Taken uint64
 }
 
-// usage is what a model was planned to take, and takes.
+// usage is the planned and actual memory of a model.
 type usage struct {
-	process func() int // that computes; nil if it is this one
+	process func() int // returns the engine's process; nil if it is this one
 
 	mu      sync.Mutex
 	planned []llama.DeviceMemory
 	left    map[string]uint64 // bytes free on each card, once the model was loaded
 }
 
-// set notes a load.
+// set records a load.
 func (u *usage) set(a *answer) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -63,8 +63,8 @@ func (u *usage) now() (list []DeviceUse) {
 	return list
 }
 
-// freeOfCards is what the GPUs of a plan have free now. Those that share the host's memory are left
-// out: what they have free changes with all that this machine does.
+// freeOfCards returns the free memory of the GPUs in a plan. Those that share the host's memory are
+// left out: their free memory changes with everything that this machine does.
 func freeOfCards(m *llama.Memory) map[string]uint64 {
 	free := map[string]uint64{}
 	for _, d := range m.Devices[:len(m.Devices)-1] {
@@ -75,7 +75,7 @@ func freeOfCards(m *llama.Memory) map[string]uint64 {
 	return free
 }
 
-// takenOf is by how much a load reduced what a card has free; 0 if that is not known.
+// takenOf returns by how much a load reduced a card's free memory; 0 if unknown.
 func takenOf(planned llama.DeviceMemory, left map[string]uint64) uint64 {
 	now, reported := left[planned.Name]
 	if !reported || !known(planned) {
@@ -85,8 +85,8 @@ func takenOf(planned llama.DeviceMemory, left map[string]uint64) uint64 {
 	return before - min(before, now)
 }
 
-// differs reports whether what is taken of a device is far from the plan; what is not known is not.
-// Buffers that are not used yet may be missing, and what may come later may be there.
+// differs reports whether the memory taken on a device is far from the plan; unknown memory is not.
+// Buffers that have not been used may be missing, and those allocated later may be present.
 func (u DeviceUse) differs() bool {
 	least := u.Planned.Needs() - u.Planned.Compute
 	most := u.Planned.Most()
@@ -103,7 +103,7 @@ func (u DeviceUse) differs() bool {
 	return off > toleratedBytes && float64(off) > tolerated*float64(u.Planned.Needs())
 }
 
-// warn reports where what is taken is not what was planned.
+// warn warns if the memory taken differs from the plan.
 func (u *usage) warn(r Reporter, model string) {
 	var far []string
 	for _, use := range u.now() {
@@ -113,11 +113,11 @@ func (u *usage) warn(r Reporter, model string) {
 		}
 	}
 	if len(far) > 0 {
-		r.Warn("%s takes %s", model, strings.Join(far, "; "))
+		r.Warn("%s uses %s", model, strings.Join(far, "; "))
 	}
 }
 
-// restarted reads the answer of an engine that has taken another's place.
+// restarted reads the answer of a restarted engine.
 func (u *usage) restarted(r Reporter, model string, text []byte) {
 	a := new(answer)
 	if err := json.Unmarshal(text, a); err != nil || a.Memory == nil {

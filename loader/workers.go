@@ -15,8 +15,8 @@ import (
 	"serve/worker"
 )
 
-// EngineCommand is the argument with which this program is an engine's process, or another that
-// looks at the machine and ends. The flags after it are these.
+// EngineCommand is the command that runs this program as an engine's process, or as one that
+// examines the machine and exits. Its flags follow.
 const EngineCommand = "engine"
 
 // Flags of EngineCommand; without one the process serves an engine.
@@ -30,7 +30,7 @@ const (
 	FlagLogLevel     = "log-level"
 )
 
-// Workers starts this program as the processes that compute and look at devices.
+// Workers starts the processes that run models and examine devices.
 type Workers struct {
 	hardware *Hardware
 	environ  []string
@@ -38,16 +38,16 @@ type Workers struct {
 	cache    func() (string, error)
 }
 
-// NewWorkers returns Workers with an environment for the processes. What drivers compile is kept
-// in a folder below home.
+// NewWorkers returns Workers with an environment for the processes. Code compiled by drivers is
+// stored in a folder in home.
 func NewWorkers(h *Hardware, environ []string, home string) *Workers {
 	w := &Workers{hardware: h, environ: environ, home: home}
 	w.cache = sync.OnceValues(w.createCache)
 	return w
 }
 
-// Cache returns the folder for what drivers keep, and creates it; empty if this build has no
-// driver to keep anything.
+// Cache returns the folder for the drivers' caches, and creates it; empty if this build uses no
+// drivers.
 func (w *Workers) Cache() (string, error) { return w.cache() }
 
 func (w *Workers) createCache() (string, error) {
@@ -62,8 +62,8 @@ func (w *Workers) createCache() (string, error) {
 	return folder, nil
 }
 
-// command returns this program as an engine's process. Without a folder to keep anything, drivers
-// compile at every start.
+// command returns the command for an engine's process. Without a cache, drivers compile their code
+// at every start.
 func (w *Workers) command(args ...string) (cmd *exec.Cmd, cache string, err error) {
 	cache, err = w.cache()
 	if err != nil {
@@ -78,13 +78,13 @@ func (w *Workers) command(args ...string) (cmd *exec.Cmd, cache string, err erro
 	return cmd, cache, err
 }
 
-// quiet are the flags of a process that looks at something and ends.
+// quiet returns the flags of a process that examines something and exits.
 func quiet(flag string, more ...string) []string {
 	return append(append([]string{"--" + flag}, more...), "--"+FlagLogLevel, "error")
 }
 
-// confined runs a command that is confined by the rules to its end. Whether the kernel can enforce
-// them is reported by those who look for that: Loader and CheckSandbox.
+// confined runs a command, confined by the rules, to its end. It does not report whether the kernel
+// can enforce them: Loader and CheckSandbox do.
 func confined(ctx context.Context, cmd *exec.Cmd, rules sandbox.Rules) (out []byte, said []string, err error) {
 	return worker.Output(ctx, cmd, func() error {
 		_, err := sandbox.Start(cmd, rules)
@@ -94,16 +94,16 @@ func confined(ctx context.Context, cmd *exec.Cmd, rules sandbox.Rules) (out []by
 
 // SandboxReport says how an engine's process is confined.
 type SandboxReport struct {
-	Cache      string // the one folder that it can write in; empty for none
+	Cache      string // the only folder that it can write to; empty for none
 	NoCache    error  // why that folder could not be created
 	NoNetwork  string // why the process can open sockets; empty if it cannot
 	Unconfined error  // why it can open any file; nil if it cannot
 }
 
-// sandboxTime is how long a process may take to say how it is confined.
+// sandboxTime is how long a process may take to report how it is confined.
 const sandboxTime = 20 * time.Second
 
-// CheckSandbox starts a process as engines are, and asks how it is confined.
+// CheckSandbox starts a process like an engine, and returns how it is confined.
 func (w *Workers) CheckSandbox(ctx context.Context) (r SandboxReport, err error) {
 	_, r.NoCache = w.cache()
 	cmd, cache, err := w.command("--" + FlagSandbox)
@@ -127,12 +127,12 @@ func (w *Workers) CheckSandbox(ctx context.Context) (r SandboxReport, err error)
 	return r, err
 }
 
-// sandboxLine is what a confined process says of itself.
+// sandboxLine is the report of a confined process.
 type sandboxLine struct {
 	Network string // why it can open sockets; empty if it cannot
 }
 
-// forbidNetwork confines this process, and says why it is not confined if it is not.
+// forbidNetwork confines this process, and verifies it; the error says why it is not confined.
 func forbidNetwork() error {
 	if err := sandbox.ForbidNetwork(); err != nil {
 		return err
@@ -144,7 +144,7 @@ func forbidNetwork() error {
 	return errors.Join(errors.New("a socket could be opened"), c.Close())
 }
 
-// errParent is for processes that somebody starts who is not this program.
+// errParent is the error of engine processes that were not started by this program.
 func errParent(err error) error {
 	return fmt.Errorf("%w: this command is started by serve itself: %w", ErrOptions, err)
 }

@@ -1,5 +1,5 @@
-// Package machine says what this machine has, as its system tells it: no driver is asked
-// or woken.
+// Package machine returns facts about this machine from the operating system, without
+// querying or waking drivers.
 package machine
 
 import (
@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// Vendor is who makes a GPU.
+// Vendor is the manufacturer of a GPU.
 type Vendor string
 
 // Vendors whose GPUs llama.cpp can use.
@@ -26,20 +26,20 @@ const (
 	Intel  Vendor = "Intel"
 )
 
-// vendors are the numbers that a PCI bus knows them by.
+// vendors has the vendors by their PCI IDs.
 var vendors = map[string]Vendor{"0x10de": NVIDIA, "0x1002": AMD, "0x8086": Intel}
 
-// GPU is a card, whether or not a driver works with it.
+// GPU is a card, whether or not a driver supports it.
 type GPU struct {
 	Vendor Vendor
-	Where  string // its address on the bus, or the file that shows it
+	Where  string // its address on the bus, or the file that reveals it
 }
 
-// String names it for a person.
+// String returns a name to display.
 func (g GPU) String() string { return fmt.Sprintf("%s GPU (%s)", g.Vendor, g.Where) }
 
-// signs are files that only machines with such a GPU have, where no bus lists it: other
-// systems' windows to it, and a container that is shown the devices and not the bus.
+// signs are files that exist only on machines with such a GPU, for GPUs that no bus
+// lists: under WSL, on Jetson, and in containers that have the devices but not the bus.
 var signs = []GPU{
 	{NVIDIA, "/dev/nvidia0"},
 	{NVIDIA, "/proc/driver/nvidia/gpus"},
@@ -49,16 +49,16 @@ var signs = []GPU{
 	{AMD, "/dev/kfd"},
 }
 
-// maxDevices is how many devices of a bus are looked at.
+// maxDevices is how many devices of a bus are examined.
 const maxDevices = 4096
 
-// GPUs lists the GPUs of the machine whose file system that is, by vendor and address.
-// Displays without a processor for models, those of servers and virtual machines, are none.
+// GPUs lists the GPUs of the machine with this root file system, by vendor and address.
+// Display adapters that cannot run models, as in servers and virtual machines, are left out.
 func GPUs(root fs.FS) []GPU {
 	const bus = "sys/bus/pci/devices"
 	var list []GPU
 
-	devices, _ := fs.ReadDir(root, bus) // where there is no such bus, none is on it
+	devices, _ := fs.ReadDir(root, bus) // without such a bus there are none
 	for _, d := range devices[:min(len(devices), maxDevices)] {
 		class := fact(root, path.Join(bus, d.Name(), "class"))
 		vendor, known := vendors[fact(root, path.Join(bus, d.Name(), "vendor"))]
@@ -84,7 +84,7 @@ func Has(list []GPU, vendor Vendor) bool {
 	return slices.ContainsFunc(list, func(g GPU) bool { return g.Vendor == vendor })
 }
 
-// fact reads a file of one short line; empty if it cannot be read.
+// fact reads a file with one short line; it returns "" if the file cannot be read.
 func fact(root fs.FS, name string) string {
 	f, err := root.Open(name)
 	if err != nil {
@@ -100,10 +100,10 @@ func fact(root fs.FS, name string) string {
 // maxNodes is how many GPUs get device nodes.
 const maxNodes = 32
 
-// CreateNodes has a program, nvidia-modprobe, load NVIDIA's driver and make the device
-// nodes that CUDA needs, if one of them is missing. CUDA runs the program itself, but it
-// is setuid, and so does nothing in a process that can gain no privileges. It takes at
-// most so long.
+// CreateNodes runs a program, nvidia-modprobe, to load NVIDIA's driver and create the
+// device nodes that CUDA needs, if one of them is missing. CUDA runs the program itself,
+// but it is setuid, so it does nothing in a process that cannot gain privileges. patience
+// limits how long it takes.
 func CreateNodes(ctx context.Context, root fs.FS, program string, patience time.Duration) error {
 	cards := slices.DeleteFunc(GPUs(root), func(g GPU) bool { return g.Vendor != NVIDIA })
 	if len(cards) == 0 || !nodesMissing(root, len(cards)) {
@@ -112,7 +112,7 @@ func CreateNodes(ctx context.Context, root fs.FS, program string, patience time.
 
 	found, err := exec.LookPath(program)
 	if err != nil {
-		return nil // as in most containers, where the host makes them
+		return nil // as in most containers, where the host creates them
 	}
 
 	args := []string{"-u"}
@@ -123,7 +123,7 @@ func CreateNodes(ctx context.Context, root fs.FS, program string, patience time.
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, found, args...)
-	cmd.WaitDelay = time.Second // should it leave others behind with its output
+	cmd.WaitDelay = time.Second // in case it leaves children that hold its output open
 	out, err := cmd.CombinedOutput()
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
@@ -134,8 +134,8 @@ func CreateNodes(ctx context.Context, root fs.FS, program string, patience time.
 	return nil
 }
 
-// nodesMissing reports whether a device node of so many cards is not there. WSL and Jetson
-// have others.
+// nodesMissing reports whether a device node of this many cards is missing. WSL and Jetson
+// have different ones.
 func nodesMissing(root fs.FS, cards int) bool {
 	for _, other := range []string{"dev/dxg", "dev/nvmap", "dev/nvhost-gpu"} {
 		if _, err := fs.Stat(root, other); err == nil {
@@ -153,7 +153,7 @@ func nodesMissing(root fs.FS, cards int) bool {
 	})
 }
 
-// firstLine is the beginning of what a program has said, for a message of one line.
+// firstLine returns the beginning of a program's output, for a message of one line.
 func firstLine(out []byte) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
 	return line[:min(len(line), 200)]

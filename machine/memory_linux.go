@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// FreeMemory returns the bytes that this process may still take: what the machine has
-// available, or less where a control group (cgroup) says so. 0 means unknown.
+// FreeMemory returns the bytes that this process can still allocate: those available on
+// the machine, or fewer if a control group (cgroup) has a limit. 0 means unknown.
 func FreeMemory() uint64 {
 	free := meminfo("/proc/meminfo", "MemAvailable:")
 	for dir := range controlGroups() {
@@ -23,8 +23,7 @@ func FreeMemory() uint64 {
 	return free
 }
 
-// MemoryLimit returns the most memory that a control group lets this process and its neighbors
-// have; 0 for no limit.
+// MemoryLimit returns the memory limit of this process's control group, in bytes; 0 for no limit.
 func MemoryLimit() (limit uint64) {
 	for dir := range controlGroups() {
 		n, err := readNumber(filepath.Join(dir, "memory.max"))
@@ -35,7 +34,7 @@ func MemoryLimit() (limit uint64) {
 	return limit
 }
 
-// controlGroups yields this process's control group and those above it: each can have a limit.
+// controlGroups yields this process's control group and its ancestors: each can have a limit.
 func controlGroups() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		group, err := os.ReadFile("/proc/self/cgroup")
@@ -54,8 +53,8 @@ func controlGroups() iter.Seq[string] {
 	}
 }
 
-// ResidentMemory returns the bytes that a process has in memory, those of mapped files
-// included; 0 if that is not known.
+// ResidentMemory returns a process's resident memory in bytes, including mapped files; 0 if
+// unknown.
 func ResidentMemory(pid int) uint64 {
 	if pid == 0 {
 		return 0
@@ -63,7 +62,7 @@ func ResidentMemory(pid int) uint64 {
 	return meminfo(fmt.Sprintf("/proc/%d/status", pid), "VmRSS:")
 }
 
-// ResidentFiles returns the bytes of mapped files that this process has in memory.
+// ResidentFiles returns the resident bytes of mapped files of this process.
 func ResidentFiles() uint64 { return meminfo("/proc/self/status", "RssFile:") }
 
 // CPUQuota returns how many CPUs' worth of time the control group allows, 0 for no limit.
@@ -76,7 +75,7 @@ func CPUQuota() float64 {
 		}
 
 		var most, period float64
-		n, _ := fmt.Sscan(string(text), &most, &period) // "max" is no number: no quota
+		n, _ := fmt.Sscan(string(text), &most, &period) // "max" is not a number: no quota
 		if n == 2 && period > 0 && (quota == 0 || most/period < quota) {
 			quota = most / period
 		}
@@ -84,7 +83,7 @@ func CPUQuota() float64 {
 	return quota
 }
 
-// groupRoom returns what a control group's limit leaves; cached files do not count.
+// groupRoom returns the bytes that a control group's limit leaves; cached files do not count.
 func groupRoom(dir string) (uint64, bool) {
 	limit, err := readNumber(filepath.Join(dir, "memory.max"))
 	if err != nil {

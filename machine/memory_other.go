@@ -2,16 +2,16 @@
 
 package machine
 
-// FreeMemory returns 0: llama.cpp's own figure is taken.
+// FreeMemory returns 0, unknown: llama.cpp's own figure is used.
 func FreeMemory() uint64 { return 0 }
 
 // MemoryLimit returns 0: there is none.
 func MemoryLimit() uint64 { return 0 }
 
-// ResidentMemory returns 0: it is not known.
+// ResidentMemory returns 0: unknown.
 func ResidentMemory(int) uint64 { return 0 }
 
-// ResidentFiles returns 0: it is not known.
+// ResidentFiles returns 0: unknown.
 func ResidentFiles() uint64 { return 0 }
 
 // CPUQuota returns 0: there is none.

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// ProcessorName identifies a kind of CPU: by what the system calls it and by its instruction
-// sets, of which a virtual machine may see fewer than there are.
+// ProcessorName identifies a kind of CPU by its name and its instruction sets, some of which
+// may be hidden in a virtual machine.
 func ProcessorName() string {
 	info, err := os.Open("/proc/cpuinfo")
 	if err != nil {
@@ -18,7 +18,7 @@ func ProcessorName() string {
 	}
 	defer info.Close()
 
-	// The fields of the first processor. Arm's has no name but numbers.
+	// The fields of the first processor. On Arm it has numbers instead of a name.
 	var name []string
 	flags := ""
 	lines := bufio.NewScanner(info)

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// FormatSize writes a number of bytes in the unit that suits it.
+// FormatSize formats a number of bytes with a suitable unit.
 func FormatSize(n uint64) string {
 	switch {
 	case n >= 1<<30:
@@ -18,12 +18,12 @@ func FormatSize(n uint64) string {
 	return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
 }
 
-// sizeUnits are the names of units, as powers of two; a bare letter is a power of two as well.
+// sizeUnits has the units as powers of two; a bare letter is a power of two as well.
 var sizeUnits = map[string]uint{
 	"": 0, "b": 0, "k": 10, "kib": 10, "m": 20, "mib": 20, "g": 30, "gib": 30, "t": 40, "tib": 40,
 }
 
-// ParseSize reads a number of bytes: 512MiB, 1.5GiB, 2G.
+// ParseSize parses a number of bytes: 512MiB, 1.5GiB, 2G.
 func ParseSize(text string) (uint64, error) {
 	number := strings.TrimRight(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 	shift, known := sizeUnits[strings.ToLower(text[len(number):])]

@@ -1,9 +1,9 @@
 package models
 
-// block is how many elements of a ggml_type lie together, and in how many bytes.
+// block is the number of elements in a block of a ggml_type, and its size in bytes.
 type block struct{ elements, bytes uint64 }
 
-// blocks are the types that the pinned engine knows. A test compares them with
+// blocks has the types that the pinned engine supports. A test compares it with
 // the engine's own table.
 var blocks = map[uint32]block{
 	0:  {1, 4},     // F32

@@ -11,13 +11,13 @@ import (
 	"serve/models/demo"
 )
 
-// findDemo returns the model that the program carries. An engine opens files: so it is
-// laid into Home, where from then on it is a model like any other.
+// findDemo returns the built-in model. Engines open files, so it is written to Home, and
+// from then on treated like any other model.
 func (s *Store) findDemo(r *Reference) (*Local, error) {
 	sum := sha256.Sum256([]byte(demo.GGUF))
 	hash := hex.EncodeToString(sum[:])
 	path := filepath.Join(s.Home, "demo", hash[:16]+".gguf")
-	// Reading it takes as long as hashing it would: a file that something has touched is written anew.
+	// Reading it takes as long as hashing it: a file that has been touched is written again.
 	if b, err := os.ReadFile(path); err != nil || string(b) != demo.GGUF {
 		if err := hub.WriteFile(path, []byte(demo.GGUF), 0o644); err != nil {
 			return nil, &Error{

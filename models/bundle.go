@@ -19,7 +19,7 @@ import (
 	"serve/hub"
 )
 
-// A bundle is a tar file that carries models over an air gap: first the manifest,
+// A bundle is a tar file with models for machines without a network: first the manifest,
 // then its signature if it has one, then every content once, named by its hash.
 const (
 	bundleManifest  = "serve-bundle.json"
@@ -29,10 +29,10 @@ const (
 	maxManifest     = 64 << 20
 )
 
-// signed is what the signature is over, so that it means nothing elsewhere.
+// signed is the prefix of the signed text, so that a signature is valid only for bundles.
 const signed = "serve bundle, version 1\n"
 
-// Manifest says what a bundle holds.
+// Manifest describes the contents of a bundle.
 type Manifest struct {
 	Format  string        `json:"format"` // "serve-bundle"
 	Version int           `json:"version"`
@@ -40,7 +40,7 @@ type Manifest struct {
 	Models  []BundleModel `json:"models"`
 }
 
-// BundleModel is a model of a bundle: what the Hub said of its repository, and
+// BundleModel is a model in a bundle: the Hub's listing of its repository, and
 // which of the files are in the bundle.
 type BundleModel struct {
 	Name    string      `json:"name"`
@@ -72,8 +72,8 @@ func badBundle(format string, args ...any) error {
 	}
 }
 
-// ExportBundle writes models to a file, whole or not at all. Every content is
-// hashed on its way. key signs the manifest, and so every hash in it; nil for none.
+// ExportBundle writes models to a file, atomically. Every content is hashed while it
+// is written. key signs the manifest, and so every hash in it; nil for no signature.
 func (s *Store) ExportBundle(ctx context.Context, name string, locals []*Local, key ed25519.PrivateKey) (err error) {
 	m := Manifest{Format: "serve-bundle", Version: bundleVersion, Created: time.Now().UTC().Truncate(time.Second)}
 	var contents []hub.CachedFile
@@ -111,7 +111,7 @@ func (s *Store) ExportBundle(ctx context.Context, name string, locals []*Local, 
 	return os.Rename(file.Name(), name)
 }
 
-// closeIf closes what would complain that it is not complete otherwise.
+// closeIf closes a writer unless there was an error: an incomplete archive would report another one.
 func closeIf(complete bool, c io.Closer) error {
 	if !complete {
 		return nil
@@ -180,7 +180,7 @@ func writeEntry(w *tar.Writer, name string, b []byte) error {
 	return err
 }
 
-// copyHashed copies a content of the cache and fails if it is not the right one.
+// copyHashed copies a content from the cache and fails if its hash is wrong.
 func (s *Store) copyHashed(ctx context.Context, w io.Writer, f hub.CachedFile) error {
 	src, err := os.Open(f.Name)
 	if err != nil {
@@ -225,8 +225,8 @@ func (s *Store) copyContent(ctx context.Context, w io.Writer, src io.Reader, f h
 }
 
 // ImportBundle reads a bundle into the cache. Everything is verified before
-// anything becomes visible. key, if not nil, must have signed it; signed says
-// whether anybody has.
+// anything becomes visible. If key is not nil, the bundle must be signed with it;
+// signed reports whether there is a signature at all.
 func (s *Store) ImportBundle(
 	ctx context.Context, name string, key ed25519.PublicKey,
 ) (models []BundleModel, isSigned bool, err error) {
@@ -249,18 +249,18 @@ func (s *Store) ImportBundle(
 	return in.manifest.Models, in.signed, in.publish()
 }
 
-// bundleImport is an import on its way.
+// bundleImport is the state of an import.
 type bundleImport struct {
 	s        *Store
 	r        *tar.Reader
 	manifest Manifest
 	signed   bool
 	next     *tar.Header        // the entry after the manifest and its signature
-	contents map[string]content // by etag: what the manifest asks for
+	contents map[string]content // by etag: those listed in the manifest
 	temps    []string           // files that are not yet visible
 }
 
-// content is what a bundle must bring, and where it lies until all is there.
+// content is a content that a bundle must have, and its path until all are there.
 type content struct {
 	file hub.File
 	repo string
@@ -305,9 +305,7 @@ func (in *bundleImport) readManifest(key ed25519.PublicKey) error {
 	if in.manifest.Version != bundleVersion {
 		return &Error{
 			Kind: hub.ErrIntegrity,
-			Text: fmt.Sprintf(
-				"the bundle has version %d, but this program reads version %d", in.manifest.Version, bundleVersion,
-			),
+			Text: fmt.Sprintf("the bundle has version %d, but serve reads version %d", in.manifest.Version, bundleVersion),
 			Todo: "use a newer serve",
 		}
 	}
@@ -326,7 +324,7 @@ func (in *bundleImport) entry(name string, limit int64) ([]byte, error) {
 	return io.ReadAll(in.r)
 }
 
-// plan checks every name in the manifest and the room for what it asks for.
+// plan checks every name in the manifest, and the disk space for its contents.
 func (in *bundleImport) plan() error {
 	for i := range in.manifest.Models {
 		m := &in.manifest.Models[i]
@@ -354,7 +352,7 @@ func (in *bundleImport) plan() error {
 	return nil
 }
 
-// readContents brings every content next to where it shall lie.
+// readContents writes every content beside its final place.
 func (in *bundleImport) readContents(ctx context.Context) error {
 	for h := in.next; h != nil; {
 		etag, ok := strings.CutPrefix(h.Name, bundleContents)
@@ -386,7 +384,7 @@ func (in *bundleImport) readContents(ctx context.Context) error {
 	return nil
 }
 
-// guard checks the headers of what would become visible.
+// guard checks the headers of files that would become visible.
 func (in *bundleImport) guard() error {
 	for i := range in.manifest.Models {
 		files, err := in.manifest.Models[i].files()
@@ -409,7 +407,7 @@ func (in *bundleImport) guard() error {
 	return nil
 }
 
-// publish gives everything its name.
+// publish gives every content its final name.
 func (in *bundleImport) publish() error {
 	for i := range in.manifest.Models {
 		m := &in.manifest.Models[i]
@@ -432,8 +430,8 @@ func (in *bundleImport) publish() error {
 	return nil
 }
 
-// place gives a verified content its name, in the place of whatever has it, and
-// notes that it is right.
+// place gives a verified content its final name, replacing a file that has it, and
+// records that it is verified.
 func (in *bundleImport) place(repo string, f hub.File) error {
 	blob := in.s.Hub.Blob(repo, f.ETag())
 	from := in.contents[f.ETag()].path
@@ -450,7 +448,7 @@ func (in *bundleImport) place(repo string, f hub.File) error {
 	return nil
 }
 
-// cleanUp removes what did not become visible.
+// cleanUp removes files that did not become visible.
 func (in *bundleImport) cleanUp() {
 	for _, temp := range in.temps {
 		os.Remove(temp)

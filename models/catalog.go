@@ -10,16 +10,16 @@ import (
 	"sync"
 )
 
-// Entry is a row of the catalog: a model that is known by a plain name.
+// Entry is a row of the catalog: a model with a short name.
 type Entry struct {
 	Name    string   `json:"name"`
-	Aliases []string `json:"aliases,omitempty"` // that the rules of resolve do not give
-	// DefaultFor are names of families that mean this model today.
+	Aliases []string `json:"aliases,omitempty"` // beyond those that the rules of resolve accept
+	// DefaultFor has names of families that currently mean this model.
 	DefaultFor []string `json:"default_for,omitempty"`
 	Kinds      []string `json:"kinds"`
 	Use        string   `json:"use"` // what it is for, in a few words
 
-	// Unserved says why serve cannot load a model of a kind that it serves.
+	// Unserved says why serve cannot load the model, although it supports its kind.
 	Unserved string `json:"unserved,omitempty"`
 	// Engine is the program that the file was made for; "" for llama.cpp.
 	Engine       string `json:"engine,omitempty"`
@@ -28,7 +28,7 @@ type Entry struct {
 	DraftMethod  string `json:"draft_method,omitempty"`
 
 	Repo   string `json:"repo,omitempty"`   // of the Hub
-	Commit string `json:"commit,omitempty"` // pinned; "" for the newest of main
+	Commit string `json:"commit,omitempty"` // pinned; "" for the newest commit of main
 	URL    string `json:"url,omitempty"`    // of a file that is not on the Hub
 	File   string `json:"file"`             // in its default quantization; the first part of a split model
 	Bytes  int64  `json:"bytes,omitempty"`  // of all parts; 0 if unknown
@@ -41,12 +41,12 @@ type Entry struct {
 	Components []EntryComponent `json:"components,omitempty"`
 
 	License string `json:"license"`
-	// LicenseAssumed says that nobody saw the license in the repository.
+	// LicenseAssumed is set if the license was not checked in the repository.
 	LicenseAssumed bool `json:"license_assumed,omitempty"`
 	Context        int  `json:"context,omitempty"` // tokens it was trained for; 0 if unknown
-	// KVBytes is what a token's keys and values take, as f16; 0 if unknown, or none.
+	// KVBytes is the size of a token's keys and values in f16; 0 if unknown, or none.
 	KVBytes int64 `json:"kv_bytes,omitempty"`
-	// Certainty is how well public sources agree on the row: high, medium or low.
+	// Certainty says how well public sources agree on the row: high, medium or low.
 	Certainty string `json:"certainty,omitempty"`
 }
 
@@ -58,7 +58,7 @@ type EntryFile struct {
 }
 
 // EntryComponent is a model that another one needs, such as the text encoder of
-// one that makes images.
+// an image generator.
 type EntryComponent struct {
 	Part   string `json:"part,omitempty"`
 	Repo   string `json:"repo"`
@@ -66,14 +66,14 @@ type EntryComponent struct {
 	EntryFile
 }
 
-// Kind is what models are for.
+// Kind is a kind of model.
 type Kind struct {
 	Name   string
 	Does   string // of a model of this kind: "it …"
 	Served bool
 }
 
-// Kinds are all kinds of models, those first that serve serves.
+// Kinds has all kinds of models; those that serve supports come first.
 var Kinds = []Kind{
 	{"chat", "talks", true},
 	{"vision", "sees images", true},
@@ -90,7 +90,7 @@ var Kinds = []Kind{
 	{"draft", "drafts tokens for another model", false},
 }
 
-// kindOf returns the kind of a name, or nil.
+// kindOf returns the kind with a name, or nil.
 func kindOf(name string) *Kind {
 	i := slices.IndexFunc(Kinds, func(k Kind) bool { return k.Name == name })
 	if i < 0 {
@@ -99,10 +99,10 @@ func kindOf(name string) *Kind {
 	return &Kinds[i]
 }
 
-// Is says whether a model is of a kind.
+// Is reports whether a model is of a kind.
 func (e *Entry) Is(kind string) bool { return slices.Contains(e.Kinds, kind) }
 
-// ServedKinds are the names of the kinds of models that serve serves.
+// ServedKinds returns the names of the kinds of models that serve supports.
 func ServedKinds() []string {
 	var names []string
 	for _, k := range Kinds {
@@ -113,13 +113,13 @@ func ServedKinds() []string {
 	return names
 }
 
-// ServedKinds are the kinds for which serve serves the model.
+// ServedKinds returns the kinds of the model that serve supports.
 func (e *Entry) ServedKinds() []string {
 	unserved := func(kind string) bool { return !slices.Contains(ServedKinds(), kind) }
 	return slices.DeleteFunc(slices.Clone(e.Kinds), unserved)
 }
 
-// WhyUnserved says why serve cannot load a model, or is "".
+// WhyUnserved returns why serve cannot load the model, or "".
 func (e *Entry) WhyUnserved() string {
 	if e.Unserved != "" {
 		return e.Unserved
@@ -133,11 +133,11 @@ func (e *Entry) WhyUnserved() string {
 	return fmt.Sprintf("it %s, which serve does not do yet", kindOf(e.Kinds[0]).Does)
 }
 
-// Quant is the default quantization, or "" if the file's name does not say.
+// Quant returns the default quantization, or "" if the file's name does not contain it.
 func (e *Entry) Quant() string { return ParseQuant(e.File) }
 
-// hashes are the SHA-256 of the file, or of all parts in order; none are known if
-// one is not.
+// hashes returns the SHA-256 of the file, or of all parts in order; nil unless all
+// are known.
 func (e *Entry) hashes() []string {
 	if len(e.Parts) == 0 && e.SHA256 != "" {
 		return []string{e.SHA256}
@@ -152,8 +152,8 @@ func (e *Entry) hashes() []string {
 	return list
 }
 
-// Hash is the SHA-256 of the file, or of the first part of a split model; "" if the
-// Hub's listing has to be trusted.
+// Hash returns the SHA-256 of the file, or of the first part of a split model; "" if
+// the Hub's listing must be trusted.
 func (e *Entry) Hash() string {
 	if list := e.hashes(); len(list) > 0 {
 		return list[0]
@@ -161,9 +161,9 @@ func (e *Entry) Hash() string {
 	return ""
 }
 
-// Memory estimates the bytes that the model needs to answer one request of context
-// tokens at a time, or of as many as it was trained for if that is less. It needs
-// more than that if whole is false: something of it is not known.
+// Memory estimates the bytes that the model needs to answer one request at a time of
+// context tokens, or of as many as it was trained for if that is less. If whole is
+// false, this is a lower bound, because not all of its dimensions are known.
 func (e *Entry) Memory(context int) (n int64, whole bool) {
 	const compute = 300 << 20 // buffers and the program; more for large vocabularies
 
@@ -184,8 +184,8 @@ func (e *Entry) Memory(context int) (n int64, whole bool) {
 //go:embed catalog/*.json
 var catalogFiles embed.FS
 
-// everyEntry returns every row, in the order of the files and in theirs. Some are of
-// kinds that serve does not serve yet.
+// everyEntry returns all rows, in the order of the files and their rows. Some are of
+// kinds that serve does not support yet.
 var everyEntry = sync.OnceValue(func() []Entry {
 	const folder = "catalog"
 	files, err := catalogFiles.ReadDir(folder)
@@ -225,7 +225,7 @@ func readCatalog(name string) ([]Entry, error) {
 	return rows, nil
 }
 
-// Catalog returns every row that serve can load, in the order of the files.
+// Catalog returns all rows that serve can load, in the order of the files.
 var Catalog = sync.OnceValue(func() []Entry {
 	var rows []Entry
 	for _, e := range everyEntry() {
@@ -236,7 +236,7 @@ var Catalog = sync.OnceValue(func() []Entry {
 	return rows
 })
 
-// lookUp finds a row by its name or an alias, or returns nil.
+// lookUp returns the row with a name or alias, or nil.
 func lookUp(name string) *Entry {
 	name = strings.ToLower(name)
 	rows := everyEntry()
@@ -248,8 +248,8 @@ func lookUp(name string) *Entry {
 	return nil
 }
 
-// Search returns the rows that are of all kinds, and in whose names, licenses or uses
-// every word occurs.
+// Search returns the rows that are of all kinds and contain every word in their names,
+// licenses or uses.
 func Search(words, kinds []string) []Entry {
 	var found []Entry
 	for _, e := range Catalog() {

@@ -12,9 +12,9 @@ import (
 	"serve/hub"
 )
 
-// Choice is the files of a repository that make one model.
+// Choice is the files of a repository that make up one model.
 type Choice struct {
-	Quant     string     // upper case, "" if the name does not say
+	Quant     string     // upper case, "" if the name does not contain it
 	Weights   []hub.File // the parts in order; one if it is not split
 	Projector *hub.File  // for images, or nil
 }
@@ -40,8 +40,8 @@ var quantName = regexp.MustCompile(
 	`(?:^|[^0-9A-Z])((?:UD-)?(?:I?Q[1-8](?:_[0-9A-Z]+)*|TQ[12]_0|MXFP4(?:_MOE)?|NVFP4|BF16|FP?16|FP?32))(?:$|[^0-9A-Z_])`,
 )
 
-// ParseQuant returns the quantization that a file's name or folder tells, in
-// upper case, or "". The last one counts: quantizations stand at the end.
+// ParseQuant returns the quantization in a file's name or folder, in upper case, or
+// "". The last one counts: quantizations come at the end.
 func ParseQuant(name string) string {
 	name = strings.TrimSuffix(strings.ToUpper(name), ".GGUF")
 	name = splitName.ReplaceAllString(name, "")
@@ -60,8 +60,8 @@ func ParseQuant(name string) string {
 	return quant
 }
 
-// Quantizations in the order in which one is taken when none is asked for: the
-// first that is nearly as good as the whole for the memory that people have.
+// Quantizations in order of preference if none is requested: first the ones that are
+// almost as good as the original in the memory that people have.
 var (
 	defaultQuants = []string{
 		"Q4_K_M", "UD-Q4_K_XL", "Q4_K_S", "Q4_0", "MXFP4", "MXFP4_MOE", "Q5_K_M", "Q6_K", "Q8_0", "BF16", "F16",
@@ -81,12 +81,11 @@ type candidate struct {
 	name  string // the path without the number of a part
 	quant string
 	parts []hub.File
-	want  int // parts that there should be
+	want  int // expected number of parts
 }
 
-// Choose picks from a repository's files the ones that a reference means. It
-// never takes one quantization for another: what is not there is an error that
-// lists what is.
+// Choose picks the files of a repository that a reference means. It never replaces
+// one quantization by another: if it does not exist, the error lists those that do.
 func Choose(files []hub.File, r *Reference) (*Choice, error) {
 	if r.Entry != nil && r.Quant == "" {
 		return chooseEntry(files, r)
@@ -127,8 +126,8 @@ func Choose(files []hub.File, r *Reference) (*Choice, error) {
 	return nil, missing(r, all)
 }
 
-// chooseEntry finds what a row of the catalog means: by its hash if it has one,
-// whatever the file is called now.
+// chooseEntry finds the files of a row of the catalog: by hash if it has one,
+// whatever the file is named now.
 func chooseEntry(files []hub.File, r *Reference) (*Choice, error) {
 	e := r.Entry
 	all := candidates(files)
@@ -169,7 +168,7 @@ func pinned(c *candidate, files []hub.File, r *Reference) (*Choice, error) {
 		i = slices.IndexFunc(files, func(f hub.File) bool { return f.Path == pin.File })
 	}
 	if i < 0 {
-		return choice, nil // another tool fetched another one, or none; Pull takes no other
+		return choice, nil // another tool downloaded another projector, or none; Pull accepts only this one
 	}
 	if pin.SHA256 != "" && files[i].SHA256 != "" && files[i].SHA256 != pin.SHA256 {
 		return nil, replaced(r.Entry, pin.File, pin.SHA256)
@@ -178,7 +177,7 @@ func pinned(c *candidate, files []hub.File, r *Reference) (*Choice, error) {
 	return choice, nil
 }
 
-// replaced says that the Hub has another file under the name that a row pins.
+// replaced returns the error for a file on the Hub that differs from the one that a row pins.
 func replaced(e *Entry, file, hash string) error {
 	const text = "%s: %s/%s is no longer the file that the catalog knows (%.12s…)"
 	return &Error{
@@ -194,7 +193,7 @@ func chooseFile(files []hub.File, all []candidate, r *Reference) (*Choice, error
 			return c.choice(files, r)
 		}
 	}
-	// A sidecar that is asked for by name is what is meant.
+	// A projector or other auxiliary file is chosen only by name.
 	for _, f := range files {
 		if f.Path == r.File {
 			return &Choice{Quant: ParseQuant(f.Path), Weights: []hub.File{f}}, nil
@@ -215,7 +214,7 @@ func (c *candidate) choice(files []hub.File, r *Reference) (*Choice, error) {
 	return &Choice{Quant: c.quant, Weights: c.parts, Projector: projector(files, c.parts[0].Path)}, nil
 }
 
-// candidates groups the model files of a repository, in order of path.
+// candidates groups the model files of a repository, sorted by path.
 func candidates(files []hub.File) []candidate {
 	var list []candidate
 	files = slices.Clone(files)
@@ -248,7 +247,7 @@ func candidates(files []hub.File) []candidate {
 // projectorQuants in order of preference: small loss, small file, runs anywhere.
 var projectorQuants = []string{"F16", "Q8_0", "BF16", "F32"}
 
-// projector finds the file that lets a model see: the nearest by folder.
+// projector finds a model's projector for images: the nearest one by folder.
 func projector(files []hub.File, weights string) *hub.File {
 	var found []hub.File
 	for _, f := range files {
@@ -311,7 +310,7 @@ func several(r *Reference, quant string, found []candidate) error {
 	}
 }
 
-// has lists what a repository has, the smallest first.
+// has lists the models in a repository, the smallest first.
 func has(all []candidate) string {
 	if len(all) == 0 {
 		return "it has no GGUF files"

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Facts are what a header says of its model.
+// Facts are the facts about a model from its header.
 type Facts struct {
 	Architecture   string         `json:"architecture"`
 	Parameters     uint64         `json:"parameters"`

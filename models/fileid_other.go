@@ -4,5 +4,5 @@ package models
 
 import "io/fs"
 
-// fileID returns nothing: size and time must do.
+// fileID returns nothing on this system: size and time must suffice.
 func fileID(fs.FileInfo) (device, inode uint64) { return 0, 0 }

@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// fileID returns the numbers under which the system knows a file.
+// fileID returns the numbers that identify a file on this system.
 func fileID(info fs.FileInfo) (device, inode uint64) {
 	if s, ok := info.Sys().(*syscall.Stat_t); ok {
 		return uint64(s.Dev), uint64(s.Ino)

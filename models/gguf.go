@@ -1,5 +1,5 @@
-// Package models knows model files: what a GGUF header says, and whether the
-// file can be what it says it is.
+// Package models finds, downloads and checks model files: names and the catalog, the
+// store, bundles, and GGUF headers.
 package models
 
 import (
@@ -16,12 +16,12 @@ import (
 	"strings"
 )
 
-// ErrFormat says that a file is not a GGUF file that can be loaded: it is another
-// kind of file, damaged, cut off, or made to do harm.
+// ErrFormat means that a file is not a GGUF file that can be loaded: it is another
+// kind of file, damaged, truncated, or malicious.
 var ErrFormat = errors.New("not a usable GGUF file")
 
-// Budgets on a header. A file that goes past one is refused: nothing honest
-// comes near, and llama.cpp itself has no such limits.
+// Limits of a header. A file that exceeds one is refused: real models stay far below
+// them, and llama.cpp itself has no such limits.
 const (
 	maxKeys       = 1 << 16
 	maxTensors    = 1 << 16
@@ -50,23 +50,23 @@ const (
 	typeFloat64
 )
 
-// fixedSize is the bytes of a value of each type that has a fixed size.
+// fixedSize is the size in bytes of each type of fixed size.
 var fixedSize = map[uint32]uint64{
 	typeUint8: 1, typeInt8: 1, typeUint16: 2, typeInt16: 2, typeUint32: 4, typeInt32: 4,
 	typeFloat32: 4, typeBool: 1, typeUint64: 8, typeInt64: 8, typeFloat64: 8,
 }
 
-// Header is the beginning of a GGUF file: what it says of the model, and where
-// its tensors lie.
+// Header is the beginning of a GGUF file: metadata of the model, and the positions of
+// its tensors.
 type Header struct {
 	Version uint32
-	// Values holds the scalar values by key: uint64, int64, float64, bool or string.
+	// Values has the scalar values by key: uint64, int64, float64, bool or string.
 	Values map[string]any
-	// ArrayLengths holds the lengths of the array values by key.
+	// ArrayLengths has the lengths of the array values by key.
 	ArrayLengths map[string]uint64
 	arrayTypes   map[string]uint32 // of their elements
 	Tensors      []Tensor
-	DataOffset   uint64 // where the tensors' data begins
+	DataOffset   uint64 // offset of the tensors' data
 	Size         uint64 // of the file
 }
 
@@ -79,9 +79,8 @@ type Tensor struct {
 	Bytes  uint64
 }
 
-// ReadHeader reads a file's header and checks that every tensor lies within the
-// file, before any C code sees it. The error wraps ErrFormat when the content is
-// at fault.
+// ReadHeader reads a file's header and checks that every tensor is within the file,
+// before any C code sees it. The error wraps ErrFormat if the content is at fault.
 func ReadHeader(path string) (*Header, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -155,7 +154,7 @@ func parseHeader(src io.Reader, size uint64) (*Header, error) {
 	return h, h.checkExtents(r.n)
 }
 
-// readVersion reads what every version begins with, and refuses those that this program does not read.
+// readVersion reads the beginning common to all versions, and refuses versions that are not supported.
 func (h *Header) readVersion(r *reader) error {
 	magic, err := r.bytes(4)
 	if err != nil {
@@ -179,7 +178,7 @@ func (h *Header) readVersion(r *reader) error {
 	return nil
 }
 
-// guess says what a file is that is often taken for a model.
+// guess names the format of a file that is often mistaken for a model.
 func guess(magic []byte) string {
 	switch {
 	case magic[0] == '<':
@@ -289,7 +288,7 @@ func readTensor(r *reader) (t Tensor, err error) {
 	return t, nil
 }
 
-// checkExtents checks that the tensors lie one after another in the file.
+// checkExtents checks that the tensors follow each other in the file.
 func (h *Header) checkExtents(headerEnd uint64) error {
 	alignment := uint64(32)
 	if v, ok := h.Values["general.alignment"]; ok {
@@ -349,14 +348,14 @@ func (h *Header) Uint(key string) uint64 {
 // Architecture names the family of the model, in llama.cpp's terms.
 func (h *Header) Architecture() string { return h.String("general.architecture") }
 
-// TrainContext is the number of tokens the model was trained for, 0 if it does not say.
+// TrainContext is the number of tokens that the model was trained for, 0 if unknown.
 func (h *Header) TrainContext() int {
 	return int(min(h.Uint(h.Architecture()+".context_length"), math.MaxInt32))
 }
 
 var splitName = regexp.MustCompile(`-\d{5}-of-\d{5}$`)
 
-// Name is what a model in a file is called: the file's name without its ending
+// Name returns the name of a model in a file: the file's name without its extension
 // and without the number of a part.
 func Name(path string) string {
 	name := strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
@@ -391,14 +390,14 @@ func Parts(path string) ([]string, error) {
 	return parts, nil
 }
 
-// BlockSize returns how many elements of a ggml_type lie together, and in how
-// many bytes; false for a type that is not known.
+// BlockSize returns the number of elements in a block of a ggml_type, and its size in
+// bytes; false for an unknown type.
 func BlockSize(ggmlType uint32) (elements, bytes uint64, ok bool) {
 	b, ok := blocks[ggmlType]
 	return b.elements, b.bytes, ok
 }
 
-// Embeds says whether the model is made for embeddings or ranking, not for text.
+// Embeds reports whether the model computes embeddings or ranks, rather than generating text.
 func (h *Header) Embeds() bool {
 	causal, told := h.Values[h.Architecture()+".attention.causal"].(bool)
 	return h.Uint(h.Architecture()+".pooling_type") > 0 || told && !causal

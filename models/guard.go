@@ -9,8 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// Budgets on what a header says of the model. llama.cpp takes most of these
-// numbers as they are, and some of them index memory.
+// Limits of the values in a header. llama.cpp trusts most of these numbers, and some
+// of them index memory.
 const (
 	maxTemplate = 1 << 20
 	maxVocab    = maxArray
@@ -73,14 +73,14 @@ func integer(v any) (uint64, bool) {
 	return 0, false
 }
 
-// checkVocabulary checks that what is said of tokens is said of tokens there are.
+// checkVocabulary checks that all metadata of tokens refers to tokens that exist.
 func (h *Header) checkVocabulary() error {
 	vocab, ok := h.ArrayLengths["tokenizer.ggml.tokens"]
 	if !ok {
 		return nil
 	}
 
-	// llama.cpp reads these arrays as what they should be, whatever they are.
+	// llama.cpp assumes the right type for these arrays without checking it.
 	for name, elements := range map[string][]uint32{"tokens": {typeString}, "merges": {typeString},
 		"scores": {typeFloat32}, "token_type": {typeInt32, typeUint32},
 		"precompiled_charsmap": {typeUint8, typeInt8}} {
@@ -97,7 +97,7 @@ func (h *Header) checkVocabulary() error {
 		if !strings.HasPrefix(key, "tokenizer.ggml.") || !strings.HasSuffix(key, "_token_id") {
 			continue
 		}
-		// llama.cpp takes its default in place of a token that there is not; see Oddities.
+		// llama.cpp uses its default in place of a token that does not exist; see Oddities.
 		if _, whole := integer(v); !whole && v != int64(-1) {
 			return badFormat("%s is %v", key, v)
 		}
@@ -157,7 +157,7 @@ func checkParts(paths []string, headers []*Header) error {
 
 // ReadModel reads and checks the headers of all parts of a model, in order, and
 // returns the first part's, which describes the model. Errors wrap ErrFormat
-// when the content is at fault.
+// if the content is at fault.
 func ReadModel(parts []string) (*Header, error) {
 	headers := make([]*Header, len(parts))
 	for i, part := range parts {

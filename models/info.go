@@ -2,7 +2,7 @@ package models
 
 import "serve/hub"
 
-// Info is a model on this machine, as programs are told of it.
+// Info describes a model on this machine, for JSON output.
 type Info struct {
 	Name        string     `json:"name"`
 	Repo        string     `json:"repo,omitempty"`
@@ -20,7 +20,7 @@ type FileInfo struct {
 	Path   string `json:"path"`
 	Bytes  int64  `json:"bytes"`
 	SHA256 string `json:"sha256,omitempty"`
-	GitOID string `json:"git_oid,omitempty"` // of small files that have no SHA-256
+	GitOID string `json:"git_oid,omitempty"` // for small files that have no SHA-256
 }
 
 // Info describes the model.

@@ -8,7 +8,7 @@ import (
 	"os"
 )
 
-// ReadPrivateKey reads the key that signs bundles from a PEM file; nil if there is no name.
+// ReadPrivateKey reads the key to sign bundles with from a PEM file; nil if name is empty.
 func ReadPrivateKey(name string) (ed25519.PrivateKey, error) {
 	key, err := readKey(name, x509.ParsePKCS8PrivateKey)
 	if key == nil {
@@ -21,8 +21,7 @@ func ReadPrivateKey(name string) (ed25519.PrivateKey, error) {
 	return private, nil
 }
 
-// ReadPublicKey reads the key that bundles are verified with from a PEM file; nil if there is no
-// name.
+// ReadPublicKey reads the key to verify bundles with from a PEM file; nil if name is empty.
 func ReadPublicKey(name string) (ed25519.PublicKey, error) {
 	key, err := readKey(name, x509.ParsePKIXPublicKey)
 	if key == nil {
@@ -35,7 +34,7 @@ func ReadPublicKey(name string) (ed25519.PublicKey, error) {
 	return public, nil
 }
 
-// readKey parses the one PEM block of a file; nil if there is no name.
+// readKey parses the only PEM block of a file; nil if name is empty.
 func readKey(name string, parse func([]byte) (any, error)) (any, error) {
 	if name == "" {
 		return nil, nil

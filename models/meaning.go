@@ -8,10 +8,10 @@ import (
 	"serve/hub"
 )
 
-// Settle decides what a name means that leaves a choice to the catalog. A later
-// catalog may choose otherwise, and a machine may be offline: as long as the model
-// is here that the name meant when it was last used, it goes on meaning that.
-// Any other reference is returned as it is.
+// Settle decides what an incomplete name means. A later catalog may choose another
+// model, and a machine may be offline: as long as the model that the name meant when
+// it was last used is on this machine, the name keeps that meaning. Any other
+// reference is returned unchanged.
 func (s *Store) Settle(r *Reference) *Reference {
 	if !r.Chosen {
 		return r
@@ -21,7 +21,7 @@ func (s *Store) Settle(r *Reference) *Reference {
 		return r
 	}
 
-	_, quant := cutQuant(strings.ToLower(r.Text)) // the default is another one, perhaps
+	_, quant := cutQuant(strings.ToLower(r.Text)) // the default may differ
 	earlier := (&Reference{Text: r.Text, Chosen: true}).at(before, quant)
 	if _, err := s.Find(earlier); err != nil {
 		return r
@@ -29,7 +29,7 @@ func (s *Store) Settle(r *Reference) *Reference {
 	return earlier
 }
 
-// meant is the row that a name meant when it was last used here, or nil.
+// meant returns the row that a name meant when it was last used on this machine, or nil.
 func (s *Store) meant(r *Reference) *Entry {
 	b, err := os.ReadFile(s.meaningFile(r))
 	if err != nil {
@@ -42,8 +42,8 @@ func (s *Store) meant(r *Reference) *Entry {
 	return e
 }
 
-// keepMeaning notes what a name means on this machine. A home that cannot be written
-// costs that a later catalog decides anew, and nothing else.
+// keepMeaning records what a name means on this machine. If Home cannot be written, the
+// only consequence is that a later catalog decides again.
 func (s *Store) keepMeaning(r *Reference) {
 	if !r.Chosen {
 		return
@@ -53,7 +53,7 @@ func (s *Store) keepMeaning(r *Reference) {
 	}
 }
 
-// meaningFile is called after the words of the name, all of which the catalog has.
+// meaningFile is named after the words of the name, all of which are in the catalog.
 func (s *Store) meaningFile(r *Reference) string {
 	name, _ := cutQuant(strings.ToLower(r.Text))
 	return filepath.Join(s.Home, "names", strings.Join(nameWords(strings.TrimSuffix(name, ":latest")), "-"))

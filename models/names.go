@@ -11,27 +11,27 @@ import (
 	"github.com/agnivade/levenshtein"
 )
 
-// People write the same model in many ways: qwen-3.5-9b, qwen3.5-9b, qwen3.5:9b,
-// qwen3.5:9b-q4_K_M. All of them are the same words: a series, a size, what tells
-// models of one size apart, and a quantization. See docs/models.md.
+// People write the name of a model in many ways: qwen-3.5-9b, qwen3.5-9b, qwen3.5:9b,
+// qwen3.5:9b-q4_K_M. All of them have the same words: a series, a size, words that
+// distinguish models of one size, and a quantization. See docs/models.md.
 
-// resolution is what a name means.
+// resolution is the meaning of a name.
 type resolution struct {
 	entry *Entry
 	quant string // upper case; "" for the default
-	// chosen says that the name left something open, which the catalog chose.
+	// chosen is set if the name was incomplete, and the catalog chose the rest.
 	chosen bool
 }
 
-// resolve finds the row that a name means, or returns nil for the row:
+// resolve finds the row that a name means; the row is nil if there is none:
 //
-//  1. a name or an alias of a row, as it is
-//  2. the same with a quantization behind it, after a colon or a hyphen
-//  3. a name of a family, which means what the catalog says
+//  1. the exact name or alias of a row
+//  2. the same followed by a quantization, after a colon or a hyphen
+//  3. the name of a family, whose meaning is in the catalog
 //  4. the words of a row in any spelling
-//  5. a series and a size, with words that tell models apart: of the rows that have
+//  5. a series and a size, with words that distinguish models: of the rows that have
 //     all of the words, the one that has the fewest others
-//  6. a series alone: its model of the size that most machines can hold
+//  6. a series alone: its model of the size that fits most machines
 func resolve(text string) resolution {
 	text = strings.ToLower(text)
 	if e := lookUp(text); e != nil {
@@ -89,8 +89,8 @@ func wholeQuant(text string) string {
 	return ""
 }
 
-// spelling is a name in words: qwen3:30b-a3b is the series qwen 3, the size 30b and
-// the word a3b. A name without a size is a series.
+// spelling is a name split into words: qwen3:30b-a3b is the series qwen 3, the size 30b
+// and the word a3b. A name without a size is a series.
 type spelling struct {
 	series []string
 	size   string
@@ -103,12 +103,12 @@ var (
 	active   = regexp.MustCompile(`^a[0-9]+(\.[0-9]+)?b$`) // the parameters that a token takes: a3b
 )
 
-// instructed are words that say of a model that it follows instructions.
+// instructed are words for models that follow instructions.
 var instructed = []string{"it", "chat"}
 
-// nameWords splits a name into words. A number that follows letters is one of its
-// own: qwen3.5 is qwen 3.5; 4.0 is 4. What says that a model follows instructions is
-// one word.
+// nameWords splits a name into words. A number that follows letters is a separate word:
+// qwen3.5 is qwen 3.5; 4.0 is 4. All words for models that follow instructions become
+// the same word.
 func nameWords(name string) []string {
 	var words []string
 	parts := func(c rune) bool { return strings.ContainsRune("-:_", c) }
@@ -125,7 +125,7 @@ func nameWords(name string) []string {
 	return words
 }
 
-// spell reads a name.
+// spell parses a name.
 func spell(name string) spelling {
 	words := nameWords(name)
 	i := slices.IndexFunc(words, sizeWord.MatchString)
@@ -135,7 +135,7 @@ func spell(name string) spelling {
 	return spelling{series: words[:i], size: words[i], others: words[i+1:]}
 }
 
-// words are those of a spelling, in order.
+// words returns the words of a spelling, in order.
 func (s spelling) words() []string {
 	words := slices.Clone(s.series)
 	if s.size != "" {
@@ -148,12 +148,12 @@ func (s spelling) words() []string {
 type known struct {
 	*Entry
 	spellings []spelling // of its name and its aliases
-	// inFile are the words of the file's name, but for its quantization: they say more
-	// of a model than its name does, instruct or v0.3.
+	// inFile has the words of the file's name without its quantization, which may have
+	// more information than the model's name, such as instruct or v0.3.
 	inFile []string
 }
 
-// everyKnown is everyEntry with its words.
+// everyKnown is everyEntry with the words of each row.
 var everyKnown = sync.OnceValue(func() []known {
 	rows := everyEntry()
 	list := make([]known, len(rows))
@@ -229,13 +229,13 @@ func without(words, others []string) (n int) {
 	return n
 }
 
-// ordinary is the size of the largest file that a machine with 8 GiB of memory can
-// hold beside the rest.
+// ordinary is the size of the largest file that fits in a machine with 8 GiB of memory
+// beside everything else.
 const ordinary = 6e9
 
-// ofSeries finds the model of a series that a name without a size means: the
-// largest that is ordinary, or the smallest. Variants of a size, such as thinking,
-// are asked for by name.
+// ofSeries finds the model of a series that a name without a size means: the largest
+// that is not larger than ordinary, or the smallest. Variants of a size, such as
+// thinking, must be requested by name.
 func ofSeries(asked spelling) *Entry {
 	if asked.size != "" {
 		return nil
@@ -254,7 +254,7 @@ func ofSeries(asked spelling) *Entry {
 
 func isVariant(word string) bool { return !active.MatchString(word) }
 
-// better says whether a model is to be preferred as the one of its series.
+// better reports whether a model is preferred to another for its series.
 func better(e, than *Entry) bool {
 	if e.Bytes <= ordinary && than.Bytes <= ordinary {
 		return e.Bytes > than.Bytes
@@ -262,10 +262,10 @@ func better(e, than *Entry) bool {
 	return e.Bytes < than.Bytes
 }
 
-// suggestions is how many near names are offered.
+// suggestions is the number of similar names that are suggested.
 const suggestions = 3
 
-// nearest returns the names of the catalog that are most like a mistyped one.
+// nearest returns the names in the catalog that are most similar to a mistyped one.
 func nearest(name string) []string {
 	type near struct {
 		name     string

@@ -1,7 +1,7 @@
 package models
 
-// What a projector's header says of sizes, and the most of each: llama.cpp divides by
-// some of them and allocates by others.
+// The sizes in a projector's header, and the limit of each: llama.cpp divides by
+// some of them and allocates memory by others.
 var projectorSizes = map[string]uint64{
 	"image_size":           1 << 16,
 	"patch_size":           1 << 12,
@@ -11,12 +11,12 @@ var projectorSizes = map[string]uint64{
 	"attention.head_count": 1 << 12,
 }
 
-// elsewhere are the projectors whose embeddings depend on where in the prompt they
-// are, or on which image it is. Here an image looks the same wherever it stands.
+// elsewhere has the projectors whose embeddings depend on their position in the prompt,
+// or on the number of the image. serve reuses the embeddings of an image everywhere.
 var elsewhere = map[string]bool{"deepseek4v": true, "hunyuanvl": true}
 
-// ReadProjector reads and checks the header of the file that lets a model see images.
-// Errors wrap ErrFormat when the content is at fault.
+// ReadProjector reads and checks the header of a projector for images. Errors wrap
+// ErrFormat if the content is at fault.
 func ReadProjector(path string) (*Header, error) {
 	h, err := ReadHeader(path)
 	if err != nil {

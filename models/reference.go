@@ -13,17 +13,17 @@ import (
 	"serve/models/demo"
 )
 
-// ErrReference says that a reference cannot be understood, or names nothing.
+// ErrReference means that a reference is invalid, or names nothing.
 var ErrReference = errors.New("no such model")
 
-// Reference says which model is meant: a file of this machine, a row of the
-// catalog, or a part of a repository of the Hub.
+// Reference identifies a model: a file on this machine, a row of the catalog, or a
+// part of a repository on the Hub.
 type Reference struct {
 	Text     string // as it was written
-	Path     string // a file of this machine; nothing else is set then
-	Demo     bool   // the model that the program carries; nothing else is set then
+	Path     string // a file on this machine; nothing else is set then
+	Demo     bool   // the built-in model; nothing else is set then
 	Entry    *Entry // the row of the catalog that Text names, or nil
-	Chosen   bool   // Text left something open, a size or all of it: Entry is the catalog's choice
+	Chosen   bool   // Text is incomplete, and Entry is the catalog's choice
 	Repo     string // org/name
 	Revision string // a branch, tag or commit; "" for the catalog's or main
 	File     string // one file of the repository
@@ -33,10 +33,10 @@ type Reference struct {
 // maxReference is more than any reference needs.
 const maxReference = 1024
 
-// hosts are written before references that are copied from a browser.
+// hosts are the prefixes of references that are copied from a browser.
 var hosts = []string{"hf.co/", "huggingface.co/", "www.huggingface.co/", "hf://", "hf:"}
 
-// ParseReference reads what people write for a model:
+// ParseReference parses a model's name as users write it:
 //
 //	demo                    the model that the program carries
 //	mistral-7b              a row of the catalog
@@ -50,7 +50,7 @@ var hosts = []string{"hf.co/", "huggingface.co/", "www.huggingface.co/", "hf://"
 //	hf.co/org/repo          what a browser shows, /blob/main/file.gguf too
 //	./file.gguf             a file
 //
-// exists says whether a path is a file of this machine; what is one is meant.
+// exists reports whether a path is a file on this machine; existing files take precedence.
 func ParseReference(text string, exists func(path string) bool) (*Reference, error) {
 	r := &Reference{Text: text}
 	if text == "" || len(text) > maxReference ||
@@ -84,11 +84,11 @@ func ParseReference(text string, exists func(path string) bool) (*Reference, err
 	return r.inRepo(rest)
 }
 
-// isGGUF reports whether a file's name has the ending of a model, in whatever case.
+// isGGUF reports whether a file's name has the extension of a model, in upper or lower case.
 func isGGUF(name string) bool { return strings.EqualFold(filepath.Ext(name), ".gguf") }
 
-// isPath recognizes what is written like a file: with ./ or / before it, or the
-// ending of a model and less than org/repo before that. What exists is one.
+// isPath recognizes paths: text that begins with ./ or /, or has the extension of a
+// model and fewer slashes than org/repo/file. An existing file is a path too.
 func isPath(text string, exists func(string) bool) bool {
 	for _, prefix := range []string{"./", "../", "/", "~/", `.\`, `..\`} {
 		if strings.HasPrefix(text, prefix) {
@@ -99,7 +99,7 @@ func isPath(text string, exists func(string) bool) bool {
 		isGGUF(text) && !strings.Contains(text, "://") && (strings.Count(text, "/") < 2 || exists(text))
 }
 
-// trimHost takes the Hub's address off a reference that has it.
+// trimHost removes the Hub's URL from a reference that has it.
 func trimHost(text string) (rest string, ok bool) {
 	plain := strings.TrimPrefix(strings.TrimPrefix(text, "https://"), "http://")
 	for _, host := range hosts {
@@ -116,7 +116,7 @@ func trimHost(text string) (rest string, ok bool) {
 	return text, false
 }
 
-// at sets what a row of the catalog says.
+// at sets the fields of a reference from a row of the catalog.
 func (r *Reference) at(e *Entry, quant string) *Reference {
 	r.Entry = e
 	r.Repo = e.Repo
@@ -128,10 +128,10 @@ func (r *Reference) at(e *Entry, quant string) *Reference {
 	return r
 }
 
-// ErrUnserved says that serve cannot load a model of the catalog.
+// ErrUnserved means that serve cannot load a model in the catalog.
 var ErrUnserved = errors.New("this model cannot be served")
 
-// byName reads a name of the catalog.
+// byName parses a name in the catalog.
 func (r *Reference) byName(text string) (*Reference, error) {
 	found := resolve(text)
 	if found.entry == nil {
@@ -148,7 +148,7 @@ func (r *Reference) byName(text string) (*Reference, error) {
 	return r.at(found.entry, found.quant), nil
 }
 
-// noSuchName says what is near to a name that means nothing.
+// noSuchName returns the error for an unknown name, with similar names.
 func (r *Reference) noSuchName(text string) error {
 	if i := strings.LastIndex(text, ":"); i > 0 && resolve(text[:i]).entry != nil {
 		return &Error{
@@ -160,13 +160,12 @@ func (r *Reference) noSuchName(text string) error {
 	return &Error{
 		Kind: ErrReference,
 		Text: fmt.Sprintf("no model is named %q", text),
-		Todo: similar(
-			text,
-		) + "serve catalog lists the short names; org/repo is any repository on the Hub, ./file.gguf a file",
+		Todo: similar(text) + "serve catalog lists the short names; org/repo is any repository on the Hub, " +
+			"./file.gguf a file",
 	}
 }
 
-// similar asks whether one of the near names is meant.
+// similar suggests similar names.
 func similar(text string) string {
 	near := nearest(text)
 	if len(near) == 0 {
@@ -175,7 +174,7 @@ func similar(text string) string {
 	return "did you mean " + strings.Join(near, ", ") + "? "
 }
 
-// inRepo reads org/repo[@revision][:quant] and org/repo/file.gguf[@revision].
+// inRepo parses org/repo[@revision][:quant] and org/repo/file.gguf[@revision].
 func (r *Reference) inRepo(text string) (*Reference, error) {
 	bad := func(why string) error {
 		return &Error{
@@ -218,7 +217,7 @@ func (r *Reference) inRepo(text string) (*Reference, error) {
 	}
 
 	file := parts[2:]
-	// The form of a browser's address: /blob/main/file.gguf, /tree/main.
+	// The form of a URL in a browser: /blob/main/file.gguf, /tree/main.
 	if len(file) > 1 && slices.Contains([]string{"blob", "resolve", "tree", "raw"}, file[0]) && !hasRevision {
 		r.Revision = file[1]
 		file = file[2:]
@@ -236,10 +235,10 @@ func (r *Reference) inRepo(text string) (*Reference, error) {
 	return r, nil
 }
 
-// String is the reference as it was typed.
+// String returns the reference as it was typed.
 func (r *Reference) String() string { return r.Text }
 
-// revision is what the Hub is asked for.
+// revision returns the revision to request from the Hub.
 func (r *Reference) revision() string {
 	if r.Revision != "" {
 		return r.Revision
@@ -247,12 +246,12 @@ func (r *Reference) revision() string {
 	return "main"
 }
 
-// FileExists is the exists of a program that may look at the disk.
+// FileExists is the exists function that looks at the disk.
 func FileExists(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().IsRegular()
 }
 
-// Error is a failure of the store, in the form of the Hub's: a kind of either
-// package, and what to do about it.
+// Error is a failure of the store, in the form of the Hub's errors: a kind from either
+// package, and a hint.
 type Error = hub.Error

@@ -13,11 +13,11 @@ import (
 	"serve/hub"
 )
 
-// ErrNotHere says that a model is not on this machine.
+// ErrNotHere means that a model is not on this machine.
 var ErrNotHere = errors.New("not on this machine")
 
-// Store finds models on this machine and brings them to it. What the Hub said of
-// a repository, and which contents were found right, is kept in Home, apart from
+// Store finds models on this machine and downloads them. The Hub's listings of
+// repositories, and the hashes that were verified, are stored in Home, apart from
 // the cache that other tools share.
 type Store struct {
 	Hub  *hub.Client
@@ -26,22 +26,22 @@ type Store struct {
 
 // Local is a model on this machine.
 type Local struct {
-	Name      string // what requests call it
-	Demo      bool   // the program carries it
+	Name      string // in requests
+	Demo      bool   // it is built into the program
 	Repo      string // "" for a plain file and the demo, as Commit
 	Commit    string
 	Quant     string
 	License   string
-	Link      string // to the license's text, if the repository gives one
+	Link      string // to the license's text, if the repository has one
 	Weights   []hub.CachedFile
 	Projector *hub.CachedFile
-	Texts     []hub.CachedFile // the license
+	Texts     []hub.CachedFile // license files
 }
 
-// Path is what is loaded: the file, or the first part of the set.
+// Path returns the path to load: the file, or the first part of the set.
 func (l *Local) Path() string { return l.Weights[0].Name }
 
-// Parts are the paths of all weights.
+// Parts returns the paths of all weights.
 func (l *Local) Parts() []string {
 	var paths []string
 	for _, f := range l.Weights {
@@ -67,8 +67,8 @@ func (l *Local) Bytes() (n int64) {
 	return n
 }
 
-// Find returns a model that is on this machine, without asking the network. What
-// is not here is ErrNotHere.
+// Find returns a model on this machine, without using the network. The error is
+// ErrNotHere if it is not on this machine.
 func (s *Store) Find(r *Reference) (*Local, error) {
 	if r.Path != "" {
 		return findFile(r)
@@ -110,22 +110,22 @@ func findFile(r *Reference) (*Local, error) {
 	return l, nil
 }
 
-// commits are the snapshots that may hold what a reference means.
+// commits returns the snapshots that may have the files of a reference.
 func (s *Store) commits(r *Reference) []string {
 	var list []string
 	if commit := s.Hub.Commit(r.Repo, r.revision()); commit != "" {
 		list = append(list, commit)
 	}
 	if r.Entry != nil && r.Entry.hashes() != nil && r.Quant == "" {
-		// Its hash says what it is in any snapshot.
+		// Its hash identifies it in any snapshot.
 		list = append(list, s.Hub.Commits(r.Repo)...)
 	}
 	return list
 }
 
-// findIn looks for what a reference means in one snapshot. Where the Hub's listing
-// of it is known, the choice is the same as with the network: a default that is
-// not here is not replaced by another quantization that is.
+// findIn looks for the files of a reference in one snapshot. If the Hub's listing of
+// it is known, the choice is the same as with the network: a missing default is not
+// replaced by another quantization that is there.
 func (s *Store) findIn(r *Reference, commit string) (*Local, error) {
 	cached, err := s.Hub.Files(r.Repo, commit)
 	if err != nil {
@@ -168,7 +168,7 @@ func (s *Store) findIn(r *Reference, commit string) (*Local, error) {
 		l.Weights = append(l.Weights, c)
 	}
 
-	// A projector that another tool did not fetch is not missed: text works.
+	// A projector that another tool did not download is not required: text works without it.
 	if choice.Projector != nil {
 		if c, ok := here(*choice.Projector); ok {
 			l.Projector = &c
@@ -184,7 +184,7 @@ func (s *Store) findIn(r *Reference, commit string) (*Local, error) {
 	return l, nil
 }
 
-// texts are the license's files.
+// texts returns the license files.
 func texts(files []hub.File) []hub.File {
 	var list []hub.File
 	for _, f := range files {
@@ -198,9 +198,9 @@ func texts(files []hub.File) []hub.File {
 	return list
 }
 
-// Pull returns a model, fetching what is not here; fetched says whether the Hub was
-// asked. A model that is here needs no network, unless update says to ask what is
-// newest.
+// Pull returns a model, downloading missing files; fetched reports whether the Hub was
+// contacted. A model on this machine needs no network, unless update requests the
+// newest revision.
 func (s *Store) Pull(ctx context.Context, r *Reference, update bool) (l *Local, fetched bool, err error) {
 	l, err = s.Find(r)
 	if err == nil && !update || r.Path != "" || r.Demo || err != nil && !errors.Is(err, ErrNotHere) {
@@ -254,8 +254,8 @@ func checkProjector(c *Choice, r *Reference) error {
 	}
 }
 
-// fetch brings all files of a choice here, checks them, and only then makes them
-// visible: a set of parts is here as a whole or not at all.
+// fetch downloads all files of a choice, checks them, and only then makes them
+// visible: a set of parts is visible as a whole or not at all.
 func (s *Store) fetch(ctx context.Context, l *hub.Listing, c *Choice) error {
 	files := append(c.Files(), texts(l.Files)...)
 	if err := s.Hub.CheckRoom(l, files); err != nil {
@@ -275,8 +275,8 @@ func (s *Store) fetch(ctx context.Context, l *hub.Listing, c *Choice) error {
 	return s.Hub.Link(l, files)
 }
 
-// fetchFile brings one content here. One that is here already, and damaged, is
-// fetched anew.
+// fetchFile downloads one content. If it is already on this machine, but damaged, it is
+// downloaded again.
 func (s *Store) fetchFile(ctx context.Context, l *hub.Listing, f hub.File) error {
 	c := hub.CachedFile{File: f, Name: s.Hub.Blob(l.Repo, f.ETag())}
 	verified, err := s.Hub.Download(ctx, l, f)
@@ -298,7 +298,7 @@ func (s *Store) fetchFile(ctx context.Context, l *hub.Listing, f hub.File) error
 	return nil
 }
 
-// guard checks what the headers say. What is refused does not stay.
+// guard checks the headers. Refused files are removed.
 func (s *Store) guard(l *hub.Listing, c *Choice) error {
 	var parts []string
 	for _, f := range c.Weights {
@@ -306,7 +306,7 @@ func (s *Store) guard(l *hub.Listing, c *Choice) error {
 	}
 	_, err := ReadModel(parts)
 	if err == nil && c.Projector != nil {
-		_, err = ReadHeader(s.Hub.Blob(l.Repo, c.Projector.ETag())) // whether it is of use, a load will tell
+		_, err = ReadHeader(s.Hub.Blob(l.Repo, c.Projector.ETag())) // loading checks whether it can be used
 	}
 	if err == nil {
 		return nil
@@ -317,7 +317,7 @@ func (s *Store) guard(l *hub.Listing, c *Choice) error {
 	return fmt.Errorf("%s/%s: %w", l.Repo, c.Weights[0].Path, err)
 }
 
-// listing returns what the Hub said of a commit, if we asked.
+// listing returns the stored listing of a commit, if there is one.
 func (s *Store) listing(repo, commit string) *hub.Listing {
 	b, err := os.ReadFile(s.listingFile(repo, commit))
 	if err != nil {
@@ -330,8 +330,8 @@ func (s *Store) listing(repo, commit string) *hub.Listing {
 	return &l
 }
 
-// saveListing keeps what the Hub said. Files that are known of the same commit
-// from elsewhere stay known: a bundle may list fewer.
+// saveListing stores a listing. Files of the same commit that were stored before are
+// kept: a bundle may list fewer.
 func (s *Store) saveListing(l *hub.Listing) error {
 	merged := *l
 	merged.Files = slices.Clone(l.Files)
@@ -383,8 +383,8 @@ func (s *Store) List() ([]*Local, error) {
 	return list, nil
 }
 
-// named finds the shortest reference that means a candidate, or nil if its parts
-// are not all here.
+// named finds the shortest reference that means a candidate; nil if some of its parts
+// are missing.
 func (s *Store) named(repo, commit string, c *candidate) *Local {
 	var names []string
 	for _, e := range Catalog() {
@@ -415,8 +415,8 @@ func (s *Store) named(repo, commit string, c *candidate) *Local {
 	return nil
 }
 
-// Remove takes a model off this machine and returns the bytes that became free.
-// What another model of the same snapshot needs stays.
+// Remove removes a model from this machine and returns the bytes that were freed.
+// Files that another model in the same snapshot needs are kept.
 func (s *Store) Remove(l *Local) (int64, error) {
 	if l.Demo {
 		return 0, &Error{Kind: ErrReference, Text: "demo is part of the program", Todo: "remove the program"}

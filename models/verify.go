@@ -12,8 +12,8 @@ import (
 	"serve/hub"
 )
 
-// identity tells a file's content from a later one under the same name, as well
-// as can be told without reading it.
+// identity distinguishes a file's content from later content with the same name, as
+// well as possible without reading it.
 type identity struct {
 	Size     int64  `json:"size"`
 	Modified int64  `json:"modified"` // nanoseconds since 1970
@@ -30,9 +30,9 @@ func identify(name string) (identity, error) {
 	return identity{info.Size(), info.ModTime().UnixNano(), device, inode}, nil
 }
 
-// Verify hashes the files of a model and compares them with what the Hub said.
-// With again false, a file that was found right before and has not been touched
-// since is not read. It returns how many files have no known hash.
+// Verify hashes the files of a model and compares the hashes with the Hub's. With
+// again false, a file that was verified before and has not been touched since is not
+// read. It returns how many files have no known hash.
 func (s *Store) Verify(ctx context.Context, l *Local, again bool) (unknown int, err error) {
 	for _, f := range l.Files() {
 		if f.ETag() == "" {
@@ -90,15 +90,15 @@ func (s *Store) remembers(f hub.CachedFile, id identity) bool {
 	return err == nil && json.Unmarshal(b, &known) == nil && known == id
 }
 
-// remember notes that a content was found right. A home that cannot be written
-// costs the next start the time of a hash, and nothing else.
+// remember records that a content was verified. If Home cannot be written, the only
+// consequence is that the next start hashes it again.
 func (s *Store) remember(f hub.CachedFile, id identity) {
 	if b, err := json.Marshal(id); err == nil {
 		_ = hub.WriteFile(s.record(f), b, 0o644)
 	}
 }
 
-// hash returns the hash by which the Hub knows a content.
+// hash returns the hash that identifies a content on the Hub.
 func (s *Store) hash(ctx context.Context, f hub.CachedFile) (string, error) {
 	file, err := os.Open(f.Name)
 	if err != nil {

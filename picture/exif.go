@@ -5,15 +5,15 @@ import (
 	"encoding/binary"
 )
 
-// Cameras store what their sensor sees and say in the file's Exif data how it is to be
-// turned. Go's decoder leaves that to its caller.
+// Cameras store the image as the sensor sees it, with its orientation in the Exif data. Go's
+// decoder leaves the rotation to its caller.
 
-// orientation returns what a JPEG file says of it, 1 to 8; 1, as it is, when it says
-// nothing.
+// orientation returns the Exif orientation of a JPEG file, 1 to 8; 1, upright, if it has
+// none.
 func orientation(data []byte) int {
 	const app1, startOfScan = 0xe1, 0xda
 	for at := 2; at+4 <= len(data) && data[at] == 0xff && data[at+1] != startOfScan; {
-		size := int(binary.BigEndian.Uint16(data[at+2:])) // with these two bytes
+		size := int(binary.BigEndian.Uint16(data[at+2:])) // including these two bytes
 		end := at + 2 + size
 		if size < 2 || end > len(data) {
 			break
@@ -29,7 +29,7 @@ func orientation(data []byte) int {
 }
 
 // exifOrientation reads the orientation in the first directory of Exif data, which is
-// a TIFF file; 0 when there is none.
+// a TIFF file; 0 if there is none.
 func exifOrientation(exif []byte) int {
 	const tag, entrySize = 0x0112, 12
 	tiff, ok := bytes.CutPrefix(exif, []byte("Exif\x00\x00"))
@@ -66,14 +66,14 @@ func exifOrientation(exif []byte) int {
 	return 0
 }
 
-// turn makes an image upright that has an Exif orientation.
+// turn rotates or flips an image with an Exif orientation so that it is upright.
 func (m *RGB) turn(orientation int) *RGB {
 	if orientation <= 1 {
 		return m
 	}
 
 	out := &RGB{m.Width, m.Height, make([]byte, len(m.Pixels))}
-	if orientation >= 5 { // the rows stand upright
+	if orientation >= 5 { // rows and columns are swapped
 		out.Width, out.Height = m.Height, m.Width
 	}
 

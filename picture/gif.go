@@ -1,6 +1,6 @@
 package picture
 
-// frames counts the images of a GIF file, up to where it breaks off.
+// frames counts the images in a GIF file, which may be truncated.
 func frames(data []byte) int {
 	const header, extension, descriptor = 13, 0x21, 0x2c
 	if len(data) < header {
@@ -31,7 +31,7 @@ func frames(data []byte) int {
 	return n
 }
 
-// colorTable returns the bytes of the table that flags say follows.
+// colorTable returns the size in bytes of the color table according to flags.
 func colorTable(flags byte) int {
 	if flags&0x80 == 0 {
 		return 0

@@ -1,5 +1,5 @@
-// Package picture decodes image files that strangers send: PNG, JPEG, WebP and GIF, in
-// Go alone, so that no byte of theirs reaches a decoder written in C.
+// Package picture decodes untrusted image files: PNG, JPEG, WebP and GIF, in pure Go, so that
+// they never reach a decoder written in C.
 package picture
 
 import (
@@ -21,7 +21,7 @@ import (
 
 // Limits on an image.
 const (
-	MaxPixels = 50_000_000 // what phones take; 200 MB decoded
+	MaxPixels = 50_000_000 // enough for phones' cameras; 200 MB decoded
 	MaxRatio  = 200        // of the longer side to the shorter
 )
 
@@ -31,13 +31,13 @@ var (
 	ErrSize   = errors.New("the image's size is not allowed")
 )
 
-// RGB is a decoded image, the right way up.
+// RGB is a decoded, upright image.
 type RGB struct {
 	Width, Height int
 	Pixels        []byte // red, green, blue; row by row
 }
 
-// codec reads a type of file.
+// codec decodes one type of file.
 type codec struct {
 	config func(io.Reader) (image.Config, error)
 	decode func(io.Reader) (image.Image, error)
@@ -50,9 +50,9 @@ var codecs = map[string]codec{
 	"image/gif":  {gif.DecodeConfig, gif.Decode},
 }
 
-// Decode reads an image file of any of the types, whatever its name says. One larger
-// than side pixels is made to fit a square of them; 0 is for as it is. What is
-// transparent is put on white. Errors wrap ErrFormat or ErrSize.
+// Decode decodes an image file of any of the types, whatever its declared type. If side is
+// not 0, a larger image is scaled down to fit a square of side pixels. Transparency is
+// rendered on white. Errors wrap ErrFormat or ErrSize.
 func Decode(data []byte, side int) (*RGB, error) {
 	kind := http.DetectContentType(data)
 	c, ok := codecs[kind]
@@ -75,7 +75,7 @@ func Decode(data []byte, side int) (*RGB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
-	// What a file says first need not be what it holds.
+	// The size in a file's header may differ from that of the decoded image.
 	if err := checkSize(img.Bounds().Dx(), img.Bounds().Dy()); err != nil {
 		return nil, err
 	}
@@ -104,7 +104,7 @@ func checkSize(width, height int) error {
 	return nil
 }
 
-// flatten puts an image on white and makes it fit a square.
+// flatten renders an image on white and scales it down to fit a square.
 func flatten(img image.Image, side int) *RGB {
 	from := img.Bounds()
 	width := from.Dx()

@@ -1,5 +1,5 @@
-// Package registry is how a program finds the servers that run on this machine: each keeps a file
-// while it does.
+// Package registry finds the servers that run on this machine: each has a file while it
+// runs.
 package registry
 
 import (
@@ -17,16 +17,16 @@ import (
 	"serve/hub"
 )
 
-// folder is that of the files, below the home folder.
+// folder is the folder of these files, in the home folder.
 const folder = "run"
 
-// Server is one that runs on this machine.
+// Server is a server that runs on this machine.
 type Server struct {
 	PID int    `json:"pid"`
 	URL string `json:"url"`
 }
 
-// Add makes this process's server known, and returns what takes that back.
+// Add registers this process's server, and returns a function that removes it again.
 func Add(home string, address net.Addr) (remove func(), err error) {
 	s := Server{PID: os.Getpid(), URL: "http://" + Address(address)}
 	text, err := json.Marshal(s)
@@ -41,14 +41,14 @@ func Add(home string, address net.Addr) (remove func(), err error) {
 	_, port, _ := net.SplitHostPort(address.String())
 	path := filepath.Join(dir, fmt.Sprintf("%d-%s.json", s.PID, port))
 
-	// Whole or not at all: what List cannot read, it takes for what a killed server left.
+	// Written atomically: List removes files that it cannot read as leftovers of killed servers.
 	if err := hub.WriteFile(path, append(text, '\n'), 0o600); err != nil {
 		return nil, err
 	}
 	return func() { os.Remove(path) }, nil
 }
 
-// Address returns an address as a client on this machine writes it.
+// Address returns the address that a client on this machine uses.
 func Address(address net.Addr) string {
 	tcp, ok := address.(*net.TCPAddr)
 	switch {
@@ -60,7 +60,7 @@ func Address(address net.Addr) string {
 	return tcp.String()
 }
 
-// List returns the servers that run, and removes the files of those that were killed.
+// List returns the running servers, and removes the files of servers that were killed.
 func List(home string) ([]Server, error) {
 	dir := filepath.Join(home, folder)
 	entries, err := os.ReadDir(dir)
@@ -85,7 +85,7 @@ func List(home string) ([]Server, error) {
 	return list, nil
 }
 
-// Owner returns the process of a server in a list that listens on a port.
+// Owner returns the process ID of the server in a list that listens on a port.
 func Owner(list []Server, port int) (pid int, found bool) {
 	for _, s := range list {
 		if strings.HasSuffix(s.URL, ":"+strconv.Itoa(port)) {
@@ -95,7 +95,7 @@ func Owner(list []Server, port int) (pid int, found bool) {
 	return 0, false
 }
 
-// isRunning reports whether there is such a process, whoever's it is.
+// isRunning reports whether a process exists, whoever owns it.
 func isRunning(pid int) bool {
 	if pid <= 0 {
 		return false

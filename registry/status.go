@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// ParseURL reads the address of a server, with /v1 or without.
+// ParseURL parses the URL of a server, with or without /v1.
 func ParseURL(address string) (*url.URL, error) {
 	u, err := url.Parse(strings.TrimSuffix(strings.TrimSuffix(address, "/"), "/v1"))
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
@@ -21,18 +21,18 @@ func ParseURL(address string) (*url.URL, error) {
 	return u, nil
 }
 
-// IsLocal reports whether an address is this machine's own.
+// IsLocal reports whether a URL refers to this machine.
 func IsLocal(u *url.URL) bool {
 	ip := net.ParseIP(u.Hostname())
 	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 const (
-	maxStatus  = 4 << 20         // bytes that are read of a status
-	statusTime = 5 * time.Second // that a server may take to answer
+	maxStatus  = 4 << 20         // maximum size of a status, in bytes
+	statusTime = 5 * time.Second // how long a server may take to respond
 )
 
-// Ask asks a server for its status, which is decoded from JSON.
+// Ask fetches a server's status and decodes it from JSON.
 func Ask(ctx context.Context, u *url.URL, status any) error {
 	ctx, cancel := context.WithTimeout(ctx, statusTime)
 	defer cancel()
@@ -41,7 +41,7 @@ func Ask(ctx context.Context, u *url.URL, status any) error {
 		return err
 	}
 
-	// A proxy has no business between two programs of one machine.
+	// No proxy between two programs on the same machine.
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	res, err := client.Do(req)
 	if err != nil {

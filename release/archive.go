@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// writeArchive packs a folder, under its own name, into a tar.gz. Names come in order, and nothing in it depends on who
-// packs it when: the same files always give the same bytes.
+// writeArchive packs a folder, under its own name, into a tar.gz. Names are sorted, and nothing in it depends on who
+// packs it or when: the same files always give the same bytes.
 func writeArchive(out, folder string, modified time.Time) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(out), filepath.Base(out)+".*")
 	if err != nil {
@@ -88,7 +88,7 @@ func addFile(archive *tar.Writer, path string, header *tar.Header) error {
 	return err
 }
 
-// writeSums writes what sha256sum --check reads.
+// writeSums writes checksums for sha256sum --check.
 func writeSums(w io.Writer, files []string) error {
 	for _, path := range files {
 		f, err := os.Open(path)

@@ -11,7 +11,7 @@ import (
 	"serve/release/glibc"
 )
 
-// check says what would keep a program from being published.
+// check returns an error if a program must not be published.
 func check(root string, programs []string) error {
 	root, err := filepath.Abs(root)
 	if err != nil {
@@ -26,7 +26,7 @@ func check(root string, programs []string) error {
 	return nil
 }
 
-// checkProgram makes sure that a program runs where README.md says, and that it says nothing about who built it.
+// checkProgram makes sure that a program runs where README.md says, and that it contains nothing about who built it.
 func checkProgram(program, root string) error {
 	version, symbols, err := glibc.Needs(program)
 	if err != nil {

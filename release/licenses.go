@@ -14,14 +14,14 @@ import (
 	"strings"
 )
 
-// component is something by others that serve carries.
+// component is a third-party part of serve.
 type component struct {
 	name    string
 	version string
 	texts   []text
 }
 
-// text is a license, or a notice that must be kept.
+// text is a license, or a notice that must be included.
 type text struct {
 	name string
 	body string
@@ -50,8 +50,8 @@ func writeLicenses(w io.Writer, o licenseOptions) error {
 	}
 
 	var b strings.Builder
-	b.WriteString("serve is under the MIT license (LICENSE); its built-in model, demo, is its own and under the same.\n")
-	b.WriteString("These parts of it are by others, under the licenses that follow:\n\n")
+	b.WriteString("serve is under the MIT license (LICENSE); so is its built-in model, demo.\n")
+	b.WriteString("These parts are by others, under the licenses below:\n\n")
 	for _, c := range components {
 		fmt.Fprintf(&b, "  %s\n", strings.TrimSpace(c.name+" "+c.version))
 	}
@@ -66,7 +66,7 @@ func writeLicenses(w io.Writer, o licenseOptions) error {
 	return err
 }
 
-// allComponents finds everything that is linked into serve, in order of names. One without a license is an error.
+// allComponents finds everything that is linked into serve, sorted by name. A component without a license is an error.
 func allComponents(o licenseOptions) ([]component, error) {
 	modules, err := goModules(o.goarch)
 	if err != nil {
@@ -132,13 +132,13 @@ func complete(program string, components []component) error {
 	return nil
 }
 
-// licenseFile is how files are called that have a license, or a notice that one tells to keep.
+// licenseFile matches the names of files with a license, or a notice that must be included.
 var licenseFile = regexp.MustCompile(`(?i)(licen[cs]e|copying|copyright|notice|patents)[^/]*$`)
 
-// source is what has none of those but names like one: license.go.
+// source matches source files whose names look like licenses: license.go.
 var source = regexp.MustCompile(`\.(go|c|h|js|ts|mjs|json|ya?ml|sh|tmpl)$`)
 
-// licensesIn reads the licenses that lie in a folder, or in one called licenses below it. Their
+// licensesIn reads the licenses in a folder, or in its subfolder licenses. Their
 // names begin with prefix.
 func licensesIn(folder, prefix string) (texts []text, err error) {
 	entries, err := os.ReadDir(folder)

@@ -1,4 +1,4 @@
-// Command release makes what is published of what was built: release.sh calls it, docs/releasing.md says why.
+// Command release builds the files to publish: release.sh calls it; see docs/releasing.md.
 package main
 
 import (
@@ -36,7 +36,7 @@ func run(args []string, stdout io.Writer) error {
 	epoch := flags.Int64("epoch", 0, "time of everything in the archive, in seconds since 1970")
 	out := flags.String("out", "", "file to write")
 	var texts []text
-	flags.Func("text", "one more component and the file with its license", func(value string) error {
+	flags.Func("text", "an additional component and the file with its license", func(value string) error {
 		t, err := readNamed(value)
 		texts = append(texts, t)
 		return err

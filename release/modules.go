@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// goPackage is what go list says of a package.
+// goPackage is the output of go list for a package.
 type goPackage struct {
 	ImportPath string
 	Dir        string
@@ -100,7 +100,7 @@ func listPackages(goarch string) (list []goPackage, err error) {
 	}
 }
 
-// goroot is Go's own library, and what it has from golang.org/x.
+// goroot is Go's own library, including its packages from golang.org/x.
 func goroot() (component, error) {
 	out, err := exec.Command("go", "env", "GOVERSION", "GOROOT").Output()
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 // llamaSource is where build.sh leaves llama.cpp's source.
 const llamaSource = "build/llama/src"
 
-// vendored says where, in llama.cpp's tree, the licenses of what it is made of stand.
+// vendored lists the licenses of the parts of llama.cpp, by their paths in its tree.
 var vendored = []struct {
 	name string
 	path string

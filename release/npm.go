@@ -8,10 +8,10 @@ import (
 	"slices"
 )
 
-// builders are packages that make the page and leave nothing in it.
+// builders are packages that build the page but are not included in it.
 var builders = []string{"vite"}
 
-// npmPackages finds the packages that the page is made of: what web/package.json depends on, and what that does.
+// npmPackages finds the packages included in the page: the dependencies of web/package.json, and theirs.
 func npmPackages(folder string) (list []component, err error) {
 	var lock struct {
 		Packages map[string]struct {

@@ -16,7 +16,7 @@ die() { printf 'release: error: %s\n' "$*" >&2; exit 1; }
 say() { printf 'release: %s\n' "$*" >&2; }
 
 host=$(GOARCH='' go env GOHOSTARCH)
-[ "$(GOOS='' go env GOHOSTOS)" = linux ] || die "releases are made on Linux; docs/releasing.md says what is to be done elsewhere"
+[ "$(GOOS='' go env GOHOSTOS)" = linux ] || die "releases are built on Linux; for other systems see docs/releasing.md"
 version=${VERSION:?is set by make release}
 arches=${RELEASE_ARCHES:-$([ "$host" = amd64 ] && echo amd64 arm64 || echo "$host")}
 case " $arches " in *" $host "*) ;; *) die "RELEASE_ARCHES=\"$arches\" lacks $host, this machine's" ;; esac

@@ -11,13 +11,13 @@ const (
 	deviceOrder = "CUDA_DEVICE_ORDER"
 	busOrder    = "PCI_BUS_ID" // the numbers that nvidia-smi shows
 
-	// peerToPeer has ggml copy between GPUs directly: on many machines such copies vanish, and
-	// any value, even 0, turns it on.
+	// peerToPeer makes ggml copy directly between GPUs: on many machines such copies silently
+	// fail, and any value, even 0, turns it on.
 	peerToPeer = "GGML_CUDA_P2P"
 )
 
-// DriverEnviron returns an environment for GPU drivers: cards are numbered as nvidia-smi
-// numbers them, and variables that do harm are left out. Ignored names those.
+// DriverEnviron returns an environment for GPU drivers: cards are numbered as in
+// nvidia-smi, and harmful variables are left out. ignored has their names.
 func DriverEnviron(environ []string) (result, ignored []string) {
 	result = without(slices.Clone(environ), peerToPeer)
 	if len(result) < len(environ) {
@@ -31,7 +31,7 @@ func DriverEnviron(environ []string) (result, ignored []string) {
 	return result, ignored
 }
 
-// SetDriverEnviron makes this process's own environment one for drivers.
+// SetDriverEnviron changes this process's own environment to one for drivers.
 func SetDriverEnviron() error {
 	err := os.Unsetenv(peerToPeer)
 	if _, set := os.LookupEnv(deviceOrder); !set {

@@ -14,55 +14,55 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What a confined process may do with files, by where they lie. The rest of the machine,
-// people's files above all, it can neither read nor write.
+// What a confined process may do with files, by location. It can neither read nor write
+// other files on the machine, in particular those of users.
 const (
 	mayRead = unix.LANDLOCK_ACCESS_FS_READ_FILE
 	mayUse  = mayRead | unix.LANDLOCK_ACCESS_FS_READ_DIR | unix.LANDLOCK_ACCESS_FS_EXECUTE
 
-	// For files that are there. Opening one with O_TRUNC takes a right of its own, which
-	// came with the third version of Landlock.
+	// For existing files. Opening one with O_TRUNC requires a separate right, which was
+	// added in the third version of Landlock.
 	mayChange = unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_TRUNCATE
 
-	// For the drivers' caches. Nothing in them can be run, and no link can be made, by
-	// which somebody else could be led to another place.
+	// For the drivers' caches. Nothing in them can be executed, and no links can be created,
+	// which could lead another process elsewhere.
 	mayKeep = mayRead | unix.LANDLOCK_ACCESS_FS_READ_DIR | mayChange |
 		unix.LANDLOCK_ACCESS_FS_MAKE_DIR | unix.LANDLOCK_ACCESS_FS_MAKE_REG |
 		unix.LANDLOCK_ACCESS_FS_REMOVE_DIR | unix.LANDLOCK_ACCESS_FS_REMOVE_FILE | unix.LANDLOCK_ACCESS_FS_REFER
 
-	// Drivers make files of their own below /dev.
+	// Drivers create files of their own in /dev.
 	mayDrive = mayUse | mayKeep | unix.LANDLOCK_ACCESS_FS_IOCTL_DEV |
 		unix.LANDLOCK_ACCESS_FS_MAKE_CHAR | unix.LANDLOCK_ACCESS_FS_MAKE_SOCK |
 		unix.LANDLOCK_ACCESS_FS_MAKE_FIFO | unix.LANDLOCK_ACCESS_FS_MAKE_BLOCK | unix.LANDLOCK_ACCESS_FS_MAKE_SYM
 
-	// For a file that is no folder.
+	// For a file that is not a folder.
 	mayFile = mayRead | mayChange | unix.LANDLOCK_ACCESS_FS_EXECUTE | unix.LANDLOCK_ACCESS_FS_IOCTL_DEV
 
-	// What the first version of Landlock knows.
+	// The rights of the first version of Landlock.
 	firstVersion = mayDrive &^ (unix.LANDLOCK_ACCESS_FS_REFER | unix.LANDLOCK_ACCESS_FS_TRUNCATE |
 		unix.LANDLOCK_ACCESS_FS_IOCTL_DEV)
 )
 
-// laterRights came with versions of their own, from the second on.
+// laterRights were added one per version, from the second on.
 var laterRights = []uint64{
 	unix.LANDLOCK_ACCESS_FS_REFER,
 	unix.LANDLOCK_ACCESS_FS_TRUNCATE,
-	0, // of the network
+	0, // that version added rights for the network
 	unix.LANDLOCK_ACCESS_FS_IOCTL_DEV,
 }
 
-// rule is what may be done below a path.
+// rule is what may be done with files under a path.
 type rule struct {
 	path   string
 	rights uint64
 
-	// guarded is for a path that others could have made: it is no rule unless it is a
-	// folder, and no link to one, of this user or of root.
+	// guarded is for a path that another user could have created: the rule is ignored unless
+	// the path is a folder, not a link to one, and owned by this user or root.
 	guarded bool
 }
 
-// system are the places of programs, libraries and drivers. Those of one driver alone are
-// named where they are not below the others': WSL's, Jetson's, AMD's and Intel's devices
+// system has the locations of programs, libraries and drivers. Those of a single driver are
+// listed only if they are not under the others: the devices of WSL, Jetson, AMD and Intel
 // are /dev/dxg, /dev/nvmap, /dev/kfd and /dev/dri, their libraries in /usr and /opt.
 var system = []rule{
 	{path: "/bin", rights: mayUse},
@@ -81,23 +81,22 @@ var system = []rule{
 	{path: "/run", rights: mayUse},
 
 	// CUDA names its threads: it opens /proc/self/task/TID/comm with O_CREAT and O_TRUNC,
-	// and gives up with error 304 where it may not. A rule is of an inode, and /proc/self
-	// is the parent's when the rule is made, so it must be the whole of /proc.
+	// and fails with error 304 if that is forbidden. A rule refers to an inode, and /proc/self
+	// is the parent's when the rule is created, so the rule must cover all of /proc.
 	{path: "/proc", rights: mayUse | mayChange},
 
 	{path: "/dev", rights: mayDrive},
 	{path: "/dev/shm", rights: mayDrive}, // where it is a link into /run
 }
 
-// mpsFolder is where NVIDIA's MPS has its pipes unless CUDA_MPS_PIPE_DIRECTORY says
-// otherwise.
+// mpsFolder is the folder of NVIDIA MPS's pipes unless CUDA_MPS_PIPE_DIRECTORY is set.
 const mpsFolder = "/tmp/nvidia-mps"
 
-// Start starts a command that is confined by the rules, and by which it can gain no
-// privileges. unconfined is why it is not, if so; it runs then, too.
+// Start starts a command that is confined by the rules and cannot gain privileges. If it
+// cannot be confined, unconfined says why, and the command runs anyway.
 func Start(cmd *exec.Cmd, r Rules) (unconfined, err error) {
-	// A domain is a thread's, and of what the thread starts. This thread ends with the
-	// goroutine, which does not unlock it, and so the rest of this process is as it was.
+	// A domain applies to a thread and the processes that it starts. This thread ends with the
+	// goroutine, which does not unlock it, so the rest of this process is not affected.
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -137,7 +136,7 @@ func confine(rules []rule) error {
 		}
 	}
 
-	// Older kernels know only the first field.
+	// Older kernels support only the first field.
 	attr := unix.LandlockRulesetAttr{Handled_access_fs: handled}
 	ruleset, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), 8, 0)
 	if errno != 0 {
@@ -161,8 +160,8 @@ func confine(rules []rule) error {
 	return nil
 }
 
-// all are the rules for a command: the system's, for its program and what libraries are
-// with it, for where the loader looks for libraries, for MPS, and its own.
+// all returns the rules for a command: those of the system, for its program and the
+// libraries installed with it, for the loader's search path, for MPS, and its own.
 func (r Rules) all(cmd *exec.Cmd) []rule {
 	rules := append([]rule{{path: cmd.Path, rights: mayUse}}, system...)
 	environ := cmd.Environ()
@@ -193,9 +192,9 @@ func (r Rules) all(cmd *exec.Cmd) []rule {
 	return rules
 }
 
-// ownLibraries are those that are installed with a program, in the folders in which
-// engine/llama/cuda_loader.cpp looks for cuBLAS. The folders may have other files, which
-// are nobody's business.
+// ownLibraries returns the libraries installed with a program, in the folders where
+// engine/llama/cuda_loader.cpp looks for cuBLAS. Other files in these folders stay
+// inaccessible.
 func ownLibraries(program string) (files []string) {
 	folder := filepath.Dir(program)
 	for _, libraries := range []string{filepath.Join(folder, "lib"), filepath.Join(folder, "..", "lib", "serve")} {
@@ -209,7 +208,7 @@ func ownLibraries(program string) (files []string) {
 	return files
 }
 
-// mappedFolders are where the libraries lie that this process has loaded.
+// mappedFolders returns the folders of the libraries that this process has loaded.
 func mappedFolders() (folders []string) {
 	maps, err := os.Open("/proc/self/maps")
 	if err != nil {
@@ -225,7 +224,7 @@ func mappedFolders() (folders []string) {
 	return folders
 }
 
-// add adds a rule to a ruleset. What is not there needs none.
+// add adds a rule to a ruleset. A path that does not exist needs none.
 func (r rule) add(ruleset int) error {
 	flags := unix.O_PATH | unix.O_CLOEXEC
 	if r.guarded {

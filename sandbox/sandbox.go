@@ -1,6 +1,6 @@
-// Package sandbox starts a process that reaches what an engine needs and nothing else:
-// the files of its model, the system's programs and libraries, devices, and one folder
-// to write in. It opens no connection to a network.
+// Package sandbox starts a process that can access only what an engine needs: the files of
+// its model, the system's programs and libraries, devices, and one folder to write to. It
+// cannot connect to a network.
 //
 // Files are confined by Landlock, from outside, before the process begins (Start); the
 // network is forbidden by seccomp, from inside (ForbidNetwork). What a kernel cannot
@@ -15,17 +15,17 @@ import (
 	"strings"
 )
 
-// Rules are what a confined process may reach besides what belongs to the system.
+// Rules list what a confined process may access in addition to the system's files.
 type Rules struct {
-	// Files that it may read.
+	// Files are the files that it may read.
 	Files []string
 
-	// Cache is the one folder that it may write in; empty for none. CreateCache makes it.
+	// Cache is the only folder that it may write to; empty for none. CreateCache creates it.
 	Cache string
 }
 
-// caches are the variables by which drivers and their compilers are told where to keep
-// what they have compiled, and the folders for it below Rules.Cache.
+// caches has the variables that tell drivers and their compilers where to store compiled
+// code, and the folders for it in Rules.Cache.
 var caches = []struct{ variable, folder string }{
 	{"CUDA_CACHE_PATH", "cuda"},
 	{"__GL_SHADER_DISK_CACHE_PATH", "gl"},
@@ -37,11 +37,11 @@ var caches = []struct{ variable, folder string }{
 	{"TMPDIR", "tmp"},
 }
 
-// cacheSize is how many bytes CUDA may keep, 4 GiB: what it has compiled for one model of
-// GPU takes hundreds of megabytes, and what does not fit is compiled at every start.
+// cacheSize is the size of CUDA's cache in bytes, 4 GiB: compiled code for one model of GPU
+// takes hundreds of megabytes, and code that does not fit is compiled at every start.
 const cacheSize = "4294967296"
 
-// CreateCache makes a folder for Rules.Cache, which nobody else can look into.
+// CreateCache creates a folder for Rules.Cache that no other user can read.
 func CreateCache(folder string) error {
 	for _, c := range caches {
 		if err := os.MkdirAll(filepath.Join(folder, c.folder), 0o700); err != nil {
@@ -49,7 +49,7 @@ func CreateCache(folder string) error {
 		}
 	}
 
-	// It may have been there before, with other permissions.
+	// It may have existed before, with different permissions.
 	if err := os.Chmod(folder, 0o700); err != nil {
 		return fmt.Errorf("create the drivers' cache: %w", err)
 	}
@@ -58,7 +58,7 @@ func CreateCache(folder string) error {
 }
 
 // Environ returns an environment with the drivers' caches in the folder cache, wherever
-// they were before: a confined process can write nowhere else.
+// they were before: a confined process cannot write anywhere else.
 func Environ(environ []string, cache string) []string {
 	result := slices.Clone(environ)
 
@@ -73,12 +73,12 @@ func Environ(environ []string, cache string) []string {
 	return result
 }
 
-// without returns an environment that lacks a variable.
+// without returns an environment without a variable.
 func without(environ []string, name string) []string {
 	return slices.DeleteFunc(environ, func(pair string) bool { return strings.HasPrefix(pair, name+"=") })
 }
 
-// value returns a variable of an environment, of which the last one counts.
+// value returns a variable of an environment; the last one counts.
 func value(environ []string, name string) string {
 	for _, pair := range slices.Backward(environ) {
 		if v, ok := strings.CutPrefix(pair, name+"="); ok {

@@ -7,13 +7,13 @@ import (
 	"os/exec"
 )
 
-// ForbidNetwork does nothing here, and says so.
+// ForbidNetwork returns an error: it is not supported on this system.
 func ForbidNetwork() error { return errors.New("only on Linux") }
 
-// Start starts a command, which is not confined.
+// Start starts a command without confining it.
 func Start(cmd *exec.Cmd, _ Rules) (unconfined, err error) {
 	return errors.New("files: only on Linux"), cmd.Start()
 }
 
-// Version returns the kernel's version of Landlock, of which there is none.
+// Version returns an error: there is no Landlock on this system.
 func Version() (int, error) { return 0, errors.New("only on Linux") }

@@ -8,25 +8,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What the kernel says of a system call, by the offsets of struct seccomp_data.
+// The offsets of struct seccomp_data, which describes a system call.
 const (
 	offsetNumber   = 0
 	offsetArch     = 4
 	offsetArgument = 16 // the lower half of the first
 )
 
-// arches are the numbers that a filter knows an architecture by.
+// arches has the numbers that identify architectures in filters.
 var arches = map[string]uint32{"amd64": unix.AUDIT_ARCH_X86_64, "arm64": unix.AUDIT_ARCH_AARCH64}
 
-// What a filter answers.
+// Results of a filter.
 const (
 	seccompAllow = 0x7fff0000
 	seccompErrno = 0x00050000
 )
 
-// ForbidNetwork keeps this process from ever opening a socket to a network, and from
-// more privileges than it has: all of its threads, and whatever it may start. Sockets
-// that are open stay, and those of this machine (MPS's, a driver's) can be opened.
+// ForbidNetwork prevents this process, with all its threads and children, from ever opening
+// network sockets and from gaining privileges. Open sockets stay open, and local sockets
+// (MPS's, a driver's) can still be opened.
 func ForbidNetwork() error {
 	arch, known := arches[runtime.GOARCH]
 	if !known {
@@ -58,7 +58,7 @@ func networkFilter(arch uint32) []unix.SockFilter {
 	load := func(offset uint32) unix.SockFilter {
 		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset}
 	}
-	// is skips so many instructions if the value is that, and otherwise so many.
+	// is compares the value, and skips a number of instructions for equal and for different.
 	is := func(value uint32, yes, no uint8) unix.SockFilter {
 		return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: value, Jt: yes, Jf: no}
 	}
@@ -68,14 +68,14 @@ func networkFilter(arch uint32) []unix.SockFilter {
 	return []unix.SockFilter{
 		load(offsetArch),
 		is(arch, 1, 0),
-		refuse(unix.ENOSYS), // another set of system calls, with other numbers
+		refuse(unix.ENOSYS), // another set of system calls, with different numbers
 		load(offsetNumber),
 		is(unix.SYS_IO_URING_SETUP, 0, 1),
-		refuse(unix.ENOSYS), // by which sockets could be opened, too
+		refuse(unix.ENOSYS), // which could open sockets too
 		is(unix.SYS_SOCKET, 0, 4),
 		load(offsetArgument),
 		is(unix.AF_UNIX, 2, 0),
-		is(unix.AF_NETLINK, 1, 0), // by which drivers ask the kernel
+		is(unix.AF_NETLINK, 1, 0), // which drivers use to talk to the kernel
 		refuse(unix.EACCES),
 		answer(seccompAllow),
 	}

@@ -14,7 +14,7 @@ import (
 	"serve/machine"
 )
 
-// redraw is how often a bar is drawn at most.
+// redraw is the minimum interval between redraws of a bar.
 const redraw = 100 * time.Millisecond
 
 // Progress shows downloads: a bar for each file on a terminal, plain lines elsewhere.
@@ -25,7 +25,7 @@ func (t *Terminal) Progress() hub.Progress {
 	return &lines{t: t, now: time.Now}
 }
 
-// Counter shows how many of some things are done, on a terminal; elsewhere it is nil.
+// Counter returns a bar that counts completed items; nil unless Err is a terminal.
 func (t *Terminal) Counter(of int) *progressbar.ProgressBar {
 	f, ok := t.Err.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
@@ -48,7 +48,7 @@ type bars struct {
 	bar *progressbar.ProgressBar
 }
 
-// maxName is how much of a file's name stands before its bar.
+// maxName is the maximum length of a file's name before its bar.
 const maxName = 36
 
 // Start implements hub.Progress, as do the methods after it.
@@ -69,7 +69,7 @@ func (b *bars) Start(file string, size, have int64) {
 	)
 	if have > 0 {
 		_ = b.bar.Set64(have)
-		b.bar.Reset() // the speed is that of this call
+		b.bar.Reset() // measure the speed of this call only
 		_ = b.bar.Set64(have)
 	}
 }
@@ -83,7 +83,7 @@ func (b *bars) Add(n int64) {
 	}
 }
 
-// Note prints a line in the place of the bar, which is drawn again.
+// Note prints a line in place of the bar, which is drawn again below.
 func (b *bars) Note(text string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -104,7 +104,7 @@ func (b *bars) Done() {
 	b.bar = nil
 }
 
-// keepEnd keeps the end of a name, which tells more.
+// keepEnd keeps the end of a name, which is more informative than its beginning.
 func keepEnd(name string, most int) string {
 	if len(name) <= most {
 		return name
@@ -112,10 +112,10 @@ func keepEnd(name string, most int) string {
 	return "…" + name[len(name)-most+1:]
 }
 
-// smallFile is the size up to which a file needs no lines about its progress.
+// smallFile is the size up to which no progress is printed for a file.
 const smallFile = 64 << 20
 
-// lines prints a line at every tenth of a file.
+// lines prints a line for every tenth of a file.
 type lines struct {
 	t   *Terminal
 	now func() time.Time
@@ -124,7 +124,7 @@ type lines struct {
 	file  string
 	size  int64
 	done  int64
-	begun int64 // bytes that were there at the start
+	begun int64 // bytes already downloaded at the start
 	start time.Time
 	tenth int64
 }
@@ -175,5 +175,5 @@ func (l *lines) Note(text string) {
 	l.t.Note("%s", text)
 }
 
-// Done does nothing: the last line has said so.
+// Done does nothing: the last line has reported it.
 func (l *lines) Done() {}

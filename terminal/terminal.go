@@ -1,9 +1,9 @@
-// Package terminal is how commands speak.
+// Package terminal prints the output of commands.
 //
-// Results go to stdout, all else to stderr. Lines begin with "serve: ", with no capital letter
-// and no period at the end. An error may have a hint: what to do about it. A script that asked
-// for JSON gets an error on stdout, too, as {"error": {"message", "hint", "exit_code"}}. Colors
-// are for a terminal that has them, and for nobody who sets NO_COLOR.
+// Results go to stdout, everything else to stderr. Lines begin with "serve: ", without an initial
+// capital or a final period. An error may have a hint: what to do about it. With --json, errors are
+// also printed to stdout, as {"error": {"message", "hint", "exit_code"}}. Colors are used on
+// terminals that have them, unless NO_COLOR is set.
 package terminal
 
 import (
@@ -17,17 +17,17 @@ import (
 	"golang.org/x/term"
 )
 
-// Terminal is where a command speaks.
+// Terminal prints the output of a command.
 type Terminal struct {
-	Out io.Writer // takes results
-	Err io.Writer // takes all else
+	Out io.Writer // for results
+	Err io.Writer // for everything else
 
-	colors   bool // Err shows them
-	answered bool // a result went to Out as JSON
+	colors   bool // Err supports them
+	answered bool // a result was written to Out as JSON
 }
 
-// New returns a Terminal. lookup returns environment variables, which say whether colors are
-// wanted.
+// New returns a Terminal. lookup returns environment variables, which determine whether colors
+// are used.
 func New(out, err io.Writer, lookup func(string) string) *Terminal {
 	t := &Terminal{Out: out, Err: err}
 	kind := lookup("TERM")
@@ -37,7 +37,7 @@ func New(out, err io.Writer, lookup func(string) string) *Terminal {
 	return t
 }
 
-// How words are colored: the numbers of ECMA-48.
+// Colors, by their numbers in ECMA-48.
 const (
 	red    = "1;31"
 	yellow = "33"
@@ -52,25 +52,25 @@ func (t *Terminal) paint(color, text string) string {
 	return "\x1b[" + color + "m" + text + "\x1b[0m"
 }
 
-// Note prints a line about what is going on.
+// Note prints a line of information.
 func (t *Terminal) Note(format string, args ...any) {
 	fmt.Fprintf(t.Err, "serve: %s\n", fmt.Sprintf(format, args...))
 }
 
-// Warn prints what does not work as it should.
+// Warn prints a warning.
 func (t *Terminal) Warn(format string, args ...any) { t.labeled(yellow, "warning:", format, args...) }
 
-// Error prints what failed while the command goes on.
+// Error prints an error that does not end the command.
 func (t *Terminal) Error(format string, args ...any) { t.labeled(red, "error:", format, args...) }
 
-// Hint prints what to do about the line before.
+// Hint prints advice about the line before.
 func (t *Terminal) Hint(format string, args ...any) { t.labeled(bold, "hint:", format, args...) }
 
 func (t *Terminal) labeled(color, label, format string, args ...any) {
 	t.Note("%s %s", t.paint(color, label), fmt.Sprintf(format, args...))
 }
 
-// Fact prints a line of a label and what it stands for.
+// Fact prints a line with a label and a value.
 func (t *Terminal) Fact(label, format string, args ...any) {
 	color := bold
 	if label == "ready" {
@@ -79,22 +79,22 @@ func (t *Terminal) Fact(label, format string, args ...any) {
 	t.labeled(color, fmt.Sprintf("%-9s", label), format, args...)
 }
 
-// Failure is what a command failed with.
+// Failure is the error of a command.
 type Failure struct {
 	Message string `json:"message"`
 	Hint    string `json:"hint,omitempty"`
 	Code    int    `json:"exit_code"`
 }
 
-// Fail prints an error and its hint, for a person and, if JSON was asked for, for a script.
+// Fail prints an error and its hint, and also as JSON if asJSON is set.
 func (t *Terminal) Fail(f Failure, asJSON bool) {
 	f.Message = strings.TrimSuffix(f.Message, ".")
 	t.Error("%s", f.Message)
 	if f.Hint != "" {
 		t.Hint("%s", f.Hint)
 	}
-	if asJSON && !t.answered { // results of doctor and verify say what is wrong themselves
-		_ = t.PrintJSON(map[string]any{"error": f}) // there is nobody else to tell
+	if asJSON && !t.answered { // results of doctor and verify already contain the problems
+		_ = t.PrintJSON(map[string]any{"error": f}) // an error of this cannot be reported
 	}
 }
 
@@ -107,7 +107,7 @@ func (t *Terminal) PrintJSON(v any) error {
 	return e.Encode(v)
 }
 
-// Table writes rows of cells in columns; the first is the head.
+// Table writes rows of cells in columns; the first row is the header.
 func (t *Terminal) Table(rows [][]string) error {
 	w := tabwriter.NewWriter(t.Out, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
@@ -116,14 +116,14 @@ func (t *Terminal) Table(rows [][]string) error {
 	return w.Flush()
 }
 
-// Columns that a result takes, unless the terminal says otherwise.
+// Width of results, in columns, unless the terminal has another.
 const (
 	defaultColumns = 80
 	leastColumns   = 40
 	mostColumns    = 120
 )
 
-// Width is how many columns results may take.
+// Width returns the maximum width of results, in columns.
 func (t *Terminal) Width() int {
 	if f, ok := t.Out.(*os.File); ok {
 		if columns, _, err := term.GetSize(int(f.Fd())); err == nil && columns >= leastColumns {
@@ -133,7 +133,7 @@ func (t *Terminal) Width() int {
 	return defaultColumns
 }
 
-// FormatCount writes a large number in the unit that suits it.
+// FormatCount formats a large number with a suitable unit.
 func FormatCount(n uint64) string {
 	switch {
 	case n >= 1e9:

@@ -9,17 +9,17 @@ import (
 	"sync"
 )
 
-// Lines that a Log keeps: the last before a crash, and the first of a crash's message and stacks.
+// Number of lines that a Log keeps: the last before a crash, and the first of a crash's message and stacks.
 const (
 	keptLines  = 50
 	crashLines = 60
 )
 
-// crashMessage is how Go's runtime begins when it gives up.
+// crashMessage is the beginning of the Go runtime's message when it crashes.
 var crashMessage = regexp.MustCompile(`^(panic|fatal error|unexpected fault address|SIG[A-Z]+): `)
 
-// Log passes on the lines that a worker writes to stderr, and keeps the last of them. From a
-// crash on it only keeps them.
+// Log forwards the lines that a worker writes to stderr, and keeps the last of them. From a
+// crash on, it keeps them without forwarding.
 type Log struct {
 	to io.Writer
 
@@ -30,7 +30,7 @@ type Log struct {
 	left    int // lines of a crash that are still kept; 0 before one
 }
 
-// NewLog returns a Log that passes lines on to a writer.
+// NewLog returns a Log that forwards lines to a writer.
 func NewLog(to io.Writer) *Log { return &Log{to: to} }
 
 // Write implements io.Writer.
@@ -50,7 +50,7 @@ func (l *Log) Write(p []byte) (int, error) {
 		}
 		l.keep(line)
 
-		// What follows are stacks, for a report: the first of them say most.
+		// Stacks follow, for a report: the first ones are the most useful.
 		if l.left == 0 && crashMessage.MatchString(line) {
 			l.muted = true
 			l.left = crashLines
@@ -58,7 +58,7 @@ func (l *Log) Write(p []byte) (int, error) {
 	}
 }
 
-// keep keeps the last lines before a crash, and the first of it.
+// keep keeps the last lines before a crash, and the first lines of the crash.
 func (l *Log) keep(line string) {
 	switch {
 	case l.left == 0:
@@ -72,7 +72,7 @@ func (l *Log) keep(line string) {
 	}
 }
 
-// mute passes no more lines on.
+// mute stops forwarding lines.
 func (l *Log) mute() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

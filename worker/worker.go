@@ -1,5 +1,5 @@
-// Package worker runs this program again as a child process that does part of the work, and
-// says how it ended.
+// Package worker runs this program as a child process that does part of the work, and
+// reports how it ended.
 package worker
 
 import (
@@ -18,8 +18,8 @@ import (
 	"time"
 )
 
-// Command returns this program with arguments, in a process group of its own: Ctrl-C in a
-// terminal is for the parent. Secrets are removed from the environment.
+// Command returns a command that runs this program with arguments, in its own process group:
+// Ctrl-C in a terminal is for the parent. Secrets are removed from the environment.
 func Command(environ []string, args ...string) (*exec.Cmd, error) {
 	path, err := program()
 	if err != nil {
@@ -32,7 +32,7 @@ func Command(environ []string, args ...string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// program returns the file of this program, even if another has taken its name since.
+// program returns the path of this program's file, even if it has been replaced since.
 func program() (string, error) {
 	const self = "/proc/self/exe"
 	path, err := os.Executable()
@@ -48,8 +48,8 @@ func program() (string, error) {
 	return path, nil
 }
 
-// withoutSecrets removes what a worker has no use for: keys, and the means to speak to the
-// service manager in the parent's name.
+// withoutSecrets removes variables that a worker does not need: keys, and the socket to
+// notify the service manager on behalf of the parent.
 func withoutSecrets(environ []string) []string {
 	return slices.DeleteFunc(environ, func(pair string) bool {
 		name, _, _ := strings.Cut(pair, "=")
@@ -61,28 +61,28 @@ func withoutSecrets(environ []string) []string {
 	})
 }
 
-// Exit says how a process ended.
+// Exit describes how a process ended.
 type Exit struct {
 	How    string   // such as "signal: killed"
-	Fault  bool     // the process's own: a crash, or an exit code other than 0
+	Fault  bool     // the process itself failed: a crash, or an exit code other than 0
 	Paused bool     // it was stopped (SIGSTOP) when it was killed
-	Log    []string // the last lines that it wrote to stderr, up to a crash's message
+	Log    []string // the last lines of its stderr, up to a crash's message
 	Stacks []string // the first lines after that
 }
 
-// Process is a worker that runs.
+// Process is a running worker.
 type Process struct {
 	cmd   *exec.Cmd
 	log   *Log
 	ended chan struct{}
-	exit  Exit // once ended is closed
+	exit  Exit // set when ended is closed
 
 	mu     sync.Mutex
 	paused bool
 }
 
-// Start starts a command by calling start, which is cmd.Start or a function that does more,
-// such as confining the process. The command's stderr goes to log.
+// Start starts a command by calling start, which is cmd.Start or a function that, for
+// example, also confines the process. The command's stderr goes to log.
 func Start(cmd *exec.Cmd, log *Log, start func() error) (*Process, error) {
 	cmd.Stderr = log
 	if err := start(); err != nil {
@@ -106,8 +106,8 @@ func (p *Process) Wait() Exit {
 // dumpTime is how long a process may take to write its stacks before it is killed.
 const dumpTime = time.Second
 
-// Kill ends the process. With dump it first writes the stacks of its goroutines to the log,
-// which no longer shows what it is given.
+// Kill ends the process. With dump, it first writes the stacks of its goroutines to the log,
+// which stops forwarding lines.
 func (p *Process) Kill(dump bool) {
 	p.mu.Lock()
 	p.paused = p.paused || isPaused(p.cmd.Process.Pid)
@@ -125,9 +125,9 @@ func (p *Process) Kill(dump bool) {
 	_ = p.cmd.Process.Kill()
 }
 
-// reap waits for the process and notes how it ended.
+// reap waits for the process and records how it ended.
 func (p *Process) reap() {
-	_ = p.cmd.Wait() // its state says more
+	_ = p.cmd.Wait() // ProcessState has more details
 	p.mu.Lock()
 	defer p.mu.Unlock()
 
@@ -137,19 +137,19 @@ func (p *Process) reap() {
 	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 		p.exit.Fault = faults[status.Signal()]
 	} else {
-		p.exit.Fault = !state.Success() // the process's own: we kill by a signal
+		p.exit.Fault = !state.Success() // it exited by itself: we kill with a signal
 	}
 	close(p.ended)
 }
 
-// isPaused reports whether somebody has stopped a process, to let it go on some day.
+// isPaused reports whether a process has been stopped by a signal, and could be continued.
 func isPaused(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	_, rest, found := strings.Cut(string(stat), ") ")
 	return err == nil && found && strings.HasPrefix(rest, "T")
 }
 
-// faults are the signals that a program's own mistakes raise.
+// faults has the signals that a program's own errors raise.
 var faults = map[syscall.Signal]bool{
 	syscall.SIGSEGV: true,
 	syscall.SIGABRT: true,
@@ -160,10 +160,10 @@ var faults = map[syscall.Signal]bool{
 	syscall.SIGSYS:  true,
 }
 
-// goFatal is the exit code of a Go program that its runtime ends, as it does on a fault in C.
+// goFatal is the exit code of a Go program ended by the runtime, as after a fault in C.
 const goFatal = 2
 
-// Crashed reports whether an error of Output says that the process ended by a fault of its own.
+// Crashed reports whether an error from Output means that the process crashed.
 func Crashed(err error) bool {
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) {
@@ -180,13 +180,13 @@ func Crashed(err error) bool {
 }
 
 const (
-	maxOutput = 1 << 20 // bytes that Output reads
-	maxSaid   = 5       // lines of stderr that Output returns
+	maxOutput = 1 << 20 // maximum bytes that Output reads
+	maxSaid   = 5       // maximum lines of stderr that Output returns
 )
 
-// Output runs a command until it ends or ctx does. It returns what the command wrote to
-// stdout, and the last lines that it wrote to stderr: up to a crash's message if there was
-// one, since stacks follow that. For start see Start.
+// Output runs a command until it ends or ctx is done. It returns the command's stdout, and
+// the last lines of its stderr: up to a crash's message if there was one, since stacks
+// follow it. For start, see Start.
 func Output(ctx context.Context, cmd *exec.Cmd, start func() error) (out []byte, said []string, err error) {
 	var stdout bytes.Buffer
 	log := NewLog(io.Discard)
@@ -210,7 +210,7 @@ func Output(ctx context.Context, cmd *exec.Cmd, start func() error) (out []byte,
 	return stdout.Bytes(), said[max(0, len(said)-maxSaid):], err
 }
 
-// limitedWriter accepts so many bytes, and then fails.
+// limitedWriter accepts a limited number of bytes, and then fails.
 type limitedWriter struct {
 	to   io.Writer
 	left int

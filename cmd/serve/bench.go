@@ -238,8 +238,8 @@ func (w *cli) printBench(o benchOptions, r, against *load.Report) error {
 	if err := w.t.Table(rows); err != nil {
 		return err
 	}
-	w.printHistogram("first token", r.First)
-	w.printHistogram("gaps", r.Gap)
+	w.printHistogram("time to first token", r.First)
+	w.printHistogram("time between tokens", r.Gap)
 
 	for text, count := range r.Errors {
 		w.t.Note("%d requests failed: %s", count, text)

@@ -92,7 +92,7 @@ func TestBenchAloneAndBeside(t *testing.T) {
 		t.Fatalf("exit code %d: %s", code, &errOut)
 	}
 	if text := out.String(); !strings.Contains(text, "against") || !strings.Contains(text, "1.00 x") ||
-		!strings.Contains(text, "gaps\n") {
+		!strings.Contains(text, "time between tokens\n") {
 		t.Errorf("said:\n%s", text)
 	}
 	if b, err := os.ReadFile(svg); err != nil || !bytes.HasPrefix(b, []byte("<svg ")) {
@@ -114,7 +114,7 @@ func TestBenchRefuses(t *testing.T) {
 		"shared prefix":                         {"http://127.0.0.1:1", "--shared-prefix", "999"},
 		"does not contain the results of a run": {bad},
 		"no such file":                          {"http://127.0.0.1:1", "--trace", filepath.Join(dir, "none")},
-		"ask http://127.0.0.":                   {"http://127.0.0.1:1"},
+		"models of http://127.0.0.":             {"http://127.0.0.1:1"},
 	} {
 		var out, errOut bytes.Buffer
 		code := run(t.Context(), append([]string{"bench"}, args...), nil, &out, &errOut)

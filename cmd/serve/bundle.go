@@ -12,7 +12,7 @@ import (
 func newBundleCommand(w *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bundle",
-		Short: "carry models across an air gap",
+		Short: "move models to machines without a network",
 		Long: `A bundle is one tar file with the files of models, their hashes, licenses and
 revisions. It may be signed with an Ed25519 key:
 

@@ -56,7 +56,7 @@ Nothing is stored unless you /save it.`,
 	f.Text(&o.url, "url", "", "use this server instead of loading a model")
 	f.Text(&o.system, "system", "", "system prompt")
 	f.Text(&o.load, "load", "", "continue a conversation saved in this file")
-	f.StringArrayVar(&o.params, "param", nil, "request parameter, NAME=VALUE: temperature=0, max_tokens=200")
+	f.StringArrayVar(&o.params, "param", nil, "request parameter as NAME=VALUE, such as temperature=0")
 	f.Toggle(&o.stats, "stats", false, "print statistics after each answer")
 	o.declare(f)
 	return cmd
@@ -224,7 +224,7 @@ func (w *cli) ollama(ctx context.Context, model string) (string, error) {
 	defer cancel()
 	names, err := chat.NewClient(address, "", transport).Models(asking)
 	if err != nil {
-		w.t.Note("the server at %s, which OLLAMA_HOST names, does not answer: %v", address, err)
+		w.t.Note("the server at %s (OLLAMA_HOST) does not answer: %v", address, err)
 		return "", nil
 	}
 

@@ -56,13 +56,13 @@ func (c *config) declare(f flagset.Set) {
 	f.Text(&c.host, "host", defaultHost, "address to listen on")
 	port(f, &c.port, "port to listen on; 0 for any free port")
 	flagset.Number(f, &c.ollamaPort, "ollama-port", 0, flagset.Within(0, 1<<16-1),
-		"another port to listen on, for clients of Ollama; theirs is 11434; 0 for none")
+		"additional port for Ollama's clients, which expect 11434; 0 for none")
 	c.modelConfig.declare(f)
 
 	f.List(
 		&c.aliases,
 		"alias",
-		"alias for a model: gpt-4o=mistral-7b, or gpt-4o for the first model; * for all other names",
+		"alias for a model: gpt-4o=mistral-7b, or gpt-4o for the first model; * matches all other names",
 	)
 	f.Toggle(&c.lazy, "lazy", false, "load each model on its first request instead of at startup")
 	f.Duration(&c.server.KeepAlive, "keep-alive", 0, flagset.AtLeast(0),
@@ -70,12 +70,12 @@ func (c *config) declare(f flagset.Set) {
 	f.Duration(&c.server.LoadWait, "load-timeout", 5*time.Minute, flagset.AtLeast(0),
 		"how long a request waits for its model to load")
 	f.List(&c.server.AllowedOrigins, "allow-origin",
-		"origin of web pages that may call the API (CORS); chrome-extension://* for a kind, * for all")
+		"origin of web pages that may call the API (CORS); chrome-extension://* for all extensions, * for all origins")
 	c.declareLimits(f)
 	c.declareEngine(f)
 
 	f.Text(&c.dataDir, "data-dir", "",
-		"folder to store responses in; by default recent ones are kept in memory and nothing is on the disk")
+		"folder to store responses in; by default, recent ones are kept in memory only")
 	f.Duration(&c.keepResponses, "keep-responses", 30*24*time.Hour, flagset.AtLeast(0),
 		"how long to keep stored responses; 0 to keep them forever")
 	f.Text(&c.server.Moderator, "moderation", "", "name of a served Llama Guard model that answers /v1/moderations")

@@ -73,11 +73,11 @@ func TestFullDisk(t *testing.T) {
 		t.Skip("this machine lets nobody make a disk of their own: ", out.String())
 	}
 	if err != nil || !strings.Contains(out.String(), "no space left on device") ||
-		!strings.Contains(out.String(), "make room") {
+		!strings.Contains(out.String(), "free up space") {
 		t.Errorf("%v:\n%s", err, &out)
 	}
 	// With room again it went on, and ended well.
-	if !strings.Contains(out.String(), "of which") || !strings.Contains(out.String(), "serve: here ") {
+	if !strings.Contains(out.String(), "already downloaded") || !strings.Contains(out.String(), "serve: here ") {
 		t.Errorf("it did not go on:\n%s", &out)
 	}
 }

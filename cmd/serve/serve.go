@@ -34,7 +34,7 @@ A MODEL is a name in the catalog (serve catalog), a repository on the Hugging
 Face Hub, or a file:
 
   mistral-7b              mistral-7b:Q8_0           another quantization
-  qwen3.5:9b              qwen                      as Ollama writes it; a family
+  qwen3.5:9b              qwen                      Ollama's name; a family
   org/repo                org/repo:Q4_K_M           org/repo@revision
   org/repo/file.gguf      hf.co/org/repo            ./file.gguf
 
@@ -42,7 +42,7 @@ Without a MODEL it serves demo, a tiny built-in model that knows about serve and
 nothing else. The address / has a page to chat with models.
 
 Models that are not on this machine are downloaded once, from the Hub and nowhere
-else. No prompt, answer or statistic ever leaves this machine.
+else. Prompts and answers never leave this machine, and no usage data is collected.
 
 Every flag can also be set in the environment: --ctx-size as SERVE_CTX_SIZE.`,
 		Example: `  serve

@@ -1,13 +1,13 @@
-// Package demo carries the model that is served when none is named: a tiny one that
-// knows serve, and nothing else. README.md says how it is made.
+// Package demo contains the model that is served when none is named: a tiny one that
+// knows about serve and nothing else. README.md describes its training.
 package demo
 
 import _ "embed"
 
-// Name is what requests call it.
+// Name is the model's name in requests.
 const Name = "demo"
 
-// License is of the weights, as of the text that they are made of: all of it is ours.
+// License is the license of the weights and of the training text, all of which are ours.
 const License = "mit"
 
 // GGUF is the file.

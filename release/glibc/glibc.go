@@ -9,11 +9,11 @@ import (
 	"strings"
 )
 
-// Oldest is the version that README.md promises to run on. Ubuntu 22.04 has 2.35, Debian 12 has 2.36, RHEL 9 and
-// Amazon Linux 2023 have 2.34.
+// Oldest is the oldest version that README.md promises support for. Ubuntu 22.04 has 2.35, Debian 12 has 2.36, RHEL 9
+// and Amazon Linux 2023 have 2.34.
 const Oldest = "2.34"
 
-// Needs returns the newest version of glibc that a program asks for, and the symbols that it asks for in this version.
+// Needs returns the newest version of glibc that a program requires, and the symbols that require it.
 func Needs(path string) (version string, symbols []string, err error) {
 	file, err := elf.Open(path)
 	if err != nil {

@@ -1,6 +1,6 @@
 #!/bin/sh
-# After installing and upgrading, as .deb and as .rpm. The service is neither enabled nor started: what it serves, and to
-# whom, is for the administrator to say.
+# Runs after installing and upgrading, for .deb and .rpm. The service is neither enabled nor started: the administrator
+# decides what it serves, and to whom.
 set -e
 
 if command -v systemd-sysusers >/dev/null; then
@@ -9,5 +9,5 @@ fi
 
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload
-	systemctl try-restart serve.service # one that runs is of the old version
+	systemctl try-restart serve.service # a running service has the old version
 fi

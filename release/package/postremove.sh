@@ -1,5 +1,5 @@
 #!/bin/sh
-# The user and /var/lib/serve, in which models lie, stay.
+# The user and /var/lib/serve, which has the models, are kept.
 set -e
 
 if [ -d /run/systemd/system ]; then

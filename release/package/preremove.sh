@@ -1,5 +1,5 @@
 #!/bin/sh
-# Before removing, but not before upgrading: dpkg says "remove", rpm how many versions stay.
+# Runs before removing, but not before upgrading: dpkg passes "remove", rpm the number of versions that remain.
 set -e
 
 case "$1" in

@@ -1,17 +1,17 @@
-// The server, as the page asks it: OpenAI's API, /status and /metrics, all on this origin.
+// Requests to the server: OpenAI's API, /status and /metrics, all on this origin.
 
 import { createParser } from 'eventsource-parser';
 
 export interface ModelStatus {
   id: string;
   state: string;
-  sees_images: boolean | null; // null of one that is not loaded: nobody has looked yet
+  sees_images: boolean | null; // null if it is not loaded: unknown until then
   generates: boolean | null;
   process: number;
   resident_bytes: number;
   planned_bytes: number;
-  devices: { name: string; description: string }[]; // that compute it; none of one that is not loaded
-  why_processor: string; // and not the machine's GPU
+  devices: { name: string; description: string }[]; // that it runs on; empty if it is not loaded
+  why_processor: string; // why no GPU is used
   slots: number;
   context: number;
   running: number;
@@ -29,7 +29,7 @@ export interface Status {
   models: ModelStatus[];
 }
 
-/** What the server says is wrong, in its own words. */
+/** An error with the server's own message. */
 export class ServerError extends Error {
   constructor(
     message: string,
@@ -47,12 +47,12 @@ async function checked(response: Response): Promise<Response> {
   try {
     error = JSON.parse(text).error ?? {};
   } catch {
-    // A proxy's page, say: its status has to do.
+    // For example a proxy's page: use the status instead.
   }
   throw new ServerError(error.message ?? `The server answered ${response.status} ${response.statusText}.`, response.status, error.param);
 }
 
-/** A failed fetch says "Failed to fetch" and no more. */
+/** A failed fetch only says "Failed to fetch". */
 async function ask(url: string, init?: RequestInit): Promise<Response> {
   try {
     return await fetch(url, init);
@@ -70,7 +70,7 @@ export async function metrics(signal?: AbortSignal): Promise<string> {
   return (await checked(await ask('/metrics', { signal }))).text();
 }
 
-/** A piece of an answer. */
+/** A part of an answer. */
 export interface Chunk {
   choices?: {
     delta?: {
@@ -119,7 +119,7 @@ export async function streamChat(body: object, signal: AbortSignal, each: (chunk
     }
   } catch (e) {
     if (e instanceof ServerError || signal.aborted) throw e;
-    throw new ServerError('The connection to the server broke off. What came before is kept.', 0);
+    throw new ServerError('The connection to the server was lost. The answer so far is kept.', 0);
   }
   if (!done) throw new ServerError('The server ended the answer before it was complete.', 0);
 }

@@ -7,7 +7,7 @@ import { answering, conversations, current, forget, live, model, models, set, sh
 import { Settings } from './settings';
 import type { Conversation } from './tree';
 
-/** The page to chat with: the conversations on one side, the one that is shown, its settings. */
+/** The chat page: the list of conversations, the current one, and its settings. */
 export function Chat() {
   const listOpen = useSignal(false);
   const settingsOpen = useSignal(false);
@@ -89,7 +89,7 @@ function Picker() {
   );
 }
 
-/** The messages. While an answer comes the end stays in view, unless who reads has scrolled up. */
+/** The messages. While an answer streams, the end stays in view unless the user has scrolled up. */
 function Messages() {
   const list = useRef<HTMLDivElement>(null);
   const follow = useRef(true);
@@ -130,8 +130,8 @@ function Messages() {
 function Welcome() {
   return (
     <div class="welcome">
-      <h1>{model.value ? `Talk to ${model.value.id}` : 'No model that can chat is served'}</h1>
-      <p>It computes on the machine that serves this page. What you write goes there and nowhere else; conversations are kept in this browser.</p>
+      <h1>{model.value ? `Chat with ${model.value.id}` : 'No chat model is being served'}</h1>
+      <p>The model runs on the machine that serves this page. What you write is sent there and nowhere else; conversations are stored in this browser.</p>
     </div>
   );
 }

@@ -4,10 +4,10 @@ import { useEffect, useRef } from 'preact/hooks';
 
 import { answering, current, live, model, send, stop, version } from './session';
 
-/** The largest image that is sent, in bytes: the server takes 32 MiB a request, and base64 adds a third. */
+/** Maximum size of an image, in bytes: the server accepts 32 MiB per request, and base64 adds a third. */
 const largestImage = 8 << 20;
 
-/** Where what is said is written. Enter sends, Shift+Enter begins a line, Escape stops an answer. */
+/** The input for messages. Enter sends, Shift+Enter begins a line, Escape stops an answer. */
 export function Composer() {
   const text = useSignal('');
   const images = useSignal<string[]>([]);
@@ -45,7 +45,7 @@ export function Composer() {
   return (
     <form
       class="composer"
-      aria-label="Say something"
+      aria-label="New message"
       onSubmit={(e) => {
         e.preventDefault();
         submit();
@@ -78,7 +78,7 @@ export function Composer() {
           ref={field}
           rows={1}
           aria-label="Message"
-          placeholder={model.value ? `Ask ${model.value.id}` : version.value && 'No model that can chat is served'}
+          placeholder={model.value ? `Ask ${model.value.id}` : version.value && 'No chat model is being served'}
           value={text.value}
           onInput={(e) => (text.value = e.currentTarget.value)}
           onKeyDown={(e) => {

@@ -32,5 +32,5 @@ function App() {
 
 render(<App />, document.getElementById('app')!);
 void begin();
-// Models come and go: loaded, unloaded, restarted.
+// The state of models changes: loaded, unloaded, restarted.
 setInterval(() => document.hidden || place.value === '#status' || void refresh(), 5000);

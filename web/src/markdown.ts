@@ -1,4 +1,4 @@
-// Markdown of a model, who is a stranger, made into DOM: parsed by marked, cleaned by DOMPurify,
+// Untrusted markdown of a model rendered to DOM: parsed by marked, cleaned by DOMPurify,
 // colored by highlight.js.
 
 import DOMPurify from 'dompurify';
@@ -23,16 +23,16 @@ import { Marked, type Token, type TokensList } from 'marked';
 const languages = { bash, c, cpp, css, diff, go, java, javascript, json, python, rust, sql, typescript, xml, yaml };
 for (const [name, language] of Object.entries(languages)) hljs.registerLanguage(name, language);
 
-/** Longer code than this is shown without colors: it would make the page wait. */
+/** Longer code is not highlighted: that would block the page. */
 const longestColored = 100_000;
 
 const marked = new Marked({
   gfm: true,
-  breaks: true, // models end lines as people do who chat
+  breaks: true, // models break lines as in a chat
   renderer: {
-    // A picture that is fetched tells its host that someone reads this. It is a link here.
+    // Fetching an image would tell its host that somebody reads this, so it is shown as a link.
     image: ({ href, text }) => `<a href="${escape(href)}">${escape(text || href)}</a>`,
-    // Markup is shown as it was written: what it would have drawn nobody can tell from an attack.
+    // Markup is shown as text: it cannot be distinguished from an attack.
     html: ({ text }) => escape(text),
     code: ({ text, lang }) => {
       const language = hljs.getLanguage(lang ?? '') && text.length <= longestColored ? lang! : '';
@@ -60,7 +60,7 @@ export function render(block: Token): DocumentFragment {
     ALLOWED_TAGS: ['a', 'b', 'blockquote', 'br', 'code', 'del', 'em', 'h1', 'h2', 'h3', 'h4', 'h5', 'h6', 'hr', 'i', 'input', 'kbd', 'li', 'ol', 'p', 'pre', 'span', 'strong', 'sub', 'sup', 'table', 'tbody', 'td', 'th', 'thead', 'tr', 'ul'],
     ALLOWED_ATTR: ['href', 'class', 'start', 'align', 'tabindex', 'data-lang', 'type', 'checked', 'disabled'],
     ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
-    // What holds no address, and so need not look like one.
+    // Attributes without URLs, which need no URL check.
     ADD_URI_SAFE_ATTR: ['start', 'align', 'tabindex', 'type', 'checked', 'disabled'],
   });
   for (const a of fragment.querySelectorAll('a')) {

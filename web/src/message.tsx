@@ -6,7 +6,7 @@ import { blocks, render } from './markdown';
 import { answerCalls, answering, current, edit, live, regenerate, set } from './session';
 import { branches, turn, type Message, type Stats } from './tree';
 
-/** A block of markdown; one that has not changed is not made again. */
+/** A block of markdown; an unchanged block is not rendered again. */
 const Block = memo(
   ({ token }: { token: Token }) => {
     const here = useRef<HTMLDivElement>(null);
@@ -89,13 +89,13 @@ export function MessageView({ m, last }: { m: Message; last: boolean }) {
 
 function Speed({ s }: { s: Stats }) {
   return (
-    <span title={`${s.promptTokens} tokens asked, ${s.answerTokens} answered, the first after ${Math.round(s.firstTokenMs)} ms`}>
+    <span title={`${s.promptTokens} prompt tokens, ${s.answerTokens} answer tokens, the first after ${Math.round(s.firstTokenMs)} ms`}>
       {s.tokensPerSecond > 0 ? ` · ${s.tokensPerSecond.toFixed(s.tokensPerSecond < 10 ? 1 : 0)} tokens/s` : ` · ${s.answerTokens} tokens`}
     </span>
   );
 }
 
-/** Which of a message's branches is shown, where there are several. */
+/** Selects the branch of a message, if there are several. */
 function Branches({ m, busy }: { m: Message; busy: boolean }) {
   const all = branches(current.value, m.parent);
   if (all.length < 2) return null;
@@ -155,7 +155,7 @@ function Editor({ m, close }: { m: Message; close: () => void }) {
   );
 }
 
-/** The tools that a model called; who asked gives their results by hand. */
+/** The tools that a model called; the user enters their results. */
 function Calls({ m, open }: { m: Message; open: boolean }) {
   const [results, setResults] = useState<string[]>([]);
   const calls = m.calls!;
@@ -189,6 +189,6 @@ function pretty(json: string): string {
   try {
     return JSON.stringify(JSON.parse(json), null, 2);
   } catch {
-    return json; // it is still coming
+    return json; // it is still incomplete
   }
 }

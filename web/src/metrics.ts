@@ -1,4 +1,4 @@
-// Prometheus's text format, as far as the status page reads it: names, labels, numbers.
+// Parses the parts of Prometheus's text format that the status page uses: names, labels, numbers.
 
 export interface Sample {
   name: string;
@@ -29,7 +29,7 @@ export function sum(samples: Sample[], name: string, labels: Record<string, stri
   return total;
 }
 
-/** What a model's graphs show of one moment. */
+/** One point in time of a model's graphs. */
 export interface Moment {
   at: number; // seconds since 1970
   running: number;
@@ -55,7 +55,7 @@ export function moment(samples: Sample[], model: string, at: number): Moment {
   };
 }
 
-/** Tokens a second between two moments; null if the counter began anew between them. */
+/** Tokens per second between two points; null if the counter was reset between them. */
 export function rate(before: Moment, now: Moment, key: 'answerTokens' | 'promptTokens'): number | null {
   const seconds = now.at - before.at;
   return seconds > 0 && now[key] >= before[key] ? (now[key] - before[key]) / seconds : null;

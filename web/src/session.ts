@@ -1,5 +1,5 @@
-// What the page knows and does: the models, the conversations, the answer that is coming. The
-// components show it.
+// The state and actions of the page: the models, the conversations, the answer in progress. The
+// components display it.
 
 import { batch, computed, signal } from '@preact/signals';
 
@@ -11,17 +11,17 @@ export const models = signal<api.ModelStatus[]>([]);
 export const version = signal('');
 export const conversations = signal<Conversation[]>([]);
 export const current = signal<Conversation>(newConversation());
-/** What went wrong outside any answer; '' for nothing. */
+/** An error outside of any answer; '' for none. */
 export const trouble = signal('');
 
 export const shown = computed(() => path(current.value));
-/** The model of the next answer: the conversation's, if it is still served. */
+/** The model for the next answer: the conversation's, if it is still served. */
 export const model = computed(() => {
   const able = models.value.filter((m) => m.generates !== false);
   return able.find((m) => m.id === current.value.model) ?? able[0];
 });
 
-/** The answer that is coming, and to which message of which conversation it belongs. */
+/** The answer in progress, with its message and conversation. */
 interface Live {
   conversation: string;
   message: string;
@@ -48,32 +48,32 @@ export async function begin(): Promise<void> {
   try {
     conversations.value = await store.loadAll();
   } catch {
-    trouble.value = 'This browser keeps nothing for this page: conversations end with it.';
+    trouble.value = 'This browser does not store data for this page: conversations are lost when you close it.';
   }
 }
 
-/** The conversation that has this id, as it is now. */
+/** The current version of the conversation with this id. */
 function find(id: string): Conversation | undefined {
   return current.value.id === id ? current.value : conversations.value.find((c) => c.id === id);
 }
 
-/** Shows a conversation as it has become, and keeps it once something was said in it. */
+/** Shows the new version of a conversation, and stores it if it has messages. */
 function put(c: Conversation, keep = true): void {
   batch(() => {
     if (current.value.id === c.id) current.value = c;
     if (Object.keys(c.messages).length > 0) conversations.value = [c, ...conversations.value.filter((o) => o.id !== c.id)].sort((a, b) => b.updated - a.updated);
   });
   if (keep && Object.keys(c.messages).length > 0) {
-    store.save(c).catch(() => (trouble.value = 'This browser has no room for the conversation: it ends with the page.'));
+    store.save(c).catch(() => (trouble.value = 'This browser has no room to store the conversation: it is lost when you close the page.'));
   }
 }
 
-/** Changes something of the conversation that is shown. */
+/** Changes the current conversation. */
 export function set(part: Partial<Conversation>): void {
   put({ ...current.value, ...part });
 }
 
-/** A new conversation begins with the settings of the last. */
+/** Starts a new conversation with the settings of the last. */
 export function startNew(): void {
   const { model, system, params, tools } = current.value;
   current.value = newConversation({ model, system, params, tools });
@@ -90,18 +90,18 @@ export async function forget(c: Conversation): Promise<void> {
   await store.remove(c.id);
 }
 
-/** Says something, and asks for the answer. */
+/** Sends a message and requests the answer. */
 export async function send(text: string, images: string[] = []): Promise<void> {
   const last = shown.value.at(-1);
   await ask({ id: crypto.randomUUID(), parent: last?.id ?? '', role: 'user', text, ...(images.length ? { images } : {}) });
 }
 
-/** Says something else instead of an earlier message, which stays as another branch. */
+/** Replaces an earlier message, which is kept as another branch. */
 export async function edit(m: Message, text: string): Promise<void> {
   await ask({ ...m, id: crypto.randomUUID(), text });
 }
 
-/** Gives the results of the tools that the last message called, and asks on. */
+/** Sends the results of the last message's tool calls, and requests the answer. */
 export async function answerCalls(m: Message, results: string[]): Promise<void> {
   if (live.value) return;
   let c = current.value;
@@ -115,7 +115,7 @@ export async function answerCalls(m: Message, results: string[]): Promise<void> 
   await answer(parent);
 }
 
-/** Asks for another answer beside one. */
+/** Requests an alternative answer. */
 export async function regenerate(m: Message): Promise<void> {
   await answer(m.parent);
 }
@@ -130,7 +130,7 @@ export function stop(): void {
   live.value?.abort.abort();
 }
 
-/** Fields of the request that the person has set; those that are empty are the server's to choose. */
+/** Fields of the request that the user has set; the server chooses the others. */
 export function fields(c: Conversation): Record<string, unknown> {
   const body: Record<string, unknown> = {};
   for (const [name, typed] of Object.entries(c.params)) {
@@ -142,13 +142,13 @@ export function fields(c: Conversation): Record<string, unknown> {
   return body;
 }
 
-/** How often a growing answer is kept, in ms: a page that is closed loses no more. */
+/** How often a growing answer is stored, in ms: closing the page loses at most this much. */
 const keepEvery = 2000;
 
-/** How long an answer must have streamed, in ms, to have a speed: less is the network's cutting. */
+/** Minimum duration of an answer to compute its speed, in ms: shorter ones depend on how the network splits them. */
 const shortestMeasured = 20;
 
-/** Asks for the answer that follows a message. */
+/** Requests the answer to a message. */
 async function answer(parent: string): Promise<void> {
   const conversation = current.value.id;
   if (live.value || !model.value) return;

@@ -8,7 +8,7 @@ interface Field {
   step?: number | 'any';
 }
 
-/** Fields of a request that people change. What is left empty the server chooses. */
+/** Fields of a request that users change. The server chooses those that are empty. */
 const numbers: Field[] = [
   { name: 'temperature', label: 'Temperature', min: 0, max: 2, step: 'any' },
   { name: 'top_p', label: 'Top p', min: 0, max: 1, step: 'any' },
@@ -18,7 +18,7 @@ const numbers: Field[] = [
   { name: 'frequency_penalty', label: 'Frequency penalty', min: -2, max: 2, step: 'any' },
   { name: 'presence_penalty', label: 'Presence penalty', min: -2, max: 2, step: 'any' },
   { name: 'seed', label: 'Seed', step: 1 },
-  { name: 'max_completion_tokens', label: 'Tokens at most', min: 1, step: 1 },
+  { name: 'max_completion_tokens', label: 'Max tokens', min: 1, step: 1 },
 ];
 
 /** The system prompt, the sampling and the tools of the conversation. */
@@ -57,11 +57,11 @@ export function Settings() {
   );
 }
 
-/** What is wrong with the tools as they were typed; '' for nothing. */
+/** The error in the tools as typed; '' for none. */
 function toolsError(text: string): string {
   if (!text.trim()) return '';
   try {
-    return Array.isArray(JSON.parse(text)) ? '' : 'Tools are a list: [{"type": "function", "function": {…}}]';
+    return Array.isArray(JSON.parse(text)) ? '' : 'Tools must be a list: [{"type": "function", "function": {…}}]';
   } catch (e) {
     return (e as Error).message;
   }

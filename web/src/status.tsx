@@ -6,10 +6,10 @@ import 'uplot/dist/uPlot.min.css';
 import * as api from './api';
 import { moment, parseMetrics, rate, type Moment } from './metrics';
 
-/** Moments that a graph shows, one a second: five minutes. */
+/** Number of points in a graph, one per second: five minutes. */
 const kept = 300;
 
-/** The page that shows what the server does, as /metrics and /status tell it. */
+/** The status page, from /metrics and /status. */
 export function StatusPage() {
   const status = useSignal<api.Status | null>(null);
   const trouble = useSignal('');
@@ -54,7 +54,7 @@ export function StatusPage() {
   );
 }
 
-/** Where a model is computed, and why not elsewhere. */
+/** The devices that a model runs on, and why no GPU is used. */
 function deviceText(m: api.ModelStatus): string {
   const names = m.devices.map((d) => `${d.name} ${d.description}`).join(', ') || '–';
   return m.why_processor ? `${names} (${m.why_processor})` : names;
@@ -75,7 +75,7 @@ function ModelSection({ m, moments }: { m: api.ModelStatus; moments: Moment[] })
         <Fact name="Process" value={m.process ? String(m.process) : '–'} />
         <Fact name="Device" value={deviceText(m)} />
         <Fact name="Context" value={m.context ? `${m.context} tokens` : '–'} />
-        <Fact name="At once" value={m.slots ? String(m.slots) : '–'} />
+        <Fact name="Parallel requests" value={m.slots ? String(m.slots) : '–'} />
         <Fact name="Restarts" value={String(m.restarts)} />
       </dl>
       <div class="graphs">
@@ -103,7 +103,7 @@ function bytes(n: number): string {
 
 const dark = matchMedia('(prefers-color-scheme: dark)');
 
-/** A color of style.css as a canvas takes it. */
+/** A color of style.css, for a canvas. */
 function color(at: HTMLElement, name: string): string {
   at.style.color = `var(${name})`;
   const value = getComputedStyle(at).color;
@@ -111,7 +111,7 @@ function color(at: HTMLElement, name: string): string {
   return value;
 }
 
-/** A graph of some lines over time. Who cannot see it reads the last values beside its title. */
+/** A graph of lines over time. For screen readers, the last values are beside its title. */
 function Graph({ title, now, times, lines }: { title: string; now: string; times: number[]; lines: Record<string, (number | null)[]> }) {
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
@@ -137,7 +137,7 @@ function Graph({ title, now, times, lines }: { title: string; now: string; times
     plot.current = u;
     const watch = new ResizeObserver(() => u.setSize({ width: place.current!.clientWidth, height: 150 }));
     watch.observe(place.current!);
-    const again = () => remade.value++; // light has become dark, or dark light
+    const again = () => remade.value++; // the color scheme has changed
     dark.addEventListener('change', again);
     return () => {
       dark.removeEventListener('change', again);

@@ -1,4 +1,4 @@
-// Conversations lie in this browser's IndexedDB, and nowhere else.
+// Conversations are stored only in this browser's IndexedDB.
 
 import { openDB, type DBSchema, type IDBPDatabase } from 'idb';
 

@@ -1,5 +1,5 @@
-// A conversation is a tree: who edits a message or asks for another answer adds a branch beside
-// the old one, and loses nothing. What is shown, and sent, is one path through it.
+// A conversation is a tree: editing a message or requesting another answer adds a branch beside
+// the old one, and nothing is lost. One path through the tree is shown and sent.
 
 export type Role = 'user' | 'assistant' | 'tool';
 
@@ -9,7 +9,7 @@ export interface ToolCall {
   arguments: string;
 }
 
-/** How an answer came: tokens as the server counted them, times as this page saw them. */
+/** Statistics of an answer: tokens as counted by the server, times as measured by the page. */
 export interface Stats {
   promptTokens: number;
   answerTokens: number;
@@ -27,7 +27,7 @@ export interface Message {
   calls?: ToolCall[];
   callId?: string; // of the call that a tool's message answers
   model?: string;
-  finish?: string; // why an answer ended: OpenAI's finish_reason, or 'stopped' by who asked
+  finish?: string; // why an answer ended: OpenAI's finish_reason, or 'stopped' by the user
   error?: string;
   stats?: Stats;
 }
@@ -41,7 +41,7 @@ export interface Conversation {
   params: Record<string, string>; // as they were typed
   tools: string; // JSON, as it was typed
   messages: Record<string, Message>;
-  chosen: Record<string, string>; // of a message's branches, the one that is shown
+  chosen: Record<string, string>; // the branch of each message that is shown
 }
 
 export function newConversation(from?: Partial<Conversation>): Conversation {
@@ -60,19 +60,19 @@ export function path(c: Conversation): Message[] {
   return shown;
 }
 
-/** The conversation with one message more, which is shown. */
+/** Adds a message to the conversation, and shows it. */
 export function add(c: Conversation, m: Message): Conversation {
   const title = c.title || (m.role === 'user' ? titleOf(m) : '');
   return { ...c, title, updated: Date.now(), messages: { ...c.messages, [m.id]: m }, chosen: { ...c.chosen, [m.parent]: m.id } };
 }
 
-/** The conversation with one message changed. */
+/** Changes a message of the conversation. */
 export function change(c: Conversation, id: string, part: Partial<Message>): Conversation {
   const m = c.messages[id];
   return m ? { ...c, updated: Date.now(), messages: { ...c.messages, [id]: { ...m, ...part } } } : c;
 }
 
-/** The conversation with another branch shown: the step-th from the one of this message. */
+/** Shows another branch of the conversation: the step-th from that of this message. */
 export function turn(c: Conversation, m: Message, step: number): Conversation {
   const all = branches(c, m.parent);
   const next = all[all.findIndex((b) => b.id === m.id) + step];
@@ -84,7 +84,7 @@ function titleOf(m: Message): string {
   return line.length > 60 ? line.slice(0, 59) + '…' : line;
 }
 
-/** What OpenAI's API takes for messages up to and with the last one. */
+/** The messages up to the last one, in the format of OpenAI's API. */
 export function wire(system: string, messages: Message[]): object[] {
   const list: object[] = system.trim() ? [{ role: 'system', content: system }] : [];
   for (const m of messages) {

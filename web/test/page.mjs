@@ -122,7 +122,7 @@ test('streamed, stopped, regenerated, edited; and nothing of it is lost', async 
   assert.match(await answers().last().locator('footer').innerText(), /stopped/);
   while ((await status()).models.some((m) => m.running > 0)); // its place is free
 
-  await settle({ 'Tokens at most': '8' });
+  await settle({ 'Max tokens': '8' });
   await button('Regenerate').click();
   await answered();
   const second = await lastText();
@@ -154,11 +154,11 @@ test('Escape stops an answer', async () => {
 
 test('another model answers on', async () => {
   await choose('tiny');
-  await settle({ 'Tokens at most': '8' });
+  await settle({ 'Max tokens': '8' });
   await say(text);
   await answered();
   await choose('demo');
-  await settle({ 'Tokens at most': '' });
+  await settle({ 'Max tokens': '' });
   await say('Thank you!');
   await answered();
   const footers = await answers().locator('footer').allInnerTexts();
@@ -169,7 +169,7 @@ test('another model answers on', async () => {
 test('an engine that dies in mid-answer: the answer goes on, and is the same', async () => {
   const before = (await status()).models.find((m) => m.id === 'tiny');
   await choose('tiny');
-  await settle({ Temperature: '0', 'Tokens at most': '1000' });
+  await settle({ Temperature: '0', 'Max tokens': '1000' });
   await say(text);
   while (!(await lastText()));
   process.kill(before.process, 'SIGKILL');
@@ -318,7 +318,7 @@ test('by keyboard alone, and conversations can be deleted', async () => {
   await answered();
   assert.match(await page.locator('.message.user .said').innerText(), /^Hello\nthere$/);
   await page.keyboard.press('Alt+n');
-  await page.getByRole('heading', { name: 'Talk to demo' }).waitFor();
+  await page.getByRole('heading', { name: 'Chat with demo' }).waitFor();
   page.once('dialog', (d) => d.accept());
   await button('Delete: Hello').click();
   await button('Delete: Hello').waitFor({ state: 'detached' });
@@ -362,6 +362,6 @@ for (const colorScheme of ['light', 'dark']) {
     await button('Conversations').click();
     await accessible('narrow, with the list');
     await button('New conversation').click();
-    await page.getByRole('heading', { name: 'Talk to demo' }).waitFor();
+    await page.getByRole('heading', { name: 'Chat with demo' }).waitFor();
   });
 }
