@@ -140,7 +140,9 @@ func TestClients(t *testing.T) {
 	hs, s := servertest.Start(t, enginetest.Options{}, server.Options{})
 	r := servertest.Record(s)
 	seen := map[string]bool{}
-	for _, header := range []string{"Authorization: Bearer sk-one", "Authorization: Bearer sk-two", "X-Other: none"} {
+	for _, header := range []string{
+		"Authorization: Bearer sk-one", "Authorization: Bearer sk-two", "X-Api-Key: sk-three", "X-Other: none",
+	} {
 		servertest.Ask(t, hs, "/v1/completions", `{"model":"fake","prompt":"p","max_tokens":1}`, header)
 		if strings.Contains(r.Last.Client, "sk-") || seen[r.Last.Client] {
 			t.Errorf("%s: the client is %q", header, r.Last.Client)

@@ -42,10 +42,12 @@ func beginEvent(b []byte, kind string) []byte {
 // endEvent ends an event after its fields.
 func endEvent(b []byte) []byte { return wire.EndEvent(append(b, '}')) }
 
-// Begin implements dialect.Encoder. How much of the prompt is read from the cache is not known yet.
+// Begin implements dialect.Encoder. The usage is that of a prompt of which nothing has been read from
+// the cache, and no answer, also if the engine is ahead: the end of the stream replaces it.
 func (e *encoder) Begin(b []byte) []byte {
+	usage := engine.Usage{Prompt: e.reply.Usage()[0].Prompt}
 	b = append(beginEvent(b, "message_start"), `,"message":`...)
-	return endEvent(e.appendMessage(b, nil, "", "", e.reply.Usage()[0]))
+	return endEvent(e.appendMessage(b, nil, "", "", usage))
 }
 
 // Delta implements dialect.Encoder.
