@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"serve/server"
 	"serve/server/servertest"
@@ -40,6 +41,12 @@ func newErrand(t *testing.T) *errand {
 	e := &errand{dir: t.TempDir()}
 	e.file = filepath.Join(e.dir, "greeting.txt")
 	if err := os.WriteFile(e.file, []byte(mistake+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+
+	// Agents refuse to edit a file that has changed since they read it, as one just written may have.
+	old := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(e.file, old, old); err != nil {
 		t.Fatal(err)
 	}
 	return e
@@ -119,7 +126,8 @@ func TestClaudeCode(t *testing.T) {
 		if err := json.Unmarshal(out, &result); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
-		if result.IsError || result.Result != report || result.Turns != 4 {
+		// It takes a turn more at times: what it asks on the side may come into the conversation.
+		if result.IsError || result.Result != report || result.Turns < 4 {
 			t.Errorf("got %s", out)
 		}
 		if u := result.Usage; u.Read < 2*u.Input {

@@ -141,10 +141,14 @@ func (p *piece) begins(after *piece) bool { return p.kind != after.kind || p.cal
 // pieces calls do for the pieces of an event, in the order of their blocks. What continues a call
 // comes first: an event may contain the end of one block and the beginning of the next.
 func (a *answer) pieces(e *engine.Event, do func(*piece)) {
-	for i := range e.ToolCalls {
-		if c := &e.ToolCalls[i]; c.Name == "" {
-			do(&piece{kind: toolBlock, call: c.Index, text: c.Arguments})
-		}
+	call := func(c *engine.ToolCallDelta) {
+		do(&piece{kind: toolBlock, call: c.Index, name: c.Name, text: c.Arguments})
+	}
+
+	begun := 0 // calls before this one continue one that has begun
+	for begun < len(e.ToolCalls) && e.ToolCalls[begun].Name == "" {
+		call(&e.ToolCalls[begun])
+		begun++
 	}
 	if e.Reasoning != "" {
 		do(&piece{kind: thinkingBlock, text: e.Reasoning})
@@ -152,10 +156,8 @@ func (a *answer) pieces(e *engine.Event, do func(*piece)) {
 	if e.Text != "" {
 		do(&piece{kind: textBlock, text: e.Text})
 	}
-	for i := range e.ToolCalls {
-		if c := &e.ToolCalls[i]; c.Name != "" {
-			do(&piece{kind: toolBlock, call: c.Index, name: c.Name, text: c.Arguments})
-		}
+	for i := range e.ToolCalls[begun:] {
+		call(&e.ToolCalls[begun+i])
 	}
 }
 
