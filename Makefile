@@ -165,6 +165,7 @@ fuzz:
 	$(FUZZ) FuzzRequests ./server/anthropic
 	$(FUZZ) FuzzAppendString ./server/wire
 	$(FUZZ) FuzzGBNF ./prompt
+	$(FUZZ) FuzzPlainParser ./prompt
 	$(FUZZ) FuzzParseSize ./machine
 
 # The files for operators, checked by Prometheus's own tool.
