@@ -177,7 +177,7 @@ test('an engine that dies in mid-answer: the answer goes on, and is the same', a
   const now = (await status()).models.find((m) => m.id === 'tiny');
   assert.ok(now.restarts > before.restarts && now.process !== before.process);
   const stats = await answers().last().locator('footer [title]').getAttribute('title');
-  assert.match(stats, /, 1000 answered/);
+  assert.match(stats, /, 1000 answer tokens/);
   assert.match(await answers().last().locator('footer').innerText(), /tiny · [\d.]+ tokens\/s/);
   const shown = await page.evaluate(() => new Promise((resolve) => {
     const open = indexedDB.open('serve');
