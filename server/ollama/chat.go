@@ -134,7 +134,7 @@ func (api *API) answer(
 
 	limits := model.Engine.Limits()
 	if a.req.context > limits.Context {
-		a.req.ignore("options.num_ctx")
+		a.req.notes.Ignore("options.num_ctx")
 		a.req.setHeader(w.Header())
 	}
 	p, err := api.fit(r.Context(), w.Header(), a, c)

@@ -15,9 +15,9 @@ type table = wire.Table[request]
 // names it. The harmless values are equivalent to leaving it out.
 func named(harmless ...string) wire.Type[request] {
 	t := wire.Ignore[request](wire.Any)
-	t.Read = func(r *request, v wire.Value) *fault.Error {
+	t.Read = func(_ *request, v wire.Value) *fault.Error {
 		if !slices.Contains(harmless, string(v.Raw)) {
-			r.ignore(v.Name)
+			v.Ignore()
 		}
 		return nil
 	}
@@ -33,18 +33,8 @@ func join(tables ...table) table { return slices.Concat(tables...) }
 // ignoredHeader names the fields of a request that were ignored though they could change the answer.
 const ignoredHeader = "X-Ignored-Fields"
 
-// notes are what is said of a request beside its answer.
-type notes struct{ ignored []string }
-
-// ignore notes a field that is ignored. A request that is only tried, to describe a field, has no notes.
-func (r *request) ignore(name string) {
-	if r.notes != nil {
-		r.notes.ignored = append(r.notes.ignored, name)
-	}
-}
-
 // setHeader names what was ignored.
 func (r *request) setHeader(h http.Header) {
 	h.Del(ignoredHeader)
-	wire.AddList(h, ignoredHeader, r.notes.ignored)
+	wire.AddList(h, ignoredHeader, r.notes.Ignored())
 }

@@ -37,8 +37,8 @@ func TestNamed(t *testing.T) {
 		`{"options":{"num_gpu":1,"tfs_z":1,"f16_kv":false,"x":2}}`: {"options.f16_kv", "options.x"},
 	} {
 		req := newRequest()
-		others, e := generateTable.DecodeOpen([]byte(name), req)
-		got := append(req.notes.ignored, others...)
+		e := generateTable.Decode([]byte(name), req, &req.notes)
+		got := req.notes.Ignored()
 		if e != nil || len(got) != len(want) || got[0] != want[0] || got[1] != want[1] {
 			t.Errorf("%s: %v, %v", name, got, e)
 		}

@@ -132,7 +132,7 @@ func (api *API) generatePlain(w http.ResponseWriter, r *http.Request, a *answer)
 
 	limits := model.Engine.Limits()
 	if req.context > limits.Context {
-		req.ignore("options.num_ctx")
+		req.notes.Ignore("options.num_ctx")
 		req.setHeader(w.Header())
 	}
 	er := req.engineRequest(limits)

@@ -164,15 +164,11 @@ func decode(w http.ResponseWriter, r *http.Request, t table) (*request, *fault.E
 	}
 
 	req := newRequest()
-	others, e := t.DecodeOpen(body, req)
-	if e != nil {
+	if e := t.Decode(body, req, &req.notes); e != nil {
 		return nil, e
 	}
-	for _, name := range others {
-		req.ignore(name)
-	}
 	if req.keepAlive != nil && !service.CallOf(r.Context()).Local {
-		req.ignore("keep_alive")
+		req.notes.Ignore("keep_alive")
 	}
 	req.setHeader(w.Header())
 	return req, nil

@@ -136,7 +136,7 @@ func setOptions(r *request, v wire.Value) *fault.Error {
 	for _, name := range slices.Sorted(maps.Keys(object)) {
 		i := slices.IndexFunc(optionFields, func(f wire.Field[request]) bool { return f.Name == name })
 		if i < 0 {
-			r.ignore(object[name].Name)
+			object[name].Ignore()
 			continue
 		}
 		if e := optionFields[i].Type.Read(r, object[name]); e != nil {

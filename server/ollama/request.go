@@ -20,7 +20,7 @@ type request struct {
 	stream    bool
 	keepAlive *time.Duration // negative for ever; nil if nothing was said
 	truncate  *bool
-	notes     *notes
+	notes     wire.Notes
 
 	// Of answers.
 	sampling  engine.Sampling
@@ -65,7 +65,7 @@ const (
 
 // newRequest returns a request with Ollama's defaults. The seed is random.
 func newRequest() *request {
-	r := &request{stream: true, sampling: engine.DefaultSampling(), notes: &notes{}}
+	r := &request{stream: true, sampling: engine.DefaultSampling(), notes: wire.Notes{Lenient: true}}
 	r.sampling.Temperature = defaultTemperature
 	r.sampling.TopK = defaultTopK
 	r.sampling.TopP = defaultTopP

@@ -21,26 +21,11 @@ import (
 // which means the same as leaving the field out.
 type Setter[T any] func(*T, Value) *fault.Error
 
-// Fields is a table without descriptions, for a dialect that has no Table yet.
-type Fields[T any] map[string]Setter[T]
-
 // Value is a field's JSON and its name, as it appears in errors.
 type Value struct {
 	Name  string
 	Raw   json.RawMessage
 	notes *Notes
-}
-
-// Decode reads a request body into T by a table without descriptions. Required fields must be present
-// and not null.
-func Decode[T any](body []byte, into *T, table Fields[T], required ...string) *fault.Error {
-	return decode(body, required, nil, func(v Value) *fault.Error {
-		set, ok := table[v.Name]
-		if !ok {
-			return unknown(v.Name)
-		}
-		return set(into, v)
-	})
 }
 
 // decode splits a request body and calls set for each of its fields.

@@ -1,19 +1,10 @@
 package wire
 
-import (
-	"math"
+import "serve/fault"
 
-	"serve/fault"
-)
-
-// Accepted is for a field that has no observable effect: only its type is checked.
-func Accepted[T any](check func(Value) *fault.Error) Setter[T] {
-	return func(_ *T, v Value) *fault.Error { return check(v) }
-}
-
-// Refused is for an unsupported field that would change the answer. The harmless values, which are
+// refused is for an unsupported field that would change the answer. The harmless values, which are
 // equivalent to omitting the field, are accepted.
-func Refused[T any](why string, harmless ...string) Setter[T] {
+func refused[T any](why string, harmless ...string) Setter[T] {
 	return func(_ *T, v Value) *fault.Error {
 		for _, h := range harmless {
 			if string(v.Raw) == h {
@@ -27,9 +18,6 @@ func Refused[T any](why string, harmless ...string) Setter[T] {
 // maxElements is the maximum length of an array that is only checked.
 const maxElements = 4096
 
-// IsString checks for a string.
-func IsString(v Value) *fault.Error { _, e := v.Text(); return e }
-
 // IsBool checks for a boolean.
 func IsBool(v Value) *fault.Error { _, e := v.Bool(); return e }
 
@@ -38,6 +26,3 @@ func IsObject(v Value) *fault.Error { _, e := v.Object(); return e }
 
 // IsArray checks for an array.
 func IsArray(v Value) *fault.Error { _, e := v.Array(maxElements); return e }
-
-// IsCount checks for a non-negative integer.
-func IsCount(v Value) *fault.Error { _, e := v.Integer(0, math.MaxInt32); return e }

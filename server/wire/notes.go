@@ -20,9 +20,6 @@ type Notes struct {
 	seen    map[string]bool // without the indexes
 }
 
-// maxIgnored limits the fields that are noted. A header has room for fewer.
-const maxIgnored = 256
-
 // Ignored returns the unknown fields, in the order in which they were found. Of elements of a list that
 // have the same unknown field it has the first.
 func (n *Notes) Ignored() []string { return n.ignored }
@@ -30,8 +27,9 @@ func (n *Notes) Ignored() []string { return n.ignored }
 // indexes matches the indexes in a field's name.
 var indexes = regexp.MustCompile(`\[[0-9]+\]`)
 
-func (n *Notes) ignore(name string) {
-	if n == nil || len(n.ignored) >= maxIgnored {
+// Ignore notes a field that has no effect.
+func (n *Notes) Ignore(name string) {
+	if n == nil {
 		return
 	}
 	key := indexes.ReplaceAllString(name, "")
@@ -47,7 +45,7 @@ func (n *Notes) ignore(name string) {
 }
 
 // Ignore notes that the value has no effect.
-func (v Value) Ignore() { v.notes.ignore(v.Name) }
+func (v Value) Ignore() { v.notes.Ignore(v.Name) }
 
 // Others notes the fields of an object that are not known, in order of name.
 func Others(object map[string]Value, known ...string) {

@@ -74,23 +74,6 @@ func (t Table[T]) Decode(body []byte, into *T, notes *Notes) *fault.Error {
 	})
 }
 
-// DecodeOpen is Decode for APIs that accept fields which are in no table. It returns their names, in
-// order, without those that are null. What is required is up to the API.
-func (t Table[T]) DecodeOpen(body []byte, into *T) (others []string, e *fault.Error) {
-	e = decode(body, nil, nil, func(v Value) *fault.Error {
-		i := t.index(v.Name)
-		switch {
-		case IsNull(v.Raw):
-			return nil
-		case i < 0:
-			others = append(others, v.Name)
-			return nil
-		}
-		return t[i].Type.Read(into, v)
-	})
-	return others, e
-}
-
 func (t Table[T]) index(name string) int {
 	return slices.IndexFunc(t, func(f Field[T]) bool { return f.Name == name })
 }

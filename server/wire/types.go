@@ -102,7 +102,7 @@ func Refuse[T any](why string, harmless ...string) Type[T] {
 	if len(values) == 0 {
 		s = Schema{"not": Schema{}}
 	}
-	return Type[T]{Policy: PolicyRefused, Schema: s, Read: Refused[T](why, harmless...), reason: why}
+	return Type[T]{Policy: PolicyRefused, Schema: s, Read: refused[T](why, harmless...), reason: why}
 }
 
 // is checks a value for the type of a schema.
