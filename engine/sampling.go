@@ -45,6 +45,14 @@ type Sampling struct {
 	Drawn []Token `json:"-"`
 }
 
+// SetSeed sets the seed to one of 64 bits. llama.cpp's have 32, and the largest value means a random one.
+func (s *Sampling) SetSeed(n int64) {
+	s.Seed = uint32(n) ^ uint32(uint64(n)>>32)
+	if s.Seed == math.MaxUint32 {
+		s.Seed = 0
+	}
+}
+
 // Parameter declares a number of Sampling. Every API takes it by this declaration; what else it needs is
 // its construction in engine/llama/sampler.cpp, which reads it by its name.
 type Parameter struct {
@@ -65,8 +73,8 @@ type Parameter struct {
 	Off     float64 // the value that turns its sampler off; NaN if another parameter does
 }
 
-// maxWindow is the most tokens that penalties look back on.
-const maxWindow = 1 << 16
+// MaxWindow is the most tokens that penalties look back on.
+const MaxWindow = 1 << 16
 
 // noOff is for a parameter of a sampler that another parameter turns off.
 var noOff = math.NaN()
@@ -206,7 +214,7 @@ var Parameters = []Parameter{
 		Doc:     "Number of tokens that the penalties look back on.",
 		Int:     func(s *Sampling) *int32 { return &s.RepeatLastN },
 		Low:     0,
-		High:    maxWindow,
+		High:    MaxWindow,
 		Default: 64,
 		Off:     0,
 	},
@@ -233,7 +241,7 @@ var Parameters = []Parameter{
 		Doc:     "Longest sequence that may be repeated without a DRY penalty, in tokens.",
 		Int:     func(s *Sampling) *int32 { return &s.DRYAllowedLength },
 		Low:     0,
-		High:    maxWindow,
+		High:    MaxWindow,
 		Default: 2,
 		Off:     noOff,
 	},
@@ -242,7 +250,7 @@ var Parameters = []Parameter{
 		Doc:     "Number of tokens that DRY looks back on.",
 		Int:     func(s *Sampling) *int32 { return &s.DRYPenaltyLastN },
 		Low:     0,
-		High:    maxWindow,
+		High:    MaxWindow,
 		Default: 64,
 		Off:     0,
 	},

@@ -7,73 +7,14 @@ import (
 	"strconv"
 	"strings"
 
+	"serve/engine"
 	"serve/fault"
 	"serve/server/wire"
 )
 
 // optionFields is the table of what options may hold. A wrong type is an error in Ollama's words; null
 // leaves the default.
-var optionFields = table{
-	{
-		Name: "temperature",
-		Type: floatOption(0, 100, func(r *request) *float32 { return &r.sampling.Temperature }).Default(defaultTemperature),
-		Doc:  "How far probabilities are evened out.",
-	},
-	{
-		Name: "top_k",
-		Type: intOption(-1, math.MaxInt32, func(r *request) *int32 { return &r.sampling.TopK }).Default(defaultTopK),
-		Doc:  "Only this many of the most probable tokens can be drawn.",
-	},
-	{
-		Name: "top_p",
-		Type: floatOption(0, 1, func(r *request) *float32 { return &r.sampling.TopP }).Default(defaultTopP),
-		Doc:  "Only the most probable tokens that have this much probability together can be drawn.",
-	},
-	{
-		Name: "min_p",
-		Type: floatOption(0, 1, func(r *request) *float32 { return &r.sampling.MinP }).Default(0),
-		Doc:  "Only tokens with this share of the best one's probability can be drawn.",
-	},
-	{
-		Name: "typical_p",
-		Type: floatOption(0, 1, func(r *request) *float32 { return &r.sampling.TypicalP }).Default(1),
-		Doc:  "Locally typical sampling.",
-	},
-	{
-		Name: "repeat_last_n",
-		Type: intOption(-1, maxWindow, func(r *request) *int32 { return &r.sampling.RepeatLastN }).Default(64),
-		Doc:  "Tokens that penalties look back on; -1 for the context.",
-	},
-	{
-		Name: "repeat_penalty",
-		Type: floatOption(0.01, 10, func(r *request) *float32 { return &r.sampling.RepeatPenalty }).Default(1),
-		Doc:  "Penalty of tokens that were there already.",
-	},
-	{
-		Name: "presence_penalty",
-		Type: floatOption(-2, 2, func(r *request) *float32 { return &r.sampling.PresencePenalty }).Default(0),
-		Doc:  "Penalty of tokens that were there.",
-	},
-	{
-		Name: "frequency_penalty",
-		Type: floatOption(-2, 2, func(r *request) *float32 { return &r.sampling.FrequencyPenalty }).Default(0),
-		Doc:  "Penalty of tokens by how often they were there.",
-	},
-	{
-		Name: "mirostat",
-		Type: intOption(0, 2, func(r *request) *int32 { return &r.sampling.Mirostat }).Default(0),
-		Doc:  "Version of Mirostat, 0 for none.",
-	},
-	{
-		Name: "mirostat_tau",
-		Type: floatOption(0, 100, func(r *request) *float32 { return &r.sampling.MirostatTau }).Default(5),
-		Doc:  "Its target.",
-	},
-	{
-		Name: "mirostat_eta",
-		Type: floatOption(0, 1, func(r *request) *float32 { return &r.sampling.MirostatEta }).Default(0.1),
-		Doc:  "Its rate.",
-	},
+var optionFields = append(samplerOptions(), table{
 	{
 		Name: "seed",
 		Type: wire.Custom(wire.Number(math.MinInt64, maxSeed), setSeed).Default(-1),
@@ -116,6 +57,35 @@ var optionFields = table{
 	{Name: "f16_kv", Type: named("true"), Doc: "Named: Ollama itself has dropped it."},
 	{Name: "tfs_z", Type: named("1", "1.0", "0"), Doc: "Named: Ollama itself has dropped it."},
 	{Name: "penalize_newline", Type: named("true"), Doc: "Named: Ollama itself has dropped it."},
+}...)
+
+// samplerOptions declares the engine's parameters by the names that Ollama has for them, with its bounds and
+// defaults.
+func samplerOptions() (options table) {
+	defaults := newRequest()
+	for _, p := range engine.Parameters {
+		if p.Ollama == "" {
+			continue
+		}
+		switch p.Ollama {
+		case "temperature":
+			p.High = 100
+		case "repeat_last_n":
+			p.Low = -1
+			p.Doc = strings.TrimSuffix(p.Doc, ".") + "; -1 for the context."
+		}
+		options = append(options, wire.Field[request]{Name: p.Ollama, Type: samplerOption(&p, defaults), Doc: p.Doc})
+	}
+	return options
+}
+
+func samplerOption(p *engine.Parameter, defaults *request) wire.Type[request] {
+	if p.Float != nil {
+		variable := func(r *request) *float32 { return p.Float(&r.sampling) }
+		return floatOption(p.Low, p.High, variable).Default(*variable(defaults))
+	}
+	variable := func(r *request) *int32 { return p.Int(&r.sampling) }
+	return intOption(int64(p.Low), int64(p.High), variable).Default(*variable(defaults))
 }
 
 // optionsSchema is the schema of the field options.
@@ -199,11 +169,7 @@ func setSeed(r *request, v wire.Value) *fault.Error {
 	if e != nil || n == -1 {
 		return e
 	}
-	// llama.cpp's seeds have 32 bits, and the largest value means a random seed.
-	r.sampling.Seed = uint32(n) ^ uint32(uint64(n)>>32)
-	if r.sampling.Seed == math.MaxUint32 {
-		r.sampling.Seed = 0
-	}
+	r.sampling.SetSeed(n)
 	return nil
 }
 

@@ -79,7 +79,6 @@ const (
 	maxName     = 1024 // bytes of a model's name
 	maxStops    = 64
 	maxStop     = 1024 // bytes of a stop string
-	maxWindow   = 1 << 16
 	maxInputs   = 2048
 	maxMessages = 16384
 	maxImages   = 128 // of a message
@@ -299,7 +298,7 @@ func (r *request) engineRequest(l engine.Limits) engine.Request {
 		Top:       r.top,
 	}
 	if er.Sampling.RepeatLastN < 0 {
-		er.Sampling.RepeatLastN = int32(min(l.Context, maxWindow))
+		er.Sampling.RepeatLastN = int32(min(l.Context, engine.MaxWindow))
 	}
 	return er
 }

@@ -167,11 +167,7 @@ func samplerDoc(p *engine.Parameter) string {
 
 func setSeed(p *params, v wire.Value) *fault.Error {
 	n, e := v.Integer(math.MinInt64, math.MaxInt64)
-	// llama.cpp's seeds have 32 bits, and the largest value means a random seed.
-	p.sampling.Seed = uint32(n) ^ uint32(uint64(n)>>32)
-	if p.sampling.Seed == math.MaxUint32 {
-		p.sampling.Seed = 0
-	}
+	p.sampling.SetSeed(n)
 	return e
 }
 
