@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -16,6 +14,7 @@ import (
 	"serve/server"
 	"serve/server/anthropic"
 	"serve/server/servertest"
+	"serve/testfiles"
 )
 
 const (
@@ -79,19 +78,7 @@ var mark = regexp.MustCompile(`image-[0-9a-f]{24}`)
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	got = changing.ReplaceAllString(got, "${1}0")
-	path := filepath.Join("testdata", name)
-	if *anthropic.Update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s: got\n%s\nwant\n%s", name, got, want)
-	}
+	testfiles.Golden(t, name, got, *anthropic.Update)
 }
 
 // event is an event of a stream.

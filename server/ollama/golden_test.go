@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -17,6 +15,7 @@ import (
 	"serve/server/ollama"
 	"serve/server/servertest"
 	"serve/service"
+	"serve/testfiles"
 )
 
 // changing is what differs from run to run in an answer.
@@ -70,19 +69,7 @@ func newLibrary() *servertest.Library {
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	got = changing.ReplaceAllString(got, "$1$2${3}0")
-	path := filepath.Join("testdata", name)
-	if *ollama.Update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s: got\n%s\nwant\n%s", name, got, want)
-	}
+	testfiles.Golden(t, name, got, *ollama.Update)
 }
 
 // headers are those of an answer that this API sets.

@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -19,6 +17,7 @@ import (
 	"serve/server"
 	"serve/server/openai"
 	"serve/server/servertest"
+	"serve/testfiles"
 )
 
 // changing is what differs from run to run in an answer.
@@ -34,19 +33,7 @@ func golden(t *testing.T, name, got string) {
 		}
 		return strings.TrimRight(s, "0123456789abcdef") + "0"
 	})
-	path := filepath.Join("testdata", name)
-	if *openai.Update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s: got\n%s\nwant\n%s", name, got, want)
-	}
+	testfiles.Golden(t, name, got, *openai.Update)
 }
 
 func TestGolden(t *testing.T) {
