@@ -201,44 +201,21 @@ func (o *options) startServe(model string, clients int, flags ...string) *proces
 // startPeer starts llama-server as its users do: with a model and nothing else
 // that changes how it batches.
 func (o *options) startPeer(model string) *process {
-	port := freePort()
-	return start(
-		"llama-server",
-		port,
-		filepath.Join(o.peers, "llama-server"),
-		"-m",
-		model,
-		"--port",
-		port,
-		"-t",
-		strconv.Itoa(o.threads),
-		"-lv",
-		"1",
-	)
+	return o.peer("llama-server", model)
 }
 
 // startTunedPeer starts llama-server with as many slots as there are clients,
 // each with a KV stream of its own: its fastest form here.
 func (o *options) startTunedPeer(model string, clients int) *process {
+	return o.peer("llama-server tuned", model,
+		"-np", strconv.Itoa(clients), "-c", strconv.Itoa(o.context*clients), "--no-kv-unified")
+}
+
+// peer starts llama-server. Name is what the run is called in tables.
+func (o *options) peer(name, model string, flags ...string) *process {
 	port := freePort()
-	return start(
-		"llama-server tuned",
-		port,
-		filepath.Join(o.peers, "llama-server"),
-		"-m",
-		model,
-		"--port",
-		port,
-		"-t",
-		strconv.Itoa(o.threads),
-		"-lv",
-		"1",
-		"-np",
-		strconv.Itoa(clients),
-		"-c",
-		strconv.Itoa(o.context*clients),
-		"--no-kv-unified",
-	)
+	return start(name, port, filepath.Join(o.peers, "llama-server"), append([]string{
+		"-m", model, "--port", port, "-t", strconv.Itoa(o.threads), "-lv", "1"}, flags...)...)
 }
 
 func freePort() string {
@@ -366,33 +343,19 @@ var bareRow = regexp.MustCompile(`(?m)^\|\s*\d+ \|\s*\d+ \|\s*\d+ \|.*$`)
 func (o *options) bare(model string, clients int) (float64, error) {
 	var fields []string
 	for tries := 0; len(fields) < 11; tries++ {
-		out, err := exec.Command(
-			filepath.Join(o.peers, "llama-batched-bench"),
-			"-m",
-			model,
-			"-c",
-			strconv.Itoa(o.context*clients),
-			"-b",
-			"512",
-			"-ub",
-			"512",
-			"-npp",
-			"16",
-			"-ntg",
-			strconv.Itoa(o.tokens),
-			"-npl",
-			strconv.Itoa(clients),
-			"-t",
-			strconv.Itoa(o.threads),
-		).Output()
+		out, err := exec.Command(filepath.Join(o.peers, "llama-batched-bench"),
+			"-m", model, "-c", strconv.Itoa(o.context*clients), "-b", "512", "-ub", "512", "-npp", "16",
+			"-ntg", strconv.Itoa(o.tokens), "-npl", strconv.Itoa(clients), "-t", strconv.Itoa(o.threads)).Output()
 		if err != nil {
 			return 0, fmt.Errorf("llama-batched-bench: %w", err)
 		}
+
 		// A short run may end before its logger has written the row.
 		if fields = strings.Split(bareRow.FindString(string(out)), "|"); len(fields) < 11 && tries == 5 {
 			return 0, fmt.Errorf("llama-batched-bench: no row in %q", out)
 		}
 	}
+
 	// The seconds for the prompts, which are as long as ours, and the answers.
 	seconds, err := strconv.ParseFloat(strings.TrimSpace(fields[9]), 64)
 	if err != nil {

@@ -35,7 +35,8 @@ func TestOlderForms(t *testing.T) {
 // TestAnnotations takes unknown keywords for what they are to JSON Schema.
 func TestAnnotations(t *testing.T) {
 	g, err := Compile([]byte(`{"type":"object","discriminator":{},"propertyOrdering":["a"],"min_items":1,"nullable":true,
-		"properties":{"a":{"type":"string","format":"password","ui:widget":"x","strict":true,"minLength":2}}}`), Options{Prefix: "j"})
+		"properties":{"a":{"type":"string","format":"password","ui:widget":"x","strict":true,
+		"minLength":2}}}`), Options{Prefix: "j"})
 	if err != nil || len(g.Loose) > 0 || !slices.Contains(g.Assertions, "/properties/a/minLength") {
 		t.Errorf("%+v: %v", g, err)
 	}

@@ -686,13 +686,17 @@ var handwritten = func() []string {
 		),
 		`{"type":"object","properties":{"type":{"enum":["div","button","field"]},"label":{"type":"string"},` +
 			`"children":{"type":"array","items":{"$ref":"#"}},"attributes":{"type":"array","items":{"type":"object",` +
-			`"properties":{"name":{"type":"string"},"value":{"type":"string"}},"required":["name","value"],"additionalProperties":false}}},"required":["type","label","children","attributes"],"additionalProperties":false}`,
+			`"properties":{"name":{"type":"string"},"value":{"type":"string"}},"required":["name","value"],
+		"additionalProperties":false}}},"required":["type","label","children","attributes"],"additionalProperties":false}`,
 		`{"type":"object","properties":{"list":{"$ref":"#/$defs/node"}},"required":["list"],` +
 			`"additionalProperties":false,"$defs":{"node":{"type":"object","properties":{"value":{"type":"number"},` +
-			`"next":{"anyOf":[{"$ref":"#/$defs/node"},{"type":"null"}]}},"required":["value","next"],"additionalProperties":false}}}`,
+			`"next":{"anyOf":[{"$ref":"#/$defs/node"},{"type":"null"}]}},"required":["value","next"],
+		"additionalProperties":false}}}`,
 		`{"type":"object","properties":{"item":{"anyOf":[{"type":"object","properties":{"kind":{"const":"user"},` +
 			`"name":{"type":"string"}},"required":["kind","name"],"additionalProperties":false},{"type":"object",` +
-			`"properties":{"kind":{"const":"place"},"lat":{"type":"number","minimum":-90,"maximum":90},"lon":{"type":"number","minimum":-180,"maximum":180}},"required":["kind","lat","lon"],"additionalProperties":false}]}},"required":["item"],"additionalProperties":false}`,
+			`"properties":{"kind":{"const":"place"},"lat":{"type":"number","minimum":-90,"maximum":90},
+		"lon":{"type":"number","minimum":-180,"maximum":180}},"required":["kind","lat","lon"],
+		"additionalProperties":false}]}},"required":["item"],"additionalProperties":false}`,
 		obj(
 			`"categories"`,
 			field("categories", list(`{"enum":["hate","violence","self-harm","none"]}`, `,"maxItems":4`)),
@@ -783,6 +787,8 @@ var handwritten = func() []string {
 		obj(`"filter"`, field("filter", `{"$ref":"#/$defs/f"}`))[:len(obj(`"filter"`, field("filter",
 			`{"$ref":"#/$defs/f"}`)))-1] +
 			`,"$defs":{"f":{"anyOf":[{"type":"object","properties":{"and":{"type":"array","items":{"$ref":"#/$defs/f"},` +
-			`"minItems":1}},"required":["and"],"additionalProperties":false},{"type":"object","properties":{"field":{"type":"string"},"equals":{"type":["string","number"]}},"required":["field","equals"],"additionalProperties":false}]}}}`,
+			`"minItems":1}},"required":["and"],"additionalProperties":false},{"type":"object",
+		"properties":{"field":{"type":"string"},"equals":{"type":["string","number"]}},"required":["field","equals"],
+		"additionalProperties":false}]}}}`,
 	}
 }()

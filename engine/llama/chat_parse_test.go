@@ -80,10 +80,13 @@ type chatFormat struct {
 }
 
 const (
-	formatTools = `[{"type":"function","function":{"name":"write_file","description":"Writes a file","parameters":{"type":"object",
-"properties":{"path":{"type":"string"},"content":{"type":"string"},"mode":{"type":"integer"},"options":{"type":"object"},
+	formatTools = `[{"type":"function","function":{"name":"write_file","description":"Writes a file",
+		"parameters":{"type":"object",
+"properties":{"path":{"type":"string"},"content":{"type":"string"},"mode":{"type":"integer"},
+		"options":{"type":"object"},
 "lines":{"type":"array","items":{"type":"object"}}},"required":["path","content"]}}},
-{"type":"function","function":{"name":"look","description":"Looks","parameters":{"type":"object","properties":{"at":{"type":"string"}}}}}]`
+{"type":"function","function":{"name":"look","description":"Looks","parameters":{"type":"object",
+		"properties":{"at":{"type":"string"}}}}}]`
 	formatUser = `{"role":"user","content":"Write it."}`
 )
 

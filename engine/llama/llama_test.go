@@ -401,13 +401,25 @@ func TestSamplersGoOn(t *testing.T) {
 		"temperature": func(*engine.Sampling) {},
 		"the whole":   func(p *engine.Sampling) { p.MinP = 0 },
 		"greedy":      func(p *engine.Sampling) { p.Temperature = 0 },
-		"filters":     func(p *engine.Sampling) { p.TopK, p.TopP, p.TypicalP = 50, 0.9, 0.9 },
-		"penalties": func(p *engine.Sampling) {
-			p.PresencePenalty, p.FrequencyPenalty, p.RepeatPenalty = 1, 1,
-				1.5
+		"filters": func(p *engine.Sampling) {
+			p.TopK = 50
+			p.TopP = 0.9
+			p.TypicalP = 0.9
 		},
-		"greedy by penalties": func(p *engine.Sampling) { p.Temperature, p.PresencePenalty = 0, 2 },
-		"dry":                 func(p *engine.Sampling) { p.DRYMultiplier, p.DRYAllowedLength, p.MinP = 2, 1, 0 },
+		"penalties": func(p *engine.Sampling) {
+			p.PresencePenalty = 1
+			p.FrequencyPenalty = 1
+			p.RepeatPenalty = 1.5
+		},
+		"greedy by penalties": func(p *engine.Sampling) {
+			p.Temperature = 0
+			p.PresencePenalty = 2
+		},
+		"dry": func(p *engine.Sampling) {
+			p.DRYMultiplier = 2
+			p.DRYAllowedLength = 1
+			p.MinP = 0
+		},
 		"a grammar": func(p *engine.Sampling) {
 			p.Grammar.Text = `root ::= ("the" | " world" | [a-f ] | "x" ` +
 				`root)*`

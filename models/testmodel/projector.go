@@ -73,11 +73,13 @@ func (w *writer) visionMetadata(kind string) {
 	w.str("general.name", "serve test projector")
 	w.uint("general.alignment", 32)
 	w.uint("general.file_type", 0)
+
 	w.key("clip.has_vision_encoder", typeBool)
 	w.b.WriteByte(1)
 	w.key("clip.use_gelu", typeBool)
 	w.b.WriteByte(1)
 	w.str("clip.projector_type", kind)
+
 	w.uint("clip.vision.image_size", imageSide)
 	w.uint("clip.vision.patch_size", patch)
 	w.uint("clip.vision.embedding_length", visionWidth)
@@ -86,6 +88,7 @@ func (w *writer) visionMetadata(kind string) {
 	w.uint("clip.vision.block_count", visionLayers)
 	w.uint("clip.vision.attention.head_count", visionHeads)
 	w.float("clip.vision.attention.layer_norm_epsilon", 1e-5)
+
 	for _, key := range []string{"image_mean", "image_std"} {
 		w.array("clip.vision."+key, typeFloat, 3, func(b *bytes.Buffer) {
 			for range 3 {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"reflect"
 	"strings"
 	"testing"
@@ -51,7 +52,8 @@ var transcripts = map[string]struct{ says, fields string }{
 	"call_none":  {`No.`, servertest.Hello + `,` + twoTools + `,"tool_choice":{"type":"none"}`},
 	"result": {"Fine", twoTools + `,"messages":[{"role":"user","content":"a"},
 		{"role":"assistant","content":[{"type":"tool_use","id":"toolu_1","name":"f","input":{"a":1}}]},
-		{"role":"user","content":[{"type":"tool_result","tool_use_id":"toolu_1","content":"sun"},{"type":"text","text":"So?"}]}]`},
+		{"role":"user","content":[{"type":"tool_result","tool_use_id":"toolu_1","content":"sun"},{"type":"text",
+		"text":"So?"}]}]`},
 }
 
 // TestGolden compares whole answers.
@@ -165,43 +167,80 @@ func (m *message) addDelta(t testing.TB, delta map[string]any) {
 // TestStreamsEqualWholeAnswers adds up streams, which must give the message that is answered whole.
 func TestStreamsEqualWholeAnswers(t *testing.T) {
 	for name, tt := range transcripts {
-		t.Run(name, func(t *testing.T) {
-			hs, _ := start(t, tt.says)
-			_, stream := servertest.Post(t, hs, messages, body(tt.fields+`,"stream":true`))
-			m := &message{}
-			for _, e := range events(t, stream) {
-				m.add(t, e)
-			}
-			if !m.stopped {
-				t.Fatalf("no end: %s", stream)
-			}
-			content := make([]any, len(m.blocks))
-			for i, b := range m.blocks {
-				content[i] = b
-			}
-			m.fields["content"] = content
+		t.Run(name, func(t *testing.T) { compareStream(t, tt.says, tt.fields) })
+	}
+}
 
-			hs, _ = start(t, tt.says)
-			_, text := servertest.Post(t, hs, messages, body(tt.fields))
-			text = changing.ReplaceAllString(text, "${1}0")
-			var want map[string]any
-			if err := json.Unmarshal([]byte(text), &want); err != nil {
-				t.Fatal(err)
-			}
+// TestAnyStreamEqualsTheWholeAnswer does the same with answers of any shape.
+func TestAnyStreamEqualsTheWholeAnswer(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	words := []string{"one ", "\u20ac", "\"two\"", "\\", "\n", " ", "three"}
+	some := func(n int) string {
+		var b strings.Builder
+		for range random.IntN(n) {
+			b.WriteString(words[random.IntN(len(words))])
+		}
+		return b.String()
+	}
 
-			streamed, err := json.Marshal(m.fields)
+	for range 60 {
+		says := some(6)
+		if random.IntN(2) == 0 {
+			says = "(" + some(6) + ")" + says
+		}
+		for range random.IntN(4) {
+			// A stop sequence in a call would cut it off: TestTruncatedCall.
+			a := strings.ReplaceAll(some(4), "three", "four")
+			input, err := json.Marshal(map[string]any{"a": a, "b": []int{random.IntN(9)}})
 			if err != nil {
 				t.Fatal(err)
 			}
-			var got map[string]any
-			if err := json.Unmarshal(changing.ReplaceAll(streamed, []byte("${1}0")), &got); err != nil {
-				t.Fatal(err)
-			}
-			if !reflect.DeepEqual(got, want) {
-				t.Errorf("streamed %v\nwhole    %v", got, want)
-			}
-		})
+			says += "<" + string(rune('f'+random.IntN(2))) + " " + string(input) + ">"
+		}
+		fields := servertest.Hello + `,` + twoTools + `,"max_tokens":300,"stop_sequences":["three"]`
+		if random.IntN(2) == 0 {
+			fields += `,"thinking":{"type":"adaptive","display":"omitted"}`
+		}
+		compareStream(t, says, fields)
 	}
+}
+
+// compareStream asks for an answer as a stream and whole, and compares what clients get of it.
+func compareStream(t *testing.T, says, fields string) {
+	t.Helper()
+	hs, _ := start(t, says)
+	_, stream := servertest.Post(t, hs, messages, body(fields+`,"stream":true`))
+	m := &message{}
+	for _, e := range events(t, stream) {
+		m.add(t, e)
+	}
+	if !m.stopped {
+		t.Fatalf("no end: %s", stream)
+	}
+	content := make([]any, len(m.blocks))
+	for i, b := range m.blocks {
+		content[i] = b
+	}
+	m.fields["content"] = content
+	streamed, err := json.Marshal(m.fields)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	hs, _ = start(t, says)
+	_, whole := servertest.Post(t, hs, messages, body(fields))
+	if got, want := settled(t, string(streamed)), settled(t, whole); !reflect.DeepEqual(got, want) {
+		t.Errorf("%q, streamed %v\nwhole    %v", says, got, want)
+	}
+}
+
+// settled reads a message, without what differs from run to run.
+func settled(t *testing.T, text string) (m map[string]any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(changing.ReplaceAllString(text, "${1}0")), &m); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	return m
 }
 
 // TestTruncatedCall leaves a call that was cut off out of a whole answer, so that nobody acts on a

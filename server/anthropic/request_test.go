@@ -127,7 +127,8 @@ func TestBlocks(t *testing.T) {
 		"thinking": {
 			`"messages":[{"role":"user","content":"a"},{"role":"assistant","content":[
 			{"type":"thinking","thinking":"b","signature":""},{"type":"redacted_thinking","data":"x"},
-			{"type":"thinking","thinking":"","signature":"thinking:aGlkZGVu"},{"type":"thinking","thinking":"","signature":"Eo8BCk"},
+			{"type":"thinking","thinking":"","signature":"thinking:aGlkZGVu"},{"type":"thinking","thinking":"",
+		"signature":"Eo8BCk"},
 			{"type":"text","text":"c"}]},{"role":"user","content":"d"}]`,
 			[]string{"user: a", "assistant: c thinks b\nhidden\n", "user: d"}, "",
 		},
@@ -236,7 +237,8 @@ func TestFieldsReachTheModel(t *testing.T) {
 			func(c engine.Chat, _ engine.Request) bool {
 				return strings.Contains(string(c.Tools), `d\n\nExamples of input: [{\"a\":1}]`)
 			}},
-		"tools that clients know": {`"tools":[{"type":"bash_20250124","name":"bash"},{"type":"memory_20250818","name":"memory"},
+		"tools that clients know": {`"tools":[{"type":"bash_20250124","name":"bash"},{"type":"memory_20250818",
+		"name":"memory"},
 			{"type":"text_editor_20250728","name":"str_replace_based_edit_tool","max_characters":100}]`,
 			func(c engine.Chat, _ engine.Request) bool {
 				return names(c) == "bash,memory,str_replace_based_edit_tool" && strings.Contains(string(c.Tools), "old_str")
@@ -270,7 +272,8 @@ func TestToolsChange(t *testing.T) {
 	hs, r := start(t, "ok")
 	res, text := servertest.Post(t, hs, messages, body(twoTools+`,"messages":[{"role":"user","content":"a"},
 		{"role":"system","content":[
-			{"type":"tool_addition","tool":{"type":"tool_definition","definition":{"name":"h","input_schema":{"type":"object"}}}},
+			{"type":"tool_addition","tool":{"type":"tool_definition","definition":{"name":"h",
+		"input_schema":{"type":"object"}}}},
 			{"type":"tool_addition","tool":{"type":"tool_reference","name":"g"}},
 			{"type":"tool_addition","tool":{"type":"mcp_toolset_reference","server_name":"s"}},
 			{"type":"tool_removal","tool":{"type":"tool_reference","name":"f"}}]}]`))

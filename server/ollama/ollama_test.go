@@ -208,7 +208,8 @@ func TestTruncate(t *testing.T) {
 	long := strings.Repeat("x", 60)
 	conversation := `"messages":[{"role":"system","content":"stay"},{"role":"user","content":"` + long + `"},
 		{"role":"assistant","content":"` + long + `","tool_calls":[{"function":{"name":"f"}}]},
-		{"role":"tool","content":"` + long + `"},{"role":"assistant","content":"` + long + `"},{"role":"user","content":"last"}]`
+		{"role":"tool","content":"` + long + `"},{"role":"assistant","content":"` + long + `"},{"role":"user",
+		"content":"last"}]`
 	for _, tt := range []struct {
 		fields  string
 		status  int

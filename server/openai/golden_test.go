@@ -769,9 +769,11 @@ func TestMessagesReachTheTemplate(t *testing.T) {
 	}}, server.Options{})
 
 	res, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake","max_tokens":1,"messages":[
-		{"role":"system","content":"one"},{"role":"developer","content":[{"type":"text","text":"two"},{"type":"text","text":"three"}]},
+		{"role":"system","content":"one"},{"role":"developer","content":[{"type":"text","text":"two"},{"type":"text",
+		"text":"three"}]},
 		{"role":"user","content":"a","name":"Ann"},{"role":"user","content":"b"},
-		{"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{}"}}]},
+		{"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"function","function":{"name":"f",
+		"arguments":"{}"}}]},
 		{"role":"tool","tool_call_id":"1","content":"c"}]}`)
 
 	if res.StatusCode != 200 {

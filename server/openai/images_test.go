@@ -237,7 +237,8 @@ func TestFetchedImages(t *testing.T) {
 			t,
 			hs,
 			"/v1/chat/completions",
-			`{"model":"fake","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"`+host.URL+path+`"}},{"type":"text","text":"?"}]}]}`,
+			`{"model":"fake","messages":[{"role":"user","content":[{"type":"image_url",
+		"image_url":{"url":"`+host.URL+path+`"}},{"type":"text","text":"?"}]}]}`,
 		)
 		if !strings.Contains(body, want) || strings.Contains(body, "secret") {
 			t.Errorf("%s: %s", path, body)

@@ -98,12 +98,15 @@ func TestResponsesInput(t *testing.T) {
 	}, server.Options{})
 
 	res, body := servertest.Post(t, hs, "/v1/responses", `{"model":"fake","instructions":"I","input":[
-		{"role":"developer","content":"D"},{"type":"message","role":"user","content":[{"type":"input_text","text":"a"},{"type":"input_text","text":"b"}]},
+		{"role":"developer","content":"D"},{"type":"message","role":"user","content":[{"type":"input_text","text":"a"},
+		{"type":"input_text","text":"b"}]},
 		{"type":"reasoning","id":"rs_1","summary":[],"content":[{"type":"reasoning_text","text":"why"}]},
-		{"type":"message","role":"assistant","id":"msg_1","status":"completed","content":[{"type":"output_text","text":"c","annotations":[]}]},
+		{"type":"message","role":"assistant","id":"msg_1","status":"completed","content":[{"type":"output_text",
+		"text":"c","annotations":[]}]},
 		{"type":"function_call","id":"fc_1","call_id":"1","name":"f","arguments":"{\"x\":1}","status":"completed"},
 		{"type":"function_call","call_id":"2","name":"g","arguments":"{}"},
-		{"type":"function_call_output","call_id":"1","output":"y"},{"type":"function_call_output","call_id":"2","output":[{"type":"input_text","text":"z"}]}]}`)
+		{"type":"function_call_output","call_id":"1","output":"y"},{"type":"function_call_output","call_id":"2",
+		"output":[{"type":"input_text","text":"z"}]}]}`)
 
 	if res.StatusCode != 200 {
 		t.Fatal(body)
@@ -135,7 +138,8 @@ func TestBadResponses(t *testing.T) {
 		`"top_logprobs":21`:               "top_logprobs",
 		`"nonsense":1`:                    "nonsense",
 		`"temperature":5`:                 "temperature",
-		`"tools":[{"type":"custom","name":"x","format":{"type":"grammar","syntax":"lark","definition":"start: a"}}]`: "tools[0].format.definition",
+		`"tools":[{"type":"custom","name":"x","format":{"type":"grammar","syntax":"lark",
+		"definition":"start: a"}}]`: "tools[0].format.definition",
 		`"tools":[{"type":"namespace","name":"n"}]`:                               "tools[0].tools",
 		`"tools":[{"type":"namespace","name":"n.m","tools":[]}]`:                  "tools[0].name",
 		`"tools":[{"type":"function","name":"` + strings.Repeat("x", 129) + `"}]`: "tools[0].name",

@@ -219,7 +219,8 @@ func TestInputItems(t *testing.T) {
 		t,
 		hs,
 		`"input":[{"role":"user","content":"a"},{"type":"function_call","call_id":"c","name":"f","arguments":"{}"},`+
-			`{"type":"function_call_output","call_id":"c","output":"3","id":"fco_mine"},{"role":"user","content":[{"type":"input_text","text":"b"}]}]`,
+			`{"type":"function_call_output","call_id":"c","output":"3","id":"fco_mine"},{"role":"user",
+		"content":[{"type":"input_text","text":"b"}]}]`,
 	)
 	status, body := servertest.Request(t, hs, http.MethodGet, "/v1/responses/"+got.ID+"/input_items?order=asc&limit=3")
 	if status != http.StatusOK {

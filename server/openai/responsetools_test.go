@@ -172,8 +172,10 @@ func TestNamespaces(t *testing.T) {
 	items, header := itemsOf(t, hs, `"input":[{"role":"user","content":"x"},
 		{"type":"function_call","call_id":"c1","namespace":"mcp__test","name":"shout","arguments":"{}"},
 		{"type":"function_call_output","call_id":"c1","output":"A"}],
-		"tool_choice":{"type":"allowed_tools","mode":"auto","tools":[{"type":"function","namespace":"mcp__test","name":"shout"},
-			{"type":"custom","namespace":"mcp__test","name":"patch"},{"type":"function","name":"shout"},{"type":"mcp","server_label":"x"}]},
+		"tool_choice":{"type":"allowed_tools","mode":"auto","tools":[{"type":"function","namespace":"mcp__test",
+		"name":"shout"},
+			{"type":"custom","namespace":"mcp__test","name":"patch"},{"type":"function","name":"shout"},{"type":"mcp",
+		"server_label":"x"}]},
 		"tools":[{"type":"function","name":"shout"},{"type":"function","name":"`+long+`"},
 		{"type":"namespace","name":"mcp__test","description":"Of a test.","tools":[
 			{"type":"function","name":"shout","parameters":{"type":"object"},"defer_loading":true},
@@ -217,7 +219,8 @@ func TestToolSearch(t *testing.T) {
 	found := `{"type":"tool_search_output","call_id":"c1","execution":"client","tools":[
 		{"type":"namespace","name":"ns","tools":[{"type":"function","name":"shout","defer_loading":true}]}]}`
 	items, _ = itemsOf(t, hs, `"input":[{"role":"user","content":"x"},
-		{"type":"tool_search_call","call_id":"c1","execution":"client","arguments":{"query":"loud"}},`+found+`,`+found+`],`+search)
+		{"type":"tool_search_call","call_id":"c1","execution":"client",
+		"arguments":{"query":"loud"}},`+found+`,`+found+`],`+search)
 	if len(items) != 1 || items[0].Type != "function_call" || items[0].Namespace != "ns" || items[0].Name != "shout" {
 		t.Errorf("%+v", items)
 	}
@@ -424,8 +427,10 @@ func TestChatCustomTools(t *testing.T) {
 		RenderError: func(m []byte) error { return json.Unmarshal(m, &seen) },
 		Limits:      engine.Limits{Context: 4096},
 	}, server.Options{})
-	const request = `"tools":[{"type":"custom","custom":{"name":"patch","format":{"type":"grammar","grammar":{"syntax":"regex","definition":"[a-z\\n]+"}}}},
-		{"type":"retrieval"}],"tool_choice":{"type":"custom","custom":{"name":"patch"}},"messages":[{"role":"user","content":"x"},
+	const request = `"tools":[{"type":"custom","custom":{"name":"patch","format":{"type":"grammar",
+		"grammar":{"syntax":"regex","definition":"[a-z\\n]+"}}}},
+		{"type":"retrieval"}],"tool_choice":{"type":"custom","custom":{"name":"patch"}},"messages":[{"role":"user",
+		"content":"x"},
 		{"role":"assistant","tool_calls":[{"id":"c1","type":"custom","custom":{"name":"patch","input":"q"}}]},
 		{"role":"tool","tool_call_id":"c1","content":"done"}]`
 

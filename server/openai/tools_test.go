@@ -127,9 +127,12 @@ func TestToolHistory(t *testing.T) {
 	}, server.Options{})
 
 	res, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake","messages":[{"role":"user","content":"a"},
-		{"role":"assistant","tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}},{"id":"2","function":{"name":"g"}}]},
-		{"role":"tool","tool_call_id":"1","content":"x"},{"role":"tool","tool_call_id":"2","content":[{"type":"text","text":"y"}]},
-		{"role":"assistant","content":null,"function_call":{"name":"h","arguments":""}},{"role":"function","name":"h","content":"z"}]}`)
+		{"role":"assistant","tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}},
+		{"id":"2","function":{"name":"g"}}]},
+		{"role":"tool","tool_call_id":"1","content":"x"},{"role":"tool","tool_call_id":"2","content":[{"type":"text",
+		"text":"y"}]},
+		{"role":"assistant","content":null,"function_call":{"name":"h","arguments":""}},{"role":"function","name":"h",
+		"content":"z"}]}`)
 
 	if res.StatusCode != 200 {
 		t.Fatal(body)
