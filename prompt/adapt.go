@@ -36,12 +36,8 @@ type adapter struct {
 
 // adapt returns the messages as the template takes them, and notes about what was changed.
 func (t *template) adapt(messages []Message, tools, begun bool) ([]Message, []string) {
-	a := adapter{template: t, tools: tools, messages: slices.Clone(messages)}
-	if begun {
-		last := len(a.messages) - 1
-		a.begun = a.messages[last:]
-		a.messages = a.messages[:last:last]
-	}
+	a := newAdapter(t, messages, begun)
+	a.tools = tools
 
 	a.arguments()
 	a.system()
@@ -51,15 +47,20 @@ func (t *template) adapt(messages []Message, tools, begun bool) ([]Message, []st
 	return append(a.messages, a.begun...), a.notes
 }
 
-// simplify returns the messages in the form that all templates take: one system message, which may become
-// the user's, and the user and the assistant in turns. It is for what no single change has helped.
-func (t *template) simplify(messages []Message, begun, fold bool) ([]Message, []string) {
-	a := adapter{template: t, messages: slices.Clone(messages)}
+func newAdapter(t *template, messages []Message, begun bool) *adapter {
+	a := &adapter{template: t, messages: slices.Clone(messages)}
 	if begun {
 		last := len(a.messages) - 1
 		a.begun = a.messages[last:]
 		a.messages = a.messages[:last:last]
 	}
+	return a
+}
+
+// simplify returns the messages in the form that all templates take: one system message, which may become
+// the user's, and the user and the assistant in turns. It is for what no single change has helped.
+func (t *template) simplify(messages []Message, begun, fold bool) ([]Message, []string) {
+	a := newAdapter(t, messages, begun)
 
 	a.mergeSystem()
 	a.text()
