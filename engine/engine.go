@@ -144,7 +144,8 @@ func (e *Engine) tokenize(text string, control, ends bool, limit int) ([]Token, 
 		return nil, err
 	}
 	defer e.calls.Done()
-	return e.runner.Tokenize(text, control, ends)
+	tokens, err := e.runner.Tokenize(text, control, ends)
+	return tokens, ended(err)
 }
 
 // Render writes a conversation as the model reads it. What the template cannot
@@ -295,13 +296,18 @@ func (e *Engine) sequences(req *request) ([]*sequence, error) {
 
 // blame makes the request the cause of a runner's error, unless the runner is.
 func blame(err error) error {
-	switch {
-	case errors.Is(err, ErrCrashed):
+	if err = ended(err); errors.Is(err, ErrCrashed) || errors.Is(err, ErrStopped) {
 		return err
-	case errors.Is(err, ErrAborted), errors.Is(err, ErrFatal):
-		return fmt.Errorf("%w: %w", ErrStopped, err)
 	}
 	return fmt.Errorf("%w: %w", ErrRequest, err)
+}
+
+// ended makes the end of the runner the engine's.
+func ended(err error) error {
+	if errors.Is(err, ErrAborted) || errors.Is(err, ErrFatal) {
+		return fmt.Errorf("%w: %w", ErrStopped, err)
+	}
+	return err
 }
 
 func closeSamplers(sequences []*sequence) {

@@ -275,7 +275,7 @@ func (e *Engine) encodeImage(ctx context.Context, source *ImageSource, room int)
 	defer e.calls.Done()
 	chunks, err := e.runner.EncodeImage(img, room)
 	if err != nil {
-		return nil, err
+		return nil, ended(err)
 	}
 
 	for _, c := range chunks {

@@ -36,7 +36,7 @@ func (e *Engine) parsers(r *Request) ([]answerParser, error) {
 func (e *Engine) parser(r *Request) (p Parser, err error) {
 	if r.Parser != "" {
 		if p, err = e.runner.Parser(r.Parser); err != nil {
-			return nil, err
+			return nil, ended(err)
 		}
 		if r.Begun != "" {
 			p = &continuation{Parser: p, begun: r.Begun}

@@ -62,9 +62,19 @@ func (r *Runner) generation() (*generation, error) {
 		select {
 		case <-changed:
 		case <-r.aborted:
-			return nil, engine.ErrAborted
+			return nil, r.whyAborted()
 		}
 	}
+}
+
+// whyAborted returns why there is no child after Abort, which may have been called because none can be started.
+func (r *Runner) whyAborted() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failed != nil {
+		return r.failed
+	}
+	return engine.ErrAborted
 }
 
 // lost is called by each goroutine that notices that a child has gone. The first starts another;
