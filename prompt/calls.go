@@ -17,14 +17,20 @@ type part struct {
 	suffix string   // ?, *, + or bounds
 }
 
-// parseParts parses a rule's body into alternatives.
+// parseParts parses a rule's body into alternatives. One whose parentheses do not match stays one part, for
+// llama.cpp to refuse.
 func parseParts(body []string) [][]part {
-	alts, _ := parseAlternatives(body)
+	alts, rest, whole := parseAlternatives(body)
+	if !whole || len(rest) > 0 {
+		return [][]part{{{token: strings.Join(body, "")}}}
+	}
 	return alts
 }
 
-// parseAlternatives parses up to the end, or to a closing parenthesis, which it leaves.
-func parseAlternatives(body []string) (alts [][]part, rest []string) {
+// parseAlternatives parses up to the end, or to a closing parenthesis, which it leaves. Whole is false if a
+// parenthesis in between was not closed.
+func parseAlternatives(body []string) (alts [][]part, rest []string, whole bool) {
+	whole = true
 	var seq []part
 	for len(body) > 0 && body[0] != ")" {
 		token := body[0]
@@ -35,11 +41,12 @@ func parseAlternatives(body []string) (alts [][]part, rest []string) {
 			alts = append(alts, seq)
 			seq = nil
 		case token == "(":
-			var group [][]part
-			group, body = parseAlternatives(body)
-			if len(body) > 0 {
-				body = body[1:] // the parenthesis
+			group, after, closed := parseAlternatives(body)
+			if len(after) == 0 {
+				return nil, nil, false
 			}
+			body = after[1:] // without the parenthesis
+			whole = whole && closed
 			seq = append(seq, part{alts: group})
 
 		case strings.ContainsAny(token[:1], "?*+{") && len(seq) > 0:
@@ -49,7 +56,7 @@ func parseAlternatives(body []string) (alts [][]part, rest []string) {
 		}
 	}
 
-	return append(alts, seq), body
+	return append(alts, seq), body, whole
 }
 
 // writeParts is the inverse of parseParts, but for spaces.

@@ -31,6 +31,8 @@ func TestGBNF(t *testing.T) {
 func FuzzGBNF(f *testing.F) {
 	f.Add(" ::= ", "")
 	f.Add("root ::= \"a\\\"\" [^\\]] (b-1 | c){1,3}\n# remark\n", "c-")
+	f.Add("(\"\n", "")
+	f.Add("root ::= a ) b ( c", "")
 	f.Fuzz(func(t *testing.T, text, prefix string) {
 		g := parseGBNF(text)
 		if got := g.String(); got != text {
