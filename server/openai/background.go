@@ -104,11 +104,12 @@ func (b *background) stop() {
 }
 
 // inBackground starts a response in the background. It answers as soon as the request has been
-// accepted.
+// accepted. It releases the request's conversation.
 func (api *API) inBackground(w http.ResponseWriter, r *http.Request, req *responsesRequest) *fault.Error {
-	id := "resp_" + wire.RandomID()
+	id := responsePrefix + wire.RandomID()
 	ctx, ok := api.background.begin(id, r.Context())
 	if !ok {
+		api.conversations.release(req)
 		return service.Fault(engine.ErrStopped, "")
 	}
 
@@ -120,6 +121,7 @@ func (api *API) inBackground(w http.ResponseWriter, r *http.Request, req *respon
 	var queued response
 	go func() {
 		defer api.background.end(id)
+		defer api.conversations.release(req)
 		defer func() {
 			if p := recover(); p != nil { // the middleware only recovers the request's own goroutine
 				api.opts.Log.Error("panic", "path", "/responses", "panic", p, "stack", string(debug.Stack()))
@@ -178,7 +180,7 @@ func (api *API) finishInBackground(
 	case err == nil:
 		rw.settle(stream.Usage())
 	case errors.Is(cause, errCancelled):
-		rw.response.Status = "cancelled"
+		rw.response.Status = statusCancelled
 	case errors.Is(cause, errStopping):
 		rw.fail(service.Fault(engine.ErrStopped, ""))
 	default:

@@ -22,11 +22,11 @@ const compactInstruction = "The conversation above is about to be replaced by a 
 
 // compaction is the answer of POST /responses/compact.
 type compaction struct {
-	ID        string                       `json:"id"`
-	Object    string                       `json:"object"`
-	CreatedAt int64                        `json:"created_at"`
-	Output    []map[string]json.RawMessage `json:"output"`
-	Usage     *responseUsage               `json:"usage"`
+	ID        string         `json:"id"`
+	Object    string         `json:"object"`
+	CreatedAt int64          `json:"created_at"`
+	Output    []storedItem   `json:"output"`
+	Usage     *responseUsage `json:"usage"`
 }
 
 // compact answers POST /v1/responses/compact: the user's messages, and an item with a summary of
@@ -65,7 +65,7 @@ func (api *API) compact(w http.ResponseWriter, r *http.Request) *fault.Error {
 			answer.Output = append(answer.Output, listed(v.Raw, inputID(id, i)))
 		}
 	}
-	answer.Output = append(answer.Output, map[string]json.RawMessage{
+	answer.Output = append(answer.Output, storedItem{
 		"type":              wire.AppendString(nil, typeCompaction),
 		"id":                wire.AppendString(nil, itemPrefixes[typeCompaction]+outputID(id, 0)),
 		"encrypted_content": wire.AppendString(nil, seal(summary.Text())),

@@ -46,6 +46,27 @@ type response struct {
 	Usage              *responseUsage  `json:"usage"`
 	User               *string         `json:"user,omitempty"`
 	Metadata           json.RawMessage `json:"metadata"`
+
+	Conversation *conversationRef `json:"conversation,omitempty"`
+}
+
+// The statuses of responses.
+const (
+	statusRunning    = "in_progress"
+	statusCompleted  = "completed"
+	statusIncomplete = "incomplete" // cut at the limit of tokens
+	statusFailed     = "failed"
+	statusCancelled  = "cancelled"
+)
+
+// complete reports whether a response has been answered to its end, or up to a limit.
+func (r *response) complete() bool {
+	return r.Status == statusCompleted || r.Status == statusIncomplete
+}
+
+// conversationRef names the conversation that a response belongs to.
+type conversationRef struct {
+	ID string `json:"id"`
 }
 
 type responseError struct {
@@ -123,7 +144,7 @@ func newResponseWriter(a *answer, req *responsesRequest) *responseWriter {
 		ID:                 a.id,
 		Object:             "response",
 		CreatedAt:          a.created,
-		Status:             "in_progress",
+		Status:             statusRunning,
 		Model:              a.name,
 		Output:             []*item{},
 		ParallelToolCalls:  req.tools.parallel,
@@ -154,6 +175,10 @@ func newResponseWriter(a *answer, req *responsesRequest) *responseWriter {
 
 	if req.maxCalls > 0 {
 		r.MaxToolCalls = &req.maxCalls
+	}
+
+	if req.conversationID != "" {
+		r.Conversation = &conversationRef{req.conversationID}
 	}
 
 	if req.formatAsked != nil {
@@ -272,7 +297,7 @@ func (w *responseWriter) begin(kind string, call *engine.ToolCallDelta) {
 	it := &item{
 		Type:   kind,
 		ID:     itemPrefixes[kind] + outputID(w.response.ID, len(w.response.Output)),
-		Status: "in_progress",
+		Status: statusRunning,
 	}
 	switch kind {
 	case typeMessage:
@@ -355,9 +380,9 @@ func (w *responseWriter) end() {
 		w.addInput(w.input.end())
 	}
 
-	it.Status = "completed"
+	it.Status = statusCompleted
 	if w.ended == engine.FinishLength {
-		it.Status = "incomplete"
+		it.Status = statusIncomplete
 	}
 
 	w.close(it, w.text.String())
@@ -410,10 +435,10 @@ func (w *responseWriter) settle(u engine.Usage) {
 	r := w.response
 	r.Usage = usageOf(u)
 	now := time.Now().Unix()
-	r.Status = "completed"
+	r.Status = statusCompleted
 	r.CompletedAt = &now
 	if w.ended == engine.FinishLength {
-		r.Status = "incomplete"
+		r.Status = statusIncomplete
 		r.CompletedAt = nil
 		r.IncompleteDetails = &incomplete{"max_output_tokens"}
 	}
@@ -422,7 +447,7 @@ func (w *responseWriter) settle(u engine.Usage) {
 // fail ends the response with an error. Clients expect it in the response and as a separate event, which
 // has two forms at once.
 func (w *responseWriter) fail(e *fault.Error) {
-	w.response.Status = "failed"
+	w.response.Status = statusFailed
 	w.response.Error = &responseError{failures[e.Kind].code, e.Message}
 	w.emit("response.failed", map[string]any{"response": w.response})
 	body := newErrorBody(e)

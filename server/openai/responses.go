@@ -17,24 +17,24 @@ import (
 // responsesRequest is the body of POST /v1/responses.
 type responsesRequest struct {
 	conversationRequest
-	instructions string
-	metadata     json.RawMessage
-	toolsAsked   json.RawMessage // as sent, to be echoed
-	choiceAsked  json.RawMessage
-	formatAsked  json.RawMessage
-	user         string
-	safety       string
-	cacheKey     string
-	truncation   string
-	maxCalls     int                          // of hosted tools; 0 for no limit
-	sealed       bool                         // the client keeps the reasoning and sends it back
-	found        []wire.Value                 // lists of tools that searches have found
-	unread       []string                     // types of items that the model does not see
-	input        []wire.Value                 // the items, from which messages are built
-	items        []map[string]json.RawMessage // the items as stored
-	previous     string                       // id of the response to continue from
-	store        bool
-	background   bool
+	instructions   string
+	metadata       json.RawMessage
+	toolsAsked     json.RawMessage // as sent, to be echoed
+	choiceAsked    json.RawMessage
+	formatAsked    json.RawMessage
+	user           string
+	safety         string
+	cacheKey       string
+	truncation     string
+	maxCalls       int          // of hosted tools; 0 for no limit
+	sealed         bool         // the client keeps the reasoning and sends it back
+	found          []wire.Value // lists of tools that searches have found
+	unread         []string     // types of items that the model does not see
+	input          []wire.Value // the items, from which messages are built
+	previous       string       // id of the response to continue from
+	conversationID string       // id of the conversation that it belongs to
+	store          bool
+	background     bool
 }
 
 var responsesFields = wire.Lift(func(r *responsesRequest) *conversationRequest { return &r.conversationRequest },
@@ -81,8 +81,9 @@ var responsesFields = wire.Lift(func(r *responsesRequest) *conversationRequest {
 		},
 		{
 			Name: "metadata",
-			Type: wire.Custom(wire.Object.Examples(`{"a":"b"}`), (*responsesRequest).setMetadata),
-			Doc:  "Labels, which come back with the response.",
+			Type: wire.Of(metadataSchema, readMetadata,
+				func(r *responsesRequest) *json.RawMessage { return &r.metadata }),
+			Doc: "Labels, which come back with the response.",
 		},
 		{
 			Name: "user",
@@ -111,9 +112,10 @@ var responsesFields = wire.Lift(func(r *responsesRequest) *conversationRequest {
 			Doc:  "Comes back with the response. Nothing is cut: a conversation that is too long is an error.",
 		},
 		{
-			Name: "conversation",
-			Type: wire.Refuse[responsesRequest](
-				"Conversations are not kept here; 'previous_response_id' goes on from a response."),
+			Name: conversationField,
+			Type: wire.Custom(conversationSchema, (*responsesRequest).setConversation),
+			Doc: "Id of a conversation, or an object with it, whose items go before the input. When the response is " +
+				"done its input and output are added to the conversation, also with `store: false`.",
 		},
 		{
 			Name: "prompt",
@@ -184,13 +186,15 @@ var responsesFields = wire.Lift(func(r *responsesRequest) *conversationRequest {
 
 // The schemas of fields that have their own decoders.
 var (
+	itemSchema = wire.AnyOf(
+		wire.Open(map[string]wire.Schema{"type": wire.String}, "type"),
+		wire.Open(map[string]wire.Schema{"role": wire.String}, "role"),
+		wire.Open(map[string]wire.Schema{"id": {"type": "string", "minLength": 1}}, "id"),
+	)
+
 	inputSchema = wire.AnyOf(
 		wire.String,
-		wire.ListOf(wire.AnyOf(
-			wire.Open(map[string]wire.Schema{"type": wire.String}, "type"),
-			wire.Open(map[string]wire.Schema{"role": wire.String}, "role"),
-			wire.Open(map[string]wire.Schema{"id": {"type": "string", "minLength": 1}}, "id"),
-		), maxMessages),
+		wire.ListOf(itemSchema, maxMessages),
 	).Examples(`"Hello"`, `[{"role":"user","content":"Hello"}]`)
 
 	flatToolsSchema = wire.ListOf(anyTool, maxTools).Examples(`[{"type":"function","name":"f"}]`,
@@ -251,11 +255,6 @@ func (r *responsesRequest) setToolChoice(v wire.Value) (e *fault.Error) {
 	r.choiceAsked = v.Raw
 	r.tools.choice, e = readToolChoice(v, true)
 	return e
-}
-
-func (r *responsesRequest) setMetadata(v wire.Value) *fault.Error {
-	r.metadata = v.Raw
-	return wire.IsObject(v)
 }
 
 // echoedTools returns the tools as a response tells them: functions have all of their fields.
@@ -354,39 +353,65 @@ func (r *responsesRequest) check() *fault.Error {
 	return r.conversationRequest.check()
 }
 
+// decodeResponses reads a request, without the conversation that it continues.
+func (api *API) decodeResponses(w http.ResponseWriter, r *http.Request) (*responsesRequest, *fault.Error) {
+	req := &responsesRequest{store: true, conversationRequest: newConversationRequest()}
+	return req, decode(api, w, r, req, responsesFields)
+}
+
 // readResponses reads and validates a request, including the conversation that it continues.
 func (api *API) readResponses(w http.ResponseWriter, r *http.Request) (*responsesRequest, *fault.Error) {
-	req := &responsesRequest{store: true, conversationRequest: newConversationRequest()}
-	if e := decode(api, w, r, req, responsesFields); e != nil {
+	req, e := api.decodeResponses(w, r)
+	if e != nil {
 		return nil, e
 	}
-	if e := api.recall(r.Context(), req); e != nil {
-		return nil, e
-	}
-	return req, req.check()
+	return req, api.prepare(r.Context(), w.Header(), req)
 }
 
 // itemsHeader lists the types of the input's items that the model does not see.
 const itemsHeader = "X-Items-Not-Read"
 
+// prepare adds what a request continues, and validates it.
+func (api *API) prepare(ctx context.Context, h http.Header, req *responsesRequest) *fault.Error {
+	if e := api.recall(ctx, req); e != nil {
+		return e
+	}
+	if e := req.check(); e != nil {
+		return e
+	}
+	wire.AddList(h, itemsHeader, req.unread)
+	return nil
+}
+
 // responses answers POST /v1/responses.
 func (api *API) responses(w http.ResponseWriter, r *http.Request) *fault.Error {
-	req, e := api.readResponses(w, r)
+	req, e := api.decodeResponses(w, r)
 	if e != nil {
 		return e
 	}
-
-	wire.AddList(w.Header(), itemsHeader, req.unread)
-	if req.background {
-		return api.inBackground(w, r, req)
+	if e := api.conversations.hold(req); e != nil {
+		return e
 	}
 
+	e = api.prepare(r.Context(), w.Header(), req)
+	if e == nil && req.background {
+		return api.inBackground(w, r, req)
+	}
+	defer api.conversations.release(req)
+	if e != nil {
+		return e
+	}
+	return api.respond(w, r, req)
+}
+
+// respond answers a request while its client waits.
+func (api *API) respond(w http.ResponseWriter, r *http.Request, req *responsesRequest) *fault.Error {
 	reply, e := api.converse(r.Context(), w.Header(), &req.conversationRequest, "input")
 	if e != nil {
 		return e
 	}
 	defer reply.Close()
-	rw := newResponseWriter(newAnswer("resp_", reply.Model, &req.params), req)
+	rw := newResponseWriter(newAnswer(responsePrefix, reply.Model, &req.params), req)
 	if req.stream {
 		return api.opts.Stream(w, r, reply, &responseEncoder{rw, api, req, r.Context()})
 	}
