@@ -153,7 +153,7 @@ func (api *API) inBackground(w http.ResponseWriter, r *http.Request, req *respon
 func (api *API) respondInBackground(
 	ctx context.Context, h http.Header, req *responsesRequest, id string, accepted func(response),
 ) *fault.Error {
-	reply, e := api.converse(ctx, h, &req.conversationRequest, "input")
+	reply, e := api.start(ctx, h, req)
 	if e != nil {
 		return e
 	}
@@ -174,6 +174,7 @@ func (api *API) respondInBackground(
 func (api *API) finishInBackground(
 	ctx context.Context, req *responsesRequest, rw *responseWriter, reply *service.Reply,
 ) {
+	rw.start()
 	stream := reply.Streams[0]
 	err := reply.Read(ctx, stream, rw.event)
 	switch cause := context.Cause(ctx); {

@@ -30,9 +30,14 @@ type responsesRequest struct {
 	sealed         bool         // the client keeps the reasoning and sends it back
 	found          []wire.Value // lists of tools that searches have found
 	unread         []string     // types of items that the model does not see
-	input          []wire.Value // the items, from which messages are built
+	input          []wire.Value // its items
+	all            []wire.Value // with those that they go on from; messages are made of them
 	previous       string       // id of the response to continue from
 	conversationID string       // id of the conversation that it belongs to
+	compacts       bool         // a conversation that is longer than threshold
+	threshold      int          // in tokens; 0 for the default
+	triggered      bool         // the answer is a summary
+	window         string       // sealed; what the conversation has been compacted to, empty if it has not
 	store          bool
 	background     bool
 }
@@ -108,8 +113,9 @@ var responsesFields = wire.Lift(func(r *responsesRequest) *conversationRequest {
 		},
 		{
 			Name: "truncation",
-			Type: wire.OneOf(func(r *responsesRequest, s string) { r.truncation = s }, "auto", "disabled"),
-			Doc:  "Comes back with the response. Nothing is cut: a conversation that is too long is an error.",
+			Type: wire.OneOf(func(r *responsesRequest, s string) { r.truncation = s }, truncationAuto, "disabled"),
+			Doc: "`auto` leaves out the oldest messages of a conversation that is too long; the header " +
+				"`X-Prompt-Changed` says how many. Otherwise it is an error.",
 		},
 		{
 			Name: conversationField,
@@ -123,7 +129,10 @@ var responsesFields = wire.Lift(func(r *responsesRequest) *conversationRequest {
 		},
 		{
 			Name: "context_management",
-			Type: wire.Refuse[responsesRequest]("Nothing is cut here."),
+			Type: wire.Custom(contextManagementSchema, (*responsesRequest).setContextManagement),
+			Doc: "`compaction` has the model summarize a conversation with more tokens than `compact_threshold`, by " +
+				"default three quarters of the context, before it answers. The summary is an item of the output, from " +
+				"which the conversation goes on. `usage` is that of the answer alone.",
 		},
 		{
 			Name: "top_logprobs",
@@ -334,10 +343,7 @@ func (r *responsesRequest) setReasoning(v wire.Value) *fault.Error {
 
 // check validates fields that depend on each other.
 func (r *responsesRequest) check() *fault.Error {
-	if r.instructions != "" {
-		first := prompt.Message{Role: prompt.System, Content: r.instructions}
-		r.messages = slices.Insert(r.messages, 0, first)
-	}
+	r.messages = r.instructed(r.messages)
 	if len(r.messages) == 0 {
 		return fault.New(fault.MissingField, "input", "Missing required parameter: 'input'.")
 	}
@@ -351,6 +357,14 @@ func (r *responsesRequest) check() *fault.Error {
 		*choice = toolChoice{}
 	}
 	return r.conversationRequest.check()
+}
+
+// instructed returns messages after the request's instructions.
+func (r *responsesRequest) instructed(messages []prompt.Message) []prompt.Message {
+	if r.instructions == "" {
+		return messages
+	}
+	return slices.Insert(messages, 0, prompt.Message{Role: prompt.System, Content: r.instructions})
 }
 
 // decodeResponses reads a request, without the conversation that it continues.
@@ -406,7 +420,7 @@ func (api *API) responses(w http.ResponseWriter, r *http.Request) *fault.Error {
 
 // respond answers a request while its client waits.
 func (api *API) respond(w http.ResponseWriter, r *http.Request, req *responsesRequest) *fault.Error {
-	reply, e := api.converse(r.Context(), w.Header(), &req.conversationRequest, "input")
+	reply, e := api.start(r.Context(), w.Header(), req)
 	if e != nil {
 		return e
 	}
@@ -416,6 +430,7 @@ func (api *API) respond(w http.ResponseWriter, r *http.Request, req *responsesRe
 		return api.opts.Stream(w, r, reply, &responseEncoder{rw, api, req, r.Context()})
 	}
 
+	rw.start()
 	stream := reply.Streams[0]
 	if err := reply.Read(r.Context(), stream, rw.event); err != nil {
 		return service.Fault(err, "input")
@@ -447,8 +462,7 @@ func (*responseEncoder) Ping(b []byte) []byte { return append(b, wire.Ping...) }
 // Begin implements dialect.Encoder.
 func (w *responseEncoder) Begin(b []byte) []byte {
 	w.streams = true
-	w.emit("response.created", map[string]any{"response": w.response})
-	w.emit("response.in_progress", map[string]any{"response": w.response})
+	w.start()
 	return w.take(b)
 }
 
