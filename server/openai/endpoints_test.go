@@ -301,7 +301,7 @@ func TestHarmlessFields(t *testing.T) {
 		{"/v1/completions", `"prompt":"a","grammar":"root ::= x"`, 400},
 		{"/v1/responses", `"input":"a","include":["reasoning.encrypted_content"],"max_tool_calls":3,` +
 			`"prompt_cache_retention":"24h"`, 200},
-		{"/v1/responses", `"input":"a","context_management":[]`, 400},
+		{"/v1/responses", `"input":"a","context_management":{}`, 400},
 		{"/v1/rerank", `"query":"q","documents":["a"],"max_chunks_per_doc":1`, 400},
 		{"/v1/rerank", `"query":"q","documents":["a"],"max_tokens_per_doc":1`, 400},
 		{"/v1/rerank", `"query":"q","documents":["a"],"rank_fields":["x"]`, 400},
