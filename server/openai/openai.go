@@ -142,6 +142,23 @@ func (api *API) readingRoutes() []dialect.Route {
 			Fields:    rerankFields.Describe(),
 		},
 		{
+			Method:    http.MethodPost,
+			Path:      "/score",
+			Handle:    api.score,
+			Work:      true,
+			Operation: "rerank",
+			Doc:       "Scores how well texts answer queries.",
+			Fields:    scoreFields.Describe(),
+		},
+		{
+			Method:      http.MethodGet,
+			Path:        "/tokenizer_info",
+			Handle:      api.tokenizerInfo,
+			Work:        true,
+			Doc:         "Describes a model's tokenizer.",
+			Unversioned: true,
+		},
+		{
 			Method:      http.MethodPost,
 			Path:        "/tokenize",
 			Handle:      api.tokenize,
