@@ -46,7 +46,7 @@ func (api *API) compact(w http.ResponseWriter, r *http.Request) *fault.Error {
 	}
 	defer reply.Close()
 
-	var summary prompt.Reply
+	var summary prompt.Collector
 	stream := reply.Streams[0]
 	if err := reply.Read(r.Context(), stream, func(e *engine.Event) { summary.Add(e) }); err != nil {
 		return service.Fault(err, "input")

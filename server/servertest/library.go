@@ -23,7 +23,7 @@ type Library struct {
 	// Hub has the models that can be pulled.
 	Hub map[string]*service.Facts
 	// Steps are what a pull reports.
-	Steps []service.Progress
+	Steps []service.PullProgress
 
 	mu     sync.Mutex
 	opened []string
@@ -74,7 +74,7 @@ func (l *Library) Open(_ context.Context, name string) (*pool.Model, error) {
 }
 
 // Pull implements service.Library.
-func (l *Library) Pull(ctx context.Context, name string, report func(service.Progress)) error {
+func (l *Library) Pull(ctx context.Context, name string, report func(service.PullProgress)) error {
 	l.mu.Lock()
 	facts := l.Hub[name]
 	l.mu.Unlock()
