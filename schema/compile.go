@@ -23,7 +23,6 @@ const (
 type compiler struct {
 	g        grammar
 	root     *value
-	anchors  map[string]*value
 	names    map[string]string // rules by the set they stand for
 	open     map[string]bool   // sets under way since the last character
 	loose    map[string]bool   // pointers of keywords that are not enforced
@@ -166,14 +165,6 @@ func (c *compiler) list(v *value, keyword string) []*value {
 		return nil
 	}
 	return l.items
-}
-
-// id is the root's own address, by which it may refer to itself.
-func (c *compiler) id() string {
-	if id := c.root.members["$id"]; id != nil && id.kind == text {
-		return strings.TrimSuffix(id.text, "#")
-	}
-	return "\x00"
 }
 
 // key names a set, so that the same one is compiled once.
