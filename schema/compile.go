@@ -225,13 +225,11 @@ func (c *compiler) body(s set) expr {
 	}
 	var out alt
 	for _, choice := range list {
-		// The choice is made: its schema joins the others, the list leaves.
+		// The choice is made: its schema joins the others, behind them, and the list leaves.
 		next := c.flatten([]*value{choice}, s.choices[1:])
-		for _, v := range s.all {
-			if !slices.Contains(next.all, v) {
-				next.all = append(next.all, v)
-			}
-		}
+		next.all = slices.Concat(s.all, slices.DeleteFunc(next.all, func(v *value) bool {
+			return slices.Contains(s.all, v)
+		}))
 		out = append(out, c.set(next))
 	}
 	return out
