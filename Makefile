@@ -155,6 +155,7 @@ fuzz:
 	$(FUZZ) FuzzReference ./models
 	$(FUZZ) FuzzListing ./hub
 	$(FUZZ) FuzzDecode ./picture
+	$(FUZZ) FuzzJPEG ./picture
 	$(FUZZ) FuzzCompile ./schema
 	$(FUZZ) FuzzTrace ./load
 	$(FUZZ) FuzzMessage ./chat

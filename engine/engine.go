@@ -276,6 +276,7 @@ func (e *Engine) sequences(req *request) ([]*sequence, error) {
 	for i := range req.Choices {
 		sampling := req.Sampling
 		sampling.Seed += uint32(i)
+		sampling.Ends = req.StopTokens
 		sampler, err := e.runner.NewSampler(sampling)
 		if err != nil {
 			closeSamplers(sequences)

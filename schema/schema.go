@@ -118,24 +118,21 @@ func compile(document []byte, o Options) (*Compiled, *grammar, error) {
 }
 
 func newCompiler(root *value, o Options, v *validators) *compiler {
-	c := &compiler{
+	return &compiler{
 		root:     root,
 		names:    map[string]string{},
 		open:     map[string]bool{},
 		loose:    map[string]bool{},
 		asserted: map[string]bool{},
-		anchors:  map[string]*value{},
 		automata: map[string]automaton{},
 		closed:   o.Closed,
 		g:        grammar{prefix: o.Prefix, rules: map[string]expr{}},
 		check:    v.check,
 		began:    time.Now(),
 	}
-	c.findAnchors(root)
-	return c
 }
 
-// readModern reads a schema and rewrites older forms. Unknown means that $schema names a draft that
+// readModern reads a schema, rewrites older forms, and makes all references pointers. Unknown means that $schema names a draft that
 // is not known.
 func readModern(document []byte) (root *value, modern []byte, unknown bool, err error) {
 	root, err = read(document)
@@ -146,36 +143,19 @@ func readModern(document []byte) (root *value, modern []byte, unknown bool, err 
 	changed, unknown := modernize(root)
 	if changed {
 		document = []byte(root.marshal())
-		root, err = read(document)
+		if root, err = read(document); err != nil {
+			return nil, nil, false, err
+		}
 	}
-	return root, document, unknown, err
+
+	if localize(root) {
+		document = []byte(root.marshal())
+	}
+	return root, document, unknown, nil
 }
 
 // data are the keywords whose values are no schemas.
 var data = map[string]bool{"enum": true, "const": true, "default": true, "examples": true, "example": true}
-
-// findAnchors notes the names that references may use. A part that has an address
-// of its own would give all of them another meaning.
-func (c *compiler) findAnchors(v *value) {
-	for _, keyword := range []string{"$anchor", "$dynamicAnchor"} {
-		if a := v.members[keyword]; a != nil && a.kind == text {
-			c.anchors[a.text] = v
-		}
-	}
-	for _, keyword := range []string{"$id", "id"} {
-		if id := v.members[keyword]; id != nil && id.kind == text && v != c.root {
-			c.ignore(v, keyword)
-		}
-	}
-	for _, key := range v.keys {
-		if !data[key] {
-			c.findAnchors(v.members[key])
-		}
-	}
-	for _, item := range v.items {
-		c.findAnchors(item)
-	}
-}
 
 // oldDrafts are those in which nothing counts beside a $ref.
 var oldDrafts = regexp.MustCompile(`draft-0[3467]`)

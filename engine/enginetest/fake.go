@@ -243,7 +243,20 @@ func (f *Fake) Tokenize(text string, control, _ bool) ([]engine.Token, error) {
 	return tokens, nil
 }
 
-type sampler struct{ f *Fake }
+type sampler struct {
+	f     *Fake
+	least int // tokens before one may end the answer
+	ends  []engine.Token
+}
+
+// draw returns the token that comes in the place of t: another one if that would end the answer too early.
+func (s *sampler) draw(t engine.Token) engine.Token {
+	if s.least > 0 && (t == EOS || slices.Contains(s.ends, t)) {
+		t = '.'
+	}
+	s.least--
+	return t
+}
 
 func (s *sampler) Close() {
 	s.f.mu.Lock()
@@ -259,7 +272,7 @@ func (f *Fake) NewSampler(s engine.Sampling) (engine.Sampler, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.samplers++
-	return &sampler{f}, nil
+	return &sampler{f: f, least: int(s.MinTokens) - len(s.Drawn), ends: s.Ends}, nil
 }
 
 // Step checks that every token comes at the end of its sequence's cells. It draws what
@@ -411,6 +424,7 @@ func (f *Fake) sample(rows []engine.Row) error {
 
 		r.Err = nil
 		if r.Sampler != nil {
+			t = r.Sampler.(*sampler).draw(t)
 			r.Token = t
 			r.LogProb = -0.5
 		} else {
