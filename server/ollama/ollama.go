@@ -174,14 +174,6 @@ func decode(w http.ResponseWriter, r *http.Request, t table) (*request, *fault.E
 	return req, nil
 }
 
-// requireLocal refuses what only programs of this machine may do.
-func requireLocal(r *http.Request) *fault.Error {
-	if service.CallOf(r.Context()).Local {
-		return nil
-	}
-	return fault.New(fault.Forbidden, "", "Only programs on the server's own machine may manage its models.")
-}
-
 // keep has a model stay in memory as long as a request says. How long that is concerns everybody, so only
 // programs of this machine have a say in it.
 func (api *API) keep(ctx context.Context, m *pool.Model, req *request) {

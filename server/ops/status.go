@@ -23,7 +23,8 @@ type Status struct {
 type ModelStatus struct {
 	ID              string            `json:"id"`
 	Aliases         []string          `json:"aliases"`
-	State           string            `json:"state"` // as /readyz has it
+	State           string            `json:"state"`    // as /readyz has it
+	AtStart         bool              `json:"at_start"` // the server was started with it: it cannot be removed
 	Process         int               `json:"process"`
 	ResidentBytes   uint64            `json:"resident_bytes"` // of its process, mapped weights included; 0 if unknown
 	PlannedBytes    uint64            `json:"planned_bytes"`
@@ -62,6 +63,7 @@ func (o *Ops) status(w http.ResponseWriter, _ *http.Request) *fault.Error {
 			ID:              m.ID,
 			Aliases:         append([]string{}, m.Aliases...),
 			State:           o.health(m),
+			AtStart:         o.opts.Service.AtStart(m),
 			Process:         c.Process.ID,
 			ResidentBytes:   c.Process.Resident,
 			PlannedBytes:    c.Bytes,

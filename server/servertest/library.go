@@ -22,6 +22,8 @@ type Library struct {
 	Load pool.LoadFunc
 	// Hub has the models that can be pulled.
 	Hub map[string]*service.Facts
+	// Known is the catalog.
+	Known service.Catalog
 	// Steps are what a pull reports.
 	Steps []service.PullProgress
 
@@ -92,6 +94,9 @@ func (l *Library) Pull(ctx context.Context, name string, report func(service.Pul
 	l.Files[facts.Name] = facts
 	return nil
 }
+
+// Catalog implements service.Library.
+func (l *Library) Catalog() *service.Catalog { return &l.Known }
 
 // Remove implements service.Library.
 func (l *Library) Remove(_ context.Context, name string) error {
