@@ -18,7 +18,7 @@ import (
 // Options configure an API.
 type Options struct {
 	Service *service.Service
-	Stream  dialect.Stream
+	Stream  dialect.StreamFunc
 	Lenient bool // accepts unknown fields at the top level of requests
 }
 
@@ -27,7 +27,7 @@ var _ dialect.Dialect = (*API)(nil)
 // API implements dialect.Dialect.
 type API struct {
 	service *service.Service
-	stream  dialect.Stream
+	stream  dialect.StreamFunc
 	lenient bool
 }
 

@@ -44,7 +44,7 @@ func (api *API) summarize(
 	}
 	defer reply.Close()
 
-	var summary prompt.Reply
+	var summary prompt.Collector
 	stream := reply.Streams[0]
 	if err := reply.Read(ctx, stream, func(e *engine.Event) { summary.Add(e) }); err != nil {
 		return "", engine.Usage{}, service.Fault(err, "input")

@@ -306,7 +306,7 @@ func TestSamplingReachesTheEngine(t *testing.T) {
 	fields := map[string]any{
 		"model":                 "fake",
 		"prompt":                "a",
-		"max_tokens":            1,
+		"max_tokens":            math.MaxInt32, // no fewer than min_tokens
 		"seed":                  11,
 		"ignore_eos":            true,
 		"dry_sequence_breakers": []string{"x"},

@@ -22,7 +22,7 @@ import (
 // Options configure an API.
 type Options struct {
 	Service *service.Service
-	Stream  dialect.Stream
+	Stream  dialect.StreamFunc
 	Archive archive.Store // stores responses between requests; nil keeps recent ones in memory
 	// Moderator is the name of the Llama Guard model behind moderations; empty for none.
 	Moderator string
