@@ -19,7 +19,7 @@ type Library interface {
 	Open(ctx context.Context, name string) (*pool.Model, error)
 	// Pull downloads a model, or what of it is missing, and calls report while it does, from one
 	// goroutine at a time.
-	Pull(ctx context.Context, name string, report func(Progress)) error
+	Pull(ctx context.Context, name string, report func(PullProgress)) error
 	// Remove deletes the files of a model.
 	Remove(ctx context.Context, name string) error
 	// Catalog lists the models that Pull knows by a short name.
@@ -69,8 +69,8 @@ type Facts struct {
 	Projector map[string]any    // scalar values of the projector's header
 }
 
-// Progress is how a download goes on.
-type Progress struct {
+// PullProgress is how a download goes on.
+type PullProgress struct {
 	File   string // its name
 	SHA256 string // of the file, in hex; empty if the Hub gives none
 	Bytes  int64  // of the file

@@ -274,7 +274,7 @@ func (s *Service) Stored(ctx context.Context) ([]*Facts, *fault.Error) {
 }
 
 // Pull downloads a model. A client that has left does not end it for others: they ask again.
-func (s *Service) Pull(ctx context.Context, name string, report func(Progress)) *fault.Error {
+func (s *Service) Pull(ctx context.Context, name string, report func(PullProgress)) *fault.Error {
 	if s.opts.Library == nil {
 		return fault.New(fault.Unsupported, "", "The server manages no models.")
 	}

@@ -180,7 +180,7 @@ func (api *API) generateReply(
 }
 
 // follow returns the tokens of a conversation that came before, and those of the prompt after them.
-func follow(m *engine.Model, before, tokens []engine.Token) []engine.Token {
+func follow(m *engine.ModelInfo, before, tokens []engine.Token) []engine.Token {
 	if len(before) == 0 {
 		return tokens
 	}

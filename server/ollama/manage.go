@@ -100,7 +100,7 @@ func (api *API) pull(w http.ResponseWriter, r *http.Request) *fault.Error {
 		return fault.New(fault.InvalidValue, "model", "invalid model name")
 	}
 	if !req.stream {
-		if e := api.service.Pull(r.Context(), req.model, func(service.Progress) {}); e != nil {
+		if e := api.service.Pull(r.Context(), req.model, func(service.PullProgress) {}); e != nil {
 			return e
 		}
 		return write(w, appendStatus(nil, "success"))

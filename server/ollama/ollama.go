@@ -35,7 +35,7 @@ const (
 type Options struct {
 	Service *service.Service
 	Pool    *pool.Pool
-	Stream  dialect.Stream
+	Stream  dialect.StreamFunc
 }
 
 var _ dialect.Dialect = (*API)(nil)
@@ -44,7 +44,7 @@ var _ dialect.Dialect = (*API)(nil)
 type API struct {
 	service *service.Service
 	pool    *pool.Pool
-	stream  dialect.Stream
+	stream  dialect.StreamFunc
 }
 
 // New returns the dialect.

@@ -25,7 +25,7 @@ type Library struct {
 	// Known is the catalog.
 	Known service.Catalog
 	// Steps are what a pull reports.
-	Steps []service.Progress
+	Steps []service.PullProgress
 
 	mu     sync.Mutex
 	opened []string
@@ -76,7 +76,7 @@ func (l *Library) Open(_ context.Context, name string) (*pool.Model, error) {
 }
 
 // Pull implements service.Library.
-func (l *Library) Pull(ctx context.Context, name string, report func(service.Progress)) error {
+func (l *Library) Pull(ctx context.Context, name string, report func(service.PullProgress)) error {
 	l.mu.Lock()
 	facts := l.Hub[name]
 	l.mu.Unlock()
