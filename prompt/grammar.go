@@ -34,6 +34,8 @@ const (
 	fencedAnswer = "(\"```json\" space response-format space \"```\" | space response-format space)"
 	plainAnswer  = "response-format space"
 
+	jsonFence = "```json"
+
 	// gpt-oss announces that JSON follows, which llama.cpp's parser for tool calls does not expect
 	// before an answer.
 	constrain = ` (space "<|constrain|>"? [A-Za-z0-9_-]+)?`
@@ -59,7 +61,16 @@ func putSchema(g *engine.Grammar, rule string, compiled *schema.Compiled) bool {
 // schema is the whole grammar, which means that the output is the content, byte for byte.
 func (c *Conversation) putAnswer(rendered *engine.Rendered) (alone bool) {
 	if rendered.Parser != "" && putSchema(&rendered.Grammar, answerRule, c.Format.answer) {
-		return false
+		if !c.Format.text {
+			return false
+		}
+		rules := parseGBNF(rendered.Grammar.Text)
+		rules.replace(constrain, "") // what follows is no JSON
+		rendered.Grammar.Text = rules.String()
+		if !strings.Contains(rendered.Grammar.Text, jsonFence) {
+			return false
+		}
+		rendered.Parser = "" // the format has JSON only in a code block, which is no part of the text
 	}
 	rendered.Grammar = c.onlySchema()
 	return true
