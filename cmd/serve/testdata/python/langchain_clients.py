@@ -43,7 +43,8 @@ def loop(llm, turns=3):
 
 openai = {"base_url": url, "api_key": "none", "model": model, "max_retries": 0, "temperature": 0}
 models = {
-    "chat": ChatOpenAI(max_tokens=200, seed=3, **openai),
+    # Without the setting, it asks only OpenAI's own host for the usage of streams.
+    "chat": ChatOpenAI(max_tokens=200, seed=3, stream_usage=True, **openai),
     "responses": ChatOpenAI(use_responses_api=True, max_tokens=200, **openai),
     "anthropic": ChatAnthropic(base_url=root, api_key="none", model=model, max_tokens=200, max_retries=0, temperature=0),
 }
