@@ -17,6 +17,7 @@ const placeholder = `{"const":"schema"}`
 const (
 	rootRule   = "root"
 	answerRule = "response-format-schema"
+	formatRule = "response-format" // the answer's in formats that have no rule of the other name
 	callsRule  = "tool-calls"
 
 	recipientsRule = "tools" // functionary's name for calls
@@ -60,10 +61,18 @@ func putSchema(g *engine.Grammar, rule string, compiled *schema.Compiled) bool {
 // putAnswer puts the answer's schema into the grammar of a rendered chat. It returns true if the
 // schema is the whole grammar, which means that the output is the content, byte for byte.
 func (c *Conversation) putAnswer(rendered *engine.Rendered) (alone bool) {
-	if rendered.Parser != "" && putSchema(&rendered.Grammar, answerRule, c.Format.answer) {
+	rules := []string{answerRule, formatRule}
+	if _, begun := c.begun(); begun {
+		rules = rules[:1] // some of the others have marks around the answer, which a client has not begun with
+	}
+	for _, rule := range rules {
+		if rendered.Parser == "" || !putSchema(&rendered.Grammar, rule, c.Format.answer) {
+			continue
+		}
 		if !c.Format.text {
 			return false
 		}
+
 		rules := parseGBNF(rendered.Grammar.Text)
 		rules.replace(constrain, "") // what follows is no JSON
 		rendered.Grammar.Text = rules.String()
