@@ -73,9 +73,9 @@ func (c *Conversation) putAnswer(rendered *engine.Rendered) (alone bool) {
 			return false
 		}
 
-		rules := parseGBNF(rendered.Grammar.Text)
-		rules.replace(constrain, "") // what follows is no JSON
-		rendered.Grammar.Text = rules.String()
+		text := parseGBNF(rendered.Grammar.Text)
+		text.replace(constrain, "") // what follows is no JSON
+		rendered.Grammar.Text = text.String()
 		if !strings.Contains(rendered.Grammar.Text, jsonFence) {
 			return false
 		}
