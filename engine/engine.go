@@ -111,7 +111,7 @@ func New(r Runner, o Options) *Engine {
 }
 
 // Model describes the model.
-func (e *Engine) Model() *Model { return e.runner.Model() }
+func (e *Engine) Model() *ModelInfo { return e.runner.Model() }
 
 // Limits returns the sizes that requests must keep to.
 func (e *Engine) Limits() Limits { return e.limits }

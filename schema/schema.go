@@ -19,8 +19,8 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// Grammar is a compiled schema.
-type Grammar struct {
+// Compiled is a compiled schema.
+type Compiled struct {
 	// Root is the rule to begin with, Rules all of them as GBNF. Every name begins
 	// with the prefix.
 	Root, Rules string
@@ -58,7 +58,7 @@ var anObject = &value{
 
 // Compile compiles a schema. The error is an *Error where the schema itself is at
 // fault, and ErrNever if no value is valid.
-func Compile(document []byte, o Options) (*Grammar, error) {
+func Compile(document []byte, o Options) (*Compiled, error) {
 	g, rules, err := compile(document, o)
 	if err != nil {
 		return nil, err
@@ -67,7 +67,7 @@ func Compile(document []byte, o Options) (*Grammar, error) {
 	return g, nil
 }
 
-func compile(document []byte, o Options) (*Grammar, *grammar, error) {
+func compile(document []byte, o Options) (*Compiled, *grammar, error) {
 	if !plainName.MatchString(o.Prefix) {
 		return nil, nil, fmt.Errorf("the prefix %q is no rule's name", o.Prefix)
 	}
@@ -110,7 +110,7 @@ func compile(document []byte, o Options) (*Grammar, *grammar, error) {
 		return nil, nil, ErrNever
 	}
 
-	return &Grammar{
+	return &Compiled{
 		Root:       name,
 		Loose:      slices.Sorted(maps.Keys(c.loose)),
 		Assertions: slices.Sorted(maps.Keys(c.asserted)),
@@ -164,7 +164,7 @@ var oldDrafts = regexp.MustCompile(`draft-0[3467]`)
 var errText = errors.New("the text is none of those that are allowed")
 
 // Validate checks a JSON text against the whole schema, or a text against its pattern.
-func (g *Grammar) Validate(text []byte) error {
+func (g *Compiled) Validate(text []byte) error {
 	if g.text != nil {
 		if !g.text.has(string(text)) {
 			return errText

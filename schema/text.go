@@ -7,7 +7,7 @@ import (
 
 // CompilePattern compiles an ECMAScript regular expression that a whole text must match: not a string of JSON, but
 // the text itself. The prefix is that of Options. The error says why the expression cannot be enforced.
-func CompilePattern(expression, prefix string) (*Grammar, error) {
+func CompilePattern(expression, prefix string) (*Compiled, error) {
 	d, err := pattern("^(?:" + expression + ")$")
 	if err != nil {
 		return nil, err
@@ -16,11 +16,11 @@ func CompilePattern(expression, prefix string) (*Grammar, error) {
 }
 
 // CompileChoices compiles a list of texts, of which one is to be written.
-func CompileChoices(list []string, prefix string) (*Grammar, error) {
+func CompileChoices(list []string, prefix string) (*Compiled, error) {
 	return compileText(words(list), prefix)
 }
 
-func compileText(d *dfa, prefix string) (*Grammar, error) {
+func compileText(d *dfa, prefix string) (*Compiled, error) {
 	g, rules, err := textRules(d, prefix)
 	if err != nil {
 		return nil, err
@@ -30,7 +30,7 @@ func compileText(d *dfa, prefix string) (*Grammar, error) {
 }
 
 // textRules writes an automaton's strings as rules, one a state.
-func textRules(d *dfa, prefix string) (*Grammar, *grammar, error) {
+func textRules(d *dfa, prefix string) (*Compiled, *grammar, error) {
 	if !plainName.MatchString(prefix) {
 		return nil, nil, fmt.Errorf("the prefix %q is no rule's name", prefix)
 	}
@@ -58,7 +58,7 @@ func textRules(d *dfa, prefix string) (*Grammar, *grammar, error) {
 	if !rules.prune(root) {
 		return nil, nil, ErrNever
 	}
-	return &Grammar{Root: root, text: d}, rules, nil
+	return &Compiled{Root: root, text: d}, rules, nil
 }
 
 // writable returns the characters of a span that a text can have: no NUL, and no halves of surrogate pairs.

@@ -7,11 +7,11 @@ import (
 
 // TestTexts compiles patterns and choices of texts that are no JSON.
 func TestTexts(t *testing.T) {
-	choices := func(list ...string) func() (*Grammar, *grammar, error) {
-		return func() (*Grammar, *grammar, error) { return textRules(words(list), "j") }
+	choices := func(list ...string) func() (*Compiled, *grammar, error) {
+		return func() (*Compiled, *grammar, error) { return textRules(words(list), "j") }
 	}
-	expression := func(p string) func() (*Grammar, *grammar, error) {
-		return func() (*Grammar, *grammar, error) {
+	expression := func(p string) func() (*Compiled, *grammar, error) {
+		return func() (*Compiled, *grammar, error) {
 			g, err := CompilePattern(p, "j")
 			if err != nil {
 				return nil, nil, err
@@ -21,7 +21,7 @@ func TestTexts(t *testing.T) {
 	}
 
 	for name, tt := range map[string]struct {
-		compile        func() (*Grammar, *grammar, error)
+		compile        func() (*Compiled, *grammar, error)
 		valid, invalid []string
 	}{
 		"choices":        {choices("yes", "no", "no \"way\"\\\n"), []string{"yes", "no", "no \"way\"\\\n"}, []string{"", "y", "yesno", `"yes"`}},

@@ -56,7 +56,7 @@ type cell struct {
 // Fake is an engine.Runner.
 type Fake struct {
 	opts  Options
-	model engine.Model
+	model engine.ModelInfo
 
 	mu       sync.Mutex
 	kv       map[int][]cell
@@ -85,7 +85,7 @@ func New(o Options) *Fake {
 	}
 
 	f := &Fake{opts: o, kv: map[int][]cell{}}
-	f.model = engine.Model{
+	f.model = engine.ModelInfo{
 		Name:          "fake",
 		Architecture:  "fake",
 		Quantization:  "none",
@@ -182,7 +182,7 @@ func (f *Fake) fault(format string, args ...any) error {
 }
 
 // Model implements engine.Runner, as do the methods after it.
-func (f *Fake) Model() *engine.Model { return &f.model }
+func (f *Fake) Model() *engine.ModelInfo { return &f.model }
 
 // Limits returns the options' limits.
 func (f *Fake) Limits() engine.Limits { return f.opts.Limits }
@@ -200,7 +200,7 @@ func seen(embedding []float32) engine.Token {
 func Letter(t engine.Token) engine.Token { return (-1<<24 - t) / 1024 }
 
 // EncodeImage makes an embedding of every pixel of the first row.
-func (f *Fake) EncodeImage(img *engine.Image, limit int) ([]engine.Chunk, error) {
+func (f *Fake) EncodeImage(img *engine.Bitmap, limit int) ([]engine.Chunk, error) {
 	n := img.Width
 	if n+2 > limit {
 		return nil, &engine.LengthError{Tokens: n + 2, Limit: limit}
