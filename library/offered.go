@@ -1,6 +1,9 @@
 package library
 
 import (
+	"cmp"
+	"slices"
+
 	"serve/loader"
 	"serve/machine"
 	"serve/models"
@@ -14,7 +17,11 @@ func (m *Managed) Catalog() *service.Catalog {
 		Memory:  machine.Memory(),
 	}
 
+	rank := map[string]int{}
 	for _, e := range models.Catalog() {
+		if len(e.DefaultFor) == 0 {
+			rank[e.Name] = 1
+		}
 		memory, _ := e.Memory(loader.DefaultContext)
 		c.Models = append(c.Models, service.CatalogModel{
 			Name:         e.Name,
@@ -28,5 +35,7 @@ func (m *Managed) Catalog() *service.Catalog {
 			Memory:       memory,
 		})
 	}
+	// Those that a family's name means come first: they are what most people look for.
+	slices.SortStableFunc(c.Models, func(a, b service.CatalogModel) int { return cmp.Compare(rank[a.Name], rank[b.Name]) })
 	return c
 }
