@@ -35,6 +35,8 @@ const (
 	fencedAnswer = "(\"```json\" space response-format space \"```\" | space response-format space)"
 	plainAnswer  = "response-format space"
 
+	jsonFence = "```json"
+
 	// gpt-oss announces that JSON follows, which llama.cpp's parser for tool calls does not expect
 	// before an answer.
 	constrain = ` (space "<|constrain|>"? [A-Za-z0-9_-]+)?`
@@ -46,7 +48,7 @@ const (
 
 // putSchema replaces a rule of a chat grammar by a compiled schema. It returns false if there is no
 // such rule.
-func putSchema(g *engine.Grammar, rule string, compiled *schema.Grammar) bool {
+func putSchema(g *engine.Grammar, rule string, compiled *schema.Compiled) bool {
 	rules := parseGBNF(strings.TrimRight(g.Text, "\n"))
 	if !rules.define(rule, compiled.Root) {
 		return false
@@ -64,9 +66,20 @@ func (c *Conversation) putAnswer(rendered *engine.Rendered) (alone bool) {
 		rules = rules[:1] // some of the others have marks around the answer, which a client has not begun with
 	}
 	for _, rule := range rules {
-		if rendered.Parser != "" && putSchema(&rendered.Grammar, rule, c.Format.answer) {
+		if rendered.Parser == "" || !putSchema(&rendered.Grammar, rule, c.Format.answer) {
+			continue
+		}
+		if !c.Format.text {
 			return false
 		}
+
+		text := parseGBNF(rendered.Grammar.Text)
+		text.replace(constrain, "") // what follows is no JSON
+		rendered.Grammar.Text = text.String()
+		if !strings.Contains(rendered.Grammar.Text, jsonFence) {
+			return false
+		}
+		rendered.Parser = "" // the format has JSON only in a code block, which is no part of the text
 	}
 	rendered.Grammar = c.onlySchema()
 	return true

@@ -27,7 +27,7 @@ type templateKey struct {
 }
 
 // of returns what is known of a model's template. A nil receiver remembers nothing.
-func (t *Templates) of(m Model) *template {
+func (t *Templates) of(m Renderer) *template {
 	if t == nil {
 		return &template{model: m}
 	}
@@ -51,7 +51,7 @@ func (t *Templates) of(m Model) *template {
 
 // template is a model's chat template: what it can show is found out by rendering small conversations.
 type template struct {
-	model Model
+	model Renderer
 
 	// shared holds the answers of all models with this template; nil if this one holds them itself.
 	shared *template

@@ -90,7 +90,7 @@ func answers(t *testing.T, e *engine.Engine, c *prompt.Conversation, tokens int)
 		t.Fatal(err)
 	}
 	defer stream.Close()
-	replies := make([]prompt.Reply, r.Choices)
+	replies := make([]prompt.Collector, r.Choices)
 	for {
 		events, err := stream.Next(t.Context())
 		if err != nil {
