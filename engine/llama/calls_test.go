@@ -74,7 +74,7 @@ func TestRequiredCalls(t *testing.T) {
 }
 
 // answers has the model answer a conversation a few times.
-func answers(t *testing.T, e *engine.Engine, c *prompt.Conversation, tokens int) ([]prompt.Reply, *prompt.Prompt) {
+func answers(t *testing.T, e *engine.Engine, c *prompt.Conversation, tokens int) ([]prompt.Collector, *prompt.Prompt) {
 	t.Helper()
 	b := prompt.Builder{Model: e}
 	p, err := b.Build(t.Context(), c)
@@ -178,7 +178,8 @@ func TestThoughtsFirst(t *testing.T) {
 
 func onlyBool(t *testing.T) prompt.Format {
 	t.Helper()
-	const document = `{"type":"object","properties":{"a":{"type":"boolean"}},"required":["a"],"additionalProperties":false}`
+	const document = `{"type":"object","properties":{"a":{"type":"boolean"}},"required":["a"],
+		"additionalProperties":false}`
 	f, e := prompt.SchemaFormat([]byte(document), "x", "x", true)
 	if e != nil {
 		t.Fatal(e)

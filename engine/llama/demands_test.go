@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// demands are templates of our own for families of the catalog that have none in llama.cpp's tree. Each makes the demands
-// of theirs, and is as short as they allow. The families are in the comments.
+// demands are templates of our own for families of the catalog that have none in llama.cpp's tree. Each makes the
+// demands of theirs, and is as short as they allow. The families are in the comments.
 var demands = map[string]string{
 	// Mistral 7B v0.1 and v0.2, Mixtral, Codestral: two roles that alternate, and no others.
 	"two roles": `{{ bos_token }}{% for m in messages %}
@@ -36,7 +36,7 @@ var demands = map[string]string{
 		{%- else %}{{ raise_exception('only user and assistant') }}{% endif %}
 		{%- endfor %}`,
 
-	// Mistral 7B v0.3: IDs of nine characters, the system message in the user's last turn, turns but for calls and results.
+	// Mistral 7B v0.3: IDs of nine characters, the system message in the last turn, turns but for calls and results.
 	"short IDs": `{%- set list = messages %}{% if messages[0].role == 'system' %}{% set system = messages[0].content %}
 		{%- set list = messages[1:] %}{% endif %}{% set ns = namespace(n=0) %}
 		{%- for m in list %}{% if m.role in ['user', 'assistant'] and not m.tool_calls %}

@@ -8,8 +8,8 @@ import (
 	"serve/models"
 )
 
-// families says whose template the tests render for the models of the catalog that chat, by how their names begin: one of
-// llama.cpp's tree, or one of demands. The longest beginning counts.
+// families says whose template the tests render for the models of the catalog that chat, by how their names begin: one
+// of llama.cpp's tree, or one of demands. The longest beginning counts.
 var families = map[string]string{
 	"aya-expanse":       "system, then turns",
 	"codestral":         "two roles",
