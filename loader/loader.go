@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"serve/engine"
 	"serve/engine/llama"
@@ -91,6 +92,9 @@ func (l *Loader) driverCache() {
 // Check verifies the files of a model before C code sees them. It is cheap if they have not
 // been touched since the last time.
 func (l *Loader) Check(ctx context.Context, local *models.Local) (*models.Header, error) {
+	if err := checkPaths(local); err != nil {
+		return nil, err
+	}
 	if _, err := l.o.Store.Verify(ctx, local, false); err != nil {
 		return nil, err
 	}
@@ -107,10 +111,29 @@ func (l *Loader) Check(ctx context.Context, local *models.Local) (*models.Header
 	return header, nil
 }
 
-// Instance is a loaded model with a running engine.
-type Instance struct {
+// checkPaths refuses paths that are not UTF-8: on Linux a file's name is any bytes, but requests to an engine's
+// process, answers and logs are text, in which such a path would be another one.
+func checkPaths(local *models.Local) error {
+	paths := local.Parts()
+	if local.Projector != nil {
+		paths = append(paths, local.Projector.Name)
+	}
+	for _, path := range paths {
+		if !utf8.ValidString(path) {
+			return &models.Error{
+				Kind: ErrModel,
+				Text: fmt.Sprintf("the path %q is not UTF-8", path),
+				Todo: "rename the file, or make a link to it and serve that",
+			}
+		}
+	}
+	return nil
+}
+
+// Loaded is a loaded model with a running engine.
+type Loaded struct {
 	Engine *engine.Engine
-	Model  *engine.Model
+	Model  *engine.ModelInfo
 	Limits engine.Limits
 
 	Plan       llama.Options
@@ -131,15 +154,15 @@ type Instance struct {
 }
 
 // Usage returns the planned and actual memory of the model on each device, the host last.
-func (in *Instance) Usage() []DeviceUse { return in.usage.now() }
+func (in *Loaded) Usage() []DeviceUse { return in.usage.now() }
 
 // WarnOfUsage warns if the model's memory use differs from the plan.
-func (in *Instance) WarnOfUsage(r Reporter, name string) { in.usage.warn(r, name) }
+func (in *Loaded) WarnOfUsage(r Reporter, name string) { in.usage.warn(r, name) }
 
 // Load plans a model's memory, loads it and starts its engine. With shrink it makes do with
 // the memory that is free, by using fewer KV cells. If it does not fit, the error is a
-// NoRoomError.
-func (l *Loader) Load(ctx context.Context, local *models.Local, shrink bool) (*Instance, error) {
+// MemoryError.
+func (l *Loader) Load(ctx context.Context, local *models.Local, shrink bool) (*Loaded, error) {
 	header, err := l.Check(ctx, local)
 	if err != nil {
 		return nil, err
@@ -151,7 +174,7 @@ func (l *Loader) Load(ctx context.Context, local *models.Local, shrink bool) (*I
 		return nil, err
 	}
 
-	in := &Instance{
+	in := &Loaded{
 		Model:      runner.Model(),
 		Limits:     runner.Limits(),
 		Plan:       a.Plan,
@@ -194,7 +217,7 @@ func modelFiles(local *models.Local) []string {
 }
 
 // start runs an engine until it is stopped.
-func (l *Loader) start(in *Instance, runner engine.Runner) {
+func (l *Loader) start(in *Loaded, runner engine.Runner) {
 	in.Engine = engine.New(runner, l.o.Engine)
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})

@@ -288,7 +288,7 @@ var llamaResponses = llamaCases{"test_compat_oai_responses.py", says(`"foooooo"`
 const hello = `"max_tokens":50,"messages":[{"role":"user","content":"Say hello"}]`
 
 // isMessage matches a message of Anthropic's, of at least one block.
-const isMessage = `200 .*"type":"message".*"content":\[{"type":"text","citations":null,"text":"`
+const isMessage = `200 .*"type":"message".*"content":\[{"type":"text","text":"`
 
 var llamaMessages = llamaCases{"test_compat_anthropic.py", says("Hello to you"), []llamaCase{
 	{"test_anthropic_messages_basic", messagesPath, hello, isMessage + `Hello.*"stop_reason":"end_turn".*"usage":{`, ""},

@@ -34,9 +34,15 @@ func TestOtherServersFields(t *testing.T) {
 		}},
 		{chat, `"num_ctx":8192,"keep_alive":"5m","cache_prompt":true,"id_slot":-1,"timings_per_token":true`, "", nil},
 		{chat, `"min_tokens":0,"skip_special_tokens":true,"cache_salt":null`, "", nil},
-		{chat, `"min_tokens":5`, "min_tokens", nil},
+		{chat, `"min_tokens":5`, "", func(r engine.Request, _ engine.Chat) bool { return r.Sampling.MinTokens == 5 }},
+		{chat, `"min_tokens":5,"max_tokens":4`, "min_tokens", nil},
+		{completion, `"min_tokens":17`, "min_tokens", nil},
+		{completion, `"min_tokens":5,"max_tokens":5`, "", nil},
 		{chat, `"skip_special_tokens":false`, "skip_special_tokens", nil},
-		{chat, `"cache_salt":"a"`, "cache_salt", nil},
+		{chat, `"cache_salt":"a"`, "", func(r engine.Request, _ engine.Chat) bool { return r.CacheSalt == "a" }},
+		{completion, `"cache_salt":"b"`, "", func(r engine.Request, _ engine.Chat) bool { return r.CacheSalt == "b" }},
+		{chat, `"cache_salt":""`, "cache_salt", nil},
+		{chat, `"cache_salt":5`, "cache_salt", nil},
 
 		{chat, `"enable_thinking":false`, "", func(_ engine.Request, c engine.Chat) bool { return c.NoThinking }},
 		{chat, `"enable_thinking":true`, "", func(_ engine.Request, c engine.Chat) bool {
@@ -67,8 +73,11 @@ func TestOtherServersFields(t *testing.T) {
 		{chat, `"think":"much"`, "think", nil},
 		{chat, `"thinking":{"type":"so-so"}`, "thinking.type", nil},
 
-		{chat, `"guided_choice":["a"]`, "guided_choice", nil},
-		{chat, `"structured_outputs":{"regex":"a"}`, "structured_outputs.regex", nil},
+		{chat, `"guided_choice":[]`, "guided_choice", nil},
+		{chat, `"guided_regex":"(a)\\1"`, "guided_regex", nil},
+		{chat, `"guided_grammar":"start: \"(\" start \")\" | \"a\""`, "guided_grammar", nil},
+		{chat, `"structured_outputs":{"regex":"a","choice":["a"]}`, "structured_outputs", nil},
+		{chat, `"structured_outputs":{"structural_tag":"a"}`, "structured_outputs.structural_tag", nil},
 		{chat, `"continue_final_message":true`, "continue_final_message", nil},
 		{chat, `"add_generation_prompt":true,"continue_final_message":false`, "", nil},
 		{chat, `"add_generation_prompt":false`, "add_generation_prompt", nil},
@@ -113,8 +122,12 @@ func TestOtherServersFields(t *testing.T) {
 func TestStopTokens(t *testing.T) {
 	hs, _ := servertest.Start(t, enginetest.Options{Next: sayLast("hello")}, server.Options{})
 	for fields, want := range map[string]string{
-		`"stop_token_ids":[108]`: "he",
-		`"stop":"ll"`:            "he",
+		`"stop_token_ids":[108]`:                                "he",
+		`"stop":"ll"`:                                           "he",
+		`"stop":"ll","min_tokens":4`:                            "hello",
+		`"stop":["ll","o"],"min_tokens":4`:                      "hell",
+		`"stop_token_ids":[108],"min_tokens":3`:                 "he.",
+		`"min_tokens":8`:                                        "hello...",
 		`"stop":"ll","include_stop_str_in_output":true`:         "hell",
 		`"stop":["x"],"include_stop_str_in_output":true`:        "hello",
 		`"stop":"ll","include_stop_str_in_output":null`:         "he",
@@ -158,6 +171,29 @@ func TestSchemasOfOthers(t *testing.T) {
 		res, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake",`+servertest.Hello+`,`+fields+`}`)
 		if res.StatusCode != 200 || !strings.Contains(string(r.Chats[len(r.Chats)-1].Messages), "required") {
 			t.Errorf("%s: %d %s", fields, res.StatusCode, body)
+		}
+	}
+}
+
+// TestTextsOfOthers enforces texts by vLLM's names: the engine has a grammar, the model is told, and the answer is
+// checked.
+func TestTextsOfOthers(t *testing.T) {
+	for fields, told := range map[string]string{
+		`"guided_choice":["yes","no"]`:                       `yes\nno`,
+		`"guided_regex":"yes|no"`:                            `yes|no`,
+		`"guided_grammar":"start: \"yes\" | \"no\""`:         `regular expression`,
+		`"structured_outputs":{"choice":["yes","no"]}`:       `yes\nno`,
+		`"structured_outputs":{"regex":"yes|no"}`:            `yes|no`,
+		`"structured_outputs":{"grammar":"start: /yes|no/"}`: `regular expression`,
+	} {
+		for said, status := range map[string]int{"yes": 200, "maybe": 500} {
+			hs, s := servertest.Start(t, enginetest.Options{Next: sayLast(said)}, server.Options{})
+			r := servertest.Record(s)
+			res, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake",`+servertest.Hello+`,`+fields+`}`)
+			if res.StatusCode != status || !strings.Contains(string(r.Chats[len(r.Chats)-1].Messages), told) ||
+				!strings.Contains(r.Last.Sampling.Grammar.Text, "answer-root") {
+				t.Errorf("%s, said %s: %d %s", fields, said, res.StatusCode, body)
+			}
 		}
 	}
 }

@@ -89,7 +89,7 @@ func StartEngine(
 func ready(e pool.Engine) pool.LoadFunc {
 	return func(context.Context, bool) (*pool.Instance, error) {
 		done := make(chan struct{})
-		taken := []pool.DeviceMemory{
+		taken := []pool.MemoryUse{
 			{Device: "CUDA0", Planned: 3 << 20},
 			{Device: "host", Planned: 900 << 10, Taken: 1 << 20},
 		}
@@ -98,9 +98,9 @@ func ready(e pool.Engine) pool.LoadFunc {
 			Done:    done,
 			Stop:    sync.OnceFunc(func() { close(done) }),
 			Kernels: kernels.Choice{Name: "abacus", Refused: map[string]kernels.Refusal{"slide rule": {}}},
-			Process: func() pool.Process { return pool.Process{ID: 1, Resident: 1 << 20} },
-			Devices: []pool.Device{{Name: "CUDA0", Description: "a GPU"}},
-			Memory:  func() []pool.DeviceMemory { return taken },
+			Process: func() pool.ProcessUse { return pool.ProcessUse{ID: 1, Resident: 1 << 20} },
+			Devices: []pool.DeviceInfo{{Name: "CUDA0", Description: "a GPU"}},
+			Memory:  func() []pool.MemoryUse { return taken },
 		}, nil
 	}
 }
@@ -152,17 +152,22 @@ type Recorder struct {
 	Last    engine.Request
 	Chats   []engine.Chat
 	Rewrite func(*engine.Rendered) // changes what the template wrote, if set
+	mu      sync.Mutex             // clients may ask several things at a time; tests read when they are done
 }
 
 // Generate implements pool.Engine.
 func (r *Recorder) Generate(ctx context.Context, req engine.Request) (*engine.Stream, error) {
+	r.mu.Lock()
 	r.Last = req
+	r.mu.Unlock()
 	return r.Engine.Generate(ctx, req)
 }
 
 // Render implements pool.Engine.
 func (r *Recorder) Render(c engine.Chat) (*engine.Rendered, error) {
+	r.mu.Lock()
 	r.Chats = append(r.Chats, c)
+	r.mu.Unlock()
 	rendered, err := r.Engine.Render(c)
 	if err == nil && r.Rewrite != nil {
 		r.Rewrite(rendered)

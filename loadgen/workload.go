@@ -1,0 +1,211 @@
+package loadgen
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Lengths is a uniform distribution of numbers of tokens, from Least to Most.
+type Lengths struct{ Least, Most int }
+
+// ParseLengths parses "128" or "100-500".
+func ParseLengths(text string) (Lengths, error) {
+	from, to, ranged := strings.Cut(text, "-")
+	least, err := strconv.Atoi(from)
+	most := least
+	if err == nil && ranged {
+		most, err = strconv.Atoi(to)
+	}
+	if err != nil || least < 1 || most < least || most > maxTokens {
+		return Lengths{}, fmt.Errorf("%q must be a number of tokens, or a range such as 100-500", text)
+	}
+	return Lengths{least, most}, nil
+}
+
+func (l Lengths) String() string {
+	if l.Least == l.Most {
+		return strconv.Itoa(l.Least)
+	}
+	return fmt.Sprintf("%d-%d", l.Least, l.Most)
+}
+
+// MarshalText formats it for ParseLengths.
+func (l Lengths) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// UnmarshalText is ParseLengths.
+func (l *Lengths) UnmarshalText(text []byte) (err error) {
+	*l, err = ParseLengths(string(text))
+	return err
+}
+
+func (l Lengths) draw(r *rand.Rand) int { return l.Least + r.IntN(l.Most-l.Least+1) }
+
+// Limits of a workload.
+const (
+	maxTokens   = 1 << 24
+	maxRequests = 1 << 20
+)
+
+// Workload describes requests and their timing.
+type Workload struct {
+	Clients  int     `json:"clients,omitempty"`         // each sends its next request when its last is answered
+	Rate     float64 `json:"rate_per_second,omitempty"` // arrivals per second, at random (Poisson), instead of Clients
+	Requests int     `json:"requests"`                  // total
+	Prompt   Lengths `json:"prompt_tokens,omitzero"`    // of each prompt, including the shared prefix
+	Answer   Lengths `json:"answer_tokens,omitzero"`
+	Shared   int     `json:"shared_prefix,omitempty"`    // tokens that prompts have in common at the beginning
+	Groups   int     `json:"prefix_groups,omitempty"`    // number of different shared prefixes; 1 by default
+	Trace    string  `json:"trace,omitempty"`            // file with the requests, instead of the fields above
+	Natural  bool    `json:"natural_endings,omitempty"`  // answers may end before their length
+	Chat     bool    `json:"chat_completions,omitempty"` // instead of completions
+	Seed     uint64  `json:"seed"`
+}
+
+// Request is one request of a workload.
+type Request struct {
+	At     time.Duration // since the beginning; only with a rate or a trace
+	Prompt int           // tokens
+	Answer int           // tokens
+	Prefix []prefix      // parts of the prompt that others may share
+}
+
+// prefix is a run of tokens that is the same in all prompts that have its ID.
+type prefix struct{ id, tokens int }
+
+// Check checks the workload.
+func (w *Workload) Check() error {
+	switch {
+	case (w.Clients > 0) == (w.Rate > 0):
+		return errors.New("set either clients or a rate")
+	case w.Clients < 0 || w.Clients > 1<<14:
+		return fmt.Errorf("clients must be from 1 to %d, not %d", 1<<14, w.Clients)
+	case w.Rate < 0 || w.Rate > 1e6:
+		return fmt.Errorf("the rate must be at most 1e6 requests per second, not %g", w.Rate)
+	case w.Requests < 1 || w.Requests > maxRequests:
+		return fmt.Errorf("requests must be from 1 to %d, not %d", maxRequests, w.Requests)
+	case w.Shared < 0 || w.Shared > w.Prompt.Least:
+		return fmt.Errorf("the shared prefix must not exceed the shortest prompt, %d tokens, and has %d",
+			w.Prompt.Least, w.Shared)
+	case w.Groups < 0 || w.Groups > maxRequests:
+		return fmt.Errorf("prefix groups must be from 1 to %d, not %d", maxRequests, w.Groups)
+	}
+	return nil
+}
+
+// Plan generates the requests. The same workload always gives the same requests.
+func (w *Workload) Plan() []Request {
+	r := rand.New(rand.NewPCG(w.Seed, 1))
+	var at time.Duration
+	list := make([]Request, w.Requests)
+	for i := range list {
+		q := Request{At: at, Prompt: w.Prompt.draw(r), Answer: w.Answer.draw(r)}
+		if w.Shared > 0 {
+			q.Prefix = []prefix{{r.IntN(max(1, w.Groups)), w.Shared}}
+		}
+		list[i] = q
+		if w.Rate > 0 { // independent arrivals
+			at += time.Duration(r.ExpFloat64() / w.Rate * float64(time.Second))
+		}
+	}
+	return list
+}
+
+// traceBlock is the tokens that one of a trace's hash_ids stands for.
+const traceBlock = 512
+
+// ReadTrace reads requests from lines of JSON in the format of Mooncake's traces: timestamp
+// (ms), input_length and output_length (tokens), and hash_ids, which are the same for the
+// same block of 512 tokens.
+func ReadTrace(in io.Reader) ([]Request, error) {
+	var list []Request
+	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, 1<<20)
+	for n := 1; lines.Scan(); n++ {
+		if strings.TrimSpace(lines.Text()) == "" {
+			continue
+		}
+		var row struct {
+			Timestamp float64 `json:"timestamp"`
+			Input     int     `json:"input_length"`
+			Output    int     `json:"output_length"`
+			Hashes    []int   `json:"hash_ids"`
+		}
+		if err := json.Unmarshal(lines.Bytes(), &row); err != nil {
+			return nil, fmt.Errorf("line %d: %w", n, err)
+		}
+		const year = 365 * 24 * 3600 * 1000
+		if row.Timestamp < 0 || row.Timestamp > year || row.Input < 1 || row.Input > maxTokens || row.Output < 1 ||
+			row.Output > maxTokens || len(row.Hashes) > maxTokens/traceBlock {
+			return nil, fmt.Errorf(
+				"line %d: a request needs a timestamp in ms, and input_length and output_length of at least one token", n,
+			)
+		}
+		q := Request{At: time.Duration(row.Timestamp * float64(time.Millisecond)), Prompt: row.Input, Answer: row.Output}
+		// The last block may be cut short, and is nobody else's then.
+		for i, id := range row.Hashes {
+			if (i+1)*traceBlock <= row.Input {
+				q.Prefix = append(q.Prefix, prefix{id, traceBlock})
+			}
+		}
+		if len(list) > 0 && q.At < list[len(list)-1].At {
+			return nil, fmt.Errorf("line %d: the timestamp is earlier than that of the line before", n)
+		}
+		if list = append(list, q); len(list) > maxRequests {
+			return nil, fmt.Errorf("more than %d requests", maxRequests)
+		}
+	}
+
+	if err := lines.Err(); err != nil {
+		return nil, err
+	}
+	if len(list) == 0 {
+		return nil, errors.New("there are no requests in it")
+	}
+
+	return list, nil
+}
+
+// vocabulary has words that are single tokens in most vocabularies.
+var vocabulary = strings.Fields(`time year people way day man thing woman life child world school state family student
+group country problem hand part place case week company system program question work government number night point
+home water room mother area money story fact month lot right study book eye job word business issue side kind head
+house service friend father power hour game line end member law car city community name president team minute idea
+kid body information back parent face others level office door health person art war history party result change
+morning reason research girl guy moment air teacher force education`)
+
+// writer generates prompts of a given number of tokens, once it knows the tokens per word.
+type writer struct {
+	seed     uint64
+	perWord  float64 // tokens
+	overhead float64 // tokens of an empty prompt: the chat's template
+}
+
+// text returns a prompt of about q.Prompt tokens. After the shared prefix, that of request i
+// differs from all others.
+func (w *writer) text(q *Request, i int) string {
+	var b strings.Builder
+	written := 0.0
+	words := func(r *rand.Rand, until float64) {
+		for written+w.perWord <= until || b.Len() == 0 {
+			if b.Len() > 0 {
+				b.WriteByte(' ')
+			}
+			b.WriteString(vocabulary[r.IntN(len(vocabulary))])
+			written += w.perWord
+		}
+	}
+	shared := 0
+	for _, p := range q.Prefix {
+		shared += p.tokens
+		words(rand.New(rand.NewPCG(w.seed, 1<<32+uint64(p.id))), float64(shared)-w.overhead)
+	}
+	words(rand.New(rand.NewPCG(w.seed, 1<<33+uint64(i))), float64(q.Prompt)-w.overhead)
+	return b.String()
+}
