@@ -26,7 +26,7 @@ type embedInput struct {
 // ErrStopped.
 func (e *Engine) Embed(ctx context.Context, by Caller, inputs [][]Token) ([][]float32, error) {
 	if e.runner.Model().Ranks {
-		return nil, fmt.Errorf("%w: it ranks and does not embed", ErrCannot)
+		return nil, fmt.Errorf("%w: it is a reranker and does not embed", ErrCannot)
 	}
 	vectors, err := e.compute(ctx, by, inputs)
 	for _, v := range vectors {

@@ -39,9 +39,8 @@ const (
 	weatherCall   = `<get_weather {"location":"San Francisco"}>`
 	weatherEvents = "response.function_call_arguments.delta response.function_call_arguments.done"
 
-	noSockets = "There is no WebSocket transport. Clients that prefer it, such as Codex, go on with server-sent events " +
-		"when the upgrade is refused."
-	noHosted = "Tools that OpenAI hosts are not offered to the model; the header `X-Tools-Not-Offered` names them."
+	noSockets = "There is no WebSocket transport: the upgrade is refused with 405. The same requests work over HTTP."
+	noHosted  = "Tools that OpenAI hosts are not offered to the model; the header `X-Tools-Not-Offered` names them."
 )
 
 // openResponsesCases are after the compliance suite of Open Responses in its two versions of 2026.

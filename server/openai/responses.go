@@ -290,7 +290,7 @@ func echoedFormat(raw json.RawMessage) json.RawMessage {
 	if json.Unmarshal(raw, &format) != nil || string(format["type"]) != `"`+formatSchema+`"` {
 		return raw
 	}
-	complete(format, map[string]string{"description": "null", "schema": "{}", "strict": "false"})
+	complete(format, map[string]string{"description": "null", "strict": "false"})
 	b, err := json.Marshal(format)
 	if err != nil {
 		return raw
@@ -337,6 +337,9 @@ func (r *responsesRequest) setText(v wire.Value) *fault.Error {
 	case formatObject:
 		r.format, e = prompt.ObjectFormat(format.Name)
 	case formatSchema:
+		if _, e := format.Required(inner, "schema"); e != nil {
+			return e // other than in a chat, it cannot be left out
+		}
 		r.format, e = readJSONSchema(format)
 	}
 
