@@ -2,6 +2,7 @@ package openai
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"strings"
 	"unicode/utf8"
@@ -24,26 +25,47 @@ func readFile(part wire.Value, object map[string]wire.Value) (string, *fault.Err
 	}
 
 	wire.Others(object, "type", "filename", "file_data", "file_id", "file_url", "detail")
-	for _, name := range []string{"file_id", "file_url"} {
-		if field, ok := object[name]; ok {
-			return "", fault.New(fault.Unsupported, field.Name,
-				"Unsupported parameter: '%s'. There are no files here; give its content as 'file_data'.", field.Name)
-		}
+	if field, ok := object["file_url"]; ok {
+		return "", fault.New(fault.Unsupported, field.Name,
+			"Unsupported parameter: '%s'. Files are not downloaded here; give its content as 'file_data'.", field.Name)
 	}
 
 	name, e := wire.OptionalText(object, "filename")
 	if e != nil {
 		return "", e
 	}
+	if field, ok := object["file_id"]; ok {
+		return readStoredFile(field, name)
+	}
 	data, e := part.Required(object, "file_data")
 	if e != nil {
 		return "", e
 	}
 	text, e := readFileData(data)
-	if e != nil || name == "" {
-		return text, e
+	return headed(name, text), e
+}
+
+// headed returns the text of a file after its name, if it has one.
+func headed(name, text string) string {
+	if name == "" {
+		return text
 	}
-	return "File " + name + ":\n" + text, nil
+	return "File " + name + ":\n" + text
+}
+
+// readStoredFile reads a stored file of text by its ID. It has the name that it is given here, or that it
+// was stored by.
+func readStoredFile(id wire.Value, name string) (string, *fault.Error) {
+	stored, content, e, has := id.File()
+	switch {
+	case !has:
+		return "", fault.New(fault.Unsupported, id.Name, "Unsupported parameter: '%s'. No files are stored here; "+
+			"give its content as 'file_data', or start serve with --data-dir.", id.Name)
+	case e != nil:
+		return "", e
+	}
+	text, e := fileText(id, content)
+	return headed(cmp.Or(name, stored), text), e
 }
 
 // readFileData reads the content of a file of text: a data URL, or its base64 alone.
@@ -66,6 +88,11 @@ func readFileData(v wire.Value) (string, *fault.Error) {
 		return "", v.Invalid("it is not base64.")
 	}
 
+	return fileText(v, content)
+}
+
+// fileText returns the text of a file; v is what it came as.
+func fileText(v wire.Value, content []byte) (string, *fault.Error) {
 	switch {
 	case bytes.HasPrefix(content, []byte("%PDF")):
 		return "", fault.New(fault.Unsupported, v.Name,

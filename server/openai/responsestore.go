@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -58,9 +57,10 @@ func (api *API) recall(ctx context.Context, req *responsesRequest) *fault.Error 
 		return storageFailed(err)
 	}
 
+	notes := api.notes(ctx)
 	var items []wire.Value
 	for _, turn := range turns {
-		list, e := turnItems(turn)
+		list, e := turnItems(turn, notes)
 		if e != nil {
 			return e
 		}
@@ -89,7 +89,7 @@ func checkStore(req *responsesRequest) *fault.Error {
 }
 
 // turnItems returns the input and output items of a stored response.
-func turnItems(turn *archive.Response) ([]wire.Value, *fault.Error) {
+func turnItems(turn *archive.Response, notes *wire.Notes) ([]wire.Value, *fault.Error) {
 	var input []json.RawMessage
 	var body struct {
 		Status string
@@ -106,7 +106,7 @@ func turnItems(turn *archive.Response) ([]wire.Value, *fault.Error) {
 
 	var items []wire.Value
 	for _, raw := range append(input, body.Output...) {
-		items = append(items, wire.Value{Name: previousField, Raw: raw})
+		items = append(items, notes.Value(previousField, raw))
 	}
 	return items, nil
 }
@@ -293,18 +293,13 @@ func (api *API) listInput(w http.ResponseWriter, r *http.Request) *fault.Error {
 		return e
 	}
 
-	limit := 20
-	if text := q.Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > 100 {
-			return fault.New(fault.InvalidValue, "limit", "Invalid 'limit': %q is not a number from 1 to 100.", text)
-		}
-		limit = n
+	limit, e := queryNumber(q, "limit", 20, 100)
+	if e != nil {
+		return e
 	}
-
-	order := q.Get("order")
-	if order != "" && order != "asc" && order != "desc" {
-		return fault.New(fault.InvalidValue, "order", "Invalid 'order': %q is neither 'asc' nor 'desc'.", order)
+	oldest, e := queryOrder(q)
+	if e != nil {
+		return e
 	}
 
 	got, e := api.kept(r)
@@ -317,11 +312,10 @@ func (api *API) listInput(w http.ResponseWriter, r *http.Request) *fault.Error {
 		return storageFailed(err)
 	}
 
-	if order != "asc" {
+	if !oldest {
 		slices.Reverse(items)
 	}
 
-	id := func(i int) (text string) { _ = json.Unmarshal(items[i]["id"], &text); return text }
 	if after := q.Get("after"); after != "" {
 		at := slices.IndexFunc(items, func(item map[string]json.RawMessage) bool {
 			return string(item["id"]) == string(wire.AppendString(nil, after))
@@ -332,20 +326,10 @@ func (api *API) listInput(w http.ResponseWriter, r *http.Request) *fault.Error {
 		items = items[at+1:]
 	}
 
-	list := struct {
-		Object  string                       `json:"object"`
-		Data    []map[string]json.RawMessage `json:"data"`
-		FirstID string                       `json:"first_id"`
-		LastID  string                       `json:"last_id"`
-		HasMore bool                         `json:"has_more"`
-	}{Object: "list", HasMore: len(items) > limit, Data: items[:min(limit, len(items))]}
-
-	if n := len(list.Data); n > 0 {
-		list.FirstID = id(0)
-		list.LastID = id(n - 1)
-	}
-
-	return wire.WriteJSON(w, list)
+	return wire.WriteJSON(w, newPage(items, limit, func(item *map[string]json.RawMessage) (id string) {
+		_ = json.Unmarshal((*item)["id"], &id)
+		return id
+	}))
 }
 
 // countInput answers POST /responses/input_tokens.

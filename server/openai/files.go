@@ -1,0 +1,554 @@
+package openai
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"serve/archive"
+	"serve/fault"
+	"serve/server/dialect"
+	"serve/server/wire"
+	"serve/service"
+)
+
+// Purposes of files that matter here; the others are only stored.
+const (
+	purposeBatch       = "batch"
+	purposeBatchOutput = "batch_output"
+)
+
+// purposes are those of files that clients may store.
+var purposes = []string{"assistants", purposeBatch, "fine-tune", "vision", "user_data", "evals"}
+
+// batchFileTime is how long the files of batches are kept unless the client says otherwise.
+const batchFileTime = 30 * 24 * time.Hour
+
+// maxFileNameBytes limits the name of a file.
+const maxFileNameBytes = 1024
+
+// maxFormOverhead limits what the body of an upload has besides the file, in bytes.
+const maxFormOverhead = 1 << 20
+
+func (api *API) fileRoutes() []dialect.Route {
+	return []dialect.Route{
+		{
+			Method:   http.MethodPost,
+			Path:     "/files",
+			Handle:   api.createFile,
+			Work:     true,
+			MaxBody:  api.opts.MaxFile + maxFormOverhead,
+			Doc:      "Stores a file.",
+			Fields:   fileFields.Describe(),
+			Consumes: "multipart/form-data",
+		},
+		{
+			Method: http.MethodGet,
+			Path:   "/files",
+			Handle: api.listFiles,
+			Doc:    "Lists the stored files.",
+		},
+		{
+			Method: http.MethodGet,
+			Path:   "/files/:id",
+			Handle: api.showFile,
+			Doc:    "Describes a stored file.",
+		},
+		{
+			Method:   http.MethodGet,
+			Path:     "/files/:id/content",
+			Handle:   api.fileContent,
+			Doc:      "Returns the content of a stored file.",
+			Produces: []string{"application/octet-stream"},
+		},
+		{
+			Method: http.MethodDelete,
+			Path:   "/files/:id",
+			Handle: api.deleteFile,
+			Doc:    "Deletes a stored file.",
+		},
+	}
+}
+
+// fileRequest is the form of POST /v1/files, without the content.
+type fileRequest struct {
+	name    string
+	purpose string
+	expires time.Duration // after which the file is deleted; 0 for the default of its purpose
+}
+
+var fileFields = wire.Table[fileRequest]{
+	{
+		Name:     "file",
+		Required: true,
+		Type: wire.Of(wire.Schema{"type": "string", "format": "binary"}, wire.Value.Text,
+			func(r *fileRequest) *string { return &r.name }),
+		Doc: "The file, with its name. It is stored as it comes.",
+	},
+	{
+		Name:     "purpose",
+		Required: true,
+		Type:     wire.OneOf(func(r *fileRequest, s string) { r.purpose = s }, purposes...),
+		Doc:      "What the file is for: `batch` is for batches, the others only say it.",
+	},
+	expiryField("expires_after", func(r *fileRequest) *time.Duration { return &r.expires },
+		"When the file is deleted: `seconds` after `created_at`. Those of batches are kept for 30 days, others for ever."),
+}
+
+// Bounds of how long a file is kept, in seconds.
+const (
+	minExpiry = 3600
+	maxExpiry = 2592000
+)
+
+// expiryField declares how long a file is kept.
+func expiryField[T any](name string, variable func(*T) *time.Duration, doc string) wire.Field[T] {
+	return wire.Field[T]{
+		Name: name,
+		Type: wire.Of(expirySchema, readExpiry, variable),
+		Doc:  doc,
+	}
+}
+
+var expirySchema = wire.Closed(map[string]wire.Schema{
+	"anchor":  wire.Enum("created_at"),
+	"seconds": wire.Integer(minExpiry, maxExpiry),
+}, "anchor", "seconds").Examples(`{"anchor":"created_at","seconds":3600}`)
+
+func readExpiry(v wire.Value) (time.Duration, *fault.Error) {
+	object, e := v.Object()
+	if e != nil {
+		return 0, e
+	}
+	if e := wire.Only(object, "anchor", "seconds"); e != nil {
+		return 0, e
+	}
+
+	anchor, e := v.Required(object, "anchor")
+	if e != nil {
+		return 0, e
+	}
+	if _, e := anchor.OneOf("created_at"); e != nil {
+		return 0, e
+	}
+	seconds, e := v.Required(object, "seconds")
+	if e != nil {
+		return 0, e
+	}
+	n, e := seconds.Integer(minExpiry, maxExpiry)
+	return time.Duration(n) * time.Second, e
+}
+
+// fileBody describes a file to clients.
+type fileBody struct {
+	ID        string `json:"id"`
+	Object    string `json:"object"`
+	Bytes     int64  `json:"bytes"`
+	CreatedAt int64  `json:"created_at"`
+	ExpiresAt *int64 `json:"expires_at,omitempty"`
+	Filename  string `json:"filename"`
+	Purpose   string `json:"purpose"`
+	Status    string `json:"status"`
+}
+
+func newFileBody(f *archive.File) fileBody {
+	return fileBody{
+		ID:        f.ID,
+		Object:    "file",
+		Bytes:     f.Bytes,
+		CreatedAt: f.Created.Unix(),
+		ExpiresAt: unixOrNull(f.Expires),
+		Filename:  f.Name,
+		Purpose:   f.Purpose,
+		Status:    "processed",
+	}
+}
+
+// unixOrNull returns a time in seconds, or nil if it is zero.
+func unixOrNull(t time.Time) *int64 {
+	if t.IsZero() {
+		return nil
+	}
+	seconds := t.Unix()
+	return &seconds
+}
+
+// files returns the store of files, or why there is none.
+func (api *API) files() (*archive.Files, *fault.Error) {
+	if api.opts.Files == nil {
+		return nil, fault.New(fault.NotImplemented, "",
+			"Files and batches are only stored on disk: start serve with --data-dir and the name of a folder.")
+	}
+	return api.opts.Files, nil
+}
+
+// fileFailed returns the fault for an error of the store of files.
+func (api *API) fileFailed(err error, id string) *fault.Error {
+	var known *fault.Error
+	switch {
+	case errors.As(err, &known):
+		return known
+	case errors.Is(err, archive.ErrNotFound):
+		return fault.New(fault.NotFound, "", "No such File object: %s.", id)
+	case errors.Is(err, archive.ErrInUse):
+		return fault.New(fault.InvalidValue, "",
+			"The file '%s' is read by a batch that has not ended; cancel the batch, or wait for its end.", id)
+	case errors.Is(err, archive.ErrFull):
+		api.opts.Log.Warn("a file is not stored", "error", err)
+		return fault.New(fault.StorageFull, "", "The file cannot be stored: %v. Delete files that are not needed.", err)
+	}
+	return storageFailed(err)
+}
+
+// createFile answers POST /v1/files. The file is written to the disk as it comes.
+func (api *API) createFile(w http.ResponseWriter, r *http.Request) *fault.Error {
+	files, e := api.files()
+	if e != nil {
+		return e
+	}
+	form, err := r.MultipartReader()
+	if err != nil {
+		return fault.New(fault.Malformed, "", "The request body must be a form, of the type multipart/form-data.")
+	}
+
+	upload := &upload{api: api, values: map[string]json.RawMessage{}}
+	defer upload.discard()
+	for {
+		part, err := form.NextRawPart()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return formFailed(err)
+		}
+		_, parameters, _ := mime.ParseMediaType(part.Header.Get("Content-Disposition"))
+		if e := upload.read(files, parameters, part); e != nil {
+			return e
+		}
+	}
+
+	f, e := upload.keep(r.Context(), files)
+	if e != nil {
+		return e
+	}
+	return wire.WriteJSON(w, newFileBody(f))
+}
+
+// formFailed returns the fault for an error of reading a form.
+func formFailed(err error) *fault.Error {
+	var known *fault.Error
+	if errors.As(err, &known) {
+		return known
+	}
+	if errors.Is(err, context.Canceled) {
+		return service.Fault(err, "")
+	}
+	return fault.New(fault.Malformed, "", "The form in the request body is cut off or malformed: %v.", err)
+}
+
+// maxFormValue limits a value of a form, other than the file, in bytes.
+const maxFormValue = 4096
+
+// upload is a file that is being stored.
+type upload struct {
+	api    *API
+	values map[string]json.RawMessage
+	expiry map[string]json.RawMessage // the values of expires_after
+	draft  *archive.Draft
+}
+
+func (u *upload) discard() {
+	if u.draft == nil {
+		return
+	}
+	if err := u.draft.Discard(); err != nil {
+		u.api.opts.Log.Error("what was stored of a file is not removed", "error", err)
+	}
+}
+
+// read reads a part of the form.
+func (u *upload) read(files *archive.Files, parameters map[string]string, part io.Reader) *fault.Error {
+	name := parameters["name"]
+	if name == "file" {
+		return u.readFile(files, parameters["filename"], part)
+	}
+
+	text, err := io.ReadAll(io.LimitReader(part, maxFormValue+1))
+	if err != nil {
+		return formFailed(err)
+	}
+	if len(text) > maxFormValue {
+		return fault.New(fault.InvalidValue, name, "Invalid '%s': it has more than %d bytes.", name, maxFormValue)
+	}
+
+	value := json.RawMessage(wire.AppendString(nil, string(text)))
+	switch name {
+	case "expires_after[seconds]":
+		if _, err := strconv.ParseInt(string(text), 10, 64); err == nil {
+			value = text
+		}
+		u.setExpiry("seconds", value)
+	case "expires_after[anchor]":
+		u.setExpiry("anchor", value)
+	default:
+		u.values[name] = value
+	}
+	return nil
+}
+
+func (u *upload) setExpiry(name string, value json.RawMessage) {
+	if u.expiry == nil {
+		u.expiry = map[string]json.RawMessage{}
+	}
+	u.expiry[name] = value
+}
+
+// readFile writes the content to the disk.
+func (u *upload) readFile(files *archive.Files, name string, content io.Reader) *fault.Error {
+	if u.draft != nil {
+		return fault.New(fault.InvalidValue, "file", "Invalid 'file': there are several.")
+	}
+	if name == "" || len(name) > maxFileNameBytes {
+		return fault.New(fault.InvalidValue, "file",
+			"Invalid 'file': a file with a name of 1 to %d bytes is expected.", maxFileNameBytes)
+	}
+
+	var err error
+	if u.draft, err = files.Draft("file-" + wire.RandomID()); err != nil {
+		return u.api.fileFailed(err, "")
+	}
+	u.values["file"] = wire.AppendString(nil, name)
+	source := &source{r: content}
+	n, err := io.Copy(u.draft, io.LimitReader(source, u.api.opts.MaxFile+1))
+	switch {
+	case source.err != nil:
+		return formFailed(source.err)
+	case err != nil:
+		return u.api.fileFailed(err, "")
+	case n > u.api.opts.MaxFile:
+		return fault.New(fault.BodyTooLarge, "file", "The file is larger than %d bytes.", u.api.opts.MaxFile)
+	}
+	return nil
+}
+
+// source is a reader that keeps its error, to tell it from one of the writer.
+type source struct {
+	r   io.Reader
+	err error
+}
+
+// Read implements io.Reader.
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.err = err
+	}
+	return n, err
+}
+
+// keep checks the form, and stores the file.
+func (u *upload) keep(ctx context.Context, files *archive.Files) (*archive.File, *fault.Error) {
+	if u.expiry != nil {
+		b, err := json.Marshal(u.expiry)
+		if err != nil {
+			return nil, service.Fault(err, "")
+		}
+		u.values["expires_after"] = b
+	}
+	body, err := json.Marshal(u.values)
+	if err != nil {
+		return nil, service.Fault(err, "")
+	}
+
+	var req fileRequest
+	notes := wire.Notes{Lenient: u.api.opts.Lenient}
+	if e := fileFields.Decode(body, &req, &notes); e != nil {
+		return nil, e
+	}
+
+	f := &u.draft.File
+	f.Owner = service.CallOf(ctx).Client
+	f.Created = time.Now()
+	f.Name = req.name
+	f.Purpose = req.purpose
+	if req.expires == 0 && req.purpose == purposeBatch {
+		req.expires = batchFileTime
+	}
+	if req.expires > 0 {
+		f.Expires = f.Created.Add(req.expires)
+	}
+	if err := files.Keep(ctx, nil, u.draft); err != nil {
+		return nil, u.api.fileFailed(err, f.ID)
+	}
+	return f, nil
+}
+
+// queryNumber reads a number of the query, between 1 and a bound.
+func queryNumber(q url.Values, name string, otherwise, most int) (int, *fault.Error) {
+	text := q.Get(name)
+	if text == "" {
+		return otherwise, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > most {
+		return 0, fault.New(fault.InvalidValue, name,
+			"Invalid '%s': %q is not a number from 1 to %d.", name, text, most)
+	}
+	return n, nil
+}
+
+// queryOrder reads the order of a list; newest first is the default.
+func queryOrder(q url.Values) (oldest bool, e *fault.Error) {
+	order := q.Get("order")
+	if order != "" && order != "asc" && order != "desc" {
+		return false, fault.New(fault.InvalidValue, "order",
+			"Invalid 'order': %q is neither 'asc' nor 'desc'.", order)
+	}
+	return order == "asc", nil
+}
+
+// maxListed is the most files that a list has.
+const maxListed = 10_000
+
+// listFiles answers GET /v1/files.
+func (api *API) listFiles(w http.ResponseWriter, r *http.Request) *fault.Error {
+	files, e := api.files()
+	if e != nil {
+		return e
+	}
+	q, e := query(r, "purpose", "limit", "order", "after")
+	if e != nil {
+		return e
+	}
+	limit, e := queryNumber(q, "limit", maxListed, maxListed)
+	if e != nil {
+		return e
+	}
+	oldest, e := queryOrder(q)
+	if e != nil {
+		return e
+	}
+
+	list, err := files.List(r.Context(), archive.FileList{
+		Purpose: q.Get("purpose"),
+		After:   q.Get("after"),
+		Oldest:  oldest,
+		Limit:   limit + 1,
+	})
+	if errors.Is(err, archive.ErrNotFound) {
+		return fault.New(fault.InvalidValue, "after", "Invalid 'after': there is no file '%s'.", q.Get("after"))
+	}
+	if err != nil {
+		return storageFailed(err)
+	}
+	bodies := make([]fileBody, len(list))
+	for i, f := range list {
+		bodies[i] = newFileBody(f)
+	}
+	return wire.WriteJSON(w, newPage(bodies, limit, func(f *fileBody) string { return f.ID }))
+}
+
+// showFile answers GET /v1/files/{id}.
+func (api *API) showFile(w http.ResponseWriter, r *http.Request) *fault.Error {
+	files, e := api.files()
+	if e != nil {
+		return e
+	}
+	id := r.PathValue("id")
+	f, err := files.Get(r.Context(), id)
+	if err != nil {
+		return api.fileFailed(err, id)
+	}
+	return wire.WriteJSON(w, newFileBody(f))
+}
+
+// fileContent answers GET /v1/files/{id}/content. A browser does not take it for a page.
+func (api *API) fileContent(w http.ResponseWriter, r *http.Request) *fault.Error {
+	files, e := api.files()
+	if e != nil {
+		return e
+	}
+	id := r.PathValue("id")
+	f, content, err := files.Open(r.Context(), id)
+	if err != nil {
+		return api.fileFailed(err, id)
+	}
+	defer content.Close()
+
+	h := w.Header()
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Content-Length", strconv.FormatInt(f.Bytes, 10))
+	h.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": f.Name}))
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(http.StatusOK)
+	if r.Method != http.MethodHead {
+		_, _ = io.Copy(w, content) // a client that is gone has nobody to tell
+	}
+	return nil
+}
+
+// deleteFile answers DELETE /v1/files/{id}.
+func (api *API) deleteFile(w http.ResponseWriter, r *http.Request) *fault.Error {
+	files, e := api.files()
+	if e != nil {
+		return e
+	}
+	id := r.PathValue("id")
+	if err := files.Delete(r.Context(), id); err != nil {
+		return api.fileFailed(err, id)
+	}
+	return wire.WriteJSON(w, map[string]any{"id": id, "object": "file", "deleted": true})
+}
+
+// namedFiles returns how the files that a request names are read. All of them together have the size of
+// one request at most.
+func (api *API) namedFiles(ctx context.Context) func(id string) (string, []byte, *fault.Error) {
+	left := api.opts.MaxBody
+	return func(id string) (string, []byte, *fault.Error) {
+		f, content, err := api.opts.Files.Open(ctx, id)
+		if err != nil {
+			return "", nil, api.fileFailed(err, id)
+		}
+		defer content.Close()
+		if f.Bytes > left {
+			return "", nil, fault.New(fault.ContextExceeded, "",
+				"The files of the request have more than %d bytes.", api.opts.MaxBody)
+		}
+		left -= f.Bytes
+
+		text, err := io.ReadAll(io.LimitReader(content, f.Bytes))
+		if err != nil {
+			return "", nil, storageFailed(err)
+		}
+		return f.Name, text, nil
+	}
+}
+
+// listPage is a page of a list.
+type listPage[T any] struct {
+	Object  string `json:"object"`
+	Data    []T    `json:"data"`
+	FirstID string `json:"first_id"`
+	LastID  string `json:"last_id"`
+	HasMore bool   `json:"has_more"`
+}
+
+// newPage returns the page of at most limit elements that a longer list begins with.
+func newPage[T any](list []T, limit int, id func(*T) string) listPage[T] {
+	p := listPage[T]{
+		Object:  "list",
+		Data:    list[:min(limit, len(list))],
+		HasMore: len(list) > limit,
+	}
+	if n := len(p.Data); n > 0 {
+		p.FirstID = id(&p.Data[0])
+		p.LastID = id(&p.Data[n-1])
+	}
+	return p
+}
