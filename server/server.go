@@ -111,9 +111,6 @@ func New(o Options) (*Server, error) {
 	if err := s.makeDescription(); err != nil {
 		return nil, fmt.Errorf("describe the endpoints: %w", err)
 	}
-	if err := s.api.Resume(); err != nil {
-		return nil, fmt.Errorf("resume the batches: %w", err)
-	}
 	return s, nil
 }
 
@@ -177,6 +174,14 @@ func setDefault[T comparable](field *T, value T) {
 // Preload loads a model into free memory, without unloading another model. The error is a
 // pool.NoRoomError if there is not enough.
 func (s *Server) Preload(ctx context.Context, m *pool.Model) error { return s.pool.Preload(ctx, m) }
+
+// Resume goes on with the batches that an earlier process has left.
+func (s *Server) Resume() error {
+	if err := s.api.Resume(); err != nil {
+		return fmt.Errorf("resume the batches: %w", err)
+	}
+	return nil
+}
 
 // Close cancels everything that still runs, unloads all models and returns when their memory is
 // free.

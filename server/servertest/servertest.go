@@ -86,6 +86,10 @@ func Unconnected(
 		t.Fatal(err)
 	}
 
+	if err := s.Resume(); err != nil {
+		t.Fatal(err)
+	}
+
 	end = func() {
 		s.Close()
 		cancel()
