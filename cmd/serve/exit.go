@@ -81,7 +81,7 @@ func withHint(err error, format string, args ...any) error {
 }
 
 // memoryHint returns advice on making a model fit.
-func memoryHint(short *loader.NoRoomError) string {
+func memoryHint(short *loader.MemoryError) string {
 	images := ""
 	if short.Projector {
 		images = "--mmproj none, "
@@ -97,7 +97,7 @@ func hintOf(err error) string {
 		return known.Hint()
 	}
 
-	var short *loader.NoRoomError
+	var short *loader.MemoryError
 	var device *loader.DeviceError
 	var start *loader.StartError
 	switch {

@@ -377,7 +377,7 @@ type listPage[T any] struct {
 func newPage[T any](list []T, limit int, id func(*T) string) listPage[T] {
 	p := listPage[T]{
 		Object:  "list",
-		Data:    list[:min(limit, len(list))],
+		Data:    append([]T{}, list[:min(limit, len(list))]...),
 		HasMore: len(list) > limit,
 	}
 	if n := len(p.Data); n > 0 {

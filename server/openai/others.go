@@ -33,16 +33,13 @@ var othersFields = append(wire.Table[params]{
 		Doc:  "Whether an answer contains the text of `stop` that ended it.",
 	},
 	{
-		Name: "min_tokens",
-		Type: wire.Refuse[params]("Answers have no least length; 'ignore_eos' has them go on to 'max_tokens'.", "0"),
-	},
-	{
 		Name: "skip_special_tokens",
 		Type: wire.Refuse[params]("Answers never contain control tokens.", "true"),
 	},
 	{
 		Name: "cache_salt",
-		Type: wire.Refuse[params]("All prompts share one cache."),
+		Type: wire.Custom(saltSchema, setCacheSalt),
+		Doc:  "The prompt's cells are shared with prompts of the same salt alone; others cannot tell that it came.",
 	},
 	{
 		Name: "use_beam_search",
@@ -141,6 +138,25 @@ func setPredict(p *params, v wire.Value) *fault.Error {
 	}
 	p.predict = int(n)
 	return e
+}
+
+// maxSaltBytes is the longest salt.
+const maxSaltBytes = 1024
+
+var saltSchema = wire.Schema{"type": "string", "minLength": 1, "maxLength": maxSaltBytes}.Examples(`"a"`)
+
+func setCacheSalt(p *params, v wire.Value) *fault.Error {
+	salt, e := v.Text()
+	switch {
+	case e != nil:
+		return e
+	case salt == "":
+		return v.Invalid("the salt is empty.")
+	case len(salt) > maxSaltBytes:
+		return v.Invalid("a salt of %d bytes, where %d are allowed.", len(salt), maxSaltBytes)
+	}
+	p.cacheSalt = salt
+	return nil
 }
 
 func readStopTokens(v wire.Value) ([]engine.Token, *fault.Error) {

@@ -46,6 +46,27 @@ type response struct {
 	Usage              *responseUsage  `json:"usage"`
 	User               *string         `json:"user,omitempty"`
 	Metadata           json.RawMessage `json:"metadata"`
+
+	Conversation *conversationRef `json:"conversation,omitempty"`
+}
+
+// The statuses of responses.
+const (
+	statusRunning    = "in_progress"
+	statusCompleted  = "completed"
+	statusIncomplete = "incomplete" // cut at the limit of tokens
+	statusFailed     = "failed"
+	statusCancelled  = "cancelled"
+)
+
+// complete reports whether a response has been answered to its end, or up to a limit.
+func (r *response) complete() bool {
+	return r.Status == statusCompleted || r.Status == statusIncomplete
+}
+
+// conversationRef names the conversation that a response belongs to.
+type conversationRef struct {
+	ID string `json:"id"`
 }
 
 type responseError struct {
@@ -78,7 +99,7 @@ type outputDetails struct {
 type item struct {
 	Type      string       `json:"type"`
 	ID        string       `json:"id"`
-	Status    string       `json:"status"`
+	Status    string       `json:"status,omitempty"`
 	Role      string       `json:"role,omitempty"`
 	Content   *[]*itemPart `json:"content,omitempty"`
 	Summary   *[]string    `json:"summary,omitempty"`
@@ -102,19 +123,22 @@ type itemPart struct {
 // responseWriter builds a response from the events of a stream. If streams is set, it appends the
 // API's events to buf.
 type responseWriter struct {
-	response *response
-	answer   *answer
-	kinds    *toolKinds
-	sealed   bool
-	streams  bool
-	buf      []byte
-	sequence int
-	open     *item              // the last item, while it is incomplete
-	text     strings.Builder    // of the open item
-	input    inputReader        // of an open call of a custom tool
-	waiting  []engine.TokenInfo // tokens whose text has not come yet
-	tokens   []engine.TokenInfo // of the open message
-	ended    engine.Finish
+	response  *response
+	answer    *answer
+	kinds     *toolKinds
+	sealed    bool
+	window    string // that the conversation goes on from; empty for none
+	triggered bool   // the answer is a summary
+	replaces  bool   // everything before it
+	streams   bool
+	buf       []byte
+	sequence  int
+	open      *item              // the last item, while it is incomplete
+	text      strings.Builder    // of the open item
+	input     inputReader        // of an open call of a custom tool
+	waiting   []engine.TokenInfo // tokens whose text has not come yet
+	tokens    []engine.TokenInfo // of the open message
+	ended     engine.Finish
 }
 
 func newResponseWriter(a *answer, req *responsesRequest) *responseWriter {
@@ -123,7 +147,7 @@ func newResponseWriter(a *answer, req *responsesRequest) *responseWriter {
 		ID:                 a.id,
 		Object:             "response",
 		CreatedAt:          a.created,
-		Status:             "in_progress",
+		Status:             statusRunning,
 		Model:              a.name,
 		Output:             []*item{},
 		ParallelToolCalls:  req.tools.parallel,
@@ -156,15 +180,22 @@ func newResponseWriter(a *answer, req *responsesRequest) *responseWriter {
 		r.MaxToolCalls = &req.maxCalls
 	}
 
+	if req.conversationID != "" {
+		r.Conversation = &conversationRef{req.conversationID}
+	}
+
 	if req.formatAsked != nil {
 		r.Text["format"] = req.formatAsked
 	}
 
 	return &responseWriter{
-		response: r,
-		answer:   a,
-		kinds:    &req.tools.kinds,
-		sealed:   req.sealed,
+		response:  r,
+		answer:    a,
+		kinds:     &req.tools.kinds,
+		sealed:    req.sealed,
+		window:    req.window,
+		triggered: req.triggered,
+		replaces:  req.previous != "" || req.conversationID != "",
 	}
 }
 
@@ -194,6 +225,46 @@ func (w *responseWriter) emit(kind string, fields map[string]any) {
 	w.buf = wire.AppendEvent(w.buf, kind, body)
 }
 
+// start begins the response, before any event of the stream.
+func (w *responseWriter) start() {
+	w.emit("response.created", map[string]any{"response": w.response})
+	w.emit("response.in_progress", map[string]any{"response": w.response})
+	if w.window != "" {
+		w.compacted(w.window)
+	}
+}
+
+// compacted adds an item with what the conversation goes on from.
+func (w *responseWriter) compacted(sealed string) {
+	index := len(w.response.Output)
+	it := &item{
+		Type:      typeCompaction,
+		ID:        itemPrefixes[typeCompaction] + outputID(w.response.ID, index),
+		Encrypted: sealed,
+	}
+	w.response.Output = append(w.response.Output, it)
+	w.emit("response.output_item.added", map[string]any{"output_index": index, "item": it})
+	w.emit("response.output_item.done", map[string]any{"output_index": index, "item": it})
+}
+
+// summarize processes an event of a stream that is a summary. What is stored here goes on from it alone; clients
+// put the user's messages beside it.
+func (w *responseWriter) summarize(e *engine.Event) {
+	w.text.WriteString(e.Text)
+	if e.Finish == "" {
+		return
+	}
+	w.ended = e.Finish
+	sealed := seal(w.text.String())
+	if w.replaces {
+		all := window{Summary: w.text.String()}
+		if whole, e := all.seal(); e == nil {
+			sealed = whole
+		}
+	}
+	w.compacted(sealed)
+}
+
 // take moves the events from buf to b.
 func (w *responseWriter) take(b []byte) []byte {
 	b = append(b, w.buf...)
@@ -210,6 +281,10 @@ func (w *responseWriter) of(fields map[string]any) map[string]any {
 
 // event processes an event of the stream.
 func (w *responseWriter) event(e *engine.Event) {
+	if w.triggered {
+		w.summarize(e)
+		return
+	}
 	w.waiting = append(w.waiting, e.Tokens...)
 	if e.Reasoning != "" {
 		w.waiting = nil
@@ -272,7 +347,7 @@ func (w *responseWriter) begin(kind string, call *engine.ToolCallDelta) {
 	it := &item{
 		Type:   kind,
 		ID:     itemPrefixes[kind] + outputID(w.response.ID, len(w.response.Output)),
-		Status: "in_progress",
+		Status: statusRunning,
 	}
 	switch kind {
 	case typeMessage:
@@ -355,9 +430,9 @@ func (w *responseWriter) end() {
 		w.addInput(w.input.end())
 	}
 
-	it.Status = "completed"
+	it.Status = statusCompleted
 	if w.ended == engine.FinishLength {
-		it.Status = "incomplete"
+		it.Status = statusIncomplete
 	}
 
 	w.close(it, w.text.String())
@@ -410,10 +485,10 @@ func (w *responseWriter) settle(u engine.Usage) {
 	r := w.response
 	r.Usage = usageOf(u)
 	now := time.Now().Unix()
-	r.Status = "completed"
+	r.Status = statusCompleted
 	r.CompletedAt = &now
 	if w.ended == engine.FinishLength {
-		r.Status = "incomplete"
+		r.Status = statusIncomplete
 		r.CompletedAt = nil
 		r.IncompleteDetails = &incomplete{"max_output_tokens"}
 	}
@@ -422,7 +497,7 @@ func (w *responseWriter) settle(u engine.Usage) {
 // fail ends the response with an error. Clients expect it in the response and as a separate event, which
 // has two forms at once.
 func (w *responseWriter) fail(e *fault.Error) {
-	w.response.Status = "failed"
+	w.response.Status = statusFailed
 	w.response.Error = &responseError{failures[e.Kind].code, e.Message}
 	w.emit("response.failed", map[string]any{"response": w.response})
 	body := newErrorBody(e)

@@ -27,6 +27,9 @@ type Notes struct {
 // Value returns a value that belongs to the request, although its body does not contain it.
 func (n *Notes) Value(name string, raw json.RawMessage) Value { return Value{name, raw, n} }
 
+// Containing returns another value in the place of v, of the same request.
+func (v Value) Containing(raw json.RawMessage) Value { return Value{v.Name, raw, v.notes} }
+
 // Ignored returns the unknown fields, in the order in which they were found. Of elements of a list that
 // have the same unknown field it has the first.
 func (n *Notes) Ignored() []string { return n.ignored }
