@@ -1,5 +1,5 @@
-// Package archive stores responses and conversations between requests: in one SQLite file in a folder that
-// only the user can read, or in memory.
+// Package archive stores responses and conversations between requests, in one SQLite file in a folder that
+// only the user can read, or in memory; and in such a folder also files and the state of batches.
 package archive
 
 import (
@@ -39,9 +39,10 @@ type Record struct {
 
 // Archive is an open archive. It is safe for concurrent use.
 type Archive struct {
-	db   *sql.DB
-	lock *flock.Flock
-	keep time.Duration
+	db     *sql.DB
+	folder string
+	lock   *flock.Flock
+	keep   time.Duration
 }
 
 const schema = `
@@ -68,7 +69,7 @@ func Open(folder string, keep time.Duration) (*Archive, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the archive %s: %w", folder, errors.Join(err, lock.Unlock()))
 	}
-	a := &Archive{db: db, lock: lock, keep: keep}
+	a := &Archive{db: db, folder: folder, lock: lock, keep: keep}
 	if err := a.dropOld(context.Background()); err != nil {
 		a.Close()
 		return nil, fmt.Errorf("open the archive %s: %w", folder, err)

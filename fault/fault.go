@@ -69,7 +69,8 @@ const (
 	Crashed         // the engine crashed on this request
 	LoadFailed      // the model cannot be loaded
 	SchemaViolation // the answer does not match the request's schema
-	Storage         // stored responses cannot be read or written
+	Storage         // stored responses or files cannot be read or written
+	StorageFull     // there is no room for more files
 	Deadline        // the request's own time limit has passed
 	Canceled        // the client closed the request
 

@@ -51,6 +51,10 @@ func Run(ctx context.Context, o Options) error {
 			return err
 		}
 	}
+	// Only now: a batch must not take the memory of the models that are loaded at the start.
+	if err := o.Server.Resume(); err != nil {
+		return err
+	}
 
 	requests, cancelRequests := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancelRequests()

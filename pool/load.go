@@ -99,6 +99,11 @@ func (p *Pool) bring(s *slot) (*Instance, error) {
 //  4. the same after unloading unused models;
 //  5. again from 1, when another model has become unused.
 func (p *Pool) makeRoomAndLoad(s *slot) (*Instance, error) {
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.short = nil
+	}()
 	for p.ctx.Err() == nil {
 		if in, short, err := p.evictAndLoad(s, false); short == nil {
 			return in, err
@@ -143,6 +148,7 @@ func (p *Pool) freedSignal() <-chan struct{} {
 // if the slot has no waiters anymore.
 func (p *Pool) awaitFreed(s *slot, freed <-chan struct{}, short *NoRoomError) error {
 	p.mu.Lock()
+	p.short = s
 	busy := 0
 	waiting := len(s.waiters)
 	for _, o := range p.slots {
@@ -163,6 +169,14 @@ func (p *Pool) awaitFreed(s *slot, freed <-chan struct{}, short *NoRoomError) er
 	case <-p.ctx.Done():
 		return p.ctx.Err()
 	}
+}
+
+// Wanted reports whether another model cannot be loaded before one in use has become unused. Work that
+// can wait should not use the model then.
+func (p *Pool) Wanted(m *Model) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.short != nil && p.short.model != m
 }
 
 // evict removes unused models from their slots, least recently used first, until they add up to the

@@ -24,6 +24,7 @@ type Pool struct {
 	mu    sync.Mutex
 	slots map[*Model]*slot
 	freed chan struct{} // closed and replaced when a waiting load should look again
+	short *slot         // whose load waits for memory of models in use, or nil
 }
 
 // slot is a model's place in the pool.

@@ -172,12 +172,19 @@ func TestPoolNeverUnloadsTheBusy(t *testing.T) {
 		}()
 
 		synctest.Wait()
+		if !p.Wanted(a) || p.Wanted(b) {
+			t.Errorf("b waits for a's memory: %v, %v", p.Wanted(a), p.Wanted(b))
+		}
 		held.Release()
 		if err := <-got; err != nil {
 			t.Error(err)
 		}
 
 		m.did(t, "-a", "+b 6")
+		synctest.Wait()
+		if p.Wanted(a) || p.Wanted(b) {
+			t.Error("nothing waits any more")
+		}
 	})
 }
 

@@ -124,7 +124,12 @@ func checkOperations(t *testing.T, d *description) {
 				}
 			}
 			if op.RequestBody != nil {
-				checkSchema(t, name, op.RequestBody.Content["application/json"].Schema)
+				if len(op.RequestBody.Content) != 1 {
+					t.Errorf("%s: the body has %d types", name, len(op.RequestBody.Content))
+				}
+				for _, content := range op.RequestBody.Content {
+					checkSchema(t, name, content.Schema)
+				}
 			}
 		}
 	}

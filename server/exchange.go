@@ -38,7 +38,7 @@ func (s *Server) begin(c *gin.Context) *exchange {
 		ResponseWriter: c.Writer,
 		id:             newID(),
 		start:          time.Now(),
-		call:           &service.Call{Client: client(c.Request), Local: isLocal(c.Request)},
+		call:           callOf(c.Request),
 		endpoint:       s.endpointOf(c),
 	}
 	x.call.Report = x.traceWork
@@ -47,6 +47,15 @@ func (s *Server) begin(c *gin.Context) *exchange {
 	ctx := service.WithCall(c.Request.Context(), x.call)
 	c.Request = x.span(s.opts.Tracer, c.Request.WithContext(ctx), c.FullPath())
 	return x
+}
+
+// callOf returns the call of a request. One that the server itself makes brings the client that it is made
+// for.
+func callOf(r *http.Request) *service.Call {
+	if given := service.CallOf(r.Context()); given.Yields {
+		return &service.Call{Client: given.Client, Yields: true}
+	}
+	return &service.Call{Client: client(r), Local: isLocal(r)}
 }
 
 // exchangeOf returns the exchange of a request.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -171,7 +172,8 @@ func (s *Server) limitWork(c *gin.Context) {
 		return
 	}
 
-	body, e := decodeBody(c.Writer, c.Request, s.opts.MaxBody)
+	limit := cmp.Or(exchangeOf(c).endpoint.MaxBody, s.opts.MaxBody)
+	body, e := decodeBody(c.Writer, c.Request, limit)
 	if e != nil {
 		s.fail(c, e)
 		c.Abort()

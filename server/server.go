@@ -48,6 +48,12 @@ type Options struct {
 	// Archive stores responses between requests; nil keeps recent ones in memory. The server does not
 	// close it.
 	Archive archive.Store
+	// Files stores files and batches; nil refuses them. The server does not close it.
+	Files *archive.Files
+	// MaxFile is the maximum size of a file that a client stores, in bytes, 512 MiB.
+	MaxFile int64
+	// BatchLines is how many lines of batches are computed at the same time, 8.
+	BatchLines int
 	// Page contains the files served to browsers at /, index.html and assets; nil for none.
 	Page fs.FS
 	// Library manages the models that are stored on this machine, for clients of it; nil if they may only
@@ -86,6 +92,8 @@ func New(o Options) (*Server, error) {
 	setDefault(&o.Stall, 2*time.Minute)
 	setDefault(&o.LoadWait, 5*time.Minute)
 	setDefault(&o.MaxWaiting, 512)
+	setDefault(&o.MaxFile, 512<<20)
+	setDefault(&o.BatchLines, 8)
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
@@ -121,12 +129,17 @@ func (s *Server) assemble() (err error) {
 	}
 
 	s.api, err = openai.New(openai.Options{
-		Service:   s.service,
-		Stream:    s.stream,
-		Archive:   o.Archive,
-		Moderator: o.Moderator,
-		Lenient:   o.LenientFields,
-		Log:       o.Log,
+		Service:    s.service,
+		Stream:     s.stream,
+		Perform:    func(w http.ResponseWriter, r *http.Request) { s.Handler().ServeHTTP(w, r) },
+		Archive:    o.Archive,
+		Files:      o.Files,
+		MaxFile:    o.MaxFile,
+		MaxBody:    o.MaxBody,
+		BatchLines: o.BatchLines,
+		Moderator:  o.Moderator,
+		Lenient:    o.LenientFields,
+		Log:        o.Log,
 	})
 	if err != nil {
 		return err
@@ -162,6 +175,14 @@ func setDefault[T comparable](field *T, value T) {
 // pool.NoRoomError if there is not enough.
 func (s *Server) Preload(ctx context.Context, m *pool.Model) error { return s.pool.Preload(ctx, m) }
 
+// Resume goes on with the batches that an earlier process has left.
+func (s *Server) Resume() error {
+	if err := s.api.Resume(); err != nil {
+		return fmt.Errorf("resume the batches: %w", err)
+	}
+	return nil
+}
+
 // Close cancels everything that still runs, unloads all models and returns when their memory is
 // free.
 func (s *Server) Close() {
@@ -169,11 +190,14 @@ func (s *Server) Close() {
 	s.pool.Close()
 }
 
-// Wait returns when no background response is running, or when ctx is done.
+// Wait returns when no background response and no line of a batch is running, or when ctx is done.
 func (s *Server) Wait(ctx context.Context) { s.api.Wait(ctx) }
 
-// Drain makes the server refuse new work; running requests continue.
-func (s *Server) Drain() { s.draining.Store(true) }
+// Drain makes the server refuse new work; running requests continue. Batches begin no more lines.
+func (s *Server) Drain() {
+	s.draining.Store(true)
+	s.api.Drain()
+}
 
 // Stalled returns a model whose engine has had work for at least d without making a step, if
 // there is one.

@@ -15,6 +15,8 @@ import (
 type Call struct {
 	Client string // identifies the caller, for fair sharing of the models
 	Local  bool   // the caller is a program of this machine, and may manage its models
+	// Yields marks work that nobody waits for: it takes what others leave, whatever tier it asks for.
+	Yields bool
 
 	// Report, if not nil, is called when the work of a detached call has ended.
 	Report func(context.Context)
@@ -48,6 +50,14 @@ func CallOf(ctx context.Context) *Call {
 		return c
 	}
 	return &Call{}
+}
+
+// caller returns how a model sees the call, which asks for a tier.
+func (c *Call) caller(asked engine.Tier) engine.Caller {
+	if c.Yields {
+		asked = engine.TierFlex
+	}
+	return engine.Caller{Client: c.Client, Tier: asked}
 }
 
 // RequireLocal refuses what only programs of this machine may do: to manage its models.
@@ -109,7 +119,7 @@ func Embed(ctx context.Context, model *pool.Lease, inputs [][]engine.Token) ([][
 	for _, in := range inputs {
 		w.Tokens += len(in)
 	}
-	vectors, err := model.Engine.Embed(ctx, engine.Caller{Client: call.Client}, inputs)
+	vectors, err := model.Engine.Embed(ctx, call.caller(engine.TierDefault), inputs)
 	w.Ended = time.Now()
 	w.Err = err
 	call.note(w)
@@ -122,7 +132,7 @@ func Rank(
 ) (scores []float32, tokens int, err error) {
 	call := CallOf(ctx)
 	w := Work{Model: model.ID, Begun: time.Now()}
-	scores, tokens, err = model.Engine.Rank(ctx, engine.Caller{Client: call.Client}, query, documents)
+	scores, tokens, err = model.Engine.Rank(ctx, call.caller(engine.TierDefault), query, documents)
 	w.Ended = time.Now()
 	w.Tokens = tokens
 	w.Err = err

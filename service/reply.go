@@ -27,7 +27,7 @@ func NewReply(model *pool.Lease) *Reply { return &Reply{Model: model} }
 // request in the queue.
 func (r *Reply) Generate(ctx context.Context, er engine.Request) error {
 	call := CallOf(ctx)
-	er.Client = call.Client
+	er.Caller = call.caller(er.Tier)
 	if len(r.Streams) > 0 {
 		er.Beside = r.Streams[0]
 	}

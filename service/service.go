@@ -72,6 +72,9 @@ func (s *Service) Model(ctx context.Context, name string) (*pool.Lease, *fault.E
 	if e != nil {
 		return nil, e
 	}
+	if CallOf(ctx).Yields && s.opts.Pool.Wanted(m) {
+		return nil, Fault(pool.ErrLoading, "model")
+	}
 	l, err := s.opts.Pool.Acquire(ctx, m, s.opts.LoadWait)
 	if err != nil {
 		return nil, Fault(err, "model")
@@ -86,8 +89,7 @@ func (s *Service) Worker(ctx context.Context, name string, t engine.Tier) (*pool
 	if e != nil {
 		return nil, e
 	}
-	by := engine.Caller{Client: CallOf(ctx).Client, Tier: t}
-	if err := l.Engine.Admits(ctx, by); err != nil {
+	if err := l.Engine.Admits(ctx, CallOf(ctx).caller(t)); err != nil {
 		l.Release()
 		return nil, Fault(err, "")
 	}

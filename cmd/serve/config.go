@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"serve/archive"
 	"serve/engine"
 	"serve/flagset"
 	"serve/loader"
@@ -26,6 +27,7 @@ type config struct {
 
 	dataDir       string
 	keepResponses time.Duration
+	files         archive.FileLimits
 	strictFields  string
 	otlpEndpoint  string
 
@@ -75,9 +77,11 @@ func (c *config) declare(f flagset.Set) {
 	c.declareEngine(f)
 
 	f.Text(&c.dataDir, "data-dir", "",
-		"folder to store responses in; by default, recent ones are kept in memory only")
+		"folder to store responses, files and batches in; by default, only recent responses are kept, in memory")
 	f.Duration(&c.keepResponses, "keep-responses", 30*24*time.Hour, flagset.AtLeast(0),
 		"how long to keep stored responses; 0 to keep them forever")
+	flagset.Number(f, &c.files.Bytes, "max-stored", 16<<30, flagset.Within[int64](1, 1<<50),
+		"maximum size of all stored files together, in bytes")
 	f.Text(&c.server.Moderator, "moderation", "", "name of a served Llama Guard model that answers /v1/moderations")
 	f.List(&c.server.ImageHosts, "image-host",
 		"host that images in requests may be fetched from; data URLs are always accepted")
@@ -99,6 +103,8 @@ func (c *config) declareLimits(f flagset.Set) {
 		"refuse requests with unknown fields, or accept them and name the fields in X-Ignored-Fields")
 	flagset.Number(f, &c.server.MaxBody, "max-body", 32<<20, flagset.Within[int64](0, 1<<40),
 		"maximum size of a request body, in bytes")
+	flagset.Number(f, &c.server.MaxFile, "max-file", 512<<20, flagset.Within[int64](1, 1<<40),
+		"maximum size of a file that a client stores, in bytes")
 }
 
 // declareEngine declares the flags of engines.

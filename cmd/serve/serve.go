@@ -122,6 +122,7 @@ func (s *startup) prepare(ctx context.Context) error {
 	o.Version = versionText()
 	o.PID = os.Getpid()
 	o.MaxWaiting = s.c.engine.MaxWaiting
+	o.BatchLines = s.c.model.Parallel
 	o.Page = web.Page()
 	o.LenientFields = s.c.strictFields == strictOff
 
@@ -180,7 +181,7 @@ func (s *startup) findModels(ctx context.Context, names []string) error {
 	return nameAliases(s.options.Models, s.c.aliases)
 }
 
-// openArchive opens the folder for responses, if there is one.
+// openArchive opens the folder for responses and files, if there is one.
 func (s *startup) openArchive() error {
 	if s.c.dataDir == "" {
 		return nil
@@ -191,6 +192,11 @@ func (s *startup) openArchive() error {
 	}
 	s.closers = append(s.closers, func() { a.Close() })
 	s.options.Archive = a
+
+	s.options.Files, err = a.Files(s.c.files)
+	if err != nil {
+		return withHint(err, "choose another --data-dir")
+	}
 	return nil
 }
 

@@ -329,9 +329,9 @@ func TestContinuedAnswers(t *testing.T) {
 }
 
 // scripts are programs of the other official clients, which judge.
-var scripts = []string{"tools", "responses", "conversations", "images"}
+var scripts = []string{"tools", "responses", "conversations", "images", "batches"}
 
-// startForScripts serves what the scripts need: tools, images, responses that are kept.
+// startForScripts serves what the scripts need: tools, images, responses that are kept, files and batches.
 func startForScripts(t *testing.T) *running {
 	t.Helper()
 	mmproj := projectorFile(t, testmodel.Projector(testmodel.MLP))

@@ -87,6 +87,7 @@ var failures = map[fault.Kind]failure{
 	fault.LoadFailed:      {http.StatusInternalServerError, apiError, true},
 	fault.SchemaViolation: {http.StatusInternalServerError, apiError, true},
 	fault.Storage:         {http.StatusInternalServerError, apiError, false},
+	fault.StorageFull:     {http.StatusInternalServerError, apiError, true},
 	fault.Deadline:        {http.StatusGatewayTimeout, timeoutError, true},
 	fault.Canceled:        {499, apiError, false}, // nobody reads this
 }

@@ -22,15 +22,18 @@ type Route struct {
 	Method string // GET implies HEAD
 	Path   string // without /v1, which is optional; parameters are :name and *name
 	Handle Handler
-	// Work marks endpoints that use a model: body size and time are limited, and requests are
-	// refused while the server is draining.
+	// Work marks endpoints that use a model or read a body: body size and time are limited, and requests
+	// are refused while the server is draining.
 	Work bool
+	// MaxBody limits the size of a body, in bytes, that is not kept in memory; 0 for the server's limit.
+	MaxBody int64
 	// Operation is the name of the work in traces, a GenAI operation; empty for no trace.
 	Operation string
 
 	Right    Right              // what a client needs to be allowed
 	Doc      string             // one sentence for people
 	Fields   []wire.Description // of the request's body; nil for no body
+	Consumes string             // content type of the body; empty for JSON
 	Produces []string           // content types of answers; nil for JSON
 	// Unversioned marks endpoints whose documented path is without /v1.
 	Unversioned bool

@@ -64,6 +64,7 @@ var statuses = map[fault.Kind]int{
 	fault.LoadFailed:      http.StatusInternalServerError,
 	fault.SchemaViolation: http.StatusInternalServerError,
 	fault.Storage:         http.StatusInternalServerError,
+	fault.StorageFull:     http.StatusInsufficientStorage,
 	fault.Deadline:        http.StatusGatewayTimeout,
 	fault.Canceled:        499, // nobody reads this
 }

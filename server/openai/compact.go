@@ -149,7 +149,7 @@ func (r *itemReader) addCompaction(v wire.Value, object map[string]wire.Value) (
 		if wire.IsNull(raw) {
 			return false, v.Invalid("an item is null.")
 		}
-		if e := r.add(wire.Value{Name: v.Name, Raw: raw}); e != nil {
+		if e := r.add(v.Containing(raw)); e != nil {
 			return false, e
 		}
 	}

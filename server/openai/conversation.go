@@ -62,6 +62,9 @@ func (r *conversationRequest) setTier(name string) {
 	r.tierName = tiers[name].name
 }
 
+// yield is called for a request that takes what others leave, whatever it asks for.
+func (r *conversationRequest) yield() { r.setTier("flex") }
+
 // efforts are the values of reasoning_effort.
 var efforts = []string{prompt.NoEffort, "minimal", "low", "medium", "high", "xhigh", "max"}
 

@@ -1,78 +1,388 @@
 package openai
 
 import (
-	"bytes"
-	"encoding/base64"
-	"strings"
-	"unicode/utf8"
+	"context"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
 
+	"serve/archive"
 	"serve/fault"
+	"serve/server/dialect"
 	"serve/server/wire"
 )
 
-// readFile reads a file of text as chat completions have it, {"file":{"file_data":…}}, and as responses
-// do, {"file_data":…}. It becomes a text that begins with the file's name.
-func readFile(part wire.Value, object map[string]wire.Value) (string, *fault.Error) {
-	if field, nested := object["file"]; nested {
-		wire.Others(object, "type", "file")
-		inner, e := field.Object()
-		if e != nil {
-			return "", e
-		}
-		part = field
-		object = inner
-	}
+// Purposes of files that matter here; the others are only stored.
+const (
+	purposeBatch       = "batch"
+	purposeBatchOutput = "batch_output"
+)
 
-	wire.Others(object, "type", "filename", "file_data", "file_id", "file_url", "detail")
-	for _, name := range []string{"file_id", "file_url"} {
-		if field, ok := object[name]; ok {
-			return "", fault.New(fault.Unsupported, field.Name,
-				"Unsupported parameter: '%s'. There are no files here; give its content as 'file_data'.", field.Name)
-		}
-	}
+// purposes are those of files that clients may store.
+var purposes = []string{"assistants", purposeBatch, "fine-tune", "vision", "user_data", "evals"}
 
-	name, e := wire.OptionalText(object, "filename")
-	if e != nil {
-		return "", e
+// batchFileTime is how long the files of batches are kept unless the client says otherwise.
+const batchFileTime = 30 * 24 * time.Hour
+
+// maxFileNameBytes limits the name of a file.
+const maxFileNameBytes = 1024
+
+// maxFormOverhead limits what the body of an upload has besides the file, in bytes.
+const maxFormOverhead = 1 << 20
+
+func (api *API) fileRoutes() []dialect.Route {
+	return []dialect.Route{
+		{
+			Method:   http.MethodPost,
+			Path:     "/files",
+			Handle:   api.createFile,
+			Work:     true,
+			MaxBody:  api.opts.MaxFile + maxFormOverhead,
+			Doc:      "Stores a file.",
+			Fields:   fileFields.Describe(),
+			Consumes: "multipart/form-data",
+		},
+		{
+			Method: http.MethodGet,
+			Path:   "/files",
+			Handle: api.listFiles,
+			Doc:    "Lists the stored files.",
+		},
+		{
+			Method: http.MethodGet,
+			Path:   "/files/:id",
+			Handle: api.showFile,
+			Doc:    "Describes a stored file.",
+		},
+		{
+			Method:   http.MethodGet,
+			Path:     "/files/:id/content",
+			Handle:   api.fileContent,
+			Doc:      "Returns the content of a stored file.",
+			Produces: []string{"application/octet-stream"},
+		},
+		{
+			Method: http.MethodDelete,
+			Path:   "/files/:id",
+			Handle: api.deleteFile,
+			Doc:    "Deletes a stored file.",
+		},
 	}
-	data, e := part.Required(object, "file_data")
-	if e != nil {
-		return "", e
-	}
-	text, e := readFileData(data)
-	if e != nil || name == "" {
-		return text, e
-	}
-	return "File " + name + ":\n" + text, nil
 }
 
-// readFileData reads the content of a file of text: a data URL, or its base64 alone.
-func readFileData(v wire.Value) (string, *fault.Error) {
-	given, e := v.Text()
+// fileRequest is the form of POST /v1/files, without the content.
+type fileRequest struct {
+	name    string
+	purpose string
+	expires time.Duration // after which the file is deleted; 0 for the default of its purpose
+}
+
+var fileFields = wire.Table[fileRequest]{
+	{
+		Name:     "file",
+		Required: true,
+		Type: wire.Of(wire.Schema{"type": "string", "format": "binary"}, wire.Value.Text,
+			func(r *fileRequest) *string { return &r.name }),
+		Doc: "The file, with its name. It is stored as it comes.",
+	},
+	{
+		Name:     "purpose",
+		Required: true,
+		Type:     wire.OneOf(func(r *fileRequest, s string) { r.purpose = s }, purposes...),
+		Doc:      "What the file is for: `batch` is for batches, the others only say it.",
+	},
+	expiryField("expires_after", func(r *fileRequest) *time.Duration { return &r.expires },
+		"When the file is deleted: `seconds` after `created_at`. Those of batches are kept for 30 days, others for ever."),
+}
+
+// Bounds of how long a file is kept, in seconds.
+const (
+	minExpiry = 3600
+	maxExpiry = 2592000
+)
+
+// expiryField declares how long a file is kept.
+func expiryField[T any](name string, variable func(*T) *time.Duration, doc string) wire.Field[T] {
+	return wire.Field[T]{
+		Name: name,
+		Type: wire.Of(expirySchema, readExpiry, variable),
+		Doc:  doc,
+	}
+}
+
+var expirySchema = wire.Closed(map[string]wire.Schema{
+	"anchor":  wire.Enum("created_at"),
+	"seconds": wire.Integer(minExpiry, maxExpiry),
+}, "anchor", "seconds").Examples(`{"anchor":"created_at","seconds":3600}`)
+
+func readExpiry(v wire.Value) (time.Duration, *fault.Error) {
+	object, e := v.Object()
 	if e != nil {
-		return "", e
+		return 0, e
+	}
+	if e := wire.Only(object, "anchor", "seconds"); e != nil {
+		return 0, e
 	}
 
-	encoded := given
-	if rest, isURL := strings.CutPrefix(given, "data:"); isURL {
-		kind, data, _ := strings.Cut(rest, ",")
-		if !strings.HasSuffix(kind, ";base64") {
-			return "", v.Invalid("a data URL of base64 is expected.")
-		}
-		encoded = data
+	anchor, e := v.Required(object, "anchor")
+	if e != nil {
+		return 0, e
 	}
-	content, err := base64.StdEncoding.DecodeString(encoded)
-	if err != nil {
-		return "", v.Invalid("it is not base64.")
+	if _, e := anchor.OneOf("created_at"); e != nil {
+		return 0, e
 	}
+	seconds, e := v.Required(object, "seconds")
+	if e != nil {
+		return 0, e
+	}
+	n, e := seconds.Integer(minExpiry, maxExpiry)
+	return time.Duration(n) * time.Second, e
+}
 
+// fileBody describes a file to clients.
+type fileBody struct {
+	ID        string `json:"id"`
+	Object    string `json:"object"`
+	Bytes     int64  `json:"bytes"`
+	CreatedAt int64  `json:"created_at"`
+	ExpiresAt *int64 `json:"expires_at,omitempty"`
+	Filename  string `json:"filename"`
+	Purpose   string `json:"purpose"`
+	Status    string `json:"status"`
+}
+
+func newFileBody(f *archive.File) fileBody {
+	return fileBody{
+		ID:        f.ID,
+		Object:    "file",
+		Bytes:     f.Bytes,
+		CreatedAt: f.Created.Unix(),
+		ExpiresAt: unixOrNull(f.Expires),
+		Filename:  f.Name,
+		Purpose:   f.Purpose,
+		Status:    "processed",
+	}
+}
+
+// unixOrNull returns a time in seconds, or nil if it is zero.
+func unixOrNull(t time.Time) *int64 {
+	if t.IsZero() {
+		return nil
+	}
+	seconds := t.Unix()
+	return &seconds
+}
+
+// files returns the store of files, or why there is none.
+func (api *API) files() (*archive.Files, *fault.Error) {
+	if api.opts.Files == nil {
+		return nil, fault.New(fault.NotImplemented, "",
+			"Files and batches are only stored on disk: start serve with --data-dir and the name of a folder.")
+	}
+	return api.opts.Files, nil
+}
+
+// fileFailed returns the fault for an error of the store of files.
+func (api *API) fileFailed(err error, id string) *fault.Error {
+	var known *fault.Error
 	switch {
-	case bytes.HasPrefix(content, []byte("%PDF")):
-		return "", fault.New(fault.Unsupported, v.Name,
-			"Unsupported parameter: '%s'. PDF files are not read here; send their text, or images of their pages.", v.Name)
-	case !utf8.Valid(content) || bytes.IndexByte(content, 0) >= 0:
-		return "", fault.New(fault.Unsupported, v.Name,
-			"Unsupported parameter: '%s'. Only files of UTF-8 text are read here.", v.Name)
+	case errors.As(err, &known):
+		return known
+	case errors.Is(err, archive.ErrNotFound):
+		return fault.New(fault.NotFound, "", "No such File object: %s.", id)
+	case errors.Is(err, archive.ErrInUse):
+		return fault.New(fault.InvalidValue, "",
+			"The file '%s' is read by a batch that has not ended; cancel the batch, or wait for its end.", id)
+	case errors.Is(err, archive.ErrFull):
+		api.opts.Log.Warn("a file is not stored", "error", err)
+		return fault.New(fault.StorageFull, "", "The file cannot be stored: %v. Delete files that are not needed.", err)
 	}
-	return string(content), nil
+	return storageFailed(err)
+}
+
+// queryNumber reads a number of the query, between 1 and a bound.
+func queryNumber(q url.Values, name string, otherwise, most int) (int, *fault.Error) {
+	text := q.Get(name)
+	if text == "" {
+		return otherwise, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > most {
+		return 0, fault.New(fault.InvalidValue, name,
+			"Invalid '%s': %q is not a number from 1 to %d.", name, text, most)
+	}
+	return n, nil
+}
+
+// queryOrder reads the order of a list; newest first is the default.
+func queryOrder(q url.Values) (oldest bool, e *fault.Error) {
+	order := q.Get("order")
+	if order != "" && order != "asc" && order != "desc" {
+		return false, fault.New(fault.InvalidValue, "order",
+			"Invalid 'order': %q is neither 'asc' nor 'desc'.", order)
+	}
+	return order == "asc", nil
+}
+
+// maxListed is the most files that a list has.
+const maxListed = 10_000
+
+// listFiles answers GET /v1/files.
+func (api *API) listFiles(w http.ResponseWriter, r *http.Request) *fault.Error {
+	files, e := api.files()
+	if e != nil {
+		return e
+	}
+	q, e := query(r, "purpose", "limit", "order", "after")
+	if e != nil {
+		return e
+	}
+	limit, e := queryNumber(q, "limit", maxListed, maxListed)
+	if e != nil {
+		return e
+	}
+	oldest, e := queryOrder(q)
+	if e != nil {
+		return e
+	}
+
+	list, err := files.List(r.Context(), archive.FileList{
+		Purpose: q.Get("purpose"),
+		After:   q.Get("after"),
+		Oldest:  oldest,
+		Limit:   limit + 1,
+	})
+	if errors.Is(err, archive.ErrNotFound) {
+		return fault.New(fault.InvalidValue, "after", "Invalid 'after': there is no file '%s'.", q.Get("after"))
+	}
+	if err != nil {
+		return storageFailed(err)
+	}
+	bodies := make([]fileBody, len(list))
+	for i, f := range list {
+		bodies[i] = newFileBody(f)
+	}
+	return wire.WriteJSON(w, newPage(bodies, limit, func(f *fileBody) string { return f.ID }))
+}
+
+// showFile answers GET /v1/files/{id}.
+func (api *API) showFile(w http.ResponseWriter, r *http.Request) *fault.Error {
+	files, e := api.files()
+	if e != nil {
+		return e
+	}
+	id := r.PathValue("id")
+	f, err := files.Get(r.Context(), id)
+	if err != nil {
+		return api.fileFailed(err, id)
+	}
+	return wire.WriteJSON(w, newFileBody(f))
+}
+
+// fileContent answers GET /v1/files/{id}/content. A browser does not take it for a page.
+func (api *API) fileContent(w http.ResponseWriter, r *http.Request) *fault.Error {
+	files, e := api.files()
+	if e != nil {
+		return e
+	}
+	id := r.PathValue("id")
+	f, content, err := files.Open(r.Context(), id)
+	if err != nil {
+		return api.fileFailed(err, id)
+	}
+	defer content.Close()
+
+	h := w.Header()
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Content-Length", strconv.FormatInt(f.Bytes, 10))
+	h.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": f.Name}))
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(http.StatusOK)
+	if r.Method != http.MethodHead {
+		_, _ = io.Copy(newPatient(w), content) // a client that is gone has nobody to tell
+	}
+	return nil
+}
+
+// contentStall is how long a client of a content may take nothing before it is considered gone.
+const contentStall = 2 * time.Minute
+
+// patient is a writer to a client that may be slow, but not stop.
+type patient struct {
+	w    http.ResponseWriter
+	ctrl *http.ResponseController
+}
+
+func newPatient(w http.ResponseWriter) patient { return patient{w, http.NewResponseController(w)} }
+
+// Write implements io.Writer.
+func (p patient) Write(b []byte) (int, error) {
+	// Not every ResponseWriter supports deadlines. The connection may be reused for other responses.
+	_ = p.ctrl.SetWriteDeadline(time.Now().Add(contentStall))
+	defer func() { _ = p.ctrl.SetWriteDeadline(time.Time{}) }()
+	return p.w.Write(b)
+}
+
+// deleteFile answers DELETE /v1/files/{id}.
+func (api *API) deleteFile(w http.ResponseWriter, r *http.Request) *fault.Error {
+	files, e := api.files()
+	if e != nil {
+		return e
+	}
+	id := r.PathValue("id")
+	if err := files.Delete(r.Context(), id); err != nil {
+		return api.fileFailed(err, id)
+	}
+	return wire.WriteJSON(w, map[string]any{"id": id, "object": "file", "deleted": true})
+}
+
+// namedFiles returns how the files that a request names are read. All of them together have the size of
+// one request at most.
+func (api *API) namedFiles(ctx context.Context) func(id string) (string, []byte, *fault.Error) {
+	left := api.opts.MaxBody
+	return func(id string) (string, []byte, *fault.Error) {
+		f, content, err := api.opts.Files.Open(ctx, id)
+		if err != nil {
+			return "", nil, api.fileFailed(err, id)
+		}
+		defer content.Close()
+		if f.Bytes > left {
+			return "", nil, fault.New(fault.ContextExceeded, "",
+				"The files of the request have more than %d bytes.", api.opts.MaxBody)
+		}
+		left -= f.Bytes
+
+		text, err := io.ReadAll(io.LimitReader(content, f.Bytes))
+		if err != nil {
+			return "", nil, storageFailed(err)
+		}
+		return f.Name, text, nil
+	}
+}
+
+// listPage is a page of a list.
+type listPage[T any] struct {
+	Object  string `json:"object"`
+	Data    []T    `json:"data"`
+	FirstID string `json:"first_id"`
+	LastID  string `json:"last_id"`
+	HasMore bool   `json:"has_more"`
+}
+
+// newPage returns the page of at most limit elements that a longer list begins with.
+func newPage[T any](list []T, limit int, id func(*T) string) listPage[T] {
+	p := listPage[T]{
+		Object:  "list",
+		Data:    append([]T{}, list[:min(limit, len(list))]...),
+		HasMore: len(list) > limit,
+	}
+	if n := len(p.Data); n > 0 {
+		p.FirstID = id(&p.Data[0])
+		p.LastID = id(&p.Data[n-1])
+	}
+	return p
 }

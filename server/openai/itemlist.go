@@ -3,33 +3,17 @@ package openai
 import (
 	"net/http"
 	"slices"
-	"strconv"
 
 	"serve/fault"
 	"serve/server/wire"
 )
 
 // itemList is a page of a list of items.
-type itemList struct {
-	Object  string       `json:"object"`
-	Data    []storedItem `json:"data"`
-	FirstID string       `json:"first_id"`
-	LastID  string       `json:"last_id"`
-	HasMore bool         `json:"has_more"`
-}
+type itemList = listPage[storedItem]
 
 // newItemList returns the first items of a list.
 func newItemList(items []storedItem, limit int) itemList {
-	list := itemList{
-		Object:  "list",
-		HasMore: len(items) > limit,
-		Data:    append([]storedItem{}, items[:min(limit, len(items))]...),
-	}
-	if n := len(list.Data); n > 0 {
-		list.FirstID = itemID(list.Data[0])
-		list.LastID = itemID(list.Data[n-1])
-	}
-	return list
+	return newPage(items, limit, func(item *storedItem) string { return itemID(*item) })
 }
 
 // page says which part of a list a client asks for.
@@ -46,21 +30,15 @@ func readPage(r *http.Request) (*page, *fault.Error) {
 		return nil, e
 	}
 
-	p := &page{limit: 20, after: q.Get("after")}
-	if text := q.Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > 100 {
-			return nil, fault.New(fault.InvalidValue, "limit", "Invalid 'limit': %q is not a number from 1 to 100.", text)
-		}
-		p.limit = n
+	limit, e := queryNumber(q, "limit", 20, 100)
+	if e != nil {
+		return nil, e
 	}
-
-	order := q.Get("order")
-	if order != "" && order != "asc" && order != "desc" {
-		return nil, fault.New(fault.InvalidValue, "order", "Invalid 'order': %q is neither 'asc' nor 'desc'.", order)
+	oldest, e := queryOrder(q)
+	if e != nil {
+		return nil, e
 	}
-	p.oldest = order == "asc"
-	return p, nil
+	return &page{limit: limit, oldest: oldest, after: q.Get("after")}, nil
 }
 
 // write writes the page of a list, whose oldest item comes first.

@@ -23,7 +23,15 @@ import (
 type Options struct {
 	Service *service.Service
 	Stream  dialect.StreamFunc
-	Archive archive.Store // stores responses between requests; nil keeps recent ones in memory
+	// Perform answers a request that the API makes itself, as the server answers those of clients. The
+	// service.Call in its context says for whom.
+	Perform http.HandlerFunc
+	Archive archive.Store  // stores responses between requests; nil keeps recent ones in memory
+	Files   *archive.Files // stores files and batches; nil refuses them
+	MaxFile int64          // maximum size of a file that a client stores, in bytes
+	MaxBody int64          // maximum size of a request in a batch, in bytes
+	// BatchLines is how many lines of batches are computed at the same time.
+	BatchLines int
 	// Moderator is the name of the Llama Guard model behind moderations; empty for none.
 	Moderator string
 	Lenient   bool // accepts unknown fields at the top level of requests
@@ -38,6 +46,7 @@ type API struct {
 	service       *service.Service
 	background    background
 	conversations conversations
+	batches       *batches // nil without files
 }
 
 // New returns the dialect. The caller must close it.
@@ -50,14 +59,44 @@ func New(o Options) (*API, error) {
 	if o.Archive == nil {
 		o.Archive = archive.NewMemory(memoryBytes, memoryTime)
 	}
-	return &API{opts: o, service: o.Service}, nil
+	api := &API{opts: o, service: o.Service}
+	if o.Files != nil {
+		api.batches = newBatches(api)
+	}
+	return api, nil
 }
 
-// Close cancels background responses and waits for their end.
-func (api *API) Close() { api.background.stop() }
+// Resume goes on with the batches that an earlier process has left.
+func (api *API) Resume() error {
+	if api.batches == nil {
+		return nil
+	}
+	return api.batches.resume()
+}
 
-// Wait returns when no background response is running, or when ctx is done.
-func (api *API) Wait(ctx context.Context) { api.background.wait(ctx) }
+// Drain has batches begin no more lines.
+func (api *API) Drain() {
+	if api.batches != nil {
+		api.batches.drain()
+	}
+}
+
+// Close cancels background responses and the lines of batches, and waits for their end.
+func (api *API) Close() {
+	if api.batches != nil {
+		api.batches.stop()
+	}
+	api.background.stop()
+}
+
+// Wait returns when no background response is running and, after Drain, no line of a batch, or when ctx
+// is done.
+func (api *API) Wait(ctx context.Context) {
+	if api.batches != nil {
+		api.batches.wait(ctx)
+	}
+	api.background.wait(ctx)
+}
 
 // streamed are the content types of answers that may be streamed.
 var streamed = []string{"application/json", wire.EventStream}
@@ -65,7 +104,7 @@ var streamed = []string{"application/json", wire.EventStream}
 // Routes implements dialect.Dialect.
 func (api *API) Routes() []dialect.Route {
 	return slices.Concat(api.modelRoutes(), api.generationRoutes(), api.readingRoutes(), api.tokenRoutes(),
-		api.responseRoutes(), api.conversationRoutes())
+		api.responseRoutes(), api.conversationRoutes(), api.fileRoutes(), api.batchRoutes())
 }
 
 func (api *API) modelRoutes() []dialect.Route {
@@ -320,6 +359,15 @@ func (api *API) Exposes() []string { return []string{strings.ToLower(processing)
 // ignoredHeader lists the parts of the request that are not known here, and were left out.
 const ignoredHeader = "X-Ignored-Fields"
 
+// notes returns the notes by which a request is decoded.
+func (api *API) notes(ctx context.Context) *wire.Notes {
+	n := &wire.Notes{Lenient: api.opts.Lenient}
+	if api.opts.Files != nil {
+		n.File = api.namedFiles(ctx)
+	}
+	return n
+}
+
 // decode reads a request body into T by a table of fields. A header names those that had no effect.
 func decode[T any](api *API, w http.ResponseWriter, r *http.Request, into *T, table wire.Table[T]) *fault.Error {
 	body, err := io.ReadAll(r.Body)
@@ -327,12 +375,15 @@ func decode[T any](api *API, w http.ResponseWriter, r *http.Request, into *T, ta
 		return service.Fault(err, "")
 	}
 
-	notes := wire.Notes{Lenient: api.opts.Lenient}
+	notes := api.notes(r.Context())
 	if name := r.PathValue(wire.DeploymentValue); name != "" && table.Has("model") {
 		notes.Defaults = map[string]json.RawMessage{"model": wire.AppendString(nil, name)}
 	}
-	if e := table.Decode(body, into, &notes); e != nil {
+	if e := table.Decode(body, into, notes); e != nil {
 		return e
+	}
+	if t, ok := any(into).(interface{ yield() }); ok && service.CallOf(r.Context()).Yields {
+		t.yield()
 	}
 	wire.AddList(w.Header(), ignoredHeader, notes.Ignored())
 	return nil

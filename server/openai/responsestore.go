@@ -57,6 +57,10 @@ func (api *API) recall(ctx context.Context, req *responsesRequest) *fault.Error 
 		return e
 	}
 
+	notes := api.notes(ctx) // stored items may name stored files, too
+	for i, item := range items {
+		items[i] = notes.Value(item.Name, item.Raw)
+	}
 	items = append(items, req.input...)
 	if len(items) > maxMessages {
 		return fault.New(fault.ContextExceeded, previousField,

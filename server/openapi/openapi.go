@@ -163,7 +163,7 @@ func describe(group string, r *dialect.Route, parameters []parameter) operation 
 	if r.Fields != nil {
 		op.RequestBody = &body{
 			Required: true,
-			Content:  map[string]mediaType{jsonType: {Schema: Request(r.Fields)}},
+			Content:  map[string]mediaType{cmp.Or(r.Consumes, jsonType): {Schema: Request(r.Fields)}},
 		}
 	}
 	return op

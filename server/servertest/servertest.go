@@ -47,6 +47,20 @@ func StartEngine(
 	t testing.TB, fo enginetest.Options, eo engine.Options, so server.Options,
 ) (*httptest.Server, *Server) {
 	t.Helper()
+	s, end := Unconnected(t, fo, eo, so)
+	hs := httptest.NewServer(s.Handler())
+	t.Cleanup(func() {
+		hs.Close()
+		end()
+	})
+	return hs, s
+}
+
+// Unconnected is StartEngine without a network, for tests in virtual time. The caller calls end.
+func Unconnected(
+	t testing.TB, fo enginetest.Options, eo engine.Options, so server.Options,
+) (started *Server, end func()) {
+	t.Helper()
 	fo.Limits.RollsBack = true
 	fake := enginetest.New(fo)
 	e := engine.New(fake, eo)
@@ -72,17 +86,19 @@ func StartEngine(
 		t.Fatal(err)
 	}
 
-	hs := httptest.NewServer(s.Handler())
-	t.Cleanup(func() {
-		hs.Close()
+	if err := s.Resume(); err != nil {
+		t.Fatal(err)
+	}
+
+	end = func() {
 		s.Close()
 		cancel()
 		<-done
 		for _, f := range fake.Faults() {
 			t.Error("fault:", f)
 		}
-	})
-	return hs, &Server{Server: s, Engine: e, Model: model}
+	}
+	return &Server{Server: s, Engine: e, Model: model}, end
 }
 
 // ready is the load of a model that is there already.

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+
+	"serve/fault"
 )
 
 // Notes say how a request is decoded, and collect the fields that had no effect. The zero value decodes
@@ -15,10 +17,18 @@ type Notes struct {
 	Lenient bool
 	// Defaults are fields that the request has unless its body has them: those in its path.
 	Defaults map[string]json.RawMessage
+	// File returns a stored file that the request names; nil if none is stored.
+	File func(id string) (name string, content []byte, e *fault.Error)
 
 	ignored []string
 	seen    map[string]bool // without the indexes
 }
+
+// Value returns a value that belongs to the request, although its body does not contain it.
+func (n *Notes) Value(name string, raw json.RawMessage) Value { return Value{name, raw, n} }
+
+// Containing returns another value in the place of v, of the same request.
+func (v Value) Containing(raw json.RawMessage) Value { return Value{v.Name, raw, v.notes} }
 
 // Ignored returns the unknown fields, in the order in which they were found. Of elements of a list that
 // have the same unknown field it has the first.
@@ -42,6 +52,22 @@ func (n *Notes) Ignore(name string) {
 	}
 	n.seen[key] = true
 	n.ignored = append(n.ignored, name)
+}
+
+// File returns the stored file whose ID is the value. The last result is false if no files are stored.
+func (v Value) File() (name string, content []byte, e *fault.Error, stored bool) {
+	if v.notes == nil || v.notes.File == nil {
+		return "", nil, nil, false
+	}
+	id, e := v.Text()
+	if e != nil {
+		return "", nil, e, true
+	}
+	name, content, e = v.notes.File(id)
+	if e != nil && e.Field == "" {
+		e.Field = v.Name
+	}
+	return name, content, e, true
 }
 
 // Ignore notes that the value has no effect.

@@ -1,0 +1,421 @@
+package archive
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Errors of files.
+var (
+	ErrFull  = errors.New("there is no room for more files")
+	ErrInUse = errors.New("a batch that has not ended reads the file")
+)
+
+// FileLimits bound the files of an archive. A zero value means the default given in the comment.
+type FileLimits struct {
+	Bytes int64 // of all files, those that are being written included; 16 GiB
+	Count int   // 10,000
+}
+
+// File describes a stored file.
+type File struct {
+	ID      string
+	Owner   string // identifies the client that made it
+	Created time.Time
+	Expires time.Time // when it is deleted; zero for never
+	Name    string    // that the client gave it, which is no path here
+	Purpose string
+	Bytes   int64
+}
+
+// Files stores files and batches in the folder of an archive: their contents in a folder of their own,
+// a file each by its ID, and all else in the database. It is safe for concurrent use.
+type Files struct {
+	db     *sql.DB
+	folder string
+	limits FileLimits
+
+	mu      sync.Mutex // guards what follows
+	bytes   int64      // of all files and drafts
+	count   int        // of files and drafts
+	readers map[string]int
+	deleted map[string]bool // files that are removed when their last reader has closed them
+}
+
+// fileSchema is the part of the database for files and batches. Rows are numbered in order of creation,
+// which times are too coarse for.
+const fileSchema = `
+CREATE TABLE IF NOT EXISTS files (
+	number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL,
+	created INTEGER NOT NULL, expires INTEGER NOT NULL, name TEXT NOT NULL, purpose TEXT NOT NULL,
+	bytes INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS batches (
+	number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL,
+	created INTEGER NOT NULL, input TEXT NOT NULL, output TEXT NOT NULL, errors TEXT NOT NULL,
+	open INTEGER NOT NULL, body BLOB NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS batches_open ON batches (open);`
+
+// draftSuffix is the suffix of files that are being written.
+const draftSuffix = ".part"
+
+// Files returns the archive's files. It may be called once. Whatever an earlier process has left behind
+// is removed, other than the drafts of batches that have not ended.
+func (a *Archive) Files(limits FileLimits) (*Files, error) {
+	if limits.Bytes == 0 {
+		limits.Bytes = 16 << 30
+	}
+	if limits.Count == 0 {
+		limits.Count = 10_000
+	}
+
+	s := &Files{
+		db:      a.db,
+		folder:  filepath.Join(a.folder, "files"),
+		limits:  limits,
+		readers: map[string]int{},
+		deleted: map[string]bool{},
+	}
+	if err := os.MkdirAll(s.folder, 0o700); err != nil {
+		return nil, fmt.Errorf("open the files of the archive: %w", err)
+	}
+	if _, err := s.db.Exec(fileSchema); err != nil {
+		return nil, fmt.Errorf("open the files of the archive: %w", err)
+	}
+	if err := s.sweep(context.Background()); err != nil {
+		return nil, fmt.Errorf("open the files of the archive: %w", err)
+	}
+	return s, nil
+}
+
+// sweep removes files that belong to nothing, and counts the others.
+func (s *Files) sweep(ctx context.Context) error {
+	known, err := s.ids(ctx, "SELECT id FROM files UNION SELECT output FROM batches WHERE open UNION "+
+		"SELECT errors FROM batches WHERE open")
+	if err != nil {
+		return err
+	}
+	kept := map[string]bool{}
+	for _, id := range known {
+		kept[id] = true
+	}
+
+	entries, err := os.ReadDir(s.folder)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if !kept[strings.TrimSuffix(entry.Name(), draftSuffix)] {
+			if err := scrub(filepath.Join(s.folder, entry.Name())); err != nil {
+				return err
+			}
+			continue
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		s.bytes += info.Size()
+		s.count++
+	}
+	return s.dropOld(ctx)
+}
+
+// ids returns the first column of a query's rows.
+func (s *Files) ids(ctx context.Context, query string, args ...any) (ids []string, err error) {
+	rows, err := s.db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, rows.Err()
+}
+
+// Usage returns how many bytes the files have, drafts included.
+func (s *Files) Usage() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.bytes
+}
+
+// take counts bytes that are about to be written, or returns ErrFull.
+func (s *Files) take(bytes int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bytes+bytes > s.limits.Bytes {
+		return fmt.Errorf("%w: all of them have at most %d bytes", ErrFull, s.limits.Bytes)
+	}
+	s.bytes += bytes
+	return nil
+}
+
+// give counts bytes, and files, that are no longer there.
+func (s *Files) give(bytes int64, files int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bytes -= bytes
+	s.count -= files
+}
+
+// columns are those of a File.
+const columns = "id, owner, created, expires, name, purpose, bytes"
+
+func scanFile(scan func(...any) error) (*File, error) {
+	var f File
+	var created, expires int64
+	if err := scan(&f.ID, &f.Owner, &created, &expires, &f.Name, &f.Purpose, &f.Bytes); err != nil {
+		return nil, err
+	}
+	f.Created = time.Unix(created, 0)
+	if expires != 0 {
+		f.Expires = time.Unix(expires, 0)
+	}
+	return &f, nil
+}
+
+// Get returns a file, or ErrNotFound.
+func (s *Files) Get(ctx context.Context, id string) (*File, error) {
+	if err := s.dropOld(ctx); err != nil {
+		return nil, err
+	}
+	f, err := scanFile(s.db.QueryRowContext(ctx, "SELECT "+columns+" FROM files WHERE id = ?", id).Scan)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read a file: %w", err)
+	}
+	return f, nil
+}
+
+// FileList says which files are listed.
+type FileList struct {
+	Purpose string // only these; empty for all
+	After   string // the file after which the list begins; empty for the first
+	Oldest  bool   // the oldest file comes first, and not the newest
+	Limit   int
+}
+
+// List lists files. The error is ErrNotFound if there is no file to begin after.
+func (s *Files) List(ctx context.Context, l FileList) ([]*File, error) {
+	if err := s.dropOld(ctx); err != nil {
+		return nil, err
+	}
+
+	where := "(? = '' OR purpose = ?)"
+	args := []any{l.Purpose, l.Purpose}
+	more, number, order, err := s.page(ctx, "files", l.After, l.Oldest)
+	if err != nil {
+		return nil, err
+	}
+	args = append(args, number, l.Limit)
+
+	rows, err := s.db.QueryContext(ctx,
+		"SELECT "+columns+" FROM files WHERE "+where+more+order+" LIMIT ?", args...)
+	if err != nil {
+		return nil, fmt.Errorf("list files: %w", err)
+	}
+	defer rows.Close()
+
+	var list []*File
+	for rows.Next() {
+		f, err := scanFile(rows.Scan)
+		if err != nil {
+			return nil, fmt.Errorf("list files: %w", err)
+		}
+		list = append(list, f)
+	}
+	return list, rows.Err()
+}
+
+// page returns the parts of a query for the rows after one: a condition with one parameter, the
+// parameter, and the order.
+func (s *Files) page(ctx context.Context, table, after string, oldest bool) (string, int64, string, error) {
+	number := int64(-1)
+	if after != "" {
+		row := s.db.QueryRowContext(ctx, "SELECT number FROM "+table+" WHERE id = ?", after)
+		if err := row.Scan(&number); errors.Is(err, sql.ErrNoRows) {
+			return "", 0, "", ErrNotFound
+		} else if err != nil {
+			return "", 0, "", err
+		}
+	}
+	if oldest {
+		return " AND number > ?", number, " ORDER BY number", nil
+	}
+	if after == "" {
+		number = 1<<63 - 1
+	}
+	return " AND number < ?", number, " ORDER BY number DESC", nil
+}
+
+// Delete deletes a file, and overwrites its content. It returns ErrNotFound, or ErrInUse.
+func (s *Files) Delete(ctx context.Context, id string) error {
+	const unused = "id = ? AND id NOT IN (SELECT input FROM batches WHERE open)"
+	res, err := s.db.ExecContext(ctx, "DELETE FROM files WHERE "+unused, id)
+	if err != nil {
+		return fmt.Errorf("delete a file: %w", err)
+	}
+	n, err := res.RowsAffected()
+	switch {
+	case err != nil:
+		return fmt.Errorf("delete a file: %w", err)
+	case n > 0:
+		return s.remove(id)
+	}
+	row := s.db.QueryRowContext(ctx, "SELECT 1 FROM files WHERE id = ?", id)
+	if err := row.Scan(&n); errors.Is(err, sql.ErrNoRows) {
+		return ErrNotFound
+	} else if err != nil {
+		return fmt.Errorf("delete a file: %w", err)
+	}
+	return ErrInUse
+}
+
+// remove removes a content, now or when its last reader has closed it.
+func (s *Files) remove(id string) error {
+	s.mu.Lock()
+	if s.readers[id] > 0 {
+		s.deleted[id] = true
+		s.mu.Unlock()
+		return nil
+	}
+	s.mu.Unlock()
+
+	info, err := os.Stat(s.path(id))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // somebody has removed it by hand
+	}
+	if err == nil {
+		err = scrub(s.path(id))
+	}
+	if err != nil {
+		return fmt.Errorf("delete a file: %w", err)
+	}
+	s.give(info.Size(), 1)
+	return nil
+}
+
+// dropOld deletes the files whose time is over, other than those that a batch still reads, and the
+// batches that ended long ago.
+func (s *Files) dropOld(ctx context.Context) error {
+	old, err := s.ids(ctx, "SELECT id FROM files WHERE expires <> 0 AND expires <= ? AND "+
+		"id NOT IN (SELECT input FROM batches WHERE open)", time.Now().Unix())
+	if err != nil {
+		return fmt.Errorf("look for old files: %w", err)
+	}
+	for _, id := range old {
+		if err := s.Delete(ctx, id); err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+	}
+
+	_, err = s.db.ExecContext(ctx, "DELETE FROM batches WHERE NOT open AND created <= ?",
+		time.Now().Add(-BatchTime).Unix())
+	if err != nil {
+		return fmt.Errorf("delete old batches: %w", err)
+	}
+	return nil
+}
+
+func (s *Files) path(id string) string { return filepath.Join(s.folder, id) }
+
+// Content is the content of a file. It must be closed.
+type Content struct {
+	*os.File
+	files *Files
+	id    string
+}
+
+// Open opens a file for reading, or returns ErrNotFound. Its content stays as it is until it is closed,
+// also if it is deleted.
+func (s *Files) Open(ctx context.Context, id string) (*File, *Content, error) {
+	s.mu.Lock()
+	s.readers[id]++ // first, so that nobody overwrites it in between
+	s.mu.Unlock()
+
+	f, err := s.Get(ctx, id)
+	if err != nil {
+		return nil, nil, errors.Join(err, s.release(id))
+	}
+	opened, err := os.Open(s.path(id))
+	if errors.Is(err, os.ErrNotExist) {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("read a file: %w", errors.Join(err, s.release(id)))
+	}
+	return f, &Content{opened, s, id}, nil
+}
+
+// Close implements io.Closer.
+func (c *Content) Close() error { return errors.Join(c.File.Close(), c.files.release(c.id)) }
+
+// release ends one use of a file, and removes its content if it has been deleted meanwhile.
+func (s *Files) release(id string) error {
+	s.mu.Lock()
+	s.readers[id]--
+	last := s.readers[id] == 0
+	gone := last && s.deleted[id]
+	if last {
+		delete(s.readers, id)
+		delete(s.deleted, id)
+	}
+	s.mu.Unlock()
+
+	if gone {
+		return s.remove(id)
+	}
+	return nil
+}
+
+// scrub overwrites a file and removes it. It is removed even if it cannot be overwritten.
+func scrub(path string) error {
+	overwrite(path)
+	return os.Remove(path)
+}
+
+func overwrite(path string) {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return
+	}
+
+	zeros := make([]byte, 1<<16)
+	for at := int64(0); at < info.Size(); at += int64(len(zeros)) {
+		n := min(int64(len(zeros)), info.Size()-at)
+		if _, err := f.WriteAt(zeros[:n], at); err != nil {
+			return
+		}
+	}
+	_ = f.Sync()
+}
+
+// noRoom turns the error of a full disk into ErrFull.
+func noRoom(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("%w: the disk is full", ErrFull)
+	}
+	return err
+}
