@@ -28,7 +28,7 @@ func startTemplate(t *testing.T, template string) *engine.Engine {
 }
 
 // likeNames are tools whose rules llama.cpp would call the same, or as one of its own.
-var likeNames = []string{"web_search", "web-search", "call"}
+var likeNames = []string{"web_search", "web-search", "a_b", "a__b", "call"}
 
 func likeTools(t *testing.T) []prompt.Tool {
 	t.Helper()
@@ -38,7 +38,8 @@ func likeTools(t *testing.T) []prompt.Tool {
 			Name:  name,
 			Field: "x",
 			Parameters: []byte(`{"type":"object","properties":{"days":{"type":"integer","minimum":1,"maximum":7},
-				"metric":{"type":"boolean"}},"required":["days","metric"],"additionalProperties":false}`),
+				"metric":{"type":"boolean"},"unit":{"enum":["C","F"]}},"required":["days","metric","unit"],
+				"additionalProperties":false}`),
 		}
 		if e := list[i].Compile(i); e != nil {
 			t.Fatal(e)
@@ -74,6 +75,30 @@ func TestRequiredCalls(t *testing.T) {
 	}
 }
 
+// replies returns the answers to a request.
+func replies(t *testing.T, e *engine.Engine, r engine.Request) []prompt.Collector {
+	t.Helper()
+	stream, err := e.Generate(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+
+	list := make([]prompt.Collector, r.Choices)
+	for {
+		events, err := stream.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(events) == 0 {
+			return list
+		}
+		for i := range events {
+			list[events[i].Choice].Add(&events[i])
+		}
+	}
+}
+
 func requireCall(t *testing.T, template string) {
 	e := startTemplate(t, template)
 	c := &prompt.Conversation{
@@ -90,27 +115,9 @@ func requireCall(t *testing.T, template string) {
 	r := engine.Request{Choices: 4, MaxTokens: 400, Sampling: engine.DefaultSampling()}
 	r.Sampling.Seed = 1
 	p.Ask(&r)
-	stream, err := e.Generate(t.Context(), r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stream.Close()
-	replies := make([]prompt.Collector, r.Choices)
-	for {
-		events, err := stream.Next(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(events) == 0 {
-			break
-		}
-		for i := range events {
-			replies[events[i].Choice].Add(&events[i])
-		}
-	}
-
-	for i := range replies {
-		reply := &replies[i]
+	list := replies(t, e, r)
+	for i := range list {
+		reply := &list[i]
 		if reply.Finish != engine.FinishStop || len(reply.Calls) != 1 {
 			if reply.Finish == engine.FinishLength && len(reply.Calls) == 1 && len(p.NotEnforced) > 0 {
 				continue // a call of which the grammar holds only the beginning
@@ -123,15 +130,76 @@ func requireCall(t *testing.T, template string) {
 			t.Errorf("call %+v", call)
 		}
 		if len(p.NotEnforced) > 0 {
+			checkNamed(t, p.NotEnforced)
 			continue // it is said that arguments are not held to their schema
 		}
 		var arguments struct {
 			Days   int
 			Metric *bool
+			Unit   string
 		}
 		err := json.Unmarshal([]byte(call.Arguments), &arguments)
-		if err != nil || arguments.Days < 1 || arguments.Days > 7 || arguments.Metric == nil {
+		if err != nil || arguments.Days < 1 || arguments.Days > 7 || arguments.Metric == nil ||
+			arguments.Unit != "C" && arguments.Unit != "F" {
 			t.Errorf("call %+v: %v", call, err)
 		}
 	}
+}
+
+// checkNamed checks that what a format that is not JSON does not hold arguments to is named: for each tool all that
+// its schema has beyond types and members.
+func checkNamed(t *testing.T, list []string) {
+	t.Helper()
+	const field = "x /properties/days/maximum /properties/days/minimum /properties/unit/enum"
+	for _, entry := range list {
+		if entry != field {
+			t.Errorf("%q is named, and not %q", entry, field)
+		}
+	}
+	if len(list) != len(likeNames) {
+		t.Errorf("%d tools of %d are named", len(list), len(likeNames))
+	}
+}
+
+// TestTextFormats has random models answer with one of several texts, in the format of every template.
+func TestTextFormats(t *testing.T) {
+	choices := []string{"yes", "no, {never} <b>", "1\n2"}
+	for i, name := range templateNames(t) {
+		if !*all && i%8 != 0 && !slices.Contains(formatTemplates, name) {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			format, e := prompt.ChoiceFormat(choices, "x")
+			if e != nil {
+				t.Fatal(e)
+			}
+			c := &prompt.Conversation{
+				Messages: []prompt.Message{{Role: prompt.User, Content: "x"}},
+				Format:   format,
+				Effort:   prompt.NoEffort,
+			}
+			for _, reply := range converse(t, readTemplate(t, name), c) {
+				ended := reply.Finish == engine.FinishStop
+				if ended && !slices.Contains(choices, reply.Text()) || !ended && reply.Text() != "" {
+					t.Errorf("%s: %q after %q", reply.Finish, reply.Text(), reply.Reasoning())
+				}
+			}
+		})
+	}
+}
+
+// converse returns replies of a random model that has a template.
+func converse(t *testing.T, template string, c *prompt.Conversation) []prompt.Collector {
+	t.Helper()
+	e := startTemplate(t, template)
+	b := prompt.Builder{Model: e}
+	p, err := b.Build(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := engine.Request{Choices: 4, MaxTokens: 400, Sampling: engine.DefaultSampling()}
+	r.Sampling.Seed = 1
+	p.Ask(&r)
+	return replies(t, e, r)
 }
