@@ -29,7 +29,7 @@ func startTemplate(t *testing.T, template string) *engine.Engine {
 }
 
 // likeNames are tools whose rules llama.cpp would call the same, or as one of its own.
-var likeNames = []string{"web_search", "web-search", "call"}
+var likeNames = []string{"web_search", "web-search", "a_b", "a__b", "call"}
 
 func likeTools(t *testing.T) []prompt.Tool {
 	t.Helper()
@@ -39,7 +39,8 @@ func likeTools(t *testing.T) []prompt.Tool {
 			Name:  name,
 			Field: "x",
 			Parameters: []byte(`{"type":"object","properties":{"days":{"type":"integer","minimum":1,"maximum":7},
-				"metric":{"type":"boolean"}},"required":["days","metric"],"additionalProperties":false}`),
+				"metric":{"type":"boolean"},"unit":{"enum":["C","F"]}},"required":["days","metric","unit"],
+				"additionalProperties":false}`),
 		}
 		if e := list[i].Compile(i); e != nil {
 			t.Fatal(e)
@@ -127,14 +128,17 @@ func requireCall(t *testing.T, template string) {
 			t.Errorf("call %+v", call)
 		}
 		if len(p.NotEnforced) > 0 {
+			checkNamed(t, p.NotEnforced)
 			continue // it is said that arguments are not held to their schema
 		}
 		var arguments struct {
 			Days   int
 			Metric *bool
+			Unit   string
 		}
 		err := json.Unmarshal([]byte(call.Arguments), &arguments)
-		if err != nil || arguments.Days < 1 || arguments.Days > 7 || arguments.Metric == nil {
+		if err != nil || arguments.Days < 1 || arguments.Days > 7 || arguments.Metric == nil ||
+			arguments.Unit != "C" && arguments.Unit != "F" {
 			t.Errorf("call %+v: %v", call, err)
 		}
 	}
@@ -185,4 +189,48 @@ func onlyBool(t *testing.T) prompt.Format {
 		t.Fatal(e)
 	}
 	return f
+}
+
+// checkNamed checks that what a format that is not JSON does not hold arguments to is named: for each tool all that
+// its schema has beyond types and members.
+func checkNamed(t *testing.T, list []string) {
+	t.Helper()
+	const field = "x /properties/days/maximum /properties/days/minimum /properties/unit/enum"
+	for _, entry := range list {
+		if entry != field {
+			t.Errorf("%q is named, and not %q", entry, field)
+		}
+	}
+	if len(list) != len(likeNames) {
+		t.Errorf("%d tools of %d are named", len(list), len(likeNames))
+	}
+}
+
+// TestTextFormats has random models answer with one of several texts, in the format of every template.
+func TestTextFormats(t *testing.T) {
+	choices := []string{"yes", "no, {never} <b>", "1\n2"}
+	for i, name := range templateNames(t) {
+		if !*all && i%8 != 0 && !slices.Contains(formatTemplates, name) {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			format, e := prompt.ChoiceFormat(choices, "x")
+			if e != nil {
+				t.Fatal(e)
+			}
+			c := &prompt.Conversation{
+				Messages: []prompt.Message{{Role: prompt.User, Content: "x"}},
+				Format:   format,
+				Effort:   prompt.NoEffort,
+			}
+			list, _ := answers(t, startTemplate(t, readTemplate(t, name)), c, 400)
+			for _, reply := range list {
+				ended := reply.Finish == engine.FinishStop
+				if ended && !slices.Contains(choices, reply.Text()) || !ended && reply.Text() != "" {
+					t.Errorf("%s: %q after %q", reply.Finish, reply.Text(), reply.Reasoning())
+				}
+			}
+		})
+	}
 }

@@ -3,6 +3,7 @@ package llama
 import (
 	"encoding/json"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -59,6 +60,7 @@ func loopTools(t *testing.T) []prompt.Tool {
 type toolLoop struct {
 	m       *templateModel
 	builder prompt.Builder
+	tools   []prompt.Tool
 }
 
 // build renders the user's message and what follows. It returns the prompt's text, and the request.
@@ -66,7 +68,7 @@ func (l *toolLoop) build(t *testing.T, turn []prompt.Message) (string, engine.Re
 	t.Helper()
 	c := &prompt.Conversation{
 		Messages: append([]prompt.Message{{Role: prompt.User, Content: "What is it?"}}, turn...),
-		Tools:    prompt.Tools{List: loopTools(t), Choice: prompt.ChoiceAuto, Parallel: true},
+		Tools:    prompt.Tools{List: l.tools, Choice: prompt.ChoiceAuto, Parallel: true},
 	}
 	p, err := l.builder.Build(t.Context(), c)
 	if err != nil {
@@ -217,7 +219,7 @@ func TestToolLoops(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m := loadTemplate(t, readTemplate(t, name))
-			l := toolLoop{m: m, builder: prompt.Builder{Model: m, Templates: &prompt.Templates{}}}
+			l := toolLoop{m: m, builder: prompt.Builder{Model: m, Templates: &prompt.Templates{}}, tools: loopTools(t)}
 			for _, a := range loopAnswers {
 				answer, r, ok := l.back(t, a.content, a.calls)
 				why := notBack[name+", "+a.name]
@@ -229,6 +231,42 @@ func TestToolLoops(t *testing.T) {
 					t.Errorf("%s: it is parsed back, and should not be: %s", a.name, why)
 				case ok && a.name == "one call":
 					l.checkCuts(t, &r, answer)
+				}
+			}
+		})
+	}
+}
+
+// TestLikeNames calls tools whose names llama.cpp's rules do not tell apart, or are names of such rules, in the format
+// of every template: each call comes back, and a grammar that requires a call has each name.
+func TestLikeNames(t *testing.T) {
+	for _, name := range templateNames(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := loadTemplate(t, readTemplate(t, name))
+			l := toolLoop{m: m, builder: prompt.Builder{Model: m, Templates: &prompt.Templates{}}, tools: likeTools(t)}
+			for _, tool := range likeNames {
+				call := prompt.Call{ID: "abcdef123", Name: tool, Arguments: `{"days":3,"metric":true,"unit":"C"}`}
+				if answer, r, ok := l.back(t, "", []prompt.Call{call}); !ok {
+					sum, err := l.parse(t, &r, answer)
+					t.Errorf("%s: %q is parsed to %+v, %v", tool, answer, sum, err)
+				}
+			}
+
+			c := &prompt.Conversation{
+				Messages: []prompt.Message{{Role: prompt.User, Content: "x"}},
+				Tools:    prompt.Tools{List: l.tools, Choice: prompt.ChoiceRequired},
+			}
+			p, err := l.builder.Build(t.Context(), c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var r engine.Request
+			p.Ask(&r)
+			for _, tool := range likeNames {
+				alone := regexp.MustCompile(`[^a-zA-Z0-9_-]` + tool + `[^a-zA-Z0-9_-]`)
+				if !alone.MatchString(r.Sampling.Grammar.Text) {
+					t.Errorf("%s is not in the grammar:\n%s", tool, r.Sampling.Grammar.Text)
 				}
 			}
 		})
