@@ -8,7 +8,6 @@ package loader
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"slices"
 	"sync"
@@ -99,7 +98,7 @@ func (l *Loader) Check(ctx context.Context, local *models.Local) (*models.Header
 		_, err = models.ReadProjector(local.Projector.Name)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrModel, err)
+		return nil, &fileError{err}
 	}
 	for _, odd := range header.Oddities() {
 		l.o.Reporter.Warn("%s: %s", local.Name, odd)
