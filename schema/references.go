@@ -8,7 +8,7 @@ import (
 // resolve follows a reference within the document.
 func (c *compiler) resolve(v, r *value) *value {
 	if r.kind != text {
-		c.fail(r, "$ref is a string")
+		c.fail(r, "$ref must be a string")
 		return nil
 	}
 
@@ -19,7 +19,7 @@ func (c *compiler) resolve(v, r *value) *value {
 
 	fragment, ok := strings.CutPrefix(target, "#")
 	if !ok {
-		c.fail(r, "the reference %.100q leads out of the schema", r.text)
+		c.fail(r, "the reference %.100q points outside the schema", r.text)
 		return nil
 	}
 
@@ -41,7 +41,7 @@ func (c *compiler) resolve(v, r *value) *value {
 			}
 		}
 		if at = next; at == nil || fragment[0] != '/' {
-			c.fail(r, "the reference %.100q leads nowhere", r.text)
+			c.fail(r, "the reference %.100q does not resolve", r.text)
 			return nil
 		}
 	}

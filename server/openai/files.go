@@ -27,7 +27,7 @@ func readFile(part wire.Value, object map[string]wire.Value) (string, *fault.Err
 	for _, name := range []string{"file_id", "file_url"} {
 		if field, ok := object[name]; ok {
 			return "", fault.New(fault.Unsupported, field.Name,
-				"Unsupported parameter: '%s'. There are no files here; give its content as 'file_data'.", field.Name)
+				"Unsupported parameter: '%s'. File uploads are not supported; send the content as 'file_data'.", field.Name)
 		}
 	}
 
@@ -57,22 +57,22 @@ func readFileData(v wire.Value) (string, *fault.Error) {
 	if rest, isURL := strings.CutPrefix(given, "data:"); isURL {
 		kind, data, _ := strings.Cut(rest, ",")
 		if !strings.HasSuffix(kind, ";base64") {
-			return "", v.Invalid("a data URL of base64 is expected.")
+			return "", v.Invalid("it must be a Base64 data URL.")
 		}
 		encoded = data
 	}
 	content, err := base64.StdEncoding.DecodeString(encoded)
 	if err != nil {
-		return "", v.Invalid("it is not base64.")
+		return "", v.Invalid("it is not valid Base64.")
 	}
 
 	switch {
 	case bytes.HasPrefix(content, []byte("%PDF")):
 		return "", fault.New(fault.Unsupported, v.Name,
-			"Unsupported parameter: '%s'. PDF files are not read here; send their text, or images of their pages.", v.Name)
+			"Unsupported parameter: '%s'. PDF files are not supported; send their text, or images of their pages.", v.Name)
 	case !utf8.Valid(content) || bytes.IndexByte(content, 0) >= 0:
 		return "", fault.New(fault.Unsupported, v.Name,
-			"Unsupported parameter: '%s'. Only files of UTF-8 text are read here.", v.Name)
+			"Unsupported parameter: '%s'. Only UTF-8 text files are supported.", v.Name)
 	}
 	return string(content), nil
 }

@@ -74,7 +74,7 @@ func (api *API) resolve(ctx context.Context, req *responsesRequest) *fault.Error
 		}
 		if total += len(raw); total > maxReferred {
 			return fault.New(fault.ContextExceeded, "input",
-				"The items that are referred to have more than %d bytes.", maxReferred)
+				"The items referenced are too large (maximum %d bytes).", maxReferred)
 		}
 		req.input[i].Raw = raw
 	}

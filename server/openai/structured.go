@@ -8,19 +8,19 @@ import (
 	"serve/server/wire"
 )
 
-const notJSON = "Only JSON can be enforced: by 'response_format', or a schema."
+const notJSON = "Only JSON output can be enforced: use 'response_format'."
 
 // structuredFields declares vLLM's fields for answers of a form.
 var structuredFields = wire.Table[chatRequest]{
 	{
 		Name: "guided_json",
 		Type: wire.Of(guidedSchema, readGuided, func(r *chatRequest) *prompt.Format { return &r.guided }),
-		Doc:  "The JSON Schema of the answer; vLLM's former name of `response_format`.",
+		Doc:  "JSON Schema of the answer; vLLM's former name for `response_format`.",
 	},
 	{
 		Name: "structured_outputs",
 		Type: wire.Of(structuredSchema, readStructured, func(r *chatRequest) *prompt.Format { return &r.guided }),
-		Doc:  "`json` is the JSON Schema of the answer, and `json_object` has it be any object; vLLM's `response_format`.",
+		Doc:  "vLLM's `response_format`: `json` is the JSON Schema of the answer; `json_object` allows any object.",
 	},
 	{Name: "guided_choice", Type: wire.Refuse[chatRequest](notJSON)},
 	{Name: "guided_regex", Type: wire.Refuse[chatRequest](notJSON)},
@@ -28,12 +28,12 @@ var structuredFields = wire.Table[chatRequest]{
 	{
 		Name: "guided_decoding_backend",
 		Type: wire.Ignore[chatRequest](wire.String),
-		Doc:  "The program with which vLLM enforces a form.",
+		Doc:  "Library that vLLM uses for structured output.",
 	},
 	{
 		Name: "guided_whitespace_pattern",
 		Type: wire.Ignore[chatRequest](wire.String),
-		Doc:  "The spaces of the JSON that vLLM enforces.",
+		Doc:  "Whitespace that vLLM allows in JSON.",
 	},
 }
 

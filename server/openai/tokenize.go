@@ -27,27 +27,27 @@ var tokenizeFields = wire.Table[tokenizeRequest]{
 	{
 		Name: "prompt",
 		Type: wire.StringOf(func(r *tokenizeRequest) *string { return &r.text }),
-		Doc:  "The text, by vLLM's name.",
+		Doc:  "The text (vLLM's name).",
 	},
 	{
 		Name: "content",
 		Type: wire.StringOf(func(r *tokenizeRequest) *string { return &r.text }),
-		Doc:  "The text, by llama.cpp's name.",
+		Doc:  "The text (llama.cpp's name).",
 	},
 	{
 		Name: "add_special_tokens",
 		Type: wire.BoolOf(func(r *tokenizeRequest) *bool { return &r.special }),
-		Doc:  "Whether the tokens that a prompt begins and ends with are added, by vLLM's name.",
+		Doc:  "Whether to add the special tokens at the beginning and end of a prompt (vLLM's name).",
 	},
 	{
 		Name: "add_special",
 		Type: wire.BoolOf(func(r *tokenizeRequest) *bool { return &r.special }),
-		Doc:  "The same, by llama.cpp's name.",
+		Doc:  "llama.cpp's name for `add_special_tokens`.",
 	},
 	{
 		Name: "return_token_strs",
 		Type: wire.BoolOf(func(r *tokenizeRequest) *bool { return &r.pieces }),
-		Doc:  "Whether the tokens' texts come with them.",
+		Doc:  "Whether to return the text of each token as well.",
 	},
 }
 
@@ -125,7 +125,7 @@ func (api *API) detokenize(w http.ResponseWriter, r *http.Request) *fault.Error 
 	for i, t := range req.tokens {
 		if most := len(model.Engine.Model().Pieces); int(t) >= most {
 			return fault.New(fault.InvalidValue, "tokens",
-				"Invalid 'tokens[%d]': %d is not a token of the vocabulary, which has %d.", i, t, most)
+				"Invalid 'tokens[%d]': token %d is outside the vocabulary (size %d).", i, t, most)
 		}
 	}
 	text := prompt.Text(model.Engine.Model(), req.tokens)
