@@ -14,7 +14,7 @@ LINT := build/bin/golangci-lint-$(LINT_VERSION)
 NFPM_VERSION := v2.45.2
 NFPM := build/bin/nfpm-$(NFPM_VERSION)
 # Packages without C, which can be checked without a C compiler.
-PURE := ./hub/... ./kernels ./machine ./sandbox ./schema ./web ./load ./archive ./picture ./chat ./engine ./engine/enginetest ./engine/remote/... ./models/...
+PURE := ./hub/... ./kernels ./machine ./sandbox ./schema ./web ./loadgen ./archive ./picture ./chatclient ./engine ./engine/enginetest ./engine/remote/... ./models/...
 PURE += ./server/... ./lark ./fault ./pool ./prompt ./service ./console ./flagset ./registry ./terminal ./tracing ./worker
 # A number of inputs, not a duration: Go 1.26 sometimes reports the end of the duration as a failure (go.dev/issue/75804).
 FUZZTIME ?= 10000x
@@ -155,6 +155,7 @@ fuzz:
 	$(FUZZ) FuzzReference ./models
 	$(FUZZ) FuzzListing ./hub
 	$(FUZZ) FuzzDecode ./picture
+	$(FUZZ) FuzzJPEG ./picture
 	$(FUZZ) FuzzCompile ./schema
 	$(FUZZ) FuzzTrace ./load
 	$(FUZZ) FuzzMessage ./chat

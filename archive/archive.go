@@ -1,5 +1,5 @@
-// Package archive stores responses between requests: in one SQLite file in a folder that only the user
-// can read, or in memory.
+// Package archive stores responses and conversations between requests: in one SQLite file in a folder that
+// only the user can read, or in memory.
 package archive
 
 import (
@@ -18,8 +18,8 @@ import (
 	_ "modernc.org/sqlite" // the driver
 )
 
-// ErrNotFound means that a response is not stored, or no longer stored.
-var ErrNotFound = errors.New("no such response is stored")
+// ErrNotFound means that a record is not stored, or no longer stored.
+var ErrNotFound = errors.New("it is not stored")
 
 // ErrBroken means that a response is stored, but an earlier response of its conversation is
 // not: the conversation has lost its beginning.
@@ -29,7 +29,7 @@ var ErrBroken = errors.New("an earlier response of the conversation is no longer
 const maxTurns = 1000
 
 // Response is one turn of a conversation.
-type Response struct {
+type Record struct {
 	ID       string
 	Previous string // the response that it continues, or empty
 	Created  time.Time
@@ -51,7 +51,7 @@ CREATE TABLE IF NOT EXISTS responses (
 CREATE INDEX IF NOT EXISTS responses_created ON responses (created);
 PRAGMA user_version = 1;`
 
-// Open opens the archive in a folder, and creates it if necessary. Responses older than keep
+// Open opens the archive in a folder, and creates it if necessary. Records older than keep
 // are deleted; 0 keeps them forever. Only one process can have it open.
 func Open(folder string, keep time.Duration) (*Archive, error) {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
@@ -123,24 +123,40 @@ func openDatabase(path string) (*sql.DB, error) {
 // Close closes the archive.
 func (a *Archive) Close() error { return errors.Join(a.db.Close(), a.lock.Unlock()) }
 
-// Put stores a response, replacing one with the same ID.
-func (a *Archive) Put(ctx context.Context, r *Response) error {
+// Put implements Store.
+func (a *Archive) Put(ctx context.Context, records ...*Record) error {
 	if err := a.dropOld(ctx); err != nil {
 		return err
 	}
-	_, err := a.db.ExecContext(
-		ctx,
-		"INSERT OR REPLACE INTO responses (id, previous, created, input, body) VALUES (?, ?, ?, ?, ?)",
-		r.ID,
-		r.Previous,
-		r.Created.Unix(),
-		[]byte(r.Input),
-		[]byte(r.Body),
-	)
-	if err != nil {
-		return fmt.Errorf("store a response: %w", err)
+	if err := a.insert(ctx, records); err != nil {
+		return fmt.Errorf("store: %w", err)
 	}
 	return nil
+}
+
+// insert stores all of the records, or none.
+func (a *Archive) insert(ctx context.Context, records []*Record) error {
+	tx, err := a.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // does nothing after Commit
+
+	for _, r := range records {
+		_, err := tx.ExecContext(
+			ctx,
+			"INSERT OR REPLACE INTO responses (id, previous, created, input, body) VALUES (?, ?, ?, ?, ?)",
+			r.ID,
+			r.Previous,
+			r.Created.Unix(),
+			[]byte(r.Input),
+			[]byte(r.Body),
+		)
+		if err != nil {
+			return err
+		}
+	}
+	return tx.Commit()
 }
 
 func (a *Archive) dropOld(ctx context.Context) error {
@@ -154,7 +170,7 @@ func (a *Archive) dropOld(ctx context.Context) error {
 func (a *Archive) remove(ctx context.Context, where string, argument any, missing error) error {
 	res, err := a.db.ExecContext(ctx, "DELETE FROM responses WHERE "+where, argument)
 	if err != nil {
-		return fmt.Errorf("delete responses: %w", err)
+		return fmt.Errorf("delete: %w", err)
 	}
 	n, err := res.RowsAffected()
 	if err == nil && n == 0 {
@@ -163,9 +179,9 @@ func (a *Archive) remove(ctx context.Context, where string, argument any, missin
 	return err
 }
 
-// Get returns a response, or ErrNotFound.
-func (a *Archive) Get(ctx context.Context, id string) (*Response, error) {
-	r := Response{ID: id}
+// Get implements Store.
+func (a *Archive) Get(ctx context.Context, id string) (*Record, error) {
+	r := Record{ID: id}
 	var created int64
 	row := a.db.QueryRowContext(ctx, "SELECT previous, created, input, body FROM responses WHERE id = ?", id)
 	err := row.Scan(&r.Previous, &created, (*[]byte)(&r.Input), (*[]byte)(&r.Body))
@@ -173,20 +189,20 @@ func (a *Archive) Get(ctx context.Context, id string) (*Response, error) {
 		return nil, ErrNotFound
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read a response: %w", err)
+		return nil, fmt.Errorf("read: %w", err)
 	}
 	r.Created = time.Unix(created, 0)
 	return &r, nil
 }
 
 // Conversation implements Store.
-func (a *Archive) Conversation(ctx context.Context, id string) ([]*Response, error) {
-	return conversation(id, func(id string) (*Response, error) { return a.Get(ctx, id) })
+func (a *Archive) Conversation(ctx context.Context, id string) ([]*Record, error) {
+	return conversation(id, func(id string) (*Record, error) { return a.Get(ctx, id) })
 }
 
 // conversation follows a conversation back to its beginning.
-func conversation(id string, get func(id string) (*Response, error)) ([]*Response, error) {
-	var turns []*Response
+func conversation(id string, get func(id string) (*Record, error)) ([]*Record, error) {
+	var turns []*Record
 	for id != "" {
 		r, err := get(id)
 		if errors.Is(err, ErrNotFound) && len(turns) > 0 {
@@ -205,7 +221,7 @@ func conversation(id string, get func(id string) (*Response, error)) ([]*Respons
 	return turns, nil
 }
 
-// Delete deletes a response, or returns ErrNotFound.
+// Delete implements Store.
 func (a *Archive) Delete(ctx context.Context, id string) error {
 	return a.remove(ctx, "id = ?", id, ErrNotFound)
 }

@@ -24,9 +24,9 @@ func open(t *testing.T, folder string, keep time.Duration) *Archive {
 	return a
 }
 
-func turn(id, previous, said string) *Response {
+func turn(id, previous, said string) *Record {
 	text, _ := json.Marshal(said)
-	return &Response{
+	return &Record{
 		ID:       id,
 		Previous: previous,
 		Created:  time.Now(),
@@ -39,7 +39,7 @@ func TestConversation(t *testing.T) {
 	ctx := context.Background()
 	folder := filepath.Join(t.TempDir(), "a folder?%20#")
 	a := open(t, folder, time.Hour)
-	for i, r := range []*Response{turn("a", "", "one"), turn("b", "a", "two"), turn("c", "b", "three"), turn("b2", "a",
+	for i, r := range []*Record{turn("a", "", "one"), turn("b", "a", "two"), turn("c", "b", "three"), turn("b2", "a",
 		"another two")} {
 		if err := a.Put(ctx, r); err != nil {
 			t.Fatal(i, err)
@@ -90,7 +90,7 @@ func TestNothingIsLeft(t *testing.T) {
 	a := open(t, folder, time.Hour)
 	old := turn("old", "", "the first secret")
 	old.Created = time.Now().Add(-2 * time.Hour)
-	for _, r := range []*Response{old, turn("b", "", "the other secret"), turn("c", "", "no matter")} {
+	for _, r := range []*Record{old, turn("b", "", "the other secret"), turn("c", "", "no matter")} {
 		if err := a.Put(ctx, r); err != nil {
 			t.Fatal(err)
 		}

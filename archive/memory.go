@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// Store keeps responses. An Archive keeps them in a file, a Memory as long as the process lives.
+// Store keeps records. An Archive keeps them in a file, a Memory as long as the process lives.
 // Many goroutines may use one.
 type Store interface {
-	// Put stores a response, in place of the one with its ID.
-	Put(ctx context.Context, r *Response) error
-	// Get returns a response, or ErrNotFound. The caller must not change it.
-	Get(ctx context.Context, id string) (*Response, error)
+	// Put stores records, all or none, in place of those with their IDs.
+	Put(ctx context.Context, records ...*Record) error
+	// Get returns a record, or ErrNotFound. The caller must not change it.
+	Get(ctx context.Context, id string) (*Record, error)
 	// Conversation returns a response and all that it goes on from, the oldest first. The error is
 	// ErrNotFound without the response itself, and ErrBroken without an earlier one.
-	Conversation(ctx context.Context, id string) ([]*Response, error)
-	// Delete deletes a response, or returns ErrNotFound.
+	Conversation(ctx context.Context, id string) ([]*Record, error)
+	// Delete deletes a record, or returns ErrNotFound.
 	Delete(ctx context.Context, id string) error
 }
 
@@ -26,7 +26,7 @@ var (
 	_ Store = (*Memory)(nil)
 )
 
-// Memory keeps the responses that were used last, within bounds of bytes and of time. Nothing of it
+// Memory keeps the records that were used last, within bounds of bytes and of time. Nothing of it
 // is ever written to a disk by us.
 type Memory struct {
 	maxBytes int
@@ -39,11 +39,11 @@ type Memory struct {
 }
 
 type remembered struct {
-	Response
+	Record
 	used time.Time
 }
 
-// overhead is about what a response takes besides its texts, in bytes.
+// overhead is about what a record takes besides its texts, in bytes.
 const overhead = 512
 
 func (r *remembered) bytes() int {
@@ -51,7 +51,7 @@ func (r *remembered) bytes() int {
 }
 
 // NewMemory returns an empty Memory. It drops what has not been used for as long as keep, and, when
-// all responses have more than maxBytes, those that were used the longest ago.
+// all records have more than maxBytes, those that were used the longest ago.
 func NewMemory(maxBytes int, keep time.Duration) *Memory {
 	return &Memory{
 		maxBytes: maxBytes,
@@ -60,18 +60,19 @@ func NewMemory(maxBytes int, keep time.Duration) *Memory {
 	}
 }
 
-// Put implements Store. A response that is larger than all of the memory is dropped at once.
-func (m *Memory) Put(_ context.Context, r *Response) error {
+// Put implements Store. A record that is larger than all of the memory is dropped at once.
+func (m *Memory) Put(_ context.Context, records ...*Record) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 
-	if e, known := m.byID[r.ID]; known {
-		m.remove(e)
+	for _, r := range records {
+		if e, known := m.byID[r.ID]; known {
+			m.remove(e)
+		}
+		kept := &remembered{Record: *r, used: time.Now()}
+		m.byID[r.ID] = m.used.PushFront(kept)
+		m.bytes += kept.bytes()
 	}
-
-	kept := &remembered{Response: *r, used: time.Now()}
-	m.byID[r.ID] = m.used.PushFront(kept)
-	m.bytes += kept.bytes()
 	m.drop()
 	return nil
 }
@@ -93,8 +94,8 @@ func (m *Memory) remove(e *list.Element) {
 	m.bytes -= r.bytes()
 }
 
-// use returns a response, which is now the one used last.
-func (m *Memory) use(id string) (*Response, error) {
+// use returns a record, which is now the one used last.
+func (m *Memory) use(id string) (*Record, error) {
 	m.drop()
 	e, known := m.byID[id]
 	if !known {
@@ -103,18 +104,18 @@ func (m *Memory) use(id string) (*Response, error) {
 	r := e.Value.(*remembered)
 	r.used = time.Now()
 	m.used.MoveToFront(e)
-	return &r.Response, nil
+	return &r.Record, nil
 }
 
 // Get implements Store.
-func (m *Memory) Get(_ context.Context, id string) (*Response, error) {
+func (m *Memory) Get(_ context.Context, id string) (*Record, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.use(id)
 }
 
 // Conversation implements Store.
-func (m *Memory) Conversation(_ context.Context, id string) ([]*Response, error) {
+func (m *Memory) Conversation(_ context.Context, id string) ([]*Record, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return conversation(id, m.use)

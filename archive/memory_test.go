@@ -16,7 +16,7 @@ func TestMemoryBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
 		m := NewMemory(20_000, time.Hour)
-		put := func(r *Response) {
+		put := func(r *Record) {
 			if err := m.Put(ctx, r); err != nil {
 				t.Fatal(err)
 			}

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"serve/load"
+	"serve/loadgen"
 )
 
 // slots is how many requests a server computes at a time in what follows.
@@ -184,7 +184,7 @@ func (o *options) offer(p *process, rate float64, run int) (f offered) {
 			)
 			mu.Lock()
 			defer mu.Unlock()
-			var no *load.Refusal
+			var no *loadgen.StatusError
 			switch {
 			case err == nil:
 				f.firsts = append(f.firsts, first.Seconds())

@@ -26,7 +26,7 @@ import (
 	"sync"
 	"time"
 
-	"serve/load"
+	"serve/loadgen"
 )
 
 type options struct {
@@ -318,12 +318,12 @@ type query struct {
 	event  func(time.Time) // gets the time of every event with text, unless nil
 }
 
-var client = load.NewHTTP(&http.Transport{})
+var client = loadgen.NewHTTP(&http.Transport{})
 
 // complete streams one completion and returns when its first text came.
 func complete(ctx context.Context, p *process, q query) (time.Duration, error) {
-	c := load.Client{URL: p.url, HTTP: client}
-	a, err := c.Ask(ctx, load.Call{Model: p.model(), Prompt: q.prompt, Tokens: q.tokens, Key: q.key, Event: q.event,
+	c := loadgen.Client{URL: p.url, HTTP: client}
+	a, err := c.Ask(ctx, loadgen.Call{Model: p.model(), Prompt: q.prompt, Tokens: q.tokens, Key: q.key, Event: q.event,
 		Fields: map[string]any{"temperature": 0, "ignore_eos": true}})
 	return a.First, err
 }

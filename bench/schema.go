@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"serve/load"
+	"serve/loadgen"
 )
 
 // kinds are what a model is asked for: free text, and answers by a schema. The
@@ -87,10 +87,10 @@ func answer(p *process, schema string, tokens, seed int) (float64, error) {
 			"type": "json_schema", "json_schema": map[string]any{"name": "answer", "schema": json.RawMessage(schema)},
 		}
 	}
-	c := load.Client{URL: p.url, HTTP: client}
+	c := loadgen.Client{URL: p.url, HTTP: client}
 	a, err := c.Ask(
 		context.Background(),
-		load.Call{Model: p.model(), Prompt: "Tell me about the people you know.", Tokens: tokens, Chat: true, Fields: fields},
+		loadgen.Call{Model: p.model(), Prompt: "Tell me about the people you know.", Tokens: tokens, Chat: true, Fields: fields},
 	)
 	if err == nil && a.PerToken() == 0 {
 		err = fmt.Errorf("%d tokens came", a.Answered)

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"serve/chat"
+	"serve/chatclient"
 	"serve/hub"
 )
 
@@ -79,7 +79,7 @@ func (s *Session) params(rest string) error {
 }
 
 func (s *Session) image(path string) error {
-	url, err := chat.Image(hub.ExpandHome(path, s.Lookup))
+	url, err := chatclient.Image(hub.ExpandHome(path, s.Lookup))
 	if err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func (s *Session) save(path string) error {
 }
 
 func (s *Session) load(path string) error {
-	loaded, err := chat.Load(hub.ExpandHome(path, s.Lookup))
+	loaded, err := chatclient.Load(hub.ExpandHome(path, s.Lookup))
 	if err != nil {
 		return err
 	}

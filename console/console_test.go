@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"serve/chat"
+	"serve/chatclient"
 )
 
 func TestPrintable(t *testing.T) {
@@ -29,7 +29,7 @@ func TestImages(t *testing.T) {
 	}
 	defer null.Close()
 	s := &Session{
-		Conversation: new(chat.Conversation),
+		Conversation: new(chatclient.Conversation),
 		Lookup:       func(string) string { return "" },
 		editor:       &plainEditor{out: null},
 	}
@@ -37,7 +37,7 @@ func TestImages(t *testing.T) {
 		t.Fatal(err, s.images)
 	}
 
-	text, err := json.Marshal(chat.Message{Role: "user", Text: "what?", Images: s.images})
+	text, err := json.Marshal(chatclient.Message{Role: "user", Text: "what?", Images: s.images})
 	if want := `{"content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,iVBORw0KGgo="}},` +
 		`{"type":"text","text":"what?"}],"role":"user"}`; err != nil ||
 		string(text) != want {

@@ -12,14 +12,14 @@ import (
 	"strings"
 	"time"
 
-	"serve/chat"
+	"serve/chatclient"
 	"serve/terminal"
 )
 
 // Session is a chat between a model and a user at a terminal, or a pipe.
 type Session struct {
-	Client       *chat.Client
-	Conversation *chat.Conversation
+	Client       *chatclient.Client
+	Conversation *chatclient.Conversation
 	Stats        bool // print statistics after each answer
 
 	Terminal *terminal.Terminal
@@ -148,7 +148,7 @@ func (s *Session) aside(format string, args ...any) {
 // unchanged; if it is interrupted, the answer so far is kept.
 func (s *Session) say(ctx context.Context, text string) error {
 	before := slices.Clone(s.Conversation.Messages)
-	message := chat.Message{Role: "user", Text: text, Images: s.images}
+	message := chatclient.Message{Role: "user", Text: text, Images: s.images}
 	s.Conversation.Messages = append(s.Conversation.Messages, message)
 	answering, stop := s.editor.Watch(ctx)
 	defer stop()
@@ -190,7 +190,7 @@ type display struct {
 	thinking bool
 }
 
-func (d *display) delta(part chat.Delta) {
+func (d *display) delta(part chatclient.Delta) {
 	if part.Thought != "" && d.thoughts {
 		if !d.thinking {
 			fmt.Fprint(d.to, "(thinking)\n")

@@ -111,7 +111,7 @@ func New(r Runner, o Options) *Engine {
 }
 
 // Model describes the model.
-func (e *Engine) Model() *Model { return e.runner.Model() }
+func (e *Engine) Model() *ModelInfo { return e.runner.Model() }
 
 // Limits returns the sizes that requests must keep to.
 func (e *Engine) Limits() Limits { return e.limits }
@@ -276,6 +276,7 @@ func (e *Engine) sequences(req *request) ([]*sequence, error) {
 	for i := range req.Choices {
 		sampling := req.Sampling
 		sampling.Seed += uint32(i)
+		sampling.Ends = req.StopTokens
 		sampler, err := e.runner.NewSampler(sampling)
 		if err != nil {
 			closeSamplers(sequences)

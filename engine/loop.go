@@ -292,7 +292,8 @@ func (e *Engine) draw(q *sequence, row *Row, now time.Time) {
 		})
 	}
 
-	show, stopped := q.text.add(piece)
+	late := len(q.tokens)-q.prompt > int(q.req.Sampling.MinTokens)
+	show, stopped := q.text.add(piece, late)
 	if stopped {
 		e.emit(q, show, FinishStop)
 		e.finish(q, FinishStop, nil)

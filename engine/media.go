@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// Image is a decoded image.
-type Image struct {
+// Bitmap is a decoded image.
+type Bitmap struct {
 	Width, Height int
 	Pixels        []byte // red, green, blue; row by row, Width*Height*3 bytes
 }
@@ -45,7 +45,7 @@ type Part struct {
 // ImageSource opens an image that is not in the cache.
 type ImageSource struct {
 	Key  ImageKey
-	Open func() (*Image, error)
+	Open func() (*Bitmap, error)
 }
 
 // ImageKey is equal only for the same image: a hash of its file, and of how it is read.

@@ -17,8 +17,8 @@ import (
 
 // picture is an image as the fake sees it: a letter a column. Fewer rows than columns
 // put it on a grid.
-func picture(letters string, rows int, whole bool) *engine.Image {
-	img := &engine.Image{Width: len(letters), Height: rows, Pixels: make([]byte, 3*len(letters)*rows)}
+func picture(letters string, rows int, whole bool) *engine.Bitmap {
+	img := &engine.Bitmap{Width: len(letters), Height: rows, Pixels: make([]byte, 3*len(letters)*rows)}
 	for i := range len(letters) {
 		img.Pixels[3*i] = letters[i]
 	}
@@ -29,9 +29,9 @@ func picture(letters string, rows int, whole bool) *engine.Image {
 }
 
 // source brings an image, by its content.
-func source(img *engine.Image) *engine.ImageSource {
+func source(img *engine.Bitmap) *engine.ImageSource {
 	key := sha256.Sum256(fmt.Appendf(nil, "%d %d %s", img.Width, img.Height, img.Pixels))
-	return &engine.ImageSource{Key: key, Open: func() (*engine.Image, error) { return img, nil }}
+	return &engine.ImageSource{Key: key, Open: func() (*engine.Bitmap, error) { return img, nil }}
 }
 
 // prompt makes a prompt of texts and images.
@@ -42,7 +42,7 @@ func prompt(t testing.TB, e *engine.Engine, parts ...any) ([]engine.Token, []*en
 		switch p := p.(type) {
 		case string:
 			list[i].Text = p
-		case *engine.Image:
+		case *engine.Bitmap:
 			list[i].Image = source(p)
 		}
 	}
@@ -66,7 +66,7 @@ func TestCrowdLooksAtImages(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e, fake := startAsIs(t, enginetest.Options{Limits: limits, Vision: true}, engine.Options{})
 			rng := rand.New(rand.NewSource(1))
-			var images []*engine.Image
+			var images []*engine.Bitmap
 			for i := range 8 {
 				letters := strings.Repeat("image "+string(rune('a'+i)), 1+i%2)
 				images = append(images, picture(letters, 1+rng.Intn(2*len(letters)), rng.Intn(2) == 0))

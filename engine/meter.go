@@ -63,17 +63,17 @@ const (
 	OutcomeError     Outcome = "error"
 )
 
-// Refusal is why a request was not queued.
-type Refusal string
+// RefusalReason is why a request was not queued.
+type RefusalReason string
 
 // The refusals.
 const (
-	RefusedFull  Refusal = "full"  // the queue is
-	RefusedShare Refusal = "share" // of the queue, which the client has already
-	RefusedWait  Refusal = "wait"  // which would have been longer than is allowed, or than the request's deadline
+	RefusedFull  RefusalReason = "full"  // the queue is
+	RefusedShare RefusalReason = "share" // of the queue, which the client has already
+	RefusedWait  RefusalReason = "wait"  // which would have been longer than is allowed, or than the request's deadline
 )
 
-func refusal(err error) Refusal {
+func refusal(err error) RefusalReason {
 	switch {
 	case errors.Is(err, ErrShare):
 		return RefusedShare
@@ -95,7 +95,7 @@ type Measures struct {
 	Tokens     uint64    // of answers, also of those that have not ended
 	Outcomes   map[Outcome]uint64
 	Ended      map[Outcome]uint64 // tokens of the answers of choices that ended so
-	Refused    map[Refusal]uint64
+	Refused    map[RefusalReason]uint64
 	Reuse      map[Reuse]uint64 // of choices that got a place in the batch
 }
 
@@ -171,7 +171,7 @@ func newMeter() *meter {
 		OutcomeWait:      0,
 		OutcomeError:     0,
 	}
-	refused := map[Refusal]uint64{RefusedFull: 0, RefusedShare: 0, RefusedWait: 0}
+	refused := map[RefusalReason]uint64{RefusedFull: 0, RefusedShare: 0, RefusedWait: 0}
 	reuse := map[Reuse]uint64{ReuseHit: 0, ReuseScored: 0, ReuseFixed: 0, ReuseDropped: 0, ReuseRestarted: 0, ReuseNew: 0}
 
 	return &meter{m: Measures{

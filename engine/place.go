@@ -24,7 +24,7 @@ func (s *scheduler) place(q *sequence) (placement, bool) {
 			best.keep = keep
 		}
 		if o := s.slots[i].owner; o != nil && !o.decoding() && s.limits.RollsBack && !q.scoring() {
-			soon = max(soon, min(common(q.tokens, o.tokens), len(q.tokens)-1))
+			soon = max(soon, min(q.shares(o.tokens, o.req.CacheSalt), len(q.tokens)-1))
 		}
 	}
 	best.later = soon > best.keep && soon >= s.worthCopying()
@@ -46,7 +46,7 @@ func (s *scheduler) reusable(q *sequence, sl *slot) int {
 		return 0
 	}
 	held := sl.tokens()
-	n := boundary(q.req.spans, min(common(q.tokens, held), len(q.tokens)-1))
+	n := boundary(q.req.spans, min(q.shares(held, sl.cacheSalt()), len(q.tokens)-1))
 	if !s.limits.RollsBack && n < len(held) {
 		return 0
 	}
@@ -205,7 +205,7 @@ func (s *scheduler) dropOldest(p placement) bool {
 func (s *scheduler) drop(i, n int) {
 	sl := &s.slots[i]
 	if len(sl.kept) > n {
-		s.lose(sl.kept, ReuseDropped)
+		s.lose(sl, ReuseDropped)
 		s.step.ops = append(s.step.ops, kvOp{slot: i, from: position(sl.spans, n)})
 		s.cells.trim(i, n)
 		sl.kept = sl.kept[:n]
@@ -227,6 +227,7 @@ func (s *scheduler) take(q *sequence, p placement) {
 		s.cells.copy(p.src, p.slot)
 		s.slots[p.slot].kept = s.slots[p.src].tokens()
 		s.slots[p.slot].spans = s.slots[p.src].media()
+		s.slots[p.slot].salt = s.slots[p.src].cacheSalt()
 	}
 	s.drop(p.slot, keep)
 	s.slots[p.slot] = slot{owner: q}

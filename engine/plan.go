@@ -439,7 +439,12 @@ func (s *scheduler) release(q *sequence) {
 // vacate takes a sequence out of its slot, which keeps its cells for a prompt that
 // begins alike.
 func (s *scheduler) vacate(q *sequence) {
-	s.slots[q.slot] = slot{kept: q.tokens[:q.fed:q.fed], spans: q.req.spans, used: s.tick}
+	s.slots[q.slot] = slot{
+		kept:  q.tokens[:q.fed:q.fed],
+		spans: q.req.spans,
+		salt:  q.req.CacheSalt,
+		used:  s.tick,
+	}
 	s.running = slices.DeleteFunc(s.running, func(o *sequence) bool { return o == q })
 }
 
@@ -448,7 +453,7 @@ func (s *scheduler) vacate(q *sequence) {
 func (s *scheduler) forgetAll() {
 	for i := range s.slots {
 		s.cells.trim(i, 0)
-		s.lose(s.slots[i].kept, ReuseRestarted)
+		s.lose(&s.slots[i], ReuseRestarted)
 		if q := s.slots[i].owner; q != nil {
 			q.fed = 0
 		}

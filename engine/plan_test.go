@@ -407,7 +407,7 @@ func FuzzAnswerText(f *testing.F) {
 		stopped := false
 		for i := 0; i < len(text) && !stopped; i += size {
 			var show []byte
-			show, stopped = a.add([]byte(text[i:min(i+size, len(text))]))
+			show, stopped = a.add([]byte(text[i:min(i+size, len(text))]), true)
 			got.Write(show)
 		}
 

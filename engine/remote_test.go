@@ -35,7 +35,7 @@ func wherever(t testing.TB, fake *enginetest.Fake) engine.Runner {
 		return fake
 	}
 	r, _, err := remote.Start(
-		context.Background(), remote.Options{Spawn: func() (*remote.Process, error) { return remotetest.Spawn(fake) }},
+		context.Background(), remote.Options{Spawn: func() (*remote.Child, error) { return remotetest.Spawn(fake) }},
 	)
 	if err != nil {
 		t.Fatal(err)

@@ -21,7 +21,7 @@ type Request struct {
 	Choices   int      // answers wanted, 1 by default; they share the prompt's KV cells
 	MaxTokens int      // tokens of an answer, 0 for as many as the context has room for
 	Sampling  Sampling
-	Stop      []string // the answer ends before the first of these
+	Stop      []string // the answer ends before the first of these that comes after MinTokens of Sampling
 	// StopTokens end the answer, which does not contain them.
 	StopTokens []Token
 	LogProbs   bool
@@ -35,6 +35,10 @@ type Request struct {
 	// Format makes a parser that reads what another one returns, the Parser's if there is one
 	// and nil otherwise. It closes that one.
 	Format func(Parser) Parser
+
+	// CacheSalt keeps the prompt apart: it shares cells of the KV cache with prompts of the same salt alone, so
+	// that nobody without it can tell by the time that an answer takes what others have asked.
+	CacheSalt string
 
 	Beside *Stream // of a request that this one is a part of: it takes no place in the queue of its own
 }

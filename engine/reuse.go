@@ -23,11 +23,13 @@ const (
 // lostPrompt is the beginning of a prompt whose cells are gone.
 type lostPrompt struct {
 	tokens []Token
+	salt   string
 	reason Reuse
 }
 
-// lose remembers a beginning whose cells go.
-func (s *scheduler) lose(tokens []Token, reason Reuse) {
+// lose remembers the beginning of what a slot keeps, whose cells go.
+func (s *scheduler) lose(sl *slot, reason Reuse) {
+	tokens := sl.kept
 	if len(tokens) == 0 {
 		return
 	}
@@ -35,7 +37,8 @@ func (s *scheduler) lose(tokens []Token, reason Reuse) {
 		copy(s.lost, s.lost[1:])
 		s.lost = s.lost[:lostPrompts-1]
 	}
-	s.lost = append(s.lost, lostPrompt{tokens[:min(len(tokens), lostTokens):min(len(tokens), lostTokens)], reason})
+	n := min(len(tokens), lostTokens)
+	s.lost = append(s.lost, lostPrompt{tokens[:n:n], sl.salt, reason})
 }
 
 // reuse says what a sequence finds, before it is put into its slot: it will keep so many
@@ -49,7 +52,7 @@ func (s *scheduler) reuse(q *sequence, keep int) Reuse {
 
 	there := 0
 	for i := range s.slots {
-		there = max(there, common(q.tokens, s.slots[i].tokens()))
+		there = max(there, q.shares(s.slots[i].tokens(), s.slots[i].cacheSalt()))
 	}
 
 	switch {
@@ -63,7 +66,7 @@ func (s *scheduler) reuse(q *sequence, keep int) Reuse {
 	}
 
 	for i := len(s.lost) - 1; i >= 0; i-- {
-		if common(q.tokens, s.lost[i].tokens) >= least {
+		if q.shares(s.lost[i].tokens, s.lost[i].salt) >= least {
 			return s.lost[i].reason
 		}
 	}

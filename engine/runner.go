@@ -12,7 +12,7 @@ type Token = int32
 // Embed are called by the loop's goroutine alone; the others by any goroutine, at any
 // time between the Runner's making and its Close.
 type Runner interface {
-	Model() *Model
+	Model() *ModelInfo
 	Limits() Limits
 
 	// Tokenize splits text into tokens. Control reads the text of control tokens as
@@ -21,7 +21,7 @@ type Runner interface {
 	// EncodeImage returns what the model reads in place of an image; one image at a time.
 	// The media have no IDs yet. It fails with a LengthError, before it computes anything, when
 	// that is more than limit tokens.
-	EncodeImage(img *Image, limit int) ([]Chunk, error)
+	EncodeImage(img *Bitmap, limit int) ([]Chunk, error)
 	NewSampler(Sampling) (Sampler, error)
 	Render(Chat) (*Rendered, error)
 	// Parser returns a parser for one answer to a rendered chat. The caller must Close it.
@@ -87,8 +87,8 @@ type Marks struct {
 	FIMPrefix, FIMSuffix, FIMMiddle Token // for filling in the middle
 }
 
-// Model describes a loaded model.
-type Model struct {
+// ModelInfo describes a loaded model.
+type ModelInfo struct {
 	Name          string // general.name of the file, may be empty
 	Architecture  string
 	Quantization  string

@@ -35,6 +35,11 @@ type Sampling struct {
 	MirostatTau float32 `json:"mirostat_tau"`
 	MirostatEta float32 `json:"mirostat_eta"`
 
+	// MinTokens are drawn before one that ends the answer can be: one of the model's, or of Ends. A grammar that
+	// has nothing else ends it earlier.
+	MinTokens int32   `json:"min_tokens"`
+	Ends      []Token `json:"ends,omitempty"`
+
 	IgnoreEOS bool        `json:"ignore_eos"`
 	LogitBias []LogitBias `json:"logit_bias,omitempty"`
 
@@ -252,6 +257,15 @@ var Parameters = []Parameter{
 		Low:     0,
 		High:    MaxWindow,
 		Default: 64,
+		Off:     0,
+	},
+	{
+		Name:    "min_tokens",
+		Doc:     "Minimum tokens in an answer: before that, neither the model nor `stop` ends it.",
+		Int:     func(s *Sampling) *int32 { return &s.MinTokens },
+		Low:     0,
+		High:    math.MaxInt32,
+		Default: 0,
 		Off:     0,
 	},
 	{

@@ -33,6 +33,14 @@ func (q *sequence) scoring() bool { return q.toScore > 0 }
 // pending returns how many tokens must be computed before the next can be drawn.
 func (q *sequence) pending() int { return len(q.tokens) - q.fed }
 
+// shares returns how many tokens the sequence begins with that are another's, too: none if that has another salt.
+func (q *sequence) shares(tokens []Token, salt string) int {
+	if salt != q.req.CacheSalt {
+		return 0
+	}
+	return common(q.tokens, tokens)
+}
+
 // decoding reports whether the sequence only needs its last token computed.
 func (q *sequence) decoding() bool { return q.pending() == 1 && q.slot >= 0 }
 
@@ -68,6 +76,7 @@ type slot struct {
 	owner *sequence
 	kept  []Token // without an owner
 	spans []span  // where media lie among those
+	salt  string  // of the request that those are of
 	used  uint64  // when it lost its last owner, in steps
 }
 
@@ -77,6 +86,14 @@ func (s *slot) tokens() []Token {
 		return s.owner.tokens[:s.owner.fed]
 	}
 	return s.kept
+}
+
+// cacheSalt returns that of the request whose cells the slot holds.
+func (s *slot) cacheSalt() string {
+	if s.owner != nil {
+		return s.owner.req.CacheSalt
+	}
+	return s.salt
 }
 
 // media returns those among the slot's tokens.

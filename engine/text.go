@@ -14,9 +14,13 @@ type answerText struct {
 }
 
 // add takes a token's bytes. It returns what may now be shown, valid until the
-// next call, and whether a stop string ended the answer.
-func (a *answerText) add(piece []byte) (show []byte, stopped bool) {
+// next call, and whether a stop string ended the answer, which none does before
+// stops is true.
+func (a *answerText) add(piece []byte, stops bool) (show []byte, stopped bool) {
 	a.held = append(a.held, piece...)
+	if !stops {
+		return a.take(len(a.held) - partialRune(a.held)), false
+	}
 	if end, stop := a.findStop(); end >= 0 {
 		a.matched = stop
 		return a.take(end), true

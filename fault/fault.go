@@ -45,6 +45,7 @@ const (
 	ContextExceeded    // the prompt is longer than the context
 	NotFound           // a stored object does not exist
 	PreviousNotFound   // the response to continue from does not exist
+	ConversationLocked // another response to the conversation is being made
 
 	// Errors at the level of HTTP.
 	BodyTooLarge

@@ -10,14 +10,14 @@ import (
 )
 
 // Instance adapts a loaded model for the server.
-func Instance(in *loader.Instance) *pool.Instance {
+func Instance(in *loader.Loaded) *pool.Instance {
 	s := &pool.Instance{
 		Engine:       in.Engine,
 		Done:         in.Done,
 		Stop:         in.Stop,
 		Kernels:      in.Kernels,
 		WhyProcessor: in.WhyCPU,
-		Memory:       func() []pool.DeviceMemory { return deviceMemory(in) },
+		Memory:       func() []pool.MemoryUse { return deviceMemory(in) },
 		Failed:       func() error { return LoadError(in.Failed()) },
 	}
 
@@ -27,22 +27,22 @@ func Instance(in *loader.Instance) *pool.Instance {
 	}
 
 	for _, d := range in.Devices {
-		s.Devices = append(s.Devices, pool.Device{Name: d.Name, Description: strings.TrimSpace(d.Description)})
+		s.Devices = append(s.Devices, pool.DeviceInfo{Name: d.Name, Description: strings.TrimSpace(d.Description)})
 	}
 	if in.Process != nil {
-		s.Process = func() pool.Process {
+		s.Process = func() pool.ProcessUse {
 			id := in.Process()
-			return pool.Process{ID: id, Resident: machine.ResidentMemory(id)}
+			return pool.ProcessUse{ID: id, Resident: machine.ResidentMemory(id)}
 		}
 	}
 	return s
 }
 
 // deviceMemory adapts a model's memory on devices for the server.
-func deviceMemory(in *loader.Instance) (list []pool.DeviceMemory) {
+func deviceMemory(in *loader.Loaded) (list []pool.MemoryUse) {
 	for _, u := range in.Usage() {
 		if u.Planned.Most() > 0 {
-			list = append(list, pool.DeviceMemory{
+			list = append(list, pool.MemoryUse{
 				Device:  u.Planned.Name,
 				Planned: u.Planned.Needs(),
 				Later:   u.Planned.Later,
@@ -55,13 +55,13 @@ func deviceMemory(in *loader.Instance) (list []pool.DeviceMemory) {
 
 // LoadError converts the errors of a load that the server handles.
 func LoadError(err error) error {
-	var short *loader.NoRoomError
+	var short *loader.MemoryError
 	var missing *loader.DeviceError
 	switch {
 	case errors.As(err, &short):
 		return &pool.NoRoomError{Err: err, Short: short.Short}
 	case errors.As(err, &missing):
-		return &pool.DeviceError{Err: err}
+		return &pool.UnavailableError{Err: err}
 	}
 	return err
 }

@@ -205,6 +205,9 @@ func (c *Client) With(p Progress) *Client {
 	return &other
 }
 
+// Offline reports whether the client opens no connections.
+func (c *Client) Offline() bool { return c.o.Offline }
+
 // Transport returns the only source of connections. Offline, it opens none.
 func Transport(o Options) (http.RoundTripper, error) {
 	if o.Offline {

@@ -20,8 +20,8 @@ import (
 	"serve/hub"
 )
 
-// Kind is one kind of kernels in the build.
-type Kind struct {
+// Variant is one kind of kernels in the build.
+type Variant struct {
 	Name  string
 	Score int // number of instruction sets that they use; 0 if this processor lacks one of them
 }
@@ -194,9 +194,9 @@ func (r *Record) write() error {
 
 // Usable returns the kernels that this processor supports and that are not refused; those that use the most
 // instruction sets come first.
-func Usable(build []Kind, refused map[string]Refusal) []string {
+func Usable(build []Variant, refused map[string]Refusal) []string {
 	build = slices.Clone(build)
-	slices.SortStableFunc(build, func(a, b Kind) int { return cmp.Compare(b.Score, a.Score) })
+	slices.SortStableFunc(build, func(a, b Variant) int { return cmp.Compare(b.Score, a.Score) })
 	var names []string
 	for _, k := range build {
 		if _, no := refused[k.Name]; k.Score > 0 && !no {

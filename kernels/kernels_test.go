@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-var build = []Kind{
+var build = []Variant{
 	{Name: "sse42", Score: 3},
 	{Name: "haswell", Score: 63},
 	{Name: "alderlake", Score: 0},

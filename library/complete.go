@@ -9,7 +9,7 @@ import (
 
 // CompleteLocal returns the models on this machine whose names begin with a text, for shell
 // completion: each followed by a tab and a description.
-func (l *Library) CompleteLocal(begun string) []string {
+func (l *Resolver) CompleteLocal(begun string) []string {
 	locals, err := l.Store.List()
 	if err != nil {
 		return nil

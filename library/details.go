@@ -16,16 +16,16 @@ import (
 // Details is what a model's header says, and how the model would be loaded.
 type Details struct {
 	models.Info
-	models.Facts
-	Verified bool           `json:"verified"` // its bytes match the Hub's hashes
-	Context  int            `json:"ctx_size"`
-	Parallel int            `json:"parallel"`
-	Cells    int            `json:"kv_cells,omitempty"` // shared by the requests, unless each has its own
-	Memory   []DeviceMemory `json:"memory"`
+	models.HeaderFacts
+	Verified bool            `json:"verified"` // its bytes match the Hub's hashes
+	Context  int             `json:"ctx_size"`
+	Parallel int             `json:"parallel"`
+	Cells    int             `json:"kv_cells,omitempty"` // shared by the requests, unless each has its own
+	Memory   []MemoryDetails `json:"memory"`
 }
 
-// DeviceMemory is the memory that a model would take on a device, in bytes.
-type DeviceMemory struct {
+// MemoryDetails is the memory that a model would take on a device, in bytes.
+type MemoryDetails struct {
 	Device  string `json:"device"`
 	Weights uint64 `json:"weights_bytes"`
 	KV      uint64 `json:"kv_bytes"`
@@ -41,7 +41,7 @@ func (s *Details) AddPlan(plan llama.Options, memory *llama.Memory) {
 	s.Parallel = plan.Sequences
 	s.Cells = plan.Cells
 	for _, d := range memory.Devices {
-		s.Memory = append(s.Memory, DeviceMemory{
+		s.Memory = append(s.Memory, MemoryDetails{
 			Device:  d.Name,
 			Weights: d.Weights,
 			KV:      d.KV,

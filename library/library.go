@@ -11,8 +11,8 @@ import (
 	"serve/terminal"
 )
 
-// Library has the models on this machine, and those that it can download.
-type Library struct {
+// Resolver has the models on this machine, and those that it can download.
+type Resolver struct {
 	Store    *models.Store
 	Terminal *terminal.Terminal
 	Lookup   func(string) string // returns environment variables
@@ -20,7 +20,7 @@ type Library struct {
 
 // resolve parses a reference. If it is incomplete, resolve reports its meaning: the one that it had
 // before on this machine or, with update, the current one.
-func (l *Library) resolve(name string, update bool) (*models.Reference, error) {
+func (l *Resolver) resolve(name string, update bool) (*models.Reference, error) {
 	r, err := models.ParseReference(hub.ExpandHome(name, l.Lookup), models.FileExists)
 	if err != nil || !r.Chosen {
 		return r, err
@@ -40,7 +40,7 @@ func (l *Library) resolve(name string, update bool) (*models.Reference, error) {
 }
 
 // Find returns a model that is on this machine.
-func (l *Library) Find(name string) (*models.Local, error) {
+func (l *Resolver) Find(name string) (*models.Local, error) {
 	r, err := l.resolve(name, false)
 	if err != nil {
 		return nil, err
@@ -49,7 +49,7 @@ func (l *Library) Find(name string) (*models.Local, error) {
 }
 
 // FindAll returns the named models, or all models on this machine if none are named.
-func (l *Library) FindAll(names []string) ([]*models.Local, error) {
+func (l *Resolver) FindAll(names []string) ([]*models.Local, error) {
 	if len(names) == 0 {
 		return l.Store.List()
 	}
@@ -67,7 +67,7 @@ func (l *Library) FindAll(names []string) ([]*models.Local, error) {
 
 // Pull returns a model, downloading it if it is missing, and reports the file and its license. With
 // update it looks for a newer revision of a model that is already on this machine.
-func (l *Library) Pull(ctx context.Context, name string, update bool) (*models.Local, error) {
+func (l *Resolver) Pull(ctx context.Context, name string, update bool) (*models.Local, error) {
 	r, err := l.resolve(name, update)
 	if err != nil {
 		return nil, err
@@ -96,7 +96,7 @@ func license(l *models.Local) string {
 
 // ChooseProjector assigns a model its projector for images. Projectors given without a model's name
 // are for the first model.
-func (l *Library) ChooseProjector(p *loader.Projectors, local *models.Local, first bool) error {
+func (l *Resolver) ChooseProjector(p *loader.Projectors, local *models.Local, first bool) error {
 	unusable, err := p.Choose(local, first)
 	if unusable != nil {
 		l.Terminal.Warn("%s cannot read images: %v", local.Name, unusable)

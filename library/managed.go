@@ -130,7 +130,7 @@ func (m *Managed) Remove(_ context.Context, name string) error {
 }
 
 // Pull downloads a model.
-func (m *Managed) Pull(ctx context.Context, name string, report func(service.Progress)) error {
+func (m *Managed) Pull(ctx context.Context, name string, report func(service.PullProgress)) error {
 	r, err := m.reference(name)
 	if err != nil {
 		return err
@@ -154,10 +154,10 @@ const reportEvery = 200 * time.Millisecond
 
 // reporter tells a client how a download goes on.
 type reporter struct {
-	report func(service.Progress)
+	report func(service.PullProgress)
 
 	mu   sync.Mutex
-	now  service.Progress
+	now  service.PullProgress
 	last time.Time
 }
 
@@ -165,15 +165,15 @@ var _ hub.FileProgress = (*reporter)(nil)
 
 // StartFile implements hub.FileProgress, as do the methods after it.
 func (r *reporter) StartFile(f hub.File, have int64) {
-	r.start(service.Progress{File: f.Path, SHA256: f.SHA256, Bytes: f.Size, Done: have})
+	r.start(service.PullProgress{File: f.Path, SHA256: f.SHA256, Bytes: f.Size, Done: have})
 }
 
 // Start begins what is no download, such as the check of a file.
 func (r *reporter) Start(file string, size, have int64) {
-	r.start(service.Progress{File: file, Bytes: size, Done: have})
+	r.start(service.PullProgress{File: file, Bytes: size, Done: have})
 }
 
-func (r *reporter) start(p service.Progress) {
+func (r *reporter) start(p service.PullProgress) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.now = p
@@ -199,7 +199,7 @@ func (r *reporter) Add(n int64) {
 func (r *reporter) Note(text string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.report(service.Progress{Note: text})
+	r.report(service.PullProgress{Note: text})
 }
 
 // Done ends the file.

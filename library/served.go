@@ -19,7 +19,7 @@ import (
 
 // Served finds or downloads the models of a server, and loads them when they are requested.
 type Served struct {
-	*Library
+	*Resolver
 	Loader     *loader.Loader
 	Options    loader.ModelOptions // of the loader
 	Projectors loader.Projectors
@@ -103,7 +103,7 @@ func (s *Served) load(ctx context.Context, local *models.Local, shrink bool) (*p
 }
 
 // describe reports what was loaded.
-func describe(t *terminal.Terminal, o loader.ModelOptions, name string, in *loader.Instance) {
+func describe(t *terminal.Terminal, o loader.ModelOptions, name string, in *loader.Loaded) {
 	m := in.Model
 	t.Fact("model", "%s: %s %s, %s parameters, %s", name, m.Architecture, m.Quantization,
 		terminal.FormatCount(m.Parameters), machine.FormatSize(m.Size))
@@ -134,7 +134,7 @@ func describe(t *terminal.Terminal, o loader.ModelOptions, name string, in *load
 }
 
 // describeContext reports how long requests may be, and warns about limitations of the model.
-func describeContext(t *terminal.Terminal, o loader.ModelOptions, in *loader.Instance) {
+func describeContext(t *terminal.Terminal, o loader.ModelOptions, in *loader.Loaded) {
 	m := in.Model
 	limits := in.Limits
 	if !m.Generates {

@@ -127,7 +127,7 @@ func TestPlanOnDevices(t *testing.T) {
 
 			lo, _, err := p.plan()
 			if tt.words != "" {
-				var short *NoRoomError
+				var short *MemoryError
 				if !errors.As(err, &short) || short.Short == 0 || !strings.Contains(err.Error(), tt.words) {
 					t.Errorf("got %v, want %q", err, tt.words)
 				}
@@ -201,7 +201,7 @@ func TestPlanShortensEmbeddings(t *testing.T) {
 
 // TestReplan restarts an engine where memory comes back late, or is somebody else's now.
 func TestReplan(t *testing.T) {
-	plan := llama.Options{Context: 4096, Sequences: 1, Model: llama.ModelOptions{GPULayers: -1}}
+	plan := llama.Options{Context: 4096, Sequences: 1, Model: llama.LoadOptions{GPULayers: -1}}
 	tests := []struct {
 		name   string
 		asked  Layers

@@ -25,18 +25,18 @@ var unsafeInNames = regexp.MustCompile(`[^0-9A-Za-z._-]+`)
 // crashReport is a report about an engine that died. It has the shapes of what was computed, but
 // no text of users.
 type crashReport struct {
-	Time     time.Time     `json:"time"`
-	Model    string        `json:"model"`
-	Version  string        `json:"version"`
-	How      string        `json:"how"`
-	Stalled  string        `json:"stalled,omitempty"`
-	Wire     string        `json:"wire,omitempty"`
-	Lived    string        `json:"lived"`
-	Restarts int           `json:"restarts_before"`
-	Batch    []remote.Part `json:"batch,omitempty"`
-	Embeds   []int         `json:"embedding_inputs,omitempty"`
-	Calls    []string      `json:"calls,omitempty"`
-	Log      []string      `json:"log"`
+	Time     time.Time      `json:"time"`
+	Model    string         `json:"model"`
+	Version  string         `json:"version"`
+	How      string         `json:"how"`
+	Stalled  string         `json:"stalled,omitempty"`
+	Wire     string         `json:"wire,omitempty"`
+	Lived    string         `json:"lived"`
+	Restarts int            `json:"restarts_before"`
+	Batch    []remote.Share `json:"batch,omitempty"`
+	Embeds   []int          `json:"embedding_inputs,omitempty"`
+	Calls    []string       `json:"calls,omitempty"`
+	Log      []string       `json:"log"`
 }
 
 // reportCrash writes a crash report and prints its path.

@@ -17,8 +17,8 @@ var (
 	ErrDevice  = engine.ErrDevice
 )
 
-// NoRoomError means that a plan does not fit in a device's memory. It is an ErrMemory.
-type NoRoomError struct {
+// MemoryError means that a plan does not fit in a device's memory. It is an ErrMemory.
+type MemoryError struct {
 	Device   string
 	Needs    llama.DeviceMemory
 	Free     uint64
@@ -32,7 +32,7 @@ type NoRoomError struct {
 }
 
 // Error implements error.
-func (e *NoRoomError) Error() string {
+func (e *MemoryError) Error() string {
 	later := ""
 	if e.Needs.Later > 0 {
 		later = fmt.Sprintf(", and %s for embeddings", machine.FormatSize(e.Needs.Later))
@@ -42,7 +42,7 @@ func (e *NoRoomError) Error() string {
 }
 
 // Unwrap implements the interface of package errors.
-func (e *NoRoomError) Unwrap() error { return ErrMemory }
+func (e *MemoryError) Unwrap() error { return ErrMemory }
 
 // DeviceError means that a GPU which exists, or existed, cannot be used. The model does not
 // fall back to another device. It is an ErrDevice.
@@ -86,7 +86,7 @@ func (e *fileError) Unwrap() []error { return []error{ErrModel, e.err} }
 type failure struct {
 	Text    string
 	Options bool // it is an ErrOptions; otherwise an ErrModel, unless one of the following is set
-	NoRoom  *NoRoomError
+	NoRoom  *MemoryError
 	Device  *DeviceError
 	Wrong   bool // the model was loaded, and computed wrong results
 }
@@ -110,18 +110,18 @@ func (f *failure) err() error {
 	case f.Device != nil:
 		return f.Device
 	case f.Options:
-		return &remoteError{f.Text, ErrOptions}
+		return &childError{f.Text, ErrOptions}
 	case f.Wrong:
-		return &remoteError{f.Text, errors.Join(ErrModel, llama.ErrWrong)}
+		return &childError{f.Text, errors.Join(ErrModel, llama.ErrWrong)}
 	}
-	return &remoteError{f.Text, ErrModel}
+	return &childError{f.Text, ErrModel}
 }
 
-// remoteError is an error from, or in, another process: its text and its kind.
-type remoteError struct {
+// childError is an error from, or in, another process: its text and its kind.
+type childError struct {
 	text string
 	kind error
 }
 
-func (e *remoteError) Error() string { return e.text }
-func (e *remoteError) Unwrap() error { return e.kind }
+func (e *childError) Error() string { return e.text }
+func (e *childError) Unwrap() error { return e.kind }

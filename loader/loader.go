@@ -106,10 +106,10 @@ func (l *Loader) Check(ctx context.Context, local *models.Local) (*models.Header
 	return header, nil
 }
 
-// Instance is a loaded model with a running engine.
-type Instance struct {
+// Loaded is a loaded model with a running engine.
+type Loaded struct {
 	Engine *engine.Engine
-	Model  *engine.Model
+	Model  *engine.ModelInfo
 	Limits engine.Limits
 
 	Plan       llama.Options
@@ -130,15 +130,15 @@ type Instance struct {
 }
 
 // Usage returns the planned and actual memory of the model on each device, the host last.
-func (in *Instance) Usage() []DeviceUse { return in.usage.now() }
+func (in *Loaded) Usage() []DeviceUse { return in.usage.now() }
 
 // WarnOfUsage warns if the model's memory use differs from the plan.
-func (in *Instance) WarnOfUsage(r Reporter, name string) { in.usage.warn(r, name) }
+func (in *Loaded) WarnOfUsage(r Reporter, name string) { in.usage.warn(r, name) }
 
 // Load plans a model's memory, loads it and starts its engine. With shrink it makes do with
 // the memory that is free, by using fewer KV cells. If it does not fit, the error is a
-// NoRoomError.
-func (l *Loader) Load(ctx context.Context, local *models.Local, shrink bool) (*Instance, error) {
+// MemoryError.
+func (l *Loader) Load(ctx context.Context, local *models.Local, shrink bool) (*Loaded, error) {
 	header, err := l.Check(ctx, local)
 	if err != nil {
 		return nil, err
@@ -150,7 +150,7 @@ func (l *Loader) Load(ctx context.Context, local *models.Local, shrink bool) (*I
 		return nil, err
 	}
 
-	in := &Instance{
+	in := &Loaded{
 		Model:      runner.Model(),
 		Limits:     runner.Limits(),
 		Plan:       a.Plan,
@@ -193,7 +193,7 @@ func modelFiles(local *models.Local) []string {
 }
 
 // start runs an engine until it is stopped.
-func (l *Loader) start(in *Instance, runner engine.Runner) {
+func (l *Loader) start(in *Loaded, runner engine.Runner) {
 	in.Engine = engine.New(runner, l.o.Engine)
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})

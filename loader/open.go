@@ -141,7 +141,7 @@ func (o *opening) request() []byte {
 }
 
 // spawn starts a child, which may read the model's files.
-func (o *opening) spawn() (*remote.Process, error) {
+func (o *opening) spawn() (*remote.Child, error) {
 	l := o.l
 	l.driverCache()
 	cmd, cache, err := l.workers.command("--"+FlagLogLevel, l.o.LogLevel)
@@ -171,11 +171,11 @@ func (o *opening) spawn() (*remote.Process, error) {
 		return nil, err
 	}
 
-	return &remote.Process{
+	return &remote.Child{
 		ID:   child.ID(),
 		Conn: parent,
 		Kill: child.Kill,
-		Wait: func() remote.Exit { return remote.Exit(child.Wait()) },
+		Wait: func() remote.ChildExit { return remote.ChildExit(child.Wait()) },
 	}, nil
 }
 

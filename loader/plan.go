@@ -43,7 +43,7 @@ type planner struct {
 
 // plan decides on the layers on the GPU and the KV cells. Options that were given are kept or
 // refused with numbers; only others are adapted, if allowed. If the model does not fit, the error
-// is a NoRoomError.
+// is a MemoryError.
 func (p *planner) plan() (llama.Options, *llama.Memory, error) {
 	lo, err := p.options()
 	if err != nil {
@@ -139,7 +139,7 @@ func (p *planner) shortenEmbeddings(lo *llama.Options) (*llama.Memory, error) {
 }
 
 // firstPlacing returns the placement that placeLayers starts with: all layers, or the given number.
-func (p *planner) firstPlacing(m llama.ModelOptions) llama.ModelOptions {
+func (p *planner) firstPlacing(m llama.LoadOptions) llama.LoadOptions {
 	if !p.o.GPULayers.Given {
 		m.GPULayers = -1
 		m.CPUOnly = false
@@ -226,7 +226,7 @@ func noRoom(b *budget, lo llama.Options) error {
 	if b == nil {
 		return nil
 	}
-	return &NoRoomError{
+	return &MemoryError{
 		Device:    b.name,
 		Needs:     b.plan,
 		Free:      b.free,

@@ -147,5 +147,5 @@ func forbidNetwork() error {
 // errParent is the error of engine processes that were not started by this program.
 func errParent(err error) error {
 	text := fmt.Sprintf("serve %s is an internal command and cannot be run by hand (%v)", EngineCommand, err)
-	return &remoteError{text, ErrOptions}
+	return &childError{text, ErrOptions}
 }

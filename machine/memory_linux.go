@@ -23,6 +23,16 @@ func FreeMemory() uint64 {
 	return free
 }
 
+// Memory returns the bytes of main memory that this process could have if it were alone: the machine's, or
+// the limit of its control group. 0 means unknown.
+func Memory() uint64 {
+	total := meminfo("/proc/meminfo", "MemTotal:")
+	if limit := MemoryLimit(); limit > 0 {
+		total = min(total, limit)
+	}
+	return total
+}
+
 // MemoryLimit returns the memory limit of this process's control group, in bytes; 0 for no limit.
 func MemoryLimit() (limit uint64) {
 	for dir := range controlGroups() {

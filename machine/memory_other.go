@@ -5,6 +5,9 @@ package machine
 // FreeMemory returns 0, unknown: llama.cpp's own figure is used.
 func FreeMemory() uint64 { return 0 }
 
+// Memory returns 0: unknown.
+func Memory() uint64 { return 0 }
+
 // MemoryLimit returns 0: there is none.
 func MemoryLimit() uint64 { return 0 }
 

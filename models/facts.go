@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Facts are the facts about a model from its header.
-type Facts struct {
+// HeaderFacts are the facts about a model from its header.
+type HeaderFacts struct {
 	Architecture   string         `json:"architecture"`
 	Parameters     uint64         `json:"parameters"`
 	TrainContext   int            `json:"train_context"`
@@ -22,8 +22,8 @@ type Facts struct {
 const templateKey = "tokenizer.chat_template"
 
 // Facts describes the header's model.
-func (h *Header) Facts() Facts {
-	f := Facts{
+func (h *Header) Facts() HeaderFacts {
+	f := HeaderFacts{
 		Architecture: h.Architecture(),
 		TrainContext: h.TrainContext(),
 		Tensors:      len(h.Tensors),

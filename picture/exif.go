@@ -6,34 +6,74 @@ import (
 )
 
 // Cameras store the image as the sensor sees it, with its orientation in the Exif data. Go's
-// decoder leaves the rotation to its caller.
+// decoders leave the rotation to their caller.
 
-// orientation returns the Exif orientation of a JPEG file, 1 to 8; 1, upright, if it has
-// none.
-func orientation(data []byte) int {
-	const app1, startOfScan = 0xe1, 0xda
-	for at := 2; at+4 <= len(data) && data[at] == 0xff && data[at+1] != startOfScan; {
-		size := int(binary.BigEndian.Uint16(data[at+2:])) // including these two bytes
-		end := at + 2 + size
-		if size < 2 || end > len(data) {
+// exifMark precedes Exif data in JPEG files, and in some WebP files.
+const exifMark = "Exif\x00\x00"
+
+// orientation returns the Exif orientation of a file of a type, 1 to 8; 1, upright, if it has none.
+func orientation(kind string, data []byte) int {
+	var exif []byte
+	switch kind {
+	case "image/jpeg":
+		exif = jpegExif(data)
+	case "image/png":
+		exif = pngExif(data)
+	case "image/webp":
+		exif = webpExif(data)
+	}
+	return max(exifOrientation(exif), 1)
+}
+
+// jpegExif returns the Exif data of a JPEG file, or nil.
+func jpegExif(data []byte) (exif []byte) {
+	segments(data, func(marker byte, segment []byte) bool {
+		if marker == markAPP1 && bytes.HasPrefix(segment, []byte(exifMark)) {
+			exif = segment
+		}
+		return exif == nil && marker != markSOS
+	})
+	return exif
+}
+
+// pngExif returns the Exif data of a PNG file, or nil. It may be before the image's data, or after it.
+func pngExif(data []byte) []byte {
+	const signature, around = 8, 12 // length, type and checksum of a chunk
+	for at := signature; at+around <= len(data); {
+		size := uint64(binary.BigEndian.Uint32(data[at:]))
+		if size > uint64(len(data)-at-around) {
 			break
 		}
-		if data[at+1] == app1 {
-			if n := exifOrientation(data[at+4 : end]); n > 0 {
-				return n
-			}
+		if string(data[at+4:at+8]) == "eXIf" {
+			return data[at+8 : at+8+int(size)]
 		}
-		at = end
+		at += around + int(size)
 	}
-	return 1
+	return nil
+}
+
+// webpExif returns the Exif data of a WebP file, or nil.
+func webpExif(data []byte) []byte {
+	const header, around = 12, 8 // type and length of a chunk
+	for at := header; at+around <= len(data); {
+		size := uint64(binary.LittleEndian.Uint32(data[at+4:]))
+		if size > uint64(len(data)-at-around) {
+			break
+		}
+		if string(data[at:at+4]) == "EXIF" {
+			return data[at+around : at+around+int(size)]
+		}
+		at += around + int(size+size%2)
+	}
+	return nil
 }
 
 // exifOrientation reads the orientation in the first directory of Exif data, which is
 // a TIFF file; 0 if there is none.
 func exifOrientation(exif []byte) int {
 	const tag, entrySize = 0x0112, 12
-	tiff, ok := bytes.CutPrefix(exif, []byte("Exif\x00\x00"))
-	if !ok || len(tiff) < 8 {
+	tiff := bytes.TrimPrefix(exif, []byte(exifMark))
+	if len(tiff) < 8 {
 		return 0
 	}
 

@@ -10,7 +10,6 @@ import (
 	"image/color"
 	"image/draw"
 	"image/gif"
-	"image/jpeg"
 	"image/png"
 	"io"
 	"net/http"
@@ -45,7 +44,7 @@ type codec struct {
 
 var codecs = map[string]codec{
 	"image/png":  {png.DecodeConfig, png.Decode},
-	"image/jpeg": {jpeg.DecodeConfig, jpeg.Decode},
+	"image/jpeg": {decodeJPEGConfig, decodeJPEG},
 	"image/webp": {webp.DecodeConfig, webp.Decode},
 	"image/gif":  {gif.DecodeConfig, gif.Decode},
 }
@@ -80,12 +79,7 @@ func Decode(data []byte, side int) (*RGB, error) {
 		return nil, err
 	}
 
-	flat := flatten(img, side)
-	if kind == "image/jpeg" {
-		return flat.turn(orientation(data)), nil
-	}
-
-	return flat, nil
+	return flatten(img, side).turn(orientation(kind, data)), nil
 }
 
 func checkSize(width, height int) error {

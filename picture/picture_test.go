@@ -13,6 +13,7 @@ import (
 	"image/gif"
 	"image/jpeg"
 	"image/png"
+	"net/http"
 	"slices"
 	"testing"
 )
@@ -73,6 +74,15 @@ func oriented(data []byte, n uint16, order binary.ByteOrder) []byte {
 // webpDot is one red pixel, lossless.
 const webpDot = "UklGRhwAAABXRUJQVlA4TA8AAAAvAAAAAAcQ/Y/+ByKi/wEA"
 
+func webpFile(t testing.TB) []byte {
+	t.Helper()
+	dot, err := base64.StdEncoding.DecodeString(webpDot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dot
+}
+
 func gifOf(t testing.TB, n int) []byte {
 	t.Helper()
 	g := &gif.GIF{}
@@ -90,10 +100,7 @@ func gifOf(t testing.TB, n int) []byte {
 }
 
 func TestDecode(t *testing.T) {
-	dot, err := base64.StdEncoding.DecodeString(webpDot)
-	if err != nil {
-		t.Fatal(err)
-	}
+	dot := webpFile(t)
 
 	tests := map[string]struct {
 		data          []byte
@@ -191,19 +198,25 @@ func TestTurn(t *testing.T) {
 	}
 }
 
+func pngChunk(kind string, data []byte) []byte {
+	b := binary.BigEndian.AppendUint32(nil, uint32(len(data)))
+	body := append([]byte(kind), data...)
+	return binary.BigEndian.AppendUint32(append(b, body...), crc32.ChecksumIEEE(body))
+}
+
+func webpChunk(kind string, data []byte) []byte {
+	b := binary.LittleEndian.AppendUint32([]byte(kind), uint32(len(data)))
+	return append(append(b, data...), make([]byte, len(data)%2)...)
+}
+
 // claims is a PNG file that says that it has so many pixels, and has none.
 func claims(width, height uint32) []byte {
-	chunk := func(kind string, data []byte) []byte {
-		b := binary.BigEndian.AppendUint32(nil, uint32(len(data)))
-		body := append([]byte(kind), data...)
-		return binary.BigEndian.AppendUint32(append(b, body...), crc32.ChecksumIEEE(body))
-	}
 	header := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, width), height)
 	return slices.Concat(
 		[]byte("\x89PNG\r\n\x1a\n"),
-		chunk("IHDR", append(header, 8, 2, 0, 0, 0)),
-		chunk("IDAT", nil),
-		chunk("IEND", nil),
+		pngChunk("IHDR", append(header, 8, 2, 0, 0, 0)),
+		pngChunk("IDAT", nil),
+		pngChunk("IEND", nil),
 	)
 }
 
@@ -240,10 +253,7 @@ func TestFrames(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	dot, err := base64.StdEncoding.DecodeString(webpDot)
-	if err != nil {
-		f.Fatal(err)
-	}
+	dot := webpFile(f)
 
 	for _, data := range [][]byte{pngOf(f, corners(255)), oriented(jpegOf(f, corners(255)), 6, binary.LittleEndian),
 		gifOf(f, 2), dot, claims(9, 9)} {
@@ -252,7 +262,7 @@ func FuzzDecode(f *testing.F) {
 
 	f.Fuzz(func(t *testing.T, data []byte) {
 		frames(data)
-		orientation(data)
+		orientation(http.DetectContentType(data), data)
 		if kind, err := png.DecodeConfig(bytes.NewReader(data)); err == nil && kind.Width*kind.Height > 1<<20 {
 			t.Skip("large, and only slow")
 		}

@@ -14,10 +14,10 @@ type Counts struct {
 	Bytes    uint64
 	Loads    int
 	LoadTime time.Duration
-	Process  Process
+	Process  ProcessUse
 	Kernels  kernels.Choice
-	Memory   []DeviceMemory
-	Devices  []Device
+	Memory   []MemoryUse
+	Devices  []DeviceInfo
 	// WhyProcessor says why no GPU is used though there is one.
 	WhyProcessor string
 }

@@ -15,7 +15,7 @@ func TestPoolMissingDevice(t *testing.T) {
 		a := m.model("a", 6, 6)
 		p := newTestPool(0)
 		defer p.Close()
-		gone := &DeviceError{Err: errors.New("CUDA0 is gone")}
+		gone := &UnavailableError{Err: errors.New("CUDA0 is gone")}
 		fail := func(err error) {
 			m.mu.Lock()
 			defer m.mu.Unlock()
@@ -23,7 +23,7 @@ func TestPoolMissingDevice(t *testing.T) {
 		}
 
 		fail(gone)
-		var missing *DeviceError
+		var missing *UnavailableError
 		if _, err := p.Acquire(t.Context(), a, time.Minute); !errors.As(err, &missing) || missing != gone {
 			t.Errorf("got %v", err)
 		}

@@ -75,7 +75,7 @@ func (p *Pool) bring(s *slot) (*Instance, error) {
 	}
 
 	p.log.Error("a model cannot be loaded", "model", s.model.ID, "error", err)
-	var missing *DeviceError
+	var missing *UnavailableError
 	if errors.As(err, &missing) {
 		p.mu.Lock()
 		p.miss(s, missing)
@@ -232,7 +232,7 @@ func (p *Pool) Preload(ctx context.Context, m *Model) error {
 
 // miss records that a model's device is missing, and schedules another attempt. The caller holds the
 // mutex.
-func (p *Pool) miss(s *slot, err *DeviceError) {
+func (p *Pool) miss(s *slot, err *UnavailableError) {
 	s.missing = err
 	if s.retry != nil {
 		s.retry.Stop()
@@ -249,7 +249,7 @@ func (p *Pool) miss(s *slot, err *DeviceError) {
 }
 
 // MissingDevice returns the error of a model that is not in memory because its device is missing.
-func (p *Pool) MissingDevice(m *Model) (*DeviceError, bool) {
+func (p *Pool) MissingDevice(m *Model) (*UnavailableError, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.slots[m]
@@ -267,7 +267,7 @@ func (p *Pool) watch(s *slot, in *Instance) {
 	if failed {
 		p.take(s)
 	}
-	var missing *DeviceError
+	var missing *UnavailableError
 	if failed && in.Failed != nil && errors.As(in.Failed(), &missing) {
 		p.miss(s, missing)
 	}

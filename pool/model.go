@@ -14,7 +14,7 @@ import (
 // Engine is the interface of a loaded model. *engine.Engine implements it. The pool itself only uses
 // Stats.
 type Engine interface {
-	Model() *engine.Model
+	Model() *engine.ModelInfo
 	Limits() engine.Limits
 	Admits(context.Context, engine.Caller) error
 	Tokenize(text string, special bool, limit int) ([]engine.Token, error)
@@ -54,35 +54,35 @@ type Instance struct {
 	// Kernels are the CPU kernels that it uses.
 	Kernels kernels.Choice
 	// Process returns the engine's process; nil if the engine runs in this process.
-	Process func() Process
+	Process func() ProcessUse
 	// Failed returns why the engine has failed, if it has; may be nil.
 	Failed func() error
 
 	// Devices are the devices that the model runs on.
-	Devices []Device
+	Devices []DeviceInfo
 	// WhyProcessor says why no GPU is used; empty if one is used or there is none.
 	WhyProcessor string
 
 	// Memory returns the memory used on each device; nil if unknown.
-	Memory func() []DeviceMemory
+	Memory func() []MemoryUse
 }
 
-// Device is a GPU or the CPU.
-type Device struct {
+// DeviceInfo is a GPU or the CPU.
+type DeviceInfo struct {
 	Name        string `json:"name"` // CUDA0, CPU
 	Description string `json:"description"`
 }
 
-// DeviceMemory is the planned and actual memory of a model on one device, in bytes.
-type DeviceMemory struct {
+// MemoryUse is the planned and actual memory of a model on one device, in bytes.
+type MemoryUse struct {
 	Device  string `json:"device"`
 	Planned uint64 `json:"planned_bytes"`
 	Later   uint64 `json:"later_bytes"` // additional memory that the first embedding may need
 	Taken   uint64 `json:"taken_bytes"` // current for the host, at loading time for a GPU; 0 if unknown
 }
 
-// Process is an operating system process.
-type Process struct {
+// ProcessUse is an operating system process.
+type ProcessUse struct {
 	ID       int    // 0 if there is none
 	Resident uint64 // resident memory in bytes, including mapped files; 0 if unknown
 }
@@ -99,15 +99,15 @@ func (e *NoRoomError) Error() string { return e.Err.Error() }
 // Unwrap returns the reason.
 func (e *NoRoomError) Unwrap() error { return e.Err }
 
-// DeviceError means that a GPU cannot be used. The model does not fall back to another device. The
+// UnavailableError means that a GPU cannot be used. The model does not fall back to another device. The
 // text is shown to clients.
-type DeviceError struct{ Err error }
+type UnavailableError struct{ Err error }
 
 // Error implements error.
-func (e *DeviceError) Error() string { return e.Err.Error() }
+func (e *UnavailableError) Error() string { return e.Err.Error() }
 
 // Unwrap returns the reason.
-func (e *DeviceError) Unwrap() []error { return []error{engine.ErrDevice, e.Err} }
+func (e *UnavailableError) Unwrap() []error { return []error{engine.ErrDevice, e.Err} }
 
 // DeviceRetry is the interval between attempts to load a model whose device is missing. Reloading a
 // driver takes seconds, and an attempt takes about one.

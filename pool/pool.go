@@ -39,9 +39,9 @@ type slot struct {
 	ending   []*Instance  // removed from the slot, still stopping
 	past     engine.Stats // of instances that have stopped
 	loads    int
-	loadTime time.Duration // of the last load
-	missing  *DeviceError  // why it is not in memory, or nil
-	retry    *time.Timer   // loads it when the device may be back
+	loadTime time.Duration     // of the last load
+	missing  *UnavailableError // why it is not in memory, or nil
+	retry    *time.Timer       // loads it when the device may be back
 }
 
 // granted is what a waiter gets: an instance that it must release, or an error.

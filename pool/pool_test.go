@@ -35,7 +35,7 @@ type stub struct {
 	name string
 }
 
-func (s *stub) Model() *engine.Model { return &engine.Model{} }
+func (s *stub) Model() *engine.ModelInfo { return &engine.ModelInfo{} }
 
 // Stats are of an engine that has had work.
 func (s *stub) Stats() engine.Stats {

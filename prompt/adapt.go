@@ -236,11 +236,11 @@ func (a *adapter) exchange() {
 		return
 	}
 
-	a.nameResults()
 	if !a.takes(calls) {
 		a.text()
 		return
 	}
+	a.results()
 	a.splitText()
 	if !a.paired() && !a.takes(callsUnpaired) {
 		a.pair()
@@ -250,8 +250,41 @@ func (a *adapter) exchange() {
 		a.split()
 	}
 	a.answerResults()
-	if !a.takes(anyID) {
+	switch {
+	case !a.takes(anyID):
 		a.shortIDs()
+	case a.takes(namedIDs):
+		a.nameIDs()
+	}
+}
+
+// results names results, and puts those of one message's calls into the calls' order, which is all that tells many
+// templates apart what belongs to which call.
+func (a *adapter) results() {
+	a.nameResults()
+
+	for i := range a.messages {
+		ids := a.messages[i].Calls
+		if len(ids) < 2 {
+			continue
+		}
+		end := i + 1
+		for end < len(a.messages) && a.messages[end].Role == ToolRole {
+			end++
+		}
+
+		place := func(m Message) int {
+			at := slices.IndexFunc(ids, func(c Call) bool { return c.ID == m.CallID })
+			if at < 0 {
+				return len(ids) // after those that belong to a call
+			}
+			return at
+		}
+		byCall := func(a, b Message) int { return place(a) - place(b) }
+		if list := a.messages[i+1 : end]; !slices.IsSortedFunc(list, byCall) {
+			slices.SortStableFunc(list, byCall)
+			a.note(NoteCallsPaired)
+		}
 	}
 }
 
@@ -392,6 +425,38 @@ func (a *adapter) answerResults() {
 		out = append(out, m)
 	}
 	a.messages = out
+}
+
+// nameIDs gives results the IDs that the template writes for their calls: the name of the function and a number. It
+// counts the calls of the whole conversation, or of each message.
+func (a *adapter) nameIDs() {
+	whole := a.takes(namedIDsCount)
+	named := map[string][]string{} // by ID, in order: IDs may come again
+	n := 0
+	for i := range a.messages {
+		m := &a.messages[i]
+		if !whole {
+			n = 0
+		}
+		m.Calls = slices.Clone(m.Calls)
+		for k := range m.Calls {
+			c := &m.Calls[k]
+			id := fmt.Sprintf("functions.%s:%d", c.Name, n)
+			named[c.ID] = append(named[c.ID], id)
+			c.ID = id
+			n++
+		}
+
+		ids := named[m.CallID]
+		if m.Role != ToolRole || len(ids) == 0 {
+			continue
+		}
+		if m.CallID != ids[0] {
+			a.note(NoteCallIDs)
+		}
+		named[m.CallID] = ids[1:]
+		m.CallID = ids[0]
+	}
 }
 
 // shortIDs replaces the IDs of calls by nine letters and digits, the same ones in every request.

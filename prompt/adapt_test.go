@@ -85,3 +85,69 @@ func TestNamesAlike(t *testing.T) {
 		}
 	}
 }
+
+// TestResultsInOrder puts results into the order of their calls, and names their functions.
+func TestResultsInOrder(t *testing.T) {
+	for calls, c := range map[string]struct{ results, want string }{
+		"a b":   {"b a", "a b"},
+		"a b c": {"c a b", "a b c"},
+		"a":     {"b a", "b a"}, // one call: nothing to mix up
+		"b c":   {"x c b", "b c x"},
+		"a a":   {"a a", "a a"},
+	} {
+		messages := []Message{{Role: Assistant}}
+		for id := range strings.FieldsSeq(calls) {
+			messages[0].Calls = append(messages[0].Calls, Call{ID: id, Name: "f" + id})
+		}
+		for id := range strings.FieldsSeq(c.results) {
+			messages = append(messages, Message{Role: ToolRole, CallID: id})
+		}
+
+		a := adapter{messages: messages}
+		a.results()
+		var got []string
+		for _, m := range a.messages[1:] {
+			got = append(got, m.CallID)
+			if named := m.CallName == "f"+m.CallID; named != strings.Contains(calls, m.CallID) {
+				t.Errorf("%s: the result of %s is named %q", calls, m.CallID, m.CallName)
+			}
+		}
+		changed := c.results != c.want
+		if strings.Join(got, " ") != c.want || slices.Contains(a.notes, NoteCallsPaired) != changed {
+			t.Errorf("%s, %s: %s, notes %s", calls, c.results, got, a.notes)
+		}
+	}
+}
+
+// TestNameIDs gives results the IDs that a template counts for their calls.
+func TestNameIDs(t *testing.T) {
+	for whole, want := range map[bool][]string{
+		true:  {"functions.f:0", "functions.g:1", "functions.f:2", "functions.f:3"},
+		false: {"functions.f:0", "functions.g:1", "functions.f:0", "functions.f:1"},
+	} {
+		known := &template{answers: map[probe]bool{{namedIDsCount, false}: whole}}
+		a := adapter{template: known, messages: []Message{
+			{Role: Assistant, Calls: []Call{{ID: "1", Name: "f"}, {ID: "2", Name: "g"}}},
+			{Role: ToolRole, CallID: "1"}, {Role: ToolRole, CallID: "2"},
+			{Role: Assistant, Calls: []Call{{ID: "1", Name: "f"}, {ID: "1", Name: "f"}}}, // IDs that come again
+			{Role: ToolRole, CallID: "1"}, {Role: ToolRole, CallID: "1"}, {Role: ToolRole, CallID: "other"},
+		}}
+		a.nameIDs()
+
+		var called, answered []string
+		for _, m := range a.messages {
+			for _, c := range m.Calls {
+				called = append(called, c.ID)
+			}
+			if m.Role == ToolRole {
+				answered = append(answered, m.CallID)
+			}
+		}
+		if !slices.Equal(called, want) || !slices.Equal(answered, append(want, "other")) {
+			t.Errorf("%t: calls %s, results %s", whole, called, answered)
+		}
+		if !slices.Equal(a.notes, []string{NoteCallIDs}) {
+			t.Errorf("notes %q", a.notes)
+		}
+	}
+}

@@ -9,7 +9,7 @@ import (
 
 // text writes calls and results as text, in the format in which models without tools call.
 func (a *adapter) text() {
-	a.nameResults()
+	a.results()
 	for i := range a.messages {
 		m := &a.messages[i]
 		switch {

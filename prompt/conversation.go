@@ -60,18 +60,18 @@ type Call struct {
 // Tools are the tools that the model may call.
 type Tools struct {
 	List     []Tool
-	Choice   Choice
+	Choice   ToolChoice
 	Parallel bool // allows several calls in one answer
 }
 
-// Choice determines whether the model may, must or must not call a tool.
-type Choice string
+// ToolChoice determines whether the model may, must or must not call a tool.
+type ToolChoice string
 
 // The choices. The zero value is for conversations without tools.
 const (
-	ChoiceAuto     Choice = "auto"
-	ChoiceNone     Choice = "none"
-	ChoiceRequired Choice = "required"
+	ChoiceAuto     ToolChoice = "auto"
+	ChoiceNone     ToolChoice = "none"
+	ChoiceRequired ToolChoice = "required"
 )
 
 // Tool is a function that the model may call. It must be compiled before use.
@@ -82,7 +82,7 @@ type Tool struct {
 	Strict      bool            // requires that the whole schema is enforced
 	Field       string          // the request's field with the schema, for errors
 
-	arguments *schema.Grammar
+	arguments *schema.Compiled
 	alias     string // the name while it is rendered, if it needs another
 }
 
@@ -93,7 +93,7 @@ func (t *Tools) offered() bool { return len(t.List) > 0 }
 type Format struct {
 	schema string // shown to the model; empty for any JSON object
 	field  string // the request's field with the schema, for errors
-	answer *schema.Grammar
+	answer *schema.Compiled
 }
 
 // asked reports whether a format is required.

@@ -45,7 +45,7 @@ const (
 
 // putSchema replaces a rule of a chat grammar by a compiled schema. It returns false if there is no
 // such rule.
-func putSchema(g *engine.Grammar, rule string, compiled *schema.Grammar) bool {
+func putSchema(g *engine.Grammar, rule string, compiled *schema.Compiled) bool {
 	rules := parseGBNF(strings.TrimRight(g.Text, "\n"))
 	if !rules.define(rule, compiled.Root) {
 		return false

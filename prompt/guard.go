@@ -14,7 +14,7 @@ import (
 // Guard is a Llama Guard model, which classifies texts. Its template asks for "safe", or for "unsafe"
 // and the codes of categories; a grammar enforces that.
 type Guard struct {
-	model      Model
+	model      Renderer
 	categories map[string]string // names by code, such as S1
 }
 
@@ -32,7 +32,7 @@ var guardCategory = regexp.MustCompile(`(?m)^([A-Z]\d{1,2}): *(.+?)\.? *$`)
 
 // NewGuard reads a guard's categories from its template. It returns nil if there are none. The
 // template is rendered with a fixed text, because a client's text might contain categories.
-func NewGuard(m Model) (*Guard, error) {
+func NewGuard(m Renderer) (*Guard, error) {
 	rendered, err := renderGuard(m, "Hello")
 	if err != nil {
 		return nil, err
@@ -49,7 +49,7 @@ func NewGuard(m Model) (*Guard, error) {
 	return g, nil
 }
 
-func renderGuard(m Model, text string) (*engine.Rendered, error) {
+func renderGuard(m Renderer, text string) (*engine.Rendered, error) {
 	c := Conversation{Messages: []Message{{Role: User, Content: text}}}
 	rendered, _, err := c.render(m, nil)
 	return rendered, err
@@ -106,7 +106,7 @@ func (g *Guard) Judge(answer string, tokens []engine.TokenInfo) Verdict {
 
 // unsafeProbability returns the probability of "unsafe" relative to "safe", from the token that
 // decides between them.
-func unsafeProbability(m *engine.Model, tokens []engine.TokenInfo) float64 {
+func unsafeProbability(m *engine.ModelInfo, tokens []engine.TokenInfo) float64 {
 	for _, t := range tokens {
 		if strings.TrimSpace(string(t.Bytes)) == "" {
 			continue

@@ -11,10 +11,10 @@ import (
 // bytewise is a model of which a guard needs only the pieces of its tokens, which are bytes.
 type bytewise struct{ other }
 
-type other = Model
+type other = Renderer
 
-func (bytewise) Model() *engine.Model {
-	m := &engine.Model{Pieces: make([][]byte, 256)}
+func (bytewise) Model() *engine.ModelInfo {
+	m := &engine.ModelInfo{Pieces: make([][]byte, 256)}
 	for i := range m.Pieces {
 		m.Pieces[i] = []byte{byte(i)}
 	}

@@ -141,7 +141,7 @@ func (i *Image) source(file []byte) *engine.ImageSource {
 	fmt.Fprintf(h, "%d ", side)
 	h.Write(file)
 
-	open := func() (*engine.Image, error) {
+	open := func() (*engine.Bitmap, error) {
 		rgb, err := picture.Decode(file, side)
 		switch {
 		case errors.Is(err, picture.ErrSize):
@@ -149,7 +149,7 @@ func (i *Image) source(file []byte) *engine.ImageSource {
 		case err != nil:
 			return nil, fault.New(fault.ImageFormat, i.Field, "Invalid image in '%s': %v.", i.Field, err)
 		}
-		return &engine.Image{Width: rgb.Width, Height: rgb.Height, Pixels: rgb.Pixels}, nil
+		return &engine.Bitmap{Width: rgb.Width, Height: rgb.Height, Pixels: rgb.Pixels}, nil
 	}
 	return &engine.ImageSource{Key: engine.ImageKey(h.Sum(nil)), Open: open}
 }

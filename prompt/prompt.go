@@ -9,9 +9,9 @@ import (
 	"serve/engine"
 )
 
-// Model is the part of a model that building prompts needs. pool.Engine implements it.
-type Model interface {
-	Model() *engine.Model
+// Renderer is the part of a model that building prompts needs. pool.Engine implements it.
+type Renderer interface {
+	Model() *engine.ModelInfo
 	Limits() engine.Limits
 	Render(engine.Chat) (*engine.Rendered, error)
 	Tokenize(text string, special bool, limit int) ([]engine.Token, error)
@@ -20,7 +20,7 @@ type Model interface {
 
 // Builder builds prompts for one model.
 type Builder struct {
-	Model Model
+	Model Renderer
 	Name  string // the model's name in errors
 	Fetch Fetch  // downloads images
 
@@ -84,7 +84,7 @@ func (p *Prompt) Ask(r *engine.Request) {
 // renderer renders one conversation.
 type renderer struct {
 	*Conversation
-	model    Model
+	model    Renderer
 	template *template
 	notes    []string // of the last rendering
 	loose    []*Tool  // tools whose arguments are not held to their schemas
@@ -92,7 +92,7 @@ type renderer struct {
 
 // render renders the conversation by the model's template. The renderer says what was changed for that, and what
 // is not enforced.
-func (c *Conversation) render(m Model, templates *Templates) (*engine.Rendered, *renderer, error) {
+func (c *Conversation) render(m Renderer, templates *Templates) (*engine.Rendered, *renderer, error) {
 	_, begun := c.begun()
 	chat := engine.Chat{
 		Continue:     begun,

@@ -6,8 +6,8 @@ import (
 	"serve/engine"
 )
 
-// Reply assembles one answer from its events.
-type Reply struct {
+// Collector assembles one answer from its events.
+type Collector struct {
 	Calls  []Call // complete at the end of the answer; the ID is empty if the format has none
 	Finish engine.Finish
 
@@ -17,13 +17,13 @@ type Reply struct {
 }
 
 // Text returns the content.
-func (r *Reply) Text() string { return r.text.String() }
+func (r *Collector) Text() string { return r.text.String() }
 
 // Reasoning returns the reasoning that precedes the content.
-func (r *Reply) Reasoning() string { return r.reasoning.String() }
+func (r *Collector) Reasoning() string { return r.reasoning.String() }
 
 // Add adds an event.
-func (r *Reply) Add(e *engine.Event) {
+func (r *Collector) Add(e *engine.Event) {
 	r.text.WriteString(e.Text)
 	r.reasoning.WriteString(e.Reasoning)
 	for i := range e.ToolCalls {
@@ -40,7 +40,7 @@ func (r *Reply) Add(e *engine.Event) {
 }
 
 // addCall adds a part of a call.
-func (r *Reply) addCall(d *engine.ToolCallDelta) {
+func (r *Collector) addCall(d *engine.ToolCallDelta) {
 	for len(r.Calls) <= d.Index {
 		r.Calls = append(r.Calls, Call{})
 		r.arguments = append(r.arguments, &strings.Builder{})
@@ -53,7 +53,7 @@ func (r *Reply) addCall(d *engine.ToolCallDelta) {
 }
 
 // Piece returns the bytes of a token. For a control token it is its name.
-func Piece(m *engine.Model, t engine.Token) []byte {
+func Piece(m *engine.ModelInfo, t engine.Token) []byte {
 	if p := m.Pieces[t]; len(p) > 0 {
 		return p
 	}
@@ -61,7 +61,7 @@ func Piece(m *engine.Model, t engine.Token) []byte {
 }
 
 // Text returns the text of tokens. Unknown tokens are skipped.
-func Text(m *engine.Model, tokens []engine.Token) string {
+func Text(m *engine.ModelInfo, tokens []engine.Token) string {
 	var b strings.Builder
 	for _, t := range tokens {
 		if t >= 0 && int(t) < len(m.Pieces) {

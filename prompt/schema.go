@@ -15,7 +15,7 @@ import (
 // compile compiles a schema. With strict, it is an error if a part of it cannot be enforced.
 func compile(
 	document []byte, field string, o schema.Options, strict bool,
-) (*schema.Grammar, *fault.Error) {
+) (*schema.Compiled, *fault.Error) {
 	if number := hugeNumber(document); number != "" {
 		return nil, fault.New(
 			fault.InvalidSchema, field, "Invalid schema in '%s': the number %.40s is too large.", field, number,
@@ -113,7 +113,7 @@ func (c *Conversation) Verifier(n int, stops bool) func(*engine.Event) error {
 	if !c.verifies() {
 		return nil
 	}
-	replies := make([]Reply, n)
+	replies := make([]Collector, n)
 	return func(e *engine.Event) error {
 		r := &replies[e.Choice]
 		r.Add(e)
@@ -125,7 +125,7 @@ func (c *Conversation) Verifier(n int, stops bool) func(*engine.Event) error {
 }
 
 // truncated reports whether an answer ends before its JSON does.
-func (c *Conversation) truncated(r *Reply) bool {
+func (c *Conversation) truncated(r *Collector) bool {
 	if n := len(r.Calls); n > 0 {
 		return !json.Valid([]byte(r.Calls[n-1].Arguments))
 	}
@@ -134,7 +134,7 @@ func (c *Conversation) truncated(r *Reply) bool {
 }
 
 // verify validates a complete answer.
-func (c *Conversation) verify(r *Reply) error {
+func (c *Conversation) verify(r *Collector) error {
 	if len(r.Calls) == 0 {
 		if !c.Format.asked() {
 			return nil

@@ -27,7 +27,7 @@ type templateKey struct {
 }
 
 // of returns what is known of a model's template. A nil receiver remembers nothing.
-func (t *Templates) of(m Model) *template {
+func (t *Templates) of(m Renderer) *template {
 	if t == nil {
 		return &template{model: m}
 	}
@@ -51,7 +51,7 @@ func (t *Templates) of(m Model) *template {
 
 // template is a model's chat template: what it can show is found out by rendering small conversations.
 type template struct {
-	model Model
+	model Renderer
 
 	// shared holds the answers of all models with this template; nil if this one holds them itself.
 	shared *template
@@ -75,6 +75,8 @@ type probe struct {
 //	r r2   the result of the first and the second call
 //	C Q A N  a call whose arguments are not JSON, a JSON string, an array, a number
 //	i j    a call and its result, with an ID that is not nine letters and digits
+//	f g    a call for which functions.NAME:0 or :1 is written, whatever its ID
+//	h      a result with the ID that it came with
 type trait string
 
 const (
@@ -96,6 +98,8 @@ const (
 	resultThenUser trait = "u c r u"
 	callsUnpaired  trait = "u c|u c u|u c a u|u cc r2|u cc r2 r|u r|u c r r|u c u r"
 	anyID          trait = "u i j a u"
+	namedIDs       trait = "u f h"
+	namedIDsCount  trait = "u f h g h"
 	argumentsText  trait = "u C r a u"
 	argumentsQuote trait = "u Q r a u"
 	argumentsValue trait = "u A r a u|u N r a u"
@@ -169,6 +173,7 @@ const (
 	probeShort = "a1b2c3d4e" // an ID that every template takes
 	probeOther = "f5g6h7i8j"
 	probeLong  = "call_k9l0m1n2o3"
+	probeNamed = "functions." + probeName + ":"
 	probeTool  = `[{"type":"function","function":{"name":"` + probeName + `","description":"Looks it up.",` +
 		`"parameters":{"type":"object","properties":{"key":{"type":"string"}},"required":["key"]}}}]`
 )
@@ -183,6 +188,8 @@ func probeMessages(conversation string) (messages []Message, words []string) {
 		return Call{ID: id, Name: probeName, Arguments: fmt.Sprintf(format, word())}
 	}
 	roles := map[string]Role{"s": System, "u": User, "a": Assistant}
+	ids := map[string]string{"r": probeShort, "r2": probeOther, "j": probeLong, "h": probeShort}
+	written := map[string]string{"f": probeNamed + "0", "g": probeNamed + "1", "h": probeShort}
 	formats := map[string]string{"C": `{"key":"%s`, "Q": `"{%s"`, "A": `["%s"]`}
 
 	for kind := range strings.FieldsSeq(conversation) {
@@ -191,12 +198,12 @@ func probeMessages(conversation string) (messages []Message, words []string) {
 		case "s", "u", "a":
 			m.Role = roles[kind]
 			m.Content = word()
-		case "r", "r2", "j":
+		case "r", "r2", "j", "h":
 			m.Role = ToolRole
 			m.Content = word()
-			m.CallID = map[string]string{"r": probeShort, "r2": probeOther, "j": probeLong}[kind]
+			m.CallID = ids[kind]
 			m.CallName = probeName
-		case "c", "cc":
+		case "c", "cc", "f", "g":
 			m.Calls = []Call{call(probeShort, `{"key":"%s"}`)}
 			if kind == "cc" {
 				m.Calls = append(m.Calls, call(probeOther, `{"key":"%s"}`))
@@ -212,6 +219,9 @@ func probeMessages(conversation string) (messages []Message, words []string) {
 			m.Calls = []Call{call(probeShort, formats[kind])}
 		}
 		messages = append(messages, m)
+		if text := written[kind]; text != "" {
+			words = append(words, text)
+		}
 	}
 	return messages, words
 }

@@ -23,7 +23,6 @@ const (
 type compiler struct {
 	g        grammar
 	root     *value
-	anchors  map[string]*value
 	names    map[string]string // rules by the set they stand for
 	open     map[string]bool   // sets under way since the last character
 	loose    map[string]bool   // pointers of keywords that are not enforced
@@ -168,14 +167,6 @@ func (c *compiler) list(v *value, keyword string) []*value {
 	return l.items
 }
 
-// id is the root's own address, by which it may refer to itself.
-func (c *compiler) id() string {
-	if id := c.root.members["$id"]; id != nil && id.kind == text {
-		return strings.TrimSuffix(id.text, "#")
-	}
-	return "\x00"
-}
-
 // key names a set, so that the same one is compiled once.
 func (s *set) key() string {
 	pointers := make([]string, 0, len(s.all))
@@ -234,13 +225,11 @@ func (c *compiler) body(s set) expr {
 	}
 	var out alt
 	for _, choice := range list {
-		// The choice is made: its schema joins the others, the list leaves.
+		// The choice is made: its schema joins the others, behind them, and the list leaves.
 		next := c.flatten([]*value{choice}, s.choices[1:])
-		for _, v := range s.all {
-			if !slices.Contains(next.all, v) {
-				next.all = append(next.all, v)
-			}
-		}
+		next.all = slices.Concat(s.all, slices.DeleteFunc(next.all, func(v *value) bool {
+			return slices.Contains(s.all, v)
+		}))
 		out = append(out, c.set(next))
 	}
 	return out

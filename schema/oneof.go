@@ -3,11 +3,11 @@ package schema
 import "slices"
 
 // disjoint says whether no two schemas of a oneOf can hold of one value, as far
-// as is seen at once: by their types, or by a property that both fix.
+// as is seen at once: by their types, or by a property.
 func (c *compiler) disjoint(list []*value) bool {
 	for i, a := range list {
 		for _, b := range list[:i] {
-			if !c.apart(a, b) {
+			if !c.apart(a, b, 0) {
 				return false
 			}
 		}
@@ -15,11 +15,15 @@ func (c *compiler) disjoint(list []*value) bool {
 	return true
 }
 
-func (c *compiler) apart(a, b *value) bool {
+// maxApart is how deep properties of properties are compared.
+const maxApart = 3
+
+// apart says whether no value meets both schemas, as far as is seen at once.
+func (c *compiler) apart(a, b *value, depth int) bool {
 	fa := c.flat(a)
 	fb := c.flat(b)
 	if fa == nil || fb == nil {
-		return false
+		return a.kind == boolean && !a.yes || b.kind == boolean && !b.yes
 	}
 
 	ta := c.types(fa)
@@ -38,31 +42,39 @@ func (c *compiler) apart(a, b *value) bool {
 		return !overlap(va, vb)
 	}
 
-	// A property that both require with values of their own.
+	// A property that tells objects apart, if there is nothing else in both.
 	onlyObjects := ta["object"] && tb["object"]
 	for name, n := range ta {
 		onlyObjects = onlyObjects && (!n || name == "object" || !tb[name])
 	}
+	return onlyObjects && (c.apartByMember(fa, fb, depth) || c.apartByMember(fb, fa, depth))
+}
 
-	if !onlyObjects {
-		return false
-	}
-
-	for _, v := range fa {
-		properties := v.members["properties"]
-		if properties == nil || properties.kind != object {
+// apartByMember says whether a member that all objects of a have is none that b has, or has other values there.
+func (c *compiler) apartByMember(a, b []*value, depth int) bool {
+	_, required := c.memberNames(a)
+	_, requiredToo := c.memberNames(b)
+	for name := range required {
+		if c.forbids(b, name) {
+			return true
+		}
+		if !requiredToo[name] || depth == maxApart {
 			continue
 		}
-		for _, key := range properties.keys {
-			pa := c.property(fa, key)
-			pb := c.property(fb, key)
-			if pa != nil && pb != nil && !overlap(pa, pb) {
-				return true
+		for _, x := range c.memberSchemas(a, name) {
+			for _, y := range c.memberSchemas(b, name) {
+				if c.apart(x, y, depth+1) {
+					return true
+				}
 			}
 		}
 	}
-
 	return false
+}
+
+// forbids says whether objects cannot have a member.
+func (c *compiler) forbids(all []*value, name string) bool {
+	return slices.ContainsFunc(c.memberSchemas(all, name), func(v *value) bool { return v.kind == boolean && !v.yes })
 }
 
 // flat is a schema and what it refers to, if there are no choices in it.
@@ -100,28 +112,6 @@ func fixed(all []*value) []*value {
 		}
 	}
 	return nil
-}
-
-// property is the values that schemas allow for a required property.
-func (c *compiler) property(all []*value, key string) []*value {
-	required := false
-	var values []*value
-	for _, v := range all {
-		if r := v.members["required"]; r != nil {
-			for _, n := range r.items {
-				required = required || n.kind == text && n.text == key
-			}
-		}
-		if p := v.members["properties"]; p != nil && p.members[key] != nil {
-			if f := fixed(c.flat(p.members[key])); f != nil {
-				values = f
-			}
-		}
-	}
-	if !required {
-		return nil
-	}
-	return values
 }
 
 func overlap(a, b []*value) bool {

@@ -76,7 +76,7 @@ func judgeInstances(t *testing.T, r *rand.Rand, document string, n *counts) {
 
 // judgeOne compares the grammar with the validator. A made instance must be valid; a
 // spoilt one may be so still.
-func (n *counts) judgeOne(t *testing.T, g *grammar, compiled *Grammar, document, instance string, made bool) {
+func (n *counts) judgeOne(t *testing.T, g *grammar, compiled *Compiled, document, instance string, made bool) {
 	t.Helper()
 	err := compiled.Validate([]byte(instance))
 	if made && err != nil {

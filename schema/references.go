@@ -5,19 +5,14 @@ import (
 	"strings"
 )
 
-// resolve follows a reference within the document.
+// resolve follows a reference within the document, which localize has made a pointer.
 func (c *compiler) resolve(v, r *value) *value {
 	if r.kind != text {
 		c.fail(r, "$ref must be a string")
 		return nil
 	}
 
-	target := strings.TrimPrefix(r.text, c.id())
-	if target == "" {
-		return c.root
-	}
-
-	fragment, ok := strings.CutPrefix(target, "#")
+	fragment, ok := strings.CutPrefix(r.text, "#")
 	if !ok {
 		c.fail(r, "the reference %.100q points outside the schema", r.text)
 		return nil
@@ -27,26 +22,14 @@ func (c *compiler) resolve(v, r *value) *value {
 	if fragment == "" {
 		return c.root
 	}
-	if anchor := c.anchors[fragment]; anchor != nil {
-		return anchor
+	var target *value
+	if fragment[0] == '/' {
+		target = c.root.lookup(fragment)
 	}
-
-	at := c.root
-	for part := range strings.SplitSeq(strings.TrimPrefix(fragment, "/"), "/") {
-		part = unescapePointer(part)
-		next := at.members[part]
-		if at.kind == array {
-			if i, err := strconv.Atoi(part); err == nil && i >= 0 && i < len(at.items) {
-				next = at.items[i]
-			}
-		}
-		if at = next; at == nil || fragment[0] != '/' {
-			c.fail(r, "the reference %.100q does not resolve", r.text)
-			return nil
-		}
+	if target == nil {
+		c.fail(r, "the reference %.100q does not resolve", r.text)
 	}
-
-	return at
+	return target
 }
 
 func unescapePercent(s string) string {

@@ -19,8 +19,8 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// Grammar is a compiled schema.
-type Grammar struct {
+// Compiled is a compiled schema.
+type Compiled struct {
 	// Root is the rule to begin with, Rules all of them as GBNF. Every name begins
 	// with the prefix.
 	Root, Rules string
@@ -57,7 +57,7 @@ var anObject = &value{
 
 // Compile compiles a schema. The error is an *Error where the schema itself is at
 // fault, and ErrNever if no value is valid.
-func Compile(document []byte, o Options) (*Grammar, error) {
+func Compile(document []byte, o Options) (*Compiled, error) {
 	g, rules, err := compile(document, o)
 	if err != nil {
 		return nil, err
@@ -66,7 +66,7 @@ func Compile(document []byte, o Options) (*Grammar, error) {
 	return g, nil
 }
 
-func compile(document []byte, o Options) (*Grammar, *grammar, error) {
+func compile(document []byte, o Options) (*Compiled, *grammar, error) {
 	if !plainName.MatchString(o.Prefix) {
 		return nil, nil, fmt.Errorf("the prefix %q is not a rule name", o.Prefix)
 	}
@@ -109,7 +109,7 @@ func compile(document []byte, o Options) (*Grammar, *grammar, error) {
 		return nil, nil, ErrNever
 	}
 
-	return &Grammar{
+	return &Compiled{
 		Root:       name,
 		Loose:      slices.Sorted(maps.Keys(c.loose)),
 		Assertions: slices.Sorted(maps.Keys(c.asserted)),
@@ -118,24 +118,21 @@ func compile(document []byte, o Options) (*Grammar, *grammar, error) {
 }
 
 func newCompiler(root *value, o Options, v *validators) *compiler {
-	c := &compiler{
+	return &compiler{
 		root:     root,
 		names:    map[string]string{},
 		open:     map[string]bool{},
 		loose:    map[string]bool{},
 		asserted: map[string]bool{},
-		anchors:  map[string]*value{},
 		automata: map[string]automaton{},
 		closed:   o.Closed,
 		g:        grammar{prefix: o.Prefix, rules: map[string]expr{}},
 		check:    v.check,
 		began:    time.Now(),
 	}
-	c.findAnchors(root)
-	return c
 }
 
-// readModern reads a schema and rewrites older forms. Unknown means that $schema names a draft that
+// readModern reads a schema, rewrites older forms, and makes all references pointers. Unknown means that $schema names a draft that
 // is not known.
 func readModern(document []byte) (root *value, modern []byte, unknown bool, err error) {
 	root, err = read(document)
@@ -146,42 +143,25 @@ func readModern(document []byte) (root *value, modern []byte, unknown bool, err 
 	changed, unknown := modernize(root)
 	if changed {
 		document = []byte(root.marshal())
-		root, err = read(document)
+		if root, err = read(document); err != nil {
+			return nil, nil, false, err
+		}
 	}
-	return root, document, unknown, err
+
+	if localize(root) {
+		document = []byte(root.marshal())
+	}
+	return root, document, unknown, nil
 }
 
 // data are the keywords whose values are no schemas.
 var data = map[string]bool{"enum": true, "const": true, "default": true, "examples": true, "example": true}
 
-// findAnchors notes the names that references may use. A part that has an address
-// of its own would give all of them another meaning.
-func (c *compiler) findAnchors(v *value) {
-	for _, keyword := range []string{"$anchor", "$dynamicAnchor"} {
-		if a := v.members[keyword]; a != nil && a.kind == text {
-			c.anchors[a.text] = v
-		}
-	}
-	for _, keyword := range []string{"$id", "id"} {
-		if id := v.members[keyword]; id != nil && id.kind == text && v != c.root {
-			c.ignore(v, keyword)
-		}
-	}
-	for _, key := range v.keys {
-		if !data[key] {
-			c.findAnchors(v.members[key])
-		}
-	}
-	for _, item := range v.items {
-		c.findAnchors(item)
-	}
-}
-
 // oldDrafts are those in which nothing counts beside a $ref.
 var oldDrafts = regexp.MustCompile(`draft-0[3467]`)
 
 // Validate checks a JSON text against the whole schema.
-func (g *Grammar) Validate(text []byte) error {
+func (g *Compiled) Validate(text []byte) error {
 	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	if err != nil {
 		return fmt.Errorf("not JSON: %w", err)

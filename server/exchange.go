@@ -79,7 +79,8 @@ func client(r *http.Request) string {
 // proxyHeaders are those by which proxies tell for whom they ask.
 var proxyHeaders = []string{"Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via"}
 
-// isLocal reports whether a request comes from a program of this machine, and not through a proxy.
+// isLocal reports whether a request comes from a program of this machine: not through a proxy, and not from
+// a page of another site, which a browser of this machine would send for it.
 func isLocal(r *http.Request) bool {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
@@ -90,7 +91,23 @@ func isLocal(r *http.Request) bool {
 			return false
 		}
 	}
-	return true
+	return !fromForeignPage(r)
+}
+
+// fromForeignPage reports whether a page sent the request that is not this server's own. Browsers name the
+// page's origin with everything that changes something. A site that uses DNS rebinding has the server's
+// address under its own name, so the name has to be this machine's.
+func fromForeignPage(r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return false
+	}
+
+	scheme, host, named := strings.Cut(origin, "://")
+	if named && scheme != "http" && scheme != "https" {
+		return false // a program's, or that of an extension: guardOrigin knows which may come
+	}
+	return host != r.Host || !isLoopback(hostName(host))
 }
 
 // head sets the headers of the dialect, and those with the place and the time in the queue. It is

@@ -148,6 +148,18 @@ func isLoopback(host string) bool {
 	return host == "" || host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
 }
 
+// guardRight refuses clients that lack the right that an endpoint needs. Only one right is withheld so far:
+// there are no keys, so programs of this machine manage models, and nobody else does.
+func (s *Server) guardRight(c *gin.Context) {
+	if exchangeOf(c).endpoint.Right != dialect.RightManage {
+		return
+	}
+	if e := service.RequireLocal(c.Request.Context()); e != nil {
+		s.fail(c, e)
+		c.Abort()
+	}
+}
+
 // limitWork decodes the body and limits its size, and refuses work while the server is draining.
 func (s *Server) limitWork(c *gin.Context) {
 	if !exchangeOf(c).endpoint.Work {

@@ -13,7 +13,7 @@ import (
 	"serve/service"
 )
 
-// stream implements dialect.Stream. It is the only loop that sends streamed answers.
+// stream implements dialect.StreamFunc. It is the only loop that sends streamed answers.
 func (s *Server) stream(
 	w http.ResponseWriter, r *http.Request, reply *service.Reply, enc dialect.Encoder,
 ) *fault.Error {

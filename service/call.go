@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"serve/engine"
+	"serve/fault"
 	"serve/pool"
 )
 
@@ -47,6 +48,14 @@ func CallOf(ctx context.Context) *Call {
 		return c
 	}
 	return &Call{}
+}
+
+// RequireLocal refuses what only programs of this machine may do: to manage its models.
+func RequireLocal(ctx context.Context) *fault.Error {
+	if CallOf(ctx).Local {
+		return nil
+	}
+	return fault.New(fault.Forbidden, "", "Only programs on the server's own machine may manage its models.")
 }
 
 func (c *Call) note(w Work) {

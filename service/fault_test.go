@@ -32,7 +32,7 @@ func TestFault(t *testing.T) {
 		{engine.ErrStopped, fault.Stopping, "", 5 * time.Second},
 		{pool.ErrLoading, fault.Loading, "", 15 * time.Second},
 		{pool.ErrNoMemory, fault.Loading, "", 15 * time.Second},
-		{&pool.DeviceError{Err: errors.New("CUDA0 is gone")}, fault.DeviceLost, "", pool.DeviceRetry},
+		{&pool.UnavailableError{Err: errors.New("CUDA0 is gone")}, fault.DeviceLost, "", pool.DeviceRetry},
 		{fmt.Errorf("%w: %w", engine.ErrStopped, engine.ErrDevice), fault.DeviceLost, "", pool.DeviceRetry},
 		{&pool.NoRoomError{Err: errors.New("9 GiB")}, fault.InsufficientMemory, "model", 0},
 		{pool.ErrLoad, fault.LoadFailed, "model", 0},

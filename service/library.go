@@ -19,9 +19,31 @@ type Library interface {
 	Open(ctx context.Context, name string) (*pool.Model, error)
 	// Pull downloads a model, or what of it is missing, and calls report while it does, from one
 	// goroutine at a time.
-	Pull(ctx context.Context, name string, report func(Progress)) error
+	Pull(ctx context.Context, name string, report func(PullProgress)) error
 	// Remove deletes the files of a model.
 	Remove(ctx context.Context, name string) error
+	// Catalog lists the models that Pull knows by a short name.
+	Catalog() *Catalog
+}
+
+// Catalog is what can be downloaded by a short name, and what this machine has room for.
+type Catalog struct {
+	Offline bool   // nothing can be downloaded
+	Memory  uint64 // of this machine, or of this process's control group, in bytes; 0 if unknown
+	Models  []CatalogModel
+}
+
+// CatalogModel is a model with a short name. What is unknown is zero.
+type CatalogModel struct {
+	Name         string   `json:"name"`
+	Aliases      []string `json:"aliases"`
+	Kinds        []string `json:"kinds"` // chat, vision, embedding, …
+	Use          string   `json:"use"`   // what it is for, in a few words
+	License      string   `json:"license"`
+	Quantization string   `json:"quantization"`
+	Context      int      `json:"context"`      // tokens that it was trained for
+	Bytes        int64    `json:"bytes"`        // of its files
+	Memory       int64    `json:"memory_bytes"` // for one request at a time of up to 8192 tokens
 }
 
 // Facts are what the files of a model say of it. They are read-only. What is unknown is zero.
@@ -47,8 +69,8 @@ type Facts struct {
 	Projector map[string]any    // scalar values of the projector's header
 }
 
-// Progress is how a download goes on.
-type Progress struct {
+// PullProgress is how a download goes on.
+type PullProgress struct {
 	File   string // its name
 	SHA256 string // of the file, in hex; empty if the Hub gives none
 	Bytes  int64  // of the file

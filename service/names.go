@@ -191,7 +191,7 @@ func (s *Service) Remove(ctx context.Context, name string) *fault.Error {
 	m := s.lookUp(name)
 	s.mu.Unlock()
 
-	if m != nil && slices.Contains(s.opts.Models, m) {
+	if m != nil && s.AtStart(m) {
 		return fault.New(fault.InvalidValue, "model",
 			"The server was started with the model %q; stop the server first.", name)
 	}
@@ -221,6 +221,17 @@ func (s *Service) Remove(ctx context.Context, name string) *fault.Error {
 		s.drop(func(_ string, o *pool.Model) bool { return o == m })
 	}
 	return nil
+}
+
+// AtStart reports whether the server was started with a model, which then cannot be removed.
+func (s *Service) AtStart(m *pool.Model) bool { return slices.Contains(s.opts.Models, m) }
+
+// Catalog lists the models that can be downloaded by a short name; nil if the server manages no models.
+func (s *Service) Catalog() *Catalog {
+	if s.opts.Library == nil {
+		return nil
+	}
+	return s.opts.Library.Catalog()
 }
 
 // Facts describes a model.
@@ -263,7 +274,7 @@ func (s *Service) Stored(ctx context.Context) ([]*Facts, *fault.Error) {
 }
 
 // Pull downloads a model. A client that has left does not end it for others: they ask again.
-func (s *Service) Pull(ctx context.Context, name string, report func(Progress)) *fault.Error {
+func (s *Service) Pull(ctx context.Context, name string, report func(PullProgress)) *fault.Error {
 	if s.opts.Library == nil {
 		return fault.New(fault.Unsupported, "", "This server does not manage models.")
 	}

@@ -13,13 +13,13 @@ import (
 
 	"serve/flagset"
 	"serve/hub"
-	"serve/load"
+	"serve/loadgen"
 	"serve/registry"
 )
 
 // benchOptions are the flags of bench.
 type benchOptions struct {
-	load.Workload
+	loadgen.Workload
 	modelConfig
 
 	prompt      string // lengths
@@ -92,7 +92,7 @@ func runBench(ctx context.Context, w *cli, o benchOptions, target string) error 
 	if err != nil {
 		return err
 	}
-	var against *load.Report
+	var against *loadgen.Report
 	if o.against != "" {
 		against, err = readReport(o.against)
 		if err != nil {
@@ -100,7 +100,7 @@ func runBench(ctx context.Context, w *cli, o benchOptions, target string) error 
 		}
 	}
 
-	var r *load.Report
+	var r *loadgen.Report
 	var stopped error
 	if strings.HasSuffix(target, ".json") {
 		r, err = readReport(target)
@@ -125,18 +125,18 @@ func runBench(ctx context.Context, w *cli, o benchOptions, target string) error 
 }
 
 // plan reads the workload from the flags.
-func (o *benchOptions) plan() ([]load.Request, error) {
+func (o *benchOptions) plan() ([]loadgen.Request, error) {
 	o.Chat = !o.completions
 	if o.trace != "" {
 		return o.readTrace()
 	}
 
 	var err error
-	o.Prompt, err = load.ParseLengths(o.prompt)
+	o.Prompt, err = loadgen.ParseLengths(o.prompt)
 	if err != nil {
 		return nil, usagef("--prompt %w", err)
 	}
-	o.Answer, err = load.ParseLengths(o.answer)
+	o.Answer, err = loadgen.ParseLengths(o.answer)
 	if err != nil {
 		return nil, usagef("--answer %w", err)
 	}
@@ -153,24 +153,24 @@ func (o *benchOptions) plan() ([]load.Request, error) {
 }
 
 // readTrace reads the workload from a file.
-func (o *benchOptions) readTrace() ([]load.Request, error) {
+func (o *benchOptions) readTrace() ([]loadgen.Request, error) {
 	f, err := os.Open(o.trace)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	list, err := load.ReadTrace(f)
+	list, err := loadgen.ReadTrace(f)
 	if err != nil {
 		return nil, usagef("--trace %s: %w", o.trace, err)
 	}
-	o.Workload = load.Workload{Trace: o.trace, Requests: len(list), Natural: o.Natural, Chat: o.Chat, Seed: o.Seed}
+	o.Workload = loadgen.Workload{Trace: o.trace, Requests: len(list), Natural: o.Natural, Chat: o.Chat, Seed: o.Seed}
 	return list, nil
 }
 
 // measure runs the workload against a URL, or against a model served for this run.
 func (w *cli) measure(
-	ctx context.Context, o benchOptions, target string, requests []load.Request,
-) (*load.Report, error) {
+	ctx context.Context, o benchOptions, target string, requests []loadgen.Request,
+) (*loadgen.Report, error) {
 	address := target
 	model := o.target
 	key := w.lookup("OPENAI_API_KEY")
@@ -189,8 +189,8 @@ func (w *cli) measure(
 	if err != nil {
 		return nil, err
 	}
-	run := load.Run{
-		Client:   &load.Client{URL: address, Key: key, HTTP: load.NewHTTP(transport)},
+	run := loadgen.Run{
+		Client:   &loadgen.Client{URL: address, Key: key, HTTP: loadgen.NewHTTP(transport)},
 		Model:    model,
 		Workload: o.Workload,
 		Requests: requests,
@@ -216,9 +216,9 @@ func (w *cli) measure(
 }
 
 // printBench prints the results, and writes charts of them if requested.
-func (w *cli) printBench(o benchOptions, r, against *load.Report) error {
+func (w *cli) printBench(o benchOptions, r, against *loadgen.Report) error {
 	if o.report != "" {
-		if err := hub.WriteFile(o.report, load.SVG(r, against), 0o644); err != nil {
+		if err := hub.WriteFile(o.report, loadgen.SVG(r, against), 0o644); err != nil {
 			return err
 		}
 		w.t.Note("wrote %s", o.report)
@@ -231,7 +231,7 @@ func (w *cli) printBench(o benchOptions, r, against *load.Report) error {
 	if against != nil {
 		rows = append(rows, []string{"", "this run", "against", ""})
 	}
-	for _, row := range load.Table(r, against) {
+	for _, row := range loadgen.Table(r, against) {
 		cells := append([]string{row.Name}, row.Values...)
 		rows = append(rows, append(cells, row.Ratio))
 	}
@@ -250,7 +250,7 @@ func (w *cli) printBench(o benchOptions, r, against *load.Report) error {
 	return nil
 }
 
-func (w *cli) printHistogram(name string, d load.Distribution) {
+func (w *cli) printHistogram(name string, d loadgen.Distribution) {
 	if d.Count == 0 {
 		return
 	}
@@ -258,14 +258,14 @@ func (w *cli) printHistogram(name string, d load.Distribution) {
 	fmt.Fprintf(w.t.Out, "\n%s\n%s\n", name, strings.Join(d.Histogram(w.t.Width(), plain), "\n"))
 }
 
-func readReport(name string) (*load.Report, error) {
+func readReport(name string) (*loadgen.Report, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 
-	r, err := load.ReadReport(f)
+	r, err := loadgen.ReadReport(f)
 	if err != nil {
 		err := usagef("%s does not contain the results of a run", name)
 		return nil, withHint(err, "write such a file with serve bench URL --json > %s", name)

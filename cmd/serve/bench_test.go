@@ -9,11 +9,11 @@ import (
 	"strings"
 	"testing"
 
-	"serve/load"
+	"serve/loadgen"
 )
 
 // bench runs the command and returns what it measured.
-func bench(t *testing.T, args ...string) *load.Report {
+func bench(t *testing.T, args ...string) *loadgen.Report {
 	t.Helper()
 	var out, errOut bytes.Buffer
 	code := run(
@@ -22,7 +22,7 @@ func bench(t *testing.T, args ...string) *load.Report {
 	if code != 0 {
 		t.Fatalf("exit code %d: %s", code, &errOut)
 	}
-	var r load.Report
+	var r loadgen.Report
 	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
 		t.Fatalf("%v\n%s", err, &out)
 	}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"serve/chat"
+	"serve/chatclient"
 	"serve/console"
 	"serve/models/demo"
 )
@@ -102,10 +102,10 @@ func runChat(ctx context.Context, w *cli, o chatOptions, args []string) error {
 }
 
 // conversation returns the conversation that the flags describe.
-func (o *chatOptions) conversation() (*chat.Conversation, error) {
-	c := new(chat.Conversation)
+func (o *chatOptions) conversation() (*chatclient.Conversation, error) {
+	c := new(chatclient.Conversation)
 	if o.load != "" {
-		loaded, err := chat.Load(o.load)
+		loaded, err := chatclient.Load(o.load)
 		if err != nil {
 			return nil, err
 		}
@@ -127,8 +127,8 @@ func (o *chatOptions) conversation() (*chat.Conversation, error) {
 type connection struct {
 	w            *cli
 	o            chatOptions
-	conversation *chat.Conversation
-	client       *chat.Client
+	conversation *chatclient.Conversation
+	client       *chatclient.Client
 	stop         func() // stops the server, if it was started for this
 }
 
@@ -149,7 +149,7 @@ func (c *connection) open(ctx, interruptible context.Context, model string) erro
 	if err != nil {
 		return err
 	}
-	c.client = chat.NewClient(address, key, transport)
+	c.client = chatclient.NewClient(address, key, transport)
 
 	c.conversation.Model = cmp.Or(model, c.conversation.Model)
 	if c.conversation.Model != "" && (c.o.url != "" || model != "") {
@@ -213,7 +213,7 @@ func (w *cli) ollama(ctx context.Context, model string) (string, error) {
 		return "", nil
 	}
 
-	address, err := chat.OllamaAddress(value)
+	address, err := chatclient.OllamaAddress(value)
 	if err != nil {
 		return "", usagef("OLLAMA_HOST: %w", err)
 	}
@@ -223,9 +223,9 @@ func (w *cli) ollama(ctx context.Context, model string) (string, error) {
 		return "", err
 	}
 
-	asking, cancel := context.WithTimeout(ctx, chat.ListTimeout)
+	asking, cancel := context.WithTimeout(ctx, chatclient.ListTimeout)
 	defer cancel()
-	names, err := chat.NewClient(address, "", transport).Models(asking)
+	names, err := chatclient.NewClient(address, "", transport).Models(asking)
 	if err != nil {
 		w.t.Note("the server at %s (OLLAMA_HOST) does not answer: %v", address, err)
 		return "", nil

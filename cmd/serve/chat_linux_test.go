@@ -14,7 +14,7 @@ import (
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
 
-	"serve/chat"
+	"serve/chatclient"
 )
 
 // ptyProgram is a program at a pseudo-terminal.
@@ -187,7 +187,7 @@ func TestChatAtATerminal(t *testing.T) {
 	c.press("\x04")
 	c.end()
 
-	kept, err := chat.Load(filepath.Join(home, "kept.json"))
+	kept, err := chatclient.Load(filepath.Join(home, "kept.json"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -121,12 +121,12 @@ func (w *cli) servers() ([]registry.Server, error) {
 }
 
 // library opens the models of this machine, for commands that take names of models.
-func (w *cli) library() (*library.Library, error) {
+func (w *cli) library() (*library.Resolver, error) {
 	store, err := w.store()
 	if err != nil {
 		return nil, err
 	}
-	return &library.Library{Store: store, Terminal: w.t, Lookup: w.lookup}, nil
+	return &library.Resolver{Store: store, Terminal: w.t, Lookup: w.lookup}, nil
 }
 
 // loaderOptions returns the loader's options from the configuration.

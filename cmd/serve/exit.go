@@ -113,7 +113,7 @@ func noServer(address string, err error) error {
 }
 
 // memoryHint returns advice on making a model fit.
-func memoryHint(short *loader.NoRoomError) string {
+func memoryHint(short *loader.MemoryError) string {
 	images := ""
 	if short.Projector {
 		images = "--mmproj none, "
@@ -129,7 +129,7 @@ func hintOf(err error) string {
 		return known.Hint()
 	}
 
-	var short *loader.NoRoomError
+	var short *loader.MemoryError
 	var device *loader.DeviceError
 	var start *loader.StartError
 	switch {

@@ -143,6 +143,14 @@ func TestServeByName(t *testing.T) {
 	if got := sayHello(t, offline, tinyRepo+":q4_k_m"); got != first {
 		t.Errorf("offline it says %q, not %q", got, first)
 	}
+	for _, tt := range []struct {
+		r       *running
+		offline string
+	}{{again, `"manage":true,"offline":false`}, {offline, `"manage":true,"offline":true`}} {
+		if _, body := tt.r.send(t, http.MethodGet, "/catalog", ""); !strings.Contains(body, tt.offline) || !strings.Contains(body, `"mistral-7b"`) {
+			t.Errorf("the catalog: %.200s", body)
+		}
+	}
 	if requests := h.Requests(); len(requests) != 0 {
 		t.Errorf("a model that is here is asked for: %v", requests)
 	}

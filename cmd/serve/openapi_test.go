@@ -130,6 +130,9 @@ func TestOpenAPI(t *testing.T) {
 		{"/v1/responses", "Response", "ResponseStreamEvent", `"input":"How?","max_output_tokens":100,` +
 			`"tools":[{"type":"function","name":"f","strict":true,"parameters":{"type":"object","properties":{},` +
 			`"additionalProperties":false}}],"tool_choice":"required","parallel_tool_calls":false`},
+		{"/v1/responses", "Response", "ResponseStreamEvent", `"max_output_tokens":8,"input":[{"role":"user","content":"` +
+			strings.Repeat("word ", 300) + `"},{"role":"assistant","content":"Yes."},{"role":"user","content":"How?"}],` +
+			`"context_management":[{"type":"compaction","compact_threshold":200}]`},
 	} {
 		status, body := r.post(t, tt.path, `{"model":"tiny","seed":1,`+tt.body+`}`)
 		if status != 200 {
@@ -158,6 +161,18 @@ func TestOpenAPI(t *testing.T) {
 	valid("ResponseItemList", items)
 	_, counted := r.post(t, "/v1/responses/input_tokens", `{"model":"tiny","input":"How?"}`)
 	valid("TokenCountsResource", counted)
+
+	_, chat := r.post(t, "/v1/conversations", `{"metadata":{"a":"b"},"items":[{"role":"user","content":"How?"},`+
+		`{"type":"function_call","call_id":"1","name":"f","arguments":"{}"}]}`)
+	valid("ConversationResource", chat)
+	var conversation struct{ ID string }
+	if err := json.Unmarshal([]byte(chat), &conversation); err != nil {
+		t.Fatal(err)
+	}
+	_, items = r.send(t, http.MethodGet, "/v1/conversations/"+conversation.ID+"/items", "")
+	valid("ConversationItemList", items)
+	_, deleted := r.send(t, http.MethodDelete, "/v1/conversations/"+conversation.ID, "")
+	valid("DeletedConversationResource", deleted)
 	_, embeddings := r.post(t, "/v1/embeddings", `{"model":"tiny","input":["a","b"]}`)
 	valid("CreateEmbeddingResponse", embeddings)
 	for _, bad := range []string{`{"model":"absent","messages":[]}`, `{"model":"tiny","messages":[{"role":"user",` +

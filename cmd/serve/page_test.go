@@ -6,10 +6,11 @@ import (
 	"path/filepath"
 	"testing"
 
+	"serve/hub/hubtest"
 	"serve/models/testmodel"
 )
 
-// TestPage has a browser use the page: web/test/page.mjs. It needs the page built,
+// TestPage has a browser use the page: web/test/page.mjs and library.mjs. It needs the page built,
 // and a Chromium, which TEST_CHROMIUM names (make page-test).
 func TestPage(t *testing.T) {
 	chromium := os.Getenv("TEST_CHROMIUM")
@@ -30,8 +31,15 @@ func TestPage(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	r := startServeIn(t, []string{"SERVE_HOME=" + t.TempDir()}, "demo", path, "--parallel", "2", "--threads", "1")
-	cmd := exec.CommandContext(t.Context(), "node", "--test", "--test-reporter", "spec", "test/page.mjs")
+	// The Hub's model comes halfway, until somebody cancels that and resumes it.
+	h := newHub(t)
+	model := testmodel.Bytes(testmodel.Options{ChatTemplate: testmodel.ChatML, Hidden: 4096})
+	h.Add(tinyRepo, hubtest.Repo{License: "mit", Files: map[string][]byte{"tiny-Q4_K_M.gguf": model}})
+	h.Fail("cdn", hubtest.Times(1, hubtest.Hold(h, len(model)/2, func() {}, nil)))
+
+	r := startServeIn(t, append(environ(t, h), "SERVE_HOME="+t.TempDir()), "demo", path, "--parallel", "2", "--threads", "1")
+	cmd := exec.CommandContext(t.Context(), "node", "--test", "--test-concurrency", "1",
+		"--test-reporter", "spec", "test/page.mjs", "test/library.mjs")
 	cmd.Dir = "../../web"
 	cmd.Env = append(os.Environ(), "PAGE_URL="+r.url, "CHROMIUM="+chromium)
 	out, err := cmd.CombinedOutput()

@@ -16,7 +16,7 @@ import (
 
 // answered is a model's memory after its first answers: a prompt that fills batches, and one
 // that does not.
-func (r *running) answered(t *testing.T) (memory pool.DeviceMemory, resident uint64) {
+func (r *running) answered(t *testing.T) (memory pool.MemoryUse, resident uint64) {
 	t.Helper()
 	status := func() ops.ModelStatus {
 		code, text := r.send(t, "GET", "/status", "")

@@ -185,7 +185,7 @@ func (s *startup) findModels(ctx context.Context, names []string) error {
 	}
 	s.home = lib.Store.Home
 	served := &library.Served{
-		Library:    lib,
+		Resolver:   lib,
 		Loader:     loader.New(s.w.loaderOptions(s.c, lib.Store)),
 		Options:    s.c.model,
 		Projectors: s.c.mmproj,

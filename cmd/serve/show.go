@@ -66,7 +66,7 @@ func runShow(ctx context.Context, w *cli, o showOptions, name string) error {
 		return err
 	}
 
-	s := &library.Details{Info: local.Info(), Facts: h.Facts(), Verified: unknown == 0}
+	s := &library.Details{Info: local.Info(), HeaderFacts: h.Facts(), Verified: unknown == 0}
 	if o.template {
 		fmt.Fprintln(w.t.Out, s.Template)
 		return nil

@@ -329,7 +329,7 @@ func TestContinuedAnswers(t *testing.T) {
 }
 
 // scripts are programs of the other official clients, which judge.
-var scripts = []string{"tools", "responses", "images"}
+var scripts = []string{"tools", "responses", "conversations", "images"}
 
 // startForScripts serves what the scripts need: tools, images, responses that are kept.
 func startForScripts(t *testing.T) *running {

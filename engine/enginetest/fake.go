@@ -56,7 +56,7 @@ type cell struct {
 // Fake is an engine.Runner.
 type Fake struct {
 	opts  Options
-	model engine.Model
+	model engine.ModelInfo
 
 	mu       sync.Mutex
 	kv       map[int][]cell
@@ -85,7 +85,7 @@ func New(o Options) *Fake {
 	}
 
 	f := &Fake{opts: o, kv: map[int][]cell{}}
-	f.model = engine.Model{
+	f.model = engine.ModelInfo{
 		Name:          "fake",
 		Architecture:  "fake",
 		Quantization:  "none",
@@ -182,7 +182,7 @@ func (f *Fake) fault(format string, args ...any) error {
 }
 
 // Model implements engine.Runner, as do the methods after it.
-func (f *Fake) Model() *engine.Model { return &f.model }
+func (f *Fake) Model() *engine.ModelInfo { return &f.model }
 
 // Limits returns the options' limits.
 func (f *Fake) Limits() engine.Limits { return f.opts.Limits }
@@ -200,7 +200,7 @@ func seen(embedding []float32) engine.Token {
 func Letter(t engine.Token) engine.Token { return (-1<<24 - t) / 1024 }
 
 // EncodeImage makes an embedding of every pixel of the first row.
-func (f *Fake) EncodeImage(img *engine.Image, limit int) ([]engine.Chunk, error) {
+func (f *Fake) EncodeImage(img *engine.Bitmap, limit int) ([]engine.Chunk, error) {
 	n := img.Width
 	if n+2 > limit {
 		return nil, &engine.LengthError{Tokens: n + 2, Limit: limit}
@@ -243,7 +243,20 @@ func (f *Fake) Tokenize(text string, control, _ bool) ([]engine.Token, error) {
 	return tokens, nil
 }
 
-type sampler struct{ f *Fake }
+type sampler struct {
+	f     *Fake
+	least int // tokens before one may end the answer
+	ends  []engine.Token
+}
+
+// draw returns the token that comes in the place of t: another one if that would end the answer too early.
+func (s *sampler) draw(t engine.Token) engine.Token {
+	if s.least > 0 && (t == EOS || slices.Contains(s.ends, t)) {
+		t = '.'
+	}
+	s.least--
+	return t
+}
 
 func (s *sampler) Close() {
 	s.f.mu.Lock()
@@ -259,7 +272,7 @@ func (f *Fake) NewSampler(s engine.Sampling) (engine.Sampler, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.samplers++
-	return &sampler{f}, nil
+	return &sampler{f: f, least: int(s.MinTokens) - len(s.Drawn), ends: s.Ends}, nil
 }
 
 // Step checks that every token comes at the end of its sequence's cells. It draws what
@@ -411,6 +424,7 @@ func (f *Fake) sample(rows []engine.Row) error {
 
 		r.Err = nil
 		if r.Sampler != nil {
+			t = r.Sampler.(*sampler).draw(t)
 			r.Token = t
 			r.LogProb = -0.5
 		} else {

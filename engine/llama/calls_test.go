@@ -95,7 +95,7 @@ func requireCall(t *testing.T, template string) {
 		t.Fatal(err)
 	}
 	defer stream.Close()
-	replies := make([]prompt.Reply, r.Choices)
+	replies := make([]prompt.Collector, r.Choices)
 	for {
 		events, err := stream.Next(t.Context())
 		if err != nil {

@@ -147,7 +147,7 @@ func formatOf(t testing.TB, file, content string) (f chatFormat, ok bool) {
 	if err := testmodel.Write(path, testmodel.Options{ChatTemplate: string(text)}); err != nil {
 		t.Fatal(err)
 	}
-	m, err := LoadModel(path, ModelOptions{VocabOnly: true})
+	m, err := LoadModel(path, LoadOptions{VocabOnly: true})
 	if err != nil {
 		return f, false // a template that llama.cpp cannot read
 	}

@@ -17,10 +17,10 @@ import (
 
 // Kernels lists what this build has to compute with on the processor: ggml's CPU backend, compiled for one kind of
 // processor after another, or for the machine that built it alone.
-func Kernels() []kernels.Kind {
-	list := make([]kernels.Kind, C.serve_kernels_count())
+func Kernels() []kernels.Variant {
+	list := make([]kernels.Variant, C.serve_kernels_count())
 	for i := range list {
-		list[i] = kernels.Kind{
+		list[i] = kernels.Variant{
 			Name:  C.GoString(C.serve_kernels_name(C.int32_t(i))),
 			Score: int(C.serve_kernels_score(C.int32_t(i))),
 		}
@@ -35,7 +35,7 @@ func KernelsBuild() string { return C.GoString(C.serve_kernels_build()) }
 // llama.cpp's own score. A model's contexts must be made while its kernels are in use.
 func UseKernels(name string) error {
 	initialize()
-	i := slices.IndexFunc(Kernels(), func(k kernels.Kind) bool { return k.Name == name })
+	i := slices.IndexFunc(Kernels(), func(k kernels.Variant) bool { return k.Name == name })
 	if i < 0 {
 		return fmt.Errorf("this build has no kernels %q", name)
 	}

@@ -29,7 +29,7 @@ func write(t *testing.T, o testmodel.Options) string {
 
 func loadModel(t *testing.T, o testmodel.Options) *Model {
 	t.Helper()
-	m, err := LoadModel(write(t, o), ModelOptions{})
+	m, err := LoadModel(write(t, o), LoadOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -802,7 +802,7 @@ func TestBadFiles(t *testing.T) {
 		if err := os.WriteFile(path, tt.file, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := LoadModel(path, ModelOptions{}); err == nil || !strings.Contains(err.Error(), tt.want) {
+		if _, err := LoadModel(path, LoadOptions{}); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v", name, err)
 		}
 		if _, err := Measure(path, Options{Context: 128, Sequences: 1}); err == nil {
@@ -810,7 +810,7 @@ func TestBadFiles(t *testing.T) {
 		}
 	}
 
-	if _, err := LoadModel(filepath.Join(dir, "absent"), ModelOptions{}); err == nil {
+	if _, err := LoadModel(filepath.Join(dir, "absent"), LoadOptions{}); err == nil {
 		t.Error("a file that is not there was loaded")
 	}
 }
@@ -818,7 +818,7 @@ func TestBadFiles(t *testing.T) {
 func TestProgressCanStopALoad(t *testing.T) {
 	path := write(t, testmodel.Options{})
 	calls := 0
-	m, err := LoadModel(path, ModelOptions{Progress: func(f float32) bool {
+	m, err := LoadModel(path, LoadOptions{Progress: func(f float32) bool {
 		calls++
 		return true
 	}})
@@ -826,7 +826,7 @@ func TestProgressCanStopALoad(t *testing.T) {
 		t.Fatalf("%d calls, %v", calls, err)
 	}
 	m.Close()
-	if _, err := LoadModel(path, ModelOptions{Progress: func(float32) bool { return false }}); err == nil {
+	if _, err := LoadModel(path, LoadOptions{Progress: func(float32) bool { return false }}); err == nil {
 		t.Error("a load that was stopped went on")
 	}
 }
@@ -874,7 +874,7 @@ func TestLogGoesToSlogAtItsLevel(t *testing.T) {
 	slog.SetDefault(slog.New(rec))
 	defer slog.SetDefault(old)
 	m := loadModel(t, testmodel.Options{})
-	if _, err := LoadModel("/nonexistent", ModelOptions{}); err == nil {
+	if _, err := LoadModel("/nonexistent", LoadOptions{}); err == nil {
 		t.Fatal("loaded")
 	}
 

@@ -85,7 +85,7 @@ func Measure(path string, o Options) (*Memory, error) {
 func tableMemory(vocabulary int, before uint64) uint64 {
 	const (
 		inC  = 600 // bytes of a token, where the heap does not say: its text, three tables, two merges
-		inGo = 64  // engine.Model's Pieces and Special
+		inGo = 64  // engine.ModelInfo's Pieces and Special
 	)
 	if now := uint64(C.serve_heap()); now > before {
 		return now - before + inGo*uint64(vocabulary)

@@ -18,14 +18,14 @@ import (
 func TestMeasureCountsWeights(t *testing.T) {
 	for _, weights := range append([]string{testmodel.F32}, testmodel.Types...) {
 		path := write(t, testmodel.Options{Type: weights, Width: 256, Hidden: 1024})
-		m, err := LoadModel(path, ModelOptions{layout: true})
+		m, err := LoadModel(path, LoadOptions{layout: true})
 		if err != nil {
 			t.Fatal(err)
 		}
 		file := m.info.Size
 		m.Close()
 
-		for _, o := range []ModelOptions{{}, {NoRepack: true}} {
+		for _, o := range []LoadOptions{{}, {NoRepack: true}} {
 			memory, err := Measure(path, Options{Model: o, Context: 256, Sequences: 1})
 			if err != nil {
 				t.Fatal(err)
@@ -72,7 +72,7 @@ func TestMappedPagesAreReleased(t *testing.T) {
 		t.Skip("weights are not repacked on this machine for sure, or nobody tells what is mapped")
 	}
 	path := write(t, testmodel.Options{Type: "Q4_0", Width: 256, Hidden: 16384})
-	resident := func(o ModelOptions) uint64 {
+	resident := func(o LoadOptions) uint64 {
 		m, err := LoadModel(path, o)
 		if err != nil {
 			t.Fatal(err)
@@ -80,8 +80,8 @@ func TestMappedPagesAreReleased(t *testing.T) {
 		defer m.Close()
 		return residentOf(t, path)
 	}
-	repacked := resident(ModelOptions{})
-	mapped := resident(ModelOptions{NoRepack: true})
+	repacked := resident(LoadOptions{})
+	mapped := resident(LoadOptions{NoRepack: true})
 	if mapped < 4<<20 || repacked > mapped/4 {
 		t.Errorf("%d bytes of the file are in memory where it is repacked, %d where it is not", repacked, mapped)
 	}

@@ -98,9 +98,9 @@ func SystemInfo() string {
 // no more than the process may use.
 func Threads() int { return min(int(C.serve_threads()), runtime.GOMAXPROCS(0)) }
 
-// ModelOptions say how to load a model; the zero value maps the file and keeps
+// LoadOptions say how to load a model; the zero value maps the file and keeps
 // every layer in main memory.
-type ModelOptions struct {
+type LoadOptions struct {
 	GPULayers int  // negative for all
 	NoMMap    bool // read the file instead of mapping it
 	NoRepack  bool // keep weights for the processor as they are in the file
@@ -113,7 +113,7 @@ type ModelOptions struct {
 	Progress func(float32) bool `json:"-"`
 }
 
-func (o ModelOptions) c(progress cgo.Handle) C.serve_model_params {
+func (o LoadOptions) c(progress cgo.Handle) C.serve_model_params {
 	return C.serve_model_params{
 		gpu_layers: C.int32_t(o.GPULayers), mmap: C.bool(!o.NoMMap), vocab_only: C.bool(o.VocabOnly),
 		cpu_only: C.bool(o.CPUOnly), no_alloc: C.bool(o.layout), no_repack: C.bool(o.NoRepack),
@@ -161,7 +161,7 @@ type modelInfo struct {
 
 // LoadModel loads a GGUF file. The caller must Close the model, after every
 // context made of it.
-func LoadModel(path string, o ModelOptions) (*Model, error) {
+func LoadModel(path string, o LoadOptions) (*Model, error) {
 	initialize()
 	var handle cgo.Handle
 	if o.Progress != nil {

@@ -61,7 +61,7 @@ func TestWarnings(t *testing.T) {
 		warnings.lines = before
 	}()
 
-	if _, err := LoadModel("/nowhere/model.gguf", ModelOptions{}); err == nil {
+	if _, err := LoadModel("/nowhere/model.gguf", LoadOptions{}); err == nil {
 		t.Fatal("a file that is not there was loaded")
 	}
 	if lines := Warnings(); len(lines) == 0 || !strings.Contains(strings.Join(lines, "\n"), "/nowhere/model.gguf") {

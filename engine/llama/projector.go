@@ -44,7 +44,7 @@ func (p *Projector) Close() {
 }
 
 // EncodeImage encodes an image, as engine.Runner's EncodeImage does.
-func (p *Projector) EncodeImage(img *engine.Image, limit int) ([]engine.Chunk, error) {
+func (p *Projector) EncodeImage(img *engine.Bitmap, limit int) ([]engine.Chunk, error) {
 	if img.Width <= 0 || img.Height <= 0 || len(img.Pixels) != 3*img.Width*img.Height {
 		return nil, fmt.Errorf(
 			"%w: %d bytes of an image of %d x %d pixels", engine.ErrRequest, len(img.Pixels), img.Width, img.Height,

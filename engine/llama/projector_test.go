@@ -26,8 +26,8 @@ func writeProjector(t *testing.T, data []byte) string {
 }
 
 // noise is an image of random pixels.
-func noise(seed int64, width, height int) *engine.Image {
-	img := &engine.Image{Width: width, Height: height, Pixels: make([]byte, 3*width*height)}
+func noise(seed int64, width, height int) *engine.Bitmap {
+	img := &engine.Bitmap{Width: width, Height: height, Pixels: make([]byte, 3*width*height)}
 	rand.New(rand.NewSource(seed)).Read(img.Pixels)
 	return img
 }
@@ -35,7 +35,7 @@ func noise(seed int64, width, height int) *engine.Image {
 func noiseSource(seed, width, height int) *engine.ImageSource {
 	return &engine.ImageSource{
 		Key:  engine.ImageKey{byte(seed), byte(width)},
-		Open: func() (*engine.Image, error) { return noise(int64(seed), width, height), nil },
+		Open: func() (*engine.Bitmap, error) { return noise(int64(seed), width, height), nil },
 	}
 }
 
@@ -64,7 +64,7 @@ func TestSee(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer p.Close()
-			look := func(img *engine.Image) *engine.Media {
+			look := func(img *engine.Bitmap) *engine.Media {
 				t.Helper()
 				chunks, err := p.EncodeImage(img, 100)
 				if err != nil {
@@ -96,7 +96,7 @@ func TestSee(t *testing.T) {
 				t.Errorf("an image without room: %v", err)
 			}
 
-			for _, bad := range []*engine.Image{{}, {Width: 2, Height: 2, Pixels: make([]byte, 11)}, {Width: -1, Height: -1,
+			for _, bad := range []*engine.Bitmap{{}, {Width: 2, Height: 2, Pixels: make([]byte, 11)}, {Width: -1, Height: -1,
 				Pixels: make([]byte, 3)}} {
 				if _, err := p.EncodeImage(bad, 100); !errors.Is(err, engine.ErrRequest) {
 					t.Errorf("an image of %d bytes: %v", len(bad.Pixels), err)

@@ -128,7 +128,7 @@ func TestQuantizedLogits(t *testing.T) {
 			wants := shapesOfLogits(t, reference, kvType)
 			t.Run(weights+"/KV "+kvType, func(t *testing.T) {
 				useAll(t, func(t *testing.T) {
-					m, err := LoadModel(path, ModelOptions{})
+					m, err := LoadModel(path, LoadOptions{})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -154,7 +154,7 @@ func TestQuantizedLogits(t *testing.T) {
 func TestQuantized(t *testing.T) {
 	for _, weights := range append([]string{testmodel.F32}, testmodel.Types...) {
 		path := write(t, quantized(weights))
-		m, err := LoadModel(path, ModelOptions{})
+		m, err := LoadModel(path, LoadOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}

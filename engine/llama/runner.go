@@ -11,7 +11,7 @@ import (
 
 // Options size a Runner. Zero values take the defaults named.
 type Options struct {
-	Model      ModelOptions
+	Model      LoadOptions
 	Projector  string // file of what makes embeddings of images; none
 	Context    int    // tokens a sequence can hold, at most what the model was trained for; required
 	Sequences  int    // sequences decoded together; required
@@ -38,7 +38,7 @@ type runner struct {
 	embed     *Context
 	projector *Projector // nil without image input
 	opts      Options
-	facts     engine.Model
+	facts     engine.ModelInfo
 	limits    engine.Limits
 	buf       rowBuffers
 }
@@ -129,7 +129,7 @@ func (r *runner) start() error {
 // describe fills in what the engine knows of the model.
 func (r *runner) describe() {
 	info := r.model.info
-	r.facts = engine.Model{
+	r.facts = engine.ModelInfo{
 		Name:         info.Name,
 		Architecture: info.Architecture,
 		// llama.cpp says so when the file names no type and most tensors do.
@@ -193,7 +193,7 @@ func (r *runner) startEmbed() error {
 	return err
 }
 
-func (r *runner) Model() *engine.Model { return &r.facts }
+func (r *runner) Model() *engine.ModelInfo { return &r.facts }
 
 func (r *runner) Limits() engine.Limits { return r.limits }
 
@@ -201,7 +201,7 @@ func (r *runner) Tokenize(text string, control, ends bool) ([]engine.Token, erro
 	return r.model.Tokenize(text, ends, control)
 }
 
-func (r *runner) EncodeImage(img *engine.Image, limit int) ([]engine.Chunk, error) {
+func (r *runner) EncodeImage(img *engine.Bitmap, limit int) ([]engine.Chunk, error) {
 	return r.projector.EncodeImage(img, limit)
 }
 

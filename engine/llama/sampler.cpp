@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <iterator>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -28,6 +29,8 @@ struct serve_sampler {
     uint64_t         drawn  = 0;              // tokens so far
     mutable uint64_t tries  = 0;              // draws for the token that comes
     std::vector<llama_logit_bias> biases;
+    uint64_t                 least  = 0;      // tokens before one of the ends can be drawn
+    std::vector<llama_token> ends;
     float            below  = INFINITY;       // tokens so far below the best would be taken away first of all
     // Not common_sampler's: that asks about every token whenever the drawn one does not fit.
     std::unique_ptr<grammar> rules;
@@ -174,6 +177,11 @@ llama_token draw(serve_context * ctx, float * logits, const serve_row & row, con
     for (const auto & b : s->biases) {
         changed.add(b.token, b.bias);
     }
+    if (s->drawn < s->least && tokens == nullptr) {
+        for (const llama_token t : s->ends) {
+            changed.hide(t);
+        }
+    }
     const llama_token best = tokens == nullptr ? argmax(logits, ctx->n_vocab) : best_of(logits, *tokens);
     if (s->greedy || best < 0) {  // llama.cpp's samplers abort the process when no logit is finite
         return best;
@@ -203,6 +211,15 @@ llama_token draw(serve_context * ctx, float * logits, const serve_row & row, con
     return array.selected < 0 ? -1 : array.data[array.selected].id;
 }
 
+// without returns the tokens that are none of the others.
+std::vector<llama_token> without(const std::vector<llama_token> & tokens, const std::vector<llama_token> & others) {
+    std::vector<llama_token> out;
+    std::copy_if(tokens.begin(), tokens.end(), std::back_inserter(out), [&](llama_token t) {
+        return std::find(others.begin(), others.end(), t) == others.end();
+    });
+    return out;
+}
+
 // draw_by_grammar draws a token that the grammar allows. Where little may come, the
 // grammar lists it and the draw is from the list. Where much may come, as within a
 // string, a token is drawn first and then shown to the grammar: drawing without putting
@@ -227,6 +244,13 @@ llama_token draw_by_grammar(serve_context * ctx, float * logits, const serve_row
     }
     if (tokens.empty()) {
         throw std::runtime_error("the grammar allows no token");
+    }
+    if (row.sampler->drawn < row.sampler->least) {
+        static thread_local std::vector<llama_token> others;
+        others = without(tokens, row.sampler->ends);
+        if (!others.empty()) {
+            return draw(ctx, logits, row, &others);
+        }
     }
     return draw(ctx, logits, row, &tokens);
 }
@@ -289,7 +313,7 @@ common_params_sampling read_params(const common_json & j) {
 
     // The others are read apart from these.
     params_reader r{j, {"dry_sequence_breakers", "logit_bias", "ignore_eos", "drawn", "grammar", "grammar_lazy",
-                        "grammar_from_chat", "generation_prompt", "triggers"}};
+                        "grammar_from_chat", "generation_prompt", "triggers", "min_tokens", "ends"}};
     r.read("seed", p.seed);
     r.read("temperature", p.temp);
     r.read("dynatemp_range", p.dynatemp_range);
@@ -345,6 +369,25 @@ std::vector<llama_logit_bias> read_biases(const common_json & j, const llama_voc
     return biases;
 }
 
+// read_ends reads the tokens that end an answer.
+std::vector<llama_token> read_ends(const common_json & j, const llama_vocab * vocab) {
+    std::vector<llama_token> ends;
+    const int32_t n_vocab = llama_vocab_n_tokens(vocab);
+
+    for (int32_t i = 0; i < n_vocab; i++) {
+        if (llama_vocab_is_eog(vocab, i)) {
+            ends.push_back(i);
+        }
+    }
+    for (const auto & end : j.contains("ends") ? j.at("ends") : common_json::array()) {
+        const int32_t token = end.get<int32_t>();
+        if (token >= 0 && token < n_vocab) {  // others never come
+            ends.push_back(token);
+        }
+    }
+    return ends;
+}
+
 // active_samplers returns the names of the samplers in a chain that do anything, in order. In the place
 // of one that is off llama.cpp puts an empty one, whose name begins with a question mark.
 std::vector<std::string> active_samplers(const llama_sampler * chain) {
@@ -388,6 +431,10 @@ serve_sampler * serve_sampler_new(const serve_model * model, const char * json, 
         s->biases = read_biases(j, model->vocab);
         s->smpl   = common_sampler_init(model->model, p);
         s->seed   = p.seed;
+        s->least  = j.value("min_tokens", 0);
+        if (s->least > 0) {
+            s->ends = read_ends(j, model->vocab);
+        }
         if (p.mirostat == 0) {
             // The chain ends in a draw by random numbers of its own; pick draws in its place.
             llama_sampler * chain = common_sampler_get(s->smpl);

@@ -75,3 +75,56 @@ func TestShortcuts(t *testing.T) {
 		}
 	}
 }
+
+// TestMinTokens keeps an answer from ending before it has enough tokens, unless its grammar has no more.
+func TestMinTokens(t *testing.T) {
+	m := loadModel(t, testmodel.Options{Sharpness: 0.05})
+	c := newContext(t, m, ContextOptions{Cells: 256, Sequences: 1, Batch: 64})
+	prompt := tokenize(t, m, "the world")
+	decode(t, c, 0, 0, prompt)
+	end := engine.Token(slices.Index(m.endsGeneration(), true))
+	other := prompt[0]
+
+	for name, tt := range map[string]struct {
+		grammar string
+		least   int32
+		ends    []engine.Token
+		want    int // tokens before the first that ends
+	}{
+		"the model's end":     {"", 3, nil, 3},
+		"none":                {"", 0, nil, 0},
+		"a token of its own":  {"", 4, []engine.Token{other}, 4},
+		"a grammar":           {`root ::= "a" [a-z]*`, 3, nil, 3},
+		"a grammar of a word": {`root ::= "a"`, 3, nil, 1},
+	} {
+		for _, temperature := range []float32{0, 1} {
+			p := engine.DefaultSampling()
+			p.Temperature = temperature
+			p.MinTokens = tt.least
+			p.Ends = tt.ends
+			p.Grammar.Text = tt.grammar
+			p.LogitBias = []engine.LogitBias{{Token: end, Bias: 99}}
+			if tt.ends != nil {
+				p.LogitBias = []engine.LogitBias{{Token: other, Bias: 99}}
+			}
+			s, err := m.NewSampler(p)
+			if err != nil {
+				t.Fatal(name, err)
+			}
+
+			drawn := 0
+			for ; drawn < 10; drawn++ {
+				row := sampleOne(t, c, s, len(prompt)-1, -1)
+				if row.Err != nil {
+					t.Fatal(name, row.Err)
+				}
+				if row.Token == end || slices.Contains(tt.ends, row.Token) {
+					break
+				}
+			}
+			if s.Close(); drawn != tt.want {
+				t.Errorf("%s, temperature %v: ended after %d tokens, want %d", name, temperature, drawn, tt.want)
+			}
+		}
+	}
+}

@@ -21,12 +21,12 @@ const templateDir = "../../build/llama/src/models/templates"
 // templateModel is a model that only renders chats.
 type templateModel struct {
 	c     *Model
-	facts *engine.Model
+	facts *engine.ModelInfo
 	text  string // the last prompt
 }
 
-func (m *templateModel) Model() *engine.Model  { return m.facts }
-func (m *templateModel) Limits() engine.Limits { return engine.Limits{Context: 1 << 20} }
+func (m *templateModel) Model() *engine.ModelInfo { return m.facts }
+func (m *templateModel) Limits() engine.Limits    { return engine.Limits{Context: 1 << 20} }
 
 func (m *templateModel) Tokenize(text string, _ bool, _ int) ([]engine.Token, error) {
 	return m.c.Tokenize(text, true, true)
@@ -57,12 +57,12 @@ func templateNames(t *testing.T) []string {
 func loadTemplate(t *testing.T, template string) *templateModel {
 	t.Helper()
 	path := write(t, testmodel.Options{ChatTemplate: template})
-	m, err := LoadModel(path, ModelOptions{VocabOnly: true})
+	m, err := LoadModel(path, LoadOptions{VocabOnly: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(m.Close)
-	return &templateModel{c: m, facts: &engine.Model{ChatTemplate: m.info.Template}}
+	return &templateModel{c: m, facts: &engine.ModelInfo{ChatTemplate: m.info.Template}}
 }
 
 func readTemplate(t *testing.T, name string) string {

@@ -12,18 +12,18 @@ import (
 	"time"
 )
 
-// Process is a child that has been started.
-type Process struct {
+// Child is a child that has been started.
+type Child struct {
 	Conn
 	ID int // as the system knows it, 0 if it does not
 	// Kill ends it at once. With dump it is first asked to tell what it does.
 	Kill func(dump bool)
 	// Wait returns when it has ended.
-	Wait func() Exit
+	Wait func() ChildExit
 }
 
-// Exit says how a child ended.
-type Exit struct {
+// ChildExit says how a child ended.
+type ChildExit struct {
 	How    string   // in words
 	Fault  bool     // by itself: a signal that a fault raises, or an exit code
 	Paused bool     // it had been stopped from outside, when it was killed
@@ -33,7 +33,7 @@ type Exit struct {
 
 // DiedError says that a child ended before it had loaded.
 type DiedError struct {
-	Exit Exit
+	Exit ChildExit
 	Err  error // what was noticed of it
 }
 
@@ -51,7 +51,7 @@ var errLost = errors.New("the engine's process is gone")
 // generation is one child.
 type generation struct {
 	number int
-	p      *Process
+	p      *Child
 	began  time.Time
 	steps  *bufio.Reader
 
@@ -143,7 +143,7 @@ func lastLines(log []string) string {
 	return text
 }
 
-func (p *Process) close() {
+func (p *Child) close() {
 	p.Steps.Close()
 	p.Calls.Close()
 }

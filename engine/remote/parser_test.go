@@ -36,7 +36,7 @@ func stars(text string, partial bool) (m enginetest.Message, err error) {
 // TestParsersGoOn kills children between the pieces of an answer. The sum is that of a
 // parser that nobody disturbed.
 func TestParsersGoOn(t *testing.T) {
-	n := &nursery{t: t, exit: remote.Exit{How: "killed"}, options: func(int) enginetest.Options {
+	n := &nursery{t: t, exit: remote.ChildExit{How: "killed"}, options: func(int) enginetest.Options {
 		return enginetest.Options{Limits: limits, Parse: stars}
 	}}
 	_, r := n.start(remote.Options{})
@@ -108,7 +108,7 @@ func TestParsersAreClosed(t *testing.T) {
 func startOver(t testing.TB, runner engine.Runner) *remote.Runner {
 	t.Helper()
 	r, _, err := remote.Start(
-		context.Background(), remote.Options{Spawn: func() (*remote.Process, error) { return remotetest.Spawn(runner) }},
+		context.Background(), remote.Options{Spawn: func() (*remote.Child, error) { return remotetest.Spawn(runner) }},
 	)
 	if err != nil {
 		t.Fatal(err)

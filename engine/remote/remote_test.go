@@ -23,7 +23,7 @@ import (
 type nursery struct {
 	t       testing.TB
 	options func(number int) enginetest.Options
-	exit    remote.Exit // of those that die
+	exit    remote.ChildExit // of those that die
 	refuse  func(number int) bool
 	removed func(from int) // is told when cells are removed
 
@@ -37,7 +37,7 @@ type nursery struct {
 
 var limits = engine.Limits{Sequences: 4, Context: 256, Batch: 32, RollsBack: true}
 
-func (n *nursery) spawn() (*remote.Process, error) {
+func (n *nursery) spawn() (*remote.Child, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.number++
@@ -74,7 +74,7 @@ func (n *nursery) spawn() (*remote.Process, error) {
 	}
 
 	n.child = p
-	return &p.Process, nil
+	return &p.Child, nil
 }
 
 // mortal is a model that may die when cells are removed.
@@ -198,7 +198,7 @@ func answer(prompt string, n int) string {
 // TestAnswersGoOn kills children again and again under a crowd. Every answer is the one
 // that nobody disturbed.
 func TestAnswersGoOn(t *testing.T) {
-	for name, exit := range map[string]remote.Exit{
+	for name, exit := range map[string]remote.ChildExit{
 		"killed from outside": {How: "killed"},
 		"by a fault":          {How: "segmentation fault", Fault: true},
 	} {
@@ -269,7 +269,7 @@ func TestAnswersGoOn(t *testing.T) {
 // TestDiesBetweenSteps has children that die when cells are removed, of which the loop
 // hears with its next step.
 func TestDiesBetweenSteps(t *testing.T) {
-	n := &nursery{t: t, exit: remote.Exit{How: "killed"}}
+	n := &nursery{t: t, exit: remote.ChildExit{How: "killed"}}
 	removals := 0
 	n.removed = func(from int) {
 		if removals++; from > 0 && removals%3 == 0 {
@@ -292,7 +292,7 @@ func TestDiesBetweenSteps(t *testing.T) {
 
 // TestFatalErrors has children that say themselves that they are of no use any more.
 func TestFatalErrors(t *testing.T) {
-	n := &nursery{t: t, exit: remote.Exit{How: "exit status 1", Fault: true}}
+	n := &nursery{t: t, exit: remote.ChildExit{How: "exit status 1", Fault: true}}
 	fail := func(now bool) error {
 		if now {
 			return fmt.Errorf("%w: out of memory", engine.ErrFatal)
@@ -325,7 +325,7 @@ func TestFatalErrors(t *testing.T) {
 // TestPoison has one request that kills whatever computes it. It ends with an error,
 // and the others are answered.
 func TestPoison(t *testing.T) {
-	n := &nursery{t: t, exit: remote.Exit{How: "aborted", Fault: true}}
+	n := &nursery{t: t, exit: remote.ChildExit{How: "aborted", Fault: true}}
 	n.options = func(int) enginetest.Options {
 		return enginetest.Options{Limits: limits, BeforeDecode: func(b *engine.Batch) error {
 			if slices.Contains(b.Tokens, '#') {
@@ -363,7 +363,7 @@ func TestPoison(t *testing.T) {
 
 // TestStalls has a child that hangs in a step, and one whose end was only a pause.
 func TestStalls(t *testing.T) {
-	n := &nursery{t: t, exit: remote.Exit{How: "killed"}}
+	n := &nursery{t: t, exit: remote.ChildExit{How: "killed"}}
 	n.options = func(number int) enginetest.Options {
 		return enginetest.Options{Limits: limits, BeforeDecode: func(b *engine.Batch) error {
 			if number == 1 && b.Positions[0] > 8 {
@@ -384,7 +384,7 @@ func TestStalls(t *testing.T) {
 
 // TestCallsThatHang has a template that never ends.
 func TestCallsThatHang(t *testing.T) {
-	n := &nursery{t: t, exit: remote.Exit{How: "killed"}}
+	n := &nursery{t: t, exit: remote.ChildExit{How: "killed"}}
 	n.options = func(int) enginetest.Options {
 		return enginetest.Options{Limits: limits, RenderError: func(messages []byte) error {
 			if len(messages) > 2 {
@@ -411,7 +411,7 @@ func TestGarbage(t *testing.T) {
 		"a token that is none":    append([]byte{14, 0, 0, 0, 0, 0}, 255, 255, 255, 127, 0, 0, 0, 0, 0, 0, 0, 0),
 	} {
 		for _, socket := range []string{"steps", "calls"} {
-			n := &nursery{t: t, exit: remote.Exit{How: "killed"}}
+			n := &nursery{t: t, exit: remote.ChildExit{How: "killed"}}
 			var once sync.Once
 			n.options = func(int) enginetest.Options {
 				return enginetest.Options{Limits: limits, BeforeDecode: func(b *engine.Batch) error {
@@ -447,7 +447,7 @@ func TestGarbage(t *testing.T) {
 
 // TestGivesUp has a model that cannot be loaded any more.
 func TestGivesUp(t *testing.T) {
-	n := &nursery{t: t, exit: remote.Exit{How: "killed"}, refuse: func(number int) bool { return number > 1 }}
+	n := &nursery{t: t, exit: remote.ChildExit{How: "killed"}, refuse: func(number int) bool { return number > 1 }}
 	why := errors.New("its device is gone")
 	e, r := n.start(remote.Options{Refused: func(answer []byte) error {
 		if string(answer) != "no" {
@@ -483,7 +483,7 @@ func TestGivesUp(t *testing.T) {
 func TestRestarted(t *testing.T) {
 	n := &nursery{
 		t:      t,
-		exit:   remote.Exit{How: "killed"},
+		exit:   remote.ChildExit{How: "killed"},
 		refuse: func(number int) bool { return number == 2 || number == 3 },
 	}
 	refusals := []error{fmt.Errorf("%w: no memory", remote.ErrLater), errors.New("no model")}

@@ -11,18 +11,18 @@ import (
 
 // Crash is what is known of an end that nobody asked for. It holds no text of anyone.
 type Crash struct {
-	Exit     Exit
+	Exit     ChildExit
 	Stalled  time.Duration // without an answer, after which it was killed; 0 if it ended by itself
 	Wire     error         // what it sent made no sense
-	Batch    []Part        // what it computed
+	Batch    []Share       // what it computed
 	Embeds   []int         // tokens of the inputs that it embedded
 	Calls    []string      // what else it was asked
 	Lived    time.Duration
 	Restarts int // before this one
 }
 
-// Part is a sequence's part of a batch.
-type Part struct{ Sequence, Tokens, From int }
+// Share is a sequence's part of a batch.
+type Share struct{ Sequence, Tokens, From int }
 
 // How often a child may fail in a row.
 const (
@@ -270,13 +270,13 @@ func done(in *reader, err error) error {
 }
 
 // partsOf says what a batch holds, without what it says.
-func partsOf(b *engine.Batch) (parts []Part) {
+func partsOf(b *engine.Batch) (parts []Share) {
 	for i, seq := range b.Sequences {
 		if n := len(parts); n > 0 && parts[n-1].Sequence == int(seq) {
 			parts[n-1].Tokens++
 			continue
 		}
-		parts = append(parts, Part{int(seq), 1, int(b.Positions[i])})
+		parts = append(parts, Share{int(seq), 1, int(b.Positions[i])})
 	}
 	return parts
 }

@@ -17,7 +17,7 @@ import (
 // Options say how a Runner starts its child and watches it. Zero values take the
 // defaults named.
 type Options struct {
-	Spawn   func() (*Process, error)
+	Spawn   func() (*Child, error)
 	Request func() []byte                        // what to load, for the child's Open; nothing by default
 	Refused func(answer []byte) error            // why a restarted child loaded nothing; its answer by default
 	Stall   time.Duration                        // that a step or a call may take, 2 minutes
@@ -33,7 +33,7 @@ type Options struct {
 // another; Step then fails with engine.ErrRestarted or ErrCrashed, calls are made again.
 type Runner struct {
 	o       Options
-	model   engine.Model
+	model   engine.ModelInfo
 	limits  engine.Limits
 	nextID  atomic.Uint64 // of samplers and parsers
 	aborted chan struct{} // closed by Abort
@@ -101,7 +101,7 @@ func Start(ctx context.Context, o Options) (r *Runner, answer []byte, err error)
 }
 
 // Model implements engine.Runner, as do the methods after it.
-func (r *Runner) Model() *engine.Model { return &r.model }
+func (r *Runner) Model() *engine.ModelInfo { return &r.model }
 
 // Process is the system's number of the child, 0 while there is none.
 func (r *Runner) Process() int {
@@ -135,7 +135,7 @@ func (r *Runner) Tokenize(text string, control, ends bool) (tokens []engine.Toke
 }
 
 // EncodeImage asks the child.
-func (r *Runner) EncodeImage(img *engine.Image, limit int) (chunks []engine.Chunk, err error) {
+func (r *Runner) EncodeImage(img *engine.Bitmap, limit int) (chunks []engine.Chunk, err error) {
 	in, err := r.ask("encode image", func(m *message) {
 		m.u8(askEncodeImage)
 		m.int(img.Width)

@@ -25,7 +25,7 @@ type Open func(request []byte) (r engine.Runner, answer []byte)
 
 // facts are what a parent must know of a Runner, as gob.
 type facts struct {
-	Model  engine.Model
+	Model  engine.ModelInfo
 	Limits engine.Limits
 }
 
@@ -331,7 +331,7 @@ func (c *child) call(r *reader, out *message) (err error) {
 		out.i32s(tokens)
 
 	case askEncodeImage:
-		img := &engine.Image{Width: r.int(), Height: r.int()}
+		img := &engine.Bitmap{Width: r.int(), Height: r.int()}
 		limit := r.int()
 		img.Pixels = r.bytes()
 		var chunks []engine.Chunk

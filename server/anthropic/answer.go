@@ -84,10 +84,24 @@ func (a *answer) appendMessage(b, content []byte, reason, sequence string, usage
 	b = append(b, content...)
 	b = append(b, "],"...)
 	b = appendReason(b, reason, sequence)
-	b = append(b, `,"stop_details":null,"container":null,"diagnostics":null,"usage":{`...)
+	b = append(b, `,"stop_details":null,"container":null,"diagnostics":null`...)
+	b = a.appendManaged(b, reason != "")
+	b = append(b, `,"usage":{`...)
 	b = appendUsage(b, usage)
 	return append(b, `,"cache_creation":null,"output_tokens_details":null,"server_tool_use":null,`+
 		`"inference_geo":null,"service_tier":"standard","speed":null}}`...)
+}
+
+// appendManaged appends what was removed from the conversation, if the request asks for that. It is told at
+// the end.
+func (a *answer) appendManaged(b []byte, ended bool) []byte {
+	switch {
+	case !a.req.managed:
+		return b
+	case !ended:
+		return append(b, `,"context_management":null`...)
+	}
+	return appendEdits(append(b, `,"context_management":`...), a.req.applied)
 }
 
 // appendReason appends the fields with why an answer ended.

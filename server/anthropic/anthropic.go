@@ -2,11 +2,13 @@
 package anthropic
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"strings"
 	"time"
 
+	"serve/engine"
 	"serve/fault"
 	"serve/server/dialect"
 	"serve/server/wire"
@@ -16,7 +18,7 @@ import (
 // Options configure an API.
 type Options struct {
 	Service *service.Service
-	Stream  dialect.Stream
+	Stream  dialect.StreamFunc
 	Lenient bool // accepts unknown fields at the top level of requests
 }
 
@@ -25,7 +27,7 @@ var _ dialect.Dialect = (*API)(nil)
 // API implements dialect.Dialect.
 type API struct {
 	service *service.Service
-	stream  dialect.Stream
+	stream  dialect.StreamFunc
 	lenient bool
 }
 
@@ -118,6 +120,11 @@ func (api *API) messages(w http.ResponseWriter, r *http.Request) *fault.Error {
 		return e
 	}
 
+	if len(req.edits) > 0 {
+		if e := api.manageFor(r.Context(), req); e != nil {
+			return e
+		}
+	}
 	c := req.conversation()
 	reply, e := api.service.Converse(r.Context(), req.model, c, req.work(), "messages")
 	if e != nil {
@@ -136,6 +143,16 @@ func (api *API) messages(w http.ResponseWriter, r *http.Request) *fault.Error {
 	return a.complete(w, r)
 }
 
+// manageFor applies a request's edits before it is answered.
+func (api *API) manageFor(ctx context.Context, req *request) *fault.Error {
+	model, e := api.service.Worker(ctx, req.model, engine.TierDefault)
+	if e != nil {
+		return e
+	}
+	defer model.Release()
+	return api.manage(ctx, model, req)
+}
+
 // countTokens answers POST /v1/messages/count_tokens. It takes every field of a message's request.
 func (api *API) countTokens(w http.ResponseWriter, r *http.Request) *fault.Error {
 	req, e := api.decode(r, countFields)
@@ -149,19 +166,31 @@ func (api *API) countTokens(w http.ResponseWriter, r *http.Request) *fault.Error
 	}
 	defer model.Release()
 
-	tokens := 0
-	p, err := api.service.Prompt(r.Context(), model, req.conversation())
-	if err == nil {
-		tokens = len(p.Tokens)
-	} else {
-		// A prompt that has no room in the context has a length all the same.
-		e := service.Fault(err, "messages")
-		if e.Length == nil || e.Length.AtLeast {
+	counts := tokenCounts{}
+	if req.managed {
+		counts.Managed = &managedCounts{}
+		if counts.Managed.Original, e = api.length(r.Context(), model, req, true); e != nil {
 			return e
 		}
-		tokens = e.Length.Tokens
+		if e := api.manage(r.Context(), model, req); e != nil {
+			return e
+		}
+	}
+	if counts.Input, e = api.length(r.Context(), model, req, true); e != nil {
+		return e
 	}
 
 	wire.AddList(w.Header(), ignoredHeader, req.ignored)
-	return wire.WriteJSON(w, map[string]int{"input_tokens": tokens})
+	return wire.WriteJSON(w, counts)
+}
+
+// tokenCounts is the answer of POST /v1/messages/count_tokens.
+type tokenCounts struct {
+	Input   int            `json:"input_tokens"`
+	Managed *managedCounts `json:"context_management,omitempty"`
+}
+
+// managedCounts is about the conversation before edits.
+type managedCounts struct {
+	Original int `json:"original_input_tokens"`
 }

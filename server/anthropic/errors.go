@@ -65,6 +65,7 @@ var failures = map[fault.Kind]failure{
 	fault.ContextExceeded:    {http.StatusBadRequest, invalidRequest, false},
 	fault.NotFound:           {http.StatusNotFound, notFound, false},
 	fault.PreviousNotFound:   {http.StatusNotFound, notFound, false},
+	fault.ConversationLocked: {http.StatusBadRequest, invalidRequest, false},
 
 	fault.UnknownEncoding:  {http.StatusUnsupportedMediaType, invalidRequest, false},
 	fault.BodyTooLarge:     {http.StatusRequestEntityTooLarge, tooLarge, false},

@@ -25,6 +25,10 @@ type request struct {
 	format   prompt.Format
 	thinking thinking
 	effort   string
+
+	managed bool      // context_management was given
+	edits   []edit    // that it asks for
+	applied []applied // to the messages
 }
 
 // thinking is the field of that name.
@@ -150,8 +154,9 @@ var fields = wire.Table[request]{
 	},
 	{
 		Name: "context_management",
-		Type: wire.Ignore[request](wire.Object),
-		Doc:  "What to remove from long conversations; the server removes nothing.",
+		Type: wire.Custom(editsSchema, (*request).setEdits),
+		Doc: "Removes old tool results (`clear_tool_uses_20250919`) and reasoning (`clear_thinking_20251015`) from " +
+			"the prompt; the answer says what was removed. `compact_20260112` is ignored.",
 	},
 	{
 		Name: "diagnostics",

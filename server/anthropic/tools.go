@@ -14,7 +14,7 @@ import (
 // tools are the fields about tools.
 type tools struct {
 	list     []prompt.Tool
-	choice   prompt.Choice
+	choice   prompt.ToolChoice
 	named    string // the only tool that may be called; empty for all
 	parallel bool   // allows several calls in one answer
 }
@@ -56,7 +56,7 @@ func (t *tools) check() *fault.Error {
 }
 
 // choices are the types of tool_choice.
-var choices = map[string]prompt.Choice{
+var choices = map[string]prompt.ToolChoice{
 	"auto": prompt.ChoiceAuto,
 	"any":  prompt.ChoiceRequired,
 	"tool": prompt.ChoiceRequired,

@@ -89,6 +89,6 @@ type Encoder interface {
 	Ping(b []byte) []byte
 }
 
-// Stream is the server's stream loop, which sends a reply as an Encoder writes it. It returns a
+// StreamFunc is the server's stream loop, which sends a reply as an Encoder writes it. It returns a
 // fault only if nothing has been sent.
-type Stream func(http.ResponseWriter, *http.Request, *service.Reply, Encoder) *fault.Error
+type StreamFunc func(http.ResponseWriter, *http.Request, *service.Reply, Encoder) *fault.Error

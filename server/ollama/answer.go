@@ -177,7 +177,7 @@ func (a *answer) appendDebug(b []byte, rendered string) []byte {
 
 // complete writes an answer that is not streamed.
 func (a *answer) complete(w http.ResponseWriter, r *http.Request, reply *service.Reply, field string) *fault.Error {
-	var said prompt.Reply
+	var said prompt.Collector
 	var tokens []engine.TokenInfo
 	err := reply.Read(r.Context(), a.stream, func(e *engine.Event) {
 		said.Add(e)
@@ -224,7 +224,7 @@ var _ dialect.Encoder = (*encoder)(nil)
 // encoder encodes a streamed answer, an object a line.
 type encoder struct {
 	*answer
-	said   prompt.Reply
+	said   prompt.Collector
 	finish engine.Finish
 }
 

@@ -75,7 +75,7 @@ func (api *API) chat(w http.ResponseWriter, r *http.Request) *fault.Error {
 func (api *API) loadOrUnload(w http.ResponseWriter, r *http.Request, a *answer) *fault.Error {
 	req := a.req
 	if req.keepAlive != nil && *req.keepAlive == 0 {
-		if e := requireLocal(r); e != nil {
+		if e := service.RequireLocal(r.Context()); e != nil {
 			return e
 		}
 		m, e := api.service.Find(r.Context(), req.model)
@@ -180,7 +180,7 @@ func (api *API) generateReply(
 }
 
 // follow returns the tokens of a conversation that came before, and those of the prompt after them.
-func follow(m *engine.Model, before, tokens []engine.Token) []engine.Token {
+func follow(m *engine.ModelInfo, before, tokens []engine.Token) []engine.Token {
 	if len(before) == 0 {
 		return tokens
 	}

@@ -41,6 +41,7 @@ var statuses = map[fault.Kind]int{
 	fault.ContextExceeded:    http.StatusBadRequest,
 	fault.NotFound:           http.StatusNotFound,
 	fault.PreviousNotFound:   http.StatusNotFound,
+	fault.ConversationLocked: http.StatusConflict,
 
 	fault.UnknownEncoding:  http.StatusUnsupportedMediaType,
 	fault.BodyTooLarge:     http.StatusRequestEntityTooLarge,

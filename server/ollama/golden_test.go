@@ -57,7 +57,7 @@ func newLibrary() *servertest.Library {
 	return &servertest.Library{
 		Files: map[string]*service.Facts{fake.Name: fake, stored.Name: &stored},
 		Hub:   map[string]*service.Facts{"hf.co/org/repo:Q4_K_M": {Name: "org/repo:Q4_K_M", Modified: modified}},
-		Steps: []service.Progress{
+		Steps: []service.PullProgress{
 			{File: "m.gguf", SHA256: strings.Repeat("ab", 32), Bytes: 1000},
 			{Note: "the connection was lost; trying again"},
 			{File: "m.gguf", SHA256: strings.Repeat("ab", 32), Bytes: 1000, Done: 1000},

@@ -56,7 +56,7 @@ func (l *lines) write(line []byte) {
 func (l *lines) status(text string) { l.write(appendStatus(nil, text)) }
 
 // progress writes how a file goes on.
-func (l *lines) progress(p service.Progress) {
+func (l *lines) progress(p service.PullProgress) {
 	if p.Note != "" {
 		l.status(p.Note)
 		return

@@ -39,10 +39,6 @@ var copyTable = table{
 
 // copy answers POST /api/copy: the model gets another name.
 func (api *API) copy(w http.ResponseWriter, r *http.Request) *fault.Error {
-	if e := requireLocal(r); e != nil {
-		return e
-	}
-
 	req, e := decode(w, r, copyTable)
 	if e != nil {
 		return e
@@ -74,9 +70,6 @@ var removeTable = modelFields
 
 // remove answers DELETE /api/delete.
 func (api *API) remove(w http.ResponseWriter, r *http.Request) *fault.Error {
-	if e := requireLocal(r); e != nil {
-		return e
-	}
 	req, e := decode(w, r, removeTable)
 	if e != nil {
 		return e
@@ -99,9 +92,6 @@ var pullTable = join(modelFields, streamFields, table{
 
 // pull answers POST /api/pull.
 func (api *API) pull(w http.ResponseWriter, r *http.Request) *fault.Error {
-	if e := requireLocal(r); e != nil {
-		return e
-	}
 	req, e := decode(w, r, pullTable)
 	if e != nil {
 		return e
@@ -110,7 +100,7 @@ func (api *API) pull(w http.ResponseWriter, r *http.Request) *fault.Error {
 		return fault.New(fault.InvalidValue, "model", "invalid model name")
 	}
 	if !req.stream {
-		if e := api.service.Pull(r.Context(), req.model, func(service.Progress) {}); e != nil {
+		if e := api.service.Pull(r.Context(), req.model, func(service.PullProgress) {}); e != nil {
 			return e
 		}
 		return write(w, appendStatus(nil, "success"))

@@ -102,7 +102,7 @@ func (api *API) facts(r *http.Request, m *pool.Model) (*service.Facts, *fault.Er
 }
 
 // withLoaded adds what a model in memory says of itself.
-func withLoaded(f *service.Facts, m *engine.Model) *service.Facts {
+func withLoaded(f *service.Facts, m *engine.ModelInfo) *service.Facts {
 	all := *f
 	all.Architecture = cmp.Or(f.Architecture, m.Architecture)
 	all.Quantization = cmp.Or(f.Quantization, m.Quantization)

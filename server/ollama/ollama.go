@@ -35,7 +35,7 @@ const (
 type Options struct {
 	Service *service.Service
 	Pool    *pool.Pool
-	Stream  dialect.Stream
+	Stream  dialect.StreamFunc
 }
 
 var _ dialect.Dialect = (*API)(nil)
@@ -44,7 +44,7 @@ var _ dialect.Dialect = (*API)(nil)
 type API struct {
 	service *service.Service
 	pool    *pool.Pool
-	stream  dialect.Stream
+	stream  dialect.StreamFunc
 }
 
 // New returns the dialect.
@@ -172,14 +172,6 @@ func decode(w http.ResponseWriter, r *http.Request, t table) (*request, *fault.E
 	}
 	req.setHeader(w.Header())
 	return req, nil
-}
-
-// requireLocal refuses what only programs of this machine may do.
-func requireLocal(r *http.Request) *fault.Error {
-	if service.CallOf(r.Context()).Local {
-		return nil
-	}
-	return fault.New(fault.Forbidden, "", "Only programs on the server's own machine may manage its models.")
 }
 
 // keep has a model stay in memory as long as a request says. How long that is concerns everybody, so only

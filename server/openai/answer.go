@@ -141,7 +141,7 @@ func (c *chunks) end(b []byte, u usage) []byte {
 
 // collected is the complete answer of one choice.
 type collected struct {
-	prompt.Reply
+	prompt.Collector
 	tokens []engine.TokenInfo
 	scores []engine.TokenInfo // log-probabilities of the prompt: in choice 0, if requested
 	stop   string             // the stop string that ended it, if one did

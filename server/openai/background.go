@@ -104,11 +104,12 @@ func (b *background) stop() {
 }
 
 // inBackground starts a response in the background. It answers as soon as the request has been
-// accepted.
+// accepted. It releases the request's conversation.
 func (api *API) inBackground(w http.ResponseWriter, r *http.Request, req *responsesRequest) *fault.Error {
-	id := "resp_" + wire.RandomID()
+	id := responsePrefix + wire.RandomID()
 	ctx, ok := api.background.begin(id, r.Context())
 	if !ok {
+		api.conversations.release(req)
 		return service.Fault(engine.ErrStopped, "")
 	}
 
@@ -120,6 +121,7 @@ func (api *API) inBackground(w http.ResponseWriter, r *http.Request, req *respon
 	var queued response
 	go func() {
 		defer api.background.end(id)
+		defer api.conversations.release(req)
 		defer func() {
 			if p := recover(); p != nil { // the middleware only recovers the request's own goroutine
 				api.opts.Log.Error("panic", "path", "/responses", "panic", p, "stack", string(debug.Stack()))
@@ -151,7 +153,7 @@ func (api *API) inBackground(w http.ResponseWriter, r *http.Request, req *respon
 func (api *API) respondInBackground(
 	ctx context.Context, h http.Header, req *responsesRequest, id string, accepted func(response),
 ) *fault.Error {
-	reply, e := api.converse(ctx, h, &req.conversationRequest, "input")
+	reply, e := api.start(ctx, h, req)
 	if e != nil {
 		return e
 	}
@@ -172,13 +174,14 @@ func (api *API) respondInBackground(
 func (api *API) finishInBackground(
 	ctx context.Context, req *responsesRequest, rw *responseWriter, reply *service.Reply,
 ) {
+	rw.start()
 	stream := reply.Streams[0]
 	err := reply.Read(ctx, stream, rw.event)
 	switch cause := context.Cause(ctx); {
 	case err == nil:
 		rw.settle(stream.Usage())
 	case errors.Is(cause, errCancelled):
-		rw.response.Status = "cancelled"
+		rw.response.Status = statusCancelled
 	case errors.Is(cause, errStopping):
 		rw.fail(service.Fault(engine.ErrStopped, ""))
 	default:

@@ -239,7 +239,7 @@ func completionChoices(a *answer, req *completionRequest, index int, choices []*
 	list := make([]completionChoice, len(choices))
 	for i, c := range choices {
 		if req.none {
-			c = &collected{Reply: prompt.Reply{Finish: engine.FinishLength}}
+			c = &collected{Collector: prompt.Collector{Finish: engine.FinishLength}}
 		}
 		logprobs, _ := appendCompletionLogprobs(nil, a, append(slices.Clip(scored), c.tokens...), 0)
 		list[i] = completionChoice{

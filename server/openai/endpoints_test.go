@@ -184,6 +184,93 @@ func TestRerank(t *testing.T) {
 	}
 }
 
+// TestScore scores one query with some texts, and pairs.
+func TestScore(t *testing.T) {
+	hs, _ := servertest.Start(t, enginetest.Options{Embeds: true, Ranks: true}, server.Options{})
+	for name, tt := range map[string]struct {
+		fields string
+		status int
+		want   string // scores, or a part of the error; the fake's is the number of tokens, made one from 0 to 1
+	}{
+		"a pair":           {`"text_1":"q","text_2":"a"`, 200, "2"},
+		"some":             {`"text_1":"q","text_2":["a","abc"]`, 200, "2 4"},
+		"a list of one":    {`"text_1":["q"],"text_2":["a","abc"]`, 200, "2 4"},
+		"pairs":            {`"text_1":["q","qq"],"text_2":["a","abc"],"use_activation":true`, 200, "2 5"},
+		"by other names":   {`"queries":"q","documents":["a",{"text":"ab"}]`, 200, "2 3"},
+		"by others still":  {`"data_1":"q","data_2":"a"`, 200, "2"},
+		"items":            {`"queries":"q","items":["a"]`, 200, "2"},
+		"not the same":     {`"text_1":["q","r"],"text_2":["a","b","c"]`, 400, "text_1"},
+		"many with one":    {`"text_1":["q","r"],"text_2":"a"`, 400, "text_1"},
+		"no query":         {`"text_2":"a"`, 400, "text_1"},
+		"no text":          {`"text_1":"a"`, 400, "text_2"},
+		"an empty list":    {`"text_1":"a","text_2":[]`, 400, "text_2"},
+		"raw scores":       {`"text_1":"a","text_2":"b","activation":false`, 400, "activation"},
+		"a cut":            {`"text_1":"a","text_2":"b","truncate_prompt_tokens":5`, 400, "truncate_prompt_tokens"},
+		"what is too long": {`"text_1":"a","text_2":"` + strings.Repeat("b", 100) + `"`, 400, "context_length_exceeded"},
+	} {
+		for _, path := range []string{"/v1/score", "/score"} {
+			res, body := servertest.Post(t, hs, path, `{"model":"fake",`+tt.fields+`}`)
+			var got struct {
+				Object string
+				Data   []struct {
+					Index  int
+					Object string
+					Score  float64
+				}
+				Usage struct {
+					Total int `json:"total_tokens"`
+				}
+			}
+			if err := json.Unmarshal([]byte(body), &got); err != nil || res.StatusCode != tt.status {
+				t.Errorf("%s: %d %s", name, res.StatusCode, body)
+				continue
+			}
+			if tt.status != 200 {
+				if !strings.Contains(body, tt.want) {
+					t.Errorf("%s: %s", name, body)
+				}
+				continue
+			}
+			var scores []string
+			for i, s := range got.Data {
+				scores = append(scores, fmt.Sprint(math.Round(math.Log(s.Score/(1-s.Score)))))
+				if s.Index != i || s.Object != "score" {
+					t.Errorf("%s: %s", name, body)
+				}
+			}
+			if strings.Join(scores, " ") != tt.want || got.Object != "list" || got.Usage.Total == 0 {
+				t.Errorf("%s: %s", name, body)
+			}
+		}
+	}
+}
+
+// TestTokenizerInfo asks as lm-eval does: for the tokenizer of the only model, and the numbers of its tokens.
+func TestTokenizerInfo(t *testing.T) {
+	hs, _ := servertest.Start(t, enginetest.Options{}, server.Options{})
+	for _, path := range []string{"/tokenizer_info", "/v1/tokenizer_info?model=fake"} {
+		status, body := servertest.Request(t, hs, http.MethodGet, path)
+		if status != 200 || body != `{"tokenizer_class":"PreTrainedTokenizerFast","bos_token":null,`+
+			`"eos_token":"\u003ceos\u003e","add_bos_token":false,"add_eos_token":false,"model_max_length":256,`+
+			`"chat_template":null}` {
+			t.Errorf("%s: %d %s", path, status, body)
+		}
+	}
+	res, body := servertest.Post(t, hs, "/tokenize", `{"prompt":"<think>","add_special_tokens":false}`)
+	if res.StatusCode != 200 || !strings.Contains(body, `"tokens":[257]`) {
+		t.Errorf("%d %s", res.StatusCode, body)
+	}
+	res, body = servertest.Post(t, hs, "/detokenize", `{"tokens":[97]}`)
+	if res.StatusCode != 200 || !strings.Contains(body, `"prompt":"a"`) {
+		t.Errorf("%d %s", res.StatusCode, body)
+	}
+	for path, want := range map[string]int{"/tokenizer_info?model=other": 404, "/tokenizer_info?name=fake": 400} {
+		if status, body := servertest.Request(t, hs, http.MethodGet, path); status != want {
+			t.Errorf("%s: %d %s", path, status, body)
+		}
+	}
+}
+
 func TestTokenize(t *testing.T) {
 	hs, _ := servertest.Start(t, enginetest.Options{}, server.Options{})
 	res, body := servertest.Post(t, hs, "/tokenize", `{"model":"fake","prompt":"ab<think>","return_token_strs":true}`)
@@ -219,7 +306,7 @@ func TestSamplingReachesTheEngine(t *testing.T) {
 	fields := map[string]any{
 		"model":                 "fake",
 		"prompt":                "a",
-		"max_tokens":            1,
+		"max_tokens":            math.MaxInt32, // no fewer than min_tokens
 		"seed":                  11,
 		"ignore_eos":            true,
 		"dry_sequence_breakers": []string{"x"},
@@ -301,7 +388,7 @@ func TestHarmlessFields(t *testing.T) {
 		{"/v1/completions", `"prompt":"a","grammar":"root ::= x"`, 400},
 		{"/v1/responses", `"input":"a","include":["reasoning.encrypted_content"],"max_tool_calls":3,` +
 			`"prompt_cache_retention":"24h"`, 200},
-		{"/v1/responses", `"input":"a","context_management":[]`, 400},
+		{"/v1/responses", `"input":"a","context_management":{}`, 400},
 		{"/v1/rerank", `"query":"q","documents":["a"],"max_chunks_per_doc":1`, 400},
 		{"/v1/rerank", `"query":"q","documents":["a"],"max_tokens_per_doc":1`, 400},
 		{"/v1/rerank", `"query":"q","documents":["a"],"rank_fields":["x"]`, 400},

@@ -56,6 +56,7 @@ var failures = map[fault.Kind]failure{
 	fault.ContextExceeded:    {http.StatusBadRequest, invalidRequest, "context_length_exceeded", false},
 	fault.NotFound:           {http.StatusNotFound, invalidRequest, "", false},
 	fault.PreviousNotFound:   {http.StatusBadRequest, invalidRequest, "previous_response_not_found", false},
+	fault.ConversationLocked: {http.StatusBadRequest, invalidRequest, "conversation_locked", false},
 
 	fault.UnknownEncoding:  {http.StatusUnsupportedMediaType, invalidRequest, "unsupported_encoding", false},
 	fault.BodyTooLarge:     {http.StatusRequestEntityTooLarge, invalidRequest, "request_too_large", false},

@@ -22,7 +22,7 @@ import (
 
 // changing is what differs from run to run in an answer.
 var changing = regexp.MustCompile(
-	`(chatcmpl-|cmpl-|resp_|msg_|fc_|rs_|call_)[0-9a-f]{24}|"(?:created|created_at|completed_at)": ?\d+|fp_[0-9a-f]{10}`,
+	`(chatcmpl-|cmpl-|resp_|conv_|msg_|fc_|fco_|rs_|call_|cmp_)[0-9a-f]{24}(?:_c[0-9a-f]{12})?|"(?:created|created_at|completed_at)": ?\d+|fp_[0-9a-f]{10}`,
 )
 
 func golden(t *testing.T, name, got string) {
@@ -31,7 +31,8 @@ func golden(t *testing.T, name, got string) {
 		if prefix, _, ok := strings.Cut(s, ":"); ok {
 			return prefix + ":0"
 		}
-		return strings.TrimRight(s, "0123456789abcdef") + "0"
+		prefix := s[:strings.LastIndexAny(s[:min(len(s), 9)], "-_")+1] // as the longest, chatcmpl-
+		return prefix + "0"
 	})
 	testfiles.Golden(t, name, got, *openai.Update)
 }

@@ -17,6 +17,11 @@ import (
 //	resp_0123456789abcdef01234567
 //	msg_0123456789abcdef01234567_0       its first output
 //	msg_0123456789abcdef01234567_i0      its first input, unless the client has given it an id
+//
+// Those of items that were added to a conversation contain that of the conversation:
+//
+//	conv_0123456789abcdef01234567
+//	msg_0123456789abcdef01234567_c0123456789ab
 
 // responsePrefix is the prefix of the ids of responses.
 const responsePrefix = "resp_"
@@ -50,46 +55,45 @@ func inputID(response string, index int) string {
 // maxReferred limits what the references of a request stand for, in bytes.
 const maxReferred = 64 << 20
 
-// resolve puts the stored items in the place of the references to them.
-func (api *API) resolve(ctx context.Context, req *responsesRequest) *fault.Error {
-	stored := map[string]map[string]json.RawMessage{} // items by id, of responses by id
+// resolve puts the stored items in the place of the references to them, and reports whether there are any.
+func (api *API) resolve(ctx context.Context, items []wire.Value) (found bool, e *fault.Error) {
+	stored := map[string]map[string]json.RawMessage{} // items by id, of responses and conversations by id
 	total := 0
-	for i, v := range req.input {
+	for i, v := range items {
 		id, ok := referenceOf(v)
 		if !ok {
 			continue
 		}
 
-		response := responseOf(id)
-		if _, known := stored[response]; !known {
-			items, err := api.storedItems(ctx, response)
+		holder := holderOf(id)
+		if _, known := stored[holder]; !known {
+			list, err := api.storedItems(ctx, holder)
 			if err != nil && !errors.Is(err, archive.ErrNotFound) {
-				return storageFailed(err)
+				return false, storageFailed(err)
 			}
-			stored[response] = items
+			stored[holder] = list
 		}
-		raw, ok := stored[response][id]
+		raw, ok := stored[holder][id]
 		if !ok {
-			return fault.New(fault.NotFound, v.Name, "Item with id '%s' not found. %s", id, notKept)
+			return false, fault.New(fault.NotFound, v.Name, "Item with id '%s' not found. %s", id, notKept)
 		}
 		if total += len(raw); total > maxReferred {
-			return fault.New(fault.ContextExceeded, "input",
+			return false, fault.New(fault.ContextExceeded, "input",
 				"The items referenced are too large (maximum %d bytes).", maxReferred)
 		}
-		req.input[i].Raw = raw
+		items[i].Raw = raw
 	}
-
-	if len(stored) == 0 {
-		return nil
-	}
-	return req.converse(req.input)
+	return len(stored) > 0, nil
 }
 
-// responseOf returns the id of the response that an item with an id may belong to.
-func responseOf(item string) string {
+// holderOf returns the id of the response or the conversation that an item with an id may belong to.
+func holderOf(item string) string {
 	parts := strings.Split(item, "_")
-	if len(parts) < 2 {
+	switch {
+	case len(parts) < 2:
 		return ""
+	case len(parts) > 2 && strings.HasPrefix(parts[2], "c"):
+		return conversationPrefix + parts[1]
 	}
 	return responsePrefix + parts[1]
 }
@@ -110,9 +114,9 @@ func referenceOf(v wire.Value) (id string, ok bool) {
 	return item.ID, *item.Type == typeReference
 }
 
-// storedItems returns the items of a stored response by their ids, or archive.ErrNotFound.
-func (api *API) storedItems(ctx context.Context, response string) (map[string]json.RawMessage, error) {
-	stored, err := api.opts.Archive.Get(ctx, response)
+// storedItems returns the items of a stored response or conversation by their ids, or archive.ErrNotFound.
+func (api *API) storedItems(ctx context.Context, holder string) (map[string]json.RawMessage, error) {
+	stored, err := api.opts.Archive.Get(ctx, holder)
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ import (
 // Options configure an API.
 type Options struct {
 	Service *service.Service
-	Stream  dialect.Stream
+	Stream  dialect.StreamFunc
 	Archive archive.Store // stores responses between requests; nil keeps recent ones in memory
 	// Moderator is the name of the Llama Guard model behind moderations; empty for none.
 	Moderator string
@@ -34,9 +34,10 @@ var _ dialect.Dialect = (*API)(nil)
 
 // API implements dialect.Dialect.
 type API struct {
-	opts       Options
-	service    *service.Service
-	background background
+	opts          Options
+	service       *service.Service
+	background    background
+	conversations conversations
 }
 
 // New returns the dialect. The caller must close it.
@@ -63,7 +64,8 @@ var streamed = []string{"application/json", wire.EventStream}
 
 // Routes implements dialect.Dialect.
 func (api *API) Routes() []dialect.Route {
-	return slices.Concat(api.modelRoutes(), api.generationRoutes(), api.readingRoutes(), api.responseRoutes())
+	return slices.Concat(api.modelRoutes(), api.generationRoutes(), api.readingRoutes(), api.responseRoutes(),
+		api.conversationRoutes())
 }
 
 func (api *API) modelRoutes() []dialect.Route {
@@ -140,6 +142,23 @@ func (api *API) readingRoutes() []dialect.Route {
 			Fields:    rerankFields.Describe(),
 		},
 		{
+			Method:    http.MethodPost,
+			Path:      "/score",
+			Handle:    api.score,
+			Work:      true,
+			Operation: "rerank",
+			Doc:       "Scores how well texts answer queries.",
+			Fields:    scoreFields.Describe(),
+		},
+		{
+			Method:      http.MethodGet,
+			Path:        "/tokenizer_info",
+			Handle:      api.tokenizerInfo,
+			Work:        true,
+			Doc:         "Describes a model's tokenizer.",
+			Unversioned: true,
+		},
+		{
 			Method:      http.MethodPost,
 			Path:        "/tokenize",
 			Handle:      api.tokenize,
@@ -214,6 +233,65 @@ func (api *API) responseRoutes() []dialect.Route {
 			Path:   "/responses/:id/cancel",
 			Handle: api.cancelResponse,
 			Doc:    "Cancels a background response.",
+		},
+	}
+}
+
+func (api *API) conversationRoutes() []dialect.Route {
+	return []dialect.Route{
+		{
+			Method: http.MethodPost,
+			Path:   "/conversations",
+			Handle: api.createConversation,
+			Work:   true,
+			Doc:    "Creates a conversation, to which responses add their input and output.",
+			Fields: createFields.Describe(),
+		},
+		{
+			Method: http.MethodGet,
+			Path:   "/conversations/:id",
+			Handle: api.showConversation,
+			Doc:    "Returns a conversation without its items.",
+		},
+		{
+			Method: http.MethodPost,
+			Path:   "/conversations/:id",
+			Handle: api.updateConversation,
+			Work:   true,
+			Doc:    "Replaces the labels of a conversation.",
+			Fields: updateFields.Describe(),
+		},
+		{
+			Method: http.MethodDelete,
+			Path:   "/conversations/:id",
+			Handle: api.deleteConversation,
+			Doc:    "Deletes a conversation and its items.",
+		},
+		{
+			Method: http.MethodPost,
+			Path:   "/conversations/:id/items",
+			Handle: api.createItems,
+			Work:   true,
+			Doc:    "Adds items to a conversation.",
+			Fields: addFields.Describe(),
+		},
+		{
+			Method: http.MethodGet,
+			Path:   "/conversations/:id/items",
+			Handle: api.listItems,
+			Doc:    "Lists the items of a conversation.",
+		},
+		{
+			Method: http.MethodGet,
+			Path:   "/conversations/:id/items/:item",
+			Handle: api.showItem,
+			Doc:    "Returns an item of a conversation.",
+		},
+		{
+			Method: http.MethodDelete,
+			Path:   "/conversations/:id/items/:item",
+			Handle: api.deleteItem,
+			Doc:    "Deletes an item of a conversation.",
 		},
 	}
 }

@@ -33,16 +33,13 @@ var othersFields = append(wire.Table[params]{
 		Doc:  "Whether an answer includes the stop sequence that ended it.",
 	},
 	{
-		Name: "min_tokens",
-		Type: wire.Refuse[params]("A minimum length cannot be set; 'ignore_eos' makes answers run to 'max_tokens'.", "0"),
-	},
-	{
 		Name: "skip_special_tokens",
 		Type: wire.Refuse[params]("Answers never contain control tokens.", "true"),
 	},
 	{
 		Name: "cache_salt",
-		Type: wire.Refuse[params]("All prompts share one cache."),
+		Type: wire.Custom(saltSchema, setCacheSalt),
+		Doc:  "The prompt's KV cells are shared only with prompts that have the same salt.",
 	},
 	{
 		Name: "use_beam_search",
@@ -141,6 +138,25 @@ func setPredict(p *params, v wire.Value) *fault.Error {
 	}
 	p.predict = int(n)
 	return e
+}
+
+// maxSaltBytes is the longest salt.
+const maxSaltBytes = 1024
+
+var saltSchema = wire.Schema{"type": "string", "minLength": 1, "maxLength": maxSaltBytes}.Examples(`"a"`)
+
+func setCacheSalt(p *params, v wire.Value) *fault.Error {
+	salt, e := v.Text()
+	switch {
+	case e != nil:
+		return e
+	case salt == "":
+		return v.Invalid("the salt is empty.")
+	case len(salt) > maxSaltBytes:
+		return v.Invalid("the salt is too long: %d bytes (maximum %d).", len(salt), maxSaltBytes)
+	}
+	p.cacheSalt = salt
+	return nil
 }
 
 func readStopTokens(v wire.Value) ([]engine.Token, *fault.Error) {

@@ -34,9 +34,15 @@ func TestOtherServersFields(t *testing.T) {
 		}},
 		{chat, `"num_ctx":8192,"keep_alive":"5m","cache_prompt":true,"id_slot":-1,"timings_per_token":true`, "", nil},
 		{chat, `"min_tokens":0,"skip_special_tokens":true,"cache_salt":null`, "", nil},
-		{chat, `"min_tokens":5`, "min_tokens", nil},
+		{chat, `"min_tokens":5`, "", func(r engine.Request, _ engine.Chat) bool { return r.Sampling.MinTokens == 5 }},
+		{chat, `"min_tokens":5,"max_tokens":4`, "min_tokens", nil},
+		{completion, `"min_tokens":17`, "min_tokens", nil},
+		{completion, `"min_tokens":5,"max_tokens":5`, "", nil},
 		{chat, `"skip_special_tokens":false`, "skip_special_tokens", nil},
-		{chat, `"cache_salt":"a"`, "cache_salt", nil},
+		{chat, `"cache_salt":"a"`, "", func(r engine.Request, _ engine.Chat) bool { return r.CacheSalt == "a" }},
+		{completion, `"cache_salt":"b"`, "", func(r engine.Request, _ engine.Chat) bool { return r.CacheSalt == "b" }},
+		{chat, `"cache_salt":""`, "cache_salt", nil},
+		{chat, `"cache_salt":5`, "cache_salt", nil},
 
 		{chat, `"enable_thinking":false`, "", func(_ engine.Request, c engine.Chat) bool { return c.NoThinking }},
 		{chat, `"enable_thinking":true`, "", func(_ engine.Request, c engine.Chat) bool {
@@ -113,8 +119,12 @@ func TestOtherServersFields(t *testing.T) {
 func TestStopTokens(t *testing.T) {
 	hs, _ := servertest.Start(t, enginetest.Options{Next: sayLast("hello")}, server.Options{})
 	for fields, want := range map[string]string{
-		`"stop_token_ids":[108]`: "he",
-		`"stop":"ll"`:            "he",
+		`"stop_token_ids":[108]`:                                "he",
+		`"stop":"ll"`:                                           "he",
+		`"stop":"ll","min_tokens":4`:                            "hello",
+		`"stop":["ll","o"],"min_tokens":4`:                      "hell",
+		`"stop_token_ids":[108],"min_tokens":3`:                 "he.",
+		`"min_tokens":8`:                                        "hello...",
 		`"stop":"ll","include_stop_str_in_output":true`:         "hell",
 		`"stop":["x"],"include_stop_str_in_output":true`:        "hello",
 		`"stop":"ll","include_stop_str_in_output":null`:         "he",

@@ -23,6 +23,7 @@ type params struct {
 	predict      int // the limit of other servers' clients: negative for none, 0 if it was not given
 	stop         []string
 	stopTokens   []engine.Token
+	cacheSalt    string
 	includeStop  bool // the answer contains the stop string that ended it
 	logprobs     bool
 	top          int
@@ -286,6 +287,10 @@ func (p *params) check() *fault.Error {
 	if p.maxTokens == 0 && p.predict > 0 {
 		p.maxTokens = p.predict
 	}
+	if least := int(p.sampling.MinTokens); p.maxTokens > 0 && least > p.maxTokens {
+		return fault.New(fault.InvalidValue, "min_tokens",
+			"Invalid 'min_tokens': %d is more than the maximum tokens of an answer (%d).", least, p.maxTokens)
+	}
 	return nil
 }
 
@@ -298,6 +303,7 @@ func (p *params) request() engine.Request {
 		Sampling:   p.sampling,
 		Stop:       p.stop,
 		StopTokens: p.stopTokens,
+		CacheSalt:  p.cacheSalt,
 		LogProbs:   p.logprobs,
 		Top:        p.top,
 	}

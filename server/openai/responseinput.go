@@ -37,6 +37,7 @@ const (
 	typeSearchCall   = "tool_search_call"
 	typeSearchOutput = "tool_search_output"
 	typeCompaction   = "compaction"
+	typeTrigger      = "compaction_trigger"
 )
 
 // itemReader converts items to a conversation.
@@ -46,14 +47,19 @@ type itemReader struct {
 	skipped  []string     // types of items that the model does not see
 }
 
-// converse makes the conversation of items.
+// converse makes the conversation of items. A trigger at the end is a request for a summary of them.
 func (r *responsesRequest) converse(items []wire.Value) *fault.Error {
 	var reader itemReader
+	r.triggered = len(items) > 0 && kindOf(items[len(items)-1]).Type == typeTrigger
+	if r.triggered {
+		items = items[:len(items)-1]
+	}
 	for _, item := range items {
 		if e := reader.add(item); e != nil {
 			return e
 		}
 	}
+	r.all = items
 	r.messages = reader.messages
 	r.found = reader.found
 	r.unread = reader.skipped
@@ -114,13 +120,8 @@ func (r *itemReader) addOther(v wire.Value, object map[string]wire.Value, kind s
 	case typeSearchOutput:
 		return r.addFound(v, object)
 	case typeCompaction, "compaction_summary":
-		sealed, e := wire.OptionalText(object, "encrypted_content")
-		if e != nil {
+		if told, e := r.addCompaction(v, object); told || e != nil {
 			return e
-		}
-		if text, ok := unseal(sealed); ok {
-			r.messages = append(r.messages, prompt.Message{Role: prompt.User, Content: compactedPrefix + text})
-			return nil
 		}
 	default:
 		if told, e := r.addHosted(v, object, kind); told || e != nil {

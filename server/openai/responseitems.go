@@ -12,109 +12,25 @@ import (
 	"serve/server/wire"
 )
 
-// response is the response object, with every field that OpenAI's schema requires.
-type response struct {
-	ID                 string          `json:"id"`
-	Object             string          `json:"object"`
-	CreatedAt          int64           `json:"created_at"`
-	CompletedAt        *int64          `json:"completed_at"`
-	Status             string          `json:"status"`
-	Background         bool            `json:"background"`
-	Error              *responseError  `json:"error"`
-	IncompleteDetails  *incomplete     `json:"incomplete_details"`
-	FrequencyPenalty   float64         `json:"frequency_penalty"`
-	Instructions       *string         `json:"instructions"`
-	MaxOutputTokens    *int            `json:"max_output_tokens"`
-	MaxToolCalls       *int            `json:"max_tool_calls"`
-	Model              string          `json:"model"`
-	Output             []*item         `json:"output"`
-	ParallelToolCalls  bool            `json:"parallel_tool_calls"`
-	PresencePenalty    float64         `json:"presence_penalty"`
-	PreviousResponseID *string         `json:"previous_response_id"`
-	PromptCacheKey     *string         `json:"prompt_cache_key"`
-	Reasoning          map[string]any  `json:"reasoning"`
-	SafetyIdentifier   *string         `json:"safety_identifier"`
-	ServiceTier        string          `json:"service_tier"`
-	Store              bool            `json:"store"`
-	Temperature        float64         `json:"temperature"`
-	Text               map[string]any  `json:"text"`
-	ToolChoice         json.RawMessage `json:"tool_choice"`
-	Tools              json.RawMessage `json:"tools"`
-	TopLogprobs        int             `json:"top_logprobs"`
-	TopP               float64         `json:"top_p"`
-	Truncation         string          `json:"truncation"`
-	Usage              *responseUsage  `json:"usage"`
-	User               *string         `json:"user,omitempty"`
-	Metadata           json.RawMessage `json:"metadata"`
-}
-
-type responseError struct {
-	Code    string `json:"code"`
-	Message string `json:"message"`
-}
-
-type incomplete struct {
-	Reason string `json:"reason"`
-}
-
-type responseUsage struct {
-	InputTokens        int           `json:"input_tokens"`
-	InputDetails       inputDetails  `json:"input_tokens_details"`
-	OutputTokens       int           `json:"output_tokens"`
-	OutputTokenDetails outputDetails `json:"output_tokens_details"`
-	TotalTokens        int           `json:"total_tokens"`
-}
-
-type inputDetails struct {
-	CachedTokens     int `json:"cached_tokens"`
-	CacheWriteTokens int `json:"cache_write_tokens"`
-}
-
-type outputDetails struct {
-	ReasoningTokens int `json:"reasoning_tokens"`
-}
-
-// item is an item of the output. Its fields depend on its type.
-type item struct {
-	Type      string       `json:"type"`
-	ID        string       `json:"id"`
-	Status    string       `json:"status"`
-	Role      string       `json:"role,omitempty"`
-	Content   *[]*itemPart `json:"content,omitempty"`
-	Summary   *[]string    `json:"summary,omitempty"`
-	Encrypted string       `json:"encrypted_content,omitempty"`
-	CallID    string       `json:"call_id,omitempty"`
-	Namespace string       `json:"namespace,omitempty"`
-	Name      string       `json:"name,omitempty"`
-	Execution string       `json:"execution,omitempty"`
-	Arguments any          `json:"arguments,omitempty"` // JSON in a string; of a search an object
-	Input     *string      `json:"input,omitempty"`
-}
-
-// itemPart is a text part of a message or of reasoning. The latter has no annotations.
-type itemPart struct {
-	Type        string          `json:"type"`
-	Text        string          `json:"text"`
-	Annotations *[]int          `json:"annotations,omitempty"`
-	LogProbs    json.RawMessage `json:"logprobs,omitempty"`
-}
-
 // responseWriter builds a response from the events of a stream. If streams is set, it appends the
 // API's events to buf.
 type responseWriter struct {
-	response *response
-	answer   *answer
-	kinds    *toolKinds
-	sealed   bool
-	streams  bool
-	buf      []byte
-	sequence int
-	open     *item              // the last item, while it is incomplete
-	text     strings.Builder    // of the open item
-	input    inputReader        // of an open call of a custom tool
-	waiting  []engine.TokenInfo // tokens whose text has not come yet
-	tokens   []engine.TokenInfo // of the open message
-	ended    engine.Finish
+	response  *response
+	answer    *answer
+	kinds     *toolKinds
+	sealed    bool
+	window    string // that the conversation goes on from; empty for none
+	triggered bool   // the answer is a summary
+	replaces  bool   // everything before it
+	streams   bool
+	buf       []byte
+	sequence  int
+	open      *item              // the last item, while it is incomplete
+	text      strings.Builder    // of the open item
+	input     inputReader        // of an open call of a custom tool
+	waiting   []engine.TokenInfo // tokens whose text has not come yet
+	tokens    []engine.TokenInfo // of the open message
+	ended     engine.Finish
 }
 
 func newResponseWriter(a *answer, req *responsesRequest) *responseWriter {
@@ -123,7 +39,7 @@ func newResponseWriter(a *answer, req *responsesRequest) *responseWriter {
 		ID:                 a.id,
 		Object:             "response",
 		CreatedAt:          a.created,
-		Status:             "in_progress",
+		Status:             statusRunning,
 		Model:              a.name,
 		Output:             []*item{},
 		ParallelToolCalls:  req.tools.parallel,
@@ -156,15 +72,22 @@ func newResponseWriter(a *answer, req *responsesRequest) *responseWriter {
 		r.MaxToolCalls = &req.maxCalls
 	}
 
+	if req.conversationID != "" {
+		r.Conversation = &conversationRef{req.conversationID}
+	}
+
 	if req.formatAsked != nil {
 		r.Text["format"] = req.formatAsked
 	}
 
 	return &responseWriter{
-		response: r,
-		answer:   a,
-		kinds:    &req.tools.kinds,
-		sealed:   req.sealed,
+		response:  r,
+		answer:    a,
+		kinds:     &req.tools.kinds,
+		sealed:    req.sealed,
+		window:    req.window,
+		triggered: req.triggered,
+		replaces:  req.previous != "" || req.conversationID != "",
 	}
 }
 
@@ -194,6 +117,46 @@ func (w *responseWriter) emit(kind string, fields map[string]any) {
 	w.buf = wire.AppendEvent(w.buf, kind, body)
 }
 
+// start begins the response, before any event of the stream.
+func (w *responseWriter) start() {
+	w.emit("response.created", map[string]any{"response": w.response})
+	w.emit("response.in_progress", map[string]any{"response": w.response})
+	if w.window != "" {
+		w.compacted(w.window)
+	}
+}
+
+// compacted adds an item with what the conversation goes on from.
+func (w *responseWriter) compacted(sealed string) {
+	index := len(w.response.Output)
+	it := &item{
+		Type:      typeCompaction,
+		ID:        itemPrefixes[typeCompaction] + outputID(w.response.ID, index),
+		Encrypted: sealed,
+	}
+	w.response.Output = append(w.response.Output, it)
+	w.emit("response.output_item.added", map[string]any{"output_index": index, "item": it})
+	w.emit("response.output_item.done", map[string]any{"output_index": index, "item": it})
+}
+
+// summarize processes an event of a stream that is a summary. What is stored here goes on from it alone; clients
+// put the user's messages beside it.
+func (w *responseWriter) summarize(e *engine.Event) {
+	w.text.WriteString(e.Text)
+	if e.Finish == "" {
+		return
+	}
+	w.ended = e.Finish
+	sealed := seal(w.text.String())
+	if w.replaces {
+		all := window{Summary: w.text.String()}
+		if whole, e := all.seal(); e == nil {
+			sealed = whole
+		}
+	}
+	w.compacted(sealed)
+}
+
 // take moves the events from buf to b.
 func (w *responseWriter) take(b []byte) []byte {
 	b = append(b, w.buf...)
@@ -210,6 +173,10 @@ func (w *responseWriter) of(fields map[string]any) map[string]any {
 
 // event processes an event of the stream.
 func (w *responseWriter) event(e *engine.Event) {
+	if w.triggered {
+		w.summarize(e)
+		return
+	}
 	w.waiting = append(w.waiting, e.Tokens...)
 	if e.Reasoning != "" {
 		w.waiting = nil
@@ -272,7 +239,7 @@ func (w *responseWriter) begin(kind string, call *engine.ToolCallDelta) {
 	it := &item{
 		Type:   kind,
 		ID:     itemPrefixes[kind] + outputID(w.response.ID, len(w.response.Output)),
-		Status: "in_progress",
+		Status: statusRunning,
 	}
 	switch kind {
 	case typeMessage:
@@ -355,9 +322,9 @@ func (w *responseWriter) end() {
 		w.addInput(w.input.end())
 	}
 
-	it.Status = "completed"
+	it.Status = statusCompleted
 	if w.ended == engine.FinishLength {
-		it.Status = "incomplete"
+		it.Status = statusIncomplete
 	}
 
 	w.close(it, w.text.String())
@@ -410,10 +377,10 @@ func (w *responseWriter) settle(u engine.Usage) {
 	r := w.response
 	r.Usage = usageOf(u)
 	now := time.Now().Unix()
-	r.Status = "completed"
+	r.Status = statusCompleted
 	r.CompletedAt = &now
 	if w.ended == engine.FinishLength {
-		r.Status = "incomplete"
+		r.Status = statusIncomplete
 		r.CompletedAt = nil
 		r.IncompleteDetails = &incomplete{"max_output_tokens"}
 	}
@@ -422,7 +389,7 @@ func (w *responseWriter) settle(u engine.Usage) {
 // fail ends the response with an error. Clients expect it in the response and as a separate event, which
 // has two forms at once.
 func (w *responseWriter) fail(e *fault.Error) {
-	w.response.Status = "failed"
+	w.response.Status = statusFailed
 	w.response.Error = &responseError{failures[e.Kind].code, e.Message}
 	w.emit("response.failed", map[string]any{"response": w.response})
 	body := newErrorBody(e)

@@ -17,24 +17,29 @@ import (
 // responsesRequest is the body of POST /v1/responses.
 type responsesRequest struct {
 	conversationRequest
-	instructions string
-	metadata     json.RawMessage
-	toolsAsked   json.RawMessage // as sent, to be echoed
-	choiceAsked  json.RawMessage
-	formatAsked  json.RawMessage
-	user         string
-	safety       string
-	cacheKey     string
-	truncation   string
-	maxCalls     int                          // of hosted tools; 0 for no limit
-	sealed       bool                         // the client keeps the reasoning and sends it back
-	found        []wire.Value                 // lists of tools that searches have found
-	unread       []string                     // types of items that the model does not see
-	input        []wire.Value                 // the items, from which messages are built
-	items        []map[string]json.RawMessage // the items as stored
-	previous     string                       // id of the response to continue from
-	store        bool
-	background   bool
+	instructions   string
+	metadata       json.RawMessage
+	toolsAsked     json.RawMessage // as sent, to be echoed
+	choiceAsked    json.RawMessage
+	formatAsked    json.RawMessage
+	user           string
+	safety         string
+	cacheKey       string
+	truncation     string
+	maxCalls       int          // of hosted tools; 0 for no limit
+	sealed         bool         // the client keeps the reasoning and sends it back
+	found          []wire.Value // lists of tools that searches have found
+	unread         []string     // types of items that the model does not see
+	input          []wire.Value // its items
+	all            []wire.Value // with those that they go on from; messages are made of them
+	previous       string       // id of the response to continue from
+	conversationID string       // id of the conversation that it belongs to
+	compacts       bool         // a conversation that is longer than threshold
+	threshold      int          // in tokens; 0 for the default
+	triggered      bool         // the answer is a summary
+	window         string       // sealed; what the conversation has been compacted to, empty if it has not
+	store          bool
+	background     bool
 }
 
 var responsesFields = wire.Lift(func(r *responsesRequest) *conversationRequest { return &r.conversationRequest },
@@ -81,8 +86,9 @@ var responsesFields = wire.Lift(func(r *responsesRequest) *conversationRequest {
 		},
 		{
 			Name: "metadata",
-			Type: wire.Custom(wire.Object.Examples(`{"a":"b"}`), (*responsesRequest).setMetadata),
-			Doc:  "Labels, echoed in the response.",
+			Type: wire.Of(metadataSchema, readMetadata,
+				func(r *responsesRequest) *json.RawMessage { return &r.metadata }),
+			Doc: "Labels, echoed in the response.",
 		},
 		{
 			Name: "user",
@@ -107,13 +113,15 @@ var responsesFields = wire.Lift(func(r *responsesRequest) *conversationRequest {
 		},
 		{
 			Name: "truncation",
-			Type: wire.OneOf(func(r *responsesRequest, s string) { r.truncation = s }, "auto", "disabled"),
-			Doc:  "Echoed in the response. Conversations are never truncated: one that is too long is an error.",
+			Type: wire.OneOf(func(r *responsesRequest, s string) { r.truncation = s }, truncationAuto, "disabled"),
+			Doc: "`auto` drops the oldest messages of a conversation that is too long; the header " +
+				"`X-Prompt-Changed` says how many. Otherwise it is an error.",
 		},
 		{
-			Name: "conversation",
-			Type: wire.Refuse[responsesRequest](
-				"Conversations are not stored; use 'previous_response_id' to continue from a response."),
+			Name: conversationField,
+			Type: wire.Custom(conversationSchema, (*responsesRequest).setConversation),
+			Doc: "ID of a conversation, or an object with it, whose items precede the input. When the response is " +
+				"complete, its input and output are added to the conversation, even with `store: false`.",
 		},
 		{
 			Name: "prompt",
@@ -121,7 +129,10 @@ var responsesFields = wire.Lift(func(r *responsesRequest) *conversationRequest {
 		},
 		{
 			Name: "context_management",
-			Type: wire.Refuse[responsesRequest]("Conversations are never shortened."),
+			Type: wire.Custom(contextManagementSchema, (*responsesRequest).setContextManagement),
+			Doc: "`compaction` has the model summarize a conversation with more tokens than `compact_threshold`, by " +
+				"default three quarters of the context, before it answers. The summary is an item of the output, from " +
+				"which the conversation continues. `usage` covers only the answer.",
 		},
 		{
 			Name: "top_logprobs",
@@ -184,13 +195,15 @@ var responsesFields = wire.Lift(func(r *responsesRequest) *conversationRequest {
 
 // The schemas of fields that have their own decoders.
 var (
+	itemSchema = wire.AnyOf(
+		wire.Open(map[string]wire.Schema{"type": wire.String}, "type"),
+		wire.Open(map[string]wire.Schema{"role": wire.String}, "role"),
+		wire.Open(map[string]wire.Schema{"id": {"type": "string", "minLength": 1}}, "id"),
+	)
+
 	inputSchema = wire.AnyOf(
 		wire.String,
-		wire.ListOf(wire.AnyOf(
-			wire.Open(map[string]wire.Schema{"type": wire.String}, "type"),
-			wire.Open(map[string]wire.Schema{"role": wire.String}, "role"),
-			wire.Open(map[string]wire.Schema{"id": {"type": "string", "minLength": 1}}, "id"),
-		), maxMessages),
+		wire.ListOf(itemSchema, maxMessages),
 	).Examples(`"Hello"`, `[{"role":"user","content":"Hello"}]`)
 
 	flatToolsSchema = wire.ListOf(anyTool, maxTools).Examples(`[{"type":"function","name":"f"}]`,
@@ -251,11 +264,6 @@ func (r *responsesRequest) setToolChoice(v wire.Value) (e *fault.Error) {
 	r.choiceAsked = v.Raw
 	r.tools.choice, e = readToolChoice(v, true)
 	return e
-}
-
-func (r *responsesRequest) setMetadata(v wire.Value) *fault.Error {
-	r.metadata = v.Raw
-	return wire.IsObject(v)
 }
 
 // echoedTools returns the tools as a response tells them: functions have all of their fields.
@@ -335,10 +343,7 @@ func (r *responsesRequest) setReasoning(v wire.Value) *fault.Error {
 
 // check validates fields that depend on each other.
 func (r *responsesRequest) check() *fault.Error {
-	if r.instructions != "" {
-		first := prompt.Message{Role: prompt.System, Content: r.instructions}
-		r.messages = slices.Insert(r.messages, 0, first)
-	}
+	r.messages = r.instructed(r.messages)
 	if len(r.messages) == 0 {
 		return fault.New(fault.MissingField, "input", "Missing required parameter: 'input'.")
 	}
@@ -354,43 +359,78 @@ func (r *responsesRequest) check() *fault.Error {
 	return r.conversationRequest.check()
 }
 
+// instructed returns messages after the request's instructions.
+func (r *responsesRequest) instructed(messages []prompt.Message) []prompt.Message {
+	if r.instructions == "" {
+		return messages
+	}
+	return slices.Insert(messages, 0, prompt.Message{Role: prompt.System, Content: r.instructions})
+}
+
+// decodeResponses reads a request, without the conversation that it continues.
+func (api *API) decodeResponses(w http.ResponseWriter, r *http.Request) (*responsesRequest, *fault.Error) {
+	req := &responsesRequest{store: true, conversationRequest: newConversationRequest()}
+	return req, decode(api, w, r, req, responsesFields)
+}
+
 // readResponses reads and validates a request, including the conversation that it continues.
 func (api *API) readResponses(w http.ResponseWriter, r *http.Request) (*responsesRequest, *fault.Error) {
-	req := &responsesRequest{store: true, conversationRequest: newConversationRequest()}
-	if e := decode(api, w, r, req, responsesFields); e != nil {
+	req, e := api.decodeResponses(w, r)
+	if e != nil {
 		return nil, e
 	}
-	if e := api.recall(r.Context(), req); e != nil {
-		return nil, e
-	}
-	return req, req.check()
+	return req, api.prepare(r.Context(), w.Header(), req)
 }
 
 // itemsHeader lists the types of the input's items that the model does not see.
 const itemsHeader = "X-Items-Not-Read"
 
+// prepare adds what a request continues, and validates it.
+func (api *API) prepare(ctx context.Context, h http.Header, req *responsesRequest) *fault.Error {
+	if e := api.recall(ctx, req); e != nil {
+		return e
+	}
+	if e := req.check(); e != nil {
+		return e
+	}
+	wire.AddList(h, itemsHeader, req.unread)
+	return nil
+}
+
 // responses answers POST /v1/responses.
 func (api *API) responses(w http.ResponseWriter, r *http.Request) *fault.Error {
-	req, e := api.readResponses(w, r)
+	req, e := api.decodeResponses(w, r)
 	if e != nil {
 		return e
 	}
-
-	wire.AddList(w.Header(), itemsHeader, req.unread)
-	if req.background {
-		return api.inBackground(w, r, req)
+	if e := api.conversations.hold(req); e != nil {
+		return e
 	}
 
-	reply, e := api.converse(r.Context(), w.Header(), &req.conversationRequest, "input")
+	e = api.prepare(r.Context(), w.Header(), req)
+	if e == nil && req.background {
+		return api.inBackground(w, r, req)
+	}
+	defer api.conversations.release(req)
+	if e != nil {
+		return e
+	}
+	return api.respond(w, r, req)
+}
+
+// respond answers a request while its client waits.
+func (api *API) respond(w http.ResponseWriter, r *http.Request, req *responsesRequest) *fault.Error {
+	reply, e := api.start(r.Context(), w.Header(), req)
 	if e != nil {
 		return e
 	}
 	defer reply.Close()
-	rw := newResponseWriter(newAnswer("resp_", reply.Model, &req.params), req)
+	rw := newResponseWriter(newAnswer(responsePrefix, reply.Model, &req.params), req)
 	if req.stream {
 		return api.opts.Stream(w, r, reply, &responseEncoder{rw, api, req, r.Context()})
 	}
 
+	rw.start()
 	stream := reply.Streams[0]
 	if err := reply.Read(r.Context(), stream, rw.event); err != nil {
 		return service.Fault(err, "input")
@@ -422,8 +462,7 @@ func (*responseEncoder) Ping(b []byte) []byte { return append(b, wire.Ping...) }
 // Begin implements dialect.Encoder.
 func (w *responseEncoder) Begin(b []byte) []byte {
 	w.streams = true
-	w.emit("response.created", map[string]any{"response": w.response})
-	w.emit("response.in_progress", map[string]any{"response": w.response})
+	w.start()
 	return w.take(b)
 }
 

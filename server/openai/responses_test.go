@@ -133,7 +133,6 @@ func TestBadResponses(t *testing.T) {
 	hs, _ := servertest.Start(t, enginetest.Options{Parse: scripted}, server.Options{})
 	for fields, param := range map[string]string{
 		`"previous_response_id":"resp_1"`: "previous_response_id",
-		`"conversation":"c"`:              "conversation",
 		`"truncation":"some"`:             "truncation",
 		`"top_logprobs":21`:               "top_logprobs",
 		`"nonsense":1`:                    "nonsense",

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -34,45 +33,65 @@ const keepWait = 10 * time.Second
 // previousField is the field with the id of the response to continue from.
 const previousField = "previous_response_id"
 
-// recall prepends the conversation of an earlier response to the input.
+// recall has the conversation begin with what the request goes on from: an earlier response, or a
+// conversation.
 func (api *API) recall(ctx context.Context, req *responsesRequest) *fault.Error {
 	if e := checkStore(req); e != nil {
 		return e
 	}
-	if e := api.resolve(ctx, req); e != nil {
+	found, e := api.resolve(ctx, req.input)
+	if e != nil {
 		return e
-	}
-	if req.previous == "" {
-		return nil
-	}
-
-	turns, err := api.opts.Archive.Conversation(ctx, req.previous)
-	switch {
-	case errors.Is(err, archive.ErrNotFound):
-		return fault.New(fault.PreviousNotFound, previousField,
-			"Previous response with id '%s' not found. %s", req.previous, notKept)
-	case errors.Is(err, archive.ErrBroken):
-		return fault.New(fault.PreviousNotFound, previousField,
-			"An earlier response of the conversation of '%s' is no longer stored.", req.previous)
-	case err != nil:
-		return storageFailed(err)
 	}
 
 	var items []wire.Value
-	for _, turn := range turns {
-		list, e := turnItems(turn)
-		if e != nil {
-			return e
-		}
-		items = append(items, list...)
+	switch {
+	case req.conversationID != "":
+		items, e = api.conversed(ctx, req)
+	case req.previous != "":
+		items, e = api.earlier(ctx, req.previous)
+	case !found:
+		return nil
 	}
+	if e != nil {
+		return e
+	}
+
 	items = append(items, req.input...)
 	if len(items) > maxMessages {
 		return fault.New(fault.ContextExceeded, previousField,
 			"The conversation has too many items: %d (maximum %d).", len(items), maxMessages)
 	}
-
 	return req.converse(items)
+}
+
+// earlier returns the items of a response and of those before it.
+func (api *API) earlier(ctx context.Context, previous string) (items []wire.Value, e *fault.Error) {
+	missing := fault.New(fault.PreviousNotFound, previousField,
+		"Previous response with id '%s' not found. %s", previous, notKept)
+	if !strings.HasPrefix(previous, responsePrefix) {
+		return nil, missing
+	}
+
+	turns, err := api.opts.Archive.Conversation(ctx, previous)
+	switch {
+	case errors.Is(err, archive.ErrNotFound):
+		return nil, missing
+	case errors.Is(err, archive.ErrBroken):
+		return nil, fault.New(fault.PreviousNotFound, previousField,
+			"An earlier response of the conversation of '%s' is no longer stored.", previous)
+	case err != nil:
+		return nil, storageFailed(err)
+	}
+
+	for _, turn := range turns {
+		list, e := turnItems(turn)
+		if e != nil {
+			return nil, e
+		}
+		items = append(items, list...)
+	}
+	return items, nil
 }
 
 // checkStore validates the fields about storing.
@@ -89,7 +108,7 @@ func checkStore(req *responsesRequest) *fault.Error {
 }
 
 // turnItems returns the input and output items of a stored response.
-func turnItems(turn *archive.Response) ([]wire.Value, *fault.Error) {
+func turnItems(turn *archive.Record) ([]wire.Value, *fault.Error) {
 	var input []json.RawMessage
 	var body struct {
 		Status string
@@ -98,7 +117,7 @@ func turnItems(turn *archive.Response) ([]wire.Value, *fault.Error) {
 	if err := errors.Join(json.Unmarshal(turn.Input, &input), json.Unmarshal(turn.Body, &body)); err != nil {
 		return nil, storageFailed(err)
 	}
-	if body.Status != "completed" && body.Status != "incomplete" {
+	if body.Status != statusCompleted && body.Status != statusIncomplete {
 		return nil, fault.New(fault.InvalidValue, previousField,
 			"The response '%s' is %s: it cannot be continued.",
 			turn.ID, strings.ReplaceAll(body.Status, "_", " "))
@@ -115,47 +134,72 @@ func storageFailed(err error) *fault.Error {
 	return fault.New(fault.Storage, "", "Stored responses cannot be read or written: %v.", err)
 }
 
-// keep stores a response, if the request says so.
+// keep stores a response, if the request says so. Of one that has ended, the items are added to the request's
+// conversation, which is then free for others.
 func (api *API) keep(ctx context.Context, req *responsesRequest, r *response) *fault.Error {
-	if !req.store {
-		return nil
-	}
 	// A disconnecting client must not leave an incomplete conversation.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepWait)
 	defer cancel()
-	body, err := json.Marshal(r)
-	if err == nil {
-		err = api.opts.Archive.Put(ctx, &archive.Response{
-			ID:       r.ID,
-			Previous: req.previous,
-			Created:  time.Unix(r.CreatedAt, 0),
-			Input:    req.inputItems(r.ID),
-			Body:     body,
-		})
+
+	var records []*archive.Record
+	if req.store {
+		record, e := recordOf(req, r)
+		if e != nil {
+			return e
+		}
+		records = append(records, record)
 	}
-	if err != nil {
+
+	if req.conversationID != "" && r.Status != statusRunning {
+		api.conversations.mu.Lock()
+		defer api.conversations.mu.Unlock()
+		defer api.conversations.drop(req)
+		if r.complete() {
+			after, e := api.continued(ctx, req, r)
+			if e != nil {
+				return e
+			}
+			records = append(records, after)
+		}
+	}
+
+	if len(records) == 0 {
+		return nil
+	}
+	if err := api.opts.Archive.Put(ctx, records...); err != nil {
 		return storageFailed(err)
 	}
 	return nil
 }
 
-// inputItems returns the request's input in its normalized form: each item has a type, an id and a
-// status, and texts are content parts. Response is the id of the response.
-func (r *responsesRequest) inputItems(response string) json.RawMessage {
-	if r.items == nil {
-		for i, v := range r.input {
-			r.items = append(r.items, listed(v.Raw, inputID(response, i)))
-		}
+// recordOf returns a response as it is stored.
+func recordOf(req *responsesRequest, r *response) (*archive.Record, *fault.Error) {
+	input, err := json.Marshal(req.stored(r.ID))
+	body, failed := json.Marshal(r)
+	if err := errors.Join(err, failed); err != nil {
+		return nil, storageFailed(err)
 	}
-	b, err := json.Marshal(r.items)
-	if err != nil {
-		return json.RawMessage("[]") // they were read from JSON
+	return &archive.Record{
+		ID:       r.ID,
+		Previous: req.previous,
+		Created:  time.Unix(r.CreatedAt, 0),
+		Input:    input,
+		Body:     body,
+	}, nil
+}
+
+// stored returns the request's input in its normalized form: each item has a type, an id and a status,
+// and texts are content parts. Response is the id of the response.
+func (r *responsesRequest) stored(response string) []storedItem {
+	items := make([]storedItem, len(r.input))
+	for i, v := range r.input {
+		items[i] = listed(v.Raw, inputID(response, i))
 	}
-	return b
+	return items
 }
 
 // listed returns an item in its normalized form, with an id unless it has one.
-func listed(raw json.RawMessage, id string) map[string]json.RawMessage {
+func listed(raw json.RawMessage, id string) storedItem {
 	var item map[string]json.RawMessage
 	if json.Unmarshal(raw, &item) != nil {
 		return nil
@@ -189,9 +233,12 @@ func listed(raw json.RawMessage, id string) map[string]json.RawMessage {
 }
 
 // kept returns the stored response with the id in the path.
-func (api *API) kept(r *http.Request) (*archive.Response, *fault.Error) {
+func (api *API) kept(r *http.Request) (*archive.Record, *fault.Error) {
 	id := r.PathValue("id")
 	missing := fault.New(fault.NotFound, "", "Response with id '%s' not found. %s", id, notKept)
+	if !strings.HasPrefix(id, responsePrefix) {
+		return nil, missing
+	}
 	got, err := api.opts.Archive.Get(r.Context(), id)
 	if errors.Is(err, archive.ErrNotFound) {
 		return nil, missing
@@ -231,12 +278,12 @@ func (api *API) showResponse(w http.ResponseWriter, r *http.Request) *fault.Erro
 
 // writeKept writes a stored response. If it is in progress but not running, an earlier process has
 // ended without completing it.
-func (api *API) writeKept(w http.ResponseWriter, r *http.Request, got *archive.Response) *fault.Error {
+func (api *API) writeKept(w http.ResponseWriter, r *http.Request, got *archive.Record) *fault.Error {
 	var body response
 	if err := json.Unmarshal(got.Body, &body); err != nil {
 		return storageFailed(err)
 	}
-	if body.Status != "in_progress" || api.background.find(got.ID) != nil {
+	if body.Status != statusRunning || api.background.find(got.ID) != nil {
 		return wire.WriteJSON(w, got.Body)
 	}
 	// It may have ended in the meantime.
@@ -247,7 +294,7 @@ func (api *API) writeKept(w http.ResponseWriter, r *http.Request, got *archive.R
 	if string(again.Body) != string(got.Body) {
 		return wire.WriteJSON(w, again.Body)
 	}
-	body.Status = "failed"
+	body.Status = statusFailed
 	body.Error = &responseError{"server_error", "The server stopped before the response was complete."}
 	return wire.WriteJSON(w, body)
 }
@@ -286,66 +333,21 @@ func (api *API) cancelResponse(w http.ResponseWriter, r *http.Request) *fault.Er
 	return api.writeKept(w, r, got)
 }
 
-// listInput answers GET /responses/{id}/input_items. Like at OpenAI, the newest item comes first.
+// listInput answers GET /responses/{id}/input_items.
 func (api *API) listInput(w http.ResponseWriter, r *http.Request) *fault.Error {
-	q, e := query(r, "limit", "order", "after")
+	page, e := readPage(r)
 	if e != nil {
 		return e
 	}
-
-	limit := 20
-	if text := q.Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > 100 {
-			return fault.New(fault.InvalidValue, "limit", "Invalid 'limit': %q is not a number from 1 to 100.", text)
-		}
-		limit = n
-	}
-
-	order := q.Get("order")
-	if order != "" && order != "asc" && order != "desc" {
-		return fault.New(fault.InvalidValue, "order", "Invalid 'order': %q is neither 'asc' nor 'desc'.", order)
-	}
-
 	got, e := api.kept(r)
 	if e != nil {
 		return e
 	}
-
-	var items []map[string]json.RawMessage
+	var items []storedItem
 	if err := json.Unmarshal(got.Input, &items); err != nil {
 		return storageFailed(err)
 	}
-
-	if order != "asc" {
-		slices.Reverse(items)
-	}
-
-	id := func(i int) (text string) { _ = json.Unmarshal(items[i]["id"], &text); return text }
-	if after := q.Get("after"); after != "" {
-		at := slices.IndexFunc(items, func(item map[string]json.RawMessage) bool {
-			return string(item["id"]) == string(wire.AppendString(nil, after))
-		})
-		if at < 0 {
-			return fault.New(fault.InvalidValue, "after", "Invalid 'after': there is no item '%s'.", after)
-		}
-		items = items[at+1:]
-	}
-
-	list := struct {
-		Object  string                       `json:"object"`
-		Data    []map[string]json.RawMessage `json:"data"`
-		FirstID string                       `json:"first_id"`
-		LastID  string                       `json:"last_id"`
-		HasMore bool                         `json:"has_more"`
-	}{Object: "list", HasMore: len(items) > limit, Data: items[:min(limit, len(items))]}
-
-	if n := len(list.Data); n > 0 {
-		list.FirstID = id(0)
-		list.LastID = id(n - 1)
-	}
-
-	return wire.WriteJSON(w, list)
+	return page.write(w, items)
 }
 
 // countInput answers POST /responses/input_tokens.

@@ -138,7 +138,6 @@ func TestKeptResponses(t *testing.T) {
 		{`"previous_response_id":"` + second.ID + `"`, "previous_response_not_found"}, // its beginning was deleted
 		{`"background":true,"store":false`, "invalid_value"},
 		{`"background":true,"stream":true`, "unsupported_parameter"},
-		{`"conversation":"conv_1"`, "unsupported_parameter"},
 	} {
 		res, body := servertest.Post(t, hs, "/v1/responses", `{"model":"fake","input":"x",`+tt.fields+`}`)
 		if res.StatusCode != http.StatusBadRequest || !strings.Contains(body, `"`+tt.code+`"`) {
@@ -317,7 +316,7 @@ func TestBackground(t *testing.T) {
 
 	// One that was cut off with the process is told so.
 	lost := `{"id":"resp_lost","object":"response","status":"in_progress","background":true,"output":[]}`
-	if err := kept.Put(t.Context(), &archive.Response{
+	if err := kept.Put(t.Context(), &archive.Record{
 		ID:      "resp_lost",
 		Created: time.Now(),
 		Input:   json.RawMessage("[]"),

@@ -276,7 +276,7 @@ func TestForeignItems(t *testing.T) {
 
 	for _, kind := range []string{"web_search_call", "file_search_call", "image_generation_call", "computer_call",
 		"computer_call_output", "mcp_list_tools", "mcp_approval_request", "mcp_approval_response", "compaction",
-		"compaction_trigger", "something_new"} {
+		"something_new"} {
 		res, body := servertest.Post(t, hs, "/v1/responses",
 			`{"model":"fake","input":[{"role":"user","content":"x"},{"type":"`+kind+`","id":"1","encrypted_content":"gAAAA"}]}`)
 		if res.StatusCode != http.StatusOK || res.Header.Get("X-Items-Not-Read") != kind || len(seen) != 1 {

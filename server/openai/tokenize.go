@@ -1,12 +1,14 @@
 package openai
 
 import (
+	"context"
 	"math"
 	"net/http"
 	"strings"
 
 	"serve/engine"
 	"serve/fault"
+	"serve/pool"
 	"serve/prompt"
 	"serve/server/wire"
 	"serve/service"
@@ -23,7 +25,7 @@ type tokenizeRequest struct {
 }
 
 var tokenizeFields = wire.Table[tokenizeRequest]{
-	modelField(true, func(r *tokenizeRequest) *string { return &r.model }),
+	onlyModelField(func(r *tokenizeRequest) *string { return &r.model }),
 	{
 		Name: "prompt",
 		Type: wire.StringOf(func(r *tokenizeRequest) *string { return &r.text }),
@@ -52,7 +54,7 @@ var tokenizeFields = wire.Table[tokenizeRequest]{
 }
 
 var detokenizeFields = wire.Table[tokenizeRequest]{
-	modelField(true, func(r *tokenizeRequest) *string { return &r.model }),
+	onlyModelField(func(r *tokenizeRequest) *string { return &r.model }),
 	{
 		Name:     "tokens",
 		Required: true,
@@ -60,6 +62,26 @@ var detokenizeFields = wire.Table[tokenizeRequest]{
 			func(r *tokenizeRequest) *[]engine.Token { return &r.tokens }),
 		Doc: "The tokens.",
 	},
+}
+
+// onlyModelField declares the name of the model where clients of vLLM, which serves one, leave it out.
+func onlyModelField(variable func(*tokenizeRequest) *string) wire.Field[tokenizeRequest] {
+	f := modelField(false, variable)
+	f.Doc = "Name of a model that `GET /v1/models` lists; optional if there is only one."
+	return f
+}
+
+// tokenizer loads the model with a name, or the only one. The caller must release the lease.
+func (api *API) tokenizer(ctx context.Context, name string) (*pool.Lease, *fault.Error) {
+	if name == "" {
+		models := api.service.Models()
+		if len(models) != 1 {
+			return nil, fault.New(fault.MissingField, "model",
+				"Missing required parameter: 'model'. The server has %d models.", len(models))
+		}
+		name = models[0].ID
+	}
+	return api.service.Model(ctx, name)
 }
 
 // tokensSchema describes what readTokenList reads.
@@ -80,14 +102,17 @@ func (api *API) tokenize(w http.ResponseWriter, r *http.Request) *fault.Error {
 		return e
 	}
 
-	model, e := api.service.Model(r.Context(), req.model)
+	model, e := api.tokenizer(r.Context(), req.model)
 	if e != nil {
 		return e
 	}
 	defer model.Release()
-	tokens, err := model.Engine.Tokenize(req.text, req.special, math.MaxInt32)
+	tokens, err := model.Engine.Tokenize(req.text, true, math.MaxInt32)
 	if err != nil {
 		return service.Fault(err, "prompt")
+	}
+	if !req.special {
+		tokens = withoutEnds(tokens, &model.Engine.Model().Marks)
 	}
 
 	body := struct {
@@ -111,13 +136,62 @@ func (api *API) tokenize(w http.ResponseWriter, r *http.Request) *fault.Error {
 	return wire.WriteJSON(w, body)
 }
 
+// withoutEnds returns the tokens of a text without those that were added at its ends. Control tokens in the text
+// stay: clients ask in this way for the number of one.
+func withoutEnds(tokens []engine.Token, m *engine.Marks) []engine.Token {
+	if n := len(tokens); m.AddBOS && n > 0 && tokens[0] == m.BOS {
+		tokens = tokens[1:]
+	}
+	n := len(tokens)
+	if n > 0 && (m.AddEOS && tokens[n-1] == m.EOS || m.AddSeparator && tokens[n-1] == m.Separator) {
+		tokens = tokens[:n-1]
+	}
+	return tokens
+}
+
+// tokenizerBody describes a tokenizer, as a tokenizer_config.json does. What a model does not have is null.
+type tokenizerBody struct {
+	Class        string  `json:"tokenizer_class"`
+	BOS          *string `json:"bos_token"`
+	EOS          *string `json:"eos_token"`
+	AddBOS       bool    `json:"add_bos_token"`
+	AddEOS       bool    `json:"add_eos_token"`
+	Max          int     `json:"model_max_length"`
+	ChatTemplate *string `json:"chat_template"`
+}
+
+// tokenizerInfo answers GET /tokenizer_info, which is vLLM's. The query may name a model.
+func (api *API) tokenizerInfo(w http.ResponseWriter, r *http.Request) *fault.Error {
+	q, e := query(r, "model")
+	if e != nil {
+		return e
+	}
+	model, e := api.tokenizer(r.Context(), q.Get("model"))
+	if e != nil {
+		return e
+	}
+	defer model.Release()
+
+	m := model.Engine.Model()
+	text := func(t engine.Token) *string { return optional(prompt.Text(m, []engine.Token{t})) }
+	return wire.WriteJSON(w, tokenizerBody{
+		Class:        "PreTrainedTokenizerFast", // Transformers' name of one that is read from its file
+		BOS:          text(m.Marks.BOS),
+		EOS:          text(m.Marks.EOS),
+		AddBOS:       m.Marks.AddBOS,
+		AddEOS:       m.Marks.AddEOS,
+		Max:          model.Engine.Limits().Context,
+		ChatTemplate: optional(m.ChatTemplate),
+	})
+}
+
 // detokenize answers POST /detokenize. The text includes control tokens.
 func (api *API) detokenize(w http.ResponseWriter, r *http.Request) *fault.Error {
 	var req tokenizeRequest
 	if e := decode(api, w, r, &req, detokenizeFields); e != nil {
 		return e
 	}
-	model, e := api.service.Model(r.Context(), req.model)
+	model, e := api.tokenizer(r.Context(), req.model)
 	if e != nil {
 		return e
 	}

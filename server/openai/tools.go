@@ -23,7 +23,7 @@ type tools struct {
 // toolChoice is tool_choice. The zero value means auto if there are tools.
 type toolChoice struct {
 	field string // its name in errors
-	mode  prompt.Choice
+	mode  prompt.ToolChoice
 	names []string // the allowed tools; nil for all
 	named bool     // a single tool was named, which affects finish_reason
 	// hosted is the type of a tool that OpenAI hosts, of which the choice is a call. Without the tool it
@@ -288,13 +288,13 @@ func (c *toolChoice) choose(name string) {
 	c.names = []string{name}
 }
 
-func readMode(v wire.Value, of ...prompt.Choice) (prompt.Choice, *fault.Error) {
+func readMode(v wire.Value, of ...prompt.ToolChoice) (prompt.ToolChoice, *fault.Error) {
 	words := make([]string, len(of))
 	for i, c := range of {
 		words[i] = string(c)
 	}
 	word, e := v.OneOf(words...)
-	return prompt.Choice(word), e
+	return prompt.ToolChoice(word), e
 }
 
 // readChosen reads the name of {"function":{"name":...}} or {"custom":{"name":...}}, or of {"name":...}.

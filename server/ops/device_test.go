@@ -19,7 +19,7 @@ func TestMissingDevice(t *testing.T) {
 	lost := &pool.Model{
 		ID: "lost",
 		Load: func(context.Context, bool) (*pool.Instance, error) {
-			return nil, &pool.DeviceError{Err: errors.New("CUDA0 is gone: error 304")}
+			return nil, &pool.UnavailableError{Err: errors.New("CUDA0 is gone: error 304")}
 		},
 	}
 

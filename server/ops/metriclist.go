@@ -278,7 +278,7 @@ var modelMetrics = []metric{
 		kind:   gauge,
 		labels: []string{"device"},
 		read: func(c *pool.Counts) []sample {
-			return byDevice(c, func(d pool.DeviceMemory) uint64 { return d.Planned })
+			return byDevice(c, func(d pool.MemoryUse) uint64 { return d.Planned })
 		},
 	},
 	{
@@ -289,7 +289,7 @@ var modelMetrics = []metric{
 		kind:   gauge,
 		labels: []string{"device"},
 		read: func(c *pool.Counts) []sample {
-			return byDevice(c, func(d pool.DeviceMemory) uint64 { return d.Taken })
+			return byDevice(c, func(d pool.MemoryUse) uint64 { return d.Taken })
 		},
 	},
 	{
@@ -315,7 +315,7 @@ func byLabel[L ~string](counts map[L]uint64) []sample {
 }
 
 // byDevice returns a sample for each device, except where the value is unknown.
-func byDevice(c *pool.Counts, bytes func(pool.DeviceMemory) uint64) (list []sample) {
+func byDevice(c *pool.Counts, bytes func(pool.MemoryUse) uint64) (list []sample) {
 	for _, d := range c.Memory {
 		if n := bytes(d); n > 0 {
 			list = append(list, sample{d.Device, float64(n)})

@@ -113,6 +113,12 @@ func (o *Ops) stateRoutes() []dialect.Route {
 			Doc:    "The models, devices and requests of this server.",
 		},
 		{
+			Path:   "/catalog",
+			Handle: o.catalog,
+			Right:  dialect.RightStatus,
+			Doc:    "The models that have a short name, the memory of this machine, and whether the client may download models.",
+		},
+		{
 			Path:     "/metrics",
 			Handle:   o.metrics.answer,
 			Right:    dialect.RightStatus,

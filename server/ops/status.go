@@ -21,26 +21,27 @@ type Status struct {
 
 // ModelStatus is the state of a model. Most fields are zero if it is not in memory.
 type ModelStatus struct {
-	ID              string        `json:"id"`
-	Aliases         []string      `json:"aliases"`
-	State           string        `json:"state"` // as /readyz has it
-	Process         int           `json:"process"`
-	ResidentBytes   uint64        `json:"resident_bytes"` // of its process, mapped weights included; 0 if unknown
-	PlannedBytes    uint64        `json:"planned_bytes"`
-	Devices         []pool.Device `json:"devices"`       // that compute it
-	WhyProcessor    string        `json:"why_processor"` // and not the machine's GPU; else empty
-	Generates       *bool         `json:"generates"`     // writes text; null while it is not in memory
-	SeesImages      *bool         `json:"sees_images"`   // null while it is not in memory
-	Slots           int           `json:"slots"`
-	Context         int           `json:"context"` // tokens of a request
-	Running         int           `json:"running"` // choices
-	Queued          int           `json:"queued"`  // requests
-	KVUsed          int           `json:"kv_cells_used"`
-	KVKept          int           `json:"kv_cells_kept"`
-	KVCells         int           `json:"kv_cells"`
-	TokensPerSecond float64       `json:"tokens_per_second"`
+	ID              string            `json:"id"`
+	Aliases         []string          `json:"aliases"`
+	State           string            `json:"state"`    // as /readyz has it
+	AtStart         bool              `json:"at_start"` // the server was started with it: it cannot be removed
+	Process         int               `json:"process"`
+	ResidentBytes   uint64            `json:"resident_bytes"` // of its process, mapped weights included; 0 if unknown
+	PlannedBytes    uint64            `json:"planned_bytes"`
+	Devices         []pool.DeviceInfo `json:"devices"`       // that compute it
+	WhyProcessor    string            `json:"why_processor"` // and not the machine's GPU; else empty
+	Generates       *bool             `json:"generates"`     // writes text; null while it is not in memory
+	SeesImages      *bool             `json:"sees_images"`   // null while it is not in memory
+	Slots           int               `json:"slots"`
+	Context         int               `json:"context"` // tokens of a request
+	Running         int               `json:"running"` // choices
+	Queued          int               `json:"queued"`  // requests
+	KVUsed          int               `json:"kv_cells_used"`
+	KVKept          int               `json:"kv_cells_kept"`
+	KVCells         int               `json:"kv_cells"`
+	TokensPerSecond float64           `json:"tokens_per_second"`
 	// Memory is what was planned and is taken of each device; null while it is not in memory.
-	Memory []pool.DeviceMemory `json:"memory"`
+	Memory []pool.MemoryUse `json:"memory"`
 	// Kernels are those that compute it on the processor; null while it is not in memory.
 	Kernels  *kernels.Choice `json:"kernels"`
 	Restarts uint64          `json:"restarts"`
@@ -62,6 +63,7 @@ func (o *Ops) status(w http.ResponseWriter, _ *http.Request) *fault.Error {
 			ID:              m.ID,
 			Aliases:         append([]string{}, m.Aliases...),
 			State:           o.health(m),
+			AtStart:         o.opts.Service.AtStart(m),
 			Process:         c.Process.ID,
 			ResidentBytes:   c.Process.Resident,
 			PlannedBytes:    c.Bytes,
@@ -74,7 +76,7 @@ func (o *Ops) status(w http.ResponseWriter, _ *http.Request) *fault.Error {
 			TokensPerSecond: c.Rate,
 			Restarts:        c.Restarts,
 			Loads:           c.Loads,
-			Devices:         append([]pool.Device{}, c.Devices...),
+			Devices:         append([]pool.DeviceInfo{}, c.Devices...),
 			WhyProcessor:    c.WhyProcessor,
 		}
 		if e, ok := o.opts.Pool.Loaded(m); ok {

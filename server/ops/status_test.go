@@ -40,7 +40,7 @@ func TestStatus(t *testing.T) {
 		t.Errorf("after: %+v", m)
 	}
 	if len(m.Memory) != 2 ||
-		m.Memory[1] != (pool.DeviceMemory{
+		m.Memory[1] != (pool.MemoryUse{
 			Device:  "host",
 			Planned: 900 << 10,
 			Taken:   1 << 20,

@@ -22,8 +22,10 @@ type Library struct {
 	Load pool.LoadFunc
 	// Hub has the models that can be pulled.
 	Hub map[string]*service.Facts
+	// Known is the catalog.
+	Known service.Catalog
 	// Steps are what a pull reports.
-	Steps []service.Progress
+	Steps []service.PullProgress
 
 	mu     sync.Mutex
 	opened []string
@@ -74,7 +76,7 @@ func (l *Library) Open(_ context.Context, name string) (*pool.Model, error) {
 }
 
 // Pull implements service.Library.
-func (l *Library) Pull(ctx context.Context, name string, report func(service.Progress)) error {
+func (l *Library) Pull(ctx context.Context, name string, report func(service.PullProgress)) error {
 	l.mu.Lock()
 	facts := l.Hub[name]
 	l.mu.Unlock()
@@ -92,6 +94,9 @@ func (l *Library) Pull(ctx context.Context, name string, report func(service.Pro
 	l.Files[facts.Name] = facts
 	return nil
 }
+
+// Catalog implements service.Library.
+func (l *Library) Catalog() *service.Catalog { return &l.Known }
 
 // Remove implements service.Library.
 func (l *Library) Remove(_ context.Context, name string) error {

@@ -89,7 +89,7 @@ func StartEngine(
 func ready(e pool.Engine) pool.LoadFunc {
 	return func(context.Context, bool) (*pool.Instance, error) {
 		done := make(chan struct{})
-		taken := []pool.DeviceMemory{
+		taken := []pool.MemoryUse{
 			{Device: "CUDA0", Planned: 3 << 20},
 			{Device: "host", Planned: 900 << 10, Taken: 1 << 20},
 		}
@@ -98,9 +98,9 @@ func ready(e pool.Engine) pool.LoadFunc {
 			Done:    done,
 			Stop:    sync.OnceFunc(func() { close(done) }),
 			Kernels: kernels.Choice{Name: "abacus", Refused: map[string]kernels.Refusal{"slide rule": {}}},
-			Process: func() pool.Process { return pool.Process{ID: 1, Resident: 1 << 20} },
-			Devices: []pool.Device{{Name: "CUDA0", Description: "a GPU"}},
-			Memory:  func() []pool.DeviceMemory { return taken },
+			Process: func() pool.ProcessUse { return pool.ProcessUse{ID: 1, Resident: 1 << 20} },
+			Devices: []pool.DeviceInfo{{Name: "CUDA0", Description: "a GPU"}},
+			Memory:  func() []pool.MemoryUse { return taken },
 		}, nil
 	}
 }

@@ -5,6 +5,8 @@ import { createParser } from 'eventsource-parser';
 export interface ModelStatus {
   id: string;
   state: string;
+  aliases: string[];
+  at_start: boolean; // the server was started with it: it cannot be removed
   sees_images: boolean | null; // null if it is not loaded: unknown until then
   generates: boolean | null;
   process: number;
@@ -40,20 +42,22 @@ export class ServerError extends Error {
   }
 }
 
-async function checked(response: Response): Promise<Response> {
+/** The response, or its error if it is one. */
+export async function checked(response: Response): Promise<Response> {
   if (response.ok) return response;
   const text = await response.text();
   let error: { message?: string; param?: string | null } = {};
   try {
-    error = JSON.parse(text).error ?? {};
+    const said = JSON.parse(text).error ?? {};
+    error = typeof said === 'string' ? { message: said } : said; // Ollama's is the message alone
   } catch {
     // For example a proxy's page: use the status instead.
   }
   throw new ServerError(error.message ?? `The server answered ${response.status} ${response.statusText}.`, response.status, error.param);
 }
 
-/** A failed fetch only says "Failed to fetch". */
-async function ask(url: string, init?: RequestInit): Promise<Response> {
+/** Fetches. A failed fetch only says "Failed to fetch". */
+export async function ask(url: string, init?: RequestInit): Promise<Response> {
   try {
     return await fetch(url, init);
   } catch (e) {
@@ -110,16 +114,32 @@ export async function streamChat(body: object, signal: AbortSignal, each: (chunk
       each(chunk);
     },
   });
+  await read(response, signal, (text) => parser.feed(text), 'The connection to the server was lost. The answer so far is kept.');
+  if (!done) throw new ServerError('The server ended the answer before it was complete.', 0);
+}
+
+/** Hands over the lines of a response as they come. */
+export async function lines(response: Response, signal: AbortSignal, each: (line: string) => void): Promise<void> {
+  let begun = '';
+  const feed = (text: string) => {
+    const parts = (begun + text).split('\n');
+    begun = parts.pop()!;
+    parts.filter(Boolean).forEach(each);
+  };
+  await read(response, signal, feed, 'The connection to the server was lost.');
+}
+
+/** Reads a response to its end. An error of the connection is told as lost. */
+async function read(response: Response, signal: AbortSignal, feed: (text: string) => void, lost: string): Promise<void> {
   const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
   try {
     for (;;) {
-      const { value, done: ended } = await reader.read();
-      if (ended) break;
-      parser.feed(value);
+      const { value, done } = await reader.read();
+      if (done) return;
+      feed(value);
     }
   } catch (e) {
     if (e instanceof ServerError || signal.aborted) throw e;
-    throw new ServerError('The connection to the server was lost. The answer so far is kept.', 0);
+    throw new ServerError(lost, 0);
   }
-  if (!done) throw new ServerError('The server ended the answer before it was complete.', 0);
 }

@@ -1,16 +1,21 @@
 import { useSignal } from '@preact/signals';
 import { useEffect, useLayoutEffect, useRef } from 'preact/hooks';
 
+import { attach } from './attached';
 import { Composer } from './composer';
+import { download, ExportPanel, ImportButton } from './export';
 import { MessageView } from './message';
 import { answering, conversations, current, forget, live, model, models, set, show, shown, startNew, stop, trouble } from './session';
+import { fileName, search, toJSON } from './search';
 import { Settings } from './settings';
 import type { Conversation } from './tree';
 
 /** The chat page: the list of conversations, the current one, and its settings. */
 export function Chat() {
   const listOpen = useSignal(false);
-  const settingsOpen = useSignal(false);
+  const open = useSignal(''); // settings, export or neither
+  const dragged = useSignal(false);
+  const toggle = (panel: string) => (open.value = open.value === panel ? '' : panel);
   useEffect(() => {
     const onKey = (e: KeyboardEvent) => {
       if (e.key === 'Escape' && answering.value) stop();
@@ -24,23 +29,38 @@ export function Chat() {
   }, []);
   return (
     <div class={`chat${listOpen.value ? ' list-open' : ''}`}>
-      <nav aria-label="Conversations">
+      <nav aria-label="Conversations" id="conversations">
         <button type="button" class="new" title="Alt+N" onClick={() => (startNew(), (listOpen.value = false))}>
           New conversation
         </button>
-        <ul>
-          {conversations.value.map((c) => (
-            <Entry key={c.id} c={c} onOpen={() => (show(c), (listOpen.value = false))} />
-          ))}
-        </ul>
+        <List close={() => (listOpen.value = false)} />
       </nav>
-      <main>
+      <main
+        class={dragged.value ? 'dragged' : ''}
+        onDragOver={(e) => {
+          e.preventDefault();
+          dragged.value = true;
+        }}
+        onDragLeave={(e) => {
+          if (!e.currentTarget.contains(e.relatedTarget as Node | null)) dragged.value = false;
+        }}
+        onDrop={(e) => {
+          e.preventDefault();
+          dragged.value = false;
+          if (e.dataTransfer) void attach(e.dataTransfer.files);
+        }}
+      >
         <div class="bar">
-          <button type="button" class="quiet menu" aria-expanded={listOpen.value} onClick={() => (listOpen.value = !listOpen.value)}>
-            Conversations
+          <button type="button" class="quiet menu" aria-label="Conversations" aria-expanded={listOpen.value} aria-controls="conversations" onClick={() => (listOpen.value = !listOpen.value)}>
+            ☰
           </button>
           <Picker />
-          <button type="button" class="quiet" aria-expanded={settingsOpen.value} aria-controls="settings" onClick={() => (settingsOpen.value = !settingsOpen.value)}>
+          {shown.value.length > 0 && (
+            <button type="button" class="quiet" aria-expanded={open.value === 'export'} aria-controls="export" onClick={() => toggle('export')}>
+              Export
+            </button>
+          )}
+          <button type="button" class="quiet" aria-expanded={open.value === 'settings'} aria-controls="settings" onClick={() => toggle('settings')}>
             Settings
           </button>
         </div>
@@ -49,7 +69,8 @@ export function Chat() {
             {trouble.value}
           </p>
         )}
-        {settingsOpen.value && <Settings />}
+        {open.value === 'settings' && <Settings />}
+        {open.value === 'export' && shown.value.length > 0 && <ExportPanel close={() => (open.value = '')} />}
         <Messages />
         <Composer />
       </main>
@@ -57,13 +78,43 @@ export function Chat() {
   );
 }
 
-function Entry({ c, onOpen }: { c: Conversation; onOpen: () => void }) {
+/** The conversations, or those that a search has found, and what is done with all of them. */
+function List({ close }: { close: () => void }) {
+  const query = useSignal('');
+  const all = conversations.value;
+  const found = query.value.trim() ? search(all, query.value) : all.map((conversation) => ({ conversation, excerpt: '' }));
+  const today = new Date().toISOString().slice(0, 10);
+  return (
+    <>
+      {all.length > 0 && <input type="search" aria-label="Search conversations" placeholder="Search" value={query.value} onInput={(e) => (query.value = e.currentTarget.value)} />}
+      <p class={query.value.trim() ? 'note' : 'hidden'} role="status">
+        {query.value.trim() && (found.length ? `${found.length} found` : 'Nothing found')}
+      </p>
+      <ul>
+        {found.map(({ conversation: c, excerpt }) => (
+          <Entry key={c.id} c={c} excerpt={excerpt} onOpen={() => (show(c), close())} />
+        ))}
+      </ul>
+      <div class="foot">
+        {all.length > 0 && (
+          <button type="button" class="quiet" onClick={() => download(fileName(`conversations ${today}`, 'json'), toJSON(all))}>
+            Export all
+          </button>
+        )}
+        <ImportButton />
+      </div>
+    </>
+  );
+}
+
+function Entry({ c, excerpt, onOpen }: { c: Conversation; excerpt: string; onOpen: () => void }) {
   const shownNow = current.value.id === c.id;
   return (
     <li>
       <button type="button" class="quiet title" aria-current={shownNow ? 'true' : undefined} onClick={onOpen}>
         {c.title}
         {live.value?.conversation === c.id && ' …'}
+        {excerpt && <span class="excerpt">{excerpt}</span>}
       </button>
       <button type="button" class="quiet" aria-label={`Delete: ${c.title}`} onClick={() => confirm(`Delete “${c.title}”?`) && void forget(c)}>
         ×

@@ -2,18 +2,14 @@ import { useSignal } from '@preact/signals';
 import type { TargetedEvent } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
 
+import { attach, detachAll, files, images, isBlind, refused } from './attached';
+import { bytes, sizeOf } from './files';
 import { answering, current, live, model, send, stop, version } from './session';
-
-/** Maximum size of an image, in bytes: the server accepts 32 MiB per request, and base64 adds a third. */
-const largestImage = 8 << 20;
 
 /** The input for messages. Enter sends, Shift+Enter begins a line, Escape stops an answer. */
 export function Composer() {
   const text = useSignal('');
-  const images = useSignal<string[]>([]);
-  const refused = useSignal('');
   const field = useRef<HTMLTextAreaElement>(null);
-  const blind = model.value?.sees_images === false;
 
   useEffect(() => field.current?.focus(), [current.value.id]);
   useEffect(() => {
@@ -22,25 +18,16 @@ export function Composer() {
     f.style.height = `${f.scrollHeight}px`;
   }, [text.value]);
 
-  const attach = async (files: Iterable<File>) => {
-    refused.value = '';
-    for (const file of files) {
-      if (!file.type.startsWith('image/')) refused.value = `${file.name} is no image.`;
-      else if (file.size > largestImage) refused.value = `${file.name} is larger than ${largestImage >> 20} MiB.`;
-      else images.value = [...images.value, await dataURL(file)];
-    }
-  };
   const onPick = (e: TargetedEvent<HTMLInputElement>) => {
     const input = e.currentTarget;
     void attach([...(input.files ?? [])]);
     input.value = ''; // so that the same file can be picked again
   };
   const submit = () => {
-    if (live.value || !model.value || (!text.value.trim() && images.value.length === 0)) return;
-    void send(text.value, images.value);
+    if (live.value || !model.value || (!text.value.trim() && images.value.length === 0 && files.value.length === 0)) return;
+    void send(text.value, images.value, files.value);
     text.value = '';
-    images.value = [];
-    refused.value = '';
+    detachAll();
   };
   return (
     <form
@@ -50,29 +37,8 @@ export function Composer() {
         e.preventDefault();
         submit();
       }}
-      onDragOver={(e) => e.preventDefault()}
-      onDrop={(e) => {
-        e.preventDefault();
-        if (!blind && e.dataTransfer) void attach(e.dataTransfer.files);
-      }}
     >
-      {refused.value && (
-        <p class="error" role="alert">
-          {refused.value}
-        </p>
-      )}
-      {images.value.length > 0 && (
-        <ul class="attached">
-          {images.value.map((url, i) => (
-            <li key={i}>
-              <img src={url} alt={`Attached image ${i + 1}`} />
-              <button type="button" class="quiet" aria-label={`Remove image ${i + 1}`} onClick={() => (images.value = images.value.filter((_, k) => k !== i))}>
-                ×
-              </button>
-            </li>
-          ))}
-        </ul>
-      )}
+      <Attached />
       <div class="line">
         <textarea
           ref={field}
@@ -88,16 +54,16 @@ export function Composer() {
             }
           }}
           onPaste={(e) => {
-            const files = [...(e.clipboardData?.files ?? [])];
-            if (files.length && !blind) {
+            const pasted = e.clipboardData?.files;
+            if (pasted?.length) {
               e.preventDefault();
-              void attach(files);
+              void attach(pasted);
             }
           }}
         />
-        {!blind && model.value && (
-          <label class="attach" title="Attach images">
-            <input type="file" accept="image/*" multiple aria-label="Attach images" onChange={onPick} />
+        {model.value && (
+          <label class="attach" title={isBlind() ? 'Attach text files' : 'Attach text files and images'}>
+            <input type="file" multiple aria-label={isBlind() ? 'Attach text files' : 'Attach text files and images'} onChange={onPick} />
             <span aria-hidden="true">+</span>
           </label>
         )}
@@ -115,11 +81,52 @@ export function Composer() {
   );
 }
 
-function dataURL(file: File): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const reader = new FileReader();
-    reader.onload = () => resolve(reader.result as string);
-    reader.onerror = () => reject(reader.error);
-    reader.readAsDataURL(file);
-  });
+/** What is attached, each with a button that removes it, and what was refused. */
+function Attached() {
+  const without = <T,>(list: T[], i: number) => list.filter((_, k) => k !== i);
+  return (
+    <>
+      {refused.value.length > 0 && (
+        <p class="error" role="alert">
+          {refused.value.join(' ')}
+        </p>
+      )}
+      {(images.value.length > 0 || files.value.length > 0) && (
+        <ul class="attached" aria-label="Attached">
+          {images.value.map((url, i) => (
+            <li key={url}>
+              <img src={url} alt={`Attached image ${i + 1}`} />
+              <button type="button" class="quiet" aria-label={`Remove image ${i + 1}`} onClick={() => (images.value = without(images.value, i))}>
+                ×
+              </button>
+            </li>
+          ))}
+          {files.value.map((f, i) => (
+            <li key={i} class="chip">
+              <span class="name">{f.name}</span> <span class="note">{bytes(sizeOf(f))}</span>
+              <button type="button" class="quiet" aria-label={`Remove ${f.name}`} onClick={() => (files.value = without(files.value, i))}>
+                ×
+              </button>
+            </li>
+          ))}
+        </ul>
+      )}
+      <Room />
+    </>
+  );
+}
+
+/** Bytes of a token of English text or code, about. */
+const bytesOfToken = 4;
+
+/** Says so if the files are probably longer than the model's context. */
+function Room() {
+  const tokens = Math.round(sizeOf(...files.value) / bytesOfToken);
+  const context = model.value?.context ?? 0;
+  if (!context || tokens <= context) return null;
+  return (
+    <p class="note">
+      The files have about {tokens.toLocaleString('en')} tokens; {model.value!.id} has room for {context.toLocaleString('en')}.
+    </p>
+  );
 }

@@ -2,14 +2,25 @@ import { signal } from '@preact/signals';
 import { render } from 'preact';
 
 import { Chat } from './chat';
+import { ConnectPage } from './connect';
+import { guardLeaving, recall } from './library';
+import { ModelsPage } from './models';
+import './pages.css';
 import { begin, refresh } from './session';
 import { StatusPage } from './status';
 
 const place = signal(location.hash);
 addEventListener('hashchange', () => (place.value = location.hash));
 
+const pages = [
+  { place: '#', name: 'Chat', show: Chat },
+  { place: '#models', name: 'Models', show: ModelsPage },
+  { place: '#connect', name: 'API', show: ConnectPage },
+  { place: '#status', name: 'Status', show: StatusPage },
+];
+
 function App() {
-  const status = place.value === '#status';
+  const shown = pages.find((p) => p.place === place.value) ?? pages[0];
   return (
     <>
       <header>
@@ -17,20 +28,21 @@ function App() {
           serve
         </a>
         <nav aria-label="Pages">
-          <a href="#" aria-current={status ? undefined : 'page'}>
-            Chat
-          </a>
-          <a href="#status" aria-current={status ? 'page' : undefined}>
-            Status
-          </a>
+          {pages.map((p) => (
+            <a key={p.place} href={p.place} aria-current={p === shown ? 'page' : undefined}>
+              {p.name}
+            </a>
+          ))}
         </nav>
       </header>
-      {status ? <StatusPage /> : <Chat />}
+      <shown.show />
     </>
   );
 }
 
 render(<App />, document.getElementById('app')!);
+recall();
+guardLeaving();
 void begin();
 // The state of models changes: loaded, unloaded, restarted.
 setInterval(() => document.hidden || place.value === '#status' || void refresh(), 5000);

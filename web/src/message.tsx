@@ -2,6 +2,7 @@ import type { Token } from 'marked';
 import { memo } from 'preact/compat';
 import { useLayoutEffect, useRef, useState } from 'preact/hooks';
 
+import { bytes, sizeOf } from './files';
 import { blocks, render } from './markdown';
 import { answerCalls, answering, current, edit, live, regenerate, set } from './session';
 import { branches, turn, type Message, type Stats } from './tree';
@@ -49,7 +50,15 @@ export function MessageView({ m, last }: { m: Message; last: boolean }) {
           <Markdown text={m.reasoning} />
         </details>
       )}
-      {m.role === 'user' ? <p class="said">{m.text}</p> : <Markdown text={m.text} />}
+      {m.files?.map((f, i) => (
+        <details key={i} class="file">
+          <summary>
+            {f.name} <span class="note">{bytes(sizeOf(f))}</span>
+          </summary>
+          <pre tabIndex={0}>{f.text}</pre>
+        </details>
+      ))}
+      {m.role === 'user' ? m.text && <p class="said">{m.text}</p> : <Markdown text={m.text} />}
       {m.calls && <Calls m={m} open={last && !busy} />}
       {coming && !m.text && !m.reasoning && !m.calls && <span class="waiting" role="img" aria-label="Waiting for the answer" />}
       {m.error && (
@@ -119,7 +128,7 @@ function Branches({ m, busy }: { m: Message; busy: boolean }) {
 function Editor({ m, close }: { m: Message; close: () => void }) {
   const [text, setText] = useState(m.text);
   const save = () => {
-    if (answering.value || (!text.trim() && !m.images?.length)) return;
+    if (answering.value || (!text.trim() && !m.images?.length && !m.files?.length)) return;
     close();
     void edit(m, text);
   };

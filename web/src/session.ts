@@ -4,6 +4,7 @@
 import { batch, computed, signal } from '@preact/signals';
 
 import * as api from './api';
+import type { TextFile } from './files';
 import * as store from './store';
 import { add, change, newConversation, path, wire, type Conversation, type Message, type ToolCall } from './tree';
 
@@ -83,6 +84,13 @@ export function show(c: Conversation): void {
   current.value = c;
 }
 
+/** Adds conversations from elsewhere. Of two with the same id, the one that was changed last stays. */
+export async function adopt(list: Conversation[]): Promise<void> {
+  const newer = list.filter((c) => Object.keys(c.messages).length > 0 && c.updated > (find(c.id)?.updated ?? 0));
+  for (const c of newer) await store.save(c);
+  batch(() => newer.forEach((c) => put(c, false)));
+}
+
 export async function forget(c: Conversation): Promise<void> {
   if (live.value?.conversation === c.id) stop();
   conversations.value = conversations.value.filter((o) => o.id !== c.id);
@@ -91,9 +99,9 @@ export async function forget(c: Conversation): Promise<void> {
 }
 
 /** Sends a message and requests the answer. */
-export async function send(text: string, images: string[] = []): Promise<void> {
+export async function send(text: string, images: string[] = [], files: TextFile[] = []): Promise<void> {
   const last = shown.value.at(-1);
-  await ask({ id: crypto.randomUUID(), parent: last?.id ?? '', role: 'user', text, ...(images.length ? { images } : {}) });
+  await ask({ id: crypto.randomUUID(), parent: last?.id ?? '', role: 'user', text, ...(images.length ? { images } : {}), ...(files.length ? { files } : {}) });
 }
 
 /** Replaces an earlier message, which is kept as another branch. */

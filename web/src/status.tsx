@@ -4,6 +4,7 @@ import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
 
 import * as api from './api';
+import { bytes } from './files';
 import { moment, parseMetrics, rate, type Moment } from './metrics';
 
 /** Number of points in a graph, one per second: five minutes. */
@@ -95,10 +96,6 @@ function Fact({ name, value }: { name: string; value: string }) {
       <dd>{value}</dd>
     </div>
   );
-}
-
-function bytes(n: number): string {
-  return n >= 2 ** 30 ? `${(n / 2 ** 30).toFixed(1)} GiB` : `${Math.round(n / 2 ** 20)} MiB`;
 }
 
 const dark = matchMedia('(prefers-color-scheme: dark)');

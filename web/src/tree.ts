@@ -1,6 +1,8 @@
 // A conversation is a tree: editing a message or requesting another answer adds a branch beside
 // the old one, and nothing is lost. One path through the tree is shown and sent.
 
+import { filePart, type TextFile } from './files';
+
 export type Role = 'user' | 'assistant' | 'tool';
 
 export interface ToolCall {
@@ -23,6 +25,7 @@ export interface Message {
   role: Role;
   text: string;
   images?: string[]; // data URLs
+  files?: TextFile[];
   reasoning?: string;
   calls?: ToolCall[];
   callId?: string; // of the call that a tool's message answers
@@ -80,7 +83,7 @@ export function turn(c: Conversation, m: Message, step: number): Conversation {
 }
 
 function titleOf(m: Message): string {
-  const line = m.text.trim().split('\n')[0] || 'An image';
+  const line = m.text.trim().split('\n')[0] || m.files?.[0]?.name || 'An image';
   return line.length > 60 ? line.slice(0, 59) + '…' : line;
 }
 
@@ -93,8 +96,8 @@ export function wire(system: string, messages: Message[]): object[] {
     } else if (m.role === 'assistant') {
       const calls = m.calls?.map((t) => ({ id: t.id, type: 'function', function: { name: t.name, arguments: t.arguments } }));
       list.push({ role: 'assistant', content: m.text || (calls?.length ? null : ''), ...(calls?.length ? { tool_calls: calls } : {}) });
-    } else if (m.images?.length) {
-      const parts: object[] = m.images.map((url) => ({ type: 'image_url', image_url: { url } }));
+    } else if (m.images?.length || m.files?.length) {
+      const parts: object[] = [...(m.files ?? []).map(filePart), ...(m.images ?? []).map((url) => ({ type: 'image_url', image_url: { url } }))];
       if (m.text) parts.push({ type: 'text', text: m.text });
       list.push({ role: 'user', content: parts });
     } else {

@@ -1,91 +1,9 @@
 // The page, in a browser, as people use it. TestPage (cmd/serve/page_test.go) starts a serve with
 // two models, demo and tiny, whose answers are long, and runs this.
-//
-//   PAGE_URL  where it is              CHROMIUM  the browser
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
-import { after, afterEach, before, beforeEach, test } from 'node:test';
+import { test } from 'node:test';
 
-import { chromium } from 'playwright-core';
-
-const url = process.env.PAGE_URL;
-const axe = readFileSync(new URL('node_modules/axe-core/axe.min.js', import.meta.url), 'utf8');
-const text = 'Once upon a time';
-let browser, context, page, complaints;
-
-before(async () => {
-  const quiet = ['--no-sandbox', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
-  browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: quiet });
-});
-after(() => browser?.close());
-
-beforeEach(async () => {
-  context = await browser.newContext({ viewport: { width: 1200, height: 800 } });
-  page = await context.newPage();
-  page.setDefaultTimeout(20_000);
-  complaints = [];
-  page.on('console', (m) => ['error', 'warning'].includes(m.type()) && complaints.push(`console: ${m.text()}`));
-  page.on('pageerror', (e) => complaints.push(`uncaught: ${e.message}`));
-  page.on('request', (r) => r.url().startsWith('data:') || r.url().startsWith(url) || complaints.push(`request elsewhere: ${r.url()}`));
-  await page.goto(url);
-  await page.locator('button[type=submit]:enabled').waitFor(); // it knows the models
-});
-afterEach(async () => {
-  const heard = complaints;
-  await context.close();
-  assert.deepEqual(heard, [], 'the browser complains of nothing');
-});
-
-const field = () => page.getByLabel('Message', { exact: true });
-const button = (name) => page.getByRole('button', { name, exact: true });
-const answers = () => page.locator('.message.assistant');
-const lastText = () => answers().last().locator('.markdown').innerText();
-const status = async () => (await fetch(`${url}/status`)).json();
-
-async function say(what) {
-  await field().fill(what);
-  await field().press('Enter');
-}
-
-async function choose(model) {
-  await page.getByLabel('Model').selectOption(model);
-}
-
-/** Waits until nothing is being answered. */
-async function answered() {
-  await button('Send').waitFor();
-  await page.locator('[aria-busy=true]').waitFor({ state: 'detached' });
-}
-
-/** The greedy answer that the API gives, for the page's to be compared with. */
-async function greedy(model, messages, most) {
-  const body = { model, messages, temperature: 0, max_completion_tokens: most };
-  const response = await fetch(`${url}/v1/chat/completions`, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) });
-  return (await response.json()).choices[0].message.content;
-}
-
-async function settle(fields) {
-  await button('Settings').click();
-  for (const [label, value] of Object.entries(fields)) await page.getByLabel(label, { exact: true }).fill(value);
-  await button('Settings').click();
-}
-
-/** Answers the page's next requests with these chunks, as a model would that says just that. */
-async function pretend(...deltas) {
-  const chunks = deltas.map((delta) => ({ choices: [{ index: 0, delta }] }));
-  chunks.push({ choices: [{ index: 0, delta: {}, finish_reason: 'stop' }] }, { choices: [], usage: { prompt_tokens: 1, completion_tokens: 2 } });
-  const body = chunks.map((c) => `data: ${JSON.stringify(c)}\n\n`).join('') + 'data: [DONE]\n\n';
-  await page.route('**/v1/chat/completions', (route) => route.fulfill({ contentType: 'text/event-stream', body }));
-}
-
-async function accessible(where) {
-  await page.evaluate(axe).catch(() => page.addScriptTag({ content: axe }));
-  const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }));
-  assert.deepEqual(
-    violations.map((v) => `${where}: ${v.id}: ${v.nodes.map((n) => n.html.slice(0, 120)).join(' ')}`),
-    [],
-  );
-}
+import { accessible, answered, answers, button, choose, field, forgive, greedy, lastText, page, pretend, say, settle, status, text, url } from './browser.mjs';
 
 test('it is small, and painted soon', async (t) => {
   const sizes = await page.evaluate(() => performance.getEntriesByType('resource').concat(performance.getEntriesByType('navigation')).map((e) => e.transferSize));
@@ -191,7 +109,7 @@ test('what the server refuses is said in its words, and can be tried again', asy
   await say('word '.repeat(5000));
   const error = answers().last().getByRole('alert');
   assert.match(await error.innerText(), /context has room for \d+/);
-  complaints = complaints.filter((c) => !/status of 400/.test(c)); // the browser's own line for any 400
+  forgive(/status of 400/); // the browser's own line for any 400
   await button('Try again').waitFor();
 });
 
@@ -204,7 +122,7 @@ test('a server that is gone is said to be gone, and what came before is kept', a
   await button('Try again').click();
   await answered();
   assert.ok(await lastText());
-  complaints = complaints.filter((c) => !/ERR_FAILED/.test(c));
+  forgive(/ERR_FAILED/);
 });
 
 test('an answer that breaks off is not taken for whole', async () => {
@@ -285,7 +203,7 @@ test('settings are sent as they are, and what is no JSON is not', async () => {
 
 test('images are attached only where the model sees', async () => {
   await choose('demo');
-  assert.equal(await page.getByLabel('Attach images').count(), 0);
+  assert.equal(await page.getByLabel('Attach text files', { exact: true }).count(), 1);
   await page.route('**/status', async (route) => {
     const answer = await (await fetch(`${url}/status`)).json();
     for (const m of answer.models) m.sees_images = true;
@@ -298,14 +216,14 @@ test('images are attached only where the model sees', async () => {
     return route.fulfill({ contentType: 'text/event-stream', body: 'data: [DONE]\n\n' });
   });
   const dot = Buffer.from('iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==', 'base64');
-  await page.getByLabel('Attach images').setInputFiles([{ name: 'dot.png', mimeType: 'image/png', buffer: dot }]);
+  await page.getByLabel('Attach text files and images').setInputFiles([{ name: 'dot.png', mimeType: 'image/png', buffer: dot }]);
   await page.getByAltText('Attached image 1').waitFor();
   await accessible('an image');
   await say('What is this?');
   await answered();
   assert.deepEqual(sent.messages, [{ role: 'user', content: [{ type: 'image_url', image_url: { url: `data:image/png;base64,${dot.toString('base64')}` } }, { type: 'text', text: 'What is this?' }] }]);
-  await page.getByLabel('Attach images').setInputFiles([{ name: 'notes.txt', mimeType: 'text/plain', buffer: dot }]);
-  assert.match(await page.locator('.composer').getByRole('alert').innerText(), /notes.txt is no image/);
+  await page.getByLabel('Attach text files and images').setInputFiles([{ name: 'notes.txt', mimeType: 'text/plain', buffer: dot }]);
+  assert.match(await page.locator('.composer').getByRole('alert').innerText(), /notes.txt is a binary file/);
 });
 
 test('by keyboard alone, and conversations can be deleted', async () => {

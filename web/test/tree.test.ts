@@ -46,3 +46,18 @@ test('on the wire: images before the text, calls with their results, no empty sy
     { role: 'assistant', content: 'So.' },
   ]);
 });
+
+test('on the wire: files are parts of the message, before images and text', () => {
+  const m = { ...message('1', '', 'user', 'What?'), images: ['data:image/png;base64,AA=='], files: [{ name: 'a.txt', text: 'hi' }] };
+  expect(wire('', [m])).toEqual([
+    {
+      role: 'user',
+      content: [
+        { type: 'file', file: { filename: 'a.txt', file_data: 'aGk=' } },
+        { type: 'image_url', image_url: { url: 'data:image/png;base64,AA==' } },
+        { type: 'text', text: 'What?' },
+      ],
+    },
+  ]);
+  expect(add(newConversation(), { ...message('q', '', 'user', ''), files: m.files }).title).toBe('a.txt');
+});

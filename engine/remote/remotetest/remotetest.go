@@ -9,21 +9,21 @@ import (
 
 // Child is one, and its own end of the sockets, over which a test can say what it likes.
 type Child struct {
-	remote.Process
+	remote.Child
 	End remote.Conn
 }
 
 // Spawn starts a child that serves a Runner, whatever it is asked to load.
-func Spawn(r engine.Runner) (*remote.Process, error) {
-	c, err := SpawnWith(func([]byte) (engine.Runner, []byte) { return r, nil }, remote.Exit{How: "killed"})
+func Spawn(r engine.Runner) (*remote.Child, error) {
+	c, err := SpawnWith(func([]byte) (engine.Runner, []byte) { return r, nil }, remote.ChildExit{How: "killed"})
 	if err != nil {
 		return nil, err
 	}
-	return &c.Process, nil
+	return &c.Child, nil
 }
 
 // SpawnWith starts a child that opens what it is asked for, and that ends as exit says.
-func SpawnWith(open remote.Open, exit remote.Exit) (*Child, error) {
+func SpawnWith(open remote.Open, exit remote.ChildExit) (*Child, error) {
 	parent, files, err := remote.Pair()
 	if err != nil {
 		return nil, err
@@ -48,9 +48,9 @@ func SpawnWith(open remote.Open, exit remote.Exit) (*Child, error) {
 		}
 	}()
 
-	return &Child{remote.Process{
+	return &Child{remote.Child{
 		Conn: parent,
 		Kill: func(bool) { hangUp() },
-		Wait: func() remote.Exit { <-done; return exit },
+		Wait: func() remote.ChildExit { <-done; return exit },
 	}, child}, nil
 }

@@ -133,3 +133,27 @@ await assert.rejects(
   (e) => e instanceof Anthropic.BadRequestError && /prompt is too long: \d+ tokens > \d+ maximum/.test(e.message),
 );
 await assert.rejects(client.messages.batches.list(), (e) => e instanceof Anthropic.NotFoundError && e.error.type === 'error');
+
+// Old results of tools are removed, and the answer and the count say so.
+const use = (id) => [
+  { role: 'assistant', content: [{ type: 'tool_use', id, name: 'look', input: {} }] },
+  { role: 'user', content: [{ type: 'tool_result', tool_use_id: id, content: 'word '.repeat(60) }] },
+];
+const edited = {
+  model,
+  messages: [{ role: 'user', content: 'Look.' }, ...use('toolu_1'), ...use('toolu_2')],
+  tools: [{ name: 'look', input_schema: { type: 'object' } }],
+  tool_choice: { type: 'none' },
+  betas: ['context-management-2025-06-27'],
+  context_management: {
+    edits: [{ type: 'clear_tool_uses_20250919', trigger: { type: 'tool_uses', value: 1 }, keep: { type: 'tool_uses', value: 1 } }],
+  },
+};
+const managed = await client.beta.messages.create({ ...edited, max_tokens: 8 });
+const [done] = managed.context_management.applied_edits;
+assert.equal(done.cleared_tool_uses, 1);
+assert.ok(done.cleared_input_tokens > 0);
+const managing = client.beta.messages.stream({ ...edited, max_tokens: 8 });
+assert.deepEqual((await managing.finalMessage()).context_management, managed.context_management);
+const counted = await client.beta.messages.countTokens(edited);
+assert.equal(counted.context_management.original_input_tokens - counted.input_tokens, done.cleared_input_tokens);

@@ -1,4 +1,4 @@
-package load
+package loadgen
 
 import (
 	"context"
@@ -106,7 +106,7 @@ func summarize(samples []sample, took time.Duration) *Report {
 	r := &Report{Seconds: took.Seconds(), Errors: map[string]int{}}
 	var firsts, gaps, perToken, wholes []float64
 	for _, s := range samples {
-		var no *Refusal
+		var no *StatusError
 		switch {
 		case s.err == nil:
 		case errors.Is(s.err, context.Canceled), errors.Is(s.err, context.DeadlineExceeded):

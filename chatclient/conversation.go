@@ -1,6 +1,6 @@
-// Package chat holds a conversation with a model through OpenAI's API, on any server. It does
+// Package chatclient holds a conversation with a model through OpenAI's API, on any server. It does
 // not depend on a terminal.
-package chat
+package chatclient
 
 import (
 	"encoding/base64"

@@ -1,4 +1,4 @@
-package load
+package loadgen
 
 import (
 	"bytes"
@@ -237,7 +237,7 @@ func TestAskFails(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 
-		var no *Refusal
+		var no *StatusError
 		if errors.As(err, &no) != (c.status != 200) {
 			t.Errorf("%s: %T", name, err)
 		}

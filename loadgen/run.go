@@ -1,4 +1,4 @@
-package load
+package loadgen
 
 import (
 	"context"
@@ -76,7 +76,7 @@ func (r *Run) calibrate(ctx context.Context) (*writer, map[string]any, error) {
 	}
 
 	few, err := ask(20)
-	var no *Refusal
+	var no *StatusError
 	if errors.As(err, &no) && strings.Contains(no.Text, "ignore_eos") {
 		return nil, nil, fmt.Errorf(
 			"the server does not support ignore_eos, so the model decides where answers end; run with --natural (%w)", err,

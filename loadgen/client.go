@@ -1,6 +1,6 @@
-// Package load generates load for a server with OpenAI's API, and measures time to first token,
+// Package loadgen generates load for a server with OpenAI's API, and measures time to first token,
 // time between tokens, and throughput.
-package load
+package loadgen
 
 import (
 	"bufio"
@@ -66,13 +66,13 @@ func (a *Answer) PerToken() float64 {
 	return sum.Seconds() / float64(a.Answered-1)
 }
 
-// Refusal is a response with an error status.
-type Refusal struct {
+// StatusError is a response with an error status.
+type StatusError struct {
 	Status int
 	Text   string
 }
 
-func (r *Refusal) Error() string { return fmt.Sprintf("%d: %s", r.Status, r.Text) }
+func (r *StatusError) Error() string { return fmt.Sprintf("%d: %s", r.Status, r.Text) }
 
 // maxLine bounds a line of a stream, maxRefusal the text of an error.
 const (
@@ -253,7 +253,7 @@ func (c *Client) send(ctx context.Context, method, path string, body any, key st
 	}
 	defer res.Body.Close()
 	text, _ := io.ReadAll(io.LimitReader(res.Body, maxRefusal))
-	r := &Refusal{res.StatusCode, strings.TrimSpace(string(text))}
+	r := &StatusError{res.StatusCode, strings.TrimSpace(string(text))}
 	var said struct{ Error struct{ Message string } }
 	if json.Unmarshal(text, &said) == nil && said.Error.Message != "" {
 		r.Text = said.Error.Message
