@@ -118,7 +118,7 @@ $(AGENTS)/node_modules: $(AGENTS)/package-lock.json
 	@touch $@
 
 agents: llama tools $(AGENTS)/node_modules
-	TEST_AGENTS=$(CURDIR)/$(AGENTS) go test ./cmd/serve -run 'TestClaudeCode|TestCodex' -count 1 -v
+	TEST_AGENTS=$(CURDIR)/$(AGENTS) go test ./cmd/serve -run 'TestClaudeCode|TestCodex|TestOpencode|TestCopilotCLI|TestContinueCLI' -count 1 -v
 
 # The binary on other processors, by emulation: old ones here, Arm in portable.
 emulated: serve

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"serve/engine"
 	"serve/engine/llama"
@@ -90,6 +91,9 @@ func (l *Loader) driverCache() {
 // Check verifies the files of a model before C code sees them. It is cheap if they have not
 // been touched since the last time.
 func (l *Loader) Check(ctx context.Context, local *models.Local) (*models.Header, error) {
+	if err := checkPaths(local); err != nil {
+		return nil, err
+	}
 	if _, err := l.o.Store.Verify(ctx, local, false); err != nil {
 		return nil, err
 	}
@@ -104,6 +108,25 @@ func (l *Loader) Check(ctx context.Context, local *models.Local) (*models.Header
 		l.o.Reporter.Warn("%s: %s", local.Name, odd)
 	}
 	return header, nil
+}
+
+// checkPaths refuses paths that are not UTF-8: on Linux a file's name is any bytes, but requests to an engine's
+// process, answers and logs are text, in which such a path would be another one.
+func checkPaths(local *models.Local) error {
+	paths := local.Parts()
+	if local.Projector != nil {
+		paths = append(paths, local.Projector.Name)
+	}
+	for _, path := range paths {
+		if !utf8.ValidString(path) {
+			return &models.Error{
+				Kind: ErrModel,
+				Text: fmt.Sprintf("the path %q is not UTF-8", path),
+				Todo: "rename the file, or make a link to it and serve that",
+			}
+		}
+	}
+	return nil
 }
 
 // Loaded is a loaded model with a running engine.

@@ -151,3 +151,24 @@ func TestNameIDs(t *testing.T) {
 		}
 	}
 }
+
+// TestFill gives messages without text one, if the template refuses them.
+func TestFill(t *testing.T) {
+	for refused, want := range map[bool]string{false: ",a,", true: noText + ",a,"} {
+		known := &template{answers: map[probe]bool{{emptyTexts, false}: !refused}}
+		a := adapter{template: known, messages: []Message{
+			{Role: User, Content: " "},
+			{Role: Assistant, Content: "a"},
+			{Role: Assistant, Calls: []Call{{}}}, // says something
+		}}
+		a.fill()
+
+		var texts []string
+		for _, m := range a.messages {
+			texts = append(texts, strings.TrimSpace(m.Content))
+		}
+		if got := strings.Join(texts, ","); got != want || slices.Contains(a.notes, NoteTextAdded) != refused {
+			t.Errorf("refused %t: %q, notes %s", refused, got, a.notes)
+		}
+	}
+}

@@ -89,10 +89,11 @@ type Tool struct {
 // offered reports whether there are any tools.
 func (t *Tools) offered() bool { return len(t.List) > 0 }
 
-// Format is the required format of the answer; the zero value allows any text.
+// Format is the required format of the answer, JSON or text; the zero value allows any text.
 type Format struct {
 	schema string // shown to the model; empty for any JSON object
 	field  string // the request's field with the schema, for errors
+	text   bool   // it is no JSON: schema says in words what it must be
 	answer *schema.Compiled
 }
 

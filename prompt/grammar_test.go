@@ -163,3 +163,35 @@ func TestEither(t *testing.T) {
 		t.Errorf("got %+v\nwant %s", got, want)
 	}
 }
+
+// TestPutAnswer finds the answer's place in a grammar under either name. A beginning of the client's own stands before
+// no marks.
+func TestPutAnswer(t *testing.T) {
+	f, e := SchemaFormat([]byte(`{"const":1}`), "x", "x", true)
+	if e != nil {
+		t.Fatal(e)
+	}
+	for _, c := range []struct {
+		rule  string
+		begun bool
+		alone bool
+	}{
+		{answerRule, false, false},
+		{answerRule, true, false},
+		{formatRule, false, false},
+		{formatRule, true, true},
+		{"other", false, true},
+	} {
+		asked := Conversation{Messages: []Message{{Role: User}}, Format: f}
+		if c.begun {
+			asked.Messages = append(asked.Messages, Message{Role: Assistant, Content: "1"})
+		}
+		r := engine.Rendered{Parser: "p", Grammar: engine.Grammar{
+			Text: "root ::= (\"<think>\" until-1 \"</think>\")? " + c.rule + "\n" + c.rule + " ::= \"{\"",
+		}}
+		alone := asked.putAnswer(&r)
+		if alone != c.alone || strings.Contains(r.Grammar.Text, "<think>") == c.alone {
+			t.Errorf("%+v: alone %t, %s", c, alone, r.Grammar.Text)
+		}
+	}
+}

@@ -145,13 +145,31 @@ func (r *renderer) forms(chat engine.Chat, messages []Message) (*engine.Rendered
 	case !calls:
 		byFormat.Tools = chat.Tools
 		byFormat.ToolChoice = chat.ToolChoice
-		rendered, err := r.messages(byFormat, messages)
-		if err == nil {
-			r.putAnswer(rendered)
-		}
-		return rendered, err
+		return r.answer(byFormat, messages)
 	}
 	return r.calls(chat, byFormat, messages)
+}
+
+// answer renders a conversation whose answer has a format.
+func (r *renderer) answer(byFormat engine.Chat, messages []Message) (*engine.Rendered, error) {
+	rendered, err := r.messages(byFormat, messages)
+	if err != nil {
+		return nil, err
+	}
+	alone := r.putAnswer(rendered)
+	if !r.Format.text || alone {
+		return rendered, nil
+	}
+
+	// llama.cpp's parser of answers with a schema reads only JSON; that of others reads any text.
+	chat := byFormat
+	chat.Schema = ""
+	free, err := r.messages(chat, messages)
+	if err != nil {
+		return nil, err
+	}
+	rendered.Parser = free.Parser
+	return rendered, nil
 }
 
 // calls renders a conversation with tools. If the conversation also has a format, byFormat is the chat for

@@ -67,8 +67,35 @@ func SchemaFormat(document []byte, documentField, field string, strict bool) (Fo
 	return Format{schema: string(document), field: field, answer: answer}, e
 }
 
+// PatternFormat returns the format for text that matches a regular expression as a whole.
+func PatternFormat(expression, field string) (Format, *fault.Error) {
+	answer, err := schema.CompilePattern(expression, answerPrefix)
+	shown := "Answer with text that matches this regular expression, and nothing else:\n" + expression
+	return textFormat(answer, err, shown, field)
+}
+
+// ChoiceFormat returns the format for one of several texts.
+func ChoiceFormat(list []string, field string) (Format, *fault.Error) {
+	answer, err := schema.CompileChoices(list, answerPrefix)
+	shown := "Answer with one of these texts, and nothing else:\n" + strings.Join(list, "\n")
+	return textFormat(answer, err, shown, field)
+}
+
+func textFormat(answer *schema.Compiled, err error, shown, field string) (Format, *fault.Error) {
+	switch {
+	case errors.Is(err, schema.ErrNever):
+		return Format{}, fault.New(fault.InvalidValue, field, "Invalid '%s': no text is allowed by it.", field)
+	case err != nil:
+		return Format{}, fault.New(fault.Unsupported, field, "Unsupported '%s': it cannot be enforced: %v.", field, err)
+	}
+	return Format{schema: shown, field: field, text: true, answer: answer}, nil
+}
+
 // instruction describes the format to the model. Templates have no place for that.
 func (f *Format) instruction() string {
+	if f.text {
+		return f.schema
+	}
 	if f.schema == "" {
 		return "Answer with one JSON object and nothing else."
 	}
@@ -124,12 +151,15 @@ func (c *Conversation) Verifier(n int, stops bool) func(*engine.Event) error {
 	}
 }
 
-// truncated reports whether an answer ends before its JSON does.
+// truncated reports whether an answer ends before its JSON or its text does.
 func (c *Conversation) truncated(r *Collector) bool {
 	if n := len(r.Calls); n > 0 {
 		return !json.Valid([]byte(r.Calls[n-1].Arguments))
 	}
 	begun, _ := c.begun()
+	if c.Format.text {
+		return c.Format.answer.Validate([]byte(begun+r.Text())) != nil
+	}
 	return !json.Valid([]byte(begun + r.Text()))
 }
 

@@ -77,6 +77,7 @@ type probe struct {
 //	i j    a call and its result, with an ID that is not nine letters and digits
 //	f g    a call for which functions.NAME:0 or :1 is written, whatever its ID
 //	h      a result with the ID that it came with
+//	y z    an assistant's and a user's message without text
 type trait string
 
 const (
@@ -95,6 +96,7 @@ const (
 	callsWithText  trait = "u k r|u k r a u"
 	textThenCalls  trait = "u a c r|u a c r a u"
 	callsFirst     trait = "c r|s c r u"
+	emptyTexts     trait = "z a u|u y u|z"
 	resultThenUser trait = "u c r u"
 	callsUnpaired  trait = "u c|u c u|u c a u|u cc r2|u cc r2 r|u r|u c r r|u c u r"
 	anyID          trait = "u i j a u"
@@ -198,6 +200,9 @@ func probeMessages(conversation string) (messages []Message, words []string) {
 		case "s", "u", "a":
 			m.Role = roles[kind]
 			m.Content = word()
+		case "y":
+		case "z":
+			m.Role = User
 		case "r", "r2", "j", "h":
 			m.Role = ToolRole
 			m.Content = word()

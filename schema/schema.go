@@ -31,6 +31,7 @@ type Compiled struct {
 	Assertions []string
 
 	validator *jsonschema.Schema
+	text      *dfa // the texts themselves, if it is no JSON
 }
 
 // address is where documents are said to lie; nothing is ever fetched.
@@ -160,8 +161,16 @@ var data = map[string]bool{"enum": true, "const": true, "default": true, "exampl
 // oldDrafts are those in which nothing counts beside a $ref.
 var oldDrafts = regexp.MustCompile(`draft-0[3467]`)
 
-// Validate checks a JSON text against the whole schema.
+var errText = errors.New("the text is none of those that are allowed")
+
+// Validate checks a JSON text against the whole schema, or a text against its pattern.
 func (g *Compiled) Validate(text []byte) error {
+	if g.text != nil {
+		if !g.text.has(string(text)) {
+			return errText
+		}
+		return nil
+	}
 	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	if err != nil {
 		return fmt.Errorf("not JSON: %w", err)

@@ -73,7 +73,7 @@ func asJSON(t *testing.T, v any) string {
 
 // TestClaudeCode has Claude Code run an errand, three times, with a model that plays its part.
 func TestClaudeCode(t *testing.T) {
-	claude := agent(t, "claude")
+	program := agent(t, "claude")
 	for range 3 {
 		e := newErrand(t)
 		// Later lines first: the conversation contains what led to them. The command's output says
@@ -95,18 +95,10 @@ func TestClaudeCode(t *testing.T) {
 			servertest.Line{Say: "Spelling"}, // what it asks on the side
 		)
 
-		cmd := exec.Command(claude, "--print", task, "--output-format", "json",
+		cmd := exec.Command(program, "--print", task, "--output-format", "json",
 			"--permission-mode", "acceptEdits", "--allowedTools", "Read,Edit,Bash")
 		cmd.Dir = e.dir
-		cmd.Env = []string{
-			"PATH=" + os.Getenv("PATH"),
-			"HOME=" + t.TempDir(),
-			"ANTHROPIC_BASE_URL=" + hs.URL,
-			"ANTHROPIC_AUTH_TOKEN=none",
-			"ANTHROPIC_MODEL=fake",
-			"ANTHROPIC_DEFAULT_HAIKU_MODEL=fake",
-			"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1",
-		}
+		cmd.Env = claudeEnviron(t.TempDir(), hs.URL)
 		var errOut strings.Builder
 		cmd.Stderr = &errOut
 		out, err := cmd.Output()
@@ -134,5 +126,92 @@ func TestClaudeCode(t *testing.T) {
 			t.Errorf("of three later prompts, only %d tokens were read from the cache; %d were not", u.Read, u.Input)
 		}
 		e.done(t)
+	}
+}
+
+// claude runs Claude Code, again and again in one conversation.
+type claude struct {
+	t    *testing.T
+	home string
+	dir  string
+	url  string
+}
+
+// says has Claude Code answer a prompt, which may be longer than an argument can be.
+func (c *claude) says(prompt string, args ...string) string {
+	c.t.Helper()
+	cmd := exec.Command(agent(c.t, "claude"), append([]string{"--print", "--output-format", "text"}, args...)...)
+	cmd.Dir = c.dir
+	cmd.Env = claudeEnviron(c.home, c.url)
+	cmd.Stdin = strings.NewReader(prompt)
+	var errOut strings.Builder
+	cmd.Stderr = &errOut
+	out, err := cmd.Output()
+	if err != nil {
+		c.t.Fatalf("%v\n%s\n%s", err, out, errOut.String())
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// claudeEnviron is the environment that docs/guides/claude-code.md describes.
+func claudeEnviron(home, url string) []string {
+	return []string{
+		"PATH=" + os.Getenv("PATH"),
+		"HOME=" + home,
+		"ANTHROPIC_BASE_URL=" + url,
+		"ANTHROPIC_AUTH_TOKEN=none",
+		"ANTHROPIC_MODEL=fake",
+		"ANTHROPIC_DEFAULT_HAIKU_MODEL=fake",
+		"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1",
+	}
+}
+
+// TestClaudeCodeCompacts has Claude Code count the tokens of a conversation, and compact it: when it is told
+// to, and when the server says that the prompt is too long.
+func TestClaudeCodeCompacts(t *testing.T) {
+	agent(t, "claude")
+	const (
+		about   = "It was about a greeting."
+		summary = "<summary>Somebody said hello: summary-7.</summary>"
+	)
+	script := []servertest.Line{
+		{After: "summary-7", Say: about},
+		{After: "summary of the conversation", Say: summary},
+		{After: "Say hello.", Say: "Hello there."},
+		{Say: "Spelling"},
+	}
+	// The scripted model takes a byte for a token. Two of these are more than it has room for.
+	long := strings.Repeat("word ", 50_000)
+	for name, tt := range map[string]struct {
+		first string
+		then  string
+		told  bool // to compact
+	}{
+		"told":     {first: "Say hello.", then: "And what was it about?", told: true},
+		"too long": {first: "Say hello. " + long, then: "And what was it about? " + long},
+	} {
+		t.Run(name, func(t *testing.T) {
+			hs, asked := servertest.Play(t, server.Options{}, script...)
+			c := &claude{t: t, home: t.TempDir(), dir: t.TempDir(), url: hs.URL}
+			if got := c.says(tt.first); got != "Hello there." {
+				t.Errorf("it says %q", got)
+			}
+
+			if tt.told {
+				// A view of the context is made by many counts of tokens.
+				before := len(asked.Chats)
+				if got := c.says("/context", "--continue"); !strings.Contains(got, "Tokens:") {
+					t.Errorf("/context: %s", got)
+				}
+				if counts := len(asked.Chats) - before; counts < 5 {
+					t.Errorf("/context had tokens counted %d times", counts)
+				}
+				c.says("/compact", "--continue")
+			}
+
+			if got := c.says(tt.then, "--continue"); got != about {
+				t.Errorf("it says %q", got)
+			}
+		})
 	}
 }

@@ -349,9 +349,9 @@ func startForScripts(t *testing.T) *running {
 	)
 }
 
-// TestScriptsByNode runs them with Node, and another client's five turns with tools.
+// TestScriptsByNode runs them with Node, and those of another client: five turns with tools, and its other calls.
 func TestScriptsByNode(t *testing.T) {
-	for _, script := range append([]string{"aisdk"}, scripts...) {
+	for _, script := range append([]string{"aisdk", "aisdk_outputs"}, scripts...) {
 		t.Run(script, func(t *testing.T) {
 			r := startForScripts(t)
 			cmd := exec.Command("node", script+".mjs", r.url+"/v1", "tiny")
@@ -363,8 +363,9 @@ func TestScriptsByNode(t *testing.T) {
 	}
 }
 
+// TestScriptsByPython runs them with Python, and LangChain's.
 func TestScriptsByPython(t *testing.T) {
-	for _, script := range scripts {
+	for _, script := range append([]string{"langchain_clients"}, scripts...) {
 		t.Run(script, func(t *testing.T) {
 			r := startForScripts(t)
 			python(t, []string{"HOME=" + t.TempDir()}, script+".py", r.url+"/v1", "tiny")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 
 	"serve/engine"
@@ -47,9 +48,6 @@ func likeTools(t *testing.T) []prompt.Tool {
 	return list
 }
 
-// endless is a template in whose format a random model may not come to its call: the ID within is any text.
-const endless = "Cohere2MoE"
-
 // formatTemplates are of formats whose answers may begin with text in llama.cpp's own grammars.
 var formatTemplates = []string{
 	"Qwen3-Coder", "Qwen3.5-4B", "Qwen-Qwen3-0.6B", "openai-gpt-oss-120b", "meetkai-functionary-medium-v3.2",
@@ -58,13 +56,14 @@ var formatTemplates = []string{
 	"StepFun3.5-Flash", "NVIDIA-Nemotron-Nano-v2", "Apriel-1.6-15b-Thinker-fixed",
 	// Formats that are mended.
 	"MiniMax-M2", "Kimi-K3", "muse-glimmer", "Mistral-Small-3.2-24B-Instruct-2506", "upstage-Solar-Open-100B",
+	"Cohere2MoE",
 }
 
 // TestRequiredCalls requires a call in the format of every template. The model is random: it calls because it can do
 // nothing else.
 func TestRequiredCalls(t *testing.T) {
 	for i, name := range templateNames(t) {
-		if !*all && i%8 != 0 && !slices.Contains(formatTemplates, name) || name == endless {
+		if !*all && i%8 != 0 && !slices.Contains(formatTemplates, name) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
@@ -74,20 +73,16 @@ func TestRequiredCalls(t *testing.T) {
 	}
 }
 
-func requireCall(t *testing.T, template string) {
-	e := startTemplate(t, template)
-	c := &prompt.Conversation{
-		Messages: []prompt.Message{{Role: prompt.User, Content: "x"}},
-		Tools:    prompt.Tools{List: likeTools(t), Choice: prompt.ChoiceRequired},
-		Effort:   prompt.NoEffort,
-	}
+// answers has the model answer a conversation a few times.
+func answers(t *testing.T, e *engine.Engine, c *prompt.Conversation, tokens int) ([]prompt.Collector, *prompt.Prompt) {
+	t.Helper()
 	b := prompt.Builder{Model: e}
 	p, err := b.Build(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	r := engine.Request{Choices: 4, MaxTokens: 400, Sampling: engine.DefaultSampling()}
+	r := engine.Request{Choices: 4, MaxTokens: tokens, Sampling: engine.DefaultSampling()}
 	r.Sampling.Seed = 1
 	p.Ask(&r)
 	stream, err := e.Generate(t.Context(), r)
@@ -102,12 +97,21 @@ func requireCall(t *testing.T, template string) {
 			t.Fatal(err)
 		}
 		if len(events) == 0 {
-			break
+			return replies, p
 		}
 		for i := range events {
 			replies[events[i].Choice].Add(&events[i])
 		}
 	}
+}
+
+func requireCall(t *testing.T, template string) {
+	c := &prompt.Conversation{
+		Messages: []prompt.Message{{Role: prompt.User, Content: "x"}},
+		Tools:    prompt.Tools{List: likeTools(t), Choice: prompt.ChoiceRequired},
+		Effort:   prompt.NoEffort,
+	}
+	replies, p := answers(t, startTemplate(t, template), c, 400)
 
 	for i := range replies {
 		reply := &replies[i]
@@ -134,4 +138,51 @@ func requireCall(t *testing.T, template string) {
 			t.Errorf("call %+v: %v", call, err)
 		}
 	}
+}
+
+// TestThoughtsFirst has models that think answer with a call or by a schema: their thoughts are of any length, and may
+// take all tokens. Text in place of what was asked is never an answer.
+func TestThoughtsFirst(t *testing.T) {
+	for _, name := range []string{
+		"Cohere2MoE", "Qwen3-Coder", "Qwen3.5-4B", "openai-gpt-oss-120b", "StepFun3.5-Flash",
+		"mistralai-Ministral-3-14B-Reasoning-2512", "openbmb-MiniCPM5-1B",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := startTemplate(t, readTemplate(t, name))
+			c := prompt.Conversation{Messages: []prompt.Message{{Role: prompt.User, Content: "x"}}}
+
+			called := c
+			called.Tools = prompt.Tools{List: likeTools(t), Choice: prompt.ChoiceRequired}
+			replies, _ := answers(t, e, &called, 60)
+			for i := range replies {
+				r := &replies[i]
+				if cut := r.Finish == engine.FinishLength; r.Text() != "" || !cut && len(r.Calls) != 1 {
+					t.Errorf("call: %s, %q, %q, %+v", r.Finish, r.Text(), r.Reasoning(), r.Calls)
+				}
+			}
+
+			formatted := c
+			formatted.Format = onlyBool(t)
+			replies, _ = answers(t, e, &formatted, 60)
+			for i := range replies {
+				r := &replies[i]
+				if r.Finish == engine.FinishStop && !json.Valid([]byte(r.Text())) ||
+					strings.Trim(r.Text(), "{\"a\": truefls}\n") != "" {
+					t.Errorf("schema: %s, %q, %q", r.Finish, r.Text(), r.Reasoning())
+				}
+			}
+		})
+	}
+}
+
+func onlyBool(t *testing.T) prompt.Format {
+	t.Helper()
+	const document = `{"type":"object","properties":{"a":{"type":"boolean"}},"required":["a"],
+		"additionalProperties":false}`
+	f, e := prompt.SchemaFormat([]byte(document), "x", "x", true)
+	if e != nil {
+		t.Fatal(e)
+	}
+	return f
 }

@@ -40,7 +40,7 @@ char * serve_chat_render(const serve_model * model, const char * json, serve_err
                 in.chat_template_kwargs[key] = value.dump();
             }
         }
-        common_chat_params out = common_chat_templates_apply(model->templates.get(), in);
+        common_chat_params out = render_chat(model, in);
         const std::string written = j.value("written", "");
         out.prompt            += written;
         out.generation_prompt += written;

@@ -44,6 +44,7 @@ var mends = []mend{
 	{mark: `call00001`, grammar: anyID, parser: (*arena).anyID},
 	{mark: `"kimi-k3-tool-call"`, grammar: noFreeText},
 	{mark: `<atem:function_calls>`, grammar: noFreeText},
+	{mark: `"tag":"tool-id"`, grammar: boundIDs},
 }
 
 // mendFormat mends a grammar, which may be empty, and the parser of a rendered chat.
@@ -98,6 +99,12 @@ var (
 	freeAttributes = regexp.MustCompile(`"\\"" until-\d+ "<\|sep\|>"`)
 	freeRecipient  = regexp.MustCompile(`" to=" until-\d+ "<\|message\|>`)
 )
+
+// Cohere's and Mistral Nemo's calls have an ID in JSON, which is a string or a number of any length.
+func boundIDs(grammar string) string {
+	const free = `("\"" ( [^"\\] | "\\" ( ["\\/ bfnrt] | "u" [0-9a-fA-F]{4} ) )* "\"" | json-number)`
+	return strings.ReplaceAll(grammar, free, `("\"" [a-zA-Z0-9_-]{1,64} "\"" | [0-9]{1,9})`)
+}
 
 // Mistral Small 3.2 writes name[CALL_ID]id[ARGS]{}, or name[ARGS]{}. llama.cpp has name[ARGS] first and then the rest.
 func idBeforeArguments(grammar string) string {

@@ -17,12 +17,18 @@
 #include <new>
 #include <string>
 
+struct analyzed_template;  // in chat_analysis.cpp
+
 struct serve_model {
     llama_model *             model = nullptr;
     const llama_vocab *       vocab = nullptr;
     common_chat_templates_ptr templates;
     mutable std::once_flag    trie_made;
     mutable std::unique_ptr<token_trie> trie;  // made when a grammar first needs it
+
+    // Of the template for chats without tools, and of a variant for those with them. Made by the first such chat.
+    mutable std::once_flag                           analyzed[2];
+    mutable std::shared_ptr<const analyzed_template> analyses[2];
 };
 
 // The first error that llama.cpp logged on this thread since a call began: the
@@ -46,6 +52,9 @@ llama_context_params context_params(const serve_context_params & p);
 
 // In request_grammar.cpp. j is the JSON that makes a sampler.
 std::unique_ptr<grammar> new_grammar(const serve_model * model, const common_json & j);
+
+// In chat_analysis.cpp. It returns what common_chat_templates_apply does, as far as the shim uses it, and sooner.
+common_chat_params render_chat(const serve_model * model, const common_chat_templates_inputs & in);
 
 // In memory.cpp.
 void release_unused_pages(const llama_model * model);

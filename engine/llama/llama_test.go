@@ -18,7 +18,7 @@ import (
 )
 
 // write writes a test model and returns its path.
-func write(t *testing.T, o testmodel.Options) string {
+func write(t testing.TB, o testmodel.Options) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "model.gguf")
 	if err := testmodel.Write(path, o); err != nil {

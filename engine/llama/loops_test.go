@@ -269,3 +269,41 @@ var notBack = map[string]string{
 	"openbmb-MiniCPM5-1B, values":                             "the template leaves out what is in lists and objects",
 	"MiniMax-M1, two calls":                                   "llama.cpp's format has one call between the marks",
 }
+
+// TestNamedIDs renders calls and results by templates that write IDs of their own for calls: each result comes after
+// the ID of its call, whatever the client's IDs and the results' order.
+func TestNamedIDs(t *testing.T) {
+	call := func(id, name string) prompt.Call { return prompt.Call{ID: id, Name: name, Arguments: `{}`} }
+	result := func(id, text string) prompt.Message {
+		return prompt.Message{Role: prompt.ToolRole, Content: text, CallID: id}
+	}
+
+	for _, name := range []string{"moonshotai-Kimi-K2", "Kimi-K2-Instruct", "Kimi-K2-Thinking"} {
+		m := loadTemplate(t, readTemplate(t, name))
+		l := toolLoop{m: m, builder: prompt.Builder{Model: m, Templates: &prompt.Templates{}}}
+		text, _, notes := l.build(t, []prompt.Message{
+			{Role: prompt.Assistant, Calls: []prompt.Call{call("id_1", "say"), call("id_2", "get_weather")}},
+			result("id_2", "SUNNY"),
+			result("id_1", "SAID"),
+			{Role: prompt.Assistant, Calls: []prompt.Call{call("id_1", "get_weather")}},
+			result("id_1", "RAINY"),
+		})
+
+		last := "functions.get_weather:2" // counts all calls
+		if name == "moonshotai-Kimi-K2" {
+			last = "functions.get_weather:0" // counts a message's
+		}
+		for _, want := range []struct{ id, result string }{
+			{"functions.say:0", "SAID"}, {"functions.get_weather:1", "SUNNY"}, {last, "RAINY"},
+		} {
+			called := strings.Contains(text, "<|tool_call_begin|>"+want.id+"<|tool_call_argument_begin|>")
+			_, after, answered := strings.Cut(text, "Return of "+want.id)
+			if !called || !answered || !strings.HasPrefix(strings.TrimLeft(after, "\\n\n"), want.result) {
+				t.Errorf("%s, %s: %s", name, want.id, text)
+			}
+		}
+		if strings.Contains(text, "id_1") || !slices.Contains(notes, prompt.NoteCallsPaired) {
+			t.Errorf("%s, %s: %s", name, notes, text)
+		}
+	}
+}

@@ -40,7 +40,7 @@ func (m *templateModel) Prompt(_ context.Context, parts []engine.Part, _ int) ([
 func (m *templateModel) Render(c engine.Chat) (*engine.Rendered, error) { return m.c.Render(c) }
 
 // templateNames are the templates of llama.cpp's tree.
-func templateNames(t *testing.T) []string {
+func templateNames(t testing.TB) []string {
 	t.Helper()
 	paths, err := filepath.Glob(templateDir + "/*.jinja")
 	if err != nil || len(paths) < 60 {
@@ -54,7 +54,7 @@ func templateNames(t *testing.T) []string {
 }
 
 // loadTemplate loads the vocabulary of a test model with a template.
-func loadTemplate(t *testing.T, template string) *templateModel {
+func loadTemplate(t testing.TB, template string) *templateModel {
 	t.Helper()
 	path := write(t, testmodel.Options{ChatTemplate: template})
 	m, err := LoadModel(path, LoadOptions{VocabOnly: true})
@@ -65,7 +65,7 @@ func loadTemplate(t *testing.T, template string) *templateModel {
 	return &templateModel{c: m, facts: &engine.ModelInfo{ChatTemplate: m.info.Template}}
 }
 
-func readTemplate(t *testing.T, name string) string {
+func readTemplate(t testing.TB, name string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(templateDir, name+".jinja"))
 	if err != nil {
@@ -79,6 +79,7 @@ func readTemplate(t *testing.T, name string) string {
 //	s, d, u, a  the system's, a developer's, the user's, an assistant's message
 //	c=ID,ID     an assistant's calls with these IDs
 //	r=ID        a call's result
+//	S, U, A, R=ID  the same without text
 var sequences = []string{
 	"u",
 	"s u",
@@ -111,6 +112,16 @@ var sequences = []string{
 	"u a",
 	"s u a",
 	"a u a",
+	// Nothing is said.
+	"U",
+	"S u",
+	"s U",
+	"u A u",
+	"U a U",
+	"U A U",
+	"u c=1 R=1",
+	"u c=1 R=1 u",
+	"u c=1,2 R=1 r=2 A u",
 	// Calls and results.
 	"u c=1 r=1",
 	"s u c=1 r=1",
@@ -181,6 +192,9 @@ var oddArguments = []string{
 
 const oddWord = "odd-word"
 
+// silent are the roles of messages without text.
+var silent = map[string]prompt.Role{"S": prompt.System, "U": prompt.User, "A": prompt.Assistant}
+
 // conversation makes a sequence a conversation. Every text has a word of its own, which it returns.
 func conversation(sequence string, arguments string) (*prompt.Conversation, []string) {
 	var c prompt.Conversation
@@ -202,6 +216,10 @@ func conversation(sequence string, arguments string) (*prompt.Conversation, []st
 			c.Messages = append(c.Messages, say(prompt.User))
 		case "a":
 			c.Messages = append(c.Messages, say(prompt.Assistant))
+		case "S", "U", "A":
+			c.Messages = append(c.Messages, prompt.Message{Role: silent[kind]})
+		case "R":
+			c.Messages = append(c.Messages, prompt.Message{Role: prompt.ToolRole, CallID: ids})
 		case "r":
 			m := say(prompt.ToolRole)
 			m.CallID = ids
@@ -225,7 +243,7 @@ func conversation(sequence string, arguments string) (*prompt.Conversation, []st
 	return &c, words
 }
 
-func getTool(t *testing.T) prompt.Tool {
+func getTool(t testing.TB) prompt.Tool {
 	t.Helper()
 	tool := prompt.Tool{Name: "get", Description: "Gets it.", Field: "x",
 		Parameters: []byte(`{"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}`)}
@@ -280,7 +298,7 @@ func matrix(t *testing.T, template string, every, offset int) {
 	refused := 0
 	lost := 0
 	try := func(sequence, arguments string) {
-		hasCalls := strings.ContainsAny(sequence, "cr")
+		hasCalls := strings.ContainsAny(sequence, "crR")
 		for _, tools := range []bool{false, true} {
 			if !*all && tools != hasCalls {
 				continue

@@ -135,7 +135,8 @@ func appendBlock(b []byte, p *piece) []byte {
 		b = wire.AppendString(append(b, `,"name":`...), p.name)
 		return append(b, `,"caller":{"type":"direct"},"input":`...)
 	}
-	return append(b, `{"type":"text","citations":null,"text":`...)
+	// There is no field for citations if there are none: null is no valid list to the AI SDK.
+	return append(b, `{"type":"text","text":`...)
 }
 
 // newCallID returns an id for a call. What a model writes as one may be the same in every answer.

@@ -179,8 +179,8 @@ func TestToolHistory(t *testing.T) {
 		`{"id":"call_00000001","type":"function","function":{"name":"f","arguments":"{\"z\":1,\"a\":2}"}},` +
 		`{"id":"mine","type":"function","function":{"name":"g","arguments":"{}"}},` +
 		`{"id":"call_00000003","type":"function","function":{"name":"f","arguments":"{}"}}]},` +
-		`{"role":"tool","content":"second","tool_call_id":"mine","name":"g"},` +
 		`{"role":"tool","content":"first","tool_call_id":"call_00000001","name":"f"},` +
+		`{"role":"tool","content":"second","tool_call_id":"mine","name":"g"},` +
 		`{"role":"tool","content":"third","tool_call_id":"call_00000003","name":"f"},` +
 		`{"role":"tool","content":"of none","tool_call_id":"h"}]`
 	if got := string(recorder.Chats[len(recorder.Chats)-1].Messages); got != want {

@@ -64,8 +64,8 @@ var streamed = []string{"application/json", wire.EventStream}
 
 // Routes implements dialect.Dialect.
 func (api *API) Routes() []dialect.Route {
-	return slices.Concat(api.modelRoutes(), api.generationRoutes(), api.readingRoutes(), api.responseRoutes(),
-		api.conversationRoutes())
+	return slices.Concat(api.modelRoutes(), api.generationRoutes(), api.readingRoutes(), api.tokenRoutes(),
+		api.responseRoutes(), api.conversationRoutes())
 }
 
 func (api *API) modelRoutes() []dialect.Route {
@@ -150,6 +150,12 @@ func (api *API) readingRoutes() []dialect.Route {
 			Doc:       "Scores how well texts answer queries.",
 			Fields:    scoreFields.Describe(),
 		},
+	}
+}
+
+// tokenRoutes are the endpoints about tokens.
+func (api *API) tokenRoutes() []dialect.Route {
+	return []dialect.Route{
 		{
 			Method:      http.MethodGet,
 			Path:        "/tokenizer_info",

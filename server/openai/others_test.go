@@ -73,8 +73,11 @@ func TestOtherServersFields(t *testing.T) {
 		{chat, `"think":"much"`, "think", nil},
 		{chat, `"thinking":{"type":"so-so"}`, "thinking.type", nil},
 
-		{chat, `"guided_choice":["a"]`, "guided_choice", nil},
-		{chat, `"structured_outputs":{"regex":"a"}`, "structured_outputs.regex", nil},
+		{chat, `"guided_choice":[]`, "guided_choice", nil},
+		{chat, `"guided_regex":"(a)\\1"`, "guided_regex", nil},
+		{chat, `"guided_grammar":"start: \"(\" start \")\" | \"a\""`, "guided_grammar", nil},
+		{chat, `"structured_outputs":{"regex":"a","choice":["a"]}`, "structured_outputs", nil},
+		{chat, `"structured_outputs":{"structural_tag":"a"}`, "structured_outputs.structural_tag", nil},
 		{chat, `"continue_final_message":true`, "continue_final_message", nil},
 		{chat, `"add_generation_prompt":true,"continue_final_message":false`, "", nil},
 		{chat, `"add_generation_prompt":false`, "add_generation_prompt", nil},
@@ -168,6 +171,29 @@ func TestSchemasOfOthers(t *testing.T) {
 		res, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake",`+servertest.Hello+`,`+fields+`}`)
 		if res.StatusCode != 200 || !strings.Contains(string(r.Chats[len(r.Chats)-1].Messages), "required") {
 			t.Errorf("%s: %d %s", fields, res.StatusCode, body)
+		}
+	}
+}
+
+// TestTextsOfOthers enforces texts by vLLM's names: the engine has a grammar, the model is told, and the answer is
+// checked.
+func TestTextsOfOthers(t *testing.T) {
+	for fields, told := range map[string]string{
+		`"guided_choice":["yes","no"]`:                       `yes\nno`,
+		`"guided_regex":"yes|no"`:                            `yes|no`,
+		`"guided_grammar":"start: \"yes\" | \"no\""`:         `regular expression`,
+		`"structured_outputs":{"choice":["yes","no"]}`:       `yes\nno`,
+		`"structured_outputs":{"regex":"yes|no"}`:            `yes|no`,
+		`"structured_outputs":{"grammar":"start: /yes|no/"}`: `regular expression`,
+	} {
+		for said, status := range map[string]int{"yes": 200, "maybe": 500} {
+			hs, s := servertest.Start(t, enginetest.Options{Next: sayLast(said)}, server.Options{})
+			r := servertest.Record(s)
+			res, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake",`+servertest.Hello+`,`+fields+`}`)
+			if res.StatusCode != status || !strings.Contains(string(r.Chats[len(r.Chats)-1].Messages), told) ||
+				!strings.Contains(r.Last.Sampling.Grammar.Text, "answer-root") {
+				t.Errorf("%s, said %s: %d %s", fields, said, res.StatusCode, body)
+			}
 		}
 	}
 }

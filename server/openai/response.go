@@ -34,7 +34,7 @@ type response struct {
 	TopP               float64         `json:"top_p"`
 	Truncation         string          `json:"truncation"`
 	Usage              *responseUsage  `json:"usage"`
-	User               *string         `json:"user,omitempty"`
+	User               *string         `json:"user"`
 	Metadata           json.RawMessage `json:"metadata"`
 
 	Conversation *conversationRef `json:"conversation,omitempty"`

@@ -273,13 +273,8 @@ func echoedTools(raw json.RawMessage) json.RawMessage {
 		return raw
 	}
 	for _, tool := range list {
-		if string(tool["type"]) != `"`+toolFunction+`"` {
-			continue
-		}
-		for name, otherwise := range map[string]string{"description": "null", "parameters": "null", "strict": "false"} {
-			if wire.IsNull(tool[name]) {
-				tool[name] = json.RawMessage(otherwise)
-			}
+		if string(tool["type"]) == `"`+toolFunction+`"` {
+			complete(tool, map[string]string{"description": "null", "parameters": "null", "strict": "false"})
 		}
 	}
 	b, err := json.Marshal(list)
@@ -287,6 +282,29 @@ func echoedTools(raw json.RawMessage) json.RawMessage {
 		return raw
 	}
 	return b
+}
+
+// echoedFormat returns a format as a response tells it: a schema has all of its fields.
+func echoedFormat(raw json.RawMessage) json.RawMessage {
+	var format map[string]json.RawMessage
+	if json.Unmarshal(raw, &format) != nil || string(format["type"]) != `"`+formatSchema+`"` {
+		return raw
+	}
+	complete(format, map[string]string{"description": "null", "strict": "false"})
+	b, err := json.Marshal(format)
+	if err != nil {
+		return raw
+	}
+	return b
+}
+
+// complete adds the fields that an object lacks, or has as null.
+func complete(object map[string]json.RawMessage, otherwise map[string]string) {
+	for name, value := range otherwise {
+		if wire.IsNull(object[name]) {
+			object[name] = json.RawMessage(value)
+		}
+	}
 }
 
 // setText reads {"format":…,"verbosity":…}.
@@ -304,7 +322,7 @@ func (r *responsesRequest) setText(v wire.Value) *fault.Error {
 		return nil
 	}
 
-	r.formatAsked = format.Raw
+	r.formatAsked = echoedFormat(format.Raw)
 	inner, e := format.Object()
 	if e != nil {
 		return e
@@ -319,6 +337,9 @@ func (r *responsesRequest) setText(v wire.Value) *fault.Error {
 	case formatObject:
 		r.format, e = prompt.ObjectFormat(format.Name)
 	case formatSchema:
+		if _, e := format.Required(inner, "schema"); e != nil {
+			return e // other than in a chat, it cannot be left out
+		}
 		r.format, e = readJSONSchema(format)
 	}
 

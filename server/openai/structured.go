@@ -2,13 +2,18 @@ package openai
 
 import (
 	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
 
 	"serve/fault"
+	"serve/lark"
 	"serve/prompt"
 	"serve/server/wire"
 )
 
-const notJSON = "Only JSON output can be enforced: use 'response_format'."
+// maxChoices is the maximum number of texts of a choice.
+const maxChoices = 1024
 
 // structuredFields declares vLLM's fields for answers of a form.
 var structuredFields = wire.Table[chatRequest]{
@@ -20,11 +25,25 @@ var structuredFields = wire.Table[chatRequest]{
 	{
 		Name: "structured_outputs",
 		Type: wire.Of(structuredSchema, readStructured, func(r *chatRequest) *prompt.Format { return &r.guided }),
-		Doc:  "vLLM's `response_format`: `json` is the JSON Schema of the answer; `json_object` allows any object.",
+		Doc: "What the answer must be: `json` is its JSON Schema, `json_object` allows any object; `choice`, `regex` " +
+			"and `grammar` are for text, like the fields that begin with `guided_`.",
 	},
-	{Name: "guided_choice", Type: wire.Refuse[chatRequest](notJSON)},
-	{Name: "guided_regex", Type: wire.Refuse[chatRequest](notJSON)},
-	{Name: "guided_grammar", Type: wire.Refuse[chatRequest](notJSON)},
+	{
+		Name: "guided_choice",
+		Type: wire.Of(choicesSchema, readChoices,
+			func(r *chatRequest) *prompt.Format { return &r.guided }),
+		Doc: "List of texts, one of which is the answer.",
+	},
+	{
+		Name: "guided_regex",
+		Type: wire.Of(regexSchema, readRegex, func(r *chatRequest) *prompt.Format { return &r.guided }),
+		Doc:  "Regular expression that the answer must match, in ECMAScript's syntax.",
+	},
+	{
+		Name: "guided_grammar",
+		Type: wire.Of(larkSchema, readLark, func(r *chatRequest) *prompt.Format { return &r.guided }),
+		Doc:  "Grammar of the answer, in Lark's notation, without recursion.",
+	},
 	{
 		Name: "guided_decoding_backend",
 		Type: wire.Ignore[chatRequest](wire.String),
@@ -42,9 +61,22 @@ var (
 	guidedSchema = wire.AnyOf(wire.Object, wire.Schema{"type": "string", "pattern": `^\s*\{`}).
 			Examples(`{"type":"string"}`, `"{\"type\":\"string\"}"`)
 
+	regexSchema = wire.Schema{"type": "string", "format": "regex"}.Examples(`"[a-z]+"`)
+	larkSchema  = wire.Schema{"type": "string", "pattern": "start"}.Examples(`"start: /[a-z]+/"`)
+
+	choicesSchema = wire.Schema{
+		"type":     "array",
+		"items":    wire.String,
+		"minItems": 1,
+		"maxItems": maxChoices,
+	}.Examples(`["yes","no"]`)
+
 	structuredSchema = wire.Open(map[string]wire.Schema{
 		"json":        guidedSchema,
 		"json_object": wire.Bool,
+		"choice":      choicesSchema,
+		"regex":       regexSchema,
+		"grammar":     larkSchema,
 	}).Examples(`{"json":{"type":"string"}}`)
 )
 
@@ -66,27 +98,79 @@ func readGuided(v wire.Value) (f prompt.Format, e *fault.Error) {
 	return prompt.SchemaFormat(v.Raw, v.Name, v.Name, false)
 }
 
+// readChoices reads a list of texts.
+func readChoices(v wire.Value) (f prompt.Format, e *fault.Error) {
+	list, e := v.Array(maxChoices)
+	if e != nil {
+		return f, e
+	}
+	if len(list) == 0 {
+		return f, v.Empty()
+	}
+	texts, e := stringList(list)
+	if e != nil {
+		return f, e
+	}
+	return prompt.ChoiceFormat(texts, v.Name)
+}
+
+func readRegex(v wire.Value) (f prompt.Format, e *fault.Error) {
+	text, e := v.Text()
+	if e != nil {
+		return f, e
+	}
+	return prompt.PatternFormat(text, v.Name)
+}
+
+// readLark reads a grammar.
+func readLark(v wire.Value) (f prompt.Format, e *fault.Error) {
+	text, e := v.Text()
+	if e != nil {
+		return f, e
+	}
+	expression, err := lark.Regexp(text)
+	if err != nil {
+		return f, fault.New(fault.Unsupported, v.Name, "Unsupported '%s': %v. Grammars are read in Lark's notation, "+
+			"without recursion.", v.Name, err)
+	}
+	return prompt.PatternFormat(expression, v.Name)
+}
+
+// structuredForms are the members of structured_outputs of which there may be one.
+var structuredForms = map[string]func(wire.Value) (prompt.Format, *fault.Error){
+	"json":        readGuided,
+	"json_object": readAnyObject,
+	"choice":      readChoices,
+	"regex":       readRegex,
+	"grammar":     readLark,
+}
+
+func readAnyObject(v wire.Value) (f prompt.Format, e *fault.Error) {
+	any, e := v.Bool()
+	if e != nil || !any {
+		return f, e
+	}
+	return prompt.ObjectFormat(v.Name)
+}
+
 func readStructured(v wire.Value) (f prompt.Format, e *fault.Error) {
 	object, e := v.Object()
 	if e != nil {
 		return f, e
 	}
-	for _, name := range []string{"choice", "regex", "grammar", "structural_tag"} {
-		if field, ok := object[name]; ok {
-			return f, fault.New(fault.Unsupported, field.Name, "Unsupported parameter: '%s'. %s", field.Name, notJSON)
-		}
+	if field, ok := object["structural_tag"]; ok {
+		return f, fault.New(fault.Unsupported, field.Name,
+			"Unsupported parameter: '%s'. Calls of tools have their form anyway.", field.Name)
 	}
-	wire.Others(object, "json", "json_object")
+	names := slices.Sorted(maps.Keys(structuredForms))
+	wire.Others(object, names...)
 
-	if field, ok := object["json"]; ok {
-		return readGuided(field)
+	given := slices.DeleteFunc(names, func(name string) bool { _, ok := object[name]; return !ok })
+	switch len(given) {
+	case 0:
+		return f, nil
+	case 1:
+		return structuredForms[given[0]](object[given[0]])
 	}
-	if field, ok := object["json_object"]; ok {
-		any, e := field.Bool()
-		if e != nil || !any {
-			return f, e
-		}
-		return prompt.ObjectFormat(v.Name)
-	}
-	return f, nil
+	return f, v.Invalid("only one of %s may be given.", strings.Join(given, ", "))
 }

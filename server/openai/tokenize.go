@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/http"
 	"strings"
+	"unicode/utf8"
 
 	"serve/engine"
 	"serve/fault"
@@ -18,38 +19,72 @@ import (
 // llama.cpp.
 type tokenizeRequest struct {
 	model   string
-	text    string
-	special bool
-	pieces  bool
+	prompt  *string // the text by vLLM's name
+	content *string // the text by llama.cpp's name
+	special *bool   // whether the tokens that a prompt begins and ends with are added
+	strings bool    // the tokens' texts come as vLLM has them, in a list of their own
+	pieces  bool    // they come as llama.cpp has them, with each token
 	tokens  []engine.Token
+}
+
+// text returns the text, and whether special tokens are added to it. By default vLLM adds them, and llama.cpp
+// does not.
+func (r *tokenizeRequest) text() (text string, special bool) {
+	switch {
+	case r.prompt != nil:
+		text = *r.prompt
+		special = true
+	case r.content != nil:
+		text = *r.content
+	}
+	if r.special != nil {
+		special = *r.special
+	}
+	return text, special
+}
+
+func readOptionalText(v wire.Value) (*string, *fault.Error) {
+	text, e := v.Text()
+	return &text, e
+}
+
+func readOptionalBool(v wire.Value) (*bool, *fault.Error) {
+	b, e := v.Bool()
+	return &b, e
 }
 
 var tokenizeFields = wire.Table[tokenizeRequest]{
 	onlyModelField(func(r *tokenizeRequest) *string { return &r.model }),
 	{
 		Name: "prompt",
-		Type: wire.StringOf(func(r *tokenizeRequest) *string { return &r.text }),
+		Type: wire.Of(wire.String, readOptionalText, func(r *tokenizeRequest) **string { return &r.prompt }),
 		Doc:  "The text (vLLM's name).",
 	},
 	{
 		Name: "content",
-		Type: wire.StringOf(func(r *tokenizeRequest) *string { return &r.text }),
+		Type: wire.Of(wire.String, readOptionalText, func(r *tokenizeRequest) **string { return &r.content }),
 		Doc:  "The text (llama.cpp's name).",
 	},
 	{
 		Name: "add_special_tokens",
-		Type: wire.BoolOf(func(r *tokenizeRequest) *bool { return &r.special }),
-		Doc:  "Whether to add the special tokens at the beginning and end of a prompt (vLLM's name).",
+		Type: wire.Of(wire.Bool, readOptionalBool, func(r *tokenizeRequest) **bool { return &r.special }),
+		Doc: "Whether to add the special tokens at the beginning and end of a prompt (vLLM's name); by default, true " +
+			"with `prompt` and false with `content`.",
 	},
 	{
 		Name: "add_special",
-		Type: wire.BoolOf(func(r *tokenizeRequest) *bool { return &r.special }),
+		Type: wire.Of(wire.Bool, readOptionalBool, func(r *tokenizeRequest) **bool { return &r.special }),
 		Doc:  "llama.cpp's name for `add_special_tokens`.",
 	},
 	{
 		Name: "return_token_strs",
+		Type: wire.BoolOf(func(r *tokenizeRequest) *bool { return &r.strings }),
+		Doc:  "Whether the tokens' texts come with them, by vLLM's name.",
+	},
+	{
+		Name: "with_pieces",
 		Type: wire.BoolOf(func(r *tokenizeRequest) *bool { return &r.pieces }),
-		Doc:  "Whether to return the text of each token as well.",
+		Doc:  "Whether each token is an object with `id` and `piece`, as in llama.cpp.",
 	},
 }
 
@@ -97,7 +132,7 @@ func readTokenList(v wire.Value) ([]engine.Token, *fault.Error) {
 
 // tokenize answers POST /tokenize.
 func (api *API) tokenize(w http.ResponseWriter, r *http.Request) *fault.Error {
-	req := tokenizeRequest{special: true}
+	var req tokenizeRequest
 	if e := decode(api, w, r, &req, tokenizeFields); e != nil {
 		return e
 	}
@@ -107,26 +142,31 @@ func (api *API) tokenize(w http.ResponseWriter, r *http.Request) *fault.Error {
 		return e
 	}
 	defer model.Release()
-	tokens, err := model.Engine.Tokenize(req.text, true, math.MaxInt32)
+	text, special := req.text()
+	tokens, err := model.Engine.Tokenize(text, true, math.MaxInt32)
 	if err != nil {
 		return service.Fault(err, "prompt")
 	}
-	if !req.special {
+	if !special {
 		tokens = withoutEnds(tokens, &model.Engine.Model().Marks)
 	}
 
 	body := struct {
-		Count   int            `json:"count"`
-		Max     int            `json:"max_model_len"`
-		Tokens  []engine.Token `json:"tokens"`
-		Strings []string       `json:"token_strs,omitempty"`
-	}{len(tokens), model.Engine.Limits().Context, tokens, nil}
-
-	if body.Tokens == nil {
-		body.Tokens = []engine.Token{}
+		Count   int      `json:"count"`
+		Max     int      `json:"max_model_len"`
+		Tokens  any      `json:"tokens"`
+		Strings []string `json:"token_strs,omitempty"`
+	}{
+		Count:  len(tokens),
+		Max:    model.Engine.Limits().Context,
+		Tokens: append([]engine.Token{}, tokens...), // [], if there are none
 	}
 
 	if req.pieces {
+		body.Tokens = pieces(model.Engine.Model(), tokens)
+	}
+
+	if req.strings {
 		for _, t := range tokens {
 			piece := string(prompt.Piece(model.Engine.Model(), t))
 			body.Strings = append(body.Strings, strings.ToValidUTF8(piece, "\uFFFD"))
@@ -134,6 +174,29 @@ func (api *API) tokenize(w http.ResponseWriter, r *http.Request) *fault.Error {
 	}
 
 	return wire.WriteJSON(w, body)
+}
+
+// tokenPiece is a token and its text, or the numbers of its bytes where they are no text by themselves.
+type tokenPiece struct {
+	ID    engine.Token `json:"id"`
+	Piece any          `json:"piece"`
+}
+
+func pieces(m *engine.ModelInfo, tokens []engine.Token) []tokenPiece {
+	list := make([]tokenPiece, len(tokens))
+	for i, t := range tokens {
+		piece := prompt.Piece(m, t)
+		list[i] = tokenPiece{t, string(piece)}
+		if utf8.Valid(piece) {
+			continue
+		}
+		numbers := make([]int, len(piece))
+		for j, b := range piece {
+			numbers[j] = int(b)
+		}
+		list[i].Piece = numbers
+	}
+	return list
 }
 
 // withoutEnds returns the tokens of a text without those that were added at its ends. Control tokens in the text

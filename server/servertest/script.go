@@ -18,6 +18,8 @@ type Line struct {
 	Say   string // the answer, unless it is a call
 	Call  string // the name of a tool to call
 	Input string // of the call, JSON
+
+	Beside []Line // further calls in the same answer, of which only Call and Input count
 }
 
 // answer returns what the model writes. Calls have the form that it is told in its prompt.
@@ -25,7 +27,12 @@ func (l *Line) answer() string {
 	if l.Call == "" {
 		return l.Say
 	}
-	return `{"tool_calls":[{"name":"` + l.Call + `","arguments":` + l.Input + `}]}`
+
+	var calls []string
+	for _, c := range append([]Line{*l}, l.Beside...) {
+		calls = append(calls, `{"name":"`+c.Call+`","arguments":`+c.Input+`}`)
+	}
+	return `{"tool_calls":[` + strings.Join(calls, ",") + `]}`
 }
 
 // applies reports whether the line answers a prompt.

@@ -152,17 +152,22 @@ type Recorder struct {
 	Last    engine.Request
 	Chats   []engine.Chat
 	Rewrite func(*engine.Rendered) // changes what the template wrote, if set
+	mu      sync.Mutex             // clients may ask several things at a time; tests read when they are done
 }
 
 // Generate implements pool.Engine.
 func (r *Recorder) Generate(ctx context.Context, req engine.Request) (*engine.Stream, error) {
+	r.mu.Lock()
 	r.Last = req
+	r.mu.Unlock()
 	return r.Engine.Generate(ctx, req)
 }
 
 // Render implements pool.Engine.
 func (r *Recorder) Render(c engine.Chat) (*engine.Rendered, error) {
+	r.mu.Lock()
 	r.Chats = append(r.Chats, c)
+	r.mu.Unlock()
 	rendered, err := r.Engine.Render(c)
 	if err == nil && r.Rewrite != nil {
 		r.Rewrite(rendered)
