@@ -56,23 +56,24 @@ PRAGMA user_version = 1;`
 // are deleted; 0 keeps them forever. Only one process can have it open.
 func Open(folder string, keep time.Duration) (*Archive, error) {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return nil, fmt.Errorf("open the archive: %w", err)
+		return nil, err
 	}
 	lock := flock.New(filepath.Join(folder, "responses.lock"), flock.SetPermissions(0o600))
 	if free, err := lock.TryLock(); err != nil || !free {
 		if err == nil {
-			err = errors.New("another process is using it")
+			err = errors.New("another process is using the folder")
 		}
-		return nil, fmt.Errorf("open the archive %s: %w", folder, err)
+		return nil, err
 	}
-	db, err := openDatabase(filepath.Join(folder, "responses.db"))
+	path := filepath.Join(folder, "responses.db")
+	db, err := openDatabase(path)
 	if err != nil {
-		return nil, fmt.Errorf("open the archive %s: %w", folder, errors.Join(err, lock.Unlock()))
+		return nil, fmt.Errorf("%s: %w", path, errors.Join(err, lock.Unlock()))
 	}
 	a := &Archive{db: db, folder: folder, lock: lock, keep: keep}
 	if err := a.dropOld(context.Background()); err != nil {
 		a.Close()
-		return nil, fmt.Errorf("open the archive %s: %w", folder, err)
+		return nil, err
 	}
 	return a, nil
 }
@@ -109,7 +110,7 @@ func openDatabase(path string) (*sql.DB, error) {
 
 	if version > 1 {
 		db.Close()
-		return nil, fmt.Errorf("it has version %d, written by a newer serve", version)
+		return nil, fmt.Errorf("its database has version %d, written by a newer serve", version)
 	}
 
 	if _, err := db.Exec(schema); err != nil {

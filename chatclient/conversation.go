@@ -119,7 +119,7 @@ func (c *Conversation) Clear() {
 func (c *Conversation) Set(name, value string) error {
 	switch name {
 	case "model", "messages", "stream", "stream_options", "n", "tools":
-		return fmt.Errorf("%s cannot be set here", name) // there is one answer, and no tool calls
+		return fmt.Errorf("%s cannot be set", name) // there is one answer, and no tool calls
 	}
 	if c.Params == nil {
 		c.Params = map[string]json.RawMessage{}

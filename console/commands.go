@@ -21,7 +21,7 @@ func (s *Session) command(name, rest string) error {
 			return c.do(s, rest)
 		}
 	}
-	return fmt.Errorf("unknown command /%s; /help lists them. To send the line to the model, begin it with a space", name)
+	return fmt.Errorf("unknown command /%s; /help lists them. to send the line to the model, begin it with a space", name)
 }
 
 // command is a command to the program instead of the model.

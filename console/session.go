@@ -85,7 +85,7 @@ func (s *Session) pipe(ctx context.Context, e *plainEditor, about string) error 
 		return err
 	}
 	if len(text) > maxPiped {
-		return fmt.Errorf("%w: longer than %d bytes", ErrInput, maxPiped)
+		return fmt.Errorf("%w: the input is longer than %d bytes", ErrInput, maxPiped)
 	}
 	return s.once(ctx, strings.TrimSpace(about+"\n\n"+strings.TrimRight(string(text), "\r\n")))
 }
@@ -93,7 +93,7 @@ func (s *Session) pipe(ctx context.Context, e *plainEditor, about string) error 
 // once sends one message, and prints the answer without anything else.
 func (s *Session) once(ctx context.Context, text string) error {
 	if strings.TrimSpace(text) == "" {
-		return fmt.Errorf("%w: there is nothing to ask", ErrInput)
+		return fmt.Errorf("%w: the input is empty", ErrInput)
 	}
 	return s.say(ctx, text)
 }
@@ -177,7 +177,7 @@ func (s *Session) say(ctx context.Context, text string) error {
 		s.aside("truncated: the answer reached max_tokens or the end of the model's context")
 	}
 	if s.Stats {
-		s.aside("%d tokens read (%d cached), %d written: the first after %s, then %.1f per second",
+		s.aside("%d prompt tokens (%d cached), %d generated: the first after %s, then %.1f per second",
 			answer.Prompt, answer.Cached, answer.Answered, answer.First.Round(time.Millisecond), answer.Rate())
 	}
 	return nil

@@ -24,9 +24,9 @@ func TestKernelReport(t *testing.T) {
 		says     string
 	}{
 		{"all right", loader.KernelReport{Checks: right}, Fine,
-			"zen4: 2 types, worst q4_K in AMX 2.0e-04 of 5.0e-04 allowed"},
+			"zen4: 2 weight types are correct (largest error 2.0e-04 in q4_K in AMX, limit 5.0e-04)"},
 		{"one wrong", loader.KernelReport{Checks: append(right[:2:2], wrong)}, Broken,
-			"zen4 gives wrong results here: q6_K: off by 2.5e-01 at 8 rows, where 5.0e-04 is allowed"},
+			"zen4 gives wrong results on this CPU: q6_K: off by 2.5e-01 at 8 rows (limit 5.0e-04)"},
 		{"no numbers", loader.KernelReport{Checks: append(right[:2:2], infinite)}, Broken, "q8_0: not a number at 5 rows"},
 		{"a crash", loader.KernelReport{Checks: right, Crashes: []string{"q8_0 in AMX: SIGILL"}}, Broken,
 			"q8_0 in AMX: SIGILL"},

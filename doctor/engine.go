@@ -45,7 +45,8 @@ func (e *examination) measuredKernels() (list []Finding) {
 		why := refused[name]
 		seen := fmt.Sprintf("%s is not used: %s, with %s, %s",
 			name, why.Reason, why.Model, why.Time.Format(time.DateOnly))
-		do := "nothing, others are used; to try it again, remove " + filepath.Join(e.Store.Home, loader.KernelsFile)
+		do := "nothing to do: other kernels are used; to try it again, remove " +
+			filepath.Join(e.Store.Home, loader.KernelsFile)
 		list = append(list, Finding{"kernels", Warning, seen, do})
 	}
 
@@ -61,7 +62,7 @@ func (e *examination) measuredKernels() (list []Finding) {
 
 // repairKernels is the advice for wrong results.
 const repairKernels = "choose others with --kernels (serve doctor --kernels all checks each), " +
-	"or build serve with another compiler; and report this line"
+	"or build serve with another compiler; and report this message"
 
 // results checks the kernels that models use.
 func (e *examination) results(ctx context.Context) (list []Finding) {
@@ -115,7 +116,7 @@ func kernelFinding(name string, r loader.KernelReport) Finding {
 		case !k.Finite:
 			wrong = append(wrong, fmt.Sprintf("%s: not a number at %d rows", k.Kernel, k.Rows))
 		case !k.Right():
-			wrong = append(wrong, fmt.Sprintf("%s: off by %.1e at %d rows, where %.1e is allowed",
+			wrong = append(wrong, fmt.Sprintf("%s: off by %.1e at %d rows (limit %.1e)",
 				k.Kernel, k.Difference, k.Rows, k.Tolerance))
 		}
 	}
@@ -125,17 +126,19 @@ func kernelFinding(name string, r loader.KernelReport) Finding {
 	}
 	switch {
 	case len(wrong) > 0:
-		return Finding{"results", Broken, name + " gives wrong results here: " + strings.Join(wrong, "; "), repairKernels}
+		seen := name + " gives wrong results on this CPU: " + strings.Join(wrong, "; ")
+		return Finding{"results", Broken, seen, repairKernels}
 	case len(types) == 0:
 		return Finding{"results", Broken, name + " produced no results", repairKernels}
 	}
-	return Finding{About: "results", Severity: Fine, Seen: fmt.Sprintf("%s: %d types, worst %s %.1e of %.1e allowed",
-		name, len(types), worst.Kernel, worst.Difference, worst.Tolerance)}
+	seen := fmt.Sprintf("%s: %d weight types are correct (largest error %.1e in %s, limit %.1e)",
+		name, len(types), worst.Difference, worst.Kernel, worst.Tolerance)
+	return Finding{About: "results", Severity: Fine, Seen: seen}
 }
 
 // devices looks for GPUs, and tests each device in a process that is confined like an engine.
 func (e *examination) devices(ctx context.Context) []Finding {
-	const driversTool = "check whether the driver's own tool works, such as nvidia-smi; if it does, report this line"
+	const driversTool = "check whether the driver's own tool works, such as nvidia-smi; if it does, report this message"
 	var outside loader.DeviceList
 	if len(e.workers.Backends()) > 0 {
 		if err := e.workers.CreateNodes(ctx); err != nil {
@@ -170,7 +173,7 @@ func (e *examination) deviceFindings(outside, seen loader.DeviceList, results []
 	if missing := seen.Missing(outside.GPUs()); len(missing) > 0 {
 		text := loader.DescribeDevices(missing) + " is on this machine, but not visible in the sandbox"
 		list = append(list, Finding{"gpu", Broken, text + loader.JoinWarnings(seen.Warnings),
-			"start serve with --isolate=false, which runs models without a sandbox, and report this line"})
+			"start serve with --isolate=false, which runs models without a sandbox, and report this message"})
 	}
 
 	all := loader.DeviceList{
@@ -216,7 +219,7 @@ func (e *examination) sandbox(ctx context.Context) []Finding {
 	r, err := e.workers.CheckSandbox(ctx)
 	if err != nil {
 		return one("engines", Broken, fmt.Sprintf("an engine's process cannot be started: %v", err),
-			"start serve with --isolate=false, and report this line")
+			"start serve with --isolate=false, and report this message")
 	}
 
 	writes := "nothing"

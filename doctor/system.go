@@ -60,7 +60,7 @@ func (e *examination) limits(context.Context) (list []Finding) {
 		f := Finding{About: "open files", Severity: Fine, Seen: fmt.Sprintf("limit %d", files.Cur)}
 		if files.Cur < leastFiles {
 			f.Severity = Warning
-			f.Do = fmt.Sprintf("run ulimit -n %d, or set LimitNOFILE= of the service: every open request takes one", leastFiles)
+			f.Do = fmt.Sprintf("run ulimit -n %d, or set LimitNOFILE= of the service: every open request needs one", leastFiles)
 		}
 		list = append(list, f)
 	}
@@ -94,7 +94,7 @@ func (e *examination) cache(context.Context) []Finding {
 		if free < leastDisk {
 			f.Severity = Warning
 			f.Do = "remove models with serve rm, or set HF_HUB_CACHE to a folder on another disk: " +
-				"a model of 7 billion parameters takes 4 GiB or more"
+				"a model with 7 billion parameters needs 4 GiB or more"
 		}
 	}
 

@@ -26,7 +26,7 @@ type embedInput struct {
 // ErrStopped.
 func (e *Engine) Embed(ctx context.Context, by Caller, inputs [][]Token) ([][]float32, error) {
 	if e.runner.Model().Ranks {
-		return nil, fmt.Errorf("%w: it is a reranker and does not embed", ErrCannot)
+		return nil, fmt.Errorf("%w: it is a reranking model", ErrCannot)
 	}
 	vectors, err := e.compute(ctx, by, inputs)
 	for _, v := range vectors {
@@ -41,7 +41,7 @@ func (e *Engine) Rank(
 	ctx context.Context, by Caller, query string, documents []string,
 ) (scores []float32, tokens int, err error) {
 	if !e.runner.Model().Ranks {
-		return nil, 0, fmt.Errorf("%w: it does not rank", ErrCannot)
+		return nil, 0, fmt.Errorf("%w: it is not a reranking model", ErrCannot)
 	}
 
 	inputs := make([][]Token, len(documents))
@@ -119,9 +119,10 @@ func (e *Engine) compute(ctx context.Context, by Caller, inputs [][]Token) ([][]
 		if len(tokens) > e.limits.EmbedTokens {
 			return nil, &LengthError{Tokens: len(tokens), Limit: e.limits.EmbedTokens}
 		}
+		size := len(e.runner.Model().Pieces)
 		for _, t := range tokens {
-			if t < 0 || int(t) >= len(e.runner.Model().Pieces) {
-				return nil, fmt.Errorf("%w: token %d of a vocabulary of %d", ErrRequest, t, len(e.runner.Model().Pieces))
+			if t < 0 || int(t) >= size {
+				return nil, fmt.Errorf("%w: token %d is outside the vocabulary (size %d)", ErrRequest, t, size)
 			}
 		}
 		entry.tokens += len(tokens)

@@ -240,13 +240,13 @@ func (e *Engine) Generate(ctx context.Context, r Request) (*Stream, error) {
 func (e *Engine) check(r *Request) error {
 	m := e.runner.Model()
 	if !m.Generates {
-		return fmt.Errorf("%w: it embeds and does not generate", ErrCannot)
+		return fmt.Errorf("%w: it is an embedding model", ErrCannot)
 	}
 	if r.Choices == 0 {
 		r.Choices = 1
 	}
 	if r.Choices < 0 || r.Choices > e.opts.MaxChoices {
-		return fmt.Errorf("%w: %d choices where at most %d are allowed", ErrRequest, r.Choices, e.opts.MaxChoices)
+		return fmt.Errorf("%w: too many choices: %d (maximum %d)", ErrRequest, r.Choices, e.opts.MaxChoices)
 	}
 	if len(r.Prompt) == 0 {
 		return fmt.Errorf("%w: the prompt is empty", ErrRequest)
@@ -259,7 +259,7 @@ func (e *Engine) check(r *Request) error {
 
 	for _, t := range r.Prompt {
 		if t < 0 && !m.Vision || int(t) >= len(m.Pieces) {
-			return fmt.Errorf("%w: token %d of a vocabulary of %d", ErrRequest, t, len(m.Pieces))
+			return fmt.Errorf("%w: token %d is outside the vocabulary (size %d)", ErrRequest, t, len(m.Pieces))
 		}
 	}
 	if r.Score && len(r.Media) > 0 {

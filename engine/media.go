@@ -66,19 +66,19 @@ func spans(prompt []Token, media []*Media) ([]span, error) {
 			continue
 		}
 		if len(list) == len(media) {
-			return nil, fmt.Errorf("%w: token %d without its image", ErrRequest, prompt[i])
+			return nil, fmt.Errorf("%w: the image of token %d is missing", ErrRequest, prompt[i])
 		}
 		s := span{i, media[len(list)]}
 		if i += s.Len; i >= len(prompt) {
 			return nil, fmt.Errorf("%w: the prompt ends in an image", ErrRequest)
 		}
 		if slices.ContainsFunc(prompt[s.at:i], func(t Token) bool { return t != s.ID }) {
-			return nil, fmt.Errorf("%w: an image of %d embeddings has other tokens", ErrRequest, s.Len)
+			return nil, fmt.Errorf("%w: an image of %d embeddings contains other tokens", ErrRequest, s.Len)
 		}
 		list = append(list, s)
 	}
 	if len(list) < len(media) {
-		return nil, fmt.Errorf("%w: %d images where the prompt has %d", ErrRequest, len(media), len(list))
+		return nil, fmt.Errorf("%w: %d images, but the prompt refers to %d", ErrRequest, len(media), len(list))
 	}
 	return list, nil
 }
@@ -151,7 +151,7 @@ func (s *imageCache) remember(key ImageKey, chunks []Chunk) error {
 			clear(s.ids)
 		}
 		if s.lastID < -1<<31+1<<16 {
-			return fmt.Errorf("%w: it has seen too many images", ErrCannot)
+			return fmt.Errorf("%w: too many images", ErrCannot)
 		}
 		first = s.lastID - 1
 		s.ids[key] = first
@@ -280,7 +280,7 @@ func (e *Engine) encodeImage(ctx context.Context, source *ImageSource, room int)
 
 	for _, c := range chunks {
 		if c.Media != nil && c.Media.Whole && c.Media.Len > e.limits.Batch {
-			return nil, fmt.Errorf("%w: the image is %d embeddings that belong into one batch, which holds %d",
+			return nil, fmt.Errorf("%w: the image has %d embeddings, which must be in one batch (maximum %d)",
 				ErrCannot, c.Media.Len, e.limits.Batch)
 		}
 	}

@@ -91,7 +91,7 @@ type Usage struct {
 // Errors of Generate and Embed, besides a BusyError. Each leaves nothing behind.
 var (
 	ErrStopped = errors.New("the engine has stopped")
-	ErrCannot  = errors.New("the model cannot do that")
+	ErrCannot  = errors.New("unsupported by the model")
 	ErrRequest = errors.New("invalid request")
 )
 
@@ -106,7 +106,7 @@ type LengthError struct {
 }
 
 func (e *LengthError) Error() string {
-	return fmt.Sprintf("%s tokens where at most %d fit", e.Count(), e.Limit)
+	return fmt.Sprintf("too many tokens: %s (maximum %d)", e.Count(), e.Limit)
 }
 
 // Count is the number of tokens in words.

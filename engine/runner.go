@@ -73,7 +73,7 @@ type Delta struct {
 var (
 	ErrNoSlot       = errors.New("no KV cells for the batch")
 	ErrRestarted    = errors.New("the engine was restarted")
-	ErrCrashed      = errors.New("the engine crashed, perhaps by what it computed, and was restarted")
+	ErrCrashed      = errors.New("the engine crashed, possibly because of this request, and was restarted")
 	ErrAborted      = errors.New("decode aborted")
 	ErrInvalidBatch = errors.New("invalid batch")
 	ErrFatal        = errors.New("engine failed")

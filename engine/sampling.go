@@ -78,7 +78,7 @@ type Parameter struct {
 	Off     float64 // the value that turns its sampler off; NaN if another parameter does
 }
 
-// MaxWindow is the most tokens that penalties look back on.
+// MaxWindow is the maximum number of tokens that penalties consider.
 const MaxWindow = 1 << 16
 
 // noOff is for a parameter of a sampler that another parameter turns off.
@@ -89,7 +89,7 @@ var Parameters = []Parameter{
 	{
 		Name:    "temperature",
 		Ollama:  "temperature",
-		Doc:     "How far probabilities are evened out before a token is drawn; 0 takes the most probable token.",
+		Doc:     "Sampling temperature; 0 always takes the most probable token.",
 		Float:   func(s *Sampling) *float32 { return &s.Temperature },
 		Low:     0,
 		High:    2,
@@ -99,7 +99,7 @@ var Parameters = []Parameter{
 	{
 		Name:    "top_p",
 		Ollama:  "top_p",
-		Doc:     "Only the most probable tokens that have this much probability together can be drawn.",
+		Doc:     "Samples only from the most probable tokens whose combined probability reaches this.",
 		Float:   func(s *Sampling) *float32 { return &s.TopP },
 		Low:     0,
 		High:    1,
@@ -109,7 +109,7 @@ var Parameters = []Parameter{
 	{
 		Name:    "top_k",
 		Ollama:  "top_k",
-		Doc:     "Only this many of the most probable tokens can be drawn.",
+		Doc:     "Samples only from this many of the most probable tokens.",
 		Int:     func(s *Sampling) *int32 { return &s.TopK },
 		Low:     -1,
 		High:    math.MaxInt32,
@@ -119,7 +119,7 @@ var Parameters = []Parameter{
 	{
 		Name:    "min_p",
 		Ollama:  "min_p",
-		Doc:     "Only tokens with at least this part of the best one's probability can be drawn.",
+		Doc:     "Samples only from tokens with at least this fraction of the top token's probability.",
 		Float:   func(s *Sampling) *float32 { return &s.MinP },
 		Low:     0,
 		High:    1,
@@ -129,8 +129,8 @@ var Parameters = []Parameter{
 	{
 		Name:   "typical_p",
 		Ollama: "typical_p",
-		Doc: "Only the tokens nearest to the expected information that have this much probability " +
-			"together can be drawn.",
+		Doc: "Samples only from the tokens whose information content is closest to the expected value, up to this " +
+			"combined probability (locally typical sampling).",
 		Float:   func(s *Sampling) *float32 { return &s.TypicalP },
 		Low:     0,
 		High:    1,
@@ -139,7 +139,7 @@ var Parameters = []Parameter{
 	},
 	{
 		Name:    "top_n_sigma",
-		Doc:     "Only tokens whose logit is within this many standard deviations of the best one's can be drawn.",
+		Doc:     "Samples only from tokens whose logit is within this many standard deviations of the top one.",
 		Float:   func(s *Sampling) *float32 { return &s.TopNSigma },
 		Low:     -1,
 		High:    100,
@@ -148,7 +148,7 @@ var Parameters = []Parameter{
 	},
 	{
 		Name:    "xtc_probability",
-		Doc:     "Probability that the most probable tokens are excluded, but for the last above `xtc_threshold`.",
+		Doc:     "Probability that the most probable tokens are excluded, except the last one above `xtc_threshold`.",
 		Float:   func(s *Sampling) *float32 { return &s.XTCProbability },
 		Low:     0,
 		High:    1,
@@ -157,7 +157,7 @@ var Parameters = []Parameter{
 	},
 	{
 		Name:    "xtc_threshold",
-		Doc:     "Probability from which tokens count as most probable for `xtc_probability`.",
+		Doc:     "Minimum probability of the tokens that `xtc_probability` applies to.",
 		Float:   func(s *Sampling) *float32 { return &s.XTCThreshold },
 		Low:     0,
 		High:    1,
@@ -166,7 +166,7 @@ var Parameters = []Parameter{
 	},
 	{
 		Name:    "dynatemp_range",
-		Doc:     "How far the temperature goes up and down with the entropy of the distribution.",
+		Doc:     "How much the temperature varies, up and down, with the entropy of the distribution.",
 		Float:   func(s *Sampling) *float32 { return &s.DynatempRange },
 		Low:     0,
 		High:    2,
@@ -175,7 +175,7 @@ var Parameters = []Parameter{
 	},
 	{
 		Name:    "dynatemp_exponent",
-		Doc:     "How the entropy sets the temperature within `dynatemp_range`.",
+		Doc:     "Exponent that maps the entropy to a temperature within `dynatemp_range`.",
 		Float:   func(s *Sampling) *float32 { return &s.DynatempExponent },
 		Low:     0,
 		High:    10,
@@ -185,7 +185,7 @@ var Parameters = []Parameter{
 	{
 		Name:    "frequency_penalty",
 		Ollama:  "frequency_penalty",
-		Doc:     "Taken off a token's logit for each time that it has come.",
+		Doc:     "Subtracted from a token's logit for each time that it has already appeared.",
 		Float:   func(s *Sampling) *float32 { return &s.FrequencyPenalty },
 		Low:     -2,
 		High:    2,
@@ -195,7 +195,7 @@ var Parameters = []Parameter{
 	{
 		Name:    "presence_penalty",
 		Ollama:  "presence_penalty",
-		Doc:     "Taken off the logit of each token that has come.",
+		Doc:     "Subtracted from the logit of each token that has already appeared.",
 		Float:   func(s *Sampling) *float32 { return &s.PresencePenalty },
 		Low:     -2,
 		High:    2,
@@ -206,7 +206,7 @@ var Parameters = []Parameter{
 		Name:    "repeat_penalty",
 		Aliases: []string{"repetition_penalty"},
 		Ollama:  "repeat_penalty",
-		Doc:     "Divides the logits of tokens that have come.",
+		Doc:     "Divides the logits of tokens that have already appeared.",
 		Float:   func(s *Sampling) *float32 { return &s.RepeatPenalty },
 		Low:     0.01,
 		High:    10,
@@ -216,7 +216,7 @@ var Parameters = []Parameter{
 	{
 		Name:    "repeat_last_n",
 		Ollama:  "repeat_last_n",
-		Doc:     "Number of tokens that the penalties look back on.",
+		Doc:     "Number of recent tokens that the penalties consider.",
 		Int:     func(s *Sampling) *int32 { return &s.RepeatLastN },
 		Low:     0,
 		High:    MaxWindow,
@@ -252,7 +252,7 @@ var Parameters = []Parameter{
 	},
 	{
 		Name:    "dry_penalty_last_n",
-		Doc:     "Number of tokens that DRY looks back on.",
+		Doc:     "Number of recent tokens that DRY considers.",
 		Int:     func(s *Sampling) *int32 { return &s.DRYPenaltyLastN },
 		Low:     0,
 		High:    MaxWindow,
@@ -261,7 +261,7 @@ var Parameters = []Parameter{
 	},
 	{
 		Name:    "min_tokens",
-		Doc:     "Tokens that an answer has at least: before that, neither the model nor `stop` ends it.",
+		Doc:     "Minimum tokens in an answer: before that, neither the model nor `stop` ends it.",
 		Int:     func(s *Sampling) *int32 { return &s.MinTokens },
 		Low:     0,
 		High:    math.MaxInt32,
@@ -271,7 +271,7 @@ var Parameters = []Parameter{
 	{
 		Name:    "mirostat",
 		Ollama:  "mirostat",
-		Doc:     "Version of Mirostat, which replaces the other samplers but the temperature.",
+		Doc:     "Version of Mirostat, which replaces all samplers except temperature.",
 		Int:     func(s *Sampling) *int32 { return &s.Mirostat },
 		Low:     0,
 		High:    2,
@@ -281,7 +281,7 @@ var Parameters = []Parameter{
 	{
 		Name:    "mirostat_tau",
 		Ollama:  "mirostat_tau",
-		Doc:     "Surprise that Mirostat aims at.",
+		Doc:     "Target surprise of Mirostat.",
 		Float:   func(s *Sampling) *float32 { return &s.MirostatTau },
 		Low:     0,
 		High:    100,
@@ -291,7 +291,7 @@ var Parameters = []Parameter{
 	{
 		Name:    "mirostat_eta",
 		Ollama:  "mirostat_eta",
-		Doc:     "Rate at which Mirostat learns.",
+		Doc:     "Learning rate of Mirostat.",
 		Float:   func(s *Sampling) *float32 { return &s.MirostatEta },
 		Low:     0,
 		High:    1,

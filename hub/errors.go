@@ -130,7 +130,7 @@ func (c *Client) statusError(res *http.Response, what, repo string) *Error {
 		return notFound(what, code, page)
 	case status == http.StatusRequestedRangeNotSatisfiable:
 		return permanent(
-			ErrIntegrity, "the file was replaced while it was fetched, or a mirror is out of date: pull again",
+			ErrIntegrity, "the file was replaced during the download, or a mirror is out of date: pull again",
 			"%s: %s has fewer bytes than the Hub's listing says", what, host,
 		)
 	case status == http.StatusTooManyRequests:
@@ -141,13 +141,14 @@ func (c *Client) statusError(res *http.Response, what, repo string) *Error {
 			wait: retryAfter(res.Header, time.Now()),
 		}
 	case status == http.StatusRequestTimeout || status >= 500:
-		e := passing("%s: %s answers %s (%s)", what, host, res.Status, said)
+		e := passing("%s: %s responded %s (%s)", what, host, res.Status, said)
 		e.wait = retryAfter(res.Header, time.Now())
 		return e
 	}
 
 	return permanent(
-		ErrNetwork, "is HF_ENDPOINT a Hub or a mirror of one?", "%s: %s answers %s (%s)", what, host, res.Status, said,
+		ErrNetwork, "check that HF_ENDPOINT is a Hub or a mirror of one",
+		"%s: %s responded %s (%s)", what, host, res.Status, said,
 	)
 }
 
@@ -177,7 +178,7 @@ func htmlError(host string) *Error {
 	return permanent(
 		ErrNetwork,
 		"a proxy or a network login page is in the way: open https://"+host+" in a browser, or set HTTPS_PROXY",
-		"%s answers with a web page instead of data",
+		"%s responded with a web page instead of data",
 		host,
 	)
 }

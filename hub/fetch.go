@@ -84,7 +84,7 @@ func (d *download) work(ctx context.Context) error {
 	d.discard()
 	return permanent(
 		ErrIntegrity,
-		"nothing was kept; pull again, and if it happens again, suspect the mirror or the network in between",
+		"nothing was kept; pull again, and if it happens again, check the mirror or the network",
 		"%s: the downloaded bytes have the hash %s, but the Hub's listing says %s",
 		d.file.Path,
 		sum,
@@ -244,7 +244,7 @@ func (d *download) rejects(beginning []byte) bool {
 // cut returns the error for a connection that ended too early.
 func (d *download) cut(err error, at int64) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return passing("%s: the connection was cut after byte %d", d.file.Path, at)
+		return passing("%s: the connection was closed after byte %d", d.file.Path, at)
 	}
 	if errors.Is(err, context.Canceled) {
 		return passing("%s: no data came for %s after byte %d", d.file.Path, d.c.o.Idle, at)
@@ -410,8 +410,8 @@ func (d *download) accept(res *http.Response, at int64) error {
 	case res.Header.Get("Content-Encoding") != "" && res.Header.Get("Content-Encoding") != "identity":
 		return permanent(
 			ErrNetwork,
-			"a proxy in between modifies responses",
-			"%s sends the file compressed, though asked not to",
+			"a proxy modifies responses",
+			"%s sends the file compressed, although it was asked not to",
 			host,
 		)
 	case res.StatusCode == http.StatusOK && d.ranges:
@@ -427,7 +427,7 @@ func (d *download) accept(res *http.Response, at int64) error {
 	_, err := fmt.Sscanf(res.Header.Get("Content-Range"), "bytes %d-%d/%d", &first, &last, &total)
 	if err != nil ||
 		first != at {
-		return passing("%s answers a range request with %q", host, oneLine(res.Header.Get("Content-Range"), 60))
+		return passing("%s responded to a range request with %q", host, oneLine(res.Header.Get("Content-Range"), 60))
 	}
 	if total != d.file.Size {
 		return d.wrongSize(host, total)
@@ -438,7 +438,7 @@ func (d *download) accept(res *http.Response, at int64) error {
 
 func (d *download) wrongSize(host string, size int64) error {
 	return permanent(
-		ErrIntegrity, "the file was replaced while it was fetched, or a mirror or proxy is at fault: pull again",
+		ErrIntegrity, "the file was replaced during the download, or a mirror or proxy is at fault: pull again",
 		"%s: %s has %d bytes, but the Hub's listing says %d", d.file.Path, host, size, d.file.Size,
 	)
 }

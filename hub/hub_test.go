@@ -203,13 +203,13 @@ func TestFaults(t *testing.T) {
 		{
 			name:   "cut once",
 			set:    func(w *world) { w.Fail("cdn", hubtest.Times(1, hubtest.Cut(w.Hub, 200_001))) },
-			words:  []string{"cut after byte"},
+			words:  []string{"closed after byte"},
 			waited: time.Second,
 		},
 		{
 			name:  "cut again and again, but it advances",
 			set:   func(w *world) { w.Fail("cdn", hubtest.Cut(w.Hub, 50_000)) },
-			words: []string{"cut after byte"},
+			words: []string{"closed after byte"},
 		},
 		{
 			name:  "cut at once, always",
@@ -231,7 +231,7 @@ func TestFaults(t *testing.T) {
 		{name: "whole files for ranges, cut once", set: func(w *world) {
 			cut := hubtest.Times(4, hubtest.Cut(w.Hub, 2*blockSize+77))
 			w.Fail("cdn", func(rw http.ResponseWriter, r *http.Request) bool { r.Header.Del("Range"); return cut(rw, r) })
-		}, words: []string{"in one piece", "cut after"}},
+		}, words: []string{"in one piece", "closed after"}},
 		{name: "a web page", set: always(hubtest.HTML(true)), kind: ErrNetwork, words: []string{"web page", "browser"}},
 		{
 			name:  "a web page that does not say so",
@@ -282,7 +282,7 @@ func TestFaults(t *testing.T) {
 				func(rw http.ResponseWriter, r *http.Request) bool { r.Header.Set("Range", "bytes=5-9"); return false },
 			),
 			kind:  ErrNetwork,
-			words: []string{"answers a range"},
+			words: []string{"responded to a range"},
 		},
 		{name: "a shorter file", set: func(w *world) {
 			w.Fail("cdn", hubtest.Times(1, func(rw http.ResponseWriter, r *http.Request) bool {

@@ -65,7 +65,9 @@ func CheckRepo(repo string) error {
 	org, name, ok := strings.Cut(repo, "/")
 	if !ok || !repoPart.MatchString(org) || !repoPart.MatchString(name) || strings.Contains(repo, "--") ||
 		strings.Contains(repo, "..") || strings.HasSuffix(repo, ".git") {
-		return permanent(ErrNotFound, "a repository is named org/name", "%q is not a valid repository name", repo)
+		return permanent(
+			ErrNotFound, "the name of a repository must have the form org/name", "%q is not a valid repository name", repo,
+		)
 	}
 	return nil
 }
@@ -74,7 +76,9 @@ func CheckRepo(repo string) error {
 func checkRevision(revision string) error {
 	if revision == "" || len(revision) > 255 || !filepath.IsLocal(revision) ||
 		strings.ContainsAny(revision, "\\?#% \t\r\n\x00") {
-		return permanent(ErrNotFound, "a revision is a branch, a tag or a commit", "%q is not a valid revision", revision)
+		return permanent(
+			ErrNotFound, "a revision must be a branch, a tag or a commit", "%q is not a valid revision", revision,
+		)
 	}
 	return nil
 }
@@ -91,7 +95,7 @@ func CheckPath(path string) error {
 		return permanent(
 			ErrIntegrity,
 			"do not trust this repository",
-			"the Hub lists a file %q, whose path leads out of its folder",
+			"the Hub lists a file %q, whose path points outside its folder",
 			oneLine(path, 100),
 		)
 	}
@@ -117,11 +121,14 @@ func (f *File) Check() error {
 	}
 	if f.SHA256 != "" && !hex64.MatchString(f.SHA256) || f.SHA256 == "" && !hex40.MatchString(f.GitOID) {
 		return permanent(
-			ErrIntegrity, "is HF_ENDPOINT a complete mirror?", "the Hub's listing has no usable hash for %s", f.Path,
+			ErrIntegrity, "check that HF_ENDPOINT is a complete mirror",
+			"the Hub's listing has no usable hash for %s", f.Path,
 		)
 	}
 	if f.Size < 0 {
-		return permanent(ErrIntegrity, "is HF_ENDPOINT a complete mirror?", "the Hub's listing has no size for %s", f.Path)
+		return permanent(
+			ErrIntegrity, "check that HF_ENDPOINT is a complete mirror", "the Hub's listing has no size for %s", f.Path,
+		)
 	}
 	return nil
 }
@@ -199,14 +206,16 @@ func (c *Client) list(ctx context.Context, address, what, repo string) (*Listing
 		return nil, transportError(c.endpoint.Host, err)
 	}
 	if len(body) > maxListing {
-		return nil, permanent(ErrNetwork, "is HF_ENDPOINT a Hub?", "%s: the listing has more than %d bytes", what, maxListing)
+		return nil, permanent(
+			ErrNetwork, "check that HF_ENDPOINT is a Hub", "%s: the listing has more than %d bytes", what, maxListing,
+		)
 	}
 	return readListing(body, repo)
 }
 
 // readListing parses the Hub's response about a repository.
 func readListing(body []byte, repo string) (*Listing, error) {
-	todo := "is HF_ENDPOINT a Hub, or a complete mirror of one?"
+	todo := "check that HF_ENDPOINT is a Hub, or a complete mirror of one"
 	var info modelInfo
 	if err := json.Unmarshal(body, &info); err != nil {
 		return nil, permanent(ErrNetwork, todo, "%s: the listing cannot be read: %v", repo, err)

@@ -38,7 +38,7 @@ func Regexp(grammar string) (string, error) {
 		return "", err
 	}
 	if _, ok := g.rules["start"]; !ok {
-		return "", SyntaxError("there is no rule start")
+		return "", SyntaxError("there is no rule named start")
 	}
 
 	text, err := g.rule("start")
@@ -242,7 +242,7 @@ func (p *parser) alternatives() (string, error) {
 	p.depth++
 	defer func() { p.depth-- }()
 	if p.depth > maxDepth {
-		return "", fmt.Errorf("the grammar is nested more than %d times", maxDepth)
+		return "", fmt.Errorf("the grammar is nested more than %d levels deep", maxDepth)
 	}
 
 	var all []string

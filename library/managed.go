@@ -38,7 +38,7 @@ func (m *Managed) reference(name string) (*models.Reference, error) {
 		return nil, absent(name, err)
 	}
 	if r.Path != "" {
-		return nil, absent(name, errors.New("a file is no name"))
+		return nil, absent(name, errors.New("the name of a model is required, not a path"))
 	}
 	if r.Chosen {
 		r = m.Store.Settle(r)

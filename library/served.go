@@ -153,7 +153,7 @@ func describeContext(t *terminal.Terminal, o loader.ModelOptions, in *loader.Loa
 	t.Fact("context", "%d tokens for each of %d concurrent requests%s; KV cache type %s%s",
 		limits.Context, limits.Sequences, shared, o.KVType, trained)
 	if o.Context > m.TrainContext && m.TrainContext > 0 {
-		t.Warn("the model was trained for %d tokens; beyond that it may write nonsense", m.TrainContext)
+		t.Warn("the model was trained for %d tokens; output may degrade beyond that", m.TrainContext)
 	}
 	if m.ChatTemplate == "" {
 		t.Warn("the file has no chat template; chats are formatted as ChatML")

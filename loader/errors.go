@@ -73,6 +73,15 @@ func (e *StartError) Error() string { return fmt.Sprintf("%v: %v", ErrModel, e.E
 // Unwrap implements the interface of package errors.
 func (e *StartError) Unwrap() []error { return []error{ErrModel, e.Err} }
 
+// fileError means that a model's file cannot be used: Err says which one and why. It is an ErrModel.
+type fileError struct{ err error }
+
+// Error implements error.
+func (e *fileError) Error() string { return e.err.Error() }
+
+// Unwrap implements the interface of package errors.
+func (e *fileError) Unwrap() []error { return []error{ErrModel, e.err} }
+
 // failure is an error in a form that can be sent to another process.
 type failure struct {
 	Text    string
@@ -108,7 +117,7 @@ func (f *failure) err() error {
 	return &childError{f.Text, ErrModel}
 }
 
-// childError is an error from another process: its text and its kind.
+// childError is an error from, or in, another process: its text and its kind.
 type childError struct {
 	text string
 	kind error

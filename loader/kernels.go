@@ -87,21 +87,24 @@ func (l *Loader) chooseKernels(ctx context.Context, q *request, files []string) 
 func (l *Loader) measureKernels(
 	ctx context.Context, q *request, files, names []string, failed map[string]string,
 ) []kernels.Timing {
+	l.o.Reporter.Fact("measuring", "the CPU's kernels (first start only)")
 	began := time.Now()
 	timings, err := l.timeKernels(ctx, q, files, names, failed)
 	took := time.Since(began)
-	l.o.Reporter.Fact("measured", "the CPU's kernels, in %s", took.Round(time.Millisecond))
 
 	switch {
+	case ctx.Err() != nil: // the load was canceled, which open reports
+		return nil
 	case err != nil:
-		l.o.Reporter.Warn("kernels could not be measured with %s: %v", q.Name, err)
+		l.o.Reporter.Warn("the kernels could not be measured with %s: %v", q.Name, err)
 	case took > busyTiming:
-		l.o.Reporter.Warn("this machine is busy: kernels will be measured again when %s is next loaded", q.Name)
+		l.o.Reporter.Warn("this machine is busy: the kernels will be measured again when %s is next loaded", q.Name)
 	default:
 		if err := l.kernels.Remember(q.Shape, timings); err != nil {
 			l.o.Reporter.Warn("%v", err)
 		}
 	}
+	l.o.Reporter.Fact("measured", "the CPU's kernels, in %s", took.Round(time.Millisecond))
 	return timings
 }
 

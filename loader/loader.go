@@ -103,7 +103,7 @@ func (l *Loader) Check(ctx context.Context, local *models.Local) (*models.Header
 		_, err = models.ReadProjector(local.Projector.Name)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrModel, err)
+		return nil, &fileError{err}
 	}
 	for _, odd := range header.Oddities() {
 		l.o.Reporter.Warn("%s: %s", local.Name, odd)

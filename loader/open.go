@@ -24,6 +24,9 @@ func (l *Loader) open(ctx context.Context, q request, files []string, use *usage
 	}
 
 	trial := l.chooseKernels(ctx, &q, files)
+	if ctx.Err() != nil {
+		return nil, nil, context.Cause(ctx)
+	}
 	var failures []error
 	for i, name := range trial.order {
 		q.Kernels = name
@@ -103,6 +106,9 @@ func (o *opening) start(ctx context.Context, use *usage) (engine.Runner, []byte,
 	})
 	if failed := cardFailure(err); failed != nil {
 		return nil, nil, failed
+	}
+	if err != nil && ctx.Err() != nil {
+		return nil, nil, context.Cause(ctx)
 	}
 	if err != nil {
 		return nil, nil, &StartError{Err: err, GPUs: len(o.q.GPUs) > 0}

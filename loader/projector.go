@@ -45,7 +45,7 @@ func (p *Projectors) Choose(local *models.Local, first bool) (unusable, err erro
 		local.Projector = nil
 		return err, nil
 	}
-	return nil, fmt.Errorf("%w: %w", ErrModel, err)
+	return nil, &fileError{err}
 }
 
 // take removes and returns the file that was given for a model; "" if there is none.

@@ -108,7 +108,7 @@ func (u *usage) warn(r Reporter, model string) {
 	var far []string
 	for _, use := range u.now() {
 		if use.differs() {
-			far = append(far, fmt.Sprintf("%s of %s, planned %s",
+			far = append(far, fmt.Sprintf("%s of %s memory, %s planned",
 				machine.FormatSize(use.Taken), use.Planned.Name, machine.FormatSize(use.Planned.Needs())))
 		}
 	}

@@ -146,5 +146,6 @@ func forbidNetwork() error {
 
 // errParent is the error of engine processes that were not started by this program.
 func errParent(err error) error {
-	return fmt.Errorf("%w: this command is started by serve itself: %w", ErrOptions, err)
+	text := fmt.Sprintf("serve %s is an internal command and cannot be run by hand (%v)", EngineCommand, err)
+	return &childError{text, ErrOptions}
 }

@@ -91,8 +91,8 @@ func (w *Workload) Check() error {
 	case w.Requests < 1 || w.Requests > maxRequests:
 		return fmt.Errorf("requests must be from 1 to %d, not %d", maxRequests, w.Requests)
 	case w.Shared < 0 || w.Shared > w.Prompt.Least:
-		return fmt.Errorf("the shared prefix must not exceed the shortest prompt, %d tokens, and has %d",
-			w.Prompt.Least, w.Shared)
+		return fmt.Errorf("the shared prefix (%d tokens) must not be longer than the shortest prompt (%d tokens)",
+			w.Shared, w.Prompt.Least)
 	case w.Groups < 0 || w.Groups > maxRequests:
 		return fmt.Errorf("prefix groups must be from 1 to %d, not %d", maxRequests, w.Groups)
 	}
@@ -166,7 +166,7 @@ func ReadTrace(in io.Reader) ([]Request, error) {
 		return nil, err
 	}
 	if len(list) == 0 {
-		return nil, errors.New("there are no requests in it")
+		return nil, errors.New("it contains no requests")
 	}
 
 	return list, nil

@@ -81,7 +81,7 @@ func (s *Store) ExportBundle(ctx context.Context, name string, locals []*Local, 
 		if l.Repo == "" {
 			return &Error{
 				Kind: ErrReference,
-				Text: l.Path() + " does not come from the Hub, so there is no hash to verify it by",
+				Text: l.Path() + " does not come from the Hub, so there is no hash to verify it with",
 				Todo: "copy the file itself",
 			}
 		}
@@ -341,7 +341,7 @@ func (in *bundleImport) plan() error {
 				return err
 			}
 			if other, ok := in.contents[f.ETag()]; ok && other.file.Size != f.Size {
-				return badBundle("the same content with two sizes")
+				return badBundle("one content is listed with two sizes")
 			}
 			in.contents[f.ETag()] = content{file: f, repo: m.Listing.Repo}
 		}

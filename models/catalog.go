@@ -75,18 +75,18 @@ type Kind struct {
 
 // Kinds has all kinds of models; those that serve supports come first.
 var Kinds = []Kind{
-	{"chat", "talks", true},
+	{"chat", "chats", true},
 	{"vision", "sees images", true},
 	{"reasoning", "reasons before it answers", true},
 	{"code", "writes code", true},
-	{"embedding", "makes embeddings", true},
+	{"embedding", "computes embeddings", true},
 	{"reranking", "ranks passages", true},
 	{"moderation", "checks text for unsafe content", true},
-	{"audio", "hears", false},
+	{"audio", "understands audio", false},
 	{"transcription", "transcribes speech", false},
 	{"voice-activity", "detects speech", false},
 	{"speech", "speaks", false},
-	{"image", "makes images", false},
+	{"image", "generates images", false},
 	{"draft", "drafts tokens for another model", false},
 }
 
@@ -125,12 +125,12 @@ func (e *Entry) WhyUnserved() string {
 		return e.Unserved
 	}
 	if e.Engine != "" {
-		return fmt.Sprintf("it %s, and is made for %s", kindOf(e.Kinds[0]).Does, e.Engine)
+		return fmt.Sprintf("it %s, and requires %s", kindOf(e.Kinds[0]).Does, e.Engine)
 	}
 	if slices.ContainsFunc(e.Kinds, func(name string) bool { return kindOf(name).Served }) {
 		return ""
 	}
-	return fmt.Sprintf("it %s, which serve does not do yet", kindOf(e.Kinds[0]).Does)
+	return fmt.Sprintf("it %s, which serve does not support yet", kindOf(e.Kinds[0]).Does)
 }
 
 // Quant returns the default quantization, or "" if the file's name does not contain it.

@@ -126,7 +126,7 @@ func TestUnserved(t *testing.T) {
 	for name, words := range map[string]string{
 		"whisper-base":     "transcribes speech",
 		"qwen3-tts:1.7b":   "speaks",
-		"z-image":          "makes images",
+		"z-image":          "generates images",
 		"qwen-3.8-27b-mtp": "drafts tokens",
 		"embeddinggemma-2": "newer llama.cpp",
 	} {

@@ -20,6 +20,9 @@ import (
 // kind of file, damaged, truncated, or malicious.
 var ErrFormat = errors.New("not a usable GGUF file")
 
+// errTruncated is in the error for a file that ends too early. It is an ErrFormat.
+var errTruncated = fmt.Errorf("%w: the file is truncated", ErrFormat)
+
 // Limits of a header. A file that exceeds one is refused: real models stay far below
 // them, and llama.cpp itself has no such limits.
 const (
@@ -95,7 +98,16 @@ func ReadHeader(path string) (*Header, error) {
 		return nil, fmt.Errorf("%w: %s is not a regular file", ErrFormat, path)
 	}
 	h, err := parseHeader(f, uint64(info.Size()))
-	if err != nil {
+	switch {
+	case errors.Is(err, errTruncated):
+		return nil, &Error{
+			Kind: ErrFormat,
+			Text: fmt.Sprintf("%s is %v", path, err),
+			Todo: "the download is incomplete; download the file again",
+		}
+	case errors.Is(err, ErrFormat):
+		return nil, fmt.Errorf("%s is %w", path, err)
+	case err != nil:
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
 	return h, nil
@@ -109,7 +121,7 @@ func parseHeader(src io.Reader, size uint64) (*Header, error) {
 	r := &reader{r: bufio.NewReaderSize(src, 1<<16), size: size}
 	h := &Header{Values: map[string]any{}, ArrayLengths: map[string]uint64{}, arrayTypes: map[string]uint32{}, Size: size}
 	if size < 24 {
-		return nil, badFormat("it has only %d bytes", size)
+		return nil, fmt.Errorf("%w: it has only %d bytes", errTruncated, size)
 	}
 
 	if err := h.readVersion(r); err != nil {
@@ -173,7 +185,7 @@ func (h *Header) readVersion(r *reader) error {
 	case h.Version == 1:
 		return badFormat("version 1 is obsolete; download the model again")
 	case h.Version > 3:
-		return badFormat("version %d is newer than this program", h.Version)
+		return badFormat("version %d is newer than this version of serve", h.Version)
 	}
 	return nil
 }
@@ -305,7 +317,7 @@ func (h *Header) checkExtents(headerEnd uint64) error {
 		return nil
 	}
 	if h.DataOffset > h.Size {
-		return badFormat("the file ends before its tensors begin")
+		return fmt.Errorf("%w: it ends before its tensors begin", errTruncated)
 	}
 
 	room := h.Size - h.DataOffset
@@ -315,8 +327,9 @@ func (h *Header) checkExtents(headerEnd uint64) error {
 			return badFormat("the tensor %q begins at %d, not at %d", t.Name, t.Offset, next)
 		}
 		if t.Bytes > room || t.Offset > room-t.Bytes {
-			return badFormat(
-				"the file is truncated: the tensor %q ends at byte %d, the file at %d",
+			return fmt.Errorf(
+				"%w: the tensor %q ends at byte %d, the file at %d",
+				errTruncated,
 				t.Name,
 				h.DataOffset+t.Offset+t.Bytes,
 				h.Size,
@@ -378,7 +391,7 @@ func Parts(path string) ([]string, error) {
 	}
 	count, err := strconv.Atoi(m[3])
 	if err != nil || count < 1 {
-		return nil, fmt.Errorf("%w: %s counts no parts", ErrFormat, path)
+		return nil, fmt.Errorf("%w: %s has a part number of 0", ErrFormat, path)
 	}
 	parts := make([]string, count)
 	for i := range parts {

@@ -48,14 +48,14 @@ func (h *Header) checkValues() error {
 		key := h.Architecture() + "." + name
 		if v, ok := h.Values[key]; ok {
 			if n, whole := integer(v); !whole || n > most {
-				return badFormat("%s is %.40v, which is not a number up to %d", key, v, most)
+				return badFormat("%s is %.40v, but must be a number up to %d", key, v, most)
 			}
 		}
 	}
 	for key, v := range h.Values {
 		if strings.HasPrefix(key, "tokenizer.chat_template") {
 			if s, isString := v.(string); !isString || len(s) > maxTemplate {
-				return badFormat("%s is not a string of at most %d bytes", key, maxTemplate)
+				return badFormat("%s must be a string of at most %d bytes", key, maxTemplate)
 			}
 		}
 	}

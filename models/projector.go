@@ -36,7 +36,7 @@ func ReadProjector(path string) (*Header, error) {
 
 	for name, most := range projectorSizes {
 		if n, whole := integer(h.Values["clip.vision."+name]); !whole || n < 1 || n > most {
-			return nil, badFormat("clip.vision.%s of %s is not a number from 1 to %d", name, path, most)
+			return nil, badFormat("clip.vision.%s of %s must be a number from 1 to %d", name, path, most)
 		}
 	}
 

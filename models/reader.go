@@ -3,6 +3,7 @@ package models
 import (
 	"bufio"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"math"
 )
@@ -18,7 +19,7 @@ type reader struct {
 // take accounts for n bytes that are about to be read.
 func (r *reader) take(n uint64) error {
 	if n > r.size-r.n {
-		return badFormat("the file ends in the middle of its header, after %d bytes", r.size)
+		return fmt.Errorf("%w: it ends in the middle of its header, after %d bytes", errTruncated, r.size)
 	}
 	if r.n += n; r.n > maxHeader {
 		return badFormat("the header is larger than %d bytes", maxHeader)

@@ -154,7 +154,7 @@ func (r *Reference) noSuchName(text string) error {
 		return &Error{
 			Kind: ErrReference,
 			Text: fmt.Sprintf("%q: %q is not a quantization, size or variant of %s", r.Text, text[i+1:], text[:i]),
-			Todo: similar(text) + "a quantization is a word such as Q4_K_M, Q8_0 or F16",
+			Todo: similar(text) + "quantizations have names such as Q4_K_M, Q8_0 and F16",
 		}
 	}
 	return &Error{
@@ -208,12 +208,12 @@ func (r *Reference) inRepo(text string) (*Reference, error) {
 
 	parts := strings.Split(path, "/")
 	if len(parts) < 2 {
-		return nil, bad("a repository is named org/name")
+		return nil, bad("the name of a repository must have the form org/name")
 	}
 
 	r.Repo = parts[0] + "/" + parts[1]
 	if err := hub.CheckRepo(r.Repo); err != nil {
-		return nil, bad("a repository is named org/name")
+		return nil, bad("the name of a repository must have the form org/name")
 	}
 
 	file := parts[2:]

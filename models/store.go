@@ -82,7 +82,11 @@ func (s *Store) Find(r *Reference) (*Local, error) {
 			return l, err
 		}
 	}
-	return nil, &Error{Kind: ErrNotHere, Text: r.Text + " is not on this machine", Todo: "serve pull " + r.Text}
+	return nil, &Error{
+		Kind: ErrNotHere,
+		Text: r.Text + " is not on this machine",
+		Todo: "serve list shows the models on this machine; serve pull " + r.Text + " downloads this one",
+	}
 }
 
 func findFile(r *Reference) (*Local, error) {
@@ -419,7 +423,7 @@ func (s *Store) named(repo, commit string, c *candidate) *Local {
 // Files that another model in the same snapshot needs are kept.
 func (s *Store) Remove(l *Local) (int64, error) {
 	if l.Demo {
-		return 0, &Error{Kind: ErrReference, Text: "demo is part of the program", Todo: "remove the program"}
+		return 0, &Error{Kind: ErrReference, Text: "demo is built into serve and cannot be removed"}
 	}
 	if l.Repo == "" {
 		return 0, &Error{

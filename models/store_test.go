@@ -391,7 +391,7 @@ func TestBundle(t *testing.T) {
 			"a path outside",
 			entries(t, bundleManifest, manifest("../a.gguf", strings.Repeat("a", 64), "org/x", strings.Repeat("b", 40))),
 			nil,
-			"out of its folder",
+			"outside its folder",
 		},
 		{
 			"a hash that is a path",

@@ -28,7 +28,7 @@ func decodeJPEG(r io.Reader) (image.Image, error) {
 		return nil, err
 	}
 	if n := scans(data); n > maxScans {
-		return nil, fmt.Errorf("the JPEG has %d scans, where %d are allowed", n, maxScans)
+		return nil, fmt.Errorf("the JPEG has too many scans: %d (maximum %d)", n, maxScans)
 	}
 
 	img, err := jpeg.Decode(bytes.NewReader(data))
@@ -195,7 +195,7 @@ func (f *jpegFile) read() error {
 			err = f.scan(segment)
 		default:
 			if marker < markAPP0 && marker != 0xdc {
-				err = fmt.Errorf("the JPEG is of a kind that is not read: marker %x", marker)
+				err = fmt.Errorf("the JPEG is of an unsupported kind: marker %x", marker)
 			}
 		}
 		if err != nil || f.headOnly && f.planes != nil {
@@ -244,7 +244,7 @@ func (f *jpegFile) frame(b []byte) error {
 	case len(b) < 6 || len(b) != 6+3*int(b[5]):
 		return errCut
 	case b[0] != 8:
-		return fmt.Errorf("the JPEG has %d bits a sample", b[0])
+		return fmt.Errorf("the JPEG has %d bits per sample", b[0])
 	case b[5] != 1 && b[5] != 3 && b[5] != 4:
 		return fmt.Errorf("the JPEG has %d planes", b[5])
 	}
@@ -258,7 +258,7 @@ func (f *jpegFile) frame(b []byte) error {
 	for b := b[6:]; len(b) > 0; b = b[3:] {
 		p := plane{id: b[0], h: int(b[1] >> 4), v: int(b[1] & 15), quantizer: int(b[2])}
 		if p.h < 1 || p.h > 4 || p.v < 1 || p.v > 4 || p.quantizer > 3 {
-			return errors.New("the JPEG's planes are sampled in an impossible way")
+			return errors.New("the JPEG's planes have an invalid sampling")
 		}
 		f.planes = append(f.planes, p)
 		f.hMax = max(f.hMax, p.h)

@@ -26,7 +26,7 @@ const (
 
 // Errors of Decode.
 var (
-	ErrFormat = errors.New("not an image that can be read")
+	ErrFormat = errors.New("unsupported or damaged image")
 	ErrSize   = errors.New("the image's size is not allowed")
 )
 
@@ -89,10 +89,10 @@ func checkSize(width, height int) error {
 	case short < 1:
 		return fmt.Errorf("%w: it is %d x %d pixels", ErrSize, width, height)
 	case long > MaxPixels/short:
-		return fmt.Errorf("%w: it is %d x %d pixels, where %d are allowed in all", ErrSize, width, height, MaxPixels)
+		return fmt.Errorf("%w: it is %d x %d pixels (maximum %d in total)", ErrSize, width, height, MaxPixels)
 	case long > MaxRatio*short:
 		return fmt.Errorf(
-			"%w: it is %d x %d pixels, where one side may be at most %d times the other", ErrSize, width, height, MaxRatio,
+			"%w: it is %d x %d pixels; one side must be at most %d times the other", ErrSize, width, height, MaxRatio,
 		)
 	}
 	return nil

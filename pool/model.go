@@ -116,6 +116,6 @@ const DeviceRetry = 30 * time.Second
 // Errors of Acquire, besides those of loading.
 var (
 	ErrLoading  = errors.New("the model is being loaded")
-	ErrNoMemory = errors.New("there is no memory for the model while others answer")
+	ErrNoMemory = errors.New("there is not enough memory while other models are answering")
 	ErrLoad     = errors.New("the model cannot be loaded")
 )

@@ -126,7 +126,7 @@ func (t *Tools) put(g *engine.Grammar, now bool, begun string) (loose []*Tool, e
 		}
 		if tool.Strict {
 			return nil, fault.New(fault.Unsupported, tool.Field,
-				"The model's format of tool calls cannot enforce the schema in '%s': leave 'strict' out.", tool.Field)
+				"The schema in '%s' cannot be enforced in the model's format for tool calls: remove 'strict'.", tool.Field)
 		}
 		loose = append(loose, tool)
 	}

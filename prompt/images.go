@@ -46,10 +46,10 @@ func (b *Builder) checkImages(images []Image) *fault.Error {
 		return nil
 	case !b.Model.Model().Vision:
 		return fault.New(fault.Unsupported, images[0].Field,
-			"The model '%s' does not see images: it has no projector (a file mmproj-*.gguf).", b.Name)
+			"The model '%s' does not accept images: it has no projector (a file mmproj-*.gguf).", b.Name)
 	case len(images) > maxImages:
 		return fault.New(fault.ArrayTooLong, images[maxImages].Field,
-			"The conversation has %d images, where %d are allowed.", len(images), maxImages)
+			"The conversation has too many images: %d (maximum %d).", len(images), maxImages)
 	}
 	return nil
 }
@@ -115,7 +115,7 @@ func (i *Image) data() (file []byte, inside bool, e *fault.Error) {
 	head, body, ok := strings.Cut(rest, ",")
 	if !ok || !strings.HasSuffix(strings.ToLower(head), ";base64") {
 		return nil, true, fault.New(fault.ImageURL, i.Field,
-			"Invalid '%s': a data URL of an image is data:image/…;base64,…", i.Field)
+			"Invalid '%s': an image's data URL must have the form data:image/…;base64,…", i.Field)
 	}
 
 	// The decoders of Python and JavaScript ignore these, too.

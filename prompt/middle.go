@@ -15,7 +15,7 @@ func FillsMiddle(m *engine.ModelInfo) bool {
 func FillMiddle(m *engine.ModelInfo, before, after []engine.Token, field string) ([]engine.Token, error) {
 	if !FillsMiddle(m) {
 		return nil, fault.New(fault.Unsupported, field,
-			"Unsupported parameter: '%s'. The model was not made for filling in the middle.", field)
+			"Unsupported parameter: '%s'. The model does not support fill-in-the-middle.", field)
 	}
 
 	var tokens []engine.Token

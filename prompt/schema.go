@@ -27,7 +27,7 @@ func compile(
 	var at *schema.Error
 	switch {
 	case errors.Is(err, schema.ErrNever):
-		return nil, fault.New(fault.InvalidSchema, field, "Invalid schema in '%s': no value is valid.", field)
+		return nil, fault.New(fault.InvalidSchema, field, "Invalid schema in '%s': no value can satisfy it.", field)
 	case errors.As(err, &at):
 		return nil, fault.New(fault.InvalidSchema, field, "Invalid schema in '%s': %v.", field, at)
 	case err != nil:
@@ -37,7 +37,7 @@ func compile(
 	if strict && len(g.Loose) > 0 {
 		return nil, fault.New(fault.InvalidSchema, field,
 			"Invalid schema in '%s': with 'strict' everything in it must be enforced, and these keywords cannot be: %s. "+
-				"Leave them out, or 'strict'.", field, strings.Join(g.Loose, ", "))
+				"Remove them, or remove 'strict'.", field, strings.Join(g.Loose, ", "))
 	}
 	return g, nil
 }
@@ -203,5 +203,5 @@ func (t *Tools) verify(call *Call) error {
 func violation(what, field string, err error) *fault.Error {
 	line, _, _ := strings.Cut(err.Error(), "\n")
 	return fault.New(fault.SchemaViolation, "",
-		"What the model wrote as its %s does not match '%s': %s.", what, field, line)
+		"The model's %s does not match '%s': %s.", what, field, line)
 }

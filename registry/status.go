@@ -49,7 +49,7 @@ func Ask(ctx context.Context, u *url.URL, status any) error {
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("the server answers %s", res.Status)
+		return fmt.Errorf("the server responded %s", res.Status)
 	}
 	if err := json.NewDecoder(io.LimitReader(res.Body, maxStatus)).Decode(status); err != nil {
 		return fmt.Errorf("not a serve server: %w", err)

@@ -28,7 +28,7 @@ type edge struct {
 // maxStates bounds automata; what needs more is not enforced.
 const maxStates = 4000
 
-var errTooLarge = errors.New("the strings would take too large an automaton")
+var errTooLarge = errors.New("the string constraints are too complex")
 
 const maxRune = unicode.MaxRune
 

@@ -126,7 +126,7 @@ func (c *compiler) flatten(schemas []*value, choices [][]*value) set {
 			continue
 		case object:
 		default:
-			c.fail(v, "a schema is an object, true or false")
+			c.fail(v, "a schema must be an object, true or false")
 			return s
 		}
 
@@ -161,7 +161,7 @@ func (c *compiler) list(v *value, keyword string) []*value {
 		return nil
 	}
 	if l.kind != array || len(l.items) == 0 {
-		c.fail(l, "%s is a list of schemas", keyword)
+		c.fail(l, "%s must be a list of schemas", keyword)
 		return nil
 	}
 	return l.items
@@ -202,7 +202,7 @@ func (c *compiler) set(s set) expr {
 		return ref(name)
 	}
 	if len(c.names) >= maxRules || time.Since(c.began) > maxTime {
-		c.fail(c.root, "it takes more than %d rules or %s", maxRules, maxTime)
+		c.fail(c.root, "it needs more than %d rules or %s", maxRules, maxTime)
 		return never
 	}
 	name := c.g.prefix + strconv.Itoa(len(c.names))
@@ -262,7 +262,7 @@ func (c *compiler) types(all []*value) map[string]bool {
 		here := map[string]bool{}
 		for _, n := range names {
 			if n.kind != text || !slices.Contains(typeNames, n.text) {
-				c.fail(n, "the type %.40s is none of %s", n.marshal(), strings.Join(typeNames, ", "))
+				c.fail(n, "the type %.40s is not one of %s", n.marshal(), strings.Join(typeNames, ", "))
 				return nil
 			}
 			here[n.text] = true
@@ -368,7 +368,7 @@ func (c *compiler) listed(all []*value, v *value) expr {
 	values := []*value{v.members["const"]}
 	if list := v.members["enum"]; values[0] == nil {
 		if list.kind != array {
-			c.fail(list, "enum is a list")
+			c.fail(list, "enum must be a list")
 			return never
 		}
 		values = list.items
@@ -405,7 +405,7 @@ func (c *compiler) count(v *value, keyword string, absent int) int {
 	}
 	if n.kind != number || !n.number.IsInt() || n.number.Sign() < 0 || !n.number.Num().IsInt64() ||
 		n.number.Num().Int64() > 1<<31 {
-		c.fail(n, "%s is a whole number", keyword)
+		c.fail(n, "%s must be a whole number of at least 0", keyword)
 		return absent
 	}
 	return int(n.number.Num().Int64())
@@ -439,5 +439,5 @@ func (e *Error) Error() string {
 	return e.Pointer + ": " + e.Text
 }
 
-// ErrNever says that no value is valid.
-var ErrNever = errors.New("no value is valid")
+// ErrNever says that no value can satisfy it.
+var ErrNever = errors.New("no value can satisfy it")

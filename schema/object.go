@@ -48,7 +48,7 @@ func (c *compiler) memberNames(all []*value) (names []string, required map[strin
 	for _, v := range all {
 		if p := v.members["properties"]; p != nil {
 			if p.kind != object {
-				c.fail(p, "properties is an object")
+				c.fail(p, "properties must be an object")
 				return nil, nil
 			}
 			for _, name := range p.keys {
@@ -63,12 +63,12 @@ func (c *compiler) memberNames(all []*value) (names []string, required map[strin
 			continue // a boolean is of draft 3
 		}
 		if r.kind != array {
-			c.fail(r, "required is a list of names")
+			c.fail(r, "required must be a list of names")
 			return nil, nil
 		}
 		for _, n := range r.items {
 			if n.kind != text {
-				c.fail(n, "required is a list of names")
+				c.fail(n, "required must be a list of names")
 				return nil, nil
 			}
 			add(n.text)
@@ -115,7 +115,7 @@ func (c *compiler) patternKeys(all []*value) (*keyPatterns, error) {
 	for _, v := range all {
 		if p := v.members["patternProperties"]; p != nil {
 			if p.kind != object {
-				c.fail(p, "patternProperties is an object")
+				c.fail(p, "patternProperties must be an object")
 				return nil, nil
 			}
 

@@ -8,13 +8,13 @@ import (
 // resolve follows a reference within the document, which localize has made a pointer.
 func (c *compiler) resolve(v, r *value) *value {
 	if r.kind != text {
-		c.fail(r, "$ref is a string")
+		c.fail(r, "$ref must be a string")
 		return nil
 	}
 
 	fragment, ok := strings.CutPrefix(r.text, "#")
 	if !ok {
-		c.fail(r, "the reference %.100q leads out of the schema", r.text)
+		c.fail(r, "the reference %.100q points outside the schema", r.text)
 		return nil
 	}
 
@@ -27,7 +27,7 @@ func (c *compiler) resolve(v, r *value) *value {
 		target = c.root.lookup(fragment)
 	}
 	if target == nil {
-		c.fail(r, "the reference %.100q leads nowhere", r.text)
+		c.fail(r, "the reference %.100q does not resolve", r.text)
 	}
 	return target
 }

@@ -69,7 +69,7 @@ func Compile(document []byte, o Options) (*Compiled, error) {
 
 func compile(document []byte, o Options) (*Compiled, *grammar, error) {
 	if !plainName.MatchString(o.Prefix) {
-		return nil, nil, fmt.Errorf("the prefix %q is no rule's name", o.Prefix)
+		return nil, nil, fmt.Errorf("the prefix %q is not a rule name", o.Prefix)
 	}
 
 	root, document, unknown, err := readModern(document)

@@ -68,7 +68,7 @@ func (c *compiler) patterns(all []*value) (d *dfa, narrowed bool) {
 	for _, v := range all {
 		if p := v.members["pattern"]; p != nil {
 			if p.kind != text {
-				c.fail(p, "pattern is a string")
+				c.fail(p, "pattern must be a string")
 				return d, false
 			}
 			add(v, "pattern", c.pattern(p.text))

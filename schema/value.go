@@ -52,7 +52,7 @@ type reader struct {
 // read parses a document, keeping the order of members.
 func read(document []byte) (*value, error) {
 	if len(document) > maxBytes {
-		return nil, fmt.Errorf("a schema of %d bytes, where %d are allowed", len(document), maxBytes)
+		return nil, fmt.Errorf("the schema is too large: %d bytes (maximum %d)", len(document), maxBytes)
 	}
 	r := &reader{d: json.NewDecoder(bytes.NewReader(document))}
 	r.d.UseNumber()
@@ -68,7 +68,7 @@ func read(document []byte) (*value, error) {
 
 func (r *reader) value(pointer string, depth int) (*value, error) {
 	if r.values++; r.values > maxValues || depth > maxDepth {
-		return nil, fmt.Errorf("a schema of more than %d values or %d levels", maxValues, maxDepth)
+		return nil, fmt.Errorf("the schema has more than %d values or %d levels", maxValues, maxDepth)
 	}
 
 	t, err := r.d.Token()

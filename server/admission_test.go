@@ -58,7 +58,7 @@ func TestQueueIsTold(t *testing.T) {
 		}
 	}
 
-	refused("a", "as many requests")
+	refused("a", "reached your limit of queued requests")
 	join("b", 9)
 	join("c", 10)
 	refused("d", "queue is full")

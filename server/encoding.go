@@ -64,7 +64,7 @@ func decodeBody(w http.ResponseWriter, r *http.Request, limit int64) (io.ReadClo
 	if !known {
 		w.Header().Set("Accept-Encoding", encodings)
 		return nil, fault.New(fault.UnknownEncoding, "",
-			"The request body has the encoding %q; those that are known are %s.", coding, encodings)
+			"The request body has the unsupported encoding %q; supported encodings: %s.", coding, encodings)
 	}
 	return limitedBody{http.MaxBytesReader(w, &decodedBody{
 		coding: coding,

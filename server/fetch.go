@@ -48,7 +48,7 @@ func (f *imageFetcher) allows(u *url.URL) error {
 	case u.Scheme != "http" && u.Scheme != "https":
 		return fmt.Errorf("%.20q is not a URL scheme for images", u.Scheme)
 	case !slices.Contains(f.hosts, u.Host) && !slices.Contains(f.hosts, u.Hostname()):
-		return fmt.Errorf("the server fetches nothing from %.100q; who runs it can allow that with --image-host", u.Host)
+		return fmt.Errorf("fetching from %.100q is not allowed; the operator can allow it with --image-host", u.Host)
 	}
 	return nil
 }
@@ -61,7 +61,7 @@ func (f *imageFetcher) fetch(ctx context.Context, image *prompt.Image, fetched i
 	}
 	if err != nil {
 		return nil, fault.New(fault.ImageURL, image.Field,
-			"Invalid '%s': %v. An image can be given as a data URL.", image.Field, err)
+			"Invalid '%s': %v. Images can be sent as data URLs.", image.Field, err)
 	}
 
 	left := f.limit - fetched
@@ -69,12 +69,12 @@ func (f *imageFetcher) fetch(ctx context.Context, image *prompt.Image, fetched i
 	switch {
 	case err != nil:
 		return nil, fault.New(fault.ImageUnreachable, image.Field,
-			"The image of '%s' could not be fetched: %v.", image.Field, err)
+			"The image in '%s' could not be fetched: %v.", image.Field, err)
 	case int64(len(data)) > left:
 		return nil, fault.New(fault.ImageFileTooBig, image.Field,
-			"The images of the request are larger than the %d bytes that a request may have.", f.limit)
+			"The images of the request are too large (maximum %d bytes).", f.limit)
 	case len(data) == 0:
-		return nil, fault.New(fault.ImageEmpty, image.Field, "The image of '%s' is empty.", image.Field)
+		return nil, fault.New(fault.ImageEmpty, image.Field, "The image in '%s' is empty.", image.Field)
 	}
 	return data, nil
 }
@@ -97,7 +97,7 @@ func (f *imageFetcher) get(ctx context.Context, u *url.URL, most int64) ([]byte,
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the host says %s", answer.Status)
+		return nil, fmt.Errorf("the host responded %s", answer.Status)
 	}
 	return io.ReadAll(io.LimitReader(answer.Body, most))
 }

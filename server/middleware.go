@@ -91,7 +91,7 @@ func (s *Server) exposed() string {
 func (s *Server) guardOrigin(c *gin.Context) {
 	host := hostName(c.Request.Host)
 	if s.opts.Hosts != nil && !isLoopback(host) && !slices.Contains(s.opts.Hosts, host) {
-		s.fail(c, fault.New(fault.UnknownHost, "", "The server does not answer for the host %q.", host))
+		s.fail(c, fault.New(fault.UnknownHost, "", "The server does not accept requests for the host %q.", host))
 		c.Abort()
 		return
 	}
@@ -114,7 +114,7 @@ func (s *Server) guardOrigin(c *gin.Context) {
 
 	if u, err := url.Parse(origin); err != nil || u.Host != c.Request.Host {
 		s.fail(c, fault.New(fault.OriginNotAllowed, "",
-			"Pages of %s may not use this server; start it with --allow-origin to let them.", origin))
+			"Web pages from %s may not use this server; --allow-origin allows them.", origin))
 		c.Abort()
 	}
 }
@@ -192,7 +192,7 @@ func (b limitedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
-		err = fault.New(fault.BodyTooLarge, "", "The request body is larger than %d bytes.", tooLarge.Limit)
+		err = fault.New(fault.BodyTooLarge, "", "The request body is too large (maximum %d bytes).", tooLarge.Limit)
 	}
 	return n, err
 }
@@ -212,7 +212,7 @@ func (s *Server) limitTime(c *gin.Context) {
 	ms, err := strconv.ParseInt(given, 10, 64)
 	if err != nil || ms < 1 || ms > maxTimeout.Milliseconds() {
 		s.fail(c, fault.New(fault.InvalidValue, "",
-			"Invalid header '%s': a whole number of milliseconds from 1 to %d is expected.",
+			"Invalid header '%s': it must be a whole number of milliseconds from 1 to %d.",
 			timeoutHeader, maxTimeout.Milliseconds()))
 		c.Abort()
 		return

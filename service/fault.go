@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"serve/engine"
@@ -28,7 +29,7 @@ func Fault(err error, field string) *fault.Error {
 
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return fault.New(fault.Deadline, "", "The time that the request gave itself in X-Request-Timeout-Ms has passed.")
+		return fault.New(fault.Deadline, "", "The time limit set by X-Request-Timeout-Ms has passed.")
 	case errors.Is(err, context.Canceled):
 		return fault.New(fault.Canceled, "", "The client closed the request.")
 	}
@@ -41,9 +42,9 @@ func requestFault(err error, field string) *fault.Error {
 	switch {
 	case errors.As(err, &length):
 		e := fault.New(fault.ContextExceeded, field,
-			"This model's context has room for %d tokens of %s, but yours has %s. "+
+			"The prompt in '%s' has %s tokens, but the model's context has room for %d. "+
 				"Shorten it, or start the server with a larger --ctx-size.",
-			length.Limit, field, length.Count())
+			field, length.Count(), length.Limit)
 		e.Length = &fault.Length{
 			Tokens:  length.Tokens,
 			Limit:   length.Limit,
@@ -52,9 +53,10 @@ func requestFault(err error, field string) *fault.Error {
 		return e
 	case errors.Is(err, engine.ErrCrashed):
 		return fault.New(fault.Crashed, "",
-			"The engine crashed on this request, twice. Others go on; this one is better not repeated.")
+			"The engine crashed twice on this request. Other requests were not affected. Do not retry this one.")
 	case errors.Is(err, engine.ErrCannot):
-		return fault.New(fault.UnsupportedModel, "model", "This endpoint cannot use the model: %v.", err)
+		return fault.New(fault.UnsupportedModel, "model", "The model cannot be used with this endpoint: %s.",
+			strings.TrimPrefix(err.Error(), engine.ErrCannot.Error()+": "))
 	case errors.Is(err, engine.ErrRequest):
 		return fault.New(fault.InvalidValue, field, "%v.", err)
 	}
@@ -102,12 +104,21 @@ func busyFault(busy *engine.BusyError) *fault.Error {
 	switch {
 	case errors.Is(busy, engine.ErrShare):
 		e.Kind = fault.RateLimited
-		e.Message = "You have as many requests in the server's queue as one client may have."
+		e.Message = "You have reached your limit of queued requests."
 	case errors.Is(busy, engine.ErrWait):
 		e.Kind = fault.QueueWait
-		e.Message = "The request would wait in the server's queue, or has waited there, for longer than it may."
+		e.Message = "The wait in the queue exceeds the limit (--max-wait)."
 	}
 	seconds := int(math.Ceil(after.Seconds()))
-	e.Message += fmt.Sprintf(" %d requests wait. Try again in %d seconds.", busy.Waiting, seconds)
+	e.Message += fmt.Sprintf(" %s waiting. Try again in %s.",
+		count(busy.Waiting, "request is", "requests are"), count(seconds, "second", "seconds"))
 	return e
+}
+
+// count returns a number and the noun for it.
+func count(n int, one, several string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, several)
 }

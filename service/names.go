@@ -55,7 +55,7 @@ func (s *Service) Named(name string) (*pool.Model, *fault.Error) {
 		have = append(have, served)
 	}
 	return nil, fault.New(fault.ModelNotFound, "model",
-		"The model '%s' does not exist here. Served: %s.", name, strings.Join(have, ", "))
+		"The model '%s' is not served. Served models: %s.", name, strings.Join(have, ", "))
 }
 
 // lookUp returns the model of a name, or nil. The caller holds the mutex.
@@ -165,10 +165,10 @@ func (s *Service) Name(m *pool.Model, name string) *fault.Error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if other := s.lookUp(name); other != nil && other != m && s.given[name] == nil {
-		return fault.New(fault.InvalidValue, "destination", "The name %q is that of another model.", name)
+		return fault.New(fault.InvalidValue, "destination", "The name %q already belongs to another model.", name)
 	}
 	if len(s.given) >= maxAliases {
-		return fault.New(fault.InvalidValue, "destination", "There are %d names already.", maxAliases)
+		return fault.New(fault.InvalidValue, "destination", "Too many names (maximum %d).", maxAliases)
 	}
 	if s.given[name] != nil {
 		s.drop(func(other string, _ *pool.Model) bool { return other == name })
@@ -193,7 +193,7 @@ func (s *Service) Remove(ctx context.Context, name string) *fault.Error {
 
 	if m != nil && s.AtStart(m) {
 		return fault.New(fault.InvalidValue, "model",
-			"The model %q is what the server was started with; stop it first.", name)
+			"The server was started with the model %q; stop the server first.", name)
 	}
 	if s.opts.Library == nil {
 		return fault.New(fault.ModelNotFound, "model", "model '%s' not found", name)
@@ -276,7 +276,7 @@ func (s *Service) Stored(ctx context.Context) ([]*Facts, *fault.Error) {
 // Pull downloads a model. A client that has left does not end it for others: they ask again.
 func (s *Service) Pull(ctx context.Context, name string, report func(PullProgress)) *fault.Error {
 	if s.opts.Library == nil {
-		return fault.New(fault.Unsupported, "", "The server manages no models.")
+		return fault.New(fault.Unsupported, "", "This server does not manage models.")
 	}
 	err := s.opts.Library.Pull(ctx, name, report)
 	var known *fault.Error

@@ -49,7 +49,7 @@ func New(o Options) (*Service, error) {
 	for _, m := range o.Models {
 		for _, name := range append([]string{m.ID}, m.Aliases...) {
 			if other, taken := s.byName[name]; taken && other != m {
-				return nil, fmt.Errorf("two models are called %q", name)
+				return nil, fmt.Errorf("two models are named %q", name)
 			}
 			s.add(name, m)
 		}
@@ -139,7 +139,7 @@ func CheckBias(model *pool.Lease, r *engine.Request) *fault.Error {
 	for _, b := range r.Sampling.LogitBias {
 		if int(b.Token) >= tokens {
 			return fault.New(fault.InvalidValue, "logit_bias",
-				"Invalid 'logit_bias': token %d of a vocabulary of %d.", b.Token, tokens)
+				"Invalid 'logit_bias': token %d is outside the vocabulary (size %d).", b.Token, tokens)
 		}
 	}
 	return nil

@@ -72,17 +72,17 @@ func (o *benchOptions) declare(f flagset.Set) {
 	f.IntVar(&o.Clients, "clients", 8, "number of concurrent clients")
 	f.Float64Var(&o.Rate, "rate", 0, "average number of requests per second, instead of --clients")
 	f.IntVar(&o.Requests, "requests", 0, "total number of requests; 0 for eight per client, at least 64")
-	f.Text(&o.prompt, "prompt", "128", "tokens in a prompt")
-	f.Text(&o.answer, "answer", "128", "tokens in an answer")
-	f.IntVar(&o.Shared, "shared-prefix", 0, "tokens that prompts have in common at the beginning")
+	f.Text(&o.prompt, "prompt", "128", "`length` of a prompt, in tokens")
+	f.Text(&o.answer, "answer", "128", "`length` of an answer, in tokens")
+	f.IntVar(&o.Shared, "shared-prefix", 0, "length of the shared prefix, in tokens")
 	f.IntVar(&o.Groups, "prefix-groups", 1, "number of different shared prefixes")
-	f.Text(&o.trace, "trace", "", "file of requests to replay, instead of the flags above")
+	f.Text(&o.trace, "trace", "", "`file` of requests to replay, instead of generating them from the other flags")
 	f.Toggle(&o.Natural, "natural", false, "let the model decide where answers end")
 	f.Toggle(&o.completions, "completions", false, "send completion requests instead of chat completion requests")
-	f.Text(&o.target, "model", "", "model to use on the server at URL; by default its first")
+	f.Text(&o.target, "model", "", "`model` to use on the server at URL; by default its first")
 	f.Uint64Var(&o.Seed, "seed", 1, "random seed for prompts, lengths and arrivals")
-	f.Text(&o.against, "against", "", "earlier run to compare with: a file written by --json")
-	f.Text(&o.report, "report", "", "SVG file to write charts of the results to")
+	f.Text(&o.against, "against", "", "earlier run to compare with: a `file` written by --json")
+	f.Text(&o.report, "report", "", "SVG `file` to write charts of the results to")
 	f.JSON(&o.json)
 	o.modelConfig.declare(f)
 }
@@ -134,11 +134,11 @@ func (o *benchOptions) plan() ([]loadgen.Request, error) {
 	var err error
 	o.Prompt, err = loadgen.ParseLengths(o.prompt)
 	if err != nil {
-		return nil, fmt.Errorf("%w: --prompt %w", errUsage, err)
+		return nil, usagef("--prompt %w", err)
 	}
 	o.Answer, err = loadgen.ParseLengths(o.answer)
 	if err != nil {
-		return nil, fmt.Errorf("%w: --answer %w", errUsage, err)
+		return nil, usagef("--answer %w", err)
 	}
 	if o.Rate > 0 {
 		o.Clients = 0
@@ -147,7 +147,7 @@ func (o *benchOptions) plan() ([]loadgen.Request, error) {
 		o.Requests = max(8*o.Clients, 64)
 	}
 	if err := o.Check(); err != nil {
-		return nil, fmt.Errorf("%w: %w", errUsage, err)
+		return nil, usageError{err}
 	}
 	return o.Plan(), nil
 }
@@ -161,7 +161,7 @@ func (o *benchOptions) readTrace() ([]loadgen.Request, error) {
 	defer f.Close()
 	list, err := loadgen.ReadTrace(f)
 	if err != nil {
-		return nil, fmt.Errorf("%w: --trace %s: %w", errUsage, o.trace, err)
+		return nil, usagef("--trace %s: %w", o.trace, err)
 	}
 	o.Workload = loadgen.Workload{Trace: o.trace, Requests: len(list), Natural: o.Natural, Chat: o.Chat, Seed: o.Seed}
 	return list, nil
@@ -197,13 +197,13 @@ func (w *cli) measure(
 	}
 	names, err := run.Client.Models(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("list the models of %s: %w", address, err)
+		return nil, noServer(address, err)
 	}
 	if run.Model == "" && len(names) > 0 {
 		run.Model = names[0]
 	}
 	if !slices.Contains(names, run.Model) {
-		err := fmt.Errorf("%w: %s has no model %q", errUsage, address, run.Model)
+		err := usagef("%s has no model %q", address, run.Model)
 		return nil, withHint(err, "set --model to one of %s", strings.Join(names, ", "))
 	}
 
@@ -267,7 +267,7 @@ func readReport(name string) (*loadgen.Report, error) {
 
 	r, err := loadgen.ReadReport(f)
 	if err != nil {
-		err := fmt.Errorf("%w: %s does not contain the results of a run", errUsage, name)
+		err := usagef("%s does not contain the results of a run", name)
 		return nil, withHint(err, "write such a file with serve bench URL --json > %s", name)
 	}
 	return r, nil

@@ -108,13 +108,13 @@ func TestBenchRefuses(t *testing.T) {
 	}
 
 	for want, args := range map[string][]string{
-		"takes a URL":                           {},
-		"--prompt \"x\"":                        {"http://127.0.0.1:1", "--prompt", "x"},
-		"--answer \"9-3\"":                      {"http://127.0.0.1:1", "--answer", "9-3"},
-		"shared prefix":                         {"http://127.0.0.1:1", "--shared-prefix", "999"},
-		"does not contain the results of a run": {bad},
-		"no such file":                          {"http://127.0.0.1:1", "--trace", filepath.Join(dir, "none")},
-		"models of http://127.0.0.":             {"http://127.0.0.1:1"},
+		"takes a URL":                             {},
+		"--prompt \"x\"":                          {"http://127.0.0.1:1", "--prompt", "x"},
+		"--answer \"9-3\"":                        {"http://127.0.0.1:1", "--answer", "9-3"},
+		"shared prefix":                           {"http://127.0.0.1:1", "--shared-prefix", "999"},
+		"does not contain the results of a run":   {bad},
+		"no such file":                            {"http://127.0.0.1:1", "--trace", filepath.Join(dir, "none")},
+		"no server answers at http://127.0.0.1:1": {"http://127.0.0.1:1"},
 	} {
 		var out, errOut bytes.Buffer
 		code := run(t.Context(), append([]string{"bench"}, args...), nil, &out, &errOut)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -46,7 +45,7 @@ func newBundleExportCommand(w *cli) *cobra.Command {
 	}
 
 	f := flagsOf(cmd)
-	f.Text(&o.key, "sign-key", "", "PEM file of the Ed25519 private key to sign with")
+	f.Text(&o.key, "sign-key", "", "PEM `file` of the Ed25519 private key to sign with")
 	f.JSON(&o.json)
 	return cmd
 }
@@ -62,7 +61,7 @@ func newBundleImportCommand(w *cli) *cobra.Command {
 	}
 
 	f := flagsOf(cmd)
-	f.Text(&o.key, "verify-key", "", "PEM file of the Ed25519 public key to verify the signature with")
+	f.Text(&o.key, "verify-key", "", "PEM `file` of the Ed25519 public key to verify the signature with")
 	f.JSON(&o.json)
 	return cmd
 }
@@ -70,7 +69,7 @@ func newBundleImportCommand(w *cli) *cobra.Command {
 func runBundleExport(ctx context.Context, w *cli, o bundleOptions, names []string, file string) error {
 	key, err := models.ReadPrivateKey(o.key)
 	if err != nil {
-		return fmt.Errorf("%w: --sign-key: %w", errUsage, err)
+		return usagef("--sign-key: %w", err)
 	}
 	lib, err := w.library()
 	if err != nil {
@@ -105,7 +104,7 @@ func runBundleExport(ctx context.Context, w *cli, o bundleOptions, names []strin
 func runBundleImport(ctx context.Context, w *cli, o bundleOptions, file string) error {
 	key, err := models.ReadPublicKey(o.key)
 	if err != nil {
-		return fmt.Errorf("%w: --verify-key: %w", errUsage, err)
+		return usagef("--verify-key: %w", err)
 	}
 	lib, err := w.library()
 	if err != nil {

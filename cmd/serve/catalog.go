@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -44,7 +43,7 @@ that no hash is known in advance, and the Hub's own listing is trusted.`,
 	}
 
 	f := flagsOf(cmd)
-	f.List(&o.kinds, "kind", "only models of this kind: "+strings.Join(kinds, ", "))
+	f.List(&o.kinds, "kind", "only models of this `kind`: "+strings.Join(kinds, ", "))
 	f.JSON(&o.json)
 	_ = cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions(kinds, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -57,9 +56,9 @@ func checkKinds(kinds []string) error {
 		if slices.Contains(served, kind) {
 			continue
 		}
-		err := fmt.Errorf("%w: --kind %q: unknown kind of model", errUsage, kind)
+		err := usagef("--kind %q: unknown kind of model", kind)
 		if slices.ContainsFunc(models.Kinds, func(k models.Kind) bool { return k.Name == kind }) {
-			err = fmt.Errorf("%w: --kind %q: serve does not support models of this kind yet", errUsage, kind)
+			err = usagef("--kind %q: serve does not support models of this kind yet", kind)
 		}
 		return withHint(err, "the kinds are %s", strings.Join(served, ", "))
 	}

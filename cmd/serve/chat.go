@@ -53,10 +53,10 @@ Nothing is stored unless you /save it.`,
 	}
 
 	f := flagsOf(cmd)
-	f.Text(&o.url, "url", "", "use this server instead of loading a model")
-	f.Text(&o.system, "system", "", "system prompt")
-	f.Text(&o.load, "load", "", "continue a conversation saved in this file")
-	f.StringArrayVar(&o.params, "param", nil, "request parameter as NAME=VALUE, such as temperature=0")
+	f.Text(&o.url, "url", "", "`URL` of a server to use instead of loading a model")
+	f.Text(&o.system, "system", "", "`text` of the system prompt")
+	f.Text(&o.load, "load", "", "continue a conversation saved in this `file`")
+	f.StringArrayVar(&o.params, "param", nil, "request parameter as `NAME=VALUE`, such as temperature=0")
 	f.Toggle(&o.stats, "stats", false, "print statistics after each answer")
 	o.declare(f)
 	return cmd
@@ -96,7 +96,7 @@ func runChat(ctx context.Context, w *cli, o chatOptions, args []string) error {
 	}
 	err = s.Run(console.Contexts{Program: ctx, Interruptible: interruptible, Unhook: unhook}, strings.Join(args, " "))
 	if errors.Is(err, console.ErrInput) {
-		err = fmt.Errorf("%w: %w", errUsage, err)
+		err = usageError{err}
 	}
 	return err
 }
@@ -117,7 +117,7 @@ func (o *chatOptions) conversation() (*chatclient.Conversation, error) {
 	for _, p := range o.params {
 		name, value, ok := strings.Cut(p, "=")
 		if err := c.Set(name, value); err != nil || !ok || name == "" {
-			return nil, fmt.Errorf("%w: --param %q: must be NAME=VALUE, such as temperature=0", errUsage, p)
+			return nil, usagef("--param %q: must be NAME=VALUE, such as temperature=0", p)
 		}
 	}
 	return c, nil
@@ -156,8 +156,11 @@ func (c *connection) open(ctx, interruptible context.Context, model string) erro
 		return nil
 	}
 	names, err := c.client.Models(interruptible)
-	if err != nil || len(names) == 0 {
-		return fmt.Errorf("list the models of %s: %w", address, cmp.Or(err, errors.New("there are none")))
+	if err != nil {
+		return noServer(address, err)
+	}
+	if len(names) == 0 {
+		return fmt.Errorf("the server at %s has no models", address)
 	}
 	c.conversation.Model = names[0]
 	return nil
@@ -212,7 +215,7 @@ func (w *cli) ollama(ctx context.Context, model string) (string, error) {
 
 	address, err := chatclient.OllamaAddress(value)
 	if err != nil {
-		return "", fmt.Errorf("%w: OLLAMA_HOST: %w", errUsage, err)
+		return "", usagef("OLLAMA_HOST: %w", err)
 	}
 
 	transport, err := w.transportTo(address)

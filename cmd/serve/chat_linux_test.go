@@ -320,8 +320,8 @@ func TestChatInAPipe(t *testing.T) {
 		if err := cmd.Run(); err != nil {
 			t.Fatalf("%v %s", err, &errOut)
 		}
-		if strings.Contains(out.String(), "serve:") || !strings.Contains(errOut.String(), "tokens read") ||
-			!strings.Contains(errOut.String(), "5 written") {
+		if strings.Contains(out.String(), "serve:") || !strings.Contains(errOut.String(), "prompt tokens") ||
+			!strings.Contains(errOut.String(), "5 generated") {
 			t.Errorf("stdout %q, stderr %q", &out, &errOut)
 		}
 	}

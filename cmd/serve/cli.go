@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -56,11 +55,11 @@ func (w *cli) transport(flag string) (http.RoundTripper, error) {
 		return nil, err
 	}
 	if network.Offline {
-		return nil, fmt.Errorf("%w: %s and --offline contradict each other", errUsage, flag)
+		return nil, usagef("%s and --offline contradict each other", flag)
 	}
 	transport, err := hub.Transport(network)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errUsage, err)
+		return nil, usageError{err}
 	}
 	return transport, nil
 }
@@ -74,7 +73,7 @@ func (w *cli) store() (*models.Store, error) {
 	o.Progress = w.t.Progress()
 	client, err := hub.New(o)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errUsage, err)
+		return nil, usageError{err}
 	}
 	return &models.Store{Hub: client, Home: w.home(o.Cache)}, nil
 }
@@ -96,7 +95,7 @@ func (w *cli) home(cache string) string {
 func (w *cli) tracer(ctx context.Context, endpoint string) (tracer trace.Tracer, stop func(), err error) {
 	collector, err := tracing.ParseCollector(endpoint)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: --otlp-endpoint: %w", errUsage, err)
+		return nil, nil, usagef("--otlp-endpoint: %w", err)
 	}
 	transport, err := w.transport("--otlp-endpoint")
 	if err != nil {

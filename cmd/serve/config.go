@@ -55,7 +55,7 @@ func defaultConfig() *config {
 
 // declare declares the flags of serve, in the order of its help.
 func (c *config) declare(f flagset.Set) {
-	f.Text(&c.host, "host", defaultHost, "address to listen on")
+	f.Text(&c.host, "host", defaultHost, "`address` to listen on")
 	port(f, &c.port, "port to listen on; 0 for any free port")
 	flagset.Number(f, &c.ollamaPort, "ollama-port", 0, flagset.Within(0, 1<<16-1),
 		"additional port for Ollama's clients, which expect 11434; 0 for none")
@@ -64,7 +64,7 @@ func (c *config) declare(f flagset.Set) {
 	f.List(
 		&c.aliases,
 		"alias",
-		"alias for a model: gpt-4o=mistral-7b, or gpt-4o for the first model; * matches all other names",
+		"`alias` for a model: gpt-4o=mistral-7b, or gpt-4o for the first model; * matches all other names",
 	)
 	f.Toggle(&c.lazy, "lazy", false, "load each model on its first request instead of at startup")
 	f.Duration(&c.server.KeepAlive, "keep-alive", 0, flagset.AtLeast(0),
@@ -72,21 +72,21 @@ func (c *config) declare(f flagset.Set) {
 	f.Duration(&c.server.LoadWait, "load-timeout", 5*time.Minute, flagset.AtLeast(0),
 		"how long a request waits for its model to load")
 	f.List(&c.server.AllowedOrigins, "allow-origin",
-		"origin of web pages that may call the API (CORS); chrome-extension://* for all extensions, * for all origins")
+		"`origin` of web pages that may call the API (CORS); chrome-extension://* for all extensions, * for all origins")
 	c.declareLimits(f)
 	c.declareEngine(f)
 
 	f.Text(&c.dataDir, "data-dir", "",
-		"folder to store responses, files and batches in; by default, only recent responses are kept, in memory")
+		"`folder` to store responses, files and batches in; by default, only recent responses are kept, in memory")
 	f.Duration(&c.keepResponses, "keep-responses", 30*24*time.Hour, flagset.AtLeast(0),
 		"how long to keep stored responses; 0 to keep them forever")
 	flagset.Number(f, &c.files.Bytes, "max-stored", 16<<30, flagset.Within[int64](1, 1<<50),
 		"maximum size of all stored files together, in bytes")
-	f.Text(&c.server.Moderator, "moderation", "", "name of a served Llama Guard model that answers /v1/moderations")
+	f.Text(&c.server.Moderator, "moderation", "", "`name` of a served Llama Guard model that answers /v1/moderations")
 	f.List(&c.server.ImageHosts, "image-host",
-		"host that images in requests may be fetched from; data URLs are always accepted")
+		"`host` that images in requests may be fetched from; data URLs are always accepted")
 	f.Text(&c.otlpEndpoint, "otlp-endpoint", "",
-		"OpenTelemetry collector to send traces to, such as http://localhost:4318; they contain no text")
+		"`URL` of an OpenTelemetry collector for traces, such as http://localhost:4318; no prompts or answers are sent")
 	f.Duration(&c.drainTimeout, "drain-timeout", 30*time.Second, flagset.AtLeast(0),
 		"how long running requests may continue after a signal to stop")
 }
@@ -100,7 +100,7 @@ func (c *config) declareLimits(f flagset.Set) {
 	f.Duration(&c.engine.MaxWait, "max-wait", 5*time.Minute, flagset.AtLeast(0),
 		"maximum time in the queue; a request that would wait longer is refused at once; 0 for no limit")
 	f.Choice(&c.strictFields, "strict-fields", "on", []string{"on", strictOff},
-		"refuse requests with unknown fields, or accept them and name the fields in X-Ignored-Fields")
+		"refuse requests with unknown fields, or accept them and report the fields in X-Ignored-Fields")
 	flagset.Number(f, &c.server.MaxBody, "max-body", 32<<20, flagset.Within[int64](0, 1<<40),
 		"maximum size of a request body, in bytes")
 	flagset.Number(f, &c.server.MaxFile, "max-file", 512<<20, flagset.Within[int64](1, 1<<40),
@@ -110,7 +110,7 @@ func (c *config) declareLimits(f flagset.Set) {
 // declareEngine declares the flags of engines.
 func (c *config) declareEngine(f flagset.Set) {
 	f.Duration(&c.engine.Gap, "stream-gap", 50*time.Millisecond, flagset.Within(0, time.Minute),
-		"maximum pause between a stream's tokens while other prompts are processed; 2.5 steps if those take longer")
+		"maximum pause between a stream's tokens while other prompts are processed; or 2.5 decoding steps, if that is longer")
 	f.Toggle(&c.isolate, "isolate", true, "run each model in its own process, which is restarted when it dies")
 	f.Duration(&c.server.Stall, "stall-timeout", 2*time.Minute, flagset.AtLeast(1),
 		"how long a step may take before the engine is considered stuck and is restarted")
@@ -120,22 +120,22 @@ func (c *config) declareEngine(f flagset.Set) {
 func (c *modelConfig) declare(f flagset.Set) {
 	m := &c.model
 	flagset.Number(f, &m.Context, "ctx-size", 0, flagset.Within(0, 1<<24),
-		"context size: maximum tokens per request, prompt plus answer; 0 for as much of the model's own as fits")
+		"context size: maximum tokens per request, prompt plus answer; 0 for as much of the trained context as fits")
 	flagset.Number(f, &m.Parallel, "parallel", 8, flagset.Within(1, 256),
 		"requests processed at the same time; others wait in the queue")
 	flagset.Number(f, &m.Cells, "kv-cells", 0, flagset.Within(0, 1<<28),
 		"KV cache size in tokens, for all requests together; 0 for ctx-size times parallel, or what fits in memory")
-	f.Choice(&m.KVType, "kv-type", "f16", []string{"f16", "q8_0", "q4_0"}, "data type of the KV cache")
+	f.Choice(&m.KVType, "kv-type", "f16", []string{"f16", "q8_0", "q4_0"}, "data `type` of the KV cache")
 	flagset.Number(f, &m.Threads, "threads", 0, flagset.Within(0, 512),
 		"number of compute threads; 0 for one per physical core")
 	f.Checked(&m.Kernels, "kernels", loader.AutoKernels, loader.ValidKernels,
-		"CPU kernels to use: auto to measure and use the fastest, or a name that serve doctor lists")
+		"CPU kernels to use: auto to measure and use the fastest, or a `name` that serve doctor lists")
 	flagset.Parsed(f, &m.GPULayers, "gpu-layers", "layers", parseLayers, formatLayers,
 		"number of layers to offload to the GPU, or auto for as many as fit")
 	f.List(&c.mmproj, "mmproj",
-		"multimodal projector for image input: FILE, MODEL=FILE or none; by default the model's own")
+		"multimodal projector for image input: `FILE`, MODEL=FILE or none; by default the model's own")
 	f.Toggle(&m.NoMMap, "no-mmap", false, "read the model file into memory instead of mapping it")
 	f.Toggle(&m.NoRepack, "no-repack", false, "keep CPU weights in the file's layout, which is slower")
 	flagset.Parsed(f, &m.Reserve, "memory-reserve", "size", parseReserve, formatReserve,
-		"memory to leave free on each device; by default only an eighth of devices smaller than 8GiB")
+		"memory to leave free on each device; by default, one eighth of a device smaller than 8GiB")
 }

@@ -35,10 +35,10 @@ serve from working.`,
 	}
 
 	f := flagsOf(cmd)
-	f.Text(&o.host, "host", defaultHost, "address that serve would listen on")
+	f.Text(&o.host, "host", defaultHost, "`address` that serve would listen on")
 	port(f, &o.port, "port that serve would listen on")
 	f.Checked(&o.kernels, "kernels", loader.AutoKernels, validKernelCheck,
-		"CPU kernels to check: auto for those in use, all, or a name")
+		"CPU kernels to check: auto for those in use, all, or a `name`")
 	f.JSON(&o.json)
 	return cmd
 }

@@ -1,10 +1,10 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"syscall"
 
 	"serve/hub"
@@ -29,7 +29,21 @@ const (
 	exitInterrupted = 130 // by a signal, before it was done
 )
 
-var errUsage = errors.New("usage")
+// Kinds of errors of commands.
+var (
+	errUsage       = errors.New("invalid flags or arguments")
+	errInterrupted = errors.New("interrupted")
+)
+
+// usageError is an error in the flags or arguments of a command: an errUsage.
+type usageError struct{ error }
+
+// Is implements the interface of package errors.
+func (usageError) Is(target error) bool { return target == errUsage }
+func (e usageError) Unwrap() error      { return e.error }
+
+// usagef returns a usageError.
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 // outcomes maps errors to exit codes; the first match wins.
 var outcomes = []struct {
@@ -37,7 +51,7 @@ var outcomes = []struct {
 	kinds []error
 }{
 	{exitUsage, []error{errUsage, loader.ErrOptions}},
-	{exitInterrupted, []error{context.Canceled}},
+	{exitInterrupted, []error{errInterrupted}},
 	{exitMemory, []error{loader.ErrMemory}},
 	{exitDevice, []error{loader.ErrDevice}},
 	{exitIntegrity, []error{hub.ErrIntegrity}},
@@ -78,6 +92,24 @@ func (h *hinted) Hint() string  { return h.hint }
 // withHint adds advice to an error that has none of its own.
 func withHint(err error, format string, args ...any) error {
 	return &hinted{err, fmt.Sprintf(format, args...)}
+}
+
+// cause returns the reason of an operating system for a failure in the network, without the call and the
+// addresses that package net puts before it.
+func cause(err error) error {
+	if errno := syscall.Errno(0); errors.As(err, &errno) {
+		return errno
+	}
+	return err
+}
+
+// noServer describes why a server's models or status could not be fetched.
+func noServer(address string, err error) error {
+	var op *net.OpError
+	if !errors.As(err, &op) || op.Op != "dial" {
+		return fmt.Errorf("the server at %s cannot be used: %w", address, err)
+	}
+	return withHint(fmt.Errorf("no server answers at %s (%w)", address, cause(op)), "start one with serve MODEL")
 }
 
 // memoryHint returns advice on making a model fit.

@@ -76,7 +76,8 @@ func writeFlags(b *strings.Builder, flags *pflag.FlagSet) {
 		} else {
 			def = "`" + def + "`"
 		}
-		usage := strings.ReplaceAll(f.Usage, "|", "\\|")
+		_, usage := pflag.UnquoteUsage(f)
+		usage = strings.ReplaceAll(usage, "|", "\\|")
 		fmt.Fprintf(b, "| `--%s` | `%s` | %s | %s |\n", f.Name, flagset.Variable(f.Name), def, usage)
 	})
 }

@@ -159,7 +159,7 @@ func TestNoKernels(t *testing.T) {
 		says     string
 	}{
 		"all crash":           {"TEST_CRASHING_KERNELS", nil, "illegal instruction"},
-		"all compute wrongly": {"TEST_WRONG_KERNELS", nil, "computed wrongly"},
+		"all compute wrongly": {"TEST_WRONG_KERNELS", nil, "wrong results"},
 		"the one asked for":   {"TEST_CRASHING_KERNELS", []string{"--kernels", usable[0]}, "illegal instruction"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,6 +22,7 @@ func newManCommand() *cobra.Command {
 				return err
 			}
 			root := cmd.Root()
+			keepTables(root)
 			root.DisableAutoGenTag = true
 			// A fixed date, so that the same program always writes the same pages.
 			date := time.Unix(0, 0).UTC()
@@ -30,5 +32,14 @@ func newManCommand() *cobra.Command {
 			}
 			return nil
 		},
+	}
+}
+
+// keepTables makes code blocks of the indented lines in the texts of commands, whose columns the manual pages
+// would lose.
+func keepTables(cmd *cobra.Command) {
+	cmd.Long = strings.ReplaceAll(cmd.Long, "\n  ", "\n    ")
+	for _, sub := range cmd.Commands() {
+		keepTables(sub)
 	}
 }

@@ -224,6 +224,11 @@ func TestManual(t *testing.T) {
 			t.Errorf("%s: %v, without %q", page, err, want)
 		}
 	}
+	main, err := os.ReadFile(filepath.Join(folder, "serve.1"))
+	row := `qwen3.5:9b              qwen                      an Ollama`
+	if err != nil || !strings.Contains(string(main), row) {
+		t.Errorf("serve.1 has no row %q: %v", row, err)
+	}
 	if _, err := os.Stat(filepath.Join(folder, "serve-engine.1")); !os.IsNotExist(err) {
 		t.Error("a command that is not for people has a page")
 	}

@@ -24,8 +24,9 @@ type psOptions struct {
 func newPsCommand(w *cli) *cobra.Command {
 	var o psOptions
 	cmd := &cobra.Command{
-		Use:   "ps",
-		Short: "list running servers and their models",
+		Use:        "ps",
+		SuggestFor: []string{"status"},
+		Short:      "list running servers and their models",
 		Long: `ps lists your servers on this machine and the state of each model: its process,
 devices, memory (in use and planned), KV cells in use, running and queued requests,
 and tokens per second over the last five seconds.`,
@@ -34,7 +35,7 @@ and tokens per second over the last five seconds.`,
 	}
 
 	f := flagsOf(cmd)
-	f.List(&o.urls, "url", "ask this server instead of looking for servers")
+	f.List(&o.urls, "url", "`URL` of a server to ask, instead of looking for servers")
 	f.JSON(&o.json)
 	return cmd
 }
@@ -44,6 +45,7 @@ type serverStatus struct {
 	URL string `json:"url"`
 	*ops.Status
 	Error string `json:"error,omitempty"`
+	err   error
 }
 
 func runPs(ctx context.Context, w *cli, o psOptions) error {
@@ -59,13 +61,17 @@ func runPs(ctx context.Context, w *cli, o psOptions) error {
 		return nil
 	}
 
+	if len(list) == 1 && list[0].err != nil {
+		return list[0].err
+	}
+
 	rows := [][]string{{
 		"ADDRESS", "PID", "MODEL", "STATE", "ENGINE", "DEVICE",
 		"MEMORY", "KV CELLS", "RUNNING", "QUEUE", "TOKENS/S", "RESTARTS",
 	}}
 	for _, s := range list {
 		if s.Status == nil {
-			w.t.Error("%s: %s", s.URL, s.Error)
+			w.t.Error("%s", s.Error)
 			continue
 		}
 		for _, m := range s.Models {
@@ -100,6 +106,7 @@ func (w *cli) statuses(ctx context.Context, urls []string) ([]serverStatus, erro
 		}
 		if err != nil {
 			s.Error = err.Error()
+			s.err = err
 		}
 		list = append(list, s)
 	}
@@ -167,10 +174,10 @@ func memoryCell(m *ops.ModelStatus) string {
 func (w *cli) serverAddress(address string) (*url.URL, error) {
 	u, err := registry.ParseURL(address)
 	if err != nil {
-		return nil, fmt.Errorf("%w: --url: %w", errUsage, err)
+		return nil, usagef("--url: %w", err)
 	}
 	if w.offline && !registry.IsLocal(u) {
-		return nil, fmt.Errorf("%w: --url %q is on another machine, which --offline forbids", errUsage, address)
+		return nil, usagef("--url %q is on another machine, which --offline forbids", address)
 	}
 	return u, nil
 }
@@ -183,7 +190,7 @@ func (w *cli) askStatus(ctx context.Context, address string) (*ops.Status, error
 	}
 	status := new(ops.Status)
 	if err := registry.Ask(ctx, u, status); err != nil {
-		return nil, err
+		return nil, noServer(address, err)
 	}
 	return status, nil
 }

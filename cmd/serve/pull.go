@@ -30,7 +30,7 @@ revision. An interrupted download continues where it stopped.`,
 	}
 
 	f := flagsOf(cmd)
-	f.Toggle(&o.update, "update", false, "look for a newer revision of models that are already here")
+	f.Toggle(&o.update, "update", false, "look for a newer revision of models that are already on this machine")
 	f.JSON(&o.json)
 	return cmd
 }

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -21,13 +23,22 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	addCompletionCommand(root, args)
 	cmd, err := root.ExecuteContextC(ctx)
-	if err != nil {
-		f := cmd.Flags().Lookup("json")
-		failure := terminal.Failure{Message: err.Error(), Hint: hintOf(err), Code: exitCode(err)}
-		w.t.Fail(failure, f != nil && f.Value.String() == "true")
+	if err == nil {
+		return exitOK
 	}
-	return exitCode(err)
+	if ctx.Err() != nil || errors.Is(err, context.Canceled) {
+		err = errInterrupted // what failed because of the signal is not the user's concern
+	}
+
+	failure := terminal.Failure{Message: err.Error(), Hint: hintOf(err), Code: exitCode(err)}
+	if failure.Hint == "" && failure.Code == exitUsage {
+		failure.Hint = "see " + cmd.CommandPath() + " --help"
+	}
+	f := cmd.Flags().Lookup("json")
+	w.t.Fail(failure, f != nil && f.Value.String() == "true")
+	return failure.Code
 }
 
 // newRootCommand returns serve with all its commands.
@@ -35,18 +46,18 @@ func newRootCommand(w *cli) *cobra.Command {
 	root := newServeCommand(w)
 	root.SilenceErrors = true
 	root.SilenceUsage = true
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		if err := flagset.FromEnvironment(cmd.Flags(), w.environ); err != nil {
-			return fmt.Errorf("%w: %w", errUsage, err)
+			return usageError{err}
 		}
 		return setUpLog(w.t.Err, w.logLevel)
 	}
 
 	f := flagset.Of(root.PersistentFlags())
 	f.Toggle(&w.offline, "offline", false, "make no outgoing connections; the same as HF_HUB_OFFLINE=1")
-	f.Text(&w.caFile, "ca-file", "", "PEM file of additional certificates to trust, for a proxy or a mirror")
-	f.Checked(&w.logLevel, "log-level", "info", validLevel, "log level: debug, info, warn or error")
+	f.Text(&w.caFile, "ca-file", "", "PEM `file` of additional certificates to trust, for a proxy or a mirror")
+	f.Checked(&w.logLevel, "log-level", "info", validLevel, "log `level`: debug, info, warn or error")
 
 	root.AddCommand(
 		newPullCommand(w),
@@ -63,15 +74,59 @@ func newRootCommand(w *cli) *cobra.Command {
 		newEngineCommand(w),
 		newManCommand(),
 	)
+	root.SetHelpCommand(newHelpCommand())
 	return root
+}
+
+// newHelpCommand replaces cobra's, which takes an unknown command for an argument of serve.
+func newHelpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:               "help [COMMAND]",
+		Short:             "show the help for a command",
+		ValidArgsFunction: completeCommands,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			named, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return withHint(usagef("no command is named %q", strings.Join(args, " ")), "serve --help lists the commands")
+			}
+			named.InitDefaultHelpFlag()
+			named.InitDefaultVersionFlag()
+			return named.Help()
+		},
+	}
+}
+
+// addCompletionCommand adds cobra's command, with a text like those of the others.
+func addCompletionCommand(root *cobra.Command, args []string) {
+	root.InitDefaultCompletionCmd(args...)
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "completion" {
+			cmd.Short = "write the completion script for a shell"
+		}
+	}
+}
+
+// completeCommands completes the names of commands.
+func completeCommands(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	named, rest, err := cmd.Root().Find(args)
+	if err != nil || len(rest) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+
+	var names []cobra.Completion
+	for _, sub := range named.Commands() {
+		if sub.IsAvailableCommand() {
+			names = append(names, cobra.CompletionWithDesc(sub.Name(), sub.Short))
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // arguments checks the number of a command's arguments; what describes them.
 func arguments(least, most int, what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < least || most >= 0 && len(args) > most {
-			err := fmt.Errorf("%w: %s takes %s", errUsage, cmd.CommandPath(), what)
-			return withHint(err, "see %s --help", cmd.CommandPath())
+			return usagef("%s takes %s", cmd.CommandPath(), what)
 		}
 		return nil
 	}
@@ -91,7 +146,7 @@ func validLevel(level string) error {
 func setUpLog(w io.Writer, level string) error {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return fmt.Errorf("%w: --log-level: %w", errUsage, err)
+		return usagef("--log-level: %w", err)
 	}
 
 	var h slog.Handler = slog.NewTextHandler(w, &slog.HandlerOptions{Level: l})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"serve/hub"
 	"serve/library"
 	"serve/loader"
+	"serve/models"
 	"serve/models/demo"
 	"serve/pool"
 	"serve/server"
@@ -34,7 +36,7 @@ A MODEL is a name in the catalog (serve catalog), a repository on the Hugging
 Face Hub, or a file:
 
   mistral-7b              mistral-7b:Q8_0           another quantization
-  qwen3.5:9b              qwen                      Ollama's name; a family
+  qwen3.5:9b              qwen                      an Ollama name; a family
   org/repo                org/repo:Q4_K_M           org/repo@revision
   org/repo/file.gguf      hf.co/org/repo            ./file.gguf
 
@@ -52,18 +54,38 @@ Every flag can also be set in the environment: --ctx-size as SERVE_CTX_SIZE.`,
 		Version:           versionText(),
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: w.completeModels,
-		RunE:              func(cmd *cobra.Command, args []string) error { return runServe(cmd.Context(), w, c, args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return hintAtCommands(cmd, args, runServe(cmd.Context(), w, c, args))
+		},
+		SuggestionsMinimumDistance: 1,
 	}
 	c.declare(flagsOf(cmd))
 	return cmd
 }
 
+// hintAtCommands adds to the hint of an error about a model's name that the name may have been meant as a
+// command.
+func hintAtCommands(cmd *cobra.Command, names []string, err error) error {
+	if len(names) == 0 || !errors.Is(err, models.ErrReference) {
+		return err
+	}
+
+	hint := "serve --help lists the commands"
+	if near := cmd.SuggestionsFor(names[0]); len(near) > 0 {
+		hint = fmt.Sprintf("did you mean serve %s? %s", near[0], hint)
+	}
+	if own := hintOf(err); own != "" {
+		hint += "; " + own
+	}
+	return withHint(err, "%s", hint)
+}
+
 // runServe listens, downloads and loads the models, and serves until ctx is done.
 func runServe(ctx context.Context, w *cli, c *config, names []string) error {
 	// The port first: a download takes longer than to find out that it is taken.
-	listener, err := net.Listen("tcp", net.JoinHostPort(c.host, strconv.Itoa(c.port)))
+	listener, err := listen(c.host, c.port)
 	if err != nil {
-		return withHint(fmt.Errorf("listen: %w", err), "choose another --port, or 0 for any free port")
+		return withHint(err, "choose another --port, or 0 for any free port")
 	}
 	defer listener.Close()
 
@@ -82,6 +104,16 @@ func runServe(ctx context.Context, w *cli, c *config, names []string) error {
 		return err
 	}
 	return s.run(ctx, listener)
+}
+
+// listen listens on an address.
+func listen(host string, port int) (net.Listener, error) {
+	address := net.JoinHostPort(host, strconv.Itoa(port))
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s: %w", address, cause(err))
+	}
+	return l, nil
 }
 
 // startup is a server that is being started.
@@ -107,9 +139,9 @@ func (s *startup) listenForOllama() error {
 	if s.c.ollamaPort == 0 {
 		return nil
 	}
-	l, err := net.Listen("tcp", net.JoinHostPort(s.c.host, strconv.Itoa(s.c.ollamaPort)))
+	l, err := listen(s.c.host, s.c.ollamaPort)
 	if err != nil {
-		return withHint(fmt.Errorf("listen: %w", err), "stop Ollama if it is running, or choose another --ollama-port")
+		return withHint(err, "stop Ollama if it is running, or choose another --ollama-port")
 	}
 	s.also = append(s.also, l)
 	s.closers = append(s.closers, func() { l.Close() })
@@ -188,6 +220,7 @@ func (s *startup) openArchive() error {
 	}
 	a, err := archive.Open(hub.ExpandHome(s.c.dataDir, s.w.lookup), s.c.keepResponses)
 	if err != nil {
+		err = fmt.Errorf("cannot open --data-dir %s: %w", s.c.dataDir, err)
 		return withHint(err, "choose another --data-dir, or stop the server that uses it")
 	}
 	s.closers = append(s.closers, func() { a.Close() })
@@ -211,7 +244,7 @@ func (s *startup) run(ctx context.Context, listener net.Listener) error {
 
 	running, err := server.New(s.options)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errUsage, err)
+		return usageError{err}
 	}
 	defer running.Close()
 	o := host.Options{
@@ -273,7 +306,7 @@ func nameAliases(list []*pool.Model, aliases []string) error {
 			}
 		}
 		if m == nil || name == "" {
-			return fmt.Errorf("%w: --alias %q does not name a served model", errUsage, alias)
+			return usagef("--alias %q does not name a served model", alias)
 		}
 		m.Aliases = append(m.Aliases, name)
 	}

@@ -111,7 +111,7 @@ func TestToolFormats(t *testing.T) {
 				var refused *openai.Error
 				_, err := client.Chat.Completions.New(context.Background(), params)
 				if !errors.As(err, &refused) ||
-					!strings.Contains(refused.Message, "cannot enforce the schema") {
+					!strings.Contains(refused.Message, "cannot be enforced in the model's format") {
 					t.Errorf("strict: %v", err)
 				}
 				loose := *weather.GetFunction()

@@ -41,6 +41,10 @@ func runVerify(ctx context.Context, w *cli, asJSON bool, names []string) error {
 		return err
 	}
 
+	if len(locals) == 0 && !asJSON {
+		w.t.Note("no models to verify")
+	}
+
 	var failed error
 	list := []verifyResult{}
 	for _, local := range locals {

@@ -11,7 +11,7 @@ import (
 )
 
 // ErrWrong says that a model computes nonsense here, by these kernels or on this device.
-var ErrWrong = errors.New("the model is computed wrongly")
+var ErrWrong = errors.New("the model produces wrong results")
 
 // How a model is tried when it has been loaded.
 const (
@@ -172,7 +172,7 @@ func (r *runner) verifyEmbedding(prompt int) error {
 	for _, vector := range together {
 		for _, x := range vector {
 			if math.IsNaN(float64(x)) || math.IsInf(float64(x), 0) {
-				return fmt.Errorf("%w: an embedding has %g in it", ErrWrong, x)
+				return fmt.Errorf("%w: an embedding contains %g", ErrWrong, x)
 			}
 		}
 	}
@@ -203,7 +203,7 @@ func agree(what string, want, got []float32) error {
 
 	// A model whose logits are all alike, as one made for a test may be, has no spread to measure by.
 	if off > maxDisagreement*spread && off/n > 1e-4 {
-		return fmt.Errorf("%w: %s and a prompt disagree by %.3g, %g is the bound",
+		return fmt.Errorf("%w: %s and a prompt disagree by %.3g (limit %g)",
 			ErrWrong, what, off/spread, maxDisagreement)
 	}
 	return nil

@@ -46,7 +46,7 @@ func (e *DiedError) Error() string {
 func (e *DiedError) Unwrap() error { return e.Err }
 
 // errLost says that the child has gone.
-var errLost = errors.New("the engine's process has gone")
+var errLost = errors.New("the engine's process is gone")
 
 // generation is one child.
 type generation struct {
@@ -167,7 +167,7 @@ func (g *generation) readCalls() {
 		delete(g.pending, id)
 		g.mu.Unlock()
 		if call == nil {
-			g.lose(fmt.Errorf("%w: a reply to nothing", errWire))
+			g.lose(fmt.Errorf("%w: an unexpected reply", errWire))
 			return
 		}
 		call.reply <- r.b

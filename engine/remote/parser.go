@@ -55,7 +55,7 @@ func (p *parser) Append(text string, last bool) (d engine.Delta, err error) {
 	// A child that was started meanwhile does not know it.
 	for attempt := 0; !known && err == nil; attempt++ {
 		if attempt == maxFailures {
-			err = errors.New("the engine's process loses the parser again and again")
+			err = errors.New("the engine's process keeps losing its parser")
 			break
 		}
 		if err = p.make(before); err == nil {

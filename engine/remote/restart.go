@@ -35,7 +35,7 @@ const (
 )
 
 // ErrLater is in an error of Options.Refused that time may mend, and haste does not.
-var ErrLater = errors.New("it may be possible later")
+var ErrLater = errors.New("try again later")
 
 // generation returns the child there is, and waits for one that is being started.
 func (r *Runner) generation() (*generation, error) {
@@ -179,7 +179,7 @@ func (r *Runner) spawnAgain(ctx context.Context, number int) (*generation, error
 	}
 	if err == nil && (known.Limits != r.limits || known.Model.Size != r.model.Size ||
 		len(known.Model.Pieces) != len(r.model.Pieces)) {
-		err = errors.New("the model is not the same any more")
+		err = errors.New("the model has changed")
 	}
 	if err == nil {
 		r.o.Restarted(answer)

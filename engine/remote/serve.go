@@ -49,7 +49,7 @@ func Serve(c Conn, open Open) error {
 	calls := bufio.NewReaderSize(c.Calls, 64<<10)
 	first, err := receive(calls, nil)
 	if err != nil {
-		return fmt.Errorf("wait for what to load: %w", err)
+		return fmt.Errorf("wait for the load request: %w", err)
 	}
 
 	r := reader{b: first}
@@ -57,7 +57,7 @@ func Serve(c Conn, open Open) error {
 	ask := r.u8()
 	request := r.bytes()
 	if err := r.end(); err != nil || ask != askLoad {
-		return fmt.Errorf("wait for what to load: %w", errors.Join(err, errWire))
+		return fmt.Errorf("wait for the load request: %w", errors.Join(err, errWire))
 	}
 
 	ch := &child{samplers: map[uint64]engine.Sampler{}, parsers: map[uint64]*liveParser{}, calls: c.Calls}
@@ -258,7 +258,7 @@ func (c *child) readRows(r *reader, rows []engine.Row) []engine.Row {
 		if id > 0 {
 			s, ok := c.samplers[id]
 			if !ok {
-				r.err = fmt.Errorf("%w: there is no sampler %d", errWire, id)
+				r.err = fmt.Errorf("%w: no sampler has the ID %d", errWire, id)
 				return rows
 			}
 			row.Sampler = s

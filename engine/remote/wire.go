@@ -22,7 +22,7 @@ import (
 const maxFrame = 1 << 28
 
 // errWire says that a message is not what it should be.
-var errWire = errors.New("a message that makes no sense")
+var errWire = errors.New("an invalid message")
 
 // message is written from front to back. Numbers are little-endian.
 type message struct{ b []byte }

@@ -123,7 +123,7 @@ func (c *content) add(b block) *fault.Error {
 	}
 
 	return fault.New(fault.Unsupported, b.Name+".type",
-		"Invalid '%s.type': content of type '%s' is not supported here.", b.Name, b.kind)
+		"Invalid '%s.type': content of type '%s' is not supported in this place.", b.Name, b.kind)
 }
 
 // addText adds the text in the given field.
@@ -159,7 +159,7 @@ func (c *content) addReference(b block) *fault.Error {
 // addImage adds an image's mark.
 func (c *content) addImage(b block) *fault.Error {
 	if field, ok := b.fields["transformations"]; ok {
-		return unsupported(field, "Send the image as the model is to see it.")
+		return unsupported(field, "Transform the image before sending it.")
 	}
 	b.known(c.reader, "source")
 	url, e := readImageSource(b)
@@ -202,7 +202,7 @@ func readImageSource(b block) (string, *fault.Error) {
 
 	switch kind {
 	case "file":
-		return "", unsupported(field, "There are no files here; give the image as Base64.")
+		return "", unsupported(field, "File uploads are not supported; send the image as Base64.")
 	case "url":
 		return field.RequiredText(object, "url")
 	}
@@ -241,7 +241,7 @@ func refuseCitations(b block) *fault.Error {
 	if on, e := enabled.Bool(); e != nil || !on {
 		return e
 	}
-	return unsupported(enabled, "There are no citations in answers.")
+	return unsupported(enabled, "Citations are not supported.")
 }
 
 // addDocument adds a document as text between tags.
@@ -272,7 +272,7 @@ func (c *content) addDocument(b block) *fault.Error {
 			return e
 		}
 	default:
-		return unsupported(field, "PDF files cannot be read here; give the document's text.")
+		return unsupported(field, "PDF files are not supported; send the document's text.")
 	}
 	return c.enclose("document", b, []string{"title", "context"}, &inner)
 }

@@ -76,7 +76,7 @@ func cut(list []modelBody, query url.Values) (*modelPage, *fault.Error) {
 		n, err := strconv.Atoi(given)
 		if err != nil || n < 1 || n > maxPage {
 			return nil, fault.New(fault.InvalidValue, "limit",
-				"Invalid 'limit': a number from 1 to %d is expected.", maxPage)
+				"Invalid 'limit': it must be a number from 1 to %d.", maxPage)
 		}
 		size = n
 	}
@@ -120,7 +120,7 @@ func cut(list []modelBody, query url.Values) (*modelPage, *fault.Error) {
 func find(list []modelBody, field, id string) (int, *fault.Error) {
 	at := slices.IndexFunc(list, func(m modelBody) bool { return m.ID == id })
 	if at < 0 {
-		return 0, fault.New(fault.InvalidValue, field, "Invalid '%s': there is no model '%s'.", field, id)
+		return 0, fault.New(fault.InvalidValue, field, "Invalid '%s': no model is named '%s'.", field, id)
 	}
 	return at, nil
 }

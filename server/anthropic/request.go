@@ -56,49 +56,49 @@ var fields = wire.Table[request]{
 		Name:     "model",
 		Required: true,
 		Type:     wire.StringOf(func(r *request) *string { return &r.model }),
-		Doc:      "Name of the model; the answer has the name that was asked for.",
+		Doc:      "Name of the model; the answer carries the requested name.",
 	},
 	{
 		Name:     "max_tokens",
 		Required: true,
 		Type:     wire.IntegerOf(1, math.MaxInt32, func(r *request) *int { return &r.maxTokens }),
-		Doc:      "Most tokens of the answer.",
+		Doc:      "Maximum tokens in the answer.",
 	},
 	{
 		Name:     "messages",
 		Required: true,
 		Type:     wire.Custom(messagesSchema, (*request).setMessages),
-		Doc:      "The conversation. An assistant's message at its end is the beginning of the answer.",
+		Doc:      "The conversation. A final assistant message is continued.",
 	},
 	{
 		Name: "system",
 		Type: wire.Custom(systemSchema, (*request).setSystem),
-		Doc:  "The system prompt: a text, or blocks of text.",
+		Doc:  "The system prompt: a string, or text blocks.",
 	},
 	{
 		Name: "stop_sequences",
 		Type: wire.Custom(wire.ListOf(wire.String, maxStops).Examples(`["a"]`), setStops),
-		Doc:  "Texts that end the answer, at most 64; the answer says which one came.",
+		Doc:  "Stop sequences, at most 64; the answer says which one ended it.",
 	},
 	{
 		Name: "stream",
 		Type: wire.BoolOf(func(r *request) *bool { return &r.stream }),
-		Doc:  "Whether the answer is sent as it is made, as server-sent events.",
+		Doc:  "Whether the answer is streamed as it is generated, as server-sent events.",
 	},
 	{
 		Name: "temperature",
 		Type: wire.NumberOf(0, 1, func(r *request) *float32 { return &r.sampling.Temperature }),
-		Doc:  "How far probabilities are evened out, by default 1; `top_p` and `top_k` are off by default.",
+		Doc:  "Sampling temperature, by default 1; `top_p` and `top_k` are off by default.",
 	},
 	{
 		Name: "top_p",
 		Type: wire.NumberOf(0, 1, func(r *request) *float32 { return &r.sampling.TopP }),
-		Doc:  "Only the most probable tokens that have this much probability together can be drawn.",
+		Doc:  "Samples only from the most probable tokens whose combined probability reaches this.",
 	},
 	{
 		Name: "top_k",
 		Type: wire.IntegerOf(0, math.MaxInt32, func(r *request) *int32 { return &r.sampling.TopK }),
-		Doc:  "Only this many of the most probable tokens can be drawn.",
+		Doc:  "Samples only from this many of the most probable tokens.",
 	},
 	{
 		Name: "tools",
@@ -113,13 +113,13 @@ var fields = wire.Table[request]{
 	{
 		Name: "thinking",
 		Type: wire.Custom(thinkingSchema, setThinking),
-		Doc: "`disabled` turns it off where the model's template can; all others leave it to the template. " +
-			"`budget_tokens` is not enforced. `display: omitted` puts the thinking into the signature.",
+		Doc: "`disabled` turns reasoning off if the model's template can; other types leave it to the template. " +
+			"`budget_tokens` is not enforced. `display: omitted` moves the reasoning into the signature.",
 	},
 	{
 		Name: "output_config",
 		Type: wire.Custom(outputConfigSchema, setOutputConfig),
-		Doc:  "`effort` reaches templates that know one; an answer by `format` is held to its schema by a grammar.",
+		Doc:  "`effort` is passed to templates with an effort setting; `format` is enforced by a grammar.",
 	},
 	{
 		Name: "output_format",
@@ -128,11 +128,11 @@ var fields = wire.Table[request]{
 	},
 	{
 		Name: "container",
-		Type: wire.Refuse[request]("There are no containers here."),
+		Type: wire.Refuse[request]("Containers are not supported."),
 	},
 	{
 		Name: "mcp_servers",
-		Type: wire.Refuse[request]("The server calls no other servers: no data leaves this machine.", "[]"),
+		Type: wire.Refuse[request]("The server connects to no other servers: no data leaves this machine.", "[]"),
 	},
 	{
 		Name: "compaction",
@@ -140,73 +140,73 @@ var fields = wire.Table[request]{
 	},
 	{
 		Name: "thread",
-		Type: wire.Refuse[request]("The server keeps no conversations: send all messages."),
+		Type: wire.Refuse[request]("Conversations are not stored: send all messages."),
 	},
 	{
 		Name: "metadata",
 		Type: wire.Ignore[request](wire.Object),
-		Doc:  "Name of the client's user.",
+		Doc:  "Identifier of the client's user.",
 	},
 	{
 		Name: "cache_control",
 		Type: wire.Ignore[request](wire.Object),
-		Doc:  "Ignored here and everywhere else: the prefix of each prompt is cached by itself.",
+		Doc:  "Ignored in all places: prefixes of prompts are cached automatically.",
 	},
 	{
 		Name: "context_management",
 		Type: wire.Custom(editsSchema, (*request).setEdits),
-		Doc: "Removes old results of tools (`clear_tool_uses_20250919`) and thinking (`clear_thinking_20251015`) from " +
-			"the prompt; the answer says what was removed. `compact_20260112` is left out.",
+		Doc: "Removes old tool results (`clear_tool_uses_20250919`) and reasoning (`clear_thinking_20251015`) from " +
+			"the prompt; the answer says what was removed. `compact_20260112` is ignored.",
 	},
 	{
 		Name: "diagnostics",
 		Type: wire.Ignore[request](wire.Object),
-		Doc:  "What is said of the prompt cache.",
+		Doc:  "Diagnostics of the prompt cache.",
 	},
 	{
 		Name: "service_tier",
 		Type: wire.Ignore[request](wire.Enum("auto", "standard_only")),
-		Doc:  "Whether capacity that was reserved at Anthropic may be used.",
+		Doc:  "Whether to use capacity reserved at Anthropic.",
 	},
 	{
 		Name: "speed",
 		Type: wire.Ignore[request](wire.String),
-		Doc:  "How fast Anthropic answers.",
+		Doc:  "Speed of inference at Anthropic.",
 	},
 	{
 		Name: "inference_geo",
 		Type: wire.Ignore[request](wire.String),
-		Doc:  "Where Anthropic computes.",
+		Doc:  "Region of inference at Anthropic.",
 	},
 	{
 		Name: "user_profile_id",
 		Type: wire.Ignore[request](wire.String),
-		Doc:  "Name of the client's user at Anthropic.",
+		Doc:  "Identifier of the client's user at Anthropic.",
 	},
 	{
 		Name: "workspace_id",
 		Type: wire.Ignore[request](wire.String),
-		Doc:  "Name of the client's workspace at Anthropic.",
+		Doc:  "Identifier of the client's workspace at Anthropic.",
 	},
 	{
 		Name: "betas",
 		Type: wire.Ignore[request](wire.Array),
-		Doc:  "Features of the API that are not released yet.",
+		Doc:  "Beta features of the API.",
 	},
 	{
 		Name: "fallbacks",
 		Type: wire.Ignore[request](wire.Any),
-		Doc:  "Models that Anthropic asks in this one's place.",
+		Doc:  "Fallback models at Anthropic.",
 	},
 	{
 		Name: "fallback_credit_token",
 		Type: wire.Ignore[request](wire.Any),
-		Doc:  "How such an answer is paid.",
+		Doc:  "Billing option for fallback models.",
 	},
 	{
 		Name: "billing_policy",
 		Type: wire.Ignore[request](wire.Any),
-		Doc:  "How an answer is paid.",
+		Doc:  "Billing option.",
 	},
 }
 
@@ -285,7 +285,7 @@ func setStops(r *request, v wire.Value) *fault.Error {
 			return e
 		}
 		if len(s) > maxStopBytes {
-			return item.Invalid("a stop sequence of %d bytes, where %d are allowed.", len(s), maxStopBytes)
+			return item.Invalid("the stop sequence is too long: %d bytes (maximum %d).", len(s), maxStopBytes)
 		}
 		r.stops = append(r.stops, s)
 	}

@@ -34,7 +34,7 @@ func (t *tools) check() *fault.Error {
 	const field = "tool_choice"
 	if len(t.list) == 0 {
 		if t.choice == prompt.ChoiceRequired {
-			return fault.New(fault.InvalidValue, field, "Invalid '%s': it needs 'tools'.", field)
+			return fault.New(fault.InvalidValue, field, "Invalid '%s': it requires 'tools'.", field)
 		}
 		t.choice = ""
 		return nil
@@ -104,7 +104,7 @@ func (rd *reader) readTools(v wire.Value) ([]prompt.Tool, *fault.Error) {
 			return nil, e
 		}
 		if slices.ContainsFunc(list[:i], func(o prompt.Tool) bool { return o.Name == list[i].Name }) {
-			return nil, item.Invalid("two tools are called '%s'.", list[i].Name)
+			return nil, item.Invalid("two tools are named '%s'.", list[i].Name)
 		}
 	}
 	return list, nil
@@ -131,7 +131,7 @@ func (rd *reader) readTool(v wire.Value) (t prompt.Tool, e *fault.Error) {
 		return t, e
 	}
 	if !toolName.MatchString(t.Name) {
-		return t, name.Invalid("a tool's name has 1 to 128 letters, digits, underscores and dashes.")
+		return t, name.Invalid("a tool's name must have 1 to 128 letters, digits, underscores and dashes.")
 	}
 
 	if field, ok := object["strict"]; ok {
@@ -227,7 +227,7 @@ var clientTools = []clientTool{
 	{
 		prefix: "bash_",
 		description: "Runs a command in a shell whose state persists between calls. " +
-			"With restart the shell is started anew.",
+			"With restart, the shell is restarted.",
 		schema: `{"type":"object","properties":{
 			"command":{"type":"string"},
 			"restart":{"type":"boolean"}}}`,
@@ -279,6 +279,6 @@ func readClientTool(t *prompt.Tool, field wire.Value, kind string) *fault.Error 
 		}
 	}
 	return fault.New(fault.Unsupported, field.Name,
-		"Tools of the type '%s' are not supported: the server runs no tools itself. Offer one with an 'input_schema'.",
+		"Tools of the type '%s' are not supported: the server runs no tools. Define one with an 'input_schema'.",
 		kind)
 }

@@ -21,7 +21,7 @@ var chatTable = join(modelFields, streamFields, loadFields, answerFields, table{
 	{
 		Name: "messages",
 		Type: wire.Of(messagesSchema, readMessages, func(r *request) *[]prompt.Message { return &r.messages }),
-		Doc:  "The conversation; none loads the model. The content of a message is a string, images are base64.",
+		Doc:  "The conversation; an empty one only loads the model. The content of a message is a string; images are Base64.",
 	},
 	{
 		Name: "tools",
@@ -156,7 +156,7 @@ func (api *API) answer(
 // tooManyMessages adds to the error for a conversation that is too long what could be done about it.
 func tooManyMessages(e *fault.Error, a *answer) *fault.Error {
 	if e.Kind == fault.ContextExceeded && a.chat && a.req.truncate == nil {
-		e.Message += ` With "truncate": true the oldest messages are left out.`
+		e.Message += ` With "truncate": true the oldest messages are dropped.`
 	}
 	return e
 }

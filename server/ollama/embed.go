@@ -18,19 +18,19 @@ var embedTable = join(modelFields, loadFields, table{
 	{
 		Name: "input",
 		Type: wire.Custom(wire.AnyOf(wire.String, wire.ListOf(wire.String, maxInputs)), setInput),
-		Doc:  "What is embedded; nothing loads the model.",
+		Doc:  "The text to embed; an empty one only loads the model.",
 	},
 	{
 		Name: "dimensions",
 		Type: wire.IntegerOf(0, math.MaxInt32, func(r *request) *int { return &r.dimensions }),
-		Doc:  "Where vectors are cut, whether the model was made for it or not.",
+		Doc:  "Length to truncate embeddings to, whether the model supports it or not.",
 	},
 })
 
 var embeddingsTable = join(modelFields, loadFields, table{{
 	Name: "prompt",
 	Type: wire.StringOf(func(r *request) *string { return &r.prompt }),
-	Doc:  "What is embedded; nothing loads the model.",
+	Doc:  "The text to embed; an empty one only loads the model.",
 }})
 
 // setInput reads a string or a list of strings.
@@ -155,7 +155,7 @@ func (api *API) embedInputs(
 	for _, v := range vectors {
 		for _, x := range v {
 			if f := float64(x); math.IsNaN(f) || math.IsInf(f, 0) {
-				return nil, 0, fault.New(fault.Internal, "", "The model's embedding has values that are no numbers.")
+				return nil, 0, fault.New(fault.Internal, "", "The model's embedding contains NaN or infinite values.")
 			}
 		}
 	}
@@ -202,7 +202,7 @@ func (r *request) embedTokens(model *pool.Lease, text, field string) ([]engine.T
 
 func tooLong(field, has string, limit int) *fault.Error {
 	return fault.New(fault.ContextExceeded, field,
-		"the input length exceeds the context length: %s tokens, where %d fit; with \"truncate\": true it is cut",
+		"the input length exceeds the context length: %s tokens (maximum %d); with \"truncate\": true it is truncated",
 		has, limit)
 }
 

@@ -17,12 +17,12 @@ var generateTable = join(modelFields, streamFields, loadFields, answerFields, ta
 	{
 		Name: "prompt",
 		Type: wire.StringOf(func(r *request) *string { return &r.prompt }),
-		Doc:  "The prompt; none loads the model.",
+		Doc:  "The prompt; an empty prompt only loads the model.",
 	},
 	{
 		Name: "suffix",
 		Type: wire.StringOf(func(r *request) *string { return &r.suffix }),
-		Doc:  "What comes after the answer: the middle is filled in.",
+		Doc:  "Text that follows the answer (fill-in-the-middle).",
 	},
 	{
 		Name: "system",
@@ -32,12 +32,12 @@ var generateTable = join(modelFields, streamFields, loadFields, answerFields, ta
 	{
 		Name: "raw",
 		Type: wire.BoolOf(func(r *request) *bool { return &r.raw }),
-		Doc:  "Whether the prompt is taken as it is, without the model's template.",
+		Doc:  "Whether to use the prompt as it is, without the model's template.",
 	},
 	{
 		Name: "images",
 		Type: wire.Of(wire.ListOf(wire.String, maxImages), readImages, func(r *request) *[]prompt.Image { return &r.images }),
-		Doc:  "Images in base64.",
+		Doc:  "Images in Base64.",
 	},
 	{
 		Name: "context",
@@ -45,16 +45,16 @@ var generateTable = join(modelFields, streamFields, loadFields, answerFields, ta
 			wire.ListOf(wire.Integer(0, math.MaxInt32), math.MaxInt32), readTokens,
 			func(r *request) *[]engine.Token { return &r.before },
 		),
-		Doc: "Tokens of an earlier answer, which the prompt comes after.",
+		Doc: "Tokens of an earlier answer, to put before the prompt.",
 	},
 	{
 		Name: "template",
 		Type: wire.Refuse[request](
-			"Prompts are written by the model's own template; with 'raw' they are taken as they are.", `""`),
+			"Prompts are formatted with the model's own template; with 'raw' they are used as they are.", `""`),
 	},
-	{Name: "width", Type: named("0"), Doc: "Named: of image generation."},
-	{Name: "height", Type: named("0"), Doc: "Named: of image generation."},
-	{Name: "steps", Type: named("0"), Doc: "Named: of image generation."},
+	{Name: "width", Type: named("0"), Doc: "Reported in `X-Ignored-Fields`: for image generation."},
+	{Name: "height", Type: named("0"), Doc: "Reported in `X-Ignored-Fields`: for image generation."},
+	{Name: "steps", Type: named("0"), Doc: "Reported in `X-Ignored-Fields`: for image generation."},
 })
 
 // readTokens reads tokens.
@@ -111,9 +111,9 @@ func (api *API) generatePlain(w http.ResponseWriter, r *http.Request, a *answer)
 	req := a.req
 	switch {
 	case req.formatted:
-		return fault.New(fault.Unsupported, "format", "Unsupported parameter: 'format'. It needs the model's template.")
+		return fault.New(fault.Unsupported, "format", "Unsupported parameter: 'format'. It requires the model's template.")
 	case len(req.images) > 0:
-		return fault.New(fault.Unsupported, "images", "Unsupported parameter: 'images'. They need the model's template.")
+		return fault.New(fault.Unsupported, "images", "Unsupported parameter: 'images'. They require the model's template.")
 	}
 
 	model, e := api.worker(r.Context(), a)

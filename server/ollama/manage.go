@@ -33,7 +33,7 @@ var copyTable = table{
 	{
 		Name: "destination",
 		Type: wire.StringOf(func(r *request) *string { return &r.destination }),
-		Doc:  "Another name for it, until the server stops.",
+		Doc:  "Another name for the model, until the server stops.",
 	},
 }
 
@@ -85,9 +85,9 @@ func (api *API) remove(w http.ResponseWriter, r *http.Request) *fault.Error {
 }
 
 var pullTable = join(modelFields, streamFields, table{
-	{Name: "insecure", Type: named("false"), Doc: "Named: certificates are always checked."},
-	{Name: "username", Type: unseen(), Doc: "Of Ollama's registry."},
-	{Name: "password", Type: unseen(), Doc: "Of Ollama's registry."},
+	{Name: "insecure", Type: named("false"), Doc: "Reported in `X-Ignored-Fields`: certificates are always checked."},
+	{Name: "username", Type: unseen(), Doc: "For Ollama's registry."},
+	{Name: "password", Type: unseen(), Doc: "For Ollama's registry."},
 })
 
 // pull answers POST /api/pull.

@@ -183,7 +183,7 @@ func readTools(v wire.Value) ([]prompt.Tool, *fault.Error) {
 		}
 		same := func(o prompt.Tool) bool { return o.Name == tools[i].Name }
 		if slices.ContainsFunc(tools[:i], same) {
-			return nil, function.Invalid("there are two tools called '%s'.", tools[i].Name)
+			return nil, function.Invalid("two tools are named '%s'.", tools[i].Name)
 		}
 		if e := tools[i].Compile(i); e != nil {
 			return nil, e
@@ -206,7 +206,7 @@ func readTool(v wire.Value) (t prompt.Tool, e *fault.Error) {
 		return t, e
 	}
 	if !toolName.MatchString(t.Name) {
-		return t, name.Invalid("a tool's name has 1 to 128 letters, digits, underscores, dashes and dots.")
+		return t, name.Invalid("a tool's name must have 1 to 128 letters, digits, underscores, dashes and dots.")
 	}
 	if t.Description, e = optional(object, "description"); e != nil {
 		return t, e

@@ -221,10 +221,10 @@ func (api *API) ps(w http.ResponseWriter, r *http.Request) *fault.Error {
 }
 
 var showTable = join(modelFields, table{
-	{Name: "verbose", Type: named("false"), Doc: "Named: the arrays of the header are empty."},
-	{Name: "system", Type: named(`""`), Doc: "Named: what is shown is the model's own."},
-	{Name: "template", Type: named(`""`), Doc: "Named: what is shown is the model's own."},
-	{Name: "options", Type: named("{}"), Doc: "Named: what is shown is the model's own."},
+	{Name: "verbose", Type: named("false"), Doc: "Reported in `X-Ignored-Fields`: the arrays of the header are empty."},
+	{Name: "system", Type: named(`""`), Doc: "Reported in `X-Ignored-Fields`: the model's own value is shown."},
+	{Name: "template", Type: named(`""`), Doc: "Reported in `X-Ignored-Fields`: the model's own value is shown."},
+	{Name: "options", Type: named("{}"), Doc: "Reported in `X-Ignored-Fields`: the model's own value is shown."},
 })
 
 // shownModel is the answer to POST /api/show.

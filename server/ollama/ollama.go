@@ -66,7 +66,7 @@ func (api *API) modelRoutes() []dialect.Route {
 			Path:   "/api/version",
 			Handle: api.version,
 			Right:  dialect.RightNone,
-			Doc:    "Tells the version of Ollama whose API this is.",
+			Doc:    "Returns the version of Ollama whose API this is.",
 		},
 		{Method: http.MethodGet, Path: "/api/tags", Handle: api.tags, Doc: "Lists the models that the client may use."},
 		{Method: http.MethodGet, Path: "/api/ps", Handle: api.ps, Doc: "Lists the models in memory."},
@@ -115,14 +115,14 @@ func (api *API) manageRoutes() []dialect.Route {
 
 	pull := manage(http.MethodPost, "/api/pull", api.pull, "Downloads a model.", pullTable)
 	pull.Produces = []string{"application/json", streamType}
-	blobs := notImplemented("blobs", "There is nothing to create of them.")
-	create := notImplemented("create", "Files and repositories are served as they are.")
+	blobs := notImplemented("blobs", "Blobs are not needed: models cannot be created.")
+	create := notImplemented("create", "Models are served as they are.")
 	push := notImplemented("push", "No data leaves this machine.")
-	const not = "Is not implemented."
+	const not = "Not implemented."
 	return []dialect.Route{
 		pull,
 		manage(http.MethodPost, "/api/copy", api.copy, "Gives a model another name.", copyTable),
-		manage(http.MethodDelete, "/api/delete", api.remove, "Deletes a model, or a name of one.", removeTable),
+		manage(http.MethodDelete, "/api/delete", api.remove, "Deletes a model, or an additional name of one.", removeTable),
 		manage(http.MethodPost, "/api/create", create, not, nil),
 		manage(http.MethodPost, "/api/push", push, not, nil),
 		manage(http.MethodGet, "/api/blobs/:digest", blobs, not, nil),

@@ -18,7 +18,7 @@ var optionFields = append(samplerOptions(), table{
 	{
 		Name: "seed",
 		Type: wire.Custom(wire.Number(math.MinInt64, maxSeed), setSeed).Default(-1),
-		Doc:  "Makes an answer reproducible; -1 is a random one.",
+		Doc:  "Random seed, for reproducible answers; -1 chooses one at random.",
 	},
 	{
 		Name: "num_predict",
@@ -27,7 +27,7 @@ var optionFields = append(samplerOptions(), table{
 			r.maxTokens = int(max(n, 0))
 			return e
 		}).Default(-1),
-		Doc: "Most tokens of the answer; not above 0 until it ends, or the context does.",
+		Doc: "Maximum tokens in the answer; 0 or less for no limit but the context.",
 	},
 	{
 		Name: "num_ctx",
@@ -36,27 +36,27 @@ var optionFields = append(samplerOptions(), table{
 			r.context = int(n)
 			return e
 		}),
-		Doc: "Limits what is embedded. More than the server's context is named; `--ctx-size` sets that.",
+		Doc: "Maximum tokens to embed. More than the server's context (`--ctx-size`) is reported in `X-Ignored-Fields`.",
 	},
 	{
 		Name: "stop",
 		Type: wire.Custom(wire.ListOf(wire.String, maxStops), setStop),
-		Doc:  "Texts that end the answer.",
+		Doc:  "Stop sequences: texts that end the answer.",
 	},
-	{Name: "num_keep", Type: unseen(), Doc: "Of a window that moves, which there is not."},
-	{Name: "num_batch", Type: unseen(), Doc: "The server's flags say how models are loaded and computed."},
-	{Name: "num_gpu", Type: unseen(), Doc: "The server's flags say how models are loaded and computed."},
-	{Name: "main_gpu", Type: unseen(), Doc: "The server's flags say how models are loaded and computed."},
-	{Name: "num_thread", Type: unseen(), Doc: "The server's flags say how models are loaded and computed."},
-	{Name: "use_mmap", Type: unseen(), Doc: "The server's flags say how models are loaded and computed."},
-	{Name: "use_mlock", Type: unseen(), Doc: "The server's flags say how models are loaded and computed."},
-	{Name: "numa", Type: unseen(), Doc: "The server's flags say how models are loaded and computed."},
-	{Name: "low_vram", Type: unseen(), Doc: "The server's flags say how models are loaded and computed."},
-	{Name: "vocab_only", Type: unseen(), Doc: "The server's flags say how models are loaded and computed."},
-	{Name: "draft_num_predict", Type: unseen(), Doc: "The server's flags say how models are loaded and computed."},
-	{Name: "f16_kv", Type: named("true"), Doc: "Named: Ollama itself has dropped it."},
-	{Name: "tfs_z", Type: named("1", "1.0", "0"), Doc: "Named: Ollama itself has dropped it."},
-	{Name: "penalize_newline", Type: named("true"), Doc: "Named: Ollama itself has dropped it."},
+	{Name: "num_keep", Type: unseen(), Doc: "Applies to a sliding window, which serve does not use."},
+	{Name: "num_batch", Type: unseen(), Doc: "Controls how Ollama loads and runs models; here, server flags do."},
+	{Name: "num_gpu", Type: unseen(), Doc: "Controls how Ollama loads and runs models; here, server flags do."},
+	{Name: "main_gpu", Type: unseen(), Doc: "Controls how Ollama loads and runs models; here, server flags do."},
+	{Name: "num_thread", Type: unseen(), Doc: "Controls how Ollama loads and runs models; here, server flags do."},
+	{Name: "use_mmap", Type: unseen(), Doc: "Controls how Ollama loads and runs models; here, server flags do."},
+	{Name: "use_mlock", Type: unseen(), Doc: "Controls how Ollama loads and runs models; here, server flags do."},
+	{Name: "numa", Type: unseen(), Doc: "Controls how Ollama loads and runs models; here, server flags do."},
+	{Name: "low_vram", Type: unseen(), Doc: "Controls how Ollama loads and runs models; here, server flags do."},
+	{Name: "vocab_only", Type: unseen(), Doc: "Controls how Ollama loads and runs models; here, server flags do."},
+	{Name: "draft_num_predict", Type: unseen(), Doc: "Controls how Ollama loads and runs models; here, server flags do."},
+	{Name: "f16_kv", Type: named("true"), Doc: "Reported in `X-Ignored-Fields`: Ollama itself has removed it."},
+	{Name: "tfs_z", Type: named("1", "1.0", "0"), Doc: "Reported in `X-Ignored-Fields`: Ollama itself has removed it."},
+	{Name: "penalize_newline", Type: named("true"), Doc: "Reported in `X-Ignored-Fields`: Ollama itself has removed it."},
 }...)
 
 // samplerOptions declares the engine's parameters by the names that Ollama has for them, with its bounds and
@@ -72,7 +72,7 @@ func samplerOptions() (options table) {
 			p.High = 100
 		case "repeat_last_n":
 			p.Low = -1
-			p.Doc = strings.TrimSuffix(p.Doc, ".") + "; -1 for the context."
+			p.Doc = strings.TrimSuffix(p.Doc, ".") + "; -1 for the whole context."
 		}
 		options = append(options, wire.Field[request]{Name: p.Ollama, Type: samplerOption(&p, defaults), Doc: p.Doc})
 	}
@@ -188,7 +188,7 @@ func setStop(r *request, v wire.Value) *fault.Error {
 			return fault.New(fault.WrongType, v.Name, "option %q must be of an array of strings", "stop")
 		}
 		if len(s) > maxStop {
-			return item.Invalid("a stop string of %d bytes, where %d are allowed.", len(s), maxStop)
+			return item.Invalid("the stop sequence is too long: %d bytes (maximum %d).", len(s), maxStop)
 		}
 		if s != "" {
 			r.stop = append(r.stop, s)

@@ -103,14 +103,14 @@ var modelFields = table{
 			}
 			return setModel(r, v)
 		}),
-		Doc: "The older name of the same field.",
+		Doc: "The older name for `model`.",
 	},
 }
 
 func setModel(r *request, v wire.Value) (e *fault.Error) {
 	r.model, e = v.Text()
 	if e == nil && len(r.model) > maxName {
-		return v.Invalid("a name of %d bytes, where %d are allowed.", len(r.model), maxName)
+		return v.Invalid("the name is too long: %d bytes (maximum %d).", len(r.model), maxName)
 	}
 	return e
 }
@@ -119,7 +119,7 @@ func setModel(r *request, v wire.Value) (e *fault.Error) {
 var streamFields = table{{
 	Name: "stream",
 	Type: wire.BoolOf(func(r *request) *bool { return &r.stream }).Default(true),
-	Doc:  "Whether the answer is sent as it is made, an object a line.",
+	Doc:  "Whether the answer is streamed as it is generated, one object per line.",
 }}
 
 // loadFields are of the endpoints that load a model.
@@ -127,8 +127,8 @@ var loadFields = table{
 	{
 		Name: "keep_alive",
 		Type: wire.Custom(keepAliveSchema, setKeepAlive),
-		Doc: "How long the model stays in memory unused; negative for ever, 0 not at all. " +
-			"For programs of the server's machine.",
+		Doc: "How long the model stays in memory unused; negative for forever, 0 to unload it at once. " +
+			"Only for programs on the server's machine.",
 	},
 	{
 		Name: "options",
@@ -142,7 +142,7 @@ var loadFields = table{
 			r.truncate = &asked
 			return e
 		}).Default(false),
-		Doc: "Whether what is too long is cut: the oldest messages of a chat, the end of what is embedded. A prompt is not.",
+		Doc: "Whether to drop the oldest messages of a chat, or the end of an embedding input, if it is too long.",
 	},
 }
 
@@ -156,32 +156,32 @@ var answerFields = table{
 	{
 		Name: "format",
 		Type: wire.Custom(wire.AnyOf(wire.Enum("json", ""), wire.Object.Examples(`{"type":"array"}`)), setFormat),
-		Doc:  "`json`, or a JSON Schema; enforced while the model writes.",
+		Doc:  "`json`, or a JSON Schema; enforced while the answer is generated.",
 	},
 	{
 		Name: "think",
 		Type: wire.Custom(wire.AnyOf(wire.Bool, wire.Enum("low", "medium", "high", "max")), setThink),
-		Doc:  "Whether a model that can reasons first. A word is the effort of templates that know efforts.",
+		Doc:  "Whether the model reasons first, if it can; a word sets the effort for templates with an effort setting.",
 	},
 	{
 		Name: "logprobs",
 		Type: wire.BoolOf(func(r *request) *bool { return &r.logprobs }),
-		Doc:  "Whether the answer has log-probabilities.",
+		Doc:  "Whether to return the log-probabilities of tokens.",
 	},
 	{
 		Name: "top_logprobs",
 		Type: wire.Custom(wire.Integer(0, maxTop), setTop),
-		Doc:  "Alternatives with each log-probability.",
+		Doc:  "Number of most probable tokens to list for each token.",
 	},
 	{
 		Name: "_debug_render_only",
 		Type: wire.BoolOf(func(r *request) *bool { return &r.debug }),
-		Doc:  "Whether only the prompt is made, which is then the answer.",
+		Doc:  "Whether to return only the formatted prompt, instead of an answer.",
 	},
 	{
 		Name: "shift",
 		Type: named("false"),
-		Doc:  "Named: an answer ends where the context does.",
+		Doc:  "Reported in `X-Ignored-Fields`: an answer ends when the context is full.",
 	},
 }
 

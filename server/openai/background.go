@@ -29,7 +29,7 @@ type task struct {
 
 // Causes of cancellation.
 var (
-	errCancelled = errors.New("cancelled by a request")
+	errCancelled = errors.New("canceled by a request")
 	errStopping  = errors.New("the server is stopping")
 )
 
@@ -189,6 +189,6 @@ func (api *API) finishInBackground(
 	}
 
 	if e := api.keep(ctx, req, rw.response); e != nil {
-		api.opts.Log.Error("a response in the background is lost", "id", rw.response.ID, "error", e)
+		api.opts.Log.Error("a background response is lost", "id", rw.response.ID, "error", e)
 	}
 }

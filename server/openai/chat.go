@@ -36,27 +36,27 @@ var chatFields = wire.Lift(func(r *chatRequest) *conversationRequest { return &r
 			Required: true,
 			Type: wire.Of(messagesSchema, readMessages,
 				func(r *chatRequest) *[]prompt.Message { return &r.messages }),
-			Doc: "The conversation. An assistant's message at its end is the beginning of the answer.",
+			Doc: "The conversation. A final assistant message is continued.",
 		},
 		{
 			Name: "max_completion_tokens",
 			Type: wire.IntegerOf(1, math.MaxInt32, func(r *chatRequest) *int { return &r.maxComplete }),
-			Doc:  "Most tokens of an answer; goes before `max_tokens`.",
+			Doc:  "Maximum tokens in an answer; takes precedence over `max_tokens`.",
 		},
 		{
 			Name: "logprobs",
 			Type: wire.BoolOf(func(r *chatRequest) *bool { return &r.logprobs }),
-			Doc:  "Whether tokens come with their log-probabilities.",
+			Doc:  "Whether to return the log-probabilities of tokens.",
 		},
 		{
 			Name: "top_logprobs",
 			Type: wire.Custom(wire.Integer(0, 20), (*chatRequest).setTopLogprobs),
-			Doc:  "Number of the most probable tokens listed for each token; needs `logprobs`.",
+			Doc:  "Number of most probable tokens to list for each token; requires `logprobs`.",
 		},
 		{
 			Name: "reasoning_effort",
 			Type: wire.OneOf((*chatRequest).setChatEffort, chatEfforts...),
-			Doc: "How much the model reasons, if its template knows efforts; `none` turns reasoning off, and " +
+			Doc: "How much the model reasons, if its template has an effort setting; `none` turns reasoning off, and " +
 				"`auto` leaves it to the template.",
 		},
 		{
@@ -68,14 +68,14 @@ var chatFields = wire.Lift(func(r *chatRequest) *conversationRequest { return &r
 			Name: "response_format",
 			Type: wire.Of(responseFormatSchema, readResponseFormat,
 				func(r *chatRequest) *prompt.Format { return &r.format }),
-			Doc: "What the answer must be: text, a JSON object, or JSON of a schema.",
+			Doc: "What the answer must be: text, a JSON object, or JSON that matches a schema.",
 		},
 		{
 			Name: "tools",
 			Type: wire.Custom(toolsSchema, func(r *chatRequest, v wire.Value) *fault.Error {
 				return r.tools.readNestedTools(v)
 			}),
-			Doc: "Functions and custom tools that the model may call. Tools of other types are not offered to it; " +
+			Doc: "Functions and custom tools that the model may call. Other types of tools are not offered to it; " +
 				"the header `X-Tools-Not-Offered` names them.",
 		},
 		{
@@ -98,11 +98,11 @@ var chatFields = wire.Lift(func(r *chatRequest) *conversationRequest { return &r
 		},
 		{
 			Name: "audio",
-			Type: wire.Refuse[chatRequest]("There is no audio output."),
+			Type: wire.Refuse[chatRequest]("Audio output is not supported."),
 		},
 		{
 			Name: "modalities",
-			Type: wire.Refuse[chatRequest]("There is only text output.", `["text"]`),
+			Type: wire.Refuse[chatRequest]("Only text output is supported.", `["text"]`),
 		},
 		{
 			Name: "web_search_options",
@@ -121,22 +121,22 @@ var chatFields = wire.Lift(func(r *chatRequest) *conversationRequest { return &r
 		{
 			Name: "safety_identifier",
 			Type: wire.Ignore[chatRequest](wire.String),
-			Doc:  "Name of the client's user, for OpenAI's detection of abuse.",
+			Doc:  "Identifier of the client's user, for abuse detection at OpenAI.",
 		},
 		{
 			Name: "verbosity",
 			Type: wire.Ignore[chatRequest](wire.String),
-			Doc:  "A hint of how long the answer is to be, for OpenAI's models.",
+			Doc:  "A hint about how long the answer should be, for OpenAI's models.",
 		},
 		{
 			Name: "prediction",
 			Type: wire.Ignore[chatRequest](wire.Object),
-			Doc:  "A text that the answer may resemble, which makes OpenAI's server faster.",
+			Doc:  "A prediction of the answer's text, which speeds up OpenAI's server.",
 		},
 		{
 			Name: "prompt_cache_key",
 			Type: wire.Ignore[chatRequest](wire.String),
-			Doc:  "A hint for OpenAI's prompt cache; prompts that begin alike share one here in any case.",
+			Doc:  "A hint for OpenAI's prompt cache; prompts with a common prefix always share the cache here.",
 		},
 		{
 			Name: "prompt_cache_retention",
@@ -156,33 +156,32 @@ var chatFields = wire.Lift(func(r *chatRequest) *conversationRequest { return &r
 		{
 			Name: "continue_final_message",
 			Type: wire.Of(wire.Bool, wire.Value.Bool, (*chatRequest).goesOn),
-			Doc: "Whether an assistant's message at the end is the beginning of the answer, as by default; " +
-				"`false` has a new one follow it.",
+			Doc:  "Whether to continue a final assistant message (default); `false` starts a new one.",
 		},
 		{
 			Name: "add_generation_prompt",
 			Type: wire.Custom(wire.Bool, (*chatRequest).setGeneration),
-			Doc:  "`false` is for a conversation that ends in the beginning of the answer.",
+			Doc:  "`false` is for a conversation that ends with a partial answer.",
 		},
 		{
 			Name: "echo",
-			Type: wire.Refuse[chatRequest]("The answer is not preceded by the last message.", "false"),
+			Type: wire.Refuse[chatRequest]("The last message is not repeated before the answer.", "false"),
 		},
 		{
 			Name: "best_of",
-			Type: wire.Refuse[chatRequest]("Completions have it.", "1"),
+			Type: wire.Refuse[chatRequest]("Only /v1/completions supports it.", "1"),
 		},
 		{
 			Name: "chat_template",
-			Type: wire.Refuse[chatRequest]("Templates of clients are not run here."),
+			Type: wire.Refuse[chatRequest]("Client-supplied templates are not run."),
 		},
 		{
 			Name: "documents",
-			Type: wire.Refuse[chatRequest]("Write documents into a message.", "[]"),
+			Type: wire.Refuse[chatRequest]("Put documents in a message.", "[]"),
 		},
 		{
 			Name: "plugins",
-			Type: wire.Refuse[chatRequest]("There are no plugins here.", "[]"),
+			Type: wire.Refuse[chatRequest]("Plugins are not supported.", "[]"),
 		},
 	}))
 
@@ -205,7 +204,7 @@ func (r *chatRequest) setTemplateArgs(v wire.Value) *fault.Error {
 		return e
 	}
 	if len(object) > maxArguments {
-		return v.Invalid("%d arguments, where %d are allowed.", len(object), maxArguments)
+		return v.Invalid("too many arguments: %d (maximum %d).", len(object), maxArguments)
 	}
 
 	for name, arg := range object {
@@ -244,10 +243,10 @@ func (r *chatRequest) checkEnd() *fault.Error {
 	switch {
 	case r.goOn != nil && *r.goOn && !begun:
 		return fault.New(fault.InvalidValue, "continue_final_message",
-			"Invalid 'continue_final_message': the last message is not an assistant's text.")
+			"Invalid 'continue_final_message': the last message must be an assistant message without tool calls.")
 	case r.noGeneration && (!begun || r.complete):
 		return fault.New(fault.Unsupported, "add_generation_prompt", "Unsupported parameter: 'add_generation_prompt'. "+
-			"An answer begins with it, unless the last message is its beginning.")
+			"It can only be turned off if the last message is a partial answer.")
 	}
 	return nil
 }
@@ -256,7 +255,7 @@ func (r *chatRequest) checkEnd() *fault.Error {
 func (r *chatRequest) check() *fault.Error {
 	if r.hasTop && !r.logprobs {
 		return fault.New(fault.InvalidValue, "top_logprobs",
-			"The 'top_logprobs' parameter needs 'logprobs' to be true.")
+			"The 'top_logprobs' parameter requires 'logprobs' to be true.")
 	}
 	if r.maxComplete > 0 {
 		r.maxTokens = r.maxComplete

@@ -120,7 +120,7 @@ func TestPartsOfEitherAPI(t *testing.T) {
 		"base64 alone":  {user(`{"type":"file","file":{"file_data":"aGVsbG8="}}`), 200, "[user]hello"},
 		"a PDF":         {user(`{"type":"file","file":{"file_data":"` + file("%PDF-1.7") + `"}}`), 400, "PDF"},
 		"not text":      {user(`{"type":"file","file":{"file_data":"` + file("a\x00b") + `"}}`), 400, "UTF-8 text"},
-		"not base64":    {user(`{"type":"file","file":{"file_data":"%%"}}`), 400, "base64"},
+		"not base64":    {user(`{"type":"file","file":{"file_data":"%%"}}`), 400, "Base64"},
 		"a file's id":   {user(`{"type":"file","file":{"file_id":"file-1"}}`), 400, "messages[0].content[0].file.file_id"},
 		"a tool's image": {
 			user(`{"type":"text","text":"a"}`) + "," + call + `,{"role":"tool","tool_call_id":"1","content":[` +

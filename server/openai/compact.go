@@ -143,7 +143,7 @@ func (r *itemReader) addCompaction(v wire.Value, object map[string]wire.Value) (
 	r.messages = append(slices.DeleteFunc(r.messages, func(m prompt.Message) bool { return !instructs(&m) }),
 		summarized(w.Summary))
 	if len(w.Last) > maxMessages {
-		return false, v.Invalid("more than %d items.", maxMessages)
+		return false, v.Invalid("too many items (maximum %d).", maxMessages)
 	}
 	for _, raw := range w.Last {
 		if wire.IsNull(raw) {

@@ -45,32 +45,32 @@ var completionFields = wire.Lift(func(r *completionRequest) *params { return &r.
 			Required: true,
 			Type: wire.Of(inputsSchema(wire.String), readPrompts,
 				func(r *completionRequest) *[]input { return &r.prompts }),
-			Doc: "What is continued: a text, or tokens, or several of either.",
+			Doc: "The text to continue: a string, an array of token IDs, or an array of either.",
 		},
 		{
 			Name: "logprobs",
 			Type: wire.Custom(wire.Integer(0, 5), (*completionRequest).setLogprobs),
-			Doc:  "Number of the most probable tokens listed for each token, beside its own log-probability.",
+			Doc:  "Number of most probable tokens to list for each token, besides its own log-probability.",
 		},
 		{
 			Name: "max_tokens",
 			Type: wire.Custom(wire.Integer(0, math.MaxInt32), (*completionRequest).setMaxTokens),
-			Doc:  "Most tokens of an answer; 0, with `echo`, for the prompt alone.",
+			Doc:  "Maximum tokens in an answer; 0, with `echo`, returns only the prompt.",
 		},
 		{
 			Name: "echo",
 			Type: wire.BoolOf(func(r *completionRequest) *bool { return &r.echo }),
-			Doc:  "Whether the prompt comes before its answers.",
+			Doc:  "Whether to return the prompt before its answers.",
 		},
 		{
 			Name: "suffix",
 			Type: wire.StringOf(func(r *completionRequest) *string { return &r.suffix }),
-			Doc:  "What comes after the answer: the middle is filled in, by a model made for it.",
+			Doc:  "Text that follows the answer, for models that support fill-in-the-middle.",
 		},
 		{
 			Name: "best_of",
 			Type: wire.IntegerOf(1, 20, func(r *completionRequest) *int { return &r.bestOf }),
-			Doc:  "Number of answers made, of which the `n` most probable are sent.",
+			Doc:  "Number of answers to generate, of which the `n` most probable are returned.",
 		},
 	})
 
@@ -224,10 +224,10 @@ func (r *completionRequest) check() *fault.Error {
 		return fault.New(fault.InvalidValue, "echo", "The 'echo' parameter cannot be used with 'suffix'.")
 	case r.bestOf > 0 && r.bestOf < r.choices:
 		return fault.New(fault.InvalidValue, "best_of",
-			"Invalid 'best_of': it must be at least 'n', which is %d.", r.choices)
+			"Invalid 'best_of': must be at least 'n' (%d).", r.choices)
 	case r.bestOf > r.choices && r.stream:
 		return fault.New(fault.InvalidValue, "best_of",
-			"The 'best_of' parameter cannot be used with 'stream': the best is known at the end.")
+			"The 'best_of' parameter cannot be used with 'stream': the best answers are known only at the end.")
 	}
 	if r.maxTokens == 0 && r.predict == 0 {
 		r.maxTokens = defaultCompletionTokens

@@ -34,12 +34,12 @@ var conversationFields = wire.Lift(func(r *conversationRequest) *params { return
 		{
 			Name: "service_tier",
 			Type: wire.OneOf((*conversationRequest).setTier, "auto", "default", "flex", "scale", "priority", "fast"),
-			Doc:  "Whether the request goes before or after others: `priority` or `fast`, or `flex`.",
+			Doc:  "Priority of the request: `priority` and `fast` go ahead of others; `flex` uses spare capacity.",
 		},
 		{
 			Name: "parallel_tool_calls",
 			Type: wire.BoolOf(func(r *conversationRequest) *bool { return &r.tools.parallel }),
-			Doc:  "Whether an answer may have several calls.",
+			Doc:  "Whether an answer may contain several calls.",
 		},
 	})
 

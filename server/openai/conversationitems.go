@@ -78,7 +78,7 @@ func appendItems(record *archive.Record, added []storedItem) *fault.Error {
 	}
 	if len(items)+len(added) > maxMessages {
 		return fault.New(fault.ContextExceeded, conversationField,
-			"The conversation '%s' would have %d items, where %d are allowed.",
+			"The conversation '%s' would have too many items: %d (maximum %d).",
 			record.ID, len(items)+len(added), maxMessages)
 	}
 
@@ -98,7 +98,7 @@ func unlike(items, added []storedItem) *fault.Error {
 	for _, item := range added {
 		id := itemID(item)
 		if known[id] {
-			return fault.New(fault.InvalidValue, conversationField, "The conversation has two items with the id '%s'.", id)
+			return fault.New(fault.InvalidValue, conversationField, "The conversation has two items with the ID '%s'.", id)
 		}
 		known[id] = true
 	}
@@ -242,7 +242,7 @@ var conversationSchema = wire.AnyOf(
 func (api *API) conversed(ctx context.Context, req *responsesRequest) ([]wire.Value, *fault.Error) {
 	if req.previous != "" {
 		return nil, fault.New(fault.InvalidValue, conversationField,
-			"Give either 'conversation' or '%s', not both.", previousField)
+			"Only one of 'conversation' and '%s' may be given.", previousField)
 	}
 	got, e := api.conversationOf(ctx, req.conversationID)
 	if e != nil {

@@ -45,7 +45,7 @@ var (
 	metadataRow = wire.Field[conversationBody]{
 		Name: "metadata",
 		Type: wire.Of(metadataSchema, readMetadata, func(b *conversationBody) *json.RawMessage { return &b.metadata }),
-		Doc:  "Labels, which come back with the conversation.",
+		Doc:  "Labels, echoed with the conversation.",
 	}
 
 	itemsRow = wire.Field[conversationBody]{
@@ -85,7 +85,7 @@ func readMetadata(v wire.Value) (json.RawMessage, *fault.Error) {
 		return nil, e
 	}
 	if len(object) > maxLabels {
-		return nil, v.Invalid("%d labels, where %d are allowed.", len(object), maxLabels)
+		return nil, v.Invalid("too many labels: %d (maximum %d).", len(object), maxLabels)
 	}
 
 	for name, value := range object {
@@ -94,7 +94,8 @@ func readMetadata(v wire.Value) (json.RawMessage, *fault.Error) {
 			return nil, e
 		}
 		if utf8.RuneCountInString(name) > maxLabelName || utf8.RuneCountInString(text) > maxLabelValue {
-			return nil, v.Invalid("a label has at most %d characters, and its text %d.", maxLabelName, maxLabelValue)
+			return nil, v.Invalid("a label must have at most %d characters, and its text at most %d.",
+				maxLabelName, maxLabelValue)
 		}
 	}
 	return v.Raw, nil
@@ -129,7 +130,7 @@ func (c *conversations) free(id string) *fault.Error {
 		return nil
 	}
 	return fault.New(fault.ConversationLocked, conversationField,
-		"A response to the conversation '%s' is being made. Try again when it is done.", id)
+		"A response in the conversation '%s' is being generated. Try again when it is complete.", id)
 }
 
 // release ends hold, if the request has not ended it yet.
@@ -148,8 +149,8 @@ func (c *conversations) drop(req *responsesRequest) {
 
 // conversationOf returns the stored conversation with an id.
 func (api *API) conversationOf(ctx context.Context, id string) (*archive.Record, *fault.Error) {
-	missing := fault.New(fault.NotFound, "", "Conversation with id '%s' not found. Conversations are kept for a while "+
-		"after their last change; serve's --data-dir keeps them longer.", id)
+	missing := fault.New(fault.NotFound, "", "Conversation with id '%s' not found. Conversations are stored for a "+
+		"limited time after their last change; with serve's --data-dir they are stored longer.", id)
 	if !strings.HasPrefix(id, conversationPrefix) {
 		return nil, missing
 	}
@@ -179,7 +180,7 @@ func (api *API) putConversation(ctx context.Context, record *archive.Record) *fa
 func fits(record *archive.Record) *fault.Error {
 	if len(record.Input) > maxConversationBytes {
 		return fault.New(fault.ContextExceeded, conversationField,
-			"The conversation '%s' would have more than %d bytes.", record.ID, maxConversationBytes)
+			"The conversation '%s' would be too large (maximum %d bytes).", record.ID, maxConversationBytes)
 	}
 	return nil
 }

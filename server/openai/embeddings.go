@@ -32,17 +32,17 @@ var embeddingFields = wire.Table[embeddingRequest]{
 		Required: true,
 		Type: wire.Of(inputsSchema(wire.Schema{"type": "string", "minLength": 1}), readEmbedded,
 			func(r *embeddingRequest) *[]input { return &r.inputs }),
-		Doc: "What is embedded: a text, or tokens, or several of either.",
+		Doc: "The text to embed: a string, an array of token IDs, or an array of either.",
 	},
 	{
 		Name: "encoding_format",
 		Type: wire.OneOf((*embeddingRequest).setFormat, "float", "base64"),
-		Doc:  "Whether an embedding is an array of numbers, or the base64 of little-endian 32-bit floats.",
+		Doc:  "Whether an embedding is an array of numbers or Base64 of little-endian 32-bit floats.",
 	},
 	{
 		Name: "dimensions",
 		Type: wire.IntegerOf(1, math.MaxInt32, func(r *embeddingRequest) *int { return &r.dimensions }),
-		Doc:  "Length that embeddings are cut to, of a model that was made for it.",
+		Doc:  "Length to truncate embeddings to, if the model supports it.",
 	},
 	userField[embeddingRequest](),
 }
@@ -117,8 +117,8 @@ func (api *API) embeddings(w http.ResponseWriter, r *http.Request) *fault.Error 
 func (r *embeddingRequest) explain(e *fault.Error) *fault.Error {
 	isText := func(in input) bool { return in.tokens == nil }
 	if e.Kind == fault.InvalidValue && !slices.ContainsFunc(r.inputs, isText) {
-		e.Message += " Are these another tokenizer's ids, such as OpenAI's? " +
-			"LangChain sends text with check_embedding_ctx_length=False."
+		e.Message += " The token IDs may come from another tokenizer, such as OpenAI's. " +
+			"In LangChain, check_embedding_ctx_length=False sends text instead."
 	}
 	return e
 }
@@ -144,7 +144,7 @@ func (r *embeddingRequest) checkDimensions(m *pool.Lease) *fault.Error {
 			"Invalid 'dimensions': the model's embeddings have %d dimensions.", f.EmbeddingSize)
 	case !matryoshka.MatchString(f.Name) && !matryoshka.MatchString(m.ID):
 		return fault.New(fault.Unsupported, "dimensions", "Unsupported parameter: 'dimensions'. "+
-			"The model's embeddings have %d dimensions and were not made to be shortened.", f.EmbeddingSize)
+			"The model's embeddings have %d dimensions and cannot be truncated.", f.EmbeddingSize)
 	}
 	return nil
 }

@@ -82,7 +82,7 @@ func readJSONSchema(v wire.Value) (f prompt.Format, e *fault.Error) {
 		return f, e
 	}
 	if !schemaName.MatchString(text) {
-		return f, name.Invalid("a schema's name has 1 to 64 letters, digits, underscores and dashes.")
+		return f, name.Invalid("a schema's name must have 1 to 64 letters, digits, underscores and dashes.")
 	}
 
 	strict := false

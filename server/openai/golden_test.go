@@ -209,7 +209,7 @@ func TestBadRequests(t *testing.T) {
 			413,
 			"request_too_large",
 			"",
-			"larger than 1048576",
+			"maximum 1048576",
 		},
 		{
 			"no model",
@@ -245,7 +245,7 @@ func TestBadRequests(t *testing.T) {
 			404,
 			"model_not_found",
 			"model",
-			"Served: fake",
+			"Served models: fake",
 		},
 		{
 			"no messages",
@@ -326,7 +326,7 @@ func TestBadRequests(t *testing.T) {
 			400,
 			"unsupported_parameter",
 			"messages[0].content[0].image_url.url",
-			"does not see images",
+			"does not accept images",
 		},
 		{
 			"a tool message without id",
@@ -428,7 +428,7 @@ func TestBadRequests(t *testing.T) {
 			400,
 			"invalid_value",
 			"logit_bias",
-			"not a token id",
+			"not a token ID",
 		},
 		{
 			"logit_bias too high",
@@ -527,7 +527,7 @@ func TestBadRequests(t *testing.T) {
 			400,
 			"invalid_value",
 			"tool_choice",
-			"needs",
+			"requires",
 		},
 		{
 			"a choice of no tool",
@@ -635,7 +635,7 @@ func TestBadRequests(t *testing.T) {
 			400,
 			"context_length_exceeded",
 			"messages",
-			"255 tokens of messages, but yours has 307",
+			"'messages' has 307 tokens, but the model's context has room for 255",
 		},
 		{
 			"too long a prompt",
@@ -644,7 +644,7 @@ func TestBadRequests(t *testing.T) {
 			400,
 			"context_length_exceeded",
 			"prompt",
-			"but yours has 300",
+			"'prompt' has 300 tokens",
 		},
 		{"no prompt", "/v1/completions", `{"model":"fake"}`, 400, "missing_required_parameter", "prompt", "prompt"},
 		{"empty prompt", "/v1/completions", `{"model":"fake","prompt":""}`, 400, "invalid_value", "prompt", "empty"},
@@ -679,7 +679,7 @@ func TestBadRequests(t *testing.T) {
 			400,
 			"context_length_exceeded",
 			"input",
-			"64 tokens of input, but yours has 300",
+			"'input' has 300 tokens, but the model's context has room for 64",
 		},
 		{
 			"dimensions",

@@ -175,7 +175,7 @@ func (t *tools) offerFound(lists []wire.Value) *fault.Error {
 				continue
 			}
 			if len(t.list) == maxTools {
-				return list.Invalid("more than %d tools.", maxTools)
+				return list.Invalid("too many tools (maximum %d).", maxTools)
 			}
 			if o, ok := found.kinds.origins[tool.Name]; ok {
 				t.kinds.set(tool.Name, o)

@@ -79,7 +79,7 @@ func (api *API) resolve(ctx context.Context, items []wire.Value) (found bool, e 
 		}
 		if total += len(raw); total > maxReferred {
 			return false, fault.New(fault.ContextExceeded, "input",
-				"The items that are referred to have more than %d bytes.", maxReferred)
+				"The items referenced are too large (maximum %d bytes).", maxReferred)
 		}
 		items[i].Raw = raw
 	}

@@ -287,7 +287,7 @@ func readPart(part wire.Value, types partTypes) (text string, image *prompt.Imag
 	field, known := types.text[name]
 	if !known {
 		return "", nil, fault.New(fault.Unsupported, kind.Name,
-			"Content of type '%s' is not supported here; these types are: %s.", name, types.names())
+			"Content of type '%s' is not supported in this place; supported types: %s.", name, types.names())
 	}
 
 	wire.Others(object, slices.Concat(partNotes, []string{"type", field})...)
@@ -300,7 +300,7 @@ func readPart(part wire.Value, types partTypes) (text string, image *prompt.Imag
 func readImage(part wire.Value, object map[string]wire.Value) (*prompt.Image, *fault.Error) {
 	if id, ok := object["file_id"]; ok {
 		return nil, fault.New(fault.Unsupported, id.Name,
-			"Unsupported parameter: '%s'. There are no files here; give the image as a data URL.", id.Name)
+			"Unsupported parameter: '%s'. File uploads are not supported; send the image as a data URL.", id.Name)
 	}
 
 	field, e := part.Required(object, "image_url")

@@ -25,7 +25,7 @@ var moderationFields = wire.Table[moderationRequest]{
 		Required: true,
 		Type: wire.Of(moderatedSchema, readModerated,
 			func(r *moderationRequest) *[]string { return &r.texts }),
-		Doc: "What is judged: a text, texts, or the parts of one message.",
+		Doc: "The content to classify: a string, an array of strings, or the parts of one message.",
 	},
 }
 
@@ -79,7 +79,7 @@ var openAIModerators = []string{
 func (api *API) moderator(name string) (string, *fault.Error) {
 	switch {
 	case api.opts.Moderator == "":
-		return "", fault.New(fault.ModelNotFound, "model", "No model is named for moderation here: "+
+		return "", fault.New(fault.ModelNotFound, "model", "No moderation model is configured: "+
 			"start serve with --moderation and the name of a Llama Guard model.")
 	case slices.Contains(openAIModerators, name):
 		return api.opts.Moderator, nil
@@ -91,7 +91,7 @@ func (api *API) moderator(name string) (string, *fault.Error) {
 	}
 	if judge, _ := api.service.Named(api.opts.Moderator); m != judge {
 		return "", fault.New(fault.ModelNotFound, "model",
-			"The model '%s' is not the one named for moderation here, which is '%s'.", name, api.opts.Moderator)
+			"The model '%s' is not the moderation model, which is '%s'.", name, api.opts.Moderator)
 	}
 	return name, nil
 }
@@ -165,7 +165,7 @@ func (api *API) moderations(w http.ResponseWriter, r *http.Request) *fault.Error
 	}
 	if guard == nil {
 		return fault.New(fault.InvalidValue, "model",
-			"The model '%s' is no Llama Guard: its template lists no categories of unsafe content.", name)
+			"The model '%s' is not a Llama Guard model: its template lists no categories of unsafe content.", name)
 	}
 
 	for _, text := range req.texts {
@@ -187,7 +187,7 @@ func (api *API) moderations(w http.ResponseWriter, r *http.Request) *fault.Error
 		answer := choices[0]
 		if answer.Finish != engine.FinishStop {
 			return fault.New(fault.ContextExceeded, "input",
-				"There is no room in the context for the verdict of '%s'.", name)
+				"The input leaves no room in the context for the verdict of '%s'.", name)
 		}
 		body.Results = append(body.Results, newModerationResult(guard.Judge(answer.Text(), answer.tokens)))
 	}

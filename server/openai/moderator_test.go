@@ -20,7 +20,7 @@ func TestNoModerator(t *testing.T) {
 		{"", `{"input":"x","model":"omni-moderation-latest"}`, "--moderation", http.StatusNotFound},
 		{"", `{"input":"x","model":"fake"}`, "--moderation", http.StatusNotFound},
 		{"fake", `{"input":"x","model":"absent"}`, "absent", http.StatusNotFound},
-		{"fake", `{"input":"S1: Hate.\nS2: Violent Crimes."}`, "no Llama Guard", http.StatusBadRequest},
+		{"fake", `{"input":"S1: Hate.\nS2: Violent Crimes."}`, "not a Llama Guard model", http.StatusBadRequest},
 		{"fake", `{"input":[]}`, "input", http.StatusBadRequest},
 		{"fake", `{"input":[{"type":"image_url","image_url":{"url":"data:,"}}]}`, "image_url", http.StatusBadRequest},
 	} {

@@ -53,7 +53,7 @@ type API struct {
 func New(o Options) (*API, error) {
 	if o.Moderator != "" {
 		if _, e := o.Service.Named(o.Moderator); e != nil {
-			return nil, fmt.Errorf("the model named for moderation, %q, is not among those served", o.Moderator)
+			return nil, fmt.Errorf("the moderation model %q is not served", o.Moderator)
 		}
 	}
 	if o.Archive == nil {
@@ -168,7 +168,7 @@ func (api *API) readingRoutes() []dialect.Route {
 			Handle:    api.moderations,
 			Work:      true,
 			Operation: "moderation",
-			Doc:       "Judges texts by a Llama Guard model.",
+			Doc:       "Classifies texts with a Llama Guard model.",
 			Fields:    moderationFields.Describe(),
 		},
 		{
@@ -234,7 +234,7 @@ func (api *API) responseRoutes() []dialect.Route {
 			Handle:    api.responses,
 			Work:      true,
 			Operation: "chat",
-			Doc:       "Answers a conversation, and stores it.",
+			Doc:       "Answers a conversation and stores the response.",
 			Fields:    fields,
 			Produces:  streamed,
 		},
@@ -252,7 +252,7 @@ func (api *API) responseRoutes() []dialect.Route {
 			Handle:    api.compact,
 			Work:      true,
 			Operation: "chat",
-			Doc:       "Has the model summarize a conversation, which then goes on from the summary.",
+			Doc:       "Has the model summarize a conversation, which can then be continued from the summary.",
 			Fields:    fields,
 		},
 		{
@@ -277,7 +277,7 @@ func (api *API) responseRoutes() []dialect.Route {
 			Method: http.MethodPost,
 			Path:   "/responses/:id/cancel",
 			Handle: api.cancelResponse,
-			Doc:    "Cancels a response that is made in the background.",
+			Doc:    "Cancels a background response.",
 		},
 	}
 }
@@ -289,7 +289,7 @@ func (api *API) conversationRoutes() []dialect.Route {
 			Path:   "/conversations",
 			Handle: api.createConversation,
 			Work:   true,
-			Doc:    "Creates a conversation, to which responses add what is said.",
+			Doc:    "Creates a conversation, to which responses add their input and output.",
 			Fields: createFields.Describe(),
 		},
 		{

@@ -14,23 +14,23 @@ var othersFields = append(wire.Table[params]{
 	{
 		Name: "num_predict",
 		Type: wire.Custom(predictSchema, setPredict),
-		Doc:  "Ollama's name of `max_tokens`, which goes before it; -1 and -2 are for no limit.",
+		Doc:  "Ollama's name for `max_tokens`, which takes precedence over it; -1 and -2 mean no limit.",
 	},
 	{
 		Name: "n_predict",
 		Type: wire.Custom(predictSchema, setPredict),
-		Doc:  "llama.cpp's name of `max_tokens`, which goes before it; -1 and -2 are for no limit.",
+		Doc:  "llama.cpp's name for `max_tokens`, which takes precedence over it; -1 and -2 mean no limit.",
 	},
 	{
 		Name: "stop_token_ids",
 		Type: wire.Of(wire.ListOf(tokenSchema, maxStops), readStopTokens,
 			func(p *params) *[]engine.Token { return &p.stopTokens }),
-		Doc: "Tokens that end an answer, which does not contain them.",
+		Doc: "IDs of tokens that end an answer, which does not contain them.",
 	},
 	{
 		Name: "include_stop_str_in_output",
 		Type: wire.BoolOf(func(p *params) *bool { return &p.includeStop }),
-		Doc:  "Whether an answer contains the text of `stop` that ended it.",
+		Doc:  "Whether an answer includes the stop sequence that ended it.",
 	},
 	{
 		Name: "skip_special_tokens",
@@ -39,19 +39,19 @@ var othersFields = append(wire.Table[params]{
 	{
 		Name: "cache_salt",
 		Type: wire.Custom(saltSchema, setCacheSalt),
-		Doc:  "The prompt's cells are shared with prompts of the same salt alone; others cannot tell that it came.",
+		Doc:  "The prompt's KV cells are shared only with prompts that have the same salt.",
 	},
 	{
 		Name: "use_beam_search",
-		Type: wire.Refuse[params]("There is no beam search.", "false"),
+		Type: wire.Refuse[params]("Beam search is not supported.", "false"),
 	},
 	{
 		Name: "length_penalty",
-		Type: wire.Refuse[params]("There is no beam search.", "1", "1.0", "0", "0.0"),
+		Type: wire.Refuse[params]("Beam search is not supported.", "1", "1.0", "0", "0.0"),
 	},
 	{
 		Name: "early_stopping",
-		Type: wire.Refuse[params]("There is no beam search.", "false"),
+		Type: wire.Refuse[params]("Beam search is not supported.", "false"),
 	},
 	{
 		Name: "bad_words",
@@ -59,31 +59,31 @@ var othersFields = append(wire.Table[params]{
 	},
 	{
 		Name: "allowed_token_ids",
-		Type: wire.Refuse[params]("Answers are not limited to some tokens.", "[]"),
+		Type: wire.Refuse[params]("Answers cannot be limited to a set of tokens.", "[]"),
 	},
 	{
 		Name: "logits_processors",
-		Type: wire.Refuse[params]("Code of clients is not run here.", "[]"),
+		Type: wire.Refuse[params]("Client-supplied code is not run.", "[]"),
 	},
 	{
 		Name: "truncate_prompt_tokens",
-		Type: wire.Refuse[params]("Nothing is cut: a prompt that is too long is an error."),
+		Type: wire.Refuse[params]("Prompts are never truncated: one that is too long is an error."),
 	},
 	{
 		Name: "prompt_logprobs",
-		Type: wire.Refuse[params]("'echo' and 'logprobs' of completions give a prompt's log-probabilities."),
+		Type: wire.Refuse[params]("Use 'echo' and 'logprobs' of /v1/completions for the log-probabilities of a prompt."),
 	},
 	{
 		Name: "return_token_ids",
-		Type: wire.Refuse[params]("Answers are text; 'POST /tokenize' gives its tokens.", "false"),
+		Type: wire.Refuse[params]("Answers are text; 'POST /tokenize' returns its tokens.", "false"),
 	},
 	{
 		Name: "return_tokens_as_token_ids",
-		Type: wire.Refuse[params]("Answers are text; 'POST /tokenize' gives its tokens.", "false"),
+		Type: wire.Refuse[params]("Answers are text; 'POST /tokenize' returns its tokens.", "false"),
 	},
 	{
 		Name: "n_probs",
-		Type: wire.Refuse[params]("'logprobs' asks for log-probabilities.", "0"),
+		Type: wire.Refuse[params]("Use 'logprobs' for log-probabilities.", "0"),
 	},
 	{
 		Name: "samplers",
@@ -91,7 +91,7 @@ var othersFields = append(wire.Table[params]{
 	},
 	{
 		Name: "json_schema",
-		Type: wire.Refuse[params]("'response_format' of chats takes a schema."),
+		Type: wire.Refuse[params]("Use 'response_format' of /v1/chat/completions for a schema."),
 	},
 }, ignoredByOthers()...)
 
@@ -102,21 +102,21 @@ func ignoredByOthers() (table wire.Table[params]) {
 		doc    string
 		names  []string
 	}{
-		{wire.Any, "How Ollama loads a model; the flags of the server say that here.", []string{
+		{wire.Any, "Controls how Ollama loads models; here, server flags do.", []string{
 			"num_ctx", "num_batch", "num_gpu", "main_gpu", "num_thread", "num_keep", "use_mmap", "use_mlock", "numa",
 			"low_vram", "f16_kv", "vocab_only", "keep_alive",
 		}},
-		{wire.Any, "How llama.cpp keeps a prompt; prompts that begin alike share one cache here in any case.", []string{
+		{wire.Any, "Controls llama.cpp's prompt cache; prompts with a common prefix always share the cache here.", []string{
 			"cache_prompt", "id_slot", "slot_id", "n_keep", "n_cache_reuse",
 		}},
-		{wire.Any, "More figures in llama.cpp's answers; `GET /metrics` has the server's.", []string{
+		{wire.Any, "Adds statistics to llama.cpp's answers; here, `GET /metrics` has statistics.", []string{
 			"timings_per_token", "return_progress", "return_tokens", "verbose",
 		}},
-		{wire.Any, "How vLLM handles a request.", []string{
+		{wire.Any, "Controls how vLLM handles a request.", []string{
 			"request_id", "priority", "detokenize", "spaces_between_special_tokens", "add_special_tokens",
 			"kv_transfer_params", "mm_processor_kwargs", "bypass_parameters",
 		}},
-		{wire.Any, "How OpenRouter chooses a provider, and bills.", []string{
+		{wire.Any, "Controls how OpenRouter chooses a provider and bills.", []string{
 			"provider", "models", "route", "transforms", "usage", "session_id",
 		}},
 	} {
@@ -134,7 +134,7 @@ var predictSchema = wire.AnyOf(wire.Integer(1, math.MaxInt32), wire.Integer(-2, 
 func setPredict(p *params, v wire.Value) *fault.Error {
 	n, e := v.Integer(-2, math.MaxInt32)
 	if e == nil && n == 0 {
-		return v.Invalid("an answer has a token at least.")
+		return v.Invalid("it must be at least 1, or -1 or -2 for no limit.")
 	}
 	p.predict = int(n)
 	return e
@@ -153,7 +153,7 @@ func setCacheSalt(p *params, v wire.Value) *fault.Error {
 	case salt == "":
 		return v.Invalid("the salt is empty.")
 	case len(salt) > maxSaltBytes:
-		return v.Invalid("a salt of %d bytes, where %d are allowed.", len(salt), maxSaltBytes)
+		return v.Invalid("the salt is too long: %d bytes (maximum %d).", len(salt), maxSaltBytes)
 	}
 	p.cacheSalt = salt
 	return nil

@@ -297,9 +297,9 @@ func TestPaths(t *testing.T) {
 	}
 
 	for path, want := range map[string]string{
-		"/v1/v1/models":          "GET /v1/v1/models. Is the base URL to end in one /v1 less? The path is /v1/models.",
-		"/v1":                    "GET /v1. Endpoints are below it",
-		"/v1/":                   "GET /v1/. Endpoints are below it",
+		"/v1/v1/models":          "GET /v1/v1/models. The base URL probably has one /v1 too many; did you mean /v1/models?",
+		"/v1":                    "GET /v1. The endpoints are under this path",
+		"/v1/":                   "GET /v1/. The endpoints are under this path",
 		"/v1/nothing?a=b":        "GET /v1/nothing.",
 		"/openai/deployments/a/": "GET /openai/deployments/a/.",
 	} {

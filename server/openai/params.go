@@ -56,7 +56,7 @@ func modelField[T any](required bool, variable func(*T) *string) wire.Field[T] {
 		Name:     "model",
 		Required: required,
 		Type:     wire.StringOf(variable),
-		Doc:      "Name of the model, one of those that `GET /v1/models` lists.",
+		Doc:      "Name of a model that `GET /v1/models` lists.",
 	}
 }
 
@@ -65,7 +65,7 @@ func userField[T any]() wire.Field[T] {
 	return wire.Field[T]{
 		Name: "user",
 		Type: wire.Ignore[T](wire.String),
-		Doc:  "Name of the client's user.",
+		Doc:  "Identifier of the client's user.",
 	}
 }
 
@@ -75,7 +75,7 @@ var commonFields = slices.Concat(wire.Table[params]{
 	{
 		Name: "max_tokens",
 		Type: wire.IntegerOf(1, math.MaxInt32, func(p *params) *int { return &p.maxTokens }),
-		Doc:  "Most tokens of an answer.",
+		Doc:  "Maximum tokens in an answer.",
 	},
 	{
 		Name: "n",
@@ -85,27 +85,27 @@ var commonFields = slices.Concat(wire.Table[params]{
 	{
 		Name: "seed",
 		Type: wire.Custom(wire.Integer(math.MinInt64, math.MaxInt64), setSeed),
-		Doc:  "Seed of the random numbers; without one, answers differ from request to request.",
+		Doc:  "Random seed; without one, answers differ from request to request.",
 	},
 	{
 		Name: "stop",
 		Type: wire.Custom(stopSchema, setStop),
-		Doc:  "Texts that end an answer, which does not contain them.",
+		Doc:  "Stop sequences: texts that end an answer, which does not contain them.",
 	},
 	{
 		Name: "logit_bias",
 		Type: wire.Custom(biasSchema, setLogitBias),
-		Doc:  "Added to the logits of tokens, by their numbers; -100 bans a token.",
+		Doc:  "Values to add to the logits of tokens, by token ID; -100 bans a token.",
 	},
 	{
 		Name: "stream",
 		Type: wire.BoolOf(func(p *params) *bool { return &p.stream }),
-		Doc:  "Whether the answer is sent as it is made, as server-sent events.",
+		Doc:  "Whether the answer is streamed as it is generated, as server-sent events.",
 	},
 	{
 		Name: "stream_options",
 		Type: wire.Custom(streamOptionsSchema, setStreamOptions),
-		Doc:  "`include_usage` asks for a last event with the usage; `include_obfuscation` has no effect.",
+		Doc:  "`include_usage` adds a final event with the usage; `include_obfuscation` has no effect.",
 	},
 	userField[params](),
 	{
@@ -117,7 +117,7 @@ var commonFields = slices.Concat(wire.Table[params]{
 	{
 		Name: "ignore_eos",
 		Type: wire.BoolOf(func(p *params) *bool { return &p.sampling.IgnoreEOS }),
-		Doc:  "Whether the model is kept from ending its answer.",
+		Doc:  "Whether to prevent the model from ending its answer.",
 	},
 	{
 		Name: "grammar",
@@ -134,7 +134,7 @@ func samplerFields() (table wire.Table[params]) {
 			table = append(table, wire.Field[params]{
 				Name: alias,
 				Type: samplerType(p),
-				Doc:  "Another name of `" + p.Name + "`.",
+				Doc:  "Another name for `" + p.Name + "`.",
 			})
 		}
 	}
@@ -163,7 +163,7 @@ func samplerDoc(p *engine.Parameter) string {
 	if math.IsNaN(p.Off) {
 		return p.Doc
 	}
-	return fmt.Sprintf("%s; %v is off.", strings.TrimSuffix(p.Doc, "."), p.Off)
+	return fmt.Sprintf("%s; %v turns it off.", strings.TrimSuffix(p.Doc, "."), p.Off)
 }
 
 func setSeed(p *params, v wire.Value) *fault.Error {
@@ -226,7 +226,7 @@ func setStop(p *params, v wire.Value) *fault.Error {
 	}
 	for i, s := range stops {
 		if len(s) > maxStopBytes {
-			return list[i].Invalid("a stop string of %d bytes, where %d are allowed.", len(s), maxStopBytes)
+			return list[i].Invalid("the stop sequence is too long: %d bytes (maximum %d).", len(s), maxStopBytes)
 		}
 	}
 	p.stop = stops
@@ -239,13 +239,13 @@ func setLogitBias(p *params, v wire.Value) *fault.Error {
 		return e
 	}
 	if len(object) > maxLogitBias {
-		return v.Invalid("%d tokens, where %d are allowed.", len(object), maxLogitBias)
+		return v.Invalid("too many tokens: %d (maximum %d).", len(object), maxLogitBias)
 	}
 
 	for _, key := range slices.Sorted(maps.Keys(object)) {
 		token, err := strconv.ParseInt(key, 10, 32)
 		if err != nil || token < 0 {
-			return v.Invalid("the key '%s' is not a token id.", key)
+			return v.Invalid("the key '%s' is not a token ID.", key)
 		}
 		f, e := object[key].Number(-100, 100)
 		if e != nil {
@@ -289,7 +289,7 @@ func (p *params) check() *fault.Error {
 	}
 	if least := int(p.sampling.MinTokens); p.maxTokens > 0 && least > p.maxTokens {
 		return fault.New(fault.InvalidValue, "min_tokens",
-			"Invalid 'min_tokens': it is %d, more than the %d tokens that an answer may have.", least, p.maxTokens)
+			"Invalid 'min_tokens': %d is more than the maximum tokens of an answer (%d).", least, p.maxTokens)
 	}
 	return nil
 }

@@ -27,36 +27,36 @@ var rerankFields = wire.Table[rerankRequest]{
 		Name:     "query",
 		Required: true,
 		Type:     wire.StringOf(func(r *rerankRequest) *string { return &r.query }),
-		Doc:      "What the documents are compared with.",
+		Doc:      "The text to compare the documents with.",
 	},
 	{
 		Name:     "documents",
 		Required: true,
 		Type: wire.Of(documentsSchema, readDocuments,
 			func(r *rerankRequest) *[]string { return &r.documents }),
-		Doc: "The documents to sort: texts, or objects with a `text`.",
+		Doc: "The documents to sort: strings, or objects with a `text`.",
 	},
 	{
 		Name: "top_n",
 		Type: wire.IntegerOf(1, math.MaxInt32, func(r *rerankRequest) *int { return &r.top }),
-		Doc:  "Number of results, of the most relevant documents.",
+		Doc:  "Maximum number of results, most relevant first.",
 	},
 	{
 		Name: "return_documents",
 		Type: wire.BoolOf(func(r *rerankRequest) *bool { return &r.echo }),
-		Doc:  "Whether the documents come with the results.",
+		Doc:  "Whether to return the documents with the results.",
 	},
 	{
 		Name: "max_chunks_per_doc",
-		Type: wire.Refuse[rerankRequest]("Documents are not cut."),
+		Type: wire.Refuse[rerankRequest]("Documents are never truncated."),
 	},
 	{
 		Name: "max_tokens_per_doc",
-		Type: wire.Refuse[rerankRequest]("Documents are not cut."),
+		Type: wire.Refuse[rerankRequest]("Documents are never truncated."),
 	},
 	{
 		Name: "rank_fields",
-		Type: wire.Refuse[rerankRequest]("Documents are texts."),
+		Type: wire.Refuse[rerankRequest]("Only text documents are supported."),
 	},
 	userField[rerankRequest](),
 }

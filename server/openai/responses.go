@@ -49,24 +49,24 @@ var responsesFields = wire.Lift(func(r *responsesRequest) *conversationRequest {
 		{
 			Name: "input",
 			Type: wire.Custom(inputSchema, (*responsesRequest).setInput),
-			Doc: "A text, or items: messages, reasoning, calls and their results. It may be left out after " +
+			Doc: "A string, or items: messages, reasoning, calls and their results. It may be omitted with " +
 				"`instructions` or `previous_response_id`. The header `X-Items-Not-Read` names types of items that " +
 				"the model does not see.",
 		},
 		{
 			Name: "instructions",
 			Type: wire.StringOf(func(r *responsesRequest) *string { return &r.instructions }),
-			Doc:  "A system message, which goes before the conversation.",
+			Doc:  "A system message before the conversation.",
 		},
 		{
 			Name: "max_output_tokens",
 			Type: wire.IntegerOf(1, math.MaxInt32, func(r *responsesRequest) *int { return &r.maxTokens }),
-			Doc:  "Most tokens of the answer.",
+			Doc:  "Maximum tokens in the answer.",
 		},
 		{
 			Name: "tools",
 			Type: wire.Custom(flatToolsSchema, (*responsesRequest).setTools),
-			Doc: "Functions and custom tools that the model may call, also in namespaces. Tools that OpenAI hosts " +
+			Doc: "Functions and custom tools that the model may call, also in namespaces. Tools hosted by OpenAI " +
 				"are not offered to it; the header `X-Tools-Not-Offered` names them.",
 		},
 		{
@@ -82,68 +82,68 @@ var responsesFields = wire.Lift(func(r *responsesRequest) *conversationRequest {
 		{
 			Name: "reasoning",
 			Type: wire.Custom(reasoningSchema, (*responsesRequest).setReasoning),
-			Doc:  "`effort` says how much the model reasons; summaries are not made.",
+			Doc:  "`effort` says how much the model reasons; summaries are not generated.",
 		},
 		{
 			Name: "metadata",
 			Type: wire.Of(metadataSchema, readMetadata,
 				func(r *responsesRequest) *json.RawMessage { return &r.metadata }),
-			Doc: "Labels, which come back with the response.",
+			Doc: "Labels, echoed in the response.",
 		},
 		{
 			Name: "user",
 			Type: wire.StringOf(func(r *responsesRequest) *string { return &r.user }),
-			Doc:  "Name of the client's user, which comes back with the response.",
+			Doc:  "Identifier of the client's user, echoed in the response.",
 		},
 		{
 			Name: previousField,
 			Type: wire.StringOf(func(r *responsesRequest) *string { return &r.previous }),
-			Doc:  "Id of a stored response, whose conversation goes on.",
+			Doc:  "ID of a stored response whose conversation to continue.",
 		},
 		{
 			Name: "store",
 			Type: wire.BoolOf(func(r *responsesRequest) *bool { return &r.store }),
-			Doc: "Whether the response is stored; the default is true. Without `--data-dir` it is kept in memory " +
-				"for a while.",
+			Doc: "Whether to store the response (default). Without `--data-dir` it is stored in memory for a limited " +
+				"time.",
 		},
 		{
 			Name: "background",
 			Type: wire.BoolOf(func(r *responsesRequest) *bool { return &r.background }),
-			Doc:  "Whether the response is made while nobody waits for it, and fetched later.",
+			Doc:  "Whether to run in the background; the response is fetched later.",
 		},
 		{
 			Name: "truncation",
 			Type: wire.OneOf(func(r *responsesRequest, s string) { r.truncation = s }, truncationAuto, "disabled"),
-			Doc: "`auto` leaves out the oldest messages of a conversation that is too long; the header " +
+			Doc: "`auto` drops the oldest messages of a conversation that is too long; the header " +
 				"`X-Prompt-Changed` says how many. Otherwise it is an error.",
 		},
 		{
 			Name: conversationField,
 			Type: wire.Custom(conversationSchema, (*responsesRequest).setConversation),
-			Doc: "Id of a conversation, or an object with it, whose items go before the input. When the response is " +
-				"done its input and output are added to the conversation, also with `store: false`.",
+			Doc: "ID of a conversation, or an object with it, whose items precede the input. When the response is " +
+				"complete, its input and output are added to the conversation, even with `store: false`.",
 		},
 		{
 			Name: "prompt",
-			Type: wire.Refuse[responsesRequest]("Prompts are not kept here."),
+			Type: wire.Refuse[responsesRequest]("Prompts are not stored."),
 		},
 		{
 			Name: "context_management",
 			Type: wire.Custom(contextManagementSchema, (*responsesRequest).setContextManagement),
 			Doc: "`compaction` has the model summarize a conversation with more tokens than `compact_threshold`, by " +
 				"default three quarters of the context, before it answers. The summary is an item of the output, from " +
-				"which the conversation goes on. `usage` is that of the answer alone.",
+				"which the conversation continues. `usage` covers only the answer.",
 		},
 		{
 			Name: "top_logprobs",
 			Type: wire.Custom(wire.Integer(0, 20), (*responsesRequest).setTopLogprobs),
-			Doc:  "Number of the most probable tokens listed for each token.",
+			Doc:  "Number of most probable tokens to list for each token.",
 		},
 		{
 			Name: "include",
 			Type: wire.Custom(wire.Array.Examples(`["message.output_text.logprobs"]`), (*responsesRequest).setInclude),
 			Doc: "`message.output_text.logprobs` asks for log-probabilities, and `reasoning.encrypted_content` for " +
-				"reasoning that can be sent back. The others come with tools that OpenAI hosts.",
+				"reasoning that can be sent back. The others belong to tools hosted by OpenAI.",
 		},
 		{
 			Name: "stream_options",
@@ -153,13 +153,13 @@ var responsesFields = wire.Lift(func(r *responsesRequest) *conversationRequest {
 		{
 			Name: "safety_identifier",
 			Type: wire.StringOf(func(r *responsesRequest) *string { return &r.safety }),
-			Doc:  "Name of the client's user, for OpenAI's detection of abuse; comes back with the response.",
+			Doc:  "Identifier of the client's user, for abuse detection at OpenAI; echoed in the response.",
 		},
 		{
 			Name: "prompt_cache_key",
 			Type: wire.StringOf(func(r *responsesRequest) *string { return &r.cacheKey }),
-			Doc: "A hint for OpenAI's prompt cache; prompts that begin alike share one here in any case. It comes " +
-				"back with the response.",
+			Doc: "A hint for OpenAI's prompt cache, echoed in the response; prompts with a common prefix always share " +
+				"the cache here.",
 		},
 		{
 			Name: "prompt_cache_retention",
@@ -169,7 +169,7 @@ var responsesFields = wire.Lift(func(r *responsesRequest) *conversationRequest {
 		{
 			Name: "max_tool_calls",
 			Type: wire.IntegerOf(0, math.MaxInt32, func(r *responsesRequest) *int { return &r.maxCalls }),
-			Doc:  "Most calls of tools that OpenAI hosts; comes back with the response.",
+			Doc:  "Maximum calls of tools hosted by OpenAI; echoed in the response.",
 		},
 		{
 			Name: "client_metadata",
@@ -466,7 +466,7 @@ func (w *responseEncoder) End(b []byte, used []engine.Usage) []byte {
 func (w *responseEncoder) Fail(b []byte, e *fault.Error) []byte {
 	w.fail(e)
 	if e := w.api.keep(w.ctx, w.req, w.response); e != nil {
-		w.api.opts.Log.Error("a failed response is not kept", "id", w.response.ID, "error", e)
+		w.api.opts.Log.Error("a failed response is not stored", "id", w.response.ID, "error", e)
 	}
 	return w.take(b)
 }

@@ -24,8 +24,8 @@ const (
 )
 
 // notKept says how long responses are kept.
-const notKept = "Responses are kept for a while, and not at all with 'store': false; " +
-	"serve's --data-dir keeps them longer."
+const notKept = "Responses are stored for a limited time, and not at all with 'store': false; " +
+	"with serve's --data-dir they are stored longer."
 
 // keepWait limits how long a request waits for the archive.
 const keepWait = 10 * time.Second
@@ -64,7 +64,7 @@ func (api *API) recall(ctx context.Context, req *responsesRequest) *fault.Error 
 	items = append(items, req.input...)
 	if len(items) > maxMessages {
 		return fault.New(fault.ContextExceeded, previousField,
-			"The conversation has %d items, where %d are allowed.", len(items), maxMessages)
+			"The conversation has too many items: %d (maximum %d).", len(items), maxMessages)
 	}
 	return req.converse(items)
 }
@@ -83,7 +83,7 @@ func (api *API) earlier(ctx context.Context, previous string) (items []wire.Valu
 		return nil, missing
 	case errors.Is(err, archive.ErrBroken):
 		return nil, fault.New(fault.PreviousNotFound, previousField,
-			"An earlier response of the conversation of '%s' is not kept any more.", previous)
+			"An earlier response of the conversation of '%s' is no longer stored.", previous)
 	case err != nil:
 		return nil, storageFailed(err)
 	}
@@ -102,7 +102,7 @@ func (api *API) earlier(ctx context.Context, previous string) (items []wire.Valu
 func checkStore(req *responsesRequest) *fault.Error {
 	if req.background && !req.store {
 		return fault.New(fault.InvalidValue, "background",
-			"The 'background' parameter needs 'store': its answer has to be fetched.")
+			"The 'background' parameter requires 'store': the response is fetched later.")
 	}
 	if req.background && req.stream {
 		return fault.New(fault.Unsupported, "background",
@@ -123,7 +123,7 @@ func turnItems(turn *archive.Record) ([]wire.Value, *fault.Error) {
 	}
 	if body.Status != statusCompleted && body.Status != statusIncomplete {
 		return nil, fault.New(fault.InvalidValue, previousField,
-			"The response '%s' is %s: there is nothing to go on from.",
+			"The response '%s' is %s: it cannot be continued.",
 			turn.ID, strings.ReplaceAll(body.Status, "_", " "))
 	}
 
@@ -135,7 +135,7 @@ func turnItems(turn *archive.Record) ([]wire.Value, *fault.Error) {
 }
 
 func storageFailed(err error) *fault.Error {
-	return fault.New(fault.Storage, "", "The kept responses cannot be read or written: %v.", err)
+	return fault.New(fault.Storage, "", "Stored responses cannot be read or written: %v.", err)
 }
 
 // keep stores a response, if the request says so. Of one that has ended, the items are added to the request's
@@ -271,7 +271,7 @@ func (api *API) showResponse(w http.ResponseWriter, r *http.Request) *fault.Erro
 		return e
 	}
 	if q.Get("stream") == "true" {
-		return fault.New(fault.Unsupported, "stream", "Unsupported parameter: 'stream'. A kept response comes whole.")
+		return fault.New(fault.Unsupported, "stream", "Unsupported parameter: 'stream'. Stored responses cannot be streamed.")
 	}
 	got, e := api.kept(r)
 	if e != nil {
@@ -299,7 +299,7 @@ func (api *API) writeKept(w http.ResponseWriter, r *http.Request, got *archive.R
 		return wire.WriteJSON(w, again.Body)
 	}
 	body.Status = statusFailed
-	body.Error = &responseError{"server_error", "The server stopped before the response was done."}
+	body.Error = &responseError{"server_error", "The server stopped before the response was complete."}
 	return wire.WriteJSON(w, body)
 }
 
@@ -328,7 +328,7 @@ func (api *API) cancelResponse(w http.ResponseWriter, r *http.Request) *fault.Er
 	}
 	if !body.Background {
 		return fault.New(fault.InvalidValue, "",
-			"The response '%s' does not run in the background and cannot be cancelled.", got.ID)
+			"The response '%s' does not run in the background and cannot be canceled.", got.ID)
 	}
 	api.background.cancel(r.Context(), got.ID)
 	if got, e = api.kept(r); e != nil {

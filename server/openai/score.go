@@ -30,19 +30,19 @@ var scoreFields = append(wire.Table[scoreRequest]{
 	modelField(true, func(r *scoreRequest) *string { return &r.model }),
 	{
 		Name: "use_activation",
-		Type: wire.Refuse[scoreRequest]("Scores are from 0 to 1.", "true"),
+		Type: wire.Refuse[scoreRequest]("Scores are always from 0 to 1.", "true"),
 	},
 	{
 		Name: "activation",
-		Type: wire.Refuse[scoreRequest]("Scores are from 0 to 1.", "true"),
+		Type: wire.Refuse[scoreRequest]("Scores are always from 0 to 1.", "true"),
 	},
 	{
 		Name: "truncate_prompt_tokens",
-		Type: wire.Refuse[scoreRequest]("Nothing is cut: a text that is too long is an error."),
+		Type: wire.Refuse[scoreRequest]("Texts are never truncated: one that is too long is an error."),
 	},
 	userField[scoreRequest](),
 }, append(
-	textFields("What the other texts are compared with: a text, or as many as there are others.",
+	textFields("The text to compare the others with, or one text for each of them.",
 		func(r *scoreRequest) *texts { return &r.queries }, "text_1", "queries", "data_1"),
 	textFields("The texts to score.",
 		func(r *scoreRequest) *texts { return &r.answers }, "text_2", "documents", "items", "data_2")...,

@@ -236,7 +236,7 @@ func (api *API) truncate(ctx context.Context, h http.Header, model *pool.Lease, 
 
 	cut := cuts[min(at, len(cuts)-1)]
 	req.messages = withoutFirst(whole, cut)
-	note := fmt.Sprintf("the oldest messages left out: %d", len(whole)-len(req.messages))
+	note := fmt.Sprintf("oldest messages dropped: %d", len(whole)-len(req.messages))
 	wire.AddList(h, wire.NotesHeader, []string{note})
 	return failed
 }

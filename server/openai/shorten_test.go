@@ -241,11 +241,11 @@ func TestTruncation(t *testing.T) {
 	}{
 		"it fits": {rule + turn("a") + last, ``, 200, "[system]Rule.[user]ax[assistant]ax[user]Last", ""},
 		"too long": {rule + turn("a") + turn("b") + turn("c") + last, ``, 200,
-			"[system]Rule.[assistant]bx[user]cx[assistant]cx[user]Last", "the oldest messages left out: 3"},
+			"[system]Rule.[assistant]bx[user]cx[assistant]cx[user]Last", "oldest messages dropped: 3"},
 		"with room for a longer answer": {rule + turn("a") + turn("b") + turn("c") + last, `,"max_output_tokens":250`, 200,
-			"[system]Rule.[user]cx[assistant]cx[user]Last", "the oldest messages left out: 4"},
+			"[system]Rule.[user]cx[assistant]cx[user]Last", "oldest messages dropped: 4"},
 		"results stay with their calls": {turn("a") + `{"role":"user","content":"` + hundred + hundred + `"},` + called +
-			last, `,"max_output_tokens":200`, 200, "[assistant](calls)[tool]x[user]Last", "the oldest messages left out: 3"},
+			last, `,"max_output_tokens":200`, 200, "[assistant](calls)[tool]x[user]Last", "oldest messages dropped: 3"},
 		"one message":   {`{"role":"user","content":"` + strings.Repeat(hundred, 6) + `"}`, ``, 400, "", ""},
 		"the last one":  {turn("a") + `{"role":"user","content":"` + strings.Repeat(hundred, 6) + `"}`, ``, 400, "", ""},
 		"not asked for": {rule + turn("a") + turn("b") + turn("c") + last, `,"truncation":"disabled"`, 400, "", ""},

@@ -12,7 +12,7 @@ import (
 	"serve/server/wire"
 )
 
-// maxChoices is the most texts of a choice.
+// maxChoices is the maximum number of texts of a choice.
 const maxChoices = 1024
 
 // structuredFields declares vLLM's fields for answers of a form.
@@ -20,39 +20,39 @@ var structuredFields = wire.Table[chatRequest]{
 	{
 		Name: "guided_json",
 		Type: wire.Of(guidedSchema, readGuided, func(r *chatRequest) *prompt.Format { return &r.guided }),
-		Doc:  "The JSON Schema of the answer; vLLM's former name of `response_format`.",
+		Doc:  "JSON Schema of the answer; vLLM's former name for `response_format`.",
 	},
 	{
 		Name: "structured_outputs",
 		Type: wire.Of(structuredSchema, readStructured, func(r *chatRequest) *prompt.Format { return &r.guided }),
-		Doc: "What the answer must be: `json` is its JSON Schema, `json_object` has it be any object; `choice`, `regex` " +
-			"and `grammar` are for text, as the fields that begin with `guided_`.",
+		Doc: "What the answer must be: `json` is its JSON Schema, `json_object` allows any object; `choice`, `regex` " +
+			"and `grammar` are for text, like the fields that begin with `guided_`.",
 	},
 	{
 		Name: "guided_choice",
 		Type: wire.Of(choicesSchema, readChoices,
 			func(r *chatRequest) *prompt.Format { return &r.guided }),
-		Doc: "Texts of which the answer is one.",
+		Doc: "List of texts, one of which is the answer.",
 	},
 	{
 		Name: "guided_regex",
 		Type: wire.Of(regexSchema, readRegex, func(r *chatRequest) *prompt.Format { return &r.guided }),
-		Doc:  "The regular expression that the answer matches, in ECMAScript's syntax.",
+		Doc:  "Regular expression that the answer must match, in ECMAScript's syntax.",
 	},
 	{
 		Name: "guided_grammar",
 		Type: wire.Of(larkSchema, readLark, func(r *chatRequest) *prompt.Format { return &r.guided }),
-		Doc:  "The grammar of the answer, in Lark's notation and without recursion.",
+		Doc:  "Grammar of the answer, in Lark's notation, without recursion.",
 	},
 	{
 		Name: "guided_decoding_backend",
 		Type: wire.Ignore[chatRequest](wire.String),
-		Doc:  "The program with which vLLM enforces a form.",
+		Doc:  "Library that vLLM uses for structured output.",
 	},
 	{
 		Name: "guided_whitespace_pattern",
 		Type: wire.Ignore[chatRequest](wire.String),
-		Doc:  "The spaces of the JSON that vLLM enforces.",
+		Doc:  "Whitespace that vLLM allows in JSON.",
 	},
 }
 

@@ -11,27 +11,27 @@ var thinkingFields = wire.Table[chatRequest]{
 	{
 		Name: "enable_thinking",
 		Type: wire.BoolOf(func(r *chatRequest) *bool { return r.thinks() }),
-		Doc:  "Whether the model reasons, if its template leaves the choice; `false` goes before an effort.",
+		Doc:  "Whether the model reasons, if its template has a setting for it; `false` takes precedence over an effort.",
 	},
 	{
 		Name: "think",
 		Type: wire.Custom(wire.AnyOf(wire.Bool, wire.Enum(efforts...)).Examples("false"), (*chatRequest).setThink),
-		Doc:  "Ollama's form: whether the model reasons, or an effort.",
+		Doc:  "Ollama's syntax: whether the model reasons, or an effort.",
 	},
 	{
 		Name: "thinking",
 		Type: wire.Custom(chatThinkingSchema, (*chatRequest).setThinking),
-		Doc:  "The form of DeepSeek, Z.ai and others: whether the model reasons.",
+		Doc:  "Syntax of DeepSeek, Z.ai and others: whether the model reasons.",
 	},
 	{
 		Name: "reasoning",
 		Type: wire.Custom(chatReasoningSchema, (*chatRequest).setReasoning),
-		Doc:  "OpenRouter's form: `effort`, `enabled`, and `exclude` for an answer without the reasoning.",
+		Doc:  "OpenRouter's syntax: `effort`, `enabled`, and `exclude` to leave the reasoning out of the answer.",
 	},
 	{
 		Name: "include_reasoning",
 		Type: wire.Custom(wire.Bool, (*chatRequest).setIncludeReasoning),
-		Doc:  "Whether the answer contains the reasoning, as by default.",
+		Doc:  "Whether the answer includes the reasoning (default).",
 	},
 	{
 		Name: "reasoning_format",
@@ -39,7 +39,7 @@ var thinkingFields = wire.Table[chatRequest]{
 	},
 	{
 		Name: "reasoning_budget",
-		Type: wire.Refuse[chatRequest]("The length of reasoning is not limited.", "-1"),
+		Type: wire.Refuse[chatRequest]("The length of reasoning cannot be limited.", "-1"),
 	},
 }
 

@@ -58,23 +58,23 @@ var tokenizeFields = wire.Table[tokenizeRequest]{
 	{
 		Name: "prompt",
 		Type: wire.Of(wire.String, readOptionalText, func(r *tokenizeRequest) **string { return &r.prompt }),
-		Doc:  "The text, by vLLM's name.",
+		Doc:  "The text (vLLM's name).",
 	},
 	{
 		Name: "content",
 		Type: wire.Of(wire.String, readOptionalText, func(r *tokenizeRequest) **string { return &r.content }),
-		Doc:  "The text, by llama.cpp's name.",
+		Doc:  "The text (llama.cpp's name).",
 	},
 	{
 		Name: "add_special_tokens",
 		Type: wire.Of(wire.Bool, readOptionalBool, func(r *tokenizeRequest) **bool { return &r.special }),
-		Doc: "Whether the tokens that a prompt begins and ends with are added, by vLLM's name; the default is true " +
+		Doc: "Whether to add the special tokens at the beginning and end of a prompt (vLLM's name); by default, true " +
 			"with `prompt` and false with `content`.",
 	},
 	{
 		Name: "add_special",
 		Type: wire.Of(wire.Bool, readOptionalBool, func(r *tokenizeRequest) **bool { return &r.special }),
-		Doc:  "The same, by llama.cpp's name.",
+		Doc:  "llama.cpp's name for `add_special_tokens`.",
 	},
 	{
 		Name: "return_token_strs",
@@ -84,7 +84,7 @@ var tokenizeFields = wire.Table[tokenizeRequest]{
 	{
 		Name: "with_pieces",
 		Type: wire.BoolOf(func(r *tokenizeRequest) *bool { return &r.pieces }),
-		Doc:  "Whether each token is an object with its `id` and its `piece`, as llama.cpp has them.",
+		Doc:  "Whether each token is an object with `id` and `piece`, as in llama.cpp.",
 	},
 }
 
@@ -102,7 +102,7 @@ var detokenizeFields = wire.Table[tokenizeRequest]{
 // onlyModelField declares the name of the model where clients of vLLM, which serves one, leave it out.
 func onlyModelField(variable func(*tokenizeRequest) *string) wire.Field[tokenizeRequest] {
 	f := modelField(false, variable)
-	f.Doc = "Name of the model, one of those that `GET /v1/models` lists; it may be left out if there is one."
+	f.Doc = "Name of a model that `GET /v1/models` lists; optional if there is only one."
 	return f
 }
 
@@ -112,7 +112,7 @@ func (api *API) tokenizer(ctx context.Context, name string) (*pool.Lease, *fault
 		models := api.service.Models()
 		if len(models) != 1 {
 			return nil, fault.New(fault.MissingField, "model",
-				"Missing required parameter: 'model'. There are %d models here.", len(models))
+				"Missing required parameter: 'model'. The server has %d models.", len(models))
 		}
 		name = models[0].ID
 	}
@@ -262,7 +262,7 @@ func (api *API) detokenize(w http.ResponseWriter, r *http.Request) *fault.Error 
 	for i, t := range req.tokens {
 		if most := len(model.Engine.Model().Pieces); int(t) >= most {
 			return fault.New(fault.InvalidValue, "tokens",
-				"Invalid 'tokens[%d]': %d is not a token of the vocabulary, which has %d.", i, t, most)
+				"Invalid 'tokens[%d]': token %d is outside the vocabulary (size %d).", i, t, most)
 		}
 	}
 	text := prompt.Text(model.Engine.Model(), req.tokens)

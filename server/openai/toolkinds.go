@@ -144,7 +144,7 @@ func (t *tools) readEach(
 			return e
 		}
 		if len(t.list) > maxTools {
-			return v.Invalid("more than %d tools.", maxTools)
+			return v.Invalid("too many tools (maximum %d).", maxTools)
 		}
 	}
 	return nil

@@ -82,7 +82,7 @@ func readToolName(v wire.Value, object map[string]wire.Value, limit int) (string
 		return "", e
 	}
 	if len(name) > limit || !toolName.MatchString(name) {
-		return "", field.Invalid("a function's name has 1 to %d letters, digits, underscores and dashes.", limit)
+		return "", field.Invalid("a function's name must have 1 to %d letters, digits, underscores and dashes.", limit)
 	}
 	return name, nil
 }
@@ -112,7 +112,7 @@ func (t *tools) check() *fault.Error {
 			return nil
 		}
 		if c.mode == prompt.ChoiceAuto || c.mode == prompt.ChoiceRequired || c.names != nil {
-			return fault.New(fault.InvalidValue, c.field, "Invalid '%s': it needs 'tools'.", c.field)
+			return fault.New(fault.InvalidValue, c.field, "Invalid '%s': it requires 'tools'.", c.field)
 		}
 		return nil
 	}
@@ -176,7 +176,7 @@ func readFunctions(v wire.Value) ([]prompt.Tool, *fault.Error) {
 func addTool(t *prompt.Tool, before []prompt.Tool, v wire.Value) *fault.Error {
 	if slices.ContainsFunc(before, func(o prompt.Tool) bool { return o.Name == t.Name }) {
 		return fault.New(fault.InvalidValue, v.Name+".name",
-			"Invalid '%s.name': two functions are called '%s'.", v.Name, t.Name)
+			"Invalid '%s.name': two functions are named '%s'.", v.Name, t.Name)
 	}
 	return t.Compile(len(before))
 }

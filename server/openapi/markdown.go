@@ -14,7 +14,7 @@ import (
 // Endpoints returns a table of endpoints, in Markdown.
 func Endpoints(groups []Group) string {
 	var b strings.Builder
-	b.WriteString("| endpoint | API | right | what |\n|---|---|---|---|\n")
+	b.WriteString("| endpoint | API | right | description |\n|---|---|---|---|\n")
 	for _, g := range groups {
 		for i := range g.Routes {
 			r := &g.Routes[i]
@@ -37,7 +37,7 @@ func Fields(routes []dialect.Route, shown func(field string) []string) string {
 
 		title := r.Method + " " + Path(r)
 		if i > 0 && len(routes[i-1].Fields) > 0 && &r.Fields[0] == &routes[i-1].Fields[0] {
-			fmt.Fprintf(&b, "The same fields: `%s`.\n\n", title)
+			fmt.Fprintf(&b, "`%s` takes the same fields.\n\n", title)
 			continue
 		}
 
@@ -49,7 +49,7 @@ func Fields(routes []dialect.Route, shown func(field string) []string) string {
 }
 
 func writeFields(b *strings.Builder, fields []wire.Description, shown func(field string) []string) {
-	head := "| field | | values | what |"
+	head := "| field | | values | description |"
 	line := "|---|---|---|---|"
 	if shown != nil {
 		head += " shown by |"
@@ -116,13 +116,22 @@ func kind(s wire.Schema) string {
 
 // bounds returns the bounds of a number, without those that only say what fits into a variable.
 func bounds(s wire.Schema) string {
-	low, isInteger := s["minimum"].(int64)
-	high, _ := s["maximum"].(int64)
+	low := asFloat(s["minimum"])
+	high := asFloat(s["maximum"])
 	switch {
-	case isInteger && low <= math.MinInt32:
+	case low <= math.MinInt32:
 		return ""
-	case isInteger && high >= math.MaxInt32:
-		return fmt.Sprintf(" from %d", low)
+	case high >= math.MaxInt32:
+		return fmt.Sprintf(" from %v", s["minimum"])
 	}
 	return fmt.Sprintf(" %v to %v", s["minimum"], s["maximum"])
+}
+
+// asFloat returns a bound, which is an int64 or a float64.
+func asFloat(bound any) float64 {
+	if n, ok := bound.(int64); ok {
+		return float64(n)
+	}
+	f, _ := bound.(float64)
+	return f
 }

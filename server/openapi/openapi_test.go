@@ -68,7 +68,7 @@ func TestFieldTable(t *testing.T) {
 		"### POST /v1/a\n",
 		"| `audio` | refused | `\"off\"` | There is none. | Testaudio, b |\n",
 		"| `name` | honored | string, required | A name. | Testname, b |\n",
-		"The same fields: `POST /b`.",
+		"`POST /b` takes the same fields.",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("there is no %q in\n%s", want, got)

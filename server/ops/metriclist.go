@@ -53,15 +53,15 @@ var modelMetrics = []metric{
 	},
 	{
 		name:   "serve_refused_total",
-		help:   "Requests that were not queued, by why.",
-		note:   "`full`: there was no room; `share`: the client had its share; `wait`: the wait would be too long.",
+		help:   "Requests that were refused instead of queued, by reason.",
+		note:   "`full`: the queue was full; `share`: the client had its share of it; `wait`: the wait would be too long.",
 		kind:   counter,
 		labels: []string{"reason"},
 		read:   func(c *pool.Counts) []sample { return byLabel(c.Refused) },
 	},
 	{
 		name:   "serve_kv_cells",
-		help:   "KV cells: held by running choices, kept for prompts that begin alike, free.",
+		help:   "KV cells by state: used by running choices, kept for prompts with a common prefix, or free.",
 		note:   "The states are `running`, `kept` and `free`.",
 		kind:   gauge,
 		labels: []string{"state"},
@@ -76,7 +76,7 @@ var modelMetrics = []metric{
 	},
 	{
 		name: "serve_kv_usage_ratio",
-		help: "Part of the KV cells that running choices hold, from 0 to 1.",
+		help: "Fraction of the KV cells that running choices use, from 0 to 1.",
 		kind: gauge,
 		read: func(c *pool.Counts) []sample {
 			return one(float64(c.CellsUsed) / float64(max(1, c.Cells)))
@@ -84,7 +84,7 @@ var modelMetrics = []metric{
 	},
 	{
 		name:   "serve_prefix_reuse_total",
-		help:   "Choices that got a place in the batch, by what they found to reuse, or why nothing.",
+		help:   "Choices that were added to the batch, by result of the search for a cached prefix.",
 		note:   "See below.",
 		kind:   counter,
 		labels: []string{"result"},
@@ -100,14 +100,14 @@ var modelMetrics = []metric{
 	},
 	{
 		name:      "serve_inter_token_seconds",
-		help:      "Time between two tokens of a choice.",
-		note:      "Preemptions and others' prompts are included.",
+		help:      "Time between two consecutive tokens of a choice.",
+		note:      "Includes preemptions and the processing of other prompts.",
 		kind:      histogram,
 		histogram: func(c *pool.Counts) *engine.Histogram { return &c.Gap },
 	},
 	{
 		name:      "serve_queue_seconds",
-		help:      "Time from a choice's arrival to its place in the batch.",
+		help:      "Time from a choice's arrival until it is added to the batch.",
 		kind:      histogram,
 		histogram: func(c *pool.Counts) *engine.Histogram { return &c.Queue },
 	},
@@ -120,26 +120,26 @@ var modelMetrics = []metric{
 	{
 		name:      "serve_prompt_tokens",
 		help:      "Tokens of a request's prompt.",
-		note:      "Counted when it has ended.",
+		note:      "Counted when it ends.",
 		kind:      histogram,
 		histogram: func(c *pool.Counts) *engine.Histogram { return &c.Prompts },
 	},
 	{
 		name:      "serve_answer_tokens",
 		help:      "Tokens of a choice's answer.",
-		note:      "Counted when it has ended.",
+		note:      "Counted when it ends.",
 		kind:      histogram,
 		histogram: func(c *pool.Counts) *engine.Histogram { return &c.Answers },
 	},
 	{
 		name:      "serve_step_sequences",
-		help:      "Sequences that a step drew tokens for.",
+		help:      "Sequences for which a step sampled tokens.",
 		kind:      histogram,
 		histogram: func(c *pool.Counts) *engine.Histogram { return &c.Rows },
 	},
 	{
 		name:   "serve_prompt_tokens_total",
-		help:   "Prompt tokens: computed, or reused from cells of an earlier prompt.",
+		help:   "Prompt tokens, computed or reused from the KV cells of an earlier prompt.",
 		note:   "The sources are `computed` and `reused`.",
 		kind:   counter,
 		labels: []string{"source"},
@@ -150,42 +150,42 @@ var modelMetrics = []metric{
 	{
 		name: "serve_answer_tokens_total",
 		help: "Tokens of answers.",
-		note: "Also of those that have not ended.",
+		note: "Includes unfinished answers.",
 		kind: counter,
 		read: func(c *pool.Counts) []sample { return one(c.Tokens) },
 	},
 	{
 		name: "serve_ended_tokens_total",
-		help: "Tokens of answers whose choices ended, by how.",
-		note: "The outcomes are those of `serve_choices_total`: what is not under `stop` and `length` " +
-			"was computed for nobody.",
+		help: "Tokens of answers that ended, by outcome.",
+		note: "The outcomes are those of `serve_choices_total`: tokens under outcomes other than `stop` and `length` " +
+			"were wasted.",
 		kind:   counter,
 		labels: []string{"outcome"},
 		read:   func(c *pool.Counts) []sample { return byLabel(c.Ended) },
 	},
 	{
 		name:   "serve_choices_total",
-		help:   "Choices that ended, by how.",
-		note:   "The outcomes are `stop`, `length`, `cancelled`, `deadline`, `wait` (in the queue for too long), `error`.",
+		help:   "Choices that ended, by outcome.",
+		note:   "The outcomes are `stop`, `length`, `cancelled`, `deadline`, `wait` (too long in the queue) and `error`.",
 		kind:   counter,
 		labels: []string{"outcome"},
 		read:   func(c *pool.Counts) []sample { return byLabel(c.Outcomes) },
 	},
 	{
 		name: "serve_steps_total",
-		help: "Steps that the engine made.",
+		help: "Steps that the engine computed.",
 		kind: counter,
 		read: func(c *pool.Counts) []sample { return one(c.Steps) },
 	},
 	{
 		name: "serve_preemptions_total",
-		help: "Choices whose cells were taken and computed again.",
+		help: "Preempted choices, whose KV cells are computed again.",
 		kind: counter,
 		read: func(c *pool.Counts) []sample { return one(c.Preempted) },
 	},
 	{
 		name: "serve_engine_restarts_total",
-		help: "Times that the engine died and was started again.",
+		help: "Number of times that the engine died and was restarted.",
 		kind: counter,
 		read: func(c *pool.Counts) []sample { return one(c.Restarts) },
 	},
@@ -202,15 +202,15 @@ var modelMetrics = []metric{
 	},
 	{
 		name: "serve_model_memory_bytes",
-		help: "Memory that the model was planned to take, while it is loaded.",
+		help: "Memory that the model was planned to use, while it is loaded.",
 		kind: gauge,
 		read: func(c *pool.Counts) []sample { return one(c.Bytes) },
 	},
 	{
 		name: "serve_model_resident_bytes",
-		help: "Memory that the model's process takes, mapped weights included.",
-		note: "As Linux tells it: mapped weights count as far as they were read. Not there with " +
-			"`--isolate=false`, nor for what lies on a GPU.",
+		help: "Memory that the model's process uses, including mapped weights.",
+		note: "As reported by Linux: mapped weights count once they have been read. Excludes GPU memory. Absent with " +
+			"`--isolate=false`.",
 		kind: gauge,
 		read: func(c *pool.Counts) []sample {
 			if c.Process.Resident == 0 {
@@ -221,7 +221,7 @@ var modelMetrics = []metric{
 	},
 	{
 		name:   "serve_model_kernels",
-		help:   "The processor's kernels that the model computes with: 1.",
+		help:   "CPU kernels that the model uses. Always 1.",
 		note:   "See [kernels](kernels.md).",
 		kind:   gauge,
 		labels: []string{"kernels"},
@@ -234,7 +234,7 @@ var modelMetrics = []metric{
 	},
 	{
 		name:   "serve_kernels_refused",
-		help:   "Kernels that failed on this processor and are not used any more: 1.",
+		help:   "Kernels that failed on this CPU and are no longer used. Always 1.",
 		kind:   gauge,
 		labels: []string{"kernels"},
 		read: func(c *pool.Counts) []sample {
@@ -247,8 +247,8 @@ var modelMetrics = []metric{
 	},
 	{
 		name:   "serve_model_device",
-		help:   "Devices that compute the model, each 1.",
-		note:   "Such as `CUDA0` or `CPU`; not there while it is not loaded.",
+		help:   "Devices that compute the model. Always 1.",
+		note:   "Such as `CUDA0` or `CPU`. Absent while the model is not loaded.",
 		kind:   gauge,
 		labels: []string{"device"},
 		read: func(c *pool.Counts) (list []sample) {
@@ -260,9 +260,9 @@ var modelMetrics = []metric{
 	},
 	{
 		name: "serve_model_gpu_unused",
-		help: "Whether the processor computes the model though the machine has a GPU.",
-		note: "For `--gpu-layers 0`, a build without a GPU backend, a driver that shows none, or no room " +
-			"for a layer. `/status` says which.",
+		help: "Whether the model runs on the CPU although the machine has a GPU.",
+		note: "The reason can be `--gpu-layers 0`, a build without a GPU backend, a driver that reports no GPU, or too " +
+			"little memory for a layer. `/status` says which.",
 		kind: gauge,
 		read: func(c *pool.Counts) []sample {
 			if c.WhyProcessor != "" {
@@ -273,8 +273,8 @@ var modelMetrics = []metric{
 	},
 	{
 		name:   "serve_model_planned_bytes",
-		help:   "Memory that the model was planned to take of a device, while it is loaded.",
-		note:   "The device is `host`, or a card that answers ([models.md](models.md), \"Memory\").",
+		help:   "Memory that the model was planned to use on each device, while it is loaded.",
+		note:   "The device is `host`, or a GPU that reports its memory ([models.md](models.md), \"Memory\").",
 		kind:   gauge,
 		labels: []string{"device"},
 		read: func(c *pool.Counts) []sample {
@@ -283,9 +283,9 @@ var modelMetrics = []metric{
 	},
 	{
 		name: "serve_model_taken_bytes",
-		help: "Memory that the model takes of a device: of the host now, of a card since its load.",
-		note: "Of `host` it is `serve_model_resident_bytes`; of a card, what was less free there after " +
-			"the load. Not there where it is unknown.",
+		help: "Memory that the model uses on each device: on the host now, on a GPU after loading.",
+		note: "For `host`, this is `serve_model_resident_bytes`; for a GPU, the decrease of its free memory while the " +
+			"model was loaded. Absent if unknown.",
 		kind:   gauge,
 		labels: []string{"device"},
 		read: func(c *pool.Counts) []sample {
@@ -294,13 +294,13 @@ var modelMetrics = []metric{
 	},
 	{
 		name: "serve_model_loads_total",
-		help: "Times that the model was loaded.",
+		help: "Number of times that the model was loaded.",
 		kind: counter,
 		read: func(c *pool.Counts) []sample { return one(c.Loads) },
 	},
 	{
 		name: "serve_model_load_seconds",
-		help: "Time that the last load took, and the wait for room before it.",
+		help: "Duration of the last load, including the wait for memory.",
 		kind: gauge,
 		read: func(c *pool.Counts) []sample { return one(c.LoadTime.Seconds()) },
 	},

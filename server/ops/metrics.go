@@ -101,7 +101,7 @@ type sample struct {
 // metricTable returns the table of all metrics, in Markdown.
 func metricTable() string {
 	var b strings.Builder
-	b.WriteString("| metric | kind | what |\n|---|---|---|\n")
+	b.WriteString("| metric | kind | description |\n|---|---|---|\n")
 	for _, m := range append(slices.Clone(modelMetrics), httpRequests, httpTime) {
 		name := m.name
 		if len(m.labels) > 0 {

@@ -65,7 +65,7 @@ func (o *Ops) pageRoutes() []dialect.Route {
 			Path:     "/",
 			Handle:   o.root,
 			Right:    dialect.RightNone,
-			Doc:      "The web page; programs, which do not ask for HTML, get a greeting by which Ollama's clients know it.",
+			Doc:      "The web page. Programs, which do not ask for HTML, get the greeting that Ollama's clients expect.",
 			Produces: []string{"text/html", "text/plain"},
 		},
 		{
@@ -79,7 +79,7 @@ func (o *Ops) pageRoutes() []dialect.Route {
 			Path:     "/assets/:file",
 			Handle:   o.page.answer,
 			Right:    dialect.RightNone,
-			Doc:      "A file of the web page.",
+			Doc:      "A file that the web page needs.",
 			Produces: []string{"text/javascript", "text/css"},
 		},
 	}
@@ -92,19 +92,19 @@ func (o *Ops) stateRoutes() []dialect.Route {
 			Path:   "/healthz",
 			Handle: o.healthz,
 			Right:  dialect.RightNone,
-			Doc:    "Answers 200 while the process runs.",
+			Doc:    "Responds 200 while the process runs.",
 		},
 		{
 			Path:   "/health",
 			Handle: o.healthz,
 			Right:  dialect.RightNone,
-			Doc:    "The same, by llama.cpp's name.",
+			Doc:    "llama.cpp's name for the same endpoint.",
 		},
 		{
 			Path:   "/readyz",
 			Handle: o.readyz,
 			Right:  dialect.RightNone,
-			Doc:    "Answers 200 if the server and every model in memory can take requests.",
+			Doc:    "Responds 200 if the server and every model in memory can accept requests.",
 		},
 		{
 			Path:   "/status",
@@ -116,13 +116,13 @@ func (o *Ops) stateRoutes() []dialect.Route {
 			Path:   "/catalog",
 			Handle: o.catalog,
 			Right:  dialect.RightStatus,
-			Doc:    "The models that can be downloaded by a short name, the memory of this machine, and whether the client may.",
+			Doc:    "The models that have a short name, the memory of this machine, and whether the client may download models.",
 		},
 		{
 			Path:     "/metrics",
 			Handle:   o.metrics.answer,
 			Right:    dialect.RightStatus,
-			Doc:      "The metrics, in Prometheus's text format.",
+			Doc:      "Metrics in the Prometheus text format.",
 			Produces: []string{"text/plain"},
 		},
 	}

@@ -182,7 +182,7 @@ var (
 )
 
 func (v Value) within(f, low, high float64, of bounds) *fault.Error {
-	text := func(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }
+	text := func(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
 	switch {
 	case f < low:
 		return fault.New(of.tooSmall, v.Name,
@@ -295,9 +295,9 @@ func UnknownPath(r *http.Request) *fault.Error {
 	hint := ""
 	switch rest, doubled := strings.CutPrefix(path, "/v1/v1/"); {
 	case doubled:
-		hint = " Is the base URL to end in one /v1 less? The path is /v1/" + rest + "."
+		hint = " The base URL probably has one /v1 too many; did you mean /v1/" + rest + "?"
 	case strings.TrimSuffix(path, "/") == "/v1":
-		hint = " Endpoints are below it: GET /v1/models lists the models."
+		hint = " The endpoints are under this path: GET /v1/models lists the models."
 	}
 	return fault.New(fault.UnknownPath, "", "Unknown request URL: %s %s.%s", r.Method, path, hint)
 }

@@ -108,7 +108,7 @@ test('what the server refuses is said in its words, and can be tried again', asy
   await choose('demo');
   await say('word '.repeat(5000));
   const error = answers().last().getByRole('alert');
-  assert.match(await error.innerText(), /room for \d+ tokens of messages/);
+  assert.match(await error.innerText(), /context has room for \d+/);
   forgive(/status of 400/); // the browser's own line for any 400
   await button('Try again').waitFor();
 });
