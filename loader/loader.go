@@ -8,6 +8,7 @@ package loader
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"sync"
