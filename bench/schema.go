@@ -90,7 +90,13 @@ func answer(p *process, schema string, tokens, seed int) (float64, error) {
 	c := loadgen.Client{URL: p.url, HTTP: client}
 	a, err := c.Ask(
 		context.Background(),
-		loadgen.Call{Model: p.model(), Prompt: "Tell me about the people you know.", Tokens: tokens, Chat: true, Fields: fields},
+		loadgen.Call{
+			Model:  p.model(),
+			Prompt: "Tell me about the people you know.",
+			Tokens: tokens,
+			Chat:   true,
+			Fields: fields,
+		},
 	)
 	if err == nil && a.PerToken() == 0 {
 		err = fmt.Errorf("%d tokens came", a.Answered)

@@ -35,8 +35,6 @@ const (
 	fencedAnswer = "(\"```json\" space response-format space \"```\" | space response-format space)"
 	plainAnswer  = "response-format space"
 
-	jsonFence = "```json"
-
 	// gpt-oss announces that JSON follows, which llama.cpp's parser for tool calls does not expect
 	// before an answer.
 	constrain = ` (space "<|constrain|>"? [A-Za-z0-9_-]+)?`
@@ -61,25 +59,21 @@ func putSchema(g *engine.Grammar, rule string, compiled *schema.Compiled) bool {
 // putAnswer puts the answer's schema into the grammar of a rendered chat. It returns true if the
 // schema is the whole grammar, which means that the output is the content, byte for byte.
 func (c *Conversation) putAnswer(rendered *engine.Rendered) (alone bool) {
+	if c.Format.text {
+		// Templates' grammars have white space, or a code block, around an answer. JSON may have that, a text may not.
+		rendered.Parser = ""
+		rendered.Grammar = c.onlySchema()
+		return true
+	}
+
 	rules := []string{answerRule, formatRule}
 	if _, begun := c.begun(); begun {
 		rules = rules[:1] // some of the others have marks around the answer, which a client has not begun with
 	}
 	for _, rule := range rules {
-		if rendered.Parser == "" || !putSchema(&rendered.Grammar, rule, c.Format.answer) {
-			continue
-		}
-		if !c.Format.text {
+		if rendered.Parser != "" && putSchema(&rendered.Grammar, rule, c.Format.answer) {
 			return false
 		}
-
-		text := parseGBNF(rendered.Grammar.Text)
-		text.replace(constrain, "") // what follows is no JSON
-		rendered.Grammar.Text = text.String()
-		if !strings.Contains(rendered.Grammar.Text, jsonFence) {
-			return false
-		}
-		rendered.Parser = "" // the format has JSON only in a code block, which is no part of the text
 	}
 	rendered.Grammar = c.onlySchema()
 	return true

@@ -53,17 +53,17 @@ func (t *Tools) restoreNames(r *engine.Rendered) {
 			continue
 		}
 
-		// In the names of rules it comes after a dash.
-		alias := regexp.MustCompile(`(tool-)?` + tool.alias)
+		// In the names of rules (tool-NAME, ling3-arg-NAME-days) it comes after a dash.
+		alias := regexp.MustCompile(`([a-z0-9]-)?` + tool.alias)
 		replace := func(text string) string {
 			return alias.ReplaceAllStringFunc(text, func(found string) string {
-				if strings.HasPrefix(found, "tool-") {
+				if found != tool.alias {
 					return found
 				}
 				return tool.Name
 			})
 		}
-		r.Prompt = replace(r.Prompt)
+		r.Prompt = strings.ReplaceAll(r.Prompt, tool.alias, tool.Name)
 		r.Parser = replace(r.Parser)
 		r.Grammar.Text = replace(r.Grammar.Text)
 		for k := range r.Grammar.Triggers {

@@ -131,7 +131,10 @@ func (c *Conversation) templateArgs() map[string]json.RawMessage {
 // forms renders with the constraints on the answer: tools, a format, or both.
 func (r *renderer) forms(chat engine.Chat, messages []Message) (*engine.Rendered, error) {
 	byFormat := chat
-	if r.Format.asked() {
+	switch {
+	case r.Format.text:
+		byFormat.NoThinking = true // the text is all that is written
+	case r.Format.asked():
 		byFormat.Schema = placeholder
 	}
 	if err := r.Tools.offer(&chat); err != nil {
@@ -156,19 +159,7 @@ func (r *renderer) answer(byFormat engine.Chat, messages []Message) (*engine.Ren
 	if err != nil {
 		return nil, err
 	}
-	alone := r.putAnswer(rendered)
-	if !r.Format.text || alone {
-		return rendered, nil
-	}
-
-	// llama.cpp's parser of answers with a schema reads only JSON; that of others reads any text.
-	chat := byFormat
-	chat.Schema = ""
-	free, err := r.messages(chat, messages)
-	if err != nil {
-		return nil, err
-	}
-	rendered.Parser = free.Parser
+	r.putAnswer(rendered)
 	return rendered, nil
 }
 

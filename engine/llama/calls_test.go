@@ -33,14 +33,19 @@ var likeNames = []string{"web_search", "web-search", "a_b", "a__b", "call"}
 
 func likeTools(t *testing.T) []prompt.Tool {
 	t.Helper()
-	list := make([]prompt.Tool, len(likeNames))
-	for i, name := range likeNames {
+	return toolsNamed(t, likeNames, `{"type":"object","properties":{"days":{"type":"integer","minimum":1,"maximum":7},
+		"metric":{"type":"boolean"},"unit":{"enum":["C","F"]}},"required":["days","metric","unit"],
+		"additionalProperties":false}`)
+}
+
+func toolsNamed(t *testing.T, names []string, parameters string) []prompt.Tool {
+	t.Helper()
+	list := make([]prompt.Tool, len(names))
+	for i, name := range names {
 		list[i] = prompt.Tool{
-			Name:  name,
-			Field: "x",
-			Parameters: []byte(`{"type":"object","properties":{"days":{"type":"integer","minimum":1,"maximum":7},
-				"metric":{"type":"boolean"},"unit":{"enum":["C","F"]}},"required":["days","metric","unit"],
-				"additionalProperties":false}`),
+			Name:       name,
+			Field:      "x",
+			Parameters: []byte(parameters),
 		}
 		if e := list[i].Compile(i); e != nil {
 			t.Fatal(e)
@@ -172,7 +177,7 @@ func TestThoughtsFirst(t *testing.T) {
 			for i := range replies {
 				r := &replies[i]
 				if r.Finish == engine.FinishStop && !json.Valid([]byte(r.Text())) ||
-					strings.Trim(r.Text(), "{\"a\": truefls}\n") != "" {
+					strings.Trim(r.Text(), "{\"a: truefls}\n") != "" {
 					t.Errorf("schema: %s, %q, %q", r.Finish, r.Text(), r.Reasoning())
 				}
 			}

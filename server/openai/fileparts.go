@@ -27,7 +27,7 @@ func readFile(part wire.Value, object map[string]wire.Value) (string, *fault.Err
 	wire.Others(object, "type", "filename", "file_data", "file_id", "file_url", "detail")
 	if field, ok := object["file_url"]; ok {
 		return "", fault.New(fault.Unsupported, field.Name,
-			"Unsupported parameter: '%s'. Files are not downloaded here; give its content as 'file_data'.", field.Name)
+			"Unsupported parameter: '%s'. Files are not downloaded; send the content as 'file_data'.", field.Name)
 	}
 
 	name, e := wire.OptionalText(object, "filename")
@@ -59,8 +59,8 @@ func readStoredFile(id wire.Value, name string) (string, *fault.Error) {
 	stored, content, e, has := id.File()
 	switch {
 	case !has:
-		return "", fault.New(fault.Unsupported, id.Name, "Unsupported parameter: '%s'. No files are stored here; "+
-			"give its content as 'file_data', or start serve with --data-dir.", id.Name)
+		return "", fault.New(fault.Unsupported, id.Name, "Unsupported parameter: '%s'. Files are not stored; "+
+			"send the content as 'file_data', or start serve with --data-dir.", id.Name)
 	case e != nil:
 		return "", e
 	}
@@ -85,7 +85,7 @@ func readFileData(v wire.Value) (string, *fault.Error) {
 	}
 	content, err := base64.StdEncoding.DecodeString(encoded)
 	if err != nil {
-		return "", v.Invalid("it is not base64.")
+		return "", v.Invalid("it is not Base64.")
 	}
 
 	return fileText(v, content)
@@ -96,10 +96,10 @@ func fileText(v wire.Value, content []byte) (string, *fault.Error) {
 	switch {
 	case bytes.HasPrefix(content, []byte("%PDF")):
 		return "", fault.New(fault.Unsupported, v.Name,
-			"Unsupported parameter: '%s'. PDF files are not read here; send their text, or images of their pages.", v.Name)
+			"Unsupported parameter: '%s'. PDF files are not supported; send their text, or images of their pages.", v.Name)
 	case !utf8.Valid(content) || bytes.IndexByte(content, 0) >= 0:
 		return "", fault.New(fault.Unsupported, v.Name,
-			"Unsupported parameter: '%s'. Only files of UTF-8 text are read here.", v.Name)
+			"Unsupported parameter: '%s'. Only UTF-8 text files are supported.", v.Name)
 	}
 	return string(content), nil
 }
