@@ -21,6 +21,7 @@ import (
 	"serve/engine"
 	"serve/fault"
 	"serve/server/dialect"
+	"serve/server/wire"
 	"serve/service"
 )
 
@@ -75,6 +76,7 @@ var exposes = []string{
 	"x-ignored-fields",
 	"x-tools-not-offered",
 	"x-items-not-read",
+	strings.ToLower(wire.NotesHeader),
 }
 
 // exposed lists the response headers that web pages may read.
@@ -83,7 +85,8 @@ func (s *Server) exposed() string {
 	for _, d := range s.dialects {
 		names = append(names, d.Exposes()...)
 	}
-	return strings.Join(names, ", ")
+	slices.Sort(names)
+	return strings.Join(slices.Compact(names), ", ")
 }
 
 // guardOrigin rejects requests from foreign web pages. A page on another site sends its own

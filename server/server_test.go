@@ -129,7 +129,8 @@ func TestPreflight(t *testing.T) {
 		if status == 204 && (h.Get("Access-Control-Allow-Origin") != origin ||
 			!strings.Contains(h.Get("Access-Control-Allow-Headers"), "authorization") ||
 			!strings.Contains(h.Get("Access-Control-Allow-Headers"), "x-stainless-os") ||
-			!strings.Contains(h.Get("Access-Control-Expose-Headers"), "x-ignored-fields")) {
+			strings.Count(h.Get("Access-Control-Expose-Headers"), "x-ignored-fields") != 1 ||
+			!strings.Contains(h.Get("Access-Control-Expose-Headers"), "x-prompt-changed")) {
 			t.Errorf("%s: %v", origin, h)
 		}
 	}

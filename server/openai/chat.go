@@ -16,8 +16,8 @@ type chatRequest struct {
 	conversationRequest
 	maxComplete int // max_completion_tokens, which overrides max_tokens
 	hasTop      bool
-	functions   tools // the deprecated form of tools
-	guided      prompt.Format
+	functions   tools           // the deprecated form of tools
+	guided      []prompt.Format // by vLLM's fields, of which one may be given
 
 	thinking      *bool // whether the model reasons; nil if it was not said
 	hideReasoning bool
@@ -251,6 +251,27 @@ func (r *chatRequest) checkEnd() *fault.Error {
 	return nil
 }
 
+// nextGuided returns where the next of vLLM's fields with a format puts it.
+func (r *chatRequest) nextGuided() *prompt.Format {
+	r.guided = append(r.guided, prompt.Format{})
+	return &r.guided[len(r.guided)-1]
+}
+
+// checkFormat refuses formats beside each other: an answer has one.
+func (r *chatRequest) checkFormat() *fault.Error {
+	for _, f := range r.guided {
+		if f == (prompt.Format{}) {
+			continue // its field has no value
+		}
+		if r.format != (prompt.Format{}) {
+			return fault.New(fault.InvalidValue, "response_format",
+				"Only one of 'response_format', 'structured_outputs' and the fields that begin with 'guided_' may be given.")
+		}
+		r.format = f
+	}
+	return nil
+}
+
 // check validates fields that depend on each other.
 func (r *chatRequest) check() *fault.Error {
 	if r.hasTop && !r.logprobs {
@@ -264,8 +285,8 @@ func (r *chatRequest) check() *fault.Error {
 		return e
 	}
 	r.applyThinking()
-	if r.format == (prompt.Format{}) {
-		r.format = r.guided
+	if e := r.checkFormat(); e != nil {
+		return e
 	}
 
 	if len(r.functions.list) > 0 || r.functions.choice.field != "" {

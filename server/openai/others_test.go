@@ -198,6 +198,24 @@ func TestTextsOfOthers(t *testing.T) {
 	}
 }
 
+// TestOneFormat refuses formats beside each other, and takes fields without a value.
+func TestOneFormat(t *testing.T) {
+	hs, _ := servertest.Start(t, enginetest.Options{Next: sayLast("yes")}, server.Options{})
+	for fields, status := range map[string]int{
+		`"guided_choice":["yes"],"guided_regex":"yes"`:                          400,
+		`"guided_choice":["yes"],"response_format":{"type":"json_object"}`:      400,
+		`"guided_choice":["yes"],"structured_outputs":{"choice":["yes"]}`:       400,
+		`"guided_choice":["yes"],"guided_regex":null`:                           200,
+		`"guided_choice":["yes"],"response_format":{"type":"text"}`:             200,
+		`"response_format":null,"guided_choice":null,"structured_outputs":null`: 200,
+	} {
+		res, body := servertest.Post(t, hs, "/v1/chat/completions", `{"model":"fake",`+servertest.Hello+`,`+fields+`}`)
+		if res.StatusCode != status || status == 400 && !strings.Contains(body, "Only one of") {
+			t.Errorf("%s: %d %s", fields, res.StatusCode, body)
+		}
+	}
+}
+
 // TestFinalMessage continues the last message, or has a new one follow it.
 func TestFinalMessage(t *testing.T) {
 	for fields, want := range map[string]bool{

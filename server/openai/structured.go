@@ -19,29 +19,28 @@ const maxChoices = 1024
 var structuredFields = wire.Table[chatRequest]{
 	{
 		Name: "guided_json",
-		Type: wire.Of(guidedSchema, readGuided, func(r *chatRequest) *prompt.Format { return &r.guided }),
+		Type: wire.Of(guidedSchema, readGuided, (*chatRequest).nextGuided),
 		Doc:  "JSON Schema of the answer; vLLM's former name for `response_format`.",
 	},
 	{
 		Name: "structured_outputs",
-		Type: wire.Of(structuredSchema, readStructured, func(r *chatRequest) *prompt.Format { return &r.guided }),
+		Type: wire.Of(structuredSchema, readStructured, (*chatRequest).nextGuided),
 		Doc: "What the answer must be: `json` is its JSON Schema, `json_object` allows any object; `choice`, `regex` " +
 			"and `grammar` are for text, like the fields that begin with `guided_`.",
 	},
 	{
 		Name: "guided_choice",
-		Type: wire.Of(choicesSchema, readChoices,
-			func(r *chatRequest) *prompt.Format { return &r.guided }),
-		Doc: "List of texts, one of which is the answer.",
+		Type: wire.Of(choicesSchema, readChoices, (*chatRequest).nextGuided),
+		Doc:  "List of texts, one of which is the answer.",
 	},
 	{
 		Name: "guided_regex",
-		Type: wire.Of(regexSchema, readRegex, func(r *chatRequest) *prompt.Format { return &r.guided }),
+		Type: wire.Of(regexSchema, readRegex, (*chatRequest).nextGuided),
 		Doc:  "Regular expression that the answer must match, in ECMAScript's syntax.",
 	},
 	{
 		Name: "guided_grammar",
-		Type: wire.Of(larkSchema, readLark, func(r *chatRequest) *prompt.Format { return &r.guided }),
+		Type: wire.Of(larkSchema, readLark, (*chatRequest).nextGuided),
 		Doc:  "Grammar of the answer, in Lark's notation, without recursion.",
 	},
 	{

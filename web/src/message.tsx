@@ -83,7 +83,7 @@ export function MessageView({ m, last }: { m: Message; last: boolean }) {
             </button>
           </>
         )}
-        {m.finish === 'length' && <span class="note">cut at the limit of tokens</span>}
+        {m.finish === 'length' && <span class="note">cut off at the token limit</span>}
         {m.finish === 'stopped' && <span class="note">stopped</span>}
         {m.role === 'assistant' && (
           <span class="note">

@@ -65,7 +65,7 @@ function put(c: Conversation, keep = true): void {
     if (Object.keys(c.messages).length > 0) conversations.value = [c, ...conversations.value.filter((o) => o.id !== c.id)].sort((a, b) => b.updated - a.updated);
   });
   if (keep && Object.keys(c.messages).length > 0) {
-    store.save(c).catch(() => (trouble.value = 'This browser has no room to store the conversation: it is lost when you close the page.'));
+    store.save(c).catch(() => (trouble.value = 'This browser is out of storage: the conversation is lost when you close the page.'));
   }
 }
 

@@ -41,11 +41,11 @@ export function Settings() {
         ))}
       </fieldset>
       <label>
-        Stop texts, one a line
+        Stop sequences, one per line
         <textarea rows={2} value={c.params.stop ?? ''} onInput={(e) => param('stop', e.currentTarget.value)} />
       </label>
       <label>
-        Tools, as OpenAI's JSON
+        Tools (JSON, OpenAI format)
         <textarea rows={4} spellcheck={false} class="mono" value={c.tools} aria-invalid={toolsError(c.tools) !== ''} onInput={(e) => set({ tools: e.currentTarget.value })} />
       </label>
       {toolsError(c.tools) && (

@@ -186,14 +186,14 @@ test('settings are sent as they are, and what is no JSON is not', async () => {
     sent = route.request().postDataJSON();
     return route.fulfill({ contentType: 'text/event-stream', body: 'data: [DONE]\n\n' });
   });
-  await settle({ 'System prompt': 'Be brief.', Temperature: '0.5', Seed: '7', 'Stop texts, one a line': 'a b\nc', 'Tools, as OpenAI\'s JSON': '[{"type":"function","function":{"name":"f"}}]' });
+  await settle({ 'System prompt': 'Be brief.', Temperature: '0.5', Seed: '7', 'Stop sequences, one per line': 'a b\nc', 'Tools (JSON, OpenAI format)': '[{"type":"function","function":{"name":"f"}}]' });
   await say('Hello');
   await answered();
   assert.deepEqual(sent, {
     temperature: 0.5, seed: 7, stop: ['a b', 'c'], tools: [{ type: 'function', function: { name: 'f' } }],
     model: 'demo', messages: [{ role: 'system', content: 'Be brief.' }, { role: 'user', content: 'Hello' }], stream: true, stream_options: { include_usage: true },
   });
-  await settle({ 'Tools, as OpenAI\'s JSON': '[{' });
+  await settle({ 'Tools (JSON, OpenAI format)': '[{' });
   sent = undefined;
   await say('Hello');
   await answered();
