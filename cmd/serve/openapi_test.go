@@ -48,24 +48,27 @@ func openapi(t *testing.T) func(name, body string) {
 		if err != nil {
 			t.Fatalf("%s: %v: %s", name, err, body)
 		}
-		dropNullUsage(v)
+		dropNulls(v)
 		if err := s.Validate(v); err != nil {
 			t.Errorf("%s: %v\n%s", name, err, body)
 		}
 	}
 }
 
-// dropNullUsage removes the usage of a response that has not ended. The document leaves it out; OpenAI's
-// service sends null, and clients made after the Open Responses specification want the field.
-func dropNullUsage(v any) {
+// dropNulls removes the usage of a response that has not ended, and the user if none was given. The document's schemas leave
+// them out; OpenAI's service and the document's examples have null, and clients made after the Open Responses
+// specification want the fields.
+func dropNulls(v any) {
 	object, ok := v.(map[string]any)
 	if !ok {
 		return
 	}
-	if usage, given := object["usage"]; given && usage == nil {
-		delete(object, "usage")
+	for _, name := range []string{"usage", "user"} {
+		if value, given := object[name]; given && value == nil {
+			delete(object, name)
+		}
 	}
-	dropNullUsage(object["response"])
+	dropNulls(object["response"])
 }
 
 // nullable says in JSON Schema's words what the document says in OpenAPI's.

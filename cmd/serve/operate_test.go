@@ -110,7 +110,7 @@ func TestDoctor(t *testing.T) {
 			t.Errorf("it does not look at %s", about)
 		}
 	}
-	if k := found["results"]; k.Severity != doctor.Fine || !strings.Contains(k.Seen, "worst ") {
+	if k := found["results"]; k.Severity != doctor.Fine || !strings.Contains(k.Seen, "largest error ") {
 		t.Errorf("%+v", k)
 	}
 	if code != 0 || found["cache"].Severity == doctor.Broken || found["port"].Severity != doctor.Fine {
