@@ -19,7 +19,7 @@ PURE += ./server/... ./lark ./fault ./pool ./prompt ./service ./console ./flagse
 # A number of inputs, not a duration: Go 1.26 sometimes reports the end of the duration as a failure (go.dev/issue/75804).
 FUZZTIME ?= 10000x
 
-.PHONY: all serve llama page tools peers run test quick check emulated portable judges agents judges-golden real-models page-test monitoring \
+.PHONY: all serve llama page tools peers run test quick check emulated portable judges agents more-agents judges-golden real-models page-test monitoring \
 	man docs cuda-list lint fuzz soak memory bench node release version clean
 
 all: serve
@@ -110,15 +110,20 @@ judges-golden: real-models
 	build/golden/bin/python $(JUDGES)/embeddings.py build/llama/src build/judges >build/golden/embeddings.json
 	mv build/golden/embeddings.json $(JUDGES)/embeddings.json
 
-# Unmodified coding agents from npm, which do tasks with a scripted model.
+# Unmodified coding agents from npm, which do tasks with a scripted model. The others, half a gigabyte, are not in make check.
 AGENTS := cmd/serve/testdata/agents
+MORE_AGENTS := cmd/serve/testdata/moreagents
 
-$(AGENTS)/node_modules: $(AGENTS)/package-lock.json
-	cd $(AGENTS) && npm ci --silent --no-audit --no-fund
+$(AGENTS)/node_modules $(MORE_AGENTS)/node_modules: %/node_modules: %/package-lock.json
+	cd $* && npm ci --silent --no-audit --no-fund
 	@touch $@
 
 agents: llama tools $(AGENTS)/node_modules
-	TEST_AGENTS=$(CURDIR)/$(AGENTS) go test ./cmd/serve -run 'TestClaudeCode|TestCodex|TestOpencode|TestCopilotCLI|TestContinueCLI' -count 1 -v
+	TEST_AGENTS=$(CURDIR)/$(AGENTS) go test ./cmd/serve -run 'TestClaudeCode|TestCodex' -count 1 -v
+
+more-agents: llama tools $(MORE_AGENTS)/node_modules
+	TEST_MORE_AGENTS=$(CURDIR)/$(MORE_AGENTS) \
+		go test -timeout 20m ./cmd/serve -run 'TestOpencode|TestCopilotCLI|TestContinueCLI' -count 1 -v
 
 # The binary on other processors, by emulation: old ones here, Arm in portable.
 emulated: serve

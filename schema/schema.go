@@ -133,8 +133,8 @@ func newCompiler(root *value, o Options, v *validators) *compiler {
 	}
 }
 
-// readModern reads a schema, rewrites older forms, and makes all references pointers. Unknown means that $schema names a
-// draft that is not known.
+// readModern reads a schema, rewrites older forms, and makes all references pointers. Unknown means that $schema names
+// a draft that is not known.
 func readModern(document []byte) (root *value, modern []byte, unknown bool, err error) {
 	root, err = read(document)
 	if err != nil {

@@ -13,12 +13,12 @@ import (
 	"serve/server/servertest"
 )
 
-// agent is a coding agent of npm, which make agents installs.
-func agent(t *testing.T, name string) string {
+// agent is a coding agent of npm, which make agents or make more-agents installs in the folder of a variable.
+func agent(t *testing.T, variable, name string) string {
 	t.Helper()
-	folder := os.Getenv("TEST_AGENTS")
+	folder := os.Getenv(variable)
 	if folder == "" {
-		t.Skip("TEST_AGENTS is not set: make agents runs this with packages of npm")
+		t.Skip(variable + " is not set: make agents and make more-agents run this with packages of npm")
 	}
 	return filepath.Join(folder, "node_modules", ".bin", name)
 }
@@ -73,7 +73,7 @@ func asJSON(t *testing.T, v any) string {
 
 // TestClaudeCode has Claude Code run an errand, three times, with a model that plays its part.
 func TestClaudeCode(t *testing.T) {
-	program := agent(t, "claude")
+	program := agent(t, "TEST_AGENTS", "claude")
 	for range 3 {
 		e := newErrand(t)
 		// Later lines first: the conversation contains what led to them. The command's output says
@@ -140,7 +140,7 @@ type claude struct {
 // says has Claude Code answer a prompt, which may be longer than an argument can be.
 func (c *claude) says(prompt string, args ...string) string {
 	c.t.Helper()
-	cmd := exec.Command(agent(c.t, "claude"), append([]string{"--print", "--output-format", "text"}, args...)...)
+	cmd := exec.Command(agent(c.t, "TEST_AGENTS", "claude"), append([]string{"--print", "--output-format", "text"}, args...)...)
 	cmd.Dir = c.dir
 	cmd.Env = claudeEnviron(c.home, c.url)
 	cmd.Stdin = strings.NewReader(prompt)
@@ -169,7 +169,7 @@ func claudeEnviron(home, url string) []string {
 // TestClaudeCodeCompacts has Claude Code count the tokens of a conversation, and compact it: when it is told
 // to, and when the server says that the prompt is too long.
 func TestClaudeCodeCompacts(t *testing.T) {
-	agent(t, "claude")
+	agent(t, "TEST_AGENTS", "claude")
 	const (
 		about   = "It was about a greeting."
 		summary = "<summary>Somebody said hello: summary-7.</summary>"

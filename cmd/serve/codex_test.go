@@ -50,7 +50,7 @@ func newCodex(t *testing.T, dir, url, model string) *codex {
 		t.Fatal(err)
 	}
 
-	c := &codex{t: t, program: agent(t, "codex"), home: t.TempDir(), dir: dir}
+	c := &codex{t: t, program: agent(t, "TEST_AGENTS", "codex"), home: t.TempDir(), dir: dir}
 	config := fmt.Sprintf(`model = %q
 model_provider = "serve"
 approval_policy = "never"
@@ -132,7 +132,7 @@ func codexScript(t *testing.T, edit servertest.Line) []servertest.Line {
 
 // TestCodex has Codex CLI run an errand, three times, with a model that plays its part.
 func TestCodex(t *testing.T) {
-	agent(t, "codex")
+	agent(t, "TEST_AGENTS", "codex")
 	for range 3 {
 		e := newErrand(t)
 		script := codexScript(t, servertest.Line{
@@ -159,7 +159,7 @@ func TestCodex(t *testing.T) {
 // grammar, and finds the MCP server's tools by a search. Then it goes on with the conversation, and
 // compacts it.
 func TestCodexAsGPT(t *testing.T) {
-	agent(t, "codex")
+	agent(t, "TEST_AGENTS", "codex")
 	e := newErrand(t)
 	const (
 		more    = "Thanks! Is anything left to do?"

@@ -116,9 +116,9 @@ var notHere = []struct{ begin, why string }{
 	{"go test ", "this is one"},
 	{"claude", "make agents starts it"},
 	{"codex", "make agents starts it"},
-	{"copilot", "make agents starts it"},
-	{"opencode", "make agents starts it"},
-	{"cn", "make agents starts it"},
+	{"copilot", "make more-agents starts it"},
+	{"opencode", "make more-agents starts it"},
+	{"cn", "make more-agents starts it"},
 }
 
 // reader follows a document.

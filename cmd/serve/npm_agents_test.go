@@ -104,7 +104,7 @@ func checkResults(t *testing.T, asked *servertest.Recorder) {
 
 // TestCopilotCLI has GitHub's Copilot CLI run an errand, three times, and go on with each conversation.
 func TestCopilotCLI(t *testing.T) {
-	copilot := agent(t, "copilot")
+	copilot := agent(t, "TEST_MORE_AGENTS", "copilot")
 	python, tools := mcpServer(t)
 	home := t.TempDir() // it unpacks itself there
 	mcp := fmt.Sprintf(
@@ -145,7 +145,7 @@ func TestCopilotCLI(t *testing.T) {
 
 // TestContinueCLI has Continue's command cn run an errand, three times, and go on with each conversation.
 func TestContinueCLI(t *testing.T) {
-	cn := agent(t, "cn")
+	cn := agent(t, "TEST_MORE_AGENTS", "cn")
 	python, tools := mcpServer(t)
 	for range 3 {
 		e := newErrand(t)
@@ -235,7 +235,7 @@ func TestOpencode(t *testing.T) {
 	if runtime.GOARCH != "amd64" {
 		t.Skip("the package is for amd64")
 	}
-	opencode := filepath.Join(filepath.Dir(agent(t, "")), "opencode-linux-x64-baseline", "bin", "opencode")
+	opencode := filepath.Join(filepath.Dir(agent(t, "TEST_MORE_AGENTS", "")), "opencode-linux-x64-baseline", "bin", "opencode")
 	home := t.TempDir()
 	for range 3 {
 		e := newErrand(t)
