@@ -123,17 +123,19 @@ test('files of text are attached, removed, sent and shown', async () => {
   await drop('notes.md', '# Grüße\n');
   await drop('data.json', '{"a": 1}');
   const attached = page.getByRole('list', { name: 'Attached' });
+  await attached.getByText('data.json').waitFor();
   assert.deepEqual(await attached.locator('.name').allInnerTexts(), ['notes.md', 'data.json']);
   await accessible('files');
   await button('Remove data.json').click();
 
   await drop('program.bin', '\0\x01\x02');
-  assert.match(await page.locator('.composer').getByRole('alert').innerText(), /program\.bin is a binary file/);
+  await page.locator('.composer').getByRole('alert').filter({ hasText: /program\.bin is a binary file/ }).waitFor();
   await drop('old.txt', [0x47, 0x72, 0xfc]);
-  assert.match(await page.locator('.composer').getByRole('alert').innerText(), /^old\.txt is not UTF-8/);
+  await page.locator('.composer').getByRole('alert').filter({ hasText: /^old\.txt is not UTF-8/ }).waitFor();
   await page.getByLabel('Attach text files').setInputFiles([{ name: 'big.csv', mimeType: 'text/csv', buffer: Buffer.alloc((1 << 20) + 1, 'a') }]);
-  assert.match(await page.locator('.composer').getByRole('alert').innerText(), /big\.csv is larger than 1\.0 MiB/);
+  await page.locator('.composer').getByRole('alert').filter({ hasText: /big\.csv is larger than 1\.0 MiB/ }).waitFor();
   await page.getByLabel('Attach text files').setInputFiles([{ name: 'main.go', mimeType: 'text/x-go', buffer: Buffer.from('package main\n') }]);
+  await attached.getByText('main.go').waitFor();
   assert.deepEqual(await attached.locator('.name').allInnerTexts(), ['notes.md', 'main.go']);
 
   const sent = page.waitForRequest('**/v1/chat/completions');

@@ -45,7 +45,7 @@ test('streamed, stopped, regenerated, edited; and nothing of it is lost', async 
   await answered();
   const second = await lastText();
   assert.ok(first.startsWith(second.slice(0, 5)) && second.length < first.length);
-  assert.match(await answers().last().locator('footer').innerText(), /2\/2[^]*cut at the limit/);
+  assert.match(await answers().last().locator('footer').innerText(), /2\/2[^]*cut off at the token limit/);
   await button('Earlier version').click();
   assert.equal(await lastText(), first);
 
