@@ -15,6 +15,7 @@ import (
 	"serve/chatclient"
 	"serve/console"
 	"serve/models/demo"
+	"serve/terminal"
 )
 
 // chatOptions are the flags of chat.
@@ -246,7 +247,7 @@ func (w *cli) serveFor(
 ) (address string, done func(), err error) {
 	if w.logLevel == "info" {
 		// A log line for each request would only repeat what the user has just sent.
-		if err := setUpLog(w.t.Err, "warn"); err != nil {
+		if err := terminal.SetUpLog(w.t.Err, "warn"); err != nil {
 			return "", nil, err
 		}
 	}

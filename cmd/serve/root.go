@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"log/slog"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -51,13 +49,13 @@ func newRootCommand(w *cli) *cobra.Command {
 		if err := flagset.FromEnvironment(cmd.Flags(), w.environ); err != nil {
 			return usageError{err}
 		}
-		return setUpLog(w.t.Err, w.logLevel)
+		return terminal.SetUpLog(w.t.Err, w.logLevel)
 	}
 
 	f := flagset.Of(root.PersistentFlags())
 	f.Toggle(&w.offline, "offline", false, "make no outgoing connections; the same as HF_HUB_OFFLINE=1")
 	f.Text(&w.caFile, "ca-file", "", "PEM `file` of additional certificates to trust, for a proxy or a mirror")
-	f.Checked(&w.logLevel, "log-level", "info", validLevel, "log `level`: debug, info, warn or error")
+	f.Checked(&w.logLevel, "log-level", "info", terminal.ValidLevel, "log `level`: debug, info, warn or error")
 
 	root.AddCommand(
 		newPullCommand(w),
@@ -130,49 +128,4 @@ func arguments(least, most int, what string) cobra.PositionalArgs {
 		}
 		return nil
 	}
-}
-
-// validLevel refuses anything but a log level.
-func validLevel(level string) error {
-	var l slog.Level
-	if l.UnmarshalText([]byte(level)) != nil {
-		return fmt.Errorf("must be debug, info, warn or error")
-	}
-	return nil
-}
-
-// setUpLog sends the log to stderr. The engine's info lines are the details of a load, hundreds of
-// them: they show at level debug only.
-func setUpLog(w io.Writer, level string) error {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return usagef("--log-level: %w", err)
-	}
-
-	var h slog.Handler = slog.NewTextHandler(w, &slog.HandlerOptions{Level: l})
-	if l > slog.LevelDebug {
-		h = quietEngine{h}
-	}
-	slog.SetDefault(slog.New(h))
-	return nil
-}
-
-// quietEngine drops the engine's lines below warning.
-type quietEngine struct{ slog.Handler }
-
-// Handle implements slog.Handler.
-func (q quietEngine) Handle(ctx context.Context, r slog.Record) error {
-	if r.Level >= slog.LevelWarn {
-		return q.Handler.Handle(ctx, r)
-	}
-
-	fromEngine := false
-	r.Attrs(func(a slog.Attr) bool {
-		fromEngine = a.Key == "from" && a.Value.String() == "llama.cpp"
-		return !fromEngine
-	})
-	if fromEngine {
-		return nil
-	}
-	return q.Handler.Handle(ctx, r)
 }
