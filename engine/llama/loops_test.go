@@ -243,7 +243,10 @@ func TestLikeNames(t *testing.T) {
 	// No boolean: some templates write True, where their formats have true.
 	const parameters = `{"type":"object","properties":{"days":{"type":"integer"},"unit":{"enum":["C","F"]}},
 		"required":["days","unit"],"additionalProperties":false}`
-	for _, name := range templateNames(t) {
+	for i, name := range templateNames(t) {
+		if !*all && i%4 != 0 && !slices.Contains(formatTemplates, name) {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m := loadTemplate(t, readTemplate(t, name))
