@@ -34,6 +34,7 @@ func TestDocuments(t *testing.T) {
 		blocks := commandBlocks(d.text)
 		count += len(blocks)
 		t.Run(d.name, func(t *testing.T) {
+			t.Parallel()
 			r := newReader(t)
 			for _, b := range blocks {
 				r.follow(b)
