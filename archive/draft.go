@@ -144,7 +144,7 @@ type Batch struct {
 func (s *Files) Keep(ctx context.Context, b *Batch, drafts ...*Draft) error {
 	for i, d := range drafts {
 		if err := d.seal(); err != nil {
-			for _, sealed := range drafts[:i] {
+			for _, sealed := range drafts[:i+1] { // this one may have its name already
 				sealed.unseal()
 			}
 			return err
@@ -242,19 +242,9 @@ func (s *Files) OpenBatches(ctx context.Context) ([]*Batch, error) {
 }
 
 func (s *Files) batches(ctx context.Context, where string, args ...any) ([]*Batch, error) {
-	rows, err := s.db.QueryContext(ctx, "SELECT "+batchColumns+" FROM batches WHERE "+where, args...)
+	list, err := rows(ctx, s.db, scanBatch, "SELECT "+batchColumns+" FROM batches WHERE "+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("list batches: %w", err)
 	}
-	defer rows.Close()
-
-	var list []*Batch
-	for rows.Next() {
-		b, err := scanBatch(rows.Scan)
-		if err != nil {
-			return nil, fmt.Errorf("list batches: %w", err)
-		}
-		list = append(list, b)
-	}
-	return list, rows.Err()
+	return list, nil
 }

@@ -131,20 +131,31 @@ func (s *Files) sweep(ctx context.Context) error {
 }
 
 // ids returns the first column of a query's rows.
-func (s *Files) ids(ctx context.Context, query string, args ...any) (ids []string, err error) {
-	rows, err := s.db.QueryContext(ctx, query, args...)
+func (s *Files) ids(ctx context.Context, query string, args ...any) ([]string, error) {
+	return rows(ctx, s.db, func(scan func(...any) error) (id string, err error) {
+		err = scan(&id)
+		return id, err
+	}, query, args...)
+}
+
+// rows returns the rows of a query, each as scan reads it.
+func rows[T any](
+	ctx context.Context, db *sql.DB, scan func(func(...any) error) (T, error), query string, args ...any,
+) (list []T, err error) {
+	found, err := db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var id string
-		if err := rows.Scan(&id); err != nil {
+	defer found.Close()
+
+	for found.Next() {
+		row, err := scan(found.Scan)
+		if err != nil {
 			return nil, err
 		}
-		ids = append(ids, id)
+		list = append(list, row)
 	}
-	return ids, rows.Err()
+	return list, found.Err()
 }
 
 // Usage returns how many bytes the files have, drafts included.
@@ -226,22 +237,12 @@ func (s *Files) List(ctx context.Context, l FileList) ([]*File, error) {
 	}
 	args = append(args, number, l.Limit)
 
-	rows, err := s.db.QueryContext(ctx,
+	list, err := rows(ctx, s.db, scanFile,
 		"SELECT "+columns+" FROM files WHERE "+where+more+order+" LIMIT ?", args...)
 	if err != nil {
 		return nil, fmt.Errorf("list files: %w", err)
 	}
-	defer rows.Close()
-
-	var list []*File
-	for rows.Next() {
-		f, err := scanFile(rows.Scan)
-		if err != nil {
-			return nil, fmt.Errorf("list files: %w", err)
-		}
-		list = append(list, f)
-	}
-	return list, rows.Err()
+	return list, nil
 }
 
 // page returns the parts of a query for the rows after one: a condition with one parameter, the

@@ -83,9 +83,15 @@ func (b *background) cancel(ctx context.Context, id string) {
 }
 
 // wait returns when no response is running, or when ctx is done.
-func (b *background) wait(ctx context.Context) {
+func (b *background) wait(ctx context.Context) { await(ctx, &b.wg) }
+
+// await returns when nothing of a group runs any more, or when ctx is done.
+func await(ctx context.Context, group *sync.WaitGroup) {
 	done := make(chan struct{})
-	go func() { b.wg.Wait(); close(done) }()
+	go func() {
+		group.Wait()
+		close(done)
+	}()
 	select {
 	case <-done:
 	case <-ctx.Done():

@@ -106,11 +106,8 @@ var batchFields = wire.Table[batchRequest]{
 	},
 	{
 		Name: "metadata",
-		Type: wire.Custom(wire.Object.Examples(`{"a":"b"}`), func(r *batchRequest, v wire.Value) *fault.Error {
-			r.metadata = v.Raw
-			return wire.IsObject(v)
-		}),
-		Doc: "Labels, which come back with the batch.",
+		Type: wire.Of(metadataSchema, readMetadata, func(r *batchRequest) *json.RawMessage { return &r.metadata }),
+		Doc:  "Labels, which come back with the batch.",
 	},
 	expiryField("output_expires_after", func(r *batchRequest) *time.Duration { return &r.kept },
 		"When the files with the results are deleted: `seconds` after their `created_at`, by default 30 days."),
@@ -177,6 +174,12 @@ func (b *batchBody) set(status string) {
 type batchState struct {
 	Body batchBody     `json:"batch"`
 	Kept time.Duration `json:"kept"` // how long the files of the results are kept
+}
+
+// stateOf returns the state of a stored batch.
+func stateOf(b *archive.Batch) (s batchState, err error) {
+	err = json.Unmarshal(b.Body, &s)
+	return s, err
 }
 
 // createBatch answers POST /v1/batches.
@@ -253,8 +256,8 @@ func (api *API) batch(r *http.Request) (batchBody, *job, *fault.Error) {
 	if err != nil {
 		return batchBody{}, nil, batchNotFound(err, id)
 	}
-	var state batchState
-	if err := json.Unmarshal(b.Body, &state); err != nil {
+	state, err := stateOf(b)
+	if err != nil {
 		return batchBody{}, nil, storageFailed(err)
 	}
 	return state.Body, nil, nil
@@ -275,18 +278,14 @@ func (api *API) listBatches(w http.ResponseWriter, r *http.Request) *fault.Error
 	if e != nil {
 		return e
 	}
-	q, e := query(r, "limit", "after")
-	if e != nil {
-		return e
-	}
-	limit, e := queryNumber(q, "limit", 20, 100)
+	page, e := readPage(r, pageItems, maxPageItems)
 	if e != nil {
 		return e
 	}
 
-	list, err := files.Batches(r.Context(), q.Get("after"), limit+1)
+	list, err := files.Batches(r.Context(), page.after, page.limit+1)
 	if errors.Is(err, archive.ErrNotFound) {
-		return fault.New(fault.InvalidValue, "after", "Invalid 'after': there is no batch '%s'.", q.Get("after"))
+		return fault.New(fault.InvalidValue, "after", "Invalid 'after': there is no batch '%s'.", page.after)
 	}
 	if err != nil {
 		return storageFailed(err)
@@ -298,13 +297,13 @@ func (api *API) listBatches(w http.ResponseWriter, r *http.Request) *fault.Error
 			bodies[i] = j.body()
 			continue
 		}
-		var state batchState
-		if err := json.Unmarshal(b.Body, &state); err != nil {
+		state, err := stateOf(b)
+		if err != nil {
 			return storageFailed(err)
 		}
 		bodies[i] = state.Body
 	}
-	return wire.WriteJSON(w, newPage(bodies, limit, func(b *batchBody) string { return b.ID }))
+	return wire.WriteJSON(w, newPage(bodies, page.limit, func(b *batchBody) string { return b.ID }))
 }
 
 // cancelBatch answers POST /v1/batches/{id}/cancel.

@@ -170,6 +170,7 @@ func validateInput(r io.Reader, endpoint string, limit int) (*batchInput, error)
 	in := &batchInput{}
 	ids := map[string]int{} // their lines
 	lines := newLineReader(r, limit)
+
 	for len(in.errors) < maxBatchErrors {
 		text, _, err := lines.next()
 		switch {
@@ -187,6 +188,7 @@ func validateInput(r io.Reader, endpoint string, limit int) (*batchInput, error)
 			in.add(e)
 			in.check(line, ids)
 		}
+
 		if in.total++; in.total > maxBatchLines {
 			in.add(newBatchError("too_many_requests", "", 0, "The file has more than %d requests.", maxBatchLines))
 			return in, nil

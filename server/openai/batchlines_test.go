@@ -3,7 +3,9 @@ package openai
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 )
@@ -111,7 +113,7 @@ func FuzzValidateInput(f *testing.F) {
 			}
 			ids[line.id] = true
 		}
-		if _, _, err := lines.next(); !lines.atEnd(err) {
+		if _, _, err := lines.next(); !errors.Is(err, io.EOF) {
 			t.Fatalf("more than %d lines: %v", in.total, err)
 		}
 	})

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -145,7 +146,7 @@ func (j *job) restoreDraft(draft *archive.Draft, done *finished) error {
 		text, ended, err := lines.next()
 		var result resultLine
 		if err != nil || !ended || json.Unmarshal(text, &result) != nil || result.CustomID == "" {
-			if err != nil && !lines.atEnd(err) {
+			if err != nil && !errors.Is(err, io.EOF) {
 				return err
 			}
 			return draft.Truncate(whole)
@@ -174,6 +175,7 @@ func (j *job) write(done *finished, results ...*resultLine) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 
+	var written []*archive.Draft
 	for _, r := range results {
 		var text bytes.Buffer
 		encoder := json.NewEncoder(&text)
@@ -188,10 +190,19 @@ func (j *job) write(done *finished, results ...*resultLine) error {
 		if _, err := draft.Write(text.Bytes()); err != nil {
 			return err
 		}
+		if !slices.Contains(written, draft) {
+			written = append(written, draft)
+		}
 		done.add(r.CustomID)
 		j.count(r)
 	}
-	return errors.Join(j.results.Sync(), j.errors.Sync())
+
+	for _, draft := range written {
+		if err := draft.Sync(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // computeLine computes a line until there is a result, and writes it. If the batch or the server stops
@@ -258,13 +269,16 @@ func (j *job) perform(ctx context.Context, line *batchLine) *lineAnswer {
 
 // refuse returns the fault for a request that only makes sense with a client that waits.
 func (l *batchLine) refuse() *fault.Error {
-	o := l.options()
-	for name, value := range map[string]json.RawMessage{"stream": o.Stream, "background": o.Background} {
-		if string(value) == "true" {
-			return fault.New(fault.Unsupported, name, "Unsupported parameter: '%s' in a batch.", name)
-		}
+	name := ""
+	switch o := l.options(); {
+	case string(o.Stream) == "true":
+		name = "stream"
+	case string(o.Background) == "true":
+		name = "background"
+	default:
+		return nil
 	}
-	return nil
+	return fault.New(fault.Unsupported, name, "Unsupported parameter: '%s' in a batch.", name)
 }
 
 // expire writes an error for each line that is not done.
@@ -293,9 +307,6 @@ func (j *job) expire(done *finished) error {
 		results = append(results, result)
 	}
 }
-
-// atEnd reports whether there are no more lines.
-func (l *lineReader) atEnd(err error) bool { return errors.Is(err, io.EOF) }
 
 // lineAnswer is the http.ResponseWriter of a line.
 type lineAnswer struct {

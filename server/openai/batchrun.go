@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -47,8 +48,8 @@ func (b *batches) resume() error {
 		return err
 	}
 	for _, record := range list {
-		var state batchState
-		if err := json.Unmarshal(record.Body, &state); err != nil {
+		state, err := stateOf(record)
+		if err != nil {
 			return err
 		}
 		b.mu.Lock()
@@ -130,14 +131,7 @@ func (b *batches) drain() {
 }
 
 // wait returns when no batch runs, or when ctx is done.
-func (b *batches) wait(ctx context.Context) {
-	done := make(chan struct{})
-	go func() { b.wg.Wait(); close(done) }()
-	select {
-	case <-done:
-	case <-ctx.Done():
-	}
-}
+func (b *batches) wait(ctx context.Context) { await(ctx, &b.wg) }
 
 // stop cancels the lines that are computed. Their batches go on when the server starts again.
 func (b *batches) stop() {
@@ -370,7 +364,7 @@ func (j *job) nextLine(lines *lineReader, done *finished) (*batchLine, error) {
 	for {
 		text, _, err := lines.next()
 		if err != nil {
-			if lines.atEnd(err) {
+			if errors.Is(err, io.EOF) {
 				return nil, nil
 			}
 			return nil, err

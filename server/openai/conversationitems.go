@@ -23,6 +23,11 @@ func itemID(item storedItem) (id string) {
 	return id
 }
 
+// itemAt returns where the item with an id is in a list, or -1.
+func itemAt(items []storedItem, id string) int {
+	return slices.IndexFunc(items, func(item storedItem) bool { return itemID(item) == id })
+}
+
 // itemsSchema describes the items that can be added to a conversation.
 var itemsSchema = wire.ListOf(itemSchema, maxAddedItems).Examples(`[{"role":"user","content":"Hello"}]`)
 
@@ -50,6 +55,15 @@ func conversationItems(record *archive.Record) (items []storedItem, e *fault.Err
 		return nil, storageFailed(err)
 	}
 	return items, nil
+}
+
+// itemsOf returns the items of the conversation with an id.
+func (api *API) itemsOf(ctx context.Context, id string) ([]storedItem, *fault.Error) {
+	record, e := api.conversationOf(ctx, id)
+	if e != nil {
+		return nil, e
+	}
+	return conversationItems(record)
 }
 
 // addItems appends items to a conversation that is not stored yet, in their normalized form, which it
@@ -146,15 +160,11 @@ func (api *API) createItems(w http.ResponseWriter, r *http.Request) *fault.Error
 
 // listItems answers GET /conversations/{id}/items.
 func (api *API) listItems(w http.ResponseWriter, r *http.Request) *fault.Error {
-	page, e := readPage(r)
+	page, e := readPage(r, pageItems, maxPageItems, orderParameter)
 	if e != nil {
 		return e
 	}
-	got, e := api.conversationOf(r.Context(), r.PathValue("id"))
-	if e != nil {
-		return e
-	}
-	items, e := conversationItems(got)
+	items, e := api.itemsOf(r.Context(), r.PathValue("id"))
 	if e != nil {
 		return e
 	}
@@ -171,18 +181,16 @@ func (api *API) showItem(w http.ResponseWriter, r *http.Request) *fault.Error {
 	if _, e := query(r); e != nil {
 		return e
 	}
-	got, e := api.conversationOf(r.Context(), r.PathValue("id"))
+	conversation := r.PathValue("id")
+	items, e := api.itemsOf(r.Context(), conversation)
 	if e != nil {
 		return e
 	}
-	items, e := conversationItems(got)
-	if e != nil {
-		return e
-	}
+
 	id := r.PathValue("item")
-	at := slices.IndexFunc(items, func(item storedItem) bool { return itemID(item) == id })
+	at := itemAt(items, id)
 	if at < 0 {
-		return itemMissing(got.ID, id)
+		return itemMissing(conversation, id)
 	}
 	return wire.WriteJSON(w, items[at])
 }
@@ -196,7 +204,7 @@ func (api *API) deleteItem(w http.ResponseWriter, r *http.Request) *fault.Error 
 		if e != nil {
 			return e
 		}
-		at := slices.IndexFunc(items, func(item storedItem) bool { return itemID(item) == id })
+		at := itemAt(items, id)
 		if at < 0 {
 			return itemMissing(c.ID, id)
 		}

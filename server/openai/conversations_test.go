@@ -305,7 +305,8 @@ func TestConversationBytes(t *testing.T) {
 	hs := conversing(t, server.Options{})
 	id := created(t, hs, ``)
 	item := `{"role":"user","content":"` + strings.Repeat("x", 1<<20) + `"}`
-	status, body := 0, ""
+	status := 0
+	body := ""
 	added := 0
 	for added = 0; added < 20; added++ {
 		status, body = call(t, hs, http.MethodPost, "/v1/conversations/"+id+"/items", `{"items":[`+item+`]}`)

@@ -6,7 +6,6 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"net/url"
 	"strconv"
 	"time"
 
@@ -204,30 +203,6 @@ func (api *API) fileFailed(err error, id string) *fault.Error {
 	return storageFailed(err)
 }
 
-// queryNumber reads a number of the query, between 1 and a bound.
-func queryNumber(q url.Values, name string, otherwise, most int) (int, *fault.Error) {
-	text := q.Get(name)
-	if text == "" {
-		return otherwise, nil
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 || n > most {
-		return 0, fault.New(fault.InvalidValue, name,
-			"Invalid '%s': %q is not a number from 1 to %d.", name, text, most)
-	}
-	return n, nil
-}
-
-// queryOrder reads the order of a list; newest first is the default.
-func queryOrder(q url.Values) (oldest bool, e *fault.Error) {
-	order := q.Get("order")
-	if order != "" && order != "asc" && order != "desc" {
-		return false, fault.New(fault.InvalidValue, "order",
-			"Invalid 'order': %q is neither 'asc' nor 'desc'.", order)
-	}
-	return order == "asc", nil
-}
-
 // maxListed is the most files that a list has.
 const maxListed = 10_000
 
@@ -237,27 +212,19 @@ func (api *API) listFiles(w http.ResponseWriter, r *http.Request) *fault.Error {
 	if e != nil {
 		return e
 	}
-	q, e := query(r, "purpose", "limit", "order", "after")
-	if e != nil {
-		return e
-	}
-	limit, e := queryNumber(q, "limit", maxListed, maxListed)
-	if e != nil {
-		return e
-	}
-	oldest, e := queryOrder(q)
+	page, e := readPage(r, maxListed, maxListed, orderParameter, "purpose")
 	if e != nil {
 		return e
 	}
 
 	list, err := files.List(r.Context(), archive.FileList{
-		Purpose: q.Get("purpose"),
-		After:   q.Get("after"),
-		Oldest:  oldest,
-		Limit:   limit + 1,
+		Purpose: r.URL.Query().Get("purpose"),
+		After:   page.after,
+		Oldest:  page.oldest,
+		Limit:   page.limit + 1,
 	})
 	if errors.Is(err, archive.ErrNotFound) {
-		return fault.New(fault.InvalidValue, "after", "Invalid 'after': there is no file '%s'.", q.Get("after"))
+		return fault.New(fault.InvalidValue, "after", "Invalid 'after': there is no file '%s'.", page.after)
 	}
 	if err != nil {
 		return storageFailed(err)
@@ -266,7 +233,7 @@ func (api *API) listFiles(w http.ResponseWriter, r *http.Request) *fault.Error {
 	for i, f := range list {
 		bodies[i] = newFileBody(f)
 	}
-	return wire.WriteJSON(w, newPage(bodies, limit, func(f *fileBody) string { return f.ID }))
+	return wire.WriteJSON(w, newPage(bodies, page.limit, func(f *fileBody) string { return f.ID }))
 }
 
 // showFile answers GET /v1/files/{id}.
@@ -362,27 +329,4 @@ func (api *API) namedFiles(ctx context.Context) func(id string) (string, []byte,
 		}
 		return f.Name, text, nil
 	}
-}
-
-// listPage is a page of a list.
-type listPage[T any] struct {
-	Object  string `json:"object"`
-	Data    []T    `json:"data"`
-	FirstID string `json:"first_id"`
-	LastID  string `json:"last_id"`
-	HasMore bool   `json:"has_more"`
-}
-
-// newPage returns the page of at most limit elements that a longer list begins with.
-func newPage[T any](list []T, limit int, id func(*T) string) listPage[T] {
-	p := listPage[T]{
-		Object:  "list",
-		Data:    append([]T{}, list[:min(limit, len(list))]...),
-		HasMore: len(list) > limit,
-	}
-	if n := len(p.Data); n > 0 {
-		p.FirstID = id(&p.Data[0])
-		p.LastID = id(&p.Data[n-1])
-	}
-	return p
 }

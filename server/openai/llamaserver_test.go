@@ -84,7 +84,8 @@ func TestLlamaServerLists(t *testing.T) {
 func TestCompatibilityLlamaServer(t *testing.T) {
 	var text strings.Builder
 	text.WriteString("| file | test | here |\n|---|---|---|\n")
-	taken, passed := 0, 0
+	taken := 0
+	passed := 0
 	rows := map[string]bool{}
 	for _, group := range allLlamaCases() {
 		for _, tt := range group.cases {

@@ -374,7 +374,8 @@ func refusesSocket(t *testing.T, hs *httptest.Server) {
 func TestCompatibilityOpenResponses(t *testing.T) {
 	var text strings.Builder
 	text.WriteString("| case | here |\n|---|---|\n")
-	passed, taken := 0, 0
+	passed := 0
+	taken := 0
 	for _, tt := range openResponsesCases {
 		if !tt.ours {
 			taken++

@@ -339,7 +339,7 @@ func (api *API) cancelResponse(w http.ResponseWriter, r *http.Request) *fault.Er
 
 // listInput answers GET /responses/{id}/input_items.
 func (api *API) listInput(w http.ResponseWriter, r *http.Request) *fault.Error {
-	page, e := readPage(r)
+	page, e := readPage(r, pageItems, maxPageItems, orderParameter)
 	if e != nil {
 		return e
 	}
