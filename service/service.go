@@ -102,6 +102,23 @@ func (s *Service) Prompt(ctx context.Context, model *pool.Lease, c *prompt.Conve
 	return b.Build(ctx, c)
 }
 
+// Length counts the tokens of a conversation's prompt for a model, also if it has no room in the context. A prompt that
+// is far longer is not split to its end: its count is then less than its length, but more than the context, or with exact
+// it is an error. Field is the name of the conversation in errors.
+func (s *Service) Length(
+	ctx context.Context, model *pool.Lease, c *prompt.Conversation, field string, exact bool,
+) (int, *fault.Error) {
+	p, err := s.Prompt(ctx, model, c)
+	if err == nil {
+		return len(p.Tokens), nil
+	}
+	e := Fault(err, field)
+	if e.Length == nil || e.Length.AtLeast && exact {
+		return 0, e
+	}
+	return e.Length.Tokens, nil
+}
+
 // Converse generates the next message of a conversation. The request contains the sampling
 // parameters and the tier; field is the name of the conversation in errors. The caller must close
 // the reply.

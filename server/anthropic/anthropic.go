@@ -150,7 +150,8 @@ func (api *API) manageFor(ctx context.Context, req *request) *fault.Error {
 		return e
 	}
 	defer model.Release()
-	return api.manage(ctx, model, req)
+	_, e = api.manage(ctx, model, req, 0, false)
+	return e
 }
 
 // countTokens answers POST /v1/messages/count_tokens. It takes every field of a message's request.
@@ -167,17 +168,14 @@ func (api *API) countTokens(w http.ResponseWriter, r *http.Request) *fault.Error
 	defer model.Release()
 
 	counts := tokenCounts{}
-	if req.managed {
-		counts.Managed = &managedCounts{}
-		if counts.Managed.Original, e = api.length(r.Context(), model, req, true); e != nil {
-			return e
-		}
-		if e := api.manage(r.Context(), model, req); e != nil {
-			return e
-		}
-	}
-	if counts.Input, e = api.length(r.Context(), model, req, true); e != nil {
+	if counts.Input, e = api.service.Length(r.Context(), model, req.conversation(), "messages", true); e != nil {
 		return e
+	}
+	if req.managed {
+		counts.Managed = &managedCounts{Original: counts.Input}
+		if counts.Input, e = api.manage(r.Context(), model, req, counts.Input, true); e != nil {
+			return e
+		}
 	}
 
 	wire.AddList(w.Header(), ignoredHeader, req.ignored)

@@ -10,7 +10,6 @@ import (
 	"serve/pool"
 	"serve/prompt"
 	"serve/server/wire"
-	"serve/service"
 )
 
 // The types of context_management's edits.
@@ -249,9 +248,14 @@ func appendEdits(b []byte, list []applied) []byte {
 	return append(b, "]}"...)
 }
 
-// manage applies the request's edits to its conversation.
-func (api *API) manage(ctx context.Context, model *pool.Lease, req *request) *fault.Error {
-	tokens := 0 // of the conversation so far; 0 if they have not been counted
+// manage applies the request's edits to its conversation. Tokens are those of its prompt, 0 if they have not been
+// counted; so are those that it returns. Exact is as in service.Length.
+func (api *API) manage(
+	ctx context.Context, model *pool.Lease, req *request, tokens int, exact bool,
+) (int, *fault.Error) {
+	length := func() (int, *fault.Error) {
+		return api.service.Length(ctx, model, req.conversation(), "messages", exact)
+	}
 	for i := range req.edits {
 		d := &req.edits[i]
 		messages, count := d.apply(req.messages)
@@ -261,8 +265,8 @@ func (api *API) manage(ctx context.Context, model *pool.Lease, req *request) *fa
 
 		var e *fault.Error
 		if tokens == 0 {
-			if tokens, e = api.length(ctx, model, req, false); e != nil {
-				return e
+			if tokens, e = length(); e != nil {
+				return 0, e
 			}
 		}
 		if d.kind == clearTools && !d.byUses && tokens <= d.trigger {
@@ -271,9 +275,9 @@ func (api *API) manage(ctx context.Context, model *pool.Lease, req *request) *fa
 
 		before := req.messages
 		req.messages = messages
-		after, e := api.length(ctx, model, req, false)
+		after, e := length()
 		if e != nil {
-			return e
+			return 0, e
 		}
 		if tokens-after < d.atLeast { // or nothing is shorter than before
 			req.messages = before
@@ -282,21 +286,7 @@ func (api *API) manage(ctx context.Context, model *pool.Lease, req *request) *fa
 		req.applied = append(req.applied, applied{d.kind, count, max(tokens-after, 0)})
 		tokens = after
 	}
-	return nil
-}
-
-// length counts the tokens of a request's prompt, also if it has no room in the context. A prompt that is far longer
-// is not split to its end: unless all is set, the count is then less than its length, but more than the context.
-func (api *API) length(ctx context.Context, model *pool.Lease, req *request, all bool) (int, *fault.Error) {
-	p, err := api.service.Prompt(ctx, model, req.conversation())
-	if err == nil {
-		return len(p.Tokens), nil
-	}
-	e := service.Fault(err, "messages")
-	if e.Length == nil || e.Length.AtLeast && all {
-		return 0, e
-	}
-	return e.Length.Tokens, nil
+	return tokens, nil
 }
 
 // apply returns the conversation without what an edit removes, and how many uses or turns that are.

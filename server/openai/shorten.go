@@ -106,15 +106,7 @@ func (api *API) shorten(ctx context.Context, h http.Header, req *responsesReques
 // length returns the number of tokens of a request's prompt, also if they have no room in the context. It
 // may then be less than the whole, but is more than the context.
 func (api *API) length(ctx context.Context, model *pool.Lease, req *responsesRequest) (int, *fault.Error) {
-	p, err := api.service.Prompt(ctx, model, req.conversation())
-	if err == nil {
-		return len(p.Tokens), nil
-	}
-	e := service.Fault(err, "input")
-	if e.Length == nil {
-		return 0, e
-	}
-	return e.Length.Tokens, nil
+	return api.service.Length(ctx, model, req.conversation(), "input", false)
 }
 
 // compactEarlier replaces all but the last step of a conversation by a summary, which the model writes.
