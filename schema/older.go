@@ -35,21 +35,7 @@ func modernizeSchema(v *value) (changed bool) {
 		changed = v.modernizeRequired() || changed
 	}
 
-	for _, key := range v.keys {
-		member := v.members[key]
-		switch {
-		case data[key]:
-		case slices.Contains(named, key) && member.kind == object:
-			for _, name := range member.keys {
-				changed = modernizeSchema(member.members[name]) || changed
-			}
-		default:
-			changed = modernizeSchema(member) || changed
-		}
-	}
-	for _, item := range v.items {
-		changed = modernizeSchema(item) || changed
-	}
+	v.schemas(func(s *value) { changed = modernizeSchema(s) || changed })
 	return changed
 }
 
