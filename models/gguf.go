@@ -90,6 +90,7 @@ func ReadHeader(path string) (*Header, error) {
 		return nil, err
 	}
 	defer f.Close()
+
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
@@ -97,6 +98,7 @@ func ReadHeader(path string) (*Header, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%w: %s is not a regular file", ErrFormat, path)
 	}
+
 	h, err := parseHeader(f, uint64(info.Size()))
 	switch {
 	case errors.Is(err, errTruncated):

@@ -265,7 +265,10 @@ func (f *jpegFile) frame(b []byte) error {
 		f.vMax = max(f.vMax, p.v)
 	}
 	if len(f.planes) == 1 { // with nothing to be sampled beside, each block is an MCU
-		f.planes[0].h, f.planes[0].v, f.hMax, f.vMax = 1, 1, 1, 1
+		f.planes[0].h = 1
+		f.planes[0].v = 1
+		f.hMax = 1
+		f.vMax = 1
 	}
 	return nil
 }

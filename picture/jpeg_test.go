@@ -172,7 +172,8 @@ func TestSamplings(t *testing.T) {
 			}
 
 			for _, at := range [][2]int{{0, 0}, {95, 95}, {96, 95}, {95, 96}, {96, 96}, {191, 0}, {0, 191}, {191, 191}} {
-				x, y := at[0], at[1]
+				x := at[0]
+				y := at[1]
 				r, g, b := color.YCbCrToRGB(planes[0].value(x, y), planes[1].value(x, y), planes[2].value(x, y))
 				if got := m.Pixels[3*(y*size+x):][:3]; distance(got, []byte{r, g, b}) > 2 {
 					t.Errorf("%s, apart %v: at %d,%d %v, want %v", name, apart, x, y, got, []byte{r, g, b})

@@ -161,7 +161,10 @@ func (f *jpegFile) scanHeader(b []byte) (s scan, err error) {
 	s.ah = int(rest[2] >> 4)
 	s.al = int(rest[2] & 15)
 	if !f.progressive {
-		s.ss, s.se, s.ah, s.al = 0, 63, 0, 0
+		s.ss = 0
+		s.se = 63
+		s.ah = 0
+		s.al = 0
 	}
 	if s.se > 63 || s.ss > s.se || s.al > 13 || f.progressive && (s.ss == 0) != (s.se == 0) || s.ss > 0 && b[0] > 1 {
 		return s, errCodes

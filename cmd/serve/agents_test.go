@@ -140,7 +140,8 @@ type claude struct {
 // says has Claude Code answer a prompt, which may be longer than an argument can be.
 func (c *claude) says(prompt string, args ...string) string {
 	c.t.Helper()
-	cmd := exec.Command(agent(c.t, "TEST_AGENTS", "claude"), append([]string{"--print", "--output-format", "text"}, args...)...)
+	args = append([]string{"--print", "--output-format", "text"}, args...)
+	cmd := exec.Command(agent(c.t, "TEST_AGENTS", "claude"), args...)
 	cmd.Dir = c.dir
 	cmd.Env = claudeEnviron(c.home, c.url)
 	cmd.Stdin = strings.NewReader(prompt)

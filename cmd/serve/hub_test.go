@@ -147,7 +147,8 @@ func TestServeByName(t *testing.T) {
 		r       *running
 		offline string
 	}{{again, `"manage":true,"offline":false`}, {offline, `"manage":true,"offline":true`}} {
-		if _, body := tt.r.send(t, http.MethodGet, "/catalog", ""); !strings.Contains(body, tt.offline) || !strings.Contains(body, `"mistral-7b"`) {
+		_, body := tt.r.send(t, http.MethodGet, "/catalog", "")
+		if !strings.Contains(body, tt.offline) || !strings.Contains(body, `"mistral-7b"`) {
 			t.Errorf("the catalog: %.200s", body)
 		}
 	}

@@ -99,7 +99,8 @@ func TestLlamaServerEngine(t *testing.T) {
 	}
 
 	t.Run("test_logprobs", func(t *testing.T) {
-		a := r.ask(t, "tiny", "/v1/chat/completions", `"temperature":0,"max_tokens":5,"logprobs":true,"top_logprobs":10,`+book)
+		const fields = `"temperature":0,"max_tokens":5,"logprobs":true,"top_logprobs":10,`
+		a := r.ask(t, "tiny", "/v1/chat/completions", fields+book)
 		var text strings.Builder
 		for _, token := range a.Choices[0].Scores.Content {
 			text.WriteString(token.Token)

@@ -235,7 +235,8 @@ func TestOpencode(t *testing.T) {
 	if runtime.GOARCH != "amd64" {
 		t.Skip("the package is for amd64")
 	}
-	opencode := filepath.Join(filepath.Dir(agent(t, "TEST_MORE_AGENTS", "")), "opencode-linux-x64-baseline", "bin", "opencode")
+	packages := filepath.Dir(agent(t, "TEST_MORE_AGENTS", ""))
+	opencode := filepath.Join(packages, "opencode-linux-x64-baseline", "bin", "opencode")
 	home := t.TempDir()
 	for range 3 {
 		e := newErrand(t)

@@ -55,9 +55,9 @@ func openapi(t *testing.T) func(name, body string) {
 	}
 }
 
-// dropNulls removes the usage of a response that has not ended, and the user if none was given. The document's schemas leave
-// them out; OpenAI's service and the document's examples have null, and clients made after the Open Responses
-// specification want the fields.
+// dropNulls removes the usage of a response that has not ended, and the user if none was given. The document's
+// schemas leave them out; OpenAI's service and the document's examples have null, and clients made after the
+// Open Responses specification want the fields.
 func dropNulls(v any) {
 	object, ok := v.(map[string]any)
 	if !ok {

@@ -37,7 +37,8 @@ func TestPage(t *testing.T) {
 	h.Add(tinyRepo, hubtest.Repo{License: "mit", Files: map[string][]byte{"tiny-Q4_K_M.gguf": model}})
 	h.Fail("cdn", hubtest.Times(1, hubtest.Hold(h, len(model)/2, func() {}, nil)))
 
-	r := startServeIn(t, append(environ(t, h), "SERVE_HOME="+t.TempDir()), "demo", path, "--parallel", "2", "--threads", "1")
+	home := append(environ(t, h), "SERVE_HOME="+t.TempDir())
+	r := startServeIn(t, home, "demo", path, "--parallel", "2", "--threads", "1")
 	cmd := exec.CommandContext(t.Context(), "node", "--test", "--test-concurrency", "1",
 		"--test-reporter", "spec", "test/page.mjs", "test/library.mjs")
 	cmd.Dir = "../../web"

@@ -246,8 +246,7 @@ llama_token draw_by_grammar(serve_context * ctx, float * logits, const serve_row
         throw std::runtime_error("the grammar allows no token");
     }
     if (row.sampler->drawn < row.sampler->least) {
-        static thread_local std::vector<llama_token> others;
-        others = without(tokens, row.sampler->ends);
+        const std::vector<llama_token> others = without(tokens, row.sampler->ends);
         if (!others.empty()) {
             return draw(ctx, logits, row, &others);
         }
