@@ -103,8 +103,8 @@ func (s *Service) Prompt(ctx context.Context, model *pool.Lease, c *prompt.Conve
 }
 
 // Length counts the tokens of a conversation's prompt for a model, also if it has no room in the context. A prompt that
-// is far longer is not split to its end: its count is then less than its length, but more than the context, or with exact
-// it is an error. Field is the name of the conversation in errors.
+// is far longer is not split to its end: its count is then less than its length, but more than the context; with exact
+// this is an error. Field is the name of the conversation in errors.
 func (s *Service) Length(
 	ctx context.Context, model *pool.Lease, c *prompt.Conversation, field string, exact bool,
 ) (int, *fault.Error) {
