@@ -154,25 +154,14 @@ lint: llama page node $(LINT)
 	$(LINT) run
 	web/test/node_modules/.bin/tsc --noEmit -p web
 
-FUZZ := go test -run '^$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 100x -fuzz
-fuzz:
-	$(FUZZ) FuzzParseHeader ./models
-	$(FUZZ) FuzzReference ./models
-	$(FUZZ) FuzzListing ./hub
-	$(FUZZ) FuzzDecode ./picture
-	$(FUZZ) FuzzJPEG ./picture
-	$(FUZZ) FuzzCompile ./schema
-	$(FUZZ) FuzzTrace ./load
-	$(FUZZ) FuzzMessage ./chat
-	$(FUZZ) FuzzAnswerText ./engine
-	$(FUZZ) FuzzReader ./engine/remote
-	$(FUZZ) FuzzRequests ./server/openai
-	$(FUZZ) FuzzRequests ./server/ollama
-	$(FUZZ) FuzzRequests ./server/anthropic
-	$(FUZZ) FuzzAppendString ./server/wire
-	$(FUZZ) FuzzGBNF ./prompt
-	$(FUZZ) FuzzPlainParser ./prompt
-	$(FUZZ) FuzzParseSize ./machine
+# Every fuzz target in the tree.
+fuzz: llama
+	@grep -ro --include='*_test.go' --exclude-dir=node_modules --exclude-dir=build '^func Fuzz[A-Za-z]*' . | sort | \
+		while IFS=: read -r file target; do \
+			set -x; \
+			go test -run '^$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 100x \
+				-fuzz "^$${target#func }$$" "$$(dirname $$file)" || exit 1; \
+		done
 
 # The files for operators, checked by Prometheus's own tool.
 monitoring:
