@@ -205,9 +205,10 @@ func (e *Engine) embed(inputs []*embedInput) error {
 		tokens[i] = in.tokens
 	}
 
-	vectors, err := e.runner.Embed(tokens)
+	suspect := len(inputs) == 1 && inputs[0].suspect
+	vectors, err := e.runner.Embed(tokens, suspect)
 	switch {
-	case errors.Is(err, ErrCrashed) && len(inputs) == 1 && inputs[0].suspect:
+	case errors.Is(err, ErrCrashed) && suspect:
 		e.restarted()
 	case errors.Is(err, ErrCrashed):
 		// One of them, perhaps: each alone.

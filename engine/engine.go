@@ -29,6 +29,7 @@ type Options struct {
 // Engine answers requests with one model.
 type Engine struct {
 	runner Runner
+	text   Text
 	opts   Options
 	limits Limits
 	sched  *scheduler          // Run's goroutine's
@@ -73,9 +74,9 @@ func (r *request) cancel() {
 	r.wake()
 }
 
-// New returns an engine for a runner. It answers once Run runs. The engine owns
-// the runner from then on: Run closes it.
-func New(r Runner, o Options) *Engine {
+// New returns an engine for a runner and for what reads and writes text for it. It answers once Run runs. The engine
+// owns the runner from then on: Run closes it. It uses the Text until Run returns.
+func New(r Runner, t Text, o Options) *Engine {
 	if o.MaxWaiting == 0 {
 		o.MaxWaiting = 512
 	}
@@ -86,7 +87,14 @@ func New(r Runner, o Options) *Engine {
 		o.MaxChoices = 128
 	}
 
-	e := &Engine{runner: r, opts: o, limits: r.Limits(), wake: make(chan struct{}, 1), byBytes: map[string]Token{}}
+	e := &Engine{
+		runner:  r,
+		text:    t,
+		opts:    o,
+		limits:  r.Limits(),
+		wake:    make(chan struct{}, 1),
+		byBytes: map[string]Token{},
+	}
 	e.sched = newScheduler(e.limits, o.Gap)
 	e.meter = newMeter()
 	e.images = newImageCache()
@@ -132,10 +140,10 @@ func (e *Engine) hold() error {
 // text of so many bytes that it must have more than limit tokens is a LengthError at
 // once: splitting megabytes takes seconds.
 func (e *Engine) Tokenize(text string, special bool, limit int) ([]Token, error) {
-	return e.tokenize(text, special, special, limit)
+	return e.tokenize(context.Background(), text, special, special, limit)
 }
 
-func (e *Engine) tokenize(text string, control, ends bool, limit int) ([]Token, error) {
+func (e *Engine) tokenize(ctx context.Context, text string, control, ends bool, limit int) ([]Token, error) {
 	// An encoder's vocabulary may have one token for any word it does not know.
 	if n := len(text) / e.longestPiece; n > limit && e.runner.Model().Generates {
 		return nil, &LengthError{Tokens: n, Limit: limit, AtLeast: true}
@@ -144,7 +152,7 @@ func (e *Engine) tokenize(text string, control, ends bool, limit int) ([]Token, 
 		return nil, err
 	}
 	defer e.calls.Done()
-	tokens, err := e.runner.Tokenize(text, control, ends)
+	tokens, err := e.text.Tokenize(ctx, text, control, ends)
 	return tokens, ended(err)
 }
 
@@ -155,7 +163,7 @@ func (e *Engine) Render(c Chat) (*Rendered, error) {
 		return nil, err
 	}
 	defer e.calls.Done()
-	r, err := e.runner.Render(c)
+	r, err := e.text.Render(context.Background(), c)
 	if err != nil {
 		return nil, blame(err)
 	}
@@ -212,14 +220,14 @@ func (e *Engine) Generate(ctx context.Context, r Request) (*Stream, error) {
 			req.preserved[t] = true
 		}
 	}
-	parsers, err := e.parsers(&r)
+	parsers, err := e.parsers(ctx, &r)
 	if err != nil {
 		return nil, err
 	}
 
 	req.stream = newStream(req, parsers)
 	req.usage.Prompt = len(r.Prompt)
-	sequences, err := e.sequences(req)
+	sequences, err := e.sequences(ctx, req)
 	if err != nil {
 		req.stream.closeParsers()
 		return nil, err
@@ -271,7 +279,14 @@ func (e *Engine) check(r *Request) error {
 }
 
 // sequences makes one for each choice. Choice i draws with the seed plus i.
-func (e *Engine) sequences(req *request) ([]*sequence, error) {
+func (e *Engine) sequences(ctx context.Context, req *request) ([]*sequence, error) {
+	if req.Sampling.Grammar.Text != "" {
+		// Before it reaches the process that holds everybody's cells.
+		if err := e.text.Check(ctx, req.Sampling); err != nil {
+			return nil, blame(err)
+		}
+	}
+
 	sequences := make([]*sequence, 0, req.Choices)
 	for i := range req.Choices {
 		sampling := req.Sampling

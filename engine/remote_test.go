@@ -29,7 +29,7 @@ func TestAllOfThisRemotely(t *testing.T) {
 }
 
 // wherever is a runner, or one that it is the other end of.
-func wherever(t testing.TB, fake *enginetest.Fake) engine.Runner {
+func wherever(t testing.TB, fake *enginetest.Fake) enginetest.Model {
 	t.Helper()
 	if !remotely {
 		return fake

@@ -697,15 +697,15 @@ func TestEmbeddings(t *testing.T) {
 			t.Error("a model that pools generates")
 		}
 
-		m := r.(*runner).model
+		m := r.model
 		a := tokenize(t, m, "the man")
 		b := tokenize(t, m, "the world and the water")
-		together, err := r.Embed([][]engine.Token{a, b})
+		together, err := r.Embed([][]engine.Token{a, b}, false)
 		if err != nil {
 			t.Fatal(err)
 		}
 
-		alone, err := r.Embed([][]engine.Token{b})
+		alone, err := r.Embed([][]engine.Token{b}, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -731,8 +731,8 @@ func TestRank(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	m := r.(*runner).model
-	scores, err := r.Embed([][]engine.Token{tokenize(t, m, "the man"), tokenize(t, m, "water")})
+	m := r.model
+	scores, err := r.Embed([][]engine.Token{tokenize(t, m, "the man"), tokenize(t, m, "water")}, false)
 	if err != nil {
 		t.Fatal(err)
 	}

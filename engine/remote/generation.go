@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"serve/engine"
 )
 
 // Child is a child that has been started.
@@ -47,6 +49,9 @@ func (e *DiedError) Unwrap() error { return e.Err }
 
 // errLost says that the child has gone.
 var errLost = errors.New("the engine's process is gone")
+
+// errNotSent says that the child had gone before it was asked: what was asked has done it no harm.
+var errNotSent = fmt.Errorf("%w: it was not asked", errLost)
 
 // generation is one child.
 type generation struct {
@@ -191,8 +196,13 @@ func (g *generation) stall(d time.Duration) {
 	g.p.Kill(true)
 }
 
-// call asks the child and waits for its reply.
+// call asks the child and waits for its reply. Without one the error is errLost, which is errNotSent if
+// the child cannot have read the whole question.
 func (g *generation) call(name string, write func(*message)) ([]byte, error) {
+	if g.isGone() {
+		return nil, errNotSent
+	}
+
 	c := &pendingCall{name, make(chan []byte, 1)}
 	g.mu.Lock()
 	g.nextID++
@@ -205,8 +215,15 @@ func (g *generation) call(name string, write func(*message)) ([]byte, error) {
 	g.write.Lock()
 	err := m.send(g.p.Calls)
 	g.write.Unlock()
+	if errors.Is(err, engine.ErrRequest) {
+		g.mu.Lock()
+		delete(g.pending, id)
+		g.mu.Unlock()
+		return nil, err
+	}
 	if err != nil {
 		g.lose(err)
+		return nil, errNotSent
 	}
 
 	select {
@@ -221,4 +238,21 @@ func (g *generation) call(name string, write func(*message)) ([]byte, error) {
 	default:
 		return nil, errLost
 	}
+}
+
+// isGone reports whether the child is known to be lost.
+func (g *generation) isGone() bool {
+	select {
+	case <-g.gone:
+		return true
+	default:
+		return false
+	}
+}
+
+// answers asks the child for nothing, and reports whether it replied: then whatever ends it from now on
+// came after.
+func (g *generation) answers() bool {
+	_, err := g.call("ping", func(m *message) { m.u8(askNothing) })
+	return err == nil
 }

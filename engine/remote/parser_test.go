@@ -105,7 +105,7 @@ func TestParsersAreClosed(t *testing.T) {
 }
 
 // startOver returns a Runner whose child serves another.
-func startOver(t testing.TB, runner engine.Runner) *remote.Runner {
+func startOver(t testing.TB, runner enginetest.Model) *remote.Runner {
 	t.Helper()
 	r, _, err := remote.Start(
 		context.Background(), remote.Options{Spawn: func() (*remote.Child, error) { return remotetest.Spawn(runner) }},
@@ -120,7 +120,7 @@ func startOver(t testing.TB, runner engine.Runner) *remote.Runner {
 // quick is a Runner whose parsers cost nothing.
 type quick struct{ *enginetest.Fake }
 
-func (quick) Parser(string) (engine.Parser, error) { return &passing{}, nil }
+func (quick) Parser(context.Context, string) (engine.Parser, error) { return &passing{}, nil }
 
 type passing struct{}
 

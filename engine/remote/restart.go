@@ -226,29 +226,38 @@ func (r *Runner) Restarts() int {
 // is an engine.ErrCrashed.
 func (r *Runner) ask(name string, write func(*message)) (*reader, error) {
 	for suspect := false; ; {
-		unlock := r.take(suspect)
-		g, err := r.generation()
-		var reply []byte
-		if err == nil {
-			watch := time.AfterFunc(r.o.Stall, func() { g.stall(r.o.Stall) })
-			reply, err = g.call(name, write)
-			watch.Stop()
-		}
-		unlock()
-
+		reply, g, err := r.tryCall(name, suspect, write)
 		switch {
 		case err == nil:
 			in := &reader{b: reply}
 			return in, in.failure()
-		case g == nil:
+		case g == nil || !errors.Is(err, errLost):
 			return nil, err
-		case r.lost(g, nil):
+		case r.lost(g, nil) && !errors.Is(err, errNotSent):
 			if suspect {
 				return nil, fmt.Errorf("%w: %s", engine.ErrCrashed, name)
 			}
 			suspect = true
 		}
 	}
+}
+
+// tryCall makes a call once. A suspect is alone with its child, which has answered since it was.
+func (r *Runner) tryCall(name string, suspect bool, write func(*message)) ([]byte, *generation, error) {
+	unlock := r.take(suspect)
+	defer unlock()
+	g, err := r.generation()
+	if err != nil {
+		return nil, nil, err
+	}
+
+	watch := time.AfterFunc(r.o.Stall, func() { g.stall(r.o.Stall) })
+	defer watch.Stop()
+	if suspect && !g.answers() {
+		return nil, g, errNotSent
+	}
+	reply, err := g.call(name, write)
+	return reply, g, err
 }
 
 // take keeps others from asking a child meanwhile, or only those that must be alone.

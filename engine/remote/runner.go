@@ -320,7 +320,7 @@ func (r *reader) rows(rows []engine.Row, vocabulary int) {
 }
 
 // Embed has the child embed.
-func (r *Runner) Embed(inputs [][]engine.Token) (vectors [][]float32, err error) {
+func (r *Runner) Embed(inputs [][]engine.Token, suspect bool) (vectors [][]float32, err error) {
 	g, err := r.known()
 	if err != nil {
 		return nil, err
@@ -333,7 +333,7 @@ func (r *Runner) Embed(inputs [][]engine.Token) (vectors [][]float32, err error)
 		return c
 	}
 
-	err = r.exchange(g, false, crash, func(m *message) error {
+	err = r.exchange(g, suspect, crash, func(m *message) error {
 		if err := r.begin(m, askEmbed, g, nil); err != nil {
 			return err
 		}
@@ -380,25 +380,36 @@ func (r *Runner) exchange(
 	}
 
 	unlock := r.take(alone)
+	// Whoever had the child before may have ended it, which is then not the fault of what comes now.
+	g.watch.Reset(r.o.Stall)
+	asked := !g.isGone() && (!alone || g.answers())
 	g.exchanging.Lock()
 	defer g.exchanging.Unlock()
-	g.watch.Reset(r.o.Stall)
-	err := r.out.send(g.p.Steps)
+	err := errNotSent
+	if asked {
+		err = r.out.send(g.p.Steps)
+	}
 	if err == nil {
 		r.in, err = receive(g.steps, r.in)
 	}
-
-	g.watch.Stop()
-	unlock()
 	if err == nil {
 		err = read(&reader{b: r.in})
-		if !errors.Is(err, errWire) {
-			return err
-		}
+	} else if asked {
+		err = fmt.Errorf("%w: %w", errLost, err)
+	}
+
+	g.watch.Stop()
+	if !errors.Is(err, errWire) && !errors.Is(err, errLost) {
+		unlock()
+		return err
 	}
 
 	g.lose(err)
-	suspicious := r.lost(g, crash)
+	unlock() // whoever comes next sees that this child is gone
+	if !asked {
+		crash = func() Crash { return Crash{} }
+	}
+	suspicious := r.lost(g, crash) && asked
 	// The next child, or one after it, knows nothing, and the loop will know that.
 	r.seen = g.number + 1
 	r.ops = r.ops[:0]

@@ -184,7 +184,7 @@ func (c *child) serveSteps(conn io.ReadWriter) error {
 
 // embed computes vectors. Fatal means that the child must end.
 func (c *child) embed(out *message, inputs [][]engine.Token) (fatal bool) {
-	vectors, err := c.runner.Embed(inputs)
+	vectors, err := c.runner.Embed(inputs, false)
 	if c.fatal(err) {
 		return true
 	}
@@ -362,6 +362,8 @@ func (c *child) call(r *reader, out *message) (err error) {
 		out.err(err)
 	case askParse:
 		err = c.parse(r, out)
+	case askNothing:
+		out.err(nil)
 	default:
 		err = fmt.Errorf("%w: call %d", errWire, ask)
 		out.err(err)

@@ -70,10 +70,10 @@ func (m *message) f32s(v []float32) {
 	}
 }
 
-// send writes a message in one call.
+// send writes a message in one call. One that is too large is an engine.ErrRequest, and not written.
 func (m *message) send(w io.Writer) error {
 	if len(m.b)-4 > maxFrame {
-		return fmt.Errorf("%w: %d bytes", errWire, len(m.b))
+		return fmt.Errorf("%w: a message of %d bytes (maximum %d)", engine.ErrRequest, len(m.b), maxFrame)
 	}
 	binary.LittleEndian.PutUint32(m.b, uint32(len(m.b)-4))
 	_, err := w.Write(m.b)
@@ -277,6 +277,7 @@ const (
 	askRender
 	askParser
 	askParse
+	askNothing
 )
 
 // batch writes a batch.
