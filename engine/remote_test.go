@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"testing"
 
-	"serve/engine"
 	"serve/engine/enginetest"
 	"serve/engine/remote"
 	"serve/engine/remote/remotetest"

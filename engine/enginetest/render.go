@@ -57,4 +57,6 @@ func (f *Fake) Render(_ context.Context, c engine.Chat) (*engine.Rendered, error
 }
 
 // Parser returns a parser by Options.Parse.
-func (f *Fake) Parser(context.Context, string) (engine.Parser, error) { return NewParser(f.opts.Parse), nil }
+func (f *Fake) Parser(context.Context, string) (engine.Parser, error) {
+	return NewParser(f.opts.Parse), nil
+}

@@ -1,8 +1,8 @@
 package llama
 
 import (
-	"context"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -52,10 +52,14 @@ func (t *Text) Tokenize(_ context.Context, text string, control, ends bool) ([]e
 }
 
 // Render has the chat template render a conversation.
-func (t *Text) Render(_ context.Context, c engine.Chat) (*engine.Rendered, error) { return t.model.Render(c) }
+func (t *Text) Render(_ context.Context, c engine.Chat) (*engine.Rendered, error) {
+	return t.model.Render(c)
+}
 
 // Parser makes the parser of an answer.
-func (t *Text) Parser(_ context.Context, spec string) (engine.Parser, error) { return t.model.Parser(spec) }
+func (t *Text) Parser(_ context.Context, spec string) (engine.Parser, error) {
+	return t.model.Parser(spec)
+}
 
 // Check makes a sampler and frees it.
 func (t *Text) Check(_ context.Context, s engine.Sampling) error {
@@ -238,14 +242,11 @@ func (r *Runner) Model() *engine.ModelInfo { return &r.facts }
 
 func (r *Runner) Limits() engine.Limits { return r.limits }
 
-
 func (r *Runner) EncodeImage(img *engine.Bitmap, limit int) ([]engine.Chunk, error) {
 	return r.projector.EncodeImage(img, limit)
 }
 
 func (r *Runner) NewSampler(s engine.Sampling) (engine.Sampler, error) { return r.model.NewSampler(s) }
-
-
 
 func (r *Runner) Step(b *engine.Batch, rows []engine.Row) error {
 	if err := r.ctx.Decode(b); err != nil {

@@ -34,11 +34,7 @@ const (
 // Verify has a model that Load returned compute a prompt, a single token and rows of several sequences, and compares
 // them. Whatever can end the process does it here, before anybody waits for an answer, and so do page faults. Again
 // is for a model that was verified before, in another process: a few tokens will do.
-func Verify(loaded engine.Runner, again bool) error {
-	r, ok := loaded.(*Runner)
-	if !ok {
-		return fmt.Errorf("verify a %T", loaded)
-	}
+func Verify(r *Runner, again bool) error {
 	prompt := verifyPrompt
 	if again {
 		prompt = verifyAgainPrompt

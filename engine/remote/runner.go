@@ -21,31 +21,41 @@ type Options struct {
 	Request func() []byte                        // what to load, for the child's Open; nothing by default
 	Refused func(answer []byte) error            // why a restarted child loaded nothing; its answer by default
 	Stall   time.Duration                        // that a step or a call may take, 2 minutes
+	CPU     time.Duration                        // that a call may take, and as much again a MiB that it sends; 0 for any
+	Name    string                               // of the child in logs, "engine"
 	Report  func(Crash)                          // receives every crash
 	Log     *slog.Logger                         // slog.Default()
 	Sleep   func(time.Duration) <-chan time.Time // time.After; tests do not wait
+
+	// LoadStalls says that the first load may not take longer than Stall, either.
+	LoadStalls bool
+
+	// Spare keeps another child loaded, which takes the place of one that ends at once.
+	Spare bool
 
 	// Restarted reads the answer of a child that has taken another's place.
 	Restarted func(answer []byte)
 }
 
-// Runner is an engine.Runner whose work a child does. When the child dies it starts
-// another; Step then fails with engine.ErrRestarted or ErrCrashed, calls are made again.
+// Runner is an engine.Runner and an engine.Text whose work a child does: as much of it as the child's Model can. When
+// the child dies it starts another; Step then fails with engine.ErrRestarted or ErrCrashed, calls are made again.
 type Runner struct {
-	o       Options
-	model   engine.ModelInfo
-	limits  engine.Limits
-	nextID  atomic.Uint64 // of samplers and parsers
-	aborted chan struct{} // closed by Abort
-	abort   sync.Once
-	loading time.Duration   // that the first child took to load
-	ended   context.Context // done when there will be no child any more, for the reason that is its cause
-	end     context.CancelCauseFunc
+	o        Options
+	model    engine.ModelInfo
+	textOnly bool // the child makes no steps
+	limits   engine.Limits
+	nextID   atomic.Uint64 // of samplers and parsers
+	aborted  chan struct{} // closed by Abort
+	abort    sync.Once
+	loading  time.Duration   // that the first child took to load
+	ended    context.Context // done when there will be no child any more, for the reason that is its cause
+	end      context.CancelCauseFunc
 
 	mu       sync.Mutex
 	current  *generation   // nil while there is none
 	changed  chan struct{} // closed when current or failed changes
 	failed   error         // why there will be none any more
+	spare    *generation   // that takes the place of current; nil while there is none
 	restarts int
 	freed    []uint64 // samplers
 	closed   []uint64 // parsers
@@ -63,13 +73,19 @@ type Runner struct {
 	in   []byte
 }
 
-var _ engine.Runner = (*Runner)(nil)
+var (
+	_ engine.Runner = (*Runner)(nil)
+	_ engine.Text   = (*Runner)(nil)
+)
 
 // Start starts a child and has it load the model. The answer is that of the child's
 // Open; without a Runner and without an error it says why not.
 func Start(ctx context.Context, o Options) (r *Runner, answer []byte, err error) {
 	if o.Stall == 0 {
 		o.Stall = 2 * time.Minute
+	}
+	if o.Name == "" {
+		o.Name = "engine"
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
@@ -95,6 +111,7 @@ func Start(ctx context.Context, o Options) (r *Runner, answer []byte, err error)
 
 	r.model = known.Model
 	r.limits = known.Limits
+	r.textOnly = known.TextOnly
 	r.seen = 1
 	r.set(g, nil)
 	return r, answer, nil
@@ -121,8 +138,10 @@ func (r *Runner) Failed() context.Context { return r.ended }
 func (r *Runner) Limits() engine.Limits { return r.limits }
 
 // Tokenize asks the child.
-func (r *Runner) Tokenize(text string, control, ends bool) (tokens []engine.Token, err error) {
-	in, err := r.ask("tokenize", func(m *message) {
+func (r *Runner) Tokenize(
+	ctx context.Context, text string, control, ends bool,
+) (tokens []engine.Token, err error) {
+	in, err := r.ask(ctx, "tokenize", func(m *message) {
 		m.u8(askTokenize)
 		m.string(text)
 		m.bool(control)
@@ -136,7 +155,7 @@ func (r *Runner) Tokenize(text string, control, ends bool) (tokens []engine.Toke
 
 // EncodeImage asks the child.
 func (r *Runner) EncodeImage(img *engine.Bitmap, limit int) (chunks []engine.Chunk, err error) {
-	in, err := r.ask("encode image", func(m *message) {
+	in, err := r.ask(context.Background(), "encode image", func(m *message) {
 		m.u8(askEncodeImage)
 		m.int(img.Width)
 		m.int(img.Height)
@@ -149,13 +168,25 @@ func (r *Runner) EncodeImage(img *engine.Bitmap, limit int) (chunks []engine.Chu
 	return chunks, done(in, err)
 }
 
+// Check asks the child.
+func (r *Runner) Check(ctx context.Context, s engine.Sampling) error {
+	text, err := json.Marshal(specOf(s, nil))
+	if err != nil {
+		return err
+	}
+	return done(r.ask(ctx, "check", func(m *message) {
+		m.u8(askCheck)
+		m.bytes(text)
+	}))
+}
+
 // Render asks the child.
-func (r *Runner) Render(c engine.Chat) (*engine.Rendered, error) {
+func (r *Runner) Render(ctx context.Context, c engine.Chat) (*engine.Rendered, error) {
 	text, err := json.Marshal(c)
 	if err != nil {
 		return nil, err
 	}
-	in, err := r.ask("render", func(m *message) {
+	in, err := r.ask(ctx, "render", func(m *message) {
 		m.u8(askRender)
 		m.bytes(text)
 	})
@@ -197,7 +228,7 @@ func (r *Runner) NewSampler(s engine.Sampling) (engine.Sampler, error) {
 
 	// If another child answers, this number is too low, and it is made once more.
 	q.at = g.number
-	in, err := r.ask("sampler", func(m *message) {
+	in, err := r.ask(context.Background(), "sampler", func(m *message) {
 		m.u8(askSampler)
 		m.u64(q.id)
 		m.bytes(text)
@@ -474,6 +505,7 @@ func (r *Runner) Abort() {
 	if g != nil {
 		g.lose(errLost)
 	}
+	r.dropSpare()
 }
 
 // Close ends the child and returns when its memory is free.
@@ -486,6 +518,6 @@ func (r *Runner) Close() {
 	r.mu.Unlock()
 	if g != nil {
 		g.p.Wait()
-		g.p.close()
+		g.close()
 	}
 }

@@ -3,6 +3,7 @@ package remote
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/gob"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"serve/engine"
 )
@@ -19,19 +21,29 @@ import (
 // Conn is a child's or a parent's end of the two sockets.
 type Conn struct{ Steps, Calls io.ReadWriteCloser }
 
-// Open loads what a parent asks for. It returns nil instead of a Runner when it
-// cannot; the answer, which is the caller's own business, then says why.
-type Open func(request []byte) (r engine.Runner, answer []byte)
-
-// facts are what a parent must know of a Runner, as gob.
-type facts struct {
-	Model  engine.ModelInfo
-	Limits engine.Limits
+// Model is what a child computes with: all of a model, or only one of the two.
+type Model struct {
+	Runner engine.Runner
+	Text   engine.Text
+	Close  func()
 }
 
-// child serves one Runner.
+// Open loads what a parent asks for. It returns nil instead of a Model when it
+// cannot; the answer, which is the caller's own business, then says why.
+type Open func(request []byte) (m *Model, answer []byte)
+
+// facts are what a parent must know of a Model, as gob.
+type facts struct {
+	Model    engine.ModelInfo
+	Limits   engine.Limits
+	TextOnly bool // there is no Runner
+}
+
+// child serves one Model.
 type child struct {
 	runner engine.Runner
+	text   engine.Text
+	clocks clocks // of the calls
 
 	mu       sync.Mutex
 	samplers map[uint64]engine.Sampler
@@ -54,6 +66,7 @@ func Serve(c Conn, open Open) error {
 
 	r := reader{b: first}
 	id := r.u32()
+	_ = r.u64() // a load has no limit of CPU time
 	ask := r.u8()
 	request := r.bytes()
 	if err := r.end(); err != nil || ask != askLoad {
@@ -61,12 +74,18 @@ func Serve(c Conn, open Open) error {
 	}
 
 	ch := &child{samplers: map[uint64]engine.Sampler{}, parsers: map[uint64]*liveParser{}, calls: c.Calls}
-	runner, answer := open(request)
+	model, answer := open(request)
 	var known bytes.Buffer
-	if runner != nil {
-		defer runner.Close()
-		ch.runner = runner
-		if err := gob.NewEncoder(&known).Encode(facts{*runner.Model(), runner.Limits()}); err != nil {
+	if model != nil {
+		defer model.Close()
+		ch.runner = model.Runner
+		ch.text = model.Text
+		f := facts{TextOnly: model.Runner == nil}
+		if model.Runner != nil {
+			f.Model = *model.Runner.Model()
+			f.Limits = model.Runner.Limits()
+		}
+		if err := gob.NewEncoder(&known).Encode(f); err != nil {
 			return fmt.Errorf("describe the model: %w", err)
 		}
 	}
@@ -79,7 +98,7 @@ func Serve(c Conn, open Open) error {
 	known = bytes.Buffer{}
 	// A vocabulary leaves tens of megabytes of garbage behind, and nothing as large comes again.
 	debug.FreeOSMemory()
-	if err := m.send(c.Calls); err != nil || runner == nil {
+	if err := m.send(c.Calls); err != nil || model == nil {
 		return err
 	}
 
@@ -135,6 +154,9 @@ func (c *child) serveSteps(conn io.ReadWriter) error {
 		var err error
 		if frame, err = receive(in, frame); err != nil {
 			return gone(err)
+		}
+		if c.runner == nil {
+			return errWire
 		}
 
 		r := reader{b: frame}
@@ -302,31 +324,74 @@ func (c *child) serveCalls(in *bufio.Reader, steps io.Closer) {
 			return
 		}
 		go func() {
-			r := reader{b: frame}
-			out := newMessage(nil)
-			out.u32(r.u32())
-			if c.fatal(c.call(&r, &out)) {
-				steps.Close()
-				return
-			}
-			c.write.Lock()
-			defer c.write.Unlock()
-			if out.send(c.calls) != nil {
+			if c.answer(frame) != nil {
 				steps.Close()
 			}
 		}()
 	}
 }
 
+// answer answers one call, unless the clock has done so. An error means that the process is of no use any more.
+func (c *child) answer(frame []byte) error {
+	r := reader{b: frame}
+	id := r.u32()
+	limit := time.Duration(r.u64())
+	out := newMessage(nil)
+	out.u32(id)
+
+	stop := func() bool { return true }
+	if limit > 0 {
+		stop = c.clocks.start(limit, func() {
+			late := newMessage(nil)
+			late.u32(id)
+			late.err(fmt.Errorf("%w: it takes more than %v of CPU time to read", engine.ErrTooComplex, limit))
+			_ = c.send(&late) // if the parent is gone, the process ends anyway
+		})
+	}
+	err := c.call(&r, &out)
+	if !stop() {
+		return nil
+	}
+	if c.fatal(err) {
+		return err
+	}
+	return c.send(&out)
+}
+
+// send writes a reply. One that is too large is an error of the call.
+func (c *child) send(m *message) error {
+	c.write.Lock()
+	defer c.write.Unlock()
+	err := m.send(c.calls)
+	if errors.Is(err, engine.ErrRequest) {
+		short := newMessage(nil)
+		short.b = append(short.b, m.b[4:8]...)
+		short.err(err)
+		err = short.send(c.calls)
+	}
+	return err
+}
+
 // call answers one: an error, which it returns too, or none and what was asked for.
 func (c *child) call(r *reader, out *message) (err error) {
-	switch ask := r.u8(); ask {
+	ask := r.u8()
+	if missing := c.lacks(ask); missing != nil {
+		out.err(missing)
+		return missing
+	}
+	switch ask {
+	case askCheck:
+		var spec samplerSpec
+		if err = json.Unmarshal(r.bytes(), &spec); err == nil {
+			err = c.text.Check(context.Background(), spec.sampling())
+		}
+		out.err(err)
 	case askTokenize:
 		text := r.string()
 		control := r.bool()
 		ends := r.bool()
 		var tokens []engine.Token
-		tokens, err = c.runner.Tokenize(text, control, ends)
+		tokens, err = c.text.Tokenize(context.Background(), text, control, ends)
 		out.err(err)
 		out.i32s(tokens)
 
@@ -350,7 +415,7 @@ func (c *child) call(r *reader, out *message) (err error) {
 		var text []byte
 		if err == nil {
 			var rendered *engine.Rendered
-			if rendered, err = c.runner.Render(chat); err == nil {
+			if rendered, err = c.text.Render(context.Background(), chat); err == nil {
 				text, err = json.Marshal(rendered)
 			}
 		}
@@ -370,6 +435,23 @@ func (c *child) call(r *reader, out *message) (err error) {
 	}
 
 	return err
+}
+
+// lacks fails if what is asked for needs a part of the model that this child has not.
+func (c *child) lacks(ask uint8) error {
+	switch ask {
+	case askNothing:
+		return nil
+	case askEncodeImage, askSampler:
+		if c.runner == nil {
+			return fmt.Errorf("%w: call %d to a process without weights", errWire, ask)
+		}
+	default:
+		if c.text == nil {
+			return fmt.Errorf("%w: call %d to a process without a vocabulary", errWire, ask)
+		}
+	}
+	return nil
 }
 
 // chunks writes what an image looks like.

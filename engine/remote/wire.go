@@ -187,6 +187,7 @@ func (r *reader) end() error {
 // Errors that a caller tells apart cross as a number.
 var kinds = []error{
 	nil, engine.ErrNoSlot, engine.ErrAborted, engine.ErrInvalidBatch, engine.ErrFatal, engine.ErrRequest, engine.ErrCannot,
+	engine.ErrTooComplex, // after ErrRequest, which it is, too
 }
 
 // The numbers that are none of those.
@@ -278,6 +279,7 @@ const (
 	askParser
 	askParse
 	askNothing
+	askCheck
 )
 
 // batch writes a batch.
