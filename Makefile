@@ -20,7 +20,7 @@ PURE += ./server/... ./lark ./fault ./pool ./prompt ./service ./console ./flagse
 FUZZTIME ?= 10000x
 
 .PHONY: all serve llama page tools peers run test quick check emulated portable judges agents more-agents judges-golden real-models page-test monitoring \
-	man docs cuda-list lint fuzz soak memory bench node release version clean
+	man docs cuda-list lint fuzz soak attack memory bench node release version clean
 
 all: serve
 
@@ -185,6 +185,11 @@ cuda-list:
 SOAK ?= 5m
 soak: llama
 	SOAK=$(SOAK) go test ./cmd/serve -run TestSoak -v -timeout 0
+
+# What each attack of TestAttacks costs, alone and in crowds, and then all of them mixed for a time.
+ATTACK ?= 60m
+attack: llama
+	ATTACK=$(ATTACK) go test ./cmd/serve -run TestCostOfAttacks -v -timeout 0
 
 # A table of the planned and used memory of GGUF files; more than 5 % difference is an error.
 memory: llama
