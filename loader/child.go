@@ -1,8 +1,8 @@
 package loader
 
 import (
+	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -26,13 +26,14 @@ type request struct {
 	Parts        []string // all files of the weights
 	Shape        string   // of the weights, to find measurements with models like this
 	Kernels      string   // the CPU's kernels to compute with
+	Text         bool     // only what reads and writes text is to be loaded
+	Apart        bool     // another process reads and writes text
 	TrainContext int
 	Shrink       bool
 	Free         uint64 // bytes of the host's memory, 0 if unknown
 	Options      ModelOptions
 	Plan         *llama.Options // the predecessor's; nil for the first
 	GPUs         []llama.Device // that must be present
-	Unconfined   string         // why the process that started this one could not confine it
 }
 
 // answer is the answer to a request.
@@ -60,8 +61,8 @@ func ServeEngine(h *Hardware) error {
 
 	// Signals that stop the service are for the parent, which lets answers finish first.
 	signal.Ignore(os.Interrupt, syscall.SIGTERM)
-	unconfined := sandbox.ForbidNetwork()
-	return remote.Serve(conn, func(text []byte) (engine.Runner, []byte) { return open(h, text, unconfined) })
+	unconfined := sandbox.Seal()
+	return remote.Serve(conn, func(text []byte) (*remote.Model, []byte) { return open(h, text, unconfined) })
 }
 
 // WriteDevices lists devices, in the process that ListDevices starts.
@@ -73,45 +74,55 @@ func WriteDevices(h *Hardware, out io.Writer) error {
 	return json.NewEncoder(out).Encode(list)
 }
 
-// WriteSandbox reports how this process, which CheckSandbox starts, is confined.
-func WriteSandbox(out io.Writer) error {
-	var said sandboxLine
-	if err := forbidNetwork(); err != nil {
-		said.Network = err.Error()
+// WriteSandbox reports how this process, which CheckSandbox starts, is confined: it tries what the sandbox refuses.
+func WriteSandbox(in io.Reader, out io.Writer) error {
+	var scene sandbox.Scene
+	if err := json.NewDecoder(in).Decode(&scene); err != nil {
+		return errParent(err)
 	}
+
+	var said sandboxLine
+	if err := sandbox.Seal(); err != nil {
+		said.Unconfined = oneLine(err)
+	}
+	said.Results = sandbox.Probe(scene)
 	return json.NewEncoder(out).Encode(said)
 }
 
+// oneLine returns an error's text without line breaks.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+
 // open plans a model's memory and loads it. unconfined says why this process is not confined; nil if
 // it is.
-func open(h *Hardware, text []byte, unconfined error) (engine.Runner, []byte) {
+func open(h *Hardware, text []byte, unconfined error) (*remote.Model, []byte) {
 	var q request
 	var a answer
-	var runner engine.Runner
+	var model *remote.Model
 	err := json.Unmarshal(text, &q)
-	if err == nil {
-		runner, err = a.open(h, &q)
+	switch {
+	case err != nil:
+	case q.Text:
+		model, err = a.openText(&q)
+	default:
+		model, err = a.open(h, &q)
 	}
 
-	if q.Unconfined != "" {
-		unconfined = errors.Join(unconfined, errors.New(q.Unconfined))
-	}
 	if unconfined != nil {
-		a.Unconfined = strings.ReplaceAll(unconfined.Error(), "\n", "; ")
+		a.Unconfined = oneLine(unconfined)
 	}
 	if err != nil {
 		a = answer{Failed: failureOf(err)}
 	}
 
 	result, err := json.Marshal(a)
-	if err != nil && runner != nil {
-		runner.Close()
+	if err != nil && model != nil {
+		model.Close()
 		return nil, nil
 	}
-	return runner, result
+	return model, result
 }
 
-func (a *answer) open(h *Hardware, q *request) (engine.Runner, error) {
+func (a *answer) open(h *Hardware, q *request) (*remote.Model, error) {
 	if err := h.UseKernels(q.Kernels); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrModel, err)
 	}
@@ -135,11 +146,16 @@ func (a *answer) open(h *Hardware, q *request) (engine.Runner, error) {
 	if err := a.plan(q); err != nil {
 		return nil, err
 	}
+	a.Plan.Model.NoChat = q.Apart
 	runner, err := llama.Load(q.Path, a.Plan)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrModel, err)
 	}
-	if err := a.verify(runner, q.Plan != nil); err != nil {
+	model := &remote.Model{Runner: runner, Close: runner.Close}
+	if !q.Apart {
+		model.Text = runner
+	}
+	if err := a.verify(model, runner, q.Plan != nil); err != nil {
 		runner.Close()
 		return nil, err
 	}
@@ -147,25 +163,30 @@ func (a *answer) open(h *Hardware, q *request) (engine.Runner, error) {
 	llama.Trim()
 	a.Left = freeOfCards(a.Memory)
 	a.Devices = computing(list.Devices, a.Memory, a.Plan.Model.GPULayers)
-	return runner, nil
+	return model, nil
 }
 
 // verify checks that a model computes correctly, and that its chat template works. again is set for a
 // model that was verified before, in another process.
-func (a *answer) verify(runner engine.Runner, again bool) error {
+func (a *answer) verify(model *remote.Model, runner *llama.Runner, again bool) error {
 	began := time.Now()
 	if err := llama.Verify(runner, again); err != nil {
 		return fmt.Errorf("%w: %w", ErrModel, err)
 	}
 	a.Verified = time.Since(began)
 
-	if runner.Model().Generates {
-		hello := engine.Chat{Messages: []byte(`[{"role":"user","content":"Hello"}]`)}
-		if _, err := runner.Render(hello); err != nil {
-			a.ChatError = err.Error()
-		}
+	if model.Text != nil && runner.Model().Generates {
+		a.greet(model.Text)
 	}
 	return nil
+}
+
+// greet checks that a chat template works.
+func (a *answer) greet(t engine.Text) {
+	hello := engine.Chat{Messages: []byte(`[{"role":"user","content":"Hello"}]`)}
+	if _, err := t.Render(context.Background(), hello); err != nil {
+		a.ChatError = err.Error()
+	}
 }
 
 // plan decides how a model is loaded. The first engine of a model is free to choose; a restarted one

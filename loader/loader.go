@@ -169,10 +169,24 @@ func (l *Loader) Load(ctx context.Context, local *models.Local, shrink bool) (*L
 	}
 
 	use := new(usage)
-	runner, a, err := l.open(ctx, l.request(local, header, shrink), modelFiles(local), use)
+	q := l.request(local, header, shrink)
+	var text *textProcess
+	if l.o.Isolate {
+		if text, err = l.openText(ctx, q, use); err != nil {
+			return nil, err
+		}
+		q.Apart = true
+		q.Free = l.hostFree(0) // it has taken some
+	}
+	model, a, err := l.open(ctx, q, modelFiles(local), use)
+	if err == nil && text != nil {
+		err = text.join(model, a)
+	}
 	if err != nil {
+		text.close()
 		return nil, err
 	}
+	runner := model.Runner
 
 	in := &Loaded{
 		Model:      runner.Model(),
@@ -188,7 +202,7 @@ func (l *Loader) Load(ctx context.Context, local *models.Local, shrink bool) (*L
 		Process:    use.process,
 		usage:      use,
 	}
-	l.start(in, runner)
+	l.start(in, model, text)
 	return in, nil
 }
 
@@ -217,8 +231,8 @@ func modelFiles(local *models.Local) []string {
 }
 
 // start runs an engine until it is stopped.
-func (l *Loader) start(in *Loaded, runner engine.Runner) {
-	in.Engine = engine.New(runner, l.o.Engine)
+func (l *Loader) start(in *Loaded, model *remote.Model, text *textProcess) {
+	in.Engine = engine.New(model.Runner, model.Text, l.o.Engine)
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	host := hostShare(in.Memory)
@@ -227,7 +241,7 @@ func (l *Loader) start(in *Loaded, runner engine.Runner) {
 	in.Done = done
 	in.Stop = sync.OnceFunc(stop)
 	in.Failed = func() error { return nil }
-	if child, ok := runner.(*remote.Runner); ok {
+	if child, ok := model.Runner.(*remote.Runner); ok {
 		// Needed if there are no requests, and the loop sleeps.
 		context.AfterFunc(child.Failed(), stop)
 		in.Failed = func() error { return failureOfChild(child) }
@@ -236,6 +250,7 @@ func (l *Loader) start(in *Loaded, runner engine.Runner) {
 	go func() {
 		defer close(done)
 		defer l.used.Add(-host)
+		defer text.close()
 		err := in.Engine.Run(ctx)
 		if failed := in.Failed(); failed != nil {
 			l.o.Reporter.Error("engine: %v", failed)

@@ -16,7 +16,7 @@ import (
 )
 
 // open loads a model from these files, with the first of the kernels to try that works.
-func (l *Loader) open(ctx context.Context, q request, files []string, use *usage) (engine.Runner, *answer, error) {
+func (l *Loader) open(ctx context.Context, q request, files []string, use *usage) (*remote.Model, *answer, error) {
 	var err error
 	q.GPUs, err = l.expectGPUs(ctx)
 	if err != nil {
@@ -30,7 +30,7 @@ func (l *Loader) open(ctx context.Context, q request, files []string, use *usage
 	var failures []error
 	for i, name := range trial.order {
 		q.Kernels = name
-		runner, a, err := l.openWith(ctx, q, files, use)
+		model, a, err := l.openWith(ctx, q, files, use)
 		if err == nil {
 			if len(q.GPUs) == 0 { // otherwise it may have been their driver
 				l.refuse(q.Name, trial.failed)
@@ -38,7 +38,7 @@ func (l *Loader) open(ctx context.Context, q request, files []string, use *usage
 			trial.choice.Name = name
 			trial.choice.Refused = l.kernels.Refused()
 			a.kernels = trial.choice
-			return runner, a, nil
+			return model, a, nil
 		}
 		if !isKernelFailure(err) {
 			return nil, nil, err
@@ -60,9 +60,9 @@ func (l *Loader) open(ctx context.Context, q request, files []string, use *usage
 
 // openWith loads a model with the kernels in the request, in a separate process unless isolation is
 // off.
-func (l *Loader) openWith(ctx context.Context, q request, files []string, use *usage) (engine.Runner, *answer, error) {
+func (l *Loader) openWith(ctx context.Context, q request, files []string, use *usage) (*remote.Model, *answer, error) {
 	o := &opening{l: l, q: q, files: files}
-	runner, text, err := o.start(ctx, use)
+	model, text, err := o.start(ctx, use)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -76,7 +76,7 @@ func (l *Loader) openWith(ctx context.Context, q request, files []string, use *u
 	}
 	use.set(a)
 	o.first.Store(a)
-	return runner, a, nil
+	return model, a, nil
 }
 
 // opening loads a model, and loads it again whenever its process has died.
@@ -85,15 +85,14 @@ type opening struct {
 	q     request
 	files []string
 
-	first      atomic.Pointer[answer] // of the first process
-	unconfined atomic.Pointer[string] // why the next one is not confined
+	first atomic.Pointer[answer] // of the first process
 }
 
 // start loads the model in a child process or in this one, and returns the answer.
-func (o *opening) start(ctx context.Context, use *usage) (engine.Runner, []byte, error) {
+func (o *opening) start(ctx context.Context, use *usage) (*remote.Model, []byte, error) {
 	if !o.l.o.Isolate {
-		runner, text := open(o.l.o.Hardware, o.request(), errors.New("it runs in serve's own process"))
-		return runner, text, nil
+		model, text := open(o.l.o.Hardware, o.request(), errors.New("it runs in serve's own process"))
+		return model, text, nil
 	}
 
 	child, text, err := remote.Start(ctx, remote.Options{
@@ -117,7 +116,7 @@ func (o *opening) start(ctx context.Context, use *usage) (engine.Runner, []byte,
 		return nil, text, nil
 	}
 	use.process = child.Process
-	return child, text, nil
+	return &remote.Model{Runner: child, Close: child.Close}, text, nil
 }
 
 // request returns the request for a process. A restarted process should load the model as the first
@@ -128,9 +127,6 @@ func (o *opening) request() []byte {
 		q.Plan = &a.Plan
 		q.Free = o.l.hostFree(hostShare(a.Memory))
 		q.GPUs = append(slices.Clone(q.GPUs), DeviceList{Devices: q.GPUs}.Missing(a.GPUs)...)
-	}
-	if why := o.unconfined.Load(); why != nil {
-		q.Unconfined = *why
 	}
 
 	text, err := json.Marshal(&q)
@@ -155,16 +151,9 @@ func (o *opening) spawn() (*remote.Child, error) {
 	defer ends[0].Close()
 	defer ends[1].Close()
 
-	var unconfined error
 	cmd.ExtraFiles = ends
-	child, err := worker.Start(cmd, worker.NewLog(l.o.Log), func() (err error) {
-		unconfined, err = sandbox.Start(cmd, sandbox.Rules{Files: o.files, Cache: cache})
-		return err
-	})
-	if unconfined != nil {
-		why := unconfined.Error()
-		o.unconfined.Store(&why)
-	}
+	rules := sandbox.Rules{Files: o.files, Cache: cache, Devices: len(o.q.GPUs) > 0}
+	child, err := worker.Start(cmd, worker.NewLog(l.o.Log), func() error { return sandbox.Start(cmd, rules) })
 	if err != nil {
 		parent.Steps.Close()
 		parent.Calls.Close()

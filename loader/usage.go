@@ -28,7 +28,9 @@ type DeviceUse struct {
 
 // usage is the planned and actual memory of a model.
 type usage struct {
-	process func() int // returns the engine's process; nil if it is this one
+	process func() int   // returns the engine's process; nil if it is this one
+	readers func() []int // returns the processes that read and write text; nil if there are none
+	reading uint64       // bytes that these were found to take
 
 	mu      sync.Mutex
 	planned []llama.DeviceMemory
@@ -57,10 +59,27 @@ func (u *usage) now() (list []DeviceUse) {
 			use.Taken = takenOf(d, left)
 		case u.process != nil:
 			use.Taken = machine.ResidentMemory(u.process())
+			if use.Taken > 0 {
+				use.Taken += u.ofReaders()
+			}
+		}
+		if i == len(planned)-1 {
+			use.Planned.Base += u.reading
 		}
 		list = append(list, use)
 	}
 	return list
+}
+
+// ofReaders returns the memory of the processes that read and write text.
+func (u *usage) ofReaders() (total uint64) {
+	if u.readers == nil {
+		return 0
+	}
+	for _, id := range u.readers() {
+		total += machine.ResidentMemory(id)
+	}
+	return total
 }
 
 // freeOfCards returns the free memory of the GPUs in a plan. Those that share the host's memory are

@@ -71,6 +71,9 @@ func (t *Text) Check(_ context.Context, s engine.Sampling) error {
 	return nil
 }
 
+// Vocabulary returns the number of tokens.
+func (t *Text) Vocabulary() int { return t.model.info.Vocabulary }
+
 // Close frees the vocabulary.
 func (t *Text) Close() { t.model.Close() }
 

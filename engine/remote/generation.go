@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"encoding/gob"
 	"errors"
 	"fmt"
 	"sync"
@@ -108,9 +107,7 @@ func (r *Runner) spawn(ctx context.Context, number int) (*generation, []byte, *f
 	if r.o.Request != nil {
 		request = r.o.Request()
 	}
-	// Nobody knows how long a first load of weights takes. One that was done before is stuck if it takes much longer.
-	if number > 1 || r.o.LoadStalls {
-		limit := r.o.Stall + slowerLoad*r.loading
+	if limit := r.loadLimit(number); limit > 0 {
 		watch := time.AfterFunc(limit, func() { g.stall(limit) })
 		defer watch.Stop()
 	}
@@ -129,8 +126,10 @@ func (r *Runner) spawn(ctx context.Context, number int) (*generation, []byte, *f
 		described := in.bytes()
 		err = errors.Join(err, in.end())
 		if err == nil && len(described) > 0 {
-			known = new(facts)
-			err = gob.NewDecoder(bytes.NewReader(described)).Decode(known)
+			known, err = decodeFacts(described)
+			if err == nil {
+				err = r.o.check(known)
+			}
 		}
 	}
 	if err != nil || known == nil {

@@ -275,7 +275,7 @@ func (r *Runner) spawnAgain(ctx context.Context, number int) (*generation, error
 	if err == nil && g == nil {
 		err = r.o.Refused(answer)
 	}
-	if err == nil && (known.Limits != r.limits || known.TextOnly != r.textOnly || known.Model.Size != r.model.Size ||
+	if err == nil && (known.Limits != r.limits || known.Vocabulary > 0 != r.textOnly || r.textOnly && known.Vocabulary != r.vocabulary || known.Model.Size != r.model.Size ||
 		len(known.Model.Pieces) != len(r.model.Pieces)) {
 		err = errors.New("the model has changed")
 	}

@@ -23,15 +23,16 @@ type Options struct {
 	Stall   time.Duration                        // that a step or a call may take, 2 minutes
 	CPU     time.Duration                        // that a call may take, and as much again a MiB that it sends; 0 for any
 	Name    string                               // of the child in logs, "engine"
+	Load    time.Duration                        // that the first load may take; 0 for any time
 	Report  func(Crash)                          // receives every crash
 	Log     *slog.Logger                         // slog.Default()
 	Sleep   func(time.Duration) <-chan time.Time // time.After; tests do not wait
 
-	// LoadStalls says that the first load may not take longer than Stall, either.
-	LoadStalls bool
-
 	// Spare keeps another child loaded, which takes the place of one that ends at once.
 	Spare bool
+
+	// Check says whether a model can be the one that was asked for: what a child says is not believed.
+	Check func(*engine.ModelInfo, engine.Limits) error
 
 	// Restarted reads the answer of a child that has taken another's place.
 	Restarted func(answer []byte)
@@ -40,16 +41,17 @@ type Options struct {
 // Runner is an engine.Runner and an engine.Text whose work a child does: as much of it as the child's Model can. When
 // the child dies it starts another; Step then fails with engine.ErrRestarted or ErrCrashed, calls are made again.
 type Runner struct {
-	o        Options
-	model    engine.ModelInfo
-	textOnly bool // the child makes no steps
-	limits   engine.Limits
-	nextID   atomic.Uint64 // of samplers and parsers
-	aborted  chan struct{} // closed by Abort
-	abort    sync.Once
-	loading  time.Duration   // that the first child took to load
-	ended    context.Context // done when there will be no child any more, for the reason that is its cause
-	end      context.CancelCauseFunc
+	o          Options
+	model      engine.ModelInfo
+	textOnly   bool // the child makes no steps
+	vocabulary int  // tokens
+	limits     engine.Limits
+	nextID     atomic.Uint64 // of samplers and parsers
+	aborted    chan struct{} // closed by Abort
+	abort      sync.Once
+	loading    time.Duration   // that the first child took to load
+	ended      context.Context // done when there will be no child any more, for the reason that is its cause
+	end        context.CancelCauseFunc
 
 	mu       sync.Mutex
 	current  *generation   // nil while there is none
@@ -111,7 +113,11 @@ func Start(ctx context.Context, o Options) (r *Runner, answer []byte, err error)
 
 	r.model = known.Model
 	r.limits = known.Limits
-	r.textOnly = known.TextOnly
+	r.vocabulary = len(known.Model.Pieces)
+	if known.Vocabulary > 0 {
+		r.textOnly = true
+		r.vocabulary = known.Vocabulary
+	}
 	r.seen = 1
 	r.set(g, nil)
 	return r, answer, nil
@@ -128,6 +134,18 @@ func (r *Runner) Process() int {
 		return 0
 	}
 	return r.current.p.ID
+}
+
+// Processes are the system's numbers of the children there are, the spare one's too.
+func (r *Runner) Processes() (ids []int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, g := range []*generation{r.current, r.spare} {
+		if g != nil {
+			ids = append(ids, g.p.ID)
+		}
+	}
+	return ids
 }
 
 // Failed is done when the child could not be started again, for the reason that is its
@@ -148,7 +166,7 @@ func (r *Runner) Tokenize(
 		m.bool(ends)
 	})
 	if err == nil {
-		tokens = in.i32s(nil)
+		tokens = in.tokens(r.vocabulary, mostTokens(len(text)))
 	}
 	return tokens, done(in, err)
 }
@@ -164,6 +182,7 @@ func (r *Runner) EncodeImage(img *engine.Bitmap, limit int) (chunks []engine.Chu
 	})
 	if err == nil {
 		chunks = in.chunks(r.model.InputSize)
+		in.checkChunks(chunks, len(r.model.Pieces), limit)
 	}
 	return chunks, done(in, err)
 }
@@ -343,9 +362,13 @@ func (r *reader) rows(rows []engine.Row, vocabulary int) {
 			continue
 		}
 		row.Token = token()
-		row.LogProb = r.f32()
-		for range r.count(8) {
-			row.Alternatives = append(row.Alternatives, engine.TokenLogProb{Token: token(), LogProb: r.f32()})
+		row.LogProb = r.logProb()
+		alternatives := r.count(8)
+		if alternatives > max(row.Top, 0) {
+			r.fail("%d alternatives where %d were asked for", alternatives, row.Top)
+		}
+		for range alternatives {
+			row.Alternatives = append(row.Alternatives, engine.TokenLogProb{Token: token(), LogProb: r.logProb()})
 		}
 	}
 }
@@ -378,6 +401,7 @@ func (r *Runner) Embed(inputs [][]engine.Token, suspect bool) (vectors [][]float
 		for range in.count(4) {
 			vectors = append(vectors, in.f32s(nil))
 		}
+		in.checkVectors(vectors, &r.model)
 		if failed == nil && len(vectors) != len(inputs) {
 			in.fail("%d vectors of %d inputs", len(vectors), len(inputs))
 		}

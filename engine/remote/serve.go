@@ -2,9 +2,7 @@ package remote
 
 import (
 	"bufio"
-	"bytes"
 	"context"
-	"encoding/gob"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,20 +21,21 @@ type Conn struct{ Steps, Calls io.ReadWriteCloser }
 
 // Model is what a child computes with: all of a model, or only one of the two.
 type Model struct {
-	Runner engine.Runner
-	Text   engine.Text
-	Close  func()
+	Runner     engine.Runner
+	Text       engine.Text
+	Vocabulary int // tokens that a Text without a Runner knows
+	Close      func()
 }
 
 // Open loads what a parent asks for. It returns nil instead of a Model when it
 // cannot; the answer, which is the caller's own business, then says why.
 type Open func(request []byte) (m *Model, answer []byte)
 
-// facts are what a parent must know of a Model, as gob.
+// facts are what a parent must know of a Model: of a Runner, or how many tokens a Text alone knows.
 type facts struct {
-	Model    engine.ModelInfo
-	Limits   engine.Limits
-	TextOnly bool // there is no Runner
+	Model      engine.ModelInfo
+	Limits     engine.Limits
+	Vocabulary int
 }
 
 // child serves one Model.
@@ -75,27 +74,24 @@ func Serve(c Conn, open Open) error {
 
 	ch := &child{samplers: map[uint64]engine.Sampler{}, parsers: map[uint64]*liveParser{}, calls: c.Calls}
 	model, answer := open(request)
-	var known bytes.Buffer
+	var known []byte
 	if model != nil {
 		defer model.Close()
 		ch.runner = model.Runner
 		ch.text = model.Text
-		f := facts{TextOnly: model.Runner == nil}
+		f := facts{Vocabulary: model.Vocabulary}
 		if model.Runner != nil {
-			f.Model = *model.Runner.Model()
-			f.Limits = model.Runner.Limits()
+			f = facts{Model: *model.Runner.Model(), Limits: model.Runner.Limits()}
 		}
-		if err := gob.NewEncoder(&known).Encode(f); err != nil {
-			return fmt.Errorf("describe the model: %w", err)
-		}
+		known = f.encode()
 	}
 
 	m := newMessage(nil)
 	m.u32(id)
 	m.err(nil)
 	m.bytes(answer)
-	m.bytes(known.Bytes())
-	known = bytes.Buffer{}
+	m.bytes(known)
+	known = nil
 	// A vocabulary leaves tens of megabytes of garbage behind, and nothing as large comes again.
 	debug.FreeOSMemory()
 	if err := m.send(c.Calls); err != nil || model == nil {
