@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"math"
 	"strings"
 	"time"
@@ -119,6 +120,9 @@ func (e *Engine) compute(ctx context.Context, by Caller, inputs [][]Token) ([][]
 		if len(tokens) > e.limits.EmbedTokens {
 			return nil, &LengthError{Tokens: len(tokens), Limit: e.limits.EmbedTokens}
 		}
+		if err := e.refusals.check(hashInput(tokens), now); err != nil {
+			return nil, err
+		}
 		size := len(e.runner.Model().Pieces)
 		for _, t := range tokens {
 			if t < 0 || int(t) >= size {
@@ -209,6 +213,7 @@ func (e *Engine) embed(inputs []*embedInput) error {
 	vectors, err := e.runner.Embed(tokens, suspect)
 	switch {
 	case errors.Is(err, ErrCrashed) && suspect:
+		e.refusals.add(hashInput(tokens[0]), time.Now())
 		e.restarted()
 	case errors.Is(err, ErrCrashed):
 		// One of them, perhaps: each alone.
@@ -240,6 +245,14 @@ func (e *Engine) embed(inputs []*embedInput) error {
 	}
 
 	return nil
+}
+
+// hashInput writes what is embedded.
+func hashInput(tokens []Token) func(*maphash.Hash) {
+	return func(h *maphash.Hash) {
+		hashOf("embed")(h)
+		hashTokens(h, tokens)
+	}
 }
 
 // Normalize scales a vector to length 1; one of zeros stays as it is.

@@ -10,6 +10,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -28,14 +30,15 @@ type Options struct {
 
 // Engine answers requests with one model.
 type Engine struct {
-	runner Runner
-	text   Text
-	opts   Options
-	limits Limits
-	sched  *scheduler          // Run's goroutine's
-	inputs *queue[*embedInput] // Run's goroutine's
-	meter  *meter
-	images *imageCache
+	runner   Runner
+	text     Text
+	opts     Options
+	limits   Limits
+	sched    *scheduler          // Run's goroutine's
+	inputs   *queue[*embedInput] // Run's goroutine's
+	meter    *meter
+	images   *imageCache
+	refusals *refusals
 
 	mu        sync.Mutex
 	arrived   []*sequence // not yet seen by the loop
@@ -98,6 +101,7 @@ func New(r Runner, t Text, o Options) *Engine {
 	e.sched = newScheduler(e.limits, o.Gap)
 	e.meter = newMeter()
 	e.images = newImageCache()
+	e.refusals = newRefusals()
 	e.inputs = newQueue(func(in *embedInput) *ticket[*embedInput] { return &in.ticket })
 	e.admission = admission{
 		maxRequests: o.MaxWaiting,
@@ -152,8 +156,34 @@ func (e *Engine) tokenize(ctx context.Context, text string, control, ends bool, 
 		return nil, err
 	}
 	defer e.calls.Done()
-	tokens, err := e.text.Tokenize(ctx, text, control, ends)
+	var tokens []Token
+	err := e.judged(hashOf("tokenize", text), func() (err error) {
+		tokens, err = e.text.Tokenize(ctx, text, control, ends)
+		return err
+	})
 	return tokens, ended(err)
+}
+
+// hashOf writes texts, each with its length.
+func hashOf(texts ...string) func(*maphash.Hash) {
+	return func(h *maphash.Hash) {
+		for _, text := range texts {
+			_, _ = fmt.Fprintf(h, "%d:", len(text))
+			_, _ = h.WriteString(text)
+		}
+	}
+}
+
+// judged makes a call that is given what is hashed, unless the same has ended a process lately.
+func (e *Engine) judged(hashed func(*maphash.Hash), call func() error) error {
+	if err := e.refusals.check(hashed, time.Now()); err != nil {
+		return err
+	}
+	err := call()
+	if errors.Is(err, ErrTooComplex) || errors.Is(err, ErrCrashed) {
+		e.refusals.add(hashed, time.Now())
+	}
+	return err
 }
 
 // Render writes a conversation as the model reads it. What the template cannot
@@ -163,7 +193,17 @@ func (e *Engine) Render(c Chat) (*Rendered, error) {
 		return nil, err
 	}
 	defer e.calls.Done()
-	r, err := e.text.Render(context.Background(), c)
+	var r *Rendered
+	hashed := func(h *maphash.Hash) {
+		hashOf("render", string(c.Messages), string(c.Tools), c.Schema, c.Written)(h)
+		for _, name := range slices.Sorted(maps.Keys(c.TemplateArgs)) {
+			hashOf(name, string(c.TemplateArgs[name]))(h)
+		}
+	}
+	err := e.judged(hashed, func() (err error) {
+		r, err = e.text.Render(context.Background(), c)
+		return err
+	})
 	if err != nil {
 		return nil, blame(err)
 	}
@@ -191,6 +231,10 @@ func (e *Engine) Stats() Stats {
 // kept is not queued.
 func (e *Engine) Generate(ctx context.Context, r Request) (*Stream, error) {
 	if err := e.check(&r); err != nil {
+		return nil, err
+	}
+
+	if err := e.refusals.check(hashRequest(&r), time.Now()); err != nil {
 		return nil, err
 	}
 
@@ -244,6 +288,14 @@ func (e *Engine) Generate(ctx context.Context, r Request) (*Stream, error) {
 	return req.stream, nil
 }
 
+// hashRequest writes what is computed of a request.
+func hashRequest(r *Request) func(*maphash.Hash) {
+	return func(h *maphash.Hash) {
+		hashOf("generate", r.Sampling.Grammar.Text)(h)
+		hashTokens(h, r.Prompt)
+	}
+}
+
 // check validates a request and fills in its defaults.
 func (e *Engine) check(r *Request) error {
 	m := e.runner.Model()
@@ -282,7 +334,8 @@ func (e *Engine) check(r *Request) error {
 func (e *Engine) sequences(ctx context.Context, req *request) ([]*sequence, error) {
 	if req.Sampling.Grammar.Text != "" {
 		// Before it reaches the process that holds everybody's cells.
-		if err := e.text.Check(ctx, req.Sampling); err != nil {
+		err := e.judged(hashOf("grammar", req.Sampling.Grammar.Text), func() error { return e.text.Check(ctx, req.Sampling) })
+		if err != nil {
 			return nil, blame(err)
 		}
 	}

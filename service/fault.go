@@ -57,6 +57,10 @@ func requestFault(err error, field string) *fault.Error {
 	case errors.Is(err, engine.ErrCannot):
 		return fault.New(fault.UnsupportedModel, "model", "The model cannot be used with this endpoint: %s.",
 			strings.TrimPrefix(err.Error(), engine.ErrCannot.Error()+": "))
+	case errors.Is(err, engine.ErrTooComplex):
+		return fault.New(fault.InvalidValue, field,
+			"Invalid '%s': %s. Other requests were not affected. Do not retry this one.", field,
+			strings.TrimPrefix(err.Error(), engine.ErrRequest.Error()+": "))
 	case errors.Is(err, engine.ErrRequest):
 		return fault.New(fault.InvalidValue, field, "%v.", err)
 	}

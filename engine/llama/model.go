@@ -241,7 +241,22 @@ func (m *Model) Tokenize(text string, addSpecial, parseSpecial bool) ([]engine.T
 	var n C.size_t
 	list := C.serve_tokenize(m.c, (*C.char)(unsafe.Pointer(unsafe.StringData(text))), C.size_t(len(text)),
 		C.bool(addSpecial), C.bool(parseSpecial), &n, &e)
-	if err := goError(&e); err != nil {
+	return goTokens(list, n, &e)
+}
+
+// tokenizePlain is Tokenize by llama.cpp alone, for tests: long words end the process, and many control tokens take
+// quadratic time.
+func (m *Model) tokenizePlain(text string, addSpecial, parseSpecial bool) ([]engine.Token, error) {
+	var e C.serve_error
+	var n C.size_t
+	list := C.serve_tokenize_plain(m.c, (*C.char)(unsafe.Pointer(unsafe.StringData(text))), C.size_t(len(text)),
+		C.bool(addSpecial), C.bool(parseSpecial), &n, &e)
+	return goTokens(list, n, &e)
+}
+
+// goTokens copies what a C call returned, and frees it.
+func goTokens(list *C.int32_t, n C.size_t, e *C.serve_error) ([]engine.Token, error) {
+	if err := goError(e); err != nil {
 		return nil, fmt.Errorf("tokenize: %w", err)
 	}
 	defer C.serve_free(unsafe.Pointer(list))

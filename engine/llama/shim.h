@@ -192,6 +192,10 @@ size_t serve_vocab_pieces(const serve_model * model, bool special, char * buf, s
 int32_t * serve_tokenize(const serve_model * model, const char * text, size_t len, bool add_special,
                          bool parse_special, size_t * n, serve_error * err);
 
+// serve_tokenize_plain is the same, by llama.cpp alone: what serve_tokenize is compared with.
+int32_t * serve_tokenize_plain(const serve_model * model, const char * text, size_t len, bool add_special,
+                               bool parse_special, size_t * n, serve_error * err);
+
 // --- context ---
 
 serve_context * serve_context_new(serve_model * model, serve_context_params params, serve_error * err);

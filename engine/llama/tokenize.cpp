@@ -255,16 +255,35 @@ std::vector<llama_token> tokenize(const serve_model * model, const char * text, 
     return out;
 }
 
-extern "C" int32_t * serve_tokenize(const serve_model * model, const char * text, size_t len, bool add_special,
-                                    bool parse_special, size_t * n, serve_error * err) {
-    return guard(err, [&]() -> int32_t * {
-        const std::vector<llama_token> tokens = tokenize(model, text, len, add_special, parse_special);
-        auto * out = (int32_t *) malloc((tokens.size() + 1) * sizeof(int32_t));
-        if (out == nullptr) {
-            throw std::bad_alloc();
-        }
-        std::copy(tokens.begin(), tokens.end(), out);
-        *n = tokens.size();
-        return out;
+namespace {
+
+int32_t * copied(const std::vector<llama_token> & tokens, size_t * n) {
+    auto * out = (int32_t *) malloc((tokens.size() + 1) * sizeof(int32_t));
+    if (out == nullptr) {
+        throw std::bad_alloc();
+    }
+    std::copy(tokens.begin(), tokens.end(), out);
+    *n = tokens.size();
+    return out;
+}
+
+}  // namespace
+
+extern "C" {
+
+int32_t * serve_tokenize(const serve_model * model, const char * text, size_t len, bool add_special,
+                         bool parse_special, size_t * n, serve_error * err) {
+    return guard(err, [&] { return copied(tokenize(model, text, len, add_special, parse_special), n); });
+}
+
+int32_t * serve_tokenize_plain(const serve_model * model, const char * text, size_t len, bool add_special,
+                               bool parse_special, size_t * n, serve_error * err) {
+    return guard(err, [&] {
+        std::vector<llama_token> out(4 * len + 16);
+        out.resize(std::max(0, llama_tokenize(model->vocab, text, (int32_t) len, out.data(), (int32_t) out.size(),
+                                              add_special, parse_special)));
+        return copied(out, n);
     });
 }
+
+}  // extern "C"
