@@ -156,6 +156,14 @@ type Loaded struct {
 // Usage returns the planned and actual memory of the model on each device, the host last.
 func (in *Loaded) Usage() []DeviceUse { return in.usage.now() }
 
+// Resident returns the main memory that the model's processes take now: of the engine, and of those that read text.
+func (in *Loaded) Resident() uint64 {
+	if in.Process == nil {
+		return 0
+	}
+	return machine.ResidentMemory(in.Process()) + in.usage.ofReaders()
+}
+
 // WarnOfUsage warns if the model's memory use differs from the plan.
 func (in *Loaded) WarnOfUsage(r Reporter, name string) { in.usage.warn(r, name) }
 

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"serve/engine"
 	"serve/engine/remote"
 	"serve/sandbox"
 	"serve/worker"

@@ -131,7 +131,7 @@ func (f *facts) check() error {
 			len(i.EndsGeneration))
 	}
 	for _, mark := range marksOf(&i.Marks) {
-		if int(*mark) >= vocabulary {
+		if int(*mark) >= max(vocabulary, f.Vocabulary) {
 			return fmt.Errorf("%w: mark %d of %d tokens", errWire, *mark, vocabulary)
 		}
 	}
