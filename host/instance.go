@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"serve/loader"
-	"serve/machine"
 	"serve/pool"
 )
 
