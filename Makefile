@@ -9,6 +9,9 @@ VERSION := $(RELEASE)$(if $(and $(TAGS),$(filter-out %.dirty,$(COMMIT))),,-dev$(
 ifneq ($(filter-out v$(RELEASE),$(TAGS)),)
 $(error the tag $(TAGS) is not v$(RELEASE), the version in cmd/serve/version.go)
 endif
+# Code that runs wherever it is loaded; -bindnow leaves no table of addresses that can be written to. What the compiler
+# does is in engine/llama: build.sh and model.go.
+HARDENED := -buildmode=pie
 LINT_VERSION := v2.15.0
 LINT := build/bin/golangci-lint-$(LINT_VERSION)
 NFPM_VERSION := v2.45.2
@@ -19,7 +22,7 @@ PURE += ./server/... ./lark ./fault ./pool ./prompt ./service ./console ./flagse
 # A number of inputs, not a duration: Go 1.26 sometimes reports the end of the duration as a failure (go.dev/issue/75804).
 FUZZTIME ?= 10000x
 
-.PHONY: all serve llama page tools peers run test quick check emulated portable judges agents more-agents judges-golden real-models page-test monitoring \
+.PHONY: all serve llama page tools peers run test quick check hardened emulated portable judges agents more-agents judges-golden real-models page-test monitoring \
 	man docs cuda-list lint fuzz soak memory bench node release version clean
 
 all: serve
@@ -42,7 +45,7 @@ web/node_modules: web/package-lock.json
 	@touch $@
 
 serve: llama page
-	go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/serve ./cmd/serve
+	go build $(HARDENED) -trimpath -ldflags '-bindnow -X main.version=$(VERSION)' -o bin/serve ./cmd/serve
 
 run: serve
 	bin/serve $(MODEL)
@@ -134,7 +137,7 @@ portable: serve
 	@engine/llama/build.sh emulators
 	GOARCH=arm64 engine/llama/build.sh
 	GOARCH=arm64 CGO_ENABLED=1 CC=aarch64-linux-gnu-gcc CXX=aarch64-linux-gnu-g++ \
-		go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/serve-arm64 ./cmd/serve
+		go build $(HARDENED) -trimpath -ldflags '-bindnow -X main.version=$(VERSION)' -o bin/serve-arm64 ./cmd/serve
 	TEST_EMULATED=$(CURDIR)/bin/serve TEST_EMULATED_ARM64=$(CURDIR)/bin/serve-arm64 go test ./cmd/serve -run TestEmulated -v
 
 # The page in a browser.
@@ -170,8 +173,12 @@ monitoring:
 	promtool test rules docs/operations/alerts_test.yml
 	TEST_PROMTOOL=promtool go test ./server/ops -run 'Dashboard|Metrics'
 
+# The program has what makes mistakes in C and C++ hard to use.
+hardened: serve
+	go run ./release hardened bin/serve
+
 # The same as .ci/run.
-check: llama page node lint fuzz test emulated judges agents page-test monitoring
+check: llama page node lint fuzz test hardened emulated judges agents page-test monitoring
 
 # The manual pages, generated from the commands' help: man -l build/man/serve.1
 man: serve
