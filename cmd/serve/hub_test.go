@@ -483,7 +483,7 @@ func TestCommands(t *testing.T) {
 		t.Errorf("exit code %d: %s", code, errOut)
 	}
 
-	var rows []catalogRow
+	var rows []library.Row
 	err = json.Unmarshal([]byte(must(t, env, "catalog", "--json", "mistral")), &rows)
 	if err != nil || len(rows) < 3 ||
 		rows[0].Memory == 0 {
