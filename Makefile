@@ -21,6 +21,8 @@ PURE := ./hub/... ./kernels ./machine ./sandbox ./schema ./web ./loadgen ./archi
 PURE += ./server/... ./lark ./fault ./pool ./prompt ./service ./console ./flagset ./registry ./terminal ./tracing ./worker
 # A number of inputs, not a duration: Go 1.26 sometimes reports the end of the duration as a failure (go.dev/issue/75804).
 FUZZTIME ?= 10000x
+# Packages' scripts would run as whoever builds.
+NPM_CI := npm ci --silent --no-audit --no-fund --ignore-scripts
 
 .PHONY: all serve llama page tools peers run node release version clean \
 	test test-binding test-program quick check hardened lint fuzz emulated portable page-test monitoring \
@@ -42,7 +44,7 @@ web/dist/index.html: web/node_modules web/index.html web/vite.config.ts $(wildca
 	cd web && npm run --silent build
 
 web/node_modules: web/package-lock.json
-	cd web && npm ci --silent --no-audit --no-fund
+	cd web && $(NPM_CI)
 	@touch $@
 
 serve: llama page
@@ -64,11 +66,11 @@ tools:
 node: tools cmd/serve/testdata/node/node_modules web/test/node_modules
 
 cmd/serve/testdata/node/node_modules: cmd/serve/testdata/node/package-lock.json
-	cd cmd/serve/testdata/node && npm ci --silent --no-audit --no-fund
+	cd cmd/serve/testdata/node && $(NPM_CI)
 	@touch $@
 
 web/test/node_modules: web/test/package-lock.json
-	cd web/test && npm ci --silent --no-audit --no-fund
+	cd web/test && $(NPM_CI)
 	@touch $@
 
 # Fast packages first. The race detector does not see C, so it runs with the packages without C, and with the whole
@@ -120,11 +122,13 @@ judges-golden: real-models
 	mv build/golden/embeddings.json $(JUDGES)/embeddings.json
 
 # Unmodified coding agents from npm, which do tasks with a scripted model. The others, half a gigabyte, are not in make check.
+# Claude Code puts its program into place with a script of its own, the only one that runs.
 AGENTS := cmd/serve/testdata/agents
 MORE_AGENTS := cmd/serve/testdata/moreagents
 
 $(AGENTS)/node_modules $(MORE_AGENTS)/node_modules: %/node_modules: %/package-lock.json
-	cd $* && npm ci --silent --no-audit --no-fund
+	cd $* && $(NPM_CI)
+	$(if $(filter $(AGENTS),$*),cd $* && npm rebuild --silent @anthropic-ai/claude-code)
 	@touch $@
 
 agents: llama tools $(AGENTS)/node_modules
