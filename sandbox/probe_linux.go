@@ -154,7 +154,11 @@ var fileActs = []act{
 
 // foreignVariables fails unless there are variables that Environ leaves out.
 func foreignVariables(Scene) error {
-	if slices.ContainsFunc(os.Environ(), func(pair string) bool { return foreign(pair, allowed) }) {
+	names := allowed
+	if entered != nil {
+		names = slices.Concat(allowed, entered.Variables)
+	}
+	if slices.ContainsFunc(os.Environ(), func(pair string) bool { return foreign(pair, names) }) {
 		return nil
 	}
 	return unix.EPERM
