@@ -159,7 +159,9 @@ func (o *opening) spawn() (*remote.Child, error) {
 	defer ends[1].Close()
 
 	cmd.ExtraFiles = ends
-	rules := sandbox.Rules{Files: o.files, Cache: cache, Devices: len(o.q.GPUs) > 0}
+	rules := l.workers.rules(cache)
+	rules.Files = o.files
+	rules.Devices = len(o.q.GPUs) > 0
 	child, err := worker.Start(cmd, worker.NewLog(l.o.Log), func() error { return sandbox.Start(cmd, rules) })
 	if err != nil {
 		parent.Steps.Close()
