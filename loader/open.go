@@ -9,20 +9,21 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"serve/engine"
 	"serve/engine/remote"
 	"serve/sandbox"
 	"serve/worker"
 )
 
 // open loads a model from these files, with the first of the kernels to try that works.
-func (l *Loader) open(ctx context.Context, q request, files []string, use *usage) (*remote.Model, *answer, error) {
+func (l *Loader) open(ctx context.Context, q request, files openedFiles, use *usage) (*remote.Model, *answer, error) {
 	var err error
 	q.GPUs, err = l.expectGPUs(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 
-	trial := l.chooseKernels(ctx, &q, files)
+	trial := l.chooseKernels(ctx, &q, files.names)
 	if ctx.Err() != nil {
 		return nil, nil, context.Cause(ctx)
 	}
@@ -59,19 +60,24 @@ func (l *Loader) open(ctx context.Context, q request, files []string, use *usage
 
 // openWith loads a model with the kernels in the request, in a separate process unless isolation is
 // off.
-func (l *Loader) openWith(ctx context.Context, q request, files []string, use *usage) (*remote.Model, *answer, error) {
+func (l *Loader) openWith(
+	ctx context.Context, q request, files openedFiles, use *usage,
+) (*remote.Model, *answer, error) {
 	o := &opening{l: l, q: q, files: files}
 	model, text, err := o.start(ctx, use)
 	if err != nil {
 		return nil, nil, err
 	}
 
-	a := new(answer)
-	if err := json.Unmarshal(text, a); err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrModel, err)
+	a, err := readAnswer(text, true)
+	if err == nil && a.Failed != nil {
+		err = a.Failed.err()
 	}
-	if a.Failed != nil {
-		return nil, nil, a.Failed.err()
+	if err != nil {
+		if model != nil {
+			model.Close()
+		}
+		return nil, nil, err
 	}
 	use.set(a)
 	o.first.Store(a)
@@ -82,7 +88,7 @@ func (l *Loader) openWith(ctx context.Context, q request, files []string, use *u
 type opening struct {
 	l     *Loader
 	q     request
-	files []string
+	files openedFiles
 
 	first atomic.Pointer[answer] // of the first process
 }
@@ -100,7 +106,11 @@ func (o *opening) start(ctx context.Context, use *usage) (*remote.Model, []byte,
 		Refused:   refusal,
 		Restarted: func(text []byte) { use.restarted(o.l.o.Reporter, o.q.Name, text) },
 		Stall:     o.l.o.Stall,
-		Report:    func(c remote.Crash) { o.l.reportCrash(o.q.Name, c) },
+		Load:      loadLimit(o.q.Expect.Bytes),
+		Check: func(m *engine.ModelInfo, limits engine.Limits) error {
+			return o.q.Expect.check(m, limits, &o.q.Options)
+		},
+		Report: func(c remote.Crash) { o.l.reportCrash(o.q.Name, c) },
 	})
 	if failed := cardFailure(err); failed != nil {
 		return nil, nil, failed
@@ -138,6 +148,9 @@ func (o *opening) request() []byte {
 // spawn starts a child, which may read the model's files.
 func (o *opening) spawn() (*remote.Child, error) {
 	l := o.l
+	if err := o.files.check(); err != nil {
+		return nil, err
+	}
 	l.driverCache()
 	cmd, cache, err := l.workers.command("--"+FlagLogLevel, l.o.LogLevel)
 	if err != nil {
@@ -151,7 +164,9 @@ func (o *opening) spawn() (*remote.Child, error) {
 	defer ends[1].Close()
 
 	cmd.ExtraFiles = ends
-	rules := sandbox.Rules{Files: o.files, Cache: cache, Devices: len(o.q.GPUs) > 0}
+	rules := l.workers.rules(cache)
+	rules.Files = o.files.names
+	rules.Devices = len(o.q.GPUs) > 0
 	child, err := worker.Start(cmd, worker.NewLog(l.o.Log), func() error { return sandbox.Start(cmd, rules) })
 	if err != nil {
 		parent.Steps.Close()
@@ -169,15 +184,15 @@ func (o *opening) spawn() (*remote.Child, error) {
 
 // refusal returns the error in the answer of a child that did not load its model.
 func refusal(text []byte) error {
-	var a answer
-	if err := json.Unmarshal(text, &a); err != nil {
-		return fmt.Errorf("%w: %w", ErrModel, err)
+	a, err := readAnswer(text, true)
+	if err != nil {
+		return err
 	}
 	if a.Failed == nil {
 		return fmt.Errorf("%w: the engine's process gave no reason", ErrModel)
 	}
 
-	err := a.Failed.err()
+	err = a.Failed.err()
 	if errors.Is(err, ErrMemory) {
 		err = fmt.Errorf("%w: %w", remote.ErrLater, err)
 	}

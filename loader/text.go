@@ -2,7 +2,6 @@ package loader
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"syscall"
 	"time"
@@ -35,9 +34,9 @@ type textProcess struct {
 
 // openText starts a process that has the vocabulary and the chat template of a model, and a spare one. It is the
 // first that meets the model's file and its template, under a limit of time.
-func (l *Loader) openText(ctx context.Context, q request, use *usage) (*textProcess, error) {
+func (l *Loader) openText(ctx context.Context, q request, files openedFiles, use *usage) (*textProcess, error) {
 	q.Text = true
-	o := &opening{l: l, q: q, files: q.Parts}
+	o := &opening{l: l, q: q, files: files}
 	child, said, err := remote.Start(ctx, remote.Options{
 		Name:    "tokenizer",
 		Spawn:   o.spawn,
@@ -59,10 +58,10 @@ func (l *Loader) openText(ctx context.Context, q request, use *usage) (*textProc
 		return nil, refusal(said)
 	}
 
-	var a answer
-	if err := json.Unmarshal(said, &a); err != nil {
+	a, err := readAnswer(said, false)
+	if err != nil {
 		child.Close()
-		return nil, fmt.Errorf("%w: %w", ErrModel, err)
+		return nil, err
 	}
 	t := &textProcess{Runner: child, l: l, chatError: a.ChatError}
 	use.readers = child.Processes
@@ -73,12 +72,11 @@ func (l *Loader) openText(ctx context.Context, q request, use *usage) (*textProc
 }
 
 // join makes the process the Text of a model that another process computes.
-func (t *textProcess) join(model *remote.Model, a *answer) error {
+func (t *textProcess) join(model *remote.Model, a *answer) {
 	model.Text = t.Runner
 	if model.Runner.Model().Generates {
 		a.ChatError = t.chatError
 	}
-	return nil
 }
 
 // close ends the process. There may be none.

@@ -38,6 +38,17 @@ type facts struct {
 	Vocabulary int
 }
 
+// facts returns what a parent must know, encoded; nothing of no model.
+func (m *Model) facts() []byte {
+	switch {
+	case m == nil:
+		return nil
+	case m.Runner == nil:
+		return (&facts{Vocabulary: m.Vocabulary}).encode()
+	}
+	return (&facts{Model: *m.Runner.Model(), Limits: m.Runner.Limits()}).encode()
+}
+
 // child serves one Model.
 type child struct {
 	runner engine.Runner
@@ -74,24 +85,17 @@ func Serve(c Conn, open Open) error {
 
 	ch := &child{samplers: map[uint64]engine.Sampler{}, parsers: map[uint64]*liveParser{}, calls: c.Calls}
 	model, answer := open(request)
-	var known []byte
 	if model != nil {
 		defer model.Close()
 		ch.runner = model.Runner
 		ch.text = model.Text
-		f := facts{Vocabulary: model.Vocabulary}
-		if model.Runner != nil {
-			f = facts{Model: *model.Runner.Model(), Limits: model.Runner.Limits()}
-		}
-		known = f.encode()
 	}
 
 	m := newMessage(nil)
 	m.u32(id)
 	m.err(nil)
 	m.bytes(answer)
-	m.bytes(known)
-	known = nil
+	m.bytes(model.facts())
 	// A vocabulary leaves tens of megabytes of garbage behind, and nothing as large comes again.
 	debug.FreeOSMemory()
 	if err := m.send(c.Calls); err != nil || model == nil {
