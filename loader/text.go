@@ -83,7 +83,7 @@ func (t *textProcess) join(model *remote.Model, a *answer) {
 func (t *textProcess) close() {
 	if t != nil {
 		t.l.used.Add(-t.taken)
-		t.Runner.Close()
+		t.Close()
 	}
 }
 

@@ -269,14 +269,22 @@ func (r *Runner) dropSpare() {
 	}
 }
 
+// like reports whether a child has the model that the first one had.
+func (r *Runner) like(f *facts) bool {
+	if r.textOnly {
+		return f.Vocabulary == r.vocabulary
+	}
+	return f.Vocabulary == 0 && f.Limits == r.limits && f.Model.Size == r.model.Size &&
+		len(f.Model.Pieces) == len(r.model.Pieces)
+}
+
 // spawnAgain starts a child that must be like the one before.
 func (r *Runner) spawnAgain(ctx context.Context, number int) (*generation, error) {
 	g, answer, known, err := r.spawn(ctx, number)
 	if err == nil && g == nil {
 		err = r.o.Refused(answer)
 	}
-	if err == nil && (known.Limits != r.limits || known.Vocabulary > 0 != r.textOnly || r.textOnly && known.Vocabulary != r.vocabulary || known.Model.Size != r.model.Size ||
-		len(known.Model.Pieces) != len(r.model.Pieces)) {
+	if err == nil && !r.like(known) {
 		err = errors.New("the model has changed")
 	}
 	if err == nil {

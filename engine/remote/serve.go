@@ -381,10 +381,7 @@ func (c *child) call(r *reader, out *message) (err error) {
 	}
 	switch ask {
 	case askCheck:
-		var spec samplerSpec
-		if err = json.Unmarshal(r.bytes(), &spec); err == nil {
-			err = c.text.Check(context.Background(), spec.sampling())
-		}
+		err = c.check(r.bytes())
 		out.err(err)
 	case askTokenize:
 		text := r.string()
@@ -435,6 +432,15 @@ func (c *child) call(r *reader, out *message) (err error) {
 	}
 
 	return err
+}
+
+// check compiles a sampler's grammar and forgets it.
+func (c *child) check(text []byte) error {
+	var spec samplerSpec
+	if err := json.Unmarshal(text, &spec); err != nil {
+		return fmt.Errorf("%w: %w", errWire, err)
+	}
+	return c.text.Check(context.Background(), spec.sampling())
 }
 
 // lacks fails if what is asked for needs a part of the model that this child has not.
