@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 
 	"serve/archive"
 	"serve/pool"
+	"serve/quota"
 	"serve/server/anthropic"
 	"serve/server/ollama"
 	"serve/server/openai"
@@ -27,7 +29,11 @@ import (
 // Options configure the server. A zero value means the default given in the comment.
 type Options struct {
 	Models         []*pool.Model
-	MaxBody        int64         // maximum size of a request body in bytes, 32 MiB
+	MaxBody        int64         // maximum size of a request body in bytes, 32 MiB; 4 MiB where none has pictures
+	BodyMemory     int64         // of all bodies in memory, in bytes, 256 MiB; at least four times MaxBody
+	MaxReading     int           // maximum number of requests that are being read, 1024
+	Workers        int           // requests that are decoded at the same time, and rendered for each model; one per CPU
+	MaxCPU         time.Duration // CPU time that the decoding of a request may take, 1 s
 	Heartbeat      time.Duration // interval between pings on a silent stream, 15 s
 	WriteStall     time.Duration // how long a write may take before the client is considered gone, 2 minutes
 	Stall          time.Duration // how long an engine with work may make no step before /readyz fails, 2 minutes
@@ -72,6 +78,8 @@ type Server struct {
 	service  *service.Service
 	api      *openai.API
 	ops      *ops.Ops
+	bodies   *quota.Budget
+	workers  *quota.Workers
 	draining atomic.Bool
 	router   *gin.Engine
 
@@ -87,6 +95,11 @@ type Server struct {
 // New returns a server. The caller must close it.
 func New(o Options) (*Server, error) {
 	setDefault(&o.MaxBody, 32<<20)
+	setDefault(&o.BodyMemory, 256<<20)
+	o.BodyMemory = max(o.BodyMemory, 4*o.MaxBody)
+	setDefault(&o.MaxReading, 1024)
+	setDefault(&o.Workers, runtime.GOMAXPROCS(0))
+	setDefault(&o.MaxCPU, time.Second)
 	setDefault(&o.Heartbeat, 15*time.Second)
 	setDefault(&o.WriteStall, 2*time.Minute)
 	setDefault(&o.Stall, 2*time.Minute)
@@ -101,6 +114,8 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		opts:      o,
 		pool:      pool.New(o.KeepAlive, o.MaxWaiting, o.Log),
+		bodies:    quota.NewBudget(quota.Limits{Readers: o.MaxReading, Bytes: o.BodyMemory}),
+		workers:   quota.NewWorkers(o.Workers, o.MaxCPU),
 		endpoints: map[place][]endpoint{},
 	}
 
@@ -123,6 +138,7 @@ func (s *Server) assemble() (err error) {
 		LoadWait: o.LoadWait,
 		Fetch:    newImageFetcher(o).fetch,
 		Library:  o.Library,
+		Workers:  o.Workers,
 	})
 	if err != nil {
 		return err

@@ -45,6 +45,7 @@ var statuses = map[fault.Kind]int{
 
 	fault.UnknownEncoding:  http.StatusUnsupportedMediaType,
 	fault.BodyTooLarge:     http.StatusRequestEntityTooLarge,
+	fault.TooExpensive:     http.StatusBadRequest,
 	fault.UnknownPath:      http.StatusNotFound,
 	fault.MethodNotAllowed: http.StatusMethodNotAllowed,
 	fault.NotImplemented:   http.StatusNotImplemented,
@@ -56,6 +57,7 @@ var statuses = map[fault.Kind]int{
 	fault.RateLimited: http.StatusServiceUnavailable,
 	fault.QueueFull:   http.StatusServiceUnavailable,
 	fault.QueueWait:   http.StatusServiceUnavailable,
+	fault.Overloaded:  http.StatusServiceUnavailable,
 	fault.Stopping:    http.StatusServiceUnavailable,
 	fault.Loading:     http.StatusServiceUnavailable,
 	fault.DeviceLost:  http.StatusServiceUnavailable,

@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"strings"
@@ -139,10 +140,19 @@ type moderationResult struct {
 	Named []string `json:"guard_categories"`
 }
 
+// answeredBy returns the model that answers for the one of a name; empty if none does.
+func (*moderationRequest) answeredBy(api *API, name string) string {
+	served, e := api.moderator(name)
+	if e != nil {
+		return ""
+	}
+	return served
+}
+
 // moderations answers POST /v1/moderations with a Llama Guard model.
 func (api *API) moderations(w http.ResponseWriter, r *http.Request) *fault.Error {
 	var req moderationRequest
-	if e := decode(api, w, r, &req, moderationFields); e != nil {
+	if e := decode(api, w, r, &req, moderationFields, nil); e != nil {
 		return e
 	}
 
@@ -168,14 +178,23 @@ func (api *API) moderations(w http.ResponseWriter, r *http.Request) *fault.Error
 			"The model '%s' is not a Llama Guard model: its template lists no categories of unsafe content.", name)
 	}
 
-	for _, text := range req.texts {
-		er, err := guard.Ask(text)
-		if err != nil {
-			return service.Fault(err, "input")
+	requests := make([]engine.Request, len(req.texts))
+	err = api.service.Ask(r.Context(), model, func() (err error) {
+		for i, text := range req.texts {
+			if r.Context().Err() != nil {
+				return context.Cause(r.Context())
+			}
+			if requests[i], err = guard.Ask(text); err != nil {
+				return err
+			}
 		}
-		if err := reply.Generate(r.Context(), er); err != nil {
-			return service.Fault(err, "input")
-		}
+		return nil
+	})
+	if err == nil {
+		err = reply.GenerateAll(r.Context(), requests)
+	}
+	if err != nil {
+		return service.Fault(err, "input")
 	}
 
 	body := moderationBody{ID: "modr-" + wire.RandomID(), Model: model.ID}
