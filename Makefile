@@ -19,8 +19,9 @@ PURE += ./server/... ./lark ./fault ./pool ./prompt ./service ./console ./flagse
 # A number of inputs, not a duration: Go 1.26 sometimes reports the end of the duration as a failure (go.dev/issue/75804).
 FUZZTIME ?= 10000x
 
-.PHONY: all serve llama page tools peers run test quick check emulated portable judges agents more-agents judges-golden real-models page-test monitoring \
-	man docs cuda-list lint fuzz soak memory bench node release version clean
+.PHONY: all serve llama page tools peers run node release version clean \
+	test test-binding test-program quick check lint fuzz emulated portable page-test monitoring \
+	judges judges-golden real-models agents more-agents soak attack memory bench man docs cuda-list
 
 all: serve
 
@@ -67,13 +68,18 @@ web/test/node_modules: web/test/package-lock.json
 	cd web/test && npm ci --silent --no-audit --no-fund
 	@touch $@
 
-# Fast packages first. The race detector does not see C, so it runs with the packages without C,
-# and with the whole program.
+# Fast packages first. The race detector does not see C, so it runs with the packages without C, and with the whole
+# program. The tests of the program wait most of the time, and those of the binding compute, so they run side by side.
 test: llama page node
 	cd web/test && node_modules/.bin/vitest run
 	go test -race $(PURE)
-	go test ./engine/llama ./bench ./release/...
 	go test -run TestResidentMemory ./cmd/serve
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync test-binding test-program
+
+test-binding:
+	go test ./engine/llama ./bench ./release/...
+
+test-program:
 	go test -race -timeout 20m ./cmd/... ./doctor ./host ./library ./loader
 
 # While editing: the packages without C.
@@ -150,7 +156,6 @@ $(LINT):
 lint: llama page node $(LINT)
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these"; exit 1; }
 	CGO_ENABLED=0 go vet $(PURE)
-	go vet ./...
 	$(LINT) run
 	web/test/node_modules/.bin/tsc --noEmit -p web
 
@@ -185,6 +190,11 @@ cuda-list:
 SOAK ?= 5m
 soak: llama
 	SOAK=$(SOAK) go test ./cmd/serve -run TestSoak -v -timeout 0
+
+# What each attack of TestAttacks costs, alone and in crowds, and then all of them mixed for a time.
+ATTACK ?= 60m
+attack: llama
+	ATTACK=$(ATTACK) go test ./cmd/serve -run TestCostOfAttacks -v -timeout 0
 
 # A table of the planned and used memory of GGUF files; more than 5 % difference is an error.
 memory: llama

@@ -73,6 +73,7 @@ const (
 	SchemaViolation // the answer does not match the request's schema
 	Storage         // stored responses or files cannot be read or written
 	StorageFull     // there is no room for more files
+	Download        // a model cannot be downloaded
 	Deadline        // the request's own time limit has passed
 	Canceled        // the client closed the request
 

@@ -3,6 +3,7 @@ package library
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -138,15 +139,37 @@ func (m *Managed) Pull(ctx context.Context, name string, report func(service.Pul
 	store := *m.Store
 	store.Hub = m.Store.Hub.With(&reporter{report: report})
 	local, downloaded, err := store.Pull(ctx, r, false)
-	switch {
-	case errors.Is(err, hub.ErrNotFound), errors.Is(err, models.ErrNotHere):
-		return absent(name, err)
-	case err != nil:
-		return err
-	case downloaded:
+	if err != nil {
+		return notPulled(name, err)
+	}
+	if downloaded {
 		slog.Info("model pulled", "model", local.Name, "bytes", local.Bytes())
 	}
 	return nil
+}
+
+// notPulled returns the error for a model that could not be downloaded, with the Hub's reason and advice.
+func notPulled(name string, err error) error {
+	if errors.Is(err, models.ErrNotHere) {
+		return absent(name, err)
+	}
+	var failed *hub.Error
+	if !errors.As(err, &failed) {
+		return err
+	}
+
+	kind := fault.Download
+	switch {
+	case errors.Is(err, hub.ErrNotFound):
+		return absent(name, err)
+	case errors.Is(err, hub.ErrDisk):
+		kind = fault.StorageFull
+	}
+	text := fmt.Sprintf("The model '%s' cannot be downloaded: %v.", name, err)
+	if failed.Todo != "" {
+		text += " Hint: " + failed.Todo + "."
+	}
+	return fault.New(kind, "model", "%s", text)
 }
 
 // reportEvery is how often a download is reported at most.

@@ -85,8 +85,7 @@ type opening struct {
 	q     request
 	files []string
 
-	first      atomic.Pointer[answer] // of the first process
-	unconfined atomic.Pointer[string] // why the next one is not confined
+	first atomic.Pointer[answer] // of the first process
 }
 
 // start loads the model in a child process or in this one, and returns the answer.
@@ -129,9 +128,6 @@ func (o *opening) request() []byte {
 		q.Free = o.l.hostFree(hostShare(a.Memory))
 		q.GPUs = append(slices.Clone(q.GPUs), DeviceList{Devices: q.GPUs}.Missing(a.GPUs)...)
 	}
-	if why := o.unconfined.Load(); why != nil {
-		q.Unconfined = *why
-	}
 
 	text, err := json.Marshal(&q)
 	if err != nil {
@@ -155,16 +151,9 @@ func (o *opening) spawn() (*remote.Child, error) {
 	defer ends[0].Close()
 	defer ends[1].Close()
 
-	var unconfined error
 	cmd.ExtraFiles = ends
-	child, err := worker.Start(cmd, worker.NewLog(l.o.Log), func() (err error) {
-		unconfined, err = sandbox.Start(cmd, sandbox.Rules{Files: o.files, Cache: cache})
-		return err
-	})
-	if unconfined != nil {
-		why := unconfined.Error()
-		o.unconfined.Store(&why)
-	}
+	rules := sandbox.Rules{Files: o.files, Cache: cache, Devices: len(o.q.GPUs) > 0}
+	child, err := worker.Start(cmd, worker.NewLog(l.o.Log), func() error { return sandbox.Start(cmd, rules) })
 	if err != nil {
 		parent.Steps.Close()
 		parent.Calls.Close()

@@ -31,6 +31,16 @@ func TestLengths(t *testing.T) {
 	}
 }
 
+// plan returns the requests of a workload that is in order.
+func plan(t *testing.T, w *Workload) []Request {
+	t.Helper()
+	list, err := w.Plan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
 // TestPlan draws the same requests from the same workload, and others from another.
 func TestPlan(t *testing.T) {
 	w := Workload{
@@ -42,12 +52,8 @@ func TestPlan(t *testing.T) {
 		Groups:   3,
 		Seed:     7,
 	}
-	if err := w.Check(); err != nil {
-		t.Fatal(err)
-	}
-
-	list := w.Plan()
-	if !slices.EqualFunc(list, w.Plan(), func(a, b Request) bool { return fmt.Sprint(a) == fmt.Sprint(b) }) {
+	list := plan(t, &w)
+	if !slices.EqualFunc(list, plan(t, &w), func(a, b Request) bool { return fmt.Sprint(a) == fmt.Sprint(b) }) {
 		t.Error("the same workload has other requests")
 	}
 
@@ -68,27 +74,34 @@ func TestPlan(t *testing.T) {
 	}
 
 	w.Seed = 8
-	if other := w.Plan(); other[1].At == list[1].At {
+	if other := plan(t, &w); other[1].At == list[1].At {
 		t.Error("another seed draws the same")
 	}
 }
 
-func TestCheck(t *testing.T) {
-	good := Workload{Clients: 1, Requests: 1, Prompt: Lengths{10, 10}, Answer: Lengths{1, 1}}
-	if err := good.Check(); err != nil {
-		t.Error(err)
+// TestWorkloads refuses those that make no sense.
+func TestWorkloads(t *testing.T) {
+	good := Workload{Prompt: Lengths{10, 10}, Answer: Lengths{1, 1}}
+	defaults := good
+	if list := plan(t, &defaults); len(list) != 64 || defaults.Clients != 8 {
+		t.Errorf("%d requests, %d clients", len(list), defaults.Clients)
 	}
+
 	for name, spoil := range map[string]func(*Workload){
-		"neither":         func(w *Workload) { w.Clients = 0 },
-		"both":            func(w *Workload) { w.Rate = 1 },
-		"negative rate":   func(w *Workload) { w.Clients, w.Rate = 0, -1 },
-		"no request":      func(w *Workload) { w.Requests = 0 },
-		"too many":        func(w *Workload) { w.Requests = maxRequests + 1 },
-		"too much shared": func(w *Workload) { w.Shared = 11 },
-		"groups":          func(w *Workload) { w.Groups = -1 },
+		"both": func(w *Workload) {
+			w.Clients = 1
+			w.Rate = 1
+		},
+		"negative clients": func(w *Workload) { w.Clients = -1 },
+		"negative rate":    func(w *Workload) { w.Rate = -1 },
+		"no request":       func(w *Workload) { w.Requests = -1 },
+		"too many":         func(w *Workload) { w.Requests = maxRequests + 1 },
+		"too much shared":  func(w *Workload) { w.Shared = 11 },
+		"groups":           func(w *Workload) { w.Groups = -1 },
 	} {
 		w := good
-		if spoil(&w); w.Check() == nil {
+		spoil(&w)
+		if _, err := w.Plan(); err == nil {
 			t.Errorf("%s: not refused", name)
 		}
 	}
@@ -282,7 +295,7 @@ func TestRun(t *testing.T) {
 			Client:   stub(t, handle),
 			Model:    "m",
 			Workload: workload,
-			Requests: workload.Plan(),
+			Requests: plan(t, &workload),
 			Done:     func(ended, of int) { done = max(done, ended) },
 		}
 		r, err := run.Do(t.Context())
@@ -304,7 +317,7 @@ func TestRun(t *testing.T) {
 		Client:   stub(t, handle),
 		Model:    "m",
 		Workload: workload,
-		Requests: workload.Plan(),
+		Requests: plan(t, &workload),
 		Done: func(ended, _ int) {
 			if ended == 10 {
 				cancel()
@@ -332,7 +345,7 @@ func TestCalibration(t *testing.T) {
 			io.WriteString(w, body)
 		})
 		w := Workload{Clients: 1, Requests: 1, Prompt: Lengths{9, 9}, Answer: Lengths{1, 1}}
-		_, err := (&Run{Client: c, Workload: w, Requests: w.Plan()}).Do(t.Context())
+		_, err := (&Run{Client: c, Workload: w, Requests: plan(t, &w)}).Do(t.Context())
 		if err == nil ||
 			!strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)

@@ -59,12 +59,12 @@ func SVG(r, against *Report) []byte {
 
 	y += svgRow / 2
 	for _, row := range rows(runs) {
-		text(svgMargin, y, `fill="#555"`, "%s", row.Name)
-		for i, v := range row.Values {
+		text(svgMargin, y, `fill="#555"`, "%s", row.name)
+		for i, v := range row.values {
 			text(svgMargin+labelWide+(i+1)*columnWide, y, `text-anchor="end"`, "%s", v)
 		}
-		if row.Ratio != "" {
-			text(svgMargin+labelWide+3*columnWide-40, y, `text-anchor="end" fill="#555"`, "%s", row.Ratio)
+		if row.ratio != "" {
+			text(svgMargin+labelWide+3*columnWide-40, y, `text-anchor="end" fill="#555"`, "%s", row.ratio)
 		}
 		y += svgRow
 	}

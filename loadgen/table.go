@@ -3,34 +3,40 @@ package loadgen
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// Row is a row of a table: a number of one run, or of two runs and their ratio.
-type Row struct {
-	Name   string
-	Values []string
-	Ratio  string
+// row is a row of a table: a number of one run, or of two runs and their ratio.
+type row struct {
+	name   string
+	values []string
+	ratio  string
 }
 
-// Table returns the table of a run, beside another one unless that is nil.
-func Table(r, against *Report) []Row {
-	if against == nil {
-		return rows([]*Report{r})
+// Table returns the cells of the table of a run: names and numbers. Beside another run, unless that is nil, there
+// are the numbers of both, their ratios, and headings.
+func Table(r, against *Report) (cells [][]string) {
+	runs := []*Report{r}
+	if against != nil {
+		runs = append(runs, against)
+		cells = append(cells, []string{"", "this run", "against", ""})
 	}
-	return rows([]*Report{r, against})
+	for _, row := range rows(runs) {
+		cells = append(cells, slices.Concat([]string{row.name}, row.values, []string{row.ratio}))
+	}
+	return cells
 }
 
-func rows(runs []*Report) []Row {
-	var list []Row
+func rows(runs []*Report) (list []row) {
 	add := func(name string, of func(*Report) float64, show func(float64) string, compare bool) {
-		row := Row{Name: name}
+		row := row{name: name}
 		for _, r := range runs {
-			row.Values = append(row.Values, show(of(r)))
+			row.values = append(row.values, show(of(r)))
 		}
 		if compare && len(runs) == 2 && of(runs[1]) > 0 {
-			row.Ratio = fmt.Sprintf("%.2f x", of(runs[0])/of(runs[1]))
+			row.ratio = fmt.Sprintf("%.2f x", of(runs[0])/of(runs[1]))
 		}
 		list = append(list, row)
 	}

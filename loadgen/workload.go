@@ -55,9 +55,9 @@ const (
 
 // Workload describes requests and their timing.
 type Workload struct {
-	Clients  int     `json:"clients,omitempty"`         // each sends its next request when its last is answered
+	Clients  int     `json:"clients,omitempty"`         // each sends a request when its last is answered; 8 by default
 	Rate     float64 `json:"rate_per_second,omitempty"` // arrivals per second, at random (Poisson), instead of Clients
-	Requests int     `json:"requests"`                  // total
+	Requests int     `json:"requests"`                  // total; by default eight per client, at least 64
 	Prompt   Lengths `json:"prompt_tokens,omitzero"`    // of each prompt, including the shared prefix
 	Answer   Lengths `json:"answer_tokens,omitzero"`
 	Shared   int     `json:"shared_prefix,omitempty"`    // tokens that prompts have in common at the beginning
@@ -79,10 +79,38 @@ type Request struct {
 // prefix is a run of tokens that is the same in all prompts that have its ID.
 type prefix struct{ id, tokens int }
 
-// Check checks the workload.
-func (w *Workload) Check() error {
+// Plan completes the workload with defaults, checks it, and generates the requests. The same workload always
+// gives the same requests.
+func (w *Workload) Plan() ([]Request, error) {
+	if w.Clients == 0 && w.Rate == 0 {
+		w.Clients = 8
+	}
+	if w.Requests == 0 {
+		w.Requests = max(8*w.Clients, 64)
+	}
+	if err := w.check(); err != nil {
+		return nil, err
+	}
+
+	r := rand.New(rand.NewPCG(w.Seed, 1))
+	var at time.Duration
+	list := make([]Request, w.Requests)
+	for i := range list {
+		q := Request{At: at, Prompt: w.Prompt.draw(r), Answer: w.Answer.draw(r)}
+		if w.Shared > 0 {
+			q.Prefix = []prefix{{r.IntN(max(1, w.Groups)), w.Shared}}
+		}
+		list[i] = q
+		if w.Rate > 0 { // independent arrivals
+			at += time.Duration(r.ExpFloat64() / w.Rate * float64(time.Second))
+		}
+	}
+	return list, nil
+}
+
+func (w *Workload) check() error {
 	switch {
-	case (w.Clients > 0) == (w.Rate > 0):
+	case w.Clients != 0 && w.Rate != 0:
 		return errors.New("set either clients or a rate")
 	case w.Clients < 0 || w.Clients > 1<<14:
 		return fmt.Errorf("clients must be from 1 to %d, not %d", 1<<14, w.Clients)
@@ -99,26 +127,24 @@ func (w *Workload) Check() error {
 	return nil
 }
 
-// Plan generates the requests. The same workload always gives the same requests.
-func (w *Workload) Plan() []Request {
-	r := rand.New(rand.NewPCG(w.Seed, 1))
-	var at time.Duration
-	list := make([]Request, w.Requests)
-	for i := range list {
-		q := Request{At: at, Prompt: w.Prompt.draw(r), Answer: w.Answer.draw(r)}
-		if w.Shared > 0 {
-			q.Prefix = []prefix{{r.IntN(max(1, w.Groups)), w.Shared}}
-		}
-		list[i] = q
-		if w.Rate > 0 { // independent arrivals
-			at += time.Duration(r.ExpFloat64() / w.Rate * float64(time.Second))
-		}
-	}
-	return list
-}
-
 // traceBlock is the tokens that one of a trace's hash_ids stands for.
 const traceBlock = 512
+
+// Replay makes the workload that of a trace, whose name is for reports, and returns its requests.
+func (w *Workload) Replay(name string, trace io.Reader) ([]Request, error) {
+	list, err := ReadTrace(trace)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	*w = Workload{
+		Trace:    name,
+		Requests: len(list),
+		Natural:  w.Natural,
+		Chat:     w.Chat,
+		Seed:     w.Seed,
+	}
+	return list, nil
+}
 
 // ReadTrace reads requests from lines of JSON in the format of Mooncake's traces: timestamp
 // (ms), input_length and output_length (tokens), and hash_ids, which are the same for the

@@ -24,6 +24,19 @@ type Store struct {
 	Home string // folder
 }
 
+// Home returns the folder for serve's own data: what the environment says, or else one beside the cache.
+func Home(lookup func(string) string, cache string) string {
+	switch {
+	case lookup("SERVE_HOME") != "":
+		return lookup("SERVE_HOME")
+	case lookup("XDG_DATA_HOME") != "":
+		return filepath.Join(lookup("XDG_DATA_HOME"), "serve")
+	case lookup("HOME") != "":
+		return filepath.Join(lookup("HOME"), ".local", "share", "serve")
+	}
+	return filepath.Join(cache, ".serve")
+}
+
 // Local is a model on this machine.
 type Local struct {
 	Name      string // in requests

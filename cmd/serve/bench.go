@@ -22,8 +22,6 @@ type benchOptions struct {
 	loadgen.Workload
 	modelConfig
 
-	prompt      string // lengths
-	answer      string
 	trace       string
 	completions bool
 	target      string // the model to request
@@ -69,11 +67,11 @@ compares two runs. --report writes charts of them.`,
 
 // declare declares the flags of bench.
 func (o *benchOptions) declare(f flagset.Set) {
-	f.IntVar(&o.Clients, "clients", 8, "number of concurrent clients")
+	f.IntVar(&o.Clients, "clients", 0, "number of concurrent clients; 0 for eight, unless there is a --rate")
 	f.Float64Var(&o.Rate, "rate", 0, "average number of requests per second, instead of --clients")
 	f.IntVar(&o.Requests, "requests", 0, "total number of requests; 0 for eight per client, at least 64")
-	f.Text(&o.prompt, "prompt", "128", "`length` of a prompt, in tokens")
-	f.Text(&o.answer, "answer", "128", "`length` of an answer, in tokens")
+	lengths(f, &o.Prompt, "prompt", "`length` of a prompt, in tokens")
+	lengths(f, &o.Answer, "answer", "`length` of an answer, in tokens")
 	f.IntVar(&o.Shared, "shared-prefix", 0, "length of the shared prefix, in tokens")
 	f.IntVar(&o.Groups, "prefix-groups", 1, "number of different shared prefixes")
 	f.Text(&o.trace, "trace", "", "`file` of requests to replay, instead of generating them from the other flags")
@@ -85,6 +83,12 @@ func (o *benchOptions) declare(f flagset.Set) {
 	f.Text(&o.report, "report", "", "SVG `file` to write charts of the results to")
 	f.JSON(&o.json)
 	o.modelConfig.declare(f)
+}
+
+// lengths declares a flag for lengths in tokens.
+func lengths(f flagset.Set, p *loadgen.Lengths, name, usage string) {
+	*p = loadgen.Lengths{Least: 128, Most: 128}
+	flagset.Parsed(f, p, name, "lengths", loadgen.ParseLengths, loadgen.Lengths.String, usage)
 }
 
 func runBench(ctx context.Context, w *cli, o benchOptions, target string) error {
@@ -124,46 +128,26 @@ func runBench(ctx context.Context, w *cli, o benchOptions, target string) error 
 	return stopped
 }
 
-// plan reads the workload from the flags.
+// plan returns the requests of the workload that the flags describe.
 func (o *benchOptions) plan() ([]loadgen.Request, error) {
 	o.Chat = !o.completions
-	if o.trace != "" {
-		return o.readTrace()
+	if o.trace == "" {
+		list, err := o.Plan()
+		if err != nil {
+			return nil, usageError{err}
+		}
+		return list, nil
 	}
 
-	var err error
-	o.Prompt, err = loadgen.ParseLengths(o.prompt)
-	if err != nil {
-		return nil, usagef("--prompt %w", err)
-	}
-	o.Answer, err = loadgen.ParseLengths(o.answer)
-	if err != nil {
-		return nil, usagef("--answer %w", err)
-	}
-	if o.Rate > 0 {
-		o.Clients = 0
-	}
-	if o.Requests == 0 {
-		o.Requests = max(8*o.Clients, 64)
-	}
-	if err := o.Check(); err != nil {
-		return nil, usageError{err}
-	}
-	return o.Plan(), nil
-}
-
-// readTrace reads the workload from a file.
-func (o *benchOptions) readTrace() ([]loadgen.Request, error) {
 	f, err := os.Open(o.trace)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	list, err := loadgen.ReadTrace(f)
+	list, err := o.Replay(o.trace, f)
 	if err != nil {
-		return nil, usagef("--trace %s: %w", o.trace, err)
+		return nil, usagef("--trace: %w", err)
 	}
-	o.Workload = loadgen.Workload{Trace: o.trace, Requests: len(list), Natural: o.Natural, Chat: o.Chat, Seed: o.Seed}
 	return list, nil
 }
 
@@ -227,15 +211,7 @@ func (w *cli) printBench(o benchOptions, r, against *loadgen.Report) error {
 		return w.t.PrintJSON(r)
 	}
 
-	var rows [][]string
-	if against != nil {
-		rows = append(rows, []string{"", "this run", "against", ""})
-	}
-	for _, row := range loadgen.Table(r, against) {
-		cells := append([]string{row.Name}, row.Values...)
-		rows = append(rows, append(cells, row.Ratio))
-	}
-	if err := w.t.Table(rows); err != nil {
+	if err := w.t.Table(loadgen.Table(r, against)); err != nil {
 		return err
 	}
 	w.printHistogram("time to first token", r.First)

@@ -109,8 +109,9 @@ func TestBenchRefuses(t *testing.T) {
 
 	for want, args := range map[string][]string{
 		"takes a URL":                             {},
-		"--prompt \"x\"":                          {"http://127.0.0.1:1", "--prompt", "x"},
-		"--answer \"9-3\"":                        {"http://127.0.0.1:1", "--answer", "9-3"},
+		`"x" must be a number of tokens`:          {"http://127.0.0.1:1", "--prompt", "x"},
+		`"9-3" must be a number of tokens`:        {"http://127.0.0.1:1", "--answer", "9-3"},
+		"either clients or a rate":                {"http://127.0.0.1:1", "--clients", "2", "--rate", "1"},
 		"shared prefix":                           {"http://127.0.0.1:1", "--shared-prefix", "999"},
 		"does not contain the results of a run":   {bad},
 		"no such file":                            {"http://127.0.0.1:1", "--trace", filepath.Join(dir, "none")},

@@ -1,16 +1,13 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"serve/loader"
-	"serve/machine"
+	"serve/library"
 	"serve/models"
 )
 
@@ -65,26 +62,11 @@ func checkKinds(kinds []string) error {
 	return nil
 }
 
-// catalogRow is a row in the output of --json.
-type catalogRow struct {
-	models.Entry
-	Quant  string `json:"quantization,omitempty"`
-	Memory int64  `json:"memory_bytes"` // for one request of up to loader.DefaultContext tokens
-
-	// More is set if Memory is only a lower bound, because not all of the model's dimensions are known.
-	More bool `json:"memory_is_more,omitempty"`
-}
-
 func runCatalog(_ context.Context, w *cli, o catalogOptions, words []string) error {
 	if err := checkKinds(o.kinds); err != nil {
 		return err
 	}
-	list := []catalogRow{}
-	for _, e := range models.Search(words, o.kinds) {
-		memory, whole := e.Memory(loader.DefaultContext)
-		list = append(list, catalogRow{Entry: e, Quant: e.Quant(), Memory: memory, More: !whole})
-	}
-
+	list := library.Search(words, o.kinds)
 	if o.json {
 		return w.t.PrintJSON(list)
 	}
@@ -94,35 +76,7 @@ func runCatalog(_ context.Context, w *cli, o catalogOptions, words []string) err
 	}
 	rows := [][]string{{"NAME", "ALSO", "QUANT", "SIZE", "NEEDS", "CONTEXT", "LICENSE", "HASH", "KIND", "FOR"}}
 	for _, row := range list {
-		rows = append(rows, row.cells())
+		rows = append(rows, row.Cells())
 	}
 	return w.t.Table(rows)
-}
-
-// cells returns the row's cells in the table.
-func (r *catalogRow) cells() []string {
-	marked := func(mark string, marks bool) string {
-		if marks {
-			return mark
-		}
-		return ""
-	}
-
-	also := strings.Join(slices.Concat(r.DefaultFor, r.Aliases), ",")
-	weights := marked("~", r.BytesEstimated) + machine.FormatSize(uint64(r.Bytes))
-	needs := marked(">", r.More) + machine.FormatSize(uint64(r.Memory))
-	trained := "-"
-	if r.Context > 0 {
-		trained = strconv.Itoa(r.Context)
-	}
-	license := r.License + marked("?", r.LicenseAssumed)
-	hash := "hub"
-	if sum := r.Hash(); sum != "" {
-		hash = sum[:8]
-	}
-	kinds := strings.Join(r.ServedKinds(), ",")
-
-	return []string{
-		r.Name, cmp.Or(also, "-"), cmp.Or(r.Quant, "-"), weights, needs, trained, license, hash, kinds, r.Use,
-	}
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"serve/hub/hubtest"
+	"serve/library"
 	"serve/models"
 	"serve/models/testmodel"
 )
@@ -14,7 +15,7 @@ import (
 func TestCatalogKinds(t *testing.T) {
 	env := environ(t, newHub(t))
 	for _, kind := range models.ServedKinds() {
-		var rows []catalogRow
+		var rows []library.Row
 		out := must(t, env, "catalog", "--json", "--kind", kind)
 		if err := json.Unmarshal([]byte(out), &rows); err != nil || len(rows) == 0 {
 			t.Errorf("--kind %s: %d rows, %v", kind, len(rows), err)
@@ -38,36 +39,6 @@ func TestCatalogKinds(t *testing.T) {
 		code, _, errOut := command(env, "catalog", "--kind", kind)
 		if code != exitUsage || !strings.Contains(errOut, words) || !strings.Contains(errOut, "hint: the kinds are chat") {
 			t.Errorf("--kind %s: exit code %d: %s", kind, code, errOut)
-		}
-	}
-}
-
-// TestCatalogMarks looks at how a row says what is not known of it.
-func TestCatalogMarks(t *testing.T) {
-	whole := models.Entry{
-		Name: "m-1b", Kinds: []string{"chat", "audio"}, Use: "talks", File: "m-Q8_0.gguf", Bytes: 1 << 30,
-		SHA256: strings.Repeat("ab", 32), License: "mit", Context: 4096, KVBytes: 1024,
-	}
-	vague := whole
-	vague.DefaultFor = []string{"m"}
-	vague.Aliases = []string{"m:tiny"}
-	vague.File = "m.gguf"
-	vague.BytesEstimated = true
-	vague.SHA256 = ""
-	vague.LicenseAssumed = true
-	vague.Context = 0
-
-	for _, tt := range []struct {
-		row  catalogRow
-		want string
-	}{
-		{catalogRow{Entry: whole, Quant: "Q8_0", Memory: 2 << 30},
-			"m-1b|-|Q8_0|1.0 GiB|2.0 GiB|4096|mit|abababab|chat|talks"},
-		{catalogRow{Entry: vague, Memory: 2 << 30, More: true},
-			"m-1b|m,m:tiny|-|~1.0 GiB|>2.0 GiB|-|mit?|hub|chat|talks"},
-	} {
-		if got := strings.Join(tt.row.cells(), "|"); got != tt.want {
-			t.Errorf("got %s, want %s", got, tt.want)
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"go.opentelemetry.io/otel/trace"
@@ -75,20 +74,7 @@ func (w *cli) store() (*models.Store, error) {
 	if err != nil {
 		return nil, usageError{err}
 	}
-	return &models.Store{Hub: client, Home: w.home(o.Cache)}, nil
-}
-
-// home is the folder for serve's own data.
-func (w *cli) home(cache string) string {
-	switch {
-	case w.lookup("SERVE_HOME") != "":
-		return w.lookup("SERVE_HOME")
-	case w.lookup("XDG_DATA_HOME") != "":
-		return filepath.Join(w.lookup("XDG_DATA_HOME"), "serve")
-	case w.lookup("HOME") != "":
-		return filepath.Join(w.lookup("HOME"), ".local", "share", "serve")
-	}
-	return filepath.Join(cache, ".serve")
+	return &models.Store{Hub: client, Home: models.Home(w.lookup, o.Cache)}, nil
 }
 
 // tracer sends spans to an OpenTelemetry collector, until it is stopped.

@@ -118,3 +118,21 @@ func TestOllamaPull(t *testing.T) {
 		}
 	}
 }
+
+// TestOllamaPullFails tells a client why a model cannot be downloaded.
+func TestOllamaPullFails(t *testing.T) {
+	h := newHub(t)
+	env := environ(t, h)
+	h.Close()
+	r := startServeIn(t, env, modelFile(t), "--ctx-size", "256")
+	name := "hf.co/" + tinyRepo + ":Q4_K_M"
+
+	status, text := r.post(t, "/api/pull", `{"model":"`+name+`","stream":false}`)
+	if status != http.StatusBadGateway || !strings.Contains(text, "cannot be downloaded") {
+		t.Errorf("%d %s", status, text)
+	}
+	status, text = r.post(t, "/api/pull", `{"model":"`+name+`"}`)
+	if status != http.StatusOK || !strings.Contains(text, `"error":"The model`) {
+		t.Errorf("%d %s", status, text)
+	}
+}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,7 +19,6 @@ import (
 	"serve/loader"
 	"serve/models"
 	"serve/models/demo"
-	"serve/pool"
 	"serve/server"
 	"serve/web"
 )
@@ -210,7 +208,10 @@ func (s *startup) findModels(ctx context.Context, names []string) error {
 	if err := served.Projectors.Check(); err != nil {
 		return err
 	}
-	return nameAliases(s.options.Models, s.c.aliases)
+	if err := library.NameAliases(s.options.Models, s.c.aliases); err != nil {
+		return usagef("--alias %w", err)
+	}
+	return nil
 }
 
 // openArchive opens the folder for responses and files, if there is one.
@@ -290,25 +291,4 @@ func (s *startup) printReady(address string) {
 		s.w.t.Fact("ollama", "http://%s", l.Addr())
 	}
 	s.w.t.Fact("ready", "%s/v1", address)
-}
-
-// nameAliases gives models other names: name=model, or a name for the first one.
-func nameAliases(list []*pool.Model, aliases []string) error {
-	for _, alias := range aliases {
-		name, target, named := strings.Cut(alias, "=")
-		m := list[0]
-		if named {
-			m = nil
-			for _, l := range list {
-				if l.ID == target {
-					m = l
-				}
-			}
-		}
-		if m == nil || name == "" {
-			return usagef("--alias %q does not name a served model", alias)
-		}
-		m.Aliases = append(m.Aliases, name)
-	}
-	return nil
 }

@@ -57,6 +57,35 @@ type soaked struct {
 	events   [soakClients]atomic.Int64 // by client: what it was told
 }
 
+// startSoaked serves a tiny model in a process of its own until the test ends.
+func startSoaked(t *testing.T, flags ...string) *soaked {
+	t.Helper()
+	template, err := os.ReadFile("../../build/llama/src/models/templates/Qwen-Qwen2.5-7B-Instruct.jinja")
+	if err != nil {
+		t.Fatal(err)
+	}
+	model := filepath.Join(t.TempDir(), "tiny.gguf")
+	if err := testmodel.Write(model, testmodel.Options{ChatTemplate: string(template), Calm: true}); err != nil {
+		t.Fatal(err)
+	}
+
+	s := &soaked{errOut: newSyncBuffer()}
+	args := append([]string{model, "--port", "0", "--log-level", "warn"}, flags...)
+	s.cmd = process(t, []string{"HOME=" + t.TempDir()}, args...)
+	s.cmd.Stderr = s.errOut
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = s.cmd.Process.Signal(syscall.SIGTERM)
+		if err := s.cmd.Wait(); err != nil {
+			t.Errorf("serve ended with %v", err)
+		}
+	})
+	s.url, _, _ = awaitReady[error](s.errOut, nil)
+	return s
+}
+
 // canaries are requests of every kind. Whatever happens, their answers are the same.
 func canaries() (bodies []string) {
 	const tool = `"tools":[{"type":"function","function":{"name":"get_weather","strict":true,` +
@@ -190,17 +219,25 @@ func (s *soaked) stream(ctx context.Context, client int, body string, leave int)
 
 // engine returns the process of the engine; 0 while there is none.
 func (s *soaked) engine() int {
+	for _, pid := range s.children() {
+		return pid
+	}
+	return 0
+}
+
+// children returns the child processes.
+func (s *soaked) children() (pids []int) {
 	for _, task := range entries(fmt.Sprintf("/proc/%d/task", s.cmd.Process.Pid)) {
 		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", s.cmd.Process.Pid, task))
 		if err != nil {
 			continue
 		}
-		if fields := strings.Fields(string(children)); len(fields) > 0 {
-			pid, _ := strconv.Atoi(fields[0])
-			return pid
+		for _, field := range strings.Fields(string(children)) {
+			pid, _ := strconv.Atoi(field)
+			pids = append(pids, pid)
 		}
 	}
-	return 0
+	return pids
 }
 
 func entries(folder string) (names []string) {
@@ -285,28 +322,7 @@ var recovered = regexp.MustCompile(`the engine was restarted.* after=(\S+)`)
 // TestSoak has 32 clients stream while the engine is killed, stopped, aborted, starved
 // and fed with garbage, and some of the clients vanish. Nobody's answer changes.
 func TestSoak(t *testing.T) {
-	s := &soaked{errOut: newSyncBuffer()}
-	template, err := os.ReadFile("../../build/llama/src/models/templates/Qwen-Qwen2.5-7B-Instruct.jinja")
-	if err != nil {
-		t.Fatal(err)
-	}
-	model := filepath.Join(t.TempDir(), "tiny.gguf")
-	if err := testmodel.Write(model, testmodel.Options{ChatTemplate: string(template), Calm: true}); err != nil {
-		t.Fatal(err)
-	}
-	s.cmd = process(t, []string{"HOME=" + t.TempDir()}, model, "--port", "0",
-		"--parallel", "16", "--ctx-size", "1024", "--stall-timeout", "1s", "--log-level", "warn")
-	s.cmd.Stderr = s.errOut
-	if err := s.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		_ = s.cmd.Process.Signal(syscall.SIGTERM)
-		if err := s.cmd.Wait(); err != nil {
-			t.Errorf("serve ended with %v", err)
-		}
-	}()
-	s.url, _, _ = awaitReady[error](s.errOut, nil)
+	s := startSoaked(t, "--parallel", "16", "--ctx-size", "1024", "--stall-timeout", "1s")
 	bodies := canaries()
 	want := make([]string, len(bodies))
 	for i, body := range bodies {

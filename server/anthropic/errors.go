@@ -90,6 +90,7 @@ var failures = map[fault.Kind]failure{
 	fault.SchemaViolation: {http.StatusInternalServerError, apiError, true},
 	fault.Storage:         {http.StatusInternalServerError, apiError, false},
 	fault.StorageFull:     {http.StatusInternalServerError, apiError, true},
+	fault.Download:        {http.StatusInternalServerError, apiError, false},
 	fault.Deadline:        {http.StatusGatewayTimeout, timeoutError, true},
 	fault.Canceled:        {499, apiError, false}, // nobody reads this
 }

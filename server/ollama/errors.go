@@ -67,6 +67,7 @@ var statuses = map[fault.Kind]int{
 	fault.SchemaViolation: http.StatusInternalServerError,
 	fault.Storage:         http.StatusInternalServerError,
 	fault.StorageFull:     http.StatusInsufficientStorage,
+	fault.Download:        http.StatusBadGateway,
 	fault.Deadline:        http.StatusGatewayTimeout,
 	fault.Canceled:        499, // nobody reads this
 }

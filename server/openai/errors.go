@@ -81,6 +81,7 @@ var failures = map[fault.Kind]failure{
 	fault.SchemaViolation: {http.StatusInternalServerError, serverError, "schema_violation", true},
 	fault.Storage:         {http.StatusInternalServerError, serverError, "storage_failed", false},
 	fault.StorageFull:     {http.StatusInsufficientStorage, serverError, "storage_full", true},
+	fault.Download:        {http.StatusBadGateway, serverError, "download_failed", false},
 	fault.Deadline:        {http.StatusGatewayTimeout, serverError, "deadline_exceeded", true},
 	fault.Canceled:        {499, serverError, "client_closed_request", false}, // nobody reads this
 }

@@ -211,7 +211,15 @@ var (
 )
 
 func (v Value) within(f, low, high float64, of bounds) *fault.Error {
-	text := func(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
+	text := func(f float64) string {
+		switch {
+		case of == integers && f >= math.MaxInt64: // as a float, that bound is one more
+			return strconv.FormatInt(math.MaxInt64, 10)
+		case of == integers:
+			return strconv.FormatInt(int64(f), 10)
+		}
+		return strconv.FormatFloat(f, 'f', -1, 64)
+	}
 	switch {
 	case f < low:
 		return fault.New(of.tooSmall, v.Name,

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/json"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -24,6 +25,19 @@ func FuzzAppendString(f *testing.F) {
 			t.Errorf("%q became %q, encoding/json makes it %q", s, got, standard)
 		}
 	})
+}
+
+// TestIntegerBounds tells the bounds of integers exactly, however large.
+func TestIntegerBounds(t *testing.T) {
+	for text, want := range map[string]string{
+		"9223372036854775808":  "a value <= 9223372036854775807, but got",
+		"-9223372036854775809": "a value >= -9223372036854775808, but got",
+	} {
+		_, e := Value{Name: "seed", Raw: json.RawMessage(text)}.Integer(math.MinInt64, math.MaxInt64)
+		if e == nil || !strings.Contains(e.Message, want) {
+			t.Errorf("%s: %v", text, e)
+		}
+	}
 }
 
 // TestOnly names the same unknown field every time.
