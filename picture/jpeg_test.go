@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -354,4 +355,32 @@ func FuzzJPEG(f *testing.F) {
 			t.Errorf("%v of %d x %d", img.Bounds(), file.width, file.height)
 		}
 	})
+}
+
+// TestScansOfManyPixels refuses scans that pass too many pixels in all, before it decodes any.
+func TestScansOfManyPixels(t *testing.T) {
+	file := func(width, height, scans int) []byte {
+		size := []byte{8, byte(height >> 8), byte(height), byte(width >> 8), byte(width), 1, 1, 0x11, 0}
+		data := []byte{0xff, markSOI}
+		data = append(data, 0xff, markSOF2, 0, byte(len(size)+2))
+		data = append(data, size...)
+		for range scans {
+			data = append(data, 0xff, markSOS, 0, 8, 1, 1, 0, 0, 0, 0, 0)
+		}
+		return append(data, 0xff, markEOI)
+	}
+	for _, tt := range []struct {
+		width, height, scans int
+		refused              bool
+	}{
+		{8000, 6000, 12, false},
+		{8000, 6000, 13, true},
+		{100, 100, 100, false},
+		{100, 100, 101, true},
+	} {
+		_, err := decoded(file(tt.width, tt.height, tt.scans), 0)
+		if refused := err != nil && strings.Contains(err.Error(), "too many scans"); refused != tt.refused {
+			t.Errorf("%d scans of %d x %d pixels: %v", tt.scans, tt.width, tt.height, err)
+		}
+	}
 }

@@ -130,3 +130,6 @@ func (b limitedBody) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// Bodies returns how many requests have memory for their bodies, how many of them are being read, and the bytes.
+func (s *Server) Bodies() (requests, reading int, bytes int64) { return s.bodies.Used() }
