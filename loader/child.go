@@ -31,6 +31,7 @@ type request struct {
 	Options      ModelOptions
 	Plan         *llama.Options // the predecessor's; nil for the first
 	GPUs         []llama.Device // that must be present
+	Expect       expectation    // for the parent
 }
 
 // answer is the answer to a request.

@@ -204,6 +204,7 @@ func (l *Loader) request(local *models.Local, header *models.Header, shrink bool
 		Shrink:       shrink,
 		Free:         l.hostFree(0),
 		Options:      l.o.Model,
+		Expect:       expectationOf(header, local.Parts()),
 	}
 }
 

@@ -143,6 +143,7 @@ func TestRestartWithoutMemory(t *testing.T) {
 		TrainContext: header.TrainContext(),
 		Free:         l.hostFree(0),
 		Options:      l.o.Model,
+		Expect:       expectationOf(header, []string{path}),
 	}
 	runner, first, err := l.open(t.Context(), q, []string{path}, new(usage))
 	if err != nil {

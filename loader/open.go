@@ -67,12 +67,15 @@ func (l *Loader) openWith(ctx context.Context, q request, files []string, use *u
 		return nil, nil, err
 	}
 
-	a := new(answer)
-	if err := json.Unmarshal(text, a); err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrModel, err)
+	a, err := readAnswer(text)
+	if err == nil && a.Failed != nil {
+		err = a.Failed.err()
 	}
-	if a.Failed != nil {
-		return nil, nil, a.Failed.err()
+	if err != nil {
+		if runner != nil {
+			runner.Close()
+		}
+		return nil, nil, err
 	}
 	use.set(a)
 	o.first.Store(a)
@@ -101,7 +104,11 @@ func (o *opening) start(ctx context.Context, use *usage) (engine.Runner, []byte,
 		Refused:   refusal,
 		Restarted: func(text []byte) { use.restarted(o.l.o.Reporter, o.q.Name, text) },
 		Stall:     o.l.o.Stall,
-		Report:    func(c remote.Crash) { o.l.reportCrash(o.q.Name, c) },
+		Load:      loadLimit(o.q.Expect.Bytes),
+		Check: func(m *engine.ModelInfo, limits engine.Limits) error {
+			return o.q.Expect.check(m, limits, &o.q.Options)
+		},
+		Report: func(c remote.Crash) { o.l.reportCrash(o.q.Name, c) },
 	})
 	if failed := cardFailure(err); failed != nil {
 		return nil, nil, failed
@@ -152,7 +159,9 @@ func (o *opening) spawn() (*remote.Child, error) {
 	defer ends[1].Close()
 
 	cmd.ExtraFiles = ends
-	rules := sandbox.Rules{Files: o.files, Cache: cache, Devices: len(o.q.GPUs) > 0}
+	rules := l.workers.rules(cache)
+	rules.Files = o.files
+	rules.Devices = len(o.q.GPUs) > 0
 	child, err := worker.Start(cmd, worker.NewLog(l.o.Log), func() error { return sandbox.Start(cmd, rules) })
 	if err != nil {
 		parent.Steps.Close()
@@ -170,15 +179,15 @@ func (o *opening) spawn() (*remote.Child, error) {
 
 // refusal returns the error in the answer of a child that did not load its model.
 func refusal(text []byte) error {
-	var a answer
-	if err := json.Unmarshal(text, &a); err != nil {
-		return fmt.Errorf("%w: %w", ErrModel, err)
+	a, err := readAnswer(text)
+	if err != nil {
+		return err
 	}
 	if a.Failed == nil {
 		return fmt.Errorf("%w: the engine's process gave no reason", ErrModel)
 	}
 
-	err := a.Failed.err()
+	err = a.Failed.err()
 	if errors.Is(err, ErrMemory) {
 		err = fmt.Errorf("%w: %w", remote.ErrLater, err)
 	}

@@ -78,7 +78,7 @@ func quiet(flag string, more ...string) []string {
 
 // rules are those of a process that examines devices, and needs no files.
 func (w *Workers) rules(cache string) sandbox.Rules {
-	return sandbox.Rules{Cache: cache, Devices: len(w.hardware.Backends()) > 0}
+	return sandbox.Rules{Cache: cache, Devices: len(w.hardware.Backends()) > 0, Variables: w.hardware.Variables}
 }
 
 // confined runs a command, confined by the rules, to its end. It does not report whether the kernel

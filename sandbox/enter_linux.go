@@ -56,9 +56,11 @@ func enter(text string) error {
 		return fmt.Errorf("/proc/self: %w", err)
 	}
 
-	var s state
-	s.Devices = r.Devices
-	s.MPS = r.Devices && mpsInUse()
+	s := state{
+		Devices:   r.Devices,
+		MPS:       r.Devices && mpsInUse(),
+		Variables: r.Variables,
+	}
 	if err := errors.Join(confine(r.places(program)), limit(r.Devices), dropPrivileges()); err != nil {
 		s.Failed = err.Error()
 	}

@@ -154,7 +154,11 @@ var fileActs = []act{
 
 // foreignVariables fails unless there are variables that Environ leaves out.
 func foreignVariables(Scene) error {
-	if slices.ContainsFunc(os.Environ(), func(pair string) bool { return foreign(pair, allowed) }) {
+	names := allowed
+	if entered != nil {
+		names = slices.Concat(allowed, entered.Variables)
+	}
+	if slices.ContainsFunc(os.Environ(), func(pair string) bool { return foreign(pair, names) }) {
 		return nil
 	}
 	return unix.EPERM
@@ -224,8 +228,10 @@ var networkActs = []act{
 	{group: GroupNetwork, name: "UDP", do: dial("udp", at("127.0.0.1:9"))},
 	{group: GroupNetwork, name: "ICMP", do: socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_ICMP), privileged: true},
 	{group: GroupNetwork, name: "packets", do: socket(unix.AF_PACKET, unix.SOCK_RAW, 0), privileged: true, lacking: true},
-	{group: GroupNetwork, name: "virtual machines' sockets", do: socket(unix.AF_VSOCK, unix.SOCK_STREAM, 0), lacking: true},
-	{group: GroupNetwork, name: "the kernel's cryptography", do: socket(unix.AF_ALG, unix.SOCK_SEQPACKET, 0), lacking: true},
+	{group: GroupNetwork, name: "virtual machines' sockets", do: socket(unix.AF_VSOCK, unix.SOCK_STREAM, 0),
+		lacking: true},
+	{group: GroupNetwork, name: "the kernel's cryptography", do: socket(unix.AF_ALG, unix.SOCK_SEQPACKET, 0),
+		lacking: true},
 	{group: GroupNetwork, name: "routes by netlink", do: socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE)},
 	{group: GroupNetwork, name: "a UNIX socket", do: socket(unix.AF_UNIX, unix.SOCK_STREAM, 0), granted: true},
 	{group: GroupNetwork, name: "a UNIX datagram socket", do: socket(unix.AF_UNIX, unix.SOCK_DGRAM, 0)},
@@ -276,7 +282,8 @@ var privilegeActs = []act{
 		return nil
 	}},
 	{group: GroupPrivileges, name: "let others look into it", do: raw(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1)},
-	{group: GroupPrivileges, name: "change the filter", do: raw(unix.SYS_SECCOMP, unix.SECCOMP_GET_ACTION_AVAIL, 0, invalid)},
+	{group: GroupPrivileges, name: "change the filter", do: raw(unix.SYS_SECCOMP, unix.SECCOMP_GET_ACTION_AVAIL, 0,
+		invalid)},
 	{group: GroupPrivileges, name: "make a ruleset", do: raw(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, 1), lacking: true},
 	{group: GroupPrivileges, name: "capset", do: raw(unix.SYS_CAPSET, invalid)},
 	{group: GroupPrivileges, name: "setuid", do: raw(unix.SYS_SETRESUID, nowhere, nowhere, nowhere)},
@@ -321,8 +328,8 @@ var kernelActs = []act{
 	{group: GroupKernel, name: "sethostname", do: raw(unix.SYS_SETHOSTNAME, invalid, 1), privileged: true},
 	{group: GroupKernel, name: "quotactl", do: raw(unix.SYS_QUOTACTL, nowhere, invalid), privileged: true, lacking: true},
 	{group: GroupKernel, name: "name_to_handle_at", do: raw(unix.SYS_NAME_TO_HANDLE_AT, nowhere, invalid), lacking: true},
-	{group: GroupKernel, name: "open_by_handle_at", do: raw(unix.SYS_OPEN_BY_HANDLE_AT, nowhere, invalid), privileged: true,
-		lacking: true},
+	{group: GroupKernel, name: "open_by_handle_at", do: raw(unix.SYS_OPEN_BY_HANDLE_AT, nowhere, invalid),
+		privileged: true, lacking: true},
 	{group: GroupKernel, name: "fanotify_init", do: raw(unix.SYS_FANOTIFY_INIT, nowhere), privileged: true, lacking: true},
 	{group: GroupKernel, name: "inotify_init1", do: raw(unix.SYS_INOTIFY_INIT1, nowhere)},
 	{group: GroupKernel, name: "memfd_secret", do: raw(unix.SYS_MEMFD_SECRET, nowhere), lacking: true},

@@ -24,6 +24,9 @@ type Rules struct {
 
 	// Devices grants what the drivers of GPUs need.
 	Devices bool
+
+	// Variables are those that its environment has besides what Environ lets through, for Probe.
+	Variables []string
 }
 
 // rulesVariable and stateVariable carry the rules into a process, and over its second beginning what came of them.
@@ -34,9 +37,10 @@ const (
 
 // state is what Enter has done, for Seal.
 type state struct {
-	Devices bool
-	MPS     bool   // NVIDIA's MPS is in use, whose daemon is reached by sockets
-	Failed  string // why the process is not confined; empty if it is
+	Devices   bool
+	MPS       bool // NVIDIA's MPS is in use, whose daemon is reached by sockets
+	Variables []string
+	Failed    string // why the process is not confined; empty if it is
 }
 
 // entered is the state of this process; nil if Start did not start it.

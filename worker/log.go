@@ -80,7 +80,7 @@ func (l *Log) collect(part []byte) {
 
 // take returns the line that has been written, fit to be shown.
 func (l *Log) take() string {
-	line := printable(string(l.partial))
+	line := Printable(string(l.partial))
 	if l.cut {
 		line += " [cut]"
 	}
@@ -164,9 +164,9 @@ func (l *Log) Lines() (said, stacks []string) {
 	return l.kept, nil
 }
 
-// printable returns a line with everything escaped that a terminal or a reader of logs could take for more than text:
+// Printable returns a line with everything escaped that a terminal or a reader of logs could take for more than text:
 // control characters, bytes that are no UTF-8, and characters that turn the direction or cannot be seen. Tabs stay.
-func printable(line string) string {
+func Printable(line string) string {
 	if !strings.ContainsFunc(line, func(r rune) bool { return !plain(r) }) {
 		return line
 	}

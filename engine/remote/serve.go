@@ -60,20 +60,20 @@ func Serve(c Conn, open Open) error {
 
 	ch := &child{samplers: map[uint64]engine.Sampler{}, parsers: map[uint64]*liveParser{}, calls: c.Calls}
 	runner, answer := open(request)
-	var known []byte
 	if runner != nil {
 		defer runner.Close()
 		ch.runner = runner
-		f := facts{*runner.Model(), runner.Limits()}
-		known = f.encode()
 	}
 
 	m := newMessage(nil)
 	m.u32(id)
 	m.err(nil)
 	m.bytes(answer)
-	m.bytes(known)
-	known = nil
+	if runner != nil {
+		m.bytes((&facts{*runner.Model(), runner.Limits()}).encode())
+	} else {
+		m.bytes(nil)
+	}
 	// A vocabulary leaves tens of megabytes of garbage behind, and nothing as large comes again.
 	debug.FreeOSMemory()
 	if err := m.send(c.Calls); err != nil || runner == nil {
