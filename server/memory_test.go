@@ -75,7 +75,7 @@ var worst = map[string][]string{
 	"/api/generate": {
 		repeated(`{"model":"fake","prompt":"x","context":[`, `1,`, `1]}`),
 	},
-	"/tokenize":   {repeated(`{"model":"fake","prompt":"`, `a`, `"}`)},
+	"/tokenize":   {times(1<<19, `{"model":"fake","prompt":"`, `a`, `"}`)},
 	"/detokenize": {repeated(`{"model":"fake","tokens":[`, `1,`, `1]}`)},
 	"/v1/rerank":  {repeated(`{"model":"fake","query":"q","documents":[`, `"",`, `""]}`)},
 }

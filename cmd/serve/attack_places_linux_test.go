@@ -32,9 +32,10 @@ func queueAttacks() []attack {
 	}
 	return []attack{
 		{
-			name: "1,800 prompts",
-			path: completions,
-			body: prompts(1800, `"max_tokens":1,`),
+			name:  "1,800 prompts",
+			path:  completions,
+			works: true,
+			body:  prompts(1800, `"max_tokens":1,`),
 		},
 		{
 			name: "2,048 prompts with 128 answers each",
@@ -42,13 +43,15 @@ func queueAttacks() []attack {
 			body: prompts(2048, `"max_tokens":1,"n":128,`),
 		},
 		{
-			name: "128 answers to a prompt",
-			path: completions,
-			body: prompts(1, `"max_tokens":2,"n":128,`),
+			name:  "128 answers to a prompt",
+			path:  completions,
+			works: true,
+			body:  prompts(1, `"max_tokens":2,"n":128,`),
 		},
 		{
-			name: "2,048 embeddings",
-			path: "/v1/embeddings",
+			name:  "2,048 embeddings",
+			path:  "/v1/embeddings",
+			works: true,
 			body: func() string {
 				return `{"model":"tiny","input":[` + strings.Repeat(`"word word word",`, 2047) + `"word"]}`
 			},

@@ -58,7 +58,7 @@ var tokenizeFields = wire.Table[tokenizeRequest]{
 	{
 		Name: "prompt",
 		Type: wire.Of(wire.String, readOptionalText, func(r *tokenizeRequest) **string { return &r.prompt }),
-		Doc:  "The text (vLLM's name).",
+		Doc:  "The text (vLLM's name): at most 1 MiB, or as much as the context could hold.",
 	},
 	{
 		Name: "content",
@@ -137,6 +137,10 @@ func (api *API) tokenize(w http.ResponseWriter, r *http.Request) *fault.Error {
 	}
 	defer model.Release()
 	text, special := req.text()
+	if most := longestText(model.Engine); len(text) > most {
+		return fault.New(fault.InvalidValue, "prompt",
+			"Invalid 'prompt': the text is too long: %d bytes (maximum %d). Split it.", len(text), most)
+	}
 	var tokens []engine.Token
 	err := api.service.Ask(r.Context(), model, func() (err error) {
 		tokens, err = model.Engine.Tokenize(text, true, math.MaxInt32)
@@ -172,6 +176,12 @@ func (api *API) tokenize(w http.ResponseWriter, r *http.Request) *fault.Error {
 	}
 
 	return wire.WriteJSON(w, body)
+}
+
+// longestText returns how long a text may be that is split into tokens for a client: as long as any prompt, in bytes.
+func longestText(e pool.Engine) int {
+	const always = 1 << 20
+	return max(always, e.Limits().Context*e.LongestPiece())
 }
 
 // tokenPiece is a token and its text, or the numbers of its bytes where they are no text by themselves.
