@@ -178,22 +178,7 @@ func (api *API) moderations(w http.ResponseWriter, r *http.Request) *fault.Error
 			"The model '%s' is not a Llama Guard model: its template lists no categories of unsafe content.", name)
 	}
 
-	requests := make([]engine.Request, len(req.texts))
-	err = api.service.Ask(r.Context(), model, func() (err error) {
-		for i, text := range req.texts {
-			if r.Context().Err() != nil {
-				return context.Cause(r.Context())
-			}
-			if requests[i], err = guard.Ask(text); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err == nil {
-		err = reply.GenerateAll(r.Context(), requests)
-	}
-	if err != nil {
+	if err := api.ask(r.Context(), guard, req.texts, reply); err != nil {
 		return service.Fault(err, "input")
 	}
 
@@ -212,6 +197,26 @@ func (api *API) moderations(w http.ResponseWriter, r *http.Request) *fault.Error
 	}
 
 	return wire.WriteJSON(w, body)
+}
+
+// ask has a guard judge texts: a stream of the reply for each.
+func (api *API) ask(ctx context.Context, guard *prompt.Guard, texts []string, reply *service.Reply) error {
+	requests := make([]engine.Request, len(texts))
+	err := api.service.Ask(ctx, reply.Model, func() (err error) {
+		for i, text := range texts {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if requests[i], err = guard.Ask(text); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return reply.GenerateAll(ctx, requests)
 }
 
 // newModerationResult converts a verdict. A guard returns a single probability, which becomes the

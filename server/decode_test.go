@@ -1,4 +1,4 @@
-package dialect_test
+package server_test
 
 import (
 	"context"
