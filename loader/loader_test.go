@@ -145,7 +145,7 @@ func TestRestartWithoutMemory(t *testing.T) {
 		Options:      l.o.Model,
 		Expect:       expectationOf(header, []string{path}),
 	}
-	runner, first, err := l.open(t.Context(), q, []string{path}, new(usage))
+	runner, first, err := l.open(t.Context(), q, openedFiles{names: []string{path}, check: func() error { return nil }}, new(usage))
 	if err != nil {
 		t.Fatal(err)
 	}

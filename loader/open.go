@@ -16,14 +16,14 @@ import (
 )
 
 // open loads a model from these files, with the first of the kernels to try that works.
-func (l *Loader) open(ctx context.Context, q request, files []string, use *usage) (engine.Runner, *answer, error) {
+func (l *Loader) open(ctx context.Context, q request, files openedFiles, use *usage) (engine.Runner, *answer, error) {
 	var err error
 	q.GPUs, err = l.expectGPUs(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 
-	trial := l.chooseKernels(ctx, &q, files)
+	trial := l.chooseKernels(ctx, &q, files.names)
 	if ctx.Err() != nil {
 		return nil, nil, context.Cause(ctx)
 	}
@@ -60,7 +60,7 @@ func (l *Loader) open(ctx context.Context, q request, files []string, use *usage
 
 // openWith loads a model with the kernels in the request, in a separate process unless isolation is
 // off.
-func (l *Loader) openWith(ctx context.Context, q request, files []string, use *usage) (engine.Runner, *answer, error) {
+func (l *Loader) openWith(ctx context.Context, q request, files openedFiles, use *usage) (engine.Runner, *answer, error) {
 	o := &opening{l: l, q: q, files: files}
 	runner, text, err := o.start(ctx, use)
 	if err != nil {
@@ -86,7 +86,7 @@ func (l *Loader) openWith(ctx context.Context, q request, files []string, use *u
 type opening struct {
 	l     *Loader
 	q     request
-	files []string
+	files openedFiles
 
 	first atomic.Pointer[answer] // of the first process
 }
@@ -146,6 +146,9 @@ func (o *opening) request() []byte {
 // spawn starts a child, which may read the model's files.
 func (o *opening) spawn() (*remote.Child, error) {
 	l := o.l
+	if err := o.files.check(); err != nil {
+		return nil, err
+	}
 	l.driverCache()
 	cmd, cache, err := l.workers.command("--"+FlagLogLevel, l.o.LogLevel)
 	if err != nil {
@@ -160,7 +163,7 @@ func (o *opening) spawn() (*remote.Child, error) {
 
 	cmd.ExtraFiles = ends
 	rules := l.workers.rules(cache)
-	rules.Files = o.files
+	rules.Files = o.files.names
 	rules.Devices = len(o.q.GPUs) > 0
 	child, err := worker.Start(cmd, worker.NewLog(l.o.Log), func() error { return sandbox.Start(cmd, rules) })
 	if err != nil {

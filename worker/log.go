@@ -188,4 +188,10 @@ func Printable(line string) string {
 	return b.String()
 }
 
-func plain(r rune) bool { return r == '\t' || r != utf8.RuneError && unicode.IsPrint(r) }
+// joiners are invisible, but part of many words and emoji.
+const joiners = "\u200c\u200d"
+
+func plain(r rune) bool {
+	return r == '\t' || r != utf8.RuneError && unicode.IsPrint(r) || unicode.Is(unicode.Zs, r) ||
+		strings.ContainsRune(joiners, r)
+}

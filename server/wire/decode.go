@@ -38,6 +38,9 @@ func decode(body []byte, required []string, notes *Notes, set func(Value) *fault
 	if e != nil {
 		return e
 	}
+	if e := refuseDuplicates(body); e != nil {
+		return e
+	}
 	if notes != nil {
 		for name, value := range notes.Defaults {
 			if IsNull(object[name]) {
@@ -153,6 +156,19 @@ func (v Value) alive() *fault.Error {
 		return nil
 	}
 	return v.notes.Ended()
+}
+
+// TextUpTo reads a string of at most so many characters.
+func (v Value) TextUpTo(most int) (string, *fault.Error) {
+	s, e := v.Text()
+	if e != nil {
+		return "", e
+	}
+	if n := utf8.RuneCountInString(s); n > most {
+		return "", fault.New(fault.StringTooLong, v.Name, "Invalid '%s': string too long. "+
+			"Expected a string with maximum length %d, but got a string with length %d instead.", v.Name, most, n)
+	}
+	return s, nil
 }
 
 // Bool reads a boolean.
