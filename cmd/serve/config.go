@@ -112,7 +112,14 @@ func (c *config) declareLimits(f flagset.Set) {
 	f.Choice(&c.strictFields, "strict-fields", "on", []string{"on", strictOff},
 		"refuse requests with unknown fields, or accept them and report the fields in X-Ignored-Fields")
 	flagset.Number(f, &c.server.MaxBody, "max-body", 32<<20, flagset.Within[int64](0, 1<<40),
-		"maximum size of a request body, in bytes")
+		"maximum size of a request body, in bytes; at most 4 MiB where no images can be in it")
+	flagset.Number(f, &c.server.BodyMemory, "body-memory", 0, flagset.Within[int64](0, 1<<50),
+		"memory for the bodies of all requests, in bytes; one client may take at most 4/5; "+
+			"0 for 1/32 of this machine's or control group's memory")
+	flagset.Number(f, &c.server.MaxReading, "max-reading", 1024, flagset.Within(1, 1<<20),
+		"maximum requests whose bodies are being received; one client may have at most 4/5")
+	f.Duration(&c.server.MaxCPU, "max-cpu", time.Second, flagset.AtLeast(time.Millisecond),
+		"CPU time that the decoding of a request may take")
 	flagset.Number(f, &c.connections.All, "max-connections", 4096, flagset.Within(0, 1<<20),
 		"maximum open connections; 0 for no limit")
 	flagset.Number(f, &c.connections.PerAddress, "max-client-connections", 1024, flagset.Within(0, 1<<20),
