@@ -13,6 +13,7 @@ import (
 	"serve/server/dialect"
 	"serve/server/wire"
 	"serve/service"
+	"serve/steps"
 )
 
 // Options configure an API.
@@ -102,12 +103,12 @@ func (api *API) decode(r *http.Request, table wire.Table[request]) (*request, *f
 	}
 
 	req := newRequest()
-	notes := wire.Notes{Lenient: api.lenient}
+	notes := wire.Notes{Lenient: api.lenient, Budget: steps.New(r.Context(), steps.PerRequest)}
 	if e := table.Decode(body, req, &notes); e != nil {
 		return nil, e
 	}
 	req.ignored = append(req.ignored, notes.Ignored()...)
-	if e := req.check(); e != nil {
+	if e := req.check(notes.Budget); e != nil {
 		return nil, e
 	}
 	return req, nil

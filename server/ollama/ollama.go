@@ -16,6 +16,7 @@ import (
 	"serve/pool"
 	"serve/server/dialect"
 	"serve/service"
+	"serve/steps"
 )
 
 // Greeting is what Ollama answers programs at /, by which they recognize it.
@@ -164,6 +165,7 @@ func decode(w http.ResponseWriter, r *http.Request, t table) (*request, *fault.E
 	}
 
 	req := newRequest()
+	req.notes.Budget = steps.New(r.Context(), steps.PerRequest)
 	if e := t.Decode(body, req, &req.notes); e != nil {
 		return nil, e
 	}
