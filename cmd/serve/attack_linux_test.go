@@ -33,6 +33,7 @@ type attack struct {
 func attacks() []attack {
 	return slices.Concat(
 		plainAttacks(),
+		schemaAttacks(),
 	)
 }
 
