@@ -34,6 +34,7 @@ func attacks() []attack {
 	return slices.Concat(
 		plainAttacks(),
 		schemaAttacks(),
+		httpAttacks(),
 	)
 }
 
