@@ -33,7 +33,7 @@ func (s *Files) Draft(id string) (*Draft, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !begun && s.count >= s.limits.Count {
-		return nil, fmt.Errorf("%w: there are at most %d", ErrFull, s.limits.Count)
+		return nil, fmt.Errorf("%w: at most %d may be stored", ErrFull, s.limits.Count)
 	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

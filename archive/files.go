@@ -170,7 +170,7 @@ func (s *Files) take(bytes int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.bytes+bytes > s.limits.Bytes {
-		return fmt.Errorf("%w: all of them have at most %d bytes", ErrFull, s.limits.Bytes)
+		return fmt.Errorf("%w: all files together may have at most %d bytes", ErrFull, s.limits.Bytes)
 	}
 	s.bytes += bytes
 	return nil

@@ -19,7 +19,7 @@ import (
 // blocks of the image, also if it has hardly any data.
 const maxScans = 100
 
-var errCut = errors.New("the JPEG is cut off")
+var errCut = errors.New("the JPEG is truncated")
 
 // decodeJPEG decodes a JPEG file.
 func decodeJPEG(r io.Reader) (image.Image, error) {

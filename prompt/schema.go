@@ -31,12 +31,12 @@ func compile(
 	case errors.As(err, &at):
 		return nil, fault.New(fault.InvalidSchema, field, "Invalid schema in '%s': %v.", field, at)
 	case err != nil:
-		return nil, fault.New(fault.Internal, "", "The server failed: %v.", err)
+		return nil, fault.New(fault.Internal, "", "Internal server error: %v.", err)
 	}
 
 	if strict && len(g.Loose) > 0 {
 		return nil, fault.New(fault.InvalidSchema, field,
-			"Invalid schema in '%s': with 'strict' everything in it must be enforced, and these keywords cannot be: %s. "+
+			"Invalid schema in '%s': with 'strict', every keyword must be enforceable, and these are not: %s. "+
 				"Remove them, or remove 'strict'.", field, strings.Join(g.Loose, ", "))
 	}
 	return g, nil
@@ -84,7 +84,7 @@ func ChoiceFormat(list []string, field string) (Format, *fault.Error) {
 func textFormat(answer *schema.Compiled, err error, shown, field string) (Format, *fault.Error) {
 	switch {
 	case errors.Is(err, schema.ErrNever):
-		return Format{}, fault.New(fault.InvalidValue, field, "Invalid '%s': no text is allowed by it.", field)
+		return Format{}, fault.New(fault.InvalidValue, field, "Invalid '%s': no text can match it.", field)
 	case err != nil:
 		return Format{}, fault.New(fault.Unsupported, field, "Unsupported '%s': it cannot be enforced: %v.", field, err)
 	}
@@ -171,7 +171,7 @@ func (c *Conversation) verify(r *Collector) error {
 		}
 		begun, _ := c.begun()
 		if err := c.Format.answer.Validate([]byte(begun + r.Text())); err != nil {
-			return violation("answer", c.Format.field, err)
+			return violation("answer does", c.Format.field, err)
 		}
 		return nil
 	}
@@ -192,16 +192,17 @@ func (t *Tools) verify(call *Call) error {
 			continue
 		}
 		if err := tool.arguments.Validate([]byte(call.Arguments)); err != nil {
-			return violation("arguments", tool.Field, err)
+			return violation("arguments do", tool.Field, err)
 		}
 	}
 	return nil
 }
 
-// violation returns the error for output that violates a schema. It contains only the first line of
+// violation returns the error for output that violates a schema: what is its kind with a verb, such as "answer does".
+// It contains only the first line of
 // the validator's error: the others quote the output.
 func violation(what, field string, err error) *fault.Error {
 	line, _, _ := strings.Cut(err.Error(), "\n")
 	return fault.New(fault.SchemaViolation, "",
-		"The model's %s does not match '%s': %s.", what, field, line)
+		"The model's %s not match '%s': %s.", what, field, line)
 }

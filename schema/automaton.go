@@ -432,7 +432,7 @@ func follow(prog *syntax.Prog, from []uint32, begin bool) (*closure, error) {
 		case syntax.InstEmptyWidth:
 			width := syntax.EmptyOp(in.Arg)
 			if width&^(syntax.EmptyBeginText|syntax.EmptyEndText) != 0 {
-				return nil, errors.New("word and line boundaries")
+				return nil, errors.New("word and line boundaries are not supported")
 			}
 			if width&syntax.EmptyBeginText == 0 || begin {
 				todo = append(todo, place{in.Out, p.end || width&syntax.EmptyEndText != 0})

@@ -202,7 +202,7 @@ func (c *compiler) set(s set) expr {
 		return ref(name)
 	}
 	if len(c.names) >= maxRules || time.Since(c.began) > maxTime {
-		c.fail(c.root, "it needs more than %d rules or %s", maxRules, maxTime)
+		c.fail(c.root, "it needs more than %d grammar rules, or takes more than %s to compile", maxRules, maxTime)
 		return never
 	}
 	name := c.g.prefix + strconv.Itoa(len(c.names))

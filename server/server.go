@@ -98,6 +98,9 @@ func New(o Options) (*Server, error) {
 		o.Log = slog.Default()
 	}
 
+	if err := checkSources(&o); err != nil {
+		return nil, err
+	}
 	s := &Server{
 		opts:      o,
 		pool:      pool.New(o.KeepAlive, o.MaxWaiting, o.Log),
