@@ -1,5 +1,7 @@
 # docker build -t serve . && docker run --rm --read-only --network=none \
 #   -v "$PWD/model.gguf:/model.gguf:ro" serve /model.gguf
+# Base images are named by tag, not by digest: a digest is one that somebody has looked up in the registry, and there was
+# no access to one where this was written. To pin them, put @sha256:... (docker buildx imagetools inspect) behind both.
 FROM golang:1.26-bookworm AS build
 RUN apt-get update && apt-get install -y --no-install-recommends cmake ninja-build g++ git make npm strace
 WORKDIR /src

@@ -9,6 +9,9 @@ VERSION := $(RELEASE)$(if $(and $(TAGS),$(filter-out %.dirty,$(COMMIT))),,-dev$(
 ifneq ($(filter-out v$(RELEASE),$(TAGS)),)
 $(error the tag $(TAGS) is not v$(RELEASE), the version in cmd/serve/version.go)
 endif
+# Code that runs wherever it is loaded; -bindnow leaves no table of addresses that can be written to. What the compiler
+# does is in engine/llama: build.sh and model.go.
+HARDENED := -buildmode=pie
 LINT_VERSION := v2.15.0
 LINT := build/bin/golangci-lint-$(LINT_VERSION)
 NFPM_VERSION := v2.45.2
@@ -18,9 +21,12 @@ PURE := ./hub/... ./kernels ./machine ./sandbox ./schema ./web ./loadgen ./archi
 PURE += ./server/... ./lark ./fault ./pool ./prompt ./service ./console ./flagset ./registry ./terminal ./tracing ./worker
 # A number of inputs, not a duration: Go 1.26 sometimes reports the end of the duration as a failure (go.dev/issue/75804).
 FUZZTIME ?= 10000x
+# Packages' scripts would run as whoever builds.
+NPM_CI := npm ci --silent --no-audit --no-fund --ignore-scripts
 
-.PHONY: all serve llama page tools peers run test quick check emulated portable judges agents more-agents judges-golden real-models page-test monitoring \
-	man docs cuda-list lint fuzz soak attack memory bench node release version clean
+.PHONY: all serve llama page tools peers run node release version clean \
+	test test-binding test-program quick check hardened lint fuzz emulated portable page-test monitoring \
+	judges judges-golden real-models agents more-agents soak attack memory bench man docs cuda-list
 
 all: serve
 
@@ -38,11 +44,11 @@ web/dist/index.html: web/node_modules web/index.html web/vite.config.ts $(wildca
 	cd web && npm run --silent build
 
 web/node_modules: web/package-lock.json
-	cd web && npm ci --silent --no-audit --no-fund
+	cd web && $(NPM_CI)
 	@touch $@
 
 serve: llama page
-	go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/serve ./cmd/serve
+	go build $(HARDENED) -trimpath -ldflags '-bindnow -X main.version=$(VERSION)' -o bin/serve ./cmd/serve
 
 run: serve
 	bin/serve $(MODEL)
@@ -60,20 +66,25 @@ tools:
 node: tools cmd/serve/testdata/node/node_modules web/test/node_modules
 
 cmd/serve/testdata/node/node_modules: cmd/serve/testdata/node/package-lock.json
-	cd cmd/serve/testdata/node && npm ci --silent --no-audit --no-fund
+	cd cmd/serve/testdata/node && $(NPM_CI)
 	@touch $@
 
 web/test/node_modules: web/test/package-lock.json
-	cd web/test && npm ci --silent --no-audit --no-fund
+	cd web/test && $(NPM_CI)
 	@touch $@
 
-# Fast packages first. The race detector does not see C, so it runs with the packages without C,
-# and with the whole program.
+# Fast packages first. The race detector does not see C, so it runs with the packages without C, and with the whole
+# program. The tests of the program wait most of the time, and those of the binding compute, so they run side by side.
 test: llama page node
 	cd web/test && node_modules/.bin/vitest run
 	go test -race $(PURE)
-	go test ./engine/llama ./bench ./release/...
 	go test -run TestResidentMemory ./cmd/serve
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync test-binding test-program
+
+test-binding:
+	go test ./engine/llama ./bench ./release/...
+
+test-program:
 	go test -race -timeout 20m ./cmd/... ./doctor ./host ./library ./loader
 
 # While editing: the packages without C.
@@ -111,11 +122,13 @@ judges-golden: real-models
 	mv build/golden/embeddings.json $(JUDGES)/embeddings.json
 
 # Unmodified coding agents from npm, which do tasks with a scripted model. The others, half a gigabyte, are not in make check.
+# Claude Code puts its program into place with a script of its own, the only one that runs.
 AGENTS := cmd/serve/testdata/agents
 MORE_AGENTS := cmd/serve/testdata/moreagents
 
 $(AGENTS)/node_modules $(MORE_AGENTS)/node_modules: %/node_modules: %/package-lock.json
-	cd $* && npm ci --silent --no-audit --no-fund
+	cd $* && $(NPM_CI)
+	$(if $(filter $(AGENTS),$*),cd $* && npm rebuild --silent @anthropic-ai/claude-code)
 	@touch $@
 
 agents: llama tools $(AGENTS)/node_modules
@@ -134,7 +147,7 @@ portable: serve
 	@engine/llama/build.sh emulators
 	GOARCH=arm64 engine/llama/build.sh
 	GOARCH=arm64 CGO_ENABLED=1 CC=aarch64-linux-gnu-gcc CXX=aarch64-linux-gnu-g++ \
-		go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/serve-arm64 ./cmd/serve
+		go build $(HARDENED) -trimpath -ldflags '-bindnow -X main.version=$(VERSION)' -o bin/serve-arm64 ./cmd/serve
 	TEST_EMULATED=$(CURDIR)/bin/serve TEST_EMULATED_ARM64=$(CURDIR)/bin/serve-arm64 go test ./cmd/serve -run TestEmulated -v
 
 # The page in a browser.
@@ -150,7 +163,6 @@ $(LINT):
 lint: llama page node $(LINT)
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these"; exit 1; }
 	CGO_ENABLED=0 go vet $(PURE)
-	go vet ./...
 	$(LINT) run
 	web/test/node_modules/.bin/tsc --noEmit -p web
 
@@ -170,8 +182,12 @@ monitoring:
 	promtool test rules docs/operations/alerts_test.yml
 	TEST_PROMTOOL=promtool go test ./server/ops -run 'Dashboard|Metrics'
 
+# The program has what makes mistakes in C and C++ hard to use.
+hardened: serve
+	go run ./release hardened bin/serve
+
 # The same as .ci/run.
-check: llama page node lint fuzz test emulated judges agents page-test monitoring
+check: llama page node lint fuzz test hardened emulated judges agents page-test monitoring
 
 # The manual pages, generated from the commands' help: man -l build/man/serve.1
 man: serve

@@ -15,26 +15,40 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
-	_ "modernc.org/sqlite" // the driver
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// ErrNotFound means that a record is not stored, or no longer stored.
-var ErrNotFound = errors.New("it is not stored")
-
-// ErrBroken means that a response is stored, but an earlier response of its conversation is
-// not: the conversation has lost its beginning.
-var ErrBroken = errors.New("an earlier response of the conversation is no longer stored")
+// Errors of records.
+var (
+	// ErrNotFound means that a record is not stored, or no longer stored.
+	ErrNotFound = errors.New("it is not stored")
+	// ErrBroken means that a response is stored, but an earlier response of its conversation is not: the
+	// conversation has lost its beginning.
+	ErrBroken = errors.New("an earlier response of the conversation is no longer stored")
+	// ErrTooLong means that a conversation is larger than the caller wants to read.
+	ErrTooLong = errors.New("the conversation is too long")
+)
 
 // maxTurns limits the length of a conversation.
 const maxTurns = 1000
 
-// Response is one turn of a conversation.
+// Record is one turn of a conversation, or an object that contains a whole one.
 type Record struct {
 	ID       string
+	Owner    string // identifies the client that made it, for whose share of the archive it counts
 	Previous string // the response that it continues, or empty
 	Created  time.Time
 	Input    json.RawMessage // the request's input, an array of items
 	Body     json.RawMessage // the response, as returned by the API
+}
+
+// overhead is about what a record takes besides its texts, in bytes.
+const overhead = 512
+
+// bytes returns what a record counts for.
+func (r *Record) bytes() int64 {
+	return int64(overhead + len(r.ID) + len(r.Previous) + len(r.Input) + len(r.Body))
 }
 
 // Archive is an open archive. It is safe for concurrent use.
@@ -43,18 +57,32 @@ type Archive struct {
 	folder string
 	lock   *flock.Flock
 	keep   time.Duration
+	quota  *quota
 }
+
+// version is the version of the database.
+const version = 2
 
 const schema = `
 CREATE TABLE IF NOT EXISTS responses (
-	id TEXT PRIMARY KEY, previous TEXT NOT NULL, created INTEGER NOT NULL, input BLOB NOT NULL, body BLOB NOT NULL
+	id TEXT PRIMARY KEY, previous TEXT NOT NULL, created INTEGER NOT NULL, input BLOB NOT NULL, body BLOB NOT NULL,
+	owner TEXT NOT NULL DEFAULT '', bytes INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX IF NOT EXISTS responses_created ON responses (created);
-PRAGMA user_version = 1;`
+PRAGMA user_version = 2;`
+
+// upgrade makes a database of version 1 one of version 2. It does not say who made what.
+const upgrade = `
+BEGIN;
+ALTER TABLE responses ADD COLUMN owner TEXT NOT NULL DEFAULT '';
+ALTER TABLE responses ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
+UPDATE responses SET bytes = 512 + length(id) + length(previous) + length(input) + length(body);
+PRAGMA user_version = 2;
+COMMIT;`
 
 // Open opens the archive in a folder, and creates it if necessary. Records older than keep
 // are deleted; 0 keeps them forever. Only one process can have it open.
-func Open(folder string, keep time.Duration) (*Archive, error) {
+func Open(folder string, keep time.Duration, limits Limits) (*Archive, error) {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return nil, err
 	}
@@ -70,8 +98,17 @@ func Open(folder string, keep time.Duration) (*Archive, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, errors.Join(err, lock.Unlock()))
 	}
-	a := &Archive{db: db, folder: folder, lock: lock, keep: keep}
-	if err := a.dropOld(context.Background()); err != nil {
+
+	a := &Archive{
+		db:     db,
+		folder: folder,
+		lock:   lock,
+		keep:   keep,
+		quota:  newQuota(limits),
+	}
+	ctx := context.Background()
+	err = a.quota.count(ctx, db, "SELECT owner, SUM(bytes) FROM responses GROUP BY owner")
+	if err = errors.Join(err, a.dropOld(ctx)); err != nil && !errors.Is(err, ErrFull) {
 		a.Close()
 		return nil, err
 	}
@@ -100,25 +137,30 @@ func openDatabase(path string) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-
 	db.SetMaxOpenConns(1)
-	var version int
-	if err := db.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
+	if err := prepare(db); err != nil {
 		db.Close()
 		return nil, err
 	}
-
-	if version > 1 {
-		db.Close()
-		return nil, fmt.Errorf("its database has version %d, written by a newer serve", version)
-	}
-
-	if _, err := db.Exec(schema); err != nil {
-		db.Close()
-		return nil, err
-	}
-
 	return db, nil
+}
+
+// prepare creates the tables, or brings those of an older version up to date.
+func prepare(db *sql.DB) error {
+	var found int
+	if err := db.QueryRow("PRAGMA user_version").Scan(&found); err != nil {
+		return err
+	}
+
+	statements := schema
+	switch {
+	case found > version:
+		return fmt.Errorf("its database has version %d, written by a newer serve", found)
+	case found == 1:
+		statements = upgrade
+	}
+	_, err := db.Exec(statements)
+	return noRoom(err)
 }
 
 // Close closes the archive.
@@ -126,12 +168,36 @@ func (a *Archive) Close() error { return errors.Join(a.db.Close(), a.lock.Unlock
 
 // Put implements Store.
 func (a *Archive) Put(ctx context.Context, records ...*Record) error {
-	if err := a.dropOld(ctx); err != nil {
+	if err := a.dropOld(ctx); err != nil && !errors.Is(err, ErrFull) {
 		return err
 	}
+	for i, r := range records {
+		if err := a.quota.take(r.Owner, amount{bytes: r.bytes()}); err != nil {
+			a.untake(records[:i])
+			return fmt.Errorf("store: %w", err)
+		}
+	}
 	if err := a.insert(ctx, records); err != nil {
+		a.untake(records)
+		return fmt.Errorf("store: %w", noRoom(err))
+	}
+	return nil
+}
+
+// untake ends the count of records that were not stored.
+func (a *Archive) untake(records []*Record) {
+	for _, r := range records {
+		a.quota.give(r.Owner, amount{bytes: r.bytes()})
+	}
+}
+
+// Admits implements Store.
+func (a *Archive) Admits(owner string, bytes int64) error {
+	asked := amount{bytes: overhead + bytes}
+	if err := a.quota.take(owner, asked); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
+	a.quota.give(owner, asked)
 	return nil
 }
 
@@ -143,21 +209,40 @@ func (a *Archive) insert(ctx context.Context, records []*Record) error {
 	}
 	defer func() { _ = tx.Rollback() }() // does nothing after Commit
 
+	replaced := quota{byClient: map[string]amount{}}
 	for _, r := range records {
-		_, err := tx.ExecContext(
+		var owner string
+		var bytes int64
+		err := tx.QueryRowContext(ctx, "DELETE FROM responses WHERE id = ? RETURNING owner, bytes", r.ID).Scan(&owner, &bytes)
+		if err == nil {
+			replaced.add(owner, amount{bytes: bytes})
+		} else if !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+
+		_, err = tx.ExecContext(
 			ctx,
-			"INSERT OR REPLACE INTO responses (id, previous, created, input, body) VALUES (?, ?, ?, ?, ?)",
+			"INSERT INTO responses (id, previous, created, input, body, owner, bytes) VALUES (?, ?, ?, ?, ?, ?, ?)",
 			r.ID,
 			r.Previous,
 			r.Created.Unix(),
 			[]byte(r.Input),
 			[]byte(r.Body),
+			r.Owner,
+			r.bytes(),
 		)
 		if err != nil {
 			return err
 		}
 	}
-	return tx.Commit()
+
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	for owner, had := range replaced.byClient {
+		a.quota.give(owner, had)
+	}
+	return nil
 }
 
 func (a *Archive) dropOld(ctx context.Context) error {
@@ -169,23 +254,32 @@ func (a *Archive) dropOld(ctx context.Context) error {
 
 // remove deletes rows; missing is the error if there are none.
 func (a *Archive) remove(ctx context.Context, where string, argument any, missing error) error {
-	res, err := a.db.ExecContext(ctx, "DELETE FROM responses WHERE "+where, argument)
+	type row struct {
+		owner string
+		bytes int64
+	}
+	gone, err := rows(ctx, a.db, func(scan func(...any) error) (r row, err error) {
+		err = scan(&r.owner, &r.bytes)
+		return r, err
+	}, "DELETE FROM responses WHERE "+where+" RETURNING owner, bytes", argument)
 	if err != nil {
-		return fmt.Errorf("delete: %w", err)
+		return fmt.Errorf("delete: %w", noRoom(err))
 	}
-	n, err := res.RowsAffected()
-	if err == nil && n == 0 {
-		err = missing
+	for _, r := range gone {
+		a.quota.give(r.owner, amount{bytes: r.bytes})
 	}
-	return err
+	if len(gone) == 0 {
+		return missing
+	}
+	return nil
 }
 
 // Get implements Store.
 func (a *Archive) Get(ctx context.Context, id string) (*Record, error) {
 	r := Record{ID: id}
 	var created int64
-	row := a.db.QueryRowContext(ctx, "SELECT previous, created, input, body FROM responses WHERE id = ?", id)
-	err := row.Scan(&r.Previous, &created, (*[]byte)(&r.Input), (*[]byte)(&r.Body))
+	row := a.db.QueryRowContext(ctx, "SELECT owner, previous, created, input, body FROM responses WHERE id = ?", id)
+	err := row.Scan(&r.Owner, &r.Previous, &created, (*[]byte)(&r.Input), (*[]byte)(&r.Body))
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, ErrNotFound
 	}
@@ -196,33 +290,68 @@ func (a *Archive) Get(ctx context.Context, id string) (*Record, error) {
 	return &r, nil
 }
 
-// Conversation implements Store.
-func (a *Archive) Conversation(ctx context.Context, id string) ([]*Record, error) {
-	return conversation(id, func(id string) (*Record, error) { return a.Get(ctx, id) })
+// Conversation implements Store. The texts are read when their sizes are known.
+func (a *Archive) Conversation(ctx context.Context, id string, most int64) ([]*Record, error) {
+	ids, err := follow(id, most, func(id string) (previous string, bytes int64, err error) {
+		row := a.db.QueryRowContext(ctx, "SELECT previous, bytes FROM responses WHERE id = ?", id)
+		err = row.Scan(&previous, &bytes)
+		if errors.Is(err, sql.ErrNoRows) {
+			err = ErrNotFound
+		}
+		return previous, bytes, err
+	})
+	if err != nil {
+		return nil, err
+	}
+
+	turns := make([]*Record, len(ids))
+	for i, id := range ids {
+		turns[i], err = a.Get(ctx, id)
+		if errors.Is(err, ErrNotFound) && i < len(ids)-1 {
+			err = ErrBroken // it was deleted meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return turns, nil
 }
 
-// conversation follows a conversation back to its beginning.
-func conversation(id string, get func(id string) (*Record, error)) ([]*Record, error) {
-	var turns []*Record
-	for id != "" {
-		r, err := get(id)
-		if errors.Is(err, ErrNotFound) && len(turns) > 0 {
+// follow follows a conversation back to its beginning, and returns the IDs of its responses, the oldest first.
+// Next returns the one before a response, and what the response counts for.
+func follow(
+	id string, most int64, next func(id string) (previous string, bytes int64, err error),
+) (ids []string, err error) {
+	for left := most; id != ""; {
+		previous, bytes, err := next(id)
+		if errors.Is(err, ErrNotFound) && len(ids) > 0 {
 			err = ErrBroken
 		}
 		if err != nil {
 			return nil, err
 		}
-		if len(turns) == maxTurns {
-			return nil, fmt.Errorf("the conversation has more than %d responses", maxTurns)
+
+		left -= bytes
+		switch {
+		case len(ids) == maxTurns:
+			return nil, fmt.Errorf("%w: it has more than %d responses", ErrTooLong, maxTurns)
+		case left < 0:
+			return nil, fmt.Errorf("%w: it has more than %d bytes", ErrTooLong, most)
 		}
-		turns = append(turns, r)
-		id = r.Previous
+		ids = append(ids, id)
+		id = previous
 	}
-	slices.Reverse(turns)
-	return turns, nil
+	slices.Reverse(ids)
+	return ids, nil
 }
 
 // Delete implements Store.
 func (a *Archive) Delete(ctx context.Context, id string) error {
 	return a.remove(ctx, "id = ?", id, ErrNotFound)
+}
+
+// isFull reports whether an error is SQLite's that there is no room for a change.
+func isFull(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && e.Code()&0xff == sqlite3.SQLITE_FULL
 }

@@ -16,7 +16,7 @@ import (
 
 func open(t *testing.T, folder string, keep time.Duration) *Archive {
 	t.Helper()
-	a, err := Open(folder, keep)
+	a, err := Open(folder, keep, Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func TestConversation(t *testing.T) {
 		}
 	}
 
-	if _, err := Open(folder, 0); err == nil || !strings.Contains(err.Error(), "another process") {
+	if _, err := Open(folder, 0, Limits{}); err == nil || !strings.Contains(err.Error(), "another process") {
 		t.Errorf("opened twice: %v", err)
 	}
 	// It survives the process.
@@ -55,7 +55,7 @@ func TestConversation(t *testing.T) {
 	}
 
 	a = open(t, folder, time.Hour)
-	turns, err := a.Conversation(ctx, "c")
+	turns, err := a.Conversation(ctx, "c", 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,13 +68,13 @@ func TestConversation(t *testing.T) {
 	if got := strings.Join(ids, " "); got != `a["one"] b["two"] c["three"]` {
 		t.Errorf("the conversation is %s", got)
 	}
-	if _, err := a.Conversation(ctx, "absent"); !errors.Is(err, ErrNotFound) {
+	if _, err := a.Conversation(ctx, "absent", 1<<20); !errors.Is(err, ErrNotFound) {
 		t.Error(err)
 	}
 	if err := a.Delete(ctx, "b"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.Conversation(ctx, "c"); !errors.Is(err, ErrBroken) {
+	if _, err := a.Conversation(ctx, "c", 1<<20); !errors.Is(err, ErrBroken) {
 		t.Error(err)
 	}
 	if err := a.Delete(ctx, "b"); !errors.Is(err, ErrNotFound) {
@@ -141,7 +141,7 @@ func TestManyAtOnce(t *testing.T) {
 				if err := a.Put(ctx, turn(id, previous, id)); err != nil {
 					t.Error(err)
 				}
-				if turns, err := a.Conversation(ctx, id); err != nil || len(turns) != k+1 {
+				if turns, err := a.Conversation(ctx, id, 1<<20); err != nil || len(turns) != k+1 {
 					t.Errorf("%d turns, %v", len(turns), err)
 				}
 			}
@@ -158,7 +158,7 @@ func TestDamage(t *testing.T) {
 	if err := os.WriteFile(path, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(folder, 0); err == nil || !strings.Contains(err.Error(), folder) {
+	if _, err := Open(folder, 0, Limits{}); err == nil || !strings.Contains(err.Error(), folder) {
 		t.Errorf("opened: %v", err)
 	}
 	if b, err := os.ReadFile(path); err != nil || !bytes.Equal(b, text) {

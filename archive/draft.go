@@ -13,54 +13,62 @@ import (
 
 // Draft is a file that is being written. Nobody sees it until it is kept. Close must be called.
 type Draft struct {
-	File  File // what is known of it when it is kept; its ID and size are set
+	File  File // what is known of it when it is kept; its ID, owner and size are set
 	files *Files
 	f     *os.File
 	kept  bool
 }
 
-// Draft begins a file, or goes on with the draft that a batch has left. It returns ErrFull if there are
-// too many files.
-func (s *Files) Draft(id string) (*Draft, error) {
+// Draft begins a file of a client, or goes on with the draft that a batch has left. It returns ErrFull if there
+// are too many files.
+func (s *Files) Draft(id, owner string) (*Draft, error) {
 	path := s.path(id) + draftSuffix
 	// It may have got its name, and its process may have ended before anybody knew.
 	if err := os.Rename(s.path(id), path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("write a file: %w", err)
 	}
 	_, err := os.Stat(path)
-	begun := err == nil
-
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !begun && s.count >= s.limits.Count {
-		return nil, fmt.Errorf("%w: at most %d may be stored", ErrFull, s.limits.Count)
+	begun := err == nil // and counted
+	if !begun {
+		if err := s.quota.take(owner, amount{files: 1}); err != nil {
+			return nil, err
+		}
 	}
+
+	d, err := s.openDraft(id, path)
+	if err != nil {
+		if !begun {
+			s.quota.give(owner, amount{files: 1})
+		}
+		return nil, fmt.Errorf("write a file: %w", noRoom(err))
+	}
+	d.File.Owner = owner
+	return d, nil
+}
+
+func (s *Files) openDraft(id, path string) (*Draft, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("write a file: %w", noRoom(err))
+		return nil, err
 	}
 	info, err := f.Stat()
 	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("write a file: %w", err)
-	}
-	if !begun {
-		s.count++
+		return nil, errors.Join(err, f.Close())
 	}
 	return &Draft{File: File{ID: id, Bytes: info.Size()}, files: s, f: f}, nil
 }
 
 // Write appends to the draft: all of p, or nothing.
 func (d *Draft) Write(p []byte) (int, error) {
-	n := int64(len(p))
-	if err := d.files.take(n); err != nil {
+	n := amount{bytes: int64(len(p))}
+	if err := d.files.quota.take(d.File.Owner, n); err != nil {
 		return 0, err
 	}
 	if _, err := d.f.WriteAt(p, d.File.Bytes); err != nil {
-		d.files.give(n, 0)
+		d.files.quota.give(d.File.Owner, n)
 		return 0, errors.Join(fmt.Errorf("write a file: %w", noRoom(err)), d.f.Truncate(d.File.Bytes))
 	}
-	d.File.Bytes += n
+	d.File.Bytes += n.bytes
 	return len(p), nil
 }
 
@@ -80,7 +88,7 @@ func (d *Draft) Truncate(bytes int64) error {
 	if err := d.f.Truncate(bytes); err != nil {
 		return fmt.Errorf("write a file: %w", err)
 	}
-	d.files.give(d.File.Bytes-bytes, 0)
+	d.files.quota.give(d.File.Owner, amount{bytes: d.File.Bytes - bytes})
 	d.File.Bytes = bytes
 	return nil
 }
@@ -92,7 +100,7 @@ func (d *Draft) Discard() error {
 	}
 	path := d.files.path(d.File.ID) + draftSuffix
 	err := errors.Join(d.f.Close(), scrub(path))
-	d.files.give(d.File.Bytes, 1)
+	d.files.quota.give(d.File.Owner, amount{d.File.Bytes, 1})
 	return err
 }
 
@@ -128,6 +136,9 @@ func (d *Draft) unseal() {
 // BatchTime is how long a batch is kept after it was created, if it has ended.
 const BatchTime = 30 * 24 * time.Hour
 
+// batchBytes is about what a batch takes besides its files, in bytes.
+const batchBytes = 16 << 10
+
 // Batch is the state of a batch.
 type Batch struct {
 	ID      string
@@ -150,7 +161,7 @@ func (s *Files) Keep(ctx context.Context, b *Batch, drafts ...*Draft) error {
 			return err
 		}
 	}
-	if err := s.record(ctx, b, drafts); err != nil {
+	if err := s.countBatch(ctx, b, func() error { return s.record(ctx, b, drafts) }); err != nil {
 		for _, d := range drafts {
 			d.unseal()
 		}
@@ -162,6 +173,29 @@ func (s *Files) Keep(ctx context.Context, b *Batch, drafts ...*Draft) error {
 	return nil
 }
 
+// countBatch has a batch stored, and counts it if it is new.
+func (s *Files) countBatch(ctx context.Context, b *Batch, store func() error) error {
+	if b == nil {
+		return store()
+	}
+	_, err := s.Batch(ctx, b.ID)
+	if !errors.Is(err, ErrNotFound) {
+		if err == nil {
+			err = store()
+		}
+		return err
+	}
+
+	if err := s.quota.take(b.Owner, amount{bytes: batchBytes}); err != nil {
+		return fmt.Errorf("store a batch: %w", err)
+	}
+	err = store()
+	if err != nil {
+		s.quota.give(b.Owner, amount{bytes: batchBytes})
+	}
+	return err
+}
+
 // record writes the rows of files and of a batch.
 func (s *Files) record(ctx context.Context, b *Batch, drafts []*Draft) error {
 	if err := s.dropOld(ctx); err != nil {
@@ -169,7 +203,7 @@ func (s *Files) record(ctx context.Context, b *Batch, drafts []*Draft) error {
 	}
 	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("store a file: %w", err)
+		return fmt.Errorf("store a file: %w", noRoom(err))
 	}
 	defer tx.Rollback() //nolint:errcheck // after Commit it has nothing to do
 
@@ -182,7 +216,7 @@ func (s *Files) record(ctx context.Context, b *Batch, drafts []*Draft) error {
 		_, err := tx.ExecContext(ctx, "INSERT INTO files ("+columns+") VALUES (?, ?, ?, ?, ?, ?, ?)",
 			f.ID, f.Owner, f.Created.Unix(), expires, f.Name, f.Purpose, f.Bytes)
 		if err != nil {
-			return fmt.Errorf("store a file: %w", err)
+			return fmt.Errorf("store a file: %w", noRoom(err))
 		}
 	}
 	if b != nil {
@@ -190,11 +224,11 @@ func (s *Files) record(ctx context.Context, b *Batch, drafts []*Draft) error {
 			"ON CONFLICT (id) DO UPDATE SET open = excluded.open, body = excluded.body",
 			b.ID, b.Owner, b.Created.Unix(), b.Input, b.Output, b.Errors, b.Open, []byte(b.Body))
 		if err != nil {
-			return fmt.Errorf("store a batch: %w", err)
+			return fmt.Errorf("store a batch: %w", noRoom(err))
 		}
 	}
 	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("store a file: %w", err)
+		return fmt.Errorf("store a file: %w", noRoom(err))
 	}
 	return nil
 }

@@ -15,15 +15,9 @@ import (
 
 // Errors of files.
 var (
-	ErrFull  = errors.New("there is no room for more files")
+	ErrFull  = errors.New("there is no room to store more")
 	ErrInUse = errors.New("a batch that has not ended reads the file")
 )
-
-// FileLimits bound the files of an archive. A zero value means the default given in the comment.
-type FileLimits struct {
-	Bytes int64 // of all files, those that are being written included; 16 GiB
-	Count int   // 10,000
-}
 
 // File describes a stored file.
 type File struct {
@@ -41,13 +35,11 @@ type File struct {
 type Files struct {
 	db     *sql.DB
 	folder string
-	limits FileLimits
+	quota  *quota
 
 	mu      sync.Mutex // guards what follows
-	bytes   int64      // of all files and drafts
-	count   int        // of files and drafts
 	readers map[string]int
-	deleted map[string]bool // files that are removed when their last reader has closed them
+	deleted map[string]string // clients of files that are removed when their last reader has closed them, by ID
 }
 
 // fileSchema is the part of the database for files and batches. Rows are numbered in order of creation,
@@ -70,20 +62,13 @@ const draftSuffix = ".part"
 
 // Files returns the archive's files. It may be called once. Whatever an earlier process has left behind
 // is removed, other than the drafts of batches that have not ended.
-func (a *Archive) Files(limits FileLimits) (*Files, error) {
-	if limits.Bytes == 0 {
-		limits.Bytes = 16 << 30
-	}
-	if limits.Count == 0 {
-		limits.Count = 10_000
-	}
-
+func (a *Archive) Files() (*Files, error) {
 	s := &Files{
 		db:      a.db,
 		folder:  filepath.Join(a.folder, "files"),
-		limits:  limits,
+		quota:   a.quota,
 		readers: map[string]int{},
-		deleted: map[string]bool{},
+		deleted: map[string]string{},
 	}
 	if err := os.MkdirAll(s.folder, 0o700); err != nil {
 		return nil, fmt.Errorf("open the files of the archive: %w", err)
@@ -99,14 +84,18 @@ func (a *Archive) Files(limits FileLimits) (*Files, error) {
 
 // sweep removes files that belong to nothing, and counts the others.
 func (s *Files) sweep(ctx context.Context) error {
-	known, err := s.ids(ctx, "SELECT id FROM files UNION SELECT output FROM batches WHERE open UNION "+
-		"SELECT errors FROM batches WHERE open")
+	type owned struct{ id, owner string }
+	known, err := rows(ctx, s.db, func(scan func(...any) error) (o owned, err error) {
+		err = scan(&o.id, &o.owner)
+		return o, err
+	}, "SELECT id, owner FROM files UNION SELECT output, owner FROM batches WHERE open UNION "+
+		"SELECT errors, owner FROM batches WHERE open")
 	if err != nil {
 		return err
 	}
-	kept := map[string]bool{}
-	for _, id := range known {
-		kept[id] = true
+	kept := map[string]string{}
+	for _, file := range known {
+		kept[file.id] = file.owner
 	}
 
 	entries, err := os.ReadDir(s.folder)
@@ -114,7 +103,8 @@ func (s *Files) sweep(ctx context.Context) error {
 		return err
 	}
 	for _, entry := range entries {
-		if !kept[strings.TrimSuffix(entry.Name(), draftSuffix)] {
+		owner, known := kept[strings.TrimSuffix(entry.Name(), draftSuffix)]
+		if !known {
 			if err := scrub(filepath.Join(s.folder, entry.Name())); err != nil {
 				return err
 			}
@@ -124,8 +114,11 @@ func (s *Files) sweep(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.bytes += info.Size()
-		s.count++
+		s.quota.found(owner, amount{info.Size(), 1})
+	}
+
+	if err := s.quota.count(ctx, s.db, fmt.Sprintf("SELECT owner, COUNT(*) * %d FROM batches GROUP BY owner", batchBytes)); err != nil {
+		return err
 	}
 	return s.dropOld(ctx)
 }
@@ -158,31 +151,8 @@ func rows[T any](
 	return list, found.Err()
 }
 
-// Usage returns how many bytes the files have, drafts included.
-func (s *Files) Usage() int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.bytes
-}
-
-// take counts bytes that are about to be written, or returns ErrFull.
-func (s *Files) take(bytes int64) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.bytes+bytes > s.limits.Bytes {
-		return fmt.Errorf("%w: all files together may have at most %d bytes", ErrFull, s.limits.Bytes)
-	}
-	s.bytes += bytes
-	return nil
-}
-
-// give counts bytes, and files, that are no longer there.
-func (s *Files) give(bytes int64, files int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.bytes -= bytes
-	s.count -= files
-}
+// Usage returns how many bytes the archive has, drafts included.
+func (s *Files) Usage() int64 { return s.quota.usage().bytes }
 
 // columns are those of a File.
 const columns = "id, owner, created, expires, name, purpose, bytes"
@@ -269,19 +239,17 @@ func (s *Files) page(ctx context.Context, table, after string, oldest bool) (str
 // Delete deletes a file, and overwrites its content. It returns ErrNotFound, or ErrInUse.
 func (s *Files) Delete(ctx context.Context, id string) error {
 	const unused = "id = ? AND id NOT IN (SELECT input FROM batches WHERE open)"
-	res, err := s.db.ExecContext(ctx, "DELETE FROM files WHERE "+unused, id)
-	if err != nil {
-		return fmt.Errorf("delete a file: %w", err)
-	}
-	n, err := res.RowsAffected()
+	var owner string
+	err := s.db.QueryRowContext(ctx, "DELETE FROM files WHERE "+unused+" RETURNING owner", id).Scan(&owner)
 	switch {
-	case err != nil:
-		return fmt.Errorf("delete a file: %w", err)
-	case n > 0:
-		return s.remove(id)
+	case err == nil:
+		return s.remove(id, owner)
+	case !errors.Is(err, sql.ErrNoRows):
+		return fmt.Errorf("delete a file: %w", noRoom(err))
 	}
-	row := s.db.QueryRowContext(ctx, "SELECT 1 FROM files WHERE id = ?", id)
-	if err := row.Scan(&n); errors.Is(err, sql.ErrNoRows) {
+
+	row := s.db.QueryRowContext(ctx, "SELECT owner FROM files WHERE id = ?", id)
+	if err := row.Scan(&owner); errors.Is(err, sql.ErrNoRows) {
 		return ErrNotFound
 	} else if err != nil {
 		return fmt.Errorf("delete a file: %w", err)
@@ -290,10 +258,10 @@ func (s *Files) Delete(ctx context.Context, id string) error {
 }
 
 // remove removes a content, now or when its last reader has closed it.
-func (s *Files) remove(id string) error {
+func (s *Files) remove(id, owner string) error {
 	s.mu.Lock()
 	if s.readers[id] > 0 {
-		s.deleted[id] = true
+		s.deleted[id] = owner
 		s.mu.Unlock()
 		return nil
 	}
@@ -309,12 +277,12 @@ func (s *Files) remove(id string) error {
 	if err != nil {
 		return fmt.Errorf("delete a file: %w", err)
 	}
-	s.give(info.Size(), 1)
+	s.quota.give(owner, amount{info.Size(), 1})
 	return nil
 }
 
 // dropOld deletes the files whose time is over, other than those that a batch still reads, and the
-// batches that ended long ago.
+// batches that ended long ago. A full disk is no error: then they are deleted later.
 func (s *Files) dropOld(ctx context.Context) error {
 	old, err := s.ids(ctx, "SELECT id FROM files WHERE expires <> 0 AND expires <= ? AND "+
 		"id NOT IN (SELECT input FROM batches WHERE open)", time.Now().Unix())
@@ -322,15 +290,19 @@ func (s *Files) dropOld(ctx context.Context) error {
 		return fmt.Errorf("look for old files: %w", err)
 	}
 	for _, id := range old {
-		if err := s.Delete(ctx, id); err != nil && !errors.Is(err, ErrNotFound) {
+		err := s.Delete(ctx, id)
+		if err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrFull) {
 			return err
 		}
 	}
 
-	_, err = s.db.ExecContext(ctx, "DELETE FROM batches WHERE NOT open AND created <= ?",
-		time.Now().Add(-BatchTime).Unix())
-	if err != nil {
+	gone, err := rows(ctx, s.db, scanBatch,
+		"DELETE FROM batches WHERE NOT open AND created <= ? RETURNING "+batchColumns, time.Now().Add(-BatchTime).Unix())
+	if err = noRoom(err); err != nil && !errors.Is(err, ErrFull) {
 		return fmt.Errorf("delete old batches: %w", err)
+	}
+	for _, b := range gone {
+		s.quota.give(b.Owner, amount{bytes: batchBytes})
 	}
 	return nil
 }
@@ -373,7 +345,8 @@ func (s *Files) release(id string) error {
 	s.mu.Lock()
 	s.readers[id]--
 	last := s.readers[id] == 0
-	gone := last && s.deleted[id]
+	owner, gone := s.deleted[id]
+	gone = gone && last
 	if last {
 		delete(s.readers, id)
 		delete(s.deleted, id)
@@ -381,7 +354,7 @@ func (s *Files) release(id string) error {
 	s.mu.Unlock()
 
 	if gone {
-		return s.remove(id)
+		return s.remove(id, owner)
 	}
 	return nil
 }
@@ -415,7 +388,7 @@ func overwrite(path string) {
 
 // noRoom turns the error of a full disk into ErrFull.
 func noRoom(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || isFull(err) {
 		return fmt.Errorf("%w: the disk is full", ErrFull)
 	}
 	return err

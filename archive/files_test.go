@@ -13,13 +13,13 @@ import (
 	"time"
 )
 
-func openFiles(t *testing.T, folder string, limits FileLimits) (*Files, func()) {
+func openFiles(t *testing.T, folder string, limits Limits) (*Files, func()) {
 	t.Helper()
-	a, err := Open(folder, time.Hour)
+	a, err := Open(folder, time.Hour, limits)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := a.Files(limits)
+	s, err := a.Files()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +33,7 @@ func openFiles(t *testing.T, folder string, limits FileLimits) (*Files, func()) 
 // store stores a file that is kept for a time; 0 for ever.
 func store(t *testing.T, s *Files, id, text string, kept time.Duration) {
 	t.Helper()
-	d, err := s.Draft(id)
+	d, err := s.Draft(id, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func listed(t *testing.T, s *Files, l FileList) string {
 func TestFiles(t *testing.T) {
 	ctx := context.Background()
 	folder := t.TempDir()
-	s, end := openFiles(t, folder, FileLimits{})
+	s, end := openFiles(t, folder, Limits{})
 	store(t, s, "a", "one", 0)
 	store(t, s, "b", "two", 0)
 	store(t, s, "c", "three", 0)
@@ -135,7 +135,7 @@ func TestFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s, end = openFiles(t, folder, FileLimits{})
+	s, end = openFiles(t, folder, Limits{})
 	defer end()
 	if got := names(t, folder); got != "b c" || s.Usage() != int64(len("twothree")) {
 		t.Errorf("the folder has %q, %d bytes", got, s.Usage())
@@ -145,7 +145,7 @@ func TestFiles(t *testing.T) {
 // TestNothingIsLeftOfFiles looks for a deleted content through a second link to the file.
 func TestNothingIsLeftOfFiles(t *testing.T) {
 	folder := t.TempDir()
-	s, end := openFiles(t, folder, FileLimits{})
+	s, end := openFiles(t, folder, Limits{})
 	defer end()
 	store(t, s, "a", "the secret", 0)
 	link := filepath.Join(t.TempDir(), "link")
@@ -166,7 +166,7 @@ func TestNothingIsLeftOfFiles(t *testing.T) {
 func TestFilesExpire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		folder := t.TempDir()
-		s, end := openFiles(t, folder, FileLimits{})
+		s, end := openFiles(t, folder, Limits{})
 		defer end()
 		store(t, s, "a", "one", time.Hour)
 		store(t, s, "b", "two", 0)
@@ -200,10 +200,10 @@ func TestFilesExpire(t *testing.T) {
 
 func TestFileLimits(t *testing.T) {
 	folder := t.TempDir()
-	s, end := openFiles(t, folder, FileLimits{Bytes: 10, Count: 2})
+	s, end := openFiles(t, folder, Limits{Bytes: 10, ClientBytes: 10, Files: 2, ClientFiles: 2})
 	defer end()
 	store(t, s, "a", "12345", 0)
-	d, err := s.Draft("b")
+	d, err := s.Draft("b", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -213,7 +213,7 @@ func TestFileLimits(t *testing.T) {
 	if _, err := io.WriteString(d, "12345"); err != nil {
 		t.Error(err)
 	}
-	if _, err := s.Draft("c"); !errors.Is(err, ErrFull) {
+	if _, err := s.Draft("c", ""); !errors.Is(err, ErrFull) {
 		t.Error(err)
 	}
 	if err := d.Discard(); err != nil {
@@ -229,12 +229,12 @@ func TestFileLimits(t *testing.T) {
 func TestDraftsOfBatches(t *testing.T) {
 	ctx := context.Background()
 	folder := t.TempDir()
-	s, end := openFiles(t, folder, FileLimits{})
+	s, end := openFiles(t, folder, Limits{})
 	b := &Batch{ID: "batch", Created: time.Now(), Output: "output", Errors: "errors", Open: true, Body: []byte("{}")}
 	if err := s.Keep(ctx, b); err != nil {
 		t.Fatal(err)
 	}
-	d, err := s.Draft("output")
+	d, err := s.Draft("output", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,8 +246,8 @@ func TestDraftsOfBatches(t *testing.T) {
 	}
 	end()
 
-	s, end = openFiles(t, folder, FileLimits{})
-	if d, err = s.Draft("output"); err != nil {
+	s, end = openFiles(t, folder, Limits{})
+	if d, err = s.Draft("output", ""); err != nil {
 		t.Fatal(err)
 	}
 	if text, err := io.ReadAll(d.Content()); string(text) != "one\ntw" || err != nil {
@@ -261,9 +261,9 @@ func TestDraftsOfBatches(t *testing.T) {
 	}
 	end()
 
-	s, end = openFiles(t, folder, FileLimits{})
+	s, end = openFiles(t, folder, Limits{})
 	defer end()
-	if d, err = s.Draft("output"); err != nil {
+	if d, err = s.Draft("output", ""); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.WriteString(d, "two\n"); err != nil {

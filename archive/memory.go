@@ -3,6 +3,7 @@ package archive
 import (
 	"container/list"
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -15,8 +16,12 @@ type Store interface {
 	// Get returns a record, or ErrNotFound. The caller must not change it.
 	Get(ctx context.Context, id string) (*Record, error)
 	// Conversation returns a response and all that it goes on from, the oldest first. The error is
-	// ErrNotFound without the response itself, and ErrBroken without an earlier one.
-	Conversation(ctx context.Context, id string) ([]*Record, error)
+	// ErrNotFound without the response itself, ErrBroken without an earlier one, and ErrTooLong if they have
+	// more bytes than most; then nothing of them is read.
+	Conversation(ctx context.Context, id string, most int64) ([]*Record, error)
+	// Admits returns ErrFull if a record of so many bytes cannot be stored for a client, so that work whose
+	// result is to be stored is refused before it is done.
+	Admits(owner string, bytes int64) error
 	// Delete deletes a record, or returns ErrNotFound.
 	Delete(ctx context.Context, id string) error
 }
@@ -29,11 +34,11 @@ var (
 // Memory keeps the records that were used last, within bounds of bytes and of time. Nothing of it
 // is ever written to a disk by us.
 type Memory struct {
-	maxBytes int
+	maxBytes int64
 	keep     time.Duration
 
 	mu    sync.Mutex
-	bytes int
+	bytes int64
 	byID  map[string]*list.Element
 	used  list.List // of *remembered, the one used last in front
 }
@@ -43,16 +48,9 @@ type remembered struct {
 	used time.Time
 }
 
-// overhead is about what a record takes besides its texts, in bytes.
-const overhead = 512
-
-func (r *remembered) bytes() int {
-	return overhead + len(r.ID) + len(r.Previous) + len(r.Input) + len(r.Body)
-}
-
 // NewMemory returns an empty Memory. It drops what has not been used for as long as keep, and, when
 // all records have more than maxBytes, those that were used the longest ago.
-func NewMemory(maxBytes int, keep time.Duration) *Memory {
+func NewMemory(maxBytes int64, keep time.Duration) *Memory {
 	return &Memory{
 		maxBytes: maxBytes,
 		keep:     keep,
@@ -115,11 +113,27 @@ func (m *Memory) Get(_ context.Context, id string) (*Record, error) {
 }
 
 // Conversation implements Store.
-func (m *Memory) Conversation(_ context.Context, id string) ([]*Record, error) {
+func (m *Memory) Conversation(_ context.Context, id string, most int64) ([]*Record, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return conversation(id, m.use)
+	var turns []*Record
+	_, err := follow(id, most, func(id string) (string, int64, error) {
+		r, err := m.use(id)
+		if err != nil {
+			return "", 0, err
+		}
+		turns = append(turns, r)
+		return r.Previous, r.bytes(), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	slices.Reverse(turns)
+	return turns, nil
 }
+
+// Admits implements Store: what was used the longest ago makes room.
+func (m *Memory) Admits(string, int64) error { return nil }
 
 // Delete implements Store.
 func (m *Memory) Delete(_ context.Context, id string) error {

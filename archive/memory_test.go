@@ -26,7 +26,7 @@ func TestMemoryBounds(t *testing.T) {
 		put(turn("b", "a", "two"))
 		for i := range 100 {
 			put(turn(fmt.Sprint("r", i), "", strings.Repeat("x", 1000)))
-			if turns, err := m.Conversation(ctx, "b"); err != nil || len(turns) != 2 {
+			if turns, err := m.Conversation(ctx, "b", 1<<20); err != nil || len(turns) != 2 {
 				t.Fatalf("%d turns, %v", len(turns), err)
 			}
 			if m.bytes > 20_000 {
@@ -58,7 +58,7 @@ func TestMemoryBounds(t *testing.T) {
 		time.Sleep(50 * time.Minute)
 		put(turn("b", "a", "two"))
 		time.Sleep(20 * time.Minute)
-		if _, err := m.Conversation(ctx, "b"); !errors.Is(err, ErrBroken) {
+		if _, err := m.Conversation(ctx, "b", 1<<20); !errors.Is(err, ErrBroken) {
 			t.Errorf("its beginning is too old: %v", err)
 		}
 		if err := m.Delete(ctx, "b"); err != nil {

@@ -9,12 +9,6 @@ import (
 	"serve/chatclient"
 )
 
-func TestPrintable(t *testing.T) {
-	if got := printable("a\x1b[31mb\x07\r\n\tc\u009b2Jé\x7f"); got != "a[31mb\n\tc2Jé" {
-		t.Errorf("%q", got)
-	}
-}
-
 // TestImages sends a picture beside the text.
 func TestImages(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "dot.png")

@@ -132,7 +132,7 @@ func (s *Session) talk(ctx context.Context) error {
 
 // tell prints a line of the program.
 func (s *Session) tell(format string, args ...any) {
-	fmt.Fprintf(s.editor, "serve: "+format+"\n", args...)
+	fmt.Fprintf(s.editor, "serve: %s\n", terminal.Printable(fmt.Sprintf(format, args...)))
 }
 
 // aside is tell, but prints to stderr if stdout is only for the answer.
@@ -195,25 +195,14 @@ func (d *display) delta(part chatclient.Delta) {
 		if !d.thinking {
 			fmt.Fprint(d.to, "(thinking)\n")
 		}
-		fmt.Fprint(d.to, printable(part.Thought))
+		fmt.Fprint(d.to, terminal.Printable(part.Thought))
 		d.thinking = true
 	}
 	if part.Text != "" {
 		if d.thinking {
 			fmt.Fprint(d.to, "\n(answering)\n")
 		}
-		fmt.Fprint(d.to, printable(part.Text))
+		fmt.Fprint(d.to, terminal.Printable(part.Text))
 		d.thinking = false
 	}
-}
-
-// printable removes control characters that would move a terminal's cursor, change its colors or
-// worse: models repeat their input, including escape sequences.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\n' && r != '\t' || r >= 0x7f && r < 0xa0 {
-			return -1
-		}
-		return r
-	}, text)
 }

@@ -1,12 +1,14 @@
 package doctor
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"serve/engine/llama"
 	"serve/loader"
+	"serve/sandbox"
 )
 
 func TestKernelReport(t *testing.T) {
@@ -37,5 +39,31 @@ func TestKernelReport(t *testing.T) {
 		if f.Severity != test.severity || !strings.Contains(f.Seen, test.says) || (f.Severity == Fine) != (f.Do == "") {
 			t.Errorf("%s: %+v, want %q", test.name, f, test.says)
 		}
+	}
+}
+
+// TestSandboxGroups reports each act, and warns of those that are not refused.
+func TestSandboxGroups(t *testing.T) {
+	list := groups([]sandbox.Result{
+		{Group: "files", Act: "read", Refused: true},
+		{Group: "files", Act: "share", Granted: true},
+		{Group: "network", Act: "TCP", Refused: true},
+		{Group: "network", Act: "UDP"},
+	})
+	if len(list) != 2 {
+		t.Fatalf("%+v", list)
+	}
+	if f := list[0]; f.About != "files" || f.Severity != Fine || !strings.Contains(f.Seen, "read, share (granted") {
+		t.Errorf("%+v", f)
+	}
+	if f := list[1]; f.Severity != Warning || f.Seen != "engines are not refused: UDP" || f.Do == "" {
+		t.Errorf("%+v", f)
+	}
+
+	if f := landlock(3, nil); f.Severity != Fine || !strings.Contains(f.Seen, "version 3") {
+		t.Errorf("%+v", f)
+	}
+	if f := landlock(0, os.ErrNotExist); f.Severity != Warning || f.Do == "" {
+		t.Errorf("%+v", f)
 	}
 }

@@ -213,34 +213,3 @@ func deviceFinding(r loader.DeviceResult) Finding {
 	}
 	return f
 }
-
-// sandbox starts a process like an engine, and reports how it is confined.
-func (e *examination) sandbox(ctx context.Context) []Finding {
-	r, err := e.workers.CheckSandbox(ctx)
-	if err != nil {
-		return one("engines", Broken, fmt.Sprintf("an engine's process cannot be started: %v", err),
-			"start serve with --isolate=false, and report this message")
-	}
-
-	writes := "nothing"
-	if r.Cache != "" {
-		writes = "only what drivers keep in " + r.Cache
-	}
-	network := Finding{About: "network", Severity: Fine, Seen: "engines cannot open connections"}
-	files := Finding{About: "files", Severity: Fine,
-		Seen: "engines can read only their model and system files, and can write " + writes}
-	if r.NoNetwork != "" {
-		network = Finding{"network", Warning, "engines can open connections: " + r.NoNetwork, "use a kernel with seccomp"}
-	}
-	if r.Unconfined != nil {
-		files = Finding{"files", Warning, "engines can open any file: " + r.Unconfined.Error(),
-			"use a kernel with Landlock (Linux 5.13 or later)"}
-	}
-
-	list := []Finding{network, files}
-	if r.NoCache != nil {
-		list = append(list, Finding{"driver cache", Warning, r.NoCache.Error(),
-			"make SERVE_HOME writable: without the folder, GPU drivers compile their code at every start"})
-	}
-	return list
-}

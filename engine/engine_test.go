@@ -897,3 +897,34 @@ func TestPrefillLeavesRoomForStreams(t *testing.T) {
 		}
 	}
 }
+
+// TestDefect has the loop panic: its engine stops with an error, and the program goes on.
+func TestDefect(t *testing.T) {
+	fake := enginetest.New(enginetest.Options{
+		Limits:       engine.Limits{Sequences: 1, Context: 64, Batch: 8, RollsBack: true},
+		BeforeDecode: func(*engine.Batch) error { panic("a defect") },
+	})
+	e := engine.New(fake, engine.Options{})
+	done := make(chan error, 1)
+	go func() { done <- e.Run(t.Context()) }()
+
+	stream, err := e.Generate(t.Context(), engine.Request{Prompt: tokens("a"), MaxTokens: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		_, err = stream.Next(t.Context())
+		if err != nil {
+			break
+		}
+	}
+	if !errors.Is(err, engine.ErrStopped) {
+		t.Errorf("the request ends with %v", err)
+	}
+	if err := <-done; !errors.Is(err, engine.ErrFatal) || !strings.Contains(err.Error(), "a defect") {
+		t.Errorf("the engine ends with %v", err)
+	}
+	if _, err := e.Generate(t.Context(), engine.Request{Prompt: tokens("a"), MaxTokens: 2}); err == nil {
+		t.Error("it goes on")
+	}
+}

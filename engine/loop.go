@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"time"
 )
@@ -24,7 +26,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		defer close(aborted)
 		e.runner.Abort()
 	})
-	err := e.loop(ctx)
+	err := e.guard(ctx)
 	if !unhook() {
 		<-aborted // before the runner is closed
 	}
@@ -35,6 +37,17 @@ func (e *Engine) Run(ctx context.Context) error {
 	e.calls.Wait()
 	e.runner.Close()
 	return err
+}
+
+// guard runs the loop. Should a defect end it, this engine stops with an error, and others go on.
+func (e *Engine) guard(ctx context.Context) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			slog.Error("the engine's loop has a defect", "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("%w: a defect in its loop: %v", ErrFatal, p)
+		}
+	}()
+	return e.loop(ctx)
 }
 
 func (e *Engine) loop(ctx context.Context) error {

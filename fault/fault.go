@@ -26,6 +26,7 @@ const (
 	DecimalTooLarge
 	ArrayEmpty
 	ArrayTooLong
+	StringTooLong
 	Unsupported   // the server or the model lacks the feature
 	InvalidSchema // the JSON Schema cannot be compiled
 
@@ -49,6 +50,7 @@ const (
 
 	// Errors at the level of HTTP.
 	BodyTooLarge
+	BodyTooSlow     // the client did not send it in time
 	UnknownEncoding // the body is compressed in a way that is not known
 	UnknownPath
 	MethodNotAllowed

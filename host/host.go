@@ -28,6 +28,7 @@ type Options struct {
 	Terminal *terminal.Terminal
 	Home     string // folder where serve ps looks for servers
 
+	Connections  ConnectionLimits
 	Lazy         bool                        // load each model on its first request
 	DrainTimeout time.Duration               // how long running requests may continue after ctx is done
 	Stall        time.Duration               // after which the server itself restarts a stuck engine
@@ -58,11 +59,13 @@ func Run(ctx context.Context, o Options) error {
 
 	requests, cancelRequests := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancelRequests()
+	open := newConnections(o.Connections)
 	h := httpServer(o.Server.Handler(), requests)
+	h.ConnState = open.changed
 	listeners := append([]net.Listener{o.Listener}, o.Also...)
 	served := make(chan error, len(listeners))
 	for _, l := range listeners {
-		go func() { served <- h.Serve(l) }()
+		go func() { served <- h.Serve(open.limit(l)) }()
 	}
 	defer o.announce(ctx)()
 

@@ -330,11 +330,20 @@ func (c Cache) forget(repo, commit string) error {
 	})
 }
 
-// WriteFile writes a small file atomically, and creates its folders.
+// WriteFile writes a small file atomically, and creates its folders. The folder of a file that only its owner
+// may read is only the owner's, too.
 func WriteFile(name string, data []byte, mode fs.FileMode) error {
 	dir := filepath.Dir(name)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	private := mode&0o077 == 0
+	folderMode := fs.FileMode(0o755)
+	if private {
+		folderMode = 0o700
+	}
+	if err := os.MkdirAll(dir, folderMode); err != nil {
 		return err
+	}
+	if private {
+		_ = os.Chmod(dir, folderMode) // it may be from an older version, or not ours to change
 	}
 	f, err := os.CreateTemp(dir, "."+filepath.Base(name)+".*")
 	if err != nil {
@@ -371,7 +380,9 @@ func (c Cache) prepare(repo string) error {
 	if c.Dir == noCache {
 		return errors.New("no folder for the cache: set HF_HUB_CACHE, HF_HOME or HOME")
 	}
-	if err := os.MkdirAll(filepath.Join(c.repo(repo), "blobs"), 0o755); err != nil {
+	// A cache that is there stays as it is; a new one is only its owner's.
+	err := os.MkdirAll(c.Dir, 0o700)
+	if err = errors.Join(err, os.MkdirAll(filepath.Join(c.repo(repo), "blobs"), 0o755)); err != nil {
 		return fmt.Errorf("create the cache: %w", err)
 	}
 	mark := filepath.Join(c.Dir, "CACHEDIR.TAG")

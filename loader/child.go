@@ -2,7 +2,6 @@ package loader
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -32,7 +31,7 @@ type request struct {
 	Options      ModelOptions
 	Plan         *llama.Options // the predecessor's; nil for the first
 	GPUs         []llama.Device // that must be present
-	Unconfined   string         // why the process that started this one could not confine it
+	Expect       expectation    // for the parent
 }
 
 // answer is the answer to a request.
@@ -60,7 +59,7 @@ func ServeEngine(h *Hardware) error {
 
 	// Signals that stop the service are for the parent, which lets answers finish first.
 	signal.Ignore(os.Interrupt, syscall.SIGTERM)
-	unconfined := sandbox.ForbidNetwork()
+	unconfined := sandbox.Seal()
 	return remote.Serve(conn, func(text []byte) (engine.Runner, []byte) { return open(h, text, unconfined) })
 }
 
@@ -73,14 +72,23 @@ func WriteDevices(h *Hardware, out io.Writer) error {
 	return json.NewEncoder(out).Encode(list)
 }
 
-// WriteSandbox reports how this process, which CheckSandbox starts, is confined.
-func WriteSandbox(out io.Writer) error {
-	var said sandboxLine
-	if err := forbidNetwork(); err != nil {
-		said.Network = err.Error()
+// WriteSandbox reports how this process, which CheckSandbox starts, is confined: it tries what the sandbox refuses.
+func WriteSandbox(in io.Reader, out io.Writer) error {
+	var scene sandbox.Scene
+	if err := json.NewDecoder(in).Decode(&scene); err != nil {
+		return errParent(err)
 	}
+
+	var said sandboxLine
+	if err := sandbox.Seal(); err != nil {
+		said.Unconfined = oneLine(err)
+	}
+	said.Results = sandbox.Probe(scene)
 	return json.NewEncoder(out).Encode(said)
 }
+
+// oneLine returns an error's text without line breaks.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 // open plans a model's memory and loads it. unconfined says why this process is not confined; nil if
 // it is.
@@ -93,11 +101,8 @@ func open(h *Hardware, text []byte, unconfined error) (engine.Runner, []byte) {
 		runner, err = a.open(h, &q)
 	}
 
-	if q.Unconfined != "" {
-		unconfined = errors.Join(unconfined, errors.New(q.Unconfined))
-	}
 	if unconfined != nil {
-		a.Unconfined = strings.ReplaceAll(unconfined.Error(), "\n", "; ")
+		a.Unconfined = oneLine(unconfined)
 	}
 	if err != nil {
 		a = answer{Failed: failureOf(err)}

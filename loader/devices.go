@@ -99,8 +99,7 @@ func (l *Loader) probeDevices(ctx context.Context) (DeviceList, error) {
 		l.o.Reporter.Warn("NVIDIA's device nodes are missing and could not be created: %v", err)
 	}
 
-	_, ignored := sandbox.DriverEnviron(l.o.Environ)
-	for _, name := range ignored {
+	for _, name := range sandbox.Ignored(l.o.Environ) {
 		l.o.Reporter.Warn("%s is ignored: on many machines it silently breaks copies between GPUs, even when set to 0", name)
 	}
 

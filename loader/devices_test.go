@@ -48,7 +48,7 @@ func TestSlowDriver(t *testing.T) {
 	t.Setenv(hang, "1")
 	ctx, cancel := context.WithTimeout(t.Context(), 1) // is over at once
 	defer cancel()
-	w := NewWorkers(Native(), os.Environ(), t.TempDir())
+	w := NewWorkers(testHardware(), os.Environ(), t.TempDir())
 	if _, err := w.ListDevices(ctx); !errors.Is(err, ErrDevice) || !strings.Contains(err.Error(), "no answer within") {
 		t.Errorf("got %v", err)
 	}

@@ -35,6 +35,10 @@ type Hardware struct {
 
 	// CheckKernels compares what the kernels in use compute with exact results.
 	CheckKernels func(llama.CheckOptions) error
+
+	// Variables name what is in the environment of engines' processes besides what package sandbox lets through:
+	// for simulated drivers, which run there too.
+	Variables []string
 }
 
 // nodesTime is how long loading a driver and creating its device nodes may take.

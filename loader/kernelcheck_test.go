@@ -21,7 +21,7 @@ func crashKernels(kernel string) {
 // TestKernelsThatCrash goes on after each crash, and doctor tells which they are.
 func TestKernelsThatCrash(t *testing.T) {
 	t.Setenv("TEST_CRASHING_PRODUCTS", "f16,q4_K experts")
-	report, err := NewWorkers(Native(), os.Environ(), t.TempDir()).CheckKernels(t.Context(), llama.CurrentKernels())
+	report, err := NewWorkers(testHardware(), os.Environ(), t.TempDir()).CheckKernels(t.Context(), llama.CurrentKernels())
 	if err != nil {
 		t.Fatal(err)
 	}

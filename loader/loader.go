@@ -163,14 +163,23 @@ func (in *Loaded) WarnOfUsage(r Reporter, name string) { in.usage.warn(r, name) 
 // the memory that is free, by using fewer KV cells. If it does not fit, the error is a
 // MemoryError.
 func (l *Loader) Load(ctx context.Context, local *models.Local, shrink bool) (*Loaded, error) {
+	checked, err := local.Identity()
+	if err != nil {
+		return nil, err
+	}
 	header, err := l.Check(ctx, local)
 	if err != nil {
 		return nil, err
 	}
 
 	use := new(usage)
-	runner, a, err := l.open(ctx, l.request(local, header, shrink), modelFiles(local), use)
+	files := openedFiles{names: modelFiles(local), check: func() error { return unchanged(local, checked) }}
+	runner, a, err := l.open(ctx, l.request(local, header, shrink), files, use)
 	if err != nil {
+		return nil, err
+	}
+	if err := files.check(); err != nil {
+		runner.Close()
 		return nil, err
 	}
 
@@ -204,7 +213,33 @@ func (l *Loader) request(local *models.Local, header *models.Header, shrink bool
 		Shrink:       shrink,
 		Free:         l.hostFree(0),
 		Options:      l.o.Model,
+		Expect:       expectationOf(header, local.Parts()),
 	}
+}
+
+// openedFiles are the files that an engine opens by their names.
+type openedFiles struct {
+	names []string
+	// check returns an error if they are no longer those that were verified. It is called before and after they
+	// are opened. An engine cannot be given opened files instead: llama.cpp derives the names of the parts of
+	// a model from that of the first.
+	check func() error
+}
+
+// unchanged returns an error if the files of a model are not what they were.
+func unchanged(local *models.Local, checked string) error {
+	now, err := local.Identity()
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrModel, err)
+	}
+	if now != checked {
+		return &models.Error{
+			Kind: ErrModel,
+			Text: "the files of " + local.Name + " have changed since they were verified",
+			Todo: "restart serve, which verifies them again",
+		}
+	}
+	return nil
 }
 
 // modelFiles returns the files that an engine opens.

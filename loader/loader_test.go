@@ -17,6 +17,7 @@ import (
 	"serve/engine/remote"
 	"serve/models"
 	"serve/models/testmodel"
+	"serve/sandbox"
 )
 
 // hang is a variable that makes a process hang that lists devices.
@@ -24,6 +25,7 @@ const hang = "TEST_HANG"
 
 // TestMain lets this binary be the engine's process, as serve is.
 func TestMain(m *testing.M) {
+	sandbox.Enter()
 	if len(os.Args) > 1 && os.Args[1] == EngineCommand {
 		if err := beEngine(os.Args[2:]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -34,9 +36,16 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// testHardware is this machine's, whose engines get the variables of tests.
+func testHardware() *Hardware {
+	h := Native()
+	h.Variables = []string{"TEST_*"}
+	return h
+}
+
 // beEngine does what the arguments say.
 func beEngine(args []string) error {
-	h := Native()
+	h := testHardware()
 	check := h.CheckKernels
 	h.CheckKernels = func(o llama.CheckOptions) error {
 		begin := o.Begin
@@ -120,7 +129,7 @@ func TestRestartWithoutMemory(t *testing.T) {
 		Model:    ModelOptions{Context: 256, Parallel: 8, KVType: "f16", Kernels: AutoKernels},
 		Isolate:  true,
 		Store:    &models.Store{Home: t.TempDir()},
-		Hardware: Native(),
+		Hardware: testHardware(),
 		Reporter: said,
 		Environ:  os.Environ(),
 		LogLevel: "info",
@@ -134,8 +143,9 @@ func TestRestartWithoutMemory(t *testing.T) {
 		TrainContext: header.TrainContext(),
 		Free:         l.hostFree(0),
 		Options:      l.o.Model,
+		Expect:       expectationOf(header, []string{path}),
 	}
-	runner, first, err := l.open(t.Context(), q, []string{path}, new(usage))
+	runner, first, err := l.open(t.Context(), q, openedFiles{names: []string{path}, check: func() error { return nil }}, new(usage))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,14 +16,14 @@ import (
 )
 
 // open loads a model from these files, with the first of the kernels to try that works.
-func (l *Loader) open(ctx context.Context, q request, files []string, use *usage) (engine.Runner, *answer, error) {
+func (l *Loader) open(ctx context.Context, q request, files openedFiles, use *usage) (engine.Runner, *answer, error) {
 	var err error
 	q.GPUs, err = l.expectGPUs(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 
-	trial := l.chooseKernels(ctx, &q, files)
+	trial := l.chooseKernels(ctx, &q, files.names)
 	if ctx.Err() != nil {
 		return nil, nil, context.Cause(ctx)
 	}
@@ -60,19 +60,22 @@ func (l *Loader) open(ctx context.Context, q request, files []string, use *usage
 
 // openWith loads a model with the kernels in the request, in a separate process unless isolation is
 // off.
-func (l *Loader) openWith(ctx context.Context, q request, files []string, use *usage) (engine.Runner, *answer, error) {
+func (l *Loader) openWith(ctx context.Context, q request, files openedFiles, use *usage) (engine.Runner, *answer, error) {
 	o := &opening{l: l, q: q, files: files}
 	runner, text, err := o.start(ctx, use)
 	if err != nil {
 		return nil, nil, err
 	}
 
-	a := new(answer)
-	if err := json.Unmarshal(text, a); err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrModel, err)
+	a, err := readAnswer(text)
+	if err == nil && a.Failed != nil {
+		err = a.Failed.err()
 	}
-	if a.Failed != nil {
-		return nil, nil, a.Failed.err()
+	if err != nil {
+		if runner != nil {
+			runner.Close()
+		}
+		return nil, nil, err
 	}
 	use.set(a)
 	o.first.Store(a)
@@ -83,10 +86,9 @@ func (l *Loader) openWith(ctx context.Context, q request, files []string, use *u
 type opening struct {
 	l     *Loader
 	q     request
-	files []string
+	files openedFiles
 
-	first      atomic.Pointer[answer] // of the first process
-	unconfined atomic.Pointer[string] // why the next one is not confined
+	first atomic.Pointer[answer] // of the first process
 }
 
 // start loads the model in a child process or in this one, and returns the answer.
@@ -102,7 +104,11 @@ func (o *opening) start(ctx context.Context, use *usage) (engine.Runner, []byte,
 		Refused:   refusal,
 		Restarted: func(text []byte) { use.restarted(o.l.o.Reporter, o.q.Name, text) },
 		Stall:     o.l.o.Stall,
-		Report:    func(c remote.Crash) { o.l.reportCrash(o.q.Name, c) },
+		Load:      loadLimit(o.q.Expect.Bytes),
+		Check: func(m *engine.ModelInfo, limits engine.Limits) error {
+			return o.q.Expect.check(m, limits, &o.q.Options)
+		},
+		Report: func(c remote.Crash) { o.l.reportCrash(o.q.Name, c) },
 	})
 	if failed := cardFailure(err); failed != nil {
 		return nil, nil, failed
@@ -129,9 +135,6 @@ func (o *opening) request() []byte {
 		q.Free = o.l.hostFree(hostShare(a.Memory))
 		q.GPUs = append(slices.Clone(q.GPUs), DeviceList{Devices: q.GPUs}.Missing(a.GPUs)...)
 	}
-	if why := o.unconfined.Load(); why != nil {
-		q.Unconfined = *why
-	}
 
 	text, err := json.Marshal(&q)
 	if err != nil {
@@ -143,6 +146,9 @@ func (o *opening) request() []byte {
 // spawn starts a child, which may read the model's files.
 func (o *opening) spawn() (*remote.Child, error) {
 	l := o.l
+	if err := o.files.check(); err != nil {
+		return nil, err
+	}
 	l.driverCache()
 	cmd, cache, err := l.workers.command("--"+FlagLogLevel, l.o.LogLevel)
 	if err != nil {
@@ -155,16 +161,11 @@ func (o *opening) spawn() (*remote.Child, error) {
 	defer ends[0].Close()
 	defer ends[1].Close()
 
-	var unconfined error
 	cmd.ExtraFiles = ends
-	child, err := worker.Start(cmd, worker.NewLog(l.o.Log), func() (err error) {
-		unconfined, err = sandbox.Start(cmd, sandbox.Rules{Files: o.files, Cache: cache})
-		return err
-	})
-	if unconfined != nil {
-		why := unconfined.Error()
-		o.unconfined.Store(&why)
-	}
+	rules := l.workers.rules(cache)
+	rules.Files = o.files.names
+	rules.Devices = len(o.q.GPUs) > 0
+	child, err := worker.Start(cmd, worker.NewLog(l.o.Log), func() error { return sandbox.Start(cmd, rules) })
 	if err != nil {
 		parent.Steps.Close()
 		parent.Calls.Close()
@@ -181,15 +182,15 @@ func (o *opening) spawn() (*remote.Child, error) {
 
 // refusal returns the error in the answer of a child that did not load its model.
 func refusal(text []byte) error {
-	var a answer
-	if err := json.Unmarshal(text, &a); err != nil {
-		return fmt.Errorf("%w: %w", ErrModel, err)
+	a, err := readAnswer(text)
+	if err != nil {
+		return err
 	}
 	if a.Failed == nil {
 		return fmt.Errorf("%w: the engine's process gave no reason", ErrModel)
 	}
 
-	err := a.Failed.err()
+	err = a.Failed.err()
 	if errors.Is(err, ErrMemory) {
 		err = fmt.Errorf("%w: %w", remote.ErrLater, err)
 	}

@@ -27,7 +27,7 @@ type probeLine struct {
 // WriteProbe tests each device, in the process that ProbeDevices starts.
 func WriteProbe(h *Hardware, to io.Writer) error {
 	// As in an engine; CheckSandbox reports whether that works.
-	_ = sandbox.ForbidNetwork()
+	_ = sandbox.Seal()
 
 	out := json.NewEncoder(to)
 	list, err := h.listDevices()
@@ -76,7 +76,7 @@ func (w *Workers) ProbeDevices(ctx context.Context) (seen DeviceList, results []
 
 	ctx, cancel := context.WithTimeout(ctx, driverTime)
 	defer cancel()
-	out, said, err := confined(ctx, cmd, sandbox.Rules{Cache: cache})
+	out, said, err := confined(ctx, cmd, w.rules(cache))
 	return readProbe(out, err, said)
 }
 

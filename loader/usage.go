@@ -1,7 +1,6 @@
 package loader
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"sync"
@@ -119,8 +118,11 @@ func (u *usage) warn(r Reporter, model string) {
 
 // restarted reads the answer of a restarted engine.
 func (u *usage) restarted(r Reporter, model string, text []byte) {
-	a := new(answer)
-	if err := json.Unmarshal(text, a); err != nil || a.Memory == nil {
+	a, err := readAnswer(text)
+	if err == nil && a.Failed != nil {
+		err = a.Failed.err()
+	}
+	if err != nil {
 		r.Warn("the memory use of the restarted engine of %s is unknown: %v", model, err)
 		return
 	}

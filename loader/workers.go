@@ -2,14 +2,10 @@ package loader
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"net"
 	"os/exec"
 	"path/filepath"
 	"sync"
-	"time"
 
 	"serve/sandbox"
 	"serve/worker"
@@ -70,10 +66,7 @@ func (w *Workers) command(args ...string) (cmd *exec.Cmd, cache string, err erro
 		cache = ""
 	}
 
-	environ, _ := sandbox.DriverEnviron(w.environ)
-	if cache != "" {
-		environ = sandbox.Environ(environ, cache)
-	}
+	environ := sandbox.Environ(w.environ, cache, w.hardware.Variables...)
 	cmd, err = worker.Command(environ, append([]string{EngineCommand}, args...)...)
 	return cmd, cache, err
 }
@@ -83,65 +76,15 @@ func quiet(flag string, more ...string) []string {
 	return append(append([]string{"--" + flag}, more...), "--"+FlagLogLevel, "error")
 }
 
+// rules are those of a process that examines devices, and needs no files.
+func (w *Workers) rules(cache string) sandbox.Rules {
+	return sandbox.Rules{Cache: cache, Devices: len(w.hardware.Backends()) > 0, Variables: w.hardware.Variables}
+}
+
 // confined runs a command, confined by the rules, to its end. It does not report whether the kernel
 // can enforce them: Loader and CheckSandbox do.
 func confined(ctx context.Context, cmd *exec.Cmd, rules sandbox.Rules) (out []byte, said []string, err error) {
-	return worker.Output(ctx, cmd, func() error {
-		_, err := sandbox.Start(cmd, rules)
-		return err
-	})
-}
-
-// SandboxReport says how an engine's process is confined.
-type SandboxReport struct {
-	Cache      string // the only folder that it can write to; empty for none
-	NoCache    error  // why that folder could not be created
-	NoNetwork  string // why the process can open sockets; empty if it cannot
-	Unconfined error  // why it can open any file; nil if it cannot
-}
-
-// sandboxTime is how long a process may take to report how it is confined.
-const sandboxTime = 20 * time.Second
-
-// CheckSandbox starts a process like an engine, and returns how it is confined.
-func (w *Workers) CheckSandbox(ctx context.Context) (r SandboxReport, err error) {
-	_, r.NoCache = w.cache()
-	cmd, cache, err := w.command("--" + FlagSandbox)
-	if err != nil {
-		return r, err
-	}
-	r.Cache = cache
-
-	ctx, cancel := context.WithTimeout(ctx, sandboxTime)
-	defer cancel()
-	out, _, err := worker.Output(ctx, cmd, func() (err error) {
-		r.Unconfined, err = sandbox.Start(cmd, sandbox.Rules{Cache: cache})
-		return err
-	})
-
-	var said sandboxLine
-	if err == nil {
-		err = json.Unmarshal(out, &said)
-	}
-	r.NoNetwork = said.Network
-	return r, err
-}
-
-// sandboxLine is the report of a confined process.
-type sandboxLine struct {
-	Network string // why it can open sockets; empty if it cannot
-}
-
-// forbidNetwork confines this process, and verifies it; the error says why it is not confined.
-func forbidNetwork() error {
-	if err := sandbox.ForbidNetwork(); err != nil {
-		return err
-	}
-	c, err := net.Dial("udp", "127.0.0.1:9")
-	if err != nil {
-		return nil
-	}
-	return errors.Join(errors.New("a socket could be opened"), c.Close())
+	return worker.Output(ctx, cmd, func() error { return sandbox.Start(cmd, rules) })
 }
 
 // errParent is the error of engine processes that were not started by this program.

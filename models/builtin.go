@@ -19,7 +19,7 @@ func (s *Store) findDemo(r *Reference) (*Local, error) {
 	path := filepath.Join(s.Home, "demo", hash[:16]+".gguf")
 	// Reading it takes as long as hashing it: a file that has been touched is written again.
 	if b, err := os.ReadFile(path); err != nil || string(b) != demo.GGUF {
-		if err := hub.WriteFile(path, []byte(demo.GGUF), 0o644); err != nil {
+		if err := hub.WriteFile(path, []byte(demo.GGUF), 0o600); err != nil {
 			return nil, &Error{
 				Kind: err,
 				Text: fmt.Sprintf("the demo model cannot be written to %s: %v", filepath.Dir(path), err),

@@ -49,7 +49,7 @@ func (s *Store) keepMeaning(r *Reference) {
 		return
 	}
 	if before := s.meant(r); before == nil || before.Name != r.Entry.Name {
-		_ = hub.WriteFile(s.meaningFile(r), []byte(r.Entry.Name+"\n"), 0o644)
+		_ = hub.WriteFile(s.meaningFile(r), []byte(r.Entry.Name+"\n"), 0o600)
 	}
 }
 

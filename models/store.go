@@ -363,7 +363,7 @@ func (s *Store) saveListing(l *hub.Listing) error {
 	if err != nil {
 		return err
 	}
-	return hub.WriteFile(s.listingFile(l.Repo, l.Commit), b, 0o644)
+	return hub.WriteFile(s.listingFile(l.Repo, l.Commit), b, 0o600)
 }
 
 func (s *Store) listingFile(repo, commit string) string {

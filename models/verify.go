@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -17,6 +18,7 @@ import (
 type identity struct {
 	Size     int64  `json:"size"`
 	Modified int64  `json:"modified"` // nanoseconds since 1970
+	Changed  int64  `json:"changed"`  // the same, of the file with its owner, mode and names
 	Device   uint64 `json:"device"`
 	Inode    uint64 `json:"inode"`
 }
@@ -26,8 +28,32 @@ func identify(name string) (identity, error) {
 	if err != nil {
 		return identity{}, err
 	}
-	device, inode := fileID(info)
-	return identity{info.Size(), info.ModTime().UnixNano(), device, inode}, nil
+	return identityOf(info), nil
+}
+
+func identityOf(info fs.FileInfo) identity {
+	device, inode, changed := fileID(info)
+	return identity{
+		Size:     info.Size(),
+		Modified: info.ModTime().UnixNano(),
+		Changed:  changed,
+		Device:   device,
+		Inode:    inode,
+	}
+}
+
+// Identity returns a text that is another one if the files of a model are others now, or have been changed.
+func (l *Local) Identity() (string, error) {
+	var all []identity
+	for _, f := range l.Files() {
+		id, err := identify(f.Name)
+		if err != nil {
+			return "", err
+		}
+		all = append(all, id)
+	}
+	b, err := json.Marshal(all)
+	return string(b), err
 }
 
 // Verify hashes the files of a model and compares the hashes with the Hub's. With
@@ -47,19 +73,26 @@ func (s *Store) Verify(ctx context.Context, l *Local, again bool) (unknown int, 
 }
 
 func (s *Store) verify(ctx context.Context, f hub.CachedFile, again bool) error {
-	id, err := identify(f.Name)
+	file, err := os.Open(f.Name)
 	if err != nil {
 		return err
 	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	id := identityOf(info)
 	if !again && s.remembers(f, id) {
 		return nil
 	}
 
-	sum, err := s.hash(ctx, f)
+	sum, err := s.hash(ctx, f, file)
 	if err != nil {
 		return fmt.Errorf("verify %s: %w", f.Path, err)
 	}
 
+	// What was read is what was identified, and it still has the name.
 	if after, err := identify(f.Name); err != nil || after != id {
 		return &Error{
 			Kind: hub.ErrIntegrity,
@@ -94,17 +127,12 @@ func (s *Store) remembers(f hub.CachedFile, id identity) bool {
 // consequence is that the next start hashes it again.
 func (s *Store) remember(f hub.CachedFile, id identity) {
 	if b, err := json.Marshal(id); err == nil {
-		_ = hub.WriteFile(s.record(f), b, 0o644)
+		_ = hub.WriteFile(s.record(f), b, 0o600)
 	}
 }
 
 // hash returns the hash that identifies a content on the Hub.
-func (s *Store) hash(ctx context.Context, f hub.CachedFile) (string, error) {
-	file, err := os.Open(f.Name)
-	if err != nil {
-		return "", err
-	}
-	defer file.Close()
+func (s *Store) hash(ctx context.Context, f hub.CachedFile, file io.Reader) (string, error) {
 	h := f.NewHash()
 	progress := s.Hub.Progress()
 	progress.Start("verifying "+f.Path, f.Size, 0)

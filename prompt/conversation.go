@@ -18,7 +18,7 @@ type Conversation struct {
 	// Effort is the reasoning effort, a word that the template may know. NoEffort turns reasoning
 	// off; the empty string means the template's default.
 	Effort string
-	// TemplateArgs are additional arguments for the template.
+	// TemplateArgs are additional arguments for the template. None of them may be Reserved.
 	TemplateArgs map[string]json.RawMessage
 	// Complete says that a final assistant message is complete: the answer is another message.
 	Complete bool
@@ -129,3 +129,14 @@ func instruct(messages []Message, text string) []Message {
 	}
 	return slices.Insert(messages, 0, Message{Role: System, Content: text})
 }
+
+// reserved are the names in a template that the renderer itself sets, and those of the language.
+var reserved = []string{
+	"messages", "tools", "add_generation_prompt", "bos_token", "eos_token",
+	"raise_exception", "strftime_now", "namespace", "range",
+	"true", "True", "false", "False", "none", "None",
+}
+
+// Reserved reports whether a client may not give an argument of a name to a template. With the conversation as
+// an argument, the model would read another one than the server has checked.
+func Reserved(name string) bool { return slices.Contains(reserved, name) }

@@ -81,10 +81,14 @@ func (b *Builder) cut(ctx context.Context, text string, images []Image) ([]engin
 	}
 }
 
+// maxFetches is how many images are fetched for a request.
+const maxFetches = 16
+
 // load loads the files of all images. The mark of each must be in the text.
 func (b *Builder) load(ctx context.Context, text string, images []Image) ([]*engine.ImageSource, error) {
 	sources := make([]*engine.ImageSource, len(images))
 	fetched := int64(0)
+	fetches := 0
 	for i := range images {
 		image := &images[i]
 		if !strings.Contains(text, image.Mark) {
@@ -94,6 +98,10 @@ func (b *Builder) load(ctx context.Context, text string, images []Image) ([]*eng
 
 		data, inside, e := image.data()
 		if e == nil && !inside {
+			if fetches++; fetches > maxFetches {
+				return nil, fault.New(fault.ArrayTooLong, image.Field,
+					"The request has too many images to fetch (maximum %d). Images can be sent as data URLs.", maxFetches)
+			}
 			data, e = b.Fetch(ctx, image, fetched)
 			fetched += int64(len(data))
 		}

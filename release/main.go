@@ -12,6 +12,7 @@ import (
 
 const usage = `usage:
   release check -root FOLDER PROGRAM...            the programs can be published
+  release hardened PROGRAM...                      the programs have what makes mistakes in C hard to use
   release licenses -goarch ARCH [-program PROGRAM] [-text NAME=FILE] >FILE
                                                    licenses of all that is linked into serve
   release archive -epoch SECONDS -out FILE FOLDER  the folder as a tar.gz
@@ -48,6 +49,8 @@ func run(args []string, stdout io.Writer) error {
 	switch args[0] {
 	case "check":
 		return check(*root, flags.Args())
+	case "hardened":
+		return hardened(flags.Args())
 	case "licenses":
 		return writeLicenses(stdout, licenseOptions{goarch: *goarch, program: *program, extra: texts})
 	case "archive":

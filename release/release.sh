@@ -38,9 +38,10 @@ program() {
 	(
 		export CGO_ENABLED=1 GOOS=linux GOARCH=$arch
 		if [ "$arch" != "$host" ]; then export CC=aarch64-linux-gnu-gcc CXX=aarch64-linux-gnu-g++; fi
-		go build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X main.version=$version" -o "$file" ./cmd/serve
+		go build -buildmode=pie -trimpath -buildvcs=false -ldflags "-s -w -buildid= -bindnow -X main.version=$version" -o "$file" ./cmd/serve
 	)
 	go run ./release check -root "$root" "$file"
+	go run ./release hardened "$file"
 }
 
 # tree NAME ARCH [FLAG...] lays out what goes below /usr/local, or /usr, around the program that is there. Flags are for

@@ -1,89 +1,57 @@
-// Package sandbox starts a process that can access only what an engine needs: the files of
-// its model, the system's programs and libraries, devices, and one folder to write to. It
-// cannot connect to a network.
+// Package sandbox starts a process that can access only what an engine needs: the files of its model, the
+// libraries of the system, and, if it uses GPUs, their devices and one folder to write to. It can start no other
+// process, reach no network, and has no privileges, even if root starts it.
 //
-// Files are confined by Landlock, from outside, before the process begins (Start); the
-// network is forbidden by seccomp, from inside (ForbidNetwork). What a kernel cannot
-// enforce is returned as an error that says so, and never ignored.
+// A process is confined in two steps. Start passes the rules to the process, whose first act is Enter: it gives up
+// privileges, confines itself to files (Landlock) and runs its program again, which only then reads anything. When
+// it has its connections, Seal reduces the system calls to an allow list (seccomp). What a kernel cannot enforce is
+// in the error that Seal returns, and never ignored. Probe tries what must be refused.
 package sandbox
 
 import (
+	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
-	"slices"
-	"strings"
+	"os/exec"
 )
 
-// Rules list what a confined process may access in addition to the system's files.
+// Rules list what a confined process may access in addition to what every engine needs.
 type Rules struct {
 	// Files are the files that it may read.
 	Files []string
 
 	// Cache is the only folder that it may write to; empty for none. CreateCache creates it.
 	Cache string
+
+	// Devices grants what the drivers of GPUs need.
+	Devices bool
+
+	// Variables are those that its environment has besides what Environ lets through, for Probe.
+	Variables []string
 }
 
-// caches has the variables that tell drivers and their compilers where to store compiled
-// code, and the folders for it in Rules.Cache.
-var caches = []struct{ variable, folder string }{
-	{"CUDA_CACHE_PATH", "cuda"},
-	{"__GL_SHADER_DISK_CACHE_PATH", "gl"},
-	{"MESA_SHADER_CACHE_DIR", "mesa"},
-	{"AMD_COMGR_CACHE_DIR", "comgr"},
-	{"NEO_CACHE_DIR", "neo"},
-	{"SYCL_CACHE_DIR", "sycl"},
-	{"XDG_CACHE_HOME", "xdg"},
-	{"TMPDIR", "tmp"},
+// rulesVariable and stateVariable carry the rules into a process, and over its second beginning what came of them.
+const (
+	rulesVariable = "SERVE_SANDBOX_RULES"
+	stateVariable = "SERVE_SANDBOX_STATE"
+)
+
+// state is what Enter has done, for Seal.
+type state struct {
+	Devices   bool
+	MPS       bool // NVIDIA's MPS is in use, whose daemon is reached by sockets
+	Variables []string
+	Failed    string // why the process is not confined; empty if it is
 }
 
-// cacheSize is the size of CUDA's cache in bytes, 4 GiB: compiled code for one model of GPU
-// takes hundreds of megabytes, and code that does not fit is compiled at every start.
-const cacheSize = "4294967296"
+// entered is the state of this process; nil if Start did not start it.
+var entered *state
 
-// CreateCache creates a folder for Rules.Cache that no other user can read.
-func CreateCache(folder string) error {
-	for _, c := range caches {
-		if err := os.MkdirAll(filepath.Join(folder, c.folder), 0o700); err != nil {
-			return fmt.Errorf("create the drivers' cache: %w", err)
-		}
+// Start starts a command that runs this program, or another that calls Enter first, confined by the rules.
+func Start(cmd *exec.Cmd, r Rules) error {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("describe the sandbox: %w", err)
 	}
-
-	// It may have existed before, with different permissions.
-	if err := os.Chmod(folder, 0o700); err != nil {
-		return fmt.Errorf("create the drivers' cache: %w", err)
-	}
-
-	return nil
-}
-
-// Environ returns an environment with the drivers' caches in the folder cache, wherever
-// they were before: a confined process cannot write anywhere else.
-func Environ(environ []string, cache string) []string {
-	result := slices.Clone(environ)
-
-	for _, c := range caches {
-		result = append(without(result, c.variable), c.variable+"="+filepath.Join(cache, c.folder))
-	}
-
-	if value(environ, "CUDA_CACHE_MAXSIZE") == "" {
-		result = append(without(result, "CUDA_CACHE_MAXSIZE"), "CUDA_CACHE_MAXSIZE="+cacheSize)
-	}
-
-	return result
-}
-
-// without returns an environment without a variable.
-func without(environ []string, name string) []string {
-	return slices.DeleteFunc(environ, func(pair string) bool { return strings.HasPrefix(pair, name+"=") })
-}
-
-// value returns a variable of an environment; the last one counts.
-func value(environ []string, name string) string {
-	for _, pair := range slices.Backward(environ) {
-		if v, ok := strings.CutPrefix(pair, name+"="); ok {
-			return v
-		}
-	}
-	return ""
+	cmd.Env = append(without(cmd.Environ(), rulesVariable), rulesVariable+"="+string(text))
+	return cmd.Start()
 }

@@ -1,7 +1,9 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"unsafe"
 
@@ -10,9 +12,9 @@ import (
 
 // The offsets of struct seccomp_data, which describes a system call.
 const (
-	offsetNumber   = 0
-	offsetArch     = 4
-	offsetArgument = 16 // the lower half of the first
+	offsetNumber    = 0
+	offsetArch      = 4
+	offsetArguments = 16 // 8 bytes each, the lower half first
 )
 
 // arches has the numbers that identify architectures in filters.
@@ -24,16 +26,54 @@ const (
 	seccompErrno = 0x00050000
 )
 
-// ForbidNetwork prevents this process, with all its threads and children, from ever opening
-// network sockets and from gaining privileges. Open sockets stay open, and local sockets
-// (MPS's, a driver's) can still be opened.
-func ForbidNetwork() error {
-	arch, known := arches[runtime.GOARCH]
-	if !known {
-		return fmt.Errorf("not supported on %s", runtime.GOARCH)
+// lastKnown is the last system call that was considered for the lists. The kernel does not have those after it, as
+// far as the process is told: libraries then fall back to older ones. The calls of x32, another set for amd64, have
+// larger numbers, too.
+const lastKnown = unix.SYS_RSEQ_SLICE_YIELD
+
+// call is a system call that is allowed, if all conditions hold.
+type call struct {
+	number     uint32
+	conditions []condition
+}
+
+// condition holds if the lower half of an argument, of the bits in mask, is one of the values.
+type condition struct {
+	argument uint32
+	mask     uint32
+	values   []uint32
+}
+
+// all is the mask of a condition about a whole argument.
+const all = 0xffffffff
+
+// Seal leaves this process, with all its threads, no system calls but those that computing needs; what it has
+// open stays open. The error says what of the sandbox is not in force. A process that Start did not start is not
+// confined by Enter either.
+func Seal() error {
+	var before error
+	s := entered
+	if s == nil {
+		s = new(state)
+		before = errors.New("files: the process was not started in a sandbox")
+	} else if s.Failed != "" {
+		before = errors.New(s.Failed)
 	}
 
-	filter := networkFilter(arch)
+	// Nobody else looks into its memory, and no dump shows it.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		before = errors.Join(before, fmt.Errorf("memory: %w", err))
+	}
+	return errors.Join(before, seal(s))
+}
+
+// seal installs the filter.
+func seal(s *state) error {
+	arch, known := arches[runtime.GOARCH]
+	if !known {
+		return fmt.Errorf("system calls: not supported on %s", runtime.GOARCH)
+	}
+	filter := filterOf(arch, allowedCalls(s, uint32(os.Getpid())))
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 
 	runtime.LockOSThread()
@@ -45,38 +85,72 @@ func ForbidNetwork() error {
 	thread, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER,
 		unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&program)))
 	if errno != 0 {
-		return fmt.Errorf("no network: %w", errno)
+		return fmt.Errorf("system calls: %w", errno)
 	}
 	if thread != 0 {
-		return fmt.Errorf("no network: thread %d cannot be confined", thread)
+		return fmt.Errorf("system calls: thread %d cannot be confined", thread)
 	}
 	return nil
 }
 
-// networkFilter is the program that decides on every system call.
-func networkFilter(arch uint32) []unix.SockFilter {
-	load := func(offset uint32) unix.SockFilter {
-		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset}
-	}
-	// is compares the value, and skips a number of instructions for equal and for different.
-	is := func(value uint32, yes, no uint8) unix.SockFilter {
-		return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: value, Jt: yes, Jf: no}
-	}
-	answer := func(value uint32) unix.SockFilter { return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: value} }
-	refuse := func(errno unix.Errno) unix.SockFilter { return answer(seccompErrno | uint32(errno)) }
-
-	return []unix.SockFilter{
+// filterOf returns the program that decides on every system call of an architecture: those of another have
+// different numbers. On Linux 5.11 and later the kernel decides calls without conditions by a bitmap; before, the
+// program runs each time, and comes to the first calls of the list first.
+func filterOf(arch uint32, calls []call) []unix.SockFilter {
+	program := []unix.SockFilter{
 		load(offsetArch),
-		is(arch, 1, 0),
-		refuse(unix.ENOSYS), // another set of system calls, with different numbers
+		jump(unix.BPF_JEQ, arch, 1, 0),
+		refuse(unix.ENOSYS),
 		load(offsetNumber),
-		is(unix.SYS_IO_URING_SETUP, 0, 1),
-		refuse(unix.ENOSYS), // which could open sockets too
-		is(unix.SYS_SOCKET, 0, 4),
-		load(offsetArgument),
-		is(unix.AF_UNIX, 2, 0),
-		is(unix.AF_NETLINK, 1, 0), // which drivers use to talk to the kernel
-		refuse(unix.EACCES),
-		answer(seccompAllow),
+		jump(unix.BPF_JGT, lastKnown, 0, 1),
+		refuse(unix.ENOSYS),
 	}
+	for _, number := range absent {
+		program = append(program, jump(unix.BPF_JEQ, number, 0, 1), refuse(unix.ENOSYS))
+	}
+	for _, c := range calls {
+		program = append(program, c.program()...)
+	}
+	return append(program, refuse(unix.EPERM))
 }
+
+// program allows a call or goes on behind it; the number is loaded before and after.
+func (c call) program() []unix.SockFilter {
+	var body []unix.SockFilter
+	for _, cond := range c.conditions {
+		body = append(body, load(offsetArguments+8*cond.argument))
+		if cond.mask != all {
+			body = append(body, unix.SockFilter{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: cond.mask})
+		}
+		for i, value := range cond.values {
+			body = append(body, jump(unix.BPF_JEQ, value, uint8(len(cond.values)-i), 0))
+		}
+		body = append(body, jump(unix.BPF_JA, 0, 0, 0)) // to the end, below
+	}
+	body = append(body, answer(seccompAllow))
+
+	for i := range body {
+		if body[i].Code == unix.BPF_JMP|unix.BPF_JA {
+			body[i].K = uint32(len(body) - i - 1)
+		}
+	}
+	if len(c.conditions) > 0 {
+		body = append(body, load(offsetNumber))
+	}
+	return append([]unix.SockFilter{jump(unix.BPF_JEQ, c.number, 0, uint8(len(body)))}, body...)
+}
+
+func load(offset uint32) unix.SockFilter {
+	return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset}
+}
+
+// jump compares the value, and skips a number of instructions for yes and for no.
+func jump(comparison uint16, value uint32, yes, no uint8) unix.SockFilter {
+	return unix.SockFilter{Code: unix.BPF_JMP | comparison | unix.BPF_K, K: value, Jt: yes, Jf: no}
+}
+
+func answer(value uint32) unix.SockFilter {
+	return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: value}
+}
+
+func refuse(errno unix.Errno) unix.SockFilter { return answer(seccompErrno | uint32(errno)) }

@@ -26,6 +26,9 @@ type exchange struct {
 	call     *service.Call
 	endpoint endpoint
 
+	ctrl  *http.ResponseController
+	stall time.Duration // how long the client may accept nothing
+
 	server trace.Span // nil without traces
 	tracer trace.Tracer
 
@@ -40,6 +43,8 @@ func (s *Server) begin(c *gin.Context) *exchange {
 		start:          time.Now(),
 		call:           callOf(c.Request),
 		endpoint:       s.endpointOf(c),
+		ctrl:           http.NewResponseController(c.Writer),
+		stall:          s.opts.WriteStall,
 	}
 	x.call.Report = x.traceWork
 	c.Writer = x
@@ -109,14 +114,14 @@ func isLocal(r *http.Request) bool {
 func fromForeignPage(r *http.Request) bool {
 	origin := r.Header.Get("Origin")
 	if origin == "" {
-		return false
+		return fromOtherSite(r)
 	}
 
 	scheme, host, named := strings.Cut(origin, "://")
 	if named && scheme != "http" && scheme != "https" {
 		return false // a program's, or that of an extension: guardOrigin knows which may come
 	}
-	return host != r.Host || !isLoopback(hostName(host))
+	return !isOwn(r, origin) || fromOtherSite(r) || !isLoopback(hostName(host))
 }
 
 // head sets the headers of the dialect, and those with the place and the time in the queue. It is
@@ -142,17 +147,22 @@ func (x *exchange) WriteHeader(status int) {
 	x.ResponseWriter.WriteHeader(status)
 }
 
-// Write implements http.ResponseWriter.
-func (x *exchange) Write(b []byte) (int, error) {
+// Write implements http.ResponseWriter. It writes in parts, each of which the client must accept in time.
+func (x *exchange) Write(b []byte) (n int, err error) {
 	x.head()
-	return x.ResponseWriter.Write(b)
+	for {
+		_ = x.ctrl.SetWriteDeadline(time.Now().Add(x.stall))
+		written, err := x.ResponseWriter.Write(b[:min(len(b), writePart)])
+		n += written
+		b = b[written:]
+		if err != nil || len(b) == 0 {
+			return n, err
+		}
+	}
 }
 
 // WriteString implements io.StringWriter.
-func (x *exchange) WriteString(s string) (int, error) {
-	x.head()
-	return x.ResponseWriter.WriteString(s)
-}
+func (x *exchange) WriteString(s string) (int, error) { return x.Write([]byte(s)) }
 
 // Unwrap is for http.ResponseController.
 func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }

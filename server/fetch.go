@@ -22,24 +22,35 @@ const (
 
 // imageFetcher fetches images from allowed hosts.
 type imageFetcher struct {
-	hosts  []string
+	hosts  []imageHost
 	limit  int64 // maximum number of bytes fetched for one request
 	client *http.Client
 }
 
-func newImageFetcher(o *Options) *imageFetcher {
-	f := &imageFetcher{hosts: o.ImageHosts, limit: o.MaxBody}
+func newImageFetcher(o *Options) (*imageFetcher, error) {
+	f := &imageFetcher{limit: o.MaxBody}
+	for _, given := range o.ImageHosts {
+		host, err := parseImageHost(given, o.PrivateImageHosts)
+		if err != nil {
+			return nil, err
+		}
+		f.hosts = append(f.hosts, host)
+	}
+
 	f.client = &http.Client{
-		Transport: o.ImageTransport,
+		Transport: newImageTransport(o.ImageTransport, f.hosts),
 		Timeout:   fetchTimeout,
 		CheckRedirect: func(r *http.Request, via []*http.Request) error {
-			if len(via) > maxRedirects {
+			switch first := via[0].URL; {
+			case len(via) > maxRedirects:
 				return errors.New("too many redirects")
+			case r.URL.Scheme != first.Scheme || r.URL.Host != first.Host:
+				return errors.New("the host redirects to another one")
 			}
 			return f.allows(r.URL)
 		},
 	}
-	return f
+	return f, nil
 }
 
 // allows returns an error if a URL may not be fetched.
@@ -47,8 +58,11 @@ func (f *imageFetcher) allows(u *url.URL) error {
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https":
 		return fmt.Errorf("%.20q is not a URL scheme for images", u.Scheme)
-	case !slices.Contains(f.hosts, u.Host) && !slices.Contains(f.hosts, u.Hostname()):
-		return fmt.Errorf("fetching from %.100q is not allowed; the operator can allow it with --image-host", u.Host)
+	case u.User != nil:
+		return errors.New("a URL with a user name is not fetched")
+	case !slices.ContainsFunc(f.hosts, func(h imageHost) bool { return h.has(u) }):
+		return fmt.Errorf("fetching from %.100q is not allowed; the operator can allow it with --image-host",
+			u.Scheme+"://"+u.Host)
 	}
 	return nil
 }

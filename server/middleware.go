@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/url"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -29,6 +27,7 @@ import (
 func (s *Server) identify(c *gin.Context) {
 	x := s.begin(c)
 	x.Header().Set(dialect.RequestID, x.id)
+	protect(x.Header())
 	c.Next()
 
 	took := time.Since(x.start)
@@ -47,6 +46,15 @@ func (s *Server) identify(c *gin.Context) {
 		"status", status,
 		"bytes", c.Writer.Size(),
 		"took", took.Round(time.Millisecond))
+}
+
+// protect sets the headers that keep an answer from where it does not belong: caches, pages of other origins that
+// embed it, and interpreters of other types of contents. The page's files, which say how long they may be cached,
+// set their own.
+func protect(h http.Header) {
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 }
 
 // recovered turns a panic, which is a bug, into a 500 response and a log line.
@@ -87,69 +95,6 @@ func (s *Server) exposed() string {
 	}
 	slices.Sort(names)
 	return strings.Join(slices.Compact(names), ", ")
-}
-
-// guardOrigin rejects requests from foreign web pages. A page on another site sends its own
-// Origin; a page that uses DNS rebinding sends its own Host.
-func (s *Server) guardOrigin(c *gin.Context) {
-	host := hostName(c.Request.Host)
-	if s.opts.Hosts != nil && !isLoopback(host) && !slices.Contains(s.opts.Hosts, host) {
-		s.fail(c, fault.New(fault.UnknownHost, "", "The server does not accept requests for the host %q.", host))
-		c.Abort()
-		return
-	}
-
-	origin := c.Request.Header.Get("Origin")
-	if origin == "" {
-		return
-	}
-
-	h := c.Writer.Header()
-	if s.allows(origin) {
-		asked := c.Request.Header.Get("Access-Control-Request-Headers")
-		h.Set("Access-Control-Allow-Origin", origin)
-		h.Set("Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS")
-		h.Set("Access-Control-Allow-Headers", "authorization, content-type, "+asked)
-		h.Set("Access-Control-Expose-Headers", s.exposed())
-		h.Add("Vary", "Origin")
-		return
-	}
-
-	if u, err := url.Parse(origin); err != nil || u.Host != c.Request.Host {
-		s.fail(c, fault.New(fault.OriginNotAllowed, "",
-			"Web pages from %s may not use this server; --allow-origin allows them.", origin))
-		c.Abort()
-	}
-}
-
-// programs are the schemes of the origins that programs with a browser inside have, such as editors. No web
-// page can have one.
-var programs = []string{"app", "file", "tauri", "vscode-webview", "vscode-file"}
-
-// allows reports whether pages of an origin may use the server. An allowed origin may end in a star:
-// chrome-extension://* is every extension.
-func (s *Server) allows(origin string) bool {
-	scheme, _, _ := strings.Cut(origin, "://")
-	if slices.Contains(programs, scheme) {
-		return true
-	}
-	return slices.ContainsFunc(s.opts.AllowedOrigins, func(allowed string) bool {
-		prefix, star := strings.CutSuffix(allowed, "*")
-		return origin == allowed ||
-			star && strings.HasPrefix(origin, prefix) && (prefix == "" || strings.HasSuffix(prefix, "://"))
-	})
-}
-
-func hostName(host string) string {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	return strings.ToLower(strings.Trim(host, "[]"))
-}
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "" || host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
 }
 
 // guardRight refuses clients that lack the right that an endpoint needs. Only one right is withheld so far:

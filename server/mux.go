@@ -27,6 +27,7 @@ func (s *Server) Handler() http.Handler {
 			u.Path = path
 			u.RawPath = ""
 		}
+		defer s.pace(w, routed)()
 		s.router.ServeHTTP(w, routed)
 	})
 }
@@ -73,7 +74,7 @@ func (s *Server) routes() *gin.Engine {
 	r.UnescapePathValues = true
 	r.RedirectTrailingSlash = false
 	r.HandleMethodNotAllowed = true
-	r.Use(s.identify, s.recovered, s.guardOrigin)
+	r.Use(s.identify, s.recovered, s.guardHost, s.guardOrigin)
 	r.NoRoute(func(c *gin.Context) { s.fail(c, wire.UnknownPath(c.Request)) })
 	r.NoMethod(func(c *gin.Context) {
 		if c.Request.Method == http.MethodOptions {

@@ -26,25 +26,33 @@ import (
 
 // Options configure the server. A zero value means the default given in the comment.
 type Options struct {
-	Models         []*pool.Model
-	MaxBody        int64         // maximum size of a request body in bytes, 32 MiB
-	Heartbeat      time.Duration // interval between pings on a silent stream, 15 s
-	WriteStall     time.Duration // how long a write may take before the client is considered gone, 2 minutes
-	Stall          time.Duration // how long an engine with work may make no step before /readyz fails, 2 minutes
-	KeepAlive      time.Duration // after which an unused model is unloaded; 0: only when its memory is needed
-	LoadWait       time.Duration // how long a request waits for its model to load, 5 minutes
-	MaxWaiting     int           // maximum number of requests waiting for one model to load, 512
-	Hosts          []string      // allowed Host headers besides loopback; nil allows any
-	AllowedOrigins []string      // origins of web pages that may call the API; "*" for all
-	Log            *slog.Logger  // slog.Default()
-	Tracer         trace.Tracer  // records a span for every request that uses a model; nil for none
-	Version        string        // reported by /status
-	PID            int           // of this process, reported by /status
-	// ImageHosts lists the hosts that images may be fetched from, as host or host:port. The
-	// default is none. Images in data URLs are always allowed.
+	Models    []*pool.Model
+	MaxBody   int64         // maximum size of a request body in bytes, 32 MiB
+	Heartbeat time.Duration // interval between pings on a silent stream, 15 s
+	// ReadStall is how long a client may send nothing of a body, 30 s; WriteStall is how long it may accept
+	// nothing of an answer, 2 minutes. Then it is considered gone.
+	ReadStall, WriteStall time.Duration
+	Stall                 time.Duration // how long an engine with work may make no step before /readyz fails, 2 minutes
+	KeepAlive             time.Duration // after which an unused model is unloaded; 0: only when its memory is needed
+	LoadWait              time.Duration // how long a request waits for its model to load, 5 minutes
+	MaxWaiting            int           // maximum number of requests waiting for one model to load, 512
+	// Hosts are the names by which clients may call the server, without a port, besides addresses and
+	// localhost; *.example.com for all names below one, * for any.
+	Hosts          []string
+	AllowedOrigins []string     // origins of web pages that may call the API; "*" for all
+	Log            *slog.Logger // slog.Default()
+	Tracer         trace.Tracer // records a span for every request that uses a model; nil for none
+	Version        string       // reported by /status
+	PID            int          // of this process, reported by /status
+	// ImageHosts lists the hosts that images may be fetched from: a host, with https and its port, host:port, or
+	// http://host:port. The default is none. Images in data URLs are always allowed.
 	ImageHosts []string
-	// ImageTransport opens connections to those hosts, http.DefaultTransport.
-	ImageTransport http.RoundTripper
+	// PrivateImageHosts lets names in ImageHosts lead to addresses that are not public: of this machine, or of a
+	// private network. Addresses in ImageHosts, and localhost, may be private in any case.
+	PrivateImageHosts bool
+	// ImageTransport is how connections to those hosts are opened, http.DefaultTransport. They go through its
+	// proxy, if it has one for them.
+	ImageTransport *http.Transport
 	// Archive stores responses between requests; nil keeps recent ones in memory. The server does not
 	// close it.
 	Archive archive.Store
@@ -88,6 +96,7 @@ type Server struct {
 func New(o Options) (*Server, error) {
 	setDefault(&o.MaxBody, 32<<20)
 	setDefault(&o.Heartbeat, 15*time.Second)
+	setDefault(&o.ReadStall, 30*time.Second)
 	setDefault(&o.WriteStall, 2*time.Minute)
 	setDefault(&o.Stall, 2*time.Minute)
 	setDefault(&o.LoadWait, 5*time.Minute)
@@ -98,7 +107,7 @@ func New(o Options) (*Server, error) {
 		o.Log = slog.Default()
 	}
 
-	if err := checkSources(&o); err != nil {
+	if err := checkOrigins(&o); err != nil {
 		return nil, err
 	}
 	s := &Server{
@@ -120,11 +129,15 @@ func New(o Options) (*Server, error) {
 // assemble creates the server's parts.
 func (s *Server) assemble() (err error) {
 	o := &s.opts
+	fetcher, err := newImageFetcher(o)
+	if err != nil {
+		return err
+	}
 	s.service, err = service.New(service.Options{
 		Pool:     s.pool,
 		Models:   o.Models,
 		LoadWait: o.LoadWait,
-		Fetch:    newImageFetcher(o).fetch,
+		Fetch:    fetcher.fetch,
 		Library:  o.Library,
 	})
 	if err != nil {

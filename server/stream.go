@@ -25,7 +25,6 @@ func (s *Server) stream(
 		enc:   enc,
 		reply: reply,
 	}
-	defer out.close()
 	return out.send()
 }
 
@@ -122,8 +121,7 @@ func (s *sender) events(index int, events []engine.Event) error {
 	return errors.Join(err, broken)
 }
 
-// write sends what the encoder appends and flushes it. A client that accepts nothing for
-// Options.WriteStall is considered gone.
+// write sends what the encoder appends and flushes it.
 func (s *sender) write(encode func([]byte) []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -140,13 +138,10 @@ func (s *sender) write(encode func([]byte) []byte) error {
 		s.begun = true
 		h := s.w.Header()
 		h.Set("Content-Type", s.enc.ContentType())
-		h.Set("Cache-Control", "no-cache")
 		h.Set("X-Accel-Buffering", "no")
 		s.w.WriteHeader(http.StatusOK)
 	}
 
-	// Not every ResponseWriter supports deadlines; httptest.ResponseRecorder does not.
-	_ = s.ctrl.SetWriteDeadline(time.Now().Add(s.opts.WriteStall))
 	if _, s.err = s.w.Write(s.buf); s.err == nil {
 		s.err = s.ctrl.Flush()
 	}
@@ -167,6 +162,3 @@ func (s *sender) fail(err error) *fault.Error {
 	_ = s.write(func([]byte) []byte { return last })
 	return nil
 }
-
-// close resets the write deadline: the connection is reused for other responses.
-func (s *sender) close() { _ = s.ctrl.SetWriteDeadline(time.Time{}) }

@@ -145,7 +145,7 @@ func TestStreamFailsEarly(t *testing.T) {
 // TestHandlerLeavesTheURL routes a request by another path than it came with, which is not the
 // handler's to edit.
 func TestHandlerLeavesTheURL(t *testing.T) {
-	s, err := New(Options{})
+	s, err := New(Options{Hosts: []string{"*"}})
 	if err != nil {
 		t.Fatal(err)
 	}

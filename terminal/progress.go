@@ -58,7 +58,7 @@ func (b *bars) Start(file string, size, have int64) {
 
 	b.bar = progressbar.NewOptions64(size,
 		progressbar.OptionSetWriter(b.w),
-		progressbar.OptionSetDescription(keepEnd(file, maxName)),
+		progressbar.OptionSetDescription(cell(keepEnd(file, maxName))),
 		progressbar.OptionShowBytes(true),
 		progressbar.OptionUseIECUnits(true),
 		progressbar.OptionShowTotalBytes(true),

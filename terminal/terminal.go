@@ -7,6 +7,7 @@
 package terminal
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -54,7 +55,7 @@ func (t *Terminal) paint(color, text string) string {
 
 // Note prints a line of information.
 func (t *Terminal) Note(format string, args ...any) {
-	fmt.Fprintf(t.Err, "serve: %s\n", fmt.Sprintf(format, args...))
+	fmt.Fprintf(t.Err, "serve: %s\n", line(fmt.Sprintf(format, args...)))
 }
 
 // Warn prints a warning.
@@ -67,7 +68,7 @@ func (t *Terminal) Error(format string, args ...any) { t.labeled(red, "error:", 
 func (t *Terminal) Hint(format string, args ...any) { t.labeled(bold, "hint:", format, args...) }
 
 func (t *Terminal) labeled(color, label, format string, args ...any) {
-	t.Note("%s %s", t.paint(color, label), fmt.Sprintf(format, args...))
+	fmt.Fprintf(t.Err, "serve: %s %s\n", t.paint(color, label), line(fmt.Sprintf(format, args...)))
 }
 
 // Fact prints a line with a label and a value.
@@ -101,17 +102,26 @@ func (t *Terminal) Fail(f Failure, asJSON bool) {
 // PrintJSON writes a result as one JSON document.
 func (t *Terminal) PrintJSON(v any) error {
 	t.answered = true
-	e := json.NewEncoder(t.Out)
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
-	return e.Encode(v)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	_, err := io.WriteString(t.Out, printableJSON(b.String()))
+	return err
 }
 
 // Table writes rows of cells in columns; the first row is the header.
 func (t *Terminal) Table(rows [][]string) error {
 	w := tabwriter.NewWriter(t.Out, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
-		fmt.Fprintln(w, strings.Join(row, "\t"))
+		cells := make([]string, len(row))
+		for i := range row {
+			cells[i] = cell(row[i])
+		}
+		fmt.Fprintln(w, strings.Join(cells, "\t"))
 	}
 	return w.Flush()
 }

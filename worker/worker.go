@@ -19,7 +19,7 @@ import (
 )
 
 // Command returns a command that runs this program with arguments, in its own process group:
-// Ctrl-C in a terminal is for the parent. Secrets are removed from the environment.
+// Ctrl-C in a terminal is for the parent. Whether the environment holds secrets is for the caller to see to.
 func Command(environ []string, args ...string) (*exec.Cmd, error) {
 	path, err := program()
 	if err != nil {
@@ -27,7 +27,7 @@ func Command(environ []string, args ...string) (*exec.Cmd, error) {
 	}
 
 	cmd := exec.Command(path, args...)
-	cmd.Env = append(withoutSecrets(slices.Clone(environ)), "GOTRACEBACK=single")
+	cmd.Env = append(slices.Clone(environ), "GOTRACEBACK=single")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return cmd, nil
 }
@@ -46,19 +46,6 @@ func program() (string, error) {
 		return self, nil
 	}
 	return path, nil
-}
-
-// withoutSecrets removes variables that a worker does not need: keys, and the socket to
-// notify the service manager on behalf of the parent.
-func withoutSecrets(environ []string) []string {
-	return slices.DeleteFunc(environ, func(pair string) bool {
-		name, _, _ := strings.Cut(pair, "=")
-		switch name {
-		case "HUGGING_FACE_HUB_TOKEN", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "OTEL_EXPORTER_OTLP_HEADERS":
-			return true
-		}
-		return strings.HasPrefix(name, "HF_TOKEN")
-	})
 }
 
 // Exit describes how a process ended.

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // TestExits distinguishes the ends that are a process's own fault from those that are not.
@@ -59,9 +61,69 @@ func TestLog(t *testing.T) {
 	if len(kept) != keptLines+crashLines-1 || kept[0] != "line 51" {
 		t.Errorf("kept %d lines, from %q on: %q", len(kept), kept[0], kept)
 	}
-	if text := shown.String(); !strings.Contains(text, "line 0\n") || !strings.HasSuffix(text, "panic: something\n") {
+	if text := shown.String(); !strings.Contains(text, LinePrefix+"line 0\n") ||
+		!strings.HasSuffix(text, LinePrefix+"panic: something\n") {
 		t.Errorf("shown: %q", text)
 	}
+}
+
+// TestHostileLog has a worker write what could be taken for something else, or what never ends.
+func TestHostileLog(t *testing.T) {
+	for _, c := range []struct{ name, wrote, shown string }{
+		{"a terminal's commands", "\x1b[2J\x1b]0;title\x07\n", `engine: \x1b[2J\x1b]0;title\a` + "\n"},
+		{"as if serve had written it", "ready\rerror: no\n", `engine: ready\rerror: no` + "\n"},
+		{"other ends of lines", "a\u2028b\u0085c\vd\n", `engine: a\u2028b\u0085c\vd` + "\n"},
+		{"another direction", "a\u202eb\n", `engine: a\u202eb` + "\n"},
+		{"no UTF-8", "a\xff\x9bb\n", `engine: a\xff\x9bb` + "\n"},
+		{"text", "größer\t10 %\n", "engine: größer\t10 %\n"},
+		{"a line without end", strings.Repeat("x", 1<<20), ""},
+		{"a long line", strings.Repeat("x", 1<<20) + "\nnext\n",
+			"engine: " + strings.Repeat("x", maxLine) + " [cut]\nengine: next\n"},
+	} {
+		var shown strings.Builder
+		log := NewLog(&shown)
+		for part := range slices.Chunk([]byte(c.wrote), 1000) {
+			if _, err := log.Write(part); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if shown.String() != c.shown {
+			t.Errorf("%s: %.200q, want %.200q", c.name, shown.String(), c.shown)
+		}
+		if len(log.partial) > maxLine {
+			t.Errorf("%s: it keeps %d bytes", c.name, len(log.partial))
+		}
+	}
+}
+
+// TestFlood shows so many lines a second, and says how many it does not show.
+func TestFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var shown strings.Builder
+		log := NewLog(&shown)
+		for range 1000 {
+			fmt.Fprintln(log, "line")
+		}
+		if n := strings.Count(shown.String(), "\n"); n != maxLines {
+			t.Errorf("%d lines at once", n)
+		}
+
+		time.Sleep(time.Second)
+		fmt.Fprintln(log, "later")
+		fmt.Fprintln(log, "end")
+		want := "engine: [900 lines were dropped: more than 100 a second]\nengine: later\nengine: end\n"
+		if !strings.HasSuffix(shown.String(), want) {
+			t.Errorf("then: %q", shown.String()[len(shown.String())-200:])
+		}
+
+		for range 200 {
+			fmt.Fprintln(log, "line")
+		}
+		log.Lines()
+		if !strings.HasSuffix(shown.String(), "engine: [102 lines were dropped: more than 100 a second]\n") {
+			t.Errorf("at the end: %q", shown.String()[len(shown.String())-200:])
+		}
+	})
 }
 
 // TestOutput runs commands to their end, and past their time.
@@ -98,21 +160,5 @@ func TestOutput(t *testing.T) {
 	cmd := exec.Command("sleep", "600")
 	if _, _, err := Output(ctx, cmd, cmd.Start); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("past its time: %v", err)
-	}
-}
-
-func TestWorkersHaveNoSecrets(t *testing.T) {
-	environ := []string{
-		"HOME=/h", "HF_TOKEN=secret", "HF_TOKEN_PATH=/t", "HUGGING_FACE_HUB_TOKEN=secret", "CUDA_VISIBLE_DEVICES=0",
-	}
-	cmd, err := Command(environ, "engine")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !slices.Equal(cmd.Env, []string{"HOME=/h", "CUDA_VISIBLE_DEVICES=0", "GOTRACEBACK=single"}) {
-		t.Errorf("got %q", cmd.Env)
-	}
-	if environ[1] != "HF_TOKEN=secret" {
-		t.Errorf("the parent's environment was changed: %q", environ)
 	}
 }

@@ -48,7 +48,7 @@ func (w *cli) network() (hub.Options, error) {
 }
 
 // transport returns a transport for a flag that needs outgoing connections.
-func (w *cli) transport(flag string) (http.RoundTripper, error) {
+func (w *cli) transport(flag string) (*http.Transport, error) {
 	network, err := w.network()
 	if err != nil {
 		return nil, err
@@ -60,7 +60,7 @@ func (w *cli) transport(flag string) (http.RoundTripper, error) {
 	if err != nil {
 		return nil, usageError{err}
 	}
-	return transport, nil
+	return transport.(*http.Transport), nil // it refuses connections only if offline
 }
 
 // store opens the models of this machine. It opens no connection.

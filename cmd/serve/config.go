@@ -8,6 +8,7 @@ import (
 	"serve/archive"
 	"serve/engine"
 	"serve/flagset"
+	"serve/host"
 	"serve/loader"
 	"serve/server"
 )
@@ -27,12 +28,13 @@ type config struct {
 
 	dataDir       string
 	keepResponses time.Duration
-	files         archive.FileLimits
+	stored        archive.Limits
 	strictFields  string
 	otlpEndpoint  string
 
-	engine engine.Options
-	server server.Options
+	engine      engine.Options
+	server      server.Options
+	connections host.ConnectionLimits
 
 	ready func(url string) // called with the address when ready; if nil, the address is printed
 }
@@ -73,6 +75,9 @@ func (c *config) declare(f flagset.Set) {
 		"how long a request waits for its model to load")
 	f.List(&c.server.AllowedOrigins, "allow-origin",
 		"`origin` of web pages that may call the API (CORS); chrome-extension://* for all extensions, * for all origins")
+	f.List(&c.server.Hosts, "allow-host",
+		"host `name` by which clients may call the server, besides its addresses, localhost and the machine's own names; "+
+			"*.example.com for all names below one, * for any")
 	c.declareLimits(f)
 	c.declareEngine(f)
 
@@ -80,11 +85,16 @@ func (c *config) declare(f flagset.Set) {
 		"`folder` to store responses, files and batches in; by default, only recent responses are kept, in memory")
 	f.Duration(&c.keepResponses, "keep-responses", 30*24*time.Hour, flagset.AtLeast(0),
 		"how long to keep stored responses; 0 to keep them forever")
-	flagset.Size(f, &c.files.Bytes, "max-stored", 16<<30, flagset.Within[int64](1, 1<<50),
-		"maximum size of all stored files together")
+	flagset.Size(f, &c.stored.Bytes, "data-max", 16<<30, flagset.Within[int64](1, 1<<50),
+		"maximum size of all stored responses, conversations and files together")
+	flagset.Size(f, &c.stored.ClientBytes, "data-max-client", 0, flagset.Within[int64](0, 1<<50),
+		"maximum size of what one client (an API key, or an address) has stored; 0 for a quarter of --data-max")
 	f.Text(&c.server.Moderator, "moderation", "", "`name` of a served Llama Guard model that answers /v1/moderations")
 	f.List(&c.server.ImageHosts, "image-host",
-		"`host` that images in requests may be fetched from; data URLs are always accepted")
+		"`host` that images in requests may be fetched from, by https; with host:port or http://host:port, also elsewhere. "+
+			"Data URLs are always accepted")
+	f.Toggle(&c.server.PrivateImageHosts, "image-host-private", false,
+		"let the names in --image-host lead to addresses of this machine or of a private network")
 	f.Text(&c.otlpEndpoint, "otlp-endpoint", "",
 		"`URL` of an OpenTelemetry collector for traces, such as http://localhost:4318; no prompts or answers are sent")
 	f.Duration(&c.drainTimeout, "drain-timeout", 30*time.Second, flagset.AtLeast(0),
@@ -104,6 +114,14 @@ func (c *config) declareLimits(f flagset.Set) {
 			"X-Ignored-Fields (off)")
 	flagset.Size(f, &c.server.MaxBody, "max-body", 32<<20, flagset.Within[int64](0, 1<<40),
 		"maximum size of a request body")
+	flagset.Number(f, &c.connections.All, "max-connections", 4096, flagset.Within(0, 1<<20),
+		"maximum open connections; 0 for no limit")
+	flagset.Number(f, &c.connections.PerAddress, "max-client-connections", 1024, flagset.Within(0, 1<<20),
+		"maximum open connections from one address, which may be a proxy's; 0 for no limit")
+	f.Duration(&c.server.ReadStall, "read-timeout", 30*time.Second, flagset.AtLeast(time.Millisecond),
+		"how long a client may send nothing of a request's body")
+	f.Duration(&c.server.WriteStall, "write-timeout", 2*time.Minute, flagset.AtLeast(time.Millisecond),
+		"how long a client may accept nothing of an answer")
 	flagset.Size(f, &c.server.MaxFile, "max-file", 512<<20, flagset.Within[int64](1, 1<<40),
 		"maximum size of a file that a client stores")
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -134,14 +133,12 @@ func demoAnswers(t *testing.T) (list []string) {
 	return list
 }
 
-// TestDemoTellsTheTruth compares what the demo says of the catalog with the catalog.
-// The number of models is that of the day on which it was trained: there may be more.
+// TestDemoTellsTheTruth compares what the demo says of the catalog with the catalog. The number of models is not among
+// it, because that grows.
 func TestDemoTellsTheTruth(t *testing.T) {
 	said := strings.Join(demoAnswers(t), "\n")
-	if total := regexp.MustCompile(`It lists (\d+) models`).FindStringSubmatch(said); total == nil {
-		t.Error("it does not say how many models there are")
-	} else if n, err := strconv.Atoi(total[1]); err != nil || n > len(models.Catalog()) {
-		t.Errorf("it says that there are %s models; there are %d", total[1], len(models.Catalog()))
+	if counted := regexp.MustCompile(`\d+ models`).FindString(said); counted != "" {
+		t.Errorf("it says that there are %s", counted)
 	}
 	sized := regexp.MustCompile("`serve ([\\w.-]+)`\\n[^`]*?([0-9.]+) GiB|`serve ([\\w.-]+)`, which takes ([0-9.]+) GiB")
 	found := sized.FindAllStringSubmatch(said, -1)

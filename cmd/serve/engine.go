@@ -26,7 +26,7 @@ func newEngineCommand(w *cli) *cobra.Command {
 		RunE: func(*cobra.Command, []string) error {
 			switch {
 			case sandbox:
-				return loader.WriteSandbox(w.t.Out)
+				return loader.WriteSandbox(os.Stdin, w.t.Out)
 			case devices:
 				return loader.WriteDevices(hardware, w.t.Out)
 			case probe:
@@ -42,7 +42,7 @@ func newEngineCommand(w *cli) *cobra.Command {
 
 	f := cmd.Flags()
 	f.BoolVar(&timing, loader.FlagTimeKernels, false, "time the CPU's kernels as the request on stdin says, and exit")
-	f.BoolVar(&sandbox, loader.FlagSandbox, false, "print the sandbox restrictions that are not in force, and exit")
+	f.BoolVar(&sandbox, loader.FlagSandbox, false, "try what the sandbox refuses, print what comes of it, and exit")
 	f.BoolVar(&devices, loader.FlagDevices, false, "print the devices that drivers show to this process, and exit")
 	f.BoolVar(&probe, loader.FlagProbe, false, "compute on each device, print the results, and exit")
 	f.StringVar(&checked, loader.FlagCheckKernels, "",

@@ -23,11 +23,14 @@ import (
 	"serve/library"
 	"serve/models"
 	"serve/models/testmodel"
+	"serve/sandbox"
 )
 
 // TestMain lets this binary be serve itself, for tests that need a process to
 // kill or to watch.
 func TestMain(m *testing.M) {
+	sandbox.Enter()
+	hardware.Variables = []string{"TEST_*"}
 	failKernels(os.Getenv("TEST_CRASHING_KERNELS"), os.Getenv("TEST_WRONG_KERNELS"), os.Getenv("TEST_REFUSING_CARD"))
 	playDriver()
 	// A fuzzer's worker inherits the variable, and is a test.

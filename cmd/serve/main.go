@@ -6,9 +6,13 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"serve/sandbox"
 )
 
 func main() {
+	sandbox.Enter() // an engine's process, which goes on only in its sandbox
+
 	// The first signal drains; the second one ends the process at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)

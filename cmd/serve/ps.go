@@ -3,14 +3,13 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"serve/machine"
 	"serve/registry"
 	"serve/server/ops"
 )
@@ -65,10 +64,7 @@ func runPs(ctx context.Context, w *cli, o psOptions) error {
 		return list[0].err
 	}
 
-	rows := [][]string{{
-		"ADDRESS", "PID", "MODEL", "STATE", "ENGINE", "DEVICE",
-		"MEMORY", "KV CELLS", "RUNNING", "QUEUE", "TOKENS/S", "RESTARTS",
-	}}
+	rows := [][]string{slices.Concat([]string{"ADDRESS", "PID"}, ops.Headings)}
 	for _, s := range list {
 		if s.Status == nil {
 			w.t.Error("%s", s.Error)
@@ -76,7 +72,7 @@ func runPs(ctx context.Context, w *cli, o psOptions) error {
 		}
 		for _, m := range s.Models {
 			cells := []string{strings.TrimPrefix(s.URL, "http://"), strconv.Itoa(s.PID)}
-			rows = append(rows, append(cells, modelRow(&m)...))
+			rows = append(rows, append(cells, m.Cells()...))
 		}
 	}
 	if len(rows) == 1 {
@@ -111,63 +107,6 @@ func (w *cli) statuses(ctx context.Context, urls []string) ([]serverStatus, erro
 		list = append(list, s)
 	}
 	return list, nil
-}
-
-// modelRow returns a model's cells in the table.
-func modelRow(m *ops.ModelStatus) []string {
-	row := []string{m.ID, m.State}
-	restarts := strconv.FormatUint(m.Restarts, 10)
-	if m.Slots == 0 { // not in memory
-		return append(row, "-", "-", "-", "-", "-", "-", "-", restarts)
-	}
-
-	process := "in serve"
-	if m.Process != 0 {
-		process = strconv.Itoa(m.Process)
-	}
-	return append(row,
-		process,
-		deviceCell(m),
-		memoryCell(m),
-		fmt.Sprintf("%d of %d", m.KVUsed, m.KVCells),
-		fmt.Sprintf("%d of %d", m.Running, m.Slots),
-		strconv.Itoa(m.Queued),
-		fmt.Sprintf("%.0f", m.TokensPerSecond),
-		restarts,
-	)
-}
-
-// deviceCell names the devices that compute a model, and says so if it is the CPU and the machine
-// has a GPU.
-func deviceCell(m *ops.ModelStatus) string {
-	var names []string
-	for _, d := range m.Devices {
-		names = append(names, d.Name)
-	}
-	cell := strings.Join(names, "+")
-	if m.WhyProcessor != "" {
-		cell += " (" + m.WhyProcessor + ")"
-	}
-	return cell
-}
-
-// memoryCell describes a model's memory in use and planned, for each device if there are several.
-func memoryCell(m *ops.ModelStatus) string {
-	var cells []string
-	for _, d := range m.Memory {
-		cell := machine.FormatSize(d.Planned) + " planned"
-		if d.Taken > 0 {
-			cell = fmt.Sprintf("%s (%s planned)", machine.FormatSize(d.Taken), machine.FormatSize(d.Planned))
-		}
-		if len(m.Memory) > 1 {
-			cell = d.Device + " " + cell
-		}
-		cells = append(cells, cell)
-	}
-	if len(cells) == 0 {
-		return machine.FormatSize(m.PlannedBytes) + " planned"
-	}
-	return strings.Join(cells, ", ")
 }
 
 // serverAddress reads the address of a server, with /v1 or without.

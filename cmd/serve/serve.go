@@ -215,7 +215,7 @@ func (s *startup) openArchive() error {
 	if s.c.dataDir == "" {
 		return nil
 	}
-	a, err := archive.Open(hub.ExpandHome(s.c.dataDir, s.w.lookup), s.c.keepResponses)
+	a, err := archive.Open(hub.ExpandHome(s.c.dataDir, s.w.lookup), s.c.keepResponses, s.c.stored)
 	if err != nil {
 		err = fmt.Errorf("cannot open --data-dir %s: %w", s.c.dataDir, err)
 		return withHint(err, "choose another --data-dir, or stop the server that uses it")
@@ -223,7 +223,7 @@ func (s *startup) openArchive() error {
 	s.closers = append(s.closers, func() { a.Close() })
 	s.options.Archive = a
 
-	s.options.Files, err = a.Files(s.c.files)
+	s.options.Files, err = a.Files()
 	if err != nil {
 		return withHint(err, "choose another --data-dir")
 	}
@@ -232,10 +232,8 @@ func (s *startup) openArchive() error {
 
 // run serves until ctx is done, and then stops the engines.
 func (s *startup) run(ctx context.Context, listener net.Listener) error {
-	ip := net.ParseIP(s.c.host)
-	if s.c.host == "localhost" || ip != nil && ip.IsLoopback() {
-		s.options.Hosts = []string{"localhost"}
-	} else {
+	s.options.Hosts = append(host.Names(s.c.host), s.options.Hosts...)
+	if ip := net.ParseIP(s.c.host); s.c.host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		s.w.t.Warn("anyone who can reach %s can use the server: there are no API keys yet", listener.Addr())
 	}
 
@@ -251,6 +249,7 @@ func (s *startup) run(ctx context.Context, listener net.Listener) error {
 		Models:       s.options.Models,
 		Terminal:     s.w.t,
 		Home:         s.home,
+		Connections:  s.c.connections,
 		Lazy:         s.c.lazy,
 		DrainTimeout: s.c.drainTimeout,
 		Stall:        s.options.Stall,

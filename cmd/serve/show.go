@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -68,7 +67,7 @@ func runShow(ctx context.Context, w *cli, o showOptions, name string) error {
 
 	s := &library.Details{Info: local.Info(), HeaderFacts: h.Facts(), Verified: unknown == 0}
 	if o.template {
-		fmt.Fprintln(w.t.Out, s.Template)
+		w.t.Text(s.Template)
 		return nil
 	}
 	plan, memory, err := loader.Plan(local, h, o.model)

@@ -132,6 +132,14 @@ cxx=${cxx:-${CXX:-c++}}
 # __FILE__ and the like say begins at the tree, and llama.cpp's version is the pinned one.
 maps="-ffile-prefix-map=$root=serve -ffile-prefix-map=$src=llama.cpp"
 export CFLAGS="${CFLAGS:+$CFLAGS }$maps" CXXFLAGS="${CXXFLAGS:+$CXXFLAGS }$maps"
+# What the compiler can do against a file or a request that finds a mistake in this code: a wrong write on the stack or
+# past a buffer, or an index past a vector's end, ends the engine's process and goes no further. Code runs wherever it
+# is loaded (PIE), as its place cannot be known then. What serve is compared with (peers) is built as its makers do.
+harden() {
+	hardening="-fPIE -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3"
+	export CFLAGS="$CFLAGS $hardening" CXXFLAGS="$CXXFLAGS $hardening -D_GLIBCXX_ASSERTIONS"
+}
+hardening=
 options+=(-DLLAMA_BUILD_NUMBER=0 -DLLAMA_BUILD_COMMIT="$version")
 . "$here/cuda.sh"
 gpu_options=() cuda_options=()
@@ -197,7 +205,7 @@ build() {
 	shift
 	while [ "$1" != -- ]; do targets+=("$1"); shift; done
 	shift
-	stamp="$tree ${targets[*]} $* ${options[*]} mapped $(compiler)"
+	stamp="$tree ${targets[*]} $* ${options[*]} mapped${hardening:+ hardened $hardening} $(compiler)"
 	# A tree that was moved is the same. Where it is called /src, not each /src is its.
 	stamp=${stamp// $root/ }
 	stamp=${stamp//=$root/=}
@@ -339,6 +347,7 @@ browser)
 	need chromium
 	;;
 lib)
+	harden
 	# Without kernels for the processor: they are chosen when serve runs.
 	build lib llama llama-common mtmd -- -DGGML_CPU=OFF -DLLAMA_BUILD_MTMD=ON "${static[@]}" "${gpu_options[@]}"
 	build_kernels

@@ -4,7 +4,10 @@
 // A Model may be used by many goroutines at once, a Context by one at a time.
 package llama
 
-// #cgo CXXFLAGS: -std=c++17 -O3
+// The flags that harden are build.sh's, which says what for.
+
+// #cgo CPPFLAGS: -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 -D_GLIBCXX_ASSERTIONS
+// #cgo CXXFLAGS: -std=c++17 -O3 -fstack-protector-strong
 // #include <stdlib.h>
 // #include "shim.h"
 import "C"

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/gob"
 	"errors"
 	"fmt"
 	"sync"
@@ -95,9 +94,7 @@ func (r *Runner) spawn(ctx context.Context, number int) (*generation, []byte, *f
 	if r.o.Request != nil {
 		request = r.o.Request()
 	}
-	if number > 1 {
-		// Nobody knows how long a first load takes. One that was done before is stuck if it takes much longer.
-		limit := r.o.Stall + slowerLoad*r.loading
+	if limit := r.loadLimit(number); limit > 0 {
 		watch := time.AfterFunc(limit, func() { g.stall(limit) })
 		defer watch.Stop()
 	}
@@ -116,8 +113,10 @@ func (r *Runner) spawn(ctx context.Context, number int) (*generation, []byte, *f
 		described := in.bytes()
 		err = errors.Join(err, in.end())
 		if err == nil && len(described) > 0 {
-			known = new(facts)
-			err = gob.NewDecoder(bytes.NewReader(described)).Decode(known)
+			known, err = decodeFacts(described)
+			if err == nil {
+				err = r.o.check(known)
+			}
 		}
 	}
 	if err != nil || known == nil {

@@ -15,6 +15,7 @@ type parser struct {
 	id     uint64
 	spec   string
 	pieces []string
+	calls  int   // that have come
 	failed error // it crashed a child, and is not tried again
 }
 
@@ -82,7 +83,10 @@ func (p *parser) append(before int, text string, last bool) (d engine.Delta, kno
 		return d, false, err
 	}
 	if known = in.bool(); known {
-		d = in.delta()
+		d = in.delta(p.calls)
+	}
+	for _, c := range d.ToolCalls {
+		p.calls = max(p.calls, c.Index+1)
 	}
 	return d, known, in.end()
 }
@@ -117,14 +121,16 @@ func (m *message) delta(d *engine.Delta) {
 	}
 }
 
-func (r *reader) delta() (d engine.Delta) {
+// delta reads it, of an answer that has had so many calls.
+func (r *reader) delta(calls int) (d engine.Delta) {
 	d.Content = r.string()
 	d.Reasoning = r.string()
 	for range r.count(20) {
 		c := engine.ToolCallDelta{Index: r.int(), ID: r.string(), Name: r.string(), Arguments: r.string()}
-		if c.Index < 0 || c.Index > maxFrame {
-			r.fail("tool call %d", c.Index)
+		if c.Index < 0 || c.Index > calls+maxCalls {
+			r.fail("tool call %d after %d", c.Index, calls)
 		}
+		calls = max(calls, c.Index+1)
 		d.ToolCalls = append(d.ToolCalls, c)
 	}
 	return d

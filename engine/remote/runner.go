@@ -21,9 +21,13 @@ type Options struct {
 	Request func() []byte                        // what to load, for the child's Open; nothing by default
 	Refused func(answer []byte) error            // why a restarted child loaded nothing; its answer by default
 	Stall   time.Duration                        // that a step or a call may take, 2 minutes
+	Load    time.Duration                        // that the first load may take; 0 for any time
 	Report  func(Crash)                          // receives every crash
 	Log     *slog.Logger                         // slog.Default()
 	Sleep   func(time.Duration) <-chan time.Time // time.After; tests do not wait
+
+	// Check says whether a model can be the one that was asked for: what a child says is not believed.
+	Check func(*engine.ModelInfo, engine.Limits) error
 
 	// Restarted reads the answer of a child that has taken another's place.
 	Restarted func(answer []byte)
@@ -129,7 +133,7 @@ func (r *Runner) Tokenize(text string, control, ends bool) (tokens []engine.Toke
 		m.bool(ends)
 	})
 	if err == nil {
-		tokens = in.i32s(nil)
+		tokens = in.tokens(len(r.model.Pieces), mostTokens(len(text)))
 	}
 	return tokens, done(in, err)
 }
@@ -145,6 +149,7 @@ func (r *Runner) EncodeImage(img *engine.Bitmap, limit int) (chunks []engine.Chu
 	})
 	if err == nil {
 		chunks = in.chunks(r.model.InputSize)
+		in.checkChunks(chunks, len(r.model.Pieces), limit)
 	}
 	return chunks, done(in, err)
 }
@@ -312,9 +317,13 @@ func (r *reader) rows(rows []engine.Row, vocabulary int) {
 			continue
 		}
 		row.Token = token()
-		row.LogProb = r.f32()
-		for range r.count(8) {
-			row.Alternatives = append(row.Alternatives, engine.TokenLogProb{Token: token(), LogProb: r.f32()})
+		row.LogProb = r.logProb()
+		alternatives := r.count(8)
+		if alternatives > max(row.Top, 0) {
+			r.fail("%d alternatives where %d were asked for", alternatives, row.Top)
+		}
+		for range alternatives {
+			row.Alternatives = append(row.Alternatives, engine.TokenLogProb{Token: token(), LogProb: r.logProb()})
 		}
 	}
 }
@@ -347,6 +356,7 @@ func (r *Runner) Embed(inputs [][]engine.Token) (vectors [][]float32, err error)
 		for range in.count(4) {
 			vectors = append(vectors, in.f32s(nil))
 		}
+		in.checkVectors(vectors, &r.model)
 		if failed == nil && len(vectors) != len(inputs) {
 			in.fail("%d vectors of %d inputs", len(vectors), len(inputs))
 		}

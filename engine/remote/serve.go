@@ -2,8 +2,6 @@ package remote
 
 import (
 	"bufio"
-	"bytes"
-	"encoding/gob"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,7 +21,7 @@ type Conn struct{ Steps, Calls io.ReadWriteCloser }
 // cannot; the answer, which is the caller's own business, then says why.
 type Open func(request []byte) (r engine.Runner, answer []byte)
 
-// facts are what a parent must know of a Runner, as gob.
+// facts are what a parent must know of a Runner.
 type facts struct {
 	Model  engine.ModelInfo
 	Limits engine.Limits
@@ -62,21 +60,20 @@ func Serve(c Conn, open Open) error {
 
 	ch := &child{samplers: map[uint64]engine.Sampler{}, parsers: map[uint64]*liveParser{}, calls: c.Calls}
 	runner, answer := open(request)
-	var known bytes.Buffer
 	if runner != nil {
 		defer runner.Close()
 		ch.runner = runner
-		if err := gob.NewEncoder(&known).Encode(facts{*runner.Model(), runner.Limits()}); err != nil {
-			return fmt.Errorf("describe the model: %w", err)
-		}
 	}
 
 	m := newMessage(nil)
 	m.u32(id)
 	m.err(nil)
 	m.bytes(answer)
-	m.bytes(known.Bytes())
-	known = bytes.Buffer{}
+	if runner != nil {
+		m.bytes((&facts{*runner.Model(), runner.Limits()}).encode())
+	} else {
+		m.bytes(nil)
+	}
 	// A vocabulary leaves tens of megabytes of garbage behind, and nothing as large comes again.
 	debug.FreeOSMemory()
 	if err := m.send(c.Calls); err != nil || runner == nil {

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 
 	"serve/engine"
 )
@@ -80,7 +81,11 @@ func (m *message) send(w io.Writer) error {
 	return err
 }
 
-// receive reads the bytes of a message, in the memory of an old one.
+// part is how much memory is made ready for a message before that much of it has come.
+const part = 1 << 20
+
+// receive reads the bytes of a message, in the memory of an old one. The other end's word alone
+// takes no memory: there is only as much as came, twice, and a part.
 func receive(r *bufio.Reader, old []byte) ([]byte, error) {
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
@@ -90,11 +95,17 @@ func receive(r *bufio.Reader, old []byte) ([]byte, error) {
 	if n > maxFrame {
 		return nil, fmt.Errorf("%w: %d bytes", errWire, n)
 	}
-	if cap(old) < n {
-		old = make([]byte, n)
+
+	old = old[:0]
+	for len(old) < n {
+		from := len(old)
+		old = slices.Grow(old, min(n-from, part))
+		old = old[:min(n, cap(old))]
+		if _, err := io.ReadFull(r, old[from:]); err != nil {
+			return old, err
+		}
 	}
-	_, err := io.ReadFull(r, old[:n])
-	return old[:n], err
+	return old, nil
 }
 
 // reader reads a message from front to back. After an error it reads zeros.
@@ -236,9 +247,9 @@ func (r *reader) failure() error {
 	case kind == lengthError:
 		return &engine.LengthError{Tokens: r.int(), Limit: r.int(), AtLeast: r.bool()}
 	case kind == plainError:
-		return errors.New(r.string())
+		return errors.New(r.text())
 	case int(kind) < len(kinds):
-		return &remoteError{r.string(), kinds[kind]}
+		return &remoteError{r.text(), kinds[kind]}
 	}
 	r.fail("an error of an unknown kind")
 	return nil

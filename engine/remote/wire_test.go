@@ -35,7 +35,7 @@ func FuzzReader(f *testing.F) {
 		for _, read := range []func(*reader){
 			func(r *reader) { r.batch(new(engine.Batch)) },
 			func(r *reader) { r.rows(make([]engine.Row, 3), 100) },
-			func(r *reader) { _ = r.failure(); r.delta() },
+			func(r *reader) { _ = r.failure(); r.delta(0) },
 			func(r *reader) {
 				for _, c := range r.chunks(2) {
 					if c.Media != nil && r.err == nil && len(c.Media.Embeddings) != 2*c.Media.Len {
@@ -103,7 +103,7 @@ func TestMessages(t *testing.T) {
 	if got := r.chunks(2); len(got) != 2 || got[0].Tokens[0] != 7 || !reflect.DeepEqual(got[1].Media, chunks[1].Media) {
 		t.Errorf("the chunks come as %+v", got)
 	}
-	if got := r.delta(); !reflect.DeepEqual(got, delta) {
+	if got := r.delta(0); !reflect.DeepEqual(got, delta) {
 		t.Errorf("the answer comes as %+v", got)
 	}
 

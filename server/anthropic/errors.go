@@ -47,6 +47,7 @@ var failures = map[fault.Kind]failure{
 	fault.DecimalTooLarge: {http.StatusBadRequest, invalidRequest, false},
 	fault.ArrayEmpty:      {http.StatusBadRequest, invalidRequest, false},
 	fault.ArrayTooLong:    {http.StatusBadRequest, invalidRequest, false},
+	fault.StringTooLong:   {http.StatusBadRequest, invalidRequest, false},
 	fault.Unsupported:     {http.StatusBadRequest, invalidRequest, false},
 	fault.InvalidSchema:   {http.StatusBadRequest, invalidRequest, false},
 
@@ -69,6 +70,7 @@ var failures = map[fault.Kind]failure{
 
 	fault.UnknownEncoding:  {http.StatusUnsupportedMediaType, invalidRequest, false},
 	fault.BodyTooLarge:     {http.StatusRequestEntityTooLarge, tooLarge, false},
+	fault.BodyTooSlow:      {http.StatusRequestTimeout, timeoutError, false},
 	fault.UnknownPath:      {http.StatusNotFound, notFound, false},
 	fault.MethodNotAllowed: {http.StatusMethodNotAllowed, invalidRequest, false},
 	fault.NotImplemented:   {http.StatusNotFound, notFound, false}, // as all paths that are not there

@@ -26,6 +26,7 @@ func TestStatusesHaveOneType(t *testing.T) {
 		403: permissionError,
 		404: notFound,
 		405: invalidRequest,
+		408: timeoutError,
 		413: tooLarge,
 		415: invalidRequest,
 		429: rateLimit,

@@ -60,7 +60,12 @@ func start(t testing.TB, says string) (*httptest.Server, *servertest.Recorder) {
 }
 
 // body writes a request with the given fields.
-func body(fields string) string { return `{"model":"fake","max_tokens":60,` + fields + `}` }
+func body(fields string) string {
+	if strings.Contains(fields, `"max_tokens":`) {
+		return `{"model":"fake",` + fields + `}`
+	}
+	return `{"model":"fake","max_tokens":60,` + fields + `}`
+}
 
 // dialog writes a request with the given messages.
 func dialog(messages string) string { return body(`"messages":[` + messages + `]`) }

@@ -30,6 +30,10 @@ type Route struct {
 	// Operation is the name of the work in traces, a GenAI operation; empty for no trace.
 	Operation string
 
+	// AnyHost marks endpoints that are answered under any host name: load balancers probe them with names
+	// of their own. Such an answer contains nothing that a stranger may not know.
+	AnyHost bool
+
 	Right    Right              // what a client needs to be allowed
 	Doc      string             // one sentence for people
 	Fields   []wire.Description // of the request's body; nil for no body

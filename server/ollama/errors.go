@@ -24,6 +24,7 @@ var statuses = map[fault.Kind]int{
 	fault.DecimalTooLarge: http.StatusBadRequest,
 	fault.ArrayEmpty:      http.StatusBadRequest,
 	fault.ArrayTooLong:    http.StatusBadRequest,
+	fault.StringTooLong:   http.StatusBadRequest,
 	fault.Unsupported:     http.StatusBadRequest,
 	fault.InvalidSchema:   http.StatusBadRequest,
 
@@ -45,6 +46,7 @@ var statuses = map[fault.Kind]int{
 
 	fault.UnknownEncoding:  http.StatusUnsupportedMediaType,
 	fault.BodyTooLarge:     http.StatusRequestEntityTooLarge,
+	fault.BodyTooSlow:      http.StatusRequestTimeout,
 	fault.UnknownPath:      http.StatusNotFound,
 	fault.MethodNotAllowed: http.StatusMethodNotAllowed,
 	fault.NotImplemented:   http.StatusNotImplemented,

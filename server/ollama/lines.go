@@ -29,7 +29,6 @@ func newLines(w http.ResponseWriter, r *http.Request) *lines {
 	ctx, cancel := context.WithCancel(r.Context())
 	h := w.Header()
 	h.Set("Content-Type", streamType)
-	h.Set("Cache-Control", "no-cache")
 	h.Set("X-Accel-Buffering", "no")
 	w.WriteHeader(http.StatusOK)
 	return &lines{ctx: ctx, cancel: cancel, w: w, ctrl: http.NewResponseController(w)}

@@ -30,14 +30,14 @@ import (
 )
 
 // keeping returns options of a server that keeps files in a folder.
-func keeping(t *testing.T, folder string, limits archive.FileLimits) server.Options {
+func keeping(t *testing.T, folder string, limits archive.Limits) server.Options {
 	t.Helper()
-	a, err := archive.Open(folder, 0)
+	a, err := archive.Open(folder, 0, limits)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { a.Close() })
-	files, err := a.Files(limits)
+	files, err := a.Files()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,11 +187,11 @@ type bubbled struct {
 
 func startBubbled(t *testing.T, folder string, fo enginetest.Options) *bubbled {
 	t.Helper()
-	a, err := archive.Open(folder, 0)
+	a, err := archive.Open(folder, 0, archive.Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := a.Files(archive.FileLimits{})
+	files, err := a.Files()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -117,10 +117,10 @@ func (j *job) restore() (*finished, error) {
 	defer j.mu.Unlock()
 	files := j.batches.api.opts.Files
 	var err error
-	if j.results, err = files.Draft(j.record.Output); err != nil {
+	if j.results, err = files.Draft(j.record.Output, j.record.Owner); err != nil {
 		return nil, err
 	}
-	if j.errors, err = files.Draft(j.record.Errors); err != nil {
+	if j.errors, err = files.Draft(j.record.Errors, j.record.Owner); err != nil {
 		return nil, err
 	}
 

@@ -2,6 +2,7 @@ package openai
 
 import (
 	"encoding/json"
+	"maps"
 	"math"
 	"net/http"
 	"slices"
@@ -207,8 +208,11 @@ func (r *chatRequest) setTemplateArgs(v wire.Value) *fault.Error {
 		return v.Invalid("too many arguments: %d (maximum %d).", len(object), maxArguments)
 	}
 
-	for name, arg := range object {
-		r.setTemplateArg(name, arg.Raw)
+	for _, name := range slices.Sorted(maps.Keys(object)) {
+		if arg := object[name]; prompt.Reserved(name) {
+			return arg.Invalid("the server itself sets this variable of the model's chat template.")
+		}
+		r.setTemplateArg(name, object[name].Raw)
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"serve/archive"
 	"serve/fault"
 	"serve/server/wire"
+	"serve/service"
 )
 
 // conversationPrefix is the prefix of the ids of conversations.
@@ -21,7 +22,7 @@ const conversationPrefix = "conv_"
 // conversationField is the field with the conversation that a response belongs to.
 const conversationField = "conversation"
 
-// Limits on a conversation. All of it is read for each response, and written anew after it.
+// Limits on a conversation, also on one of responses. All of it is read for each response, and written anew after it.
 const (
 	maxConversationBytes = 16 << 20
 	maxAddedItems        = 20 // by one request, the same as OpenAI's
@@ -88,6 +89,7 @@ func readMetadata(v wire.Value) (json.RawMessage, *fault.Error) {
 		return nil, v.Invalid("too many keys: %d (maximum %d).", len(object), maxLabels)
 	}
 
+	labels := make(map[string]string, len(object))
 	for name, value := range object {
 		text, e := value.Text()
 		if e != nil {
@@ -97,8 +99,15 @@ func readMetadata(v wire.Value) (json.RawMessage, *fault.Error) {
 			return nil, v.Invalid("a key may have at most %d characters, and its value at most %d.",
 				maxLabelName, maxLabelValue)
 		}
+		labels[name] = text
 	}
-	return v.Raw, nil
+
+	// Not as they came: a label of null is none, and its name has no bounds.
+	encoded, err := json.Marshal(labels)
+	if err != nil {
+		return nil, v.Invalid("%v.", err)
+	}
+	return encoded, nil
 }
 
 // conversations has each conversation changed by one request at a time.
@@ -202,7 +211,7 @@ func (api *API) createConversation(w http.ResponseWriter, r *http.Request) *faul
 	if err != nil {
 		return storageFailed(err)
 	}
-	record := &archive.Record{ID: c.ID, Body: body}
+	record := &archive.Record{ID: c.ID, Owner: service.CallOf(r.Context()).Client, Body: body}
 	if _, e := api.addItems(r.Context(), record, asked.items); e != nil {
 		return e
 	}

@@ -38,6 +38,7 @@ var failures = map[fault.Kind]failure{
 	fault.DecimalTooLarge: {http.StatusBadRequest, invalidRequest, "decimal_above_max_value", false},
 	fault.ArrayEmpty:      {http.StatusBadRequest, invalidRequest, "empty_array", false},
 	fault.ArrayTooLong:    {http.StatusBadRequest, invalidRequest, "array_above_max_length", false},
+	fault.StringTooLong:   {http.StatusBadRequest, invalidRequest, "string_above_max_length", false},
 	fault.Unsupported:     {http.StatusBadRequest, invalidRequest, "unsupported_parameter", false},
 	fault.InvalidSchema:   {http.StatusBadRequest, invalidRequest, "invalid_json_schema", false},
 
@@ -60,6 +61,7 @@ var failures = map[fault.Kind]failure{
 
 	fault.UnknownEncoding:  {http.StatusUnsupportedMediaType, invalidRequest, "unsupported_encoding", false},
 	fault.BodyTooLarge:     {http.StatusRequestEntityTooLarge, invalidRequest, "request_too_large", false},
+	fault.BodyTooSlow:      {http.StatusRequestTimeout, invalidRequest, "request_timeout", false},
 	fault.UnknownPath:      {http.StatusNotFound, invalidRequest, "unknown_url", false},
 	fault.MethodNotAllowed: {http.StatusMethodNotAllowed, invalidRequest, "method_not_allowed", false},
 	fault.NotImplemented:   {http.StatusNotImplemented, invalidRequest, "not_implemented", true},

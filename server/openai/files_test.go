@@ -29,7 +29,7 @@ func filesIn(t *testing.T, folder string) int {
 // TestFiles stores, lists, reads and deletes files.
 func TestFiles(t *testing.T) {
 	folder := t.TempDir()
-	_, s := servertest.Start(t, enginetest.Options{}, keeping(t, folder, archive.FileLimits{}))
+	_, s := servertest.Start(t, enginetest.Options{}, keeping(t, folder, archive.Limits{}))
 	h := s.Handler()
 
 	body, contentType := form(t, "notes ä.txt", "some text", "purpose=user_data", "expires_after[anchor]=created_at",
@@ -91,7 +91,7 @@ func TestFiles(t *testing.T) {
 // TestFilesRefused stores nothing, and leaves nothing.
 func TestFilesRefused(t *testing.T) {
 	folder := t.TempDir()
-	o := keeping(t, folder, archive.FileLimits{Bytes: 1 << 16, Count: 5})
+	o := keeping(t, folder, archive.Limits{Bytes: 1 << 16, ClientBytes: 1 << 16, Files: 5, ClientFiles: 5})
 	o.MaxFile = 1 << 15
 	_, s := servertest.Start(t, enginetest.Options{}, o)
 	h := s.Handler()
@@ -146,7 +146,7 @@ func TestFilesRefused(t *testing.T) {
 // TestUploadStops has the client go away in the middle of its file.
 func TestUploadStops(t *testing.T) {
 	folder := t.TempDir()
-	hs, _ := servertest.Start(t, enginetest.Options{}, keeping(t, folder, archive.FileLimits{}))
+	hs, _ := servertest.Start(t, enginetest.Options{}, keeping(t, folder, archive.Limits{}))
 	body, contentType := form(t, "a", strings.Repeat("x", 1<<20), "purpose=batch")
 	ctx, cancel := context.WithCancel(t.Context())
 	r, w := io.Pipe()
@@ -198,7 +198,7 @@ func TestNoFiles(t *testing.T) {
 
 // TestFileReferences gives stored files of text to the model.
 func TestFileReferences(t *testing.T) {
-	o := keeping(t, t.TempDir(), archive.FileLimits{})
+	o := keeping(t, t.TempDir(), archive.Limits{})
 	o.MaxBody = 1000
 	_, s := servertest.Start(t, enginetest.Options{Next: enginetest.Say("ok")}, o)
 	r := servertest.Record(s)

@@ -10,7 +10,6 @@ import (
 	"image/png"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"strings"
 	"testing"
 
@@ -218,16 +217,12 @@ func TestFetchedImages(t *testing.T) {
 		}
 	}))
 	defer host.Close()
-	u, err := url.Parse(host.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
 
-	hs, _ := servertest.Start(t, seer, server.Options{ImageHosts: []string{u.Host}, MaxBody: 1 << 19})
+	hs, _ := servertest.Start(t, seer, server.Options{ImageHosts: []string{host.URL}, MaxBody: 1 << 19})
 	for path, want := range map[string]string{
 		"/cat.png?key=secret": "[user]{cat}?",
 		"/moved":              "[user]{cat}?",
-		"/away":               "--image-host",
+		"/away":               "redirects to another one",
 		"/round":              "too many redirects",
 		"/empty":              "empty_image_file",
 		"/large":              "image_file_too_large",

@@ -56,6 +56,9 @@ func TestLlamaServer(t *testing.T) {
 		hs, _ := servertest.Start(t, group.fake, server.Options{})
 		for _, tt := range group.cases {
 			body := `{"model":"fake",` + tt.fields + `}`
+			if strings.Contains(tt.fields, `"model":`) {
+				body = `{` + tt.fields + `}`
+			}
 			res, answer := servertest.Post(t, hs, tt.path, body)
 			got := fmt.Sprintf("%d %s", res.StatusCode, answer)
 			if !regexp.MustCompile(`(?s)^` + tt.want).MatchString(got) {

@@ -92,7 +92,7 @@ var responsesFields = wire.Lift(func(r *responsesRequest) *conversationRequest {
 		},
 		{
 			Name: "user",
-			Type: wire.StringOf(func(r *responsesRequest) *string { return &r.user }),
+			Type: wire.TextOf(maxIdentifier, func(r *responsesRequest) *string { return &r.user }),
 			Doc:  "Identifier of the client's user, echoed in the response.",
 		},
 		{
@@ -152,12 +152,12 @@ var responsesFields = wire.Lift(func(r *responsesRequest) *conversationRequest {
 		},
 		{
 			Name: "safety_identifier",
-			Type: wire.StringOf(func(r *responsesRequest) *string { return &r.safety }),
+			Type: wire.TextOf(maxIdentifier, func(r *responsesRequest) *string { return &r.safety }),
 			Doc:  "Identifier of the client's user, for abuse detection at OpenAI; echoed in the response.",
 		},
 		{
 			Name: "prompt_cache_key",
-			Type: wire.StringOf(func(r *responsesRequest) *string { return &r.cacheKey }),
+			Type: wire.TextOf(maxIdentifier, func(r *responsesRequest) *string { return &r.cacheKey }),
 			Doc: "A hint for OpenAI's prompt cache, echoed in the response; prompts with a common prefix always share " +
 				"the cache here.",
 		},
@@ -192,6 +192,9 @@ var responsesFields = wire.Lift(func(r *responsesRequest) *conversationRequest {
 			Doc:  "Options of OpenAI's background mode.",
 		},
 	})
+
+// maxIdentifier limits identifiers that are stored with a response, in characters, the same as OpenAI's.
+const maxIdentifier = 64
 
 // The schemas of fields that have their own decoders.
 var (

@@ -39,6 +39,9 @@ func (api *API) recall(ctx context.Context, req *responsesRequest) *fault.Error 
 	if e := checkStore(req); e != nil {
 		return e
 	}
+	if e := api.hasRoom(ctx, req); e != nil {
+		return e
+	}
 	found, e := api.resolve(ctx, req.input)
 	if e != nil {
 		return e
@@ -77,13 +80,16 @@ func (api *API) earlier(ctx context.Context, previous string) (items []wire.Valu
 		return nil, missing
 	}
 
-	turns, err := api.opts.Archive.Conversation(ctx, previous)
+	turns, err := api.opts.Archive.Conversation(ctx, previous, maxConversationBytes)
 	switch {
 	case errors.Is(err, archive.ErrNotFound):
 		return nil, missing
 	case errors.Is(err, archive.ErrBroken):
 		return nil, fault.New(fault.PreviousNotFound, previousField,
 			"An earlier response of the conversation of '%s' is no longer stored.", previous)
+	case errors.Is(err, archive.ErrTooLong):
+		return nil, fault.New(fault.ContextExceeded, previousField,
+			"The conversation of '%s' cannot be continued: %v.", previous, err)
 	case err != nil:
 		return nil, storageFailed(err)
 	}
@@ -134,7 +140,30 @@ func turnItems(turn *archive.Record) ([]wire.Value, *fault.Error) {
 	return items, nil
 }
 
+// leastResponse is about the size of a stored response that says nothing, in bytes.
+const leastResponse = 2 << 10
+
+// hasRoom returns an error if the response could not be stored.
+func (api *API) hasRoom(ctx context.Context, req *responsesRequest) *fault.Error {
+	if !req.store && req.conversationID == "" {
+		return nil
+	}
+	bytes := int64(leastResponse)
+	for _, item := range req.input {
+		bytes += int64(len(item.Raw))
+	}
+	if err := api.opts.Archive.Admits(service.CallOf(ctx).Client, bytes); err != nil {
+		return storageFailed(err)
+	}
+	return nil
+}
+
+// storageFailed returns the fault for an error of the archive.
 func storageFailed(err error) *fault.Error {
+	if errors.Is(err, archive.ErrFull) {
+		return fault.New(fault.StorageFull, "",
+			"The response or conversation cannot be stored: %v. Delete some, or send 'store': false.", err)
+	}
 	return fault.New(fault.Storage, "", "Stored responses cannot be read or written: %v.", err)
 }
 
@@ -147,7 +176,7 @@ func (api *API) keep(ctx context.Context, req *responsesRequest, r *response) *f
 
 	var records []*archive.Record
 	if req.store {
-		record, e := recordOf(req, r)
+		record, e := recordOf(req, r, service.CallOf(ctx).Client)
 		if e != nil {
 			return e
 		}
@@ -176,8 +205,8 @@ func (api *API) keep(ctx context.Context, req *responsesRequest, r *response) *f
 	return nil
 }
 
-// recordOf returns a response as it is stored.
-func recordOf(req *responsesRequest, r *response) (*archive.Record, *fault.Error) {
+// recordOf returns a response of a client as it is stored.
+func recordOf(req *responsesRequest, r *response, owner string) (*archive.Record, *fault.Error) {
 	input, err := json.Marshal(req.stored(r.ID))
 	body, failed := json.Marshal(r)
 	if err := errors.Join(err, failed); err != nil {
@@ -185,6 +214,7 @@ func recordOf(req *responsesRequest, r *response) (*archive.Record, *fault.Error
 	}
 	return &archive.Record{
 		ID:       r.ID,
+		Owner:    owner,
 		Previous: req.previous,
 		Created:  time.Unix(r.CreatedAt, 0),
 		Input:    input,

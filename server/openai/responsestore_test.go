@@ -29,7 +29,7 @@ func parrot(tokens []engine.Token) engine.Token {
 
 func openArchive(t *testing.T, folder string) *archive.Archive {
 	t.Helper()
-	a, err := archive.Open(folder, time.Hour)
+	a, err := archive.Open(folder, time.Hour, archive.Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}

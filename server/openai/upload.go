@@ -27,7 +27,11 @@ func (api *API) createFile(w http.ResponseWriter, r *http.Request) *fault.Error 
 		return fault.New(fault.Malformed, "", "The request body must be a form (multipart/form-data).")
 	}
 
-	upload := &upload{api: api, values: map[string]json.RawMessage{}}
+	upload := &upload{
+		api:    api,
+		owner:  service.CallOf(r.Context()).Client,
+		values: map[string]json.RawMessage{},
+	}
 	defer upload.discard()
 	for {
 		part, err := form.NextRawPart()
@@ -68,6 +72,7 @@ const maxFormValue = 4096
 // upload is a file that is being stored.
 type upload struct {
 	api    *API
+	owner  string // the client
 	values map[string]json.RawMessage
 	expiry map[string]json.RawMessage // the values of expires_after
 	draft  *archive.Draft
@@ -130,7 +135,7 @@ func (u *upload) readFile(files *archive.Files, name string, content io.Reader) 
 	}
 
 	var err error
-	if u.draft, err = files.Draft("file-" + wire.RandomID()); err != nil {
+	if u.draft, err = files.Draft("file-"+wire.RandomID(), u.owner); err != nil {
 		return u.api.fileFailed(err, "")
 	}
 	u.values["file"] = wire.AppendString(nil, name)
@@ -183,7 +188,6 @@ func (u *upload) keep(ctx context.Context, files *archive.Files) (*archive.File,
 	}
 
 	f := &u.draft.File
-	f.Owner = service.CallOf(ctx).Client
 	f.Created = time.Now()
 	f.Name = req.name
 	f.Purpose = req.purpose

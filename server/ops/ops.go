@@ -89,22 +89,25 @@ func (o *Ops) pageRoutes() []dialect.Route {
 func (o *Ops) stateRoutes() []dialect.Route {
 	return []dialect.Route{
 		{
-			Path:   "/healthz",
-			Handle: o.healthz,
-			Right:  dialect.RightNone,
-			Doc:    "Responds 200 while the process runs.",
+			Path:    "/healthz",
+			Handle:  o.healthz,
+			AnyHost: true,
+			Right:   dialect.RightNone,
+			Doc:     "Responds 200 while the process runs.",
 		},
 		{
-			Path:   "/health",
-			Handle: o.healthz,
-			Right:  dialect.RightNone,
-			Doc:    "llama.cpp's name for the same endpoint.",
+			Path:    "/health",
+			Handle:  o.healthz,
+			AnyHost: true,
+			Right:   dialect.RightNone,
+			Doc:     "llama.cpp's name for the same endpoint.",
 		},
 		{
-			Path:   "/readyz",
-			Handle: o.readyz,
-			Right:  dialect.RightNone,
-			Doc:    "Responds 200 if the server and every model in memory can accept requests.",
+			Path:    "/readyz",
+			Handle:  o.readyz,
+			AnyHost: true,
+			Right:   dialect.RightNone,
+			Doc:     "Responds 200 if the server and every model in memory can accept requests.",
 		},
 		{
 			Path:   "/status",

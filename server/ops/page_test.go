@@ -21,7 +21,7 @@ func TestPage(t *testing.T) {
 		".gitkeep":          {},
 	}
 
-	s, err := server.New(server.Options{Page: files})
+	s, err := server.New(server.Options{Page: files, Hosts: []string{"*"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func TestPage(t *testing.T) {
 
 // TestNoPage says how to build what is not there.
 func TestNoPage(t *testing.T) {
-	s, err := server.New(server.Options{})
+	s, err := server.New(server.Options{Hosts: []string{"*"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,10 @@ func TestNoPage(t *testing.T) {
 
 // TestGreeting tells programs at / what they look for there.
 func TestGreeting(t *testing.T) {
-	s, err := server.New(server.Options{Page: fstest.MapFS{"index.html": {Data: []byte("<!doctype html>")}}})
+	s, err := server.New(server.Options{
+		Hosts: []string{"*"},
+		Page:  fstest.MapFS{"index.html": {Data: []byte("<!doctype html>")}},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -77,6 +77,7 @@ func Unconnected(
 		Created: time.Unix(1700000000, 0),
 		Load:    ready(e),
 	}
+	so.Hosts = append(so.Hosts, "example.com") // httptest's requests are for it
 	so.Models = append([]*pool.Model{model}, so.Models...)
 	if so.Log == nil {
 		so.Log = slog.New(slog.DiscardHandler)

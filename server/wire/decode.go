@@ -38,6 +38,9 @@ func decode(body []byte, required []string, notes *Notes, set func(Value) *fault
 	if e := unmarshalObject(body, &object); e != nil {
 		return e
 	}
+	if e := refuseDuplicates(body); e != nil {
+		return e
+	}
 	if notes != nil {
 		for name, value := range notes.Defaults {
 			if IsNull(object[name]) {
@@ -122,6 +125,19 @@ func (v Value) Text() (string, *fault.Error) {
 	var s string
 	if v.Raw[0] != '"' || json.Unmarshal(v.Raw, &s) != nil {
 		return "", v.WrongType("a string")
+	}
+	return s, nil
+}
+
+// TextUpTo reads a string of at most so many characters.
+func (v Value) TextUpTo(most int) (string, *fault.Error) {
+	s, e := v.Text()
+	if e != nil {
+		return "", e
+	}
+	if n := utf8.RuneCountInString(s); n > most {
+		return "", fault.New(fault.StringTooLong, v.Name, "Invalid '%s': string too long. "+
+			"Expected a string with maximum length %d, but got a string with length %d instead.", v.Name, most, n)
 	}
 	return s, nil
 }

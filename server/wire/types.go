@@ -48,6 +48,12 @@ func StringOf[T any](variable func(*T) *string) Type[T] {
 	return Of(String, Value.Text, variable)
 }
 
+// TextOf is a string of at most so many characters.
+func TextOf[T any](most int, variable func(*T) *string) Type[T] {
+	read := func(v Value) (string, *fault.Error) { return v.TextUpTo(most) }
+	return Of(String.with("maxLength", most), read, variable)
+}
+
 // BoolOf is a boolean.
 func BoolOf[T any](variable func(*T) *bool) Type[T] {
 	return Of(Bool, Value.Bool, variable)

@@ -5,6 +5,7 @@ import { batch, signal } from '@preact/signals';
 import { advance, noProgress, type Progress } from './inventory';
 import * as manage from './manage';
 import { refresh as refreshStatus } from './session';
+import { keeping } from './store';
 
 export const catalog = signal<manage.Catalog | null>(null);
 /** The models with files; null until they have been read. */
@@ -64,7 +65,7 @@ function change(name: string, part: Partial<Fetch> | null): void {
 }
 
 function keep(): void {
-  localStorage.setItem(kept, JSON.stringify(fetches.value.map((f) => f.name)));
+  if (keeping.value) localStorage.setItem(kept, JSON.stringify(fetches.value.map((f) => f.name)));
 }
 
 /** Starts or resumes a download. */

@@ -91,6 +91,12 @@ export async function adopt(list: Conversation[]): Promise<void> {
   batch(() => newer.forEach((c) => put(c, false)));
 }
 
+/** Has conversations kept in this browser, or none. Those that are shown stay as long as the page is open. */
+export async function setKeeping(on: boolean): Promise<void> {
+  await store.setKeeping(on);
+  for (const c of conversations.value) await store.save(c);
+}
+
 export async function forget(c: Conversation): Promise<void> {
   if (live.value?.conversation === c.id) stop();
   conversations.value = conversations.value.filter((o) => o.id !== c.id);

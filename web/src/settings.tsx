@@ -1,4 +1,5 @@
-import { current, set } from './session';
+import { current, set, setKeeping } from './session';
+import { keeping } from './store';
 
 interface Field {
   name: string;
@@ -53,6 +54,10 @@ export function Settings() {
           {toolsError(c.tools)}
         </p>
       )}
+      <label class="check">
+        <input type="checkbox" checked={!keeping.value} onChange={(e) => setKeeping(!e.currentTarget.checked)} />
+        Keep nothing in this browser (all conversations)
+      </label>
     </section>
   );
 }

@@ -1,6 +1,9 @@
-// Conversations are stored only in this browser's IndexedDB.
+// Conversations are stored only in this browser's IndexedDB, unless the user wants nothing to be kept: whoever
+// serves a page at this address later could read it.
 
 import { openDB, type DBSchema, type IDBPDatabase } from 'idb';
+
+import { signal } from '@preact/signals';
 
 import type { Conversation } from './tree';
 
@@ -21,7 +24,22 @@ export async function loadAll(): Promise<Conversation[]> {
   return (await (await open()).getAllFromIndex('conversations', 'updated')).reverse();
 }
 
+const nothing = 'keep-nothing';
+
+/** Whether conversations are stored. */
+export const keeping = signal(localStorage.getItem(nothing) === null);
+
+/** Begins to store conversations, or stops that and removes those that are stored. */
+export async function setKeeping(on: boolean): Promise<void> {
+  keeping.value = on;
+  if (on) return localStorage.removeItem(nothing);
+  localStorage.clear();
+  localStorage.setItem(nothing, '');
+  await (await open()).clear('conversations');
+}
+
 export async function save(c: Conversation): Promise<void> {
+  if (!keeping.value) return;
   await (await open()).put('conversations', c);
 }
 

@@ -245,6 +245,40 @@ test('by keyboard alone, and conversations can be deleted', async () => {
   assert.equal(await page.locator('.chat nav li').count(), 0);
 });
 
+test('a browser that keeps nothing has neither earlier conversations nor new ones', async () => {
+  const stored = () => page.evaluate(() => new Promise((resolve) => {
+    const open = indexedDB.open('serve');
+    open.onsuccess = () => (open.result.transaction('conversations').objectStore('conversations').count().onsuccess = (e) => resolve(e.target.result));
+  }));
+  await choose('demo');
+  await say('Remember this');
+  await answered();
+  assert.ok((await stored()) > 0);
+
+  await button('Settings').click();
+  const choice = page.getByLabel('Keep nothing in this browser');
+  await choice.check();
+  while (await stored());
+  await accessible('keeping nothing');
+  await button('Settings').click();
+  await say('Forget this');
+  await answered();
+  assert.equal(await stored(), 0);
+  await page.reload();
+  await field().waitFor();
+  assert.equal(await page.locator('.chat nav li').count(), 0);
+
+  // It is still so after a reload, until it is unchosen: then what is shown is kept.
+  await choose('demo');
+  await say('Remember that');
+  await answered();
+  assert.equal(await stored(), 0);
+  await button('Settings').click();
+  await choice.uncheck();
+  while (!(await stored()));
+  await button('Settings').click();
+});
+
 test('the status page draws what /metrics says', async () => {
   await page.getByRole('link', { name: 'Status' }).click();
   const tiny = page.getByRole('region', { name: 'tiny' });

@@ -1,0 +1,118 @@
+package archive
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"sync"
+)
+
+// Limits bound what an archive stores. A zero value means the default given in the comment.
+type Limits struct {
+	Bytes       int64 // of everything, what is being written included; 16 GiB
+	ClientBytes int64 // of what one client has stored; a quarter of Bytes
+	Files       int   // number of files; 10,000
+	ClientFiles int   // number of one client's files; a quarter of Files
+}
+
+// withDefaults returns the limits with defaults in place of zero values.
+func (l Limits) withDefaults() Limits {
+	const share = 4
+	if l.Bytes == 0 {
+		l.Bytes = 16 << 30
+	}
+	if l.ClientBytes == 0 {
+		l.ClientBytes = max(l.Bytes/share, 1)
+	}
+	if l.Files == 0 {
+		l.Files = 10_000
+	}
+	if l.ClientFiles == 0 {
+		l.ClientFiles = max(l.Files/share, 1)
+	}
+	return l
+}
+
+// amount is how much of an archive something takes.
+type amount struct {
+	bytes int64
+	files int
+}
+
+// quota counts what is stored, in all and for each client. It is safe for concurrent use.
+type quota struct {
+	limits Limits
+
+	mu       sync.Mutex
+	all      amount
+	byClient map[string]amount
+}
+
+func newQuota(limits Limits) *quota {
+	return &quota{limits: limits.withDefaults(), byClient: map[string]amount{}}
+}
+
+// take counts what is about to be written for a client, or returns ErrFull.
+func (q *quota) take(client string, a amount) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	own := q.byClient[client]
+	switch l := &q.limits; {
+	case q.all.bytes+a.bytes > l.Bytes:
+		return fmt.Errorf("%w: all clients together store at most %d bytes", ErrFull, l.Bytes)
+	case own.bytes+a.bytes > l.ClientBytes:
+		return fmt.Errorf("%w: each client stores at most %d bytes", ErrFull, l.ClientBytes)
+	case a.files > 0 && q.all.files+a.files > l.Files:
+		return fmt.Errorf("%w: at most %d may be stored", ErrFull, l.Files)
+	case a.files > 0 && own.files+a.files > l.ClientFiles:
+		return fmt.Errorf("%w: each client has at most %d", ErrFull, l.ClientFiles)
+	}
+	q.add(client, a)
+	return nil
+}
+
+// found counts what an earlier process has stored, whatever the limits are now.
+func (q *quota) found(client string, a amount) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.add(client, a)
+}
+
+// give counts what is no longer stored.
+func (q *quota) give(client string, a amount) { q.found(client, amount{-a.bytes, -a.files}) }
+
+// add changes the counts. The caller holds the mutex.
+func (q *quota) add(client string, a amount) {
+	own := q.byClient[client]
+	own.bytes += a.bytes
+	own.files += a.files
+	q.byClient[client] = own
+	if own == (amount{}) {
+		delete(q.byClient, client)
+	}
+	q.all.bytes += a.bytes
+	q.all.files += a.files
+}
+
+// usage returns what all clients together have stored.
+func (q *quota) usage() amount {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.all
+}
+
+// count counts the bytes of rows: a query for their clients and bytes.
+func (q *quota) count(ctx context.Context, db *sql.DB, query string) error {
+	type row struct {
+		client string
+		bytes  int64
+	}
+	list, err := rows(ctx, db, func(scan func(...any) error) (r row, err error) {
+		err = scan(&r.client, &r.bytes)
+		return r, err
+	}, query)
+	for _, r := range list {
+		q.found(r.client, amount{bytes: r.bytes})
+	}
+	return err
+}

@@ -1,0 +1,6 @@
+//go:build linux && !amd64
+
+package sandbox
+
+// Other architectures have no acts of their own.
+var legacyActs []act

@@ -1,0 +1,70 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"serve/fault"
+)
+
+const (
+	// leastRate is how many bytes of a body a client must send in a second, beyond Options.ReadStall.
+	leastRate = 1 << 10
+	// writePart is how many bytes of an answer a client must accept within Options.WriteStall.
+	writePart = 64 << 10
+)
+
+// pacedBody is a request's body that fails if its client does not send it. A client may send nothing for as
+// long as the allowance, which is used up by waiting and grows with what arrives: time that the server itself
+// takes does not count.
+type pacedBody struct {
+	io.ReadCloser
+	ctrl      *http.ResponseController
+	most      time.Duration // of the allowance
+	allowance time.Duration
+}
+
+// pace limits how long the client of a request may take to send its body, and to accept its answer. The
+// caller calls the function that it returns when the request has been answered.
+func (s *Server) pace(w http.ResponseWriter, r *http.Request) (end func()) {
+	// Not every ResponseWriter supports deadlines; httptest.ResponseRecorder does not.
+	ctrl := http.NewResponseController(w)
+	extend := func() { _ = ctrl.SetWriteDeadline(time.Now().Add(s.opts.WriteStall)) }
+	extend()
+
+	if r.Body != nil && r.Body != http.NoBody {
+		// This is also how long net/http waits for a body that nobody reads, to reuse the connection.
+		_ = ctrl.SetReadDeadline(time.Now().Add(s.opts.ReadStall))
+		r.Body = &pacedBody{
+			ReadCloser: r.Body,
+			ctrl:       ctrl,
+			most:       s.opts.ReadStall,
+			allowance:  s.opts.ReadStall,
+		}
+	}
+	return extend
+}
+
+// Read implements io.Reader.
+func (b *pacedBody) Read(p []byte) (int, error) {
+	begun := time.Now()
+	_ = b.ctrl.SetReadDeadline(begun.Add(b.allowance))
+	n, err := b.ReadCloser.Read(p)
+
+	waited := time.Since(begun)
+	earned := time.Duration(n) * (time.Second / leastRate)
+	b.allowance = min(b.allowance-waited+earned, b.most)
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return n, fault.New(fault.BodyTooSlow, "",
+			"The request body arrives too slowly: a client may pause for %v, and must send %d bytes a second.",
+			b.most, leastRate)
+	case err != nil:
+		// The server now waits for the end of the connection, which has no deadline.
+		_ = b.ctrl.SetReadDeadline(time.Time{})
+	}
+	return n, err
+}
