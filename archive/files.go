@@ -117,7 +117,8 @@ func (s *Files) sweep(ctx context.Context) error {
 		s.quota.found(owner, amount{info.Size(), 1})
 	}
 
-	if err := s.quota.count(ctx, s.db, fmt.Sprintf("SELECT owner, COUNT(*) * %d FROM batches GROUP BY owner", batchBytes)); err != nil {
+	batches := fmt.Sprintf("SELECT owner, COUNT(*) * %d FROM batches GROUP BY owner", batchBytes)
+	if err := s.quota.count(ctx, s.db, batches); err != nil {
 		return err
 	}
 	return s.dropOld(ctx)

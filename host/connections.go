@@ -206,7 +206,8 @@ func refusal(perClient bool) string {
 		status = http.StatusTooManyRequests
 		message = "Your address has too many open connections to this server (--max-client-connections)."
 	}
-	body := fmt.Sprintf(`{"error":{"message":%q,"type":"server_error","param":null,"code":"too_many_connections"}}`, message)
+	const envelope = `{"error":{"message":%q,"type":"server_error","param":null,"code":"too_many_connections"}}`
+	body := fmt.Sprintf(envelope, message)
 	return fmt.Sprintf("HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"+
 		"Retry-After: 1\r\nConnection: close\r\n\r\n%s", status, http.StatusText(status), len(body), body)
 }

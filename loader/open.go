@@ -60,7 +60,9 @@ func (l *Loader) open(ctx context.Context, q request, files openedFiles, use *us
 
 // openWith loads a model with the kernels in the request, in a separate process unless isolation is
 // off.
-func (l *Loader) openWith(ctx context.Context, q request, files openedFiles, use *usage) (engine.Runner, *answer, error) {
+func (l *Loader) openWith(
+	ctx context.Context, q request, files openedFiles, use *usage,
+) (engine.Runner, *answer, error) {
 	o := &opening{l: l, q: q, files: files}
 	runner, text, err := o.start(ctx, use)
 	if err != nil {

@@ -81,8 +81,9 @@ func (e *expectation) check(m *engine.ModelInfo, l engine.Limits, o *ModelOption
 		context = max(e.TrainContext, DefaultContext)
 	}
 	cells := max(o.Cells, context*sequences)
-	if l.Sequences < 1 || l.Sequences > sequences || l.Context < 1 || l.Context > context || l.Cells > cells || l.Batch < 1 {
-		return fmt.Errorf("the engine's process has %d sequences of %d tokens in %d cells, more than was asked for",
+	none := l.Sequences < 1 || l.Context < 1 || l.Batch < 1
+	if none || l.Sequences > sequences || l.Context > context || l.Cells > cells {
+		return fmt.Errorf("the engine's process has %d sequences of %d tokens in %d cells, none or more than were asked for",
 			l.Sequences, l.Context, l.Cells)
 	}
 	return nil

@@ -9,7 +9,7 @@ import (
 // since 1970: unlike the time of its content, nobody can set that.
 func fileID(info fs.FileInfo) (device, inode uint64, changed int64) {
 	if s, ok := info.Sys().(*syscall.Stat_t); ok {
-		return uint64(s.Dev), uint64(s.Ino), s.Ctim.Nano()
+		return s.Dev, s.Ino, s.Ctim.Nano()
 	}
 	return 0, 0, 0
 }

@@ -64,6 +64,7 @@ func enter(text string) error {
 	if err := errors.Join(confine(r.places(program)), limit(r.Devices), dropPrivileges()); err != nil {
 		s.Failed = err.Error()
 	}
+	tellUnreadable(r.Files)
 
 	result, err := json.Marshal(s)
 	if err != nil {
@@ -73,6 +74,19 @@ func enter(text string) error {
 		return err
 	}
 	return syscall.Exec("/proc/self/exe", os.Args, os.Environ())
+}
+
+// tellUnreadable names the files that this process cannot read any more, in its log.
+func tellUnreadable(files []string) {
+	for _, file := range files {
+		fd, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			unix.Close(fd)
+		} else if errors.Is(err, unix.EACCES) {
+			fmt.Fprintf(os.Stderr, "%s cannot be read: engines have no privileges, even if root starts serve; "+
+				"make the file and its folders readable for all, or start serve as their owner\n", file)
+		}
+	}
 }
 
 // limit sets the limits of this process. There is none on processes, which the kernel counts by user; others are

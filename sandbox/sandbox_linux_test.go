@@ -643,6 +643,22 @@ func TestSeal(t *testing.T) {
 	}
 }
 
+// TestUnreadable says which file an engine of root cannot read, since it is a user like any other.
+func TestUnreadable(t *testing.T) {
+	if _, err := Version(); err != nil || os.Geteuid() != 0 {
+		t.Skip("for root, where there is Landlock: ", err)
+	}
+	folder, _ := stage(t, &syscall.Credential{Uid: 65534, Gid: 65534})
+	model := filepath.Join(folder, "model")
+	cmd, out := child(copyProgram(t), nil, "act", "start a thread", folder, "confined")
+	if err := Start(cmd, Rules{Files: []string{model}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil || !strings.HasPrefix(out.String(), model+" cannot be read: engines have no privileges") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
 // TestNotStarted says of a process that Start did not start that it is not confined.
 func TestNotStarted(t *testing.T) {
 	cmd, out := child(copyProgram(t), nil, "threads")

@@ -11,6 +11,7 @@ import (
 	"serve/engine"
 	"serve/fault"
 	"serve/pool"
+	"serve/quota"
 )
 
 // Fault converts any error to a fault. It is the only place that knows what errors of the engine and
@@ -24,6 +25,9 @@ func Fault(err error, field string) *fault.Error {
 		return e
 	}
 	if e := modelFault(err); e != nil {
+		return e
+	}
+	if e := quotaFault(err); e != nil {
 		return e
 	}
 
@@ -84,6 +88,33 @@ func modelFault(err error) *fault.Error {
 		return fault.New(fault.LoadFailed, "model", "The model cannot be loaded; the server's log says why.")
 	}
 	return nil
+}
+
+// quotaRetry is after which time a request may have what others have now. Most are read in milliseconds.
+const quotaRetry = time.Second
+
+// quotaFault converts errors about what a request may use of the server. It returns nil for other errors.
+func quotaFault(err error) *fault.Error {
+	var expensive *quota.TimeError
+	var exceeded *quota.ExceededError
+	switch {
+	case errors.As(err, &expensive):
+		return fault.New(fault.TooExpensive, "",
+			"The request takes more than %v of CPU time to read. Make it smaller or simpler, or start the server "+
+				"with a larger --max-cpu.", expensive.Limit)
+	case !errors.As(err, &exceeded):
+		return nil
+	case exceeded.Never:
+		return fault.New(fault.BodyTooLarge, "",
+			"The request body is too large (maximum %d bytes, a client's share of --body-memory).", exceeded.Limit)
+	case exceeded.Own:
+		return later(fault.RateLimited, quotaRetry,
+			"You have reached your limit of %s: you have %d, and all clients together may have %d. "+
+				"Try again in 1 second.", exceeded.What, exceeded.Used, exceeded.Limit)
+	}
+	return later(fault.Overloaded, quotaRetry,
+		"The server has reached its limit of %s: %d of %d. Try again in 1 second.",
+		exceeded.What, exceeded.Used, exceeded.Limit)
 }
 
 // later returns a fault that may be over after a while.

@@ -113,7 +113,14 @@ func (c *config) declareLimits(f flagset.Set) {
 		"what to do with unknown request fields: refuse the request (on), or ignore the fields and list them in "+
 			"X-Ignored-Fields (off)")
 	flagset.Size(f, &c.server.MaxBody, "max-body", 32<<20, flagset.Within[int64](0, 1<<40),
-		"maximum size of a request body")
+		"maximum size of a request body; at most 4 MiB where no images can be in it")
+	flagset.Size(f, &c.server.BodyMemory, "body-memory", 0, flagset.Within[int64](0, 1<<50),
+		"memory for the bodies of all requests; one client may take at most 4/5; "+
+			"0 for 1/32 of this machine's or control group's memory")
+	flagset.Number(f, &c.server.MaxReading, "max-reading", 1024, flagset.Within(1, 1<<20),
+		"maximum requests whose bodies are being received; one client may have at most 4/5")
+	f.Duration(&c.server.MaxCPU, "max-cpu", time.Second, flagset.AtLeast(time.Millisecond),
+		"CPU time that the decoding of a request may take")
 	flagset.Number(f, &c.connections.All, "max-connections", 4096, flagset.Within(0, 1<<20),
 		"maximum open connections; 0 for no limit")
 	flagset.Number(f, &c.connections.PerAddress, "max-client-connections", 1024, flagset.Within(0, 1<<20),

@@ -27,6 +27,7 @@ type templateModel struct {
 
 func (m *templateModel) Model() *engine.ModelInfo { return m.facts }
 func (m *templateModel) Limits() engine.Limits    { return engine.Limits{Context: 1 << 20} }
+func (m *templateModel) LongestPiece() int        { return 0 }
 
 func (m *templateModel) Tokenize(text string, _ bool, _ int) ([]engine.Token, error) {
 	return m.c.Tokenize(text, true, true)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -156,7 +155,7 @@ func (r *Runner) EncodeImage(img *engine.Bitmap, limit int) (chunks []engine.Chu
 
 // Render asks the child.
 func (r *Runner) Render(c engine.Chat) (*engine.Rendered, error) {
-	text, err := json.Marshal(c)
+	text, err := encode(c)
 	if err != nil {
 		return nil, err
 	}
@@ -182,38 +181,64 @@ type sampler struct {
 	at    int // number of the generation that has it
 }
 
-// NewSampler asks the child, if it may refuse; otherwise the first step brings it along.
+// NewSampler asks the child, unless the sampler consists of numbers alone: then the first step brings it along, which
+// saves the request a call. To make any other takes time that depends on what the client has sent, and it may fail.
 func (r *Runner) NewSampler(s engine.Sampling) (engine.Sampler, error) {
 	q := &sampler{r: r, id: r.nextID.Add(1), spec: s}
-	unknown := func(b engine.LogitBias) bool { return b.Token < 0 || int(b.Token) >= len(r.model.Pieces) }
-	if s.Grammar.Text == "" && !slices.ContainsFunc(s.LogitBias, unknown) {
+	if !q.costly() {
 		return q, nil
 	}
-
-	text, err := q.text()
-	if err != nil {
-		return nil, err
-	}
-
-	g, err := r.generation()
-	if err != nil {
-		return nil, err
-	}
-
-	// If another child answers, this number is too low, and it is made once more.
-	q.at = g.number
-	in, err := r.ask("sampler", func(m *message) {
-		m.u8(askSampler)
-		m.u64(q.id)
-		m.bytes(text)
-	})
-	if err := done(in, err); err != nil {
+	if err := q.make(); err != nil {
 		return nil, err
 	}
 	return q, nil
 }
 
-func (q *sampler) text() ([]byte, error) { return json.Marshal(specOf(q.spec, q.drawn)) }
+func (q *sampler) text() ([]byte, error) { return encode(specOf(q.spec, q.drawn)) }
+
+// costly reports whether making the sampler takes time that depends on what the client has sent, or may fail. Such a
+// sampler is made by a call, never by the step that everybody waits for.
+func (q *sampler) costly() bool {
+	s := &q.spec
+	return s.Grammar.Text != "" || len(s.LogitBias)+len(s.DRYSequenceBreakers)+len(s.Ends) > 0
+}
+
+// make has the child make the sampler, by a call.
+func (q *sampler) make() error {
+	text, err := q.text()
+	if err != nil {
+		return err
+	}
+	g, err := q.r.generation()
+	if err != nil {
+		return err
+	}
+
+	// If another child answers, this number is too low, and it is made once more.
+	q.at = g.number
+	in, err := q.r.ask("sampler", func(m *message) {
+		m.u8(askSampler)
+		m.u64(q.id)
+		m.bytes(text)
+	})
+	return done(in, err)
+}
+
+// makeLacking has a child make the costly samplers of rows that it does not have, since it has taken another's place.
+// It returns the errors of those that cannot be made, by row; nil if there was nothing to make.
+func makeLacking(rows []engine.Row, g *generation) (failed []error) {
+	var calls sync.WaitGroup
+	for i := range rows {
+		if q, ok := rows[i].Sampler.(*sampler); ok && q.at != g.number && q.costly() {
+			if failed == nil {
+				failed = make([]error, len(rows))
+			}
+			calls.Go(func() { failed[i] = q.make() })
+		}
+	}
+	calls.Wait()
+	return failed
+}
 
 // Close has the child free it before its next step.
 func (q *sampler) Close() {
@@ -263,6 +288,7 @@ func (r *Runner) Step(b *engine.Batch, rows []engine.Row) error {
 		return err
 	}
 
+	failed := makeLacking(rows, g)
 	err = r.exchange(g, b.Suspect, func() Crash { return Crash{Batch: partsOf(b)} }, func(m *message) error {
 		if err := r.begin(m, askStep, g, rows); err != nil {
 			return err
@@ -271,7 +297,7 @@ func (r *Runner) Step(b *engine.Batch, rows []engine.Row) error {
 		m.u32(uint32(len(rows)))
 		for i := range rows {
 			id := uint64(0)
-			if q, ok := rows[i].Sampler.(*sampler); ok {
+			if q, ok := rows[i].Sampler.(*sampler); ok && (failed == nil || failed[i] == nil) {
 				id = q.id
 			}
 			m.u64(id)
@@ -293,6 +319,9 @@ func (r *Runner) Step(b *engine.Batch, rows []engine.Row) error {
 
 	r.quiet.Store(0)
 	for i := range rows {
+		if failed != nil && failed[i] != nil {
+			rows[i].Err = failed[i]
+		}
 		if q, ok := rows[i].Sampler.(*sampler); ok && rows[i].Err == nil {
 			q.drawn = append(q.drawn, rows[i].Token)
 		}

@@ -348,7 +348,7 @@ func (c *child) call(r *reader, out *message) (err error) {
 		if err == nil {
 			var rendered *engine.Rendered
 			if rendered, err = c.runner.Render(chat); err == nil {
-				text, err = json.Marshal(rendered)
+				text, err = encode(rendered)
 			}
 		}
 		out.err(err)

@@ -189,7 +189,7 @@ func (api *API) createBatch(w http.ResponseWriter, r *http.Request) *fault.Error
 		return e
 	}
 	var req batchRequest
-	if e := decode(api, w, r, &req, batchFields); e != nil {
+	if e := decode(api, w, r, &req, batchFields, nil); e != nil {
 		return e
 	}
 

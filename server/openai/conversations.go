@@ -197,7 +197,7 @@ func fits(record *archive.Record) *fault.Error {
 // createConversation answers POST /conversations.
 func (api *API) createConversation(w http.ResponseWriter, r *http.Request) *fault.Error {
 	var asked conversationBody
-	if e := decode(api, w, r, &asked, createFields); e != nil {
+	if e := decode(api, w, r, &asked, createFields, nil); e != nil {
 		return e
 	}
 
@@ -233,7 +233,7 @@ func (api *API) showConversation(w http.ResponseWriter, r *http.Request) *fault.
 // updateConversation answers POST /conversations/{id}: the metadata is replaced.
 func (api *API) updateConversation(w http.ResponseWriter, r *http.Request) *fault.Error {
 	var asked conversationBody
-	if e := decode(api, w, r, &asked, updateFields); e != nil {
+	if e := decode(api, w, r, &asked, updateFields, nil); e != nil {
 		return e
 	}
 

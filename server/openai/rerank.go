@@ -121,7 +121,7 @@ type rerankBody struct {
 // rerank answers POST /v1/rerank: documents sorted by relevance.
 func (api *API) rerank(w http.ResponseWriter, r *http.Request) *fault.Error {
 	var req rerankRequest
-	if e := decode(api, w, r, &req, rerankFields); e != nil {
+	if e := decode(api, w, r, &req, rerankFields, nil); e != nil {
 		return e
 	}
 

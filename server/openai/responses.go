@@ -353,7 +353,7 @@ func (r *responsesRequest) instructed(messages []prompt.Message) []prompt.Messag
 // decodeResponses reads a request, without the conversation that it continues.
 func (api *API) decodeResponses(w http.ResponseWriter, r *http.Request) (*responsesRequest, *fault.Error) {
 	req := &responsesRequest{store: true, conversationRequest: newConversationRequest()}
-	return req, decode(api, w, r, req, responsesFields)
+	return req, decode(api, w, r, req, responsesFields, nil)
 }
 
 // readResponses reads and validates a request, including the conversation that it continues.
@@ -370,10 +370,13 @@ const itemsHeader = "X-Items-Not-Read"
 
 // prepare adds what a request continues, and validates it.
 func (api *API) prepare(ctx context.Context, h http.Header, req *responsesRequest) *fault.Error {
-	if e := api.recall(ctx, req); e != nil {
-		return e
-	}
-	if e := req.check(); e != nil {
+	e := service.Compute(ctx, func(ctx context.Context) *fault.Error {
+		if e := api.recall(ctx, req); e != nil {
+			return e
+		}
+		return req.check()
+	})
+	if e != nil {
 		return e
 	}
 	wire.AddList(h, itemsHeader, req.unread)

@@ -105,10 +105,7 @@ type scoreData struct {
 // score answers POST /v1/score: how well each text answers its query, in the order of the request.
 func (api *API) score(w http.ResponseWriter, r *http.Request) *fault.Error {
 	var req scoreRequest
-	if e := decode(api, w, r, &req, scoreFields); e != nil {
-		return e
-	}
-	if e := req.check(); e != nil {
+	if e := decode(api, w, r, &req, scoreFields, req.check); e != nil {
 		return e
 	}
 

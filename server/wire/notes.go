@@ -20,6 +20,9 @@ type Notes struct {
 	// File returns a stored file that the request names; nil if none is stored.
 	File func(id string) (name string, content []byte, e *fault.Error)
 
+	// Ended returns an error if the request is not worth reading any further; nil if that is not known.
+	Ended func() *fault.Error
+
 	ignored []string
 	seen    map[string]bool // without the indexes
 }
