@@ -310,7 +310,7 @@ func (p *parser) item() (string, error) {
 		}
 	}
 	if high < low {
-		return "", SyntaxError("a repetition ends before it begins")
+		return "", SyntaxError("the maximum of a repetition is less than its minimum")
 	}
 	return fmt.Sprintf("%s{%d,%d}", text, low, high), nil
 }
@@ -375,7 +375,7 @@ func (p *parser) charRange(low string) (string, error) {
 	from := []rune(low)
 	to := []rune(high)
 	if len(from) != 1 || len(to) != 1 || from[0] > to[0] {
-		return "", SyntaxError("a range is not between two characters")
+		return "", SyntaxError("a range must be between two single characters")
 	}
 	return "[" + inClass(from[0]) + "-" + inClass(to[0]) + "]", nil
 }

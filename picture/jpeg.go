@@ -22,7 +22,7 @@ const (
 	maxPassed = 600_000_000
 )
 
-var errCut = errors.New("the JPEG is cut off")
+var errCut = errors.New("the JPEG is truncated")
 
 // decodeJPEG decodes a JPEG file.
 func decodeJPEG(s *source) (image.Image, error) {

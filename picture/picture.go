@@ -106,7 +106,7 @@ func decode(s *source, side int, accept func(pixels int) error) (*RGB, error) {
 	kind := http.DetectContentType(data)
 	c, ok := codecs[kind]
 	if !ok {
-		return nil, fmt.Errorf("%w: it is neither PNG, JPEG, WebP nor GIF", ErrFormat)
+		return nil, fmt.Errorf("%w: it is not a PNG, JPEG, WebP or GIF file", ErrFormat)
 	}
 
 	config, err := c.config(s)

@@ -54,7 +54,7 @@ func (b *Builder) checkImages(images []Image) *fault.Error {
 		return nil
 	case !b.Model.Model().Vision:
 		return fault.New(fault.Unsupported, images[0].Field,
-			"The model '%s' does not accept images: it has no projector (a file mmproj-*.gguf).", b.Name)
+			"The model '%s' does not accept images: it has no multimodal projector (an mmproj-*.gguf file).", b.Name)
 	case len(images) > maxImages:
 		return fault.New(fault.ArrayTooLong, images[maxImages].Field,
 			"The conversation has too many images: %d (maximum %d).", len(images), maxImages)

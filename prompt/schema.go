@@ -38,7 +38,7 @@ func compile(
 
 	if strict && len(g.Loose) > 0 {
 		return nil, fault.New(fault.InvalidSchema, field,
-			"Invalid schema in '%s': with 'strict' everything in it must be enforced, and these keywords cannot be: %s. "+
+			"Invalid schema in '%s': with 'strict', every keyword must be enforceable, and these are not: %s. "+
 				"Remove them, or remove 'strict'.", field, strings.Join(g.Loose, ", "))
 	}
 	return g, nil
@@ -206,7 +206,7 @@ func (c *Conversation) verify(r *Collector) error {
 		}
 		begun, _ := c.begun()
 		if err := c.Format.answer.Validate([]byte(begun + r.Text())); err != nil {
-			return violation("answer", c.Format.field, err)
+			return violation("answer does", c.Format.field, err)
 		}
 		return nil
 	}
@@ -227,16 +227,17 @@ func (t *Tools) verify(call *Call) error {
 			continue
 		}
 		if err := tool.arguments.Validate([]byte(call.Arguments)); err != nil {
-			return violation("arguments", tool.Field, err)
+			return violation("arguments do", tool.Field, err)
 		}
 	}
 	return nil
 }
 
-// violation returns the error for output that violates a schema. It contains only the first line of
+// violation returns the error for output that violates a schema: what is its kind with a verb, such as "answer does".
+// It contains only the first line of
 // the validator's error: the others quote the output.
 func violation(what, field string, err error) *fault.Error {
 	line, _, _ := strings.Cut(err.Error(), "\n")
 	return fault.New(fault.SchemaViolation, "",
-		"The model's %s does not match '%s': %s.", what, field, line)
+		"The model's %s not match '%s': %s.", what, field, line)
 }

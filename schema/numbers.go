@@ -328,7 +328,7 @@ func (c *compiler) number(all []*value, integer bool) expr {
 				continue // of draft 4: read with the bound itself
 			}
 			if n.kind != number || keyword == "multipleOf" && n.number.Sign() <= 0 {
-				c.fail(n, "%s is a number%s", keyword, map[bool]string{true: " above 0"}[keyword == "multipleOf"])
+				c.fail(n, "%s must be a number%s", keyword, map[bool]string{true: " above 0"}[keyword == "multipleOf"])
 				return never
 			}
 			c.spend(20 + len(n.raw)*len(n.raw))

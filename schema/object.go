@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -192,7 +193,7 @@ func (c *compiler) nameSchema(v *value) (*dfa, error) {
 			case "type", "pattern", "format", "minLength", "maxLength", "enum", "const", "$ref", "allOf":
 			default:
 				if enforced[keyword] || unenforced[keyword] {
-					return nil, fmt.Errorf("%s of names", keyword)
+					return nil, fmt.Errorf("%s is not supported in propertyNames", keyword)
 				}
 			}
 		}
@@ -201,7 +202,7 @@ func (c *compiler) nameSchema(v *value) (*dfa, error) {
 	before := len(c.loose)
 	d, _ := c.patterns(all)
 	if len(c.loose) > before {
-		return nil, fmt.Errorf("a pattern of names")
+		return nil, errors.New("a pattern in propertyNames cannot be enforced")
 	}
 
 	low, high := c.limits(all, "minLength", "maxLength")

@@ -171,7 +171,7 @@ var data = map[string]bool{"enum": true, "const": true, "default": true, "exampl
 // oldDrafts are those in which nothing counts beside a $ref.
 var oldDrafts = regexp.MustCompile(`draft-0[3467]`)
 
-var errText = errors.New("the text is none of those that are allowed")
+var errText = errors.New("the text is not one of the allowed choices, or does not match the pattern")
 
 // Validate checks a JSON text against the whole schema, or a text against its pattern.
 func (g *Compiled) Validate(text []byte) error {

@@ -121,6 +121,9 @@ func New(o Options) (*Server, error) {
 		o.Log = slog.Default()
 	}
 
+	if err := checkOrigins(&o); err != nil {
+		return nil, err
+	}
 	s := &Server{
 		opts:      o,
 		pool:      pool.New(o.KeepAlive, o.MaxWaiting, o.Log),

@@ -37,7 +37,7 @@ func Fault(err error, field string) *fault.Error {
 	case errors.Is(err, context.Canceled):
 		return fault.New(fault.Canceled, "", "The client closed the request.")
 	}
-	return fault.New(fault.Internal, "", "The server failed: %v.", err)
+	return fault.New(fault.Internal, "", "Internal server error: %v.", err)
 }
 
 // requestFault converts errors caused by the request. It returns nil for other errors.
@@ -62,7 +62,8 @@ func requestFault(err error, field string) *fault.Error {
 		return fault.New(fault.UnsupportedModel, "model", "The model cannot be used with this endpoint: %s.",
 			strings.TrimPrefix(err.Error(), engine.ErrCannot.Error()+": "))
 	case errors.Is(err, engine.ErrRequest):
-		return fault.New(fault.InvalidValue, field, "%v.", err)
+		why := strings.TrimPrefix(err.Error(), engine.ErrRequest.Error()+": ")
+		return fault.New(fault.InvalidValue, field, "Invalid request: %s.", why)
 	}
 	return nil
 }
@@ -138,7 +139,7 @@ func busyFault(busy *engine.BusyError) *fault.Error {
 		e.Message = "You have reached your limit of queued requests."
 	case errors.Is(busy, engine.ErrWait):
 		e.Kind = fault.QueueWait
-		e.Message = "The wait in the queue exceeds the limit (--max-wait)."
+		e.Message = "The wait in the queue would exceed the limit (--max-wait)."
 	}
 	seconds := int(math.Ceil(after.Seconds()))
 	e.Message += fmt.Sprintf(" %s waiting. Try again in %s.",

@@ -66,7 +66,7 @@ func (api *API) modelRoutes() []dialect.Route {
 			Path:   "/api/version",
 			Handle: api.version,
 			Right:  dialect.RightNone,
-			Doc:    "Returns the version of Ollama whose API this is.",
+			Doc:    "Returns the version of Ollama whose API is implemented.",
 		},
 		{Method: http.MethodGet, Path: "/api/tags", Handle: api.tags, Doc: "Lists the models that the client may use."},
 		{Method: http.MethodGet, Path: "/api/ps", Handle: api.ps, Doc: "Lists the models in memory."},

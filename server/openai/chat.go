@@ -117,7 +117,7 @@ var chatFields = wire.Lift(func(r *chatRequest) *conversationRequest { return &r
 		{
 			Name: "metadata",
 			Type: wire.Ignore[chatRequest](wire.Object),
-			Doc:  "Labels of stored chat completions.",
+			Doc:  "Metadata of stored chat completions.",
 		},
 		{
 			Name: "safety_identifier",

@@ -290,7 +290,7 @@ func readPart(part wire.Value, types partTypes) (text string, image *prompt.Imag
 	field, known := types.text[name]
 	if !known {
 		return "", nil, fault.New(fault.Unsupported, kind.Name,
-			"Content of type '%s' is not supported in this place; supported types: %s.", name, types.names())
+			"Content of type '%s' is not supported here; supported types: %s.", name, types.names())
 	}
 
 	wire.Others(object, slices.Concat(partNotes, []string{"type", field})...)

@@ -53,7 +53,7 @@ type API struct {
 func New(o Options) (*API, error) {
 	if o.Moderator != "" {
 		if _, e := o.Service.Named(o.Moderator); e != nil {
-			return nil, fmt.Errorf("the moderation model %q is not served", o.Moderator)
+			return nil, fmt.Errorf("--moderation %q does not name a served model", o.Moderator)
 		}
 	}
 	if o.Archive == nil {
@@ -178,7 +178,7 @@ func (api *API) readingRoutes() []dialect.Route {
 			Handle:    api.rerank,
 			Work:      true,
 			Operation: "rerank",
-			Doc:       "Sorts documents by their relevance to a query.",
+			Doc:       "Ranks documents by their relevance to a query.",
 			Fields:    rerankFields.Describe(),
 		},
 		{
@@ -308,7 +308,7 @@ func (api *API) conversationRoutes() []dialect.Route {
 			Path:   "/conversations/:id",
 			Handle: api.updateConversation,
 			Work:   true,
-			Doc:    "Replaces the labels of a conversation.",
+			Doc:    "Replaces the metadata of a conversation.",
 			Fields: updateFields.Describe(),
 		},
 		{

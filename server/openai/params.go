@@ -122,7 +122,8 @@ var commonFields = slices.Concat(wire.Table[params]{
 	},
 	{
 		Name: "grammar",
-		Type: wire.Refuse[params]("Grammars from clients are not supported yet.", `""`),
+		Type: wire.Refuse[params]("GBNF grammars are not supported; 'guided_grammar' of /v1/chat/completions "+
+			"takes a Lark grammar.", `""`),
 	},
 }, othersFields, samplerFields())
 

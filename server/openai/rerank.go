@@ -34,7 +34,7 @@ var rerankFields = wire.Table[rerankRequest]{
 		Required: true,
 		Type: wire.Of(documentsSchema, readDocuments,
 			func(r *rerankRequest) *[]string { return &r.documents }),
-		Doc: "The documents to sort: strings, or objects with a `text`.",
+		Doc: "The documents to rank: strings, or objects with a `text`.",
 	},
 	{
 		Name: "top_n",

@@ -88,7 +88,7 @@ var responsesFields = wire.Lift(func(r *responsesRequest) *conversationRequest {
 			Name: "metadata",
 			Type: wire.Of(metadataSchema, readMetadata,
 				func(r *responsesRequest) *json.RawMessage { return &r.metadata }),
-			Doc: "Labels, echoed in the response.",
+			Doc: "Metadata, echoed in the response.",
 		},
 		{
 			Name: "user",
@@ -169,7 +169,7 @@ var responsesFields = wire.Lift(func(r *responsesRequest) *conversationRequest {
 		{
 			Name: "max_tool_calls",
 			Type: wire.IntegerOf(0, math.MaxInt32, func(r *responsesRequest) *int { return &r.maxCalls }),
-			Doc:  "Maximum calls of tools hosted by OpenAI; echoed in the response.",
+			Doc:  "Maximum number of calls to tools hosted by OpenAI; echoed in the response.",
 		},
 		{
 			Name: "client_metadata",

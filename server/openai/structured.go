@@ -87,7 +87,7 @@ func readGuided(v wire.Value) (f prompt.Format, e *fault.Error) {
 			return f, e
 		}
 		if !json.Valid([]byte(text)) {
-			return f, v.Invalid("it is not JSON.")
+			return f, v.Invalid("it is not valid JSON.")
 		}
 		v.Raw = []byte(text)
 	}
@@ -129,7 +129,7 @@ func readLark(v wire.Value) (f prompt.Format, e *fault.Error) {
 	}
 	expression, err := lark.Regexp(text)
 	if err != nil {
-		return f, fault.New(fault.Unsupported, v.Name, "Unsupported '%s': %v. Grammars are read in Lark's notation, "+
+		return f, fault.New(fault.Unsupported, v.Name, "Unsupported '%s': %v. Grammars must be in Lark's notation, "+
 			"without recursion.", v.Name, err)
 	}
 	return prompt.PatternFormat(expression, formatOptions(v))
@@ -159,7 +159,7 @@ func readStructured(v wire.Value) (f prompt.Format, e *fault.Error) {
 	}
 	if field, ok := object["structural_tag"]; ok {
 		return f, fault.New(fault.Unsupported, field.Name,
-			"Unsupported parameter: '%s'. Calls of tools have their form anyway.", field.Name)
+			"Unsupported parameter: '%s'. Tool calls already follow their own format.", field.Name)
 	}
 	names := slices.Sorted(maps.Keys(structuredForms))
 	wire.Others(object, names...)

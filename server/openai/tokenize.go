@@ -79,7 +79,7 @@ var tokenizeFields = wire.Table[tokenizeRequest]{
 	{
 		Name: "return_token_strs",
 		Type: wire.BoolOf(func(r *tokenizeRequest) *bool { return &r.strings }),
-		Doc:  "Whether the tokens' texts come with them, by vLLM's name.",
+		Doc:  "Whether to return the tokens' texts as well (vLLM's name).",
 	},
 	{
 		Name: "with_pieces",
