@@ -65,6 +65,7 @@ func translate(p string) (string, error) {
 var (
 	braced          = regexp.MustCompile(`^\\u\{([0-9a-fA-F]{1,6})\}`)
 	surrogates      = regexp.MustCompile(`^\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})`)
+	emojiProperty   = regexp.MustCompile(`^\\[pP]\{(E[A-Za-z_]+)\}`)
 	unicodeProperty = regexp.MustCompile(
 		`^\\[pP]\{(?:Script|sc|Script_Extensions|scx|General_Category|gc)=([A-Za-z_]+)\}`)
 )
@@ -91,6 +92,17 @@ func translateEscape(b *strings.Builder, p string, inClass bool) (int, error) {
 		fmt.Fprintf(b, `\x{%x}`, utf16.DecodeRune(rune(high), rune(low)))
 		return len(pair[0]), nil
 
+	case (c == 'p' || c == 'P') && emojiProperty.MatchString(p):
+		named := emojiProperty.FindStringSubmatch(p)
+		class := emojiClass(named[1], c == 'p')
+		if class == "" {
+			return 0, fmt.Errorf("%s", named[0])
+		}
+		if !inClass {
+			class = "[" + class + "]"
+		}
+		b.WriteString(class)
+		return len(named[0]), nil
 	case (c == 'p' || c == 'P') && unicodeProperty.MatchString(p):
 		named := unicodeProperty.FindStringSubmatch(p)
 		b.WriteString(p[:2] + "{" + named[1] + "}")
