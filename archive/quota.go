@@ -63,7 +63,7 @@ func (q *quota) take(client string, a amount) error {
 	case own.bytes+a.bytes > l.ClientBytes:
 		return fmt.Errorf("%w: each client stores at most %d bytes", ErrFull, l.ClientBytes)
 	case a.files > 0 && q.all.files+a.files > l.Files:
-		return fmt.Errorf("%w: there are at most %d", ErrFull, l.Files)
+		return fmt.Errorf("%w: at most %d may be stored", ErrFull, l.Files)
 	case a.files > 0 && own.files+a.files > l.ClientFiles:
 		return fmt.Errorf("%w: each client has at most %d", ErrFull, l.ClientFiles)
 	}

@@ -21,7 +21,9 @@ func (s *Session) command(name, rest string) error {
 			return c.do(s, rest)
 		}
 	}
-	return fmt.Errorf("unknown command /%s; /help lists them. to send the line to the model, begin it with a space", name)
+	return fmt.Errorf(
+		"unknown command /%s; /help lists the commands; to send the line as a message, begin it with a space", name,
+	)
 }
 
 // command is a command to the program instead of the model.

@@ -26,7 +26,7 @@ func TestKernelReport(t *testing.T) {
 		says     string
 	}{
 		{"all right", loader.KernelReport{Checks: right}, Fine,
-			"zen4: 2 weight types are correct (largest error 2.0e-04 in q4_K in AMX, limit 5.0e-04)"},
+			"zen4: correct for 2 weight types (largest error 2.0e-04 in q4_K in AMX, limit 5.0e-04)"},
 		{"one wrong", loader.KernelReport{Checks: append(right[:2:2], wrong)}, Broken,
 			"zen4 gives wrong results on this CPU: q6_K: off by 2.5e-01 at 8 rows (limit 5.0e-04)"},
 		{"no numbers", loader.KernelReport{Checks: append(right[:2:2], infinite)}, Broken, "q8_0: not a number at 5 rows"},

@@ -131,7 +131,7 @@ func kernelFinding(name string, r loader.KernelReport) Finding {
 	case len(types) == 0:
 		return Finding{"results", Broken, name + " produced no results", repairKernels}
 	}
-	seen := fmt.Sprintf("%s: %d weight types are correct (largest error %.1e in %s, limit %.1e)",
+	seen := fmt.Sprintf("%s: correct for %d weight types (largest error %.1e in %s, limit %.1e)",
 		name, len(types), worst.Difference, worst.Kernel, worst.Tolerance)
 	return Finding{About: "results", Severity: Fine, Seen: seen}
 }
@@ -202,7 +202,7 @@ func deviceFinding(r loader.DeviceResult) Finding {
 		name, machine.FormatSize(r.Free))
 	if !r.Device.GPU() {
 		f.About = "compute"
-		f.Seen = name + " computes in the sandbox"
+		f.Seen = name + ": works in the sandbox"
 	}
 
 	if r.Failed != "" {

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"serve/engine/llama"
+	"serve/hub"
 	"serve/loader"
 	"serve/machine"
 )
@@ -60,7 +61,8 @@ func (e *examination) limits(context.Context) (list []Finding) {
 		f := Finding{About: "open files", Severity: Fine, Seen: fmt.Sprintf("limit %d", files.Cur)}
 		if files.Cur < leastFiles {
 			f.Severity = Warning
-			f.Do = fmt.Sprintf("run ulimit -n %d, or set LimitNOFILE= of the service: every open request needs one", leastFiles)
+			f.Do = fmt.Sprintf("run ulimit -n %d, or set LimitNOFILE= in the service: "+
+				"every open request needs a file descriptor", leastFiles)
 		}
 		list = append(list, f)
 	}
@@ -102,7 +104,10 @@ func (e *examination) cache(context.Context) []Finding {
 	if err != nil {
 		return []Finding{f, {"models", Warning, err.Error(), "run serve verify to see which files are damaged"}}
 	}
-	seen := fmt.Sprintf("%d on this machine; serve list shows them", len(locals))
+	seen := "none on this machine; serve pull downloads them"
+	if len(locals) > 0 {
+		seen = fmt.Sprintf("%d on this machine; serve list shows them", len(locals))
+	}
 	return []Finding{f, {About: "models", Severity: Fine, Seen: seen}}
 }
 
@@ -141,7 +146,8 @@ func (e *examination) port(ctx context.Context) []Finding {
 	if pid, found := e.Owner(e.Port); found {
 		return one("port", Fine, fmt.Sprintf("%s: serve is running there, process %d", address, pid), "")
 	}
-	return one("port", Broken, err.Error(), "choose another --port, or 0 for any free port")
+	seen := fmt.Sprintf("cannot listen on %s: %v", address, hub.Cause(err))
+	return one("port", Broken, seen, "choose another --port, 0 for any free port, or a --host of this machine")
 }
 
 // writable creates a folder if it does not exist, and a file in it, which it removes.

@@ -54,7 +54,7 @@ func (l *clientUsage) total() int { return l.requests[0] + l.requests[1] + l.req
 // queueEntry is a request's place in the queue.
 type queueEntry struct {
 	Caller
-	tokens   int           // of its prompt, or of its inputs
+	tokens   int           // of all its prompts, or of its inputs
 	position int           // requests that were before it
 	expected time.Duration // that it was expected to wait
 	waiting  int           // pieces of its work that are in the queue; with none it has no place
@@ -94,11 +94,12 @@ func (a *admission) check(e *queueEntry, patience time.Duration, busy bool) erro
 		patience = a.maxWait
 	}
 
+	tokens := a.charge(e)
 	switch {
-	case a.requests >= a.maxRequests, a.requests > 0 && a.tokens+e.tokens > a.maxTokens:
+	case a.requests >= a.maxRequests, a.tokens+tokens > a.maxTokens:
 		return a.refuse(ErrQueueFull, e)
 	case own.total() >= max(share*(a.maxRequests-a.requests), 1),
-		own.total() > 0 && own.tokens > share*(a.maxTokens-a.tokens-e.tokens):
+		own.total() > 0 && own.tokens > share*(a.maxTokens-a.tokens-tokens):
 		return a.refuse(ErrShare, e)
 	case patience > 0 && e.expected > patience:
 		return a.refuse(ErrWait, e)
@@ -107,14 +108,16 @@ func (a *admission) check(e *queueEntry, patience time.Duration, busy bool) erro
 	return nil
 }
 
-// extend adds work to a request that is in the queue. It takes no place of its own.
-func (a *admission) extend(e *queueEntry, work, tokens int) {
-	if e.waiting > 0 {
-		a.count(e, -1)
+// charge is how many tokens of a request count. One that is longer than what a client may have leaves the rest of the
+// queue to others, too.
+func (a *admission) charge(e *queueEntry) int { return min(e.tokens, a.maxTokens*share/(share+1)) }
+
+// extend adds work to a request that was admitted with the tokens of all its work. It takes no place of its own.
+func (a *admission) extend(e *queueEntry, work int) {
+	if e.waiting == 0 {
+		a.count(e, 1) // what there was of it has begun
 	}
 	e.waiting += work
-	e.tokens += tokens
-	a.count(e, 1)
 }
 
 // count adds a request to what waits, or takes it out.
@@ -124,10 +127,11 @@ func (a *admission) count(e *queueEntry, n int) {
 		own = &clientUsage{}
 		a.clients[e.Client] = own
 	}
+	tokens := a.charge(e)
 	own.requests[e.Tier+1] += n
-	own.tokens += n * e.tokens
+	own.tokens += n * tokens
 	a.requests += n
-	a.tokens += n * e.tokens
+	a.tokens += n * tokens
 	if own.total() == 0 {
 		delete(a.clients, e.Client)
 	}

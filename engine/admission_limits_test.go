@@ -39,7 +39,6 @@ func TestAdmission(t *testing.T) {
 	must("b", TierDefault, 10, 2) // its own first, and one of the three of a
 	must("a", TierDefault, 10, 5)
 	must("a", TierDefault, 10, 6)
-	refused("b", 2000, 0, ErrQueueFull)
 	must("a", TierFlex, 10, 8)
 	refused("a", 10, 0, ErrShare)
 	must("c", TierDefault, 10, 0)
@@ -71,8 +70,8 @@ func TestAdmission(t *testing.T) {
 
 	// More work of a request that is there, or was, takes no place.
 	e := inside[len(inside)-1]
-	d.extend(e, 2, 90)
-	if d.requests != 3 || d.tokens != 510 {
+	d.extend(e, 2)
+	if d.requests != 3 || d.tokens != 420 {
 		t.Errorf("%d requests of %d tokens", d.requests, d.tokens)
 	}
 	for range 3 {
@@ -83,12 +82,30 @@ func TestAdmission(t *testing.T) {
 	}
 }
 
-func TestAdmissionOfALongPromptAlone(t *testing.T) {
+// TestLongRequestLeavesRoom admits a request that has more tokens than the queue: it takes no more of it than a
+// client may have.
+func TestLongRequestLeavesRoom(t *testing.T) {
 	d := &admission{maxRequests: 10, maxTokens: 100, clients: map[string]*clientUsage{}}
-	if err := d.admit(&queueEntry{tokens: 1000, waiting: 1}, 0, false); err != nil {
+	long := &queueEntry{Caller: Caller{Client: "long"}, tokens: 1000, waiting: 1}
+	if err := d.admit(long, 0, false); err != nil {
 		t.Errorf("one that is longer than the bound, with nobody else: %v", err)
 	}
-	if err := d.admit(&queueEntry{tokens: 1, waiting: 1}, 0, false); !errors.Is(err, ErrQueueFull) {
-		t.Errorf("behind it: %v", err)
+
+	again := &queueEntry{Caller: Caller{Client: "long"}, tokens: 1, waiting: 1}
+	if err := d.admit(again, 0, false); !errors.Is(err, ErrShare) {
+		t.Errorf("another one of its client: %v", err)
+	}
+
+	other := &queueEntry{Caller: Caller{Client: "other"}, tokens: 20, waiting: 1}
+	if err := d.admit(other, 0, false); err != nil {
+		t.Errorf("another client: %v", err)
+	}
+
+	now := time.Unix(0, 0)
+	for _, e := range []*queueEntry{long, other} {
+		d.leave(e, now, true)
+	}
+	if d.requests != 0 || d.tokens != 0 || len(d.clients) != 0 {
+		t.Errorf("%d requests of %d tokens are left", d.requests, d.tokens)
 	}
 }

@@ -47,6 +47,9 @@ func (e *Engine) Rank(
 
 	inputs := make([][]Token, len(documents))
 	for i, document := range documents {
+		if ctx.Err() != nil {
+			return nil, 0, context.Cause(ctx)
+		}
 		if inputs[i], err = e.rankInput(query, document); err != nil {
 			return nil, 0, err
 		}

@@ -21,7 +21,7 @@ import (
 // Options bound an Engine. Zero values take the defaults named.
 type Options struct {
 	MaxWaiting       int           // requests in the queue, 512
-	MaxWaitingTokens int           // of the prompts of those, 1 Mi; one that is longer may wait alone
+	MaxWaitingTokens int           // of the prompts of those, 1 Mi; of one request at most four fifths count
 	MaxWait          time.Duration // in the queue, 0 for any
 	MaxChoices       int           // choices of a request, 128
 	// Gap is how long a stream may always wait for others' prompts between two tokens; with 0 only 2.5 times a step.
@@ -125,6 +125,15 @@ func New(r Runner, t Text, o Options) *Engine {
 // Model describes the model.
 func (e *Engine) Model() *ModelInfo { return e.runner.Model() }
 
+// LongestPiece returns the bytes of the longest token: a text has at least so many tokens as it is times as long. 0
+// stands for a vocabulary in which one token may be any word.
+func (e *Engine) LongestPiece() int {
+	if !e.runner.Model().Generates {
+		return 0
+	}
+	return e.longestPiece
+}
+
 // Limits returns the sizes that requests must keep to.
 func (e *Engine) Limits() Limits { return e.limits }
 
@@ -148,8 +157,7 @@ func (e *Engine) Tokenize(text string, special bool, limit int) ([]Token, error)
 }
 
 func (e *Engine) tokenize(ctx context.Context, text string, control, ends bool, limit int) ([]Token, error) {
-	// An encoder's vocabulary may have one token for any word it does not know.
-	if n := len(text) / e.longestPiece; n > limit && e.runner.Model().Generates {
+	if n := len(text) / max(e.LongestPiece(), 1); n > limit && e.runner.Model().Generates {
 		return nil, &LengthError{Tokens: n, Limit: limit, AtLeast: true}
 	}
 	if err := e.hold(); err != nil {
@@ -249,7 +257,7 @@ func (e *Engine) Generate(ctx context.Context, r Request) (*Stream, error) {
 	defer e.calls.Done()
 
 	req := &request{
-		Request: r, entry: &queueEntry{Caller: r.Caller, tokens: len(r.Prompt), waiting: r.Choices},
+		Request: r, entry: &queueEntry{Caller: r.Caller, tokens: max(r.Together, len(r.Prompt)), waiting: r.Choices},
 		spans: seen, ctx: ctx, arrived: time.Now(), left: r.Choices, wake: e.signal,
 	}
 	if r.Beside != nil {
@@ -330,7 +338,7 @@ func (e *Engine) check(r *Request) error {
 	return nil
 }
 
-// sequences makes one for each choice. Choice i draws with the seed plus i.
+// sequences makes one for each choice. They share the prompt until they are drawn. Choice i draws with the seed plus i.
 func (e *Engine) sequences(ctx context.Context, req *request) ([]*sequence, error) {
 	if req.Sampling.Grammar.Text != "" {
 		// Before it reaches the process that holds everybody's cells.
@@ -352,7 +360,7 @@ func (e *Engine) sequences(ctx context.Context, req *request) ([]*sequence, erro
 		}
 		q := &sequence{
 			ticket: ticket[*sequence]{Caller: req.Caller},
-			req:    req, index: i, tokens: slices.Clone(req.Prompt), prompt: len(req.Prompt), slot: -1, cached: -1,
+			req:    req, index: i, tokens: slices.Clip(req.Prompt), prompt: len(req.Prompt), slot: -1, cached: -1,
 			sampler: sampler, text: answerText{stops: req.Stop},
 		}
 		if req.Score && i == 0 {
@@ -390,7 +398,7 @@ func (e *Engine) enqueue(ctx context.Context, r *request, sequences []*sequence)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if r.Beside != nil && e.stopped == nil {
-		e.admission.extend(r.entry, len(sequences), len(r.Prompt))
+		e.admission.extend(r.entry, len(sequences))
 	} else if err := e.admit(ctx, r.entry); err != nil {
 		return err
 	}

@@ -45,7 +45,7 @@ type Part struct {
 // ImageSource opens an image that is not in the cache.
 type ImageSource struct {
 	Key  ImageKey
-	Open func() (*Bitmap, error)
+	Open func(context.Context) (*Bitmap, error)
 }
 
 // ImageKey is equal only for the same image: a hash of its file, and of how it is read.
@@ -244,14 +244,19 @@ func lengthWith(err error, before, limit int) error {
 	return err
 }
 
-// encodeImage encodes an image, unless its embeddings are cached. One is decoded and encoded at a
-// time: each may take much memory.
+// encodeImage encodes an image, unless its embeddings are cached. One is encoded at a time. It is decoded before:
+// one that takes long to decode keeps no other waiting.
 func (e *Engine) encodeImage(ctx context.Context, source *ImageSource, room int) ([]Chunk, error) {
 	if !e.runner.Model().Vision {
 		return nil, fmt.Errorf("%w: it has no image input", ErrCannot)
 	}
 	if chunks, ok := e.images.recall(source.Key); ok {
 		return chunks, nil
+	}
+
+	img, err := source.Open(ctx)
+	if err != nil {
+		return nil, err
 	}
 
 	select {
@@ -265,10 +270,6 @@ func (e *Engine) encodeImage(ctx context.Context, source *ImageSource, room int)
 		return chunks, nil
 	}
 
-	img, err := source.Open()
-	if err != nil {
-		return nil, err
-	}
 	if err := e.hold(); err != nil {
 		return nil, err
 	}

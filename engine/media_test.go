@@ -31,7 +31,7 @@ func picture(letters string, rows int, whole bool) *engine.Bitmap {
 // source brings an image, by its content.
 func source(img *engine.Bitmap) *engine.ImageSource {
 	key := sha256.Sum256(fmt.Appendf(nil, "%d %d %s", img.Width, img.Height, img.Pixels))
-	return &engine.ImageSource{Key: key, Open: func() (*engine.Bitmap, error) { return img, nil }}
+	return &engine.ImageSource{Key: key, Open: func(context.Context) (*engine.Bitmap, error) { return img, nil }}
 }
 
 // prompt makes a prompt of texts and images.

@@ -43,7 +43,15 @@ type account[T any] struct {
 	waiting []T // in the order in which they are next
 	running int
 	served  float64 // work, in tokens of a prompt
+
+	// Of the round with this number: all that wait before at have let others pass.
+	round uint64
+	at    int
 }
+
+// lookahead is how many pieces of a client's work may let others pass in a round. What comes after them waits, too:
+// to look at all that a client has sent would take everybody's time.
+const lookahead = 32
 
 // ticket is what a queue knows of a piece of work.
 type ticket[T any] struct {
@@ -85,11 +93,18 @@ func (q *queue[T]) push(work T) {
 		t.account.running--
 	}
 	t.waits = true
+	i := q.find(t)
+	t.account.waiting = slices.Insert(t.account.waiting, i, work)
+	t.account.at = min(t.account.at, i)
+	q.n++
+}
+
+// find returns where work is among its client's that waits, or belongs.
+func (q *queue[T]) find(t *ticket[T]) int {
 	i, _ := slices.BinarySearchFunc(t.account.waiting, t, func(o T, t *ticket[T]) int {
 		return cmp.Or(cmp.Compare(t.Tier, q.ticket(o).Tier), cmp.Compare(q.ticket(o).number, t.number))
 	})
-	t.account.waiting = slices.Insert(t.account.waiting, i, work)
-	q.n++
+	return i
 }
 
 // open returns a client's account.
@@ -116,13 +131,27 @@ func (q *queue[T]) pass(work T) { q.ticket(work).passed = q.round }
 // next returns what is next, of what has not let others pass.
 func (q *queue[T]) next() (best T, ok bool) {
 	for _, a := range q.accounts {
-		i := slices.IndexFunc(a.waiting, func(w T) bool { return q.ticket(w).passed != q.round })
-		if i >= 0 && (!ok || q.before(a.waiting[i], best)) {
-			best = a.waiting[i]
+		if first, any := q.first(a); any && (!ok || q.before(first, best)) {
+			best = first
 			ok = true
 		}
 	}
 	return best, ok
+}
+
+// first returns what is next of a client, of what has not let others pass.
+func (q *queue[T]) first(a *account[T]) (work T, ok bool) {
+	if a.round != q.round {
+		a.round = q.round
+		a.at = 0
+	}
+	for a.at < len(a.waiting) && q.ticket(a.waiting[a.at]).passed == q.round {
+		a.at++
+	}
+	if a.at >= min(len(a.waiting), lookahead) {
+		return work, false
+	}
+	return a.waiting[a.at], true
 }
 
 // before reports whether one client's work comes before another's.
@@ -164,8 +193,11 @@ func (q *queue[T]) leave(work T) {
 
 func (q *queue[T]) remove(work T) {
 	t := q.ticket(work)
-	i := slices.IndexFunc(t.account.waiting, func(w T) bool { return q.ticket(w) == t })
+	i := q.find(t)
 	t.account.waiting = slices.Delete(t.account.waiting, i, i+1)
+	if i < t.account.at {
+		t.account.at--
+	}
 	t.waits = false
 	q.n--
 }

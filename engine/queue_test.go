@@ -261,3 +261,49 @@ func TestPlanSharesWork(t *testing.T) {
 		t.Errorf("%.1f short answers for a long one, which is ten times the work", rate)
 	}
 }
+
+// TestQueueLooksAtFew has a client with very much in the queue: each round looks at few pieces of it, also if they let
+// others pass, and at another client's.
+func TestQueueLooksAtFew(t *testing.T) {
+	type job struct{ ticket[*job] }
+	looked := 0
+	q := newQueue(func(j *job) *ticket[*job] {
+		looked++
+		return &j.ticket
+	})
+	const many = 1 << 14
+	for range many {
+		q.push(&job{ticket[*job]{Caller: Caller{Client: "much"}}})
+	}
+	little := &job{ticket[*job]{Caller: Caller{Client: "little"}}}
+	q.push(little)
+
+	looked = 0
+	q.admitting()
+	found := false
+	for {
+		j, ok := q.next()
+		if !ok {
+			break
+		}
+		found = found || j == little
+		q.pass(j)
+	}
+	if !found || looked > 10*lookahead {
+		t.Errorf("looked %d times at work; found the other client's: %v", looked, found)
+	}
+
+	looked = 0
+	for range many + 1 {
+		j, ok := q.next()
+		if !ok {
+			q.admitting()
+			j, _ = q.next()
+		}
+		q.take(j)
+		q.leave(j)
+	}
+	if q.len() > 0 || looked > 64*many {
+		t.Errorf("%d are left after %d looks", q.len(), looked)
+	}
+}

@@ -41,6 +41,9 @@ type Request struct {
 	CacheSalt string
 
 	Beside *Stream // of a request that this one is a part of: it takes no place in the queue of its own
+	// Together is the number of tokens of this prompt and of all that will be beside it: they are queued together, or
+	// not at all. 0 stands for those of this prompt.
+	Together int
 }
 
 // Finish says why an answer ended.

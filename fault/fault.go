@@ -50,6 +50,7 @@ const (
 
 	// Errors at the level of HTTP.
 	BodyTooLarge
+	TooExpensive    // reading the request takes more CPU time than a request may have
 	BodyTooSlow     // the client did not send it in time
 	UnknownEncoding // the body is compressed in a way that is not known
 	UnknownPath
@@ -60,9 +61,10 @@ const (
 	OriginNotAllowed
 
 	// Temporary conditions.
-	RateLimited // the client has its share of the queue
+	RateLimited // the client has its share of the queue, or of the memory for requests
 	QueueFull   // the queue is full
 	QueueWait   // the wait in the queue would be too long
+	Overloaded  // there is no memory for another request
 	Stopping    // the server is stopping, or the model's engine has failed
 	Loading     // the model is not in memory yet
 	DeviceLost  // the model's GPU cannot be used

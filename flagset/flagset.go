@@ -36,14 +36,15 @@ const forever = time.Duration(math.MaxInt64)
 // AtLeast returns the Bounds of a duration that has no upper one.
 func AtLeast(d time.Duration) Bounds[time.Duration] { return Within(d, forever) }
 
-func (b Bounds[T]) check(v T) error {
+// check returns an error unless a value is within the bounds.
+func (b Bounds[T]) check(v T, format func(T) string) error {
 	switch {
 	case v >= b.least && v <= b.most:
 		return nil
 	case any(b.most) == any(forever):
-		return fmt.Errorf("must be at least %v", b.least)
+		return fmt.Errorf("must be at least %s", format(b.least))
 	}
-	return fmt.Errorf("must be from %v to %v", b.least, b.most)
+	return fmt.Errorf("must be from %s to %s", format(b.least), format(b.most))
 }
 
 // Parsed declares a flag of any type, whose default is the value that it has. Kind names the type
@@ -55,14 +56,15 @@ func Parsed[T any](s Set, p *T, name, kind string, parse func(string) (T, error)
 // Number declares a flag whose value is a whole number.
 func Number[T int | int64](s Set, p *T, name string, value T, b Bounds[T], usage string) {
 	*p = value
+	format := func(n T) string { return strconv.FormatInt(int64(n), 10) }
 	parse := func(text string) (T, error) {
 		n, err := strconv.ParseInt(text, 0, 64)
 		if err != nil {
 			return 0, errors.New("must be a whole number")
 		}
-		return T(n), b.check(T(n))
+		return T(n), b.check(T(n), format)
 	}
-	Parsed(s, p, name, "int", parse, func(n T) string { return strconv.FormatInt(int64(n), 10) }, usage)
+	Parsed(s, p, name, "int", parse, format, usage)
 }
 
 // Duration declares a flag whose value is a duration.
@@ -73,7 +75,7 @@ func (s Set) Duration(p *time.Duration, name string, value time.Duration, b Boun
 		if err != nil {
 			return 0, errors.New("must be a duration such as 30s or 5m")
 		}
-		return d, b.check(d)
+		return d, b.check(d, time.Duration.String)
 	}
 	Parsed(s, p, name, "duration", parse, time.Duration.String, usage)
 }
@@ -97,7 +99,7 @@ func (s Set) Checked(p *string, name, value string, check func(string) error, us
 	Parsed(s, p, name, "string", parse, func(text string) string { return text }, usage)
 }
 
-// Choice declares a flag that is one of some words, which follow the usage in its help.
+// Choice declares a flag that is one of some words. Its usage says what each word means.
 func (s Set) Choice(p *string, name, value string, words []string, usage string) {
 	last := len(words) - 1
 	list := strings.Join(words[:last], ", ") + " or " + words[last]
@@ -107,7 +109,7 @@ func (s Set) Choice(p *string, name, value string, words []string, usage string)
 		}
 		return nil
 	}
-	s.Checked(p, name, value, check, usage+": "+list)
+	s.Checked(p, name, value, check, usage)
 }
 
 // parsed is the value of a flag.
@@ -138,6 +140,23 @@ func (v *parsed[T]) Set(text string) error {
 // Type names the kind of value in the help.
 func (v *parsed[T]) Type() string { return v.kind }
 
+// plain hides from pflag's help that a value is a bool, which pflag says at length.
+type plain struct{ pflag.Value }
+
+// Usages describes flags for the help. =true|false follows only those that are on unless they are given.
+func Usages(flags *pflag.FlagSet) string {
+	shown := pflag.NewFlagSet("", pflag.ContinueOnError)
+	shown.SortFlags = flags.SortFlags
+	flags.VisitAll(func(f *pflag.Flag) {
+		copied := *f
+		if f.DefValue == "false" {
+			copied.Value = plain{f.Value}
+		}
+		shown.AddFlag(&copied)
+	})
+	return shown.FlagUsages()
+}
+
 // Variable returns the environment variable of a flag: SERVE_CTX_SIZE of ctx-size.
 func Variable(flag string) string {
 	return "SERVE_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
@@ -159,7 +178,7 @@ func FromEnvironment(flags *pflag.FlagSet, environ []string) (err error) {
 			return
 		}
 		if e := f.Value.Set(value); e != nil {
-			err = fmt.Errorf("%s=%q: %w", name, value, e)
+			err = fmt.Errorf("invalid value %q for %s: %w", value, name, e)
 		}
 		f.Changed = true
 	})

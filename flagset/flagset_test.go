@@ -71,19 +71,22 @@ func TestPrecedence(t *testing.T) {
 
 	_, f = declared()
 	err := FromEnvironment(f, []string{"SERVE_NUMBER=0"})
-	if err == nil || err.Error() != `SERVE_NUMBER="0": must be from 1 to 256` {
+	if err == nil || err.Error() != `invalid value "0" for SERVE_NUMBER: must be from 1 to 256` {
 		t.Errorf("a bad variable: %v", err)
 	}
 }
 
-// TestHelp has the default and the choices in the help, in the order of declaration.
+// TestHelp has the defaults and the types in the help, in the order of declaration.
 func TestHelp(t *testing.T) {
 	_, f := declared()
-	help := f.FlagUsages()
-	for _, want := range []string{"(default 8)", "(default 1s)", "a letter: a, b or c", "--number int"} {
+	help := Usages(f)
+	for _, want := range []string{"(default 8)", "(default 1s)", "a letter", "--number int", "--toggle       "} {
 		if !strings.Contains(help, want) {
 			t.Errorf("no %q in\n%s", want, help)
 		}
+	}
+	if strings.Contains(help, "true|false") {
+		t.Errorf("a switch that is off has values:\n%s", help)
 	}
 	if strings.Index(help, "--number") > strings.Index(help, "--choice") {
 		t.Errorf("another order:\n%s", help)

@@ -34,7 +34,7 @@ func (o *Options) watchdog(ctx context.Context) {
 		case !stalled:
 			notify(o.Terminal, daemon.SdNotifyWatchdog)
 		case healthy:
-			o.Terminal.Error("model %s is stuck and could not be restarted; no longer pinging systemd's watchdog", model)
+			o.Terminal.Error("model %s is stalled and could not be restarted; no longer pinging systemd's watchdog", model)
 		}
 		healthy = !stalled
 

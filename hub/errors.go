@@ -81,7 +81,7 @@ func transportError(host string, err error) error {
 		err = inner
 	}
 
-	e := passing("reach %s: %v", host, err)
+	e := passing("cannot reach %s: %v", host, Cause(err))
 	e.Todo = "check the network, HTTPS_PROXY and HF_ENDPOINT; what was downloaded is kept"
 	var op *net.OpError
 	e.away = errors.As(err, &op) && op.Op == "dial"
@@ -91,6 +91,27 @@ func transportError(host string, err error) error {
 	}
 
 	return e
+}
+
+// Cause returns the reason for a failure in the network, without the call and the addresses that package net puts
+// before it.
+func Cause(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "proxyconnect" {
+		return fmt.Errorf("the proxy cannot be reached: %w", Cause(op.Err))
+	}
+
+	var errno syscall.Errno
+	var lookup *net.DNSError
+	switch {
+	case errors.As(err, &errno):
+		return errno
+	case errors.As(err, &lookup):
+		return errors.New(lookup.Err)
+	case op != nil:
+		return op.Err
+	}
+	return err
 }
 
 // statusError turns a response without success into an error with a hint. what is

@@ -410,7 +410,7 @@ func (d *download) accept(res *http.Response, at int64) error {
 	case res.Header.Get("Content-Encoding") != "" && res.Header.Get("Content-Encoding") != "identity":
 		return permanent(
 			ErrNetwork,
-			"a proxy modifies responses",
+			"look for a proxy that modifies responses",
 			"%s sends the file compressed, although it was asked not to",
 			host,
 		)

@@ -228,7 +228,7 @@ func Transport(o Options) (http.RoundTripper, error) {
 
 	pem, err := os.ReadFile(o.CAFile)
 	if err != nil {
-		return nil, fmt.Errorf("read certificates: %w", err)
+		return nil, fmt.Errorf("--ca-file: cannot read the certificates in %s: %w", o.CAFile, Cause(err))
 	}
 
 	pool, err := x509.SystemCertPool()

@@ -31,10 +31,10 @@ func (l *Resolver) resolve(name string, update bool) (*models.Reference, error) 
 	}
 
 	if r.Entry.Name == today.Name {
-		l.Terminal.Note("%s currently means %s", name, today.Name)
+		l.Terminal.Note("%s stands for %s", name, today.Name)
 		return r, nil
 	}
-	l.Terminal.Note("%s still means %s on this machine; it now means %s, which serve pull --update downloads",
+	l.Terminal.Note("on this machine %s still stands for %s; the catalog now has %s, which serve pull --update downloads",
 		name, r.Entry.Name, today.Name)
 	return r, nil
 }

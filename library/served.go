@@ -148,7 +148,8 @@ func describeContext(t *terminal.Terminal, o loader.ModelOptions, in *loader.Loa
 	}
 	trained := ""
 	if m.TrainContext > limits.Context {
-		trained = fmt.Sprintf("; trained for %d: --ctx-size, --kv-type or a smaller --parallel give more", m.TrainContext)
+		trained = fmt.Sprintf("; the model was trained for %d: for more, use --ctx-size, --kv-type q8_0 "+
+			"or a smaller --parallel", m.TrainContext)
 	}
 	t.Fact("context", "%d tokens for each of %d concurrent requests%s; KV cache type %s%s",
 		limits.Context, limits.Sequences, shared, o.KVType, trained)

@@ -103,7 +103,7 @@ func hostShare(m *llama.Memory) uint64 {
 
 // describeParts describes the parts of a plan's memory on a device.
 func describeParts(d llama.DeviceMemory) string {
-	text := fmt.Sprintf("%s = %s weights + %s KV cells + %s compute", machine.FormatSize(d.Needs()),
+	text := fmt.Sprintf("%s = %s weights + %s KV cache + %s compute", machine.FormatSize(d.Needs()),
 		machine.FormatSize(d.Weights), machine.FormatSize(d.KV), machine.FormatSize(d.Compute))
 	if d.Base > 0 {
 		what := "process"

@@ -11,7 +11,7 @@ import (
 
 // Kinds of errors of this package.
 var (
-	ErrOptions = errors.New("invalid options")
+	ErrOptions = errors.New("invalid flags")
 	ErrMemory  = errors.New("not enough memory")
 	ErrModel   = errors.New("unusable model")
 	ErrDevice  = engine.ErrDevice
@@ -117,7 +117,12 @@ func (f *failure) err() error {
 	return &childError{f.Text, ErrModel}
 }
 
-// childError is an error from, or in, another process: its text and its kind.
+// badOption returns an ErrOptions. Its text names the flag.
+func badOption(format string, args ...any) error {
+	return &childError{fmt.Sprintf(format, args...), ErrOptions}
+}
+
+// childError is an error that has the text and the kind alone, such as one from another process.
 type childError struct {
 	text string
 	kind error

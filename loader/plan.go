@@ -2,7 +2,6 @@ package loader
 
 import (
 	"cmp"
-	"fmt"
 
 	"serve/engine/llama"
 	"serve/machine"
@@ -97,7 +96,7 @@ func (p *planner) options() (llama.Options, error) {
 		lo.Context = DefaultContext
 	}
 	if lo.Cells > 0 && lo.Cells < lo.Context {
-		return lo, fmt.Errorf("%w: --kv-cells %d cannot hold one context of %d tokens", ErrOptions, lo.Cells, lo.Context)
+		return lo, badOption("--kv-cells %d cannot hold one context of %d tokens", lo.Cells, lo.Context)
 	}
 	return lo, nil
 }

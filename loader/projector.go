@@ -1,7 +1,8 @@
 package loader
 
 import (
-	"fmt"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,8 +28,11 @@ func (p *Projectors) Choose(local *models.Local, first bool) (unusable, err erro
 		local.Projector = nil
 	default:
 		info, err := os.Stat(given)
-		if err != nil {
-			return nil, fmt.Errorf("%w: --mmproj: %w", ErrOptions, err)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil, badOption("--mmproj: there is no file %s", given)
+		case err != nil:
+			return nil, badOption("--mmproj: %s cannot be read: %v", given, hub.Cause(err))
 		}
 		file := hub.File{Path: filepath.Base(given), Size: info.Size()}
 		local.Projector = &hub.CachedFile{File: file, Name: given}
@@ -62,7 +66,7 @@ func (p *Projectors) take(model string, first bool) (file string, err error) {
 			continue
 		}
 		if file != "" {
-			return "", fmt.Errorf("%w: --mmproj %q: %s already has a projector", ErrOptions, given, model)
+			return "", badOption("--mmproj %q: %s already has a projector", given, model)
 		}
 		file = f
 	}
@@ -73,7 +77,7 @@ func (p *Projectors) take(model string, first bool) (file string, err error) {
 // Check returns an error if a projector was given for a model that is not served.
 func (p Projectors) Check() error {
 	if len(p) > 0 {
-		return fmt.Errorf("%w: --mmproj %q does not name a served model", ErrOptions, p[0])
+		return badOption("--mmproj %q does not name a served model", p[0])
 	}
 	return nil
 }

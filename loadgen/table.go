@@ -21,7 +21,7 @@ func Table(r, against *Report) (cells [][]string) {
 	runs := []*Report{r}
 	if against != nil {
 		runs = append(runs, against)
-		cells = append(cells, []string{"", "this run", "against", ""})
+		cells = append(cells, []string{"", "this run", "baseline", ""})
 	}
 	for _, row := range rows(runs) {
 		cells = append(cells, slices.Concat([]string{row.name}, row.values, []string{row.ratio}))

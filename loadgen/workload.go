@@ -111,7 +111,7 @@ func (w *Workload) Plan() ([]Request, error) {
 func (w *Workload) check() error {
 	switch {
 	case w.Clients != 0 && w.Rate != 0:
-		return errors.New("set either clients or a rate")
+		return errors.New("--clients and --rate cannot be used together")
 	case w.Clients < 0 || w.Clients > 1<<14:
 		return fmt.Errorf("clients must be from 1 to %d, not %d", 1<<14, w.Clients)
 	case w.Rate < 0 || w.Rate > 1e6:

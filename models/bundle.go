@@ -187,7 +187,7 @@ func (s *Store) copyHashed(ctx context.Context, w io.Writer, f hub.CachedFile) e
 		return err
 	}
 	defer src.Close()
-	return s.copyContent(ctx, w, src, f.File, "export "+f.Path)
+	return s.copyContent(ctx, w, src, f.File, "exporting "+f.Path)
 }
 
 // copyContent copies a content from src to w and compares its hash.
@@ -232,10 +232,10 @@ func (s *Store) ImportBundle(
 ) (models []BundleModel, isSigned bool, err error) {
 	file, err := os.Open(name)
 	if err != nil {
-		return nil, false, fmt.Errorf("import: %w", err)
+		return nil, false, fmt.Errorf("cannot open the bundle %s: %w", name, hub.Cause(err))
 	}
 	defer file.Close()
-	in := &bundleImport{s: s, r: tar.NewReader(file), contents: map[string]content{}}
+	in := &bundleImport{s: s, name: name, r: tar.NewReader(file), contents: map[string]content{}}
 	defer in.cleanUp()
 	if err := in.readManifest(key); err != nil {
 		return nil, false, err
@@ -252,6 +252,7 @@ func (s *Store) ImportBundle(
 // bundleImport is the state of an import.
 type bundleImport struct {
 	s        *Store
+	name     string // of the bundle's file
 	r        *tar.Reader
 	manifest Manifest
 	signed   bool
@@ -272,7 +273,7 @@ func (in *bundleImport) readManifest(key ed25519.PublicKey) error {
 	if err != nil {
 		return &Error{
 			Kind: hub.ErrIntegrity,
-			Text: "not a serve bundle: " + err.Error(),
+			Text: fmt.Sprintf("%s is not a serve bundle: %v", in.name, err),
 			Todo: "serve bundle export creates one",
 		}
 	}
@@ -365,7 +366,7 @@ func (in *bundleImport) readContents(ctx context.Context) error {
 			return fmt.Errorf("import: %w", err)
 		}
 		in.temps = append(in.temps, temp.Name())
-		err = in.s.copyContent(ctx, temp, in.r, c.file, "import "+c.file.Path)
+		err = in.s.copyContent(ctx, temp, in.r, c.file, "importing "+c.file.Path)
 		if err = errors.Join(err, temp.Chmod(0o644), temp.Sync(), temp.Close()); err != nil {
 			return hub.DiskError(c.file.Path, err)
 		}

@@ -96,7 +96,11 @@ func ReadHeader(path string) (*Header, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%w: %s is not a regular file", ErrFormat, path)
+		kind := "it is not a regular file"
+		if info.IsDir() {
+			kind = "it is a folder"
+		}
+		return nil, fmt.Errorf("%s is %w: %s", path, ErrFormat, kind)
 	}
 
 	h, err := parseHeader(f, uint64(info.Size()))
@@ -105,7 +109,7 @@ func ReadHeader(path string) (*Header, error) {
 		return nil, &Error{
 			Kind: ErrFormat,
 			Text: fmt.Sprintf("%s is %v", path, err),
-			Todo: "the download is incomplete; download the file again",
+			Todo: "the download was probably incomplete; download the file again",
 		}
 	case errors.Is(err, ErrFormat):
 		return nil, fmt.Errorf("%s is %w", path, err)
@@ -122,6 +126,9 @@ func badFormat(format string, args ...any) error {
 func parseHeader(src io.Reader, size uint64) (*Header, error) {
 	r := &reader{r: bufio.NewReaderSize(src, 1<<16), size: size}
 	h := &Header{Values: map[string]any{}, ArrayLengths: map[string]uint64{}, arrayTypes: map[string]uint32{}, Size: size}
+	if size == 0 {
+		return nil, badFormat("it is empty")
+	}
 	if size < 24 {
 		return nil, fmt.Errorf("%w: it has only %d bytes", errTruncated, size)
 	}

@@ -60,7 +60,7 @@ func TestBadHeaders(t *testing.T) {
 		file []byte
 		want string
 	}{
-		"empty":             {nil, "only 0 bytes"},
+		"empty":             {nil, "GGUF file: it is empty"},
 		"html":              {[]byte("<!DOCTYPE html><html><body>login</body></html>"), "HTML page"},
 		"lfs pointer":       {[]byte("version https://git-lfs.github.com/spec/v1\noid sha256:0"), "git-lfs"},
 		"zip":               {[]byte("PK\x03\x04" + strings.Repeat("x", 40)), "PyTorch"},

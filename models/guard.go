@@ -41,7 +41,7 @@ var architectureName = regexp.MustCompile(`^[0-9A-Za-z._-]{1,64}$`)
 func (h *Header) checkValues() error {
 	if v, ok := h.Values["general.architecture"]; ok {
 		if s, isString := v.(string); !isString || !architectureName.MatchString(s) {
-			return badFormat("the architecture is %.80q", fmt.Sprint(v))
+			return badFormat("the architecture has the invalid name %.80q", fmt.Sprint(v))
 		}
 	}
 	for name, most := range integers {
@@ -99,7 +99,7 @@ func (h *Header) checkVocabulary() error {
 		}
 		// llama.cpp uses its default in place of a token that does not exist; see Oddities.
 		if _, whole := integer(v); !whole && v != int64(-1) {
-			return badFormat("%s is %v", key, v)
+			return badFormat("%s is %v, which is not a token ID", key, v)
 		}
 	}
 

@@ -6,6 +6,8 @@ import (
 	"encoding/pem"
 	"fmt"
 	"os"
+
+	"serve/hub"
 )
 
 // ReadPrivateKey reads the key to sign bundles with from a PEM file; nil if name is empty.
@@ -41,7 +43,7 @@ func readKey(name string, parse func([]byte) (any, error)) (any, error) {
 	}
 	text, err := os.ReadFile(name)
 	if err != nil {
-		return nil, fmt.Errorf("read key: %w", err)
+		return nil, fmt.Errorf("cannot read the key %s: %w", name, hub.Cause(err))
 	}
 
 	block, _ := pem.Decode(text)

@@ -93,7 +93,7 @@ func scalar(key string, kind uint32, b []byte) (any, error) {
 	}
 
 	if b[0] > 1 {
-		return nil, badFormat("the key %q is neither true nor false", key)
+		return nil, badFormat("the value of the key %q is neither true nor false", key)
 	}
 
 	return b[0] == 1, nil

@@ -53,7 +53,10 @@ var hosts = []string{"hf.co/", "huggingface.co/", "www.huggingface.co/", "hf://"
 // exists reports whether a path is a file on this machine; existing files take precedence.
 func ParseReference(text string, exists func(path string) bool) (*Reference, error) {
 	r := &Reference{Text: text}
-	if text == "" || len(text) > maxReference ||
+	if text == "" {
+		return nil, &Error{Kind: ErrReference, Text: "the name of the model is empty"}
+	}
+	if len(text) > maxReference ||
 		strings.ContainsFunc(text, func(c rune) bool { return c < ' ' || c == 0x7f }) {
 		return nil, fmt.Errorf("%w: %q", ErrReference, text)
 	}
@@ -72,7 +75,7 @@ func ParseReference(text string, exists func(path string) bool) (*Reference, err
 	if strings.Contains(rest, "://") {
 		return nil, &Error{
 			Kind: ErrReference,
-			Text: fmt.Sprintf("%q is not a URL of the Hub", text),
+			Text: fmt.Sprintf("%q is not a URL on the Hugging Face Hub", text),
 			Todo: "download the file yourself and serve it as ./file.gguf; for a mirror of the Hub, set HF_ENDPOINT",
 		}
 	}
@@ -160,18 +163,22 @@ func (r *Reference) noSuchName(text string) error {
 	return &Error{
 		Kind: ErrReference,
 		Text: fmt.Sprintf("no model is named %q", text),
-		Todo: similar(text) + "serve catalog lists the short names; org/repo is any repository on the Hub, " +
-			"./file.gguf a file",
+		Todo: similar(text) + "serve catalog lists the short names; org/repo names any repository on the Hub, " +
+			"./file.gguf a local file",
 	}
 }
 
 // similar suggests similar names.
 func similar(text string) string {
 	near := nearest(text)
-	if len(near) == 0 {
+	last := len(near) - 1
+	switch len(near) {
+	case 0:
 		return ""
+	case 1:
+		return "did you mean " + near[0] + "? "
 	}
-	return "did you mean " + strings.Join(near, ", ") + "? "
+	return "did you mean " + strings.Join(near[:last], ", ") + " or " + near[last] + "? "
 }
 
 // inRepo parses org/repo[@revision][:quant] and org/repo/file.gguf[@revision].

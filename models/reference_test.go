@@ -95,11 +95,11 @@ func TestBadReferences(t *testing.T) {
 		"hf.co/org/repo/../../evil":     "not a GGUF file",
 		"org/repo/readme.md":            "not a GGUF file",
 		"org/repo/file.gguf:Q4_0":       "another quantization",
-		"":                              "no such model",
+		"":                              "the name of the model is empty",
 		"a\nb":                          "no such model",
 		strings.Repeat("a/b", 600):      "no such model",
-		"https://evil.example/org/repo": "not a URL of the Hub",
-		"https://evil.example/repo":     "not a URL of the Hub",
+		"https://evil.example/org/repo": "not a URL on the Hugging Face Hub",
+		"https://evil.example/repo":     "not a URL on the Hugging Face Hub",
 	} {
 		r, err := ParseReference(text, func(string) bool { return false })
 		if !errors.Is(err, ErrReference) {

@@ -114,7 +114,7 @@ func findFile(r *Reference) (*Local, error) {
 			return nil, &Error{
 				Kind: os.ErrNotExist,
 				Text: "there is no file " + part,
-				Todo: "a name without ./ and .gguf means a model from the Hub; serve catalog lists some",
+				Todo: "for a model from the Hub, give its name without ./ and .gguf; serve catalog lists some",
 			}
 		}
 		if err != nil {

@@ -135,7 +135,7 @@ func (s *Store) remember(f hub.CachedFile, id identity) {
 func (s *Store) hash(ctx context.Context, f hub.CachedFile, file io.Reader) (string, error) {
 	h := f.NewHash()
 	progress := s.Hub.Progress()
-	progress.Start("verify "+f.Path, f.Size, 0)
+	progress.Start("verifying "+f.Path, f.Size, 0)
 	defer progress.Done()
 	buf := make([]byte, 1<<20)
 	for ctx.Err() == nil {

@@ -2,42 +2,47 @@ package picture
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"image"
 	"image/color"
 	"image/jpeg"
-	"io"
 )
 
 // Go's decoder reads most JPEG files, but refuses those whose planes are sampled in unusual ways, and those with
 // four planes that Adobe's programs have not marked. They are decoded here: sequential and progressive files with
 // Huffman codes and 8 bits.
 
-// maxScans is the maximum number of passes over an image. Encoders make about ten; each pass costs time for all
-// blocks of the image, also if it has hardly any data.
-const maxScans = 100
+// Limits on the passes over an image, and on the pixels that they pass in all. Encoders make about ten; each pass
+// costs time for all blocks of the image, also if it has hardly any data.
+const (
+	maxScans  = 100
+	maxPassed = 600_000_000
+)
 
-var errCut = errors.New("the JPEG is cut off")
+var errCut = errors.New("the JPEG is truncated")
 
 // decodeJPEG decodes a JPEG file.
-func decodeJPEG(r io.Reader) (image.Image, error) {
-	data, err := io.ReadAll(r)
+func decodeJPEG(s *source) (image.Image, error) {
+	config, err := decodeJPEGConfig(s)
 	if err != nil {
 		return nil, err
 	}
-	if n := scans(data); n > maxScans {
-		return nil, fmt.Errorf("the JPEG has too many scans: %d (maximum %d)", n, maxScans)
+	most := min(maxScans, maxPassed/max(config.Width*config.Height, 1))
+	if n := scans(s.data); n > most {
+		return nil, fmt.Errorf("the JPEG has too many scans for %d x %d pixels: %d (maximum %d)",
+			config.Width, config.Height, n, most)
 	}
 
-	img, err := jpeg.Decode(bytes.NewReader(data))
+	img, err := jpeg.Decode(s.reader())
 	var unsupported jpeg.UnsupportedError
 	if !errors.As(err, &unsupported) {
 		return img, err
 	}
 
-	f := jpegFile{data: data, adobe: -1}
+	f := jpegFile{ctx: s.ctx, data: s.data, adobe: -1}
 	if err := f.read(); err != nil {
 		return nil, err
 	}
@@ -45,19 +50,14 @@ func decodeJPEG(r io.Reader) (image.Image, error) {
 }
 
 // decodeJPEGConfig returns the size of a JPEG file.
-func decodeJPEGConfig(r io.Reader) (image.Config, error) {
-	data, err := io.ReadAll(r)
-	if err != nil {
-		return image.Config{}, err
-	}
-
-	config, err := jpeg.DecodeConfig(bytes.NewReader(data))
+func decodeJPEGConfig(s *source) (image.Config, error) {
+	config, err := jpeg.DecodeConfig(s.reader())
 	var unsupported jpeg.UnsupportedError
 	if !errors.As(err, &unsupported) {
 		return config, err
 	}
 
-	f := jpegFile{data: data, adobe: -1, headOnly: true}
+	f := jpegFile{ctx: s.ctx, data: s.data, adobe: -1, headOnly: true}
 	if err := f.read(); err != nil {
 		return image.Config{}, err
 	}
@@ -84,6 +84,7 @@ const (
 
 // jpegFile is a file that is decoded.
 type jpegFile struct {
+	ctx      context.Context
 	data     []byte
 	at       int  // of what is read next
 	headOnly bool // stops when the size is known

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -165,7 +166,7 @@ func TestSamplings(t *testing.T) {
 				{2, sampling[1][0], sampling[1][1], quadrants(size, 85, 44, 255, 128)},
 				{3, sampling[2][0], sampling[2][1], quadrants(size, 255, 21, 107, 128)},
 			}
-			m, err := Decode(flatJPEG(size, planes, apart), 0)
+			m, err := decoded(flatJPEG(size, planes, apart), 0)
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
 				continue
@@ -197,7 +198,7 @@ func TestInks(t *testing.T) {
 			planes = append(planes, flatPlane{byte(i + 1), sampling[i][0], sampling[i][1], value})
 		}
 
-		m, err := Decode(flatJPEG(size, planes, false), 0)
+		m, err := decoded(flatJPEG(size, planes, false), 0)
 		if err != nil {
 			t.Errorf("%v: %v", sampling, err)
 			continue
@@ -237,7 +238,7 @@ func TestAgrees(t *testing.T) {
 			t.Fatal(name, err)
 		}
 
-		f := jpegFile{data: data, adobe: -1}
+		f := jpegFile{ctx: t.Context(), data: data, adobe: -1}
 		if err := f.read(); err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -247,14 +248,14 @@ func TestAgrees(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		a := flatten(got, 0)
-		b := flatten(want, 0)
+		a, _ := flatten(t.Context(), got, 0)
+		b, _ := flatten(t.Context(), want, 0)
 		if d := distance(a.Pixels, b.Pixels); d > 4 {
 			t.Errorf("%s: pixels differ by %d", name, d)
 		}
 
 		for n := range data[:len(data)-2] {
-			f := jpegFile{data: data[:n], adobe: -1}
+			f := jpegFile{ctx: t.Context(), data: data[:n], adobe: -1}
 			if err := f.read(); err == nil {
 				t.Errorf("%s: cut to %d bytes it is read", name, n)
 			}
@@ -271,7 +272,7 @@ func TestScans(t *testing.T) {
 	if n := scans(many); n != maxScans+1 {
 		t.Errorf("%d scans are counted", n)
 	}
-	if _, err := Decode(many, 0); !errors.Is(err, ErrFormat) {
+	if _, err := decoded(many, 0); !errors.Is(err, ErrFormat) {
 		t.Error(err)
 	}
 }
@@ -313,7 +314,7 @@ func TestOrientations(t *testing.T) {
 		}
 	}
 
-	turned, err := Decode(tests["PNG, before its data"].data, 0)
+	turned, err := decoded(tests["PNG, before its data"].data, 0)
 	if err != nil || turned.Width != 32 || turned.Height != 64 {
 		t.Errorf("a PNG turned right: %v %v", turned, err)
 	}
@@ -340,12 +341,12 @@ func FuzzJPEG(f *testing.F) {
 	}
 
 	f.Fuzz(func(t *testing.T, data []byte) {
-		head := jpegFile{data: data, adobe: -1, headOnly: true}
+		head := jpegFile{ctx: t.Context(), data: data, adobe: -1, headOnly: true}
 		if head.read() != nil || head.width*head.height > 1<<16 || scans(data) > 10 {
 			return
 		}
 
-		file := jpegFile{data: data, adobe: -1}
+		file := jpegFile{ctx: t.Context(), data: data, adobe: -1}
 		if file.read() != nil {
 			return
 		}
@@ -354,4 +355,32 @@ func FuzzJPEG(f *testing.F) {
 			t.Errorf("%v of %d x %d", img.Bounds(), file.width, file.height)
 		}
 	})
+}
+
+// TestScansOfManyPixels refuses scans that pass too many pixels in all, before it decodes any.
+func TestScansOfManyPixels(t *testing.T) {
+	file := func(width, height, scans int) []byte {
+		size := []byte{8, byte(height >> 8), byte(height), byte(width >> 8), byte(width), 1, 1, 0x11, 0}
+		data := []byte{0xff, markSOI}
+		data = append(data, 0xff, markSOF2, 0, byte(len(size)+2))
+		data = append(data, size...)
+		for range scans {
+			data = append(data, 0xff, markSOS, 0, 8, 1, 1, 0, 0, 0, 0, 0)
+		}
+		return append(data, 0xff, markEOI)
+	}
+	for _, tt := range []struct {
+		width, height, scans int
+		refused              bool
+	}{
+		{8000, 6000, 12, false},
+		{8000, 6000, 13, true},
+		{100, 100, 100, false},
+		{100, 100, 101, true},
+	} {
+		_, err := decoded(file(tt.width, tt.height, tt.scans), 0)
+		if refused := err != nil && strings.Contains(err.Error(), "too many scans"); refused != tt.refused {
+			t.Errorf("%d scans of %d x %d pixels: %v", tt.scans, tt.width, tt.height, err)
+		}
+	}
 }

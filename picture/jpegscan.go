@@ -1,6 +1,7 @@
 package picture
 
 import (
+	"context"
 	"errors"
 )
 
@@ -134,6 +135,9 @@ func (f *jpegFile) scan(header []byte) error {
 
 	f.restart(&s)
 	for mcu := range across * down {
+		if mcu%across == 0 && f.ctx.Err() != nil {
+			return context.Cause(f.ctx)
+		}
 		if f.interval > 0 && mcu > 0 && mcu%f.interval == 0 {
 			if err := f.skipRestart(&s); err != nil {
 				return err

@@ -3,7 +3,7 @@
 package picture
 
 import (
-	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"image"
@@ -38,39 +38,92 @@ type RGB struct {
 
 // codec decodes one type of file.
 type codec struct {
-	config func(io.Reader) (image.Config, error)
-	decode func(io.Reader) (image.Image, error)
+	config func(*source) (image.Config, error)
+	decode func(*source) (image.Image, error)
 }
 
 var codecs = map[string]codec{
-	"image/png":  {png.DecodeConfig, png.Decode},
+	"image/png":  {configBy(png.DecodeConfig), decodeBy(png.Decode)},
 	"image/jpeg": {decodeJPEGConfig, decodeJPEG},
-	"image/webp": {webp.DecodeConfig, webp.Decode},
-	"image/gif":  {gif.DecodeConfig, gif.Decode},
+	"image/webp": {configBy(webp.DecodeConfig), decodeBy(webp.Decode)},
+	"image/gif":  {configBy(gif.DecodeConfig), decodeBy(gif.Decode)},
+}
+
+func configBy(f func(io.Reader) (image.Config, error)) func(*source) (image.Config, error) {
+	return func(s *source) (image.Config, error) { return f(s.reader()) }
+}
+
+func decodeBy(f func(io.Reader) (image.Image, error)) func(*source) (image.Image, error) {
+	return func(s *source) (image.Image, error) { return f(s.reader()) }
+}
+
+// source is a file that is decoded until a context ends.
+type source struct {
+	ctx  context.Context
+	data []byte
+}
+
+// reader returns a reader of the file from its beginning.
+func (s *source) reader() io.Reader { return &reader{source: s} }
+
+// reader reads a file in small pieces, and fails when the context ends: so a decoder, which may make much of a few
+// bytes, ends soon after.
+type reader struct {
+	*source
+	at int
+}
+
+// piece is how many bytes a Read returns at most.
+const piece = 256
+
+// Read implements io.Reader.
+func (r *reader) Read(p []byte) (int, error) {
+	if r.ctx.Err() != nil {
+		return 0, context.Cause(r.ctx)
+	}
+	if r.at == len(r.data) {
+		return 0, io.EOF
+	}
+	n := copy(p[:min(len(p), piece)], r.data[r.at:])
+	r.at += n
+	return n, nil
 }
 
 // Decode decodes an image file of any of the types, whatever its declared type. If side is
 // not 0, a larger image is scaled down to fit a square of side pixels. Transparency is
-// rendered on white. Errors wrap ErrFormat or ErrSize.
-func Decode(data []byte, side int) (*RGB, error) {
+// rendered on white. Errors wrap ErrFormat or ErrSize, or are the cause of ctx's end. Accept is called with the
+// number of pixels before they are decoded; its error is returned.
+func Decode(ctx context.Context, data []byte, side int, accept func(pixels int) error) (*RGB, error) {
+	rgb, err := decode(&source{ctx, data}, side, accept)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return rgb, err
+}
+
+func decode(s *source, side int, accept func(pixels int) error) (*RGB, error) {
+	data := s.data
 	kind := http.DetectContentType(data)
 	c, ok := codecs[kind]
 	if !ok {
-		return nil, fmt.Errorf("%w: it is neither PNG, JPEG, WebP nor GIF", ErrFormat)
+		return nil, fmt.Errorf("%w: it is not a PNG, JPEG, WebP or GIF file", ErrFormat)
 	}
 
-	config, err := c.config(bytes.NewReader(data))
+	config, err := c.config(s)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
 	if err := checkSize(config.Width, config.Height); err != nil {
 		return nil, err
 	}
+	if err := accept(config.Width * config.Height); err != nil {
+		return nil, err
+	}
 	if kind == "image/gif" && frames(data) > 1 {
 		return nil, fmt.Errorf("%w: the GIF is animated", ErrFormat)
 	}
 
-	img, err := c.decode(bytes.NewReader(data))
+	img, err := c.decode(s)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
@@ -79,7 +132,11 @@ func Decode(data []byte, side int) (*RGB, error) {
 		return nil, err
 	}
 
-	return flatten(img, side).turn(orientation(kind, data)), nil
+	flat, err := flatten(s.ctx, img, side)
+	if err != nil {
+		return nil, err
+	}
+	return flat.turn(orientation(kind, data)), nil
 }
 
 func checkSize(width, height int) error {
@@ -98,8 +155,11 @@ func checkSize(width, height int) error {
 	return nil
 }
 
-// flatten renders an image on white and scales it down to fit a square.
-func flatten(img image.Image, side int) *RGB {
+// band is how many rows of an image are rendered before it is asked whether anybody still waits for them.
+const band = 64
+
+// flatten renders an image on white and scales it down to fit a square. It fails when ctx is done.
+func flatten(ctx context.Context, img image.Image, side int) (*RGB, error) {
 	from := img.Bounds()
 	width := from.Dx()
 	height := from.Dy()
@@ -110,7 +170,12 @@ func flatten(img image.Image, side int) *RGB {
 	on := image.NewRGBA(image.Rect(0, 0, width, height))
 	draw.Draw(on, on.Bounds(), image.NewUniform(color.White), image.Point{}, draw.Src)
 	if width == from.Dx() && height == from.Dy() {
-		draw.Draw(on, on.Bounds(), img, from.Min, draw.Over)
+		for y := 0; y < height; y += band {
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+			draw.Draw(on, image.Rect(0, y, width, min(y+band, height)), img, from.Min.Add(image.Pt(0, y)), draw.Over)
+		}
 	} else {
 		xdraw.CatmullRom.Scale(on, on.Bounds(), img, from, draw.Over, nil)
 	}
@@ -118,5 +183,5 @@ func flatten(img image.Image, side int) *RGB {
 	for i := range width * height {
 		copy(flat.Pixels[3*i:3*i+3], on.Pix[4*i:4*i+3])
 	}
-	return flat
+	return flat, nil
 }

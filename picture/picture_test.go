@@ -2,6 +2,7 @@ package picture
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"image/gif"
 	"image/jpeg"
 	"image/png"
+	"io"
 	"net/http"
 	"slices"
 	"testing"
@@ -161,7 +163,7 @@ func TestDecode(t *testing.T) {
 	}
 
 	for name, tt := range tests {
-		got, err := Decode(tt.data, tt.side)
+		got, err := decoded(tt.data, tt.side)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -238,7 +240,7 @@ func TestBadImages(t *testing.T) {
 		"pixels not there": {claims(100, 100), ErrFormat},
 	}
 	for name, tt := range tests {
-		if _, err := Decode(tt.data, 0); !errors.Is(err, tt.want) {
+		if _, err := decoded(tt.data, 0); !errors.Is(err, tt.want) {
 			t.Errorf("%s: %v, want %v", name, err, tt.want)
 		}
 	}
@@ -267,7 +269,7 @@ func FuzzDecode(f *testing.F) {
 			t.Skip("large, and only slow")
 		}
 
-		m, err := Decode(data, 64)
+		m, err := decoded(data, 64)
 		if err != nil {
 			if !errors.Is(err, ErrFormat) && !errors.Is(err, ErrSize) {
 				t.Errorf("an error of another kind: %v", err)
@@ -279,4 +281,52 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("%d x %d and %d bytes", m.Width, m.Height, len(m.Pixels))
 		}
 	})
+}
+
+// decoded decodes a file, however many pixels it has.
+func decoded(data []byte, side int) (*RGB, error) {
+	return Decode(context.Background(), data, side, func(int) error { return nil })
+}
+
+// TestDecodingEnds has nobody wait for a picture any more when its decoding begins.
+func TestDecodingEnds(t *testing.T) {
+	var png, jpg, gif bytes.Buffer
+	if err := encodeAll(corners(255), &png, &jpg, &gif); err != nil {
+		t.Fatal(err)
+	}
+	for name, file := range map[string][]byte{"PNG": png.Bytes(), "JPEG": jpg.Bytes(), "GIF": gif.Bytes()} {
+		ctx, cancel := context.WithCancel(t.Context())
+		pixels := 0
+		_, err := Decode(ctx, file, 0, func(n int) error {
+			pixels = n
+			cancel()
+			return nil
+		})
+		if !errors.Is(err, context.Canceled) || pixels != 64*32 {
+			t.Errorf("%s: %v with %d pixels", name, err, pixels)
+		}
+	}
+
+	refused := errors.New("too much")
+	if _, err := Decode(t.Context(), png.Bytes(), 0, func(int) error { return refused }); !errors.Is(err, refused) {
+		t.Errorf("refused: %v", err)
+	}
+}
+
+// encodeAll writes an image as files of three types.
+func encodeAll(img image.Image, asPNG, asJPEG, asGIF io.Writer) error {
+	return errors.Join(png.Encode(asPNG, img), jpeg.Encode(asJPEG, img, nil), gif.Encode(asGIF, img, nil))
+}
+
+// TestReaderEnds ends a context while a file is read: a few bytes later there are no more.
+func TestReaderEnds(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	r := (&source{ctx, make([]byte, 1<<20)}).reader()
+	if n, err := r.Read(make([]byte, 4096)); n == 0 || n > piece || err != nil {
+		t.Errorf("%d bytes at once, %v", n, err)
+	}
+	cancel()
+	if n, err := r.Read(make([]byte, 4096)); n > 0 || !errors.Is(err, context.Canceled) {
+		t.Errorf("%d bytes more, %v", n, err)
+	}
 }

@@ -16,6 +16,7 @@ import (
 type Engine interface {
 	Model() *engine.ModelInfo
 	Limits() engine.Limits
+	LongestPiece() int
 	Admits(context.Context, engine.Caller) error
 	Tokenize(text string, special bool, limit int) ([]engine.Token, error)
 	Prompt(ctx context.Context, parts []engine.Part, limit int) ([]engine.Token, []*engine.Media, error)

@@ -17,7 +17,8 @@ import (
 // Limits on images.
 const (
 	maxImages = 128
-	lowDetail = 512 // pixels per side in low detail
+	maxPixels = 256_000_000 // that are decoded for one conversation
+	lowDetail = 512         // pixels per side in low detail
 )
 
 // Image is an image in a message.
@@ -28,11 +29,18 @@ type Image struct {
 	Mark      string // the image's placeholder in the message's content, from NewMark
 }
 
+// The form of a mark.
+const (
+	markPrefix = "image-"
+	markBytes  = 12
+	markLength = len(markPrefix) + 2*markBytes
+)
+
 // NewMark returns a placeholder for an image. It is unguessable, so that texts cannot contain it.
 func NewMark() string {
-	var b [12]byte
+	var b [markBytes]byte
 	rand.Read(b[:])
-	return fmt.Sprintf("image-%x", b)
+	return fmt.Sprintf("%s%x", markPrefix, b)
 }
 
 // Fetch downloads the file of an image. Fetched is the number of bytes that have already been
@@ -46,7 +54,7 @@ func (b *Builder) checkImages(images []Image) *fault.Error {
 		return nil
 	case !b.Model.Model().Vision:
 		return fault.New(fault.Unsupported, images[0].Field,
-			"The model '%s' does not accept images: it has no projector (a file mmproj-*.gguf).", b.Name)
+			"The model '%s' does not accept images: it has no multimodal projector (an mmproj-*.gguf file).", b.Name)
 	case len(images) > maxImages:
 		return fault.New(fault.ArrayTooLong, images[maxImages].Field,
 			"The conversation has too many images: %d (maximum %d).", len(images), maxImages)
@@ -61,23 +69,27 @@ func (b *Builder) cut(ctx context.Context, text string, images []Image) ([]engin
 		return nil, err
 	}
 
-	var parts []engine.Part
-	for {
-		next := -1
-		at := len(text)
-		for i := range images {
-			if k := strings.Index(text, images[i].Mark); k >= 0 && k < at {
-				next = i
-				at = k
-			}
-		}
+	byMark := map[string]*engine.ImageSource{}
+	for i := range images {
+		byMark[images[i].Mark] = sources[i]
+	}
 
-		parts = append(parts, engine.Part{Text: text[:at]})
-		if next < 0 {
-			return parts, nil
+	var parts []engine.Part
+	from := 0
+	for at := 0; ; {
+		i := strings.Index(text[at:], markPrefix)
+		if i < 0 {
+			return append(parts, engine.Part{Text: text[from:]}), nil
 		}
-		parts = append(parts, engine.Part{Image: sources[next]})
-		text = text[at+len(images[next].Mark):]
+		at += i
+		end := at + markLength
+		if source, ok := byMark[text[at:min(end, len(text))]]; ok {
+			parts = append(parts, engine.Part{Text: text[from:at]}, engine.Part{Image: source})
+			at = end
+			from = end
+			continue
+		}
+		at += len(markPrefix)
 	}
 }
 
@@ -88,9 +100,13 @@ const maxFetches = 16
 func (b *Builder) load(ctx context.Context, text string, images []Image) ([]*engine.ImageSource, error) {
 	sources := make([]*engine.ImageSource, len(images))
 	fetched := int64(0)
+	decoded := 0
 	fetches := 0
 	for i := range images {
 		image := &images[i]
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		if !strings.Contains(text, image.Mark) {
 			return nil, fault.New(fault.InvalidValue, image.Field,
 				"The model's chat template has no place for this image.")
@@ -108,7 +124,7 @@ func (b *Builder) load(ctx context.Context, text string, images []Image) ([]*eng
 		if e != nil {
 			return nil, e
 		}
-		sources[i] = image.source(data)
+		sources[i] = image.source(data, &decoded)
 	}
 	return sources, nil
 }
@@ -139,8 +155,9 @@ func (i *Image) data() (file []byte, inside bool, e *fault.Error) {
 	return file, true, nil
 }
 
-// source returns the image for the engine, which decodes it only if it is not cached.
-func (i *Image) source(file []byte) *engine.ImageSource {
+// source returns the image for the engine, which decodes it only if it is not cached. Decoded counts the pixels of a
+// conversation's images that were.
+func (i *Image) source(file []byte, decoded *int) *engine.ImageSource {
 	side := 0
 	if i.LowDetail {
 		side = lowDetail
@@ -149,9 +166,20 @@ func (i *Image) source(file []byte) *engine.ImageSource {
 	fmt.Fprintf(h, "%d ", side)
 	h.Write(file)
 
-	open := func() (*engine.Bitmap, error) {
-		rgb, err := picture.Decode(file, side)
+	open := func(ctx context.Context) (*engine.Bitmap, error) {
+		rgb, err := picture.Decode(ctx, file, side, func(pixels int) error {
+			if *decoded += pixels; *decoded > maxPixels {
+				return fault.New(fault.ImageTooLarge, i.Field,
+					"The images of the conversation have more than %d million pixels in all.", maxPixels/1_000_000)
+			}
+			return nil
+		})
+		var refused *fault.Error
 		switch {
+		case errors.As(err, &refused):
+			return nil, refused
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
 		case errors.Is(err, picture.ErrSize):
 			return nil, fault.New(fault.ImageTooLarge, i.Field, "Invalid image in '%s': %v.", i.Field, err)
 		case err != nil:

@@ -1,6 +1,7 @@
 package prompt
 
 import (
+	"bytes"
 	"encoding/json"
 	"slices"
 )
@@ -58,7 +59,17 @@ func marshalMessages(messages []Message) ([]byte, error) {
 			})
 		}
 	}
-	return json.Marshal(list)
+	return marshal(list)
+}
+
+// marshal returns JSON in which only what must be is escaped: other servers' templates see "<" as it is, and an escape
+// is six times as long.
+func marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
 func (t *Tool) template() templateFunction {
@@ -71,7 +82,7 @@ func marshalTools(tools []Tool) ([]byte, error) {
 		list[i] = templateTool{"function", tools[i].template()}
 		list[i].Function.Name = tools[i].ruleName()
 	}
-	return json.Marshal(list)
+	return marshal(list)
 }
 
 // withoutDevelopers turns developer messages into system messages.

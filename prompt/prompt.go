@@ -13,6 +13,7 @@ import (
 type Renderer interface {
 	Model() *engine.ModelInfo
 	Limits() engine.Limits
+	LongestPiece() int
 	Render(engine.Chat) (*engine.Rendered, error)
 	Tokenize(text string, special bool, limit int) ([]engine.Token, error)
 	Prompt(ctx context.Context, parts []engine.Part, limit int) ([]engine.Token, []*engine.Media, error)
@@ -47,6 +48,9 @@ type Prompt struct {
 
 // Build renders and tokenizes a conversation, and encodes its images.
 func (b *Builder) Build(ctx context.Context, c *Conversation) (*Prompt, error) {
+	if err := b.checkLength(c); err != nil {
+		return nil, err
+	}
 	images := c.images()
 	if e := b.checkImages(images); e != nil {
 		return nil, e
@@ -64,6 +68,24 @@ func (b *Builder) Build(ctx context.Context, c *Conversation) (*Prompt, error) {
 	p.begun, _ = c.begun()
 	p.Tokens, p.media, err = b.Model.Prompt(ctx, parts, b.Model.Limits().Context-1)
 	return p, err
+}
+
+// checkLength returns an engine.LengthError for a conversation whose texts alone have more bytes than the context has
+// room for, whatever tokens they become. What a template may leave out, such as reasoning, does not count.
+func (b *Builder) checkLength(c *Conversation) error {
+	piece := b.Model.LongestPiece()
+	if piece == 0 {
+		return nil
+	}
+
+	bytes := 0
+	for i := range c.Messages {
+		bytes += len(c.Messages[i].Content)
+	}
+	if n := bytes / piece; n >= b.Model.Limits().Context {
+		return &engine.LengthError{Tokens: n, Limit: b.Model.Limits().Context - 1, AtLeast: true}
+	}
+	return nil
 }
 
 // Text is the prompt before it became tokens. Images are in it as their marks.

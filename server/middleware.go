@@ -1,11 +1,9 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -16,7 +14,6 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"serve/engine"
 	"serve/fault"
 	"serve/server/dialect"
 	"serve/server/wire"
@@ -107,42 +104,6 @@ func (s *Server) guardRight(c *gin.Context) {
 		s.fail(c, e)
 		c.Abort()
 	}
-}
-
-// limitWork decodes the body and limits its size, and refuses work while the server is draining.
-func (s *Server) limitWork(c *gin.Context) {
-	if !exchangeOf(c).endpoint.Work {
-		return
-	}
-	if s.draining.Load() {
-		s.fail(c, service.Fault(engine.ErrStopped, ""))
-		c.Abort()
-		return
-	}
-
-	limit := cmp.Or(exchangeOf(c).endpoint.MaxBody, s.opts.MaxBody)
-	body, e := decodeBody(c.Writer, c.Request, limit)
-	if e != nil {
-		s.fail(c, e)
-		c.Abort()
-		return
-	}
-	defer body.Close()
-	c.Request.Body = body
-	c.Next()
-}
-
-// limitedBody turns the error for a body that is too large into a fault.
-type limitedBody struct{ io.ReadCloser }
-
-// Read implements io.Reader.
-func (b limitedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
-		err = fault.New(fault.BodyTooLarge, "", "The request body is too large (maximum %d bytes).", tooLarge.Limit)
-	}
-	return n, err
 }
 
 // timeoutHeader is the header by which a client limits the time of a request, in milliseconds.

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 
 	"serve/archive"
 	"serve/pool"
+	"serve/quota"
 	"serve/server/anthropic"
 	"serve/server/ollama"
 	"serve/server/openai"
@@ -26,9 +28,14 @@ import (
 
 // Options configure the server. A zero value means the default given in the comment.
 type Options struct {
-	Models    []*pool.Model
-	MaxBody   int64         // maximum size of a request body in bytes, 32 MiB
-	Heartbeat time.Duration // interval between pings on a silent stream, 15 s
+	Models  []*pool.Model
+	MaxBody int64 // maximum size of a request body in bytes, 32 MiB; 4 MiB where none has pictures
+	// BodyMemory is the size of all bodies in memory, in bytes, 256 MiB; at least four times MaxBody.
+	BodyMemory int64
+	MaxReading int           // maximum number of requests that are being read, 1024
+	Workers    int           // requests that are decoded at the same time, and rendered for each model; one per CPU
+	MaxCPU     time.Duration // CPU time that the decoding of a request may take, 1 s
+	Heartbeat  time.Duration // interval between pings on a silent stream, 15 s
 	// ReadStall is how long a client may send nothing of a body, 30 s; WriteStall is how long it may accept
 	// nothing of an answer, 2 minutes. Then it is considered gone.
 	ReadStall, WriteStall time.Duration
@@ -80,6 +87,8 @@ type Server struct {
 	service  *service.Service
 	api      *openai.API
 	ops      *ops.Ops
+	bodies   *quota.Budget
+	workers  *quota.Workers
 	draining atomic.Bool
 	router   *gin.Engine
 
@@ -95,6 +104,11 @@ type Server struct {
 // New returns a server. The caller must close it.
 func New(o Options) (*Server, error) {
 	setDefault(&o.MaxBody, 32<<20)
+	setDefault(&o.BodyMemory, 256<<20)
+	o.BodyMemory = max(o.BodyMemory, 4*o.MaxBody)
+	setDefault(&o.MaxReading, 1024)
+	setDefault(&o.Workers, runtime.GOMAXPROCS(0))
+	setDefault(&o.MaxCPU, time.Second)
 	setDefault(&o.Heartbeat, 15*time.Second)
 	setDefault(&o.ReadStall, 30*time.Second)
 	setDefault(&o.WriteStall, 2*time.Minute)
@@ -107,9 +121,14 @@ func New(o Options) (*Server, error) {
 		o.Log = slog.Default()
 	}
 
+	if err := checkOrigins(&o); err != nil {
+		return nil, err
+	}
 	s := &Server{
 		opts:      o,
 		pool:      pool.New(o.KeepAlive, o.MaxWaiting, o.Log),
+		bodies:    quota.NewBudget(quota.Limits{Readers: o.MaxReading, Bytes: o.BodyMemory}),
+		workers:   quota.NewWorkers(o.Workers, o.MaxCPU),
 		endpoints: map[place][]endpoint{},
 	}
 
@@ -136,6 +155,7 @@ func (s *Server) assemble() (err error) {
 		LoadWait: o.LoadWait,
 		Fetch:    fetcher.fetch,
 		Library:  o.Library,
+		Workers:  o.Workers,
 	})
 	if err != nil {
 		return err

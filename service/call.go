@@ -8,6 +8,7 @@ import (
 	"serve/engine"
 	"serve/fault"
 	"serve/pool"
+	"serve/quota"
 )
 
 // Call is the part of a request that does not depend on the endpoint: the client, and the work that
@@ -20,6 +21,13 @@ type Call struct {
 
 	// Report, if not nil, is called when the work of a detached call has ended.
 	Report func(context.Context)
+
+	// Workers computes what has to be computed to read the request; nil for no limit.
+	Workers *quota.Workers
+	// Reservation is the memory of the request, which a detached call releases when its work has ended; may be nil.
+	Reservation *quota.Reservation
+
+	account quota.Account // of the CPU time that reading it has taken
 
 	mu       sync.Mutex
 	work     []Work
@@ -101,6 +109,9 @@ func (c *Call) Detach() (done func(context.Context)) {
 	return func(ctx context.Context) {
 		if c.Report != nil {
 			c.Report(ctx)
+		}
+		if c.Reservation != nil {
+			c.Reservation.Release()
 		}
 	}
 }

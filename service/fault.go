@@ -11,6 +11,7 @@ import (
 	"serve/engine"
 	"serve/fault"
 	"serve/pool"
+	"serve/quota"
 )
 
 // Fault converts any error to a fault. It is the only place that knows what errors of the engine and
@@ -26,6 +27,9 @@ func Fault(err error, field string) *fault.Error {
 	if e := modelFault(err); e != nil {
 		return e
 	}
+	if e := quotaFault(err); e != nil {
+		return e
+	}
 
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
@@ -33,7 +37,7 @@ func Fault(err error, field string) *fault.Error {
 	case errors.Is(err, context.Canceled):
 		return fault.New(fault.Canceled, "", "The client closed the request.")
 	}
-	return fault.New(fault.Internal, "", "The server failed: %v.", err)
+	return fault.New(fault.Internal, "", "Internal server error: %v.", err)
 }
 
 // requestFault converts errors caused by the request. It returns nil for other errors.
@@ -62,7 +66,8 @@ func requestFault(err error, field string) *fault.Error {
 			"Invalid '%s': %s. Other requests were not affected. Do not retry this one.", field,
 			strings.TrimPrefix(err.Error(), engine.ErrRequest.Error()+": "))
 	case errors.Is(err, engine.ErrRequest):
-		return fault.New(fault.InvalidValue, field, "%v.", err)
+		why := strings.TrimPrefix(err.Error(), engine.ErrRequest.Error()+": ")
+		return fault.New(fault.InvalidValue, field, "Invalid request: %s.", why)
 	}
 	return nil
 }
@@ -89,6 +94,33 @@ func modelFault(err error) *fault.Error {
 	return nil
 }
 
+// quotaRetry is after which time a request may have what others have now. Most are read in milliseconds.
+const quotaRetry = time.Second
+
+// quotaFault converts errors about what a request may use of the server. It returns nil for other errors.
+func quotaFault(err error) *fault.Error {
+	var expensive *quota.TimeError
+	var exceeded *quota.ExceededError
+	switch {
+	case errors.As(err, &expensive):
+		return fault.New(fault.TooExpensive, "",
+			"The request takes more than %v of CPU time to read. Make it smaller or simpler, or start the server "+
+				"with a larger --max-cpu.", expensive.Limit)
+	case !errors.As(err, &exceeded):
+		return nil
+	case exceeded.Never:
+		return fault.New(fault.BodyTooLarge, "",
+			"The request body is too large (maximum %d bytes, a client's share of --body-memory).", exceeded.Limit)
+	case exceeded.Own:
+		return later(fault.RateLimited, quotaRetry,
+			"You have reached your limit of %s: you have %d, and all clients together may have %d. "+
+				"Try again in 1 second.", exceeded.What, exceeded.Used, exceeded.Limit)
+	}
+	return later(fault.Overloaded, quotaRetry,
+		"The server has reached its limit of %s: %d of %d. Try again in 1 second.",
+		exceeded.What, exceeded.Used, exceeded.Limit)
+}
+
 // later returns a fault that may be over after a while.
 func later(kind fault.Kind, after time.Duration, format string, args ...any) *fault.Error {
 	e := fault.New(kind, "", format, args...)
@@ -111,7 +143,7 @@ func busyFault(busy *engine.BusyError) *fault.Error {
 		e.Message = "You have reached your limit of queued requests."
 	case errors.Is(busy, engine.ErrWait):
 		e.Kind = fault.QueueWait
-		e.Message = "The wait in the queue exceeds the limit (--max-wait)."
+		e.Message = "The wait in the queue would exceed the limit (--max-wait)."
 	}
 	seconds := int(math.Ceil(after.Seconds()))
 	e.Message += fmt.Sprintf(" %s waiting. Try again in %s.",

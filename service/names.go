@@ -193,7 +193,7 @@ func (s *Service) Remove(ctx context.Context, name string) *fault.Error {
 
 	if m != nil && s.AtStart(m) {
 		return fault.New(fault.InvalidValue, "model",
-			"The server was started with the model %q; stop the server first.", name)
+			"The model %q cannot be deleted while this server runs: it was started with it. Stop the server first.", name)
 	}
 	if s.opts.Library == nil {
 		return fault.New(fault.ModelNotFound, "model", "model '%s' not found", name)

@@ -23,8 +23,23 @@ type Reply struct {
 // NewReply returns a reply without streams. Close releases the lease.
 func NewReply(model *pool.Lease) *Reply { return &Reply{Model: model} }
 
-// Generate starts another stream on behalf of the context's client. All streams count as one
-// request in the queue.
+// GenerateAll starts a stream for each of several prompts, on behalf of the context's client. They count as one request
+// in the queue, which has a place for all of them or for none.
+func (r *Reply) GenerateAll(ctx context.Context, requests []engine.Request) error {
+	together := 0
+	for i := range requests {
+		together += len(requests[i].Prompt)
+	}
+	for _, er := range requests {
+		er.Together = together
+		if err := r.Generate(ctx, er); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Generate starts a stream on behalf of the context's client.
 func (r *Reply) Generate(ctx context.Context, er engine.Request) error {
 	call := CallOf(ctx)
 	er.Caller = call.caller(er.Tier)

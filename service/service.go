@@ -22,6 +22,7 @@ type Options struct {
 	LoadWait time.Duration // how long a request waits for its model to load
 	Fetch    prompt.Fetch  // downloads images
 	Library  Library       // manages the models that are stored here; nil if only Models are served
+	Workers  int           // requests that are rendered and tokenized for a model at the same time, 1
 }
 
 // Service provides access to a set of models.
@@ -29,6 +30,8 @@ type Service struct {
 	opts      Options
 	templates prompt.Templates
 	opening   sync.Mutex // held while a stored model is opened
+	workers   sync.Map   // *quota.Workers by the ID of a model
+	vision    sync.Map   // whether a *pool.Model that has been loaded reads pictures
 
 	mu       sync.Mutex // guards what follows
 	models   []*pool.Model
@@ -99,7 +102,12 @@ func (s *Service) Worker(ctx context.Context, name string, t engine.Tier) (*pool
 // Prompt builds the prompt of a conversation for a model.
 func (s *Service) Prompt(ctx context.Context, model *pool.Lease, c *prompt.Conversation) (*prompt.Prompt, error) {
 	b := prompt.Builder{Model: model.Engine, Name: model.ID, Fetch: s.opts.Fetch, Templates: &s.templates}
-	return b.Build(ctx, c)
+	var p *prompt.Prompt
+	err := s.Ask(ctx, model, func() (err error) {
+		p, err = b.Build(ctx, c)
+		return err
+	})
+	return p, err
 }
 
 // Length counts the tokens of a conversation's prompt for a model, also if it has no room in the context. A prompt that

@@ -76,9 +76,20 @@ func Start(cmd *exec.Cmd, log *Log, start func() error) (*Process, error) {
 		return nil, err
 	}
 
+	dieFirst(cmd.Process.Pid)
 	p := &Process{cmd: cmd, log: log, ended: make(chan struct{})}
 	go p.reap()
 	return p, nil
+}
+
+// killScore is added to the score by which the kernel chooses what it kills when there is no memory left: half of the
+// maximum.
+const killScore = "500"
+
+// dieFirst has the kernel kill a worker before its parent, which starts another and loses nothing. Where that cannot
+// be said the worker usually is the larger process.
+func dieFirst(pid int) {
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte(killScore), 0)
 }
 
 // ID returns the process ID.

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// textAttacks make tokenizing expensive.
-func textAttacks() []attack {
+// tokenAttacks make tokenizing expensive.
+func tokenAttacks() []attack {
 	list := []attack{
 		{
 			name: "1.3 MB of control tokens to count",

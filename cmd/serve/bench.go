@@ -36,8 +36,8 @@ func newBenchCommand(w *cli) *cobra.Command {
 		Use:   "bench URL|MODEL|FILE.json",
 		Short: "measure the performance of a server under load",
 		Long: `bench sends requests from many concurrent clients to any server with OpenAI's API,
-and measures time to first token, time between tokens, and throughput. For a MODEL,
-it starts a server of its own.
+and measures time to first token, time between tokens, and throughput. Given a MODEL,
+it starts its own server.
 
 Each client sends its next request when the previous one is answered. With --rate,
 requests arrive at random at that average rate, no matter how many are running. A

@@ -12,7 +12,7 @@ func newBundleCommand(w *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bundle",
 		Short: "move models to machines without a network",
-		Long: `A bundle is one tar file with the files of models, their hashes, licenses and
+		Long: `A bundle is a single tar file that holds models with their hashes, licenses and
 revisions. It may be signed with an Ed25519 key:
 
   openssl genpkey -algorithm ed25519 -out key.pem
@@ -55,7 +55,7 @@ func newBundleImportCommand(w *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import FILE",
 		Short: "import models from a bundle",
-		Long:  "import verifies everything in the file before any model becomes visible.",
+		Long:  "import verifies the whole bundle before it adds any model to the cache.",
 		Args:  arguments(1, 1, "the file to read"),
 		RunE:  func(cmd *cobra.Command, args []string) error { return runBundleImport(cmd.Context(), w, o, args[0]) },
 	}

@@ -21,20 +21,20 @@ func newCatalogCommand(w *cli) *cobra.Command {
 	kinds := models.ServedKinds()
 	cmd := &cobra.Command{
 		Use:   "catalog [WORD...]",
-		Short: "list the models that have a short name",
+		Short: "list the models that can be named by a short name",
 		Long: `catalog lists the models that have a short name; with words, only those whose
 names, licenses or uses contain all of them. NEEDS estimates the memory for one
 request at a time of up to 8192 tokens; > marks a lower bound, where not all of the
 model's dimensions are known.
 
-ALSO lists other names of a model. A family's name, such as qwen, currently means
-the model in whose row it is listed. Ollama's names (llama3.1:8b,
+ALSO lists other names of a model. A family name, such as qwen, stands for the model
+that lists it; newer versions of serve may choose another. Ollama's names (llama3.1:8b,
 qwen3:4b-instruct-q8_0) work too.
 
 The rows come from public catalogs, and not all were checked on the Hub: a size
-with ~ is rounded, and a license with ? was not read in the repository. Most rows
+with ~ is rounded, and a license with ? was not checked in the repository. Most rows
 pin the SHA-256 of the file, and no other file is accepted; a HASH of "hub" means
-that no hash is known in advance, and the Hub's own listing is trusted.`,
+that the catalog has no hash, and the hash in the Hub's listing is trusted.`,
 		Example: "  serve catalog --kind vision\n  serve catalog --kind code,reasoning apache",
 		RunE:    func(cmd *cobra.Command, args []string) error { return runCatalog(cmd.Context(), w, o, args) },
 	}

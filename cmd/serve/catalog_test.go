@@ -50,7 +50,7 @@ func TestFamilyName(t *testing.T) {
 		"Phi-3-mini-4k-instruct-Q4_K_M.gguf": testmodel.Bytes(testmodel.Options{ChatTemplate: testmodel.ChatML}),
 	}})
 	env := environ(t, h)
-	const said = "phi3 currently means phi-3-mini"
+	const said = "phi3 stands for phi-3-mini"
 
 	for _, tt := range []struct {
 		args  []string

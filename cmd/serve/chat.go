@@ -36,7 +36,7 @@ func newChatCommand(w *cli) *cobra.Command {
 		Long: `chat talks to a model on one of your running servers, or else loads the model for the
 duration of the chat (without a MODEL, the tiny built-in demo). With --url it talks to
 any server with OpenAI's API; the key is read from OPENAI_API_KEY. OLLAMA_HOST names a
-server to use when none of yours has the model, as for Ollama.
+server to fall back on when none of yours has the model; its form is Ollama's.
 
 Given TEXT, input from a pipe, or both (the text comes first), it sends them and
 prints only the answer to stdout. Otherwise it reads lines, with editing keys as in a

@@ -85,10 +85,10 @@ func (c *config) declare(f flagset.Set) {
 		"`folder` to store responses, files and batches in; by default, only recent responses are kept, in memory")
 	f.Duration(&c.keepResponses, "keep-responses", 30*24*time.Hour, flagset.AtLeast(0),
 		"how long to keep stored responses; 0 to keep them forever")
-	flagset.Number(f, &c.stored.Bytes, "data-max", 16<<30, flagset.Within[int64](1, 1<<50),
-		"maximum size of all stored responses, conversations and files together, in bytes")
-	flagset.Number(f, &c.stored.ClientBytes, "data-max-client", 0, flagset.Within[int64](0, 1<<50),
-		"maximum size of what one client (an API key, or an address) has stored, in bytes; 0 for a quarter of --data-max")
+	flagset.Size(f, &c.stored.Bytes, "data-max", 16<<30, flagset.Within[int64](1, 1<<50),
+		"maximum size of all stored responses, conversations and files together")
+	flagset.Size(f, &c.stored.ClientBytes, "data-max-client", 0, flagset.Within[int64](0, 1<<50),
+		"maximum size of what one client (an API key, or an address) has stored; 0 for a quarter of --data-max")
 	f.Text(&c.server.Moderator, "moderation", "", "`name` of a served Llama Guard model that answers /v1/moderations")
 	f.List(&c.server.ImageHosts, "image-host",
 		"`host` that images in requests may be fetched from, by https; with host:port or http://host:port, also elsewhere. "+
@@ -104,15 +104,23 @@ func (c *config) declare(f flagset.Set) {
 // declareLimits declares the flags that bound what clients may ask for.
 func (c *config) declareLimits(f flagset.Set) {
 	flagset.Number(f, &c.engine.MaxWaiting, "max-waiting", 512, flagset.Within(1, 1<<20),
-		"maximum queued requests per model; one client may fill at most 4/5")
+		"maximum queued requests per model; one client may take at most 4/5 of them")
 	flagset.Number(f, &c.engine.MaxWaitingTokens, "max-waiting-tokens", 1<<20, flagset.Within(1, 1<<40),
-		"maximum prompt tokens in the queue of a model")
+		"maximum prompt tokens in a model's queue")
 	f.Duration(&c.engine.MaxWait, "max-wait", 5*time.Minute, flagset.AtLeast(0),
 		"maximum time in the queue; a request that would wait longer is refused at once; 0 for no limit")
 	f.Choice(&c.strictFields, "strict-fields", "on", []string{"on", strictOff},
-		"refuse requests with unknown fields, or accept them and report the fields in X-Ignored-Fields")
-	flagset.Number(f, &c.server.MaxBody, "max-body", 32<<20, flagset.Within[int64](0, 1<<40),
-		"maximum size of a request body, in bytes")
+		"what to do with unknown request fields: refuse the request (on), or ignore the fields and list them in "+
+			"X-Ignored-Fields (off)")
+	flagset.Size(f, &c.server.MaxBody, "max-body", 32<<20, flagset.Within[int64](0, 1<<40),
+		"maximum size of a request body; at most 4 MiB where no images can be in it")
+	flagset.Size(f, &c.server.BodyMemory, "body-memory", 0, flagset.Within[int64](0, 1<<50),
+		"memory for the bodies of all requests; one client may take at most 4/5; "+
+			"0 for 1/32 of this machine's or control group's memory")
+	flagset.Number(f, &c.server.MaxReading, "max-reading", 1024, flagset.Within(1, 1<<20),
+		"maximum requests whose bodies are being received; one client may have at most 4/5")
+	f.Duration(&c.server.MaxCPU, "max-cpu", time.Second, flagset.AtLeast(time.Millisecond),
+		"CPU time that the decoding of a request may take")
 	flagset.Number(f, &c.connections.All, "max-connections", 4096, flagset.Within(0, 1<<20),
 		"maximum open connections; 0 for no limit")
 	flagset.Number(f, &c.connections.PerAddress, "max-client-connections", 1024, flagset.Within(0, 1<<20),
@@ -121,17 +129,18 @@ func (c *config) declareLimits(f flagset.Set) {
 		"how long a client may send nothing of a request's body")
 	f.Duration(&c.server.WriteStall, "write-timeout", 2*time.Minute, flagset.AtLeast(time.Millisecond),
 		"how long a client may accept nothing of an answer")
-	flagset.Number(f, &c.server.MaxFile, "max-file", 512<<20, flagset.Within[int64](1, 1<<40),
-		"maximum size of a file that a client stores, in bytes")
+	flagset.Size(f, &c.server.MaxFile, "max-file", 512<<20, flagset.Within[int64](1, 1<<40),
+		"maximum size of a file that a client stores")
 }
 
 // declareEngine declares the flags of engines.
 func (c *config) declareEngine(f flagset.Set) {
 	f.Duration(&c.engine.Gap, "stream-gap", 50*time.Millisecond, flagset.Within(0, time.Minute),
-		"maximum pause between a stream's tokens while other prompts are processed; or 2.5 decoding steps, if that is longer")
+		"maximum pause between a stream's tokens while other requests' prompts are processed, or 2.5 decoding steps if "+
+			"that is longer")
 	f.Toggle(&c.isolate, "isolate", true, "run each model in its own process, which is restarted when it dies")
 	f.Duration(&c.server.Stall, "stall-timeout", 2*time.Minute, flagset.AtLeast(1),
-		"how long a step may take before the engine is considered stuck and is restarted")
+		"how long a step may take before the engine is considered stalled and is restarted")
 }
 
 // declare declares the flags of commands that load models.
@@ -143,7 +152,8 @@ func (c *modelConfig) declare(f flagset.Set) {
 		"requests processed at the same time; others wait in the queue")
 	flagset.Number(f, &m.Cells, "kv-cells", 0, flagset.Within(0, 1<<28),
 		"KV cache size in tokens, for all requests together; 0 for ctx-size times parallel, or what fits in memory")
-	f.Choice(&m.KVType, "kv-type", "f16", []string{"f16", "q8_0", "q4_0"}, "data `type` of the KV cache")
+	f.Choice(&m.KVType, "kv-type", "f16", []string{"f16", "q8_0", "q4_0"},
+		"data `type` of the KV cache: f16, q8_0 or q4_0")
 	flagset.Number(f, &m.Threads, "threads", 0, flagset.Within(0, 512),
 		"number of compute threads; 0 for one per physical core")
 	f.Checked(&m.Kernels, "kernels", loader.AutoKernels, loader.ValidKernels,
@@ -155,5 +165,5 @@ func (c *modelConfig) declare(f flagset.Set) {
 	f.Toggle(&m.NoMMap, "no-mmap", false, "read the model file into memory instead of mapping it")
 	f.Toggle(&m.NoRepack, "no-repack", false, "keep CPU weights in the file's layout, which is slower")
 	flagset.Parsed(f, &m.Reserve, "memory-reserve", "size", parseReserve, formatReserve,
-		"memory to leave free on each device; by default, one eighth of a device smaller than 8GiB")
+		"memory to leave free on each device; unless set, one eighth on devices smaller than 8GiB")
 }

@@ -33,7 +33,7 @@ func TestBounds(t *testing.T) {
 		{"max-wait", "5", "must be a duration such as 30s"},
 		{"kv-type", "q9", "must be f16, q8_0 or q4_0"},
 		{"gpu-layers", "many", "must be a number or auto"},
-		{"memory-reserve", "much", "is not a size such as 512MiB"},
+		{"memory-reserve", "much", "must be a size such as 512MiB"},
 	} {
 		_, err := parsed(t, "--"+tt.flag, tt.value)
 		if err == nil || !strings.Contains(err.Error(), tt.words) || !strings.Contains(err.Error(), "--"+tt.flag) {

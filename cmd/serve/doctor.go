@@ -25,11 +25,10 @@ func newDoctorCommand(w *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "check this machine for problems",
-		Long: `doctor checks the CPU, GPUs, memory, limits, the model cache, the port and the
-sandbox of engines, and says what to do about each problem. It runs the CPU kernels
-that models use, for each type of weights, and compares the results with exact
-ones. It opens no network connections. The exit code is 1 if a problem prevents
-serve from working.`,
+		Long: `doctor checks the CPU, GPUs, memory, limits, model cache, port and engine sandbox,
+and says what to do about each problem. It runs the CPU kernels that models use, for
+each quantization type, and compares the results with exact ones. It opens no network
+connections. The exit code is 1 if a problem prevents serve from working.`,
 		Args: arguments(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return runDoctor(cmd.Context(), w, o) },
 	}

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
-	"syscall"
+	"net/url"
 
+	"serve/host"
 	"serve/hub"
 	"serve/loader"
 	"serve/models"
@@ -15,17 +17,17 @@ import (
 // Exit codes; README.md has the same table.
 const (
 	exitOK          = 0
-	exitError       = 1   // anything without a code of its own
+	exitError       = 1   // any other failure
 	exitUsage       = 2   // invalid flags or arguments
 	exitModel       = 3   // a model file is missing, or cannot be loaded
 	exitMemory      = 4   // not enough memory for the model
 	exitListen      = 5   // the server cannot listen on the address
 	exitNotFound    = 6   // no such model: a mistyped name, or none on the Hub or, offline, on this machine
-	exitNetwork     = 7   // the Hub cannot be reached, or gives an unexpected answer
+	exitNetwork     = 7   // the Hub cannot be reached, or returns an unexpected response
 	exitIntegrity   = 8   // a hash or a signature does not match
 	exitAccess      = 9   // the Hub refuses access: a token is missing, or terms were not accepted
 	exitDisk        = 10  // the disk is full
-	exitDevice      = 11  // a GPU of this machine cannot be used
+	exitDevice      = 11  // a GPU on this machine cannot be used
 	exitInterrupted = 130 // by a signal, before it was done
 )
 
@@ -60,9 +62,8 @@ var outcomes = []struct {
 	{exitNotFound, []error{models.ErrReference, models.ErrUnserved, models.ErrNotHere}},
 	{exitNotFound, []error{hub.ErrNotFound, hub.ErrOffline}},
 	{exitNetwork, []error{hub.ErrNetwork}},
-	{exitListen, []error{syscall.EADDRINUSE, syscall.EADDRNOTAVAIL}},
+	{exitListen, []error{host.ErrListen}},
 	{exitModel, []error{models.ErrFormat, loader.ErrModel, fs.ErrNotExist}},
-	{exitListen, []error{syscall.EACCES}},
 }
 
 // exitCode returns the exit code for an error.
@@ -94,22 +95,19 @@ func withHint(err error, format string, args ...any) error {
 	return &hinted{err, fmt.Sprintf(format, args...)}
 }
 
-// cause returns the reason of an operating system for a failure in the network, without the call and the
-// addresses that package net puts before it.
-func cause(err error) error {
-	if errno := syscall.Errno(0); errors.As(err, &errno) {
-		return errno
-	}
-	return err
-}
-
 // noServer describes why a server's models or status could not be fetched.
 func noServer(address string, err error) error {
+	var asked *url.Error
 	var op *net.OpError
-	if !errors.As(err, &op) || op.Op != "dial" {
-		return fmt.Errorf("the server at %s cannot be used: %w", address, err)
+	switch {
+	case errors.As(err, &op) && op.Op == "dial":
+		return withHint(fmt.Errorf("no server answers at %s (%w)", address, hub.Cause(op)), "start one with serve MODEL")
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("the server at %s did not respond in time", address)
+	case errors.As(err, &asked):
+		err = asked.Err // without the URL again
 	}
-	return withHint(fmt.Errorf("no server answers at %s (%w)", address, cause(op)), "start one with serve MODEL")
+	return fmt.Errorf("the server at %s cannot be used: %w", address, err)
 }
 
 // memoryHint returns advice on making a model fit.

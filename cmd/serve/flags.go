@@ -8,7 +8,6 @@ import (
 
 	"serve/flagset"
 	"serve/loader"
-	"serve/machine"
 )
 
 // Of several commands.
@@ -45,7 +44,7 @@ func formatLayers(l loader.Layers) string {
 
 // parseReserve reads the value of --memory-reserve, a size.
 func parseReserve(text string) (loader.Reserve, error) {
-	n, err := machine.ParseSize(text)
+	n, err := flagset.ParseSize(text)
 	return loader.Reserve{Given: true, Bytes: n}, err
 }
 
@@ -53,5 +52,5 @@ func formatReserve(r loader.Reserve) string {
 	if !r.Given {
 		return "1GiB"
 	}
-	return strconv.FormatUint(r.Bytes, 10)
+	return flagset.FormatSize(r.Bytes)
 }

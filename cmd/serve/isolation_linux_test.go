@@ -77,7 +77,7 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("%v:\n%s", err, &out)
 	}
 	// With room again it went on, and ended well.
-	if !strings.Contains(out.String(), "already downloaded") || !strings.Contains(out.String(), "serve: here ") {
+	if !strings.Contains(out.String(), "already downloaded") || !strings.Contains(out.String(), "serve: stored ") {
 		t.Errorf("it did not go on:\n%s", &out)
 	}
 }

@@ -24,6 +24,10 @@ func TestMessages(t *testing.T) {
 	if err := os.WriteFile(page, []byte("<html>please log in to download</html>"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	empty := filepath.Join(dir, "empty.gguf")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	occupied := filepath.Join(dir, "occupied")
 	if err := os.WriteFile(occupied, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -41,9 +45,26 @@ func TestMessages(t *testing.T) {
 		"no argument": {[]string{"show"}, exitUsage,
 			"serve: error: serve show takes one model\nserve: hint: see serve show --help\n"},
 		"a command of other programs": {[]string{"status", "--port", "0"}, exitNotFound,
-			"…did you mean serve ps? serve --help lists the commands"},
+			"serve: error: no command or model is named \"status\"\n" +
+				"serve: hint: did you mean serve ps? serve --help lists the commands, and serve catalog the models\n"},
+		"a command mistyped": {[]string{"lst", "--port", "0"}, exitNotFound,
+			"serve: error: no command or model is named \"lst\"\n" +
+				"serve: hint: did you mean serve list? serve --help lists the commands, and serve catalog the models\n"},
+		"a flag as a command":   {[]string{"version", "--port", "0"}, exitNotFound, "…hint: did you mean serve --version?\n"},
+		"an empty name":         {[]string{"", "--port", "0"}, exitNotFound, "…error: the name of the model is empty\n"},
+		"a repository mistyped": {[]string{"org/repo@", "--port", "0"}, exitNotFound, "…hint: write org/repo, "},
+		"another shell": {[]string{"completion", "foo"}, exitUsage,
+			"serve: error: serve completion takes bash, fish, powershell or zsh\nserve: hint: see serve completion --help\n"},
+		"an empty model": {[]string{empty, "--port", "0"}, exitModel,
+			"serve: error: " + empty + " is not a usable GGUF file: it is empty\n"},
+		"no such projector": {[]string{"demo", "--port", "0", "--mmproj", "/nowhere"}, exitUsage,
+			"…error: --mmproj: there is no file /nowhere\n"},
+		"no such bundle": {[]string{"bundle", "import", "/nowhere"}, exitModel, "…error: cannot open the bundle /nowhere: no such file or directory\n"},
+		"no such host":   {[]string{"demo", "--host", "999.1.1.1", "--port", "0"}, exitListen, "…hint: --host must be an address"},
+		"an origin without a scheme": {[]string{"demo", "--port", "0", "--allow-origin", "foo"}, exitUsage,
+			"…error: --allow-origin \"foo\" must be an origin such as http://localhost:5173\n"},
 		"no such model or command": {[]string{"frobnicate", "--port", "0"}, exitNotFound,
-			"…hint: serve --help lists the commands; serve catalog lists"},
+			"…./file.gguf a local file; serve --help lists the commands\n"},
 		"help for no command": {[]string{"help", "foo"}, exitUsage,
 			"serve: error: no command is named \"foo\"\nserve: hint: serve --help lists the commands\n"},
 		"help":              {[]string{"help", "bundle", "export"}, exitOK, ""},

@@ -116,7 +116,7 @@ func TestDoctor(t *testing.T) {
 	if code != 0 || found["cache"].Severity == doctor.Broken || found["port"].Severity != doctor.Fine {
 		t.Errorf("%d %+v", code, found)
 	}
-	if f := found["compute"]; f.Severity != doctor.Fine || !strings.Contains(f.Seen, "computes in the sandbox") {
+	if f := found["compute"]; f.Severity != doctor.Fine || !strings.Contains(f.Seen, "works in the sandbox") {
 		t.Errorf("the processor: %+v", f)
 	}
 	if _, err := sandbox.Version(); err == nil &&
@@ -225,7 +225,7 @@ func TestManual(t *testing.T) {
 		}
 	}
 	main, err := os.ReadFile(filepath.Join(folder, "serve.1"))
-	row := `qwen3.5:9b              qwen                      an Ollama`
+	row := `qwen3.5:9b                      an Ollama name`
 	if err != nil || !strings.Contains(string(main), row) {
 		t.Errorf("serve.1 has no row %q: %v", row, err)
 	}

@@ -18,8 +18,8 @@ func newPullCommand(w *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pull MODEL...",
 		Short: "download and verify models without serving them",
-		Long: `pull downloads models from the Hugging Face Hub into its cache, where other tools
-find them too, and compares every byte with the hash that the Hub has published.
+		Long: `pull downloads models from the Hugging Face Hub into the Hugging Face cache, which
+other tools share, and checks each file against the hash that the Hub publishes.
 
 A model that is already here is not downloaded again; --update looks for a newer
 revision. An interrupted download continues where it stopped.`,
@@ -60,7 +60,7 @@ func runPull(ctx context.Context, w *cli, o pullOptions, names []string) error {
 		return w.t.PrintJSON(list)
 	}
 	for _, m := range list {
-		w.t.Fact("here", "%s: %s", m.Name, m.Path)
+		w.t.Fact("stored", "%s: %s", m.Name, m.Path)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -57,6 +58,9 @@ func newRootCommand(w *cli) *cobra.Command {
 	f.Text(&w.caFile, "ca-file", "", "PEM `file` of additional certificates to trust, for a proxy or a mirror")
 	f.Checked(&w.logLevel, "log-level", "info", terminal.ValidLevel, "log `level`: debug, info, warn or error")
 
+	cobra.AddTemplateFunc("usages", flagset.Usages)
+	flagUsages := regexp.MustCompile(`(\.\w+Flags)\.FlagUsages`)
+	root.SetUsageTemplate(flagUsages.ReplaceAllString(root.UsageTemplate(), "usages $1"))
 	root.AddCommand(
 		newPullCommand(w),
 		newListCommand(w),
@@ -100,6 +104,14 @@ func addCompletionCommand(root *cobra.Command, args []string) {
 	for _, cmd := range root.Commands() {
 		if cmd.Name() == "completion" {
 			cmd.Short = "write the completion script for a shell"
+			cmd.Long = "The help of each command below describes how to use the script."
+			cmd.Args = arguments(0, 0, "bash, fish, powershell or zsh")
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+			for _, shell := range cmd.Commands() {
+				shell.Short = "write the completion script for " + shell.Name()
+				writes := shell.Name() + " writes the completion"
+				shell.Long = strings.Replace(shell.Long, "Generate the autocompletion", writes, 1)
+			}
 		}
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"net"
 	"os"
 	"slices"
-	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,19 +27,22 @@ func newServeCommand(w *cli) *cobra.Command {
 	c := new(config)
 	cmd := &cobra.Command{
 		Use:   "serve [MODEL...]",
-		Short: "serve local models behind OpenAI's API",
-		Long: `serve loads GGUF models with llama.cpp and serves them behind OpenAI's HTTP API.
+		Short: "serve local models over the OpenAI, Anthropic and Ollama APIs",
+		Long: `serve runs GGUF models with llama.cpp and serves them over the OpenAI, Anthropic
+and Ollama APIs.
 
 A MODEL is a name in the catalog (serve catalog), a repository on the Hugging
 Face Hub, or a file:
 
-  mistral-7b              mistral-7b:Q8_0           another quantization
-  qwen3.5:9b              qwen                      an Ollama name; a family
-  org/repo                org/repo:Q4_K_M           org/repo@revision
-  org/repo/file.gguf      hf.co/org/repo            ./file.gguf
+  mistral-7b, qwen                a name in the catalog; a family
+  mistral-7b:Q8_0                 another quantization
+  qwen3.5:9b                      an Ollama name
+  org/repo, org/repo:Q4_K_M       any GGUF repository on the Hub
+  org/repo@revision, org/repo/file.gguf, hf.co/org/repo
+  ./file.gguf                     a local file
 
 Without a MODEL it serves demo, a tiny built-in model that knows about serve and
-nothing else. The address / has a page to chat with models.
+nothing else. To chat in a browser, open http://127.0.0.1:8080/.
 
 Models that are not on this machine are downloaded once, from the Hub and nowhere
 else. Prompts and answers never leave this machine, and no usage data is collected.
@@ -61,29 +64,32 @@ Every flag can also be set in the environment: --ctx-size as SERVE_CTX_SIZE.`,
 	return cmd
 }
 
-// hintAtCommands adds to the hint of an error about a model's name that the name may have been meant as a
-// command.
+// hintAtCommands improves an error about the name of a model that may have been meant as a command.
 func hintAtCommands(cmd *cobra.Command, names []string, err error) error {
-	if len(names) == 0 || !errors.Is(err, models.ErrReference) {
+	if !errors.Is(err, models.ErrReference) || len(names) == 0 || names[0] == "" || strings.ContainsAny(names[0], "/:@") {
 		return err
 	}
 
-	hint := "serve --help lists the commands"
-	if near := cmd.SuggestionsFor(names[0]); len(near) > 0 {
-		hint = fmt.Sprintf("did you mean serve %s? %s", near[0], hint)
+	near := cmd.SuggestionsFor(names[0])
+	switch {
+	case names[0] == "version":
+		return withHint(err, "did you mean serve --version?")
+	case len(near) == 0:
+		return withHint(err, "%s; serve --help lists the commands", hintOf(err))
 	}
-	if own := hintOf(err); own != "" {
-		hint += "; " + own
+	return &models.Error{
+		Kind: models.ErrReference,
+		Text: fmt.Sprintf("no command or model is named %q", names[0]),
+		Todo: "did you mean serve " + near[0] + "? serve --help lists the commands, and serve catalog the models",
 	}
-	return withHint(err, "%s", hint)
 }
 
 // runServe listens, downloads and loads the models, and serves until ctx is done.
 func runServe(ctx context.Context, w *cli, c *config, names []string) error {
 	// The port first: a download takes longer than to find out that it is taken.
-	listener, err := listen(c.host, c.port)
+	listener, err := host.Listen(c.host, c.port, "choose another --port, or 0 for any free port")
 	if err != nil {
-		return withHint(err, "choose another --port, or 0 for any free port")
+		return err
 	}
 	defer listener.Close()
 
@@ -102,16 +108,6 @@ func runServe(ctx context.Context, w *cli, c *config, names []string) error {
 		return err
 	}
 	return s.run(ctx, listener)
-}
-
-// listen listens on an address.
-func listen(host string, port int) (net.Listener, error) {
-	address := net.JoinHostPort(host, strconv.Itoa(port))
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("cannot listen on %s: %w", address, cause(err))
-	}
-	return l, nil
 }
 
 // startup is a server that is being started.
@@ -137,9 +133,9 @@ func (s *startup) listenForOllama() error {
 	if s.c.ollamaPort == 0 {
 		return nil
 	}
-	l, err := listen(s.c.host, s.c.ollamaPort)
+	l, err := host.Listen(s.c.host, s.c.ollamaPort, "stop Ollama if it is running, or choose another --ollama-port")
 	if err != nil {
-		return withHint(err, "stop Ollama if it is running, or choose another --ollama-port")
+		return err
 	}
 	s.also = append(s.also, l)
 	s.closers = append(s.closers, func() { l.Close() })
@@ -149,6 +145,7 @@ func (s *startup) listenForOllama() error {
 // prepare derives the server's options from the configuration.
 func (s *startup) prepare(ctx context.Context) error {
 	o := s.c.server
+	limitByMemory(&o)
 	o.Version = versionText()
 	o.PID = os.Getpid()
 	o.MaxWaiting = s.c.engine.MaxWaiting
@@ -284,7 +281,7 @@ func (s *startup) printReady(address string) {
 
 	fmt.Fprintf(s.w.t.Out, try, address, s.options.Models[0].ID)
 	if s.options.Page != nil {
-		s.w.t.Fact("page", "%s/", address)
+		s.w.t.Fact("web UI", "%s/", address)
 	}
 	for _, l := range s.also {
 		s.w.t.Fact("ollama", "http://%s", l.Addr())

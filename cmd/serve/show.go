@@ -21,9 +21,9 @@ func newShowCommand(w *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show MODEL",
 		Short: "show a model's metadata and the memory that it needs",
-		Long: `show reads a model's header without loading the model: its origin, license, hash
-and chat template, and the memory that serve would plan for it with the same
-flags.`,
+		Long: `show prints what is known about a model without loading it: its origin, license,
+hash, chat template and metadata, and the memory that serve would need for it with
+the same flags.`,
 		Args:              arguments(1, 1, "one model"),
 		ValidArgsFunction: w.completeModels,
 		RunE:              func(cmd *cobra.Command, args []string) error { return runShow(cmd.Context(), w, o, args[0]) },

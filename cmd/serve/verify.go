@@ -12,7 +12,7 @@ func newVerifyCommand(w *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify [MODEL...]",
 		Short: "check the hashes of models on this machine",
-		Long: `verify reads every byte of the models named, or of all models on this machine,
+		Long: `verify reads every byte of the named models, or of all models on this machine,
 compares their hashes with those that the Hub has published, and checks their
 headers.`,
 		ValidArgsFunction: w.completeLocal,
@@ -46,6 +46,7 @@ func runVerify(ctx context.Context, w *cli, asJSON bool, names []string) error {
 	}
 
 	var failed error
+	todo := "copy or download the damaged files again"
 	list := []verifyResult{}
 	for _, local := range locals {
 		unknown, err := lib.Store.Examine(ctx, local)
@@ -58,6 +59,9 @@ func runVerify(ctx context.Context, w *cli, asJSON bool, names []string) error {
 			v.Error = err.Error()
 			w.t.Fact("damaged", "%s: %v", local.Name, err)
 			failed = errors.Join(failed, err)
+			if local.Repo != "" {
+				todo = "remove damaged models with serve rm, and pull them again"
+			}
 		case unknown > 0:
 			w.t.Fact("readable", "%s: its hash is unknown", local.Name)
 		default:
@@ -72,7 +76,7 @@ func runVerify(ctx context.Context, w *cli, asJSON bool, names []string) error {
 		}
 	}
 	if failed != nil {
-		return withHint(errVerify{failed}, "remove damaged models with serve rm, and pull them again")
+		return withHint(errVerify{failed}, "%s", todo)
 	}
 	return nil
 }

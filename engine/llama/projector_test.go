@@ -35,7 +35,7 @@ func noise(seed int64, width, height int) *engine.Bitmap {
 func noiseSource(seed, width, height int) *engine.ImageSource {
 	return &engine.ImageSource{
 		Key:  engine.ImageKey{byte(seed), byte(width)},
-		Open: func() (*engine.Bitmap, error) { return noise(int64(seed), width, height), nil },
+		Open: func(context.Context) (*engine.Bitmap, error) { return noise(int64(seed), width, height), nil },
 	}
 }
 

@@ -27,6 +27,7 @@ type templateModel struct {
 
 func (m *templateModel) Model() *engine.ModelInfo { return m.facts }
 func (m *templateModel) Limits() engine.Limits    { return engine.Limits{Context: 1 << 20} }
+func (m *templateModel) LongestPiece() int        { return 0 }
 
 func (m *templateModel) Tokenize(text string, _ bool, _ int) ([]engine.Token, error) {
 	return m.c.Tokenize(text, true, true)
@@ -247,7 +248,7 @@ func getTool(t testing.TB) prompt.Tool {
 	t.Helper()
 	tool := prompt.Tool{Name: "get", Description: "Gets it.", Field: "x",
 		Parameters: []byte(`{"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}`)}
-	if e := tool.Compile(0); e != nil {
+	if e := tool.Compile(0, nil); e != nil {
 		t.Fatal(e)
 	}
 	return tool

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -201,7 +200,7 @@ func (r *Runner) Check(ctx context.Context, s engine.Sampling) error {
 
 // Render asks the child.
 func (r *Runner) Render(ctx context.Context, c engine.Chat) (*engine.Rendered, error) {
-	text, err := json.Marshal(c)
+	text, err := encode(c)
 	if err != nil {
 		return nil, err
 	}
@@ -215,56 +214,6 @@ func (r *Runner) Render(ctx context.Context, c engine.Chat) (*engine.Rendered, e
 	rendered := new(engine.Rendered)
 	err = json.Unmarshal(in.bytes(), rendered)
 	return rendered, errors.Join(in.end(), err)
-}
-
-// sampler is a choice's sampler, wherever it is: in the child that made it, or to be
-// made again of what it was and what it has drawn.
-type sampler struct {
-	r     *Runner
-	id    uint64
-	spec  engine.Sampling
-	drawn []engine.Token
-	at    int // number of the generation that has it
-}
-
-// NewSampler asks the child, if it may refuse; otherwise the first step brings it along.
-func (r *Runner) NewSampler(s engine.Sampling) (engine.Sampler, error) {
-	q := &sampler{r: r, id: r.nextID.Add(1), spec: s}
-	unknown := func(b engine.LogitBias) bool { return b.Token < 0 || int(b.Token) >= len(r.model.Pieces) }
-	if s.Grammar.Text == "" && !slices.ContainsFunc(s.LogitBias, unknown) {
-		return q, nil
-	}
-
-	text, err := q.text()
-	if err != nil {
-		return nil, err
-	}
-
-	g, err := r.generation()
-	if err != nil {
-		return nil, err
-	}
-
-	// If another child answers, this number is too low, and it is made once more.
-	q.at = g.number
-	in, err := r.ask(context.Background(), "sampler", func(m *message) {
-		m.u8(askSampler)
-		m.u64(q.id)
-		m.bytes(text)
-	})
-	if err := done(in, err); err != nil {
-		return nil, err
-	}
-	return q, nil
-}
-
-func (q *sampler) text() ([]byte, error) { return json.Marshal(specOf(q.spec, q.drawn)) }
-
-// Close has the child free it before its next step.
-func (q *sampler) Close() {
-	q.r.mu.Lock()
-	defer q.r.mu.Unlock()
-	q.r.freed = append(q.r.freed, q.id)
 }
 
 // CopyKV is done before the next step.
@@ -308,6 +257,7 @@ func (r *Runner) Step(b *engine.Batch, rows []engine.Row) error {
 		return err
 	}
 
+	failed := makeLacking(rows, g)
 	err = r.exchange(g, b.Suspect, func() Crash { return Crash{Batch: partsOf(b)} }, func(m *message) error {
 		if err := r.begin(m, askStep, g, rows); err != nil {
 			return err
@@ -316,7 +266,7 @@ func (r *Runner) Step(b *engine.Batch, rows []engine.Row) error {
 		m.u32(uint32(len(rows)))
 		for i := range rows {
 			id := uint64(0)
-			if q, ok := rows[i].Sampler.(*sampler); ok {
+			if q, ok := rows[i].Sampler.(*sampler); ok && (failed == nil || failed[i] == nil) {
 				id = q.id
 			}
 			m.u64(id)
@@ -338,6 +288,9 @@ func (r *Runner) Step(b *engine.Batch, rows []engine.Row) error {
 
 	r.quiet.Store(0)
 	for i := range rows {
+		if failed != nil && failed[i] != nil {
+			rows[i].Err = failed[i]
+		}
 		if q, ok := rows[i].Sampler.(*sampler); ok && rows[i].Err == nil {
 			q.drawn = append(q.drawn, rows[i].Token)
 		}

@@ -413,7 +413,7 @@ func (c *child) call(r *reader, out *message) (err error) {
 		if err == nil {
 			var rendered *engine.Rendered
 			if rendered, err = c.text.Render(context.Background(), chat); err == nil {
-				text, err = json.Marshal(rendered)
+				text, err = encode(rendered)
 			}
 		}
 		out.err(err)

@@ -9,7 +9,9 @@ package remote
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -254,6 +256,15 @@ func (r *reader) failure() error {
 	}
 	r.fail("an error of an unknown kind")
 	return nil
+}
+
+// encode returns JSON in which only what must be is escaped: "<" would take six bytes.
+func encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return b.Bytes(), err
 }
 
 // samplerSpec is all that a sampler is made of, as JSON.

@@ -3,7 +3,6 @@ package anthropic
 
 import (
 	"context"
-	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"serve/server/dialect"
 	"serve/server/wire"
 	"serve/service"
+	"serve/steps"
 )
 
 // Options configure an API.
@@ -48,18 +48,20 @@ func (api *API) Routes() []dialect.Route {
 			Path:      messagesPath,
 			Handle:    api.messages,
 			Work:      true,
+			Pictures:  true,
 			Operation: "chat",
 			Doc:       "Answers a conversation.",
 			Fields:    fields.Describe(),
 			Produces:  []string{"application/json", wire.EventStream},
 		},
 		{
-			Method: http.MethodPost,
-			Path:   messagesPath + "/count_tokens",
-			Handle: api.countTokens,
-			Work:   true,
-			Doc:    "Counts the tokens of a conversation.",
-			Fields: countFields.Describe(),
+			Method:   http.MethodPost,
+			Path:     messagesPath + "/count_tokens",
+			Handle:   api.countTokens,
+			Work:     true,
+			Pictures: true,
+			Doc:      "Counts the tokens of a conversation.",
+			Fields:   countFields.Describe(),
 		},
 		{
 			Method: http.MethodGet,
@@ -96,18 +98,18 @@ const schemaHeader = "X-Schema-Not-Enforced"
 
 // decode reads a request.
 func (api *API) decode(r *http.Request, table wire.Table[request]) (*request, *fault.Error) {
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return nil, service.Fault(err, "")
-	}
-
 	req := newRequest()
-	notes := wire.Notes{Lenient: api.lenient}
-	if e := table.Decode(body, req, &notes); e != nil {
-		return nil, e
+	notes := wire.Notes{Lenient: api.lenient, Budget: steps.New(r.Context(), steps.PerRequest)}
+	how := dialect.Reading{
+		Service: api.service,
+		Notes:   &notes,
+		Model:   dialect.NamedModel(&notes),
+		Check: func() *fault.Error {
+			req.ignored = append(req.ignored, notes.Ignored()...)
+			return req.check(notes.Budget)
+		},
 	}
-	req.ignored = append(req.ignored, notes.Ignored()...)
-	if e := req.check(); e != nil {
+	if e := dialect.Decode(r, how, table, req); e != nil {
 		return nil, e
 	}
 	return req, nil

@@ -123,7 +123,7 @@ func (c *content) add(b block) *fault.Error {
 	}
 
 	return fault.New(fault.Unsupported, b.Name+".type",
-		"Invalid '%s.type': content of type '%s' is not supported in this place.", b.Name, b.kind)
+		"Invalid '%s.type': content of type '%s' is not supported here.", b.Name, b.kind)
 }
 
 // addText adds the text in the given field.

@@ -70,6 +70,7 @@ var failures = map[fault.Kind]failure{
 
 	fault.UnknownEncoding:  {http.StatusUnsupportedMediaType, invalidRequest, false},
 	fault.BodyTooLarge:     {http.StatusRequestEntityTooLarge, tooLarge, false},
+	fault.TooExpensive:     {http.StatusBadRequest, invalidRequest, false},
 	fault.BodyTooSlow:      {http.StatusRequestTimeout, timeoutError, false},
 	fault.UnknownPath:      {http.StatusNotFound, notFound, false},
 	fault.MethodNotAllowed: {http.StatusMethodNotAllowed, invalidRequest, false},
@@ -81,6 +82,7 @@ var failures = map[fault.Kind]failure{
 	fault.RateLimited: {http.StatusTooManyRequests, rateLimit, false},
 	fault.QueueFull:   {statusOverloaded, overloaded, false},
 	fault.QueueWait:   {statusOverloaded, overloaded, false},
+	fault.Overloaded:  {statusOverloaded, overloaded, false},
 	fault.Stopping:    {http.StatusServiceUnavailable, overloaded, false},
 	fault.Loading:     {http.StatusServiceUnavailable, overloaded, false},
 	fault.DeviceLost:  {http.StatusServiceUnavailable, overloaded, false},

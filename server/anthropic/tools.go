@@ -9,6 +9,7 @@ import (
 	"serve/fault"
 	"serve/prompt"
 	"serve/server/wire"
+	"serve/steps"
 )
 
 // tools are the fields about tools.
@@ -201,15 +202,18 @@ func (c *content) changeTools(b block) *fault.Error {
 }
 
 // change applies the changes of a conversation to its tools, and compiles their schemas.
-func (t *tools) change(changes []toolChange) *fault.Error {
+func (t *tools) change(changes []toolChange, budget *steps.Budget) *fault.Error {
 	for _, c := range changes {
 		t.list = slices.DeleteFunc(t.list, func(o prompt.Tool) bool { return o.Name == c.tool.Name })
 		if !c.removed {
 			t.list = append(t.list, c.tool)
 		}
+		if len(t.list) > maxTools {
+			return fault.New(fault.InvalidValue, "messages", "Invalid 'messages': too many tools (maximum %d).", maxTools)
+		}
 	}
 	for i := range t.list {
-		if e := t.list[i].Compile(i); e != nil {
+		if e := t.list[i].Compile(i, budget); e != nil {
 			return e
 		}
 	}
@@ -235,7 +239,7 @@ var clientTools = []clientTool{
 	{
 		prefix: "text_editor_",
 		description: "Views and edits text files. view shows a file, or lists a folder; create writes a file; " +
-			"str_replace replaces old_str, which must occur exactly once, by new_str; " +
+			"str_replace replaces old_str, which must occur exactly once, with new_str;  " +
 			"insert adds insert_text after line insert_line.",
 		schema: `{"type":"object","properties":{
 			"command":{"type":"string","enum":["view","create","str_replace","insert"]},
@@ -251,7 +255,7 @@ var clientTools = []clientTool{
 	{
 		prefix: "memory_",
 		description: "Keeps notes as files below /memories between conversations. view shows a file or lists a folder; " +
-			"create writes a file; str_replace replaces old_str by new_str; insert adds insert_text after line " +
+			"create writes a file; str_replace replaces old_str with new_str; insert adds insert_text after line " +
 			"insert_line; delete removes path; rename moves old_path to new_path.",
 		schema: `{"type":"object","properties":{
 			"command":{"type":"string","enum":["view","create","str_replace","insert","delete","rename"]},

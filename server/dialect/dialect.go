@@ -25,8 +25,10 @@ type Route struct {
 	// Work marks endpoints that use a model or read a body: body size and time are limited, and requests
 	// are refused while the server is draining.
 	Work bool
-	// MaxBody limits the size of a body, in bytes, that is not kept in memory; 0 for the server's limit.
+	// MaxBody limits the size of a body, in bytes, that is not kept in memory; 0 for one that is.
 	MaxBody int64
+	// Pictures marks endpoints whose bodies may contain pictures, which have the server's limit; others have MaxText.
+	Pictures bool
 	// Operation is the name of the work in traces, a GenAI operation; empty for no trace.
 	Operation string
 

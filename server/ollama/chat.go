@@ -56,7 +56,7 @@ var noParameters = []byte(`{"type":"object","properties":{}}`)
 // chat answers POST /api/chat.
 func (api *API) chat(w http.ResponseWriter, r *http.Request) *fault.Error {
 	a := &answer{begun: time.Now(), chat: true}
-	req, e := decode(w, r, chatTable)
+	req, e := api.read(w, r, chatTable)
 	if e != nil {
 		return e
 	}

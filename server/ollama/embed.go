@@ -1,6 +1,7 @@
 package ollama
 
 import (
+	"context"
 	"errors"
 	"math"
 	"net/http"
@@ -59,7 +60,7 @@ func setInput(r *request, v wire.Value) *fault.Error {
 // embed answers POST /api/embed.
 func (api *API) embed(w http.ResponseWriter, r *http.Request) *fault.Error {
 	a := &answer{begun: time.Now()}
-	req, e := decode(w, r, embedTable)
+	req, e := api.read(w, r, embedTable)
 	if e != nil {
 		return e
 	}
@@ -93,7 +94,7 @@ func (api *API) embed(w http.ResponseWriter, r *http.Request) *fault.Error {
 // embeddings answers POST /api/embeddings, the older endpoint with one input.
 func (api *API) embeddings(w http.ResponseWriter, r *http.Request) *fault.Error {
 	a := &answer{begun: time.Now()}
-	req, e := decode(w, r, embeddingsTable)
+	req, e := api.read(w, r, embeddingsTable)
 	if e != nil {
 		return e
 	}
@@ -133,22 +134,31 @@ func (api *API) embedInputs(
 
 	tokens := make([][]engine.Token, len(req.inputs))
 	cut := 0
-	for i, text := range req.inputs {
-		list, wasCut, e := req.embedTokens(model, text, field)
-		if e != nil {
-			return nil, 0, e
+	err := api.service.Ask(r.Context(), model, func() error {
+		for i, text := range req.inputs {
+			if r.Context().Err() != nil {
+				return context.Cause(r.Context())
+			}
+			list, wasCut, e := req.embedTokens(model, text, field)
+			if e != nil {
+				return e
+			}
+			if wasCut {
+				cut++
+			}
+			tokens[i] = list
+			count += len(list)
 		}
-		if wasCut {
-			cut++
-		}
-		tokens[i] = list
-		count += len(list)
+		return nil
+	})
+	if err != nil {
+		return nil, 0, service.Fault(err, field)
 	}
 	if cut > 0 {
 		w.Header().Set(truncatedInputsHeader, strconv.Itoa(cut))
 	}
 
-	vectors, err := service.Embed(r.Context(), model, tokens)
+	vectors, err = service.Embed(r.Context(), model, tokens)
 	if err != nil {
 		return nil, 0, service.Fault(err, field)
 	}

@@ -46,6 +46,7 @@ var statuses = map[fault.Kind]int{
 
 	fault.UnknownEncoding:  http.StatusUnsupportedMediaType,
 	fault.BodyTooLarge:     http.StatusRequestEntityTooLarge,
+	fault.TooExpensive:     http.StatusBadRequest,
 	fault.BodyTooSlow:      http.StatusRequestTimeout,
 	fault.UnknownPath:      http.StatusNotFound,
 	fault.MethodNotAllowed: http.StatusMethodNotAllowed,
@@ -58,6 +59,7 @@ var statuses = map[fault.Kind]int{
 	fault.RateLimited: http.StatusServiceUnavailable,
 	fault.QueueFull:   http.StatusServiceUnavailable,
 	fault.QueueWait:   http.StatusServiceUnavailable,
+	fault.Overloaded:  http.StatusServiceUnavailable,
 	fault.Stopping:    http.StatusServiceUnavailable,
 	fault.Loading:     http.StatusServiceUnavailable,
 	fault.DeviceLost:  http.StatusServiceUnavailable,

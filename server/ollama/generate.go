@@ -42,7 +42,7 @@ var generateTable = join(modelFields, streamFields, loadFields, answerFields, ta
 	{
 		Name: "context",
 		Type: wire.Of(
-			wire.ListOf(wire.Integer(0, math.MaxInt32), math.MaxInt32), readTokens,
+			wire.ListOf(wire.Integer(0, math.MaxInt32), wire.MaxNumbers), readNumbers,
 			func(r *request) *[]engine.Token { return &r.before },
 		),
 		Doc: "Tokens of an earlier answer, to put before the prompt.",
@@ -57,27 +57,13 @@ var generateTable = join(modelFields, streamFields, loadFields, answerFields, ta
 	{Name: "steps", Type: named("0"), Doc: "Reported in `X-Ignored-Fields`: for image generation."},
 })
 
-// readTokens reads tokens.
-func readTokens(v wire.Value) ([]engine.Token, *fault.Error) {
-	list, e := v.Array(math.MaxInt32)
-	if e != nil {
-		return nil, e
-	}
-	tokens := make([]engine.Token, len(list))
-	for i, item := range list {
-		n, e := item.Integer(0, math.MaxInt32)
-		if e != nil {
-			return nil, e
-		}
-		tokens[i] = engine.Token(n)
-	}
-	return tokens, nil
-}
+// readNumbers reads tokens.
+func readNumbers(v wire.Value) ([]engine.Token, *fault.Error) { return v.Numbers(wire.MaxNumbers) }
 
 // generate answers POST /api/generate.
 func (api *API) generate(w http.ResponseWriter, r *http.Request) *fault.Error {
 	a := &answer{begun: time.Now()}
-	req, e := decode(w, r, generateTable)
+	req, e := api.read(w, r, generateTable)
 	if e != nil {
 		return e
 	}
@@ -122,7 +108,11 @@ func (api *API) generatePlain(w http.ResponseWriter, r *http.Request, a *answer)
 	}
 	reply := service.NewReply(model)
 	defer reply.Close()
-	tokens, err := req.plainPrompt(model)
+	var tokens []engine.Token
+	err := api.service.Ask(r.Context(), model, func() (err error) {
+		tokens, err = req.plainPrompt(model)
+		return err
+	})
 	if err != nil {
 		return service.Fault(err, "prompt")
 	}

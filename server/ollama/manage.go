@@ -39,7 +39,7 @@ var copyTable = table{
 
 // copy answers POST /api/copy: the model gets another name.
 func (api *API) copy(w http.ResponseWriter, r *http.Request) *fault.Error {
-	req, e := decode(w, r, copyTable)
+	req, e := api.decode(w, r, copyTable, nil)
 	if e != nil {
 		return e
 	}
@@ -70,7 +70,7 @@ var removeTable = modelFields
 
 // remove answers DELETE /api/delete.
 func (api *API) remove(w http.ResponseWriter, r *http.Request) *fault.Error {
-	req, e := decode(w, r, removeTable)
+	req, e := api.decode(w, r, removeTable, nil)
 	if e != nil {
 		return e
 	}
@@ -92,7 +92,7 @@ var pullTable = join(modelFields, streamFields, table{
 
 // pull answers POST /api/pull.
 func (api *API) pull(w http.ResponseWriter, r *http.Request) *fault.Error {
-	req, e := decode(w, r, pullTable)
+	req, e := api.decode(w, r, pullTable, nil)
 	if e != nil {
 		return e
 	}

@@ -243,7 +243,7 @@ type shownModel struct {
 
 // show answers POST /api/show.
 func (api *API) show(w http.ResponseWriter, r *http.Request) *fault.Error {
-	req, e := decode(w, r, showTable)
+	req, e := api.decode(w, r, showTable, nil)
 	if e != nil {
 		return e
 	}

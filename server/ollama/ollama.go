@@ -3,9 +3,7 @@
 package ollama
 
 import (
-	"bytes"
 	"context"
-	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -15,7 +13,9 @@ import (
 	"serve/fault"
 	"serve/pool"
 	"serve/server/dialect"
+	"serve/server/wire"
 	"serve/service"
+	"serve/steps"
 )
 
 // Greeting is what Ollama answers programs at /, by which they recognize it.
@@ -66,7 +66,7 @@ func (api *API) modelRoutes() []dialect.Route {
 			Path:   "/api/version",
 			Handle: api.version,
 			Right:  dialect.RightNone,
-			Doc:    "Returns the version of Ollama whose API this is.",
+			Doc:    "Returns the version of Ollama whose API is implemented.",
 		},
 		{Method: http.MethodGet, Path: "/api/tags", Handle: api.tags, Doc: "Lists the models that the client may use."},
 		{Method: http.MethodGet, Path: "/api/ps", Handle: api.ps, Doc: "Lists the models in memory."},
@@ -95,6 +95,8 @@ func (api *API) workRoutes() []dialect.Route {
 		work("/api/embed", "embeddings", api.embed, "Embeds texts.", embedTable),
 		work("/api/embeddings", "embeddings", api.embeddings, "Embeds a text.", embeddingsTable),
 	}
+	routes[0].Pictures = true
+	routes[1].Pictures = true
 	routes[0].Produces = []string{"application/json", streamType}
 	routes[1].Produces = routes[0].Produces
 	return routes
@@ -152,21 +154,41 @@ func notImplemented(name, why string) dialect.Handler {
 	}
 }
 
+// asked returns the model that a body has something to do for, rather than to be loaded or unloaded.
+func asked(body []byte) string {
+	if wire.Member(body, "prompt") == "" && !wire.Has(body, "messages") && !wire.Has(body, "input") {
+		return ""
+	}
+	return wire.Member(body, "model")
+}
+
+// read is decode for requests that a model answers, which is asked first whether it has a place.
+func (api *API) read(w http.ResponseWriter, r *http.Request, t table) (*request, *fault.Error) {
+	return api.decode(w, r, t, asked)
+}
+
 // decode reads a request by the endpoint's table of fields, and names in a header those that are ignored.
 // The media type of the body does not matter: curl's is that of a form.
-func decode(w http.ResponseWriter, r *http.Request, t table) (*request, *fault.Error) {
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return nil, service.Fault(err, "")
-	}
-	if len(bytes.TrimSpace(body)) == 0 {
-		return nil, fault.New(fault.Malformed, "", "missing request body")
-	}
-
+func (api *API) decode(
+	w http.ResponseWriter, r *http.Request, t table, model func([]byte) string,
+) (*request, *fault.Error) {
 	req := newRequest()
-	if e := t.Decode(body, req, &req.notes); e != nil {
+	req.notes.Budget = steps.New(r.Context(), steps.PerRequest)
+	name := ""
+	how := dialect.Reading{Service: api.service, Notes: &req.notes, Empty: "missing request body"}
+	if model != nil {
+		how.Model = func(body []byte) string {
+			name = model(body)
+			return name
+		}
+	}
+	if e := dialect.Decode(r, how, t, req); e != nil {
+		if e.Kind == fault.ModelNotFound {
+			return nil, notFound(e, name)
+		}
 		return nil, e
 	}
+
 	if req.keepAlive != nil && !service.CallOf(r.Context()).Local {
 		req.notes.Ignore("keep_alive")
 	}

@@ -52,7 +52,7 @@ func (api *API) batchRoutes() []dialect.Route {
 			Path:   "/batches",
 			Handle: api.createBatch,
 			Work:   true,
-			Doc:    "Begins a batch: requests in a file, which are computed when nobody else needs the model.",
+			Doc:    "Creates a batch: requests in a file, which are processed when nobody else needs the model.",
 			Fields: batchFields.Describe(),
 		},
 		{
@@ -71,7 +71,7 @@ func (api *API) batchRoutes() []dialect.Route {
 			Method: http.MethodPost,
 			Path:   "/batches/:id/cancel",
 			Handle: api.cancelBatch,
-			Doc:    "Cancels a batch; what it has computed is kept.",
+			Doc:    "Cancels a batch; its results so far are kept.",
 		},
 	}
 }
@@ -90,7 +90,7 @@ var batchFields = wire.Table[batchRequest]{
 		Name:     "input_file_id",
 		Required: true,
 		Type:     wire.StringOf(func(r *batchRequest) *string { return &r.input }),
-		Doc:      "Id of a file with the purpose `batch`, which has a request in each line.",
+		Doc:      "ID of a file with the purpose `batch`, which has a request on each line.",
 	},
 	{
 		Name:     "endpoint",
@@ -107,7 +107,7 @@ var batchFields = wire.Table[batchRequest]{
 	{
 		Name: "metadata",
 		Type: wire.Of(metadataSchema, readMetadata, func(r *batchRequest) *json.RawMessage { return &r.metadata }),
-		Doc:  "Labels, which come back with the batch.",
+		Doc:  "Metadata, returned with the batch.",
 	},
 	expiryField("output_expires_after", func(r *batchRequest) *time.Duration { return &r.kept },
 		"When the files with the results are deleted: `seconds` after their `created_at`, by default 30 days."),
@@ -189,7 +189,7 @@ func (api *API) createBatch(w http.ResponseWriter, r *http.Request) *fault.Error
 		return e
 	}
 	var req batchRequest
-	if e := decode(api, w, r, &req, batchFields); e != nil {
+	if e := decode(api, w, r, &req, batchFields, nil); e != nil {
 		return e
 	}
 
@@ -201,7 +201,7 @@ func (api *API) createBatch(w http.ResponseWriter, r *http.Request) *fault.Error
 	}
 	if input.Purpose != purposeBatch {
 		return fault.New(fault.InvalidValue, "input_file_id",
-			"Invalid 'input_file_id': the file has the purpose '%s' and not '%s'.", input.Purpose, purposeBatch)
+			"Invalid 'input_file_id': the file's purpose is '%s', but must be '%s'.", input.Purpose, purposeBatch)
 	}
 
 	body, e := api.batches.begin(r.Context(), newBatchState(&req), service.CallOf(r.Context()).Client)

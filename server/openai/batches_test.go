@@ -273,7 +273,7 @@ func TestBatchFails(t *testing.T) {
 			`"param":"input_file_id"`:     `"input_file_id":"file-no","endpoint":"/v1/embeddings","completion_window":"24h"`,
 			`"param":"endpoint"`:          `"input_file_id":"` + file + `","endpoint":"/v1/files","completion_window":"24h"`,
 			`"param":"completion_window"`: `"input_file_id":"` + file + `","endpoint":"/v1/embeddings","completion_window":"1h"`,
-			`has the purpose 'user_data'`: `"input_file_id":"` + uploaded(t, s, "a", "user_data") +
+			`purpose is 'user_data', but must be 'batch'`: `"input_file_id":"` + uploaded(t, s, "a", "user_data") +
 				`","endpoint":"/v1/embeddings","completion_window":"24h"`,
 		} {
 			status, text := asked(s, http.MethodPost, "/v1/batches", "{"+body+"}", "application/json")

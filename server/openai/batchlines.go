@@ -102,7 +102,7 @@ func parseLine(text []byte, number int, endpoint string) (*batchLine, *batchErro
 	var fields map[string]json.RawMessage
 	if !utf8.Valid(text) || json.Unmarshal(text, &fields) != nil || fields == nil {
 		return nil, newBatchError("invalid_json_line", "", number,
-			"The line is not a JSON object in UTF-8, all of it in one line.")
+			"Each line must be one complete JSON object in UTF-8.")
 	}
 
 	line := &batchLine{number: number, body: fields["body"]}
@@ -117,14 +117,14 @@ func parseLine(text []byte, number int, endpoint string) (*batchLine, *batchErro
 		}
 		if value != must[1] {
 			return nil, newBatchError("invalid_"+must[0], must[0], number,
-				"Invalid '%s': '%s' is expected, but got '%.100s' instead.", must[0], must[1], value)
+				"Invalid '%s': expected '%s', but got '%.100s' instead.", must[0], must[1], value)
 		}
 	}
 
 	switch {
 	case line.id == "" || len(line.id) > maxCustomIDBytes:
 		return nil, newBatchError("invalid_custom_id", "custom_id", number,
-			"Invalid 'custom_id': a text of 1 to %d bytes is expected.", maxCustomIDBytes)
+			"Invalid 'custom_id': it must be a string of 1 to %d bytes.", maxCustomIDBytes)
 	case len(line.body) == 0:
 		return nil, newBatchError("missing_required_parameter", "body", number, "Missing required parameter: 'body'.")
 	case line.body[0] != '{':
@@ -211,7 +211,7 @@ func (in *batchInput) check(line *batchLine, ids map[string]int) {
 	}
 	if first, taken := ids[line.id]; taken {
 		in.add(newBatchError("duplicate_custom_id", "custom_id", line.number,
-			"The 'custom_id' is that of line %d, too.", first))
+			"Duplicate 'custom_id': line %d has the same one.", first))
 		return
 	}
 
@@ -223,6 +223,6 @@ func (in *batchInput) check(line *batchLine, ids map[string]int) {
 	ids[line.id] = line.number
 	if model != in.model {
 		in.add(newBatchError("mismatched_model", "body.model", line.number,
-			"All requests of a batch are for the same model, and the first one is for '%.100s'.", in.model))
+			"All requests in a batch must be for the same model; the first one is for '%.100s'.", in.model))
 	}
 }

@@ -278,7 +278,7 @@ func (l *batchLine) refuse() *fault.Error {
 	default:
 		return nil
 	}
-	return fault.New(fault.Unsupported, name, "Unsupported parameter: '%s' in a batch.", name)
+	return fault.New(fault.Unsupported, name, "Unsupported parameter: '%s' cannot be used in a batch.", name)
 }
 
 // expire writes an error for each line that is not done.

@@ -67,7 +67,7 @@ func (b *batches) begin(ctx context.Context, state batchState, owner string) (ba
 		return batchBody{}, service.Fault(engine.ErrStopped, "")
 	}
 	if len(b.jobs) >= maxOpenBatches {
-		e := fault.New(fault.RateLimited, "", "There are %d batches that have not ended; wait for one of them.", len(b.jobs))
+		e := fault.New(fault.RateLimited, "", "There are already %d unfinished batches; wait for one to finish.", len(b.jobs))
 		e.RetryAfter = time.Minute
 		return batchBody{}, e
 	}
@@ -141,7 +141,7 @@ func (b *batches) stop() {
 }
 
 // Causes of the end of a batch, besides those of responses.
-var errWindow = errors.New("the time of the batch is over")
+var errWindow = errors.New("the batch has expired")
 
 // job is a batch that has not ended.
 type job struct {

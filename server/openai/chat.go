@@ -117,7 +117,7 @@ var chatFields = wire.Lift(func(r *chatRequest) *conversationRequest { return &r
 		{
 			Name: "metadata",
 			Type: wire.Ignore[chatRequest](wire.Object),
-			Doc:  "Labels of stored chat completions.",
+			Doc:  "Metadata of stored chat completions.",
 		},
 		{
 			Name: "safety_identifier",
@@ -306,10 +306,7 @@ func (r *chatRequest) check() *fault.Error {
 // chat answers POST /v1/chat/completions.
 func (api *API) chat(w http.ResponseWriter, r *http.Request) *fault.Error {
 	req := chatRequest{conversationRequest: newConversationRequest()}
-	if e := decode(api, w, r, &req, chatFields); e != nil {
-		return e
-	}
-	if e := req.check(); e != nil {
+	if e := decode(api, w, r, &req, chatFields, req.check); e != nil {
 		return e
 	}
 

@@ -119,24 +119,18 @@ func readInputs(v wire.Value, emptyText bool) ([]input, *fault.Error) {
 		return nil, v.WrongType("a string or an array")
 	}
 
-	list, e := v.Array(math.MaxInt32)
-	if e != nil {
-		return nil, e
-	}
-	if len(list) == 0 {
+	switch first := v.First(); {
+	case first == 0:
 		return nil, v.Empty()
-	}
-
-	if list[0].Raw[0] != '"' && list[0].Raw[0] != '[' {
-		tokens, e := readTokens(list)
+	case first != '"' && first != '[':
+		tokens, e := v.Numbers(wire.MaxNumbers)
 		return []input{{tokens: tokens}}, e
 	}
 
-	if len(list) > maxInputs {
-		_, e := v.Array(maxInputs)
+	list, e := v.Array(maxInputs)
+	if e != nil {
 		return nil, e
 	}
-
 	inputs := make([]input, len(list))
 	for i, item := range list {
 		if inputs[i], e = readInputItem(item, emptyText); e != nil {
@@ -157,27 +151,11 @@ func readInputItem(v wire.Value, emptyText bool) (in input, e *fault.Error) {
 		return in, e
 	}
 
-	ids, e := v.Array(math.MaxInt32)
-	if e != nil {
-		return in, e
+	in.tokens, e = v.Numbers(wire.MaxNumbers)
+	if e == nil && len(in.tokens) == 0 {
+		e = v.Empty()
 	}
-	if len(ids) == 0 {
-		return in, v.Empty()
-	}
-	in.tokens, e = readTokens(ids)
 	return in, e
-}
-
-func readTokens(list []wire.Value) ([]engine.Token, *fault.Error) {
-	tokens := make([]engine.Token, len(list))
-	for i, v := range list {
-		n, e := v.Integer(0, math.MaxInt32)
-		if e != nil {
-			return nil, e
-		}
-		tokens[i] = engine.Token(n)
-	}
-	return tokens, nil
 }
 
 // tokenize returns the tokens of an input. It may stop after limit tokens.
@@ -191,10 +169,7 @@ func (in input) tokenize(e pool.Engine, limit int) ([]engine.Token, error) {
 // completions answers POST /v1/completions.
 func (api *API) completions(w http.ResponseWriter, r *http.Request) *fault.Error {
 	req := completionRequest{params: defaultParams()}
-	if e := decode(api, w, r, &req, completionFields); e != nil {
-		return e
-	}
-	if e := req.check(); e != nil {
+	if e := decode(api, w, r, &req, completionFields, req.check); e != nil {
 		return e
 	}
 
@@ -205,7 +180,11 @@ func (api *API) completions(w http.ResponseWriter, r *http.Request) *fault.Error
 
 	reply := service.NewReply(model)
 	defer reply.Close()
-	if err := req.generate(r.Context(), reply); err != nil {
+	err := api.service.Ask(r.Context(), model, func() error { return req.tokenize(r.Context(), model) })
+	if err == nil {
+		err = req.generate(r.Context(), reply)
+	}
+	if err != nil {
 		return service.Fault(err, "prompt")
 	}
 
@@ -225,6 +204,10 @@ func (r *completionRequest) check() *fault.Error {
 	case r.bestOf > 0 && r.bestOf < r.choices:
 		return fault.New(fault.InvalidValue, "best_of",
 			"Invalid 'best_of': must be at least 'n' (%d).", r.choices)
+	case len(r.prompts)*max(r.choices, r.bestOf) > maxInputs:
+		return fault.New(fault.InvalidValue, "prompt",
+			"Invalid 'prompt': %d prompts with %d answers each are %d answers (maximum %d).",
+			len(r.prompts), max(r.choices, r.bestOf), len(r.prompts)*max(r.choices, r.bestOf), maxInputs)
 	case r.bestOf > r.choices && r.stream:
 		return fault.New(fault.InvalidValue, "best_of",
 			"The 'best_of' parameter cannot be used with 'stream': the best answers are known only at the end.")
@@ -317,14 +300,25 @@ func (r *completionRequest) usage(u engine.Usage) engine.Usage {
 	return u
 }
 
-// generate starts the answers to all prompts, after checking all of them.
-func (r *completionRequest) generate(ctx context.Context, reply *service.Reply) error {
-	requests := make([]engine.Request, len(r.prompts))
-	for i, in := range r.prompts {
-		tokens, err := r.prompt(reply.Model.Engine, in)
+// tokenize makes tokens of all prompts.
+func (r *completionRequest) tokenize(ctx context.Context, model *pool.Lease) error {
+	for _, in := range r.prompts {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		tokens, err := r.prompt(model.Engine, in)
 		if err != nil {
 			return err
 		}
+		r.asked = append(r.asked, tokens)
+	}
+	return nil
+}
+
+// generate starts the answers to all prompts, after checking all of them.
+func (r *completionRequest) generate(ctx context.Context, reply *service.Reply) error {
+	requests := make([]engine.Request, len(r.prompts))
+	for i, tokens := range r.asked {
 		requests[i] = r.request()
 		if e := service.CheckBias(reply.Model, &requests[i]); e != nil {
 			return e
@@ -335,13 +329,7 @@ func (r *completionRequest) generate(ctx context.Context, reply *service.Reply) 
 			requests[i].Choices = r.bestOf
 			requests[i].LogProbs = true
 		}
-		r.asked = append(r.asked, tokens)
 	}
 
-	for _, er := range requests {
-		if err := reply.Generate(ctx, er); err != nil {
-			return err
-		}
-	}
-	return nil
+	return reply.GenerateAll(ctx, requests)
 }

@@ -143,7 +143,7 @@ func (api *API) createItems(w http.ResponseWriter, r *http.Request) *fault.Error
 		return e
 	}
 	var asked conversationBody
-	if e := decode(api, w, r, &asked, addFields); e != nil {
+	if e := decode(api, w, r, &asked, addFields, nil); e != nil {
 		return e
 	}
 

@@ -46,7 +46,7 @@ var (
 	metadataRow = wire.Field[conversationBody]{
 		Name: "metadata",
 		Type: wire.Of(metadataSchema, readMetadata, func(b *conversationBody) *json.RawMessage { return &b.metadata }),
-		Doc:  "Labels, echoed with the conversation.",
+		Doc:  "Metadata, echoed with the conversation.",
 	}
 
 	itemsRow = wire.Field[conversationBody]{
@@ -86,7 +86,7 @@ func readMetadata(v wire.Value) (json.RawMessage, *fault.Error) {
 		return nil, e
 	}
 	if len(object) > maxLabels {
-		return nil, v.Invalid("too many labels: %d (maximum %d).", len(object), maxLabels)
+		return nil, v.Invalid("too many keys: %d (maximum %d).", len(object), maxLabels)
 	}
 
 	labels := make(map[string]string, len(object))
@@ -96,7 +96,7 @@ func readMetadata(v wire.Value) (json.RawMessage, *fault.Error) {
 			return nil, e
 		}
 		if utf8.RuneCountInString(name) > maxLabelName || utf8.RuneCountInString(text) > maxLabelValue {
-			return nil, v.Invalid("a label must have at most %d characters, and its text at most %d.",
+			return nil, v.Invalid("a key may have at most %d characters, and its value at most %d.",
 				maxLabelName, maxLabelValue)
 		}
 		labels[name] = text
@@ -197,7 +197,7 @@ func fits(record *archive.Record) *fault.Error {
 // createConversation answers POST /conversations.
 func (api *API) createConversation(w http.ResponseWriter, r *http.Request) *fault.Error {
 	var asked conversationBody
-	if e := decode(api, w, r, &asked, createFields); e != nil {
+	if e := decode(api, w, r, &asked, createFields, nil); e != nil {
 		return e
 	}
 
@@ -233,7 +233,7 @@ func (api *API) showConversation(w http.ResponseWriter, r *http.Request) *fault.
 // updateConversation answers POST /conversations/{id}: the metadata is replaced.
 func (api *API) updateConversation(w http.ResponseWriter, r *http.Request) *fault.Error {
 	var asked conversationBody
-	if e := decode(api, w, r, &asked, updateFields); e != nil {
+	if e := decode(api, w, r, &asked, updateFields, nil); e != nil {
 		return e
 	}
 

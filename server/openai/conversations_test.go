@@ -138,7 +138,7 @@ func TestConversationRefusals(t *testing.T) {
 	}{
 		"many items":          {"POST /v1/conversations", `{"items":[` + many + `]}`, 400, `"array_above_max_length"`},
 		"no item":             {"POST /v1/conversations", `{"items":[{"role":"user"}]}`, 400, `"items[0].content"`},
-		"many labels":         {"POST /v1/conversations", `{"metadata":{` + strings.Join(labels, ",") + `}}`, 400, "too many labels: 17"},
+		"many labels":         {"POST /v1/conversations", `{"metadata":{` + strings.Join(labels, ",") + `}}`, 400, "too many keys: 17"},
 		"a long label":        {"POST /v1/conversations", `{"metadata":{"` + strings.Repeat("k", 65) + `":""}}`, 400, "64 characters"},
 		"a number as label":   {"POST /v1/conversations", `{"metadata":{"a":1}}`, 400, `"metadata.a"`},
 		"an unknown field":    {"POST /v1/conversations", `{"name":"x"}`, 400, `"unknown_parameter"`},

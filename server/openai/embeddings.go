@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
@@ -70,7 +71,7 @@ type embeddingBody struct {
 // embeddings answers POST /v1/embeddings.
 func (api *API) embeddings(w http.ResponseWriter, r *http.Request) *fault.Error {
 	var req embeddingRequest
-	if e := decode(api, w, r, &req, embeddingFields); e != nil {
+	if e := decode(api, w, r, &req, embeddingFields, nil); e != nil {
 		return e
 	}
 
@@ -85,13 +86,20 @@ func (api *API) embeddings(w http.ResponseWriter, r *http.Request) *fault.Error 
 
 	body := embeddingBody{Object: "list", Model: req.model}
 	tokens := make([][]engine.Token, len(req.inputs))
-	for i, in := range req.inputs {
-		list, err := in.tokenize(model.Engine, model.Engine.Limits().EmbedTokens)
-		if err != nil {
-			return service.Fault(err, "input")
+	err := api.service.Ask(r.Context(), model, func() (err error) {
+		for i, in := range req.inputs {
+			if r.Context().Err() != nil {
+				return context.Cause(r.Context())
+			}
+			if tokens[i], err = in.tokenize(model.Engine, model.Engine.Limits().EmbedTokens); err != nil {
+				return err
+			}
+			body.Usage.PromptTokens += len(tokens[i])
 		}
-		tokens[i] = list
-		body.Usage.PromptTokens += len(list)
+		return nil
+	})
+	if err != nil {
+		return service.Fault(err, "input")
 	}
 
 	body.Usage.TotalTokens = body.Usage.PromptTokens

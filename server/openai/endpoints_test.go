@@ -283,7 +283,7 @@ func TestTokenize(t *testing.T) {
 		t.Error(body)
 	}
 	_, body = servertest.Post(t, hs, "/detokenize", `{"model":"fake","tokens":[97,98,257]}`)
-	if !strings.Contains(body, `"prompt":"ab\u003cthink\u003e"`) {
+	if !strings.Contains(body, `"prompt":"ab<think>"`) {
 		t.Error(body)
 	}
 	res, body = servertest.Post(t, hs, "/detokenize", `{"model":"fake","tokens":[97,99999]}`)

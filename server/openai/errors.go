@@ -61,6 +61,7 @@ var failures = map[fault.Kind]failure{
 
 	fault.UnknownEncoding:  {http.StatusUnsupportedMediaType, invalidRequest, "unsupported_encoding", false},
 	fault.BodyTooLarge:     {http.StatusRequestEntityTooLarge, invalidRequest, "request_too_large", false},
+	fault.TooExpensive:     {http.StatusBadRequest, invalidRequest, "request_too_expensive", false},
 	fault.BodyTooSlow:      {http.StatusRequestTimeout, invalidRequest, "request_timeout", false},
 	fault.UnknownPath:      {http.StatusNotFound, invalidRequest, "unknown_url", false},
 	fault.MethodNotAllowed: {http.StatusMethodNotAllowed, invalidRequest, "method_not_allowed", false},
@@ -72,6 +73,7 @@ var failures = map[fault.Kind]failure{
 	fault.RateLimited: {http.StatusTooManyRequests, rateLimit, "rate_limit_exceeded", false},
 	fault.QueueFull:   {http.StatusTooManyRequests, rateLimit, "rate_limit_exceeded", false},
 	fault.QueueWait:   {http.StatusServiceUnavailable, serverError, "queue_wait_too_long", false},
+	fault.Overloaded:  {http.StatusServiceUnavailable, serverError, "server_overloaded", false},
 	fault.Stopping:    {http.StatusServiceUnavailable, serverError, "model_unavailable", false},
 	fault.Loading:     {http.StatusServiceUnavailable, serverError, "model_loading", false},
 	fault.DeviceLost:  {http.StatusServiceUnavailable, serverError, "device_unavailable", false},

@@ -59,7 +59,7 @@ func readStoredFile(id wire.Value, name string) (string, *fault.Error) {
 	stored, content, e, has := id.File()
 	switch {
 	case !has:
-		return "", fault.New(fault.Unsupported, id.Name, "Unsupported parameter: '%s'. Files are not stored; "+
+		return "", fault.New(fault.Unsupported, id.Name, "Unsupported parameter: '%s'. This server does not store files; "+
 			"send the content as 'file_data', or start serve with --data-dir.", id.Name)
 	case e != nil:
 		return "", e
@@ -79,13 +79,13 @@ func readFileData(v wire.Value) (string, *fault.Error) {
 	if rest, isURL := strings.CutPrefix(given, "data:"); isURL {
 		kind, data, _ := strings.Cut(rest, ",")
 		if !strings.HasSuffix(kind, ";base64") {
-			return "", v.Invalid("a data URL of base64 is expected.")
+			return "", v.Invalid("a data URL must have the form data:...;base64,...")
 		}
 		encoded = data
 	}
 	content, err := base64.StdEncoding.DecodeString(encoded)
 	if err != nil {
-		return "", v.Invalid("it is not Base64.")
+		return "", v.Invalid("it is not valid Base64.")
 	}
 
 	return fileText(v, content)

@@ -86,16 +86,16 @@ var fileFields = wire.Table[fileRequest]{
 		Required: true,
 		Type: wire.Of(wire.Schema{"type": "string", "format": "binary"}, wire.Value.Text,
 			func(r *fileRequest) *string { return &r.name }),
-		Doc: "The file, with its name. It is stored as it comes.",
+		Doc: "The file, with its name. It is stored as is.",
 	},
 	{
 		Name:     "purpose",
 		Required: true,
 		Type:     wire.OneOf(func(r *fileRequest, s string) { r.purpose = s }, purposes...),
-		Doc:      "What the file is for: `batch` is for batches, the others only say it.",
+		Doc:      "What the file is for: `batch` is for batches; the other purposes have no effect.",
 	},
 	expiryField("expires_after", func(r *fileRequest) *time.Duration { return &r.expires },
-		"When the file is deleted: `seconds` after `created_at`. Those of batches are kept for 30 days, others for ever."),
+		"When the file is deleted: `seconds` after `created_at`. Files of batches are kept for 30 days, others forever."),
 }
 
 // Bounds of how long a file is kept, in seconds.
@@ -195,7 +195,7 @@ func (api *API) fileFailed(err error, id string) *fault.Error {
 		return fault.New(fault.NotFound, "", "No such File object: %s.", id)
 	case errors.Is(err, archive.ErrInUse):
 		return fault.New(fault.InvalidValue, "",
-			"The file '%s' is read by a batch that has not ended; cancel the batch, or wait for its end.", id)
+			"The file '%s' is in use by an unfinished batch; cancel the batch, or wait for it to finish.", id)
 	case errors.Is(err, archive.ErrFull):
 		api.opts.Log.Warn("a file is not stored", "error", err)
 		return fault.New(fault.StorageFull, "", "The file cannot be stored: %v. Delete files that are not needed.", err)
@@ -319,7 +319,7 @@ func (api *API) namedFiles(ctx context.Context) func(id string) (string, []byte,
 		defer content.Close()
 		if f.Bytes > left {
 			return "", nil, fault.New(fault.ContextExceeded, "",
-				"The files of the request have more than %d bytes.", api.opts.MaxBody)
+				"The files in the request are too large together (maximum %d bytes).", api.opts.MaxBody)
 		}
 		left -= f.Bytes
 

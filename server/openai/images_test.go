@@ -161,7 +161,7 @@ func TestBadImages(t *testing.T) {
 		"not Base64":      {of("data:image/png;base64,%%%"), "invalid_base64_image", field, "Base64"},
 		"not in Base64":   {of("data:image/png,abc"), "invalid_image_url", field, "base64"},
 		"nothing":         {of("data:image/png;base64,"), "empty_image_file", field, "empty"},
-		"no image at all": {of("data:image/png;base64,aGVsbG8="), "image_parse_error", field, "neither PNG"},
+		"no image at all": {of("data:image/png;base64,aGVsbG8="), "image_parse_error", field, "not a PNG"},
 		"an image without room": {of(dataURL(portray(t, strings.Repeat("x", 2100)))), "context_length_exceeded",
 			"messages", "2047"},
 		"audio": {chat(`{"type":"input_audio","input_audio":{}}`), "unsupported_parameter",

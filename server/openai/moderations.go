@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"strings"
@@ -139,10 +140,19 @@ type moderationResult struct {
 	Named []string `json:"guard_categories"`
 }
 
+// answeredBy returns the model that answers for the one of a name; empty if none does.
+func (*moderationRequest) answeredBy(api *API, name string) string {
+	served, e := api.moderator(name)
+	if e != nil {
+		return ""
+	}
+	return served
+}
+
 // moderations answers POST /v1/moderations with a Llama Guard model.
 func (api *API) moderations(w http.ResponseWriter, r *http.Request) *fault.Error {
 	var req moderationRequest
-	if e := decode(api, w, r, &req, moderationFields); e != nil {
+	if e := decode(api, w, r, &req, moderationFields, nil); e != nil {
 		return e
 	}
 
@@ -168,14 +178,8 @@ func (api *API) moderations(w http.ResponseWriter, r *http.Request) *fault.Error
 			"The model '%s' is not a Llama Guard model: its template lists no categories of unsafe content.", name)
 	}
 
-	for _, text := range req.texts {
-		er, err := guard.Ask(text)
-		if err != nil {
-			return service.Fault(err, "input")
-		}
-		if err := reply.Generate(r.Context(), er); err != nil {
-			return service.Fault(err, "input")
-		}
+	if err := api.ask(r.Context(), guard, req.texts, reply); err != nil {
+		return service.Fault(err, "input")
 	}
 
 	body := moderationBody{ID: "modr-" + wire.RandomID(), Model: model.ID}
@@ -193,6 +197,26 @@ func (api *API) moderations(w http.ResponseWriter, r *http.Request) *fault.Error
 	}
 
 	return wire.WriteJSON(w, body)
+}
+
+// ask has a guard judge texts: a stream of the reply for each.
+func (api *API) ask(ctx context.Context, guard *prompt.Guard, texts []string, reply *service.Reply) error {
+	requests := make([]engine.Request, len(texts))
+	err := api.service.Ask(ctx, reply.Model, func() (err error) {
+		for i, text := range texts {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if requests[i], err = guard.Ask(text); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return reply.GenerateAll(ctx, requests)
 }
 
 // newModerationResult converts a verdict. A guard returns a single probability, which becomes the

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -17,6 +16,7 @@ import (
 	"serve/server/dialect"
 	"serve/server/wire"
 	"serve/service"
+	"serve/steps"
 )
 
 // Options configure an API.
@@ -53,7 +53,7 @@ type API struct {
 func New(o Options) (*API, error) {
 	if o.Moderator != "" {
 		if _, e := o.Service.Named(o.Moderator); e != nil {
-			return nil, fmt.Errorf("the moderation model %q is not served", o.Moderator)
+			return nil, fmt.Errorf("--moderation %q does not name a served model", o.Moderator)
 		}
 	}
 	if o.Archive == nil {
@@ -132,6 +132,7 @@ func (api *API) generationRoutes() []dialect.Route {
 			Path:      "/chat/completions",
 			Handle:    api.chat,
 			Work:      true,
+			Pictures:  true,
 			Operation: "chat",
 			Doc:       "Answers a conversation.",
 			Fields:    chatFields.Describe(),
@@ -177,7 +178,7 @@ func (api *API) readingRoutes() []dialect.Route {
 			Handle:    api.rerank,
 			Work:      true,
 			Operation: "rerank",
-			Doc:       "Sorts documents by their relevance to a query.",
+			Doc:       "Ranks documents by their relevance to a query.",
 			Fields:    rerankFields.Describe(),
 		},
 		{
@@ -233,24 +234,27 @@ func (api *API) responseRoutes() []dialect.Route {
 			Path:      "/responses",
 			Handle:    api.responses,
 			Work:      true,
+			Pictures:  true,
 			Operation: "chat",
 			Doc:       "Answers a conversation and stores the response.",
 			Fields:    fields,
 			Produces:  streamed,
 		},
 		{
-			Method: http.MethodPost,
-			Path:   "/responses/input_tokens",
-			Handle: api.countInput,
-			Work:   true,
-			Doc:    "Counts the tokens of a conversation.",
-			Fields: fields,
+			Method:   http.MethodPost,
+			Path:     "/responses/input_tokens",
+			Handle:   api.countInput,
+			Work:     true,
+			Pictures: true,
+			Doc:      "Counts the tokens of a conversation.",
+			Fields:   fields,
 		},
 		{
 			Method:    http.MethodPost,
 			Path:      "/responses/compact",
 			Handle:    api.compact,
 			Work:      true,
+			Pictures:  true,
 			Operation: "chat",
 			Doc:       "Has the model summarize a conversation, which can then be continued from the summary.",
 			Fields:    fields,
@@ -285,12 +289,13 @@ func (api *API) responseRoutes() []dialect.Route {
 func (api *API) conversationRoutes() []dialect.Route {
 	return []dialect.Route{
 		{
-			Method: http.MethodPost,
-			Path:   "/conversations",
-			Handle: api.createConversation,
-			Work:   true,
-			Doc:    "Creates a conversation, to which responses add their input and output.",
-			Fields: createFields.Describe(),
+			Method:   http.MethodPost,
+			Path:     "/conversations",
+			Handle:   api.createConversation,
+			Work:     true,
+			Pictures: true,
+			Doc:      "Creates a conversation, to which responses add their input and output.",
+			Fields:   createFields.Describe(),
 		},
 		{
 			Method: http.MethodGet,
@@ -303,7 +308,7 @@ func (api *API) conversationRoutes() []dialect.Route {
 			Path:   "/conversations/:id",
 			Handle: api.updateConversation,
 			Work:   true,
-			Doc:    "Replaces the labels of a conversation.",
+			Doc:    "Replaces the metadata of a conversation.",
 			Fields: updateFields.Describe(),
 		},
 		{
@@ -313,12 +318,13 @@ func (api *API) conversationRoutes() []dialect.Route {
 			Doc:    "Deletes a conversation and its items.",
 		},
 		{
-			Method: http.MethodPost,
-			Path:   "/conversations/:id/items",
-			Handle: api.createItems,
-			Work:   true,
-			Doc:    "Adds items to a conversation.",
-			Fields: addFields.Describe(),
+			Method:   http.MethodPost,
+			Path:     "/conversations/:id/items",
+			Handle:   api.createItems,
+			Work:     true,
+			Pictures: true,
+			Doc:      "Adds items to a conversation.",
+			Fields:   addFields.Describe(),
 		},
 		{
 			Method: http.MethodGet,
@@ -361,30 +367,35 @@ const ignoredHeader = "X-Ignored-Fields"
 
 // notes returns the notes by which a request is decoded.
 func (api *API) notes(ctx context.Context) *wire.Notes {
-	n := &wire.Notes{Lenient: api.opts.Lenient}
+	n := &wire.Notes{Lenient: api.opts.Lenient, Budget: steps.New(ctx, steps.PerRequest)}
 	if api.opts.Files != nil {
 		n.File = api.namedFiles(ctx)
 	}
 	return n
 }
 
-// decode reads a request body into T by a table of fields. A header names those that had no effect.
-func decode[T any](api *API, w http.ResponseWriter, r *http.Request, into *T, table wire.Table[T]) *fault.Error {
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return service.Fault(err, "")
+// decode reads a request body into T by a table of fields, and checks it, unless check is nil. A header names the
+// fields that had no effect.
+func decode[T any](
+	api *API, w http.ResponseWriter, r *http.Request, into *T, table wire.Table[T], check func() *fault.Error,
+) *fault.Error {
+	how := dialect.Reading{Service: api.service, Notes: api.notes(r.Context()), Check: check}
+	if table.Has("model") {
+		if name := r.PathValue(wire.DeploymentValue); name != "" {
+			how.Notes.Defaults = map[string]json.RawMessage{"model": wire.AppendString(nil, name)}
+		}
+		how.Model = dialect.NamedModel(how.Notes)
+		if t, ok := any(into).(interface{ answeredBy(*API, string) string }); ok {
+			named := how.Model
+			how.Model = func(body []byte) string { return t.answeredBy(api, named(body)) }
+		}
 	}
-
-	notes := api.notes(r.Context())
-	if name := r.PathValue(wire.DeploymentValue); name != "" && table.Has("model") {
-		notes.Defaults = map[string]json.RawMessage{"model": wire.AppendString(nil, name)}
-	}
-	if e := table.Decode(body, into, notes); e != nil {
+	if e := dialect.Decode(r, how, table, into); e != nil {
 		return e
 	}
 	if t, ok := any(into).(interface{ yield() }); ok && service.CallOf(r.Context()).Yields {
 		t.yield()
 	}
-	wire.AddList(w.Header(), ignoredHeader, notes.Ignored())
+	wire.AddList(w.Header(), ignoredHeader, how.Notes.Ignored())
 	return nil
 }

@@ -98,7 +98,7 @@ var openResponsesCases = []openResponsesCase{
 		fields: `"input":[{"type":"message","role":"user","content":[{"type":"input_text","text":"Read the title."},` +
 			`{"type":"input_file","filename":"a.pdf","file_data":"data:application/pdf;base64,JVBERi0xLjE="}]}]`,
 		refused: "PDF",
-		differs: "PDF files are not read: they are refused by name. Files of text are.",
+		differs: "PDF files are not read: they are refused with an error that names them. Files of text are.",
 	},
 	{
 		name: "multi-turn",

@@ -160,11 +160,7 @@ func setCacheSalt(p *params, v wire.Value) *fault.Error {
 }
 
 func readStopTokens(v wire.Value) ([]engine.Token, *fault.Error) {
-	list, e := v.Array(maxStops)
-	if e != nil {
-		return nil, e
-	}
-	return readTokens(list)
+	return v.Numbers(maxStops)
 }
 
 // stopText returns the text of a stop string that belongs to the answer, which the event ends.

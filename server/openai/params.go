@@ -48,6 +48,7 @@ const (
 	maxStopBytes = 1024
 	maxLogitBias = 1024
 	maxBreakers  = 64
+	maxBreaker   = 64 // bytes
 )
 
 // modelField declares the name of the model.
@@ -110,7 +111,7 @@ var commonFields = slices.Concat(wire.Table[params]{
 	userField[params](),
 	{
 		Name: "dry_sequence_breakers",
-		Type: wire.Of(wire.ListOf(wire.String, maxBreakers), readBreakers,
+		Type: wire.Of(wire.ListOf(wire.Schema{"type": "string", "maxLength": maxBreaker}, maxBreakers), readBreakers,
 			func(p *params) *[]string { return &p.sampling.DRYSequenceBreakers }),
 		Doc: "Texts at which DRY stops looking for repetitions.",
 	},
@@ -121,7 +122,8 @@ var commonFields = slices.Concat(wire.Table[params]{
 	},
 	{
 		Name: "grammar",
-		Type: wire.Refuse[params]("Grammars from clients are not supported yet.", `""`),
+		Type: wire.Refuse[params]("GBNF grammars are not supported; 'guided_grammar' of /v1/chat/completions "+
+			"takes a Lark grammar.", `""`),
 	},
 }, othersFields, samplerFields())
 
@@ -206,7 +208,13 @@ func readBreakers(v wire.Value) ([]string, *fault.Error) {
 	if e != nil {
 		return nil, e
 	}
-	return stringList(list)
+	breakers, e := stringList(list)
+	for i, s := range breakers {
+		if len(s) > maxBreaker {
+			return nil, list[i].Invalid("the sequence breaker is too long: %d bytes (maximum %d).", len(s), maxBreaker)
+		}
+	}
+	return breakers, e
 }
 
 // setStop reads a string or a list of strings. OpenAI allows four; the limit here is higher.

@@ -34,7 +34,7 @@ var rerankFields = wire.Table[rerankRequest]{
 		Required: true,
 		Type: wire.Of(documentsSchema, readDocuments,
 			func(r *rerankRequest) *[]string { return &r.documents }),
-		Doc: "The documents to sort: strings, or objects with a `text`.",
+		Doc: "The documents to rank: strings, or objects with a `text`.",
 	},
 	{
 		Name: "top_n",
@@ -121,7 +121,7 @@ type rerankBody struct {
 // rerank answers POST /v1/rerank: documents sorted by relevance.
 func (api *API) rerank(w http.ResponseWriter, r *http.Request) *fault.Error {
 	var req rerankRequest
-	if e := decode(api, w, r, &req, rerankFields); e != nil {
+	if e := decode(api, w, r, &req, rerankFields, nil); e != nil {
 		return e
 	}
 

@@ -88,7 +88,7 @@ var responsesFields = wire.Lift(func(r *responsesRequest) *conversationRequest {
 			Name: "metadata",
 			Type: wire.Of(metadataSchema, readMetadata,
 				func(r *responsesRequest) *json.RawMessage { return &r.metadata }),
-			Doc: "Labels, echoed in the response.",
+			Doc: "Metadata, echoed in the response.",
 		},
 		{
 			Name: "user",
@@ -169,7 +169,7 @@ var responsesFields = wire.Lift(func(r *responsesRequest) *conversationRequest {
 		{
 			Name: "max_tool_calls",
 			Type: wire.IntegerOf(0, math.MaxInt32, func(r *responsesRequest) *int { return &r.maxCalls }),
-			Doc:  "Maximum calls of tools hosted by OpenAI; echoed in the response.",
+			Doc:  "Maximum number of calls to tools hosted by OpenAI; echoed in the response.",
 		},
 		{
 			Name: "client_metadata",
@@ -297,7 +297,7 @@ func (r *responsesRequest) setText(v wire.Value) *fault.Error {
 
 	switch kind {
 	case formatObject:
-		r.format, e = prompt.ObjectFormat(format.Name)
+		r.format, e = prompt.ObjectFormat(formatOptions(format))
 	case formatSchema:
 		if _, e := format.Required(inner, "schema"); e != nil {
 			return e // other than in a chat, it cannot be left out
@@ -353,7 +353,7 @@ func (r *responsesRequest) instructed(messages []prompt.Message) []prompt.Messag
 // decodeResponses reads a request, without the conversation that it continues.
 func (api *API) decodeResponses(w http.ResponseWriter, r *http.Request) (*responsesRequest, *fault.Error) {
 	req := &responsesRequest{store: true, conversationRequest: newConversationRequest()}
-	return req, decode(api, w, r, req, responsesFields)
+	return req, decode(api, w, r, req, responsesFields, nil)
 }
 
 // readResponses reads and validates a request, including the conversation that it continues.
@@ -370,10 +370,13 @@ const itemsHeader = "X-Items-Not-Read"
 
 // prepare adds what a request continues, and validates it.
 func (api *API) prepare(ctx context.Context, h http.Header, req *responsesRequest) *fault.Error {
-	if e := api.recall(ctx, req); e != nil {
-		return e
-	}
-	if e := req.check(); e != nil {
+	e := service.Compute(ctx, func(ctx context.Context) *fault.Error {
+		if e := api.recall(ctx, req); e != nil {
+			return e
+		}
+		return req.check()
+	})
+	if e != nil {
 		return e
 	}
 	wire.AddList(h, itemsHeader, req.unread)

@@ -80,7 +80,8 @@ func (r *scoreRequest) check() *fault.Error {
 		return fault.New(fault.MissingField, "text_2", "Missing required parameter: 'text_2'.")
 	case r.queries.many && queries != 1 && queries != answers:
 		return fault.New(fault.InvalidValue, r.queries.field,
-			"Invalid '%s': %d texts cannot be compared with %d.", r.queries.field, queries, answers)
+			"Invalid '%s': %d texts cannot be paired with %d; send one, or as many as the other list has.",
+			r.queries.field, queries, answers)
 	}
 	return nil
 }
@@ -104,10 +105,7 @@ type scoreData struct {
 // score answers POST /v1/score: how well each text answers its query, in the order of the request.
 func (api *API) score(w http.ResponseWriter, r *http.Request) *fault.Error {
 	var req scoreRequest
-	if e := decode(api, w, r, &req, scoreFields); e != nil {
-		return e
-	}
-	if e := req.check(); e != nil {
+	if e := decode(api, w, r, &req, scoreFields, req.check); e != nil {
 		return e
 	}
 

@@ -58,7 +58,7 @@ var tokenizeFields = wire.Table[tokenizeRequest]{
 	{
 		Name: "prompt",
 		Type: wire.Of(wire.String, readOptionalText, func(r *tokenizeRequest) **string { return &r.prompt }),
-		Doc:  "The text (vLLM's name).",
+		Doc:  "The text (vLLM's name): at most 1 MiB, or as much as the context could hold.",
 	},
 	{
 		Name: "content",
@@ -79,7 +79,7 @@ var tokenizeFields = wire.Table[tokenizeRequest]{
 	{
 		Name: "return_token_strs",
 		Type: wire.BoolOf(func(r *tokenizeRequest) *bool { return &r.strings }),
-		Doc:  "Whether the tokens' texts come with them, by vLLM's name.",
+		Doc:  "Whether to return the tokens' texts as well (vLLM's name).",
 	},
 	{
 		Name: "with_pieces",
@@ -122,18 +122,12 @@ func (api *API) tokenizer(ctx context.Context, name string) (*pool.Lease, *fault
 // tokensSchema describes what readTokenList reads.
 var tokensSchema = wire.Schema{"type": "array", "items": tokenSchema}.Examples(`[1,2]`)
 
-func readTokenList(v wire.Value) ([]engine.Token, *fault.Error) {
-	list, e := v.Array(math.MaxInt32)
-	if e != nil {
-		return nil, e
-	}
-	return readTokens(list)
-}
+func readTokenList(v wire.Value) ([]engine.Token, *fault.Error) { return v.Numbers(wire.MaxNumbers) }
 
 // tokenize answers POST /tokenize.
 func (api *API) tokenize(w http.ResponseWriter, r *http.Request) *fault.Error {
 	var req tokenizeRequest
-	if e := decode(api, w, r, &req, tokenizeFields); e != nil {
+	if e := decode(api, w, r, &req, tokenizeFields, nil); e != nil {
 		return e
 	}
 
@@ -143,7 +137,15 @@ func (api *API) tokenize(w http.ResponseWriter, r *http.Request) *fault.Error {
 	}
 	defer model.Release()
 	text, special := req.text()
-	tokens, err := model.Engine.Tokenize(text, true, math.MaxInt32)
+	if most := longestText(model.Engine); len(text) > most {
+		return fault.New(fault.InvalidValue, "prompt",
+			"Invalid 'prompt': the text is too long: %d bytes (maximum %d). Split it.", len(text), most)
+	}
+	var tokens []engine.Token
+	err := api.service.Ask(r.Context(), model, func() (err error) {
+		tokens, err = model.Engine.Tokenize(text, true, math.MaxInt32)
+		return err
+	})
 	if err != nil {
 		return service.Fault(err, "prompt")
 	}
@@ -174,6 +176,12 @@ func (api *API) tokenize(w http.ResponseWriter, r *http.Request) *fault.Error {
 	}
 
 	return wire.WriteJSON(w, body)
+}
+
+// longestText returns how long a text may be that is split into tokens for a client: as long as any prompt, in bytes.
+func longestText(e pool.Engine) int {
+	const always = 1 << 20
+	return max(always, e.Limits().Context*e.LongestPiece())
 }
 
 // tokenPiece is a token and its text, or the numbers of its bytes where they are no text by themselves.
@@ -251,7 +259,7 @@ func (api *API) tokenizerInfo(w http.ResponseWriter, r *http.Request) *fault.Err
 // detokenize answers POST /detokenize. The text includes control tokens.
 func (api *API) detokenize(w http.ResponseWriter, r *http.Request) *fault.Error {
 	var req tokenizeRequest
-	if e := decode(api, w, r, &req, detokenizeFields); e != nil {
+	if e := decode(api, w, r, &req, detokenizeFields, nil); e != nil {
 		return e
 	}
 	model, e := api.tokenizer(r.Context(), req.model)
@@ -265,6 +273,28 @@ func (api *API) detokenize(w http.ResponseWriter, r *http.Request) *fault.Error 
 				"Invalid 'tokens[%d]': token %d is outside the vocabulary (size %d).", i, t, most)
 		}
 	}
-	text := prompt.Text(model.Engine.Model(), req.tokens)
-	return wire.WriteJSON(w, map[string]string{"prompt": text, "content": text})
+	return writeText(w, model, req.tokens)
+}
+
+// maxDetokenized is the maximum size of the text of tokens, in bytes.
+const maxDetokenized = 16 << 20
+
+// writeText answers with the text of tokens.
+func writeText(w http.ResponseWriter, model *pool.Lease, tokens []engine.Token) *fault.Error {
+	size := 0
+	for _, t := range tokens {
+		size += len(prompt.Piece(model.Engine.Model(), t))
+	}
+	if size > maxDetokenized {
+		return fault.New(fault.InvalidValue, "tokens",
+			"Invalid 'tokens': their text has %d bytes (maximum %d).", size, maxDetokenized)
+	}
+
+	// Written once, although it is there under two names: it may be as long as a body.
+	text := wire.AppendString(make([]byte, 0, size+size/8+2), prompt.Text(model.Engine.Model(), tokens))
+	body := make([]byte, 0, 2*len(text)+32)
+	body = append(append(body, `{"content":`...), text...)
+	body = append(append(body, `,"prompt":`...), text...)
+	wire.WriteBody(w, http.StatusOK, append(body, '}'))
+	return nil
 }

@@ -24,7 +24,7 @@ func (api *API) createFile(w http.ResponseWriter, r *http.Request) *fault.Error 
 	}
 	form, err := r.MultipartReader()
 	if err != nil {
-		return fault.New(fault.Malformed, "", "The request body must be a form, of the type multipart/form-data.")
+		return fault.New(fault.Malformed, "", "The request body must be a form (multipart/form-data).")
 	}
 
 	upload := &upload{
@@ -63,7 +63,7 @@ func formFailed(err error) *fault.Error {
 	if errors.Is(err, context.Canceled) {
 		return service.Fault(err, "")
 	}
-	return fault.New(fault.Malformed, "", "The form in the request body is cut off or malformed: %v.", err)
+	return fault.New(fault.Malformed, "", "The form in the request body is truncated or malformed: %v.", err)
 }
 
 // maxFormValue limits a value of a form, other than the file, in bytes.
@@ -99,7 +99,7 @@ func (u *upload) read(files *archive.Files, parameters map[string]string, part i
 		return formFailed(err)
 	}
 	if len(text) > maxFormValue {
-		return fault.New(fault.InvalidValue, name, "Invalid '%s': it has more than %d bytes.", name, maxFormValue)
+		return fault.New(fault.InvalidValue, name, "Invalid '%s': it is too long (maximum %d bytes).", name, maxFormValue)
 	}
 
 	value := json.RawMessage(wire.AppendString(nil, string(text)))
@@ -127,11 +127,11 @@ func (u *upload) setExpiry(name string, value json.RawMessage) {
 // readFile writes the content to the disk.
 func (u *upload) readFile(files *archive.Files, name string, content io.Reader) *fault.Error {
 	if u.draft != nil {
-		return fault.New(fault.InvalidValue, "file", "Invalid 'file': there are several.")
+		return fault.New(fault.InvalidValue, "file", "Invalid 'file': only one file may be sent.")
 	}
 	if name == "" || len(name) > maxFileNameBytes {
 		return fault.New(fault.InvalidValue, "file",
-			"Invalid 'file': a file with a name of 1 to %d bytes is expected.", maxFileNameBytes)
+			"Invalid 'file': it must be a file with a name of 1 to %d bytes.", maxFileNameBytes)
 	}
 
 	var err error

@@ -14,7 +14,7 @@ import (
 // Endpoints returns a table of endpoints, in Markdown.
 func Endpoints(groups []Group) string {
 	var b strings.Builder
-	b.WriteString("| endpoint | API | right | description |\n|---|---|---|---|\n")
+	b.WriteString("| endpoint | API | permission | description |\n|---|---|---|---|\n")
 	for _, g := range groups {
 		for i := range g.Routes {
 			r := &g.Routes[i]

@@ -83,7 +83,7 @@ type (
 // about is the document's own description.
 const about = "The endpoints of this server, generated from the declarations that it uses to read requests. " +
 	"Paths work with and without /v1. In a body, null is the same as leaving a field out, and a field that is not " +
-	"listed is an error. x-right names the right that an endpoint needs. Response bodies are not described."
+	"listed is an error. x-right names the permission that an endpoint needs. Response bodies are not described."
 
 // Document returns the OpenAPI document, version 3.1, of a server of a version.
 func Document(version string, groups []Group) ([]byte, error) {

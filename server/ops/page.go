@@ -94,7 +94,7 @@ func (p *page) answer(w http.ResponseWriter, r *http.Request) *fault.Error {
 	if f == nil {
 		e := wire.UnknownPath(r)
 		if len(p.files) == 0 {
-			e.Message = "This serve was built without its page; make builds it. The API is at /v1."
+			e.Message = "This build of serve has no web UI; make builds one with it. The API is at /v1."
 		}
 		return e
 	}

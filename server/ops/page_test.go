@@ -79,7 +79,7 @@ func TestNoPage(t *testing.T) {
 	res := fetch(t, s, http.MethodGet, "/")
 	b, _ := io.ReadAll(res.Body)
 	if res.StatusCode != http.StatusNotFound ||
-		!strings.Contains(string(b), "make builds it") {
+		!strings.Contains(string(b), "make builds one") {
 		t.Errorf("%d %s", res.StatusCode, b)
 	}
 }

@@ -34,8 +34,8 @@ func decode(body []byte, required []string, notes *Notes, set func(Value) *fault
 		return fault.New(fault.Malformed, "", "The request body is not valid UTF-8.")
 	}
 
-	var object map[string]json.RawMessage
-	if e := unmarshalObject(body, &object); e != nil {
+	object, e := split(body)
+	if e != nil {
 		return e
 	}
 	if e := refuseDuplicates(body); e != nil {
@@ -70,19 +70,37 @@ func unknown(name string) *fault.Error {
 	return fault.New(fault.UnknownField, name, "Unknown parameter: '%s'.", name)
 }
 
-func unmarshalObject(body []byte, object *map[string]json.RawMessage) *fault.Error {
+// split checks a body, and splits its object.
+func split(body []byte) (map[string]json.RawMessage, *fault.Error) {
 	trimmed := bytes.TrimLeft(body, " \t\r\n")
-	if len(trimmed) == 0 {
-		return fault.New(fault.Malformed, "", "The request body is empty; it must be a JSON object.")
+	switch {
+	case len(trimmed) == 0:
+		return nil, fault.New(fault.Malformed, "", "The request body is empty; it must be a JSON object.")
+	case !json.Valid(body):
+		var object map[string]json.RawMessage
+		return nil, fault.New(fault.Malformed, "", "We could not parse the JSON body of your request: %v.",
+			json.Unmarshal(body, &object))
+	case trimmed[0] != '{':
+		return nil, fault.New(fault.Malformed, "", "The request body must be a JSON object.")
 	}
-	if err := json.Unmarshal(body, object); err != nil {
-		if trimmed[0] != '{' && json.Valid(body) {
-			return fault.New(fault.Malformed, "", "The request body must be a JSON object.")
-		}
-		return fault.New(fault.Malformed, "", "We could not parse the JSON body of your request: %v.", err)
+	if n := count(body); n > maxValues {
+		return nil, fault.New(fault.Malformed, "",
+			"The request body has too many values: %d (maximum %d).", n, maxValues)
 	}
-	return nil
+
+	object := map[string]json.RawMessage{}
+	members(body, func(name string, raw json.RawMessage) bool {
+		object[name] = raw
+		return len(object) <= maxMembers
+	})
+	if len(object) > maxMembers {
+		return nil, fault.New(fault.Malformed, "", "The request body has too many fields (maximum %d).", maxMembers)
+	}
+	return object, nil
 }
+
+// maxMembers is the maximum number of an object's members.
+const maxMembers = 1 << 14
 
 // IsNull reports whether a field is absent or null, which are equivalent.
 func IsNull(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }
@@ -122,11 +140,22 @@ func (v Value) Invalid(format string, args ...any) *fault.Error {
 
 // Text reads a string.
 func (v Value) Text() (string, *fault.Error) {
-	var s string
-	if v.Raw[0] != '"' || json.Unmarshal(v.Raw, &s) != nil {
+	if e := v.alive(); e != nil {
+		return "", e
+	}
+	s, ok := unquote(v.Raw)
+	if !ok {
 		return "", v.WrongType("a string")
 	}
 	return s, nil
+}
+
+// alive returns an error if the request has ended, which nobody reads, or has used its CPU time.
+func (v Value) alive() *fault.Error {
+	if v.notes == nil || v.notes.Ended == nil {
+		return nil
+	}
+	return v.notes.Ended()
 }
 
 // TextUpTo reads a string of at most so many characters.
@@ -222,21 +251,30 @@ func (v Value) within(f, low, high float64, of bounds) *fault.Error {
 
 // Array splits an array of at most limit elements; their names carry the index.
 func (v Value) Array(limit int) ([]Value, *fault.Error) {
-	var raws []json.RawMessage
-	if v.Raw[0] != '[' || json.Unmarshal(v.Raw, &raws) != nil {
+	if e := v.alive(); e != nil {
+		return nil, e
+	}
+	n := 0
+	if !elements(v.Raw, func(json.RawMessage) bool { n++; return true }) {
 		return nil, v.WrongType("an array")
 	}
-	if len(raws) > limit {
-		return nil, fault.New(fault.ArrayTooLong, v.Name,
-			"Invalid '%s': array too long. "+
-				"Expected an array with maximum length %d, but got an array with length %d instead.",
-			v.Name, limit, len(raws))
+	if n > limit {
+		return nil, v.tooLong(n, limit)
 	}
-	values := make([]Value, len(raws))
-	for i, raw := range raws {
-		values[i] = Value{v.Name + "[" + strconv.Itoa(i) + "]", raw, v.notes}
-	}
+
+	values := make([]Value, 0, n)
+	elements(v.Raw, func(raw json.RawMessage) bool {
+		values = append(values, v.element(len(values), raw))
+		return true
+	})
 	return values, nil
+}
+
+// tooLong returns the error for an array of too many elements.
+func (v Value) tooLong(n, limit int) *fault.Error {
+	return fault.New(fault.ArrayTooLong, v.Name,
+		"Invalid '%s': array too long. "+
+			"Expected an array with maximum length %d, but got an array with length %d instead.", v.Name, limit, n)
 }
 
 // Empty returns the error for an array without elements.
@@ -247,15 +285,23 @@ func (v Value) Empty() *fault.Error {
 
 // Object splits an object; the values' names carry the path.
 func (v Value) Object() (map[string]Value, *fault.Error) {
-	var raws map[string]json.RawMessage
-	if v.Raw[0] != '{' || json.Unmarshal(v.Raw, &raws) != nil {
-		return nil, v.WrongType("an object")
+	if e := v.alive(); e != nil {
+		return nil, e
 	}
-	values := make(map[string]Value, len(raws))
-	for name, raw := range raws {
+	values := map[string]Value{}
+	n := 0
+	if !members(v.Raw, func(name string, raw json.RawMessage) bool {
+		n++
+		delete(values, name) // the last one of a name counts
 		if !IsNull(raw) {
 			values[name] = Value{v.Name + "." + name, raw, v.notes}
 		}
+		return n <= maxMembers
+	}) {
+		return nil, v.WrongType("an object")
+	}
+	if n > maxMembers {
+		return nil, v.Invalid("too many members (maximum %d).", maxMembers)
 	}
 	return values, nil
 }

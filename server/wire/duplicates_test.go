@@ -116,8 +116,7 @@ func BenchmarkSplit(b *testing.B) {
 	body := benchmarkBody()
 	b.SetBytes(int64(len(body)))
 	for b.Loop() {
-		var object map[string]json.RawMessage
-		if e := unmarshalObject(body, &object); e != nil {
+		if _, e := split(body); e != nil {
 			b.Fatal(e)
 		}
 	}

@@ -94,7 +94,7 @@ func WriteJSON(w http.ResponseWriter, body any) *fault.Error {
 func WriteJSONAs(w http.ResponseWriter, status int, body any) *fault.Error {
 	b, err := json.Marshal(body)
 	if err != nil {
-		return fault.New(fault.Internal, "", "The server failed: %v.", err)
+		return fault.New(fault.Internal, "", "Internal server error: %v.", err)
 	}
 	WriteBody(w, status, b)
 	return nil

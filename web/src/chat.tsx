@@ -182,7 +182,7 @@ function Welcome() {
   return (
     <div class="welcome">
       <h1>{model.value ? `Chat with ${model.value.id}` : 'No chat model is being served'}</h1>
-      <p>The model runs on the machine that serves this page. What you write is sent there and nowhere else; conversations are stored in this browser.</p>
+      <p>The model runs on the machine that serves this web UI. What you write is sent there and nowhere else; conversations are stored in this browser.</p>
     </div>
   );
 }

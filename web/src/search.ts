@@ -91,8 +91,8 @@ export function fromJSON(text: string): Conversation[] {
   } catch {
     throw new Error('it is not JSON');
   }
-  if (file?.format !== format || !Array.isArray(file.conversations)) throw new Error('it was not exported by this page');
-  if (file.version !== formatVersion) throw new Error(`its version is ${String(file.version)}, and this page reads ${formatVersion}`);
+  if (file?.format !== format || !Array.isArray(file.conversations)) throw new Error('it was not exported by this web UI');
+  if (file.version !== formatVersion) throw new Error(`its version is ${String(file.version)}, and this web UI reads ${formatVersion}`);
   return file.conversations.map((c, i) => {
     const read = conversationOf(c);
     if (!read) throw new Error(`its conversation ${i + 1} is damaged`);

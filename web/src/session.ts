@@ -49,7 +49,7 @@ export async function begin(): Promise<void> {
   try {
     conversations.value = await store.loadAll();
   } catch {
-    trouble.value = 'This browser does not store data for this page: conversations are lost when you close it.';
+    trouble.value = 'This browser does not store data for the web UI: conversations are lost when you close it.';
   }
 }
 

@@ -1,0 +1,159 @@
+package quota
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestBudget(t *testing.T) {
+	b := NewBudget(Limits{Readers: 10, Bytes: 1000})
+	must := func(client string, size int64) *Reservation {
+		t.Helper()
+		r, err := b.Begin(client, size)
+		if err != nil {
+			t.Fatalf("%s, %d bytes: %v", client, size, err)
+		}
+		return r
+	}
+	refused := func(err error, own, never bool) {
+		t.Helper()
+		var e *ExceededError
+		if !errors.As(err, &e) || e.Own != own || e.Never != never {
+			t.Errorf("%+v", err)
+		}
+	}
+
+	_, err := b.Begin("a", 801)
+	refused(err, true, true)
+	large := must("a", 700)
+	_, err = b.Begin("a", 150)
+	refused(err, true, false)
+	other := must("b", 250)
+	_, err = b.Begin("c", 100)
+	refused(err, false, false)
+	refused(other.Grow(301), false, false)
+	if err := other.Grow(300); err != nil {
+		t.Error(err)
+	}
+	large.Release()
+	large.Release()
+	refused(other.Grow(900), true, true)
+	if err := other.Grow(500); err != nil {
+		t.Error(err)
+	}
+	other.Release()
+	if err := other.Grow(900); err != nil {
+		t.Error("after its release:", err)
+	}
+
+	// Reading places: a client alone has eight of ten.
+	var all []*Reservation
+	for range 8 {
+		all = append(all, must("a", 0))
+	}
+	_, err = b.Begin("a", 0)
+	refused(err, true, false)
+	all = append(all, must("b", 0), must("c", 0))
+	_, err = b.Begin("d", 0)
+	refused(err, false, false)
+	all[0].Done()
+	all = append(all, must("d", 0))
+	for _, r := range all {
+		r.Done()
+		r.Release()
+	}
+	if requests, readers, bytes := b.Used(); requests+readers+int(bytes) > 0 || len(b.clients) > 0 {
+		t.Errorf("%d requests, %d being read, %d bytes are left", requests, readers, bytes)
+	}
+}
+
+// TestWorkersAreFair has one client wait with much: another's turn comes after one of it.
+func TestWorkersAreFair(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := NewWorkers(1, 0)
+		hold, err := w.Wait(t.Context(), "first")
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		var order []string
+		ask := func(client string) {
+			go func() {
+				release, err := w.Wait(t.Context(), client)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				order = append(order, client)
+				release()
+			}()
+			synctest.Wait()
+		}
+		for range 5 {
+			ask("much")
+		}
+		ask("little")
+
+		// One that gives up leaves the others where they are.
+		ctx, cancel := context.WithCancel(t.Context())
+		gone := make(chan error)
+		go func() {
+			_, err := w.Wait(ctx, "gone")
+			gone <- err
+		}()
+		synctest.Wait()
+		cancel()
+		if err := <-gone; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+
+		hold()
+		synctest.Wait()
+		if len(order) != 6 || order[1] != "little" {
+			t.Errorf("%v", order)
+		}
+		if w.free != 1 || len(w.lines) > 0 {
+			t.Errorf("%d workers are free, %d clients wait", w.free, len(w.lines))
+		}
+	})
+}
+
+// TestCPUTime ends what computes for too long, and counts what a request has used before.
+func TestCPUTime(t *testing.T) {
+	const limit = 20 * time.Millisecond
+	w := NewWorkers(1, limit)
+	a := &Account{Client: "a"}
+	err := w.Do(t.Context(), a, func(ctx context.Context) error {
+		for ctx.Err() == nil { // computes
+		}
+		return context.Cause(ctx)
+	})
+	var e *TimeError
+	if !errors.As(err, &e) || e.Limit != limit || !errors.Is(err, ErrTime) {
+		t.Error(err)
+	}
+	if a.used < limit/2 {
+		t.Errorf("used %v", a.used)
+	}
+
+	err = w.Do(t.Context(), a, func(ctx context.Context) error {
+		<-ctx.Done()
+		return context.Cause(ctx)
+	})
+	if !errors.Is(err, ErrTime) {
+		t.Error("without any time left:", err)
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	err = w.Do(ctx, new(Account), func(ctx context.Context) error {
+		cancel()
+		<-ctx.Done()
+		return context.Cause(ctx)
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Error("a client that has gone:", err)
+	}
+}
