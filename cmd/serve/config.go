@@ -152,7 +152,8 @@ func (c *modelConfig) declare(f flagset.Set) {
 		"requests processed at the same time; others wait in the queue")
 	flagset.Number(f, &m.Cells, "kv-cells", 0, flagset.Within(0, 1<<28),
 		"KV cache size in tokens, for all requests together; 0 for ctx-size times parallel, or what fits in memory")
-	f.Choice(&m.KVType, "kv-type", "f16", []string{"f16", "q8_0", "q4_0"}, "data `type` of the KV cache: f16, q8_0 or q4_0")
+	f.Choice(&m.KVType, "kv-type", "f16", []string{"f16", "q8_0", "q4_0"},
+		"data `type` of the KV cache: f16, q8_0 or q4_0")
 	flagset.Number(f, &m.Threads, "threads", 0, flagset.Within(0, 512),
 		"number of compute threads; 0 for one per physical core")
 	f.Checked(&m.Kernels, "kernels", loader.AutoKernels, loader.ValidKernels,
