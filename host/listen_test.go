@@ -41,7 +41,7 @@ func TestListenErrors(t *testing.T) {
 		"no such host":                    {&net.DNSError{Err: "no such host", Name: "x", Server: "192.0.2.1"}, true},
 	} {
 		cause := c.err
-		if errors.As(cause, new(syscall.Errno)) {
+		if errno := syscall.Errno(0); errors.As(cause, &errno) {
 			cause = os.NewSyscallError("bind", cause)
 		}
 		err := &ListenError{"x:1", &net.OpError{Op: "listen", Net: "tcp", Err: cause}, "the port"}

@@ -48,6 +48,8 @@ func Regexp(grammar string) (string, error) {
 	return "^" + text + "$", nil
 }
 
+var errTooLong = fmt.Errorf("the grammar's regular expression has more than %d bytes", maxRegexp)
+
 // SyntaxError is an error in the text of a grammar.
 type SyntaxError string
 
@@ -115,11 +117,7 @@ func statementEnd(tokens []token) int {
 		case t.is(")") || t.is("]"):
 			open--
 		case t.kind == lineEnd && open <= 0:
-			next := i + 1
-			for next < len(tokens) && tokens[next].kind == lineEnd {
-				next++
-			}
-			if next == len(tokens) || !tokens[next].is("|") {
+			if i+1 == len(tokens) || !tokens[i+1].is("|") {
 				return i
 			}
 		}
@@ -246,12 +244,16 @@ func (p *parser) alternatives() (string, error) {
 	}
 
 	var all []string
+	size := 0
 	for {
 		text, err := p.sequence()
 		if err != nil {
 			return "", err
 		}
 		all = append(all, text)
+		if size += len(text) + 1; size > maxRegexp {
+			return "", errTooLong
+		}
 		if !p.take("|") {
 			return strings.Join(all, "|"), nil
 		}
@@ -275,7 +277,7 @@ func (p *parser) sequence() (string, error) {
 		}
 		b.WriteString(text)
 		if b.Len() > maxRegexp {
-			return "", fmt.Errorf("the grammar's regular expression has more than %d bytes", maxRegexp)
+			return "", errTooLong
 		}
 	}
 	return b.String(), nil

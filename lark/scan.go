@@ -47,7 +47,10 @@ func scan(text string) (list []token, err error) {
 	for len(text) > 0 {
 		switch {
 		case text[0] == '\n':
-			list = append(list, token{kind: lineEnd})
+			// Empty lines mean nothing.
+			if n := len(list); n == 0 || list[n-1].kind != lineEnd {
+				list = append(list, token{kind: lineEnd})
+			}
 			text = text[1:]
 			continue
 		case strings.ContainsRune(" \t\r", rune(text[0])):

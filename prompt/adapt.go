@@ -153,22 +153,34 @@ func (a *adapter) systemToUser() {
 	}
 	a.messages[0].Role = User
 	if len(a.messages) > 1 && a.messages[1].Role == User {
-		a.messages[1] = merged(a.messages[0], a.messages[1])
+		a.messages[1] = merged(a.messages[:2]...)
 		a.messages = a.messages[1:]
 	}
 	a.note(NoteSystemToUser)
 }
 
-// merged returns two messages as one.
-func merged(a, b Message) Message {
-	a.Images = slices.Concat(a.Images, b.Images)
-	if a.Content != "" && b.Content != "" {
-		a.Content += "\n\n"
+// merged returns messages as one.
+func merged(list ...Message) Message {
+	one := list[0]
+	if len(list) == 1 {
+		return one
 	}
-	a.Content += b.Content // including the marks of its images
-	a.Calls = slices.Concat(a.Calls, b.Calls)
-	a.Reasoning += b.Reasoning
-	return a
+
+	var content, reasoning strings.Builder
+	one.Images = nil
+	one.Calls = nil
+	for _, m := range list {
+		if content.Len() > 0 && m.Content != "" {
+			content.WriteString("\n\n")
+		}
+		content.WriteString(m.Content) // including the marks of its images
+		reasoning.WriteString(m.Reasoning)
+		one.Images = append(one.Images, m.Images...)
+		one.Calls = append(one.Calls, m.Calls...)
+	}
+	one.Content = content.String()
+	one.Reasoning = reasoning.String()
+	return one
 }
 
 // alternate brings the user's and the assistant's messages into turns.
@@ -217,13 +229,16 @@ func sameTurn(a, b *Message) bool {
 
 func (a *adapter) mergeRoles() {
 	var out []Message
-	for _, m := range a.messages {
-		if n := len(out); n > 0 && sameTurn(&out[n-1], &m) {
-			out[n-1] = merged(out[n-1], m)
-			a.note(NoteMerged)
-			continue
+	for i := 0; i < len(a.messages); {
+		end := i + 1
+		for end < len(a.messages) && sameTurn(&a.messages[i], &a.messages[end]) {
+			end++
 		}
-		out = append(out, m)
+		if end > i+1 {
+			a.note(NoteMerged)
+		}
+		out = append(out, merged(a.messages[i:end]...))
+		i = end
 	}
 	a.messages = out
 }
@@ -290,9 +305,13 @@ func (a *adapter) results() {
 			end++
 		}
 
+		places := map[string]int{} // of the first call with an ID
+		for k := len(ids) - 1; k >= 0; k-- {
+			places[ids[k].ID] = k
+		}
 		place := func(m Message) int {
-			at := slices.IndexFunc(ids, func(c Call) bool { return c.ID == m.CallID })
-			if at < 0 {
+			at, ok := places[m.CallID]
+			if !ok {
 				return len(ids) // after those that belong to a call
 			}
 			return at
@@ -321,22 +340,23 @@ func (a *adapter) nameResults() {
 
 // paired reports whether the results of every call follow it, in any order, and nothing else is a result.
 func (a *adapter) paired() bool {
-	var waiting []string
+	waiting := map[string]int{} // how many calls with an ID have no result yet
 	for i := range a.messages {
 		m := &a.messages[i]
 		if m.Role == ToolRole {
-			at := slices.Index(waiting, m.CallID)
-			if at < 0 {
+			if waiting[m.CallID] == 0 {
 				return false
 			}
-			waiting = slices.Delete(waiting, at, at+1)
+			if waiting[m.CallID]--; waiting[m.CallID] == 0 {
+				delete(waiting, m.CallID)
+			}
 			continue
 		}
 		if len(waiting) > 0 {
 			return false
 		}
 		for _, c := range m.Calls {
-			waiting = append(waiting, c.ID)
+			waiting[c.ID]++
 		}
 	}
 	return len(waiting) == 0
@@ -353,15 +373,24 @@ func (a *adapter) pair() {
 	}
 	a.note(NoteCallsPaired)
 
+	results := map[string][]int{} // messages by ID, in order, that are not used
+	for i := range a.messages {
+		if m := &a.messages[i]; m.Role == ToolRole {
+			results[m.CallID] = append(results[m.CallID], i)
+		}
+	}
 	used := map[int]bool{}
 	take := func(after int, id string) (Message, bool) {
-		for i := after + 1; i < len(a.messages); i++ {
-			if m := &a.messages[i]; m.Role == ToolRole && m.CallID == id && !used[i] {
-				used[i] = true
-				return *m, true
-			}
+		list := results[id]
+		for len(list) > 0 && list[0] <= after {
+			list = list[1:] // what comes next is after it, too
 		}
-		return Message{}, false
+		if results[id] = list; len(list) == 0 {
+			return Message{}, false
+		}
+		results[id] = list[1:]
+		used[list[0]] = true
+		return a.messages[list[0]], true
 	}
 
 	var out []Message
@@ -415,16 +444,18 @@ func (a *adapter) split() {
 			out = append(out, m)
 			continue
 		}
-		results := slices.Clone(a.messages[i+1 : i+1+len(m.Calls)])
+		results := map[string][]Message{}
+		for _, r := range a.messages[i+1 : i+1+len(m.Calls)] {
+			results[r.CallID] = append(results[r.CallID], r)
+		}
 		for k, c := range m.Calls {
 			one := Message{Role: Assistant, Calls: []Call{c}}
 			if k == 0 {
 				one = m
 				one.Calls = m.Calls[:1]
 			}
-			at := slices.IndexFunc(results, func(r Message) bool { return r.CallID == c.ID })
-			out = append(out, one, results[at])
-			results = slices.Delete(results, at, at+1)
+			out = append(out, one, results[c.ID][0])
+			results[c.ID] = results[c.ID][1:]
 		}
 		i += len(m.Calls)
 	}

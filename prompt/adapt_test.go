@@ -46,7 +46,7 @@ func TestObjectsAlone(t *testing.T) {
 		`{"type":"string"}`:                               false, `{"enum":["a"]}`: false, `{"minimum":1e400}`: false,
 	} {
 		tool := Tool{Name: "f", Parameters: []byte(parameters), Field: "x"}
-		e := tool.Compile(0)
+		e := tool.Compile(0, nil)
 		if good != (e == nil) || !good && e.Kind != fault.InvalidSchema {
 			t.Errorf("%s: %v", parameters, e)
 		}

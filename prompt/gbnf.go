@@ -111,6 +111,15 @@ func (g gbnf) define(name, body string) bool {
 	return found
 }
 
+// byName returns where the rules are, by their names.
+func (g gbnf) byName() map[string][]int {
+	places := make(map[string][]int, len(g))
+	for i := range g {
+		places[g[i].name] = append(places[g[i].name], i)
+	}
+	return places
+}
+
 // replace replaces all occurrences of a sequence of tokens in all rules.
 func (g gbnf) replace(old, with string) {
 	from := tokens(old)

@@ -96,7 +96,7 @@ func (t *Tools) put(g *engine.Grammar, now bool, begun string) (loose []*Tool, e
 		return nil, nil
 	}
 
-	rules := parseGBNF(g.Text)
+	rules := parseGBNF(strings.TrimRight(g.Text, "\n"))
 	if !g.Lazy {
 		rules.mustCall(strings.TrimSuffix(g.GenerationPrompt, begun), now)
 	}
@@ -111,11 +111,15 @@ func (t *Tools) put(g *engine.Grammar, now bool, begun string) (loose []*Tool, e
 		}
 	}
 
-	g.Text = rules.String()
-
+	known := rules.byName()
+	var compiled strings.Builder
 	for i := range t.List {
 		tool := &t.List[i]
-		if putSchema(g, argumentsRule(tool.ruleName()), tool.arguments) {
+		if places := known[argumentsRule(tool.ruleName())]; len(places) > 0 {
+			for _, at := range places {
+				rules[at].body = tokens(tool.arguments.Root)
+			}
+			compiled.WriteString("\n" + tool.arguments.Rules)
 			continue
 		}
 		if tool.Strict {
@@ -125,6 +129,7 @@ func (t *Tools) put(g *engine.Grammar, now bool, begun string) (loose []*Tool, e
 		loose = append(loose, tool)
 	}
 
+	g.Text = rules.String() + compiled.String()
 	return loose, nil
 }
 

@@ -92,7 +92,7 @@ func TestMustCall(t *testing.T) {
 // TestPut puts a tool's schema into a grammar, and a call before all talk.
 func TestPut(t *testing.T) {
 	tool := Tool{Name: "f_g", Parameters: []byte(`{"const":{}}`), Strict: true, Field: "x"}
-	if e := tool.Compile(0); e != nil {
+	if e := tool.Compile(0, nil); e != nil {
 		t.Fatal(e)
 	}
 	tools := Tools{List: []Tool{tool}}
@@ -167,7 +167,7 @@ func TestEither(t *testing.T) {
 // TestPutAnswer finds the answer's place in a grammar under either name. A beginning of the client's own stands before
 // no marks.
 func TestPutAnswer(t *testing.T) {
-	f, e := SchemaFormat([]byte(`{"const":1}`), "x", "x", true)
+	f, e := SchemaFormat([]byte(`{"const":1}`), FormatOptions{Field: "x", SchemaField: "x", Strict: true})
 	if e != nil {
 		t.Fatal(e)
 	}

@@ -45,29 +45,35 @@ func (t *Tool) ruleName() string {
 	return t.Name
 }
 
+// aliasForm matches aliases. In the names of rules (tool-NAME, ling3-arg-NAME-days) one comes after a dash.
+var aliasForm = regexp.MustCompile(`([a-z0-9]-)?tool[0-9a-f]{24}`)
+
 // restoreNames replaces the aliases of tools in a rendered chat by their names.
 func (t *Tools) restoreNames(r *engine.Rendered) {
+	names := map[string]string{}
 	for i := range t.List {
-		tool := &t.List[i]
-		if tool.alias == "" {
-			continue
+		if tool := &t.List[i]; tool.alias != "" {
+			names[tool.alias] = tool.Name
 		}
+	}
+	if len(names) == 0 {
+		return
+	}
 
-		// In the names of rules (tool-NAME, ling3-arg-NAME-days) it comes after a dash.
-		alias := regexp.MustCompile(`([a-z0-9]-)?` + tool.alias)
-		replace := func(text string) string {
-			return alias.ReplaceAllStringFunc(text, func(found string) string {
-				if found != tool.alias {
-					return found
-				}
-				return tool.Name
-			})
-		}
-		r.Prompt = strings.ReplaceAll(r.Prompt, tool.alias, tool.Name)
-		r.Parser = replace(r.Parser)
-		r.Grammar.Text = replace(r.Grammar.Text)
-		for k := range r.Grammar.Triggers {
-			r.Grammar.Triggers[k].Value = replace(r.Grammar.Triggers[k].Value)
-		}
+	replace := func(text string, inRules bool) string {
+		return aliasForm.ReplaceAllStringFunc(text, func(found string) string {
+			at := strings.LastIndex(found, "tool")
+			name, ok := names[found[at:]]
+			if !ok || inRules && at > 0 {
+				return found
+			}
+			return found[:at] + name
+		})
+	}
+	r.Prompt = replace(r.Prompt, false)
+	r.Parser = replace(r.Parser, true)
+	r.Grammar.Text = replace(r.Grammar.Text, true)
+	for k := range r.Grammar.Triggers {
+		r.Grammar.Triggers[k].Value = replace(r.Grammar.Triggers[k].Value, true)
 	}
 }

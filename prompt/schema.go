@@ -1,6 +1,7 @@
 package prompt
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"serve/engine"
 	"serve/fault"
 	"serve/schema"
+	"serve/steps"
 )
 
 // compile compiles a schema. With strict, it is an error if a part of it cannot be enforced.
@@ -31,7 +33,7 @@ func compile(
 	case errors.As(err, &at):
 		return nil, fault.New(fault.InvalidSchema, field, "Invalid schema in '%s': %v.", field, at)
 	case err != nil:
-		return nil, fault.New(fault.Internal, "", "Internal server error: %v.", err)
+		return nil, spent(err, field)
 	}
 
 	if strict && len(g.Loose) > 0 {
@@ -42,49 +44,82 @@ func compile(
 	return g, nil
 }
 
+// spent returns the fault of a budget that has ended while a field was compiled.
+func spent(err error, field string) *fault.Error {
+	switch {
+	case errors.Is(err, steps.ErrSpent):
+		return fault.New(fault.InvalidSchema, field,
+			"Invalid schema in '%s': with what the request has had compiled before, it takes more work than a request may "+
+				"cost. Make it smaller: fewer alternatives in anyOf and oneOf, fewer and shorter patterns, and lower "+
+				"bounds of lengths and counts.", field)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fault.New(fault.Deadline, "", "The time limit of the request has passed.")
+	case errors.Is(err, context.Canceled):
+		return fault.New(fault.Canceled, "", "The client closed the request.")
+	}
+	return fault.New(fault.Internal, "", "The server failed: %v.", err)
+}
+
 // Compile compiles the schema of the arguments. Index is the tool's index in the request, which makes
-// the names of the grammar's rules unique.
-func (t *Tool) Compile(index int) (e *fault.Error) {
+// the names of the grammar's rules unique. The budget is the request's.
+func (t *Tool) Compile(index int, budget *steps.Budget) (e *fault.Error) {
 	t.Parameters = []byte(mendSurrogates(string(t.Parameters)))
-	o := schema.Options{Prefix: fmt.Sprintf("arguments-%d-", index), Object: true}
+	o := schema.Options{
+		Prefix: fmt.Sprintf("arguments-%d-", index),
+		Object: true,
+		Budget: budget,
+	}
 	t.arguments, e = compile(t.Parameters, t.Field, o, t.Strict)
 	return e
 }
 
 const answerPrefix = "answer-"
 
-// ObjectFormat returns the format for any JSON object. Field is the request's field, for errors.
-func ObjectFormat(field string) (Format, *fault.Error) {
-	answer, e := compile([]byte(`{"type":"object"}`), field, schema.Options{Prefix: answerPrefix}, false)
-	return Format{field: field, answer: answer}, e
+// FormatOptions say where in a request a format is, and how it is compiled.
+type FormatOptions struct {
+	Field       string // the request's field with the format, for errors
+	SchemaField string // that with the schema itself
+	Strict      bool   // requires that the whole schema is enforced
+	Budget      *steps.Budget
 }
 
-// SchemaFormat returns the format for a JSON Schema. The fields are those of the schema itself and of
-// the format, for errors.
-func SchemaFormat(document []byte, documentField, field string, strict bool) (Format, *fault.Error) {
+func (o *FormatOptions) schema() schema.Options {
+	return schema.Options{Prefix: answerPrefix, Budget: o.Budget}
+}
+
+// ObjectFormat returns the format for any JSON object.
+func ObjectFormat(o FormatOptions) (Format, *fault.Error) {
+	answer, e := compile([]byte(`{"type":"object"}`), o.Field, o.schema(), false)
+	return Format{field: o.Field, answer: answer}, e
+}
+
+// SchemaFormat returns the format for a JSON Schema.
+func SchemaFormat(document []byte, o FormatOptions) (Format, *fault.Error) {
 	document = []byte(mendSurrogates(string(document)))
-	answer, e := compile(document, documentField, schema.Options{Prefix: answerPrefix}, strict)
-	return Format{schema: string(document), field: field, answer: answer}, e
+	answer, e := compile(document, o.SchemaField, o.schema(), o.Strict)
+	return Format{schema: string(document), field: o.Field, answer: answer}, e
 }
 
 // PatternFormat returns the format for text that matches a regular expression as a whole.
-func PatternFormat(expression, field string) (Format, *fault.Error) {
-	answer, err := schema.CompilePattern(expression, answerPrefix)
+func PatternFormat(expression string, o FormatOptions) (Format, *fault.Error) {
+	answer, err := schema.CompilePattern(expression, o.schema())
 	shown := "Answer with text that matches this regular expression, and nothing else:\n" + expression
-	return textFormat(answer, err, shown, field)
+	return textFormat(answer, err, shown, o.Field)
 }
 
 // ChoiceFormat returns the format for one of several texts.
-func ChoiceFormat(list []string, field string) (Format, *fault.Error) {
-	answer, err := schema.CompileChoices(list, answerPrefix)
+func ChoiceFormat(list []string, o FormatOptions) (Format, *fault.Error) {
+	answer, err := schema.CompileChoices(list, o.schema())
 	shown := "Answer with one of these texts, and nothing else:\n" + strings.Join(list, "\n")
-	return textFormat(answer, err, shown, field)
+	return textFormat(answer, err, shown, o.Field)
 }
 
 func textFormat(answer *schema.Compiled, err error, shown, field string) (Format, *fault.Error) {
 	switch {
 	case errors.Is(err, schema.ErrNever):
-		return Format{}, fault.New(fault.InvalidValue, field, "Invalid '%s': no text can match it.", field)
+		return Format{}, fault.New(fault.InvalidValue, field, "Invalid '%s': no text is allowed by it.", field)
+	case errors.Is(err, steps.ErrSpent), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return Format{}, spent(err, field)
 	case err != nil:
 		return Format{}, fault.New(fault.Unsupported, field, "Unsupported '%s': it cannot be enforced: %v.", field, err)
 	}

@@ -1,5 +1,10 @@
 package schema
 
+import (
+	"fmt"
+	"strconv"
+)
+
 // array compiles what schemas say of arrays.
 func (c *compiler) array(all []*value) expr {
 	low, high := c.limits(all, "minItems", "maxItems")
@@ -16,6 +21,9 @@ func (c *compiler) array(all []*value) expr {
 
 	var list []expr
 	for i := range fixedItems {
+		if !c.spend(len(all)) {
+			return never
+		}
 		list = append(list, c.schema(c.itemSchemas(all, i)...))
 	}
 
@@ -51,8 +59,10 @@ func (c *compiler) comma() expr {
 	return seq{ws, literal(","), ws}
 }
 
-// tupleItems compiles items that have schemas of their own, and the tail that follows them.
+// tupleItems compiles items that have schemas of their own, and the tail that follows them. What may come from an
+// item on is a rule of its own: expressions within expressions would be as deep as the array is long.
 func (c *compiler) tupleItems(list []expr, tail expr, low, high int) expr {
+	prefix := fmt.Sprintf("%sa%d-", c.g.prefix, len(c.g.rules))
 	comma := c.comma()
 	// From the end: what may come after item i.
 	for i := len(list) - 1; i >= 0; i-- {
@@ -62,14 +72,18 @@ func (c *compiler) tupleItems(list []expr, tail expr, low, high int) expr {
 		} else {
 			here = seq{list[i], tail}
 		}
+
+		next := ref(prefix + strconv.Itoa(i))
 		switch {
 		case high >= 0 && i >= high:
 			tail = empty
+			continue
 		case i >= low:
-			tail = alt{here, empty}
+			c.g.rules[string(next)] = alt{here, empty}
 		default:
-			tail = here
+			c.g.rules[string(next)] = here
 		}
+		tail = next
 	}
 
 	return tail

@@ -1,39 +1,61 @@
 package schema
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
-	"time"
+
+	"serve/steps"
 )
 
-// Limits on what is compiled.
+// Limits on what is compiled, besides the budget's.
 const (
 	maxRules       = 50_000
 	maxAlternation = 512
 	maxRepeat      = 1000 // times that a grammar counts
-	maxTime        = 2 * time.Second
 )
 
 // compiler turns schemas into rules. A rule stands for a set of schemas that must
 // all hold: a reference with siblings, the parts of an allOf, or just one.
 type compiler struct {
-	g        grammar
-	root     *value
-	names    map[string]string // rules by the set they stand for
-	open     map[string]bool   // sets under way since the last character
-	loose    map[string]bool   // pointers of keywords that are not enforced
-	asserted map[string]bool   // pointers of keywords that assert more than types and members
-	check    func(pointers []string, instance string) bool
-	automata map[string]automaton // by pattern of the schema
-	err      error
-	began    time.Time
-	closed   bool // Options.Closed
+	g         grammar
+	root      *value
+	budget    *steps.Budget
+	validator *validator
+	names     map[string]string    // rules by the set they stand for
+	open      map[string]bool      // sets under way since the last character
+	loose     map[keyword]bool     // keywords that are not enforced
+	asserted  map[keyword]bool     // keywords that assert more than types and members
+	automata  map[string]automaton // by pattern of the schema
+	written   map[*dfa]expr        // automata that are rules already
+	flattened map[*value]bool      // schemas whose keywords have been noted, and whether they assert anything
+	profiles  map[*value]*profile
+	apartness map[*value]bool // lists of a oneOf, and whether no two of their schemas can match at once
+	apartLeft int             // pairs that may be compared for the list at hand
+	err       error
+	closed    bool // Options.Closed
 	// refAlone says that nothing counts beside a $ref, as in the drafts up to 7.
 	refAlone bool
+}
+
+// keyword is a keyword of a schema.
+type keyword struct {
+	of   *value
+	name string
+}
+
+// pointer is where a keyword stands in the document.
+func (k keyword) pointer() string { return k.of.pointer() + "/" + escapePointer(k.name) }
+
+// spend takes steps from the budget. It reports false if there are none left: then compiling has failed.
+func (c *compiler) spend(n int) bool {
+	if err := c.budget.Spend(n); err != nil && c.err == nil {
+		c.err = err
+	}
+	return c.err == nil
 }
 
 // enforced are the keywords that the compiler knows how to enforce, sometimes or
@@ -92,24 +114,22 @@ var unenforced = map[string]bool{
 // fail keeps the first error.
 func (c *compiler) fail(v *value, format string, args ...any) {
 	if c.err == nil {
-		c.err = &Error{Pointer: v.pointer, Text: fmt.Sprintf(format, args...)}
+		c.err = &Error{Pointer: v.pointer(), Text: fmt.Sprintf(format, args...)}
 	}
 }
 
 // ignore notes a keyword that is not enforced.
-func (c *compiler) ignore(v *value, keyword string) {
-	c.loose[v.pointer+"/"+escapePointer(keyword)] = true
-}
+func (c *compiler) ignore(v *value, name string) { c.loose[keyword{v, name}] = true }
 
 // set is schemas that must all hold, and choices that are still to be made.
 type set struct {
-	all     []*value   // objects, without $ref, allOf and what is in choices
-	choices [][]*value // of each list one must hold
-	false   bool       // nothing holds
+	all     []*value // objects that assert something beside $ref, allOf and what is in choices
+	choices []*value // lists, of each of which one must hold
+	false   bool     // nothing holds
 }
 
 // flatten follows references and allOf, and takes choices apart.
-func (c *compiler) flatten(schemas []*value, choices [][]*value) set {
+func (c *compiler) flatten(schemas, choices []*value) set {
 	s := set{choices: slices.Clone(choices)}
 	seen := map[*value]bool{}
 	for todo := slices.Clone(schemas); len(todo) > 0; {
@@ -117,6 +137,9 @@ func (c *compiler) flatten(schemas []*value, choices [][]*value) set {
 		todo = todo[1:]
 		if seen[v] {
 			continue
+		}
+		if !c.spend(4) {
+			return s
 		}
 
 		seen[v] = true
@@ -131,7 +154,7 @@ func (c *compiler) flatten(schemas []*value, choices [][]*value) set {
 		}
 
 		if r := v.members["$ref"]; r != nil {
-			if target := c.resolve(v, r); target != nil {
+			if target := r.target; target != nil {
 				todo = append(todo, target)
 			}
 			if c.refAlone {
@@ -139,19 +162,35 @@ func (c *compiler) flatten(schemas []*value, choices [][]*value) set {
 			}
 		}
 
-		s.all = append(s.all, v)
 		todo = append(todo, c.list(v, "allOf")...)
-		for _, keyword := range []string{"anyOf", "oneOf"} {
-			if list := c.list(v, keyword); list != nil {
-				s.choices = append(s.choices, list)
-				if keyword == "oneOf" && !c.disjoint(list) {
-					c.ignore(v, keyword)
-				}
-			}
+		c.add(&s, v)
+		if !c.spend(len(s.choices)) {
+			return s
 		}
 	}
 
 	return s
+}
+
+// add adds a schema to a set, and its choices.
+func (c *compiler) add(s *set, v *value) {
+	asserts := c.note(v)
+	for _, name := range []string{"anyOf", "oneOf"} {
+		if c.list(v, name) == nil {
+			continue
+		}
+		list := v.members[name]
+		if !slices.Contains(s.choices, list) {
+			s.choices = append(s.choices, list)
+		}
+		if name == "oneOf" && !c.disjoint(list) {
+			c.ignore(v, name)
+			asserts = true
+		}
+	}
+	if asserts {
+		s.all = append(s.all, v)
+	}
 }
 
 // list returns a keyword's list of schemas, or nil.
@@ -169,16 +208,19 @@ func (c *compiler) list(v *value, keyword string) []*value {
 
 // key names a set, so that the same one is compiled once.
 func (s *set) key() string {
-	pointers := make([]string, 0, len(s.all))
-	for _, v := range s.all {
-		pointers = append(pointers, "#"+v.pointer)
+	var b []byte
+	for _, list := range [][]*value{s.all, s.choices} {
+		ids := make([]int, len(list))
+		for i, v := range list {
+			ids[i] = v.id
+		}
+		slices.Sort(ids)
+		b = binary.AppendUvarint(b, uint64(len(ids)))
+		for _, id := range ids {
+			b = binary.AppendUvarint(b, uint64(id))
+		}
 	}
-	slices.Sort(pointers)
-	var choices []string
-	for _, list := range s.choices {
-		choices = append(choices, list[0].pointer)
-	}
-	return strings.Join(slices.Compact(pointers), "\n") + "\n|" + strings.Join(choices, "\n")
+	return string(b)
 }
 
 // schema returns the rule for schemas that must all hold where a value begins
@@ -191,7 +233,7 @@ func (c *compiler) schema(schemas ...*value) expr {
 }
 
 func (c *compiler) set(s set) expr {
-	if c.err != nil || s.false {
+	if c.err != nil || s.false || !c.spend(10+len(s.all)+len(s.choices)) {
 		return never
 	}
 	key := s.key()
@@ -201,8 +243,8 @@ func (c *compiler) set(s set) expr {
 	if name, ok := c.names[key]; ok {
 		return ref(name)
 	}
-	if len(c.names) >= maxRules || time.Since(c.began) > maxTime {
-		c.fail(c.root, "it needs more than %d grammar rules, or takes more than %s to compile", maxRules, maxTime)
+	if len(c.names) >= maxRules {
+		c.fail(c.root, "it needs more than %d rules", maxRules)
 		return never
 	}
 	name := c.g.prefix + strconv.Itoa(len(c.names))
@@ -218,36 +260,60 @@ func (c *compiler) body(s set) expr {
 	if len(s.choices) == 0 {
 		return c.value(s.all)
 	}
-	list := s.choices[0]
+	list := s.choices[0].items
 	if len(list) > maxAlternation {
 		c.fail(list[0], "more than %d alternatives", maxAlternation)
 		return never
+	}
+
+	known := map[*value]bool{}
+	for _, v := range s.all {
+		known[v] = true
 	}
 	var out alt
 	for _, choice := range list {
 		// The choice is made: its schema joins the others, behind them, and the list leaves.
 		next := c.flatten([]*value{choice}, s.choices[1:])
-		next.all = slices.Concat(s.all, slices.DeleteFunc(next.all, func(v *value) bool {
-			return slices.Contains(s.all, v)
-		}))
+		next.all = slices.Concat(s.all, slices.DeleteFunc(next.all, func(v *value) bool { return known[v] }))
 		out = append(out, c.set(next))
 	}
-	return out
+	return distinct(out)
 }
 
 // typeNames are JSON Schema's types. A number is written as one or as an integer.
 var typeNames = []string{"null", "boolean", "object", "array", "number", "integer", "string"}
 
-// types returns the types that all schemas allow.
-func (c *compiler) types(all []*value) map[string]bool {
-	allowed := map[string]bool{
-		"null":    true,
-		"boolean": true,
-		"object":  true,
-		"array":   true,
-		"number":  true,
-		"string":  true,
+// typeSet is a set of types, a bit for each of typeNames.
+type typeSet uint8
+
+const (
+	nullType typeSet = 1 << iota
+	booleanType
+	objectType
+	arrayType
+	numberType
+	integerType
+	stringType
+
+	// anyType has no bit for integers, which are numbers.
+	anyType = nullType | booleanType | objectType | arrayType | numberType | stringType
+)
+
+func (t typeSet) has(other typeSet) bool { return t&other != 0 }
+
+// and returns the types that are in both sets.
+func (t typeSet) and(other typeSet) typeSet {
+	const numeric = numberType | integerType
+	both := t & other &^ integerType
+	if t.has(numeric) && other.has(numeric) && !both.has(numberType) {
+		both |= integerType
 	}
+	return both
+}
+
+// types returns the types that all schemas allow.
+func (c *compiler) types(all []*value) typeSet {
+	allowed := anyType
 	for _, v := range all {
 		t := v.members["type"]
 		if t == nil {
@@ -259,35 +325,17 @@ func (c *compiler) types(all []*value) map[string]bool {
 			names = t.items
 		}
 
-		here := map[string]bool{}
+		var here typeSet
 		for _, n := range names {
-			if n.kind != text || !slices.Contains(typeNames, n.text) {
-				c.fail(n, "the type %.40s is not one of %s", n.marshal(), strings.Join(typeNames, ", "))
-				return nil
-			}
-			here[n.text] = true
+			here |= 1 << slices.Index(typeNames, n.text)
 		}
-
-		next := map[string]bool{}
-		for _, n := range typeNames {
-			if n == "integer" {
-				whole := here["integer"] || here["number"]
-				was := allowed["integer"] || allowed["number"]
-				next[n] = whole && was && (!here["number"] || !allowed["number"])
-			} else {
-				next[n] = here[n] && allowed[n]
-			}
-		}
-
-		allowed = next
+		allowed = allowed.and(here)
 	}
-
 	return allowed
 }
 
 // value compiles schemas between which there is no choice any more.
 func (c *compiler) value(all []*value) expr {
-	c.note(all)
 	allowed := c.types(all)
 	if c.err != nil {
 		return never
@@ -299,19 +347,21 @@ func (c *compiler) value(all []*value) expr {
 		}
 	}
 
-	c.exclude(all, allowed)
+	allowed = c.exclude(all, allowed)
 	var out alt
 	for _, t := range []struct {
-		name string
-		e    func([]*value) expr
+		bit typeSet
+		e   func([]*value) expr
 	}{
-		{"object", c.object}, {"array", c.array}, {"string", c.string}, {"number",
-			func(all []*value) expr { return c.number(all, false) }},
-		{"integer", func(all []*value) expr { return c.number(all, true) }},
-		{"boolean", func([]*value) expr { return alt{literal("true"), literal("false")} }}, {"null",
-			func([]*value) expr { return literal("null") }},
+		{objectType, c.object},
+		{arrayType, c.array},
+		{stringType, c.string},
+		{numberType, func(all []*value) expr { return c.number(all, false) }},
+		{integerType, func(all []*value) expr { return c.number(all, true) }},
+		{booleanType, func([]*value) expr { return alt{literal("true"), literal("false")} }},
+		{nullType, func([]*value) expr { return literal("null") }},
 	} {
-		if allowed[t.name] {
+		if allowed.has(t.bit) {
 			out = append(out, t.e(all))
 		}
 	}
@@ -320,47 +370,55 @@ func (c *compiler) value(all []*value) expr {
 }
 
 // note finds the keywords that are not enforced. One that is not known is an annotation, as JSON Schema has it:
-// generators of schemas write many of their own.
-func (c *compiler) note(all []*value) {
-	for _, v := range all {
-		for _, keyword := range v.keys {
-			switch {
-			case unenforced[keyword]:
-				c.ignore(v, keyword)
-				fallthrough
-			case enforced[keyword] && !shapes[keyword]:
-				c.asserted[v.pointer+"/"+escapePointer(keyword)] = true
-			}
+// generators of schemas write many of their own. It reports whether there is anything else in the schema than
+// references, allOf and choices.
+func (c *compiler) note(v *value) (asserts bool) {
+	if known, ok := c.flattened[v]; ok {
+		return known
+	}
+	c.spend(len(v.keys))
+
+	for _, name := range v.keys {
+		switch {
+		case unenforced[name]:
+			c.ignore(v, name)
+			fallthrough
+		case enforced[name] && !shapes[name]:
+			c.asserted[keyword{v, name}] = true
+		}
+		switch name {
+		case "$ref", "allOf", "anyOf", "oneOf":
+		default:
+			asserts = asserts || enforced[name] || unenforced[name]
 		}
 	}
+	c.flattened[v] = asserts
+	return asserts
 }
 
 // exclude takes the types away that a "not" names; any other "not" is not enforced.
-func (c *compiler) exclude(all []*value, allowed map[string]bool) {
+func (c *compiler) exclude(all []*value, allowed typeSet) typeSet {
 	for _, v := range all {
 		not := v.members["not"]
 		switch {
 		case not == nil, not.kind == boolean && !not.yes:
 		case not.kind == boolean, not.kind == object && len(not.keys) == 0:
-			clear(allowed)
+			allowed = 0
 		case not.kind == object && len(not.keys) == 1 && not.members["type"] != nil:
-			for name, named := range c.types([]*value{not}) {
-				if !named {
-					continue
-				}
-				if name == "integer" && allowed["number"] {
-					c.ignore(v, "not")
-				}
-				delete(allowed, name)
-				if name == "number" {
-					delete(allowed, "integer")
-				}
+			named := c.types([]*value{not})
+			if named.has(integerType) && allowed.has(numberType) {
+				c.ignore(v, "not")
 			}
+			if named.has(numberType) {
+				named |= integerType
+			}
+			allowed &^= named
 
 		default:
 			c.ignore(v, "not")
 		}
 	}
+	return allowed
 }
 
 // listed compiles an enum or a const: those of its values that all schemas hold of.
@@ -374,27 +432,22 @@ func (c *compiler) listed(all []*value, v *value) expr {
 		values = list.items
 	}
 
-	var pointers []string
-	objects := false
-	for _, s := range all {
-		if s == anObject {
-			objects = true
-			continue
-		}
-		pointers = append(pointers, s.pointer)
-	}
-
 	var out alt
 	for _, x := range values {
-		if objects && x.kind != object {
-			continue
+		valid := true
+		for _, s := range all {
+			if valid = valid && c.validator.holds(s, x, c.budget); !c.spend(1) {
+				return never
+			}
 		}
-		if text := x.marshal(); c.check(pointers, text) {
+		if valid {
+			text := x.marshal()
+			c.spend(len(text) / 16)
 			out = append(out, literal(text))
 		}
 	}
 
-	return out
+	return distinct(out)
 }
 
 // count reads a keyword that counts; absent is the value without it.

@@ -6,23 +6,40 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"serve/steps"
 )
 
-// A schema may have parts with addresses of their own, and names for parts. References by those are rewritten as
-// JSON pointers into the document, and the addresses removed: what is left means the same wherever it stands.
+// A schema may have parts with addresses of their own, and names for parts. References by those are resolved, as
+// JSON pointers into the document are, and the addresses removed: what is left means the same wherever it stands.
 
 // identifiers are the addresses and names of a document's parts.
 type identifiers struct {
+	root     *value
 	keyword  string // of addresses, which draft 4 spells differently
 	refAlone bool   // nothing counts beside a $ref
 	parts    map[string]*value
 	dynamic  bool // a reference depends on the way to it
+	budget   *steps.Budget
 }
 
-// localize rewrites the references of a document and removes its addresses, unless there are references that
-// depend on them. It reports whether it has removed any.
-func localize(root *value) (changed bool) {
-	ids := &identifiers{keyword: "$id", parts: map[string]*value{}}
+// base is the address that references in a part are relative to.
+type base struct {
+	url     *url.URL
+	address string
+}
+
+func newBase(u *url.URL) base { return base{u, u.String()} }
+
+// localize resolves the references of a document and removes its addresses, unless there are references that
+// depend on them.
+func localize(root *value, budget *steps.Budget) error {
+	ids := &identifiers{
+		root:    root,
+		keyword: "$id",
+		parts:   map[string]*value{},
+		budget:  budget,
+	}
 	if draft := root.members["$schema"]; draft != nil && draft.kind == text {
 		ids.refAlone = oldDrafts.MatchString(draft.text)
 		if strings.Contains(draft.text, "draft-04") {
@@ -30,11 +47,18 @@ func localize(root *value) (changed bool) {
 		}
 	}
 
-	base := &url.URL{Scheme: "urn", Opaque: "serve:schema"}
-	ids.parts[base.String()] = root
-	ids.collect(root, base)
-	ids.rewrite(root, root, base)
-	return !ids.dynamic && ids.remove(root)
+	outer := newBase(&url.URL{Scheme: "urn", Opaque: "serve:schema"})
+	ids.parts[outer.address] = root
+	if err := ids.collect(root, outer); err != nil {
+		return err
+	}
+	if err := ids.resolve(root, outer); err != nil {
+		return err
+	}
+	if !ids.dynamic {
+		ids.remove(root)
+	}
+	return nil
 }
 
 // schemas calls f for the schemas that a schema consists of: the values of all keywords, known or not, that may be
@@ -57,78 +81,110 @@ func (v *value) schemas(f func(*value)) {
 	}
 }
 
+// eachSchema is schemas for a function that may fail. It ends with the first error.
+func (v *value) eachSchema(f func(*value) error) (err error) {
+	v.schemas(func(part *value) {
+		if err == nil {
+			err = f(part)
+		}
+	})
+	return err
+}
+
 // plainAnchor matches names of parts.
 var plainAnchor = regexp.MustCompile(`^[A-Za-z_][-A-Za-z0-9._:]*$`)
 
-// base returns the address of a schema within another one's.
-func (ids *identifiers) base(v *value, outer *url.URL) *url.URL {
+// base returns the base of a schema within another one's.
+func (ids *identifiers) base(v *value, outer base) (base, error) {
 	id := v.members[ids.keyword]
-	if id == nil || id.kind != text || ids.refAlone && v.members["$ref"] != nil {
-		return outer
+	if id == nil || id.kind != text || ids.refAlone && v.members["$ref"] != nil || strings.HasPrefix(id.text, "#") {
+		return outer, nil
 	}
-	own, err := outer.Parse(id.text)
-	if err != nil || strings.HasPrefix(id.text, "#") {
-		return outer
+	if err := ids.budget.Spend(20 + (len(id.text)+len(outer.address))/8); err != nil {
+		return outer, err
+	}
+	own, err := outer.url.Parse(id.text)
+	if err != nil {
+		return outer, nil
 	}
 	own.Fragment = ""
 	own.RawFragment = ""
-	return own
+	return newBase(own), nil
 }
 
 // collect finds the addresses and names. Of two that are the same the first counts.
-func (ids *identifiers) collect(v *value, base *url.URL) {
-	base = ids.base(v, base)
+func (ids *identifiers) collect(v *value, outer base) error {
+	own, err := ids.base(v, outer)
+	if err != nil {
+		return err
+	}
 	add := func(address string) {
 		if ids.parts[address] == nil {
 			ids.parts[address] = v
 		}
 	}
+	name := func(name string) error {
+		add(own.address + "#" + name)
+		return ids.budget.Spend(1 + (len(own.address)+len(name))/8)
+	}
 
 	if id := v.members[ids.keyword]; id != nil && id.kind == text {
-		if name, ok := strings.CutPrefix(id.text, "#"); !ok {
-			add(base.String())
-		} else if plainAnchor.MatchString(name) {
-			add(base.String() + "#" + name) // as in drafts 4 to 7
+		if anchor, ok := strings.CutPrefix(id.text, "#"); !ok {
+			add(own.address)
+		} else if plainAnchor.MatchString(anchor) { // as in drafts 4 to 7
+			if err := name(anchor); err != nil {
+				return err
+			}
 		}
 	}
 	for _, keyword := range []string{"$anchor", "$dynamicAnchor"} {
-		if name := v.members[keyword]; name != nil && name.kind == text {
-			add(base.String() + "#" + name.text)
+		if anchor := v.members[keyword]; anchor != nil && anchor.kind == text {
+			if err := name(anchor.text); err != nil {
+				return err
+			}
 		}
 	}
 	for _, keyword := range []string{"$dynamicRef", "$recursiveRef"} {
 		ids.dynamic = ids.dynamic || v.members[keyword] != nil
 	}
 
-	v.schemas(func(part *value) { ids.collect(part, base) })
+	return v.eachSchema(func(part *value) error { return ids.collect(part, own) })
 }
 
-// rewrite makes the references in a schema pointers into the document. Those that lead nowhere stay as they are.
-func (ids *identifiers) rewrite(root, v *value, base *url.URL) {
-	base = ids.base(v, base)
-	if r := v.members["$ref"]; r != nil && r.kind == text {
-		if target := ids.target(root, base, r.text); target != nil {
-			r.text = "#" + (&url.URL{Fragment: target.pointer}).EscapedFragment()
-		}
+// resolve finds the targets of the references in a schema. Those that lead nowhere stay without one.
+func (ids *identifiers) resolve(v *value, outer base) error {
+	own, err := ids.base(v, outer)
+	if err != nil {
+		return err
 	}
-	v.schemas(func(part *value) { ids.rewrite(root, part, base) })
+	if r := v.members["$ref"]; r != nil && r.kind == text {
+		if err := ids.budget.Spend(2 + (len(r.text)+len(own.address))/8); err != nil {
+			return err
+		}
+		r.target = ids.target(own, r.text)
+	}
+	return v.eachSchema(func(part *value) error { return ids.resolve(part, own) })
 }
 
 // target returns what a reference means, or nil. A pointer that leads nowhere in a part with an address of its own
 // is taken for one into the document, as its author must have meant it.
-func (ids *identifiers) target(root *value, base *url.URL, ref string) *value {
-	to, err := base.Parse(ref)
-	if err != nil {
-		return nil
-	}
-	fragment := to.Fragment
-	to.Fragment = ""
-	to.RawFragment = ""
-	if strings.HasPrefix(ref, "#") {
-		to = base
+func (ids *identifiers) target(from base, ref string) *value {
+	address := from.address
+	fragment, local := strings.CutPrefix(ref, "#")
+	if local {
+		fragment = unescapePercent(fragment)
+	} else {
+		to, err := from.url.Parse(ref)
+		if err != nil {
+			return nil
+		}
+		fragment = to.Fragment
+		to.Fragment = ""
+		to.RawFragment = ""
+		address = to.String()
 	}
 
-	resource := ids.parts[to.String()]
+	resource := ids.parts[address]
 	switch {
 	case resource == nil:
 		return nil
@@ -136,9 +192,9 @@ func (ids *identifiers) target(root *value, base *url.URL, ref string) *value {
 		if target := resource.lookup(fragment); target != nil {
 			return target
 		}
-		return root.lookup(fragment)
+		return ids.root.lookup(fragment)
 	case fragment != "":
-		return ids.parts[to.String()+"#"+fragment]
+		return ids.parts[address+"#"+fragment]
 	}
 	return resource
 }
@@ -160,14 +216,12 @@ func (v *value) lookup(pointer string) *value {
 	return v
 }
 
-// remove removes the addresses and names from a schema and its parts. It reports whether there were any.
-func (ids *identifiers) remove(v *value) (removed bool) {
+// remove removes the addresses and names from a schema and its parts.
+func (ids *identifiers) remove(v *value) {
 	for _, keyword := range []string{ids.keyword, "$anchor", "$dynamicAnchor"} {
 		if name := v.members[keyword]; name != nil && name.kind == text {
 			v.remove(keyword)
-			removed = true
 		}
 	}
-	v.schemas(func(part *value) { removed = ids.remove(part) || removed })
-	return removed
+	v.schemas(ids.remove)
 }

@@ -5,6 +5,8 @@ import (
 	"math/big"
 	"strconv"
 	"strings"
+
+	"serve/steps"
 )
 
 // bounds are what a schema says of a number.
@@ -16,6 +18,7 @@ type bounds struct {
 	// residues returns the positive multiples of k, for which one expression does
 	// not do.
 	residues func(k int) expr
+	budget   *steps.Budget
 }
 
 // Limits on digits: a model that goes on writing digits must end some time.
@@ -24,6 +27,8 @@ const (
 	maxFraction = 18
 	maxListed   = 2000 // numbers that are written out, where nothing else can be done
 	maxResidues = 64
+	// maxMultiples is how many multipleOf may hold together: their least common multiple grows with each.
+	maxMultiples = 8
 )
 
 var (
@@ -289,6 +294,9 @@ func (b *bounds) listed() (expr, bool) {
 	x := new(big.Rat).Mul(at, step)
 	var out alt
 	for ; x.Cmp(b.high) <= 0; x = new(big.Rat).Add(x, step) {
+		if b.budget.Spend(20) != nil {
+			return nil, false
+		}
 		if !b.holds(x) {
 			continue
 		}
@@ -304,7 +312,11 @@ func (b *bounds) listed() (expr, bool) {
 
 // number compiles what schemas say of numbers.
 func (c *compiler) number(all []*value, integer bool) expr {
-	b := bounds{integer: integer, residues: c.residues}
+	b := bounds{
+		integer:  integer,
+		residues: c.residues,
+		budget:   c.budget,
+	}
 	var loose []*value
 	for _, v := range all {
 		for _, keyword := range []string{"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"} {
@@ -319,6 +331,7 @@ func (c *compiler) number(all []*value, integer bool) expr {
 				c.fail(n, "%s must be a number%s", keyword, map[bool]string{true: " above 0"}[keyword == "multipleOf"])
 				return never
 			}
+			c.spend(20 + len(n.raw)*len(n.raw))
 			open := func(name string) bool { e := v.members[name]; return e != nil && e.kind == boolean && e.yes }
 			switch keyword {
 			case "minimum":
@@ -336,7 +349,11 @@ func (c *compiler) number(all []*value, integer bool) expr {
 		}
 	}
 
-	e, ok := b.expr()
+	var e expr
+	ok := len(b.multiples) <= maxMultiples
+	if ok {
+		e, ok = b.expr()
+	}
 	if !ok {
 		for _, v := range loose {
 			c.ignore(v, "multipleOf")
@@ -352,7 +369,11 @@ func (c *compiler) number(all []*value, integer bool) expr {
 // the remainder, and returns where they begin.
 func (c *compiler) residues(k int) expr {
 	name := func(r int) ref { return ref(fmt.Sprintf("%sm%d-%d", c.g.prefix, k, r)) }
+	c.spend(10)
 	for r := range k {
+		if c.g.rules[string(name(r))] != nil {
+			break // as a number before this one has it
+		}
 		var out alt
 		for d := range 10 {
 			out = append(out, seq{literal(strconv.Itoa(d)), name((r*10 + d) % k)})

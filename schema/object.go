@@ -25,6 +25,9 @@ func (c *compiler) object(all []*value) expr {
 	}
 	var list []property
 	for _, name := range names {
+		if c.err != nil {
+			return never
+		}
 		schemas := c.memberSchemas(all, name)
 		e := c.schema(schemas...)
 		if keys != nil && keys.names != nil && !keys.names.has(name) {
@@ -39,9 +42,10 @@ func (c *compiler) object(all []*value) expr {
 
 // memberNames returns the names of members in order, and which are required.
 func (c *compiler) memberNames(all []*value) (names []string, required map[string]bool) {
-	required = map[string]bool{}
+	known := map[string]bool{}
 	add := func(name string) {
-		if !slices.Contains(names, name) {
+		if !known[name] {
+			known[name] = true
 			names = append(names, name)
 		}
 	}
@@ -52,12 +56,23 @@ func (c *compiler) memberNames(all []*value) (names []string, required map[strin
 				c.fail(p, "properties must be an object")
 				return nil, nil
 			}
+			c.spend(len(p.keys))
 			for _, name := range p.keys {
 				add(name)
 			}
 		}
 	}
 
+	list, required := c.requiredNames(all)
+	for _, name := range list {
+		add(name)
+	}
+	return names, required
+}
+
+// requiredNames returns the names of the members that objects must have, in order and as a set.
+func (c *compiler) requiredNames(all []*value) (names []string, required map[string]bool) {
+	required = map[string]bool{}
 	for _, v := range all {
 		r := v.members["required"]
 		if r == nil || r.kind == boolean {
@@ -67,13 +82,16 @@ func (c *compiler) memberNames(all []*value) (names []string, required map[strin
 			c.fail(r, "required must be a list of names")
 			return nil, nil
 		}
+		c.spend(len(r.items))
 		for _, n := range r.items {
 			if n.kind != text {
 				c.fail(n, "required must be a list of names")
 				return nil, nil
 			}
-			add(n.text)
-			required[n.text] = true
+			if !required[n.text] {
+				required[n.text] = true
+				names = append(names, n.text)
+			}
 		}
 	}
 
@@ -83,6 +101,7 @@ func (c *compiler) memberNames(all []*value) (names []string, required map[strin
 // memberSchemas returns the schemas that a member's value must meet.
 func (c *compiler) memberSchemas(all []*value, name string) []*value {
 	var schemas []*value
+	c.spend(1 + len(all))
 	for _, v := range all {
 		known := false
 		if p := v.members["properties"]; p != nil && p.members[name] != nil {
@@ -90,8 +109,9 @@ func (c *compiler) memberSchemas(all []*value, name string) []*value {
 			known = true
 		}
 		if p := v.members["patternProperties"]; p != nil && p.kind == object {
+			c.spend(len(p.keys) * (1 + len(name)/4))
 			for _, key := range p.keys {
-				if d, err := c.pattern(key)(); err == nil && d.has(name) {
+				if d, err := c.pattern(key)(); err == nil && c.err == nil && d.has(name) {
 					schemas = append(schemas, p.members[key])
 					known = true
 				}
@@ -111,6 +131,9 @@ type keyPatterns struct {
 	of    map[*value][]string
 }
 
+// maxKeyPatterns bounds the patterns of one object: each combination of them is a case of its own.
+const maxKeyPatterns = 4
+
 func (c *compiler) patternKeys(all []*value) (*keyPatterns, error) {
 	k := &keyPatterns{by: map[string]*dfa{}, of: map[*value][]string{}}
 	for _, v := range all {
@@ -118,6 +141,9 @@ func (c *compiler) patternKeys(all []*value) (*keyPatterns, error) {
 			if p.kind != object {
 				c.fail(p, "patternProperties must be an object")
 				return nil, nil
+			}
+			if len(p.keys) > maxKeyPatterns {
+				return nil, errTooLarge
 			}
 
 			for _, key := range p.keys {
@@ -136,7 +162,7 @@ func (c *compiler) patternKeys(all []*value) (*keyPatterns, error) {
 				return nil, err
 			}
 			if k.names != nil {
-				if d, err = intersect(k.names, d); err != nil {
+				if d, err = intersect(k.names, d, c.budget); err != nil {
 					return nil, err
 				}
 			}
@@ -144,8 +170,8 @@ func (c *compiler) patternKeys(all []*value) (*keyPatterns, error) {
 		}
 	}
 
-	if len(k.by) > 4 {
-		return nil, errTooLarge // each combination of them is a case of its own
+	if len(k.by) > maxKeyPatterns {
+		return nil, errTooLarge
 	}
 
 	return k, nil
@@ -157,7 +183,7 @@ func (c *compiler) nameSchema(v *value) (*dfa, error) {
 		if v.yes {
 			return anything(), nil
 		}
-		return words(nil), nil
+		return words(nil, c.budget)
 	}
 
 	all := c.flat(v)
@@ -180,11 +206,11 @@ func (c *compiler) nameSchema(v *value) (*dfa, error) {
 	}
 
 	low, high := c.limits(all, "minLength", "maxLength")
-	l, err := lengths(low, high)
+	l, err := lengths(low, high, c.budget)
 	if err != nil {
 		return nil, err
 	}
-	if d, err = intersect(d, l); err != nil {
+	if d, err = intersect(d, l, c.budget); err != nil {
 		return nil, err
 	}
 
@@ -195,7 +221,11 @@ func (c *compiler) nameSchema(v *value) (*dfa, error) {
 				list = append(list, x.text)
 			}
 		}
-		return intersect(d, words(list))
+		w, err := words(list, c.budget)
+		if err != nil {
+			return nil, err
+		}
+		return intersect(d, w, c.budget)
 	}
 
 	return d, nil
@@ -222,9 +252,13 @@ func (c *compiler) others(all []*value, names []string, keys *keyPatterns) expr 
 		return never
 	}
 
-	rest := words(names).complement()
+	named, err := words(names, c.budget)
+	if err != nil {
+		return never
+	}
+	rest := named.complement()
 	if keys.names != nil {
-		narrowed, err := intersect(rest, keys.names)
+		narrowed, err := intersect(rest, keys.names, c.budget)
 		if err != nil {
 			c.ignoreAny(all, "propertyNames")
 		} else {
@@ -251,7 +285,7 @@ func (c *compiler) other(all []*value, rest *dfa, patterns []string, chosen int,
 		if chosen>>i&1 == 0 {
 			d = d.complement()
 		}
-		if rest, err = intersect(rest, d); err != nil {
+		if rest, err = intersect(rest, d, c.budget); err != nil {
 			c.ignoreAny(all, "patternProperties")
 			return nil
 		}
@@ -336,6 +370,7 @@ func (c *compiler) inOrder(list []property, others expr, repeatLow, repeatHigh i
 	// come after another member.
 	first := func(i int) ref { return ref(fmt.Sprintf("%sf%d", prefix, i)) }
 	rest := func(i int) ref { return ref(fmt.Sprintf("%sr%d", prefix, i)) }
+	c.spend(25 * len(list))
 	for i, p := range list {
 		kv := c.member(literal(quote(p.name)), p.e)
 		with := seq{kv, rest(i + 1)}

@@ -3,6 +3,7 @@ package schema
 import (
 	"regexp"
 	"slices"
+	"strconv"
 )
 
 // Schemas without $schema are read as those of 2020-12. Many are of older drafts: what means something else there,
@@ -14,36 +15,34 @@ var knownDrafts = regexp.MustCompile(`^https?://json-schema\.org/(draft-0[467]|d
 // named are the keywords whose members are names of schemas, and no keywords.
 var named = []string{"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"}
 
-// modernize rewrites older forms in a document. It reports whether it changed anything, and whether the document is
-// of a dialect that is not known.
-func modernize(root *value) (changed, unknown bool) {
+// modernize rewrites older forms in a document. It reports whether the document is of a dialect that is not known.
+func modernize(root *value) (unknown bool) {
 	if draft := root.members["$schema"]; draft != nil && draft.kind == text {
 		if knownDrafts.MatchString(draft.text) {
-			return false, false
+			return false
 		}
 		root.remove("$schema")
 		unknown = true
 	}
-	return modernizeSchema(root) || unknown, unknown
+	modernizeSchema(root)
+	return unknown
 }
 
-func modernizeSchema(v *value) (changed bool) {
+func modernizeSchema(v *value) {
 	if v.kind == object {
-		changed = v.modernizeLimit("exclusiveMinimum", "minimum")
-		changed = v.modernizeLimit("exclusiveMaximum", "maximum") || changed
-		changed = v.modernizeItems() || changed
-		changed = v.modernizeRequired() || changed
+		v.modernizeLimit("exclusiveMinimum", "minimum")
+		v.modernizeLimit("exclusiveMaximum", "maximum")
+		v.modernizeItems()
+		v.modernizeRequired()
 	}
-
-	v.schemas(func(s *value) { changed = modernizeSchema(s) || changed })
-	return changed
+	v.schemas(modernizeSchema)
 }
 
 // modernizeLimit reads a limit that says only whether another one is exclusive.
-func (v *value) modernizeLimit(exclusive, limit string) bool {
+func (v *value) modernizeLimit(exclusive, limit string) {
 	e := v.members[exclusive]
 	if e == nil || e.kind != boolean {
-		return false
+		return
 	}
 	n := v.members[limit]
 	v.remove(exclusive)
@@ -51,14 +50,13 @@ func (v *value) modernizeLimit(exclusive, limit string) bool {
 		v.remove(limit)
 		v.set(exclusive, n)
 	}
-	return true
 }
 
 // modernizeItems reads a list of items, and what comes after them.
-func (v *value) modernizeItems() bool {
+func (v *value) modernizeItems() {
 	items := v.members["items"]
 	if items == nil || items.kind != array {
-		return false
+		return
 	}
 	v.remove("items")
 	if len(items.items) > 0 {
@@ -68,16 +66,16 @@ func (v *value) modernizeItems() bool {
 		v.remove("additionalItems")
 		v.set("items", more)
 	}
-	return true
 }
 
 // modernizeRequired reads members that say themselves whether they are required.
-func (v *value) modernizeRequired() (changed bool) {
+func (v *value) modernizeRequired() {
 	properties := v.members["properties"]
 	if properties == nil || properties.kind != object {
-		return false
+		return
 	}
 
+	var listed map[string]bool // names in the list of this schema
 	for _, name := range properties.keys {
 		p := properties.members[name]
 		r := p.members["required"]
@@ -86,7 +84,6 @@ func (v *value) modernizeRequired() (changed bool) {
 		}
 
 		p.remove("required")
-		changed = true
 		if !r.yes {
 			continue
 		}
@@ -94,16 +91,23 @@ func (v *value) modernizeRequired() (changed bool) {
 		list := v.members["required"]
 		if list == nil || list.kind != array {
 			list = &value{kind: array}
-			v.remove("required")
 			v.set("required", list)
 		}
-
-		if !slices.ContainsFunc(list.items, func(i *value) bool { return i.text == name }) {
-			list.items = append(list.items, &value{kind: text, text: name})
+		if listed == nil {
+			listed = map[string]bool{}
+			for _, item := range list.items {
+				listed[item.text] = true
+			}
+		}
+		if !listed[name] {
+			list.items = append(list.items, &value{
+				kind:   text,
+				parent: list,
+				name:   strconv.Itoa(len(list.items)),
+				text:   name,
+			})
 		}
 	}
-
-	return changed
 }
 
 func (v *value) remove(key string) {
@@ -111,9 +115,11 @@ func (v *value) remove(key string) {
 	v.keys = slices.DeleteFunc(v.keys, func(k string) bool { return k == key })
 }
 
+// set adds a member, behind the others.
 func (v *value) set(key string, to *value) {
-	if v.members[key] == nil {
-		v.keys = append(v.keys, key)
-	}
+	v.remove(key)
+	v.keys = append(v.keys, key)
 	v.members[key] = to
+	to.parent = v
+	to.name = key
 }

@@ -51,8 +51,11 @@ func TestScriptPatterns(t *testing.T) {
 		{`^\\u{1F600}$`, "\U0001F600", "a", true},
 		{`^\\ud83d\\ude00$`, "\U0001F600", "a", true},
 		{`^\\p{Script=Greek}+$`, "\u03b1", "a", true},
+		{`^(\\p{Extended_Pictographic}|\\p{Emoji_Component})+$`, "\U0001f600\ufe0f", "a", true},
+		{`^[a\\p{Emoji_Presentation}]+$`, "a\U0001f600", "\u2122", true},
+		{`^\\P{Emoji}$`, "a", "\u2122", true},
 		{`^\\p{Lu}$`, "A", "a", true},
-		{`^\\p{Extended_Pictographic}$`, "\U0001F600", "", false},
+		{`^\\p{Changes_When_Lowercased}$`, "A", "", false},
 	} {
 		g, err := Compile([]byte(`{"type":"string","pattern":"`+tt.pattern+`"}`), Options{Prefix: "j"})
 		if err != nil || tt.enforced != (len(g.Loose) == 0) {

@@ -23,7 +23,7 @@ func (g *grammar) shortest() map[string]int {
 	for changed := true; changed; {
 		changed = false
 		for name, e := range g.rules {
-			if n := steps(e, size); n >= 0 && (size[name] == 0 || n+1 < size[name]) {
+			if n := shortestOf(e, size); n >= 0 && (size[name] == 0 || n+1 < size[name]) {
 				size[name] = n + 1
 				changed = true
 			}
@@ -32,9 +32,9 @@ func (g *grammar) shortest() map[string]int {
 	return size
 }
 
-// steps is how many rules the shortest text of an expression takes, -1 if that is
+// shortestOf is how many rules the shortest text of an expression takes, -1 if that is
 // not known yet.
-func steps(e expr, size map[string]int) int {
+func shortestOf(e expr, size map[string]int) int {
 	switch e := e.(type) {
 	case ref:
 		if size[string(e)] == 0 {
@@ -44,7 +44,7 @@ func steps(e expr, size map[string]int) int {
 	case seq:
 		sum := 0
 		for _, p := range e {
-			n := steps(p, size)
+			n := shortestOf(p, size)
 			if n < 0 {
 				return -1
 			}
@@ -55,7 +55,7 @@ func steps(e expr, size map[string]int) int {
 	case alt:
 		best := -1
 		for _, p := range e {
-			if n := steps(p, size); n >= 0 && (best < 0 || n < best) {
+			if n := shortestOf(p, size); n >= 0 && (best < 0 || n < best) {
 				best = n
 			}
 		}
@@ -65,7 +65,7 @@ func steps(e expr, size map[string]int) int {
 		if e.low == 0 {
 			return 0
 		}
-		n := steps(e.e, size)
+		n := shortestOf(e.e, size)
 		if n < 0 {
 			return -1
 		}
@@ -98,7 +98,7 @@ func (s *sampler) write(e expr) {
 		choice := e[s.r.IntN(len(e))]
 		if s.left < 0 {
 			for _, p := range e {
-				if steps(p, s.size) < steps(choice, s.size) {
+				if shortestOf(p, s.size) < shortestOf(choice, s.size) {
 					choice = p
 				}
 			}

@@ -55,7 +55,7 @@ func judgeInstances(t *testing.T, r *rand.Rand, document string, n *counts) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	root, err := read([]byte(document))
+	root, err := read([]byte(document), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func judgeInstances(t *testing.T, r *rand.Rand, document string, n *counts) {
 	for range 12 {
 		instance := m.instance(root, 0)
 		n.judgeOne(t, g, compiled, document, instance, true)
-		v, err := read([]byte(instance))
+		v, err := read([]byte(instance), nil)
 		if err != nil {
 			t.Fatalf("%s: %v", instance, err)
 		}

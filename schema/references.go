@@ -1,35 +1,17 @@
 package schema
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 )
 
-// resolve follows a reference within the document, which localize has made a pointer.
-func (c *compiler) resolve(v, r *value) *value {
-	if r.kind != text {
-		c.fail(r, "$ref must be a string")
-		return nil
+// lost says why a reference leads nowhere.
+func lost(r *value) string {
+	if strings.HasPrefix(r.text, "#") {
+		return fmt.Sprintf("the reference %.100q does not resolve", r.text)
 	}
-
-	fragment, ok := strings.CutPrefix(r.text, "#")
-	if !ok {
-		c.fail(r, "the reference %.100q points outside the schema", r.text)
-		return nil
-	}
-
-	fragment = unescapePercent(fragment)
-	if fragment == "" {
-		return c.root
-	}
-	var target *value
-	if fragment[0] == '/' {
-		target = c.root.lookup(fragment)
-	}
-	if target == nil {
-		c.fail(r, "the reference %.100q does not resolve", r.text)
-	}
-	return target
+	return fmt.Sprintf("the reference %.100q points outside the schema", r.text)
 }
 
 func unescapePercent(s string) string {

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"serve/steps"
 )
 
 // expr is a part of a grammar's rule.
@@ -37,29 +39,140 @@ type grammar struct {
 	rules  map[string]expr
 }
 
+// distinct removes alternatives that come again.
+func distinct(list alt) alt {
+	seen := map[expr]bool{}
+	return slices.DeleteFunc(list, func(e expr) bool {
+		switch e.(type) {
+		case ref, literal:
+			again := seen[e]
+			seen[e] = true
+			return again
+		}
+		return false
+	})
+}
+
 // prune removes alternatives that no finite text can match, and rules that
 // nothing leads to. It says whether the root matches anything.
-func (g *grammar) prune(root string) bool {
-	productive := map[string]bool{}
-	for changed := true; changed; {
-		changed = false
-		for name, e := range g.rules {
-			if !productive[name] && matches(e, productive) {
-				productive[name] = true
-				changed = true
+func (g *grammar) prune(root string, budget *steps.Budget) (bool, error) {
+	names := slices.Sorted(maps.Keys(g.rules))
+	users := map[string][]string{} // rules by those that they name
+	for _, name := range names {
+		used := map[string]bool{}
+		g.refs(g.rules[name], func(r string) {
+			if !used[r] {
+				used[r] = true
+				users[r] = append(users[r], name)
 			}
+		})
+	}
+
+	productive := map[string]bool{}
+	for todo := names; len(todo) > 0; {
+		name := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if productive[name] {
+			continue
+		}
+		if err := budget.Spend(1 + breadth(g.rules[name])/4); err != nil {
+			return false, err
+		}
+		if matches(g.rules[name], productive) {
+			productive[name] = true
+			todo = append(todo, users[name]...)
 		}
 	}
 	if !productive[root] {
-		return false
+		return false, nil
 	}
+
 	for name, e := range g.rules {
 		g.rules[name] = cutDead(e, productive)
 	}
-	used := map[string]bool{}
-	g.reach(ref(root), used)
+	used := map[string]bool{root: true}
+	for todo := []string{root}; len(todo) > 0; {
+		name := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		g.refs(g.rules[name], func(r string) {
+			if !used[r] {
+				used[r] = true
+				todo = append(todo, r)
+			}
+		})
+	}
 	maps.DeleteFunc(g.rules, func(name string, _ expr) bool { return !used[name] })
-	return true
+	return true, nil
+}
+
+// breadth is how many alternatives an expression has, of which alone there may be many.
+func breadth(e expr) int {
+	a, ok := e.(alt)
+	if !ok {
+		return 1
+	}
+	return len(a)
+}
+
+// refs calls f for the rules that an expression names.
+func (g *grammar) refs(e expr, f func(name string)) {
+	switch e := e.(type) {
+	case ref:
+		f(string(e))
+	case seq:
+		for _, p := range e {
+			g.refs(p, f)
+		}
+	case alt:
+		for _, p := range e {
+			g.refs(p, f)
+		}
+	case repeat:
+		g.refs(e.e, f)
+	}
+}
+
+// stepsPerElement is what reading one element of a grammar costs in an engine.
+const stepsPerElement = 2
+
+// charge takes the steps that reading the grammar costs: repetitions are written out there.
+func (g *grammar) charge(budget *steps.Budget) error {
+	n := 0
+	for _, e := range g.rules {
+		n += 2 + elements(e)
+	}
+	return budget.Spend(n * stepsPerElement)
+}
+
+// elements is how many elements an expression has once its repetitions are written out. Characters count twice: they
+// take the longest to read.
+func elements(e expr) int {
+	switch e := e.(type) {
+	case literal:
+		return 2 * len(e)
+	case class:
+		return 4 * len(e)
+	case seq:
+		n := 2
+		for _, p := range e {
+			n += elements(p)
+		}
+		return n
+	case alt:
+		n := 2
+		for _, p := range e {
+			n += 1 + elements(p)
+		}
+		return n
+
+	case repeat:
+		each := 4
+		if l, ok := e.e.(literal); ok {
+			each += 2 * len(l)
+		}
+		return elements(e.e) + each*max(e.low, e.high, 1)
+	}
+	return 1
 }
 
 // matches says whether a finite text matches, as far as is known of the rules.
@@ -102,26 +215,6 @@ func cutDead(e expr, productive map[string]bool) expr {
 		return repeat{cutDead(e.e, productive), e.low, e.high}
 	}
 	return e
-}
-
-func (g *grammar) reach(e expr, used map[string]bool) {
-	switch e := e.(type) {
-	case ref:
-		if !used[string(e)] {
-			used[string(e)] = true
-			g.reach(g.rules[string(e)], used)
-		}
-	case seq:
-		for _, p := range e {
-			g.reach(p, used)
-		}
-	case alt:
-		for _, p := range e {
-			g.reach(p, used)
-		}
-	case repeat:
-		g.reach(e.e, used)
-	}
 }
 
 // String writes the rules as GBNF, in order of name.

@@ -5,18 +5,13 @@
 package schema
 
 import (
-	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
-	"maps"
-	"net/url"
 	"regexp"
 	"slices"
-	"strings"
-	"time"
 
-	"github.com/dlclark/regexp2"
-	"github.com/santhosh-tekuri/jsonschema/v6"
+	"serve/steps"
 )
 
 // Compiled is a compiled schema.
@@ -30,12 +25,10 @@ type Compiled struct {
 	// Assertions are the keywords that assert more than types and members, enforced or not, as Loose has them.
 	Assertions []string
 
-	validator *jsonschema.Schema
+	root      *value
+	validator *validator
 	text      *dfa // the texts themselves, if it is no JSON
 }
-
-// address is where documents are said to lie; nothing is ever fetched.
-const address = "urn:serve:schema"
 
 // Options say how a schema is compiled.
 type Options struct {
@@ -46,18 +39,19 @@ type Options struct {
 	Closed bool
 	// Object allows objects alone, whatever the schema says of other types.
 	Object bool
+	// Budget is what compiling may cost; nil for no limit.
+	Budget *steps.Budget
 }
 
 // anObject is the schema of Options.Object. It stands nowhere in a document.
 var anObject = &value{
 	kind:    object,
-	pointer: " object",
 	keys:    []string{"type"},
 	members: map[string]*value{"type": {kind: text, text: "object"}},
 }
 
 // Compile compiles a schema. The error is an *Error where the schema itself is at
-// fault, and ErrNever if no value is valid.
+// fault, ErrNever if no value is valid, and steps.ErrSpent or the context's if the budget has ended.
 func Compile(document []byte, o Options) (*Compiled, error) {
 	g, rules, err := compile(document, o)
 	if err != nil {
@@ -72,18 +66,14 @@ func compile(document []byte, o Options) (*Compiled, *grammar, error) {
 		return nil, nil, fmt.Errorf("the prefix %q is not a rule name", o.Prefix)
 	}
 
-	root, document, unknown, err := readModern(document)
+	root, unknown, err := readModern(document, o.Budget)
 	if err != nil {
-		return nil, nil, &Error{Text: err.Error()}
-	}
-	validators, err := newValidators(document)
-	if err != nil {
-		return nil, nil, &Error{Text: err.Error()}
+		return nil, nil, schemaError(err, o.Budget)
 	}
 
-	c := newCompiler(root, o, validators)
-	if draft := root.members["$schema"]; draft != nil {
-		c.refAlone = oldDrafts.MatchString(draft.text)
+	c := newCompiler(root, o)
+	if err := c.validator.check(root, o.Budget); err != nil {
+		return nil, nil, err
 	}
 	if unknown {
 		c.ignore(root, "$schema")
@@ -95,64 +85,84 @@ func compile(document []byte, o Options) (*Compiled, *grammar, error) {
 	}
 
 	e := c.schema(schemas...)
-	if c.err != nil {
+	if !c.spend(0) {
 		return nil, nil, c.err
 	}
-
-	validator, err := validators.at("")
-	if err != nil {
-		return nil, nil, &Error{Text: reason(err)}
-	}
-
 	name := o.Prefix + "root"
 	c.g.rules[name] = e
-	if !c.g.prune(name) {
-		return nil, nil, ErrNever
+	if ok, err := c.g.prune(name, o.Budget); err != nil || !ok {
+		return nil, nil, cmp.Or(err, ErrNever)
+	}
+	if err := c.g.charge(o.Budget); err != nil {
+		return nil, nil, err
 	}
 
-	return &Compiled{
-		Root:       name,
-		Loose:      slices.Sorted(maps.Keys(c.loose)),
-		Assertions: slices.Sorted(maps.Keys(c.asserted)),
-		validator:  validator,
-	}, &c.g, nil
+	g := &Compiled{
+		Root:      name,
+		root:      root,
+		validator: c.validator,
+	}
+	if g.Loose, err = pointers(c.loose, o.Budget); err != nil {
+		return nil, nil, err
+	}
+	if g.Assertions, err = pointers(c.asserted, o.Budget); err != nil {
+		return nil, nil, err
+	}
+	return g, &c.g, nil
 }
 
-func newCompiler(root *value, o Options, v *validators) *compiler {
-	return &compiler{
-		root:     root,
-		names:    map[string]string{},
-		open:     map[string]bool{},
-		loose:    map[string]bool{},
-		asserted: map[string]bool{},
-		automata: map[string]automaton{},
-		closed:   o.Closed,
-		g:        grammar{prefix: o.Prefix, rules: map[string]expr{}},
-		check:    v.check,
-		began:    time.Now(),
+// schemaError returns an error of the document itself, or that of a budget that has ended.
+func schemaError(err error, budget *steps.Budget) error {
+	if ended := budget.Spend(0); ended != nil {
+		return ended
 	}
+	return &Error{Text: err.Error()}
 }
 
-// readModern reads a schema, rewrites older forms, and makes all references pointers. Unknown means that $schema names
-// a draft that is not known.
-func readModern(document []byte) (root *value, modern []byte, unknown bool, err error) {
-	root, err = read(document)
-	if err != nil {
-		return nil, nil, false, err
-	}
-
-	changed, unknown := modernize(root)
-	if changed {
-		document = []byte(root.marshal())
-		if root, err = read(document); err != nil {
-			return nil, nil, false, err
+// pointers returns where keywords stand, in order.
+func pointers(keywords map[keyword]bool, budget *steps.Budget) ([]string, error) {
+	var list []string
+	for k := range keywords {
+		pointer := k.pointer()
+		if err := budget.Spend(2 + len(pointer)/16); err != nil {
+			return nil, err
 		}
+		list = append(list, pointer)
 	}
+	slices.Sort(list)
+	return list, nil
+}
 
-	if localize(root) {
-		document = []byte(root.marshal())
+func newCompiler(root *value, o Options) *compiler {
+	c := &compiler{
+		root:      root,
+		budget:    o.Budget,
+		names:     map[string]string{},
+		open:      map[string]bool{},
+		loose:     map[keyword]bool{},
+		asserted:  map[keyword]bool{},
+		automata:  map[string]automaton{},
+		written:   map[*dfa]expr{},
+		flattened: map[*value]bool{},
+		profiles:  map[*value]*profile{},
+		apartness: map[*value]bool{},
+		closed:    o.Closed,
+		g:         grammar{prefix: o.Prefix, rules: map[string]expr{}},
 	}
-	return root, document, unknown, nil
+	c.validator = newValidator(root)
+	c.refAlone = c.validator.draft < draft2019
+	return c
+}
+
+// readModern reads a schema, rewrites older forms, and resolves all references. Unknown means that $schema names a
+// draft that is not known.
+func readModern(document []byte, budget *steps.Budget) (root *value, unknown bool, err error) {
+	root, err = read(document, budget)
+	if err != nil {
+		return nil, false, err
+	}
+	unknown = modernize(root)
+	return root, unknown, localize(root, budget)
 }
 
 // data are the keywords whose values are no schemas.
@@ -171,98 +181,9 @@ func (g *Compiled) Validate(text []byte) error {
 		}
 		return nil
 	}
-	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	v, err := readInstance(text, nil)
 	if err != nil {
 		return fmt.Errorf("not JSON: %w", err)
 	}
-	return g.validator.Validate(v)
-}
-
-// validators are of the parts of one document.
-type validators struct{ c *jsonschema.Compiler }
-
-func newValidators(document []byte) (*validators, error) {
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(document))
-	if err != nil {
-		return nil, err
-	}
-	c := jsonschema.NewCompiler()
-	c.UseLoader(nowhere{})
-	c.AssertFormat()
-	c.UseRegexpEngine(newRegexp)
-	if err := c.AddResource(address, doc); err != nil {
-		return nil, err
-	}
-	return &validators{c}, nil
-}
-
-// nowhere loads nothing: a schema is whole in itself.
-type nowhere struct{}
-
-func (nowhere) Load(url string) (any, error) {
-	return nil, errors.New("the schema refers to another document")
-}
-
-func (v *validators) at(pointer string) (*jsonschema.Schema, error) {
-	return v.c.Compile(address + "#" + (&url.URL{Fragment: pointer}).EscapedFragment())
-}
-
-// check says whether a JSON text meets all schemas at pointers.
-func (v *validators) check(pointers []string, text string) bool {
-	instance, err := jsonschema.UnmarshalJSON(bytes.NewReader([]byte(text)))
-	if err != nil {
-		return false
-	}
-	for _, pointer := range pointers {
-		s, err := v.at(pointer)
-		if err != nil || s.Validate(instance) != nil {
-			return false
-		}
-	}
-	return true
-}
-
-// reason is the part of a validator's error that says why.
-func reason(err error) string {
-	var invalid *jsonschema.SchemaValidationError
-	if errors.As(err, &invalid) {
-		err = invalid.Err
-	}
-	return strings.Join(strings.Fields(err.Error()), " ")
-}
-
-// regexpTimeout bounds a search by an expression that Go's own engine, which
-// needs no bound, does not know.
-const regexpTimeout = 100 * time.Millisecond
-
-// newRegexp reads an ECMAScript regular expression.
-func newRegexp(p string) (jsonschema.Regexp, error) {
-	if translated, err := translate(p); err == nil {
-		if re, err := regexp.Compile(translated); err == nil {
-			return re, nil
-		}
-	}
-	re, err := regexp2.Compile(p, regexp2.ECMAScript|regexp2.Unicode)
-	if err != nil && strings.Contains(strings.ToLower(p), `\p{`) {
-		return anyText(p), nil // a property that neither engine knows; the grammar does not enforce it, either
-	}
-	if err != nil {
-		return nil, err
-	}
-	re.MatchTimeout = regexpTimeout
-	return backtracking{re}, nil
-}
-
-// anyText is a regular expression that cannot be read: everything matches.
-type anyText string
-
-func (a anyText) MatchString(string) bool { return true }
-func (a anyText) String() string          { return string(a) }
-
-// backtracking is a regular expression with references and lookaround.
-type backtracking struct{ *regexp2.Regexp }
-
-func (b backtracking) MatchString(s string) bool {
-	found, err := b.Regexp.MatchString(s)
-	return err == nil && found
+	return g.validator.validate(g.root, v)
 }

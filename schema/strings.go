@@ -20,13 +20,13 @@ func (c *compiler) string(all []*value) expr {
 			low = min(low, maxRepeat)
 			high = -1
 		}
-		return seq{literal(`"`), repeat{c.basic("char"), low, high}, literal(`"`)}
+		return seq{literal(`"`), c.chars(low, high), literal(`"`)}
 	}
 
 	if low > 0 || high >= 0 {
-		l, err := lengths(low, high)
+		l, err := lengths(low, high, c.budget)
 		if err == nil {
-			l, err = intersect(d, l)
+			l, err = intersect(d, l, c.budget)
 		}
 		if err != nil {
 			c.ignoreAny(all, "minLength", "maxLength")
@@ -36,6 +36,20 @@ func (c *compiler) string(all []*value) expr {
 	}
 
 	return c.quoted(d)
+}
+
+// chars is low to high characters of a string, high < 0 for no limit: a rule that all strings of these lengths share.
+func (c *compiler) chars(low, high int) expr {
+	e := repeat{c.basic("char"), low, high}
+	if low == 0 && high < 0 {
+		return e
+	}
+	name := fmt.Sprintf("%schars-%d-", c.g.prefix, low)
+	if high >= 0 {
+		name += strconv.Itoa(high)
+	}
+	c.g.rules[name] = e
+	return ref(name)
 }
 
 // ignoreAny notes keywords wherever they stand.
@@ -54,8 +68,8 @@ func (c *compiler) patterns(all []*value) (d *dfa, narrowed bool) {
 	d = anything()
 	add := func(v *value, keyword string, a automaton) {
 		next, err := a()
-		if err == nil {
-			next, err = intersect(d, next)
+		if err == nil && narrowed {
+			next, err = intersect(d, next, c.budget)
 		}
 		if err != nil {
 			c.ignore(v, keyword)
@@ -128,6 +142,9 @@ func (c *compiler) basic(name string) ref {
 
 // quoted writes an automaton's strings as JSON: each character in one way only.
 func (c *compiler) quoted(d *dfa) expr {
+	if e, ok := c.written[d]; ok {
+		return e
+	}
 	if d.isEmpty() {
 		return never
 	}
@@ -139,6 +156,9 @@ func (c *compiler) quoted(d *dfa) expr {
 	}
 
 	for s := range d.edges {
+		if !c.spend(5 + 2*len(d.edges[s])) {
+			return never
+		}
 		byTarget := map[int]class{}
 		var order []int
 		for _, e := range d.edges[s] {
@@ -157,7 +177,8 @@ func (c *compiler) quoted(d *dfa) expr {
 		c.g.rules[prefix+strconv.Itoa(s)] = out
 	}
 
-	return seq{literal(`"`), ref(prefix + "0")}
+	c.written[d] = seq{literal(`"`), ref(prefix + "0")}
+	return c.written[d]
 }
 
 // escapes are the characters that have an escape of their own.

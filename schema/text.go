@@ -1,27 +1,36 @@
 package schema
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 )
 
 // CompilePattern compiles an ECMAScript regular expression that a whole text must match: not a string of JSON, but
-// the text itself. The prefix is that of Options. The error says why the expression cannot be enforced.
-func CompilePattern(expression, prefix string) (*Compiled, error) {
-	d, err := pattern("^(?:" + expression + ")$")
+// the text itself. Of the options it takes the prefix and the budget. The error says why the expression cannot be
+// enforced; it is steps.ErrSpent or the context's if the budget has ended.
+func CompilePattern(expression string, o Options) (*Compiled, error) {
+	d, err := pattern("^(?:"+expression+")$", o.Budget)
 	if err != nil {
 		return nil, err
 	}
-	return compileText(d, prefix)
+	return compileText(d, o)
 }
 
-// CompileChoices compiles a list of texts, of which one is to be written.
-func CompileChoices(list []string, prefix string) (*Compiled, error) {
-	return compileText(words(list), prefix)
+// CompileChoices compiles a list of texts, of which one is to be written. It is like CompilePattern otherwise.
+func CompileChoices(list []string, o Options) (*Compiled, error) {
+	d, err := words(list, o.Budget)
+	if err != nil {
+		return nil, err
+	}
+	return compileText(d, o)
 }
 
-func compileText(d *dfa, prefix string) (*Compiled, error) {
-	g, rules, err := textRules(d, prefix)
+func compileText(d *dfa, o Options) (*Compiled, error) {
+	if len(d.edges) > maxRules {
+		return nil, errTooLarge
+	}
+	g, rules, err := textRules(d, o)
 	if err != nil {
 		return nil, err
 	}
@@ -30,7 +39,8 @@ func compileText(d *dfa, prefix string) (*Compiled, error) {
 }
 
 // textRules writes an automaton's strings as rules, one a state.
-func textRules(d *dfa, prefix string) (*Compiled, *grammar, error) {
+func textRules(d *dfa, o Options) (*Compiled, *grammar, error) {
+	prefix := o.Prefix
 	if !plainName.MatchString(prefix) {
 		return nil, nil, fmt.Errorf("the prefix %q is no rule's name", prefix)
 	}
@@ -55,8 +65,11 @@ func textRules(d *dfa, prefix string) (*Compiled, *grammar, error) {
 
 	root := prefix + "root"
 	rules.rules[root] = ref(name(0))
-	if !rules.prune(root) {
-		return nil, nil, ErrNever
+	if ok, err := rules.prune(root, o.Budget); err != nil || !ok {
+		return nil, nil, cmp.Or(err, ErrNever)
+	}
+	if err := rules.charge(o.Budget); err != nil {
+		return nil, nil, err
 	}
 	return &Compiled{Root: root, text: d}, rules, nil
 }

@@ -8,15 +8,21 @@ import (
 // TestTexts compiles patterns and choices of texts that are no JSON.
 func TestTexts(t *testing.T) {
 	choices := func(list ...string) func() (*Compiled, *grammar, error) {
-		return func() (*Compiled, *grammar, error) { return textRules(words(list), "j") }
+		return func() (*Compiled, *grammar, error) {
+			d, err := words(list, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return textRules(d, Options{Prefix: "j"})
+		}
 	}
 	expression := func(p string) func() (*Compiled, *grammar, error) {
 		return func() (*Compiled, *grammar, error) {
-			g, err := CompilePattern(p, "j")
+			g, err := CompilePattern(p, Options{Prefix: "j"})
 			if err != nil {
 				return nil, nil, err
 			}
-			return textRules(g.text, "j")
+			return textRules(g.text, Options{Prefix: "j"})
 		}
 	}
 
@@ -49,11 +55,11 @@ func TestTexts(t *testing.T) {
 	}
 
 	for _, p := range []string{`(a)\1`, `\bword`, `(`, `[^\s\S]`} {
-		if _, err := CompilePattern(p, "j"); err == nil {
+		if _, err := CompilePattern(p, Options{Prefix: "j"}); err == nil {
 			t.Errorf("%s is compiled", p)
 		}
 	}
-	if _, err := CompilePattern("$a", "j"); !errors.Is(err, ErrNever) {
+	if _, err := CompilePattern("$a", Options{Prefix: "j"}); !errors.Is(err, ErrNever) {
 		t.Error(err)
 	}
 }

@@ -6,20 +6,27 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/big"
+	"slices"
 	"strconv"
 	"strings"
+
+	"serve/steps"
 )
 
 // value is a JSON value of a schema document. Objects keep the order of their
 // members: it is the order in which the model shall write them.
 type value struct {
 	kind    kind
-	pointer string // where it stands in the document, as a JSON pointer
+	id      int    // its number in the document
+	parent  *value // nil for the document itself
+	name    string // its key or index in the parent
 	keys    []string
 	members map[string]*value
 	items   []*value
 	text    string // of a string
+	target  *value // of a string that is a reference: what it means, if that is known
 	number  *big.Rat
 	raw     string // of a number, as it was written
 	yes     bool
@@ -45,18 +52,32 @@ const (
 
 // reader reads a document.
 type reader struct {
-	d      *json.Decoder
-	values int
+	d        *json.Decoder
+	budget   *steps.Budget
+	values   int
+	maxDepth int
+	most     int // values
 }
 
-// read parses a document, keeping the order of members.
-func read(document []byte) (*value, error) {
+// read parses a schema, keeping the order of members.
+func read(document []byte, budget *steps.Budget) (*value, error) {
 	if len(document) > maxBytes {
 		return nil, fmt.Errorf("the schema is too large: %d bytes (maximum %d)", len(document), maxBytes)
 	}
-	r := &reader{d: json.NewDecoder(bytes.NewReader(document))}
+	r := &reader{budget: budget, maxDepth: maxDepth, most: maxValues}
+	return r.read(document)
+}
+
+// readInstance parses a JSON text of any size.
+func readInstance(text []byte, budget *steps.Budget) (*value, error) {
+	r := &reader{budget: budget, maxDepth: math.MaxInt, most: math.MaxInt}
+	return r.read(text)
+}
+
+func (r *reader) read(document []byte) (*value, error) {
+	r.d = json.NewDecoder(bytes.NewReader(document))
 	r.d.UseNumber()
-	v, err := r.value("", 0)
+	v, err := r.value(nil, "", 0)
 	if err != nil {
 		return nil, err
 	}
@@ -66,9 +87,12 @@ func read(document []byte) (*value, error) {
 	return v, nil
 }
 
-func (r *reader) value(pointer string, depth int) (*value, error) {
-	if r.values++; r.values > maxValues || depth > maxDepth {
-		return nil, fmt.Errorf("the schema has more than %d values or %d levels", maxValues, maxDepth)
+func (r *reader) value(parent *value, name string, depth int) (*value, error) {
+	if r.values++; r.values > r.most || depth > r.maxDepth {
+		return nil, fmt.Errorf("the schema has more than %d values or %d levels", r.most, r.maxDepth)
+	}
+	if err := r.budget.Spend(4); err != nil {
+		return nil, err
 	}
 
 	t, err := r.d.Token()
@@ -76,7 +100,11 @@ func (r *reader) value(pointer string, depth int) (*value, error) {
 		return nil, fmt.Errorf("read schema: %w", err)
 	}
 
-	v := &value{pointer: pointer}
+	v := &value{
+		id:     r.values,
+		parent: parent,
+		name:   name,
+	}
 	switch t := t.(type) {
 	case nil:
 		v.kind = null
@@ -111,7 +139,7 @@ func (r *reader) object(v *value, depth int) error {
 			return fmt.Errorf("read schema: %w", err)
 		}
 		key, _ := t.(string)
-		member, err := r.value(v.pointer+"/"+escapePointer(key), depth+1)
+		member, err := r.value(v, key, depth+1)
 		if err != nil {
 			return err
 		}
@@ -127,7 +155,7 @@ func (r *reader) object(v *value, depth int) error {
 func (r *reader) array(v *value, depth int) error {
 	v.kind = array
 	for r.d.More() {
-		item, err := r.value(v.pointer+"/"+strconv.Itoa(len(v.items)), depth+1)
+		item, err := r.value(v, strconv.Itoa(len(v.items)), depth+1)
 		if err != nil {
 			return err
 		}
@@ -135,6 +163,21 @@ func (r *reader) array(v *value, depth int) error {
 	}
 	_, err := r.d.Token()
 	return err
+}
+
+// pointer is where a value stands in the document, as a JSON pointer.
+func (v *value) pointer() string {
+	var names []string
+	for ; v.parent != nil; v = v.parent {
+		names = append(names, escapePointer(v.name))
+	}
+	slices.Reverse(names)
+	var b strings.Builder
+	for _, name := range names {
+		b.WriteByte('/')
+		b.WriteString(name)
+	}
+	return b.String()
 }
 
 func escapePointer(key string) string {
@@ -165,33 +208,53 @@ func rational(s string) (*big.Rat, error) {
 }
 
 // marshal writes a value as compact JSON.
-func (v *value) marshal() string {
+func (v *value) marshal() string { return string(v.append(nil, false)) }
+
+// canonical is the same text for values that are equal as JSON Schema has it: 1 is 1.0, and the order of members is
+// nothing.
+func (v *value) canonical() string { return string(v.append(nil, true)) }
+
+func (v *value) append(b []byte, canonical bool) []byte {
 	switch v.kind {
 	case boolean:
-		return strconv.FormatBool(v.yes)
+		return strconv.AppendBool(b, v.yes)
 	case number:
+		if canonical {
+			return append(b, v.number.RatString()...)
+		}
 		if s, ok := decimal(v.number); ok {
-			return s // 2.0 is 2
+			return append(b, s...) // 2.0 is 2
 		}
-		return v.raw
+		return append(b, v.raw...)
 	case text:
-		return quote(v.text)
+		return append(b, quote(v.text)...)
 	case array:
-		parts := make([]string, len(v.items))
+		b = append(b, '[')
 		for i, item := range v.items {
-			parts[i] = item.marshal()
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = item.append(b, canonical)
 		}
-		return "[" + strings.Join(parts, ",") + "]"
+		return append(b, ']')
 
 	case object:
-		parts := make([]string, len(v.keys))
-		for i, key := range v.keys {
-			parts[i] = quote(key) + ":" + v.members[key].marshal()
+		keys := v.keys
+		if canonical {
+			keys = slices.Sorted(slices.Values(keys))
 		}
-		return "{" + strings.Join(parts, ",") + "}"
+		b = append(b, '{')
+		for i, key := range keys {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = append(append(b, quote(key)...), ':')
+			b = v.members[key].append(b, canonical)
+		}
+		return append(b, '}')
 	}
 
-	return "null"
+	return append(b, "null"...)
 }
 
 // quote writes a JSON string as models do: only what must be escaped is.
@@ -203,41 +266,4 @@ func quote(s string) string {
 		return `""`
 	}
 	return strings.TrimSuffix(b.String(), "\n")
-}
-
-// equal compares as JSON Schema does: 1 is 1.0, the order of members is nothing.
-func (v *value) equal(w *value) bool {
-	if v.kind != w.kind {
-		return false
-	}
-
-	switch v.kind {
-	case boolean:
-		return v.yes == w.yes
-	case number:
-		return v.number.Cmp(w.number) == 0
-	case text:
-		return v.text == w.text
-	case array:
-		if len(v.items) != len(w.items) {
-			return false
-		}
-		for i := range v.items {
-			if !v.items[i].equal(w.items[i]) {
-				return false
-			}
-		}
-
-	case object:
-		if len(v.members) != len(w.members) {
-			return false
-		}
-		for key, m := range v.members {
-			if o, ok := w.members[key]; !ok || !m.equal(o) {
-				return false
-			}
-		}
-	}
-
-	return true
 }

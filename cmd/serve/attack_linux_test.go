@@ -36,6 +36,7 @@ type attack struct {
 func attacks() []attack {
 	return slices.Concat(
 		plainAttacks(),
+		schemaAttacks(),
 		httpAttacks(),
 		placeAttacks(),
 	)

@@ -47,7 +47,7 @@ func toolsNamed(t *testing.T, names []string, parameters string) []prompt.Tool {
 			Field:      "x",
 			Parameters: []byte(parameters),
 		}
-		if e := list[i].Compile(i); e != nil {
+		if e := list[i].Compile(i, nil); e != nil {
 			t.Fatal(e)
 		}
 	}
@@ -189,7 +189,7 @@ func onlyBool(t *testing.T) prompt.Format {
 	t.Helper()
 	const document = `{"type":"object","properties":{"a":{"type":"boolean"}},"required":["a"],
 		"additionalProperties":false}`
-	f, e := prompt.SchemaFormat([]byte(document), "x", "x", true)
+	f, e := prompt.SchemaFormat([]byte(document), prompt.FormatOptions{Field: "x", SchemaField: "x", Strict: true})
 	if e != nil {
 		t.Fatal(e)
 	}
@@ -220,7 +220,7 @@ func TestTextFormats(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			format, e := prompt.ChoiceFormat(choices, "x")
+			format, e := prompt.ChoiceFormat(choices, prompt.FormatOptions{Field: "x"})
 			if e != nil {
 				t.Fatal(e)
 			}

@@ -5,7 +5,6 @@
 #include "grammar.h"
 
 #include <algorithm>
-#include <memory>
 #include <stdexcept>
 
 namespace {
@@ -39,33 +38,17 @@ grammar::grammar(const token_trie & trie, const llama_vocab * vocab, const std::
     for (const std::string & p : when.patterns) {
         wake_patterns.push_back({p, std::regex(p)});
     }
-    const std::unique_ptr<llama_grammar, decltype(&llama_grammar_free_impl)> read(
-        llama_grammar_init_impl(vocab, text.c_str(), "root", false, nullptr, 0, nullptr, 0), llama_grammar_free_impl);
-    if (!read) {
-        throw std::runtime_error("failed to parse grammar");
-    }
-    compile(read->rules);
+    const read_grammar read(vocab, text);
+    compile(read.rules);
 
-    // Its stacks are where we begin: the bottom first, each element a place in a rule.
-    const auto place = [&](const llama_grammar_element * e) {
-        for (size_t r = 0; r < read->rules.size(); r++) {
-            const auto & rule = read->rules[r];
-            if (std::less_equal<>()(rule.data(), e) && std::less<>()(e, rule.data() + rule.size())) {
-                return rule_starts[r] + (int32_t) (e - rule.data());
-            }
-        }
-        throw std::runtime_error("the grammar's beginning lies in no rule");
-    };
     configs begin;
-    for (const llama_grammar_stack & stack : read->stacks) {
-        int32_t under = none;
-        for (size_t i = 0; i + 1 < stack.size(); i++) {
-            under = intern_frame(place(stack[i]), under);
+    for (int32_t at = rule_starts[read.root];; at++) {
+        close(begin, at, none);
+        while (!ends_sequence(elements[at])) {
+            at++;
         }
-        if (stack.empty()) {
-            begin.ended = true;
-        } else {
-            close(begin, place(stack.back()), under);
+        if (elements[at].type == LLAMA_GRETYPE_END) {
+            break;
         }
     }
     now = intern(std::move(begin));

@@ -36,6 +36,15 @@ class token_trie {
     size_t                   depth = 0; // bytes of the longest token
 };
 
+// read_grammar is what the text of a grammar says. Its constructor throws std::runtime_error for a text that is none, and
+// never quotes it.
+struct read_grammar {
+    read_grammar(const llama_vocab * vocab, const std::string & text);
+
+    llama_grammar_rules rules;
+    uint32_t            root = 0;  // its index in rules
+};
+
 // grammar holds one answer to a grammar. Its methods throw std::runtime_error for a
 // grammar that cannot be read or followed.
 class grammar {

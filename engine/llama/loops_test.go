@@ -49,7 +49,7 @@ func loopTools(t *testing.T) []prompt.Tool {
 	}
 	for i := range list {
 		list[i].Field = "x"
-		if e := list[i].Compile(i); e != nil {
+		if e := list[i].Compile(i, nil); e != nil {
 			t.Fatal(e)
 		}
 	}

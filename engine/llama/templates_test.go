@@ -248,7 +248,7 @@ func getTool(t testing.TB) prompt.Tool {
 	t.Helper()
 	tool := prompt.Tool{Name: "get", Description: "Gets it.", Field: "x",
 		Parameters: []byte(`{"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}`)}
-	if e := tool.Compile(0); e != nil {
+	if e := tool.Compile(0, nil); e != nil {
 		t.Fatal(e)
 	}
 	return tool

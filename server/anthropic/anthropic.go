@@ -12,6 +12,7 @@ import (
 	"serve/server/dialect"
 	"serve/server/wire"
 	"serve/service"
+	"serve/steps"
 )
 
 // Options configure an API.
@@ -98,14 +99,14 @@ const schemaHeader = "X-Schema-Not-Enforced"
 // decode reads a request.
 func (api *API) decode(r *http.Request, table wire.Table[request]) (*request, *fault.Error) {
 	req := newRequest()
-	notes := wire.Notes{Lenient: api.lenient}
+	notes := wire.Notes{Lenient: api.lenient, Budget: steps.New(r.Context(), steps.PerRequest)}
 	how := dialect.Reading{
 		Service: api.service,
 		Notes:   &notes,
 		Model:   dialect.NamedModel(&notes),
 		Check: func() *fault.Error {
 			req.ignored = append(req.ignored, notes.Ignored()...)
-			return req.check()
+			return req.check(notes.Budget)
 		},
 	}
 	if e := dialect.Decode(r, how, table, req); e != nil {

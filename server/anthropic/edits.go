@@ -333,13 +333,17 @@ func uses(messages []prompt.Message) (n int) {
 func (d *edit) withoutUses(messages []prompt.Message) ([]prompt.Message, int) {
 	last := uses(messages) - d.keep
 	at := 0
+	excluded := map[string]bool{}
+	for _, name := range d.exclude {
+		excluded[name] = true
+	}
 	gone := map[string]bool{} // ids of calls whose results are removed
 	for i := range messages {
 		m := &messages[i]
 		m.Calls = slices.Clone(m.Calls)
 		for k := range m.Calls {
 			c := &m.Calls[k]
-			if at < last && !slices.Contains(d.exclude, c.Name) {
+			if at < last && !excluded[c.Name] {
 				gone[c.ID] = true
 				if d.inputs != nil && d.inputs(c.Name) {
 					c.Arguments = "{}"

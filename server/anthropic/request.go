@@ -8,6 +8,7 @@ import (
 	"serve/fault"
 	"serve/prompt"
 	"serve/server/wire"
+	"serve/steps"
 )
 
 // request is the body of POST /v1/messages, and of POST /v1/messages/count_tokens.
@@ -361,12 +362,16 @@ func (rd *reader) readFormat(v wire.Value) (f prompt.Format, e *fault.Error) {
 	if e != nil {
 		return f, e
 	}
-	return prompt.SchemaFormat(document.Raw, document.Name, document.Name, false)
+	return prompt.SchemaFormat(document.Raw, prompt.FormatOptions{
+		Field:       document.Name,
+		SchemaField: document.Name,
+		Budget:      v.Budget(),
+	})
 }
 
-// check validates fields that depend on each other.
-func (r *request) check() *fault.Error {
-	if e := r.tools.change(r.changes); e != nil {
+// check validates fields that depend on each other. The budget is the request's.
+func (r *request) check(budget *steps.Budget) *fault.Error {
+	if e := r.tools.change(r.changes, budget); e != nil {
 		return e
 	}
 	return r.tools.check()

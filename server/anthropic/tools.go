@@ -9,6 +9,7 @@ import (
 	"serve/fault"
 	"serve/prompt"
 	"serve/server/wire"
+	"serve/steps"
 )
 
 // tools are the fields about tools.
@@ -201,15 +202,18 @@ func (c *content) changeTools(b block) *fault.Error {
 }
 
 // change applies the changes of a conversation to its tools, and compiles their schemas.
-func (t *tools) change(changes []toolChange) *fault.Error {
+func (t *tools) change(changes []toolChange, budget *steps.Budget) *fault.Error {
 	for _, c := range changes {
 		t.list = slices.DeleteFunc(t.list, func(o prompt.Tool) bool { return o.Name == c.tool.Name })
 		if !c.removed {
 			t.list = append(t.list, c.tool)
 		}
+		if len(t.list) > maxTools {
+			return fault.New(fault.InvalidValue, "messages", "Invalid 'messages': too many tools (maximum %d).", maxTools)
+		}
 	}
 	for i := range t.list {
-		if e := t.list[i].Compile(i); e != nil {
+		if e := t.list[i].Compile(i, budget); e != nil {
 			return e
 		}
 	}

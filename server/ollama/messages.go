@@ -122,17 +122,16 @@ func readCalls(v wire.Value) ([]prompt.Call, *fault.Error) {
 // callIDs gives the calls of a conversation ids where they have none, and finds the calls that results
 // belong to: by their id, or by their name and order.
 type callIDs struct {
-	count int
-	open  []prompt.Call // without a result yet
+	calls  []prompt.Call
+	ended  []bool           // calls with a result
+	byID   map[string][]int // calls that may have none yet, in order; likewise
+	byName map[string][]int
+	first  int // all calls before it have a result
 }
 
 func (c *callIDs) set(m *prompt.Message, object map[string]wire.Value) (e *fault.Error) {
 	for i := range m.Calls {
-		c.count++
-		if m.Calls[i].ID == "" {
-			m.Calls[i].ID = fmt.Sprintf("call_%08d", c.count)
-		}
-		c.open = append(c.open, m.Calls[i])
+		c.add(&m.Calls[i])
 	}
 	if m.Role != prompt.ToolRole {
 		return nil
@@ -146,19 +145,65 @@ func (c *callIDs) set(m *prompt.Message, object map[string]wire.Value) (e *fault
 	if e != nil {
 		return e
 	}
-	at := slices.IndexFunc(c.open, func(call prompt.Call) bool {
-		return id != "" && call.ID == id || id == "" && (name == "" || call.Name == name)
-	})
-	switch {
+	switch at := c.take(id, name); {
 	case at >= 0:
-		m.CallID = c.open[at].ID
-		c.open = slices.Delete(c.open, at, at+1)
+		m.CallID = c.calls[at].ID
 	case id != "":
 		m.CallID = id
 	default:
 		m.CallID = name // of a call that was cut from the conversation
 	}
 	return nil
+}
+
+// add adds a call, which gets an ID.
+func (c *callIDs) add(call *prompt.Call) {
+	if c.byID == nil {
+		c.byID = map[string][]int{}
+		c.byName = map[string][]int{}
+	}
+	at := len(c.calls)
+	if call.ID == "" {
+		call.ID = fmt.Sprintf("call_%08d", at+1)
+	}
+	c.calls = append(c.calls, *call)
+	c.ended = append(c.ended, false)
+	c.byID[call.ID] = append(c.byID[call.ID], at)
+	c.byName[call.Name] = append(c.byName[call.Name], at)
+}
+
+// take returns the first call without a result that has an ID, or else a name, or else the first of all; -1 if there
+// is none. The call has a result then.
+func (c *callIDs) take(id, name string) int {
+	at := -1
+	next := func(of map[string][]int, key string) {
+		list := of[key]
+		for len(list) > 0 && c.ended[list[0]] {
+			list = list[1:]
+		}
+		if of[key] = list; len(list) > 0 {
+			at = list[0]
+		}
+	}
+
+	switch {
+	case len(c.calls) == 0:
+	case id != "":
+		next(c.byID, id)
+	case name != "":
+		next(c.byName, name)
+	default:
+		for c.first < len(c.calls) && c.ended[c.first] {
+			c.first++
+		}
+		if c.first < len(c.calls) {
+			at = c.first
+		}
+	}
+	if at >= 0 {
+		c.ended[at] = true
+	}
+	return at
 }
 
 // readTools reads the tools, which have OpenAI's form.
@@ -185,7 +230,7 @@ func readTools(v wire.Value) ([]prompt.Tool, *fault.Error) {
 		if slices.ContainsFunc(tools[:i], same) {
 			return nil, function.Invalid("two tools are named '%s'.", tools[i].Name)
 		}
-		if e := tools[i].Compile(i); e != nil {
+		if e := tools[i].Compile(i, v.Budget()); e != nil {
 			return nil, e
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"serve/server/dialect"
 	"serve/server/wire"
 	"serve/service"
+	"serve/steps"
 )
 
 // Greeting is what Ollama answers programs at /, by which they recognize it.
@@ -172,6 +173,7 @@ func (api *API) decode(
 	w http.ResponseWriter, r *http.Request, t table, model func([]byte) string,
 ) (*request, *fault.Error) {
 	req := newRequest()
+	req.notes.Budget = steps.New(r.Context(), steps.PerRequest)
 	name := ""
 	how := dialect.Reading{Service: api.service, Notes: &req.notes, Empty: "missing request body"}
 	if model != nil {

@@ -225,8 +225,13 @@ func setKeepAlive(r *request, v wire.Value) *fault.Error {
 
 // setFormat reads "json" or a JSON Schema.
 func setFormat(r *request, v wire.Value) (e *fault.Error) {
+	o := prompt.FormatOptions{
+		Field:       v.Name,
+		SchemaField: v.Name,
+		Budget:      v.Budget(),
+	}
 	if v.Raw[0] == '{' {
-		r.format, e = prompt.SchemaFormat(v.Raw, v.Name, v.Name, false)
+		r.format, e = prompt.SchemaFormat(v.Raw, o)
 		r.formatted = true
 		return e
 	}
@@ -235,7 +240,7 @@ func setFormat(r *request, v wire.Value) (e *fault.Error) {
 	case `""`:
 		return nil
 	case `"json"`:
-		r.format, e = prompt.ObjectFormat(v.Name)
+		r.format, e = prompt.ObjectFormat(o)
 		r.formatted = true
 		return e
 	}

@@ -38,9 +38,11 @@ func readResponseFormat(v wire.Value) (f prompt.Format, e *fault.Error) {
 	}
 	if kind == formatObject {
 		if document, ok := object["schema"]; ok {
-			return prompt.SchemaFormat(document.Raw, document.Name, v.Name, false) // llama.cpp's form
+			o := formatOptions(v)
+			o.SchemaField = document.Name
+			return prompt.SchemaFormat(document.Raw, o) // llama.cpp's form
 		}
-		return prompt.ObjectFormat(v.Name)
+		return prompt.ObjectFormat(formatOptions(v))
 	}
 	inner, e := v.Required(object, "json_schema")
 	if e != nil {
@@ -97,5 +99,17 @@ func readJSONSchema(v wire.Value) (f prompt.Format, e *fault.Error) {
 		document = wire.Value{Name: v.Name + ".schema", Raw: []byte(`{}`)}
 	}
 
-	return prompt.SchemaFormat(document.Raw, document.Name, v.Name, strict)
+	o := formatOptions(v)
+	o.SchemaField = document.Name
+	o.Strict = strict
+	return prompt.SchemaFormat(document.Raw, o)
+}
+
+// formatOptions returns how the format in a field is compiled.
+func formatOptions(v wire.Value) prompt.FormatOptions {
+	return prompt.FormatOptions{
+		Field:       v.Name,
+		SchemaField: v.Name,
+		Budget:      v.Budget(),
+	}
 }

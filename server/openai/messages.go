@@ -28,32 +28,35 @@ func readMessages(v wire.Value) ([]prompt.Message, *fault.Error) {
 	}
 
 	messages := make([]prompt.Message, len(list))
+	before := called{ids: map[string]bool{}, last: map[string]string{}}
 	for i, item := range list {
 		if messages[i], e = readMessage(item); e != nil {
 			return nil, e
 		}
-		if m := &messages[i]; m.Role == prompt.ToolRole {
-			m.CallID = calledAs(messages[:i], m.CallID)
+		m := &messages[i]
+		if m.Role == prompt.ToolRole {
+			m.CallID = before.id(m.CallID)
+		}
+		for _, call := range m.Calls {
+			before.ids[call.ID] = true
+			before.last[call.Name] = call.ID
 		}
 	}
 	return messages, nil
 }
 
-// calledAs returns the id of the last call of a function, for a result that has the function's name in
-// the place of an id.
-func calledAs(before []prompt.Message, given string) string {
-	byName := ""
-	for _, m := range slices.Backward(before) {
-		for _, call := range slices.Backward(m.Calls) {
-			if call.ID == given {
-				return given
-			}
-			if call.Name == given && byName == "" {
-				byName = call.ID
-			}
-		}
+// called are the calls of a conversation so far.
+type called struct {
+	ids  map[string]bool
+	last map[string]string // the ID of the last call of a function
+}
+
+// id returns the ID of the last call of a function, for a result that has the function's name in the place of an ID.
+func (c *called) id(given string) string {
+	if c.ids[given] {
+		return given
 	}
-	return cmp.Or(byName, given)
+	return cmp.Or(c.last[given], given)
 }
 
 var messageFields = []string{

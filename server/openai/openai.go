@@ -16,6 +16,7 @@ import (
 	"serve/server/dialect"
 	"serve/server/wire"
 	"serve/service"
+	"serve/steps"
 )
 
 // Options configure an API.
@@ -366,7 +367,7 @@ const ignoredHeader = "X-Ignored-Fields"
 
 // notes returns the notes by which a request is decoded.
 func (api *API) notes(ctx context.Context) *wire.Notes {
-	n := &wire.Notes{Lenient: api.opts.Lenient}
+	n := &wire.Notes{Lenient: api.opts.Lenient, Budget: steps.New(ctx, steps.PerRequest)}
 	if api.opts.Files != nil {
 		n.File = api.namedFiles(ctx)
 	}

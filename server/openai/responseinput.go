@@ -3,6 +3,7 @@ package openai
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 
 	"serve/fault"
 	"serve/prompt"
@@ -45,6 +46,9 @@ type itemReader struct {
 	messages []prompt.Message
 	found    []wire.Value // lists of tools that a search has found
 	skipped  []string     // types of items that the model does not see
+
+	thoughts   strings.Builder // the reasoning of the message that is begun
+	thoughtsOf int             // the number of messages with it
 }
 
 // converse makes the conversation of items. A trigger at the end is a request for a summary of them.
@@ -94,14 +98,26 @@ func (r *itemReader) add(v wire.Value) *fault.Error {
 	case typeReasoning:
 		text, e := readReasoningItem(object)
 		if text != "" {
-			r.messages = openAssistant(r.messages)
-			r.messages[len(r.messages)-1].Reasoning += text
+			r.think(text)
 		}
 		return e
 	case typeReference:
 		return nil // what is in its place is read later
 	}
 	return r.addOther(v, object, kind)
+}
+
+// think adds to the reasoning of the assistant's last message.
+func (r *itemReader) think(text string) {
+	r.messages = openAssistant(r.messages)
+	last := &r.messages[len(r.messages)-1]
+	if r.thoughtsOf != len(r.messages) {
+		r.thoughtsOf = len(r.messages)
+		r.thoughts = strings.Builder{}
+		r.thoughts.WriteString(last.Reasoning)
+	}
+	r.thoughts.WriteString(text)
+	last.Reasoning = r.thoughts.String()
 }
 
 // addOther adds a call, a result or something that only OpenAI makes.

@@ -297,7 +297,7 @@ func (r *responsesRequest) setText(v wire.Value) *fault.Error {
 
 	switch kind {
 	case formatObject:
-		r.format, e = prompt.ObjectFormat(format.Name)
+		r.format, e = prompt.ObjectFormat(formatOptions(format))
 	case formatSchema:
 		if _, e := format.Required(inner, "schema"); e != nil {
 			return e // other than in a chat, it cannot be left out

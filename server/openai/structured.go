@@ -94,7 +94,7 @@ func readGuided(v wire.Value) (f prompt.Format, e *fault.Error) {
 	if e := wire.IsObject(v); e != nil {
 		return f, e
 	}
-	return prompt.SchemaFormat(v.Raw, v.Name, v.Name, false)
+	return prompt.SchemaFormat(v.Raw, formatOptions(v))
 }
 
 // readChoices reads a list of texts.
@@ -110,7 +110,7 @@ func readChoices(v wire.Value) (f prompt.Format, e *fault.Error) {
 	if e != nil {
 		return f, e
 	}
-	return prompt.ChoiceFormat(texts, v.Name)
+	return prompt.ChoiceFormat(texts, formatOptions(v))
 }
 
 func readRegex(v wire.Value) (f prompt.Format, e *fault.Error) {
@@ -118,7 +118,7 @@ func readRegex(v wire.Value) (f prompt.Format, e *fault.Error) {
 	if e != nil {
 		return f, e
 	}
-	return prompt.PatternFormat(text, v.Name)
+	return prompt.PatternFormat(text, formatOptions(v))
 }
 
 // readLark reads a grammar.
@@ -132,7 +132,7 @@ func readLark(v wire.Value) (f prompt.Format, e *fault.Error) {
 		return f, fault.New(fault.Unsupported, v.Name, "Unsupported '%s': %v. Grammars must be in Lark's notation, "+
 			"without recursion.", v.Name, err)
 	}
-	return prompt.PatternFormat(expression, v.Name)
+	return prompt.PatternFormat(expression, formatOptions(v))
 }
 
 // structuredForms are the members of structured_outputs of which there may be one.
@@ -149,7 +149,7 @@ func readAnyObject(v wire.Value) (f prompt.Format, e *fault.Error) {
 	if e != nil || !any {
 		return f, e
 	}
-	return prompt.ObjectFormat(v.Name)
+	return prompt.ObjectFormat(formatOptions(v))
 }
 
 func readStructured(v wire.Value) (f prompt.Format, e *fault.Error) {

@@ -178,7 +178,7 @@ func addTool(t *prompt.Tool, before []prompt.Tool, v wire.Value) *fault.Error {
 		return fault.New(fault.InvalidValue, v.Name+".name",
 			"Invalid '%s.name': two functions are named '%s'.", v.Name, t.Name)
 	}
-	return t.Compile(len(before))
+	return t.Compile(len(before), v.Budget())
 }
 
 // readFunction reads a function, whose name has at most so many bytes. The names of additional allowed

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"serve/fault"
+	"serve/steps"
 )
 
 // Notes say how a request is decoded, and collect the fields that had no effect. The zero value decodes
@@ -17,6 +18,8 @@ type Notes struct {
 	Lenient bool
 	// Defaults are fields that the request has unless its body has them: those in its path.
 	Defaults map[string]json.RawMessage
+	// Budget is what reading the request may cost; nil for no limit.
+	Budget *steps.Budget
 	// File returns a stored file that the request names; nil if none is stored.
 	File func(id string) (name string, content []byte, e *fault.Error)
 
@@ -29,6 +32,14 @@ type Notes struct {
 
 // Value returns a value that belongs to the request, although its body does not contain it.
 func (n *Notes) Value(name string, raw json.RawMessage) Value { return Value{name, raw, n} }
+
+// Budget returns what reading the value's request may cost still; nil for no limit.
+func (v Value) Budget() *steps.Budget {
+	if v.notes == nil {
+		return nil
+	}
+	return v.notes.Budget
+}
 
 // Containing returns another value in the place of v, of the same request.
 func (v Value) Containing(raw json.RawMessage) Value { return Value{v.Name, raw, v.notes} }

@@ -1,0 +1,46 @@
+package steps
+
+import (
+	"context"
+	"errors"
+	"testing"
+)
+
+func TestBudget(t *testing.T) {
+	b := New(t.Context(), 10)
+	for range 2 {
+		if err := b.Spend(5); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if err := b.Spend(1); !errors.Is(err, ErrSpent) {
+			t.Errorf("an empty budget: %v", err)
+		}
+	}
+
+	var endless *Budget
+	if err := endless.Spend(1 << 40); err != nil || endless.Left() != 0 {
+		t.Errorf("no budget: %v", err)
+	}
+}
+
+// TestContext ends with the context, at the latest after checkEvery steps.
+func TestContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	b := New(ctx, 10*checkEvery)
+	cancel()
+	var err error
+	for n := 0; err == nil; n++ {
+		if n > checkEvery {
+			t.Fatal("the end of the context goes unnoticed")
+		}
+		err = b.Spend(1)
+	}
+	if !errors.Is(err, context.Canceled) || !errors.Is(b.Spend(0), context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if b.Left() >= 10*checkEvery {
+		t.Error("nothing was taken")
+	}
+}
