@@ -212,7 +212,7 @@ func (w *Workers) timeKernels(
 
 	ctx, cancel := context.WithTimeout(ctx, timingLimit)
 	defer cancel()
-	out, _, err := confined(ctx, cmd, sandbox.Rules{Files: files, Cache: cache})
+	out, _, err := confined(ctx, cmd, sandbox.Rules{Files: files, Cache: cache, Scratch: true})
 
 	var last timingLine
 	for lines := bufio.NewScanner(bytes.NewReader(out)); lines.Scan(); {

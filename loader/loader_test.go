@@ -163,7 +163,7 @@ func TestRestartWithoutMemory(t *testing.T) {
 		<-said.more
 	}
 	if text := said.String(); !strings.Contains(text, "not enough memory: host needs") ||
-		!strings.Contains(text, "KV cells") {
+		!strings.Contains(text, "KV cache") {
 		t.Errorf("it does not say what is missing:\n%s", text)
 	}
 

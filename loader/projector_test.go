@@ -30,7 +30,7 @@ func TestProjectors(t *testing.T) {
 		{name: "the first model's, of a later one", given: Projectors{file}, left: 1},
 		{name: "taken away", given: Projectors{"a=none"}},
 		{name: "two", given: Projectors{"none", "a=none"}, first: true, kind: ErrOptions, words: "already has a projector"},
-		{name: "no file", given: Projectors{"a=" + file + "x"}, kind: ErrOptions, words: "no such file"},
+		{name: "no file", given: Projectors{"a=" + file + "x"}, kind: ErrOptions, words: "there is no file"},
 		{name: "no projector", given: Projectors{file}, first: true, kind: ErrModel},
 	} {
 		p := tt.given

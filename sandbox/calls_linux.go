@@ -90,6 +90,9 @@ func allowedCalls(s *state, pid uint32) (calls []call) {
 	if s.Devices {
 		numbers = slices.Concat(numbers, forDrivers, legacyForDrivers)
 	}
+	if s.Scratch {
+		numbers = append(numbers, unix.SYS_MEMFD_CREATE)
+	}
 	if s.MPS {
 		numbers = append(numbers, unix.SYS_CONNECT)
 	}

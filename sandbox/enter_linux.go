@@ -58,10 +58,11 @@ func enter(text string) error {
 
 	s := state{
 		Devices:   r.Devices,
+		Scratch:   r.Scratch,
 		MPS:       r.Devices && mpsInUse(),
 		Variables: r.Variables,
 	}
-	if err := errors.Join(confine(r.places(program)), limit(r.Devices), dropPrivileges()); err != nil {
+	if err := errors.Join(confine(r.places(program)), limit(r), dropPrivileges()); err != nil {
 		s.Failed = err.Error()
 	}
 	tellUnreadable(r.Files)
@@ -91,11 +92,13 @@ func tellUnreadable(files []string) {
 
 // limit sets the limits of this process. There is none on processes, which the kernel counts by user; others are
 // refused by Seal. None is on its address space either: weights are mapped, and drivers reserve terabytes.
-func limit(devices bool) error {
+func limit(r Rules) error {
 	limits := map[int]uint64{unix.RLIMIT_CORE: 0} // a dump would hold prompts
-	if !devices {
-		limits[unix.RLIMIT_FSIZE] = 0 // it writes no file
+	if !r.Devices {
 		limits[unix.RLIMIT_NOFILE] = openFiles
+	}
+	if !r.Devices && !r.Scratch {
+		limits[unix.RLIMIT_FSIZE] = 0 // it writes no file
 	}
 
 	for resource, most := range limits {

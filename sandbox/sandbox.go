@@ -25,6 +25,9 @@ type Rules struct {
 	// Devices grants what the drivers of GPUs need.
 	Devices bool
 
+	// Scratch grants files in memory, to which it may write.
+	Scratch bool
+
 	// Variables are those that its environment has besides what Environ lets through, for Probe.
 	Variables []string
 }
@@ -38,6 +41,7 @@ const (
 // state is what Enter has done, for Seal.
 type state struct {
 	Devices   bool
+	Scratch   bool
 	MPS       bool // NVIDIA's MPS is in use, whose daemon is reached by sockets
 	Variables []string
 	Failed    string // why the process is not confined; empty if it is

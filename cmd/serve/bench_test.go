@@ -91,7 +91,7 @@ func TestBenchAloneAndBeside(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("exit code %d: %s", code, &errOut)
 	}
-	if text := out.String(); !strings.Contains(text, "against") || !strings.Contains(text, "1.00 x") ||
+	if text := out.String(); !strings.Contains(text, "baseline") || !strings.Contains(text, "1.00 x") ||
 		!strings.Contains(text, "time between tokens\n") {
 		t.Errorf("said:\n%s", text)
 	}
@@ -111,7 +111,7 @@ func TestBenchRefuses(t *testing.T) {
 		"takes a URL":                             {},
 		`"x" must be a number of tokens`:          {"http://127.0.0.1:1", "--prompt", "x"},
 		`"9-3" must be a number of tokens`:        {"http://127.0.0.1:1", "--answer", "9-3"},
-		"either clients or a rate":                {"http://127.0.0.1:1", "--clients", "2", "--rate", "1"},
+		"cannot be used together":                 {"http://127.0.0.1:1", "--clients", "2", "--rate", "1"},
 		"shared prefix":                           {"http://127.0.0.1:1", "--shared-prefix", "999"},
 		"does not contain the results of a run":   {bad},
 		"no such file":                            {"http://127.0.0.1:1", "--trace", filepath.Join(dir, "none")},

@@ -44,7 +44,8 @@ func (r *running) ask(t *testing.T, model, path, fields string) (a llamaAnswer) 
 // model writes, and not how the server answers. TestLlamaServer in server/openai has the others.
 func TestLlamaServerEngine(t *testing.T) {
 	r := startServe(t, modelFile(t), "--parallel", "2")
-	const meaning = `"prompt":"I believe the meaning of life is","max_tokens":32,"cache_prompt":false`
+	const belief = `"prompt":"I believe the meaning of life is","cache_prompt":false`
+	const meaning = belief + `,"max_tokens":32`
 	const book = `"messages":[{"role":"system","content":"Book"},{"role":"user","content":"What is the best book"}]`
 	write := func(fields string) string { return r.ask(t, "tiny", "/v1/completions", fields).Choices[0].Text }
 
@@ -116,7 +117,7 @@ func TestLlamaServerEngine(t *testing.T) {
 	t.Run("test_logit_bias", func(t *testing.T) {
 		token := r.ask(t, "tiny", "/tokenize", `"content":"What"`).Tokens[0]
 		want := r.ask(t, "tiny", "/detokenize", fmt.Sprintf(`"tokens":[%d]`, token)).Content
-		got := write(fmt.Sprintf(`%s,"temperature":0,"max_tokens":1,"logit_bias":{"%d":100}`, meaning, token))
+		got := write(fmt.Sprintf(`%s,"temperature":0,"max_tokens":1,"logit_bias":{"%d":100}`, belief, token))
 		if strings.TrimSpace(got) != strings.TrimSpace(want) {
 			t.Errorf("the answer is %q, and the bias is for %q", got, want)
 		}

@@ -40,6 +40,8 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	return failure.Code
 }
 
+func init() { cobra.AddTemplateFunc("usages", flagset.Usages) }
+
 // newRootCommand returns serve with all its commands.
 func newRootCommand(w *cli) *cobra.Command {
 	root := newServeCommand(w)
@@ -58,7 +60,6 @@ func newRootCommand(w *cli) *cobra.Command {
 	f.Text(&w.caFile, "ca-file", "", "PEM `file` of additional certificates to trust, for a proxy or a mirror")
 	f.Checked(&w.logLevel, "log-level", "info", terminal.ValidLevel, "log `level`: debug, info, warn or error")
 
-	cobra.AddTemplateFunc("usages", flagset.Usages)
 	flagUsages := regexp.MustCompile(`(\.\w+Flags)\.FlagUsages`)
 	root.SetUsageTemplate(flagUsages.ReplaceAllString(root.UsageTemplate(), "usages $1"))
 	root.AddCommand(

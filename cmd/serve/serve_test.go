@@ -145,7 +145,7 @@ func (r *running) send(t testing.TB, method, path, body string) (int, string) {
 func TestStartUpTells(t *testing.T) {
 	r := startServe(t, modelFile(t), "--ctx-size", "512", "--parallel", "2", "--alias", "gpt-4o")
 	for _, words := range []string{
-		"model     tiny: llama", "context   512 tokens for each of 2 concurrent requests", "weights + ", " KV cells",
+		"model     tiny: llama", "context   512 tokens for each of 2 concurrent requests", "weights + ", " KV cache",
 		"device    ", "threads", "loaded    in ",
 	} {
 		if !strings.Contains(r.errOut.String(), words) {
@@ -457,10 +457,10 @@ func TestSlowAndVanishingClients(t *testing.T) {
 
 func TestHugeRequests(t *testing.T) {
 	r := startServe(t, modelFile(t), "--ctx-size", "256", "--log-level", "warn")
-	status, body := r.post(t, "/v1/completions", `{"model":"tiny","prompt":"`+strings.Repeat("the world ", 500_000)+`"}`)
+	status, body := r.post(t, "/v1/completions", `{"model":"tiny","prompt":"`+strings.Repeat("the world ", 400_000)+`"}`)
 	if status != 400 || !strings.Contains(body, "context_length_exceeded") ||
 		!strings.Contains(body, "room for 255") || !strings.Contains(body, "has at least ") {
-		t.Errorf("a million tokens: %d %s", status, body)
+		t.Errorf("many tokens: %d %s", status, body)
 	}
 	status, body = r.post(t, "/v1/completions", `{"model":"tiny","prompt":"`+strings.Repeat("x", 100<<20)+`"}`)
 	if status != 413 || !strings.Contains(body, "request_too_large") {
@@ -520,7 +520,7 @@ func TestBadStarts(t *testing.T) {
 		"no GGUF": {[]string{file("page.gguf", []byte("<html>please log in to download</html>"))}, nil,
 			exitModel, "HTML page"},
 		"truncated": {[]string{file("cut.gguf", good[:len(good)-999])}, nil, exitModel, "truncated"},
-		"a folder":  {[]string{dir}, nil, exitModel, "not a regular file"},
+		"a folder":  {[]string{dir}, nil, exitModel, "it is a folder"},
 		"unknown architecture": {[]string{file("martian.gguf",
 			testmodel.Bytes(testmodel.Options{Architecture: "martian"}))}, nil, exitModel,
 			"unknown model architecture: 'martian'"},
@@ -539,7 +539,7 @@ func TestBadStarts(t *testing.T) {
 		"an alias of nothing":    {[]string{model, "--alias", "a=b"}, nil, exitUsage, "does not name a served model"},
 		"a projector of nothing": {[]string{model, "--mmproj", "b=" + model}, nil, exitUsage, "does not name a served model"},
 		"a projector not there": {[]string{model, "--mmproj", filepath.Join(dir, "absent.gguf")}, nil, exitUsage,
-			"no such file"},
+			"there is no file"},
 		"no projector":   {[]string{model, "--mmproj", model}, nil, exitModel, "is not an image projector"},
 		"two projectors": {[]string{model, "--mmproj", "none,none"}, nil, exitUsage, "already has a projector"},
 		"images fetched, offline": {[]string{model, "--image-host", "example.com", "--offline"}, nil, exitUsage,

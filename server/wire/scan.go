@@ -59,7 +59,7 @@ func skip(b []byte, at int) int {
 			at++
 			continue
 		default:
-			at = skipWord(b, at)
+			at = max(at+1, skipWord(b, at)) // a control character is part of no word, and no end either
 		}
 		if depth <= 0 {
 			return at

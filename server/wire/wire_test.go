@@ -27,6 +27,16 @@ func FuzzAppendString(f *testing.F) {
 	})
 }
 
+// TestScanEnds scans what is no JSON to its end.
+func TestScanEnds(t *testing.T) {
+	for _, body := range []string{"{\"a\":{\x02", "{\"a\":[\x00]", "{\"a\":\x1f", "{\"a", "{\"a\":{\"b\\"} {
+		if name := Member([]byte(body), "model"); name != "" {
+			t.Errorf("%q has the model %q", body, name)
+		}
+		elements([]byte("["+body), func(json.RawMessage) bool { return true })
+	}
+}
+
 // TestIntegerBounds tells the bounds of integers exactly, however large.
 func TestIntegerBounds(t *testing.T) {
 	for text, want := range map[string]string{
