@@ -26,7 +26,6 @@ type request struct {
 	Parts        []string // all files of the weights
 	Shape        string   // of the weights, to find measurements with models like this
 	Kernels      string   // the CPU's kernels to compute with
-	Text         bool     // only what reads and writes text is to be loaded
 	Apart        bool     // another process reads and writes text
 	TrainContext int
 	Shrink       bool
@@ -55,6 +54,20 @@ type answer struct {
 
 // ServeEngine runs an engine for the process that started this one, over two sockets.
 func ServeEngine(h *Hardware) error {
+	return serveParent(func(text []byte, unconfined error) (*remote.Model, []byte) {
+		return open(text, unconfined, func(a *answer, q *request) (*remote.Model, error) { return a.open(h, q) })
+	})
+}
+
+// ServeText reads and writes text for a model that another process computes.
+func ServeText() error {
+	return serveParent(func(text []byte, unconfined error) (*remote.Model, []byte) {
+		return open(text, unconfined, (*answer).openText)
+	})
+}
+
+// serveParent serves what load loads.
+func serveParent(load func(request []byte, unconfined error) (*remote.Model, []byte)) error {
 	conn, err := remote.Join(os.NewFile(3, "steps"), os.NewFile(4, "calls"))
 	if err != nil {
 		return errParent(err)
@@ -63,7 +76,7 @@ func ServeEngine(h *Hardware) error {
 	// Signals that stop the service are for the parent, which lets answers finish first.
 	signal.Ignore(os.Interrupt, syscall.SIGTERM)
 	unconfined := sandbox.Seal()
-	return remote.Serve(conn, func(text []byte) (*remote.Model, []byte) { return open(h, text, unconfined) })
+	return remote.Serve(conn, func(text []byte) (*remote.Model, []byte) { return load(text, unconfined) })
 }
 
 // WriteDevices lists devices, in the process that ListDevices starts.
@@ -93,19 +106,16 @@ func WriteSandbox(in io.Reader, out io.Writer) error {
 // oneLine returns an error's text without line breaks.
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
-// open plans a model's memory and loads it. unconfined says why this process is not confined; nil if
-// it is.
-func open(h *Hardware, text []byte, unconfined error) (*remote.Model, []byte) {
+// open has load load what is asked for, and answers. unconfined says why this process is not confined; nil if it is.
+func open(
+	text []byte, unconfined error, load func(*answer, *request) (*remote.Model, error),
+) (*remote.Model, []byte) {
 	var q request
 	var a answer
 	var model *remote.Model
 	err := json.Unmarshal(text, &q)
-	switch {
-	case err != nil:
-	case q.Text:
-		model, err = a.openText(&q)
-	default:
-		model, err = a.open(h, &q)
+	if err == nil {
+		model, err = load(&a, &q)
 	}
 
 	if unconfined != nil {
@@ -123,6 +133,7 @@ func open(h *Hardware, text []byte, unconfined error) (*remote.Model, []byte) {
 	return model, result
 }
 
+// open plans a model's memory and loads it.
 func (a *answer) open(h *Hardware, q *request) (*remote.Model, error) {
 	if err := h.UseKernels(q.Kernels); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrModel, err)

@@ -61,6 +61,7 @@ func beEngine(args []string) error {
 	devices := f.Bool(FlagDevices, false, "")
 	checked := f.String(FlagCheckKernels, "", "")
 	first := f.Int(FlagFirstKernel, 0, "")
+	text := f.Bool(FlagText, false, "")
 	f.String(FlagLogLevel, "", "")
 	if err := f.Parse(args); err != nil {
 		return err
@@ -73,6 +74,9 @@ func beEngine(args []string) error {
 		return WriteDevices(h, os.Stdout)
 	case *checked != "":
 		return WriteKernelChecks(h, os.Stdout, *checked, *first)
+	}
+	if *text {
+		return ServeText()
 	}
 	return ServeEngine(h)
 }

@@ -89,6 +89,7 @@ type opening struct {
 	l     *Loader
 	q     request
 	files openedFiles
+	flags []string // of the process
 
 	first atomic.Pointer[answer] // of the first process
 }
@@ -96,7 +97,8 @@ type opening struct {
 // start loads the model in a child process or in this one, and returns the answer.
 func (o *opening) start(ctx context.Context, use *usage) (*remote.Model, []byte, error) {
 	if !o.l.o.Isolate {
-		model, text := open(o.l.o.Hardware, o.request(), errors.New("it runs in serve's own process"))
+		load := func(a *answer, q *request) (*remote.Model, error) { return a.open(o.l.o.Hardware, q) }
+		model, text := open(o.request(), errors.New("it runs in serve's own process"), load)
 		return model, text, nil
 	}
 
@@ -152,7 +154,7 @@ func (o *opening) spawn() (*remote.Child, error) {
 		return nil, err
 	}
 	l.driverCache()
-	cmd, cache, err := l.workers.command("--"+FlagLogLevel, l.o.LogLevel)
+	cmd, cache, err := l.workers.command(append([]string{"--" + FlagLogLevel, l.o.LogLevel}, o.flags...)...)
 	if err != nil {
 		return nil, err
 	}

@@ -26,6 +26,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"serve/loader"
 	"serve/models/testmodel"
 )
 
@@ -220,9 +221,17 @@ func (s *soaked) stream(ctx context.Context, client int, body string, leave int)
 // engine returns the process of the engine; 0 while there is none.
 func (s *soaked) engine() int {
 	for _, pid := range s.children() {
-		return pid
+		if !readsText(pid) {
+			return pid
+		}
 	}
 	return 0
+}
+
+// readsText reports whether a child has only a model's vocabulary.
+func readsText(pid int) bool {
+	arguments, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return strings.Contains(string(arguments), "\x00--"+loader.FlagText+"\x00")
 }
 
 // children returns the child processes.
