@@ -70,8 +70,8 @@ func (u *usage) now() (list []DeviceUse) {
 	return list
 }
 
-// ofReaders returns the memory of the processes that read and write text, without the files that they map: those are the
-// program's, which the engine maps, too, and the model's, of which they need little.
+// ofReaders returns the memory of the processes that read and write text, without the files that they map: those are
+// the program's, which the engine maps, too, and the model's, of which they need little.
 func (u *usage) ofReaders() (total uint64) {
 	if u.readers == nil {
 		return 0
