@@ -145,7 +145,11 @@ func TestRestartWithoutMemory(t *testing.T) {
 		Options:      l.o.Model,
 		Expect:       expectationOf(header, []string{path}),
 	}
-	runner, first, err := l.open(t.Context(), q, openedFiles{names: []string{path}, check: func() error { return nil }}, new(usage))
+	files := openedFiles{
+		names: []string{path},
+		check: func() error { return nil },
+	}
+	runner, first, err := l.open(t.Context(), q, files, new(usage))
 	if err != nil {
 		t.Fatal(err)
 	}
