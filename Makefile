@@ -25,7 +25,7 @@ FUZZTIME ?= 10000x
 NPM_CI := npm ci --silent --no-audit --no-fund --ignore-scripts
 
 .PHONY: all serve llama page tools peers run node release version clean \
-	test test-binding test-program quick check hardened lint fuzz emulated portable page-test monitoring \
+	test test-binding test-program quick check hardened lint fuzz corpus emulated portable page-test monitoring \
 	judges judges-golden real-models agents more-agents soak attack memory bench man docs cuda-list
 
 all: serve
@@ -47,8 +47,9 @@ web/node_modules: web/package-lock.json
 	cd web && $(NPM_CI)
 	@touch $@
 
+BUILD := go build $(HARDENED) -trimpath -ldflags '-bindnow -X main.version=$(VERSION)'
 serve: llama page
-	go build $(HARDENED) -trimpath -ldflags '-bindnow -X main.version=$(VERSION)' -o bin/serve ./cmd/serve
+	$(BUILD) -o bin/serve ./cmd/serve
 
 run: serve
 	bin/serve $(MODEL)
@@ -154,7 +155,7 @@ portable: serve
 	@engine/llama/build.sh emulators
 	GOARCH=arm64 engine/llama/build.sh
 	GOARCH=arm64 CGO_ENABLED=1 CC=aarch64-linux-gnu-gcc CXX=aarch64-linux-gnu-g++ \
-		go build $(HARDENED) -trimpath -ldflags '-bindnow -X main.version=$(VERSION)' -o bin/serve-arm64 ./cmd/serve
+		$(BUILD) -o bin/serve-arm64 ./cmd/serve
 	TEST_EMULATED=$(CURDIR)/bin/serve TEST_EMULATED_ARM64=$(CURDIR)/bin/serve-arm64 go test ./cmd/serve -run TestEmulated -v
 
 # The page in a browser.

@@ -211,11 +211,10 @@ func (a *Archive) insert(ctx context.Context, records []*Record) error {
 
 	replaced := quota{byClient: map[string]amount{}}
 	for _, r := range records {
-		var owner string
-		var bytes int64
-		err := tx.QueryRowContext(ctx, "DELETE FROM responses WHERE id = ? RETURNING owner, bytes", r.ID).Scan(&owner, &bytes)
+		row := tx.QueryRowContext(ctx, "DELETE FROM responses WHERE id = ? RETURNING owner, bytes", r.ID)
+		had, err := scanShare(row.Scan)
 		if err == nil {
-			replaced.add(owner, amount{bytes: bytes})
+			replaced.add(had.client, amount{bytes: had.bytes})
 		} else if !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
@@ -254,19 +253,12 @@ func (a *Archive) dropOld(ctx context.Context) error {
 
 // remove deletes rows; missing is the error if there are none.
 func (a *Archive) remove(ctx context.Context, where string, argument any, missing error) error {
-	type row struct {
-		owner string
-		bytes int64
-	}
-	gone, err := rows(ctx, a.db, func(scan func(...any) error) (r row, err error) {
-		err = scan(&r.owner, &r.bytes)
-		return r, err
-	}, "DELETE FROM responses WHERE "+where+" RETURNING owner, bytes", argument)
+	gone, err := rows(ctx, a.db, scanShare, "DELETE FROM responses WHERE "+where+" RETURNING owner, bytes", argument)
 	if err != nil {
 		return fmt.Errorf("delete: %w", noRoom(err))
 	}
-	for _, r := range gone {
-		a.quota.give(r.owner, amount{bytes: r.bytes})
+	for _, had := range gone {
+		a.quota.give(had.client, amount{bytes: had.bytes})
 	}
 	if len(gone) == 0 {
 		return missing

@@ -84,10 +84,10 @@ func (a *Archive) Files() (*Files, error) {
 
 // sweep removes files that belong to nothing, and counts the others.
 func (s *Files) sweep(ctx context.Context) error {
-	type owned struct{ id, owner string }
-	known, err := rows(ctx, s.db, func(scan func(...any) error) (o owned, err error) {
-		err = scan(&o.id, &o.owner)
-		return o, err
+	type content struct{ id, owner string }
+	known, err := rows(ctx, s.db, func(scan func(...any) error) (c content, err error) {
+		err = scan(&c.id, &c.owner)
+		return c, err
 	}, "SELECT id, owner FROM files UNION SELECT output, owner FROM batches WHERE open UNION "+
 		"SELECT errors, owner FROM batches WHERE open")
 	if err != nil {

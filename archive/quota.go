@@ -103,16 +103,20 @@ func (q *quota) usage() amount {
 
 // count counts the bytes of rows: a query for their clients and bytes.
 func (q *quota) count(ctx context.Context, db *sql.DB, query string) error {
-	type row struct {
-		client string
-		bytes  int64
-	}
-	list, err := rows(ctx, db, func(scan func(...any) error) (r row, err error) {
-		err = scan(&r.client, &r.bytes)
-		return r, err
-	}, query)
-	for _, r := range list {
-		q.found(r.client, amount{bytes: r.bytes})
+	list, err := rows(ctx, db, scanShare, query)
+	for _, has := range list {
+		q.found(has.client, amount{bytes: has.bytes})
 	}
 	return err
+}
+
+// share is a row of a query for what a client has.
+type share struct {
+	client string
+	bytes  int64
+}
+
+func scanShare(scan func(...any) error) (s share, err error) {
+	err = scan(&s.client, &s.bytes)
+	return s, err
 }

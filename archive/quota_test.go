@@ -205,7 +205,8 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("the one who writes: %v", err)
 	}
 	before := a.quota.usage()
-	if err := a.Put(ctx, turn("again", "", strings.Repeat("x", 9000))); !errors.Is(err, ErrFull) || a.quota.usage() != before {
+	err = a.Put(ctx, turn("again", "", strings.Repeat("x", 9000)))
+	if !errors.Is(err, ErrFull) || a.quota.usage() != before {
 		t.Errorf("what was not stored is counted: %v", err)
 	}
 	if _, err := files.Get(ctx, "kept"); err != nil {

@@ -3,6 +3,8 @@
 package fault
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -117,6 +119,17 @@ type Queue struct {
 // New returns an Error. The field may be empty.
 func New(kind Kind, field, format string, args ...any) *Error {
 	return &Error{Kind: kind, Field: field, Message: fmt.Sprintf(format, args...)}
+}
+
+// OfContext returns the failure of a request whose context has ended, which err says or wraps; nil for other errors.
+func OfContext(err error) *Error {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return New(Deadline, "", "The time limit set by X-Request-Timeout-Ms has passed.")
+	case errors.Is(err, context.Canceled):
+		return New(Canceled, "", "The client closed the request.")
+	}
+	return nil
 }
 
 // Error implements error.

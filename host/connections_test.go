@@ -2,7 +2,6 @@ package host
 
 import (
 	"bufio"
-	"context"
 	"io"
 	"net"
 	"net/http"
@@ -10,45 +9,18 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"serve/server/servertest"
 )
-
-// pipes is a listener whose connections are in memory.
-type pipes struct {
-	accepted chan net.Conn
-	closed   context.Context
-	close    context.CancelFunc
-}
-
-// Accept implements net.Listener, as do the methods after it.
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.accepted:
-		return c, nil
-	case <-p.closed.Done():
-		return nil, net.ErrClosed
-	}
-}
-
-func (p *pipes) Close() error   { p.close(); return nil }
-func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
-
-// from is a connection from an address.
-type from struct {
-	net.Conn
-	address string
-}
-
-// RemoteAddr implements net.Conn.
-func (f from) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.ParseIP(f.address), Port: 4711} }
 
 // limited runs a test in virtual time against a server with limits, whose requests end when hold is closed.
 func limited(
-	t *testing.T, limits ConnectionLimits, test func(t *testing.T, dial func(address string) net.Conn, hold chan struct{}),
+	t *testing.T, limits ConnectionLimits,
+	test func(t *testing.T, dial func(address string) net.Conn, hold chan struct{}),
 ) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		listener := &pipes{make(chan net.Conn), ctx, cancel}
+		listener := servertest.NewPipes()
 		hold := make(chan struct{})
 		h := httpServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/hold" {
@@ -61,16 +33,13 @@ func limited(
 		served := make(chan error)
 		go func() { served <- h.Serve(open.limit(listener)) }()
 
-		test(t, func(address string) net.Conn {
-			client, end := net.Pipe()
-			listener.accepted <- from{end, address}
-			return client
-		}, hold)
+		test(t, listener.DialFrom, hold)
 		h.Close()
 		<-served
 		time.Sleep(time.Minute)
 		if open.open != 0 || len(open.byClient) != 0 || open.idle.Len() != 0 || open.lingering != 0 {
-			t.Errorf("after the end there are %d connections, %d clients, %d idle", open.open, len(open.byClient), open.idle.Len())
+			t.Errorf("after the end there are %d connections, %d clients, %d idle",
+				open.open, len(open.byClient), open.idle.Len())
 		}
 	})
 }
@@ -90,7 +59,8 @@ func get(c net.Conn, path string) (int, string) {
 // TestConnectionsOfAnAddress refuses those beyond its limit, which no other address notices, and accepts others
 // when some have ended.
 func TestConnectionsOfAnAddress(t *testing.T) {
-	limited(t, ConnectionLimits{All: 10, PerAddress: 2}, func(t *testing.T, dial func(string) net.Conn, hold chan struct{}) {
+	limits := ConnectionLimits{All: 10, PerAddress: 2}
+	limited(t, limits, func(t *testing.T, dial func(string) net.Conn, hold chan struct{}) {
 		const busy = "2001:db8::1"
 		answers := make(chan int)
 		for range 2 {
@@ -172,7 +142,8 @@ func TestFull(t *testing.T) {
 		synctest.Wait()
 
 		refused := dial("192.0.2.2")
-		if status, body := get(refused, "/"); status != http.StatusServiceUnavailable || !strings.Contains(body, "--max-connections") {
+		status, body := get(refused, "/")
+		if status != http.StatusServiceUnavailable || !strings.Contains(body, "--max-connections") {
 			t.Errorf("beyond the limit: %d %s", status, body)
 		}
 		refused.Close()

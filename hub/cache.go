@@ -339,16 +339,19 @@ func WriteFile(name string, data []byte, mode fs.FileMode) error {
 	if private {
 		folderMode = 0o700
 	}
+
 	if err := os.MkdirAll(dir, folderMode); err != nil {
 		return err
 	}
 	if private {
 		_ = os.Chmod(dir, folderMode) // it may be from an older version, or not ours to change
 	}
+
 	f, err := os.CreateTemp(dir, "."+filepath.Base(name)+".*")
 	if err != nil {
 		return err
 	}
+
 	_, err = f.Write(data)
 	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
 	if err == nil {

@@ -149,7 +149,10 @@ func TestRestartWithoutMemory(t *testing.T) {
 		Options:      l.o.Model,
 		Expect:       expectationOf(header, []string{path}),
 	}
-	files := openedFiles{names: []string{path}, check: func() error { return nil }}
+	files := openedFiles{
+		names: []string{path},
+		check: func() error { return nil },
+	}
 	model, first, err := l.open(t.Context(), q, files, new(usage))
 	if err != nil {
 		t.Fatal(err)

@@ -1,7 +1,6 @@
 package prompt
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -46,18 +45,16 @@ func compile(
 
 // spent returns the fault of a budget that has ended while a field was compiled.
 func spent(err error, field string) *fault.Error {
-	switch {
-	case errors.Is(err, steps.ErrSpent):
+	if errors.Is(err, steps.ErrSpent) {
 		return fault.New(fault.InvalidSchema, field,
 			"Invalid schema in '%s': with what the request has had compiled before, it takes more work than a request may "+
 				"cost. Make it smaller: fewer alternatives in anyOf and oneOf, fewer and shorter patterns, and lower "+
 				"bounds of lengths and counts.", field)
-	case errors.Is(err, context.DeadlineExceeded):
-		return fault.New(fault.Deadline, "", "The time limit of the request has passed.")
-	case errors.Is(err, context.Canceled):
-		return fault.New(fault.Canceled, "", "The client closed the request.")
 	}
-	return fault.New(fault.Internal, "", "The server failed: %v.", err)
+	if e := fault.OfContext(err); e != nil {
+		return e
+	}
+	return fault.New(fault.Internal, "", "Internal server error: %v.", err)
 }
 
 // Compile compiles the schema of the arguments. Index is the tool's index in the request, which makes
@@ -118,7 +115,7 @@ func textFormat(answer *schema.Compiled, err error, shown, field string) (Format
 	switch {
 	case errors.Is(err, schema.ErrNever):
 		return Format{}, fault.New(fault.InvalidValue, field, "Invalid '%s': no text is allowed by it.", field)
-	case errors.Is(err, steps.ErrSpent), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, steps.ErrSpent), fault.OfContext(err) != nil:
 		return Format{}, spent(err, field)
 	case err != nil:
 		return Format{}, fault.New(fault.Unsupported, field, "Unsupported '%s': it cannot be enforced: %v.", field, err)
@@ -234,8 +231,7 @@ func (t *Tools) verify(call *Call) error {
 }
 
 // violation returns the error for output that violates a schema: what is its kind with a verb, such as "answer does".
-// It contains only the first line of
-// the validator's error: the others quote the output.
+// It contains only the first line of the validator's error: the others quote the output.
 func violation(what, field string, err error) *fault.Error {
 	line, _, _ := strings.Cut(err.Error(), "\n")
 	return fault.New(fault.SchemaViolation, "",

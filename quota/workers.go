@@ -2,7 +2,6 @@ package quota
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -31,17 +30,13 @@ func NewWorkers(n int, budget time.Duration) *Workers {
 	return &Workers{budget: budget, free: max(n, 1)}
 }
 
-// ErrTime is the cause of the end of a context whose request has used its CPU time.
-var ErrTime = errors.New("the request has used its CPU time")
-
-// TimeError is an ErrTime with the limit.
+// TimeError is the cause of the end of a context whose request has used its CPU time.
 type TimeError struct{ Limit time.Duration }
 
 // Error implements error.
-func (e *TimeError) Error() string { return fmt.Sprintf("%v: %v", ErrTime, e.Limit) }
-
-// Is makes it an ErrTime.
-func (e *TimeError) Is(target error) bool { return target == ErrTime }
+func (e *TimeError) Error() string {
+	return fmt.Sprintf("the request has used its CPU time: %v", e.Limit)
+}
 
 // Account is what a request has used of its CPU time. The zero value is that of a new request. It is used by one
 // goroutine at a time.

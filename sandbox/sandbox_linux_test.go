@@ -282,7 +282,9 @@ var denials = []need{
 
 // tryAct does a need or what is denied, and writes what comes of it.
 func tryAct(arguments []string) int {
-	name, folder, confined := arguments[0], arguments[1], arguments[2] != ""
+	name := arguments[0]
+	folder := arguments[1]
+	confined := arguments[2] != ""
 	list := slices.Concat(needs, denials)
 	i := slices.IndexFunc(list, func(n need) bool { return n.name == name })
 	if confined {
@@ -654,7 +656,8 @@ func TestUnreadable(t *testing.T) {
 	if err := Start(cmd, Rules{Files: []string{model}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Wait(); err != nil || !strings.HasPrefix(out.String(), model+" cannot be read: engines have no privileges") {
+	want := model + " cannot be read: engines have no privileges"
+	if err := cmd.Wait(); err != nil || !strings.HasPrefix(out.String(), want) {
 		t.Errorf("%v: %s", err, out)
 	}
 }
@@ -671,7 +674,9 @@ func TestNotStarted(t *testing.T) {
 func TestSystemIsNoHome(t *testing.T) {
 	homes := map[string]bool{"/home": true, "/root": true, "/tmp": true, "/var": true, "/mnt": true, "/media": true}
 	for _, r := range slices.Concat(system, devices) {
-		for _, private := range []string{"/", "/etc", "/run", "/proc", "/proc/sys", "/home", "/root", "/tmp", "/var", "/mnt", "/media"} {
+		for _, private := range []string{
+			"/", "/etc", "/run", "/proc", "/proc/sys", "/home", "/root", "/tmp", "/var", "/mnt", "/media",
+		} {
 			if _, err := filepath.Match(r.path, ""); err != nil {
 				t.Errorf("%s: %v", r.path, err)
 			}

@@ -81,7 +81,8 @@ func TestDriverEnviron(t *testing.T) {
 // TestNoSecrets lets nothing through that has ever been a secret in an environment, nor what leads to one.
 func TestNoSecrets(t *testing.T) {
 	for _, name := range []string{
-		"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AZURE_CLIENT_SECRET", "GOOGLE_APPLICATION_CREDENTIALS",
+		"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AZURE_CLIENT_SECRET",
+		"GOOGLE_APPLICATION_CREDENTIALS",
 		"OPENAI_API_KEY", "ANTHROPIC_API_KEY", "NVIDIA_API_KEY", "NGC_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN",
 		"GITHUB_TOKEN", "GH_TOKEN", "NPM_TOKEN", "GOPROXY", "GOFLAGS", "DATABASE_URL", "PGPASSWORD", "KUBECONFIG",
 		"HTTP_PROXY", "HTTPS_PROXY", "https_proxy", "SSH_AUTH_SOCK", "SSH_ASKPASS", "GPG_AGENT_INFO", "GNUPGHOME",

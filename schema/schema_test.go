@@ -151,33 +151,41 @@ func TestSuite(t *testing.T) {
 	}
 }
 
-func suiteFile(t *testing.T, n *counts, name string) {
+// suiteGroup is a schema of the official tests, with instances of it.
+type suiteGroup struct {
+	Description string
+	Schema      json.RawMessage
+	Tests       []struct {
+		Description string
+		Data        json.RawMessage
+		Valid       bool
+	}
+}
+
+// suiteGroups reads a file of the official tests. Schemas of draft 7, which do not say so, get to.
+func suiteGroups(t *testing.T, name string) []suiteGroup {
+	t.Helper()
 	b, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-
-	var groups []struct {
-		Description string
-		Schema      json.RawMessage
-		Tests       []struct {
-			Description string
-			Data        json.RawMessage
-			Valid       bool
-		}
-	}
-
+	var groups []suiteGroup
 	if err := json.Unmarshal(b, &groups); err != nil {
 		t.Fatal(err)
 	}
 
-	base := filepath.Base(name)
-	for _, group := range groups {
-		rest, ok := strings.CutPrefix(string(group.Schema), "{")
-		if ok && strings.Contains(name, "draft7") &&
-			strings.TrimSpace(rest) != "}" {
-			group.Schema = json.RawMessage(`{"$schema":"http://json-schema.org/draft-07/schema#",` + rest)
+	for i := range groups {
+		rest, ok := strings.CutPrefix(string(groups[i].Schema), "{")
+		if ok && strings.Contains(name, "draft7") && strings.TrimSpace(rest) != "}" {
+			groups[i].Schema = json.RawMessage(`{"$schema":"http://json-schema.org/draft-07/schema#",` + rest)
 		}
+	}
+	return groups
+}
+
+func suiteFile(t *testing.T, n *counts, name string) {
+	base := filepath.Base(name)
+	for _, group := range suiteGroups(t, name) {
 		g, root, loose, err := compileForTest(group.Schema)
 		if errors.Is(err, ErrNever) {
 			for _, test := range group.Tests {

@@ -1,9 +1,7 @@
 package schema
 
 import (
-	"encoding/json"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,7 +16,7 @@ func TestValidatorSuite(t *testing.T) {
 			if err != nil || !strings.HasSuffix(name, ".json") {
 				return err
 			}
-			validateFile(t, &n, name, draft)
+			validateFile(t, &n, name)
 			return nil
 		})
 		if err != nil {
@@ -32,29 +30,8 @@ func TestValidatorSuite(t *testing.T) {
 	}
 }
 
-func validateFile(t *testing.T, n *counts, name, draft string) {
-	b, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var groups []struct {
-		Description string
-		Schema      json.RawMessage
-		Tests       []struct {
-			Description string
-			Data        json.RawMessage
-			Valid       bool
-		}
-	}
-	if err := json.Unmarshal(b, &groups); err != nil {
-		t.Fatal(err)
-	}
-
-	for _, group := range groups {
-		rest, ok := strings.CutPrefix(string(group.Schema), "{")
-		if ok && draft == "draft7" && strings.TrimSpace(rest) != "}" {
-			group.Schema = json.RawMessage(`{"$schema":"http://json-schema.org/draft-07/schema#",` + rest)
-		}
+func validateFile(t *testing.T, n *counts, name string) {
+	for _, group := range suiteGroups(t, name) {
 		if strings.Contains(string(group.Schema), "$dynamicRef") {
 			continue // not followed: it is named as not enforced
 		}

@@ -55,10 +55,16 @@ var loads = map[string]func(n int) string{
 	"allOf of anyOf": func(n int) string {
 		return `{"allOf":[` + listOf(n, `{"anyOf":[{"minLength":@},{"maxLength":9}]}`) + `]}`
 	},
-	"allOf of properties": func(n int) string { return `{"allOf":[` + listOf(n, `{"properties":{"p@":{},"q":{}}}`) + `]}` },
-	"allOf of multipleOf": func(n int) string { return `{"type":"integer","allOf":[` + listOf(n, `{"multipleOf":1000003@}`) + `]}` },
-	"allOf of patterns":   func(n int) string { return `{"type":"string","allOf":[` + listOf(n, `{"pattern":"a@.*b"}`) + `]}` },
-	"prefixItems":         func(n int) string { return `{"prefixItems":[` + listOf(n, `{"type":"string"}`) + `]}` },
+	"allOf of properties": func(n int) string {
+		return `{"allOf":[` + listOf(n, `{"properties":{"p@":{},"q":{}}}`) + `]}`
+	},
+	"allOf of multipleOf": func(n int) string {
+		return `{"type":"integer","allOf":[` + listOf(n, `{"multipleOf":1000003@}`) + `]}`
+	},
+	"allOf of patterns": func(n int) string {
+		return `{"type":"string","allOf":[` + listOf(n, `{"pattern":"a@.*b"}`) + `]}`
+	},
+	"prefixItems": func(n int) string { return `{"prefixItems":[` + listOf(n, `{"type":"string"}`) + `]}` },
 	"arrays of many items": func(n int) string {
 		return `{"properties":{` + listOf(n, `"p@":{"type":"array","items":{"const":@},"minItems":900}`) + `}}`
 	},
@@ -66,7 +72,8 @@ var loads = map[string]func(n int) string{
 		return `{"properties":{` + listOf(n, `"p@":{"type":"number","minimum":0,"maximum":1999,"multipleOf":1.5}`) + `}}`
 	},
 	"numbers of many digits": func(n int) string {
-		return `{"properties":{` + listOf(n, `"p@":{"type":"integer","minimum":1,"maximum":`+strings.Repeat("7", 390)+`}`) + `}}`
+		return `{"properties":{` +
+			listOf(n, `"p@":{"type":"integer","minimum":1,"maximum":`+strings.Repeat("7", 390)+`}`) + `}}`
 	},
 	"multiples": func(n int) string {
 		return `{"properties":{` + listOf(n, `"p@":{"type":"integer","multipleOf":61}`) + `}}`
@@ -94,7 +101,8 @@ var loads = map[string]func(n int) string{
 		return `{"patternProperties":{` + listOf(n, `"^p@x*":{}`) + `},"properties":{` + listOf(n, `"p@":{}`) + `}}`
 	},
 	"long keys": func(n int) string {
-		return `{"properties":{"` + strings.Repeat("k", 10*n) + `":{"properties":{` + listOf(n, `"p@":{"uniqueItems":true}`) + `}}}}`
+		return `{"properties":{"` + strings.Repeat("k", 10*n) + `":{"properties":{` +
+			listOf(n, `"p@":{"uniqueItems":true}`) + `}}}}`
 	},
 	"names with nothing in common": func(n int) string {
 		var b strings.Builder
@@ -104,9 +112,12 @@ var loads = map[string]func(n int) string{
 		return `{"type":"object","required":[` + b.String() + `"x"],"additionalProperties":{"type":"null"}}`
 	},
 	"addresses": func(n int) string {
-		return `{"$id":"http://a/` + strings.Repeat("x/", n) + `","properties":{` + listOf(n, `"p@":{"$id":"y@/","$ref":"http://b/#"}`) + `}}`
+		return `{"$id":"http://a/` + strings.Repeat("x/", n) + `","properties":{` +
+			listOf(n, `"p@":{"$id":"y@/","$ref":"http://b/#"}`) + `}}`
 	},
-	"anchors":                func(n int) string { return `{"properties":{` + listOf(n, `"p@":{"$anchor":"a@","$ref":"#a0"}`) + `}}` },
+	"anchors": func(n int) string {
+		return `{"properties":{` + listOf(n, `"p@":{"$anchor":"a@","$ref":"#a0"}`) + `}}`
+	},
 	"references to the root": func(n int) string { return `{"properties":{` + listOf(n, `"p@":{"$ref":"#"}`) + `}}` },
 	"required in properties": func(n int) string {
 		return `{"type":"object","properties":{` + listOf(n, `"p@":{"required":true}`) + `}}`

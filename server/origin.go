@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -114,6 +115,18 @@ func mayLackOrigin(r *http.Request) bool {
 // programs are the schemes of the origins that programs with a browser inside have, such as editors. No web
 // page can have one.
 var programs = []string{"app", "file", "tauri", "vscode-webview", "vscode-file"}
+
+// checkOrigins returns an error if an allowed origin has a form that no request can match.
+func checkOrigins(o *Options) error {
+	for _, origin := range o.AllowedOrigins {
+		u, err := url.Parse(origin)
+		plain := err == nil && u.Scheme != "" && u.Host != "" && u.Scheme+"://"+u.Host == origin
+		if !plain && !slices.Contains([]string{"*", "null"}, origin) {
+			return fmt.Errorf("--allow-origin %q must be an origin such as http://localhost:5173", origin)
+		}
+	}
+	return nil
+}
 
 // allows reports whether pages of an origin may use the server. An allowed origin may end in a star:
 // chrome-extension://* is every extension.

@@ -2,7 +2,6 @@ package server_test
 
 import (
 	"bufio"
-	"context"
 	"io"
 	"net"
 	"net/http"
@@ -18,49 +17,17 @@ import (
 	"serve/server/servertest"
 )
 
-// pipes is a listener whose connections are in memory, for virtual time.
-type pipes struct {
-	accepted chan net.Conn
-	closed   context.Context
-	close    context.CancelFunc
-}
-
-func newPipes() *pipes {
-	ctx, cancel := context.WithCancel(context.Background())
-	return &pipes{make(chan net.Conn), ctx, cancel}
-}
-
-// Accept implements net.Listener, as do the methods after it.
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.accepted:
-		return c, nil
-	case <-p.closed.Done():
-		return nil, net.ErrClosed
-	}
-}
-
-func (p *pipes) Close() error   { p.close(); return nil }
-func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
-
-// dial returns the client's end of a new connection.
-func (p *pipes) dial() net.Conn {
-	client, end := net.Pipe()
-	p.accepted <- end
-	return client
-}
-
 // inVirtualTime runs a test in virtual time, with a server that listens on pipes.
 func inVirtualTime(t *testing.T, fo enginetest.Options, test func(t *testing.T, dial func() net.Conn)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s, end := servertest.Unconnected(t, fo, engine.Options{}, server.Options{})
 		defer end()
-		listener := newPipes()
+		listener := servertest.NewPipes()
 		h := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: time.Second}
 		served := make(chan error)
 		go func() { served <- h.Serve(listener) }()
-		test(t, listener.dial)
+		test(t, listener.Dial)
 		h.Close()
 		<-served
 		time.Sleep(time.Second) // net/http closes a connection that it has ended half a second later

@@ -36,13 +36,12 @@ type Options struct {
 	Workers    int           // requests that are decoded at the same time, and rendered for each model; one per CPU
 	MaxCPU     time.Duration // CPU time that the decoding of a request may take, 1 s
 	Heartbeat  time.Duration // interval between pings on a silent stream, 15 s
-	// ReadStall is how long a client may send nothing of a body, 30 s; WriteStall is how long it may accept
-	// nothing of an answer, 2 minutes. Then it is considered gone.
-	ReadStall, WriteStall time.Duration
-	Stall                 time.Duration // how long an engine with work may make no step before /readyz fails, 2 minutes
-	KeepAlive             time.Duration // after which an unused model is unloaded; 0: only when its memory is needed
-	LoadWait              time.Duration // how long a request waits for its model to load, 5 minutes
-	MaxWaiting            int           // maximum number of requests waiting for one model to load, 512
+	ReadStall  time.Duration // how long a client may send nothing of a body before it is considered gone, 30 s
+	WriteStall time.Duration // how long a client may accept nothing of an answer, likewise, 2 minutes
+	Stall      time.Duration // how long an engine with work may make no step before /readyz fails, 2 minutes
+	KeepAlive  time.Duration // after which an unused model is unloaded; 0: only when its memory is needed
+	LoadWait   time.Duration // how long a request waits for its model to load, 5 minutes
+	MaxWaiting int           // maximum number of requests waiting for one model to load, 512
 	// Hosts are the names by which clients may call the server, without a port, besides addresses and
 	// localhost; *.example.com for all names below one, * for any.
 	Hosts          []string

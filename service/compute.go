@@ -45,6 +45,21 @@ func (s *Service) Ask(ctx context.Context, m *pool.Lease, f func() error) error 
 	return f()
 }
 
+// AskEach has f read one of n texts after the other on one worker, until the request ends.
+func (s *Service) AskEach(ctx context.Context, m *pool.Lease, n int, f func(i int) error) error {
+	return s.Ask(ctx, m, func() error {
+		for i := range n {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if err := f(i); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // workersOf returns the workers that render and tokenize for a model. Each model has its own: one whose engine does
 // not answer keeps nobody else's requests waiting.
 func (s *Service) workersOf(m *pool.Lease) *quota.Workers {

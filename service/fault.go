@@ -1,7 +1,6 @@
 package service
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -30,12 +29,8 @@ func Fault(err error, field string) *fault.Error {
 	if e := quotaFault(err); e != nil {
 		return e
 	}
-
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		return fault.New(fault.Deadline, "", "The time limit set by X-Request-Timeout-Ms has passed.")
-	case errors.Is(err, context.Canceled):
-		return fault.New(fault.Canceled, "", "The client closed the request.")
+	if e := fault.OfContext(err); e != nil {
+		return e
 	}
 	return fault.New(fault.Internal, "", "Internal server error: %v.", err)
 }

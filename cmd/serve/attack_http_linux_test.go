@@ -43,7 +43,8 @@ func httpAttacks() []attack {
 			name: "a label of 4 MiB that is null",
 			path: responses,
 			body: func() string {
-				return `{"model":"tiny","input":"Hello","max_output_tokens":1,"metadata":{"` + strings.Repeat("x", 4<<20) + `":null}}`
+				return `{"model":"tiny","input":"Hello","max_output_tokens":1,"metadata":{"` +
+					strings.Repeat("x", 4<<20) + `":null}}`
 			},
 		},
 		{

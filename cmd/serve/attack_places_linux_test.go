@@ -107,8 +107,8 @@ func memoryAttacks() []attack {
 		{
 			name: "4 MiB of tools",
 			path: "/v1/chat/completions",
-			body: filled(whole, `{"model":"tiny","max_tokens":1,"messages":[{"role":"user","content":"x"}],"tools":[{"type":"function",`+
-				`"function":{"name":"f","parameters":{"type":"object","description":"`, "<", `"}}}]}`),
+			body: filled(whole, `{"model":"tiny","max_tokens":1,"messages":[{"role":"user","content":"x"}],`+
+				`"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","description":"`, "<", `"}}}]}`),
 		},
 		{
 			name: "32 MiB of tools",

@@ -92,7 +92,7 @@ func TestBenchAloneAndBeside(t *testing.T) {
 		t.Fatalf("exit code %d: %s", code, &errOut)
 	}
 	if text := out.String(); !strings.Contains(text, "baseline") || !strings.Contains(text, "1.00 x") ||
-		!strings.Contains(text, "time between tokens\n") {
+		!strings.Contains(text, "time to first token\n") {
 		t.Errorf("said:\n%s", text)
 	}
 	if b, err := os.ReadFile(svg); err != nil || !bytes.HasPrefix(b, []byte("<svg ")) {

@@ -109,6 +109,7 @@ func (c *config) declareLimits(f flagset.Set) {
 		"maximum prompt tokens in a model's queue")
 	f.Duration(&c.engine.MaxWait, "max-wait", 5*time.Minute, flagset.AtLeast(0),
 		"maximum time in the queue; a request that would wait longer is refused at once; 0 for no limit")
+
 	f.Choice(&c.strictFields, "strict-fields", "on", []string{"on", strictOff},
 		"what to do with unknown request fields: refuse the request (on), or ignore the fields and list them in "+
 			"X-Ignored-Fields (off)")
@@ -121,14 +122,17 @@ func (c *config) declareLimits(f flagset.Set) {
 		"maximum requests whose bodies are being received; one client may have at most 4/5")
 	f.Duration(&c.server.MaxCPU, "max-cpu", time.Second, flagset.AtLeast(time.Millisecond),
 		"CPU time that the decoding of a request may take")
+
 	flagset.Number(f, &c.connections.All, "max-connections", 4096, flagset.Within(0, 1<<20),
 		"maximum open connections; 0 for no limit")
 	flagset.Number(f, &c.connections.PerAddress, "max-client-connections", 1024, flagset.Within(0, 1<<20),
 		"maximum open connections from one address, which may be a proxy's; 0 for no limit")
+
 	f.Duration(&c.server.ReadStall, "read-timeout", 30*time.Second, flagset.AtLeast(time.Millisecond),
 		"how long a client may send nothing of a request's body")
 	f.Duration(&c.server.WriteStall, "write-timeout", 2*time.Minute, flagset.AtLeast(time.Millisecond),
 		"how long a client may accept nothing of an answer")
+
 	flagset.Size(f, &c.server.MaxFile, "max-file", 512<<20, flagset.Within[int64](1, 1<<40),
 		"maximum size of a file that a client stores")
 }

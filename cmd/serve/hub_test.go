@@ -223,7 +223,13 @@ func TestPullFaults(t *testing.T) {
 			[]string{"has no Q8_0", "it has Q4_K_M"},
 		},
 		{"a mistyped name", nil, []string{"mistrl-7b"}, exitNotFound, []string{"did you mean mistral-7b"}},
-		{"a mistyped command", nil, []string{"pul", "mistral-7b"}, exitNotFound, []string{`no command or model is named "pul"`}},
+		{
+			"a mistyped command",
+			nil,
+			[]string{"pul", "mistral-7b"},
+			exitNotFound,
+			[]string{`no command or model is named "pul"`},
+		},
 		{"gated", func(h *hubtest.Hub) {
 			h.Add(tinyRepo, hubtest.Repo{Files: map[string][]byte{"m-Q4_K_M.gguf": model}, Gated: "manual"})
 			h.Fail("hub", func(w http.ResponseWriter, r *http.Request) bool { r.Header.Del("Authorization"); return false })

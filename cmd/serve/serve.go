@@ -145,7 +145,7 @@ func (s *startup) listenForOllama() error {
 // prepare derives the server's options from the configuration.
 func (s *startup) prepare(ctx context.Context) error {
 	o := s.c.server
-	limitByMemory(&o)
+	host.LimitByMemory(&o)
 	o.Version = versionText()
 	o.PID = os.Getpid()
 	o.MaxWaiting = s.c.engine.MaxWaiting

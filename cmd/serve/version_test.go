@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -68,7 +69,8 @@ func TestVersionInMakefile(t *testing.T) {
 
 			cmd := exec.Command("sh", "-c", test.commands+" && make -s version 2>&1 || true")
 			cmd.Dir = folder
-			cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CEILING_DIRECTORIES="+filepath.Dir(folder),
+			cmd.Env = append(withoutMake(os.Environ()),
+				"GIT_CONFIG_GLOBAL=/dev/null", "GIT_CEILING_DIRECTORIES="+filepath.Dir(folder),
 				"GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@example.com", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@example.com")
 			out, err := cmd.Output()
 			if err != nil {
@@ -81,6 +83,14 @@ func TestVersionInMakefile(t *testing.T) {
 			}
 		})
 	}
+}
+
+// withoutMake is environment without what make hands to the make that it starts: this test may run under make test.
+func withoutMake(environment []string) []string {
+	return slices.DeleteFunc(environment, func(variable string) bool {
+		name, _, _ := strings.Cut(variable, "=")
+		return name == "MAKEFLAGS" || name == "MFLAGS" || name == "MAKELEVEL"
+	})
 }
 
 // TestChangelogHasTheRelease holds the version to the change log: it begins with what is not released, or with it.

@@ -19,8 +19,6 @@ constexpr size_t max_configs = 1 << 15;
 // libstdc++ matches by recursion, and the answer may be long.
 constexpr size_t pattern_window = 512;
 
-bool ends_sequence(const llama_grammar_element & e) { return e.type == LLAMA_GRETYPE_END || e.type == LLAMA_GRETYPE_ALT; }
-
 bool is_token(const llama_grammar_element & e) { return e.type == LLAMA_GRETYPE_TOKEN || e.type == LLAMA_GRETYPE_TOKEN_NOT; }
 
 bool is_char(const llama_grammar_element & e) {

@@ -36,6 +36,11 @@ class token_trie {
     size_t                   depth = 0; // bytes of the longest token
 };
 
+// ends_sequence says whether an element ends one of a rule's alternatives.
+inline bool ends_sequence(const llama_grammar_element & e) {
+    return e.type == LLAMA_GRETYPE_END || e.type == LLAMA_GRETYPE_ALT;
+}
+
 // read_grammar is what the text of a grammar says. Its constructor throws std::runtime_error for a text that is none, and
 // never quotes it.
 struct read_grammar {

@@ -17,8 +17,6 @@ constexpr int max_depth = 1000;
 // Elements of all rules, which is 32 MB of them.
 constexpr size_t max_elements = 4 << 20;
 
-bool ends_sequence(const llama_grammar_element & e) { return e.type == LLAMA_GRETYPE_END || e.type == LLAMA_GRETYPE_ALT; }
-
 // quoted_end is where a literal or a class ends that begins at a place.
 size_t quoted_end(const std::string & text, size_t at) {
     const char end = text[at] == '"' ? '"' : ']';

@@ -31,12 +31,15 @@ func TestLargeGrammars(t *testing.T) {
 		"a long chain":                        {chain(10_000, `# | "x"`, `"a"`), true},
 		"a long chain back to its beginning":  {chain(50_000, `# | "x"`, `r0`), false},
 		"the beginning behind what is empty":  {"root ::= e root | \"a\"\ne ::= \"x\" | \n", false},
-		"groups in groups":                    {"root ::= " + strings.Repeat("(", 100_000) + `"a"` + strings.Repeat(")", 100_000), false},
-		"groups that are quoted":              {`root ::= "` + strings.Repeat("(", 100_000) + `" [(\]] ")"`, true},
-		"too many elements":                   {chain(3000, `"a" ("bcd"){1999} #`, `"a"`), false},
-		"a rule that is not there":            {`root ::= "a" other`, false},
-		"no root":                             {`other ::= "a"`, false},
-		"a byte behind the end":               {"root ::= \"a\"\n\x01", false},
+		"groups in groups": {
+			"root ::= " + strings.Repeat("(", 100_000) + `"a"` + strings.Repeat(")", 100_000),
+			false,
+		},
+		"groups that are quoted":   {`root ::= "` + strings.Repeat("(", 100_000) + `" [(\]] ")"`, true},
+		"too many elements":        {chain(3000, `"a" ("bcd"){1999} #`, `"a"`), false},
+		"a rule that is not there": {`root ::= "a" other`, false},
+		"no root":                  {`other ::= "a"`, false},
+		"a byte behind the end":    {"root ::= \"a\"\n\x01", false},
 	} {
 		p := engine.DefaultSampling()
 		p.Grammar.Text = tt.grammar

@@ -63,6 +63,7 @@ func (api *API) Routes() []dialect.Route {
 			Doc:      "Counts the tokens of a conversation.",
 			Fields:   countFields.Describe(),
 		},
+
 		{
 			Method: http.MethodGet,
 			Path:   "/models",

@@ -239,7 +239,7 @@ var clientTools = []clientTool{
 	{
 		prefix: "text_editor_",
 		description: "Views and edits text files. view shows a file, or lists a folder; create writes a file; " +
-			"str_replace replaces old_str, which must occur exactly once, with new_str;  " +
+			"str_replace replaces old_str, which must occur exactly once, with new_str; " +
 			"insert adds insert_text after line insert_line.",
 		schema: `{"type":"object","properties":{
 			"command":{"type":"string","enum":["view","create","str_replace","insert"]},

@@ -1,7 +1,6 @@
 package ollama
 
 import (
-	"context"
 	"errors"
 	"math"
 	"net/http"
@@ -134,21 +133,16 @@ func (api *API) embedInputs(
 
 	tokens := make([][]engine.Token, len(req.inputs))
 	cut := 0
-	err := api.service.Ask(r.Context(), model, func() error {
-		for i, text := range req.inputs {
-			if r.Context().Err() != nil {
-				return context.Cause(r.Context())
-			}
-			list, wasCut, e := req.embedTokens(model, text, field)
-			if e != nil {
-				return e
-			}
-			if wasCut {
-				cut++
-			}
-			tokens[i] = list
-			count += len(list)
+	err := api.service.AskEach(r.Context(), model, len(req.inputs), func(i int) error {
+		list, wasCut, e := req.embedTokens(model, req.inputs[i], field)
+		if e != nil {
+			return e
 		}
+		if wasCut {
+			cut++
+		}
+		tokens[i] = list
+		count += len(list)
 		return nil
 	})
 	if err != nil {

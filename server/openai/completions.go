@@ -180,7 +180,11 @@ func (api *API) completions(w http.ResponseWriter, r *http.Request) *fault.Error
 
 	reply := service.NewReply(model)
 	defer reply.Close()
-	err := api.service.Ask(r.Context(), model, func() error { return req.tokenize(r.Context(), model) })
+	err := api.service.AskEach(r.Context(), model, len(req.prompts), func(i int) error {
+		tokens, err := req.prompt(model.Engine, req.prompts[i])
+		req.asked = append(req.asked, tokens)
+		return err
+	})
 	if err == nil {
 		err = req.generate(r.Context(), reply)
 	}
@@ -298,21 +302,6 @@ func (r *completionRequest) usage(u engine.Usage) engine.Usage {
 		u.Completion = 0
 	}
 	return u
-}
-
-// tokenize makes tokens of all prompts.
-func (r *completionRequest) tokenize(ctx context.Context, model *pool.Lease) error {
-	for _, in := range r.prompts {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		tokens, err := r.prompt(model.Engine, in)
-		if err != nil {
-			return err
-		}
-		r.asked = append(r.asked, tokens)
-	}
-	return nil
 }
 
 // generate starts the answers to all prompts, after checking all of them.

@@ -129,6 +129,8 @@ func TestConversationRefusals(t *testing.T) {
 	for i := range labels {
 		labels[i] = fmt.Sprintf(`"k%d":"v"`, i)
 	}
+	labeled := `{"metadata":{` + strings.Join(labels, ",") + `}}`
+	twice := `{"items":[{"id":"msg_mine","role":"user","content":"x"}]}`
 
 	for name, tt := range map[string]struct {
 		request string // method and path
@@ -138,11 +140,11 @@ func TestConversationRefusals(t *testing.T) {
 	}{
 		"many items":          {"POST /v1/conversations", `{"items":[` + many + `]}`, 400, `"array_above_max_length"`},
 		"no item":             {"POST /v1/conversations", `{"items":[{"role":"user"}]}`, 400, `"items[0].content"`},
-		"many labels":         {"POST /v1/conversations", `{"metadata":{` + strings.Join(labels, ",") + `}}`, 400, "too many keys: 17"},
+		"many labels":         {"POST /v1/conversations", labeled, 400, "too many keys: 17"},
 		"a long label":        {"POST /v1/conversations", `{"metadata":{"` + strings.Repeat("k", 65) + `":""}}`, 400, "64 characters"},
 		"a number as label":   {"POST /v1/conversations", `{"metadata":{"a":1}}`, 400, `"metadata.a"`},
 		"an unknown field":    {"POST /v1/conversations", `{"name":"x"}`, 400, `"unknown_parameter"`},
-		"two of one id":       {"POST /v1/conversations/" + id + "/items", `{"items":[{"id":"msg_mine","role":"user","content":"x"}]}`, 400, "msg_mine"},
+		"two of one id":       {"POST /v1/conversations/" + id + "/items", twice, 400, "msg_mine"},
 		"nothing to add":      {"POST /v1/conversations/" + id + "/items", `{}`, 400, `"items"`},
 		"no labels":           {"POST /v1/conversations/" + id, `{}`, 400, `"metadata"`},
 		"no conversation":     {"GET /v1/conversations/conv_absent", ``, 404, "conv_absent"},

@@ -1,7 +1,6 @@
 package openai
 
 import (
-	"context"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
@@ -86,17 +85,10 @@ func (api *API) embeddings(w http.ResponseWriter, r *http.Request) *fault.Error 
 
 	body := embeddingBody{Object: "list", Model: req.model}
 	tokens := make([][]engine.Token, len(req.inputs))
-	err := api.service.Ask(r.Context(), model, func() (err error) {
-		for i, in := range req.inputs {
-			if r.Context().Err() != nil {
-				return context.Cause(r.Context())
-			}
-			if tokens[i], err = in.tokenize(model.Engine, model.Engine.Limits().EmbedTokens); err != nil {
-				return err
-			}
-			body.Usage.PromptTokens += len(tokens[i])
-		}
-		return nil
+	err := api.service.AskEach(r.Context(), model, len(req.inputs), func(i int) (err error) {
+		tokens[i], err = req.inputs[i].tokenize(model.Engine, model.Engine.Limits().EmbedTokens)
+		body.Usage.PromptTokens += len(tokens[i])
+		return err
 	})
 	if err != nil {
 		return service.Fault(err, "input")

@@ -202,16 +202,9 @@ func (api *API) moderations(w http.ResponseWriter, r *http.Request) *fault.Error
 // ask has a guard judge texts: a stream of the reply for each.
 func (api *API) ask(ctx context.Context, guard *prompt.Guard, texts []string, reply *service.Reply) error {
 	requests := make([]engine.Request, len(texts))
-	err := api.service.Ask(ctx, reply.Model, func() (err error) {
-		for i, text := range texts {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			if requests[i], err = guard.Ask(text); err != nil {
-				return err
-			}
-		}
-		return nil
+	err := api.service.AskEach(ctx, reply.Model, len(texts), func(i int) (err error) {
+		requests[i], err = guard.Ask(texts[i])
+		return err
 	})
 	if err != nil {
 		return err

@@ -317,6 +317,7 @@ func (api *API) conversationRoutes() []dialect.Route {
 			Handle: api.deleteConversation,
 			Doc:    "Deletes a conversation and its items.",
 		},
+
 		{
 			Method:   http.MethodPost,
 			Path:     "/conversations/:id/items",

@@ -48,12 +48,15 @@ func TestQuota(t *testing.T) {
 	t.Cleanup(func() { a.Close() })
 	hs, s := servertest.Start(t, enginetest.Options{}, server.Options{Archive: a})
 	ask := func(key, more string) (int, string) {
-		res, body := servertest.Ask(t, hs, "/v1/responses",
-			`{"model":"fake","input":"`+strings.Repeat("x", 100)+`","max_output_tokens":2`+more+`}`, "Authorization: Bearer "+key)
+		request := `{"model":"fake","input":"` + strings.Repeat("x", 100) + `","max_output_tokens":2` + more + `}`
+		res, body := servertest.Ask(t, hs, "/v1/responses", request, "Authorization: Bearer "+key)
 		return res.StatusCode, body
 	}
 
-	status, body := 0, ""
+	var (
+		status int
+		body   string
+	)
 	for range 20 {
 		if status, body = ask("a", ""); status != 200 {
 			break

@@ -78,6 +78,9 @@ func Unconnected(
 		Load:    ready(e),
 	}
 	so.Hosts = append(so.Hosts, "example.com") // httptest's requests are for it
+	if so.MaxCPU == 0 {
+		so.MaxCPU = time.Minute // under the race detector, a second may be too little
+	}
 	so.Models = append([]*pool.Model{model}, so.Models...)
 	if so.Log == nil {
 		so.Log = slog.New(slog.DiscardHandler)

@@ -251,15 +251,9 @@ func (v Value) within(f, low, high float64, of bounds) *fault.Error {
 
 // Array splits an array of at most limit elements; their names carry the index.
 func (v Value) Array(limit int) ([]Value, *fault.Error) {
-	if e := v.alive(); e != nil {
+	n, e := v.length(limit)
+	if e != nil {
 		return nil, e
-	}
-	n := 0
-	if !elements(v.Raw, func(json.RawMessage) bool { n++; return true }) {
-		return nil, v.WrongType("an array")
-	}
-	if n > limit {
-		return nil, v.tooLong(n, limit)
 	}
 
 	values := make([]Value, 0, n)
@@ -270,11 +264,20 @@ func (v Value) Array(limit int) ([]Value, *fault.Error) {
 	return values, nil
 }
 
-// tooLong returns the error for an array of too many elements.
-func (v Value) tooLong(n, limit int) *fault.Error {
-	return fault.New(fault.ArrayTooLong, v.Name,
-		"Invalid '%s': array too long. "+
-			"Expected an array with maximum length %d, but got an array with length %d instead.", v.Name, limit, n)
+// length returns the number of elements of an array of at most limit.
+func (v Value) length(limit int) (n int, e *fault.Error) {
+	if e := v.alive(); e != nil {
+		return 0, e
+	}
+	if !elements(v.Raw, func(json.RawMessage) bool { n++; return true }) {
+		return 0, v.WrongType("an array")
+	}
+	if n > limit {
+		return 0, fault.New(fault.ArrayTooLong, v.Name,
+			"Invalid '%s': array too long. "+
+				"Expected an array with maximum length %d, but got an array with length %d instead.", v.Name, limit, n)
+	}
+	return n, nil
 }
 
 // Empty returns the error for an array without elements.

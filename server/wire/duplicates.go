@@ -2,7 +2,6 @@ package wire
 
 import (
 	"bytes"
-	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,9 +17,9 @@ func refuseDuplicates(text []byte) *fault.Error {
 	for at := 0; at < len(text); at++ {
 		switch text[at] {
 		case '"':
-			end := stringEnd(text, at)
-			s.string(text[at : end+1])
-			at = end
+			end := skipString(text, at)
+			s.string(text[at:end])
+			at = end - 1
 		case '{', '[':
 			s.open = append(s.open, container{array: text[at] == '[', first: len(s.keys)})
 			s.atKey = text[at] == '{'
@@ -35,21 +34,6 @@ func refuseDuplicates(text []byte) *fault.Error {
 		}
 	}
 	return nil
-}
-
-// stringEnd returns the index of the quote that ends the string whose quote is at start.
-func stringEnd(text []byte, start int) int {
-	end := start
-	for {
-		end += 1 + bytes.IndexByte(text[end+1:], '"')
-		escapes := 0
-		for text[end-1-escapes] == '\\' {
-			escapes++
-		}
-		if escapes%2 == 0 {
-			return end
-		}
-	}
 }
 
 // keyScanner keeps the keys of the objects that are open at a place of a text.
@@ -75,8 +59,7 @@ func (s *keyScanner) string(quoted []byte) {
 	s.atKey = false
 	key := quoted[1 : len(quoted)-1]
 	if bytes.IndexByte(key, '\\') >= 0 {
-		var plain string
-		_ = json.Unmarshal(quoted, &plain) // the text is valid
+		plain, _ := unquote(quoted) // the text is valid
 		key = []byte(plain)
 	}
 	s.keys = append(s.keys, key)

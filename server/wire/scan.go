@@ -186,19 +186,12 @@ const MaxNumbers = maxValues
 
 // Numbers reads an array of integers from 0 on, at most limit of them.
 func (v Value) Numbers(limit int) ([]int32, *fault.Error) {
-	if e := v.alive(); e != nil {
+	n, e := v.length(limit)
+	if e != nil {
 		return nil, e
-	}
-	n := 0
-	if !elements(v.Raw, func(json.RawMessage) bool { n++; return true }) {
-		return nil, v.WrongType("an array")
-	}
-	if n > limit {
-		return nil, v.tooLong(n, limit)
 	}
 
 	list := make([]int32, 0, n)
-	var e *fault.Error
 	elements(v.Raw, func(raw json.RawMessage) bool {
 		number, ok := digits(raw)
 		if !ok {

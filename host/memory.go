@@ -1,4 +1,4 @@
-package main
+package host
 
 import (
 	"os"
@@ -18,8 +18,8 @@ const (
 	leastWork  = 2
 )
 
-// limitByMemory sets what of a server's limits depends on the memory of this machine or its control group.
-func limitByMemory(o *server.Options) {
+// LimitByMemory sets what of a server's limits depends on the memory of this machine or its control group.
+func LimitByMemory(o *server.Options) {
 	memory := machine.Memory()
 	o.Workers = runtime.GOMAXPROCS(0)
 	if memory == 0 {
