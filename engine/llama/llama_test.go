@@ -2,6 +2,7 @@ package llama
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"math"
@@ -784,6 +785,32 @@ func TestRenderAndParse(t *testing.T) {
 	}
 	if _, err := thinking.Parser("{"); err == nil {
 		t.Error("a broken parser was taken")
+	}
+}
+
+// TestTemplateArgs has a template print what it is given. Of the names that a client may use, none changes what the
+// conversation is; those that would are prompt.Reserved.
+func TestTemplateArgs(t *testing.T) {
+	m := loadModel(t, testmodel.Options{
+		ChatTemplate: `{{ messages | length }} of{% for m in messages %} {{ m.role }}: {{ m.content }}{% endfor %}. {{ documents }}`,
+	})
+	chat := engine.Chat{Messages: []byte(`[{"role":"user","content":"Hi"}]`)}
+	for _, test := range []struct {
+		args map[string]json.RawMessage
+		want string
+	}{
+		{nil, "1 of user: Hi. "},
+		{map[string]json.RawMessage{"documents": json.RawMessage(`"some"`)}, "1 of user: Hi. some"},
+		{map[string]json.RawMessage{"Messages": json.RawMessage(`[]`), "message": json.RawMessage(`[]`)}, "1 of user: Hi. "},
+	} {
+		chat.TemplateArgs = test.args
+		r, err := m.Render(chat)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Prompt != test.want {
+			t.Errorf("with %s the template is given %q, want %q", test.args, r.Prompt, test.want)
+		}
 	}
 }
 
