@@ -25,8 +25,8 @@ FUZZTIME ?= 10000x
 NPM_CI := npm ci --silent --no-audit --no-fund --ignore-scripts
 
 .PHONY: all serve llama page tools peers run node release version clean \
-	test test-binding test-program quick check hardened lint fuzz corpus emulated portable page-test monitoring \
-	judges judges-golden real-models agents more-agents soak attack memory bench man docs cuda-list
+	test test-pure test-binding test-program quick check check-computing hardened lint fuzz corpus emulated portable \
+	page-test monitoring judges judges-golden real-models agents more-agents soak attack memory bench man docs cuda-list
 
 all: serve
 
@@ -76,17 +76,20 @@ web/test/node_modules: web/test/package-lock.json
 
 # Fast packages first. The race detector does not see C, so it runs with the packages without C, and with the whole
 # program. The tests of the program wait most of the time, and those of the binding compute, so they run side by side.
-test: llama page node
+test: test-pure
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync test-program test-binding
+
+test-pure: llama page node
 	cd web/test && node_modules/.bin/vitest run
 	go test -race $(PURE)
 	go test -run TestResidentMemory ./cmd/serve
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync test-binding test-program
 
 test-binding:
 	go test ./engine/llama ./bench ./release/...
 
 test-program:
 	go test -race -timeout 20m ./cmd/... ./doctor ./host ./library ./loader
+	go test -timeout 20m -run 'TestAttacks$$' ./cmd/serve
 
 # While editing: the packages without C.
 quick:
@@ -194,8 +197,17 @@ monitoring:
 hardened: serve
 	go run ./release hardened bin/serve
 
-# The same as .ci/run.
-check: llama page node lint fuzz test hardened emulated judges agents page-test monitoring
+# The same as .ci/run: make test, and beside the tests of the program all else that computes.
+check: llama page node lint test-pure
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync test-program check-computing
+	@$(MAKE) --no-print-directory judges agents page-test monitoring
+
+# One after another.
+check-computing:
+	@$(MAKE) --no-print-directory test-binding
+	@$(MAKE) --no-print-directory fuzz
+	@$(MAKE) --no-print-directory hardened emulated
+	@$(MAKE) --no-print-directory peers real-models
 
 # The manual pages, generated from the commands' help: man -l build/man/serve.1
 man: serve

@@ -179,6 +179,10 @@ func (a *attacked) charge(ctx context.Context, t *testing.T, attack *attack) {
 // TestAttacks sends every attack, and then all of them at once, beside a client that must not notice. What they
 // cost is measured by TestCostOfAttacks.
 func TestAttacks(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector makes an attack expensive for the server, not for who attacks")
+	}
+
 	a := startAttacked(t)
 	before := a.restarts(t)
 	ctx, stop := context.WithCancel(t.Context())

@@ -170,7 +170,8 @@ func newReader(t *testing.T) *reader {
 		}
 	}
 
-	r.environ = append(environ(t, h), "PATH="+bin+":"+os.Getenv("PATH"), "SERVE_LOG_LEVEL=warn", "CURL_HOME="+bin)
+	r.environ = append(environ(t, h), "PATH="+bin+":"+os.Getenv("PATH"), "SERVE_LOG_LEVEL=warn", "CURL_HOME="+bin,
+		"GORACE="+endsAtOnce)
 	t.Cleanup(func() { r.stop() })
 	if out, err := r.shell("git init -q", ""); err != nil {
 		t.Fatalf("%v %s", err, out)

@@ -38,8 +38,12 @@ func TestMain(m *testing.M) {
 		main()
 	}
 	os.Setenv("TEST_AS_SERVE", "1") // of the engines, which are this program too
+	os.Setenv("GORACE", endsAtOnce)
 	os.Exit(runTests(m))
 }
+
+// endsAtOnce are options of the race detector, with which a program otherwise sleeps for a second before it ends.
+const endsAtOnce = "atexit_sleep_ms=0"
 
 // testHome is SERVE_HOME of the tests that name none.
 var testHome string
@@ -314,7 +318,7 @@ func process(t testing.TB, environ []string, args ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(self, args...)
-	cmd.Env = append([]string{"TEST_AS_SERVE=1"}, environ...)
+	cmd.Env = append([]string{"TEST_AS_SERVE=1", "GORACE=" + endsAtOnce}, environ...)
 	return cmd
 }
 
