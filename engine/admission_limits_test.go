@@ -10,7 +10,7 @@ func TestAdmission(t *testing.T) {
 	now := time.Unix(0, 0)
 	d := &admission{maxRequests: 10, maxTokens: 1000, maxWait: time.Minute, clients: map[string]*clientUsage{}}
 	enter := func(client string, tier Tier, tokens int, patience time.Duration) (*queueEntry, error) {
-		e := &queueEntry{Caller: Caller{client, tier}, tokens: tokens, waiting: 1}
+		e := &queueEntry{Caller: Caller{Client: client, Tier: tier}, tokens: tokens, waiting: 1}
 		return e, d.admit(e, patience, true)
 	}
 	var inside []*queueEntry

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"math"
 	"strings"
 	"time"
@@ -122,6 +123,9 @@ func (e *Engine) compute(ctx context.Context, by Caller, inputs [][]Token) ([][]
 		if len(tokens) > e.limits.EmbedTokens {
 			return nil, &LengthError{Tokens: len(tokens), Limit: e.limits.EmbedTokens}
 		}
+		if err := e.refusals.check(hashInput(tokens), now); err != nil {
+			return nil, err
+		}
 		size := len(e.runner.Model().Pieces)
 		for _, t := range tokens {
 			if t < 0 || int(t) >= size {
@@ -208,9 +212,11 @@ func (e *Engine) embed(inputs []*embedInput) error {
 		tokens[i] = in.tokens
 	}
 
-	vectors, err := e.runner.Embed(tokens)
+	suspect := len(inputs) == 1 && inputs[0].suspect
+	vectors, err := e.runner.Embed(tokens, suspect)
 	switch {
-	case errors.Is(err, ErrCrashed) && len(inputs) == 1 && inputs[0].suspect:
+	case errors.Is(err, ErrCrashed) && suspect:
+		e.refusals.add(hashInput(tokens[0]), time.Now())
 		e.restarted()
 	case errors.Is(err, ErrCrashed):
 		// One of them, perhaps: each alone.
@@ -242,6 +248,14 @@ func (e *Engine) embed(inputs []*embedInput) error {
 	}
 
 	return nil
+}
+
+// hashInput writes what is embedded.
+func hashInput(tokens []Token) func(*maphash.Hash) {
+	return func(h *maphash.Hash) {
+		hashOf("embed")(h)
+		hashTokens(h, tokens)
+	}
 }
 
 // Normalize scales a vector to length 1; one of zeros stays as it is.

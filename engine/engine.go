@@ -10,6 +10,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -28,13 +30,15 @@ type Options struct {
 
 // Engine answers requests with one model.
 type Engine struct {
-	runner Runner
-	opts   Options
-	limits Limits
-	sched  *scheduler          // Run's goroutine's
-	inputs *queue[*embedInput] // Run's goroutine's
-	meter  *meter
-	images *imageCache
+	runner   Runner
+	text     Text
+	opts     Options
+	limits   Limits
+	sched    *scheduler          // Run's goroutine's
+	inputs   *queue[*embedInput] // Run's goroutine's
+	meter    *meter
+	images   *imageCache
+	refusals *refusals
 
 	mu        sync.Mutex
 	arrived   []*sequence // not yet seen by the loop
@@ -73,9 +77,9 @@ func (r *request) cancel() {
 	r.wake()
 }
 
-// New returns an engine for a runner. It answers once Run runs. The engine owns
-// the runner from then on: Run closes it.
-func New(r Runner, o Options) *Engine {
+// New returns an engine for a runner and for what reads and writes text for it. It answers once Run runs. The engine
+// owns the runner from then on: Run closes it. It uses the Text until Run returns.
+func New(r Runner, t Text, o Options) *Engine {
 	if o.MaxWaiting == 0 {
 		o.MaxWaiting = 512
 	}
@@ -86,10 +90,18 @@ func New(r Runner, o Options) *Engine {
 		o.MaxChoices = 128
 	}
 
-	e := &Engine{runner: r, opts: o, limits: r.Limits(), wake: make(chan struct{}, 1), byBytes: map[string]Token{}}
+	e := &Engine{
+		runner:  r,
+		text:    t,
+		opts:    o,
+		limits:  r.Limits(),
+		wake:    make(chan struct{}, 1),
+		byBytes: map[string]Token{},
+	}
 	e.sched = newScheduler(e.limits, o.Gap)
 	e.meter = newMeter()
 	e.images = newImageCache()
+	e.refusals = newRefusals()
 	e.inputs = newQueue(func(in *embedInput) *ticket[*embedInput] { return &in.ticket })
 	e.admission = admission{
 		maxRequests: o.MaxWaiting,
@@ -141,10 +153,10 @@ func (e *Engine) hold() error {
 // text of so many bytes that it must have more than limit tokens is a LengthError at
 // once: splitting megabytes takes seconds.
 func (e *Engine) Tokenize(text string, special bool, limit int) ([]Token, error) {
-	return e.tokenize(text, special, special, limit)
+	return e.tokenize(context.Background(), text, special, special, limit)
 }
 
-func (e *Engine) tokenize(text string, control, ends bool, limit int) ([]Token, error) {
+func (e *Engine) tokenize(ctx context.Context, text string, control, ends bool, limit int) ([]Token, error) {
 	if n := len(text) / max(e.LongestPiece(), 1); n > limit && e.runner.Model().Generates {
 		return nil, &LengthError{Tokens: n, Limit: limit, AtLeast: true}
 	}
@@ -152,8 +164,34 @@ func (e *Engine) tokenize(text string, control, ends bool, limit int) ([]Token, 
 		return nil, err
 	}
 	defer e.calls.Done()
-	tokens, err := e.runner.Tokenize(text, control, ends)
+	var tokens []Token
+	err := e.judged(hashOf("tokenize", text), func() (err error) {
+		tokens, err = e.text.Tokenize(ctx, text, control, ends)
+		return err
+	})
 	return tokens, ended(err)
+}
+
+// hashOf writes texts, each with its length.
+func hashOf(texts ...string) func(*maphash.Hash) {
+	return func(h *maphash.Hash) {
+		for _, text := range texts {
+			_, _ = fmt.Fprintf(h, "%d:", len(text))
+			_, _ = h.WriteString(text)
+		}
+	}
+}
+
+// judged makes a call that is given what is hashed, unless the same has ended a process lately.
+func (e *Engine) judged(hashed func(*maphash.Hash), call func() error) error {
+	if err := e.refusals.check(hashed, time.Now()); err != nil {
+		return err
+	}
+	err := call()
+	if errors.Is(err, ErrTooComplex) || errors.Is(err, ErrCrashed) {
+		e.refusals.add(hashed, time.Now())
+	}
+	return err
 }
 
 // Render writes a conversation as the model reads it. What the template cannot
@@ -163,7 +201,17 @@ func (e *Engine) Render(c Chat) (*Rendered, error) {
 		return nil, err
 	}
 	defer e.calls.Done()
-	r, err := e.runner.Render(c)
+	var r *Rendered
+	hashed := func(h *maphash.Hash) {
+		hashOf("render", string(c.Messages), string(c.Tools), c.Schema, c.Written)(h)
+		for _, name := range slices.Sorted(maps.Keys(c.TemplateArgs)) {
+			hashOf(name, string(c.TemplateArgs[name]))(h)
+		}
+	}
+	err := e.judged(hashed, func() (err error) {
+		r, err = e.text.Render(context.Background(), c)
+		return err
+	})
 	if err != nil {
 		return nil, blame(err)
 	}
@@ -194,6 +242,10 @@ func (e *Engine) Generate(ctx context.Context, r Request) (*Stream, error) {
 		return nil, err
 	}
 
+	if err := e.refusals.check(hashRequest(&r), time.Now()); err != nil {
+		return nil, err
+	}
+
 	seen, err := spans(r.Prompt, r.Media)
 	if err != nil {
 		return nil, err
@@ -220,14 +272,14 @@ func (e *Engine) Generate(ctx context.Context, r Request) (*Stream, error) {
 			req.preserved[t] = true
 		}
 	}
-	parsers, err := e.parsers(&r)
+	parsers, err := e.parsers(ctx, &r)
 	if err != nil {
 		return nil, err
 	}
 
 	req.stream = newStream(req, parsers)
 	req.usage.Prompt = len(r.Prompt)
-	sequences, err := e.sequences(req)
+	sequences, err := e.sequences(ctx, req)
 	if err != nil {
 		req.stream.closeParsers()
 		return nil, err
@@ -242,6 +294,14 @@ func (e *Engine) Generate(ctx context.Context, r Request) (*Stream, error) {
 		return nil, err
 	}
 	return req.stream, nil
+}
+
+// hashRequest writes what is computed of a request.
+func hashRequest(r *Request) func(*maphash.Hash) {
+	return func(h *maphash.Hash) {
+		hashOf("generate", r.Sampling.Grammar.Text)(h)
+		hashTokens(h, r.Prompt)
+	}
 }
 
 // check validates a request and fills in its defaults.
@@ -279,7 +339,15 @@ func (e *Engine) check(r *Request) error {
 }
 
 // sequences makes one for each choice. They share the prompt until they are drawn. Choice i draws with the seed plus i.
-func (e *Engine) sequences(req *request) ([]*sequence, error) {
+func (e *Engine) sequences(ctx context.Context, req *request) ([]*sequence, error) {
+	if req.Sampling.Grammar.Text != "" {
+		// Before it reaches the process that holds everybody's cells.
+		err := e.judged(hashOf("grammar", req.Sampling.Grammar.Text), func() error { return e.text.Check(ctx, req.Sampling) })
+		if err != nil {
+			return nil, blame(err)
+		}
+	}
+
 	sequences := make([]*sequence, 0, req.Choices)
 	for i := range req.Choices {
 		sampling := req.Sampling

@@ -29,7 +29,8 @@ func start(t *testing.T, fo enginetest.Options, o engine.Options) (*engine.Engin
 func startAsIs(t *testing.T, fo enginetest.Options, o engine.Options) (*engine.Engine, *enginetest.Fake) {
 	t.Helper()
 	fake := enginetest.New(fo)
-	e := engine.New(wherever(t, fake), o)
+	runner := wherever(t, fake)
+	e := engine.New(runner, runner, o)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- e.Run(ctx) }()
@@ -644,7 +645,7 @@ func TestOneRowFailsAlone(t *testing.T) {
 
 func TestStopEndsEverything(t *testing.T) {
 	fake := enginetest.New(enginetest.Options{Limits: engine.Limits{Sequences: 1, RollsBack: true}})
-	e := engine.New(fake, engine.Options{})
+	e := engine.New(fake, fake, engine.Options{})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- e.Run(ctx) }()
@@ -904,7 +905,7 @@ func TestDefect(t *testing.T) {
 		Limits:       engine.Limits{Sequences: 1, Context: 64, Batch: 8, RollsBack: true},
 		BeforeDecode: func(*engine.Batch) error { panic("a defect") },
 	})
-	e := engine.New(fake, engine.Options{})
+	e := engine.New(fake, fake, engine.Options{})
 	done := make(chan error, 1)
 	go func() { done <- e.Run(t.Context()) }()
 

@@ -216,6 +216,7 @@ func (e *Engine) recover(st *step, err error) error {
 	case errors.Is(err, ErrCrashed) && st.batch.Suspect:
 		// It was alone, and the engine crashed before when it was there.
 		q := st.fed[0].seq
+		e.refusals.add(hashRequest(&q.req.Request), time.Now())
 		e.restarted()
 		e.finish(q, "", ErrCrashed)
 		return nil

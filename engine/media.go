@@ -192,7 +192,7 @@ func (s *imageCache) remember(key ImageKey, chunks []Chunk) error {
 // notices between images.
 func (e *Engine) Prompt(ctx context.Context, parts []Part, limit int) (tokens []Token, media []*Media, err error) {
 	if len(parts) == 1 && parts[0].Image == nil {
-		tokens, err = e.Tokenize(parts[0].Text, true, limit)
+		tokens, err = e.tokenize(ctx, parts[0].Text, true, true, limit)
 		return tokens, nil, err
 	}
 
@@ -204,7 +204,7 @@ func (e *Engine) Prompt(ctx context.Context, parts []Part, limit int) (tokens []
 	for _, part := range parts {
 		room := limit - len(tokens)
 		if part.Image == nil {
-			text, err := e.tokenize(part.Text, true, false, room)
+			text, err := e.tokenize(ctx, part.Text, true, false, room)
 			if err != nil {
 				return nil, nil, lengthWith(err, len(tokens), limit)
 			}

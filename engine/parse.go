@@ -1,6 +1,9 @@
 package engine
 
-import "strings"
+import (
+	"context"
+	"strings"
+)
 
 // answerParser parses the text of one choice.
 type answerParser struct {
@@ -16,14 +19,14 @@ type answerParser struct {
 }
 
 // parsers makes a parser for each choice of a request, none if the text is the content.
-func (e *Engine) parsers(r *Request) ([]answerParser, error) {
+func (e *Engine) parsers(ctx context.Context, r *Request) ([]answerParser, error) {
 	if r.Parser == "" && r.Format == nil {
 		return nil, nil
 	}
 
 	parsers := make([]answerParser, r.Choices)
 	for i := range parsers {
-		p, err := e.parser(r)
+		p, err := e.parser(ctx, r)
 		if err != nil {
 			closeAll(parsers[:i])
 			return nil, err
@@ -33,9 +36,9 @@ func (e *Engine) parsers(r *Request) ([]answerParser, error) {
 	return parsers, nil
 }
 
-func (e *Engine) parser(r *Request) (p Parser, err error) {
+func (e *Engine) parser(ctx context.Context, r *Request) (p Parser, err error) {
 	if r.Parser != "" {
-		if p, err = e.runner.Parser(r.Parser); err != nil {
+		if p, err = e.text.Parser(ctx, r.Parser); err != nil {
 			return nil, ended(err)
 		}
 		if r.Begun != "" {

@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"testing"
 
-	"serve/engine"
 	"serve/engine/enginetest"
 	"serve/engine/remote"
 	"serve/engine/remote/remotetest"
@@ -29,7 +28,7 @@ func TestAllOfThisRemotely(t *testing.T) {
 }
 
 // wherever is a runner, or one that it is the other end of.
-func wherever(t testing.TB, fake *enginetest.Fake) engine.Runner {
+func wherever(t testing.TB, fake *enginetest.Fake) enginetest.Model {
 	t.Helper()
 	if !remotely {
 		return fake

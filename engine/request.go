@@ -10,6 +10,7 @@ import (
 // Caller is who asks, and how urgent it is. The zero value is everybody who gives no name.
 type Caller struct {
 	Client string // whose share of the engine the work takes
+	Tenant string // whose cells and pictures it may share; empty for everybody's
 	Tier   Tier
 }
 

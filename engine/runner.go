@@ -1,12 +1,33 @@
 package engine
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 )
 
 // Token is an index into a model's vocabulary.
 type Token = int32
+
+// A Text reads and writes text for a model: it has the vocabulary and the chat template, but no weights and no
+// cells. What clients send meets C++ here first. Any goroutine may use it at any time. What a call is given may take
+// too much time or memory, or crash whatever computes it: the call then fails with ErrTooComplex. A call ends early
+// when its ctx is done.
+type Text interface {
+	// Tokenize splits text into tokens. Control reads the text of control tokens as
+	// such tokens; ends adds what the model wants at the ends of a prompt (BOS, EOS).
+	Tokenize(ctx context.Context, text string, control, ends bool) ([]Token, error)
+
+	Render(context.Context, Chat) (*Rendered, error)
+
+	// Parser returns a parser for one answer to a rendered chat, which uses ctx as long as it lives. The caller
+	// must Close it.
+	Parser(ctx context.Context, spec string) (Parser, error)
+
+	// Check fails as a Runner's NewSampler would.
+	Check(context.Context, Sampling) error
+}
 
 // A Runner is what the batching loop needs of a model. Step, CopyKV, RemoveKV and
 // Embed are called by the loop's goroutine alone; the others by any goroutine, at any
@@ -15,17 +36,11 @@ type Runner interface {
 	Model() *ModelInfo
 	Limits() Limits
 
-	// Tokenize splits text into tokens. Control reads the text of control tokens as
-	// such tokens; ends adds what the model wants at the ends of a prompt (BOS, EOS).
-	Tokenize(text string, control, ends bool) ([]Token, error)
 	// EncodeImage returns what the model reads in place of an image; one image at a time.
 	// The media have no IDs yet. It fails with a LengthError, before it computes anything, when
 	// that is more than limit tokens.
 	EncodeImage(img *Bitmap, limit int) ([]Chunk, error)
 	NewSampler(Sampling) (Sampler, error)
-	Render(Chat) (*Rendered, error)
-	// Parser returns a parser for one answer to a rendered chat. The caller must Close it.
-	Parser(spec string) (Parser, error)
 
 	// Step computes a batch and then draws the next token of every row. A row that
 	// fails alone carries its own error. The step fails with ErrNoSlot (nothing
@@ -38,8 +53,9 @@ type Runner interface {
 	// CopyKV makes dst hold what src holds, and nothing else.
 	CopyKV(src, dst int)
 	// Embed returns a vector for each input, of at most Limits().EmbedTokens tokens in
-	// all. It fails with ErrRestarted or ErrCrashed, too.
-	Embed(inputs [][]Token) ([][]float32, error)
+	// all. Suspect says that they may have crashed the engine: nothing else may run. It fails with
+	// ErrRestarted or ErrCrashed, too.
+	Embed(inputs [][]Token, suspect bool) ([][]float32, error)
 
 	// Abort makes the Step under way, and any later one, return ErrAborted.
 	Abort()
@@ -78,6 +94,9 @@ var (
 	ErrInvalidBatch = errors.New("invalid batch")
 	ErrFatal        = errors.New("engine failed")
 )
+
+// ErrTooComplex is an ErrRequest: reading what a client sent took too much time or memory, or crashed the reader.
+var ErrTooComplex = fmt.Errorf("%w: too complex", ErrRequest)
 
 // Marks are the tokens that a model puts around texts; one that it has not is
 // negative.
@@ -252,7 +271,7 @@ type Rendered struct {
 	Grammar   Grammar
 	Stops     []string
 	Preserved []string // control tokens that the parser must see
-	Parser    string   // for Runner.Parser; empty when the text is the content
+	Parser    string   // for Text.Parser; empty when the text is the content
 
 	Format func(Parser) Parser `json:"-"` // see Request.Format; a Runner sets none
 }

@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"serve/loader"
-	"serve/machine"
 	"serve/pool"
 )
 
@@ -31,8 +30,7 @@ func Instance(in *loader.Loaded) *pool.Instance {
 	}
 	if in.Process != nil {
 		s.Process = func() pool.ProcessUse {
-			id := in.Process()
-			return pool.ProcessUse{ID: id, Resident: machine.ResidentMemory(id)}
+			return pool.ProcessUse{ID: in.Process(), Resident: in.Resident()}
 		}
 	}
 	return s

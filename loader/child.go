@@ -1,6 +1,7 @@
 package loader
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -25,6 +26,7 @@ type request struct {
 	Parts        []string // all files of the weights
 	Shape        string   // of the weights, to find measurements with models like this
 	Kernels      string   // the CPU's kernels to compute with
+	Apart        bool     // another process reads and writes text
 	TrainContext int
 	Shrink       bool
 	Free         uint64 // bytes of the host's memory, 0 if unknown
@@ -52,6 +54,20 @@ type answer struct {
 
 // ServeEngine runs an engine for the process that started this one, over two sockets.
 func ServeEngine(h *Hardware) error {
+	return serveParent(func(text []byte, unconfined error) (*remote.Model, []byte) {
+		return open(text, unconfined, func(a *answer, q *request) (*remote.Model, error) { return a.open(h, q) })
+	})
+}
+
+// ServeText reads and writes text for a model that another process computes.
+func ServeText() error {
+	return serveParent(func(text []byte, unconfined error) (*remote.Model, []byte) {
+		return open(text, unconfined, (*answer).openText)
+	})
+}
+
+// serveParent serves what load loads.
+func serveParent(load func(request []byte, unconfined error) (*remote.Model, []byte)) error {
 	conn, err := remote.Join(os.NewFile(3, "steps"), os.NewFile(4, "calls"))
 	if err != nil {
 		return errParent(err)
@@ -60,7 +76,7 @@ func ServeEngine(h *Hardware) error {
 	// Signals that stop the service are for the parent, which lets answers finish first.
 	signal.Ignore(os.Interrupt, syscall.SIGTERM)
 	unconfined := sandbox.Seal()
-	return remote.Serve(conn, func(text []byte) (engine.Runner, []byte) { return open(h, text, unconfined) })
+	return remote.Serve(conn, func(text []byte) (*remote.Model, []byte) { return load(text, unconfined) })
 }
 
 // WriteDevices lists devices, in the process that ListDevices starts.
@@ -90,15 +106,16 @@ func WriteSandbox(in io.Reader, out io.Writer) error {
 // oneLine returns an error's text without line breaks.
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
-// open plans a model's memory and loads it. unconfined says why this process is not confined; nil if
-// it is.
-func open(h *Hardware, text []byte, unconfined error) (engine.Runner, []byte) {
+// open has load load what is asked for, and answers. unconfined says why this process is not confined; nil if it is.
+func open(
+	text []byte, unconfined error, load func(*answer, *request) (*remote.Model, error),
+) (*remote.Model, []byte) {
 	var q request
 	var a answer
-	var runner engine.Runner
+	var model *remote.Model
 	err := json.Unmarshal(text, &q)
 	if err == nil {
-		runner, err = a.open(h, &q)
+		model, err = load(&a, &q)
 	}
 
 	if unconfined != nil {
@@ -109,14 +126,15 @@ func open(h *Hardware, text []byte, unconfined error) (engine.Runner, []byte) {
 	}
 
 	result, err := json.Marshal(a)
-	if err != nil && runner != nil {
-		runner.Close()
+	if err != nil && model != nil {
+		model.Close()
 		return nil, nil
 	}
-	return runner, result
+	return model, result
 }
 
-func (a *answer) open(h *Hardware, q *request) (engine.Runner, error) {
+// open plans a model's memory and loads it.
+func (a *answer) open(h *Hardware, q *request) (*remote.Model, error) {
 	if err := h.UseKernels(q.Kernels); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrModel, err)
 	}
@@ -140,11 +158,16 @@ func (a *answer) open(h *Hardware, q *request) (engine.Runner, error) {
 	if err := a.plan(q); err != nil {
 		return nil, err
 	}
+	a.Plan.Model.NoChat = q.Apart
 	runner, err := llama.Load(q.Path, a.Plan)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrModel, err)
 	}
-	if err := a.verify(runner, q.Plan != nil); err != nil {
+	model := &remote.Model{Runner: runner, Close: runner.Close}
+	if !q.Apart {
+		model.Text = runner
+	}
+	if err := a.verify(model, runner, q.Plan != nil); err != nil {
 		runner.Close()
 		return nil, err
 	}
@@ -152,25 +175,30 @@ func (a *answer) open(h *Hardware, q *request) (engine.Runner, error) {
 	llama.Trim()
 	a.Left = freeOfCards(a.Memory)
 	a.Devices = computing(list.Devices, a.Memory, a.Plan.Model.GPULayers)
-	return runner, nil
+	return model, nil
 }
 
 // verify checks that a model computes correctly, and that its chat template works. again is set for a
 // model that was verified before, in another process.
-func (a *answer) verify(runner engine.Runner, again bool) error {
+func (a *answer) verify(model *remote.Model, runner *llama.Runner, again bool) error {
 	began := time.Now()
 	if err := llama.Verify(runner, again); err != nil {
 		return fmt.Errorf("%w: %w", ErrModel, err)
 	}
 	a.Verified = time.Since(began)
 
-	if runner.Model().Generates {
-		hello := engine.Chat{Messages: []byte(`[{"role":"user","content":"Hello"}]`)}
-		if _, err := runner.Render(hello); err != nil {
-			a.ChatError = err.Error()
-		}
+	if model.Text != nil && runner.Model().Generates {
+		a.greet(model.Text)
 	}
 	return nil
+}
+
+// greet checks that a chat template works.
+func (a *answer) greet(t engine.Text) {
+	hello := engine.Chat{Messages: []byte(`[{"role":"user","content":"Hello"}]`)}
+	if _, err := t.Render(context.Background(), hello); err != nil {
+		a.ChatError = err.Error()
+	}
 }
 
 // plan decides how a model is loaded. The first engine of a model is free to choose; a restarted one

@@ -156,6 +156,14 @@ type Loaded struct {
 // Usage returns the planned and actual memory of the model on each device, the host last.
 func (in *Loaded) Usage() []DeviceUse { return in.usage.now() }
 
+// Resident returns the main memory that the model's processes take now: of the engine, and of those that read text.
+func (in *Loaded) Resident() uint64 {
+	if in.Process == nil {
+		return 0
+	}
+	return machine.ResidentMemory(in.Process()) + in.usage.ofReaders()
+}
+
 // WarnOfUsage warns if the model's memory use differs from the plan.
 func (in *Loaded) WarnOfUsage(r Reporter, name string) { in.usage.warn(r, name) }
 
@@ -174,14 +182,29 @@ func (l *Loader) Load(ctx context.Context, local *models.Local, shrink bool) (*L
 
 	use := new(usage)
 	files := openedFiles{names: modelFiles(local), check: func() error { return unchanged(local, checked) }}
-	runner, a, err := l.open(ctx, l.request(local, header, shrink), files, use)
+	q := l.request(local, header, shrink)
+	var text *textProcess
+	if l.o.Isolate {
+		if text, err = l.openText(ctx, q, files, use); err != nil {
+			return nil, err
+		}
+		q.Apart = true
+		q.Free = l.hostFree(0) // it has taken some
+	}
+	model, a, err := l.open(ctx, q, files, use)
 	if err != nil {
+		text.close()
 		return nil, err
 	}
 	if err := files.check(); err != nil {
-		runner.Close()
+		model.Close()
+		text.close()
 		return nil, err
 	}
+	if text != nil {
+		text.join(model, a)
+	}
+	runner := model.Runner
 
 	in := &Loaded{
 		Model:      runner.Model(),
@@ -197,7 +220,7 @@ func (l *Loader) Load(ctx context.Context, local *models.Local, shrink bool) (*L
 		Process:    use.process,
 		usage:      use,
 	}
-	l.start(in, runner)
+	l.start(in, model, text)
 	return in, nil
 }
 
@@ -252,8 +275,8 @@ func modelFiles(local *models.Local) []string {
 }
 
 // start runs an engine until it is stopped.
-func (l *Loader) start(in *Loaded, runner engine.Runner) {
-	in.Engine = engine.New(runner, l.o.Engine)
+func (l *Loader) start(in *Loaded, model *remote.Model, text *textProcess) {
+	in.Engine = engine.New(model.Runner, model.Text, l.o.Engine)
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	host := hostShare(in.Memory)
@@ -262,7 +285,7 @@ func (l *Loader) start(in *Loaded, runner engine.Runner) {
 	in.Done = done
 	in.Stop = sync.OnceFunc(stop)
 	in.Failed = func() error { return nil }
-	if child, ok := runner.(*remote.Runner); ok {
+	if child, ok := model.Runner.(*remote.Runner); ok {
 		// Needed if there are no requests, and the loop sleeps.
 		context.AfterFunc(child.Failed(), stop)
 		in.Failed = func() error { return failureOfChild(child) }
@@ -271,6 +294,7 @@ func (l *Loader) start(in *Loaded, runner engine.Runner) {
 	go func() {
 		defer close(done)
 		defer l.used.Add(-host)
+		defer text.close()
 		err := in.Engine.Run(ctx)
 		if failed := in.Failed(); failed != nil {
 			l.o.Reporter.Error("engine: %v", failed)

@@ -61,6 +61,7 @@ func beEngine(args []string) error {
 	devices := f.Bool(FlagDevices, false, "")
 	checked := f.String(FlagCheckKernels, "", "")
 	first := f.Int(FlagFirstKernel, 0, "")
+	text := f.Bool(FlagText, false, "")
 	f.String(FlagLogLevel, "", "")
 	if err := f.Parse(args); err != nil {
 		return err
@@ -73,6 +74,9 @@ func beEngine(args []string) error {
 		return WriteDevices(h, os.Stdout)
 	case *checked != "":
 		return WriteKernelChecks(h, os.Stdout, *checked, *first)
+	}
+	if *text {
+		return ServeText()
 	}
 	return ServeEngine(h)
 }
@@ -149,14 +153,14 @@ func TestRestartWithoutMemory(t *testing.T) {
 		names: []string{path},
 		check: func() error { return nil },
 	}
-	runner, first, err := l.open(t.Context(), q, files, new(usage))
+	model, first, err := l.open(t.Context(), q, files, new(usage))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer runner.Close()
-	child := runner.(*remote.Runner)
+	defer model.Close()
+	child := model.Runner.(*remote.Runner)
 	before := child.Process()
-	limits := runner.Limits()
+	limits := child.Limits()
 
 	free := l.free.Swap(hostShare(first.Memory) / 2)
 	if err := syscall.Kill(before, syscall.SIGKILL); err != nil {
@@ -171,11 +175,11 @@ func TestRestartWithoutMemory(t *testing.T) {
 	}
 
 	l.free.Store(free)
-	if tokens, err := runner.Tokenize("a", false, false); err != nil || len(tokens) == 0 {
+	if tokens, err := child.Tokenize(t.Context(), "a", false, false); err != nil || len(tokens) == 0 {
 		t.Errorf("with memory again: %v, %v", tokens, err)
 	}
-	if now := child.Process(); now == before || now == 0 || runner.Limits() != limits {
-		t.Errorf("process %d after %d, limits %+v after %+v", now, before, runner.Limits(), limits)
+	if now := child.Process(); now == before || now == 0 || child.Limits() != limits {
+		t.Errorf("process %d after %d, limits %+v after %+v", now, before, child.Limits(), limits)
 	}
 	died := func(line string) bool { return strings.HasPrefix(line, "error: the engine of tiny died") }
 	if !slices.ContainsFunc(strings.Split(said.String(), "\n"), died) {

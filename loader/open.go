@@ -16,7 +16,7 @@ import (
 )
 
 // open loads a model from these files, with the first of the kernels to try that works.
-func (l *Loader) open(ctx context.Context, q request, files openedFiles, use *usage) (engine.Runner, *answer, error) {
+func (l *Loader) open(ctx context.Context, q request, files openedFiles, use *usage) (*remote.Model, *answer, error) {
 	var err error
 	q.GPUs, err = l.expectGPUs(ctx)
 	if err != nil {
@@ -30,7 +30,7 @@ func (l *Loader) open(ctx context.Context, q request, files openedFiles, use *us
 	var failures []error
 	for i, name := range trial.order {
 		q.Kernels = name
-		runner, a, err := l.openWith(ctx, q, files, use)
+		model, a, err := l.openWith(ctx, q, files, use)
 		if err == nil {
 			if len(q.GPUs) == 0 { // otherwise it may have been their driver
 				l.refuse(q.Name, trial.failed)
@@ -38,7 +38,7 @@ func (l *Loader) open(ctx context.Context, q request, files openedFiles, use *us
 			trial.choice.Name = name
 			trial.choice.Refused = l.kernels.Refused()
 			a.kernels = trial.choice
-			return runner, a, nil
+			return model, a, nil
 		}
 		if !isKernelFailure(err) {
 			return nil, nil, err
@@ -62,26 +62,26 @@ func (l *Loader) open(ctx context.Context, q request, files openedFiles, use *us
 // off.
 func (l *Loader) openWith(
 	ctx context.Context, q request, files openedFiles, use *usage,
-) (engine.Runner, *answer, error) {
+) (*remote.Model, *answer, error) {
 	o := &opening{l: l, q: q, files: files}
-	runner, text, err := o.start(ctx, use)
+	model, text, err := o.start(ctx, use)
 	if err != nil {
 		return nil, nil, err
 	}
 
-	a, err := readAnswer(text)
+	a, err := readAnswer(text, true)
 	if err == nil && a.Failed != nil {
 		err = a.Failed.err()
 	}
 	if err != nil {
-		if runner != nil {
-			runner.Close()
+		if model != nil {
+			model.Close()
 		}
 		return nil, nil, err
 	}
 	use.set(a)
 	o.first.Store(a)
-	return runner, a, nil
+	return model, a, nil
 }
 
 // opening loads a model, and loads it again whenever its process has died.
@@ -89,15 +89,17 @@ type opening struct {
 	l     *Loader
 	q     request
 	files openedFiles
+	flags []string // of the process
 
 	first atomic.Pointer[answer] // of the first process
 }
 
 // start loads the model in a child process or in this one, and returns the answer.
-func (o *opening) start(ctx context.Context, use *usage) (engine.Runner, []byte, error) {
+func (o *opening) start(ctx context.Context, use *usage) (*remote.Model, []byte, error) {
 	if !o.l.o.Isolate {
-		runner, text := open(o.l.o.Hardware, o.request(), errors.New("it runs in serve's own process"))
-		return runner, text, nil
+		load := func(a *answer, q *request) (*remote.Model, error) { return a.open(o.l.o.Hardware, q) }
+		model, text := open(o.request(), errors.New("it runs in serve's own process"), load)
+		return model, text, nil
 	}
 
 	child, text, err := remote.Start(ctx, remote.Options{
@@ -125,7 +127,7 @@ func (o *opening) start(ctx context.Context, use *usage) (engine.Runner, []byte,
 		return nil, text, nil
 	}
 	use.process = child.Process
-	return child, text, nil
+	return &remote.Model{Runner: child, Close: child.Close}, text, nil
 }
 
 // request returns the request for a process. A restarted process should load the model as the first
@@ -152,7 +154,7 @@ func (o *opening) spawn() (*remote.Child, error) {
 		return nil, err
 	}
 	l.driverCache()
-	cmd, cache, err := l.workers.command("--"+FlagLogLevel, l.o.LogLevel)
+	cmd, cache, err := l.workers.command(append([]string{"--" + FlagLogLevel, l.o.LogLevel}, o.flags...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -184,7 +186,7 @@ func (o *opening) spawn() (*remote.Child, error) {
 
 // refusal returns the error in the answer of a child that did not load its model.
 func refusal(text []byte) error {
-	a, err := readAnswer(text)
+	a, err := readAnswer(text, true)
 	if err != nil {
 		return err
 	}

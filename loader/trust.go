@@ -89,8 +89,9 @@ func (e *expectation) check(m *engine.ModelInfo, l engine.Limits, o *ModelOption
 	return nil
 }
 
-// readAnswer reads the answer of an engine's process. Its texts are fit for a terminal.
-func readAnswer(text []byte) (*answer, error) {
+// readAnswer reads the answer of an engine's process. Its texts are fit for a terminal. Planned says that the process
+// must have planned its memory.
+func readAnswer(text []byte, planned bool) (*answer, error) {
 	if len(text) > maxAnswer {
 		return nil, fmt.Errorf("%w: the engine's process answers %d bytes", ErrModel, len(text))
 	}
@@ -98,8 +99,10 @@ func readAnswer(text []byte) (*answer, error) {
 	if err := json.Unmarshal(text, a); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrModel, err)
 	}
-	if err := a.check(); err != nil {
-		return nil, fmt.Errorf("%w: the engine's process: %w", ErrModel, err)
+	if planned {
+		if err := a.check(); err != nil {
+			return nil, fmt.Errorf("%w: the engine's process: %w", ErrModel, err)
+		}
 	}
 
 	texts := []*string{&a.Changed, &a.ChatError, &a.Unconfined}

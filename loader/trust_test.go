@@ -52,20 +52,20 @@ func TestAnswers(t *testing.T) {
 		"too many devices":   fmt.Sprintf(`{"Memory":{"Devices":[%s{}]}}`, strings.Repeat("{},", maxDevices)),
 		"too long":           `{"Changed":"` + strings.Repeat("x", maxAnswer) + `"}`,
 	} {
-		if _, err := readAnswer([]byte(text)); !errors.Is(err, ErrModel) {
+		if _, err := readAnswer([]byte(text), true); !errors.Is(err, ErrModel) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 
-	a, err := readAnswer([]byte(`{"Memory":{"Devices":[{"name":"a\u001b[2J"}]},"Devices":[{"name":"\u001b]0;x\u0007"}],` +
-		`"ChatError":"x\ny"}`))
+	a, err := readAnswer([]byte(`{"Memory":{"Devices":[{"name":"a\u001b[2J"}]},"Devices":[{"name":"\u001b]0;x\u0007"}],`+
+		`"ChatError":"x\ny"}`), true)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if a.Memory.Devices[0].Name != `a\x1b[2J` || a.Devices[0].Name != `\x1b]0;x\a` || a.ChatError != "x; y" {
 		t.Errorf("%+v %+v %q", a.Memory, a.Devices, a.ChatError)
 	}
-	if a, err := readAnswer([]byte(`{"Failed":{"Text":"no"}}`)); err != nil || a.Failed == nil {
+	if a, err := readAnswer([]byte(`{"Failed":{"Text":"no"}}`), true); err != nil || a.Failed == nil {
 		t.Errorf("a failure: %v %+v", err, a)
 	}
 }

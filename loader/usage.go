@@ -27,7 +27,9 @@ type DeviceUse struct {
 
 // usage is the planned and actual memory of a model.
 type usage struct {
-	process func() int // returns the engine's process; nil if it is this one
+	process func() int   // returns the engine's process; nil if it is this one
+	readers func() []int // returns the processes that read and write text; nil if there are none
+	reading uint64       // bytes that these were found to take
 
 	mu      sync.Mutex
 	planned []llama.DeviceMemory
@@ -56,10 +58,28 @@ func (u *usage) now() (list []DeviceUse) {
 			use.Taken = takenOf(d, left)
 		case u.process != nil:
 			use.Taken = machine.ResidentMemory(u.process())
+			if use.Taken > 0 {
+				use.Taken += u.ofReaders()
+			}
+		}
+		if i == len(planned)-1 {
+			use.Planned.Base += u.reading
 		}
 		list = append(list, use)
 	}
 	return list
+}
+
+// ofReaders returns the memory of the processes that read and write text, without the files that they map: those are
+// the program's, which the engine maps, too, and the model's, of which they need little.
+func (u *usage) ofReaders() (total uint64) {
+	if u.readers == nil {
+		return 0
+	}
+	for _, id := range u.readers() {
+		total += machine.PrivateMemory(id)
+	}
+	return total
 }
 
 // freeOfCards returns the free memory of the GPUs in a plan. Those that share the host's memory are
@@ -118,7 +138,7 @@ func (u *usage) warn(r Reporter, model string) {
 
 // restarted reads the answer of a restarted engine.
 func (u *usage) restarted(r Reporter, model string, text []byte) {
-	a, err := readAnswer(text)
+	a, err := readAnswer(text, true)
 	if err == nil && a.Failed != nil {
 		err = a.Failed.err()
 	}

@@ -23,6 +23,7 @@ const (
 	FlagTimeKernels  = "time-kernels"  // WriteTimings
 	FlagCheckKernels = "check-kernels" // WriteKernelChecks; its value names the kernels
 	FlagFirstKernel  = "first-kernel"  // how many of them to skip
+	FlagText         = "text"          // ServeText
 	FlagLogLevel     = "log-level"
 )
 

@@ -72,6 +72,14 @@ func ResidentMemory(pid int) uint64 {
 	return meminfo(fmt.Sprintf("/proc/%d/status", pid), "VmRSS:")
 }
 
+// PrivateMemory returns a process's resident memory in bytes without mapped files, which processes share; 0 if unknown.
+func PrivateMemory(pid int) uint64 {
+	if pid == 0 {
+		return 0
+	}
+	return meminfo(fmt.Sprintf("/proc/%d/status", pid), "RssAnon:")
+}
+
 // ResidentFiles returns the resident bytes of mapped files of this process.
 func ResidentFiles() uint64 { return meminfo("/proc/self/status", "RssFile:") }
 

@@ -14,6 +14,9 @@ func MemoryLimit() uint64 { return 0 }
 // ResidentMemory returns 0: unknown.
 func ResidentMemory(int) uint64 { return 0 }
 
+// PrivateMemory returns 0: unknown.
+func PrivateMemory(int) uint64 { return 0 }
+
 // ResidentFiles returns 0: unknown.
 func ResidentFiles() uint64 { return 0 }
 

@@ -45,10 +45,11 @@ func (lines) Fail(b []byte, e *fault.Error) []byte { return append(b, e.Message+
 // startReply has a fake say a text to each of some prompts.
 func startReply(t *testing.T, text string, prompts int) *service.Reply {
 	t.Helper()
-	e := engine.New(enginetest.New(enginetest.Options{
+	fake := enginetest.New(enginetest.Options{
 		Next:   enginetest.Say(text),
 		Limits: engine.Limits{RollsBack: true},
-	}), engine.Options{})
+	})
+	e := engine.New(fake, fake, engine.Options{})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {

@@ -15,6 +15,8 @@ import (
 // models do for it. It is passed in the request's context.
 type Call struct {
 	Client string // identifies the caller, for fair sharing of the models
+	// Tenant is whose the request is, and what it leaves: clients of one tenant share both. Empty without keys.
+	Tenant string
 	Local  bool   // the caller is a program of this machine, and may manage its models
 	// Yields marks work that nobody waits for: it takes what others leave, whatever tier it asks for.
 	Yields bool
@@ -65,7 +67,7 @@ func (c *Call) caller(asked engine.Tier) engine.Caller {
 	if c.Yields {
 		asked = engine.TierFlex
 	}
-	return engine.Caller{Client: c.Client, Tier: asked}
+	return engine.Caller{Client: c.Client, Tenant: c.Tenant, Tier: asked}
 }
 
 // RequireLocal refuses what only programs of this machine may do: to manage its models.

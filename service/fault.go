@@ -56,6 +56,10 @@ func requestFault(err error, field string) *fault.Error {
 	case errors.Is(err, engine.ErrCannot):
 		return fault.New(fault.UnsupportedModel, "model", "The model cannot be used with this endpoint: %s.",
 			strings.TrimPrefix(err.Error(), engine.ErrCannot.Error()+": "))
+	case errors.Is(err, engine.ErrTooComplex):
+		return fault.New(fault.InvalidValue, field,
+			"Invalid '%s': %s. Other requests were not affected. Do not retry this one.", field,
+			strings.TrimPrefix(err.Error(), engine.ErrRequest.Error()+": "))
 	case errors.Is(err, engine.ErrRequest):
 		why := strings.TrimPrefix(err.Error(), engine.ErrRequest.Error()+": ")
 		return fault.New(fault.InvalidValue, field, "Invalid request: %s.", why)

@@ -36,6 +36,7 @@ type attack struct {
 func attacks() []attack {
 	return slices.Concat(
 		plainAttacks(),
+		tokenAttacks(),
 		schemaAttacks(),
 		httpAttacks(),
 		placeAttacks(),
@@ -267,15 +268,19 @@ func TestCostOfAttacks(t *testing.T) {
 	t.Logf("%d CPUs; undisturbed, the bystander's p99 is %s", runtime.NumCPU(), calm)
 
 	list := attacks()
-	for i := range list {
-		a.measure(t, &list[i])
-	}
-	for _, n := range []int{1, 4, 64} {
+	t.Run("alone", func(t *testing.T) {
 		for i := range list {
-			a.atOnce(t, &list[i], n, calm)
+			a.measure(t, &list[i])
 		}
-	}
-	a.mixed(t, list, length)
+	})
+	t.Run("at once", func(t *testing.T) {
+		for _, n := range []int{1, 4, 64} {
+			for i := range list {
+				a.atOnce(t, &list[i], n, calm)
+			}
+		}
+	})
+	t.Run("mixed", func(t *testing.T) { a.mixed(t, list, length) })
 }
 
 // undisturbed returns the bystander's p99 while nobody attacks.
@@ -339,6 +344,10 @@ func (a *attacked) atOnce(t *testing.T, attack *attack, n int, calm time.Duratio
 // used once, and at the end.
 func (a *attacked) mixed(t *testing.T, list []attack, length time.Duration) {
 	restarts := a.restarts(t)
+	for i := range list {
+		a.charge(t.Context(), t, &list[i])
+	}
+
 	before := a.resident()
 	ctx, stop := context.WithTimeout(t.Context(), length)
 	defer stop()

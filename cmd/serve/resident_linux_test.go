@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -36,18 +37,25 @@ func (r *running) answered(t *testing.T) (memory pool.MemoryUse, resident uint64
 		}
 	}
 	m = status()
-	return m.Memory[len(m.Memory)-1], rollup(t, m.Process)
+	resident = rollup(t, m.Process, "Rss")
+	here := &soaked{cmd: &exec.Cmd{Process: &os.Process{Pid: os.Getpid()}}}
+	for _, pid := range here.children() {
+		if readsText(pid) {
+			resident += rollup(t, pid, "Anonymous")
+		}
+	}
+	return m.Memory[len(m.Memory)-1], resident
 }
 
-// rollup is what the system says in another place of what a process has in memory.
-func rollup(t *testing.T, pid int) uint64 {
+// rollup is what the system says in another place of what a process has in memory: all of it, or without files.
+func rollup(t *testing.T, pid int, kind string) uint64 {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	_, rest, _ := strings.Cut(string(text), "\nRss:")
+	_, rest, _ := strings.Cut(string(text), "\n"+kind+":")
 	var kib uint64
 	if n, _ := fmt.Sscan(rest, &kib); n != 1 || kib == 0 {
 		t.Fatalf("the system does not say what the engine's process has in memory:\n%s", text)

@@ -26,6 +26,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"serve/loader"
 	"serve/models/testmodel"
 )
 
@@ -219,10 +220,21 @@ func (s *soaked) stream(ctx context.Context, client int, body string, leave int)
 
 // engine returns the process of the engine; 0 while there is none.
 func (s *soaked) engine() int {
-	for _, pid := range s.children() {
+	for _, pid := range s.processes(false) {
 		return pid
 	}
 	return 0
+}
+
+// processes returns those that read text, which are two, or those that compute.
+func (s *soaked) processes(text bool) []int {
+	return slices.DeleteFunc(s.children(), func(pid int) bool { return readsText(pid) != text })
+}
+
+// readsText reports whether a child has only a model's vocabulary.
+func readsText(pid int) bool {
+	arguments, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return strings.Contains(string(arguments), "\x00--"+loader.FlagText+"\x00")
 }
 
 // children returns the child processes.
@@ -248,8 +260,8 @@ func entries(folder string) (names []string) {
 	return names
 }
 
-// disturbances are what happens to the engine. Those that look like a mistake of its own
-// make serve try requests alone, and need the time for it.
+// disturbances are what happens to the engine, and to the processes that read text for it. Those that look like a
+// mistake of its own make serve try requests alone, and need the time for it.
 var disturbances = []struct {
 	name  string
 	fault bool
@@ -317,7 +329,7 @@ func (s *soaked) numbers(t *testing.T) map[string]float64 {
 	return numbers
 }
 
-var recovered = regexp.MustCompile(`the engine was restarted.* after=(\S+)`)
+var recovered = regexp.MustCompile(`the (?:engine|tokenizer) was restarted.* after=(\S+)`)
 
 // TestSoak has 32 clients stream while the engine is killed, stopped, aborted, starved
 // and fed with garbage, and some of the clients vanish. Nobody's answer changes.
@@ -375,7 +387,7 @@ func TestSoak(t *testing.T) {
 		times = append(times, took)
 	}
 	slices.Sort(times)
-	if len(times) < 3 || len(d.done) < len(disturbances) {
+	if len(times) < 3 || len(d.done) < 2*len(disturbances) {
 		t.Errorf("%d restarts of %v: the test is too easy\n%s", len(times), d.done, s.errOut)
 	}
 	t.Logf(
@@ -433,10 +445,10 @@ func (s *soaked) compare(t *testing.T, before, after map[string]float64, finishe
 // leftTokens is how long the answers are that clients leave.
 const leftTokens = 700
 
-// left is a request whose client will not wait for the end.
+// left is a request whose client will not wait for the end, unless that comes in fewer events.
 var left = fmt.Sprintf(
-	`{"model":"tiny","stream":true,"messages":[{"role":"user","content":"left"}],"temperature":0,"ignore_eos":true,`+
-		`"max_completion_tokens":%d}`,
+	`{"model":"tiny","stream":true,"stream_options":{"include_usage":true},"temperature":0,"ignore_eos":true,`+
+		`"max_completion_tokens":%d,"messages":[{"role":"user","content":"left"}]}`,
 	leftTokens,
 )
 
@@ -485,13 +497,22 @@ type disturber struct {
 }
 
 func (d *disturber) until(ctx context.Context, end time.Time) {
-	for ctx.Err() == nil && (time.Now().Before(end) || len(d.done) < len(disturbances)) {
+	for ctx.Err() == nil && (time.Now().Before(end) || len(d.done) < 2*len(disturbances)) {
 		what := disturbances[d.next%len(disturbances)]
-		if pid := d.server.engine(); pid > 0 && what.do(pid) == nil {
-			d.next++
-			d.done[what.name]++
-			if what.fault {
-				d.await(ctx, pid)
+		name := what.name
+		text := d.next/len(disturbances)%2 == 1
+		if text {
+			name += " to a tokenizer"
+		}
+		pids := d.server.processes(text)
+		if len(pids) > 0 {
+			pid := pids[d.rng.Intn(len(pids))]
+			if what.do(pid) == nil {
+				d.next++
+				d.done[name]++
+				if what.fault {
+					d.await(ctx, pid)
+				}
 			}
 		}
 		select {
@@ -504,7 +525,7 @@ func (d *disturber) until(ctx context.Context, end time.Time) {
 // await returns when the answers that were tried alone, after a fault, go on together. A
 // second fault while one is alone would be taken for its own.
 func (d *disturber) await(ctx context.Context, pid int) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -517,7 +538,7 @@ func (d *disturber) await(ctx context.Context, pid int) {
 			return
 		}
 
-		if now := d.server.engine(); !gone && now != 0 && now != pid {
+		if children := d.server.children(); !gone && len(children) > 0 && !slices.Contains(children, pid) {
 			gone = true
 			for i := range before {
 				before[i] = d.server.events[i].Load()

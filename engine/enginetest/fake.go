@@ -4,6 +4,7 @@
 package enginetest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -53,7 +54,13 @@ type cell struct {
 	rest    int  // embeddings that must follow
 }
 
-// Fake is an engine.Runner.
+// Model is all of a model.
+type Model interface {
+	engine.Runner
+	engine.Text
+}
+
+// Fake is an engine.Runner and an engine.Text.
 type Fake struct {
 	opts  Options
 	model engine.ModelInfo
@@ -69,7 +76,10 @@ type Fake struct {
 	faults   []string
 }
 
-var _ engine.Runner = (*Fake)(nil)
+var (
+	_ engine.Runner = (*Fake)(nil)
+	_ engine.Text   = (*Fake)(nil)
+)
 
 // New returns a fake.
 func New(o Options) *Fake {
@@ -230,7 +240,7 @@ func (f *Fake) EncodedImages() int {
 }
 
 // Tokenize makes a token of every byte; control reads <think> as its token.
-func (f *Fake) Tokenize(text string, control, _ bool) ([]engine.Token, error) {
+func (f *Fake) Tokenize(_ context.Context, text string, control, _ bool) ([]engine.Token, error) {
 	var tokens []engine.Token
 	for i := 0; i < len(text); i++ {
 		if control && strings.HasPrefix(text[i:], "<think>") {
@@ -264,10 +274,18 @@ func (s *sampler) Close() {
 	s.f.samplers--
 }
 
+// Check fails on the grammar "bad".
+func (f *Fake) Check(_ context.Context, s engine.Sampling) error {
+	if s.Grammar.Text == "bad" {
+		return errors.New("failed to parse grammar")
+	}
+	return nil
+}
+
 // NewSampler fails on the grammar "bad".
 func (f *Fake) NewSampler(s engine.Sampling) (engine.Sampler, error) {
-	if s.Grammar.Text == "bad" {
-		return nil, errors.New("failed to parse grammar")
+	if err := f.Check(context.Background(), s); err != nil {
+		return nil, err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -468,7 +486,7 @@ func (f *Fake) CopyKV(src, dst int) {
 }
 
 // Embed returns the length and the first two tokens of every input.
-func (f *Fake) Embed(inputs [][]engine.Token) ([][]float32, error) {
+func (f *Fake) Embed(inputs [][]engine.Token, _ bool) ([][]float32, error) {
 	total := 0
 	vectors := make([][]float32, len(inputs))
 	for i, in := range inputs {

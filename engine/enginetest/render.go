@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -9,7 +10,7 @@ import (
 )
 
 // Render writes role, content and calls of every message, and a newline at the end.
-func (f *Fake) Render(c engine.Chat) (*engine.Rendered, error) {
+func (f *Fake) Render(_ context.Context, c engine.Chat) (*engine.Rendered, error) {
 	if f.opts.RenderError != nil {
 		if err := f.opts.RenderError(c.Messages); err != nil {
 			return nil, err
@@ -56,4 +57,6 @@ func (f *Fake) Render(c engine.Chat) (*engine.Rendered, error) {
 }
 
 // Parser returns a parser by Options.Parse.
-func (f *Fake) Parser(string) (engine.Parser, error) { return NewParser(f.opts.Parse), nil }
+func (f *Fake) Parser(context.Context, string) (engine.Parser, error) {
+	return NewParser(f.opts.Parse), nil
+}

@@ -20,7 +20,7 @@ func startTemplate(t *testing.T, template string) *engine.Engine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := engine.New(r, engine.Options{})
+	e := engine.New(r, r, engine.Options{})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- e.Run(ctx) }()

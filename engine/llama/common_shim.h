@@ -16,8 +16,10 @@
 #include <mutex>
 #include <new>
 #include <string>
+#include <vector>
 
 struct analyzed_template;  // in chat_analysis.cpp
+class special_tokens;      // in tokenize.h
 
 struct serve_model {
     llama_model *             model = nullptr;
@@ -25,6 +27,8 @@ struct serve_model {
     common_chat_templates_ptr templates;
     mutable std::once_flag    trie_made;
     mutable std::unique_ptr<token_trie> trie;  // made when a grammar first needs it
+    mutable std::once_flag                  special_made;
+    mutable std::shared_ptr<special_tokens> special;  // made when a text is first tokenized
 
     // Of the template for chats without tools, and of a variant for those with them. Made by the first such chat.
     mutable std::once_flag                           analyzed[2];
@@ -55,6 +59,9 @@ std::unique_ptr<grammar> new_grammar(const serve_model * model, const common_jso
 
 // In chat_analysis.cpp. It returns what common_chat_templates_apply does, as far as the shim uses it, and sooner.
 common_chat_params render_chat(const serve_model * model, const common_chat_templates_inputs & in);
+
+// In tokenize.cpp. Ends adds what the model wants before and after a text, control reads the text of control tokens as such.
+std::vector<llama_token> tokenize(const serve_model * model, const char * text, size_t len, bool ends, bool control);
 
 // In memory.cpp.
 void release_unused_pages(const llama_model * model);

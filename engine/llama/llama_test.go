@@ -2,6 +2,7 @@ package llama
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"math"
@@ -697,15 +698,15 @@ func TestEmbeddings(t *testing.T) {
 			t.Error("a model that pools generates")
 		}
 
-		m := r.(*runner).model
+		m := r.model
 		a := tokenize(t, m, "the man")
 		b := tokenize(t, m, "the world and the water")
-		together, err := r.Embed([][]engine.Token{a, b})
+		together, err := r.Embed([][]engine.Token{a, b}, false)
 		if err != nil {
 			t.Fatal(err)
 		}
 
-		alone, err := r.Embed([][]engine.Token{b})
+		alone, err := r.Embed([][]engine.Token{b}, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -731,8 +732,8 @@ func TestRank(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	m := r.(*runner).model
-	scores, err := r.Embed([][]engine.Token{tokenize(t, m, "the man"), tokenize(t, m, "water")})
+	m := r.model
+	scores, err := r.Embed([][]engine.Token{tokenize(t, m, "the man"), tokenize(t, m, "water")}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -784,6 +785,32 @@ func TestRenderAndParse(t *testing.T) {
 	}
 	if _, err := thinking.Parser("{"); err == nil {
 		t.Error("a broken parser was taken")
+	}
+}
+
+// TestTemplateArgs has a template print what it is given. Of the names that a client may use, none changes what the
+// conversation is; those that would are prompt.Reserved.
+func TestTemplateArgs(t *testing.T) {
+	m := loadModel(t, testmodel.Options{
+		ChatTemplate: `{{ messages | length }} of{% for m in messages %} {{ m.role }}: {{ m.content }}{% endfor %}. {{ documents }}`,
+	})
+	chat := engine.Chat{Messages: []byte(`[{"role":"user","content":"Hi"}]`)}
+	for _, test := range []struct {
+		args map[string]json.RawMessage
+		want string
+	}{
+		{nil, "1 of user: Hi. "},
+		{map[string]json.RawMessage{"documents": json.RawMessage(`"some"`)}, "1 of user: Hi. some"},
+		{map[string]json.RawMessage{"Messages": json.RawMessage(`[]`), "message": json.RawMessage(`[]`)}, "1 of user: Hi. "},
+	} {
+		chat.TemplateArgs = test.args
+		r, err := m.Render(chat)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Prompt != test.want {
+			t.Errorf("with %s the template is given %q, want %q", test.args, r.Prompt, test.want)
+		}
 	}
 }
 

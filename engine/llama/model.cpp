@@ -43,6 +43,17 @@ std::string meta(const llama_model * model, const char * key) {
     return llama_model_meta_val_str(model, key, buf, sizeof buf) < 0 ? "" : buf;
 }
 
+// file_template returns the chat template of the file; "" if there is none.
+std::string file_template(const llama_model * model) {
+    for (const char * name : {(const char *) nullptr, "tool_use"}) {
+        const char * text = llama_model_chat_template(model, name);
+        if (text != nullptr) {
+            return text;
+        }
+    }
+    return "";
+}
+
 }  // namespace
 
 extern "C" {
@@ -63,6 +74,9 @@ serve_model * serve_model_load(const char * path, serve_model_params params, ser
             return model.release();  // to be laid out: it writes no chat
         }
         release_unused_pages(m);
+        if (params.no_chat) {
+            return model.release();
+        }
         try {
             model->templates = common_chat_templates_init(m, "");
         } catch (const std::exception & e) {
@@ -119,8 +133,11 @@ char * serve_model_info(const serve_model * sm, serve_error * err) {
         const char * rank_template = llama_model_chat_template(m, "rerank");
         j["rank_template"] = rank_template == nullptr ? "" : rank_template;
         const auto * templates = sm->templates.get();  // none of a model that is only laid out
-        const bool   has_one   = templates != nullptr && common_chat_templates_was_explicit(templates);
-        j["template"]      = has_one ? common_chat_templates_source(templates) : "";
+        if (templates == nullptr) {
+            j["template"] = file_template(m);
+        } else {
+            j["template"] = common_chat_templates_was_explicit(templates) ? common_chat_templates_source(templates) : "";
+        }
         j["build"]         = llama_version();
         return copy_string(j.dump_safe());
     });
@@ -147,17 +164,6 @@ size_t serve_vocab_pieces(const serve_model * model, bool special, char * buf, s
     }
     offsets[n] = used;
     return used;
-}
-
-int32_t serve_tokenize(const serve_model * model, const char * text, int32_t len, bool add_special,
-                       bool parse_special, int32_t * out, int32_t cap, serve_error * err) {
-    return guard(err, [&] {
-        const int32_t n = llama_tokenize(model->vocab, text, len, out, cap, add_special, parse_special);
-        if (n == INT32_MIN) {
-            throw std::length_error("the text has more tokens than an int32 can count");
-        }
-        return n;
-    });
 }
 
 }  // extern "C"

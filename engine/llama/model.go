@@ -20,6 +20,7 @@ import (
 	"math"
 	"runtime"
 	"runtime/cgo"
+	"slices"
 	"strings"
 	"sync"
 	"unsafe"
@@ -108,6 +109,7 @@ type LoadOptions struct {
 	NoMMap    bool // read the file instead of mapping it
 	NoRepack  bool // keep weights for the processor as they are in the file
 	VocabOnly bool // no weights: for tokenizing and templates
+	NoChat    bool // no chat templates: another process renders
 	CPUOnly   bool // leave GPUs alone: without it they help with long prompts, even of no layers
 
 	layout bool // nothing is allocated: for Measure
@@ -119,7 +121,7 @@ type LoadOptions struct {
 func (o LoadOptions) c(progress cgo.Handle) C.serve_model_params {
 	return C.serve_model_params{
 		gpu_layers: C.int32_t(o.GPULayers), mmap: C.bool(!o.NoMMap), vocab_only: C.bool(o.VocabOnly),
-		cpu_only: C.bool(o.CPUOnly), no_alloc: C.bool(o.layout), no_repack: C.bool(o.NoRepack),
+		cpu_only: C.bool(o.CPUOnly), no_alloc: C.bool(o.layout), no_chat: C.bool(o.NoChat), no_repack: C.bool(o.NoRepack),
 		progress: C.uintptr_t(progress),
 	}
 }
@@ -238,16 +240,28 @@ func (m *Model) Tokenize(text string, addSpecial, parseSpecial bool) ([]engine.T
 	if len(text) > math.MaxInt32/2 {
 		return nil, fmt.Errorf("tokenize: a text of %d bytes", len(text))
 	}
-	// At most a token a byte, the special ones, and the space that SPM puts first.
-	tokens := make([]engine.Token, len(text)+4)
 	var e C.serve_error
-	n := C.serve_tokenize(m.c, (*C.char)(unsafe.Pointer(unsafe.StringData(text))), C.int32_t(len(text)),
-		C.bool(addSpecial), C.bool(parseSpecial), (*C.int32_t)(&tokens[0]), C.int32_t(len(tokens)), &e)
-	if err := goError(&e); err != nil {
+	var n C.size_t
+	list := C.serve_tokenize(m.c, (*C.char)(unsafe.Pointer(unsafe.StringData(text))), C.size_t(len(text)),
+		C.bool(addSpecial), C.bool(parseSpecial), &n, &e)
+	return goTokens(list, n, &e)
+}
+
+// tokenizePlain is Tokenize by llama.cpp alone, for tests: long words end the process, and many control tokens take
+// quadratic time.
+func (m *Model) tokenizePlain(text string, addSpecial, parseSpecial bool) ([]engine.Token, error) {
+	var e C.serve_error
+	var n C.size_t
+	list := C.serve_tokenize_plain(m.c, (*C.char)(unsafe.Pointer(unsafe.StringData(text))), C.size_t(len(text)),
+		C.bool(addSpecial), C.bool(parseSpecial), &n, &e)
+	return goTokens(list, n, &e)
+}
+
+// goTokens copies what a C call returned, and frees it.
+func goTokens(list *C.int32_t, n C.size_t, e *C.serve_error) ([]engine.Token, error) {
+	if err := goError(e); err != nil {
 		return nil, fmt.Errorf("tokenize: %w", err)
 	}
-	if n < 0 {
-		return nil, fmt.Errorf("tokenize: %d tokens from %d bytes", -n, len(text))
-	}
-	return tokens[:n:n], nil
+	defer C.serve_free(unsafe.Pointer(list))
+	return slices.Clone(unsafe.Slice((*engine.Token)(unsafe.Pointer(list)), int(n))), nil
 }

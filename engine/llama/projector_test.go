@@ -197,7 +197,7 @@ func startEngine(t *testing.T, path string, o Options) *engine.Engine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := engine.New(r, engine.Options{})
+	e := engine.New(r, r, engine.Options{})
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- e.Run(ctx) }()

@@ -2,6 +2,7 @@ package llama
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -30,10 +31,57 @@ const (
 	poll = 50
 )
 
-// runner implements engine.Runner: a model, a context that generates, and one
-// that embeds, made when it is first needed.
-type runner struct {
-	model     *Model
+// Text implements engine.Text: a vocabulary and chat templates.
+type Text struct{ model *Model }
+
+var _ engine.Text = (*Text)(nil)
+
+// LoadText loads the vocabulary and the chat templates of a model. The caller must Close it.
+func LoadText(path string) (*Text, error) {
+	m, err := LoadModel(path, LoadOptions{VocabOnly: true, CPUOnly: true})
+	if err != nil {
+		return nil, err
+	}
+	return &Text{m}, nil
+}
+
+// Tokenize implements engine.Text, as do the methods after it. None of them looks at its context: C++ cannot be
+// interrupted.
+func (t *Text) Tokenize(_ context.Context, text string, control, ends bool) ([]engine.Token, error) {
+	return t.model.Tokenize(text, ends, control)
+}
+
+// Render has the chat template render a conversation.
+func (t *Text) Render(_ context.Context, c engine.Chat) (*engine.Rendered, error) {
+	return t.model.Render(c)
+}
+
+// Parser makes the parser of an answer.
+func (t *Text) Parser(_ context.Context, spec string) (engine.Parser, error) {
+	return t.model.Parser(spec)
+}
+
+// Check makes a sampler and frees it.
+func (t *Text) Check(_ context.Context, s engine.Sampling) error {
+	sampler, err := t.model.NewSampler(s)
+	if err != nil {
+		return err
+	}
+	sampler.Close()
+	return nil
+}
+
+// Vocabulary returns the number of tokens.
+func (t *Text) Vocabulary() int { return t.model.info.Vocabulary }
+
+// Close frees the vocabulary.
+func (t *Text) Close() { t.model.Close() }
+
+// Runner implements engine.Runner: a model, a context that generates, and one
+// that embeds, made when it is first needed. Unless Options.Model.NoChat is set, it is an engine.Text, too.
+type Runner struct {
+	Text
+
 	ctx       *Context // nil for an encoder
 	embed     *Context
 	projector *Projector // nil without image input
@@ -43,7 +91,7 @@ type runner struct {
 	buf       rowBuffers
 }
 
-var _ engine.Runner = (*runner)(nil)
+var _ engine.Runner = (*Runner)(nil)
 
 // contextOptions sizes the generating context.
 func (o Options) contextOptions() ContextOptions {
@@ -92,12 +140,12 @@ func (o Options) embeddingContext(info *modelInfo) ContextOptions {
 }
 
 // Load loads a model and allocates its KV cells. Verify it before anybody relies on it.
-func Load(path string, o Options) (engine.Runner, error) {
+func Load(path string, o Options) (*Runner, error) {
 	m, err := LoadModel(path, o.Model)
 	if err != nil {
 		return nil, err
 	}
-	r := &runner{model: m, opts: o}
+	r := &Runner{Text: Text{m}, opts: o}
 	if err := r.start(); err != nil {
 		r.Close()
 		return nil, fmt.Errorf("load model %q: %w", path, err)
@@ -105,7 +153,7 @@ func Load(path string, o Options) (engine.Runner, error) {
 	return r, nil
 }
 
-func (r *runner) start() error {
+func (r *Runner) start() error {
 	info := r.model.info
 	if info.HasEncoder && info.HasDecoder {
 		return errors.New("encoder-decoder models are not supported")
@@ -127,7 +175,7 @@ func (r *runner) start() error {
 }
 
 // describe fills in what the engine knows of the model.
-func (r *runner) describe() {
+func (r *Runner) describe() {
 	info := r.model.info
 	r.facts = engine.ModelInfo{
 		Name:         info.Name,
@@ -165,7 +213,7 @@ func (r *runner) describe() {
 }
 
 // startGeneration makes the context that generates, and the projector.
-func (r *runner) startGeneration() error {
+func (r *Runner) startGeneration() error {
 	o := r.opts.contextOptions()
 	ctx, err := NewContext(r.model, o)
 	if err != nil {
@@ -187,49 +235,41 @@ func (r *runner) startGeneration() error {
 }
 
 // startEmbed makes the embedding context.
-func (r *runner) startEmbed() error {
+func (r *Runner) startEmbed() error {
 	ctx, err := NewContext(r.model, r.opts.embeddingContext(&r.model.info))
 	r.embed = ctx
 	return err
 }
 
-func (r *runner) Model() *engine.ModelInfo { return &r.facts }
+func (r *Runner) Model() *engine.ModelInfo { return &r.facts }
 
-func (r *runner) Limits() engine.Limits { return r.limits }
+func (r *Runner) Limits() engine.Limits { return r.limits }
 
-func (r *runner) Tokenize(text string, control, ends bool) ([]engine.Token, error) {
-	return r.model.Tokenize(text, ends, control)
-}
-
-func (r *runner) EncodeImage(img *engine.Bitmap, limit int) ([]engine.Chunk, error) {
+func (r *Runner) EncodeImage(img *engine.Bitmap, limit int) ([]engine.Chunk, error) {
 	return r.projector.EncodeImage(img, limit)
 }
 
-func (r *runner) NewSampler(s engine.Sampling) (engine.Sampler, error) { return r.model.NewSampler(s) }
+func (r *Runner) NewSampler(s engine.Sampling) (engine.Sampler, error) { return r.model.NewSampler(s) }
 
-func (r *runner) Render(c engine.Chat) (*engine.Rendered, error) { return r.model.Render(c) }
-
-func (r *runner) Parser(spec string) (engine.Parser, error) { return r.model.Parser(spec) }
-
-func (r *runner) Step(b *engine.Batch, rows []engine.Row) error {
+func (r *Runner) Step(b *engine.Batch, rows []engine.Row) error {
 	if err := r.ctx.Decode(b); err != nil {
 		return err
 	}
 	return r.ctx.sample(rows, &r.buf)
 }
 
-func (r *runner) RemoveKV(seq, from int) bool { return r.ctx.RemoveKV(seq, from) }
+func (r *Runner) RemoveKV(seq, from int) bool { return r.ctx.RemoveKV(seq, from) }
 
-func (r *runner) CopyKV(src, dst int) { r.ctx.CopyKV(src, dst) }
+func (r *Runner) CopyKV(src, dst int) { r.ctx.CopyKV(src, dst) }
 
-func (r *runner) Abort() {
+func (r *Runner) Abort() {
 	if r.ctx != nil {
 		r.ctx.Abort()
 	}
 }
 
 // Embed computes one vector an input, together in one batch.
-func (r *runner) Embed(inputs [][]engine.Token) ([][]float32, error) {
+func (r *Runner) Embed(inputs [][]engine.Token, _ bool) ([][]float32, error) {
 	if r.embed == nil {
 		if err := r.startEmbed(); err != nil {
 			return nil, err
@@ -266,7 +306,7 @@ func (r *runner) Embed(inputs [][]engine.Token) ([][]float32, error) {
 }
 
 // Close frees the contexts and the model.
-func (r *runner) Close() {
+func (r *Runner) Close() {
 	if r.ctx != nil {
 		r.ctx.Close()
 	}

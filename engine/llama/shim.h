@@ -130,6 +130,7 @@ typedef struct serve_model_params {
     bool     vocab_only;   // no weights: tokenizing and templates only
     bool     cpu_only;     // no device computes but the processor, no GPU's part of a prompt either
     bool     no_alloc;     // nothing is allocated: to be laid out by serve_memory only
+    bool     no_chat;      // no chat templates: another process renders
     bool     no_repack;    // weights for the processor stay as they are in the file
     uintptr_t progress;    // Go handle passed to goServeProgress, 0 for none
 } serve_model_params;
@@ -187,9 +188,13 @@ void serve_vocab_flags(const serve_model * model, uint8_t * flags) SERVE_NOEXCEP
 // offsets. It returns the bytes needed, and writes no pieces when that is above cap.
 size_t serve_vocab_pieces(const serve_model * model, bool special, char * buf, size_t cap, uint64_t * offsets) SERVE_NOEXCEPT;
 
-// serve_tokenize returns the number of tokens, negated when out has no room for them.
-int32_t serve_tokenize(const serve_model * model, const char * text, int32_t len, bool add_special,
-                       bool parse_special, int32_t * out, int32_t cap, serve_error * err);
+// serve_tokenize returns n tokens, to be freed with serve_free.
+int32_t * serve_tokenize(const serve_model * model, const char * text, size_t len, bool add_special,
+                         bool parse_special, size_t * n, serve_error * err);
+
+// serve_tokenize_plain is the same, by llama.cpp alone: what serve_tokenize is compared with.
+int32_t * serve_tokenize_plain(const serve_model * model, const char * text, size_t len, bool add_special,
+                               bool parse_special, size_t * n, serve_error * err);
 
 // --- context ---
 

@@ -34,11 +34,7 @@ const (
 // Verify has a model that Load returned compute a prompt, a single token and rows of several sequences, and compares
 // them. Whatever can end the process does it here, before anybody waits for an answer, and so do page faults. Again
 // is for a model that was verified before, in another process: a few tokens will do.
-func Verify(loaded engine.Runner, again bool) error {
-	r, ok := loaded.(*runner)
-	if !ok {
-		return fmt.Errorf("verify a %T", loaded)
-	}
+func Verify(r *Runner, again bool) error {
 	prompt := verifyPrompt
 	if again {
 		prompt = verifyAgainPrompt
@@ -49,7 +45,7 @@ func Verify(loaded engine.Runner, again bool) error {
 	return r.verifyLogits(prompt)
 }
 
-func (r *runner) verifyLogits(prompt int) error {
+func (r *Runner) verifyLogits(prompt int) error {
 	defer r.ctx.ClearKV()
 
 	tokens := r.verifyTokens(prompt, min(r.limits.Batch, r.limits.Context))
@@ -75,7 +71,7 @@ func (r *runner) verifyLogits(prompt int) error {
 
 // verifyDecode computes the last token of a prompt by itself, alone and in several sequences together; whole are its
 // logits from within the prompt.
-func (r *runner) verifyDecode(tokens []engine.Token, whole []float32) error {
+func (r *Runner) verifyDecode(tokens []engine.Token, whole []float32) error {
 	last := len(tokens) - 1
 	if !r.ctx.RemoveKV(0, last) {
 		// A state that cannot go back is made anew.
@@ -117,7 +113,7 @@ func (r *runner) verifyDecode(tokens []engine.Token, whole []float32) error {
 }
 
 // verifyTokens are n tokens of the vocabulary, or as many as there is room for.
-func (r *runner) verifyTokens(n, room int) []engine.Token {
+func (r *Runner) verifyTokens(n, room int) []engine.Token {
 	tokens := make([]engine.Token, min(n, room))
 	for i := range tokens {
 		tokens[i] = engine.Token((7919*i + 13) % r.model.info.Vocabulary)
@@ -126,7 +122,7 @@ func (r *runner) verifyTokens(n, room int) []engine.Token {
 }
 
 // verifyRow computes tokens of a sequence and returns the logits of the last one.
-func (r *runner) verifyRow(seq, position int, tokens []engine.Token) ([]float32, error) {
+func (r *Runner) verifyRow(seq, position int, tokens []engine.Token) ([]float32, error) {
 	var b engine.Batch
 	for i, t := range tokens {
 		b.Add(t, position+i, seq, i == len(tokens)-1)
@@ -138,7 +134,7 @@ func (r *runner) verifyRow(seq, position int, tokens []engine.Token) ([]float32,
 }
 
 // finiteLogits returns a row of logits that are numbers. A model may rule tokens out, but not all of them.
-func (r *runner) finiteLogits(index int) ([]float32, error) {
+func (r *Runner) finiteLogits(index int) ([]float32, error) {
 	logits, err := r.ctx.Logits(index)
 	if err != nil {
 		return nil, err
@@ -158,14 +154,14 @@ func (r *runner) finiteLogits(index int) ([]float32, error) {
 }
 
 // verifyEmbedding embeds two texts together and one of them alone.
-func (r *runner) verifyEmbedding(prompt int) error {
+func (r *Runner) verifyEmbedding(prompt int) error {
 	tokens := r.verifyTokens(prompt, r.limits.EmbedTokens)
 	short := tokens[:(len(tokens)+1)/2]
-	together, err := r.Embed([][]engine.Token{tokens, short})
+	together, err := r.Embed([][]engine.Token{tokens, short}, false)
 	if err != nil {
 		return err
 	}
-	alone, err := r.Embed([][]engine.Token{short})
+	alone, err := r.Embed([][]engine.Token{short}, false)
 	if err != nil {
 		return err
 	}

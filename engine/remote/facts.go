@@ -12,14 +12,15 @@ import (
 // What no model exceeds. A child that somebody has taken over says what that one likes: the parent makes lists of these
 // sizes, and takes tokens for indices into them.
 const (
-	maxSequences = 1 << 16
-	maxCells     = math.MaxInt32
-	maxSize      = 1 << 20 // floats of an embedding, scores of a classifier, inputs of a call
-	maxNumber    = 1 << 56 // bytes, parameters
-	maxTraining  = math.MaxInt32
-	maxName      = 4 << 10 // bytes of a name
-	maxTemplate  = 16 << 20
-	maxPiece     = 64 << 10
+	maxSequences  = 1 << 16
+	maxCells      = math.MaxInt32
+	maxSize       = 1 << 20 // floats of an embedding, scores of a classifier, inputs of a call
+	maxNumber     = 1 << 56 // bytes, parameters
+	maxTraining   = math.MaxInt32
+	maxName       = 4 << 10 // bytes of a name
+	maxTemplate   = 16 << 20
+	maxPiece      = 64 << 10
+	maxVocabulary = 1 << 24
 )
 
 // maxText is the size in bytes of an error's text, and maxCalls how many tool calls an answer can skip.
@@ -64,6 +65,7 @@ func (f *facts) encode() []byte {
 	}
 	m.bool(l.Shared)
 	m.bool(l.RollsBack)
+	m.int(f.Vocabulary)
 	return m.b
 }
 
@@ -107,6 +109,7 @@ func decodeFacts(b []byte) (*facts, error) {
 	}
 	l.Shared = r.bool()
 	l.RollsBack = r.bool()
+	f.Vocabulary = r.int()
 	if err := r.end(); err != nil {
 		return nil, err
 	}
@@ -128,7 +131,7 @@ func (f *facts) check() error {
 			len(i.EndsGeneration))
 	}
 	for _, mark := range marksOf(&i.Marks) {
-		if int(*mark) >= vocabulary {
+		if int(*mark) >= max(vocabulary, f.Vocabulary) {
 			return fmt.Errorf("%w: mark %d of %d tokens", errWire, *mark, vocabulary)
 		}
 	}
@@ -157,6 +160,7 @@ func (f *facts) check() error {
 		{"batch", l.Batch, maxCells},
 		{"tokens to embed", l.EmbedTokens, maxCells},
 		{"inputs to embed", l.EmbedInputs, maxSize},
+		{"vocabulary", f.Vocabulary, maxVocabulary},
 	} {
 		if c.value < 0 || c.value > c.max {
 			return fmt.Errorf("%w: %s %d (maximum %d)", errWire, c.name, c.value, c.max)

@@ -4,11 +4,14 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"serve/engine"
 )
 
 // Child is a child that has been started.
@@ -47,6 +50,9 @@ func (e *DiedError) Unwrap() error { return e.Err }
 // errLost says that the child has gone.
 var errLost = errors.New("the engine's process is gone")
 
+// errNotSent says that the child had gone before it was asked: what was asked has done it no harm.
+var errNotSent = fmt.Errorf("%w: it was not asked", errLost)
+
 // generation is one child.
 type generation struct {
 	number int
@@ -58,8 +64,13 @@ type generation struct {
 	mu      sync.Mutex
 	nextID  uint32
 	pending map[uint32]*pendingCall
+	retired bool          // no new calls come, and it ends when nobody waits for a reply
 	gone    chan struct{} // closed when it is known to be lost
 	once    sync.Once
+	closing sync.Once
+
+	// replace has another child take the calls to come, for a reason in words. This one ends when those under way have.
+	replace func(why string)
 
 	watch   *time.Timer  // runs while a step is computed
 	stalled atomic.Int64 // nanoseconds without an answer, after which it was killed
@@ -71,8 +82,9 @@ type generation struct {
 }
 
 type pendingCall struct {
-	name  string
-	reply chan []byte
+	name      string
+	reply     chan []byte
+	abandoned bool // nobody waits for the reply
 }
 
 // spawn starts a child and waits until it has loaded. Without room for the model it
@@ -85,6 +97,7 @@ func (r *Runner) spawn(ctx context.Context, number int) (*generation, []byte, *f
 
 	g := &generation{number: number, p: p, began: time.Now(), steps: bufio.NewReaderSize(p.Steps, 64<<10),
 		pending: map[uint32]*pendingCall{}, gone: make(chan struct{})}
+	g.replace = func(why string) { r.replace(g, why) }
 	g.watch = time.AfterFunc(time.Hour, func() { g.stall(r.o.Stall) })
 	g.watch.Stop()
 	unhook := context.AfterFunc(ctx, func() { p.Kill(false) })
@@ -99,7 +112,7 @@ func (r *Runner) spawn(ctx context.Context, number int) (*generation, []byte, *f
 		defer watch.Stop()
 	}
 
-	reply, err := g.call("load", func(m *message) {
+	reply, err := g.call(context.Background(), "load", 0, func(m *message) {
 		m.u8(askLoad)
 		m.bytes(request)
 	})
@@ -147,6 +160,9 @@ func (p *Child) close() {
 	p.Calls.Close()
 }
 
+// close closes the sockets of a child that has ended.
+func (g *generation) close() { g.closing.Do(g.p.close) }
+
 // readCalls hands out replies until the connection ends.
 func (g *generation) readCalls() {
 	in := bufio.NewReaderSize(g.p.Calls, 64<<10)
@@ -170,6 +186,7 @@ func (g *generation) readCalls() {
 			return
 		}
 		call.reply <- r.b
+		g.endIfRetired()
 	}
 }
 
@@ -190,9 +207,15 @@ func (g *generation) stall(d time.Duration) {
 	g.p.Kill(true)
 }
 
-// call asks the child and waits for its reply.
-func (g *generation) call(name string, write func(*message)) ([]byte, error) {
-	c := &pendingCall{name, make(chan []byte, 1)}
+// call asks the child and waits for its reply. With a limit, the call may take so much CPU time, and as much again for
+// each MiB that is sent; 0 is no limit. Without a reply the error is errLost, which is errNotSent if
+// the child cannot have read the whole question.
+func (g *generation) call(ctx context.Context, name string, limit time.Duration, write func(*message)) ([]byte, error) {
+	if g.isGone() {
+		return nil, errNotSent
+	}
+
+	c := &pendingCall{name: name, reply: make(chan []byte, 1)}
 	g.mu.Lock()
 	g.nextID++
 	id := g.nextID
@@ -200,17 +223,32 @@ func (g *generation) call(name string, write func(*message)) ([]byte, error) {
 	g.mu.Unlock()
 	m := newMessage(nil)
 	m.u32(id)
+	m.u64(0)
 	write(&m)
+	if limit > 0 {
+		limit += time.Duration(float64(limit) * float64(len(m.b)) / (1 << 20))
+		binary.LittleEndian.PutUint64(m.b[8:], uint64(limit))
+	}
 	g.write.Lock()
 	err := m.send(g.p.Calls)
 	g.write.Unlock()
+	if errors.Is(err, engine.ErrRequest) {
+		g.mu.Lock()
+		delete(g.pending, id)
+		g.mu.Unlock()
+		return nil, err
+	}
 	if err != nil {
 		g.lose(err)
+		return nil, errNotSent
 	}
 
 	select {
 	case reply := <-c.reply:
 		return reply, nil
+	case <-ctx.Done():
+		g.abandon(id)
+		return nil, context.Cause(ctx)
 	case <-g.gone:
 	}
 
@@ -220,4 +258,62 @@ func (g *generation) call(name string, write func(*message)) ([]byte, error) {
 	default:
 		return nil, errLost
 	}
+}
+
+// isGone reports whether the child is known to be lost.
+func (g *generation) isGone() bool {
+	select {
+	case <-g.gone:
+		return true
+	default:
+		return false
+	}
+}
+
+// answers asks the child for nothing, and reports whether it replied: then whatever ends it from now on
+// came after.
+func (g *generation) answers() bool {
+	_, err := g.call(context.Background(), "ping", 0, func(m *message) { m.u8(askNothing) })
+	return err == nil
+}
+
+// graceOfAbandoned is how long a call that nobody waits for may go on. Most end sooner, and C++ cannot be interrupted.
+const graceOfAbandoned = 100 * time.Millisecond
+
+// abandon gives up a call. If it does not end soon, the child does.
+func (g *generation) abandon(id uint32) {
+	g.mu.Lock()
+	c := g.pending[id]
+	if c != nil {
+		c.abandoned = true
+	}
+	g.mu.Unlock()
+	if c == nil {
+		return
+	}
+
+	g.endIfRetired()
+	time.AfterFunc(graceOfAbandoned, func() {
+		g.mu.Lock()
+		_, runs := g.pending[id]
+		g.mu.Unlock()
+		if runs {
+			g.replace("a call that nobody waits for")
+		}
+	})
+}
+
+// endIfRetired ends a child that gets no new calls, once nobody waits for a reply.
+func (g *generation) endIfRetired() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.retired {
+		return
+	}
+	for _, c := range g.pending {
+		if !c.abandoned {
+			return
+		}
+	}
+	go g.lose(errLost)
 }

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"context"
 	"errors"
 
 	"serve/engine"
@@ -12,6 +13,7 @@ import (
 // brought to the same state; what it returns meanwhile was returned before.
 type parser struct {
 	r      *Runner
+	ctx    context.Context
 	id     uint64
 	spec   string
 	pieces []string
@@ -20,15 +22,15 @@ type parser struct {
 }
 
 // Parser asks the child to make a parser.
-func (r *Runner) Parser(spec string) (engine.Parser, error) {
-	p := &parser{r: r, id: r.nextID.Add(1), spec: spec}
+func (r *Runner) Parser(ctx context.Context, spec string) (engine.Parser, error) {
+	p := &parser{r: r, ctx: ctx, id: r.nextID.Add(1), spec: spec}
 	return p, p.make(nil)
 }
 
 // make has the child make the parser and read pieces of text.
 func (p *parser) make(pieces []string) error {
 	closed := p.r.closedParsers()
-	in, err := p.r.ask("parser", func(m *message) {
+	in, err := p.r.ask(p.ctx, "parser", func(m *message) {
 		m.u8(askParser)
 		m.u32(uint32(len(closed)))
 		for _, id := range closed {
@@ -64,7 +66,7 @@ func (p *parser) Append(text string, last bool) (d engine.Delta, err error) {
 		}
 	}
 
-	if errors.Is(err, engine.ErrCrashed) {
+	if errors.Is(err, engine.ErrCrashed) || errors.Is(err, engine.ErrTooComplex) {
 		p.failed = err
 	}
 	return d, err
@@ -72,7 +74,7 @@ func (p *parser) Append(text string, last bool) (d engine.Delta, err error) {
 
 // append fails to be known by a child that has not read as many pieces before.
 func (p *parser) append(before int, text string, last bool) (d engine.Delta, known bool, err error) {
-	in, err := p.r.ask("parse", func(m *message) {
+	in, err := p.r.ask(p.ctx, "parse", func(m *message) {
 		m.u8(askParse)
 		m.u64(p.id)
 		m.int(before)

@@ -40,7 +40,7 @@ func TestParsersGoOn(t *testing.T) {
 		return enginetest.Options{Limits: limits, Parse: stars}
 	}}
 	_, r := n.start(remote.Options{})
-	p, err := r.Parser("stars")
+	p, err := r.Parser(t.Context(), "stars")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,9 +75,9 @@ type counter struct {
 	open *atomic.Int64
 }
 
-func (c *counter) Parser(spec string) (engine.Parser, error) {
+func (c *counter) Parser(ctx context.Context, spec string) (engine.Parser, error) {
 	c.open.Add(1)
-	p, err := c.Fake.Parser(spec)
+	p, err := c.Fake.Parser(ctx, spec)
 	return &counted{p, c.open}, err
 }
 
@@ -93,7 +93,7 @@ func TestParsersAreClosed(t *testing.T) {
 	var open atomic.Int64
 	r := startOver(t, &counter{enginetest.New(enginetest.Options{Parse: stars}), &open})
 	for range 100 {
-		p, err := r.Parser("stars")
+		p, err := r.Parser(t.Context(), "stars")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -105,7 +105,7 @@ func TestParsersAreClosed(t *testing.T) {
 }
 
 // startOver returns a Runner whose child serves another.
-func startOver(t testing.TB, runner engine.Runner) *remote.Runner {
+func startOver(t testing.TB, runner enginetest.Model) *remote.Runner {
 	t.Helper()
 	r, _, err := remote.Start(
 		context.Background(), remote.Options{Spawn: func() (*remote.Child, error) { return remotetest.Spawn(runner) }},
@@ -120,7 +120,7 @@ func startOver(t testing.TB, runner engine.Runner) *remote.Runner {
 // quick is a Runner whose parsers cost nothing.
 type quick struct{ *enginetest.Fake }
 
-func (quick) Parser(string) (engine.Parser, error) { return &passing{}, nil }
+func (quick) Parser(context.Context, string) (engine.Parser, error) { return &passing{}, nil }
 
 type passing struct{}
 
@@ -133,7 +133,7 @@ func (*passing) Append(text string, _ bool) (engine.Delta, error) {
 func BenchmarkParser(b *testing.B) {
 	for _, tokens := range []int{100, 1000, 10000} {
 		b.Run(fmt.Sprint(tokens), func(b *testing.B) {
-			p, err := startOver(b, quick{enginetest.New(enginetest.Options{})}).Parser("quick")
+			p, err := startOver(b, quick{enginetest.New(enginetest.Options{})}).Parser(b.Context(), "quick")
 			if err != nil {
 				b.Fatal(err)
 			}

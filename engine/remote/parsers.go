@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"context"
 	"sync"
 
 	"serve/engine"
@@ -32,7 +33,7 @@ func (c *child) makeParser(r *reader) error {
 	if r.err != nil {
 		return r.err
 	}
-	parser, err := c.runner.Parser(spec)
+	parser, err := c.text.Parser(context.Background(), spec)
 	if err != nil {
 		return err
 	}

@@ -44,7 +44,7 @@ func (n *nursery) spawn() (*remote.Child, error) {
 	number := n.number
 	ends := make(chan struct{})
 	n.ends = ends
-	p, err := remotetest.SpawnWith(func([]byte) (engine.Runner, []byte) {
+	p, err := remotetest.SpawnWith(func([]byte) (*remote.Model, []byte) {
 		if n.refuse != nil && n.refuse(number) {
 			return nil, []byte("no")
 		}
@@ -60,7 +60,7 @@ func (n *nursery) spawn() (*remote.Child, error) {
 				}
 			}
 		})
-		return &mortal{fake, n}, []byte("yes")
+		return remotetest.Whole(&mortal{fake, n}), []byte("yes")
 	}, n.exit)
 	if err != nil {
 		return nil, err
@@ -145,7 +145,7 @@ func (n *nursery) start(o remote.Options) (*engine.Engine, *remote.Runner) {
 		n.t.Fatal(err)
 	}
 
-	e := engine.New(r, engine.Options{})
+	e := engine.New(r, r, engine.Options{})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- e.Run(ctx) }()

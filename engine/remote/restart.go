@@ -83,6 +83,7 @@ func (r *Runner) whyAborted() error {
 func (r *Runner) lost(g *generation, crash func() Crash) (suspicious bool) {
 	g.lose(errLost)
 	exit := g.p.Wait()
+	defer g.close()
 	var c Crash
 	if crash != nil {
 		c = crash()
@@ -106,21 +107,52 @@ func (r *Runner) lost(g *generation, crash func() Crash) (suspicious bool) {
 			c.Calls = append(c.Calls, call.name)
 		}
 		g.mu.Unlock()
-		g.p.close()
 		select {
 		case <-r.aborted:
 		default:
 			r.restarts++
-			r.work.Go(func() { r.restart(g.number+1, c) })
+			r.work.Go(func() {
+				if r.o.Report != nil {
+					r.o.Report(c)
+				}
+				r.restart(g.number+1, c.Exit.How)
+			})
 		}
 	}
 	return exit.Fault || g.wire != nil || g.stalled.Load() > 0 && !exit.Paused || r.quiet.Load() >= maxQuiet
 }
 
-// restart starts another child, again and again until one is there.
-func (r *Runner) restart(number int, c Crash) {
-	if r.o.Report != nil {
-		r.o.Report(c)
+// replace has another child take the calls to come. The one there is ends when nobody waits for what it does. One that
+// makes steps stays: its cells are worth more than the time of a call.
+func (r *Runner) replace(g *generation, why string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.current != g || !r.textOnly {
+		return
+	}
+
+	r.current = nil
+	g.mu.Lock()
+	g.retired = true
+	g.mu.Unlock()
+	g.endIfRetired()
+	select {
+	case <-r.aborted:
+	default:
+		r.restarts++
+		r.work.Go(func() { r.restart(g.number+1, why) })
+	}
+}
+
+// restart puts another child in the place of one that has ended because of why: the spare one, or it starts one,
+// again and again until one is there.
+func (r *Runner) restart(number int, why string) {
+	began := time.Now()
+	if g := r.takeSpare(); g != nil {
+		g.number = number
+		r.announce(why, began)
+		r.set(g, nil)
+		return
 	}
 
 	delay := time.Duration(0)
@@ -137,7 +169,6 @@ func (r *Runner) restart(number int, c Crash) {
 		case <-ctx.Done():
 		}
 	}()
-	began := time.Now()
 	for failures := 0; ; failures++ {
 		if delay > 0 {
 			select {
@@ -150,15 +181,14 @@ func (r *Runner) restart(number int, c Crash) {
 		}
 		g, err := r.spawnAgain(ctx, number)
 		if err == nil {
-			took := time.Since(began).Round(time.Millisecond)
-			r.o.Log.Warn("the engine was restarted", "because", c.Exit.How, "after", took, "restarts", c.Restarts+1)
+			r.announce(why, began)
 			r.set(g, nil)
 			return
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		r.o.Log.Error("the engine could not be restarted", "error", err, "attempt", failures+1)
+		r.o.Log.Error("the "+r.o.Name+" could not be restarted", "error", err, "attempt", failures+1)
 		if failures+1 == maxFailures {
 			r.set(nil, fmt.Errorf("%w: it could not be restarted: %w", engine.ErrFatal, err))
 			return
@@ -171,14 +201,90 @@ func (r *Runner) restart(number int, c Crash) {
 	}
 }
 
+// announce logs that a child has taken another's place.
+func (r *Runner) announce(why string, began time.Time) {
+	took := time.Since(began).Round(time.Millisecond)
+	r.o.Log.Warn("the "+r.o.Name+" was restarted", "because", why, "after", took, "restarts", r.Restarts())
+}
+
+// takeSpare returns the child that is kept for this, if it still lives.
+func (r *Runner) takeSpare() *generation {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	g := r.spare
+	r.spare = nil
+	if g != nil && g.isGone() {
+		r.work.Go(func() { g.p.Wait(); g.close() })
+		return nil
+	}
+	return g
+}
+
+// makeSpare starts a child to take the place of the next one that ends. If it fails, that one's successor is started
+// when it is needed.
+func (r *Runner) makeSpare() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case <-r.aborted:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+
+	g, err := r.spawnAgain(ctx, 2)
+	if err != nil {
+		if ctx.Err() == nil {
+			r.o.Log.Warn("a spare "+r.o.Name+" could not be started", "error", err)
+		}
+		return
+	}
+	r.mu.Lock()
+	old := r.spare
+	r.spare = g
+	r.mu.Unlock()
+	if old != nil {
+		old.lose(errLost)
+		old.p.Wait()
+		old.close()
+	}
+	select {
+	case <-r.aborted:
+		r.dropSpare()
+	default:
+	}
+}
+
+// dropSpare ends the child that is kept.
+func (r *Runner) dropSpare() {
+	r.mu.Lock()
+	g := r.spare
+	r.spare = nil
+	r.mu.Unlock()
+	if g != nil {
+		g.lose(errLost)
+		g.p.Wait()
+		g.close()
+	}
+}
+
+// like reports whether a child has the model that the first one had.
+func (r *Runner) like(f *facts) bool {
+	if r.textOnly {
+		return f.Vocabulary == r.vocabulary
+	}
+	return f.Vocabulary == 0 && f.Limits == r.limits && f.Model.Size == r.model.Size &&
+		len(f.Model.Pieces) == len(r.model.Pieces)
+}
+
 // spawnAgain starts a child that must be like the one before.
 func (r *Runner) spawnAgain(ctx context.Context, number int) (*generation, error) {
 	g, answer, known, err := r.spawn(ctx, number)
 	if err == nil && g == nil {
 		err = r.o.Refused(answer)
 	}
-	if err == nil && (known.Limits != r.limits || known.Model.Size != r.model.Size ||
-		len(known.Model.Pieces) != len(r.model.Pieces)) {
+	if err == nil && !r.like(known) {
 		err = errors.New("the model has changed")
 	}
 	if err == nil {
@@ -187,7 +293,7 @@ func (r *Runner) spawnAgain(ctx context.Context, number int) (*generation, error
 	if err != nil && g != nil {
 		g.lose(errLost)
 		g.p.Wait()
-		g.p.close()
+		g.close()
 	}
 	return g, err
 }
@@ -205,6 +311,9 @@ func (r *Runner) set(g *generation, failed error) {
 	if g != nil {
 		// Also when nobody asks it for anything.
 		r.work.Go(func() { <-g.gone; r.lost(g, nil) })
+		if r.o.Spare {
+			r.work.Go(r.makeSpare)
+		}
 	}
 	select {
 	case <-r.aborted:
@@ -223,32 +332,55 @@ func (r *Runner) Restarts() int {
 }
 
 // ask makes a call, again with another child when one is lost. What crashes one alone
-// is an engine.ErrCrashed.
-func (r *Runner) ask(name string, write func(*message)) (*reader, error) {
+// is an engine.ErrCrashed, or an engine.ErrTooComplex if no cells are lost with it.
+func (r *Runner) ask(ctx context.Context, name string, write func(*message)) (*reader, error) {
 	for suspect := false; ; {
-		unlock := r.take(suspect)
-		g, err := r.generation()
-		var reply []byte
-		if err == nil {
-			watch := time.AfterFunc(r.o.Stall, func() { g.stall(r.o.Stall) })
-			reply, err = g.call(name, write)
-			watch.Stop()
-		}
-		unlock()
-
+		reply, g, err := r.tryCall(ctx, name, suspect, write)
 		switch {
 		case err == nil:
 			in := &reader{b: reply}
-			return in, in.failure()
-		case g == nil:
+			err = in.failure()
+			if errors.Is(err, engine.ErrTooComplex) {
+				g.replace("a call that takes too long") // it still computes
+			} else if r.textOnly {
+				r.quiet.Store(0)
+			}
+			return in, err
+		case g == nil || !errors.Is(err, errLost):
 			return nil, err
-		case r.lost(g, nil):
+		case r.lost(g, nil) && !errors.Is(err, errNotSent):
+			if suspect && r.textOnly {
+				return nil, fmt.Errorf("%w: the process that reads it crashed (%s)", engine.ErrTooComplex, name)
+			}
 			if suspect {
 				return nil, fmt.Errorf("%w: %s", engine.ErrCrashed, name)
 			}
 			suspect = true
 		}
 	}
+}
+
+// tryCall makes a call once. A suspect is alone with its child, which has answered since it was.
+func (r *Runner) tryCall(
+	ctx context.Context, name string, suspect bool, write func(*message),
+) ([]byte, *generation, error) {
+	unlock := r.take(suspect)
+	defer unlock()
+	if ctx.Err() != nil {
+		return nil, nil, context.Cause(ctx)
+	}
+	g, err := r.generation()
+	if err != nil {
+		return nil, nil, err
+	}
+
+	watch := time.AfterFunc(r.o.Stall, func() { g.stall(r.o.Stall) })
+	defer watch.Stop()
+	if suspect && !g.answers() {
+		return nil, g, errNotSent
+	}
+	reply, err := g.call(ctx, name, r.o.CPU, write)
+	return reply, g, err
 }
 
 // take keeps others from asking a child meanwhile, or only those that must be alone.

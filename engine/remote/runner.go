@@ -20,10 +20,15 @@ type Options struct {
 	Request func() []byte                        // what to load, for the child's Open; nothing by default
 	Refused func(answer []byte) error            // why a restarted child loaded nothing; its answer by default
 	Stall   time.Duration                        // that a step or a call may take, 2 minutes
+	CPU     time.Duration                        // that a call may take, and as much again a MiB that it sends; 0 for any
+	Name    string                               // of the child in logs, "engine"
 	Load    time.Duration                        // that the first load may take; 0 for any time
 	Report  func(Crash)                          // receives every crash
 	Log     *slog.Logger                         // slog.Default()
 	Sleep   func(time.Duration) <-chan time.Time // time.After; tests do not wait
+
+	// Spare keeps another child loaded, which takes the place of one that ends at once.
+	Spare bool
 
 	// Check says whether a model can be the one that was asked for: what a child says is not believed.
 	Check func(*engine.ModelInfo, engine.Limits) error
@@ -32,23 +37,26 @@ type Options struct {
 	Restarted func(answer []byte)
 }
 
-// Runner is an engine.Runner whose work a child does. When the child dies it starts
-// another; Step then fails with engine.ErrRestarted or ErrCrashed, calls are made again.
+// Runner is an engine.Runner and an engine.Text whose work a child does: as much of it as the child's Model can. When
+// the child dies it starts another; Step then fails with engine.ErrRestarted or ErrCrashed, calls are made again.
 type Runner struct {
-	o       Options
-	model   engine.ModelInfo
-	limits  engine.Limits
-	nextID  atomic.Uint64 // of samplers and parsers
-	aborted chan struct{} // closed by Abort
-	abort   sync.Once
-	loading time.Duration   // that the first child took to load
-	ended   context.Context // done when there will be no child any more, for the reason that is its cause
-	end     context.CancelCauseFunc
+	o          Options
+	model      engine.ModelInfo
+	textOnly   bool // the child makes no steps
+	vocabulary int  // tokens
+	limits     engine.Limits
+	nextID     atomic.Uint64 // of samplers and parsers
+	aborted    chan struct{} // closed by Abort
+	abort      sync.Once
+	loading    time.Duration   // that the first child took to load
+	ended      context.Context // done when there will be no child any more, for the reason that is its cause
+	end        context.CancelCauseFunc
 
 	mu       sync.Mutex
 	current  *generation   // nil while there is none
 	changed  chan struct{} // closed when current or failed changes
 	failed   error         // why there will be none any more
+	spare    *generation   // that takes the place of current; nil while there is none
 	restarts int
 	freed    []uint64 // samplers
 	closed   []uint64 // parsers
@@ -66,13 +74,19 @@ type Runner struct {
 	in   []byte
 }
 
-var _ engine.Runner = (*Runner)(nil)
+var (
+	_ engine.Runner = (*Runner)(nil)
+	_ engine.Text   = (*Runner)(nil)
+)
 
 // Start starts a child and has it load the model. The answer is that of the child's
 // Open; without a Runner and without an error it says why not.
 func Start(ctx context.Context, o Options) (r *Runner, answer []byte, err error) {
 	if o.Stall == 0 {
 		o.Stall = 2 * time.Minute
+	}
+	if o.Name == "" {
+		o.Name = "engine"
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
@@ -98,6 +112,11 @@ func Start(ctx context.Context, o Options) (r *Runner, answer []byte, err error)
 
 	r.model = known.Model
 	r.limits = known.Limits
+	r.vocabulary = len(known.Model.Pieces)
+	if known.Vocabulary > 0 {
+		r.textOnly = true
+		r.vocabulary = known.Vocabulary
+	}
 	r.seen = 1
 	r.set(g, nil)
 	return r, answer, nil
@@ -116,6 +135,18 @@ func (r *Runner) Process() int {
 	return r.current.p.ID
 }
 
+// Processes are the system's numbers of the children there are, the spare one's too.
+func (r *Runner) Processes() (ids []int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, g := range []*generation{r.current, r.spare} {
+		if g != nil {
+			ids = append(ids, g.p.ID)
+		}
+	}
+	return ids
+}
+
 // Failed is done when the child could not be started again, for the reason that is its
 // cause, or when the Runner was closed. Nothing that is asked of it then succeeds.
 func (r *Runner) Failed() context.Context { return r.ended }
@@ -124,22 +155,24 @@ func (r *Runner) Failed() context.Context { return r.ended }
 func (r *Runner) Limits() engine.Limits { return r.limits }
 
 // Tokenize asks the child.
-func (r *Runner) Tokenize(text string, control, ends bool) (tokens []engine.Token, err error) {
-	in, err := r.ask("tokenize", func(m *message) {
+func (r *Runner) Tokenize(
+	ctx context.Context, text string, control, ends bool,
+) (tokens []engine.Token, err error) {
+	in, err := r.ask(ctx, "tokenize", func(m *message) {
 		m.u8(askTokenize)
 		m.string(text)
 		m.bool(control)
 		m.bool(ends)
 	})
 	if err == nil {
-		tokens = in.tokens(len(r.model.Pieces), mostTokens(len(text)))
+		tokens = in.tokens(r.vocabulary, mostTokens(len(text)))
 	}
 	return tokens, done(in, err)
 }
 
 // EncodeImage asks the child.
 func (r *Runner) EncodeImage(img *engine.Bitmap, limit int) (chunks []engine.Chunk, err error) {
-	in, err := r.ask("encode image", func(m *message) {
+	in, err := r.ask(context.Background(), "encode image", func(m *message) {
 		m.u8(askEncodeImage)
 		m.int(img.Width)
 		m.int(img.Height)
@@ -153,13 +186,25 @@ func (r *Runner) EncodeImage(img *engine.Bitmap, limit int) (chunks []engine.Chu
 	return chunks, done(in, err)
 }
 
+// Check asks the child.
+func (r *Runner) Check(ctx context.Context, s engine.Sampling) error {
+	text, err := json.Marshal(specOf(s, nil))
+	if err != nil {
+		return err
+	}
+	return done(r.ask(ctx, "check", func(m *message) {
+		m.u8(askCheck)
+		m.bytes(text)
+	}))
+}
+
 // Render asks the child.
-func (r *Runner) Render(c engine.Chat) (*engine.Rendered, error) {
+func (r *Runner) Render(ctx context.Context, c engine.Chat) (*engine.Rendered, error) {
 	text, err := encode(c)
 	if err != nil {
 		return nil, err
 	}
-	in, err := r.ask("render", func(m *message) {
+	in, err := r.ask(ctx, "render", func(m *message) {
 		m.u8(askRender)
 		m.bytes(text)
 	})
@@ -169,82 +214,6 @@ func (r *Runner) Render(c engine.Chat) (*engine.Rendered, error) {
 	rendered := new(engine.Rendered)
 	err = json.Unmarshal(in.bytes(), rendered)
 	return rendered, errors.Join(in.end(), err)
-}
-
-// sampler is a choice's sampler, wherever it is: in the child that made it, or to be
-// made again of what it was and what it has drawn.
-type sampler struct {
-	r     *Runner
-	id    uint64
-	spec  engine.Sampling
-	drawn []engine.Token
-	at    int // number of the generation that has it
-}
-
-// NewSampler asks the child, unless the sampler consists of numbers alone: then the first step brings it along, which
-// saves the request a call. To make any other takes time that depends on what the client has sent, and it may fail.
-func (r *Runner) NewSampler(s engine.Sampling) (engine.Sampler, error) {
-	q := &sampler{r: r, id: r.nextID.Add(1), spec: s}
-	if !q.costly() {
-		return q, nil
-	}
-	if err := q.make(); err != nil {
-		return nil, err
-	}
-	return q, nil
-}
-
-func (q *sampler) text() ([]byte, error) { return encode(specOf(q.spec, q.drawn)) }
-
-// costly reports whether making the sampler takes time that depends on what the client has sent, or may fail. Such a
-// sampler is made by a call, never by the step that everybody waits for.
-func (q *sampler) costly() bool {
-	s := &q.spec
-	return s.Grammar.Text != "" || len(s.LogitBias)+len(s.DRYSequenceBreakers)+len(s.Ends) > 0
-}
-
-// make has the child make the sampler, by a call.
-func (q *sampler) make() error {
-	text, err := q.text()
-	if err != nil {
-		return err
-	}
-	g, err := q.r.generation()
-	if err != nil {
-		return err
-	}
-
-	// If another child answers, this number is too low, and it is made once more.
-	q.at = g.number
-	in, err := q.r.ask("sampler", func(m *message) {
-		m.u8(askSampler)
-		m.u64(q.id)
-		m.bytes(text)
-	})
-	return done(in, err)
-}
-
-// makeLacking has a child make the costly samplers of rows that it does not have, since it has taken another's place.
-// It returns the errors of those that cannot be made, by row; nil if there was nothing to make.
-func makeLacking(rows []engine.Row, g *generation) (failed []error) {
-	var calls sync.WaitGroup
-	for i := range rows {
-		if q, ok := rows[i].Sampler.(*sampler); ok && q.at != g.number && q.costly() {
-			if failed == nil {
-				failed = make([]error, len(rows))
-			}
-			calls.Go(func() { failed[i] = q.make() })
-		}
-	}
-	calls.Wait()
-	return failed
-}
-
-// Close has the child free it before its next step.
-func (q *sampler) Close() {
-	q.r.mu.Lock()
-	defer q.r.mu.Unlock()
-	q.r.freed = append(q.r.freed, q.id)
 }
 
 // CopyKV is done before the next step.
@@ -358,7 +327,7 @@ func (r *reader) rows(rows []engine.Row, vocabulary int) {
 }
 
 // Embed has the child embed.
-func (r *Runner) Embed(inputs [][]engine.Token) (vectors [][]float32, err error) {
+func (r *Runner) Embed(inputs [][]engine.Token, suspect bool) (vectors [][]float32, err error) {
 	g, err := r.known()
 	if err != nil {
 		return nil, err
@@ -371,7 +340,7 @@ func (r *Runner) Embed(inputs [][]engine.Token) (vectors [][]float32, err error)
 		return c
 	}
 
-	err = r.exchange(g, false, crash, func(m *message) error {
+	err = r.exchange(g, suspect, crash, func(m *message) error {
 		if err := r.begin(m, askEmbed, g, nil); err != nil {
 			return err
 		}
@@ -419,25 +388,36 @@ func (r *Runner) exchange(
 	}
 
 	unlock := r.take(alone)
+	// Whoever had the child before may have ended it, which is then not the fault of what comes now.
+	g.watch.Reset(r.o.Stall)
+	asked := !g.isGone() && (!alone || g.answers())
 	g.exchanging.Lock()
 	defer g.exchanging.Unlock()
-	g.watch.Reset(r.o.Stall)
-	err := r.out.send(g.p.Steps)
+	err := errNotSent
+	if asked {
+		err = r.out.send(g.p.Steps)
+	}
 	if err == nil {
 		r.in, err = receive(g.steps, r.in)
 	}
-
-	g.watch.Stop()
-	unlock()
 	if err == nil {
 		err = read(&reader{b: r.in})
-		if !errors.Is(err, errWire) {
-			return err
-		}
+	} else if asked {
+		err = fmt.Errorf("%w: %w", errLost, err)
+	}
+
+	g.watch.Stop()
+	if !errors.Is(err, errWire) && !errors.Is(err, errLost) {
+		unlock()
+		return err
 	}
 
 	g.lose(err)
-	suspicious := r.lost(g, crash)
+	unlock() // whoever comes next sees that this child is gone
+	if !asked {
+		crash = func() Crash { return Crash{} }
+	}
+	suspicious := r.lost(g, crash) && asked
 	// The next child, or one after it, knows nothing, and the loop will know that.
 	r.seen = g.number + 1
 	r.ops = r.ops[:0]
@@ -502,6 +482,7 @@ func (r *Runner) Abort() {
 	if g != nil {
 		g.lose(errLost)
 	}
+	r.dropSpare()
 }
 
 // Close ends the child and returns when its memory is free.
@@ -514,6 +495,6 @@ func (r *Runner) Close() {
 	r.mu.Unlock()
 	if g != nil {
 		g.p.Wait()
-		g.p.close()
+		g.close()
 	}
 }

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"serve/engine"
 )
@@ -17,19 +19,41 @@ import (
 // Conn is a child's or a parent's end of the two sockets.
 type Conn struct{ Steps, Calls io.ReadWriteCloser }
 
-// Open loads what a parent asks for. It returns nil instead of a Runner when it
-// cannot; the answer, which is the caller's own business, then says why.
-type Open func(request []byte) (r engine.Runner, answer []byte)
-
-// facts are what a parent must know of a Runner.
-type facts struct {
-	Model  engine.ModelInfo
-	Limits engine.Limits
+// Model is what a child computes with: all of a model, or only one of the two.
+type Model struct {
+	Runner     engine.Runner
+	Text       engine.Text
+	Vocabulary int // tokens that a Text without a Runner knows
+	Close      func()
 }
 
-// child serves one Runner.
+// Open loads what a parent asks for. It returns nil instead of a Model when it
+// cannot; the answer, which is the caller's own business, then says why.
+type Open func(request []byte) (m *Model, answer []byte)
+
+// facts are what a parent must know of a Model: of a Runner, or how many tokens a Text alone knows.
+type facts struct {
+	Model      engine.ModelInfo
+	Limits     engine.Limits
+	Vocabulary int
+}
+
+// facts returns what a parent must know, encoded; nothing of no model.
+func (m *Model) facts() []byte {
+	switch {
+	case m == nil:
+		return nil
+	case m.Runner == nil:
+		return (&facts{Vocabulary: m.Vocabulary}).encode()
+	}
+	return (&facts{Model: *m.Runner.Model(), Limits: m.Runner.Limits()}).encode()
+}
+
+// child serves one Model.
 type child struct {
 	runner engine.Runner
+	text   engine.Text
+	clocks clocks // of the calls
 
 	mu       sync.Mutex
 	samplers map[uint64]engine.Sampler
@@ -52,6 +76,7 @@ func Serve(c Conn, open Open) error {
 
 	r := reader{b: first}
 	id := r.u32()
+	_ = r.u64() // a load has no limit of CPU time
 	ask := r.u8()
 	request := r.bytes()
 	if err := r.end(); err != nil || ask != askLoad {
@@ -59,24 +84,21 @@ func Serve(c Conn, open Open) error {
 	}
 
 	ch := &child{samplers: map[uint64]engine.Sampler{}, parsers: map[uint64]*liveParser{}, calls: c.Calls}
-	runner, answer := open(request)
-	if runner != nil {
-		defer runner.Close()
-		ch.runner = runner
+	model, answer := open(request)
+	if model != nil {
+		defer model.Close()
+		ch.runner = model.Runner
+		ch.text = model.Text
 	}
 
 	m := newMessage(nil)
 	m.u32(id)
 	m.err(nil)
 	m.bytes(answer)
-	if runner != nil {
-		m.bytes((&facts{*runner.Model(), runner.Limits()}).encode())
-	} else {
-		m.bytes(nil)
-	}
+	m.bytes(model.facts())
 	// A vocabulary leaves tens of megabytes of garbage behind, and nothing as large comes again.
 	debug.FreeOSMemory()
-	if err := m.send(c.Calls); err != nil || runner == nil {
+	if err := m.send(c.Calls); err != nil || model == nil {
 		return err
 	}
 
@@ -133,6 +155,9 @@ func (c *child) serveSteps(conn io.ReadWriter) error {
 		if frame, err = receive(in, frame); err != nil {
 			return gone(err)
 		}
+		if c.runner == nil {
+			return errWire
+		}
 
 		r := reader{b: frame}
 		ask := r.u8()
@@ -181,7 +206,7 @@ func (c *child) serveSteps(conn io.ReadWriter) error {
 
 // embed computes vectors. Fatal means that the child must end.
 func (c *child) embed(out *message, inputs [][]engine.Token) (fatal bool) {
-	vectors, err := c.runner.Embed(inputs)
+	vectors, err := c.runner.Embed(inputs, false)
 	if c.fatal(err) {
 		return true
 	}
@@ -299,31 +324,71 @@ func (c *child) serveCalls(in *bufio.Reader, steps io.Closer) {
 			return
 		}
 		go func() {
-			r := reader{b: frame}
-			out := newMessage(nil)
-			out.u32(r.u32())
-			if c.fatal(c.call(&r, &out)) {
-				steps.Close()
-				return
-			}
-			c.write.Lock()
-			defer c.write.Unlock()
-			if out.send(c.calls) != nil {
+			if c.answer(frame) != nil {
 				steps.Close()
 			}
 		}()
 	}
 }
 
+// answer answers one call, unless the clock has done so. An error means that the process is of no use any more.
+func (c *child) answer(frame []byte) error {
+	r := reader{b: frame}
+	id := r.u32()
+	limit := time.Duration(r.u64())
+	out := newMessage(nil)
+	out.u32(id)
+
+	stop := func() bool { return true }
+	if limit > 0 {
+		stop = c.clocks.start(limit, func() {
+			late := newMessage(nil)
+			late.u32(id)
+			late.err(fmt.Errorf("%w: it takes more than %v of CPU time to read", engine.ErrTooComplex, limit))
+			_ = c.send(&late) // if the parent is gone, the process ends anyway
+		})
+	}
+	err := c.call(&r, &out)
+	if !stop() {
+		return nil
+	}
+	if c.fatal(err) {
+		return err
+	}
+	return c.send(&out)
+}
+
+// send writes a reply. One that is too large is an error of the call.
+func (c *child) send(m *message) error {
+	c.write.Lock()
+	defer c.write.Unlock()
+	err := m.send(c.calls)
+	if errors.Is(err, engine.ErrRequest) {
+		short := newMessage(nil)
+		short.b = append(short.b, m.b[4:8]...)
+		short.err(err)
+		err = short.send(c.calls)
+	}
+	return err
+}
+
 // call answers one: an error, which it returns too, or none and what was asked for.
 func (c *child) call(r *reader, out *message) (err error) {
-	switch ask := r.u8(); ask {
+	ask := r.u8()
+	if missing := c.lacks(ask); missing != nil {
+		out.err(missing)
+		return missing
+	}
+	switch ask {
+	case askCheck:
+		err = c.check(r.bytes())
+		out.err(err)
 	case askTokenize:
 		text := r.string()
 		control := r.bool()
 		ends := r.bool()
 		var tokens []engine.Token
-		tokens, err = c.runner.Tokenize(text, control, ends)
+		tokens, err = c.text.Tokenize(context.Background(), text, control, ends)
 		out.err(err)
 		out.i32s(tokens)
 
@@ -347,7 +412,7 @@ func (c *child) call(r *reader, out *message) (err error) {
 		var text []byte
 		if err == nil {
 			var rendered *engine.Rendered
-			if rendered, err = c.runner.Render(chat); err == nil {
+			if rendered, err = c.text.Render(context.Background(), chat); err == nil {
 				text, err = encode(rendered)
 			}
 		}
@@ -359,12 +424,40 @@ func (c *child) call(r *reader, out *message) (err error) {
 		out.err(err)
 	case askParse:
 		err = c.parse(r, out)
+	case askNothing:
+		out.err(nil)
 	default:
 		err = fmt.Errorf("%w: call %d", errWire, ask)
 		out.err(err)
 	}
 
 	return err
+}
+
+// check compiles a sampler's grammar and forgets it.
+func (c *child) check(text []byte) error {
+	var spec samplerSpec
+	if err := json.Unmarshal(text, &spec); err != nil {
+		return fmt.Errorf("%w: %w", errWire, err)
+	}
+	return c.text.Check(context.Background(), spec.sampling())
+}
+
+// lacks fails if what is asked for needs a part of the model that this child has not.
+func (c *child) lacks(ask uint8) error {
+	switch ask {
+	case askNothing:
+		return nil
+	case askEncodeImage, askSampler:
+		if c.runner == nil {
+			return fmt.Errorf("%w: call %d to a process without weights", errWire, ask)
+		}
+	default:
+		if c.text == nil {
+			return fmt.Errorf("%w: call %d to a process without a vocabulary", errWire, ask)
+		}
+	}
+	return nil
 }
 
 // chunks writes what an image looks like.

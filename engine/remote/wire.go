@@ -73,10 +73,10 @@ func (m *message) f32s(v []float32) {
 	}
 }
 
-// send writes a message in one call.
+// send writes a message in one call. One that is too large is an engine.ErrRequest, and not written.
 func (m *message) send(w io.Writer) error {
 	if len(m.b)-4 > maxFrame {
-		return fmt.Errorf("%w: %d bytes", errWire, len(m.b))
+		return fmt.Errorf("%w: a message of %d bytes (maximum %d)", engine.ErrRequest, len(m.b), maxFrame)
 	}
 	binary.LittleEndian.PutUint32(m.b, uint32(len(m.b)-4))
 	_, err := w.Write(m.b)
@@ -200,6 +200,7 @@ func (r *reader) end() error {
 // Errors that a caller tells apart cross as a number.
 var kinds = []error{
 	nil, engine.ErrNoSlot, engine.ErrAborted, engine.ErrInvalidBatch, engine.ErrFatal, engine.ErrRequest, engine.ErrCannot,
+	engine.ErrTooComplex, // after ErrRequest, which it is, too
 }
 
 // The numbers that are none of those.
@@ -299,6 +300,8 @@ const (
 	askRender
 	askParser
 	askParse
+	askNothing
+	askCheck
 )
 
 // batch writes a batch.

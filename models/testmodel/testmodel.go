@@ -36,6 +36,9 @@ type Options struct {
 	Width int
 	// Type is how matrices are written: F32, or one of Types.
 	Type string
+	// Pre makes the vocabulary one of byte pairs, whose text is divided as llama.cpp divides it for this name. The
+	// default is a vocabulary of SentencePiece.
+	Pre string
 	// Dequantized writes the very values that Type has for the weights, as F32: a model
 	// that says the same but for what kernels round.
 	Dequantized bool
@@ -126,6 +129,33 @@ func vocabulary() []token {
 	}
 
 	return v
+}
+
+// merges are the byte pairs of a model with Options.Pre, as GPT-2 spells bytes.
+var merges = []string{"a a", "aa aa", "t h", "th e", "Ġ a", "1 1", "Ġ Ġ", "! !", "Ã ©"}
+
+// bytePairs puts the tokens of byte pairs in the place of those of SentencePiece. Control tokens stay.
+func bytePairs(v []token) {
+	other := rune(256) // spells the next byte that is not printable
+	for b := range 256 {
+		text := string(rune(b))
+		if b <= ' ' || b >= 127 && b <= 160 || b == 173 {
+			text = string(other)
+			other++
+		}
+		v[3+b] = token{text, 0, normal}
+	}
+
+	next := 3 + 256
+	for i := next; i < len(v); i++ {
+		if v[i].kind == control {
+			continue
+		}
+		v[i] = token{fmt.Sprintf("<unused%d>", i), 0, normal}
+		if k := i - next - 2; k < len(merges) {
+			v[i].text = strings.ReplaceAll(merges[k], " ", "")
+		}
+	}
 }
 
 // Write writes a model. The same options give the same bytes.
@@ -253,14 +283,25 @@ func (w *writer) metadata(o Options, v []token) {
 		})
 	}
 
-	w.vocabulary(v)
+	w.vocabulary(v, o.Pre)
 	if o.ChatTemplate != "" {
 		w.str("tokenizer.chat_template", o.ChatTemplate)
 	}
 }
 
-func (w *writer) vocabulary(v []token) {
-	w.str("tokenizer.ggml.model", "llama")
+func (w *writer) vocabulary(v []token, pre string) {
+	model := "llama"
+	if pre != "" {
+		model = "gpt2"
+		w.str("tokenizer.ggml.pre", pre)
+		bytePairs(v)
+		w.array("tokenizer.ggml.merges", typeString, len(merges), func(b *bytes.Buffer) {
+			for _, m := range merges {
+				putString(b, m)
+			}
+		})
+	}
+	w.str("tokenizer.ggml.model", model)
 	w.array("tokenizer.ggml.tokens", typeString, len(v), func(b *bytes.Buffer) {
 		for _, t := range v {
 			putString(b, t.text)

@@ -53,7 +53,7 @@ func TestRights(t *testing.T) {
 // TestStoredModels serves what is stored on the machine when a program of it asks for it, by every API.
 func TestStoredModels(t *testing.T) {
 	fake := enginetest.New(enginetest.Options{Next: say("Hi!"), Limits: engine.Limits{RollsBack: true}})
-	e := engine.New(fake, engine.Options{})
+	e := engine.New(fake, fake, engine.Options{})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- e.Run(ctx) }()

@@ -63,7 +63,7 @@ func Unconnected(
 	t.Helper()
 	fo.Limits.RollsBack = true
 	fake := enginetest.New(fo)
-	e := engine.New(fake, eo)
+	e := engine.New(fake, fake, eo)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {

@@ -1,9 +1,9 @@
-// Package remotetest has a child that is none: a goroutine that serves a Runner over
+// Package remotetest has a child that is none: a goroutine that serves a model over
 // sockets as a child process does, and that a test can kill.
 package remotetest
 
 import (
-	"serve/engine"
+	"serve/engine/enginetest"
 	"serve/engine/remote"
 )
 
@@ -13,9 +13,15 @@ type Child struct {
 	End remote.Conn
 }
 
-// Spawn starts a child that serves a Runner, whatever it is asked to load.
-func Spawn(r engine.Runner) (*remote.Child, error) {
-	c, err := SpawnWith(func([]byte) (engine.Runner, []byte) { return r, nil }, remote.ChildExit{How: "killed"})
+// Whole is all of a model, for a child to serve.
+func Whole(m enginetest.Model) *remote.Model {
+	return &remote.Model{Runner: m, Text: m, Close: m.Close}
+}
+
+// Spawn starts a child that serves a model, whatever it is asked to load.
+func Spawn(m enginetest.Model) (*remote.Child, error) {
+	open := func([]byte) (*remote.Model, []byte) { return Whole(m), nil }
+	c, err := SpawnWith(open, remote.ChildExit{How: "killed"})
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,81 @@
+package remote
+
+import (
+	"runtime"
+	"sync"
+	"time"
+)
+
+// clocks watch the CPU time of a child's calls. Time that a thread waits for a CPU does not count: a busy machine
+// makes nobody's call too long.
+type clocks struct {
+	mu       sync.Mutex
+	running  map[*clock]bool
+	watching bool // a goroutine reads them
+}
+
+// clock is one call's.
+type clock struct {
+	thread threadClock
+	until  time.Duration
+	late   func()
+}
+
+// clockTick is how often the clocks are read.
+const clockTick = 20 * time.Millisecond
+
+// start calls late, once, if the calling goroutine takes more CPU time than limit before it calls stop. It keeps its
+// thread until then. stop reports whether it was called in time.
+func (c *clocks) start(limit time.Duration, late func()) (stop func() bool) {
+	runtime.LockOSThread()
+	k := &clock{thread: clockOfThread(), late: late}
+	k.until = k.thread.read() + limit
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.running == nil {
+		c.running = map[*clock]bool{}
+	}
+	if !c.watching {
+		c.watching = true
+		go c.watch()
+	}
+	c.running[k] = true
+	return func() bool {
+		defer runtime.UnlockOSThread()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		inTime := c.running[k]
+		delete(c.running, k)
+		return inTime
+	}
+}
+
+// watch reads the clocks as long as there are some.
+func (c *clocks) watch() {
+	ticker := time.NewTicker(clockTick)
+	defer ticker.Stop()
+	for range ticker.C {
+		late, done := c.expire()
+		for _, k := range late {
+			k.late()
+		}
+		if done {
+			return
+		}
+	}
+}
+
+// expire takes out the clocks whose time is over, and reports whether none are left.
+func (c *clocks) expire() (late []*clock, done bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for k := range c.running {
+		if k.thread.read() > k.until {
+			late = append(late, k)
+			delete(c.running, k)
+		}
+	}
+	c.watching = len(c.running) > 0
+	return late, !c.watching
+}
