@@ -3,7 +3,7 @@
 # Base images are named by tag, not by digest: a digest is one that somebody has looked up in the registry, and there was
 # no access to one where this was written. To pin them, put @sha256:... (docker buildx imagetools inspect) behind both.
 FROM golang:1.26-bookworm AS build
-RUN apt-get update && apt-get install -y --no-install-recommends cmake ninja-build g++ git make npm strace
+RUN apt-get update && apt-get install -y --no-install-recommends cmake ninja-build g++ git make npm strace curl openssl
 WORKDIR /src
 COPY engine/llama/build.sh engine/llama/amx-probe.sh engine/llama/amx_tile_config.h engine/llama/cuda.sh engine/llama/
 # The library gets its own layer: it changes far less often than the rest.
