@@ -56,6 +56,21 @@ func Check(s Server) error {
 	return nil
 }
 
+// Warnings says what is allowed that is better known to whoever starts the server.
+func (s *Server) Warnings() (list []string) {
+	exposed := s.Exposed()
+	if exposed == nil {
+		return nil
+	}
+	if !s.Authenticates {
+		list = append(list, fmt.Sprintf("anyone who can reach %s can use the server (--allow-anonymous)", exposed))
+	}
+	if !s.TLS && len(s.Proxies) == 0 {
+		list = append(list, fmt.Sprintf("networks on the way to %s can read prompts, answers and keys (--allow-plain-http)", exposed))
+	}
+	return list
+}
+
 // Exposed returns the first address that other machines can reach; nil if there is none. Files in the system's tree,
 // UNIX sockets, belong to this machine.
 func (s *Server) Exposed() net.Addr {

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -123,6 +124,13 @@ func (s *Server) Fingerprint() string { return Fingerprint(s.current.Load().leaf
 // Ends returns when the certificate ends.
 func (s *Server) Ends() time.Time { return s.current.Load().leaf.NotAfter }
 
+// Names returns the names that the certificate is valid for, without patterns: who else has a name that matches a
+// pattern could have it lead to this server.
+func (s *Server) Names() []string {
+	pattern := func(name string) bool { return strings.Contains(name, "*") }
+	return slices.DeleteFunc(slices.Clone(s.current.Load().leaf.DNSNames), pattern)
+}
+
 // CAFile returns the file with which clients verify a self-signed certificate; "" if it is none.
 func (s *Server) CAFile() string {
 	if !s.options.SelfSigned {
@@ -130,9 +138,6 @@ func (s *Server) CAFile() string {
 	}
 	return publicFile(s.options.Folder)
 }
-
-// IdentifiesClients reports whether every client has a verified certificate.
-func (s *Server) IdentifiesClients() bool { return s.options.ClientCA != "" }
 
 // Fingerprint returns the SHA-256 of a certificate: pairs of hexadecimal digits with colons between them.
 func Fingerprint(c *x509.Certificate) string {

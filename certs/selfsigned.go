@@ -189,8 +189,8 @@ func makeSelfSigned(o *Options, old *x509.Certificate) ([]byte, error) {
 	return append(text, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})...), nil
 }
 
-// LocalNames returns the addresses by which other machines reach a server that listens on all addresses of this one.
-func LocalNames() (addresses []string) {
+// LocalAddresses returns the addresses by which other machines reach a server that listens on all addresses of this one.
+func LocalAddresses() (addresses []string) {
 	list, err := net.InterfaceAddrs()
 	if err != nil {
 		return nil // the certificate is made without them

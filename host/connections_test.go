@@ -22,19 +22,18 @@ func limited(
 	synctest.Test(t, func(t *testing.T) {
 		listener := servertest.NewPipes()
 		hold := make(chan struct{})
-		h := httpServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f := newFront(t.Context(), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/hold" {
 				<-hold
 			}
 			io.WriteString(w, "served")
-		}), t.Context())
-		open := newConnections(limits)
-		h.ConnState = open.changed
+		}), frontOptions{Limits: limits})
+		open := f.open
 		served := make(chan error)
-		go func() { served <- h.Serve(open.limit(listener)) }()
+		go func() { served <- f.serve(listener) }()
 
 		test(t, listener.DialFrom, hold)
-		h.Close()
+		f.http.Close()
 		<-served
 		time.Sleep(time.Minute)
 		if open.open != 0 || len(open.byClient) != 0 || open.idle.Len() != 0 || open.lingering != 0 {

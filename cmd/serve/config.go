@@ -21,6 +21,7 @@ type config struct {
 	host         string
 	port         int
 	ollamaPort   int
+	protection   host.Protection
 	aliases      []string
 	lazy         bool
 	isolate      bool
@@ -61,6 +62,7 @@ func (c *config) declare(f flagset.Set) {
 	port(f, &c.port, "port to listen on; 0 for any free port")
 	flagset.Number(f, &c.ollamaPort, "ollama-port", 0, flagset.Within(0, 1<<16-1),
 		"additional port for Ollama's clients, which expect 11434; 0 for none")
+	c.declareTLS(f)
 	c.modelConfig.declare(f)
 
 	f.List(
@@ -99,6 +101,22 @@ func (c *config) declare(f flagset.Set) {
 		"`URL` of an OpenTelemetry collector for traces, such as http://localhost:4318; no prompts or answers are sent")
 	f.Duration(&c.drainTimeout, "drain-timeout", 30*time.Second, flagset.AtLeast(0),
 		"how long running requests may continue after a signal to stop")
+}
+
+// declareTLS declares the flags that protect connections.
+func (c *config) declareTLS(f flagset.Set) {
+	p := &c.protection
+	t := &p.Certificate
+	f.Text(&t.CertFile, "tls-cert", "",
+		"PEM `file` with the server's certificate, and those between it and the root; it is loaded again when it changes")
+	f.Text(&t.KeyFile, "tls-key", "", "PEM `file` with the key of --tls-cert, which others must not be able to read")
+	f.Toggle(&t.SelfSigned, "tls-self-signed", false, "make a certificate that clients trust with --ca-file, for a lab")
+	f.Text(&t.ClientCA, "tls-client-ca", "",
+		"PEM `file` of the authorities of clients' certificates, which every client must then have")
+	f.Toggle(&p.AllowPlainHTTP, "allow-plain-http", false,
+		"listen without TLS where other machines reach the server")
+	f.List(&p.Proxies, "trust-proxy",
+		"`address` or network (CIDR) of proxies that tell where requests come from, and that encrypt")
 }
 
 // declareLimits declares the flags that bound what clients may ask for.
