@@ -59,6 +59,8 @@ func defaultConfig() *config {
 // declare declares the flags of serve, in the order of its help.
 func (c *config) declare(f flagset.Set) {
 	f.Text(&c.host, "host", defaultHost, "`address` to listen on")
+	f.Toggle(&c.protection.AllowAnonymous, "allow-anonymous", false,
+		"let everyone use the server who reaches it, also from other machines")
 	port(f, &c.port, "port to listen on; 0 for any free port")
 	flagset.Number(f, &c.ollamaPort, "ollama-port", 0, flagset.Within(0, 1<<16-1),
 		"additional port for Ollama's clients, which expect 11434; 0 for none")
