@@ -67,9 +67,6 @@ func (c *Client) Transport(s Server, key string) (*http.Transport, error) {
 	if local {
 		t.Proxy = nil
 	}
-	if t.TLSClientConfig == nil {
-		t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-	}
 	if s.Fingerprint != "" {
 		pin(t.TLSClientConfig, s.Fingerprint)
 	}
