@@ -3,6 +3,7 @@ package host
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,25 +34,26 @@ type encrypted struct {
 	listener  *servertest.Pipes
 	authority *certstest.Authority
 	now       time.Time // for certificates; virtual time begins in 2000
+	cert      *certs.Server
+	folder    string // of its files, server.pem and server-key.pem
 }
 
 // withTLS runs a test in virtual time against a server with TLS.
 func withTLS(t *testing.T, o frontOptions, handler http.Handler, test func(t *testing.T, e *encrypted)) {
 	t.Helper()
 	ca := certstest.New(t, "CA")
-	cert, key := ca.Issue(certstest.Subject{
-		Names: []string{"localhost"}, Addresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}).Write(t, t.TempDir(), "server")
-	s, err := certs.Open(certs.Options{CertFile: cert, KeyFile: key})
+	folder := t.TempDir()
+	now := time.Now()
+	cert, key := ca.Issue(certstest.Subject{}).Write(t, folder, "server")
+	s, err := certs.Open(certs.Options{CertFile: cert, KeyFile: key, Now: func() time.Time { return now }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	now := time.Now()
 
 	synctest.Test(t, func(t *testing.T) {
 		o.TLS = s.Config()
 		o.WriteStall = 2 * time.Minute
-		e := &encrypted{newFront(t.Context(), handler, o), t, servertest.NewPipes(), ca, now}
+		e := &encrypted{newFront(t.Context(), handler, o), t, servertest.NewPipes(), ca, now, s, folder}
 		served := make(chan error)
 		go func() { served <- e.serve(e.listener) }()
 		test(t, e)
@@ -372,5 +375,54 @@ func TestPlainHTTP(t *testing.T) {
 			t.Errorf("got %d %s", res.StatusCode, body)
 		}
 		c.Close()
+	})
+}
+
+// TestReloadUnderLoad exchanges the certificate while clients come and go, and while one stays: each is answered.
+func TestReloadUnderLoad(t *testing.T) {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "served") })
+	withTLS(t, frontOptions{}, handler, func(t *testing.T, e *encrypted) {
+		ctx, stop := context.WithCancel(t.Context())
+		changes := 0
+		var watching sync.WaitGroup
+		watching.Go(func() { e.cert.Watch(ctx, func() { changes++ }) })
+		before := e.cert.Fingerprint()
+
+		var clients sync.WaitGroup
+		var mu sync.Mutex
+		seen := map[string]int{}
+		for i := range 8 {
+			clients.Go(func() {
+				for range 100 {
+					time.Sleep(time.Duration(100+i) * time.Millisecond)
+					c := e.dial("192.0.2.1", "http/1.1")
+					status, body := get(c, "/")
+					mu.Lock()
+					if status != 200 {
+						t.Errorf("lost: %d %s", status, body)
+					} else {
+						seen[certs.Fingerprint(c.ConnectionState().PeerCertificates[0])]++
+					}
+					mu.Unlock()
+					c.Close()
+				}
+			})
+		}
+		stays := e.http2Client("192.0.2.2", 1<<16)
+		first := stays.send("GET", "/", "", true)
+		time.Sleep(time.Second)
+		e.authority.Issue(certstest.Subject{Begin: e.now.Add(-time.Hour), End: e.now.Add(time.Hour)}).Write(t, e.folder, "server")
+		clients.Wait()
+		last := stays.send("GET", "/", "", true)
+		synctest.Wait()
+		if stays.ended[first] != "done" || stays.ended[last] != "done" {
+			t.Errorf("the connection that stays: %v", stays.ended)
+		}
+		stays.conn.Close()
+		stop()
+		watching.Wait()
+		if changes != 1 || len(seen) != 2 || seen[before] == 0 || seen[e.cert.Fingerprint()] == 0 {
+			t.Errorf("%d changes, certificates %v", changes, seen)
+		}
 	})
 }
