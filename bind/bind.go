@@ -66,7 +66,8 @@ func (s *Server) Warnings() (list []string) {
 		list = append(list, fmt.Sprintf("anyone who can reach %s can use the server (--allow-anonymous)", exposed))
 	}
 	if !s.TLS && len(s.Proxies) == 0 {
-		list = append(list, fmt.Sprintf("networks on the way to %s can read prompts, answers and keys (--allow-plain-http)", exposed))
+		list = append(list,
+			fmt.Sprintf("networks on the way to %s can read prompts, answers and keys (--allow-plain-http)", exposed))
 	}
 	return list
 }

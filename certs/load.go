@@ -173,7 +173,8 @@ func read(flag, path string, private bool) ([]byte, error) {
 	}
 	if private && info.Mode()&othersAccess != 0 {
 		return nil, &Error{
-			Text: fmt.Sprintf("%s: every user of this machine may use the key in %s (mode %04o)", flag, path, info.Mode().Perm()),
+			Text: fmt.Sprintf("%s: every user of this machine may use the key in %s (mode %04o)",
+				flag, path, info.Mode().Perm()),
 			Todo: "chmod 600 " + path + ", or 640 with a group of its own; in Kubernetes, set the volume's defaultMode to 0400",
 		}
 	}

@@ -189,7 +189,8 @@ func makeSelfSigned(o *Options, old *x509.Certificate) ([]byte, error) {
 	return append(text, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})...), nil
 }
 
-// LocalAddresses returns the addresses by which other machines reach a server that listens on all addresses of this one.
+// LocalAddresses returns the addresses by which other machines reach a server that listens on all addresses of this
+// one.
 func LocalAddresses() (addresses []string) {
 	list, err := net.InterfaceAddrs()
 	if err != nil {

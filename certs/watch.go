@@ -11,6 +11,7 @@ const (
 	retryInterval = time.Minute         // for files that could not be used: a certificate may begin later
 	warnBefore    = 14 * 24 * time.Hour // the end of a certificate that others renew
 	warnInterval  = 24 * time.Hour
+	renewInterval = time.Hour // for a self-signed certificate that could not be renewed
 )
 
 // watch is what Watch has seen of the files.
@@ -90,7 +91,7 @@ func (s *Server) poll() bool {
 // renew makes another self-signed certificate before the old one ends, and warns of the end of others.
 func (s *Server) renew(now time.Time) {
 	left := s.Ends().Sub(now)
-	if s.options.SelfSigned && left < renewBefore && now.Sub(s.watch.warned) >= retryInterval {
+	if s.options.SelfSigned && left < renewBefore && now.Sub(s.watch.warned) >= renewInterval {
 		if err := ensureSelfSigned(&s.options); err != nil {
 			s.options.Log.Error("the self-signed certificate could not be renewed", "error", err, "ends", s.Ends())
 			s.watch.warned = now

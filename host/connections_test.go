@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -156,5 +157,35 @@ func TestFull(t *testing.T) {
 			t.Errorf("the one in use: %d", status)
 		}
 		busy.Close()
+	})
+}
+
+// TestProxiesHaveManyConnections limits the connections of an address, unless it is a proxy's.
+func TestProxiesHaveManyConnections(t *testing.T) {
+	limits := ConnectionLimits{All: 4, PerAddress: 1, Proxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.7/32")}}
+	limited(t, limits, func(t *testing.T, dial func(string) net.Conn, hold chan struct{}) {
+		for i, tt := range []struct {
+			address string
+			status  int
+		}{
+			{"10.0.0.7", 200},
+			{"10.0.0.7", 200},
+			{"192.0.2.1", 200},
+			{"192.0.2.1", http.StatusTooManyRequests},
+			{"10.0.0.7", 200},
+			{"10.0.0.7", http.StatusServiceUnavailable}, // all together are too many
+		} {
+			c := dial(tt.address)
+			defer c.Close()
+			if tt.status != 200 {
+				if status, body := get(c, "/"); status != tt.status {
+					t.Errorf("connection %d, of %s: %d %s", i, tt.address, status, body)
+				}
+				continue
+			}
+			go get(c, "/hold")
+			synctest.Wait()
+		}
+		close(hold)
 	})
 }

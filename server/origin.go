@@ -55,7 +55,7 @@ func (s *Server) guardOrigin(c *gin.Context) {
 
 	message := "Web pages from %s may not use this server; --allow-origin allows them."
 	if u, err := url.Parse(origin); err == nil && r.TLS == nil && u.Scheme == "https" && u.Host == r.Host {
-		message = "The page is from %s, but the request has come without TLS; if a proxy has ended it, --trust-proxy names it."
+		message = "The page is from %s, but the request came without TLS; if a proxy has ended it, --trust-proxy names it."
 	}
 	if origin == "" {
 		origin = "other sites"

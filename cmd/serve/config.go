@@ -146,7 +146,7 @@ func (c *config) declareLimits(f flagset.Set) {
 	flagset.Number(f, &c.connections.All, "max-connections", 4096, flagset.Within(0, 1<<20),
 		"maximum open connections; 0 for no limit")
 	flagset.Number(f, &c.connections.PerAddress, "max-client-connections", 1024, flagset.Within(0, 1<<20),
-		"maximum open connections from one address, which may be a proxy's; 0 for no limit")
+		"maximum open connections from one address, except those that --trust-proxy names; 0 for no limit")
 
 	f.Duration(&c.server.ReadStall, "read-timeout", 30*time.Second, flagset.AtLeast(time.Millisecond),
 		"how long a client may send nothing of a request's body")
