@@ -1,9 +1,9 @@
-# docker build -t serve . && docker run --rm --read-only --network=none \
+# docker build -t serve . && docker run --rm --read-only --network=none -e SERVE_HOST=127.0.0.1 \
 #   -v "$PWD/model.gguf:/model.gguf:ro" serve /model.gguf
 # Base images are named by tag, not by digest: a digest is one that somebody has looked up in the registry, and there was
 # no access to one where this was written. To pin them, put @sha256:... (docker buildx imagetools inspect) behind both.
 FROM golang:1.26-bookworm AS build
-RUN apt-get update && apt-get install -y --no-install-recommends cmake ninja-build g++ git make npm strace
+RUN apt-get update && apt-get install -y --no-install-recommends cmake ninja-build g++ git make npm strace curl openssl
 WORKDIR /src
 COPY engine/llama/build.sh engine/llama/amx-probe.sh engine/llama/amx_tile_config.h engine/llama/cuda.sh engine/llama/
 # The library gets its own layer: it changes far less often than the rest.
@@ -22,7 +22,9 @@ RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates
 COPY --from=build /out/ /usr/local/
 USER 65532:65532
 EXPOSE 8080
-# Inside a container, nobody can reach loopback.
+# Inside a container, nobody can reach loopback. How the port is published decides who reaches the server, and that is not
+# known here: whoever runs the image says who may use it, with keys or --allow-anonymous, and how it is encrypted, with TLS or
+# --allow-plain-http (docs/operations/README.md). Without, it does not start, and says so.
 ENV SERVE_HOST=0.0.0.0 SERVE_HOME=/var/lib/serve HF_HUB_CACHE=/var/lib/serve/hub
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["serve"]

@@ -25,8 +25,11 @@ func NewClient(url, key string, transport http.RoundTripper) *Client {
 	if key == "" {
 		key = "none" // OpenAI's client requires one
 	}
+	// A redirect would carry the key and the conversation elsewhere.
+	last := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &Client{openai.NewClient(
-		option.WithBaseURL(base), option.WithAPIKey(key), option.WithHTTPClient(&http.Client{Transport: transport}),
+		option.WithBaseURL(base), option.WithAPIKey(key),
+		option.WithHTTPClient(&http.Client{Transport: transport, CheckRedirect: last}),
 		option.WithMaxRetries(0), // report errors to the user at once
 	)}
 }

@@ -2,6 +2,7 @@ package host
 
 import (
 	"container/list"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
@@ -10,12 +11,15 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"serve/bind"
 )
 
 // ConnectionLimits bound the connections that clients may have open. Zero means no limit.
 type ConnectionLimits struct {
 	All        int
-	PerAddress int // of one IPv4 address, or of one IPv6 network of 64 bits
+	PerAddress int            // of one IPv4 address, or of one IPv6 network of 64 bits
+	Proxies    []netip.Prefix // addresses that PerAddress does not hold for: they have the connections of many clients
 }
 
 // Refused connections get an answer that clients understand, for which they are kept for a moment.
@@ -26,10 +30,11 @@ const (
 	reportEvery = time.Minute
 )
 
-// connections counts the open connections of all listeners. One that waits for its client's next request
-// makes room for a new one, if there is no other.
+// connections counts the open connections of all listeners, from before their TLS handshakes. One that waits for its
+// client's next request makes room for a new one, if there is no other.
 type connections struct {
 	limits ConnectionLimits
+	refuse *tls.Config // of connections that are refused; nil without TLS
 
 	mu        sync.Mutex // guards what follows
 	open      int
@@ -40,8 +45,31 @@ type connections struct {
 	reported  time.Time
 }
 
-func newConnections(limits ConnectionLimits) *connections {
-	return &connections{limits: limits, byClient: map[netip.Prefix]int{}}
+// newConnections returns the count for a server with a TLS configuration, or with nil for one without.
+func newConnections(limits ConnectionLimits, config *tls.Config) *connections {
+	c := &connections{limits: limits, byClient: map[netip.Prefix]int{}}
+	if config != nil {
+		c.refuse = withoutHTTP2(config)
+	}
+	return c
+}
+
+// withoutHTTP2 returns a configuration for connections that speak HTTP/1.1 alone.
+func withoutHTTP2(config *tls.Config) *tls.Config {
+	only := []string{"http/1.1"}
+	config = config.Clone()
+	config.NextProtos = only
+	if choose := config.GetConfigForClient; choose != nil {
+		config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			chosen, err := choose(hello)
+			if chosen != nil {
+				chosen = chosen.Clone()
+				chosen.NextProtos = only
+			}
+			return chosen, err
+		}
+	}
+	return config
 }
 
 // limit returns a listener whose connections are counted.
@@ -79,7 +107,8 @@ type connection struct {
 func (c *connections) admit(conn net.Conn) *connection {
 	counted := &connection{Conn: conn, all: c, client: clientOf(conn)}
 	c.mu.Lock()
-	perClient := c.limits.PerAddress > 0 && c.byClient[counted.client] >= c.limits.PerAddress
+	perClient := c.limits.PerAddress > 0 && c.byClient[counted.client] >= c.limits.PerAddress &&
+		!bind.IsProxy(c.limits.Proxies, counted.client.Addr())
 	all := c.limits.All > 0 && c.open >= c.limits.All
 	var victim *connection
 	if perClient || all {
@@ -93,7 +122,7 @@ func (c *connections) admit(conn net.Conn) *connection {
 		if victim == nil {
 			c.report()
 			c.mu.Unlock()
-			c.refuse(conn, perClient)
+			c.turnAway(conn, perClient)
 			return nil
 		}
 	}
@@ -140,6 +169,9 @@ func (c *connections) unidle(conn *connection) {
 
 // changed is http.Server's ConnState.
 func (c *connections) changed(conn net.Conn, state http.ConnState) {
+	if encrypted, ok := conn.(*tls.Conn); ok {
+		conn = encrypted.NetConn()
+	}
 	counted, ok := conn.(*connection)
 	if !ok {
 		return
@@ -162,8 +194,8 @@ func (c *connections) report() {
 	}
 }
 
-// refuse answers a connection that is not admitted, and closes it.
-func (c *connections) refuse(conn net.Conn, perClient bool) {
+// turnAway answers a connection that is not admitted, and closes it.
+func (c *connections) turnAway(conn net.Conn, perClient bool) {
 	c.mu.Lock()
 	full := c.lingering >= maxLinger
 	if !full {
@@ -175,6 +207,9 @@ func (c *connections) refuse(conn net.Conn, perClient bool) {
 		return
 	}
 
+	if c.refuse != nil {
+		conn = tls.Server(conn, c.refuse) // its first write shakes hands
+	}
 	go func() {
 		farewell(conn, perClient)
 		c.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -22,19 +23,18 @@ func limited(
 	synctest.Test(t, func(t *testing.T) {
 		listener := servertest.NewPipes()
 		hold := make(chan struct{})
-		h := httpServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f := newFront(t.Context(), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/hold" {
 				<-hold
 			}
 			io.WriteString(w, "served")
-		}), t.Context())
-		open := newConnections(limits)
-		h.ConnState = open.changed
+		}), frontOptions{Limits: limits})
+		open := f.open
 		served := make(chan error)
-		go func() { served <- h.Serve(open.limit(listener)) }()
+		go func() { served <- f.serve(listener) }()
 
 		test(t, listener.DialFrom, hold)
-		h.Close()
+		f.http.Close()
 		<-served
 		time.Sleep(time.Minute)
 		if open.open != 0 || len(open.byClient) != 0 || open.idle.Len() != 0 || open.lingering != 0 {
@@ -157,5 +157,35 @@ func TestFull(t *testing.T) {
 			t.Errorf("the one in use: %d", status)
 		}
 		busy.Close()
+	})
+}
+
+// TestProxiesHaveManyConnections limits the connections of an address, unless it is a proxy's.
+func TestProxiesHaveManyConnections(t *testing.T) {
+	limits := ConnectionLimits{All: 4, PerAddress: 1, Proxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.7/32")}}
+	limited(t, limits, func(t *testing.T, dial func(string) net.Conn, hold chan struct{}) {
+		for i, tt := range []struct {
+			address string
+			status  int
+		}{
+			{"10.0.0.7", 200},
+			{"10.0.0.7", 200},
+			{"192.0.2.1", 200},
+			{"192.0.2.1", http.StatusTooManyRequests},
+			{"10.0.0.7", 200},
+			{"10.0.0.7", http.StatusServiceUnavailable}, // all together are too many
+		} {
+			c := dial(tt.address)
+			defer c.Close()
+			if tt.status != 200 {
+				if status, body := get(c, "/"); status != tt.status {
+					t.Errorf("connection %d, of %s: %d %s", i, tt.address, status, body)
+				}
+				continue
+			}
+			go get(c, "/hold")
+			synctest.Wait()
+		}
+		close(hold)
 	})
 }

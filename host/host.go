@@ -4,15 +4,18 @@ package host
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"sync"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
+	"serve/certs"
 	"serve/pool"
 	"serve/registry"
 	"serve/server"
@@ -27,22 +30,20 @@ type Options struct {
 	Models   []*pool.Model // of the server; unless Lazy, Run fails if the first cannot be loaded
 	Terminal *terminal.Terminal
 	Home     string // folder where serve ps looks for servers
+	// Certificate is the server's, for TLS on all listeners; nil for plain HTTP.
+	Certificate *certs.Server
 
 	Connections  ConnectionLimits
-	Lazy         bool                        // load each model on its first request
-	DrainTimeout time.Duration               // how long running requests may continue after ctx is done
-	Stall        time.Duration               // after which the server itself restarts a stuck engine
-	Ready        func(url string)            // called when the server is ready
-	Stopping     func(timeout time.Duration) // called when it begins to drain, if not nil
+	Lazy         bool             // load each model on its first request
+	DrainTimeout time.Duration    // how long running requests may continue after ctx is done
+	WriteStall   time.Duration    // how long a client may accept nothing on a connection of HTTP/2
+	Stall        time.Duration    // after which the server itself restarts a stuck engine
+	Embeds       bool             // the first model computes embeddings and generates no text
+	Page         bool             // there is a web UI
+	Ready        func(url string) // called when the server is ready; nil prints the address, and how to try it
 }
 
-// Limits of the HTTP server.
-const (
-	headerTimeout = 10 * time.Second
-	idleTimeout   = 5 * time.Minute
-	maxHeader     = 64 << 10
-	lastTimeout   = 5 * time.Second // how long canceled requests may take to end
-)
+const lastTimeout = 5 * time.Second // how long canceled requests may take to end
 
 // Run serves HTTP until ctx is done: then it refuses new work, lets running requests finish until the
 // drain timeout, and cancels the rest. The server's engines run until it is closed.
@@ -59,13 +60,15 @@ func Run(ctx context.Context, o Options) error {
 
 	requests, cancelRequests := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancelRequests()
-	open := newConnections(o.Connections)
-	h := httpServer(o.Server.Handler(), requests)
-	h.ConnState = open.changed
+	f := newFront(requests, o.Server.Handler(), frontOptions{
+		Limits:     o.Connections,
+		TLS:        o.tlsConfig(),
+		WriteStall: o.WriteStall,
+	})
 	listeners := append([]net.Listener{o.Listener}, o.Also...)
 	served := make(chan error, len(listeners))
 	for _, l := range listeners {
-		go func() { served <- h.Serve(open.limit(l)) }()
+		go func() { served <- f.serve(l) }()
 	}
 	defer o.announce(ctx)()
 
@@ -78,10 +81,8 @@ func Run(ctx context.Context, o Options) error {
 
 	o.Server.Drain()
 	notify(o.Terminal, daemon.SdNotifyStopping)
-	if o.Stopping != nil {
-		o.Stopping(o.DrainTimeout)
-	}
-	o.shutDown(context.WithoutCancel(ctx), h, cancelRequests)
+	o.stopping()
+	o.shutDown(context.WithoutCancel(ctx), f.http, cancelRequests)
 	return err
 }
 
@@ -101,34 +102,53 @@ func (o *Options) preload(ctx context.Context) error {
 	return nil
 }
 
-// httpServer returns a server whose requests end when ctx does.
-func httpServer(handler http.Handler, ctx context.Context) *http.Server {
-	return &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: headerTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeader,
-		BaseContext:       func(net.Listener) context.Context { return ctx },
-		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+// tlsConfig returns the configuration of connections; nil for plain HTTP.
+func (o *Options) tlsConfig() *tls.Config {
+	if o.Certificate == nil {
+		return nil
 	}
+	return o.Certificate.Config()
+}
+
+// entry returns what serve ps and other programs of this machine must know to reach the server.
+func (o *Options) entry() registry.Server {
+	s := registry.Server{PID: os.Getpid(), URL: "http://" + registry.Address(o.Listener.Addr())}
+	if o.Certificate != nil {
+		s.URL = "https://" + registry.Address(o.Listener.Addr())
+		s.Fingerprint = o.Certificate.Fingerprint()
+	}
+	return s
 }
 
 // announce makes the server visible to serve ps, and notifies the service manager and the user that
-// it is ready. The service manager's watchdog is pinged until end is called.
+// it is ready. The service manager's watchdog is pinged, and the certificate's files are watched, until end is called.
 func (o *Options) announce(ctx context.Context) (end func()) {
-	remove, err := registry.Add(o.Home, o.Listener.Addr())
-	if err != nil {
-		o.Terminal.Warn("serve ps will not find this server: %v", err)
-		remove = func() {}
+	remove := func() {}
+	register := func() {
+		removal, err := registry.Add(o.Home, o.entry())
+		if err != nil {
+			o.Terminal.Warn("serve ps will not find this server: %v", err)
+			return
+		}
+		remove = removal
 	}
+	register()
 
 	notify(o.Terminal, daemon.SdNotifyReady)
 	// The server is healthy while it drains, too.
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
 	go o.watchdog(watching)
+	var watches sync.WaitGroup
+	if o.Certificate != nil {
+		watches.Go(func() { o.Certificate.Watch(watching, register) })
+	}
 
-	o.Ready("http://" + registry.Address(o.Listener.Addr()))
-	return func() { stop(); remove() }
+	o.ready()
+	return func() {
+		stop()
+		watches.Wait()
+		remove()
+	}
 }
 
 // shutDown lets running requests finish until the drain timeout, and cancels the rest.

@@ -222,6 +222,8 @@ func Transport(o Options) (http.RoundTripper, error) {
 	t.ForceAttemptHTTP2 = false
 	t.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
 	t.ReadBufferSize = 256 << 10
+	// The clone's offers HTTP/2, and hosts that have it would speak it.
+	t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 	if o.CAFile == "" {
 		return t, nil
 	}
@@ -239,7 +241,7 @@ func Transport(o Options) (http.RoundTripper, error) {
 		return nil, fmt.Errorf("%s contains no PEM certificate", o.CAFile)
 	}
 
-	t.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	t.TLSClientConfig.RootCAs = pool
 	return t, nil
 }
 

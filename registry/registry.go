@@ -20,15 +20,20 @@ import (
 // folder is the folder of these files, in the home folder.
 const folder = "run"
 
-// Server is a server that runs on this machine.
+// Server is a server that can be reached.
 type Server struct {
-	PID int    `json:"pid"`
-	URL string `json:"url"`
+	PID         int    `json:"pid"` // 0 for one that is not in the registry, but was named by its URL
+	URL         string `json:"url"`
+	Fingerprint string `json:"fingerprint,omitempty"` // SHA-256 of its certificate, as certs.Fingerprint writes it
 }
 
-// Add registers this process's server, and returns a function that removes it again.
-func Add(home string, address net.Addr) (remove func(), err error) {
-	s := Server{PID: os.Getpid(), URL: "http://" + Address(address)}
+// Add registers a server of this process, and returns a function that removes it again. A server that is added again
+// replaces the entry with the same port.
+func Add(home string, s Server) (remove func(), err error) {
+	u, err := ParseURL(s.URL)
+	if err != nil {
+		return nil, err
+	}
 	text, err := json.Marshal(s)
 	if err != nil {
 		return nil, err
@@ -38,8 +43,7 @@ func Add(home string, address net.Addr) (remove func(), err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	_, port, _ := net.SplitHostPort(address.String())
-	path := filepath.Join(dir, fmt.Sprintf("%d-%s.json", s.PID, port))
+	path := filepath.Join(dir, fmt.Sprintf("%d-%s.json", s.PID, u.Port()))
 
 	// Written atomically: List removes files that it cannot read as leftovers of killed servers.
 	if err := hub.WriteFile(path, append(text, '\n'), 0o600); err != nil {

@@ -14,7 +14,8 @@ func TestList(t *testing.T) {
 		t.Fatalf("none was added: %v, %v", list, err)
 	}
 
-	remove, err := Add(home, &net.TCPAddr{IP: net.IPv4zero, Port: 8080})
+	server := Server{PID: os.Getpid(), URL: "http://" + Address(&net.TCPAddr{IP: net.IPv4zero, Port: 8080})}
+	remove, err := Add(home, server)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -23,7 +24,7 @@ func TestList(t *testing.T) {
 		t.Fatal(err)
 	}
 	list, err := List(home)
-	if err != nil || len(list) != 1 || list[0] != (Server{os.Getpid(), "http://localhost:8080"}) {
+	if err != nil || len(list) != 1 || list[0] != server || server.URL != "http://localhost:8080" {
 		t.Errorf("got %+v, %v", list, err)
 	}
 	if _, err := os.Stat(dead); !os.IsNotExist(err) {

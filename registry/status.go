@@ -32,8 +32,12 @@ const (
 	statusTime = 5 * time.Second // how long a server may take to respond
 )
 
-// Ask fetches a server's status and decodes it from JSON.
-func Ask(ctx context.Context, u *url.URL, status any) error {
+// Ask fetches a server's status by a transport to it, and decodes it from JSON.
+func Ask(ctx context.Context, transport *http.Transport, s Server, status any) error {
+	u, err := ParseURL(s.URL)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, statusTime)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.JoinPath("status").String(), nil)
@@ -41,8 +45,11 @@ func Ask(ctx context.Context, u *url.URL, status any) error {
 		return err
 	}
 
-	// No proxy between two programs on the same machine.
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 	res, err := client.Do(req)
 	if err != nil {
 		return err

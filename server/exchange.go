@@ -90,9 +90,6 @@ func client(r *http.Request) string {
 	return "address " + host
 }
 
-// proxyHeaders are those by which proxies tell for whom they ask.
-var proxyHeaders = []string{"Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via"}
-
 // isLocal reports whether a request comes from a program of this machine: not through a proxy, and not from
 // a page of another site, which a browser of this machine would send for it.
 func isLocal(r *http.Request) bool {

@@ -19,6 +19,7 @@ func (s *Server) Handler() http.Handler {
 		u := *r.URL
 		routed := r.WithContext(r.Context())
 		routed.URL = &u
+		s.believe(routed)
 
 		u.Path = canonical(u.Path)
 		u.RawPath = canonical(u.RawPath)

@@ -53,11 +53,14 @@ func (s *Server) guardOrigin(c *gin.Context) {
 		return
 	}
 
+	message := "Web pages from %s may not use this server; --allow-origin allows them."
+	if u, err := url.Parse(origin); err == nil && r.TLS == nil && u.Scheme == "https" && u.Host == r.Host {
+		message = "The page is from %s, but the request came without TLS; if a proxy has ended it, --trust-proxy names it."
+	}
 	if origin == "" {
 		origin = "other sites"
 	}
-	s.fail(c, fault.New(fault.OriginNotAllowed, "",
-		"Web pages from %s may not use this server; --allow-origin allows them.", origin))
+	s.fail(c, fault.New(fault.OriginNotAllowed, "", message, origin))
 	c.Abort()
 }
 
@@ -72,15 +75,15 @@ func (s *Server) admitOrigin(c *gin.Context, origin string) {
 	h.Add("Vary", "Origin")
 }
 
-// isOwn reports whether an origin is the one that the request is for: its scheme, host and port. A proxy that
-// adds TLS says so in X-Forwarded-Proto, which no page can set without the server's permission.
+// isOwn reports whether an origin is the one that the request is for: its scheme, host and port. A trusted proxy that
+// adds TLS says so in X-Forwarded-Proto.
 func isOwn(r *http.Request, origin string) bool {
 	u, err := url.Parse(origin)
 	if err != nil {
 		return false
 	}
 	scheme := "http"
-	if forwarded, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Proto"), ","); r.TLS != nil || forwarded == "https" {
+	if r.TLS != nil || r.Header.Get(forwardedProto) == "https" {
 		scheme = "https"
 	}
 	return u.Scheme == scheme && hostPort(u.Host, scheme) == hostPort(r.Host, scheme)

@@ -3,6 +3,7 @@ package server_test
 import (
 	"io"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -89,7 +90,16 @@ func TestHosts(t *testing.T) {
 
 // TestOwnOrigin compares the scheme, the name and the port of a page's origin with those of the server.
 func TestOwnOrigin(t *testing.T) {
-	hs, _ := servertest.Start(t, enginetest.Options{}, server.Options{Hosts: []string{"chat.example"}})
+	o := server.Options{Hosts: []string{"chat.example"}}
+	direct, _ := servertest.Start(t, enginetest.Options{}, o)
+	behind := []string{"Origin: https://chat.example", "X-Forwarded-Proto: https", "X-Forwarded-For: 192.0.2.1"}
+	if got, body := askAs(t, "GET", direct.URL+"/v1/models", "chat.example", behind...); got != 403 ||
+		!strings.Contains(body, "--trust-proxy") {
+		t.Errorf("behind a proxy that nobody has named: %d %s", got, body)
+	}
+
+	o.Proxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	hs, _ := servertest.Start(t, enginetest.Options{}, o)
 	const own = "localhost:8080"
 	for _, tt := range []struct {
 		name, host string

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -44,7 +45,9 @@ type Options struct {
 	MaxWaiting int           // maximum number of requests waiting for one model to load, 512
 	// Hosts are the names by which clients may call the server, without a port, besides addresses and
 	// localhost; *.example.com for all names below one, * for any.
-	Hosts          []string
+	Hosts []string
+	// Proxies are the addresses of proxies whose word is taken for whom a request comes from, and by TLS or not.
+	Proxies        []netip.Prefix
 	AllowedOrigins []string     // origins of web pages that may call the API; "*" for all
 	Log            *slog.Logger // slog.Default()
 	Tracer         trace.Tracer // records a span for every request that uses a model; nil for none

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -62,6 +61,7 @@ compares two runs. --report writes charts of them.`,
 		RunE:              func(cmd *cobra.Command, args []string) error { return runBench(cmd.Context(), w, o, args[0]) },
 	}
 	o.declare(flagsOf(cmd))
+	w.declareClient(flagsOf(cmd))
 	return cmd
 }
 
@@ -155,7 +155,7 @@ func (o *benchOptions) plan() ([]loadgen.Request, error) {
 func (w *cli) measure(
 	ctx context.Context, o benchOptions, target string, requests []loadgen.Request,
 ) (*loadgen.Report, error) {
-	address := target
+	server := registry.Server{URL: target}
 	model := o.target
 	key := w.lookup("OPENAI_API_KEY")
 	if !strings.Contains(target, "://") {
@@ -164,34 +164,34 @@ func (w *cli) measure(
 			return nil, err
 		}
 		defer done()
-		address = url
+		server.URL = url
 		model = ""
 		key = ""
 	}
 
-	transport, err := w.transportTo(address)
+	transport, err := w.transportTo(server, key)
 	if err != nil {
 		return nil, err
 	}
 	run := loadgen.Run{
-		Client:   &loadgen.Client{URL: address, Key: key, HTTP: loadgen.NewHTTP(transport)},
+		Client:   &loadgen.Client{URL: server.URL, Key: key, HTTP: loadgen.NewHTTP(transport)},
 		Model:    model,
 		Workload: o.Workload,
 		Requests: requests,
 	}
 	names, err := run.Client.Models(ctx)
 	if err != nil {
-		return nil, noServer(address, err)
+		return nil, registry.Explain(server, err)
 	}
 	if run.Model == "" && len(names) > 0 {
 		run.Model = names[0]
 	}
 	if !slices.Contains(names, run.Model) {
-		err := usagef("%s has no model %q", address, run.Model)
+		err := usagef("%s has no model %q", server.URL, run.Model)
 		return nil, withHint(err, "set --model to one of %s", strings.Join(names, ", "))
 	}
 
-	w.t.Note("%s at %s: %s", run.Model, address, o.Workload)
+	w.t.Note("%s at %s: %s", run.Model, server.URL, o.Workload)
 	if bar := w.t.Counter(len(requests)); bar != nil {
 		run.Done = func(ended, _ int) { _ = bar.Set(ended) }
 		defer func() { _ = bar.Clear() }()
@@ -247,20 +247,4 @@ func readReport(name string) (*loadgen.Report, error) {
 		return nil, withHint(err, "write such a file with serve bench URL --json > %s", name)
 	}
 	return r, nil
-}
-
-// transportTo returns a transport to a server; no proxy is used for one on this machine.
-func (w *cli) transportTo(address string) (http.RoundTripper, error) {
-	u, err := w.serverAddress(address)
-	if err != nil {
-		return nil, err
-	}
-	if registry.IsLocal(u) {
-		return &http.Transport{}, nil
-	}
-	network, err := w.network()
-	if err != nil {
-		return nil, err
-	}
-	return hub.Transport(network)
 }

@@ -15,6 +15,7 @@ import (
 	"serve/chatclient"
 	"serve/console"
 	"serve/models/demo"
+	"serve/registry"
 	"serve/terminal"
 )
 
@@ -60,6 +61,7 @@ Nothing is stored unless you /save it.`,
 	f.StringArrayVar(&o.params, "param", nil, "request parameter as `NAME=VALUE`, such as temperature=0")
 	f.Toggle(&o.stats, "stats", false, "print statistics after each answer")
 	o.declare(f)
+	w.declareClient(f)
 	return cmd
 }
 
@@ -142,15 +144,15 @@ func (c *connection) close() {
 // open finds a server that has the model, or starts one that runs until ctx is done. It gives
 // up when interruptible is done.
 func (c *connection) open(ctx, interruptible context.Context, model string) error {
-	address, key, model, err := c.find(ctx, interruptible, model)
+	server, key, model, err := c.find(ctx, interruptible, model)
 	if err != nil {
 		return err
 	}
-	transport, err := c.w.transportTo(address)
+	transport, err := c.w.transportTo(server, key)
 	if err != nil {
 		return err
 	}
-	c.client = chatclient.NewClient(address, key, transport)
+	c.client = chatclient.NewClient(server.URL, key, transport)
 
 	c.conversation.Model = cmp.Or(model, c.conversation.Model)
 	if c.conversation.Model != "" && (c.o.url != "" || model != "") {
@@ -158,70 +160,73 @@ func (c *connection) open(ctx, interruptible context.Context, model string) erro
 	}
 	names, err := c.client.Models(interruptible)
 	if err != nil {
-		return noServer(address, err)
+		return registry.Explain(server, err)
 	}
 	if len(names) == 0 {
-		return fmt.Errorf("the server at %s has no models", address)
+		return fmt.Errorf("the server at %s has no models", server.URL)
 	}
 	c.conversation.Model = names[0]
 	return nil
 }
 
-// find returns the address of a server, the key for it, and the name of its model; "" for its first.
-func (c *connection) find(ctx, interruptible context.Context, model string) (address, key, name string, err error) {
+// find returns a server, the key for it, and the name of its model; "" for its first.
+func (c *connection) find(
+	ctx, interruptible context.Context, model string,
+) (s registry.Server, key, name string, err error) {
 	if c.o.url != "" {
-		return c.o.url, c.w.lookup("OPENAI_API_KEY"), model, nil
+		return registry.Server{URL: c.o.url}, c.w.lookup("OPENAI_API_KEY"), model, nil
 	}
 	// Without a key: the key in the environment is meant for another server.
-	if address := c.w.serving(interruptible, model); address != "" {
-		return address, "", model, nil
+	if s := c.w.serving(interruptible, model); s.URL != "" {
+		return s, "", model, nil
 	}
-	if address, err := c.w.ollama(interruptible, model); address != "" || err != nil {
-		return address, "", model, err
+	if s, err := c.w.ollama(interruptible, model); s.URL != "" || err != nil {
+		return s, "", model, err
 	}
 
 	if model == "" {
 		model = demo.Name
 		c.w.t.Note("no server is running and no model was named; using demo, a tiny built-in one")
 	}
-	address, c.stop, err = c.w.serveFor(ctx, interruptible, c.o.modelConfig, model)
-	return address, "", "", err
+	s.URL, c.stop, err = c.w.serveFor(ctx, interruptible, c.o.modelConfig, model)
+	return s, "", "", err
 }
 
-// serving returns the address of a running server that has the model, or any model if none is
-// named; "" if there is none.
-func (w *cli) serving(ctx context.Context, model string) string {
+// serving returns a running server that has the model, or any model if none is named; one without a URL if there is
+// none.
+func (w *cli) serving(ctx context.Context, model string) registry.Server {
 	running, _ := w.servers()
 	for _, s := range running {
-		status, err := w.askStatus(ctx, s.URL)
+		status, err := w.askStatus(ctx, s)
 		if err != nil {
 			continue
 		}
 		for _, m := range status.Models {
 			if model == "" || m.ID == model || slices.Contains(m.Aliases, model) {
-				return s.URL
+				return s
 			}
 		}
 	}
-	return ""
+	return registry.Server{}
 }
 
-// ollama returns the address of the server that OLLAMA_HOST names, if it has the model, or any model if
-// none is named; "" if it does not, or is not running.
-func (w *cli) ollama(ctx context.Context, model string) (string, error) {
+// ollama returns the server that OLLAMA_HOST names, if it has the model, or any model if none is named; one without a
+// URL if it does not, or is not running.
+func (w *cli) ollama(ctx context.Context, model string) (none registry.Server, err error) {
 	value := w.lookup("OLLAMA_HOST")
 	if value == "" {
-		return "", nil
+		return none, nil
 	}
 
 	address, err := chatclient.OllamaAddress(value)
 	if err != nil {
-		return "", usagef("OLLAMA_HOST: %w", err)
+		return none, usagef("OLLAMA_HOST: %w", err)
 	}
 
-	transport, err := w.transportTo(address)
+	server := registry.Server{URL: address}
+	transport, err := w.transportTo(server, "")
 	if err != nil {
-		return "", err
+		return none, err
 	}
 
 	asking, cancel := context.WithTimeout(ctx, chatclient.ListTimeout)
@@ -229,15 +234,15 @@ func (w *cli) ollama(ctx context.Context, model string) (string, error) {
 	names, err := chatclient.NewClient(address, "", transport).Models(asking)
 	if err != nil {
 		w.t.Note("the server at %s (OLLAMA_HOST) does not answer: %v", address, err)
-		return "", nil
+		return none, nil
 	}
 
 	has := func(name string) bool { return name == model || strings.TrimSuffix(name, ":latest") == model }
 	if len(names) == 0 || model != "" && !slices.ContainsFunc(names, has) {
-		return "", nil
+		return none, nil
 	}
 
-	return address, nil
+	return server, nil
 }
 
 // serveFor serves a model on a free port until done is called. It gives up if interruptible is

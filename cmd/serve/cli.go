@@ -8,6 +8,7 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"serve/flagset"
 	"serve/hub"
 	"serve/library"
 	"serve/loader"
@@ -24,7 +25,14 @@ type cli struct {
 	environ  []string
 	offline  bool
 	caFile   string
+	certFile string
 	logLevel string
+}
+
+// declareClient declares the flags of commands that ask a server.
+func (w *cli) declareClient(f flagset.Set) {
+	f.Text(&w.certFile, "client-cert", "",
+		"PEM `file` with the certificate, and its key, that identifies you to a server with --tls-client-ca")
 }
 
 // lookup returns a variable of the environment, or "".
@@ -104,6 +112,19 @@ func (w *cli) servers() ([]registry.Server, error) {
 		return nil, err
 	}
 	return registry.List(store.Home)
+}
+
+// transportTo returns a transport to a server, to which requests with a key will be sent; "" for none.
+func (w *cli) transportTo(s registry.Server, key string) (*http.Transport, error) {
+	network, err := w.network()
+	if err != nil {
+		return nil, err
+	}
+	transport, err := (&registry.Client{Network: network, CertFile: w.certFile}).Transport(s, key)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return transport, nil
 }
 
 // library opens the models of this machine, for commands that take names of models.

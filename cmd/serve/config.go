@@ -21,6 +21,7 @@ type config struct {
 	host         string
 	port         int
 	ollamaPort   int
+	protection   host.Protection
 	aliases      []string
 	lazy         bool
 	isolate      bool
@@ -58,9 +59,12 @@ func defaultConfig() *config {
 // declare declares the flags of serve, in the order of its help.
 func (c *config) declare(f flagset.Set) {
 	f.Text(&c.host, "host", defaultHost, "`address` to listen on")
+	f.Toggle(&c.protection.AllowAnonymous, "allow-anonymous", false,
+		"let everyone use the server who reaches it, also from other machines")
 	port(f, &c.port, "port to listen on; 0 for any free port")
 	flagset.Number(f, &c.ollamaPort, "ollama-port", 0, flagset.Within(0, 1<<16-1),
 		"additional port for Ollama's clients, which expect 11434; 0 for none")
+	c.declareTLS(f)
 	c.modelConfig.declare(f)
 
 	f.List(
@@ -101,6 +105,22 @@ func (c *config) declare(f flagset.Set) {
 		"how long running requests may continue after a signal to stop")
 }
 
+// declareTLS declares the flags that protect connections.
+func (c *config) declareTLS(f flagset.Set) {
+	p := &c.protection
+	t := &p.Certificate
+	f.Text(&t.CertFile, "tls-cert", "",
+		"PEM `file` with the server's certificate, and those between it and the root; it is loaded again when it changes")
+	f.Text(&t.KeyFile, "tls-key", "", "PEM `file` with the key of --tls-cert, which others must not be able to read")
+	f.Toggle(&t.SelfSigned, "tls-self-signed", false, "make a certificate that clients trust with --ca-file, for a lab")
+	f.Text(&t.ClientCA, "tls-client-ca", "",
+		"PEM `file` of the authorities of clients' certificates, which every client must then have")
+	f.Toggle(&p.AllowPlainHTTP, "allow-plain-http", false,
+		"listen without TLS where other machines reach the server")
+	f.List(&p.Proxies, "trust-proxy",
+		"`address` or network (CIDR) of proxies that tell where requests come from, and that encrypt")
+}
+
 // declareLimits declares the flags that bound what clients may ask for.
 func (c *config) declareLimits(f flagset.Set) {
 	flagset.Number(f, &c.engine.MaxWaiting, "max-waiting", 512, flagset.Within(1, 1<<20),
@@ -126,7 +146,7 @@ func (c *config) declareLimits(f flagset.Set) {
 	flagset.Number(f, &c.connections.All, "max-connections", 4096, flagset.Within(0, 1<<20),
 		"maximum open connections; 0 for no limit")
 	flagset.Number(f, &c.connections.PerAddress, "max-client-connections", 1024, flagset.Within(0, 1<<20),
-		"maximum open connections from one address, which may be a proxy's; 0 for no limit")
+		"maximum open connections from one address, except those that --trust-proxy names; 0 for no limit")
 
 	f.Duration(&c.server.ReadStall, "read-timeout", 30*time.Second, flagset.AtLeast(time.Millisecond),
 		"how long a client may send nothing of a request's body")

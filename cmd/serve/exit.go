@@ -1,17 +1,15 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
-	"net/url"
 
 	"serve/host"
 	"serve/hub"
 	"serve/loader"
 	"serve/models"
+	"serve/registry"
 )
 
 // Exit codes; README.md has the same table.
@@ -95,21 +93,6 @@ func withHint(err error, format string, args ...any) error {
 	return &hinted{err, fmt.Sprintf(format, args...)}
 }
 
-// noServer describes why a server's models or status could not be fetched.
-func noServer(address string, err error) error {
-	var asked *url.Error
-	var op *net.OpError
-	switch {
-	case errors.As(err, &op) && op.Op == "dial":
-		return withHint(fmt.Errorf("no server answers at %s (%w)", address, hub.Cause(op)), "start one with serve MODEL")
-	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("the server at %s did not respond in time", address)
-	case errors.As(err, &asked):
-		err = asked.Err // without the URL again
-	}
-	return fmt.Errorf("the server at %s cannot be used: %w", address, err)
-}
-
 // memoryHint returns advice on making a model fit.
 func memoryHint(short *loader.MemoryError) string {
 	images := ""
@@ -123,7 +106,7 @@ func memoryHint(short *loader.MemoryError) string {
 // hintOf returns advice about an error, or "" if there is none.
 func hintOf(err error) string {
 	var known interface{ Hint() string }
-	if errors.As(err, &known) {
+	if errors.As(err, &known) && known.Hint() != "" {
 		return known.Hint()
 	}
 
@@ -141,5 +124,5 @@ func hintOf(err error) string {
 	case errors.As(err, &start) && start.GPUs:
 		return "serve doctor tests the GPU's driver in the sandbox"
 	}
-	return ""
+	return registry.HintOf(err)
 }

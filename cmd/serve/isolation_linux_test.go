@@ -116,6 +116,7 @@ func TestOfflineOpensNoSocket(t *testing.T) {
 	h := newHub(t)
 	env := environ(t, h)
 	must(t, env, "pull", tinyRepo)
+	home := t.TempDir()
 	for _, offline := range []struct {
 		name     string
 		env      []string
@@ -123,6 +124,7 @@ func TestOfflineOpensNoSocket(t *testing.T) {
 		connects bool
 	}{
 		{"a flag", nil, []string{tinyRepo, "--offline"}, false},
+		{"a flag, and TLS", []string{"SERVE_HOME=" + home}, []string{tinyRepo, "--offline", "--tls-self-signed"}, false},
 		{"HF_HUB_OFFLINE", []string{"HF_HUB_OFFLINE=1"}, []string{tinyRepo}, false},
 		{"SERVE_OFFLINE", []string{"SERVE_OFFLINE=1"}, []string{tinyRepo}, false},
 		{"a model that is here", nil, []string{tinyRepo}, false},
@@ -148,7 +150,14 @@ func TestOfflineOpensNoSocket(t *testing.T) {
 			ended := make(chan struct{})
 			go func() { cmd.Wait(); close(ended) }()
 			if url, _, ok := awaitReady(errOut, ended); ok {
-				sayHello(t, &running{url: url}, tinyRepo)
+				if strings.HasPrefix(url, "https:") {
+					ca := filepath.Join(home, "tls", "self-signed.pem")
+					if out, ok := judge(t, "curl", "--fail", "--cacert", ca, url+"/v1/models"); !ok {
+						t.Error(out)
+					}
+				} else {
+					sayHello(t, &running{url: url}, tinyRepo)
+				}
 				syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
 				<-ended
 			}

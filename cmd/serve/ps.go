@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,6 +35,7 @@ and tokens per second over the last five seconds.`,
 	f := flagsOf(cmd)
 	f.List(&o.urls, "url", "`URL` of a server to query, instead of looking for servers")
 	f.JSON(&o.json)
+	w.declareClient(f)
 	return cmd
 }
 
@@ -83,20 +83,22 @@ func runPs(ctx context.Context, w *cli, o psOptions) error {
 
 // statuses asks the servers named, or those that run on this machine.
 func (w *cli) statuses(ctx context.Context, urls []string) ([]serverStatus, error) {
+	var servers []registry.Server
 	if len(urls) == 0 {
 		running, err := w.servers()
 		if err != nil {
 			return nil, err
 		}
-		for _, s := range running {
-			urls = append(urls, s.URL)
-		}
+		servers = running
+	}
+	for _, u := range urls {
+		servers = append(servers, registry.Server{URL: u})
 	}
 
 	list := []serverStatus{}
-	for _, u := range urls {
-		status, err := w.askStatus(ctx, u)
-		s := serverStatus{URL: u, Status: status}
+	for _, server := range servers {
+		status, err := w.askStatus(ctx, server)
+		s := serverStatus{URL: server.URL, Status: status}
 		if errors.Is(err, errUsage) {
 			return nil, err
 		}
@@ -109,27 +111,15 @@ func (w *cli) statuses(ctx context.Context, urls []string) ([]serverStatus, erro
 	return list, nil
 }
 
-// serverAddress reads the address of a server, with /v1 or without.
-func (w *cli) serverAddress(address string) (*url.URL, error) {
-	u, err := registry.ParseURL(address)
-	if err != nil {
-		return nil, usagef("--url: %w", err)
-	}
-	if w.offline && !registry.IsLocal(u) {
-		return nil, usagef("--url %q is on another machine, which --offline forbids", address)
-	}
-	return u, nil
-}
-
 // askStatus fetches a server's status.
-func (w *cli) askStatus(ctx context.Context, address string) (*ops.Status, error) {
-	u, err := w.serverAddress(address)
+func (w *cli) askStatus(ctx context.Context, s registry.Server) (*ops.Status, error) {
+	transport, err := w.transportTo(s, "")
 	if err != nil {
 		return nil, err
 	}
 	status := new(ops.Status)
-	if err := registry.Ask(ctx, u, status); err != nil {
-		return nil, noServer(address, err)
+	if err := registry.Ask(ctx, transport, s, status); err != nil {
+		return nil, registry.Explain(s, err)
 	}
 	return status, nil
 }

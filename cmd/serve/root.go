@@ -57,7 +57,7 @@ func newRootCommand(w *cli) *cobra.Command {
 
 	f := flagset.Of(root.PersistentFlags())
 	f.Toggle(&w.offline, "offline", false, "make no outgoing connections; the same as HF_HUB_OFFLINE=1")
-	f.Text(&w.caFile, "ca-file", "", "PEM `file` of additional certificates to trust, for a proxy or a mirror")
+	f.Text(&w.caFile, "ca-file", "", "PEM `file` of additional certificates to trust: of a server, a proxy or a mirror")
 	f.Checked(&w.logLevel, "log-level", "info", terminal.ValidLevel, "log `level`: debug, info, warn or error")
 
 	flagUsages := regexp.MustCompile(`(\.\w+Flags)\.FlagUsages`)

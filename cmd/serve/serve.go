@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -98,6 +97,9 @@ func runServe(ctx context.Context, w *cli, c *config, names []string) error {
 	if err := s.listenForOllama(); err != nil {
 		return err
 	}
+	if err := s.protect(listener); err != nil {
+		return err
+	}
 	if err := s.prepare(ctx); err != nil {
 		return err
 	}
@@ -119,6 +121,8 @@ type startup struct {
 	embeds  bool // the first model computes embeddings and generates no text
 	also    []net.Listener
 
+	protection host.Protected
+
 	closers []func()
 }
 
@@ -139,6 +143,25 @@ func (s *startup) listenForOllama() error {
 	}
 	s.also = append(s.also, l)
 	s.closers = append(s.closers, func() { l.Close() })
+	return nil
+}
+
+// protect opens the server's certificate, if it has one, and refuses to start where others could reach the server
+// without what protects it.
+func (s *startup) protect(first net.Listener) error {
+	store, err := s.w.store()
+	if err != nil {
+		return err
+	}
+	s.protection, err = s.c.protection.Apply(host.Place{
+		Listeners: append([]net.Listener{first}, s.also...),
+		Home:      store.Home,
+		Host:      s.c.host,
+		Hosts:     s.c.server.Hosts,
+	}, s.w.t)
+	if err != nil {
+		return usageError{err}
+	}
 	return nil
 }
 
@@ -233,10 +256,9 @@ func (s *startup) openArchive() error {
 
 // run serves until ctx is done, and then stops the engines.
 func (s *startup) run(ctx context.Context, listener net.Listener) error {
-	s.options.Hosts = append(host.Names(s.c.host), s.options.Hosts...)
-	if ip := net.ParseIP(s.c.host); s.c.host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		s.w.t.Warn("anyone who can reach %s can use the server: there are no API keys yet", listener.Addr())
-	}
+	s.options.Hosts = slices.Concat(host.Names(s.c.host), s.options.Hosts, s.protection.Names())
+	s.options.Proxies = s.protection.Proxies
+	s.c.connections.Proxies = s.protection.Proxies
 
 	running, err := server.New(s.options)
 	if err != nil {
@@ -250,41 +272,15 @@ func (s *startup) run(ctx context.Context, listener net.Listener) error {
 		Models:       s.options.Models,
 		Terminal:     s.w.t,
 		Home:         s.home,
+		Certificate:  s.protection.Certificate,
+		Embeds:       s.embeds,
+		Page:         s.options.Page != nil,
 		Connections:  s.c.connections,
 		Lazy:         s.c.lazy,
 		DrainTimeout: s.c.drainTimeout,
+		WriteStall:   s.options.WriteStall,
 		Stall:        s.options.Stall,
 		Ready:        s.c.ready,
 	}
-	if o.Ready == nil {
-		o.Ready = func(string) { s.printReady("http://" + listener.Addr().String()) }
-		o.Stopping = func(timeout time.Duration) {
-			s.w.t.Note("stopping: running requests have %s to finish; send another signal to stop at once", timeout)
-		}
-	}
 	return host.Run(ctx, o)
-}
-
-// Commands to paste: the address, then the model's name.
-const (
-	tryChat = `curl %s/v1/chat/completions -H 'Content-Type: application/json'` +
-		` -d '{"model":%q,"messages":[{"role":"user","content":"Hello"}]}'` + "\n"
-	tryEmbedding = `curl %s/v1/embeddings -H 'Content-Type: application/json' -d '{"model":%q,"input":"Hello"}'` + "\n"
-)
-
-// printReady prints the server's address and a command to try it.
-func (s *startup) printReady(address string) {
-	try := tryChat
-	if s.embeds {
-		try = tryEmbedding
-	}
-
-	fmt.Fprintf(s.w.t.Out, try, address, s.options.Models[0].ID)
-	if s.options.Page != nil {
-		s.w.t.Fact("web UI", "%s/", address)
-	}
-	for _, l := range s.also {
-		s.w.t.Fact("ollama", "http://%s", l.Addr())
-	}
-	s.w.t.Fact("ready", "%s/v1", address)
 }

@@ -62,7 +62,7 @@ type running struct {
 	done        chan int
 }
 
-var readyLine = regexp.MustCompile(`(?m)^serve: ready +(http://\S+)/v1$`)
+var readyLine = regexp.MustCompile(`(?m)^serve: ready +(https?://\S+)/v1$`)
 
 // startServe runs serve until the test ends, and waits until it is ready.
 func startServe(t *testing.T, args ...string) *running {

@@ -5,7 +5,7 @@
 #
 #   engine/llama/build.sh          the library that serve links, and the processor's kernels in variants
 #   engine/llama/build.sh peers    llama-server, llama-batched-bench and llama-perplexity of the same tree, to compare with
-#   engine/llama/build.sh tools    only makes sure that cmake, ninja, a C++ compiler, git, npm and strace are there
+#   engine/llama/build.sh tools    only makes sure that cmake, ninja, a C++ compiler, git, npm, strace, curl and openssl are there
 #   engine/llama/build.sh python   only makes sure that python3 and its venv are there
 #   engine/llama/build.sh browser  only makes sure that chromium is there
 #   engine/llama/build.sh monitoring   only makes sure that promtool is there
@@ -330,9 +330,9 @@ link_file() {
 
 case ${1:-lib} in
 tools)
-	# strace shows the tests that offline mode connects to nobody.
+	# strace shows the tests that offline mode connects to nobody; curl and openssl judge TLS.
 	[ "$(uname)" != Linux ] || need strace
-	need
+	need curl openssl
 	;;
 python)
 	need python3 ensurepip

@@ -33,7 +33,7 @@ function Limits({ c }: { c: Catalog }) {
   return (
     <>
       {c.memory_bytes > 0 && <p class="note">The server’s machine has {bytes(c.memory_bytes)} of memory.</p>}
-      {!c.manage && <p class="notice">Models are managed only on the server’s own machine: open the web UI there, as http://localhost{location.port && `:${location.port}`}.</p>}
+      {!c.manage && <p class="notice">Models are managed only on the server’s own machine: open the web UI there, as {location.protocol}//localhost{location.port && `:${location.port}`}.</p>}
       {c.manage && c.offline && <p class="notice">The server runs with --offline: it downloads no models.</p>}
     </>
   );

@@ -1,0 +1,96 @@
+package host
+
+import (
+	"net"
+	"net/netip"
+	"path/filepath"
+
+	"serve/bind"
+	"serve/certs"
+	"serve/terminal"
+)
+
+// Protection says what protects a server from others than its users. The zero value suffices on this machine alone.
+type Protection struct {
+	Certificate    certs.Options // without Folder, Names and Also
+	Keys           bool          // clients must have a key
+	AllowAnonymous bool
+	AllowPlainHTTP bool
+	Proxies        []string // addresses and networks that are trusted
+}
+
+// Place is where a server is reached.
+type Place struct {
+	Listeners []net.Listener
+	Home      string   // folder where a self-signed certificate is kept, in one of its own
+	Host      string   // address or name that the server was told to listen on
+	Hosts     []string // its other names; they may begin with a star
+}
+
+// Protected is the protection of a server that may start.
+type Protected struct {
+	Certificate *certs.Server // nil without TLS
+	Proxies     []netip.Prefix
+}
+
+// Names returns the names in the certificate: no other site can have them, if it has them by right.
+func (p *Protected) Names() []string {
+	if p.Certificate == nil {
+		return nil
+	}
+	return p.Certificate.Names()
+}
+
+// Apply opens the certificate, and warns of what is allowed. The error is about what the user has given: a server that
+// others can reach without what protects it, or a certificate that cannot be used.
+func (p *Protection) Apply(at Place, t *terminal.Terminal) (Protected, error) {
+	proxies, err := bind.ParseProxies(p.Proxies)
+	if err != nil {
+		return Protected{}, err
+	}
+	if err := p.Certificate.Check(); err != nil {
+		return Protected{}, err
+	}
+
+	s := bind.Server{
+		Authenticates:  p.Keys || p.Certificate.ClientCA != "",
+		TLS:            p.Certificate.Enabled(),
+		AllowAnonymous: p.AllowAnonymous,
+		AllowPlainHTTP: p.AllowPlainHTTP,
+		Proxies:        proxies,
+	}
+	for _, l := range at.Listeners {
+		s.Addresses = append(s.Addresses, l.Addr())
+	}
+	if err := bind.Check(s); err != nil {
+		return Protected{}, err
+	}
+	for _, warning := range s.Warnings() {
+		t.Warn("%s", warning)
+	}
+
+	protected := Protected{Proxies: proxies}
+	if s.TLS {
+		protected.Certificate, err = certs.Open(at.name(p.Certificate))
+	}
+	return protected, err
+}
+
+// name adds the names of a self-signed certificate. Those that the user has given must be in it; it is not made anew
+// when this machine gets another address, since clients would not know it.
+func (at *Place) name(o certs.Options) certs.Options {
+	o.Folder = filepath.Join(at.Home, "tls")
+	o.Names = []string{"localhost", "127.0.0.1", "::1"}
+	o.Also = Names(at.Host)
+	if ip := net.ParseIP(at.Host); ip != nil && ip.IsUnspecified() {
+		o.Also = append(o.Also, certs.LocalAddresses()...)
+	} else {
+		o.Names = append(o.Names, at.Host)
+	}
+	for _, name := range at.Hosts {
+		if name != "*" {
+			o.Names = append(o.Names, name)
+		}
+	}
+	return o
+}

@@ -1,0 +1,130 @@
+package registry
+
+import (
+	"crypto/tls"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+
+	"serve/certs"
+	"serve/certs/certstest"
+	"serve/hub"
+)
+
+// served starts a server with TLS, which requires certificates of clients if it is given their authority.
+func served(t *testing.T, pair certstest.Pair, clients *certstest.Authority) (s Server) {
+	t.Helper()
+	hs := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/status" {
+			http.Redirect(w, r, "/elsewhere", http.StatusFound)
+			return
+		}
+		w.Write([]byte(`{"version":"1"}`))
+	}))
+	hs.TLS = &tls.Config{Certificates: []tls.Certificate{pair.TLS(t)}}
+	if clients != nil {
+		hs.TLS.ClientAuth = tls.RequireAndVerifyClientCert
+		hs.TLS.ClientCAs = clients.Pool()
+	}
+	hs.StartTLS()
+	t.Cleanup(hs.Close)
+	return Server{URL: hs.URL, Fingerprint: certs.Fingerprint(hs.Certificate())}
+}
+
+// TestVerification reaches servers that the authorities or the registry vouch for, and no others.
+func TestVerification(t *testing.T) {
+	dir := t.TempDir()
+	ca := certstest.New(t, "CA")
+	file := certstest.Write(t, dir, "ca.pem", ca.PEM())
+	user := ca.Issue(certstest.Subject{Emails: []string{"a@example.com"}})
+	identity := certstest.Write(t, dir, "user.pem", append(user.Certificate, user.Key...))
+	open := served(t, ca.Issue(certstest.Subject{}), nil)
+	closed := served(t, ca.Issue(certstest.Subject{}), ca)
+	elsewhere := served(t, ca.Issue(certstest.Subject{Names: []string{"other.example"}}), nil)
+
+	registered := func(s Server) Server { s.PID = os.Getpid(); return s }
+	named := func(s Server) Server { s.Fingerprint = ""; return s }
+	exchanged := registered(open)
+	exchanged.Fingerprint = closed.Fingerprint
+	for _, tt := range []struct {
+		name   string
+		client Client
+		server Server
+		want   string // in the error and its hint; "" for none
+	}{
+		{"of the registry", Client{}, registered(open), ""},
+		{"of the registry, under another name", Client{}, registered(elsewhere), ""},
+		{"of the registry, exchanged", Client{}, exchanged, "not the one that it has registered"},
+		{"of the registry, exchanged, with the authority", Client{Network: hub.Options{CAFile: file}}, exchanged, "not the one"},
+		{"by its URL", Client{}, named(open), "--ca-file"},
+		{"by its URL, with the authority", Client{Network: hub.Options{CAFile: file}}, named(open), ""},
+		{"by another name, with the authority", Client{Network: hub.Options{CAFile: file}}, named(elsewhere), "--ca-file"},
+		{"that wants to know its clients", Client{}, registered(closed), "--client-cert"},
+		{"that knows its client", Client{CertFile: identity}, registered(closed), ""},
+		{"that knows its client, by its URL", Client{Network: hub.Options{CAFile: file}, CertFile: identity}, named(closed), ""},
+	} {
+		transport, err := tt.client.Transport(tt.server, "secret")
+		if err != nil {
+			t.Fatal(tt.name, err)
+		}
+		var status struct{ Version string }
+		err = Ask(t.Context(), transport, tt.server, &status)
+		switch {
+		case tt.want == "" && (err != nil || status.Version != "1"):
+			t.Errorf("%s: %v", tt.name, err)
+		case tt.want != "" && err == nil:
+			t.Errorf("%s: it answers", tt.name)
+		case tt.want != "":
+			explained := Explain(tt.server, err).(*Error)
+			if !strings.Contains(explained.Error()+explained.Hint(), tt.want) {
+				t.Errorf("%s: %v (%s)", tt.name, explained, explained.Hint())
+			}
+		}
+	}
+
+	lost := open
+	lost.URL += "/behind" // and from there it is led elsewhere
+	transport, err := (&Client{}).Transport(registered(lost), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Ask(t.Context(), transport, lost, new(any)); err == nil || !strings.Contains(err.Error(), "302") {
+		t.Errorf("it followed a redirect: %v", err)
+	}
+}
+
+// TestTransport refuses what the user has given before anything is sent.
+func TestTransport(t *testing.T) {
+	nothing := certstest.Write(t, t.TempDir(), "nothing.pem", []byte("nothing"))
+	for _, tt := range []struct {
+		url    string
+		client Client
+		key    string
+		want   string
+	}{
+		{"http://127.0.0.1:1", Client{Network: hub.Options{Offline: true}}, "secret", ""},
+		{"http://localhost:1/v1", Client{}, "secret", ""},
+		{"https://192.0.2.1", Client{}, "secret", ""},
+		{"http://192.0.2.1", Client{}, "", ""},
+		{"http://192.0.2.1", Client{}, "secret", "could read the key"},
+		{"http://localhost.example:1", Client{}, "secret", "could read the key"},
+		{"https://192.0.2.1", Client{Network: hub.Options{Offline: true}}, "", "--offline forbids"},
+		{"192.0.2.1", Client{}, "", "--url"},
+		{"https://192.0.2.1", Client{CertFile: nothing}, "", "--client-cert"},
+		{"https://192.0.2.1", Client{CertFile: nothing + "-not"}, "", "no such file"},
+		{"https://192.0.2.1", Client{Network: hub.Options{CAFile: nothing}}, "", "no PEM certificate"},
+	} {
+		_, err := tt.client.Transport(Server{URL: tt.url}, tt.key)
+		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s, key %q: %v", tt.url, tt.key, err)
+		}
+	}
+
+	// A server of this machine may listen on an address of a network.
+	own := Server{PID: os.Getpid(), URL: "http://192.0.2.1:8080"}
+	if _, err := (&Client{Network: hub.Options{Offline: true}}).Transport(own, "secret"); err != nil {
+		t.Error(err)
+	}
+}
