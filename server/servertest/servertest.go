@@ -184,11 +184,11 @@ func (r *Recorder) Generate(ctx context.Context, req engine.Request) (*engine.St
 }
 
 // Render implements pool.Engine.
-func (r *Recorder) Render(c engine.Chat) (*engine.Rendered, error) {
+func (r *Recorder) Render(by engine.Caller, c engine.Chat) (*engine.Rendered, error) {
 	r.mu.Lock()
 	r.Chats = append(r.Chats, c)
 	r.mu.Unlock()
-	rendered, err := r.Engine.Render(c)
+	rendered, err := r.Engine.Render(by, c)
 	if err == nil && r.Rewrite != nil {
 		r.Rewrite(rendered)
 	}
