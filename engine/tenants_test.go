@@ -18,7 +18,7 @@ import (
 func marked(tokens []engine.Token) string {
 	for i, t := range tokens {
 		if t == '#' && i+1 < len(tokens) {
-			return string(rune(tokens[i+1]))
+			return string(tokens[i+1])
 		}
 	}
 	return ""

@@ -23,6 +23,7 @@ import (
 	"serve/kernels"
 	"serve/pool"
 	"serve/server"
+	"serve/service"
 )
 
 // Server is a server that listens. Its first model is the fake.
@@ -103,6 +104,17 @@ func Unconnected(
 		}
 	}
 	return &Server{Server: s, Engine: e, Model: model}, end
+}
+
+// TenantHeader is the header of the requests that Tenants reads.
+const TenantHeader = "Test-Tenant"
+
+// Tenants is a server's handler, to which each request brings its tenant in a header.
+func Tenants(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		call := &service.Call{Tenant: r.Header.Get(TenantHeader)}
+		h.ServeHTTP(w, r.WithContext(service.WithCall(r.Context(), call)))
+	})
 }
 
 // ready is the load of a model that is there already.
