@@ -54,13 +54,14 @@ func (s *Server) begin(c *gin.Context) *exchange {
 	return x
 }
 
-// callOf returns the call of a request. One that the server itself makes brings the client that it is made
-// for.
+// callOf returns the call of a request. One that the server itself makes brings the client and the tenant that it is
+// made for; others bring their tenant, if whatever is before the server knows it.
 func callOf(r *http.Request) *service.Call {
-	if given := service.CallOf(r.Context()); given.Yields {
-		return &service.Call{Client: given.Client, Yields: true}
+	given := service.CallOf(r.Context())
+	if given.Yields {
+		return &service.Call{Client: given.Client, Tenant: given.Tenant, Yields: true}
 	}
-	return &service.Call{Client: client(r), Local: isLocal(r)}
+	return &service.Call{Client: client(r), Tenant: given.Tenant, Local: isLocal(r)}
 }
 
 // exchangeOf returns the exchange of a request.

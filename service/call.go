@@ -17,7 +17,7 @@ type Call struct {
 	Client string // identifies the caller, for fair sharing of the models
 	// Tenant is whose the request is, and what it leaves: clients of one tenant share both. Empty without keys.
 	Tenant string
-	Local  bool   // the caller is a program of this machine, and may manage its models
+	Local  bool // the caller is a program of this machine, and may manage its models
 	// Yields marks work that nobody waits for: it takes what others leave, whatever tier it asks for.
 	Yields bool
 

@@ -112,8 +112,7 @@ func quotaFault(err error) *fault.Error {
 				"Try again in 1 second.", exceeded.What, exceeded.Used, exceeded.Limit)
 	}
 	return later(fault.Overloaded, quotaRetry,
-		"The server has reached its limit of %s: %d of %d. Try again in 1 second.",
-		exceeded.What, exceeded.Used, exceeded.Limit)
+		"The server has reached its limit of %s (%d). Try again in 1 second.", exceeded.What, exceeded.Limit)
 }
 
 // later returns a fault that may be over after a while.
@@ -126,7 +125,7 @@ func later(kind fault.Kind, after time.Duration, format string, args ...any) *fa
 // longestRetry is the longest Retry-After that OpenAI's clients respect.
 const longestRetry = time.Minute
 
-// busyFault converts the error for a full queue.
+// busyFault converts the error for a full queue. Its counts are of the client's tenant.
 func busyFault(busy *engine.BusyError) *fault.Error {
 	after := min(max(busy.Retry, time.Second), longestRetry)
 	e := later(fault.QueueFull, after, "The server's queue is full.")
@@ -141,8 +140,10 @@ func busyFault(busy *engine.BusyError) *fault.Error {
 		e.Message = "The wait in the queue would exceed the limit (--max-wait)."
 	}
 	seconds := int(math.Ceil(after.Seconds()))
-	e.Message += fmt.Sprintf(" %s waiting. Try again in %s.",
-		count(busy.Waiting, "request is", "requests are"), count(seconds, "second", "seconds"))
+	if busy.Waiting > 0 {
+		e.Message += fmt.Sprintf(" %s waiting.", count(busy.Waiting, "request is", "requests are"))
+	}
+	e.Message += fmt.Sprintf(" Try again in %s.", count(seconds, "second", "seconds"))
 	return e
 }
 

@@ -104,6 +104,7 @@ func (api *API) worker(ctx context.Context, a *answer) (*pool.Lease, *fault.Erro
 	}
 	api.keep(ctx, model.Model, req)
 	a.model = model
+	a.reader = service.NewReader(ctx, model)
 	a.loaded = time.Since(a.begun)
 
 	m := model.Engine.Model()

@@ -193,8 +193,8 @@ func (api *API) ps(w http.ResponseWriter, r *http.Request) *fault.Error {
 		if e != nil {
 			return e
 		}
-		if expires.IsZero() {
-			expires = time.Now().Add(math.MaxInt64) // never
+		if expires.IsZero() || service.CallOf(r.Context()).Tenant != "" {
+			expires = time.Now().Add(math.MaxInt64) // never; or it would tell when another tenant has used the model
 		}
 
 		counts := api.pool.Counts(m)

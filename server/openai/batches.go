@@ -12,7 +12,6 @@ import (
 	"serve/fault"
 	"serve/server/dialect"
 	"serve/server/wire"
-	"serve/service"
 )
 
 // batchWindow is the time that a batch has, as clients must say it.
@@ -21,8 +20,11 @@ const batchWindow = "24h"
 // batchTime is the same as a duration.
 const batchTime = 24 * time.Hour
 
-// maxOpenBatches limits the batches that have not ended.
-const maxOpenBatches = 100
+// Limits on the batches that have not ended.
+const (
+	maxOpenBatches = 100 // of a tenant
+	maxAllBatches  = 1000
+)
 
 // The states of a batch.
 const (
@@ -193,7 +195,7 @@ func (api *API) createBatch(w http.ResponseWriter, r *http.Request) *fault.Error
 		return e
 	}
 
-	input, err := files.Get(r.Context(), req.input)
+	input, err := files.Get(r.Context(), keyOf(r.Context(), req.input))
 	if err != nil {
 		e := api.fileFailed(err, req.input)
 		e.Field = "input_file_id"
@@ -204,7 +206,7 @@ func (api *API) createBatch(w http.ResponseWriter, r *http.Request) *fault.Error
 			"Invalid 'input_file_id': the file's purpose is '%s', but must be '%s'.", input.Purpose, purposeBatch)
 	}
 
-	body, e := api.batches.begin(r.Context(), newBatchState(&req), service.CallOf(r.Context()).Client)
+	body, e := api.batches.begin(r.Context(), newBatchState(&req))
 	if e != nil {
 		return e
 	}
@@ -247,14 +249,14 @@ func (api *API) batch(r *http.Request) (batchBody, *job, *fault.Error) {
 	if e != nil {
 		return batchBody{}, nil, e
 	}
-	id := r.PathValue("id")
-	if j := api.batches.find(id); j != nil {
+	key := keyOf(r.Context(), r.PathValue("id"))
+	if j := api.batches.find(key); j != nil {
 		return j.body(), j, nil
 	}
 
-	b, err := files.Batch(r.Context(), id)
+	b, err := files.Batch(r.Context(), key)
 	if err != nil {
-		return batchBody{}, nil, batchNotFound(err, id)
+		return batchBody{}, nil, batchNotFound(err, key.ID)
 	}
 	state, err := stateOf(b)
 	if err != nil {
@@ -283,7 +285,7 @@ func (api *API) listBatches(w http.ResponseWriter, r *http.Request) *fault.Error
 		return e
 	}
 
-	list, err := files.Batches(r.Context(), page.after, page.limit+1)
+	list, err := files.Batches(r.Context(), keyOf(r.Context(), page.after), page.limit+1)
 	if errors.Is(err, archive.ErrNotFound) {
 		return fault.New(fault.InvalidValue, "after", "Invalid 'after': there is no batch '%s'.", page.after)
 	}
@@ -293,7 +295,7 @@ func (api *API) listBatches(w http.ResponseWriter, r *http.Request) *fault.Error
 
 	bodies := make([]batchBody, len(list))
 	for i, b := range list {
-		if j := api.batches.find(b.ID); j != nil {
+		if j := api.batches.find(keyOf(r.Context(), b.ID)); j != nil {
 			bodies[i] = j.body()
 			continue
 		}

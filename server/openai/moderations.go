@@ -169,7 +169,7 @@ func (api *API) moderations(w http.ResponseWriter, r *http.Request) *fault.Error
 	reply := service.NewReply(model)
 	defer reply.Close()
 
-	guard, err := prompt.NewGuard(model.Engine)
+	guard, err := prompt.NewGuard(service.NewReader(r.Context(), model))
 	if err != nil {
 		return service.Fault(err, "model")
 	}

@@ -143,7 +143,7 @@ func (api *API) tokenize(w http.ResponseWriter, r *http.Request) *fault.Error {
 	}
 	var tokens []engine.Token
 	err := api.service.Ask(r.Context(), model, func() (err error) {
-		tokens, err = model.Engine.Tokenize(text, true, math.MaxInt32)
+		tokens, err = service.NewReader(r.Context(), model).Tokenize(text, true, math.MaxInt32)
 		return err
 	})
 	if err != nil {
