@@ -112,9 +112,9 @@ func (a *Account) advance(now time.Time) {
 	}
 }
 
-// take takes answers, which are requests and run at the same time, and tokens: all of them, or none. The caller holds
-// the mutex.
-func (a *Account) take(answers, tokens int) error {
+// take takes answers, which are requests and run at the same time, and tokens: all of them, or none. With them the
+// request has whole answers. The caller holds the mutex.
+func (a *Account) take(answers, whole, tokens int) error {
 	now := time.Now()
 	a.advance(now)
 	l := a.limits
@@ -128,11 +128,11 @@ func (a *Account) take(answers, tokens int) error {
 	}
 
 	if l.Concurrent > 0 && a.running+answers > l.Concurrent && answers > 0 {
-		return refuse(atOnce, l.Concurrent, answers, time.Second)
+		return refuse(atOnce, l.Concurrent, whole, time.Second)
 	}
 	if l.RequestsPerMinute > 0 {
 		if wait := a.requests.wait(l.RequestsPerMinute, answers); wait > 0 && answers > 0 {
-			return refuse(perMinute, l.RequestsPerMinute, answers, wait)
+			return refuse(perMinute, l.RequestsPerMinute, whole, wait)
 		}
 	}
 	if l.TokensPerMinute > 0 {
@@ -185,7 +185,7 @@ func (a *Account) Windows() (requests, tokens Window) {
 func (a *Account) Begin() (*Use, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if err := a.take(1, 0); err != nil {
+	if err := a.take(1, 1, 0); err != nil {
 		return nil, err
 	}
 	return &Use{account: a, counted: 1}, nil
@@ -208,12 +208,13 @@ func (u *Use) Reserve(answers, tokens int) error {
 	}
 	u.account.mu.Lock()
 	defer u.account.mu.Unlock()
-	more := max(0, u.answers+answers-u.counted)
-	if err := u.account.take(more, tokens); err != nil {
+	whole := u.answers + answers
+	more := max(0, whole-u.counted)
+	if err := u.account.take(more, whole, tokens); err != nil {
 		return err
 	}
 	u.counted += more
-	u.answers += answers
+	u.answers = whole
 	u.reserved += tokens
 	return nil
 }

@@ -32,8 +32,11 @@ const (
 	statusTime = 5 * time.Second // how long a server may take to respond
 )
 
-// Ask fetches a server's status and decodes it from JSON.
-func Ask(ctx context.Context, u *url.URL, status any) error {
+// Ask fetches a server's status with a key, and decodes it from JSON. The error is an ErrKey if it wants another one.
+func Ask(ctx context.Context, u *url.URL, key Key, status any) error {
+	if err := key.Check(u); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, statusTime)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.JoinPath("status").String(), nil)
@@ -42,13 +45,17 @@ func Ask(ctx context.Context, u *url.URL, status any) error {
 	}
 
 	// No proxy between two programs on the same machine.
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	client := &http.Client{Transport: key.Transport(u, &http.Transport{DisableKeepAlives: true})}
 	res, err := client.Do(req)
 	if err != nil {
 		return err
 	}
 	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
+	switch res.StatusCode {
+	case http.StatusOK:
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return ErrKey
+	default:
 		return fmt.Errorf("the server responded %s", res.Status)
 	}
 	if err := json.NewDecoder(io.LimitReader(res.Body, maxStatus)).Decode(status); err != nil {

@@ -61,6 +61,7 @@ compares two runs. --report writes charts of them.`,
 		ValidArgsFunction: w.completeModel,
 		RunE:              func(cmd *cobra.Command, args []string) error { return runBench(cmd.Context(), w, o, args[0]) },
 	}
+	w.declareKey(flagsOf(cmd))
 	o.declare(flagsOf(cmd))
 	return cmd
 }
@@ -157,7 +158,11 @@ func (w *cli) measure(
 ) (*loadgen.Report, error) {
 	address := target
 	model := o.target
-	key := w.lookup("OPENAI_API_KEY")
+	key, err := w.apiKey()
+	if err != nil {
+		return nil, err
+	}
+	key = key.Or(w.lookup("OPENAI_API_KEY"))
 	if !strings.Contains(target, "://") {
 		url, done, err := w.serveFor(ctx, ctx, o.modelConfig, target)
 		if err != nil {
@@ -166,15 +171,19 @@ func (w *cli) measure(
 		defer done()
 		address = url
 		model = ""
-		key = ""
+		key = registry.Key{}
 	}
 
-	transport, err := w.transportTo(address)
+	base, err := w.transportTo(address, registry.Key{})
 	if err != nil {
 		return nil, err
 	}
+	client := loadgen.NewHTTP(base)
+	if client.Transport, err = w.withKey(address, key, client.Transport); err != nil {
+		return nil, err
+	}
 	run := loadgen.Run{
-		Client:   &loadgen.Client{URL: address, Key: key, HTTP: loadgen.NewHTTP(transport)},
+		Client:   &loadgen.Client{URL: address, HTTP: client},
 		Model:    model,
 		Workload: o.Workload,
 		Requests: requests,
@@ -249,18 +258,34 @@ func readReport(name string) (*loadgen.Report, error) {
 	return r, nil
 }
 
-// transportTo returns a transport to a server; no proxy is used for one on this machine.
-func (w *cli) transportTo(address string) (http.RoundTripper, error) {
+// transportTo returns a transport to a server, which gets the key; no proxy is used for one on this machine.
+func (w *cli) transportTo(address string, key registry.Key) (http.RoundTripper, error) {
 	u, err := w.serverAddress(address)
 	if err != nil {
 		return nil, err
 	}
 	if registry.IsLocal(u) {
-		return &http.Transport{}, nil
+		return w.withKey(address, key, &http.Transport{})
 	}
 	network, err := w.network()
 	if err != nil {
 		return nil, err
 	}
-	return hub.Transport(network)
+	base, err := hub.Transport(network)
+	if err != nil {
+		return nil, err
+	}
+	return w.withKey(address, key, base)
+}
+
+// withKey returns a transport that sends a key to a server, unless others on the way could read it.
+func (w *cli) withKey(address string, key registry.Key, base http.RoundTripper) (http.RoundTripper, error) {
+	u, err := w.serverAddress(address)
+	if err == nil {
+		err = key.Check(u)
+	}
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return key.Transport(u, base), nil
 }

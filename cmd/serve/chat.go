@@ -15,6 +15,7 @@ import (
 	"serve/chatclient"
 	"serve/console"
 	"serve/models/demo"
+	"serve/registry"
 	"serve/terminal"
 )
 
@@ -59,6 +60,7 @@ Nothing is stored unless you /save it.`,
 	f.Text(&o.load, "load", "", "continue a conversation saved in this `file`")
 	f.StringArrayVar(&o.params, "param", nil, "request parameter as `NAME=VALUE`, such as temperature=0")
 	f.Toggle(&o.stats, "stats", false, "print statistics after each answer")
+	w.declareKey(f)
 	o.declare(f)
 	return cmd
 }
@@ -146,11 +148,11 @@ func (c *connection) open(ctx, interruptible context.Context, model string) erro
 	if err != nil {
 		return err
 	}
-	transport, err := c.w.transportTo(address)
+	transport, err := c.w.transportTo(address, key)
 	if err != nil {
 		return err
 	}
-	c.client = chatclient.NewClient(address, key, transport)
+	c.client = chatclient.NewClient(address, "", transport)
 
 	c.conversation.Model = cmp.Or(model, c.conversation.Model)
 	if c.conversation.Model != "" && (c.o.url != "" || model != "") {
@@ -168,16 +170,20 @@ func (c *connection) open(ctx, interruptible context.Context, model string) erro
 }
 
 // find returns the address of a server, the key for it, and the name of its model; "" for its first.
-func (c *connection) find(ctx, interruptible context.Context, model string) (address, key, name string, err error) {
-	if c.o.url != "" {
-		return c.o.url, c.w.lookup("OPENAI_API_KEY"), model, nil
+func (c *connection) find(ctx, interruptible context.Context, model string) (address string, key registry.Key, name string, err error) {
+	own, err := c.w.apiKey()
+	if err != nil {
+		return "", own, "", err
 	}
-	// Without a key: the key in the environment is meant for another server.
-	if address := c.w.serving(interruptible, model); address != "" {
-		return address, "", model, nil
+	if c.o.url != "" {
+		return c.o.url, own.Or(c.w.lookup("OPENAI_API_KEY")), model, nil
+	}
+	// OPENAI_API_KEY is meant for another server.
+	if address := c.w.serving(interruptible, own, model); address != "" {
+		return address, own, model, nil
 	}
 	if address, err := c.w.ollama(interruptible, model); address != "" || err != nil {
-		return address, "", model, err
+		return address, registry.Key{}, model, err
 	}
 
 	if model == "" {
@@ -185,15 +191,18 @@ func (c *connection) find(ctx, interruptible context.Context, model string) (add
 		c.w.t.Note("no server is running and no model was named; using demo, a tiny built-in one")
 	}
 	address, c.stop, err = c.w.serveFor(ctx, interruptible, c.o.modelConfig, model)
-	return address, "", "", err
+	return address, registry.Key{}, "", err
 }
 
 // serving returns the address of a running server that has the model, or any model if none is
 // named; "" if there is none.
-func (w *cli) serving(ctx context.Context, model string) string {
+func (w *cli) serving(ctx context.Context, key registry.Key, model string) string {
 	running, _ := w.servers()
 	for _, s := range running {
 		status, err := w.askStatus(ctx, s.URL)
+		if errors.Is(err, registry.ErrKey) && w.lists(ctx, s.URL, key, model) {
+			return s.URL
+		}
 		if err != nil {
 			continue
 		}
@@ -204,6 +213,20 @@ func (w *cli) serving(ctx context.Context, model string) string {
 		}
 	}
 	return ""
+}
+
+// lists reports whether a server lists a model, or any if none is named, to one who may not see its status.
+func (w *cli) lists(ctx context.Context, address string, key registry.Key, model string) bool {
+	transport, err := w.transportTo(address, key)
+	if err != nil {
+		return false
+	}
+	names, err := chatclient.NewClient(address, "", transport).Models(ctx)
+	if err != nil {
+		w.t.Note("the server at %s needs an API key: set SERVE_API_KEY or --api-key-file", address)
+		return false
+	}
+	return model == "" && len(names) > 0 || slices.Contains(names, model)
 }
 
 // ollama returns the address of the server that OLLAMA_HOST names, if it has the model, or any model if
@@ -219,7 +242,7 @@ func (w *cli) ollama(ctx context.Context, model string) (string, error) {
 		return "", usagef("OLLAMA_HOST: %w", err)
 	}
 
-	transport, err := w.transportTo(address)
+	transport, err := w.transportTo(address, registry.Key{})
 	if err != nil {
 		return "", err
 	}
@@ -259,6 +282,7 @@ func (w *cli) serveFor(
 	c := defaultConfig()
 	c.modelConfig = m
 	c.port = 0
+	c.allowAnonymous = true // it is for this command, on a port that nobody knows
 	c.ready = func(url string) { ready <- url }
 	go func() {
 		defer close(ended)

@@ -8,6 +8,7 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"serve/flagset"
 	"serve/hub"
 	"serve/library"
 	"serve/loader"
@@ -25,6 +26,25 @@ type cli struct {
 	offline  bool
 	caFile   string
 	logLevel string
+
+	keyFile  string // of the API key for servers
+	plainKey bool   // it may be sent without encryption
+}
+
+// declareKey declares the flags of commands that ask servers.
+func (w *cli) declareKey(f flagset.Set) {
+	f.Text(&w.keyFile, "api-key-file", "", "`file` with the API key for the server; by default the key is in SERVE_API_KEY")
+	f.Toggle(&w.plainKey, "plain-api-key", false, "send the API key to another machine by http, where others can read it")
+}
+
+// apiKey returns the API key for servers, if there is one.
+func (w *cli) apiKey() (registry.Key, error) {
+	key, err := registry.ReadKey(hub.ExpandHome(w.keyFile, w.lookup), w.lookup)
+	key.Plain = w.plainKey
+	if err != nil {
+		return key, usageError{err}
+	}
+	return key, nil
 }
 
 // lookup returns a variable of the environment, or "".

@@ -26,6 +26,10 @@ type config struct {
 	isolate      bool
 	drainTimeout time.Duration
 
+	keysFile       string
+	allowAnonymous bool // anybody may use the server, and the file of keys is not read
+	authenticated  bool // clients need a key, or allowAnonymous: any address may be listened on
+
 	dataDir       string
 	keepResponses time.Duration
 	stored        archive.Limits
@@ -78,6 +82,9 @@ func (c *config) declare(f flagset.Set) {
 	f.List(&c.server.Hosts, "allow-host",
 		"host `name` by which clients may call the server, besides its addresses, localhost and the machine's own names; "+
 			"*.example.com for all names below one, * for any")
+	f.Text(&c.keysFile, "keys", "", "`file` of API keys, one of which every client needs (serve key create); by default "+
+		"keys.json in serve's own data folder, if there is one")
+	f.Toggle(&c.allowAnonymous, "allow-anonymous", false, "let anybody who reaches the server use it, without a key")
 	c.declareLimits(f)
 	c.declareEngine(f)
 

@@ -34,6 +34,7 @@ and tokens per second over the last five seconds.`,
 	}
 
 	f := flagsOf(cmd)
+	w.declareKey(f)
 	f.List(&o.urls, "url", "`URL` of a server to query, instead of looking for servers")
 	f.JSON(&o.json)
 	return cmd
@@ -128,7 +129,11 @@ func (w *cli) askStatus(ctx context.Context, address string) (*ops.Status, error
 		return nil, err
 	}
 	status := new(ops.Status)
-	if err := registry.Ask(ctx, u, status); err != nil {
+	key, err := w.apiKey()
+	if err != nil {
+		return nil, err
+	}
+	if err := registry.Ask(ctx, u, key, status); err != nil {
 		return nil, noServer(address, err)
 	}
 	return status, nil

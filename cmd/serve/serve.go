@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"serve/access"
 	"serve/archive"
 	"serve/host"
 	"serve/hub"
@@ -86,6 +88,12 @@ func hintAtCommands(cmd *cobra.Command, names []string, err error) error {
 
 // runServe listens, downloads and loads the models, and serves until ctx is done.
 func runServe(ctx context.Context, w *cli, c *config, names []string) error {
+	s := &startup{w: w, c: c}
+	defer s.close()
+	if err := s.openKeys(); err != nil {
+		return err
+	}
+
 	// The port first: a download takes longer than to find out that it is taken.
 	listener, err := host.Listen(c.host, c.port, "choose another --port, or 0 for any free port")
 	if err != nil {
@@ -93,8 +101,6 @@ func runServe(ctx context.Context, w *cli, c *config, names []string) error {
 	}
 	defer listener.Close()
 
-	s := &startup{w: w, c: c}
-	defer s.close()
 	if err := s.listenForOllama(); err != nil {
 		return err
 	}
@@ -118,6 +124,7 @@ type startup struct {
 	home    string
 	embeds  bool // the first model computes embeddings and generates no text
 	also    []net.Listener
+	keys    *access.Keys // nil with --allow-anonymous
 
 	closers []func()
 }
@@ -125,6 +132,39 @@ type startup struct {
 func (s *startup) close() {
 	for _, c := range slices.Backward(s.closers) {
 		c()
+	}
+}
+
+// openKeys opens the file of API keys. One that is there by default counts, and one that comes later too.
+func (s *startup) openKeys() error {
+	if s.c.allowAnonymous {
+		if s.c.keysFile != "" {
+			return usagef("--keys and --allow-anonymous contradict each other")
+		}
+		s.c.authenticated = true
+		return nil
+	}
+	path, err := s.w.keysFile(s.c.keysFile)
+	if err != nil {
+		return err
+	}
+	keys, err := access.Open(access.Options{File: path, Required: s.c.keysFile != ""})
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = withHint(err, "serve key create NAME --keys %s makes a key", path)
+		}
+		return usageError{err}
+	}
+	s.keys = keys
+	s.c.authenticated = keys.Required()
+	s.closers = append(s.closers, func() { s.report(keys.Close()) })
+	return nil
+}
+
+// report tells the user about what has failed at the end.
+func (s *startup) report(err error) {
+	if err != nil {
+		s.w.t.Warn("%v", err)
 	}
 }
 
@@ -145,6 +185,7 @@ func (s *startup) listenForOllama() error {
 // prepare derives the server's options from the configuration.
 func (s *startup) prepare(ctx context.Context) error {
 	o := s.c.server
+	o.Keys = s.keys
 	host.LimitByMemory(&o)
 	o.Version = versionText()
 	o.PID = os.Getpid()
@@ -234,8 +275,9 @@ func (s *startup) openArchive() error {
 // run serves until ctx is done, and then stops the engines.
 func (s *startup) run(ctx context.Context, listener net.Listener) error {
 	s.options.Hosts = append(host.Names(s.c.host), s.options.Hosts...)
-	if ip := net.ParseIP(s.c.host); s.c.host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		s.w.t.Warn("anyone who can reach %s can use the server: there are no API keys yet", listener.Addr())
+	ip := net.ParseIP(s.c.host)
+	if (s.keys == nil || !s.keys.Required()) && s.c.host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		s.w.t.Warn("anyone who can reach %s can use the server", listener.Addr())
 	}
 
 	running, err := server.New(s.options)
