@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"serve/dial"
 	"serve/flagset"
 	"serve/hub"
 	"serve/loadgen"
@@ -158,7 +158,8 @@ func (w *cli) measure(
 ) (*loadgen.Report, error) {
 	address := target
 	model := o.target
-	key, err := w.apiKey()
+	d := w.dialer()
+	key, err := d.Key()
 	if err != nil {
 		return nil, err
 	}
@@ -174,12 +175,12 @@ func (w *cli) measure(
 		key = registry.Key{}
 	}
 
-	base, err := w.transportTo(address, registry.Key{})
+	base, err := d.Transport(address, registry.Key{})
 	if err != nil {
 		return nil, err
 	}
 	client := loadgen.NewHTTP(base)
-	if client.Transport, err = w.withKey(address, key, client.Transport); err != nil {
+	if client.Transport, err = d.WithKey(address, key, client.Transport); err != nil {
 		return nil, err
 	}
 	run := loadgen.Run{
@@ -190,7 +191,7 @@ func (w *cli) measure(
 	}
 	names, err := run.Client.Models(ctx)
 	if err != nil {
-		return nil, noServer(address, err)
+		return nil, dial.NoServer(address, err)
 	}
 	if run.Model == "" && len(names) > 0 {
 		run.Model = names[0]
@@ -256,36 +257,4 @@ func readReport(name string) (*loadgen.Report, error) {
 		return nil, withHint(err, "write such a file with serve bench URL --json > %s", name)
 	}
 	return r, nil
-}
-
-// transportTo returns a transport to a server, which gets the key; no proxy is used for one on this machine.
-func (w *cli) transportTo(address string, key registry.Key) (http.RoundTripper, error) {
-	u, err := w.serverAddress(address)
-	if err != nil {
-		return nil, err
-	}
-	if registry.IsLocal(u) {
-		return w.withKey(address, key, &http.Transport{})
-	}
-	network, err := w.network()
-	if err != nil {
-		return nil, err
-	}
-	base, err := hub.Transport(network)
-	if err != nil {
-		return nil, err
-	}
-	return w.withKey(address, key, base)
-}
-
-// withKey returns a transport that sends a key to a server, unless others on the way could read it.
-func (w *cli) withKey(address string, key registry.Key, base http.RoundTripper) (http.RoundTripper, error) {
-	u, err := w.serverAddress(address)
-	if err == nil {
-		err = key.Check(u)
-	}
-	if err != nil {
-		return nil, usageError{err}
-	}
-	return key.Transport(u, base), nil
 }

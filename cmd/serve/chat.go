@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os/signal"
-	"slices"
 	"strings"
 	"syscall"
 
@@ -14,6 +13,7 @@ import (
 
 	"serve/chatclient"
 	"serve/console"
+	"serve/dial"
 	"serve/models/demo"
 	"serve/registry"
 	"serve/terminal"
@@ -148,7 +148,7 @@ func (c *connection) open(ctx, interruptible context.Context, model string) erro
 	if err != nil {
 		return err
 	}
-	transport, err := c.w.transportTo(address, key)
+	transport, err := c.w.dialer().Transport(address, key)
 	if err != nil {
 		return err
 	}
@@ -160,7 +160,7 @@ func (c *connection) open(ctx, interruptible context.Context, model string) erro
 	}
 	names, err := c.client.Models(interruptible)
 	if err != nil {
-		return noServer(address, err)
+		return dial.NoServer(address, err)
 	}
 	if len(names) == 0 {
 		return fmt.Errorf("the server at %s has no models", address)
@@ -170,20 +170,17 @@ func (c *connection) open(ctx, interruptible context.Context, model string) erro
 }
 
 // find returns the address of a server, the key for it, and the name of its model; "" for its first.
-func (c *connection) find(ctx, interruptible context.Context, model string) (address string, key registry.Key, name string, err error) {
-	own, err := c.w.apiKey()
-	if err != nil {
-		return "", own, "", err
-	}
+func (c *connection) find(
+	ctx, interruptible context.Context, model string,
+) (address string, key registry.Key, name string, err error) {
+	d := c.w.dialer()
 	if c.o.url != "" {
-		return c.o.url, own.Or(c.w.lookup("OPENAI_API_KEY")), model, nil
+		key, err = d.Key()
+		return c.o.url, key.Or(c.w.lookup("OPENAI_API_KEY")), model, err
 	}
 	// OPENAI_API_KEY is meant for another server.
-	if address := c.w.serving(interruptible, own, model); address != "" {
-		return address, own, model, nil
-	}
-	if address, err := c.w.ollama(interruptible, model); address != "" || err != nil {
-		return address, registry.Key{}, model, err
+	if address, key, err = d.Find(interruptible, model); address != "" || err != nil {
+		return address, key, model, err
 	}
 
 	if model == "" {
@@ -192,75 +189,6 @@ func (c *connection) find(ctx, interruptible context.Context, model string) (add
 	}
 	address, c.stop, err = c.w.serveFor(ctx, interruptible, c.o.modelConfig, model)
 	return address, registry.Key{}, "", err
-}
-
-// serving returns the address of a running server that has the model, or any model if none is
-// named; "" if there is none.
-func (w *cli) serving(ctx context.Context, key registry.Key, model string) string {
-	running, _ := w.servers()
-	for _, s := range running {
-		status, err := w.askStatus(ctx, s.URL)
-		if errors.Is(err, registry.ErrKey) && w.lists(ctx, s.URL, key, model) {
-			return s.URL
-		}
-		if err != nil {
-			continue
-		}
-		for _, m := range status.Models {
-			if model == "" || m.ID == model || slices.Contains(m.Aliases, model) {
-				return s.URL
-			}
-		}
-	}
-	return ""
-}
-
-// lists reports whether a server lists a model, or any if none is named, to one who may not see its status.
-func (w *cli) lists(ctx context.Context, address string, key registry.Key, model string) bool {
-	transport, err := w.transportTo(address, key)
-	if err != nil {
-		return false
-	}
-	names, err := chatclient.NewClient(address, "", transport).Models(ctx)
-	if err != nil {
-		w.t.Note("the server at %s needs an API key: set SERVE_API_KEY or --api-key-file", address)
-		return false
-	}
-	return model == "" && len(names) > 0 || slices.Contains(names, model)
-}
-
-// ollama returns the address of the server that OLLAMA_HOST names, if it has the model, or any model if
-// none is named; "" if it does not, or is not running.
-func (w *cli) ollama(ctx context.Context, model string) (string, error) {
-	value := w.lookup("OLLAMA_HOST")
-	if value == "" {
-		return "", nil
-	}
-
-	address, err := chatclient.OllamaAddress(value)
-	if err != nil {
-		return "", usagef("OLLAMA_HOST: %w", err)
-	}
-
-	transport, err := w.transportTo(address, registry.Key{})
-	if err != nil {
-		return "", err
-	}
-
-	asking, cancel := context.WithTimeout(ctx, chatclient.ListTimeout)
-	defer cancel()
-	names, err := chatclient.NewClient(address, "", transport).Models(asking)
-	if err != nil {
-		w.t.Note("the server at %s (OLLAMA_HOST) does not answer: %v", address, err)
-		return "", nil
-	}
-
-	has := func(name string) bool { return name == model || strings.TrimSuffix(name, ":latest") == model }
-	if len(names) == 0 || model != "" && !slices.ContainsFunc(names, has) {
-		return "", nil
-	}
-
-	return address, nil
 }
 
 // serveFor serves a model on a free port until done is called. It gives up if interruptible is

@@ -8,6 +8,7 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"serve/dial"
 	"serve/flagset"
 	"serve/hub"
 	"serve/library"
@@ -37,14 +38,17 @@ func (w *cli) declareKey(f flagset.Set) {
 	f.Toggle(&w.plainKey, "plain-api-key", false, "send the API key to another machine by http, where others can read it")
 }
 
-// apiKey returns the API key for servers, if there is one.
-func (w *cli) apiKey() (registry.Key, error) {
-	key, err := registry.ReadKey(hub.ExpandHome(w.keyFile, w.lookup), w.lookup)
-	key.Plain = w.plainKey
-	if err != nil {
-		return key, usageError{err}
+// dialer finds servers.
+func (w *cli) dialer() *dial.Dialer {
+	return &dial.Dialer{
+		Terminal: w.t,
+		Lookup:   w.lookup,
+		Network:  w.network,
+		Servers:  w.servers,
+		Offline:  w.offline,
+		KeyFile:  w.keyFile,
+		PlainKey: w.plainKey,
 	}
-	return key, nil
 }
 
 // lookup returns a variable of the environment, or "".

@@ -1,13 +1,11 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
-	"net/url"
 
+	"serve/dial"
 	"serve/host"
 	"serve/hub"
 	"serve/loader"
@@ -52,7 +50,7 @@ var outcomes = []struct {
 	code  int
 	kinds []error
 }{
-	{exitUsage, []error{errUsage, loader.ErrOptions}},
+	{exitUsage, []error{errUsage, loader.ErrOptions, dial.ErrUsage}},
 	{exitInterrupted, []error{errInterrupted}},
 	{exitMemory, []error{loader.ErrMemory}},
 	{exitDevice, []error{loader.ErrDevice}},
@@ -93,21 +91,6 @@ func (h *hinted) Hint() string  { return h.hint }
 // withHint adds advice to an error that has none of its own.
 func withHint(err error, format string, args ...any) error {
 	return &hinted{err, fmt.Sprintf(format, args...)}
-}
-
-// noServer describes why a server's models or status could not be fetched.
-func noServer(address string, err error) error {
-	var asked *url.Error
-	var op *net.OpError
-	switch {
-	case errors.As(err, &op) && op.Op == "dial":
-		return withHint(fmt.Errorf("no server answers at %s (%w)", address, hub.Cause(op)), "start one with serve MODEL")
-	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("the server at %s did not respond in time", address)
-	case errors.As(err, &asked):
-		err = asked.Err // without the URL again
-	}
-	return fmt.Errorf("the server at %s cannot be used: %w", address, err)
 }
 
 // memoryHint returns advice on making a model fit.

@@ -3,14 +3,12 @@ package main
 import (
 	"context"
 	"errors"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"serve/registry"
 	"serve/server/ops"
 )
 
@@ -40,16 +38,8 @@ and tokens per second over the last five seconds.`,
 	return cmd
 }
 
-// serverStatus is the status of a server, or the reason why there is none.
-type serverStatus struct {
-	URL string `json:"url"`
-	*ops.Status
-	Error string `json:"error,omitempty"`
-	err   error
-}
-
 func runPs(ctx context.Context, w *cli, o psOptions) error {
-	list, err := w.statuses(ctx, o.urls)
+	list, err := w.dialer().Statuses(ctx, o.urls)
 	if err != nil {
 		return err
 	}
@@ -61,8 +51,8 @@ func runPs(ctx context.Context, w *cli, o psOptions) error {
 		return nil
 	}
 
-	if len(list) == 1 && list[0].err != nil {
-		return list[0].err
+	if len(list) == 1 && list[0].Err != nil {
+		return list[0].Err
 	}
 
 	rows := [][]string{slices.Concat([]string{"ADDRESS", "PID"}, ops.Headings)}
@@ -80,61 +70,4 @@ func runPs(ctx context.Context, w *cli, o psOptions) error {
 		return errors.New("no server answered")
 	}
 	return w.t.Table(rows)
-}
-
-// statuses asks the servers named, or those that run on this machine.
-func (w *cli) statuses(ctx context.Context, urls []string) ([]serverStatus, error) {
-	if len(urls) == 0 {
-		running, err := w.servers()
-		if err != nil {
-			return nil, err
-		}
-		for _, s := range running {
-			urls = append(urls, s.URL)
-		}
-	}
-
-	list := []serverStatus{}
-	for _, u := range urls {
-		status, err := w.askStatus(ctx, u)
-		s := serverStatus{URL: u, Status: status}
-		if errors.Is(err, errUsage) {
-			return nil, err
-		}
-		if err != nil {
-			s.Error = err.Error()
-			s.err = err
-		}
-		list = append(list, s)
-	}
-	return list, nil
-}
-
-// serverAddress reads the address of a server, with /v1 or without.
-func (w *cli) serverAddress(address string) (*url.URL, error) {
-	u, err := registry.ParseURL(address)
-	if err != nil {
-		return nil, usagef("--url: %w", err)
-	}
-	if w.offline && !registry.IsLocal(u) {
-		return nil, usagef("--url %q is on another machine, which --offline forbids", address)
-	}
-	return u, nil
-}
-
-// askStatus fetches a server's status.
-func (w *cli) askStatus(ctx context.Context, address string) (*ops.Status, error) {
-	u, err := w.serverAddress(address)
-	if err != nil {
-		return nil, err
-	}
-	status := new(ops.Status)
-	key, err := w.apiKey()
-	if err != nil {
-		return nil, err
-	}
-	if err := registry.Ask(ctx, u, key, status); err != nil {
-		return nil, noServer(address, err)
-	}
-	return status, nil
 }
