@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"serve/access"
 	"serve/engine"
 	"serve/fault"
 	"serve/pool"
@@ -27,6 +28,9 @@ func Fault(err error, field string) *fault.Error {
 		return e
 	}
 	if e := quotaFault(err); e != nil {
+		return e
+	}
+	if e := accessFault(err); e != nil {
 		return e
 	}
 	if e := fault.OfContext(err); e != nil {
@@ -113,6 +117,29 @@ func quotaFault(err error) *fault.Error {
 	}
 	return later(fault.Overloaded, quotaRetry,
 		"The server has reached its limit of %s (%d). Try again in 1 second.", exceeded.What, exceeded.Limit)
+}
+
+// accessFault converts errors about keys. It returns nil for other errors.
+func accessFault(err error) *fault.Error {
+	var limit *access.LimitError
+	var failures *access.FailuresError
+	switch {
+	case errors.As(err, &limit) && limit.Want > 0:
+		e := fault.New(fault.LimitReached, "", "Request too large for your API key: it takes %d of %d %s.",
+			limit.Want, limit.Limit, limit.What)
+		e.Final = true
+		return e
+	case errors.As(err, &limit):
+		return later(fault.LimitReached, limit.Retry, "Rate limit reached for your API key: %d %s. Try again in %s.",
+			limit.Limit, limit.What, limit.Retry.Round(time.Millisecond))
+	case errors.As(err, &failures):
+		return later(fault.LimitReached, failures.Retry, "Too many requests with an incorrect API key.")
+	case errors.Is(err, access.ErrUnknown):
+		return fault.New(fault.Unauthenticated, "", "Incorrect API key provided.")
+	case errors.Is(err, access.ErrEnded):
+		return fault.New(fault.Unauthenticated, "", "The API key was revoked, has expired, or was changed.")
+	}
+	return nil
 }
 
 // later returns a fault that may be over after a while.

@@ -89,11 +89,11 @@ func TestNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]*pool.Model{"a": a, "first": a, "b": b, "second": b} {
-		if m, e := s.Named(name); e != nil || m != want {
+		if m, e := s.Named(t.Context(), name); e != nil || m != want {
 			t.Errorf("%s: %v, %v", name, m, e)
 		}
 	}
-	if _, e := s.Named("c"); e == nil || e.Kind != fault.ModelNotFound || e.Field != "model" {
+	if _, e := s.Named(t.Context(), "c"); e == nil || e.Kind != fault.ModelNotFound || e.Field != "model" {
 		t.Errorf("an unknown model: %+v", e)
 	}
 

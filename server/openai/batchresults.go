@@ -335,9 +335,12 @@ func (a *lineAnswer) Write(b []byte) (int, error) {
 	return a.text.Write(b)
 }
 
-// temporary reports whether the request is to be repeated later: the queue is full, or the model is not in
-// memory.
+// temporary reports whether the request is to be repeated later: the queue is full, the model is not in memory, or the
+// key has used what it may for now.
 func (a *lineAnswer) temporary() bool {
+	if a.header.Get(wire.ShouldRetry) == "false" {
+		return false
+	}
 	return a.status == http.StatusTooManyRequests || a.status == http.StatusServiceUnavailable
 }
 
