@@ -31,8 +31,11 @@ type Keys struct {
 	failures failures
 	table    atomic.Pointer[table]
 	required atomic.Bool
+	leave    atomic.Pointer[func(tenant string)]
 
 	// Of the goroutine that looks at the file.
+	changed   bool            // a principal has come or ended since tenants was made
+	tenants   map[string]bool // those that have a principal
 	seen      stamp
 	present   bool   // the file was there when it was looked at last
 	complaint string // that was logged last
@@ -77,12 +80,40 @@ func Open(o Options) (*Keys, error) {
 	}
 	k.present = err == nil
 	k.seen = seen
+	k.part()
 	k.ended.Go(k.watch)
 	return k, nil
 }
 
 // Required reports whether clients need a key. Once they do they always will: it does not end with the last key.
 func (k *Keys) Required() bool { return k.required.Load() }
+
+// OnLeave has a function called with each tenant whose last key is revoked or expires. What it leaves is nobody's.
+func (k *Keys) OnLeave(f func(tenant string)) { k.leave.Store(&f) }
+
+// part tells of the tenants that have no key any more.
+func (k *Keys) part() {
+	if !k.changed {
+		return
+	}
+	k.changed = false
+
+	now := time.Now()
+	tenants := map[string]bool{}
+	for _, p := range k.table.Load().principals {
+		if !p.isExpired(now) {
+			tenants[p.Tenant] = true
+		}
+	}
+
+	left := k.tenants
+	k.tenants = tenants
+	for tenant := range left {
+		if f := k.leave.Load(); f != nil && !tenants[tenant] {
+			(*f)(tenant)
+		}
+	}
+}
 
 // Close ends following the file, and writes what the keys have used.
 func (k *Keys) Close() error {
@@ -104,6 +135,7 @@ func (k *Keys) watch() {
 
 		k.look()
 		k.expire()
+		k.part()
 		if now := time.Now(); now.Sub(k.savedAt) >= tokensEvery {
 			k.savedAt = now
 			if err := k.saveUsage(false); err != nil {
@@ -166,6 +198,7 @@ func (k *Keys) load() error {
 		next.add(old, &f.Keys[i], used.Keys[f.Keys[i].ID])
 	}
 	k.table.Store(next)
+	k.changed = true
 	if len(f.Keys) > 0 {
 		k.required.Store(true)
 	}
@@ -224,8 +257,9 @@ func (p *Principal) mayAs(q *Principal) bool {
 func (k *Keys) expire() {
 	now := time.Now()
 	for _, p := range k.table.Load().principals {
-		if p.isExpired(now) {
+		if p.isExpired(now) && p.Context().Err() == nil {
 			p.session.end(ErrEnded)
+			k.changed = true
 		}
 	}
 }

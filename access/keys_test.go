@@ -99,6 +99,39 @@ func TestRevocation(t *testing.T) {
 	})
 }
 
+// TestLeaving tells of a tenant once its last key is revoked or has expired, and not before.
+func TestLeaving(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.json")
+	synctest.Test(t, func(t *testing.T) {
+		create(t, path, NewKey{Name: "alice", Tenant: "ward"})
+		create(t, path, NewKey{Name: "bob", Tenant: "ward", Expires: time.Hour})
+		create(t, path, NewKey{Name: "carol"})
+		k, _ := open(t, path)
+		defer k.Close()
+		left := make(chan string, 9)
+		k.OnLeave(func(tenant string) { left <- tenant })
+
+		if _, err := Revoke(path, "alice"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if len(left) > 0 {
+			t.Errorf("%s has left, and has a key", <-left)
+		}
+
+		begun := time.Now()
+		if tenant := <-left; tenant != "ward" || time.Since(begun) < 59*time.Minute {
+			t.Errorf("%s has left after %s", tenant, time.Since(begun))
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if len(left) > 0 {
+			t.Errorf("%s has left as well", <-left)
+		}
+	})
+}
+
 // TestChanges looks at what other changes of the file do to a key that is in use.
 func TestChanges(t *testing.T) {
 	for _, tt := range []struct {

@@ -13,6 +13,7 @@ import (
 	"github.com/gin-gonic/gin"
 	"go.opentelemetry.io/otel/trace"
 
+	"serve/certs"
 	"serve/server/wire"
 	"serve/service"
 )
@@ -54,7 +55,7 @@ func (s *Server) begin(c *gin.Context) *exchange {
 	return x
 }
 
-// callOf returns the call of a request as it is without keys. One that the server itself makes brings the client and
+// callOf returns the call of a request as it is without keys; a client's certificate is a tenant of its own. One that the server itself makes brings the client and
 // the tenant that it is made for; others bring their tenant, if whatever is before the server knows it.
 func callOf(r *http.Request) *service.Call {
 	given := service.CallOf(r.Context())
@@ -65,11 +66,16 @@ func callOf(r *http.Request) *service.Call {
 			Yields: true,
 		}
 	}
-	return &service.Call{
+	call := &service.Call{
 		Client:  client(r),
 		Tenant:  given.Tenant,
 		Manages: isLocal(r),
 	}
+	if name, ok := certs.Identity(r.TLS); ok {
+		call.Client = clientCertificate + name
+		call.Tenant = clientCertificate + name
+	}
+	return call
 }
 
 // exchangeOf returns the exchange of a request.
@@ -93,6 +99,10 @@ func client(r *http.Request) string {
 
 // clientKey is what the name of a client that has a key begins with.
 const clientKey = "key "
+
+// clientCertificate is what the name of a client that has a certificate begins with, and that of its tenant: no
+// tenant of a key has such a name.
+const clientCertificate = "certificate "
 
 // address returns the address that a request has come from.
 func address(r *http.Request) string {

@@ -140,6 +140,9 @@ func New(o Options) (*Server, error) {
 	if err := s.assemble(); err != nil {
 		return nil, err
 	}
+	if o.Keys != nil {
+		o.Keys.OnLeave(s.service.Forget)
+	}
 	s.router = s.routes()
 	if err := s.makeDescription(); err != nil {
 		return nil, fmt.Errorf("describe the endpoints: %w", err)
