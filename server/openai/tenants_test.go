@@ -192,6 +192,28 @@ func unlike(id string) string {
 	return id[:len(id)-1] + last
 }
 
+// TestCachedTokensOfTenants counts what a tenant itself has asked before, in every way to ask.
+func TestCachedTokensOfTenants(t *testing.T) {
+	s, _ := startTenants(t, enginetest.Options{Limits: engine.Limits{Sequences: 16}}, server.Options{})
+	const secret = "Patient file, confidential: the patient is Ada and has gout"
+	for path, body := range map[string]string{
+		"/v1/completions":      `{"model":"fake","max_tokens":2,"prompt":"completion. ` + secret + `"}`,
+		"/v1/chat/completions": `{"model":"fake","max_tokens":2,"messages":[{"role":"user","content":"` + secret + `"}]}`,
+		"/v1/responses":        `{"model":"fake","max_output_tokens":2,"input":"response. ` + secret + `"}`,
+	} {
+		for _, tt := range []struct {
+			tenant string
+			finds  bool
+		}{{"A", false}, {"B", false}, {"", false}, {"A", true}, {"B", true}, {"", true}} {
+			status, _, text := s.ask(tt.tenant, http.MethodPost, path, body, "application/json")
+			_, cached, told := strings.Cut(text, `"cached_tokens":`)
+			if status != http.StatusOK || !told || strings.HasPrefix(cached, "0") == tt.finds {
+				t.Errorf("%s: %q: %d %s", path, tt.tenant, status, text)
+			}
+		}
+	}
+}
+
 // TestOlderIDs shows what no tenant has stored to clients of no tenant alone, as where keys came later.
 func TestOlderIDs(t *testing.T) {
 	s, _ := startTenants(t, enginetest.Options{}, server.Options{})
