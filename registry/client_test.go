@@ -2,6 +2,7 @@ package registry
 
 import (
 	"crypto/tls"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -77,7 +78,10 @@ func TestVerification(t *testing.T) {
 		case tt.want != "" && err == nil:
 			t.Errorf("%s: it answers", tt.name)
 		case tt.want != "":
-			explained := Explain(tt.server, err).(*Error)
+			var explained *Error
+			if !errors.As(Explain(tt.server, err), &explained) {
+				t.Fatalf("%s: %v", tt.name, err)
+			}
 			if !strings.Contains(explained.Error()+explained.Hint(), tt.want) {
 				t.Errorf("%s: %v (%s)", tt.name, explained, explained.Hint())
 			}
