@@ -7,7 +7,9 @@ import (
 )
 
 // Headings are those of Cells.
-var Headings = []string{"NAME", "ID", "STATE", "TENANT", "SCOPES", "MODELS", "LIMITS", "TOKENS TODAY", "EXPIRES", "LAST USED"}
+var Headings = []string{
+	"NAME", "ID", "STATE", "TENANT", "SCOPES", "MODELS", "LIMITS", "TOKENS TODAY", "EXPIRES", "LAST USED",
+}
 
 // Cells describes a key in a line of a table.
 func (l *Listed) Cells() []string {

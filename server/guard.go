@@ -25,8 +25,8 @@ var scopes = map[dialect.Right]access.Scope{
 	dialect.RightManage: access.Admin,
 }
 
-// guardRight refuses clients that lack the right that an endpoint needs, before anything of the request is read. Without
-// keys, programs of this machine manage models, nobody else does, and everybody has all other rights.
+// guardRight refuses clients that lack the right that an endpoint needs, before anything of the request is read.
+// Without keys, programs of this machine manage models, nobody else does, and everybody has all other rights.
 func (s *Server) guardRight(c *gin.Context) {
 	x := exchangeOf(c)
 	e := s.admit(c)
@@ -119,8 +119,8 @@ func (s *Server) identity(r *http.Request, call *service.Call) (*access.Principa
 	given := secrets(r.Header)
 	switch {
 	case inQuery(r.URL.RawQuery):
-		return nil, fault.New(fault.Unauthenticated, "", "An API key in a URL is not accepted, because URLs are logged on the "+
-			"way: send it in an Authorization header, and revoke the key.")
+		return nil, fault.New(fault.Unauthenticated, "", "An API key in a URL is not accepted, because URLs are logged on "+
+			"the way: send it in an Authorization header, and revoke the key.")
 	case len(given) == 0:
 		return nil, service.Anonymous()
 	case len(given) > 1:
@@ -154,7 +154,8 @@ func secrets(h http.Header) []string {
 		}
 	}
 	slices.Sort(list)
-	return slices.DeleteFunc(slices.Compact(list), func(s string) bool { return s == "" || strings.EqualFold(s, "bearer") })
+	isEmpty := func(s string) bool { return s == "" || strings.EqualFold(s, strings.TrimSpace(bearer)) }
+	return slices.DeleteFunc(slices.Compact(list), isEmpty)
 }
 
 // queryNames are the names by which clients of other services send keys in a URL.
