@@ -104,7 +104,8 @@ var streamed = []string{"application/json", wire.EventStream}
 // Routes implements dialect.Dialect.
 func (api *API) Routes() []dialect.Route {
 	return slices.Concat(api.modelRoutes(), api.generationRoutes(), api.readingRoutes(), api.tokenRoutes(),
-		api.responseRoutes(), api.conversationRoutes(), api.fileRoutes(), api.batchRoutes())
+		api.responseRoutes(), api.storedResponseRoutes(), api.conversationRoutes(), api.itemRoutes(), api.fileRoutes(),
+		api.batchRoutes())
 }
 
 func (api *API) modelRoutes() []dialect.Route {
@@ -273,6 +274,11 @@ func (api *API) responseRoutes() []dialect.Route {
 			Doc:       "Has the model summarize a conversation, which can then be continued from the summary.",
 			Fields:    fields,
 		},
+	}
+}
+
+func (api *API) storedResponseRoutes() []dialect.Route {
+	return []dialect.Route{
 		{
 			Method: http.MethodGet,
 			Path:   "/responses/:id",
@@ -339,7 +345,11 @@ func (api *API) conversationRoutes() []dialect.Route {
 			Right:  dialect.RightUse,
 			Doc:    "Deletes a conversation and its items.",
 		},
+	}
+}
 
+func (api *API) itemRoutes() []dialect.Route {
+	return []dialect.Route{
 		{
 			Method:   http.MethodPost,
 			Path:     "/conversations/:id/items",
