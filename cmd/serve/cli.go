@@ -35,7 +35,7 @@ type cli struct {
 
 // declareClient declares the flags of commands that ask servers.
 func (w *cli) declareClient(f flagset.Set) {
-	f.Text(&w.keyFile, "api-key-file", "", "`file` with the API key for the server; by default the key is in SERVE_API_KEY")
+	f.Text(&w.keyFile, "api-key-file", "", "`file` with the API key for the server; by default it is in SERVE_API_KEY")
 	f.Toggle(&w.plainKey, "plain-api-key", false, "send the API key to another machine by http, where others can read it")
 	f.Text(&w.certFile, "client-cert", "",
 		"PEM `file` with the certificate, and its key, that identifies you to a server with --tls-client-ca")

@@ -52,8 +52,8 @@ keys notice within a second. Once there is a key, every client needs one.`,
 		name, usage string
 	}{
 		{&o.made.Limits.RequestsPerMinute, "requests-per-minute", "maximum requests per minute; 0 for no limit"},
-		{&o.made.Limits.TokensPerMinute, "tokens-per-minute", "maximum tokens of prompts and answers per minute; 0 for no limit"},
-		{&o.made.Limits.TokensPerDay, "tokens-per-day", "maximum tokens of prompts and answers per day (UTC); 0 for no limit"},
+		{&o.made.Limits.TokensPerMinute, "tokens-per-minute", "maximum tokens, in and out, per minute; 0 for no limit"},
+		{&o.made.Limits.TokensPerDay, "tokens-per-day", "maximum tokens, in and out, per day (UTC); 0 for no limit"},
 		{&o.made.Limits.Concurrent, "concurrent", "maximum answers that are computed at the same time; 0 for no limit"},
 	} {
 		flagset.Number(f, limit.p, limit.name, 0, flagset.Within(0, access.MaxLimit), limit.usage)
