@@ -36,7 +36,7 @@ const maxTurns = 1000
 // Record is one turn of a conversation, or an object that contains a whole one.
 type Record struct {
 	ID       string
-	Owner    string // identifies the client that made it, for whose share of the archive it counts
+	Owner    Owner
 	Previous string // the response that it continues, or empty
 	Created  time.Time
 	Input    json.RawMessage // the request's input, an array of items
@@ -59,26 +59,6 @@ type Archive struct {
 	keep   time.Duration
 	quota  *quota
 }
-
-// version is the version of the database.
-const version = 2
-
-const schema = `
-CREATE TABLE IF NOT EXISTS responses (
-	id TEXT PRIMARY KEY, previous TEXT NOT NULL, created INTEGER NOT NULL, input BLOB NOT NULL, body BLOB NOT NULL,
-	owner TEXT NOT NULL DEFAULT '', bytes INTEGER NOT NULL DEFAULT 0
-) STRICT;
-CREATE INDEX IF NOT EXISTS responses_created ON responses (created);
-PRAGMA user_version = 2;`
-
-// upgrade makes a database of version 1 one of version 2. It does not say who made what.
-const upgrade = `
-BEGIN;
-ALTER TABLE responses ADD COLUMN owner TEXT NOT NULL DEFAULT '';
-ALTER TABLE responses ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
-UPDATE responses SET bytes = 512 + length(id) + length(previous) + length(input) + length(body);
-PRAGMA user_version = 2;
-COMMIT;`
 
 // Open opens the archive in a folder, and creates it if necessary. Records older than keep
 // are deleted; 0 keeps them forever. Only one process can have it open.
@@ -107,7 +87,7 @@ func Open(folder string, keep time.Duration, limits Limits) (*Archive, error) {
 		quota:  newQuota(limits),
 	}
 	ctx := context.Background()
-	err = a.quota.count(ctx, db, "SELECT owner, SUM(bytes) FROM responses GROUP BY owner")
+	err = a.quota.count(ctx, db, "SELECT tenant, owner, SUM(bytes) FROM responses GROUP BY tenant, owner")
 	if err = errors.Join(err, a.dropOld(ctx)); err != nil && !errors.Is(err, ErrFull) {
 		a.Close()
 		return nil, err
@@ -145,24 +125,6 @@ func openDatabase(path string) (*sql.DB, error) {
 	return db, nil
 }
 
-// prepare creates the tables, or brings those of an older version up to date.
-func prepare(db *sql.DB) error {
-	var found int
-	if err := db.QueryRow("PRAGMA user_version").Scan(&found); err != nil {
-		return err
-	}
-
-	statements := schema
-	switch {
-	case found > version:
-		return fmt.Errorf("its database has version %d, written by a newer serve", found)
-	case found == 1:
-		statements = upgrade
-	}
-	_, err := db.Exec(statements)
-	return noRoom(err)
-}
-
 // Close closes the archive.
 func (a *Archive) Close() error { return errors.Join(a.db.Close(), a.lock.Unlock()) }
 
@@ -192,7 +154,7 @@ func (a *Archive) untake(records []*Record) {
 }
 
 // Admits implements Store.
-func (a *Archive) Admits(owner string, bytes int64) error {
+func (a *Archive) Admits(owner Owner, bytes int64) error {
 	asked := amount{bytes: overhead + bytes}
 	if err := a.quota.take(owner, asked); err != nil {
 		return fmt.Errorf("store: %w", err)
@@ -209,25 +171,27 @@ func (a *Archive) insert(ctx context.Context, records []*Record) error {
 	}
 	defer func() { _ = tx.Rollback() }() // does nothing after Commit
 
-	replaced := quota{byClient: map[string]amount{}}
+	replaced := quota{byOwner: map[Owner]amount{}}
 	for _, r := range records {
-		row := tx.QueryRowContext(ctx, "DELETE FROM responses WHERE id = ? RETURNING owner, bytes", r.ID)
+		row := tx.QueryRowContext(
+			ctx, "DELETE FROM responses "+byKey+" RETURNING tenant, owner, bytes", r.Owner.Tenant, r.ID)
 		had, err := scanShare(row.Scan)
 		if err == nil {
-			replaced.add(had.client, amount{bytes: had.bytes})
+			replaced.add(had.owner, amount{bytes: had.bytes})
 		} else if !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
 
 		_, err = tx.ExecContext(
 			ctx,
-			"INSERT INTO responses (id, previous, created, input, body, owner, bytes) VALUES (?, ?, ?, ?, ?, ?, ?)",
+			"INSERT INTO responses (id, previous, created, input, body, tenant, owner, bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
 			r.ID,
 			r.Previous,
 			r.Created.Unix(),
 			[]byte(r.Input),
 			[]byte(r.Body),
-			r.Owner,
+			r.Owner.Tenant,
+			r.Owner.Client,
 			r.bytes(),
 		)
 		if err != nil {
@@ -238,7 +202,7 @@ func (a *Archive) insert(ctx context.Context, records []*Record) error {
 	if err := tx.Commit(); err != nil {
 		return err
 	}
-	for owner, had := range replaced.byClient {
+	for owner, had := range replaced.byOwner {
 		a.quota.give(owner, had)
 	}
 	return nil
@@ -248,30 +212,33 @@ func (a *Archive) dropOld(ctx context.Context) error {
 	if a.keep <= 0 {
 		return nil
 	}
-	return a.remove(ctx, "created < ?", time.Now().Add(-a.keep).Unix(), nil)
+	_, err := a.remove(ctx, "WHERE created < ?", time.Now().Add(-a.keep).Unix())
+	return err
 }
 
-// remove deletes rows; missing is the error if there are none.
-func (a *Archive) remove(ctx context.Context, where string, argument any, missing error) error {
-	gone, err := rows(ctx, a.db, scanShare, "DELETE FROM responses WHERE "+where+" RETURNING owner, bytes", argument)
+// remove deletes rows, and returns how many.
+func (a *Archive) remove(ctx context.Context, where string, args ...any) (int, error) {
+	gone, err := rows(ctx, a.db, scanShare, "DELETE FROM responses "+where+" RETURNING tenant, owner, bytes", args...)
 	if err != nil {
-		return fmt.Errorf("delete: %w", noRoom(err))
+		return 0, fmt.Errorf("delete: %w", noRoom(err))
 	}
 	for _, had := range gone {
-		a.quota.give(had.client, amount{bytes: had.bytes})
+		a.quota.give(had.owner, amount{bytes: had.bytes})
 	}
-	if len(gone) == 0 {
-		return missing
-	}
-	return nil
+	return len(gone), nil
 }
 
+// byKey is the condition for one row. The index has the rows of each tenant for itself: no more is read for an ID of
+// another tenant than for one that nobody has.
+const byKey = "INDEXED BY responses_tenant WHERE tenant = ? AND id = ?"
+
 // Get implements Store.
-func (a *Archive) Get(ctx context.Context, id string) (*Record, error) {
-	r := Record{ID: id}
+func (a *Archive) Get(ctx context.Context, key Key) (*Record, error) {
+	r := Record{ID: key.ID, Owner: Owner{Tenant: key.Tenant}}
 	var created int64
-	row := a.db.QueryRowContext(ctx, "SELECT owner, previous, created, input, body FROM responses WHERE id = ?", id)
-	err := row.Scan(&r.Owner, &r.Previous, &created, (*[]byte)(&r.Input), (*[]byte)(&r.Body))
+	row := a.db.QueryRowContext(
+		ctx, "SELECT owner, previous, created, input, body FROM responses "+byKey, key.Tenant, key.ID)
+	err := row.Scan(&r.Owner.Client, &r.Previous, &created, (*[]byte)(&r.Input), (*[]byte)(&r.Body))
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, ErrNotFound
 	}
@@ -283,9 +250,9 @@ func (a *Archive) Get(ctx context.Context, id string) (*Record, error) {
 }
 
 // Conversation implements Store. The texts are read when their sizes are known.
-func (a *Archive) Conversation(ctx context.Context, id string, most int64) ([]*Record, error) {
-	ids, err := follow(id, most, func(id string) (previous string, bytes int64, err error) {
-		row := a.db.QueryRowContext(ctx, "SELECT previous, bytes FROM responses WHERE id = ?", id)
+func (a *Archive) Conversation(ctx context.Context, key Key, most int64) ([]*Record, error) {
+	ids, err := follow(key.ID, most, func(id string) (previous string, bytes int64, err error) {
+		row := a.db.QueryRowContext(ctx, "SELECT previous, bytes FROM responses "+byKey, key.Tenant, id)
 		err = row.Scan(&previous, &bytes)
 		if errors.Is(err, sql.ErrNoRows) {
 			err = ErrNotFound
@@ -298,7 +265,7 @@ func (a *Archive) Conversation(ctx context.Context, id string, most int64) ([]*R
 
 	turns := make([]*Record, len(ids))
 	for i, id := range ids {
-		turns[i], err = a.Get(ctx, id)
+		turns[i], err = a.Get(ctx, Key{key.Tenant, id})
 		if errors.Is(err, ErrNotFound) && i < len(ids)-1 {
 			err = ErrBroken // it was deleted meanwhile
 		}
@@ -338,8 +305,12 @@ func follow(
 }
 
 // Delete implements Store.
-func (a *Archive) Delete(ctx context.Context, id string) error {
-	return a.remove(ctx, "id = ?", id, ErrNotFound)
+func (a *Archive) Delete(ctx context.Context, key Key) error {
+	gone, err := a.remove(ctx, byKey, key.Tenant, key.ID)
+	if err == nil && gone == 0 {
+		err = ErrNotFound
+	}
+	return err
 }
 
 // isFull reports whether an error is SQLite's that there is no room for a change.

@@ -55,7 +55,7 @@ func TestConversation(t *testing.T) {
 	}
 
 	a = open(t, folder, time.Hour)
-	turns, err := a.Conversation(ctx, "c", 1<<20)
+	turns, err := a.Conversation(ctx, Key{ID: "c"}, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,16 +68,16 @@ func TestConversation(t *testing.T) {
 	if got := strings.Join(ids, " "); got != `a["one"] b["two"] c["three"]` {
 		t.Errorf("the conversation is %s", got)
 	}
-	if _, err := a.Conversation(ctx, "absent", 1<<20); !errors.Is(err, ErrNotFound) {
+	if _, err := a.Conversation(ctx, Key{ID: "absent"}, 1<<20); !errors.Is(err, ErrNotFound) {
 		t.Error(err)
 	}
-	if err := a.Delete(ctx, "b"); err != nil {
+	if err := a.Delete(ctx, Key{ID: "b"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.Conversation(ctx, "c", 1<<20); !errors.Is(err, ErrBroken) {
+	if _, err := a.Conversation(ctx, Key{ID: "c"}, 1<<20); !errors.Is(err, ErrBroken) {
 		t.Error(err)
 	}
-	if err := a.Delete(ctx, "b"); !errors.Is(err, ErrNotFound) {
+	if err := a.Delete(ctx, Key{ID: "b"}); !errors.Is(err, ErrNotFound) {
 		t.Error(err)
 	}
 }
@@ -96,10 +96,10 @@ func TestNothingIsLeft(t *testing.T) {
 		}
 	}
 
-	if err := a.Delete(ctx, "b"); err != nil {
+	if err := a.Delete(ctx, Key{ID: "b"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.Get(ctx, "old"); !errors.Is(err, ErrNotFound) {
+	if _, err := a.Get(ctx, Key{ID: "old"}); !errors.Is(err, ErrNotFound) {
 		t.Errorf("what is too old is still there: %v", err)
 	}
 
@@ -141,7 +141,7 @@ func TestManyAtOnce(t *testing.T) {
 				if err := a.Put(ctx, turn(id, previous, id)); err != nil {
 					t.Error(err)
 				}
-				if turns, err := a.Conversation(ctx, id, 1<<20); err != nil || len(turns) != k+1 {
+				if turns, err := a.Conversation(ctx, Key{ID: id}, 1<<20); err != nil || len(turns) != k+1 {
 					t.Errorf("%d turns, %v", len(turns), err)
 				}
 			}
@@ -189,13 +189,13 @@ func TestFull(t *testing.T) {
 	}
 
 	for _, id := range kept {
-		if _, err := a.Get(ctx, id); err != nil {
+		if _, err := a.Get(ctx, Key{ID: id}); err != nil {
 			t.Error(err)
 		}
 	}
 
 	for _, id := range kept[:3] {
-		if err := a.Delete(ctx, id); err != nil {
+		if err := a.Delete(ctx, Key{ID: id}); err != nil {
 			t.Error(err)
 		}
 	}

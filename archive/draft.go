@@ -21,7 +21,7 @@ type Draft struct {
 
 // Draft begins a file of a client, or goes on with the draft that a batch has left. It returns ErrFull if there
 // are too many files.
-func (s *Files) Draft(id, owner string) (*Draft, error) {
+func (s *Files) Draft(id string, owner Owner) (*Draft, error) {
 	path := s.path(id) + draftSuffix
 	// It may have got its name, and its process may have ended before anybody knew.
 	if err := os.Rename(s.path(id), path); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -142,7 +142,7 @@ const batchBytes = 16 << 10
 // Batch is the state of a batch.
 type Batch struct {
 	ID      string
-	Owner   string // identifies the client that made it
+	Owner   Owner
 	Created time.Time
 	Input   string // ID of the file that it reads, which is kept as long as the batch is open
 	Output  string // ID of the draft or file of its results
@@ -178,7 +178,7 @@ func (s *Files) countBatch(ctx context.Context, b *Batch, store func() error) er
 	if b == nil {
 		return store()
 	}
-	_, err := s.Batch(ctx, b.ID)
+	_, err := s.Batch(ctx, Key{b.Owner.Tenant, b.ID})
 	if !errors.Is(err, ErrNotFound) {
 		if err == nil {
 			err = store()
@@ -213,16 +213,16 @@ func (s *Files) record(ctx context.Context, b *Batch, drafts []*Draft) error {
 		if !f.Expires.IsZero() {
 			expires = f.Expires.Unix()
 		}
-		_, err := tx.ExecContext(ctx, "INSERT INTO files ("+columns+") VALUES (?, ?, ?, ?, ?, ?, ?)",
-			f.ID, f.Owner, f.Created.Unix(), expires, f.Name, f.Purpose, f.Bytes)
+		_, err := tx.ExecContext(ctx, "INSERT INTO files ("+columns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+			f.ID, f.Owner.Tenant, f.Owner.Client, f.Created.Unix(), expires, f.Name, f.Purpose, f.Bytes)
 		if err != nil {
 			return fmt.Errorf("store a file: %w", noRoom(err))
 		}
 	}
 	if b != nil {
-		_, err := tx.ExecContext(ctx, "INSERT INTO batches ("+batchColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?) "+
+		_, err := tx.ExecContext(ctx, "INSERT INTO batches ("+batchColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "+
 			"ON CONFLICT (id) DO UPDATE SET open = excluded.open, body = excluded.body",
-			b.ID, b.Owner, b.Created.Unix(), b.Input, b.Output, b.Errors, b.Open, []byte(b.Body))
+			b.ID, b.Owner.Tenant, b.Owner.Client, b.Created.Unix(), b.Input, b.Output, b.Errors, b.Open, []byte(b.Body))
 		if err != nil {
 			return fmt.Errorf("store a batch: %w", noRoom(err))
 		}
@@ -234,12 +234,13 @@ func (s *Files) record(ctx context.Context, b *Batch, drafts []*Draft) error {
 }
 
 // batchColumns are those of a Batch.
-const batchColumns = "id, owner, created, input, output, errors, open, body"
+const batchColumns = "id, tenant, owner, created, input, output, errors, open, body"
 
 func scanBatch(scan func(...any) error) (*Batch, error) {
 	var b Batch
 	var created int64
-	err := scan(&b.ID, &b.Owner, &created, &b.Input, &b.Output, &b.Errors, &b.Open, (*[]byte)(&b.Body))
+	err := scan(&b.ID, &b.Owner.Tenant, &b.Owner.Client, &created, &b.Input, &b.Output, &b.Errors, &b.Open,
+		(*[]byte)(&b.Body))
 	if err != nil {
 		return nil, err
 	}
@@ -248,8 +249,9 @@ func scanBatch(scan func(...any) error) (*Batch, error) {
 }
 
 // Batch returns a batch, or ErrNotFound.
-func (s *Files) Batch(ctx context.Context, id string) (*Batch, error) {
-	row := s.db.QueryRowContext(ctx, "SELECT "+batchColumns+" FROM batches WHERE id = ?", id)
+func (s *Files) Batch(ctx context.Context, key Key) (*Batch, error) {
+	row := s.db.QueryRowContext(ctx, "SELECT "+batchColumns+" FROM batches INDEXED BY batches_tenant "+
+		"WHERE tenant = ? AND id = ?", key.Tenant, key.ID)
 	b, err := scanBatch(row.Scan)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, ErrNotFound
@@ -260,14 +262,14 @@ func (s *Files) Batch(ctx context.Context, id string) (*Batch, error) {
 	return b, nil
 }
 
-// Batches lists batches, the newest first, from the one after the given ID on. The error is ErrNotFound
+// Batches lists a tenant's batches, the newest first, from the one after the given ID on. The error is ErrNotFound
 // if there is no such batch.
-func (s *Files) Batches(ctx context.Context, after string, limit int) ([]*Batch, error) {
+func (s *Files) Batches(ctx context.Context, after Key, limit int) ([]*Batch, error) {
 	more, number, order, err := s.page(ctx, "batches", after, false)
 	if err != nil {
 		return nil, err
 	}
-	return s.batches(ctx, "TRUE"+more+order+" LIMIT ?", number, limit)
+	return s.batches(ctx, "tenant = ?"+more+order+" LIMIT ?", after.Tenant, number, limit)
 }
 
 // OpenBatches returns the batches that have not ended, the oldest first.

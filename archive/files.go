@@ -22,7 +22,7 @@ var (
 // File describes a stored file.
 type File struct {
 	ID      string
-	Owner   string // identifies the client that made it
+	Owner   Owner
 	Created time.Time
 	Expires time.Time // when it is deleted; zero for never
 	Name    string    // that the client gave it, which is no path here
@@ -39,23 +39,8 @@ type Files struct {
 
 	mu      sync.Mutex // guards what follows
 	readers map[string]int
-	deleted map[string]string // clients of files that are removed when their last reader has closed them, by ID
+	deleted map[string]Owner // of files that are removed when their last reader has closed them, by ID
 }
-
-// fileSchema is the part of the database for files and batches. Rows are numbered in order of creation,
-// which times are too coarse for.
-const fileSchema = `
-CREATE TABLE IF NOT EXISTS files (
-	number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL,
-	created INTEGER NOT NULL, expires INTEGER NOT NULL, name TEXT NOT NULL, purpose TEXT NOT NULL,
-	bytes INTEGER NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS batches (
-	number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL,
-	created INTEGER NOT NULL, input TEXT NOT NULL, output TEXT NOT NULL, errors TEXT NOT NULL,
-	open INTEGER NOT NULL, body BLOB NOT NULL
-) STRICT;
-CREATE INDEX IF NOT EXISTS batches_open ON batches (open);`
 
 // draftSuffix is the suffix of files that are being written.
 const draftSuffix = ".part"
@@ -68,12 +53,9 @@ func (a *Archive) Files() (*Files, error) {
 		folder:  filepath.Join(a.folder, "files"),
 		quota:   a.quota,
 		readers: map[string]int{},
-		deleted: map[string]string{},
+		deleted: map[string]Owner{},
 	}
 	if err := os.MkdirAll(s.folder, 0o700); err != nil {
-		return nil, fmt.Errorf("open the files of the archive: %w", err)
-	}
-	if _, err := s.db.Exec(fileSchema); err != nil {
 		return nil, fmt.Errorf("open the files of the archive: %w", err)
 	}
 	if err := s.sweep(context.Background()); err != nil {
@@ -84,16 +66,19 @@ func (a *Archive) Files() (*Files, error) {
 
 // sweep removes files that belong to nothing, and counts the others.
 func (s *Files) sweep(ctx context.Context) error {
-	type content struct{ id, owner string }
+	type content struct {
+		id    string
+		owner Owner
+	}
 	known, err := rows(ctx, s.db, func(scan func(...any) error) (c content, err error) {
-		err = scan(&c.id, &c.owner)
+		err = scan(&c.id, &c.owner.Tenant, &c.owner.Client)
 		return c, err
-	}, "SELECT id, owner FROM files UNION SELECT output, owner FROM batches WHERE open UNION "+
-		"SELECT errors, owner FROM batches WHERE open")
+	}, "SELECT id, tenant, owner FROM files UNION SELECT output, tenant, owner FROM batches WHERE open UNION "+
+		"SELECT errors, tenant, owner FROM batches WHERE open")
 	if err != nil {
 		return err
 	}
-	kept := map[string]string{}
+	kept := map[string]Owner{}
 	for _, file := range known {
 		kept[file.id] = file.owner
 	}
@@ -117,8 +102,8 @@ func (s *Files) sweep(ctx context.Context) error {
 		s.quota.found(owner, amount{info.Size(), 1})
 	}
 
-	batches := fmt.Sprintf("SELECT owner, COUNT(*) * %d FROM batches GROUP BY owner", batchBytes)
-	if err := s.quota.count(ctx, s.db, batches); err != nil {
+	query := fmt.Sprintf("SELECT tenant, owner, COUNT(*) * %d FROM batches GROUP BY tenant, owner", batchBytes)
+	if err := s.quota.count(ctx, s.db, query); err != nil {
 		return err
 	}
 	return s.dropOld(ctx)
@@ -156,12 +141,13 @@ func rows[T any](
 func (s *Files) Usage() int64 { return s.quota.usage().bytes }
 
 // columns are those of a File.
-const columns = "id, owner, created, expires, name, purpose, bytes"
+const columns = "id, tenant, owner, created, expires, name, purpose, bytes"
 
 func scanFile(scan func(...any) error) (*File, error) {
 	var f File
 	var created, expires int64
-	if err := scan(&f.ID, &f.Owner, &created, &expires, &f.Name, &f.Purpose, &f.Bytes); err != nil {
+	err := scan(&f.ID, &f.Owner.Tenant, &f.Owner.Client, &created, &expires, &f.Name, &f.Purpose, &f.Bytes)
+	if err != nil {
 		return nil, err
 	}
 	f.Created = time.Unix(created, 0)
@@ -172,11 +158,18 @@ func scanFile(scan func(...any) error) (*File, error) {
 }
 
 // Get returns a file, or ErrNotFound.
-func (s *Files) Get(ctx context.Context, id string) (*File, error) {
+func (s *Files) Get(ctx context.Context, key Key) (*File, error) {
 	if err := s.dropOld(ctx); err != nil {
 		return nil, err
 	}
-	f, err := scanFile(s.db.QueryRowContext(ctx, "SELECT "+columns+" FROM files WHERE id = ?", id).Scan)
+	return s.find(ctx, key)
+}
+
+// find is Get for what may be too old.
+func (s *Files) find(ctx context.Context, key Key) (*File, error) {
+	row := s.db.QueryRowContext(
+		ctx, "SELECT "+columns+" FROM files INDEXED BY files_tenant WHERE tenant = ? AND id = ?", key.Tenant, key.ID)
+	f, err := scanFile(row.Scan)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, ErrNotFound
 	}
@@ -188,6 +181,7 @@ func (s *Files) Get(ctx context.Context, id string) (*File, error) {
 
 // FileList says which files are listed.
 type FileList struct {
+	Tenant  string // whose files they are
 	Purpose string // only these; empty for all
 	After   string // the file after which the list begins; empty for the first
 	Oldest  bool   // the oldest file comes first, and not the newest
@@ -200,9 +194,9 @@ func (s *Files) List(ctx context.Context, l FileList) ([]*File, error) {
 		return nil, err
 	}
 
-	where := "(? = '' OR purpose = ?)"
-	args := []any{l.Purpose, l.Purpose}
-	more, number, order, err := s.page(ctx, "files", l.After, l.Oldest)
+	where := "tenant = ? AND (? = '' OR purpose = ?)"
+	args := []any{l.Tenant, l.Purpose, l.Purpose}
+	more, number, order, err := s.page(ctx, "files", Key{l.Tenant, l.After}, l.Oldest)
 	if err != nil {
 		return nil, err
 	}
@@ -218,10 +212,11 @@ func (s *Files) List(ctx context.Context, l FileList) ([]*File, error) {
 
 // page returns the parts of a query for the rows after one: a condition with one parameter, the
 // parameter, and the order.
-func (s *Files) page(ctx context.Context, table, after string, oldest bool) (string, int64, string, error) {
+func (s *Files) page(ctx context.Context, table string, after Key, oldest bool) (string, int64, string, error) {
 	number := int64(-1)
-	if after != "" {
-		row := s.db.QueryRowContext(ctx, "SELECT number FROM "+table+" WHERE id = ?", after)
+	if after.ID != "" {
+		row := s.db.QueryRowContext(ctx, "SELECT number FROM "+table+" INDEXED BY "+table+"_tenant "+
+			"WHERE tenant = ? AND id = ?", after.Tenant, after.ID)
 		if err := row.Scan(&number); errors.Is(err, sql.ErrNoRows) {
 			return "", 0, "", ErrNotFound
 		} else if err != nil {
@@ -231,35 +226,37 @@ func (s *Files) page(ctx context.Context, table, after string, oldest bool) (str
 	if oldest {
 		return " AND number > ?", number, " ORDER BY number", nil
 	}
-	if after == "" {
+	if after.ID == "" {
 		number = 1<<63 - 1
 	}
 	return " AND number < ?", number, " ORDER BY number DESC", nil
 }
 
 // Delete deletes a file, and overwrites its content. It returns ErrNotFound, or ErrInUse.
-func (s *Files) Delete(ctx context.Context, id string) error {
-	const unused = "id = ? AND id NOT IN (SELECT input FROM batches WHERE open)"
-	var owner string
-	err := s.db.QueryRowContext(ctx, "DELETE FROM files WHERE "+unused+" RETURNING owner", id).Scan(&owner)
-	switch {
-	case err == nil:
-		return s.remove(id, owner)
-	case !errors.Is(err, sql.ErrNoRows):
-		return fmt.Errorf("delete a file: %w", noRoom(err))
+func (s *Files) Delete(ctx context.Context, key Key) error {
+	f, err := s.find(ctx, key)
+	if err != nil {
+		return err
 	}
 
-	row := s.db.QueryRowContext(ctx, "SELECT owner FROM files WHERE id = ?", id)
-	if err := row.Scan(&owner); errors.Is(err, sql.ErrNoRows) {
-		return ErrNotFound
-	} else if err != nil {
-		return fmt.Errorf("delete a file: %w", err)
+	const unused = "id = ? AND id NOT IN (SELECT input FROM batches WHERE open)"
+	gone, err := s.ids(ctx, "DELETE FROM files WHERE "+unused+" RETURNING id", key.ID)
+	switch {
+	case err != nil:
+		return fmt.Errorf("delete a file: %w", noRoom(err))
+	case len(gone) > 0:
+		return s.remove(key.ID, f.Owner)
+	}
+
+	// A batch reads it, or somebody else has deleted it.
+	if _, err := s.find(ctx, key); err != nil {
+		return err
 	}
 	return ErrInUse
 }
 
 // remove removes a content, now or when its last reader has closed it.
-func (s *Files) remove(id, owner string) error {
+func (s *Files) remove(id string, owner Owner) error {
 	s.mu.Lock()
 	if s.readers[id] > 0 {
 		s.deleted[id] = owner
@@ -285,13 +282,13 @@ func (s *Files) remove(id, owner string) error {
 // dropOld deletes the files whose time is over, other than those that a batch still reads, and the
 // batches that ended long ago. A full disk is no error: then they are deleted later.
 func (s *Files) dropOld(ctx context.Context) error {
-	old, err := s.ids(ctx, "SELECT id FROM files WHERE expires <> 0 AND expires <= ? AND "+
+	old, err := rows(ctx, s.db, scanFile, "SELECT "+columns+" FROM files WHERE expires <> 0 AND expires <= ? AND "+
 		"id NOT IN (SELECT input FROM batches WHERE open)", time.Now().Unix())
 	if err != nil {
 		return fmt.Errorf("look for old files: %w", err)
 	}
-	for _, id := range old {
-		err := s.Delete(ctx, id)
+	for _, f := range old {
+		err := s.Delete(ctx, Key{f.Owner.Tenant, f.ID})
 		if err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrFull) {
 			return err
 		}
@@ -319,12 +316,13 @@ type Content struct {
 
 // Open opens a file for reading, or returns ErrNotFound. Its content stays as it is until it is closed,
 // also if it is deleted.
-func (s *Files) Open(ctx context.Context, id string) (*File, *Content, error) {
+func (s *Files) Open(ctx context.Context, key Key) (*File, *Content, error) {
+	id := key.ID
 	s.mu.Lock()
 	s.readers[id]++ // first, so that nobody overwrites it in between
 	s.mu.Unlock()
 
-	f, err := s.Get(ctx, id)
+	f, err := s.Get(ctx, key)
 	if err != nil {
 		return nil, nil, errors.Join(err, s.release(id))
 	}

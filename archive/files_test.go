@@ -33,7 +33,7 @@ func openFiles(t *testing.T, folder string, limits Limits) (*Files, func()) {
 // store stores a file that is kept for a time; 0 for ever.
 func store(t *testing.T, s *Files, id, text string, kept time.Duration) {
 	t.Helper()
-	d, err := s.Draft(id, "")
+	d, err := s.Draft(id, Owner{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,11 +108,11 @@ func TestFiles(t *testing.T) {
 	}
 
 	// A reader keeps what it reads.
-	_, content, err := s.Open(ctx, "a")
+	_, content, err := s.Open(ctx, Key{ID: "a"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Delete(ctx, "a"); err != nil {
+	if err := s.Delete(ctx, Key{ID: "a"}); err != nil {
 		t.Fatal(err)
 	}
 	if b, err := io.ReadAll(content); string(b) != "one" || err != nil {
@@ -121,7 +121,7 @@ func TestFiles(t *testing.T) {
 	if err := content.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Delete(ctx, "a"); !errors.Is(err, ErrNotFound) {
+	if err := s.Delete(ctx, Key{ID: "a"}); !errors.Is(err, ErrNotFound) {
 		t.Error(err)
 	}
 	if got := names(t, folder); got != "b c" {
@@ -155,7 +155,7 @@ func TestNothingIsLeftOfFiles(t *testing.T) {
 	if info, err := os.Stat(link); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
-	if err := s.Delete(context.Background(), "a"); err != nil {
+	if err := s.Delete(context.Background(), Key{ID: "a"}); err != nil {
 		t.Fatal(err)
 	}
 	if b, err := os.ReadFile(link); err != nil || !bytes.Equal(b, make([]byte, len("the secret"))) {
@@ -180,7 +180,7 @@ func TestFilesExpire(t *testing.T) {
 		if got := listed(t, s, FileList{Limit: 9}); got != "input b" {
 			t.Errorf("left: %s", got)
 		}
-		if err := s.Delete(t.Context(), "input"); !errors.Is(err, ErrInUse) {
+		if err := s.Delete(t.Context(), Key{ID: "input"}); !errors.Is(err, ErrInUse) {
 			t.Error(err)
 		}
 		b.Open = false
@@ -192,7 +192,7 @@ func TestFilesExpire(t *testing.T) {
 		}
 		time.Sleep(BatchTime)
 		listed(t, s, FileList{Limit: 9})
-		if _, err := s.Batch(t.Context(), "batch"); !errors.Is(err, ErrNotFound) {
+		if _, err := s.Batch(t.Context(), Key{ID: "batch"}); !errors.Is(err, ErrNotFound) {
 			t.Errorf("an old batch: %v", err)
 		}
 	})
@@ -203,7 +203,7 @@ func TestFileLimits(t *testing.T) {
 	s, end := openFiles(t, folder, Limits{Bytes: 10, ClientBytes: 10, Files: 2, ClientFiles: 2})
 	defer end()
 	store(t, s, "a", "12345", 0)
-	d, err := s.Draft("b", "")
+	d, err := s.Draft("b", Owner{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -213,7 +213,7 @@ func TestFileLimits(t *testing.T) {
 	if _, err := io.WriteString(d, "12345"); err != nil {
 		t.Error(err)
 	}
-	if _, err := s.Draft("c", ""); !errors.Is(err, ErrFull) {
+	if _, err := s.Draft("c", Owner{}); !errors.Is(err, ErrFull) {
 		t.Error(err)
 	}
 	if err := d.Discard(); err != nil {
@@ -234,7 +234,7 @@ func TestDraftsOfBatches(t *testing.T) {
 	if err := s.Keep(ctx, b); err != nil {
 		t.Fatal(err)
 	}
-	d, err := s.Draft("output", "")
+	d, err := s.Draft("output", Owner{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +247,7 @@ func TestDraftsOfBatches(t *testing.T) {
 	end()
 
 	s, end = openFiles(t, folder, Limits{})
-	if d, err = s.Draft("output", ""); err != nil {
+	if d, err = s.Draft("output", Owner{}); err != nil {
 		t.Fatal(err)
 	}
 	if text, err := io.ReadAll(d.Content()); string(text) != "one\ntw" || err != nil {
@@ -263,7 +263,7 @@ func TestDraftsOfBatches(t *testing.T) {
 
 	s, end = openFiles(t, folder, Limits{})
 	defer end()
-	if d, err = s.Draft("output", ""); err != nil {
+	if d, err = s.Draft("output", Owner{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.WriteString(d, "two\n"); err != nil {
@@ -274,7 +274,7 @@ func TestDraftsOfBatches(t *testing.T) {
 	if err := s.Keep(ctx, b, d); err != nil {
 		t.Fatal(err)
 	}
-	f, content, err := s.Open(ctx, "output")
+	f, content, err := s.Open(ctx, Key{ID: "output"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,7 +282,7 @@ func TestDraftsOfBatches(t *testing.T) {
 	if text, err := io.ReadAll(content); string(text) != "one\ntwo\n" || f.Bytes != 8 || err != nil {
 		t.Errorf("%q, %+v, %v", text, f, err)
 	}
-	if got, err := s.Batch(ctx, "batch"); err != nil || got.Open || string(got.Body) != string(b.Body) {
+	if got, err := s.Batch(ctx, Key{ID: "batch"}); err != nil || got.Open || string(got.Body) != string(b.Body) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	if open, err := s.OpenBatches(ctx); err != nil || len(open) != 0 {

@@ -14,16 +14,16 @@ type Store interface {
 	// Put stores records, all or none, in place of those with their IDs.
 	Put(ctx context.Context, records ...*Record) error
 	// Get returns a record, or ErrNotFound. The caller must not change it.
-	Get(ctx context.Context, id string) (*Record, error)
+	Get(ctx context.Context, key Key) (*Record, error)
 	// Conversation returns a response and all that it goes on from, the oldest first. The error is
 	// ErrNotFound without the response itself, ErrBroken without an earlier one, and ErrTooLong if they have
 	// more bytes than most; then nothing of them is read.
-	Conversation(ctx context.Context, id string, most int64) ([]*Record, error)
-	// Admits returns ErrFull if a record of so many bytes cannot be stored for a client, so that work whose
+	Conversation(ctx context.Context, key Key, most int64) ([]*Record, error)
+	// Admits returns ErrFull if a record of so many bytes cannot be stored for an owner, so that work whose
 	// result is to be stored is refused before it is done.
-	Admits(owner string, bytes int64) error
+	Admits(owner Owner, bytes int64) error
 	// Delete deletes a record, or returns ErrNotFound.
-	Delete(ctx context.Context, id string) error
+	Delete(ctx context.Context, key Key) error
 }
 
 var (
@@ -37,7 +37,13 @@ type Memory struct {
 	maxBytes int64
 	keep     time.Duration
 
-	mu    sync.Mutex
+	mu      sync.Mutex
+	bytes   int64
+	tenants map[string]*shelf
+}
+
+// shelf is what is kept for a tenant.
+type shelf struct {
 	bytes int64
 	byID  map[string]*list.Element
 	used  list.List // of *remembered, the one used last in front
@@ -49,12 +55,12 @@ type remembered struct {
 }
 
 // NewMemory returns an empty Memory. It drops what has not been used for as long as keep, and, when
-// all records have more than maxBytes, those that were used the longest ago.
+// all records have more than maxBytes, those of the tenant that has the most which were used the longest ago.
 func NewMemory(maxBytes int64, keep time.Duration) *Memory {
 	return &Memory{
 		maxBytes: maxBytes,
 		keep:     keep,
-		byID:     map[string]*list.Element{},
+		tenants:  map[string]*shelf{},
 	}
 }
 
@@ -64,11 +70,17 @@ func (m *Memory) Put(_ context.Context, records ...*Record) error {
 	defer m.mu.Unlock()
 
 	for _, r := range records {
-		if e, known := m.byID[r.ID]; known {
-			m.remove(e)
+		s := m.tenants[r.Owner.Tenant]
+		if s == nil {
+			s = &shelf{byID: map[string]*list.Element{}}
+			m.tenants[r.Owner.Tenant] = s
+		}
+		if e, known := s.byID[r.ID]; known {
+			m.remove(s, e)
 		}
 		kept := &remembered{Record: *r, used: time.Now()}
-		m.byID[r.ID] = m.used.PushFront(kept)
+		s.byID[r.ID] = s.used.PushFront(kept)
+		s.bytes += kept.bytes()
 		m.bytes += kept.bytes()
 	}
 	m.drop()
@@ -77,48 +89,77 @@ func (m *Memory) Put(_ context.Context, records ...*Record) error {
 
 // drop removes what is beyond the bounds.
 func (m *Memory) drop() {
-	for e := m.used.Back(); e != nil; e = m.used.Back() {
-		old := time.Since(e.Value.(*remembered).used) > m.keep
-		if !old && m.bytes <= m.maxBytes {
-			return
+	for tenant, s := range m.tenants {
+		m.dropOld(s)
+		if len(s.byID) == 0 {
+			delete(m.tenants, tenant)
 		}
-		m.remove(e)
+	}
+	for m.bytes > m.maxBytes {
+		var most *shelf
+		for _, s := range m.tenants {
+			if most == nil || s.bytes > most.bytes {
+				most = s
+			}
+		}
+		m.remove(most, most.used.Back())
 	}
 }
 
-func (m *Memory) remove(e *list.Element) {
-	r := m.used.Remove(e).(*remembered)
-	delete(m.byID, r.ID)
+// dropOld removes what a tenant has not used for too long.
+func (m *Memory) dropOld(s *shelf) {
+	for e := s.used.Back(); e != nil && time.Since(e.Value.(*remembered).used) > m.keep; e = s.used.Back() {
+		m.remove(s, e)
+	}
+}
+
+func (m *Memory) remove(s *shelf, e *list.Element) {
+	r := s.used.Remove(e).(*remembered)
+	delete(s.byID, r.ID)
+	s.bytes -= r.bytes()
 	m.bytes -= r.bytes()
 }
 
-// use returns a record, which is now the one used last.
-func (m *Memory) use(id string) (*Record, error) {
-	m.drop()
-	e, known := m.byID[id]
+// find returns a record.
+func (m *Memory) find(key Key) (*shelf, *list.Element, error) {
+	s := m.tenants[key.Tenant]
+	if s == nil {
+		return nil, nil, ErrNotFound
+	}
+	m.dropOld(s)
+	e, known := s.byID[key.ID]
 	if !known {
-		return nil, ErrNotFound
+		return nil, nil, ErrNotFound
+	}
+	return s, e, nil
+}
+
+// use returns a record, which is now the one used last.
+func (m *Memory) use(key Key) (*Record, error) {
+	s, e, err := m.find(key)
+	if err != nil {
+		return nil, err
 	}
 	r := e.Value.(*remembered)
 	r.used = time.Now()
-	m.used.MoveToFront(e)
+	s.used.MoveToFront(e)
 	return &r.Record, nil
 }
 
 // Get implements Store.
-func (m *Memory) Get(_ context.Context, id string) (*Record, error) {
+func (m *Memory) Get(_ context.Context, key Key) (*Record, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.use(id)
+	return m.use(key)
 }
 
 // Conversation implements Store.
-func (m *Memory) Conversation(_ context.Context, id string, most int64) ([]*Record, error) {
+func (m *Memory) Conversation(_ context.Context, key Key, most int64) ([]*Record, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var turns []*Record
-	_, err := follow(id, most, func(id string) (string, int64, error) {
-		r, err := m.use(id)
+	_, err := follow(key.ID, most, func(id string) (string, int64, error) {
+		r, err := m.use(Key{key.Tenant, id})
 		if err != nil {
 			return "", 0, err
 		}
@@ -133,17 +174,16 @@ func (m *Memory) Conversation(_ context.Context, id string, most int64) ([]*Reco
 }
 
 // Admits implements Store: what was used the longest ago makes room.
-func (m *Memory) Admits(string, int64) error { return nil }
+func (m *Memory) Admits(Owner, int64) error { return nil }
 
 // Delete implements Store.
-func (m *Memory) Delete(_ context.Context, id string) error {
+func (m *Memory) Delete(_ context.Context, key Key) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.drop()
-	e, known := m.byID[id]
-	if !known {
-		return ErrNotFound
+	s, e, err := m.find(key)
+	if err != nil {
+		return err
 	}
-	m.remove(e)
+	m.remove(s, e)
 	return nil
 }

@@ -26,7 +26,7 @@ func TestMemoryBounds(t *testing.T) {
 		put(turn("b", "a", "two"))
 		for i := range 100 {
 			put(turn(fmt.Sprint("r", i), "", strings.Repeat("x", 1000)))
-			if turns, err := m.Conversation(ctx, "b", 1<<20); err != nil || len(turns) != 2 {
+			if turns, err := m.Conversation(ctx, Key{ID: "b"}, 1<<20); err != nil || len(turns) != 2 {
 				t.Fatalf("%d turns, %v", len(turns), err)
 			}
 			if m.bytes > 20_000 {
@@ -34,10 +34,10 @@ func TestMemoryBounds(t *testing.T) {
 			}
 		}
 
-		if _, err := m.Get(ctx, "r0"); !errors.Is(err, ErrNotFound) {
+		if _, err := m.Get(ctx, Key{ID: "r0"}); !errors.Is(err, ErrNotFound) {
 			t.Errorf("the oldest is still there: %v", err)
 		}
-		if _, err := m.Get(ctx, "r99"); err != nil {
+		if _, err := m.Get(ctx, Key{ID: "r99"}); err != nil {
 			t.Errorf("the newest is not there: %v", err)
 		}
 
@@ -50,7 +50,8 @@ func TestMemoryBounds(t *testing.T) {
 
 		// What is larger than everything is not kept, and leaves nothing behind.
 		put(turn("huge", "", strings.Repeat("x", 20_000)))
-		if _, err := m.Get(ctx, "huge"); !errors.Is(err, ErrNotFound) || m.bytes != 0 || m.used.Len() != 0 {
+		_, err := m.Get(ctx, Key{ID: "huge"})
+		if !errors.Is(err, ErrNotFound) || m.bytes != 0 || len(m.tenants[""].byID) != 0 {
 			t.Errorf("%v, %d bytes", err, m.bytes)
 		}
 
@@ -58,13 +59,13 @@ func TestMemoryBounds(t *testing.T) {
 		time.Sleep(50 * time.Minute)
 		put(turn("b", "a", "two"))
 		time.Sleep(20 * time.Minute)
-		if _, err := m.Conversation(ctx, "b", 1<<20); !errors.Is(err, ErrBroken) {
+		if _, err := m.Conversation(ctx, Key{ID: "b"}, 1<<20); !errors.Is(err, ErrBroken) {
 			t.Errorf("its beginning is too old: %v", err)
 		}
-		if err := m.Delete(ctx, "b"); err != nil {
+		if err := m.Delete(ctx, Key{ID: "b"}); err != nil {
 			t.Error(err)
 		}
-		if err := m.Delete(ctx, "b"); !errors.Is(err, ErrNotFound) || m.bytes != 0 || len(m.byID) != 0 {
+		if err := m.Delete(ctx, Key{ID: "b"}); !errors.Is(err, ErrNotFound) || m.bytes != 0 || len(m.tenants[""].byID) != 0 {
 			t.Errorf("%v, %d bytes", err, m.bytes)
 		}
 	})

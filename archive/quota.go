@@ -10,9 +10,9 @@ import (
 // Limits bound what an archive stores. A zero value means the default given in the comment.
 type Limits struct {
 	Bytes       int64 // of everything, what is being written included; 16 GiB
-	ClientBytes int64 // of what one client has stored; a quarter of Bytes
+	ClientBytes int64 // of what one tenant, or client without one, has stored; a quarter of Bytes
 	Files       int   // number of files; 10,000
-	ClientFiles int   // number of one client's files; a quarter of Files
+	ClientFiles int   // number of one tenant's files, or one client's; a quarter of Files
 }
 
 // withDefaults returns the limits with defaults in place of zero values.
@@ -39,24 +39,24 @@ type amount struct {
 	files int
 }
 
-// quota counts what is stored, in all and for each client. It is safe for concurrent use.
+// quota counts what is stored, in all and for each tenant or client. It is safe for concurrent use.
 type quota struct {
 	limits Limits
 
-	mu       sync.Mutex
-	all      amount
-	byClient map[string]amount
+	mu      sync.Mutex
+	all     amount
+	byOwner map[Owner]amount // by their shares
 }
 
 func newQuota(limits Limits) *quota {
-	return &quota{limits: limits.withDefaults(), byClient: map[string]amount{}}
+	return &quota{limits: limits.withDefaults(), byOwner: map[Owner]amount{}}
 }
 
-// take counts what is about to be written for a client, or returns ErrFull.
-func (q *quota) take(client string, a amount) error {
+// take counts what is about to be written for an owner, or returns ErrFull.
+func (q *quota) take(owner Owner, a amount) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	own := q.byClient[client]
+	own := q.byOwner[owner.share()]
 	switch l := &q.limits; {
 	case q.all.bytes+a.bytes > l.Bytes:
 		return fmt.Errorf("%w: all clients together store at most %d bytes", ErrFull, l.Bytes)
@@ -67,28 +67,29 @@ func (q *quota) take(client string, a amount) error {
 	case a.files > 0 && own.files+a.files > l.ClientFiles:
 		return fmt.Errorf("%w: each client has at most %d", ErrFull, l.ClientFiles)
 	}
-	q.add(client, a)
+	q.add(owner, a)
 	return nil
 }
 
 // found counts what an earlier process has stored, whatever the limits are now.
-func (q *quota) found(client string, a amount) {
+func (q *quota) found(owner Owner, a amount) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.add(client, a)
+	q.add(owner, a)
 }
 
 // give counts what is no longer stored.
-func (q *quota) give(client string, a amount) { q.found(client, amount{-a.bytes, -a.files}) }
+func (q *quota) give(owner Owner, a amount) { q.found(owner, amount{-a.bytes, -a.files}) }
 
 // add changes the counts. The caller holds the mutex.
-func (q *quota) add(client string, a amount) {
-	own := q.byClient[client]
+func (q *quota) add(owner Owner, a amount) {
+	share := owner.share()
+	own := q.byOwner[share]
 	own.bytes += a.bytes
 	own.files += a.files
-	q.byClient[client] = own
+	q.byOwner[share] = own
 	if own == (amount{}) {
-		delete(q.byClient, client)
+		delete(q.byOwner, share)
 	}
 	q.all.bytes += a.bytes
 	q.all.files += a.files
@@ -101,22 +102,22 @@ func (q *quota) usage() amount {
 	return q.all
 }
 
-// count counts the bytes of rows: a query for their clients and bytes.
+// count counts the bytes of rows: a query for their owners and bytes.
 func (q *quota) count(ctx context.Context, db *sql.DB, query string) error {
 	list, err := rows(ctx, db, scanShare, query)
 	for _, has := range list {
-		q.found(has.client, amount{bytes: has.bytes})
+		q.found(has.owner, amount{bytes: has.bytes})
 	}
 	return err
 }
 
-// share is a row of a query for what a client has.
+// share is a row of a query for what an owner has.
 type share struct {
-	client string
-	bytes  int64
+	owner Owner
+	bytes int64
 }
 
 func scanShare(scan func(...any) error) (s share, err error) {
-	err = scan(&s.client, &s.bytes)
+	err = scan(&s.owner.Tenant, &s.owner.Client, &s.bytes)
 	return s, err
 }

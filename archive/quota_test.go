@@ -16,7 +16,7 @@ import (
 // owned returns a turn that counts about 10 KB for a client.
 func owned(id, owner string) *Record {
 	r := turn(id, "", strings.Repeat("x", 5000))
-	r.Owner = owner
+	r.Owner.Client = owner
 	return r
 }
 
@@ -43,7 +43,7 @@ func TestQuota(t *testing.T) {
 	if err := put("a2", "a"); !errors.Is(err, ErrFull) {
 		t.Errorf("what replaces another one needs room beside it: %v", err)
 	}
-	if _, err := a.Get(ctx, "a2"); err != nil {
+	if _, err := a.Get(ctx, Key{ID: "a2"}); err != nil {
 		t.Errorf("what was not replaced is gone: %v", err)
 	}
 	// All or none.
@@ -60,7 +60,7 @@ func TestQuota(t *testing.T) {
 		t.Errorf("all is full: %v", err)
 	}
 
-	if err := a.Delete(ctx, "b1"); err != nil {
+	if err := a.Delete(ctx, Key{ID: "b1"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := put("c2", "c"); err != nil {
@@ -96,7 +96,7 @@ func TestFilesShareTheQuota(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	d, err := files.Draft("file", "a")
+	d, err := files.Draft("file", Owner{Client: "a"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,17 +106,17 @@ func TestFilesShareTheQuota(t *testing.T) {
 	if err := a.Put(t.Context(), owned("r", "a")); !errors.Is(err, ErrFull) {
 		t.Errorf("a response beside a file: %v", err)
 	}
-	if err := a.Admits("a", 1000); err != nil {
+	if err := a.Admits(Owner{Client: "a"}, 1000); err != nil {
 		t.Errorf("there is some room: %v", err)
 	}
-	if err := files.Keep(t.Context(), &Batch{ID: "batch", Owner: "a"}); !errors.Is(err, ErrFull) {
+	if err := files.Keep(t.Context(), &Batch{ID: "batch", Owner: Owner{Client: "a"}}); !errors.Is(err, ErrFull) {
 		t.Errorf("a batch beside a file: %v", err)
 	}
-	second, err := files.Draft("second", "a")
+	second, err := files.Draft("second", Owner{Client: "a"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := files.Draft("third", "a"); !errors.Is(err, ErrFull) {
+	if _, err := files.Draft("third", Owner{Client: "a"}); !errors.Is(err, ErrFull) {
 		t.Errorf("a third file: %v", err)
 	}
 	if err := errors.Join(d.Discard(), second.Discard()); err != nil {
@@ -141,10 +141,11 @@ func TestLongConversations(t *testing.T) {
 			}
 			previous = id
 		}
-		if turns, err := s.Conversation(t.Context(), "t4", 10_000); err != nil || len(turns) != 5 || turns[0].ID != "t0" {
+		turns, err := s.Conversation(t.Context(), Key{ID: "t4"}, 10_000)
+		if err != nil || len(turns) != 5 || turns[0].ID != "t0" {
 			t.Errorf("%s: %d turns, %v", name, len(turns), err)
 		}
-		if turns, err := s.Conversation(t.Context(), "t4", 3000); !errors.Is(err, ErrTooLong) || turns != nil {
+		if turns, err := s.Conversation(t.Context(), Key{ID: "t4"}, 3000); !errors.Is(err, ErrTooLong) || turns != nil {
 			t.Errorf("%s: %d turns, %v", name, len(turns), err)
 		}
 	}
@@ -167,7 +168,7 @@ func TestVersion1(t *testing.T) {
 	}
 
 	a := open(t, folder, 0)
-	turns, err := a.Conversation(t.Context(), "b", 1<<20)
+	turns, err := a.Conversation(t.Context(), Key{ID: "b"}, 1<<20)
 	if err != nil || len(turns) != 2 || string(turns[1].Input) != "[2]" {
 		t.Fatalf("%d turns, %v", len(turns), err)
 	}
@@ -209,16 +210,16 @@ func TestFullDisk(t *testing.T) {
 	if !errors.Is(err, ErrFull) || a.quota.usage() != before {
 		t.Errorf("what was not stored is counted: %v", err)
 	}
-	if _, err := files.Get(ctx, "kept"); err != nil {
+	if _, err := files.Get(ctx, Key{ID: "kept"}); err != nil {
 		t.Errorf("read: %v", err)
 	}
 	if list, err := files.List(ctx, FileList{Limit: 5}); err != nil || len(list) != 1 {
 		t.Errorf("list: %v", err)
 	}
-	if _, err := a.Get(ctx, "r0"); err != nil {
+	if _, err := a.Get(ctx, Key{ID: "r0"}); err != nil {
 		t.Errorf("read: %v", err)
 	}
-	if err := a.Delete(ctx, "r0"); err != nil {
+	if err := a.Delete(ctx, Key{ID: "r0"}); err != nil {
 		t.Errorf("delete: %v", err)
 	}
 }

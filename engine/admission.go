@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 )
 
@@ -13,7 +14,8 @@ var (
 	ErrWait      = errors.New("the wait would be too long")
 )
 
-// BusyError says that a request cannot be taken now. It leaves nothing behind.
+// BusyError says that a request cannot be taken now. It leaves nothing behind. It speaks of the requests of the
+// caller's tenant alone.
 type BusyError struct {
 	Reason   error         // ErrQueueFull, ErrShare or ErrWait
 	Waiting  int           // requests in the queue
@@ -39,8 +41,40 @@ type admission struct {
 	maxWait     time.Duration
 
 	requests, tokens int
-	clients          map[string]*clientUsage
-	pace             pace
+	clients          map[clientKey]*clientUsage
+	tenants          map[string]*tenantUsage
+}
+
+// clientKey identifies a client of a tenant.
+type clientKey struct{ tenant, client string }
+
+func (c *Caller) key() clientKey { return clientKey{c.Tenant, c.Client} }
+
+// tenantUsage is what a tenant has in the queue, and how fast its requests have left it: all that is said about the
+// queue to its clients, so that they learn nothing of those of others.
+type tenantUsage struct {
+	requests int
+	pace     pace
+}
+
+// maxPaces is how many tenants' paces are remembered, besides those of tenants that have something in the queue.
+const maxPaces = 1024
+
+// tenant returns what a tenant has in the queue.
+func (a *admission) tenant(name string) *tenantUsage {
+	own := a.tenants[name]
+	if own != nil {
+		return own
+	}
+	if len(a.tenants) >= maxPaces {
+		maps.DeleteFunc(a.tenants, func(_ string, t *tenantUsage) bool { return t.requests == 0 })
+	}
+	if a.tenants == nil {
+		a.tenants = map[string]*tenantUsage{}
+	}
+	own = &tenantUsage{}
+	a.tenants[name] = own
+	return own
 }
 
 // clientUsage is what a client has in the queue.
@@ -55,7 +89,7 @@ func (l *clientUsage) total() int { return l.requests[0] + l.requests[1] + l.req
 type queueEntry struct {
 	Caller
 	tokens   int           // of all its prompts, or of its inputs
-	position int           // requests that were before it
+	position int           // requests of its tenant that were before it
 	expected time.Duration // that it was expected to wait
 	waiting  int           // pieces of its work that are in the queue; with none it has no place
 }
@@ -77,17 +111,17 @@ func (a *admission) admit(e *queueEntry, patience time.Duration, busy bool) erro
 // check says why a request would get no place now. Patience is how long it can wait, 0
 // for the limit of the queue; busy says that all slots are taken.
 func (a *admission) check(e *queueEntry, patience time.Duration, busy bool) error {
-	own := a.clients[e.Client]
+	own := a.clients[e.key()]
 	if own == nil {
 		own = &clientUsage{}
 	}
 
-	e.position = a.before(own, e.Tier)
+	e.position = a.before(own, e)
 	if turns := e.position; busy || turns > 0 {
 		if busy {
 			turns++ // a slot must become free first
 		}
-		e.expected = a.pace.of(turns)
+		e.expected = a.tenant(e.Tenant).pace.of(turns)
 	}
 
 	if patience == 0 || a.maxWait > 0 && a.maxWait < patience {
@@ -122,46 +156,51 @@ func (a *admission) extend(e *queueEntry, work int) {
 
 // count adds a request to what waits, or takes it out.
 func (a *admission) count(e *queueEntry, n int) {
-	own := a.clients[e.Client]
+	own := a.clients[e.key()]
 	if own == nil {
+		if a.clients == nil {
+			a.clients = map[clientKey]*clientUsage{}
+		}
 		own = &clientUsage{}
-		a.clients[e.Client] = own
+		a.clients[e.key()] = own
 	}
 	tokens := a.charge(e)
 	own.requests[e.Tier+1] += n
 	own.tokens += n * tokens
+	a.tenant(e.Tenant).requests += n
 	a.requests += n
 	a.tokens += n * tokens
 	if own.total() == 0 {
-		delete(a.clients, e.Client)
+		delete(a.clients, e.key())
 	}
 }
 
 // refuse says why a request is not taken, or kept. It may come again when half of those
 // that wait will have left.
 func (a *admission) refuse(reason error, e *queueEntry) error {
+	tenant := a.tenant(e.Tenant)
 	return &BusyError{
 		Reason:   reason,
-		Waiting:  a.requests,
+		Waiting:  tenant.requests,
 		Position: e.position,
 		Expected: e.expected,
-		Retry:    a.pace.of(max(a.requests/2, 1)),
+		Retry:    tenant.pace.of(max(tenant.requests/2, 1)),
 	}
 }
 
-// before estimates how many requests a client's next one has before it: its own, as
-// many of each other client that has as many, and all if it is flex.
-func (a *admission) before(own *clientUsage, t Tier) int {
-	if t == TierFlex {
-		return a.requests
+// before estimates how many requests of its tenant a client's next one has before it: its own, as many of each other
+// client that has as many, and all if it is flex. Those of other tenants are in the pace at which its tenant's leave.
+func (a *admission) before(own *clientUsage, e *queueEntry) int {
+	if e.Tier == TierFlex {
+		return a.tenant(e.Tenant).requests
 	}
 	mine := own.requests[TierPriority+1]
-	if t == TierDefault {
+	if e.Tier == TierDefault {
 		mine += own.requests[TierDefault+1]
 	}
 	n := mine
-	for _, l := range a.clients {
-		if l != own {
+	for key, l := range a.clients {
+		if l != own && key.tenant == e.Tenant {
 			n += min(mine, l.total()-l.requests[0])
 		}
 	}
@@ -175,15 +214,16 @@ func (a *admission) leave(e *queueEntry, now time.Time, begun bool) {
 		return
 	}
 	a.count(e, -1)
+	tenant := a.tenant(e.Tenant)
 	if begun {
-		a.pace.left(now)
+		tenant.pace.left(now)
 	}
-	if a.requests == 0 {
-		a.pace.idle()
+	if tenant.requests == 0 {
+		tenant.pace.idle()
 	}
 }
 
-// pace is how fast requests leave a queue that is never empty.
+// pace is how fast a tenant's requests leave the queue while it has others there.
 type pace struct {
 	last        time.Time // when one left and others stayed; zero otherwise
 	time, count float64   // seconds, and the requests that left in them; older ones count for less

@@ -8,7 +8,7 @@ import (
 
 func TestAdmission(t *testing.T) {
 	now := time.Unix(0, 0)
-	d := &admission{maxRequests: 10, maxTokens: 1000, maxWait: time.Minute, clients: map[string]*clientUsage{}}
+	d := &admission{maxRequests: 10, maxTokens: 1000, maxWait: time.Minute}
 	enter := func(client string, tier Tier, tokens int, patience time.Duration) (*queueEntry, error) {
 		e := &queueEntry{Caller: Caller{Client: client, Tier: tier}, tokens: tokens, waiting: 1}
 		return e, d.admit(e, patience, true)
@@ -85,7 +85,7 @@ func TestAdmission(t *testing.T) {
 // TestLongRequestLeavesRoom admits a request that has more tokens than the queue: it takes no more of it than a
 // client may have.
 func TestLongRequestLeavesRoom(t *testing.T) {
-	d := &admission{maxRequests: 10, maxTokens: 100, clients: map[string]*clientUsage{}}
+	d := &admission{maxRequests: 10, maxTokens: 100}
 	long := &queueEntry{Caller: Caller{Client: "long"}, tokens: 1000, waiting: 1}
 	if err := d.admit(long, 0, false); err != nil {
 		t.Errorf("one that is longer than the bound, with nobody else: %v", err)

@@ -44,6 +44,7 @@ type Engine struct {
 	arrived   []*sequence // not yet seen by the loop
 	embeds    []*embedInput
 	admission admission
+	forgotten []string // tenants whose cells the loop has to drop
 	stopped   error
 	stats     Stats
 	wake      chan struct{} // holds one token when there is something for the loop
@@ -65,6 +66,7 @@ type request struct {
 	preserved map[Token]bool
 	stream    *Stream
 	canceled  atomic.Bool
+	forgotten bool  // its tenant was, since it came: nothing of it is kept
 	left      int   // choices that have not ended
 	err       error // that ended the first one
 	usage     Usage // under stream.mu
@@ -107,7 +109,6 @@ func New(r Runner, t Text, o Options) *Engine {
 		maxRequests: o.MaxWaiting,
 		maxTokens:   o.MaxWaitingTokens,
 		maxWait:     o.MaxWait,
-		clients:     map[string]*clientUsage{},
 	}
 	m := r.Model()
 	e.longestPiece = 1
@@ -152,11 +153,13 @@ func (e *Engine) hold() error {
 // Tokenize splits text into tokens; special is both control and ends of Runner's. A
 // text of so many bytes that it must have more than limit tokens is a LengthError at
 // once: splitting megabytes takes seconds.
-func (e *Engine) Tokenize(text string, special bool, limit int) ([]Token, error) {
-	return e.tokenize(context.Background(), text, special, special, limit)
+func (e *Engine) Tokenize(by Caller, text string, special bool, limit int) ([]Token, error) {
+	return e.tokenize(context.Background(), by, text, special, special, limit)
 }
 
-func (e *Engine) tokenize(ctx context.Context, text string, control, ends bool, limit int) ([]Token, error) {
+func (e *Engine) tokenize(
+	ctx context.Context, by Caller, text string, control, ends bool, limit int,
+) ([]Token, error) {
 	if n := len(text) / max(e.LongestPiece(), 1); n > limit && e.runner.Model().Generates {
 		return nil, &LengthError{Tokens: n, Limit: limit, AtLeast: true}
 	}
@@ -165,7 +168,7 @@ func (e *Engine) tokenize(ctx context.Context, text string, control, ends bool, 
 	}
 	defer e.calls.Done()
 	var tokens []Token
-	err := e.judged(hashOf("tokenize", text), func() (err error) {
+	err := e.judged(by, hashOf("tokenize", text), func() (err error) {
 		tokens, err = e.text.Tokenize(ctx, text, control, ends)
 		return err
 	})
@@ -183,20 +186,20 @@ func hashOf(texts ...string) func(*maphash.Hash) {
 }
 
 // judged makes a call that is given what is hashed, unless the same has ended a process lately.
-func (e *Engine) judged(hashed func(*maphash.Hash), call func() error) error {
-	if err := e.refusals.check(hashed, time.Now()); err != nil {
+func (e *Engine) judged(by Caller, hashed func(*maphash.Hash), call func() error) error {
+	if err := e.refusals.check(by.Tenant, hashed, time.Now()); err != nil {
 		return err
 	}
 	err := call()
 	if errors.Is(err, ErrTooComplex) || errors.Is(err, ErrCrashed) {
-		e.refusals.add(hashed, time.Now())
+		e.refusals.add(by.Tenant, hashed, time.Now())
 	}
 	return err
 }
 
 // Render writes a conversation as the model reads it. What the template cannot
 // render is an ErrRequest.
-func (e *Engine) Render(c Chat) (*Rendered, error) {
+func (e *Engine) Render(by Caller, c Chat) (*Rendered, error) {
 	if err := e.hold(); err != nil {
 		return nil, err
 	}
@@ -208,7 +211,7 @@ func (e *Engine) Render(c Chat) (*Rendered, error) {
 			hashOf(name, string(c.TemplateArgs[name]))(h)
 		}
 	}
-	err := e.judged(hashed, func() (err error) {
+	err := e.judged(by, hashed, func() (err error) {
 		r, err = e.text.Render(context.Background(), c)
 		return err
 	})
@@ -242,7 +245,7 @@ func (e *Engine) Generate(ctx context.Context, r Request) (*Stream, error) {
 		return nil, err
 	}
 
-	if err := e.refusals.check(hashRequest(&r), time.Now()); err != nil {
+	if err := e.refusals.check(r.Tenant, hashRequest(&r), time.Now()); err != nil {
 		return nil, err
 	}
 
@@ -342,7 +345,8 @@ func (e *Engine) check(r *Request) error {
 func (e *Engine) sequences(ctx context.Context, req *request) ([]*sequence, error) {
 	if req.Sampling.Grammar.Text != "" {
 		// Before it reaches the process that holds everybody's cells.
-		err := e.judged(hashOf("grammar", req.Sampling.Grammar.Text), func() error { return e.text.Check(ctx, req.Sampling) })
+		hashed := hashOf("grammar", req.Sampling.Grammar.Text)
+		err := e.judged(req.Caller, hashed, func() error { return e.text.Check(ctx, req.Sampling) })
 		if err != nil {
 			return nil, blame(err)
 		}

@@ -54,6 +54,7 @@ func (e *Engine) loop(ctx context.Context) error {
 	for ctx.Err() == nil {
 		e.intake()
 		if e.sched.idle() && e.inputs.len() == 0 {
+			e.changeKV(&e.sched.step) // no step will come that drops what was to be forgotten
 			e.publish(0)
 			select {
 			case <-e.wake:
@@ -94,7 +95,12 @@ func (e *Engine) intake() {
 	clear(e.embeds)
 	e.arrived = e.arrived[:0]
 	e.embeds = e.embeds[:0]
+	forgotten := e.forgotten
+	e.forgotten = nil
 	e.mu.Unlock()
+	for _, tenant := range forgotten {
+		e.sched.forget(tenant)
+	}
 
 	// Backwards, since finish takes sequences out.
 	for i := len(e.sched.running) - 1; i >= 0; i-- {
@@ -216,7 +222,7 @@ func (e *Engine) recover(st *step, err error) error {
 	case errors.Is(err, ErrCrashed) && st.batch.Suspect:
 		// It was alone, and the engine crashed before when it was there.
 		q := st.fed[0].seq
-		e.refusals.add(hashRequest(&q.req.Request), time.Now())
+		e.refusals.add(q.req.Tenant, hashRequest(&q.req.Request), time.Now())
 		e.restarted()
 		e.finish(q, "", ErrCrashed)
 		return nil

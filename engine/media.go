@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 )
 
 // Bitmap is a decoded image.
@@ -106,93 +105,16 @@ func boundary(list []span, i int) int {
 	return i
 }
 
-// Limits on what is remembered of images.
-const (
-	rememberedBytes = 128 << 20 // of embeddings
-	rememberedIDs   = 1 << 16   // images whose IDs are known
-)
-
-// imageCache keeps the embeddings of recent images: a conversation sends its images
-// again with every turn.
-type imageCache struct {
-	busy chan struct{} // holds one token while an image is encoded
-
-	mu     sync.Mutex
-	ids    map[ImageKey]Token // the first of an image's; those after it are lower
-	lastID Token
-	chunks map[ImageKey][]Chunk
-	order  []ImageKey // of chunks, the least recently used first
-	bytes  int
-}
-
-func newImageCache() *imageCache {
-	return &imageCache{busy: make(chan struct{}, 1), ids: map[ImageKey]Token{}, chunks: map[ImageKey][]Chunk{}}
-}
-
-// recall returns what is remembered of an image.
-func (s *imageCache) recall(key ImageKey) ([]Chunk, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	chunks, ok := s.chunks[key]
-	if ok {
-		s.order = append(slices.DeleteFunc(s.order, func(k ImageKey) bool { return k == key }), key)
-	}
-	return chunks, ok
-}
-
-// remember names the media of an image and keeps them, in place of the longest unused.
-func (s *imageCache) remember(key ImageKey, chunks []Chunk) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	first, known := s.ids[key]
-	if !known {
-		// An ID is never given to another image: one that is forgotten gets new ones.
-		if len(s.ids) == rememberedIDs {
-			clear(s.ids)
-		}
-		if s.lastID < -1<<31+1<<16 {
-			return fmt.Errorf("%w: too many images", ErrCannot)
-		}
-		first = s.lastID - 1
-		s.ids[key] = first
-	}
-
-	next := first
-	size := 0
-	for _, c := range chunks {
-		if c.Media != nil {
-			c.Media.ID = next
-			next--
-			size += 4 * len(c.Media.Embeddings)
-		}
-	}
-
-	s.lastID = min(s.lastID, next+1)
-	s.chunks[key] = chunks
-	s.order = append(s.order, key)
-	s.bytes += size
-	for s.bytes > rememberedBytes && len(s.order) > 1 {
-		oldest := s.order[0]
-		for _, c := range s.chunks[oldest] {
-			if c.Media != nil {
-				s.bytes -= 4 * len(c.Media.Embeddings)
-			}
-		}
-		delete(s.chunks, oldest)
-		s.order = s.order[1:]
-	}
-
-	return nil
-}
-
 // Prompt makes tokens of text and images, as a model reads a prompt: control tokens
 // are read as such, and what belongs at its ends is put there. It fails with a
 // LengthError when there would be more than limit, with ErrCannot when the model
 // has no image input, with what an image cannot be opened for, and when ctx is done, which it
 // notices between images.
-func (e *Engine) Prompt(ctx context.Context, parts []Part, limit int) (tokens []Token, media []*Media, err error) {
+func (e *Engine) Prompt(
+	ctx context.Context, by Caller, parts []Part, limit int,
+) (tokens []Token, media []*Media, err error) {
 	if len(parts) == 1 && parts[0].Image == nil {
-		tokens, err = e.tokenize(ctx, parts[0].Text, true, true, limit)
+		tokens, err = e.tokenize(ctx, by, parts[0].Text, true, true, limit)
 		return tokens, nil, err
 	}
 
@@ -204,14 +126,14 @@ func (e *Engine) Prompt(ctx context.Context, parts []Part, limit int) (tokens []
 	for _, part := range parts {
 		room := limit - len(tokens)
 		if part.Image == nil {
-			text, err := e.tokenize(ctx, part.Text, true, false, room)
+			text, err := e.tokenize(ctx, by, part.Text, true, false, room)
 			if err != nil {
 				return nil, nil, lengthWith(err, len(tokens), limit)
 			}
 			tokens = append(tokens, text...)
 			continue
 		}
-		chunks, err := e.encodeImage(ctx, part.Image, room)
+		chunks, err := e.encodeImage(ctx, by, part.Image, room)
 		if err != nil {
 			return nil, nil, lengthWith(err, len(tokens), limit)
 		}
@@ -246,11 +168,11 @@ func lengthWith(err error, before, limit int) error {
 
 // encodeImage encodes an image, unless its embeddings are cached. One is encoded at a time. It is decoded before:
 // one that takes long to decode keeps no other waiting.
-func (e *Engine) encodeImage(ctx context.Context, source *ImageSource, room int) ([]Chunk, error) {
+func (e *Engine) encodeImage(ctx context.Context, by Caller, source *ImageSource, room int) ([]Chunk, error) {
 	if !e.runner.Model().Vision {
 		return nil, fmt.Errorf("%w: it has no image input", ErrCannot)
 	}
-	if chunks, ok := e.images.recall(source.Key); ok {
+	if chunks, ok := e.images.recall(by.Tenant, source.Key); ok {
 		return chunks, nil
 	}
 
@@ -266,7 +188,7 @@ func (e *Engine) encodeImage(ctx context.Context, source *ImageSource, room int)
 		return nil, context.Cause(ctx)
 	}
 
-	if chunks, ok := e.images.recall(source.Key); ok {
+	if chunks, ok := e.images.recall(by.Tenant, source.Key); ok {
 		return chunks, nil
 	}
 
@@ -286,5 +208,8 @@ func (e *Engine) encodeImage(ctx context.Context, source *ImageSource, room int)
 		}
 	}
 
-	return chunks, e.images.remember(source.Key, chunks)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx) // its tenant may have been forgotten meanwhile
+	}
+	return chunks, e.images.remember(by.Tenant, source.Key, chunks)
 }

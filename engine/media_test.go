@@ -46,7 +46,7 @@ func prompt(t testing.TB, e *engine.Engine, parts ...any) ([]engine.Token, []*en
 			list[i].Image = source(p)
 		}
 	}
-	tokens, media, err := e.Prompt(context.Background(), list, 1000)
+	tokens, media, err := e.Prompt(context.Background(), engine.Caller{}, list, 1000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,19 +176,19 @@ func TestInvalidImages(t *testing.T) {
 
 	var length *engine.LengthError
 	big := []engine.Part{{Text: "look: "}, {Image: source(picture(strings.Repeat("x", 60), 60, false))}}
-	_, _, err := e.Prompt(context.Background(), big, 63)
+	_, _, err := e.Prompt(context.Background(), engine.Caller{}, big, 63)
 	if !errors.As(err, &length) || length.Tokens != 68 ||
 		length.Limit != 63 {
 		t.Errorf("an image without room: %v", err)
 	}
 
 	whole := []engine.Part{{Image: source(picture(strings.Repeat("x", 20), 20, true))}, {Text: "?"}}
-	if _, _, err := e.Prompt(context.Background(), whole, 63); !errors.Is(err, engine.ErrCannot) {
+	if _, _, err := e.Prompt(context.Background(), engine.Caller{}, whole, 63); !errors.Is(err, engine.ErrCannot) {
 		t.Errorf("an image larger than a batch: %v", err)
 	}
 
 	blind, _ := start(t, enginetest.Options{}, engine.Options{})
-	if _, _, err := blind.Prompt(context.Background(), big, 63); !errors.Is(err, engine.ErrCannot) {
+	if _, _, err := blind.Prompt(context.Background(), engine.Caller{}, big, 63); !errors.Is(err, engine.ErrCannot) {
 		t.Errorf("a model that does not see: %v", err)
 	}
 	_, err = blind.Generate(context.Background(), engine.Request{Prompt: seen, Media: media})

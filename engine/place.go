@@ -24,7 +24,7 @@ func (s *scheduler) place(q *sequence) (placement, bool) {
 			best.keep = keep
 		}
 		if o := s.slots[i].owner; o != nil && !o.decoding() && s.limits.RollsBack && !q.scoring() {
-			soon = max(soon, min(q.shares(o.tokens, o.req.CacheSalt), len(q.tokens)-1))
+			soon = max(soon, min(q.shares(o.tokens, o.req.scope()), len(q.tokens)-1))
 		}
 	}
 	best.later = soon > best.keep && soon >= s.worthCopying()
@@ -46,7 +46,7 @@ func (s *scheduler) reusable(q *sequence, sl *slot) int {
 		return 0
 	}
 	held := sl.tokens()
-	n := boundary(q.req.spans, min(q.shares(held, sl.cacheSalt()), len(q.tokens)-1))
+	n := boundary(q.req.spans, min(q.shares(held, sl.within()), len(q.tokens)-1))
 	if !s.limits.RollsBack && n < len(held) {
 		return 0
 	}
@@ -66,7 +66,8 @@ func (s *scheduler) worthCopying() int {
 //
 //  1. the one that holds the shared beginning and little else;
 //  2. one that keeps nothing worth keeping;
-//  3. one of the half unused for longest, or any when as many wait as are free.
+//  3. of those of the tenant that has the most (see greediest), one of the half unused for longest, or any when as
+//     many wait as are free.
 //
 // Among those of 2 and 3 it takes the one that leaves the fewest groups, unless
 // all will be taken anyway: sequences with buffers of their own are computed in
@@ -90,9 +91,9 @@ func (s *scheduler) freeSlot(q *sequence, p placement) int {
 	oldest := func(a, b int) int { return cmp.Compare(s.slots[a].used, s.slots[b].used) }
 	choice := empty
 	if len(empty) == 0 {
-		choice = kept
-		if slices.SortStableFunc(kept, oldest); !all {
-			choice = kept[:(len(kept)+1)/2]
+		choice = s.greediest(kept, q)
+		if slices.SortStableFunc(choice, oldest); !all {
+			choice = choice[:(len(choice)+1)/2]
 		}
 	}
 
@@ -134,7 +135,7 @@ func (s *scheduler) groupsWith(i int) int {
 	return groups
 }
 
-// makeRoom drops kept cells, the longest unused first, until a sequence fits
+// makeRoom drops kept cells, as dropOldest chooses them, until a sequence fits
 // where it was placed with a token to spare for every running one. It reports
 // false when it cannot, and has then dropped nothing.
 func (s *scheduler) makeRoom(q *sequence, p placement) bool {
@@ -163,7 +164,7 @@ func (s *scheduler) makeRoom(q *sequence, p placement) bool {
 	}
 
 	s.drop(p.slot, keepHere)
-	for s.cells.room() < need && s.dropOldest(p) {
+	for s.cells.room() < need && s.dropOldest(q, p) {
 	}
 	return true
 }
@@ -183,20 +184,22 @@ func (s *scheduler) droppable(i int) int {
 	return s.cells.alone(i)
 }
 
-// dropOldest drops the cells kept for nobody in the slot unused for longest,
-// other than a placement's. It reports false when there are none.
-func (s *scheduler) dropOldest(p placement) bool {
-	oldest := -1
+// dropOldest drops the cells kept for nobody in the slot unused for longest, of those of the tenant that has the most,
+// other than a placement's. They make room for a sequence, or with nil for all that run. It reports false when there
+// are none.
+func (s *scheduler) dropOldest(q *sequence, p placement) bool {
+	var kept []int
 	for i := range s.slots {
-		sl := &s.slots[i]
-		if sl.owner == nil && len(sl.kept) > 0 && i != p.slot && i != p.src &&
-			(oldest < 0 || sl.used < s.slots[oldest].used) {
-			oldest = i
+		if s.slots[i].owner == nil && len(s.slots[i].kept) > 0 && i != p.slot && i != p.src {
+			kept = append(kept, i)
 		}
 	}
-	if oldest < 0 {
+	if len(kept) == 0 {
 		return false
 	}
+	oldest := slices.MinFunc(s.greediest(kept, q), func(a, b int) int {
+		return cmp.Compare(s.slots[a].used, s.slots[b].used)
+	})
 	s.drop(oldest, 0)
 	return true
 }
@@ -206,10 +209,16 @@ func (s *scheduler) drop(i, n int) {
 	sl := &s.slots[i]
 	if len(sl.kept) > n {
 		s.lose(sl, ReuseDropped)
-		s.step.ops = append(s.step.ops, kvOp{slot: i, from: position(sl.spans, n)})
-		s.cells.trim(i, n)
-		sl.kept = sl.kept[:n]
+		s.cut(i, n)
 	}
+}
+
+// cut is drop, and remembers nothing.
+func (s *scheduler) cut(i, n int) {
+	sl := &s.slots[i]
+	s.step.ops = append(s.step.ops, kvOp{slot: i, from: position(sl.spans, n)})
+	s.cells.trim(i, n)
+	sl.kept = sl.kept[:n]
 }
 
 // take puts a sequence into the slot it was placed in.
@@ -227,7 +236,7 @@ func (s *scheduler) take(q *sequence, p placement) {
 		s.cells.copy(p.src, p.slot)
 		s.slots[p.slot].kept = s.slots[p.src].tokens()
 		s.slots[p.slot].spans = s.slots[p.src].media()
-		s.slots[p.slot].salt = s.slots[p.src].cacheSalt()
+		s.slots[p.slot].scope = s.slots[p.src].within()
 	}
 	s.drop(p.slot, keep)
 	s.slots[p.slot] = slot{owner: q}

@@ -205,7 +205,7 @@ func (s *scheduler) firstLooking() *sequence {
 // sequence that is flex, or of the client with the most. It is computed again later.
 // It reports false when only one sequence is left.
 func (s *scheduler) relieve() bool {
-	if s.dropOldest(placement{slot: -1, src: -1}) {
+	if s.dropOldest(nil, placement{slot: -1, src: -1}) {
 		return true
 	}
 	if len(s.running) < 2 {
@@ -437,13 +437,16 @@ func (s *scheduler) release(q *sequence) {
 }
 
 // vacate takes a sequence out of its slot, which keeps its cells for a prompt that
-// begins alike.
+// begins alike, unless its tenant has been forgotten.
 func (s *scheduler) vacate(q *sequence) {
 	s.slots[q.slot] = slot{
 		kept:  q.tokens[:q.fed:q.fed],
 		spans: q.req.spans,
-		salt:  q.req.CacheSalt,
+		scope: q.req.scope(),
 		used:  s.tick,
+	}
+	if q.req.forgotten {
+		s.cut(q.slot, 0)
 	}
 	s.running = slices.DeleteFunc(s.running, func(o *sequence) bool { return o == q })
 }

@@ -39,7 +39,7 @@ type queue[T any] struct {
 
 // account is what a client has in the queue, and has had.
 type account[T any] struct {
-	client  string
+	client  clientKey
 	waiting []T // in the order in which they are next
 	running int
 	served  float64 // work, in tokens of a prompt
@@ -88,7 +88,7 @@ func (q *queue[T]) push(work T) {
 		t.number = q.number
 	}
 	if t.account == nil {
-		t.account = q.open(t.Client)
+		t.account = q.open(t.key())
 	} else {
 		t.account.running--
 	}
@@ -108,7 +108,7 @@ func (q *queue[T]) find(t *ticket[T]) int {
 }
 
 // open returns a client's account.
-func (q *queue[T]) open(client string) *account[T] {
+func (q *queue[T]) open(client clientKey) *account[T] {
 	for _, a := range q.accounts {
 		if a.client == client {
 			return a

@@ -13,8 +13,8 @@ const (
 	maxRefusals = 1024
 )
 
-// digest stands for what a client sent. It is salted by the process: it tells nothing to anybody, and nobody can make
-// two texts that have the same one.
+// digest stands for what a tenant's client sent. It is salted by the process: it tells nothing to anybody, and nobody
+// can make two texts that have the same one.
 type digest [2]uint64
 
 // refusals remembers the digests of what ended a process, or would have, when it was alone in it. The same again costs
@@ -30,20 +30,21 @@ func newRefusals() *refusals {
 	return &refusals{seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, until: map[digest]time.Time{}}
 }
 
-// digest returns the digest of texts that are written one after another.
-func (r *refusals) digest(write func(*maphash.Hash)) (d digest) {
+// digest returns the digest of a tenant's texts that are written one after another.
+func (r *refusals) digest(tenant string, write func(*maphash.Hash)) (d digest) {
 	for i, seed := range r.seeds {
 		var h maphash.Hash
 		h.SetSeed(seed)
+		hashOf(tenant)(&h)
 		write(&h)
 		d[i] = h.Sum64()
 	}
 	return d
 }
 
-// add remembers what is written. When there are too many, the one that would be forgotten next is.
-func (r *refusals) add(write func(*maphash.Hash), now time.Time) {
-	d := r.digest(write)
+// add remembers what is written, for a tenant. When there are too many, the one that would be forgotten next is.
+func (r *refusals) add(tenant string, write func(*maphash.Hash), now time.Time) {
+	d := r.digest(tenant, write)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.forget(now)
@@ -59,8 +60,9 @@ func (r *refusals) add(write func(*maphash.Hash), now time.Time) {
 	r.until[d] = now.Add(refusedFor)
 }
 
-// check refuses what is remembered. It costs nothing as long as nothing is.
-func (r *refusals) check(write func(*maphash.Hash), now time.Time) error {
+// check refuses what is remembered for a tenant: nobody learns from it what another one has sent. It costs nothing as
+// long as nothing is remembered.
+func (r *refusals) check(tenant string, write func(*maphash.Hash), now time.Time) error {
 	r.mu.Lock()
 	r.forget(now)
 	none := len(r.until) == 0
@@ -69,7 +71,7 @@ func (r *refusals) check(write func(*maphash.Hash), now time.Time) error {
 		return nil
 	}
 
-	d := r.digest(write)
+	d := r.digest(tenant, write)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	until, found := r.until[d]

@@ -23,7 +23,7 @@ const (
 // lostPrompt is the beginning of a prompt whose cells are gone.
 type lostPrompt struct {
 	tokens []Token
-	salt   string
+	scope  scope
 	reason Reuse
 }
 
@@ -38,7 +38,7 @@ func (s *scheduler) lose(sl *slot, reason Reuse) {
 		s.lost = s.lost[:lostPrompts-1]
 	}
 	n := min(len(tokens), lostTokens)
-	s.lost = append(s.lost, lostPrompt{tokens[:n:n], sl.salt, reason})
+	s.lost = append(s.lost, lostPrompt{tokens[:n:n], sl.scope, reason})
 }
 
 // reuse says what a sequence finds, before it is put into its slot: it will keep so many
@@ -52,7 +52,7 @@ func (s *scheduler) reuse(q *sequence, keep int) Reuse {
 
 	there := 0
 	for i := range s.slots {
-		there = max(there, q.shares(s.slots[i].tokens(), s.slots[i].cacheSalt()))
+		there = max(there, q.shares(s.slots[i].tokens(), s.slots[i].within()))
 	}
 
 	switch {
@@ -66,7 +66,7 @@ func (s *scheduler) reuse(q *sequence, keep int) Reuse {
 	}
 
 	for i := len(s.lost) - 1; i >= 0; i-- {
-		if q.shares(s.lost[i].tokens, s.lost[i].salt) >= least {
+		if q.shares(s.lost[i].tokens, s.lost[i].scope) >= least {
 			return s.lost[i].reason
 		}
 	}

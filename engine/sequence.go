@@ -33,9 +33,9 @@ func (q *sequence) scoring() bool { return q.toScore > 0 }
 // pending returns how many tokens must be computed before the next can be drawn.
 func (q *sequence) pending() int { return len(q.tokens) - q.fed }
 
-// shares returns how many tokens the sequence begins with that are another's, too: none if that has another salt.
-func (q *sequence) shares(tokens []Token, salt string) int {
-	if salt != q.req.CacheSalt {
+// shares returns how many tokens the sequence begins with that are another's, too: none if that has another scope.
+func (q *sequence) shares(tokens []Token, within scope) int {
+	if within != q.req.scope() {
 		return 0
 	}
 	return common(q.tokens, tokens)
@@ -76,7 +76,7 @@ type slot struct {
 	owner *sequence
 	kept  []Token // without an owner
 	spans []span  // where media lie among those
-	salt  string  // of the request that those are of
+	scope scope   // of the request that those are of
 	used  uint64  // when it lost its last owner, in steps
 }
 
@@ -88,12 +88,12 @@ func (s *slot) tokens() []Token {
 	return s.kept
 }
 
-// cacheSalt returns that of the request whose cells the slot holds.
-func (s *slot) cacheSalt() string {
+// within returns the scope of the request whose cells the slot holds.
+func (s *slot) within() scope {
 	if s.owner != nil {
-		return s.owner.req.CacheSalt
+		return s.owner.req.scope()
 	}
-	return s.salt
+	return s.scope
 }
 
 // media returns those among the slot's tokens.

@@ -32,7 +32,7 @@ type Stream struct {
 
 // Timeline is how a request came along. Times are zero while they lie ahead.
 type Timeline struct {
-	Position int           // requests in the queue that were before it when it came
+	Position int           // requests of its tenant in the queue that were before it when it came
 	Expected time.Duration // that it was then expected to wait, 0 if nothing was known
 	Arrived  time.Time
 	Begun    time.Time // its first sequence got a place in the batch

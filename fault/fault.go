@@ -57,19 +57,22 @@ const (
 	UnknownEncoding // the body is compressed in a way that is not known
 	UnknownPath
 	MethodNotAllowed
-	NotImplemented // the endpoint is one of the API's, but the server does not have it
-	Forbidden      // the client may not do that
+	NotImplemented  // the endpoint is one of the API's, but the server does not have it
+	Forbidden       // the client may not do that
+	Unauthenticated // the client has no key, or not a valid one
+	MissingScope    // the client's key is not for that
 	UnknownHost
 	OriginNotAllowed
 
 	// Temporary conditions.
-	RateLimited // the client has its share of the queue, or of the memory for requests
-	QueueFull   // the queue is full
-	QueueWait   // the wait in the queue would be too long
-	Overloaded  // there is no memory for another request
-	Stopping    // the server is stopping, or the model's engine has failed
-	Loading     // the model is not in memory yet
-	DeviceLost  // the model's GPU cannot be used
+	LimitReached // the client's key has used what it may, or too many wrong keys came from its address
+	RateLimited  // the client has its share of the queue, or of the memory for requests
+	QueueFull    // the queue is full
+	QueueWait    // the wait in the queue would be too long
+	Overloaded   // there is no memory for another request
+	Stopping     // the server is stopping, or the model's engine has failed
+	Loading      // the model is not in memory yet
+	DeviceLost   // the model's GPU cannot be used
 
 	// Failures while answering.
 	Crashed         // the engine crashed on this request
@@ -99,6 +102,7 @@ type Error struct {
 	Message    string        // shown to the client
 	Field      string        // the request's field at fault, as the client spells it; empty for none
 	RetryAfter time.Duration // when to retry; 0 if unknown
+	Final      bool          // repeating the request does not help, although its kind often means that it does
 	Queue      *Queue        // the request's place in the queue; nil unless the queue was full
 	Length     *Length       // the length of the prompt; nil unless it is too long
 }

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -364,12 +363,13 @@ func TestStalledStreams(t *testing.T) {
 // TestPlainHTTP tells a client without TLS what is missing.
 func TestPlainHTTP(t *testing.T) {
 	withTLS(t, frontOptions{}, http.NotFoundHandler(), func(t *testing.T, e *encrypted) {
-		var c net.Conn = e.listener.DialFrom("192.0.2.1")
+		c := e.listener.DialFrom("192.0.2.1")
 		go io.WriteString(c, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
 		res, err := http.ReadResponse(bufio.NewReader(c), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer res.Body.Close()
 		body, _ := io.ReadAll(res.Body)
 		if res.StatusCode != http.StatusBadRequest || !strings.Contains(string(body), "HTTPS") {
 			t.Errorf("got %d %s", res.StatusCode, body)

@@ -24,7 +24,7 @@ func TestPoolMissingDevice(t *testing.T) {
 
 		fail(gone)
 		var missing *UnavailableError
-		if _, err := p.Acquire(t.Context(), a, time.Minute); !errors.As(err, &missing) || missing != gone {
+		if _, err := p.Acquire(t.Context(), a, "", time.Minute); !errors.As(err, &missing) || missing != gone {
 			t.Errorf("got %v", err)
 		}
 		if why, ok := p.MissingDevice(a); !ok || why != gone {

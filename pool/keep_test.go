@@ -26,7 +26,7 @@ func TestPoolKeep(t *testing.T) {
 				p := newTestPool(tt.pool)
 				defer p.Close()
 
-				l, err := p.Acquire(t.Context(), a, time.Minute)
+				l, err := p.Acquire(t.Context(), a, "", time.Minute)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -84,7 +84,7 @@ func TestPoolUnload(t *testing.T) {
 		synctest.Wait()
 		m.did(t, "+a 6", "-a")
 
-		l, err := p.Acquire(t.Context(), a, time.Minute)
+		l, err := p.Acquire(t.Context(), a, "", time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}

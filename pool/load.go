@@ -54,7 +54,7 @@ func (p *Pool) grant(s *slot, g granted) {
 		if g.err == nil {
 			s.users++
 		}
-		w <- g
+		w.ready <- g
 	}
 	s.loading = false
 	s.waiters = nil

@@ -12,15 +12,20 @@ import (
 )
 
 // Engine is the interface of a loaded model. *engine.Engine implements it. The pool itself only uses
-// Stats.
+// Stats and Forget.
 type Engine interface {
 	Model() *engine.ModelInfo
 	Limits() engine.Limits
 	LongestPiece() int
 	Admits(context.Context, engine.Caller) error
-	Tokenize(text string, special bool, limit int) ([]engine.Token, error)
-	Prompt(ctx context.Context, parts []engine.Part, limit int) ([]engine.Token, []*engine.Media, error)
-	Render(engine.Chat) (*engine.Rendered, error)
+	Tokenize(by engine.Caller, text string, special bool, limit int) ([]engine.Token, error)
+	Prompt(
+		ctx context.Context,
+		by engine.Caller,
+		parts []engine.Part,
+		limit int,
+	) ([]engine.Token, []*engine.Media, error)
+	Render(by engine.Caller, c engine.Chat) (*engine.Rendered, error)
 	Generate(context.Context, engine.Request) (*engine.Stream, error)
 	Embed(context.Context, engine.Caller, [][]engine.Token) ([][]float32, error)
 	Rank(
@@ -30,6 +35,7 @@ type Engine interface {
 		documents []string,
 	) (scores []float32, tokens int, err error)
 	Stats() engine.Stats
+	Forget(tenant string)
 }
 
 // Model is a model that can be loaded.

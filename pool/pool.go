@@ -35,7 +35,7 @@ type slot struct {
 	used     time.Time      // when the last user left
 	keep     *time.Duration // after which it is unloaded when it is unused; nil for the pool's keepAlive
 	loading  bool
-	waiters  []chan granted // in order of arrival
+	waiters  []waiter // in order of arrival
 	expiry   *time.Timer
 	ending   []*Instance  // removed from the slot, still stopping
 	past     engine.Stats // of instances that have stopped
@@ -43,6 +43,12 @@ type slot struct {
 	loadTime time.Duration     // of the last load
 	missing  *UnavailableError // why it is not in memory, or nil
 	retry    *time.Timer       // loads it when the device may be back
+}
+
+// waiter is a request that waits for a model.
+type waiter struct {
+	tenant string
+	ready  chan granted
 }
 
 // granted is what a waiter gets: an instance that it must release, or an error.
@@ -84,9 +90,9 @@ func (p *Pool) slot(m *Model) *slot {
 	return s
 }
 
-// Acquire leases a model, which it loads if needed. Requests for a model that is being loaded wait in
-// order of arrival, for at most patience. If too many are waiting it returns an engine.BusyError.
-func (p *Pool) Acquire(ctx context.Context, m *Model, patience time.Duration) (*Lease, error) {
+// Acquire leases a model for a tenant's request, and loads the model if needed. Requests for a model that is being
+// loaded wait in order of arrival, for at most patience. If too many are waiting it returns an engine.BusyError.
+func (p *Pool) Acquire(ctx context.Context, m *Model, tenant string, patience time.Duration) (*Lease, error) {
 	p.mu.Lock()
 	s := p.slot(m)
 	if s.instance != nil && len(s.waiters) == 0 {
@@ -95,13 +101,14 @@ func (p *Pool) Acquire(ctx context.Context, m *Model, patience time.Duration) (*
 		return p.lease(s, s.instance), nil
 	}
 
-	if n := len(s.waiters); n >= p.maxWaiting {
+	if len(s.waiters) >= p.maxWaiting {
+		own := s.waiting(tenant)
 		p.mu.Unlock()
-		return nil, &engine.BusyError{Reason: engine.ErrQueueFull, Waiting: n, Position: n}
+		return nil, &engine.BusyError{Reason: engine.ErrQueueFull, Waiting: own, Position: own}
 	}
 
 	wait := make(chan granted, 1)
-	s.waiters = append(s.waiters, wait)
+	s.waiters = append(s.waiters, waiter{tenant, wait})
 	if !s.loading {
 		s.loading = true
 		p.work.Go(func() { p.load(s) })
@@ -127,10 +134,21 @@ func (p *Pool) Acquire(ctx context.Context, m *Model, patience time.Duration) (*
 	return nil, err
 }
 
+// waiting counts the requests of a tenant that wait for the slot's model. The caller holds the mutex.
+func (s *slot) waiting(tenant string) int {
+	n := 0
+	for _, w := range s.waiters {
+		if w.tenant == tenant {
+			n++
+		}
+	}
+	return n
+}
+
 // giveUp removes a waiter from the queue, or releases the instance that it has just been granted.
 func (p *Pool) giveUp(s *slot, wait chan granted) {
 	p.mu.Lock()
-	i := slices.Index(s.waiters, wait)
+	i := slices.IndexFunc(s.waiters, func(w waiter) bool { return w.ready == wait })
 	if i >= 0 {
 		s.waiters = slices.Delete(s.waiters, i, i+1)
 		p.announce() // a load without waiters stops waiting for room
@@ -197,6 +215,25 @@ func (p *Pool) Loaded(m *Model) (Engine, bool) {
 		return s.instance.Engine, true
 	}
 	return nil, false
+}
+
+// Forget has the models in memory drop what a tenant's requests have left in them.
+func (p *Pool) Forget(tenant string) {
+	for _, e := range p.engines() {
+		e.Forget(tenant)
+	}
+}
+
+// engines returns those of all models that are in memory.
+func (p *Pool) engines() (list []Engine) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.slots {
+		if s.instance != nil {
+			list = append(list, s.instance.Engine)
+		}
+	}
+	return list
 }
 
 // Close unloads all models and returns when their memory is free.

@@ -113,7 +113,7 @@ func newTestPool(keepAlive time.Duration) *Pool {
 // use acquires and releases.
 func (p *Pool) use(t *testing.T, m *Model) {
 	t.Helper()
-	l, err := p.Acquire(t.Context(), m, time.Minute)
+	l, err := p.Acquire(t.Context(), m, "", time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,11 +152,11 @@ func TestPoolNeverUnloadsTheBusy(t *testing.T) {
 		b := m.model("b", 6, 6)
 		p := newTestPool(0)
 		defer p.Close()
-		held, err := p.Acquire(t.Context(), a, time.Minute)
+		held, err := p.Acquire(t.Context(), a, "", time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := p.Acquire(t.Context(), b, time.Minute); !errors.Is(err, ErrLoading) {
+		if _, err := p.Acquire(t.Context(), b, "", time.Minute); !errors.Is(err, ErrLoading) {
 			t.Errorf("got %v", err)
 		}
 
@@ -164,7 +164,7 @@ func TestPoolNeverUnloadsTheBusy(t *testing.T) {
 		m.did(t, "+a 6")
 		got := make(chan error)
 		go func() {
-			l, err := p.Acquire(t.Context(), b, time.Minute)
+			l, err := p.Acquire(t.Context(), b, "", time.Minute)
 			if err == nil {
 				l.Release()
 			}
@@ -196,14 +196,14 @@ func TestPoolShrinks(t *testing.T) {
 		c := m.model("c", 20, 12)
 		p := newTestPool(0)
 		defer p.Close()
-		held, err := p.Acquire(t.Context(), a, time.Minute)
+		held, err := p.Acquire(t.Context(), a, "", time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
 		p.use(t, b) // a is busy: b makes do with what is free
 		m.did(t, "+a 6", "+b 4")
 		held.Release()
-		_, err = p.Acquire(t.Context(), c, time.Minute)
+		_, err = p.Acquire(t.Context(), c, "", time.Minute)
 		var short *NoRoomError
 		if !errors.As(err, &short) || short.Short != 12 {
 			t.Errorf("a model that never fits: %v", err)
@@ -220,7 +220,7 @@ func TestPoolWaitersComeInOrder(t *testing.T) {
 		var mu sync.Mutex
 		var served []string
 		ask := func(name string, ctx context.Context, patience time.Duration) {
-			l, err := p.Acquire(ctx, a, patience)
+			l, err := p.Acquire(ctx, a, "", patience)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -269,7 +269,7 @@ func TestPoolKeepAlive(t *testing.T) {
 		p.use(t, a)
 		time.Sleep(50 * time.Second)
 		m.did(t, "+a 6")
-		held, err := p.Acquire(t.Context(), a, time.Minute)
+		held, err := p.Acquire(t.Context(), a, "", time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -320,7 +320,7 @@ func TestPoolFailures(t *testing.T) {
 		a := m.model("a", 6, 6)
 		p := New(0, 4, slog.New(slog.NewTextHandler(&log, nil)))
 		defer p.Close()
-		if _, err := p.Acquire(t.Context(), a, time.Minute); !errors.Is(err, ErrLoad) ||
+		if _, err := p.Acquire(t.Context(), a, "", time.Minute); !errors.Is(err, ErrLoad) ||
 			strings.Contains(err.Error(), "secret") {
 			t.Errorf("got %v", err)
 		}
@@ -358,7 +358,7 @@ func TestPoolPreload(t *testing.T) {
 		m.did(t, "+a 8") // nothing was unloaded for it
 		p.Close()
 		m.did(t, "-a")
-		if _, err := p.Acquire(t.Context(), a, time.Minute); !errors.Is(err, engine.ErrStopped) {
+		if _, err := p.Acquire(t.Context(), a, "", time.Minute); !errors.Is(err, engine.ErrStopped) {
 			t.Errorf("a closed pool: %v", err)
 		}
 	})

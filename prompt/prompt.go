@@ -9,7 +9,7 @@ import (
 	"serve/engine"
 )
 
-// Renderer is the part of a model that building prompts needs. pool.Engine implements it.
+// Renderer is the part of a model that building prompts needs. A Reader is one.
 type Renderer interface {
 	Model() *engine.ModelInfo
 	Limits() engine.Limits

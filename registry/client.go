@@ -39,9 +39,9 @@ func (e *Error) Unwrap() error { return e.Err }
 // Hint says what to do about the error.
 func (e *Error) Hint() string { return e.Todo }
 
-// Transport returns a transport to a server, to which requests with the key will be sent; "" for none. No proxy is used
-// for a server on this machine. The error is about what the user has given.
-func (c *Client) Transport(s Server, key string) (*http.Transport, error) {
+// Transport returns a transport to a server, to which requests with the key will be sent. No proxy is used for a server
+// on this machine. The error is about what the user has given.
+func (c *Client) Transport(s Server, key Key) (*http.Transport, error) {
 	u, err := ParseURL(s.URL)
 	if err != nil {
 		return nil, fmt.Errorf("--url: %w", err)
@@ -50,10 +50,10 @@ func (c *Client) Transport(s Server, key string) (*http.Transport, error) {
 	if c.Network.Offline && !local {
 		return nil, fmt.Errorf("--url %q is on another machine, which --offline forbids", s.URL)
 	}
-	if key != "" && !local && u.Scheme != "https" {
+	if key.Secret != "" && !key.Plain && !local && u.Scheme != "https" {
 		return nil, &Error{
-			Text: fmt.Sprintf("networks between here and %s could read the key, which http does not encrypt", u.Host),
-			Todo: "use https://, or unset OPENAI_API_KEY if the server needs no key",
+			Text: fmt.Sprintf("networks between here and %s could read the API key, which http does not encrypt", u.Host),
+			Todo: "use https://, or --plain-api-key; if the server needs no key, unset SERVE_API_KEY or OPENAI_API_KEY",
 		}
 	}
 

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"crypto/tls"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -65,19 +66,22 @@ func TestVerification(t *testing.T) {
 		{"that knows its client", Client{CertFile: identity}, registered(closed), ""},
 		{"that knows its client, by its URL", Client{Network: hub.Options{CAFile: file}, CertFile: identity}, named(closed), ""},
 	} {
-		transport, err := tt.client.Transport(tt.server, "secret")
+		transport, err := tt.client.Transport(tt.server, Key{Secret: "secret"})
 		if err != nil {
 			t.Fatal(tt.name, err)
 		}
 		var status struct{ Version string }
-		err = Ask(t.Context(), transport, tt.server, &status)
+		err = Ask(t.Context(), transport, tt.server, Key{}, &status)
 		switch {
 		case tt.want == "" && (err != nil || status.Version != "1"):
 			t.Errorf("%s: %v", tt.name, err)
 		case tt.want != "" && err == nil:
 			t.Errorf("%s: it answers", tt.name)
 		case tt.want != "":
-			explained := Explain(tt.server, err).(*Error)
+			var explained *Error
+			if !errors.As(Explain(tt.server, err), &explained) {
+				t.Fatalf("%s: %v", tt.name, err)
+			}
 			if !strings.Contains(explained.Error()+explained.Hint(), tt.want) {
 				t.Errorf("%s: %v (%s)", tt.name, explained, explained.Hint())
 			}
@@ -86,45 +90,48 @@ func TestVerification(t *testing.T) {
 
 	lost := open
 	lost.URL += "/behind" // and from there it is led elsewhere
-	transport, err := (&Client{}).Transport(registered(lost), "")
+	transport, err := (&Client{}).Transport(registered(lost), Key{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Ask(t.Context(), transport, lost, new(any)); err == nil || !strings.Contains(err.Error(), "302") {
+	if err := Ask(t.Context(), transport, lost, Key{}, new(any)); err == nil || !strings.Contains(err.Error(), "302") {
 		t.Errorf("it followed a redirect: %v", err)
 	}
 }
 
 // TestTransport refuses what the user has given before anything is sent.
 func TestTransport(t *testing.T) {
+	secret := Key{Secret: "secret"}
 	nothing := certstest.Write(t, t.TempDir(), "nothing.pem", []byte("nothing"))
 	for _, tt := range []struct {
 		url    string
 		client Client
-		key    string
+		key    Key
 		want   string
 	}{
-		{"http://127.0.0.1:1", Client{Network: hub.Options{Offline: true}}, "secret", ""},
-		{"http://localhost:1/v1", Client{}, "secret", ""},
-		{"https://192.0.2.1", Client{}, "secret", ""},
-		{"http://192.0.2.1", Client{}, "", ""},
-		{"http://192.0.2.1", Client{}, "secret", "could read the key"},
-		{"http://localhost.example:1", Client{}, "secret", "could read the key"},
-		{"https://192.0.2.1", Client{Network: hub.Options{Offline: true}}, "", "--offline forbids"},
-		{"192.0.2.1", Client{}, "", "--url"},
-		{"https://192.0.2.1", Client{CertFile: nothing}, "", "--client-cert"},
-		{"https://192.0.2.1", Client{CertFile: nothing + "-not"}, "", "no such file"},
-		{"https://192.0.2.1", Client{Network: hub.Options{CAFile: nothing}}, "", "no PEM certificate"},
+		{"http://127.0.0.1:1", Client{Network: hub.Options{Offline: true}}, secret, ""},
+		{"http://localhost:1/v1", Client{}, secret, ""},
+		{"https://192.0.2.1", Client{}, secret, ""},
+		{"http://192.0.2.1", Client{}, Key{}, ""},
+		{"http://192.0.2.1", Client{}, secret, "could read the API key"},
+		{"http://192.0.2.1", Client{}, Key{Secret: "secret", Plain: true}, ""},
+		{"http://[::1]:8080", Client{}, secret, ""},
+		{"http://localhost.example:1", Client{}, secret, "could read the API key"},
+		{"https://192.0.2.1", Client{Network: hub.Options{Offline: true}}, Key{}, "--offline forbids"},
+		{"192.0.2.1", Client{}, Key{}, "--url"},
+		{"https://192.0.2.1", Client{CertFile: nothing}, Key{}, "--client-cert"},
+		{"https://192.0.2.1", Client{CertFile: nothing + "-not"}, Key{}, "no such file"},
+		{"https://192.0.2.1", Client{Network: hub.Options{CAFile: nothing}}, Key{}, "no PEM certificate"},
 	} {
 		_, err := tt.client.Transport(Server{URL: tt.url}, tt.key)
 		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%s, key %q: %v", tt.url, tt.key, err)
+			t.Errorf("%s, key %+v: %v", tt.url, tt.key, err)
 		}
 	}
 
 	// A server of this machine may listen on an address of a network.
 	own := Server{PID: os.Getpid(), URL: "http://192.0.2.1:8080"}
-	if _, err := (&Client{Network: hub.Options{Offline: true}}).Transport(own, "secret"); err != nil {
+	if _, err := (&Client{Network: hub.Options{Offline: true}}).Transport(own, secret); err != nil {
 		t.Error(err)
 	}
 }

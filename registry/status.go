@@ -32,8 +32,9 @@ const (
 	statusTime = 5 * time.Second // how long a server may take to respond
 )
 
-// Ask fetches a server's status by a transport to it, and decodes it from JSON.
-func Ask(ctx context.Context, transport *http.Transport, s Server, status any) error {
+// Ask fetches a server's status with a key, by a transport to it, and decodes it from JSON. The error is an ErrKey if
+// the server wants another one.
+func Ask(ctx context.Context, transport *http.Transport, s Server, key Key, status any) error {
 	u, err := ParseURL(s.URL)
 	if err != nil {
 		return err
@@ -43,6 +44,9 @@ func Ask(ctx context.Context, transport *http.Transport, s Server, status any) e
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.JoinPath("status").String(), nil)
 	if err != nil {
 		return err
+	}
+	if key.Secret != "" {
+		req.Header.Set("Authorization", "Bearer "+key.Secret)
 	}
 
 	defer transport.CloseIdleConnections()
@@ -55,7 +59,11 @@ func Ask(ctx context.Context, transport *http.Transport, s Server, status any) e
 		return err
 	}
 	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
+	switch res.StatusCode {
+	case http.StatusOK:
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return ErrKey
+	default:
 		return fmt.Errorf("the server responded %s", res.Status)
 	}
 	if err := json.NewDecoder(io.LimitReader(res.Body, maxStatus)).Decode(status); err != nil {

@@ -15,7 +15,7 @@ func (s *Server) describeRoute() dialect.Route {
 		Method:      http.MethodGet,
 		Path:        "/openapi.json",
 		Handle:      s.describe,
-		Right:       dialect.RightNone,
+		Right:       dialect.RightList,
 		Doc:         "All endpoints and the fields of their requests, as an OpenAPI document.",
 		Unversioned: true,
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/gin-gonic/gin"
 	"go.opentelemetry.io/otel/trace"
 
+	"serve/certs"
 	"serve/server/wire"
 	"serve/service"
 )
@@ -46,7 +47,7 @@ func (s *Server) begin(c *gin.Context) *exchange {
 		ctrl:           http.NewResponseController(c.Writer),
 		stall:          s.opts.WriteStall,
 	}
-	x.call.Report = x.traceWork
+	x.call.Report = x.report
 	c.Writer = x
 
 	ctx := service.WithCall(c.Request.Context(), x.call)
@@ -54,13 +55,28 @@ func (s *Server) begin(c *gin.Context) *exchange {
 	return x
 }
 
-// callOf returns the call of a request. One that the server itself makes brings the client that it is made
-// for.
+// callOf returns the call of a request as it is without keys; a client's certificate is a tenant of its own. One that
+// the server itself makes brings the client and the tenant that it is made for; others bring their tenant, if whatever
+// is before the server knows it.
 func callOf(r *http.Request) *service.Call {
-	if given := service.CallOf(r.Context()); given.Yields {
-		return &service.Call{Client: given.Client, Yields: true}
+	given := service.CallOf(r.Context())
+	if given.Yields {
+		return &service.Call{
+			Client: given.Client,
+			Tenant: given.Tenant,
+			Yields: true,
+		}
 	}
-	return &service.Call{Client: client(r), Local: isLocal(r)}
+	call := &service.Call{
+		Client:  client(r),
+		Tenant:  given.Tenant,
+		Manages: isLocal(r),
+	}
+	if name, ok := certs.Identity(r.TLS); ok {
+		call.Client = clientCertificate + name
+		call.Tenant = clientCertificate + name
+	}
+	return call
 }
 
 // exchangeOf returns the exchange of a request.
@@ -72,22 +88,30 @@ func newID() string {
 	return "req_" + hex.EncodeToString(b[:])
 }
 
-// client identifies the caller: by a hash of the API key, or by the address if there is no key.
-// Keys are not verified, so this is for fair sharing among honest clients only.
+// client identifies the caller of a server without keys: by a hash of what it sends as one, or by the address if it
+// sends none. That is for fair sharing among honest clients only.
 func client(r *http.Request) string {
-	key, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok || key == "" {
-		key = r.Header.Get("X-Api-Key") // where Anthropic's clients have it
+	if keys := secrets(r.Header); len(keys) > 0 {
+		sum := sha256.Sum256([]byte(keys[0]))
+		return clientKey + hex.EncodeToString(sum[:8])
 	}
-	if key != "" {
-		sum := sha256.Sum256([]byte(key))
-		return "key " + hex.EncodeToString(sum[:8])
-	}
+	return "address " + address(r)
+}
+
+// clientKey is what the name of a client that has a key begins with.
+const clientKey = "key "
+
+// clientCertificate is what the name of a client that has a certificate begins with, and that of its tenant: no
+// tenant of a key has such a name.
+const clientCertificate = "certificate "
+
+// address returns the address that a request has come from.
+func address(r *http.Request) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
-		host = r.RemoteAddr
+		return r.RemoteAddr
 	}
-	return "address " + host
+	return host
 }
 
 // isLocal reports whether a request comes from a program of this machine: not through a proxy, and not from
@@ -136,6 +160,7 @@ func (x *exchange) head() {
 		h.Set("X-Queue-Position", strconv.Itoa(t.Position))
 		h.Set("X-Queue-Wait-Ms", wire.Milliseconds(t.Waited()))
 	}
+	x.setLimits(h)
 }
 
 // WriteHeader implements http.ResponseWriter.

@@ -25,13 +25,22 @@ func (s *Server) identify(c *gin.Context) {
 	x := s.begin(c)
 	x.Header().Set(dialect.RequestID, x.id)
 	protect(x.Header())
+	defer func() {
+		if !x.call.Detached() {
+			x.report(c.Request.Context())
+		}
+	}()
 	c.Next()
 
 	took := time.Since(x.start)
 	status := c.Writer.Status()
-	x.endSpan(c.Request.Context(), status)
+	x.endSpan(status)
 	s.ops.Count(c.FullPath(), c.Request.Method, status, took)
 
+	key := ""
+	if x.call.Principal != nil {
+		key = x.call.Principal.ID
+	}
 	level := slog.LevelInfo
 	if c.Request.Method != http.MethodPost && status < 400 {
 		level = slog.LevelDebug // probes, scrapes and the page poll every few seconds
@@ -40,6 +49,7 @@ func (s *Server) identify(c *gin.Context) {
 		"id", x.id,
 		"method", c.Request.Method,
 		"path", c.FullPath(),
+		"key", key,
 		"status", status,
 		"bytes", c.Writer.Size(),
 		"took", took.Round(time.Millisecond))
@@ -77,6 +87,12 @@ var exposes = []string{
 	"x-queue-wait-ms",
 	"x-queue-expected-ms",
 	"retry-after",
+	"x-ratelimit-limit-requests",
+	"x-ratelimit-remaining-requests",
+	"x-ratelimit-reset-requests",
+	"x-ratelimit-limit-tokens",
+	"x-ratelimit-remaining-tokens",
+	"x-ratelimit-reset-tokens",
 	"x-schema-not-enforced",
 	"x-ignored-fields",
 	"x-tools-not-offered",
@@ -92,18 +108,6 @@ func (s *Server) exposed() string {
 	}
 	slices.Sort(names)
 	return strings.Join(slices.Compact(names), ", ")
-}
-
-// guardRight refuses clients that lack the right that an endpoint needs. Only one right is withheld so far:
-// there are no keys, so programs of this machine manage models, and nobody else does.
-func (s *Server) guardRight(c *gin.Context) {
-	if exchangeOf(c).endpoint.Right != dialect.RightManage {
-		return
-	}
-	if e := service.RequireLocal(c.Request.Context()); e != nil {
-		s.fail(c, e)
-		c.Abort()
-	}
 }
 
 // timeoutHeader is the header by which a client limits the time of a request, in milliseconds.

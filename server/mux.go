@@ -75,7 +75,7 @@ func (s *Server) routes() *gin.Engine {
 	r.UnescapePathValues = true
 	r.RedirectTrailingSlash = false
 	r.HandleMethodNotAllowed = true
-	r.Use(s.identify, s.recovered, s.guardHost, s.guardOrigin)
+	r.Use(s.identify, s.recovered, s.guardHost, s.guardOrigin, s.guardRight)
 	r.NoRoute(func(c *gin.Context) { s.fail(c, wire.UnknownPath(c.Request)) })
 	r.NoMethod(func(c *gin.Context) {
 		if c.Request.Method == http.MethodOptions {
@@ -96,9 +96,9 @@ func (s *Server) routes() *gin.Engine {
 	}
 
 	for at := range s.endpoints {
-		r.Handle(at.method, at.path, s.guardRight, s.limitWork, s.limitTime, s.answer)
+		r.Handle(at.method, at.path, s.limitWork, s.limitTime, s.answer)
 		if at.method == http.MethodGet {
-			r.HEAD(at.path, s.guardRight, s.limitWork, s.limitTime, s.answer)
+			r.HEAD(at.path, s.limitWork, s.limitTime, s.answer)
 		}
 	}
 
@@ -163,5 +163,8 @@ func (s *Server) answer(c *gin.Context) {
 
 // fail writes an error response. Nothing may have been written before.
 func (s *Server) fail(c *gin.Context, e *fault.Error) {
+	if e.Kind == fault.Unauthenticated {
+		c.Writer.Header().Set("WWW-Authenticate", "Bearer")
+	}
 	exchangeOf(c).endpoint.dialect.Fail(c.Writer, e)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/gin-gonic/gin"
 	"go.opentelemetry.io/otel/trace"
 
+	"serve/access"
 	"serve/archive"
 	"serve/pool"
 	"serve/quota"
@@ -78,6 +79,8 @@ type Options struct {
 	Library service.Library
 	// Moderator is the name of the Llama Guard model behind /moderations; empty for none.
 	Moderator string
+	// Keys are what clients need to be known by; nil for a server that anybody may use. The server does not close them.
+	Keys *access.Keys
 	// LenientFields accepts unknown fields at the top level of requests, and names them in a header.
 	LenientFields bool
 }
@@ -136,6 +139,9 @@ func New(o Options) (*Server, error) {
 
 	if err := s.assemble(); err != nil {
 		return nil, err
+	}
+	if o.Keys != nil {
+		o.Keys.OnLeave(s.service.Forget)
 	}
 	s.router = s.routes()
 	if err := s.makeDescription(); err != nil {

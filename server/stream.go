@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"serve/access"
 	"serve/engine"
 	"serve/fault"
 	"serve/server/dialect"
@@ -151,7 +152,8 @@ func (s *sender) write(encode func([]byte) []byte) error {
 
 // fail ends the response with an error, which it returns if no status has been sent yet.
 func (s *sender) fail(err error) *fault.Error {
-	if s.ctx.Err() != nil && !errors.Is(context.Cause(s.ctx), context.DeadlineExceeded) {
+	cause := context.Cause(s.ctx)
+	if cause != nil && !errors.Is(cause, context.DeadlineExceeded) && !errors.Is(cause, access.ErrEnded) {
 		return nil // the client is gone
 	}
 	e := service.Fault(err, "")

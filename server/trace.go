@@ -36,9 +36,8 @@ func (x *exchange) span(tracer trace.Tracer, r *http.Request, route string) *htt
 	return r.WithContext(ctx)
 }
 
-// endSpan ends the request's span, and those of the models' work unless that continues in the
-// background.
-func (x *exchange) endSpan(ctx context.Context, status int) {
+// endSpan ends the request's span.
+func (x *exchange) endSpan(status int) {
 	if x.server == nil {
 		return
 	}
@@ -48,19 +47,18 @@ func (x *exchange) endSpan(ctx context.Context, status int) {
 		x.server.SetAttributes(attribute.String("error.type", strconv.Itoa(status)))
 	}
 	x.server.End()
-	if !x.call.Detached() {
-		x.traceWork(ctx)
-	}
 }
 
-// traceWork creates the spans of the models' work, which has ended.
-func (x *exchange) traceWork(ctx context.Context) {
-	if x.server == nil {
-		return
-	}
+// report creates the spans of the models' work, which has ended, and counts what it has taken.
+func (x *exchange) report(ctx context.Context) {
+	tokens := 0
 	for _, w := range x.call.TakeWork() {
-		x.trace(ctx, &w)
+		tokens += w.Counted()
+		if x.server != nil {
+			x.trace(ctx, &w)
+		}
 	}
+	x.call.Use.End(tokens)
 }
 
 // trace creates the span of one model's work.

@@ -2,9 +2,11 @@ package service
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 
+	"serve/access"
 	"serve/engine"
 	"serve/fault"
 	"serve/pool"
@@ -17,7 +19,15 @@ type Call struct {
 	Client string // identifies the caller, for fair sharing of the models
 	// Tenant is whose the request is, and what it leaves: clients of one tenant share both. Empty without keys.
 	Tenant string
-	Local  bool   // the caller is a program of this machine, and may manage its models
+	// Guarded says that the server has keys: what needs a scope needs a principal that has it.
+	Guarded bool
+	// Principal is who asks, if the server has keys; nil for nobody, where nobody has to be known.
+	Principal *access.Principal
+	// Use is what the request takes of what its principal may use; nil for no limits.
+	Use *access.Use
+	// Manages says that the caller may manage the server's models: by its key's scope, and where the server has no
+	// keys as a program of this machine.
+	Manages bool
 	// Yields marks work that nobody waits for: it takes what others leave, whatever tier it asks for.
 	Yields bool
 
@@ -47,6 +57,15 @@ type Work struct {
 	Err     error
 }
 
+// Counted returns how many tokens the work has read and written.
+func (w *Work) Counted() int {
+	if w.Stream == nil {
+		return w.Tokens
+	}
+	usage := w.Stream.Usage()
+	return usage.Prompt + usage.Completion
+}
+
 type callKey struct{}
 
 // WithCall puts a call into a context.
@@ -70,12 +89,41 @@ func (c *Call) caller(asked engine.Tier) engine.Caller {
 	return engine.Caller{Client: c.Client, Tenant: c.Tenant, Tier: asked}
 }
 
-// RequireLocal refuses what only programs of this machine may do: to manage its models.
-func RequireLocal(ctx context.Context) *fault.Error {
-	if CallOf(ctx).Local {
+// Require returns a fault unless the caller has one of some scopes. Without keys everybody has all.
+func (c *Call) Require(one access.Scope) *fault.Error {
+	switch {
+	case !c.Guarded:
 		return nil
+	case c.Principal == nil:
+		return Anonymous()
+	case !c.Principal.May(one):
+		return MissingScope(one)
+	}
+	return nil
+}
+
+// Anonymous returns the fault for a client that has sent no key.
+func Anonymous() *fault.Error {
+	return fault.New(fault.Unauthenticated, "", "You didn't provide an API key. You need to provide your API key in an "+
+		"Authorization header using Bearer auth (i.e. Authorization: Bearer YOUR_KEY).")
+}
+
+// RequireManager refuses what only those may do who manage the server's models.
+func RequireManager(ctx context.Context) *fault.Error {
+	call := CallOf(ctx)
+	switch {
+	case call.Manages:
+		return nil
+	case call.Guarded:
+		return MissingScope(access.Admin)
 	}
 	return fault.New(fault.Forbidden, "", "Only programs on the server's own machine may manage its models.")
+}
+
+// MissingScope returns the fault for a key without a scope that is needed; of several, one.
+func MissingScope(needed access.Scope) *fault.Error {
+	return fault.New(fault.MissingScope, "", "You have insufficient permissions for this operation. Missing scopes: %s.",
+		strings.Join(needed.Names(), " or "))
 }
 
 func (c *Call) note(w Work) {
@@ -131,6 +179,9 @@ func Embed(ctx context.Context, model *pool.Lease, inputs [][]engine.Token) ([][
 	w := Work{Model: model.ID, Begun: time.Now()}
 	for _, in := range inputs {
 		w.Tokens += len(in)
+	}
+	if err := call.Use.Reserve(0, w.Tokens); err != nil {
+		return nil, err
 	}
 	vectors, err := model.Engine.Embed(ctx, call.caller(engine.TierDefault), inputs)
 	w.Ended = time.Now()

@@ -93,7 +93,7 @@ func (s *Service) Sees(ctx context.Context, name string) bool {
 
 // SeesAny reports whether a model of the server may read pictures.
 func (s *Service) SeesAny() bool {
-	return s.opts.Library != nil || slices.ContainsFunc(s.Models(), s.sees)
+	return s.opts.Library != nil || slices.ContainsFunc(s.All(), s.sees)
 }
 
 func (s *Service) sees(m *pool.Model) bool {

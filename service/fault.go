@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"serve/access"
 	"serve/engine"
 	"serve/fault"
 	"serve/pool"
@@ -27,6 +28,9 @@ func Fault(err error, field string) *fault.Error {
 		return e
 	}
 	if e := quotaFault(err); e != nil {
+		return e
+	}
+	if e := accessFault(err); e != nil {
 		return e
 	}
 	if e := fault.OfContext(err); e != nil {
@@ -112,8 +116,30 @@ func quotaFault(err error) *fault.Error {
 				"Try again in 1 second.", exceeded.What, exceeded.Used, exceeded.Limit)
 	}
 	return later(fault.Overloaded, quotaRetry,
-		"The server has reached its limit of %s: %d of %d. Try again in 1 second.",
-		exceeded.What, exceeded.Used, exceeded.Limit)
+		"The server has reached its limit of %s (%d). Try again in 1 second.", exceeded.What, exceeded.Limit)
+}
+
+// accessFault converts errors about keys. It returns nil for other errors.
+func accessFault(err error) *fault.Error {
+	var limit *access.LimitError
+	var failures *access.FailuresError
+	switch {
+	case errors.As(err, &limit) && limit.Want > 0:
+		e := fault.New(fault.LimitReached, "", "Request too large for your API key: it takes %d of %d %s.",
+			limit.Want, limit.Limit, limit.What)
+		e.Final = true
+		return e
+	case errors.As(err, &limit):
+		return later(fault.LimitReached, limit.Retry, "Rate limit reached for your API key: %d %s. Try again in %s.",
+			limit.Limit, limit.What, limit.Retry.Round(time.Millisecond))
+	case errors.As(err, &failures):
+		return later(fault.LimitReached, failures.Retry, "Too many requests with an incorrect API key.")
+	case errors.Is(err, access.ErrUnknown):
+		return fault.New(fault.Unauthenticated, "", "Incorrect API key provided.")
+	case errors.Is(err, access.ErrEnded):
+		return fault.New(fault.Unauthenticated, "", "The API key was revoked, has expired, or was changed.")
+	}
+	return nil
 }
 
 // later returns a fault that may be over after a while.
@@ -126,7 +152,7 @@ func later(kind fault.Kind, after time.Duration, format string, args ...any) *fa
 // longestRetry is the longest Retry-After that OpenAI's clients respect.
 const longestRetry = time.Minute
 
-// busyFault converts the error for a full queue.
+// busyFault converts the error for a full queue. Its counts are of the client's tenant.
 func busyFault(busy *engine.BusyError) *fault.Error {
 	after := min(max(busy.Retry, time.Second), longestRetry)
 	e := later(fault.QueueFull, after, "The server's queue is full.")
@@ -141,8 +167,10 @@ func busyFault(busy *engine.BusyError) *fault.Error {
 		e.Message = "The wait in the queue would exceed the limit (--max-wait)."
 	}
 	seconds := int(math.Ceil(after.Seconds()))
-	e.Message += fmt.Sprintf(" %s waiting. Try again in %s.",
-		count(busy.Waiting, "request is", "requests are"), count(seconds, "second", "seconds"))
+	if busy.Waiting > 0 {
+		e.Message += fmt.Sprintf(" %s waiting.", count(busy.Waiting, "request is", "requests are"))
+	}
+	e.Message += fmt.Sprintf(" Try again in %s.", count(seconds, "second", "seconds"))
 	return e
 }
 

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"serve/engine"
 	"serve/fault"
 	"serve/pool"
+	"serve/quota"
 )
 
 // TestFault converts every error that the engine and the pool return.
@@ -58,6 +60,26 @@ func TestFault(t *testing.T) {
 	}
 }
 
+// TestBusyFault says how many requests of the client's tenant wait, and nothing if none do: the rest is others'.
+func TestBusyFault(t *testing.T) {
+	for waiting, want := range map[int]string{
+		0: "The server's queue is full. Try again in 1 second.",
+		1: "The server's queue is full. 1 request is waiting. Try again in 1 second.",
+		3: "The server's queue is full. 3 requests are waiting. Try again in 1 second.",
+	} {
+		e := Fault(&engine.BusyError{Reason: engine.ErrQueueFull, Waiting: waiting}, "")
+		if e.Message != want {
+			t.Errorf("%q, not %q", e.Message, want)
+		}
+	}
+
+	// What others have of a limit is theirs.
+	e := Fault(&quota.ExceededError{What: "requests being read", Used: 63, Limit: 64}, "")
+	if strings.Contains(e.Message, "63") || !strings.Contains(e.Message, "64") {
+		t.Error(e.Message)
+	}
+}
+
 // TestNames finds models by all of their names, and refuses to have one name for two.
 func TestNames(t *testing.T) {
 	a := &pool.Model{ID: "a", Aliases: []string{"first", "a"}}
@@ -67,11 +89,11 @@ func TestNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]*pool.Model{"a": a, "first": a, "b": b, "second": b} {
-		if m, e := s.Named(name); e != nil || m != want {
+		if m, e := s.Named(t.Context(), name); e != nil || m != want {
 			t.Errorf("%s: %v, %v", name, m, e)
 		}
 	}
-	if _, e := s.Named("c"); e == nil || e.Kind != fault.ModelNotFound || e.Field != "model" {
+	if _, e := s.Named(t.Context(), "c"); e == nil || e.Kind != fault.ModelNotFound || e.Field != "model" {
 		t.Errorf("an unknown model: %+v", e)
 	}
 

@@ -28,26 +28,52 @@ func fold(name string) string {
 	return strings.TrimSuffix(name, ":latest")
 }
 
-// Models returns all models: those that the server was started with, in order, and then those that
-// clients have opened.
-func (s *Service) Models() []*pool.Model {
+// All returns all models: those that the server was started with, in order, and then those that clients have opened.
+// Clients see Models.
+func (s *Service) All() []*pool.Model {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.models)
 }
 
-// Named finds a model by its name or an alias.
-func (s *Service) Named(name string) (*pool.Model, *fault.Error) {
+// Models returns the models that the context's client may use, in the order of All.
+func (s *Service) Models(ctx context.Context) []*pool.Model {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.visible(ctx)
+}
+
+func (s *Service) visible(ctx context.Context) []*pool.Model {
+	return slices.DeleteFunc(slices.Clone(s.models), func(m *pool.Model) bool { return !s.may(ctx, m) })
+}
+
+// may reports whether the context's client may use a model, by whatever name: a key for some models is for those that
+// have the names that it lists. The name for any other is none of them. The caller holds the mutex.
+func (s *Service) may(ctx context.Context, m *pool.Model) bool {
+	p := CallOf(ctx).Principal
+	return p == nil || len(p.Models) == 0 ||
+		slices.ContainsFunc(p.Models, func(name string) bool { return name != AnyName && s.lookUp(name) == m })
+}
+
+// mayOpen reports whether the context's client may use a model that is stored under a name, and not served.
+func mayOpen(ctx context.Context, name string) bool {
+	p := CallOf(ctx).Principal
+	return p == nil || len(p.Models) == 0 ||
+		slices.ContainsFunc(p.Models, func(known string) bool { return fold(known) == fold(name) })
+}
+
+// Named finds a model by its name or an alias. One that the context's client may not use is not there for it.
+func (s *Service) Named(ctx context.Context, name string) (*pool.Model, *fault.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, known := range []string{name, AnyName} {
-		if m := s.lookUp(known); m != nil {
+		if m := s.lookUp(known); m != nil && s.may(ctx, m) {
 			return m, nil
 		}
 	}
 
 	var have []string
-	for _, m := range s.models {
+	for _, m := range s.visible(ctx) {
 		served := m.ID
 		if len(m.Aliases) > 0 {
 			served += " (" + strings.Join(m.Aliases, ", ") + ")"
@@ -93,23 +119,26 @@ func (s *Service) drop(gone func(name string, m *pool.Model) bool) {
 	}
 }
 
-// Find is Named for requests: a client of this machine may use any model that is stored on it, which
-// is then served like the others.
+// Find is Named for requests: a client that manages models may use any that is stored on this machine, which is then
+// served like the others.
 func (s *Service) Find(ctx context.Context, name string) (*pool.Model, *fault.Error) {
-	m, e := s.Named(name)
-	if e == nil || s.opts.Library == nil || !CallOf(ctx).Local {
+	m, e := s.Named(ctx, name)
+	if e == nil || s.opts.Library == nil || !CallOf(ctx).Manages || s.isServed(name) {
 		return m, e
 	}
 
 	// One at a time, so that two requests do not open a model twice.
 	s.opening.Lock()
 	defer s.opening.Unlock()
-	if m, e := s.Named(name); e == nil {
+	if m, e := s.Named(ctx, name); e == nil {
 		return m, nil
 	}
 	stored, err := s.storedName(ctx, name)
 	if err != nil {
 		return nil, Fault(err, "model")
+	}
+	if !mayOpen(ctx, stored) {
+		return nil, e
 	}
 	opened, err := s.opts.Library.Open(ctx, stored)
 	if err != nil {
@@ -119,6 +148,13 @@ func (s *Service) Find(ctx context.Context, name string) (*pool.Model, *fault.Er
 		return nil, e
 	}
 	return s.adopt(name, opened), nil
+}
+
+// isServed reports whether a name is that of a model, whoever may use it.
+func (s *Service) isServed(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lookUp(name) != nil
 }
 
 // storedName returns the spelling of a name under which a model is stored, or else the name itself.
@@ -246,18 +282,18 @@ func (s *Service) Facts(ctx context.Context, m *pool.Model) (*Facts, *fault.Erro
 	return facts, nil
 }
 
-// Stored describes the models that the context's client may use: those that are served, and for one
-// of this machine those that are stored on it.
+// Stored describes the models that the context's client may use: those that are served, and for one that manages
+// models those that are stored on this machine.
 func (s *Service) Stored(ctx context.Context) ([]*Facts, *fault.Error) {
 	var list []*Facts
-	for _, m := range s.Models() {
+	for _, m := range s.Models(ctx) {
 		facts, e := s.Facts(ctx, m)
 		if e != nil {
 			return nil, e
 		}
 		list = append(list, facts)
 	}
-	if s.opts.Library == nil || !CallOf(ctx).Local {
+	if s.opts.Library == nil || !CallOf(ctx).Manages {
 		return list, nil
 	}
 
@@ -266,7 +302,7 @@ func (s *Service) Stored(ctx context.Context) ([]*Facts, *fault.Error) {
 		return nil, Fault(err, "")
 	}
 	for _, facts := range stored {
-		if _, e := s.Named(facts.Name); e != nil {
+		if _, e := s.Named(ctx, facts.Name); e != nil && !s.isServed(facts.Name) && mayOpen(ctx, facts.Name) {
 			list = append(list, facts)
 		}
 	}

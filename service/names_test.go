@@ -29,7 +29,7 @@ func TestFind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	local := service.WithCall(t.Context(), &service.Call{Local: true})
+	local := service.WithCall(t.Context(), &service.Call{Manages: true})
 	find := func(ctx context.Context, name, want string) {
 		t.Helper()
 		m, e := s.Find(ctx, name)
@@ -52,12 +52,12 @@ func TestFind(t *testing.T) {
 	find(local, "Stored:latest", "stored")
 	find(t.Context(), "stored", "stored") // it is served from now on
 	find(local, "absent", "")
-	if n := len(s.Models()); n != 2 {
+	if n := len(s.All()); n != 2 {
 		t.Errorf("%d models", n)
 	}
 
 	// Another name, which may move, but never onto that of a model.
-	stored, _ := s.Named("stored")
+	stored, _ := s.Named(t.Context(), "stored")
 	for _, m := range []*pool.Model{stored, served} {
 		if e := s.Name(m, "mine"); e != nil {
 			t.Fatal(e)

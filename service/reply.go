@@ -27,12 +27,17 @@ func NewReply(model *pool.Lease) *Reply { return &Reply{Model: model} }
 // in the queue, which has a place for all of them or for none.
 func (r *Reply) GenerateAll(ctx context.Context, requests []engine.Request) error {
 	together := 0
+	answers := 0
 	for i := range requests {
 		together += len(requests[i].Prompt)
+		answers += max(requests[i].Choices, 1)
+	}
+	if err := CallOf(ctx).Use.Reserve(answers, together); err != nil {
+		return err
 	}
 	for _, er := range requests {
 		er.Together = together
-		if err := r.Generate(ctx, er); err != nil {
+		if err := r.generate(ctx, er); err != nil {
 			return err
 		}
 	}
@@ -41,6 +46,10 @@ func (r *Reply) GenerateAll(ctx context.Context, requests []engine.Request) erro
 
 // Generate starts a stream on behalf of the context's client.
 func (r *Reply) Generate(ctx context.Context, er engine.Request) error {
+	return r.GenerateAll(ctx, []engine.Request{er})
+}
+
+func (r *Reply) generate(ctx context.Context, er engine.Request) error {
 	call := CallOf(ctx)
 	er.Caller = call.caller(er.Tier)
 	if len(r.Streams) > 0 {

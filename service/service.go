@@ -78,7 +78,7 @@ func (s *Service) Model(ctx context.Context, name string) (*pool.Lease, *fault.E
 	if CallOf(ctx).Yields && s.opts.Pool.Wanted(m) {
 		return nil, Fault(pool.ErrLoading, "model")
 	}
-	l, err := s.opts.Pool.Acquire(ctx, m, s.opts.LoadWait)
+	l, err := s.opts.Pool.Acquire(ctx, m, CallOf(ctx).Tenant, s.opts.LoadWait)
 	if err != nil {
 		return nil, Fault(err, "model")
 	}
@@ -101,7 +101,7 @@ func (s *Service) Worker(ctx context.Context, name string, t engine.Tier) (*pool
 
 // Prompt builds the prompt of a conversation for a model.
 func (s *Service) Prompt(ctx context.Context, model *pool.Lease, c *prompt.Conversation) (*prompt.Prompt, error) {
-	b := prompt.Builder{Model: model.Engine, Name: model.ID, Fetch: s.opts.Fetch, Templates: &s.templates}
+	b := prompt.Builder{Model: NewReader(ctx, model), Name: model.ID, Fetch: s.opts.Fetch, Templates: &s.templates}
 	var p *prompt.Prompt
 	err := s.Ask(ctx, model, func() (err error) {
 		p, err = b.Build(ctx, c)
@@ -109,6 +109,15 @@ func (s *Service) Prompt(ctx context.Context, model *pool.Lease, c *prompt.Conve
 	})
 	return p, err
 }
+
+// NewReader returns what has a model render and tokenize on behalf of the context's client.
+func NewReader(ctx context.Context, model *pool.Lease) prompt.Reader {
+	return prompt.Reader{Engine: model.Engine, By: CallOf(ctx).caller(engine.TierDefault)}
+}
+
+// Forget has the models in memory drop what a tenant's requests have left in them: what its clients have asked, and
+// what is computed of it. Call it when the tenant's last key has been revoked, and its requests have been ended.
+func (s *Service) Forget(tenant string) { s.opts.Pool.Forget(tenant) }
 
 // Length counts the tokens of a conversation's prompt for a model, also if it has no room in the context. A prompt that
 // is far longer is not split to its end: its count is then less than its length, but more than the context; with exact

@@ -157,7 +157,12 @@ func (w *cli) measure(
 ) (*loadgen.Report, error) {
 	server := registry.Server{URL: target}
 	model := o.target
-	key := w.lookup("OPENAI_API_KEY")
+	d := w.dialer()
+	key, err := d.Key()
+	if err != nil {
+		return nil, err
+	}
+	key = key.Or(w.lookup("OPENAI_API_KEY"))
 	if !strings.Contains(target, "://") {
 		url, done, err := w.serveFor(ctx, ctx, o.modelConfig, target)
 		if err != nil {
@@ -166,15 +171,15 @@ func (w *cli) measure(
 		defer done()
 		server.URL = url
 		model = ""
-		key = ""
+		key = registry.Key{}
 	}
 
-	transport, err := w.transportTo(server, key)
+	transport, err := d.Transport(server, key)
 	if err != nil {
 		return nil, err
 	}
 	run := loadgen.Run{
-		Client:   &loadgen.Client{URL: server.URL, Key: key, HTTP: loadgen.NewHTTP(transport)},
+		Client:   &loadgen.Client{URL: server.URL, Key: key.Secret, HTTP: loadgen.NewHTTP(transport)},
 		Model:    model,
 		Workload: o.Workload,
 		Requests: requests,

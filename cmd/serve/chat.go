@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os/signal"
-	"slices"
 	"strings"
 	"syscall"
 
@@ -148,11 +147,11 @@ func (c *connection) open(ctx, interruptible context.Context, model string) erro
 	if err != nil {
 		return err
 	}
-	transport, err := c.w.transportTo(server, key)
+	transport, err := c.w.dialer().Transport(server, key)
 	if err != nil {
 		return err
 	}
-	c.client = chatclient.NewClient(server.URL, key, transport)
+	c.client = chatclient.NewClient(server.URL, key.Secret, transport)
 
 	c.conversation.Model = cmp.Or(model, c.conversation.Model)
 	if c.conversation.Model != "" && (c.o.url != "" || model != "") {
@@ -172,16 +171,15 @@ func (c *connection) open(ctx, interruptible context.Context, model string) erro
 // find returns a server, the key for it, and the name of its model; "" for its first.
 func (c *connection) find(
 	ctx, interruptible context.Context, model string,
-) (s registry.Server, key, name string, err error) {
+) (s registry.Server, key registry.Key, name string, err error) {
+	d := c.w.dialer()
 	if c.o.url != "" {
-		return registry.Server{URL: c.o.url}, c.w.lookup("OPENAI_API_KEY"), model, nil
+		key, err = d.Key()
+		return registry.Server{URL: c.o.url}, key.Or(c.w.lookup("OPENAI_API_KEY")), model, err
 	}
-	// Without a key: the key in the environment is meant for another server.
-	if s := c.w.serving(interruptible, model); s.URL != "" {
-		return s, "", model, nil
-	}
-	if s, err := c.w.ollama(interruptible, model); s.URL != "" || err != nil {
-		return s, "", model, err
+	// OPENAI_API_KEY is meant for another server.
+	if s, key, err = d.Find(interruptible, model); s.URL != "" || err != nil {
+		return s, key, model, err
 	}
 
 	if model == "" {
@@ -189,60 +187,7 @@ func (c *connection) find(
 		c.w.t.Note("no server is running and no model was named; using demo, a tiny built-in one")
 	}
 	s.URL, c.stop, err = c.w.serveFor(ctx, interruptible, c.o.modelConfig, model)
-	return s, "", "", err
-}
-
-// serving returns a running server that has the model, or any model if none is named; one without a URL if there is
-// none.
-func (w *cli) serving(ctx context.Context, model string) registry.Server {
-	running, _ := w.servers()
-	for _, s := range running {
-		status, err := w.askStatus(ctx, s)
-		if err != nil {
-			continue
-		}
-		for _, m := range status.Models {
-			if model == "" || m.ID == model || slices.Contains(m.Aliases, model) {
-				return s
-			}
-		}
-	}
-	return registry.Server{}
-}
-
-// ollama returns the server that OLLAMA_HOST names, if it has the model, or any model if none is named; one without a
-// URL if it does not, or is not running.
-func (w *cli) ollama(ctx context.Context, model string) (none registry.Server, err error) {
-	value := w.lookup("OLLAMA_HOST")
-	if value == "" {
-		return none, nil
-	}
-
-	address, err := chatclient.OllamaAddress(value)
-	if err != nil {
-		return none, usagef("OLLAMA_HOST: %w", err)
-	}
-
-	server := registry.Server{URL: address}
-	transport, err := w.transportTo(server, "")
-	if err != nil {
-		return none, err
-	}
-
-	asking, cancel := context.WithTimeout(ctx, chatclient.ListTimeout)
-	defer cancel()
-	names, err := chatclient.NewClient(address, "", transport).Models(asking)
-	if err != nil {
-		w.t.Note("the server at %s (OLLAMA_HOST) does not answer: %v", address, err)
-		return none, nil
-	}
-
-	has := func(name string) bool { return name == model || strings.TrimSuffix(name, ":latest") == model }
-	if len(names) == 0 || model != "" && !slices.ContainsFunc(names, has) {
-		return none, nil
-	}
-
-	return server, nil
+	return s, registry.Key{}, "", err
 }
 
 // serveFor serves a model on a free port until done is called. It gives up if interruptible is
@@ -264,6 +209,7 @@ func (w *cli) serveFor(
 	c := defaultConfig()
 	c.modelConfig = m
 	c.port = 0
+	c.protection.AllowAnonymous = true // it is for this command, on a port that nobody knows
 	c.ready = func(url string) { ready <- url }
 	go func() {
 		defer close(ended)

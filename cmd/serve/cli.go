@@ -8,6 +8,7 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"serve/dial"
 	"serve/flagset"
 	"serve/hub"
 	"serve/library"
@@ -27,12 +28,30 @@ type cli struct {
 	caFile   string
 	certFile string
 	logLevel string
+
+	keyFile  string // of the API key for servers
+	plainKey bool   // it may be sent without encryption
 }
 
-// declareClient declares the flags of commands that ask a server.
+// declareClient declares the flags of commands that ask servers.
 func (w *cli) declareClient(f flagset.Set) {
+	f.Text(&w.keyFile, "api-key-file", "", "`file` with the API key for the server; by default it is in SERVE_API_KEY")
+	f.Toggle(&w.plainKey, "plain-api-key", false, "send the API key to another machine by http, where others can read it")
 	f.Text(&w.certFile, "client-cert", "",
 		"PEM `file` with the certificate, and its key, that identifies you to a server with --tls-client-ca")
+}
+
+// dialer finds servers.
+func (w *cli) dialer() *dial.Dialer {
+	return &dial.Dialer{
+		Terminal: w.t,
+		Lookup:   w.lookup,
+		Network:  w.network,
+		Servers:  w.servers,
+		CertFile: w.certFile,
+		KeyFile:  w.keyFile,
+		PlainKey: w.plainKey,
+	}
 }
 
 // lookup returns a variable of the environment, or "".
@@ -112,19 +131,6 @@ func (w *cli) servers() ([]registry.Server, error) {
 		return nil, err
 	}
 	return registry.List(store.Home)
-}
-
-// transportTo returns a transport to a server, to which requests with a key will be sent; "" for none.
-func (w *cli) transportTo(s registry.Server, key string) (*http.Transport, error) {
-	network, err := w.network()
-	if err != nil {
-		return nil, err
-	}
-	transport, err := (&registry.Client{Network: network, CertFile: w.certFile}).Transport(s, key)
-	if err != nil {
-		return nil, usageError{err}
-	}
-	return transport, nil
 }
 
 // library opens the models of this machine, for commands that take names of models.

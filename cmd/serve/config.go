@@ -27,6 +27,8 @@ type config struct {
 	isolate      bool
 	drainTimeout time.Duration
 
+	keysFile string
+
 	dataDir       string
 	keepResponses time.Duration
 	stored        archive.Limits
@@ -60,7 +62,9 @@ func defaultConfig() *config {
 func (c *config) declare(f flagset.Set) {
 	f.Text(&c.host, "host", defaultHost, "`address` to listen on")
 	f.Toggle(&c.protection.AllowAnonymous, "allow-anonymous", false,
-		"let everyone use the server who reaches it, also from other machines")
+		"let anybody who reaches the server use it, without a key, also from other machines")
+	f.Text(&c.keysFile, "keys", "", "`file` of API keys, one of which every client needs (serve key create); by default "+
+		"keys.json in serve's own data folder, if there is one")
 	port(f, &c.port, "port to listen on; 0 for any free port")
 	flagset.Number(f, &c.ollamaPort, "ollama-port", 0, flagset.Within(0, 1<<16-1),
 		"additional port for Ollama's clients, which expect 11434; 0 for none")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"serve/dial"
 	"serve/host"
 	"serve/hub"
 	"serve/loader"
@@ -50,7 +51,7 @@ var outcomes = []struct {
 	code  int
 	kinds []error
 }{
-	{exitUsage, []error{errUsage, loader.ErrOptions}},
+	{exitUsage, []error{errUsage, loader.ErrOptions, dial.ErrUsage}},
 	{exitInterrupted, []error{errInterrupted}},
 	{exitMemory, []error{loader.ErrMemory}},
 	{exitDevice, []error{loader.ErrDevice}},

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"serve/dial"
 	"serve/doctor"
 	"serve/machine"
 	"serve/sandbox"
@@ -42,7 +43,7 @@ func TestPs(t *testing.T) {
 	}
 
 	r.post(t, "/v1/completions", `{"model":"tiny","prompt":"a","max_tokens":3}`)
-	var list []serverStatus
+	var list []dial.Status
 	code, out, said = command(environ, "ps", "--json")
 	err = json.Unmarshal([]byte(out), &list)
 	if code != 0 || err != nil || len(list) != 1 || list[0].Status == nil ||

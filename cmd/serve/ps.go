@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"serve/registry"
 	"serve/server/ops"
 )
 
@@ -39,16 +38,8 @@ and tokens per second over the last five seconds.`,
 	return cmd
 }
 
-// serverStatus is the status of a server, or the reason why there is none.
-type serverStatus struct {
-	URL string `json:"url"`
-	*ops.Status
-	Error string `json:"error,omitempty"`
-	err   error
-}
-
 func runPs(ctx context.Context, w *cli, o psOptions) error {
-	list, err := w.statuses(ctx, o.urls)
+	list, err := w.dialer().Statuses(ctx, o.urls)
 	if err != nil {
 		return err
 	}
@@ -60,8 +51,8 @@ func runPs(ctx context.Context, w *cli, o psOptions) error {
 		return nil
 	}
 
-	if len(list) == 1 && list[0].err != nil {
-		return list[0].err
+	if len(list) == 1 && list[0].Err != nil {
+		return list[0].Err
 	}
 
 	rows := [][]string{slices.Concat([]string{"ADDRESS", "PID"}, ops.Headings)}
@@ -79,47 +70,4 @@ func runPs(ctx context.Context, w *cli, o psOptions) error {
 		return errors.New("no server answered")
 	}
 	return w.t.Table(rows)
-}
-
-// statuses asks the servers named, or those that run on this machine.
-func (w *cli) statuses(ctx context.Context, urls []string) ([]serverStatus, error) {
-	var servers []registry.Server
-	if len(urls) == 0 {
-		running, err := w.servers()
-		if err != nil {
-			return nil, err
-		}
-		servers = running
-	}
-	for _, u := range urls {
-		servers = append(servers, registry.Server{URL: u})
-	}
-
-	list := []serverStatus{}
-	for _, server := range servers {
-		status, err := w.askStatus(ctx, server)
-		s := serverStatus{URL: server.URL, Status: status}
-		if errors.Is(err, errUsage) {
-			return nil, err
-		}
-		if err != nil {
-			s.Error = err.Error()
-			s.err = err
-		}
-		list = append(list, s)
-	}
-	return list, nil
-}
-
-// askStatus fetches a server's status.
-func (w *cli) askStatus(ctx context.Context, s registry.Server) (*ops.Status, error) {
-	transport, err := w.transportTo(s, "")
-	if err != nil {
-		return nil, err
-	}
-	status := new(ops.Status)
-	if err := registry.Ask(ctx, transport, s, status); err != nil {
-		return nil, registry.Explain(s, err)
-	}
-	return status, nil
 }

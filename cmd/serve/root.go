@@ -73,6 +73,7 @@ func newRootCommand(w *cli) *cobra.Command {
 		newChatCommand(w),
 		newBenchCommand(w),
 		newPsCommand(w),
+		newKeyCommand(w),
 		newDoctorCommand(w),
 		newEngineCommand(w),
 		newManCommand(),

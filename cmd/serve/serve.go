@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"serve/access"
 	"serve/archive"
 	"serve/host"
 	"serve/hub"
@@ -85,6 +87,12 @@ func hintAtCommands(cmd *cobra.Command, names []string, err error) error {
 
 // runServe listens, downloads and loads the models, and serves until ctx is done.
 func runServe(ctx context.Context, w *cli, c *config, names []string) error {
+	s := &startup{w: w, c: c}
+	defer s.close()
+	if err := s.openKeys(); err != nil {
+		return err
+	}
+
 	// The port first: a download takes longer than to find out that it is taken.
 	listener, err := host.Listen(c.host, c.port, "choose another --port, or 0 for any free port")
 	if err != nil {
@@ -92,8 +100,6 @@ func runServe(ctx context.Context, w *cli, c *config, names []string) error {
 	}
 	defer listener.Close()
 
-	s := &startup{w: w, c: c}
-	defer s.close()
 	if err := s.listenForOllama(); err != nil {
 		return err
 	}
@@ -120,6 +126,7 @@ type startup struct {
 	home    string
 	embeds  bool // the first model computes embeddings and generates no text
 	also    []net.Listener
+	keys    *access.Keys // nil with --allow-anonymous
 
 	protection host.Protected
 
@@ -129,6 +136,38 @@ type startup struct {
 func (s *startup) close() {
 	for _, c := range slices.Backward(s.closers) {
 		c()
+	}
+}
+
+// openKeys opens the file of API keys. One that is there by default counts, and one that comes later too.
+func (s *startup) openKeys() error {
+	if s.c.protection.AllowAnonymous {
+		if s.c.keysFile != "" {
+			return usagef("--keys and --allow-anonymous contradict each other")
+		}
+		return nil
+	}
+	path, err := s.w.keysFile(s.c.keysFile)
+	if err != nil {
+		return err
+	}
+	keys, err := access.Open(access.Options{File: path, Required: s.c.keysFile != ""})
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = withHint(err, "serve key create NAME --keys %s makes a key", path)
+		}
+		return usageError{err}
+	}
+	s.keys = keys
+	s.c.protection.Keys = keys.Required()
+	s.closers = append(s.closers, func() { s.report(keys.Close()) })
+	return nil
+}
+
+// report tells the user about what has failed at the end.
+func (s *startup) report(err error) {
+	if err != nil {
+		s.w.t.Warn("%v", err)
 	}
 }
 
@@ -168,6 +207,7 @@ func (s *startup) protect(first net.Listener) error {
 // prepare derives the server's options from the configuration.
 func (s *startup) prepare(ctx context.Context) error {
 	o := s.c.server
+	o.Keys = s.keys
 	host.LimitByMemory(&o)
 	o.Version = versionText()
 	o.PID = os.Getpid()

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"serve/certs/certstest"
+	"serve/dial"
 )
 
 // judge runs a program that knows TLS better than the tests do.
@@ -85,7 +86,7 @@ func TestTLS(t *testing.T) {
 		t.Errorf("Go's client: %s, %v\n%s", res.Proto, err, answer)
 	}
 
-	var list []serverStatus
+	var list []dial.Status
 	_, out, said := command(environ, "ps", "--json")
 	if err := json.Unmarshal([]byte(out), &list); err != nil || len(list) != 1 || list[0].Status == nil || list[0].URL != r.url {
 		t.Errorf("ps: %s%s", out, said)

@@ -28,6 +28,9 @@ type Options struct {
 	// Next says what follows tokens; by default a function of all of them that
 	// never ends by itself.
 	Next func(tokens []engine.Token) engine.Token
+	// Tenant says whose a sequence is that holds tokens, as far as they tell; empty while they do not. A cell that
+	// sequences of two tenants have held, by a copy or one after the other, is a mistake.
+	Tenant func(tokens []engine.Token) string
 	// BeforeDecode may fail, or wait, before a batch is computed.
 	BeforeDecode func(*engine.Batch) error
 	// Embeds makes it an encoder, which does not generate.
@@ -46,6 +49,7 @@ type Options struct {
 
 // cell is what a KV cell holds: a token, or what an embedding stands for (seen).
 type cell struct {
+	number  int // of all that were computed: a copy has the same
 	token   engine.Token
 	at, end int32 // its position, and the greatest of its coordinates
 	next    int32 // the position after all coordinates of it and of the cells before it
@@ -68,6 +72,8 @@ type Fake struct {
 	mu       sync.Mutex
 	kv       map[int][]cell
 	rows     map[int]engine.Token // by batch index: what follows
+	computed int                  // cells
+	tenants  map[int]string       // by number of a cell: whose it is, once that is known
 	aborted  bool
 	closed   bool
 	samplers int
@@ -94,7 +100,7 @@ func New(o Options) *Fake {
 		o.Next = Hash
 	}
 
-	f := &Fake{opts: o, kv: map[int][]cell{}}
+	f := &Fake{opts: o, kv: map[int][]cell{}, tenants: map[int]string{}}
 	f.model = engine.ModelInfo{
 		Name:          "fake",
 		Architecture:  "fake",
@@ -177,6 +183,18 @@ func (f *Fake) Faults() []string {
 		faults = append(faults, fmt.Sprintf("%d samplers were never closed", f.samplers))
 	}
 	return faults
+}
+
+// Held returns the tokens of each sequence that has cells.
+func (f *Fake) Held() (list [][]engine.Token) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, held := range f.kv {
+		if len(held) > 0 {
+			list = append(list, tokensOf(held))
+		}
+	}
+	return list
 }
 
 // Batches returns the sequences of every token of every batch so far.
@@ -347,14 +365,37 @@ func (f *Fake) decode(b *engine.Batch) error {
 			)
 		}
 		c.next = max(nextPosition(f.kv[seq]), c.end+1)
+		c.number = f.computed
+		f.computed++
 		if f.kv[seq] = append(f.kv[seq], c); len(f.kv[seq]) > l.Context {
 			return f.fault("sequence %d has more than %d tokens", seq, l.Context)
+		}
+		if err := f.claim(f.kv[seq]); err != nil {
+			return err
 		}
 		if b.Outputs[i] == 1 {
 			f.rows[i] = f.opts.Next(tokensOf(f.kv[seq]))
 		}
 	}
 
+	return nil
+}
+
+// claim makes the cells of a sequence its tenant's.
+func (f *Fake) claim(held []cell) error {
+	if f.opts.Tenant == nil {
+		return nil
+	}
+	tenant := f.opts.Tenant(tokensOf(held))
+	if tenant == "" {
+		return nil
+	}
+	for i, c := range held {
+		if other, taken := f.tenants[c.number]; taken && other != tenant {
+			return f.fault("the first %d tokens of a sequence of %q are a cell of %q", i+1, tenant, other)
+		}
+		f.tenants[c.number] = tenant
+	}
 	return nil
 }
 
@@ -404,28 +445,15 @@ func tokensOf(held []cell) []engine.Token {
 	return tokens
 }
 
-// cells counts what a shared buffer holds, as an upper bound: beginnings that
-// several sequences share count once for all that have them in common.
+// cells counts what a shared buffer holds: cells that several sequences share count once.
 func (f *Fake) cells() int {
-	n := 0
-	var counted [][]cell
-	for _, kv := range f.kv {
-		shared := 0
-		for _, other := range counted {
-			shared = max(shared, commonLength(kv, other))
+	different := map[int]bool{}
+	for _, held := range f.kv {
+		for _, c := range held {
+			different[c.number] = true
 		}
-		n += len(kv) - shared
-		counted = append(counted, kv)
 	}
-	return n
-}
-
-func commonLength(a, b []cell) int {
-	n := 0
-	for n < len(a) && n < len(b) && a[n] == b[n] {
-		n++
-	}
-	return n
+	return len(different)
 }
 
 // sample draws what Next said; every alternative has half the probability of the one

@@ -226,7 +226,7 @@ func crowd(t *testing.T, e *engine.Engine, alone *Context) {
 		if i%4 == 0 {
 			parts = append(parts, engine.Part{Image: noiseSource(i%7, 32, 64)}, engine.Part{Text: "and here"})
 		}
-		tokens, media, err := e.Prompt(t.Context(), parts, 200)
+		tokens, media, err := e.Prompt(t.Context(), engine.Caller{}, parts, 200)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -47,6 +47,7 @@ func (api *API) Routes() []dialect.Route {
 			Method:    http.MethodPost,
 			Path:      messagesPath,
 			Handle:    api.messages,
+			Right:     dialect.RightUse,
 			Work:      true,
 			Pictures:  true,
 			Operation: "chat",
@@ -58,6 +59,7 @@ func (api *API) Routes() []dialect.Route {
 			Method:   http.MethodPost,
 			Path:     messagesPath + "/count_tokens",
 			Handle:   api.countTokens,
+			Right:    dialect.RightUse,
 			Work:     true,
 			Pictures: true,
 			Doc:      "Counts the tokens of a conversation.",
@@ -68,12 +70,14 @@ func (api *API) Routes() []dialect.Route {
 			Method: http.MethodGet,
 			Path:   "/models",
 			Handle: api.listModels,
+			Right:  dialect.RightList,
 			Doc:    "Lists the models.",
 		},
 		{
 			Method: http.MethodGet,
 			Path:   "/models/*id", // a name may have slashes, escaped or not
 			Handle: api.showModel,
+			Right:  dialect.RightList,
 			Doc:    "Describes a model.",
 		},
 	}

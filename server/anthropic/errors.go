@@ -12,14 +12,15 @@ import (
 
 // Types of Anthropic's errors.
 const (
-	invalidRequest  = "invalid_request_error"
-	permissionError = "permission_error"
-	notFound        = "not_found_error"
-	tooLarge        = "request_too_large"
-	rateLimit       = "rate_limit_error"
-	apiError        = "api_error"
-	timeoutError    = "timeout_error"
-	overloaded      = "overloaded_error"
+	invalidRequest      = "invalid_request_error"
+	authenticationError = "authentication_error"
+	permissionError     = "permission_error"
+	notFound            = "not_found_error"
+	tooLarge            = "request_too_large"
+	rateLimit           = "rate_limit_error"
+	apiError            = "api_error"
+	timeoutError        = "timeout_error"
+	overloaded          = "overloaded_error"
 )
 
 // statusOverloaded is Anthropic's own status of a server that has too much to do.
@@ -76,16 +77,19 @@ var failures = map[fault.Kind]failure{
 	fault.MethodNotAllowed: {http.StatusMethodNotAllowed, invalidRequest, false},
 	fault.NotImplemented:   {http.StatusNotFound, notFound, false}, // as all paths that are not there
 	fault.Forbidden:        {http.StatusForbidden, permissionError, false},
+	fault.Unauthenticated:  {http.StatusUnauthorized, authenticationError, false},
+	fault.MissingScope:     {http.StatusForbidden, permissionError, false},
 	fault.UnknownHost:      {http.StatusForbidden, permissionError, false},
 	fault.OriginNotAllowed: {http.StatusForbidden, permissionError, false},
 
-	fault.RateLimited: {http.StatusTooManyRequests, rateLimit, false},
-	fault.QueueFull:   {statusOverloaded, overloaded, false},
-	fault.QueueWait:   {statusOverloaded, overloaded, false},
-	fault.Overloaded:  {statusOverloaded, overloaded, false},
-	fault.Stopping:    {http.StatusServiceUnavailable, overloaded, false},
-	fault.Loading:     {http.StatusServiceUnavailable, overloaded, false},
-	fault.DeviceLost:  {http.StatusServiceUnavailable, overloaded, false},
+	fault.LimitReached: {http.StatusTooManyRequests, rateLimit, false},
+	fault.RateLimited:  {http.StatusTooManyRequests, rateLimit, false},
+	fault.QueueFull:    {statusOverloaded, overloaded, false},
+	fault.QueueWait:    {statusOverloaded, overloaded, false},
+	fault.Overloaded:   {statusOverloaded, overloaded, false},
+	fault.Stopping:     {http.StatusServiceUnavailable, overloaded, false},
+	fault.Loading:      {http.StatusServiceUnavailable, overloaded, false},
+	fault.DeviceLost:   {http.StatusServiceUnavailable, overloaded, false},
 
 	fault.Crashed:         {http.StatusInternalServerError, apiError, true},
 	fault.LoadFailed:      {http.StatusInternalServerError, apiError, true},

@@ -23,6 +23,7 @@ func TestEveryFaultHasAStatus(t *testing.T) {
 func TestStatusesHaveOneType(t *testing.T) {
 	types := map[int]string{
 		400: invalidRequest,
+		401: authenticationError,
 		403: permissionError,
 		404: notFound,
 		405: invalidRequest,

@@ -55,7 +55,7 @@ type modelPage struct {
 // listModels answers GET /v1/models.
 func (api *API) listModels(w http.ResponseWriter, r *http.Request) *fault.Error {
 	var list []modelBody
-	for _, m := range api.service.Models() {
+	for _, m := range api.service.Models(r.Context()) {
 		list = append(list, newModelBody(m, m.ID))
 		for _, alias := range m.Aliases {
 			list = append(list, newModelBody(m, alias))
@@ -128,7 +128,7 @@ func find(list []modelBody, field, id string) (int, *fault.Error) {
 // showModel answers GET /v1/models/{id}.
 func (api *API) showModel(w http.ResponseWriter, r *http.Request) *fault.Error {
 	name := r.PathValue("id")
-	m, e := api.service.Named(name)
+	m, e := api.service.Named(r.Context(), name)
 	if e != nil {
 		return e
 	}

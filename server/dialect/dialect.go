@@ -45,20 +45,22 @@ type Route struct {
 	Unversioned bool
 }
 
-// Right is what a client must be allowed to do to use an endpoint. Its zero value is the right to use
-// models, so that an endpoint that names none is not open to everybody.
+// Right is what a client must be allowed to do to use an endpoint. Its zero value is a right that no key has: every
+// endpoint names one.
 type Right uint8
 
 // The rights.
 const (
-	RightUse    Right = iota // ask models, and read what there is to ask
-	RightNone                // anybody may
-	RightStatus              // read what the server does and has: status and metrics
-	RightManage              // change what the server has: load, pull and delete models
+	_           Right = iota
+	RightUse          // ask models, and use what is stored for that
+	RightNone         // anybody may
+	RightList         // list and describe the models
+	RightStatus       // read what the server does and has: status and metrics
+	RightManage       // change what the server has: load, pull and delete models
 )
 
 // String returns the right's name in documents.
-func (r Right) String() string { return [...]string{"use", "none", "status", "manage"}[r] }
+func (r Right) String() string { return [...]string{"", "use", "none", "list", "status", "manage"}[r] }
 
 // RequestID is the response header with the request's id. The server sets it before a handler is
 // called.

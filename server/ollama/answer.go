@@ -25,6 +25,7 @@ type answer struct {
 	begun  time.Time     // when the request came
 	loaded time.Duration // until its model was had
 	model  *pool.Lease
+	reader prompt.Reader // of the model
 	stream *engine.Stream
 	prompt []engine.Token
 	// keepsContext says that the answer ends with the tokens of the conversation.
@@ -134,7 +135,7 @@ func (a *answer) appendEnd(b []byte, finish engine.Finish, text string, u engine
 
 // appendContext appends the tokens of the conversation so far, which a client may send back.
 func (a *answer) appendContext(b []byte, text string) []byte {
-	said, err := a.model.Engine.Tokenize(text, false, a.model.Engine.Limits().Context)
+	said, err := a.reader.Tokenize(text, false, a.model.Engine.Limits().Context)
 	if err != nil {
 		return b // the model is gone; the answer is not
 	}

@@ -75,7 +75,7 @@ func (api *API) chat(w http.ResponseWriter, r *http.Request) *fault.Error {
 func (api *API) loadOrUnload(w http.ResponseWriter, r *http.Request, a *answer) *fault.Error {
 	req := a.req
 	if req.keepAlive != nil && *req.keepAlive == 0 {
-		if e := service.RequireLocal(r.Context()); e != nil {
+		if e := service.RequireManager(r.Context()); e != nil {
 			return e
 		}
 		m, e := api.service.Find(r.Context(), req.model)
@@ -104,6 +104,7 @@ func (api *API) worker(ctx context.Context, a *answer) (*pool.Lease, *fault.Erro
 	}
 	api.keep(ctx, model.Model, req)
 	a.model = model
+	a.reader = service.NewReader(ctx, model)
 	a.loaded = time.Since(a.begun)
 
 	m := model.Engine.Model()

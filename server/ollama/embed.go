@@ -9,7 +9,7 @@ import (
 
 	"serve/engine"
 	"serve/fault"
-	"serve/pool"
+	"serve/prompt"
 	"serve/server/wire"
 	"serve/service"
 )
@@ -132,9 +132,10 @@ func (api *API) embedInputs(
 	}
 
 	tokens := make([][]engine.Token, len(req.inputs))
+	reader := service.NewReader(r.Context(), model)
 	cut := 0
 	err := api.service.AskEach(r.Context(), model, len(req.inputs), func(i int) error {
-		list, wasCut, e := req.embedTokens(model, req.inputs[i], field)
+		list, wasCut, e := req.embedTokens(reader, req.inputs[i], field)
 		if e != nil {
 			return e
 		}
@@ -171,8 +172,8 @@ const truncatedInputsHeader = "X-Truncated-Inputs"
 
 // embedTokens returns the tokens of an input. One that is too long is an error, unless the request asks
 // for it to be cut. num_ctx may lower the limit.
-func (r *request) embedTokens(model *pool.Lease, text, field string) ([]engine.Token, bool, *fault.Error) {
-	limit := model.Engine.Limits().EmbedTokens
+func (r *request) embedTokens(model prompt.Reader, text, field string) ([]engine.Token, bool, *fault.Error) {
+	limit := model.Limits().EmbedTokens
 	if r.context > 0 {
 		limit = min(limit, r.context)
 	}
@@ -182,7 +183,7 @@ func (r *request) embedTokens(model *pool.Lease, text, field string) ([]engine.T
 		most = math.MaxInt // all of it, to know how it ends
 	}
 
-	list, err := model.Engine.Tokenize(text, true, most)
+	list, err := model.Tokenize(text, true, most)
 	var length *engine.LengthError
 	switch {
 	case errors.As(err, &length):
@@ -197,7 +198,7 @@ func (r *request) embedTokens(model *pool.Lease, text, field string) ([]engine.T
 
 	last := list[len(list)-1]
 	list = list[:limit]
-	marks := model.Engine.Model().Marks
+	marks := model.Model().Marks
 	if marks.AddEOS && last == marks.EOS || marks.AddSeparator && last == marks.Separator {
 		list[limit-1] = last
 	}

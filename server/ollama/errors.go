@@ -52,8 +52,12 @@ var statuses = map[fault.Kind]int{
 	fault.MethodNotAllowed: http.StatusMethodNotAllowed,
 	fault.NotImplemented:   http.StatusNotImplemented,
 	fault.Forbidden:        http.StatusForbidden,
+	fault.Unauthenticated:  http.StatusUnauthorized,
+	fault.MissingScope:     http.StatusForbidden,
 	fault.UnknownHost:      http.StatusForbidden,
 	fault.OriginNotAllowed: http.StatusForbidden,
+
+	fault.LimitReached: http.StatusTooManyRequests,
 
 	// A full queue is 503 here, and 429 in OpenAI's API.
 	fault.RateLimited: http.StatusServiceUnavailable,

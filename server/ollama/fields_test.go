@@ -13,6 +13,7 @@ import (
 var optionsRoute = dialect.Route{
 	Method:      "options",
 	Path:        "of every endpoint",
+	Right:       dialect.RightUse,
 	Doc:         "Options.",
 	Fields:      optionFields.Describe(),
 	Unversioned: true,

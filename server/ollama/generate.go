@@ -7,7 +7,6 @@ import (
 
 	"serve/engine"
 	"serve/fault"
-	"serve/pool"
 	"serve/prompt"
 	"serve/server/wire"
 	"serve/service"
@@ -110,7 +109,7 @@ func (api *API) generatePlain(w http.ResponseWriter, r *http.Request, a *answer)
 	defer reply.Close()
 	var tokens []engine.Token
 	err := api.service.Ask(r.Context(), model, func() (err error) {
-		tokens, err = req.plainPrompt(model)
+		tokens, err = req.plainPrompt(service.NewReader(r.Context(), model))
 		return err
 	})
 	if err != nil {
@@ -131,21 +130,21 @@ func (api *API) generatePlain(w http.ResponseWriter, r *http.Request, a *answer)
 }
 
 // plainPrompt returns the tokens of a prompt without a template.
-func (r *request) plainPrompt(model *pool.Lease) ([]engine.Token, error) {
-	limit := model.Engine.Limits().Context - 1
+func (r *request) plainPrompt(model prompt.Reader) ([]engine.Token, error) {
+	limit := model.Limits().Context - 1
 	if r.suffix == "" {
-		return model.Engine.Tokenize(r.prompt, true, limit)
+		return model.Tokenize(r.prompt, true, limit)
 	}
-	if !prompt.FillsMiddle(model.Engine.Model()) {
+	if !prompt.FillsMiddle(model.Model()) {
 		return nil, fault.New(fault.Unsupported, "suffix", "%s does not support insert", r.model)
 	}
-	before, err := model.Engine.Tokenize(r.prompt, false, limit)
+	before, err := model.Tokenize(r.prompt, false, limit)
 	if err != nil {
 		return nil, err
 	}
-	after, err := model.Engine.Tokenize(r.suffix, false, limit)
+	after, err := model.Tokenize(r.suffix, false, limit)
 	if err != nil {
 		return nil, err
 	}
-	return prompt.FillMiddle(model.Engine.Model(), before, after, "suffix")
+	return prompt.FillMiddle(model.Model(), before, after, "suffix")
 }

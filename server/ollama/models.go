@@ -149,7 +149,7 @@ func (api *API) tags(w http.ResponseWriter, r *http.Request) *fault.Error {
 		})
 	}
 	for _, f := range stored {
-		m, e := api.service.Named(f.Name)
+		m, e := api.service.Named(r.Context(), f.Name)
 		if e != nil {
 			add(f.Name, f) // stored, and not served so far
 			continue
@@ -183,7 +183,7 @@ const hostMemory = "host"
 // ps answers GET /api/ps: the models in memory, the one that is unloaded last first.
 func (api *API) ps(w http.ResponseWriter, r *http.Request) *fault.Error {
 	list := []running{}
-	for _, m := range api.service.Models() {
+	for _, m := range api.service.Models(r.Context()) {
 		expires, ok := api.pool.Expires(m)
 		loaded, still := api.pool.Loaded(m)
 		if !ok || !still {
@@ -193,8 +193,8 @@ func (api *API) ps(w http.ResponseWriter, r *http.Request) *fault.Error {
 		if e != nil {
 			return e
 		}
-		if expires.IsZero() {
-			expires = time.Now().Add(math.MaxInt64) // never
+		if expires.IsZero() || service.CallOf(r.Context()).Tenant != "" {
+			expires = time.Now().Add(math.MaxInt64) // never; or it would tell when another tenant has used the model
 		}
 
 		counts := api.pool.Counts(m)

@@ -65,13 +65,32 @@ func (api *API) modelRoutes() []dialect.Route {
 			Method: http.MethodGet,
 			Path:   "/api/version",
 			Handle: api.version,
-			Right:  dialect.RightNone,
+			Right:  dialect.RightList,
 			Doc:    "Returns the version of Ollama whose API is implemented.",
 		},
-		{Method: http.MethodGet, Path: "/api/tags", Handle: api.tags, Doc: "Lists the models that the client may use."},
-		{Method: http.MethodGet, Path: "/api/ps", Handle: api.ps, Doc: "Lists the models in memory."},
-		{Method: http.MethodPost, Path: "/api/show", Handle: api.show, Work: true, Doc: "Describes a model.",
-			Fields: showTable.Describe()},
+		{
+			Method: http.MethodGet,
+			Path:   "/api/tags",
+			Handle: api.tags,
+			Right:  dialect.RightList,
+			Doc:    "Lists the models that the client may use.",
+		},
+		{
+			Method: http.MethodGet,
+			Path:   "/api/ps",
+			Handle: api.ps,
+			Right:  dialect.RightList,
+			Doc:    "Lists the models in memory.",
+		},
+		{
+			Method: http.MethodPost,
+			Path:   "/api/show",
+			Handle: api.show,
+			Work:   true,
+			Right:  dialect.RightList,
+			Doc:    "Describes a model.",
+			Fields: showTable.Describe(),
+		},
 	}
 }
 
@@ -81,6 +100,7 @@ func (api *API) workRoutes() []dialect.Route {
 			Method:    http.MethodPost,
 			Path:      path,
 			Handle:    h,
+			Right:     dialect.RightUse,
 			Work:      true,
 			Operation: operation,
 			Doc:       doc,
@@ -189,17 +209,17 @@ func (api *API) decode(
 		return nil, e
 	}
 
-	if req.keepAlive != nil && !service.CallOf(r.Context()).Local {
+	if req.keepAlive != nil && !service.CallOf(r.Context()).Manages {
 		req.notes.Ignore("keep_alive")
 	}
 	req.setHeader(w.Header())
 	return req, nil
 }
 
-// keep has a model stay in memory as long as a request says. How long that is concerns everybody, so only
-// programs of this machine have a say in it.
+// keep has a model stay in memory as long as a request says. How long that is concerns everybody, so only those who
+// manage models have a say in it.
 func (api *API) keep(ctx context.Context, m *pool.Model, req *request) {
-	if req.keepAlive != nil && service.CallOf(ctx).Local {
+	if req.keepAlive != nil && service.CallOf(ctx).Manages {
 		api.pool.Keep(m, *req.keepAlive)
 	}
 }

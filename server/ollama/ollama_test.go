@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -286,6 +287,28 @@ func TestKeepAlive(t *testing.T) {
 
 	servertest.Post(t, hs, "/api/generate", `{"model":"fake","keep_alive":0}`)
 	waitFor(t, func() bool { return running(t, hs.URL) == nil })
+}
+
+// TestPsOfTenants does not tell a tenant when another has used a model.
+func TestPsOfTenants(t *testing.T) {
+	s, end := servertest.Unconnected(t, enginetest.Options{Next: say("Hi!")}, engine.Options{}, server.Options{})
+	hs := httptest.NewServer(servertest.Tenants(s.Handler()))
+	t.Cleanup(func() {
+		hs.Close()
+		end()
+	})
+	servertest.Ask(t, hs, "/api/chat", `{"model":"fake","stream":false,"keep_alive":"10m",`+hello+`}`)
+	for tenant, tells := range map[string]bool{"": true, "A": false} {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodGet, "/api/ps", nil)
+		r.Header.Set(servertest.TenantHeader, tenant)
+		servertest.Tenants(s.Handler()).ServeHTTP(w, r)
+		expires, _ := object(t, w.Body.String())["models"].([]any)[0].(map[string]any)["expires_at"].(string)
+		at, err := time.Parse(time.RFC3339Nano, expires)
+		if err != nil || time.Until(at) < time.Hour != tells {
+			t.Errorf("%q: %v, %v", tenant, expires, err)
+		}
+	}
 }
 
 // waitFor waits until something has come true.

@@ -33,8 +33,8 @@ var (
 	errStopping  = errors.New("the server is stopping")
 )
 
-// begin creates the context of a response. It has the deadline of the request's context but is not
-// canceled with it. begin returns false if the server is stopping.
+// begin creates the context of a response. It has the deadline of the request's context and ends with its key, but is
+// not canceled with it. begin returns false if the server is stopping.
 func (b *background) begin(id string, asked context.Context) (context.Context, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -50,7 +50,11 @@ func (b *background) begin(id string, asked context.Context) (context.Context, b
 		parent, expire = context.WithDeadline(parent, deadline)
 	}
 	ctx, cancel := context.WithCancelCause(parent)
-	b.running[id] = &task{func(cause error) { cancel(cause); expire() }, make(chan struct{})}
+	forget := func() bool { return true }
+	if p := service.CallOf(asked).Principal; p != nil {
+		forget = context.AfterFunc(p.Context(), func() { cancel(context.Cause(p.Context())) })
+	}
+	b.running[id] = &task{func(cause error) { cancel(cause); expire(); forget() }, make(chan struct{})}
 	b.wg.Add(1)
 	return ctx, true
 }

@@ -12,7 +12,6 @@ import (
 	"serve/fault"
 	"serve/server/dialect"
 	"serve/server/wire"
-	"serve/service"
 )
 
 // batchWindow is the time that a batch has, as clients must say it.
@@ -21,8 +20,11 @@ const batchWindow = "24h"
 // batchTime is the same as a duration.
 const batchTime = 24 * time.Hour
 
-// maxOpenBatches limits the batches that have not ended.
-const maxOpenBatches = 100
+// Limits on the batches that have not ended.
+const (
+	maxOpenBatches = 100 // of a tenant
+	maxAllBatches  = 1000
+)
 
 // The states of a batch.
 const (
@@ -51,6 +53,7 @@ func (api *API) batchRoutes() []dialect.Route {
 			Method: http.MethodPost,
 			Path:   "/batches",
 			Handle: api.createBatch,
+			Right:  dialect.RightUse,
 			Work:   true,
 			Doc:    "Creates a batch: requests in a file, which are processed when nobody else needs the model.",
 			Fields: batchFields.Describe(),
@@ -59,18 +62,21 @@ func (api *API) batchRoutes() []dialect.Route {
 			Method: http.MethodGet,
 			Path:   "/batches",
 			Handle: api.listBatches,
+			Right:  dialect.RightUse,
 			Doc:    "Lists the batches.",
 		},
 		{
 			Method: http.MethodGet,
 			Path:   "/batches/:id",
 			Handle: api.showBatch,
+			Right:  dialect.RightUse,
 			Doc:    "Returns a batch.",
 		},
 		{
 			Method: http.MethodPost,
 			Path:   "/batches/:id/cancel",
 			Handle: api.cancelBatch,
+			Right:  dialect.RightUse,
 			Doc:    "Cancels a batch; its results so far are kept.",
 		},
 	}
@@ -193,7 +199,7 @@ func (api *API) createBatch(w http.ResponseWriter, r *http.Request) *fault.Error
 		return e
 	}
 
-	input, err := files.Get(r.Context(), req.input)
+	input, err := files.Get(r.Context(), keyOf(r.Context(), req.input))
 	if err != nil {
 		e := api.fileFailed(err, req.input)
 		e.Field = "input_file_id"
@@ -204,7 +210,7 @@ func (api *API) createBatch(w http.ResponseWriter, r *http.Request) *fault.Error
 			"Invalid 'input_file_id': the file's purpose is '%s', but must be '%s'.", input.Purpose, purposeBatch)
 	}
 
-	body, e := api.batches.begin(r.Context(), newBatchState(&req), service.CallOf(r.Context()).Client)
+	body, e := api.batches.begin(r.Context(), newBatchState(&req))
 	if e != nil {
 		return e
 	}
@@ -247,14 +253,14 @@ func (api *API) batch(r *http.Request) (batchBody, *job, *fault.Error) {
 	if e != nil {
 		return batchBody{}, nil, e
 	}
-	id := r.PathValue("id")
-	if j := api.batches.find(id); j != nil {
+	key := keyOf(r.Context(), r.PathValue("id"))
+	if j := api.batches.find(key); j != nil {
 		return j.body(), j, nil
 	}
 
-	b, err := files.Batch(r.Context(), id)
+	b, err := files.Batch(r.Context(), key)
 	if err != nil {
-		return batchBody{}, nil, batchNotFound(err, id)
+		return batchBody{}, nil, batchNotFound(err, key.ID)
 	}
 	state, err := stateOf(b)
 	if err != nil {
@@ -283,7 +289,7 @@ func (api *API) listBatches(w http.ResponseWriter, r *http.Request) *fault.Error
 		return e
 	}
 
-	list, err := files.Batches(r.Context(), page.after, page.limit+1)
+	list, err := files.Batches(r.Context(), keyOf(r.Context(), page.after), page.limit+1)
 	if errors.Is(err, archive.ErrNotFound) {
 		return fault.New(fault.InvalidValue, "after", "Invalid 'after': there is no batch '%s'.", page.after)
 	}
@@ -293,7 +299,7 @@ func (api *API) listBatches(w http.ResponseWriter, r *http.Request) *fault.Error
 
 	bodies := make([]batchBody, len(list))
 	for i, b := range list {
-		if j := api.batches.find(b.ID); j != nil {
+		if j := api.batches.find(keyOf(r.Context(), b.ID)); j != nil {
 			bodies[i] = j.body()
 			continue
 		}

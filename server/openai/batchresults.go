@@ -255,7 +255,11 @@ func (j *job) perform(ctx context.Context, line *batchLine) *lineAnswer {
 		return answer
 	}
 
-	ctx = service.WithCall(ctx, &service.Call{Client: j.record.Owner, Yields: true})
+	ctx = service.WithCall(ctx, &service.Call{
+		Client: j.record.Owner.Client,
+		Tenant: j.record.Owner.Tenant,
+		Yields: true,
+	})
 	url := "http://localhost" + j.body().Endpoint
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(line.body))
 	if err != nil {
@@ -283,7 +287,7 @@ func (l *batchLine) refuse() *fault.Error {
 
 // expire writes an error for each line that is not done.
 func (j *job) expire(done *finished) error {
-	_, content, err := j.batches.api.opts.Files.Open(context.Background(), j.record.Input)
+	content, err := j.input(context.Background())
 	if err != nil {
 		return err
 	}
@@ -331,9 +335,12 @@ func (a *lineAnswer) Write(b []byte) (int, error) {
 	return a.text.Write(b)
 }
 
-// temporary reports whether the request is to be repeated later: the queue is full, or the model is not in
-// memory.
+// temporary reports whether the request is to be repeated later: the queue is full, the model is not in memory, or the
+// key has used what it may for now.
 func (a *lineAnswer) temporary() bool {
+	if a.header.Get(wire.ShouldRetry) == "false" {
+		return false
+	}
 	return a.status == http.StatusTooManyRequests || a.status == http.StatusServiceUnavailable
 }
 

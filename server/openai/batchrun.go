@@ -25,7 +25,7 @@ type batches struct {
 	draining chan struct{} // closed when no more lines are begun
 
 	mu      sync.Mutex
-	jobs    map[string]*job
+	jobs    map[archive.Key]*job
 	drained bool
 	wg      sync.WaitGroup
 }
@@ -35,7 +35,7 @@ func newBatches(api *API) *batches {
 		api:      api,
 		places:   make(chan struct{}, max(1, api.opts.BatchLines)),
 		draining: make(chan struct{}),
-		jobs:     map[string]*job{},
+		jobs:     map[archive.Key]*job{},
 	}
 	b.ctx, b.cancel = context.WithCancelCause(context.Background())
 	return b
@@ -60,14 +60,14 @@ func (b *batches) resume() error {
 }
 
 // begin stores a new batch and starts it.
-func (b *batches) begin(ctx context.Context, state batchState, owner string) (batchBody, *fault.Error) {
+func (b *batches) begin(ctx context.Context, state batchState) (batchBody, *fault.Error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.drained {
 		return batchBody{}, service.Fault(engine.ErrStopped, "")
 	}
-	if len(b.jobs) >= maxOpenBatches {
-		e := fault.New(fault.RateLimited, "", "There are already %d unfinished batches; wait for one to finish.", len(b.jobs))
+	owner := ownerOf(ctx)
+	if e := b.hasRoom(owner.Tenant); e != nil {
 		e.RetryAfter = time.Minute
 		return batchBody{}, e
 	}
@@ -93,11 +93,28 @@ func (b *batches) begin(ctx context.Context, state batchState, owner string) (ba
 	return state.Body, nil
 }
 
+// hasRoom returns an error if a tenant may not have another batch now. The caller holds the mutex.
+func (b *batches) hasRoom(tenant string) *fault.Error {
+	own := 0
+	for key := range b.jobs {
+		if key.Tenant == tenant {
+			own++
+		}
+	}
+	switch {
+	case own >= maxOpenBatches:
+		return fault.New(fault.RateLimited, "", "There are already %d unfinished batches; wait for one to finish.", own)
+	case len(b.jobs) >= maxAllBatches:
+		return fault.New(fault.RateLimited, "", "The server has too many unfinished batches. Try again later.")
+	}
+	return nil
+}
+
 // start starts a batch. The caller holds the mutex.
 func (b *batches) start(record *archive.Batch, state batchState) {
 	ctx, cancel := context.WithCancelCause(b.ctx)
 	j := &job{batches: b, record: record, state: state, cancel: cancel}
-	b.jobs[record.ID] = j
+	b.jobs[j.key()] = j
 	b.wg.Go(func() {
 		defer cancel(nil)
 		defer func() {
@@ -108,16 +125,16 @@ func (b *batches) start(record *archive.Batch, state batchState) {
 		if j.run(ctx) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
-			delete(b.jobs, record.ID)
+			delete(b.jobs, j.key())
 		}
 	})
 }
 
 // find returns the job of a batch that has not ended, or nil.
-func (b *batches) find(id string) *job {
+func (b *batches) find(key archive.Key) *job {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.jobs[id]
+	return b.jobs[key]
 }
 
 // drain has batches begin no more lines.
@@ -153,6 +170,16 @@ type job struct {
 	state   batchState
 	results *archive.Draft // of requests that were answered; nil until it is open
 	errors  *archive.Draft // of requests that failed
+}
+
+// key returns by what the batch is found.
+func (j *job) key() archive.Key { return archive.Key{Tenant: j.record.Owner.Tenant, ID: j.record.ID} }
+
+// input opens the file that the batch reads.
+func (j *job) input(ctx context.Context) (*archive.Content, error) {
+	key := archive.Key{Tenant: j.record.Owner.Tenant, ID: j.record.Input}
+	_, content, err := j.batches.api.opts.Files.Open(context.WithoutCancel(ctx), key)
+	return content, err
 }
 
 // body returns the batch as clients see it.
@@ -304,7 +331,7 @@ func (j *job) outcome(ctx context.Context, done *finished) (string, error) {
 
 // validate reads the whole input. It returns false if it has errors.
 func (j *job) validate(ctx context.Context) (ok bool, err error) {
-	_, content, err := j.batches.api.opts.Files.Open(ctx, j.record.Input)
+	content, err := j.input(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -331,7 +358,7 @@ func (j *job) maxLine() int { return int(j.batches.api.opts.MaxBody) + maxLineOv
 // compute computes the lines that are not done yet, and returns when none runs any more. The error is one
 // of reading the input.
 func (j *job) compute(ctx context.Context, done *finished) error {
-	_, content, err := j.batches.api.opts.Files.Open(context.WithoutCancel(ctx), j.record.Input)
+	content, err := j.input(ctx)
 	if err != nil {
 		return err
 	}

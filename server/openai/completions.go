@@ -159,7 +159,7 @@ func readInputItem(v wire.Value, emptyText bool) (in input, e *fault.Error) {
 }
 
 // tokenize returns the tokens of an input. It may stop after limit tokens.
-func (in input) tokenize(e pool.Engine, limit int) ([]engine.Token, error) {
+func (in input) tokenize(e prompt.Reader, limit int) ([]engine.Token, error) {
 	if in.tokens != nil {
 		return in.tokens, nil
 	}
@@ -180,8 +180,9 @@ func (api *API) completions(w http.ResponseWriter, r *http.Request) *fault.Error
 
 	reply := service.NewReply(model)
 	defer reply.Close()
+	reader := service.NewReader(r.Context(), model)
 	err := api.service.AskEach(r.Context(), model, len(req.prompts), func(i int) error {
-		tokens, err := req.prompt(model.Engine, req.prompts[i])
+		tokens, err := req.prompt(reader, req.prompts[i])
 		req.asked = append(req.asked, tokens)
 		return err
 	})
@@ -223,7 +224,7 @@ func (r *completionRequest) check() *fault.Error {
 }
 
 // prompt returns the tokens of a prompt. With a suffix, it is the prompt for filling in the middle.
-func (r *completionRequest) prompt(e pool.Engine, in input) ([]engine.Token, error) {
+func (r *completionRequest) prompt(e prompt.Reader, in input) ([]engine.Token, error) {
 	limit := e.Limits().Context - 1
 	if r.suffix == "" {
 		return in.tokenize(e, limit)

@@ -127,7 +127,7 @@ func (api *API) changeItems(ctx context.Context, id string, change func(*archive
 	if e != nil {
 		return e
 	}
-	if e := api.conversations.free(id); e != nil {
+	if e := api.conversations.free(keyOf(ctx, id)); e != nil {
 		return e
 	}
 	changed := *got

@@ -13,7 +13,6 @@ import (
 	"serve/archive"
 	"serve/fault"
 	"serve/server/wire"
-	"serve/service"
 )
 
 // conversationPrefix is the prefix of the ids of conversations.
@@ -112,34 +111,35 @@ func readMetadata(v wire.Value) (json.RawMessage, *fault.Error) {
 
 // conversations has each conversation changed by one request at a time.
 type conversations struct {
-	mu   sync.Mutex                   // held while conversations are read and written anew
-	held map[string]*responsesRequest // conversations to which a response is being made, by id
+	mu   sync.Mutex                        // held while conversations are read and written anew
+	held map[archive.Key]*responsesRequest // conversations to which a response is being made
 }
 
 // hold reserves the request's conversation, if it has one. The caller must release it.
-func (c *conversations) hold(req *responsesRequest) *fault.Error {
+func (c *conversations) hold(ctx context.Context, req *responsesRequest) *fault.Error {
 	if req.conversationID == "" {
 		return nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e := c.free(req.conversationID); e != nil {
+	req.holds = keyOf(ctx, req.conversationID)
+	if e := c.free(req.holds); e != nil {
 		return e
 	}
 	if c.held == nil {
-		c.held = map[string]*responsesRequest{}
+		c.held = map[archive.Key]*responsesRequest{}
 	}
-	c.held[req.conversationID] = req
+	c.held[req.holds] = req
 	return nil
 }
 
 // free returns an error if a response is being made to a conversation. The caller holds the mutex.
-func (c *conversations) free(id string) *fault.Error {
-	if c.held[id] == nil {
+func (c *conversations) free(key archive.Key) *fault.Error {
+	if c.held[key] == nil {
 		return nil
 	}
 	return fault.New(fault.ConversationLocked, conversationField,
-		"A response in the conversation '%s' is being generated. Try again when it is complete.", id)
+		"A response in the conversation '%s' is being generated. Try again when it is complete.", key.ID)
 }
 
 // release ends hold, if the request has not ended it yet.
@@ -151,8 +151,8 @@ func (c *conversations) release(req *responsesRequest) {
 
 // drop is release for callers that hold the mutex.
 func (c *conversations) drop(req *responsesRequest) {
-	if c.held[req.conversationID] == req {
-		delete(c.held, req.conversationID)
+	if c.held[req.holds] == req {
+		delete(c.held, req.holds)
 	}
 }
 
@@ -163,7 +163,7 @@ func (api *API) conversationOf(ctx context.Context, id string) (*archive.Record,
 	if !strings.HasPrefix(id, conversationPrefix) {
 		return nil, missing
 	}
-	got, err := api.opts.Archive.Get(ctx, id)
+	got, err := api.opts.Archive.Get(ctx, keyOf(ctx, id))
 	if errors.Is(err, archive.ErrNotFound) {
 		return nil, missing
 	}
@@ -211,7 +211,7 @@ func (api *API) createConversation(w http.ResponseWriter, r *http.Request) *faul
 	if err != nil {
 		return storageFailed(err)
 	}
-	record := &archive.Record{ID: c.ID, Owner: service.CallOf(r.Context()).Client, Body: body}
+	record := &archive.Record{ID: c.ID, Owner: ownerOf(r.Context()), Body: body}
 	if _, e := api.addItems(r.Context(), record, asked.items); e != nil {
 		return e
 	}
@@ -267,10 +267,11 @@ func (api *API) deleteConversation(w http.ResponseWriter, r *http.Request) *faul
 	if _, e := api.conversationOf(r.Context(), id); e != nil {
 		return e
 	}
-	if e := api.conversations.free(id); e != nil {
+	if e := api.conversations.free(keyOf(r.Context(), id)); e != nil {
 		return e
 	}
-	if err := api.opts.Archive.Delete(r.Context(), id); err != nil && !errors.Is(err, archive.ErrNotFound) {
+	err := api.opts.Archive.Delete(r.Context(), keyOf(r.Context(), id))
+	if err != nil && !errors.Is(err, archive.ErrNotFound) {
 		return storageFailed(err)
 	}
 	return wire.WriteJSON(w, map[string]any{"id": id, "object": "conversation.deleted", "deleted": true})

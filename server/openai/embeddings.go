@@ -85,8 +85,9 @@ func (api *API) embeddings(w http.ResponseWriter, r *http.Request) *fault.Error 
 
 	body := embeddingBody{Object: "list", Model: req.model}
 	tokens := make([][]engine.Token, len(req.inputs))
+	reader := service.NewReader(r.Context(), model)
 	err := api.service.AskEach(r.Context(), model, len(req.inputs), func(i int) (err error) {
-		tokens[i], err = req.inputs[i].tokenize(model.Engine, model.Engine.Limits().EmbedTokens)
+		tokens[i], err = req.inputs[i].tokenize(reader, reader.Limits().EmbedTokens)
 		body.Usage.PromptTokens += len(tokens[i])
 		return err
 	})

@@ -39,6 +39,7 @@ func (api *API) fileRoutes() []dialect.Route {
 			Method:   http.MethodPost,
 			Path:     "/files",
 			Handle:   api.createFile,
+			Right:    dialect.RightUse,
 			Work:     true,
 			MaxBody:  api.opts.MaxFile + maxFormOverhead,
 			Doc:      "Stores a file.",
@@ -49,18 +50,21 @@ func (api *API) fileRoutes() []dialect.Route {
 			Method: http.MethodGet,
 			Path:   "/files",
 			Handle: api.listFiles,
+			Right:  dialect.RightUse,
 			Doc:    "Lists the stored files.",
 		},
 		{
 			Method: http.MethodGet,
 			Path:   "/files/:id",
 			Handle: api.showFile,
+			Right:  dialect.RightUse,
 			Doc:    "Describes a stored file.",
 		},
 		{
 			Method:   http.MethodGet,
 			Path:     "/files/:id/content",
 			Handle:   api.fileContent,
+			Right:    dialect.RightUse,
 			Doc:      "Returns the content of a stored file.",
 			Produces: []string{"application/octet-stream"},
 		},
@@ -68,6 +72,7 @@ func (api *API) fileRoutes() []dialect.Route {
 			Method: http.MethodDelete,
 			Path:   "/files/:id",
 			Handle: api.deleteFile,
+			Right:  dialect.RightUse,
 			Doc:    "Deletes a stored file.",
 		},
 	}
@@ -218,6 +223,7 @@ func (api *API) listFiles(w http.ResponseWriter, r *http.Request) *fault.Error {
 	}
 
 	list, err := files.List(r.Context(), archive.FileList{
+		Tenant:  ownerOf(r.Context()).Tenant,
 		Purpose: r.URL.Query().Get("purpose"),
 		After:   page.after,
 		Oldest:  page.oldest,
@@ -243,7 +249,7 @@ func (api *API) showFile(w http.ResponseWriter, r *http.Request) *fault.Error {
 		return e
 	}
 	id := r.PathValue("id")
-	f, err := files.Get(r.Context(), id)
+	f, err := files.Get(r.Context(), keyOf(r.Context(), id))
 	if err != nil {
 		return api.fileFailed(err, id)
 	}
@@ -257,7 +263,7 @@ func (api *API) fileContent(w http.ResponseWriter, r *http.Request) *fault.Error
 		return e
 	}
 	id := r.PathValue("id")
-	f, content, err := files.Open(r.Context(), id)
+	f, content, err := files.Open(r.Context(), keyOf(r.Context(), id))
 	if err != nil {
 		return api.fileFailed(err, id)
 	}
@@ -301,7 +307,7 @@ func (api *API) deleteFile(w http.ResponseWriter, r *http.Request) *fault.Error 
 		return e
 	}
 	id := r.PathValue("id")
-	if err := files.Delete(r.Context(), id); err != nil {
+	if err := files.Delete(r.Context(), keyOf(r.Context(), id)); err != nil {
 		return api.fileFailed(err, id)
 	}
 	return wire.WriteJSON(w, map[string]any{"id": id, "object": "file", "deleted": true})
@@ -312,7 +318,7 @@ func (api *API) deleteFile(w http.ResponseWriter, r *http.Request) *fault.Error 
 func (api *API) namedFiles(ctx context.Context) func(id string) (string, []byte, *fault.Error) {
 	left := api.opts.MaxBody
 	return func(id string) (string, []byte, *fault.Error) {
-		f, content, err := api.opts.Files.Open(ctx, id)
+		f, content, err := api.opts.Files.Open(ctx, keyOf(ctx, id))
 		if err != nil {
 			return "", nil, api.fileFailed(err, id)
 		}

@@ -116,7 +116,7 @@ func referenceOf(v wire.Value) (id string, ok bool) {
 
 // storedItems returns the items of a stored response or conversation by their ids, or archive.ErrNotFound.
 func (api *API) storedItems(ctx context.Context, holder string) (map[string]json.RawMessage, error) {
-	stored, err := api.opts.Archive.Get(ctx, holder)
+	stored, err := api.opts.Archive.Get(ctx, keyOf(ctx, holder))
 	if err != nil {
 		return nil, err
 	}

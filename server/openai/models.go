@@ -29,9 +29,9 @@ func (api *API) newModelBody(m *pool.Model, name string) modelBody {
 }
 
 // listModels answers GET /v1/models.
-func (api *API) listModels(w http.ResponseWriter, _ *http.Request) *fault.Error {
+func (api *API) listModels(w http.ResponseWriter, r *http.Request) *fault.Error {
 	list := []modelBody{}
-	for _, m := range api.service.Models() {
+	for _, m := range api.service.Models(r.Context()) {
 		list = append(list, api.newModelBody(m, m.ID))
 		for _, alias := range m.Aliases {
 			if alias == service.AnyName {
@@ -49,7 +49,7 @@ func (api *API) listModels(w http.ResponseWriter, _ *http.Request) *fault.Error 
 // showModel answers GET /v1/models/{id}.
 func (api *API) showModel(w http.ResponseWriter, r *http.Request) *fault.Error {
 	name := r.PathValue("id")
-	m, e := api.service.Named(name)
+	m, e := api.service.Named(r.Context(), name)
 	if e != nil {
 		return e
 	}

@@ -76,21 +76,23 @@ var openAIModerators = []string{
 	"text-moderation-stable",
 }
 
-// moderator returns the name of the model to use. Only the configured one is suitable.
-func (api *API) moderator(name string) (string, *fault.Error) {
+// moderator returns the name of the model to use. Only the configured one is suitable, and there is none for a client
+// that may not use it.
+func (api *API) moderator(ctx context.Context, name string) (string, *fault.Error) {
+	judge, missing := api.service.Named(ctx, api.opts.Moderator)
 	switch {
-	case api.opts.Moderator == "":
+	case api.opts.Moderator == "" || missing != nil:
 		return "", fault.New(fault.ModelNotFound, "model", "No moderation model is configured: "+
 			"start serve with --moderation and the name of a Llama Guard model.")
 	case slices.Contains(openAIModerators, name):
 		return api.opts.Moderator, nil
 	}
 
-	m, e := api.service.Named(name)
+	m, e := api.service.Named(ctx, name)
 	if e != nil {
 		return "", e
 	}
-	if judge, _ := api.service.Named(api.opts.Moderator); m != judge {
+	if m != judge {
 		return "", fault.New(fault.ModelNotFound, "model",
 			"The model '%s' is not the moderation model, which is '%s'.", name, api.opts.Moderator)
 	}
@@ -141,8 +143,8 @@ type moderationResult struct {
 }
 
 // answeredBy returns the model that answers for the one of a name; empty if none does.
-func (*moderationRequest) answeredBy(api *API, name string) string {
-	served, e := api.moderator(name)
+func (*moderationRequest) answeredBy(ctx context.Context, api *API, name string) string {
+	served, e := api.moderator(ctx, name)
 	if e != nil {
 		return ""
 	}
@@ -156,7 +158,7 @@ func (api *API) moderations(w http.ResponseWriter, r *http.Request) *fault.Error
 		return e
 	}
 
-	name, e := api.moderator(req.model)
+	name, e := api.moderator(r.Context(), req.model)
 	if e != nil {
 		return e
 	}
@@ -169,7 +171,7 @@ func (api *API) moderations(w http.ResponseWriter, r *http.Request) *fault.Error
 	reply := service.NewReply(model)
 	defer reply.Close()
 
-	guard, err := prompt.NewGuard(model.Engine)
+	guard, err := prompt.NewGuard(service.NewReader(r.Context(), model))
 	if err != nil {
 		return service.Fault(err, "model")
 	}

@@ -52,7 +52,7 @@ type API struct {
 // New returns the dialect. The caller must close it.
 func New(o Options) (*API, error) {
 	if o.Moderator != "" {
-		if _, e := o.Service.Named(o.Moderator); e != nil {
+		if _, e := o.Service.Named(context.Background(), o.Moderator); e != nil {
 			return nil, fmt.Errorf("--moderation %q does not name a served model", o.Moderator)
 		}
 	}
@@ -104,7 +104,8 @@ var streamed = []string{"application/json", wire.EventStream}
 // Routes implements dialect.Dialect.
 func (api *API) Routes() []dialect.Route {
 	return slices.Concat(api.modelRoutes(), api.generationRoutes(), api.readingRoutes(), api.tokenRoutes(),
-		api.responseRoutes(), api.conversationRoutes(), api.fileRoutes(), api.batchRoutes())
+		api.responseRoutes(), api.storedResponseRoutes(), api.conversationRoutes(), api.itemRoutes(), api.fileRoutes(),
+		api.batchRoutes())
 }
 
 func (api *API) modelRoutes() []dialect.Route {
@@ -113,12 +114,14 @@ func (api *API) modelRoutes() []dialect.Route {
 			Method: http.MethodGet,
 			Path:   "/models",
 			Handle: api.listModels,
+			Right:  dialect.RightList,
 			Doc:    "Lists the models.",
 		},
 		{
 			Method: http.MethodGet,
 			Path:   "/models/*id", // a name may have slashes, escaped or not
 			Handle: api.showModel,
+			Right:  dialect.RightList,
 			Doc:    "Describes a model.",
 		},
 	}
@@ -131,6 +134,7 @@ func (api *API) generationRoutes() []dialect.Route {
 			Method:    http.MethodPost,
 			Path:      "/chat/completions",
 			Handle:    api.chat,
+			Right:     dialect.RightUse,
 			Work:      true,
 			Pictures:  true,
 			Operation: "chat",
@@ -142,6 +146,7 @@ func (api *API) generationRoutes() []dialect.Route {
 			Method:    http.MethodPost,
 			Path:      "/completions",
 			Handle:    api.completions,
+			Right:     dialect.RightUse,
 			Work:      true,
 			Operation: "text_completion",
 			Doc:       "Continues texts.",
@@ -158,6 +163,7 @@ func (api *API) readingRoutes() []dialect.Route {
 			Method:    http.MethodPost,
 			Path:      "/embeddings",
 			Handle:    api.embeddings,
+			Right:     dialect.RightUse,
 			Work:      true,
 			Operation: "embeddings",
 			Doc:       "Returns the embeddings of texts.",
@@ -167,6 +173,7 @@ func (api *API) readingRoutes() []dialect.Route {
 			Method:    http.MethodPost,
 			Path:      "/moderations",
 			Handle:    api.moderations,
+			Right:     dialect.RightUse,
 			Work:      true,
 			Operation: "moderation",
 			Doc:       "Classifies texts with a Llama Guard model.",
@@ -176,6 +183,7 @@ func (api *API) readingRoutes() []dialect.Route {
 			Method:    http.MethodPost,
 			Path:      "/rerank",
 			Handle:    api.rerank,
+			Right:     dialect.RightUse,
 			Work:      true,
 			Operation: "rerank",
 			Doc:       "Ranks documents by their relevance to a query.",
@@ -185,6 +193,7 @@ func (api *API) readingRoutes() []dialect.Route {
 			Method:    http.MethodPost,
 			Path:      "/score",
 			Handle:    api.score,
+			Right:     dialect.RightUse,
 			Work:      true,
 			Operation: "rerank",
 			Doc:       "Scores how well texts answer queries.",
@@ -200,6 +209,7 @@ func (api *API) tokenRoutes() []dialect.Route {
 			Method:      http.MethodGet,
 			Path:        "/tokenizer_info",
 			Handle:      api.tokenizerInfo,
+			Right:       dialect.RightUse,
 			Work:        true,
 			Doc:         "Describes a model's tokenizer.",
 			Unversioned: true,
@@ -208,6 +218,7 @@ func (api *API) tokenRoutes() []dialect.Route {
 			Method:      http.MethodPost,
 			Path:        "/tokenize",
 			Handle:      api.tokenize,
+			Right:       dialect.RightUse,
 			Work:        true,
 			Doc:         "Returns the tokens of a text.",
 			Fields:      tokenizeFields.Describe(),
@@ -217,6 +228,7 @@ func (api *API) tokenRoutes() []dialect.Route {
 			Method:      http.MethodPost,
 			Path:        "/detokenize",
 			Handle:      api.detokenize,
+			Right:       dialect.RightUse,
 			Work:        true,
 			Doc:         "Returns the text of tokens.",
 			Fields:      detokenizeFields.Describe(),
@@ -233,6 +245,7 @@ func (api *API) responseRoutes() []dialect.Route {
 			Method:    http.MethodPost,
 			Path:      "/responses",
 			Handle:    api.responses,
+			Right:     dialect.RightUse,
 			Work:      true,
 			Pictures:  true,
 			Operation: "chat",
@@ -244,6 +257,7 @@ func (api *API) responseRoutes() []dialect.Route {
 			Method:   http.MethodPost,
 			Path:     "/responses/input_tokens",
 			Handle:   api.countInput,
+			Right:    dialect.RightUse,
 			Work:     true,
 			Pictures: true,
 			Doc:      "Counts the tokens of a conversation.",
@@ -253,34 +267,44 @@ func (api *API) responseRoutes() []dialect.Route {
 			Method:    http.MethodPost,
 			Path:      "/responses/compact",
 			Handle:    api.compact,
+			Right:     dialect.RightUse,
 			Work:      true,
 			Pictures:  true,
 			Operation: "chat",
 			Doc:       "Has the model summarize a conversation, which can then be continued from the summary.",
 			Fields:    fields,
 		},
+	}
+}
+
+func (api *API) storedResponseRoutes() []dialect.Route {
+	return []dialect.Route{
 		{
 			Method: http.MethodGet,
 			Path:   "/responses/:id",
 			Handle: api.showResponse,
+			Right:  dialect.RightUse,
 			Doc:    "Returns a stored response.",
 		},
 		{
 			Method: http.MethodGet,
 			Path:   "/responses/:id/input_items",
 			Handle: api.listInput,
+			Right:  dialect.RightUse,
 			Doc:    "Lists the input of a stored response.",
 		},
 		{
 			Method: http.MethodDelete,
 			Path:   "/responses/:id",
 			Handle: api.deleteResponse,
+			Right:  dialect.RightUse,
 			Doc:    "Deletes a stored response.",
 		},
 		{
 			Method: http.MethodPost,
 			Path:   "/responses/:id/cancel",
 			Handle: api.cancelResponse,
+			Right:  dialect.RightUse,
 			Doc:    "Cancels a background response.",
 		},
 	}
@@ -292,6 +316,7 @@ func (api *API) conversationRoutes() []dialect.Route {
 			Method:   http.MethodPost,
 			Path:     "/conversations",
 			Handle:   api.createConversation,
+			Right:    dialect.RightUse,
 			Work:     true,
 			Pictures: true,
 			Doc:      "Creates a conversation, to which responses add their input and output.",
@@ -301,12 +326,14 @@ func (api *API) conversationRoutes() []dialect.Route {
 			Method: http.MethodGet,
 			Path:   "/conversations/:id",
 			Handle: api.showConversation,
+			Right:  dialect.RightUse,
 			Doc:    "Returns a conversation without its items.",
 		},
 		{
 			Method: http.MethodPost,
 			Path:   "/conversations/:id",
 			Handle: api.updateConversation,
+			Right:  dialect.RightUse,
 			Work:   true,
 			Doc:    "Replaces the metadata of a conversation.",
 			Fields: updateFields.Describe(),
@@ -315,13 +342,19 @@ func (api *API) conversationRoutes() []dialect.Route {
 			Method: http.MethodDelete,
 			Path:   "/conversations/:id",
 			Handle: api.deleteConversation,
+			Right:  dialect.RightUse,
 			Doc:    "Deletes a conversation and its items.",
 		},
+	}
+}
 
+func (api *API) itemRoutes() []dialect.Route {
+	return []dialect.Route{
 		{
 			Method:   http.MethodPost,
 			Path:     "/conversations/:id/items",
 			Handle:   api.createItems,
+			Right:    dialect.RightUse,
 			Work:     true,
 			Pictures: true,
 			Doc:      "Adds items to a conversation.",
@@ -331,18 +364,21 @@ func (api *API) conversationRoutes() []dialect.Route {
 			Method: http.MethodGet,
 			Path:   "/conversations/:id/items",
 			Handle: api.listItems,
+			Right:  dialect.RightUse,
 			Doc:    "Lists the items of a conversation.",
 		},
 		{
 			Method: http.MethodGet,
 			Path:   "/conversations/:id/items/:item",
 			Handle: api.showItem,
+			Right:  dialect.RightUse,
 			Doc:    "Returns an item of a conversation.",
 		},
 		{
 			Method: http.MethodDelete,
 			Path:   "/conversations/:id/items/:item",
 			Handle: api.deleteItem,
+			Right:  dialect.RightUse,
 			Doc:    "Deletes an item of a conversation.",
 		},
 	}
@@ -386,9 +422,11 @@ func decode[T any](
 			how.Notes.Defaults = map[string]json.RawMessage{"model": wire.AppendString(nil, name)}
 		}
 		how.Model = dialect.NamedModel(how.Notes)
-		if t, ok := any(into).(interface{ answeredBy(*API, string) string }); ok {
+		if t, ok := any(into).(interface {
+			answeredBy(context.Context, *API, string) string
+		}); ok {
 			named := how.Model
-			how.Model = func(body []byte) string { return t.answeredBy(api, named(body)) }
+			how.Model = func(body []byte) string { return t.answeredBy(r.Context(), api, named(body)) }
 		}
 	}
 	if e := dialect.Decode(r, how, table, into); e != nil {

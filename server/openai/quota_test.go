@@ -33,7 +33,7 @@ func TestStoredBounds(t *testing.T) {
 	exact := strings.Repeat("é", 64)
 	got := respond(t, hs, `"input":"Hi","user":"`+exact+`","max_output_tokens":2,`+
 		`"metadata":{"a":"b","`+strings.Repeat("x", 1<<20)+`":null}`)
-	kept, err := a.Get(t.Context(), got.ID)
+	kept, err := a.Get(t.Context(), archive.Key{ID: got.ID})
 	if err != nil || len(kept.Body) > 10_000 || !strings.Contains(string(kept.Body), `"metadata":{"a":"b"}`) {
 		t.Errorf("%d bytes are stored, %v", len(kept.Body), err)
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 
+	"serve/archive"
 	"serve/engine"
 	"serve/fault"
 	"serve/prompt"
@@ -34,6 +35,7 @@ type responsesRequest struct {
 	all            []wire.Value // with those that they go on from; messages are made of them
 	previous       string       // id of the response to continue from
 	conversationID string       // id of the conversation that it belongs to
+	holds          archive.Key  // the conversation that is reserved for it
 	compacts       bool         // a conversation that is longer than threshold
 	threshold      int          // in tokens; 0 for the default
 	triggered      bool         // the answer is a summary
@@ -389,7 +391,7 @@ func (api *API) responses(w http.ResponseWriter, r *http.Request) *fault.Error {
 	if e != nil {
 		return e
 	}
-	if e := api.conversations.hold(req); e != nil {
+	if e := api.conversations.hold(r.Context(), req); e != nil {
 		return e
 	}
 

@@ -80,7 +80,7 @@ func (api *API) earlier(ctx context.Context, previous string) (items []wire.Valu
 		return nil, missing
 	}
 
-	turns, err := api.opts.Archive.Conversation(ctx, previous, maxConversationBytes)
+	turns, err := api.opts.Archive.Conversation(ctx, keyOf(ctx, previous), maxConversationBytes)
 	switch {
 	case errors.Is(err, archive.ErrNotFound):
 		return nil, missing
@@ -152,7 +152,7 @@ func (api *API) hasRoom(ctx context.Context, req *responsesRequest) *fault.Error
 	for _, item := range req.input {
 		bytes += int64(len(item.Raw))
 	}
-	if err := api.opts.Archive.Admits(service.CallOf(ctx).Client, bytes); err != nil {
+	if err := api.opts.Archive.Admits(ownerOf(ctx), bytes); err != nil {
 		return storageFailed(err)
 	}
 	return nil
@@ -176,7 +176,7 @@ func (api *API) keep(ctx context.Context, req *responsesRequest, r *response) *f
 
 	var records []*archive.Record
 	if req.store {
-		record, e := recordOf(req, r, service.CallOf(ctx).Client)
+		record, e := recordOf(req, r, ownerOf(ctx))
 		if e != nil {
 			return e
 		}
@@ -205,8 +205,8 @@ func (api *API) keep(ctx context.Context, req *responsesRequest, r *response) *f
 	return nil
 }
 
-// recordOf returns a response of a client as it is stored.
-func recordOf(req *responsesRequest, r *response, owner string) (*archive.Record, *fault.Error) {
+// recordOf returns a response as it is stored.
+func recordOf(req *responsesRequest, r *response, owner archive.Owner) (*archive.Record, *fault.Error) {
 	input, err := json.Marshal(req.stored(r.ID))
 	body, failed := json.Marshal(r)
 	if err := errors.Join(err, failed); err != nil {
@@ -273,7 +273,7 @@ func (api *API) kept(r *http.Request) (*archive.Record, *fault.Error) {
 	if !strings.HasPrefix(id, responsePrefix) {
 		return nil, missing
 	}
-	got, err := api.opts.Archive.Get(r.Context(), id)
+	got, err := api.opts.Archive.Get(r.Context(), keyOf(r.Context(), id))
 	if errors.Is(err, archive.ErrNotFound) {
 		return nil, missing
 	}
@@ -340,7 +340,8 @@ func (api *API) deleteResponse(w http.ResponseWriter, r *http.Request) *fault.Er
 		return e
 	}
 	api.background.cancel(r.Context(), got.ID)
-	if err := api.opts.Archive.Delete(r.Context(), got.ID); err != nil && !errors.Is(err, archive.ErrNotFound) {
+	err := api.opts.Archive.Delete(r.Context(), keyOf(r.Context(), got.ID))
+	if err != nil && !errors.Is(err, archive.ErrNotFound) {
 		return storageFailed(err)
 	}
 	return wire.WriteJSON(w, map[string]any{"id": got.ID, "object": "response", "deleted": true})

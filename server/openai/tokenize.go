@@ -109,7 +109,7 @@ func onlyModelField(variable func(*tokenizeRequest) *string) wire.Field[tokenize
 // tokenizer loads the model with a name, or the only one. The caller must release the lease.
 func (api *API) tokenizer(ctx context.Context, name string) (*pool.Lease, *fault.Error) {
 	if name == "" {
-		models := api.service.Models()
+		models := api.service.Models(ctx)
 		if len(models) != 1 {
 			return nil, fault.New(fault.MissingField, "model",
 				"Missing required parameter: 'model'. The server has %d models.", len(models))
@@ -143,7 +143,7 @@ func (api *API) tokenize(w http.ResponseWriter, r *http.Request) *fault.Error {
 	}
 	var tokens []engine.Token
 	err := api.service.Ask(r.Context(), model, func() (err error) {
-		tokens, err = model.Engine.Tokenize(text, true, math.MaxInt32)
+		tokens, err = service.NewReader(r.Context(), model).Tokenize(text, true, math.MaxInt32)
 		return err
 	})
 	if err != nil {

@@ -29,7 +29,7 @@ func (api *API) createFile(w http.ResponseWriter, r *http.Request) *fault.Error 
 
 	upload := &upload{
 		api:    api,
-		owner:  service.CallOf(r.Context()).Client,
+		owner:  ownerOf(r.Context()),
 		values: map[string]json.RawMessage{},
 	}
 	defer upload.discard()
@@ -72,7 +72,7 @@ const maxFormValue = 4096
 // upload is a file that is being stored.
 type upload struct {
 	api    *API
-	owner  string // the client
+	owner  archive.Owner
 	values map[string]json.RawMessage
 	expiry map[string]json.RawMessage // the values of expires_after
 	draft  *archive.Draft

@@ -24,7 +24,7 @@ func (o *Ops) catalog(w http.ResponseWriter, r *http.Request) *fault.Error {
 		return wire.WriteJSON(w, Catalog{Offline: true, Models: []service.CatalogModel{}})
 	}
 	return wire.WriteJSON(w, Catalog{
-		Manage:  service.CallOf(r.Context()).Local,
+		Manage:  service.CallOf(r.Context()).Manages,
 		Offline: known.Offline,
 		Memory:  known.Memory,
 		Models:  append([]service.CatalogModel{}, known.Models...),

@@ -2,11 +2,14 @@ package ops
 
 import (
 	"net/http"
+	"slices"
 	"time"
 
+	"serve/access"
 	"serve/fault"
 	"serve/pool"
 	"serve/server/wire"
+	"serve/service"
 )
 
 // healthz answers GET /healthz: the process is alive.
@@ -46,11 +49,20 @@ func (o *Ops) health(m *pool.Model) string {
 }
 
 // readyz answers GET /readyz: 200 if the engine of every model in memory is running, is not
-// stalled, and has room in its queue. With ?model= it checks only that model.
+// stalled, and has room in its queue. With ?model= it checks only that model. It names models only to those who may
+// know what the server does.
 func (o *Ops) readyz(w http.ResponseWriter, r *http.Request) *fault.Error {
-	asked := o.opts.Service.Models()
+	asked := o.opts.Service.All()
+	var named []*pool.Model // to this client
+	unknown := service.CallOf(r.Context()).Require(access.Metrics)
+	if unknown == nil {
+		named = o.opts.Service.Models(r.Context())
+	}
 	if name := r.URL.Query().Get("model"); name != "" {
-		m, e := o.opts.Service.Named(name)
+		if unknown != nil {
+			return unknown
+		}
+		m, e := o.opts.Service.Named(r.Context(), name)
 		if e != nil {
 			return e
 		}
@@ -59,17 +71,20 @@ func (o *Ops) readyz(w http.ResponseWriter, r *http.Request) *fault.Error {
 
 	status := struct {
 		Status string            `json:"status"`
-		Models map[string]string `json:"models"`
+		Models map[string]string `json:"models,omitempty"`
 		// Details of states that have some.
 		Reasons map[string]string `json:"reasons,omitempty"`
 	}{healthReady, map[string]string{}, map[string]string{}}
 
 	for _, m := range asked {
 		health := o.health(m)
-		status.Models[m.ID] = health
+		told := slices.Contains(named, m)
+		if told {
+			status.Models[m.ID] = health
+		}
 		if health != healthReady && health != healthIdle {
 			status.Status = "not ready"
-			if missing, ok := o.opts.Pool.MissingDevice(m); ok {
+			if missing, ok := o.opts.Pool.MissingDevice(m); ok && told {
 				status.Reasons[m.ID] = missing.Error()
 			}
 			o.opts.Log.Error("a model is not ready", "model", m.ID, "health", health)

@@ -120,7 +120,7 @@ func (engineCollector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
 func (e engineCollector) Collect(out chan<- prometheus.Metric) {
-	for _, model := range e.o.opts.Service.Models() {
+	for _, model := range e.o.opts.Service.All() {
 		counts := e.o.opts.Pool.Counts(model)
 		for i := range modelMetrics {
 			modelMetrics[i].collect(out, model.ID, &counts)

@@ -49,7 +49,7 @@ type ModelStatus struct {
 }
 
 // status answers GET /status.
-func (o *Ops) status(w http.ResponseWriter, _ *http.Request) *fault.Error {
+func (o *Ops) status(w http.ResponseWriter, r *http.Request) *fault.Error {
 	status := Status{
 		Version: o.opts.Version,
 		PID:     o.opts.PID,
@@ -57,7 +57,7 @@ func (o *Ops) status(w http.ResponseWriter, _ *http.Request) *fault.Error {
 		Models:  []ModelStatus{},
 	}
 
-	for _, m := range o.opts.Service.Models() {
+	for _, m := range o.opts.Service.Models(r.Context()) {
 		c := o.opts.Pool.Counts(m)
 		ms := ModelStatus{
 			ID:              m.ID,
@@ -97,7 +97,7 @@ func (o *Ops) status(w http.ResponseWriter, _ *http.Request) *fault.Error {
 // Stalled returns a model whose engine has had work for at least d without making a step, if there
 // is one.
 func (o *Ops) Stalled(d time.Duration) (model string, stalled bool) {
-	for _, m := range o.opts.Service.Models() {
+	for _, m := range o.opts.Service.All() {
 		if e, ok := o.opts.Pool.Loaded(m); ok && e.Stats().Stalled(time.Now(), d) {
 			return m.ID, true
 		}

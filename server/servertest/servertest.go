@@ -23,6 +23,7 @@ import (
 	"serve/kernels"
 	"serve/pool"
 	"serve/server"
+	"serve/service"
 )
 
 // Server is a server that listens. Its first model is the fake.
@@ -105,6 +106,17 @@ func Unconnected(
 	return &Server{Server: s, Engine: e, Model: model}, end
 }
 
+// TenantHeader is the header of the requests that Tenants reads.
+const TenantHeader = "Test-Tenant"
+
+// Tenants is a server's handler, to which each request brings its tenant in a header.
+func Tenants(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		call := &service.Call{Tenant: r.Header.Get(TenantHeader)}
+		h.ServeHTTP(w, r.WithContext(service.WithCall(r.Context(), call)))
+	})
+}
+
 // ready is the load of a model that is there already.
 func ready(e pool.Engine) pool.LoadFunc {
 	return func(context.Context, bool) (*pool.Instance, error) {
@@ -184,11 +196,11 @@ func (r *Recorder) Generate(ctx context.Context, req engine.Request) (*engine.St
 }
 
 // Render implements pool.Engine.
-func (r *Recorder) Render(c engine.Chat) (*engine.Rendered, error) {
+func (r *Recorder) Render(by engine.Caller, c engine.Chat) (*engine.Rendered, error) {
 	r.mu.Lock()
 	r.Chats = append(r.Chats, c)
 	r.mu.Unlock()
-	rendered, err := r.Engine.Render(c)
+	rendered, err := r.Engine.Render(by, c)
 	if err == nil && r.Rewrite != nil {
 		r.Rewrite(rendered)
 	}

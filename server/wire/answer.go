@@ -17,6 +17,9 @@ func RandomID() string {
 	return hex.EncodeToString(b[:])
 }
 
+// ShouldRetry is the header that tells clients whether to repeat a request, whatever its status.
+const ShouldRetry = "X-Should-Retry"
+
 // WriteFault writes an error response in an API's form. Final says that repeating the request does
 // not help, although its status has clients do that.
 func WriteFault(w http.ResponseWriter, e *fault.Error, status int, body []byte, final bool) {
@@ -30,8 +33,8 @@ func WriteFault(w http.ResponseWriter, e *fault.Error, status int, body []byte, 
 			h.Set("X-Queue-Expected-Ms", Milliseconds(e.Queue.Expected))
 		}
 	}
-	if final {
-		h.Set("X-Should-Retry", "false")
+	if final || e.Final {
+		h.Set(ShouldRetry, "false")
 	}
 
 	WriteBody(w, status, body)

@@ -2,6 +2,8 @@
 
 import { createParser } from 'eventsource-parser';
 
+import { refused, withKey } from './key';
+
 export interface ModelStatus {
   id: string;
   state: string;
@@ -56,10 +58,12 @@ export async function checked(response: Response): Promise<Response> {
   throw new ServerError(error.message ?? `The server answered ${response.status} ${response.statusText}.`, response.status, error.param);
 }
 
-/** Fetches. A failed fetch only says "Failed to fetch". */
+/** Fetches, with the API key if there is one. A failed fetch only says "Failed to fetch". */
 export async function ask(url: string, init?: RequestInit): Promise<Response> {
   try {
-    return await fetch(url, init);
+    const response = await fetch(url, { ...init, headers: withKey(init?.headers) });
+    if (response.status === 401) refused();
+    return response;
   } catch (e) {
     if (e instanceof DOMException && e.name === 'AbortError') throw e;
     throw new ServerError('The server cannot be reached. Is serve still running?', 0);
@@ -69,6 +73,39 @@ export async function ask(url: string, init?: RequestInit): Promise<Response> {
 export async function status(signal?: AbortSignal): Promise<Status> {
   return (await checked(await ask('/status', { signal }))).json();
 }
+
+/** The models that the key may use, with no more than their names: for keys that may not see the status. */
+export async function listed(): Promise<ModelStatus[]> {
+  const { data } = await (await checked(await ask('/v1/models'))).json();
+  return data.map(({ id }: { id: string }) => ({ ...unseen, id }));
+}
+
+/** A model of which nothing is known. */
+const unseen: ModelStatus = {
+  id: '',
+  state: '',
+  aliases: [],
+  at_start: true,
+  sees_images: null,
+  generates: null,
+  process: 0,
+  resident_bytes: 0,
+  planned_bytes: 0,
+  devices: [],
+  why_processor: '',
+  slots: 0,
+  context: 0,
+  running: 0,
+  queued: 0,
+  kv_cells_used: 0,
+  kv_cells_kept: 0,
+  kv_cells: 0,
+  tokens_per_second: 0,
+  restarts: 0,
+};
+
+/** Whether an error says that the key may not do something. */
+export const isForbidden = (e: unknown) => e instanceof ServerError && e.status === 403;
 
 export async function metrics(signal?: AbortSignal): Promise<string> {
   return (await checked(await ask('/metrics', { signal }))).text();

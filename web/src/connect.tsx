@@ -15,7 +15,7 @@ export function ConnectPage() {
   return (
     <main class="page" tabIndex={0}>
       <h1>Use it from programs</h1>
-      <p class="note">The server speaks the APIs of OpenAI, Anthropic and Ollama. Programs made for one of them need only its address, any API key, and a model’s name.</p>
+      <p class="note">The server speaks the APIs of OpenAI, Anthropic and Ollama. Programs made for one of them need only its address, an API key (any, if the server has none of its own), and a model’s name.</p>
       {trouble.value && (
         <p class="error" role="alert">
           {trouble.value}

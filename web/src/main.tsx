@@ -3,6 +3,8 @@ import { render } from 'preact';
 
 import { Chat } from './chat';
 import { ConnectPage } from './connect';
+import { wanted } from './key';
+import { KeyForm } from './keyform';
 import { guardLeaving, recall } from './library';
 import { ModelsPage } from './models';
 import './pages.css';
@@ -35,7 +37,7 @@ function App() {
           ))}
         </nav>
       </header>
-      <shown.show />
+      {wanted.value ? <KeyForm entered={() => void refresh()} /> : <shown.show />}
     </>
   );
 }

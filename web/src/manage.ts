@@ -1,6 +1,6 @@
-// Requests about the models of the server's machine. Only programs there may manage them.
+// Requests about the models of the server's machine. Only programs there may manage them, or those with a key for it.
 
-import { ask, checked, lines } from './api';
+import { ask, checked, isForbidden, lines } from './api';
 
 /** A model that can be downloaded by a short name. What is unknown is 0 or ''. */
 export interface CatalogModel {
@@ -39,8 +39,14 @@ export interface PullLine {
   error?: string;
 }
 
+/** What can be downloaded; nothing for a key that may not know. */
 export async function catalog(): Promise<Catalog> {
-  return (await checked(await ask('/catalog'))).json();
+  try {
+    return await (await checked(await ask('/catalog'))).json();
+  } catch (e) {
+    if (!isForbidden(e)) throw e;
+    return { manage: false, offline: true, memory_bytes: 0, models: [] };
+  }
 }
 
 /** The models that are served, and those that are stored if this page may manage them. */

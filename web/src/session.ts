@@ -5,6 +5,7 @@ import { batch, computed, signal } from '@preact/signals';
 
 import * as api from './api';
 import type { TextFile } from './files';
+import { wanted } from './key';
 import * as store from './store';
 import { add, change, newConversation, path, wire, type Conversation, type Message, type ToolCall } from './tree';
 
@@ -32,8 +33,12 @@ export const live = signal<Live | null>(null);
 export const answering = computed(() => live.value !== null && live.value.conversation === current.value.id);
 
 export async function refresh(): Promise<void> {
+  if (wanted.value) return;
   try {
-    const status = await api.status();
+    const status = await api.status().catch(async (e) => {
+      if (!api.isForbidden(e)) throw e;
+      return { models: await api.listed(), version: '' };
+    });
     batch(() => {
       models.value = status.models;
       version.value = status.version;

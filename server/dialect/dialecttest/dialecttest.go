@@ -28,6 +28,9 @@ func CheckRoutes(t *testing.T, routes []dialect.Route) {
 			t.Errorf("%s is declared twice", name)
 		}
 		seen[name] = true
+		if r.Right.String() == "" {
+			t.Errorf("%s declares no right", name)
+		}
 		checkSentence(t, name, r.Doc)
 		checkFields(t, name, r.Fields)
 	}

@@ -1,0 +1,300 @@
+package access
+
+import (
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Options configure Keys.
+type Options struct {
+	File string
+	// Required says that the file has to exist, and that clients need a key although it may have none.
+	Required bool
+	Failures int          // wrong keys from an address in a minute, DefaultFailures
+	Log      *slog.Logger // slog.Default()
+}
+
+// checkEvery is how often the file is looked at.
+const checkEvery = 250 * time.Millisecond
+
+// Keys are the keys in a file, which is read again when it changes. They are safe for concurrent use.
+type Keys struct {
+	opts     Options
+	failures failures
+	table    atomic.Pointer[table]
+	required atomic.Bool
+	leave    atomic.Pointer[func(tenant string)]
+
+	// Of the goroutine that looks at the file.
+	changed   bool            // a principal has come or ended since tenants was made
+	tenants   map[string]bool // those that have a principal
+	seen      stamp
+	present   bool   // the file was there when it was looked at last
+	complaint string // that was logged last
+	savedAt   time.Time
+
+	stop  chan struct{}
+	ended sync.WaitGroup
+	once  sync.Once
+}
+
+// table is the content of the file as it is looked up.
+type table struct {
+	principals map[hash]*Principal
+	byID       map[string]*Principal // with the key's newest secret
+	accounts   map[string]*Account   // by the key's id
+}
+
+// Open reads the keys and follows the file's changes until Close.
+func Open(o Options) (*Keys, error) {
+	if o.Failures == 0 {
+		o.Failures = DefaultFailures
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	k := &Keys{
+		opts:     o,
+		failures: failures{most: o.Failures, counts: map[netip.Prefix]*failing{}},
+		savedAt:  time.Now(),
+		stop:     make(chan struct{}),
+	}
+	k.table.Store(&table{})
+	k.required.Store(o.Required)
+
+	// The stamp is taken first: a file that changes meanwhile is read again.
+	seen, err := stampOf(o.File)
+	if err == nil {
+		err = k.load()
+	}
+	if err != nil && (o.Required || !errors.Is(err, fs.ErrNotExist)) {
+		return nil, err
+	}
+	k.present = err == nil
+	k.seen = seen
+	k.part()
+	k.ended.Go(k.watch)
+	return k, nil
+}
+
+// Required reports whether clients need a key. Once they do they always will: it does not end with the last key.
+func (k *Keys) Required() bool { return k.required.Load() }
+
+// OnLeave has a function called with each tenant whose last key is revoked or expires. What it leaves is nobody's.
+func (k *Keys) OnLeave(f func(tenant string)) { k.leave.Store(&f) }
+
+// part tells of the tenants that have no key any more.
+func (k *Keys) part() {
+	if !k.changed {
+		return
+	}
+	k.changed = false
+
+	now := time.Now()
+	tenants := map[string]bool{}
+	for _, p := range k.table.Load().principals {
+		if !p.isExpired(now) {
+			tenants[p.Tenant] = true
+		}
+	}
+
+	left := k.tenants
+	k.tenants = tenants
+	for tenant := range left {
+		if f := k.leave.Load(); f != nil && !tenants[tenant] {
+			(*f)(tenant)
+		}
+	}
+}
+
+// Close ends following the file, and writes what the keys have used.
+func (k *Keys) Close() error {
+	k.once.Do(func() { close(k.stop) })
+	k.ended.Wait()
+	return k.saveUsage(true)
+}
+
+// watch looks at the file and at what has expired, until Close.
+func (k *Keys) watch() {
+	ticker := time.NewTicker(checkEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-k.stop:
+			return
+		case <-ticker.C:
+		}
+
+		k.look()
+		k.expire()
+		k.part()
+		if now := time.Now(); now.Sub(k.savedAt) >= tokensEvery {
+			k.savedAt = now
+			if err := k.saveUsage(false); err != nil {
+				k.complain(err)
+			}
+		}
+	}
+}
+
+// look reads the file again if it has changed. If it cannot be used, the keys stay what they were.
+func (k *Keys) look() {
+	now, err := stampOf(k.opts.File)
+	if errors.Is(err, fs.ErrNotExist) && !k.present {
+		return
+	}
+	if err == nil && now == k.seen {
+		return
+	}
+	if err == nil {
+		k.present = true
+		err = k.load()
+	}
+	if err != nil {
+		k.complain(fmt.Errorf("the API keys stay what they were: %w", err))
+		return
+	}
+	k.seen = now
+	k.complaint = ""
+	k.opts.Log.Info("the API keys were read again", "keys", len(k.table.Load().accounts))
+}
+
+// complain logs an error, once.
+func (k *Keys) complain(err error) {
+	if text := err.Error(); text != k.complaint {
+		k.complaint = text
+		k.opts.Log.Error("a problem with the API keys", "error", err)
+	}
+}
+
+// load reads the file and puts its keys in the place of those that there are. What is gone, or may do other things than
+// before, ends.
+func (k *Keys) load() error {
+	f, err := readKeys(k.opts.File)
+	if err != nil {
+		return err
+	}
+	used, err := readUsage(k.opts.File)
+	if err != nil {
+		k.opts.Log.Error("what API keys have used until now is not known", "error", err)
+		used = &usageFile{}
+	}
+
+	old := k.table.Load()
+	next := &table{
+		principals: map[hash]*Principal{},
+		byID:       map[string]*Principal{},
+		accounts:   map[string]*Account{},
+	}
+	for i := range f.Keys {
+		next.add(old, &f.Keys[i], used.Keys[f.Keys[i].ID])
+	}
+	k.table.Store(next)
+	k.changed = true
+	if len(f.Keys) > 0 {
+		k.required.Store(true)
+	}
+
+	for h, p := range old.principals {
+		if q := next.principals[h]; q == nil || q.session != p.session {
+			p.session.end(ErrEnded)
+		}
+	}
+	return nil
+}
+
+// add adds a key, with what is known of it.
+func (t *table) add(old *table, k *Key, u usage) {
+	account := old.accounts[k.ID]
+	if account == nil {
+		account = NewAccount(k.Limits)
+		account.restore(u)
+	} else {
+		account.setLimits(k.Limits)
+	}
+	t.accounts[k.ID] = account
+	if !k.Revoked.IsZero() {
+		return
+	}
+
+	for i, s := range k.Secrets {
+		p := &Principal{
+			ID:      k.ID,
+			Name:    k.Name,
+			Tenant:  k.Tenant,
+			Scopes:  k.Scopes,
+			Models:  k.Models,
+			Expires: k.end(s),
+			hash:    s.SHA256,
+			account: account,
+		}
+		if before := old.principals[s.SHA256]; before != nil && before.mayAs(p) && before.session.ctx.Err() == nil {
+			p.session = before.session
+		} else {
+			p.session = newSession()
+		}
+		t.principals[s.SHA256] = p
+		if i == 0 {
+			t.byID[k.ID] = p
+		}
+	}
+}
+
+// mayAs reports whether two principals may do the same.
+func (p *Principal) mayAs(q *Principal) bool {
+	return p.ID == q.ID && p.Tenant == q.Tenant && p.Scopes == q.Scopes && slices.Equal(p.Models, q.Models)
+}
+
+// expire ends what has expired.
+func (k *Keys) expire() {
+	now := time.Now()
+	for _, p := range k.table.Load().principals {
+		if p.isExpired(now) && p.Context().Err() == nil {
+			p.session.end(ErrEnded)
+			k.changed = true
+		}
+	}
+}
+
+// Authenticate returns the principal of a secret that has come from an address. The error is ErrUnknown, or after too
+// many of these a FailuresError. It takes the same time for every secret of a length.
+func (k *Keys) Authenticate(secret, address string) (*Principal, error) {
+	if len(secret) > MaxSecret {
+		secret = secret[:MaxSecret]
+	}
+	now := time.Now()
+	sum := hashOf(secret)
+	p := k.table.Load().principals[sum]
+	if p == nil {
+		p = nobody
+	}
+	same := subtle.ConstantTimeCompare(sum[:], p.hash[:]) == 1
+	if !same || p == nobody || p.isExpired(now) {
+		if err := k.failures.add(address); err != nil {
+			return nil, err
+		}
+		return nil, ErrUnknown
+	}
+	p.account.touch(now)
+	return p, nil
+}
+
+// nobody is compared with where there is no principal.
+var nobody = &Principal{}
+
+// ByID returns the principal of a key, for work that it has left behind; nil if there is none any more.
+func (k *Keys) ByID(id string) *Principal {
+	p := k.table.Load().byID[id]
+	if p == nil || p.isExpired(time.Now()) {
+		return nil
+	}
+	return p
+}

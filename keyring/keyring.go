@@ -1,0 +1,86 @@
+// Package keyring is serve key without its flags: it makes, lists, revokes and rotates API keys, and prints them.
+package keyring
+
+import (
+	"fmt"
+	"time"
+
+	"serve/access"
+	"serve/terminal"
+)
+
+// Command is what all commands for keys have.
+type Command struct {
+	File     string // of the keys
+	JSON     bool   // print JSON
+	Terminal *terminal.Terminal
+}
+
+// Create makes a key and prints its secret.
+func (c *Command) Create(n access.NewKey) error {
+	k, secret, err := access.Create(c.File, n)
+	if err != nil {
+		return err
+	}
+	return c.printSecret("created", k, secret)
+}
+
+// Rotate gives a key another secret and prints it. The earlier one is accepted for the grace period.
+func (c *Command) Rotate(name string, grace time.Duration) error {
+	k, secret, err := access.Rotate(c.File, name, grace)
+	if err != nil {
+		return err
+	}
+	return c.printSecret("rotated", k, secret)
+}
+
+// printSecret prints the secret of a key, alone, and what there is to know about it beside it.
+func (c *Command) printSecret(done string, k access.Key, secret string) error {
+	if c.JSON {
+		listed := access.Listed{Key: k}
+		v := listed.View()
+		v.Secret = secret
+		return c.Terminal.PrintJSON(v)
+	}
+	c.Terminal.Note("%s %s (%s) in %s: tenant %s, scopes %s, limits %s",
+		done, k.Name, k.ID, c.File, k.Tenant, k.Scopes, k.Limits)
+	c.Terminal.Note("keep the key now: it is not stored, and not shown again")
+	_, err := fmt.Fprintln(c.Terminal.Out, secret)
+	return err
+}
+
+// Revoke revokes a key, by its name or id.
+func (c *Command) Revoke(name string) error {
+	k, err := access.Revoke(c.File, name)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		listed := access.Listed{Key: k}
+		return c.Terminal.PrintJSON(listed.View())
+	}
+	c.Terminal.Note("revoked %s (%s)", k.Name, k.ID)
+	return nil
+}
+
+// List prints all keys.
+func (c *Command) List() error {
+	list, err := access.List(c.File)
+	if err != nil {
+		return err
+	}
+	views := []access.View{}
+	rows := [][]string{access.Headings}
+	for i := range list {
+		views = append(views, list[i].View())
+		rows = append(rows, list[i].Cells())
+	}
+	switch {
+	case c.JSON:
+		return c.Terminal.PrintJSON(views)
+	case len(list) == 0:
+		c.Terminal.Note("there are no keys in %s", c.File)
+		return nil
+	}
+	return c.Terminal.Table(rows)
+}

@@ -1,0 +1,80 @@
+package openai_test
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"serve/access"
+	"serve/archive"
+	"serve/engine"
+	"serve/engine/enginetest"
+	"serve/server/servertest"
+)
+
+// withKey returns a handler that has a key with every request.
+func withKey(h http.Handler, secret string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Header.Set("Authorization", "Bearer "+secret)
+		h.ServeHTTP(w, r)
+	})
+}
+
+// TestBatchOfRevokedKey computes a batch's lines for the key that has made it, within its limits, and no more when the
+// key is revoked.
+func TestBatchOfRevokedKey(t *testing.T) {
+	folder := t.TempDir()
+	path := filepath.Join(t.TempDir(), "keys.json")
+	synctest.Test(t, func(t *testing.T) {
+		_, alice, err := access.Create(path, access.NewKey{
+			Name:   "alice",
+			Models: []string{"fake"},
+			Limits: access.Limits{RequestsPerMinute: 4}, // the file, the batch and two lines
+		})
+		_, bob, err2 := access.Create(path, access.NewKey{Name: "bob", Tenant: "alice"})
+		if err := errors.Join(err, err2); err != nil {
+			t.Fatal(err)
+		}
+		keys, err := access.Open(access.Options{File: path, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer keys.Close()
+		o := keeping(t, folder, archive.Limits{})
+		o.Keys = keys
+		s, end := servertest.Unconnected(t, enginetest.Options{}, engine.Options{}, o)
+		defer end()
+
+		own := withKey(s.Handler(), alice)
+		other := withKey(s.Handler(), bob)
+		b := begun(t, own, uploaded(t, own, chats(10), "batch"), "/v1/chat/completions")
+		time.Sleep(time.Second)
+		if c := batchNow(t, other, b.ID).Counts; c.Completed != 2 || c.Failed != 0 {
+			t.Errorf("within the limit: %+v", c)
+		}
+		time.Sleep(time.Minute)
+		before := batchNow(t, other, b.ID).Counts
+		if before.Completed < 5 || before.Failed != 0 {
+			t.Errorf("a minute later: %+v", before)
+		}
+
+		if _, err := access.Revoke(path, "alice"); err != nil {
+			t.Fatal(err)
+		}
+		b = ended(t, other, b.ID)
+		refused := results(t, other, b.Error)
+		if b.Counts.Completed > before.Completed+1 || len(refused) != b.Counts.Failed || len(refused) == 0 {
+			t.Errorf("in the end: %+v, %d refused", b.Counts, len(refused))
+		}
+		for id, line := range refused {
+			if !strings.Contains(line, `"status_code":401`) {
+				t.Errorf("%s: %s", id, line)
+			}
+		}
+	})
+}
