@@ -80,6 +80,9 @@ func (s *Service) Named(ctx context.Context, name string) (*pool.Model, *fault.E
 		}
 		have = append(have, served)
 	}
+	if len(have) == 0 {
+		return nil, fault.New(fault.ModelNotFound, "model", "The model '%s' is not served.", name)
+	}
 	return nil, fault.New(fault.ModelNotFound, "model",
 		"The model '%s' is not served. Served models: %s.", name, strings.Join(have, ", "))
 }
