@@ -59,7 +59,8 @@ func TestNothingIsReadForNobody(t *testing.T) {
 		},
 		"too expensive": {
 			then: func(n int) {
-				for began := time.Now(); n == enough && time.Since(began) < time.Second; { // computes
+				// No processor does so much within the limit; how long it takes says nothing on a busy machine.
+				for i := 0; n == enough && i < 1<<29; i++ {
 				}
 			},
 			want: fault.TooExpensive,
