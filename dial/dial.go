@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 
+	"serve/flagset"
 	"serve/hub"
 	"serve/registry"
 	"serve/server/ops"
@@ -22,15 +23,28 @@ type usageError struct{ error }
 func (usageError) Is(target error) bool { return target == ErrUsage }
 func (e usageError) Unwrap() error      { return e.error }
 
+// Flags are those of commands that ask servers.
+type Flags struct {
+	KeyFile  string // of the API key; by default it is in registry.KeyVariable
+	PlainKey bool   // the key may be sent to another machine without encryption
+	CertFile string // of registry.Client; "" for none
+}
+
+// Declare declares the flags.
+func (o *Flags) Declare(f flagset.Set) {
+	f.Text(&o.KeyFile, "api-key-file", "", "`file` with the API key for the server; by default it is in SERVE_API_KEY")
+	f.Toggle(&o.PlainKey, "plain-api-key", false, "send the API key to another machine by http, where others can read it")
+	f.Text(&o.CertFile, "client-cert", "",
+		"PEM `file` with the certificate, and its key, that identifies you to a server with --tls-client-ca")
+}
+
 // Dialer finds servers. All fields are required except those with a default.
 type Dialer struct {
+	Flags
 	Terminal *terminal.Terminal
 	Lookup   func(string) string               // a variable of the environment
 	Network  func() (hub.Options, error)       // for connections to other machines, which Offline refuses
 	Servers  func() ([]registry.Server, error) // that run on this machine
-	CertFile string                            // of registry.Client; "" for none
-	KeyFile  string                            // of the API key; by default it is in registry.KeyVariable
-	PlainKey bool                              // the key may be sent to another machine without encryption
 }
 
 // Key returns the API key for servers, if there is one.

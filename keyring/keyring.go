@@ -1,4 +1,4 @@
-// Package keyring is serve key without its flags: it makes, lists, revokes and rotates API keys, and prints them.
+// Package keyring is serve key: it makes, lists, revokes and rotates API keys, and prints them.
 package keyring
 
 import (

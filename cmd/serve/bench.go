@@ -61,7 +61,7 @@ compares two runs. --report writes charts of them.`,
 		RunE:              func(cmd *cobra.Command, args []string) error { return runBench(cmd.Context(), w, o, args[0]) },
 	}
 	o.declare(flagsOf(cmd))
-	w.declareClient(flagsOf(cmd))
+	w.reach.Declare(flagsOf(cmd))
 	return cmd
 }
 

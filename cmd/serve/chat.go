@@ -60,7 +60,7 @@ Nothing is stored unless you /save it.`,
 	f.StringArrayVar(&o.params, "param", nil, "request parameter as `NAME=VALUE`, such as temperature=0")
 	f.Toggle(&o.stats, "stats", false, "print statistics after each answer")
 	o.declare(f)
-	w.declareClient(f)
+	w.reach.Declare(f)
 	return cmd
 }
 

@@ -9,7 +9,6 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"serve/dial"
-	"serve/flagset"
 	"serve/hub"
 	"serve/library"
 	"serve/loader"
@@ -26,19 +25,8 @@ type cli struct {
 	environ  []string
 	offline  bool
 	caFile   string
-	certFile string
 	logLevel string
-
-	keyFile  string // of the API key for servers
-	plainKey bool   // it may be sent without encryption
-}
-
-// declareClient declares the flags of commands that ask servers.
-func (w *cli) declareClient(f flagset.Set) {
-	f.Text(&w.keyFile, "api-key-file", "", "`file` with the API key for the server; by default it is in SERVE_API_KEY")
-	f.Toggle(&w.plainKey, "plain-api-key", false, "send the API key to another machine by http, where others can read it")
-	f.Text(&w.certFile, "client-cert", "",
-		"PEM `file` with the certificate, and its key, that identifies you to a server with --tls-client-ca")
+	reach    dial.Flags // of commands that ask servers
 }
 
 // dialer finds servers.
@@ -48,9 +36,7 @@ func (w *cli) dialer() *dial.Dialer {
 		Lookup:   w.lookup,
 		Network:  w.network,
 		Servers:  w.servers,
-		CertFile: w.certFile,
-		KeyFile:  w.keyFile,
-		PlainKey: w.plainKey,
+		Flags:    w.reach,
 	}
 }
 

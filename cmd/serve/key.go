@@ -15,9 +15,8 @@ import (
 // keyOptions are the flags of the commands for keys.
 type keyOptions struct {
 	keyring.Command
-	made   access.NewKey
-	scopes []string
-	grace  time.Duration
+	made  keyring.New
+	grace time.Duration
 }
 
 func newKeyCommand(w *cli) *cobra.Command {
@@ -33,33 +32,14 @@ keys notice within a second. Once there is a key, every client needs one.`,
 	var o keyOptions
 	name := arguments(1, 1, "the name of a key")
 	create := w.keyCommand(&o, "create NAME", "create a key and print it; it is not shown again", name,
-		func(args []string) (err error) {
-			o.made.Name = args[0]
-			if len(o.scopes) > 0 {
-				if o.made.Scopes, err = access.ParseScope(o.scopes); err != nil {
-					return usagef("--scope: %w", err)
-				}
+		func(args []string) error {
+			k, err := o.made.Named(args[0])
+			if err != nil {
+				return usagef("--scope: %w", err)
 			}
-			return o.Create(o.made)
+			return o.Create(k)
 		})
-	f := flagsOf(create)
-	f.Text(&o.made.Tenant, "tenant", "", "`name` of whose the key's data is; by default the key's own")
-	f.List(&o.made.Models, "models", "`model` that the key may use; by default all")
-	f.List(&o.scopes, "scope", "`scope` of the key: inference, models (list them), metrics (and status) and admin "+
-		"(manage models); by default inference and models")
-	for _, limit := range []struct {
-		p           *int
-		name, usage string
-	}{
-		{&o.made.Limits.RequestsPerMinute, "requests-per-minute", "maximum requests per minute; 0 for no limit"},
-		{&o.made.Limits.TokensPerMinute, "tokens-per-minute", "maximum tokens, in and out, per minute; 0 for no limit"},
-		{&o.made.Limits.TokensPerDay, "tokens-per-day", "maximum tokens, in and out, per day (UTC); 0 for no limit"},
-		{&o.made.Limits.Concurrent, "concurrent", "maximum answers that are computed at the same time; 0 for no limit"},
-	} {
-		flagset.Number(f, limit.p, limit.name, 0, flagset.Within(0, access.MaxLimit), limit.usage)
-	}
-	flagset.Parsed(f, &o.made.Expires, "expires", "period", access.ParsePeriod, access.FormatPeriod,
-		"how long the key is valid, such as 90d or 12h; 0 for unlimited")
+	o.made.Declare(flagsOf(create))
 
 	rotate := w.keyCommand(&o, "rotate NAME", "give a key another secret and print it", name,
 		func(args []string) error { return o.Rotate(args[0], o.grace) })

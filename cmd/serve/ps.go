@@ -34,7 +34,7 @@ and tokens per second over the last five seconds.`,
 	f := flagsOf(cmd)
 	f.List(&o.urls, "url", "`URL` of a server to query, instead of looking for servers")
 	f.JSON(&o.json)
-	w.declareClient(f)
+	w.reach.Declare(f)
 	return cmd
 }
 

@@ -1,0 +1,45 @@
+package keyring
+
+import (
+	"serve/access"
+	"serve/flagset"
+)
+
+// New is a key to be made, as its flags describe it.
+type New struct {
+	access.NewKey
+	scopes []string
+}
+
+// Declare declares the flags.
+func (n *New) Declare(f flagset.Set) {
+	f.Text(&n.Tenant, "tenant", "", "`name` of whose the key's data is; by default the key's own")
+	f.List(&n.Models, "models", "`model` that the key may use; by default all")
+	f.List(&n.scopes, "scope", "`scope` of the key: inference, models (list them), metrics (and status) and admin "+
+		"(manage models); by default inference and models")
+	for _, limit := range []struct {
+		p           *int
+		name, usage string
+	}{
+		{&n.Limits.RequestsPerMinute, "requests-per-minute", "maximum requests per minute; 0 for no limit"},
+		{&n.Limits.TokensPerMinute, "tokens-per-minute", "maximum tokens, in and out, per minute; 0 for no limit"},
+		{&n.Limits.TokensPerDay, "tokens-per-day", "maximum tokens, in and out, per day (UTC); 0 for no limit"},
+		{&n.Limits.Concurrent, "concurrent", "maximum answers that are computed at the same time; 0 for no limit"},
+	} {
+		flagset.Number(f, limit.p, limit.name, 0, flagset.Within(0, access.MaxLimit), limit.usage)
+	}
+	flagset.Parsed(f, &n.Expires, "expires", "period", access.ParsePeriod, access.FormatPeriod,
+		"how long the key is valid, such as 90d or 12h; 0 for unlimited")
+}
+
+// Named returns the key with a name. The error is about --scope.
+func (n *New) Named(name string) (access.NewKey, error) {
+	k := n.NewKey
+	k.Name = name
+	if len(n.scopes) == 0 {
+		return k, nil
+	}
+	var err error
+	k.Scopes, err = access.ParseScope(n.scopes)
+	return k, err
+}
