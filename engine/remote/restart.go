@@ -160,15 +160,8 @@ func (r *Runner) restart(number int, why string) {
 		delay = min(firstDelay<<min(quiet-2, 10), lastDelay)
 	}
 
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := r.untilAborted()
 	defer cancel()
-	go func() {
-		select {
-		case <-r.aborted:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
 	for failures := 0; ; failures++ {
 		if delay > 0 {
 			select {
@@ -201,6 +194,19 @@ func (r *Runner) restart(number int, why string) {
 	}
 }
 
+// untilAborted returns a context that ends with Abort. The caller calls cancel.
+func (r *Runner) untilAborted() (ctx context.Context, cancel context.CancelFunc) {
+	ctx, cancel = context.WithCancel(context.Background())
+	go func() {
+		select {
+		case <-r.aborted:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
 // announce logs that a child has taken another's place.
 func (r *Runner) announce(why string, began time.Time) {
 	took := time.Since(began).Round(time.Millisecond)
@@ -223,15 +229,8 @@ func (r *Runner) takeSpare() *generation {
 // makeSpare starts a child to take the place of the next one that ends. If it fails, that one's successor is started
 // when it is needed.
 func (r *Runner) makeSpare() {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := r.untilAborted()
 	defer cancel()
-	go func() {
-		select {
-		case <-r.aborted:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
 
 	g, err := r.spawnAgain(ctx, 2)
 	if err != nil {
