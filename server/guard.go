@@ -21,7 +21,7 @@ import (
 var scopes = map[dialect.Right]access.Scope{
 	dialect.RightUse:    access.Inference,
 	dialect.RightList:   access.Models | access.Inference | access.Admin,
-	dialect.RightStatus: access.Metrics,
+	dialect.RightStatus: access.Metrics | access.Admin,
 	dialect.RightManage: access.Admin,
 }
 

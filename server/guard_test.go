@@ -95,7 +95,7 @@ func ask(s http.Handler, method, path, body string, headers ...string) outcome {
 var scopeOf = map[dialect.Right]access.Scope{
 	dialect.RightUse:    access.Inference,
 	dialect.RightList:   access.Models | access.Inference | access.Admin,
-	dialect.RightStatus: access.Metrics,
+	dialect.RightStatus: access.Metrics | access.Admin,
 	dialect.RightManage: access.Admin,
 }
 

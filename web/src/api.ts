@@ -61,8 +61,9 @@ export async function checked(response: Response): Promise<Response> {
 /** Fetches, with the API key if there is one. A failed fetch only says "Failed to fetch". */
 export async function ask(url: string, init?: RequestInit): Promise<Response> {
   try {
-    const response = await fetch(url, { ...init, headers: withKey(init?.headers) });
-    if (response.status === 401) refused();
+    const headers = withKey(init?.headers);
+    const response = await fetch(url, { ...init, headers });
+    if (response.status === 401) refused(headers);
     return response;
   } catch (e) {
     if (e instanceof DOMException && e.name === 'AbortError') throw e;

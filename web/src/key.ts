@@ -31,6 +31,9 @@ export function use(text: string): void {
   }
 }
 
+/** Whether a key is in use. */
+export const isUsed = () => key !== '';
+
 /** Returns the headers of a request, with the key if there is one. */
 export function withKey(headers?: HeadersInit): Headers {
   const all = new Headers(headers);
@@ -38,8 +41,12 @@ export function withKey(headers?: HeadersInit): Headers {
   return all;
 }
 
-/** Notes that the server has refused a request for lack of a key. One that it does not accept is forgotten. */
-export function refused(): void {
+/**
+ * Notes that the server has refused a request with these headers for lack of a key. One that it does not accept is
+ * forgotten, unless another one is in use by now.
+ */
+export function refused(sent: Headers): void {
+  if (sent.get('Authorization') !== withKey().get('Authorization')) return;
   if (key) {
     use('');
     refusal.value = 'The server does not accept this key. It may have expired, or it was revoked.';

@@ -3,6 +3,7 @@ import { useEffect } from 'preact/hooks';
 
 import { bytes } from './files';
 import { duration, fits, inventory, isHere, kinds, offered, repository, speed, totals, type Here } from './inventory';
+import { isUsed } from './key';
 import { busy, cancel, catalog, dismiss, fetches, fetchModel, load, look, problem, remove, tags, unload, type Fetch } from './library';
 import type { Catalog, CatalogModel } from './manage';
 import { models, set, trouble } from './session';
@@ -33,7 +34,8 @@ function Limits({ c }: { c: Catalog }) {
   return (
     <>
       {c.memory_bytes > 0 && <p class="note">The server’s machine has {bytes(c.memory_bytes)} of memory.</p>}
-      {!c.manage && <p class="notice">Models are managed only on the server’s own machine: open the web UI there, as {location.protocol}//localhost{location.port && `:${location.port}`}.</p>}
+      {!c.manage && isUsed() && <p class="notice">This key may not manage models: that takes one with the scope admin.</p>}
+      {!c.manage && !isUsed() && <p class="notice">Models are managed only on the server’s own machine: open the web UI there, as {location.protocol}//localhost{location.port && `:${location.port}`}.</p>}
       {c.manage && c.offline && <p class="notice">The server runs with --offline: it downloads no models.</p>}
     </>
   );

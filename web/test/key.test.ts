@@ -50,3 +50,11 @@ test('one that is not accepted any more is forgotten, and said to be', async () 
   await ask('/status');
   expect(seen.at(-1)!.key).toBe(null);
 });
+
+test('a late refusal of an earlier key does not forget the one in use', async () => {
+  use('wrong');
+  const late = ask('/status');
+  use('right');
+  await late;
+  expect([wanted.value, refusal.value, [...stored.values()]]).toEqual([false, '', ['right']]);
+});
