@@ -27,7 +27,7 @@ NPM_CI := npm ci --silent --no-audit --no-fund --ignore-scripts
 
 .PHONY: all serve llama page tools peers run node release version clean \
 	test test-pure test-binding test-program quick check check-computing hardened lint fuzz corpus emulated portable \
-	page-test monitoring judges judges-golden real-models agents more-agents soak attack memory bench man docs cuda-list
+	page-test monitoring judges judges-golden real-models agents more-agents soak attack tokenizers memory bench man docs cuda-list
 
 all: serve
 
@@ -227,6 +227,10 @@ soak: llama
 ATTACK ?= 60m
 attack: llama
 	ATTACK=$(ATTACK) go test ./cmd/serve -run TestCostOfAttacks -v -timeout 0
+
+# Splits 1 MiB of each kind of characters with each tokenizer of the catalog.
+tokenizers: llama
+	TEST_LONG_WORDS=1 go test ./engine/llama -run TestLongWords -v -timeout 0
 
 # A table of the planned and used memory of GGUF files; more than 5 % difference is an error.
 memory: llama

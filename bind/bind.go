@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 )
 
 // Server is what is known of a server before it starts.
@@ -46,7 +47,7 @@ func Check(s Server) error {
 			Todo: "make a key for each user with serve key create NAME, or let everyone in with --allow-anonymous; " +
 				"without --host, only this machine reaches the server",
 		}
-	case !s.TLS && !s.AllowPlainHTTP && len(s.Proxies) == 0:
+	case !s.TLS && !s.AllowPlainHTTP && !s.isBehindProxy():
 		return &Error{
 			Text: fmt.Sprintf("other machines can reach %s, and networks between could read prompts, answers and keys", exposed),
 			Todo: "encrypt with --tls-cert and --tls-key or with --tls-self-signed, or allow it with --allow-plain-http; " +
@@ -65,11 +66,21 @@ func (s *Server) Warnings() (list []string) {
 	if !s.Authenticates {
 		list = append(list, fmt.Sprintf("anyone who can reach %s can use the server (--allow-anonymous)", exposed))
 	}
-	if !s.TLS && len(s.Proxies) == 0 {
+	switch {
+	case s.TLS:
+	case s.isBehindProxy():
+		list = append(list, fmt.Sprintf("clients that reach %s and not its proxy (--trust-proxy) are not encrypted", exposed))
+	default:
 		list = append(list,
 			fmt.Sprintf("networks on the way to %s can read prompts, answers and keys (--allow-plain-http)", exposed))
 	}
 	return list
+}
+
+// isBehindProxy reports whether there is a proxy on another machine. One on this machine reaches the server on loopback,
+// and is no reason to listen on more.
+func (s *Server) isBehindProxy() bool {
+	return slices.ContainsFunc(s.Proxies, func(p netip.Prefix) bool { return !p.Addr().IsLoopback() })
 }
 
 // Exposed returns the first address that other machines can reach; nil if there is none. Files in the system's tree,
@@ -100,9 +111,9 @@ func ParseProxies(list []string) ([]netip.Prefix, error) {
 				Text: fmt.Sprintf("--trust-proxy %q is neither an address nor a network", text),
 				Todo: "give the proxy's address, such as 10.0.0.7, or its network, such as 10.0.0.0/24",
 			}
-		case prefix.Bits() == 0:
+		case prefix.Bits() < leastBits(prefix.Addr()):
 			return nil, &Error{
-				Text: fmt.Sprintf("--trust-proxy %s would let anyone invent the address that a request comes from", text),
+				Text: fmt.Sprintf("--trust-proxy %s is so large that anyone could invent the address of a request", text),
 				Todo: "give the proxy's address or its network",
 			}
 		case prefix.Addr().Is4In6():
@@ -114,6 +125,14 @@ func ParseProxies(list []string) ([]netip.Prefix, error) {
 		proxies = append(proxies, prefix.Masked())
 	}
 	return proxies, nil
+}
+
+// leastBits returns the length of the shortest prefix that is one network: 10.0.0.0/8, and fc00::/7.
+func leastBits(address netip.Addr) int {
+	if address.Is4() {
+		return 8
+	}
+	return 7
 }
 
 // IsProxy reports whether an address is that of a proxy.

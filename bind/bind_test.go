@@ -39,6 +39,10 @@ func TestCheck(t *testing.T) {
 		{"anonymous, plain", Server{AllowAnonymous: true, AllowPlainHTTP: true}, starts},
 		{"authentication, a proxy", Server{Authenticates: true, Proxies: proxies}, starts},
 		{"anonymous, a proxy", Server{AllowAnonymous: true, Proxies: proxies}, starts},
+		{"authentication, a proxy on this machine", Server{
+			Authenticates: true,
+			Proxies:       []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("::1/128")},
+		}, noTLS},
 		{anyKind, Server{Authenticates: true, TLS: true, AllowAnonymous: true, AllowPlainHTTP: true, Proxies: proxies}, starts},
 	} {
 		for _, a := range loopback {
@@ -74,6 +78,8 @@ func TestParseProxies(t *testing.T) {
 		"10.0.0.0/33":        "neither",
 		"0.0.0.0/0":          "anyone",
 		"::/0":               "anyone",
+		"0.0.0.0/1":          "anyone",
+		"10.0.0.0/8":         "10.0.0.0/8",
 		"::ffff:10.0.0.7":    "as IPv6",
 		"::ffff:10.0.0.0/96": "as IPv6",
 	} {

@@ -2,6 +2,7 @@ package certs
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -379,7 +380,7 @@ func TestIdentity(t *testing.T) {
 	ca := certstest.New(t, "CA")
 	for name, tt := range map[string]struct {
 		subject certstest.Subject
-		want    string
+		want    string // "" for its fingerprint
 	}{
 		"a URI before all": {certstest.Subject{
 			CommonName: "cn", URIs: []string{"spiffe://example.com/a", "spiffe://example.com/b"},
@@ -400,9 +401,10 @@ func TestIdentity(t *testing.T) {
 		if err != nil {
 			t.Fatal(name, err)
 		}
+		want := cmp.Or(tt.want, "SHA256="+Fingerprint(leaf))
 		state := &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{leaf}}}
-		if got, ok := Identity(state); got != tt.want || ok != (tt.want != "") {
-			t.Errorf("%s: got %q, %v, want %q", name, got, ok, tt.want)
+		if got, ok := Identity(state); got != want || !ok {
+			t.Errorf("%s: got %q, %v, want %q", name, got, ok, want)
 		}
 		state.VerifiedChains = nil
 		state.PeerCertificates = []*x509.Certificate{leaf}

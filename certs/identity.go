@@ -11,8 +11,9 @@ const maxIdentity = 255
 
 // Identity returns the name of the client of a connection, by its verified certificate: the first URI of its
 // subject alternative names, or else the first DNS name, or else the first e-mail address. A certificate without any
-// subject alternative name has its subject's common name, as CN=NAME. A name of one kind is never one of another. It
-// reports false if there is no verified certificate, or none of these.
+// subject alternative name has its subject's common name, as CN=NAME, and one that has none of these, or whose name is
+// odd, its fingerprint, as SHA256=FINGERPRINT. A name of one kind is never one of another. It reports false if there is
+// no verified certificate.
 //
 // It may be called with nil, the state of a connection without TLS.
 func Identity(state *tls.ConnectionState) (name string, ok bool) {
@@ -36,7 +37,7 @@ func Identity(state *tls.ConnectionState) (name string, ok bool) {
 		ok = true
 	}
 	if !ok || !isName(name) {
-		return "", false
+		name = "SHA256=" + Fingerprint(c) // then it is told from others all the same
 	}
 	return name, true
 }

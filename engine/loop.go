@@ -296,9 +296,7 @@ func (e *Engine) draw(q *sequence, row *Row, now time.Time) {
 	}
 
 	q.tokens = append(q.tokens, row.Token)
-	if q.last.IsZero() {
-		q.req.stream.drawn(now)
-	}
+	q.req.stream.drawn(now)
 
 	e.meter.token(q, now)
 	piece := m.Pieces[row.Token]
@@ -386,7 +384,6 @@ func (e *Engine) finish(q *sequence, reason Finish, err error) {
 	}
 
 	req.stream.mu.Lock()
-	req.usage.Completion += len(q.tokens) - q.prompt
 	if q.index == 0 {
 		req.usage.Cached = max(q.cached, 0)
 	}

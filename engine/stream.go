@@ -139,10 +139,11 @@ func (s *Stream) begin(now time.Time) {
 	}
 }
 
-// drawn notes that a sequence's first token was drawn.
+// drawn notes that a token of a sequence was drawn.
 func (s *Stream) drawn(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.req.usage.Completion++
 	if s.times.First.IsZero() {
 		s.times.First = now
 	}

@@ -2,6 +2,7 @@ package host
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -40,6 +41,31 @@ func limited(
 		if open.open != 0 || len(open.byClient) != 0 || open.idle.Len() != 0 || open.lingering != 0 {
 			t.Errorf("after the end there are %d connections, %d clients, %d idle",
 				open.open, len(open.byClient), open.idle.Len())
+		}
+	})
+}
+
+// TestTwoListeners serves plain HTTP on two listeners, as with --ollama-port.
+func TestTwoListeners(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFront(t.Context(), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			io.WriteString(w, "served")
+		}), frontOptions{})
+		served := make(chan error)
+		for range 2 {
+			listener := servertest.NewPipes()
+			go func() { served <- f.serve(listener) }()
+			synctest.Wait() // each begins when the one before it has
+			if status, body := get(listener.DialFrom("192.0.2.1"), "/"); status != http.StatusOK || body != "served" {
+				t.Errorf("%d %s", status, body)
+			}
+		}
+
+		f.http.Close()
+		for range 2 {
+			if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+				t.Error(err)
+			}
 		}
 	})
 }

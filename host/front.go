@@ -32,15 +32,17 @@ type frontOptions struct {
 
 // front is an HTTP server with its limits.
 type front struct {
-	http *http.Server
-	open *connections
+	http   *http.Server
+	open   *connections
+	secure bool // TLS; http sets its own configuration once it serves
 }
 
 // newFront returns a server whose requests end when ctx does.
 func newFront(ctx context.Context, handler http.Handler, o frontOptions) *front {
 	open := newConnections(o.Limits, o.TLS)
 	return &front{
-		open: open,
+		open:   open,
+		secure: o.TLS != nil,
 		http: &http.Server{
 			Handler:           handler,
 			TLSConfig:         o.TLS,
@@ -66,8 +68,8 @@ func newFront(ctx context.Context, handler http.Handler, o frontOptions) *front 
 // serve answers the connections of a listener until the server is closed.
 func (f *front) serve(l net.Listener) error {
 	l = f.open.limit(l)
-	if f.http.TLSConfig == nil {
-		return f.http.Serve(l)
+	if f.secure {
+		return f.http.ServeTLS(l, "", "")
 	}
-	return f.http.ServeTLS(l, "", "")
+	return f.http.Serve(l)
 }

@@ -42,7 +42,7 @@ func (s *Server) begin(c *gin.Context) *exchange {
 		ResponseWriter: c.Writer,
 		id:             newID(),
 		start:          time.Now(),
-		call:           callOf(c.Request),
+		call:           s.callOf(c.Request),
 		endpoint:       s.endpointOf(c),
 		ctrl:           http.NewResponseController(c.Writer),
 		stall:          s.opts.WriteStall,
@@ -58,7 +58,7 @@ func (s *Server) begin(c *gin.Context) *exchange {
 // callOf returns the call of a request as it is without keys; a client's certificate is a tenant of its own. One that
 // the server itself makes brings the client and the tenant that it is made for; others bring their tenant, if whatever
 // is before the server knows it.
-func callOf(r *http.Request) *service.Call {
+func (s *Server) callOf(r *http.Request) *service.Call {
 	given := service.CallOf(r.Context())
 	if given.Yields {
 		return &service.Call{
@@ -70,7 +70,7 @@ func callOf(r *http.Request) *service.Call {
 	call := &service.Call{
 		Client:  client(r),
 		Tenant:  given.Tenant,
-		Manages: isLocal(r),
+		Manages: isLocal(r) && !s.isProxy(r),
 	}
 	if name, ok := certs.Identity(r.TLS); ok {
 		call.Client = clientCertificate + name
@@ -122,7 +122,7 @@ func isLocal(r *http.Request) bool {
 		return false
 	}
 	for _, name := range proxyHeaders {
-		if r.Header.Get(name) != "" {
+		if len(r.Header.Values(name)) > 0 {
 			return false
 		}
 	}

@@ -23,8 +23,7 @@ var proxyHeaders = []string{forwarded, forwardedFor, "X-Real-Ip", "Via"}
 // address of the client, and X-Forwarded-Proto the scheme that the client used. What others tell is not believed, and
 // their X-Forwarded-Proto is removed. The request must be a copy; its header is copied before it is changed.
 func (s *Server) believe(r *http.Request) {
-	at, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil || !bind.IsProxy(s.opts.Proxies, at.Addr()) {
+	if !s.isProxy(r) {
 		setHeader(r, forwardedProto, "")
 		return
 	}
@@ -50,6 +49,12 @@ func (s *Server) believe(r *http.Request) {
 		client.scheme, _, _ = strings.Cut(r.Header.Get(forwardedProto), ",")
 	}
 	setHeader(r, forwardedProto, strings.ToLower(strings.TrimSpace(client.scheme)))
+}
+
+// isProxy reports whether a request is from a trusted proxy as far as is known: one that tells of no client.
+func (s *Server) isProxy(r *http.Request) bool {
+	at, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && bind.IsProxy(s.opts.Proxies, at.Addr())
 }
 
 // setHeader sets a header of a request, or removes it if the value is empty.

@@ -164,7 +164,7 @@ func TestExposed(t *testing.T) {
 			[]string{"--tls-self-signed", "--allow-plain-http", "--trust-proxy"}},
 		"everyone, encrypted": {nil, []string{"--host", "0.0.0.0", "--tls-self-signed"}, []string{"--allow-anonymous"}},
 		"any proxy": {nil, []string{"--host", "0.0.0.0", "--allow-anonymous", "--trust-proxy", "0.0.0.0/0"},
-			[]string{"anyone invent"}},
+			[]string{"anyone could invent"}},
 		"half a pair":       {nil, []string{"--tls-key", "/nowhere"}, []string{"belong together"}},
 		"a missing pair":    {nil, []string{"--tls-cert", "/nowhere", "--tls-key", "/nowhere"}, []string{"cannot read /nowhere"}},
 		"clients and plain": {nil, []string{"--tls-client-ca", "/nowhere"}, []string{"needs TLS"}},

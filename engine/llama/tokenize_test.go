@@ -3,6 +3,7 @@ package llama
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -65,13 +66,15 @@ func TestTokensAreLlamas(t *testing.T) {
 	}
 }
 
-// TestLongWords has the tokenizers split 1 MiB of each kind of characters, which end a process in llama.cpp.
+// TestLongWords has the tokenizers split long runs of each kind of characters, which end a process in llama.cpp: 1 MiB
+// of each with one tokenizer, and with all of them if TEST_LONG_WORDS is set, as make tokenizers does.
 func TestLongWords(t *testing.T) {
-	size := 1 << 20
-	if testing.Short() {
-		size = 300 << 10
-	}
+	const most = 1 << 20
 	for _, pre := range pres {
+		size := most
+		if pre != "tekken" && os.Getenv("TEST_LONG_WORDS") == "" {
+			size = 48 << 10
+		}
 		if pre == "superbpe" {
 			continue // its lookahead takes quadratic time, which the process for text ends
 		}
