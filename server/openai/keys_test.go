@@ -78,3 +78,51 @@ func TestBatchOfRevokedKey(t *testing.T) {
 		}
 	})
 }
+
+// TestBatchOfUsedUpKey has a batch whose key has used its tokens of the day keep no other batch waiting, and end soon
+// after its key is revoked.
+func TestBatchOfUsedUpKey(t *testing.T) {
+	folder := t.TempDir()
+	path := filepath.Join(t.TempDir(), "keys.json")
+	synctest.Test(t, func(t *testing.T) {
+		_, alice, err := access.Create(path, access.NewKey{Name: "alice", Limits: access.Limits{TokensPerDay: 100}})
+		_, bob, err2 := access.Create(path, access.NewKey{Name: "bob"})
+		_, carol, err3 := access.Create(path, access.NewKey{Name: "carol", Tenant: "alice"})
+		if err := errors.Join(err, err2, err3); err != nil {
+			t.Fatal(err)
+		}
+		keys, err := access.Open(access.Options{File: path, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer keys.Close()
+		o := keeping(t, folder, archive.Limits{})
+		o.Keys = keys
+		o.BatchLines = 4
+		s, end := servertest.Unconnected(t, enginetest.Options{}, engine.Options{}, o)
+		defer end()
+
+		first := withKey(s.Handler(), alice)
+		other := withKey(s.Handler(), bob)
+		watching := withKey(s.Handler(), carol)
+		stuck := begun(t, first, uploaded(t, first, chats(50), "batch"), "/v1/chat/completions")
+		time.Sleep(10 * time.Second)
+		begin := time.Now()
+		b := ended(t, other, begun(t, other, uploaded(t, other, chats(50), "batch"), "/v1/chat/completions").ID)
+		if took := time.Since(begin); b.Counts.Completed != 50 || took > 10*time.Second {
+			t.Errorf("after %v: %+v", took, b)
+		}
+		if c := batchNow(t, watching, stuck.ID).Counts; c.Completed == 0 || c.Completed > 10 || c.Failed != 0 {
+			t.Errorf("within the limit: %+v", c)
+		}
+
+		if _, err := access.Revoke(path, "alice"); err != nil {
+			t.Fatal(err)
+		}
+		begin = time.Now()
+		b = ended(t, watching, stuck.ID)
+		if took := time.Since(begin); b.Counts.Failed < 40 || took > 61*time.Second {
+			t.Errorf("%v after the revocation: %+v", took, b)
+		}
+	})
+}
