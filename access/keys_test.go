@@ -132,6 +132,82 @@ func TestLeaving(t *testing.T) {
 	})
 }
 
+// TestLeavingAfterSessions tells of a tenant after what ran for it has had time to end, and not if it has a key again.
+func TestLeavingAfterSessions(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.json")
+	synctest.Test(t, func(t *testing.T) {
+		_, secret := create(t, path, NewKey{Name: "alice"})
+		k, _ := open(t, path)
+		defer k.Close()
+		left := make(chan time.Time, 9)
+		k.OnLeave(func(string) { left <- time.Now() })
+		p, err := k.Authenticate(secret, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		if _, err := Revoke(path, "alice"); err != nil {
+			t.Fatal(err)
+		}
+		<-p.Context().Done()
+		ended := time.Now()
+		if took := (<-left).Sub(ended); took < checkEvery || took > time.Second {
+			t.Errorf("it has left %v after its session ended", took)
+		}
+
+		// Another key for the tenant.
+		create(t, path, NewKey{Name: "bob", Tenant: "alice"})
+		time.Sleep(time.Second)
+		if _, err := Revoke(path, "bob"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(checkEvery)
+		create(t, path, NewKey{Name: "carol", Tenant: "alice"})
+		time.Sleep(time.Second)
+		if len(left) > 0 {
+			t.Error("it has left, and has a key")
+		}
+	})
+}
+
+// TestByID has the principal of a key outlive its secrets, and end with what it may do.
+func TestByID(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.json")
+	synctest.Test(t, func(t *testing.T) {
+		key, _ := create(t, path, NewKey{Name: "alice"})
+		k, _ := open(t, path)
+		defer k.Close()
+		p := k.ByID(key.ID)
+		if _, _, err := Rotate(path, "alice", 0); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if again := k.ByID(key.ID); p.Context().Err() != nil || again == nil || again.Context() != p.Context() {
+			t.Errorf("a rotation has ended it: %v", context.Cause(p.Context()))
+		}
+
+		err := edit(path, func(f *keyFile) error {
+			f.Keys[0].Scopes = Inference
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		again := k.ByID(key.ID)
+		if p.Context().Err() == nil || again == nil || again.Context().Err() != nil {
+			t.Error("with other scopes it is the same")
+		}
+		if _, err := Revoke(path, "alice"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if again.Context().Err() == nil || k.ByID(key.ID) != nil {
+			t.Error("it outlives the key")
+		}
+	})
+}
+
 // TestChanges looks at what other changes of the file do to a key that is in use.
 func TestChanges(t *testing.T) {
 	for _, tt := range []struct {
@@ -401,12 +477,17 @@ func TestRaces(t *testing.T) {
 func TestCreate(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.json")
 	create(t, path, NewKey{Name: "alice"})
-	if _, err := Revoke(path, "alice"); err != nil {
-		t.Fatal(err)
+	create(t, path, NewKey{Name: "bob", Tenant: "team"})
+	create(t, path, NewKey{Name: "carol", Tenant: "team"}) // says so
+	for _, name := range []string{"alice", "bob", "carol"} {
+		if _, err := Revoke(path, name); err != nil {
+			t.Fatal(err)
+		}
 	}
 	before, _ := os.ReadFile(path)
 	for _, n := range []NewKey{
 		{Name: "alice"}, // another alice would see what the first one has stored
+		{Name: "team"},  // the same of what bob has stored
 		{},
 		{Name: "-x"},
 		{Name: "a b"},

@@ -87,6 +87,25 @@ func TestAnswers(t *testing.T) {
 	})
 }
 
+// TestRelease has a request compute one answer after the other with a place for one.
+func TestRelease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := NewAccount(Limits{RequestsPerMinute: 10, Concurrent: 1})
+		u := begin(t, a)
+		for range 3 {
+			if err := u.Reserve(1, 0); err != nil {
+				t.Fatal(err)
+			}
+			refused(t, u.Reserve(1, 0))
+			u.Release(1)
+		}
+		u.End(0)
+		if w, _ := a.Windows(); a.running != 0 || w.Remaining != 9 {
+			t.Errorf("%d run, %d requests remain", a.running, w.Remaining)
+		}
+	})
+}
+
 // TestTokens reserves prompts, and counts what was computed in the end: answers that were too long are paid for by
 // waiting.
 func TestTokens(t *testing.T) {
@@ -160,6 +179,30 @@ func TestDay(t *testing.T) {
 		time.Sleep(e.Retry)
 		if err := spend(third, 1); err != nil {
 			t.Errorf("the next day: %v", err)
+		}
+	})
+}
+
+// TestMidnight gives back what was reserved before midnight to its own day, and not to what others use of the next one.
+func TestMidnight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := NewAccount(Limits{TokensPerDay: 100})
+		u := begin(t, a)
+		if err := u.Reserve(1, 60); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(24 * time.Hour)
+		v := begin(t, a)
+		if err := errors.Join(v.Reserve(1, 50), u.Reserve(1, 10)); err != nil {
+			t.Fatal(err)
+		}
+		u.End(5)
+		if a.today != 55 || a.unsaved != 55 {
+			t.Errorf("%d tokens, %d unsaved", a.today, a.unsaved)
+		}
+		v.End(50)
+		if a.today != 55 {
+			t.Errorf("in the end %d tokens", a.today)
 		}
 	})
 }

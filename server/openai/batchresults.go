@@ -208,10 +208,13 @@ func (j *job) write(done *finished, results ...*resultLine) error {
 // computeLine computes a line until there is a result, and writes it. If the batch or the server stops
 // before, the line has none.
 func (j *job) computeLine(ctx context.Context, line *batchLine, done *finished) {
-	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
-		answer := j.perform(ctx, line)
-		if ctx.Err() != nil && answer.status != http.StatusOK {
+	for wait := time.Second; ; wait = min(2*wait, longestPause) {
+		answer := j.attempt(ctx, line)
+		if answer == nil || ctx.Err() != nil && answer.status != http.StatusOK {
 			return
+		}
+		if answer.changed {
+			continue
 		}
 		if answer.temporary() {
 			if !j.pause(ctx, answer.retryAfter(wait)) {
@@ -232,6 +235,31 @@ func (j *job) computeLine(ctx context.Context, line *batchLine, done *finished) 
 		return
 	}
 }
+
+// attempt has a line computed in one of the places that all batches share. It returns nil if the batch or the server
+// stops before there is one.
+func (j *job) attempt(ctx context.Context, line *batchLine) *lineAnswer {
+	if !j.enter(ctx, j.batches.places) {
+		return nil
+	}
+	defer func() { <-j.batches.places }() // also of a line that is to be repeated: others do not wait for it
+	return j.perform(ctx, line)
+}
+
+// enter waits for a place, which the caller gives back. It returns false if the batch or the server stops before.
+func (j *job) enter(ctx context.Context, places chan struct{}) bool {
+	select {
+	case places <- struct{}{}:
+		return true
+	case <-ctx.Done():
+	case <-j.batches.draining:
+	}
+	return false
+}
+
+// longestPause is the longest time until a line is repeated, whatever its answer says: then it is seen whether its key
+// is still valid.
+const longestPause = time.Minute
 
 // pause waits. It returns false if the batch or the server stops before.
 func (j *job) pause(ctx context.Context, d time.Duration) bool {
@@ -255,11 +283,12 @@ func (j *job) perform(ctx context.Context, line *batchLine) *lineAnswer {
 		return answer
 	}
 
-	ctx = service.WithCall(ctx, &service.Call{
+	call := &service.Call{
 		Client: j.record.Owner.Client,
 		Tenant: j.record.Owner.Tenant,
 		Yields: true,
-	})
+	}
+	ctx = service.WithCall(ctx, call)
 	url := "http://localhost" + j.body().Endpoint
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(line.body))
 	if err != nil {
@@ -268,6 +297,8 @@ func (j *job) perform(ctx context.Context, line *batchLine) *lineAnswer {
 	}
 	r.Header.Set("Content-Type", "application/json")
 	api.opts.Perform(answer, r)
+	answer.changed = answer.status == http.StatusUnauthorized &&
+		call.Principal != nil && call.Principal.Context().Err() != nil
 	return answer
 }
 
@@ -317,6 +348,9 @@ type lineAnswer struct {
 	header http.Header
 	status int
 	text   bytes.Buffer
+	// changed says that the key was valid when the line began, and was then changed or revoked. Repeating the line shows
+	// which, and what the key may do now.
+	changed bool
 }
 
 // Header implements http.ResponseWriter, as do the methods after it.
@@ -350,5 +384,5 @@ func (a *lineAnswer) retryAfter(otherwise time.Duration) time.Duration {
 	if err != nil || seconds < 1 {
 		return otherwise
 	}
-	return time.Duration(seconds) * time.Second
+	return min(time.Duration(seconds)*time.Second, longestPause)
 }

@@ -364,6 +364,8 @@ func (j *job) compute(ctx context.Context, done *finished) error {
 	}
 	defer content.Close()
 
+	// A batch begins no more lines than have a place, so that it keeps few in memory while others are computed.
+	own := make(chan struct{}, cap(j.batches.places))
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	lines := newLineReader(content, j.maxLine())
@@ -372,15 +374,11 @@ func (j *job) compute(ctx context.Context, done *finished) error {
 		if line == nil || err != nil {
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		if !j.enter(ctx, own) {
 			return nil
-		case <-j.batches.draining:
-			return nil
-		case j.batches.places <- struct{}{}:
 		}
 		wg.Go(func() {
-			defer func() { <-j.batches.places }()
+			defer func() { <-own }()
 			j.computeLine(ctx, line, done)
 		})
 	}
