@@ -94,6 +94,7 @@ func (r *Runner) lost(g *generation, crash func() Crash) (suspicious bool) {
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	delete(r.retired, g)
 	if r.current == g {
 		r.current = nil
 		r.quiet.Add(1)
@@ -132,6 +133,7 @@ func (r *Runner) replace(g *generation, why string) {
 	}
 
 	r.current = nil
+	r.retired[g] = true
 	g.mu.Lock()
 	g.retired = true
 	g.mu.Unlock()
