@@ -237,7 +237,7 @@ func (r *Runner) RemoveKV(seq, from int) bool {
 		return true
 	}
 
-	g, err := r.generation()
+	g, err := r.generation(context.Background())
 	if err != nil || g.number != r.seen {
 		return true // as the next step will say
 	}
@@ -379,7 +379,7 @@ func (r *Runner) Embed(inputs [][]engine.Token, suspect bool) (vectors [][]float
 
 // known returns the child that has the loop's cells. There may be another by now.
 func (r *Runner) known() (*generation, error) {
-	g, err := r.generation()
+	g, err := r.generation(context.Background())
 	if err == nil && g.number != r.seen {
 		r.seen = g.number
 		r.ops = r.ops[:0]
