@@ -229,13 +229,12 @@ func (g *generation) call(ctx context.Context, name string, limit time.Duration,
 		limit += time.Duration(float64(limit) * float64(len(m.b)) / (1 << 20))
 		binary.LittleEndian.PutUint64(m.b[8:], uint64(limit))
 	}
-	g.write.Lock()
-	err := m.send(g.p.Calls)
-	g.write.Unlock()
-	if errors.Is(err, engine.ErrRequest) {
+	sent, err := g.send(ctx, &m)
+	if !sent {
 		g.mu.Lock()
 		delete(g.pending, id)
 		g.mu.Unlock()
+		g.endIfRetired()
 		return nil, err
 	}
 	if err != nil {
@@ -258,6 +257,18 @@ func (g *generation) call(ctx context.Context, name string, limit time.Duration,
 	default:
 		return nil, errLost
 	}
+}
+
+// send writes a message once those before it are written. It is not sent if ctx has ended by then, or if it is too
+// large.
+func (g *generation) send(ctx context.Context, m *message) (sent bool, err error) {
+	g.write.Lock()
+	defer g.write.Unlock()
+	if ctx.Err() != nil {
+		return false, context.Cause(ctx)
+	}
+	err = m.send(g.p.Calls)
+	return !errors.Is(err, engine.ErrRequest), err
 }
 
 // isGone reports whether the child is known to be lost.

@@ -24,7 +24,11 @@ type parser struct {
 // Parser asks the child to make a parser.
 func (r *Runner) Parser(ctx context.Context, spec string) (engine.Parser, error) {
 	p := &parser{r: r, ctx: ctx, id: r.nextID.Add(1), spec: spec}
-	return p, p.make(nil)
+	if err := p.make(nil); err != nil {
+		p.Close() // the child may have made it
+		return nil, err
+	}
+	return p, nil
 }
 
 // make has the child make the parser and read pieces of text.
@@ -43,6 +47,9 @@ func (p *parser) make(pieces []string) error {
 			m.string(text)
 		}
 	})
+	if in == nil {
+		p.r.closeParsers(closed...) // they may not have been sent
+	}
 	return done(in, err)
 }
 
@@ -94,10 +101,13 @@ func (p *parser) append(before int, text string, last bool) (d engine.Delta, kno
 }
 
 // Close has the child free it when it makes the next parser.
-func (p *parser) Close() {
-	p.r.mu.Lock()
-	defer p.r.mu.Unlock()
-	p.r.closed = append(p.r.closed, p.id)
+func (p *parser) Close() { p.r.closeParsers(p.id) }
+
+// closeParsers has the child free parsers when it makes the next one. It ignores those that it does not have.
+func (r *Runner) closeParsers(ids ...uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = append(r.closed, ids...)
 }
 
 // closedParsers returns the parsers that the child need not keep any more.

@@ -2,6 +2,7 @@ package remote_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -102,6 +103,73 @@ func TestParsersAreClosed(t *testing.T) {
 		}
 		p.Close()
 	}
+}
+
+// TestUnsentParsersAreClosed has a call end before it is sent that says which parsers are closed.
+func TestUnsentParsersAreClosed(t *testing.T) {
+	var open atomic.Int64
+	r := startOver(t, &counter{enginetest.New(enginetest.Options{Parse: stars}), &open})
+	p, err := r.Parser(t.Context(), "stars")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Close()
+
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if p, err := r.Parser(over, "stars"); p != nil || !errors.Is(err, context.Canceled) {
+		t.Errorf("a call that nobody waits for: %v, %v", p, err)
+	}
+	if _, err := r.Parser(t.Context(), "stars"); err != nil || open.Load() != 1 {
+		t.Errorf("%d parsers are open, %v", open.Load(), err)
+	}
+}
+
+// slow is a model whose parsers for "slow" wait until they are made.
+type slow struct {
+	*enginetest.Fake
+	begun, release, closed chan struct{}
+}
+
+func (s *slow) Parser(ctx context.Context, spec string) (engine.Parser, error) {
+	p, err := s.Fake.Parser(ctx, "stars")
+	if spec == "slow" {
+		close(s.begun)
+		<-s.release
+		p = &closing{p, s.closed}
+	}
+	return p, err
+}
+
+type closing struct {
+	engine.Parser
+	closed chan struct{}
+}
+
+func (c *closing) Close() { close(c.closed) }
+
+// TestAbandonedParsersAreClosed has the client go while its parser is made.
+func TestAbandonedParsersAreClosed(t *testing.T) {
+	s := &slow{
+		Fake:    enginetest.New(enginetest.Options{Parse: stars}),
+		begun:   make(chan struct{}),
+		release: make(chan struct{}),
+		closed:  make(chan struct{}),
+	}
+	r := startOver(t, s)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-s.begun
+		cancel()
+	}()
+	if p, err := r.Parser(ctx, "slow"); p != nil || !errors.Is(err, context.Canceled) {
+		t.Errorf("a parser that nobody waits for: %v, %v", p, err)
+	}
+	if _, err := r.Parser(t.Context(), "stars"); err != nil {
+		t.Error(err)
+	}
+	close(s.release)
+	<-s.closed
 }
 
 // startOver returns a Runner whose child serves another.

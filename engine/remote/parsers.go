@@ -33,6 +33,17 @@ func (c *child) makeParser(r *reader) error {
 	if r.err != nil {
 		return r.err
 	}
+
+	// It can be closed while it is made.
+	live := &liveParser{}
+	c.mu.Lock()
+	old := c.parsers[id]
+	c.parsers[id] = live
+	c.mu.Unlock()
+	if old != nil {
+		old.close()
+	}
+
 	parser, err := c.text.Parser(context.Background(), spec)
 	if err != nil {
 		return err
@@ -40,14 +51,7 @@ func (c *child) makeParser(r *reader) error {
 	for _, text := range pieces {
 		_, _ = parser.Append(text, false) // as was returned before
 	}
-
-	c.mu.Lock()
-	old := c.parsers[id]
-	c.parsers[id] = &liveParser{Parser: parser, pieces: len(pieces)}
-	c.mu.Unlock()
-	if old != nil {
-		old.close()
-	}
+	live.made(parser, len(pieces))
 	return nil
 }
 
@@ -85,17 +89,29 @@ func (c *child) parse(r *reader, out *message) error {
 // liveParser is a parser of one answer. Calls for it come one after another, unless the
 // parent gave up one of them.
 type liveParser struct {
-	mu sync.Mutex
-	engine.Parser
+	mu            sync.Mutex
+	engine.Parser // nil until it is made
 
 	pieces int // that it has read
 	closed bool
 }
 
+// made makes use of a parser that has read so many pieces, unless nobody wants it any more.
+func (p *liveParser) made(parser engine.Parser, pieces int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		parser.Close()
+		return
+	}
+	p.Parser = parser
+	p.pieces = pieces
+}
+
 func (p *liveParser) append(before int, text string, last bool) (d engine.Delta, known bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || p.pieces != before {
+	if p.closed || p.Parser == nil || p.pieces != before {
 		return d, false, nil
 	}
 	p.pieces++
@@ -106,8 +122,8 @@ func (p *liveParser) append(before int, text string, last bool) (d engine.Delta,
 func (p *liveParser) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.closed {
-		p.closed = true
+	if !p.closed && p.Parser != nil {
 		p.Close()
 	}
+	p.closed = true
 }

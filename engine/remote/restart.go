@@ -37,8 +37,8 @@ const (
 // ErrLater is in an error of Options.Refused that time may mend, and haste does not.
 var ErrLater = errors.New("try again later")
 
-// generation returns the child there is, and waits for one that is being started.
-func (r *Runner) generation() (*generation, error) {
+// generation returns the child there is, and waits for one that is being started, but not longer than until ctx ends.
+func (r *Runner) generation(ctx context.Context) (*generation, error) {
 	for {
 		r.mu.Lock()
 		g := r.current
@@ -61,6 +61,8 @@ func (r *Runner) generation() (*generation, error) {
 
 		select {
 		case <-changed:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
 		case <-r.aborted:
 			return nil, r.whyAborted()
 		}
@@ -94,6 +96,7 @@ func (r *Runner) lost(g *generation, crash func() Crash) (suspicious bool) {
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	delete(r.retired, g)
 	if r.current == g {
 		r.current = nil
 		r.quiet.Add(1)
@@ -132,6 +135,7 @@ func (r *Runner) replace(g *generation, why string) {
 	}
 
 	r.current = nil
+	r.retired[g] = true
 	g.mu.Lock()
 	g.retired = true
 	g.mu.Unlock()
@@ -368,7 +372,7 @@ func (r *Runner) tryCall(
 	if ctx.Err() != nil {
 		return nil, nil, context.Cause(ctx)
 	}
-	g, err := r.generation()
+	g, err := r.generation(ctx)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,10 +55,11 @@ type Runner struct {
 	end        context.CancelCauseFunc
 
 	mu       sync.Mutex
-	current  *generation   // nil while there is none
-	changed  chan struct{} // closed when current or failed changes
-	failed   error         // why there will be none any more
-	spare    *generation   // that takes the place of current; nil while there is none
+	current  *generation          // nil while there is none
+	changed  chan struct{}        // closed when current or failed changes
+	failed   error                // why there will be none any more
+	spare    *generation          // that takes the place of current; nil while there is none
+	retired  map[*generation]bool // that were replaced and have not ended
 	restarts int
 	freed    []uint64 // samplers
 	closed   []uint64 // parsers
@@ -101,7 +104,12 @@ func Start(ctx context.Context, o Options) (r *Runner, answer []byte, err error)
 		o.Restarted = func([]byte) {}
 	}
 
-	r = &Runner{o: o, aborted: make(chan struct{}), changed: make(chan struct{})}
+	r = &Runner{
+		o:       o,
+		aborted: make(chan struct{}),
+		changed: make(chan struct{}),
+		retired: map[*generation]bool{},
+	}
 	r.ended, r.end = context.WithCancelCause(context.Background())
 	began := time.Now()
 	g, answer, known, err := r.spawn(ctx, 1)
@@ -135,7 +143,7 @@ func (r *Runner) Process() int {
 	return r.current.p.ID
 }
 
-// Processes are the system's numbers of the children there are, the spare one's too.
+// Processes are the system's numbers of the children there are, also of the spare one and of those that only end calls.
 func (r *Runner) Processes() (ids []int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -143,6 +151,9 @@ func (r *Runner) Processes() (ids []int) {
 		if g != nil {
 			ids = append(ids, g.p.ID)
 		}
+	}
+	for g := range r.retired {
+		ids = append(ids, g.p.ID)
 	}
 	return ids
 }
@@ -226,7 +237,7 @@ func (r *Runner) RemoveKV(seq, from int) bool {
 		return true
 	}
 
-	g, err := r.generation()
+	g, err := r.generation(context.Background())
 	if err != nil || g.number != r.seen {
 		return true // as the next step will say
 	}
@@ -368,7 +379,7 @@ func (r *Runner) Embed(inputs [][]engine.Token, suspect bool) (vectors [][]float
 
 // known returns the child that has the loop's cells. There may be another by now.
 func (r *Runner) known() (*generation, error) {
-	g, err := r.generation()
+	g, err := r.generation(context.Background())
 	if err == nil && g.number != r.seen {
 		r.seen = g.number
 		r.ops = r.ops[:0]
@@ -473,16 +484,21 @@ func (r *Runner) begin(m *message, ask uint8, g *generation, rows []engine.Row) 
 	return nil
 }
 
-// Abort ends the child.
+// Abort ends the children. It returns when the first call of it has done so.
 func (r *Runner) Abort() {
-	r.abort.Do(func() { close(r.aborted) })
-	r.mu.Lock()
-	g := r.current
-	r.mu.Unlock()
-	if g != nil {
-		g.lose(errLost)
-	}
-	r.dropSpare()
+	r.abort.Do(func() {
+		close(r.aborted)
+		r.mu.Lock()
+		ended := slices.Collect(maps.Keys(r.retired))
+		if r.current != nil {
+			ended = append(ended, r.current)
+		}
+		r.mu.Unlock()
+		for _, g := range ended {
+			g.lose(errLost)
+		}
+		r.dropSpare()
+	})
 }
 
 // Close ends the child and returns when its memory is free.

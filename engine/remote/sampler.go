@@ -45,7 +45,7 @@ func (q *sampler) make() error {
 	if err != nil {
 		return err
 	}
-	g, err := q.r.generation()
+	g, err := q.r.generation(context.Background())
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -43,7 +44,7 @@ func (rs *readers) start(t *testing.T, o remote.Options) *remote.Runner {
 }
 
 func (rs *readers) spawn() (*remote.Child, error) {
-	rs.started.Add(1)
+	number := int(rs.started.Add(1))
 	var child *remotetest.Child
 	var mu sync.Mutex
 	mu.Lock()
@@ -71,6 +72,7 @@ func (rs *readers) spawn() (*remote.Child, error) {
 	if err != nil {
 		return nil, err
 	}
+	child.ID = number
 	return &child.Child, nil
 }
 
@@ -126,6 +128,37 @@ func TestTooMuchTime(t *testing.T) {
 	if err := <-beside; err != nil {
 		t.Errorf("a call that was under way: %v", err)
 	}
+}
+
+// TestAbortEndsRetired aborts a Runner while a child that was replaced still has a call.
+func TestAbortEndsRetired(t *testing.T) {
+	rs := &readers{}
+	r := rs.start(t, remote.Options{CPU: 50 * time.Millisecond})
+	beside := make(chan error)
+	go func() {
+		_, err := r.Render(t.Context(), chat("wait"))
+		beside <- err
+	}()
+	<-rs.waiting
+	if _, err := r.Render(t.Context(), chat("for ever")); !errors.Is(err, engine.ErrTooComplex) {
+		t.Errorf("a call without an end: %v", err)
+	}
+	if _, err := r.Render(t.Context(), chat("hello")); err != nil {
+		t.Errorf("the next call: %v", err)
+	}
+	if ids := r.Processes(); !slices.Equal(ids, []int{2, 1}) {
+		t.Errorf("there are the processes %v", ids)
+	}
+
+	r.Abort()
+	if err := <-beside; !errors.Is(err, engine.ErrAborted) {
+		t.Errorf("a call that was under way: %v", err)
+	}
+	r.Close()
+	if ids := r.Processes(); len(ids) > 1 {
+		t.Errorf("there are still the processes %v", ids)
+	}
+	close(rs.release)
 }
 
 // TestNobodyWaits has a client go while its call computes: the child is replaced.
