@@ -116,7 +116,7 @@ func TestOwnOrigin(t *testing.T) {
 		{"the scheme's own port", "chat.example:80", []string{"Origin: http://chat.example"}, 200},
 		{"behind TLS", "chat.example", []string{"Origin: https://chat.example", "X-Forwarded-Proto: https"}, 200},
 		{"behind TLS, at its port", "chat.example:443",
-			[]string{"Origin: https://chat.example", "X-Forwarded-Proto: https, http"}, 200},
+			[]string{"Origin: https://chat.example", "X-Forwarded-Proto: http, https"}, 200},
 		{"a page without TLS", "chat.example", []string{"Origin: http://chat.example", "X-Forwarded-Proto: https"}, 403},
 		{"TLS that nobody has told of", "chat.example", []string{"Origin: https://chat.example"}, 403},
 		{"an image of another site", own, []string{"Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors"}, 403},
