@@ -348,6 +348,7 @@ func (a *attacked) mixed(t *testing.T, list []attack, length time.Duration) {
 		a.charge(t.Context(), t, &list[i])
 	}
 
+	t.Logf("memory of each process before:%s", a.residents())
 	before := a.resident()
 	ctx, stop := context.WithTimeout(t.Context(), length)
 	defer stop()
@@ -364,14 +365,32 @@ func (a *attacked) mixed(t *testing.T, list []attack, length time.Duration) {
 	}
 	clients.Wait()
 
+	t.Logf("%d attacks in %s; memory of each process now:%s", next.Load(), length, a.residents())
 	after := a.resident()
-	t.Logf("%d attacks in %s: %d MiB of memory before, %d after", next.Load(), length, before>>20, after>>20)
+	t.Logf("%d MiB of memory before, %d after", before>>20, after>>20)
 	if after > before+before/10 {
 		t.Errorf("memory grew from %d to %d MiB", before>>20, after>>20)
 	}
 	if a.restarts(t) != restarts {
 		t.Errorf("mixed: the engine was restarted\n%s", a.errOut)
 	}
+}
+
+// residents lists the resident memory of each process, in MiB.
+func (a *attacked) residents() (list string) {
+	a.forgetPeak()
+	for _, pid := range append(a.children(), a.cmd.Process.Pid) {
+		kind := "engine"
+		if readsText(pid) {
+			kind = "tokenizer"
+		}
+		if pid == a.cmd.Process.Pid {
+			kind = "serve"
+		}
+		_, peak := processTimes(pid)
+		list += fmt.Sprintf(" %s %d", kind, peak>>20)
+	}
+	return list
 }
 
 // resident returns the resident memory of all processes, in bytes.
