@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -49,7 +50,7 @@ type Keys struct {
 // table is the content of the file as it is looked up.
 type table struct {
 	principals map[hash]*Principal
-	byID       map[string]*Principal // with the key's newest secret
+	byID       map[string]*Principal // of the key itself, whichever secrets it has
 	accounts   map[string]*Account   // by the key's id
 }
 
@@ -100,7 +101,7 @@ func (k *Keys) part() {
 
 	now := time.Now()
 	tenants := map[string]bool{}
-	for _, p := range k.table.Load().principals {
+	for _, p := range k.table.Load().byID {
 		if !p.isExpired(now) {
 			tenants[p.Tenant] = true
 		}
@@ -203,8 +204,12 @@ func (k *Keys) load() error {
 		k.required.Store(true)
 	}
 
-	for h, p := range old.principals {
-		if q := next.principals[h]; q == nil || q.session != p.session {
+	kept := map[*session]bool{}
+	for p := range next.all() {
+		kept[p.session] = true
+	}
+	for p := range old.all() {
+		if !kept[p.session] {
 			p.session.end(ErrEnded)
 		}
 	}
@@ -225,27 +230,49 @@ func (t *table) add(old *table, k *Key, u usage) {
 		return
 	}
 
-	for i, s := range k.Secrets {
-		p := &Principal{
-			ID:      k.ID,
-			Name:    k.Name,
-			Tenant:  k.Tenant,
-			Scopes:  k.Scopes,
-			Models:  k.Models,
-			Expires: k.end(s),
-			hash:    s.SHA256,
-			account: account,
+	own := &Principal{
+		ID:      k.ID,
+		Name:    k.Name,
+		Tenant:  k.Tenant,
+		Scopes:  k.Scopes,
+		Models:  k.Models,
+		Expires: k.Expires,
+		account: account,
+	}
+	own.session = old.byID[k.ID].sessionFor(own)
+	t.byID[k.ID] = own
+	for _, s := range k.Secrets {
+		p := *own
+		p.hash = s.SHA256
+		p.Expires = k.end(s)
+		p.session = old.principals[s.SHA256].sessionFor(&p)
+		t.principals[s.SHA256] = &p
+	}
+}
+
+// all returns all principals, those of keys and those of secrets.
+func (t *table) all() iter.Seq[*Principal] {
+	return func(yield func(*Principal) bool) {
+		for _, p := range t.byID {
+			if !yield(p) {
+				return
+			}
 		}
-		if before := old.principals[s.SHA256]; before != nil && before.mayAs(p) && before.session.ctx.Err() == nil {
-			p.session = before.session
-		} else {
-			p.session = newSession()
-		}
-		t.principals[s.SHA256] = p
-		if i == 0 {
-			t.byID[k.ID] = p
+		for _, p := range t.principals {
+			if !yield(p) {
+				return
+			}
 		}
 	}
+}
+
+// sessionFor returns the session of the principal that takes this one's place: the same if both may do the same.
+// There may be none before.
+func (p *Principal) sessionFor(next *Principal) *session {
+	if p != nil && p.mayAs(next) && p.session.ctx.Err() == nil {
+		return p.session
+	}
+	return newSession()
 }
 
 // mayAs reports whether two principals may do the same.
@@ -256,7 +283,7 @@ func (p *Principal) mayAs(q *Principal) bool {
 // expire ends what has expired.
 func (k *Keys) expire() {
 	now := time.Now()
-	for _, p := range k.table.Load().principals {
+	for p := range k.table.Load().all() {
 		if p.isExpired(now) && p.Context().Err() == nil {
 			p.session.end(ErrEnded)
 			k.changed = true
@@ -290,7 +317,8 @@ func (k *Keys) Authenticate(secret, address string) (*Principal, error) {
 // nobody is compared with where there is no principal.
 var nobody = &Principal{}
 
-// ByID returns the principal of a key, for work that it has left behind; nil if there is none any more.
+// ByID returns the principal of a key, for work that it has left behind; nil if there is none any more. It outlives the
+// key's secrets: a rotation does not end it.
 func (k *Keys) ByID(id string) *Principal {
 	p := k.table.Load().byID[id]
 	if p == nil || p.isExpired(time.Now()) {

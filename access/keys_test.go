@@ -132,6 +132,44 @@ func TestLeaving(t *testing.T) {
 	})
 }
 
+// TestByID has the principal of a key outlive its secrets, and end with what it may do.
+func TestByID(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.json")
+	synctest.Test(t, func(t *testing.T) {
+		key, _ := create(t, path, NewKey{Name: "alice"})
+		k, _ := open(t, path)
+		defer k.Close()
+		p := k.ByID(key.ID)
+		if _, _, err := Rotate(path, "alice", 0); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if again := k.ByID(key.ID); p.Context().Err() != nil || again == nil || again.Context() != p.Context() {
+			t.Errorf("a rotation has ended it: %v", context.Cause(p.Context()))
+		}
+
+		err := edit(path, func(f *keyFile) error {
+			f.Keys[0].Scopes = Inference
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		again := k.ByID(key.ID)
+		if p.Context().Err() == nil || again == nil || again.Context().Err() != nil {
+			t.Error("with other scopes it is the same")
+		}
+		if _, err := Revoke(path, "alice"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if again.Context().Err() == nil || k.ByID(key.ID) != nil {
+			t.Error("it outlives the key")
+		}
+	})
+}
+
 // TestChanges looks at what other changes of the file do to a key that is in use.
 func TestChanges(t *testing.T) {
 	for _, tt := range []struct {

@@ -56,16 +56,12 @@ func (s *Server) begin(c *gin.Context) *exchange {
 }
 
 // callOf returns the call of a request as it is without keys; a client's certificate is a tenant of its own. One that
-// the server itself makes brings the client and the tenant that it is made for; others bring their tenant, if whatever
-// is before the server knows it.
+// the server itself makes brings its call, with the client and the tenant that it is made for; others bring their
+// tenant, if whatever is before the server knows it.
 func callOf(r *http.Request) *service.Call {
 	given := service.CallOf(r.Context())
 	if given.Yields {
-		return &service.Call{
-			Client: given.Client,
-			Tenant: given.Tenant,
-			Yields: true,
-		}
+		return given
 	}
 	call := &service.Call{
 		Client:  client(r),

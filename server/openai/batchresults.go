@@ -213,6 +213,9 @@ func (j *job) computeLine(ctx context.Context, line *batchLine, done *finished) 
 		if answer == nil || ctx.Err() != nil && answer.status != http.StatusOK {
 			return
 		}
+		if answer.changed {
+			continue
+		}
 		if answer.temporary() {
 			if !j.pause(ctx, answer.retryAfter(wait)) {
 				return
@@ -280,11 +283,12 @@ func (j *job) perform(ctx context.Context, line *batchLine) *lineAnswer {
 		return answer
 	}
 
-	ctx = service.WithCall(ctx, &service.Call{
+	call := &service.Call{
 		Client: j.record.Owner.Client,
 		Tenant: j.record.Owner.Tenant,
 		Yields: true,
-	})
+	}
+	ctx = service.WithCall(ctx, call)
 	url := "http://localhost" + j.body().Endpoint
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(line.body))
 	if err != nil {
@@ -293,6 +297,8 @@ func (j *job) perform(ctx context.Context, line *batchLine) *lineAnswer {
 	}
 	r.Header.Set("Content-Type", "application/json")
 	api.opts.Perform(answer, r)
+	answer.changed = answer.status == http.StatusUnauthorized &&
+		call.Principal != nil && call.Principal.Context().Err() != nil
 	return answer
 }
 
@@ -342,6 +348,9 @@ type lineAnswer struct {
 	header http.Header
 	status int
 	text   bytes.Buffer
+	// changed says that the key was valid when the line began, and was then changed or revoked. Repeating the line shows
+	// which, and what the key may do now.
+	changed bool
 }
 
 // Header implements http.ResponseWriter, as do the methods after it.

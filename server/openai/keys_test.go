@@ -4,8 +4,10 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -123,6 +125,50 @@ func TestBatchOfUsedUpKey(t *testing.T) {
 		b = ended(t, watching, stuck.ID)
 		if took := time.Since(begin); b.Counts.Failed < 40 || took > 61*time.Second {
 			t.Errorf("%v after the revocation: %+v", took, b)
+		}
+	})
+}
+
+// TestBatchOfChangedKey rotates a key, and changes what it may do, while lines of its batch run: none fails.
+func TestBatchOfChangedKey(t *testing.T) {
+	folder := t.TempDir()
+	path := filepath.Join(t.TempDir(), "keys.json")
+	synctest.Test(t, func(t *testing.T) {
+		_, alice, err := access.Create(path, access.NewKey{Name: "alice"})
+		_, bob, err2 := access.Create(path, access.NewKey{Name: "bob", Tenant: "alice"})
+		if err := errors.Join(err, err2); err != nil {
+			t.Fatal(err)
+		}
+		keys, err := access.Open(access.Options{File: path, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer keys.Close()
+		o := keeping(t, folder, archive.Limits{})
+		o.Keys = keys
+		var steps atomic.Int64
+		s, end := servertest.Unconnected(t, slow(&steps), engine.Options{}, o)
+		defer end()
+
+		own := withKey(s.Handler(), alice)
+		other := withKey(s.Handler(), bob)
+		b := begun(t, own, uploaded(t, own, chats(20), "batch"), "/v1/chat/completions")
+		time.Sleep(3500 * time.Millisecond)
+		if _, _, err := access.Rotate(path, "alice", 0); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Second)
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := strings.Replace(string(content), `"limits"`, `"models": ["fake"], "limits"`, 1)
+		if err := os.WriteFile(path, []byte(changed), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b = ended(t, other, b.ID)
+		if b.Counts.Completed != 20 {
+			t.Errorf("%+v: %v", b, results(t, other, b.Error))
 		}
 	})
 }
