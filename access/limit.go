@@ -195,7 +195,7 @@ func (a *Account) Begin() (*Use, error) {
 type Use struct {
 	account  *Account
 	counted  int // requests that were taken, of which the first is the request itself
-	answers  int // that were reserved
+	answers  int // that were reserved and not released
 	reserved int // tokens
 	ended    bool
 }
@@ -217,6 +217,17 @@ func (u *Use) Reserve(answers, tokens int) error {
 	u.answers = whole
 	u.reserved += tokens
 	return nil
+}
+
+// Release gives answers back that were reserved and are no longer computed: later ones may run in their place. They
+// still count as requests.
+func (u *Use) Release(answers int) {
+	if u == nil {
+		return
+	}
+	u.account.mu.Lock()
+	defer u.account.mu.Unlock()
+	u.answers -= answers
 }
 
 // End gives back what was reserved and counts the tokens that were computed. Only the first call does.

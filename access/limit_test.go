@@ -87,6 +87,25 @@ func TestAnswers(t *testing.T) {
 	})
 }
 
+// TestRelease has a request compute one answer after the other with a place for one.
+func TestRelease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := NewAccount(Limits{RequestsPerMinute: 10, Concurrent: 1})
+		u := begin(t, a)
+		for range 3 {
+			if err := u.Reserve(1, 0); err != nil {
+				t.Fatal(err)
+			}
+			refused(t, u.Reserve(1, 0))
+			u.Release(1)
+		}
+		u.End(0)
+		if w, _ := a.Windows(); a.running != 0 || w.Remaining != 9 {
+			t.Errorf("%d run, %d requests remain", a.running, w.Remaining)
+		}
+	})
+}
+
 // TestTokens reserves prompts, and counts what was computed in the end: answers that were too long are paid for by
 // waiting.
 func TestTokens(t *testing.T) {

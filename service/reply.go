@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 
+	"serve/access"
 	"serve/engine"
 	"serve/pool"
 )
@@ -18,6 +19,9 @@ type Reply struct {
 	Notes []string
 	// NotEnforced lists the parts of the conversation's schemas that are not enforced.
 	NotEnforced []string
+
+	use     *access.Use // of the request; nil for no limits
+	answers int         // that are reserved of it
 }
 
 // NewReply returns a reply without streams. Close releases the lease.
@@ -32,9 +36,11 @@ func (r *Reply) GenerateAll(ctx context.Context, requests []engine.Request) erro
 		together += len(requests[i].Prompt)
 		answers += max(requests[i].Choices, 1)
 	}
-	if err := CallOf(ctx).Use.Reserve(answers, together); err != nil {
+	r.use = CallOf(ctx).Use
+	if err := r.use.Reserve(answers, together); err != nil {
 		return err
 	}
+	r.answers += answers
 	for _, er := range requests {
 		er.Together = together
 		if err := r.generate(ctx, er); err != nil {
@@ -92,10 +98,13 @@ func (r *Reply) Usage() []engine.Usage {
 	return list
 }
 
-// Close cancels the streams and releases the model.
+// Close cancels the streams and releases the model, and the answers that the request has reserved for them: it may ask
+// for others then.
 func (r *Reply) Close() {
 	for _, stream := range r.Streams {
 		stream.Close()
 	}
+	r.use.Release(r.answers)
+	r.answers = 0
 	r.Model.Release()
 }

@@ -16,6 +16,7 @@ import (
 	"serve/archive"
 	"serve/engine"
 	"serve/engine/enginetest"
+	"serve/server"
 	"serve/server/servertest"
 )
 
@@ -162,7 +163,7 @@ func TestBatchOfChangedKey(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		changed := strings.Replace(string(content), `"limits"`, `"models": ["fake"], "limits"`, 1)
+		changed := strings.Replace(string(content), `"inference",`, `"inference", "metrics",`, 1)
 		if err := os.WriteFile(path, []byte(changed), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -171,4 +172,30 @@ func TestBatchOfChangedKey(t *testing.T) {
 			t.Errorf("%+v: %v", b, results(t, other, b.Error))
 		}
 	})
+}
+
+// TestCompactionOfOneAtATime compacts a conversation for a key that may have one answer at a time: the answer is
+// computed after the summary.
+func TestCompactionOfOneAtATime(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.json")
+	_, alice, err := access.Create(path, access.NewKey{Name: "alice", Limits: access.Limits{Concurrent: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := access.Open(access.Options{File: path, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer keys.Close()
+	fo := enginetest.Options{Limits: engine.Limits{Context: 2048, Batch: 512}, Next: sayLast("ok")}
+	s, end := servertest.Unconnected(t, fo, engine.Options{}, server.Options{Keys: keys})
+	defer end()
+
+	status, text := asked(withKey(s.Handler(), alice), http.MethodPost, "/v1/responses", `{"model":"fake",`+
+		`"context_management":[{"type":"compaction","compact_threshold":300}],"input":[{"role":"user","content":"`+
+		strings.Repeat("blah ", 100)+`"},{"role":"assistant","content":"Fine."},{"role":"user","content":"Next?"}]}`,
+		"application/json")
+	if status != http.StatusOK || !strings.Contains(text, `"compaction"`) {
+		t.Errorf("%d %s", status, text)
+	}
 }
