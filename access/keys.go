@@ -37,6 +37,7 @@ type Keys struct {
 	// Of the goroutine that looks at the file.
 	changed   bool            // a principal has come or ended since tenants was made
 	tenants   map[string]bool // those that have a principal
+	leaving   map[string]bool // those whose last one has just ended
 	seen      stamp
 	present   bool   // the file was there when it was looked at last
 	complaint string // that was logged last
@@ -92,9 +93,10 @@ func (k *Keys) Required() bool { return k.required.Load() }
 // OnLeave has a function called with each tenant whose last key is revoked or expires. What it leaves is nobody's.
 func (k *Keys) OnLeave(f func(tenant string)) { k.leave.Store(&f) }
 
-// part tells of the tenants that have no key any more.
+// part tells of the tenants that have no key any more, and had none when it was called last: what their keys' end has
+// ended is over by then, and leaves nothing behind any more.
 func (k *Keys) part() {
-	if !k.changed {
+	if !k.changed && len(k.leaving) == 0 {
 		return
 	}
 	k.changed = false
@@ -106,9 +108,16 @@ func (k *Keys) part() {
 			tenants[p.Tenant] = true
 		}
 	}
+	leaving := map[string]bool{}
+	for tenant := range k.tenants {
+		if !tenants[tenant] {
+			leaving[tenant] = true
+		}
+	}
 
-	left := k.tenants
+	left := k.leaving
 	k.tenants = tenants
+	k.leaving = leaving
 	for tenant := range left {
 		if f := k.leave.Load(); f != nil && !tenants[tenant] {
 			(*f)(tenant)

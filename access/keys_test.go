@@ -132,6 +132,44 @@ func TestLeaving(t *testing.T) {
 	})
 }
 
+// TestLeavingAfterSessions tells of a tenant after what ran for it has had time to end, and not if it has a key again.
+func TestLeavingAfterSessions(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.json")
+	synctest.Test(t, func(t *testing.T) {
+		_, secret := create(t, path, NewKey{Name: "alice"})
+		k, _ := open(t, path)
+		defer k.Close()
+		left := make(chan time.Time, 9)
+		k.OnLeave(func(string) { left <- time.Now() })
+		p, err := k.Authenticate(secret, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		if _, err := Revoke(path, "alice"); err != nil {
+			t.Fatal(err)
+		}
+		<-p.Context().Done()
+		ended := time.Now()
+		if took := (<-left).Sub(ended); took < checkEvery || took > time.Second {
+			t.Errorf("it has left %v after its session ended", took)
+		}
+
+		// Another key for the tenant.
+		create(t, path, NewKey{Name: "bob", Tenant: "alice"})
+		time.Sleep(time.Second)
+		if _, err := Revoke(path, "bob"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(checkEvery)
+		create(t, path, NewKey{Name: "carol", Tenant: "alice"})
+		time.Sleep(time.Second)
+		if len(left) > 0 {
+			t.Error("it has left, and has a key")
+		}
+	})
+}
+
 // TestByID has the principal of a key outlive its secrets, and end with what it may do.
 func TestByID(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.json")
