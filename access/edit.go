@@ -29,7 +29,8 @@ type NewKey struct {
 }
 
 // Create makes a key and returns its secret, which is not kept. The names of revoked keys are not free again: what was
-// stored under them would be the new key's.
+// stored under them would be the new key's. Nor is the name of another key's tenant, unless the new key's Tenant says
+// it.
 func Create(path string, n NewKey) (k Key, secret string, err error) {
 	now := time.Now().UTC().Truncate(time.Second)
 	secret = newSecret()
@@ -59,6 +60,10 @@ func Create(path string, n NewKey) (k Key, secret string, err error) {
 	err = edit(path, func(f *keyFile) error {
 		if old := f.find(n.Name); old != nil {
 			return fmt.Errorf("there is already a key named %s, which is %s", n.Name, old.State(now))
+		}
+		shares := slices.ContainsFunc(f.Keys, func(other Key) bool { return other.Tenant == n.Name })
+		if n.Tenant == "" && shares {
+			return fmt.Errorf("the tenant %s exists already; give --tenant %s to share what it stores", n.Name, n.Name)
 		}
 		f.Keys = append(f.Keys, k)
 		return nil

@@ -477,12 +477,17 @@ func TestRaces(t *testing.T) {
 func TestCreate(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.json")
 	create(t, path, NewKey{Name: "alice"})
-	if _, err := Revoke(path, "alice"); err != nil {
-		t.Fatal(err)
+	create(t, path, NewKey{Name: "bob", Tenant: "team"})
+	create(t, path, NewKey{Name: "carol", Tenant: "team"}) // says so
+	for _, name := range []string{"alice", "bob", "carol"} {
+		if _, err := Revoke(path, name); err != nil {
+			t.Fatal(err)
+		}
 	}
 	before, _ := os.ReadFile(path)
 	for _, n := range []NewKey{
 		{Name: "alice"}, // another alice would see what the first one has stored
+		{Name: "team"},  // the same of what bob has stored
 		{},
 		{Name: "-x"},
 		{Name: "a b"},
