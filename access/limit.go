@@ -146,16 +146,15 @@ func (a *Account) take(answers, whole, tokens int) error {
 
 	a.running += answers
 	a.requests.used += float64(answers)
-	a.spend(tokens)
+	a.spend(tokens, tokens)
 	return nil
 }
 
-// spend counts tokens, fewer if n is negative. The caller holds the mutex.
-func (a *Account) spend(n int) {
-	n = max(n, -a.today) // what was reserved yesterday
-	a.tokens.used = max(0, a.tokens.used+float64(n))
-	a.unsaved += n
-	a.today += n
+// spend counts tokens of the minute and of the day, fewer if they are negative. The caller holds the mutex.
+func (a *Account) spend(minute, day int) {
+	a.tokens.used = max(0, a.tokens.used+float64(minute))
+	a.unsaved += day
+	a.today += day
 }
 
 // Window is the state of a limit per minute, as the headers x-ratelimit-* have it.
@@ -197,6 +196,8 @@ type Use struct {
 	counted  int // requests that were taken, of which the first is the request itself
 	answers  int // that were reserved and not released
 	reserved int // tokens
+	day      int // of the last that were reserved
+	today    int // tokens that were reserved on that day
 	ended    bool
 }
 
@@ -216,6 +217,11 @@ func (u *Use) Reserve(answers, tokens int) error {
 	u.counted += more
 	u.answers = whole
 	u.reserved += tokens
+	if day := u.account.day; day != u.day {
+		u.day = day
+		u.today = 0
+	}
+	u.today += tokens
 	return nil
 }
 
@@ -244,5 +250,9 @@ func (u *Use) End(tokens int) {
 	u.ended = true
 	a.running -= u.counted
 	a.advance(time.Now())
-	a.spend(tokens - u.reserved)
+	today := u.today
+	if u.day != a.day {
+		today = 0 // the day that they were counted in is over
+	}
+	a.spend(tokens-u.reserved, tokens-today)
 }

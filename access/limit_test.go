@@ -183,6 +183,30 @@ func TestDay(t *testing.T) {
 	})
 }
 
+// TestMidnight gives back what was reserved before midnight to its own day, and not to what others use of the next one.
+func TestMidnight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := NewAccount(Limits{TokensPerDay: 100})
+		u := begin(t, a)
+		if err := u.Reserve(1, 60); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(24 * time.Hour)
+		v := begin(t, a)
+		if err := errors.Join(v.Reserve(1, 50), u.Reserve(1, 10)); err != nil {
+			t.Fatal(err)
+		}
+		u.End(5)
+		if a.today != 55 || a.unsaved != 55 {
+			t.Errorf("%d tokens, %d unsaved", a.today, a.unsaved)
+		}
+		v.End(50)
+		if a.today != 55 {
+			t.Errorf("in the end %d tokens", a.today)
+		}
+	})
+}
+
 // TestYesterday does not let what was reserved before midnight make the next day longer.
 func TestYesterday(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
