@@ -47,7 +47,11 @@ func (s *Server) believe(r *http.Request) {
 		r.RemoteAddr = net.JoinHostPort(client.address.String(), "0")
 	}
 	if client.scheme == "" {
-		client.scheme, _, _ = strings.Cut(r.Header.Get(forwardedProto), ",")
+		// Only the last one is certain to be the proxy's: those before it may be what a client has sent.
+		schemes := splitList(r.Header.Values(forwardedProto), ',')
+		if len(schemes) > 0 {
+			client.scheme = schemes[len(schemes)-1]
+		}
 	}
 	setHeader(r, forwardedProto, strings.ToLower(strings.TrimSpace(client.scheme)))
 }

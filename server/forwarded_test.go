@@ -33,7 +33,10 @@ func TestBelieve(t *testing.T) {
 		{"with ports", proxy, headers{forwardedFor: {"192.0.2.1:99, 10.0.0.8:99"}}, "192.0.2.1:0", ""},
 		{"IPv6", "[fd00::7%eth0]:4711", headers{forwardedFor: {"[2001:db8::1]:99"}}, "[2001:db8::1]:0", ""},
 		{"IPv4 in IPv6", "[::ffff:10.0.0.7]:4711", headers{forwardedFor: {"::ffff:192.0.2.1"}}, "192.0.2.1:0", ""},
-		{"the scheme alone", proxy, headers{forwardedProto: {"HTTPS, http"}}, proxy, "https"},
+		{"the scheme alone", proxy, headers{forwardedProto: {"HTTPS"}}, proxy, "https"},
+		{"schemes alone, one by the client", proxy, headers{forwardedProto: {"https, HTTP"}}, proxy, "http"},
+		{"schemes in two headers", proxy,
+			headers{forwardedFor: {"192.0.2.1"}, forwardedProto: {"https", "http"}}, "192.0.2.1:0", "http"},
 
 		{"Forwarded", proxy, headers{forwarded: {`for=192.0.2.1;proto=https;by=10.0.0.7`}}, "192.0.2.1:0", "https"},
 		{"Forwarded, quoted", proxy,
