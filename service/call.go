@@ -57,10 +57,15 @@ type Work struct {
 	Err     error
 }
 
-// Counted returns how many tokens the work has read and written.
+// Counted returns how many tokens the work has read and written: none if it has failed as a whole, or never begun.
 func (w *Work) Counted() int {
-	if w.Stream == nil {
+	switch {
+	case w.Stream == nil && w.Err != nil:
+		return 0
+	case w.Stream == nil:
 		return w.Tokens
+	case w.Stream.Timeline().Begun.IsZero():
+		return 0
 	}
 	usage := w.Stream.Usage()
 	return usage.Prompt + usage.Completion
