@@ -29,7 +29,8 @@ type NewKey struct {
 }
 
 // Create makes a key and returns its secret, which is not kept. The names of revoked keys are not free again: what was
-// stored under them would be the new key's. Nor is the name of another key's tenant, unless the new key's Tenant says it.
+// stored under them would be the new key's. Nor is the name of another key's tenant, unless the new key's Tenant says
+// it.
 func Create(path string, n NewKey) (k Key, secret string, err error) {
 	now := time.Now().UTC().Truncate(time.Second)
 	secret = newSecret()

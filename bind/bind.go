@@ -77,8 +77,8 @@ func (s *Server) Warnings() (list []string) {
 	return list
 }
 
-// isBehindProxy reports whether there is a proxy on another machine. One on this machine reaches the server on loopback,
-// and is no reason to listen on more.
+// isBehindProxy reports whether there is a proxy on another machine. One on this machine reaches the server on
+// loopback, and is no reason to listen on more.
 func (s *Server) isBehindProxy() bool {
 	return slices.ContainsFunc(s.Proxies, func(p netip.Prefix) bool { return !p.Addr().IsLoopback() })
 }

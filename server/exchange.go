@@ -56,8 +56,8 @@ func (s *Server) begin(c *gin.Context) *exchange {
 }
 
 // callOf returns the call of a request as it is without keys; a client's certificate is a tenant of its own. One that
-// the server itself makes brings its call, with the client and the tenant that it is made for; others bring their tenant, if whatever
-// is before the server knows it.
+// the server itself makes brings its call, with the client and the tenant that it is made for; others bring their
+// tenant, if whatever is before the server knows it.
 func (s *Server) callOf(r *http.Request) *service.Call {
 	given := service.CallOf(r.Context())
 	if given.Yields {

@@ -163,7 +163,7 @@ func TestBatchOfChangedKey(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		changed := strings.Replace(string(content), `"limits"`, `"models": ["fake"], "limits"`, 1)
+		changed := strings.Replace(string(content), `"inference",`, `"inference", "metrics",`, 1)
 		if err := os.WriteFile(path, []byte(changed), 0o600); err != nil {
 			t.Fatal(err)
 		}
