@@ -50,7 +50,7 @@ func (e *Engine) Rank(
 		if ctx.Err() != nil {
 			return nil, 0, context.Cause(ctx)
 		}
-		if inputs[i], err = e.rankInput(by, query, document); err != nil {
+		if inputs[i], err = e.rankInput(ctx, by, query, document); err != nil {
 			return nil, 0, err
 		}
 		tokens += len(inputs[i])
@@ -75,12 +75,12 @@ func (e *Engine) Rank(
 
 // rankInput writes a query and a document as the model was trained to read them:
 // by its template, or one after the other with the marks between them.
-func (e *Engine) rankInput(by Caller, query, document string) ([]Token, error) {
+func (e *Engine) rankInput(ctx context.Context, by Caller, query, document string) ([]Token, error) {
 	m := e.runner.Model()
 	if m.RankTemplate != "" {
 		// Both at once, so that neither can bring the other's placeholder with it.
 		text := strings.NewReplacer("{query}", query, "{document}", document).Replace(m.RankTemplate)
-		return e.Tokenize(by, text, true, e.limits.EmbedTokens)
+		return e.Tokenize(ctx, by, text, true, e.limits.EmbedTokens)
 	}
 
 	var tokens []Token
@@ -100,7 +100,7 @@ func (e *Engine) rankInput(by Caller, query, document string) ([]Token, error) {
 		if i > 0 {
 			mark(m.Marks.AddSeparator, m.Marks.Separator)
 		}
-		part, err := e.Tokenize(by, text, false, e.limits.EmbedTokens)
+		part, err := e.Tokenize(ctx, by, text, false, e.limits.EmbedTokens)
 		if err != nil {
 			return nil, err
 		}

@@ -153,8 +153,10 @@ func (e *Engine) hold() error {
 // Tokenize splits text into tokens; special is both control and ends of Runner's. A
 // text of so many bytes that it must have more than limit tokens is a LengthError at
 // once: splitting megabytes takes seconds.
-func (e *Engine) Tokenize(by Caller, text string, special bool, limit int) ([]Token, error) {
-	return e.tokenize(context.Background(), by, text, special, special, limit)
+func (e *Engine) Tokenize(
+	ctx context.Context, by Caller, text string, special bool, limit int,
+) ([]Token, error) {
+	return e.tokenize(ctx, by, text, special, special, limit)
 }
 
 func (e *Engine) tokenize(
@@ -199,7 +201,7 @@ func (e *Engine) judged(by Caller, hashed func(*maphash.Hash), call func() error
 
 // Render writes a conversation as the model reads it. What the template cannot
 // render is an ErrRequest.
-func (e *Engine) Render(by Caller, c Chat) (*Rendered, error) {
+func (e *Engine) Render(ctx context.Context, by Caller, c Chat) (*Rendered, error) {
 	if err := e.hold(); err != nil {
 		return nil, err
 	}
@@ -212,7 +214,7 @@ func (e *Engine) Render(by Caller, c Chat) (*Rendered, error) {
 		}
 	}
 	err := e.judged(by, hashed, func() (err error) {
-		r, err = e.text.Render(context.Background(), c)
+		r, err = e.text.Render(ctx, c)
 		return err
 	})
 	if err != nil {

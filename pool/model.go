@@ -18,14 +18,14 @@ type Engine interface {
 	Limits() engine.Limits
 	LongestPiece() int
 	Admits(context.Context, engine.Caller) error
-	Tokenize(by engine.Caller, text string, special bool, limit int) ([]engine.Token, error)
+	Tokenize(ctx context.Context, by engine.Caller, text string, special bool, limit int) ([]engine.Token, error)
 	Prompt(
 		ctx context.Context,
 		by engine.Caller,
 		parts []engine.Part,
 		limit int,
 	) ([]engine.Token, []*engine.Media, error)
-	Render(by engine.Caller, c engine.Chat) (*engine.Rendered, error)
+	Render(ctx context.Context, by engine.Caller, c engine.Chat) (*engine.Rendered, error)
 	Generate(context.Context, engine.Request) (*engine.Stream, error)
 	Embed(context.Context, engine.Caller, [][]engine.Token) ([][]float32, error)
 	Rank(

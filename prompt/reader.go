@@ -11,28 +11,31 @@ type Engine interface {
 	Model() *engine.ModelInfo
 	Limits() engine.Limits
 	LongestPiece() int
-	Render(by engine.Caller, c engine.Chat) (*engine.Rendered, error)
-	Tokenize(by engine.Caller, text string, special bool, limit int) ([]engine.Token, error)
+	Render(ctx context.Context, by engine.Caller, c engine.Chat) (*engine.Rendered, error)
+	Tokenize(ctx context.Context, by engine.Caller, text string, special bool, limit int) ([]engine.Token, error)
 	Prompt(
 		ctx context.Context, by engine.Caller, parts []engine.Part, limit int,
 	) ([]engine.Token, []*engine.Media, error)
 }
 
-// Reader has a model read text on behalf of one caller.
+// Reader has a model read text on behalf of one caller, for one request.
 type Reader struct {
 	Engine
 
-	By engine.Caller
+	Context context.Context // whose end is the request's
+	By      engine.Caller
 }
 
 var _ Renderer = Reader{}
 
 // Render implements Renderer, as do the methods after it.
-func (r Reader) Render(c engine.Chat) (*engine.Rendered, error) { return r.Engine.Render(r.By, c) }
+func (r Reader) Render(c engine.Chat) (*engine.Rendered, error) {
+	return r.Engine.Render(r.Context, r.By, c)
+}
 
 // Tokenize is the engine's, for the caller.
 func (r Reader) Tokenize(text string, special bool, limit int) ([]engine.Token, error) {
-	return r.Engine.Tokenize(r.By, text, special, limit)
+	return r.Engine.Tokenize(r.Context, r.By, text, special, limit)
 }
 
 // Prompt is the engine's, for the caller.

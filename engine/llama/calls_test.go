@@ -82,7 +82,7 @@ func TestRequiredCalls(t *testing.T) {
 // answers has the model answer a conversation a few times.
 func answers(t *testing.T, e *engine.Engine, c *prompt.Conversation, tokens int) ([]prompt.Collector, *prompt.Prompt) {
 	t.Helper()
-	b := prompt.Builder{Model: prompt.Reader{Engine: e}}
+	b := prompt.Builder{Model: prompt.Reader{Engine: e, Context: t.Context()}}
 	p, err := b.Build(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)

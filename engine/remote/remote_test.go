@@ -314,7 +314,7 @@ func TestFatalErrors(t *testing.T) {
 		texts[0] != answer("hello ", 30) {
 		t.Errorf("%q, %v", texts, err)
 	}
-	if rendered, err := e.Render(engine.Caller{}, engine.Chat{Messages: []byte("[]")}); err != nil || rendered.Prompt != "\n" {
+	if rendered, err := e.Render(t.Context(), engine.Caller{}, engine.Chat{Messages: []byte("[]")}); err != nil || rendered.Prompt != "\n" {
 		t.Errorf("%+v, %v", rendered, err)
 	}
 	if r.Restarts() != 2 {
@@ -394,10 +394,10 @@ func TestCallsThatHang(t *testing.T) {
 		}}
 	}
 	e, r := n.start(remote.Options{Stall: 200 * time.Millisecond})
-	if _, err := e.Render(engine.Caller{}, engine.Chat{Messages: []byte(`[{"role":"user"}]`)}); !errors.Is(err, engine.ErrCrashed) {
+	if _, err := e.Render(t.Context(), engine.Caller{}, engine.Chat{Messages: []byte(`[{"role":"user"}]`)}); !errors.Is(err, engine.ErrCrashed) {
 		t.Errorf("a template that never ends: %v", err)
 	}
-	if _, err := e.Render(engine.Caller{}, engine.Chat{Messages: []byte("[]")}); err != nil || r.Restarts() != 2 {
+	if _, err := e.Render(t.Context(), engine.Caller{}, engine.Chat{Messages: []byte("[]")}); err != nil || r.Restarts() != 2 {
 		t.Errorf("another one: %v, after %d restarts", err, r.Restarts())
 	}
 }

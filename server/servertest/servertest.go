@@ -196,11 +196,11 @@ func (r *Recorder) Generate(ctx context.Context, req engine.Request) (*engine.St
 }
 
 // Render implements pool.Engine.
-func (r *Recorder) Render(by engine.Caller, c engine.Chat) (*engine.Rendered, error) {
+func (r *Recorder) Render(ctx context.Context, by engine.Caller, c engine.Chat) (*engine.Rendered, error) {
 	r.mu.Lock()
 	r.Chats = append(r.Chats, c)
 	r.mu.Unlock()
-	rendered, err := r.Engine.Render(by, c)
+	rendered, err := r.Engine.Render(ctx, by, c)
 	if err == nil && r.Rewrite != nil {
 		r.Rewrite(rendered)
 	}
