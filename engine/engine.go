@@ -218,7 +218,7 @@ func (e *Engine) Render(ctx context.Context, by Caller, c Chat) (*Rendered, erro
 		return err
 	})
 	if err != nil {
-		return nil, blame(err)
+		return nil, blame(ctx, err)
 	}
 	return r, nil
 }
@@ -350,7 +350,7 @@ func (e *Engine) sequences(ctx context.Context, req *request) ([]*sequence, erro
 		hashed := hashOf("grammar", req.Sampling.Grammar.Text)
 		err := e.judged(req.Caller, hashed, func() error { return e.text.Check(ctx, req.Sampling) })
 		if err != nil {
-			return nil, blame(err)
+			return nil, blame(ctx, err)
 		}
 	}
 
@@ -362,7 +362,7 @@ func (e *Engine) sequences(ctx context.Context, req *request) ([]*sequence, erro
 		sampler, err := e.runner.NewSampler(sampling)
 		if err != nil {
 			closeSamplers(sequences)
-			return nil, blame(err)
+			return nil, blame(ctx, err)
 		}
 		q := &sequence{
 			ticket: ticket[*sequence]{Caller: req.Caller},
@@ -377,9 +377,12 @@ func (e *Engine) sequences(ctx context.Context, req *request) ([]*sequence, erro
 	return sequences, nil
 }
 
-// blame makes the request the cause of a runner's error, unless the runner is.
-func blame(err error) error {
-	if err = ended(err); errors.Is(err, ErrCrashed) || errors.Is(err, ErrStopped) {
+// blame makes the request the cause of a runner's error, unless the runner is, or the end of the context.
+func blame(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err = ended(err); errors.Is(err, ErrCrashed) || errors.Is(err, ErrStopped) || errors.Is(err, ErrRequest) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrRequest, err)

@@ -6,6 +6,7 @@
 package loader
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -289,6 +290,14 @@ func (l *Loader) start(in *Loaded, model *remote.Model, text *textProcess) {
 		// Needed if there are no requests, and the loop sleeps.
 		context.AfterFunc(child.Failed(), stop)
 		in.Failed = func() error { return failureOfChild(child) }
+	}
+	if text != nil {
+		// Without it, no request can be read any more.
+		context.AfterFunc(text.Failed(), stop)
+		ofEngine := in.Failed
+		in.Failed = func() error { return cmp.Or(ofEngine(), failureOfChild(text.Runner)) }
+		// The engine waits for calls under way before it ends.
+		context.AfterFunc(ctx, text.Abort)
 	}
 
 	go func() {

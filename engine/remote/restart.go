@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"serve/engine"
@@ -414,4 +416,35 @@ func partsOf(b *engine.Batch) (parts []Share) {
 		parts = append(parts, Share{int(seq), 1, int(b.Positions[i])})
 	}
 	return parts
+}
+
+// Abort ends the children. It returns when the first call of it has done so.
+func (r *Runner) Abort() {
+	r.abort.Do(func() {
+		close(r.aborted)
+		r.mu.Lock()
+		ended := slices.Collect(maps.Keys(r.retired))
+		if r.current != nil {
+			ended = append(ended, r.current)
+		}
+		r.mu.Unlock()
+		for _, g := range ended {
+			g.lose(errLost)
+		}
+		r.dropSpare()
+	})
+}
+
+// Close ends the child and returns when its memory is free.
+func (r *Runner) Close() {
+	r.Abort()
+	r.work.Wait()
+	r.end(engine.ErrAborted)
+	r.mu.Lock()
+	g := r.current
+	r.mu.Unlock()
+	if g != nil {
+		g.p.Wait()
+		g.close()
+	}
 }

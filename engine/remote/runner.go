@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -482,35 +480,4 @@ func (r *Runner) begin(m *message, ask uint8, g *generation, rows []engine.Row) 
 
 	r.ops = r.ops[:0]
 	return nil
-}
-
-// Abort ends the children. It returns when the first call of it has done so.
-func (r *Runner) Abort() {
-	r.abort.Do(func() {
-		close(r.aborted)
-		r.mu.Lock()
-		ended := slices.Collect(maps.Keys(r.retired))
-		if r.current != nil {
-			ended = append(ended, r.current)
-		}
-		r.mu.Unlock()
-		for _, g := range ended {
-			g.lose(errLost)
-		}
-		r.dropSpare()
-	})
-}
-
-// Close ends the child and returns when its memory is free.
-func (r *Runner) Close() {
-	r.Abort()
-	r.work.Wait()
-	r.end(engine.ErrAborted)
-	r.mu.Lock()
-	g := r.current
-	r.mu.Unlock()
-	if g != nil {
-		g.p.Wait()
-		g.close()
-	}
 }
