@@ -154,7 +154,7 @@ func writePrivate(path string, content any) error {
 	}
 
 	_, err = f.Write(append(text, '\n'))
-	err = errors.Join(err, f.Sync(), f.Close())
+	err = errors.Join(err, keepOwner(f.Name(), path), f.Sync(), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}
@@ -163,6 +163,23 @@ func writePrivate(path string, content any) error {
 		return err
 	}
 	return syncFolder(dir)
+}
+
+// keepOwner gives a new file to the owner of another one, or of its folder if there is none: root changes files for a
+// server that runs as another user and could not read what is root's.
+func keepOwner(name, path string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	var old unix.Stat_t
+	err := unix.Lstat(path, &old)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = unix.Stat(filepath.Dir(path), &old)
+	}
+	if err != nil {
+		return err
+	}
+	return os.Lchown(name, int(old.Uid), int(old.Gid))
 }
 
 // syncFolder makes the names in a folder durable.
@@ -188,6 +205,10 @@ func lock(path string) (unlock func(), err error) {
 	l := flock.New(path+".lock", flock.SetPermissions(0o600))
 	if _, err := l.TryLockContext(ctx, 10*time.Millisecond); err != nil {
 		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	if err := keepOwner(l.Path(), path); err != nil {
+		_ = l.Unlock()
+		return nil, err
 	}
 	return func() { _ = l.Unlock() }, nil
 }

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // create makes a key.
@@ -97,6 +99,29 @@ func TestRevocation(t *testing.T) {
 			t.Error("the wrong one is there by its id")
 		}
 	})
+}
+
+// TestOwner leaves a file of keys that root changes to the user who owns it.
+func TestOwner(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a file to another user")
+	}
+	const other = 4242
+	path := filepath.Join(t.TempDir(), "keys.json")
+	if err := os.Chown(filepath.Dir(path), other, other); err != nil {
+		t.Fatal(err)
+	}
+	create(t, path, NewKey{Name: "alice"})
+	if _, err := Revoke(path, "alice"); err != nil {
+		t.Fatal(err)
+	}
+
+	for _, name := range []string{path, path + ".lock"} {
+		var info unix.Stat_t
+		if err := unix.Stat(name, &info); err != nil || info.Uid != other || info.Gid != other {
+			t.Errorf("%s belongs to %d:%d, %v", filepath.Base(name), info.Uid, info.Gid, err)
+		}
+	}
 }
 
 // TestLeaving tells of a tenant once its last key is revoked or has expired, and not before.
