@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -110,7 +111,8 @@ func (x *exchange) become(p *access.Principal) {
 func (s *Server) identity(r *http.Request, call *service.Call) (*access.Principal, *fault.Error) {
 	if call.Yields {
 		id, _ := strings.CutPrefix(call.Client, clientKey)
-		if p := s.opts.Keys.ByID(id); p != nil {
+		// What was begun for one tenant is not continued for another.
+		if p := s.opts.Keys.ByID(id); p != nil && p.Tenant == call.Tenant {
 			return p, nil
 		}
 		return nil, service.Fault(access.ErrEnded, "")
@@ -165,6 +167,9 @@ var queryNames = []string{"key", "api_key", "api-key", "apikey", "x-api-key", "a
 func inQuery(query string) bool {
 	for pair := range strings.FieldsFuncSeq(query, func(r rune) bool { return r == '&' || r == ';' }) {
 		name, _, _ := strings.Cut(pair, "=")
+		if plain, err := url.QueryUnescape(name); err == nil {
+			name = plain
+		}
 		if slices.Contains(queryNames, strings.ToLower(name)) {
 			return true
 		}

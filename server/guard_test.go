@@ -270,7 +270,7 @@ func TestHeaders(t *testing.T) {
 			t.Errorf("%q: %d %s", headers, o.status, o.body)
 		}
 	}
-	for _, query := range []string{"key=", "api_key=", "x=1&API-Key=", "access_token="} {
+	for _, query := range []string{"key=", "api_key=", "x=1&API-Key=", "access_token=", "api%5fkey=", "k%65y="} {
 		o := ask(h, "GET", "/v1/models?"+query+secret, "", "Authorization: Bearer "+secret)
 		if o.status != 401 || strings.Contains(o.body, secret) || !strings.Contains(o.body, "URL") {
 			t.Errorf("%s: %d %s", query, o.status, o.body)
