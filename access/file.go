@@ -74,10 +74,14 @@ type stamp struct {
 	mode          uint32
 }
 
-// stampOf returns the stamp of a file.
+// stampOf returns the stamp of a file. The error is an fs.ErrNotExist if there is none.
 func stampOf(path string) (stamp, error) {
 	var s unix.Stat_t
-	if err := unix.Stat(path, &s); err != nil {
+	err := unix.Stat(path, &s)
+	if errors.Is(err, unix.ENOTDIR) {
+		err = unix.ENOENT // there can be none where its folder is none
+	}
+	if err != nil {
 		return stamp{}, &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
 	return stamp{

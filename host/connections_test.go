@@ -38,6 +38,7 @@ func limited(
 		f.http.Close()
 		<-served
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if open.open != 0 || len(open.byClient) != 0 || open.idle.Len() != 0 || open.lingering != 0 {
 			t.Errorf("after the end there are %d connections, %d clients, %d idle",
 				open.open, len(open.byClient), open.idle.Len())

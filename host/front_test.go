@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -59,6 +60,7 @@ func withTLS(t *testing.T, o frontOptions, handler http.Handler, test func(t *te
 		e.http.Close()
 		<-served
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if e.open.open != 0 || e.open.lingering != 0 {
 			t.Errorf("after the end there are %d connections", e.open.open)
 		}
@@ -80,10 +82,12 @@ type client struct {
 	t      *testing.T
 	conn   *tls.Conn
 	framer *http2.Framer
-	next   uint32            // stream
-	events chan http2.Frame  // those of streams, and GOAWAY; closed at the end
-	body   map[uint32]string // what has come
-	ended  map[uint32]string // "done", or the code of a reset
+	next   uint32           // stream
+	events chan http2.Frame // those of streams, and GOAWAY; closed at the end
+
+	mu    sync.Mutex        // guards what follows
+	body  map[uint32]string // what has come
+	ended map[uint32]string // "done", or the code of a reset
 }
 
 // http2Client connects with HTTP/2, and lets streams send as many bytes as their window has at first.
@@ -115,6 +119,7 @@ func (c *client) read() {
 		if err != nil {
 			return
 		}
+		c.mu.Lock()
 		switch f := f.(type) {
 		case *http2.DataFrame:
 			c.body[f.StreamID] += string(f.Data())
@@ -130,7 +135,22 @@ func (c *client) read() {
 		case *http2.GoAwayFrame:
 			c.ended[0] = f.ErrCode.String()
 		}
+		c.mu.Unlock()
 	}
+}
+
+// said returns what has come of a stream's body.
+func (c *client) said(stream uint32) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.body[stream]
+}
+
+// end returns how a stream has ended: "done", the code of a reset, or "" if it has not.
+func (c *client) end(stream uint32) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ended[stream]
 }
 
 // send begins a stream, with a body or without.
@@ -193,8 +213,8 @@ func TestConnectionLimitsWithTLS(t *testing.T) {
 		idle := e.http2Client("192.0.2.2", 1<<16)
 		stream := idle.send("GET", "/", "", true)
 		synctest.Wait()
-		if idle.ended[stream] != "done" || idle.body[stream] != "HTTP/2.0" {
-			t.Errorf("another address: %q %q", idle.ended[stream], idle.body[stream])
+		if idle.end(stream) != "done" || idle.said(stream) != "HTTP/2.0" {
+			t.Errorf("another address: %q %q", idle.end(stream), idle.said(stream))
 		}
 		next := e.dial("192.0.2.3", "http/1.1")
 		if status, body := get(next, "/"); status != 200 || body != "HTTP/1.1" || !idle.closed() {
@@ -204,6 +224,7 @@ func TestConnectionLimitsWithTLS(t *testing.T) {
 		idle.conn.Close()
 
 		time.Sleep(headerTimeout + time.Second)
+		synctest.Wait()
 		if e.open.open != 0 {
 			t.Errorf("%d connections have not shaken hands, and are open", e.open.open)
 		}
@@ -248,14 +269,17 @@ func TestHTTP2Limits(t *testing.T) {
 				c.send("GET", "/", "", true)
 			}
 		}, func(c *client) error {
+			c.mu.Lock()
+			ended := maps.Clone(c.ended)
+			c.mu.Unlock()
 			refused := 0
-			for _, end := range c.ended {
+			for _, end := range ended {
 				if end == http2.ErrCodeRefusedStream.String() || end == http2.ErrCodeProtocol.String() {
 					refused++
 				}
 			}
-			if refused != 50 && c.ended[0] == "" {
-				return fmt.Errorf("%d were refused: %v", refused, c.ended)
+			if refused != 50 && ended[0] == "" {
+				return fmt.Errorf("%d were refused: %v", refused, ended)
 			}
 			return nil
 		}},
@@ -266,7 +290,7 @@ func TestHTTP2Limits(t *testing.T) {
 				}
 			}
 		}, func(c *client) error {
-			if !c.closed() && c.ended[0] == "" {
+			if !c.closed() && c.end(0) == "" {
 				return errors.New("the connection goes on")
 			}
 			return nil
@@ -274,7 +298,7 @@ func TestHTTP2Limits(t *testing.T) {
 		{"a large header", func(c *client) {
 			c.send("GET", "/", "", true, "x-large", strings.Repeat("x", 2*maxHeader))
 		}, func(c *client) error {
-			if c.ended[1] == "" && !c.closed() {
+			if c.end(1) == "" && !c.closed() {
 				return errors.New("it was accepted")
 			}
 			return nil
@@ -322,24 +346,27 @@ func TestStalledStreams(t *testing.T) {
 		unread := c.send("POST", "/v1/completions", request, true)
 		unsent := c.send("POST", "/v1/completions", request[:10], false)
 		time.Sleep(20 * time.Second)
-		if c.ended[unread]+c.ended[unsent] != "" {
-			t.Fatalf("they ended at once: %v", c.ended)
+		synctest.Wait()
+		if c.end(unread)+c.end(unsent) != "" {
+			t.Fatalf("they ended at once: %q %q", c.end(unread), c.end(unsent))
 		}
 		time.Sleep(3 * time.Minute)
-		if c.ended[unread] == "" || c.ended[unread] == "done" {
-			t.Errorf("the stream that nobody reads: %q", c.ended[unread])
+		synctest.Wait()
+		if c.end(unread) == "" || c.end(unread) == "done" {
+			t.Errorf("the stream that nobody reads: %q", c.end(unread))
 		}
 		c.framer.WriteWindowUpdate(unsent, 1<<20)
 		synctest.Wait()
-		if !strings.Contains(c.body[unsent], "arrives too slowly") {
-			t.Errorf("the request without its body: %q %q", c.body[unsent], c.ended[unsent])
+		if !strings.Contains(c.said(unsent), "arrives too slowly") {
+			t.Errorf("the request without its body: %q %q", c.said(unsent), c.end(unsent))
 		}
 
 		whole := c.send("POST", "/v1/completions", request, true)
 		c.framer.WriteWindowUpdate(whole, 1<<20)
 		time.Sleep(time.Second)
-		if c.ended[whole] != "done" || !strings.Contains(c.body[whole], "[DONE]") {
-			t.Errorf("the next stream: %q", c.ended[whole])
+		synctest.Wait()
+		if c.end(whole) != "done" || !strings.Contains(c.said(whole), "[DONE]") {
+			t.Errorf("the next stream: %q", c.end(whole))
 		}
 		c.conn.Close()
 
@@ -350,9 +377,12 @@ func TestStalledStreams(t *testing.T) {
 		}
 		io.WriteString(raw, http2.ClientPreface)
 		dead := &client{t: t, conn: raw, framer: http2.NewFramer(raw, raw), next: 1}
-		go dead.framer.WriteSettings()
-		go dead.send("POST", "/v1/completions", request, true)
+		go func() {
+			dead.framer.WriteSettings()
+			dead.send("POST", "/v1/completions", request, true)
+		}()
 		time.Sleep(10 * time.Minute)
+		synctest.Wait()
 		if e.open.open != 0 {
 			t.Errorf("%d connections are open", e.open.open)
 		}
@@ -415,8 +445,8 @@ func TestReloadUnderLoad(t *testing.T) {
 		clients.Wait()
 		last := stays.send("GET", "/", "", true)
 		synctest.Wait()
-		if stays.ended[first] != "done" || stays.ended[last] != "done" {
-			t.Errorf("the connection that stays: %v", stays.ended)
+		if stays.end(first) != "done" || stays.end(last) != "done" {
+			t.Errorf("the connection that stays: %q %q", stays.end(first), stays.end(last))
 		}
 		stays.conn.Close()
 		stop()
