@@ -50,6 +50,4 @@ func (p *Principal) Account() *Account { return p.account }
 func (p *Principal) May(s Scope) bool { return p.Scopes&s != 0 }
 
 // isExpired reports whether the principal's time is over.
-func (p *Principal) isExpired(now time.Time) bool {
-	return !p.Expires.IsZero() && !now.Before(p.Expires)
-}
+func (p *Principal) isExpired(now time.Time) bool { return isOver(p.Expires, now) }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -172,10 +171,4 @@ func List(path string) ([]Listed, error) {
 		}
 	}
 	return list, nil
-}
-
-// Exists reports whether there is a file of keys that cannot be overlooked: one that cannot be read counts.
-func Exists(path string) bool {
-	_, err := os.Lstat(path)
-	return !errors.Is(err, fs.ErrNotExist)
 }

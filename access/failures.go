@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"serve/bind"
 )
 
 // Bounds of what is remembered about wrong keys.
@@ -35,19 +37,13 @@ type failing struct {
 	n     int
 }
 
-// network returns what counts as one address: with IPv6, the network that one machine may choose its addresses from.
+// network returns what counts as one address; all that are none count together.
 func network(address string) netip.Prefix {
 	ip, err := netip.ParseAddr(address)
 	if err != nil {
-		return netip.Prefix{} // all that have none together
+		return netip.Prefix{}
 	}
-	ip = ip.Unmap().WithZone("")
-	bits := ip.BitLen()
-	if ip.Is6() {
-		bits = 64
-	}
-	p, _ := ip.Prefix(bits)
-	return p
+	return bind.Network(ip)
 }
 
 // add counts a wrong key. The error is a FailuresError if there were too many.

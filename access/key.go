@@ -117,12 +117,15 @@ func (l Limits) check() error {
 	return nil
 }
 
+// isOver reports whether what ends at a time has ended; a zero time is no end.
+func isOver(end, now time.Time) bool { return !end.IsZero() && !now.Before(end) }
+
 // State says whether a key is in use: active, revoked or expired.
 func (k *Key) State(now time.Time) string {
 	switch {
 	case !k.Revoked.IsZero():
 		return "revoked"
-	case !k.Expires.IsZero() && !now.Before(k.Expires):
+	case isOver(k.Expires, now):
 		return "expired"
 	}
 	return "active"

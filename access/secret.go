@@ -35,7 +35,7 @@ func newSecret() string {
 	return s + checksum(s)
 }
 
-// checksum tells a secret that was copied badly from one that is not known.
+// checksum lets those who look for leaked secrets tell one from other texts.
 func checksum(s string) string {
 	return base62(big.NewInt(int64(crc32.ChecksumIEEE([]byte(s)))), checkLen)
 }

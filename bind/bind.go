@@ -135,6 +135,18 @@ func leastBits(address netip.Addr) int {
 	return 7
 }
 
+// Network returns what counts as one client: an address, or with IPv6 the network of 64 bits from which one machine may
+// choose its addresses.
+func Network(address netip.Addr) netip.Prefix {
+	address = address.Unmap().WithZone("")
+	bits := address.BitLen()
+	if address.Is6() {
+		bits = 64
+	}
+	network, _ := address.Prefix(bits) // it cannot fail: the address has as many
+	return network
+}
+
 // IsProxy reports whether an address is that of a proxy.
 func IsProxy(proxies []netip.Prefix, address netip.Addr) bool {
 	address = address.Unmap().WithZone("")

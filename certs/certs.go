@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"serve/hub"
 )
 
 // Options say which certificate a server has. The zero value is a server without TLS.
@@ -55,21 +57,8 @@ func (o *Options) Check() error {
 	return nil
 }
 
-// Error is a certificate that cannot be used, and what to do about it.
-type Error struct {
-	Text string
-	Todo string
-	Err  error
-}
-
-// Error implements error.
-func (e *Error) Error() string { return e.Text }
-
-// Unwrap implements the interface of package errors.
-func (e *Error) Unwrap() error { return e.Err }
-
-// Hint says what to do about the error.
-func (e *Error) Hint() string { return e.Todo }
+// Error is a certificate that cannot be used, and what to do about it. Its Kind is the cause.
+type Error = hub.Error
 
 // Server is the certificate of a server. Its methods may be called at the same time, except Watch.
 type Server struct {

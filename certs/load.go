@@ -62,7 +62,7 @@ func loadPair(certFile, keyFile string, now time.Time) (*tls.Certificate, error)
 				certFile, keyFile, strings.TrimPrefix(err.Error(), "tls: ")),
 			Todo: "--tls-cert must be a PEM file with the server's own certificate first, and --tls-key the PEM file of its " +
 				"key, without a passphrase",
-			Err: err,
+			Kind: err,
 		}
 	}
 
@@ -72,7 +72,7 @@ func loadPair(certFile, keyFile string, now time.Time) (*tls.Certificate, error)
 			return nil, &Error{
 				Text: fmt.Sprintf("certificate %d in %s cannot be read: %v", i+1, certFile, err),
 				Todo: "have it issued again",
-				Err:  err,
+				Kind: err,
 			}
 		}
 		if err := checkTime("the certificate of "+nameOf(c)+" in "+certFile, c, now); err != nil {
@@ -130,7 +130,7 @@ func loadAuthorities(file string, now time.Time) (*x509.CertPool, error) {
 			return nil, &Error{
 				Text: fmt.Sprintf("--tls-client-ca: a certificate in %s cannot be read: %v", file, err),
 				Todo: "remove it, or have it issued again",
-				Err:  err,
+				Kind: err,
 			}
 		}
 		pool.AddCert(c)
@@ -158,7 +158,7 @@ func read(flag, path string, private bool) ([]byte, error) {
 		return &Error{
 			Text: fmt.Sprintf("%s: cannot read %s: %v", flag, path, hub.Cause(err)),
 			Todo: "the file must exist and be readable for the user that serve runs as",
-			Err:  err,
+			Kind: err,
 		}
 	}
 	f, err := os.Open(path)

@@ -81,7 +81,7 @@ func cannotKeep(path string, err error) error {
 	return &Error{
 		Text: fmt.Sprintf("the self-signed certificate cannot be kept in %s: %v", path, hub.Cause(err)),
 		Todo: "make the folder writable, set SERVE_HOME to another one, or give --tls-cert and --tls-key",
-		Err:  err,
+		Kind: err,
 	}
 }
 

@@ -97,8 +97,15 @@ func (d *Dialer) Statuses(ctx context.Context, urls []string) ([]Status, error) 
 	}
 
 	list := []Status{}
+	if len(servers) == 0 {
+		return list, nil
+	}
+	key, err := d.Key()
+	if err != nil {
+		return nil, err
+	}
 	for _, server := range servers {
-		status, err := d.status(ctx, server)
+		status, err := d.status(ctx, server, key)
 		s := Status{URL: server.URL, Status: status}
 		if errors.Is(err, ErrUsage) {
 			return nil, err
@@ -113,11 +120,7 @@ func (d *Dialer) Statuses(ctx context.Context, urls []string) ([]Status, error) 
 }
 
 // status fetches a server's status.
-func (d *Dialer) status(ctx context.Context, s registry.Server) (*ops.Status, error) {
-	key, err := d.Key()
-	if err != nil {
-		return nil, err
-	}
+func (d *Dialer) status(ctx context.Context, s registry.Server, key registry.Key) (*ops.Status, error) {
 	transport, err := d.Transport(s, key)
 	if err != nil {
 		return nil, err

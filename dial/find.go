@@ -30,7 +30,7 @@ func (d *Dialer) Find(ctx context.Context, model string) (s registry.Server, key
 func (d *Dialer) serving(ctx context.Context, key registry.Key, model string) (none registry.Server) {
 	running, _ := d.Servers()
 	for _, s := range running {
-		status, err := d.status(ctx, s)
+		status, err := d.status(ctx, s, key)
 		if errors.Is(err, registry.ErrKey) && d.lists(ctx, s, key, model) {
 			return s
 		}

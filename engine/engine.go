@@ -153,9 +153,7 @@ func (e *Engine) hold() error {
 // Tokenize splits text into tokens; special is both control and ends of Runner's. A
 // text of so many bytes that it must have more than limit tokens is a LengthError at
 // once: splitting megabytes takes seconds.
-func (e *Engine) Tokenize(
-	ctx context.Context, by Caller, text string, special bool, limit int,
-) ([]Token, error) {
+func (e *Engine) Tokenize(ctx context.Context, by Caller, text string, special bool, limit int) ([]Token, error) {
 	return e.tokenize(ctx, by, text, special, special, limit)
 }
 

@@ -263,18 +263,11 @@ func (c *connection) CloseWrite() error {
 	return nil
 }
 
-// clientOf returns the address that a connection counts for: a client that has one IPv6 address has a network
-// of them.
+// clientOf returns what a connection counts for.
 func clientOf(conn net.Conn) netip.Prefix {
 	at, err := netip.ParseAddrPort(conn.RemoteAddr().String())
 	if err != nil {
 		return netip.Prefix{}
 	}
-	ip := at.Addr().Unmap().WithZone("")
-	bits := 32
-	if ip.Is6() {
-		bits = 64
-	}
-	prefix, _ := ip.Prefix(bits) // it cannot fail: the address has as many
-	return prefix
+	return bind.Network(at.Addr())
 }

@@ -27,7 +27,7 @@ var (
 
 // Error is a failure with its kind and a hint.
 type Error struct {
-	Kind error // one of the Err values
+	Kind error // one of the Err values; the cause of failures that have nothing to do with the Hub, or nil
 	Text string
 	Todo string // a hint, or ""
 	// wait is how long to wait before retrying: negative for never, 0 for a time that

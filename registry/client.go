@@ -23,21 +23,8 @@ type Client struct {
 	CertFile string
 }
 
-// Error is a server that cannot be used, and what to do about it.
-type Error struct {
-	Text string
-	Todo string
-	Err  error
-}
-
-// Error implements error.
-func (e *Error) Error() string { return e.Text }
-
-// Unwrap implements the interface of package errors.
-func (e *Error) Unwrap() error { return e.Err }
-
-// Hint says what to do about the error.
-func (e *Error) Hint() string { return e.Todo }
+// Error is a server that cannot be used, and what to do about it. Its Kind is the cause.
+type Error = hub.Error
 
 // Transport returns a transport to a server, to which requests with the key will be sent. No proxy is used for a server
 // on this machine. The error is about what the user has given.
@@ -99,7 +86,7 @@ func (c *Client) identify(config *tls.Config) error {
 		return &Error{
 			Text: fmt.Sprintf("--client-cert: %s cannot be used: %s", c.CertFile, strings.TrimPrefix(err.Error(), "tls: ")),
 			Todo: "it must be a PEM file with your certificate and its key, without a passphrase",
-			Err:  err,
+			Kind: err,
 		}
 	}
 	config.Certificates = []tls.Certificate{pair}
@@ -115,14 +102,14 @@ func Explain(s Server, err error) error {
 		return &Error{
 			Text: fmt.Sprintf("no server answers at %s (%v)", s.URL, hub.Cause(op)),
 			Todo: "start one with serve MODEL",
-			Err:  err,
+			Kind: err,
 		}
 	case errors.Is(err, context.DeadlineExceeded):
-		return &Error{Text: fmt.Sprintf("the server at %s did not respond in time", s.URL), Err: err}
+		return &Error{Text: fmt.Sprintf("the server at %s did not respond in time", s.URL), Kind: err}
 	case errors.As(err, &asked):
 		err = asked.Err // without the URL again
 	}
-	return &Error{Text: fmt.Sprintf("the server at %s cannot be used: %v", s.URL, err), Todo: HintOf(err), Err: err}
+	return &Error{Text: fmt.Sprintf("the server at %s cannot be used: %v", s.URL, err), Todo: HintOf(err), Kind: err}
 }
 
 // HintOf says what to do about an error of a connection with TLS; "" if it is none.

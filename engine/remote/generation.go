@@ -163,6 +163,13 @@ func (p *Child) close() {
 // close closes the sockets of a child that has ended.
 func (g *generation) close() { g.closing.Do(g.p.close) }
 
+// discard ends a child.
+func (g *generation) discard() {
+	g.lose(errLost)
+	g.p.Wait()
+	g.close()
+}
+
 // readCalls hands out replies until the connection ends.
 func (g *generation) readCalls() {
 	in := bufio.NewReaderSize(g.p.Calls, 64<<10)

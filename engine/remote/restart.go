@@ -250,9 +250,7 @@ func (r *Runner) makeSpare() {
 	r.spare = g
 	r.mu.Unlock()
 	if old != nil {
-		old.lose(errLost)
-		old.p.Wait()
-		old.close()
+		old.discard()
 	}
 	select {
 	case <-r.aborted:
@@ -268,9 +266,7 @@ func (r *Runner) dropSpare() {
 	r.spare = nil
 	r.mu.Unlock()
 	if g != nil {
-		g.lose(errLost)
-		g.p.Wait()
-		g.close()
+		g.discard()
 	}
 }
 
@@ -296,9 +292,7 @@ func (r *Runner) spawnAgain(ctx context.Context, number int) (*generation, error
 		r.o.Restarted(answer)
 	}
 	if err != nil && g != nil {
-		g.lose(errLost)
-		g.p.Wait()
-		g.close()
+		g.discard()
 	}
 	return g, err
 }
