@@ -105,6 +105,7 @@ func ParseProxies(list []string) ([]netip.Prefix, error) {
 		if ip, bad := netip.ParseAddr(text); bad == nil {
 			prefix, err = ip.WithZone("").Prefix(ip.BitLen())
 		}
+
 		switch {
 		case err != nil:
 			return nil, &Error{
@@ -122,6 +123,7 @@ func ParseProxies(list []string) ([]netip.Prefix, error) {
 				Todo: "write it as IPv4, such as 10.0.0.0/24",
 			}
 		}
+
 		proxies = append(proxies, prefix.Masked())
 	}
 	return proxies, nil

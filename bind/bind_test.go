@@ -18,8 +18,13 @@ func TestCheck(t *testing.T) {
 		noTLS   = "--allow-plain-http"
 		anyKind = "TLS, authentication and all flags"
 	)
-	loopback := []net.Addr{tcp("127.0.0.1"), tcp("127.8.9.1"), tcp("::1"), tcp("::ffff:127.0.0.1"), &net.UnixAddr{Name: "/run/s"}}
-	reachable := []net.Addr{tcp("0.0.0.0"), tcp("::"), tcp("192.168.1.7"), tcp("fd00::1"), tcp("203.0.113.7"), tcp("fe80::1"), &net.TCPAddr{}}
+	loopback := []net.Addr{
+		tcp("127.0.0.1"), tcp("127.8.9.1"), tcp("::1"), tcp("::ffff:127.0.0.1"), &net.UnixAddr{Name: "/run/s"},
+	}
+	reachable := []net.Addr{
+		tcp("0.0.0.0"), tcp("::"), tcp("192.168.1.7"), tcp("fd00::1"), tcp("203.0.113.7"), tcp("fe80::1"),
+		&net.TCPAddr{},
+	}
 	proxies := []netip.Prefix{netip.MustParsePrefix("10.0.0.7/32")}
 
 	for _, tt := range []struct {
@@ -43,7 +48,13 @@ func TestCheck(t *testing.T) {
 			Authenticates: true,
 			Proxies:       []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("::1/128")},
 		}, noTLS},
-		{anyKind, Server{Authenticates: true, TLS: true, AllowAnonymous: true, AllowPlainHTTP: true, Proxies: proxies}, starts},
+		{anyKind, Server{
+			Authenticates:  true,
+			TLS:            true,
+			AllowAnonymous: true,
+			AllowPlainHTTP: true,
+			Proxies:        proxies,
+		}, starts},
 	} {
 		for _, a := range loopback {
 			tt.server.Addresses = []net.Addr{a}

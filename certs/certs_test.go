@@ -83,9 +83,12 @@ func TestRefused(t *testing.T) {
 		o     Options
 		words []string
 	}{
-		"expired":           {Options{CertFile: past, KeyFile: pastKey}, []string{"old.example", "ended on", "renewed"}},
-		"not yet valid":     {Options{CertFile: future, KeyFile: futureKey}, []string{"begins on", "clock"}},
-		"of another key":    {Options{CertFile: cert, KeyFile: otherKey}, []string{otherKey, "cannot be used together", "first"}},
+		"expired":       {Options{CertFile: past, KeyFile: pastKey}, []string{"old.example", "ended on", "renewed"}},
+		"not yet valid": {Options{CertFile: future, KeyFile: futureKey}, []string{"begins on", "clock"}},
+		"of another key": {
+			Options{CertFile: cert, KeyFile: otherKey},
+			[]string{otherKey, "cannot be used together", "first"},
+		},
 		"open to all":       {Options{CertFile: cert, KeyFile: exposed}, []string{exposed, "0644", "chmod 600"}},
 		"no certificate":    {Options{CertFile: text, KeyFile: key}, []string{text, "cannot be used together"}},
 		"absent":            {Options{CertFile: absent, KeyFile: key}, []string{absent, "no such file"}},
@@ -160,7 +163,13 @@ func TestClients(t *testing.T) {
 	cert, key := ca.Issue(certstest.Subject{}).Write(t, dir, "server")
 	authorities := certstest.Write(t, dir, "clients.pem", staff.PEM())
 	now := &clock{time.Now()}
-	s, err := Open(Options{CertFile: cert, KeyFile: key, ClientCA: authorities, Now: now.Now, Log: slog.New(slog.DiscardHandler)})
+	s, err := Open(Options{
+		CertFile: cert,
+		KeyFile:  key,
+		ClientCA: authorities,
+		Now:      now.Now,
+		Log:      slog.New(slog.DiscardHandler),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,7 +247,11 @@ func TestReload(t *testing.T) {
 		t.Error("it loads what has not changed")
 	}
 
-	next := ca.Issue(certstest.Subject{CommonName: "next", Names: []string{"localhost"}, Addresses: []net.IP{net.IPv4(127, 0, 0, 1)}})
+	next := ca.Issue(certstest.Subject{
+		CommonName: "next",
+		Names:      []string{"localhost"},
+		Addresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+	})
 	certstest.Write(t, dir, "server.pem", next.Certificate) // and not yet its key
 	if n := polls(10); n != 0 || serves() != before {
 		t.Errorf("half a pair was loaded %d times", n)
@@ -321,7 +334,9 @@ func TestSelfSigned(t *testing.T) {
 
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(public)
-	for name, ok := range map[string]bool{"localhost": true, "127.0.0.1": true, "::1": true, "192.0.2.7": true, "other": false} {
+	for name, ok := range map[string]bool{
+		"localhost": true, "127.0.0.1": true, "::1": true, "192.0.2.7": true, "other": false,
+	} {
 		_, _, err := handshake(t, s.Config(), &tls.Config{RootCAs: pool, ServerName: name})
 		if (err == nil) != ok {
 			t.Errorf("as %s: %v", name, err)
@@ -332,7 +347,8 @@ func TestSelfSigned(t *testing.T) {
 	if named.Fingerprint() == s.Fingerprint() || open().Fingerprint() != named.Fingerprint() {
 		t.Error("a name that is missing makes one other certificate, which is valid for the old names too")
 	}
-	if names := namesOf(named.current.Load().leaf); !slices.Contains(names, "box.example") || !slices.Contains(names, "192.0.2.7") {
+	names := namesOf(named.current.Load().leaf)
+	if !slices.Contains(names, "box.example") || !slices.Contains(names, "192.0.2.7") {
 		t.Errorf("it is valid for %q", names)
 	}
 
@@ -369,7 +385,9 @@ func TestOpenSSL(t *testing.T) {
 	if err != nil || !strings.Contains(string(out), s.Fingerprint()) {
 		t.Errorf("the fingerprint is %s: %v\n%s", s.Fingerprint(), err, out)
 	}
-	out, err = exec.Command(openssl, "verify", "-x509_strict", "-verify_hostname", "localhost", "-CAfile", s.CAFile(), s.CAFile()).CombinedOutput()
+	verify := exec.Command(
+		openssl, "verify", "-x509_strict", "-verify_hostname", "localhost", "-CAfile", s.CAFile(), s.CAFile())
+	out, err = verify.CombinedOutput()
 	if err != nil {
 		t.Errorf("it does not verify: %v\n%s", err, out)
 	}
@@ -386,7 +404,9 @@ func TestIdentity(t *testing.T) {
 			CommonName: "cn", URIs: []string{"spiffe://example.com/a", "spiffe://example.com/b"},
 			Names: []string{"a.example.com"}, Emails: []string{"a@example.com"},
 		}, "spiffe://example.com/a"},
-		"a name":            {certstest.Subject{CommonName: "cn", Names: []string{"A.example.com"}, Emails: []string{"a@example.com"}}, "a.example.com"},
+		"a name": {certstest.Subject{
+			CommonName: "cn", Names: []string{"A.example.com"}, Emails: []string{"a@example.com"},
+		}, "a.example.com"},
 		"a mail address":    {certstest.Subject{CommonName: "cn", Emails: []string{"a@example.com"}}, "a@example.com"},
 		"a common name":     {certstest.Subject{CommonName: "Alice"}, "CN=Alice"},
 		"an address alone":  {certstest.Subject{CommonName: "cn", Addresses: []net.IP{net.IPv4(192, 0, 2, 1)}}, ""},

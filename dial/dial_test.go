@@ -78,7 +78,8 @@ func TestStatuses(t *testing.T) {
 		t.Errorf("%+v, %v", list, err)
 	}
 	for _, address := range []string{"http://192.0.2.1:8080", "ftp://127.0.0.1"} {
-		if _, err := d.Statuses(t.Context(), []string{address}); !errors.Is(err, ErrUsage) || strings.Contains(err.Error(), "secret") {
+		_, err := d.Statuses(t.Context(), []string{address})
+		if !errors.Is(err, ErrUsage) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v", address, err)
 		}
 	}

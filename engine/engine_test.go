@@ -251,7 +251,8 @@ func TestHugeTextIsNotSplit(t *testing.T) {
 		length.Tokens != 101 {
 		t.Errorf("got %v", err)
 	}
-	if got, err := e.Tokenize(t.Context(), engine.Caller{}, strings.Repeat("x", 7*100), true, 100); err != nil || len(got) != 700 {
+	got, err := e.Tokenize(t.Context(), engine.Caller{}, strings.Repeat("x", 7*100), true, 100)
+	if err != nil || len(got) != 700 {
 		t.Errorf("got %d tokens, %v", len(got), err)
 	}
 }

@@ -40,6 +40,7 @@ type front struct {
 // newFront returns a server whose requests end when ctx does.
 func newFront(ctx context.Context, handler http.Handler, o frontOptions) *front {
 	open := newConnections(o.Limits, o.TLS)
+
 	return &front{
 		open:   open,
 		secure: o.TLS != nil,

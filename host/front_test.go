@@ -205,7 +205,8 @@ func TestConnectionLimitsWithTLS(t *testing.T) {
 		}
 		synctest.Wait()
 		third := e.dial("192.0.2.1", "h2", "http/1.1")
-		if status, body := get(third, "/"); status != http.StatusTooManyRequests || !strings.Contains(body, "--max-client-connections") {
+		status, body := get(third, "/")
+		if status != http.StatusTooManyRequests || !strings.Contains(body, "--max-client-connections") {
 			t.Errorf("a third one of an address: %d %s", status, body)
 		}
 		third.Close()
@@ -441,7 +442,8 @@ func TestReloadUnderLoad(t *testing.T) {
 		stays := e.http2Client("192.0.2.2", 1<<16)
 		first := stays.send("GET", "/", "", true)
 		time.Sleep(time.Second)
-		e.authority.Issue(certstest.Subject{Begin: e.now.Add(-time.Hour), End: e.now.Add(time.Hour)}).Write(t, e.folder, "server")
+		subject := certstest.Subject{Begin: e.now.Add(-time.Hour), End: e.now.Add(time.Hour)}
+		e.authority.Issue(subject).Write(t, e.folder, "server")
 		clients.Wait()
 		last := stays.send("GET", "/", "", true)
 		synctest.Wait()

@@ -31,7 +31,8 @@ func TestCommands(t *testing.T) {
 	}
 
 	out.Reset()
-	if err := c.List(); err != nil || !strings.Contains(out.String(), "alice") || !strings.Contains(out.String(), "2 at once") {
+	err := c.List()
+	if err != nil || !strings.Contains(out.String(), "alice") || !strings.Contains(out.String(), "2 at once") {
 		t.Errorf("%v: %s", err, &out)
 	}
 	if strings.Contains(out.String(), first[9:30]) {
@@ -52,7 +53,8 @@ func TestCommands(t *testing.T) {
 		t.Errorf("%v: %s", err, &out)
 	}
 	out.Reset()
-	if err := c.List(); err != nil || strings.Contains(out.String(), "sha256") || strings.Contains(out.String(), "secret") {
+	err = c.List()
+	if err != nil || strings.Contains(out.String(), "sha256") || strings.Contains(out.String(), "secret") {
 		t.Errorf("%v: %s", err, &out)
 	}
 }

@@ -58,13 +58,23 @@ func TestVerification(t *testing.T) {
 		{"of the registry", Client{}, registered(open), ""},
 		{"of the registry, under another name", Client{}, registered(elsewhere), ""},
 		{"of the registry, exchanged", Client{}, exchanged, "not the one that it has registered"},
-		{"of the registry, exchanged, with the authority", Client{Network: hub.Options{CAFile: file}}, exchanged, "not the one"},
+		{
+			"of the registry, exchanged, with the authority",
+			Client{Network: hub.Options{CAFile: file}},
+			exchanged,
+			"not the one",
+		},
 		{"by its URL", Client{}, named(open), "--ca-file"},
 		{"by its URL, with the authority", Client{Network: hub.Options{CAFile: file}}, named(open), ""},
 		{"by another name, with the authority", Client{Network: hub.Options{CAFile: file}}, named(elsewhere), "--ca-file"},
 		{"that wants to know its clients", Client{}, registered(closed), "--client-cert"},
 		{"that knows its client", Client{CertFile: identity}, registered(closed), ""},
-		{"that knows its client, by its URL", Client{Network: hub.Options{CAFile: file}, CertFile: identity}, named(closed), ""},
+		{
+			"that knows its client, by its URL",
+			Client{Network: hub.Options{CAFile: file}, CertFile: identity},
+			named(closed),
+			"",
+		},
 	} {
 		transport, err := tt.client.Transport(tt.server, Key{Secret: "secret"})
 		if err != nil {

@@ -31,11 +31,12 @@ func TestProxyThatTellsNothing(t *testing.T) {
 func TestCertificates(t *testing.T) {
 	chain := []*x509.Certificate{{DNSNames: []string{"Ward-3.example"}}}
 	r := &http.Request{Header: http.Header{"Authorization": {"Bearer made up"}}, RemoteAddr: "192.0.2.1:4711"}
+	const ward = "certificate ward-3.example"
 	for _, tt := range []struct {
 		state          *tls.ConnectionState
 		client, tenant string
 	}{
-		{&tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{chain}}, "certificate ward-3.example", "certificate ward-3.example"},
+		{&tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{chain}}, ward, ward},
 		{&tls.ConnectionState{PeerCertificates: chain}, client(r), ""},
 		{nil, client(r), ""},
 	} {

@@ -65,7 +65,8 @@ func TestRevokedStream(t *testing.T) {
 	}
 	begun := time.Now()
 	rest, err := io.ReadAll(alice.Body)
-	if took := time.Since(begun); err != nil || !bytes.Contains(rest, []byte(`"invalid_api_key"`)) || took > 5*time.Second {
+	took := time.Since(begun)
+	if err != nil || !bytes.Contains(rest, []byte(`"invalid_api_key"`)) || took > 5*time.Second {
 		t.Errorf("after %v: %v, %s", took, err, rest[max(0, len(rest)-300):])
 	}
 	if text := <-whole; !strings.HasPrefix(text, "401") {
@@ -136,10 +137,12 @@ func TestLimitsOfKeys(t *testing.T) {
 	}
 
 	o = complete("tokens", `"prompt":"`+strings.Repeat("a", 60)+`"`)
-	if o.status != 200 || o.header.Get("X-Ratelimit-Limit-Tokens") != "100" || o.header.Get("X-Ratelimit-Remaining-Tokens") == "100" {
+	if o.status != 200 || o.header.Get("X-Ratelimit-Limit-Tokens") != "100" ||
+		o.header.Get("X-Ratelimit-Remaining-Tokens") == "100" {
 		t.Errorf("tokens: %d %v", o.status, o.header)
 	}
-	if o := complete("tokens", `"prompt":"`+strings.Repeat("b", 60)+`"`); o.status != 429 || o.header.Get("Retry-After") == "" {
+	o = complete("tokens", `"prompt":"`+strings.Repeat("b", 60)+`"`)
+	if o.status != 429 || o.header.Get("Retry-After") == "" {
 		t.Errorf("too many tokens a minute: %d %s", o.status, o.body)
 	}
 	if o := complete("day", `"prompt":"`+strings.Repeat("a", 101)+`"`); o.status != 429 {
@@ -173,7 +176,8 @@ func TestShapesOfRefusals(t *testing.T) {
 		want         string
 	}{
 		{"/v1/chat/completions", "wrong", 401,
-			`{"error":{"message":"Incorrect API key provided.","type":"invalid_request_error","param":null,"code":"invalid_api_key"}}`},
+			`{"error":{"message":"Incorrect API key provided.","type":"invalid_request_error",` +
+				`"param":null,"code":"invalid_api_key"}}`},
 		{"/v1/messages", "wrong", 401,
 			`{"type":"error","error":{"type":"authentication_error","message":"Incorrect API key provided."},"request_id":"`},
 		{"/api/chat", "wrong", 401, `{"error":"Incorrect API key provided."}`},
@@ -189,7 +193,8 @@ func TestShapesOfRefusals(t *testing.T) {
 			`{"error":{"message":"Rate limit reached for your API key: 1 requests per minute. Try again in `},
 		{"/v1/messages", secrets["slow"], 429,
 			`{"type":"error","error":{"type":"rate_limit_error","message":"Rate limit reached for your API key: 1 requests`},
-		{"/api/chat", secrets["slow"], 429, `{"error":"Rate limit reached for your API key: 1 requests per minute. Try again in `},
+		{"/api/chat", secrets["slow"], 429,
+			`{"error":"Rate limit reached for your API key: 1 requests per minute. Try again in `},
 	} {
 		o := ask(h, "POST", tt.path, body, "Authorization: Bearer "+tt.secret)
 		if o.status != tt.status || !strings.HasPrefix(o.body, tt.want) {

@@ -504,8 +504,8 @@ func (d *disturber) until(ctx context.Context, end time.Time) {
 		if text {
 			name += " to a tokenizer"
 		}
-		pids := d.server.processes(text)
-		if len(pids) > 0 {
+
+		if pids := d.server.processes(text); len(pids) > 0 {
 			pid := pids[d.rng.Intn(len(pids))]
 			if what.do(pid) == nil {
 				d.next++
@@ -515,6 +515,7 @@ func (d *disturber) until(ctx context.Context, end time.Time) {
 				}
 			}
 		}
+
 		select {
 		case <-time.After(100*time.Millisecond + time.Duration(d.rng.Intn(200))*time.Millisecond):
 		case <-ctx.Done():

@@ -36,7 +36,8 @@ func TestTLS(t *testing.T) {
 	r := startServeIn(t, environ, modelFile(t), "--ctx-size", "1024", "--tls-self-signed", "--offline")
 	ca := filepath.Join(home, "tls", "self-signed.pem")
 	if !strings.HasPrefix(r.url, "https://") || !strings.Contains(r.errOut.String(), ca) ||
-		!strings.Contains(r.errOut.String(), "SHA-256 fingerprint ") || !strings.Contains(r.out.String(), "curl --cacert "+ca) {
+		!strings.Contains(r.errOut.String(), "SHA-256 fingerprint ") ||
+		!strings.Contains(r.out.String(), "curl --cacert "+ca) {
 		t.Errorf("it says:\n%s%s", r.out, r.errOut)
 	}
 	address := strings.TrimPrefix(r.url, "https://")
@@ -57,7 +58,11 @@ func TestTLS(t *testing.T) {
 		{"openssl", []string{"s_client", "-connect", address, "-CAfile", ca, "-tls1_2"}, true},
 		{"openssl", []string{"s_client", "-connect", address, "-tls1_2", "-cipher", "ECDHE-ECDSA-CHACHA20-POLY1305"}, true},
 		{"openssl", []string{"s_client", "-connect", address, "-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA256"}, false},
-		{"openssl", []string{"s_client", "-connect", address, "-tls1_2", "-cipher", "ECDHE-ECDSA-AES256-SHA:@SECLEVEL=0"}, false},
+		{
+			"openssl",
+			[]string{"s_client", "-connect", address, "-tls1_2", "-cipher", "ECDHE-ECDSA-AES256-SHA:@SECLEVEL=0"},
+			false,
+		},
 		{"openssl", []string{"s_client", "-connect", address, "-tls1_1", "-cipher", "ALL:@SECLEVEL=0"}, false},
 	} {
 		if out, ok := judge(t, tt.name, tt.args...); ok != tt.ok {
@@ -89,7 +94,8 @@ func TestTLS(t *testing.T) {
 
 	var list []dial.Status
 	_, out, said := command(environ, "ps", "--json")
-	if err := json.Unmarshal([]byte(out), &list); err != nil || len(list) != 1 || list[0].Status == nil || list[0].URL != r.url {
+	err = json.Unmarshal([]byte(out), &list)
+	if err != nil || len(list) != 1 || list[0].Status == nil || list[0].URL != r.url {
 		t.Errorf("ps: %s%s", out, said)
 	}
 	if code, _, said := command(environ, "chat", "tiny", "Hello", "--param", "max_tokens=4"); code != 0 {
@@ -167,8 +173,12 @@ func TestExposed(t *testing.T) {
 		"everyone, encrypted": {nil, []string{"--host", "0.0.0.0", "--tls-self-signed"}, []string{"--allow-anonymous"}},
 		"any proxy": {nil, []string{"--host", "0.0.0.0", "--allow-anonymous", "--trust-proxy", "0.0.0.0/0"},
 			[]string{"anyone could invent"}},
-		"half a pair":       {nil, []string{"--tls-key", "/nowhere"}, []string{"belong together"}},
-		"a missing pair":    {nil, []string{"--tls-cert", "/nowhere", "--tls-key", "/nowhere"}, []string{"cannot read /nowhere"}},
+		"half a pair": {nil, []string{"--tls-key", "/nowhere"}, []string{"belong together"}},
+		"a missing pair": {
+			nil,
+			[]string{"--tls-cert", "/nowhere", "--tls-key", "/nowhere"},
+			[]string{"cannot read /nowhere"},
+		},
 		"clients and plain": {nil, []string{"--tls-client-ca", "/nowhere"}, []string{"needs TLS"}},
 	} {
 		code, said := runOnce(t, tt.environ, append([]string{"demo", "--port", "0"}, tt.args...)...)

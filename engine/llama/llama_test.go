@@ -792,7 +792,8 @@ func TestRenderAndParse(t *testing.T) {
 // conversation is; those that would are prompt.Reserved.
 func TestTemplateArgs(t *testing.T) {
 	m := loadModel(t, testmodel.Options{
-		ChatTemplate: `{{ messages | length }} of{% for m in messages %} {{ m.role }}: {{ m.content }}{% endfor %}. {{ documents }}`,
+		ChatTemplate: `{{ messages | length }} of{% for m in messages %} {{ m.role }}: {{ m.content }}{% endfor %}` +
+			`. {{ documents }}`,
 	})
 	chat := engine.Chat{Messages: []byte(`[{"role":"user","content":"Hi"}]`)}
 	for _, test := range []struct {

@@ -184,6 +184,7 @@ func (g *generation) readCalls() {
 			g.lose(err)
 			return
 		}
+
 		g.mu.Lock()
 		call := g.pending[id]
 		delete(g.pending, id)

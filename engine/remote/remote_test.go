@@ -314,7 +314,8 @@ func TestFatalErrors(t *testing.T) {
 		texts[0] != answer("hello ", 30) {
 		t.Errorf("%q, %v", texts, err)
 	}
-	if rendered, err := e.Render(t.Context(), engine.Caller{}, engine.Chat{Messages: []byte("[]")}); err != nil || rendered.Prompt != "\n" {
+	rendered, err := e.Render(t.Context(), engine.Caller{}, engine.Chat{Messages: []byte("[]")})
+	if err != nil || rendered.Prompt != "\n" {
 		t.Errorf("%+v, %v", rendered, err)
 	}
 	if r.Restarts() != 2 {
@@ -394,10 +395,12 @@ func TestCallsThatHang(t *testing.T) {
 		}}
 	}
 	e, r := n.start(remote.Options{Stall: 200 * time.Millisecond})
-	if _, err := e.Render(t.Context(), engine.Caller{}, engine.Chat{Messages: []byte(`[{"role":"user"}]`)}); !errors.Is(err, engine.ErrCrashed) {
+	_, err := e.Render(t.Context(), engine.Caller{}, engine.Chat{Messages: []byte(`[{"role":"user"}]`)})
+	if !errors.Is(err, engine.ErrCrashed) {
 		t.Errorf("a template that never ends: %v", err)
 	}
-	if _, err := e.Render(t.Context(), engine.Caller{}, engine.Chat{Messages: []byte("[]")}); err != nil || r.Restarts() != 2 {
+	_, err = e.Render(t.Context(), engine.Caller{}, engine.Chat{Messages: []byte("[]")})
+	if err != nil || r.Restarts() != 2 {
 		t.Errorf("another one: %v, after %d restarts", err, r.Restarts())
 	}
 }

@@ -307,6 +307,7 @@ func (r *Runner) set(g *generation, failed error) {
 	}
 	close(r.changed)
 	r.changed = make(chan struct{})
+
 	if g != nil {
 		// Also when nobody asks it for anything.
 		r.work.Go(func() { <-g.gone; r.lost(g, nil) })
@@ -314,6 +315,7 @@ func (r *Runner) set(g *generation, failed error) {
 			r.work.Go(r.makeSpare)
 		}
 	}
+
 	select {
 	case <-r.aborted:
 		if g != nil {

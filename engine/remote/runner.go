@@ -316,6 +316,7 @@ func (r *reader) rows(rows []engine.Row, vocabulary int) {
 		}
 		return t
 	}
+
 	for i := range rows {
 		row := &rows[i]
 		row.Err = r.failure()
@@ -323,6 +324,7 @@ func (r *reader) rows(rows []engine.Row, vocabulary int) {
 		if row.Err != nil {
 			continue
 		}
+
 		row.Token = token()
 		row.LogProb = r.logProb()
 		alternatives := r.count(8)

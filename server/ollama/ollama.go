@@ -68,6 +68,7 @@ func (api *API) modelRoutes() []dialect.Route {
 			Right:  dialect.RightList,
 			Doc:    "Returns the version of Ollama whose API is implemented.",
 		},
+
 		{
 			Method: http.MethodGet,
 			Path:   "/api/tags",

@@ -58,6 +58,7 @@ func (api *API) batchRoutes() []dialect.Route {
 			Doc:    "Creates a batch: requests in a file, which are processed when nobody else needs the model.",
 			Fields: batchFields.Describe(),
 		},
+
 		{
 			Method: http.MethodGet,
 			Path:   "/batches",

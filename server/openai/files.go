@@ -46,6 +46,7 @@ func (api *API) fileRoutes() []dialect.Route {
 			Fields:   fileFields.Describe(),
 			Consumes: "multipart/form-data",
 		},
+
 		{
 			Method: http.MethodGet,
 			Path:   "/files",
@@ -68,6 +69,7 @@ func (api *API) fileRoutes() []dialect.Route {
 			Doc:      "Returns the content of a stored file.",
 			Produces: []string{"application/octet-stream"},
 		},
+
 		{
 			Method: http.MethodDelete,
 			Path:   "/files/:id",

@@ -142,6 +142,7 @@ func (api *API) generationRoutes() []dialect.Route {
 			Fields:    chatFields.Describe(),
 			Produces:  streamed,
 		},
+
 		{
 			Method:    http.MethodPost,
 			Path:      "/completions",
@@ -179,6 +180,7 @@ func (api *API) readingRoutes() []dialect.Route {
 			Doc:       "Classifies texts with a Llama Guard model.",
 			Fields:    moderationFields.Describe(),
 		},
+
 		{
 			Method:    http.MethodPost,
 			Path:      "/rerank",
@@ -214,6 +216,7 @@ func (api *API) tokenRoutes() []dialect.Route {
 			Doc:         "Describes a model's tokenizer.",
 			Unversioned: true,
 		},
+
 		{
 			Method:      http.MethodPost,
 			Path:        "/tokenize",
@@ -293,6 +296,7 @@ func (api *API) storedResponseRoutes() []dialect.Route {
 			Right:  dialect.RightUse,
 			Doc:    "Lists the input of a stored response.",
 		},
+
 		{
 			Method: http.MethodDelete,
 			Path:   "/responses/:id",
@@ -322,6 +326,7 @@ func (api *API) conversationRoutes() []dialect.Route {
 			Doc:      "Creates a conversation, to which responses add their input and output.",
 			Fields:   createFields.Describe(),
 		},
+
 		{
 			Method: http.MethodGet,
 			Path:   "/conversations/:id",
@@ -360,6 +365,7 @@ func (api *API) itemRoutes() []dialect.Route {
 			Doc:      "Adds items to a conversation.",
 			Fields:   addFields.Describe(),
 		},
+
 		{
 			Method: http.MethodGet,
 			Path:   "/conversations/:id/items",
@@ -429,6 +435,7 @@ func decode[T any](
 			how.Model = func(body []byte) string { return t.answeredBy(r.Context(), api, named(body)) }
 		}
 	}
+
 	if e := dialect.Decode(r, how, table, into); e != nil {
 		return e
 	}
