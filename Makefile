@@ -27,7 +27,8 @@ NPM_CI := npm ci --silent --no-audit --no-fund --ignore-scripts
 
 .PHONY: all serve llama page tools peers run node release version clean \
 	test test-pure test-binding test-program quick check check-computing hardened lint fuzz corpus emulated portable \
-	page-test monitoring judges judges-golden real-models agents more-agents soak attack tokenizers memory bench man docs cuda-list
+	page-test monitoring judges judges-golden real-models agents more-agents soak attack tokenizers memory bench \
+	man docs cuda-list
 
 all: serve
 
