@@ -109,8 +109,8 @@ type Work struct {
 
 // Bounds of what a record holds.
 const (
-	maxText = 512 // bytes of each text
-	maxList = 64  // entries of each list
+	maxText = 512     // bytes of each text
+	maxList = 64      // entries of each list
 	maxLine = 1 << 20 // bytes of a record
 
 	maxParameters = 8 << 10 // bytes

@@ -466,10 +466,10 @@ func TestFindText(t *testing.T) {
 	}
 	l.Close()
 	for text, want := range map[string]string{
-		"what is\nit?\n":    "a message",
+		"what is\nit?\n":     "a message",
 		"<user>what is\nit?": "b prompt",
-		"ab":                "b answer",
-		"what is it?":       "",
+		"ab":                 "b answer",
+		"what is it?":        "",
 	} {
 		list, err := FindText(dir, []byte(text))
 		got := ""

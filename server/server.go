@@ -19,6 +19,7 @@ import (
 
 	"serve/access"
 	"serve/archive"
+	"serve/audit"
 	"serve/pool"
 	"serve/quota"
 	"serve/server/anthropic"
@@ -81,6 +82,8 @@ type Options struct {
 	Moderator string
 	// Keys are what clients need to be known by; nil for a server that anybody may use. The server does not close them.
 	Keys *access.Keys
+	// Audit records requests and what is done to the server; nil for nobody. The server does not close it.
+	Audit audit.Recorder
 	// LenientFields accepts unknown fields at the top level of requests, and names them in a header.
 	LenientFields bool
 }
@@ -94,6 +97,7 @@ type Server struct {
 	ops      *ops.Ops
 	bodies   *quota.Budget
 	workers  *quota.Workers
+	watched  watched
 	draining atomic.Bool
 	router   *gin.Engine
 
@@ -143,6 +147,7 @@ func New(o Options) (*Server, error) {
 	if o.Keys != nil {
 		o.Keys.OnLeave(s.service.Forget)
 	}
+	s.watch()
 	s.router = s.routes()
 	if err := s.makeDescription(); err != nil {
 		return nil, fmt.Errorf("describe the endpoints: %w", err)
@@ -200,6 +205,7 @@ func (s *Server) assemble() (err error) {
 		Version:  o.Version,
 		PID:      o.PID,
 		Page:     o.Page,
+		Audit:    auditState(o.Audit),
 		Log:      o.Log,
 	})
 	return err
@@ -229,6 +235,7 @@ func (s *Server) Resume() error {
 func (s *Server) Close() {
 	s.api.Close()
 	s.pool.Close()
+	s.endWatch()
 }
 
 // Wait returns when no background response and no line of a batch is running, or when ctx is done.

@@ -31,6 +31,9 @@ type Call struct {
 	// Yields marks work that nobody waits for: it takes what others leave, whatever tier it asks for.
 	Yields bool
 
+	// Audit records what is done for the call; nil for nobody.
+	Audit Auditor
+
 	// Report, if not nil, is called when the work of a detached call has ended.
 	Report func(context.Context)
 
@@ -188,7 +191,12 @@ func Embed(ctx context.Context, model *pool.Lease, inputs [][]engine.Token) ([][
 	if err := call.Use.Reserve(0, w.Tokens); err != nil {
 		return nil, err
 	}
+	work, err := call.begins(ctx, model, []Asked{{Inputs: inputs}})
+	if err != nil {
+		return nil, err
+	}
 	vectors, err := model.Engine.Embed(ctx, call.caller(engine.TierDefault), inputs)
+	call.computed(work, w.Tokens, err)
 	w.Ended = time.Now()
 	w.Err = err
 	call.note(w)
@@ -201,7 +209,12 @@ func Rank(
 ) (scores []float32, tokens int, err error) {
 	call := CallOf(ctx)
 	w := Work{Model: model.ID, Begun: time.Now()}
+	work, err := call.begins(ctx, model, []Asked{{Texts: append([]string{query}, documents...)}})
+	if err != nil {
+		return nil, 0, err
+	}
 	scores, tokens, err = model.Engine.Rank(ctx, call.caller(engine.TierDefault), query, documents)
+	call.computed(work, tokens, err)
 	w.Ended = time.Now()
 	w.Tokens = tokens
 	w.Err = err

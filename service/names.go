@@ -200,7 +200,11 @@ func (s *Service) Names(m *pool.Model) []string {
 }
 
 // Name gives a model another name, until the server ends. It is the only copy of a model that there is.
-func (s *Service) Name(m *pool.Model, name string) *fault.Error {
+func (s *Service) Name(ctx context.Context, m *pool.Model, name string) *fault.Error {
+	return act(ctx, actNamed, m.ID, map[string]string{"name": name}, s.name(m, name))
+}
+
+func (s *Service) name(m *pool.Model, name string) *fault.Error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if other := s.lookUp(name); other != nil && other != m && s.given[name] == nil {
@@ -220,6 +224,10 @@ func (s *Service) Name(m *pool.Model, name string) *fault.Error {
 // Remove removes a name that a client has given to a model, or else deletes the files of a model, which
 // is unloaded. A model that the server was started with stays.
 func (s *Service) Remove(ctx context.Context, name string) *fault.Error {
+	return act(ctx, actDeleted, name, nil, s.remove(ctx, name))
+}
+
+func (s *Service) remove(ctx context.Context, name string) *fault.Error {
 	s.mu.Lock()
 	if s.given[name] != nil {
 		delete(s.given, name)
@@ -319,8 +327,8 @@ func (s *Service) Pull(ctx context.Context, name string, report func(PullProgres
 	}
 	err := s.opts.Library.Pull(ctx, name, report)
 	var known *fault.Error
-	if err == nil || errors.As(err, &known) {
-		return known
+	if err != nil && !errors.As(err, &known) {
+		known = Fault(err, "model")
 	}
-	return Fault(err, "model")
+	return act(ctx, actPulled, name, nil, known)
 }

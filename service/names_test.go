@@ -59,7 +59,7 @@ func TestFind(t *testing.T) {
 	// Another name, which may move, but never onto that of a model.
 	stored, _ := s.Named(t.Context(), "stored")
 	for _, m := range []*pool.Model{stored, served} {
-		if e := s.Name(m, "mine"); e != nil {
+		if e := s.Name(t.Context(), m, "mine"); e != nil {
 			t.Fatal(e)
 		}
 		find(t.Context(), "Mine:latest", m.ID)
