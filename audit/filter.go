@@ -65,8 +65,8 @@ func Select(all iter.Seq2[*Record, error], f *Filter) iter.Seq2[*Record, error] 
 
 // Match is a record in which a text is.
 type Match struct {
-	Record *Record
-	As     string // prompt, answer or message
+	Record *Record `json:"record"`
+	As     string  `json:"as"` // prompt, answer, message or picture
 }
 
 // FindText finds the records of the log in a folder that have the digest of a text: of a whole prompt as the model read
@@ -92,6 +92,9 @@ func findDigest(all iter.Seq2[*Record, error], want string) (list []Match, err e
 		for i := range r.Work {
 			if slices.Contains(r.Work[i].Prompts, want) {
 				list = append(list, Match{r, "prompt"})
+			}
+			if slices.Contains(r.Work[i].Pictures, want) {
+				list = append(list, Match{r, "picture"})
 			}
 			if slices.Contains(r.Work[i].Answers, want) {
 				list = append(list, Match{r, "answer"})

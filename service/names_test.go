@@ -64,7 +64,7 @@ func TestFind(t *testing.T) {
 		}
 		find(t.Context(), "Mine:latest", m.ID)
 	}
-	if e := s.Name(stored, "gpt-5"); e == nil {
+	if e := s.Name(t.Context(), stored, "gpt-5"); e == nil {
 		t.Error("a model has the name of another")
 	}
 
