@@ -132,9 +132,9 @@ func exportCSV(w io.Writer, list iter.Seq2[*Record, error]) error {
 	return table.Error()
 }
 
-// What OCSF calls what is in records: https://schema.ocsf.io/1.7.0/classes/api_activity?profiles=ai_operation
+// What OCSF calls what is in records: https://schema.ocsf.io/1.8.0/classes/api_activity?profiles=ai_operation
 const (
-	ocsfVersion  = "1.7.0"
+	ocsfVersion  = "1.8.0"
 	ocsfCategory = 6    // Application Activity
 	ocsfClass    = 6003 // API Activity
 
