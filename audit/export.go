@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -166,11 +165,11 @@ func ocsfActivity(r *Record) (id int, name string) {
 		return ocsfOther, string(r.Kind)
 	}
 	switch r.Method {
-	case http.MethodGet, http.MethodHead:
+	case "GET", "HEAD":
 		return ocsfRead, "Read"
-	case http.MethodDelete:
+	case "DELETE":
 		return ocsfDelete, "Delete"
-	case http.MethodPost, http.MethodPut:
+	case "POST", "PUT":
 		return ocsfCreate, "Create"
 	}
 	return ocsfOther, string(r.Kind)
