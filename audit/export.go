@@ -227,22 +227,7 @@ func ocsf(r *Record, version string) object {
 	profiles := []string{}
 	if len(r.Work) > 0 {
 		profiles = append(profiles, "ai_operation")
-		w := r.Work[0]
-		model := object{"name": w.Model, "ai_provider": "serve"}
-		if w.SHA256 != "" {
-			model["uid"] = w.SHA256
-			model["version"] = w.SHA256
-		}
-		event["ai_model"] = model
-		in, _, out := r.tokens()
-		event["message_context"] = object{
-			"service":           object{"name": "serve"},
-			"ai_role_id":        2, // Assistant
-			"prompt_tokens":     in,
-			"completion_tokens": out,
-			"total_tokens":      in + out,
-			"uid":               r.ID,
-		}
+		ocsfWork(event, r)
 	}
 	event["metadata"] = object{
 		"version":  ocsfVersion,
@@ -253,6 +238,26 @@ func ocsf(r *Record, version string) object {
 		"log_name": "audit",
 	}
 	return event
+}
+
+// ocsfWork adds what the profile ai_operation has.
+func ocsfWork(event object, r *Record) {
+	w := r.Work[0]
+	model := object{"name": w.Model, "ai_provider": "serve"}
+	if w.SHA256 != "" {
+		model["uid"] = w.SHA256
+		model["version"] = w.SHA256
+	}
+	event["ai_model"] = model
+	in, _, out := r.tokens()
+	event["message_context"] = object{
+		"service":           object{"name": "serve"},
+		"ai_role_id":        2, // Assistant
+		"prompt_tokens":     in,
+		"completion_tokens": out,
+		"total_tokens":      in + out,
+		"uid":               r.ID,
+	}
 }
 
 // ocsfActor returns who has done what a record is about.

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// A proof is a text in C2SP's format tlog-proof: the hashes that lead from a record to a checkpoint, which it ends with,
-// and as its extra data the record.
+// A proof is a text in C2SP's format tlog-proof: the hashes that lead from a record to a checkpoint, with which it ends,
+// and the record as its extra data.
 const (
 	proofTitle = "c2sp.org/tlog-proof@v1"
 	maxProof   = 2 << 20

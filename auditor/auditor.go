@@ -12,8 +12,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/spf13/pflag"
-
 	"serve/audit"
 	"serve/flagset"
 )
@@ -33,13 +31,13 @@ const continues = "continue"
 // Declare declares the flags.
 func (a *Flags) Declare(f flagset.Set) {
 	a.all = f
-	f.Text(&a.dir, "audit", "", "`folder` of an audit log, made by serve audit init, in which requests and administration "+
-		"are recorded; by default nothing is")
+	f.Text(&a.dir, "audit", "", "`folder` of an audit log, made by serve audit init, in which requests and "+
+		"administration are recorded; by default nothing is")
 	f.Choice(&a.failure, "audit-failure", "refuse", []string{"refuse", continues},
 		"what to do while the audit log cannot be written: refuse requests with 503 (refuse), or answer them, say so in "+
 			"/readyz, /status and the log, and record later how many are missing (continue)")
-	f.Text(&a.syslog, "audit-syslog", "", "`host:port` of a syslog collector (RFC 5424 over TLS) that gets the records, too; "+
-		"not with --offline")
+	f.Text(&a.syslog, "audit-syslog", "", "`host:port` of a syslog collector (RFC 5424 over TLS) that gets the records, "+
+		"too; not with --offline")
 	f.Text(&a.syslogCA, "audit-syslog-ca", "",
 		"PEM `file` of the authorities of the collector's certificate; by default the system's")
 }
@@ -134,14 +132,13 @@ func (a *Flags) tlsConfig(expand func(string) string) (*tls.Config, error) {
 // configuration returns the flags that were given, without what is secret in URLs.
 func (a *Flags) configuration() map[string]string {
 	given := map[string]string{}
-	a.all.Visit(func(f *pflag.Flag) {
-		value := f.Value.String()
+	for name, value := range a.all.Given() {
 		if u, err := url.Parse(value); err == nil && u.User != nil {
 			u.User = url.User("…")
 			value = u.String()
 		}
-		given["--"+f.Name] = value
-	})
+		given["--"+name] = value
+	}
 	// A record has room for so many.
 	const most = 60
 	for _, name := range slices.Sorted(maps.Keys(given)) {

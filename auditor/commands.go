@@ -127,11 +127,13 @@ func (c *command) reading() []flagset.Command {
 }
 
 func (c *command) declareKey(f flagset.Set) {
-	f.Text(&c.key, "public-key", "", "verifier `key` of the log, or the file that has it; by default key.pub in the folder")
+	f.Text(&c.key, "public-key", "",
+		"verifier `key` of the log, or the file that has it; by default key.pub in the folder")
 }
 
 func (c *command) declareFilter(f flagset.Set) {
-	f.Text(&c.since, "since", "", "records from a `time` on: 2026-11-27, 2026-11-27T18:00:00Z, or a period such as 24h or 7d")
+	f.Text(&c.since, "since", "",
+		"records from a `time` on: 2026-11-27, 2026-11-27T18:00:00Z, or a period such as 24h or 7d")
 	f.Text(&c.until, "until", "", "records before a `time`")
 	f.Text(&c.filter.Kind, "kind", "", "`kind` of the records, such as request.end or key")
 	f.Text(&c.filter.ID, "id", "", "`id` of a request, the server's or the client's")

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/spf13/pflag"
 )
 
 // Command is a command with its flags, for who makes one of cobra's of it.
@@ -31,3 +33,10 @@ func (UsageError) Is(target error) bool { return target == ErrUsage }
 
 // Unwrap returns the error itself.
 func (e UsageError) Unwrap() error { return e.error }
+
+// Given returns the values of the flags that were given, by their names.
+func (s Set) Given() map[string]string {
+	given := map[string]string{}
+	s.Visit(func(f *pflag.Flag) { given[f.Name] = f.Value.String() })
+	return given
+}

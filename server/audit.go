@@ -335,9 +335,9 @@ func (w *workRecord) finish(l *ledger) {
 	for _, f := range times.Finishes {
 		w.Finish = append(w.Finish, string(f))
 	}
-	w.Work.Answers = nil
+	w.Answers = nil
 	for _, d := range w.answers {
-		w.Work.Answers = append(w.Work.Answers, d.String())
+		w.Answers = append(w.Answers, d.String())
 	}
 	if times.Err != nil {
 		w.Error = l.code(times.Err)

@@ -152,8 +152,9 @@ func askWatched(h http.Handler, w *watchedWriter, path, body, key string) {
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("X-Client-Request-Id", "mine\n{}")
 	defer func() {
-		if p := recover(); p != nil && p != http.ErrAbortHandler {
-			panic(p)
+		err, ok := recover().(error)
+		if ok && !errors.Is(err, http.ErrAbortHandler) {
+			panic(err)
 		}
 	}()
 	h.ServeHTTP(w, r)

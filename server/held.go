@@ -34,7 +34,7 @@ func (x *exchange) release() {
 
 // discard drops an answer of which nothing was sent, so that there can be another. It reports whether that is possible.
 func (x *exchange) discard() bool {
-	if x.ResponseWriter.Written() {
+	if x.Written() {
 		return false
 	}
 	x.held = nil
@@ -46,7 +46,7 @@ func (x *exchange) discard() bool {
 }
 
 // bytes returns the size of the body so far.
-func (x *exchange) bytes() int64 { return int64(max(x.ResponseWriter.Size(), 0) + len(x.held)) }
+func (x *exchange) bytes() int64 { return int64(max(x.Size(), 0) + len(x.held)) }
 
 // Flush sends what was written until now. It implements http.Flusher.
 func (x *exchange) Flush() {

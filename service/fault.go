@@ -98,7 +98,8 @@ const unrecordedRetry = 5 * time.Second
 
 // Unrecorded returns the fault for what cannot be recorded, and is not done for that.
 func Unrecorded() *fault.Error {
-	return later(fault.Unrecorded, unrecordedRetry, "The server's audit log cannot be written, so that no request is answered.")
+	return later(fault.Unrecorded, unrecordedRetry,
+		"The server's audit log cannot be written, so that no request is answered.")
 }
 
 // quotaRetry is after which time a request may have what others have now. Most are read in milliseconds.
