@@ -158,6 +158,17 @@ func cutAll(list []string) []string {
 	return list
 }
 
+// rest returns works that there is no room for as one.
+func rest(list []Work) Work {
+	all := Work{Model: list[0].Model, SHA256: list[0].SHA256, Finish: []string{fmt.Sprintf("%d works", len(list))}}
+	for i := range list {
+		all.In += list[i].In
+		all.Cached += list[i].Cached
+		all.Out += list[i].Out
+	}
+	return all
+}
+
 // bound shortens what is too long.
 func (r *Record) bound() {
 	for _, p := range []*string{
@@ -174,7 +185,9 @@ func (r *Record) bound() {
 	}
 
 	r.Tools = cutAll(r.Tools)
-	r.Work = r.Work[:min(len(r.Work), maxList)]
+	if len(r.Work) > maxList {
+		r.Work = append(r.Work[:maxList-1:maxList-1], rest(r.Work[maxList-1:]))
+	}
 	for i := range r.Work {
 		w := &r.Work[i]
 		w.Model = cut(w.Model)

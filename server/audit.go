@@ -153,8 +153,8 @@ func (l *ledger) Reads(c *prompt.Conversation) {
 }
 
 // Begins writes the first record of the request, with its first works.
-func (l *ledger) Begins(_ context.Context, model *pool.Lease, works []service.Asked) (first int, err error) {
-	sum := l.server.modelSum(model.Model)
+func (l *ledger) Begins(ctx context.Context, model *pool.Lease, works []service.Asked) (first int, err error) {
+	sum := l.server.modelSum(ctx, model.Model)
 	list := make([]*workRecord, len(works))
 	for i := range works {
 		list[i] = l.newWork(model, &works[i], sum)
@@ -280,8 +280,9 @@ func (l *ledger) Ends(failed *fault.Error) *fault.Error {
 		return nil
 	}
 	l.ended = true
+	begun := l.begun
 	kind := audit.Request
-	if l.begun {
+	if begun {
 		kind = audit.RequestEnd
 	}
 	r := l.record(kind)
@@ -291,23 +292,26 @@ func (l *ledger) Ends(failed *fault.Error) *fault.Error {
 	l.fill(r)
 	l.mu.Unlock()
 
-	r.Status = l.x.Status()
 	r.Duration = float64(time.Since(l.x.start).Microseconds()) / 1000
-	r.Bytes = l.x.bytes()
-	r.Detached = l.x.call.Detached()
-	switch {
-	case failed != nil:
-		r.Error = failed.Kind.String()
-	case l.x.failed != nil:
-		r.Error = l.x.failed.Kind.String()
+	if l.x.call.Detached() {
+		r.Detached = true // the answer belongs to another goroutine, or has been sent
+	} else {
+		r.Status = l.x.Status()
+		r.Bytes = l.x.bytes()
+		if failed == nil {
+			failed = l.x.failed
+		}
 	}
-	if !l.begun && r.Status >= http.StatusBadRequest {
+	if failed != nil {
+		r.Error = failed.Kind.String()
+	}
+	if !begun && r.Status >= http.StatusBadRequest {
 		if l.isKept() || isRefusal(r.Status) {
 			l.log.Refused(r)
 		}
 		return nil
 	}
-	if !l.begun && !l.isKept() {
+	if !begun && !l.isKept() {
 		return nil
 	}
 	if err := l.log.Append(r); err != nil {

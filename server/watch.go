@@ -19,28 +19,36 @@ const restartsEvery = time.Second
 type watched struct {
 	sums sync.Map // *modelSum by *pool.Model
 	work sync.WaitGroup
-	stop chan struct{}
-	once sync.Once
+	ctx  context.Context // until the server is closed
+	stop context.CancelFunc
 }
 
-// modelSum is the hash of a model's weights, once it is known.
+// modelSum is the hash of a model's weights.
 type modelSum struct {
-	mu  sync.Mutex
-	hex string
+	once sync.Once
+	done chan struct{} // closed when it is known
+	hex  string
 }
 
-// modelSum returns the SHA-256 of a model's weights; empty if it is not known. It may have to read the file, once.
-func (s *Server) modelSum(m *pool.Model) string {
-	v, _ := s.watched.sums.LoadOrStore(m, new(modelSum))
+// modelSum returns the SHA-256 of a model's weights; empty if it is not known until ctx is done. Once, the file may have
+// to be read for that.
+func (s *Server) modelSum(ctx context.Context, m *pool.Model) string {
+	v, _ := s.watched.sums.LoadOrStore(m, &modelSum{done: make(chan struct{})})
 	sum := v.(*modelSum)
-	sum.mu.Lock()
-	defer sum.mu.Unlock()
-	if sum.hex == "" {
-		if facts, e := s.service.Facts(context.Background(), m); e == nil {
-			sum.hex = facts.SHA256
-		}
+	sum.once.Do(func() {
+		s.watched.work.Go(func() {
+			defer close(sum.done)
+			if facts, e := s.service.Facts(s.watched.ctx, m); e == nil {
+				sum.hex = facts.SHA256
+			}
+		})
+	})
+	select {
+	case <-sum.done:
+		return sum.hex
+	case <-ctx.Done():
+		return ""
 	}
-	return sum.hex
 }
 
 // watch records what happens to models and keys, until the server is closed.
@@ -49,7 +57,7 @@ func (s *Server) watch() {
 	if log == nil {
 		return
 	}
-	s.watched.stop = make(chan struct{})
+	s.watched.ctx, s.watched.stop = context.WithCancel(context.Background())
 	s.pool.Observe(func(c pool.Change) {
 		s.watched.work.Go(func() { log.Note(s.modelEvent(c).Record()) })
 	})
@@ -62,7 +70,7 @@ func (s *Server) watch() {
 // endWatch waits until what has happened is recorded.
 func (s *Server) endWatch() {
 	if s.opts.Audit != nil {
-		s.watched.once.Do(func() { close(s.watched.stop) })
+		s.watched.stop()
 		s.watched.work.Wait()
 	}
 }
@@ -79,7 +87,7 @@ func (s *Server) modelEvent(c pool.Change) audit.Event {
 	if c.Err != nil {
 		e.Error = c.Err.Error()
 	}
-	if sum := s.modelSum(c.Model); sum != "" {
+	if sum := s.modelSum(s.watched.ctx, c.Model); sum != "" {
 		e.Detail["sha256"] = sum
 	}
 	return e
@@ -101,14 +109,18 @@ func (s *Server) watchRestarts() {
 	seen := map[*pool.Model]uint64{}
 	for {
 		for _, m := range s.service.All() {
-			if n := s.pool.Counts(m).Restarts; n != seen[m] {
-				s.opts.Audit.Note(&audit.Record{Kind: audit.EngineRestarted, Object: m.ID, Count: int64(n - seen[m])})
-				seen[m] = n
+			n := uint64(0)
+			if e, ok := s.pool.Loaded(m); ok {
+				n = e.Stats().Restarts
 			}
+			if n > seen[m] {
+				s.opts.Audit.Note(&audit.Record{Kind: audit.EngineRestarted, Object: m.ID, Count: int64(n - seen[m])})
+			}
+			seen[m] = n // another engine counts from 0 on
 		}
 		select {
 		case <-ticker.C:
-		case <-s.watched.stop:
+		case <-s.watched.ctx.Done():
 			return
 		}
 	}

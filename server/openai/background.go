@@ -145,6 +145,7 @@ func (api *API) inBackground(w http.ResponseWriter, r *http.Request, req *respon
 			accepted <- nil
 		})
 		if e != nil {
+			_ = service.CallOf(ctx).Ends(e)
 			accepted <- e
 		}
 	}()
