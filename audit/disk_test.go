@@ -159,6 +159,9 @@ func (d *memory) Remove(name string) error {
 	if err := d.op(); err != nil {
 		return err
 	}
+	if d.names[name] == nil {
+		return fs.ErrNotExist
+	}
 	delete(d.names, name)
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -53,7 +54,8 @@ type Log struct {
 	file    file
 	size    int64 // of the file, as far as it is acknowledged
 	tree    tree
-	day     int64 // of the file
+	torn    string // a file that could not be begun, and may be there; empty for none
+	day     int64  // of the file
 	last    time.Time
 	prunes  map[string]bool // segments that are known to be pruned
 
@@ -424,6 +426,9 @@ func (l *Log) prepare(more int64) error {
 			return err
 		}
 	}
+	if err := l.dropFailed(); err != nil {
+		return err
+	}
 	today := dayOf(now())
 	isFull := l.size+more > l.opts.Segment || today != l.day
 	if l.segment.name == "" || isFull && l.tree.size > l.segment.first {
@@ -460,7 +465,11 @@ func (l *Log) begin(today int64) error {
 		return err
 	}
 
+	if err := l.dropFailed(); err != nil {
+		return err
+	}
 	name := segmentName(l.tree.size)
+	l.torn = name
 	f, err := l.disk.Create(name)
 	if err != nil {
 		return err
@@ -474,9 +483,9 @@ func (l *Log) begin(today int64) error {
 	}
 	if err != nil {
 		f.Close()
-		_ = l.disk.Remove(name)
-		return err
+		return errors.Join(err, l.dropFailed())
 	}
+	l.torn = ""
 	if l.file != nil {
 		_ = l.file.Close()
 	}
@@ -484,6 +493,21 @@ func (l *Log) begin(today int64) error {
 	l.segment = segment{name: name, first: l.tree.size}
 	l.size = int64(text.Len())
 	l.day = today
+	return nil
+}
+
+// dropFailed removes a file that could not be begun, so that it does not come back behind records that are written now.
+func (l *Log) dropFailed() error {
+	if l.torn == "" {
+		return nil
+	}
+	if err := l.disk.Remove(l.torn); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := l.disk.Sync(); err != nil {
+		return err
+	}
+	l.torn = ""
 	return nil
 }
 

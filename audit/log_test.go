@@ -123,7 +123,11 @@ func TestPowerCut(t *testing.T) {
 		d := newMemory(seed)
 		done := map[string]bool{}
 		var known *Checkpoint
-		for run := range 2 {
+		runs := 1
+		if seed%8 == 0 {
+			runs = 4 // one cut after another
+		}
+		for run := range runs {
 			d.cut = 1 + int(d.random.Uint64N(40))
 			l, err := open(testKeys(), Options{disk: d, Segment: 3000, Log: quiet})
 			if err == nil {
@@ -131,7 +135,7 @@ func TestPowerCut(t *testing.T) {
 				var wg sync.WaitGroup
 				for w := range 3 {
 					wg.Go(func() {
-						for i := range 4 {
+						for i := range 3 {
 							id := fmt.Sprintf("%d-%d-%d-%d", seed, run, w, i)
 							for _, kind := range []Kind{RequestBegin, RequestEnd} {
 								if l.Append(&Record{Kind: kind, ID: id, Address: "192.0.2.1"}) != nil {
@@ -193,7 +197,7 @@ func TestPowerCut(t *testing.T) {
 			}
 		}
 	}
-	if acknowledged < 5_000 || lostAtOnce < 300 {
+	if acknowledged < 3_000 || lostAtOnce < 200 {
 		t.Errorf("%d records were acknowledged, %d requests lost: the test tests little", acknowledged, lostAtOnce)
 	}
 }

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -111,24 +112,47 @@ func recordsOf(d disk, s segment) (list []*Record, err error) {
 	return list, nil
 }
 
-// dropTorn removes a last segment that was being begun when the process ended: nothing in it was acknowledged.
+// dropTorn removes last segments that were being begun when a process ended: nothing in them was acknowledged.
 func (l *Log) dropTorn(list []segment) ([]segment, error) {
-	if len(list) == 0 || list[len(list)-1].pruned {
-		return list, nil
-	}
-	last := list[len(list)-1]
-	for line, err := range lines(l.disk, last) {
+	whole := len(list)
+	for ; whole > 0; whole-- {
+		torn, err := l.isTorn(list[whole-1])
 		if err != nil {
 			return nil, err
 		}
-		if line.number > 1 || line.seal != nil && line.seal.Segment != nil {
-			return list, nil
+		if !torn {
+			break
 		}
 	}
-	if err := l.disk.Remove(last.name); err != nil {
+	if whole == len(list) {
+		return list, nil
+	}
+
+	// They must not come back behind records that are written now.
+	var err error
+	for _, s := range list[whole:] {
+		err = errors.Join(err, l.disk.Remove(s.name))
+	}
+	if err = errors.Join(err, l.disk.Sync()); err != nil {
 		return nil, fmt.Errorf("remove a file of the audit log that has no records: %w", err)
 	}
-	return list[:len(list)-1], nil
+	return list[:whole], nil
+}
+
+// isTorn reports whether not even the head of a segment is there.
+func (l *Log) isTorn(s segment) (bool, error) {
+	if s.pruned {
+		return false, nil
+	}
+	for line, err := range lines(l.disk, s) {
+		if err != nil {
+			return false, err
+		}
+		if line.number > 1 || line.seal != nil && line.seal.Segment != nil {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // checkLast checks the last segment and returns its records. A last commit that does not verify was not acknowledged:
