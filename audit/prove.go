@@ -11,7 +11,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// A proof is a text in C2SP's format tlog-proof: the hashes that lead from a record to a checkpoint, with which it ends,
+// A proof is a text in C2SP's format tlog-proof: the hashes that lead from a record to a checkpoint, which is its end,
 // and the record as its extra data.
 const (
 	proofTitle = "c2sp.org/tlog-proof@v1"

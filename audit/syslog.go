@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// Syslog sends records to a collector, by RFC 5424 over TLS (RFC 5425). The log in the folder does not wait for it: what
-// cannot be sent in time is counted, and the collector told how much it is.
+// Syslog sends records to a collector, by RFC 5424 over TLS (RFC 5425). The log in the folder does not wait for it:
+// what cannot be sent in time is counted, and the collector told how much it is.
 type Syslog struct {
 	address string
 	config  *tls.Config

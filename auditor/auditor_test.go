@@ -10,8 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/spf13/pflag"
-
 	"serve/audit"
 	"serve/flagset"
 	"serve/terminal"
@@ -31,9 +29,9 @@ func (p *program) run(args ...string) (string, error) {
 	p.said.Reset()
 	list := Commands(terminal.New(&p.out, &p.said, func(string) string { return "" }), "1.2.3")
 	i := slices.IndexFunc(list, func(c flagset.Command) bool { return strings.Fields(c.Use)[0] == args[0] })
-	f := pflag.NewFlagSet("", pflag.ContinueOnError)
+	f := flagset.New()
 	if list[i].Declare != nil {
-		list[i].Declare(flagset.Of(f))
+		list[i].Declare(f)
 	}
 	if err := f.Parse(args[1:]); err != nil {
 		p.t.Fatal(err)
@@ -49,8 +47,8 @@ func (p *program) run(args ...string) (string, error) {
 func open(t *testing.T, e Environment, args ...string) (*Running, error) {
 	t.Helper()
 	var a Flags
-	f := pflag.NewFlagSet("", pflag.ContinueOnError)
-	a.Declare(flagset.Of(f))
+	f := flagset.New()
+	a.Declare(f)
 	if err := f.Parse(args); err != nil {
 		t.Fatal(err)
 	}

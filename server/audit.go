@@ -75,8 +75,8 @@ func (l *ledger) isKept() bool {
 	return e.Handle != nil && (e.Right == dialect.RightUse || e.Right == dialect.RightManage)
 }
 
-// audited records a request, and refuses it if that is not possible. The end of the answer is held back until the record
-// is durable.
+// audited records a request, and refuses it if that is not possible. The end of the answer is held back until the
+// record is durable.
 func (s *Server) audited(c *gin.Context) {
 	x := exchangeOf(c)
 	l := x.ledger
