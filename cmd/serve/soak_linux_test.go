@@ -62,17 +62,28 @@ type soaked struct {
 	events   [soakClients]atomic.Int64 // by client: what it was told
 }
 
-// startGuarded is startSoaked with TLS and with keys of two tenants.
+// startGuarded is startSoaked with TLS, keys of two tenants, and an audit log, which must be whole in the end.
 func startGuarded(t *testing.T, flags ...string) *soaked {
 	t.Helper()
 	home := t.TempDir()
+	environ := []string{"SERVE_HOME=" + home}
+	log := filepath.Join(home, "audit")
+	if out, err := process(t, environ, "audit", "init", log).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	t.Cleanup(func() { // after the server has ended
+		if out, err := process(t, environ, "audit", "verify", log).CombinedOutput(); err != nil {
+			t.Errorf("the audit log: %v: %s", err, out)
+		}
+	})
+
 	var keys []string
 	for _, arguments := range [][]string{
 		{"first", "--tenant", "one", "--scope", "inference,metrics"},
 		{"second", "--tenant", "two"},
 		{"third", "--tenant", "two", "--tokens-per-day", "1000000000", "--requests-per-minute", "1000000"},
 	} {
-		create := process(t, []string{"SERVE_HOME=" + home}, append([]string{"key", "create"}, arguments...)...)
+		create := process(t, environ, append([]string{"key", "create"}, arguments...)...)
 		secret, err := create.Output()
 		if err != nil {
 			t.Fatal(err)
@@ -80,7 +91,7 @@ func startGuarded(t *testing.T, flags ...string) *soaked {
 		keys = append(keys, strings.TrimSpace(string(secret)))
 	}
 
-	s := startSoakedIn(t, home, append(flags, "--tls-self-signed")...)
+	s := startSoakedIn(t, home, append(flags, "--tls-self-signed", "--audit", log)...)
 	s.keys = keys
 	certificate, err := os.ReadFile(filepath.Join(home, "tls", "self-signed.pem"))
 	if err != nil {
@@ -391,8 +402,8 @@ func (s *soaked) numbers(t *testing.T) map[string]float64 {
 
 var recovered = regexp.MustCompile(`the (?:engine|tokenizer) was restarted.* after=(\S+)`)
 
-// TestSoak has 32 clients of two tenants stream by HTTP/2 and TLS, with keys, while the engine is killed, stopped,
-// aborted, starved and fed with garbage, and some of the clients vanish. Nobody's answer changes.
+// TestSoak has 32 clients of two tenants stream by HTTP/2 and TLS, with keys and an audit log, while the engine is
+// killed, stopped, aborted, starved and fed with garbage, and some of the clients vanish. Nobody's answer changes.
 func TestSoak(t *testing.T) {
 	stall := "1s"
 	if raceDetector {
