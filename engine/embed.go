@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -78,9 +79,9 @@ func (e *Engine) Rank(
 func (e *Engine) rankInput(ctx context.Context, by Caller, query, document string) ([]Token, error) {
 	m := e.runner.Model()
 	if m.RankTemplate != "" {
-		// Both at once, so that neither can bring the other's placeholder with it.
-		text := strings.NewReplacer("{query}", query, "{document}", document).Replace(m.RankTemplate)
-		return e.Tokenize(ctx, by, text, true, e.limits.EmbedTokens)
+		text, quoted := fillRankTemplate(m.RankTemplate, query, document)
+		how := Reading{Control: true, Ends: true, Quoted: quoted}
+		return e.Tokenize(ctx, by, text, how, e.limits.EmbedTokens)
 	}
 
 	var tokens []Token
@@ -100,7 +101,7 @@ func (e *Engine) rankInput(ctx context.Context, by Caller, query, document strin
 		if i > 0 {
 			mark(m.Marks.AddSeparator, m.Marks.Separator)
 		}
-		part, err := e.Tokenize(ctx, by, text, false, e.limits.EmbedTokens)
+		part, err := e.Tokenize(ctx, by, text, Reading{}, e.limits.EmbedTokens)
 		if err != nil {
 			return nil, err
 		}
@@ -109,6 +110,31 @@ func (e *Engine) rankInput(ctx context.Context, by Caller, query, document strin
 	}
 
 	return tokens, nil
+}
+
+// rankPlaces matches the placeholders of a RankTemplate.
+var rankPlaces = regexp.MustCompile(`\{query\}|\{document\}`)
+
+// fillRankTemplate puts a query and a document in their places, and says where they are: both at once, so that neither
+// can bring the other's placeholder with it.
+func fillRankTemplate(template, query, document string) (string, []Range) {
+	var b strings.Builder
+	var quoted []Range
+	from := 0
+	for _, place := range rankPlaces.FindAllStringIndex(template, -1) {
+		b.WriteString(template[from:place[0]])
+		from = place[1]
+
+		text := query
+		if template[place[0]:place[1]] == "{document}" {
+			text = document
+		}
+		quoted = append(quoted, Range{b.Len(), b.Len() + len(text)})
+		b.WriteString(text)
+	}
+
+	b.WriteString(template[from:])
+	return b.String(), quoted
 }
 
 // compute returns what the runner makes of inputs.

@@ -150,16 +150,9 @@ func (e *Engine) hold() error {
 	return nil
 }
 
-// Tokenize splits text into tokens; special is both control and ends of Runner's. A
-// text of so many bytes that it must have more than limit tokens is a LengthError at
-// once: splitting megabytes takes seconds.
-func (e *Engine) Tokenize(ctx context.Context, by Caller, text string, special bool, limit int) ([]Token, error) {
-	return e.tokenize(ctx, by, text, special, special, limit)
-}
-
-func (e *Engine) tokenize(
-	ctx context.Context, by Caller, text string, control, ends bool, limit int,
-) ([]Token, error) {
+// Tokenize splits text into tokens. A text of so many bytes that it must have more than
+// limit tokens is a LengthError at once: splitting megabytes takes seconds.
+func (e *Engine) Tokenize(ctx context.Context, by Caller, text string, how Reading, limit int) ([]Token, error) {
 	if n := len(text) / max(e.LongestPiece(), 1); n > limit && e.runner.Model().Generates {
 		return nil, &LengthError{Tokens: n, Limit: limit, AtLeast: true}
 	}
@@ -169,7 +162,7 @@ func (e *Engine) tokenize(
 	defer e.calls.Done()
 	var tokens []Token
 	err := e.judged(by, hashOf("tokenize", text), func() (err error) {
-		tokens, err = e.text.Tokenize(ctx, text, control, ends)
+		tokens, err = e.text.Tokenize(ctx, text, how)
 		return err
 	})
 	return tokens, ended(err)

@@ -246,12 +246,12 @@ func TestHugeTextIsNotSplit(t *testing.T) {
 	e, _ := start(t, enginetest.Options{}, engine.Options{})
 	var length *engine.LengthError
 	// The longest token of the fake has 7 bytes.
-	_, err := e.Tokenize(t.Context(), engine.Caller{}, strings.Repeat("x", 7*101), true, 100)
+	_, err := e.Tokenize(t.Context(), engine.Caller{}, strings.Repeat("x", 7*101), engine.Reading{}, 100)
 	if !errors.As(err, &length) || !length.AtLeast ||
 		length.Tokens != 101 {
 		t.Errorf("got %v", err)
 	}
-	got, err := e.Tokenize(t.Context(), engine.Caller{}, strings.Repeat("x", 7*100), true, 100)
+	got, err := e.Tokenize(t.Context(), engine.Caller{}, strings.Repeat("x", 7*100), engine.Reading{}, 100)
 	if err != nil || len(got) != 700 {
 		t.Errorf("got %d tokens, %v", len(got), err)
 	}
@@ -607,7 +607,7 @@ func TestFaults(t *testing.T) {
 	if err := ask(); !errors.Is(err, engine.ErrStopped) {
 		t.Errorf("after the end: got %v", err)
 	}
-	if _, err := e.Tokenize(t.Context(), engine.Caller{}, "x", true, 10); !errors.Is(err, engine.ErrStopped) {
+	if _, err := e.Tokenize(t.Context(), engine.Caller{}, "x", engine.Reading{}, 10); !errors.Is(err, engine.ErrStopped) {
 		t.Errorf("tokenize after the end: got %v", err)
 	}
 	if s := e.Stats(); s.Stopped == nil {

@@ -37,8 +37,9 @@ type Chunk struct {
 
 // Part is a piece of a prompt: text, or an image.
 type Part struct {
-	Text  string
-	Image *ImageSource
+	Text   string
+	Quoted []Range // of the text; see Reading
+	Image  *ImageSource
 }
 
 // ImageSource opens an image that is not in the cache.
@@ -106,7 +107,7 @@ func boundary(list []span, i int) int {
 }
 
 // Prompt makes tokens of text and images, as a model reads a prompt: control tokens
-// are read as such, and what belongs at its ends is put there. It fails with a
+// are read as such but for what is quoted, and what belongs at its ends is put there. It fails with a
 // LengthError when there would be more than limit, with ErrCannot when the model
 // has no image input, with what an image cannot be opened for, and when ctx is done, which it
 // notices between images.
@@ -114,7 +115,8 @@ func (e *Engine) Prompt(
 	ctx context.Context, by Caller, parts []Part, limit int,
 ) (tokens []Token, media []*Media, err error) {
 	if len(parts) == 1 && parts[0].Image == nil {
-		tokens, err = e.tokenize(ctx, by, parts[0].Text, true, true, limit)
+		how := Reading{Control: true, Ends: true, Quoted: parts[0].Quoted}
+		tokens, err = e.Tokenize(ctx, by, parts[0].Text, how, limit)
 		return tokens, nil, err
 	}
 
@@ -126,7 +128,7 @@ func (e *Engine) Prompt(
 	for _, part := range parts {
 		room := limit - len(tokens)
 		if part.Image == nil {
-			text, err := e.tokenize(ctx, by, part.Text, true, false, room)
+			text, err := e.Tokenize(ctx, by, part.Text, Reading{Control: true, Quoted: part.Quoted}, room)
 			if err != nil {
 				return nil, nil, lengthWith(err, len(tokens), limit)
 			}

@@ -15,9 +15,8 @@ type Token = int32
 // too much time or memory, or crash whatever computes it: the call then fails with ErrTooComplex. A call ends early
 // when its ctx is done.
 type Text interface {
-	// Tokenize splits text into tokens. Control reads the text of control tokens as
-	// such tokens; ends adds what the model wants at the ends of a prompt (BOS, EOS).
-	Tokenize(ctx context.Context, text string, control, ends bool) ([]Token, error)
+	// Tokenize splits text into tokens.
+	Tokenize(ctx context.Context, text string, how Reading) ([]Token, error)
 
 	Render(context.Context, Chat) (*Rendered, error)
 
@@ -268,6 +267,7 @@ type Chat struct {
 // Rendered is a chat as the model reads it, and how to read what it answers.
 type Rendered struct {
 	Prompt    string
+	Quoted    []Range // of the prompt: all that is not the template's own text; see Reading
 	Grammar   Grammar
 	Stops     []string
 	Preserved []string // control tokens that the parser must see

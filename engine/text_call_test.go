@@ -12,7 +12,7 @@ import (
 // patient is a Text whose calls end with their contexts, and not before.
 type patient struct{ engine.Text }
 
-func (patient) Tokenize(ctx context.Context, _ string, _, _ bool) ([]engine.Token, error) {
+func (patient) Tokenize(ctx context.Context, _ string, _ engine.Reading) ([]engine.Token, error) {
 	<-ctx.Done()
 	return nil, context.Cause(ctx)
 }
@@ -29,7 +29,7 @@ func TestTextCallsEndWithTheirClients(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	gone := errors.New("gone")
 	cancel(gone)
-	if _, err := e.Tokenize(ctx, engine.Caller{}, "text", true, 10); !errors.Is(err, gone) {
+	if _, err := e.Tokenize(ctx, engine.Caller{}, "text", engine.Reading{}, 10); !errors.Is(err, gone) {
 		t.Errorf("Tokenize ended with %v", err)
 	}
 	if _, err := e.Render(ctx, engine.Caller{}, engine.Chat{}); !errors.Is(err, gone) {

@@ -175,7 +175,7 @@ func TestRestartWithoutMemory(t *testing.T) {
 	}
 
 	l.free.Store(free)
-	if tokens, err := child.Tokenize(t.Context(), "a", false, false); err != nil || len(tokens) == 0 {
+	if tokens, err := child.Tokenize(t.Context(), "a", engine.Reading{}); err != nil || len(tokens) == 0 {
 		t.Errorf("with memory again: %v, %v", tokens, err)
 	}
 	if now := child.Process(); now == before || now == 0 || child.Limits() != limits {

@@ -18,7 +18,9 @@ type Engine interface {
 	Limits() engine.Limits
 	LongestPiece() int
 	Admits(context.Context, engine.Caller) error
-	Tokenize(ctx context.Context, by engine.Caller, text string, special bool, limit int) ([]engine.Token, error)
+	Tokenize(
+		ctx context.Context, by engine.Caller, text string, how engine.Reading, limit int,
+	) ([]engine.Token, error)
 	Prompt(
 		ctx context.Context,
 		by engine.Caller,

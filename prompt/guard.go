@@ -71,7 +71,8 @@ func (g *Guard) Ask(text string) (engine.Request, error) {
 	}
 	r.Sampling.Temperature = 0
 	r.Sampling.Grammar.Text = g.grammar()
-	r.Prompt, err = g.model.Tokenize(rendered.Prompt, true, g.model.Limits().Context-1)
+	how := engine.Reading{Control: true, Ends: true, Quoted: rendered.Quoted}
+	r.Prompt, err = g.model.Tokenize(rendered.Prompt, how, g.model.Limits().Context-1)
 	return r, err
 }
 

@@ -63,7 +63,8 @@ func (b *Builder) checkImages(images []Image) *fault.Error {
 }
 
 // cut splits a rendered conversation at the marks of its images.
-func (b *Builder) cut(ctx context.Context, text string, images []Image) ([]engine.Part, error) {
+func (b *Builder) cut(ctx context.Context, rendered *engine.Rendered, images []Image) ([]engine.Part, error) {
+	text := rendered.Prompt
 	sources, err := b.load(ctx, text, images)
 	if err != nil {
 		return nil, err
@@ -74,17 +75,20 @@ func (b *Builder) cut(ctx context.Context, text string, images []Image) ([]engin
 		byMark[images[i].Mark] = sources[i]
 	}
 
+	part := func(from, to int) engine.Part {
+		return engine.Part{Text: text[from:to], Quoted: within(rendered.Quoted, from, to)}
+	}
 	var parts []engine.Part
 	from := 0
 	for at := 0; ; {
 		i := strings.Index(text[at:], markPrefix)
 		if i < 0 {
-			return append(parts, engine.Part{Text: text[from:]}), nil
+			return append(parts, part(from, len(text))), nil
 		}
 		at += i
 		end := at + markLength
 		if source, ok := byMark[text[at:min(end, len(text))]]; ok {
-			parts = append(parts, engine.Part{Text: text[from:at]}, engine.Part{Image: source})
+			parts = append(parts, part(from, at), engine.Part{Image: source})
 			at = end
 			from = end
 			continue

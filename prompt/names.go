@@ -60,20 +60,48 @@ func (t *Tools) restoreNames(r *engine.Rendered) {
 		return
 	}
 
-	replace := func(text string, inRules bool) string {
+	replace := func(text string) string {
 		return aliasForm.ReplaceAllStringFunc(text, func(found string) string {
-			at := strings.LastIndex(found, "tool")
-			name, ok := names[found[at:]]
-			if !ok || inRules && at > 0 {
-				return found
+			name, ok := names[found]
+			if !ok {
+				return found // also in the name of a rule, with what comes before it
 			}
-			return found[:at] + name
+			return name
 		})
 	}
-	r.Prompt = replace(r.Prompt, false)
-	r.Parser = replace(r.Parser, true)
-	r.Grammar.Text = replace(r.Grammar.Text, true)
+	restorePrompt(r, names)
+	r.Parser = replace(r.Parser)
+	r.Grammar.Text = replace(r.Grammar.Text)
 	for k := range r.Grammar.Triggers {
-		r.Grammar.Triggers[k].Value = replace(r.Grammar.Triggers[k].Value, true)
+		r.Grammar.Triggers[k].Value = replace(r.Grammar.Triggers[k].Value)
 	}
+}
+
+// restorePrompt replaces aliases in the prompt, wherever they are. The names are quoted, as all that a client chose.
+func restorePrompt(r *engine.Rendered, names map[string]string) {
+	var text strings.Builder
+	var moved []engine.Range
+	from := 0
+	keep := func(to int) {
+		for _, q := range within(r.Quoted, from, to) {
+			moved = appendRange(moved, q.From+text.Len(), q.To+text.Len())
+		}
+		text.WriteString(r.Prompt[from:to])
+	}
+
+	for _, place := range aliasForm.FindAllStringIndex(r.Prompt, -1) {
+		at := place[0] + strings.LastIndex(r.Prompt[place[0]:place[1]], "tool")
+		name, ok := names[r.Prompt[at:place[1]]]
+		if !ok {
+			continue
+		}
+		keep(at)
+		moved = appendRange(moved, text.Len(), text.Len()+len(name))
+		text.WriteString(name)
+		from = place[1]
+	}
+
+	keep(len(r.Prompt))
+	r.Prompt = text.String()
+	r.Quoted = moved
 }

@@ -47,6 +47,7 @@ func (r *renderer) plain(chat engine.Chat, messages []Message) (*engine.Rendered
 	if thinks && must {
 		// The template has begun a thinking block, but a call is required: close it.
 		rendered.Prompt = prompt + "<think>\n\n</think>\n\n"
+		rendered.Quoted = within(rendered.Quoted, 0, len(prompt+"<think>"))
 		rendered.Parser = ""
 	}
 

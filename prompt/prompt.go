@@ -15,7 +15,7 @@ type Renderer interface {
 	Limits() engine.Limits
 	LongestPiece() int
 	Render(engine.Chat) (*engine.Rendered, error)
-	Tokenize(text string, special bool, limit int) ([]engine.Token, error)
+	Tokenize(text string, how engine.Reading, limit int) ([]engine.Token, error)
 	Prompt(ctx context.Context, parts []engine.Part, limit int) ([]engine.Token, []*engine.Media, error)
 }
 
@@ -59,7 +59,7 @@ func (b *Builder) Build(ctx context.Context, c *Conversation) (*Prompt, error) {
 	if err != nil {
 		return nil, err
 	}
-	parts, err := b.cut(ctx, rendered.Prompt, images)
+	parts, err := b.cut(ctx, rendered, images)
 	if err != nil {
 		return nil, err
 	}

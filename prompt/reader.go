@@ -12,7 +12,9 @@ type Engine interface {
 	Limits() engine.Limits
 	LongestPiece() int
 	Render(ctx context.Context, by engine.Caller, c engine.Chat) (*engine.Rendered, error)
-	Tokenize(ctx context.Context, by engine.Caller, text string, special bool, limit int) ([]engine.Token, error)
+	Tokenize(
+		ctx context.Context, by engine.Caller, text string, how engine.Reading, limit int,
+	) ([]engine.Token, error)
 	Prompt(
 		ctx context.Context, by engine.Caller, parts []engine.Part, limit int,
 	) ([]engine.Token, []*engine.Media, error)
@@ -34,8 +36,8 @@ func (r Reader) Render(c engine.Chat) (*engine.Rendered, error) {
 }
 
 // Tokenize is the engine's, for the caller.
-func (r Reader) Tokenize(text string, special bool, limit int) ([]engine.Token, error) {
-	return r.Engine.Tokenize(r.Context, r.By, text, special, limit)
+func (r Reader) Tokenize(text string, how engine.Reading, limit int) ([]engine.Token, error) {
+	return r.Engine.Tokenize(r.Context, r.By, text, how, limit)
 }
 
 // Prompt is the engine's, for the caller.

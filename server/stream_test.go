@@ -64,7 +64,7 @@ func startReply(t *testing.T, text string, prompts int) *service.Reply {
 		<-done
 	})
 	for range prompts {
-		tokens, err := e.Tokenize(t.Context(), engine.Caller{}, "prompt\n", true, 100)
+		tokens, err := e.Tokenize(t.Context(), engine.Caller{}, "prompt\n", engine.Reading{Control: true, Ends: true}, 100)
 		if err == nil {
 			er := engine.Request{Prompt: tokens, Choices: 1, Sampling: engine.DefaultSampling()}
 			err = reply.Generate(t.Context(), er)

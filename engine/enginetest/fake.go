@@ -258,10 +258,17 @@ func (f *Fake) EncodedImages() int {
 }
 
 // Tokenize makes a token of every byte; control reads <think> as its token.
-func (f *Fake) Tokenize(_ context.Context, text string, control, _ bool) ([]engine.Token, error) {
+func (f *Fake) Tokenize(_ context.Context, text string, how engine.Reading) ([]engine.Token, error) {
+	if err := how.Check(len(text)); err != nil {
+		return nil, err
+	}
+	quoted := func(from, to int) bool {
+		return slices.ContainsFunc(how.Quoted, func(q engine.Range) bool { return q.From < to && from < q.To })
+	}
+
 	var tokens []engine.Token
 	for i := 0; i < len(text); i++ {
-		if control && strings.HasPrefix(text[i:], "<think>") {
+		if how.Control && strings.HasPrefix(text[i:], "<think>") && !quoted(i, i+len("<think>")) {
 			tokens = append(tokens, Think)
 			i += len("<think>") - 1
 			continue

@@ -9,7 +9,7 @@ import (
 	"serve/engine"
 )
 
-// Render writes role, content and calls of every message, and a newline at the end.
+// Render writes role, content and calls of every message, and a newline at the end. Contents and calls are quoted.
 func (f *Fake) Render(_ context.Context, c engine.Chat) (*engine.Rendered, error) {
 	if f.opts.RenderError != nil {
 		if err := f.opts.RenderError(c.Messages); err != nil {
@@ -28,15 +28,19 @@ func (f *Fake) Render(_ context.Context, c engine.Chat) (*engine.Rendered, error
 		return nil, err
 	}
 
+	r := &engine.Rendered{}
 	var b strings.Builder
 	for _, m := range messages {
-		fmt.Fprintf(&b, "[%s]%s", m.Role, m.Content)
+		fmt.Fprintf(&b, "[%s]", m.Role)
+		from := b.Len()
+		b.WriteString(m.Content)
 		for _, call := range m.Calls {
 			fmt.Fprintf(&b, "<%s %s>", call.Function.Name, call.Function.Arguments)
 		}
+		r.Quoted = append(r.Quoted, engine.Range{From: from, To: b.Len()})
 	}
 
-	r := &engine.Rendered{Prompt: b.String() + "\n"}
+	r.Prompt = b.String() + "\n"
 	if f.opts.Parse != nil {
 		r.Parser = "fake"
 		// The fake has no grammar, and what it says is scripted; but a place for each schema.

@@ -7,6 +7,7 @@ import "C"
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"unsafe"
 
 	"serve/engine"
@@ -27,6 +28,7 @@ type chatInput struct {
 
 type chatOutput struct {
 	Prompt           string           `json:"prompt"`
+	Quoted           []int            `json:"quoted"` // where each range begins and ends
 	Grammar          string           `json:"grammar"`
 	GrammarLazy      bool             `json:"grammar_lazy"`
 	GenerationPrompt string           `json:"generation_prompt"`
@@ -37,15 +39,32 @@ type chatOutput struct {
 	Plain            bool             `json:"plain"`
 }
 
-// Render writes a conversation as the model's chat template does (ChatML when
-// the file has none), and derives the grammar and the parser of its tool calls.
-func (m *Model) Render(c engine.Chat) (*engine.Rendered, error) {
-	in := chatInput{
+// inputOf returns a conversation as serve_chat_render takes it.
+func inputOf(c engine.Chat) ([]byte, error) {
+	return json.Marshal(chatInput{
 		Messages: c.Messages, Tools: c.Tools, ToolChoice: c.ToolChoice, ParallelToolCalls: c.ParallelToolCalls,
 		JSONSchema: c.Schema, EnableThinking: !c.NoThinking, Continue: c.Continue, TemplateArgs: c.TemplateArgs,
 		Written: c.Written,
+	})
+}
+
+// renderPlain returns the prompt of a conversation as llama.cpp alone renders it, for tests.
+func (m *Model) renderPlain(c engine.Chat) (string, error) {
+	text, err := inputOf(c)
+	if err != nil {
+		return "", err
 	}
-	text, err := json.Marshal(in)
+	ctext := C.CString(string(text))
+	defer C.free(unsafe.Pointer(ctext))
+	var e C.serve_error
+	prompt := goString(C.serve_chat_plain(m.c, ctext, &e))
+	return prompt, goError(&e)
+}
+
+// Render writes a conversation as the model's chat template does (ChatML when
+// the file has none), and derives the grammar and the parser of its tool calls.
+func (m *Model) Render(c engine.Chat) (*engine.Rendered, error) {
+	text, err := inputOf(c)
 	if err != nil {
 		return nil, fmt.Errorf("render chat: %w", err)
 	}
@@ -68,6 +87,9 @@ func (m *Model) Render(c engine.Chat) (*engine.Rendered, error) {
 	}
 
 	r := &engine.Rendered{Prompt: out.Prompt, Stops: out.Stops, Preserved: out.Preserved, Parser: out.Parser}
+	for q := range slices.Chunk(out.Quoted, 2) {
+		r.Quoted = append(r.Quoted, engine.Range{From: q[0], To: q[1]})
+	}
 	if out.Plain {
 		r.Parser = ""
 	}

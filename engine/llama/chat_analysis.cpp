@@ -3,6 +3,7 @@
 #endif
 
 #include "common_shim.h"
+#include "provenance.h"
 
 #include "chat-auto-parser.h"
 #include "chat.h"
@@ -89,28 +90,29 @@ const analyzed_template * analysis(const serve_model * model, const common_chat_
 
 }  // namespace
 
-common_chat_params render_chat(const serve_model * model, const common_chat_templates_inputs & in) {
+traced_chat render_chat(const serve_model * model, const common_chat_templates_inputs & in) {
     const analyzed_template * known = analysis(model, in);
     if (known == nullptr || in.continue_final_message != COMMON_CHAT_CONTINUATION_NONE) {
-        return common_chat_templates_apply(model->templates.get(), in);
+        return apply_traced(model->templates.get(), in);
     }
 
     // The prompt is the same without a format.
     common_chat_templates_inputs unformatted = in;
     unformatted.force_pure_content = true;
-    const common_chat_params rendered = common_chat_templates_apply(model->templates.get(), unformatted);
+    traced_chat rendered = apply_traced(model->templates.get(), unformatted);
 
     common_chat_params out;
     try {
         const auto params = format_params(model, in);
         out = autoparser::peg_generator::generate_parser(known->tmpl, params, known->format);
     } catch (const std::exception &) {
-        return common_chat_templates_apply(model->templates.get(), in);  // the example may be at fault
+        return apply_traced(model->templates.get(), in);  // the example may be at fault
     }
-    if (out.generation_prompt != rendered.generation_prompt) {
-        return common_chat_templates_apply(model->templates.get(), in);  // it depends on what is said
+    if (out.generation_prompt != rendered.params.generation_prompt) {
+        return apply_traced(model->templates.get(), in);  // it depends on what is said
     }
-    out.prompt            = rendered.prompt;
+    out.prompt            = std::move(rendered.params.prompt);
     out.supports_thinking = known->format.reasoning.mode != autoparser::reasoning_mode::NONE;
-    return out;
+    rendered.params       = std::move(out);
+    return rendered;
 }

@@ -20,6 +20,8 @@
 
 struct analyzed_template;  // in chat_analysis.cpp
 class special_tokens;      // in tokenize.h
+struct byte_range;         // in provenance.h
+struct traced_chat;        // in provenance.h
 
 struct serve_model {
     llama_model *             model = nullptr;
@@ -57,11 +59,13 @@ llama_context_params context_params(const serve_context_params & p);
 // In request_grammar.cpp. j is the JSON that makes a sampler.
 std::unique_ptr<grammar> new_grammar(const serve_model * model, const common_json & j);
 
-// In chat_analysis.cpp. It returns what common_chat_templates_apply does, as far as the shim uses it, and sooner.
-common_chat_params render_chat(const serve_model * model, const common_chat_templates_inputs & in);
+// In chat_analysis.cpp. It returns what apply_traced does, as far as the shim uses it, and sooner.
+traced_chat render_chat(const serve_model * model, const common_chat_templates_inputs & in);
 
-// In tokenize.cpp. Ends adds what the model wants before and after a text, control reads the text of control tokens as such.
-std::vector<llama_token> tokenize(const serve_model * model, const char * text, size_t len, bool ends, bool control);
+// In tokenize.cpp. Ends adds what the model wants before and after a text, control reads the text of control tokens as
+// such, but for what is quoted.
+std::vector<llama_token> tokenize(const serve_model * model, const char * text, size_t len, bool ends, bool control,
+                                  const std::vector<byte_range> & quoted);
 
 // In memory.cpp.
 void release_unused_pages(const llama_model * model);

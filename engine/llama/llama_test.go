@@ -56,7 +56,7 @@ func newContext(t *testing.T, m *Model, o ContextOptions) *Context {
 
 func tokenize(t *testing.T, m *Model, text string) []engine.Token {
 	t.Helper()
-	tokens, err := m.Tokenize(text, true, true)
+	tokens, err := m.Tokenize(text, engine.Reading{Control: true, Ends: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,8 +114,8 @@ func TestTokenize(t *testing.T) {
 		}
 	}
 
-	special, _ := m.Tokenize("<|im_start|>", false, true)
-	plain, _ := m.Tokenize("<|im_start|>", false, false)
+	special, _ := m.Tokenize("<|im_start|>", engine.Reading{Control: true})
+	plain, _ := m.Tokenize("<|im_start|>", engine.Reading{})
 	if len(special) != 1 || len(plain) < 2 {
 		t.Errorf("a control token is %v, its text %v", special, plain)
 	}

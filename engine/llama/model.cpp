@@ -3,6 +3,7 @@
 #endif
 
 #include "common_shim.h"
+#include "provenance.h"
 
 #include "common.h"
 #include "json.h"
@@ -79,6 +80,7 @@ serve_model * serve_model_load(const char * path, serve_model_params params, ser
         }
         try {
             model->templates = common_chat_templates_init(m, "");
+            trace_templates(model->templates.get());
         } catch (const std::exception & e) {
             llama_model_free(m);
             throw std::runtime_error(std::string("its chat template cannot be used: ") + e.what());

@@ -234,16 +234,23 @@ func (m *Model) pieces(special bool) [][]byte {
 	return pieces
 }
 
-// Tokenize splits text into tokens. AddSpecial puts what the model wants before
-// and after (BOS, EOS), parseSpecial reads the text of control tokens as such.
-func (m *Model) Tokenize(text string, addSpecial, parseSpecial bool) ([]engine.Token, error) {
+// Tokenize splits text into tokens.
+func (m *Model) Tokenize(text string, how engine.Reading) ([]engine.Token, error) {
 	if len(text) > math.MaxInt32/2 {
 		return nil, fmt.Errorf("tokenize: a text of %d bytes", len(text))
+	}
+	if err := how.Check(len(text)); err != nil {
+		return nil, fmt.Errorf("tokenize: %w", err)
+	}
+
+	quoted := make([]C.size_t, 0, 2*len(how.Quoted))
+	for _, q := range how.Quoted {
+		quoted = append(quoted, C.size_t(q.From), C.size_t(q.To))
 	}
 	var e C.serve_error
 	var n C.size_t
 	list := C.serve_tokenize(m.c, (*C.char)(unsafe.Pointer(unsafe.StringData(text))), C.size_t(len(text)),
-		C.bool(addSpecial), C.bool(parseSpecial), &n, &e)
+		C.bool(how.Ends), C.bool(how.Control), unsafe.SliceData(quoted), C.size_t(len(how.Quoted)), &n, &e)
 	return goTokens(list, n, &e)
 }
 

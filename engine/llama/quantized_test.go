@@ -240,7 +240,7 @@ const answerTokens = 16
 // ask begins an answer of the most probable tokens.
 func ask(t *testing.T, e *engine.Engine, text string) *engine.Stream {
 	t.Helper()
-	prompt, err := e.Tokenize(t.Context(), engine.Caller{}, text, true, 128)
+	prompt, err := e.Tokenize(t.Context(), engine.Caller{}, text, engine.Reading{Control: true, Ends: true}, 128)
 	if err != nil {
 		t.Fatal(err)
 	}

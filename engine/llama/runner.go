@@ -47,8 +47,8 @@ func LoadText(path string) (*Text, error) {
 
 // Tokenize implements engine.Text, as do the methods after it. None of them looks at its context: C++ cannot be
 // interrupted.
-func (t *Text) Tokenize(_ context.Context, text string, control, ends bool) ([]engine.Token, error) {
-	return t.model.Tokenize(text, ends, control)
+func (t *Text) Tokenize(_ context.Context, text string, how engine.Reading) ([]engine.Token, error) {
+	return t.model.Tokenize(text, how)
 }
 
 // Render has the chat template render a conversation.

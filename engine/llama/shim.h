@@ -188,11 +188,12 @@ void serve_vocab_flags(const serve_model * model, uint8_t * flags) SERVE_NOEXCEP
 // offsets. It returns the bytes needed, and writes no pieces when that is above cap.
 size_t serve_vocab_pieces(const serve_model * model, bool special, char * buf, size_t cap, uint64_t * offsets) SERVE_NOEXCEPT;
 
-// serve_tokenize returns n tokens, to be freed with serve_free.
+// serve_tokenize returns n tokens, to be freed with serve_free. In what is quoted, n_quoted ranges in order, each two
+// offsets, no control token is read.
 int32_t * serve_tokenize(const serve_model * model, const char * text, size_t len, bool add_special,
-                         bool parse_special, size_t * n, serve_error * err);
+                         bool parse_special, const size_t * quoted, size_t n_quoted, size_t * n, serve_error * err);
 
-// serve_tokenize_plain is the same, by llama.cpp alone: what serve_tokenize is compared with.
+// serve_tokenize_plain is the same without quoted text, by llama.cpp alone: what serve_tokenize is compared with.
 int32_t * serve_tokenize_plain(const serve_model * model, const char * text, size_t len, bool add_special,
                                bool parse_special, size_t * n, serve_error * err);
 
@@ -284,6 +285,9 @@ void serve_sample(serve_context * ctx, int32_t n, serve_row * rows, int32_t stri
 
 // serve_chat_render takes chatInput and returns chatOutput of chat.go, both JSON.
 char * serve_chat_render(const serve_model * model, const char * json, serve_error * err);
+
+// serve_chat_plain returns the prompt of the same chat, by llama.cpp alone: what serve_chat_render is compared with.
+char * serve_chat_plain(const serve_model * model, const char * json, serve_error * err);
 
 // serve_parser_new takes the "parser" string of a rendered chat.
 serve_parser * serve_parser_new(const char * spec, serve_error * err);

@@ -23,18 +23,21 @@ type templateModel struct {
 	c     *Model
 	facts *engine.ModelInfo
 	text  string // the last prompt
+
+	quoted []engine.Range // of that
 }
 
 func (m *templateModel) Model() *engine.ModelInfo { return m.facts }
 func (m *templateModel) Limits() engine.Limits    { return engine.Limits{Context: 1 << 20} }
 func (m *templateModel) LongestPiece() int        { return 0 }
 
-func (m *templateModel) Tokenize(text string, _ bool, _ int) ([]engine.Token, error) {
-	return m.c.Tokenize(text, true, true)
+func (m *templateModel) Tokenize(text string, how engine.Reading, _ int) ([]engine.Token, error) {
+	return m.c.Tokenize(text, how)
 }
 
 func (m *templateModel) Prompt(_ context.Context, parts []engine.Part, _ int) ([]engine.Token, []*engine.Media, error) {
 	m.text = parts[0].Text
+	m.quoted = parts[0].Quoted
 	return nil, nil, nil
 }
 

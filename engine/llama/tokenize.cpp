@@ -138,6 +138,16 @@ void split(const llama_vocab * vocab, const char * text, size_t len, std::vector
     }
 }
 
+// marks_turns says whether a text has the form of tokens for turns. llama.cpp takes <|start|> and others of gpt-oss for
+// user-defined tokens, so that answers show them.
+bool marks_turns(const std::string & text) {
+    const auto between = [&text](const std::string & begin, const std::string & end) {
+        return text.size() > begin.size() + end.size() && text.compare(0, begin.size(), begin) == 0 &&
+               text.compare(text.size() - end.size(), end.size(), end) == 0;
+    };
+    return between("<|", "|>") || between("<｜", "｜>");
+}
+
 }  // namespace
 
 special_tokens::special_tokens(const llama_vocab * vocab) {
@@ -145,7 +155,9 @@ special_tokens::special_tokens(const llama_vocab * vocab) {
     for (llama_token id = 0; id < n; id++) {
         const auto attr = llama_vocab_get_attr(vocab, id);
         if ((attr & (LLAMA_TOKEN_ATTR_CONTROL | LLAMA_TOKEN_ATTR_USER_DEFINED | LLAMA_TOKEN_ATTR_UNKNOWN)) != 0) {
-            tokens.push_back({id, attr, llama_vocab_get_text(vocab, id)});
+            const std::string text    = llama_vocab_get_text(vocab, id);
+            const bool        control = (attr & (LLAMA_TOKEN_ATTR_CONTROL | LLAMA_TOKEN_ATTR_UNKNOWN)) != 0;
+            tokens.push_back({id, attr, text, control, marks_turns(text)});
         }
     }
     // As llama.cpp sorts them, so that those of equal length come in the same order.
@@ -175,15 +187,25 @@ special_tokens::special_tokens(const llama_vocab * vocab) {
     }
 }
 
-std::vector<special_tokens::match> special_tokens::find(const char * text, size_t len, bool control) const {
+std::vector<special_tokens::match> special_tokens::find(const char * text, size_t len, bool control,
+                                                        const std::vector<byte_range> & quoted,
+                                                        std::vector<size_t> & cuts) const {
     // Where the text of each token is, in the order of ranks and then of the text.
     std::vector<match> all;
+    auto               next_quoted = quoted.begin();  // that does not end before i
     for (size_t i = 0; i < len; i++) {
+        while (next_quoted != quoted.end() && next_quoted->end <= i) {
+            next_quoted++;
+        }
+        const size_t unquoted = next_quoted == quoted.end() ? len : next_quoted->begin;  // up to where, from i on
         int32_t at = first[(unsigned char) text[i]];
         for (size_t k = i + 1; at != 0; k++) {
             for (const int32_t rank : nodes[at].ranks) {
-                if (control || (tokens[rank].attr & (LLAMA_TOKEN_ATTR_CONTROL | LLAMA_TOKEN_ATTR_UNKNOWN)) == 0) {
+                const token & t = tokens[rank];
+                if (k > unquoted ? !t.control && !t.marks : control || !t.control) {
                     all.push_back({rank, i, k});
+                } else if (!t.control && (cuts.empty() || cuts.back() != i + 1)) {
+                    cuts.push_back(i + 1);
                 }
             }
             if (k == len) {
@@ -225,7 +247,8 @@ std::vector<special_tokens::match> special_tokens::find(const char * text, size_
     return kept;
 }
 
-std::vector<llama_token> tokenize(const serve_model * model, const char * text, size_t len, bool ends, bool control) {
+std::vector<llama_token> tokenize(const serve_model * model, const char * text, size_t len, bool ends, bool control,
+                                  const std::vector<byte_range> & quoted) {
     std::call_once(model->special_made, [model] { model->special = std::make_shared<special_tokens>(model->vocab); });
     const llama_vocab *      vocab = model->vocab;
     std::vector<llama_token> out;
@@ -240,17 +263,27 @@ std::vector<llama_token> tokenize(const serve_model * model, const char * text, 
         last.assign(both + before, both + std::max(n, before));
     }
 
-    size_t at = 0;
-    for (const special_tokens::match & m : model->special->find(text, len, control)) {
-        if (m.begin > at) {
-            split(vocab, text + at, m.begin - at, out);
+    size_t              at = 0;
+    std::vector<size_t> cuts;
+    const auto          matches  = model->special->find(text, len, control, quoted, cuts);
+    auto                next_cut = cuts.begin();
+    const auto split_to = [&](size_t end) {
+        for (; next_cut != cuts.end() && *next_cut < end; next_cut++) {
+            if (*next_cut > at) {
+                split(vocab, text + at, *next_cut - at, out);
+                at = *next_cut;
+            }
         }
+        if (end > at) {
+            split(vocab, text + at, end - at, out);
+        }
+    };
+    for (const special_tokens::match & m : matches) {
+        split_to(m.begin);
         out.push_back(model->special->id(m));
         at = m.end;
     }
-    if (at < len) {
-        split(vocab, text + at, len - at, out);
-    }
+    split_to(len);
     out.insert(out.end(), last.begin(), last.end());
     return out;
 }
@@ -272,8 +305,16 @@ int32_t * copied(const std::vector<llama_token> & tokens, size_t * n) {
 extern "C" {
 
 int32_t * serve_tokenize(const serve_model * model, const char * text, size_t len, bool add_special,
-                         bool parse_special, size_t * n, serve_error * err) {
-    return guard(err, [&] { return copied(tokenize(model, text, len, add_special, parse_special), n); });
+                         bool parse_special, const size_t * quoted, size_t n_quoted, size_t * n, serve_error * err) {
+    return guard(err, [&] {
+        std::vector<byte_range> ranges;
+        for (size_t i = 0; i < n_quoted; i++) {
+            if (quoted[2 * i] < quoted[2 * i + 1]) {
+                ranges.push_back({quoted[2 * i], quoted[2 * i + 1]});
+            }
+        }
+        return copied(tokenize(model, text, len, add_special, parse_special, ranges), n);
+    });
 }
 
 int32_t * serve_tokenize_plain(const serve_model * model, const char * text, size_t len, bool add_special,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "common_shim.h"
+#include "provenance.h"
 
 #include "llama.h"
 
@@ -23,8 +24,11 @@ class special_tokens {
 
     explicit special_tokens(const llama_vocab * vocab);
 
-    // find returns the tokens in a text, in its order; control tokens only with control.
-    std::vector<match> find(const char * text, size_t len, bool control) const;
+    // find returns the tokens in a text, in its order; control tokens only with control, and neither those nor others
+    // that mark turns where they have a byte in what is quoted. Of the latter, llama.cpp would read user-defined ones:
+    // within each is one of the cuts, in order.
+    std::vector<match> find(const char * text, size_t len, bool control, const std::vector<byte_range> & quoted,
+                            std::vector<size_t> & cuts) const;
 
     llama_token id(const match & m) const { return tokens[m.rank].id; }
 
@@ -33,6 +37,8 @@ class special_tokens {
         llama_token      id;
         llama_token_attr attr;
         std::string      text;
+        bool             control;  // or an unknown token, which llama.cpp treats alike
+        bool             marks;    // its text has the form of tokens for turns
     };
     struct node {
         std::vector<std::pair<char, int32_t>> children;

@@ -7,7 +7,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
+	"serve/engine"
 	"serve/models/testmodel"
 )
 
@@ -49,7 +51,8 @@ func TestTokensAreLlamas(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, err := m.Tokenize(b.String(), ends, control); err != nil || !slices.Equal(got, want) {
+			got, err := m.Tokenize(b.String(), engine.Reading{Control: control, Ends: ends})
+			if err != nil || !slices.Equal(got, want) {
 				t.Fatalf("%s, %q: %v, %v, llama.cpp has %v", pre, b.String(), got, err, want)
 			}
 		}
@@ -59,7 +62,8 @@ func TestTokensAreLlamas(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, err := m.Tokenize(text, true, true); err != nil || !slices.Equal(got, want) {
+			got, err := m.Tokenize(text, engine.Reading{Control: true, Ends: true})
+			if err != nil || !slices.Equal(got, want) {
 				t.Errorf("%s, 9,000 bytes of %q: %d tokens, %v, llama.cpp has %d", pre, class, len(got), err, len(want))
 			}
 		}
@@ -83,7 +87,7 @@ func TestLongWords(t *testing.T) {
 			pieces := m.pieces(true)
 			for _, class := range classes {
 				text := strings.Repeat(class, size/len(class))
-				tokens, err := m.Tokenize(text, false, false)
+				tokens, err := m.Tokenize(text, engine.Reading{})
 				if err != nil {
 					t.Errorf("%q: %v", class, err)
 					continue
@@ -106,9 +110,136 @@ func TestManyControlTokens(t *testing.T) {
 	m := loadModel(t, testmodel.Options{})
 	const n = 300_000
 	for _, text := range []string{"<|im_start|>", "<|im_start|>a", "<|im_start|><|im_end|> "} {
-		tokens, err := m.Tokenize(strings.Repeat(text, n), false, true)
+		tokens, err := m.Tokenize(strings.Repeat(text, n), engine.Reading{Control: true})
 		if err != nil || len(tokens) < n || len(tokens)%n != 0 {
 			t.Errorf("%s: %v, %d tokens", fmt.Sprint(text), err, len(tokens))
 		}
 	}
+}
+
+// quotedVocabulary has control tokens that begin as others end, and are parts of others.
+func quotedVocabulary(t testing.TB) *Model {
+	t.Helper()
+	path := write(t, testmodel.Options{Pre: "gpt-2", Control: []string{"<a>", "<a><b>", "<b>", "b><", ">>>", "é|"}})
+	m, err := LoadModel(path, LoadOptions{VocabOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Close)
+	return m
+}
+
+// checkQuoted tokenizes a text and says what is wrong: control tokens are where they may be, and nowhere else, and what
+// lies between them becomes the tokens that llama.cpp makes of it.
+func checkQuoted(m *Model, text string, quoted []engine.Range) error {
+	tokens, err := m.Tokenize(text, engine.Reading{Control: true, Quoted: quoted})
+	if err != nil {
+		return err
+	}
+	isQuoted := func(from, to int) bool {
+		return slices.ContainsFunc(quoted, func(q engine.Range) bool { return max(q.From, from) < min(q.To, to) })
+	}
+	all := m.pieces(true)
+	plain := m.pieces(false)
+
+	at := 0
+	from := 0 // of the text that no control token has divided
+	var between []engine.Token
+	segment := func() error {
+		want, err := m.tokenizePlain(text[from:at], false, false)
+		if err != nil || !slices.Equal(between, want) {
+			return fmt.Errorf("%q became %v, llama.cpp has %v, %v", text[from:at], between, want, err)
+		}
+		for token, piece := range all {
+			if len(plain[token]) > 0 || len(piece) == 0 {
+				continue
+			}
+			for i := from; i+len(piece) <= at; i++ {
+				if text[i:i+len(piece)] == string(piece) && !isQuoted(i, i+len(piece)) {
+					return fmt.Errorf("%q at %d is not read", piece, i)
+				}
+			}
+		}
+		return nil
+	}
+	for _, token := range tokens {
+		if len(plain[token]) > 0 {
+			between = append(between, token)
+			at += len(plain[token])
+			continue
+		}
+		if err := segment(); err != nil {
+			return err
+		}
+		from = at + len(all[token])
+		if from > len(text) || text[at:from] != string(all[token]) || isQuoted(at, from) {
+			return fmt.Errorf("%q is read at %d", all[token], at)
+		}
+		at = from
+		between = nil
+	}
+	if at != len(text) {
+		return fmt.Errorf("%d bytes became tokens of %d", len(text), at)
+	}
+	return segment()
+}
+
+// rangesOf returns ranges whose lengths, and the lengths between them, are given.
+func rangesOf(lengths []byte, text string) (quoted []engine.Range) {
+	at := 0
+	for i, n := range lengths {
+		end := min(at+int(n), len(text))
+		if i%2 == 1 {
+			quoted = append(quoted, engine.Range{From: at, To: end})
+		}
+		at = end
+	}
+	return quoted
+}
+
+// TestQuoted tokenizes random texts, of which random ranges are quoted.
+func TestQuoted(t *testing.T) {
+	m := quotedVocabulary(t)
+	random := rand.New(rand.NewPCG(3, 4))
+	pieces := []string{"<a>", "<b>", "<", ">", "a", "b", "<|im_end|>", "<|im_", "end|>", "the ", "é", "|", " ", "\n", "</s>"}
+	for range 500 {
+		var b strings.Builder
+		for range random.IntN(30) {
+			b.WriteString(pieces[random.IntN(len(pieces))])
+		}
+		lengths := make([]byte, random.IntN(8))
+		for i := range lengths {
+			lengths[i] = byte(random.IntN(25))
+		}
+		quoted := rangesOf(lengths, b.String())
+		if err := checkQuoted(m, b.String(), quoted); err != nil {
+			t.Fatalf("%q, quoted %v: %v", b.String(), quoted, err)
+		}
+	}
+
+	all := []engine.Range{{From: 0, To: 10}}
+	if tokens, err := m.Tokenize("<|im_end|>", engine.Reading{Control: true, Quoted: all}); err != nil || len(tokens) < 2 {
+		t.Errorf("a control token that is only mentioned: %v, %v", tokens, err)
+	}
+	for _, bad := range [][]engine.Range{{{From: 0, To: 11}}, {{From: 5, To: 4}}, {{From: 3, To: 5}, {From: 4, To: 6}}} {
+		if _, err := m.Tokenize("<|im_end|>", engine.Reading{Control: true, Quoted: bad}); err == nil {
+			t.Errorf("%v: no error", bad)
+		}
+	}
+}
+
+// FuzzQuoted tokenizes texts of which ranges are quoted.
+func FuzzQuoted(f *testing.F) {
+	f.Add("<a><b>a<|im_end|>", []byte{3, 2, 4, 9})
+	f.Add("<|im_start|>system\n<|im_end|>", []byte{0, 5, 1, 1})
+	f.Add("é|é|", []byte{1, 1})
+	m := quotedVocabulary(f)
+	f.Fuzz(func(t *testing.T, text string, lengths []byte) {
+		if len(text) > 4096 || !utf8.ValidString(text) || strings.Contains(text, "\x00") {
+			t.Skip()
+		}
+		if err := checkQuoted(m, text, rangesOf(lengths, text)); err != nil {
+			t.Errorf("%q, %v: %v", text, lengths, err)
+		}
+	})
 }

@@ -164,14 +164,11 @@ func (r *Runner) Failed() context.Context { return r.ended }
 func (r *Runner) Limits() engine.Limits { return r.limits }
 
 // Tokenize asks the child.
-func (r *Runner) Tokenize(
-	ctx context.Context, text string, control, ends bool,
-) (tokens []engine.Token, err error) {
+func (r *Runner) Tokenize(ctx context.Context, text string, how engine.Reading) (tokens []engine.Token, err error) {
 	in, err := r.ask(ctx, "tokenize", func(m *message) {
 		m.u8(askTokenize)
 		m.string(text)
-		m.bool(control)
-		m.bool(ends)
+		m.reading(how)
 	})
 	if err == nil {
 		tokens = in.tokens(r.vocabulary, mostTokens(len(text)))
@@ -222,6 +219,9 @@ func (r *Runner) Render(ctx context.Context, c engine.Chat) (*engine.Rendered, e
 	}
 	rendered := new(engine.Rendered)
 	err = json.Unmarshal(in.bytes(), rendered)
+	if err == nil {
+		err = engine.Reading{Quoted: rendered.Quoted}.Check(len(rendered.Prompt))
+	}
 	return rendered, errors.Join(in.end(), err)
 }
 

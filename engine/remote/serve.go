@@ -399,10 +399,9 @@ func (c *child) call(r *reader, out *message) (err error) {
 		out.err(err)
 	case askTokenize:
 		text := r.string()
-		control := r.bool()
-		ends := r.bool()
+		how := r.reading()
 		var tokens []engine.Token
-		tokens, err = c.text.Tokenize(context.Background(), text, control, ends)
+		tokens, err = c.text.Tokenize(context.Background(), text, how)
 		out.err(err)
 		out.i32s(tokens)
 

@@ -191,7 +191,7 @@ func TestReadersAskNoSteps(t *testing.T) {
 	if _, err := r.EncodeImage(&engine.Bitmap{}, 10); err == nil {
 		t.Error("an image was encoded without weights")
 	}
-	tokens, err := r.Tokenize(t.Context(), "abc", true, true)
+	tokens, err := r.Tokenize(t.Context(), "abc", engine.Reading{Control: true, Ends: true})
 	if err != nil || len(tokens) != 3 {
 		t.Errorf("%v, %v", tokens, err)
 	}

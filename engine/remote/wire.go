@@ -73,6 +73,16 @@ func (m *message) f32s(v []float32) {
 	}
 }
 
+func (m *message) reading(v engine.Reading) {
+	m.bool(v.Control)
+	m.bool(v.Ends)
+	m.u32(uint32(len(v.Quoted)))
+	for _, q := range v.Quoted {
+		m.int(q.From)
+		m.int(q.To)
+	}
+}
+
 // send writes a message in one call. One that is too large is an engine.ErrRequest, and not written.
 func (m *message) send(w io.Writer) error {
 	if len(m.b)-4 > maxFrame {
@@ -187,6 +197,15 @@ func (r *reader) f32s(old []float32) []float32 {
 		old = append(old, r.f32())
 	}
 	return old
+}
+
+func (r *reader) reading() (v engine.Reading) {
+	v.Control = r.bool()
+	v.Ends = r.bool()
+	for range r.count(16) {
+		v.Quoted = append(v.Quoted, engine.Range{From: r.int(), To: r.int()})
+	}
+	return v
 }
 
 // end returns what went wrong, also that something is left.

@@ -36,6 +36,7 @@ func FuzzReader(f *testing.F) {
 			func(r *reader) { r.batch(new(engine.Batch)) },
 			func(r *reader) { r.rows(make([]engine.Row, 3), 100) },
 			func(r *reader) { _ = r.failure(); r.delta(0) },
+			func(r *reader) { _ = r.reading() },
 			func(r *reader) {
 				for _, c := range r.chunks(2) {
 					if c.Media != nil && r.err == nil && len(c.Media.Embeddings) != 2*c.Media.Len {
@@ -74,7 +75,9 @@ func TestMessages(t *testing.T) {
 		Reasoning: "r",
 		ToolCalls: []engine.ToolCallDelta{{Index: 1, ID: "i", Name: "n", Arguments: "{}"}},
 	}
+	reading := engine.Reading{Control: true, Quoted: []engine.Range{{From: 1, To: 3}, {From: 3, To: 9}}}
 	m := newMessage(nil)
+	m.reading(reading)
 	m.batch(&batch)
 	m.chunks(chunks)
 	m.delta(&delta)
@@ -94,6 +97,9 @@ func TestMessages(t *testing.T) {
 	}
 
 	r := &reader{b: frame}
+	if got := r.reading(); !reflect.DeepEqual(got, reading) {
+		t.Errorf("how to read comes as %+v", got)
+	}
 	var gotBatch engine.Batch
 	r.batch(&gotBatch)
 	if gotBatch.Len() != 2 || !reflect.DeepEqual(gotBatch.Embeddings, batch.Embeddings) ||

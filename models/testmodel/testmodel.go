@@ -39,6 +39,8 @@ type Options struct {
 	// Pre makes the vocabulary one of byte pairs, whose text is divided as llama.cpp divides it for this name. The
 	// default is a vocabulary of SentencePiece.
 	Pre string
+	// Control are the texts of more control tokens, at the end of the vocabulary.
+	Control []string
 	// Dequantized writes the very values that Type has for the weights, as F32: a model
 	// that says the same but for what kernels round.
 	Dequantized bool
@@ -218,6 +220,9 @@ func build(o Options) *writer {
 	}
 
 	v := vocabulary()
+	for _, text := range o.Control {
+		v = append(v, token{text, 0, control})
+	}
 	w := &writer{rng: rand.New(rand.NewSource(42)), format: f, dequantized: o.Dequantized}
 	w.metadata(o, v)
 	w.tensors(o, len(v))

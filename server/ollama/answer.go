@@ -135,7 +135,7 @@ func (a *answer) appendEnd(b []byte, finish engine.Finish, text string, u engine
 
 // appendContext appends the tokens of the conversation so far, which a client may send back.
 func (a *answer) appendContext(b []byte, text string) []byte {
-	said, err := a.reader.Tokenize(text, false, a.model.Engine.Limits().Context)
+	said, err := a.reader.Tokenize(text, engine.Reading{}, a.model.Engine.Limits().Context)
 	if err != nil {
 		return b // the model is gone; the answer is not
 	}

@@ -183,7 +183,7 @@ func (r *request) embedTokens(model prompt.Reader, text, field string) ([]engine
 		most = math.MaxInt // all of it, to know how it ends
 	}
 
-	list, err := model.Tokenize(text, true, most)
+	list, err := model.Tokenize(text, engine.Reading{Ends: true}, most)
 	var length *engine.LengthError
 	switch {
 	case errors.As(err, &length):

@@ -31,7 +31,8 @@ var generateTable = join(modelFields, streamFields, loadFields, answerFields, ta
 	{
 		Name: "raw",
 		Type: wire.BoolOf(func(r *request) *bool { return &r.raw }),
-		Doc:  "Whether to use the prompt as it is, without the model's template.",
+		Doc: "Whether to use the prompt as it is, without the model's template: the text of a control token is read as " +
+			"that token.",
 	},
 	{
 		Name: "images",
@@ -133,16 +134,16 @@ func (api *API) generatePlain(w http.ResponseWriter, r *http.Request, a *answer)
 func (r *request) plainPrompt(model prompt.Reader) ([]engine.Token, error) {
 	limit := model.Limits().Context - 1
 	if r.suffix == "" {
-		return model.Tokenize(r.prompt, true, limit)
+		return model.Tokenize(r.prompt, engine.Reading{Control: true, Ends: true}, limit)
 	}
 	if !prompt.FillsMiddle(model.Model()) {
 		return nil, fault.New(fault.Unsupported, "suffix", "%s does not support insert", r.model)
 	}
-	before, err := model.Tokenize(r.prompt, false, limit)
+	before, err := model.Tokenize(r.prompt, engine.Reading{}, limit)
 	if err != nil {
 		return nil, err
 	}
-	after, err := model.Tokenize(r.suffix, false, limit)
+	after, err := model.Tokenize(r.suffix, engine.Reading{}, limit)
 	if err != nil {
 		return nil, err
 	}

@@ -45,7 +45,8 @@ var completionFields = wire.Lift(func(r *completionRequest) *params { return &r.
 			Required: true,
 			Type: wire.Of(inputsSchema(wire.String), readPrompts,
 				func(r *completionRequest) *[]input { return &r.prompts }),
-			Doc: "The text to continue: a string, an array of token IDs, or an array of either.",
+			Doc: "The text to continue: a string, an array of token IDs, or an array of either. The text of a control token " +
+				"is read as that token, unless there is a `suffix`.",
 		},
 		{
 			Name: "logprobs",
@@ -159,11 +160,11 @@ func readInputItem(v wire.Value, emptyText bool) (in input, e *fault.Error) {
 }
 
 // tokenize returns the tokens of an input. It may stop after limit tokens.
-func (in input) tokenize(e prompt.Reader, limit int) ([]engine.Token, error) {
+func (in input) tokenize(e prompt.Reader, how engine.Reading, limit int) ([]engine.Token, error) {
 	if in.tokens != nil {
 		return in.tokens, nil
 	}
-	return e.Tokenize(in.text, true, limit)
+	return e.Tokenize(in.text, how, limit)
 }
 
 // completions answers POST /v1/completions.
@@ -227,18 +228,18 @@ func (r *completionRequest) check() *fault.Error {
 func (r *completionRequest) prompt(e prompt.Reader, in input) ([]engine.Token, error) {
 	limit := e.Limits().Context - 1
 	if r.suffix == "" {
-		return in.tokenize(e, limit)
+		return in.tokenize(e, engine.Reading{Control: true, Ends: true}, limit)
 	}
 
 	before := in.tokens
 	if before == nil {
 		var err error
-		if before, err = e.Tokenize(in.text, false, limit); err != nil {
+		if before, err = e.Tokenize(in.text, engine.Reading{}, limit); err != nil {
 			return nil, err
 		}
 	}
 
-	after, err := e.Tokenize(r.suffix, false, limit)
+	after, err := e.Tokenize(r.suffix, engine.Reading{}, limit)
 	if err != nil {
 		return nil, err
 	}

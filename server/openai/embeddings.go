@@ -87,7 +87,7 @@ func (api *API) embeddings(w http.ResponseWriter, r *http.Request) *fault.Error 
 	tokens := make([][]engine.Token, len(req.inputs))
 	reader := service.NewReader(r.Context(), model)
 	err := api.service.AskEach(r.Context(), model, len(req.inputs), func(i int) (err error) {
-		tokens[i], err = req.inputs[i].tokenize(reader, reader.Limits().EmbedTokens)
+		tokens[i], err = req.inputs[i].tokenize(reader, engine.Reading{Ends: true}, reader.Limits().EmbedTokens)
 		body.Usage.PromptTokens += len(tokens[i])
 		return err
 	})

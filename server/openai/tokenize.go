@@ -143,7 +143,8 @@ func (api *API) tokenize(w http.ResponseWriter, r *http.Request) *fault.Error {
 	}
 	var tokens []engine.Token
 	err := api.service.Ask(r.Context(), model, func() (err error) {
-		tokens, err = service.NewReader(r.Context(), model).Tokenize(text, true, math.MaxInt32)
+		how := engine.Reading{Control: true, Ends: true}
+		tokens, err = service.NewReader(r.Context(), model).Tokenize(text, how, math.MaxInt32)
 		return err
 	})
 	if err != nil {
