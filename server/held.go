@@ -2,8 +2,8 @@ package server
 
 import "net/http"
 
-// What an audited exchange has not sent yet. An answer that is sent whole is held until it is recorded; of a larger one,
-// its last byte. A handler that flushes says itself when its answer ends (service.Call.Ends).
+// What an audited exchange has not sent yet. An answer that is sent whole is held until it is recorded; of a larger
+// one, its last byte. A handler that flushes says itself when its answer ends (service.Call.Ends).
 
 // maxHeld is how much of an answer is held as a whole, in bytes. Then it can still become an error.
 const maxHeld = 64 << 10

@@ -30,8 +30,8 @@ type modelSum struct {
 	hex  string
 }
 
-// modelSum returns the SHA-256 of a model's weights; empty if it is not known until ctx is done. Once, the file may have
-// to be read for that.
+// modelSum returns the SHA-256 of a model's weights; empty if it is not known until ctx is done. Once, the file may
+// have to be read for that.
 func (s *Server) modelSum(ctx context.Context, m *pool.Model) string {
 	v, _ := s.watched.sums.LoadOrStore(m, &modelSum{done: make(chan struct{})})
 	sum := v.(*modelSum)

@@ -147,8 +147,11 @@ func checkQuoted(m *Model, text string, quoted []engine.Range) error {
 	var between []engine.Token
 	segment := func() error {
 		want, err := m.tokenizePlain(text[from:at], false, false)
-		if err != nil || !slices.Equal(between, want) {
-			return fmt.Errorf("%q became %v, llama.cpp has %v, %v", text[from:at], between, want, err)
+		if err != nil {
+			return err
+		}
+		if !slices.Equal(between, want) {
+			return fmt.Errorf("%q became %v, llama.cpp has %v", text[from:at], between, want)
 		}
 		for token, piece := range all {
 			if len(plain[token]) > 0 || len(piece) == 0 {
