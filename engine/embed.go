@@ -139,6 +139,9 @@ func fillRankTemplate(template, query, document string) (string, []Range) {
 
 // compute returns what the runner makes of inputs.
 func (e *Engine) compute(ctx context.Context, by Caller, inputs [][]Token) ([][]float32, error) {
+	if by.Reproducible && !e.opts.Reproducible {
+		return nil, ErrNotReproducible
+	}
 	entry := &queueEntry{Caller: by, waiting: len(inputs)}
 	now := time.Now()
 	work := make([]*embedInput, len(inputs))

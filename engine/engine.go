@@ -26,6 +26,8 @@ type Options struct {
 	MaxChoices       int           // choices of a request, 128
 	// Gap is how long a stream may always wait for others' prompts between two tokens; with 0 only 2.5 times a step.
 	Gap time.Duration
+	// Reproducible makes all requests and embeddings so, which the runner must be made for.
+	Reproducible bool
 }
 
 // Engine answers requests with one model.
@@ -305,6 +307,10 @@ func (e *Engine) check(r *Request) error {
 	m := e.runner.Model()
 	if !m.Generates {
 		return fmt.Errorf("%w: it is an embedding model", ErrCannot)
+	}
+	r.Reproducible = r.Reproducible || e.opts.Reproducible
+	if r.Reproducible && !e.limits.Reproducible {
+		return ErrNotReproducible
 	}
 	if r.Choices == 0 {
 		r.Choices = 1

@@ -69,8 +69,15 @@ type scheduler struct {
 	step      step
 
 	decodeTimes []float64 // by rows: seconds of a step without prefill, smoothed; 0 if never seen
-	prefilled   bool      // whether the last step had prefill
-	looked      bool      // whether the last step with prefill was one of media
+
+	kind   bool     // whether the step is one of reproducible sequences
+	phases [2]phase // of the steps of either kind
+}
+
+// phase is what the steps of one kind have come to.
+type phase struct {
+	prefilled bool // whether the last step had prefill
+	looked    bool // whether the last step with prefill was one of media
 }
 
 func newScheduler(l Limits, gap time.Duration) *scheduler {
@@ -92,9 +99,10 @@ func (s *scheduler) idle() bool { return s.queue.len()+len(s.running) == 0 }
 //  1. Admit waiting sequences while a slot and cells are there, or are with a client
 //     that has more than its share.
 //  2. Close holes between the running sequences' slots, where those cost.
-//  3. Give every decoding sequence a row; when cells are short, drop what is
+//  3. Choose between reproducible sequences and others, which take turns: they are computed by other kernels.
+//  4. Give every decoding sequence a row; when cells are short, drop what is
 //     kept for nobody, then preempt the newest.
-//  4. Fill the batch with prefill, bounded while streams run; or, every other step at
+//  5. Fill the batch with prefill, bounded while streams run; or, every other step at
 //     most, with embeddings of one sequence's media, which no token can share a
 //     batch with.
 //
@@ -104,10 +112,30 @@ func (s *scheduler) plan() *step {
 	s.step.reset()
 	s.admit()
 	s.closeHoles()
+	s.chooseKind()
 	s.secureRows()
 	s.fillBatch()
 	return &s.step
 }
+
+// chooseKind chooses the kind of the step: the other one than before, unless only one runs.
+func (s *scheduler) chooseKind() {
+	other := func(q *sequence) bool { return q.req.Reproducible != s.kind }
+	if slices.ContainsFunc(s.running, other) {
+		s.kind = !s.kind
+	}
+}
+
+// phase returns what the steps of the step's kind have come to.
+func (s *scheduler) phase() *phase {
+	if s.kind {
+		return &s.phases[1]
+	}
+	return &s.phases[0]
+}
+
+// due reports whether a sequence may be in the step, as far as its kind is concerned.
+func (s *scheduler) due(q *sequence) bool { return q.req.Reproducible == s.kind }
 
 // admit gives slots to waiting sequences, in the queue's order. One that would share
 // the beginning of a prompt now being computed lets others pass until it is. What lacks
@@ -190,11 +218,11 @@ func (s *scheduler) secureRows() {
 	}
 }
 
-// firstLooking returns the sequence to look at its media, or nil.
+// firstLooking returns the sequence of the step's kind to look at its media, or nil.
 func (s *scheduler) firstLooking() *sequence {
 	var first *sequence
 	for _, q := range s.running {
-		if q.looking() && (first == nil || s.queue.before(q, first)) {
+		if s.due(q) && q.looking() && (first == nil || s.queue.before(q, first)) {
 			first = q
 		}
 	}
@@ -231,6 +259,7 @@ func (s *scheduler) relieve() bool {
 func (s *scheduler) fillBatch() {
 	// A row is there for each running sequence; those left over are for prompts.
 	s.step.scores = s.limits.Sequences - len(s.running)
+	s.step.batch.Reproducible = s.kind
 	if i := slices.IndexFunc(s.running, func(q *sequence) bool { return q.suspect }); i >= 0 {
 		s.try(s.running[i])
 		return
@@ -239,26 +268,27 @@ func (s *scheduler) fillBatch() {
 	shares := s.prefillShares()
 	looking := s.firstLooking()
 	decode := s.decoding() > 0
+	phase := s.phase()
 	if (len(shares) > 0 || looking != nil) && !s.limits.Shared {
-		if decode = decode && s.prefilled; decode {
+		if decode = decode && phase.prefilled; decode {
 			shares = nil
 			looking = nil
 		}
 	}
 
-	s.prefilled = len(shares) > 0 || looking != nil
+	phase.prefilled = len(shares) > 0 || looking != nil
 	others := decode && s.limits.Shared || len(shares) > 0
-	if looking != nil && (!s.looked || !others) {
-		s.looked = true
+	if looking != nil && (!phase.looked || !others) {
+		phase.looked = true
 		s.look(looking)
 		return
 	}
 
-	s.looked = s.looked && !s.prefilled
+	phase.looked = phase.looked && !phase.prefilled
 	for i := range s.slots {
 		q := s.slots[i].owner
 		switch {
-		case q == nil:
+		case q == nil || !s.due(q):
 		case !q.decoding():
 			s.feed(q, shares[q])
 		case decode:
@@ -267,11 +297,11 @@ func (s *scheduler) fillBatch() {
 	}
 }
 
-// decoding counts the sequences that only need their last token computed.
+// decoding counts the sequences of the step's kind that only need their last token computed.
 func (s *scheduler) decoding() int {
 	rows := 0
 	for _, q := range s.running {
-		if q.decoding() {
+		if s.due(q) && q.decoding() {
 			rows++
 		}
 	}
@@ -282,6 +312,7 @@ func (s *scheduler) decoding() int {
 // whether it was the one.
 func (s *scheduler) try(q *sequence) {
 	s.step.batch.Suspect = true
+	s.step.batch.Reproducible = q.req.Reproducible
 	if q.looking() {
 		s.look(q)
 		return

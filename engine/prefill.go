@@ -9,7 +9,9 @@ import (
 // cannot starve, the rest to the shortest, so that a short prompt need not wait for a
 // long one.
 func (s *scheduler) prefillShares() map[*sequence]int {
-	filling := slices.DeleteFunc(slices.Clone(s.running), func(q *sequence) bool { return q.decoding() || q.looking() })
+	filling := slices.DeleteFunc(slices.Clone(s.running), func(q *sequence) bool {
+		return !s.due(q) || q.decoding() || q.looking()
+	})
 	if len(filling) == 0 {
 		return nil
 	}

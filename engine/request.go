@@ -7,11 +7,15 @@ import (
 	"time"
 )
 
-// Caller is who asks, and how urgent it is. The zero value is everybody who gives no name.
+// Caller is who asks, and in which way it is served. The zero value is everybody who gives no name.
 type Caller struct {
 	Client string // whose share of the engine the work takes
 	Tenant string // whose cells and pictures it may share; empty for everybody's
 	Tier   Tier
+	// Reproducible asks for what is the same for the same request: whatever else is computed, after the loss of its cells
+	// and in another process on such a processor. An answer is, as far as its sampling is determined: it is greedy, or
+	// the seed is known.
+	Reproducible bool
 }
 
 // Request asks for one or more answers to a prompt. It is plain data.
@@ -98,6 +102,9 @@ var (
 	ErrCannot  = errors.New("unsupported by the model")
 	ErrRequest = errors.New("invalid request")
 )
+
+// ErrNotReproducible is an ErrCannot: the model, as it was loaded, computes in an order that depends on other requests.
+var ErrNotReproducible = fmt.Errorf("%w: its answers cannot be made reproducible as it is loaded", ErrCannot)
 
 // ErrDevice says that a GPU which the model needs cannot be used. An ErrStopped is one, too, if that is why.
 var ErrDevice = errors.New("unusable GPU")

@@ -134,14 +134,17 @@ type ModelInfo struct {
 
 // Limits are the sizes a Runner was made with.
 type Limits struct {
-	Sequences   int  // sequences that can be in a batch
-	Context     int  // tokens a sequence can hold
-	Cells       int  // KV cells in all; Sequences*Context unless they share
-	Shared      bool // cells of one buffer are shared by all sequences
-	Batch       int  // tokens a batch can hold
-	RollsBack   bool // whether a part of a sequence can be removed
-	EmbedTokens int  // tokens an Embed call takes in all, so also the longest input
-	EmbedInputs int  // inputs an Embed call takes
+	Sequences int  // sequences that can be in a batch
+	Context   int  // tokens a sequence can hold
+	Cells     int  // KV cells in all; Sequences*Context unless they share
+	Shared    bool // cells of one buffer are shared by all sequences
+	Batch     int  // tokens a batch can hold
+	RollsBack bool // whether a part of a sequence can be removed
+	// Reproducible says that what a Batch computes of a sequence has the same bits whatever else it computes, if it asks
+	// for that: so an answer is the same in any crowd, after any loss of cells, and in another process like this one.
+	Reproducible bool
+	EmbedTokens  int // tokens an Embed call takes in all, so also the longest input
+	EmbedInputs  int // inputs an Embed call takes
 }
 
 // Batch is the input of one decode step, a struct of arrays of equal length.
@@ -158,6 +161,10 @@ type Batch struct {
 	Whole      bool      // each embedding sees all the others
 
 	Suspect bool // of one sequence, which may have crashed the engine: nothing else may run
+
+	// Reproducible asks for the same bits whatever else is computed; see Limits. All its sequences have only cells that
+	// were computed so.
+	Reproducible bool
 }
 
 // Len returns the number of tokens, or of embeddings.
@@ -173,6 +180,7 @@ func (b *Batch) Reset() {
 	b.Grid = nil
 	b.Whole = false
 	b.Suspect = false
+	b.Reproducible = false
 }
 
 // Add appends a token at a position of a sequence.

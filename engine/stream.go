@@ -54,6 +54,12 @@ func newStream(req *request, parsers []answerParser) *Stream {
 	return &Stream{req: req, ready: make(chan struct{}, 1), parses: parsers != nil, parsers: parsers}
 }
 
+// Reproducible reports whether the answer depends on nothing but its request, whoever asked for that.
+func (s *Stream) Reproducible() bool { return s.req.Reproducible }
+
+// Seed is what the first choice is drawn with, the next one with the number after it, and so on.
+func (s *Stream) Seed() uint32 { return s.req.Sampling.Seed }
+
 // Next waits for what came since the last call and returns it: at most one
 // event a choice in a row, so that a slow reader gets few and long ones. The
 // events are valid until the next call. It returns nil, nil at the end of the

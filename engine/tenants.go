@@ -9,9 +9,11 @@ import (
 type scope struct {
 	tenant string // Caller.Tenant
 	salt   string // Request.CacheSalt
+	// reproducible is Caller.Reproducible: cells that were computed otherwise have other bits.
+	reproducible bool
 }
 
-func (r *Request) scope() scope { return scope{r.Tenant, r.CacheSalt} }
+func (r *Request) scope() scope { return scope{r.Tenant, r.CacheSalt, r.Reproducible} }
 
 // greediest returns, of slots that keep cells, those of the tenants that hold the most of the KV cache: cells where
 // sequences share a buffer, and buffers where they do not. So no tenant loses what it keeps to one that has more.

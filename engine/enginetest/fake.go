@@ -56,6 +56,8 @@ type cell struct {
 	grid    bool
 	first   bool // of the embeddings of an image
 	rest    int  // embeddings that must follow
+
+	reproducible bool // as its batch was
 }
 
 // Model is all of a model.
@@ -388,8 +390,15 @@ func (f *Fake) decode(b *engine.Batch) error {
 	return nil
 }
 
-// claim makes the cells of a sequence its tenant's.
+// claim makes the cells of a sequence its tenant's. What is to be reproducible has only such cells.
 func (f *Fake) claim(held []cell) error {
+	last := held[len(held)-1]
+	if last.reproducible && !f.opts.Limits.Reproducible {
+		return f.fault("a cell is to be reproducible, which nothing is")
+	}
+	if i := slices.IndexFunc(held, func(c cell) bool { return last.reproducible && !c.reproducible }); i >= 0 {
+		return f.fault("token %d of a sequence was not computed reproducibly, and what follows is to be", i)
+	}
 	if f.opts.Tenant == nil {
 		return nil
 	}
@@ -407,7 +416,7 @@ func (f *Fake) claim(held []cell) error {
 }
 
 func newCell(b *engine.Batch, i int) cell {
-	c := cell{at: b.Positions[i], end: b.Positions[i], grid: len(b.Grid) > 0}
+	c := cell{at: b.Positions[i], end: b.Positions[i], grid: len(b.Grid) > 0, reproducible: b.Reproducible}
 	if len(b.Embeddings) == 0 {
 		c.token = b.Tokens[i]
 		return c

@@ -65,6 +65,7 @@ func (f *facts) encode() []byte {
 	}
 	m.bool(l.Shared)
 	m.bool(l.RollsBack)
+	m.bool(l.Reproducible)
 	m.int(f.Vocabulary)
 	return m.b
 }
@@ -109,6 +110,7 @@ func decodeFacts(b []byte) (*facts, error) {
 	}
 	l.Shared = r.bool()
 	l.RollsBack = r.bool()
+	l.Reproducible = r.bool()
 	f.Vocabulary = r.int()
 	if err := r.end(); err != nil {
 		return nil, err

@@ -335,6 +335,7 @@ func (m *message) batch(b *engine.Batch) {
 	m.f32s(b.Embeddings)
 	m.i32s(b.Grid)
 	m.bool(b.Whole)
+	m.bool(b.Reproducible)
 }
 
 func (r *reader) batch(b *engine.Batch) {
@@ -348,4 +349,5 @@ func (r *reader) batch(b *engine.Batch) {
 	b.Embeddings = r.f32s(b.Embeddings[:0])
 	b.Grid = r.i32s(b.Grid[:0])
 	b.Whole = r.bool()
+	b.Reproducible = r.bool()
 }

@@ -65,6 +65,8 @@ func TestMessages(t *testing.T) {
 		Embeddings: []float32{1, -2.5},
 		Grid:       []int32{1, 2, 3, 4, 5, 6},
 		Whole:      true,
+
+		Reproducible: true,
 	}
 	chunks := []engine.Chunk{
 		{Tokens: []engine.Token{7}},
@@ -103,7 +105,7 @@ func TestMessages(t *testing.T) {
 	var gotBatch engine.Batch
 	r.batch(&gotBatch)
 	if gotBatch.Len() != 2 || !reflect.DeepEqual(gotBatch.Embeddings, batch.Embeddings) ||
-		!reflect.DeepEqual(gotBatch.Grid, batch.Grid) || !gotBatch.Whole {
+		!reflect.DeepEqual(gotBatch.Grid, batch.Grid) || !gotBatch.Whole || !gotBatch.Reproducible {
 		t.Errorf("the batch comes as %+v", gotBatch)
 	}
 	if got := r.chunks(2); len(got) != 2 || got[0].Tokens[0] != 7 || !reflect.DeepEqual(got[1].Media, chunks[1].Media) {
