@@ -159,6 +159,8 @@ arm64) variants=(armv8.0_1 armv8.2_1 armv8.2_2 armv8.6_1 armv8.6_2) ;;
 *) variants=() ;;
 esac
 [ "${NATIVE:-0}" = 0 ] && [ "$(uname -s)" = Linux ] || variants=()
+wrapped=llamafile_sgemm
+[ "$(uname -s)" = Linux ] || wrapped=
 
 # compiler names the C++ compiler with its version.
 compiler() { "$cxx" --version 2>/dev/null | head -n 1; }
@@ -251,15 +253,19 @@ build_kernels() {
 
 # collect_kernels makes libserve-kernels.a of them, and kernels.inc, the table that kernels.cpp reads. Each variant
 # becomes one object in which nothing is visible but its entries: templates of the standard library compiled for one
-# processor must not serve code for another, as linkers are used to make them.
+# processor must not serve code for another, as linkers are used to make them. Calls of the symbol that $wrapped names go
+# through wrap/, here or, where there is one kind, when serve is linked; Apple's linkers cannot do that.
 collect_kernels() {
 	local folder=$work/kernels variant id objects=() rows=() name made
 	local entries='ggml_backend_init ggml_backend_score ggml_graph_plan ggml_graph_compute'
-	made=$(cat "$work/kernels.stamp" "$0" | cksum)
+	made=$(cat "$work/kernels.stamp" "$0" "$here"/wrap/*.c | cksum)
 	[ "$(cat "$folder/collected" 2>/dev/null)" != "$made" ] || return 0
+	[ -z "$wrapped" ] || "$cxx" -x c -c -O2 ${CFLAGS:-} -I"$src/ggml/include" -I"$src/ggml/src" -I"$src/ggml/src/ggml-cpu" \
+		-o "$folder/wrap.o" "$here/wrap/sgemm.c"
 	for variant in "${variants[@]}"; do
 		id=${variant//[^a-z0-9]/_}
-		"${prefix}ld" -r --force-group-allocation -o "$folder/$id.o" $(find "$folder/ggml/src/CMakeFiles/ggml-cpu-$variant.dir" \
+		"${prefix}ld" -r --force-group-allocation --wrap="$wrapped" -o "$folder/$id.o" "$folder/wrap.o" $(
+			find "$folder/ggml/src/CMakeFiles/ggml-cpu-$variant.dir" \
 			"$folder/ggml/src/CMakeFiles/ggml-cpu-$variant-feats.dir" -name '*.o' | LC_ALL=C sort)
 		# What is set up before main would run on any processor.
 		! "${prefix}readelf" -SW "$folder/$id.o" | grep -q 'init_array' || die "kernels of $variant have static constructors"
@@ -271,13 +277,14 @@ collect_kernels() {
 		objects+=("$folder/$id.o")
 		rows+=("KERNELS(\"$variant\", ggml_backend_init_$id, ggml_backend_score_$id, ggml_graph_plan_$id, ggml_graph_compute_$id)")
 	done
+	[ ${#rows[@]} -gt 0 ] || [ -z "$wrapped" ] || objects=("$folder/wrap.o")
 	[ ${#rows[@]} -gt 0 ] || rows=('KERNELS("native", ggml_backend_cpu_reg, any_processor, ggml_graph_plan, ggml_graph_compute)')
 	{
 		printf '#ifndef KERNELS_BUILD\n#define KERNELS_BUILD "%s"\n#endif\n' "$(cksum <"$work/kernels.stamp" | cut -d ' ' -f 1)"
 		printf '%s\n' "${rows[@]}"
 	} >"$folder/kernels.inc"
 	rm -f "$folder/libserve-kernels.a"
-	"${prefix}ar" crsD "$folder/libserve-kernels.a" "${objects[@]}" # empty where there is one kind
+	"${prefix}ar" crsD "$folder/libserve-kernels.a" "${objects[@]}" # empty where nothing is wrapped
 	printf '%s' "$made" >"$folder/collected"
 }
 
@@ -300,6 +307,7 @@ link_file() {
 		libs="-L$kernels -lserve-kernels$libs"
 	else
 		libs="-L$kernels/ggml/src -lggml-cpu$libs"
+		[ -z "$wrapped" ] || libs="-L$kernels -Wl,--wrap=$wrapped $libs -lserve-kernels -lggml-cpu"
 	fi
 	if [ "$(uname -s)" = Darwin ]; then
 		system="-lc++ -framework Foundation -framework Metal -framework MetalKit -framework Accelerate"

@@ -69,6 +69,7 @@ std::vector<llama_token> tokenize(const serve_model * model, const char * text, 
 
 // In memory.cpp.
 void release_unused_pages(const llama_model * model);
+bool plain(const llama_model * model);
 
 inline char * copy_string(const std::string & s) {
     char * p = (char *) malloc(s.size() + 1);

@@ -7,6 +7,7 @@
 #include "context.h"
 #include "kernels.h"
 
+#include "llama-context.h"
 #include "llama.h"
 
 #include <algorithm>
@@ -116,6 +117,21 @@ void serve_context_free(serve_context * ctx) {
 void serve_context_shape(const serve_context * ctx, uint32_t * n_ctx, uint32_t * n_ctx_seq) noexcept {
     *n_ctx     = llama_n_ctx(ctx->ctx);
     *n_ctx_seq = llama_n_ctx_seq(ctx->ctx);
+}
+
+bool serve_one_path(serve_context * ctx, bool on) noexcept {
+    const ggml_backend_sched_t sched = ctx->ctx->get_sched();
+    const int                  n     = ggml_backend_sched_get_n_backends(sched);
+    for (int i = 0; i < n; i++) {
+        const ggml_backend_dev_t device = ggml_backend_get_device(ggml_backend_sched_get_backend(sched, i));
+        if (ggml_backend_dev_type(device) != GGML_BACKEND_DEVICE_TYPE_CPU) {
+            return false;
+        }
+    }
+    for (int i = 0; i < n; i++) {
+        ctx->processor.use_reference(ggml_backend_sched_get_backend(sched, i), on);
+    }
+    return true;
 }
 
 void serve_abort(serve_context * ctx, bool on) noexcept { ctx->abort.store(on, std::memory_order_relaxed); }

@@ -97,6 +97,11 @@ func (c *Context) Shape() (cells, perSequence int) {
 	return int(n), int(seq)
 }
 
+// onePath makes each row of the decodes after it have the same bits, whatever else is in the batch and however many
+// threads compute, or takes that back. It reports false, and has changed nothing, if another device than the processor
+// computes.
+func (c *Context) onePath(on bool) bool { return bool(C.serve_one_path(c.c, C.bool(on))) }
+
 // Abort makes the Decode under way, and any later one, fail with engine.ErrAborted.
 func (c *Context) Abort() { C.serve_abort(c.c, true) }
 

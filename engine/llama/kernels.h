@@ -19,6 +19,11 @@ struct kernels {
     void threadpool_free(ggml_threadpool_t pool) const {
         entry<decltype(ggml_threadpool_free)>("ggml_threadpool_free")(pool);
     }
+    // use_reference is ggml_backend_cpu_set_use_ref: attention and products without tiles, and without splits by thread,
+    // which llamafile's products are left out of, too (wrap/sgemm.c).
+    void use_reference(ggml_backend_t backend, bool on) const {
+        entry<decltype(ggml_backend_cpu_set_use_ref)>("ggml_backend_cpu_set_use_ref")(backend, on);
+    }
 
   private:
     template <typename F> F * entry(const char * name) const {

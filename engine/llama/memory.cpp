@@ -84,6 +84,14 @@ void release_between(const range & mapping, const std::vector<range> & used) {
 
 }  // namespace
 
+// plain reports whether all of a model's weights lie as they are in the file, where the processor reads them.
+bool plain(const llama_model * model) {
+    const auto & tensors = llama_internal_get_tensor_map(model);
+    return std::all_of(tensors.begin(), tensors.end(), [](const auto & named) {
+        return named.second->buffer != nullptr && ggml_backend_buffer_is_host(named.second->buffer);
+    });
+}
+
 // release_unused_pages gives back the pages of mapped model files that no tensor lies in. llama.cpp
 // maps a whole file and keeps the mapping from the first tensor that is used in place to the last;
 // between them lie those that were repacked for the processor or copied to a card, and of these the

@@ -59,6 +59,8 @@ std::string file_template(const llama_model * model) {
 
 extern "C" {
 
+bool serve_model_plain(const serve_model * model) noexcept { return plain(model->model); }
+
 serve_model * serve_model_load(const char * path, serve_model_params params, serve_error * err) {
     return guard(err, [&]() -> serve_model * {
         first_error.clear();

@@ -204,6 +204,10 @@ func (m *Model) Close() {
 	m.c = nil
 }
 
+// plain reports whether all weights lie as they are in the file, in the processor's memory: none is packed for its
+// kernels.
+func (m *Model) plain() bool { return bool(C.serve_model_plain(m.c)) }
+
 // flags returns, for every token, whether it ends generation.
 func (m *Model) endsGeneration() []bool {
 	flags := make([]C.uint8_t, m.info.Vocabulary)

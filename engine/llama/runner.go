@@ -21,6 +21,10 @@ type Options struct {
 	Threads    int    // Threads()
 	KVType     string // f16
 	EmbedLimit int    // most tokens of an embedding input of a model that generates, 2048
+	// Reproducible makes everything so (engine.Limits), embeddings too: Verify fails where it cannot be.
+	Reproducible bool
+	// NotReproducible says that Verify has found that nothing can be so, in an earlier process.
+	NotReproducible bool
 }
 
 const (
@@ -89,6 +93,7 @@ type Runner struct {
 	facts     engine.ModelInfo
 	limits    engine.Limits
 	buf       rowBuffers
+	onePath   bool // whether the generating context computes reproducibly
 }
 
 var _ engine.Runner = (*Runner)(nil)
@@ -191,7 +196,7 @@ func (r *Runner) describe() {
 		Vision:         r.opts.Projector != "",
 		Generates:      info.generates(),
 		ChatTemplate:   info.Template,
-		Build:          info.Build,
+		Build:          info.Build + " " + CurrentKernels(),
 		RankTemplate:   info.RankTemplate,
 		Classes:        info.Classes,
 		Pieces:         r.model.pieces(false),
@@ -227,6 +232,7 @@ func (r *Runner) startGeneration() error {
 	r.limits.Shared = o.Shared
 	r.limits.Cells = min(cells, o.Cells)
 	r.limits.Context = min(r.limits.Context, perSequence)
+	r.limits.Reproducible = r.separate(o) && ctx.onePath(false)
 	if r.opts.Projector != "" {
 		r.projector, err = NewProjector(r.model, r.opts.Projector, r.opts.projectorOnGPU(), r.opts.Threads)
 	}
@@ -234,11 +240,24 @@ func (r *Runner) startGeneration() error {
 	return err
 }
 
+// separate reports whether what is computed of a sequence depends on nothing but its own cells, in the order of its
+// tokens: in a buffer that sequences share, they lie in the order in which cells were free. Weights that were packed
+// for the processor have other kernels for one row than for several.
+func (r *Runner) separate(o ContextOptions) bool {
+	return !o.Shared && !r.opts.NotReproducible && r.model.plain()
+}
+
 // startEmbed makes the embedding context.
 func (r *Runner) startEmbed() error {
 	ctx, err := NewContext(r.model, r.opts.embeddingContext(&r.model.info))
+	if err != nil {
+		return err
+	}
 	r.embed = ctx
-	return err
+	if r.opts.Reproducible && !(ctx.onePath(true) && r.model.plain()) {
+		return ErrNotReproducible
+	}
+	return nil
 }
 
 func (r *Runner) Model() *engine.ModelInfo { return &r.facts }
@@ -252,6 +271,10 @@ func (r *Runner) EncodeImage(img *engine.Bitmap, limit int) ([]engine.Chunk, err
 func (r *Runner) NewSampler(s engine.Sampling) (engine.Sampler, error) { return r.model.NewSampler(s) }
 
 func (r *Runner) Step(b *engine.Batch, rows []engine.Row) error {
+	if b.Reproducible != r.onePath {
+		r.ctx.onePath(b.Reproducible)
+		r.onePath = b.Reproducible
+	}
 	if err := r.ctx.Decode(b); err != nil {
 		return err
 	}
@@ -268,14 +291,31 @@ func (r *Runner) Abort() {
 	}
 }
 
-// Embed computes one vector an input, together in one batch.
+// Embed computes one vector an input, together in one batch. Reproducible ones are computed one by one: what pools
+// them, and attention without a cache, sums in an order that depends on where an input lies in the batch.
 func (r *Runner) Embed(inputs [][]engine.Token, _ bool) ([][]float32, error) {
 	if r.embed == nil {
 		if err := r.startEmbed(); err != nil {
 			return nil, err
 		}
 	}
+	if !r.opts.Reproducible {
+		return r.embedBatch(inputs)
+	}
 
+	vectors := make([][]float32, 0, len(inputs))
+	for i := range inputs {
+		v, err := r.embedBatch(inputs[i : i+1])
+		if err != nil {
+			return nil, err
+		}
+		vectors = append(vectors, v...)
+	}
+	return vectors, nil
+}
+
+// embedBatch computes one vector an input, together in one batch.
+func (r *Runner) embedBatch(inputs [][]engine.Token) ([][]float32, error) {
 	size := r.model.info.EmbeddingOut
 	if r.model.info.Pooling == PoolingRank {
 		size = r.model.info.Classes

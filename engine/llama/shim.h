@@ -205,6 +205,15 @@ void            serve_context_free(serve_context * ctx);
 // serve_context_shape gives the cells in all and for one sequence, as allocated.
 void serve_context_shape(const serve_context * ctx, uint32_t * n_ctx, uint32_t * n_ctx_seq) SERVE_NOEXCEPT;
 
+// serve_one_path makes the decodes after it compute each row alike, whatever else is in the batch: with one kernel an
+// operation for any number of rows and threads. It returns false, and changes nothing, if another device than the
+// processor computes.
+bool serve_one_path(serve_context * ctx, bool on) SERVE_NOEXCEPT;
+
+// serve_model_plain reports whether all weights lie as they are in the file, in memory of the processor's: none is
+// packed for its kernels.
+bool serve_model_plain(const serve_model * model) SERVE_NOEXCEPT;
+
 // serve_abort may be called from any thread; the decode under way returns SERVE_ABORTED.
 void serve_abort(serve_context * ctx, bool on) SERVE_NOEXCEPT;
 

@@ -13,6 +13,9 @@ import (
 // ErrWrong says that a model computes nonsense here, by these kernels or on this device.
 var ErrWrong = errors.New("the model produces wrong results")
 
+// ErrNotReproducible says that what a model computes for a sequence depends on what it computes with it.
+var ErrNotReproducible = errors.New("what the model computes depends on what is computed with it")
+
 // How a model is tried when it has been loaded.
 const (
 	// A prompt of more tokens than the kernels that read prompts take at a time, and of fewer where one token takes
@@ -42,10 +45,34 @@ func Verify(r *Runner, again bool) error {
 	if r.ctx == nil {
 		return r.verifyEmbedding(prompt)
 	}
-	return r.verifyLogits(prompt)
+	if !r.opts.Reproducible {
+		if err := r.verifyLogits(prompt, agree); err != nil {
+			return err
+		}
+		prompt = min(prompt, verifyShortPrompt)
+	}
+	return r.verifyReproducible(prompt)
 }
 
-func (r *Runner) verifyLogits(prompt int) error {
+// verifyReproducible compares bit by bit where the model may be asked to be reproducible, and finds out whether it may.
+func (r *Runner) verifyReproducible(prompt int) error {
+	if r.limits.Reproducible {
+		r.ctx.onePath(true)
+		err := r.verifyLogits(prompt, same)
+		r.ctx.onePath(false)
+		if err != nil && !errors.Is(err, ErrNotReproducible) {
+			return err
+		}
+		r.limits.Reproducible = err == nil
+	}
+	if r.opts.Reproducible && !r.limits.Reproducible {
+		return ErrNotReproducible
+	}
+	return nil
+}
+
+// verifyLogits has compare compare the logits of a token that was computed in several ways.
+func (r *Runner) verifyLogits(prompt int, compare func(what string, want, got []float32) error) error {
 	defer r.ctx.ClearKV()
 
 	tokens := r.verifyTokens(prompt, min(r.limits.Batch, r.limits.Context))
@@ -66,12 +93,14 @@ func (r *Runner) verifyLogits(prompt int) error {
 	if last == 0 {
 		return nil
 	}
-	return r.verifyDecode(tokens, whole)
+	return r.verifyDecode(tokens, whole, compare)
 }
 
 // verifyDecode computes the last token of a prompt by itself, alone and in several sequences together; whole are its
 // logits from within the prompt.
-func (r *Runner) verifyDecode(tokens []engine.Token, whole []float32) error {
+func (r *Runner) verifyDecode(
+	tokens []engine.Token, whole []float32, compare func(what string, want, got []float32) error,
+) error {
 	last := len(tokens) - 1
 	if !r.ctx.RemoveKV(0, last) {
 		// A state that cannot go back is made anew.
@@ -89,7 +118,7 @@ func (r *Runner) verifyDecode(tokens []engine.Token, whole []float32) error {
 	if err != nil {
 		return err
 	}
-	if err := agree("a single token", whole, alone); err != nil || rows == 1 {
+	if err := compare("a single token", whole, alone); err != nil || rows == 1 {
 		return err
 	}
 
@@ -105,7 +134,7 @@ func (r *Runner) verifyDecode(tokens []engine.Token, whole []float32) error {
 		if err != nil {
 			return err
 		}
-		if err := agree(fmt.Sprintf("row %d of %d sequences", i, b.Len()), whole, row); err != nil {
+		if err := compare(fmt.Sprintf("row %d of %d sequences", i, b.Len()), whole, row); err != nil {
 			return err
 		}
 	}
@@ -173,6 +202,16 @@ func (r *Runner) verifyEmbedding(prompt int) error {
 		}
 	}
 	return agree("an embedding", together[1], alone[0])
+}
+
+// same compares two computations of the same bit by bit.
+func same(what string, want, got []float32) error {
+	for i, x := range want {
+		if math.Float32bits(x) != math.Float32bits(got[i]) {
+			return fmt.Errorf("%w: logit %d is %g for %s and %g in a prompt", ErrNotReproducible, i, got[i], what, x)
+		}
+	}
+	return nil
 }
 
 // agree compares two computations of the same by their normalised mean squared error: 0 for equal ones, 1 for one
