@@ -170,6 +170,9 @@ func (x *exchange) head() {
 		t := stream.Timeline()
 		h.Set("X-Queue-Position", strconv.Itoa(t.Position))
 		h.Set("X-Queue-Wait-Ms", wire.Milliseconds(t.Waited()))
+		if stream.Reproducible() {
+			h.Set(reproducibleHeader, "seed="+strconv.FormatUint(uint64(stream.Seed()), 10))
+		}
 	}
 	x.setLimits(h)
 }

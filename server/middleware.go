@@ -93,6 +93,7 @@ var exposes = []string{
 	"x-ratelimit-limit-tokens",
 	"x-ratelimit-remaining-tokens",
 	"x-ratelimit-reset-tokens",
+	strings.ToLower(reproducibleHeader),
 	"x-schema-not-enforced",
 	"x-ignored-fields",
 	"x-tools-not-offered",
@@ -108,6 +109,25 @@ func (s *Server) exposed() string {
 	}
 	slices.Sort(names)
 	return strings.Join(slices.Compact(names), ", ")
+}
+
+// reproducibleHeader is the header by which a client asks for an answer that does not depend on other requests. Such an
+// answer has it, too, with the seed that it was drawn with.
+const reproducibleHeader = "X-Serve-Reproducible"
+
+// readReproducible reads whether the client asks for a reproducible answer.
+func (s *Server) readReproducible(c *gin.Context) {
+	given := c.Request.Header.Get(reproducibleHeader)
+	if given == "" || !exchangeOf(c).endpoint.Work {
+		return
+	}
+	wanted, err := strconv.ParseBool(given)
+	if err != nil {
+		s.fail(c, fault.New(fault.InvalidValue, "", "Invalid header '%s': it must be true or false.", reproducibleHeader))
+		c.Abort()
+		return
+	}
+	exchangeOf(c).call.Reproducible = wanted
 }
 
 // timeoutHeader is the header by which a client limits the time of a request, in milliseconds.

@@ -28,6 +28,8 @@ type Call struct {
 	// Manages says that the caller may manage the server's models: by its key's scope, and where the server has no
 	// keys as a program of this machine.
 	Manages bool
+	// Reproducible asks for what does not depend on other requests; see engine.Caller.
+	Reproducible bool
 	// Yields marks work that nobody waits for: it takes what others leave, whatever tier it asks for.
 	Yields bool
 
@@ -59,6 +61,10 @@ type Work struct {
 	Ended   time.Time
 	Err     error
 }
+
+// Reproducible reports whether the work depends on nothing but its request, whether the client asked for that or the
+// server's own configuration.
+func (w *Work) Reproducible() bool { return w.Stream != nil && w.Stream.Reproducible() }
 
 // Counted returns how many tokens the work has read and written: none if it has failed as a whole, or never begun.
 func (w *Work) Counted() int {
@@ -94,7 +100,7 @@ func (c *Call) caller(asked engine.Tier) engine.Caller {
 	if c.Yields {
 		asked = engine.TierFlex
 	}
-	return engine.Caller{Client: c.Client, Tenant: c.Tenant, Tier: asked}
+	return engine.Caller{Client: c.Client, Tenant: c.Tenant, Tier: asked, Reproducible: c.Reproducible}
 }
 
 // Require returns a fault unless the caller has one of some scopes. Without keys everybody has all.

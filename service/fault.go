@@ -57,6 +57,10 @@ func requestFault(err error, field string) *fault.Error {
 	case errors.Is(err, engine.ErrCrashed):
 		return fault.New(fault.Crashed, "",
 			"The engine crashed twice on this request. Other requests were not affected. Do not retry this one.")
+	case errors.Is(err, engine.ErrNotReproducible):
+		return fault.New(fault.UnsupportedModel, "",
+			"The model's answers cannot be reproducible as it is loaded: they need the CPU alone, a buffer for each "+
+				"sequence and weights as they are in the file. Start the server with --reproducible.")
 	case errors.Is(err, engine.ErrCannot):
 		return fault.New(fault.UnsupportedModel, "model", "The model cannot be used with this endpoint: %s.",
 			strings.TrimPrefix(err.Error(), engine.ErrCannot.Error()+": "))
