@@ -29,7 +29,7 @@ NPM_CI := npm ci --silent --no-audit --no-fund --ignore-scripts
 
 .PHONY: all serve llama page tools peers run node release version clean \
 	test test-pure test-binding test-program quick check check-computing hardened lint fuzz corpus emulated portable \
-	page-test monitoring judges judges-golden real-models agents more-agents soak attack tokenizers memory bench \
+	page-test monitoring judges judges-golden real-models agents more-agents soak attack reproducible tokenizers memory bench \
 	man docs cuda-list
 
 all: serve
@@ -225,6 +225,12 @@ cuda-list:
 SOAK ?= 5m
 soak: llama
 	SOAK=$(SOAK) go test ./cmd/serve -run TestSoak -v -timeout 0
+
+# Whether answers are the same alone, in crowds, while the engine is killed, and after a restart, with each of the kernels that
+# this machine can run: REPRODUCIBLE=model.gguf. REPRODUCIBLE_KERNELS=zen4,haswell for these alone.
+reproducible: llama
+	REPRODUCIBLE="$(abspath $(REPRODUCIBLE))" REPRODUCIBLE_KERNELS="$(REPRODUCIBLE_KERNELS)" \
+		go test ./cmd/serve -run TestReproducibleLong -v -count 1 -timeout 0
 
 # What each attack of TestAttacks costs, alone and in crowds, and then all of them mixed for a time.
 ATTACK ?= 60m

@@ -3,6 +3,7 @@ package loader
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -151,6 +152,9 @@ func (a *answer) open(h *Hardware, q *request) (*remote.Model, error) {
 			Missing: true,
 		}
 	}
+	if err := q.Options.reproducible(list.GPUs()); err != nil {
+		return nil, err
+	}
 	if !q.Options.cpuOnly() {
 		a.GPUs = list.GPUs()
 	}
@@ -172,6 +176,7 @@ func (a *answer) open(h *Hardware, q *request) (*remote.Model, error) {
 		return nil, err
 	}
 
+	a.Plan.NotReproducible = runner.Model().Generates && !runner.Limits().Reproducible
 	llama.Trim()
 	a.Left = freeOfCards(a.Memory)
 	a.Devices = computing(list.Devices, a.Memory, a.Plan.Model.GPULayers)
@@ -182,7 +187,12 @@ func (a *answer) open(h *Hardware, q *request) (*remote.Model, error) {
 // model that was verified before, in another process.
 func (a *answer) verify(model *remote.Model, runner *llama.Runner, again bool) error {
 	began := time.Now()
-	if err := llama.Verify(runner, again); err != nil {
+	err := llama.Verify(runner, again)
+	if errors.Is(err, llama.ErrNotReproducible) {
+		return badOption("--reproducible cannot be held with this model on this machine (kernels %s): %v",
+			llama.CurrentKernels(), err)
+	}
+	if err != nil {
 		return fmt.Errorf("%w: %w", ErrModel, err)
 	}
 	a.Verified = time.Since(began)

@@ -47,7 +47,7 @@ func (p *planner) lengthen(lo llama.Options, memory *llama.Memory) (llama.Option
 		}
 	}
 
-	if best.Context >= min(p.train, agentContext) || lo.Sequences == 1 {
+	if best.Context >= min(p.train, agentContext) || lo.Sequences == 1 || p.o.Reproducible {
 		return best, bestMemory, nil
 	}
 	best.Cells = best.Context * best.Sequences

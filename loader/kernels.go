@@ -70,6 +70,11 @@ func (l *Loader) chooseKernels(ctx context.Context, q *request, files []string) 
 	}
 
 	usable := kernels.Usable(llama.Kernels(), l.kernels.Refused())
+	if l.o.Model.Reproducible {
+		// A measurement may come out otherwise next time, and other kernels round otherwise.
+		t.order = usable
+		return t
+	}
 	t.choice.Timings = l.kernels.Timings(q.Shape)
 	if len(t.choice.Timings) == 0 && len(usable) > 1 {
 		t.choice.Timings = kernels.Fastest(l.measureKernels(ctx, q, files, usable, t.failed))

@@ -277,7 +277,9 @@ func modelFiles(local *models.Local) []string {
 
 // start runs an engine until it is stopped.
 func (l *Loader) start(in *Loaded, model *remote.Model, text *textProcess) {
-	in.Engine = engine.New(model.Runner, model.Text, l.o.Engine)
+	o := l.o.Engine
+	o.Reproducible = l.o.Model.Reproducible
+	in.Engine = engine.New(model.Runner, model.Text, o)
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	host := hostShare(in.Memory)

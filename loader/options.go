@@ -22,6 +22,9 @@ type ModelOptions struct {
 	NoMMap    bool // read the file instead of mapping it
 	NoRepack  bool // keep the CPU's weights as they are in the file
 	Reserve   Reserve
+	// Reproducible makes answers that depend on nothing but their requests: on the CPU, with weights as they are in the
+	// file and a buffer for each sequence.
+	Reproducible bool
 }
 
 // Layers is a number of layers on the GPU; the zero value means as many as fit.
@@ -32,6 +35,22 @@ type Layers struct {
 
 // cpuOnly reports whether GPUs must not be used.
 func (o *ModelOptions) cpuOnly() bool { return o.GPULayers.Given && o.GPULayers.N == 0 }
+
+// reproducible adjusts the options to those that answers can be reproducible with, and refuses others.
+func (o *ModelOptions) reproducible(gpus []llama.Device) error {
+	switch {
+	case !o.Reproducible:
+		return nil
+	case o.GPULayers.Given && o.GPULayers.N != 0:
+		return badOption("--reproducible cannot be held on a GPU, whose sums depend on the batch; use --gpu-layers 0")
+	case !o.GPULayers.Given && len(gpus) > 0:
+		return badOption("--reproducible cannot be held on a GPU, and %s is here; add --gpu-layers 0 to compute on the CPU",
+			DescribeDevices(gpus))
+	}
+	o.GPULayers = Layers{Given: true}
+	o.NoRepack = true
+	return nil
+}
 
 // Reserve is the memory that a plan leaves free on each device; the zero value is the default.
 type Reserve struct {

@@ -11,6 +11,9 @@ import (
 // Plan decides how a model would be loaded now, without loading it. The memory is nil if that
 // is unknown; if there is both memory and an error, the error says why the model does not fit.
 func Plan(local *models.Local, h *models.Header, o ModelOptions) (llama.Options, *llama.Memory, error) {
+	if err := o.reproducible(nil); err != nil {
+		return llama.Options{}, nil, err
+	}
 	p := planner{
 		o:         o,
 		projector: projectorFile(local),
@@ -58,7 +61,7 @@ func (p *planner) plan() (llama.Options, *llama.Memory, error) {
 	if short == nil {
 		return p.lengthen(lo, memory)
 	}
-	if p.o.Cells > 0 || !p.shrink {
+	if p.o.Cells > 0 || !p.shrink || p.o.Reproducible {
 		return lo, memory, noRoom(short, lo)
 	}
 
@@ -86,6 +89,7 @@ func (p *planner) options() (llama.Options, error) {
 	}
 	lo.Model.NoMMap = p.o.NoMMap
 	lo.Model.NoRepack = p.o.NoRepack
+	lo.Reproducible = p.o.Reproducible
 
 	switch {
 	case p.o.Context > 0:
@@ -97,6 +101,10 @@ func (p *planner) options() (llama.Options, error) {
 	}
 	if lo.Cells > 0 && lo.Cells < lo.Context {
 		return lo, badOption("--kv-cells %d cannot hold one context of %d tokens", lo.Cells, lo.Context)
+	}
+	if all := lo.Context * lo.Sequences; p.o.Reproducible && lo.Cells > 0 && lo.Cells < all {
+		return lo, badOption("--reproducible needs a buffer for each sequence, so --kv-cells %d is too few for "+
+			"%d times %d tokens", lo.Cells, lo.Sequences, lo.Context)
 	}
 	return lo, nil
 }

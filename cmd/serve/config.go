@@ -195,6 +195,8 @@ func (c *modelConfig) declare(f flagset.Set) {
 		"multimodal projector for image input: `FILE`, MODEL=FILE or none; by default the model's own")
 	f.Toggle(&m.NoMMap, "no-mmap", false, "read the model file into memory instead of mapping it")
 	f.Toggle(&m.NoRepack, "no-repack", false, "keep CPU weights in the file's layout, which is slower")
+	f.Toggle(&m.Reproducible, "reproducible", false,
+		"give the same answer to the same request, alone or in a crowd: on the CPU, slower (docs/reproducible.md)")
 	flagset.Parsed(f, &m.Reserve, "memory-reserve", "size", parseReserve, formatReserve,
 		"memory to leave free on each device; unless set, one eighth on devices smaller than 8GiB")
 }
