@@ -59,7 +59,7 @@ func sameBits(a, b [][]float32) bool {
 // bits, with the kernels of every processor that this one can take the part of.
 func TestOnePath(t *testing.T) {
 	others := 0
-	for _, weights := range []string{testmodel.F32, "F16", "Q8_0", "Q4_0", "Q4_K"} {
+	for _, weights := range []string{"F16", "Q8_0", "Q4_K"} {
 		path := write(t, quantized(weights))
 		t.Run(weights, func(t *testing.T) {
 			useAll(t, func(t *testing.T) {
@@ -75,8 +75,8 @@ func TestOnePath(t *testing.T) {
 				if !sameBits(logitsIn(t, m, 128, 1, true), want) {
 					t.Error("logits in pieces of 128 tokens are others")
 				}
-				if !sameBits(logitsIn(t, m, 13, 3, true), want) {
-					t.Error("logits in pieces of 13 tokens, beside two other sequences, are others")
+				if !sameBits(logitsIn(t, m, 13, 2, true), want) {
+					t.Error("logits in pieces of 13 tokens, beside another sequence, are others")
 				}
 				if !sameBits(logitsIn(t, m, 128, 1, false), want) {
 					others++
