@@ -35,6 +35,7 @@ func TestEndpoints(t *testing.T) {
 		dialecttest.CheckRoutes(t, g.Routes)
 	}
 	testfiles.Section(t, "../docs/compatibility.md", "endpoints", openapi.Endpoints(groups), *update)
+	testfiles.Section(t, "../docs/compatibility.md", "queries", openapi.Queries(groups), *update)
 }
 
 // description is what is checked of an OpenAPI document.
@@ -106,10 +107,13 @@ func checkOperations(t *testing.T, d *description) {
 				want = append(want, found[1])
 			}
 			for _, p := range op.Parameters {
-				if p.In != "path" || !p.Required || len(p.Schema) == 0 {
+				inPath := p.In == "path"
+				if !inPath && p.In != "query" || inPath != p.Required || len(p.Schema) == 0 {
 					t.Errorf("%s: a parameter is %+v", name, p)
 				}
-				got = append(got, p.Name)
+				if inPath {
+					got = append(got, p.Name)
+				}
 			}
 			if !slices.Equal(got, want) {
 				t.Errorf("%s: the parameters are %q", name, got)

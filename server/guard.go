@@ -15,6 +15,7 @@ import (
 	"serve/access"
 	"serve/fault"
 	"serve/server/dialect"
+	"serve/server/wire"
 	"serve/service"
 )
 
@@ -106,6 +107,33 @@ func (x *exchange) become(p *access.Principal) {
 	x.call.Manages = p.May(access.Admin)
 }
 
+// keyInURL is what is said of a key in a URL.
+const keyInURL = "An API key in a URL is not accepted, because URLs are logged on the way: send it in an " +
+	"Authorization header, and revoke the key."
+
+// guardQuery refuses parameters of the query that the endpoint does not declare, and values that they do not have.
+func (s *Server) guardQuery(c *gin.Context) {
+	x := exchangeOf(c)
+	ignored, e := checkQuery(c.Request.URL.RawQuery, &x.endpoint)
+	if e != nil {
+		s.fail(c, e)
+		c.Abort()
+		return
+	}
+	wire.AddList(c.Writer.Header(), dialect.IgnoredHeader, ignored)
+}
+
+// checkQuery checks a query by the declaration of an endpoint. Names that it takes without knowing them are ignored.
+func checkQuery(query string, of *endpoint) (ignored []string, e *fault.Error) {
+	switch {
+	case query == "" || of.AnyQuery:
+		return nil, nil
+	case inQuery(query):
+		return nil, fault.New(fault.InvalidValue, "", keyInURL)
+	}
+	return wire.CheckQuery(query, of.Query, of.dialect.Lenient())
+}
+
 // identity returns the principal of a request. One that the server makes itself is that of the key it is made for,
 // which may have ended.
 func (s *Server) identity(r *http.Request, call *service.Call) (*access.Principal, *fault.Error) {
@@ -121,8 +149,7 @@ func (s *Server) identity(r *http.Request, call *service.Call) (*access.Principa
 	given := secrets(r.Header)
 	switch {
 	case inQuery(r.URL.RawQuery):
-		return nil, fault.New(fault.Unauthenticated, "", "An API key in a URL is not accepted, because URLs are logged on "+
-			"the way: send it in an Authorization header, and revoke the key.")
+		return nil, fault.New(fault.Unauthenticated, "", keyInURL)
 	case len(given) == 0:
 		return nil, service.Anonymous()
 	case len(given) > 1:

@@ -336,9 +336,9 @@ func TestModelsOfKeys(t *testing.T) {
 		}
 	}
 
-	for _, path := range []string{"/v1/models", "/v1/models?anthropic", "/api/tags", "/api/ps", "/status"} {
+	for _, path := range []string{"/v1/models", "/v1/models?beta=true", "/api/tags", "/api/ps", "/status"} {
 		headers := []string{"Authorization: Bearer " + secrets["others"]}
-		if strings.HasSuffix(path, "anthropic") {
+		if strings.HasSuffix(path, "beta=true") {
 			headers = append(headers, "anthropic-version: 2023-06-01")
 		}
 		o := ask(h, "GET", path, "", headers...)

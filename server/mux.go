@@ -96,9 +96,9 @@ func (s *Server) routes() *gin.Engine {
 	}
 
 	for at := range s.endpoints {
-		r.Handle(at.method, at.path, s.limitWork, s.limitTime, s.readReproducible, s.answer)
+		r.Handle(at.method, at.path, s.guardQuery, s.limitWork, s.limitTime, s.readReproducible, s.answer)
 		if at.method == http.MethodGet {
-			r.HEAD(at.path, s.limitWork, s.limitTime, s.readReproducible, s.answer)
+			r.HEAD(at.path, s.guardQuery, s.limitWork, s.limitTime, s.readReproducible, s.answer)
 		}
 	}
 

@@ -299,11 +299,13 @@ func TestNothingSecretIsLogged(t *testing.T) {
 		`{"model":"fake","messages":"hushhush"}`,
 		`{"model":"fake","hushhush":1}`,
 	} {
-		req, _ := http.NewRequest("POST", hs.URL+"/v1/chat/completions?key=hushhush", strings.NewReader(body))
-		req.Header.Set("Authorization", "Bearer hushhush")
-		if res, err := http.DefaultClient.Do(req); err == nil {
-			io.Copy(io.Discard, res.Body)
-			res.Body.Close()
+		for _, query := range []string{"api-version=hushhush", "key=hushhush", "hushhush=hushhush", "hushhush;%zz"} {
+			req, _ := http.NewRequest("POST", hs.URL+"/v1/chat/completions?"+query, strings.NewReader(body))
+			req.Header.Set("Authorization", "Bearer hushhush")
+			if res, err := http.DefaultClient.Do(req); err == nil {
+				io.Copy(io.Discard, res.Body)
+				res.Body.Close()
+			}
 		}
 	}
 

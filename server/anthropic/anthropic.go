@@ -42,6 +42,17 @@ const (
 
 // Routes implements dialect.Dialect.
 func (api *API) Routes() []dialect.Route {
+	return dialect.WithQuery(append(api.messageRoutes(), api.modelRoutes()...), commonQuery.Describe())
+}
+
+// commonQuery are the parameters that every endpoint takes.
+var commonQuery = wire.Table[struct{}]{{
+	Name: "beta",
+	Type: wire.Ignore[struct{}](wire.Bool),
+	Doc:  "Sent by the beta clients of Anthropic's SDKs; the fields of both forms of the API are accepted without it.",
+}}
+
+func (api *API) messageRoutes() []dialect.Route {
 	return []dialect.Route{
 		{
 			Method:    http.MethodPost,
@@ -65,13 +76,18 @@ func (api *API) Routes() []dialect.Route {
 			Doc:      "Counts the tokens of a conversation.",
 			Fields:   countFields.Describe(),
 		},
+	}
+}
 
+func (api *API) modelRoutes() []dialect.Route {
+	return []dialect.Route{
 		{
 			Method: http.MethodGet,
 			Path:   "/models",
 			Handle: api.listModels,
 			Right:  dialect.RightList,
 			Doc:    "Lists the models.",
+			Query:  pageQuery.Describe(),
 		},
 		{
 			Method: http.MethodGet,
@@ -92,11 +108,11 @@ func (api *API) Speaks(r *http.Request) bool {
 // Head implements dialect.Dialect.
 func (api *API) Head(h http.Header, _ time.Duration) { h.Set(idHeader, h.Get(dialect.RequestID)) }
 
+// Lenient implements dialect.Dialect.
+func (api *API) Lenient() bool { return api.lenient }
+
 // Exposes implements dialect.Dialect.
 func (api *API) Exposes() []string { return []string{strings.ToLower(idHeader)} }
-
-// ignoredHeader lists parts of the request that are not known here, and were left out.
-const ignoredHeader = "x-ignored-fields"
 
 // schemaHeader lists the parts of the request's schemas that are not enforced.
 const schemaHeader = "X-Schema-Not-Enforced"
@@ -141,7 +157,7 @@ func (api *API) messages(w http.ResponseWriter, r *http.Request) *fault.Error {
 
 	wire.AddList(w.Header(), schemaHeader, reply.NotEnforced)
 	wire.AddList(w.Header(), wire.NotesHeader, reply.Notes)
-	wire.AddList(w.Header(), ignoredHeader, req.ignored)
+	wire.AddList(w.Header(), dialect.IgnoredHeader, req.ignored)
 
 	a := newAnswer(req, reply)
 	if req.stream {
@@ -185,7 +201,7 @@ func (api *API) countTokens(w http.ResponseWriter, r *http.Request) *fault.Error
 		}
 	}
 
-	wire.AddList(w.Header(), ignoredHeader, req.ignored)
+	wire.AddList(w.Header(), dialect.IgnoredHeader, req.ignored)
 	return wire.WriteJSON(w, counts)
 }
 

@@ -2,9 +2,7 @@ package anthropic
 
 import (
 	"net/http"
-	"net/url"
 	"slices"
-	"strconv"
 	"time"
 
 	"serve/fault"
@@ -62,51 +60,69 @@ func (api *API) listModels(w http.ResponseWriter, r *http.Request) *fault.Error 
 		}
 	}
 
-	page, e := cut(list, r.URL.Query())
+	asked := pageRequest{size: defaultPage}
+	if e := pageQuery.Query(r.URL.RawQuery, &asked); e != nil {
+		return e
+	}
+	page, e := cut(list, asked)
 	if e != nil {
 		return e
 	}
 	return wire.WriteJSON(w, page)
 }
 
-// cut returns the page that a query asks for: the models after one, those before one, or the first.
-func cut(list []modelBody, query url.Values) (*modelPage, *fault.Error) {
-	size := defaultPage
-	if given := query.Get("limit"); given != "" {
-		n, err := strconv.Atoi(given)
-		if err != nil || n < 1 || n > maxPage {
-			return nil, fault.New(fault.InvalidValue, "limit",
-				"Invalid 'limit': it must be a number from 1 to %d.", maxPage)
-		}
-		size = n
-	}
+// pageRequest says which models a client asks for.
+type pageRequest struct {
+	size   int
+	after  string
+	before string
+}
 
-	after := query.Get("after_id")
-	before := query.Get("before_id")
-	if after != "" && before != "" {
+// pageQuery are the parameters of the list of models.
+var pageQuery = wire.Table[pageRequest]{
+	{
+		Name: "limit",
+		Type: wire.IntegerOf(1, maxPage, func(p *pageRequest) *int { return &p.size }).Default(defaultPage),
+		Doc:  "Maximum models in the answer.",
+	},
+	{
+		Name: "after_id",
+		Type: wire.StringOf(func(p *pageRequest) *string { return &p.after }),
+		Doc:  "The answer begins with the model after this one.",
+	},
+	{
+		Name: "before_id",
+		Type: wire.StringOf(func(p *pageRequest) *string { return &p.before }),
+		Doc:  "The answer ends with the model before this one; not with `after_id`.",
+	},
+}
+
+// cut returns the page that a client asks for: the models after one, those before one, or the first.
+func cut(list []modelBody, asked pageRequest) (*modelPage, *fault.Error) {
+	if asked.after != "" && asked.before != "" {
 		return nil, fault.New(fault.InvalidValue, "before_id", "Only one of 'after_id' and 'before_id' may be given.")
 	}
 
 	page := &modelPage{Data: []modelBody{}}
 	switch {
-	case before != "":
-		end, e := find(list, "before_id", before)
+	case asked.before != "":
+		end, e := find(list, "before_id", asked.before)
 		if e != nil {
 			return nil, e
 		}
-		begin := max(0, end-size)
+		begin := max(0, end-asked.size)
 		page.Data = append(page.Data, list[begin:end]...)
 		page.HasMore = begin > 0
-	case after != "":
-		at, e := find(list, "after_id", after)
+	case asked.after != "":
+		at, e := find(list, "after_id", asked.after)
 		if e != nil {
 			return nil, e
 		}
 		list = list[at+1:]
 		fallthrough
 	default:
-		page.Data = append(page.Data, list[:min(size, len(list))]...)
-		page.HasMore = len(list) > size
+		page.Data = append(page.Data, list[:min(asked.size, len(list))]...)
+		page.HasMore = len(list) > asked.size
 	}
 
 	if n := len(page.Data); n > 0 {
@@ -116,7 +132,7 @@ func cut(list []modelBody, query url.Values) (*modelPage, *fault.Error) {
 	return page, nil
 }
 
-// find returns the index of the model that a field of a query names.
+// find returns the index of the model that a parameter names.
 func find(list []modelBody, field, id string) (int, *fault.Error) {
 	at := slices.IndexFunc(list, func(m modelBody) bool { return m.ID == id })
 	if at < 0 {

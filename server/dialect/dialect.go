@@ -5,6 +5,7 @@ package dialect
 
 import (
 	"net/http"
+	"slices"
 	"time"
 
 	"serve/engine"
@@ -35,14 +36,26 @@ type Route struct {
 	// AnyHost marks endpoints that are answered under any host name: load balancers probe them with names
 	// of their own. Such an answer contains nothing that a stranger may not know.
 	AnyHost bool
+	// AnyQuery marks endpoints that have no parameters and take any query: those that load balancers probe, and those
+	// of the page, whose query is for its script.
+	AnyQuery bool
 
 	Right    Right              // what a client needs to be allowed
 	Doc      string             // one sentence for people
 	Fields   []wire.Description // of the request's body; nil for no body
+	Query    []wire.Description // the parameters of the URL's query; others are refused
 	Consumes string             // content type of the body; empty for JSON
 	Produces []string           // content types of answers; nil for JSON
 	// Unversioned marks endpoints whose documented path is without /v1.
 	Unversioned bool
+}
+
+// WithQuery returns routes that have further parameters in their queries.
+func WithQuery(routes []Route, parameters []wire.Description) []Route {
+	for i := range routes {
+		routes[i].Query = slices.Concat(routes[i].Query, parameters)
+	}
+	return routes
 }
 
 // Right is what a client must be allowed to do to use an endpoint. Its zero value is a right that no key has: every
@@ -66,6 +79,9 @@ func (r Right) String() string { return [...]string{"", "use", "none", "list", "
 // called.
 const RequestID = "X-Request-Id"
 
+// IgnoredHeader is the response header that lists the parts of the request that are not known, and were left out.
+const IgnoredHeader = "X-Ignored-Fields"
+
 // A Dialect is an API.
 type Dialect interface {
 	Routes() []Route
@@ -77,6 +93,8 @@ type Dialect interface {
 	Head(h http.Header, took time.Duration)
 	// Exposes lists the API's own response headers that web pages may read, in lower case.
 	Exposes() []string
+	// Lenient reports whether parameters that are not declared are named in IgnoredHeader. Otherwise they are refused.
+	Lenient() bool
 	// Fail writes an error response. Nothing may have been written before.
 	Fail(http.ResponseWriter, *fault.Error)
 	// Code returns the API's code for an error; empty if it has none.

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"serve/fault"
+	"serve/server/dialect"
 	"serve/server/wire"
 )
 
@@ -30,11 +31,9 @@ func unseen() wire.Type[request] { return wire.Ignore[request](wire.Any) }
 // join makes a table of several.
 func join(tables ...table) table { return slices.Concat(tables...) }
 
-// ignoredHeader names the fields of a request that were ignored though they could change the answer.
-const ignoredHeader = "X-Ignored-Fields"
-
-// setHeader names what was ignored.
+// setHeader names what was ignored since it was called last.
 func (r *request) setHeader(h http.Header) {
-	h.Del(ignoredHeader)
-	wire.AddList(h, ignoredHeader, r.notes.Ignored())
+	ignored := r.notes.Ignored()
+	wire.AddList(h, dialect.IgnoredHeader, ignored[r.named:])
+	r.named = len(ignored)
 }

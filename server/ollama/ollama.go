@@ -159,10 +159,13 @@ func (api *API) Speaks(r *http.Request) bool { return strings.HasPrefix(r.URL.Pa
 // Head implements dialect.Dialect. The API has no headers of its own.
 func (api *API) Head(http.Header, time.Duration) {}
 
+// Lenient implements dialect.Dialect: Ollama takes what it does not know.
+func (api *API) Lenient() bool { return true }
+
 // Exposes implements dialect.Dialect.
 func (api *API) Exposes() []string {
 	return []string{
-		strings.ToLower(ignoredHeader),
+		strings.ToLower(dialect.IgnoredHeader),
 		strings.ToLower(truncatedHeader),
 		strings.ToLower(truncatedInputsHeader),
 	}

@@ -21,6 +21,7 @@ type request struct {
 	keepAlive *time.Duration // negative for ever; nil if nothing was said
 	truncate  *bool
 	notes     wire.Notes
+	named     int // how many of the notes the header has
 
 	// Of answers.
 	sampling  engine.Sampling

@@ -65,6 +65,7 @@ func (api *API) batchRoutes() []dialect.Route {
 			Handle: api.listBatches,
 			Right:  dialect.RightUse,
 			Doc:    "Lists the batches.",
+			Query:  batchQuery.Describe(),
 		},
 		{
 			Method: http.MethodGet,
@@ -285,7 +286,7 @@ func (api *API) listBatches(w http.ResponseWriter, r *http.Request) *fault.Error
 	if e != nil {
 		return e
 	}
-	page, e := readPage(r, pageItems, maxPageItems)
+	page, e := batchQuery.read(r)
 	if e != nil {
 		return e
 	}

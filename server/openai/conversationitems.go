@@ -139,9 +139,6 @@ func (api *API) changeItems(ctx context.Context, id string, change func(*archive
 
 // createItems answers POST /conversations/{id}/items.
 func (api *API) createItems(w http.ResponseWriter, r *http.Request) *fault.Error {
-	if _, e := query(r); e != nil {
-		return e
-	}
 	var asked conversationBody
 	if e := decode(api, w, r, &asked, addFields, nil); e != nil {
 		return e
@@ -160,7 +157,7 @@ func (api *API) createItems(w http.ResponseWriter, r *http.Request) *fault.Error
 
 // listItems answers GET /conversations/{id}/items.
 func (api *API) listItems(w http.ResponseWriter, r *http.Request) *fault.Error {
-	page, e := readPage(r, pageItems, maxPageItems, orderParameter)
+	page, e := itemQuery.read(r)
 	if e != nil {
 		return e
 	}
@@ -178,9 +175,6 @@ func itemMissing(conversation, item string) *fault.Error {
 
 // showItem answers GET /conversations/{id}/items/{item}.
 func (api *API) showItem(w http.ResponseWriter, r *http.Request) *fault.Error {
-	if _, e := query(r); e != nil {
-		return e
-	}
 	conversation := r.PathValue("id")
 	items, e := api.itemsOf(r.Context(), conversation)
 	if e != nil {

@@ -53,6 +53,7 @@ func (api *API) fileRoutes() []dialect.Route {
 			Handle: api.listFiles,
 			Right:  dialect.RightUse,
 			Doc:    "Lists the stored files.",
+			Query:  fileQuery.Describe(),
 		},
 		{
 			Method: http.MethodGet,
@@ -219,14 +220,14 @@ func (api *API) listFiles(w http.ResponseWriter, r *http.Request) *fault.Error {
 	if e != nil {
 		return e
 	}
-	page, e := readPage(r, maxListed, maxListed, orderParameter, "purpose")
+	page, e := fileQuery.read(r)
 	if e != nil {
 		return e
 	}
 
 	list, err := files.List(r.Context(), archive.FileList{
 		Tenant:  ownerOf(r.Context()).Tenant,
-		Purpose: r.URL.Query().Get("purpose"),
+		Purpose: page.purpose,
 		After:   page.after,
 		Oldest:  page.oldest,
 		Limit:   page.limit + 1,

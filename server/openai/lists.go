@@ -2,9 +2,7 @@ package openai
 
 import (
 	"net/http"
-	"net/url"
 	"slices"
-	"strconv"
 
 	"serve/fault"
 	"serve/server/wire"
@@ -15,9 +13,6 @@ const (
 	pageItems    = 20
 	maxPageItems = 100
 )
-
-// orderParameter is the parameter of lists that clients may turn around.
-const orderParameter = "order"
 
 // itemList is a page of a list of items.
 type itemList = listPage[storedItem]
@@ -32,25 +27,116 @@ type page struct {
 	limit  int
 	oldest bool   // comes first
 	after  string // id of the item before the page
+
+	purpose string // of files; empty for any
 }
 
-// readPage reads the query of a list, which may have other parameters, too. Pages have a limit that is otherwise
-// unless asked for, and at most another one. Like at OpenAI, the newest item comes first unless asked otherwise.
-func readPage(r *http.Request, otherwise, most int, others ...string) (*page, *fault.Error) {
-	q, e := query(r, append(others, "limit", "after")...)
-	if e != nil {
-		return nil, e
-	}
+// listQuery declares the parameters of a list.
+type listQuery struct {
+	wire.Table[page]
+	limit int // unless the client asks for another
+}
 
-	limit, e := queryNumber(q, "limit", otherwise, most)
-	if e != nil {
+// newListQuery returns the parameters of a list whose pages have a limit, which the client may change up to another,
+// and others.
+func newListQuery(limit, most int, others ...wire.Field[page]) listQuery {
+	return listQuery{
+		Table: append(wire.Table[page]{
+			{
+				Name: "limit",
+				Type: wire.IntegerOf(1, int64(most), func(p *page) *int { return &p.limit }).Default(limit),
+				Doc:  "Maximum entries in the answer.",
+			},
+			{
+				Name: "after",
+				Type: wire.StringOf(func(p *page) *string { return &p.after }),
+				Doc:  "ID of the entry after which the answer begins.",
+			},
+		}, others...),
+		limit: limit,
+	}
+}
+
+// orderParameter is of lists that clients may turn around. As at OpenAI, the newest entry comes first otherwise.
+var orderParameter = wire.Field[page]{
+	Name: "order",
+	Type: wire.OneOf(func(p *page, order string) { p.oldest = order == "asc" }, "asc", "desc").Default("desc"),
+	Doc:  "Whether the oldest entry comes first or the newest.",
+}
+
+// The parameters of all lists.
+var (
+	itemQuery  = newListQuery(pageItems, maxPageItems, orderParameter, includeParameter[page]())
+	batchQuery = newListQuery(pageItems, maxPageItems)
+	fileQuery  = newListQuery(maxListed, maxListed, orderParameter, wire.Field[page]{
+		Name: "purpose",
+		Type: wire.StringOf(func(p *page) *string { return &p.purpose }),
+		Doc:  "The purpose of the files to list.",
+	})
+)
+
+// read reads the query of a list.
+func (q listQuery) read(r *http.Request) (*page, *fault.Error) {
+	p := &page{limit: q.limit}
+	if e := q.Query(r.URL.RawQuery, p); e != nil {
 		return nil, e
 	}
-	oldest, e := queryOrder(q)
-	if e != nil {
-		return nil, e
+	return p, nil
+}
+
+// includeParameter is of stored responses and items, which have all that they were made with.
+func includeParameter[T any]() wire.Field[T] {
+	return wire.Field[T]{
+		Name: "include",
+		Type: wire.Ignore[T](wire.Array),
+		Doc:  "Has no effect: what is stored has all that it was made with.",
 	}
-	return &page{limit: limit, oldest: oldest, after: q.Get("after")}, nil
+}
+
+// nothing is what parameters are read into that have no effect.
+type nothing struct{}
+
+// commonQuery are the parameters that every endpoint takes.
+var commonQuery = wire.Table[nothing]{{
+	Name: "api-version",
+	Type: wire.Ignore[nothing](wire.String),
+	Doc:  "Version of Azure's API, sent by its clients.",
+}}
+
+// modelsQuery are the parameters of the list of models.
+var modelsQuery = wire.Table[nothing]{{
+	Name: "client_version",
+	Type: wire.Ignore[nothing](wire.String),
+	Doc:  "Version of Codex, which sends it.",
+}}
+
+// responseQuery are the parameters of every endpoint of responses.
+var responseQuery = wire.Table[nothing]{{
+	Name: "beta",
+	Type: wire.Ignore[nothing](wire.Bool),
+	Doc:  "Sent by the beta clients of OpenAI's SDKs.",
+}}
+
+// includeQuery are the parameters of the items of a conversation.
+var includeQuery = wire.Table[nothing]{includeParameter[nothing]()}
+
+// storedQuery are the parameters of a stored response.
+var storedQuery = wire.Table[nothing]{
+	includeParameter[nothing](),
+	{
+		Name: "stream",
+		Type: wire.Refuse[nothing]("Stored responses cannot be streamed.", "false"),
+	},
+	{
+		Name: "starting_after",
+		Type: wire.Ignore[nothing](wire.Count),
+		Doc:  "A position in the stream of a stored response: it has no effect without `stream`.",
+	},
+	{
+		Name: "include_obfuscation",
+		Type: wire.Ignore[nothing](wire.Bool),
+		Doc:  "Whether a stream is padded: it has no effect without `stream`.",
+	},
 }
 
 // write writes the page of a list, whose oldest item comes first.
@@ -66,30 +152,6 @@ func (p *page) write(w http.ResponseWriter, items []storedItem) *fault.Error {
 		items = items[at+1:]
 	}
 	return wire.WriteJSON(w, newItemList(items, p.limit))
-}
-
-// queryNumber reads a number of the query, between 1 and a bound.
-func queryNumber(q url.Values, name string, otherwise, most int) (int, *fault.Error) {
-	text := q.Get(name)
-	if text == "" {
-		return otherwise, nil
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 || n > most {
-		return 0, fault.New(fault.InvalidValue, name,
-			"Invalid '%s': %q is not a number from 1 to %d.", name, text, most)
-	}
-	return n, nil
-}
-
-// queryOrder reads the order of a list; newest first is the default.
-func queryOrder(q url.Values) (oldest bool, e *fault.Error) {
-	order := q.Get("order")
-	if order != "" && order != "asc" && order != "desc" {
-		return false, fault.New(fault.InvalidValue, "order",
-			"Invalid 'order': %q is neither 'asc' nor 'desc'.", order)
-	}
-	return order == "asc", nil
 }
 
 // listPage is a page of a list.

@@ -103,9 +103,11 @@ var streamed = []string{"application/json", wire.EventStream}
 
 // Routes implements dialect.Dialect.
 func (api *API) Routes() []dialect.Route {
-	return slices.Concat(api.modelRoutes(), api.generationRoutes(), api.readingRoutes(), api.tokenRoutes(),
-		api.responseRoutes(), api.storedResponseRoutes(), api.conversationRoutes(), api.itemRoutes(), api.fileRoutes(),
-		api.batchRoutes())
+	responses := append(api.responseRoutes(), api.storedResponseRoutes()...)
+	routes := slices.Concat(api.modelRoutes(), api.generationRoutes(), api.readingRoutes(), api.tokenRoutes(),
+		dialect.WithQuery(responses, responseQuery.Describe()),
+		api.conversationRoutes(), api.itemRoutes(), api.fileRoutes(), api.batchRoutes())
+	return dialect.WithQuery(routes, commonQuery.Describe())
 }
 
 func (api *API) modelRoutes() []dialect.Route {
@@ -116,6 +118,7 @@ func (api *API) modelRoutes() []dialect.Route {
 			Handle: api.listModels,
 			Right:  dialect.RightList,
 			Doc:    "Lists the models.",
+			Query:  modelsQuery.Describe(),
 		},
 		{
 			Method: http.MethodGet,
@@ -214,6 +217,7 @@ func (api *API) tokenRoutes() []dialect.Route {
 			Right:       dialect.RightUse,
 			Work:        true,
 			Doc:         "Describes a model's tokenizer.",
+			Query:       tokenizerQuery.Describe(),
 			Unversioned: true,
 		},
 
@@ -288,6 +292,7 @@ func (api *API) storedResponseRoutes() []dialect.Route {
 			Handle: api.showResponse,
 			Right:  dialect.RightUse,
 			Doc:    "Returns a stored response.",
+			Query:  storedQuery.Describe(),
 		},
 		{
 			Method: http.MethodGet,
@@ -295,6 +300,7 @@ func (api *API) storedResponseRoutes() []dialect.Route {
 			Handle: api.listInput,
 			Right:  dialect.RightUse,
 			Doc:    "Lists the input of a stored response.",
+			Query:  itemQuery.Describe(),
 		},
 
 		{
@@ -363,6 +369,7 @@ func (api *API) itemRoutes() []dialect.Route {
 			Work:     true,
 			Pictures: true,
 			Doc:      "Adds items to a conversation.",
+			Query:    includeQuery.Describe(),
 			Fields:   addFields.Describe(),
 		},
 
@@ -372,6 +379,7 @@ func (api *API) itemRoutes() []dialect.Route {
 			Handle: api.listItems,
 			Right:  dialect.RightUse,
 			Doc:    "Lists the items of a conversation.",
+			Query:  itemQuery.Describe(),
 		},
 		{
 			Method: http.MethodGet,
@@ -379,6 +387,7 @@ func (api *API) itemRoutes() []dialect.Route {
 			Handle: api.showItem,
 			Right:  dialect.RightUse,
 			Doc:    "Returns an item of a conversation.",
+			Query:  includeQuery.Describe(),
 		},
 		{
 			Method: http.MethodDelete,
@@ -402,11 +411,11 @@ func (api *API) Head(h http.Header, took time.Duration) {
 	h.Set(processing, wire.Milliseconds(took))
 }
 
+// Lenient implements dialect.Dialect.
+func (api *API) Lenient() bool { return api.opts.Lenient }
+
 // Exposes implements dialect.Dialect.
 func (api *API) Exposes() []string { return []string{strings.ToLower(processing)} }
-
-// ignoredHeader lists the parts of the request that are not known here, and were left out.
-const ignoredHeader = "X-Ignored-Fields"
 
 // notes returns the notes by which a request is decoded.
 func (api *API) notes(ctx context.Context) *wire.Notes {
@@ -442,6 +451,6 @@ func decode[T any](
 	if t, ok := any(into).(interface{ yield() }); ok && service.CallOf(r.Context()).Yields {
 		t.yield()
 	}
-	wire.AddList(w.Header(), ignoredHeader, how.Notes.Ignored())
+	wire.AddList(w.Header(), dialect.IgnoredHeader, how.Notes.Ignored())
 	return nil
 }

@@ -4,10 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"maps"
 	"net/http"
-	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -283,26 +280,8 @@ func (api *API) kept(r *http.Request) (*archive.Record, *fault.Error) {
 	return got, nil
 }
 
-// query returns the parameters of the query. Unknown ones are an error.
-func query(r *http.Request, names ...string) (url.Values, *fault.Error) {
-	q := r.URL.Query()
-	for _, name := range slices.Sorted(maps.Keys(q)) {
-		if !slices.Contains(append(names, "include", "include[]", "include_obfuscation"), name) {
-			return nil, fault.New(fault.UnknownField, name, "Unknown parameter: '%s'.", name)
-		}
-	}
-	return q, nil
-}
-
 // showResponse answers GET /responses/{id}.
 func (api *API) showResponse(w http.ResponseWriter, r *http.Request) *fault.Error {
-	q, e := query(r, "stream")
-	if e != nil {
-		return e
-	}
-	if q.Get("stream") == "true" {
-		return fault.New(fault.Unsupported, "stream", "Unsupported parameter: 'stream'. Stored responses cannot be streamed.")
-	}
 	got, e := api.kept(r)
 	if e != nil {
 		return e
@@ -370,7 +349,7 @@ func (api *API) cancelResponse(w http.ResponseWriter, r *http.Request) *fault.Er
 
 // listInput answers GET /responses/{id}/input_items.
 func (api *API) listInput(w http.ResponseWriter, r *http.Request) *fault.Error {
-	page, e := readPage(r, pageItems, maxPageItems, orderParameter)
+	page, e := itemQuery.read(r)
 	if e != nil {
 		return e
 	}

@@ -232,13 +232,16 @@ type tokenizerBody struct {
 	ChatTemplate *string `json:"chat_template"`
 }
 
+// tokenizerQuery are the parameters of GET /tokenizer_info.
+var tokenizerQuery = wire.Table[string]{modelField(false, func(name *string) *string { return name })}
+
 // tokenizerInfo answers GET /tokenizer_info, which is vLLM's. The query may name a model.
 func (api *API) tokenizerInfo(w http.ResponseWriter, r *http.Request) *fault.Error {
-	q, e := query(r, "model")
-	if e != nil {
+	name := ""
+	if e := tokenizerQuery.Query(r.URL.RawQuery, &name); e != nil {
 		return e
 	}
-	model, e := api.tokenizer(r.Context(), q.Get("model"))
+	model, e := api.tokenizer(r.Context(), name)
 	if e != nil {
 		return e
 	}

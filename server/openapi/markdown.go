@@ -24,6 +24,53 @@ func Endpoints(groups []Group) string {
 	return b.String()
 }
 
+// Queries returns a table of the parameters of queries, in Markdown. Those of all endpoints of an API stand there once.
+func Queries(groups []Group) string {
+	var b strings.Builder
+	b.WriteString("| endpoint | parameter | | values | description |\n|---|---|---|---|---|\n")
+	row := func(endpoint string, d wire.Description) {
+		fmt.Fprintf(&b, "| %s | `%s` | %s | %s | %s |\n", endpoint, d.Name, d.Policy, values(d), d.Doc)
+	}
+
+	for _, g := range groups {
+		common := inAll(g.Routes)
+		for _, d := range common {
+			row("all of "+g.Name+"'s", d)
+		}
+		for i := range g.Routes {
+			r := &g.Routes[i]
+			for _, d := range r.Query {
+				if !named(common, d.Name) {
+					row(fmt.Sprintf("`%s %s`", r.Method, Path(r)), d)
+				}
+			}
+		}
+	}
+
+	return b.String()
+}
+
+// inAll returns the parameters that all routes have.
+func inAll(routes []dialect.Route) (common []wire.Description) {
+	if len(routes) == 0 {
+		return nil
+	}
+	for _, d := range routes[0].Query {
+		everywhere := true
+		for i := range routes {
+			everywhere = everywhere && named(routes[i].Query, d.Name)
+		}
+		if everywhere {
+			common = append(common, d)
+		}
+	}
+	return common
+}
+
+func named(list []wire.Description, name string) bool {
+	return slices.ContainsFunc(list, func(d wire.Description) bool { return d.Name == name })
+}
+
 // Fields returns a section with a table of fields for each endpoint that reads a body, in Markdown.
 // Endpoints that follow each other and have the very same fields share one. Shown returns the names of
 // tests that show that a field does what is said of it; it may be nil.

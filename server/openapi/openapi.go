@@ -59,10 +59,12 @@ type (
 	}
 
 	parameter struct {
-		Name     string      `json:"name"`
-		In       string      `json:"in"`
-		Required bool        `json:"required"`
-		Schema   wire.Schema `json:"schema"`
+		Name        string      `json:"name"`
+		In          string      `json:"in"`
+		Required    bool        `json:"required"`
+		Description string      `json:"description,omitempty"`
+		Policy      string      `json:"x-policy,omitempty"`
+		Schema      wire.Schema `json:"schema"`
 	}
 
 	body struct {
@@ -83,7 +85,8 @@ type (
 // about is the document's own description.
 const about = "The endpoints of this server, generated from the declarations that it uses to read requests. " +
 	"Paths work with and without /v1. In a body, null is the same as leaving a field out, and a field that is not " +
-	"listed is an error. x-right names the permission that an endpoint needs. Response bodies are not described."
+	"listed is an error; so is a parameter of the query that is not listed. x-right names the permission that an " +
+	"endpoint needs. Response bodies are not described."
 
 // Document returns the OpenAPI document, version 3.1, of a server of a version.
 func Document(version string, groups []Group) ([]byte, error) {
@@ -103,6 +106,7 @@ func Document(version string, groups []Group) ([]byte, error) {
 		for i := range g.Routes {
 			r := &g.Routes[i]
 			path, parameters := template(r)
+			parameters = append(parameters, query(r)...)
 			if d.Paths[path] == nil {
 				d.Paths[path] = pathItem{}
 			}
@@ -126,6 +130,12 @@ func (op operation) with(other operation) operation {
 	}
 	for contentType := range other.Responses["200"].Content {
 		op.Responses["200"].Content[contentType] = mediaType{}
+	}
+
+	for _, p := range other.Parameters {
+		if !slices.ContainsFunc(op.Parameters, func(q parameter) bool { return q.In == p.In && q.Name == p.Name }) {
+			op.Parameters = append(op.Parameters, p)
+		}
 	}
 
 	switch {
@@ -209,6 +219,21 @@ func template(r *dialect.Route) (path string, parameters []parameter) {
 		})
 	}
 	return Path(r), parameters
+}
+
+// query returns the parameters of a route's query.
+func query(r *dialect.Route) (parameters []parameter) {
+	for _, d := range r.Query {
+		parameters = append(parameters, parameter{
+			Name:        d.Name,
+			In:          "query",
+			Required:    d.Required,
+			Description: d.Doc,
+			Policy:      d.Policy.String(),
+			Schema:      d.Schema,
+		})
+	}
+	return parameters
 }
 
 // notInID matches what separates the words of a path.

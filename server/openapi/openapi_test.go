@@ -2,6 +2,7 @@ package openapi
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -24,10 +25,20 @@ var table = wire.Table[request]{
 
 // TestSharedPlace describes an endpoint that two APIs have.
 func TestSharedPlace(t *testing.T) {
-	routes := func(doc string) []dialect.Route {
-		return []dialect.Route{{Method: http.MethodPost, Path: "/a/:id", Doc: doc, Fields: table.Describe()}}
+	routes := func(doc string, parameters ...string) []dialect.Route {
+		return []dialect.Route{{
+			Method: http.MethodPost,
+			Path:   "/a/:id",
+			Doc:    doc,
+			Fields: table.Describe(),
+			Query:  table.Pick(parameters...).Describe(),
+		}}
 	}
-	b, err := Document("", []Group{{"One", routes("The first.")}, {"Two", routes("The second.")}})
+	groups := []Group{
+		{"One", routes("The first.", "audio")},
+		{"Two", routes("The second.", "audio", "name")},
+	}
+	b, err := Document("", groups)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,6 +47,7 @@ func TestSharedPlace(t *testing.T) {
 		Paths map[string]map[string]struct {
 			Tags        []string
 			Summary     string
+			Parameters  []struct{ Name, In, Description string }
 			RequestBody struct {
 				Content map[string]struct {
 					Schema struct{ AnyOf []json.RawMessage }
@@ -50,8 +62,26 @@ func TestSharedPlace(t *testing.T) {
 	if len(op.Tags) != 2 || op.Summary != "The first. The second." {
 		t.Errorf("got %+v", op)
 	}
+	const parameters = "[{id path } {audio query There is none.} {name query A name.}]"
+	if got := fmt.Sprint(op.Parameters); got != parameters {
+		t.Errorf("the parameters are %s", got)
+	}
 	if n := len(op.RequestBody.Content[jsonType].Schema.AnyOf); n != 2 {
 		t.Errorf("there are %d schemas of bodies", n)
+	}
+}
+
+// TestQueryTable looks at the table of parameters: what all endpoints have stands there once.
+func TestQueryTable(t *testing.T) {
+	routes := dialect.WithQuery([]dialect.Route{
+		{Method: http.MethodGet, Path: "/a", Query: table.Pick("audio").Describe()},
+		{Method: http.MethodPost, Path: "/b", Unversioned: true},
+	}, table.Pick("name").Describe())
+	want := "| endpoint | parameter | | values | description |\n|---|---|---|---|---|\n" +
+		"| all of One's | `name` | honored | string, required | A name. |\n" +
+		"| `GET /v1/a` | `audio` | refused | `\"off\"` | There is none. |\n"
+	if got := Queries([]Group{{"One", routes}, {Name: "None"}}); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
 

@@ -48,6 +48,13 @@ func (o *Ops) health(m *pool.Model) string {
 	return healthReady
 }
 
+// readyQuery are the parameters of GET /readyz.
+var readyQuery = wire.Table[string]{{
+	Name: "model",
+	Type: wire.StringOf(func(name *string) *string { return name }),
+	Doc:  "Name of the only model to check. A key needs the scope `metrics` for it.",
+}}
+
 // readyz answers GET /readyz: 200 if the engine of every model in memory is running, is not
 // stalled, and has room in its queue. With ?model= it checks only that model. It names models only to those who may
 // know what the server does.
@@ -58,7 +65,11 @@ func (o *Ops) readyz(w http.ResponseWriter, r *http.Request) *fault.Error {
 	if unknown == nil {
 		named = o.opts.Service.Models(r.Context())
 	}
-	if name := r.URL.Query().Get("model"); name != "" {
+	name := ""
+	if e := readyQuery.Query(r.URL.RawQuery, &name); e != nil {
+		return e
+	}
+	if name != "" {
 		if unknown != nil {
 			return unknown
 		}

@@ -33,6 +33,7 @@ func CheckRoutes(t *testing.T, routes []dialect.Route) {
 		}
 		checkSentence(t, name, r.Doc)
 		checkFields(t, name, r.Fields)
+		checkFields(t, name+"?", r.Query)
 	}
 }
 
