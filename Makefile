@@ -151,7 +151,7 @@ agents: llama tools $(AGENTS)/node_modules
 
 more-agents: llama tools $(MORE_AGENTS)/node_modules
 	TEST_MORE_AGENTS=$(CURDIR)/$(MORE_AGENTS) \
-		go test -timeout 20m ./cmd/serve -run 'TestOpencode|TestCopilotCLI|TestContinueCLI' -count 1 -v
+		go test -timeout 20m ./cmd/serve -run 'TestOpencode|TestCopilotCLI|TestContinueCLI|TestCline' -count 1 -v
 
 # The binary on other processors, by emulation: old ones here, Arm in portable.
 emulated: serve

@@ -119,6 +119,7 @@ var notHere = []struct{ begin, why string }{
 	{"codex", "make agents starts it"},
 	{"copilot", "make more-agents starts it"},
 	{"opencode", "make more-agents starts it"},
+	{"cline", "make more-agents starts it"},
 	{"cn", "make more-agents starts it"},
 }
 

@@ -32,7 +32,7 @@ type toolSet struct {
 }
 
 // call returns a line that calls a tool that is offered.
-func call(t *testing.T, tool string, input map[string]string) servertest.Line {
+func call[V any](t *testing.T, tool string, input map[string]V) servertest.Line {
 	t.Helper()
 	return servertest.Line{
 		Tool:  tool,
@@ -197,6 +197,56 @@ mcpServers:
 		if !strings.HasSuffix(strings.TrimSpace(out), goodbye) {
 			t.Errorf("it says %q", out)
 		}
+	}
+}
+
+// clineHome returns a home folder in which Cline knows an MCP server.
+func clineHome(t *testing.T) string {
+	t.Helper()
+	python, tools := mcpServer(t)
+	home := t.TempDir()
+	settings := filepath.Join(home, ".cline", "data", "settings")
+	if err := os.MkdirAll(settings, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	mcp := fmt.Sprintf(`{"mcpServers":{"test":{"command":%q,"args":[%q]}}}`, python, tools)
+	if err := os.WriteFile(filepath.Join(settings, "cline_mcp_settings.json"), []byte(mcp), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return home
+}
+
+// TestCline has Cline's command run an errand, three times. Conversations go on in a terminal only.
+func TestCline(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		t.Skip("the package is for amd64")
+	}
+	packages := filepath.Dir(agent(t, "TEST_MORE_AGENTS", ""))
+	cline := filepath.Join(packages, "@cline", "cli-linux-x64", "bin", "cline")
+	for range 3 {
+		e := newErrand(t)
+		names := toolSet{
+			read: call(t, "read_files", map[string]any{"files": []map[string]string{{"path": e.file}}}),
+			edit: call(t, "editor", map[string]any{"path": e.file, "old_text": mistake, "new_text": corrected}),
+			run: func(command string) servertest.Line {
+				return call(t, "run_commands", map[string]any{"commands": []string{command}})
+			},
+			shout: call(t, "test__shout", map[string]any{"text": "loudly"}),
+		}
+		hs, asked := servertest.Play(t, server.Options{}, names.script()...)
+		environ := []string{
+			"HOME=" + clineHome(t),
+			"CLINE_SESSION_BACKEND_MODE=local", // otherwise it leaves a process running
+		}
+		runAgent(t, e.dir, environ, cline, "auth",
+			"--provider", "openai", "--baseurl", hs.URL+"/v1", "--apikey", "none", "--modelid", "fake")
+
+		out := runAgent(t, e.dir, environ, cline, task)
+		if !strings.HasSuffix(strings.TrimSpace(out), report) {
+			t.Errorf("it says %q", out)
+		}
+		checkResults(t, asked)
+		e.done(t)
 	}
 }
 
