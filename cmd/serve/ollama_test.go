@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"serve/models/testmodel"
+	"serve/server"
+	"serve/server/servertest"
 )
 
 // startForOllama serves a model and has another one stored, which it does not serve.
@@ -20,10 +22,26 @@ func startForOllama(t *testing.T) *running {
 	return startServeIn(t, environ, modelFile(t), "--ctx-size", "512", "--parallel", "2")
 }
 
-// TestOllamaPython runs Ollama's client for Python, and LangChain's, against the server.
+// TestOllamaPython runs Ollama's client for Python, and LangChain's, against the server; and what Home Assistant's
+// integration does with the former, whose own packages need a newer Python: models and forms of the server, and a
+// conversation with a scripted model that calls tools.
 func TestOllamaPython(t *testing.T) {
 	r := startForOllama(t)
 	python(t, os.Environ(), "ollama_client.py", r.url, "tiny", tinyRepo+":Q4_K_M", "none")
+
+	scripted, _ := servertest.Play(t, server.Options{},
+		servertest.Line{After: "Thanks!", Say: "You are welcome."},
+		servertest.Line{After: `"of": "HassTurnOn"`, Say: "Both lights are on."},
+		servertest.Line{
+			After:  `"of": "GetLiveContext"`,
+			Tool:   "HassTurnOn",
+			Call:   "HassTurnOn",
+			Input:  `{"name":"Kitchen"}`,
+			Beside: []servertest.Line{{Call: "HassTurnOn", Input: `{"name":"Hall","domain":["light"]}`}},
+		},
+		servertest.Line{Call: "GetLiveContext", Input: `{}`},
+	)
+	python(t, os.Environ(), "home_assistant.py", scripted.URL, r.url, "tiny", tinyRepo+":Q4_K_M")
 }
 
 // TestOllamaNode runs the npm package ollama against the server.
