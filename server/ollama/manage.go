@@ -58,7 +58,7 @@ func (api *API) copy(w http.ResponseWriter, r *http.Request) *fault.Error {
 		return e
 	}
 
-	if e := api.service.Name(m, req.destination); e != nil {
+	if e := api.service.Name(r.Context(), m, req.destination); e != nil {
 		return e
 	}
 
