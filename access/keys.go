@@ -39,9 +39,11 @@ type Keys struct {
 	tenants   map[string]bool // those that have a principal
 	leaving   map[string]bool // those whose last one has just ended
 	seen      stamp
-	present   bool   // the file was there when it was looked at last
-	complaint string // that was logged last
-	savedAt   time.Time
+	present   bool      // the file was there when it was looked at last
+	broken    time.Time // when what was seen last could not be used; zero if it can be
+
+	complaint complaint // about the file
+	unsaved   complaint // about the file of usage; of the goroutine that writes it
 
 	stop  chan struct{}
 	ended sync.WaitGroup
@@ -66,7 +68,6 @@ func Open(o Options) (*Keys, error) {
 	k := &Keys{
 		opts:     o,
 		failures: failures{most: o.Failures, counts: map[netip.Prefix]*failing{}},
-		savedAt:  time.Now(),
 		stop:     make(chan struct{}),
 	}
 	k.table.Store(&table{})
@@ -84,6 +85,7 @@ func Open(o Options) (*Keys, error) {
 	k.seen = seen
 	k.part()
 	k.ended.Go(k.watch)
+	k.ended.Go(k.save)
 	return k, nil
 }
 
@@ -146,14 +148,26 @@ func (k *Keys) watch() {
 		k.look()
 		k.expire()
 		k.part()
-		if now := time.Now(); now.Sub(k.savedAt) >= tokensEvery {
-			k.savedAt = now
-			if err := k.saveUsage(false); err != nil {
-				k.complain(err)
-			}
+	}
+}
+
+// save writes what the keys have used from time to time, until Close. It may wait for other processes that write it.
+func (k *Keys) save() {
+	ticker := time.NewTicker(tokensEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-k.stop:
+			return
+		case <-ticker.C:
+			k.unsaved.tell(k.opts.Log, k.saveUsage(false))
 		}
 	}
 }
+
+// retryEvery is after what time a file that could not be used is read again although it has not changed: what has
+// failed may have been the disk.
+const retryEvery = time.Minute
 
 // look reads the file again if it has changed. If it cannot be used, the keys stay what they were.
 func (k *Keys) look() {
@@ -161,28 +175,42 @@ func (k *Keys) look() {
 	if errors.Is(err, fs.ErrNotExist) && !k.present {
 		return
 	}
-	if err == nil && now == k.seen {
+	isSame := err == nil && now == k.seen
+	if isSame && (k.broken.IsZero() || time.Since(k.broken) < retryEvery) {
 		return
 	}
+
+	k.broken = time.Time{}
 	if err == nil {
 		k.present = true
-		err = k.load()
+		k.seen = now
+		if err = k.load(); err != nil {
+			k.broken = time.Now()
+		}
+	} else {
+		k.seen = stamp{} // whatever comes is read
 	}
 	if err != nil {
-		k.complain(fmt.Errorf("the API keys stay what they were: %w", err))
+		k.complaint.tell(k.opts.Log, fmt.Errorf("the API keys stay what they were: %w", err))
 		return
 	}
-	k.seen = now
-	k.complaint = ""
+	k.complaint.tell(k.opts.Log, nil)
 	k.opts.Log.Info("the API keys were read again", "keys", len(k.table.Load().accounts))
 }
 
-// complain logs an error, once.
-func (k *Keys) complain(err error) {
-	if text := err.Error(); text != k.complaint {
-		k.complaint = text
-		k.opts.Log.Error("a problem with the API keys", "error", err)
+// complaint is the error about something that was logged last; "" for none.
+type complaint string
+
+// tell logs an error unless it is the same as before; nil is the end of it.
+func (c *complaint) tell(log *slog.Logger, err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
 	}
+	if text != "" && text != string(*c) {
+		log.Error("a problem with the API keys", "error", err)
+	}
+	*c = complaint(text)
 }
 
 // load reads the file and puts its keys in the place of those that there are. What is gone, or may do other things than
