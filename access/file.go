@@ -188,7 +188,8 @@ func openRegular(path string) (*os.File, fs.FileInfo, error) {
 	return f, info, nil
 }
 
-// writePrivate replaces a file in one step. Its readers see the old content or the new, also after a loss of power.
+// writePrivate replaces a file in one step. Its readers see the old content or the new, also after a loss of power. With
+// an ErrNotSafe it has the new one, which a loss of power may undo.
 func writePrivate(path string, content any) error {
 	text, err := json.MarshalIndent(content, "", "  ")
 	if err != nil {
@@ -209,7 +210,10 @@ func writePrivate(path string, content any) error {
 		os.Remove(f.Name())
 		return err
 	}
-	return syncFolder(dir)
+	if err := syncFolder(dir); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotSafe, err)
+	}
+	return nil
 }
 
 // keepOwner gives a new file to the owner of another one, or of its folder if there is none: root changes files for a
@@ -229,8 +233,8 @@ func keepOwner(name, path string) error {
 	return os.Lchown(name, int(old.Uid), int(old.Gid))
 }
 
-// syncFolder makes the names in a folder durable.
-func syncFolder(dir string) error {
+// syncFolder makes the names in a folder durable. Tests have it fail.
+var syncFolder = func(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {
 		return err

@@ -688,6 +688,35 @@ func TestCreate(t *testing.T) {
 	}
 }
 
+// TestUnsafe gives the secret of a key that was written, also if nobody knows whether it outlives a loss of power.
+func TestUnsafe(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.json")
+	sync := syncFolder
+	defer func() { syncFolder = sync }()
+	syncFolder = func(string) error { return unix.EIO }
+	_, first, err := Create(path, NewKey{Name: "alice"})
+	if !errors.Is(err, ErrNotSafe) || !errors.Is(err, unix.EIO) || !WellFormed(first) {
+		t.Errorf("%q, %v", first, err)
+	}
+	_, second, err := Rotate(path, "alice", 0)
+	if !errors.Is(err, ErrNotSafe) || !WellFormed(second) {
+		t.Errorf("%q, %v", second, err)
+	}
+	if _, none, err := Create(path, NewKey{Name: "alice"}); err == nil || errors.Is(err, ErrNotSafe) || none != "" {
+		t.Errorf("the same name: %q, %v", none, err)
+	}
+	if _, none, err := Rotate(path, "bob", 0); !errors.Is(err, ErrNoKey) || none != "" {
+		t.Errorf("no key: %q, %v", none, err)
+	}
+
+	syncFolder = sync
+	k, _ := open(t, path)
+	defer k.Close()
+	if _, err := k.Authenticate(second, ""); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestPeriods reads periods.
 func TestPeriods(t *testing.T) {
 	for text, want := range map[string]time.Duration{

@@ -44,7 +44,13 @@ func (s *Server) guardRight(c *gin.Context) {
 	ctx, cancel := context.WithCancelCause(c.Request.Context())
 	defer cancel(nil)
 	known := x.call.Principal.Context()
-	stop := context.AfterFunc(known, func() { cancel(context.Cause(known)) })
+	body, _ := c.Request.Body.(*pacedBody)
+	stop := context.AfterFunc(known, func() {
+		cancel(context.Cause(known))
+		if body != nil {
+			body.end(service.Fault(context.Cause(known), ""))
+		}
+	})
 	defer stop()
 	c.Request = c.Request.WithContext(ctx)
 	c.Next()
