@@ -4,9 +4,11 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 
 	"serve/bind"
 	"serve/certs"
+	"serve/server"
 	"serve/terminal"
 )
 
@@ -31,6 +33,15 @@ type Place struct {
 type Protected struct {
 	Certificate *certs.Server // nil without TLS
 	Proxies     []netip.Prefix
+	// plainProxiesOnly says that a proxy's TLS is all that protects the server.
+	plainProxiesOnly bool
+}
+
+// Configure has a server, which listens on a host, trust what it may.
+func (p *Protected) Configure(o *server.Options, host string) {
+	o.Hosts = slices.Concat(Names(host), o.Hosts, p.Names())
+	o.Proxies = p.Proxies
+	o.PlainProxiesOnly = p.plainProxiesOnly
 }
 
 // Names returns the names in the certificate: no other site can have them, if it has them by right.
@@ -69,7 +80,10 @@ func (p *Protection) Apply(at Place, t *terminal.Terminal) (Protected, error) {
 		t.Warn("%s", warning)
 	}
 
-	protected := Protected{Proxies: proxies}
+	protected := Protected{
+		Proxies:          proxies,
+		plainProxiesOnly: s.Exposed() != nil && !s.TLS && !p.AllowPlainHTTP,
+	}
 	if s.TLS {
 		protected.Certificate, err = certs.Open(at.name(p.Certificate))
 	}

@@ -161,4 +161,3 @@ func TestRevokedPull(t *testing.T) {
 		}
 	}
 }
-

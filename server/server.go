@@ -81,6 +81,8 @@ type Options struct {
 	Moderator string
 	// Keys are what clients need to be known by; nil for a server that anybody may use. The server does not close them.
 	Keys *access.Keys
+	// PlainProxiesOnly refuses requests without TLS from other machines, except from Proxies.
+	PlainProxiesOnly bool
 	// LenientFields accepts unknown fields at the top level of requests, and names them in a header.
 	LenientFields bool
 }

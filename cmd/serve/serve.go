@@ -296,8 +296,7 @@ func (s *startup) openArchive() error {
 
 // run serves until ctx is done, and then stops the engines.
 func (s *startup) run(ctx context.Context, listener net.Listener) error {
-	s.options.Hosts = slices.Concat(host.Names(s.c.host), s.options.Hosts, s.protection.Names())
-	s.options.Proxies = s.protection.Proxies
+	s.protection.Configure(&s.options, s.c.host)
 	s.c.connections.Proxies = s.protection.Proxies
 
 	running, err := server.New(s.options)
