@@ -30,14 +30,15 @@ type NewKey struct {
 	Models  []string
 	Limits  Limits
 	Expires time.Duration // from now, 0 for never
+	// Certificate is the name of a client certificate, as certs.Identity has it, which takes the place of a secret.
+	Certificate string
 }
 
-// Create makes a key and returns its secret, which is not kept. The names of revoked keys are not free again: what was
+// Create makes a key and returns its secret, which is not kept; "" for one with a certificate. The names of revoked keys are not free again: what was
 // stored under them would be the new key's. Nor is the name of another key's tenant, unless the new key's Tenant says
 // it. With an ErrNotSafe there is a key, too, and its secret.
 func Create(path string, n NewKey) (k Key, secret string, err error) {
 	now := time.Now().UTC().Truncate(time.Second)
-	secret = newSecret()
 	k = Key{
 		ID:      newID(),
 		Name:    n.Name,
@@ -46,7 +47,12 @@ func Create(path string, n NewKey) (k Key, secret string, err error) {
 		Models:  n.Models,
 		Limits:  n.Limits,
 		Created: now,
-		Secrets: []Secret{{SHA256: hashOf(secret)}},
+
+		Certificate: n.Certificate,
+	}
+	if n.Certificate == "" {
+		secret = newSecret()
+		k.Secrets = []Secret{{SHA256: hashOf(secret)}}
 	}
 	if k.Tenant == "" {
 		k.Tenant = k.Name
@@ -128,6 +134,9 @@ func Rotate(path, name string, grace time.Duration) (k Key, secret string, err e
 		found, err := f.active(name)
 		if err != nil {
 			return err
+		}
+		if found.Certificate != "" {
+			return fmt.Errorf("the key %s has no secret: it is for the certificate %q", found.Name, found.Certificate)
 		}
 
 		now := time.Now().UTC()

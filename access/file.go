@@ -43,6 +43,7 @@ func (f *keyFile) check() error {
 	ids := map[string]bool{}
 	names := map[string]bool{}
 	secrets := map[hash]bool{}
+	certificates := map[string]bool{}
 	for i := range f.Keys {
 		k := &f.Keys[i]
 		if err := k.check(); err != nil {
@@ -54,6 +55,12 @@ func (f *keyFile) check() error {
 		ids[k.ID] = true
 		names[k.Name] = true
 
+		if k.Certificate != "" && k.Revoked.IsZero() {
+			if certificates[k.Certificate] {
+				return fmt.Errorf("two keys are for the certificate %q", k.Certificate)
+			}
+			certificates[k.Certificate] = true
+		}
 		for _, s := range k.Secrets {
 			if secrets[s.SHA256] {
 				return fmt.Errorf("the secret of key %s is there twice", k.Name)

@@ -35,12 +35,12 @@ type Keys struct {
 	leave    atomic.Pointer[func(tenant string)]
 
 	// Of the goroutine that looks at the file.
-	changed   bool            // a principal has come or ended since tenants was made
-	tenants   map[string]bool // those that have a principal
-	leaving   map[string]bool // those whose last one has just ended
-	seen      stamp
-	present   bool      // the file was there when it was looked at last
-	broken    time.Time // when what was seen last could not be used; zero if it can be
+	changed bool            // a principal has come or ended since tenants was made
+	tenants map[string]bool // those that have a principal
+	leaving map[string]bool // those whose last one has just ended
+	seen    stamp
+	present bool      // the file was there when it was looked at last
+	broken  time.Time // when what was seen last could not be used; zero if it can be
 
 	complaint complaint // about the file
 	unsaved   complaint // about the file of usage; of the goroutine that writes it
@@ -55,6 +55,8 @@ type table struct {
 	principals map[hash]*Principal
 	byID       map[string]*Principal // of the key itself, whichever secrets it has
 	accounts   map[string]*Account   // by the key's id
+	// byCertificate has the principals in byID that have no secret, by the name of their certificate.
+	byCertificate map[string]*Principal
 }
 
 // Open reads the keys and follows the file's changes until Close.
@@ -231,6 +233,8 @@ func (k *Keys) load() error {
 		principals: map[hash]*Principal{},
 		byID:       map[string]*Principal{},
 		accounts:   map[string]*Account{},
+
+		byCertificate: map[string]*Principal{},
 	}
 	for i := range f.Keys {
 		next.add(old, &f.Keys[i], used.Keys[f.Keys[i].ID])
@@ -275,9 +279,15 @@ func (t *table) add(old *table, k *Key, u usage) {
 		Models:  k.Models,
 		Expires: k.Expires,
 		account: account,
+
+		Subject:     k.Certificate,
+		certificate: k.Certificate,
 	}
 	own.session = old.byID[k.ID].sessionFor(own)
 	t.byID[k.ID] = own
+	if k.Certificate != "" {
+		t.byCertificate[k.Certificate] = own
+	}
 	for _, s := range k.Secrets {
 		p := *own
 		p.hash = s.SHA256
@@ -314,7 +324,8 @@ func (p *Principal) sessionFor(next *Principal) *session {
 
 // mayAs reports whether two principals may do the same.
 func (p *Principal) mayAs(q *Principal) bool {
-	return p.ID == q.ID && p.Tenant == q.Tenant && p.Scopes == q.Scopes && slices.Equal(p.Models, q.Models)
+	return p.ID == q.ID && p.Tenant == q.Tenant && p.Scopes == q.Scopes && slices.Equal(p.Models, q.Models) &&
+		p.certificate == q.certificate
 }
 
 // expire ends what has expired.
@@ -342,13 +353,22 @@ func (k *Keys) Authenticate(secret, address string) (*Principal, error) {
 	}
 	same := subtle.ConstantTimeCompare(sum[:], p.hash[:]) == 1
 	if !same || p == nobody || p.isExpired(now) {
-		if err := k.failures.add(address); err != nil {
-			return nil, err
-		}
-		return nil, ErrUnknown
+		return nil, k.failures.failure(address)
 	}
 	p.account.touch(now)
 	return p, nil
+}
+
+// ByCertificate returns the principal of a client whose certificate, which has been verified, has a name; nil if there is
+// none.
+func (k *Keys) ByCertificate(name string) *Principal {
+	p := k.table.Load().byCertificate[name]
+	now := time.Now()
+	if p == nil || p.isExpired(now) {
+		return nil
+	}
+	p.account.touch(now)
+	return p
 }
 
 // nobody is compared with where there is no principal.

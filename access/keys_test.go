@@ -785,3 +785,44 @@ func BenchmarkAuthenticate(b *testing.B) {
 		k.Close()
 	}
 }
+
+// TestCertificates knows clients by their certificates, as long as the key is there, and gives them no secret.
+func TestCertificates(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.json")
+	synctest.Test(t, func(t *testing.T) {
+		const name = "spiffe://site/alice"
+		_, secret := create(t, path, NewKey{Name: "alice", Certificate: name})
+		if _, _, err := Create(path, NewKey{Name: "bob", Certificate: name}); err == nil || secret != "" {
+			t.Errorf("two keys have one certificate: %v, or there is a secret: %q", err, secret)
+		}
+		if _, _, err := Rotate(path, "alice", 0); err == nil {
+			t.Error("a certificate was rotated")
+		}
+		if _, _, err := Create(path, NewKey{Name: "bob", Certificate: "a\nb"}); err == nil {
+			t.Error("an odd name is accepted")
+		}
+		k, _ := open(t, path)
+		defer k.Close()
+		p := k.ByCertificate(name)
+		if p == nil || p.Name != "alice" || p.Subject != name || k.ByID(p.ID) == nil || k.ByCertificate("") != nil {
+			t.Fatalf("%+v", p)
+		}
+		if _, err := k.Authenticate("", ""); err == nil {
+			t.Error("no secret is one")
+		}
+		if _, err := Revoke(path, "alice"); err != nil {
+			t.Fatal(err)
+		}
+		<-p.Context().Done()
+		if k.ByCertificate(name) != nil {
+			t.Error("it is there after its revocation")
+		}
+
+		// The certificate is free again, but not the name.
+		create(t, path, NewKey{Name: "bob", Certificate: name})
+		time.Sleep(time.Second)
+		if p := k.ByCertificate(name); p == nil || p.Name != "bob" {
+			t.Errorf("%+v", p)
+		}
+	})
+}

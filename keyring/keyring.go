@@ -20,7 +20,7 @@ type Command struct {
 // Create makes a key and prints its secret, whatever fails once there is one.
 func (c *Command) Create(n access.NewKey) error {
 	k, secret, err := access.Create(c.File, n)
-	if secret == "" {
+	if k.ID == "" {
 		return err
 	}
 	return errors.Join(err, c.printSecret("created", k, secret))
@@ -45,6 +45,10 @@ func (c *Command) printSecret(done string, k access.Key, secret string) error {
 	}
 	c.Terminal.Note("%s %s (%s) in %s: tenant %s, scopes %s, limits %s",
 		done, k.Name, k.ID, c.File, k.Tenant, k.Scopes, k.Limits)
+	if secret == "" {
+		c.Terminal.Note("it is for whoever has the certificate %s: there is no secret", k.Certificate)
+		return nil
+	}
 	c.Terminal.Note("keep the key now: it is not stored, and not shown again")
 	_, err := fmt.Fprintln(c.Terminal.Out, secret)
 	return err

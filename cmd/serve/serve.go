@@ -197,6 +197,7 @@ func (s *startup) protect(first net.Listener) error {
 		Home:      store.Home,
 		Host:      s.c.host,
 		Hosts:     s.c.server.Hosts,
+		Transport: s.w.transport,
 	}, s.w.t)
 	if err != nil {
 		return usageError{err}
