@@ -225,26 +225,34 @@ func inQuery(query string) bool {
 	return false
 }
 
-// setLimits sets the headers that say what is left of a key's limits, as OpenAI does.
+// setLimits sets the headers that say what is left of a principal's limits: OpenAI's, and those of the API itself.
 func (x *exchange) setLimits(h http.Header) {
 	if x.call.Principal == nil {
 		return
 	}
 	requests, tokens := x.call.Principal.Account().Windows()
+	var windows []dialect.Window
 	for _, of := range []struct {
 		name string
 		access.Window
 	}{
-		{"Requests", requests},
-		{"Tokens", tokens},
+		{"requests", requests},
+		{"tokens", tokens},
 	} {
 		if of.Limit == 0 {
 			continue
 		}
+		windows = append(windows, dialect.Window{
+			Of:        of.name,
+			Limit:     of.Limit,
+			Remaining: of.Remaining,
+			Reset:     of.Reset,
+		})
 		h.Set("X-Ratelimit-Limit-"+of.name, strconv.Itoa(of.Limit))
 		h.Set("X-Ratelimit-Remaining-"+of.name, strconv.Itoa(of.Remaining))
 		h.Set("X-Ratelimit-Reset-"+of.name, resetTime(of.Reset))
 	}
+	x.endpoint.dialect.Limits(h, windows)
 }
 
 // resetTime writes a duration as OpenAI does: 6m0s, 1s, 12ms.

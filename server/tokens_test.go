@@ -138,3 +138,43 @@ func TestCertificatesOfKeys(t *testing.T) {
 		}
 	}
 }
+
+// TestAnthropicLimits has Anthropic's headers say what is left of a key's limits, in Anthropic's API alone.
+func TestAnthropicLimits(t *testing.T) {
+	k, secrets := newKeyed(t,
+		access.NewKey{Name: "alice", Limits: access.Limits{RequestsPerMinute: 3, TokensPerMinute: 1000}},
+		access.NewKey{Name: "bob"},
+	)
+	_, s := servertest.Start(t, enginetest.Options{}, server.Options{Keys: k.open()})
+	post := func(path, key string) http.Header {
+		o := ask(s.Handler(), "POST", path, `{"model":"fake","max_tokens":5,`+servertest.Hello+`}`, "X-Api-Key: "+secrets[key])
+		if o.status != 200 {
+			t.Fatal(o.status, o.body)
+		}
+		return o.header
+	}
+	h := post("/v1/messages", "alice")
+	for name, want := range map[string]string{
+		"anthropic-ratelimit-requests-limit":     "3",
+		"anthropic-ratelimit-requests-remaining": "2",
+		"anthropic-ratelimit-tokens-limit":       "1000",
+		"anthropic-ratelimit-tokens-remaining":   h.Get("X-Ratelimit-Remaining-Tokens"),
+	} {
+		if got := h.Get(name); got != want || got == "" {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	for _, of := range []string{"requests", "tokens"} {
+		reset, err := time.Parse(time.RFC3339, h.Get("anthropic-ratelimit-"+of+"-reset"))
+		if err != nil || time.Until(reset) > time.Minute+time.Second {
+			t.Errorf("%s are reset at %v, %v", of, reset, err)
+		}
+	}
+	for _, other := range []http.Header{post("/v1/chat/completions", "alice"), post("/v1/messages", "bob")} {
+		for name := range other {
+			if strings.HasPrefix(strings.ToLower(name), "anthropic-ratelimit-") {
+				t.Errorf("%s: %v", name, other[name])
+			}
+		}
+	}
+}

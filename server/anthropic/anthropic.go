@@ -4,6 +4,7 @@ package anthropic
 import (
 	"context"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -92,8 +93,30 @@ func (api *API) Speaks(r *http.Request) bool {
 // Head implements dialect.Dialect.
 func (api *API) Head(h http.Header, _ time.Duration) { h.Set(idHeader, h.Get(dialect.RequestID)) }
 
+// limitPrefix is what the headers for limits begin with.
+const limitPrefix = "anthropic-ratelimit-"
+
+// Limits implements dialect.Dialect.
+func (api *API) Limits(h http.Header, windows []dialect.Window) {
+	for _, w := range windows {
+		h.Set(limitPrefix+w.Of+"-limit", strconv.Itoa(w.Limit))
+		h.Set(limitPrefix+w.Of+"-remaining", strconv.Itoa(w.Remaining))
+		// Rounded up, so that all of it is there at that second.
+		reset := time.Now().Add(w.Reset + time.Second - 1).Truncate(time.Second)
+		h.Set(limitPrefix+w.Of+"-reset", reset.UTC().Format(time.RFC3339))
+	}
+}
+
 // Exposes implements dialect.Dialect.
-func (api *API) Exposes() []string { return []string{strings.ToLower(idHeader)} }
+func (api *API) Exposes() []string {
+	names := []string{strings.ToLower(idHeader)}
+	for _, of := range []string{"requests", "tokens"} {
+		for _, what := range []string{"-limit", "-remaining", "-reset"} {
+			names = append(names, limitPrefix+of+what)
+		}
+	}
+	return names
+}
 
 // ignoredHeader lists parts of the request that are not known here, and were left out.
 const ignoredHeader = "x-ignored-fields"

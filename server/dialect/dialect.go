@@ -66,6 +66,14 @@ func (r Right) String() string { return [...]string{"", "use", "none", "list", "
 // called.
 const RequestID = "X-Request-Id"
 
+// Window is what is left of a limit per minute.
+type Window struct {
+	Of        string // "requests" or "tokens"
+	Limit     int
+	Remaining int
+	Reset     time.Duration // until all of it is there again
+}
+
 // A Dialect is an API.
 type Dialect interface {
 	Routes() []Route
@@ -75,6 +83,8 @@ type Dialect interface {
 	// Head sets the API's own headers of a response that is about to begin, took after the request
 	// came.
 	Head(h http.Header, took time.Duration)
+	// Limits sets the API's own headers for what is left of the limits of whoever asks.
+	Limits(h http.Header, windows []Window)
 	// Exposes lists the API's own response headers that web pages may read, in lower case.
 	Exposes() []string
 	// Fail writes an error response. Nothing may have been written before.

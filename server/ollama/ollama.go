@@ -159,6 +159,9 @@ func (api *API) Speaks(r *http.Request) bool { return strings.HasPrefix(r.URL.Pa
 // Head implements dialect.Dialect. The API has no headers of its own.
 func (api *API) Head(http.Header, time.Duration) {}
 
+// Limits implements dialect.Dialect: Ollama has none.
+func (api *API) Limits(http.Header, []dialect.Window) {}
+
 // Exposes implements dialect.Dialect.
 func (api *API) Exposes() []string {
 	return []string{
