@@ -27,7 +27,7 @@ NPM_CI := npm ci --silent --no-audit --no-fund --ignore-scripts
 
 .PHONY: all serve llama page tools peers run node release version clean \
 	test test-pure test-binding test-program quick check check-computing hardened lint fuzz corpus emulated portable \
-	page-test monitoring judges judges-golden real-models agents more-agents soak attack tokenizers memory bench \
+	page-test monitoring judges judges-golden real-models agents more-agents soak attack timing tokenizers memory bench \
 	man docs cuda-list
 
 all: serve
@@ -228,6 +228,11 @@ soak: llama
 ATTACK ?= 60m
 attack: llama
 	ATTACK=$(ATTACK) go test ./cmd/serve -run TestCostOfAttacks -v -timeout 0
+
+# Whether the time to the first token tells what another tenant has sent: TIMING trials, on a quiet machine.
+TIMING ?= 1000
+timing: llama
+	TIMING=$(TIMING) go test ./cmd/serve -run 'TestTimingOfTenants|TestMannWhitney' -v -count 1 -timeout 0
 
 # Splits 1 MiB of each kind of characters with each tokenizer of the catalog.
 tokenizers: llama
