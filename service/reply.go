@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"slices"
 
 	"serve/access"
 	"serve/engine"
@@ -41,11 +42,14 @@ func (r *Reply) GenerateAll(ctx context.Context, requests []engine.Request) erro
 	r.answers += need.Answers
 	r.bound += need.Answers * each
 
-	for _, er := range requests {
-		er.Together = need.Prompt
-		if each < longest(&er, size) {
-			er.MaxTokens = each
+	requests = slices.Clone(requests)
+	for i := range requests {
+		requests[i].Together = need.Prompt
+		if each < longest(&requests[i], size) {
+			requests[i].MaxTokens = each
 		}
+	}
+	for _, er := range requests {
 		if err := r.generate(ctx, er); err != nil {
 			return err
 		}
