@@ -100,11 +100,12 @@ func TestTimingOfTenants(t *testing.T) {
 		secrets[name] = secret
 	}
 	model := cmp.Or(os.Getenv("TIMING_MODEL"), "demo")
-	r := startServeIn(t, environ, model, "--offline", "--keys", keys, "--ctx-size", "512", "--parallel", "4")
+	r := startServeIn(t, environ, model, "--offline", "--keys", keys, "--alias", "fast", "--ctx-size", "512",
+		"--parallel", "4")
 
 	// ask returns how long the first token of an answer takes, in milliseconds.
 	ask := func(who, prompt string) float64 {
-		body := fmt.Sprintf(`{"prompt":%q,"max_tokens":1,"temperature":0}`, prompt)
+		body := fmt.Sprintf(`{"model":"fast","prompt":%q,"max_tokens":1,"temperature":0}`, prompt)
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url+"/v1/completions", strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
