@@ -10,8 +10,10 @@ ifneq ($(filter-out v$(RELEASE),$(TAGS)),)
 $(error the tag $(TAGS) is not v$(RELEASE), the version in cmd/serve/version.go)
 endif
 # Code that runs wherever it is loaded; -bindnow leaves no table of addresses that can be written to. What the compiler
-# does is in engine/llama: build.sh and model.go.
-HARDENED := -buildmode=pie
+# does is in engine/llama: build.sh and model.go. Tests are built in the same way: with other flags, everything, C++
+# included, would be compiled once more.
+export GOFLAGS := $(GOFLAGS) -buildmode=pie -trimpath
+RACE := go test -race -buildmode=default
 LINT_VERSION := v2.15.0
 LINT := build/bin/golangci-lint-$(LINT_VERSION)
 NFPM_VERSION := v2.45.2
@@ -19,7 +21,7 @@ NFPM := build/bin/nfpm-$(NFPM_VERSION)
 # Packages without C, which can be checked without a C compiler.
 PURE := ./hub/... ./kernels ./machine ./sandbox ./quota ./schema ./web ./loadgen ./archive ./picture ./chatclient ./engine ./engine/enginetest ./engine/remote/... ./models/...
 PURE += ./server/... ./lark ./steps ./fault ./pool ./prompt ./service ./console ./flagset ./registry ./terminal ./tracing ./worker ./certs/... ./bind
-PURE += ./access ./keyring ./dial ./oidc/...
+PURE += ./access ./keyring ./dial ./audit ./auditor ./oidc/...
 # A number of inputs, not a duration: Go 1.26 sometimes reports the end of the duration as a failure (go.dev/issue/75804).
 FUZZTIME ?= 10000x
 # Packages' scripts would run as whoever builds.
@@ -49,7 +51,7 @@ web/node_modules: web/package-lock.json
 	cd web && $(NPM_CI)
 	@touch $@
 
-BUILD := go build $(HARDENED) -trimpath -ldflags '-bindnow -X main.version=$(VERSION)'
+BUILD := go build -ldflags '-bindnow -X main.version=$(VERSION)'
 serve: llama page
 	$(BUILD) -o bin/serve ./cmd/serve
 
@@ -83,14 +85,14 @@ test: test-pure
 
 test-pure: llama page node
 	cd web/test && node_modules/.bin/vitest run
-	go test -race $(PURE)
+	$(RACE) $(PURE)
 	go test -run TestResidentMemory ./cmd/serve
 
 test-binding:
 	go test ./engine/llama ./bench ./release/...
 
 test-program:
-	go test -race -timeout 20m ./cmd/... ./doctor ./host ./library ./loader
+	$(RACE) -timeout 20m ./cmd/... ./doctor ./host ./library ./loader
 	go test -timeout 20m -run 'TestAttacks$$' ./cmd/serve
 
 # While editing: the packages without C.

@@ -33,11 +33,13 @@ type Keys struct {
 	table    atomic.Pointer[table]
 	required atomic.Bool
 	leave    atomic.Pointer[func(tenant string)]
+	change   atomic.Pointer[func(Change)]
 
 	// Of the goroutine that looks at the file.
 	changed bool            // a principal has come or ended since tenants was made
 	tenants map[string]bool // those that have a principal
 	leaving map[string]bool // those whose last one has just ended
+	listed  map[string]Key  // the file's keys, by their ids
 	seen    stamp
 	present bool      // the file was there when it was looked at last
 	broken  time.Time // when what was seen last could not be used; zero if it can be
@@ -241,6 +243,7 @@ func (k *Keys) load() error {
 	}
 	k.table.Store(next)
 	k.changed = true
+	k.compare(f.Keys)
 	if len(f.Keys) > 0 {
 		k.required.Store(true)
 	}
@@ -333,6 +336,9 @@ func (k *Keys) expire() {
 	now := time.Now()
 	for p := range k.table.Load().all() {
 		if p.isExpired(now) && p.Context().Err() == nil {
+			if p.hash == (hash{}) {
+				k.tell(Change{Kind: Expired, ID: p.ID, Name: p.Name, Tenant: p.Tenant})
+			}
 			p.session.end(ErrEnded)
 			k.changed = true
 		}

@@ -25,18 +25,9 @@ func (o *options) measureKernels(model string, clients int) error {
 		return err
 	}
 
-	rates := make([][]float64, len(servers))
-	for run := range o.runs + 1 {
-		for turn := range servers {
-			i := (turn + run) % len(servers)
-			rate, _, err := closedLoops(servers[i], clients, o.requests, o.tokens)
-			if err != nil {
-				return err
-			}
-			if run > 0 { // the first warms up
-				rates[i] = append(rates[i], rate)
-			}
-		}
+	rates, _, err := takeTurns(o.loops(servers, clients), o.runs)
+	if err != nil {
+		return err
 	}
 
 	medians := make([]float64, len(servers))

@@ -4,6 +4,7 @@
 //
 //	go run ./bench -serve bin/serve MODEL.gguf...
 //	go run ./bench -kernels haswell,zen4 -native bin/serve-native MODEL.gguf...
+//	go run ./bench -before OLD/bin/serve MODEL.gguf...
 package main
 
 import (
@@ -42,6 +43,7 @@ type options struct {
 	crowd        bool
 	kernels      []string
 	native       string
+	before       string
 }
 
 func main() {
@@ -63,6 +65,7 @@ func main() {
 	)
 	flag.StringVar(&kernels, "kernels", "", "measure nothing but these kernels beside those that serve chooses")
 	flag.StringVar(&o.native, "native", "", "with -kernels: a serve that was built with NATIVE=1")
+	flag.StringVar(&o.before, "before", "", "measure nothing but the serve binary beside this one, of an earlier commit")
 	flag.Parse()
 	o.kernels = list(kernels)
 	for _, c := range list(clients) {
@@ -94,13 +97,11 @@ func fatal(err error) {
 func (o *options) run(model string) error {
 	fmt.Printf("\n%s: %d tokens an answer, greedy, %d requests a client, median of %d runs\n",
 		filepath.Base(model), o.tokens, o.requests, o.runs)
-	if len(o.kernels) > 0 {
-		for _, clients := range o.clients {
-			if err := o.measureKernels(model, clients); err != nil {
-				return err
-			}
-		}
-		return nil
+	switch {
+	case len(o.kernels) > 0:
+		return o.forClients(model, o.measureKernels)
+	case o.before != "":
+		return o.forClients(model, o.measureChange)
 	}
 
 	fmt.Printf(
@@ -108,10 +109,8 @@ func (o *options) run(model string) error {
 		"same, tuned", "bare", "x one", "x server", "x tuned", "of bare",
 		"first token (serve / one process / llama-server / tuned)",
 	)
-	for _, clients := range o.clients {
-		if err := o.throughput(model, clients); err != nil {
-			return err
-		}
+	if err := o.forClients(model, o.throughput); err != nil {
+		return err
 	}
 	if o.longPrompt > 0 {
 		if err := o.longPromptGaps(model); err != nil {
@@ -132,9 +131,17 @@ func (o *options) run(model string) error {
 	return nil
 }
 
-// throughput measures one number of clients. The servers and the bare engine
-// take turns, each run in another order, so that a busy minute of the machine,
-// and what the one before leaves of its caches and clock, falls on all of them.
+// forClients measures each number of clients.
+func (o *options) forClients(model string, measure func(model string, clients int) error) error {
+	for _, clients := range o.clients {
+		if err := measure(model, clients); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// throughput measures one number of clients.
 func (o *options) throughput(model string, clients int) error {
 	servers := []*process{
 		o.startServe(model, clients),
@@ -147,29 +154,14 @@ func (o *options) throughput(model string, clients int) error {
 		return err
 	}
 
-	rates := make([][]float64, len(servers)+1)
-	firsts := make([][]float64, len(servers))
-	for run := range o.runs + 1 {
-		for turn := range rates {
-			i := (turn + run) % len(rates)
-			var rate, first float64
-			var err error
-			if i < len(servers) {
-				rate, first, err = closedLoops(servers[i], clients, o.requests, o.tokens)
-			} else {
-				rate, err = o.bare(model, clients)
-			}
-			if err != nil {
-				return err
-			}
-			if run == 0 {
-				continue // the first run warms up
-			}
-			rates[i] = append(rates[i], rate)
-			if i < len(servers) {
-				firsts[i] = append(firsts[i], first)
-			}
-		}
+	contenders := o.loops(servers, clients)
+	contenders = append(contenders, func() (rate, first float64, err error) {
+		rate, err = o.bare(model, clients)
+		return rate, 0, err
+	})
+	rates, firsts, err := takeTurns(contenders, o.runs)
+	if err != nil {
+		return err
 	}
 
 	ours := median(rates[0])
@@ -181,6 +173,41 @@ func (o *options) throughput(model string, clients int) error {
 		clients, ours, one, theirs, tuned, limit, ours/one, ours/theirs, ours/tuned, 100*ours/limit,
 		1000*median(firsts[0]), 1000*median(firsts[1]), 1000*median(firsts[2]), 1000*median(firsts[3]))
 	return nil
+}
+
+// loops are contenders: clients in closed loops, for each of the servers.
+func (o *options) loops(servers []*process, clients int) (contenders []contender) {
+	for _, p := range servers {
+		contenders = append(contenders, func() (rate, first float64, err error) {
+			return closedLoops(p, clients, o.requests, o.tokens)
+		})
+	}
+	return contenders
+}
+
+// contender is measured once: tokens a second, and seconds to a first token.
+type contender func() (rate, first float64, err error)
+
+// takeTurns measures contenders so many times, after a run that warms up. They take turns, each run in another order,
+// so that a busy minute of the machine, and what the one before leaves of its caches and clock, falls on all of them.
+// Results are by contender, then by run.
+func takeTurns(contenders []contender, runs int) (rates, firsts [][]float64, err error) {
+	rates = make([][]float64, len(contenders))
+	firsts = make([][]float64, len(contenders))
+	for run := range runs + 1 {
+		for turn := range contenders {
+			i := (turn + run) % len(contenders)
+			rate, first, err := contenders[i]()
+			if err != nil {
+				return nil, nil, err
+			}
+			if run > 0 {
+				rates[i] = append(rates[i], rate)
+				firsts[i] = append(firsts[i], first)
+			}
+		}
+	}
+	return rates, firsts, nil
 }
 
 // process is a server under measurement.

@@ -78,6 +78,7 @@ const (
 	Crashed         // the engine crashed on this request
 	LoadFailed      // the model cannot be loaded
 	SchemaViolation // the answer does not match the request's schema
+	Unrecorded      // the audit log cannot be written, so nothing may be done
 	Storage         // stored responses or files cannot be read or written
 	StorageFull     // there is no room for more files
 	Download        // a model cannot be downloaded

@@ -25,6 +25,9 @@ func Of(f *pflag.FlagSet) Set {
 	return Set{f}
 }
 
+// New returns a Set of no flags, which belongs to no command.
+func New() Set { return Of(pflag.NewFlagSet("", pflag.ContinueOnError)) }
+
 // Bounds are the least and the most that a value may be.
 type Bounds[T cmp.Ordered] struct{ least, most T }
 

@@ -97,8 +97,7 @@ func (a *answer) openText(q *request) (*remote.Model, error) {
 		return nil, fmt.Errorf("%w: %w", ErrModel, err)
 	}
 	a.greet(t)
-	llama.Trim()
-	return &remote.Model{Text: t, Vocabulary: t.Vocabulary(), Close: t.Close}, nil
+	return &remote.Model{Text: t, Vocabulary: t.Vocabulary(), Close: t.Close, Release: llama.Trim}, nil
 }
 
 var _ engine.Text = (*llama.Text)(nil)

@@ -43,6 +43,7 @@ func (p *Pool) put(s *slot, in *Instance, took time.Duration) {
 	s.instance = in
 	s.missing = nil
 	s.loads++
+	p.tell(Change{Model: s.model, Kind: Loaded})
 	s.loadTime = took
 	p.work.Go(func() { p.watch(s, in) })
 	p.idle(s)
@@ -75,6 +76,7 @@ func (p *Pool) bring(s *slot) (*Instance, error) {
 	}
 
 	p.log.Error("a model cannot be loaded", "model", s.model.ID, "error", err)
+	p.tell(Change{Model: s.model, Kind: Loaded, Err: err})
 	var missing *UnavailableError
 	if errors.As(err, &missing) {
 		p.mu.Lock()
@@ -279,6 +281,7 @@ func (p *Pool) watch(s *slot, in *Instance) {
 	p.mu.Lock()
 	failed := s.instance == in
 	if failed {
+		p.tell(Change{Model: s.model, Kind: Failed})
 		p.take(s)
 	}
 	var missing *UnavailableError

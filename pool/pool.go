@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"serve/engine"
@@ -20,6 +21,8 @@ type Pool struct {
 	cancel     context.CancelFunc
 	turn       chan struct{} // contains a token while no load is running
 	work       sync.WaitGroup
+
+	observe atomic.Pointer[func(Change)]
 
 	mu    sync.Mutex
 	slots map[*Model]*slot
@@ -200,6 +203,7 @@ func (p *Pool) take(s *slot) *Instance {
 	s.keep = nil
 	if in != nil {
 		s.ending = append(s.ending, in)
+		p.tell(Change{Model: s.model, Kind: Unloaded})
 	}
 	if s.expiry != nil {
 		s.expiry.Stop()

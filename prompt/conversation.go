@@ -57,6 +57,10 @@ type Call struct {
 	Arguments string
 }
 
+// MaxTools is the maximum number of tools of a request. llama.cpp takes 110 KiB for the description of how each may be
+// called, however short it is.
+const MaxTools = 512
+
 // Tools are the tools that the model may call.
 type Tools struct {
 	List     []Tool

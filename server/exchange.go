@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"serve/certs"
+	"serve/fault"
 	"serve/server/wire"
 	"serve/service"
 )
@@ -34,6 +35,12 @@ type exchange struct {
 	tracer trace.Tracer
 
 	headed bool // the headers that are set last are
+
+	ledger *ledger      // nil without an audit log
+	api    string       // its name in documents
+	hold   bool         // the end of the answer is held back
+	held   []byte       // of the answer
+	failed *fault.Error // that is the answer; nil for none
 }
 
 // begin creates the exchange of a request.
@@ -47,7 +54,12 @@ func (s *Server) begin(c *gin.Context) *exchange {
 		ctrl:           http.NewResponseController(c.Writer),
 		stall:          s.opts.WriteStall,
 	}
+	x.api = x.endpoint.api
 	x.call.Report = x.report
+	x.ledger = s.newLedger(x, c)
+	if x.ledger != nil {
+		x.call.Audit = x.ledger
+	}
 	c.Writer = x
 
 	ctx := service.WithCall(c.Request.Context(), x.call)
@@ -91,8 +103,11 @@ func client(r *http.Request) string {
 		sum := sha256.Sum256([]byte(keys[0]))
 		return clientKey + hex.EncodeToString(sum[:8])
 	}
-	return "address " + address(r)
+	return clientAddress + address(r)
 }
+
+// clientAddress is what the name of a client begins with that is known by nothing else.
+const clientAddress = "address "
 
 // clientKey is what the name of a client that has a key begins with.
 const clientKey = "key "
@@ -168,6 +183,14 @@ func (x *exchange) WriteHeader(status int) {
 // Write implements http.ResponseWriter. It writes in parts, each of which the client must accept in time.
 func (x *exchange) Write(b []byte) (n int, err error) {
 	x.head()
+	if x.hold {
+		return x.keep(b)
+	}
+	return x.send(b)
+}
+
+// send writes to the client.
+func (x *exchange) send(b []byte) (n int, err error) {
 	for {
 		_ = x.ctrl.SetWriteDeadline(time.Now().Add(x.stall))
 		written, err := x.ResponseWriter.Write(b[:min(len(b), writePart)])

@@ -72,7 +72,7 @@ func (s *Server) recovered(c *gin.Context) {
 				panic(p)
 			}
 			s.opts.Log.Error("panic", "path", c.FullPath(), "panic", p, "stack", string(debug.Stack()))
-			if !c.Writer.Written() {
+			if exchangeOf(c).discard() {
 				s.fail(c, service.Fault(fmt.Errorf("internal error"), ""))
 			}
 		}

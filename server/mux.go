@@ -76,7 +76,7 @@ func (s *Server) routes() *gin.Engine {
 	r.UnescapePathValues = true
 	r.RedirectTrailingSlash = false
 	r.HandleMethodNotAllowed = true
-	r.Use(s.identify, s.recovered, s.guardHost, s.guardOrigin, s.guardPlain, s.guardRight)
+	r.Use(s.identify, s.audited, s.recovered, s.guardHost, s.guardOrigin, s.guardPlain, s.guardRight)
 	r.NoRoute(func(c *gin.Context) { s.fail(c, wire.UnknownPath(c.Request)) })
 	r.NoMethod(func(c *gin.Context) {
 		if c.Request.Method == http.MethodOptions {
@@ -88,7 +88,7 @@ func (s *Server) routes() *gin.Engine {
 	})
 
 	for _, route := range s.operators() {
-		s.add(s.fallback(), route)
+		s.add(api{"", s.fallback()}, route)
 	}
 	for _, a := range s.dialects {
 		for _, route := range a.Routes() {
@@ -116,12 +116,13 @@ type place struct {
 type endpoint struct {
 	dialect.Route
 	dialect dialect.Dialect
+	api     string // the dialect's name in documents
 }
 
 // add adds a dialect's route to those of its place.
-func (s *Server) add(d dialect.Dialect, route dialect.Route) {
+func (s *Server) add(a api, route dialect.Route) {
 	at := place{route.Method, route.Path}
-	s.endpoints[at] = append(s.endpoints[at], endpoint{route, d})
+	s.endpoints[at] = append(s.endpoints[at], endpoint{route, a.Dialect, a.name})
 }
 
 // fallback returns the dialect that answers what no other speaks.
@@ -167,5 +168,7 @@ func (s *Server) fail(c *gin.Context, e *fault.Error) {
 	if e.Kind == fault.Unauthenticated {
 		c.Writer.Header().Set("WWW-Authenticate", "Bearer")
 	}
-	exchangeOf(c).endpoint.dialect.Fail(c.Writer, e)
+	x := exchangeOf(c)
+	x.failed = e
+	x.endpoint.dialect.Fail(c.Writer, e)
 }

@@ -19,6 +19,7 @@ import (
 
 	"serve/access"
 	"serve/archive"
+	"serve/audit"
 	"serve/pool"
 	"serve/quota"
 	"serve/server/anthropic"
@@ -85,6 +86,8 @@ type Options struct {
 	Tokens Tokens
 	// PlainProxiesOnly refuses requests without TLS from other machines, except from Proxies.
 	PlainProxiesOnly bool
+	// Audit records requests and what is done to the server; nil for nobody. The server does not close it.
+	Audit audit.Recorder
 	// LenientFields accepts unknown fields at the top level of requests, and names them in a header.
 	LenientFields bool
 }
@@ -106,6 +109,7 @@ type Server struct {
 	ops      *ops.Ops
 	bodies   *quota.Budget
 	workers  *quota.Workers
+	watched  watched
 	draining atomic.Bool
 	router   *gin.Engine
 
@@ -155,6 +159,7 @@ func New(o Options) (*Server, error) {
 	if o.Keys != nil {
 		o.Keys.OnLeave(s.service.Forget)
 	}
+	s.watch()
 	s.router = s.routes()
 	if err := s.makeDescription(); err != nil {
 		return nil, fmt.Errorf("describe the endpoints: %w", err)
@@ -212,6 +217,7 @@ func (s *Server) assemble() (err error) {
 		Version:  o.Version,
 		PID:      o.PID,
 		Page:     o.Page,
+		Audit:    auditState(o.Audit),
 		Log:      o.Log,
 	})
 	return err
@@ -241,6 +247,7 @@ func (s *Server) Resume() error {
 func (s *Server) Close() {
 	s.api.Close()
 	s.pool.Close()
+	s.endWatch()
 }
 
 // Wait returns when no background response and no line of a batch is running, or when ctx is done.

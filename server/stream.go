@@ -52,6 +52,9 @@ func (s *sender) send() *fault.Error {
 		err = s.followAll()
 	}
 	if err == nil {
+		if e := service.CallOf(s.ctx).Ends(nil); e != nil {
+			return s.fail(e)
+		}
 		_ = s.write(func(b []byte) []byte { return s.enc.End(b, s.reply.Usage()) })
 		return nil
 	}
@@ -110,10 +113,8 @@ func (s *sender) events(index int, events []engine.Event) error {
 	var broken error
 	err := s.write(func(b []byte) []byte {
 		for i := range events {
-			if s.reply.Verify != nil {
-				if broken = s.reply.Verify(&events[i]); broken != nil {
-					return b
-				}
+			if broken = s.reply.Take(index, &events[i]); broken != nil {
+				return b
 			}
 			b = s.enc.Delta(b, index, &events[i])
 		}
@@ -159,6 +160,9 @@ func (s *sender) fail(err error) *fault.Error {
 	e := service.Fault(err, "")
 	if s.err == nil && !s.begun {
 		return e
+	}
+	if unrecorded := service.CallOf(s.ctx).Ends(e); unrecorded != nil {
+		e = unrecorded
 	}
 	last := s.enc.Fail(nil, e)
 	_ = s.write(func([]byte) []byte { return last })

@@ -31,6 +31,9 @@ type Call struct {
 	// Yields marks work that nobody waits for: it takes what others leave, whatever tier it asks for.
 	Yields bool
 
+	// Audit records what is done for the call; nil for nobody.
+	Audit Auditor
+
 	// Report, if not nil, is called when the work of a detached call has ended.
 	Report func(context.Context)
 
@@ -182,7 +185,7 @@ func (c *Call) Detached() bool {
 func Embed(ctx context.Context, model *pool.Lease, inputs [][]engine.Token) ([][]float32, error) {
 	call := CallOf(ctx)
 	var vectors [][]float32
-	_, err := call.read(model, inputs, func() (err error) {
+	_, err := call.read(ctx, model, inputs, Asked{Inputs: inputs}, func() (err error) {
 		vectors, err = model.Engine.Embed(ctx, call.caller(engine.TierDefault), inputs)
 		return err
 	})
@@ -190,7 +193,9 @@ func Embed(ctx context.Context, model *pool.Lease, inputs [][]engine.Token) ([][
 }
 
 // read counts the tokens of inputs, and has a model compute them if they may be.
-func (c *Call) read(model *pool.Lease, inputs [][]engine.Token, compute func() error) (tokens int, err error) {
+func (c *Call) read(
+	ctx context.Context, model *pool.Lease, inputs [][]engine.Token, asked Asked, compute func() error,
+) (tokens int, err error) {
 	for _, in := range inputs {
 		tokens += len(in)
 	}
@@ -198,8 +203,13 @@ func (c *Call) read(model *pool.Lease, inputs [][]engine.Token, compute func() e
 		return 0, err
 	}
 
+	work, err := c.begins(ctx, model, []Asked{asked})
+	if err != nil {
+		return 0, err
+	}
 	w := Work{Model: model.ID, Tokens: tokens, Begun: time.Now()}
 	err = compute()
+	c.computed(work, tokens, err)
 	w.Ended = time.Now()
 	w.Err = err
 	c.note(w)
@@ -216,7 +226,7 @@ func Rank(
 	if err != nil {
 		return nil, 0, err
 	}
-	tokens, err = call.read(model, inputs, func() (err error) {
+	tokens, err = call.read(ctx, model, inputs, Asked{Texts: append([]string{query}, documents...)}, func() (err error) {
 		scores, err = model.Engine.Rank(ctx, by, inputs)
 		return err
 	})

@@ -93,6 +93,15 @@ func modelFault(err error) *fault.Error {
 	return nil
 }
 
+// unrecordedRetry is after which time a log that cannot be written may be written again.
+const unrecordedRetry = 5 * time.Second
+
+// Unrecorded returns the fault for what cannot be recorded, and is not done for that.
+func Unrecorded() *fault.Error {
+	return later(fault.Unrecorded, unrecordedRetry,
+		"The server's audit log cannot be written, so that no request is answered.")
+}
+
 // quotaRetry is after which time a request may have what others have now. Most are read in milliseconds.
 const quotaRetry = time.Second
 

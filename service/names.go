@@ -202,6 +202,10 @@ func (s *Service) Names(m *pool.Model) []string {
 // Name gives a model another name, until the server ends. It is the only copy of a model that there is. A name that
 // was given to a model which the context's client may not use stays where it is.
 func (s *Service) Name(ctx context.Context, m *pool.Model, name string) *fault.Error {
+	return act(ctx, actNamed, m.ID, map[string]string{"name": name}, s.name(ctx, m, name))
+}
+
+func (s *Service) name(ctx context.Context, m *pool.Model, name string) *fault.Error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if other := s.lookUp(name); other != nil && other != m && (s.given[name] == nil || !s.may(ctx, other)) {
@@ -243,6 +247,10 @@ func notHere(name string) *fault.Error {
 // Remove removes a name that a client has given to a model, or else deletes the files of a model, which
 // is unloaded. A model that the server was started with stays.
 func (s *Service) Remove(ctx context.Context, name string) *fault.Error {
+	return act(ctx, actDeleted, name, nil, s.remove(ctx, name))
+}
+
+func (s *Service) remove(ctx context.Context, name string) *fault.Error {
 	m, done, e := s.unname(ctx, name)
 	if done || e != nil {
 		return e
@@ -337,12 +345,12 @@ func (s *Service) Pull(ctx context.Context, name string, report func(PullProgres
 		return fault.New(fault.Unsupported, "", "This server does not manage models.")
 	}
 	if !mayOpen(ctx, name) {
-		return notHere(name)
+		return act(ctx, actPulled, name, nil, notHere(name))
 	}
 	err := s.opts.Library.Pull(ctx, name, report)
 	var known *fault.Error
-	if err == nil || errors.As(err, &known) {
-		return known
+	if err != nil && !errors.As(err, &known) {
+		known = Fault(err, "model")
 	}
-	return Fault(err, "model")
+	return act(ctx, actPulled, name, nil, known)
 }

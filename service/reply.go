@@ -13,14 +13,16 @@ import (
 type Reply struct {
 	Model   *pool.Lease
 	Streams []*engine.Stream
-	// Verify is called with every event before it is sent to the client. It returns an error at the
-	// end of an answer that violates its schema. It is nil if there is nothing to verify.
+	// Verify is called with every event by Take. It returns an error at the end of an answer that violates its schema. It
+	// is nil if there is nothing to verify.
 	Verify func(*engine.Event) error
 	// Notes say what was changed in the conversation so that the model's template takes it.
 	Notes []string
 	// NotEnforced lists the parts of the conversation's schemas that are not enforced.
 	NotEnforced []string
 
+	call    *Call       // of the request; nil before it has streams
+	first   int         // the auditor's number of the first stream
 	use     *access.Use // of the request; nil for no limits
 	answers int         // that are reserved of it
 	bound   int         // of their tokens, which are reserved, too
@@ -48,6 +50,9 @@ func (r *Reply) GenerateAll(ctx context.Context, requests []engine.Request) erro
 		if each < longest(&requests[i], size) {
 			requests[i].MaxTokens = each
 		}
+	}
+	if err := r.audit(ctx, requests); err != nil {
+		return err
 	}
 	for _, er := range requests {
 		if err := r.generate(ctx, er); err != nil {
@@ -79,6 +84,21 @@ func needOf(requests []engine.Request, size int) (n access.Need) {
 	return n
 }
 
+// audit records the requests before anything is computed for them.
+func (r *Reply) audit(ctx context.Context, requests []engine.Request) error {
+	r.call = CallOf(ctx)
+	if r.call.Audit == nil {
+		return nil
+	}
+	works := make([]Asked, len(requests))
+	for i := range requests {
+		works[i].Request = &requests[i]
+	}
+	first, err := r.call.begins(ctx, r.Model, works)
+	r.first = first - len(r.Streams)
+	return err
+}
+
 // Generate starts a stream on behalf of the context's client.
 func (r *Reply) Generate(ctx context.Context, er engine.Request) error {
 	return r.GenerateAll(ctx, []engine.Request{er})
@@ -96,22 +116,36 @@ func (r *Reply) generate(ctx context.Context, er engine.Request) error {
 		return err
 	}
 	call.note(Work{Model: r.Model.ID, Request: &er, Stream: stream})
+	if call.Audit != nil {
+		call.Audit.Answers(r.first+len(r.Streams), stream)
+	}
 	r.Streams = append(r.Streams, stream)
 	return nil
 }
 
+// Take is called with every event of a stream, by its index, before it is sent to the client. It returns an error at the
+// end of an answer that violates its schema.
+func (r *Reply) Take(stream int, e *engine.Event) error {
+	if r.call != nil && r.call.Audit != nil {
+		r.call.Audit.Drew(r.first+stream, e)
+	}
+	if r.Verify == nil {
+		return nil
+	}
+	return r.Verify(e)
+}
+
 // Read reads one stream to its end, and verifies its events.
 func (r *Reply) Read(ctx context.Context, stream *engine.Stream, each func(*engine.Event)) error {
+	index := slices.Index(r.Streams, stream)
 	for {
 		events, err := stream.Next(ctx)
 		if err != nil || events == nil {
 			return err
 		}
 		for i := range events {
-			if r.Verify != nil {
-				if err := r.Verify(&events[i]); err != nil {
-					return err
-				}
+			if err := r.Take(index, &events[i]); err != nil {
+				return err
 			}
 			each(&events[i])
 		}

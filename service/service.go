@@ -101,6 +101,9 @@ func (s *Service) Worker(ctx context.Context, name string, t engine.Tier) (*pool
 
 // Prompt builds the prompt of a conversation for a model.
 func (s *Service) Prompt(ctx context.Context, model *pool.Lease, c *prompt.Conversation) (*prompt.Prompt, error) {
+	if call := CallOf(ctx); call.Audit != nil {
+		call.Audit.Reads(c)
+	}
 	b := prompt.Builder{Model: NewReader(ctx, model), Name: model.ID, Fetch: s.opts.Fetch, Templates: &s.templates}
 	var p *prompt.Prompt
 	err := s.Ask(ctx, model, func() (err error) {

@@ -298,7 +298,7 @@ func (a *attacked) measure(t *testing.T, attack *attack) {
 		size = int64(len(attack.body()))
 	}
 
-	a.forgetPeak()
+	resident := a.residents()
 	before := a.cost()
 	a.charge(t.Context(), t, attack)
 	after := a.cost()
@@ -310,7 +310,8 @@ func (a *attacked) measure(t *testing.T, attack *attack) {
 		t.Errorf("%s: %s of CPU time", attack.name, cpu)
 	}
 	if allowed := attackMemory * max(1, (size+1<<20-1)>>20); memory > allowed {
-		t.Errorf("%s: %d MiB of memory, more than %d", attack.name, memory>>20, allowed>>20)
+		t.Errorf("%s: %d MiB of memory, more than %d; by process, before:%s, at most:%s",
+			attack.name, memory>>20, allowed>>20, resident, a.peaks())
 	}
 }
 
@@ -378,7 +379,12 @@ func (a *attacked) mixed(t *testing.T, list []attack, length time.Duration) {
 
 // residents lists the resident memory of each process, in MiB.
 func (a *attacked) residents() (list string) {
-	a.forgetPeak()
+	a.forgetPeak() // then the peak is what there is
+	return a.peaks()
+}
+
+// peaks lists the peak of each process's resident memory, in MiB.
+func (a *attacked) peaks() (list string) {
 	for _, pid := range append(a.children(), a.cmd.Process.Pid) {
 		kind := "engine"
 		if readsText(pid) {

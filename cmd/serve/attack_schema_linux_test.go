@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"strings"
+
+	"serve/prompt"
 )
 
 // schemaAttacks are schemas, patterns and grammars that would cost more than they say, and conversations that would
@@ -57,7 +59,7 @@ func textAttacks() []attack {
 	for i := range 40 {
 		doubled += fmt.Sprintf(`r%d: r%d r%d\n`, i, i+1, i+1)
 	}
-	tools := counted(1024, `{"type":"function","function":{"name":"f%d","parameters":{"type":"object",`+
+	tools := counted(prompt.MaxTools, `{"type":"function","function":{"name":"f%d","parameters":{"type":"object",`+
 		`"properties":{"a":{"type":"string","maxLength":100}}}}}`)
 
 	return []attack{
@@ -77,7 +79,7 @@ func textAttacks() []attack {
 			body: func() string { return chatWith(`"max_tokens":1,"guided_regex":"(?=(a+)+b)(a+)+"`, "Go on.") },
 		},
 		{
-			name: "1,024 tools",
+			name: "as many tools as there may be",
 			path: chat,
 			body: func() string { return chatWith(`"max_tokens":1,"tools":[`+tools+`]`, "Go on.") },
 		},

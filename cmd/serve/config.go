@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"serve/archive"
+	"serve/auditor"
 	"serve/engine"
 	"serve/flagset"
 	"serve/host"
@@ -28,6 +29,7 @@ type config struct {
 	drainTimeout time.Duration
 
 	keysFile string
+	audit    auditor.Flags
 
 	dataDir       string
 	keepResponses time.Duration
@@ -70,6 +72,7 @@ func (c *config) declare(f flagset.Set) {
 	flagset.Number(f, &c.ollamaPort, "ollama-port", 0, flagset.Within(0, 1<<16-1),
 		"additional port for Ollama's clients, which expect 11434; 0 for none")
 	c.declareTLS(f)
+	c.audit.Declare(f)
 	c.modelConfig.declare(f)
 
 	f.List(

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 
+	"serve/audit"
 	"serve/dial"
+	"serve/flagset"
 	"serve/host"
 	"serve/hub"
 	"serve/loader"
@@ -51,11 +53,11 @@ var outcomes = []struct {
 	code  int
 	kinds []error
 }{
-	{exitUsage, []error{errUsage, loader.ErrOptions, dial.ErrUsage}},
+	{exitUsage, []error{errUsage, flagset.ErrUsage, loader.ErrOptions, dial.ErrUsage, audit.ErrKey}},
 	{exitInterrupted, []error{errInterrupted}},
 	{exitMemory, []error{loader.ErrMemory}},
 	{exitDevice, []error{loader.ErrDevice}},
-	{exitIntegrity, []error{hub.ErrIntegrity}},
+	{exitIntegrity, []error{hub.ErrIntegrity, audit.ErrProof}},
 	{exitAccess, []error{hub.ErrAccess}},
 	{exitDisk, []error{hub.ErrDisk}},
 	{exitNotFound, []error{models.ErrReference, models.ErrUnserved, models.ErrNotHere}},

@@ -1,80 +1,52 @@
 package main
 
 import (
-	"time"
-
 	"github.com/spf13/cobra"
 
 	"serve/access"
+	"serve/auditor"
 	"serve/flagset"
 	"serve/hub"
 	"serve/keyring"
 	"serve/models"
 )
 
-// keyOptions are the flags of the commands for keys.
-type keyOptions struct {
-	keyring.Command
-	made  keyring.New
-	grace time.Duration
-}
-
 func newKeyCommand(w *cli) *cobra.Command {
-	cmd := &cobra.Command{
+	return newGroup(&cobra.Command{
 		Use:   "key",
 		Short: "manage the API keys of servers",
 		Long: `key creates, lists, revokes and rotates API keys. Servers that use the same file of
 keys notice within a second. Once there is a key, every client needs one.`,
 		Args: arguments(0, 0, "create, list, revoke or rotate"),
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-
-	var o keyOptions
-	name := arguments(1, 1, "the name of a key")
-	create := w.keyCommand(&o, "create NAME", "create a key and print it; it is not shown again", name,
-		func(args []string) error {
-			k, err := o.made.Named(args[0])
-			if err != nil {
-				return usagef("--scope: %w", err)
-			}
-			return o.Create(k)
-		})
-	o.made.Declare(flagsOf(create))
-
-	rotate := w.keyCommand(&o, "rotate NAME", "give a key another secret and print it", name,
-		func(args []string) error { return o.Rotate(args[0], o.grace) })
-	flagset.Parsed(flagsOf(rotate), &o.grace, "grace", "period", access.ParsePeriod, access.FormatPeriod,
-		"how long the earlier secret is accepted, such as 24h")
-	cmd.AddCommand(
-		create,
-		w.keyCommand(&o, "list", "list the keys", arguments(0, 0, "no arguments"), func([]string) error { return o.List() }),
-		w.keyCommand(&o, "revoke NAME", "revoke a key, by its name or id, and end what runs for it", name,
-			func(args []string) error { return o.Revoke(args[0]) }),
-		rotate,
-	)
-	return cmd
+	}, keyring.Commands(w.t, w.keysFile))
 }
 
-// keyCommand returns a command for keys.
-func (w *cli) keyCommand(
-	o *keyOptions, use, short string, args cobra.PositionalArgs, run func([]string) error,
-) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   use,
-		Short: short,
-		Args:  args,
-		RunE: func(_ *cobra.Command, args []string) (err error) {
-			o.Terminal = w.t
-			if o.File, err = w.keysFile(o.File); err != nil {
-				return err
-			}
-			return run(args)
-		},
+func newAuditCommand(w *cli) *cobra.Command {
+	return newGroup(&cobra.Command{
+		Use:   "audit",
+		Short: "make, verify and read the audit logs of servers",
+		Long: `audit makes the keys of an audit log, in which serve --audit DIR records who has asked
+for what and what was done to the server, and verifies, reads, exports and prunes it.`,
+		Args: arguments(0, 0, "the name of one of its commands"),
+	}, auditor.Commands(w.t, versionText()))
+}
+
+// newGroup adds commands to one that only has them.
+func newGroup(group *cobra.Command, list []flagset.Command) *cobra.Command {
+	group.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	for _, c := range list {
+		cmd := &cobra.Command{
+			Use:   c.Use,
+			Short: c.Short,
+			Args:  arguments(c.Least, c.Most, c.What),
+			RunE:  func(cmd *cobra.Command, args []string) error { return c.Run(cmd.Context(), args) },
+		}
+		if c.Declare != nil {
+			c.Declare(flagsOf(cmd))
+		}
+		group.AddCommand(cmd)
 	}
-	f := flagsOf(cmd)
-	f.Text(&o.File, "keys", "", "`file` of the keys; by default keys.json in serve's own data folder")
-	f.JSON(&o.JSON)
-	return cmd
+	return group
 }
 
 // keysFile returns the file of keys that a flag names, or the default.

@@ -74,6 +74,7 @@ func newRootCommand(w *cli) *cobra.Command {
 		newBenchCommand(w),
 		newPsCommand(w),
 		newKeyCommand(w),
+		newAuditCommand(w),
 		newDoctorCommand(w),
 		newEngineCommand(w),
 		newManCommand(),

@@ -14,6 +14,7 @@ import (
 
 	"serve/access"
 	"serve/archive"
+	"serve/auditor"
 	"serve/host"
 	"serve/hub"
 	"serve/library"
@@ -113,6 +114,9 @@ func runServe(ctx context.Context, w *cli, c *config, names []string) error {
 		return err
 	}
 	if err := s.openArchive(); err != nil {
+		return err
+	}
+	if err := s.openAudit(names); err != nil {
 		return err
 	}
 	return s.run(ctx, listener)
@@ -292,6 +296,26 @@ func (s *startup) openArchive() error {
 	if err != nil {
 		return withHint(err, "choose another --data-dir")
 	}
+	return nil
+}
+
+// openAudit opens the audit log, if there is one.
+func (s *startup) openAudit(names []string) error {
+	network, err := s.w.network()
+	if err != nil {
+		return err
+	}
+	log, err := s.c.audit.Open(auditor.Environment{
+		Expand:  func(path string) string { return hub.ExpandHome(path, s.w.lookup) },
+		Offline: network.Offline,
+		Version: versionText(),
+		Models:  names,
+	})
+	if err != nil || log == nil {
+		return err
+	}
+	s.options.Audit = log
+	s.closers = append(s.closers, func() { s.report(log.Stop()) })
 	return nil
 }
 

@@ -5,6 +5,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,6 +49,8 @@ const soakClients = 32
 // soaked is a serve that is disturbed.
 type soaked struct {
 	url    string
+	http   *http.Client
+	keys   []string // of the clients, in turns; the first may read /metrics, too
 	cmd    *exec.Cmd
 	errOut *syncBuffer
 
@@ -58,8 +62,59 @@ type soaked struct {
 	events   [soakClients]atomic.Int64 // by client: what it was told
 }
 
+// startGuarded is startSoaked with TLS, keys of two tenants, and an audit log, which must be whole in the end.
+func startGuarded(t *testing.T, flags ...string) *soaked {
+	t.Helper()
+	home := t.TempDir()
+	environ := []string{"SERVE_HOME=" + home}
+	log := filepath.Join(home, "audit")
+	if out, err := process(t, environ, "audit", "init", log).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	t.Cleanup(func() { // after the server has ended
+		if out, err := process(t, environ, "audit", "verify", log).CombinedOutput(); err != nil {
+			t.Errorf("the audit log: %v: %s", err, out)
+		}
+	})
+
+	var keys []string
+	for _, arguments := range [][]string{
+		{"first", "--tenant", "one", "--scope", "inference,metrics"},
+		{"second", "--tenant", "two"},
+		{"third", "--tenant", "two", "--tokens-per-day", "1000000000", "--requests-per-minute", "1000000"},
+	} {
+		create := process(t, environ, append([]string{"key", "create"}, arguments...)...)
+		secret, err := create.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, strings.TrimSpace(string(secret)))
+	}
+
+	s := startSoakedIn(t, home, append(flags, "--tls-self-signed", "--audit", log)...)
+	s.keys = keys
+	certificate, err := os.ReadFile(filepath.Join(home, "tls", "self-signed.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	trusted := x509.NewCertPool()
+	trusted.AppendCertsFromPEM(certificate)
+	transport := &http.Transport{
+		TLSClientConfig:   &tls.Config{RootCAs: trusted},
+		ForceAttemptHTTP2: true,
+	}
+	t.Cleanup(transport.CloseIdleConnections)
+	s.http = &http.Client{Transport: transport}
+	return s
+}
+
 // startSoaked serves a tiny model in a process of its own until the test ends.
 func startSoaked(t *testing.T, flags ...string) *soaked {
+	t.Helper()
+	return startSoakedIn(t, t.TempDir(), flags...)
+}
+
+func startSoakedIn(t *testing.T, home string, flags ...string) *soaked {
 	t.Helper()
 	template, err := os.ReadFile("../../build/llama/src/models/templates/Qwen-Qwen2.5-7B-Instruct.jinja")
 	if err != nil {
@@ -70,9 +125,12 @@ func startSoaked(t *testing.T, flags ...string) *soaked {
 		t.Fatal(err)
 	}
 
-	s := &soaked{errOut: newSyncBuffer()}
+	s := &soaked{
+		http:   http.DefaultClient,
+		errOut: newSyncBuffer(),
+	}
 	args := append([]string{model, "--port", "0", "--log-level", "warn"}, flags...)
-	s.cmd = process(t, []string{"HOME=" + t.TempDir()}, args...)
+	s.cmd = process(t, []string{"SERVE_HOME=" + home}, args...)
 	s.cmd.Stderr = s.errOut
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -137,7 +195,8 @@ func (s *soaked) stream(ctx context.Context, client int, body string, leave int)
 	}
 
 	req.Header.Set("Content-Type", "application/json")
-	res, err := http.DefaultClient.Do(req)
+	s.sign(req, client)
+	res, err := s.http.Do(req)
 	if err != nil {
 		return "", err
 	}
@@ -216,6 +275,13 @@ func (s *soaked) stream(ctx context.Context, client int, body string, leave int)
 	s.finished.Add(int64(ends))
 	s.tokens.Add(int64(total))
 	return fmt.Sprint(said), nil
+}
+
+// sign adds a client's key.
+func (s *soaked) sign(req *http.Request, client int) {
+	if len(s.keys) > 0 {
+		req.Header.Set("Authorization", "Bearer "+s.keys[client%len(s.keys)])
+	}
 }
 
 // engine returns the process of the engine; 0 while there is none.
@@ -311,7 +377,12 @@ func garbage(pid, n int) error {
 // numbers reads /metrics.
 func (s *soaked) numbers(t *testing.T) map[string]float64 {
 	t.Helper()
-	res, err := http.Get(s.url + "/metrics")
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.sign(req, 0)
+	res, err := s.http.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -331,14 +402,14 @@ func (s *soaked) numbers(t *testing.T) map[string]float64 {
 
 var recovered = regexp.MustCompile(`the (?:engine|tokenizer) was restarted.* after=(\S+)`)
 
-// TestSoak has 32 clients stream while the engine is killed, stopped, aborted, starved
-// and fed with garbage, and some of the clients vanish. Nobody's answer changes.
+// TestSoak has 32 clients of two tenants stream by HTTP/2 and TLS, with keys and an audit log, while the engine is
+// killed, stopped, aborted, starved and fed with garbage, and some of the clients vanish. Nobody's answer changes.
 func TestSoak(t *testing.T) {
 	stall := "1s"
 	if raceDetector {
 		stall = "4s" // nothing stalls before it is stopped, however busy the machine is
 	}
-	s := startSoaked(t, "--parallel", "16", "--ctx-size", "1024", "--stall-timeout", stall)
+	s := startGuarded(t, "--parallel", "16", "--ctx-size", "1024", "--stall-timeout", stall)
 	bodies := canaries()
 	want := make([]string, len(bodies))
 	for i, body := range bodies {

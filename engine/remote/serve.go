@@ -25,6 +25,10 @@ type Model struct {
 	Text       engine.Text
 	Vocabulary int // tokens that a Text without a Runner knows
 	Close      func()
+
+	// Release, if it is not nil, gives memory that was freed back to the system, Go's and C's. It is called after
+	// the load and after large calls, on any goroutine.
+	Release func()
 }
 
 // Open loads what a parent asks for. It returns nil instead of a Model when it
@@ -55,6 +59,8 @@ type child struct {
 	text   engine.Text
 	clocks clocks // of the calls
 
+	releaser releaser
+
 	mu       sync.Mutex
 	samplers map[uint64]engine.Sampler
 	parsers  map[uint64]*liveParser
@@ -84,11 +90,16 @@ func Serve(c Conn, open Open) error {
 	}
 
 	ch := &child{samplers: map[uint64]engine.Sampler{}, parsers: map[uint64]*liveParser{}, calls: c.Calls}
+	release := debug.FreeOSMemory
 	model, answer := open(request)
 	if model != nil {
 		defer model.Close()
 		ch.runner = model.Runner
 		ch.text = model.Text
+		if model.Release != nil {
+			release = model.Release
+			ch.releaser.release = release
+		}
 	}
 
 	m := newMessage(nil)
@@ -96,8 +107,7 @@ func Serve(c Conn, open Open) error {
 	m.err(nil)
 	m.bytes(answer)
 	m.bytes(model.facts())
-	// A vocabulary leaves tens of megabytes of garbage behind, and nothing as large comes again.
-	debug.FreeOSMemory()
+	release() // a vocabulary leaves tens of megabytes of garbage behind
 	if err := m.send(c.Calls); err != nil || model == nil {
 		return err
 	}
@@ -323,16 +333,20 @@ func (c *child) serveCalls(in *bufio.Reader, steps io.Closer) {
 			steps.Close()
 			return
 		}
+		c.releaser.begin(len(frame))
 		go func() {
-			if c.answer(frame) != nil {
+			answered, err := c.answer(frame)
+			if err != nil {
 				steps.Close()
 			}
+			c.releaser.end(answered)
 		}()
 	}
 }
 
-// answer answers one call, unless the clock has done so. An error means that the process is of no use any more.
-func (c *child) answer(frame []byte) error {
+// answer answers one call, unless the clock has done so, and returns the size of the answer in bytes. An error means
+// that the process is of no use any more.
+func (c *child) answer(frame []byte) (bytes int, err error) {
 	r := reader{b: frame}
 	id := r.u32()
 	limit := time.Duration(r.u64())
@@ -348,14 +362,14 @@ func (c *child) answer(frame []byte) error {
 			_ = c.send(&late) // if the parent is gone, the process ends anyway
 		})
 	}
-	err := c.call(&r, &out)
+	err = c.call(&r, &out)
 	if !stop() {
-		return nil
+		return len(out.b), nil
 	}
 	if c.fatal(err) {
-		return err
+		return 0, err
 	}
-	return c.send(&out)
+	return len(out.b), c.send(&out)
 }
 
 // send writes a reply. One that is too large is an error of the call.

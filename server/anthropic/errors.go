@@ -94,6 +94,7 @@ var failures = map[fault.Kind]failure{
 	fault.Crashed:         {http.StatusInternalServerError, apiError, true},
 	fault.LoadFailed:      {http.StatusInternalServerError, apiError, true},
 	fault.SchemaViolation: {http.StatusInternalServerError, apiError, true},
+	fault.Unrecorded:      {http.StatusServiceUnavailable, overloaded, false},
 	fault.Storage:         {http.StatusInternalServerError, apiError, false},
 	fault.StorageFull:     {http.StatusInternalServerError, apiError, true},
 	fault.Download:        {http.StatusInternalServerError, apiError, false},

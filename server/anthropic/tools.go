@@ -20,9 +20,6 @@ type tools struct {
 	parallel bool   // allows several calls in one answer
 }
 
-// Limits on tools.
-const maxTools = 1024
-
 var toolName = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,128}$`)
 
 // offered returns the tools that the model may call.
@@ -95,7 +92,7 @@ func setToolChoice(r *request, v wire.Value) *fault.Error {
 
 // readTools reads the field tools, without compiling their schemas.
 func (rd *reader) readTools(v wire.Value) ([]prompt.Tool, *fault.Error) {
-	items, e := v.Array(maxTools)
+	items, e := v.Array(prompt.MaxTools)
 	if e != nil {
 		return nil, e
 	}
@@ -208,8 +205,8 @@ func (t *tools) change(changes []toolChange, budget *steps.Budget) *fault.Error 
 		if !c.removed {
 			t.list = append(t.list, c.tool)
 		}
-		if len(t.list) > maxTools {
-			return fault.New(fault.InvalidValue, "messages", "Invalid 'messages': too many tools (maximum %d).", maxTools)
+		if len(t.list) > prompt.MaxTools {
+			return fault.New(fault.InvalidValue, "messages", "Invalid 'messages': too many tools (maximum %d).", prompt.MaxTools)
 		}
 	}
 	for i := range t.list {

@@ -45,7 +45,7 @@ var (
 			"description": wire.String,
 			"parameters":  wire.Object,
 		}, "name"),
-	}, "function"), maxTools).Examples(`[{"function":{"name":"f"}}]`)
+	}, "function"), prompt.MaxTools).Examples(`[{"function":{"name":"f"}}]`)
 )
 
 var toolName = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,128}$`)

@@ -71,6 +71,7 @@ var statuses = map[fault.Kind]int{
 	fault.Crashed:         http.StatusInternalServerError,
 	fault.LoadFailed:      http.StatusInternalServerError,
 	fault.SchemaViolation: http.StatusInternalServerError,
+	fault.Unrecorded:      http.StatusServiceUnavailable,
 	fault.Storage:         http.StatusInternalServerError,
 	fault.StorageFull:     http.StatusInsufficientStorage,
 	fault.Download:        http.StatusBadGateway,

@@ -208,7 +208,7 @@ func (c *callIDs) take(id, name string) int {
 
 // readTools reads the tools, which have OpenAI's form.
 func readTools(v wire.Value) ([]prompt.Tool, *fault.Error) {
-	list, e := v.Array(maxTools)
+	list, e := v.Array(prompt.MaxTools)
 	if e != nil {
 		return nil, e
 	}

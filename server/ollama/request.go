@@ -82,7 +82,6 @@ const (
 	maxInputs   = 2048
 	maxMessages = 16384
 	maxImages   = 128 // of a message
-	maxTools    = 1024
 	maxCalls    = 1024
 	maxTop      = 20
 )

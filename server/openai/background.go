@@ -145,6 +145,7 @@ func (api *API) inBackground(w http.ResponseWriter, r *http.Request, req *respon
 			accepted <- nil
 		})
 		if e != nil {
+			_ = service.CallOf(ctx).Ends(e)
 			accepted <- e
 		}
 	}()
@@ -187,15 +188,22 @@ func (api *API) finishInBackground(
 	rw.start()
 	stream := reply.Streams[0]
 	err := reply.Read(ctx, stream, rw.event)
+	var failed *fault.Error
 	switch cause := context.Cause(ctx); {
 	case err == nil:
 		rw.settle(stream.Usage())
 	case errors.Is(cause, errCancelled):
 		rw.response.Status = statusCancelled
 	case errors.Is(cause, errStopping):
-		rw.fail(service.Fault(engine.ErrStopped, ""))
+		failed = service.Fault(engine.ErrStopped, "")
 	default:
-		rw.fail(service.Fault(err, "input"))
+		failed = service.Fault(err, "input")
+	}
+	if e := service.CallOf(ctx).Ends(failed); e != nil {
+		failed = e
+	}
+	if failed != nil {
+		rw.fail(failed)
 	}
 
 	if e := api.keep(ctx, req, rw.response); e != nil {

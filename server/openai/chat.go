@@ -87,7 +87,7 @@ var chatFields = wire.Lift(func(r *chatRequest) *conversationRequest { return &r
 		},
 		{
 			Name: "functions",
-			Type: wire.Of(wire.ListOf(functionSchema, maxTools).Examples(`[{"name":"f"}]`), readFunctions,
+			Type: wire.Of(wire.ListOf(functionSchema, prompt.MaxTools).Examples(`[{"name":"f"}]`), readFunctions,
 				func(r *chatRequest) *[]prompt.Tool { return &r.functions.list }),
 			Doc: "The deprecated form of `tools`.",
 		},

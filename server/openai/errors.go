@@ -84,6 +84,7 @@ var failures = map[fault.Kind]failure{
 	fault.Crashed:         {http.StatusInternalServerError, serverError, "engine_crashed", true},
 	fault.LoadFailed:      {http.StatusInternalServerError, serverError, "model_load_failed", true},
 	fault.SchemaViolation: {http.StatusInternalServerError, serverError, "schema_violation", true},
+	fault.Unrecorded:      {http.StatusServiceUnavailable, serverError, "audit_log_unavailable", false},
 	fault.Storage:         {http.StatusInternalServerError, serverError, "storage_failed", false},
 	fault.StorageFull:     {http.StatusInsufficientStorage, serverError, "storage_full", true},
 	fault.Download:        {http.StatusBadGateway, serverError, "download_failed", false},

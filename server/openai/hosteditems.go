@@ -174,8 +174,8 @@ func (t *tools) offerFound(lists []wire.Value) *fault.Error {
 			if t.offers(tool.Name) {
 				continue
 			}
-			if len(t.list) == maxTools {
-				return list.Invalid("too many tools (maximum %d).", maxTools)
+			if len(t.list) == prompt.MaxTools {
+				return list.Invalid("too many tools (maximum %d).", prompt.MaxTools)
 			}
 			if o, ok := found.kinds.origins[tool.Name]; ok {
 				t.kinds.set(tool.Name, o)

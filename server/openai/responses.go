@@ -211,7 +211,7 @@ var (
 		wire.ListOf(itemSchema, maxMessages),
 	).Examples(`"Hello"`, `[{"role":"user","content":"Hello"}]`)
 
-	flatToolsSchema = wire.ListOf(anyTool, maxTools).Examples(`[{"type":"function","name":"f"}]`,
+	flatToolsSchema = wire.ListOf(anyTool, prompt.MaxTools).Examples(`[{"type":"function","name":"f"}]`,
 		`[{"type":"custom","name":"f"}]`, `[{"type":"web_search"}]`,
 		`[{"type":"namespace","name":"n","tools":[{"type":"function","name":"f"}]}]`)
 

@@ -126,7 +126,7 @@ func (t *tools) readFlat(v wire.Value, namespace string) *fault.Error {
 func (t *tools) readEach(
 	v wire.Value, read func(item wire.Value, object map[string]wire.Value, kind string) *fault.Error,
 ) *fault.Error {
-	items, e := v.Array(maxTools)
+	items, e := v.Array(prompt.MaxTools)
 	if e != nil {
 		return e
 	}
@@ -143,8 +143,8 @@ func (t *tools) readEach(
 		if e := read(item, object, kind); e != nil {
 			return e
 		}
-		if len(t.list) > maxTools {
-			return v.Invalid("too many tools (maximum %d).", maxTools)
+		if len(t.list) > prompt.MaxTools {
+			return v.Invalid("too many tools (maximum %d).", prompt.MaxTools)
 		}
 	}
 	return nil

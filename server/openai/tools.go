@@ -31,9 +31,6 @@ type toolChoice struct {
 	hosted string
 }
 
-// maxTools is the maximum number of tools.
-const maxTools = 1024
-
 // The schemas of the fields about tools.
 var (
 	nameSchema = wire.Schema{"type": "string", "pattern": toolName.String(), "maxLength": chatNames}
@@ -46,7 +43,7 @@ var (
 	}
 	functionSchema = wire.Open(functionProperties, "name")
 
-	toolsSchema = wire.ListOf(anyTool, maxTools).Examples(`[{"type":"function","function":{"name":"f"}}]`,
+	toolsSchema = wire.ListOf(anyTool, prompt.MaxTools).Examples(`[{"type":"function","function":{"name":"f"}}]`,
 		`[{"type":"custom","custom":{"name":"f"}}]`, `[{"type":"retrieval"}]`)
 
 	// anyTool describes a tool. Those of a type that is not known are not offered to the model.
@@ -156,7 +153,7 @@ func (t *tools) finish(f engine.Finish, called bool) engine.Finish {
 
 // readFunctions reads the deprecated field functions.
 func readFunctions(v wire.Value) ([]prompt.Tool, *fault.Error) {
-	items, e := v.Array(maxTools)
+	items, e := v.Array(prompt.MaxTools)
 	if e != nil {
 		return nil, e
 	}
@@ -315,7 +312,7 @@ func readChosen(v wire.Value, object map[string]wire.Value, kind string, flat bo
 
 // readAllowed reads the tools of a choice. Those of other types than these are not offered anyway.
 func readAllowed(v wire.Value, flat bool) ([]string, *fault.Error) {
-	items, e := v.Array(maxTools)
+	items, e := v.Array(prompt.MaxTools)
 	if e != nil {
 		return nil, e
 	}

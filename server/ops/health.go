@@ -72,9 +72,10 @@ func (o *Ops) readyz(w http.ResponseWriter, r *http.Request) *fault.Error {
 	status := struct {
 		Status string            `json:"status"`
 		Models map[string]string `json:"models,omitempty"`
+		Audit  string            `json:"audit,omitempty"` // "failing": records cannot be written
 		// Details of states that have some.
 		Reasons map[string]string `json:"reasons,omitempty"`
-	}{healthReady, map[string]string{}, map[string]string{}}
+	}{Status: healthReady, Models: map[string]string{}, Reasons: map[string]string{}}
 
 	for _, m := range asked {
 		health := o.health(m)
@@ -89,6 +90,19 @@ func (o *Ops) readyz(w http.ResponseWriter, r *http.Request) *fault.Error {
 			}
 			o.opts.Log.Error("a model is not ready", "model", m.ID, "health", health)
 		}
+	}
+
+	unrecorded := false
+	if o.opts.Audit != nil {
+		state := o.opts.Audit()
+		unrecorded = state.Refuses()
+		if state.Failing != nil {
+			status.Audit = "failing"
+			o.opts.Log.Error("the audit log cannot be written", "error", state.Failing, "lost", state.Lost)
+		}
+	}
+	if unrecorded {
+		status.Status = "not ready"
 	}
 
 	if o.opts.Draining() {

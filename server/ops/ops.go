@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"serve/audit"
 	"serve/fault"
 	"serve/pool"
 	"serve/server/dialect"
@@ -27,6 +28,8 @@ type Options struct {
 	PID      int
 	Page     fs.FS // index.html and assets; nil for none
 	Log      *slog.Logger
+	// Audit says how the audit log is; nil for none.
+	Audit func() audit.State
 	// Greeting is the answer at / to programs, which do not ask for HTML.
 	Greeting string
 }

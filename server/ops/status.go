@@ -17,6 +17,28 @@ type Status struct {
 	PID     int           `json:"pid"`
 	Started time.Time     `json:"started"`
 	Models  []ModelStatus `json:"models"`
+	Audit   *AuditStatus  `json:"audit,omitempty"` // absent without an audit log
+}
+
+// AuditStatus is how the audit log is.
+type AuditStatus struct {
+	Records  int64  `json:"records"`
+	Failing  string `json:"failing,omitempty"` // why records cannot be written
+	Lost     int64  `json:"lost"`              // records that could not be written, since the start
+	Continue bool   `json:"continue"`          // work goes on while records cannot be written
+}
+
+// auditStatus returns how the audit log is; nil if there is none.
+func (o *Ops) auditStatus() *AuditStatus {
+	if o.opts.Audit == nil {
+		return nil
+	}
+	state := o.opts.Audit()
+	s := &AuditStatus{Records: state.Records, Lost: state.Lost, Continue: state.Continues}
+	if state.Failing != nil {
+		s.Failing = state.Failing.Error()
+	}
+	return s
 }
 
 // ModelStatus is the state of a model. Most fields are zero if it is not in memory.
@@ -55,6 +77,7 @@ func (o *Ops) status(w http.ResponseWriter, r *http.Request) *fault.Error {
 		PID:     o.opts.PID,
 		Started: o.opts.Started,
 		Models:  []ModelStatus{},
+		Audit:   o.auditStatus(),
 	}
 
 	for _, m := range o.opts.Service.Models(r.Context()) {

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"serve/audit"
 	"serve/engine"
 	"serve/engine/enginetest"
 	"serve/server"
@@ -95,4 +97,44 @@ func processorTime(b *testing.B) time.Duration {
 		b.Fatal(err)
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkAudit answers with 128 tokens, with an audit log and without.
+func BenchmarkAudit(b *testing.B) {
+	for _, audited := range []bool{false, true} {
+		b.Run(fmt.Sprintf("audit=%t", audited), func(b *testing.B) {
+			var o server.Options
+			if audited {
+				dir := filepath.Join(b.TempDir(), "audit")
+				if _, err := audit.Init(dir); err != nil {
+					b.Fatal(err)
+				}
+				log, err := audit.Open(dir, audit.Options{})
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.Cleanup(func() { log.Close() })
+				o.Audit = log
+			}
+			_, s := servertest.Start(b, enginetest.Options{
+				Limits: engine.Limits{Context: 1 << 12, Batch: 1 << 10, Sequences: 32},
+				Next:   func([]engine.Token) engine.Token { return 'a' },
+			}, o)
+			body := `{"model":"fake","max_tokens":128,"stream":true,` + servertest.Hello + `}`
+			h := s.Handler()
+			before := processorTime(b)
+			b.SetParallelism(16)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					w := httptest.NewRecorder()
+					h.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/v1/chat/completions", strings.NewReader(body)))
+					if w.Code != http.StatusOK {
+						b.Error(w.Code, w.Body)
+						return
+					}
+				}
+			})
+			b.ReportMetric(float64(processorTime(b)-before)/float64(b.N), "cpu-ns/op")
+		})
+	}
 }

@@ -1,0 +1,204 @@
+package audit
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// Syslog sends records to a collector, by RFC 5424 over TLS (RFC 5425). The log in the folder does not wait for it:
+// what cannot be sent in time is counted, and the collector told how much it is.
+type Syslog struct {
+	address string
+	config  *tls.Config
+	host    string
+	onError func(error)
+
+	queue chan []byte
+	stop  context.CancelFunc
+	ended sync.WaitGroup
+
+	mu      sync.Mutex
+	dropped int
+	sealed  time.Time // when a checkpoint was sent last
+}
+
+const (
+	syslogQueue   = 10_000 // messages that wait
+	syslogDial    = 10 * time.Second
+	syslogWrite   = 10 * time.Second
+	syslogRetry   = time.Second
+	syslogLast    = 5 * time.Second // for what waits at the end
+	checkpointing = time.Minute     // how often a checkpoint is sent
+
+	// syslogPriority is facility 13, log audit, and severity 6, informational.
+	syslogPriority = 13*8 + 6
+	nilValue       = "-"
+)
+
+// NewSyslog sends to an address, host:port. OnError is called when the connection fails, and with nil when there is one
+// again. The caller closes it after the log.
+func NewSyslog(address string, config *tls.Config, onError func(error)) (*Syslog, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	config = config.Clone()
+	config.ServerName = host
+	config.MinVersion = tls.VersionTLS12
+	ctx, stop := context.WithCancel(context.Background())
+	s := &Syslog{
+		address: address,
+		config:  config,
+		host:    nilValue,
+		onError: onError,
+		queue:   make(chan []byte, syslogQueue),
+		stop:    stop,
+	}
+	if name, err := os.Hostname(); err == nil && isHeaderField(name, 255) {
+		s.host = name
+	}
+	s.ended.Go(func() { s.run(ctx) })
+	return s, nil
+}
+
+// isHeaderField reports whether a text can be a field of a message's header.
+func isHeaderField(s string, most int) bool {
+	for _, c := range []byte(s) {
+		if c <= ' ' || c >= 0x7f {
+			return false
+		}
+	}
+	return s != "" && len(s) <= most
+}
+
+// message returns a record as a message.
+func (s *Syslog) message(at time.Time, id string, text []byte) []byte {
+	if !isHeaderField(id, 32) {
+		id = nilValue
+	}
+	return fmt.Appendf(nil, "<%d>1 %s %s serve %d %s - %s",
+		syslogPriority, at.Format("2006-01-02T15:04:05.000000Z07:00"), s.host, os.Getpid(), id, text)
+}
+
+// Send is Options.Send of a log.
+func (s *Syslog) Send(c Commit) {
+	for _, line := range c.Lines {
+		r, err := ParseRecord(line)
+		if err != nil {
+			continue
+		}
+		s.add(s.message(r.Time, string(r.Kind), line))
+	}
+
+	// A checkpoint that is kept elsewhere finds a log that was rolled back.
+	s.mu.Lock()
+	due := time.Since(s.sealed) >= checkpointing
+	if due {
+		s.sealed = time.Now()
+	}
+	s.mu.Unlock()
+	if due {
+		s.seal(c.Checkpoint)
+	}
+}
+
+func (s *Syslog) seal(checkpoint string) {
+	if text, err := json.Marshal(map[string]string{"checkpoint": checkpoint}); err == nil {
+		s.add(s.message(now(), "checkpoint", text))
+	}
+}
+
+func (s *Syslog) add(message []byte) {
+	select {
+	case s.queue <- message:
+	default:
+		s.mu.Lock()
+		s.dropped++
+		s.mu.Unlock()
+	}
+}
+
+// Close sends what waits, for a few seconds at most.
+func (s *Syslog) Close() {
+	close(s.queue)
+	timer := time.AfterFunc(syslogLast, s.stop)
+	defer timer.Stop()
+	s.ended.Wait()
+	s.stop()
+}
+
+// run sends what is queued, until there is nothing more or ctx is done.
+func (s *Syslog) run(ctx context.Context) {
+	var conn net.Conn
+	defer func() {
+		if conn != nil {
+			conn.Close()
+		}
+	}()
+	failed := false
+	for message := range s.queue {
+		for {
+			var err error
+			if conn == nil {
+				conn, err = s.dial(ctx)
+			}
+			if err == nil {
+				err = s.write(conn, message)
+			}
+			if err == nil {
+				if failed {
+					failed = false
+					s.onError(nil)
+				}
+				break
+			}
+			if conn != nil {
+				conn.Close()
+				conn = nil
+			}
+			if !failed {
+				failed = true
+				s.onError(err)
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(syslogRetry):
+			}
+		}
+	}
+}
+
+func (s *Syslog) dial(ctx context.Context) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, syslogDial)
+	defer cancel()
+	dialer := tls.Dialer{Config: s.config}
+	return dialer.DialContext(ctx, "tcp", s.address)
+}
+
+// write writes a message with its length before it, and one that says how many could not be sent.
+func (s *Syslog) write(conn net.Conn, message []byte) error {
+	s.mu.Lock()
+	dropped := s.dropped
+	s.dropped = 0
+	s.mu.Unlock()
+	framed := frame(nil, message)
+	if dropped > 0 {
+		framed = frame(framed, s.message(now(), "dropped", fmt.Appendf(nil, `{"dropped":%d}`, dropped)))
+	}
+	_ = conn.SetWriteDeadline(time.Now().Add(syslogWrite))
+	_, err := conn.Write(framed)
+	return err
+}
+
+func frame(b, message []byte) []byte {
+	b = strconv.AppendInt(b, int64(len(message)), 10)
+	return append(append(b, ' '), message...)
+}
