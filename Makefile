@@ -21,7 +21,7 @@ NFPM := build/bin/nfpm-$(NFPM_VERSION)
 # Packages without C, which can be checked without a C compiler.
 PURE := ./hub/... ./kernels ./machine ./sandbox ./quota ./schema ./web ./loadgen ./archive ./picture ./chatclient ./engine ./engine/enginetest ./engine/remote/... ./models/...
 PURE += ./server/... ./lark ./steps ./fault ./pool ./prompt ./service ./console ./flagset ./registry ./terminal ./tracing ./worker ./certs/... ./bind
-PURE += ./access ./keyring ./dial ./audit ./auditor
+PURE += ./access ./keyring ./dial ./audit ./auditor ./oidc/...
 # A number of inputs, not a duration: Go 1.26 sometimes reports the end of the duration as a failure (go.dev/issue/75804).
 FUZZTIME ?= 10000x
 # Packages' scripts would run as whoever builds.
@@ -29,8 +29,8 @@ NPM_CI := npm ci --silent --no-audit --no-fund --ignore-scripts
 
 .PHONY: all serve llama page tools peers run node release version clean \
 	test test-pure test-binding test-program quick check check-computing hardened lint fuzz corpus emulated portable \
-	page-test monitoring judges judges-golden real-models agents more-agents soak attack reproducible tokenizers memory bench \
-	man docs cuda-list
+	page-test monitoring judges judges-golden real-models agents more-agents soak attack reproducible timing tokenizers \
+	memory bench man docs cuda-list
 
 all: serve
 
@@ -236,6 +236,11 @@ reproducible: llama
 ATTACK ?= 60m
 attack: llama
 	ATTACK=$(ATTACK) go test ./cmd/serve -run TestCostOfAttacks -v -timeout 0
+
+# Whether the time to the first token tells what another tenant has sent: TIMING trials, on a quiet machine.
+TIMING ?= 1000
+timing: llama
+	TIMING=$(TIMING) go test ./cmd/serve -run 'TestTimingOfTenants|TestMannWhitney' -v -count 1 -timeout 0
 
 # Splits 1 MiB of each kind of characters with each tokenizer of the catalog.
 tokenizers: llama

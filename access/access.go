@@ -17,16 +17,19 @@ var (
 
 // Principal is who asks. It does not change; a new one takes its place.
 type Principal struct {
-	ID      string
-	Name    string
+	ID   string
+	Name string
+	// Subject is how an issuer or a certificate names the principal; "" for a key with a secret.
+	Subject string
 	Tenant  string // never empty
 	Scopes  Scope
 	Models  []string  // names of those that may be used; none for all
 	Expires time.Time // zero for never
 
-	hash    hash
-	session *session
-	account *Account
+	hash        hash
+	certificate string // that it is known by; "" for a secret
+	session     *session
+	account     *Account
 }
 
 // session lasts as long as a principal may do what it may.

@@ -11,8 +11,13 @@ import (
 	"time"
 )
 
-// ErrNoKey means that no key has the name or the id.
-var ErrNoKey = errors.New("no such key")
+// Errors about keys.
+var (
+	// ErrNoKey means that no key has the name or the id.
+	ErrNoKey = errors.New("no such key")
+	// ErrNotSafe means that a change was made, and that the loss of power may undo it.
+	ErrNotSafe = errors.New("the change was made, but it is not certain that it outlives a loss of power")
+)
 
 // DefaultFile returns where the keys are if nothing is said, in the folder of serve's own data.
 func DefaultFile(home string) string { return filepath.Join(home, "keys.json") }
@@ -25,14 +30,15 @@ type NewKey struct {
 	Models  []string
 	Limits  Limits
 	Expires time.Duration // from now, 0 for never
+	// Certificate is the name of a client certificate, as certs.Identity has it, which takes the place of a secret.
+	Certificate string
 }
 
-// Create makes a key and returns its secret, which is not kept. The names of revoked keys are not free again: what was
+// Create makes a key and returns its secret, which is not kept; "" for one with a certificate. The names of revoked keys are not free again: what was
 // stored under them would be the new key's. Nor is the name of another key's tenant, unless the new key's Tenant says
-// it.
+// it. With an ErrNotSafe there is a key, too, and its secret.
 func Create(path string, n NewKey) (k Key, secret string, err error) {
 	now := time.Now().UTC().Truncate(time.Second)
-	secret = newSecret()
 	k = Key{
 		ID:      newID(),
 		Name:    n.Name,
@@ -41,7 +47,12 @@ func Create(path string, n NewKey) (k Key, secret string, err error) {
 		Models:  n.Models,
 		Limits:  n.Limits,
 		Created: now,
-		Secrets: []Secret{{SHA256: hashOf(secret)}},
+
+		Certificate: n.Certificate,
+	}
+	if n.Certificate == "" {
+		secret = newSecret()
+		k.Secrets = []Secret{{SHA256: hashOf(secret)}}
 	}
 	if k.Tenant == "" {
 		k.Tenant = k.Name
@@ -67,6 +78,9 @@ func Create(path string, n NewKey) (k Key, secret string, err error) {
 		f.Keys = append(f.Keys, k)
 		return nil
 	})
+	if err != nil && !errors.Is(err, ErrNotSafe) {
+		return Key{}, "", err
+	}
 	return k, secret, err
 }
 
@@ -112,13 +126,17 @@ func Revoke(path, name string) (k Key, err error) {
 	return k, err
 }
 
-// Rotate gives a key another secret. The earlier ones are accepted for the grace period.
+// Rotate gives a key another secret. The earlier ones are accepted for the grace period. With an ErrNotSafe it has the
+// new one, too.
 func Rotate(path, name string, grace time.Duration) (k Key, secret string, err error) {
 	secret = newSecret()
 	err = edit(path, func(f *keyFile) error {
 		found, err := f.active(name)
 		if err != nil {
 			return err
+		}
+		if found.Certificate != "" {
+			return fmt.Errorf("the key %s has no secret: it is for the certificate %q", found.Name, found.Certificate)
 		}
 
 		now := time.Now().UTC()
@@ -136,6 +154,9 @@ func Rotate(path, name string, grace time.Duration) (k Key, secret string, err e
 		k = *found
 		return nil
 	})
+	if err != nil && !errors.Is(err, ErrNotSafe) {
+		return Key{}, "", err
+	}
 	return k, secret, err
 }
 

@@ -37,6 +37,14 @@ type failing struct {
 	n     int
 }
 
+// failure counts a wrong key, and returns what its client is told.
+func (f *failures) failure(address string) error {
+	if err := f.add(address); err != nil {
+		return err
+	}
+	return ErrUnknown
+}
+
 // network returns what counts as one address; all that are none count together.
 func network(address string) netip.Prefix {
 	ip, err := netip.ParseAddr(address)

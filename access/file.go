@@ -43,6 +43,7 @@ func (f *keyFile) check() error {
 	ids := map[string]bool{}
 	names := map[string]bool{}
 	secrets := map[hash]bool{}
+	certificates := map[string]bool{}
 	for i := range f.Keys {
 		k := &f.Keys[i]
 		if err := k.check(); err != nil {
@@ -54,6 +55,12 @@ func (f *keyFile) check() error {
 		ids[k.ID] = true
 		names[k.Name] = true
 
+		if k.Certificate != "" && k.Revoked.IsZero() {
+			if certificates[k.Certificate] {
+				return fmt.Errorf("two keys are for the certificate %q", k.Certificate)
+			}
+			certificates[k.Certificate] = true
+		}
 		for _, s := range k.Secrets {
 			if secrets[s.SHA256] {
 				return fmt.Errorf("the secret of key %s is there twice", k.Name)
@@ -78,8 +85,13 @@ type stamp struct {
 func stampOf(path string) (stamp, error) {
 	var s unix.Stat_t
 	err := unix.Stat(path, &s)
-	if errors.Is(err, unix.ENOTDIR) {
+	switch {
+	case errors.Is(err, unix.ENOTDIR):
 		err = unix.ENOENT // there can be none where its folder is none
+	case errors.Is(err, unix.ENOENT):
+		if link := danglingLink(path); link != "" {
+			return stamp{}, fmt.Errorf("read the keys in %s: the symbolic link %s leads to nothing", path, link)
+		}
 	}
 	if err != nil {
 		return stamp{}, &fs.PathError{Op: "stat", Path: path, Err: err}
@@ -92,6 +104,24 @@ func stampOf(path string) (stamp, error) {
 		changed:  s.Ctim,
 		mode:     uint32(s.Mode), //nolint:unconvert // as above
 	}, nil
+}
+
+// danglingLink returns the symbolic link on the way to a file that leads to nothing; "" if there is none. Who has made
+// one means a file that is somewhere: it is not one that was never made.
+func danglingLink(path string) string {
+	for {
+		if info, err := os.Lstat(path); err == nil {
+			if info.Mode().Type() == fs.ModeSymlink {
+				return path
+			}
+			return ""
+		}
+		parent := filepath.Dir(path)
+		if parent == path {
+			return ""
+		}
+		path = parent
+	}
 }
 
 // readKeys reads and checks the file of keys. The error is an fs.ErrNotExist if there is none.
@@ -108,19 +138,11 @@ func readKeys(path string) (*keyFile, error) {
 
 // readPrivate decodes a file that nobody else may read or write.
 func readPrivate(path string, into any) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return errors.Unwrap(err) // without the path, which the caller names
-	}
-	defer f.Close()
-
-	info, err := f.Stat()
+	f, info, err := openRegular(path)
 	if err != nil {
 		return err
 	}
-	if !info.Mode().IsRegular() {
-		return errors.New("it is not a regular file")
-	}
+	defer f.Close()
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
 		return fmt.Errorf("other users may read or change it (its mode is %04o); chmod 600 makes it private", mode)
 	}
@@ -145,7 +167,36 @@ func readPrivate(path string, into any) error {
 	return nil
 }
 
-// writePrivate replaces a file in one step. Its readers see the old content or the new, also after a loss of power.
+// openRegular opens a file that must be a regular one: to open something else may wait forever, or do something. Errors
+// do not name the path.
+func openRegular(path string) (*os.File, fs.FileInfo, error) {
+	odd := errors.New("it is not a regular file")
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, nil, errors.Unwrap(err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, nil, odd
+	}
+
+	// It may have been replaced meanwhile.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, nil, errors.Unwrap(err)
+	}
+	info, err = f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = odd
+	}
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return f, info, nil
+}
+
+// writePrivate replaces a file in one step. Its readers see the old content or the new, also after a loss of power. With
+// an ErrNotSafe it has the new one, which a loss of power may undo.
 func writePrivate(path string, content any) error {
 	text, err := json.MarshalIndent(content, "", "  ")
 	if err != nil {
@@ -166,7 +217,10 @@ func writePrivate(path string, content any) error {
 		os.Remove(f.Name())
 		return err
 	}
-	return syncFolder(dir)
+	if err := syncFolder(dir); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotSafe, err)
+	}
+	return nil
 }
 
 // keepOwner gives a new file to the owner of another one, or of its folder if there is none: root changes files for a
@@ -186,8 +240,8 @@ func keepOwner(name, path string) error {
 	return os.Lchown(name, int(old.Uid), int(old.Gid))
 }
 
-// syncFolder makes the names in a folder durable.
-func syncFolder(dir string) error {
+// syncFolder makes the names in a folder durable. Tests have it fail.
+var syncFolder = func(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {
 		return err

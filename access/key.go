@@ -26,6 +26,8 @@ type Key struct {
 	Revoked time.Time `json:"revoked,omitzero"`
 	// Secrets are the hashes of those that are accepted: one, and after a rotation earlier ones for a while.
 	Secrets []Secret `json:"secrets"`
+	// Certificate is the name of the client certificate that takes the place of a secret; "" if there is a secret.
+	Certificate string `json:"certificate,omitempty"`
 }
 
 // Secret is the hash of a secret, and until when it is accepted if that is earlier than the key's end.
@@ -89,8 +91,12 @@ func (k *Key) check() error {
 	switch {
 	case k.ID == "" || len(k.ID) > maxName || CheckName(k.ID) != nil:
 		return fmt.Errorf("the id of key %s is not valid", k.Name)
-	case len(k.Secrets) == 0 && k.Revoked.IsZero():
+	case len(k.Secrets) == 0 && k.Certificate == "" && k.Revoked.IsZero():
 		return fmt.Errorf("key %s has no secret", k.Name)
+	case len(k.Secrets) > 0 && k.Certificate != "":
+		return fmt.Errorf("key %s has both a secret and a certificate", k.Name)
+	case !isText(k.Certificate, maxModel) && k.Certificate != "":
+		return fmt.Errorf("key %s is for a certificate %q, which none can have as its name", k.Name, k.Certificate)
 	case len(k.Secrets) > maxSecrets:
 		return fmt.Errorf("key %s has more than %d secrets", k.Name, maxSecrets)
 	case k.Scopes == 0:
@@ -100,11 +106,16 @@ func (k *Key) check() error {
 	}
 
 	for _, m := range k.Models {
-		if m == "" || len(m) > maxModel || !utf8.ValidString(m) || strings.ContainsFunc(m, unicode.IsControl) {
+		if !isText(m, maxModel) {
 			return fmt.Errorf("key %s names a model %q, which none can have as its name", k.Name, m)
 		}
 	}
 	return k.Limits.check()
+}
+
+// isText reports whether a text can be a name that others than the users of this program choose.
+func isText(text string, most int) bool {
+	return text != "" && len(text) <= most && utf8.ValidString(text) && !strings.ContainsFunc(text, unicode.IsControl)
 }
 
 // check returns an error if a limit is out of bounds.

@@ -36,14 +36,16 @@ type Keys struct {
 	change   atomic.Pointer[func(Change)]
 
 	// Of the goroutine that looks at the file.
-	changed   bool            // a principal has come or ended since tenants was made
-	tenants   map[string]bool // those that have a principal
-	leaving   map[string]bool // those whose last one has just ended
-	listed    map[string]Key  // the file's keys, by their ids
-	seen      stamp
-	present   bool   // the file was there when it was looked at last
-	complaint string // that was logged last
-	savedAt   time.Time
+	changed bool            // a principal has come or ended since tenants was made
+	tenants map[string]bool // those that have a principal
+	leaving map[string]bool // those whose last one has just ended
+	listed  map[string]Key  // the file's keys, by their ids
+	seen    stamp
+	present bool      // the file was there when it was looked at last
+	broken  time.Time // when what was seen last could not be used; zero if it can be
+
+	complaint complaint // about the file
+	unsaved   complaint // about the file of usage; of the goroutine that writes it
 
 	stop  chan struct{}
 	ended sync.WaitGroup
@@ -55,6 +57,8 @@ type table struct {
 	principals map[hash]*Principal
 	byID       map[string]*Principal // of the key itself, whichever secrets it has
 	accounts   map[string]*Account   // by the key's id
+	// byCertificate has the principals in byID that have no secret, by the name of their certificate.
+	byCertificate map[string]*Principal
 }
 
 // Open reads the keys and follows the file's changes until Close.
@@ -68,7 +72,6 @@ func Open(o Options) (*Keys, error) {
 	k := &Keys{
 		opts:     o,
 		failures: failures{most: o.Failures, counts: map[netip.Prefix]*failing{}},
-		savedAt:  time.Now(),
 		stop:     make(chan struct{}),
 	}
 	k.table.Store(&table{})
@@ -86,6 +89,7 @@ func Open(o Options) (*Keys, error) {
 	k.seen = seen
 	k.part()
 	k.ended.Go(k.watch)
+	k.ended.Go(k.save)
 	return k, nil
 }
 
@@ -148,14 +152,26 @@ func (k *Keys) watch() {
 		k.look()
 		k.expire()
 		k.part()
-		if now := time.Now(); now.Sub(k.savedAt) >= tokensEvery {
-			k.savedAt = now
-			if err := k.saveUsage(false); err != nil {
-				k.complain(err)
-			}
+	}
+}
+
+// save writes what the keys have used from time to time, until Close. It may wait for other processes that write it.
+func (k *Keys) save() {
+	ticker := time.NewTicker(tokensEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-k.stop:
+			return
+		case <-ticker.C:
+			k.unsaved.tell(k.opts.Log, k.saveUsage(false))
 		}
 	}
 }
+
+// retryEvery is after what time a file that could not be used is read again although it has not changed: what has
+// failed may have been the disk.
+const retryEvery = time.Minute
 
 // look reads the file again if it has changed. If it cannot be used, the keys stay what they were.
 func (k *Keys) look() {
@@ -163,28 +179,42 @@ func (k *Keys) look() {
 	if errors.Is(err, fs.ErrNotExist) && !k.present {
 		return
 	}
-	if err == nil && now == k.seen {
+	isSame := err == nil && now == k.seen
+	if isSame && (k.broken.IsZero() || time.Since(k.broken) < retryEvery) {
 		return
 	}
+
+	k.broken = time.Time{}
 	if err == nil {
 		k.present = true
-		err = k.load()
+		k.seen = now
+		if err = k.load(); err != nil {
+			k.broken = time.Now()
+		}
+	} else {
+		k.seen = stamp{} // whatever comes is read
 	}
 	if err != nil {
-		k.complain(fmt.Errorf("the API keys stay what they were: %w", err))
+		k.complaint.tell(k.opts.Log, fmt.Errorf("the API keys stay what they were: %w", err))
 		return
 	}
-	k.seen = now
-	k.complaint = ""
+	k.complaint.tell(k.opts.Log, nil)
 	k.opts.Log.Info("the API keys were read again", "keys", len(k.table.Load().accounts))
 }
 
-// complain logs an error, once.
-func (k *Keys) complain(err error) {
-	if text := err.Error(); text != k.complaint {
-		k.complaint = text
-		k.opts.Log.Error("a problem with the API keys", "error", err)
+// complaint is the error about something that was logged last; "" for none.
+type complaint string
+
+// tell logs an error unless it is the same as before; nil is the end of it.
+func (c *complaint) tell(log *slog.Logger, err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
 	}
+	if text != "" && text != string(*c) {
+		log.Error("a problem with the API keys", "error", err)
+	}
+	*c = complaint(text)
 }
 
 // load reads the file and puts its keys in the place of those that there are. What is gone, or may do other things than
@@ -205,6 +235,8 @@ func (k *Keys) load() error {
 		principals: map[hash]*Principal{},
 		byID:       map[string]*Principal{},
 		accounts:   map[string]*Account{},
+
+		byCertificate: map[string]*Principal{},
 	}
 	for i := range f.Keys {
 		next.add(old, &f.Keys[i], used.Keys[f.Keys[i].ID])
@@ -250,9 +282,15 @@ func (t *table) add(old *table, k *Key, u usage) {
 		Models:  k.Models,
 		Expires: k.Expires,
 		account: account,
+
+		Subject:     k.Certificate,
+		certificate: k.Certificate,
 	}
 	own.session = old.byID[k.ID].sessionFor(own)
 	t.byID[k.ID] = own
+	if k.Certificate != "" {
+		t.byCertificate[k.Certificate] = own
+	}
 	for _, s := range k.Secrets {
 		p := *own
 		p.hash = s.SHA256
@@ -289,7 +327,8 @@ func (p *Principal) sessionFor(next *Principal) *session {
 
 // mayAs reports whether two principals may do the same.
 func (p *Principal) mayAs(q *Principal) bool {
-	return p.ID == q.ID && p.Tenant == q.Tenant && p.Scopes == q.Scopes && slices.Equal(p.Models, q.Models)
+	return p.ID == q.ID && p.Tenant == q.Tenant && p.Scopes == q.Scopes && slices.Equal(p.Models, q.Models) &&
+		p.certificate == q.certificate
 }
 
 // expire ends what has expired.
@@ -320,13 +359,22 @@ func (k *Keys) Authenticate(secret, address string) (*Principal, error) {
 	}
 	same := subtle.ConstantTimeCompare(sum[:], p.hash[:]) == 1
 	if !same || p == nobody || p.isExpired(now) {
-		if err := k.failures.add(address); err != nil {
-			return nil, err
-		}
-		return nil, ErrUnknown
+		return nil, k.failures.failure(address)
 	}
 	p.account.touch(now)
 	return p, nil
+}
+
+// ByCertificate returns the principal of a client whose certificate, which has been verified, has a name; nil if there is
+// none.
+func (k *Keys) ByCertificate(name string) *Principal {
+	p := k.table.Load().byCertificate[name]
+	now := time.Now()
+	if p == nil || p.isExpired(now) {
+		return nil
+	}
+	p.account.touch(now)
+	return p
 }
 
 // nobody is compared with where there is no principal.

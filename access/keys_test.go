@@ -386,6 +386,144 @@ func TestBrokenFile(t *testing.T) {
 	})
 }
 
+// TestBrokenFileIsReadOnce reads a file that cannot be used again when it changes, and else rarely: it may be large.
+func TestBrokenFileIsReadOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.json")
+	synctest.Test(t, func(t *testing.T) {
+		_, secret := create(t, path, NewKey{Name: "alice"})
+		good, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, _ := open(t, path)
+		defer k.Close()
+		brokenAt := func() time.Time {
+			time.Sleep(2 * checkEvery)
+			synctest.Wait()
+			return k.broken
+		}
+
+		if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		first := brokenAt()
+		if first.IsZero() || brokenAt() != first {
+			t.Error("it was read again")
+		}
+		time.Sleep(retryEvery)
+		if last := brokenAt(); last == first {
+			t.Error("it was never read again")
+		}
+		if err := os.WriteFile(path, []byte("{}"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if second := brokenAt(); time.Since(second) > 3*checkEvery {
+			t.Error("another content was not read")
+		}
+		if err := os.WriteFile(path, good, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if last := brokenAt(); !last.IsZero() {
+			t.Error("the good one was not read")
+		}
+		if _, err := k.Authenticate(secret, ""); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestOddFiles refuses what is no file of keys, and waits for none of them.
+func TestOddFiles(t *testing.T) {
+	good := filepath.Join(t.TempDir(), "keys.json")
+	_, secret := create(t, good, NewKey{Name: "alice"})
+	for name, place := range map[string]func(path string) error{
+		"a FIFO":          func(path string) error { return unix.Mkfifo(path, 0o600) },
+		"a folder":        func(path string) error { return os.Mkdir(path, 0o700) },
+		"a device":        func(path string) error { return os.Symlink("/dev/null", path) },
+		"a dangling link": func(path string) error { return os.Symlink("nothing", path) },
+	} {
+		path := filepath.Join(t.TempDir(), "keys.json")
+		if err := place(path); err != nil {
+			t.Fatal(err)
+		}
+		k, err := Open(Options{File: path})
+		if err == nil {
+			k.Close()
+		}
+		if err == nil || errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: %v", name, err)
+		}
+
+		// It takes the place of a good one.
+		synctest.Test(t, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "keys.json")
+			if err := os.Link(good, path); err != nil {
+				t.Fatal(err)
+			}
+			k, log := open(t, path)
+			if err := errors.Join(os.Remove(path), place(path)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+			_, err := k.Authenticate(secret, "")
+			k.Close()
+			if err != nil || strings.Count(log.String(), "level=ERROR") != 1 {
+				t.Errorf("%s: %v, logged: %s", name, err, log)
+			}
+		})
+	}
+
+	link := filepath.Join(t.TempDir(), "home")
+	if err := os.Symlink("nothing", link); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(Options{File: filepath.Join(link, "keys.json")}); err == nil || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("in a folder that is a dangling link: %v", err)
+	}
+}
+
+// TestUsageDelaysNothing ends a key within a second while another process keeps the server from writing what keys have
+// used, and says both what is wrong with the keys and with the usage.
+func TestUsageDelaysNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.json")
+	synctest.Test(t, func(t *testing.T) {
+		_, secret := create(t, path, NewKey{Name: "alice"})
+		k, log := open(t, path)
+		alice, err := k.Authenticate(secret, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		unlock, err := lock(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin(t, alice.Account()).End(10)
+		time.Sleep(tokensEvery + time.Second)
+		synctest.Wait() // it waits for the lock
+
+		begun := time.Now()
+		if err := writePrivate(path, &keyFile{Version: fileVersion}); err != nil {
+			t.Fatal(err)
+		}
+		<-alice.Context().Done()
+		if took := time.Since(begun); took > time.Second {
+			t.Errorf("it took %v", took)
+		}
+
+		if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * (lockTime + tokensEvery))
+		unlock()
+		if err := k.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(log.String(), "level=ERROR"); n != 2 {
+			t.Errorf("%d errors are logged, not each one once: %s", n, log)
+		}
+	})
+}
+
 // between returns the only key in a file.
 func between(file string) string {
 	_, rest, _ := strings.Cut(file, "[\n")
@@ -550,6 +688,35 @@ func TestCreate(t *testing.T) {
 	}
 }
 
+// TestUnsafe gives the secret of a key that was written, also if nobody knows whether it outlives a loss of power.
+func TestUnsafe(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.json")
+	sync := syncFolder
+	defer func() { syncFolder = sync }()
+	syncFolder = func(string) error { return unix.EIO }
+	_, first, err := Create(path, NewKey{Name: "alice"})
+	if !errors.Is(err, ErrNotSafe) || !errors.Is(err, unix.EIO) || !WellFormed(first) {
+		t.Errorf("%q, %v", first, err)
+	}
+	_, second, err := Rotate(path, "alice", 0)
+	if !errors.Is(err, ErrNotSafe) || !WellFormed(second) {
+		t.Errorf("%q, %v", second, err)
+	}
+	if _, none, err := Create(path, NewKey{Name: "alice"}); err == nil || errors.Is(err, ErrNotSafe) || none != "" {
+		t.Errorf("the same name: %q, %v", none, err)
+	}
+	if _, none, err := Rotate(path, "bob", 0); !errors.Is(err, ErrNoKey) || none != "" {
+		t.Errorf("no key: %q, %v", none, err)
+	}
+
+	syncFolder = sync
+	k, _ := open(t, path)
+	defer k.Close()
+	if _, err := k.Authenticate(second, ""); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestPeriods reads periods.
 func TestPeriods(t *testing.T) {
 	for text, want := range map[string]time.Duration{
@@ -617,4 +784,45 @@ func BenchmarkAuthenticate(b *testing.B) {
 		})
 		k.Close()
 	}
+}
+
+// TestCertificates knows clients by their certificates, as long as the key is there, and gives them no secret.
+func TestCertificates(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.json")
+	synctest.Test(t, func(t *testing.T) {
+		const name = "spiffe://site/alice"
+		_, secret := create(t, path, NewKey{Name: "alice", Certificate: name})
+		if _, _, err := Create(path, NewKey{Name: "bob", Certificate: name}); err == nil || secret != "" {
+			t.Errorf("two keys have one certificate: %v, or there is a secret: %q", err, secret)
+		}
+		if _, _, err := Rotate(path, "alice", 0); err == nil {
+			t.Error("a certificate was rotated")
+		}
+		if _, _, err := Create(path, NewKey{Name: "bob", Certificate: "a\nb"}); err == nil {
+			t.Error("an odd name is accepted")
+		}
+		k, _ := open(t, path)
+		defer k.Close()
+		p := k.ByCertificate(name)
+		if p == nil || p.Name != "alice" || p.Subject != name || k.ByID(p.ID) == nil || k.ByCertificate("") != nil {
+			t.Fatalf("%+v", p)
+		}
+		if _, err := k.Authenticate("", ""); err == nil {
+			t.Error("no secret is one")
+		}
+		if _, err := Revoke(path, "alice"); err != nil {
+			t.Fatal(err)
+		}
+		<-p.Context().Done()
+		if k.ByCertificate(name) != nil {
+			t.Error("it is there after its revocation")
+		}
+
+		// The certificate is free again, but not the name.
+		create(t, path, NewKey{Name: "bob", Certificate: name})
+		time.Sleep(time.Second)
+		if p := k.ByCertificate(name); p == nil || p.Name != "bob" {
+			t.Errorf("%+v", p)
+		}
+	})
 }

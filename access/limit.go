@@ -34,6 +34,7 @@ type Account struct {
 	day     int // since 1970, in UTC, of the tokens
 	today   int // tokens, of all processes as far as known
 	unsaved int // of them that are not in the file
+	held    int // tokens that answers may still take today; they are in no file
 	used    time.Time
 	saved   time.Time // the value of used that is in the file
 }
@@ -109,14 +110,44 @@ func (a *Account) advance(now time.Time) {
 		a.day = day
 		a.today = 0
 		a.unsaved = 0
+		a.held = 0
 	}
 }
 
+// An answer whose length is not bound gets a part of the tokens that are left, so that it leaves some to others.
+const (
+	elasticShare = 4   // the part
+	elasticLeast = 256 // tokens, below which an answer is not begun; with a smaller limit, an eighth of that
+)
+
+// bound returns how many tokens each answer to a request may have. One that may have more than there ever are counts
+// as one whose length is not bound. The caller holds the mutex, and has advanced the account.
+func (a *Account) bound(n Need) int {
+	limit := math.MaxInt
+	left := math.MaxInt
+	if l := a.limits.TokensPerMinute; l > 0 {
+		minute, _ := a.tokens.state(l)
+		limit = l
+		left = minute
+	}
+	if l := a.limits.TokensPerDay; l > 0 {
+		limit = min(limit, l)
+		left = min(left, max(l-a.today-a.held, 0))
+	}
+
+	isOver := n.Answers > 0 && n.Each > (limit-n.Prompt)/n.Answers
+	if n.Answers == 0 || limit == math.MaxInt || !n.Elastic && !isOver {
+		return n.Each
+	}
+	share := (left - n.Prompt) / n.Answers / elasticShare
+	least := max(min(elasticLeast, limit/8), n.Least, 1)
+	return min(n.Each, max(share, least))
+}
+
 // take takes answers, which are requests and run at the same time, and tokens: all of them, or none. With them the
-// request has whole answers. The caller holds the mutex.
+// request has whole answers. The caller holds the mutex, and has advanced the account; it counts the tokens itself.
 func (a *Account) take(answers, whole, tokens int) error {
 	now := time.Now()
-	a.advance(now)
 	l := a.limits
 	refuse := func(what string, limit, want int, retry time.Duration) error {
 		e := &LimitError{What: what, Limit: limit, Retry: retry}
@@ -140,13 +171,12 @@ func (a *Account) take(answers, whole, tokens int) error {
 			return refuse(tokensPerMinute, l.TokensPerMinute, tokens, wait)
 		}
 	}
-	if l.TokensPerDay > 0 && a.today+max(tokens, 1) > l.TokensPerDay {
+	if l.TokensPerDay > 0 && a.today+a.held+max(tokens, 1) > l.TokensPerDay {
 		return refuse(tokensPerDay, l.TokensPerDay, tokens, untilTomorrow(now))
 	}
 
 	a.running += answers
 	a.requests.used += float64(answers)
-	a.spend(tokens, tokens)
 	return nil
 }
 
@@ -184,6 +214,7 @@ func (a *Account) Windows() (requests, tokens Window) {
 func (a *Account) Begin() (*Use, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.advance(time.Now())
 	if err := a.take(1, 1, 0); err != nil {
 		return nil, err
 	}
@@ -197,43 +228,80 @@ type Use struct {
 	answers  int // that were reserved and not released
 	reserved int // tokens
 	day      int // of the last that were reserved
-	today    int // tokens that were reserved on that day
+	today    int // tokens of prompts that were reserved on that day
+	held     int // tokens of answers that were reserved on that day
 	ended    bool
 }
 
-// Reserve takes more for a request: answers, each prompt's choices, and the tokens of prompts. A request for several
-// answers counts as so many requests. The error is a LimitError.
-func (u *Use) Reserve(answers, tokens int) error {
-	if u == nil {
-		return nil
-	}
-	u.account.mu.Lock()
-	defer u.account.mu.Unlock()
-	whole := u.answers + answers
-	more := max(0, whole-u.counted)
-	if err := u.account.take(more, whole, tokens); err != nil {
-		return err
-	}
-	u.counted += more
-	u.answers = whole
-	u.reserved += tokens
-	if day := u.account.day; day != u.day {
-		u.day = day
-		u.today = 0
-	}
-	u.today += tokens
-	return nil
+// Need is what a request takes.
+type Need struct {
+	Answers int // each prompt's choices
+	Prompt  int // tokens of all prompts, or of what else is read
+	Each    int // the most tokens that an answer may have
+	// Elastic says that nobody has asked for so many: where fewer are left, shorter answers do.
+	Elastic bool
+	Least   int // tokens that an answer must have, however few are left
 }
 
-// Release gives answers back that were reserved and are no longer computed: later ones may run in their place. They
-// still count as requests.
-func (u *Use) Release(answers int) {
+// Reserve takes more for a request: answers, and tokens for their prompts and for what they may become. It returns how
+// many tokens each of them may have. A request for several answers counts as so many requests. The error is a
+// LimitError.
+func (u *Use) Reserve(n Need) (each int, err error) {
+	if u == nil {
+		return n.Each, nil
+	}
+	a := u.account
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.advance(time.Now())
+	each = a.bound(n)
+	bound := n.Answers * each
+	whole := u.answers + n.Answers
+	more := max(0, whole-u.counted)
+	if err := a.take(more, whole, n.Prompt+bound); err != nil {
+		return 0, err
+	}
+
+	a.spend(n.Prompt+bound, n.Prompt)
+	a.held += bound
+	u.counted += more
+	u.answers = whole
+	u.reserved += n.Prompt + bound
+	if u.day != a.day {
+		u.day = a.day
+		u.today = 0
+		u.held = 0
+	}
+	u.today += n.Prompt
+	u.held += bound
+	return each, nil
+}
+
+// Release gives answers back that were reserved and are no longer computed, and the tokens that they may not become any
+// more: later ones may run in their place. They still count as requests.
+func (u *Use) Release(answers, tokens int) {
 	if u == nil {
 		return
 	}
-	u.account.mu.Lock()
-	defer u.account.mu.Unlock()
+	a := u.account
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if u.ended {
+		return
+	}
+	a.advance(time.Now())
 	u.answers -= answers
+	u.reserved -= tokens
+	a.spend(-tokens, 0)
+	u.release(min(tokens, u.held))
+}
+
+// release gives back tokens that were held for answers, unless their day is over. The caller holds the mutex.
+func (u *Use) release(tokens int) {
+	if u.day == u.account.day {
+		u.account.held -= tokens
+	}
+	u.held -= tokens
 }
 
 // End gives back what was reserved and counts the tokens that were computed. Only the first call does.
@@ -250,6 +318,7 @@ func (u *Use) End(tokens int) {
 	u.ended = true
 	a.running -= u.counted
 	a.advance(time.Now())
+	u.release(u.held)
 	today := u.today
 	if u.day != a.day {
 		today = 0 // the day that they were counted in is over

@@ -8,7 +8,7 @@ import (
 
 // Headings are those of Cells.
 var Headings = []string{
-	"NAME", "ID", "STATE", "TENANT", "SCOPES", "MODELS", "LIMITS", "TOKENS TODAY", "EXPIRES", "LAST USED",
+	"NAME", "ID", "STATE", "TENANT", "SCOPES", "MODELS", "LIMITS", "TOKENS TODAY", "EXPIRES", "LAST USED", "CERTIFICATE",
 }
 
 // Cells describes a key in a line of a table.
@@ -28,6 +28,7 @@ func (l *Listed) Cells() []string {
 		fmt.Sprint(l.Tokens),
 		formatTime(l.Expires),
 		formatTime(l.Used),
+		l.Certificate,
 	}
 }
 
@@ -76,6 +77,8 @@ type View struct {
 	Used    time.Time `json:"last_used,omitzero"`
 	Tokens  int       `json:"tokens_today"`
 	Secret  string    `json:"secret,omitempty"` // only of a key that was just made
+
+	Certificate string `json:"certificate,omitempty"`
 }
 
 // View returns the key as programs see it.
@@ -93,5 +96,7 @@ func (l *Listed) View() View {
 		Revoked: l.Revoked,
 		Used:    l.Used,
 		Tokens:  l.Tokens,
+
+		Certificate: l.Certificate,
 	}
 }

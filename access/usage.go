@@ -133,11 +133,14 @@ func (k *Keys) saveUsage(final bool) error {
 			f.Keys[id] = u
 		}
 	}
-	if err := writePrivate(usagePath(k.opts.File), f); err != nil {
-		return fmt.Errorf("write what API keys have used: %w", err)
+	err = writePrivate(usagePath(k.opts.File), f)
+	if err == nil || errors.Is(err, ErrNotSafe) {
+		for _, done := range saved {
+			done() // it is there, and must not be added again
+		}
 	}
-	for _, done := range saved {
-		done()
+	if err != nil {
+		return fmt.Errorf("write what API keys have used: %w", err)
 	}
 	return nil
 }

@@ -40,6 +40,7 @@ type Memory struct {
 	mu      sync.Mutex
 	bytes   int64
 	tenants map[string]*shelf
+	sweeps  bool // a timer runs, which drops what is too old then
 }
 
 // shelf is what is kept for a tenant.
@@ -84,17 +85,53 @@ func (m *Memory) Put(_ context.Context, records ...*Record) error {
 		m.bytes += kept.bytes()
 	}
 	m.drop()
+	m.schedule()
 	return nil
 }
 
-// drop removes what is beyond the bounds.
-func (m *Memory) drop() {
+// schedule has the record that will be too old first dropped when it is, also if nobody asks for anything any more. The
+// caller holds the mutex.
+func (m *Memory) schedule() {
+	if m.sweeps {
+		return
+	}
+	var oldest *remembered
+	for _, s := range m.tenants {
+		if e := s.used.Back(); e != nil && (oldest == nil || e.Value.(*remembered).used.Before(oldest.used)) {
+			oldest = e.Value.(*remembered)
+		}
+	}
+	if oldest == nil {
+		return
+	}
+
+	m.sweeps = true
+	time.AfterFunc(m.keep-time.Since(oldest.used)+sweepLate, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.sweeps = false
+		m.dropAllOld()
+		m.schedule()
+	})
+}
+
+// sweepLate is how much later than it could be a record is dropped that nobody asks for, so that those that came with
+// it are dropped with it.
+const sweepLate = time.Second
+
+// dropAllOld removes what all tenants have not used for too long.
+func (m *Memory) dropAllOld() {
 	for tenant, s := range m.tenants {
 		m.dropOld(s)
 		if len(s.byID) == 0 {
 			delete(m.tenants, tenant)
 		}
 	}
+}
+
+// drop removes what is beyond the bounds.
+func (m *Memory) drop() {
+	m.dropAllOld()
 	for m.bytes > m.maxBytes {
 		var most *shelf
 		for _, s := range m.tenants {

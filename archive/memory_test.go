@@ -70,3 +70,42 @@ func TestMemoryBounds(t *testing.T) {
 		}
 	})
 }
+
+// TestMemoryOfIdleTenants drops the old records of tenants that ask for nothing any more, and all that is kept for them.
+func TestMemoryOfIdleTenants(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := NewMemory(1<<20, time.Hour)
+		put := func(tenant, id string) {
+			r := turn(id, "", "secret")
+			r.Owner.Tenant = tenant
+			if err := m.Put(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		kept := func() int {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			return len(m.tenants)
+		}
+		put("idle", "a")
+		time.Sleep(30 * time.Minute)
+		put("later", "b")
+		time.Sleep(31 * time.Minute)
+		synctest.Wait()
+		if n := kept(); n != 1 {
+			t.Errorf("after an hour %d tenants are kept", n)
+		}
+		if _, err := m.Get(t.Context(), Key{Tenant: "later", ID: "b"}); err != nil { // it is used, and kept for longer
+			t.Error(err)
+		}
+		time.Sleep(59 * time.Minute)
+		if n := kept(); n != 1 {
+			t.Error("what was used was dropped")
+		}
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if n := kept(); n != 0 || m.bytes != 0 {
+			t.Errorf("in the end %d tenants with %d bytes are kept", n, m.bytes)
+		}
+	})
+}

@@ -68,8 +68,8 @@ func (s *Server) Warnings() (list []string) {
 	}
 	switch {
 	case s.TLS:
-	case s.isBehindProxy():
-		list = append(list, fmt.Sprintf("clients that reach %s and not its proxy (--trust-proxy) are not encrypted", exposed))
+	case s.isBehindProxy() && !s.AllowPlainHTTP:
+		// Nobody else is served there.
 	default:
 		list = append(list,
 			fmt.Sprintf("networks on the way to %s can read prompts, answers and keys (--allow-plain-http)", exposed))

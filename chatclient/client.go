@@ -124,11 +124,33 @@ func thought(raw string) (text string) {
 	return text
 }
 
+// ErrKey means that a server wants an API key, or one that may do more.
+var ErrKey = errors.New("the server wants another API key")
+
+// refusal is what a server has said.
+type refusal struct {
+	text string
+	kind error // nil, or ErrKey
+}
+
+// Error implements error.
+func (r *refusal) Error() string { return "the server refused: " + r.text }
+
+// Unwrap returns what kind of refusal it is.
+func (r *refusal) Unwrap() error { return r.kind }
+
 // explain turns an error into one of a single line.
 func explain(err error) error {
 	var said *openai.Error
-	if errors.As(err, &said) && said.Message != "" {
-		return fmt.Errorf("the server refused: %s", strings.TrimSuffix(said.Message, "."))
+	if !errors.As(err, &said) {
+		return err
 	}
-	return err
+	r := &refusal{text: strings.TrimSuffix(said.Message, ".")}
+	if said.StatusCode == http.StatusUnauthorized || said.StatusCode == http.StatusForbidden {
+		r.kind = ErrKey
+	}
+	if r.text == "" {
+		r.text = fmt.Sprintf("%d %s", said.StatusCode, http.StatusText(said.StatusCode))
+	}
+	return r
 }

@@ -39,6 +39,10 @@ func TestFind(t *testing.T) {
 		case key == "Bearer inference" && r.URL.Path == "/v1/models":
 			w.Header().Set("Content-Type", "application/json")
 			w.Write([]byte(`{"object":"list","data":[{"id":"demo","object":"model"}]}`))
+		case key == "Bearer broken" && r.URL.Path == "/v1/models":
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusNotImplemented)
+			w.Write([]byte(`{"error":{"message":"It is broken."}}`))
 		default:
 			w.WriteHeader(http.StatusUnauthorized)
 		}
@@ -57,6 +61,7 @@ func TestFind(t *testing.T) {
 		{"inference", "other", false},
 		{"", "demo", false},
 		{"wrong", "demo", false},
+		{"broken", "demo", false},
 	} {
 		d, said := newDialer(server.URL, map[string]string{registry.KeyVariable: tt.key})
 		s, key, err := d.Find(t.Context(), tt.model)
@@ -65,6 +70,9 @@ func TestFind(t *testing.T) {
 		}
 		hinted := strings.Contains(said.String(), "SERVE_API_KEY")
 		if hinted != (tt.key == "" || tt.key == "wrong") {
+			t.Errorf("%+v: said %s", tt, said)
+		}
+		if strings.Contains(said.String(), "It is broken") != (tt.key == "broken") {
 			t.Errorf("%+v: said %s", tt, said)
 		}
 	}

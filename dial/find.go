@@ -49,8 +49,12 @@ func (d *Dialer) serving(ctx context.Context, key registry.Key, model string) (n
 // lists reports whether a server lists a model, or any if none is named, to one who may not see its status.
 func (d *Dialer) lists(ctx context.Context, s registry.Server, key registry.Key, model string) bool {
 	names, err := d.models(ctx, s, key)
-	if err != nil {
+	if errors.Is(err, chatclient.ErrKey) {
 		d.Terminal.Note("the server at %s needs an API key: set SERVE_API_KEY or --api-key-file", s.URL)
+		return false
+	}
+	if err != nil {
+		d.Terminal.Note("the models of the server at %s are not known: %v", s.URL, err)
 		return false
 	}
 	return model == "" && len(names) > 0 || slices.Contains(names, model)

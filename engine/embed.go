@@ -37,29 +37,34 @@ func (e *Engine) Embed(ctx context.Context, by Caller, inputs [][]Token) ([][]fl
 	return vectors, err
 }
 
-// Rank says how well each document answers a query, from 0 to 1, and how many
-// tokens it has read. It fails as Embed does.
-func (e *Engine) Rank(
-	ctx context.Context, by Caller, query string, documents []string,
-) (scores []float32, tokens int, err error) {
+// RankInputs returns what Rank reads to say how well each document answers a query. It fails as Embed does.
+func (e *Engine) RankInputs(ctx context.Context, by Caller, query string, documents []string) ([][]Token, error) {
 	if !e.runner.Model().Ranks {
-		return nil, 0, fmt.Errorf("%w: it is not a reranking model", ErrCannot)
+		return nil, fmt.Errorf("%w: it is not a reranking model", ErrCannot)
 	}
 
 	inputs := make([][]Token, len(documents))
 	for i, document := range documents {
 		if ctx.Err() != nil {
-			return nil, 0, context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		}
+		var err error
 		if inputs[i], err = e.rankInput(ctx, by, query, document); err != nil {
-			return nil, 0, err
+			return nil, err
 		}
-		tokens += len(inputs[i])
+	}
+	return inputs, nil
+}
+
+// Rank says how well documents answer queries, from 0 to 1. Its inputs are from RankInputs. It fails as Embed does.
+func (e *Engine) Rank(ctx context.Context, by Caller, inputs [][]Token) (scores []float32, err error) {
+	if !e.runner.Model().Ranks {
+		return nil, fmt.Errorf("%w: it is not a reranking model", ErrCannot)
 	}
 
 	vectors, err := e.compute(ctx, by, inputs)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 
 	scores = make([]float32, len(vectors))
@@ -71,7 +76,7 @@ func (e *Engine) Rank(
 		}
 	}
 
-	return scores, tokens, nil
+	return scores, nil
 }
 
 // rankInput writes a query and a document as the model was trained to read them:

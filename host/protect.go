@@ -1,12 +1,18 @@
 package host
 
 import (
+	"context"
+	"errors"
 	"net"
+	"net/http"
 	"net/netip"
 	"path/filepath"
+	"slices"
 
 	"serve/bind"
 	"serve/certs"
+	"serve/oidc"
+	"serve/server"
 	"serve/terminal"
 )
 
@@ -17,6 +23,7 @@ type Protection struct {
 	AllowAnonymous bool
 	AllowPlainHTTP bool
 	Proxies        []string // addresses and networks that are trusted
+	OIDC           oidc.Options
 }
 
 // Place is where a server is reached.
@@ -25,12 +32,27 @@ type Place struct {
 	Home      string   // folder where a self-signed certificate is kept, in one of its own
 	Host      string   // address or name that the server was told to listen on
 	Hosts     []string // its other names; they may begin with a star
+	// Transport returns how what a flag names is reached on a network.
+	Transport func(flag string) (*http.Transport, error)
 }
 
 // Protected is the protection of a server that may start.
 type Protected struct {
 	Certificate *certs.Server // nil without TLS
 	Proxies     []netip.Prefix
+	Tokens      *oidc.Verifier // nil without OIDC
+	// plainProxiesOnly says that a proxy's TLS is all that protects the server.
+	plainProxiesOnly bool
+}
+
+// Configure has a server, which listens on a host, trust what it may.
+func (p *Protected) Configure(o *server.Options, host string) {
+	o.Hosts = slices.Concat(Names(host), o.Hosts, p.Names())
+	o.Proxies = p.Proxies
+	o.PlainProxiesOnly = p.plainProxiesOnly
+	if p.Tokens != nil {
+		o.Tokens = p.Tokens
+	}
 }
 
 // Names returns the names in the certificate: no other site can have them, if it has them by right.
@@ -51,9 +73,15 @@ func (p *Protection) Apply(at Place, t *terminal.Terminal) (Protected, error) {
 	if err := p.Certificate.Check(); err != nil {
 		return Protected{}, err
 	}
+	if p.AllowAnonymous && p.OIDC.IsSet() {
+		return Protected{}, errors.New("--allow-anonymous and --oidc-issuer contradict each other")
+	}
+	if err := p.OIDC.Check(); err != nil {
+		return Protected{}, err
+	}
 
 	s := bind.Server{
-		Authenticates:  p.Keys || p.Certificate.ClientCA != "",
+		Authenticates:  p.Keys || p.OIDC.IsSet() || p.Certificate.ClientCA != "",
 		TLS:            p.Certificate.Enabled(),
 		AllowAnonymous: p.AllowAnonymous,
 		AllowPlainHTTP: p.AllowPlainHTTP,
@@ -69,11 +97,33 @@ func (p *Protection) Apply(at Place, t *terminal.Terminal) (Protected, error) {
 		t.Warn("%s", warning)
 	}
 
-	protected := Protected{Proxies: proxies}
-	if s.TLS {
-		protected.Certificate, err = certs.Open(at.name(p.Certificate))
+	protected := Protected{
+		Proxies:          proxies,
+		plainProxiesOnly: s.Exposed() != nil && !s.TLS && !p.AllowPlainHTTP,
 	}
+	if s.TLS {
+		if protected.Certificate, err = certs.Open(at.name(p.Certificate)); err != nil {
+			return Protected{}, err
+		}
+	}
+	protected.Tokens, err = p.openTokens(at.Transport)
 	return protected, err
+}
+
+// openTokens opens the verifier of tokens, nil if there is no issuer. With a file of keys it opens no connection.
+func (p *Protection) openTokens(transport func(flag string) (*http.Transport, error)) (*oidc.Verifier, error) {
+	o := p.OIDC
+	if !o.IsSet() {
+		return nil, nil
+	}
+	if o.KeyFile == "" {
+		t, err := transport("--oidc-issuer without --oidc-jwks")
+		if err != nil {
+			return nil, err
+		}
+		o.Transport = t
+	}
+	return oidc.Open(context.Background(), o)
 }
 
 // name adds the names of a self-signed certificate. Those that the user has given must be in it; it is not made anew

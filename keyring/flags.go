@@ -17,17 +17,9 @@ func (n *New) Declare(f flagset.Set) {
 	f.List(&n.Models, "models", "`model` that the key may use; by default all")
 	f.List(&n.scopes, "scope", "`scope` of the key: inference, models (list them), metrics (and status) and admin "+
 		"(manage models); by default inference and models")
-	for _, limit := range []struct {
-		p           *int
-		name, usage string
-	}{
-		{&n.Limits.RequestsPerMinute, "requests-per-minute", "maximum requests per minute; 0 for no limit"},
-		{&n.Limits.TokensPerMinute, "tokens-per-minute", "maximum tokens, in and out, per minute; 0 for no limit"},
-		{&n.Limits.TokensPerDay, "tokens-per-day", "maximum tokens, in and out, per day (UTC); 0 for no limit"},
-		{&n.Limits.Concurrent, "concurrent", "maximum answers that are computed at the same time; 0 for no limit"},
-	} {
-		flagset.Number(f, limit.p, limit.name, 0, flagset.Within(0, access.MaxLimit), limit.usage)
-	}
+	n.Limits.Declare(f, "", "")
+	f.Text(&n.Certificate, "certificate", "",
+		"`name` of the client certificate (--tls-client-ca) that takes the place of a secret, such as spiffe://site/alice")
 	flagset.Parsed(f, &n.Expires, "expires", "period", access.ParsePeriod, access.FormatPeriod,
 		"how long the key is valid, such as 90d or 12h; 0 for unlimited")
 }

@@ -2,6 +2,7 @@
 package keyring
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -16,22 +17,22 @@ type Command struct {
 	Terminal *terminal.Terminal
 }
 
-// Create makes a key and prints its secret.
+// Create makes a key and prints its secret, whatever fails once there is one.
 func (c *Command) Create(n access.NewKey) error {
 	k, secret, err := access.Create(c.File, n)
-	if err != nil {
+	if k.ID == "" {
 		return err
 	}
-	return c.printSecret("created", k, secret)
+	return errors.Join(err, c.printSecret("created", k, secret))
 }
 
 // Rotate gives a key another secret and prints it. The earlier one is accepted for the grace period.
 func (c *Command) Rotate(name string, grace time.Duration) error {
 	k, secret, err := access.Rotate(c.File, name, grace)
-	if err != nil {
+	if secret == "" {
 		return err
 	}
-	return c.printSecret("rotated", k, secret)
+	return errors.Join(err, c.printSecret("rotated", k, secret))
 }
 
 // printSecret prints the secret of a key, alone, and what there is to know about it beside it.
@@ -44,6 +45,10 @@ func (c *Command) printSecret(done string, k access.Key, secret string) error {
 	}
 	c.Terminal.Note("%s %s (%s) in %s: tenant %s, scopes %s, limits %s",
 		done, k.Name, k.ID, c.File, k.Tenant, k.Scopes, k.Limits)
+	if secret == "" {
+		c.Terminal.Note("it is for whoever has the certificate %s: there is no secret", k.Certificate)
+		return nil
+	}
 	c.Terminal.Note("keep the key now: it is not stored, and not shown again")
 	_, err := fmt.Fprintln(c.Terminal.Out, secret)
 	return err

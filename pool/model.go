@@ -30,12 +30,8 @@ type Engine interface {
 	Render(ctx context.Context, by engine.Caller, c engine.Chat) (*engine.Rendered, error)
 	Generate(context.Context, engine.Request) (*engine.Stream, error)
 	Embed(context.Context, engine.Caller, [][]engine.Token) ([][]float32, error)
-	Rank(
-		ctx context.Context,
-		by engine.Caller,
-		query string,
-		documents []string,
-	) (scores []float32, tokens int, err error)
+	RankInputs(ctx context.Context, by engine.Caller, query string, documents []string) ([][]engine.Token, error)
+	Rank(context.Context, engine.Caller, [][]engine.Token) ([]float32, error)
 	Stats() engine.Stats
 	Forget(tenant string)
 }

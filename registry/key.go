@@ -21,7 +21,7 @@ type Key struct {
 	Plain bool
 }
 
-// ReadKey reads a key from a file, or else from the environment.
+// ReadKey reads a key from a file, which must have one, or else from the environment.
 func ReadKey(file string, lookup func(string) string) (Key, error) {
 	if file == "" {
 		return newKey(lookup(KeyVariable), KeyVariable)
@@ -35,7 +35,11 @@ func ReadKey(file string, lookup func(string) string) (Key, error) {
 	if err != nil {
 		return Key{}, err
 	}
-	return newKey(string(text), file)
+	k, err := newKey(string(text), file)
+	if err == nil && k.Secret == "" {
+		err = fmt.Errorf("%s has no API key", file)
+	}
+	return k, err
 }
 
 // newKey checks a key, which is not part of the error.

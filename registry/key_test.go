@@ -16,7 +16,8 @@ func TestReadKey(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "key")
 	for text, want := range map[string]string{
 		"sk-serve-1\n":            "sk-serve-1",
-		"":                        "",
+		"":                        "error",
+		" \n":                     "error",
 		"a b":                     "error",
 		"a\r\nX-Header: b":        "error",
 		strings.Repeat("a", 5000): "error",

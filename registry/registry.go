@@ -22,7 +22,9 @@ const folder = "run"
 
 // Server is a server that can be reached.
 type Server struct {
-	PID         int    `json:"pid"` // 0 for one that is not in the registry, but was named by its URL
+	PID int `json:"pid"` // 0 for one that is not in the registry, but was named by its URL
+	// Started is when the process was started, as startOf writes it: a process ID is used again. Add sets it.
+	Started     string `json:"started"`
 	URL         string `json:"url"`
 	Fingerprint string `json:"fingerprint,omitempty"` // SHA-256 of its certificate, as certs.Fingerprint writes it
 }
@@ -34,6 +36,7 @@ func Add(home string, s Server) (remove func(), err error) {
 	if err != nil {
 		return nil, err
 	}
+	s.Started = startOf(s.PID)
 	text, err := json.Marshal(s)
 	if err != nil {
 		return nil, err
@@ -59,12 +62,15 @@ func Address(address net.Addr) string {
 	case !ok:
 		return address.String()
 	case tcp.IP.IsUnspecified():
-		return net.JoinHostPort("localhost", strconv.Itoa(tcp.Port))
+		// Not localhost, whose IPv6 address another user's program may have where the server has none. Go listens on
+		// both, if there are both.
+		return net.JoinHostPort("127.0.0.1", strconv.Itoa(tcp.Port))
 	}
 	return tcp.String()
 }
 
-// List returns the running servers, and removes the files of servers that were killed.
+// List returns the running servers, and removes the files of servers that were killed. Nobody else can have the port of
+// one that is listed: it has it as long as it is registered. So clients may send it their key.
 func List(home string) ([]Server, error) {
 	dir := filepath.Join(home, folder)
 	entries, err := os.ReadDir(dir)
@@ -80,7 +86,7 @@ func List(home string) ([]Server, error) {
 			continue
 		}
 		var s Server
-		if json.Unmarshal(text, &s) != nil || !isRunning(s.PID) {
+		if json.Unmarshal(text, &s) != nil || !isRunning(s.PID) || s.Started != startOf(s.PID) {
 			os.Remove(path)
 			continue
 		}

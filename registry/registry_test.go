@@ -1,7 +1,9 @@
 package registry
 
 import (
+	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
@@ -24,7 +26,8 @@ func TestList(t *testing.T) {
 		t.Fatal(err)
 	}
 	list, err := List(home)
-	if err != nil || len(list) != 1 || list[0] != server || server.URL != "http://localhost:8080" {
+	server.Started = startOf(os.Getpid())
+	if err != nil || len(list) != 1 || list[0] != server || server.URL != "http://127.0.0.1:8080" {
 		t.Errorf("got %+v, %v", list, err)
 	}
 	if _, err := os.Stat(dead); !os.IsNotExist(err) {
@@ -34,5 +37,41 @@ func TestList(t *testing.T) {
 	remove()
 	if list, err := List(home); err != nil || len(list) > 0 {
 		t.Errorf("it was removed: %v, %v", list, err)
+	}
+}
+
+// TestReusedPID forgets a server whose process ID belongs to another process now, which may let anybody have its port.
+func TestReusedPID(t *testing.T) {
+	if startOf(os.Getpid()) == "" {
+		t.Skip("this system does not tell when a process was started")
+	}
+	home := t.TempDir()
+	if _, err := Add(home, Server{PID: os.Getpid(), URL: "http://127.0.0.1:8080"}); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(home, folder, fmt.Sprintf("%d-8080.json", os.Getpid()))
+	for _, started := range []string{"", startOf(os.Getppid())} {
+		text := fmt.Sprintf(`{"pid":%d,"started":%q,"url":"http://127.0.0.1:8080"}`, os.Getpid(), started)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if list, err := List(home); err != nil || len(list) > 0 {
+			t.Errorf("started %q: %+v, %v", started, list, err)
+		}
+	}
+}
+
+// TestAddress never is a name, which may have an address that belongs to another program.
+func TestAddress(t *testing.T) {
+	for text, want := range map[string]string{
+		"0.0.0.0:1":    "127.0.0.1:1",
+		"[::]:1":       "127.0.0.1:1",
+		"127.0.0.1:1":  "127.0.0.1:1",
+		"192.0.2.1:80": "192.0.2.1:80",
+	} {
+		address := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(text))
+		if got := Address(address); got != want {
+			t.Errorf("%s: %s", text, got)
+		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"serve/access"
+	"serve/certs"
 	"serve/fault"
 	"serve/server/dialect"
 	"serve/server/wire"
@@ -45,7 +46,13 @@ func (s *Server) guardRight(c *gin.Context) {
 	ctx, cancel := context.WithCancelCause(c.Request.Context())
 	defer cancel(nil)
 	known := x.call.Principal.Context()
-	stop := context.AfterFunc(known, func() { cancel(context.Cause(known)) })
+	body, _ := c.Request.Body.(*pacedBody)
+	stop := context.AfterFunc(known, func() {
+		cancel(context.Cause(known))
+		if body != nil {
+			body.end(service.Fault(context.Cause(known), ""))
+		}
+	})
 	defer stop()
 	c.Request = c.Request.WithContext(ctx)
 	c.Next()
@@ -55,7 +62,7 @@ func (s *Server) guardRight(c *gin.Context) {
 func (s *Server) admit(c *gin.Context) *fault.Error {
 	x := exchangeOf(c)
 	right := x.endpoint.Right
-	if s.opts.Keys == nil || !s.opts.Keys.Required() {
+	if !s.isGuarded() {
 		if right == dialect.RightManage {
 			return service.RequireManager(c.Request.Context())
 		}
@@ -94,6 +101,11 @@ func (s *Server) admit(c *gin.Context) *fault.Error {
 	}
 	x.call.Use = use
 	return nil
+}
+
+// isGuarded reports whether clients have to be known.
+func (s *Server) isGuarded() bool {
+	return s.opts.Tokens != nil || s.opts.Keys != nil && s.opts.Keys.Required()
 }
 
 // become makes a principal the caller; nil is nobody.
@@ -140,7 +152,7 @@ func (s *Server) identity(r *http.Request, call *service.Call) (*access.Principa
 	if call.Yields {
 		id, _ := strings.CutPrefix(call.Client, clientKey)
 		// What was begun for one tenant is not continued for another.
-		if p := s.opts.Keys.ByID(id); p != nil && p.Tenant == call.Tenant {
+		if p := s.byID(id); p != nil && p.Tenant == call.Tenant {
 			return p, nil
 		}
 		return nil, service.Fault(access.ErrEnded, "")
@@ -151,15 +163,51 @@ func (s *Server) identity(r *http.Request, call *service.Call) (*access.Principa
 	case inQuery(r.URL.RawQuery):
 		return nil, fault.New(fault.Unauthenticated, "", keyInURL)
 	case len(given) == 0:
+		if p := s.certified(r); p != nil {
+			return p, nil
+		}
 		return nil, service.Anonymous()
 	case len(given) > 1:
 		return nil, fault.New(fault.Unauthenticated, "", "The request has two different API keys in its headers.")
 	}
-	p, err := s.opts.Keys.Authenticate(given[0], address(r))
+	p, err := s.authenticate(r, given[0])
 	if err != nil {
 		return nil, service.Fault(err, "")
 	}
 	return p, nil
+}
+
+// authenticate returns the principal of a key, or of a token, which is told by its form.
+func (s *Server) authenticate(r *http.Request, secret string) (*access.Principal, error) {
+	isToken := s.opts.Tokens != nil && !strings.HasPrefix(secret, access.Prefix) && strings.Count(secret, ".") == 2
+	if isToken || s.opts.Keys == nil {
+		if s.opts.Tokens == nil {
+			return nil, access.ErrUnknown
+		}
+		return s.opts.Tokens.Authenticate(r.Context(), secret, address(r))
+	}
+	return s.opts.Keys.Authenticate(secret, address(r))
+}
+
+// byID returns the principal with an id, for work that it has left behind; nil if there is none any more.
+func (s *Server) byID(id string) (p *access.Principal) {
+	if s.opts.Keys != nil {
+		p = s.opts.Keys.ByID(id)
+	}
+	if p == nil && s.opts.Tokens != nil {
+		p = s.opts.Tokens.ByID(id)
+	}
+	return p
+}
+
+// certified returns the principal of a client that has sent no secret, but is known by its certificate; nil if there is
+// none.
+func (s *Server) certified(r *http.Request) *access.Principal {
+	name, ok := certs.Identity(r.TLS)
+	if !ok || s.opts.Keys == nil {
+		return nil
+	}
+	return s.opts.Keys.ByCertificate(name)
 }
 
 // keyHeaders are the headers besides Authorization that clients send keys in: Anthropic's, and those of Azure's API.
@@ -204,26 +252,34 @@ func inQuery(query string) bool {
 	return false
 }
 
-// setLimits sets the headers that say what is left of a key's limits, as OpenAI does.
+// setLimits sets the headers that say what is left of a principal's limits: OpenAI's, and those of the API itself.
 func (x *exchange) setLimits(h http.Header) {
 	if x.call.Principal == nil {
 		return
 	}
 	requests, tokens := x.call.Principal.Account().Windows()
+	var windows []dialect.Window
 	for _, of := range []struct {
 		name string
 		access.Window
 	}{
-		{"Requests", requests},
-		{"Tokens", tokens},
+		{"requests", requests},
+		{"tokens", tokens},
 	} {
 		if of.Limit == 0 {
 			continue
 		}
+		windows = append(windows, dialect.Window{
+			Of:        of.name,
+			Limit:     of.Limit,
+			Remaining: of.Remaining,
+			Reset:     of.Reset,
+		})
 		h.Set("X-Ratelimit-Limit-"+of.name, strconv.Itoa(of.Limit))
 		h.Set("X-Ratelimit-Remaining-"+of.name, strconv.Itoa(of.Remaining))
 		h.Set("X-Ratelimit-Reset-"+of.name, resetTime(of.Reset))
 	}
+	x.endpoint.dialect.Limits(h, windows)
 }
 
 // resetTime writes a duration as OpenAI does: 6m0s, 1s, 12ms.

@@ -1,10 +1,13 @@
 package server_test
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,6 +16,8 @@ import (
 
 	"serve/access"
 	"serve/engine/enginetest"
+	"serve/oidc"
+	"serve/oidc/oidctest"
 	"serve/pool"
 	"serve/server"
 	"serve/server/dialect"
@@ -73,6 +78,19 @@ type outcome struct {
 	read   bool // the request's body
 }
 
+// certificateHeader stands for a connection with a client certificate, which has the URI that is its value.
+const certificateHeader = "Test-Certificate"
+
+// certified returns the state of a connection whose client has a certificate with a URI.
+func certified(uri string) *tls.ConnectionState {
+	u, err := url.Parse(uri)
+	if err != nil {
+		panic(err)
+	}
+	chain := []*x509.Certificate{{URIs: []*url.URL{u}}}
+	return &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{chain}}
+}
+
 // ask asks a server's handler, with headers "name: value" each.
 func ask(s http.Handler, method, path, body string, headers ...string) outcome {
 	r := httptest.NewRequest(method, "http://localhost"+path, nil)
@@ -84,6 +102,10 @@ func ask(s http.Handler, method, path, body string, headers ...string) outcome {
 	}
 	for _, h := range headers {
 		name, value, _ := strings.Cut(h, ": ")
+		if name == certificateHeader {
+			r.TLS = certified(value)
+			continue
+		}
 		r.Header.Add(name, value)
 	}
 	w := httptest.NewRecorder()
@@ -110,19 +132,29 @@ var allScopes = []access.Scope{access.Inference, access.Models, access.Metrics, 
 func TestMatrix(t *testing.T) {
 	var list []access.NewKey
 	for _, s := range allScopes {
-		list = append(list, access.NewKey{Name: s.String(), Scopes: s})
+		list = append(list,
+			access.NewKey{Name: s.String(), Scopes: s},
+			access.NewKey{Name: "certified-" + s.String(), Scopes: s, Certificate: "spiffe://test/" + s.String()},
+		)
 	}
 	list = append(list,
 		access.NewKey{Name: "revoked"},
 		access.NewKey{Name: "expired", Expires: time.Nanosecond},
+		access.NewKey{Name: "certificate-revoked", Certificate: "spiffe://test/revoked"},
+		access.NewKey{Name: "certificate-expired", Certificate: "spiffe://test/expired", Expires: time.Nanosecond},
 	)
 	k, secrets := newKeyed(t, list...)
-	if _, err := access.Revoke(k.path, "revoked"); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"revoked", "certificate-revoked"} {
+		if _, err := access.Revoke(k.path, name); err != nil {
+			t.Fatal(err)
+		}
 	}
+	tokens := newTokens(t, oidc.Options{ScopeClaim: "scope"})
+	hour := time.Hour.Seconds()
 	_, other := newKeyed(t, access.NewKey{Name: "other"})
 	_, s := servertest.Start(t, enginetest.Options{}, server.Options{
 		Keys:    k.open(),
+		Tokens:  tokens.verifier,
 		Library: &servertest.Library{},
 	})
 	h := s.Handler()
@@ -138,6 +170,18 @@ func TestMatrix(t *testing.T) {
 		"expired":     bearer(secrets["expired"]),
 		"two keys":    append(bearer(secrets["inference"]), "X-Api-Key: "+secrets["admin"]),
 		"two headers": append(bearer(secrets["inference"]), bearer(other["other"])...),
+
+		"an expired token": bearer(tokens.Token("alice", oidctest.Claims{
+			"scope": "serve:admin serve:inference",
+			"exp":   time.Now().Unix() - int64(hour),
+		})),
+		"a token of another":        bearer(newTokens(t, oidc.Options{}).Token("alice", nil)),
+		"a token for another":       bearer(tokens.Token("alice", oidctest.Claims{"aud": "another", "scope": "serve:admin"})),
+		"a token and a key":         append(bearer(tokens.Token("alice", nil)), "X-Api-Key: "+secrets["admin"]),
+		"an unknown certificate":    {certificateHeader + ": spiffe://test/unknown"},
+		"a revoked certificate":     {certificateHeader + ": spiffe://test/revoked"},
+		"an expired certificate":    {certificateHeader + ": spiffe://test/expired"},
+		"a certificate and a wrong": append(bearer(other["other"]), certificateHeader+": spiffe://test/admin"),
 	}
 	seen := 0
 	for _, d := range s.Declared() {
@@ -188,13 +232,23 @@ func TestMatrix(t *testing.T) {
 				})
 			}
 			for _, scope := range allScopes {
-				try(scope.String(), bearer(secrets[scope.String()]), func(status int) bool {
-					if isOpen || scopeOf[d.Route.Right]&scope != 0 {
-						return isAllowed(status)
-					}
-					return status == http.StatusForbidden
-				})
+				name := scope.String()
+				for kind, headers := range map[string][]string{
+					"key":         bearer(secrets[name]),
+					"token":       bearer(tokens.Token("alice", oidctest.Claims{"scope": "openid serve:" + name})),
+					"certificate": {certificateHeader + ": spiffe://test/" + name},
+				} {
+					try(kind+" for "+name, headers, func(status int) bool {
+						if isOpen || scopeOf[d.Route.Right]&scope != 0 {
+							return isAllowed(status)
+						}
+						return status == http.StatusForbidden
+					})
+				}
 			}
+			try("token for nothing", bearer(tokens.Token("alice", oidctest.Claims{"scope": "openid"})), func(status int) bool {
+				return isOpen && isAllowed(status) || status == http.StatusForbidden
+			})
 		}
 	}
 	if seen < 60 {

@@ -18,8 +18,8 @@ import (
 	"serve/server/servertest"
 )
 
-// TestRevokedStream ends a stream, an answer that is not streamed and a background response within a second of the
-// revocation of their key, and says so to who is reading.
+// TestRevokedStream ends a stream, an answer that is not streamed and a background response when their key is revoked,
+// and says so to who is reading. In access, TestRevocation says how soon that is.
 func TestRevokedStream(t *testing.T) {
 	k, secrets := newKeyed(t, access.NewKey{Name: "alice"}, access.NewKey{Name: "bob"})
 	hs, s := servertest.Start(t, enginetest.Options{
@@ -63,11 +63,9 @@ func TestRevokedStream(t *testing.T) {
 	if _, err := access.Revoke(k.path, "alice"); err != nil {
 		t.Fatal(err)
 	}
-	begun := time.Now()
 	rest, err := io.ReadAll(alice.Body)
-	took := time.Since(begun)
-	if err != nil || !bytes.Contains(rest, []byte(`"invalid_api_key"`)) || took > 5*time.Second {
-		t.Errorf("after %v: %v, %s", took, err, rest[max(0, len(rest)-300):])
+	if err != nil || !bytes.Contains(rest, []byte(`"invalid_api_key"`)) {
+		t.Errorf("%v, %s", err, rest[max(0, len(rest)-300):])
 	}
 	if text := <-whole; !strings.HasPrefix(text, "401") {
 		t.Error(text)

@@ -19,6 +19,7 @@ func (s *Server) Handler() http.Handler {
 		u := *r.URL
 		routed := r.WithContext(r.Context())
 		routed.URL = &u
+		routed = s.markPlain(routed)
 		s.believe(routed)
 
 		u.Path = canonical(u.Path)
@@ -75,7 +76,7 @@ func (s *Server) routes() *gin.Engine {
 	r.UnescapePathValues = true
 	r.RedirectTrailingSlash = false
 	r.HandleMethodNotAllowed = true
-	r.Use(s.identify, s.audited, s.recovered, s.guardHost, s.guardOrigin, s.guardRight)
+	r.Use(s.identify, s.audited, s.recovered, s.guardHost, s.guardOrigin, s.guardPlain, s.guardRight)
 	r.NoRoute(func(c *gin.Context) { s.fail(c, wire.UnknownPath(c.Request)) })
 	r.NoMethod(func(c *gin.Context) {
 		if c.Request.Method == http.MethodOptions {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"serve/fault"
@@ -25,6 +26,10 @@ type pacedBody struct {
 	ctrl      *http.ResponseController
 	most      time.Duration // of the allowance
 	allowance time.Duration
+
+	mu    sync.Mutex
+	ended error // what reading fails with; nil until end is called
+	read  bool  // to its end
 }
 
 // pace limits how long the client of a request may take to send its body, and to accept its answer. The
@@ -48,11 +53,48 @@ func (s *Server) pace(w http.ResponseWriter, r *http.Request) (end func()) {
 	return extend
 }
 
+// end has reading fail from now on, also where it waits for the client.
+func (b *pacedBody) end(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.read || b.ended != nil {
+		return // the connection may be in another's hands
+	}
+	b.ended = err
+	_ = b.ctrl.SetReadDeadline(time.Unix(1, 0))
+}
+
+// begin sets the deadline of a read, unless reading has ended.
+func (b *pacedBody) begin(now time.Time) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ended == nil {
+		_ = b.ctrl.SetReadDeadline(now.Add(b.allowance))
+	}
+	return b.ended
+}
+
+// finish notes how a read has ended, and returns what end has made it fail with, if it has.
+func (b *pacedBody) finish(err error) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.read = b.read || errors.Is(err, io.EOF)
+	if err == nil || b.read {
+		return nil
+	}
+	return b.ended
+}
+
 // Read implements io.Reader.
 func (b *pacedBody) Read(p []byte) (int, error) {
 	begun := time.Now()
-	_ = b.ctrl.SetReadDeadline(begun.Add(b.allowance))
+	if err := b.begin(begun); err != nil {
+		return 0, err
+	}
 	n, err := b.ReadCloser.Read(p)
+	if ended := b.finish(err); ended != nil {
+		return n, ended
+	}
 
 	waited := time.Since(begun)
 	earned := time.Duration(n) * (time.Second / leastRate)

@@ -82,10 +82,22 @@ type Options struct {
 	Moderator string
 	// Keys are what clients need to be known by; nil for a server that anybody may use. The server does not close them.
 	Keys *access.Keys
+	// Tokens are those of an issuer by which clients may be known, too; nil for none. With them every client has to be.
+	Tokens Tokens
+	// PlainProxiesOnly refuses requests without TLS from other machines, except from Proxies.
+	PlainProxiesOnly bool
 	// Audit records requests and what is done to the server; nil for nobody. The server does not close it.
 	Audit audit.Recorder
 	// LenientFields accepts unknown fields at the top level of requests, and names them in a header.
 	LenientFields bool
+}
+
+// Tokens knows who has a token.
+type Tokens interface {
+	// Authenticate returns the principal of a token that has come from an address. Errors are as those of access.Keys.
+	Authenticate(ctx context.Context, token, address string) (*access.Principal, error)
+	// ByID returns the principal with an id as long as it has a token; nil if it has none any more.
+	ByID(id string) *access.Principal
 }
 
 // Server answers HTTP requests with its models.

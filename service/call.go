@@ -190,23 +190,36 @@ func (c *Call) Detached() bool {
 // Embed computes embeddings on behalf of the context's client.
 func Embed(ctx context.Context, model *pool.Lease, inputs [][]engine.Token) ([][]float32, error) {
 	call := CallOf(ctx)
-	w := Work{Model: model.ID, Begun: time.Now()}
+	var vectors [][]float32
+	_, err := call.read(ctx, model, inputs, Asked{Inputs: inputs}, func() (err error) {
+		vectors, err = model.Engine.Embed(ctx, call.caller(engine.TierDefault), inputs)
+		return err
+	})
+	return vectors, err
+}
+
+// read counts the tokens of inputs, and has a model compute them if they may be.
+func (c *Call) read(
+	ctx context.Context, model *pool.Lease, inputs [][]engine.Token, asked Asked, compute func() error,
+) (tokens int, err error) {
 	for _, in := range inputs {
-		w.Tokens += len(in)
+		tokens += len(in)
 	}
-	if err := call.Use.Reserve(0, w.Tokens); err != nil {
-		return nil, err
+	if _, err := c.Use.Reserve(access.Need{Prompt: tokens}); err != nil {
+		return 0, err
 	}
-	work, err := call.begins(ctx, model, []Asked{{Inputs: inputs}})
+
+	work, err := c.begins(ctx, model, []Asked{asked})
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	vectors, err := model.Engine.Embed(ctx, call.caller(engine.TierDefault), inputs)
-	call.computed(work, w.Tokens, err)
+	w := Work{Model: model.ID, Tokens: tokens, Begun: time.Now()}
+	err = compute()
+	c.computed(work, tokens, err)
 	w.Ended = time.Now()
 	w.Err = err
-	call.note(w)
-	return vectors, err
+	c.note(w)
+	return tokens, err
 }
 
 // Rank scores documents by their relevance to a query, on behalf of the context's client.
@@ -214,16 +227,14 @@ func Rank(
 	ctx context.Context, model *pool.Lease, query string, documents []string,
 ) (scores []float32, tokens int, err error) {
 	call := CallOf(ctx)
-	w := Work{Model: model.ID, Begun: time.Now()}
-	work, err := call.begins(ctx, model, []Asked{{Texts: append([]string{query}, documents...)}})
+	by := call.caller(engine.TierDefault)
+	inputs, err := model.Engine.RankInputs(ctx, by, query, documents)
 	if err != nil {
 		return nil, 0, err
 	}
-	scores, tokens, err = model.Engine.Rank(ctx, call.caller(engine.TierDefault), query, documents)
-	call.computed(work, tokens, err)
-	w.Ended = time.Now()
-	w.Tokens = tokens
-	w.Err = err
-	call.note(w)
+	tokens, err = call.read(ctx, model, inputs, Asked{Texts: append([]string{query}, documents...)}, func() (err error) {
+		scores, err = model.Engine.Rank(ctx, by, inputs)
+		return err
+	})
 	return scores, tokens, err
 }

@@ -199,15 +199,16 @@ func (s *Service) Names(m *pool.Model) []string {
 	return names
 }
 
-// Name gives a model another name, until the server ends. It is the only copy of a model that there is.
+// Name gives a model another name, until the server ends. It is the only copy of a model that there is. A name that
+// was given to a model which the context's client may not use stays where it is.
 func (s *Service) Name(ctx context.Context, m *pool.Model, name string) *fault.Error {
-	return act(ctx, actNamed, m.ID, map[string]string{"name": name}, s.name(m, name))
+	return act(ctx, actNamed, m.ID, map[string]string{"name": name}, s.name(ctx, m, name))
 }
 
-func (s *Service) name(m *pool.Model, name string) *fault.Error {
+func (s *Service) name(ctx context.Context, m *pool.Model, name string) *fault.Error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if other := s.lookUp(name); other != nil && other != m && s.given[name] == nil {
+	if other := s.lookUp(name); other != nil && other != m && (s.given[name] == nil || !s.may(ctx, other)) {
 		return fault.New(fault.InvalidValue, "destination", "The name %q already belongs to another model.", name)
 	}
 	if len(s.given) >= maxAliases {
@@ -221,6 +222,28 @@ func (s *Service) name(m *pool.Model, name string) *fault.Error {
 	return nil
 }
 
+// unname removes a name that a client has given to a model, if it is one, and else returns the model of the name, if
+// there is one. For a client that may not use the model there is none.
+func (s *Service) unname(ctx context.Context, name string) (m *pool.Model, done bool, e *fault.Error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m = s.lookUp(name)
+	switch {
+	case m != nil && !s.may(ctx, m):
+		return nil, false, notHere(name)
+	case s.given[name] == nil:
+		return m, false, nil
+	}
+	delete(s.given, name)
+	s.drop(func(other string, _ *pool.Model) bool { return other == name })
+	return nil, true, nil
+}
+
+// notHere returns the fault for a model that is not stored, or is none for the client that asks.
+func notHere(name string) *fault.Error {
+	return fault.New(fault.ModelNotFound, "model", "model '%s' not found", name)
+}
+
 // Remove removes a name that a client has given to a model, or else deletes the files of a model, which
 // is unloaded. A model that the server was started with stays.
 func (s *Service) Remove(ctx context.Context, name string) *fault.Error {
@@ -228,22 +251,16 @@ func (s *Service) Remove(ctx context.Context, name string) *fault.Error {
 }
 
 func (s *Service) remove(ctx context.Context, name string) *fault.Error {
-	s.mu.Lock()
-	if s.given[name] != nil {
-		delete(s.given, name)
-		s.drop(func(other string, _ *pool.Model) bool { return other == name })
-		s.mu.Unlock()
-		return nil
+	m, done, e := s.unname(ctx, name)
+	if done || e != nil {
+		return e
 	}
-	m := s.lookUp(name)
-	s.mu.Unlock()
-
 	if m != nil && s.AtStart(m) {
 		return fault.New(fault.InvalidValue, "model",
 			"The model %q cannot be deleted while this server runs: it was started with it. Stop the server first.", name)
 	}
 	if s.opts.Library == nil {
-		return fault.New(fault.ModelNotFound, "model", "model '%s' not found", name)
+		return notHere(name)
 	}
 	var err error
 	if m != nil {
@@ -251,6 +268,8 @@ func (s *Service) remove(ctx context.Context, name string) *fault.Error {
 		s.opts.Pool.Unload(m)
 	} else if name, err = s.storedName(ctx, name); err != nil {
 		return Fault(err, "model")
+	} else if !mayOpen(ctx, name) {
+		return notHere(name)
 	}
 	if err := s.opts.Library.Remove(ctx, name); err != nil {
 		return Fault(err, "model")
@@ -324,6 +343,9 @@ func (s *Service) Stored(ctx context.Context) ([]*Facts, *fault.Error) {
 func (s *Service) Pull(ctx context.Context, name string, report func(PullProgress)) *fault.Error {
 	if s.opts.Library == nil {
 		return fault.New(fault.Unsupported, "", "This server does not manage models.")
+	}
+	if !mayOpen(ctx, name) {
+		return act(ctx, actPulled, name, nil, notHere(name))
 	}
 	err := s.opts.Library.Pull(ctx, name, report)
 	var known *fault.Error

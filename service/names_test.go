@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"serve/access"
 	"serve/fault"
 	"serve/pool"
 	"serve/server/servertest"
@@ -80,4 +81,67 @@ func TestFind(t *testing.T) {
 	find(local, "mine", "")
 	find(local, "stored", "")
 	find(t.Context(), "gpt-5", served.ID)
+}
+
+// TestManageSomeModels has a key for some models manage these, and no others: they answer as models that are not there.
+func TestManageSomeModels(t *testing.T) {
+	p := pool.New(0, 1, slog.New(slog.DiscardHandler))
+	defer p.Close()
+	library := &servertest.Library{
+		Files: map[string]*service.Facts{
+			"own": {Name: "own"}, "foreign": {Name: "foreign"}, "stored": {Name: "stored"},
+		},
+		Hub: map[string]*service.Facts{"own": {Name: "own"}, "other": {Name: "other"}},
+	}
+	s, err := service.New(service.Options{Pool: p, Library: library})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := service.WithCall(t.Context(), &service.Call{Manages: true})
+	some := service.WithCall(t.Context(), &service.Call{
+		Manages:   true,
+		Principal: &access.Principal{Scopes: access.Admin, Models: []string{"own"}},
+	})
+	foreign, e := s.Find(all, "foreign")
+	if e != nil {
+		t.Fatal(e)
+	}
+	if e := s.Name(all, foreign, "taken"); e != nil {
+		t.Fatal(e)
+	}
+	own, e := s.Find(some, "own")
+	if e != nil {
+		t.Fatal(e)
+	}
+
+	if e := s.Name(some, own, "taken"); e == nil {
+		t.Error("the name of a foreign model is taken away")
+	}
+	if e := s.Name(some, own, "mine"); e != nil {
+		t.Error(e)
+	}
+	for _, name := range []string{"taken", "Taken:latest", "foreign", "stored", "none"} {
+		e := s.Remove(some, name)
+		if e == nil || e.Kind != fault.ModelNotFound || e.Message != "model '"+name+"' not found" {
+			t.Errorf("remove %s: %v", name, e)
+		}
+	}
+	for _, name := range []string{"other", "foreign", "none"} {
+		e := s.Pull(some, name, func(service.PullProgress) {})
+		if e == nil || e.Kind != fault.ModelNotFound || e.Message != "model '"+name+"' not found" {
+			t.Errorf("pull %s: %v", name, e)
+		}
+	}
+	if m, e := s.Named(all, "taken"); e != nil || m != foreign || library.Files["foreign"] == nil {
+		t.Errorf("the foreign model is gone: %v, %v", m, e)
+	}
+
+	for _, name := range []string{"mine", "own"} {
+		if e := s.Remove(some, name); e != nil {
+			t.Errorf("remove %s: %v", name, e)
+		}
+	}
+	if e := s.Pull(some, "own", func(service.PullProgress) {}); e != nil {
+		t.Error(e)
+	}
 }

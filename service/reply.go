@@ -25,6 +25,7 @@ type Reply struct {
 	first   int         // the auditor's number of the first stream
 	use     *access.Use // of the request; nil for no limits
 	answers int         // that are reserved of it
+	bound   int         // of their tokens, which are reserved, too
 }
 
 // NewReply returns a reply without streams. Close releases the lease.
@@ -33,27 +34,54 @@ func NewReply(model *pool.Lease) *Reply { return &Reply{Model: model} }
 // GenerateAll starts a stream for each of several prompts, on behalf of the context's client. They count as one request
 // in the queue, which has a place for all of them or for none.
 func (r *Reply) GenerateAll(ctx context.Context, requests []engine.Request) error {
-	together := 0
-	answers := 0
-	for i := range requests {
-		together += len(requests[i].Prompt)
-		answers += max(requests[i].Choices, 1)
-	}
+	size := r.Model.Engine.Limits().Context
+	need := needOf(requests, size)
 	r.use = CallOf(ctx).Use
-	if err := r.use.Reserve(answers, together); err != nil {
+	each, err := r.use.Reserve(need)
+	if err != nil {
 		return err
 	}
-	r.answers += answers
+	r.answers += need.Answers
+	r.bound += need.Answers * each
+
+	requests = slices.Clone(requests)
+	for i := range requests {
+		requests[i].Together = need.Prompt
+		if each < longest(&requests[i], size) {
+			requests[i].MaxTokens = each
+		}
+	}
 	if err := r.audit(ctx, requests); err != nil {
 		return err
 	}
 	for _, er := range requests {
-		er.Together = together
 		if err := r.generate(ctx, er); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// longest returns how many tokens an answer to a request has at most, in a context of a size.
+func longest(r *engine.Request, size int) int {
+	room := max(size-len(r.Prompt), 1)
+	if r.MaxTokens > 0 {
+		return min(r.MaxTokens, room)
+	}
+	return room
+}
+
+// needOf returns what requests take together. All answers count as the longest.
+func needOf(requests []engine.Request, size int) (n access.Need) {
+	for i := range requests {
+		r := &requests[i]
+		n.Answers += max(r.Choices, 1)
+		n.Prompt += len(r.Prompt)
+		n.Each = max(n.Each, longest(r, size))
+		n.Least = max(n.Least, int(r.Sampling.MinTokens))
+		n.Elastic = n.Elastic || r.MaxTokens == 0
+	}
+	return n
 }
 
 // audit records the requests before anything is computed for them.
@@ -133,13 +161,15 @@ func (r *Reply) Usage() []engine.Usage {
 	return list
 }
 
-// Close cancels the streams and releases the model, and the answers that the request has reserved for them: it may ask
-// for others then.
+// Close cancels the streams and releases the model, and what the request has reserved for them and not used: it may ask
+// for other answers then.
 func (r *Reply) Close() {
 	for _, stream := range r.Streams {
 		stream.Close()
+		r.bound -= stream.Usage().Completion
 	}
-	r.use.Release(r.answers)
+	r.use.Release(r.answers, max(r.bound, 0))
 	r.answers = 0
+	r.bound = 0
 	r.Model.Release()
 }

@@ -67,6 +67,7 @@ func (c *config) declare(f flagset.Set) {
 		"let anybody who reaches the server use it, without a key, also from other machines")
 	f.Text(&c.keysFile, "keys", "", "`file` of API keys, one of which every client needs (serve key create); by default "+
 		"keys.json in serve's own data folder, if there is one")
+	c.protection.OIDC.Declare(f)
 	port(f, &c.port, "port to listen on; 0 for any free port")
 	flagset.Number(f, &c.ollamaPort, "ollama-port", 0, flagset.Within(0, 1<<16-1),
 		"additional port for Ollama's clients, which expect 11434; 0 for none")

@@ -201,6 +201,7 @@ func (s *startup) protect(first net.Listener) error {
 		Home:      store.Home,
 		Host:      s.c.host,
 		Hosts:     s.c.server.Hosts,
+		Transport: s.w.transport,
 	}, s.w.t)
 	if err != nil {
 		return usageError{err}
@@ -320,8 +321,7 @@ func (s *startup) openAudit(names []string) error {
 
 // run serves until ctx is done, and then stops the engines.
 func (s *startup) run(ctx context.Context, listener net.Listener) error {
-	s.options.Hosts = slices.Concat(host.Names(s.c.host), s.options.Hosts, s.protection.Names())
-	s.options.Proxies = s.protection.Proxies
+	s.protection.Configure(&s.options, s.c.host)
 	s.c.connections.Proxies = s.protection.Proxies
 
 	running, err := server.New(s.options)

@@ -131,7 +131,7 @@ func TestClientCertificates(t *testing.T) {
 	r := startServeIn(t, environ, modelFile(t), "--ctx-size", "128", "--host", "0.0.0.0",
 		"--tls-cert", cert, "--tls-key", key, "--tls-client-ca", ca)
 	protection := regexp.MustCompile(`warning: .*\(--`) // which a flag allows to do without
-	if protection.MatchString(r.errOut.String()) || !strings.HasPrefix(r.url, "https://localhost:") {
+	if protection.MatchString(r.errOut.String()) || !strings.HasPrefix(r.url, "https://127.0.0.1:") {
 		t.Errorf("it says:\n%s", r.errOut)
 	}
 	for name, tt := range map[string]struct {

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"serve/engine"
-	"serve/models/testmodel"
 )
 
 // onePathRows are the tokens whose logits TestOnePath compares: beyond the 512 cells from which on ggml divides

@@ -4,6 +4,7 @@ package anthropic
 import (
 	"context"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -111,8 +112,30 @@ func (api *API) Head(h http.Header, _ time.Duration) { h.Set(idHeader, h.Get(dia
 // Lenient implements dialect.Dialect.
 func (api *API) Lenient() bool { return api.lenient }
 
+// limitPrefix is what the headers for limits begin with.
+const limitPrefix = "anthropic-ratelimit-"
+
+// Limits implements dialect.Dialect.
+func (api *API) Limits(h http.Header, windows []dialect.Window) {
+	for _, w := range windows {
+		h.Set(limitPrefix+w.Of+"-limit", strconv.Itoa(w.Limit))
+		h.Set(limitPrefix+w.Of+"-remaining", strconv.Itoa(w.Remaining))
+		// Rounded up, so that all of it is there at that second.
+		reset := time.Now().Add(w.Reset + time.Second - 1).Truncate(time.Second)
+		h.Set(limitPrefix+w.Of+"-reset", reset.UTC().Format(time.RFC3339))
+	}
+}
+
 // Exposes implements dialect.Dialect.
-func (api *API) Exposes() []string { return []string{strings.ToLower(idHeader)} }
+func (api *API) Exposes() []string {
+	names := []string{strings.ToLower(idHeader)}
+	for _, of := range []string{"requests", "tokens"} {
+		for _, what := range []string{"-limit", "-remaining", "-reset"} {
+			names = append(names, limitPrefix+of+what)
+		}
+	}
+	return names
+}
 
 // schemaHeader lists the parts of the request's schemas that are not enforced.
 const schemaHeader = "X-Schema-Not-Enforced"

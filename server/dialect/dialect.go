@@ -82,6 +82,14 @@ const RequestID = "X-Request-Id"
 // IgnoredHeader is the response header that lists the parts of the request that are not known, and were left out.
 const IgnoredHeader = "X-Ignored-Fields"
 
+// Window is what is left of a limit per minute.
+type Window struct {
+	Of        string // "requests" or "tokens"
+	Limit     int
+	Remaining int
+	Reset     time.Duration // until all of it is there again
+}
+
 // A Dialect is an API.
 type Dialect interface {
 	Routes() []Route
@@ -91,6 +99,8 @@ type Dialect interface {
 	// Head sets the API's own headers of a response that is about to begin, took after the request
 	// came.
 	Head(h http.Header, took time.Duration)
+	// Limits sets the API's own headers for what is left of the limits of whoever asks.
+	Limits(h http.Header, windows []Window)
 	// Exposes lists the API's own response headers that web pages may read, in lower case.
 	Exposes() []string
 	// Lenient reports whether parameters that are not declared are named in IgnoredHeader. Otherwise they are refused.

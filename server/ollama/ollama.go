@@ -162,6 +162,9 @@ func (api *API) Head(http.Header, time.Duration) {}
 // Lenient implements dialect.Dialect: Ollama takes what it does not know.
 func (api *API) Lenient() bool { return true }
 
+// Limits implements dialect.Dialect: Ollama has none.
+func (api *API) Limits(http.Header, []dialect.Window) {}
+
 // Exposes implements dialect.Dialect.
 func (api *API) Exposes() []string {
 	return []string{

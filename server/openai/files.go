@@ -279,9 +279,23 @@ func (api *API) fileContent(w http.ResponseWriter, r *http.Request) *fault.Error
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(http.StatusOK)
 	if r.Method != http.MethodHead {
-		_, _ = io.Copy(newPatient(w), content) // a client that is gone has nobody to tell
+		_, _ = io.Copy(newPatient(w), asked{r.Context(), content}) // a client that is gone has nobody to tell
 	}
 	return nil
+}
+
+// asked reads as long as somebody may have what it reads: not when a key has been revoked.
+type asked struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+// Read implements io.Reader.
+func (a asked) Read(p []byte) (int, error) {
+	if a.ctx.Err() != nil {
+		return 0, context.Cause(a.ctx)
+	}
+	return a.r.Read(p)
 }
 
 // contentStall is how long a client of a content may take nothing before it is considered gone.

@@ -405,6 +405,9 @@ func (api *API) Speaks(*http.Request) bool { return true }
 // processing is the header with the milliseconds until the response began.
 const processing = "Openai-Processing-Ms"
 
+// Limits implements dialect.Dialect: the server sets OpenAI's headers in every API.
+func (api *API) Limits(http.Header, []dialect.Window) {}
+
 // Head implements dialect.Dialect.
 func (api *API) Head(h http.Header, took time.Duration) {
 	h.Set("Openai-Version", "2020-10-01")
