@@ -15,6 +15,7 @@ import (
 	"serve/access"
 	"serve/archive"
 	"serve/auditor"
+	"serve/egress"
 	"serve/host"
 	"serve/hub"
 	"serve/library"
@@ -55,6 +56,7 @@ Every flag can also be set in the environment: --ctx-size as SERVE_CTX_SIZE.`,
   serve mistral-7b nomic-embed-text --ctx-size 8192
   serve ./my-model.gguf --offline`,
 		Version:           versionText(),
+		Annotations:       map[string]string{needs: egress.Listens},
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: w.completeModels,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -107,6 +109,7 @@ func runServe(ctx context.Context, w *cli, c *config, names []string) error {
 	if err := s.protect(listener); err != nil {
 		return err
 	}
+	w.net.Listening()
 	if err := s.prepare(ctx); err != nil {
 		return err
 	}
@@ -221,7 +224,7 @@ func (s *startup) prepare(ctx context.Context) error {
 	o.LenientFields = s.c.strictFields == strictOff
 
 	if len(o.ImageHosts) > 0 {
-		transport, err := s.w.transport("--image-host")
+		transport, err := s.w.transport("--image-host", server.ImageWay(o.ImageHosts))
 		if err != nil {
 			return err
 		}
@@ -336,6 +339,7 @@ func (s *startup) run(ctx context.Context, listener net.Listener) error {
 		Models:       s.options.Models,
 		Terminal:     s.w.t,
 		Home:         s.home,
+		Manager:      &s.w.manager,
 		Certificate:  s.protection.Certificate,
 		Embeds:       s.embeds,
 		Page:         s.options.Page != nil,
