@@ -63,6 +63,7 @@ func Examine(ctx context.Context, o Options) (list []Finding) {
 		e.workers = loader.NewWorkers(o.Hardware, o.Environ, o.Store.Home)
 		checks = []func(context.Context) []Finding{
 			e.processor, e.kernels, e.results, e.devices, e.memory, e.limits, e.cache, e.home, e.port, e.sandbox,
+			e.offline,
 		}
 	}
 

@@ -9,8 +9,8 @@ import (
 )
 
 // openNetwork is the advice where --offline is not enforced.
-const openNetwork = "use Linux with seccomp (3.17 or later; amd64 or arm64), or keep the machine, or the service, from " +
-	"the network by its own means: docs/security.md"
+const openNetwork = "use Linux with seccomp (3.17 or later; amd64 or arm64), or keep the machine, or the service, " +
+	"from the network by its own means: docs/security.md"
 
 // Egress tries to reach sockets of this process from a server that is restricted by --offline, and from its engine, and
 // returns what came of each way.
@@ -44,6 +44,19 @@ func Egress(ctx context.Context, o Options) (list []Finding) {
 		f = Finding{"arrivals", Broken, fmt.Sprintf("%d attempts arrived", r.Arrived), openNetwork}
 	}
 	return append(list, f)
+}
+
+// offline reports whether the kernel enforces --offline.
+func (e *examination) offline(ctx context.Context) []Finding {
+	unenforced, err := e.workers.CheckOffline(ctx)
+	if err != nil {
+		unenforced = err.Error()
+	}
+	if unenforced != "" {
+		return one("offline", Warning, "the kernel does not enforce --offline, only serve itself does: "+unenforced,
+			openNetwork)
+	}
+	return one("offline", Fine, "the kernel enforces --offline; serve doctor --egress tries it", "")
 }
 
 // outcome says what came of a way.

@@ -52,7 +52,8 @@ func (n *Net) Disconnect(ctx context.Context, o Offline) {
 	n.restrict(sandbox.Offline{Listens: listens, Devices: o.Devices})
 }
 
-// Listening tells that a process has opened what it listens on. If Disconnect has been called, it can open nothing more.
+// Listening tells that a process has opened what it listens on. If Disconnect has been called, it can open nothing
+// more.
 func (n *Net) Listening() {
 	if n.warn != nil {
 		n.restrict(sandbox.Offline{Devices: n.devices})

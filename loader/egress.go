@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"serve/sandbox"
 )
@@ -28,6 +29,7 @@ type EgressReport struct {
 type egressOrder struct {
 	Scene  sandbox.NetworkScene
 	Engine bool   // it is an engine
+	Brief  bool   // it only restricts itself
 	Home   string // of Workers
 }
 
@@ -93,6 +95,20 @@ func (w *Workers) CheckEgress(ctx context.Context) (r EgressReport, err error) {
 	return r, nil
 }
 
+// CheckOffline returns what of --offline the kernel does not enforce; empty if it enforces all.
+func (w *Workers) CheckOffline(ctx context.Context) (unenforced string, err error) {
+	cmd, _, err := w.command(quiet(FlagEgress)...)
+	if err != nil {
+		return "", err
+	}
+	cmd.Stdin = strings.NewReader(`{"Brief": true}`)
+	ctx, cancel := context.WithTimeout(ctx, sandboxTime)
+	defer cancel()
+	var line egressLine
+	err = output(ctx, cmd, &line)
+	return line.Unenforced, err
+}
+
 // WriteEgress tries to reach others, in a process that CheckEgress starts, and in an engine that this one starts.
 func WriteEgress(h *Hardware, in io.Reader, out io.Writer) error {
 	var order egressOrder
@@ -101,12 +117,15 @@ func WriteEgress(h *Hardware, in io.Reader, out io.Writer) error {
 	}
 	var line egressLine
 	var err error
-	if order.Engine {
+	switch {
+	case order.Brief:
+		line.restrict(h)
+	case order.Engine:
 		if err := sandbox.Seal(); err != nil {
 			line.Unenforced = oneLine(err)
 		}
 		line.Results = sandbox.ProbeNetwork(order.Scene)
-	} else {
+	default:
 		err = line.serve(h, order)
 	}
 	return errors.Join(err, json.NewEncoder(out).Encode(line))
@@ -119,17 +138,21 @@ func (l *egressLine) serve(h *Hardware, order egressOrder) error {
 		return errParent(err)
 	}
 	defer listener.Close()
+	l.restrict(h)
+	if err := l.engine(h, order); err != nil {
+		return fmt.Errorf("an engine: %w", err)
+	}
+	return l.answer(listener, order.Scene)
+}
+
+// restrict restricts this process as a server, in the same steps.
+func (l *egressLine) restrict(h *Hardware) {
 	devices := len(h.Backends()) > 0
 	for _, step := range []sandbox.Offline{{Listens: true, Devices: devices}, {Devices: devices}} {
 		if err := sandbox.Disconnect(step); err != nil {
 			l.Unenforced = oneLine(err)
 		}
 	}
-
-	if err := l.engine(h, order); err != nil {
-		return fmt.Errorf("an engine: %w", err)
-	}
-	return l.answer(listener, order.Scene)
 }
 
 // engine starts an engine that tries.

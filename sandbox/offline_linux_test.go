@@ -311,8 +311,8 @@ func TestOfflineFilter(t *testing.T) {
 	server := Offline{Listens: true}
 	closed := Offline{}
 	devices := Offline{Devices: true}
-	eperm := uint32(seccompErrno | uint32(unix.EPERM))
-	enosys := uint32(seccompErrno | uint32(unix.ENOSYS))
+	eperm := seccompErrno | uint32(unix.EPERM)
+	enosys := seccompErrno | uint32(unix.ENOSYS)
 	arch := arches[runtime.GOARCH]
 
 	for _, c := range []struct {

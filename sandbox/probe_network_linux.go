@@ -33,11 +33,20 @@ func ProbeNetwork(s NetworkScene) (results []Result) {
 		err := o.do(s)
 		r := Result{Group: GroupNetwork, Act: o.name, Refused: refused(err)}
 		if err != nil {
-			r.Said = err.Error()
+			r.Said = innermost(err)
 		}
 		results = append(results, r)
 	}
 	return results
+}
+
+// innermost returns what the kernel said to which call, without what package net puts before it.
+func innermost(err error) string {
+	var call *os.SyscallError
+	if errors.As(err, &call) {
+		return call.Error()
+	}
+	return err.Error()
 }
 
 // reached makes a way of connecting to an address, and sending to it.
