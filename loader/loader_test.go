@@ -149,7 +149,7 @@ func TestRestartWithoutMemory(t *testing.T) {
 		Options:      l.o.Model,
 		Expect:       expectationOf(header, []string{path}),
 	}
-	files := openedFiles{
+	files := &openedFiles{
 		names: []string{path},
 		check: func() error { return nil },
 	}

@@ -160,7 +160,7 @@ func (r Rules) places(program string) []place {
 		list = append(list, place{path: file, rights: mayRead})
 	}
 
-	for _, file := range r.Files {
+	for _, file := range slices.Concat(r.Files, r.Handed) {
 		list = append(list, place{path: file, rights: mayRead})
 	}
 	if r.Devices && r.Cache != "" {
