@@ -76,6 +76,7 @@ var devices = []place{
 	{path: "/run/nvidia", rights: mayUse},         // a driver in a container
 	{path: "/run/udev/data", rights: mayList},
 	{path: "/etc/vulkan", rights: mayList},
+	{path: "/etc/xdg/vulkan", rights: mayList}, // where Vulkan's loader looks by default, too
 	{path: "/etc/glvnd", rights: mayList},
 	{path: "/etc/OpenCL", rights: mayList},
 	{path: "/etc/nvidia", rights: mayList},
