@@ -229,7 +229,7 @@ soak: llama
 # What each attack of TestAttacks costs, alone and in crowds, and then all of them mixed for a time.
 ATTACK ?= 60m
 attack: llama
-	ATTACK=$(ATTACK) go test ./cmd/serve -run TestCostOfAttacks -v -timeout 0
+	ATTACK=$(ATTACK) go test ./cmd/serve -run 'TestCostOfAttacks|TestHangUps' -v -timeout 0
 
 # Splits 1 MiB of each kind of characters with each tokenizer of the catalog.
 tokenizers: llama

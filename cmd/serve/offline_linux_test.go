@@ -41,6 +41,7 @@ func filters(t *testing.T, pid int) (counts []string) {
 // TestOfflineIsEnforced looks at the threads of a server with --offline, and asks it by commands with --offline.
 func TestOfflineIsEnforced(t *testing.T) {
 	environ, _ := homeOf(t)
+	environ[0] = "SERVE_HOME=" + testHome // where the kernels have been measured
 	socket := filepath.Join(t.TempDir(), "notify")
 	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
 	if err != nil {
