@@ -21,7 +21,7 @@ NFPM := build/bin/nfpm-$(NFPM_VERSION)
 # Packages without C, which can be checked without a C compiler.
 PURE := ./hub/... ./kernels ./machine ./sandbox ./quota ./schema ./web ./loadgen ./archive ./picture ./chatclient ./engine ./engine/enginetest ./engine/remote/... ./models/...
 PURE += ./server/... ./lark ./steps ./fault ./pool ./prompt ./service ./console ./flagset ./registry ./terminal ./tracing ./worker ./certs/... ./bind
-PURE += ./access ./keyring ./dial ./audit ./auditor ./oidc/...
+PURE += ./access ./keyring ./dial ./audit ./auditor ./oidc/... ./egress
 # A number of inputs, not a duration: Go 1.26 sometimes reports the end of the duration as a failure (go.dev/issue/75804).
 FUZZTIME ?= 10000x
 # Packages' scripts would run as whoever builds.
@@ -235,7 +235,7 @@ reproducible: llama
 # What each attack of TestAttacks costs, alone and in crowds, and then all of them mixed for a time.
 ATTACK ?= 60m
 attack: llama
-	ATTACK=$(ATTACK) go test ./cmd/serve -run TestCostOfAttacks -v -timeout 0
+	ATTACK=$(ATTACK) go test ./cmd/serve -run 'TestCostOfAttacks|TestHangUps' -v -timeout 0
 
 # Whether the time to the first token tells what another tenant has sent: TIMING trials, on a quiet machine.
 TIMING ?= 1000

@@ -10,12 +10,16 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"serve/egress"
 )
 
 // Syslog sends records to a collector, by RFC 5424 over TLS (RFC 5425). The log in the folder does not wait for it:
 // what cannot be sent in time is counted, and the collector told how much it is.
 type Syslog struct {
 	address string
+	net     egress.Net
+	way     *egress.Way
 	config  *tls.Config
 	host    string
 	onError func(error)
@@ -55,6 +59,7 @@ func NewSyslog(address string, config *tls.Config, onError func(error)) (*Syslog
 	ctx, stop := context.WithCancel(context.Background())
 	s := &Syslog{
 		address: address,
+		way:     egress.NewWay("syslog", "sends audit records").Allow("--audit-syslog", address),
 		config:  config,
 		host:    nilValue,
 		onError: onError,
@@ -179,8 +184,16 @@ func (s *Syslog) run(ctx context.Context) {
 func (s *Syslog) dial(ctx context.Context) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, syslogDial)
 	defer cancel()
-	dialer := tls.Dialer{Config: s.config}
-	return dialer.DialContext(ctx, "tcp", s.address)
+	conn, err := s.net.Dial(ctx, s.way, "tcp", s.address)
+	if err != nil {
+		return nil, err
+	}
+	secure := tls.Client(conn, s.config)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return secure, nil
 }
 
 // write writes a message with its length before it, and one that says how many could not be sent.

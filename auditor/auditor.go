@@ -2,6 +2,7 @@
 package auditor
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"strings"
 
 	"serve/audit"
+	"serve/egress"
 	"serve/flagset"
 )
 
@@ -48,6 +50,7 @@ type Environment struct {
 	Offline bool
 	Version string
 	Models  []string
+	Net     *egress.Net // whose connections are recorded
 }
 
 // Running is the log of a running server.
@@ -56,7 +59,8 @@ type Running struct {
 	syslog *audit.Syslog
 }
 
-// Open opens the log and records that the server starts, with its flags. It returns nil without --audit.
+// Open opens the log and records that the server starts, with its flags, and from then on each connection that the
+// server opens to others. It returns nil without --audit.
 func (a *Flags) Open(e Environment) (*Running, error) {
 	if a.dir == "" {
 		if a.syslog != "" {
@@ -89,7 +93,25 @@ func (a *Flags) Open(e Environment) (*Running, error) {
 	if err := r.Append(start.Record()); err != nil {
 		return nil, err
 	}
+	e.Net.Observer = r.connected
 	return r, nil
+}
+
+// connected records a connection before it is used. The one to the collector is only in the server's log: it is opened
+// by the audit log itself.
+func (r *Running) connected(_ context.Context, c egress.Connection) error {
+	event := audit.Event{
+		Kind:   audit.Connection,
+		Object: c.Host,
+		Detail: map[string]string{"for": c.Way, "reason": c.Reason, "named_by": c.NamedBy},
+	}
+	if c.Address.IsValid() {
+		event.Detail["address"] = c.Address.String()
+	}
+	if c.Err != nil {
+		event.Error = c.Err.Error()
+	}
+	return r.Append(event.Record())
 }
 
 // Stop records that the server stops, and closes the log.

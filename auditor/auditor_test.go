@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"serve/audit"
+	"serve/egress"
 	"serve/flagset"
 	"serve/terminal"
 )
@@ -53,6 +55,9 @@ func open(t *testing.T, e Environment, args ...string) (*Running, error) {
 		t.Fatal(err)
 	}
 	e.Expand = func(s string) string { return s }
+	if e.Net == nil {
+		e.Net = new(egress.Net)
+	}
 	return a.Open(e)
 }
 
@@ -148,6 +153,58 @@ func write(t *testing.T, text string) string {
 		t.Fatal(err)
 	}
 	return name
+}
+
+// TestConnections records each connection before it is used, and does without one that cannot be recorded.
+func TestConnections(t *testing.T) {
+	p := &program{t: t}
+	dir := filepath.Join(t.TempDir(), "audit")
+	if _, err := p.run("init", dir); err != nil {
+		t.Fatal(err)
+	}
+	var network egress.Net
+	r, err := open(t, Environment{Net: &network}, "--audit", dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	way := egress.NewWay("test", "tries to connect").Allow("--test", address)
+	c, err := network.Dial(t.Context(), way, "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	l.Close()
+	if _, err := network.Dial(t.Context(), way, "tcp", address); err == nil {
+		t.Error("nobody listens any more")
+	}
+	if _, err := network.Dial(t.Context(), way, "tcp", "other.example:443"); !errors.Is(err, egress.ErrUnnamed) {
+		t.Errorf("a host that nothing names: %v", err)
+	}
+	if err := r.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := network.Dial(t.Context(), way, "tcp", address); !errors.Is(err, audit.ErrFailing) {
+		t.Errorf("without a log: %v", err)
+	}
+
+	out, err := p.run("show", "--kind", string(audit.Connection), "--json", dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(out, `"kind": "connection"`); n != 3 {
+		t.Errorf("%d connections are recorded, not 3:\n%s", n, out)
+	}
+	for _, want := range []string{`"for": "test"`, `"named_by": "--test"`, address, "refused", "other.example:443"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is not recorded:\n%s", want, out)
+		}
+	}
 }
 
 // TestOpen refuses flags that contradict each other, and records those that were given, without passwords.

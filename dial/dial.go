@@ -5,6 +5,9 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
+	"strconv"
+	"strings"
 
 	"serve/flagset"
 	"serve/hub"
@@ -130,4 +133,20 @@ func (d *Dialer) status(ctx context.Context, s registry.Server, key registry.Key
 		return nil, registry.Explain(s, err)
 	}
 	return status, nil
+}
+
+// Table returns rows of statuses, a model each, below the headings. Servers that have none are reported.
+func Table(list []Status, report func(format string, args ...any)) [][]string {
+	rows := [][]string{slices.Concat([]string{"ADDRESS", "PID"}, ops.Headings)}
+	for _, s := range list {
+		if s.Status == nil {
+			report("%s", s.Error)
+			continue
+		}
+		for _, m := range s.Models {
+			cells := []string{strings.TrimPrefix(s.URL, "http://"), strconv.Itoa(s.PID)}
+			rows = append(rows, append(cells, m.Cells()...))
+		}
+	}
+	return rows
 }

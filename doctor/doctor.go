@@ -4,6 +4,7 @@ package doctor
 
 import (
 	"context"
+	"fmt"
 
 	"serve/loader"
 	"serve/models"
@@ -62,6 +63,7 @@ func Examine(ctx context.Context, o Options) (list []Finding) {
 		e.workers = loader.NewWorkers(o.Hardware, o.Environ, o.Store.Home)
 		checks = []func(context.Context) []Finding{
 			e.processor, e.kernels, e.results, e.devices, e.memory, e.limits, e.cache, e.home, e.port, e.sandbox,
+			e.offline,
 		}
 	}
 
@@ -74,4 +76,30 @@ func Examine(ctx context.Context, o Options) (list []Finding) {
 // one returns a list of one finding.
 func one(about string, severity Severity, seen, do string) []Finding {
 	return []Finding{{about, severity, seen, do}}
+}
+
+// Table returns rows of findings, each with its advice below.
+func Table(list []Finding) [][]string {
+	rows := [][]string{}
+	for _, f := range list {
+		rows = append(rows, []string{string(f.Severity), f.About, f.Seen})
+		if f.Do != "" {
+			rows = append(rows, []string{"", "", "hint: " + f.Do})
+		}
+	}
+	return rows
+}
+
+// Failed returns an error if something is broken.
+func Failed(list []Finding) error {
+	problems := 0
+	for _, f := range list {
+		if f.Severity == Broken {
+			problems++
+		}
+	}
+	if problems > 0 {
+		return fmt.Errorf("%d of %d checks failed", problems, len(list))
+	}
+	return nil
 }

@@ -67,3 +67,29 @@ func TestSandboxGroups(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 }
+
+// TestEgressOutcome names what the kernel said to each process, and takes what is not refused for broken.
+func TestEgressOutcome(t *testing.T) {
+	refused := sandbox.Result{Act: "TCP", Refused: true, Said: "connect: operation not permitted"}
+	done := sandbox.Result{Act: "TCP"}
+	failed := sandbox.Result{Act: "TCP", Said: "connection refused"}
+	for _, test := range []struct {
+		name     string
+		server   sandbox.Result
+		engine   []sandbox.Result
+		severity Severity
+		says     string
+	}{
+		{"refused", refused, []sandbox.Result{refused}, Fine, "TCP: server: refused (connect: operation not permitted); " +
+			"engine: refused (connect: operation not permitted); without --offline: done"},
+		{"not tried", refused, nil, Fine, "engine: not tried"},
+		{"a server connects", done, []sandbox.Result{refused}, Broken, "server: done"},
+		{"an engine connects", refused, []sandbox.Result{done}, Broken, "engine: done"},
+		{"nobody is there", failed, nil, Broken, "server: not refused (connection refused)"},
+	} {
+		f := outcome(test.server, loader.EgressReport{Free: []sandbox.Result{done}, Engine: test.engine})
+		if f.Severity != test.severity || !strings.Contains(f.Seen, test.says) || (f.Severity == Fine) != (f.Do == "") {
+			t.Errorf("%s: %+v", test.name, f)
+		}
+	}
+}

@@ -16,6 +16,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"serve/certs"
+	"serve/egress"
 	"serve/pool"
 	"serve/registry"
 	"serve/server"
@@ -29,7 +30,8 @@ type Options struct {
 	Server   *server.Server
 	Models   []*pool.Model // of the server; unless Lazy, Run fails if the first cannot be loaded
 	Terminal *terminal.Terminal
-	Home     string // folder where serve ps looks for servers
+	Home     string          // folder where serve ps looks for servers
+	Manager  *egress.Manager // of the service
 	// Certificate is the server's, for TLS on all listeners; nil for plain HTTP.
 	Certificate *certs.Server
 
@@ -80,7 +82,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 
 	o.Server.Drain()
-	notify(o.Terminal, daemon.SdNotifyStopping)
+	o.notify(daemon.SdNotifyStopping)
 	o.stopping()
 	o.shutDown(context.WithoutCancel(ctx), f.http, cancelRequests)
 	return err
@@ -134,7 +136,7 @@ func (o *Options) announce(ctx context.Context) (end func()) {
 	}
 	register()
 
-	notify(o.Terminal, daemon.SdNotifyReady)
+	o.notify(daemon.SdNotifyReady)
 	// The server is healthy while it drains, too.
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
 	go o.watchdog(watching)

@@ -11,6 +11,7 @@ import (
 
 	"serve/bind"
 	"serve/certs"
+	"serve/egress"
 	"serve/oidc"
 	"serve/server"
 	"serve/terminal"
@@ -33,7 +34,7 @@ type Place struct {
 	Host      string   // address or name that the server was told to listen on
 	Hosts     []string // its other names; they may begin with a star
 	// Transport returns how what a flag names is reached on a network.
-	Transport func(flag string) (*http.Transport, error)
+	Transport func(flag string, way *egress.Way) (*http.Transport, error)
 }
 
 // Protected is the protection of a server that may start.
@@ -111,13 +112,16 @@ func (p *Protection) Apply(at Place, t *terminal.Terminal) (Protected, error) {
 }
 
 // openTokens opens the verifier of tokens, nil if there is no issuer. With a file of keys it opens no connection.
-func (p *Protection) openTokens(transport func(flag string) (*http.Transport, error)) (*oidc.Verifier, error) {
+func (p *Protection) openTokens(
+	transport func(flag string, way *egress.Way) (*http.Transport, error),
+) (*oidc.Verifier, error) {
 	o := p.OIDC
 	if !o.IsSet() {
 		return nil, nil
 	}
 	if o.KeyFile == "" {
-		t, err := transport("--oidc-issuer without --oidc-jwks")
+		way := egress.NewWay("oidc", "the keys of the OpenID Connect provider").Allow("--oidc-issuer", o.Issuer)
+		t, err := transport("--oidc-issuer without --oidc-jwks", way)
 		if err != nil {
 			return nil, err
 		}

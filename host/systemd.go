@@ -5,14 +5,12 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
-
-	"serve/terminal"
 )
 
 // notify notifies the service manager, if there is one, of the service's state.
-func notify(t *terminal.Terminal, state string) {
-	if _, err := daemon.SdNotify(false, state); err != nil {
-		t.Warn("the service manager could not be notified of %q: %v", state, err)
+func (o *Options) notify(state string) {
+	if err := o.Manager.Notify(state); err != nil {
+		o.Terminal.Warn("the service manager could not be notified of %q: %v", state, err)
 	}
 }
 
@@ -32,7 +30,7 @@ func (o *Options) watchdog(ctx context.Context) {
 		model, stalled := o.Server.Stalled(2*o.Stall + time.Minute)
 		switch {
 		case !stalled:
-			notify(o.Terminal, daemon.SdNotifyWatchdog)
+			o.notify(daemon.SdNotifyWatchdog)
 		case healthy:
 			o.Terminal.Error("model %s is stalled and could not be restarted; no longer pinging systemd's watchdog", model)
 		}

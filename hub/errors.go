@@ -13,11 +13,13 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"serve/egress"
 )
 
 // Kinds of failure, for errors.Is.
 var (
-	ErrOffline   = errors.New("offline mode: no connection is opened")
+	ErrOffline   = egress.ErrOffline
 	ErrNotFound  = errors.New("not found on the Hub")
 	ErrAccess    = errors.New("access refused by the Hub")
 	ErrIntegrity = errors.New("the data is not what was expected")

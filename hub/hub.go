@@ -16,6 +16,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"serve/egress"
 )
 
 // DefaultEndpoint is the URL of the Hub unless HF_ENDPOINT is set.
@@ -33,6 +35,7 @@ type Options struct {
 	Connections int           // connections per file, 4 by default
 	Idle        time.Duration // time without data after which a connection is closed, 30 s by default
 	Progress    Progress      // nil for none
+	Net         *egress.Net   // opens the connections; nil for one without an observer
 }
 
 // Progress shows the progress of a download or a check of a file. Its methods are
@@ -146,7 +149,8 @@ type Client struct {
 	o        Options
 	endpoint *url.URL
 	http     *http.Client
-	block    int64 // size of a download's blocks, in bytes
+	way      *egress.Way // of http, which redirects add hosts to
+	block    int64       // size of a download's blocks, in bytes
 	sleep    sleepFunc
 }
 
@@ -182,12 +186,17 @@ func New(o Options) (*Client, error) {
 		return nil, fmt.Errorf("HF_ENDPOINT %q is not a URL such as https://host", o.Endpoint)
 	}
 
-	transport, err := Transport(o)
+	namedBy := "HF_ENDPOINT"
+	if o.Endpoint == DefaultEndpoint {
+		namedBy = "the Hugging Face Hub"
+	}
+	way := egress.NewWay("hub", "lists and downloads models").Allow(namedBy, o.Endpoint)
+	transport, err := Transport(o, way)
 	if err != nil {
 		return nil, err
 	}
 
-	return &Client{Cache: Cache{Dir: o.Cache}, o: o, endpoint: endpoint, block: blockBytes, sleep: sleep,
+	return &Client{Cache: Cache{Dir: o.Cache}, o: o, endpoint: endpoint, block: blockBytes, sleep: sleep, way: way,
 		http: &http.Client{
 			Transport: transport,
 			// get follows redirects itself, to control which host receives the token.
@@ -208,13 +217,13 @@ func (c *Client) With(p Progress) *Client {
 // Offline reports whether the client opens no connections.
 func (c *Client) Offline() bool { return c.o.Offline }
 
-// Transport returns the only source of connections. Offline, it opens none.
-func Transport(o Options) (http.RoundTripper, error) {
+// Transport returns a transport for a way, with these options. Offline, it opens no connections.
+func Transport(o Options, way *egress.Way) (http.RoundTripper, error) {
 	if o.Offline {
 		return refusing{}, nil
 	}
 
-	t := http.DefaultTransport.(*http.Transport).Clone()
+	t := o.Net.Transport(way)
 	t.DisableCompression = true
 	t.MaxIdleConnsPerHost = o.Connections
 	t.ResponseHeaderTimeout = o.Idle
@@ -222,7 +231,7 @@ func Transport(o Options) (http.RoundTripper, error) {
 	t.ForceAttemptHTTP2 = false
 	t.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
 	t.ReadBufferSize = 256 << 10
-	// The clone's offers HTTP/2, and hosts that have it would speak it.
+	// Without it, the transport would offer HTTP/2, and hosts that have it would speak it.
 	t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 	if o.CAFile == "" {
 		return t, nil

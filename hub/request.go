@@ -54,6 +54,7 @@ func (c *Client) get(ctx context.Context, address string, header http.Header) (*
 			return nil, err
 		}
 
+		c.way.Allow("a redirect of "+req.URL.Host, to.Scheme+"://"+to.Host)
 		address = to.String()
 	}
 

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+
+	"serve/egress"
 )
 
 // TestTransportOfHTTP2 speaks HTTP/1.1 with a host that would rather speak HTTP/2, as the Hub does.
@@ -17,7 +19,7 @@ func TestTransportOfHTTP2(t *testing.T) {
 	hs.StartTLS()
 	defer hs.Close()
 
-	made, err := Transport(Options{})
+	made, err := Transport(Options{}, egress.NewWay("test", "to test").Allow("the test", hs.URL))
 	if err != nil {
 		t.Fatal(err)
 	}

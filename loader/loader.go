@@ -172,17 +172,18 @@ func (in *Loaded) WarnOfUsage(r Reporter, name string) { in.usage.warn(r, name) 
 // the memory that is free, by using fewer KV cells. If it does not fit, the error is a
 // MemoryError.
 func (l *Loader) Load(ctx context.Context, local *models.Local, shrink bool) (*Loaded, error) {
-	checked, err := local.Identity()
+	files, header, err := l.verified(ctx, local)
 	if err != nil {
 		return nil, err
 	}
-	header, err := l.Check(ctx, local)
-	if err != nil {
-		return nil, err
-	}
+	loaded := false
+	defer func() {
+		if !loaded {
+			files.close()
+		}
+	}()
 
 	use := new(usage)
-	files := openedFiles{names: modelFiles(local), check: func() error { return unchanged(local, checked) }}
 	q := l.request(local, header, shrink)
 	var text *textProcess
 	if l.o.Isolate {
@@ -221,8 +222,42 @@ func (l *Loader) Load(ctx context.Context, local *models.Local, shrink bool) (*L
 		Process:    use.process,
 		usage:      use,
 	}
+	loaded = true
 	l.start(in, model, text)
+	go func() {
+		<-in.Done
+		files.close()
+	}()
 	return in, nil
+}
+
+// verified opens the files of a model, and checks what is in them.
+func (l *Loader) verified(ctx context.Context, local *models.Local) (*openedFiles, *models.Header, error) {
+	if err := checkPaths(local); err != nil {
+		return nil, nil, err
+	}
+	files := &openedFiles{names: modelFiles(local), model: local}
+	if l.o.Isolate {
+		opened, err := openFiles(local, l.o.Store.Home)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%w: %w", ErrModel, err)
+		}
+		files = opened
+	}
+
+	checked, err := files.model.Identity()
+	if err == nil {
+		files.check = func() error { return unchanged(files.model, checked) }
+		var header *models.Header
+		if header, err = l.Check(ctx, files.model); err == nil {
+			return files, header, nil
+		}
+	}
+	files.close()
+	if _, named := l.Check(ctx, local); named != nil {
+		err = named // the same, with the names of the files
+	}
+	return nil, nil, err
 }
 
 // request returns the request to load a model.
@@ -239,15 +274,6 @@ func (l *Loader) request(local *models.Local, header *models.Header, shrink bool
 		Options:      l.o.Model,
 		Expect:       expectationOf(header, local.Parts()),
 	}
-}
-
-// openedFiles are the files that an engine opens by their names.
-type openedFiles struct {
-	names []string
-	// check returns an error if they are no longer those that were verified. It is called before and after they
-	// are opened. An engine cannot be given opened files instead: llama.cpp derives the names of the parts of
-	// a model from that of the first.
-	check func() error
 }
 
 // unchanged returns an error if the files of a model are not what they were.

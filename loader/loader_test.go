@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"serve/engine"
 	"serve/engine/llama"
 	"serve/engine/remote"
 	"serve/models"
@@ -149,7 +150,7 @@ func TestRestartWithoutMemory(t *testing.T) {
 		Options:      l.o.Model,
 		Expect:       expectationOf(header, []string{path}),
 	}
-	files := openedFiles{
+	files := &openedFiles{
 		names: []string{path},
 		check: func() error { return nil },
 	}

@@ -16,7 +16,7 @@ import (
 )
 
 // open loads a model from these files, with the first of the kernels to try that works.
-func (l *Loader) open(ctx context.Context, q request, files openedFiles, use *usage) (*remote.Model, *answer, error) {
+func (l *Loader) open(ctx context.Context, q request, files *openedFiles, use *usage) (*remote.Model, *answer, error) {
 	var err error
 	q.GPUs, err = l.expectGPUs(ctx)
 	if err != nil {
@@ -61,7 +61,7 @@ func (l *Loader) open(ctx context.Context, q request, files openedFiles, use *us
 // openWith loads a model with the kernels in the request, in a separate process unless isolation is
 // off.
 func (l *Loader) openWith(
-	ctx context.Context, q request, files openedFiles, use *usage,
+	ctx context.Context, q request, files *openedFiles, use *usage,
 ) (*remote.Model, *answer, error) {
 	o := &opening{l: l, q: q, files: files}
 	model, text, err := o.start(ctx, use)
@@ -88,7 +88,7 @@ func (l *Loader) openWith(
 type opening struct {
 	l     *Loader
 	q     request
-	files openedFiles
+	files *openedFiles
 	flags []string // of the process
 
 	first atomic.Pointer[answer] // of the first process
@@ -134,6 +134,9 @@ func (o *opening) start(ctx context.Context, use *usage) (*remote.Model, []byte,
 // one did, as far as free memory allows.
 func (o *opening) request() []byte {
 	q := o.q
+	if o.l.o.Isolate {
+		o.files.inEngine(&q)
+	}
 	if a := o.first.Load(); a != nil {
 		q.Plan = &a.Plan
 		q.Free = o.l.hostFree(hostShare(a.Memory))
@@ -165,9 +168,10 @@ func (o *opening) spawn() (*remote.Child, error) {
 	defer ends[0].Close()
 	defer ends[1].Close()
 
-	cmd.ExtraFiles = ends
+	cmd.ExtraFiles = append(ends, o.files.handed...)
 	rules := l.workers.rules(cache)
 	rules.Files = o.files.names
+	rules.Handed = o.files.inSandbox()
 	rules.Devices = len(o.q.GPUs) > 0
 	child, err := worker.Start(cmd, worker.NewLog(l.o.Log), func() error { return sandbox.Start(cmd, rules) })
 	if err != nil {

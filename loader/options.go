@@ -1,6 +1,11 @@
 package loader
 
-import "serve/engine/llama"
+import (
+	"errors"
+	"strconv"
+
+	"serve/engine/llama"
+)
 
 // DefaultContext is the context size that a plan starts with unless one is given, or fewer tokens if
 // the model was trained for fewer. It is raised if memory allows.
@@ -31,6 +36,29 @@ type ModelOptions struct {
 type Layers struct {
 	Given bool
 	N     int
+}
+
+// autoLayers is the text of the zero value of Layers.
+const autoLayers = "auto"
+
+// ParseLayers reads a number of layers, or auto.
+func ParseLayers(text string) (Layers, error) {
+	if text == autoLayers {
+		return Layers{}, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return Layers{}, errors.New("must be a number or auto")
+	}
+	return Layers{Given: true, N: n}, nil
+}
+
+// String returns what ParseLayers reads.
+func (l Layers) String() string {
+	if !l.Given {
+		return autoLayers
+	}
+	return strconv.Itoa(l.N)
 }
 
 // cpuOnly reports whether GPUs must not be used.

@@ -2,6 +2,7 @@ package loader
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -23,6 +24,7 @@ const (
 	FlagTimeKernels  = "time-kernels"  // WriteTimings
 	FlagCheckKernels = "check-kernels" // WriteKernelChecks; its value names the kernels
 	FlagFirstKernel  = "first-kernel"  // how many of them to skip
+	FlagEgress       = "egress"        // WriteEgress
 	FlagText         = "text"          // ServeText
 	FlagLogLevel     = "log-level"
 )
@@ -86,6 +88,15 @@ func (w *Workers) rules(cache string) sandbox.Rules {
 // can enforce them: Loader and CheckSandbox do.
 func confined(ctx context.Context, cmd *exec.Cmd, rules sandbox.Rules) (out []byte, said []string, err error) {
 	return worker.Output(ctx, cmd, func() error { return sandbox.Start(cmd, rules) })
+}
+
+// output runs a command that is not confined, and decodes what it writes.
+func output(ctx context.Context, cmd *exec.Cmd, into any) error {
+	out, said, err := worker.Output(ctx, cmd, cmd.Start)
+	if err != nil {
+		return fmt.Errorf("%w%s", err, JoinWarnings(said))
+	}
+	return json.Unmarshal(out, into)
 }
 
 // errParent is the error of engine processes that were not started by this program.

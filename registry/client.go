@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"serve/certs"
+	"serve/egress"
 	"serve/hub"
 )
 
@@ -46,7 +47,8 @@ func (c *Client) Transport(s Server, key Key) (*http.Transport, error) {
 
 	network := c.Network
 	network.Offline = false // what that forbids was refused above
-	made, err := hub.Transport(network)
+	way := egress.NewWay("server", "asks a server, for serve chat, ps and bench").Allow("the address of a server", s.URL)
+	made, err := hub.Transport(network, way)
 	if err != nil {
 		return nil, err
 	}

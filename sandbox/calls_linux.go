@@ -78,11 +78,14 @@ func opening(argument uint32) condition {
 			modes = append(modes, mode|unix.O_TRUNC)
 		}
 	}
-	return condition{argument, unix.O_ACCMODE | unix.O_TRUNC, modes}
+	return masked(argument, unix.O_ACCMODE|unix.O_TRUNC, modes...)
 }
 
 // socketType is the mask of the type of a socket, without flags.
 const socketType = 0xf
+
+// streams is what a call for a socket says that is to be connected: to one with datagrams, any can be sent.
+var streams = masked(1, socketType, unix.SOCK_STREAM, unix.SOCK_SEQPACKET)
 
 // allowedCalls returns the calls that a process with this ID may make.
 func allowedCalls(s *state, pid uint32) (calls []call) {
@@ -100,13 +103,12 @@ func allowedCalls(s *state, pid uint32) (calls []call) {
 		calls = append(calls, call{number: n})
 	}
 
-	on := func(argument uint32, values ...uint32) condition { return condition{argument, all, values} }
 	calls = append(calls, legacyOpening...)
 	calls = append(calls,
 		call{unix.SYS_OPENAT, []condition{opening(2)}},
 
 		// Threads, no processes.
-		call{unix.SYS_CLONE, []condition{{0, unix.CLONE_THREAD, []uint32{unix.CLONE_THREAD}}}},
+		call{unix.SYS_CLONE, []condition{masked(0, unix.CLONE_THREAD, unix.CLONE_THREAD)}},
 
 		// Signals to itself: Go interrupts its threads so, and abort ends with one.
 		call{unix.SYS_TGKILL, []condition{on(0, pid)}},
@@ -127,7 +129,7 @@ func allowedCalls(s *state, pid uint32) (calls []call) {
 		return calls
 	}
 
-	local := []condition{on(0, unix.AF_UNIX), {1, socketType, []uint32{unix.SOCK_STREAM, unix.SOCK_SEQPACKET}}}
+	local := []condition{on(0, unix.AF_UNIX), streams}
 	return append(calls,
 		call{unix.SYS_SOCKET, local},
 		call{unix.SYS_SOCKETPAIR, local},

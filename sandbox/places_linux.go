@@ -76,6 +76,7 @@ var devices = []place{
 	{path: "/run/nvidia", rights: mayUse},         // a driver in a container
 	{path: "/run/udev/data", rights: mayList},
 	{path: "/etc/vulkan", rights: mayList},
+	{path: "/etc/xdg/vulkan", rights: mayList}, // where Vulkan's loader looks by default, too
 	{path: "/etc/glvnd", rights: mayList},
 	{path: "/etc/OpenCL", rights: mayList},
 	{path: "/etc/nvidia", rights: mayList},
@@ -160,7 +161,7 @@ func (r Rules) places(program string) []place {
 		list = append(list, place{path: file, rights: mayRead})
 	}
 
-	for _, file := range r.Files {
+	for _, file := range slices.Concat(r.Files, r.Handed) {
 		list = append(list, place{path: file, rights: mayRead})
 	}
 	if r.Devices && r.Cache != "" {

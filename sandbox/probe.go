@@ -26,3 +26,18 @@ const (
 	GroupPrivileges = "privileges"
 	GroupKernel     = "kernel"
 )
+
+// NetworkScene is whom a probe of ProbeNetwork is to reach: sockets of another process of this machine. One that is
+// empty is not there.
+type NetworkScene struct {
+	TCP      string // address and port
+	TCP6     string
+	UDP      string // answers as a name server does
+	UDP6     string
+	Unix     string // path of a socket
+	Abstract string // name of a socket, with an @
+	Datagram string // name of a socket that takes datagrams
+
+	// Accepted is the descriptor of a connection that somebody has opened to this process; 0 if there is none.
+	Accepted int
+}

@@ -19,6 +19,9 @@ type Rules struct {
 	// Files are the files that it may read.
 	Files []string
 
+	// Handed are such files by the names that descriptors which it is handed have in the process.
+	Handed []string
+
 	// Cache is the only folder that it may write to; empty for none. CreateCache creates it.
 	Cache string
 

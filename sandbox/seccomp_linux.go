@@ -37,11 +37,28 @@ type call struct {
 	conditions []condition
 }
 
-// condition holds if the lower half of an argument, of the bits in mask, is one of the values.
+// condition holds if a half of an argument, of the bits in mask, is one of the values.
 type condition struct {
 	argument uint32
+	upper    bool // half; otherwise the lower one
 	mask     uint32
 	values   []uint32
+}
+
+// on is the condition that an argument, of which the lower half counts, is one of the values.
+func on(argument uint32, values ...uint32) condition { return masked(argument, all, values...) }
+
+// masked is the condition that these bits of an argument are one of the values.
+func masked(argument, mask uint32, values ...uint32) condition {
+	return condition{argument: argument, mask: mask, values: values}
+}
+
+// offset returns where the half is in struct seccomp_data.
+func (c condition) offset() uint32 {
+	if c.upper {
+		return offsetArguments + 8*c.argument + 4
+	}
+	return offsetArguments + 8*c.argument
 }
 
 // all is the mask of a condition about a whole argument.
@@ -73,7 +90,11 @@ func seal(s *state) error {
 	if !known {
 		return fmt.Errorf("system calls: not supported on %s", runtime.GOARCH)
 	}
-	filter := filterOf(arch, allowedCalls(s, uint32(os.Getpid())))
+	return install(filterOf(arch, allowedCalls(s, uint32(os.Getpid()))))
+}
+
+// install has the kernel ask a filter about each system call of all threads of this process, and of what it starts.
+func install(filter []unix.SockFilter) error {
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 
 	runtime.LockOSThread()
@@ -97,6 +118,16 @@ func seal(s *state) error {
 // different numbers. On Linux 5.11 and later the kernel decides calls without conditions by a bitmap; before, the
 // program runs each time, and comes to the first calls of the list first.
 func filterOf(arch uint32, calls []call) []unix.SockFilter {
+	program := beginning(arch, absent)
+	for _, c := range calls {
+		program = append(program, c.program()...)
+	}
+	return append(program, refuse(unix.EPERM))
+}
+
+// beginning returns the instructions that refuse other architectures' calls, calls that nobody knew when the lists
+// were made, and those that are to look absent. The call's number is loaded behind them.
+func beginning(arch uint32, absent []uint32) []unix.SockFilter {
 	program := []unix.SockFilter{
 		load(offsetArch),
 		jump(unix.BPF_JEQ, arch, 1, 0),
@@ -108,17 +139,14 @@ func filterOf(arch uint32, calls []call) []unix.SockFilter {
 	for _, number := range absent {
 		program = append(program, jump(unix.BPF_JEQ, number, 0, 1), refuse(unix.ENOSYS))
 	}
-	for _, c := range calls {
-		program = append(program, c.program()...)
-	}
-	return append(program, refuse(unix.EPERM))
+	return program
 }
 
 // program allows a call or goes on behind it; the number is loaded before and after.
 func (c call) program() []unix.SockFilter {
 	var body []unix.SockFilter
 	for _, cond := range c.conditions {
-		body = append(body, load(offsetArguments+8*cond.argument))
+		body = append(body, load(cond.offset()))
 		if cond.mask != all {
 			body = append(body, unix.SockFilter{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: cond.mask})
 		}

@@ -16,9 +16,11 @@ func decide(t *testing.T, program []unix.SockFilter, arch, number uint32, argume
 	data := map[uint32]uint32{offsetNumber: number, offsetArch: arch}
 	for i := range 6 {
 		data[uint32(offsetArguments+8*i)] = 0
+		data[uint32(offsetArguments+8*i+4)] = 0
 	}
 	for i, a := range arguments {
 		data[uint32(offsetArguments+8*i)] = uint32(a)
+		data[uint32(offsetArguments+8*i+4)] = uint32(a >> 32)
 	}
 
 	var value uint32

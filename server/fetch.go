@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"serve/egress"
 	"serve/fault"
 	"serve/prompt"
 )
@@ -37,8 +38,12 @@ func newImageFetcher(o *Options) (*imageFetcher, error) {
 		f.hosts = append(f.hosts, host)
 	}
 
+	base := o.ImageTransport
+	if base == nil {
+		base = new(egress.Net).Transport(ImageWay(o.ImageHosts))
+	}
 	f.client = &http.Client{
-		Transport: newImageTransport(o.ImageTransport, f.hosts),
+		Transport: newImageTransport(base, f.hosts),
 		Timeout:   fetchTimeout,
 		CheckRedirect: func(r *http.Request, via []*http.Request) error {
 			switch first := via[0].URL; {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"serve/egress"
 	"serve/fault"
 	"serve/prompt"
 )
@@ -102,7 +103,8 @@ func TestPrivateImageHosts(t *testing.T) {
 		for private, want := range map[bool]string{true: "cat", false: "not public"} {
 			f := fetcher(t, Options{ImageHosts: []string{url}})
 			// Any other name that leads to this machine.
-			f.client.Transport = newImageTransport(nil, []imageHost{{"http", name, port, private}})
+			f.client.Transport = newImageTransport(new(egress.Net).Transport(ImageWay([]string{url})),
+				[]imageHost{{"http", name, port, private}})
 			if got := fetched(t, f, url+"/cat.png"); !strings.Contains(got, want) {
 				t.Errorf("%s, private %v: %s", name, private, got)
 			}

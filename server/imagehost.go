@@ -10,7 +10,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"time"
+
+	"serve/egress"
 )
 
 // imageHost is a host that images may be fetched from.
@@ -45,6 +46,11 @@ func parseImageHost(given string, private bool) (h imageHost, err error) {
 	return h, nil
 }
 
+// ImageWay returns the way to hosts, as the operator gives them.
+func ImageWay(hosts []string) *egress.Way {
+	return egress.NewWay("images", "fetches images that requests name").Allow("--image-host", hosts...)
+}
+
 // has reports whether a URL is of this host.
 func (h imageHost) has(u *url.URL) bool {
 	return u.Scheme == h.scheme && strings.EqualFold(u.Hostname(), h.host) && portOf(u) == h.port
@@ -68,10 +74,8 @@ type imageTransport struct {
 	proxied *http.Transport
 }
 
+// newImageTransport returns a transport that opens connections as base does, which is one of package egress.
 func newImageTransport(base *http.Transport, hosts []imageHost) *imageTransport {
-	if base == nil {
-		base = http.DefaultTransport.(*http.Transport)
-	}
 	t := &imageTransport{direct: base.Clone(), proxied: base}
 	t.direct.Proxy = nil
 	t.direct.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -79,14 +83,13 @@ func newImageTransport(base *http.Transport, hosts []imageHost) *imageTransport 
 		if err != nil {
 			return nil, err
 		}
-		dialer := net.Dialer{Timeout: fetchTimeout, KeepAlive: time.Minute}
 		private := slices.ContainsFunc(hosts, func(h imageHost) bool {
 			return h.private && strings.EqualFold(h.host, host) && h.port == port
 		})
 		if !private {
-			dialer.Control = onlyPublic
+			ctx = egress.WithControl(ctx, onlyPublic)
 		}
-		return dialer.DialContext(ctx, network, address)
+		return base.DialContext(ctx, network, address)
 	}
 	return t
 }

@@ -61,8 +61,8 @@ type Options struct {
 	// PrivateImageHosts lets names in ImageHosts lead to addresses that are not public: of this machine, or of a
 	// private network. Addresses in ImageHosts, and localhost, may be private in any case.
 	PrivateImageHosts bool
-	// ImageTransport is how connections to those hosts are opened, http.DefaultTransport. They go through its
-	// proxy, if it has one for them.
+	// ImageTransport is how connections to those hosts are opened, one of package egress in the way ImageWay. They
+	// go through its proxy, if it has one for them.
 	ImageTransport *http.Transport
 	// Archive stores responses between requests; nil keeps recent ones in memory. The server does not
 	// close it.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"serve/egress"
 	"serve/flagset"
 	"serve/hub"
 	"serve/loadgen"
@@ -57,6 +58,7 @@ compares two runs. --report writes charts of them.`,
   serve bench http://127.0.0.1:8080 --json > before.json
   serve bench http://127.0.0.1:8080 --against before.json --report change.svg`,
 		Args:              arguments(1, 1, "a URL, a model or a file"),
+		Annotations:       map[string]string{needs: egress.Listens + egress.Asks},
 		ValidArgsFunction: w.completeModel,
 		RunE:              func(cmd *cobra.Command, args []string) error { return runBench(cmd.Context(), w, o, args[0]) },
 	}

@@ -13,6 +13,7 @@ import (
 
 	"serve/chatclient"
 	"serve/console"
+	"serve/egress"
 	"serve/models/demo"
 	"serve/registry"
 	"serve/terminal"
@@ -49,6 +50,7 @@ Nothing is stored unless you /save it.`,
   serve chat mistral-7b "Name three rivers."
   git diff | serve chat mistral-7b "Explain this change."
   serve chat --url http://127.0.0.1:8080`,
+		Annotations:       map[string]string{needs: egress.Listens + egress.Asks},
 		ValidArgsFunction: w.completeModel,
 		RunE:              func(cmd *cobra.Command, args []string) error { return runChat(cmd.Context(), w, o, args) },
 	}

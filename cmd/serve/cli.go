@@ -6,17 +6,23 @@ import (
 	"os"
 	"strings"
 
+	"github.com/spf13/cobra"
 	"go.opentelemetry.io/otel/trace"
 
 	"serve/dial"
+	"serve/egress"
 	"serve/hub"
 	"serve/library"
 	"serve/loader"
 	"serve/models"
 	"serve/registry"
+	"serve/sandbox"
 	"serve/terminal"
 	"serve/tracing"
 )
+
+// needs is the annotation of commands with what they need of the network under --offline.
+const needs = "network"
 
 // cli is what every command has: the terminal, the environment, and the flags that every
 // command takes.
@@ -27,6 +33,9 @@ type cli struct {
 	caFile   string
 	logLevel string
 	reach    dial.Flags // of commands that ask servers
+	net      egress.Net // opens all connections
+	manager  egress.Manager
+	proving  bool // doctor tries what --offline refuses, and needs a connection to compare with
 }
 
 // dialer finds servers.
@@ -56,12 +65,13 @@ func (w *cli) network() (hub.Options, error) {
 	o, err := hub.FromEnvironment(w.lookup)
 	o.Offline = o.Offline || w.offline
 	o.CAFile = w.caFile
+	o.Net = &w.net
 	o.UserAgent = "serve/" + versionText()
 	return o, err
 }
 
-// transport returns a transport for a flag that needs outgoing connections.
-func (w *cli) transport(flag string) (*http.Transport, error) {
+// transport returns a transport for a flag that needs outgoing connections, in a way.
+func (w *cli) transport(flag string, way *egress.Way) (*http.Transport, error) {
 	network, err := w.network()
 	if err != nil {
 		return nil, err
@@ -69,11 +79,30 @@ func (w *cli) transport(flag string) (*http.Transport, error) {
 	if network.Offline {
 		return nil, usagef("%s and --offline contradict each other", flag)
 	}
-	transport, err := hub.Transport(network)
+	transport, err := hub.Transport(network, way)
 	if err != nil {
 		return nil, usageError{err}
 	}
 	return transport.(*http.Transport), nil // it refuses connections only if offline
+}
+
+// disconnect takes the means to connect from this process. Tests, which go on, replace it.
+var disconnect = (*egress.Net).Disconnect
+
+// goOffline has the kernel enforce --offline, before a command has read anything.
+func (w *cli) goOffline(cmd *cobra.Command) {
+	o, _ := w.network() // a command that needs it reports the error
+	if !o.Offline || cmd.Name() == loader.EngineCommand || w.proving {
+		return
+	}
+	disconnect(&w.net, cmd.Context(), egress.Offline{
+		Needs:   cmd.Annotations[needs],
+		Devices: len(hardware.Backends()) > 0,
+		Environ: sandbox.Environ(os.Environ(), "", hardware.Variables...),
+		Manager: &w.manager,
+		Prepare: hardware.Nodes,
+		Warn:    w.t.Warn,
+	})
 }
 
 // store opens the models of this machine. It opens no connection.
@@ -96,7 +125,8 @@ func (w *cli) tracer(ctx context.Context, endpoint string) (tracer trace.Tracer,
 	if err != nil {
 		return nil, nil, usagef("--otlp-endpoint: %w", err)
 	}
-	transport, err := w.transport("--otlp-endpoint")
+	way := egress.NewWay("traces", "sends traces to a collector").Allow("--otlp-endpoint", collector.String())
+	transport, err := w.transport("--otlp-endpoint", way)
 	if err != nil {
 		return nil, nil, err
 	}

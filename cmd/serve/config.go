@@ -190,7 +190,7 @@ func (c *modelConfig) declare(f flagset.Set) {
 		"number of compute threads; 0 for one per physical core")
 	f.Checked(&m.Kernels, "kernels", loader.AutoKernels, loader.ValidKernels,
 		"CPU kernels to use: auto to measure and use the fastest, or a `name` that serve doctor lists")
-	flagset.Parsed(f, &m.GPULayers, "gpu-layers", "layers", parseLayers, formatLayers,
+	flagset.Parsed(f, &m.GPULayers, "gpu-layers", "layers", loader.ParseLayers, loader.Layers.String,
 		"number of layers to offload to the GPU, or auto for as many as fit")
 	f.List(&c.mmproj, "mmproj",
 		"multimodal projector for image input: `FILE`, MODEL=FILE or none; by default the model's own")

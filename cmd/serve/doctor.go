@@ -2,12 +2,13 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"os"
 
 	"github.com/spf13/cobra"
 
 	"serve/doctor"
+	"serve/egress"
 	"serve/loader"
 	"serve/registry"
 )
@@ -28,9 +29,13 @@ func newDoctorCommand(w *cli) *cobra.Command {
 		Long: `doctor checks the CPU, GPUs, memory, limits, model cache, port and engine sandbox,
 and says what to do about each problem. It runs the CPU kernels that models use, for
 each quantization type, and compares the results with exact ones. It opens no network
-connections. The exit code is 1 if a problem prevents serve from working.`,
-		Args: arguments(0, 0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error { return runDoctor(cmd.Context(), w, o) },
+connections. The exit code is 1 if a problem prevents serve from working.
+
+With --egress it tries to reach sockets of its own from a server with --offline and from
+that one's engine, in every way, and prints what the kernel answers.`,
+		Annotations: map[string]string{needs: egress.Listens},
+		Args:        arguments(0, 0, "no arguments"),
+		RunE:        func(cmd *cobra.Command, _ []string) error { return runDoctor(cmd.Context(), w, o) },
 	}
 
 	f := flagsOf(cmd)
@@ -38,6 +43,7 @@ connections. The exit code is 1 if a problem prevents serve from working.`,
 	port(f, &o.port, "port that serve would listen on")
 	f.Checked(&o.kernels, "kernels", loader.AutoKernels, validKernelCheck,
 		"CPU kernels to check: auto for those in use, all, or a `name`")
+	f.Toggle(&w.proving, "egress", false, "check only that nothing leaves this machine under --offline")
 	f.JSON(&o.json)
 	return cmd
 }
@@ -52,7 +58,11 @@ func validKernelCheck(name string) error {
 
 func runDoctor(ctx context.Context, w *cli, o doctorOptions) error {
 	store, err := w.store()
-	list := doctor.Examine(ctx, doctor.Options{
+	examine := doctor.Examine
+	if w.proving {
+		examine = doctor.Egress
+	}
+	list := examine(ctx, doctor.Options{
 		Host:     o.host,
 		Port:     o.port,
 		Kernels:  o.kernels,
@@ -62,39 +72,16 @@ func runDoctor(ctx context.Context, w *cli, o doctorOptions) error {
 		Environ:  os.Environ(),
 		Owner:    w.ownerOf,
 	})
-	if err := w.printFindings(list, o.json); err != nil {
-		return err
+	if o.json {
+		err = w.t.PrintJSON(list)
+	} else {
+		err = w.t.Table(doctor.Table(list))
 	}
-
-	problems := 0
-	for _, f := range list {
-		if f.Severity == doctor.Broken {
-			problems++
-		}
-	}
-	if problems > 0 {
-		return fmt.Errorf("%d of %d checks failed", problems, len(list))
-	}
-	return nil
+	return errors.Join(err, doctor.Failed(list))
 }
 
 // ownerOf returns the process ID of the server that listens on a port.
 func (w *cli) ownerOf(port int) (pid int, found bool) {
 	running, _ := w.servers()
 	return registry.Owner(running, port)
-}
-
-func (w *cli) printFindings(list []doctor.Finding, asJSON bool) error {
-	if asJSON {
-		return w.t.PrintJSON(list)
-	}
-
-	rows := [][]string{}
-	for _, f := range list {
-		rows = append(rows, []string{string(f.Severity), f.About, f.Seen})
-		if f.Do != "" {
-			rows = append(rows, []string{"", "", "hint: " + f.Do})
-		}
-	}
-	return w.t.Table(rows)
 }

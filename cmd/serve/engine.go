@@ -15,7 +15,7 @@ var hardware = loader.Native()
 // process that computes. Two sockets are its only connections. With a flag, it examines the machine
 // and exits.
 func newEngineCommand(w *cli) *cobra.Command {
-	var sandbox, timing, devices, probe, text bool
+	var sandbox, egress, timing, devices, probe, text bool
 	var checked string
 	var first int
 	cmd := &cobra.Command{
@@ -27,6 +27,8 @@ func newEngineCommand(w *cli) *cobra.Command {
 			switch {
 			case sandbox:
 				return loader.WriteSandbox(os.Stdin, w.t.Out)
+			case egress:
+				return loader.WriteEgress(hardware, os.Stdin, w.t.Out)
 			case devices:
 				return loader.WriteDevices(hardware, w.t.Out)
 			case probe:
@@ -47,6 +49,7 @@ func newEngineCommand(w *cli) *cobra.Command {
 	f.BoolVar(&timing, loader.FlagTimeKernels, false, "time the CPU's kernels as the request on stdin says, and exit")
 	f.BoolVar(&text, loader.FlagText, false, "tokenize and render for a model that another such process computes")
 	f.BoolVar(&sandbox, loader.FlagSandbox, false, "try what the sandbox refuses, print what comes of it, and exit")
+	f.BoolVar(&egress, loader.FlagEgress, false, "try what --offline refuses, print what comes of it, and exit")
 	f.BoolVar(&devices, loader.FlagDevices, false, "print the devices that drivers show to this process, and exit")
 	f.BoolVar(&probe, loader.FlagProbe, false, "compute on each device, print the results, and exit")
 	f.StringVar(&checked, loader.FlagCheckKernels, "",

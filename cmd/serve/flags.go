@@ -1,9 +1,6 @@
 package main
 
 import (
-	"errors"
-	"strconv"
-
 	"github.com/spf13/cobra"
 
 	"serve/flagset"
@@ -21,25 +18,6 @@ func flagsOf(cmd *cobra.Command) flagset.Set { return flagset.Of(cmd.Flags()) }
 
 func port(f flagset.Set, p *int, usage string) {
 	flagset.Number(f, p, "port", defaultPort, flagset.Within(0, 65535), usage)
-}
-
-// parseLayers reads the value of --gpu-layers: a number, or auto.
-func parseLayers(text string) (loader.Layers, error) {
-	if text == "auto" {
-		return loader.Layers{}, nil
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		return loader.Layers{}, errors.New("must be a number or auto")
-	}
-	return loader.Layers{Given: true, N: n}, nil
-}
-
-func formatLayers(l loader.Layers) string {
-	if !l.Given {
-		return "auto"
-	}
-	return strconv.Itoa(l.N)
 }
 
 // parseReserve reads the value of --memory-reserve, a size.

@@ -19,6 +19,7 @@ import (
 	"github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/option"
 
+	"serve/egress"
 	"serve/hub/hubtest"
 	"serve/library"
 	"serve/models"
@@ -37,6 +38,8 @@ func TestMain(m *testing.M) {
 	if os.Getenv("TEST_AS_SERVE") == "1" && !slices.Contains(os.Args, "-test.fuzzworker") {
 		main()
 	}
+	// The tests go on after a command that is offline. Those of processes have them restricted.
+	disconnect = func(*egress.Net, context.Context, egress.Offline) {}
 	os.Setenv("TEST_AS_SERVE", "1") // of the engines, which are this program too
 	os.Setenv("GORACE", endsAtOnce)
 	os.Exit(runTests(m))

@@ -7,11 +7,14 @@ import (
 	"os/signal"
 	"syscall"
 
+	"serve/egress"
 	"serve/sandbox"
 )
 
 func main() {
 	sandbox.Enter() // an engine's process, which goes on only in its sandbox
+	egress.Enter()  // one that connects to this machine for another
+	egress.TakeDefaults()
 
 	// The first signal drains; the second one ends the process at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

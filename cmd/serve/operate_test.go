@@ -106,7 +106,7 @@ func TestDoctor(t *testing.T) {
 	}
 	code, found := examine("--port", "0")
 	for _, about := range []string{"processor", "kernels", "results", "compute", "gpu", "memory", "open files",
-		"cache", "models", "home", "crashes", "port", "network", "files"} {
+		"cache", "models", "home", "crashes", "port", "network", "files", "offline"} {
 		if _, ok := found[about]; !ok {
 			t.Errorf("it does not look at %s", about)
 		}

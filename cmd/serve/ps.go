@@ -3,13 +3,11 @@ package main
 import (
 	"context"
 	"errors"
-	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
-	"serve/server/ops"
+	"serve/dial"
+	"serve/egress"
 )
 
 // psOptions are the flags of ps.
@@ -27,8 +25,9 @@ func newPsCommand(w *cli) *cobra.Command {
 		Long: `ps lists your servers on this machine and the state of each model: its process,
 devices, memory (in use and planned), KV cells in use, running and queued requests,
 and tokens per second over the last five seconds.`,
-		Args: arguments(0, 0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error { return runPs(cmd.Context(), w, o) },
+		Annotations: map[string]string{needs: egress.Asks},
+		Args:        arguments(0, 0, "no arguments"),
+		RunE:        func(cmd *cobra.Command, _ []string) error { return runPs(cmd.Context(), w, o) },
 	}
 
 	f := flagsOf(cmd)
@@ -55,17 +54,7 @@ func runPs(ctx context.Context, w *cli, o psOptions) error {
 		return list[0].Err
 	}
 
-	rows := [][]string{slices.Concat([]string{"ADDRESS", "PID"}, ops.Headings)}
-	for _, s := range list {
-		if s.Status == nil {
-			w.t.Error("%s", s.Error)
-			continue
-		}
-		for _, m := range s.Models {
-			cells := []string{strings.TrimPrefix(s.URL, "http://"), strconv.Itoa(s.PID)}
-			rows = append(rows, append(cells, m.Cells()...))
-		}
-	}
+	rows := dial.Table(list, w.t.Error)
 	if len(rows) == 1 {
 		return errors.New("no server answered")
 	}

@@ -52,7 +52,11 @@ func newRootCommand(w *cli) *cobra.Command {
 		if err := flagset.FromEnvironment(cmd.Flags(), w.environ); err != nil {
 			return usageError{err}
 		}
-		return terminal.SetUpLog(w.t.Err, w.logLevel)
+		if err := terminal.SetUpLog(w.t.Err, w.logLevel); err != nil {
+			return err
+		}
+		w.goOffline(cmd)
+		return nil
 	}
 
 	f := flagset.Of(root.PersistentFlags())

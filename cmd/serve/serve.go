@@ -15,6 +15,7 @@ import (
 	"serve/access"
 	"serve/archive"
 	"serve/auditor"
+	"serve/egress"
 	"serve/host"
 	"serve/hub"
 	"serve/library"
@@ -55,6 +56,7 @@ Every flag can also be set in the environment: --ctx-size as SERVE_CTX_SIZE.`,
   serve mistral-7b nomic-embed-text --ctx-size 8192
   serve ./my-model.gguf --offline`,
 		Version:           versionText(),
+		Annotations:       map[string]string{needs: egress.Listens},
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: w.completeModels,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -104,9 +106,13 @@ func runServe(ctx context.Context, w *cli, c *config, names []string) error {
 	if err := s.listenForOllama(); err != nil {
 		return err
 	}
+	if err := s.openAudit(names); err != nil {
+		return err
+	}
 	if err := s.protect(listener); err != nil {
 		return err
 	}
+	w.net.Listening()
 	if err := s.prepare(ctx); err != nil {
 		return err
 	}
@@ -114,9 +120,6 @@ func runServe(ctx context.Context, w *cli, c *config, names []string) error {
 		return err
 	}
 	if err := s.openArchive(); err != nil {
-		return err
-	}
-	if err := s.openAudit(names); err != nil {
 		return err
 	}
 	return s.run(ctx, listener)
@@ -130,7 +133,8 @@ type startup struct {
 	home    string
 	embeds  bool // the first model computes embeddings and generates no text
 	also    []net.Listener
-	keys    *access.Keys // nil with --allow-anonymous
+	keys    *access.Keys     // nil with --allow-anonymous
+	audit   *auditor.Running // nil without --audit
 
 	protection host.Protected
 
@@ -213,6 +217,9 @@ func (s *startup) protect(first net.Listener) error {
 func (s *startup) prepare(ctx context.Context) error {
 	o := s.c.server
 	o.Keys = s.keys
+	if s.audit != nil {
+		o.Audit = s.audit
+	}
 	host.LimitByMemory(&o)
 	o.Version = versionText()
 	o.PID = os.Getpid()
@@ -222,7 +229,7 @@ func (s *startup) prepare(ctx context.Context) error {
 	o.LenientFields = s.c.strictFields == strictOff
 
 	if len(o.ImageHosts) > 0 {
-		transport, err := s.w.transport("--image-host")
+		transport, err := s.w.transport("--image-host", server.ImageWay(o.ImageHosts))
 		if err != nil {
 			return err
 		}
@@ -310,11 +317,12 @@ func (s *startup) openAudit(names []string) error {
 		Offline: network.Offline,
 		Version: versionText(),
 		Models:  names,
+		Net:     &s.w.net,
 	})
 	if err != nil || log == nil {
 		return err
 	}
-	s.options.Audit = log
+	s.audit = log
 	s.closers = append(s.closers, func() { s.report(log.Stop()) })
 	return nil
 }
@@ -336,6 +344,7 @@ func (s *startup) run(ctx context.Context, listener net.Listener) error {
 		Models:       s.options.Models,
 		Terminal:     s.w.t,
 		Home:         s.home,
+		Manager:      &s.w.manager,
 		Certificate:  s.protection.Certificate,
 		Embeds:       s.embeds,
 		Page:         s.options.Page != nil,
