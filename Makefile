@@ -21,7 +21,7 @@ NFPM := build/bin/nfpm-$(NFPM_VERSION)
 # Packages without C, which can be checked without a C compiler.
 PURE := ./hub/... ./kernels ./machine ./sandbox ./quota ./schema ./web ./loadgen ./archive ./picture ./chatclient ./engine ./engine/enginetest ./engine/remote/... ./models/...
 PURE += ./server/... ./lark ./steps ./fault ./pool ./prompt ./service ./console ./flagset ./registry ./terminal ./tracing ./worker ./certs/... ./bind
-PURE += ./access ./keyring ./dial ./audit ./auditor
+PURE += ./access ./keyring ./dial ./audit ./auditor ./oms
 # A number of inputs, not a duration: Go 1.26 sometimes reports the end of the duration as a failure (go.dev/issue/75804).
 FUZZTIME ?= 10000x
 # Packages' scripts would run as whoever builds.
@@ -29,7 +29,7 @@ NPM_CI := npm ci --silent --no-audit --no-fund --ignore-scripts
 
 .PHONY: all serve llama page tools peers run node release version clean \
 	test test-pure test-binding test-program quick check check-computing hardened lint fuzz corpus emulated portable \
-	page-test monitoring judges judges-golden real-models agents more-agents soak attack tokenizers memory bench \
+	page-test monitoring judges judges-golden real-models agents more-agents soak attack tokenizers memory bench provenance \
 	man docs cuda-list
 
 all: serve
@@ -128,6 +128,17 @@ judges: llama node peers real-models
 	TEST_PYTHON=$(CURDIR)/$(PYTHON) go test -timeout 20m ./cmd/serve -run 'HuggingFaceHub|StreamsByPython|ScriptsByPython|AnthropicByPython|OllamaPython|Documents'
 	TEST_PYTHON=$(CURDIR)/$(PYTHON) TEST_MODELS=$(CURDIR)/build/judges TEST_PEERS=$(CURDIR)/$(PEERS) \
 		go test -timeout 20m ./cmd/serve -run RealModel -count 1 -v
+
+# Signatures and bills of materials, compared with OMS's reference implementation and CycloneDX's validator, from PyPI.
+PROVENANCE := build/provenance/bin/python
+$(PROVENANCE): oms/testdata/requirements.txt
+	@engine/llama/build.sh python
+	python3 -m venv build/provenance
+	$(PROVENANCE) -m pip install --quiet --disable-pip-version-check -r oms/testdata/requirements.txt
+	@touch $@
+
+provenance: $(PROVENANCE)
+	TEST_SIGNING=$(CURDIR)/$(PROVENANCE) go test ./oms -run Reference -count 1 -v
 
 # Writes the embeddings of sentence-transformers again. This downloads gigabytes: PyTorch and its dependencies.
 judges-golden: real-models
