@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"path"
 	"slices"
 	"strconv"
@@ -52,6 +53,12 @@ func sum(ctx context.Context, r io.Reader, n int64) (string, int64, error) {
 	return hex.EncodeToString(h.Sum(nil)), read, err
 }
 
+// Hash returns the SHA-256 of all that can be read.
+func Hash(ctx context.Context, r io.Reader) (string, error) {
+	digest, _, err := sum(ctx, r, math.MaxInt64)
+	return digest, err
+}
+
 // contextReader ends with its context.
 type contextReader struct {
 	ctx context.Context
@@ -80,7 +87,7 @@ func (s *Serialization) resources(ctx context.Context, c Content) ([]Resource, e
 	defer r.Close()
 
 	if s.Method == methodFiles {
-		digest, _, err := sum(ctx, r, 1<<62)
+		digest, err := Hash(ctx, r)
 		return []Resource{{Name: c.Name, Algorithm: hashSHA256, Digest: digest}}, err
 	}
 	var list []Resource
