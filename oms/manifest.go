@@ -270,6 +270,12 @@ func (m *Manifest) Files() []string {
 	return slices.Sorted(maps.Keys(set))
 }
 
+// Digest returns the hash of a file that was signed as a whole.
+func (m *Manifest) Digest(name string) (string, bool) {
+	digest, ok := m.digests[name]
+	return digest, ok
+}
+
 // Check compares files with what is signed of them: each must be signed, and be what was signed. A manifest may
 // be of more files: of a repository of which some were downloaded.
 func (m *Manifest) Check(ctx context.Context, files []Content) error {

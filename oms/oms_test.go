@@ -56,7 +56,11 @@ var twoFiles = map[string]string{"weights.bin": "weights", "sub/adapter.bin": "a
 // sign signs a folder beside which the signature lies.
 func sign(t testing.TB, tree Tree, id Identity, shard int64) (text []byte, m *Manifest) {
 	t.Helper()
-	text, m, err := tree.Sign(t.Context(), id, shard)
+	m, err := tree.Manifest(context.Background(), shard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err = id.Sign(m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +188,7 @@ func TestLinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	tree := Tree{Root: root}
-	if _, _, err := tree.Sign(t.Context(), Identity{Key: key}, 0); !errors.Is(err, ErrSignature) {
+	if _, err := tree.Manifest(t.Context(), 0); !errors.Is(err, ErrSignature) {
 		t.Errorf("a link was signed: %v", err)
 	}
 	tree.AllowSymlinks = true
@@ -210,7 +214,7 @@ func TestLinks(t *testing.T) {
 		if err := os.Symlink(target, name); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := tree.Sign(t.Context(), Identity{Key: key}, 0); err == nil {
+		if _, err := tree.Manifest(t.Context(), 0); err == nil {
 			t.Errorf("a link to %s was signed", target)
 		}
 		os.Remove(name)
@@ -267,7 +271,7 @@ func TestCheck(t *testing.T) {
 	}
 	done, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, _, err := (&Tree{Root: folder(t, twoFiles)}).Sign(done, Identity{Key: key}, 0); !errors.Is(err, context.Canceled) {
+	if _, err := (&Tree{Root: folder(t, twoFiles)}).Manifest(done, 0); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -569,10 +573,7 @@ func FuzzRead(f *testing.F) {
 	key := newKey(f, elliptic.P256())
 	root := folder(f, twoFiles)
 	tree := Tree{Root: root}
-	text, _, err := tree.Sign(f.Context(), Identity{Key: key}, 3)
-	if err != nil {
-		f.Fatal(err)
-	}
+	text, _ := sign(f, tree, Identity{Key: key}, 3)
 	var b bundle
 	if err := json.Unmarshal(text, &b); err != nil {
 		f.Fatal(err)

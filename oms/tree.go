@@ -31,22 +31,15 @@ func (t *Tree) name() string {
 	return filepath.Base(t.Root)
 }
 
-// Sign hashes all files of a model. A shardSize of 0 hashes them as wholes.
-func (t *Tree) Sign(ctx context.Context, id Identity, shardSize int64) ([]byte, *Manifest, error) {
+// Manifest hashes all files of a model. A shardSize of 0 hashes them as wholes.
+func (t *Tree) Manifest(ctx context.Context, shardSize int64) (*Manifest, error) {
 	files, err := t.Files()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	s := Serialization{ShardSize: integer(shardSize), AllowSymlinks: t.AllowSymlinks}
-	for _, name := range slices.Sorted(slices.Values(t.ignored())) {
-		s.IgnorePaths = append(s.IgnorePaths, name)
-	}
-	m, err := NewManifest(ctx, t.name(), s, files)
-	if err != nil {
-		return nil, nil, err
-	}
-	text, err := id.Sign(m)
-	return text, m, err
+	s.IgnorePaths = slices.Sorted(slices.Values(t.ignored()))
+	return NewManifest(ctx, t.name(), s, files)
 }
 
 // CheckTree compares a model on a disk with what is signed of it. Its ignored paths, and whether links are files,

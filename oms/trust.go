@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -26,6 +27,14 @@ type Trust struct {
 type Signer struct {
 	Key   string   // the key's fingerprint
 	Names []string // those in the signer's certificate; nil if it was verified by its key
+}
+
+// Is returns an error unless a name is in the signer's certificate. "" is everybody.
+func (s *Signer) Is(name string) error {
+	if name == "" || slices.Contains(s.Names, name) {
+		return nil
+	}
+	return fmt.Errorf("%w: it is one of %s, not of %s", ErrSignature, strings.Join(s.Names, ", "), name)
 }
 
 // Verify returns what was signed, and by whom, if the signature holds.

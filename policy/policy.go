@@ -355,33 +355,65 @@ func (s *subject) signedBy(ctx context.Context, by signer) error {
 	if err != nil {
 		return err
 	}
-	failed := errors.New("there is no signature")
+	_, err = by.find(ctx, places, contents)
+	return err
+}
+
+// errUnsigned means that there is no signature.
+var errUnsigned = fmt.Errorf("%w: there is none", oms.ErrSignature)
+
+// find returns who has signed the contents, by the first signature that holds.
+func (by signer) find(ctx context.Context, places []string, contents []oms.Content) (*oms.Signer, error) {
+	failed := errUnsigned
 	for _, place := range places {
-		err := by.verify(ctx, place, contents)
+		who, err := by.verify(ctx, place, contents)
 		if err == nil || errors.Is(err, oms.ErrContentNeeded) {
-			return err
+			return who, err
 		}
 		if !errors.Is(err, os.ErrNotExist) {
-			failed = err
+			failed = fmt.Errorf("%s: %w", place, err)
 		}
 	}
-	return failed
+	return nil, failed
 }
 
 // verify returns an error unless a file is a signature of the signer, of these contents.
-func (by signer) verify(ctx context.Context, place string, contents []oms.Content) error {
+func (by signer) verify(ctx context.Context, place string, contents []oms.Content) (*oms.Signer, error) {
 	signature, err := oms.ReadFile(place)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	m, who, err := signature.Verify(by.trust)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if by.identity != "" && !slices.Contains(who.Names, by.identity) {
-		return fmt.Errorf("%w: it is one of %s", oms.ErrSignature, strings.Join(who.Names, ", "))
+	if err := who.Is(by.identity); err != nil {
+		return nil, err
 	}
-	return m.Check(ctx, contents)
+	return who, m.Check(ctx, contents)
+}
+
+// SignedBy returns who has signed a model on this machine, among those that are trusted, and an error if nobody has. An
+// identity is a name that must be in the signer's certificate; "" for any. The signature is looked for where it may be
+// unless its place is given.
+func SignedBy(
+	ctx context.Context, c *models.Candidate, home string, trust oms.Trust, identity, place string,
+) (*oms.Signer, error) {
+	p := &Policy{home: home, hashes: map[string]string{}}
+	s := &subject{Policy: p, Candidate: c}
+	contents, err := s.contents(ctx)
+	if err != nil {
+		return nil, err
+	}
+	by := signer{trust: trust, identity: identity}
+	if place != "" {
+		return by.verify(ctx, place, contents)
+	}
+	places, err := s.places(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return by.find(ctx, places, contents)
 }
 
 // contents returns the files as they are signed.

@@ -95,7 +95,11 @@ func (p *place) sign(id oms.Identity, shard int64, files ...string) string {
 		p.write(filepath.Join(root, files[i]), files[i+1])
 	}
 	tree := oms.Tree{Root: root}
-	text, _, err := tree.Sign(p.t.Context(), id, shard)
+	m, err := tree.Manifest(p.t.Context(), shard)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	text, err := id.Sign(m)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -120,7 +124,7 @@ func TestSigned(t *testing.T) {
 	p := newPlace(t)
 	policy := p.policy(byTeam)
 	id := oms.Identity{Key: p.key}
-	p.expect(policy, p.file(), "rule 1: it is not signed by team (there is no signature)")
+	p.expect(policy, p.file(), "rule 1: it is not signed by team (the signature does not hold: there is none)")
 
 	good := p.sign(id, 0, "m.gguf", weights, "config.json", "{}")
 	sum := hubtest.SHA256([]byte(weights))
@@ -205,7 +209,7 @@ func TestArriving(t *testing.T) {
 		{parts, true, false, ""}, {parts, true, true, ""},
 		{bad, true, false, "not what was signed"}, {bad, false, false, ""}, {bad, false, true, "not what was signed"},
 		{badParts, true, false, ""}, {badParts, true, true, "not"},
-		{"", true, false, "there is no signature"}, {"", false, true, "there is no signature"},
+		{"", true, false, "there is none"}, {"", false, true, "there is none"},
 	} {
 		p.expect(policy, arriving(test.sig, test.known, test.downloaded), test.says)
 	}
@@ -270,7 +274,7 @@ func TestIdentity(t *testing.T) {
 	sign("https://example.com/models")
 	p.expect(policy, p.file(), "")
 	sign("https://example.com/models/other")
-	p.expect(policy, p.file(), "it is one of https://example.com/models/other")
+	p.expect(policy, p.file(), "it is one of https://example.com/models/other, not of")
 }
 
 // TestStrict refuses files that may mean something else than who wrote them thinks.

@@ -18,7 +18,6 @@ import (
 	"strings"
 	"time"
 
-	"serve/hub"
 	"serve/models"
 )
 
@@ -234,7 +233,7 @@ func (a *Acceptance) question(c *models.Candidate) string {
 
 func refusal(a *Acceptance, c *models.Candidate) error {
 	return &models.Error{
-		Kind: hub.ErrAccess,
+		Kind: models.ErrTerms,
 		Text: fmt.Sprintf("%s has the license %s, which restricts its use and was not accepted", c.Name, a.License),
 		Todo: fmt.Sprintf("read it (%s), and accept it once with serve pull %s --accept-license %s", a.where(c), c.Name, a.License),
 	}

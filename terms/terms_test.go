@@ -41,7 +41,7 @@ func TestAcceptedOnce(t *testing.T) {
 	check := func(c *models.Candidate, wantAsked int, admitted bool) {
 		t.Helper()
 		asked = 0
-		if err := g.Admit(t.Context(), c); (err == nil) != admitted || err != nil && !errors.Is(err, hub.ErrAccess) {
+		if err := g.Admit(t.Context(), c); (err == nil) != admitted || err != nil && !errors.Is(err, models.ErrTerms) {
 			t.Errorf("got %v", err)
 		}
 		if asked != wantAsked {
@@ -81,7 +81,7 @@ func TestFlag(t *testing.T) {
 	book := In(t.TempDir())
 	refused := (&Gate{Book: book}).Admit(t.Context(), arriving(t, "llama3.1"))
 	var e *models.Error
-	if !errors.Is(refused, hub.ErrAccess) || !errors.As(refused, &e) ||
+	if !errors.Is(refused, models.ErrTerms) || !errors.As(refused, &e) ||
 		!strings.Contains(e.Todo, "serve pull some-model --accept-license llama3.1") {
 		t.Errorf("got %v", refused)
 	}

@@ -62,6 +62,7 @@ func newBundleImportCommand(w *cli) *cobra.Command {
 
 	f := flagsOf(cmd)
 	f.Text(&o.key, "verify-key", "", "PEM `file` of the Ed25519 public key to verify the signature with")
+	w.rules.Declare(f)
 	f.JSON(&o.json)
 	return cmd
 }

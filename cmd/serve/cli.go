@@ -13,6 +13,7 @@ import (
 	"serve/library"
 	"serve/loader"
 	"serve/models"
+	"serve/provenance"
 	"serve/registry"
 	"serve/terminal"
 	"serve/tracing"
@@ -27,6 +28,7 @@ type cli struct {
 	caFile   string
 	logLevel string
 	reach    dial.Flags // of commands that ask servers
+	rules    provenance.Rules
 }
 
 // dialer finds servers.
@@ -125,7 +127,8 @@ func (w *cli) library() (*library.Resolver, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &library.Resolver{Store: store, Terminal: w.t, Lookup: w.lookup}, nil
+	store.Admit, err = w.rules.Admission(store.Home, w.t)
+	return &library.Resolver{Store: store, Terminal: w.t, Lookup: w.lookup}, err
 }
 
 // loaderOptions returns the loader's options from the configuration.

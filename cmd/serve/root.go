@@ -68,6 +68,8 @@ func newRootCommand(w *cli) *cobra.Command {
 		newShowCommand(w),
 		newRemoveCommand(w),
 		newVerifyCommand(w),
+		newSignCommand(w),
+		newLicensesCommand(w),
 		newCatalogCommand(w),
 		newBundleCommand(w),
 		newChatCommand(w),

@@ -63,6 +63,7 @@ Every flag can also be set in the environment: --ctx-size as SERVE_CTX_SIZE.`,
 		SuggestionsMinimumDistance: 1,
 	}
 	c.declare(flagsOf(cmd))
+	w.rules.Declare(flagsOf(cmd))
 	return cmd
 }
 
