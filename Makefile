@@ -21,7 +21,7 @@ NFPM := build/bin/nfpm-$(NFPM_VERSION)
 # Packages without C, which can be checked without a C compiler.
 PURE := ./hub/... ./kernels ./machine ./sandbox ./quota ./schema ./web ./loadgen ./archive ./picture ./chatclient ./engine ./engine/enginetest ./engine/remote/... ./models/...
 PURE += ./server/... ./lark ./steps ./fault ./pool ./prompt ./service ./console ./flagset ./registry ./terminal ./tracing ./worker ./certs/... ./bind
-PURE += ./access ./keyring ./dial ./audit ./auditor ./oms
+PURE += ./access ./keyring ./dial ./audit ./auditor ./oms ./policy ./terms ./sbom
 # A number of inputs, not a duration: Go 1.26 sometimes reports the end of the duration as a failure (go.dev/issue/75804).
 FUZZTIME ?= 10000x
 # Packages' scripts would run as whoever builds.
@@ -51,7 +51,9 @@ web/node_modules: web/package-lock.json
 	cd web && $(NPM_CI)
 	@touch $@
 
-BUILD := go build -ldflags '-bindnow -X main.version=$(VERSION)'
+# FIPS=1 builds with the version of Go's cryptographic module that CMVP has validated, in FIPS 140-3 mode.
+FIPS_MODULE := v1.0.0
+BUILD := $(if $(FIPS),GOFIPS140=$(FIPS_MODULE) )go build -ldflags '-bindnow -X main.version=$(VERSION)'
 serve: llama page
 	$(BUILD) -o bin/serve ./cmd/serve
 
@@ -92,7 +94,7 @@ test-binding:
 	go test ./engine/llama ./bench ./release/...
 
 test-program:
-	$(RACE) -timeout 20m ./cmd/... ./doctor ./host ./library ./loader
+	$(RACE) -timeout 20m ./cmd/... ./doctor ./host ./library ./loader ./provenance
 	go test -timeout 20m -run 'TestAttacks$$' ./cmd/serve
 
 # While editing: the packages without C.
@@ -138,7 +140,7 @@ $(PROVENANCE): oms/testdata/requirements.txt
 	@touch $@
 
 provenance: $(PROVENANCE)
-	TEST_SIGNING=$(CURDIR)/$(PROVENANCE) go test ./oms -run Reference -count 1 -v
+	TEST_SIGNING=$(CURDIR)/$(PROVENANCE) go test ./oms ./sbom -run Reference -count 1 -v
 
 # Writes the embeddings of sentence-transformers again. This downloads gigabytes: PyTorch and its dependencies.
 judges-golden: real-models

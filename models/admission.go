@@ -19,7 +19,8 @@ var ErrRefused = errors.New("refused by policy")
 // ErrTerms means that a model has a license that must be accepted first.
 var ErrTerms = errors.New("license not accepted")
 
-// Candidate is a model that is about to be downloaded, imported or loaded, as it is described to who decides about that.
+// Candidate is a model that is about to be downloaded, imported or loaded, as it is described to who decides about
+// that.
 type Candidate struct {
 	Name    string // as it was asked for
 	Repo    string // "" for a plain file and the demo, as Commit

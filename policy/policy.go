@@ -178,7 +178,9 @@ func (s Signer) open(folder string) (signer, error) {
 	case s.PublicKey != "" && s.Identity != "":
 		return signer{}, errors.New("a key has no identity")
 	case s.Authorities != "" && s.Identity == "":
-		return signer{}, errors.New("it needs the identity in the signer's certificate: its URI, DNS name, e-mail or common name")
+		return signer{}, errors.New(
+			"it needs the identity in the signer's certificate: its URI, DNS name, e-mail or common name",
+		)
 	case s.PublicKey != "":
 		key, err := oms.ReadPublicKey(place(s.PublicKey))
 		return signer{trust: oms.Trust{Keys: []*ecdsa.PublicKey{key}}}, err
@@ -249,16 +251,18 @@ type subject struct {
 
 // obeys returns why a rule does not admit the model.
 func (s *subject) obeys(ctx context.Context, r *Rule) error {
-	if len(r.Repositories) > 0 && !slices.ContainsFunc(r.Repositories, func(pattern string) bool {
+	matches := func(pattern string) bool {
 		match, _ := path.Match(pattern, s.Repo) // check has compiled it
 		return match
-	}) {
+	}
+	if len(r.Repositories) > 0 && !slices.ContainsFunc(r.Repositories, matches) {
 		if s.Repo == "" {
 			return errors.New("it does not come from a repository")
 		}
 		return fmt.Errorf("its repository is %s", s.Repo)
 	}
-	if len(r.Licenses) > 0 && !slices.ContainsFunc(r.Licenses, func(id string) bool { return strings.EqualFold(id, s.License) }) {
+	same := func(id string) bool { return strings.EqualFold(id, s.License) }
+	if len(r.Licenses) > 0 && !slices.ContainsFunc(r.Licenses, same) {
 		if s.License == "" {
 			return errors.New("its license is not known")
 		}

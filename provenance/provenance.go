@@ -25,7 +25,8 @@ type Rules struct {
 
 // Declare declares the flags of commands that download, import or load models.
 func (r *Rules) Declare(f flagset.Set) {
-	f.Text(&r.Policy, "policy", "", "JSON `file` that says which models may be used: by hash, signer, license or repository")
+	f.Text(&r.Policy, "policy", "",
+		"JSON `file` that says which models may be used: by hash, signer, license or repository")
 	f.List(&r.Licenses, "accept-license",
 		"`license` of a model that you accept, such as gemma, if it restricts what the model may be used for")
 }
@@ -72,7 +73,7 @@ func (c *Command) Licenses() error {
 	case c.JSON:
 		return c.Terminal.PrintJSON(append([]terms.Acceptance{}, list...))
 	case len(list) == 0:
-		c.Terminal.Note("no license has been accepted; licenses that restrict a model's use are asked about when it is pulled")
+		c.Terminal.Note("no license has been accepted; those that restrict a model's use are asked about when it is pulled")
 		return nil
 	}
 	return c.Terminal.Table(rows)

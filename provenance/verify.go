@@ -26,11 +26,12 @@ type VerifyOptions struct {
 // Declare declares the flags.
 func (o *VerifyOptions) Declare(f flagset.Set) {
 	f.Toggle(&o.oms, "oms", false, "verify the signatures of models, files or folders, too (OpenSSF Model Signing)")
-	f.Text(&o.signature, "signature", "", "`file` of the signature; by default model.sig in a folder, FILE.sig or model.sig "+
-		"beside a file, and for a model the one that serve sign has made, or that of its repository")
+	f.Text(&o.signature, "signature", "", "`file` of the signature; by default model.sig in a folder, FILE.sig or "+
+		"model.sig beside a file, and for a model the one that serve sign has made, or that of its repository")
 	f.List(&o.keys, "public-key", "PEM `file` of a public key whose signatures hold: P-256, P-384 or P-521")
 	f.Text(&o.roots, "cert-chain", "", "PEM `file` of the authorities of certificates whose signatures hold")
-	f.Text(&o.identity, "identity", "", "`name` that must be in the signer's certificate: URI, DNS name, e-mail or common name")
+	f.Text(&o.identity, "identity", "",
+		"`name` that must be in the signer's certificate: URI, DNS name, e-mail or common name")
 	f.Toggle(&o.lenient, "ignore-unsigned-files", false, "accept files in a folder that are not signed")
 }
 

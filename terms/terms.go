@@ -228,13 +228,15 @@ func (a *Acceptance) where(c *models.Candidate) string {
 }
 
 func (a *Acceptance) question(c *models.Candidate) string {
-	return fmt.Sprintf("%s has the license %s, which restricts its use (%s); do you accept it?", c.Name, a.License, a.where(c))
+	return fmt.Sprintf("%s has the license %s, which restricts its use (%s); do you accept it?",
+		c.Name, a.License, a.where(c))
 }
 
 func refusal(a *Acceptance, c *models.Candidate) error {
 	return &models.Error{
 		Kind: models.ErrTerms,
 		Text: fmt.Sprintf("%s has the license %s, which restricts its use and was not accepted", c.Name, a.License),
-		Todo: fmt.Sprintf("read it (%s), and accept it once with serve pull %s --accept-license %s", a.where(c), c.Name, a.License),
+		Todo: fmt.Sprintf("read it (%s), and accept it once with serve pull %s --accept-license %s",
+			a.where(c), c.Name, a.License),
 	}
 }

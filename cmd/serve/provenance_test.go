@@ -222,3 +222,26 @@ func TestLicenses(t *testing.T) {
 		t.Errorf("accepted %d times", n)
 	}
 }
+
+// TestSBOM prints what the program and a model are made of.
+func TestSBOM(t *testing.T) {
+	h := newHub(t)
+	env := environ(t, h)
+	must(t, env, "pull", tinyRepo)
+	for args, wants := range map[string][]string{
+		"":       {`"specVersion": "1.7"`, `"name": "serve"`, `"pkg:golang/github.com/gin-gonic/gin@`, `"name": "llama.cpp"`},
+		tinyRepo: {`"machine-learning-model"`, hubtest.SHA256(testmodel.Bytes(testmodel.Options{ChatTemplate: testmodel.ChatML})), `"id": "MIT"`},
+		"demo":   {`"machine-learning-model"`, `"SHA-256"`},
+	} {
+		out := must(t, env, strings.Fields("sbom "+args)...)
+		var v any
+		if err := json.Unmarshal([]byte(out), &v); err != nil {
+			t.Errorf("%q: %v", args, err)
+		}
+		for _, want := range wants {
+			if !strings.Contains(out, want) {
+				t.Errorf("%q: no %s in %s", args, want, out)
+			}
+		}
+	}
+}

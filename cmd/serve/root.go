@@ -70,6 +70,7 @@ func newRootCommand(w *cli) *cobra.Command {
 		newVerifyCommand(w),
 		newSignCommand(w),
 		newLicensesCommand(w),
+		newSBOMCommand(w),
 		newCatalogCommand(w),
 		newBundleCommand(w),
 		newChatCommand(w),

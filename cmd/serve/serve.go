@@ -54,7 +54,7 @@ Every flag can also be set in the environment: --ctx-size as SERVE_CTX_SIZE.`,
   serve mistral-7b
   serve mistral-7b nomic-embed-text --ctx-size 8192
   serve ./my-model.gguf --offline`,
-		Version:           versionText(),
+		Version:           fullVersion(),
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: w.completeModels,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -55,6 +55,22 @@ func newLicensesCommand(w *cli) *cobra.Command {
 	}, func(_ *cobra.Command, c *provenance.Command, _ []string) error { return c.Licenses() })
 }
 
+func newSBOMCommand(w *cli) *cobra.Command {
+	cmd := w.provenanceCommand(&cobra.Command{
+		Use:   "sbom [MODEL]",
+		Short: "print the bill of materials of this program, or of a model, as CycloneDX",
+		Long: `sbom prints what this program is made of, from the program itself: Go's modules,
+llama.cpp, the packages of the web UI, each with its version and hash. With a MODEL,
+it prints that model's files, license, origin and quantization.`,
+		Args:              arguments(0, 1, "at most one model"),
+		ValidArgsFunction: w.completeLocal,
+	}, func(cmd *cobra.Command, c *provenance.Command, args []string) error {
+		return c.SBOM(cmd.Context(), versionText(), args)
+	})
+	cmd.Flags().Lookup("json").Hidden = true // it is always JSON
+	return cmd
+}
+
 // provenanceCommand completes a command about what models are.
 func (w *cli) provenanceCommand(
 	cmd *cobra.Command, run func(*cobra.Command, *provenance.Command, []string) error,
