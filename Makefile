@@ -29,7 +29,7 @@ NPM_CI := npm ci --silent --no-audit --no-fund --ignore-scripts
 
 .PHONY: all serve llama page tools peers run node release version clean \
 	test test-pure test-binding test-program quick check check-computing hardened lint fuzz corpus emulated portable \
-	page-test monitoring judges judges-golden real-models agents more-agents soak attack tokenizers memory bench provenance \
+	page-test monitoring judges judges-golden real-models agents more-agents soak attack tokenizers memory bench provenance fips-test \
 	man docs cuda-list
 
 all: serve
@@ -141,6 +141,11 @@ $(PROVENANCE): oms/testdata/requirements.txt
 
 provenance: $(PROVENANCE)
 	TEST_SIGNING=$(CURDIR)/$(PROVENANCE) go test ./oms ./sbom -run Reference -count 1 -v
+
+# The tests of what uses cryptography, with the validated module, enforced. All of Go is compiled again for it.
+FIPS_TESTED := ./access ./archive ./bind ./certs/... ./dial ./hub/... ./keyring ./models ./oms ./policy ./registry ./sbom ./server/... ./terms
+fips-test:
+	GOFIPS140=$(FIPS_MODULE) GODEBUG=fips140=only go test $(FIPS_TESTED)
 
 # Writes the embeddings of sentence-transformers again. This downloads gigabytes: PyTorch and its dependencies.
 judges-golden: real-models
