@@ -141,6 +141,7 @@ func (m *Managed) Pull(ctx context.Context, name string, report func(service.Pul
 	}
 	store := *m.Store
 	store.Hub = m.Store.Hub.With(&reporter{report: report})
+	store.Remote = true
 	local, downloaded, err := store.Pull(ctx, r, false)
 	if err != nil {
 		return notPulled(name, err)

@@ -32,6 +32,7 @@ type Candidate struct {
 	Texts   []CandidateFile // license files and signatures, all of which are on this machine
 	// Arriving is set if the model is not on this machine yet, or not yet visible.
 	Arriving bool
+	Remote   bool // a client of a server wants it: nobody sits before this process
 }
 
 // CandidateFile is a file that an engine opens, or a text about it.
@@ -110,6 +111,7 @@ func (s *Store) Admitted(ctx context.Context, l *Local) error {
 func (s *Store) arriving(l *hub.Listing, r *Reference, c *Choice, texts []hub.File, downloaded bool) *Candidate {
 	found := &Candidate{
 		Repo: l.Repo, Commit: l.Commit, License: l.License, Link: l.Link, Gated: l.Gated, Name: r.Text, Arriving: true,
+		Remote: s.Remote,
 	}
 	if found.License == "" && r.Entry != nil {
 		found.License = r.Entry.License

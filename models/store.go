@@ -22,7 +22,9 @@ var ErrNotHere = errors.New("not on this machine")
 type Store struct {
 	Hub   *hub.Client
 	Home  string    // folder
-	Admit Admission // of models that are downloaded or imported; nil admits all
+	Admit Admission // of models that are downloaded, imported or loaded; nil admits all
+
+	Remote bool // what is pulled is for a client of a server
 }
 
 // Home returns the folder for serve's own data: what the environment says, or else one beside the cache.
@@ -219,8 +221,12 @@ func texts(files []hub.File) []hub.File {
 	return list
 }
 
-// IsLicense reports whether a file is a license, or a part of one, by its name.
+// IsLicense reports whether a file is a license, or a part of one, by its name. A model never is: who admits models
+// must see it.
 func IsLicense(name string) bool {
+	if isGGUF(name) {
+		return false
+	}
 	name = strings.ToUpper(name)
 	return slices.ContainsFunc([]string{"LICENSE", "LICENCE", "USE_POLICY"}, func(prefix string) bool {
 		return strings.HasPrefix(name, prefix)

@@ -220,6 +220,9 @@ var errLater = errors.New("its files are not on this machine yet")
 
 // Admit decides about a model. It is a models.Admission.
 func (p *Policy) Admit(ctx context.Context, c *models.Candidate) error {
+	if len(c.Files) == 0 {
+		return fmt.Errorf("%w: %s has no files", models.ErrRefused, c.Name)
+	}
 	subject := &subject{Policy: p, Candidate: c, signatures: map[string]error{}}
 	var reasons []string
 	for i := range p.rules {

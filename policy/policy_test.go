@@ -234,6 +234,7 @@ func TestRules(t *testing.T) {
 	c.Repo = "other/m"
 	p.expect(policy, c, "rule 1: its repository is other/m")
 	p.expect(p.policy(`{"version": 1, "allow": []}`), c, "it admits none")
+	p.expect(policy, &models.Candidate{Name: "nothing", License: "mit", Repo: "org/m"}, "has no files")
 
 	done, cancel := context.WithCancel(t.Context())
 	cancel()

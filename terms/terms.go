@@ -122,7 +122,7 @@ func (b Book) add(a Acceptance) error {
 type Gate struct {
 	Book     Book
 	Accepted []string // licenses that a flag accepts
-	// Ask asks the user; nil if there is none.
+	// Ask asks the user; nil if there is none. What clients of a server want is not the user's question.
 	Ask func(ctx context.Context, question string) (yes bool, err error)
 }
 
@@ -147,7 +147,7 @@ func (g *Gate) Admit(ctx context.Context, c *models.Candidate) error {
 	switch {
 	case slices.ContainsFunc(g.Accepted, by):
 		a.How = byFlag
-	case g.Ask != nil:
+	case g.Ask != nil && !c.Remote:
 		yes, err := g.Ask(ctx, a.question(c))
 		if err != nil {
 			return err

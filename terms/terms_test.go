@@ -58,6 +58,10 @@ func TestAcceptedOnce(t *testing.T) {
 	check(arriving(t, "gemma", "a", "b"), 1, true)
 	check(arriving(t, "gemma", "b"), 0, true)
 
+	remote := arriving(t, "llama3.1")
+	remote.Remote = true
+	check(remote, 0, false)
+
 	here := arriving(t, "llama3.1")
 	here.Arriving = false
 	check(here, 0, true)
