@@ -521,7 +521,7 @@ func TestAdmission(t *testing.T) {
 		}
 		return nil
 	}
-	p.Store.Hub = hubWithToken(t, h, p)
+	p.Hub = hubWithToken(t, h, p)
 
 	for refuse = 1; refuse <= 2; refuse++ {
 		asked = nil
