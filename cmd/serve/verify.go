@@ -37,7 +37,8 @@ func newSignCommand(w *cli) *cobra.Command {
 
   openssl ecparam -name prime256v1 -genkey -noout -out key.pem
   openssl pkey -in key.pem -pubout -out public.pem`,
-		Example:           "  serve sign mistral-7b --key key.pem\n  serve sign ./folder --key key.pem --cert-chain chain.pem",
+		Example: "  serve sign mistral-7b --key key.pem\n" +
+			"  serve sign ./folder --key key.pem --cert-chain chain.pem",
 		Args:              arguments(1, 1, "a model, a folder or a file"),
 		ValidArgsFunction: w.completeLocal,
 	}, func(cmd *cobra.Command, c *provenance.Command, args []string) error {
