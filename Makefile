@@ -21,7 +21,7 @@ NFPM := build/bin/nfpm-$(NFPM_VERSION)
 # Packages without C, which can be checked without a C compiler.
 PURE := ./hub/... ./kernels ./machine ./sandbox ./quota ./schema ./web ./loadgen ./archive ./picture ./chatclient ./engine ./engine/enginetest ./engine/remote/... ./models/...
 PURE += ./server/... ./lark ./steps ./fault ./pool ./prompt ./service ./console ./flagset ./registry ./terminal ./tracing ./worker ./certs/... ./bind
-PURE += ./access ./keyring ./dial ./audit ./auditor ./oidc/... ./egress
+PURE += ./access ./keyring ./dial ./audit ./auditor ./oidc/... ./egress ./oms ./policy ./terms ./sbom
 # A number of inputs, not a duration: Go 1.26 sometimes reports the end of the duration as a failure (go.dev/issue/75804).
 FUZZTIME ?= 10000x
 # Packages' scripts would run as whoever builds.
@@ -30,7 +30,7 @@ NPM_CI := npm ci --silent --no-audit --no-fund --ignore-scripts
 .PHONY: all serve llama page tools peers run node release version clean \
 	test test-pure test-binding test-program quick check check-computing hardened lint fuzz corpus emulated portable \
 	page-test monitoring judges judges-golden real-models agents more-agents soak attack reproducible timing tokenizers \
-	memory bench man docs cuda-list
+	memory bench provenance fips-test man docs cuda-list
 
 all: serve
 
@@ -51,7 +51,9 @@ web/node_modules: web/package-lock.json
 	cd web && $(NPM_CI)
 	@touch $@
 
-BUILD := go build -ldflags '-bindnow -X main.version=$(VERSION)'
+# FIPS=1 builds with the version of Go's cryptographic module that CMVP has validated, in FIPS 140-3 mode.
+FIPS_MODULE := v1.0.0
+BUILD := $(if $(FIPS),GOFIPS140=$(FIPS_MODULE) )go build -ldflags '-bindnow -X main.version=$(VERSION)'
 serve: llama page
 	$(BUILD) -o bin/serve ./cmd/serve
 
@@ -92,7 +94,7 @@ test-binding:
 	go test ./engine/llama ./bench ./release/...
 
 test-program:
-	$(RACE) -timeout 20m ./cmd/... ./doctor ./host ./library ./loader
+	$(RACE) -timeout 20m ./cmd/... ./doctor ./host ./library ./loader ./provenance
 	go test -timeout 20m -run 'TestAttacks$$' ./cmd/serve
 
 # While editing: the packages without C.
@@ -128,6 +130,22 @@ judges: llama node peers real-models
 	TEST_PYTHON=$(CURDIR)/$(PYTHON) go test -timeout 20m ./cmd/serve -run 'HuggingFaceHub|StreamsByPython|ScriptsByPython|AnthropicByPython|OllamaPython|Documents'
 	TEST_PYTHON=$(CURDIR)/$(PYTHON) TEST_MODELS=$(CURDIR)/build/judges TEST_PEERS=$(CURDIR)/$(PEERS) \
 		go test -timeout 20m ./cmd/serve -run RealModel -count 1 -v
+
+# Signatures and bills of materials, compared with OMS's reference implementation and CycloneDX's validator, from PyPI.
+PROVENANCE := build/provenance/bin/python
+$(PROVENANCE): oms/testdata/requirements.txt
+	@engine/llama/build.sh python
+	python3 -m venv build/provenance
+	$(PROVENANCE) -m pip install --quiet --disable-pip-version-check -r oms/testdata/requirements.txt
+	@touch $@
+
+provenance: $(PROVENANCE)
+	TEST_SIGNING=$(CURDIR)/$(PROVENANCE) go test ./oms ./sbom -run Reference -count 1 -v
+
+# The tests of what uses cryptography, with the validated module, enforced. All of Go is compiled again for it.
+FIPS_TESTED := ./access ./archive ./bind ./certs/... ./dial ./hub/... ./keyring ./models ./oms ./policy ./registry ./sbom ./server/... ./terms
+fips-test:
+	GOFIPS140=$(FIPS_MODULE) GODEBUG=fips140=only go test $(FIPS_TESTED)
 
 # Writes the embeddings of sentence-transformers again. This downloads gigabytes: PyTorch and its dependencies.
 judges-golden: real-models

@@ -58,12 +58,12 @@ type examination struct {
 // Examine runs all checks, and returns the findings in a fixed order.
 func Examine(ctx context.Context, o Options) (list []Finding) {
 	e := &examination{Options: o}
-	checks := []func(context.Context) []Finding{e.processor, e.memory, e.limits, e.cache, e.port}
+	checks := []func(context.Context) []Finding{e.processor, e.memory, e.limits, e.cache, e.port, e.cryptography}
 	if o.Store != nil {
 		e.workers = loader.NewWorkers(o.Hardware, o.Environ, o.Store.Home)
 		checks = []func(context.Context) []Finding{
 			e.processor, e.kernels, e.results, e.devices, e.memory, e.limits, e.cache, e.home, e.port, e.sandbox,
-			e.offline,
+			e.offline, e.cryptography,
 		}
 	}
 

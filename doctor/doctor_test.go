@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"crypto/fips140"
 	"os"
 	"slices"
 	"strings"
@@ -91,5 +92,16 @@ func TestEgressOutcome(t *testing.T) {
 		if f.Severity != test.severity || !strings.Contains(f.Seen, test.says) || (f.Severity == Fine) != (f.Do == "") {
 			t.Errorf("%s: %+v", test.name, f)
 		}
+	}
+}
+
+// TestCryptography says which FIPS 140-3 module is used. Without a build by make FIPS=1 that mode is off.
+func TestCryptography(t *testing.T) {
+	f := (&examination{}).cryptography(t.Context())[0]
+	if f.About != "FIPS 140-3" || fips140.Enabled() == strings.HasPrefix(f.Seen, "off") || f.Severity == Broken {
+		t.Errorf("%+v", f)
+	}
+	if fips140.Enabled() && !strings.Contains(f.Seen, fips140.Version()) && fips140.Version() != unvalidated {
+		t.Errorf("%+v", f)
 	}
 }

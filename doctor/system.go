@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"crypto/fips140"
 	"errors"
 	"fmt"
 	"math"
@@ -148,6 +149,25 @@ func (e *examination) port(ctx context.Context) []Finding {
 	}
 	seen := fmt.Sprintf("cannot listen on %s: %v", address, hub.Cause(err))
 	return one("port", Broken, seen, "choose another --port, 0 for any free port, or a --host of this machine")
+}
+
+// unvalidated is the version of Go's FIPS 140-3 module in builds that do not choose one: that of the compiler.
+const unvalidated = "latest"
+
+// cryptography says whether Go's cryptography is in FIPS 140-3 mode.
+func (e *examination) cryptography(context.Context) []Finding {
+	const about = "FIPS 140-3"
+	version := fips140.Version()
+	switch {
+	case !fips140.Enabled():
+		return one(about, Fine, "off; builds by make FIPS=1 have it", "")
+	case version == unvalidated:
+		return one(about, Warning, "on, with the compiler's own version of Go's module, which no laboratory has tested",
+			"use a build by make FIPS=1")
+	case fips140.Enforced():
+		return one(about, Fine, "on and enforced, with Go's module "+version, "")
+	}
+	return one(about, Fine, "on, with Go's module "+version, "")
 }
 
 // writable creates a folder if it does not exist, and a file in it, which it removes.

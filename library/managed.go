@@ -112,6 +112,9 @@ func (m *Managed) Open(ctx context.Context, name string) (*pool.Model, error) {
 		return o.model, nil
 	}
 	model, _, err := m.prepare(ctx, local, new(loader.Projectors), false)
+	if errors.Is(err, models.ErrRefused) {
+		return nil, refused(err)
+	}
 	return model, err
 }
 
@@ -138,6 +141,7 @@ func (m *Managed) Pull(ctx context.Context, name string, report func(service.Pul
 	}
 	store := *m.Store
 	store.Hub = m.Store.Hub.With(&reporter{report: report})
+	store.Remote = true
 	local, downloaded, err := store.Pull(ctx, r, false)
 	if err != nil {
 		return notPulled(name, err)
@@ -148,10 +152,24 @@ func (m *Managed) Pull(ctx context.Context, name string, report func(service.Pul
 	return nil
 }
 
+// refused returns the error for a model that may not be used here. Who asks has the right to manage models, and may
+// know why.
+func refused(err error) error {
+	text := err.Error()
+	var why *models.Error
+	if errors.As(err, &why) && why.Todo != "" {
+		text += ". Hint: " + why.Todo
+	}
+	return fault.New(fault.Forbidden, "model", "%s.", text)
+}
+
 // notPulled returns the error for a model that could not be downloaded, with the Hub's reason and advice.
 func notPulled(name string, err error) error {
 	if errors.Is(err, models.ErrNotHere) {
 		return absent(name, err)
+	}
+	if errors.Is(err, models.ErrRefused) || errors.Is(err, models.ErrTerms) {
+		return refused(err)
 	}
 	var failed *hub.Error
 	if !errors.As(err, &failed) {

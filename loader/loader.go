@@ -90,13 +90,16 @@ func (l *Loader) driverCache() {
 	}
 }
 
-// Check verifies the files of a model before C code sees them. It is cheap if they have not
+// Check verifies the files of a model before C code sees them, and that it may be used. It is cheap if they have not
 // been touched since the last time.
 func (l *Loader) Check(ctx context.Context, local *models.Local) (*models.Header, error) {
 	if err := checkPaths(local); err != nil {
 		return nil, err
 	}
 	if _, err := l.o.Store.Verify(ctx, local, false); err != nil {
+		return nil, err
+	}
+	if err := l.o.Store.Admitted(ctx, local); err != nil {
 		return nil, err
 	}
 	header, err := models.ReadModel(local.Parts())

@@ -246,6 +246,9 @@ func (s *Store) ImportBundle(
 	if err := in.guard(); err != nil {
 		return nil, false, err
 	}
+	if err := in.admit(ctx); err != nil {
+		return nil, false, err
+	}
 	return in.manifest.Models, in.signed, in.publish()
 }
 
@@ -403,6 +406,38 @@ func (in *bundleImport) guard() error {
 			if _, err := ReadModel(parts); err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
+		}
+	}
+	return nil
+}
+
+// admit asks whether every model may be used.
+func (in *bundleImport) admit(ctx context.Context) error {
+	for i := range in.manifest.Models {
+		m := &in.manifest.Models[i]
+		files, err := m.files()
+		if err != nil {
+			return err
+		}
+		c := &Candidate{
+			Name:     m.Name,
+			Repo:     m.Listing.Repo,
+			Commit:   m.Listing.Commit,
+			License:  m.Listing.License,
+			Link:     m.Listing.Link,
+			Gated:    m.Listing.Gated,
+			Arriving: true,
+		}
+		for _, f := range files {
+			file := CandidateFile{File: f, Place: in.contents[f.ETag()].path}
+			if IsLicense(f.Path) || IsSignature(f.Path) {
+				c.Texts = append(c.Texts, file)
+			} else {
+				c.Files = append(c.Files, file)
+			}
+		}
+		if err := in.s.admit(ctx, c); err != nil {
+			return err
 		}
 	}
 	return nil

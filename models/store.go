@@ -20,8 +20,11 @@ var ErrNotHere = errors.New("not on this machine")
 // repositories, and the hashes that were verified, are stored in Home, apart from
 // the cache that other tools share.
 type Store struct {
-	Hub  *hub.Client
-	Home string // folder
+	Hub   *hub.Client
+	Home  string    // folder
+	Admit Admission // of models that are downloaded, imported or loaded; nil admits all
+
+	Remote bool // what is pulled is for a client of a server
 }
 
 // Home returns the folder for serve's own data: what the environment says, or else one beside the cache.
@@ -48,7 +51,7 @@ type Local struct {
 	Link      string // to the license's text, if the repository has one
 	Weights   []hub.CachedFile
 	Projector *hub.CachedFile
-	Texts     []hub.CachedFile // license files
+	Texts     []hub.CachedFile // license files, and signatures
 }
 
 // Path returns the path to load: the file, or the first part of the set.
@@ -201,18 +204,33 @@ func (s *Store) findIn(r *Reference, commit string) (*Local, error) {
 	return l, nil
 }
 
-// texts returns the license files.
+// maxText and maxSignature are the largest texts that are downloaded with a model.
+const (
+	maxText      = 1 << 20
+	maxSignature = 16 << 20
+)
+
+// texts returns the license files, and signatures.
 func texts(files []hub.File) []hub.File {
 	var list []hub.File
 	for _, f := range files {
-		name := strings.ToUpper(f.Path)
-		if (strings.HasPrefix(name, "LICENSE") || strings.HasPrefix(name, "LICENCE") || strings.HasPrefix(name,
-			"USE_POLICY")) &&
-			f.Size < 1<<20 {
+		if IsLicense(f.Path) && f.Size < maxText || IsSignature(f.Path) && f.Size < maxSignature {
 			list = append(list, f)
 		}
 	}
 	return list
+}
+
+// IsLicense reports whether a file is a license, or a part of one, by its name. A model never is: who admits models
+// must see it.
+func IsLicense(name string) bool {
+	if isGGUF(name) {
+		return false
+	}
+	name = strings.ToUpper(name)
+	return slices.ContainsFunc([]string{"LICENSE", "LICENCE", "USE_POLICY"}, func(prefix string) bool {
+		return strings.HasPrefix(name, prefix)
+	})
 }
 
 // Pull returns a model, downloading missing files; fetched reports whether the Hub was
@@ -244,7 +262,7 @@ func (s *Store) Pull(ctx context.Context, r *Reference, update bool) (l *Local, 
 	if err := checkProjector(choice, r); err != nil {
 		return nil, false, err
 	}
-	if err := s.fetch(ctx, listing, choice); err != nil {
+	if err := s.fetch(ctx, listing, r, choice); err != nil {
 		return nil, false, err
 	}
 
@@ -272,13 +290,24 @@ func checkProjector(c *Choice, r *Reference) error {
 }
 
 // fetch downloads all files of a choice, checks them, and only then makes them
-// visible: a set of parts is visible as a whole or not at all.
-func (s *Store) fetch(ctx context.Context, l *hub.Listing, c *Choice) error {
-	files := append(c.Files(), texts(l.Files)...)
+// visible: a set of parts is visible as a whole or not at all. Texts come first, so
+// that what is not admitted is not downloaded.
+func (s *Store) fetch(ctx context.Context, l *hub.Listing, r *Reference, c *Choice) error {
+	about := texts(l.Files)
+	files := append(c.Files(), about...)
 	if err := s.Hub.CheckRoom(l, files); err != nil {
 		return err
 	}
-	for _, f := range files {
+	for _, f := range about {
+		if err := s.fetchFile(ctx, l, f); err != nil {
+			return err
+		}
+	}
+	if err := s.admit(ctx, s.arriving(l, r, c, about, false)); err != nil {
+		return err
+	}
+
+	for _, f := range c.Files() {
 		if err := s.fetchFile(ctx, l, f); err != nil {
 			return err
 		}
@@ -286,6 +315,10 @@ func (s *Store) fetch(ctx context.Context, l *hub.Listing, c *Choice) error {
 	if err := s.guard(l, c); err != nil {
 		return err
 	}
+	if err := s.admit(ctx, s.arriving(l, r, c, about, true)); err != nil {
+		return err
+	}
+
 	if err := s.saveListing(l); err != nil {
 		return err
 	}

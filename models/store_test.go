@@ -3,6 +3,7 @@ package models
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"errors"
 	"io"
@@ -499,4 +500,81 @@ func TestGuardAtPull(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAdmission asks before weights are downloaded, when they are there, and at an import, with what is known then. A
+// model that is not admitted is not visible, and none of its files is a text.
+func TestAdmission(t *testing.T) {
+	h := startHub(t)
+	model := testmodel.Bytes(testmodel.Options{})
+	h.Add("org/Signed", hubtest.Repo{License: "gemma", Gated: "manual", Files: map[string][]byte{
+		"M-Q4_K_M.gguf": model, "LICENSE-Q8_0.gguf": testmodel.Bytes(testmodel.Options{Context: 77}), "LICENSE": []byte("x"),
+		"model.sig": []byte("{}"), "README.md": []byte("y"),
+	}})
+	p := newPlace(t, h)
+	var asked []*Candidate
+	refuse := 0
+	p.Admit = func(_ context.Context, c *Candidate) error {
+		asked = append(asked, c)
+		if len(asked) == refuse {
+			return ErrRefused
+		}
+		return nil
+	}
+	p.Hub = hubWithToken(t, h, p)
+
+	for refuse = 1; refuse <= 2; refuse++ {
+		asked = nil
+		h.Requests()
+		if _, _, err := p.Pull(t.Context(), p.ref("org/Signed:Q4_K_M"), false); !errors.Is(err, ErrRefused) {
+			t.Fatalf("got %v", err)
+		}
+		weights := slices.ContainsFunc(h.Requests(), func(r hubtest.Request) bool { return strings.HasSuffix(r.Path, ".gguf") })
+		if names := p.names(); len(names) > 0 || weights != (refuse == 2) {
+			t.Errorf("visible: %q; weights were downloaded: %v", names, weights)
+		}
+	}
+	c := asked[0]
+	if c.Name != "org/Signed:Q4_K_M" || c.Repo != "org/Signed" || c.License != "gemma" || c.Gated != "manual" || !c.Arriving ||
+		len(c.Files) != 1 || c.Files[0].SHA256 != hubtest.SHA256(model) || c.Files[0].Place != "" || len(c.Texts) != 2 {
+		t.Errorf("first asked about %+v", c)
+	}
+	if b, err := os.ReadFile(asked[1].Files[0].Place); err != nil || !bytes.Equal(b, model) {
+		t.Errorf("the model is not there: %v", err)
+	}
+
+	refuse = 0
+	local := p.pull("org/Signed:Q4_K_M")
+	asked = nil
+	if err := p.Admitted(t.Context(), local); err != nil || len(asked) != 1 || asked[0].Arriving || asked[0].Files[0].State == "" {
+		t.Errorf("%v: %+v", err, asked)
+	}
+	file := filepath.Join(t.TempDir(), "models.tar")
+	if err := p.ExportBundle(t.Context(), file, []*Local{local}, nil); err != nil {
+		t.Fatal(err)
+	}
+	away := newPlace(t, nil)
+	away.Admit = p.Admit
+	asked = nil
+	refuse = 1
+	if _, _, err := away.ImportBundle(t.Context(), file, nil); !errors.Is(err, ErrRefused) || len(away.files()) > 0 {
+		t.Errorf("%v: %q", err, away.files())
+	}
+	if c := asked[0]; len(c.Files) != 1 || len(c.Texts) != 2 || !c.Arriving || c.License != "gemma" {
+		t.Errorf("asked about %+v", c)
+	}
+	if !IsLicense("LICENSE.md") || IsLicense("LICENSE-Q8_0.gguf") || !IsSignature("sub/model.sig") || !IsSignature("a.GGUF.sig") ||
+		IsSignature("a.sig") {
+		t.Error("texts are not recognized by their names")
+	}
+}
+
+// hubWithToken is a client of the Hub for gated repositories.
+func hubWithToken(t *testing.T, h *hubtest.Hub, p *place) *hub.Client {
+	t.Helper()
+	c, err := hub.New(hub.Options{Cache: p.Hub.Dir, Endpoint: h.URL, Token: hubtest.Token, Progress: p.seen})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }

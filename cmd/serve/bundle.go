@@ -1,11 +1,9 @@
 package main
 
 import (
-	"context"
-
 	"github.com/spf13/cobra"
 
-	"serve/models"
+	"serve/provenance"
 )
 
 func newBundleCommand(w *cli) *cobra.Command {
@@ -26,104 +24,31 @@ revisions. It may be signed with an Ed25519 key:
 	return cmd
 }
 
-// bundleOptions are the flags of both.
-type bundleOptions struct {
-	key  string // a file
-	json bool
-}
-
 func newBundleExportCommand(w *cli) *cobra.Command {
-	var o bundleOptions
+	var key string
 	cmd := &cobra.Command{
 		Use:   "export MODEL... FILE",
 		Short: "export models to a bundle",
 		Args:  arguments(2, -1, "at least one model, and the file to write"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			last := len(args) - 1
-			return runBundleExport(cmd.Context(), w, o, args[:last], args[last])
-		},
 	}
-
-	f := flagsOf(cmd)
-	f.Text(&o.key, "sign-key", "", "PEM `file` of the Ed25519 private key to sign with")
-	f.JSON(&o.json)
-	return cmd
+	flagsOf(cmd).Text(&key, "sign-key", "", "PEM `file` of the Ed25519 private key to sign with")
+	return w.provenanceCommand(cmd, func(cmd *cobra.Command, c *provenance.Command, args []string) error {
+		last := len(args) - 1
+		return c.ExportBundle(cmd.Context(), key, args[:last], args[last])
+	})
 }
 
 func newBundleImportCommand(w *cli) *cobra.Command {
-	var o bundleOptions
+	var key string
 	cmd := &cobra.Command{
 		Use:   "import FILE",
 		Short: "import models from a bundle",
 		Long:  "import verifies the whole bundle before it adds any model to the cache.",
 		Args:  arguments(1, 1, "the file to read"),
-		RunE:  func(cmd *cobra.Command, args []string) error { return runBundleImport(cmd.Context(), w, o, args[0]) },
 	}
-
-	f := flagsOf(cmd)
-	f.Text(&o.key, "verify-key", "", "PEM `file` of the Ed25519 public key to verify the signature with")
-	f.JSON(&o.json)
-	return cmd
-}
-
-func runBundleExport(ctx context.Context, w *cli, o bundleOptions, names []string, file string) error {
-	key, err := models.ReadPrivateKey(o.key)
-	if err != nil {
-		return usagef("--sign-key: %w", err)
-	}
-	lib, err := w.library()
-	if err != nil {
-		return err
-	}
-
-	var locals []*models.Local
-	list := []models.Info{}
-	for _, name := range names {
-		local, err := lib.Find(name)
-		if err != nil {
-			return err
-		}
-		locals = append(locals, local)
-		list = append(list, local.Info())
-	}
-	if err := lib.Store.ExportBundle(ctx, file, locals, key); err != nil {
-		return err
-	}
-
-	if o.json {
-		return w.t.PrintJSON(list)
-	}
-	signed := ""
-	if key != nil {
-		signed = ", signed"
-	}
-	w.t.Fact("written", "%s: %d models%s", file, len(locals), signed)
-	return nil
-}
-
-func runBundleImport(ctx context.Context, w *cli, o bundleOptions, file string) error {
-	key, err := models.ReadPublicKey(o.key)
-	if err != nil {
-		return usagef("--verify-key: %w", err)
-	}
-	lib, err := w.library()
-	if err != nil {
-		return err
-	}
-
-	imported, signed, err := lib.Store.ImportBundle(ctx, file, key)
-	if err != nil {
-		return err
-	}
-	if signed && key == nil {
-		w.t.Note("the bundle is signed, but its signature was not checked; --verify-key checks it")
-	}
-
-	if o.json {
-		return w.t.PrintJSON(imported)
-	}
-	for _, m := range imported {
-		w.t.Fact("imported", "%s: %s at %.12s, license %s", m.Name, m.Listing.Repo, m.Listing.Commit, m.Listing.License)
-	}
-	return nil
+	flagsOf(cmd).Text(&key, "verify-key", "", "PEM `file` of the Ed25519 public key to verify the signature with")
+	w.rules.Declare(flagsOf(cmd))
+	return w.provenanceCommand(cmd, func(cmd *cobra.Command, c *provenance.Command, args []string) error {
+		return c.ImportBundle(cmd.Context(), key, args[0])
+	})
 }

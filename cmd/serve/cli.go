@@ -15,6 +15,7 @@ import (
 	"serve/library"
 	"serve/loader"
 	"serve/models"
+	"serve/provenance"
 	"serve/registry"
 	"serve/sandbox"
 	"serve/terminal"
@@ -36,6 +37,7 @@ type cli struct {
 	net      egress.Net // opens all connections
 	manager  egress.Manager
 	proving  bool // doctor tries what --offline refuses, and needs a connection to compare with
+	rules    provenance.Rules
 }
 
 // dialer finds servers.
@@ -155,7 +157,8 @@ func (w *cli) library() (*library.Resolver, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &library.Resolver{Store: store, Terminal: w.t, Lookup: w.lookup}, nil
+	store.Admit, err = w.rules.Admission(store.Home, w.t)
+	return &library.Resolver{Store: store, Terminal: w.t, Lookup: w.lookup}, err
 }
 
 // loaderOptions returns the loader's options from the configuration.

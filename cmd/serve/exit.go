@@ -12,6 +12,8 @@ import (
 	"serve/hub"
 	"serve/loader"
 	"serve/models"
+	"serve/oms"
+	"serve/provenance"
 	"serve/registry"
 )
 
@@ -26,9 +28,10 @@ const (
 	exitNotFound    = 6   // no such model: a mistyped name, or none on the Hub or, offline, on this machine
 	exitNetwork     = 7   // the Hub cannot be reached, or returns an unexpected response
 	exitIntegrity   = 8   // a hash or a signature does not match
-	exitAccess      = 9   // the Hub refuses access: a token is missing, or terms were not accepted
+	exitAccess      = 9   // the Hub refuses access: a token is missing, or terms were not accepted, there or here
 	exitDisk        = 10  // the disk is full
 	exitDevice      = 11  // a GPU on this machine cannot be used
+	exitRefused     = 12  // the policy does not admit the model
 	exitInterrupted = 130 // by a signal, before it was done
 )
 
@@ -53,12 +56,13 @@ var outcomes = []struct {
 	code  int
 	kinds []error
 }{
-	{exitUsage, []error{errUsage, flagset.ErrUsage, loader.ErrOptions, dial.ErrUsage, audit.ErrKey}},
+	{exitUsage, []error{errUsage, flagset.ErrUsage, loader.ErrOptions, dial.ErrUsage, audit.ErrKey, provenance.ErrUsage}},
 	{exitInterrupted, []error{errInterrupted}},
 	{exitMemory, []error{loader.ErrMemory}},
 	{exitDevice, []error{loader.ErrDevice}},
-	{exitIntegrity, []error{hub.ErrIntegrity, audit.ErrProof}},
-	{exitAccess, []error{hub.ErrAccess}},
+	{exitRefused, []error{models.ErrRefused}},
+	{exitIntegrity, []error{hub.ErrIntegrity, audit.ErrProof, oms.ErrSignature}},
+	{exitAccess, []error{hub.ErrAccess, models.ErrTerms}},
 	{exitDisk, []error{hub.ErrDisk}},
 	{exitNotFound, []error{models.ErrReference, models.ErrUnserved, models.ErrNotHere}},
 	{exitNotFound, []error{hub.ErrNotFound, hub.ErrOffline}},

@@ -31,6 +31,7 @@ revision. An interrupted download continues where it stopped.`,
 
 	f := flagsOf(cmd)
 	f.Toggle(&o.update, "update", false, "look for a newer revision of models that are already on this machine")
+	w.rules.Declare(f)
 	f.JSON(&o.json)
 	return cmd
 }
@@ -48,6 +49,9 @@ func runPull(ctx context.Context, w *cli, o pullOptions, names []string) error {
 			return err
 		}
 		if _, err := lib.Store.Verify(ctx, local, false); err != nil {
+			return err
+		}
+		if err := lib.Store.Admitted(ctx, local); err != nil {
 			return err
 		}
 		if _, err := models.ReadModel(local.Parts()); err != nil {

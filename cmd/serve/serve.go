@@ -55,7 +55,7 @@ Every flag can also be set in the environment: --ctx-size as SERVE_CTX_SIZE.`,
   serve mistral-7b
   serve mistral-7b nomic-embed-text --ctx-size 8192
   serve ./my-model.gguf --offline`,
-		Version:           versionText(),
+		Version:           fullVersion(),
 		Annotations:       map[string]string{needs: egress.Listens},
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: w.completeModels,
@@ -65,6 +65,7 @@ Every flag can also be set in the environment: --ctx-size as SERVE_CTX_SIZE.`,
 		SuggestionsMinimumDistance: 1,
 	}
 	c.declare(flagsOf(cmd))
+	w.rules.Declare(flagsOf(cmd))
 	return cmd
 }
 

@@ -1,6 +1,9 @@
 package main
 
-import "runtime/debug"
+import (
+	"crypto/fips140"
+	"runtime/debug"
+)
 
 // release is the version of this source if it is tagged, or the next version if it is not. The Makefile reads it.
 const release = "0.1.0"
@@ -8,7 +11,15 @@ const release = "0.1.0"
 // version is set by the Makefile, which asks git.
 var version string
 
-// versionText is the output of serve --version: 0.1.0 for the release itself, 0.1.0-dev+COMMIT for a commit before it.
+// fullVersion is the output of serve --version: the version, and Go's FIPS 140-3 module in that mode.
+func fullVersion() string {
+	if fips140.Enabled() {
+		return versionText() + " (FIPS 140-3: Go Cryptographic Module " + fips140.Version() + ")"
+	}
+	return versionText()
+}
+
+// versionText is the program's version: 0.1.0 for the release itself, 0.1.0-dev+COMMIT for a commit before it.
 func versionText() string {
 	if version != "" {
 		return version

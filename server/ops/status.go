@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"crypto/fips140"
 	"net/http"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 // requests.
 type Status struct {
 	Version string        `json:"version"`
+	FIPS140 string        `json:"fips_140"` // the version of Go's FIPS 140-3 module, "" if that mode is off
 	PID     int           `json:"pid"`
 	Started time.Time     `json:"started"`
 	Models  []ModelStatus `json:"models"`
@@ -78,6 +80,10 @@ func (o *Ops) status(w http.ResponseWriter, r *http.Request) *fault.Error {
 		Started: o.opts.Started,
 		Models:  []ModelStatus{},
 		Audit:   o.auditStatus(),
+	}
+
+	if fips140.Enabled() {
+		status.FIPS140 = fips140.Version()
 	}
 
 	for _, m := range o.opts.Service.Models(r.Context()) {
