@@ -24,6 +24,8 @@ type Key struct {
 	Created time.Time `json:"created"`
 	Expires time.Time `json:"expires,omitzero"`
 	Revoked time.Time `json:"revoked,omitzero"`
+	// MadeBy is the id of the key by which an administrator has made this one; empty for one that a command has made.
+	MadeBy string `json:"made_by,omitempty"`
 	// Secrets are the hashes of those that are accepted: one, and after a rotation earlier ones for a while.
 	Secrets []Secret `json:"secrets"`
 }
@@ -57,11 +59,13 @@ type Limits struct {
 // MaxLimit is the largest value of a limit.
 const MaxLimit = 1 << 40
 
+// MaxModels is the most models that a key may name.
+const MaxModels = 256
+
 // Bounds of what a file of keys has.
 const (
 	maxKeys    = 100_000
 	maxName    = 64
-	maxModels  = 256
 	maxModel   = 512
 	maxSecrets = 16
 )
@@ -89,14 +93,16 @@ func (k *Key) check() error {
 	switch {
 	case k.ID == "" || len(k.ID) > maxName || CheckName(k.ID) != nil:
 		return fmt.Errorf("the id of key %s is not valid", k.Name)
+	case k.MadeBy != "" && CheckName(k.MadeBy) != nil:
+		return fmt.Errorf("key %s does not say by whom it was made", k.Name)
 	case len(k.Secrets) == 0 && k.Revoked.IsZero():
 		return fmt.Errorf("key %s has no secret", k.Name)
 	case len(k.Secrets) > maxSecrets:
 		return fmt.Errorf("key %s has more than %d secrets", k.Name, maxSecrets)
 	case k.Scopes == 0:
 		return fmt.Errorf("key %s has no scopes", k.Name)
-	case len(k.Models) > maxModels:
-		return fmt.Errorf("key %s names more than %d models", k.Name, maxModels)
+	case len(k.Models) > MaxModels:
+		return fmt.Errorf("key %s names more than %d models", k.Name, MaxModels)
 	}
 
 	for _, m := range k.Models {

@@ -45,6 +45,7 @@ type Keys struct {
 	complaint string // that was logged last
 	savedAt   time.Time
 
+	asked chan chan struct{} // to look at the file now, and to close the channel afterwards
 	stop  chan struct{}
 	ended sync.WaitGroup
 	once  sync.Once
@@ -69,6 +70,7 @@ func Open(o Options) (*Keys, error) {
 		opts:     o,
 		failures: failures{most: o.Failures, counts: map[netip.Prefix]*failing{}},
 		savedAt:  time.Now(),
+		asked:    make(chan chan struct{}),
 		stop:     make(chan struct{}),
 	}
 	k.table.Store(&table{})
@@ -139,13 +141,18 @@ func (k *Keys) watch() {
 	ticker := time.NewTicker(checkEvery)
 	defer ticker.Stop()
 	for {
+		var looked chan struct{} // nil for nobody who waits
 		select {
 		case <-k.stop:
 			return
+		case looked = <-k.asked:
 		case <-ticker.C:
 		}
 
 		k.look()
+		if looked != nil {
+			close(looked)
+		}
 		k.expire()
 		k.part()
 		if now := time.Now(); now.Sub(k.savedAt) >= tokensEvery {

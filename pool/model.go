@@ -35,6 +35,7 @@ type Engine interface {
 		documents []string,
 	) (scores []float32, tokens int, err error)
 	Stats() engine.Stats
+	Waiting() map[string]int
 	Forget(tenant string)
 }
 
