@@ -6,6 +6,7 @@ import { batch, computed, signal } from '@preact/signals';
 import * as api from './api';
 import type { TextFile } from './files';
 import { wanted } from './key';
+import { learn, may } from './rights';
 import * as store from './store';
 import { add, change, newConversation, path, wire, type Conversation, type Message, type ToolCall } from './tree';
 
@@ -35,16 +36,15 @@ export const answering = computed(() => live.value !== null && live.value.conver
 export async function refresh(): Promise<void> {
   if (wanted.value) return;
   try {
-    const status = await api.status().catch(async (e) => {
-      if (!api.isForbidden(e)) throw e;
-      return { models: await api.listed(), version: '' };
-    });
+    await learn();
+    const status = may('status') ? await api.status() : { models: may('list') ? await api.listed() : [], version: '' };
     batch(() => {
       models.value = status.models;
       version.value = status.version;
       trouble.value = '';
     });
   } catch (e) {
+    if (api.isForbidden(e)) void learn(true).catch(() => {}); // the key may other things than before
     trouble.value = (e as Error).message;
   }
 }
