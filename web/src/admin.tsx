@@ -1,10 +1,12 @@
 import { useSignal, type Signal } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
 
+import type { AuditStatus } from './api';
 import { Copied } from './copied';
 import { use } from './key';
 import * as keys from './keys';
 import { rights, type KeyView } from './rights';
+import { audit } from './session';
 
 /** Keys, and who uses how much: for a key with the scope admin. */
 export function AdminPage() {
@@ -57,6 +59,7 @@ export function AdminPage() {
       {secret.value && <Secret made={secret.value} done={() => (secret.value = null)} />}
       {may && <UsageSection />}
       {known.value && <Keys list={known.value} act={act} />}
+      {audit.value && <AuditSection a={audit.value} />}
     </main>
   );
 }
@@ -93,6 +96,29 @@ function Secret({ made, done }: { made: KeyView; done: () => void }) {
           I have it
         </button>
       </div>
+    </section>
+  );
+}
+
+/** Whether the audit log is written. What is in it is verified with the public key, on a machine that has that. */
+function AuditSection({ a }: { a: AuditStatus }) {
+  const lost = a.lost ? ` ${a.lost.toLocaleString('en')} could not be written since the start.` : '';
+  return (
+    <section aria-label="Audit log">
+      <h2>
+        Audit log <span class={`state badge ${a.failing ? '' : 'good'}`}>{a.failing ? 'failing' : 'written'}</span>
+      </h2>
+      {a.failing && (
+        <p class="error" role="alert">
+          Records cannot be written: {a.failing}. {a.continue ? 'The server works on without them.' : 'The server refuses work until they can.'}
+        </p>
+      )}
+      <p>
+        {a.records.toLocaleString('en')} records.{lost}
+      </p>
+      <p class="note">
+        To read and verify them: <code>serve audit show DIR</code> and <code>serve audit verify DIR</code>, on the server’s machine or with a copy of the log.
+      </p>
     </section>
   );
 }

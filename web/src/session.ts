@@ -12,6 +12,8 @@ import { add, change, newConversation, path, wire, type Conversation, type Messa
 
 export const models = signal<api.ModelStatus[]>([]);
 export const version = signal('');
+/** The state of the audit log; null without one. */
+export const audit = signal<api.AuditStatus | null>(null);
 export const conversations = signal<Conversation[]>([]);
 export const current = signal<Conversation>(newConversation());
 /** An error outside of any answer; '' for none. */
@@ -37,10 +39,11 @@ export async function refresh(): Promise<void> {
   if (wanted.value) return;
   try {
     await learn();
-    const status = may('status') ? await api.status() : { models: may('list') ? await api.listed() : [], version: '' };
+    const status: Omit<api.Status, 'started'> = may('status') ? await api.status() : { models: may('list') ? await api.listed() : [], version: '' };
     batch(() => {
       models.value = status.models;
       version.value = status.version;
+      audit.value = status.audit ?? null;
       trouble.value = '';
     });
   } catch (e) {

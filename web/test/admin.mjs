@@ -165,6 +165,23 @@ test('who rotates the key of this page goes on with the new one', async () => {
   await row('lead').waitFor();
 });
 
+test('a log of records that cannot be written is said to be so', async () => {
+  let audit = { records: 1234, lost: 0, continue: false };
+  await page.route('**/status', async (route) => {
+    const answer = await route.fetch();
+    await route.fulfill({ json: { ...(await answer.json()), audit } });
+  });
+  await enter('root');
+  await visit('Admin');
+  const log = page.getByRole('region', { name: 'Audit log' });
+  await log.getByText('1,234 records.').waitFor();
+  await accessible('an audit log');
+  audit = { ...audit, failing: 'no space left on device', lost: 2 };
+  await log.getByRole('alert').getByText(/no space left.*refuses work/).waitFor();
+  await log.getByText(/2 could not be written/).waitFor();
+  await accessible('an audit log that fails');
+});
+
 test('a server without keys says how the first is made', async () => {
   await page.evaluate(() => (location.hash = '#admin'));
   await page.getByText('serve key create root').waitFor();
