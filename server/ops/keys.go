@@ -114,8 +114,8 @@ func readAll(items []wire.Value, read func(wire.Value) (string, *fault.Error)) (
 	return list, nil
 }
 
-// keyRoutes are the endpoints that manage keys. Without keys nobody manages any, so that each of them needs one with the
-// scope admin: there is nothing that a browser would send by itself.
+// keyRoutes are the endpoints that manage keys. Without keys nobody manages any, so that each of them needs a key with
+// the scope admin: there is nothing that a browser would send by itself.
 func (o *Ops) keyRoutes() []dialect.Route {
 	return []dialect.Route{
 		{
