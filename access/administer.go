@@ -65,8 +65,17 @@ func (p *Principal) lacks(k *Key) string {
 	return ""
 }
 
-// allow returns an error unless a principal may manage a key. Nobody is a command, which may.
-func (f *keyFile) allow(by *Principal, k *Key) error {
+// author is the principal on whose behalf the file is changed.
+type author struct {
+	*Principal
+	filed bool // its own key is in the file; others vouch for principals whose keys are in none
+}
+
+// author returns a principal as one who changes the file.
+func (k *Keys) author(p *Principal) *author { return &author{p, k.table.Load().byID[p.ID] != nil} }
+
+// allow returns an error unless an author may manage a key. Without an author it is a command, which may.
+func (f *keyFile) allow(by *author, k *Key) error {
 	if by == nil {
 		return nil
 	}
@@ -79,28 +88,24 @@ func (f *keyFile) allow(by *Principal, k *Key) error {
 	return nil
 }
 
-// knows reports whether a principal still may what it may, by the file as it is now: the server that has let it in may
-// not have read that so far. One whose key is in no file is known by its session.
-func (f *keyFile) knows(p *Principal, now time.Time) bool {
+// knows reports whether an author still may what it may, by the file as it is now: the server that has let it in may not
+// have read that so far.
+func (f *keyFile) knows(p *author, now time.Time) bool {
 	if p.Context().Err() != nil || p.isExpired(now) {
 		return false
 	}
-	if p.hash == (hash{}) {
-		return true
-	}
 	i := slices.IndexFunc(f.Keys, func(k Key) bool { return k.ID == p.ID })
 	if i < 0 {
-		return false
+		return !p.filed
 	}
 	k := &f.Keys[i]
 	same := p.mayAs(&Principal{ID: k.ID, Tenant: k.Tenant, Scopes: k.Scopes, Models: k.Models})
-	return same && slices.ContainsFunc(k.Secrets, func(s Secret) bool {
-		return s.SHA256 == p.hash && !isOver(k.end(s), now)
-	})
+	isSecret := func(s Secret) bool { return s.SHA256 == p.hash && !isOver(k.end(s), now) }
+	return same && k.Revoked.IsZero() && (p.hash == hash{} || slices.ContainsFunc(k.Secrets, isSecret))
 }
 
-// activeFor is active for a principal, or for a command if there is none. What a principal does not see is not there.
-func (f *keyFile) activeFor(by *Principal, name string) (*Key, error) {
+// activeFor is active for an author, or for a command if there is none. What an author does not see is not there.
+func (f *keyFile) activeFor(by *author, name string) (*Key, error) {
 	if by != nil {
 		i := slices.IndexFunc(f.Keys, func(k Key) bool { return k.ID == name })
 		if i < 0 || !by.sees(&f.Keys[i]) {
@@ -123,7 +128,7 @@ func (k *Keys) CreateFor(by *Principal, n NewKey) (key Key, secret string, err e
 	if all, _ := by.Administers(); !all && n.Tenant == "" {
 		n.Tenant = by.Tenant
 	}
-	key, secret, err = createBy(k.opts.File, by, n)
+	key, secret, err = createBy(k.opts.File, k.author(by), n)
 	k.lookNow(err)
 	return key, secret, err
 }
@@ -133,7 +138,7 @@ func (k *Keys) RotateFor(by *Principal, id string, grace time.Duration) (key Key
 	if !k.Required() {
 		return Key{}, "", ErrOpen
 	}
-	key, secret, err = rotateBy(k.opts.File, by, id, grace)
+	key, secret, err = rotateBy(k.opts.File, k.author(by), id, grace)
 	k.lookNow(err)
 	return key, secret, err
 }
@@ -144,7 +149,7 @@ func (k *Keys) RevokeFor(by *Principal, id string) (key Key, err error) {
 	if !k.Required() {
 		return Key{}, ErrOpen
 	}
-	key, err = revokeBy(k.opts.File, by, id)
+	key, err = revokeBy(k.opts.File, k.author(by), id)
 	k.lookNow(err)
 	return key, err
 }

@@ -186,8 +186,19 @@ func TestEndedAdministrators(t *testing.T) {
 		}
 	}
 
-	// A secret that is accepted for a while after a rotation gives nothing that lasts longer.
+	// Whom others vouch for has no key in the file. It is known until its session ends.
 	k := opened(t)
+	guest := &Principal{ID: "guest", Name: "g", Tenant: "g", Scopes: everything, session: newSession(), account: NewAccount(Limits{})}
+	if _, _, err := k.CreateFor(guest, NewKey{Name: "early"}); err != nil {
+		t.Error(err)
+	}
+	guest.session.end(ErrEnded)
+	if _, _, err := k.CreateFor(guest, NewKey{Name: "late"}); !errors.Is(err, ErrEnded) {
+		t.Error(err)
+	}
+
+	// A secret that is accepted for a while after a rotation gives nothing that lasts longer.
+	k = opened(t)
 	p := administrator(t, k, NewKey{Name: "root", Scopes: everything})
 	secretOf := func() string {
 		_, secret, err := k.RotateFor(p, p.ID, time.Hour)

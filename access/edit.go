@@ -43,7 +43,7 @@ type NewKey struct {
 // it.
 func Create(path string, n NewKey) (k Key, secret string, err error) { return createBy(path, nil, n) }
 
-func createBy(path string, by *Principal, n NewKey) (k Key, secret string, err error) {
+func createBy(path string, by *author, n NewKey) (k Key, secret string, err error) {
 	now := time.Now().UTC().Truncate(time.Second)
 	secret = newSecret()
 	k = Key{
@@ -119,7 +119,7 @@ func (f *keyFile) active(name string) (*Key, error) {
 // Revoke ends a key, by its name or id. A server notices within a second, and ends what runs for it.
 func Revoke(path, name string) (k Key, err error) { return revokeBy(path, nil, name) }
 
-func revokeBy(path string, by *Principal, name string) (k Key, err error) {
+func revokeBy(path string, by *author, name string) (k Key, err error) {
 	err = edit(path, func(f *keyFile) error {
 		found, err := f.activeFor(by, name)
 		if err != nil {
@@ -138,7 +138,7 @@ func Rotate(path, name string, grace time.Duration) (k Key, secret string, err e
 	return rotateBy(path, nil, name, grace)
 }
 
-func rotateBy(path string, by *Principal, name string, grace time.Duration) (k Key, secret string, err error) {
+func rotateBy(path string, by *author, name string, grace time.Duration) (k Key, secret string, err error) {
 	secret = newSecret()
 	err = edit(path, func(f *keyFile) error {
 		found, err := f.activeFor(by, name)

@@ -24,7 +24,8 @@ type Key struct {
 	Created time.Time `json:"created"`
 	Expires time.Time `json:"expires,omitzero"`
 	Revoked time.Time `json:"revoked,omitzero"`
-	// MadeBy is the id of the key by which an administrator has made this one; empty for one that a command has made.
+	// MadeBy is the id of the administrator who has made the key by a request, which is that of a key; empty for a key
+	// that a command has made.
 	MadeBy string `json:"made_by,omitempty"`
 	// Secrets are the hashes of those that are accepted: one, and after a rotation earlier ones for a while.
 	Secrets []Secret `json:"secrets"`
@@ -66,7 +67,7 @@ const MaxModels = 256
 const (
 	maxKeys    = 100_000
 	maxName    = 64
-	maxModel   = 512
+	maxText    = 512
 	maxSecrets = 16
 )
 
@@ -93,8 +94,8 @@ func (k *Key) check() error {
 	switch {
 	case k.ID == "" || len(k.ID) > maxName || CheckName(k.ID) != nil:
 		return fmt.Errorf("the id of key %s is not valid", k.Name)
-	case k.MadeBy != "" && CheckName(k.MadeBy) != nil:
-		return fmt.Errorf("key %s does not say by whom it was made", k.Name)
+	case k.MadeBy != "" && !isText(k.MadeBy):
+		return fmt.Errorf("key %s was made by %q, which nobody can be", k.Name, k.MadeBy)
 	case len(k.Secrets) == 0 && k.Revoked.IsZero():
 		return fmt.Errorf("key %s has no secret", k.Name)
 	case len(k.Secrets) > maxSecrets:
@@ -106,11 +107,16 @@ func (k *Key) check() error {
 	}
 
 	for _, m := range k.Models {
-		if m == "" || len(m) > maxModel || !utf8.ValidString(m) || strings.ContainsFunc(m, unicode.IsControl) {
+		if !isText(m) {
 			return fmt.Errorf("key %s names a model %q, which none can have as its name", k.Name, m)
 		}
 	}
 	return k.Limits.check()
+}
+
+// isText reports whether a text is one that can be shown, and not too long.
+func isText(s string) bool {
+	return s != "" && len(s) <= maxText && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
 // check returns an error if a limit is out of bounds.
