@@ -210,10 +210,19 @@ func TestUsage(t *testing.T) {
 		access.NewKey{Name: "bob", Tenant: "research"},
 		access.NewKey{Name: "idle"},
 	)
-	gate := make(chan struct{})
+	posted := make(chan struct{})
+	counted := make(chan struct{})
 	_, s := servertest.Start(t, enginetest.Options{
-		Limits: engine.Limits{Sequences: 1},
-		Next:   func([]engine.Token) engine.Token { <-gate; return 'a' },
+		Limits: engine.Limits{Sequences: 1, Context: 1 << 20},
+		Next: func([]engine.Token) engine.Token {
+			select {
+			case <-posted:
+				<-counted
+				return enginetest.EOS
+			default:
+				return 'a' // the engine's loop has to go on for others to be queued
+			}
+		},
 	}, server.Options{Keys: k.open()})
 	h := s.Handler()
 	usage := func() ops.UsageAnswer {
@@ -221,22 +230,19 @@ func TestUsage(t *testing.T) {
 		return read[ops.UsageAnswer](t, ask(h, "GET", "/usage", "", "X-Api-Key: "+secrets["root"]))
 	}
 	for _, name := range []string{"alice", "alice", "bob"} {
-		body := `{"model":"fake","input":"a","background":true,"max_output_tokens":16}`
+		body := `{"model":"fake","input":"a","background":true}`
 		if o := ask(h, "POST", "/v1/responses", body, "X-Api-Key: "+secrets[name]); o.status != 200 {
 			t.Fatal(o.status, o.body)
 		}
 	}
+	close(posted)
 
-	var u ops.UsageAnswer
-	for running := 0; running != 1; { // until the one place is taken
-		u = usage()
-		running = u.Tenants[tenantIn(u, "research")].Running
-	}
+	u := usage()
 	research := u.Tenants[tenantIn(u, "research")]
-	if research.Keys != 2 || research.Waiting != 2 || len(u.Tenants) != 3 || len(u.Keys) != 2 {
+	if research.Keys != 2 || research.Running != 1 || research.Waiting != 2 || len(u.Tenants) != 3 || len(u.Keys) != 2 {
 		t.Errorf("while they run: %+v", u)
 	}
-	close(gate)
+	close(counted)
 	s.Wait(t.Context())
 	u = usage()
 	research = u.Tenants[tenantIn(u, "research")]
