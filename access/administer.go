@@ -88,8 +88,8 @@ func (f *keyFile) allow(by *author, k *Key) error {
 	return nil
 }
 
-// knows reports whether an author still may what it may, by the file as it is now: the server that has let it in may not
-// have read that so far.
+// knows reports whether an author still may what it may, by the file as it is now: the server that has let it in may
+// not have read that so far.
 func (f *keyFile) knows(p *author, now time.Time) bool {
 	if p.Context().Err() != nil || p.isExpired(now) {
 		return false
