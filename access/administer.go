@@ -22,12 +22,13 @@ func (e *BeyondError) Error() string {
 
 // isWhole reports whether a key with the scope admin administers all tenants: it has one of its own, as every key that
 // was not made for another tenant.
-func isWhole(name, tenant string) bool { return name == tenant }
+func (k *Key) isWhole() bool { return k.Name == k.Tenant }
 
-// Administers says whose keys the principal administers: those of all tenants, of its own, or none.
+// Administers says whose keys the principal administers: those of all tenants, of its own, or none. One whose key is in
+// no file administers all if nobody has said which tenant is its own.
 func (p *Principal) Administers() (all, own bool) {
 	own = p.May(Admin)
-	return own && isWhole(p.Name, p.Tenant), own
+	return own && (p.whole || p.Tenant == p.ID), own
 }
 
 // sees reports whether a key is one of those whose keys the principal administers.
@@ -46,7 +47,7 @@ func (p *Principal) lacks(k *Key) string {
 		return "the scope admin"
 	case !all && k.Tenant != p.Tenant:
 		return "the tenant " + k.Tenant
-	case !all && k.Scopes&Admin != 0 && isWhole(k.Name, k.Tenant):
+	case !all && k.Scopes&Admin != 0 && k.isWhole():
 		return "the right to administer all tenants"
 	case k.Scopes&^p.Scopes != 0:
 		return "the scope " + (k.Scopes &^ p.Scopes).String()

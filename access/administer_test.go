@@ -188,9 +188,13 @@ func TestEndedAdministrators(t *testing.T) {
 
 	// Whom others vouch for has no key in the file. It is known until its session ends.
 	k := opened(t)
-	guest := &Principal{ID: "guest", Name: "g", Tenant: "g", Scopes: everything, session: newSession(), account: NewAccount(Limits{})}
+	guest := &Principal{ID: "guest", Name: "g", Tenant: "guest", Scopes: everything, session: newSession(), account: NewAccount(Limits{})}
 	if _, _, err := k.CreateFor(guest, NewKey{Name: "early"}); err != nil {
 		t.Error(err)
+	}
+	named := &Principal{ID: "other", Name: "first", Tenant: "first", Scopes: everything, session: newSession(), account: NewAccount(Limits{})}
+	if all, own := named.Administers(); all || !own {
+		t.Error("one whom others call as its tenant administers all tenants")
 	}
 	guest.session.end(ErrEnded)
 	if _, _, err := k.CreateFor(guest, NewKey{Name: "late"}); !errors.Is(err, ErrEnded) {

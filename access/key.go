@@ -67,7 +67,7 @@ const MaxModels = 256
 const (
 	maxKeys    = 100_000
 	maxName    = 64
-	maxText    = 512
+	maxModel   = 512
 	maxSecrets = 16
 )
 
@@ -94,7 +94,7 @@ func (k *Key) check() error {
 	switch {
 	case k.ID == "" || len(k.ID) > maxName || CheckName(k.ID) != nil:
 		return fmt.Errorf("the id of key %s is not valid", k.Name)
-	case k.MadeBy != "" && !isText(k.MadeBy):
+	case k.MadeBy != "" && !isText(k.MadeBy, maxModel):
 		return fmt.Errorf("key %s was made by %q, which nobody can be", k.Name, k.MadeBy)
 	case len(k.Secrets) == 0 && k.Revoked.IsZero():
 		return fmt.Errorf("key %s has no secret", k.Name)
@@ -107,16 +107,16 @@ func (k *Key) check() error {
 	}
 
 	for _, m := range k.Models {
-		if !isText(m) {
+		if !isText(m, maxModel) {
 			return fmt.Errorf("key %s names a model %q, which none can have as its name", k.Name, m)
 		}
 	}
 	return k.Limits.check()
 }
 
-// isText reports whether a text is one that can be shown, and not too long.
-func isText(s string) bool {
-	return s != "" && len(s) <= maxText && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+// isText reports whether a text can be a name that others than the users of this program choose.
+func isText(text string, most int) bool {
+	return text != "" && len(text) <= most && utf8.ValidString(text) && !strings.ContainsFunc(text, unicode.IsControl)
 }
 
 // check returns an error if a limit is out of bounds.

@@ -257,6 +257,7 @@ func (t *table) add(old *table, k *Key, u usage) {
 		Models:  k.Models,
 		Expires: k.Expires,
 		account: account,
+		whole:   k.isWhole(),
 	}
 	own.session = old.byID[k.ID].sessionFor(own)
 	t.byID[k.ID] = own
