@@ -30,6 +30,7 @@ type Principal struct {
 	certificate string // that it is known by; "" for a secret
 	session     *session
 	account     *Account
+	whole       bool // it has a tenant of its own, as every key that was not made for another one
 }
 
 // session lasts as long as a principal may do what it may.

@@ -19,6 +19,17 @@ var (
 	ErrNotSafe = errors.New("the change was made, but it is not certain that it outlives a loss of power")
 )
 
+// InvalidError says that a key cannot be what was asked for. Whoever asked can ask for something else.
+type InvalidError struct{ err error }
+
+// Error implements error.
+func (e *InvalidError) Error() string { return e.err.Error() }
+
+// Unwrap gives the reason.
+func (e *InvalidError) Unwrap() error { return e.err }
+
+func invalid(format string, args ...any) error { return &InvalidError{fmt.Errorf(format, args...)} }
+
 // DefaultFile returns where the keys are if nothing is said, in the folder of serve's own data.
 func DefaultFile(home string) string { return filepath.Join(home, "keys.json") }
 
@@ -34,10 +45,12 @@ type NewKey struct {
 	Certificate string
 }
 
-// Create makes a key and returns its secret, which is not kept; "" for one with a certificate. The names of revoked keys are not free again: what was
-// stored under them would be the new key's. Nor is the name of another key's tenant, unless the new key's Tenant says
-// it. With an ErrNotSafe there is a key, too, and its secret.
-func Create(path string, n NewKey) (k Key, secret string, err error) {
+// Create makes a key and returns its secret, which is not kept; "" for one with a certificate. The names of revoked keys
+// are not free again: what was stored under them would be the new key's. Nor is the name of another key's tenant, unless
+// the new key's Tenant says it. With an ErrNotSafe there is a key, too, and its secret.
+func Create(path string, n NewKey) (k Key, secret string, err error) { return createBy(path, nil, n) }
+
+func createBy(path string, by *author, n NewKey) (k Key, secret string, err error) {
 	now := time.Now().UTC().Truncate(time.Second)
 	k = Key{
 		ID:      newID(),
@@ -63,17 +76,23 @@ func Create(path string, n NewKey) (k Key, secret string, err error) {
 	if n.Expires > 0 {
 		k.Expires = now.Add(n.Expires)
 	}
+	if by != nil {
+		k.MadeBy = by.ID
+	}
 	if err := k.check(); err != nil {
-		return Key{}, "", err
+		return Key{}, "", &InvalidError{err}
 	}
 
 	err = edit(path, func(f *keyFile) error {
+		if err := f.allow(by, &k); err != nil {
+			return err
+		}
 		if old := f.find(n.Name); old != nil {
-			return fmt.Errorf("there is already a key named %s, which is %s", n.Name, old.State(now))
+			return invalid("there is already a key named %s, which is %s", n.Name, old.State(now))
 		}
 		shares := slices.ContainsFunc(f.Keys, func(other Key) bool { return other.Tenant == n.Name })
 		if n.Tenant == "" && shares {
-			return fmt.Errorf("the tenant %s exists already; give --tenant %s to share what it stores", n.Name, n.Name)
+			return invalid("the tenant %s exists already; give --tenant %s to share what it stores", n.Name, n.Name)
 		}
 		f.Keys = append(f.Keys, k)
 		return nil
@@ -106,15 +125,17 @@ func (f *keyFile) active(name string) (*Key, error) {
 		return nil, fmt.Errorf("%w: %q", ErrNoKey, name)
 	}
 	if !k.Revoked.IsZero() {
-		return nil, fmt.Errorf("the key %s was revoked at %s", k.Name, k.Revoked.Format(time.RFC3339))
+		return nil, invalid("the key %s was revoked at %s", k.Name, k.Revoked.Format(time.RFC3339))
 	}
 	return k, nil
 }
 
 // Revoke ends a key, by its name or id. A server notices within a second, and ends what runs for it.
-func Revoke(path, name string) (k Key, err error) {
+func Revoke(path, name string) (k Key, err error) { return revokeBy(path, nil, name) }
+
+func revokeBy(path string, by *author, name string) (k Key, err error) {
 	err = edit(path, func(f *keyFile) error {
-		found, err := f.active(name)
+		found, err := f.activeFor(by, name)
 		if err != nil {
 			return err
 		}
@@ -129,14 +150,18 @@ func Revoke(path, name string) (k Key, err error) {
 // Rotate gives a key another secret. The earlier ones are accepted for the grace period. With an ErrNotSafe it has the
 // new one, too.
 func Rotate(path, name string, grace time.Duration) (k Key, secret string, err error) {
+	return rotateBy(path, nil, name, grace)
+}
+
+func rotateBy(path string, by *author, name string, grace time.Duration) (k Key, secret string, err error) {
 	secret = newSecret()
 	err = edit(path, func(f *keyFile) error {
-		found, err := f.active(name)
+		found, err := f.activeFor(by, name)
 		if err != nil {
 			return err
 		}
 		if found.Certificate != "" {
-			return fmt.Errorf("the key %s has no secret: it is for the certificate %q", found.Name, found.Certificate)
+			return invalid("the key %s has no secret: it is for the certificate %q", found.Name, found.Certificate)
 		}
 
 		now := time.Now().UTC()

@@ -24,6 +24,9 @@ type Key struct {
 	Created time.Time `json:"created"`
 	Expires time.Time `json:"expires,omitzero"`
 	Revoked time.Time `json:"revoked,omitzero"`
+	// MadeBy is the id of the administrator who has made the key by a request, which is that of a key; empty for a key
+	// that a command has made.
+	MadeBy string `json:"made_by,omitempty"`
 	// Secrets are the hashes of those that are accepted: one, and after a rotation earlier ones for a while.
 	Secrets []Secret `json:"secrets"`
 	// Certificate is the name of the client certificate that takes the place of a secret; "" if there is a secret.
@@ -59,11 +62,13 @@ type Limits struct {
 // MaxLimit is the largest value of a limit.
 const MaxLimit = 1 << 40
 
+// MaxModels is the most models that a key may name.
+const MaxModels = 256
+
 // Bounds of what a file of keys has.
 const (
 	maxKeys    = 100_000
 	maxName    = 64
-	maxModels  = 256
 	maxModel   = 512
 	maxSecrets = 16
 )
@@ -91,6 +96,8 @@ func (k *Key) check() error {
 	switch {
 	case k.ID == "" || len(k.ID) > maxName || CheckName(k.ID) != nil:
 		return fmt.Errorf("the id of key %s is not valid", k.Name)
+	case k.MadeBy != "" && !isText(k.MadeBy, maxModel):
+		return fmt.Errorf("key %s was made by %q, which nobody can be", k.Name, k.MadeBy)
 	case len(k.Secrets) == 0 && k.Certificate == "" && k.Revoked.IsZero():
 		return fmt.Errorf("key %s has no secret", k.Name)
 	case len(k.Secrets) > 0 && k.Certificate != "":
@@ -101,8 +108,8 @@ func (k *Key) check() error {
 		return fmt.Errorf("key %s has more than %d secrets", k.Name, maxSecrets)
 	case k.Scopes == 0:
 		return fmt.Errorf("key %s has no scopes", k.Name)
-	case len(k.Models) > maxModels:
-		return fmt.Errorf("key %s names more than %d models", k.Name, maxModels)
+	case len(k.Models) > MaxModels:
+		return fmt.Errorf("key %s names more than %d models", k.Name, MaxModels)
 	}
 
 	for _, m := range k.Models {

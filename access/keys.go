@@ -47,6 +47,7 @@ type Keys struct {
 	complaint complaint // about the file
 	unsaved   complaint // about the file of usage; of the goroutine that writes it
 
+	asked chan chan struct{} // to look at the file now, and to close the channel afterwards
 	stop  chan struct{}
 	ended sync.WaitGroup
 	once  sync.Once
@@ -72,6 +73,7 @@ func Open(o Options) (*Keys, error) {
 	k := &Keys{
 		opts:     o,
 		failures: failures{most: o.Failures, counts: map[netip.Prefix]*failing{}},
+		asked:    make(chan chan struct{}),
 		stop:     make(chan struct{}),
 	}
 	k.table.Store(&table{})
@@ -143,13 +145,18 @@ func (k *Keys) watch() {
 	ticker := time.NewTicker(checkEvery)
 	defer ticker.Stop()
 	for {
+		var looked chan struct{} // nil for nobody who waits
 		select {
 		case <-k.stop:
 			return
+		case looked = <-k.asked:
 		case <-ticker.C:
 		}
 
 		k.look()
+		if looked != nil {
+			close(looked)
+		}
 		k.expire()
 		k.part()
 	}
@@ -282,6 +289,7 @@ func (t *table) add(old *table, k *Key, u usage) {
 		Models:  k.Models,
 		Expires: k.Expires,
 		account: account,
+		whole:   k.isWhole(),
 
 		Subject:     k.Certificate,
 		certificate: k.Certificate,

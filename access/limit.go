@@ -30,6 +30,7 @@ type Account struct {
 	requests bucket
 	tokens   bucket
 	running  int // answers that are computed
+	begun    int // requests that have not ended
 
 	day     int // since 1970, in UTC, of the tokens
 	today   int // tokens, of all processes as far as known
@@ -218,6 +219,7 @@ func (a *Account) Begin() (*Use, error) {
 	if err := a.take(1, 1, 0); err != nil {
 		return nil, err
 	}
+	a.begun++
 	return &Use{account: a, counted: 1}, nil
 }
 
@@ -316,6 +318,7 @@ func (u *Use) End(tokens int) {
 		return
 	}
 	u.ended = true
+	a.begun--
 	a.running -= u.counted
 	a.advance(time.Now())
 	u.release(u.held)

@@ -24,6 +24,9 @@ const DefaultScope = Inference | Models
 // scopeNames are the names of scopes, in order.
 var scopeNames = []string{"inference", "models", "metrics", "admin"}
 
+// AllScopes returns the names of all scopes, in order.
+func AllScopes() []string { return slices.Clone(scopeNames) }
+
 // ParseScope reads the names of scopes.
 func ParseScope(names []string) (s Scope, err error) {
 	for _, name := range names {

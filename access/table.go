@@ -71,10 +71,11 @@ type View struct {
 	Models  []string  `json:"models"`
 	Limits  Limits    `json:"limits"`
 	State   string    `json:"state"`
-	Created time.Time `json:"created"`
+	Created time.Time `json:"created,omitzero"`
 	Expires time.Time `json:"expires,omitzero"`
 	Revoked time.Time `json:"revoked,omitzero"`
 	Used    time.Time `json:"last_used,omitzero"`
+	MadeBy  string    `json:"made_by,omitempty"` // the key of the administrator who has made it
 	Tokens  int       `json:"tokens_today"`
 	Secret  string    `json:"secret,omitempty"` // only of a key that was just made
 
@@ -94,6 +95,7 @@ func (l *Listed) View() View {
 		Created: l.Created,
 		Expires: l.Expires,
 		Revoked: l.Revoked,
+		MadeBy:  l.MadeBy,
 		Used:    l.Used,
 		Tokens:  l.Tokens,
 

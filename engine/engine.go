@@ -230,6 +230,17 @@ func (e *Engine) Stats() Stats {
 	return s
 }
 
+// Waiting returns how many requests have a place in the queue, by client. Clients that have none are not there.
+func (e *Engine) Waiting() map[string]int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	waiting := map[string]int{}
+	for key, usage := range e.admission.clients {
+		waiting[key.client] += usage.total()
+	}
+	return waiting
+}
+
 // Generate queues a request. It fails with ErrRequest, a LengthError, ErrCannot, a
 // BusyError or ErrStopped; a sampler that cannot be made is an ErrRequest. The
 // request ends early when ctx is done or the stream is closed; the caller must

@@ -22,6 +22,17 @@ type Counts struct {
 	WhyProcessor string
 }
 
+// Waiting returns how many requests have a place in the queue of a model that is in memory, by client.
+func (p *Pool) Waiting() map[string]int {
+	waiting := map[string]int{}
+	for _, e := range p.engines() {
+		for client, n := range e.Waiting() {
+			waiting[client] += n
+		}
+	}
+	return waiting
+}
+
 // Counts returns the counts of a model.
 func (p *Pool) Counts(m *Model) Counts {
 	p.mu.Lock()

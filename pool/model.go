@@ -33,6 +33,7 @@ type Engine interface {
 	RankInputs(ctx context.Context, by engine.Caller, query string, documents []string) ([][]engine.Token, error)
 	Rank(context.Context, engine.Caller, [][]engine.Token) ([]float32, error)
 	Stats() engine.Stats
+	Waiting() map[string]int
 	Forget(tenant string)
 }
 

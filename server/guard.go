@@ -26,6 +26,7 @@ var scopes = map[dialect.Right]access.Scope{
 	dialect.RightList:   access.Models | access.Inference | access.Admin,
 	dialect.RightStatus: access.Metrics | access.Admin,
 	dialect.RightManage: access.Admin,
+	dialect.RightAny:    access.Inference | access.Models | access.Metrics | access.Admin,
 }
 
 // guardRight refuses clients that lack the right that an endpoint needs, before anything of the request is read.

@@ -119,6 +119,7 @@ var scopeOf = map[dialect.Right]access.Scope{
 	dialect.RightList:   access.Models | access.Inference | access.Admin,
 	dialect.RightStatus: access.Metrics | access.Admin,
 	dialect.RightManage: access.Admin,
+	dialect.RightAny:    access.Inference | access.Models | access.Metrics | access.Admin,
 }
 
 // open are the endpoints that anybody may use. They say no more than that the server is there.

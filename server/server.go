@@ -208,17 +208,19 @@ func (s *Server) assemble() (err error) {
 	s.dialects = []api{{"Anthropic", messages}, {"Ollama", lines}, {"OpenAI", s.api}}
 
 	s.ops, err = ops.New(ops.Options{
-		Greeting: ollama.Greeting,
-		Service:  s.service,
-		Pool:     s.pool,
-		Stall:    o.Stall,
-		Draining: s.draining.Load,
-		Started:  time.Now(),
-		Version:  o.Version,
-		PID:      o.PID,
-		Page:     o.Page,
-		Audit:    auditState(o.Audit),
-		Log:      o.Log,
+		Greeting:  ollama.Greeting,
+		Service:   s.service,
+		Pool:      s.pool,
+		Keys:      o.Keys,
+		KeyClient: clientKey,
+		Stall:     o.Stall,
+		Draining:  s.draining.Load,
+		Started:   time.Now(),
+		Version:   o.Version,
+		PID:       o.PID,
+		Page:      o.Page,
+		Audit:     auditState(o.Audit),
+		Log:       o.Log,
 	})
 	return err
 }

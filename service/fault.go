@@ -136,6 +136,8 @@ func quotaFault(err error) *fault.Error {
 func accessFault(err error) *fault.Error {
 	var limit *access.LimitError
 	var failures *access.FailuresError
+	var beyond *access.BeyondError
+	var invalid *access.InvalidError
 	switch {
 	case errors.As(err, &limit) && limit.Want > 0:
 		e := fault.New(fault.LimitReached, "", "Request too large for your API key: it takes %d of %d %s.",
@@ -151,6 +153,16 @@ func accessFault(err error) *fault.Error {
 		return fault.New(fault.Unauthenticated, "", "Incorrect API key provided.")
 	case errors.Is(err, access.ErrEnded):
 		return fault.New(fault.Unauthenticated, "", "The API key was revoked, has expired, or was changed.")
+	case errors.As(err, &beyond):
+		return fault.New(fault.Forbidden, "", "Your API key manages only keys that may do no more than it may itself: it "+
+			"lacks %s.", beyond.Right)
+	case errors.Is(err, access.ErrOpen):
+		return fault.New(fault.Forbidden, "", "This server requires no API keys, so that it manages none by requests. On "+
+			"its machine, serve key create NAME --scope inference,models,metrics,admin makes the first.")
+	case errors.Is(err, access.ErrNoKey):
+		return fault.New(fault.NotFound, "", "There is no such API key.")
+	case errors.As(err, &invalid):
+		return fault.New(fault.InvalidValue, "", "Invalid key: %v.", invalid)
 	}
 	return nil
 }

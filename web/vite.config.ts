@@ -6,5 +6,5 @@ export default defineConfig({
   esbuild: { jsx: 'automatic', jsxImportSource: 'preact' },
   build: { target: 'es2022', modulePreload: { polyfill: false }, assetsInlineLimit: 0, reportCompressedSize: false },
   // For work on the page: npx vite beside a serve, which it asks for all but itself.
-  server: { proxy: Object.fromEntries(['/v1', '/api', '/catalog', '/status', '/metrics'].map((path) => [path, { target: 'http://127.0.0.1:8080', headers: { origin: 'http://127.0.0.1:8080' } }])) },
+  server: { proxy: Object.fromEntries(['/v1', '/api', '/catalog', '/status', '/metrics', '/key', '/keys', '/usage'].map((path) => [path, { target: 'http://127.0.0.1:8080', headers: { origin: 'http://127.0.0.1:8080' } }])) },
 });

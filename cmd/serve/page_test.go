@@ -1,16 +1,18 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
 
+	"serve/access"
 	"serve/hub/hubtest"
 	"serve/models/testmodel"
 )
 
-// TestPage has a browser use the page: web/test/page.mjs and library.mjs. It needs the page built,
+// TestPage has a browser use the page: web/test/page.mjs, library.mjs and admin.mjs. It needs the page built,
 // and a Chromium, which TEST_CHROMIUM names (make page-test).
 func TestPage(t *testing.T) {
 	chromium := os.Getenv("TEST_CHROMIUM")
@@ -39,13 +41,40 @@ func TestPage(t *testing.T) {
 
 	home := append(environ(t, h), "SERVE_HOME="+t.TempDir())
 	r := startServeIn(t, home, "demo", path, "--parallel", "2", "--threads", "1")
+	keys, secrets := pageKeys(t)
+	keyed := startServeIn(t, append(home, "SERVE_HOME="+t.TempDir()), "demo", "--threads", "1", "--keys", keys)
 	cmd := exec.CommandContext(t.Context(), "node", "--test", "--test-concurrency", "1",
-		"--test-reporter", "spec", "test/page.mjs", "test/library.mjs")
+		"--test-reporter", "spec", "test/page.mjs", "test/library.mjs", "test/admin.mjs")
 	cmd.Dir = "../../web"
-	cmd.Env = append(os.Environ(), "PAGE_URL="+r.url, "CHROMIUM="+chromium)
+	cmd.Env = append(os.Environ(), "PAGE_URL="+r.url, "KEYED_URL="+keyed.url, "KEYS="+secrets, "CHROMIUM="+chromium)
 	out, err := cmd.CombinedOutput()
 	t.Logf("%s", out)
 	if err != nil {
 		t.Error(err)
 	}
+}
+
+// pageKeys writes the keys of the server that wants one, and returns their secrets by name, as JSON.
+func pageKeys(t *testing.T) (path, secrets string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "keys.json")
+	byName := map[string]string{}
+	everything := access.Inference | access.Models | access.Metrics | access.Admin
+	for _, n := range []access.NewKey{
+		{Name: "root", Scopes: everything},
+		{Name: "alice"},
+		{Name: "scraper", Scopes: access.Metrics},
+		{Name: "lead", Tenant: "research", Scopes: access.Inference | access.Models | access.Admin},
+	} {
+		_, secret, err := access.Create(path, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		byName[n.Name] = secret
+	}
+	text, err := json.Marshal(byName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path, string(text)
 }

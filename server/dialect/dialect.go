@@ -69,11 +69,14 @@ const (
 	RightNone         // anybody may
 	RightList         // list and describe the models
 	RightStatus       // read what the server does and has: status and metrics
-	RightManage       // change what the server has: load, pull and delete models
+	RightManage       // change what the server has: load, pull and delete models, and keys
+	RightAny          // what every client may that is known: it concerns nobody else
 )
 
 // String returns the right's name in documents.
-func (r Right) String() string { return [...]string{"", "use", "none", "list", "status", "manage"}[r] }
+func (r Right) String() string {
+	return [...]string{"", "use", "none", "list", "status", "manage", "any"}[r]
+}
 
 // RequestID is the response header with the request's id. The server sets it before a handler is
 // called.

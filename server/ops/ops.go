@@ -3,13 +3,16 @@
 package ops
 
 import (
+	"cmp"
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"serve/access"
 	"serve/audit"
 	"serve/fault"
 	"serve/pool"
@@ -21,6 +24,7 @@ import (
 type Options struct {
 	Service  *service.Service
 	Pool     *pool.Pool
+	Keys     *access.Keys  // nil if anybody may use the server
 	Stall    time.Duration // how long an engine with work may make no step before its model is not ready
 	Draining func() bool   // reports whether new work is refused
 	Started  time.Time
@@ -30,6 +34,8 @@ type Options struct {
 	Log      *slog.Logger
 	// Audit says how the audit log is; nil for none.
 	Audit func() audit.State
+	// KeyClient is what the name of a client with a key begins with in the queues of models; the key's id follows.
+	KeyClient string
 	// Greeting is the answer at / to programs, which do not ask for HTML.
 	Greeting string
 }
@@ -54,9 +60,9 @@ func New(options Options) (*Ops, error) {
 
 // Routes returns the routes of all endpoints.
 func (o *Ops) Routes() []dialect.Route {
-	routes := append(o.pageRoutes(), o.stateRoutes()...)
+	routes := slices.Concat(o.pageRoutes(), o.stateRoutes(), o.keyRoutes())
 	for i := range routes {
-		routes[i].Method = http.MethodGet
+		routes[i].Method = cmp.Or(routes[i].Method, http.MethodGet)
 		routes[i].Unversioned = true
 	}
 	return routes

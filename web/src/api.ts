@@ -27,10 +27,19 @@ export interface ModelStatus {
   restarts: number;
 }
 
+/** How the audit log is. */
+export interface AuditStatus {
+  records: number;
+  failing?: string; // why records cannot be written
+  lost: number; // records that could not be written, since the start
+  continue: boolean; // work goes on while records cannot be written
+}
+
 export interface Status {
   version: string;
   started: string;
   models: ModelStatus[];
+  audit?: AuditStatus; // absent without an audit log
 }
 
 /** An error with the server's own message. */

@@ -5,6 +5,7 @@ import { attach } from './attached';
 import { Composer } from './composer';
 import { download, ExportPanel, ImportButton } from './export';
 import { MessageView } from './message';
+import { may, rights } from './rights';
 import { answering, conversations, current, forget, live, model, models, set, show, shown, startNew, stop, trouble } from './session';
 import { fileName, search, toJSON } from './search';
 import { Settings } from './settings';
@@ -181,6 +182,7 @@ function Messages() {
 function Welcome() {
   return (
     <div class="welcome">
+      {rights.value && !may('use') && <p class="notice">This key may not ask models: that takes one with the scope inference.</p>}
       <h1>{model.value ? `Chat with ${model.value.id}` : 'No chat model is being served'}</h1>
       <p>The model runs on the machine that serves this web UI. What you write is sent there and nowhere else; conversations are stored in this browser.</p>
     </div>

@@ -1,5 +1,6 @@
 import { useSignal } from '@preact/signals';
 
+import { Copied } from './copied';
 import { model as chosen, models, trouble } from './session';
 import { baseURL, dialects, install, languages, snippet } from './snippets';
 
@@ -66,27 +67,5 @@ function Choice<T extends string>({ legend, name, values, value, choose }: Choic
         </label>
       ))}
     </fieldset>
-  );
-}
-
-/** A text with a button that copies it. */
-function Copied({ label, text }: { label: string; text: string }) {
-  const copied = useSignal('');
-  const done = copied.value === text;
-  const copy = async () => {
-    await navigator.clipboard.writeText(text);
-    copied.value = text;
-    setTimeout(() => (copied.value = ''), 1500);
-  };
-  return (
-    <section class="sample" aria-label={label}>
-      <div class="head">
-        <h2>{label}</h2>
-        <button type="button" class="quiet" aria-label={`${done ? 'Copied' : 'Copy'}: ${label}`} onClick={() => void copy()}>
-          {done ? 'Copied' : 'Copy'}
-        </button>
-      </div>
-      <pre tabIndex={0}>{text}</pre>
-    </section>
   );
 }

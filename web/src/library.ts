@@ -4,6 +4,7 @@ import { batch, signal } from '@preact/signals';
 
 import { advance, noProgress, type Progress } from './inventory';
 import * as manage from './manage';
+import { learn } from './rights';
 import { refresh as refreshStatus } from './session';
 import { keeping } from './store';
 
@@ -26,6 +27,7 @@ export const fetches = signal<Fetch[]>([]);
 
 export async function look(): Promise<void> {
   try {
+    await learn();
     const known = catalog.value ?? (await manage.catalog());
     const list = await manage.stored();
     batch(() => {
@@ -35,6 +37,12 @@ export async function look(): Promise<void> {
   } catch (e) {
     problem.value = (e as Error).message;
   }
+}
+
+/** Forgets what another key was told. */
+export function unlook(): void {
+  catalog.value = null;
+  tags.value = null;
 }
 
 /** Does something with a model, and looks at the result. */

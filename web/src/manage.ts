@@ -1,6 +1,7 @@
 // Requests about the models of the server's machine. Only programs there may manage them, or those with a key for it.
 
-import { ask, checked, isForbidden, lines } from './api';
+import { ask, checked, lines } from './api';
+import { may } from './rights';
 
 /** A model that can be downloaded by a short name. What is unknown is 0 or ''. */
 export interface CatalogModel {
@@ -41,16 +42,13 @@ export interface PullLine {
 
 /** What can be downloaded; nothing for a key that may not know. */
 export async function catalog(): Promise<Catalog> {
-  try {
-    return await (await checked(await ask('/catalog'))).json();
-  } catch (e) {
-    if (!isForbidden(e)) throw e;
-    return { manage: false, offline: true, memory_bytes: 0, models: [] };
-  }
+  if (!may('status')) return { manage: false, offline: true, memory_bytes: 0, models: [] };
+  return (await checked(await ask('/catalog'))).json();
 }
 
 /** The models that are served, and those that are stored if this page may manage them. */
 export async function stored(): Promise<Tag[]> {
+  if (!may('list')) return [];
   return (await (await checked(await ask('/api/tags'))).json()).models;
 }
 
@@ -71,6 +69,6 @@ export async function remove(model: string): Promise<void> {
   await send('DELETE', '/api/delete', { model });
 }
 
-async function send(method: string, path: string, body: object, signal?: AbortSignal): Promise<Response> {
+export async function send(method: string, path: string, body: object, signal?: AbortSignal): Promise<Response> {
   return checked(await ask(path, { method, headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body), signal }));
 }

@@ -6,11 +6,14 @@ import { batch, computed, signal } from '@preact/signals';
 import * as api from './api';
 import type { TextFile } from './files';
 import { wanted } from './key';
+import { learn, may } from './rights';
 import * as store from './store';
 import { add, change, newConversation, path, wire, type Conversation, type Message, type ToolCall } from './tree';
 
 export const models = signal<api.ModelStatus[]>([]);
 export const version = signal('');
+/** The state of the audit log; null without one. */
+export const audit = signal<api.AuditStatus | null>(null);
 export const conversations = signal<Conversation[]>([]);
 export const current = signal<Conversation>(newConversation());
 /** An error outside of any answer; '' for none. */
@@ -35,16 +38,16 @@ export const answering = computed(() => live.value !== null && live.value.conver
 export async function refresh(): Promise<void> {
   if (wanted.value) return;
   try {
-    const status = await api.status().catch(async (e) => {
-      if (!api.isForbidden(e)) throw e;
-      return { models: await api.listed(), version: '' };
-    });
+    await learn();
+    const status: Omit<api.Status, 'started'> = may('status') ? await api.status() : { models: may('list') ? await api.listed() : [], version: '' };
     batch(() => {
       models.value = status.models;
       version.value = status.version;
+      audit.value = status.audit ?? null;
       trouble.value = '';
     });
   } catch (e) {
+    if (api.isForbidden(e)) void learn(true).catch(() => {}); // the key may other things than before
     trouble.value = (e as Error).message;
   }
 }

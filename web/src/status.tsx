@@ -5,7 +5,9 @@ import 'uplot/dist/uPlot.min.css';
 
 import * as api from './api';
 import { bytes } from './files';
+import { Fact } from './keypage';
 import { moment, parseMetrics, rate, type Moment } from './metrics';
+import { learn, may, rights } from './rights';
 
 /** Number of points in a graph, one per second: five minutes. */
 const kept = 300;
@@ -18,8 +20,10 @@ export function StatusPage() {
   useEffect(() => {
     const stopped = new AbortController();
     const look = async () => {
-      if (document.hidden) return;
+      if (document.hidden || (rights.value && !may('status'))) return;
       try {
+        await learn();
+        if (!may('status')) return;
         const [now, text] = await Promise.all([api.status(stopped.signal), api.metrics(stopped.signal)]);
         const samples = parseMetrics(text);
         const at = Date.now() / 1000;
@@ -28,6 +32,7 @@ export function StatusPage() {
         trouble.value = '';
       } catch (e) {
         if (!stopped.signal.aborted) trouble.value = (e as Error).message;
+        if (api.isForbidden(e)) void learn(true).catch(() => {});
       }
     };
     void look();
@@ -45,6 +50,7 @@ export function StatusPage() {
           {trouble.value}
         </p>
       )}
+      {rights.value && !may('status') && <p class="notice">This key may not see the status: that takes one with the scope metrics or admin.</p>}
       {status.value && (
         <p class="note">
           serve {status.value.version}, up since {new Date(status.value.started).toLocaleString()}
@@ -89,15 +95,6 @@ function ModelSection({ m, moments }: { m: api.ModelStatus; moments: Moment[] })
   );
 }
 
-function Fact({ name, value }: { name: string; value: string }) {
-  return (
-    <div>
-      <dt>{name}</dt>
-      <dd>{value}</dd>
-    </div>
-  );
-}
-
 const dark = matchMedia('(prefers-color-scheme: dark)');
 
 /** A color of style.css, for a canvas. */
@@ -115,12 +112,13 @@ function Graph({ title, now, times, lines }: { title: string; now: string; times
   const remade = useSignal(0);
   const data = [times, ...Object.values(lines)] as uPlot.AlignedData;
   useEffect(() => {
-    const ink = color(place.current!, '--muted');
-    const strokes = [color(place.current!, '--accent'), color(place.current!, '--second')];
-    const axis = { stroke: ink, grid: { stroke: color(place.current!, '--line'), width: 1 }, ticks: { show: false } };
+    const at = place.current!; // it is observed a moment longer than it is there
+    const ink = color(at, '--muted');
+    const strokes = [color(at, '--accent'), color(at, '--second')];
+    const axis = { stroke: ink, grid: { stroke: color(at, '--line'), width: 1 }, ticks: { show: false } };
     const u = new uPlot(
       {
-        width: place.current!.clientWidth,
+        width: at.clientWidth,
         height: 150,
         legend: { show: false },
         cursor: { show: false },
@@ -129,11 +127,11 @@ function Graph({ title, now, times, lines }: { title: string; now: string; times
         series: [{}, ...Object.keys(lines).map((label, i) => ({ label, stroke: strokes[i], width: 2, points: { show: false } }))],
       },
       data,
-      place.current!,
+      at,
     );
     plot.current = u;
-    const watch = new ResizeObserver(() => u.setSize({ width: place.current!.clientWidth, height: 150 }));
-    watch.observe(place.current!);
+    const watch = new ResizeObserver(() => u.setSize({ width: at.clientWidth, height: 150 }));
+    watch.observe(at);
     const again = () => remade.value++; // the color scheme has changed
     dark.addEventListener('change', again);
     return () => {

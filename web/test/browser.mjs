@@ -1,6 +1,7 @@
 // What the tests of the page share: the browser, a fresh page for each test, and what people do on it.
 //
 //   PAGE_URL  where it is              CHROMIUM  the browser
+//   KEYED_URL where it wants a key     KEYS      the secrets, by name, as JSON
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, afterEach, before, beforeEach } from 'node:test';
@@ -8,6 +9,9 @@ import { after, afterEach, before, beforeEach } from 'node:test';
 import { chromium } from 'playwright-core';
 
 export const url = process.env.PAGE_URL;
+export const keyed = process.env.KEYED_URL;
+export const secrets = JSON.parse(process.env.KEYS);
+const own = [url, keyed].flatMap((u) => [u, `blob:${u}`]);
 const axe = readFileSync(new URL('node_modules/axe-core/axe.min.js', import.meta.url), 'utf8');
 export const text = 'Once upon a time';
 export let page, context;
@@ -26,7 +30,7 @@ beforeEach(async () => {
   complaints = [];
   page.on('console', (m) => ['error', 'warning'].includes(m.type()) && complaints.push(`console: ${m.text()}`));
   page.on('pageerror', (e) => complaints.push(`uncaught: ${e.message}`));
-  page.on('request', (r) => ['data:', `blob:${url}`, url].some((own) => r.url().startsWith(own)) || complaints.push(`request elsewhere: ${r.url()}`));
+  page.on('request', (r) => ['data:', ...own].some((begins) => r.url().startsWith(begins)) || complaints.push(`request elsewhere: ${r.url()}`));
   await page.goto(url);
   await page.locator('button[type=submit]:enabled').waitFor(); // it knows the models
 });
