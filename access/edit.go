@@ -45,9 +45,9 @@ type NewKey struct {
 	Certificate string
 }
 
-// Create makes a key and returns its secret, which is not kept; "" for one with a certificate. The names of revoked keys
-// are not free again: what was stored under them would be the new key's. Nor is the name of another key's tenant, unless
-// the new key's Tenant says it. With an ErrNotSafe there is a key, too, and its secret.
+// Create makes a key and returns its secret, which is not kept; "" for one with a certificate. The names of revoked
+// keys are not free again: what was stored under them would be the new key's. Nor is the name of another key's tenant,
+// unless the new key's Tenant says it. With an ErrNotSafe there is a key, too, and its secret.
 func Create(path string, n NewKey) (k Key, secret string, err error) { return createBy(path, nil, n) }
 
 func createBy(path string, by *author, n NewKey) (k Key, secret string, err error) {

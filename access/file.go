@@ -195,8 +195,8 @@ func openRegular(path string) (*os.File, fs.FileInfo, error) {
 	return f, info, nil
 }
 
-// writePrivate replaces a file in one step. Its readers see the old content or the new, also after a loss of power. With
-// an ErrNotSafe it has the new one, which a loss of power may undo.
+// writePrivate replaces a file in one step. Its readers see the old content or the new, also after a loss of power.
+// With an ErrNotSafe it has the new one, which a loss of power may undo.
 func writePrivate(path string, content any) error {
 	text, err := json.MarshalIndent(content, "", "  ")
 	if err != nil {

@@ -373,8 +373,8 @@ func (k *Keys) Authenticate(secret, address string) (*Principal, error) {
 	return p, nil
 }
 
-// ByCertificate returns the principal of a client whose certificate, which has been verified, has a name; nil if there is
-// none.
+// ByCertificate returns the principal of a client whose certificate, which has been verified, has a name; nil if there
+// is none.
 func (k *Keys) ByCertificate(name string) *Principal {
 	p := k.table.Load().byCertificate[name]
 	now := time.Now()

@@ -407,11 +407,11 @@ func TestBrokenFileIsReadOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		first := brokenAt()
-		if first.IsZero() || brokenAt() != first {
+		if first.IsZero() || !brokenAt().Equal(first) {
 			t.Error("it was read again")
 		}
 		time.Sleep(retryEvery)
-		if last := brokenAt(); last == first {
+		if last := brokenAt(); last.Equal(first) {
 			t.Error("it was never read again")
 		}
 		if err := os.WriteFile(path, []byte("{}"), 0o600); err != nil {

@@ -43,7 +43,7 @@ type Options struct {
 
 	Limits   access.Limits // of each subject
 	Failures int           // wrong tokens from an address in a minute, access.DefaultFailures
-	// Transport is how the provider is reached, http.DefaultTransport.
+	// Transport is how the provider is reached; not needed with a KeyFile.
 	Transport http.RoundTripper
 	Log       *slog.Logger // slog.Default()
 }
@@ -80,9 +80,6 @@ type Verifier struct {
 func Open(ctx context.Context, o Options) (*Verifier, error) {
 	if err := o.Check(); err != nil {
 		return nil, err
-	}
-	if o.Transport == nil {
-		o.Transport = http.DefaultTransport
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()

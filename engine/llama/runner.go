@@ -254,7 +254,7 @@ func (r *Runner) startEmbed() error {
 		return err
 	}
 	r.embed = ctx
-	if r.opts.Reproducible && !(ctx.onePath(true) && r.model.plain()) {
+	if r.opts.Reproducible && (!ctx.onePath(true) || !r.model.plain()) {
 		return ErrNotReproducible
 	}
 	return nil

@@ -131,7 +131,7 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, `{"issuer":%q,"jwks_uri":%q}`, p.URL, p.URL+"/keys")
 	case r.URL.Path == "/keys":
 		p.fetched++
-		w.Write(p.set())
+		_, _ = w.Write(p.set())
 	default:
 		w.WriteHeader(http.StatusNotFound)
 	}

@@ -55,6 +55,14 @@ var readyQuery = wire.Table[string]{{
 	Doc:  "Name of the only model to check. A key needs the scope `metrics` for it.",
 }}
 
+// readiness is the answer to GET /readyz.
+type readiness struct {
+	Status  string            `json:"status"`
+	Models  map[string]string `json:"models,omitempty"`
+	Audit   string            `json:"audit,omitempty"`   // "failing": records cannot be written
+	Reasons map[string]string `json:"reasons,omitempty"` // of the states of models that have one
+}
+
 // readyz answers GET /readyz: 200 if the engine of every model in memory is running, is not
 // stalled, and has room in its queue. With ?model= it checks only that model. It names models only to those who may
 // know what the server does.
@@ -80,14 +88,11 @@ func (o *Ops) readyz(w http.ResponseWriter, r *http.Request) *fault.Error {
 		asked = []*pool.Model{m}
 	}
 
-	status := struct {
-		Status string            `json:"status"`
-		Models map[string]string `json:"models,omitempty"`
-		Audit  string            `json:"audit,omitempty"` // "failing": records cannot be written
-		// Details of states that have some.
-		Reasons map[string]string `json:"reasons,omitempty"`
-	}{Status: healthReady, Models: map[string]string{}, Reasons: map[string]string{}}
-
+	status := readiness{
+		Status:  healthReady,
+		Models:  map[string]string{},
+		Reasons: map[string]string{},
+	}
 	for _, m := range asked {
 		health := o.health(m)
 		told := slices.Contains(named, m)
@@ -103,19 +108,9 @@ func (o *Ops) readyz(w http.ResponseWriter, r *http.Request) *fault.Error {
 		}
 	}
 
-	unrecorded := false
-	if o.opts.Audit != nil {
-		state := o.opts.Audit()
-		unrecorded = state.Refuses()
-		if state.Failing != nil {
-			status.Audit = "failing"
-			o.opts.Log.Error("the audit log cannot be written", "error", state.Failing, "lost", state.Lost)
-		}
-	}
-	if unrecorded {
+	if o.isUnrecorded(&status) {
 		status.Status = "not ready"
 	}
-
 	if o.opts.Draining() {
 		status.Status = "stopping"
 	}
@@ -126,4 +121,17 @@ func (o *Ops) readyz(w http.ResponseWriter, r *http.Request) *fault.Error {
 
 	w.Header().Set("Retry-After", "5")
 	return wire.WriteJSONAs(w, http.StatusServiceUnavailable, status)
+}
+
+// isUnrecorded reports whether requests are refused because they cannot be recorded, and notes that records cannot.
+func (o *Ops) isUnrecorded(status *readiness) bool {
+	if o.opts.Audit == nil {
+		return false
+	}
+	state := o.opts.Audit()
+	if state.Failing != nil {
+		status.Audit = "failing"
+		o.opts.Log.Error("the audit log cannot be written", "error", state.Failing, "lost", state.Lost)
+	}
+	return state.Refuses()
 }
