@@ -8,8 +8,8 @@ import (
 	"slices"
 )
 
-// Server is what is known of a server before it starts.
-type Server struct {
+// Setup is what is known of a server before it starts.
+type Setup struct {
 	Addresses     []net.Addr // on which it listens
 	Authenticates bool       // every client: by keys, or by certificates
 	TLS           bool
@@ -36,7 +36,7 @@ func (e *Error) Hint() string { return e.Todo }
 //
 // A proxy that is trusted stands for TLS: it ends its clients' TLS and goes on in plain text, mostly on the same
 // machine or in a network of its own. It does not stand for authentication.
-func Check(s Server) error {
+func Check(s Setup) error {
 	exposed := s.Exposed()
 	switch {
 	case exposed == nil:
@@ -58,7 +58,7 @@ func Check(s Server) error {
 }
 
 // Warnings says what is allowed that is better known to whoever starts the server.
-func (s *Server) Warnings() (list []string) {
+func (s *Setup) Warnings() (list []string) {
 	exposed := s.Exposed()
 	if exposed == nil {
 		return nil
@@ -79,13 +79,13 @@ func (s *Server) Warnings() (list []string) {
 
 // isBehindProxy reports whether there is a proxy on another machine. One on this machine reaches the server on
 // loopback, and is no reason to listen on more.
-func (s *Server) isBehindProxy() bool {
+func (s *Setup) isBehindProxy() bool {
 	return slices.ContainsFunc(s.Proxies, func(p netip.Prefix) bool { return !p.Addr().IsLoopback() })
 }
 
 // Exposed returns the first address that other machines can reach; nil if there is none. Files in the system's tree,
 // UNIX sockets, belong to this machine.
-func (s *Server) Exposed() net.Addr {
+func (s *Setup) Exposed() net.Addr {
 	for _, a := range s.Addresses {
 		if _, ok := a.(*net.UnixAddr); ok {
 			continue

@@ -29,26 +29,26 @@ func TestCheck(t *testing.T) {
 
 	for _, tt := range []struct {
 		name   string
-		server Server
+		server Setup
 		want   string // in the hint, on an address that others can reach
 	}{
-		{"nothing", Server{}, nobody},
-		{"TLS", Server{TLS: true}, nobody},
-		{"a proxy", Server{Proxies: proxies}, nobody},
-		{"plain HTTP allowed", Server{AllowPlainHTTP: true}, nobody},
-		{"authentication", Server{Authenticates: true}, noTLS},
-		{"anonymous", Server{AllowAnonymous: true}, noTLS},
-		{"authentication and TLS", Server{Authenticates: true, TLS: true}, starts},
-		{"anonymous and TLS", Server{AllowAnonymous: true, TLS: true}, starts},
-		{"authentication, plain", Server{Authenticates: true, AllowPlainHTTP: true}, starts},
-		{"anonymous, plain", Server{AllowAnonymous: true, AllowPlainHTTP: true}, starts},
-		{"authentication, a proxy", Server{Authenticates: true, Proxies: proxies}, starts},
-		{"anonymous, a proxy", Server{AllowAnonymous: true, Proxies: proxies}, starts},
-		{"authentication, a proxy on this machine", Server{
+		{"nothing", Setup{}, nobody},
+		{"TLS", Setup{TLS: true}, nobody},
+		{"a proxy", Setup{Proxies: proxies}, nobody},
+		{"plain HTTP allowed", Setup{AllowPlainHTTP: true}, nobody},
+		{"authentication", Setup{Authenticates: true}, noTLS},
+		{"anonymous", Setup{AllowAnonymous: true}, noTLS},
+		{"authentication and TLS", Setup{Authenticates: true, TLS: true}, starts},
+		{"anonymous and TLS", Setup{AllowAnonymous: true, TLS: true}, starts},
+		{"authentication, plain", Setup{Authenticates: true, AllowPlainHTTP: true}, starts},
+		{"anonymous, plain", Setup{AllowAnonymous: true, AllowPlainHTTP: true}, starts},
+		{"authentication, a proxy", Setup{Authenticates: true, Proxies: proxies}, starts},
+		{"anonymous, a proxy", Setup{AllowAnonymous: true, Proxies: proxies}, starts},
+		{"authentication, a proxy on this machine", Setup{
 			Authenticates: true,
 			Proxies:       []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("::1/128")},
 		}, noTLS},
-		{anyKind, Server{
+		{anyKind, Setup{
 			Authenticates:  true,
 			TLS:            true,
 			AllowAnonymous: true,

@@ -60,8 +60,8 @@ func (o *Options) Check() error {
 // Error is a certificate that cannot be used, and what to do about it. Its Kind is the cause.
 type Error = hub.Error
 
-// Server is the certificate of a server. Its methods may be called at the same time, except Watch.
-type Server struct {
+// Certificate is the certificate of a server. Its methods may be called at the same time, except Watch.
+type Certificate struct {
 	options Options
 	current atomic.Pointer[material]
 	watch   watch
@@ -74,7 +74,7 @@ type material struct {
 }
 
 // Open loads a server's certificate, and makes it if it is to be self-signed. The options must be enabled.
-func Open(o Options) (*Server, error) {
+func Open(o Options) (*Certificate, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -90,7 +90,7 @@ func Open(o Options) (*Server, error) {
 			return nil, err
 		}
 	}
-	s := &Server{options: o}
+	s := &Certificate{options: o}
 	s.watch.loaded = s.stamps()
 	loaded, err := s.load()
 	if err != nil {
@@ -101,27 +101,27 @@ func Open(o Options) (*Server, error) {
 }
 
 // Config returns the configuration of connections. Each handshake uses the certificate that is loaded then.
-func (s *Server) Config() *tls.Config {
+func (s *Certificate) Config() *tls.Config {
 	c := base()
 	c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.current.Load().config, nil }
 	return c
 }
 
 // Fingerprint returns the SHA-256 of the certificate, as openssl x509 -fingerprint writes it.
-func (s *Server) Fingerprint() string { return Fingerprint(s.current.Load().leaf) }
+func (s *Certificate) Fingerprint() string { return Fingerprint(s.current.Load().leaf) }
 
 // Ends returns when the certificate ends.
-func (s *Server) Ends() time.Time { return s.current.Load().leaf.NotAfter }
+func (s *Certificate) Ends() time.Time { return s.current.Load().leaf.NotAfter }
 
 // Names returns the names that the certificate is valid for, without patterns: who else has a name that matches a
 // pattern could have it lead to this server.
-func (s *Server) Names() []string {
+func (s *Certificate) Names() []string {
 	pattern := func(name string) bool { return strings.Contains(name, "*") }
 	return slices.DeleteFunc(slices.Clone(s.current.Load().leaf.DNSNames), pattern)
 }
 
 // CAFile returns the file with which clients verify a self-signed certificate; "" if it is none.
-func (s *Server) CAFile() string {
+func (s *Certificate) CAFile() string {
 	if !s.options.SelfSigned {
 		return ""
 	}

@@ -308,7 +308,7 @@ func TestLater(t *testing.T) {
 func TestSelfSigned(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "tls")
 	now := &clock{time.Now()}
-	open := func(names ...string) *Server {
+	open := func(names ...string) *Certificate {
 		t.Helper()
 		s, err := Open(Options{
 			SelfSigned: true, Folder: folder, Names: append([]string{"localhost", "127.0.0.1", "::1"}, names...),

@@ -23,7 +23,7 @@ const maxFile = 4 << 20
 const othersAccess fs.FileMode = 0o007
 
 // load reads the files.
-func (s *Server) load() (*material, error) {
+func (s *Certificate) load() (*material, error) {
 	o := &s.options
 	pair, err := loadPair(o.CertFile, o.KeyFile, o.Now())
 	if err != nil {

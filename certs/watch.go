@@ -31,7 +31,7 @@ type stamp struct {
 }
 
 // stamps looks at the files.
-func (s *Server) stamps() (list [3]stamp) {
+func (s *Certificate) stamps() (list [3]stamp) {
 	for i, path := range []string{s.options.CertFile, s.options.KeyFile, s.options.ClientCA} {
 		if info, err := os.Stat(path); path != "" && err == nil {
 			list[i] = stamp{info.ModTime().UnixNano(), info.Size()}
@@ -43,7 +43,7 @@ func (s *Server) stamps() (list [3]stamp) {
 // Watch loads the files when they change, and renews a self-signed certificate, until ctx is done. It calls changed
 // whenever there is another certificate. Files that cannot be used are reported to the log, and the certificate
 // stays as it was.
-func (s *Server) Watch(ctx context.Context, changed func()) {
+func (s *Certificate) Watch(ctx context.Context, changed func()) {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
@@ -59,7 +59,7 @@ func (s *Server) Watch(ctx context.Context, changed func()) {
 }
 
 // poll looks at the files once, and reports whether it has loaded them.
-func (s *Server) poll() bool {
+func (s *Certificate) poll() bool {
 	now := s.options.Now()
 	s.renew(now)
 	seen := s.stamps()
@@ -89,7 +89,7 @@ func (s *Server) poll() bool {
 }
 
 // renew makes another self-signed certificate before the old one ends, and warns of the end of others.
-func (s *Server) renew(now time.Time) {
+func (s *Certificate) renew(now time.Time) {
 	left := s.Ends().Sub(now)
 	if s.options.SelfSigned && left < renewBefore && now.Sub(s.watch.warned) >= renewInterval {
 		if err := ensureSelfSigned(&s.options); err != nil {

@@ -66,7 +66,7 @@ func (d *Dialer) Transport(s registry.Server, key registry.Key) (*http.Transport
 	if err != nil {
 		return nil, err
 	}
-	client := registry.Client{
+	client := registry.Connector{
 		Network:  network,
 		CertFile: hub.ExpandHome(d.CertFile, d.Lookup),
 	}

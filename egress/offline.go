@@ -15,8 +15,8 @@ const (
 	Asks    = "asks"    // it asks servers on this machine, by a Broker
 )
 
-// Offline says what a process needs that is to connect to nobody.
-type Offline struct {
+// Disconnection says what a process needs that is to connect to nobody.
+type Disconnection struct {
 	Needs   string   // Listens, Asks or both
 	Devices bool     // engines may use GPUs
 	Environ []string // of the broker
@@ -29,7 +29,7 @@ type Offline struct {
 // Disconnect takes the means to connect from this process and all that it starts. What they are needed for is done
 // before. It warns about what of that could not be done, and about what the kernel does not enforce: this process then
 // is offline by its own code alone.
-func (n *Net) Disconnect(ctx context.Context, o Offline) {
+func (n *Net) Disconnect(ctx context.Context, o Disconnection) {
 	n.Offline = true
 	n.devices = o.Devices
 	n.warn = o.Warn

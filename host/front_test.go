@@ -34,7 +34,7 @@ type encrypted struct {
 	listener  *servertest.Pipes
 	authority *certstest.Authority
 	now       time.Time // for certificates; virtual time begins in 2000
-	cert      *certs.Server
+	cert      *certs.Certificate
 	folder    string // of its files, server.pem and server-key.pem
 }
 

@@ -33,7 +33,7 @@ type Options struct {
 	Home     string          // folder where serve ps looks for servers
 	Manager  *egress.Manager // of the service
 	// Certificate is the server's, for TLS on all listeners; nil for plain HTTP.
-	Certificate *certs.Server
+	Certificate *certs.Certificate
 
 	Connections  ConnectionLimits
 	Lazy         bool             // load each model on its first request

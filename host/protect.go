@@ -39,7 +39,7 @@ type Place struct {
 
 // Protected is the protection of a server that may start.
 type Protected struct {
-	Certificate *certs.Server // nil without TLS
+	Certificate *certs.Certificate // nil without TLS
 	Proxies     []netip.Prefix
 	Tokens      *oidc.Verifier // nil without OIDC
 	// plainProxiesOnly says that a proxy's TLS is all that protects the server.
@@ -81,7 +81,7 @@ func (p *Protection) Apply(at Place, t *terminal.Terminal) (Protected, error) {
 		return Protected{}, err
 	}
 
-	s := bind.Server{
+	s := bind.Setup{
 		Authenticates:  p.Keys || p.OIDC.IsSet() || p.Certificate.ClientCA != "",
 		TLS:            p.Certificate.Enabled(),
 		AllowAnonymous: p.AllowAnonymous,

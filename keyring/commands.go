@@ -11,7 +11,7 @@ import (
 
 // options are the flags of the commands.
 type options struct {
-	Command
+	Keyring
 	locate func(string) (string, error)
 	made   New
 	grace  time.Duration
@@ -19,7 +19,7 @@ type options struct {
 
 // Commands are those of serve key. Locate returns the file of keys that a flag names, or the default.
 func Commands(t *terminal.Terminal, locate func(given string) (string, error)) []flagset.Command {
-	o := &options{Command: Command{Terminal: t}, locate: locate}
+	o := &options{Keyring: Keyring{Terminal: t}, locate: locate}
 	const name = "the name of a key"
 	return []flagset.Command{
 		{

@@ -10,15 +10,15 @@ import (
 	"serve/terminal"
 )
 
-// Command is what all commands for keys have.
-type Command struct {
+// Keyring is what all commands for keys have.
+type Keyring struct {
 	File     string // of the keys
 	JSON     bool   // print JSON
 	Terminal *terminal.Terminal
 }
 
 // Create makes a key and prints its secret, whatever fails once there is one.
-func (c *Command) Create(n access.NewKey) error {
+func (c *Keyring) Create(n access.NewKey) error {
 	k, secret, err := access.Create(c.File, n)
 	if k.ID == "" {
 		return err
@@ -27,7 +27,7 @@ func (c *Command) Create(n access.NewKey) error {
 }
 
 // Rotate gives a key another secret and prints it. The earlier one is accepted for the grace period.
-func (c *Command) Rotate(name string, grace time.Duration) error {
+func (c *Keyring) Rotate(name string, grace time.Duration) error {
 	k, secret, err := access.Rotate(c.File, name, grace)
 	if secret == "" {
 		return err
@@ -36,7 +36,7 @@ func (c *Command) Rotate(name string, grace time.Duration) error {
 }
 
 // printSecret prints the secret of a key, alone, and what there is to know about it beside it.
-func (c *Command) printSecret(done string, k access.Key, secret string) error {
+func (c *Keyring) printSecret(done string, k access.Key, secret string) error {
 	if c.JSON {
 		listed := access.Listed{Key: k}
 		v := listed.View()
@@ -55,7 +55,7 @@ func (c *Command) printSecret(done string, k access.Key, secret string) error {
 }
 
 // Revoke revokes a key, by its name or id.
-func (c *Command) Revoke(name string) error {
+func (c *Keyring) Revoke(name string) error {
 	k, err := access.Revoke(c.File, name)
 	if err != nil {
 		return err
@@ -69,7 +69,7 @@ func (c *Command) Revoke(name string) error {
 }
 
 // List prints all keys.
-func (c *Command) List() error {
+func (c *Keyring) List() error {
 	list, err := access.List(c.File)
 	if err != nil {
 		return err

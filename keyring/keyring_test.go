@@ -14,7 +14,7 @@ import (
 // TestCommands goes through the life of a key. Its secret is printed once, alone, and nowhere else.
 func TestCommands(t *testing.T) {
 	var out, said bytes.Buffer
-	c := Command{
+	c := Keyring{
 		File:     filepath.Join(t.TempDir(), "keys.json"),
 		Terminal: terminal.New(&out, &said, func(string) string { return "" }),
 	}

@@ -45,15 +45,15 @@ type Rule struct {
 	Repositories []string `json:"repositories,omitempty"` // patterns of org/name; * stands for a part of one
 }
 
-// Signer is how the signatures of somebody are verified: by a key, or by the authorities of a certificate and a name
+// Trusted is how the signatures of somebody are verified: by a key, or by the authorities of a certificate and a name
 // in it. Names of files are relative to the policy's folder.
-type Signer struct {
+type Trusted struct {
 	PublicKey   string `json:"public_key,omitempty"`
 	Authorities string `json:"authorities,omitempty"`
 	Identity    string `json:"identity,omitempty"`
 }
 
-// signer is a Signer whose files were read.
+// signer is a Trusted whose files were read.
 type signer struct {
 	trust    oms.Trust
 	identity string
@@ -61,9 +61,9 @@ type signer struct {
 
 // document is the content of the file.
 type document struct {
-	Version int               `json:"version"`
-	Signers map[string]Signer `json:"signers"`
-	Allow   []Rule            `json:"allow"`
+	Version int                `json:"version"`
+	Signers map[string]Trusted `json:"signers"`
+	Allow   []Rule             `json:"allow"`
 }
 
 // version is the version of the file's format.
@@ -165,7 +165,7 @@ func noneTwice(d *json.Decoder) error {
 }
 
 // open reads the files of a signer.
-func (s Signer) open(folder string) (signer, error) {
+func (s Trusted) open(folder string) (signer, error) {
 	place := func(name string) string {
 		if filepath.IsAbs(name) {
 			return name

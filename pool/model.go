@@ -11,8 +11,9 @@ import (
 	"serve/kernels"
 )
 
-// Engine is the interface of a loaded model. *engine.Engine implements it. The pool itself only uses
-// Stats and Forget.
+var _ Engine = (*engine.Engine)(nil)
+
+// Engine is the interface of a loaded model. The pool itself only uses Stats and Forget.
 type Engine interface {
 	Model() *engine.ModelInfo
 	Limits() engine.Limits

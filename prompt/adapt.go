@@ -449,7 +449,7 @@ func (a *adapter) split() {
 			results[r.CallID] = append(results[r.CallID], r)
 		}
 		for k, c := range m.Calls {
-			one := Message{Role: Assistant, Calls: []Call{c}}
+			one := Message{Role: Assistant, Calls: []ToolCall{c}}
 			if k == 0 {
 				one = m
 				one.Calls = m.Calls[:1]

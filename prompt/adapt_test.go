@@ -59,7 +59,7 @@ func TestObjectsAlone(t *testing.T) {
 // TestShortIDs maps IDs to nine letters and digits, the same for a call and its result, and never two to one.
 func TestShortIDs(t *testing.T) {
 	a := adapter{messages: []Message{
-		{Role: Assistant, Calls: []Call{{ID: "call_1"}, {ID: "abcdefghi"}, {ID: "call_2"}}},
+		{Role: Assistant, Calls: []ToolCall{{ID: "call_1"}, {ID: "abcdefghi"}, {ID: "call_2"}}},
 		{Role: ToolRole, CallID: "call_2"}, {Role: ToolRole, CallID: "call_1"}, {Role: ToolRole, CallID: "abcdefghi"},
 	}}
 	a.shortIDs()
@@ -97,7 +97,7 @@ func TestResultsInOrder(t *testing.T) {
 	} {
 		messages := []Message{{Role: Assistant}}
 		for id := range strings.FieldsSeq(calls) {
-			messages[0].Calls = append(messages[0].Calls, Call{ID: id, Name: "f" + id})
+			messages[0].Calls = append(messages[0].Calls, ToolCall{ID: id, Name: "f" + id})
 		}
 		for id := range strings.FieldsSeq(c.results) {
 			messages = append(messages, Message{Role: ToolRole, CallID: id})
@@ -127,9 +127,9 @@ func TestNameIDs(t *testing.T) {
 	} {
 		known := &template{answers: map[probe]bool{{namedIDsCount, false}: whole}}
 		a := adapter{template: known, messages: []Message{
-			{Role: Assistant, Calls: []Call{{ID: "1", Name: "f"}, {ID: "2", Name: "g"}}},
+			{Role: Assistant, Calls: []ToolCall{{ID: "1", Name: "f"}, {ID: "2", Name: "g"}}},
 			{Role: ToolRole, CallID: "1"}, {Role: ToolRole, CallID: "2"},
-			{Role: Assistant, Calls: []Call{{ID: "1", Name: "f"}, {ID: "1", Name: "f"}}}, // IDs that come again
+			{Role: Assistant, Calls: []ToolCall{{ID: "1", Name: "f"}, {ID: "1", Name: "f"}}}, // IDs that come again
 			{Role: ToolRole, CallID: "1"}, {Role: ToolRole, CallID: "1"}, {Role: ToolRole, CallID: "other"},
 		}}
 		a.nameIDs()
@@ -159,7 +159,7 @@ func TestFill(t *testing.T) {
 		a := adapter{template: known, messages: []Message{
 			{Role: User, Content: " "},
 			{Role: Assistant, Content: "a"},
-			{Role: Assistant, Calls: []Call{{}}}, // says something
+			{Role: Assistant, Calls: []ToolCall{{}}}, // says something
 		}}
 		a.fill()
 

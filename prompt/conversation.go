@@ -42,16 +42,16 @@ const (
 // Message is one message of a conversation.
 type Message struct {
 	Role      Role
-	Content   string  // contains the marks of the images
-	Images    []Image // in the order of their marks
-	Reasoning string  // precedes the content
-	Calls     []Call  // made by an assistant
-	CallID    string  // in a tool's result: the call's ID
-	CallName  string  // in a tool's result: the function's name, if known
+	Content   string     // contains the marks of the images
+	Images    []Image    // in the order of their marks
+	Reasoning string     // precedes the content
+	Calls     []ToolCall // made by an assistant
+	CallID    string     // in a tool's result: the call's ID
+	CallName  string     // in a tool's result: the function's name, if known
 }
 
-// Call is a tool call. The arguments are a JSON object, unless a model has written something else.
-type Call struct {
+// ToolCall is a tool call. The arguments are a JSON object, unless a model has written something else.
+type ToolCall struct {
 	ID        string
 	Name      string
 	Arguments string

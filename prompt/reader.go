@@ -6,6 +6,8 @@ import (
 	"serve/engine"
 )
 
+var _ Engine = (*engine.Engine)(nil)
+
 // Engine is the part of a model that reads text for callers. pool.Engine implements it.
 type Engine interface {
 	Model() *engine.ModelInfo

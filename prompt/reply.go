@@ -8,7 +8,7 @@ import (
 
 // Collector assembles one answer from its events.
 type Collector struct {
-	Calls  []Call // complete at the end of the answer; the ID is empty if the format has none
+	Calls  []ToolCall // complete at the end of the answer; the ID is empty if the format has none
 	Finish engine.Finish
 
 	text      strings.Builder
@@ -42,7 +42,7 @@ func (r *Collector) Add(e *engine.Event) {
 // addCall adds a part of a call.
 func (r *Collector) addCall(d *engine.ToolCallDelta) {
 	for len(r.Calls) <= d.Index {
-		r.Calls = append(r.Calls, Call{})
+		r.Calls = append(r.Calls, ToolCall{})
 		r.arguments = append(r.arguments, &strings.Builder{})
 	}
 	if d.Name != "" {

@@ -217,7 +217,7 @@ func (c *Conversation) verify(r *Collector) error {
 }
 
 // verify validates the arguments of a call of a strict tool.
-func (t *Tools) verify(call *Call) error {
+func (t *Tools) verify(call *ToolCall) error {
 	for i := range t.List {
 		tool := &t.List[i]
 		if tool.Name != call.Name || !tool.Strict {

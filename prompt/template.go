@@ -186,8 +186,8 @@ func probeMessages(conversation string) (messages []Message, words []string) {
 		words = append(words, fmt.Sprintf("word%d", len(words)+11))
 		return words[len(words)-1]
 	}
-	call := func(id, format string) Call {
-		return Call{ID: id, Name: probeName, Arguments: fmt.Sprintf(format, word())}
+	call := func(id, format string) ToolCall {
+		return ToolCall{ID: id, Name: probeName, Arguments: fmt.Sprintf(format, word())}
 	}
 	roles := map[string]Role{"s": System, "u": User, "a": Assistant}
 	ids := map[string]string{"r": probeShort, "r2": probeOther, "j": probeLong, "h": probeShort}
@@ -209,19 +209,19 @@ func probeMessages(conversation string) (messages []Message, words []string) {
 			m.CallID = ids[kind]
 			m.CallName = probeName
 		case "c", "cc", "f", "g":
-			m.Calls = []Call{call(probeShort, `{"key":"%s"}`)}
+			m.Calls = []ToolCall{call(probeShort, `{"key":"%s"}`)}
 			if kind == "cc" {
 				m.Calls = append(m.Calls, call(probeOther, `{"key":"%s"}`))
 			}
 		case "k":
 			m.Content = word()
-			m.Calls = []Call{call(probeShort, `{"key":"%s"}`)}
+			m.Calls = []ToolCall{call(probeShort, `{"key":"%s"}`)}
 		case "i":
-			m.Calls = []Call{call(probeLong, `{"key":"%s"}`)}
+			m.Calls = []ToolCall{call(probeLong, `{"key":"%s"}`)}
 		case "N":
-			m.Calls = []Call{{ID: probeShort, Name: probeName, Arguments: "42"}}
+			m.Calls = []ToolCall{{ID: probeShort, Name: probeName, Arguments: "42"}}
 		default:
-			m.Calls = []Call{call(probeShort, formats[kind])}
+			m.Calls = []ToolCall{call(probeShort, formats[kind])}
 		}
 		messages = append(messages, m)
 		if text := written[kind]; text != "" {

@@ -8,7 +8,7 @@ import (
 )
 
 // ExportBundle writes models to a bundle. It is signed with the key in a file, if there is one.
-func (c *Command) ExportBundle(ctx context.Context, keyFile string, names []string, file string) error {
+func (c *Provenance) ExportBundle(ctx context.Context, keyFile string, names []string, file string) error {
 	key, err := models.ReadPrivateKey(keyFile)
 	if err != nil {
 		return usageError{fmt.Errorf("--sign-key: %w", err)}
@@ -40,7 +40,7 @@ func (c *Command) ExportBundle(ctx context.Context, keyFile string, names []stri
 }
 
 // ImportBundle reads a bundle, whose signature is verified with the key in a file, if there is one.
-func (c *Command) ImportBundle(ctx context.Context, keyFile, file string) error {
+func (c *Provenance) ImportBundle(ctx context.Context, keyFile, file string) error {
 	key, err := models.ReadPublicKey(keyFile)
 	if err != nil {
 		return usageError{fmt.Errorf("--verify-key: %w", err)}

@@ -52,15 +52,15 @@ func (r Rules) Admission(home string, t *terminal.Terminal) (models.Admission, e
 	}, nil
 }
 
-// Command is what all commands have.
-type Command struct {
+// Provenance is what all commands have.
+type Provenance struct {
 	Library  *library.Resolver
 	Terminal *terminal.Terminal
 	JSON     bool // print JSON
 }
 
 // Licenses prints which licenses were accepted, by whom and when.
-func (c *Command) Licenses() error {
+func (c *Provenance) Licenses() error {
 	list, err := terms.In(c.Library.Store.Home).List()
 	if err != nil {
 		return err

@@ -19,7 +19,7 @@ import (
 )
 
 // SBOM prints the bill of materials of this program or, by its name, of a model on this machine.
-func (c *Command) SBOM(ctx context.Context, version string, names []string) error {
+func (c *Provenance) SBOM(ctx context.Context, version string, names []string) error {
 	var bom *cdx.BOM
 	var err error
 	if len(names) == 0 {
@@ -79,7 +79,7 @@ func programBOM(ctx context.Context, version string) (*cdx.BOM, error) {
 }
 
 // modelBOM describes a model.
-func (c *Command) modelBOM(ctx context.Context, name string) (*cdx.BOM, error) {
+func (c *Provenance) modelBOM(ctx context.Context, name string) (*cdx.BOM, error) {
 	local, err := c.Library.Find(name)
 	if err != nil {
 		return nil, err

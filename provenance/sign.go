@@ -46,7 +46,7 @@ type signed struct {
 }
 
 // Sign signs a model by its name, a file or a folder.
-func (c *Command) Sign(ctx context.Context, o SignOptions, name string) error {
+func (c *Provenance) Sign(ctx context.Context, o SignOptions, name string) error {
 	id, err := o.identity()
 	if err != nil {
 		return usageError{err}
@@ -94,7 +94,7 @@ func (o *SignOptions) identity() (id oms.Identity, err error) {
 }
 
 // manifest hashes what is to be signed, and returns where the signature belongs.
-func (c *Command) manifest(ctx context.Context, o SignOptions, name string) (*oms.Manifest, string, error) {
+func (c *Provenance) manifest(ctx context.Context, o SignOptions, name string) (*oms.Manifest, string, error) {
 	if isFolder(name) {
 		if err := oms.CheckIgnored(o.ignored); err != nil {
 			return nil, "", usageError{fmt.Errorf("--ignore-path: %w", err)}
@@ -155,7 +155,7 @@ func byName(folder string, err error) error {
 }
 
 // examine verifies the hashes of a model on this machine. With again, all bytes are read.
-func (c *Command) examine(ctx context.Context, name string, again bool) (*models.Candidate, error) {
+func (c *Provenance) examine(ctx context.Context, name string, again bool) (*models.Candidate, error) {
 	local, err := c.Library.Find(name)
 	if err != nil {
 		return nil, err

@@ -47,7 +47,7 @@ type Verified struct {
 
 // verification is a run of serve verify.
 type verification struct {
-	*Command
+	*Provenance
 	VerifyOptions
 	trust  oms.Trust
 	list   []Verified
@@ -56,9 +56,9 @@ type verification struct {
 }
 
 // Verify checks models by name, or all on this machine, even if one is damaged, and fails at the end.
-func (c *Command) Verify(ctx context.Context, o VerifyOptions, names []string) error {
+func (c *Provenance) Verify(ctx context.Context, o VerifyOptions, names []string) error {
 	v := &verification{
-		Command:       c,
+		Provenance:    c,
 		VerifyOptions: o,
 		list:          []Verified{},
 		todo:          "copy or download the damaged files again",

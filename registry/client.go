@@ -16,9 +16,9 @@ import (
 	"serve/hub"
 )
 
-// Client reaches servers. It verifies each: one of the registry by the fingerprint of its certificate, which only the
+// Connector reaches servers. It verifies each: one of the registry by the fingerprint of its certificate, which only the
 // user that runs the server can have written, and any other by the authorities.
-type Client struct {
+type Connector struct {
 	Network hub.Options // how other machines are reached, and the authorities; Offline allows servers of this machine
 	// CertFile is a PEM file with the certificate, and its key, by which servers identify the user; "" for none.
 	CertFile string
@@ -29,7 +29,7 @@ type Error = hub.Error
 
 // Transport returns a transport to a server, to which requests with the key will be sent. No proxy is used for a server
 // on this machine. The error is about what the user has given.
-func (c *Client) Transport(s Server, key Key) (*http.Transport, error) {
+func (c *Connector) Transport(s Server, key Key) (*http.Transport, error) {
 	u, err := ParseURL(s.URL)
 	if err != nil {
 		return nil, fmt.Errorf("--url: %w", err)
@@ -75,7 +75,7 @@ func pin(config *tls.Config, fingerprint string) {
 }
 
 // identify adds the user's certificate.
-func (c *Client) identify(config *tls.Config) error {
+func (c *Connector) identify(config *tls.Config) error {
 	if c.CertFile == "" {
 		return nil
 	}

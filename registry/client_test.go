@@ -51,27 +51,27 @@ func TestVerification(t *testing.T) {
 	exchanged.Fingerprint = closed.Fingerprint
 	for _, tt := range []struct {
 		name   string
-		client Client
+		client Connector
 		server Server
 		want   string // in the error and its hint; "" for none
 	}{
-		{"of the registry", Client{}, registered(open), ""},
-		{"of the registry, under another name", Client{}, registered(elsewhere), ""},
-		{"of the registry, exchanged", Client{}, exchanged, "not the one that it has registered"},
+		{"of the registry", Connector{}, registered(open), ""},
+		{"of the registry, under another name", Connector{}, registered(elsewhere), ""},
+		{"of the registry, exchanged", Connector{}, exchanged, "not the one that it has registered"},
 		{
 			"of the registry, exchanged, with the authority",
-			Client{Network: hub.Options{CAFile: file}},
+			Connector{Network: hub.Options{CAFile: file}},
 			exchanged,
 			"not the one",
 		},
-		{"by its URL", Client{}, named(open), "--ca-file"},
-		{"by its URL, with the authority", Client{Network: hub.Options{CAFile: file}}, named(open), ""},
-		{"by another name, with the authority", Client{Network: hub.Options{CAFile: file}}, named(elsewhere), "--ca-file"},
-		{"that wants to know its clients", Client{}, registered(closed), "--client-cert"},
-		{"that knows its client", Client{CertFile: identity}, registered(closed), ""},
+		{"by its URL", Connector{}, named(open), "--ca-file"},
+		{"by its URL, with the authority", Connector{Network: hub.Options{CAFile: file}}, named(open), ""},
+		{"by another name, with the authority", Connector{Network: hub.Options{CAFile: file}}, named(elsewhere), "--ca-file"},
+		{"that wants to know its clients", Connector{}, registered(closed), "--client-cert"},
+		{"that knows its client", Connector{CertFile: identity}, registered(closed), ""},
 		{
 			"that knows its client, by its URL",
-			Client{Network: hub.Options{CAFile: file}, CertFile: identity},
+			Connector{Network: hub.Options{CAFile: file}, CertFile: identity},
 			named(closed),
 			"",
 		},
@@ -100,7 +100,7 @@ func TestVerification(t *testing.T) {
 
 	lost := open
 	lost.URL += "/behind" // and from there it is led elsewhere
-	transport, err := (&Client{}).Transport(registered(lost), Key{})
+	transport, err := (&Connector{}).Transport(registered(lost), Key{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,23 +115,23 @@ func TestTransport(t *testing.T) {
 	nothing := certstest.Write(t, t.TempDir(), "nothing.pem", []byte("nothing"))
 	for _, tt := range []struct {
 		url    string
-		client Client
+		client Connector
 		key    Key
 		want   string
 	}{
-		{"http://127.0.0.1:1", Client{Network: hub.Options{Offline: true}}, secret, ""},
-		{"http://localhost:1/v1", Client{}, secret, ""},
-		{"https://192.0.2.1", Client{}, secret, ""},
-		{"http://192.0.2.1", Client{}, Key{}, ""},
-		{"http://192.0.2.1", Client{}, secret, "could read the API key"},
-		{"http://192.0.2.1", Client{}, Key{Secret: "secret", Plain: true}, ""},
-		{"http://[::1]:8080", Client{}, secret, ""},
-		{"http://localhost.example:1", Client{}, secret, "could read the API key"},
-		{"https://192.0.2.1", Client{Network: hub.Options{Offline: true}}, Key{}, "--offline forbids"},
-		{"192.0.2.1", Client{}, Key{}, "--url"},
-		{"https://192.0.2.1", Client{CertFile: nothing}, Key{}, "--client-cert"},
-		{"https://192.0.2.1", Client{CertFile: nothing + "-not"}, Key{}, "no such file"},
-		{"https://192.0.2.1", Client{Network: hub.Options{CAFile: nothing}}, Key{}, "no PEM certificate"},
+		{"http://127.0.0.1:1", Connector{Network: hub.Options{Offline: true}}, secret, ""},
+		{"http://localhost:1/v1", Connector{}, secret, ""},
+		{"https://192.0.2.1", Connector{}, secret, ""},
+		{"http://192.0.2.1", Connector{}, Key{}, ""},
+		{"http://192.0.2.1", Connector{}, secret, "could read the API key"},
+		{"http://192.0.2.1", Connector{}, Key{Secret: "secret", Plain: true}, ""},
+		{"http://[::1]:8080", Connector{}, secret, ""},
+		{"http://localhost.example:1", Connector{}, secret, "could read the API key"},
+		{"https://192.0.2.1", Connector{Network: hub.Options{Offline: true}}, Key{}, "--offline forbids"},
+		{"192.0.2.1", Connector{}, Key{}, "--url"},
+		{"https://192.0.2.1", Connector{CertFile: nothing}, Key{}, "--client-cert"},
+		{"https://192.0.2.1", Connector{CertFile: nothing + "-not"}, Key{}, "no such file"},
+		{"https://192.0.2.1", Connector{Network: hub.Options{CAFile: nothing}}, Key{}, "no PEM certificate"},
 	} {
 		_, err := tt.client.Transport(Server{URL: tt.url}, tt.key)
 		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
@@ -141,7 +141,7 @@ func TestTransport(t *testing.T) {
 
 	// A server of this machine may listen on an address of a network.
 	own := Server{PID: os.Getpid(), URL: "http://192.0.2.1:8080"}
-	if _, err := (&Client{Network: hub.Options{Offline: true}}).Transport(own, secret); err != nil {
+	if _, err := (&Connector{Network: hub.Options{Offline: true}}).Transport(own, secret); err != nil {
 		t.Error(err)
 	}
 }

@@ -73,7 +73,7 @@ func TestNothingIsReadForNobody(t *testing.T) {
 		}
 		r := httptest.NewRequestWithContext(service.WithCall(base, call), http.MethodPost, "/", strings.NewReader(body))
 		c := &counted{then: tt.then}
-		e := dialect.Decode(r, dialect.Reading{Notes: new(wire.Notes)}, countedFields, c)
+		e := dialect.Decode(r, dialect.Body{Notes: new(wire.Notes)}, countedFields, c)
 		if e == nil || e.Kind != tt.want || c.read != enough {
 			t.Errorf("%s: %v after %d of 1001 lists", name, e, c.read)
 		}

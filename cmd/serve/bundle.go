@@ -32,7 +32,7 @@ func newBundleExportCommand(w *cli) *cobra.Command {
 		Args:  arguments(2, -1, "at least one model, and the file to write"),
 	}
 	flagsOf(cmd).Text(&key, "sign-key", "", "PEM `file` of the Ed25519 private key to sign with")
-	return w.provenanceCommand(cmd, func(cmd *cobra.Command, c *provenance.Command, args []string) error {
+	return w.provenanceCommand(cmd, func(cmd *cobra.Command, c *provenance.Provenance, args []string) error {
 		last := len(args) - 1
 		return c.ExportBundle(cmd.Context(), key, args[:last], args[last])
 	})
@@ -48,7 +48,7 @@ func newBundleImportCommand(w *cli) *cobra.Command {
 	}
 	flagsOf(cmd).Text(&key, "verify-key", "", "PEM `file` of the Ed25519 public key to verify the signature with")
 	w.rules.Declare(flagsOf(cmd))
-	return w.provenanceCommand(cmd, func(cmd *cobra.Command, c *provenance.Command, args []string) error {
+	return w.provenanceCommand(cmd, func(cmd *cobra.Command, c *provenance.Provenance, args []string) error {
 		return c.ImportBundle(cmd.Context(), key, args[0])
 	})
 }

@@ -97,7 +97,7 @@ func (w *cli) goOffline(cmd *cobra.Command) {
 	if !o.Offline || cmd.Name() == loader.EngineCommand || w.proving {
 		return
 	}
-	disconnect(&w.net, cmd.Context(), egress.Offline{
+	disconnect(&w.net, cmd.Context(), egress.Disconnection{
 		Needs:   cmd.Annotations[needs],
 		Devices: len(hardware.Backends()) > 0,
 		Environ: sandbox.Environ(os.Environ(), "", hardware.Variables...),

@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 		main()
 	}
 	// The tests go on after a command that is offline. Those of processes have them restricted.
-	disconnect = func(*egress.Net, context.Context, egress.Offline) {}
+	disconnect = func(*egress.Net, context.Context, egress.Disconnection) {}
 	os.Setenv("TEST_AS_SERVE", "1") // of the engines, which are this program too
 	os.Setenv("GORACE", endsAtOnce)
 	os.Exit(runTests(m))

@@ -21,7 +21,7 @@ signed; in a folder, every file.`,
 		Example: "  serve verify\n  serve verify --oms mistral-7b --public-key team.pem\n" +
 			"  serve verify --oms ./model --cert-chain vendor-ca.pem --identity https://example.com/models",
 		ValidArgsFunction: w.completeLocal,
-	}, func(cmd *cobra.Command, c *provenance.Command, args []string) error {
+	}, func(cmd *cobra.Command, c *provenance.Provenance, args []string) error {
 		return c.Verify(cmd.Context(), o, args)
 	})
 	o.Declare(flagsOf(cmd))
@@ -41,7 +41,7 @@ func newSignCommand(w *cli) *cobra.Command {
 			"  serve sign ./folder --key key.pem --cert-chain chain.pem",
 		Args:              arguments(1, 1, "a model, a folder or a file"),
 		ValidArgsFunction: w.completeLocal,
-	}, func(cmd *cobra.Command, c *provenance.Command, args []string) error {
+	}, func(cmd *cobra.Command, c *provenance.Provenance, args []string) error {
 		return c.Sign(cmd.Context(), o, args[0])
 	})
 	o.Declare(flagsOf(cmd))
@@ -53,7 +53,7 @@ func newLicensesCommand(w *cli) *cobra.Command {
 		Use:   "licenses",
 		Short: "list the licenses of models that were accepted, by whom and when",
 		Args:  arguments(0, 0, "no arguments"),
-	}, func(_ *cobra.Command, c *provenance.Command, _ []string) error { return c.Licenses() })
+	}, func(_ *cobra.Command, c *provenance.Provenance, _ []string) error { return c.Licenses() })
 }
 
 func newSBOMCommand(w *cli) *cobra.Command {
@@ -65,7 +65,7 @@ llama.cpp, the packages of the web UI, each with its version and hash. With a MO
 it prints that model's files, license, origin and quantization.`,
 		Args:              arguments(0, 1, "at most one model"),
 		ValidArgsFunction: w.completeLocal,
-	}, func(cmd *cobra.Command, c *provenance.Command, args []string) error {
+	}, func(cmd *cobra.Command, c *provenance.Provenance, args []string) error {
 		return c.SBOM(cmd.Context(), versionText(), args)
 	})
 	cmd.Flags().Lookup("json").Hidden = true // it is always JSON
@@ -74,7 +74,7 @@ it prints that model's files, license, origin and quantization.`,
 
 // provenanceCommand completes a command about what models are.
 func (w *cli) provenanceCommand(
-	cmd *cobra.Command, run func(*cobra.Command, *provenance.Command, []string) error,
+	cmd *cobra.Command, run func(*cobra.Command, *provenance.Provenance, []string) error,
 ) *cobra.Command {
 	var asJSON bool
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -82,7 +82,7 @@ func (w *cli) provenanceCommand(
 		if err != nil {
 			return err
 		}
-		return run(cmd, &provenance.Command{Library: lib, Terminal: w.t, JSON: asJSON}, args)
+		return run(cmd, &provenance.Provenance{Library: lib, Terminal: w.t, JSON: asJSON}, args)
 	}
 	flagsOf(cmd).JSON(&asJSON)
 	return cmd

@@ -19,6 +19,8 @@ type ToolCall struct{ ID, Name, Arguments string }
 // A ParseFunc parses all of an answer's text so far. Partial says that more may come.
 type ParseFunc func(text string, partial bool) (Message, error)
 
+var _ engine.Parser = (*Parser)(nil)
+
 // Parser is an engine.Parser made of a function that parses the whole text each time.
 type Parser struct {
 	parse ParseFunc

@@ -14,9 +14,9 @@ import (
 
 // Calls of two tools, as the templates write them into a conversation.
 var (
-	loopCall   = prompt.Call{ID: "abcdef123", Name: "get_weather", Arguments: `{"city":"São \"Paulo\" <b>","days":-3}`}
-	loopOther  = prompt.Call{ID: "abcdef124", Name: "say", Arguments: `{"text":"one, two {3}"}`}
-	loopValues = prompt.Call{
+	loopCall   = prompt.ToolCall{ID: "abcdef123", Name: "get_weather", Arguments: `{"city":"São \"Paulo\" <b>","days":-3}`}
+	loopOther  = prompt.ToolCall{ID: "abcdef124", Name: "say", Arguments: `{"text":"one, two {3}"}`}
+	loopValues = prompt.ToolCall{
 		ID:        "abcdef125",
 		Name:      "get_weather",
 		Arguments: `{"city":"x","days":7,"metric":true,"near":[1,2.5],"by":{"name":"x y"}}`,
@@ -27,12 +27,12 @@ var (
 var loopAnswers = []struct {
 	name    string
 	content string
-	calls   []prompt.Call
+	calls   []prompt.ToolCall
 }{
-	{"one call", "", []prompt.Call{loopCall}},
-	{"two calls", "", []prompt.Call{loopCall, loopOther}},
-	{"text and call", "I look.", []prompt.Call{loopCall}},
-	{"values", "", []prompt.Call{loopValues}},
+	{"one call", "", []prompt.ToolCall{loopCall}},
+	{"two calls", "", []prompt.ToolCall{loopCall, loopOther}},
+	{"text and call", "I look.", []prompt.ToolCall{loopCall}},
+	{"values", "", []prompt.ToolCall{loopValues}},
 }
 
 func loopTools(t *testing.T) []prompt.Tool {
@@ -103,7 +103,7 @@ func (l *toolLoop) parse(t *testing.T, r *engine.Request, text string) (sum pars
 // answers returns what a template writes of an answer, in a few ways, with the request that it answers: with and
 // without thoughts, which templates may leave out of a conversation.
 func (l *toolLoop) answers(
-	t *testing.T, content string, calls []prompt.Call,
+	t *testing.T, content string, calls []prompt.ToolCall,
 ) (all []string, r engine.Request, notes []string) {
 	t.Helper()
 	for _, thoughts := range []string{"Let me see.", ""} {
@@ -162,7 +162,7 @@ func cutStep() int {
 	return 7
 }
 
-func sameCalls(got parsed, want []prompt.Call) bool {
+func sameCalls(got parsed, want []prompt.ToolCall) bool {
 	if len(got.calls) != len(want) {
 		return false
 	}
@@ -177,7 +177,7 @@ func sameCalls(got parsed, want []prompt.Call) bool {
 }
 
 // back returns the answer that is parsed to these calls. What a template writes after an answer is no part of it.
-func (l *toolLoop) back(t *testing.T, content string, calls []prompt.Call) (string, engine.Request, bool) {
+func (l *toolLoop) back(t *testing.T, content string, calls []prompt.ToolCall) (string, engine.Request, bool) {
 	t.Helper()
 	texts, r, notes := l.answers(t, content, calls)
 	switch {
@@ -213,7 +213,7 @@ func (l *toolLoop) checkCuts(t *testing.T, r *engine.Request, answer string) {
 		case err != nil:
 			t.Errorf("cut to %q: %v", answer[:end], err)
 		case len(cut.calls) == 0:
-		case !strings.HasPrefix(arguments, cut.calls[0].Arguments) && !sameCalls(cut, []prompt.Call{loopCall}):
+		case !strings.HasPrefix(arguments, cut.calls[0].Arguments) && !sameCalls(cut, []prompt.ToolCall{loopCall}):
 			t.Errorf("cut to %q: arguments %q", answer[:end], cut.calls[0].Arguments)
 		case len(cut.calls[0].Arguments) < longest:
 			t.Errorf("cut to %q: arguments %q are shorter than before", answer[:end], cut.calls[0].Arguments)
@@ -272,8 +272,8 @@ func TestLikeNames(t *testing.T) {
 				tools:   toolsNamed(t, likeNames, parameters),
 			}
 			for _, tool := range likeNames {
-				call := prompt.Call{ID: "abcdef123", Name: tool, Arguments: `{"days":3,"unit":"C"}`}
-				if answer, r, ok := l.back(t, "", []prompt.Call{call}); !ok {
+				call := prompt.ToolCall{ID: "abcdef123", Name: tool, Arguments: `{"days":3,"unit":"C"}`}
+				if answer, r, ok := l.back(t, "", []prompt.ToolCall{call}); !ok {
 					sum, err := l.parse(t, &r, answer)
 					t.Errorf("%s: %q is parsed to %+v, %v", tool, answer, sum, err)
 				}
@@ -337,7 +337,7 @@ var notBack = map[string]string{
 // TestNamedIDs renders calls and results by templates that write IDs of their own for calls: each result comes after
 // the ID of its call, whatever the client's IDs and the results' order.
 func TestNamedIDs(t *testing.T) {
-	call := func(id, name string) prompt.Call { return prompt.Call{ID: id, Name: name, Arguments: `{}`} }
+	call := func(id, name string) prompt.ToolCall { return prompt.ToolCall{ID: id, Name: name, Arguments: `{}`} }
 	result := func(id, text string) prompt.Message {
 		return prompt.Message{Role: prompt.ToolRole, Content: text, CallID: id}
 	}
@@ -346,10 +346,10 @@ func TestNamedIDs(t *testing.T) {
 		m := loadTemplate(t, readTemplate(t, name))
 		l := toolLoop{m: m, builder: prompt.Builder{Model: m, Templates: &prompt.Templates{}}}
 		text, _, notes := l.build(t, []prompt.Message{
-			{Role: prompt.Assistant, Calls: []prompt.Call{call("id_1", "say"), call("id_2", "get_weather")}},
+			{Role: prompt.Assistant, Calls: []prompt.ToolCall{call("id_1", "say"), call("id_2", "get_weather")}},
 			result("id_2", "SUNNY"),
 			result("id_1", "SAID"),
-			{Role: prompt.Assistant, Calls: []prompt.Call{call("id_1", "get_weather")}},
+			{Role: prompt.Assistant, Calls: []prompt.ToolCall{call("id_1", "get_weather")}},
 			result("id_1", "RAINY"),
 		})
 

@@ -107,7 +107,7 @@ func saying(t *testing.T, text func(place string) string) *prompt.Conversation {
 	}
 
 	id := text("id")
-	call := prompt.Call{
+	call := prompt.ToolCall{
 		ID:        id,
 		Name:      text("call"),
 		Arguments: fmt.Sprintf(`{%s:%s}`, quoted("argument-name"), quoted("argument")),
@@ -118,7 +118,7 @@ func saying(t *testing.T, text func(place string) string) *prompt.Conversation {
 			{Role: prompt.User, Content: text("user")},
 			{Role: prompt.Assistant, Reasoning: text("reasoning"), Content: text("answer")},
 			{Role: prompt.User, Content: text("user")},
-			{Role: prompt.Assistant, Reasoning: text("reasoning"), Calls: []prompt.Call{call}},
+			{Role: prompt.Assistant, Reasoning: text("reasoning"), Calls: []prompt.ToolCall{call}},
 			{Role: prompt.ToolRole, CallID: id, CallName: call.Name, Content: text("result")},
 		},
 		Tools:        prompt.Tools{List: []prompt.Tool{tool}, Choice: prompt.ChoiceAuto, Parallel: true},

@@ -13,6 +13,8 @@ import (
 	"serve/engine"
 )
 
+var _ engine.Sampler = (*Sampler)(nil)
+
 // Sampler is llama.cpp's common sampler: one choice's random numbers, penalties
 // and grammar.
 type Sampler struct{ c *C.serve_sampler }

@@ -238,7 +238,7 @@ func conversation(sequence string, arguments string) (*prompt.Conversation, []st
 				if text == "" {
 					text = fmt.Sprintf(`{"city":%q}`, say("").Content)
 				}
-				m.Calls = append(m.Calls, prompt.Call{ID: id, Name: "get", Arguments: text})
+				m.Calls = append(m.Calls, prompt.ToolCall{ID: id, Name: "get", Arguments: text})
 			}
 			c.Messages = append(c.Messages, m)
 		}

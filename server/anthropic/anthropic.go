@@ -144,7 +144,7 @@ const schemaHeader = "X-Schema-Not-Enforced"
 func (api *API) decode(r *http.Request, table wire.Table[request]) (*request, *fault.Error) {
 	req := newRequest()
 	notes := wire.Notes{Lenient: api.lenient, Budget: steps.New(r.Context(), steps.PerRequest)}
-	how := dialect.Reading{
+	how := dialect.Body{
 		Service: api.service,
 		Notes:   &notes,
 		Model:   dialect.NamedModel(&notes),

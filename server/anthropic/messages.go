@@ -176,7 +176,7 @@ func (rd *reader) readAssistant(v wire.Value) (m prompt.Message, e *fault.Error)
 }
 
 // readCall reads a call that the assistant has made.
-func (rd *reader) readCall(b block) (c prompt.Call, e *fault.Error) {
+func (rd *reader) readCall(b block) (c prompt.ToolCall, e *fault.Error) {
 	b.known(rd, "id", "name", "input", "caller", "toolset_name")
 	if c.ID, e = b.RequiredText(b.fields, "id"); e != nil {
 		return c, e

@@ -16,8 +16,8 @@ import (
 // MaxText is the maximum size of a body without pictures, in bytes: more than any context has room for.
 const MaxText = 4 << 20
 
-// Reading says how the body of a request is read.
-type Reading struct {
+// Body says how the body of a request is read.
+type Body struct {
 	Service *service.Service
 	Notes   *wire.Notes
 	// Model returns the name of the model that the body asks for, which is asked first whether it has a place for the
@@ -29,7 +29,7 @@ type Reading struct {
 	Check func() *fault.Error
 }
 
-// NamedModel returns the model that a body names, or else its path does. It is a Reading's Model.
+// NamedModel returns the model that a body names, or else its path does. It is a Body's Model.
 func NamedModel(n *wire.Notes) func(body []byte) string {
 	return func(body []byte) string {
 		name := wire.Member(body, "model")
@@ -42,7 +42,7 @@ func NamedModel(n *wire.Notes) func(body []byte) string {
 
 // Decode reads the body of a request by a table. Of a request for a model that is not served or has no place for it,
 // nothing else is decoded.
-func Decode[T any](r *http.Request, how Reading, table wire.Table[T], into *T) *fault.Error {
+func Decode[T any](r *http.Request, how Body, table wire.Table[T], into *T) *fault.Error {
 	body, e := readBody(r)
 	if e != nil {
 		return e

@@ -47,7 +47,7 @@ func (a *answer) open(b []byte) []byte {
 }
 
 // appendContent appends the fields of the content to an object.
-func (a *answer) appendContent(b []byte, text, thinking string, calls []prompt.Call) []byte {
+func (a *answer) appendContent(b []byte, text, thinking string, calls []prompt.ToolCall) []byte {
 	if a.chat {
 		b = wire.AppendString(append(b, `,"message":{"role":"assistant","content":`...), text)
 	} else {
@@ -64,7 +64,7 @@ func (a *answer) appendContent(b []byte, text, thinking string, calls []prompt.C
 }
 
 // appendCalls appends the field of the calls, which are never cut in pieces.
-func appendCalls(b []byte, calls []prompt.Call) []byte {
+func appendCalls(b []byte, calls []prompt.ToolCall) []byte {
 	for i, call := range calls {
 		if i == 0 {
 			b = append(b, `,"tool_calls":[`...)
@@ -195,8 +195,8 @@ func (a *answer) complete(w http.ResponseWriter, r *http.Request, reply *service
 
 // whole returns the calls whose arguments are an object: the last one of an answer that was cut may not
 // be. Those without an id get one.
-func whole(calls []prompt.Call) []prompt.Call {
-	var list []prompt.Call
+func whole(calls []prompt.ToolCall) []prompt.ToolCall {
+	var list []prompt.ToolCall
 	for _, call := range calls {
 		if !isObject(call.Arguments) {
 			continue

@@ -82,13 +82,13 @@ func optional(object map[string]wire.Value, name string) (string, *fault.Error) 
 }
 
 // readCalls reads the calls of an assistant. Their arguments are objects here.
-func readCalls(v wire.Value) ([]prompt.Call, *fault.Error) {
+func readCalls(v wire.Value) ([]prompt.ToolCall, *fault.Error) {
 	list, e := v.Array(maxCalls)
 	if e != nil {
 		return nil, e
 	}
 
-	calls := make([]prompt.Call, len(list))
+	calls := make([]prompt.ToolCall, len(list))
 	for i, item := range list {
 		object, e := item.Object()
 		if e != nil {
@@ -122,7 +122,7 @@ func readCalls(v wire.Value) ([]prompt.Call, *fault.Error) {
 // callIDs gives the calls of a conversation ids where they have none, and finds the calls that results
 // belong to: by their id, or by their name and order.
 type callIDs struct {
-	calls  []prompt.Call
+	calls  []prompt.ToolCall
 	ended  []bool           // calls with a result
 	byID   map[string][]int // calls that may have none yet, in order; likewise
 	byName map[string][]int
@@ -157,7 +157,7 @@ func (c *callIDs) set(m *prompt.Message, object map[string]wire.Value) (e *fault
 }
 
 // add adds a call, which gets an ID.
-func (c *callIDs) add(call *prompt.Call) {
+func (c *callIDs) add(call *prompt.ToolCall) {
 	if c.byID == nil {
 		c.byID = map[string][]int{}
 		c.byName = map[string][]int{}

@@ -202,7 +202,7 @@ func (api *API) decode(
 	req := newRequest()
 	req.notes.Budget = steps.New(r.Context(), steps.PerRequest)
 	name := ""
-	how := dialect.Reading{Service: api.service, Notes: &req.notes, Empty: "missing request body"}
+	how := dialect.Body{Service: api.service, Notes: &req.notes, Empty: "missing request body"}
 	if model != nil {
 		how.Model = func(body []byte) string {
 			name = model(body)

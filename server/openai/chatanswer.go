@@ -269,7 +269,7 @@ func (t *tools) message(p *params, c *collected) chatMessage {
 }
 
 // call returns a call as the client knows its tool.
-func (t *tools) call(call *prompt.Call) toolCall {
+func (t *tools) call(call *prompt.ToolCall) toolCall {
 	c := toolCall{ID: newCallID(), Type: t.kinds.origin(call.Name).kind}
 	if c.Type == toolCustom {
 		c.Custom = &customCall{call.Name, inputOf(call.Arguments)}

@@ -14,7 +14,7 @@ import (
 const customInput = "input"
 
 // readCustomCall reads {"name":…,"input":…}.
-func readCustomCall(v wire.Value) (c prompt.Call, e *fault.Error) {
+func readCustomCall(v wire.Value) (c prompt.ToolCall, e *fault.Error) {
 	object, e := v.Object()
 	if e != nil {
 		return c, e

@@ -49,7 +49,7 @@ func (r *itemReader) addHosted(v wire.Value, object map[string]wire.Value, kind 
 	if e != nil {
 		return false, e
 	}
-	call := prompt.Call{ID: id, Name: strings.TrimSuffix(kind, "_call")}
+	call := prompt.ToolCall{ID: id, Name: strings.TrimSuffix(kind, "_call")}
 	if call.Arguments, e = hostedArguments(object, field); e != nil {
 		return false, e
 	}
@@ -125,7 +125,7 @@ func plainText(v wire.Value) string {
 }
 
 // readSearchCall reads a search for tools. Its arguments are an object, or JSON in a string.
-func readSearchCall(v wire.Value) (c prompt.Call, e *fault.Error) {
+func readSearchCall(v wire.Value) (c prompt.ToolCall, e *fault.Error) {
 	object, e := v.Object()
 	if e != nil {
 		return c, e

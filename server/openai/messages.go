@@ -176,7 +176,7 @@ func readAssistant(m *prompt.Message, object map[string]wire.Value) (e *fault.Er
 			return e
 		}
 		call.ID = call.Name
-		m.Calls = []prompt.Call{call}
+		m.Calls = []prompt.ToolCall{call}
 	}
 
 	m.CallID, e = wire.OptionalText(object, "tool_call_id")

@@ -434,7 +434,7 @@ func (api *API) notes(ctx context.Context) *wire.Notes {
 func decode[T any](
 	api *API, w http.ResponseWriter, r *http.Request, into *T, table wire.Table[T], check func() *fault.Error,
 ) *fault.Error {
-	how := dialect.Reading{Service: api.service, Notes: api.notes(r.Context()), Check: check}
+	how := dialect.Body{Service: api.service, Notes: api.notes(r.Context()), Check: check}
 	if table.Has("model") {
 		if name := r.PathValue(wire.DeploymentValue); name != "" {
 			how.Notes.Defaults = map[string]json.RawMessage{"model": wire.AppendString(nil, name)}

@@ -153,7 +153,7 @@ func (r *itemReader) addOther(v wire.Value, object map[string]wire.Value, kind s
 
 // addCall adds a call to the assistant's last message.
 func (r *itemReader) addCall(
-	v wire.Value, object map[string]wire.Value, read func(wire.Value) (prompt.Call, *fault.Error),
+	v wire.Value, object map[string]wire.Value, read func(wire.Value) (prompt.ToolCall, *fault.Error),
 ) *fault.Error {
 	id, e := v.RequiredText(object, "call_id")
 	if e != nil {
@@ -168,7 +168,7 @@ func (r *itemReader) addCall(
 	return nil
 }
 
-func (r *itemReader) call(call prompt.Call) {
+func (r *itemReader) call(call prompt.ToolCall) {
 	r.messages = openAssistant(r.messages)
 	last := &r.messages[len(r.messages)-1]
 	last.Calls = append(last.Calls, call)

@@ -361,13 +361,13 @@ func readFunctionCall(v wire.Value) (c toolChoice, e *fault.Error) {
 }
 
 // readCalls reads the calls of an assistant's message.
-func readCalls(v wire.Value) ([]prompt.Call, *fault.Error) {
+func readCalls(v wire.Value) ([]prompt.ToolCall, *fault.Error) {
 	items, e := v.Array(maxParts)
 	if e != nil {
 		return nil, e
 	}
 
-	var calls []prompt.Call
+	var calls []prompt.ToolCall
 	for _, item := range items {
 		object, e := item.Object()
 		if e != nil {
@@ -406,7 +406,7 @@ func readCalls(v wire.Value) ([]prompt.Call, *fault.Error) {
 }
 
 // readNestedCall is readCall for an object that contains nothing else.
-func readNestedCall(v wire.Value) (c prompt.Call, e *fault.Error) {
+func readNestedCall(v wire.Value) (c prompt.ToolCall, e *fault.Error) {
 	object, e := v.Object()
 	if e != nil {
 		return c, e
@@ -417,7 +417,7 @@ func readNestedCall(v wire.Value) (c prompt.Call, e *fault.Error) {
 
 // readCall reads {"name":...,"arguments":...}; arguments is a string. It should be JSON, but may be whatever a model
 // has written, as an answer that was cut.
-func readCall(v wire.Value) (c prompt.Call, e *fault.Error) {
+func readCall(v wire.Value) (c prompt.ToolCall, e *fault.Error) {
 	object, e := v.Object()
 	if e != nil {
 		return c, e

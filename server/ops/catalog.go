@@ -8,8 +8,8 @@ import (
 	"serve/service"
 )
 
-// Catalog is the answer to GET /catalog.
-type Catalog struct {
+// CatalogAnswer is the answer to GET /catalog.
+type CatalogAnswer struct {
 	// Manage says whether the client may download, load, unload and remove models.
 	Manage  bool                   `json:"manage"`
 	Offline bool                   `json:"offline"`      // nothing can be downloaded
@@ -21,9 +21,9 @@ type Catalog struct {
 func (o *Ops) catalog(w http.ResponseWriter, r *http.Request) *fault.Error {
 	known := o.opts.Service.Catalog()
 	if known == nil {
-		return wire.WriteJSON(w, Catalog{Offline: true, Models: []service.CatalogModel{}})
+		return wire.WriteJSON(w, CatalogAnswer{Offline: true, Models: []service.CatalogModel{}})
 	}
-	return wire.WriteJSON(w, Catalog{
+	return wire.WriteJSON(w, CatalogAnswer{
 		Manage:  service.CallOf(r.Context()).Manages,
 		Offline: known.Offline,
 		Memory:  known.Memory,

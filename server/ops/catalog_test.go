@@ -17,7 +17,7 @@ func TestCatalog(t *testing.T) {
 	known := service.Catalog{Memory: 8 << 30, Models: []service.CatalogModel{{Name: "small", Bytes: 7, Memory: 9}}}
 	managed, _ := servertest.Start(t, enginetest.Options{}, server.Options{Library: &servertest.Library{Known: known}})
 	alone, _ := servertest.Start(t, enginetest.Options{}, server.Options{})
-	get := func(url string, headers ...string) (c ops.Catalog) {
+	get := func(url string, headers ...string) (c ops.CatalogAnswer) {
 		t.Helper()
 		res := request(t, url+"/catalog", headers...)
 		defer res.Body.Close()

@@ -284,7 +284,7 @@ func (o *Ops) revokeKey(w http.ResponseWriter, r *http.Request) *fault.Error {
 // readKey reads a body about a key.
 func (o *Ops) readKey(r *http.Request, table wire.Table[keyRequest]) (*keyRequest, *fault.Error) {
 	req := &keyRequest{}
-	e := dialect.Decode(r, dialect.Reading{Service: o.opts.Service, Notes: &wire.Notes{}}, table, req)
+	e := dialect.Decode(r, dialect.Body{Service: o.opts.Service, Notes: &wire.Notes{}}, table, req)
 	return req, e
 }
 
