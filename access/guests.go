@@ -40,8 +40,8 @@ func NewGuests(l Limits, failed int) *Guests {
 // Failure counts a token that is not accepted, and returns ErrUnknown, or after too many a FailuresError.
 func (g *Guests) Failure(address string) error { return g.failures.failure(address) }
 
-// Admit returns the principal of a token that has been verified. Who it is, what it may do and when the token expires is
-// given. Its context ends then; the same token always has the same one.
+// Admit returns the principal of a token that has been verified. Who it is, what it may do and when the token expires
+// is given. Its context ends then; the same token always has the same one.
 func (g *Guests) Admit(token string, who Principal) *Principal {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -16,8 +16,8 @@ import (
 	"serve/hub"
 )
 
-// Connector reaches servers. It verifies each: one of the registry by the fingerprint of its certificate, which only the
-// user that runs the server can have written, and any other by the authorities.
+// Connector reaches servers. It verifies each: one of the registry by the fingerprint of its certificate, which only
+// the user that runs the server can have written, and any other by the authorities.
 type Connector struct {
 	Network hub.Options // how other machines are reached, and the authorities; Offline allows servers of this machine
 	// CertFile is a PEM file with the certificate, and its key, by which servers identify the user; "" for none.

@@ -35,7 +35,7 @@ func (s *Server) guardPlain(c *gin.Context) {
 	if c.Request.Context().Value(plainKey{}) == nil || isOpen {
 		return
 	}
-	s.fail(c, fault.New(fault.Forbidden, "", "The server takes requests without TLS from its proxy alone (--trust-proxy). "+
-		"If you have sent an API key, networks could read it: ask the proxy, and rotate the key."))
+	s.fail(c, fault.New(fault.Forbidden, "", "The server takes requests without TLS from its proxy alone "+
+		"(--trust-proxy). If you have sent an API key, networks could read it: ask the proxy, and rotate the key."))
 	c.Abort()
 }
