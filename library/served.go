@@ -96,20 +96,20 @@ func (s *Served) load(ctx context.Context, local *models.Local, shrink bool) (*p
 		return nil, host.LoadError(err)
 	}
 
-	describe(s.Terminal, s.Options, local.Name, in)
+	describe(s.Terminal, s.Options, local, in)
 	s.Terminal.Fact("loaded", "in %s", time.Since(start).Round(time.Millisecond))
 	in.WarnOfUsage(s.Terminal, local.Name)
 	return host.Instance(in), nil
 }
 
 // describe reports what was loaded.
-func describe(t *terminal.Terminal, o loader.ModelOptions, name string, in *loader.Loaded) {
+func describe(t *terminal.Terminal, o loader.ModelOptions, local *models.Local, in *loader.Loaded) {
 	m := in.Model
-	t.Fact("model", "%s: %s %s, %s parameters, %s", name, m.Architecture, m.Quantization,
+	t.Fact("model", "%s: %s %s, %s parameters, %s", local.Name, m.Architecture, m.Quantization,
 		terminal.FormatCount(m.Parameters), machine.FormatSize(m.Size))
 	describeContext(t, o, in)
 	if in.Plan.Projector != "" {
-		t.Fact("images", "read with %s", filepath.Base(in.Plan.Projector))
+		t.Fact("images", "read with %s", filepath.Base(local.Projector.Name))
 	}
 	for _, d := range in.Memory.Devices {
 		if d.Needs() > 0 {

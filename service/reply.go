@@ -123,8 +123,8 @@ func (r *Reply) generate(ctx context.Context, er engine.Request) error {
 	return nil
 }
 
-// Take is called with every event of a stream, by its index, before it is sent to the client. It returns an error at the
-// end of an answer that violates its schema.
+// Take is called with every event of a stream, by its index, before it is sent to the client. It returns an error at
+// the end of an answer that violates its schema.
 func (r *Reply) Take(stream int, e *engine.Event) error {
 	if r.call != nil && r.call.Audit != nil {
 		r.call.Audit.Drew(r.first+stream, e)

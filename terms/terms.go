@@ -233,6 +233,14 @@ func (a *Acceptance) question(c *models.Candidate) string {
 }
 
 func refusal(a *Acceptance, c *models.Candidate) error {
+	if c.Gated != "" && c.License == "" {
+		return &models.Error{
+			Kind: models.ErrTerms,
+			Text: fmt.Sprintf("%s is gated: its authors want their terms to be accepted", c.Name),
+			Todo: fmt.Sprintf("accept its terms at the model's page, %s, and here once with serve pull %s --accept-license %s",
+				a.Repo, c.Name, a.License),
+		}
+	}
 	return &models.Error{
 		Kind: models.ErrTerms,
 		Text: fmt.Sprintf("%s has the license %s, which restricts its use and was not accepted", c.Name, a.License),

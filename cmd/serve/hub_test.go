@@ -240,7 +240,7 @@ func TestPullFaults(t *testing.T) {
 		{"gated", func(h *hubtest.Hub) {
 			h.Add(tinyRepo, hubtest.Repo{Files: map[string][]byte{"m-Q4_K_M.gguf": model}, Gated: "manual"})
 			h.Fail("hub", func(w http.ResponseWriter, r *http.Request) bool { r.Header.Del("Authorization"); return false })
-		}, []string{"pull", tinyRepo}, exitAccess, []string{"gated", "accept its terms at"}},
+		}, []string{"pull", tinyRepo, "--accept-license", tinyRepo}, exitAccess, []string{"gated", "accept its terms at"}},
 		{
 			"wrong bytes",
 			func(h *hubtest.Hub) { h.Fail("cdn", hubtest.WrongByte(h)) },
