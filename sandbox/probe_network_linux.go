@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -154,18 +155,20 @@ const lookTime = 2 * time.Second
 func lookUp(s NetworkScene) error {
 	ctx, cancel := context.WithTimeout(context.Background(), lookTime)
 	defer cancel()
-	var failed error
+	var failed atomic.Pointer[error] // IPv4 and IPv6 are asked for at the same time
 	r := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		c, err := d.DialContext(ctx, "udp", inetText(s.UDP))
-		failed = err
+		if err != nil {
+			failed.Store(&err)
+		}
 		return c, err
 	}}
 	_, err := r.LookupHost(ctx, "example.invalid.")
 	var unknown *net.DNSError
 	switch {
-	case failed != nil:
-		return failed
+	case failed.Load() != nil:
+		return *failed.Load()
 	case errors.As(err, &unknown) && unknown.IsNotFound:
 		return nil
 	}
