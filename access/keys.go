@@ -41,8 +41,8 @@ type Keys struct {
 	leaving map[string]bool // those whose last one has just ended
 	listed  map[string]Key  // the file's keys, by their ids
 	seen    stamp
-	present bool      // the file was there when it was looked at last
-	broken  time.Time // when what was seen last could not be used; zero if it can be
+	present bool                      // the file was there when it was looked at last
+	broken  atomic.Pointer[time.Time] // when what was seen last could not be used; nil if it can be
 
 	complaint complaint // about the file
 	unsaved   complaint // about the file of usage; of the goroutine that writes it
@@ -187,16 +187,18 @@ func (k *Keys) look() {
 		return
 	}
 	isSame := err == nil && now == k.seen
-	if isSame && (k.broken.IsZero() || time.Since(k.broken) < retryEvery) {
+	broken := k.broken.Load()
+	if isSame && (broken == nil || time.Since(*broken) < retryEvery) {
 		return
 	}
 
-	k.broken = time.Time{}
+	k.broken.Store(nil)
 	if err == nil {
 		k.present = true
 		k.seen = now
 		if err = k.load(); err != nil {
-			k.broken = time.Now()
+			failed := time.Now()
+			k.broken.Store(&failed)
 		}
 	} else {
 		k.seen = stamp{} // whatever comes is read

@@ -400,7 +400,10 @@ func TestBrokenFileIsReadOnce(t *testing.T) {
 		brokenAt := func() time.Time {
 			time.Sleep(2 * checkEvery)
 			synctest.Wait()
-			return k.broken
+			if broken := k.broken.Load(); broken != nil {
+				return *broken
+			}
+			return time.Time{}
 		}
 
 		if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
