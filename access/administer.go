@@ -58,11 +58,13 @@ func (p *Principal) lacks(k *Key) string {
 	case !p.Expires.IsZero() && (k.Expires.IsZero() || k.Expires.After(p.Expires)):
 		return "time: it ends at " + p.Expires.UTC().Format(time.RFC3339)
 	}
+
 	for _, m := range k.Models {
 		if len(p.Models) > 0 && !slices.Contains(p.Models, m) {
 			return "the model " + m
 		}
 	}
+
 	return ""
 }
 
@@ -183,10 +185,12 @@ func (k *Keys) ListFor(by *Principal) ([]Managed, error) {
 	if !k.Required() {
 		return nil, ErrOpen
 	}
+
 	list, err := List(k.opts.File)
 	if err != nil {
 		return nil, err
 	}
+
 	t := k.table.Load()
 	seen := []Managed{}
 	for i := range list {
@@ -202,6 +206,7 @@ func (k *Keys) ListFor(by *Principal) ([]Managed, error) {
 			Manageable: l.Revoked.IsZero() && by.lacks(&l.Key) == "",
 		})
 	}
+
 	return seen, nil
 }
 

@@ -157,7 +157,8 @@ func TestTenantsOfAdministrators(t *testing.T) {
 	}
 	_, theirs := k.RevokeFor(team, root.ID)
 	_, nobodys := k.RevokeFor(team, "key_0123456789abcdef")
-	if !errors.Is(theirs, ErrNoKey) || strings.ReplaceAll(theirs.Error(), root.ID, "key_0123456789abcdef") != nobodys.Error() {
+	if !errors.Is(theirs, ErrNoKey) ||
+		strings.ReplaceAll(theirs.Error(), root.ID, "key_0123456789abcdef") != nobodys.Error() {
 		t.Errorf("another tenant's key: %v; one that is not there: %v", theirs, nobodys)
 	}
 }
@@ -188,11 +189,25 @@ func TestEndedAdministrators(t *testing.T) {
 
 	// Whom others vouch for has no key in the file. It is known until its session ends.
 	k := opened(t)
-	guest := &Principal{ID: "guest", Name: "g", Tenant: "guest", Scopes: everything, session: newSession(), account: NewAccount(Limits{})}
+	guest := &Principal{
+		ID:      "guest",
+		Name:    "g",
+		Tenant:  "guest",
+		Scopes:  everything,
+		session: newSession(),
+		account: NewAccount(Limits{}),
+	}
 	if _, _, err := k.CreateFor(guest, NewKey{Name: "early"}); err != nil {
 		t.Error(err)
 	}
-	named := &Principal{ID: "other", Name: "first", Tenant: "first", Scopes: everything, session: newSession(), account: NewAccount(Limits{})}
+	named := &Principal{
+		ID:      "other",
+		Name:    "first",
+		Tenant:  "first",
+		Scopes:  everything,
+		session: newSession(),
+		account: NewAccount(Limits{}),
+	}
 	if all, own := named.Administers(); all || !own {
 		t.Error("one whom others call as its tenant administers all tenants")
 	}

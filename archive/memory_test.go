@@ -71,7 +71,8 @@ func TestMemoryBounds(t *testing.T) {
 	})
 }
 
-// TestMemoryOfIdleTenants drops the old records of tenants that ask for nothing any more, and all that is kept for them.
+// TestMemoryOfIdleTenants drops the old records of tenants that ask for nothing any more, and all that is kept for
+// them.
 func TestMemoryOfIdleTenants(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := NewMemory(1<<20, time.Hour)

@@ -96,10 +96,12 @@ func (c *checker) check(d disk, s segment, limit int64) error {
 			c.found = append(c.found, found{line: l.number, seq: -1, leaf: leafOf(l.text)})
 		}
 	}
+
 	if !headed {
 		c.report(0, -1, "the file is empty")
 		c.trusted = false
 	}
+
 	c.tail()
 	return nil
 }
@@ -244,6 +246,7 @@ func (c *checker) fill(l *line, actual []found, expected []tlog.Hash, gap int64)
 			have[i] = true
 		}
 	}
+
 	complete := true
 	for i, ok := range have {
 		if !ok {
@@ -251,11 +254,13 @@ func (c *checker) fill(l *line, actual []found, expected []tlog.Hash, gap int64)
 			complete = false
 		}
 	}
+
 	if !complete {
 		c.trusted = false
 		c.report(l.number, -1, "nothing behind these can be checked in this file without them")
 		return nil
 	}
+
 	c.report(l.number, base+gap-1, "the checkpoint behind record %d is missing or damaged", base+gap-1)
 	return append(leaves, expected...)
 }

@@ -112,6 +112,7 @@ func exportCSV(w io.Writer, list iter.Seq2[*Record, error]) error {
 	if err := table.Write(row); err != nil {
 		return err
 	}
+
 	for r, err := range list {
 		if err != nil {
 			return err
@@ -127,6 +128,7 @@ func exportCSV(w io.Writer, list iter.Seq2[*Record, error]) error {
 			return err
 		}
 	}
+
 	table.Flush()
 	return table.Error()
 }
@@ -181,9 +183,13 @@ type object map[string]any
 // ocsf returns a record as an event of OCSF's class API Activity. What that has no attribute for is in unmapped.
 func ocsf(r *Record, version string) object {
 	id, name := ocsfActivity(r)
-	status, statusName, severity := ocsfSuccess, "Success", ocsfInformational
+	status := ocsfSuccess
+	statusName := "Success"
+	severity := ocsfInformational
 	if r.failed() || r.Kind == RequestsRefused {
-		status, statusName, severity = ocsfFailure, "Failure", ocsfLow
+		status = ocsfFailure
+		statusName = "Failure"
+		severity = ocsfLow
 	}
 	if r.Kind == EngineFailed || r.Kind == LogResumed || r.Kind == LogRecovered || r.Kind == RequestLost {
 		severity = ocsfMedium
@@ -308,6 +314,7 @@ func (r *Record) Summary() []string {
 	if name == "" {
 		name = who.Client
 	}
+
 	if name == "" {
 		name = r.Address
 	}
@@ -315,15 +322,18 @@ func (r *Record) Summary() []string {
 	if r.Route != "" {
 		what = r.Method + " " + r.Route
 	}
+
 	in, _, out := r.tokens()
 	tokens := ""
 	if in+out > 0 {
 		tokens = fmt.Sprintf("%d + %d", in, out)
 	}
+
 	outcome := r.Error
 	if r.Status > 0 {
 		outcome = strings.TrimSpace(number(r.Status) + " " + r.Error)
 	}
+
 	if r.Count > 0 {
 		outcome = strings.TrimSpace(fmt.Sprintf("%d times %s", r.Count, outcome))
 	}

@@ -112,6 +112,7 @@ func open(keys *Keys, o Options) (*Log, error) {
 	if o.Segment == 0 {
 		o.Segment = defaultSegment
 	}
+
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
@@ -123,16 +124,19 @@ func open(keys *Keys, o Options) (*Log, error) {
 		stop:   make(chan struct{}),
 		prunes: map[string]bool{},
 	}
+
 	l.state.Continues = o.Continue
 	found, err := l.recover()
 	if err != nil {
 		return nil, err
 	}
+
 	if found != nil {
 		for _, r := range found.records() {
 			l.pending = append(l.pending, waiting{record: r})
 		}
 	}
+
 	l.notePrunes(false)
 	l.ended.Go(l.run)
 	l.poke()

@@ -115,10 +115,11 @@ func TestAppend(t *testing.T) {
 	}
 }
 
-// TestPowerCut cuts the power at 1,000 points. Every record that was acknowledged is in the log, which verifies, goes on
-// and knows which requests had not ended.
+// TestPowerCut cuts the power at 1,000 points. Every record that was acknowledged is in the log, which verifies, goes
+// on and knows which requests had not ended.
 func TestPowerCut(t *testing.T) {
-	acknowledged, lostAtOnce := 0, 0
+	acknowledged := 0
+	lostAtOnce := 0
 	for seed := range uint64(1000) {
 		d := newMemory(seed)
 		done := map[string]bool{}
@@ -202,8 +203,8 @@ func TestPowerCut(t *testing.T) {
 	}
 }
 
-// TestFullDisk has operations fail at random. What was acknowledged is there, what was not is refused, and afterwards the
-// log says how much is missing.
+// TestFullDisk has operations fail at random. What was acknowledged is there, what was not is refused, and afterwards
+// the log says how much is missing.
 func TestFullDisk(t *testing.T) {
 	refused := 0
 	for seed := range uint64(200) {

@@ -116,6 +116,7 @@ func collect(d disk, size int64, nodes hashes) error {
 	if err != nil {
 		return err
 	}
+
 	var t tree
 	add := func(leaf tlog.Hash) {
 		if t.size == size {
@@ -128,6 +129,7 @@ func collect(d disk, size int64, nodes hashes) error {
 			}
 		})
 	}
+
 	for _, s := range list {
 		for l, err := range lines(d, s) {
 			switch {
@@ -142,6 +144,7 @@ func collect(d disk, size int64, nodes hashes) error {
 			}
 		}
 	}
+
 	return nil
 }
 

@@ -56,6 +56,7 @@ func prune(d disk, keys *Keys, before time.Time) (files []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+
 	for _, s := range list[:max(len(list)-1, 0)] {
 		if s.pruned {
 			continue
@@ -86,6 +87,7 @@ func prune(d disk, keys *Keys, before time.Time) (files []string, err error) {
 		}
 		files = append(files, s.name)
 	}
+
 	return files, nil
 }
 

@@ -108,5 +108,6 @@ func (f *refusals) over(now time.Time) (list []*Record) {
 		}
 		list = append(list, r)
 	}
+
 	return list
 }

@@ -69,6 +69,7 @@ func segments(d disk) ([]segment, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the audit log: %w", err)
 	}
+
 	byFirst := map[int64]segment{}
 	for _, name := range names {
 		number, pruned := strings.CutSuffix(name, prunedSuffix)
@@ -86,10 +87,12 @@ func segments(d disk) ([]segment, error) {
 			byFirst[first] = segment{name: name, first: first, pruned: pruned}
 		}
 	}
+
 	list := make([]segment, 0, len(byFirst))
 	for _, s := range byFirst {
 		list = append(list, s)
 	}
+
 	slices.SortFunc(list, func(a, b segment) int { return int(min(max(a.first-b.first, -1), 1)) })
 	return list, nil
 }

@@ -126,10 +126,12 @@ func LastCheckpoint(dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+
 	list, err := segments(osDisk(dir))
 	if err != nil {
 		return "", err
 	}
+
 	if len(list) == 0 {
 		return "", fmt.Errorf("%w: there is no log in the folder", ErrProof)
 	}
@@ -145,6 +147,7 @@ func LastCheckpoint(dir string) (string, error) {
 	if _, err := ParseCheckpoint(last, key); err != nil {
 		return "", err
 	}
+
 	return last, nil
 }
 

@@ -196,10 +196,12 @@ func (c *command) verify(dir string) error {
 		}
 		o.Checkpoint = string(text)
 	}
+
 	r, err := audit.Verify(dir, o)
 	if err != nil {
 		return err
 	}
+
 	if c.json {
 		if err := c.t.PrintJSON(r); err != nil {
 			return err
@@ -212,12 +214,14 @@ func (c *command) verify(dir string) error {
 			c.t.Note("%s", *r.Unfinished)
 		}
 	}
+
 	if n := len(r.Problems); n > 0 {
 		return fmt.Errorf("%w: %d problems in %s", audit.ErrProof, n, dir)
 	}
 	if !c.json {
 		c.t.Note("%d records of %s verify, of which %d were pruned", r.Records, r.Origin, r.Pruned)
 	}
+
 	return nil
 }
 
@@ -289,10 +293,12 @@ func (c *command) match(dir, name string) error {
 	if err != nil {
 		return err
 	}
+
 	list, err := audit.FindText(dir, text)
 	if err != nil {
 		return err
 	}
+
 	if c.json {
 		return c.t.PrintJSON(append([]audit.Match{}, list...))
 	}
@@ -300,6 +306,7 @@ func (c *command) match(dir, name string) error {
 		c.t.Note("no record has this text")
 		return nil
 	}
+
 	rows := [][]string{append([]string{"AS"}, audit.Headings...)}
 	for _, m := range list {
 		row := []string{m.As}
@@ -308,6 +315,7 @@ func (c *command) match(dir, name string) error {
 		}
 		rows = append(rows, row)
 	}
+
 	return c.t.Table(rows)
 }
 

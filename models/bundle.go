@@ -440,6 +440,7 @@ func (in *bundleImport) admit(ctx context.Context) error {
 			return err
 		}
 	}
+
 	return nil
 }
 

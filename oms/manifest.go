@@ -314,5 +314,6 @@ func (m *Manifest) check(ctx context.Context, files []Content) (map[string]bool,
 			}
 		}
 	}
+
 	return seen, nil
 }

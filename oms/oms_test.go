@@ -332,7 +332,8 @@ func TestCertificates(t *testing.T) {
 	}{
 		"good": {func(*x509.Certificate) {}, a.trust(), ""},
 		"for code": {func(c *x509.Certificate) {
-			c.KeyUsage, c.ExtKeyUsage = 0, []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}
+			c.KeyUsage = 0
+			c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}
 		}, a.trust(), ""},
 		"another authority": {func(*x509.Certificate) {}, newAuthority(t).trust(), "unknown authority"},
 		"no authority":      {func(*x509.Certificate) {}, trusted(a.key), "no authority is trusted"},

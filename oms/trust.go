@@ -250,6 +250,7 @@ func ReadCertificates(name string) ([]*x509.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the certificates: %w", err)
 	}
+
 	var list []*x509.Certificate
 	for {
 		var block *pem.Block
@@ -265,6 +266,7 @@ func ReadCertificates(name string) ([]*x509.Certificate, error) {
 		}
 		list = append(list, cert)
 	}
+
 	if len(list) == 0 {
 		return nil, errors.New(name + " has no certificate")
 	}

@@ -139,10 +139,12 @@ func noneTwice(d *json.Decoder) error {
 	if err != nil {
 		return err
 	}
+
 	open, ok := token.(json.Delim)
 	if !ok {
 		return nil
 	}
+
 	fields := map[string]bool{}
 	for d.More() {
 		if open == '{' {
@@ -160,6 +162,7 @@ func noneTwice(d *json.Decoder) error {
 			return err
 		}
 	}
+
 	_, err = d.Token()
 	return err
 }
@@ -223,6 +226,7 @@ func (p *Policy) Admit(ctx context.Context, c *models.Candidate) error {
 	if len(c.Files) == 0 {
 		return fmt.Errorf("%w: %s has no files", models.ErrRefused, c.Name)
 	}
+
 	subject := &subject{Policy: p, Candidate: c, signatures: map[string]error{}}
 	var reasons []string
 	for i := range p.rules {
@@ -235,6 +239,7 @@ func (p *Policy) Admit(ctx context.Context, c *models.Candidate) error {
 		}
 		reasons = append(reasons, fmt.Sprintf("rule %d: %v", i+1, err))
 	}
+
 	if len(reasons) == 0 {
 		reasons = []string{"it admits none"}
 	}
@@ -299,21 +304,25 @@ func (s *subject) hash(ctx context.Context, f models.CandidateFile) (string, err
 	if f.SHA256 != "" {
 		return f.SHA256, nil
 	}
+
 	if f.Place == "" {
 		return "", errLater
 	}
 	if sum := s.known(f.State); sum != "" {
 		return sum, nil
 	}
+
 	file, err := os.Open(f.Place)
 	if err != nil {
 		return "", err
 	}
+
 	defer file.Close()
 	info, err := file.Stat()
 	if err != nil {
 		return "", err
 	}
+
 	if f.State != "" && models.State(info) != f.State {
 		return "", fmt.Errorf("%s has changed", f.Path)
 	}
@@ -323,6 +332,7 @@ func (s *subject) hash(ctx context.Context, f models.CandidateFile) (string, err
 		defer s.mu.Unlock()
 		s.hashes[f.State] = sum
 	}
+
 	return sum, err
 }
 

@@ -89,6 +89,7 @@ func (v *verification) readTrust(names []string) error {
 		}
 		return nil
 	}
+
 	switch {
 	case len(v.keys) == 0 && v.roots == "":
 		return errors.New("--oms needs --public-key or --cert-chain: whose signatures hold")
@@ -97,6 +98,7 @@ func (v *verification) readTrust(names []string) error {
 	case v.signature != "" && len(names) != 1:
 		return errors.New("--signature is for one model")
 	}
+
 	for _, name := range v.keys {
 		key, err := oms.ReadPublicKey(name)
 		if err != nil {
@@ -104,12 +106,14 @@ func (v *verification) readTrust(names []string) error {
 		}
 		v.trust.Keys = append(v.trust.Keys, key)
 	}
+
 	if v.roots != "" {
 		var err error
 		if v.trust.Roots, err = oms.ReadRoots(v.roots); err != nil {
 			return fmt.Errorf("--cert-chain: %w", err)
 		}
 	}
+
 	return nil
 }
 
@@ -194,6 +198,7 @@ func (v *verification) report(r Verified, signer *oms.Signer, err error) {
 		r.SignedBy = signer.Key
 		r.Names = signer.Names
 	}
+
 	switch {
 	case errors.Is(err, oms.ErrSignature):
 		r.Error = err.Error()
@@ -215,6 +220,7 @@ func (v *verification) report(r Verified, signer *oms.Signer, err error) {
 	default:
 		v.Terminal.Fact("intact", "%s", r.Name)
 	}
+
 	v.list = append(v.list, r)
 }
 

@@ -138,6 +138,7 @@ func (n *Native) component() (cdx.Component, error) {
 		},
 		ExternalReferences: &[]cdx.ExternalReference{{Type: cdx.ERTypeVCS, URL: n.URL}},
 	}
+
 	if path, ok := strings.CutPrefix(n.URL, "https://github.com/"); ok {
 		c.PackageURL = "pkg:github/" + strings.ToLower(path) + "@" + n.Version
 	}
@@ -145,6 +146,7 @@ func (n *Native) component() (cdx.Component, error) {
 	if err != nil {
 		return c, fmt.Errorf("%s: %w", n.Name, err)
 	}
+
 	(*c.ExternalReferences) = append(*c.ExternalReferences, cdx.ExternalReference{
 		Type:    cdx.ERTypeDistribution,
 		URL:     npmURL(n.Archive),

@@ -355,18 +355,21 @@ func parameters(r *engine.Request) json.RawMessage {
 	if r.MaxTokens > 0 {
 		p["max_tokens"] = r.MaxTokens
 	}
+
 	if r.Choices > 1 {
 		p["n"] = r.Choices
 	}
 	if len(r.Stop) > 0 {
 		p["stop_strings"] = len(r.Stop)
 	}
+
 	if r.LogProbs {
 		p["top_logprobs"] = r.Top
 	}
 	if len(r.Sampling.LogitBias) > 0 {
 		p["logit_bias"] = r.Sampling.LogitBias
 	}
+
 	for i := range engine.Parameters {
 		parameter := &engine.Parameters[i]
 		value := parameter.Get(&r.Sampling)
@@ -374,10 +377,12 @@ func parameters(r *engine.Request) json.RawMessage {
 			p[parameter.Name] = value
 		}
 	}
+
 	b, err := json.Marshal(p)
 	if err != nil {
 		return nil // a number that JSON does not have
 	}
+
 	return b
 }
 

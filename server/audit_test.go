@@ -293,7 +293,8 @@ func TestRefusalsAreRecorded(t *testing.T) {
 		Library: &servertest.Library{Files: map[string]*service.Facts{"fake": {Name: "fake", SHA256: "5ha"}, "old": {Name: "old"}}},
 	})
 	h := s.Handler()
-	alice, root := "Authorization: Bearer "+secrets["alice"], "Authorization: Bearer "+secrets["root"]
+	alice := "Authorization: Bearer " + secrets["alice"]
+	root := "Authorization: Bearer " + secrets["root"]
 	for range 1000 {
 		ask(h, "GET", "/metrics", "", "Authorization: Bearer wrong")
 	}

@@ -258,6 +258,7 @@ func (x *exchange) setLimits(h http.Header) {
 	if x.call.Principal == nil {
 		return
 	}
+
 	requests, tokens := x.call.Principal.Account().Windows()
 	var windows []dialect.Window
 	for _, of := range []struct {
@@ -280,6 +281,7 @@ func (x *exchange) setLimits(h http.Header) {
 		h.Set("X-Ratelimit-Remaining-"+of.name, strconv.Itoa(of.Remaining))
 		h.Set("X-Ratelimit-Reset-"+of.name, resetTime(of.Reset))
 	}
+
 	x.endpoint.dialect.Limits(h, windows)
 }
 

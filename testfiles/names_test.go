@@ -27,8 +27,8 @@ var sameName = map[string]string{
 }
 
 // TestTypeNames checks that no exported type has the name of another one in a package that its own imports: where
-// both are used, a reader has to know which is meant. Exempt is a type that stands for the other: one that embeds it, and
-// one that is declared to implement it or to be implemented by it, by var _ other.Type = (*Type)(nil).
+// both are used, a reader has to know which is meant. Exempt is a type that stands for the other: one that embeds it,
+// and one that is declared to implement it or to be implemented by it, by var _ other.Type = (*Type)(nil).
 func TestTypeNames(t *testing.T) {
 	packages := readPackages(t, "..")
 	if len(packages) < 20 {

@@ -190,7 +190,8 @@ func (r *running) reproduced(t *testing.T, body string) (a reproducedAnswer) {
 // sameAnswers compares answers bit by bit.
 func sameAnswers(t *testing.T, how string, want, got []reproducedAnswer) {
 	t.Helper()
-	turned, differ := 0, 0
+	turned := 0
+	differ := 0
 	for i := range want {
 		if got[i].text != want[i].text {
 			turned++

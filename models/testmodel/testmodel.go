@@ -306,6 +306,7 @@ func (w *writer) vocabulary(v []token, pre string) {
 			}
 		})
 	}
+
 	w.str("tokenizer.ggml.model", model)
 	w.array("tokenizer.ggml.tokens", typeString, len(v), func(b *bytes.Buffer) {
 		for _, t := range v {
