@@ -14,6 +14,8 @@ import (
 
 	"github.com/gofrs/flock"
 	"golang.org/x/sys/unix"
+
+	"serve/durable"
 )
 
 // fileVersion is the version of both files' format.
@@ -241,17 +243,7 @@ func keepOwner(name, path string) error {
 }
 
 // syncFolder makes the names in a folder durable. Tests have it fail.
-var syncFolder = func(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = f.Sync()
-	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP) {
-		err = nil // the file system cannot
-	}
-	return errors.Join(err, f.Close())
-}
+var syncFolder = durable.SyncFolder
 
 // lock takes the lock that whoever changes the files takes: the server and the commands.
 func lock(path string) (unlock func(), err error) {

@@ -1,12 +1,11 @@
 package audit
 
 import (
-	"errors"
 	"io"
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
+	"serve/durable"
 )
 
 // disk is the folder of a log. Tests have one that fails.
@@ -58,14 +57,4 @@ func (d osDisk) Rename(from, to string) error { return os.Rename(d.path(from), d
 
 func (d osDisk) Remove(name string) error { return os.Remove(d.path(name)) }
 
-func (d osDisk) Sync() error {
-	f, err := os.Open(string(d))
-	if err != nil {
-		return err
-	}
-	err = f.Sync()
-	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP) {
-		err = nil // the file system cannot
-	}
-	return errors.Join(err, f.Close())
-}
+func (d osDisk) Sync() error { return durable.SyncFolder(string(d)) }
