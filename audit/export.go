@@ -183,17 +183,7 @@ type object map[string]any
 // ocsf returns a record as an event of OCSF's class API Activity. What that has no attribute for is in unmapped.
 func ocsf(r *Record, version string) object {
 	id, name := ocsfActivity(r)
-	status := ocsfSuccess
-	statusName := "Success"
-	severity := ocsfInformational
-	if r.failed() || r.Kind == RequestsRefused {
-		status = ocsfFailure
-		statusName = "Failure"
-		severity = ocsfLow
-	}
-	if r.Kind == EngineFailed || r.Kind == LogResumed || r.Kind == LogRecovered || r.Kind == RequestLost {
-		severity = ocsfMedium
-	}
+	status, statusName, severity := ocsfOutcome(r)
 	event := object{
 		"category_uid":  ocsfCategory,
 		"category_name": "Application Activity",
@@ -352,3 +342,19 @@ func (r *Record) Summary() []string {
 
 // Headings are those of the columns of Summary.
 var Headings = []string{"SEQ", "TIME", "KIND", "WHO", "WHAT", "MODEL", "TOKENS", "OUTCOME", "ID"}
+
+// ocsfOutcome returns how OCSF says what came of a record.
+func ocsfOutcome(r *Record) (status int, statusName string, severity int) {
+	status = ocsfSuccess
+	statusName = "Success"
+	severity = ocsfInformational
+	if r.failed() || r.Kind == RequestsRefused {
+		status = ocsfFailure
+		statusName = "Failure"
+		severity = ocsfLow
+	}
+	if r.Kind == EngineFailed || r.Kind == LogResumed || r.Kind == LogRecovered || r.Kind == RequestLost {
+		severity = ocsfMedium
+	}
+	return status, statusName, severity
+}
