@@ -200,7 +200,7 @@ func New(o Options) (*Client, error) {
 		http: &http.Client{
 			Transport: transport,
 			// get follows redirects itself, to control which host receives the token.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+			CheckRedirect: egress.NoRedirect,
 		}}, nil
 }
 

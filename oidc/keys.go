@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"serve/egress"
 )
 
 // How often keys are looked at.
@@ -186,7 +188,7 @@ func (k *keySet) get(ctx context.Context, place string, read func(io.Reader) err
 	}
 	client := &http.Client{
 		Transport:     k.opts.Transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		CheckRedirect: egress.NoRedirect,
 	}
 	res, err := client.Do(r)
 	if err != nil {

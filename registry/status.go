@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"serve/egress"
 )
 
 // ParseURL parses the URL of a server, with or without /v1.
@@ -52,7 +54,7 @@ func Ask(ctx context.Context, transport *http.Transport, s Server, key Key, stat
 	defer transport.CloseIdleConnections()
 	client := &http.Client{
 		Transport:     transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		CheckRedirect: egress.NoRedirect,
 	}
 	res, err := client.Do(req)
 	if err != nil {
