@@ -196,7 +196,7 @@ $(LINT):
 lint: llama page node $(LINT)
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these"; exit 1; }
 	CGO_ENABLED=0 go vet $(PURE)
-	$(LINT) run
+	$(LINT) run --max-same-issues 0 --max-issues-per-linter 0
 	web/test/node_modules/.bin/tsc --noEmit -p web
 
 # Every fuzz target in the packages without C: for one with C, all of that is compiled once more.

@@ -137,8 +137,8 @@ func IsLocal(host string) bool {
 	return err == nil && ip.Unmap().IsLoopback()
 }
 
-// NoRedirect is the CheckRedirect of an http.Client that returns redirects instead of following them: what is sent may be
-// for this host alone.
+// NoRedirect is the CheckRedirect of an http.Client that returns redirects instead of following them: what is sent may
+// be for this host alone.
 func NoRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // controlKey is the key of a context's control.
