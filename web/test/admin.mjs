@@ -27,10 +27,16 @@ async function enter(name) {
   await page.getByRole('link', { name: 'Key', exact: true }).waitFor();
 }
 
+/** Opens the form for a new key, and types its name: the field has the focus. */
+async function begin(name) {
+  await button('New key').click();
+  await page.locator('input:focus').waitFor();
+  await page.keyboard.type(name);
+}
+
 /** Makes a key on the page, and returns its secret. */
 async function create(name, fill = async () => {}) {
-  await button('New key').click();
-  await page.keyboard.type(name); // it has the focus
+  await begin(name);
   await fill();
   await button('Create the key').click();
   return secretOf(name);
@@ -128,8 +134,7 @@ test('a key is made, copied, used, rotated and revoked', async () => {
   await row('ci').getByText('revoked', { exact: true }).waitFor();
   assert.equal(await button('Revoke: ci').count(), 0);
 
-  await button('New key').click();
-  await page.keyboard.type('ci');
+  await begin('ci');
   await page.keyboard.press('Enter');
   await page.getByRole('alert').getByText(/already a key named ci/).waitFor();
   forgive(/status of 400/);
