@@ -4,9 +4,6 @@
 
 #include "tokenize.h"
 
-#include <sys/mman.h>
-#include <ucontext.h>
-
 #include <algorithm>
 #include <cctype>
 #include <cstdint>
@@ -14,6 +11,11 @@
 #include <functional>
 #include <stdexcept>
 #include <utility>
+
+#ifdef __GLIBCXX__
+#include <sys/mman.h>
+#include <ucontext.h>
+#endif
 
 namespace {
 
@@ -80,6 +82,8 @@ std::vector<piece_of_text> cut(const char * text, size_t len) {
     return pieces;
 }
 
+#ifdef __GLIBCXX__ // whose regex recurses once for each character
+
 // switched is what on_large_stack runs on another stack.
 struct switched {
     std::function<void()> f;
@@ -125,6 +129,14 @@ void on_large_stack(size_t bytes, std::function<void()> f) {
         std::rethrow_exception(s.failed);
     }
 }
+
+#else // the regex of libc++ keeps its states on the heap
+
+void on_large_stack(size_t, const std::function<void()> & f) {
+    f();
+}
+
+#endif
 
 void append_tokens(const llama_vocab * vocab, const char * text, size_t len, std::vector<llama_token> & out) {
     const size_t before = out.size();

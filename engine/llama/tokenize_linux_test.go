@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"serve/engine"
 )
 
 // TestLongWordsCount splits a long word on the thread that asks: the clock of that thread is the one that ends calls
@@ -25,7 +27,7 @@ func TestLongWordsCount(t *testing.T) {
 
 	thread := taken(unix.CLOCK_THREAD_CPUTIME_ID)
 	process := taken(unix.CLOCK_PROCESS_CPUTIME_ID)
-	tokens, err := m.Tokenize(text, false, false)
+	tokens, err := m.Tokenize(text, engine.Reading{})
 	thread = taken(unix.CLOCK_THREAD_CPUTIME_ID) - thread
 	process = taken(unix.CLOCK_PROCESS_CPUTIME_ID) - process
 	if err != nil || len(tokens) == 0 {
