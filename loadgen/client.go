@@ -53,7 +53,10 @@ type Answer struct {
 	First, Took              time.Duration   // since the call: the first text, the end
 	Gaps                     []time.Duration // between two events that have text
 	Prompt, Cached, Answered int             // tokens, as counted by the server; 0 if it does not report them
+	CacheReported            bool            // whether it reports Cached
 	Events                   int             // that had text
+	Text                     string          // without reasoning and tool calls
+	Tools                    bool            // whether it calls a tool
 }
 
 // PerToken returns the seconds per token after the first; 0 if there are fewer than two tokens.
@@ -94,6 +97,7 @@ func (c *Client) Ask(ctx context.Context, q Call) (a Answer, err error) {
 	defer res.Body.Close()
 
 	var last time.Time
+	var written strings.Builder
 	done := false
 	lines := bufio.NewScanner(res.Body)
 	lines.Buffer(nil, maxLine)
@@ -106,7 +110,7 @@ func (c *Client) Ask(ctx context.Context, q Call) (a Answer, err error) {
 			break
 		}
 		now := time.Now()
-		text, err := a.read(data)
+		text, err := a.read(data, &written)
 		if err != nil {
 			return a, err
 		}
@@ -124,6 +128,7 @@ func (c *Client) Ask(ctx context.Context, q Call) (a Answer, err error) {
 	}
 
 	a.Took = time.Since(begin)
+	a.Text = written.String()
 	if err := lines.Err(); err != nil {
 		return a, err
 	}
@@ -170,7 +175,7 @@ type chunk struct {
 		Prompt   int `json:"prompt_tokens"`
 		Answered int `json:"completion_tokens"`
 		Details  struct {
-			Cached int `json:"cached_tokens"`
+			Cached *int `json:"cached_tokens"`
 		} `json:"prompt_tokens_details"`
 	} `json:"usage"`
 	Error *struct {
@@ -178,8 +183,8 @@ type chunk struct {
 	} `json:"error"`
 }
 
-// read processes one event and reports whether it has text.
-func (a *Answer) read(data []byte) (text bool, err error) {
+// read processes one event, appends its text, and reports whether it has text, reasoning or tool calls.
+func (a *Answer) read(data []byte, written *strings.Builder) (text bool, err error) {
 	var c chunk
 	if err := json.Unmarshal(data, &c); err != nil {
 		return false, fmt.Errorf("an event is not JSON: %w", err)
@@ -190,13 +195,24 @@ func (a *Answer) read(data []byte) (text bool, err error) {
 	if u := c.Usage; u != nil {
 		a.Prompt = u.Prompt
 		a.Answered = u.Answered
-		a.Cached = u.Details.Cached
+		if cached := u.Details.Cached; cached != nil {
+			a.Cached = *cached
+			a.CacheReported = true
+		}
 	}
 	for _, choice := range c.Choices {
 		d := choice.Delta
-		text = text || choice.Text+d.Content+d.Reasoning != "" || len(d.ToolCalls) > 0
+		written.WriteString(choice.Text)
+		written.WriteString(d.Content)
+		a.Tools = a.Tools || called(d.ToolCalls)
+		text = text || choice.Text+d.Content+d.Reasoning != "" || called(d.ToolCalls)
 	}
 	return text, nil
+}
+
+// called reports whether a delta's tool_calls has any.
+func called(calls json.RawMessage) bool {
+	return len(calls) > 0 && string(calls) != "null" && string(calls) != "[]"
 }
 
 // Models lists the names of the server's models.

@@ -146,7 +146,7 @@ func FuzzTrace(f *testing.F) {
 
 // TestPrompts are as long as they should be, and begin alike where they should.
 func TestPrompts(t *testing.T) {
-	w := &writer{seed: 3, perWord: 1.25, overhead: 10}
+	w := &Writer{seed: 3, perWord: 1.25, overhead: 10}
 	shared := []prefix{{1, 60}}
 	a := w.text(&Request{Prompt: 200, Prefix: shared}, 1)
 	b := w.text(&Request{Prompt: 200, Prefix: shared}, 2)
@@ -173,6 +173,10 @@ func TestPrompts(t *testing.T) {
 	}
 	if a != w.text(&Request{Prompt: 200, Prefix: shared}, 1) {
 		t.Error("the same request has another text")
+	}
+
+	if n := len(strings.Fields(w.Text(100, 1))); n != 80 || w.Text(100, 1) == w.Text(100, 2) { // 100/1.25
+		t.Errorf("%d words without a template", n)
 	}
 }
 
@@ -224,8 +228,21 @@ func TestAsk(t *testing.T) {
 		},
 	)
 	if err != nil || a.Events != 2 || events != 2 || len(a.Gaps) != 1 || a.Prompt != 7 || a.Cached != 2 ||
-		a.Answered != 3 || a.First <= 0 || a.Took < a.First {
+		!a.CacheReported || a.Text != "a" || a.Answered != 3 || a.First <= 0 || a.Took < a.First {
 		t.Errorf("%+v %v", a, err)
+	}
+}
+
+// TestToolCalls tells answers that call a tool from those that do not.
+func TestToolCalls(t *testing.T) {
+	for calls, want := range map[string]bool{`[{"index":0}]`: true, `[]`: false, `null`: false} {
+		c := stub(t, func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintf(w, "data: {\"choices\":[{\"delta\":{\"tool_calls\":%s}}]}\n\ndata: [DONE]\n\n", calls)
+		})
+		a, err := c.Ask(t.Context(), Call{Model: "m", Tokens: 1, Chat: true})
+		if err != nil || a.Tools != want || (a.Events == 1) != want || a.CacheReported {
+			t.Errorf("%s: %+v %v", calls, a, err)
+		}
 	}
 }
 

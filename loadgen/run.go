@@ -53,54 +53,26 @@ func (r *Run) Do(ctx context.Context) (*Report, error) {
 	return report, nil
 }
 
-// calibrate finds out how many tokens a word has, and which fields the server accepts. It
+// calibrate returns a writer of prompts, and the fields of requests that the server accepts. It
 // also warms up the model.
-func (r *Run) calibrate(ctx context.Context) (*writer, map[string]any, error) {
+func (r *Run) calibrate(ctx context.Context) (*Writer, map[string]any, error) {
 	fields := map[string]any{"temperature": 0}
 	if !r.Workload.Natural {
 		fields["ignore_eos"] = true
 	}
 
-	w := &writer{seed: r.Workload.Seed, perWord: 1}
-	ask := func(words int) (Answer, error) {
-		return r.Client.Ask(
-			ctx,
-			Call{
-				Model:  r.Model,
-				Prompt: w.text(&Request{Prompt: words}, -words),
-				Tokens: 2,
-				Chat:   r.Workload.Chat,
-				Fields: fields,
-			},
-		)
-	}
-
-	few, err := ask(20)
+	w, err := r.Client.Calibrate(ctx, Call{Model: r.Model, Chat: r.Workload.Chat, Fields: fields}, r.Workload.Seed)
 	var no *StatusError
 	if errors.As(err, &no) && strings.Contains(no.Text, "ignore_eos") {
 		return nil, nil, fmt.Errorf(
 			"the server does not support ignore_eos, so the model decides where answers end; run with --natural (%w)", err,
 		)
 	}
-	if err != nil {
-		return nil, nil, err
-	}
-
-	many, err := ask(120)
-	if err != nil {
-		return nil, nil, err
-	}
-	if few.Prompt == 0 || many.Prompt <= few.Prompt {
-		return nil, nil, errors.New("the server does not report the number of prompt tokens (usage)")
-	}
-
-	w.perWord = float64(many.Prompt-few.Prompt) / 100
-	w.overhead = float64(few.Prompt) - 20*w.perWord
-	return w, fields, nil
+	return w, fields, err
 }
 
 // offer sends the requests: from clients that wait for their answers, or at given times.
-func (r *Run) offer(ctx context.Context, w *writer, fields map[string]any) []sample {
+func (r *Run) offer(ctx context.Context, w *Writer, fields map[string]any) []sample {
 	samples := make([]sample, len(r.Requests))
 	begin := time.Now()
 	var mu sync.Mutex
