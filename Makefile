@@ -279,10 +279,10 @@ $(NFPM):
 	GOBIN=$(CURDIR)/build/bin go install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
 	mv build/bin/nfpm $@
 
-# BENCH_MODELS are GGUF files; tools that create large synthetic ones are not part of
+# BENCH_MODELS are GGUF files, by default a small real one; tools that create large synthetic ones are not part of
 # this repository. See docs/performance.md.
-bench: serve peers
-	go run ./bench $(BENCH_FLAGS) $(BENCH_MODELS)
+bench: serve peers $(if $(BENCH_MODELS),,real-models)
+	go run ./bench $(BENCH_FLAGS) $(or $(BENCH_MODELS),build/judges/SmolLM2-135M-Instruct.Q4_1.gguf)
 	go run ./bench/download
 
 clean:
