@@ -12,7 +12,7 @@ import (
 // copying is a kind of answer that repeats its prompt.
 type copying struct {
 	name string
-	text func(r *rand.Rand, words []string) string
+	text func(r *rand.Rand, owner func() string) string
 }
 
 var copyings = []copying{{"edit", proseOf}, {"JSON", recordsOf}, {"code", functionsOf}}
@@ -70,9 +70,15 @@ func copyPrompt(r *rand.Rand, k copying) string {
 	names := strings.Fields("amber birch cedar delta ember flint grove haven inlet jolly knoll lemon maple night olive")
 	r.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
 	old, replacement := names[0], names[1]
-	text := k.text(r, names[:1:1])
+	lines := 0
+	text := k.text(r, func() string {
+		if lines++; lines%5 == 1 { // an edit leaves most as it is
+			return old
+		}
+		return names[2+r.IntN(len(names)-2)]
+	})
 	changed := strings.ReplaceAll(text, old, replacement)
-	begin := changed[:strings.LastIndex(changed[:len(changed)/5], "\n")+1]
+	begin := changed[:strings.LastIndex(changed[:len(changed)/3], "\n")+1]
 	return fmt.Sprintf("Original:\n%s\nThe same with %q in place of %q:\n%s", text, replacement, old, begin)
 }
 
@@ -81,35 +87,35 @@ var things = strings.Fields("river stone cloud paper glass window garden market 
 func thing(r *rand.Rand) string { return things[r.IntN(len(things))] }
 
 // proseOf is a text of lines, with a name in each.
-func proseOf(r *rand.Rand, names []string) string {
+func proseOf(r *rand.Rand, owner func() string) string {
 	var b strings.Builder
 	for range 14 {
-		fmt.Fprintf(&b, "The %s of %s is near the %s, and the %s is %d years old.\n", thing(r), names[0], thing(r), thing(r),
+		fmt.Fprintf(&b, "The %s of %s is near the %s, and the %s is %d years old.\n", thing(r), owner(), thing(r), thing(r),
 			r.IntN(90)+10)
 	}
 	return b.String()
 }
 
 // recordsOf is JSON.
-func recordsOf(r *rand.Rand, names []string) string {
+func recordsOf(r *rand.Rand, owner func() string) string {
 	var b strings.Builder
 	b.WriteString("[\n")
 	for i := range 14 {
 		fmt.Fprintf(&b, "  {\"id\": %d, \"owner\": %q, \"kind\": %q, \"size\": %d},\n",
-			i, names[0], thing(r), r.IntN(900)+100)
+			i, owner(), thing(r), r.IntN(900)+100)
 	}
 	b.WriteString("]\n")
 	return b.String()
 }
 
 // functionsOf is code.
-func functionsOf(r *rand.Rand, names []string) string {
+func functionsOf(r *rand.Rand, owner func() string) string {
 	var b strings.Builder
 	for i := range 6 {
 		what := thing(r)
 		fmt.Fprintf(&b, "def %s_%s_%d(%s):\n    total = %d\n    for item in %s:\n        total += item.%s\n"+
 			"    return total\n\n",
-			names[0], what, i, what, r.IntN(90), what, thing(r))
+			owner(), what, i, what, r.IntN(90), what, thing(r))
 	}
 	return b.String()
 }

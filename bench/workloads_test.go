@@ -207,7 +207,7 @@ func TestCopies(t *testing.T) {
 		_, begin, _ := strings.Cut(rest, ":\n")
 		changed := strings.ReplaceAll(original, old, replacement)
 		if !strings.HasPrefix(changed, begin) || strings.Contains(begin, old) || !strings.HasSuffix(begin, "\n") ||
-			len(begin) > len(changed)/4 {
+			len(begin) > len(changed)/3 {
 			t.Errorf("%s: %q does not begin\n%s", k.name, begin, changed)
 		}
 	}
