@@ -8,7 +8,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
-	"hash"
 	"os"
 	"path/filepath"
 	"strings"
@@ -194,12 +193,3 @@ const tagSize = 16
 func (k *Keys) tag(seq int64, leaf tlog.Hash) []byte {
 	return sum(k.tags, fmt.Appendf(leaf[:], "%d", seq))[:tagSize]
 }
-
-// Digest is the keyed digest of a text that comes in parts.
-type Digest struct{ hash.Hash }
-
-// String returns the digest.
-func (d *Digest) String() string { return base64.RawURLEncoding.EncodeToString(d.Sum(nil)) }
-
-// NewDigest returns the digest of nothing.
-func (k *Keys) NewDigest() *Digest { return &Digest{hmac.New(sha256.New, k.digest)} }

@@ -201,8 +201,8 @@ func (l *Log) Refused(r *Record) {
 	l.Note(r)
 }
 
-// Digest returns a digest of nothing.
-func (l *Log) Digest() *Digest { return l.keys.NewDigest() }
+// Digest returns the digest of a subject without content.
+func (l *Log) Digest(of Subject) *Digest { return l.keys.NewDigest(of) }
 
 // State returns how the log is.
 func (l *Log) State() State {

@@ -67,8 +67,9 @@ type Record struct {
 	Route    string `json:"route,omitempty"`
 	API      string `json:"api,omitempty"`
 
-	Tools   []string `json:"tools,omitempty"`   // names of those that the model was offered
-	Message string   `json:"message,omitempty"` // digest of the conversation's last message
+	Tools   []string `json:"tools,omitempty"`          // names of those that the model was offered
+	Digests int      `json:"digest_version,omitempty"` // of the digests; 0 stands for 1
+	Message string   `json:"message,omitempty"`        // digest of the conversation's last message
 	Work    []Work   `json:"work,omitempty"`
 
 	Status   int     `json:"status,omitempty"`
@@ -102,7 +103,7 @@ type Work struct {
 	In         int             `json:"tokens_in,omitempty"`
 	Cached     int             `json:"tokens_cached,omitempty"` // of In
 	Out        int             `json:"tokens_out,omitempty"`
-	Answers    []string        `json:"answers,omitempty"` // digests of what it wrote, for each choice
+	Answers    []Answer        `json:"answers,omitempty"` // digests of what it wrote, for each choice
 	Finish     []string        `json:"finish,omitempty"`
 	Error      string          `json:"error,omitempty"`
 }
@@ -196,8 +197,11 @@ func (r *Record) bound() {
 		if len(w.Parameters) > maxParameters || !json.Valid(w.Parameters) {
 			w.Parameters = nil
 		}
-		for _, list := range []*[]string{&w.Pictures, &w.Prompts, &w.Answers, &w.Finish} {
+		for _, list := range []*[]string{&w.Pictures, &w.Prompts, &w.Finish} {
 			*list = cutAll(*list)
+		}
+		if more := len(w.Answers) - maxList + 1; more > 1 {
+			w.Answers = append(w.Answers[:maxList-1:maxList-1], Answer{Text: fmt.Sprintf("and %d more", more)})
 		}
 	}
 

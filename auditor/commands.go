@@ -309,7 +309,7 @@ func (c *command) match(dir, name string) error {
 
 	rows := [][]string{append([]string{"AS"}, audit.Headings...)}
 	for _, m := range list {
-		row := []string{m.As}
+		row := []string{string(m.As)}
 		for _, cell := range m.Record.Summary() {
 			row = append(row, terminal.Printable(cell))
 		}

@@ -48,7 +48,7 @@ type ledger struct {
 type workRecord struct {
 	audit.Work
 	stream  *engine.Stream
-	answers []*audit.Text // of the choices
+	answers []*audit.AnswerDigest // of the choices
 }
 
 var _ service.Auditor = (*ledger)(nil)
@@ -132,7 +132,7 @@ func (l *ledger) record(kind audit.Kind) *audit.Record {
 
 // Reads implements service.Auditor, as do the methods after it.
 func (l *ledger) Reads(c *prompt.Conversation) {
-	last := audit.NewText(l.log.Digest())
+	last := audit.NewText(l.log.Digest(audit.OfMessage))
 	_, _ = last.Write([]byte(c.Messages[len(c.Messages)-1].Content))
 	var pictures []string
 	for i := range c.Messages {
@@ -186,6 +186,7 @@ func (l *ledger) Begins(ctx context.Context, model *pool.Lease, works []service.
 // fill adds the works so far to a record. The caller holds the mutex.
 func (l *ledger) fill(r *audit.Record) {
 	r.Tools = l.tools
+	r.Digests = audit.DigestVersion
 	r.Message = l.message
 	for _, w := range l.works {
 		r.Work = append(r.Work, w.Work)
@@ -202,7 +203,7 @@ func (l *ledger) newWork(model *pool.Lease, a *service.Asked, sum string) *workR
 		w.Parameters = parameters(a.Request)
 		w.Prompts = []string{l.prompt(pieces, a.Request.Prompt)}
 		for range max(a.Request.Choices, 1) {
-			w.answers = append(w.answers, audit.NewText(l.log.Digest()))
+			w.answers = append(w.answers, audit.NewAnswerDigest(l.log.Digest))
 		}
 	default:
 		for _, input := range a.Inputs {
@@ -210,7 +211,7 @@ func (l *ledger) newWork(model *pool.Lease, a *service.Asked, sum string) *workR
 			w.Prompts = append(w.Prompts, l.prompt(pieces, input))
 		}
 		for _, text := range a.Texts {
-			d := audit.NewText(l.log.Digest())
+			d := audit.NewText(l.log.Digest(audit.OfPrompt))
 			_, _ = d.Write([]byte(text))
 			w.Prompts = append(w.Prompts, d.String())
 		}
@@ -220,7 +221,7 @@ func (l *ledger) newWork(model *pool.Lease, a *service.Asked, sum string) *workR
 
 // prompt returns the digest of a prompt's text as the model reads it, with its control tokens and without its pictures.
 func (l *ledger) prompt(pieces [][]byte, tokens []engine.Token) string {
-	d := audit.NewText(l.log.Digest())
+	d := audit.NewText(l.log.Digest(audit.OfPrompt))
 	for _, t := range tokens {
 		if t >= 0 && int(t) < len(pieces) {
 			_, _ = d.Write(pieces[t])
@@ -240,8 +241,16 @@ func (l *ledger) Answers(work int, stream *engine.Stream) {
 func (l *ledger) Drew(work int, e *engine.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if list := l.works[work].answers; e.Choice < len(list) {
-		_, _ = list[e.Choice].Write([]byte(e.Text))
+	list := l.works[work].answers
+	if e.Choice >= len(list) {
+		return
+	}
+	answer := list[e.Choice]
+	answer.Say(e.Text)
+	answer.Think(e.Reasoning)
+	for i := range e.ToolCalls {
+		c := &e.ToolCalls[i]
+		answer.Call(c.Index, c.Name, c.Arguments)
 	}
 }
 
@@ -341,7 +350,7 @@ func (w *workRecord) finish(l *ledger) {
 	}
 	w.Answers = nil
 	for _, d := range w.answers {
-		w.Answers = append(w.Answers, d.String())
+		w.Answers = append(w.Answers, d.Answer())
 	}
 	if times.Err != nil {
 		w.Error = l.code(times.Err)
