@@ -79,7 +79,7 @@ func create(path, content string, mode os.FileMode) error {
 }
 
 // maxKeyFile bounds the size of a key's file, in bytes.
-const maxKeyFile = 4096
+const maxKeyFile = 64 << 10
 
 // ReadKeys reads the secret keys in a log's folder, which nobody else may read.
 func ReadKeys(dir string) (*Keys, error) {

@@ -138,6 +138,7 @@ func open(keys *Keys, o Options) (*Log, error) {
 	}
 
 	l.notePrunes(false)
+	l.noteCaptures()
 	l.ended.Go(l.run)
 	l.poke()
 	return l, nil
@@ -246,6 +247,7 @@ func (l *Log) tick() {
 		l.Note(r)
 	}
 	l.notePrunes(true)
+	l.noteCaptures()
 	if state := l.State(); state.Failing != nil {
 		l.commit(nil)
 	}

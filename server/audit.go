@@ -42,6 +42,10 @@ type ledger struct {
 	message  string
 	pictures []string
 	works    []*workRecord
+
+	body       []byte      // of the request, until it is captured
+	transcript *transcript // nil without captures, and if it could not be begun
+	missing    string      // why it could not
 }
 
 // workRecord is a work as it goes on.
@@ -85,7 +89,7 @@ func (s *Server) audited(c *gin.Context) {
 	}
 	if l.isKept() {
 		x.hold = true
-		if state := l.log.State(); state.Refuses() {
+		if state := s.auditState(); state.Refuses() {
 			s.fail(c, service.Unrecorded())
 			c.Abort()
 			x.release()
@@ -95,7 +99,7 @@ func (s *Server) audited(c *gin.Context) {
 	c.Next()
 
 	if !x.call.Detached() {
-		if e := l.Ends(nil); e != nil {
+		if e := l.Ends(nil, nil); e != nil {
 			if !x.discard() {
 				panic(http.ErrAbortHandler) // the client must not take what it has for the answer
 			}
@@ -174,10 +178,16 @@ func (l *ledger) Begins(ctx context.Context, model *pool.Lease, works []service.
 	if !isFirst {
 		return first, nil // it is at work already
 	}
-	if err := l.log.Append(r); err != nil {
+	err = l.captures()
+	if err == nil {
+		err = l.log.Append(r)
+	}
+	if err != nil {
 		l.mu.Lock()
+		defer l.mu.Unlock()
 		l.begun = false
-		l.mu.Unlock()
+		l.transcript.discard()
+		l.transcript = nil
 		return first, service.Unrecorded()
 	}
 	return first, nil
@@ -195,8 +205,9 @@ func (l *ledger) fill(r *audit.Record) {
 
 // newWork describes a work before it begins.
 func (l *ledger) newWork(model *pool.Lease, a *service.Asked, sum string) *workRecord {
-	w := &workRecord{Work: audit.Work{Model: model.ID, SHA256: sum}}
-	pieces := model.Engine.Model().Special
+	facts := model.Engine.Model()
+	w := &workRecord{Work: audit.Work{Model: model.ID, SHA256: sum, Engine: facts.Build}}
+	pieces := facts.Special
 	switch {
 	case a.Request != nil:
 		w.In = len(a.Request.Prompt)
@@ -281,17 +292,17 @@ func (l *ledger) Acted(a service.Act) error {
 // code returns the API's code for a failure, or else its kind in words.
 func (l *ledger) code(err error) string { return service.Fault(err, "").Kind.String() }
 
-// Ends writes the last record of the request.
-func (l *ledger) Ends(failed *fault.Error) *fault.Error {
+// end ends the ledger, and returns the last record. It returns nil if there was one.
+func (l *ledger) end() *audit.Record {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.ended {
-		l.mu.Unlock()
 		return nil
 	}
 	l.ended = true
-	begun := l.begun
+	l.body = nil
 	kind := audit.Request
-	if begun {
+	if l.begun {
 		kind = audit.RequestEnd
 	}
 	r := l.record(kind)
@@ -299,7 +310,16 @@ func (l *ledger) Ends(failed *fault.Error) *fault.Error {
 		w.finish(l)
 	}
 	l.fill(r)
-	l.mu.Unlock()
+	return r
+}
+
+// Ends writes the last record of the request.
+func (l *ledger) Ends(failed *fault.Error, last []byte) *fault.Error {
+	r := l.end()
+	if r == nil {
+		return nil
+	}
+	begun := r.Kind == audit.RequestEnd
 
 	r.Duration = float64(time.Since(l.x.start).Microseconds()) / 1000
 	if l.x.call.Detached() {
@@ -323,7 +343,25 @@ func (l *ledger) Ends(failed *fault.Error) *fault.Error {
 	if !begun && !l.isKept() {
 		return nil
 	}
+	return l.append(r, last)
+}
+
+// append writes the last record of a request, whose answer is captured before.
+func (l *ledger) append(r *audit.Record, last []byte) *fault.Error {
+	var unkept error
+	if r.Kind == audit.RequestEnd {
+		if r.Capture, unkept = l.seals(last); unkept != nil {
+			r.Error = fault.Unrecorded.String()
+			if !r.Detached && !l.x.Written() {
+				r.Status = http.StatusServiceUnavailable
+			}
+		}
+	}
 	if err := l.log.Append(r); err != nil {
+		l.transcript.discard()
+		return service.Unrecorded()
+	}
+	if unkept != nil {
 		return service.Unrecorded()
 	}
 	return nil
@@ -344,6 +382,7 @@ func (w *workRecord) finish(l *ledger) {
 	w.In = max(usage.Prompt, w.In)
 	w.Cached = usage.Cached
 	w.Out = usage.Completion
+	w.Reproducible = w.stream.Reproducible()
 	w.Finish = nil
 	for _, f := range times.Finishes {
 		w.Finish = append(w.Finish, string(f))
@@ -395,10 +434,12 @@ func parameters(r *engine.Request) json.RawMessage {
 	return b
 }
 
-// auditState returns what says how a log is; nil for none.
-func auditState(log audit.Recorder) func() audit.State {
-	if log == nil {
-		return nil
+// auditState says how the log and the captures are.
+func (s *Server) auditState() audit.State {
+	state := s.opts.Audit.State()
+	if c := s.opts.Captures; c != nil && state.Failing == nil {
+		state.Failing = c.Failing()
+		state.Continues = c.Continues()
 	}
-	return log.State
+	return state
 }
