@@ -168,7 +168,7 @@ var requests = []request{
 	{path: "/v1/messages", body: `{"model":"fake","max_tokens":12,"stream":true,` + servertest.Hello + `}`},
 	{path: "/api/chat", body: `{"model":"fake","options":{"num_predict":12}` + tools + `,` + servertest.Hello + `}`},
 	{path: "/api/chat", body: `{"model":"fake","stream":false,"options":{"num_predict":12},` + servertest.Hello + `}`},
-	{path: "/api/generate", body: `{"model":"fake","options":{"num_predict":12},"prompt":"a"}`},
+	{path: "/api/generate", body: `{"model":"fake","raw":true,"options":{"num_predict":12},"prompt":"a"}`},
 	{path: "/v1/embeddings", body: `{"model":"fake","input":["a","b"]}`},
 }
 
