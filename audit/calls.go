@@ -31,8 +31,8 @@ func writeCalls(w io.Writer, list []Call) {
 }
 
 // ParseCalls reads calls as people have them: a list of objects with a name and arguments, an object or a text. They
-// may be in another object each, as OpenAI's and Ollama's APIs have them ("function"), and Anthropic's "input" counts as
-// arguments.
+// may be in another object each, as OpenAI's and Ollama's APIs have them ("function"), and Anthropic's "input" counts
+// as arguments.
 func ParseCalls(text []byte) ([]Call, error) {
 	type call struct {
 		Name      string

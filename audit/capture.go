@@ -74,8 +74,8 @@ type Captures struct {
 // continues, work goes on while none can be written.
 func OpenCaptures(dir string, recipients []age.Recipient, continues bool) (*Captures, error) {
 	if fips140.Enabled() {
-		return nil, fmt.Errorf("%w: in FIPS 140-3 mode nothing is captured: age's ciphers (X25519, ChaCha20-Poly1305) are not "+
-			"approved", ErrKey)
+		return nil, fmt.Errorf("%w: in FIPS 140-3 mode nothing is captured: age's ciphers (X25519, ChaCha20-Poly1305) are "+
+			"not approved", ErrKey)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of captures: %w", err)
@@ -247,7 +247,8 @@ func openCapture(d disk, of *Captured, identities []age.Identity) (io.ReadCloser
 		return nil, fmt.Errorf("read the capture: %w", err)
 	}
 	if size != of.Bytes || hex.EncodeToString(sum.Sum(nil)) != of.SHA256 {
-		return nil, fmt.Errorf("%w: the capture %s is not the one of the record: it was changed or replaced", ErrProof, of.File)
+		return nil, fmt.Errorf("%w: the capture %s is not the one of the record: it was changed or replaced",
+			ErrProof, of.File)
 	}
 
 	if f, err = d.Open(of.File); err != nil {

@@ -36,7 +36,8 @@ func (d *Digest) String() string { return base64.RawURLEncoding.EncodeToString(d
 // NewDigest returns the digest of a subject without content.
 func (k *Keys) NewDigest(of Subject) *Digest { return k.digestOf(DigestVersion, of) }
 
-// digestOf returns the digest of a subject without content, in a version. In the first one, subjects were not told apart.
+// digestOf returns the digest of a subject without content, in a version. In the first one, subjects were not told
+// apart.
 func (k *Keys) digestOf(version int, of Subject) *Digest {
 	d := &Digest{hmac.New(sha256.New, k.digest)}
 	if version > 1 {

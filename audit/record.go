@@ -112,7 +112,8 @@ type Work struct {
 	Error      string          `json:"error,omitempty"`
 	// Engine is the build of the engine and its kernels, with which an answer was computed.
 	Engine string `json:"engine,omitempty"`
-	// Reproducible says that the answer depends on nothing but its request, the model, the engine and the kind of processor.
+	// Reproducible says that the answer depends on nothing but its request, the model, the engine and the kind of
+	// processor.
 	Reproducible bool `json:"reproducible,omitempty"`
 }
 

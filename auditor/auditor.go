@@ -51,8 +51,8 @@ func (a *Flags) Declare(f flagset.Set) {
 
 // declareCaptures declares the flags of captures.
 func (a *Flags) declareCaptures(f flagset.Set) {
-	f.Text(&a.capture, "capture", "", "age public `key`, or a file of them: requests and answers are kept, encrypted to it, "+
-		"beside the audit log; by default no text is kept")
+	f.Text(&a.capture, "capture", "", "age public `key`, or a file of them: requests and answers are kept, encrypted to "+
+		"it, beside the audit log; by default no text is kept")
 	f.Text(&a.captures, "capture-dir", "", "`folder` of the captures; by default captures in the folder of the audit log")
 }
 

@@ -133,7 +133,7 @@ func (c *command) reading() []flagset.Command {
 		},
 		{
 			Use:   "match DIR FILE",
-			Short: "find the requests whose prompt, last message or answer is the text in a file",
+			Short: "find the requests whose prompt, last message, answer, reasoning or calls are in a file",
 			Least: 2, Most: 2, What: "a folder and a file (- for stdin)",
 			Declare: func(f flagset.Set) { f.JSON(&c.json) },
 			Run:     func(_ context.Context, args []string) error { return c.match(args[0], args[1]) },

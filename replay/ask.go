@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -74,7 +73,8 @@ const pollEvery = 200 * time.Millisecond
 func (c *Client) await(ctx context.Context, answer *Response) (*Response, error) {
 	for {
 		var r struct{ ID, Object, Status string }
-		if json.Unmarshal(answer.Body, &r) != nil || r.Object != "response" || r.Status != "queued" && r.Status != "in_progress" {
+		err := json.Unmarshal(answer.Body, &r)
+		if err != nil || r.Object != "response" || r.Status != "queued" && r.Status != "in_progress" {
 			return answer, nil
 		}
 		select {
@@ -82,7 +82,6 @@ func (c *Client) await(ctx context.Context, answer *Response) (*Response, error)
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
-		var err error
 		if answer, err = c.do(ctx, http.MethodGet, "/v1/responses/"+url.PathEscape(r.ID), nil, nil); err != nil {
 			return nil, err
 		}
@@ -135,13 +134,4 @@ func (c *Client) locate(ctx context.Context, model string, d *Difference) {
 	if err == nil && answer.Status == http.StatusOK && json.Unmarshal(answer.Body, &counted) == nil {
 		d.Token = len(counted.Tokens)
 	}
-}
-
-// temperature returns with which temperature a work's answers were drawn, as text.
-func temperature(w *audit.Work) string {
-	var p struct{ Temperature *float64 }
-	if json.Unmarshal(w.Parameters, &p) != nil || p.Temperature == nil {
-		return ""
-	}
-	return strconv.FormatFloat(*p.Temperature, 'g', -1, 64)
 }

@@ -44,7 +44,8 @@ func (c *Command) Declare(f flagset.Set) {
 	f.Text(&c.audit, "audit", "", "`folder` of the audit log that has the request")
 	f.Text(&c.identity, "identity", "", "`file` with the age private key that decrypts the captures")
 	f.Text(&c.captures, "capture-dir", "", "`folder` of the captures; by default captures in the folder of the audit log")
-	f.Text(&c.key, "public-key", "", "verifier `key` of the log, or the file that has it; by default key.pub in the folder")
+	f.Text(&c.key, "public-key", "",
+		"verifier `key` of the log, or the file that has it; by default key.pub in the folder")
 	f.Text(&c.url, "url", "", "`URL` of the server to ask; by default one on this machine that has the model")
 	f.JSON(&c.json)
 }
@@ -56,7 +57,8 @@ type Result struct {
 	Same   bool   `json:"same"`
 	// Difference is where the answers begin to differ; null if they are the same.
 	Difference *Difference `json:"difference"`
-	// Reproducible says that the answer was made so that it has to be the same on the same model, build and kind of processor.
+	// Reproducible says that the answer was made so that it has to be the same on the same model, build and kind of
+	// processor.
 	Reproducible bool `json:"reproducible"`
 	// Other is what is not the same as when the record was made, or is not known to be.
 	Other []string `json:"other"`
@@ -74,7 +76,12 @@ func (c *Command) Run(ctx context.Context, id string) error {
 		return err
 	}
 
-	result := &Result{ID: record.ID, Server: client.URL.Redacted(), Reproducible: isReproducible(record), Other: []string{}}
+	result := &Result{
+		ID:           record.ID,
+		Server:       client.URL.Redacted(),
+		Reproducible: isReproducible(record),
+		Other:        []string{},
+	}
 	if err := c.compareModels(ctx, client, record, result); err != nil {
 		return err
 	}

@@ -107,6 +107,7 @@ func (p *place) record(requests []request) (ids []string) {
 	hs, _ := servertest.Start(p.t, model(0), server.Options{Audit: log, Captures: captures, Library: files("5ha")})
 	for _, r := range requests {
 		res, text := servertest.Ask(p.t, hs, r.path, r.body, r.headers...)
+		res.Body.Close()
 		if res.StatusCode != http.StatusOK {
 			p.t.Fatalf("%s: %d %s", r.path, res.StatusCode, text)
 		}

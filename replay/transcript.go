@@ -1,5 +1,5 @@
-// Package replay asks a server again what it was asked before, as an audit log has captured it, and compares the answers.
-// It is serve replay.
+// Package replay asks a server again what it was asked before, as an audit log has captured it, and compares the
+// answers. It is serve replay.
 package replay
 
 import (

@@ -126,7 +126,8 @@ func (l *ledger) Received(body []byte) {
 	}
 }
 
-// captures begins the capture of the request. It returns why that is not possible, if the request has to be refused then.
+// captures begins the capture of the request. It returns why that is not possible, if the request has to be refused
+// then.
 func (l *ledger) captures() error {
 	all := l.server.opts.Captures
 	if all == nil {

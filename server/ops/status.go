@@ -71,10 +71,11 @@ type ModelStatus struct {
 	// Memory is what was planned and is taken of each device; null while it is not in memory.
 	Memory []pool.MemoryUse `json:"memory"`
 	// Kernels are those that compute it on the processor; null while it is not in memory.
-	Kernels  *kernels.Choice `json:"kernels"`
-	Engine   string          `json:"engine"` // its build and kernels, as the audit log has them; "" while it is not in memory
-	Restarts uint64          `json:"restarts"`
-	Loads    int             `json:"loads"`
+	Kernels *kernels.Choice `json:"kernels"`
+	// Engine is its build and kernels, as the audit log has them; empty while it is not in memory.
+	Engine   string `json:"engine"`
+	Restarts uint64 `json:"restarts"`
+	Loads    int    `json:"loads"`
 }
 
 // processor returns the kind of CPU, which stays.
