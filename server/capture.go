@@ -171,17 +171,14 @@ func (l *ledger) seals(last []byte) (*audit.Captured, error) {
 	if l.transcript == nil {
 		return &audit.Captured{Missing: l.missing}, nil
 	}
-	status := l.x.Status()
-	header := l.x.Header()
 	if l.x.call.Detached() {
-		// Its client has had another answer, and may be gone: this is the one that is stored.
-		status = http.StatusOK
-		header = http.Header{"Content-Type": {"application/json"}}
+		// Its client is just getting another answer, or is gone: this is the one that is stored.
+		l.transcript.sends(http.StatusOK, http.Header{"Content-Type": {"application/json"}}, last)
 	} else {
 		l.x.head()
-		l.transcript.sends(status, header, l.x.held)
+		l.transcript.sends(l.x.Status(), l.x.Header(), l.x.held)
+		l.transcript.sends(l.x.Status(), l.x.Header(), last)
 	}
-	l.transcript.sends(status, header, last)
 	captured, err := l.transcript.seal()
 	if err != nil {
 		captured = &audit.Captured{Missing: err.Error()}
