@@ -25,8 +25,8 @@ type Recorder interface {
 	Note(*Record)
 	// Refused notes a request that was refused, or counts it if there are many like it.
 	Refused(*Record)
-	// Digest returns the digest of a text, which only who has the log's key can compute.
-	Digest() *Digest
+	// Digest returns the digest of a subject without content. Only who has the log's key can compute it.
+	Digest(of Subject) *Digest
 	// State says how the log is.
 	State() State
 }

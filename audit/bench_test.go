@@ -19,15 +19,15 @@ func BenchmarkAppend(b *testing.B) {
 	b.SetParallelism(32)
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			d := NewText(l.Digest())
+			d := NewAnswerDigest(l.Digest)
 			for range 64 {
-				_, _ = d.Write([]byte(" token"))
+				d.Say(" token")
 			}
 			err := l.Append(&Record{
 				Kind: RequestEnd,
 				ID:   "req_0123456789abcdef",
 				Who:  &Who{Key: "key_1", Name: "alice", Tenant: "ward"},
-				Work: []Work{{Model: "demo", Answers: []string{d.String()}}},
+				Work: []Work{{Model: "demo", Answers: []Answer{d.Answer()}}},
 			})
 			if err != nil {
 				b.Error(err)

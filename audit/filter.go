@@ -66,40 +66,82 @@ func Select(all iter.Seq2[*Record, error], f *Filter) iter.Seq2[*Record, error] 
 // Match is a record in which a text is.
 type Match struct {
 	Record *Record `json:"record"`
-	As     string  `json:"as"` // prompt, answer, message or picture
+	As     Subject `json:"as"`
 }
 
 // FindText finds the records of the log in a folder that have the digest of a text: of a whole prompt as the model read
-// it, of a conversation's last message, or of a whole answer. Spaces around it do not matter.
+// it, of a conversation's last message, or of the visible text, the reasoning or the calls of an answer. Spaces around
+// it do not matter.
 func FindText(dir string, text []byte) ([]Match, error) {
 	keys, err := ReadKeys(dir)
 	if err != nil {
 		return nil, err
 	}
-	d := NewText(keys.NewDigest())
-	_, _ = d.Write(text)
-	return findDigest(Records(dir), d.String())
+	return find(Records(dir), digestsOf(keys, text))
 }
 
-func findDigest(all iter.Seq2[*Record, error], want string) (list []Match, err error) {
+// wanted are the digests of a text in a version, by what it may be.
+type wanted map[Subject]string
+
+// digestsOf returns the digests of a text in each version.
+func digestsOf(keys *Keys, text []byte) (versions [DigestVersion + 1]wanted) {
+	calls, err := ParseCalls(text)
+	hasCalls := err == nil && len(calls) > 0
+	for version := 1; version <= DigestVersion; version++ {
+		versions[version] = wanted{}
+		for _, of := range []Subject{OfMessage, OfPrompt, OfPicture, OfAnswer, OfReasoning} {
+			d := NewText(keys.digestOf(version, of))
+			_, _ = d.Write(text)
+			versions[version][of] = d.String()
+		}
+		if hasCalls && version > 1 {
+			d := keys.digestOf(version, OfCalls)
+			writeCalls(d, calls)
+			versions[version][OfCalls] = d.String()
+		}
+	}
+	return versions
+}
+
+func find(all iter.Seq2[*Record, error], versions [DigestVersion + 1]wanted) (list []Match, err error) {
 	for r, err := range all {
 		if err != nil {
 			return nil, err
 		}
-		if r.Message == want {
-			list = append(list, Match{r, "message"})
+		version := max(r.Digests, 1)
+		if version > DigestVersion {
+			continue // of a later program
 		}
-		for i := range r.Work {
-			if slices.Contains(r.Work[i].Prompts, want) {
-				list = append(list, Match{r, "prompt"})
-			}
-			if slices.Contains(r.Work[i].Pictures, want) {
-				list = append(list, Match{r, "picture"})
-			}
-			if slices.Contains(r.Work[i].Answers, want) {
-				list = append(list, Match{r, "answer"})
-			}
+		for _, as := range r.has(versions[version]) {
+			list = append(list, Match{r, as})
 		}
 	}
 	return list, nil
+}
+
+// has returns what of a record has a digest that is wanted.
+func (r *Record) has(want wanted) (list []Subject) {
+	is := func(of Subject, digest string) bool { return digest != "" && digest == want[of] }
+	if is(OfMessage, r.Message) {
+		list = append(list, OfMessage)
+	}
+	for i := range r.Work {
+		w := &r.Work[i]
+		if slices.ContainsFunc(w.Prompts, func(d string) bool { return is(OfPrompt, d) }) {
+			list = append(list, OfPrompt)
+		}
+		if slices.ContainsFunc(w.Pictures, func(d string) bool { return is(OfPicture, d) }) {
+			list = append(list, OfPicture)
+		}
+		if slices.ContainsFunc(w.Answers, func(a Answer) bool { return is(OfAnswer, a.Text) }) {
+			list = append(list, OfAnswer)
+		}
+		if slices.ContainsFunc(w.Answers, func(a Answer) bool { return is(OfReasoning, a.Reasoning) }) {
+			list = append(list, OfReasoning)
+		}
+		if slices.ContainsFunc(w.Answers, func(a Answer) bool { return is(OfCalls, a.Calls) }) {
+			list = append(list, OfCalls)
+		}
+	}
+	return list
 }

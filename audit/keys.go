@@ -8,7 +8,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
-	"hash"
 	"os"
 	"path/filepath"
 	"strings"
@@ -80,7 +79,7 @@ func create(path, content string, mode os.FileMode) error {
 }
 
 // maxKeyFile bounds the size of a key's file, in bytes.
-const maxKeyFile = 4096
+const maxKeyFile = 64 << 10
 
 // ReadKeys reads the secret keys in a log's folder, which nobody else may read.
 func ReadKeys(dir string) (*Keys, error) {
@@ -194,12 +193,3 @@ const tagSize = 16
 func (k *Keys) tag(seq int64, leaf tlog.Hash) []byte {
 	return sum(k.tags, fmt.Appendf(leaf[:], "%d", seq))[:tagSize]
 }
-
-// Digest is the keyed digest of a text that comes in parts.
-type Digest struct{ hash.Hash }
-
-// String returns the digest.
-func (d *Digest) String() string { return base64.RawURLEncoding.EncodeToString(d.Sum(nil)) }
-
-// NewDigest returns the digest of nothing.
-func (k *Keys) NewDigest() *Digest { return &Digest{hmac.New(sha256.New, k.digest)} }

@@ -138,6 +138,7 @@ func open(keys *Keys, o Options) (*Log, error) {
 	}
 
 	l.notePrunes(false)
+	l.noteCaptures()
 	l.ended.Go(l.run)
 	l.poke()
 	return l, nil
@@ -201,8 +202,8 @@ func (l *Log) Refused(r *Record) {
 	l.Note(r)
 }
 
-// Digest returns a digest of nothing.
-func (l *Log) Digest() *Digest { return l.keys.NewDigest() }
+// Digest returns the digest of a subject without content.
+func (l *Log) Digest(of Subject) *Digest { return l.keys.NewDigest(of) }
 
 // State returns how the log is.
 func (l *Log) State() State {
@@ -246,6 +247,7 @@ func (l *Log) tick() {
 		l.Note(r)
 	}
 	l.notePrunes(true)
+	l.noteCaptures()
 	if state := l.State(); state.Failing != nil {
 		l.commit(nil)
 	}

@@ -343,7 +343,7 @@ func TestHugeRecord(t *testing.T) {
 	var work []Work
 	bad := strings.Repeat("\x01", maxText)
 	for range 2 * maxList {
-		work = append(work, Work{Model: "m", Answers: []string{bad, bad, bad, bad, bad, bad, bad, bad, bad}})
+		work = append(work, Work{Model: "m", Finish: []string{bad, bad, bad, bad, bad, bad, bad, bad, bad}})
 	}
 	text, err := (&Record{Kind: RequestEnd, Work: work}).encode()
 	if err != nil || len(text) > maxLine {

@@ -51,6 +51,8 @@ const (
 	LogRecovered Kind = "log.recovered" // what was written of records that were not acknowledged is gone
 	LogResumed   Kind = "log.resumed"   // records could not be written for a while
 	LogPruned    Kind = "log.pruned"
+
+	CapturesPruned Kind = "captures.pruned"
 )
 
 // Record is one entry of the log. Texts of clients are not in it. What is unknown or does not apply is zero.
@@ -67,9 +69,12 @@ type Record struct {
 	Route    string `json:"route,omitempty"`
 	API      string `json:"api,omitempty"`
 
-	Tools   []string `json:"tools,omitempty"`   // names of those that the model was offered
-	Message string   `json:"message,omitempty"` // digest of the conversation's last message
+	Tools   []string `json:"tools,omitempty"`          // names of those that the model was offered
+	Digests int      `json:"digest_version,omitempty"` // of the digests; 0 stands for 1
+	Message string   `json:"message,omitempty"`        // digest of the conversation's last message
 	Work    []Work   `json:"work,omitempty"`
+
+	Capture *Captured `json:"capture,omitempty"` // of the end of a request; nil without captures
 
 	Status   int     `json:"status,omitempty"`
 	Error    string  `json:"error,omitempty"`       // why it failed: a code, or for events a text
@@ -102,9 +107,14 @@ type Work struct {
 	In         int             `json:"tokens_in,omitempty"`
 	Cached     int             `json:"tokens_cached,omitempty"` // of In
 	Out        int             `json:"tokens_out,omitempty"`
-	Answers    []string        `json:"answers,omitempty"` // digests of what it wrote, for each choice
+	Answers    []Answer        `json:"answers,omitempty"` // digests of what it wrote, for each choice
 	Finish     []string        `json:"finish,omitempty"`
 	Error      string          `json:"error,omitempty"`
+	// Engine is the build of the engine and its kernels, with which an answer was computed.
+	Engine string `json:"engine,omitempty"`
+	// Reproducible says that the answer depends on nothing but its request, the model, the engine and the kind of
+	// processor.
+	Reproducible bool `json:"reproducible,omitempty"`
 }
 
 // Bounds of what a record holds.
@@ -184,6 +194,9 @@ func (r *Record) bound() {
 		r.Who = &who
 	}
 
+	if r.Capture != nil {
+		r.Capture.Missing = cut(r.Capture.Missing)
+	}
 	r.Tools = cutAll(r.Tools)
 	if len(r.Work) > maxList {
 		r.Work = append(r.Work[:maxList-1:maxList-1], rest(r.Work[maxList-1:]))
@@ -193,11 +206,15 @@ func (r *Record) bound() {
 		w.Model = cut(w.Model)
 		w.SHA256 = cut(w.SHA256)
 		w.Error = cut(w.Error)
+		w.Engine = cut(w.Engine)
 		if len(w.Parameters) > maxParameters || !json.Valid(w.Parameters) {
 			w.Parameters = nil
 		}
-		for _, list := range []*[]string{&w.Pictures, &w.Prompts, &w.Answers, &w.Finish} {
+		for _, list := range []*[]string{&w.Pictures, &w.Prompts, &w.Finish} {
 			*list = cutAll(*list)
+		}
+		if more := len(w.Answers) - maxList + 1; more > 1 {
+			w.Answers = append(w.Answers[:maxList-1:maxList-1], Answer{Text: fmt.Sprintf("and %d more", more)})
 		}
 	}
 

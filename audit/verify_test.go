@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -436,55 +434,6 @@ func TestTree(t *testing.T) {
 		if _, err := treeOf(own.size, append(own.peaks, want)); err == nil {
 			t.Fatal("a tree with more peaks than its size has")
 		}
-	}
-}
-
-// TestFindText finds a text by its digest, whatever parts it was written in, and nobody finds it without the key.
-func TestFindText(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "audit")
-	if _, err := Init(dir); err != nil {
-		t.Fatal(err)
-	}
-	l, err := Open(dir, Options{Log: quiet})
-	if err != nil {
-		t.Fatal(err)
-	}
-	digest := func(parts ...string) string {
-		d := NewText(l.Digest())
-		for _, p := range parts {
-			fmt.Fprint(d, p)
-		}
-		return d.String()
-	}
-	for _, r := range []*Record{
-		{Kind: RequestEnd, ID: "a", Message: digest(" what", " ", "is\n", "it? ", "\n"), Work: []Work{{Answers: []string{digest("no")}}}},
-		{Kind: RequestEnd, ID: "b", Work: []Work{{Prompts: []string{digest("<user>what is\nit?")}, Answers: []string{digest("a", "b")}}}},
-	} {
-		if err := l.Append(r); err != nil {
-			t.Fatal(err)
-		}
-	}
-	l.Close()
-	for text, want := range map[string]string{
-		"what is\nit?\n":     "a message",
-		"<user>what is\nit?": "b prompt",
-		"ab":                 "b answer",
-		"what is it?":        "",
-	} {
-		list, err := FindText(dir, []byte(text))
-		got := ""
-		for _, m := range list {
-			got += m.Record.ID + " " + m.As
-		}
-		if err != nil || got != want {
-			t.Errorf("%q: %q, %v", text, got, err)
-		}
-	}
-	if err := os.Remove(filepath.Join(dir, digestFile)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := FindText(dir, []byte("ab")); !errors.Is(err, ErrKey) {
-		t.Errorf("without the key: %v", err)
 	}
 }
 

@@ -10,12 +10,14 @@ import (
 	"maps"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"serve/audit"
 	"serve/egress"
 	"serve/flagset"
+	"serve/machine"
 )
 
 // Flags are those of a server that has an audit log.
@@ -24,6 +26,8 @@ type Flags struct {
 	failure  string
 	syslog   string
 	syslogCA string
+	capture  string
+	captures string
 	all      flagset.Set // of the server
 }
 
@@ -42,6 +46,14 @@ func (a *Flags) Declare(f flagset.Set) {
 		"too; not with --offline")
 	f.Text(&a.syslogCA, "audit-syslog-ca", "",
 		"PEM `file` of the authorities of the collector's certificate; by default the system's")
+	a.declareCaptures(f)
+}
+
+// declareCaptures declares the flags of captures.
+func (a *Flags) declareCaptures(f flagset.Set) {
+	f.Text(&a.capture, "capture", "", "age public `key`, or a file of them: requests and answers are kept, encrypted to "+
+		"it, beside the audit log; by default no text is kept")
+	f.Text(&a.captures, "capture-dir", "", "`folder` of the captures; by default captures in the folder of the audit log")
 }
 
 // Environment is what opening a log needs to know of the server.
@@ -56,7 +68,8 @@ type Environment struct {
 // Running is the log of a running server.
 type Running struct {
 	*audit.Log
-	syslog *audit.Syslog
+	Captures *audit.Captures // nil without --capture
+	syslog   *audit.Syslog
 }
 
 // Open opens the log and records that the server starts, with its flags, and from then on each connection that the
@@ -66,9 +79,15 @@ func (a *Flags) Open(e Environment) (*Running, error) {
 		if a.syslog != "" {
 			return nil, flagset.Usagef("--audit-syslog needs --audit")
 		}
+		if a.capture != "" {
+			return nil, flagset.Usagef("--capture needs --audit")
+		}
 		return nil, nil
 	}
 	r := new(Running)
+	if err := a.openCaptures(r, e.Expand); err != nil {
+		return nil, err
+	}
 	o := audit.Options{Continue: a.failure == continues}
 	if a.syslog != "" {
 		if e.Offline {
@@ -90,11 +109,37 @@ func (a *Flags) Open(e Environment) (*Running, error) {
 	}
 	start := audit.Event{Kind: audit.ServerStart, Object: strings.Join(e.Models, " "), Detail: a.configuration()}
 	start.Detail["version"] = e.Version
+	start.Detail["processor"] = machine.ProcessorName()
 	if err := r.Append(start.Record()); err != nil {
 		return nil, err
 	}
 	e.Net.Observer = r.connected
 	return r, nil
+}
+
+// openCaptures opens the folder of captures, if texts are captured.
+func (a *Flags) openCaptures(r *Running, expand func(string) string) error {
+	if a.capture == "" {
+		if a.captures != "" {
+			return flagset.Usagef("--capture-dir needs --capture")
+		}
+		return nil
+	}
+	recipients, err := audit.ParseRecipients(expand(a.capture))
+	if err != nil {
+		return flagset.Usagef("--capture: %w", err)
+	}
+	dir := capturesOf(expand(a.dir), expand(a.captures))
+	r.Captures, err = audit.OpenCaptures(dir, recipients, a.failure == continues)
+	return err
+}
+
+// capturesOf returns the folder of the captures of a log, which may be given.
+func capturesOf(log, given string) string {
+	if given != "" {
+		return given
+	}
+	return filepath.Join(log, audit.CapturesFolder)
 }
 
 // connected records a connection before it is used. The one to the collector is only in the server's log: it is opened

@@ -74,12 +74,13 @@ func TestCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer := audit.NewText(r.Digest())
-	_, _ = answer.Write([]byte("the answer"))
+	answer := audit.NewAnswerDigest(r.Digest)
+	answer.Say("the answer")
 	if err := r.Append(&audit.Record{
-		Kind: audit.RequestEnd,
-		ID:   "req_1",
-		Work: []audit.Work{{Model: "m\x1b[2J", Answers: []string{answer.String()}}},
+		Kind:    audit.RequestEnd,
+		ID:      "req_1",
+		Digests: audit.DigestVersion,
+		Work:    []audit.Work{{Model: "m\x1b[2J", Answers: []audit.Answer{answer.Answer()}}},
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -2,10 +2,14 @@ package auditor
 
 import (
 	"bufio"
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"serve/access"
@@ -26,12 +30,17 @@ type command struct {
 	key     string
 	kept    string // file of a checkpoint that was kept elsewhere
 	keep    time.Duration
+
+	captures     string // their folder
+	keepCaptures time.Duration
+	identity     string
+	output       string
 }
 
 // Commands are those of serve audit.
 func Commands(t *terminal.Terminal, version string) []flagset.Command {
 	c := &command{t: t, version: version}
-	return append(c.keeping(), c.reading()...)
+	return slices.Concat(c.keeping(), c.reading(), []flagset.Command{c.capture()})
 }
 
 // keeping are the commands that make logs, and verify and prune them.
@@ -63,16 +72,41 @@ func (c *command) keeping() []flagset.Command {
 		},
 		{
 			Use:   "prune DIR",
-			Short: "remove old records; their hashes stay, so that the rest can be verified",
+			Short: "remove old records, whose hashes stay so that the rest can be verified, and old captures",
 			Least: 1, Most: 1, What: "a folder",
 			Declare: func(f flagset.Set) {
 				c.keep = 184 * 24 * time.Hour
 				flagset.Parsed(f, &c.keep, "keep", "period", access.ParsePeriod, access.FormatPeriod,
 					"how old records may be, such as 184d")
+				flagset.Parsed(f, &c.keepCaptures, "keep-captures", "period", access.ParsePeriod, access.FormatPeriod,
+					"how old captures may be; 0 for as old as records")
+				c.declareCaptures(f)
 			},
-			Run: func(_ context.Context, args []string) error { return c.prune(args[0]) },
+			Run: func(_ context.Context, args []string) error {
+				return errors.Join(c.prune(args[0]), c.pruneCaptures(args[0]))
+			},
 		},
 	}
+}
+
+// capture is the command that decrypts a capture.
+func (c *command) capture() flagset.Command {
+	return flagset.Command{
+		Use:   "capture DIR ID",
+		Short: "decrypt what a request and its answer said, and print it as HTTP messages",
+		Least: 2, Most: 2, What: "a folder and the id of a request",
+		Declare: func(f flagset.Set) {
+			f.Text(&c.identity, "identity", "", "`file` with the age private key of the captures")
+			f.Text(&c.output, "output", "", "`file` to write instead, byte for byte, which must not exist")
+			c.declareCaptures(f)
+			c.declareKey(f)
+		},
+		Run: func(_ context.Context, args []string) error { return c.decrypt(args[0], args[1]) },
+	}
+}
+
+func (c *command) declareCaptures(f flagset.Set) {
+	f.Text(&c.captures, "capture-dir", "", "`folder` of the captures; by default captures in the folder of the audit log")
 }
 
 // reading are the commands that read records.
@@ -99,7 +133,7 @@ func (c *command) reading() []flagset.Command {
 		},
 		{
 			Use:   "match DIR FILE",
-			Short: "find the requests whose prompt, last message or answer is the text in a file",
+			Short: "find the requests whose prompt, last message, answer, reasoning or calls are in a file",
 			Least: 2, Most: 2, What: "a folder and a file (- for stdin)",
 			Declare: func(f flagset.Set) { f.JSON(&c.json) },
 			Run:     func(_ context.Context, args []string) error { return c.match(args[0], args[1]) },
@@ -236,6 +270,58 @@ func (c *command) prune(dir string) error {
 	return err
 }
 
+// pruneCaptures removes the captures of a log that are too old.
+func (c *command) pruneCaptures(dir string) error {
+	keep := cmp.Or(c.keepCaptures, c.keep)
+	before := time.Now().Add(-keep)
+	captures := capturesOf(dir, c.captures)
+	if _, err := os.Stat(captures); errors.Is(err, fs.ErrNotExist) && c.captures == "" {
+		return nil
+	}
+	count, err := audit.PruneCaptures(captures, before)
+	if count == 0 {
+		return err
+	}
+	c.t.Note("removed %d captures that were older than %s", count, access.FormatPeriod(keep))
+	return errors.Join(err, audit.NoteCapturesPruned(dir, count, before))
+}
+
+// decrypt prints the capture of a request, or writes it into a file.
+func (c *command) decrypt(dir, id string) error {
+	if c.identity == "" {
+		return flagset.Usagef("--identity is required: the private key that decrypts captures")
+	}
+	identities, err := audit.ReadIdentities(c.identity)
+	if err != nil {
+		return err
+	}
+	record, err := audit.End(dir, c.key, id)
+	if err != nil {
+		return err
+	}
+	text, err := audit.OpenCaptureOf(record, capturesOf(dir, c.captures), identities...)
+	if err != nil {
+		return err
+	}
+	defer text.Close()
+
+	if c.output == "" {
+		all, err := io.ReadAll(text)
+		if err == nil {
+			c.t.Text(string(all))
+		}
+		return err
+	}
+	f, err := os.OpenFile(c.output, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	if _, err = io.Copy(f, text); err != nil {
+		_ = os.Remove(c.output) // what cannot be verified to its end says nothing
+	}
+	return errors.Join(err, f.Close())
+}
+
 func (c *command) show(dir string) error {
 	f, err := c.chosen()
 	if err != nil {
@@ -309,7 +395,7 @@ func (c *command) match(dir, name string) error {
 
 	rows := [][]string{append([]string{"AS"}, audit.Headings...)}
 	for _, m := range list {
-		row := []string{m.As}
+		row := []string{string(m.As)}
 		for _, cell := range m.Record.Summary() {
 			row = append(row, terminal.Printable(cell))
 		}

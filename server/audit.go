@@ -42,13 +42,17 @@ type ledger struct {
 	message  string
 	pictures []string
 	works    []*workRecord
+
+	body       []byte      // of the request, until it is captured
+	transcript *transcript // nil without captures, and if it could not be begun
+	missing    string      // why it could not
 }
 
 // workRecord is a work as it goes on.
 type workRecord struct {
 	audit.Work
 	stream  *engine.Stream
-	answers []*audit.Text // of the choices
+	answers []*audit.AnswerDigest // of the choices
 }
 
 var _ service.Auditor = (*ledger)(nil)
@@ -85,7 +89,7 @@ func (s *Server) audited(c *gin.Context) {
 	}
 	if l.isKept() {
 		x.hold = true
-		if state := l.log.State(); state.Refuses() {
+		if state := s.auditState(); state.Refuses() {
 			s.fail(c, service.Unrecorded())
 			c.Abort()
 			x.release()
@@ -95,7 +99,7 @@ func (s *Server) audited(c *gin.Context) {
 	c.Next()
 
 	if !x.call.Detached() {
-		if e := l.Ends(nil); e != nil {
+		if e := l.Ends(nil, nil); e != nil {
 			if !x.discard() {
 				panic(http.ErrAbortHandler) // the client must not take what it has for the answer
 			}
@@ -132,7 +136,7 @@ func (l *ledger) record(kind audit.Kind) *audit.Record {
 
 // Reads implements service.Auditor, as do the methods after it.
 func (l *ledger) Reads(c *prompt.Conversation) {
-	last := audit.NewText(l.log.Digest())
+	last := audit.NewText(l.log.Digest(audit.OfMessage))
 	_, _ = last.Write([]byte(c.Messages[len(c.Messages)-1].Content))
 	var pictures []string
 	for i := range c.Messages {
@@ -174,10 +178,16 @@ func (l *ledger) Begins(ctx context.Context, model *pool.Lease, works []service.
 	if !isFirst {
 		return first, nil // it is at work already
 	}
-	if err := l.log.Append(r); err != nil {
+	err = l.captures()
+	if err == nil {
+		err = l.log.Append(r)
+	}
+	if err != nil {
 		l.mu.Lock()
+		defer l.mu.Unlock()
 		l.begun = false
-		l.mu.Unlock()
+		l.transcript.discard()
+		l.transcript = nil
 		return first, service.Unrecorded()
 	}
 	return first, nil
@@ -186,6 +196,7 @@ func (l *ledger) Begins(ctx context.Context, model *pool.Lease, works []service.
 // fill adds the works so far to a record. The caller holds the mutex.
 func (l *ledger) fill(r *audit.Record) {
 	r.Tools = l.tools
+	r.Digests = audit.DigestVersion
 	r.Message = l.message
 	for _, w := range l.works {
 		r.Work = append(r.Work, w.Work)
@@ -194,15 +205,16 @@ func (l *ledger) fill(r *audit.Record) {
 
 // newWork describes a work before it begins.
 func (l *ledger) newWork(model *pool.Lease, a *service.Asked, sum string) *workRecord {
-	w := &workRecord{Work: audit.Work{Model: model.ID, SHA256: sum}}
-	pieces := model.Engine.Model().Special
+	facts := model.Engine.Model()
+	w := &workRecord{Work: audit.Work{Model: model.ID, SHA256: sum, Engine: facts.Build}}
+	pieces := facts.Special
 	switch {
 	case a.Request != nil:
 		w.In = len(a.Request.Prompt)
 		w.Parameters = parameters(a.Request)
 		w.Prompts = []string{l.prompt(pieces, a.Request.Prompt)}
 		for range max(a.Request.Choices, 1) {
-			w.answers = append(w.answers, audit.NewText(l.log.Digest()))
+			w.answers = append(w.answers, audit.NewAnswerDigest(l.log.Digest))
 		}
 	default:
 		for _, input := range a.Inputs {
@@ -210,7 +222,7 @@ func (l *ledger) newWork(model *pool.Lease, a *service.Asked, sum string) *workR
 			w.Prompts = append(w.Prompts, l.prompt(pieces, input))
 		}
 		for _, text := range a.Texts {
-			d := audit.NewText(l.log.Digest())
+			d := audit.NewText(l.log.Digest(audit.OfPrompt))
 			_, _ = d.Write([]byte(text))
 			w.Prompts = append(w.Prompts, d.String())
 		}
@@ -220,7 +232,7 @@ func (l *ledger) newWork(model *pool.Lease, a *service.Asked, sum string) *workR
 
 // prompt returns the digest of a prompt's text as the model reads it, with its control tokens and without its pictures.
 func (l *ledger) prompt(pieces [][]byte, tokens []engine.Token) string {
-	d := audit.NewText(l.log.Digest())
+	d := audit.NewText(l.log.Digest(audit.OfPrompt))
 	for _, t := range tokens {
 		if t >= 0 && int(t) < len(pieces) {
 			_, _ = d.Write(pieces[t])
@@ -240,8 +252,16 @@ func (l *ledger) Answers(work int, stream *engine.Stream) {
 func (l *ledger) Drew(work int, e *engine.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if list := l.works[work].answers; e.Choice < len(list) {
-		_, _ = list[e.Choice].Write([]byte(e.Text))
+	list := l.works[work].answers
+	if e.Choice >= len(list) {
+		return
+	}
+	answer := list[e.Choice]
+	answer.Say(e.Text)
+	answer.Think(e.Reasoning)
+	for i := range e.ToolCalls {
+		c := &e.ToolCalls[i]
+		answer.Call(c.Index, c.Name, c.Arguments)
 	}
 }
 
@@ -272,17 +292,17 @@ func (l *ledger) Acted(a service.Act) error {
 // code returns the API's code for a failure, or else its kind in words.
 func (l *ledger) code(err error) string { return service.Fault(err, "").Kind.String() }
 
-// Ends writes the last record of the request.
-func (l *ledger) Ends(failed *fault.Error) *fault.Error {
+// end ends the ledger, and returns the last record. It returns nil if there was one.
+func (l *ledger) end() *audit.Record {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.ended {
-		l.mu.Unlock()
 		return nil
 	}
 	l.ended = true
-	begun := l.begun
+	l.body = nil
 	kind := audit.Request
-	if begun {
+	if l.begun {
 		kind = audit.RequestEnd
 	}
 	r := l.record(kind)
@@ -290,7 +310,16 @@ func (l *ledger) Ends(failed *fault.Error) *fault.Error {
 		w.finish(l)
 	}
 	l.fill(r)
-	l.mu.Unlock()
+	return r
+}
+
+// Ends writes the last record of the request.
+func (l *ledger) Ends(failed *fault.Error, last []byte) *fault.Error {
+	r := l.end()
+	if r == nil {
+		return nil
+	}
+	begun := r.Kind == audit.RequestEnd
 
 	r.Duration = float64(time.Since(l.x.start).Microseconds()) / 1000
 	if l.x.call.Detached() {
@@ -314,7 +343,25 @@ func (l *ledger) Ends(failed *fault.Error) *fault.Error {
 	if !begun && !l.isKept() {
 		return nil
 	}
+	return l.append(r, last)
+}
+
+// append writes the last record of a request, whose answer is captured before.
+func (l *ledger) append(r *audit.Record, last []byte) *fault.Error {
+	var unkept error
+	if r.Kind == audit.RequestEnd {
+		if r.Capture, unkept = l.seals(last); unkept != nil {
+			r.Error = fault.Unrecorded.String()
+			if !r.Detached && !l.x.Written() {
+				r.Status = http.StatusServiceUnavailable
+			}
+		}
+	}
 	if err := l.log.Append(r); err != nil {
+		l.transcript.discard()
+		return service.Unrecorded()
+	}
+	if unkept != nil {
 		return service.Unrecorded()
 	}
 	return nil
@@ -335,13 +382,14 @@ func (w *workRecord) finish(l *ledger) {
 	w.In = max(usage.Prompt, w.In)
 	w.Cached = usage.Cached
 	w.Out = usage.Completion
+	w.Reproducible = w.stream.Reproducible()
 	w.Finish = nil
 	for _, f := range times.Finishes {
 		w.Finish = append(w.Finish, string(f))
 	}
 	w.Answers = nil
 	for _, d := range w.answers {
-		w.Answers = append(w.Answers, d.String())
+		w.Answers = append(w.Answers, d.Answer())
 	}
 	if times.Err != nil {
 		w.Error = l.code(times.Err)
@@ -386,10 +434,12 @@ func parameters(r *engine.Request) json.RawMessage {
 	return b
 }
 
-// auditState returns what says how a log is; nil for none.
-func auditState(log audit.Recorder) func() audit.State {
-	if log == nil {
-		return nil
+// auditState says how the log and the captures are.
+func (s *Server) auditState() audit.State {
+	state := s.opts.Audit.State()
+	if c := s.opts.Captures; c != nil && state.Failing == nil {
+		state.Failing = c.Failing()
+		state.Continues = c.Continues()
 	}
-	return log.State
+	return state
 }

@@ -219,7 +219,11 @@ func TestAudited(t *testing.T) {
 	if ends != len(asked) {
 		t.Errorf("%d of %d requests have an end", ends, len(asked))
 	}
-	for text, as := range map[string]string{"Hello": "message", "aaaaa": "answer", "a": "prompt"} {
+	for text, as := range map[string]audit.Subject{
+		"Hello": audit.OfMessage,
+		"aaaaa": audit.OfAnswer,
+		"a":     audit.OfPrompt,
+	} {
 		matches, err := audit.FindText(log.dir, []byte(text))
 		if err != nil || !slices.ContainsFunc(matches, func(m audit.Match) bool { return m.As == as }) {
 			t.Errorf("%q is not found as %s: %v, %v", text, as, matches, err)

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
+
 	"serve/audit"
 	"serve/engine"
 	"serve/server"
@@ -24,6 +26,9 @@ import (
 
 // auditChild is the variable with the folder of the log, in a process that is there to be killed.
 const auditChild = "TEST_AUDIT_CHILD"
+
+// auditRecipient is the variable with the public key of its captures.
+const auditRecipient = "TEST_AUDIT_RECIPIENT"
 
 // TestAuditChild serves until it is killed. It is run by TestKilled alone.
 func TestAuditChild(t *testing.T) {
@@ -38,7 +43,15 @@ func TestAuditChild(t *testing.T) {
 	if err := log.Append(audit.Event{Kind: audit.ServerStart}.Record()); err != nil {
 		t.Fatal(err)
 	}
-	s, end := servertest.Unconnected(t, endless, engine.Options{}, server.Options{Audit: log})
+	recipients, err := audit.ParseRecipients(os.Getenv(auditRecipient))
+	if err != nil {
+		t.Fatal(err)
+	}
+	captures, err := audit.OpenCaptures(dir+"-captures", recipients, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, end := servertest.Unconnected(t, endless, engine.Options{}, server.Options{Audit: log, Captures: captures})
 	defer end()
 	hs := httptest.NewServer(s.Handler())
 	fmt.Println("listening", hs.URL)
@@ -47,17 +60,18 @@ func TestAuditChild(t *testing.T) {
 
 // killed is a child with clients.
 type killed struct {
-	t   *testing.T
-	dir string
+	t         *testing.T
+	dir       string
+	recipient string
 
 	mu   sync.Mutex
-	seen map[string]bool // ids of requests whose last byte was seen
+	seen map[string]string // answers whose last byte was seen, by the ids of requests
 }
 
 // run starts a child, asks it from several clients, and kills it after a while.
 func (k *killed) run(after time.Duration) {
 	cmd := exec.Command(os.Args[0], "-test.run=^TestAuditChild$", "-test.v")
-	cmd.Env = append(os.Environ(), auditChild+"="+k.dir)
+	cmd.Env = append(os.Environ(), auditChild+"="+k.dir, auditRecipient+"="+k.recipient)
 	_, err := cmd.StdinPipe() // which ends with this process
 	if err != nil {
 		k.t.Fatal(err)
@@ -106,19 +120,22 @@ func (k *killed) ask(url string, stream bool) bool {
 	if whole {
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		k.seen[res.Header.Get("X-Request-Id")] = true
+		k.seen[res.Header.Get("X-Request-Id")] = string(text)
 	}
 	return err == nil
 }
 
-// TestKilled kills a server while it answers. Every answer whose last byte a client has seen is in the log, and every
-// request that has begun has an end, or is known to have none.
+// TestKilled kills a server while it answers. Every answer whose last byte a client has seen is in the log and was
+// captured, and every request that has begun has an end, or is known to have none.
 func TestKilled(t *testing.T) {
+	captures := newCaptured(t, false)
 	dir := filepath.Join(t.TempDir(), "audit")
 	if _, err := audit.Init(dir); err != nil {
 		t.Fatal(err)
 	}
-	k := &killed{t: t, dir: dir, seen: map[string]bool{}}
+	captures.dir = dir + "-captures"
+	recipient := captures.identity.(*age.X25519Identity).Recipient()
+	k := &killed{t: t, dir: dir, recipient: recipient.String(), seen: map[string]string{}}
 	random := rand.New(rand.NewPCG(1, 1))
 	for range 8 {
 		k.run(time.Duration(20+random.IntN(80)) * time.Millisecond)
@@ -145,6 +162,11 @@ func TestKilled(t *testing.T) {
 			open[r.ID] = true
 		case audit.RequestEnd:
 			delete(open, r.ID)
+			if seen, ok := k.seen[r.ID]; ok {
+				if _, _, _, answer := captures.read(t, r); answer != seen {
+					t.Errorf("captured is %q, and the client has seen %q", answer, seen)
+				}
+			}
 			delete(k.seen, r.ID)
 		case audit.RequestLost:
 			delete(open, r.ID)

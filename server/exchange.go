@@ -24,6 +24,7 @@ import (
 type exchange struct {
 	gin.ResponseWriter
 	id       string
+	request  *http.Request // as it came
 	start    time.Time
 	call     *service.Call
 	endpoint endpoint
@@ -48,6 +49,7 @@ func (s *Server) begin(c *gin.Context) *exchange {
 	x := &exchange{
 		ResponseWriter: c.Writer,
 		id:             newID(),
+		request:        c.Request,
 		start:          time.Now(),
 		call:           s.callOf(c.Request),
 		endpoint:       s.endpointOf(c),
@@ -194,6 +196,7 @@ func (x *exchange) Write(b []byte) (n int, err error) {
 
 // send writes to the client.
 func (x *exchange) send(b []byte) (n int, err error) {
+	x.ledger.sends(b)
 	for {
 		_ = x.ctrl.SetWriteDeadline(time.Now().Add(x.stall))
 		written, err := x.ResponseWriter.Write(b[:min(len(b), writePart)])

@@ -14,6 +14,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"serve/engine"
 	"serve/fault"
 	"serve/server/dialect"
 	"serve/server/wire"
@@ -128,6 +129,27 @@ func (s *Server) readReproducible(c *gin.Context) {
 		return
 	}
 	exchangeOf(c).call.Reproducible = wanted
+}
+
+// seedHeader is the header by which a client says what the answers are drawn with: in any API, and instead of what the
+// body says.
+const seedHeader = "X-Serve-Seed"
+
+// readSeed reads the seed that the client gives, if any.
+func (s *Server) readSeed(c *gin.Context) {
+	given := c.Request.Header.Get(seedHeader)
+	if given == "" || !exchangeOf(c).endpoint.Work {
+		return
+	}
+	n, err := strconv.ParseInt(given, 10, 64)
+	if err != nil {
+		s.fail(c, fault.New(fault.InvalidValue, "", "Invalid header '%s': it must be a whole number.", seedHeader))
+		c.Abort()
+		return
+	}
+	var sampling engine.Sampling
+	sampling.SetSeed(n)
+	exchangeOf(c).call.Seed = &sampling.Seed
 }
 
 // timeoutHeader is the header by which a client limits the time of a request, in milliseconds.

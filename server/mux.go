@@ -96,10 +96,11 @@ func (s *Server) routes() *gin.Engine {
 		}
 	}
 
+	work := []gin.HandlerFunc{s.guardQuery, s.limitWork, s.limitTime, s.readReproducible, s.readSeed, s.answer}
 	for at := range s.endpoints {
-		r.Handle(at.method, at.path, s.guardQuery, s.limitWork, s.limitTime, s.readReproducible, s.answer)
+		r.Handle(at.method, at.path, work...)
 		if at.method == http.MethodGet {
-			r.HEAD(at.path, s.guardQuery, s.limitWork, s.limitTime, s.readReproducible, s.answer)
+			r.HEAD(at.path, work...)
 		}
 	}
 

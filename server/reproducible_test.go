@@ -53,3 +53,23 @@ func TestReproducibleHeader(t *testing.T) {
 		}
 	}
 }
+
+// TestSeedHeader gives a seed by the header, in an API without a field for it too.
+func TestSeedHeader(t *testing.T) {
+	hs, _ := servertest.Start(t, enginetest.Options{Limits: engine.Limits{Reproducible: true}}, server.Options{})
+	for _, tt := range []struct {
+		path, body, given string
+		status            int
+		said              string
+	}{
+		{"/v1/messages", `{"model":"fake","max_tokens":3,` + servertest.Hello + `}`, "7", http.StatusOK, "seed=7"},
+		{"/v1/chat/completions", `{"model":"fake","max_tokens":3,"seed":8,` + servertest.Hello + `}`, "7", http.StatusOK, "seed=7"},
+		{"/api/chat", `{"model":"fake","options":{"seed":8,"num_predict":3},` + servertest.Hello + `}`, "7", http.StatusOK, "seed=7"},
+		{"/v1/messages", `{"model":"fake","max_tokens":3,` + servertest.Hello + `}`, "x", http.StatusBadRequest, ""},
+	} {
+		res, text := servertest.Ask(t, hs, tt.path, tt.body, "X-Serve-Reproducible: true", "X-Serve-Seed: "+tt.given)
+		if said := res.Header.Get("X-Serve-Reproducible"); res.StatusCode != tt.status || said != tt.said {
+			t.Errorf("%s with %q: %d %q, %s", tt.path, tt.given, res.StatusCode, said, text)
+		}
+	}
+}

@@ -88,6 +88,8 @@ type Options struct {
 	PlainProxiesOnly bool
 	// Audit records requests and what is done to the server; nil for nobody. The server does not close it.
 	Audit audit.Recorder
+	// Captures keeps the texts of the requests that Audit has the end of; nil for none.
+	Captures *audit.Captures
 	// LenientFields accepts unknown fields at the top level of requests, and names them in a header.
 	LenientFields bool
 }
@@ -207,7 +209,7 @@ func (s *Server) assemble() (err error) {
 	lines := ollama.New(ollama.Options{Service: s.service, Pool: s.pool, Stream: s.stream})
 	s.dialects = []api{{"Anthropic", messages}, {"Ollama", lines}, {"OpenAI", s.api}}
 
-	s.ops, err = ops.New(ops.Options{
+	describe := ops.Options{
 		Greeting:  ollama.Greeting,
 		Service:   s.service,
 		Pool:      s.pool,
@@ -219,9 +221,12 @@ func (s *Server) assemble() (err error) {
 		Version:   o.Version,
 		PID:       o.PID,
 		Page:      o.Page,
-		Audit:     auditState(o.Audit),
 		Log:       o.Log,
-	})
+	}
+	if o.Audit != nil {
+		describe.Audit = s.auditState
+	}
+	s.ops, err = ops.New(describe)
 	return err
 }
 

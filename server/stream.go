@@ -52,13 +52,24 @@ func (s *sender) send() *fault.Error {
 		err = s.followAll()
 	}
 	if err == nil {
-		if e := service.CallOf(s.ctx).Ends(nil); e != nil {
-			return s.fail(e)
-		}
-		_ = s.write(func(b []byte) []byte { return s.enc.End(b, s.reply.Usage()) })
-		return nil
+		return s.end()
 	}
 	return s.fail(err)
+}
+
+// end sends the end of a complete answer, once it is recorded and stored.
+func (s *sender) end() *fault.Error {
+	last := s.enc.End(nil, s.reply.Usage())
+	if e := service.CallOf(s.ctx).Ends(nil, last); e != nil {
+		return s.fail(e)
+	}
+	if k, ok := s.enc.(dialect.Keeper); ok {
+		if e := k.Keep(); e != nil {
+			return s.fail(e)
+		}
+	}
+	_ = s.write(func([]byte) []byte { return last })
+	return nil
 }
 
 // followAll follows all streams concurrently and returns when the last one has ended.
@@ -161,10 +172,15 @@ func (s *sender) fail(err error) *fault.Error {
 	if s.err == nil && !s.begun {
 		return e
 	}
-	if unrecorded := service.CallOf(s.ctx).Ends(e); unrecorded != nil {
-		e = unrecorded
-	}
 	last := s.enc.Fail(nil, e)
+	if unrecorded := service.CallOf(s.ctx).Ends(e, last); unrecorded != nil {
+		last = s.enc.Fail(nil, unrecorded)
+	}
+	if k, ok := s.enc.(dialect.Keeper); ok {
+		if e := k.Keep(); e != nil {
+			s.opts.Log.Error("a failed answer is not stored", "error", e)
+		}
+	}
 	_ = s.write(func([]byte) []byte { return last })
 	return nil
 }

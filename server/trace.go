@@ -52,7 +52,7 @@ func (x *exchange) endSpan(status int) {
 // report creates the spans of the models' work, which has ended, and counts what it has taken.
 func (x *exchange) report(ctx context.Context) {
 	if x.ledger != nil && x.call.Detached() {
-		_ = x.ledger.Ends(nil) // its answer has been sent
+		_ = x.ledger.Ends(nil, nil) // its answer has been sent
 	}
 	tokens := 0
 	for _, w := range x.call.TakeWork() {

@@ -134,7 +134,7 @@ func (l *ledger) picture(url string) string {
 			content = file
 		}
 	}
-	d := audit.NewText(l.log.Digest())
+	d := audit.NewText(l.log.Digest(audit.OfPicture))
 	_, _ = d.Write(content)
 	return d.String()
 }

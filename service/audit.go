@@ -11,6 +11,8 @@ import (
 
 // Auditor records what is done for a call. Its methods may be called by any of the call's goroutines.
 type Auditor interface {
+	// Received is called with the body of the request, which must not be changed, before anything else.
+	Received(body []byte)
 	// Reads is called with a conversation that becomes a prompt.
 	Reads(*prompt.Conversation)
 	// Begins is called before a model computes for the call, which must not happen if it returns an error. The works are
@@ -23,9 +25,10 @@ type Auditor interface {
 	Computed(work, tokens int, err error)
 	// Acted is called when something was done to the server.
 	Acted(a Act) error
-	// Ends is called before the last byte of the answer is sent, which must not happen if it returns a fault, and with why
-	// the answer has failed, if it has. Only the first call counts.
-	Ends(*fault.Error) *fault.Error
+	// Ends is called before the last byte of the answer is sent, which must not happen if it returns a fault: with why
+	// the answer has failed, if it has, and with its last bytes, unless they are written before the handler returns.
+	// Those of work that continues after the response are the whole answer. Only the first call counts.
+	Ends(failed *fault.Error, last []byte) *fault.Error
 }
 
 // Asked is what a model is asked to compute.
@@ -58,12 +61,19 @@ func (c *Call) computed(work, tokens int, err error) {
 	}
 }
 
-// Ends records the end of the call, before the last byte of its answer is sent; see Auditor.
-func (c *Call) Ends(e *fault.Error) *fault.Error {
+// Received tells the call's auditor about the body of the request.
+func (c *Call) Received(body []byte) {
+	if c.Audit != nil {
+		c.Audit.Received(body)
+	}
+}
+
+// Ends records the end of the call, before the last bytes of its answer are sent; see Auditor.
+func (c *Call) Ends(failed *fault.Error, last []byte) *fault.Error {
 	if c.Audit == nil {
 		return nil
 	}
-	return c.Audit.Ends(e)
+	return c.Audit.Ends(failed, last)
 }
 
 // act records what the context's client has done, and returns its failure, or that of recording it.

@@ -30,6 +30,8 @@ type Call struct {
 	Manages bool
 	// Reproducible asks for what does not depend on other requests; see engine.Caller.
 	Reproducible bool
+	// Seed is what its answers are drawn with, whatever the request says; nil for what that says.
+	Seed *uint32
 	// Yields marks work that nobody waits for: it takes what others leave, whatever tier it asks for.
 	Yields bool
 

@@ -36,7 +36,8 @@ func NewReply(model *pool.Lease) *Reply { return &Reply{Model: model} }
 func (r *Reply) GenerateAll(ctx context.Context, requests []engine.Request) error {
 	size := r.Model.Engine.Limits().Context
 	need := needOf(requests, size)
-	r.use = CallOf(ctx).Use
+	call := CallOf(ctx)
+	r.use = call.Use
 	each, err := r.use.Reserve(need)
 	if err != nil {
 		return err
@@ -47,6 +48,9 @@ func (r *Reply) GenerateAll(ctx context.Context, requests []engine.Request) erro
 	requests = slices.Clone(requests)
 	for i := range requests {
 		requests[i].Together = need.Prompt
+		if call.Seed != nil {
+			requests[i].Sampling.Seed = *call.Seed
+		}
 		if each < longest(&requests[i], size) {
 			requests[i].MaxTokens = each
 		}

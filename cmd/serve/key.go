@@ -5,10 +5,12 @@ import (
 
 	"serve/access"
 	"serve/auditor"
+	"serve/egress"
 	"serve/flagset"
 	"serve/hub"
 	"serve/keyring"
 	"serve/models"
+	"serve/replay"
 )
 
 func newKeyCommand(w *cli) *cobra.Command {
@@ -29,6 +31,22 @@ func newAuditCommand(w *cli) *cobra.Command {
 for what and what was done to the server, and verifies, reads, exports and prunes it.`,
 		Args: arguments(0, 0, "the name of one of its commands"),
 	}, auditor.Commands(w.t, versionText()))
+}
+
+func newReplayCommand(w *cli) *cobra.Command {
+	c := &replay.Command{Terminal: w.t, Dialer: w.dialer, Lookup: w.lookup}
+	cmd := &cobra.Command{
+		Use:   "replay ID",
+		Short: "ask again what an audit log has captured, and compare the answers",
+		Long: `replay decrypts a request that serve --audit DIR --capture KEY has kept, asks a running
+server the same, and says whether the answer is the same, byte for byte.`,
+		Annotations: map[string]string{needs: egress.Asks},
+		Args:        arguments(1, 1, "the id of a request"),
+		RunE:        func(cmd *cobra.Command, args []string) error { return c.Run(cmd.Context(), args[0]) },
+	}
+	c.Declare(flagsOf(cmd))
+	w.reach.Declare(flagsOf(cmd))
+	return cmd
 }
 
 // newGroup adds commands to one that only has them.

@@ -82,6 +82,7 @@ func newRootCommand(w *cli) *cobra.Command {
 		newPsCommand(w),
 		newKeyCommand(w),
 		newAuditCommand(w),
+		newReplayCommand(w),
 		newDoctorCommand(w),
 		newEngineCommand(w),
 		newManCommand(),

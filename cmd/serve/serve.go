@@ -220,6 +220,7 @@ func (s *startup) prepare(ctx context.Context) error {
 	o.Keys = s.keys
 	if s.audit != nil {
 		o.Audit = s.audit
+		o.Captures = s.audit.Captures
 	}
 	host.LimitByMemory(&o)
 	o.Version = versionText()

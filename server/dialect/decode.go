@@ -47,6 +47,7 @@ func Decode[T any](r *http.Request, how Body, table wire.Table[T], into *T) *fau
 	if e != nil {
 		return e
 	}
+	service.CallOf(r.Context()).Received(body)
 
 	if how.Empty != "" && len(bytes.TrimSpace(body)) == 0 {
 		return fault.New(fault.Malformed, "", "%s", how.Empty)

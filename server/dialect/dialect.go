@@ -131,6 +131,12 @@ type Encoder interface {
 	Ping(b []byte) []byte
 }
 
+// A Keeper is an Encoder whose answer is stored. Keep stores it, after End or Fail have encoded it and it is recorded,
+// and before their bytes are sent.
+type Keeper interface {
+	Keep() *fault.Error
+}
+
 // StreamFunc is the server's stream loop, which sends a reply as an Encoder writes it. It returns a
 // fault only if nothing has been sent.
 type StreamFunc func(http.ResponseWriter, *http.Request, *service.Reply, Encoder) *fault.Error

@@ -2,6 +2,7 @@ package openai
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"runtime/debug"
@@ -145,7 +146,7 @@ func (api *API) inBackground(w http.ResponseWriter, r *http.Request, req *respon
 			accepted <- nil
 		})
 		if e != nil {
-			_ = service.CallOf(ctx).Ends(e)
+			_ = service.CallOf(ctx).Ends(e, nil)
 			accepted <- e
 		}
 	}()
@@ -199,14 +200,27 @@ func (api *API) finishInBackground(
 	default:
 		failed = service.Fault(err, "input")
 	}
-	if e := service.CallOf(ctx).Ends(failed); e != nil {
-		failed = e
-	}
 	if failed != nil {
 		rw.fail(failed)
+	}
+	if e := endInBackground(ctx, rw.response, failed); e != nil {
+		rw.fail(e)
 	}
 
 	if e := api.keep(ctx, req, rw.response); e != nil {
 		api.opts.Log.Error("a background response is lost", "id", rw.response.ID, "error", e)
 	}
+}
+
+// endInBackground records the end of a response before it is stored.
+func endInBackground(ctx context.Context, r *response, failed *fault.Error) *fault.Error {
+	call := service.CallOf(ctx)
+	if call.Audit == nil {
+		return nil
+	}
+	answer, err := json.Marshal(r)
+	if err != nil {
+		return service.Fault(err, "")
+	}
+	return call.Ends(failed, answer)
 }

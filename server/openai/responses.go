@@ -463,9 +463,6 @@ func (w *responseEncoder) Delta(b []byte, _ int, e *engine.Event) []byte {
 // End implements dialect.Encoder.
 func (w *responseEncoder) End(b []byte, used []engine.Usage) []byte {
 	w.settle(used[0])
-	if e := w.api.keep(w.ctx, w.req, w.response); e != nil {
-		return w.Fail(b, e)
-	}
 	w.emit("response."+w.response.Status, map[string]any{"response": w.response})
 	return w.take(b)
 }
@@ -473,8 +470,10 @@ func (w *responseEncoder) End(b []byte, used []engine.Usage) []byte {
 // Fail implements dialect.Encoder.
 func (w *responseEncoder) Fail(b []byte, e *fault.Error) []byte {
 	w.fail(e)
-	if e := w.api.keep(w.ctx, w.req, w.response); e != nil {
-		w.api.opts.Log.Error("a failed response is not stored", "id", w.response.ID, "error", e)
-	}
 	return w.take(b)
+}
+
+// Keep implements dialect.Keeper.
+func (w *responseEncoder) Keep() *fault.Error {
+	return w.api.keep(w.ctx, w.req, w.response)
 }

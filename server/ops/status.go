@@ -3,10 +3,12 @@ package ops
 import (
 	"crypto/fips140"
 	"net/http"
+	"sync"
 	"time"
 
 	"serve/fault"
 	"serve/kernels"
+	"serve/machine"
 	"serve/pool"
 	"serve/server/wire"
 )
@@ -14,12 +16,14 @@ import (
 // Status is the answer to GET /status: the models and their state. It contains nothing from
 // requests.
 type Status struct {
-	Version string        `json:"version"`
-	FIPS140 string        `json:"fips_140"` // the version of Go's FIPS 140-3 module, "" if that mode is off
-	PID     int           `json:"pid"`
-	Started time.Time     `json:"started"`
-	Models  []ModelStatus `json:"models"`
-	Audit   *AuditStatus  `json:"audit,omitempty"` // absent without an audit log
+	Version string `json:"version"`
+	FIPS140 string `json:"fips_140"` // the version of Go's FIPS 140-3 module, "" if that mode is off
+	PID     int    `json:"pid"`
+	// Processor is the kind of CPU: its name, and a hash of its instruction sets.
+	Processor string        `json:"processor"`
+	Started   time.Time     `json:"started"`
+	Models    []ModelStatus `json:"models"`
+	Audit     *AuditStatus  `json:"audit,omitempty"` // absent without an audit log
 }
 
 // AuditStatus is how the audit log is.
@@ -67,19 +71,25 @@ type ModelStatus struct {
 	// Memory is what was planned and is taken of each device; null while it is not in memory.
 	Memory []pool.MemoryUse `json:"memory"`
 	// Kernels are those that compute it on the processor; null while it is not in memory.
-	Kernels  *kernels.Choice `json:"kernels"`
-	Restarts uint64          `json:"restarts"`
-	Loads    int             `json:"loads"`
+	Kernels *kernels.Choice `json:"kernels"`
+	// Engine is its build and kernels, as the audit log has them; empty while it is not in memory.
+	Engine   string `json:"engine"`
+	Restarts uint64 `json:"restarts"`
+	Loads    int    `json:"loads"`
 }
+
+// processor returns the kind of CPU, which stays.
+var processor = sync.OnceValue(machine.ProcessorName)
 
 // status answers GET /status.
 func (o *Ops) status(w http.ResponseWriter, r *http.Request) *fault.Error {
 	status := Status{
-		Version: o.opts.Version,
-		PID:     o.opts.PID,
-		Started: o.opts.Started,
-		Models:  []ModelStatus{},
-		Audit:   o.auditStatus(),
+		Version:   o.opts.Version,
+		PID:       o.opts.PID,
+		Processor: processor(),
+		Started:   o.opts.Started,
+		Models:    []ModelStatus{},
+		Audit:     o.auditStatus(),
 	}
 
 	if fips140.Enabled() {
@@ -116,6 +126,7 @@ func (o *Ops) status(w http.ResponseWriter, r *http.Request) *fault.Error {
 			ms.Slots = l.Sequences
 			ms.Context = l.Context
 			ms.Kernels = &c.Kernels
+			ms.Engine = f.Build
 		}
 		status.Models = append(status.Models, ms)
 	}
