@@ -30,7 +30,7 @@ NPM_CI := npm ci --silent --no-audit --no-fund --ignore-scripts
 .PHONY: all serve llama page tools peers run node release version clean \
 	test test-pure test-binding test-program quick check check-computing hardened lint fuzz corpus emulated portable \
 	page-test monitoring judges judges-golden real-models agents more-agents soak attack reproducible timing tokenizers \
-	memory bench provenance fips-test man docs cuda-list
+	memory bench simulate provenance fips-test man docs cuda-list
 
 all: serve
 
@@ -96,6 +96,11 @@ test-binding:
 test-program:
 	$(RACE) -timeout 20m ./cmd/... ./doctor ./host ./library ./loader ./provenance
 	go test -timeout 20m -run 'TestAttacks$$' ./cmd/serve
+
+# The scheduler over devices that are simulated, in virtual time; SIMULATE chooses among devices, workloads and buffers.
+SIMULATE ?= .
+simulate:
+	TEST_SIMULATE='$(SIMULATE)' go test ./engine -run 'TestSimulate$$' -timeout 30m -count 1 -v
 
 # While editing: the packages without C.
 quick:

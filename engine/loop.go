@@ -175,7 +175,7 @@ func (e *Engine) generate() error {
 	}
 	s.apply(st)
 	now := time.Now()
-	s.observe(st, now.Sub(start))
+	s.learn(s, st, now.Sub(start))
 	e.count(st)
 	for i, q := range st.drawn {
 		e.draw(q, &st.rows[i], now)

@@ -285,6 +285,8 @@ func (s *scheduler) closeHoles() {
 		s.move(s.slots[first].owner, last+1)
 	case owned[len(owned)-2] < last-1 && free(first-1):
 		s.move(s.slots[last].owner, first-1)
+	default:
+		s.moveKept(owned)
 	}
 }
 

@@ -44,14 +44,6 @@ func (st *step) reset() {
 	st.batch.Reset()
 }
 
-// The prefill that the first step beside running streams takes, before there is
-// anything to learn from: less where many tokens come before, since each costs more.
-const (
-	firstChunk     = 32
-	firstChunkDeep = 8
-	deep           = 256 // tokens
-)
-
 // scheduler decides what each step computes. It has no clock, does no I/O and
 // starts no goroutine: the loop tells it what came, asks for a plan, carries it
 // out, and tells it what came of it.
@@ -68,7 +60,12 @@ type scheduler struct {
 	lost      []lostPrompt // newest last
 	step      step
 
-	decodeTimes []float64 // by rows: seconds of a step without prefill, smoothed; 0 if never seen
+	costs costs // of steps
+
+	// How the batch is filled, and what is learned from a step: fillBatch and observe, other than where tests compare
+	// them with what was before.
+	fill  func(*scheduler)
+	learn func(*scheduler, *step, time.Duration)
 
 	kind   bool     // whether the step is one of reproducible sequences
 	phases [2]phase // of the steps of either kind
@@ -82,13 +79,15 @@ type phase struct {
 
 func newScheduler(l Limits, gap time.Duration) *scheduler {
 	return &scheduler{
-		limits:      l,
-		gap:         gap.Seconds(),
-		slots:       make([]slot, l.Sequences),
-		cells:       newCells(l),
-		chunk:       firstChunk,
-		queue:       newQueue(func(q *sequence) *ticket[*sequence] { return &q.ticket }),
-		decodeTimes: make([]float64, l.Sequences+1),
+		limits: l,
+		gap:    gap.Seconds(),
+		slots:  make([]slot, l.Sequences),
+		cells:  newCells(l),
+		chunk:  firstChunk,
+		queue:  newQueue(func(q *sequence) *ticket[*sequence] { return &q.ticket }),
+		costs:  newCosts(l),
+		fill:   (*scheduler).fillBatch,
+		learn:  (*scheduler).observe,
 	}
 }
 
@@ -114,7 +113,7 @@ func (s *scheduler) plan() *step {
 	s.closeHoles()
 	s.chooseKind()
 	s.secureRows()
-	s.fillBatch()
+	s.fill(s)
 	return &s.step
 }
 
@@ -277,6 +276,10 @@ func (s *scheduler) fillBatch() {
 	}
 
 	phase.prefilled = len(shares) > 0 || looking != nil
+	if decode && s.limits.Shared && len(shares) > 0 && s.costs.stale(s.decoding()) {
+		shares = nil
+	}
+
 	others := decode && s.limits.Shared || len(shares) > 0
 	if looking != nil && (!phase.looked || !others) {
 		phase.looked = true
@@ -285,6 +288,10 @@ func (s *scheduler) fillBatch() {
 	}
 
 	phase.looked = phase.looked && !phase.prefilled
+	if decode && !s.limits.Shared {
+		shares = s.bridges()
+	}
+
 	for i := range s.slots {
 		q := s.slots[i].owner
 		switch {
@@ -408,55 +415,6 @@ func (s *scheduler) apply(st *step) {
 		}
 		f.seq.account.served += float64(weight * f.n)
 	}
-}
-
-// observe learns from how long a step took how much prefill a step may take
-// while streams run: so much that the gap between their tokens grows to two and
-// a half times a step of all that will then run, or to what nobody notices, if
-// that is more. Where a step is short, as on a GPU, most of it is spent whatever
-// it holds: prompts in crumbs would take as many steps as they have crumbs. What
-// a token costs depends on how many come before it and on how many come with it,
-// so the next step's share follows from the last one's.
-func (s *scheduler) observe(st *step, took time.Duration) {
-	t := took.Seconds()
-	switch {
-	case st.batch.Whole, st.prefill > s.chunk && st.decode+s.decoding() > 0:
-		return // it was larger than what streams should wait for, knowingly
-	case st.prefill == 0:
-		d := &s.decodeTimes[st.decode]
-		if *d == 0 {
-			*d = t
-		}
-		*d += (t - *d) / 8
-		return
-	case st.decode == 0 && s.decoding() == 0:
-		s.chunk = firstChunk
-		if slices.ContainsFunc(s.running, func(q *sequence) bool { return q.fed > deep }) {
-			s.chunk = firstChunkDeep
-		}
-		return
-	case st.decode > 0:
-		t -= s.decodeTime(st.decode)
-	}
-
-	gap := max(2.5*s.decodeTime(len(s.running)), s.gap)
-	factor := (gap - s.decodeTime(s.decoding())) / max(t, 1e-6)
-	if st.prefill < s.chunk && factor > 1 {
-		return // there was no more to take
-	}
-
-	s.chunk = min(max(int(float64(s.chunk)*min(factor, 2)), 1), s.limits.Batch)
-}
-
-// decodeTime is how long a step of so many rows takes, or of as many as have
-// been seen.
-func (s *scheduler) decodeTime(rows int) float64 {
-	for ; rows > 0; rows-- {
-		if s.decodeTimes[rows] > 0 {
-			return s.decodeTimes[rows]
-		}
-	}
-	return 0
 }
 
 // release forgets a sequence that has ended.

@@ -242,6 +242,57 @@ func TestPlanKeepsBeginningsWhenItClosesHoles(t *testing.T) {
 	}
 }
 
+// TestPlanBridgesPrompts: a prompt between streams with buffers of their own takes a token in their steps, so that these
+// stay one graph.
+func TestPlanBridgesPrompts(t *testing.T) {
+	s := newScheduler(own(4, 128, 64), 0)
+	var all []*sequence
+	for i := range 3 {
+		all = append(all, s.add(fmt.Sprint("sequence ", i)))
+	}
+	s.turn()
+	s.release(all[1])
+	s.chunk = 4
+	s.add(strings.Repeat("b", 10))
+	s.add(strings.Repeat("c", 10))
+	var shapes []string
+	for range 4 {
+		shapes = append(shapes, s.turn().shape())
+	}
+	expect(t, "steps", strings.Join(shapes, " | "), "0:1* 1:1 2:1* | 1:2 3:2 | 0:1* 1:1 2:1* | 1:2 3:2")
+}
+
+// TestPlanMovesWhatIsKeptBetweenStreams: where streams are in many groups, what is kept between them is moved out of
+// their way, and goes on being kept.
+func TestPlanMovesWhatIsKeptBetweenStreams(t *testing.T) {
+	s := newScheduler(own(8, 1024, 1024), 0)
+	var all []*sequence
+	for i := range 7 {
+		all = append(all, s.add(strings.Repeat(string(rune('a'+i)), 100)))
+	}
+	s.turn()
+	for _, i := range []int{2, 4} {
+		s.release(all[i])
+	}
+	expect(t, "out of the way", s.turn().opText(), "copy 2 to 7, copy 6 to 2, drop 6 from 0")
+	if all[6].slot != 2 || len(s.slots[7].kept) != 100 || s.slots[7].kept[0] != 'c' {
+		t.Errorf("the last stream is in slot %d, and slot 7 keeps %d tokens", all[6].slot, len(s.slots[7].kept))
+	}
+}
+
+// TestPlanMeasuresStreamsAlone: in one buffer, a step beside a prompt is the streams' alone once there are many more of
+// them than when such a step was measured last.
+func TestPlanMeasuresStreamsAlone(t *testing.T) {
+	s := newScheduler(oneBuffer(4, 128, 512, 64), 0)
+	s.add("one")
+	s.turn()
+	s.observe(s.turn(), time.Millisecond)
+	s.add("two")
+	s.observe(s.turn(), 2*time.Millisecond)
+	s.add(strings.Repeat("c", 100))
+	expect(t, "alone", s.turn().shape(), "0:1* 1:1*")
+}
+
 func TestPlanReusesShortBeginningsWhenAllSlotsAreTaken(t *testing.T) {
 	s := newScheduler(own(3, 1024, 1024), 0)
 	var first []*sequence

@@ -26,7 +26,12 @@ func (s *scheduler) prefillShares() map[*sequence]int {
 		}
 		own := slices.DeleteFunc(slices.Clone(filling), func(q *sequence) bool { return q.account != first.account })
 		filling = slices.DeleteFunc(filling, func(q *sequence) bool { return q.account == first.account })
-		taken += divide(own, max(s.prefillBudget(first)-taken, 0), shares)
+		budget := max(s.prefillBudget(first)-taken, 0)
+		if s.limits.Shared || s.costs.flat() {
+			taken += divide(own, budget, shares)
+		} else {
+			taken += s.divideGraphs(own, budget, shares)
+		}
 	}
 	return shares
 }
@@ -46,16 +51,84 @@ func divide(filling []*sequence, budget int, shares map[*sequence]int) int {
 	return budget - left
 }
 
+// divideGraphs is divide for sequences with buffers of their own. Those are computed in one graph only as far as the
+// numbers of their slots follow each other and for as many tokens as the shortest of them gets, so neighbours get
+// equally many, and nobody gets the crumbs of a budget.
+func (s *scheduler) divideGraphs(filling []*sequence, budget int, shares map[*sequence]int) int {
+	first := filling[0]
+	left := budget
+	slices.SortStableFunc(filling, func(a, b *sequence) int { return a.pending() - b.pending() })
+	if filling[0].pending() < first.pending() {
+		left = (budget + 1) / 2
+	}
+
+	left = budget - s.shareGraph(first, filling, left, budget, shares)
+	for _, q := range filling {
+		if left < (budget+1)/2 {
+			break
+		}
+		if shares[q] == 0 {
+			left -= s.shareGraph(q, filling, left, left, shares)
+		}
+	}
+
+	n := min(first.ahead()-shares[first], left)
+	shares[first] += n
+	return budget - left + n
+}
+
+// shareGraph gives a sequence and neighbours that have no share yet equally many tokens, most of them to the sequence's
+// limit and a budget in all, and returns the sum.
+func (s *scheduler) shareGraph(q *sequence, filling []*sequence, limit, budget int, shares map[*sequence]int) int {
+	free := func(slot int) bool {
+		return slot >= 0 && slot < len(s.slots) && shares[s.slots[slot].owner] == 0 &&
+			slices.Contains(filling, s.slots[slot].owner)
+	}
+
+	// Neighbours are taken one by one, those with more to compute first, while that makes the graph much larger.
+	low := q.slot
+	high := q.slot
+	n := min(q.ahead(), limit)
+	best := n
+	bestLow, bestHigh, bestN := low, high, n
+	for free(low-1) || free(high+1) {
+		up := !free(low-1) || free(high+1) && s.slots[high+1].owner.ahead() >= s.slots[low-1].owner.ahead()
+		if up {
+			high++
+			n = min(n, s.slots[high].owner.ahead())
+		} else {
+			low--
+			n = min(n, s.slots[low].owner.ahead())
+		}
+		k := high - low + 1
+		each := min(n, budget/k)
+		if each == 0 {
+			break
+		}
+		if k*each*4 > best*5 {
+			best = k * each
+			bestLow, bestHigh, bestN = low, high, each
+		}
+	}
+	for i := bestLow; i <= bestHigh; i++ {
+		shares[s.slots[i].owner] = bestN
+	}
+	return best
+}
+
 // prefillBudget is what a step may take of prompts, a sequence's among them.
 func (s *scheduler) prefillBudget(q *sequence) int {
 	rows := s.decoding()
-	budget := s.limits.Batch - rows
+	budget := s.limits.Batch
+	if s.limits.Shared {
+		budget -= rows
+	}
 	switch {
 	case rows == 0:
 	case s.onlyOwnStreams(q):
 		budget = min(budget, ownPrefill*s.chunk)
 	default:
-		budget = min(budget, s.chunk)
+		budget = min(budget, s.beside())
 	}
 	// Whatever rows take now or next, there must be cells for.
 	return max(min(budget, s.cells.room()-rows), 0)
@@ -66,4 +139,30 @@ func (s *scheduler) prefillBudget(q *sequence) int {
 func (s *scheduler) onlyOwnStreams(q *sequence) bool {
 	greedy := func(q *sequence) bool { return q.account.running*len(s.queue.accounts) > len(s.slots) }
 	return !greedy(q) && !slices.ContainsFunc(s.running, func(o *sequence) bool { return o.decoding() && !greedy(o) })
+}
+
+// bridges gives a token to each prompt between streams with buffers of their own: those are computed in one graph only
+// while the numbers of their slots follow each other. A graph costs more than a token, and the prompt needs the token in
+// any case.
+func (s *scheduler) bridges() map[*sequence]int {
+	shares := map[*sequence]int{}
+	var between []*sequence
+	inside := false // whether a stream comes before, and all slots since can be in the graph
+	for i := range s.slots {
+		q := s.slots[i].owner
+		switch {
+		case q == nil || !s.due(q) || q.looking():
+			inside = false
+			between = nil
+		case q.decoding():
+			for _, b := range between {
+				shares[b] = 1
+			}
+			inside = true
+			between = nil
+		case inside:
+			between = append(between, q)
+		}
+	}
+	return shares
 }
