@@ -27,6 +27,7 @@ const (
 	// in a step that keeps to the gap. A processor takes as long for a token whatever comes with it, so there it never
 	// comes to that.
 	crowdGap  = 2
+	crowdMost = 4 // times what nobody notices
 	crowdPart = 4
 	crowdGain = 2. / 3
 
@@ -130,8 +131,8 @@ func (c *costs) decodeTime(rows int) float64 {
 }
 
 // cheaper returns how many tokens of prompts a step of so many seconds may have, if that makes each of them much
-// cheaper than in a step of a chunk, and otherwise the chunk. Where steps of other sizes say that it might and none of the size
-// has been seen, it is tried.
+// cheaper than in a step of a chunk, and otherwise the chunk. Where steps of other sizes say that it might and none of
+// the size has been seen, it is tried.
 func (c *costs) cheaper(chunk int, seconds float64) int {
 	class := min(bits.Len(uint(chunk)), len(c.prefill)-1)
 	now := c.prefill[class]
@@ -191,8 +192,11 @@ func (s *scheduler) beside() int {
 	if waiting < 2 || crowdPart*waiting < streams {
 		return s.chunk
 	}
+
+	gap := s.gapTime()
+	crowded := max(gap, min(crowdGap*gap, crowdMost*s.gap))
 	most := 2 * max(s.chunk, s.costs.last)
-	return min(s.costs.cheaper(s.chunk, crowdGap*s.gapTime()-s.costs.decodeTime(streams)), most)
+	return min(s.costs.cheaper(s.chunk, crowded-s.costs.decodeTime(streams)), most)
 }
 
 // observe learns from how long a step took how much prefill a step may take

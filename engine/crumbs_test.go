@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// UseCrumbs has an engine that does not run yet share its device as it was before the bound on the gap had a floor: a step
-// takes so much prefill that the gap between tokens grows to 2.5 steps. Where a step takes as long whatever it holds, that
-// is crumbs.
+// UseCrumbs has an engine that does not run yet share its device as before the bound on the gap had a floor: a step
+// takes so much prefill that the gap between tokens grows to 2.5 steps. Where a step takes as long whatever it holds,
+// that is crumbs.
 func UseCrumbs(e *Engine) {
 	e.sched.fill = fillWithCrumbs
 	e.sched.learn = learnCrumbs

@@ -242,8 +242,8 @@ func TestPlanKeepsBeginningsWhenItClosesHoles(t *testing.T) {
 	}
 }
 
-// TestPlanBridgesPrompts: a prompt between streams with buffers of their own takes a token in their steps, so that these
-// stay one graph.
+// TestPlanBridgesPrompts: a prompt between streams with buffers of their own takes a token in their steps, so that
+// these stay one graph.
 func TestPlanBridgesPrompts(t *testing.T) {
 	s := newScheduler(own(4, 128, 64), 0)
 	var all []*sequence

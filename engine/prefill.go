@@ -142,8 +142,8 @@ func (s *scheduler) onlyOwnStreams(q *sequence) bool {
 }
 
 // bridges gives a token to each prompt between streams with buffers of their own: those are computed in one graph only
-// while the numbers of their slots follow each other. A graph costs more than a token, and the prompt needs the token in
-// any case.
+// while the numbers of their slots follow each other. A graph costs more than a token, and the prompt needs the token
+// in any case.
 func (s *scheduler) bridges() map[*sequence]int {
 	shares := map[*sequence]int{}
 	var between []*sequence

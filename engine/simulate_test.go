@@ -384,8 +384,8 @@ func (s *simulation) note(sent time.Time, tokens []time.Time, answer int) {
 }
 
 // bound is what a workload takes at least without a server, as llama-batched-bench has it: all prompts first, in graphs
-// of the cheapest size, then the answers, as many at once as there are slots. What is kept in a slot is computed anyway;
-// beginnings that prompts have in common are counted once.
+// of the cheapest size, then the answers, as many at once as there are slots. Beginnings that prompts have in common are
+// counted once.
 func (s *simulation) bound(limits engine.Limits) time.Duration {
 	d := &s.device
 	best := float64(d.GraphTime(1))
