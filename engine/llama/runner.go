@@ -130,14 +130,15 @@ func (o Options) embedTokens(info *modelInfo) int {
 	return n
 }
 
-// embeddingContext sizes the embedding context: an input must fit one compute graph, since
-// pooling is part of the graph.
+// embeddingContext sizes the embedding context: an input must fit one compute graph, since pooling is part of the
+// graph. llama.cpp lays out graphs for as many tokens of each sequence as of every other, so the sizes are multiples.
 func (o Options) embeddingContext(info *modelInfo) ContextOptions {
 	pooling := PoolingModel
 	if info.Pooling <= PoolingNone {
 		pooling = PoolingMean
 	}
-	n := o.embedTokens(info)
+	each := (o.embedTokens(info) + embedInputs - 1) / embedInputs
+	n := each * embedInputs
 	return ContextOptions{
 		Cells: n, Sequences: embedInputs, Shared: true, Batch: n,
 		Threads: o.Threads, Poll: poll, Embeddings: true, Pooling: pooling,
