@@ -225,6 +225,7 @@ func (s *Server) assemble() (err error) {
 	}
 	if o.Audit != nil {
 		describe.Audit = s.auditState
+		describe.Review, _ = o.Audit.(audit.Reviewer)
 	}
 	s.ops, err = ops.New(describe)
 	return err
