@@ -148,7 +148,8 @@ provenance: $(PROVENANCE)
 	TEST_SIGNING=$(CURDIR)/$(PROVENANCE) go test ./oms ./sbom -run Reference -count 1 -v
 
 # The tests of what uses cryptography, with the validated module, enforced. All of Go is compiled again for it.
-FIPS_TESTED := ./access ./archive ./bind ./certs/... ./dial ./hub/... ./keyring ./models ./oms ./policy ./registry ./sbom ./server/... ./terms
+FIPS_TESTED := ./access ./archive ./audit ./auditor ./bind ./certs/... ./dial ./egress ./hub/... ./keyring ./models ./oidc/... ./oms
+FIPS_TESTED += ./policy ./registry ./sbom ./server/... ./terms
 fips-test:
 	GOFIPS140=$(FIPS_MODULE) GODEBUG=fips140=only go test $(FIPS_TESTED)
 

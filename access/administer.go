@@ -51,7 +51,7 @@ func (p *Principal) lacks(k *Key) string {
 		return "the right to administer all tenants"
 	case k.Scopes&^p.Scopes != 0:
 		return "the scope " + (k.Scopes &^ p.Scopes).String()
-	case p.account.currentLimits() != Limits{}:
+	case p.account.Limits() != Limits{}:
 		return "unlimited use"
 	case len(p.Models) > 0 && len(k.Models) == 0:
 		return "other models than " + strings.Join(p.Models, ", ")
@@ -245,7 +245,7 @@ func (p *Principal) View() View {
 		Tenant:  p.Tenant,
 		Scopes:  p.Scopes,
 		Models:  append([]string{}, p.Models...),
-		Limits:  p.account.currentLimits(),
+		Limits:  p.account.Limits(),
 		State:   "active",
 		Expires: p.Expires,
 		Used:    used,
@@ -261,7 +261,8 @@ func (a *Account) usage() (used time.Time, tokens, open int) {
 	return a.used.UTC().Truncate(time.Second), a.today, a.begun
 }
 
-func (a *Account) currentLimits() Limits {
+// Limits returns what may be used.
+func (a *Account) Limits() Limits {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.limits

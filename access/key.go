@@ -56,7 +56,9 @@ type Limits struct {
 	RequestsPerMinute int `json:"requests_per_minute,omitempty"`
 	TokensPerMinute   int `json:"tokens_per_minute,omitempty"`
 	TokensPerDay      int `json:"tokens_per_day,omitempty"`
-	Concurrent        int `json:"concurrent,omitempty"` // answers that are computed at the same time
+	Concurrent        int `json:"concurrent,omitempty"`      // answers that are computed at the same time
+	BytesInFlight     int `json:"bytes_in_flight,omitempty"` // of request bodies in memory at the same time
+	BytesStored       int `json:"bytes_stored,omitempty"`    // of what it has stored, on a disk
 }
 
 // MaxLimit is the largest value of a limit.
@@ -127,7 +129,9 @@ func isText(text string, most int) bool {
 
 // check returns an error if a limit is out of bounds.
 func (l Limits) check() error {
-	for _, n := range []int{l.RequestsPerMinute, l.TokensPerMinute, l.TokensPerDay, l.Concurrent} {
+	for _, n := range []int{
+		l.RequestsPerMinute, l.TokensPerMinute, l.TokensPerDay, l.Concurrent, l.BytesInFlight, l.BytesStored,
+	} {
 		if n < 0 || n > MaxLimit {
 			return fmt.Errorf("the limit %d is not from 0 to %d", n, MaxLimit)
 		}

@@ -171,7 +171,7 @@ func (k *Keys) save() {
 		case <-k.stop:
 			return
 		case <-ticker.C:
-			k.unsaved.tell(k.opts.Log, k.saveUsage(false))
+			k.unsaved.tell(k.opts.Log, keysProblem, k.saveUsage(false))
 		}
 	}
 }
@@ -204,24 +204,26 @@ func (k *Keys) look() {
 		k.seen = stamp{} // whatever comes is read
 	}
 	if err != nil {
-		k.complaint.tell(k.opts.Log, fmt.Errorf("the API keys stay what they were: %w", err))
+		k.complaint.tell(k.opts.Log, keysProblem, fmt.Errorf("the API keys stay what they were: %w", err))
 		return
 	}
-	k.complaint.tell(k.opts.Log, nil)
+	k.complaint.tell(k.opts.Log, keysProblem, nil)
 	k.opts.Log.Info("the API keys were read again", "keys", len(k.table.Load().accounts))
 }
 
 // complaint is the error about something that was logged last; "" for none.
 type complaint string
 
+const keysProblem = "a problem with the API keys"
+
 // tell logs an error unless it is the same as before; nil is the end of it.
-func (c *complaint) tell(log *slog.Logger, err error) {
+func (c *complaint) tell(log *slog.Logger, message string, err error) {
 	text := ""
 	if err != nil {
 		text = err.Error()
 	}
 	if text != "" && text != string(*c) {
-		log.Error("a problem with the API keys", "error", err)
+		log.Error(message, "error", err)
 	}
 	*c = complaint(text)
 }

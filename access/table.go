@@ -51,6 +51,8 @@ func (l Limits) String() string {
 		{l.TokensPerMinute, "tokens/min"},
 		{l.TokensPerDay, "tokens/day"},
 		{l.Concurrent, "at once"},
+		{l.BytesInFlight, "bytes in flight"},
+		{l.BytesStored, "bytes stored"},
 	} {
 		if limit.n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", limit.n, limit.what))

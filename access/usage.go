@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
+	"maps"
 	"time"
 )
 
@@ -101,8 +103,53 @@ func (a *Account) merge(u usage) (merged usage, saved func()) {
 	}
 }
 
-// saveUsage writes what keys have used, if the file lacks any of it. Other servers may use the same file: what they
-// have counted is added. Usage of keys that there are no more is dropped.
+// usageStore keeps what accounts have used in a file, which other servers may use at the same time: what they have
+// counted is added.
+type usageStore struct {
+	path string // beside which the file is, and whose lock is taken
+	of   string // whose accounts they are, for messages
+	log  *slog.Logger
+}
+
+// write adds what accounts have used to the file, and returns what it has then. trim drops entries that are not needed.
+func (s *usageStore) write(
+	accounts map[string]*Account, trim func(entries map[string]usage),
+) (written map[string]usage, err error) {
+	unlock, err := lock(s.path)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	f, err := readUsage(s.path)
+	if err != nil {
+		s.log.Error("what "+s.of+" have used until now is lost", "error", err)
+		f = &usageFile{Version: fileVersion}
+	}
+	if f.Keys == nil {
+		f.Keys = map[string]usage{}
+	}
+
+	var saved []func()
+	for id, a := range accounts {
+		u, done := a.merge(f.Keys[id])
+		saved = append(saved, done)
+		f.Keys[id] = u
+	}
+	trim(f.Keys)
+
+	err = writePrivate(usagePath(s.path), f)
+	if err == nil || errors.Is(err, ErrNotSafe) {
+		for _, done := range saved {
+			done() // it is there, and must not be added again
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("write what %s have used: %w", s.of, err)
+	}
+	return f.Keys, nil
+}
+
+// saveUsage writes what keys have used, if the file lacks any of it. Usage of keys that there are no more is dropped.
 func (k *Keys) saveUsage(final bool) error {
 	accounts := k.table.Load().accounts
 	dirty := false
@@ -113,34 +160,15 @@ func (k *Keys) saveUsage(final bool) error {
 		return nil
 	}
 
-	unlock, err := lock(k.opts.File)
-	if err != nil {
-		return err
+	s := usageStore{
+		path: k.opts.File,
+		of:   "API keys",
+		log:  k.opts.Log,
 	}
-	defer unlock()
-	old, err := readUsage(k.opts.File)
-	if err != nil {
-		k.opts.Log.Error("what API keys have used until now is lost", "error", err)
-		old = &usageFile{Version: fileVersion}
-	}
-
-	f := &usageFile{Version: fileVersion, Keys: map[string]usage{}}
-	var saved []func()
-	for id, a := range accounts {
-		u, done := a.merge(old.Keys[id])
-		saved = append(saved, done)
-		if u != (usage{Day: u.Day}) {
-			f.Keys[id] = u
-		}
-	}
-	err = writePrivate(usagePath(k.opts.File), f)
-	if err == nil || errors.Is(err, ErrNotSafe) {
-		for _, done := range saved {
-			done() // it is there, and must not be added again
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("write what API keys have used: %w", err)
-	}
-	return nil
+	_, err := s.write(accounts, func(entries map[string]usage) {
+		maps.DeleteFunc(entries, func(id string, u usage) bool {
+			return accounts[id] == nil || u == usage{Day: u.Day}
+		})
+	})
+	return err
 }

@@ -125,6 +125,10 @@ func openDatabase(path string) (*sql.DB, error) {
 	return db, nil
 }
 
+// LimitClients has clients store no more bytes than a function says, 0 for no limit of their own. What one has stored
+// before counts.
+func (a *Archive) LimitClients(most func(client string) int64) { a.quota.most.Store(&most) }
+
 // Close closes the archive.
 func (a *Archive) Close() error { return errors.Join(a.db.Close(), a.lock.Unlock()) }
 
@@ -171,13 +175,13 @@ func (a *Archive) insert(ctx context.Context, records []*Record) error {
 	}
 	defer func() { _ = tx.Rollback() }() // does nothing after Commit
 
-	replaced := quota{byOwner: map[Owner]amount{}}
+	var replaced []share
 	for _, r := range records {
 		row := tx.QueryRowContext(
 			ctx, "DELETE FROM responses "+byKey+" RETURNING tenant, owner, bytes", r.Owner.Tenant, r.ID)
 		had, err := scanShare(row.Scan)
 		if err == nil {
-			replaced.add(had.owner, amount{bytes: had.bytes})
+			replaced = append(replaced, had)
 		} else if !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
@@ -202,8 +206,8 @@ func (a *Archive) insert(ctx context.Context, records []*Record) error {
 	if err := tx.Commit(); err != nil {
 		return err
 	}
-	for owner, had := range replaced.byOwner {
-		a.quota.give(owner, had)
+	for _, had := range replaced {
+		a.quota.give(had.owner, amount{bytes: had.bytes})
 	}
 	return nil
 }

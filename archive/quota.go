@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"sync"
+	"sync/atomic"
 )
 
 // Limits bound what an archive stores. A zero value means the default given in the comment.
@@ -43,21 +44,39 @@ type amount struct {
 type quota struct {
 	limits Limits
 
-	mu      sync.Mutex
-	all     amount
-	byOwner map[Owner]amount // by their shares
+	most atomic.Pointer[func(client string) int64]
+
+	mu       sync.Mutex
+	all      amount
+	byOwner  map[Owner]amount // by their shares
+	byClient map[string]int64 // bytes of what each has made, whatever its tenant
 }
 
 func newQuota(limits Limits) *quota {
-	return &quota{limits: limits.withDefaults(), byOwner: map[Owner]amount{}}
+	return &quota{
+		limits:   limits.withDefaults(),
+		byOwner:  map[Owner]amount{},
+		byClient: map[string]int64{},
+	}
+}
+
+// mostOf returns how many bytes a client may have stored, by a limit of its own; 0 for none.
+func (q *quota) mostOf(client string) int64 {
+	if most := q.most.Load(); most != nil {
+		return (*most)(client)
+	}
+	return 0
 }
 
 // take counts what is about to be written for an owner, or returns ErrFull.
 func (q *quota) take(owner Owner, a amount) error {
+	most := q.mostOf(owner.Client)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	own := q.byOwner[owner.share()]
 	switch l := &q.limits; {
+	case most > 0 && a.bytes > 0 && q.byClient[owner.Client]+a.bytes > most:
+		return fmt.Errorf("%w: your API key stores at most %d bytes", ErrFull, most)
 	case q.all.bytes+a.bytes > l.Bytes:
 		return fmt.Errorf("%w: all clients together store at most %d bytes", ErrFull, l.Bytes)
 	case own.bytes+a.bytes > l.ClientBytes:
@@ -90,6 +109,10 @@ func (q *quota) add(owner Owner, a amount) {
 	q.byOwner[share] = own
 	if own == (amount{}) {
 		delete(q.byOwner, share)
+	}
+	q.byClient[owner.Client] += a.bytes
+	if q.byClient[owner.Client] == 0 {
+		delete(q.byClient, owner.Client)
 	}
 	q.all.bytes += a.bytes
 	q.all.files += a.files

@@ -223,3 +223,79 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("delete: %v", err)
 	}
 }
+
+// TestLimitClients keeps a client to a limit of its own, by what it has stored in records and files, also before, and
+// no other client of its tenant.
+func TestLimitClients(t *testing.T) {
+	ctx := context.Background()
+	folder := t.TempDir()
+	a, err := Open(folder, 0, Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(a *Archive, id, client string) error {
+		r := owned(id, client)
+		r.Owner.Tenant = "icu"
+		return a.Put(ctx, r)
+	}
+	if err := put(a, "a1", "alice"); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	a, err = Open(folder, 0, Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	most := map[string]int64{"alice": 25_000}
+	a.LimitClients(func(client string) int64 { return most[client] })
+	if err := put(a, "a2", "alice"); err != nil {
+		t.Error(err)
+	}
+	for _, id := range []string{"a3", "a2"} {
+		if err := put(a, id, "alice"); !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), "25000") {
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+	if err := a.Admits(Owner{Tenant: "icu", Client: "alice"}, 5000); !errors.Is(err, ErrFull) {
+		t.Errorf("it is admitted: %v", err)
+	}
+	for _, id := range []string{"b1", "b2", "b3"} {
+		if err := put(a, id, "bob"); err != nil {
+			t.Errorf("another client: %v", err)
+		}
+	}
+
+	files, err := a.Files()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := files.Draft("file-1", Owner{Tenant: "icu", Client: "alice"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Write(make([]byte, 6000)); !errors.Is(err, ErrFull) {
+		t.Errorf("a file: %v", err)
+	}
+	if _, err := d.Write(make([]byte, 1000)); err != nil {
+		t.Error(err)
+	}
+	if err := d.Discard(); err != nil {
+		t.Error(err)
+	}
+
+	// What another of its tenant replaces is given back to who has made it.
+	if err := put(a, "a2", "bob"); err != nil {
+		t.Fatal(err)
+	}
+	if err := put(a, "a3", "alice"); err != nil {
+		t.Errorf("there is room again: %v", err)
+	}
+	most["alice"] = 0
+	if err := put(a, "a4", "alice"); err != nil {
+		t.Errorf("without a limit: %v", err)
+	}
+}

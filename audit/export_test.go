@@ -2,9 +2,11 @@ package audit
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -14,6 +16,7 @@ import (
 	"time"
 
 	"serve/certs/certstest"
+	"serve/egress"
 )
 
 // some are records of several kinds.
@@ -158,7 +161,8 @@ func TestFilter(t *testing.T) {
 	}
 }
 
-// TestSyslog sends records, and a checkpoint, to a collector that is away at first.
+// TestSyslog sends records, and a checkpoint, to a collector that is away at first. Each connection to it is a record
+// that comes before what is sent on it has an end, and is sent, too.
 func TestSyslog(t *testing.T) {
 	authority := certstest.New(t, "a collector's")
 	pair := authority.Issue(certstest.Subject{})
@@ -174,6 +178,9 @@ func TestSyslog(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := openMemory(t, newMemory(1), Options{Send: s.Send})
+	s.Start(func(_ context.Context, c egress.Connection) error {
+		return l.Append(&Record{Kind: Connection, Object: c.Host})
+	})
 	if err := l.Append(&Record{Kind: RequestEnd, ID: "first\n<1>1 forged"}); err != nil {
 		t.Fatal(err)
 	}
@@ -217,13 +224,80 @@ func TestSyslog(t *testing.T) {
 		messages = append(messages, rest[:n])
 		text = rest[n:]
 	}
-	want := []string{`"id":"first\n\u003c1\u003e1 forged"`, `{"checkpoint":"serve-audit-test\n1\n`, `"id":"second"`}
+	want := []string{
+		`"id":"first\n\u003c1\u003e1 forged"`,
+		`{"checkpoint":"serve-audit-test\n1\n`,
+		`"kind":"connection"`, // the one that ended
+		`"kind":"connection"`,
+		`"id":"second"`,
+	}
 	if len(messages) != len(want) {
 		t.Fatalf("%q", messages)
 	}
 	for i, m := range messages {
 		if !strings.HasPrefix(m, "<110>1 20") || !strings.Contains(m, want[i]) || strings.Contains(m, "\n") {
 			t.Errorf("%q, want %q", m, want[i])
+		}
+	}
+}
+
+// TestSyslogUnrecorded sends nothing on a connection that cannot be recorded.
+func TestSyslogUnrecorded(t *testing.T) {
+	collector, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan error, 100)
+	s, err := NewSyslog(collector.Addr().String(), &tls.Config{}, func(err error) { told <- err })
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start(func(context.Context, egress.Connection) error { return ErrFailing })
+	l := openMemory(t, newMemory(1), Options{Send: s.Send})
+	defer l.Close()
+	if err := l.Append(&Record{Kind: Request}); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := collector.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sent, err := io.ReadAll(conn); err != nil || len(sent) != 0 {
+		t.Errorf("%d bytes were sent, %v", len(sent), err)
+	}
+	conn.Close()
+	if err := <-told; !errors.Is(err, ErrFailing) {
+		t.Errorf("it is told: %v", err)
+	}
+	collector.Close()
+	s.stop()
+	s.Close()
+}
+
+// TestSyslogOutage tells of the first connection of an outage that fails, and of each that is opened.
+func TestSyslogOutage(t *testing.T) {
+	s, err := NewSyslog("127.0.0.1:1", &tls.Config{}, func(error) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	s.Start(func(context.Context, egress.Connection) error { seen++; return nil })
+	defer s.Close()
+	away := egress.Connection{Err: errors.New("refused")}
+	for i, tt := range []struct {
+		failing bool // already
+		c       egress.Connection
+		want    int
+	}{
+		{false, away, 1},
+		{true, away, 1},
+		{true, away, 1},
+		{true, egress.Connection{}, 2},
+		{false, away, 3},
+	} {
+		s.failing = tt.failing // nothing is sent, so nobody else looks at it
+		if err := s.net.Observer(t.Context(), tt.c); err != nil || seen != tt.want {
+			t.Errorf("%d: %d were seen, %v", i, seen, err)
 		}
 	}
 }

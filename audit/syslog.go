@@ -24,9 +24,14 @@ type Syslog struct {
 	host    string
 	onError func(error)
 
-	queue chan []byte
-	stop  context.CancelFunc
-	ended sync.WaitGroup
+	queue   chan []byte
+	closing chan struct{}
+	stop    context.CancelFunc
+	ended   sync.WaitGroup
+
+	// Of the goroutine that sends.
+	conn    net.Conn // nil for none
+	failing bool
 
 	mu      sync.Mutex
 	dropped int
@@ -34,20 +39,22 @@ type Syslog struct {
 }
 
 const (
-	syslogQueue   = 10_000 // messages that wait
-	syslogDial    = 10 * time.Second
-	syslogWrite   = 10 * time.Second
-	syslogRetry   = time.Second
-	syslogLast    = 5 * time.Second // for what waits at the end
-	checkpointing = time.Minute     // how often a checkpoint is sent
+	syslogQueue = 10_000 // messages that wait
+	syslogDial  = 10 * time.Second
+	syslogWrite = 10 * time.Second
+	syslogRetry = time.Second
+	// syslogRetryMost is how long it waits in the end between attempts: each connection is a record.
+	syslogRetryMost = time.Minute
+	syslogLast      = 5 * time.Second // for what waits at the end
+	checkpointing   = time.Minute     // how often a checkpoint is sent
 
 	// syslogPriority is facility 13, log audit, and severity 6, informational.
 	syslogPriority = 13*8 + 6
 	nilValue       = "-"
 )
 
-// NewSyslog sends to an address, host:port. OnError is called when the connection fails, and with nil when there is one
-// again. The caller closes it after the log.
+// NewSyslog sends to an address, host:port, once it is started. OnError is called when the connection fails, and with
+// nil when there is one again. The caller closes it after the log.
 func NewSyslog(address string, config *tls.Config, onError func(error)) (*Syslog, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -56,7 +63,6 @@ func NewSyslog(address string, config *tls.Config, onError func(error)) (*Syslog
 	config = config.Clone()
 	config.ServerName = host
 	config.MinVersion = tls.VersionTLS12
-	ctx, stop := context.WithCancel(context.Background())
 	s := &Syslog{
 		address: address,
 		way:     egress.NewWay("syslog", "sends audit records").Allow("--audit-syslog", address),
@@ -64,13 +70,30 @@ func NewSyslog(address string, config *tls.Config, onError func(error)) (*Syslog
 		host:    nilValue,
 		onError: onError,
 		queue:   make(chan []byte, syslogQueue),
-		stop:    stop,
+		closing: make(chan struct{}),
+		stop:    func() {},
 	}
 	if name, err := os.Hostname(); err == nil && isHeaderField(name, 255) {
 		s.host = name
 	}
-	s.ended.Go(func() { s.run(ctx) })
 	return s, nil
+}
+
+// Start connects to the collector. The observer is told of each connection before it is used, and of the first that
+// fails until there is one again; nil for nobody. It may write to the log whose records are sent here: a record does
+// not wait for the collector.
+func (s *Syslog) Start(observe egress.Observer) {
+	if observe != nil {
+		s.net.Observer = func(ctx context.Context, c egress.Connection) error {
+			if c.Err != nil && s.failing {
+				return nil
+			}
+			return observe(ctx, c)
+		}
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	s.ended.Go(func() { s.run(ctx) })
 }
 
 // isHeaderField reports whether a text can be a field of a message's header.
@@ -133,6 +156,7 @@ func (s *Syslog) add(message []byte) {
 // Close sends what waits, for a few seconds at most.
 func (s *Syslog) Close() {
 	close(s.queue)
+	close(s.closing)
 	timer := time.AfterFunc(syslogLast, s.stop)
 	defer timer.Stop()
 	s.ended.Wait()
@@ -141,43 +165,60 @@ func (s *Syslog) Close() {
 
 // run sends what is queued, until there is nothing more or ctx is done.
 func (s *Syslog) run(ctx context.Context) {
-	var conn net.Conn
-	defer func() {
-		if conn != nil {
-			conn.Close()
-		}
-	}()
-	failed := false
+	defer s.hangUp()
 	for message := range s.queue {
-		for {
-			var err error
-			if conn == nil {
-				conn, err = s.dial(ctx)
-			}
-			if err == nil {
-				err = s.write(conn, message)
-			}
-			if err == nil {
-				if failed {
-					failed = false
-					s.onError(nil)
-				}
-				break
-			}
-			if conn != nil {
-				conn.Close()
-				conn = nil
-			}
-			if !failed {
-				failed = true
-				s.onError(err)
-			}
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(syslogRetry):
-			}
+		if !s.deliver(ctx, message) {
+			return
 		}
+	}
+}
+
+// deliver sends a message, again and again until the collector has it; it returns false when ctx is done.
+func (s *Syslog) deliver(ctx context.Context, message []byte) bool {
+	for wait := syslogRetry; ; wait = min(2*wait, syslogRetryMost) {
+		err := s.send(ctx, message)
+		if err == nil {
+			if s.failing {
+				s.failing = false
+				s.onError(nil)
+			}
+			return true
+		}
+		s.hangUp()
+		if !s.failing {
+			s.failing = true
+			s.onError(err)
+		}
+
+		closing := s.closing
+		if wait <= syslogRetry {
+			closing = nil // at the end it is tried every second
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-closing:
+			wait = syslogRetry / 2
+		case <-time.After(wait):
+		}
+	}
+}
+
+// send sends a message once, on a new connection if there is none.
+func (s *Syslog) send(ctx context.Context, message []byte) (err error) {
+	if s.conn == nil {
+		if s.conn, err = s.dial(ctx); err != nil {
+			s.conn = nil
+			return err
+		}
+	}
+	return s.write(s.conn, message)
+}
+
+func (s *Syslog) hangUp() {
+	if s.conn != nil {
+		s.conn.Close()
+		s.conn = nil
 	}
 }
 

@@ -114,6 +114,9 @@ func (a *Flags) Open(e Environment) (*Running, error) {
 		return nil, err
 	}
 	e.Net.Observer = r.connected
+	if r.syslog != nil {
+		r.syslog.Start(r.connected)
+	}
 	return r, nil
 }
 
@@ -142,8 +145,7 @@ func capturesOf(log, given string) string {
 	return filepath.Join(log, audit.CapturesFolder)
 }
 
-// connected records a connection before it is used. The one to the collector is only in the server's log: it is opened
-// by the audit log itself.
+// connected records a connection before it is used, also that to the collector of the records.
 func (r *Running) connected(_ context.Context, c egress.Connection) error {
 	event := audit.Event{
 		Kind:   audit.Connection,

@@ -3,7 +3,9 @@ package auditor
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -12,6 +14,7 @@ import (
 	"testing"
 
 	"serve/audit"
+	"serve/certs/certstest"
 	"serve/egress"
 	"serve/flagset"
 	"serve/terminal"
@@ -207,6 +210,62 @@ func TestConnections(t *testing.T) {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not recorded:\n%s", want, out)
 		}
+	}
+}
+
+// TestCollectorsConnection records the connection to the collector of the records, which gets that record, too.
+func TestCollectorsConnection(t *testing.T) {
+	p := &program{t: t}
+	dir := filepath.Join(t.TempDir(), "audit")
+	if _, err := p.run("init", dir); err != nil {
+		t.Fatal(err)
+	}
+	authority := certstest.New(t, "a collector's")
+	config := &tls.Config{Certificates: []tls.Certificate{authority.Issue(certstest.Subject{}).TLS(t)}}
+	l, err := tls.Listen("tcp", "127.0.0.1:0", config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	connected := make(chan error, 1)
+	received := make(chan string)
+	go func() {
+		var b []byte
+		conn, err := l.Accept()
+		if err == nil {
+			err = conn.(*tls.Conn).Handshake()
+		}
+		connected <- err
+		if err == nil {
+			b, _ = io.ReadAll(conn)
+			conn.Close()
+		}
+		received <- string(b)
+	}()
+
+	ca := certstest.Write(t, t.TempDir(), "ca.pem", authority.PEM())
+	r, err := open(t, Environment{Net: new(egress.Net)},
+		"--audit", dir, "--audit-syslog", l.Addr().String(), "--audit-syslog-ca", ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-connected; err != nil || r.State().Records != 2 {
+		t.Errorf("%d records when it is used, %v", r.State().Records, err)
+	}
+	if err := r.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	got := <-received
+	for _, want := range []string{
+		`"kind":"server.start"`, `"for":"syslog"`, `"named_by":"--audit-syslog"`, `"kind":"server.stop"`,
+	} {
+		if strings.Count(got, want) != 1 {
+			t.Errorf("the collector did not get %s once:\n%s", want, got)
+		}
+	}
+	out, err := p.run("show", "--kind", string(audit.Connection), "--json", dir)
+	if err != nil || strings.Count(out, `"kind": "connection"`) != 1 || !strings.Contains(out, l.Addr().String()) {
+		t.Errorf("%s, %v", out, err)
 	}
 }
 

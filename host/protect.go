@@ -30,7 +30,7 @@ type Protection struct {
 // Place is where a server is reached.
 type Place struct {
 	Listeners []net.Listener
-	Home      string   // folder where a self-signed certificate is kept, in one of its own
+	Home      string   // folder where a self-signed certificate is kept, in one of its own, and what tokens' subjects use
 	Host      string   // address or name that the server was told to listen on
 	Hosts     []string // its other names; they may begin with a star
 	// Transport returns how what a flag names is reached on a network.
@@ -107,26 +107,33 @@ func (p *Protection) Apply(at Place, t *terminal.Terminal) (Protected, error) {
 			return Protected{}, err
 		}
 	}
-	protected.Tokens, err = p.openTokens(at.Transport)
+	protected.Tokens, err = p.openTokens(&at)
 	return protected, err
 }
 
+// Close writes what the subjects of tokens have used.
+func (p *Protected) Close() error {
+	if p.Tokens == nil {
+		return nil
+	}
+	return p.Tokens.Close()
+}
+
 // openTokens opens the verifier of tokens, nil if there is no issuer. With a file of keys it opens no connection.
-func (p *Protection) openTokens(
-	transport func(flag string, way *egress.Way) (*http.Transport, error),
-) (*oidc.Verifier, error) {
+func (p *Protection) openTokens(at *Place) (*oidc.Verifier, error) {
 	o := p.OIDC
 	if !o.IsSet() {
 		return nil, nil
 	}
 	if o.KeyFile == "" {
 		way := egress.NewWay("oidc", "the keys of the OpenID Connect provider").Allow("--oidc-issuer", o.Issuer)
-		t, err := transport("--oidc-issuer without --oidc-jwks", way)
+		t, err := at.Transport("--oidc-issuer without --oidc-jwks", way)
 		if err != nil {
 			return nil, err
 		}
 		o.Transport = t
 	}
+	o.UsageFile = filepath.Join(at.Home, "oidc")
 	return oidc.Open(context.Background(), o)
 }
 

@@ -45,6 +45,7 @@ type Options struct {
 	Failures int           // wrong tokens from an address in a minute, access.DefaultFailures
 	// Transport is how the provider is reached; not needed with a KeyFile.
 	Transport http.RoundTripper
+	UsageFile string       // as in access.GuestOptions
 	Log       *slog.Logger // slog.Default()
 }
 
@@ -76,7 +77,8 @@ type Verifier struct {
 	keys *keySet
 }
 
-// Open returns a verifier. A provider that does not answer is asked again later; a file must have keys.
+// Open returns a verifier, which the caller closes. A provider that does not answer is asked again later; a file must
+// have keys.
 func Open(ctx context.Context, o Options) (*Verifier, error) {
 	if err := o.Check(); err != nil {
 		return nil, err
@@ -84,10 +86,7 @@ func Open(ctx context.Context, o Options) (*Verifier, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	v := &Verifier{
-		Guests: access.NewGuests(o.Limits, o.Failures),
-		opts:   o,
-	}
+	v := &Verifier{opts: o}
 	v.keys = newKeySet(&v.opts)
 	if err := v.keys.refresh(ctx); err != nil {
 		if o.KeyFile != "" {
@@ -95,6 +94,12 @@ func Open(ctx context.Context, o Options) (*Verifier, error) {
 		}
 		o.Log.Error("the keys of the OIDC issuer are not known yet", "error", err)
 	}
+	v.Guests = access.OpenGuests(access.GuestOptions{
+		Limits:    o.Limits,
+		Failures:  o.Failures,
+		UsageFile: o.UsageFile,
+		Log:       o.Log,
+	})
 	return v, nil
 }
 

@@ -36,10 +36,17 @@ type use struct {
 // NewBudget returns a budget of which nothing is used.
 func NewBudget(l Limits) *Budget { return &Budget{limits: l, clients: map[string]*use{}} }
 
+// Client is who asks for a part of a budget.
+type Client struct {
+	Name string
+	Most int64 // bytes that it may have; 0 for no limit of its own
+}
+
 // ExceededError says that a request cannot have what it asks for.
 type ExceededError struct {
 	What  string // "requests being read" or "bytes of request bodies"
 	Own   bool   // the client itself has its share of it; otherwise others have the rest
+	Given bool   // somebody has given the client a limit of its own, which it has reached
 	Never bool   // it would not get so much alone
 	Used  int64  // by the client if Own, otherwise by all
 	Limit int64  // of all clients together; what one request may have if Never
@@ -52,29 +59,46 @@ func (e *ExceededError) Error() string {
 
 // Begin takes a reading place and reserves size bytes for a request of a client. The caller must call Done when the
 // body has been read, and Release when its memory is free.
-func (b *Budget) Begin(client string, size int64) (*Reservation, error) {
+func (b *Budget) Begin(client Client, size int64) (*Reservation, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	own := b.clients[client]
+	own := b.clients[client.Name]
 	if own == nil {
 		own = &use{}
 	}
 
 	err := exceeds("requests being read", own.readers, b.used.readers, 1, int64(b.limits.Readers))
 	if err == nil {
-		err = exceeds("bytes of request bodies", own.bytes, b.used.bytes, size, b.limits.Bytes)
+		err = b.exceedsBytes(client, own.bytes, b.used.bytes, size)
 	}
 	if err != nil {
 		return nil, err
 	}
 
-	b.clients[client] = own
+	b.clients[client.Name] = own
 	for _, u := range []*use{own, &b.used} {
 		u.requests++
 		u.readers++
 		u.bytes += size
 	}
 	return &Reservation{budget: b, client: client, reading: true, bytes: size}, nil
+}
+
+// exceedsBytes returns an ExceededError if a client, which has some bytes, cannot have size more. The caller holds the
+// mutex.
+func (b *Budget) exceedsBytes(client Client, own, used, size int64) error {
+	const what = "bytes of request bodies"
+	if client.Most > 0 && own+size > client.Most {
+		return &ExceededError{
+			What:  what,
+			Own:   true,
+			Given: true,
+			Never: size > client.Most,
+			Used:  own,
+			Limit: client.Most,
+		}
+	}
+	return exceeds(what, own, used, size, b.limits.Bytes)
 }
 
 // exceeds returns an ExceededError if a client cannot have n more of something.
@@ -101,7 +125,7 @@ func (b *Budget) Used() (requests, readers int, bytes int64) {
 // Reservation is a request's part of a Budget. Its methods may be called by any goroutine, also after Release.
 type Reservation struct {
 	budget *Budget
-	client string
+	client Client
 
 	// Under budget.mu:
 	reading  bool
@@ -119,9 +143,9 @@ func (r *Reservation) Grow(size int64) error {
 		return nil
 	}
 
-	own := b.clients[r.client]
+	own := b.clients[r.client.Name]
 	others := own.bytes - r.bytes
-	if err := exceeds("bytes of request bodies", others, b.used.bytes-r.bytes, size, b.limits.Bytes); err != nil {
+	if err := b.exceedsBytes(r.client, others, b.used.bytes-r.bytes, size); err != nil {
 		return err
 	}
 	own.bytes += n
@@ -142,7 +166,7 @@ func (r *Reservation) done() {
 		return
 	}
 	r.reading = false
-	r.budget.clients[r.client].readers--
+	r.budget.clients[r.client.Name].readers--
 	r.budget.used.readers--
 }
 
@@ -157,12 +181,12 @@ func (r *Reservation) Release() {
 
 	r.done()
 	r.released = true
-	own := b.clients[r.client]
+	own := b.clients[r.client.Name]
 	for _, u := range []*use{own, &b.used} {
 		u.requests--
 		u.bytes -= r.bytes
 	}
 	if own.requests == 0 {
-		delete(b.clients, r.client)
+		delete(b.clients, r.client.Name)
 	}
 }

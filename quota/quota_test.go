@@ -8,11 +8,45 @@ import (
 	"time"
 )
 
+// TestGivenLimit keeps a client to a limit of its own, however much of the budget is free, and no other client.
+func TestGivenLimit(t *testing.T) {
+	b := NewBudget(Limits{Readers: 10, Bytes: 1000})
+	alice := Client{Name: "alice", Most: 100}
+	refused := func(err error, never bool) {
+		t.Helper()
+		var e *ExceededError
+		if !errors.As(err, &e) || !e.Own || !e.Given || e.Never != never || e.Limit != 100 {
+			t.Errorf("%+v", err)
+		}
+	}
+	_, err := b.Begin(alice, 101)
+	refused(err, true)
+	first, err := b.Begin(alice, 60)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = b.Begin(alice, 41)
+	refused(err, false)
+	second, err := b.Begin(alice, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused(second.Grow(41), false)
+	refused(second.Grow(101), true)
+	if _, err := b.Begin(Client{Name: "bob"}, 500); err != nil {
+		t.Errorf("another client: %v", err)
+	}
+	first.Release()
+	if err := second.Grow(100); err != nil {
+		t.Errorf("what was released: %v", err)
+	}
+}
+
 func TestBudget(t *testing.T) {
 	b := NewBudget(Limits{Readers: 10, Bytes: 1000})
 	must := func(client string, size int64) *Reservation {
 		t.Helper()
-		r, err := b.Begin(client, size)
+		r, err := b.Begin(Client{Name: client}, size)
 		if err != nil {
 			t.Fatalf("%s, %d bytes: %v", client, size, err)
 		}
@@ -26,13 +60,13 @@ func TestBudget(t *testing.T) {
 		}
 	}
 
-	_, err := b.Begin("a", 801)
+	_, err := b.Begin(Client{Name: "a"}, 801)
 	refused(err, true, true)
 	large := must("a", 700)
-	_, err = b.Begin("a", 150)
+	_, err = b.Begin(Client{Name: "a"}, 150)
 	refused(err, true, false)
 	other := must("b", 250)
-	_, err = b.Begin("c", 100)
+	_, err = b.Begin(Client{Name: "c"}, 100)
 	refused(err, false, false)
 	refused(other.Grow(301), false, false)
 	if err := other.Grow(300); err != nil {
@@ -54,10 +88,10 @@ func TestBudget(t *testing.T) {
 	for range 8 {
 		all = append(all, must("a", 0))
 	}
-	_, err = b.Begin("a", 0)
+	_, err = b.Begin(Client{Name: "a"}, 0)
 	refused(err, true, false)
 	all = append(all, must("b", 0), must("c", 0))
-	_, err = b.Begin("d", 0)
+	_, err = b.Begin(Client{Name: "d"}, 0)
 	refused(err, false, false)
 	all[0].Done()
 	all = append(all, must("d", 0))

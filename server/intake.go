@@ -53,7 +53,11 @@ func (s *Server) takeBody(c *gin.Context) *fault.Error {
 		size = min(size, dialect.MaxText) // a part of it at a time is in memory
 	}
 
-	reservation, err := s.bodies.Begin(x.call.Client, size)
+	client := quota.Client{Name: x.call.Client}
+	if p := x.call.Principal; p != nil {
+		client.Most = int64(p.Account().Limits().BytesInFlight)
+	}
+	reservation, err := s.bodies.Begin(client, size)
 	if err != nil {
 		return service.Fault(err, "")
 	}

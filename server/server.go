@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -161,12 +162,28 @@ func New(o Options) (*Server, error) {
 	if o.Keys != nil {
 		o.Keys.OnLeave(s.service.Forget)
 	}
+	if a, ok := o.Archive.(*archive.Archive); ok {
+		a.LimitClients(s.mostStored)
+	}
 	s.watch()
 	s.router = s.routes()
 	if err := s.makeDescription(); err != nil {
 		return nil, fmt.Errorf("describe the endpoints: %w", err)
 	}
 	return s, nil
+}
+
+// mostStored returns how many bytes a client may have stored, by its key; 0 for no limit of its own.
+func (s *Server) mostStored(client string) int64 {
+	id, isKey := strings.CutPrefix(client, clientKey)
+	if !isKey {
+		return 0
+	}
+	p := s.byID(id)
+	if p == nil {
+		return 0
+	}
+	return int64(p.Account().Limits().BytesStored)
 }
 
 // assemble creates the server's parts.
@@ -225,6 +242,7 @@ func (s *Server) assemble() (err error) {
 	}
 	if o.Audit != nil {
 		describe.Audit = s.auditState
+		describe.Review, _ = o.Audit.(audit.Reviewer)
 	}
 	s.ops, err = ops.New(describe)
 	return err

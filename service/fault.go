@@ -120,6 +120,13 @@ func quotaFault(err error) *fault.Error {
 				"with a larger --max-cpu.", expensive.Limit)
 	case !errors.As(err, &exceeded):
 		return nil
+	case exceeded.Given && exceeded.Never:
+		return fault.New(fault.BodyTooLarge, "",
+			"The request body is too large (maximum %d bytes at a time for your API key).", exceeded.Limit)
+	case exceeded.Given:
+		return later(fault.LimitReached, quotaRetry,
+			"Rate limit reached for your API key: %d %s at the same time. Try again in 1 second.",
+			exceeded.Limit, exceeded.What)
 	case exceeded.Never:
 		return fault.New(fault.BodyTooLarge, "",
 			"The request body is too large (maximum %d bytes, a client's share of --body-memory).", exceeded.Limit)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"serve/access"
+	"serve/audit"
 	"serve/hub/hubtest"
 	"serve/models/testmodel"
 )
@@ -42,7 +43,7 @@ func TestPage(t *testing.T) {
 	home := append(environ(t, h), "SERVE_HOME="+t.TempDir())
 	r := startServeIn(t, home, "demo", path, "--parallel", "2", "--threads", "1")
 	keys, secrets := pageKeys(t)
-	keyed := startServeIn(t, append(home, "SERVE_HOME="+t.TempDir()), "demo", "--threads", "1", "--keys", keys)
+	keyed := startServeIn(t, append(home, "SERVE_HOME="+t.TempDir()), "demo", "--threads", "1", "--keys", keys, "--audit", pageAudit(t))
 	cmd := exec.CommandContext(t.Context(), "node", "--test", "--test-concurrency", "1",
 		"--test-reporter", "spec", "test/page.mjs", "test/library.mjs", "test/admin.mjs")
 	cmd.Dir = "../../web"
@@ -52,6 +53,16 @@ func TestPage(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
+}
+
+// pageAudit makes an audit log.
+func pageAudit(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "audit")
+	if _, err := audit.Init(dir); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // pageKeys writes the keys of the server that wants one, and returns their secrets by name, as JSON.

@@ -211,6 +211,7 @@ func (s *startup) protect(first net.Listener) error {
 	if err != nil {
 		return usageError{err}
 	}
+	s.closers = append(s.closers, func() { s.report(s.protection.Close()) })
 	return nil
 }
 

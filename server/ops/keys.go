@@ -53,6 +53,10 @@ var keyFields = wire.Table[keyRequest]{
 		func(l *access.Limits) *int { return &l.TokensPerDay }),
 	limitField("concurrent", "Maximum answers that are computed at the same time.",
 		func(l *access.Limits) *int { return &l.Concurrent }),
+	limitField("bytes_in_flight", "Maximum bytes of request bodies that are in memory at the same time.",
+		func(l *access.Limits) *int { return &l.BytesInFlight }),
+	limitField("bytes_stored", "Maximum bytes that are stored, if the server stores on a disk.",
+		func(l *access.Limits) *int { return &l.BytesStored }),
 	{
 		Name: "expires",
 		Type: wire.StringOf(func(r *keyRequest) *string { return &r.expires }),

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"serve/access"
@@ -34,6 +35,8 @@ type Options struct {
 	Log      *slog.Logger
 	// Audit says how the audit log is; nil for none.
 	Audit func() audit.State
+	// Review reads the end of the audit log; nil if nobody can.
+	Review audit.Reviewer
 	// KeyClient is what the name of a client with a key begins with in the queues of models; the key's id follows.
 	KeyClient string
 	// Greeting is the answer at / to programs, which do not ask for HTML.
@@ -45,6 +48,7 @@ type Ops struct {
 	opts    Options
 	metrics *metrics
 	page    *page
+	reviews sync.Mutex // held by the request that reads the audit log
 }
 
 // New returns the endpoints. It returns an error if the page cannot be read.
@@ -60,7 +64,7 @@ func New(options Options) (*Ops, error) {
 
 // Routes returns the routes of all endpoints.
 func (o *Ops) Routes() []dialect.Route {
-	routes := slices.Concat(o.pageRoutes(), o.stateRoutes(), o.keyRoutes())
+	routes := slices.Concat(o.pageRoutes(), o.stateRoutes(), o.keyRoutes(), []dialect.Route{o.auditRoute()})
 	for i := range routes {
 		routes[i].Method = cmp.Or(routes[i].Method, http.MethodGet)
 		routes[i].Unversioned = true

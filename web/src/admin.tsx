@@ -1,12 +1,13 @@
 import { useSignal, type Signal } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
 
-import type { AuditStatus } from './api';
+import { AuditSection } from './auditlog';
 import { Copied } from './copied';
 import { use } from './key';
 import * as keys from './keys';
 import { rights, type KeyView } from './rights';
 import { audit } from './session';
+import { Table } from './table';
 
 /** Keys, and who uses how much: for a key with the scope admin. */
 export function AdminPage() {
@@ -100,29 +101,6 @@ function Secret({ made, done }: { made: KeyView; done: () => void }) {
   );
 }
 
-/** Whether the audit log is written. What is in it is verified with the public key, on a machine that has that. */
-function AuditSection({ a }: { a: AuditStatus }) {
-  const lost = a.lost ? ` ${a.lost.toLocaleString('en')} could not be written since the start.` : '';
-  return (
-    <section aria-label="Audit log">
-      <h2>
-        Audit log <span class={`state badge ${a.failing ? '' : 'good'}`}>{a.failing ? 'failing' : 'written'}</span>
-      </h2>
-      {a.failing && (
-        <p class="error" role="alert">
-          Records cannot be written: {a.failing}. {a.continue ? 'The server works on without them.' : 'The server refuses work until they can.'}
-        </p>
-      )}
-      <p>
-        {a.records.toLocaleString('en')} records.{lost}
-      </p>
-      <p class="note">
-        To read and verify them: <code>serve audit show DIR</code> and <code>serve audit verify DIR</code>, on the server’s machine or with a copy of the log.
-      </p>
-    </section>
-  );
-}
-
 /** How often the usage is asked for, in ms. */
 const usageEvery = 2000;
 
@@ -168,47 +146,6 @@ function UsageSection() {
         </>
       )}
     </section>
-  );
-}
-
-/** Number of rows of a table that are shown at first. */
-const rowsFirst = 10;
-
-/** A table whose first column names its rows. */
-function Table({ caption, heads, rows }: { caption: string; heads: string[]; rows: (string | number)[][] }) {
-  const all = useSignal(false);
-  return (
-    <div class="scroll" tabIndex={0} role="region" aria-label={caption}>
-      <table>
-        <caption>{caption}</caption>
-        <thead>
-          <tr>
-            {heads.map((h, i) => (
-              <th key={h} scope="col" class={typeof rows[0]?.[i] === 'number' ? 'number' : undefined}>
-                {h}
-              </th>
-            ))}
-          </tr>
-        </thead>
-        <tbody>
-          {rows.slice(0, all.value ? undefined : rowsFirst).map((row) => (
-            <tr key={row[0]}>
-              <th scope="row">{row[0]}</th>
-              {row.slice(1).map((cell, i) => (
-                <td key={i} class={typeof cell === 'number' ? 'number' : undefined}>
-                  {cell.toLocaleString('en')}
-                </td>
-              ))}
-            </tr>
-          ))}
-        </tbody>
-      </table>
-      {!all.value && rows.length > rowsFirst && (
-        <button type="button" class="quiet" aria-label={`Show all ${rows.length}: ${caption}`} onClick={() => (all.value = true)}>
-          Show all {rows.length}
-        </button>
-      )}
-    </div>
   );
 }
 

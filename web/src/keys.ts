@@ -79,6 +79,8 @@ export const limitNames: [keyof Limits, string, string][] = [
   ['tokens_per_minute', 'Tokens per minute', 'tokens/min'],
   ['tokens_per_day', 'Tokens per day', 'tokens/day'],
   ['concurrent', 'Answers at once', 'at once'],
+  ['bytes_in_flight', 'Bytes of requests in memory', 'bytes in flight'],
+  ['bytes_stored', 'Bytes stored', 'bytes stored'],
 ];
 
 export const emptyDraft: Draft = {
@@ -87,7 +89,7 @@ export const emptyDraft: Draft = {
   scopes: ['inference', 'models'],
   models: '',
   expires: '90d',
-  limits: { requests_per_minute: '', tokens_per_minute: '', tokens_per_day: '', concurrent: '' },
+  limits: { requests_per_minute: '', tokens_per_minute: '', tokens_per_day: '', concurrent: '', bytes_in_flight: '', bytes_stored: '' },
 };
 
 /** The body of the request for a new key: what is empty is the server's default. */

@@ -10,6 +10,8 @@ export interface Limits {
   tokens_per_minute?: number;
   tokens_per_day?: number;
   concurrent?: number;
+  bytes_in_flight?: number;
+  bytes_stored?: number;
 }
 
 /** A key, as the server describes it. */

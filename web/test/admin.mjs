@@ -188,6 +188,34 @@ test('a log of records that cannot be written is said to be so', async () => {
   await accessible('an audit log that fails');
 });
 
+test('the last records are shown, and whether they are as they were signed', async () => {
+  await enter('root');
+  await visit('Admin');
+  const log = page.getByRole('region', { name: 'Audit log' });
+  await log.getByText(/is what the log’s key has signed/).waitFor();
+  const body = JSON.stringify({ model: 'demo', messages: [{ role: 'user', content: 'private words' }], max_completion_tokens: 4 });
+  const headers = { Authorization: `Bearer ${secrets.alice}`, 'Content-Type': 'application/json' };
+  assert.equal((await fetch(`${keyed}/v1/chat/completions`, { method: 'POST', headers, body })).status, 200);
+  await button('Read and verify again').click();
+  const records = log.getByRole('region', { name: 'Last records, the newest first' });
+  await records.getByRole('row', { name: /request\.end alice .* demo .* 200/ }).first().waitFor();
+  await records.getByRole('row', { name: /request root .* \/audit/ }).first().waitFor(); // looking is recorded, too
+  await log.getByText('Last checkpoint, to be kept elsewhere').click();
+  await log.getByText(/serve-audit-/).waitFor();
+  assert.ok(!(await page.content()).includes('private words'));
+  await accessible('the last records');
+
+  const problems = [{ file: '0.jsonl', line: 5, record: 3, problem: 'record 3 was changed' }];
+  await page.route('**/audit', async (route) => {
+    const answer = await (await route.fetch()).json();
+    await route.fulfill({ json: { ...answer, log: { ...answer.log, holds: false, problems } } });
+  });
+  await button('Read and verify again').click();
+  await log.getByText(/is not what the log’s key has signed/).waitFor();
+  await log.getByText('0.jsonl:5: record 3 was changed').waitFor();
+  await accessible('a log that was changed');
+});
+
 test('a server without keys says how the first is made', async () => {
   await page.evaluate(() => (location.hash = '#admin'));
   await page.getByText('serve key create root').waitFor();
