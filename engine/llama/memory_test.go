@@ -66,6 +66,20 @@ func TestMeasureEmbeddings(t *testing.T) {
 	}
 }
 
+// TestMeasureOddContexts lays out contexts of sizes that no power of two divides. The graph for embeddings has equally
+// many tokens of each input.
+func TestMeasureOddContexts(t *testing.T) {
+	for _, pooling := range []int{PoolingNone, PoolingMean} {
+		path := write(t, testmodel.Options{Pooling: pooling})
+		for _, context := range []int{1, 149, 300, 769} {
+			m, err := Measure(path, Options{Context: context, Sequences: 1})
+			if err != nil || m.Host().Compute == 0 {
+				t.Errorf("pooling %d, %d cells: %+v, %v", pooling, context, m, err)
+			}
+		}
+	}
+}
+
 // TestMappedPagesAreReleased has the pages of repacked weights given back, and no others.
 func TestMappedPagesAreReleased(t *testing.T) {
 	if runtime.GOOS != "linux" || !cpu.X86.HasAVX2 {
