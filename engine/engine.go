@@ -26,6 +26,13 @@ type Options struct {
 	MaxChoices       int           // choices of a request, 128
 	// Gap is how long a stream may always wait for others' prompts between two tokens; with 0 only 2.5 times a step.
 	Gap time.Duration
+	// PrefixCache is the size in bytes of the memory to which the runner saves sequences that lose their slots (see
+	// Limits.Saves); 0 saves none.
+	PrefixCache int64
+	// SaveAfter is how long nothing must happen until what slots keep is saved, 100 ms.
+	SaveAfter time.Duration
+	// SaveAll saves and restores also what would be computed as fast.
+	SaveAll bool
 	// Reproducible makes all requests and embeddings so, which the runner must be made for.
 	Reproducible bool
 }
@@ -93,6 +100,9 @@ func New(r Runner, t Text, o Options) *Engine {
 	if o.MaxChoices == 0 {
 		o.MaxChoices = 128
 	}
+	if o.SaveAfter == 0 {
+		o.SaveAfter = 100 * time.Millisecond
+	}
 
 	e := &Engine{
 		runner:  r,
@@ -103,6 +113,11 @@ func New(r Runner, t Text, o Options) *Engine {
 		byBytes: map[string]Token{},
 	}
 	e.sched = newScheduler(e.limits, o.Gap)
+	if e.limits.Saves {
+		e.sched.saving.size = o.PrefixCache / regionUnit * regionUnit
+		e.sched.saving.all = o.SaveAll
+		e.sched.saving.whole = e.limits.SavesWhole || !e.limits.RollsBack
+	}
 	e.meter = newMeter()
 	e.images = newImageCache()
 	e.refusals = newRefusals()

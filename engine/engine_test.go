@@ -28,6 +28,12 @@ func start(t *testing.T, fo enginetest.Options, o engine.Options) (*engine.Engin
 
 func startAsIs(t *testing.T, fo enginetest.Options, o engine.Options) (*engine.Engine, *enginetest.Fake) {
 	t.Helper()
+	if fo.Limits.Saves && o.PrefixCache == 0 {
+		o.PrefixCache = 1 << 20
+		o.SaveAfter = 1
+		o.SaveAll = true    // the fake computes faster than it saves
+		o.Gap = time.Minute // so that streams wait for it
+	}
 	fake := enginetest.New(fo)
 	runner := wherever(t, fake)
 	e := engine.New(runner, runner, o)
@@ -284,6 +290,11 @@ func TestCrowd(t *testing.T) {
 		"one tight buffer":     {Sequences: 8, Context: 128, Batch: 16, RollsBack: true, Shared: true, Cells: 128},
 		"no rolling back":      {Sequences: 4, Context: 128, Batch: 24},
 		"one sequence":         {Sequences: 1, Context: 128, Batch: 8, RollsBack: true},
+
+		"saved":                  {Sequences: 3, Context: 128, Batch: 24, RollsBack: true, Saves: true},
+		"saved, one buffer":      {Sequences: 6, Context: 128, Batch: 24, RollsBack: true, Shared: true, Cells: 150, Saves: true},
+		"saved as a whole":       {Sequences: 3, Context: 128, Batch: 24, RollsBack: true, Saves: true, SavesWhole: true},
+		"saved, no rolling back": {Sequences: 3, Context: 128, Batch: 24, Saves: true},
 	}
 
 	for name, limits := range layouts {
@@ -321,6 +332,8 @@ func TestCrowd(t *testing.T) {
 			wg.Wait()
 			if s := e.Stats(); limits.Cells == 128 && s.Preempted == 0 {
 				t.Error("nothing was preempted: the test is too easy")
+			} else if whole := limits.SavesWhole || !limits.RollsBack; limits.Saves && (s.Saved.Count == 0 || !whole && s.Restored.Count == 0) {
+				t.Errorf("%+v were saved and %+v restored: the test is too easy", s.Saved, s.Restored)
 			}
 		})
 	}

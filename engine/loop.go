@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"maps"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -56,10 +57,7 @@ func (e *Engine) loop(ctx context.Context) error {
 		if e.sched.idle() && e.inputs.len() == 0 {
 			e.changeKV(&e.sched.step) // no step will come that drops what was to be forgotten
 			e.publish(0)
-			select {
-			case <-e.wake:
-			case <-ctx.Done():
-			}
+			e.wait(ctx)
 			continue
 		}
 
@@ -99,7 +97,7 @@ func (e *Engine) intake() {
 	e.forgotten = nil
 	e.mu.Unlock()
 	for _, tenant := range forgotten {
-		e.sched.forget(tenant)
+		e.discard(e.sched.forget(tenant))
 	}
 
 	// Backwards, since finish takes sequences out.
@@ -161,10 +159,10 @@ func (e *Engine) tooLong(entry *queueEntry) error {
 func (e *Engine) generate() error {
 	s := e.sched
 	st := s.plan()
-	e.admitted()
 	if !e.changeKV(st) {
 		return nil // plan again from what is left
 	}
+	e.admitted()
 	if st.batch.Len() == 0 {
 		return nil
 	}
@@ -176,6 +174,7 @@ func (e *Engine) generate() error {
 	s.apply(st)
 	now := time.Now()
 	s.learn(s, st, now.Sub(start))
+	s.observePrefill(st, now.Sub(start))
 	e.count(st)
 	for i, q := range st.drawn {
 		e.draw(q, &st.rows[i], now)
@@ -187,15 +186,25 @@ func (e *Engine) generate() error {
 // every cell, when the model cannot do one after all: the step is then void, and
 // what runs is computed again.
 func (e *Engine) changeKV(st *step) bool {
-	defer func() { st.ops = st.ops[:0] }()
 	for _, op := range st.ops {
-		if op.copy {
+		done := true
+		switch {
+		case op.save != nil:
+			e.save(op.slot, op.save)
+		case op.restore != nil:
+			done = e.restore(op.slot, op.restore)
+		case op.copy:
 			e.runner.CopyKV(op.src, op.slot)
-		} else if !e.runner.RemoveKV(op.slot, op.from) {
+		default:
+			done = e.runner.RemoveKV(op.slot, op.from)
+		}
+		if !done {
 			e.forgetAll()
 			return false
 		}
 	}
+	st.ops = st.ops[:0]
+	e.sched.unpin()
 	return true
 }
 
@@ -223,7 +232,7 @@ func (e *Engine) recover(st *step, err error) error {
 		// It was alone, and the engine crashed before when it was there.
 		q := st.fed[0].seq
 		e.refusals.add(q.req.Tenant, hashRequest(&q.req.Request), time.Now())
-		e.restarted()
+		e.crashed()
 		e.finish(q, "", ErrCrashed)
 		return nil
 
@@ -231,7 +240,7 @@ func (e *Engine) recover(st *step, err error) error {
 		for _, f := range st.fed {
 			f.seq.suspect = true
 		}
-		e.restarted()
+		e.crashed()
 		return nil
 
 	case errors.Is(err, ErrRestarted):
@@ -452,6 +461,11 @@ func (e *Engine) publish(steps uint64) {
 	e.stats.Running = len(s.running)
 	e.stats.CellsUsed, e.stats.CellsIdle = s.used()
 	e.stats.Preempted = s.preempted
+	e.stats.PrefixCache = s.saving.present()
+	if s.saving.changed {
+		e.stats.Skipped = maps.Clone(s.saving.skipped)
+		s.saving.changed = false
+	}
 	e.stats.Steps += steps
 	if steps > 0 {
 		e.stats.Since = time.Now()

@@ -60,6 +60,7 @@ func TestCrowdLooksAtImages(t *testing.T) {
 		"one tight buffer":     {Sequences: 8, Context: 128, Batch: 24, RollsBack: true, Shared: true, Cells: 128},
 		"no rolling back":      {Sequences: 4, Context: 128, Batch: 24},
 		"one sequence":         {Sequences: 1, Context: 128, Batch: 20, RollsBack: true},
+		"saved":                {Sequences: 3, Context: 128, Batch: 24, RollsBack: true, Saves: true},
 	}
 
 	for name, limits := range layouts {

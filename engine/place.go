@@ -8,9 +8,10 @@ import (
 // placement is where a sequence can go.
 type placement struct {
 	slot  int
-	src   int  // slot whose beginning it shares; may be slot itself
-	keep  int  // tokens shared
-	later bool // a prefill under way will share more: wait for it
+	src   int     // slot whose beginning it shares; may be slot itself
+	keep  int     // tokens shared
+	later bool    // a prefill under way will share more: wait for it
+	saved *prefix // that is restored to share its beginning, instead of a slot's; nil for none
 }
 
 // place chooses a slot for a sequence. It reports false when all have owners.
@@ -27,12 +28,17 @@ func (s *scheduler) place(q *sequence) (placement, bool) {
 			soon = max(soon, min(q.shares(o.tokens, o.req.scope()), len(q.tokens)-1))
 		}
 	}
+	if saved, keep := s.restorable(q, best.keep); saved != nil {
+		best.saved = saved
+		best.keep = keep
+		best.src = -1
+	}
 	best.later = soon > best.keep && soon >= s.worthCopying()
 	best.slot = s.freeSlot(q, best)
 	if best.slot < 0 {
 		return best, false
 	}
-	if best.src != best.slot && best.keep < s.worthCopying() {
+	if best.saved == nil && best.src != best.slot && best.keep < s.worthCopying() {
 		best.src = best.slot
 		best.keep = s.reusable(q, &s.slots[best.slot])
 	}
@@ -47,7 +53,7 @@ func (s *scheduler) reusable(q *sequence, sl *slot) int {
 	}
 	held := sl.tokens()
 	n := boundary(q.req.spans, min(q.shares(held, sl.within()), len(q.tokens)-1))
-	if !s.limits.RollsBack && n < len(held) {
+	if n < sl.lowest() || !s.limits.RollsBack && n < len(held) {
 		return 0
 	}
 	return n
@@ -145,6 +151,10 @@ func (s *scheduler) makeRoom(q *sequence, p placement) bool {
 	}
 
 	need := len(q.tokens) - p.keep + len(s.running) + 1
+	if p.saved != nil {
+		// All of it is restored before what it has more is dropped.
+		need = max(len(q.tokens), len(p.saved.tokens)) + len(s.running) + 1
+	}
 	room := saturatingAdd(s.cells.room(), max(0, s.droppable(p.slot)-keepHere))
 	for i := range s.slots {
 		if s.slots[i].owner == nil && i != p.slot && i != p.src {
@@ -208,7 +218,9 @@ func (s *scheduler) dropOldest(q *sequence, p placement) bool {
 func (s *scheduler) drop(i, n int) {
 	sl := &s.slots[i]
 	if len(sl.kept) > n {
-		s.lose(sl, ReuseDropped)
+		if !s.preserve(i, n) {
+			s.lose(sl, ReuseDropped)
+		}
 		s.cut(i, n)
 	}
 }
@@ -219,29 +231,50 @@ func (s *scheduler) cut(i, n int) {
 	s.step.ops = append(s.step.ops, kvOp{slot: i, from: position(sl.spans, n)})
 	s.cells.trim(i, n)
 	sl.kept = sl.kept[:n]
+	if n == 0 {
+		sl.floor = 0
+	}
 }
 
 // take puts a sequence into the slot it was placed in.
 func (s *scheduler) take(q *sequence, p placement) {
 	keep := p.keep
-	if p.src < 0 || len(s.slots[p.src].tokens()) < keep {
+	if p.saved == nil && (p.src < 0 || len(s.slots[p.src].tokens()) < keep) {
 		keep = 0 // makeRoom had to drop it
 	}
 	if q.cached < 0 {
 		q.cached = keep
-		q.reuse = s.reuse(q, keep)
+		if q.reuse = s.reuse(q, keep); p.saved != nil {
+			q.reuse = ReuseRestored
+		}
 	}
-	if p.src != p.slot && keep > 0 {
-		s.step.ops = append(s.step.ops, kvOp{copy: true, src: p.src, slot: p.slot})
-		s.cells.copy(p.src, p.slot)
-		s.slots[p.slot].kept = s.slots[p.src].tokens()
-		s.slots[p.slot].spans = s.slots[p.src].media()
-		s.slots[p.slot].scope = s.slots[p.src].within()
+
+	switch {
+	case p.saved != nil:
+		s.restoreInto(p.slot, p.saved, keep)
+	case p.src != p.slot && keep > 0:
+		s.copyInto(p.slot, p.src, keep)
+	default:
+		s.drop(p.slot, keep)
 	}
-	s.drop(p.slot, keep)
+
+	q.floor = s.slots[p.slot].floor
 	s.slots[p.slot] = slot{owner: q}
 	q.slot = p.slot
 	q.fed = keep
+}
+
+// copyInto makes a slot hold the first tokens of what another one holds.
+func (s *scheduler) copyInto(to, src, keep int) {
+	s.step.ops = append(s.step.ops, kvOp{copy: true, src: src, slot: to})
+	s.cells.copy(src, to)
+	s.slots[to].kept = s.slots[src].tokens()
+	s.slots[to].spans = s.slots[src].media()
+	s.slots[to].scope = s.slots[src].within()
+	s.slots[to].floor = s.slots[src].lowest()
+	if keep < len(s.slots[to].kept) {
+		s.cut(to, keep)
+	}
 }
 
 // closeHoles moves a sequence at one end of the owned slots into a hole between

@@ -12,6 +12,9 @@ type kvOp struct {
 	src  int
 	slot int
 	from int
+
+	save    *prefix // save what slot holds
+	restore *prefix // make slot, which is empty, hold this
 }
 
 // step is what plan decided: operations in order, then a batch, then rows to draw.
@@ -59,6 +62,7 @@ type scheduler struct {
 	preempted uint64
 	lost      []lostPrompt // newest last
 	step      step
+	saving    saving
 
 	costs costs // of steps
 
@@ -195,6 +199,7 @@ func (s *scheduler) preempt(q *sequence) {
 	s.vacate(q)
 	q.slot = -1
 	q.fed = 0
+	q.floor = 0
 	q.preempted++
 	s.preempted++
 	s.queue.push(q)
@@ -433,6 +438,7 @@ func (s *scheduler) vacate(q *sequence) {
 		spans: q.req.spans,
 		scope: q.req.scope(),
 		used:  s.tick,
+		floor: q.floor,
 	}
 	if q.req.forgotten {
 		s.cut(q.slot, 0)
@@ -440,18 +446,24 @@ func (s *scheduler) vacate(q *sequence) {
 	s.running = slices.DeleteFunc(s.running, func(o *sequence) bool { return o == q })
 }
 
-// forgetAll makes the state agree with KV cells that were all dropped: what runs is
+// forgetAll makes the state agree with KV cells that were all dropped: what runs is restored, or
 // computed again from the start, what was kept is gone.
 func (s *scheduler) forgetAll() {
 	for i := range s.slots {
 		s.cells.trim(i, 0)
-		s.lose(&s.slots[i], ReuseRestarted)
+		if sl := &s.slots[i]; s.saving.covers(sl.kept, sl.scope) == nil {
+			s.lose(sl, ReuseRestarted)
+		}
 		if q := s.slots[i].owner; q != nil {
 			q.fed = 0
+			q.floor = 0
 		}
 		s.slots[i].kept = nil
+		s.slots[i].floor = 0
 	}
 	s.step.ops = s.step.ops[:0]
+	s.unpin()
+	s.restoreRunning()
 }
 
 // used returns the cells that running sequences hold and those kept for others.

@@ -66,9 +66,14 @@ func (st *step) shape() string {
 func (st *step) opText() string {
 	var parts []string
 	for _, op := range st.ops {
-		if op.copy {
+		switch {
+		case op.copy:
 			parts = append(parts, fmt.Sprintf("copy %d to %d", op.src, op.slot))
-		} else {
+		case op.save != nil:
+			parts = append(parts, fmt.Sprintf("save %d", op.slot))
+		case op.restore != nil:
+			parts = append(parts, fmt.Sprintf("restore %d", op.slot))
+		default:
 			parts = append(parts, fmt.Sprintf("drop %d from %d", op.slot, op.from))
 		}
 	}

@@ -34,7 +34,10 @@ func wherever(t testing.TB, fake *enginetest.Fake) enginetest.Model {
 		return fake
 	}
 	r, _, err := remote.Start(
-		context.Background(), remote.Options{Spawn: func() (*remote.Child, error) { return remotetest.Spawn(fake) }},
+		context.Background(), remote.Options{
+			Spawn:   func() (*remote.Child, error) { return remotetest.Spawn(fake) },
+			Discard: fake.Discard,
+		},
 	)
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 func TestReproducibleApart(t *testing.T) {
 	for _, limits := range []engine.Limits{
 		{Sequences: 4, Context: 128, Batch: 24, RollsBack: true, Reproducible: true},
+		{Sequences: 3, Context: 128, Batch: 24, RollsBack: true, Reproducible: true, Saves: true},
 		{Sequences: 6, Context: 128, Batch: 24, RollsBack: true, Reproducible: true, Shared: true, Cells: 256},
 	} {
 		var mu sync.Mutex

@@ -130,17 +130,26 @@ func (e *LengthError) Count() string {
 
 // Present is how an engine is just now.
 type Present struct {
-	Waiting       int       // choices and embedding inputs in the queue
-	Queued        int       // requests that have a place in the queue
-	WaitingTokens int       // of their prompts
-	Room          int       // places in the queue that are free
-	Running       int       // sequences in the batch
-	Rate          float64   // tokens of answers a second, of late
-	CellsUsed     int       // KV cells that running sequences hold
-	CellsIdle     int       // KV cells kept for prefixes that may come again
-	Cells         int       // KV cells in all
+	Waiting       int     // choices and embedding inputs in the queue
+	Queued        int     // requests that have a place in the queue
+	WaitingTokens int     // of their prompts
+	Room          int     // places in the queue that are free
+	Running       int     // sequences in the batch
+	Rate          float64 // tokens of answers a second, of late
+	CellsUsed     int     // KV cells that running sequences hold
+	CellsIdle     int     // KV cells kept for prefixes that may come again
+	Cells         int     // KV cells in all
+	PrefixCache   PrefixCache
 	Since         time.Time // when the last step ended, or work first came after that
 	Stopped       error     // why Run returned, nil while it runs
+}
+
+// PrefixCache is what host memory has of sequences that may be in no slot.
+type PrefixCache struct {
+	Size    int64 // bytes that it may have
+	Used    int64 // bytes that it has
+	Entries int   // sequences
+	Tokens  int   // of those
 }
 
 // Stats is a snapshot of an engine: how it is, and what it has counted since it began.
@@ -152,7 +161,27 @@ type Stats struct {
 	Generated uint64 // tokens generated
 	Restarts  uint64 // of the runner, with the loss of all cells
 	Preempted uint64 // sequences whose place was taken, and that are computed again
+	Saved     Transfers
+	Restored  Transfers
+	Skipped   map[Skip]uint64 // prefixes that had to go and were not saved
 	Measures
+}
+
+// Transfers are copies of sequences between slots and host memory.
+type Transfers struct {
+	Count   uint64
+	Tokens  uint64
+	Bytes   uint64
+	Seconds float64
+	Failed  uint64
+}
+
+func (t *Transfers) add(o Transfers) {
+	t.Count += o.Count
+	t.Tokens += o.Tokens
+	t.Bytes += o.Bytes
+	t.Seconds += o.Seconds
+	t.Failed += o.Failed
 }
 
 // Add adds the counts of another engine of the same model, of which nothing runs.
@@ -163,6 +192,9 @@ func (s *Stats) Add(o Stats) {
 	s.Generated += o.Generated
 	s.Preempted += o.Preempted
 	s.Restarts += o.Restarts
+	s.Saved.add(o.Saved)
+	s.Restored.add(o.Restored)
+	addCounts(&s.Skipped, o.Skipped)
 	s.Measures.Add(o.Measures)
 }
 

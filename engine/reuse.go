@@ -7,6 +7,8 @@ type Reuse string
 // What was found, by the first of these that is true.
 const (
 	ReuseHit       Reuse = "hit"       // cells of a prompt that begins alike
+	ReuseRestored  Reuse = "restored"  // such cells, in host memory: they were restored
+	ReuseFailed    Reuse = "failed"    // such cells, which could not be restored
 	ReuseScored    Reuse = "scored"    // they were there, but the prompt's probabilities were asked for
 	ReuseFixed     Reuse = "fixed"     // they were there, but the model cannot go back to them: a recurrent one, say
 	ReuseDropped   Reuse = "dropped"   // they were there once, until another prompt needed the room
@@ -29,7 +31,11 @@ type lostPrompt struct {
 
 // lose remembers the beginning of what a slot keeps, whose cells go.
 func (s *scheduler) lose(sl *slot, reason Reuse) {
-	tokens := sl.kept
+	s.loseTokens(sl.kept, sl.scope, reason)
+}
+
+// loseTokens remembers the beginning of tokens whose cells are gone.
+func (s *scheduler) loseTokens(tokens []Token, within scope, reason Reuse) {
 	if len(tokens) == 0 {
 		return
 	}
@@ -38,7 +44,7 @@ func (s *scheduler) lose(sl *slot, reason Reuse) {
 		s.lost = s.lost[:lostPrompts-1]
 	}
 	n := min(len(tokens), lostTokens)
-	s.lost = append(s.lost, lostPrompt{tokens[:n:n], sl.scope, reason})
+	s.lost = append(s.lost, lostPrompt{tokens[:n:n], within, reason})
 }
 
 // reuse says what a sequence finds, before it is put into its slot: it will keep so many

@@ -28,7 +28,7 @@ type Text interface {
 	Check(context.Context, Sampling) error
 }
 
-// A Runner is what the batching loop needs of a model. Step, CopyKV, RemoveKV and
+// A Runner is what the batching loop needs of a model. Step, CopyKV, RemoveKV, Save, Restore, Discard and
 // Embed are called by the loop's goroutine alone; the others by any goroutine, at any
 // time between the Runner's making and its Close.
 type Runner interface {
@@ -51,6 +51,14 @@ type Runner interface {
 	RemoveKV(seq int, from int) bool
 	// CopyKV makes dst hold what src holds, and nothing else.
 	CopyKV(src, dst int)
+	// Save writes a sequence's cells to a region of the memory for saved sequences, which outlives the cells. It returns
+	// where they are; if they take more bytes than the region has, it has written nothing.
+	Save(seq int, to Region) (Saved, error)
+	// Restore makes a sequence that has no cells hold what Save wrote. If it fails, nobody knows what the sequence has,
+	// or, with ErrRestarted or ErrCrashed, all cells are gone.
+	Restore(seq int, from Saved) error
+	// Discard gives the memory of a region back to the system.
+	Discard(Region)
 	// Embed returns a vector for each input, of at most Limits().EmbedTokens tokens in
 	// all. Suspect says that they may have crashed the engine: nothing else may run. It fails with
 	// ErrRestarted or ErrCrashed, too.
@@ -140,6 +148,10 @@ type Limits struct {
 	Shared    bool // cells of one buffer are shared by all sequences
 	Batch     int  // tokens a batch can hold
 	RollsBack bool // whether a part of a sequence can be removed
+	Saves     bool // whether sequences can be saved and restored
+	// SavesWhole says that a sequence which was restored cannot go back to before where it ended then: it has only those
+	// cells that what follows looks at.
+	SavesWhole bool
 	// Reproducible says that what a Batch computes of a sequence has the same bits whatever else it computes, if it asks
 	// for that: so an answer is the same in any crowd, after any loss of cells, and in another process like this one.
 	Reproducible bool

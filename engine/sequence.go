@@ -13,6 +13,7 @@ type sequence struct {
 	prompt    int     // length of the prompt
 	slot      int     // sequence number of the KV cells; -1 in the queue
 	fed       int     // tokens whose cells are computed
+	floor     int     // tokens below which the model cannot go back, since the sequence was restored
 	cached    int     // prompt tokens that were not computed, -1 before the first admission
 	sampler   Sampler
 	text      answerText
@@ -78,6 +79,8 @@ type slot struct {
 	spans []span  // where media lie among those
 	scope scope   // of the request that those are of
 	used  uint64  // when it lost its last owner, in steps
+	floor int     // as sequence.floor
+	tried bool    // it was saved, or is not worth it
 }
 
 // tokens returns those whose cells the slot holds.
@@ -94,6 +97,14 @@ func (s *slot) within() scope {
 		return s.owner.req.scope()
 	}
 	return s.scope
+}
+
+// lowest returns the number of tokens below which the model cannot go back.
+func (s *slot) lowest() int {
+	if s.owner != nil {
+		return s.owner.floor
+	}
+	return s.floor
 }
 
 // media returns those among the slot's tokens.

@@ -49,8 +49,9 @@ func (s *scheduler) worth(tokens int) int {
 	return 1
 }
 
-// forget drops what a tenant has left, and has nothing kept of what it still runs or waits for.
-func (s *scheduler) forget(tenant string) {
+// forget drops what a tenant has left, and has nothing kept of what it still runs or waits for. The caller discards what
+// was saved, which it returns.
+func (s *scheduler) forget(tenant string) (gone []*prefix) {
 	for i := range s.slots {
 		if sl := &s.slots[i]; sl.owner == nil && sl.scope.tenant == tenant && len(sl.kept) > 0 {
 			s.cut(i, 0)
@@ -64,6 +65,7 @@ func (s *scheduler) forget(tenant string) {
 	for q := range s.queue.all() {
 		q.req.forgotten = q.req.forgotten || q.req.Tenant == tenant
 	}
+	return s.forgetSaved(tenant)
 }
 
 // Forget drops what requests of a tenant have left in the engine, cells and images, and what those that have not ended

@@ -42,6 +42,8 @@ func TestTenantsShareNoCells(t *testing.T) {
 		"one tight buffer":     {Sequences: 8, Context: 128, Batch: 16, RollsBack: true, Shared: true, Cells: 128},
 		"no rolling back":      {Sequences: 4, Context: 128, Batch: 24},
 		"64 sequences":         {Sequences: 64, Context: 128, Batch: 128, RollsBack: true},
+		"saved":                {Sequences: 3, Context: 128, Batch: 24, RollsBack: true, Saves: true},
+		"saved, one buffer":    {Sequences: 8, Context: 128, Batch: 24, RollsBack: true, Shared: true, Cells: 150, Saves: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e, fake := startAsIs(t, enginetest.Options{Limits: limits, Tenant: marked}, engine.Options{})
@@ -64,6 +66,9 @@ func TestTenantsShareNoCells(t *testing.T) {
 			wg.Wait()
 			if limits.RollsBack && e.Stats().Cached == 0 {
 				t.Error("nothing was reused: the test is too easy")
+			}
+			if limits.Saves && e.Stats().Restored.Count == 0 {
+				t.Error("nothing was restored: the test is too easy")
 			}
 		})
 	}

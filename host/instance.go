@@ -43,7 +43,7 @@ func deviceMemory(in *loader.Loaded) (list []pool.MemoryUse) {
 			list = append(list, pool.MemoryUse{
 				Device:  u.Planned.Name,
 				Planned: u.Planned.Needs(),
-				Later:   u.Planned.Later,
+				Later:   u.Planned.Later + u.Planned.Saved,
 				Taken:   u.Taken,
 			})
 		}

@@ -117,6 +117,9 @@ func describe(t *terminal.Terminal, o loader.ModelOptions, local *models.Local, 
 		}
 	}
 	t.Fact("kernels", "%s, verified in %s", loader.DescribeKernels(in.Kernels), in.Verified.Round(time.Millisecond))
+	if in.NotSaved != "" {
+		t.Warn("there is no prefix cache beside the slots: %s", in.NotSaved)
+	}
 	if in.Unconfined != "" {
 		t.Warn("the engine's process is not fully confined: %s", in.Unconfined)
 	}

@@ -44,6 +44,7 @@ func budgetsOf(m *llama.Memory, reserve Reserve) []budget {
 			host.Compute += d.Compute
 			host.Base += d.Base
 			host.Later += d.Later
+			host.Saved += d.Saved
 			names = append(names, d.Name)
 		}
 		if known(d) {
@@ -120,6 +121,9 @@ func DescribeMemory(d llama.DeviceMemory) string {
 	text := describeParts(d)
 	if d.Later > 0 {
 		text += fmt.Sprintf(", and %s if embeddings are requested", machine.FormatSize(d.Later))
+	}
+	if d.Saved > 0 {
+		text += fmt.Sprintf(", and up to %s for the prefix cache", machine.FormatSize(d.Saved))
 	}
 	if !known(d) {
 		return text + "; free memory is not reported"

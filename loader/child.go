@@ -15,6 +15,7 @@ import (
 	"serve/engine"
 	"serve/engine/llama"
 	"serve/engine/remote"
+	"serve/hostmem"
 	"serve/kernels"
 	"serve/sandbox"
 )
@@ -34,7 +35,8 @@ type request struct {
 	Options      ModelOptions
 	Plan         *llama.Options // the predecessor's; nil for the first
 	GPUs         []llama.Device // that must be present
-	Expect       expectation    // for the parent
+	Cache        cacheRequest
+	Expect       expectation // for the parent
 }
 
 // answer is the answer to a request.
@@ -49,8 +51,10 @@ type answer struct {
 	Verified   time.Duration     // time that the verification took
 	ChatError  string            // why the model's chat template does not work
 	Unconfined string            // why its process is not confined
+	NotSaved   string            // why sequences of the model cannot be saved
 
-	kernels kernels.Choice // the parent's
+	kernels kernels.Choice  // the parent's
+	cache   *hostmem.Memory // the parent's, to which sequences are saved; nil for none
 }
 
 // ServeEngine runs an engine for the process that started this one, over two sockets.
@@ -175,6 +179,10 @@ func (a *answer) open(h *Hardware, q *request) (*remote.Model, error) {
 		runner.Close()
 		return nil, err
 	}
+	if err := a.useCache(q, runner); err != nil {
+		runner.Close()
+		return nil, err
+	}
 
 	a.Plan.NotReproducible = runner.Model().Generates && !runner.Limits().Reproducible
 	llama.Trim()
@@ -229,6 +237,9 @@ func (a *answer) plan(q *request) (err error) {
 
 	again := replanner{o: q.Options, measure: measure, sleep: time.Sleep}
 	a.Plan, a.Memory, err = again.plan(*q.Plan)
+	if err == nil {
+		a.Memory.Host().Saved = q.Cache.Bytes // which has taken what it has of it already
+	}
 	if err == nil && a.Plan.Model.GPULayers != q.Plan.Model.GPULayers {
 		a.Changed = fmt.Sprintf("only %d layers are on the GPU now: it has less memory free than before",
 			a.Plan.Model.GPULayers)

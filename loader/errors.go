@@ -37,6 +37,9 @@ func (e *MemoryError) Error() string {
 	if e.Needs.Later > 0 {
 		later = fmt.Sprintf(", and %s for embeddings", machine.FormatSize(e.Needs.Later))
 	}
+	if e.Needs.Saved > 0 {
+		later += fmt.Sprintf(", and %s for the prefix cache", machine.FormatSize(e.Needs.Saved))
+	}
 	return fmt.Sprintf("%v: %s needs %s%s; %s is free, of which %s is reserved", ErrMemory,
 		e.Device, describeParts(e.Needs), later, machine.FormatSize(e.Free), machine.FormatSize(e.Reserved))
 }

@@ -148,6 +148,7 @@ type Loaded struct {
 	Verified   time.Duration  // time that the verification of the model took
 	ChatError  string         // why the model's chat template does not work; empty if it does
 	Unconfined string         // why the engine's process is not confined; empty if it is
+	NotSaved   string         // why there is no prefix cache though there is memory for it; empty if there is one
 
 	Done    <-chan struct{} // closed when the engine has ended and its memory is free
 	Stop    func()          // stops the engine; Done is closed afterwards
@@ -180,9 +181,11 @@ func (l *Loader) Load(ctx context.Context, local *models.Local, shrink bool) (*L
 		return nil, err
 	}
 	loaded := false
+	var a *answer
 	defer func() {
 		if !loaded {
 			files.close()
+			a.closeCache()
 		}
 	}()
 
@@ -196,7 +199,8 @@ func (l *Loader) Load(ctx context.Context, local *models.Local, shrink bool) (*L
 		q.Apart = true
 		q.Free = l.hostFree(0) // it has taken some
 	}
-	model, a, err := l.open(ctx, q, files, use)
+	var model *remote.Model
+	model, a, err = l.open(ctx, q, files, use)
 	if err != nil {
 		text.close()
 		return nil, err
@@ -222,6 +226,7 @@ func (l *Loader) Load(ctx context.Context, local *models.Local, shrink bool) (*L
 		Verified:   a.Verified,
 		ChatError:  a.ChatError,
 		Unconfined: a.Unconfined,
+		NotSaved:   a.NotSaved,
 		Process:    use.process,
 		usage:      use,
 	}
@@ -230,6 +235,7 @@ func (l *Loader) Load(ctx context.Context, local *models.Local, shrink bool) (*L
 	go func() {
 		<-in.Done
 		files.close()
+		a.closeCache()
 	}()
 	return in, nil
 }
@@ -308,6 +314,7 @@ func modelFiles(local *models.Local) []string {
 func (l *Loader) start(in *Loaded, model *remote.Model, text *textProcess) {
 	o := l.o.Engine
 	o.Reproducible = l.o.Model.Reproducible
+	o.PrefixCache = int64(in.Memory.Host().Saved)
 	in.Engine = engine.New(model.Runner, model.Text, o)
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})

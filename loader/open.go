@@ -11,6 +11,7 @@ import (
 
 	"serve/engine"
 	"serve/engine/remote"
+	"serve/hostmem"
 	"serve/sandbox"
 	"serve/worker"
 )
@@ -64,8 +65,12 @@ func (l *Loader) openWith(
 	ctx context.Context, q request, files *openedFiles, use *usage,
 ) (*remote.Model, *answer, error) {
 	o := &opening{l: l, q: q, files: files}
+	if err := o.newCache(); err != nil {
+		l.o.Reporter.Warn("there is no prefix cache beside the slots: %v", err)
+	}
 	model, text, err := o.start(ctx, use)
 	if err != nil {
+		o.closeCache()
 		return nil, nil, err
 	}
 
@@ -73,12 +78,18 @@ func (l *Loader) openWith(
 	if err == nil && a.Failed != nil {
 		err = a.Failed.err()
 	}
+	if err == nil {
+		err = o.limitCache(a)
+	}
 	if err != nil {
 		if model != nil {
 			model.Close()
 		}
+		o.closeCache()
 		return nil, nil, err
 	}
+
+	a.cache = o.cache
 	use.set(a)
 	o.first.Store(a)
 	return model, a, nil
@@ -89,7 +100,8 @@ type opening struct {
 	l     *Loader
 	q     request
 	files *openedFiles
-	flags []string // of the process
+	flags []string        // of the process
+	cache *hostmem.Memory // to which the engine saves sequences; nil for none
 
 	first atomic.Pointer[answer] // of the first process
 }
@@ -112,7 +124,8 @@ func (o *opening) start(ctx context.Context, use *usage) (*remote.Model, []byte,
 		Check: func(m *engine.ModelInfo, limits engine.Limits) error {
 			return o.q.Expect.check(m, limits, &o.q.Options)
 		},
-		Report: func(c remote.Crash) { o.l.reportCrash(o.q.Name, c) },
+		Report:  func(c remote.Crash) { o.l.reportCrash(o.q.Name, c) },
+		Discard: o.discard,
 	})
 	if failed := cardFailure(err); failed != nil {
 		return nil, nil, failed
@@ -137,8 +150,15 @@ func (o *opening) request() []byte {
 	if o.l.o.Isolate {
 		o.files.inEngine(&q)
 	}
+	if o.cache != nil {
+		q.Cache.Descriptor = int(o.cache.File().Fd())
+		if o.l.o.Isolate {
+			q.Cache.Descriptor = firstHanded + len(o.files.handed)
+		}
+	}
 	if a := o.first.Load(); a != nil {
 		q.Plan = &a.Plan
+		q.Cache.Bytes = a.Memory.Host().Saved
 		q.Free = o.l.hostFree(hostShare(a.Memory))
 		q.GPUs = append(slices.Clone(q.GPUs), DeviceList{Devices: q.GPUs}.Missing(a.GPUs)...)
 	}
@@ -169,6 +189,9 @@ func (o *opening) spawn() (*remote.Child, error) {
 	defer ends[1].Close()
 
 	cmd.ExtraFiles = append(ends, o.files.handed...)
+	if o.cache != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, o.cache.File())
+	}
 	rules := l.workers.rules(cache)
 	rules.Files = o.files.names
 	rules.Handed = o.files.inSandbox()

@@ -27,6 +27,8 @@ type ModelOptions struct {
 	NoMMap    bool // read the file instead of mapping it
 	NoRepack  bool // keep the CPU's weights as they are in the file
 	Reserve   Reserve
+	// PrefixCache is the host memory for prefixes that lose their slots.
+	PrefixCache CacheSize
 	// Reproducible makes answers that depend on nothing but their requests: on the CPU, with weights as they are in the
 	// file and a buffer for each sequence.
 	Reproducible bool

@@ -43,10 +43,19 @@ type planner struct {
 	measure   measureFunc
 }
 
-// plan decides on the layers on the GPU and the KV cells. Options that were given are kept or
+// plan decides on the layers on the GPU, the KV cells, and the prefix cache. Options that were given are kept or
 // refused with numbers; only others are adapted, if allowed. If the model does not fit, the error
 // is a MemoryError.
 func (p *planner) plan() (llama.Options, *llama.Memory, error) {
+	lo, memory, err := p.planModel()
+	if err == nil {
+		err = p.planCache(lo, memory)
+	}
+	return lo, memory, err
+}
+
+// planModel is plan, without a prefix cache.
+func (p *planner) planModel() (llama.Options, *llama.Memory, error) {
 	lo, err := p.options()
 	if err != nil {
 		return lo, nil, err

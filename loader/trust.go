@@ -105,7 +105,7 @@ func readAnswer(text []byte, planned bool) (*answer, error) {
 		}
 	}
 
-	texts := []*string{&a.Changed, &a.ChatError, &a.Unconfined}
+	texts := []*string{&a.Changed, &a.ChatError, &a.Unconfined, &a.NotSaved}
 	for _, list := range [][]llama.Device{a.Devices, a.GPUs} {
 		for i := range list {
 			texts = append(texts, &list[i].Name, &list[i].Description, &list[i].Type)
@@ -143,7 +143,7 @@ func (a *answer) check() error {
 		return fmt.Errorf("it has %d devices", n)
 	}
 	for _, d := range a.Memory.Devices {
-		for _, bytes := range []uint64{d.Free, d.Total, d.Weights, d.KV, d.Compute, d.Base, d.Later} {
+		for _, bytes := range []uint64{d.Free, d.Total, d.Weights, d.KV, d.Compute, d.Base, d.Later, d.Saved} {
 			if bytes > maxMemory {
 				return fmt.Errorf("it takes %d bytes of %q", bytes, d.Name)
 			}

@@ -55,7 +55,7 @@ type LoadFunc func(ctx context.Context, shrink bool) (*Instance, error)
 type Instance struct {
 	Engine Engine
 	Bytes  uint64          // memory planned for it
-	Later  uint64          // additional memory that the first embedding may need
+	Later  uint64          // additional memory that the first embedding and the prefix cache may need
 	Done   <-chan struct{} // closed when the engine has ended and its memory is free
 	Stop   func()          // stops the engine; Done is closed afterwards
 	// Kernels are the CPU kernels that it uses.
@@ -84,7 +84,7 @@ type DeviceInfo struct {
 type MemoryUse struct {
 	Device  string `json:"device"`
 	Planned uint64 `json:"planned_bytes"`
-	Later   uint64 `json:"later_bytes"` // additional memory that the first embedding may need
+	Later   uint64 `json:"later_bytes"` // additional memory that the first embedding and the prefix cache may need
 	Taken   uint64 `json:"taken_bytes"` // current for the host, at loading time for a GPU; 0 if unknown
 }
 

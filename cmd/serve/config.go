@@ -200,4 +200,6 @@ func (c *modelConfig) declare(f flagset.Set) {
 		"give the same answer to the same request, alone or in a crowd: on the CPU, slower (docs/reproducible.md)")
 	flagset.Parsed(f, &m.Reserve, "memory-reserve", "size", parseReserve, formatReserve,
 		"memory to leave free on each device; unless set, one eighth on devices smaller than 8GiB")
+	flagset.Parsed(f, &m.PrefixCache, "prefix-cache-memory", "size", parseCache, formatCache,
+		"host memory for prefixes that lose their slots, for each model; 0 for none, auto for a part of what is free")
 }

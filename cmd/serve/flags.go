@@ -32,3 +32,19 @@ func formatReserve(r loader.Reserve) string {
 	}
 	return flagset.FormatSize(r.Bytes)
 }
+
+// parseCache reads the value of --prefix-cache-memory, a size or auto.
+func parseCache(text string) (loader.CacheSize, error) {
+	if text == "auto" {
+		return loader.CacheSize{}, nil
+	}
+	size, err := parseReserve(text)
+	return loader.CacheSize(size), err
+}
+
+func formatCache(s loader.CacheSize) string {
+	if !s.Given {
+		return "auto"
+	}
+	return flagset.FormatSize(s.Bytes)
+}

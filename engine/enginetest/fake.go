@@ -43,6 +43,8 @@ type Options struct {
 	Vision bool
 	// Parse is the parser of every rendered chat; nil for none.
 	Parse ParseFunc
+	// Memory is what sequences are saved to; nil for memory of the fake's own.
+	Memory *Memory
 	// RenderError is what the template says to messages it does not like.
 	RenderError func(messages []byte) error
 }
@@ -76,6 +78,8 @@ type Fake struct {
 	rows     map[int]engine.Token // by batch index: what follows
 	computed int                  // cells
 	tenants  map[int]string       // by number of a cell: whose it is, once that is known
+	saved    *Memory
+	floors   map[int]int // by sequence: cells that it was restored with and must not go back below
 	aborted  bool
 	closed   bool
 	samplers int
@@ -102,7 +106,10 @@ func New(o Options) *Fake {
 		o.Next = Hash
 	}
 
-	f := &Fake{opts: o, kv: map[int][]cell{}, tenants: map[int]string{}}
+	f := &Fake{opts: o, kv: map[int][]cell{}, tenants: map[int]string{}, floors: map[int]int{}, saved: o.Memory}
+	if f.saved == nil {
+		f.saved = NewMemory(1 << 40)
+	}
 	f.model = engine.ModelInfo{
 		Name:          "fake",
 		Architecture:  "fake",
@@ -518,6 +525,11 @@ func (f *Fake) RemoveKV(seq, from int) bool {
 	if len(kept) > 0 && len(kept) < len(f.kv[seq]) && !f.opts.Limits.RollsBack {
 		return false
 	}
+	if len(kept) == 0 {
+		delete(f.floors, seq)
+	} else if len(kept) < f.floors[seq] {
+		_ = f.fault("sequence %d goes back to %d cells, and was restored with %d", seq, len(kept), f.floors[seq])
+	}
 	f.kv[seq] = kept
 	return true
 }
@@ -527,6 +539,7 @@ func (f *Fake) CopyKV(src, dst int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.kv[dst] = slices.Clone(f.kv[src])
+	f.floors[dst] = f.floors[src]
 }
 
 // Embed returns the length and the first two tokens of every input.

@@ -35,13 +35,15 @@ type DeviceMemory struct {
 	// Later comes with an embedding model's longest inputs, and with the first embedding that is
 	// asked of a model that generates.
 	Later uint64 `json:"later"`
+	// Saved is for sequences that are saved: of the host's memory, not the process's.
+	Saved uint64 `json:"saved"`
 }
 
 // Needs returns the bytes that are taken of the device once the model answers.
 func (d DeviceMemory) Needs() uint64 { return d.Weights + d.KV + d.Compute + d.Base }
 
 // Most returns the bytes that may ever be taken of the device.
-func (d DeviceMemory) Most() uint64 { return d.Needs() + d.Later }
+func (d DeviceMemory) Most() uint64 { return d.Needs() + d.Later + d.Saved }
 
 // Measure computes the memory that Load would take with the same options, device by
 // device, from the file's header: llama.cpp lays everything out without allocating.

@@ -123,6 +123,7 @@ char * serve_model_info(const serve_model * sm, serve_error * err) {
         // Recurrent state cannot be rolled back to an earlier position.
         j["rolls_back"]    = !llama_model_is_recurrent(m) && !llama_model_is_hybrid(m);
         j["diffusion"]     = llama_model_is_diffusion(m);
+        j["sliding_window"] = llama_model_n_swa(m);
         j["causal"]        = meta(m, (arch + ".attention.causal").c_str()) != "false";
         j["pooling"]       = pooling.empty() ? -1 : std::stoi(pooling);
         j["add_bos"]       = llama_vocab_get_add_bos(sm->vocab);

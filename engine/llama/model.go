@@ -148,20 +148,22 @@ type modelInfo struct {
 	HasDecoder   bool   `json:"has_decoder"`
 	RollsBack    bool   `json:"rolls_back"`
 	Diffusion    bool   `json:"diffusion"`
-	Causal       bool   `json:"causal"`
-	Pooling      int    `json:"pooling"`
-	AddBOS       bool   `json:"add_bos"`
-	BOS          int32  `json:"bos"`
-	EOS          int32  `json:"eos"`
-	SEP          int32  `json:"sep"`
-	AddEOS       bool   `json:"add_eos"`
-	AddSEP       bool   `json:"add_sep"`
-	FIMPrefix    int32  `json:"fim_prefix"`
-	FIMSuffix    int32  `json:"fim_suffix"`
-	FIMMiddle    int32  `json:"fim_middle"`
-	RankTemplate string `json:"rank_template"`
-	Template     string `json:"template"`
-	Build        string `json:"build"`
+	// SlidingWindow is how many tokens before it a token sees in some layers; 0 for all.
+	SlidingWindow int    `json:"sliding_window"`
+	Causal        bool   `json:"causal"`
+	Pooling       int    `json:"pooling"`
+	AddBOS        bool   `json:"add_bos"`
+	BOS           int32  `json:"bos"`
+	EOS           int32  `json:"eos"`
+	SEP           int32  `json:"sep"`
+	AddEOS        bool   `json:"add_eos"`
+	AddSEP        bool   `json:"add_sep"`
+	FIMPrefix     int32  `json:"fim_prefix"`
+	FIMSuffix     int32  `json:"fim_suffix"`
+	FIMMiddle     int32  `json:"fim_middle"`
+	RankTemplate  string `json:"rank_template"`
+	Template      string `json:"template"`
+	Build         string `json:"build"`
 }
 
 // LoadModel loads a GGUF file. The caller must Close the model, after every

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"serve/engine"
+	"serve/hostmem"
 )
 
 // Options size a Runner. Zero values take the defaults named.
@@ -93,7 +94,8 @@ type Runner struct {
 	facts     engine.ModelInfo
 	limits    engine.Limits
 	buf       rowBuffers
-	onePath   bool // whether the generating context computes reproducibly
+	saved     *hostmem.Memory // for sequences; nil if none are saved
+	onePath   bool            // whether the generating context computes reproducibly
 }
 
 var _ engine.Runner = (*Runner)(nil)
@@ -358,4 +360,7 @@ func (r *Runner) Close() {
 		r.projector.Close()
 	}
 	r.model.Close()
+	if r.saved != nil {
+		_ = r.saved.Close()
+	}
 }

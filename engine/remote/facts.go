@@ -66,6 +66,8 @@ func (f *facts) encode() []byte {
 	m.bool(l.Shared)
 	m.bool(l.RollsBack)
 	m.bool(l.Reproducible)
+	m.bool(l.Saves)
+	m.bool(l.SavesWhole)
 	m.int(f.Vocabulary)
 	return m.b
 }
@@ -111,6 +113,8 @@ func decodeFacts(b []byte) (*facts, error) {
 	l.Shared = r.bool()
 	l.RollsBack = r.bool()
 	l.Reproducible = r.bool()
+	l.Saves = r.bool()
+	l.SavesWhole = r.bool()
 	f.Vocabulary = r.int()
 	if err := r.end(); err != nil {
 		return nil, err

@@ -27,7 +27,7 @@ func trueFacts() *facts {
 		},
 		Limits: engine.Limits{
 			Sequences: 1, Context: 2, Cells: 3, Shared: true, Batch: 4, RollsBack: true, EmbedTokens: 5, EmbedInputs: 6,
-			Reproducible: true,
+			Reproducible: true, Saves: true, SavesWhole: true,
 		},
 		Vocabulary: 3,
 	}

@@ -21,11 +21,12 @@ import (
 
 // nursery starts children, each with a model of its own, and lets them die.
 type nursery struct {
-	t       testing.TB
-	options func(number int) enginetest.Options
-	exit    remote.ChildExit // of those that die
-	refuse  func(number int) bool
-	removed func(from int) // is told when cells are removed
+	t        testing.TB
+	options  func(number int) enginetest.Options
+	exit     remote.ChildExit // of those that die
+	refuse   func(number int) bool
+	removed  func(from int) // is told when cells are removed
+	transfer func()         // is told when a sequence is saved or restored
 
 	mu      sync.Mutex
 	number  int
@@ -77,7 +78,7 @@ func (n *nursery) spawn() (*remote.Child, error) {
 	return &p.Child, nil
 }
 
-// mortal is a model that may die when cells are removed.
+// mortal is a model that may die when cells are removed, or sequences saved or restored.
 type mortal struct {
 	*enginetest.Fake
 	n *nursery
@@ -88,6 +89,20 @@ func (m *mortal) RemoveKV(seq, from int) bool {
 		m.n.removed(from)
 	}
 	return m.Fake.RemoveKV(seq, from)
+}
+
+func (m *mortal) Save(seq int, to engine.Region) (engine.Saved, error) {
+	if m.n.transfer != nil && to.Size > 0 {
+		m.n.transfer()
+	}
+	return m.Fake.Save(seq, to)
+}
+
+func (m *mortal) Restore(seq int, from engine.Saved) error {
+	if m.n.transfer != nil {
+		m.n.transfer()
+	}
+	return m.Fake.Restore(seq, from)
 }
 
 // die ends the child there is.
@@ -128,6 +143,11 @@ func (n *nursery) slept() []time.Duration {
 // start runs an engine over the nursery's children until the test ends.
 func (n *nursery) start(o remote.Options) (*engine.Engine, *remote.Runner) {
 	n.t.Helper()
+	return n.startWith(o, engine.Options{})
+}
+
+func (n *nursery) startWith(o remote.Options, eo engine.Options) (*engine.Engine, *remote.Runner) {
+	n.t.Helper()
 	o.Spawn = n.spawn
 	o.Report = n.report
 	o.Log = slog.New(slog.DiscardHandler)
@@ -145,7 +165,7 @@ func (n *nursery) start(o remote.Options) (*engine.Engine, *remote.Runner) {
 		n.t.Fatal(err)
 	}
 
-	e := engine.New(r, r, engine.Options{})
+	e := engine.New(r, r, eo)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- e.Run(ctx) }()

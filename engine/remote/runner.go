@@ -33,6 +33,9 @@ type Options struct {
 	// Check says whether a model can be the one that was asked for: what a child says is not believed.
 	Check func(*engine.ModelInfo, engine.Limits) error
 
+	// Discard gives the memory of a region back to which children saved sequences; nil if they save none.
+	Discard func(engine.Region)
+
 	// Restarted reads the answer of a child that has taken another's place.
 	Restarted func(answer []byte)
 }

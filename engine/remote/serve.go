@@ -204,6 +204,19 @@ func (c *child) serveSteps(conn io.ReadWriter) error {
 				return nil
 			}
 
+		case askSave, askRestore:
+			seq := r.int()
+			saved := engine.Saved{Region: engine.Region{At: int64(r.u64()), Size: int64(r.u64())}}
+			if ask == askRestore {
+				saved.Sum = r.u32()
+			}
+			if err := errors.Join(err, r.end()); err != nil {
+				return err
+			}
+			if ask == askSave && c.save(&out, seq, saved.Region) || ask == askRestore && c.restore(&out, seq, saved) {
+				return nil
+			}
+
 		default:
 			return errWire
 		}

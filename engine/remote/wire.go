@@ -308,6 +308,8 @@ const (
 	askStep = iota + 1
 	askRemove
 	askEmbed
+	askSave
+	askRestore
 )
 
 // What a call asks for.

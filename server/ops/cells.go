@@ -10,7 +10,7 @@ import (
 
 // Headings are those of the cells of a model.
 var Headings = []string{
-	"MODEL", "STATE", "ENGINE", "DEVICE", "MEMORY", "KV CELLS", "RUNNING", "QUEUE", "TOKENS/S", "RESTARTS",
+	"MODEL", "STATE", "ENGINE", "DEVICE", "MEMORY", "KV CELLS", "PREFIX CACHE", "RUNNING", "QUEUE", "TOKENS/S", "RESTARTS",
 }
 
 // Cells returns the state of a model as the cells of a table for people.
@@ -18,7 +18,7 @@ func (m *ModelStatus) Cells() []string {
 	row := []string{m.ID, m.State}
 	restarts := strconv.FormatUint(m.Restarts, 10)
 	if m.Slots == 0 { // not in memory
-		return append(row, "-", "-", "-", "-", "-", "-", "-", restarts)
+		return append(row, "-", "-", "-", "-", "-", "-", "-", "-", restarts)
 	}
 
 	process := "in serve"
@@ -30,11 +30,21 @@ func (m *ModelStatus) Cells() []string {
 		m.devices(),
 		m.memory(),
 		fmt.Sprintf("%d of %d", m.KVUsed, m.KVCells),
+		m.PrefixCache.cell(),
 		fmt.Sprintf("%d of %d", m.Running, m.Slots),
 		strconv.Itoa(m.Queued),
 		fmt.Sprintf("%.0f", m.TokensPerSecond),
 		restarts,
 	)
+}
+
+// cell describes a prefix cache.
+func (c PrefixCacheStatus) cell() string {
+	if c.LimitBytes == 0 {
+		return "-"
+	}
+	used := machine.FormatSize(uint64(c.UsedBytes))
+	return fmt.Sprintf("%s of %s", used, machine.FormatSize(uint64(c.LimitBytes)))
 }
 
 // devices names the devices that compute a model, and says so if it is the CPU and the machine

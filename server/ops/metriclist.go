@@ -93,6 +93,61 @@ var modelMetrics = []metric{
 		},
 	},
 	{
+		name: "serve_prefix_cache_bytes",
+		help: "Host memory that saved prefixes take (--prefix-cache-memory).",
+		kind: gauge,
+		read: func(c *pool.Counts) []sample { return one(float64(c.PrefixCache.Used)) },
+	},
+	{
+		name: "serve_prefix_cache_limit_bytes",
+		help: "Host memory that saved prefixes may take.",
+		note: "0 if the model has no prefix cache beside its slots.",
+		kind: gauge,
+		read: func(c *pool.Counts) []sample { return one(float64(c.PrefixCache.Size)) },
+	},
+	{
+		name: "serve_prefix_cache_entries",
+		help: "Prefixes that are saved in host memory.",
+		kind: gauge,
+		read: func(c *pool.Counts) []sample { return one(c.PrefixCache.Entries) },
+	},
+	{
+		name:   "serve_prefix_cache_tokens_total",
+		help:   "Tokens of prefixes that were copied to host memory, or back into a slot.",
+		note:   "The directions are `saved` and `restored`.",
+		kind:   counter,
+		labels: []string{"direction"},
+		read:   transfers(func(t engine.Transfers) float64 { return float64(t.Tokens) }),
+	},
+	{
+		name:   "serve_prefix_cache_seconds_total",
+		help:   "Time that these copies took, while nothing else was computed.",
+		kind:   counter,
+		labels: []string{"direction"},
+		read:   transfers(func(t engine.Transfers) float64 { return t.Seconds }),
+	},
+	{
+		name:   "serve_prefix_cache_failures_total",
+		help:   "Copies that failed; the prefix is computed again.",
+		kind:   counter,
+		labels: []string{"direction"},
+		read:   transfers(func(t engine.Transfers) float64 { return float64(t.Failed) }),
+	},
+	{
+		name: "serve_prefix_cache_skipped_total",
+		help: "Prefixes that lost their slot and were not saved, by reason.",
+		note: "`short`: as cheap to compute again; `pause`: running streams would have waited; `memory`: no room; " +
+			"`failed`: the copy failed; `model`: a reproducible request of a model with a sliding window.",
+		kind:   counter,
+		labels: []string{"reason"},
+		read: func(c *pool.Counts) (list []sample) {
+			for _, reason := range engine.Skips {
+				list = append(list, sample{string(reason), float64(c.Skipped[reason])})
+			}
+			return list
+		},
+	},
+	{
 		name:      "serve_time_to_first_token_seconds",
 		help:      "Time from a choice's arrival to its first token.",
 		kind:      histogram,
@@ -304,6 +359,13 @@ var modelMetrics = []metric{
 		kind: gauge,
 		read: func(c *pool.Counts) []sample { return one(c.LoadTime.Seconds()) },
 	},
+}
+
+// transfers reads something of the copies in both directions.
+func transfers(what func(engine.Transfers) float64) func(*pool.Counts) []sample {
+	return func(c *pool.Counts) []sample {
+		return []sample{{"saved", what(c.Saved)}, {"restored", what(c.Restored)}}
+	}
 }
 
 func byLabel[L ~string](counts map[L]uint64) []sample {

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"serve/engine"
 	"serve/fault"
 	"serve/kernels"
 	"serve/machine"
@@ -67,6 +68,7 @@ type ModelStatus struct {
 	KVUsed          int               `json:"kv_cells_used"`
 	KVKept          int               `json:"kv_cells_kept"`
 	KVCells         int               `json:"kv_cells"`
+	PrefixCache     PrefixCacheStatus `json:"prefix_cache"`
 	TokensPerSecond float64           `json:"tokens_per_second"`
 	// Memory is what was planned and is taken of each device; null while it is not in memory.
 	Memory []pool.MemoryUse `json:"memory"`
@@ -80,6 +82,18 @@ type ModelStatus struct {
 
 // processor returns the kind of CPU, which stays.
 var processor = sync.OnceValue(machine.ProcessorName)
+
+// PrefixCacheStatus is the host memory for prefixes that lost their slots.
+type PrefixCacheStatus struct {
+	UsedBytes  int64 `json:"used_bytes"`
+	LimitBytes int64 `json:"limit_bytes"` // 0 if there is none
+	Entries    int   `json:"entries"`
+	Tokens     int   `json:"tokens"`
+}
+
+func prefixCacheStatus(c engine.PrefixCache) PrefixCacheStatus {
+	return PrefixCacheStatus{UsedBytes: c.Used, LimitBytes: c.Size, Entries: c.Entries, Tokens: c.Tokens}
+}
 
 // status answers GET /status.
 func (o *Ops) status(w http.ResponseWriter, r *http.Request) *fault.Error {
@@ -112,6 +126,7 @@ func (o *Ops) status(w http.ResponseWriter, r *http.Request) *fault.Error {
 			KVUsed:          c.CellsUsed,
 			KVKept:          c.CellsIdle,
 			KVCells:         c.Cells,
+			PrefixCache:     prefixCacheStatus(c.PrefixCache),
 			TokensPerSecond: c.Rate,
 			Restarts:        c.Restarts,
 			Loads:           c.Loads,

@@ -1,0 +1,186 @@
+package engine
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Region is a part of the memory for saved sequences, in bytes.
+type Region struct{ At, Size int64 }
+
+// Saved says where Runner.Save wrote a sequence's cells, and what their checksum is.
+type Saved struct {
+	Region
+	Sum uint32
+}
+
+const (
+	// regionUnit is what regions begin and end at: a multiple of every page's size.
+	regionUnit = 64 << 10
+	// maxPrefixes bounds the search for a prefix.
+	maxPrefixes = 1024
+)
+
+// prefix is a sequence whose cells were saved to host memory.
+type prefix struct {
+	tokens []Token
+	spans  []span // where media lie among those
+	scope  scope
+	saved  Saved
+	used   uint64 // when it was saved or last found, in steps
+	pinned bool   // a step is about to restore it
+}
+
+// held returns the bytes of the memory that a prefix keeps from others.
+func (p *prefix) held() int64 { return roundUp(p.saved.Size) }
+
+func roundUp(n int64) int64 { return (n + regionUnit - 1) / regionUnit * regionUnit }
+
+// prefixes is the index of saved prefixes: what is where in the memory, which of them a prompt begins with, and which
+// goes first when there is no room. It is pure; the memory itself is a Runner's.
+type prefixes struct {
+	size  int64 // bytes of the memory; 0 saves nothing
+	whole bool  // what is restored can be continued and not shortened
+	used  int64
+	held  int       // tokens
+	list  []*prefix // in order of their regions
+}
+
+// find returns the prefix that shares the most tokens with a sequence's, and how many.
+func (c *prefixes) find(q *sequence) (best *prefix, keep int) {
+	for _, p := range c.list {
+		n := boundary(q.req.spans, min(q.shares(p.tokens, p.scope), len(q.tokens)-1))
+		if c.whole && n < len(p.tokens) {
+			continue
+		}
+		if n > keep {
+			best = p
+			keep = n
+		}
+	}
+	return best, keep
+}
+
+// covers returns a prefix that has all that a sequence with these tokens would be restored for, or nil.
+func (c *prefixes) covers(tokens []Token, within scope) *prefix {
+	for _, p := range c.list {
+		if p.scope == within && common(p.tokens, tokens) == len(tokens) && (!c.whole || len(p.tokens) == len(tokens)) {
+			return p
+		}
+	}
+	return nil
+}
+
+// replaces reports whether nearly all that an old prefix is good for can be had of a new one that begins alike: an
+// answer's last tokens are often written otherwise in the next prompt.
+func (c *prefixes) replaces(p, old *prefix) bool {
+	const part = 32 // of its tokens may be lost
+	n := len(old.tokens)
+	return !c.whole && !old.pinned && p.scope == old.scope && common(p.tokens, old.tokens) >= n-n/part
+}
+
+// reserve finds room for a prefix of so many bytes, and takes others out of the index until there is: first those that
+// it replaces, then as evicted chooses. It reports false if there cannot be room, and has then taken none out.
+func (c *prefixes) reserve(p *prefix, size int64, now uint64) (at Region, gone []*prefix, ok bool) {
+	size = roundUp(size)
+	left := slices.Clone(c.list)
+	remove := func(old *prefix) {
+		left = slices.DeleteFunc(left, func(o *prefix) bool { return o == old })
+		gone = append(gone, old)
+	}
+
+	for {
+		if hole, found := firstHole(left, c.size, size); found && len(left) < maxPrefixes {
+			for _, old := range gone {
+				c.drop(old)
+			}
+			return Region{At: hole, Size: size}, gone, true
+		}
+
+		if i := slices.IndexFunc(left, func(old *prefix) bool { return c.replaces(p, old) }); i >= 0 {
+			remove(left[i])
+			continue
+		}
+		old := evicted(left, p.scope.tenant, size, now)
+		if old == nil || size > c.size {
+			return Region{}, nil, false
+		}
+		remove(old)
+	}
+}
+
+// firstHole returns where the first hole of so many bytes is between prefixes in order of their regions.
+func firstHole(list []*prefix, all, size int64) (at int64, found bool) {
+	for _, p := range list {
+		if p.saved.At-at >= size {
+			return at, true
+		}
+		at = p.saved.At + p.held()
+	}
+	return at, all-at >= size
+}
+
+// evicted returns the prefix that has to make room for size bytes of a tenant's: of the tenants that have the most,
+// counting those bytes, the one that is worth the least. It returns nil if there is none.
+func evicted(list []*prefix, tenant string, size int64, now uint64) *prefix {
+	held := map[string]int64{tenant: size}
+	for _, p := range list {
+		held[p.scope.tenant] += p.held()
+	}
+
+	var first *prefix
+	for _, p := range list {
+		if p.pinned {
+			continue
+		}
+		if first == nil || cmp.Or(
+			cmp.Compare(held[first.scope.tenant], held[p.scope.tenant]),
+			cmp.Compare(p.worth(now), first.worth(now)),
+		) < 0 {
+			first = p
+		}
+	}
+	return first
+}
+
+// worth is what a prefix spares for each byte, the less the longer ago it was of use. Tokens stand for the time to
+// compute them.
+func (p *prefix) worth(now uint64) float64 {
+	return float64(len(p.tokens)) / float64(p.held()) / float64(now-min(now, p.used)+1)
+}
+
+// add puts a prefix that was saved to its region into the index, and takes those out that it replaces.
+func (c *prefixes) add(p *prefix) (gone []*prefix) {
+	for _, old := range slices.Clone(c.list) {
+		if c.replaces(p, old) {
+			c.drop(old)
+			gone = append(gone, old)
+		}
+	}
+
+	i, _ := slices.BinarySearchFunc(c.list, p, func(a, b *prefix) int { return cmp.Compare(a.saved.At, b.saved.At) })
+	c.list = slices.Insert(c.list, i, p)
+	c.used += p.held()
+	c.held += len(p.tokens)
+	return gone
+}
+
+// drop takes a prefix out of the index.
+func (c *prefixes) drop(p *prefix) {
+	if i := slices.Index(c.list, p); i >= 0 {
+		c.list = slices.Delete(c.list, i, i+1)
+		c.used -= p.held()
+		c.held -= len(p.tokens)
+	}
+}
+
+// dropAll takes the prefixes out for which which reports true, and returns them.
+func (c *prefixes) dropAll(which func(*prefix) bool) (gone []*prefix) {
+	for _, p := range slices.Clone(c.list) {
+		if which(p) {
+			c.drop(p)
+			gone = append(gone, p)
+		}
+	}
+	return gone
+}
