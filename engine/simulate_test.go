@@ -442,7 +442,6 @@ func TestSimulatedCrumbs(t *testing.T) {
 		shared  bool
 		rate    float64 // tokens a second
 	}{
-		{8, 2, false, 428},
 		{64, 1, false, 1130},
 		{64, 1, true, 464},
 		{256, 1, false, 1543},

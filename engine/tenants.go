@@ -49,8 +49,8 @@ func (s *scheduler) worth(tokens int) int {
 	return 1
 }
 
-// forget drops what a tenant has left, and has nothing kept of what it still runs or waits for. The caller discards what
-// was saved, which it returns.
+// forget drops what a tenant has left, and has nothing kept of what it still runs or waits for. The caller discards
+// what was saved, which it returns.
 func (s *scheduler) forget(tenant string) (gone []*prefix) {
 	for i := range s.slots {
 		if sl := &s.slots[i]; sl.owner == nil && sl.scope.tenant == tenant && len(sl.kept) > 0 {

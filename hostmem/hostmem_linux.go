@@ -8,11 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Memory is a file in memory. Its pages take memory once they have been written.
-type Memory struct{ file *os.File }
+// Arena is a file in memory. Its pages take memory once they have been written.
+type Arena struct{ file *os.File }
 
 // New returns memory without any bytes, which Limit gives it. The caller must Close it.
-func New() (*Memory, error) {
+func New() (*Arena, error) {
 	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
 	fd, err := unix.MemfdCreate("serve-prefixes", flags|unix.MFD_NOEXEC_SEAL)
 	if errors.Is(err, unix.EINVAL) { // a kernel before 6.3
@@ -21,24 +21,24 @@ func New() (*Memory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a file in memory: %w", err)
 	}
-	return &Memory{os.NewFile(uintptr(fd), "memory")}, nil
+	return &Arena{os.NewFile(uintptr(fd), "memory")}, nil
 }
 
 // Handed returns the memory of which this process has a descriptor: in a child, its parent's. The descriptor stays the
 // caller's.
-func Handed(descriptor int) (*Memory, error) {
+func Handed(descriptor int) (*Arena, error) {
 	fd, err := unix.FcntlInt(uintptr(descriptor), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("use the memory that was handed over: %w", err)
 	}
-	return &Memory{os.NewFile(uintptr(fd), "memory")}, nil
+	return &Arena{os.NewFile(uintptr(fd), "memory")}, nil
 }
 
 // File is what a child is handed.
-func (m *Memory) File() *os.File { return m.file }
+func (m *Arena) File() *os.File { return m.file }
 
 // Limit gives the memory its size, which nobody who has it can change afterwards.
-func (m *Memory) Limit(bytes int64) error {
+func (m *Arena) Limit(bytes int64) error {
 	if err := unix.Ftruncate(int(m.file.Fd()), bytes); err != nil {
 		return fmt.Errorf("size a file in memory: %w", err)
 	}
@@ -50,17 +50,17 @@ func (m *Memory) Limit(bytes int64) error {
 }
 
 // Read has read see the bytes of a region, only until it returns.
-func (m *Memory) Read(at, n int64, read func([]byte) error) error {
+func (m *Arena) Read(at, n int64, read func([]byte) error) error {
 	return m.use(at, n, unix.PROT_READ, read)
 }
 
 // Write has write write to a region.
-func (m *Memory) Write(at, n int64, write func([]byte) error) error {
+func (m *Arena) Write(at, n int64, write func([]byte) error) error {
 	return m.use(at, n, unix.PROT_READ|unix.PROT_WRITE, write)
 }
 
 // use maps a region for as long as a call takes: nothing else that goes wrong in this process can write to it.
-func (m *Memory) use(at, n int64, protection int, call func([]byte) error) error {
+func (m *Arena) use(at, n int64, protection int, call func([]byte) error) error {
 	var s unix.Stat_t
 	if err := unix.Fstat(int(m.file.Fd()), &s); err != nil {
 		return fmt.Errorf("memory: %w", err)
@@ -78,7 +78,7 @@ func (m *Memory) use(at, n int64, protection int, call func([]byte) error) error
 }
 
 // Discard gives the memory of a region back to the system; it reads as zeros from then on.
-func (m *Memory) Discard(at, n int64) error {
+func (m *Arena) Discard(at, n int64) error {
 	const punch = unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE
 	if err := unix.Fallocate(int(m.file.Fd()), punch, at, n); err != nil {
 		return fmt.Errorf("discard %d bytes: %w", n, err)
@@ -87,11 +87,11 @@ func (m *Memory) Discard(at, n int64) error {
 }
 
 // Taken returns how many bytes the memory takes.
-func (m *Memory) Taken() (int64, error) {
+func (m *Arena) Taken() (int64, error) {
 	var s unix.Stat_t
 	err := unix.Fstat(int(m.file.Fd()), &s)
 	return s.Blocks * 512, err
 }
 
 // Close gives the memory up. It is freed once no process has it.
-func (m *Memory) Close() error { return m.file.Close() }
+func (m *Arena) Close() error { return m.file.Close() }

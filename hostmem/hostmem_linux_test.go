@@ -12,7 +12,7 @@ import (
 const unit = 64 << 10
 
 // fill writes a byte to all of a region.
-func fill(t *testing.T, m *Memory, at, n int64, b byte) {
+func fill(t *testing.T, m *Arena, at, n int64, b byte) {
 	t.Helper()
 	if err := m.Write(at, n, func(to []byte) error {
 		copy(to, bytes.Repeat([]byte{b}, len(to)))
@@ -23,7 +23,7 @@ func fill(t *testing.T, m *Memory, at, n int64, b byte) {
 }
 
 // holds reports whether all of a region is one byte.
-func holds(t *testing.T, m *Memory, at, n int64, b byte) (all bool) {
+func holds(t *testing.T, m *Arena, at, n int64, b byte) (all bool) {
 	t.Helper()
 	if err := m.Read(at, n, func(from []byte) error {
 		all = int64(len(from)) == n && bytes.Count(from, []byte{b}) == len(from)
@@ -34,7 +34,7 @@ func holds(t *testing.T, m *Memory, at, n int64, b byte) (all bool) {
 	return all
 }
 
-func newMemory(t *testing.T) *Memory {
+func newArena(t *testing.T) *Arena {
 	t.Helper()
 	m, err := New()
 	if err != nil {
@@ -44,8 +44,8 @@ func newMemory(t *testing.T) *Memory {
 	return m
 }
 
-func TestMemory(t *testing.T) {
-	m := newMemory(t)
+func TestArena(t *testing.T) {
+	m := newArena(t)
 	if err := m.Limit(8 * unit); err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func TestMemory(t *testing.T) {
 // TestNobodyChangesTheSize tries what a child could do with its descriptor: then this process, or another child, would
 // find no memory where it should be.
 func TestNobodyChangesTheSize(t *testing.T) {
-	m := newMemory(t)
+	m := newArena(t)
 	if err := m.Limit(unit); err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestChildWrites(t *testing.T) {
 		return
 	}
 
-	m := newMemory(t)
+	m := newArena(t)
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestChildWrites$")
 	cmd.Env = append(os.Environ(), "TEST_CHILD=1")
 	cmd.ExtraFiles = []*os.File{m.File()}

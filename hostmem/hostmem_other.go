@@ -4,32 +4,32 @@ package hostmem
 
 import "os"
 
-// Memory does not exist on this system: New and Handed fail.
-type Memory struct{}
+// Arena does not exist on this system: New and Handed fail.
+type Arena struct{}
 
 // New fails.
-func New() (*Memory, error) { return nil, ErrUnsupported }
+func New() (*Arena, error) { return nil, ErrUnsupported }
 
 // Handed fails.
-func Handed(int) (*Memory, error) { return nil, ErrUnsupported }
+func Handed(int) (*Arena, error) { return nil, ErrUnsupported }
 
 // File returns nil.
-func (m *Memory) File() *os.File { return nil }
+func (m *Arena) File() *os.File { return nil }
 
 // Limit fails, as do the methods after it.
-func (m *Memory) Limit(int64) error { return ErrUnsupported }
+func (m *Arena) Limit(int64) error { return ErrUnsupported }
 
 // Read fails.
-func (m *Memory) Read(int64, int64, func([]byte) error) error { return ErrUnsupported }
+func (m *Arena) Read(int64, int64, func([]byte) error) error { return ErrUnsupported }
 
 // Write fails.
-func (m *Memory) Write(int64, int64, func([]byte) error) error { return ErrUnsupported }
+func (m *Arena) Write(int64, int64, func([]byte) error) error { return ErrUnsupported }
 
 // Discard fails.
-func (m *Memory) Discard(int64, int64) error { return ErrUnsupported }
+func (m *Arena) Discard(int64, int64) error { return ErrUnsupported }
 
 // Taken fails.
-func (m *Memory) Taken() (int64, error) { return 0, ErrUnsupported }
+func (m *Arena) Taken() (int64, error) { return 0, ErrUnsupported }
 
 // Close does nothing.
-func (m *Memory) Close() error { return nil }
+func (m *Arena) Close() error { return nil }

@@ -53,8 +53,8 @@ type answer struct {
 	Unconfined string            // why its process is not confined
 	NotSaved   string            // why sequences of the model cannot be saved
 
-	kernels kernels.Choice  // the parent's
-	cache   *hostmem.Memory // the parent's, to which sequences are saved; nil for none
+	kernels kernels.Choice // the parent's
+	cache   *hostmem.Arena // the parent's, to which sequences are saved; nil for none
 }
 
 // ServeEngine runs an engine for the process that started this one, over two sockets.

@@ -213,9 +213,21 @@ func (l *Loader) Load(ctx context.Context, local *models.Local, shrink bool) (*L
 	if text != nil {
 		text.join(model, a)
 	}
-	runner := model.Runner
 
-	in := &Loaded{
+	in := l.describe(a, model.Runner, use)
+	loaded = true
+	l.start(in, model, text)
+	go func() {
+		<-in.Done
+		files.close()
+		a.closeCache()
+	}()
+	return in, nil
+}
+
+// describe returns what there is to say of a model that is open.
+func (l *Loader) describe(a *answer, runner engine.Runner, use *usage) *Loaded {
+	return &Loaded{
 		Model:      runner.Model(),
 		Limits:     runner.Limits(),
 		Plan:       a.Plan,
@@ -230,14 +242,6 @@ func (l *Loader) Load(ctx context.Context, local *models.Local, shrink bool) (*L
 		Process:    use.process,
 		usage:      use,
 	}
-	loaded = true
-	l.start(in, model, text)
-	go func() {
-		<-in.Done
-		files.close()
-		a.closeCache()
-	}()
-	return in, nil
 }
 
 // verified opens the files of a model, and checks what is in them.

@@ -100,8 +100,8 @@ type opening struct {
 	l     *Loader
 	q     request
 	files *openedFiles
-	flags []string        // of the process
-	cache *hostmem.Memory // to which the engine saves sequences; nil for none
+	flags []string       // of the process
+	cache *hostmem.Arena // to which the engine saves sequences; nil for none
 
 	first atomic.Pointer[answer] // of the first process
 }

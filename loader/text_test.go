@@ -35,7 +35,7 @@ func startWith(t *testing.T, said *recorder, spawn func() (*remote.Child, error)
 	l := &Loader{o: Options{Reporter: said}}
 	text := &textProcess{Runner: runner, l: l}
 	model := &remote.Model{Runner: enginetest.New(enginetest.Options{}), Text: text}
-	in := &Loaded{Memory: &llama.Memory{}}
+	in := &Loaded{Memory: &llama.Memory{Devices: []llama.DeviceMemory{{Name: "host"}}}}
 	l.start(in, model, text)
 	t.Cleanup(func() {
 		in.Stop()

@@ -17,15 +17,15 @@ import (
 // seedHeader is the request's header with the seed to draw with.
 const seedHeader = "X-Serve-Seed"
 
-// Client asks a server.
-type Client struct {
+// Asker asks a server.
+type Asker struct {
 	URL       *url.URL
 	Key       string // "" for none
 	Transport http.RoundTripper
 }
 
 // do sends a request, and returns the answer.
-func (c *Client) do(ctx context.Context, method, path string, header http.Header, body []byte) (*Response, error) {
+func (c *Asker) do(ctx context.Context, method, path string, header http.Header, body []byte) (*Response, error) {
 	at, err := url.ParseRequestURI(path)
 	if err != nil {
 		return nil, fmt.Errorf("the path of the request: %w", err)
@@ -53,7 +53,7 @@ func (c *Client) do(ctx context.Context, method, path string, header http.Header
 }
 
 // ask asks what a transcript has asked, with the seed of its record.
-func (c *Client) ask(ctx context.Context, t *Transcript, record *audit.Record) (*Response, error) {
+func (c *Asker) ask(ctx context.Context, t *Transcript, record *audit.Record) (*Response, error) {
 	header := t.Header.Clone()
 	header.Del("Content-Length")
 	if seed, ok := seedOf(record); ok {
@@ -70,7 +70,7 @@ func (c *Client) ask(ctx context.Context, t *Transcript, record *audit.Record) (
 const pollEvery = 200 * time.Millisecond
 
 // await returns the end of a response that is made in the background.
-func (c *Client) await(ctx context.Context, answer *Response) (*Response, error) {
+func (c *Asker) await(ctx context.Context, answer *Response) (*Response, error) {
 	for {
 		var r struct{ ID, Object, Status string }
 		err := json.Unmarshal(answer.Body, &r)
@@ -102,7 +102,7 @@ func seedOf(r *audit.Record) (seed string, ok bool) {
 }
 
 // sums returns the hashes of the server's models, by name. It returns none if it may not list them.
-func (c *Client) sums(ctx context.Context) (map[string]string, error) {
+func (c *Asker) sums(ctx context.Context) (map[string]string, error) {
 	answer, err := c.do(ctx, http.MethodGet, "/api/tags", nil, nil)
 	if err != nil {
 		return nil, err
@@ -121,7 +121,7 @@ func (c *Client) sums(ctx context.Context) (map[string]string, error) {
 }
 
 // locate finds the token with which a difference begins, by the server's tokenizer.
-func (c *Client) locate(ctx context.Context, model string, d *Difference) {
+func (c *Asker) locate(ctx context.Context, model string, d *Difference) {
 	if d.Token >= 0 || !strings.HasSuffix(d.Part, "text") {
 		return
 	}

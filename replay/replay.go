@@ -25,8 +25,8 @@ var ErrDiffers = errors.New("the answer differs")
 // ErrModel means that a server's model is not the one that a record has.
 var ErrModel = errors.New("the model is another one")
 
-// Command is serve replay.
-type Command struct {
+// Replay is the command serve replay.
+type Replay struct {
 	Terminal *terminal.Terminal
 	Dialer   func() *dial.Dialer
 	Lookup   func(string) string // a variable of the environment
@@ -40,7 +40,7 @@ type Command struct {
 }
 
 // Declare declares the command's flags.
-func (c *Command) Declare(f flagset.Set) {
+func (c *Replay) Declare(f flagset.Set) {
 	f.Text(&c.audit, "audit", "", "`folder` of the audit log that has the request")
 	f.Text(&c.identity, "identity", "", "`file` with the age private key that decrypts the captures")
 	f.Text(&c.captures, "capture-dir", "", "`folder` of the captures; by default captures in the folder of the audit log")
@@ -66,7 +66,7 @@ type Result struct {
 }
 
 // Run asks a server again what a request has asked.
-func (c *Command) Run(ctx context.Context, id string) error {
+func (c *Replay) Run(ctx context.Context, id string) error {
 	record, t, err := c.open(id)
 	if err != nil {
 		return err
@@ -107,7 +107,7 @@ func (c *Command) Run(ctx context.Context, id string) error {
 }
 
 // open reads the record of a request and its capture.
-func (c *Command) open(id string) (*audit.Record, *Transcript, error) {
+func (c *Replay) open(id string) (*audit.Record, *Transcript, error) {
 	if c.audit == "" || c.identity == "" {
 		return nil, nil, flagset.Usagef("--audit and --identity are required")
 	}
@@ -156,7 +156,7 @@ func isReproducible(r *audit.Record) bool {
 }
 
 // connect finds the server.
-func (c *Command) connect(ctx context.Context, record *audit.Record) (*Client, error) {
+func (c *Replay) connect(ctx context.Context, record *audit.Record) (*Asker, error) {
 	d := c.Dialer()
 	server := registry.Server{URL: c.url}
 	key, err := d.Key()
@@ -177,11 +177,11 @@ func (c *Command) connect(ctx context.Context, record *audit.Record) (*Client, e
 	if err != nil {
 		return nil, err
 	}
-	return &Client{URL: u, Key: key.Secret, Transport: transport}, nil
+	return &Asker{URL: u, Key: key.Secret, Transport: transport}, nil
 }
 
 // compareModels compares the hashes of the server's models with the record's.
-func (c *Command) compareModels(ctx context.Context, client *Client, record *audit.Record, result *Result) error {
+func (c *Replay) compareModels(ctx context.Context, client *Asker, record *audit.Record, result *Result) error {
 	sums, err := client.sums(ctx)
 	if err != nil {
 		return fmt.Errorf("ask the server for its models: %w", err)
@@ -208,7 +208,7 @@ func (r *Result) other(format string, args ...any) {
 
 // compareServers compares the build and the processor of the server, which has answered, with those of the one that
 // wrote the record.
-func (c *Command) compareServers(ctx context.Context, client *Client, record *audit.Record, result *Result) {
+func (c *Replay) compareServers(ctx context.Context, client *Asker, record *audit.Record, result *Result) {
 	answer, err := client.do(ctx, http.MethodGet, "/status", nil, nil)
 	var status ops.Status
 	if err != nil || answer.Status != http.StatusOK || json.Unmarshal(answer.Body, &status) != nil {
@@ -237,7 +237,7 @@ func (c *Command) compareServers(ctx context.Context, client *Client, record *au
 }
 
 // started returns what is recorded of the start of the server that wrote a record.
-func (c *Command) started(record *audit.Record) (detail map[string]string) {
+func (c *Replay) started(record *audit.Record) (detail map[string]string) {
 	for r, err := range audit.Records(hub.ExpandHome(c.audit, c.Lookup)) {
 		if err != nil || r.Seq >= record.Seq {
 			break
@@ -250,7 +250,7 @@ func (c *Command) started(record *audit.Record) (detail map[string]string) {
 }
 
 // report tells the user.
-func (c *Command) report(r *Result) error {
+func (c *Replay) report(r *Result) error {
 	if c.json {
 		if err := c.Terminal.PrintJSON(r); err != nil {
 			return err

@@ -131,7 +131,7 @@ func (p *place) replay(hs *httptest.Server, id string, args ...string) (string, 
 	var out bytes.Buffer
 	lookup := func(string) string { return "" }
 	t := terminal.New(&out, &out, lookup)
-	c := &Command{Terminal: t, Lookup: lookup, Dialer: func() *dial.Dialer {
+	c := &Replay{Terminal: t, Lookup: lookup, Dialer: func() *dial.Dialer {
 		return &dial.Dialer{
 			Terminal: t,
 			Lookup:   lookup,

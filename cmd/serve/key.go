@@ -34,7 +34,7 @@ for what and what was done to the server, and verifies, reads, exports and prune
 }
 
 func newReplayCommand(w *cli) *cobra.Command {
-	c := &replay.Command{Terminal: w.t, Dialer: w.dialer, Lookup: w.lookup}
+	c := &replay.Replay{Terminal: w.t, Dialer: w.dialer, Lookup: w.lookup}
 	cmd := &cobra.Command{
 		Use:   "replay ID",
 		Short: "ask again what an audit log has captured, and compare the answers",

@@ -94,8 +94,8 @@ type Runner struct {
 	facts     engine.ModelInfo
 	limits    engine.Limits
 	buf       rowBuffers
-	saved     *hostmem.Memory // for sequences; nil if none are saved
-	onePath   bool            // whether the generating context computes reproducibly
+	saved     *hostmem.Arena // for sequences; nil if none are saved
+	onePath   bool           // whether the generating context computes reproducibly
 }
 
 var _ engine.Runner = (*Runner)(nil)

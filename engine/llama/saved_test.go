@@ -11,7 +11,7 @@ import (
 )
 
 // savingRunner returns a model that saves sequences to memory of 4 MiB.
-func savingRunner(t *testing.T, o Options) (*Runner, *hostmem.Memory) {
+func savingRunner(t *testing.T, o Options) (*Runner, *hostmem.Arena) {
 	t.Helper()
 	o.Context = 256
 	o.Sequences = 3

@@ -157,9 +157,7 @@ func (c *child) serveSteps(conn io.ReadWriter) error {
 	defer runtime.UnlockOSThread()
 	in := bufio.NewReaderSize(conn, 64<<10)
 	var frame []byte
-	var out message
-	var batch engine.Batch
-	var rows []engine.Row
+	var b stepBuffers
 	for {
 		var err error
 		if frame, err = receive(in, frame); err != nil {
@@ -169,61 +167,86 @@ func (c *child) serveSteps(conn io.ReadWriter) error {
 			return errWire
 		}
 
-		r := reader{b: frame}
-		ask := r.u8()
-		err = c.change(&r)
-		out = newMessage(out.b)
-		switch ask {
-		case askStep:
-			r.batch(&batch)
-			rows = c.readRows(&r, rows[:0])
-			if err := errors.Join(err, r.end()); err != nil {
-				return err
-			}
-			if c.step(&out, &batch, rows) {
-				return nil
-			}
-
-		case askRemove:
-			seq := r.int()
-			from := r.int()
-			if err := errors.Join(err, r.end()); err != nil {
-				return err
-			}
-			out.bool(c.runner.RemoveKV(seq, from))
-
-		case askEmbed:
-			inputs := make([][]engine.Token, r.count(4))
-			for i := range inputs {
-				inputs[i] = r.i32s(nil)
-			}
-			if err := errors.Join(err, r.end()); err != nil {
-				return err
-			}
-			if c.embed(&out, inputs) {
-				return nil
-			}
-
-		case askSave, askRestore:
-			seq := r.int()
-			saved := engine.Saved{Region: engine.Region{At: int64(r.u64()), Size: int64(r.u64())}}
-			if ask == askRestore {
-				saved.Sum = r.u32()
-			}
-			if err := errors.Join(err, r.end()); err != nil {
-				return err
-			}
-			if ask == askSave && c.save(&out, seq, saved.Region) || ask == askRestore && c.restore(&out, seq, saved) {
-				return nil
-			}
-
-		default:
-			return errWire
+		fatal, err := c.serveStep(&reader{b: frame}, &b)
+		if fatal || err != nil {
+			return err
 		}
-
-		if err := out.send(conn); err != nil {
+		if err := b.out.send(conn); err != nil {
 			return gone(err)
 		}
+	}
+}
+
+// stepBuffers are used again for each message of the loop.
+type stepBuffers struct {
+	out   message
+	batch engine.Batch
+	rows  []engine.Row
+}
+
+// serveStep does what one message of the loop asks for. Fatal means that the child must end.
+func (c *child) serveStep(r *reader, b *stepBuffers) (fatal bool, err error) {
+	ask := r.u8()
+	err = c.change(r)
+	b.out = newMessage(b.out.b)
+	switch ask {
+	case askStep:
+		r.batch(&b.batch)
+		b.rows = c.readRows(r, b.rows[:0])
+		if err := errors.Join(err, r.end()); err != nil {
+			return false, err
+		}
+		return c.step(&b.out, &b.batch, b.rows), nil
+
+	case askRemove:
+		seq := r.int()
+		from := r.int()
+		if err := errors.Join(err, r.end()); err != nil {
+			return false, err
+		}
+		b.out.bool(c.runner.RemoveKV(seq, from))
+		return false, nil
+
+	case askEmbed:
+		inputs := make([][]engine.Token, r.count(4))
+		for i := range inputs {
+			inputs[i] = r.i32s(nil)
+		}
+		if err := errors.Join(err, r.end()); err != nil {
+			return false, err
+		}
+		return c.embed(&b.out, inputs), nil
+
+	case askSave:
+		seq := r.int()
+		region := readRegion(r)
+		if err := errors.Join(err, r.end()); err != nil {
+			return false, err
+		}
+		return c.save(&b.out, seq, region), nil
+
+	case askRestore:
+		seq := r.int()
+		saved := engine.Saved{
+			Region: readRegion(r),
+			Sum:    r.u32(),
+		}
+		if err := errors.Join(err, r.end()); err != nil {
+			return false, err
+		}
+		return c.restore(&b.out, seq, saved), nil
+
+	default:
+		return false, errWire
+	}
+}
+
+// readRegion reads a region of the memory for saved sequences.
+func readRegion(r *reader) engine.Region {
+	at := int64(r.u64())
+	return engine.Region{
+		At:   at,
+		Size: int64(r.u64()),
 	}
 }
 
