@@ -187,7 +187,7 @@ func TestLeavingAfterSessions(t *testing.T) {
 
 		// Another key for the tenant.
 		create(t, path, NewKey{Name: "bob", Tenant: "alice"})
-		time.Sleep(time.Second)
+		time.Sleep(time.Second + checkEvery/2) // between two checks, of which the next ends the session
 		if _, err := Revoke(path, "bob"); err != nil {
 			t.Fatal(err)
 		}
