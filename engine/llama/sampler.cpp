@@ -171,11 +171,14 @@ llama_token pick(const llama_token_data_array & array, double at) {
 
 // draw draws a token by a row's sampler, from those listed or, for nullptr, from the
 // whole vocabulary; -1 when none of them has a finite logit.
-llama_token draw(serve_context * ctx, float * logits, const serve_row & row, const std::vector<llama_token> * tokens) {
+llama_token draw(serve_context * ctx, float * logits, const serve_row & row, const std::vector<llama_token> * tokens,
+                 bool biased = true) {
     const serve_sampler * s = row.sampler;
     changed_logits changed(logits);
-    for (const auto & b : s->biases) {
-        changed.add(b.token, b.bias);
+    if (biased) {
+        for (const auto & b : s->biases) {
+            changed.add(b.token, b.bias);
+        }
     }
     if (s->drawn < s->least && tokens == nullptr) {
         for (const llama_token t : s->ends) {
@@ -251,7 +254,11 @@ llama_token draw_by_grammar(serve_context * ctx, float * logits, const serve_row
             return draw(ctx, logits, row, &others);
         }
     }
-    return draw(ctx, logits, row, &tokens);
+    const llama_token token = draw(ctx, logits, row, &tokens);
+    if (token < 0) {  // all that the grammar allows is banned, such as the end of an answer that is complete
+        return draw(ctx, logits, row, &tokens, false);
+    }
+    return token;
 }
 
 // accept tells a sampler which token came.

@@ -128,3 +128,49 @@ func TestMinTokens(t *testing.T) {
 		}
 	}
 }
+
+// TestGrammarOutranksBans has an answer that a grammar describes follow it to its end, although the request bans what
+// it allows.
+func TestGrammarOutranksBans(t *testing.T) {
+	m := loadModel(t, testmodel.Options{Sharpness: 0.05})
+	c := newContext(t, m, ContextOptions{Cells: 256, Sequences: 1, Batch: 64})
+	prompt := tokenize(t, m, "the world")
+	decode(t, c, 0, 0, prompt)
+
+	pieces := m.pieces(false)
+	bans := make([]engine.LogitBias, m.info.Vocabulary)
+	for i := range bans {
+		bans[i] = engine.LogitBias{Token: engine.Token(i), Bias: -100}
+	}
+	for name, change := range map[string]func(*engine.Sampling){
+		"no end":     func(p *engine.Sampling) { p.IgnoreEOS = true },
+		"everything": func(p *engine.Sampling) { p.LogitBias = bans },
+	} {
+		for _, temperature := range []float32{0, 1} {
+			p := engine.DefaultSampling()
+			p.Temperature = temperature
+			p.Grammar.Text = `root ::= "ab"`
+			change(&p)
+			s, err := m.NewSampler(p)
+			if err != nil {
+				t.Fatal(name, err)
+			}
+
+			text := ""
+			ended := false
+			for range 3 {
+				row := sampleOne(t, c, s, len(prompt)-1, -1)
+				if row.Err != nil {
+					t.Fatalf("%s, temperature %v: after %q: %v", name, temperature, text, row.Err)
+				}
+				if ended = m.endsGeneration()[row.Token]; ended {
+					break
+				}
+				text += string(pieces[row.Token])
+			}
+			if s.Close(); text != "ab" || !ended {
+				t.Errorf("%s, temperature %v: %q, ended %v", name, temperature, text, ended)
+			}
+		}
+	}
+}

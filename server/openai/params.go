@@ -118,7 +118,7 @@ var commonFields = slices.Concat(wire.Table[params]{
 	{
 		Name: "ignore_eos",
 		Type: wire.BoolOf(func(p *params) *bool { return &p.sampling.IgnoreEOS }),
-		Doc:  "Whether to prevent the model from ending its answer.",
+		Doc:  "Whether to prevent the model from ending its answer, until a grammar allows nothing else.",
 	},
 	{
 		Name: "grammar",
