@@ -17,8 +17,8 @@ import (
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // SaveTo has sequences saved to memory from now on, if the model can be restored: it saves, restores and compares,
-// unless it did so before, in another process. It returns why not, or the Runner
-// closes the memory when it is closed.
+// unless it did so before, in another process. It returns why not; if it returns nothing, the Runner closes the memory
+// when it is closed.
 func (r *Runner) SaveTo(m *hostmem.Arena, again bool) (whyNot string) {
 	if r.ctx == nil {
 		return "the model does not generate"
