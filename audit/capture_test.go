@@ -107,8 +107,8 @@ func TestCapture(t *testing.T) {
 	}
 }
 
-// TestCapturesCut cuts the power at random points, while some operations fail: what has a record that is acknowledged has
-// its capture.
+// TestCapturesCut cuts the power at random points, while some operations fail: what has a record that is acknowledged
+// has its capture.
 func TestCapturesCut(t *testing.T) {
 	identity := newIdentity(t)
 	acknowledged := 0

@@ -51,7 +51,12 @@ func TestFindText(t *testing.T) {
 	for _, r := range []*Record{
 		{ID: "a", Message: digest(1, OfMessage, " what", " ", "is\n", "it? ", "\n"), Work: []Work{{Answers: []Answer{old}}}},
 		{ID: "b", Work: []Work{{Prompts: []string{digest(1, OfPrompt, "<user>what is\nit?")}}}},
-		{ID: "c", Digests: 2, Message: digest(2, OfMessage, "ab"), Work: []Work{{Prompts: []string{digest(2, OfPrompt, "<user>ab")}}}},
+		{
+			ID:      "c",
+			Digests: 2,
+			Message: digest(2, OfMessage, "ab"),
+			Work:    []Work{{Prompts: []string{digest(2, OfPrompt, "<user>ab")}}},
+		},
 		{ID: "d", Digests: 2, Work: []Work{{Answers: []Answer{answer("no", ""), answer(" a word ", "\nlet me think ")}}}},
 		{ID: "e", Digests: 2, Work: []Work{{Answers: []Answer{answer("", "a word", `{"b": 1.0, "a":"é"}`, "")}}}},
 		{ID: "f", Digests: 3, Message: digest(2, OfMessage, "later")},
@@ -71,10 +76,12 @@ func TestFindText(t *testing.T) {
 		"a word":             "d answer, e reasoning",
 		"let me think":       "d reasoning",
 		"later":              "",
-		`[{"name":"get_weather","arguments":{"a":"\u00e9","b":1}},{"name":"get_weather","input":{}}]`:                          "e calls",
-		`[{"function":{"name":"get_weather","arguments":"{\"a\":\"é\",\"b\":1e0}"}},{"name":"get_weather","arguments":"{ }"}]`: "e calls",
-		`[{"name":"get_weather","arguments":{"a":"é","b":1}}]`:                                                                 "",
-		`[{"name":"get_weather","arguments":{"a":"é","b":2}},{"name":"get_weather","arguments":{}}]`:                           "",
+
+		`[{"name":"get_weather","arguments":{"a":"\u00e9","b":1}},{"name":"get_weather","input":{}}]`: "e calls",
+		`[{"function":{"name":"get_weather","arguments":"{\"a\":\"é\",\"b\":1e0}"}},` +
+			`{"name":"get_weather","arguments":"{ }"}]`: "e calls",
+		`[{"name":"get_weather","arguments":{"a":"é","b":1}}]`:                                       "",
+		`[{"name":"get_weather","arguments":{"a":"é","b":2}},{"name":"get_weather","arguments":{}}]`: "",
 	} {
 		list, err := FindText(dir, []byte(text))
 		var got []string

@@ -64,8 +64,11 @@ func TestReviewFindsChanges(t *testing.T) {
 			func(b []byte) []byte { return bytes.Replace(b, []byte("req-3"), []byte("req-4"), 1) },
 			"record 3",
 		},
-		"the last record removed":   {cut, "record 5 is missing: the server has written 6"},
-		"a line added":              {func(b []byte) []byte { return append(b, `{"seq":6,"kind":"request"}`+"\n"...) }, "not signed"},
+		"the last record removed": {cut, "record 5 is missing: the server has written 6"},
+		"a line added": {
+			func(b []byte) []byte { return append(b, `{"seq":6,"kind":"request"}`+"\n"...) },
+			"not signed",
+		},
 		"the content removed":       {func([]byte) []byte { return nil }, "records 0 to 5 are missing"},
 		"the file removed":          {nil, "records 0 to 5 are missing"},
 		"a file that another wrote": {func([]byte) []byte { return []byte("{}\n") }, "head"},

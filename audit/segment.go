@@ -120,6 +120,7 @@ func lines(d disk, s segment) iter.Seq2[*line, error] {
 			return
 		}
 		defer f.Close()
+
 		r := bufio.NewReaderSize(f, 64<<10)
 		l := line{}
 		for {
@@ -131,6 +132,7 @@ func lines(d disk, s segment) iter.Seq2[*line, error] {
 			if len(text) == 0 {
 				return
 			}
+
 			size := len(text)
 			text, whole := bytes.CutSuffix(text, []byte("\n"))
 			next := line{number: l.number + 1, offset: l.offset, text: text, whole: whole}

@@ -92,7 +92,8 @@ func TestCaptures(t *testing.T) {
 		{"req_3", key, nil},
 		{"req_4", key, nil},
 	} {
-		if _, err := p.run("capture", dir, tt.id, "--identity", tt.key); err == nil || tt.want != nil && !errors.Is(err, tt.want) {
+		_, err := p.run("capture", dir, tt.id, "--identity", tt.key)
+		if err == nil || tt.want != nil && !errors.Is(err, tt.want) {
 			t.Errorf("%s: %v", tt.id, err)
 		}
 	}
@@ -103,10 +104,12 @@ func TestCaptures(t *testing.T) {
 	if err := os.Rename(filepath.Join(folder, captured.File), filepath.Join(folder, old)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.run("prune", dir, "--keep-captures", "7d"); err != nil || strings.Contains(p.said.String(), "captures") {
+	_, err = p.run("prune", dir, "--keep-captures", "7d")
+	if err != nil || strings.Contains(p.said.String(), "captures") {
 		t.Errorf("%v: %s", err, p.said.String())
 	}
-	if _, err := p.run("prune", dir, "--keep-captures", "1d"); err != nil || !strings.Contains(p.said.String(), "removed 1 captures") {
+	_, err = p.run("prune", dir, "--keep-captures", "1d")
+	if err != nil || !strings.Contains(p.said.String(), "removed 1 captures") {
 		t.Errorf("%v: %s", err, p.said.String())
 	}
 	if out, err := p.run("show", dir, "--kind", "captures", "--json"); err != nil || !strings.Contains(out, `"count": 1`) {

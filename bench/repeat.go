@@ -69,7 +69,9 @@ func (o *options) copies(ctx context.Context, s *server, round int) (figures, er
 func copyPrompt(r *rand.Rand, k copying) string {
 	names := strings.Fields("amber birch cedar delta ember flint grove haven inlet jolly knoll lemon maple night olive")
 	r.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
-	old, replacement := names[0], names[1]
+	old := names[0]
+	replacement := names[1]
+
 	lines := 0
 	text := k.text(r, func() string {
 		if lines++; lines%5 == 1 { // an edit leaves most as it is
@@ -77,6 +79,7 @@ func copyPrompt(r *rand.Rand, k copying) string {
 		}
 		return names[2+r.IntN(len(names)-2)]
 	})
+
 	changed := strings.ReplaceAll(text, old, replacement)
 	begin := changed[:strings.LastIndex(changed[:len(changed)/3], "\n")+1]
 	return fmt.Sprintf("Original:\n%s\nThe same with %q in place of %q:\n%s", text, replacement, old, begin)

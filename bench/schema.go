@@ -35,6 +35,7 @@ func schemas(o *options, _ int) (list []scenario) {
 			need:    need{slots: 1, context: roomFor(1024, o.tokens)},
 			metrics: []metric{perToken},
 		}
+
 		sc.measure = func(ctx context.Context, s *server, round int) (figures, error) {
 			// Greedy answers of small models have no end.
 			fields := map[string]any{"temperature": 1, "seed": o.roundSeed(round) % (1 << 31)}
@@ -44,6 +45,7 @@ func schemas(o *options, _ int) (list []scenario) {
 				fields["response_format"] = map[string]any{"type": "json_schema",
 					"json_schema": map[string]any{"name": "answer", "schema": json.RawMessage(k.schema)}}
 			}
+
 			a, err := s.client.Ask(ctx, loadgen.Call{Model: s.model, Prompt: "Tell me about the people you know.",
 				Tokens: o.tokens, Chat: true, Fields: fields})
 			if err == nil && a.Answered == 0 {

@@ -91,6 +91,7 @@ func (o *options) closedLoops(name, about string, clients, prompt, common int) s
 	if common > 0 {
 		sc.metrics = append(sc.metrics, fromCache)
 	}
+
 	sc.measure = func(ctx context.Context, s *server, round int) (figures, error) {
 		return o.closedLoop(ctx, s, loadgen.Workload{
 			Clients:  clients,
@@ -101,6 +102,7 @@ func (o *options) closedLoops(name, about string, clients, prompt, common int) s
 			Seed:     o.roundSeed(round),
 		})
 	}
+
 	if common == 0 { // the bare engine computes all of each prompt
 		sc.engine = func(ctx context.Context, e *engine) (figures, error) {
 			row, err := e.run(ctx, clients, prompt, o.tokens)

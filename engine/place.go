@@ -28,16 +28,19 @@ func (s *scheduler) place(q *sequence) (placement, bool) {
 			soon = max(soon, min(q.shares(o.tokens, o.req.scope()), len(q.tokens)-1))
 		}
 	}
+
 	if saved, keep := s.restorable(q, best.keep); saved != nil {
 		best.saved = saved
 		best.keep = keep
 		best.src = -1
 	}
+
 	best.later = soon > best.keep && soon >= s.worthCopying()
 	best.slot = s.freeSlot(q, best)
 	if best.slot < 0 {
 		return best, false
 	}
+
 	if best.saved == nil && best.src != best.slot && best.keep < s.worthCopying() {
 		best.src = best.slot
 		best.keep = s.reusable(q, &s.slots[best.slot])

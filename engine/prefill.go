@@ -15,6 +15,7 @@ func (s *scheduler) prefillShares() map[*sequence]int {
 	if len(filling) == 0 {
 		return nil
 	}
+
 	taken := 0
 	shares := make(map[*sequence]int, len(filling))
 	for len(filling) > 0 {
@@ -24,8 +25,10 @@ func (s *scheduler) prefillShares() map[*sequence]int {
 				first = q
 			}
 		}
+
 		own := slices.DeleteFunc(slices.Clone(filling), func(q *sequence) bool { return q.account != first.account })
 		filling = slices.DeleteFunc(filling, func(q *sequence) bool { return q.account == first.account })
+
 		budget := max(s.prefillBudget(first)-taken, 0)
 		if s.limits.Shared || s.costs.flat() {
 			taken += divide(own, budget, shares)
@@ -42,6 +45,7 @@ func divide(filling []*sequence, budget int, shares map[*sequence]int) int {
 	left := budget
 	shares[first] = min(first.ahead(), (left+1)/2)
 	left -= shares[first]
+
 	slices.SortStableFunc(filling, func(a, b *sequence) int { return a.pending() - b.pending() })
 	for _, q := range filling {
 		n := min(q.ahead()-shares[q], left)
@@ -77,6 +81,16 @@ func (s *scheduler) divideGraphs(filling []*sequence, budget int, shares map[*se
 	return budget - left + n
 }
 
+// graph is a part of a step that is computed together: the same number of tokens of each sequence in slots that follow
+// each other.
+type graph struct {
+	low  int // the first slot
+	high int // the last
+	each int // tokens of a sequence
+}
+
+func (g graph) tokens() int { return (g.high - g.low + 1) * g.each }
+
 // shareGraph gives a sequence and neighbours that have no share yet equally many tokens, most of them to the sequence's
 // limit and a budget in all, and returns the sum.
 func (s *scheduler) shareGraph(q *sequence, filling []*sequence, limit, budget int, shares map[*sequence]int) int {
@@ -86,34 +100,33 @@ func (s *scheduler) shareGraph(q *sequence, filling []*sequence, limit, budget i
 	}
 
 	// Neighbours are taken one by one, those with more to compute first, while that makes the graph much larger.
-	low := q.slot
-	high := q.slot
 	n := min(q.ahead(), limit)
-	best := n
-	bestLow, bestHigh, bestN := low, high, n
-	for free(low-1) || free(high+1) {
-		up := !free(low-1) || free(high+1) && s.slots[high+1].owner.ahead() >= s.slots[low-1].owner.ahead()
-		if up {
-			high++
-			n = min(n, s.slots[high].owner.ahead())
+	best := graph{low: q.slot, high: q.slot, each: n}
+	next := best
+	for free(next.low-1) || free(next.high+1) {
+		down := next.low - 1
+		up := next.high + 1
+		if !free(down) || free(up) && s.slots[up].owner.ahead() >= s.slots[down].owner.ahead() {
+			next.high = up
+			n = min(n, s.slots[up].owner.ahead())
 		} else {
-			low--
-			n = min(n, s.slots[low].owner.ahead())
+			next.low = down
+			n = min(n, s.slots[down].owner.ahead())
 		}
-		k := high - low + 1
-		each := min(n, budget/k)
-		if each == 0 {
+
+		next.each = min(n, budget/(next.high-next.low+1))
+		if next.each == 0 {
 			break
 		}
-		if k*each*4 > best*5 {
-			best = k * each
-			bestLow, bestHigh, bestN = low, high, each
+		if next.tokens()*4 > best.tokens()*5 {
+			best = next
 		}
 	}
-	for i := bestLow; i <= bestHigh; i++ {
-		shares[s.slots[i].owner] = bestN
+
+	for i := best.low; i <= best.high; i++ {
+		shares[s.slots[i].owner] = best.each
 	}
-	return best
+	return best.tokens()
 }
 
 // prefillBudget is what a step may take of prompts, a sequence's among them.
@@ -123,6 +136,7 @@ func (s *scheduler) prefillBudget(q *sequence) int {
 	if s.limits.Shared {
 		budget -= rows
 	}
+
 	switch {
 	case rows == 0:
 	case s.onlyOwnStreams(q):
