@@ -250,24 +250,20 @@ type tensor struct {
 	name string
 	dims []int
 	kind uint32
+	size int
 	data []byte
 }
 
 func (w *writer) metadata(o Options, v []token) {
 	a := o.Architecture + "."
-	w.str("general.architecture", o.Architecture)
-	w.str("general.name", "serve test model")
-	w.uint("general.alignment", 32)
-	w.uint("general.file_type", w.fileType())
-	w.uint(a+"context_length", o.Context)
-	w.uint(a+"embedding_length", uint32(o.Width))
-	w.uint(a+"block_count", layers)
-	w.uint(a+"feed_forward_length", uint32(o.Hidden))
-	w.uint(a+"attention.head_count", heads)
-	w.uint(a+"attention.head_count_kv", kv)
-	w.uint(a+"rope.dimension_count", uint32(o.Width/heads))
-	w.uint(a+"vocab_size", uint32(len(v)))
-	w.float(a+"attention.layer_norm_rms_epsilon", 1e-5)
+	w.sizes(o.Architecture, w.fileType(), o.Context, Shape{
+		Layers:     layers,
+		Width:      o.Width,
+		Hidden:     o.Hidden,
+		Heads:      heads,
+		HeadsKV:    kv,
+		Vocabulary: len(v),
+	})
 	if o.Architecture == "qwen2vl" {
 		w.array(a+"rope.dimension_sections", typeInt32, 4, func(b *bytes.Buffer) {
 			for _, n := range []int32{2, 3, 3, 0} {
@@ -292,6 +288,24 @@ func (w *writer) metadata(o Options, v []token) {
 	if o.ChatTemplate != "" {
 		w.str("tokenizer.chat_template", o.ChatTemplate)
 	}
+}
+
+// sizes are the metadata of a model's shape.
+func (w *writer) sizes(architecture string, file, context uint32, s Shape) {
+	a := architecture + "."
+	w.str("general.architecture", architecture)
+	w.str("general.name", "serve test model")
+	w.uint("general.alignment", 32)
+	w.uint("general.file_type", file)
+	w.uint(a+"context_length", context)
+	w.uint(a+"embedding_length", uint32(s.Width))
+	w.uint(a+"block_count", uint32(s.Layers))
+	w.uint(a+"feed_forward_length", uint32(s.Hidden))
+	w.uint(a+"attention.head_count", uint32(s.Heads))
+	w.uint(a+"attention.head_count_kv", uint32(s.HeadsKV))
+	w.uint(a+"rope.dimension_count", uint32(s.Width/s.Heads))
+	w.uint(a+"vocab_size", uint32(s.Vocabulary))
+	w.float(a+"attention.layer_norm_rms_epsilon", 1e-5)
 }
 
 func (w *writer) vocabulary(v []token, pre string) {
@@ -401,17 +415,29 @@ func (w *writer) tensor(name string, deviation float32, dims ...int) {
 		data = formats[F32].encode(f.decode(data))
 		f = formats[F32]
 	}
-	w.list = append(w.list, tensor{name, dims, f.kind, data})
+	w.list = append(w.list, tensor{name, dims, f.kind, len(data), data})
 }
 
 // gguf puts a file together.
 func gguf(k keys, list []tensor) []byte {
-	var b, data bytes.Buffer
+	b := head(k, list)
+	for _, t := range list {
+		b.Write(t.data)
+		pad(b)
+	}
+	return b.Bytes()
+}
+
+// head is a file up to its tensors' bytes, each of which begins at a multiple of 32.
+func head(k keys, list []tensor) *bytes.Buffer {
+	var b bytes.Buffer
 	b.WriteString("GGUF")
 	put(&b, uint32(3))
 	put(&b, uint64(len(list)))
 	put(&b, k.n)
 	b.Write(k.b.Bytes())
+
+	at := 0
 	for _, t := range list {
 		putString(&b, t.name)
 		put(&b, uint32(len(t.dims)))
@@ -419,13 +445,11 @@ func gguf(k keys, list []tensor) []byte {
 			put(&b, uint64(d))
 		}
 		put(&b, t.kind)
-		put(&b, uint64(data.Len()))
-		data.Write(t.data)
-		pad(&data)
+		put(&b, uint64(at))
+		at += t.size + padding(t.size)
 	}
 	pad(&b)
-	b.Write(data.Bytes())
-	return b.Bytes()
+	return &b
 }
 
 func (k *keys) key(key string, kind uint32) {
@@ -467,8 +491,7 @@ func put(b *bytes.Buffer, v any) {
 	}
 }
 
-func pad(b *bytes.Buffer) {
-	for b.Len()%32 != 0 {
-		b.WriteByte(0)
-	}
-}
+func pad(b *bytes.Buffer) { b.Write(make([]byte, padding(b.Len()))) }
+
+// padding is how many bytes after n come before the next tensor.
+func padding(n int) int { return (32 - n%32) % 32 }

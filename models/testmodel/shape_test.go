@@ -1,0 +1,45 @@
+package testmodel
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// TestShapes counts the weights of real models' shapes: 8.03 and 1.24 billion have Llama 3.1 8B and 3.2 1B.
+func TestShapes(t *testing.T) {
+	for name, want := range map[string]float64{"8b": 8.03e9, "1b": 1.24e9} {
+		weights := 0.0
+		for _, tensor := range shaped(Shapes[name]).list {
+			n := 1
+			for _, d := range tensor.dims {
+				n *= d
+			}
+			weights += float64(n)
+		}
+		if weights < 0.99*want || weights > 1.01*want {
+			t.Errorf("%s has %.3g weights, not %.3g", name, weights, want)
+		}
+	}
+}
+
+// TestWriteShape compares a file's length with what its head says. That llama.cpp reads it is tested where it is linked.
+func TestWriteShape(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tiny.gguf")
+	if err := WriteShape(path, Shapes["tiny"]); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	w := shaped(Shapes["tiny"])
+	want := head(w.keys, w.list).Len()
+	for _, tensor := range w.list {
+		want += tensor.size + padding(tensor.size)
+	}
+	if file.Size() != int64(want) {
+		t.Errorf("%d bytes, not %d", file.Size(), want)
+	}
+}
