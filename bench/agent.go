@@ -6,6 +6,7 @@ import (
 	"maps"
 	"sync"
 
+	"serve/bench/launch"
 	"serve/loadgen"
 )
 
@@ -25,7 +26,7 @@ type message struct {
 
 // agents have conversations that take turns, as many at a time as the server has slots.
 type agents struct {
-	server  *server
+	server  *launch.Server
 	writer  *loadgen.Writer
 	slots   int
 	history int // tokens of a first message
@@ -66,7 +67,7 @@ func (l agentLengths) about() string {
 }
 
 // newAgents returns agents with conversations that have not begun. The warm-up has one of them.
-func (o *options) newAgents(ctx context.Context, s *server, l agentLengths, round int) (*agents, error) {
+func (o *options) newAgents(ctx context.Context, s *launch.Server, l agentLengths, round int) (*agents, error) {
 	w, err := o.calibrate(ctx, s, true, round)
 	if err != nil {
 		return nil, err
@@ -118,8 +119,8 @@ func (a *agents) ask(ctx context.Context, c *conversation) (loadgen.Answer, erro
 
 	fields := maps.Clone(greedy())
 	fields["messages"] = c.messages
-	call := loadgen.Call{Model: a.server.model, Tokens: a.answer, Chat: true, Fields: fields}
-	answer, err := a.server.client.Ask(ctx, call)
+	call := loadgen.Call{Model: a.server.Model, Tokens: a.answer, Chat: true, Fields: fields}
+	answer, err := a.server.Client.Ask(ctx, call)
 	c.messages = append(c.messages, message{"assistant", answer.Text})
 	return answer, err
 }
@@ -182,8 +183,8 @@ func shortened(o *options, l agentLengths, trained int) []string {
 // agentTurns measures all turns of all conversations.
 func (o *options) agentTurns(
 	l agentLengths, turnName func(int) string,
-) func(ctx context.Context, s *server, round int) (figures, error) {
-	return func(ctx context.Context, s *server, round int) (figures, error) {
+) func(ctx context.Context, s *launch.Server, round int) (figures, error) {
+	return func(ctx context.Context, s *launch.Server, round int) (figures, error) {
 		a, err := o.newAgents(ctx, s, l, round)
 		if err != nil {
 			return nil, err
@@ -229,7 +230,7 @@ func restart(o *options, trained int) []scenario {
 	}
 	sc.metrics = append(sc.metrics, shares...)
 
-	sc.measure = func(ctx context.Context, s *server, round int) (figures, error) {
+	sc.measure = func(ctx context.Context, s *launch.Server, round int) (figures, error) {
 		a, err := o.newAgents(ctx, s, l, round)
 		if err != nil {
 			return nil, err
@@ -250,8 +251,8 @@ func (a *agents) restarts(ctx context.Context) (figures, error) {
 		do   func() error
 	}{
 		{beforeCrash, func() error { return nil }},
-		{afterCrash, a.server.crash},
-		{afterRestart, a.server.restart},
+		{afterCrash, a.server.Crash},
+		{afterRestart, a.server.Restart},
 	} {
 		if err := step.do(); err != nil {
 			return nil, fmt.Errorf("%s: %w", step.name, err)

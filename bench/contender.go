@@ -7,13 +7,15 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"serve/bench/launch"
 )
 
 // contender is one of those that are compared: a server, or the bare engine.
 type contender struct {
 	name   string
 	serve  bool // whether it is serve
-	start  func(need) (*server, error)
+	start  func(need) (*launch.Server, error)
 	engine *engine // instead of start
 }
 
@@ -85,12 +87,12 @@ func names(contenders []contender) (list []string) {
 // serveContender is a binary of serve with flags.
 func (o *options) serveContender(name, binary, model string, flags ...string) contender {
 	flags = slices.Concat(flags, o.serveFlags)
-	return contender{name: name, serve: true, start: func(n need) (*server, error) {
+	return contender{name: name, serve: true, start: func(n need) (*launch.Server, error) {
 		args := []string{model, "--parallel", strconv.Itoa(n.slots), "--ctx-size", strconv.Itoa(n.context),
 			"--threads", strconv.Itoa(o.threads), "--log-level", "warn"}
-		s, err := launch(name, binary, slices.Concat(args, n.serveFlags, flags)...)
+		s, err := launch.Command{Name: name, Path: binary, Args: slices.Concat(args, n.serveFlags, flags)}.Start()
 		if err == nil && !slices.Contains(flags, "--isolate=false") {
-			s.crash = s.crashEngine
+			s.Crash = s.CrashEngine
 		}
 		return s, err
 	}}
@@ -98,12 +100,13 @@ func (o *options) serveContender(name, binary, model string, flags ...string) co
 
 // peer is llama-server with flags for what a scenario needs.
 func (o *options) peer(name, model, template string, flags func(need) []string) contender {
-	return contender{name: name, start: func(n need) (*server, error) {
+	return contender{name: name, start: func(n need) (*launch.Server, error) {
 		args := []string{"-m", model, "-t", strconv.Itoa(o.threads), "-lv", "1"}
 		if n.tools && template != "" {
 			args = append(args, "--chat-template-file", template)
 		}
-		return launch(name, filepath.Join(o.peers, "llama-server"), append(args, flags(n)...)...)
+		path := filepath.Join(o.peers, "llama-server")
+		return launch.Command{Name: name, Path: path, Args: append(args, flags(n)...)}.Start()
 	}}
 }
 

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"serve/bench/launch"
 	"serve/models"
 )
 
@@ -89,10 +90,10 @@ func TestContenders(t *testing.T) {
 		if err != nil {
 			t.Fatal(all[i].name, err)
 		}
-		if !strings.Contains(s.model, want+" --port ") {
-			t.Errorf("%s: %s", all[i].name, s.model)
+		if !strings.Contains(s.Model, want+" --port ") {
+			t.Errorf("%s: %s", all[i].name, s.Model)
 		}
-		s.stop()
+		s.Stop()
 	}
 
 	for _, beside := range []string{"nginx", "tuned,tuned"} {
@@ -106,17 +107,17 @@ func TestContenders(t *testing.T) {
 // TestProcesses end and start again on the same port.
 func TestProcesses(t *testing.T) {
 	o := pretenders(t)
-	s, err := launch("llama-server", o.serve, "m.gguf")
+	s, err := launch.Command{Name: "llama-server", Path: o.serve, Args: []string{"m.gguf"}}.Start()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.stop()
-	seen := map[string]bool{s.model: true}
-	for _, again := range []func() error{s.crash, s.restart} {
+	defer s.Stop()
+	seen := map[string]bool{s.Model: true}
+	for _, again := range []func() error{s.Crash, s.Restart} {
 		if err := again(); err != nil {
 			t.Fatal(err)
 		}
-		list, err := s.client.Models(t.Context())
+		list, err := s.Client.Models(t.Context())
 		if err != nil || len(list) != 1 {
 			t.Fatal(list, err)
 		}
@@ -126,10 +127,12 @@ func TestProcesses(t *testing.T) {
 		t.Errorf("not three processes: %v", seen)
 	}
 
-	if _, err := launch("serve", o.serve, "broken"); err == nil || !strings.Contains(err.Error(), "no such model") {
+	broken := launch.Command{Name: "serve", Path: o.serve, Args: []string{"broken"}}
+	if _, err := broken.Start(); err == nil || !strings.Contains(err.Error(), "no such model") {
 		t.Error(err)
 	}
-	if _, err := launch("serve", filepath.Join(t.TempDir(), "absent")); err == nil {
+	absent := launch.Command{Name: "serve", Path: filepath.Join(t.TempDir(), "absent")}
+	if _, err := absent.Start(); err == nil {
 		t.Error("a file that does not exist was started")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"serve/bench/launch"
 	"serve/loadgen"
 )
 
@@ -39,7 +40,7 @@ func depth(o *options, trained int) []scenario {
 	}
 
 	sc.need = need{slots: 1, context: roundUp(most)}
-	sc.measure = func(ctx context.Context, s *server, round int) (figures, error) {
+	sc.measure = func(ctx context.Context, s *launch.Server, round int) (figures, error) {
 		if round == 0 {
 			return o.atDepths(ctx, s, depths[:1], answer, round)
 		}
@@ -66,7 +67,7 @@ func depth(o *options, trained int) []scenario {
 func depthPrompt(depth, answer int) int { return depth - depth/16 - answer - 16 }
 
 // atDepths measures a request at each depth.
-func (o *options) atDepths(ctx context.Context, s *server, depths []int, answer, round int) (figures, error) {
+func (o *options) atDepths(ctx context.Context, s *launch.Server, depths []int, answer, round int) (figures, error) {
 	w, err := o.calibrate(ctx, s, false, round)
 	if err != nil {
 		return nil, err
@@ -74,8 +75,8 @@ func (o *options) atDepths(ctx context.Context, s *server, depths []int, answer,
 
 	f := figures{}
 	for i, d := range depths {
-		a, err := s.client.Ask(ctx, loadgen.Call{
-			Model:  s.model,
+		a, err := s.Client.Ask(ctx, loadgen.Call{
+			Model:  s.Model,
 			Prompt: w.Text(depthPrompt(d, answer), i),
 			Tokens: answer,
 			Fields: greedy(),

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"serve/bench/launch"
 	"serve/loadgen"
 )
 
@@ -104,7 +105,7 @@ func (f *fake) remember(q asked) (cached int) {
 }
 
 // server starts it, for a name in the table.
-func (f *fake) server(t *testing.T, name string) *server {
+func (f *fake) server(t *testing.T, name string) *launch.Server {
 	t.Helper()
 	hs := httptest.NewServer(f)
 	t.Cleanup(hs.Close)
@@ -117,13 +118,13 @@ func (f *fake) server(t *testing.T, name string) *server {
 			return nil
 		}
 	}
-	return &server{
-		name:    name,
-		client:  &loadgen.Client{URL: hs.URL, HTTP: loadgen.NewHTTP(&http.Transport{})},
-		model:   "tiny",
-		crash:   forget(&f.crashes),
-		restart: forget(&f.restarts),
-		stop:    func() {},
+	return &launch.Server{
+		Name:    name,
+		Client:  &loadgen.Client{URL: hs.URL, HTTP: loadgen.NewHTTP(&http.Transport{})},
+		Model:   "tiny",
+		Crash:   forget(&f.crashes),
+		Restart: forget(&f.restarts),
+		Stop:    func() {},
 	}
 }
 

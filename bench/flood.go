@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"serve/bench/launch"
 	"serve/loadgen"
 )
 
@@ -26,19 +27,19 @@ func flood(o *options, _ int) []scenario {
 			prompt),
 		need:    need{slots: slots, context: roomFor(prompt, o.tokens), serveFlags: []string{"--max-waiting", "128"}},
 		metrics: []metric{alone, beside},
-		measure: func(ctx context.Context, s *server, round int) (figures, error) {
+		measure: func(ctx context.Context, s *launch.Server, round int) (figures, error) {
 			return o.flooded(ctx, s, round, clients, prompt)
 		},
 	}}
 }
 
-func (o *options) flooded(ctx context.Context, s *server, round, clients, prompt int) (figures, error) {
+func (o *options) flooded(ctx context.Context, s *launch.Server, round, clients, prompt int) (figures, error) {
 	w, err := o.calibrate(ctx, s, false, round)
 	if err != nil {
 		return nil, err
 	}
 	quiet := func(id int) (float64, error) {
-		a, err := s.client.Ask(ctx, loadgen.Call{Model: s.model, Prompt: w.Text(prompt, id), Tokens: 16, Key: "quiet",
+		a, err := s.Client.Ask(ctx, loadgen.Call{Model: s.Model, Prompt: w.Text(prompt, id), Tokens: 16, Key: "quiet",
 			Fields: greedy()})
 		return 1000 * a.First.Seconds(), err
 	}
@@ -53,14 +54,14 @@ func (o *options) flooded(ctx context.Context, s *server, round, clients, prompt
 	for c := range clients {
 		wg.Go(func() {
 			for r := 0; flooding.Err() == nil; r++ {
-				call := loadgen.Call{Model: s.model, Prompt: w.Text(prompt, c<<16|r), Tokens: o.tokens, Key: "flood",
+				call := loadgen.Call{Model: s.Model, Prompt: w.Text(prompt, c<<16|r), Tokens: o.tokens, Key: "flood",
 					Fields: greedy(), Event: func(time.Time) {
 						select {
 						case began <- struct{}{}:
 						default:
 						}
 					}}
-				_, _ = s.client.Ask(flooding, call) // it may be refused
+				_, _ = s.Client.Ask(flooding, call) // it may be refused
 			}
 		})
 	}
@@ -94,7 +95,7 @@ func overload(o *options, _ int) []scenario {
 		name: "overload",
 		about: fmt.Sprintf("requests at %d times the rate that %d slots can answer; %d may wait, the others are refused",
 			overloadTimes, slots, waiting),
-		need: need{slots: slots, context: roomFor(shortPrompt, o.tokens),
+		need: need{slots: slots, context: roomFor(o.prompt, o.tokens),
 			serveFlags: []string{"--max-waiting", fmt.Sprint(waiting)}},
 		metrics:   []metric{goodput, refusal, refusals, firstToken},
 		serveOnly: true,
@@ -102,11 +103,11 @@ func overload(o *options, _ int) []scenario {
 	}}
 }
 
-func (o *options) overloaded(ctx context.Context, s *server, round int) (figures, error) {
+func (o *options) overloaded(ctx context.Context, s *launch.Server, round int) (figures, error) {
 	peak, err := o.closedLoop(ctx, s, loadgen.Workload{
 		Clients:  2 * slots,
 		Requests: 2 * slots * o.requests,
-		Prompt:   loadgen.Lengths{Least: shortPrompt, Most: shortPrompt},
+		Prompt:   loadgen.Lengths{Least: o.prompt, Most: o.prompt},
 		Answer:   loadgen.Lengths{Least: o.tokens, Most: o.tokens},
 		Seed:     o.roundSeed(round),
 	})
@@ -144,7 +145,7 @@ type offered struct {
 }
 
 // offer sends requests at a rate, whatever comes of them, until as many were sent as take the server a while to answer.
-func (o *options) offer(ctx context.Context, s *server, w *loadgen.Writer, rate float64) (f offered) {
+func (o *options) offer(ctx context.Context, s *launch.Server, w *loadgen.Writer, rate float64) (f offered) {
 	n := max(int(rate*6), 200)
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -155,7 +156,7 @@ func (o *options) offer(ctx context.Context, s *server, w *loadgen.Writer, rate 
 		<-tick.C
 		wg.Go(func() {
 			sent := time.Now()
-			a, err := s.client.Ask(ctx, loadgen.Call{Model: s.model, Prompt: w.Text(shortPrompt, i), Tokens: o.tokens,
+			a, err := s.Client.Ask(ctx, loadgen.Call{Model: s.Model, Prompt: w.Text(o.prompt, i), Tokens: o.tokens,
 				Fields: greedy()})
 			mu.Lock()
 			defer mu.Unlock()

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"serve/bench/launch"
 	"serve/loadgen"
 )
 
@@ -32,7 +33,7 @@ func gaps(o *options, trained int) []scenario {
 	}}
 }
 
-func (o *options) gapsUnderPrompt(ctx context.Context, s *server, round int) (figures, error) {
+func (o *options) gapsUnderPrompt(ctx context.Context, s *launch.Server, round int) (figures, error) {
 	w, err := o.calibrate(ctx, s, false, round)
 	if err != nil {
 		return nil, err
@@ -48,7 +49,7 @@ func (o *options) gapsUnderPrompt(ctx context.Context, s *server, round int) (fi
 		wg.Go(func() {
 			begun := sync.OnceFunc(func() { started <- struct{}{} })
 			defer begun()
-			_, ended[i] = s.client.Ask(streaming, loadgen.Call{Model: s.model, Prompt: w.Text(16, i), Tokens: 500,
+			_, ended[i] = s.Client.Ask(streaming, loadgen.Call{Model: s.Model, Prompt: w.Text(16, i), Tokens: 500,
 				Fields: greedy(), Event: func(t time.Time) {
 					times[i] = append(times[i], t)
 					if len(times[i]) == 16 {
@@ -61,7 +62,7 @@ func (o *options) gapsUnderPrompt(ctx context.Context, s *server, round int) (fi
 		<-started
 	}
 
-	a, err := s.client.Ask(ctx, loadgen.Call{Model: s.model, Prompt: w.Text(o.longPrompt, slots), Tokens: 8,
+	a, err := s.Client.Ask(ctx, loadgen.Call{Model: s.Model, Prompt: w.Text(o.longPrompt, slots), Tokens: 8,
 		Fields: greedy()})
 	cancel()
 	wg.Wait()

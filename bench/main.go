@@ -37,7 +37,9 @@ type options struct {
 	rounds        int
 	clients       []int
 	requests      int
+	prompt        int
 	tokens        int
+	limit         time.Duration
 	threads       int
 	conversations int
 	history       int
@@ -74,6 +76,7 @@ func parse(args []string, messages io.Writer) (*options, []string, error) {
 	f.IntVar(&o.rounds, "rounds", 5, "rounds, of which the median counts")
 	f.StringVar(&clients, "clients", "8,32", "crowd: numbers of clients")
 	f.IntVar(&o.requests, "requests", 4, "single, crowd, shared, overload: requests of a client in a round")
+	f.IntVar(&o.prompt, "prompt", 50, "single, crowd, overload: tokens of a prompt")
 	f.IntVar(&o.tokens, "tokens", 128,
 		"tokens of an answer; a quarter of that in agent, restart and depth, four times in tools")
 	f.IntVar(&o.threads, "threads", 2, "threads that compute")
@@ -84,6 +87,7 @@ func parse(args []string, messages io.Writer) (*options, []string, error) {
 	f.IntVar(&o.longPrompt, "long-prompt", 4000, "gaps: tokens of the prompt that arrives while 8 streams run")
 	f.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()),
 		"seed of the prompts; by default the time, so that nothing kept from an earlier run helps")
+	f.DurationVar(&o.limit, "for", 0, "time after which nothing is begun that was not; 0 for no limit")
 	f.StringVar(&o.json, "json", "", "file for the results as JSON, with those of each round")
 	if err := f.Parse(args); err != nil {
 		return nil, nil, err
@@ -100,7 +104,7 @@ func parse(args []string, messages io.Writer) (*options, []string, error) {
 			return nil, nil, fmt.Errorf("no workload is called %q; there are %s", name, strings.Join(workloadNames(), ", "))
 		}
 	}
-	if min(o.rounds, o.requests, o.tokens, o.threads, o.turns, o.history, o.longPrompt) < 1 {
+	if min(o.rounds, o.requests, o.prompt, o.tokens, o.threads, o.turns, o.history, o.longPrompt) < 1 {
 		return nil, nil, errors.New("numbers must be at least 1")
 	}
 	if o.conversations < slotShare {
@@ -150,6 +154,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 
+	over := timer(o.limit)
 	var reports []*report
 	var failed []error
 	for _, file := range files {
@@ -169,7 +174,7 @@ func run(ctx context.Context, args []string) error {
 		r := newReport(o, filepath.Base(file), names(contenders))
 		reports = append(reports, r)
 		fmt.Print(r.heading())
-		err = o.measure(ctx, r, contenders, header.TrainContext(), func() error { return write(o.json, reports) })
+		err = o.measure(ctx, r, contenders, header.TrainContext(), over, func() error { return write(o.json, reports) })
 		fmt.Print(r.markdown())
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -179,10 +184,16 @@ func run(ctx context.Context, args []string) error {
 	return errors.Join(failed...)
 }
 
-// measure plays the chosen workloads for one model, whose trained context is given, 0 if unknown. After each, save is
-// called: a run that is stopped leaves what it has measured. The error has what failed.
+// timer returns a function that reports whether a time is over from now on, which 0 never is.
+func timer(limit time.Duration) func() bool {
+	begin := time.Now()
+	return func() bool { return limit > 0 && time.Since(begin) > limit }
+}
+
+// measure plays the chosen workloads for one model, whose trained context is given, 0 if unknown, until the time is
+// over. After each, save is called: a run that is stopped leaves what it has measured. The error has what failed.
 func (o *options) measure(
-	ctx context.Context, r *report, contenders []contender, trained int, save func() error,
+	ctx context.Context, r *report, contenders []contender, trained int, over func() bool, save func() error,
 ) error {
 	var failed []error
 	for _, w := range workloads {
@@ -190,7 +201,10 @@ func (o *options) measure(
 			continue
 		}
 		for _, sc := range w.scenarios(o, trained) {
-			result := play(ctx, &sc, contenders, o.rounds, func(text string) {
+			if over() {
+				sc = leftOut(sc.name, "the time is over")[0]
+			}
+			result := play(ctx, &sc, contenders, o.rounds, over, func(text string) {
 				fmt.Fprintf(os.Stderr, "bench: %s: %s: %s\n", r.Model, sc.name, text)
 			})
 			if ctx.Err() != nil {

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"strings"
 
+	"serve/bench/launch"
 	"serve/loadgen"
 )
 
@@ -45,12 +46,12 @@ func repeat(o *options, trained int) []scenario {
 }
 
 // copies measures an answer of each kind.
-func (o *options) copies(ctx context.Context, s *server, round int) (figures, error) {
+func (o *options) copies(ctx context.Context, s *launch.Server, round int) (figures, error) {
 	f := figures{}
 	for i, k := range copyings {
 		r := rand.New(rand.NewPCG(o.roundSeed(round), uint64(i)))
 		prompt := copyPrompt(r, k)
-		a, err := s.client.Ask(ctx, loadgen.Call{Model: s.model, Prompt: prompt, Tokens: o.tokens, Fields: greedy()})
+		a, err := s.Client.Ask(ctx, loadgen.Call{Model: s.Model, Prompt: prompt, Tokens: o.tokens, Fields: greedy()})
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", k.name, err)
 		}

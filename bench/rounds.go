@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"serve/bench/launch"
 )
 
 // workload is what is chosen by name. It has one scenario or more, as the model's context allows.
@@ -24,7 +26,7 @@ type scenario struct {
 	notes   []string // what is left out, and why
 
 	// measure is one round at one server. Round 0 warms up, and does not count: it may be shorter.
-	measure func(ctx context.Context, s *server, round int) (figures, error)
+	measure func(ctx context.Context, s *launch.Server, round int) (figures, error)
 
 	// engine measures the bare engine; nil where it has nothing to compare.
 	engine func(ctx context.Context, e *engine) (figures, error)
@@ -66,8 +68,11 @@ func order(n, round int) []int {
 }
 
 // play measures a scenario: contenders take turns, in another order each round, so that a busy minute of the machine
-// falls on all of them. One that fails is left out of the rounds that follow, and has no result.
-func play(ctx context.Context, sc *scenario, contenders []contender, rounds int, progress func(string)) *result {
+// falls on all of them. One that fails is left out of the rounds that follow, and has no result. When the time is over,
+// there are no more rounds, except the first.
+func play(
+	ctx context.Context, sc *scenario, contenders []contender, rounds int, over func() bool, progress func(string),
+) *result {
 	begin := time.Now()
 	res := &result{Name: sc.name, About: sc.about, Metrics: sc.metrics, Notes: sc.notes}
 	if sc.measure == nil {
@@ -84,6 +89,10 @@ func play(ctx context.Context, sc *scenario, contenders []contender, rounds int,
 	}
 
 	for round := range rounds + 1 {
+		if round > 1 && over() {
+			res.Notes = append(res.Notes, fmt.Sprintf("%d of %d rounds: the time is over", round-1, rounds))
+			break
+		}
 		progress(fmt.Sprintf("round %d of %d", round, rounds))
 		for _, i := range order(len(contenders), round) {
 			run := res.Runs[i]
@@ -129,7 +138,7 @@ func (c *contender) enter(sc *scenario) turn {
 	}
 	return turn{
 		measure: func(ctx context.Context, round int) (figures, error) { return sc.measure(ctx, s, round) },
-		leave:   s.stop,
+		leave:   s.Stop,
 	}
 }
 

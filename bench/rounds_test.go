@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"serve/bench/launch"
 )
 
 // TestOrder has each contender at each turn equally often, and after each other one equally often.
@@ -56,9 +58,37 @@ func TestOrder(t *testing.T) {
 
 // stopped is a server that measures nothing.
 func stopped(name string, stops *[]string) contender {
-	return contender{name: name, start: func(need) (*server, error) {
-		return &server{name: name, stop: func() { *stops = append(*stops, name) }}, nil
+	return contender{name: name, start: func(need) (*launch.Server, error) {
+		return &launch.Server{Name: name, Stop: func() { *stops = append(*stops, name) }}, nil
 	}}
+}
+
+// never is a time that is not over.
+func never() bool { return false }
+
+// TestOver has one round, and says how many it has not.
+func TestOver(t *testing.T) {
+	rounds := 0
+	sc := scenario{name: "short", measure: func(context.Context, *launch.Server, int) (figures, error) {
+		rounds++
+		return figures{}, nil
+	}}
+	var stops []string
+	res := play(t.Context(), &sc, []contender{stopped("serve", &stops)}, 5, func() bool { return true }, func(string) {})
+	if rounds != 2 || !slices.Equal(res.Notes, []string{"1 of 5 rounds: the time is over"}) {
+		t.Errorf("%d rounds with the one that warms up, %q", rounds, res.Notes)
+	}
+
+	o := testOptions(t, "-workloads", "single,crowd", "-clients", "2")
+	r := newReport(o, "m.gguf", []string{"serve"})
+	err := o.measure(t.Context(), r, []contender{stopped("serve", &stops)}, 0, func() bool { return true },
+		func() error { return nil })
+	if err != nil || len(r.Results) != 2 || len(r.Results[1].Runs) != 0 || r.Results[1].Name != "crowd, 2" {
+		t.Errorf("%+v %v", r.Results, err)
+	}
+	if timer(0)() || !timer(1)() {
+		t.Error("no limit is over, or a nanosecond is not")
+	}
 }
 
 // TestPlay has contenders of given figures take turns.
@@ -74,12 +104,12 @@ func TestPlay(t *testing.T) {
 	sc := scenario{
 		name:    "thing",
 		metrics: []metric{rate, wait, share},
-		measure: func(_ context.Context, s *server, round int) (figures, error) {
-			log = append(log, fmt.Sprint(round, s.name))
-			if s.name == "breaks" && round == 2 {
+		measure: func(_ context.Context, s *launch.Server, round int) (figures, error) {
+			log = append(log, fmt.Sprint(round, s.Name))
+			if s.Name == "breaks" && round == 2 {
 				return nil, errors.New("it broke")
 			}
-			if list := given[s.name]; list != nil {
+			if list := given[s.Name]; list != nil {
 				return list[round], nil
 			}
 			return figures{"rate": 10}, nil
@@ -88,10 +118,10 @@ func TestPlay(t *testing.T) {
 	}
 	contenders := []contender{
 		stopped("serve", &stops), stopped("other", &stops), stopped("breaks", &stops),
-		{name: "absent", start: func(need) (*server, error) { return nil, errors.New("no file") }},
+		{name: "absent", start: func(need) (*launch.Server, error) { return nil, errors.New("no file") }},
 		{name: "bare", engine: &engine{}},
 	}
-	res := play(t.Context(), &sc, contenders, 3, func(string) {})
+	res := play(t.Context(), &sc, contenders, 3, never, func(string) {})
 
 	want := map[string]string{
 		"serve":  "{100 90 120} {10 9 12} {50 50 50} {0 0 0} {0 0 0}",
@@ -121,7 +151,7 @@ func TestPlay(t *testing.T) {
 	sc.engine = nil
 	contenders[0].serve = true
 	log = nil
-	if res := play(t.Context(), &sc, contenders, 1, func(string) {}); len(log) != 2 || len(res.Runs[1].Values) != 0 ||
+	if res := play(t.Context(), &sc, contenders, 1, never, func(string) {}); len(log) != 2 || len(res.Runs[1].Values) != 0 ||
 		res.failure() != nil {
 		t.Errorf("%v %v", log, res.failure())
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 
+	"serve/bench/launch"
 	"serve/loadgen"
 )
 
@@ -36,7 +37,7 @@ func schemas(o *options, _ int) (list []scenario) {
 			metrics: []metric{perToken},
 		}
 
-		sc.measure = func(ctx context.Context, s *server, round int) (figures, error) {
+		sc.measure = func(ctx context.Context, s *launch.Server, round int) (figures, error) {
 			// Greedy answers of small models have no end.
 			fields := map[string]any{"temperature": 1, "seed": o.roundSeed(round) % (1 << 31)}
 			if k.schema == "" {
@@ -46,7 +47,7 @@ func schemas(o *options, _ int) (list []scenario) {
 					"json_schema": map[string]any{"name": "answer", "schema": json.RawMessage(k.schema)}}
 			}
 
-			a, err := s.client.Ask(ctx, loadgen.Call{Model: s.model, Prompt: "Tell me about the people you know.",
+			a, err := s.Client.Ask(ctx, loadgen.Call{Model: s.Model, Prompt: "Tell me about the people you know.",
 				Tokens: o.tokens, Chat: true, Fields: fields})
 			if err == nil && a.Answered == 0 {
 				err = errNoTokens

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"serve/bench/launch"
 	"serve/loadgen"
 	"serve/models"
 )
@@ -48,9 +49,9 @@ func tools(o *options, _ int) []scenario {
 		notes: []string{"llama-server lets a model write text before a call, though tool_choice forces one: where it does " +
 			"not call the tool, it has not done the same work"},
 	}
-	sc.measure = func(ctx context.Context, s *server, round int) (figures, error) {
-		a, err := s.client.Ask(ctx, loadgen.Call{
-			Model:  s.model,
+	sc.measure = func(ctx context.Context, s *launch.Server, round int) (figures, error) {
+		a, err := s.Client.Ask(ctx, loadgen.Call{
+			Model:  s.Model,
 			Tokens: answer,
 			Chat:   true,
 			Fields: toolCall(o.roundSeed(round), min(4*answer, longestString)),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"serve/bench/launch"
 	"serve/loadgen"
 )
 
@@ -43,17 +44,14 @@ func defaultWorkloads() (list []string) {
 // slots is how many requests a server computes at a time where the number of clients is not what is measured.
 const slots = 8
 
-// shortPrompt is about 50 words.
-const shortPrompt = 50
-
 func single(o *options, _ int) []scenario {
-	return []scenario{o.closedLoops("single", "one client, prompts all different", 1, shortPrompt, 0)}
+	return []scenario{o.closedLoops("single", "one client, prompts all different", 1, o.prompt, 0)}
 }
 
 func crowd(o *options, _ int) (list []scenario) {
 	for _, clients := range o.clients {
 		list = append(list, o.closedLoops(fmt.Sprintf("crowd, %d", clients),
-			fmt.Sprintf("%d clients, prompts all different", clients), clients, shortPrompt, 0))
+			fmt.Sprintf("%d clients, prompts all different", clients), clients, o.prompt, 0))
 	}
 	return list
 }
@@ -92,7 +90,7 @@ func (o *options) closedLoops(name, about string, clients, prompt, common int) s
 		sc.metrics = append(sc.metrics, fromCache)
 	}
 
-	sc.measure = func(ctx context.Context, s *server, round int) (figures, error) {
+	sc.measure = func(ctx context.Context, s *launch.Server, round int) (figures, error) {
 		return o.closedLoop(ctx, s, loadgen.Workload{
 			Clients:  clients,
 			Requests: clients * o.requests,
@@ -116,12 +114,12 @@ func (o *options) closedLoops(name, about string, clients, prompt, common int) s
 func (o *options) roundSeed(round int) uint64 { return o.seed + uint64(round) }
 
 // closedLoop is one round.
-func (o *options) closedLoop(ctx context.Context, s *server, w loadgen.Workload) (figures, error) {
+func (o *options) closedLoop(ctx context.Context, s *launch.Server, w loadgen.Workload) (figures, error) {
 	requests, err := w.Plan()
 	if err != nil {
 		return nil, err
 	}
-	run := loadgen.Run{Client: s.client, Model: s.model, Workload: w, Requests: requests}
+	run := loadgen.Run{Client: s.Client, Model: s.Model, Workload: w, Requests: requests}
 	r, err := run.Do(ctx)
 	if err != nil {
 		return nil, err
@@ -152,9 +150,9 @@ func percent(part, of int) float64 {
 func greedy() map[string]any { return map[string]any{"temperature": 0, "ignore_eos": true} }
 
 // calibrate returns a writer of a round's prompts.
-func (o *options) calibrate(ctx context.Context, s *server, chat bool, round int) (*loadgen.Writer, error) {
-	call := loadgen.Call{Model: s.model, Chat: chat, Fields: greedy()}
-	return s.client.Calibrate(ctx, call, o.roundSeed(round))
+func (o *options) calibrate(ctx context.Context, s *launch.Server, chat bool, round int) (*loadgen.Writer, error) {
+	call := loadgen.Call{Model: s.Model, Chat: chat, Fields: greedy()}
+	return s.Client.Calibrate(ctx, call, o.roundSeed(round))
 }
 
 // leftOut is a scenario that measures nothing, and says why.

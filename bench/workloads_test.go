@@ -75,7 +75,7 @@ func TestPromptsOfCrowds(t *testing.T) {
 	}
 	two := prompts(sc, 2)
 	for i, p := range slices.Concat(one, two) {
-		if n := len(strings.Fields(p)); n != shortPrompt {
+		if n := len(strings.Fields(p)); n != 50 {
 			t.Errorf("prompt %d has %d words", i, n)
 		}
 	}
@@ -183,7 +183,7 @@ func TestLeftOut(t *testing.T) {
 		if len(list) != 1 || list[0].measure != nil || len(list[0].notes) == 0 || len(list[0].metrics) != 0 {
 			t.Errorf("%s: %+v", w.name, list)
 		}
-		res := play(t.Context(), &list[0], []contender{{name: "serve"}}, 1, func(string) {})
+		res := play(t.Context(), &list[0], []contender{{name: "serve"}}, 1, never, func(string) {})
 		if res.failure() != nil || len(res.Notes) == 0 {
 			t.Errorf("%s: %+v", w.name, res)
 		}

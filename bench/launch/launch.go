@@ -1,4 +1,5 @@
-package main
+// Package launch starts servers that are measured or tried: serve, and others with OpenAI's API.
+package launch
 
 import (
 	"bytes"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,24 +20,32 @@ import (
 	"serve/loadgen"
 )
 
-// server is a server under measurement.
-type server struct {
-	name    string
-	client  *loadgen.Client
-	model   string       // its name of the model
-	crash   func() error // ends what computes as a crash does, and returns when the server is ready again
-	restart func() error // stops the server in order, starts it, and returns when it is ready
-	stop    func()
+// Server is a server under measurement.
+type Server struct {
+	Name    string
+	Client  *loadgen.Client
+	Model   string       // its name of the model
+	Crash   func() error // ends what computes as a crash does, and returns when the server is ready again
+	Restart func() error // stops the server in order, starts it, and returns when it is ready
+	Stop    func()
+	Log     func() string // the last of what it wrote
+}
+
+// Command is how a server is started. It is given a port besides.
+type Command struct {
+	Name string
+	Path string
+	Args []string
+	Env  []string // besides this process's
 }
 
 // process is a server's process.
 type process struct {
-	path string
-	args []string
-	url  string
-	cmd  *exec.Cmd
-	log  *output
-	done chan struct{} // closed when it has ended
+	command Command
+	url     string
+	cmd     *exec.Cmd
+	log     *output
+	done    chan struct{} // closed when it has ended
 }
 
 // output is what a process writes: its last part, which says why it ended.
@@ -45,7 +55,7 @@ type output struct {
 }
 
 func (o *output) Write(b []byte) (int, error) {
-	const enough = 4096
+	const enough = 64 << 10
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.last = append(o.last, b...)
@@ -59,28 +69,34 @@ func (o *output) String() string {
 	return string(o.last)
 }
 
-// launch starts a server on a free port, and returns when it is ready.
-func launch(name, path string, args ...string) (*server, error) {
+// Start starts a server on a free port, and returns when it is ready.
+func (c Command) Start() (*Server, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
-	p := &process{path: path, args: append(args, "--port", port), url: "http://127.0.0.1:" + port}
+	c.Args = slices.Concat(c.Args, []string{"--port", port})
+	p := &process{command: c, url: "http://127.0.0.1:" + port}
 	if err := p.start(); err != nil {
 		return nil, err
 	}
 
-	s := &server{name: name, client: &loadgen.Client{URL: p.url, HTTP: loadgen.NewHTTP(&http.Transport{})}, stop: p.kill}
-	s.crash = func() error {
+	s := &Server{
+		Name:   c.Name,
+		Client: &loadgen.Client{URL: p.url, HTTP: loadgen.NewHTTP(&http.Transport{})},
+		Stop:   p.kill,
+		Log:    func() string { return p.log.String() },
+	}
+	s.Crash = func() error {
 		p.kill()
 		return p.start()
 	}
-	s.restart = func() error {
+	s.Restart = func() error {
 		p.end(os.Interrupt)
 		return p.start()
 	}
 
-	list, err := s.client.Models(context.Background())
+	list, err := s.Client.Models(context.Background())
 	if err == nil && len(list) == 0 {
 		err = errors.New("it has no model")
 	}
@@ -88,7 +104,7 @@ func launch(name, path string, args ...string) (*server, error) {
 		p.kill()
 		return nil, err
 	}
-	s.model = list[0]
+	s.Model = list[0]
 	return s, nil
 }
 
@@ -108,7 +124,8 @@ const patience = 5 * time.Minute
 // start starts the process, and returns when the server is ready.
 func (p *process) start() error {
 	p.log = &output{}
-	p.cmd = exec.Command(p.path, p.args...)
+	p.cmd = exec.Command(p.command.Path, p.command.Args...)
+	p.cmd.Env = append(os.Environ(), p.command.Env...)
 	p.cmd.Stdout = p.log
 	p.cmd.Stderr = p.log
 	if err := p.cmd.Start(); err != nil {
@@ -161,9 +178,9 @@ func (p *process) end(signal os.Signal) {
 	<-p.done
 }
 
-// crashEngine kills the process in which serve computes, and waits for the next one.
-func (s *server) crashEngine() error {
-	before, err := s.engineProcess()
+// CrashEngine kills the process in which serve computes, and waits for the next one.
+func (s *Server) CrashEngine() error {
+	before, err := s.EngineProcess()
 	if err != nil {
 		return err
 	}
@@ -175,7 +192,7 @@ func (s *server) crashEngine() error {
 	}
 
 	again := func() bool {
-		now, err := s.engineProcess()
+		now, err := s.EngineProcess()
 		return err == nil && now != before && now != 0
 	}
 	if !await(again, nil) {
@@ -184,9 +201,9 @@ func (s *server) crashEngine() error {
 	return nil
 }
 
-// engineProcess returns the process in which serve computes; 0 while there is none that is ready.
-func (s *server) engineProcess() (int, error) {
-	res, err := s.client.HTTP.Get(strings.TrimSuffix(s.client.URL, "/v1") + "/status")
+// EngineProcess returns the process in which serve computes; 0 while there is none that is ready.
+func (s *Server) EngineProcess() (int, error) {
+	res, err := s.Client.HTTP.Get(strings.TrimSuffix(s.Client.URL, "/v1") + "/status")
 	if err != nil {
 		return 0, err
 	}
