@@ -142,7 +142,7 @@ harden() {
 hardening=
 options+=(-DLLAMA_BUILD_NUMBER=0 -DLLAMA_BUILD_COMMIT="$version")
 . "$here/cuda.sh"
-gpu_options=() cuda_options=()
+gpu_options=()
 [ "${VULKAN:-0}" = 1 ] && gpu_options+=(-DGGML_VULKAN=ON)
 
 # Static, so that serve is one file. Without OpenMP, so that ggml's own thread pool, whose polling serve
@@ -229,6 +229,23 @@ build() {
 		die "the build failed; the whole log is $work/$name.log"
 	}
 	printf '%s' "$stamp" >"$work/$name.stamp"
+}
+
+# build_peers builds what serve is compared with as its makers do: for this machine. With CUDA=1 it is linked with the backend
+# that serve has, whose compilation takes an hour, and is for any processor, as it is measured where the GPU is.
+build_peers() {
+	local with=(-DGGML_NATIVE=ON) libraries
+	if [ "${CUDA:-0}" = 1 ]; then
+		(harden && build_cuda)
+		find_toolkit
+		export CXXFLAGS="$CXXFLAGS -DGGML_USE_CUDA"
+		libraries="$work/cuda/ggml/src/ggml-cuda/libggml-cuda.a ggml/src/libggml-base.a $work/cuda/libcudart_static.a"
+		libraries="$libraries -L$toolkit/lib -L$toolkit/lib64 -lcublas -L$toolkit/lib/stubs -lcuda -lrt -ldl -lpthread"
+		with=(-DGGML_NATIVE=OFF -DBUILD_SHARED_LIBS=OFF -DCMAKE_CXX_STANDARD_LIBRARIES="$libraries")
+	fi
+	find_amx
+	build peers llama-server llama-batched-bench llama-perplexity -- "${with[@]}" -DLLAMA_BUILD_EXAMPLES=OFF \
+		-DLLAMA_BUILD_APP=OFF "${kernel_options[@]}" "${gpu_options[@]}"
 }
 
 # keep_options writes down what the next build is to be like.
@@ -364,11 +381,7 @@ lib)
 	keep_options
 	;;
 peers)
-	# As their makers build them: for this machine.
-	find_amx
-	[ "${CUDA:-0}" != 1 ] || find_toolkit
-	build peers llama-server llama-batched-bench llama-perplexity -- -DGGML_NATIVE=ON -DLLAMA_BUILD_EXAMPLES=OFF \
-		-DLLAMA_BUILD_APP=OFF "${kernel_options[@]}" "${gpu_options[@]}" "${cuda_options[@]}"
+	build_peers
 	;;
 cuda-list)
 	list_cuda "${2:-$root/bin/serve}"
