@@ -33,8 +33,8 @@ const (
 	tuned       = "tuned"        // as many slots as clients, each with a KV stream of its own: its fastest form on CPUs
 	tunedBS     = "tuned-bs"     // the same, sampling where the logits are
 	bare        = "bare"         // llama-batched-bench
-	oneProcess  = "one-process"  // serve without a process for the engine
-	kernelsOf   = "kernels:"     // serve with kernels that are named
+	oneBuffer   = "one-buffer"   // serve with a KV buffer that its slots share
+	withFlags   = "flags:"       // serve with more flags, such as flags:--kernels haswell
 	anotherFile = "serve:"       // another binary of serve, of an earlier commit or another build
 )
 
@@ -43,9 +43,9 @@ var peerNames = []string{plain, tuned, tunedBS, bare}
 // contenders are serve and those that it is compared with. The template is for llama-server where tools are needed;
 // empty for the model's own.
 func (o *options) contenders(model, template string) ([]contender, error) {
-	list := []contender{o.serveContender("serve", o.serve, model)}
+	list := []contender{o.serveContender("serve", o.serve, model, fixed())}
 	for _, name := range o.beside {
-		kernels, namesKernels := strings.CutPrefix(name, kernelsOf)
+		flags, hasFlags := strings.CutPrefix(name, withFlags)
 		file, namesFile := strings.CutPrefix(name, anotherFile)
 		switch {
 		case name == plain:
@@ -59,15 +59,15 @@ func (o *options) contenders(model, template string) ([]contender, error) {
 		case name == bare:
 			path := filepath.Join(o.peers, "llama-batched-bench")
 			list = append(list, contender{name: name, engine: &engine{path, model, o.threads}})
-		case name == oneProcess:
-			list = append(list, o.serveContender(name, o.serve, model, "--isolate=false"))
-		case namesKernels:
-			list = append(list, o.serveContender(name, o.serve, model, "--kernels", kernels))
+		case name == oneBuffer:
+			list = append(list, o.serveContender(name, o.serve, model, sharedCells))
+		case hasFlags:
+			list = append(list, o.serveContender(name, o.serve, model, fixed(strings.Fields(flags)...)))
 		case namesFile:
-			list = append(list, o.serveContender(name, file, model))
+			list = append(list, o.serveContender(name, file, model, fixed()))
 		default:
-			return nil, fmt.Errorf("-beside %q: there are %s, %s, %sNAME and %sFILE", name, strings.Join(peerNames, ", "),
-				oneProcess, kernelsOf, anotherFile)
+			return nil, fmt.Errorf("-beside %q: there are %s, %s, %sFLAGS and %sFILE", name, strings.Join(peerNames, ", "),
+				oneBuffer, withFlags, anotherFile)
 		}
 	}
 
@@ -84,10 +84,19 @@ func names(contenders []contender) (list []string) {
 	return list
 }
 
+// fixed are flags that do not depend on what is needed.
+func fixed(flags ...string) func(need) []string { return func(need) []string { return flags } }
+
+// sharedCells are fewer than the slots could fill, which makes them share one buffer, by too few to be missed.
+func sharedCells(n need) []string {
+	const missing = 64
+	return []string{"--kv-cells", strconv.Itoa(n.slots*n.context - missing)}
+}
+
 // serveContender is a binary of serve with flags.
-func (o *options) serveContender(name, binary, model string, flags ...string) contender {
-	flags = slices.Concat(flags, o.serveFlags)
+func (o *options) serveContender(name, binary, model string, flagsFor func(need) []string) contender {
 	return contender{name: name, serve: true, start: func(n need) (*launch.Server, error) {
+		flags := slices.Concat(flagsFor(n), o.serveFlags)
 		args := []string{model, "--parallel", strconv.Itoa(n.slots), "--ctx-size", strconv.Itoa(n.context),
 			"--threads", strconv.Itoa(o.threads), "--log-level", "warn"}
 		s, err := launch.Command{Name: name, Path: binary, Args: slices.Concat(args, n.serveFlags, flags)}.Start()

@@ -65,7 +65,7 @@ func pretenders(t *testing.T, args ...string) *options {
 // TestContenders starts each with its flags.
 func TestContenders(t *testing.T) {
 	o := pretenders(t, "-serve-flags", "--x 1", "-threads", "3")
-	o.beside = []string{plain, tuned, tunedBS, oneProcess, "kernels:zen4", "serve:" + o.serve, bare}
+	o.beside = []string{plain, tuned, tunedBS, oneBuffer, "flags:--isolate=false --kernels zen4", "serve:" + o.serve, bare}
 	all, err := o.contenders("m.gguf", "t.jinja")
 	if err != nil {
 		t.Fatal(err)
@@ -82,8 +82,8 @@ func TestContenders(t *testing.T) {
 		theirs,
 		theirs + " -np 5 -c 500 --no-kv-unified",
 		theirs + " -np 5 -c 500 --no-kv-unified --backend-sampling",
-		ours + " --isolate=false --x 1",
-		ours + " --kernels zen4 --x 1",
+		ours + " --kv-cells 436 --x 1",
+		ours + " --isolate=false --kernels zen4 --x 1",
 		ours + " --x 1",
 	} {
 		s, err := all[i].start(need)

@@ -4,7 +4,7 @@
 //
 //	go run ./bench -json build/bench.json MODEL.gguf...
 //	go run ./bench -workloads agent,restart MODEL.gguf...
-//	go run ./bench -workloads single,crowd -beside kernels:haswell,serve:bin/serve-native MODEL.gguf...
+//	go run ./bench -workloads single,crowd -beside 'flags:--kernels haswell,serve:bin/serve-native' MODEL.gguf...
 //	go run ./bench -beside serve:OLD/bin/serve MODEL.gguf...
 package main
 
@@ -70,7 +70,7 @@ func parse(args []string, messages io.Writer) (*options, []string, error) {
 	f.StringVar(&o.peers, "peers", filepath.Join("build/llama", runtime.GOARCH, "peers/bin"),
 		"folder of llama-server and llama-batched-bench")
 	f.StringVar(&beside, "beside", strings.Join(peerNames, ","),
-		"what serve is compared with, also one-process, kernels:NAME and serve:FILE, another binary")
+		"what serve is compared with, also one-buffer, flags:FLAGS and serve:FILE, another binary")
 	f.StringVar(&chosen, "workloads", strings.Join(defaultWorkloads(), ","), "workloads, or all: "+
 		strings.Join(workloadNames(), ", "))
 	f.IntVar(&o.rounds, "rounds", 5, "rounds, of which the median counts")
