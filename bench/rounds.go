@@ -99,10 +99,12 @@ func play(
 			if turns[i].measure == nil || run.Failed != "" || ctx.Err() != nil {
 				continue
 			}
+			from := time.Now()
 			f, err := turns[i].measure(ctx, round)
 			run.fail(err)
 			if round > 0 && err == nil {
 				run.Rounds = append(run.Rounds, f)
+				run.Times = append(run.Times, period{from, time.Now()})
 			}
 		}
 	}
@@ -156,9 +158,16 @@ type result struct {
 type outcome struct {
 	Contender string            `json:"name"`
 	Rounds    []figures         `json:"rounds,omitempty"`
+	Times     []period          `json:"times,omitempty"` // of the rounds
 	Values    map[string]spread `json:"values,omitempty"`
 	Ratios    map[string]spread `json:"ratios,omitempty"` // how much better the first contender is: over 1, it is ahead
 	Failed    string            `json:"failed,omitempty"`
+}
+
+// period is from one time to another.
+type period struct {
+	From time.Time `json:"from"`
+	To   time.Time `json:"to"`
 }
 
 // fail notes an error, and drops what came before it: fewer rounds than the others have are not compared.
@@ -166,6 +175,7 @@ func (o *outcome) fail(err error) {
 	if err != nil {
 		o.Failed = err.Error()
 		o.Rounds = nil
+		o.Times = nil
 	}
 }
 
