@@ -30,7 +30,7 @@ NPM_CI := npm ci --silent --no-audit --no-fund --ignore-scripts
 .PHONY: all serve llama page tools peers run node release version clean \
 	test test-pure test-binding test-program quick check check-computing hardened lint fuzz corpus emulated portable \
 	page-test monitoring judges judges-golden real-models agents more-agents soak attack reproducible timing tokenizers \
-	memory bench simulate provenance fips-test man docs cuda-list
+	memory bench simulate provenance fips-test man docs cuda-list gpu-kit gpu-rehearsal
 
 all: serve
 
@@ -91,7 +91,7 @@ test-pure: llama page node
 	go test -run TestResidentMemory ./cmd/serve
 
 test-binding:
-	go test ./engine/llama ./bench ./release/...
+	go test ./engine/llama ./bench/... ./gpu ./release/...
 
 test-program:
 	$(RACE) -timeout 20m ./cmd/... ./doctor ./host ./library ./loader ./provenance
@@ -244,6 +244,16 @@ man: serve
 # The NVIDIA architectures for which bin/serve has machine code (ELF) and PTX.
 cuda-list:
 	@engine/llama/build.sh cuda-list bin/serve
+
+# What is taken along to a machine with a GPU that is lent for minutes (docs/gpu.md), and its rehearsal, without one.
+gpu-kit: serve peers
+	@gpu/pack.sh
+
+gpu-rehearsal: serve peers
+	CGO_ENABLED=0 go build -o build/gpu-rehearsal/ ./gpu ./bench
+	ln -sf $(CURDIR)/bin/serve build/gpu-rehearsal/serve
+	build/gpu-rehearsal/gpu -rehearse -bin build/gpu-rehearsal -peers $(PEERS) -out build/gpu-rehearsal/results -threads 2 \
+		-stages machine,rows,8b-gaps,1b
 
 # Kills the engine, and worse, for minutes under the load of 32 clients; make test does it for seconds.
 SOAK ?= 5m

@@ -87,9 +87,13 @@ func names(contenders []contender) (list []string) {
 // fixed are flags that do not depend on what is needed.
 func fixed(flags ...string) func(need) []string { return func(need) []string { return flags } }
 
-// sharedCells are fewer than the slots could fill, which makes them share one buffer, by too few to be missed.
+// sharedCells are fewer than the slots could fill, which makes them share one buffer, by too few to be missed. One slot
+// has one buffer.
 func sharedCells(n need) []string {
 	const missing = 64
+	if n.slots == 1 {
+		return nil
+	}
 	return []string{"--kv-cells", strconv.Itoa(n.slots*n.context - missing)}
 }
 

@@ -35,8 +35,8 @@ const (
 )
 
 // WriteShape writes a model in Q4_K_M that computes as much as a real one of its shape, and says nothing: for
-// measurements. Its tensors are pieces of one series of random blocks, so that it is written as fast as the disk writes.
-// The same shape gives the same bytes.
+// measurements. Its tensors are pieces of one series of random blocks, so that it is written as fast as the disk
+// writes. The same shape gives the same bytes.
 func WriteShape(path string, s Shape) (err error) {
 	w := shaped(s)
 	file, err := os.Create(path)
