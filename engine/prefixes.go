@@ -79,6 +79,35 @@ func (c *prefixes) replaces(p, old *prefix) bool {
 	return !c.whole && !old.pinned && p.scope == old.scope && common(p.tokens, old.tokens) >= n-n/part
 }
 
+// Without returns the parts of a region that do not lie in another.
+func (r Region) Without(other Region) (parts []Region) {
+	end := r.At + r.Size
+	begin := max(r.At, other.At)
+	until := min(end, other.At+other.Size)
+	if begin >= until {
+		return []Region{r}
+	}
+
+	if begin > r.At {
+		parts = append(parts, Region{At: r.At, Size: begin - r.At})
+	}
+	if until < end {
+		parts = append(parts, Region{At: until, Size: end - until})
+	}
+	return parts
+}
+
+// next returns where a prefix of so many bytes would be saved without others making room; a region of no bytes if
+// nowhere.
+func (c *prefixes) next(size int64) Region {
+	size = roundUp(size)
+	at, found := firstHole(c.list, c.size, size)
+	if !found {
+		return Region{}
+	}
+	return Region{At: at, Size: size}
+}
+
 // reserve finds room for a prefix of so many bytes, and takes others out of the index until there is: first those that
 // it replaces, then as evicted chooses. It reports false if there cannot be room, and has then taken none out.
 func (c *prefixes) reserve(p *prefix, size int64, now uint64) (at Region, gone []*prefix, ok bool) {

@@ -232,3 +232,38 @@ func TestStreamsDoNotWaitForSaving(t *testing.T) {
 		expect(t, fmt.Sprint(gap), s.plan().opText(), want)
 	}
 }
+
+// TestWithout cuts regions at both ends, at one, in the middle, and not at all.
+func TestWithout(t *testing.T) {
+	all := Region{At: 10, Size: 10}
+	for _, c := range []struct {
+		other Region
+		want  []Region
+	}{
+		{Region{}, []Region{all}},
+		{Region{At: 0, Size: 10}, []Region{all}},
+		{Region{At: 20, Size: 5}, []Region{all}},
+		{Region{At: 5, Size: 20}, nil},
+		{all, nil},
+		{Region{At: 5, Size: 8}, []Region{{13, 7}}},
+		{Region{At: 15, Size: 8}, []Region{{10, 5}}},
+		{Region{At: 12, Size: 3}, []Region{{10, 2}, {15, 5}}},
+	} {
+		if got := all.Without(c.other); !slices.Equal(got, c.want) {
+			t.Errorf("without %v: %v, want %v", c.other, got, c.want)
+		}
+	}
+}
+
+// TestNext is the hole that the next prefix of this size gets.
+func TestNext(t *testing.T) {
+	c := prefixes{size: 4 * regionUnit}
+	c.put(t, savedOf("a", "one", 1), 1)
+	c.put(t, savedOf("a", "two", 1), 2)
+	if got, want := c.next(regionUnit+1), (Region{2 * regionUnit, 2 * regionUnit}); got != want {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if got := c.next(3 * regionUnit); got != (Region{}) {
+		t.Errorf("%v where there is no room", got)
+	}
+}

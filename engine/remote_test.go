@@ -37,6 +37,7 @@ func wherever(t testing.TB, fake *enginetest.Fake) enginetest.Model {
 		context.Background(), remote.Options{
 			Spawn:   func() (*remote.Child, error) { return remotetest.Spawn(fake) },
 			Discard: fake.Discard,
+			Prepare: fake.Prepare,
 		},
 	)
 	if err != nil {

@@ -28,7 +28,7 @@ type Text interface {
 	Check(context.Context, Sampling) error
 }
 
-// A Runner is what the batching loop needs of a model. Step, CopyKV, RemoveKV, Save, Restore, Discard and
+// A Runner is what the batching loop needs of a model. Step, CopyKV, RemoveKV, Save, Restore, Discard, Prepare and
 // Embed are called by the loop's goroutine alone; the others by any goroutine, at any
 // time between the Runner's making and its Close.
 type Runner interface {
@@ -57,8 +57,12 @@ type Runner interface {
 	// Restore makes a sequence that has no cells hold what Save wrote. If it fails, nobody knows what the sequence has,
 	// or, with ErrRestarted or ErrCrashed, all cells are gone.
 	Restore(seq int, from Saved) error
-	// Discard gives the memory of a region back to the system.
-	Discard(Region)
+	// Discard drops what a region has, and gives its memory back to the system, but for what lies in kept, which is about
+	// to be written.
+	Discard(region, kept Region)
+	// Prepare has a region ready to be written, while other calls go on. Memory that was never written, or was given
+	// back, takes ten times as long to write as other memory.
+	Prepare(Region)
 	// Embed returns a vector for each input, of at most Limits().EmbedTokens tokens in
 	// all. Suspect says that they may have crashed the engine: nothing else may run. It fails with
 	// ErrRestarted or ErrCrashed, too.

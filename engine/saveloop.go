@@ -38,6 +38,9 @@ func (e *Engine) save(slot int, p *prefix) {
 	if reason == "" {
 		e.discard(e.sched.savedAs(p, took))
 		done = transferred(p, took)
+		if next := c.next(p.saved.Size); next.Size > 0 {
+			e.runner.Prepare(next)
+		}
 	} else {
 		e.sched.loseTokens(p.tokens, p.scope, ReuseDropped)
 		c.skip(reason)
@@ -67,11 +70,11 @@ func (e *Engine) trySave(slot int, p *prefix, bytes int64) Skip {
 				e.sched.loseTokens(old.tokens, old.scope, ReuseDropped)
 			}
 		}
-		e.discard(gone)
+		e.discardBut(gone, at)
 
 		saved, err := e.runner.Save(slot, at)
 		if err != nil {
-			e.runner.Discard(at)
+			e.runner.Discard(at, Region{})
 			slog.Debug("a sequence could not be saved", "error", err)
 			return SkipFailed
 		}
@@ -79,6 +82,7 @@ func (e *Engine) trySave(slot int, p *prefix, bytes int64) Skip {
 			p.saved = saved
 			return ""
 		}
+		e.runner.Discard(at, Region{})
 		bytes = saved.Size
 	}
 	return SkipFailed
@@ -116,9 +120,12 @@ func (e *Engine) restore(slot int, p *prefix) bool {
 }
 
 // discard gives the memory of prefixes back that are not in the index any more.
-func (e *Engine) discard(gone []*prefix) {
+func (e *Engine) discard(gone []*prefix) { e.discardBut(gone, Region{}) }
+
+// discardBut does the same, but for a region that is about to be written.
+func (e *Engine) discardBut(gone []*prefix, kept Region) {
 	for _, p := range gone {
-		e.runner.Discard(Region{At: p.saved.At, Size: p.held()})
+		e.runner.Discard(Region{At: p.saved.At, Size: p.held()}, kept)
 	}
 }
 

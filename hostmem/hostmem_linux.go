@@ -86,6 +86,38 @@ func (m *Arena) Discard(at, n int64) error {
 	return nil
 }
 
+// Prepare has a region take its memory, whatever it has, so that it need not when it is written: the kernel then makes
+// and clears each page, which takes ten times as long as writing. It may be called while others read and write.
+func (m *Arena) Prepare(at, n int64) error {
+	file, err := m.file.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("prepare memory: %w", err)
+	}
+	var failed error
+	err = file.Control(func(fd uintptr) { failed = populate(int(fd), at, n) }) // it cannot be closed meanwhile
+	return errors.Join(err, failed)
+}
+
+// populate writes to pages of a file what they have.
+func populate(fd int, at, n int64) error {
+	var s unix.Stat_t
+	if err := unix.Fstat(fd, &s); err != nil {
+		return fmt.Errorf("prepare memory: %w", err)
+	}
+	if err := check(at, n, s.Size, int64(os.Getpagesize())); err != nil {
+		return err
+	}
+	b, err := unix.Mmap(fd, at, int(n), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return fmt.Errorf("map %d bytes: %w", n, err)
+	}
+	defer func() { _ = unix.Munmap(b) }()
+	if err := unix.Madvise(b, unix.MADV_POPULATE_WRITE); err != nil {
+		return fmt.Errorf("prepare %d bytes: %w", n, err)
+	}
+	return nil
+}
+
 // Taken returns how many bytes the memory takes.
 func (m *Arena) Taken() (int64, error) {
 	var s unix.Stat_t

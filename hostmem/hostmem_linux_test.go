@@ -74,6 +74,30 @@ func TestArena(t *testing.T) {
 	}
 }
 
+// TestPrepared takes memory, and leaves what is there.
+func TestPrepared(t *testing.T) {
+	m := newArena(t)
+	if err := m.Limit(4 * unit); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, m, 0, unit, 'a')
+	if err := m.Prepare(0, 3*unit); err != nil {
+		t.Fatal(err)
+	}
+	if taken, err := m.Taken(); err != nil || taken < 3*unit || taken > 3*unit+unit/2 {
+		t.Errorf("%d bytes are taken, %v", taken, err)
+	}
+	if !holds(t, m, 0, unit, 'a') || !holds(t, m, unit, 2*unit, 0) {
+		t.Error("what was there is not")
+	}
+	if m.Prepare(3*unit, 2*unit) == nil {
+		t.Error("what is no region was prepared")
+	}
+	if err := m.Close(); err != nil || m.Prepare(0, unit) == nil {
+		t.Error("closed memory was prepared")
+	}
+}
+
 // TestNobodyChangesTheSize tries what a child could do with its descriptor: then this process, or another child, would
 // find no memory where it should be.
 func TestNobodyChangesTheSize(t *testing.T) {

@@ -28,6 +28,9 @@ func (m *Arena) Write(int64, int64, func([]byte) error) error { return ErrUnsupp
 // Discard fails.
 func (m *Arena) Discard(int64, int64) error { return ErrUnsupported }
 
+// Prepare fails.
+func (m *Arena) Prepare(int64, int64) error { return ErrUnsupported }
+
 // Taken fails.
 func (m *Arena) Taken() (int64, error) { return 0, ErrUnsupported }
 

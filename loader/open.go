@@ -126,6 +126,7 @@ func (o *opening) start(ctx context.Context, use *usage) (*remote.Model, []byte,
 		},
 		Report:  func(c remote.Crash) { o.l.reportCrash(o.q.Name, c) },
 		Discard: o.discard,
+		Prepare: o.prepare,
 	})
 	if failed := cardFailure(err); failed != nil {
 		return nil, nil, failed

@@ -143,10 +143,27 @@ func (f *Fake) Restore(seq int, from engine.Saved) error {
 }
 
 // Discard implements engine.Runner: no part of what is there may stay.
-func (f *Fake) Discard(r engine.Region) {
+func (f *Fake) Discard(region, _ engine.Region) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.saved.discard(f, r)
+	f.saved.discard(f, region)
+}
+
+// Prepare implements engine.Runner: nothing may be there.
+func (f *Fake) Prepare(r engine.Region) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	m := f.saved
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if r.At < 0 || r.Size <= 0 || r.At+r.Size > m.size {
+		_ = f.fault("%+v is prepared of %d bytes", r, m.size)
+	}
+	for _, s := range m.saved {
+		if s.at.At < r.At+r.Size && r.At < s.at.At+s.at.Size {
+			_ = f.fault("%+v is prepared, where %+v is", r, s.at)
+		}
+	}
 }
 
 func (m *Memory) discard(f *Fake, r engine.Region) {

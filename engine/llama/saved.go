@@ -4,10 +4,12 @@ package llama
 import "C"
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"math"
+	"sync"
 	"unsafe"
 
 	"serve/engine"
@@ -98,7 +100,7 @@ func (r *Runner) Save(seq int, to engine.Region) (engine.Saved, error) {
 		if int64(n) != saved.Size {
 			return fmt.Errorf("sequence %d was not saved", seq)
 		}
-		saved.Sum = crc32.Checksum(b, castagnoli)
+		saved.Sum = checksum(b)
 		return nil
 	})
 	return saved, err
@@ -110,7 +112,7 @@ func (r *Runner) Restore(seq int, from engine.Saved) error {
 		return fmt.Errorf("sequence %d cannot be restored", seq)
 	}
 	return r.saved.Read(from.At, from.Size, func(b []byte) error {
-		if crc32.Checksum(b, castagnoli) != from.Sum {
+		if checksum(b) != from.Sum {
 			return errors.New("what was saved has changed")
 		}
 		return r.ctx.SetState(seq, b)
@@ -118,8 +120,33 @@ func (r *Runner) Restore(seq int, from engine.Saved) error {
 }
 
 // Discard ignores what cannot be: then the memory stays where it is, and is written over.
-func (r *Runner) Discard(region engine.Region) {
-	if r.saved != nil {
-		_ = r.saved.Discard(region.At, region.Size)
+func (r *Runner) Discard(region, kept engine.Region) {
+	if r.saved == nil {
+		return
 	}
+	for _, part := range region.Without(kept) {
+		_ = r.saved.Discard(part.At, part.Size)
+	}
+}
+
+// Prepare ignores what cannot be: then writing takes longer.
+func (r *Runner) Prepare(region engine.Region) {
+	if r.saved != nil {
+		go func() { _ = r.saved.Prepare(region.At, region.Size) }()
+	}
+}
+
+// checksum is the sum of the sums of pieces, which processors compute at the same time.
+func checksum(b []byte) uint32 {
+	const piece = 4 << 20
+	sums := make([]byte, 4*((len(b)+piece-1)/piece))
+	var all sync.WaitGroup
+	for i := range len(sums) / 4 {
+		all.Go(func() {
+			part := b[i*piece : min((i+1)*piece, len(b))]
+			binary.LittleEndian.PutUint32(sums[4*i:], crc32.Checksum(part, castagnoli))
+		})
+	}
+	all.Wait()
+	return crc32.Checksum(sums, castagnoli)
 }

@@ -169,7 +169,7 @@ func TestRestoredIsWhatWasSaved(t *testing.T) {
 		t.Errorf("what was saved: %v", err)
 	}
 
-	r.Discard(engine.Region{Size: 1 << 20})
+	r.Discard(engine.Region{Size: 1 << 20}, engine.Region{})
 	if taken, err := memory.Taken(); err != nil || taken > 1<<20 {
 		t.Errorf("%d bytes are taken of what was discarded, %v", taken, err)
 	}

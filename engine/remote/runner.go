@@ -33,8 +33,10 @@ type Options struct {
 	// Check says whether a model can be the one that was asked for: what a child says is not believed.
 	Check func(*engine.ModelInfo, engine.Limits) error
 
-	// Discard gives the memory of a region back to which children saved sequences; nil if they save none.
-	Discard func(engine.Region)
+	// Discard and Prepare are those of engine.Runner for the memory to which children save sequences; nil if they save
+	// none.
+	Discard func(region, kept engine.Region)
+	Prepare func(engine.Region)
 
 	// Restarted reads the answer of a child that has taken another's place.
 	Restarted func(answer []byte)

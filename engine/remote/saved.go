@@ -36,9 +36,16 @@ func (r *Runner) Restore(seq int, from engine.Saved) error {
 }
 
 // Discard gives memory back, without the child: it may be the next one by now.
-func (r *Runner) Discard(region engine.Region) {
+func (r *Runner) Discard(region, kept engine.Region) {
 	if r.o.Discard != nil {
-		r.o.Discard(region)
+		r.o.Discard(region, kept)
+	}
+}
+
+// Prepare is for whichever child writes next, too.
+func (r *Runner) Prepare(region engine.Region) {
+	if r.o.Prepare != nil {
+		r.o.Prepare(region)
 	}
 }
 
