@@ -28,7 +28,7 @@ FUZZTIME ?= 10000x
 NPM_CI := npm ci --silent --no-audit --no-fund --ignore-scripts
 
 .PHONY: all serve llama page tools peers run node release version clean \
-	test test-pure test-binding test-program quick check check-computing hardened lint fuzz corpus emulated portable \
+	test test-pure test-binding test-program quick check check-computing check-clients hardened lint fuzz corpus emulated portable \
 	page-test monitoring judges judges-golden real-models agents more-agents soak attack reproducible timing tokenizers \
 	memory bench simulate provenance fips-test man docs cuda-list gpu-kit gpu-rehearsal
 
@@ -225,10 +225,14 @@ monitoring:
 hardened: serve
 	go run ./release hardened bin/serve
 
-# The same as .ci/run: make test, and beside the tests of the program all else that computes.
+# The same as .ci/run: make test, and beside the tests of the program all else that computes. Then what computes with real
+# models, and beside it what mostly waits for a browser and for agents.
 check: llama page node lint test-pure
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync test-program check-computing
-	@$(MAKE) --no-print-directory judges agents page-test monitoring
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync judges check-clients
+
+check-clients:
+	@$(MAKE) --no-print-directory agents page-test monitoring
 
 # One after another.
 check-computing:

@@ -13,10 +13,10 @@ import (
 const maxMeasured = 1 << 20
 
 // Memory of a driver's context for each process: on the card 580 to 592 MiB on an H100 and an H200 after a model has
-// computed there, and 200 to 700 MB according to others (llama.cpp#21692); on the host 115 to 135 MiB.
+// computed there, and 200 to 700 MB according to others (llama.cpp#21692); on the host 115 to 175 MiB.
 const (
 	contextMemory     = 592 << 20
-	contextHostMemory = 120 << 20
+	contextHostMemory = 160 << 20
 )
 
 // Memory of an engine's process beyond what llama.cpp lays out. Most of it is pages of the program,
