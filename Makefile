@@ -240,6 +240,7 @@ check-computing:
 	@$(MAKE) --no-print-directory fuzz
 	@$(MAKE) --no-print-directory hardened emulated
 	@$(MAKE) --no-print-directory peers real-models
+	@$(MAKE) --no-print-directory gpu-rehearsal
 
 # The manual pages, generated from the commands' help: man -l build/man/serve.1
 man: serve
