@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -37,21 +38,21 @@ func speedOf(shape, clients, beside string, rounds int) func(context.Context, *k
 		if k.rehearse {
 			clients = "1,3"
 		}
-		return k.bench(ctx, shape, "-workloads", "crowd", "-clients", clients, "-beside", beside,
+		return k.bench(ctx, shape, beside, "-workloads", "crowd", "-clients", clients,
 			"-rounds", strconv.Itoa(rounds), "-requests", "1", "-prompt", k.short(tokensOf), "-tokens", k.short(tokensOf))
 	}
 }
 
 func gapsOf(shape string) func(context.Context, *kit) error {
 	return func(ctx context.Context, k *kit) error {
-		return k.bench(ctx, shape, "-workloads", "gaps", "-beside", "tuned-bs", "-rounds", "1",
+		return k.bench(ctx, shape, "tuned-bs", "-workloads", "gaps", "-rounds", "1",
 			"-long-prompt", k.short(4000))
 	}
 }
 
 func agentOf(shape string) func(context.Context, *kit) error {
 	return func(ctx context.Context, k *kit) error {
-		return k.bench(ctx, shape, "-workloads", "agent", "-beside", "tuned-bs", "-rounds", "1", "-conversations", "12",
+		return k.bench(ctx, shape, "tuned-bs", "-workloads", "agent", "-rounds", "1", "-conversations", "12",
 			"-history", k.short(2000), "-turns", "3", "-tokens", k.short(tokensOf))
 	}
 }
@@ -88,7 +89,7 @@ type benchResult struct {
 }
 
 // bench runs the program of that name with a model, and keeps its results.
-func (k *kit) bench(ctx context.Context, shape string, args ...string) error {
+func (k *kit) bench(ctx context.Context, shape, beside string, args ...string) error {
 	const ending = 10 * time.Second // for a round that has begun, and for what ends after it
 	model, err := k.model(shape)
 	if err != nil {
@@ -99,7 +100,7 @@ func (k *kit) bench(ctx context.Context, shape string, args ...string) error {
 		return err
 	}
 	args = slices.Concat(args, []string{
-		"-serve", filepath.Join(k.bin, "serve"), "-peers", k.peers, "-threads", strconv.Itoa(k.threads),
+		"-beside", cmp.Or(k.beside, beside), "-serve", filepath.Join(k.bin, "serve"), "-peers", k.peers, "-threads", strconv.Itoa(k.threads),
 		"-for", max(k.left()-ending, time.Second).String(), "-seed", "7", "-json", results, model,
 	})
 	k.say("bench %s", strings.Join(args, " "))
