@@ -30,6 +30,7 @@ type options struct {
 	limit    time.Duration
 	stages   []string
 	beside   string
+	only     string
 	rehearse bool
 	threads  int
 	price    float64
@@ -54,6 +55,7 @@ func parse(args []string, messages io.Writer) (*options, error) {
 	f.StringVar(&o.out, "out", "gpu-results", "folder for report.md, results.json and log.txt")
 	f.DurationVar(&o.limit, "for", 8*time.Minute, "time after which it ends")
 	f.StringVar(&chosen, "stages", strings.Join(stageNames(), ","), "what is done, in this order")
+	f.StringVar(&o.only, "row", "", "only rows that begin with this")
 	f.StringVar(&o.beside, "beside", "", "what serve is compared with (bench -h), instead of what each stage has")
 	f.BoolVar(&o.rehearse, "rehearse", false, "with tiny models and few clients, also without a GPU")
 	f.IntVar(&o.threads, "threads", 8, "threads that compute on the CPU")

@@ -56,6 +56,7 @@ var rows = []row{
 	{"nobody can be connected to", "serve 1b.gguf --offline", false, answers("--offline")},
 	{"another user", "setpriv --reuid 65534 --regid 65534 --clear-groups serve 1b.gguf", true, anotherUser},
 	{"answers alone, in a crowd, and on the CPU", "serve demo", false, sameAnswers},
+	{"tokens drawn on the GPU and on the CPU", "serve demo --backend-sampling on", false, sameDraws},
 	{"the engine is killed under load", "serve demo", false, killedEngine},
 }
 
@@ -64,6 +65,9 @@ func tryRows(ctx context.Context, k *kit) error {
 	const least = 8 * time.Second
 	failed := 0
 	for _, r := range rows {
+		if !strings.HasPrefix(r.about, k.only) {
+			continue
+		}
 		res := rowResult{About: r.about, Command: r.command}
 		begin := time.Now()
 		switch {
@@ -209,12 +213,19 @@ func (k *kit) launch(command launch.Command) (*trial, error) {
 
 // greedy asks for an answer of so many tokens.
 func (t *trial) greedy(ctx context.Context, prompt string, tokens int, event func(time.Time)) (string, error) {
+	return t.ask(ctx, prompt, tokens, map[string]any{"temperature": 0}, event)
+}
+
+// ask does the same with fields of the request.
+func (t *trial) ask(
+	ctx context.Context, prompt string, tokens int, fields map[string]any, event func(time.Time),
+) (string, error) {
 	a, err := t.Client.Ask(ctx, loadgen.Call{
 		Model:  t.Model,
 		Prompt: prompt,
 		Tokens: tokens,
 		Chat:   true,
-		Fields: map[string]any{"temperature": 0},
+		Fields: fields,
 		Event:  event,
 	})
 	if err == nil && a.Answered == 0 {

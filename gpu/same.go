@@ -67,6 +67,42 @@ func sameAnswers(ctx context.Context, k *kit) (string, error) {
 	return seen, nil
 }
 
+// sameDraws compares answers of which tokens are drawn at random, by seeds, on the device that computes them and on the
+// CPU. Rounding may decide otherwise once in a while, so most must be the same.
+func sameDraws(ctx context.Context, k *kit) (string, error) {
+	var texts [2][]string
+	for way, flag := range []string{"on", "off"} {
+		t, err := k.start("demo", nil, "--backend-sampling", flag)
+		if err != nil {
+			return "", err
+		}
+		for i, q := range questions {
+			var text string
+			text, err = t.ask(ctx, q, 48, map[string]any{"temperature": 1, "top_p": 0.95, "top_k": 40, "seed": i}, nil)
+			if err != nil {
+				break
+			}
+			texts[way] = append(texts[way], text)
+		}
+		t.Stop()
+		if err != nil {
+			return "", err
+		}
+	}
+
+	same := 0
+	for i := range questions {
+		if texts[0][i] == texts[1][i] {
+			same++
+		}
+	}
+	seen := fmt.Sprintf("%d of %d answers at temperature 1 are the same", same, len(questions))
+	if same < len(questions)*3/4 {
+		return seen, errors.New("they are drawn otherwise")
+	}
+	return seen, nil
+}
+
 // together asks n prompts at the same time.
 func (t *trial) together(
 	ctx context.Context, n int, prompt func(int) string, tokens int, event func(int, time.Time),
