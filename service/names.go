@@ -228,15 +228,32 @@ func (s *Service) unname(ctx context.Context, name string) (m *pool.Model, done 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m = s.lookUp(name)
-	switch {
-	case m != nil && !s.may(ctx, m):
+	if m != nil && !s.may(ctx, m) {
 		return nil, false, notHere(name)
-	case s.given[name] == nil:
+	}
+	given := s.givenAs(name, m)
+	if given == "" {
 		return m, false, nil
 	}
-	delete(s.given, name)
-	s.drop(func(other string, _ *pool.Model) bool { return other == name })
+	delete(s.given, given)
+	s.drop(func(other string, _ *pool.Model) bool { return other == given })
 	return nil, true, nil
+}
+
+// givenAs returns how a client has spelled a name that it has given to a model, if it is one. The caller holds the mutex.
+func (s *Service) givenAs(name string, m *pool.Model) string {
+	if _, known := s.byName[name]; known {
+		if s.given[name] == nil {
+			return ""
+		}
+		return name
+	}
+	for _, given := range slices.Sorted(maps.Keys(s.given)) {
+		if s.given[given] == m && fold(given) == fold(name) && fold(m.ID) != fold(name) {
+			return given
+		}
+	}
+	return ""
 }
 
 // notHere returns the fault for a model that is not stored, or is none for the client that asks.

@@ -69,6 +69,16 @@ func TestFind(t *testing.T) {
 		t.Error("a model has the name of another")
 	}
 
+	// A name is removed alone, however it is spelled.
+	if e := s.Name(t.Context(), stored, "again"); e != nil {
+		t.Fatal(e)
+	}
+	if e := s.Remove(local, "Again:latest"); e != nil {
+		t.Error(e)
+	}
+	find(t.Context(), "again", "")
+	find(local, "stored", "stored")
+
 	// A name is removed alone; then the files, but not of what the server was started with.
 	for _, tt := range []struct {
 		name string
