@@ -2,6 +2,7 @@ package loader
 
 import (
 	"errors"
+	"fmt"
 
 	"serve/engine"
 	"serve/engine/llama"
@@ -89,13 +90,22 @@ func (o *opening) newCache() error {
 		return nil
 	}
 	memory, err := hostmem.New()
-	switch {
-	case errors.Is(err, hostmem.ErrUnsupported):
-		return nil
-	case err != nil:
-		return err
+	if err != nil {
+		return o.q.Options.withoutCache(err)
 	}
 	o.cache = memory
+	return nil
+}
+
+// withoutCache returns an error if there is to be a prefix cache and this system has no memory for one. Unless its size
+// was given, there is none then.
+func (o *ModelOptions) withoutCache(err error) error {
+	if !errors.Is(err, hostmem.ErrUnsupported) {
+		return err
+	}
+	if o.PrefixCache.Given {
+		return fmt.Errorf("prefix cache: %w; its size can only be 0", err)
+	}
 	return nil
 }
 
