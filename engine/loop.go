@@ -179,6 +179,7 @@ func (e *Engine) generate() error {
 	for i, q := range st.drawn {
 		e.draw(q, &st.rows[i], now)
 	}
+	e.prepare()
 	return nil
 }
 

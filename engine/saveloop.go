@@ -24,7 +24,21 @@ func (e *Engine) wait(ctx context.Context) {
 	case <-quiet:
 		e.sched.planSave(slot)
 		e.changeKV(&e.sched.step)
+		e.prepare()
 	}
+}
+
+// prepare has the next hole ready for a prefix as large as the last that was saved. It comes after a step: what it does
+// meanwhile would take the processor from one that restores.
+func (e *Engine) prepare() {
+	c := &e.sched.saving
+	if c.unready == 0 {
+		return
+	}
+	if next := c.next(c.unready); next.Size > 0 {
+		e.runner.Prepare(next)
+	}
+	c.unready = 0
 }
 
 // save saves what a slot holds. If that fails, it is lost when the slot is given to another sequence.
@@ -38,9 +52,7 @@ func (e *Engine) save(slot int, p *prefix) {
 	if reason == "" {
 		e.discard(e.sched.savedAs(p, took))
 		done = transferred(p, took)
-		if next := c.next(p.saved.Size); next.Size > 0 {
-			e.runner.Prepare(next)
-		}
+		c.unready = p.saved.Size
 	} else {
 		e.sched.loseTokens(p.tokens, p.scope, ReuseDropped)
 		c.skip(reason)

@@ -16,6 +16,7 @@ type saving struct {
 	all      bool    // whatever it costs to compute
 	perToken float64 // bytes of the last sequence that was saved, by its tokens
 	planned  float64 // seconds of what the step saves and restores
+	unready  int64   // bytes of a prefix that was saved, as long as the next one has no memory that is ready
 	skipped  map[Skip]uint64
 	changed  bool // skipped has, since it was last read
 }
