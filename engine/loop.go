@@ -308,7 +308,7 @@ func (e *Engine) draw(q *sequence, row *Row, now time.Time) {
 	q.tokens = append(q.tokens, row.Token)
 	q.req.stream.drawn(now)
 
-	e.meter.token(q, now)
+	e.meter.token(q, row.sampledOn(), now)
 	piece := m.Pieces[row.Token]
 	if q.req.preserved[row.Token] {
 		piece = m.Special[row.Token]

@@ -83,16 +83,26 @@ func refusal(err error) RefusalReason {
 	return RefusedFull
 }
 
+// SampledOn is where a token was drawn.
+type SampledOn string
+
+// The places: the device that computed the logits, or the processor, to which they were copied.
+const (
+	SampledOnBackend SampledOn = "backend"
+	SampledOnHost    SampledOn = "host"
+)
+
 // Measures are what an engine has measured since it began.
 type Measures struct {
-	FirstToken Histogram // seconds from a choice's arrival to its first token
-	Gap        Histogram // seconds between two tokens of a choice
-	Queue      Histogram // seconds from a choice's arrival to its place in the batch
-	Whole      Histogram // seconds from a choice's arrival to its end
-	Prompts    Histogram // tokens of a request's prompt
-	Answers    Histogram // tokens of a choice's answer
-	Rows       Histogram // sequences that a step drew tokens for
-	Tokens     uint64    // of answers, also of those that have not ended
+	FirstToken Histogram            // seconds from a choice's arrival to its first token
+	Gap        Histogram            // seconds between two tokens of a choice
+	Queue      Histogram            // seconds from a choice's arrival to its place in the batch
+	Whole      Histogram            // seconds from a choice's arrival to its end
+	Prompts    Histogram            // tokens of a request's prompt
+	Answers    Histogram            // tokens of a choice's answer
+	Rows       Histogram            // sequences that a step drew tokens for
+	Tokens     uint64               // of answers, also of those that have not ended
+	Sampled    map[SampledOn]uint64 // the same, by where they were drawn
 	Outcomes   map[Outcome]uint64
 	Ended      map[Outcome]uint64 // tokens of the answers of choices that ended so
 	Refused    map[RefusalReason]uint64
@@ -111,6 +121,7 @@ func (m *Measures) Add(o Measures) {
 		pair.to.merge(pair.from)
 	}
 	m.Tokens += o.Tokens
+	addCounts(&m.Sampled, o.Sampled)
 	addCounts(&m.Outcomes, o.Outcomes)
 	addCounts(&m.Ended, o.Ended)
 	addCounts(&m.Refused, o.Refused)
@@ -186,6 +197,7 @@ func newMeter() *meter {
 		Ended:      maps.Clone(outcomes),
 		Refused:    refused,
 		Reuse:      reuse,
+		Sampled:    map[SampledOn]uint64{SampledOnBackend: 0, SampledOnHost: 0},
 	}}
 }
 
@@ -217,10 +229,11 @@ func (t *meter) step(rows int) {
 	t.m.Rows.add(float64(rows))
 }
 
-func (t *meter) token(q *sequence, now time.Time) {
+func (t *meter) token(q *sequence, on SampledOn, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.m.Tokens++
+	t.m.Sampled[on]++
 	*t.rate.at(now)++
 	if q.last.IsZero() {
 		t.m.FirstToken.add(now.Sub(q.req.arrived).Seconds())

@@ -245,7 +245,15 @@ type Row struct {
 	Token        Token
 	LogProb      float32
 	Alternatives []TokenLogProb // cap is reused
+	OnBackend    bool           // drawn on the device that computed the logits
 	Err          error
+}
+
+func (r *Row) sampledOn() SampledOn {
+	if r.OnBackend {
+		return SampledOnBackend
+	}
+	return SampledOnHost
 }
 
 // TokenLogProb is a token and the natural logarithm of its probability.

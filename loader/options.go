@@ -17,16 +17,18 @@ const AutoKernels = "auto"
 // ModelOptions control the layout of a model in memory. They are plain data, passed to the
 // engine's process as JSON. The plan chooses fields that are zero.
 type ModelOptions struct {
-	Context   int    // maximum tokens per request, prompt plus answer; 0 for as much of the model's own as fits
-	Parallel  int    // requests processed at the same time
-	Cells     int    // total KV cells; 0 for Context times Parallel, or what fits in memory
-	KVType    string // data type of the KV cache: f16, q8_0 or q4_0
-	Threads   int    // compute threads; 0 for one per physical core
-	Kernels   string // CPU kernels: AutoKernels, or a name
-	GPULayers Layers
-	NoMMap    bool // read the file instead of mapping it
-	NoRepack  bool // keep the CPU's weights as they are in the file
-	Reserve   Reserve
+	Context  int    // maximum tokens per request, prompt plus answer; 0 for as much of the model's own as fits
+	Parallel int    // requests processed at the same time
+	Cells    int    // total KV cells; 0 for Context times Parallel, or what fits in memory
+	KVType   string // data type of the KV cache: f16, q8_0 or q4_0
+	Threads  int    // compute threads; 0 for one per physical core
+	// BackendSampling says whether tokens are drawn on the device that computes the logits: on, off, or auto, on a GPU.
+	BackendSampling string
+	Kernels         string // CPU kernels: AutoKernels, or a name
+	GPULayers       Layers
+	NoMMap          bool // read the file instead of mapping it
+	NoRepack        bool // keep the CPU's weights as they are in the file
+	Reserve         Reserve
 	// PrefixCache is the host memory for prefixes that lose their slots.
 	PrefixCache CacheSize
 	// Reproducible makes answers that depend on nothing but their requests: on the CPU, with weights as they are in the

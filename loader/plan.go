@@ -96,6 +96,7 @@ func (p *planner) options() (llama.Options, error) {
 		Cells:     p.o.Cells,
 		Projector: p.projector,
 	}
+	lo.BackendSampling = p.o.BackendSampling
 	lo.Model.NoMMap = p.o.NoMMap
 	lo.Model.NoRepack = p.o.NoRepack
 	lo.Reproducible = p.o.Reproducible

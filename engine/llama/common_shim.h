@@ -55,6 +55,7 @@ struct quieted {
 
 // In context.cpp.
 llama_context_params context_params(const serve_context_params & p);
+int32_t sampled_rows(const serve_context_params & p);  // most rows of logits of a decode
 
 // In request_grammar.cpp. j is the JSON that makes a sampler.
 std::unique_ptr<grammar> new_grammar(const serve_model * model, const common_json & j);

@@ -36,13 +36,39 @@ llama_context_params context_params(const serve_context_params & p) {
     return cp;
 }
 
+int32_t sampled_rows(const serve_context_params & p) {
+    return (int32_t) std::max(p.n_outputs == 0 ? p.n_batch : p.n_outputs, p.n_seq_max);
+}
+
 namespace {
+
+// finish_sampling ends what a decode has done beside its graphs.
+void finish_sampling(serve_context * ctx, serve_error * err) {
+    if (!ctx->backend) {
+        return;
+    }
+    try {
+        ctx->backend->end();
+    } catch (const std::exception & e) {
+        if (!ctx->abort.load(std::memory_order_relaxed)) {
+            throw;
+        }
+        fail(err, SERVE_ABORTED, "decode aborted");
+    }
+}
 
 // decode computes a batch and says what came of it.
 void decode(serve_context * ctx, const llama_batch & b, serve_error * err) {
     first_error.clear();
+    if (ctx->backend) {
+        std::vector<int32_t> seq(b.n_tokens);
+        for (int32_t i = 0; i < b.n_tokens; i++) {
+            seq[i] = b.seq_id[i][0];
+        }
+        ctx->backend->begin(b.n_tokens, seq.data(), b.logits, ctx->wanted);
+    }
     switch (llama_decode(ctx->ctx, b)) {
-        case 0: return;
+        case 0: return finish_sampling(ctx, err);
         case 1: return fail(err, SERVE_NO_SLOT, "no KV cells for a batch of " + std::to_string(b.n_tokens) + " tokens");
         case 2: return fail(err, SERVE_ABORTED, "decode aborted");
         case -1: return fail(err, SERVE_INVALID, llama_error("invalid batch"));
@@ -80,12 +106,21 @@ serve_context * serve_context_new(serve_model * model, serve_context_params para
         first_error.clear();
         auto ctx = std::make_unique<serve_context>();
         llama_context_params cp = context_params(params);
+        if (params.backend_sampling) {
+            ctx->backend = backend_sampling::make(model->model, sampled_rows(params), true);
+        }
+        if (ctx->backend) {
+            ctx->backend->enter(cp);
+        }
         cp.abort_callback_data  = &ctx->abort;
         cp.abort_callback       = [](void * flag) { return ((std::atomic<bool> *) flag)->load(std::memory_order_relaxed); };
         ctx->ctx = llama_init_from_model(model->model, cp);
         if (ctx->ctx == nullptr) {
             fail(err, SERVE_FAILED, llama_error("llama.cpp could not create a context"));
             return nullptr;
+        }
+        if (ctx->backend) {
+            ctx->backend->attach(ctx->ctx);
         }
         ggml_threadpool_params tp = ggml_threadpool_params_default(params.n_threads);
         tp.poll                   = params.poll;
@@ -135,6 +170,10 @@ bool serve_one_path(serve_context * ctx, bool on) noexcept {
 }
 
 void serve_abort(serve_context * ctx, bool on) noexcept { ctx->abort.store(on, std::memory_order_relaxed); }
+
+bool serve_samples(const serve_context * ctx) noexcept { return ctx->backend != nullptr; }
+
+bool serve_model_offloads(const serve_model * model) noexcept { return logits_on_gpu(model->model); }
 
 void serve_decode(serve_context * ctx, int32_t n, const int32_t * tokens, const int32_t * pos, const int32_t * seq,
                   const int8_t * output, serve_error * err) {
@@ -201,7 +240,7 @@ size_t serve_state_set(serve_context * ctx, int32_t seq, const uint8_t * buf, si
 
 void serve_logits(serve_context * ctx, int32_t i, float * out, serve_error * err) {
     guard(err, [&] {
-        const float * logits = llama_get_logits_ith(ctx->ctx, i);
+        const float * logits = ctx->logits(i);
         if (logits == nullptr) {
             return fail(err, SERVE_INVALID, "no logits at batch index " + std::to_string(i));
         }

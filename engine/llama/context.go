@@ -37,7 +37,9 @@ type ContextOptions struct {
 	Poll       int    // how hard idle compute threads spin, 0..100
 	KVType     string // f16 by default
 	Embeddings bool   // gives embeddings, not logits
-	Pooling    int    // of embeddings
+	// BackendSampling draws tokens where the logits are, if the device can; see Context.Step.
+	BackendSampling bool
+	Pooling         int // of embeddings
 }
 
 func (o ContextOptions) c() (C.serve_context_params, error) {
@@ -56,6 +58,7 @@ func (o ContextOptions) c() (C.serve_context_params, error) {
 		n_seq_max: C.uint32_t(o.Sequences), n_outputs: C.uint32_t(o.Outputs),
 		n_threads: C.int32_t(o.Threads), poll: C.uint32_t(o.Poll), type_k: kv, type_v: kv,
 		pooling: C.int32_t(o.Pooling), unified: C.bool(o.Shared), embeddings: C.bool(o.Embeddings),
+		backend_sampling: C.bool(o.BackendSampling),
 	}, nil
 }
 

@@ -1,6 +1,7 @@
 // A context, which decodes and samples.
 #pragma once
 
+#include "backend_sampling.h"
 #include "kernels.h"
 
 #include "ggml-cpu.h"
@@ -9,6 +10,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <vector>
 
 // gang runs a function on all threads of a ggml pool, in the few microseconds
@@ -45,6 +47,9 @@ struct gang {
 
 struct serve_context {
     gang               sampling;
+    std::unique_ptr<backend_sampling> backend;  // if tokens are drawn where the logits are
+    std::vector<int32_t> drawn;   // of the rows that serve_plan was given: the number of a draw of backend, or -1
+    std::vector<int32_t> wanted;  // batch indices of those rows that are drawn on the host
     const kernels &    processor = current_kernels();
     llama_context *    ctx  = nullptr;
     ggml_threadpool_t  pool = nullptr;
@@ -53,4 +58,16 @@ struct serve_context {
     int32_t            n_vocab = 0;
     int32_t            n_threads = 1;
     std::atomic<bool>  abort{false};
+
+    // logits returns a row of logits of the last decode; nullptr if it has none there.
+    float * logits(int32_t index) { return backend ? backend->logits(index) : llama_get_logits_ith(ctx, index); }
+
+    // plan_nothing makes the next decode copy all of its logits.
+    void plan_nothing() {
+        drawn.clear();
+        wanted.clear();
+        if (backend) {
+            backend->draws.clear();
+        }
+    }
 };

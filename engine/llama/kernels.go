@@ -165,7 +165,8 @@ func (e *excerpt) trial(name string, o Options) (*kernelsTrial, error) {
 	}
 	m.info.Vocabulary = e.vocabulary
 
-	c := o.contextOptions()
+	c := o.contextOptions(m)
+	c.BackendSampling = false
 	c.Sequences = timingRows
 	c.Cells = timingRows * 2 * timingPrompt
 	c.Batch = timingPrompt

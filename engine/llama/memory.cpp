@@ -1,6 +1,8 @@
 // Memory: what a model takes, computed without loading it, and what is given back after a load.
 #include "common_shim.h"
 
+#include "backend_sampling.h"
+
 #include "ggml-backend.h"
 #include "json.h"
 #include "llama-ext.h"
@@ -180,6 +182,14 @@ char * serve_memory(const serve_model * sm, serve_context_params params, serve_e
             sum.model   += taken.model;
             sum.context += taken.context;
             sum.compute += taken.compute;
+        }
+
+        const auto sampling = params.backend_sampling ? backend_sampling::make(model, sampled_rows(params), false) : nullptr;
+        if (sampling) {
+            ggml_backend_dev_t dev    = sampling->device();
+            const bool         on_cpu = ggml_backend_dev_type(dev) == GGML_BACKEND_DEVICE_TYPE_CPU;
+            (on_cpu ? host : cards[dev]).compute += sampling->device_bytes();
+            host.compute += sampling->host_bytes();
         }
 
         common_json list = common_json::array();

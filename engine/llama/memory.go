@@ -64,12 +64,12 @@ func Measure(path string, o Options) (*Memory, error) {
 	case !memory.Generates:
 		memory.Devices = embedding
 	case err == nil:
-		memory.Devices, err = m.layOut(o.contextOptions())
+		memory.Devices, err = m.layOut(o.contextOptions(m))
 		for i := range memory.Devices {
 			memory.Devices[i].Later = embedding[i].KV + embedding[i].Compute + embedding[i].Later
 		}
 	default: // it cannot embed, and says so when it is asked to
-		memory.Devices, err = m.layOut(o.contextOptions())
+		memory.Devices, err = m.layOut(o.contextOptions(m))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("measure model %q: %w", path, err)

@@ -210,6 +210,9 @@ func (m *Model) Close() {
 // kernels.
 func (m *Model) plain() bool { return bool(C.serve_model_plain(m.c)) }
 
+// offloads reports whether a GPU computes the logits.
+func (m *Model) offloads() bool { return bool(C.serve_model_offloads(m.c)) }
+
 // flags returns, for every token, whether it ends generation.
 func (m *Model) endsGeneration() []bool {
 	flags := make([]C.uint8_t, m.info.Vocabulary)

@@ -13,15 +13,18 @@ import (
 
 // Options size a Runner. Zero values take the defaults named.
 type Options struct {
-	Model      LoadOptions
-	Projector  string // file of what makes embeddings of images; none
-	Context    int    // tokens a sequence can hold, at most what the model was trained for; required
-	Sequences  int    // sequences decoded together; required
-	Cells      int    // KV cells in all; 0 for Context*Sequences, fewer make the sequences share one buffer
-	Batch      int    // tokens of a step, 512
-	Threads    int    // Threads()
-	KVType     string // f16
-	EmbedLimit int    // most tokens of an embedding input of a model that generates, 2048
+	Model     LoadOptions
+	Projector string // file of what makes embeddings of images; none
+	Context   int    // tokens a sequence can hold, at most what the model was trained for; required
+	Sequences int    // sequences decoded together; required
+	Cells     int    // KV cells in all; 0 for Context*Sequences, fewer make the sequences share one buffer
+	Batch     int    // tokens of a step, 512
+	Threads   int    // Threads()
+	KVType    string // f16
+	// BackendSampling says whether tokens are drawn on the device that computes the logits: on, off, or auto, the default,
+	// which draws there on a GPU.
+	BackendSampling string
+	EmbedLimit      int // most tokens of an embedding input of a model that generates, 2048
 	// Reproducible makes everything so (engine.Limits), embeddings too: Verify fails where it cannot be.
 	Reproducible bool
 	// NotReproducible says that Verify has found that nothing can be so, in an earlier process.
@@ -101,10 +104,11 @@ type Runner struct {
 var _ engine.Runner = (*Runner)(nil)
 
 // contextOptions sizes the generating context.
-func (o Options) contextOptions() ContextOptions {
+func (o Options) contextOptions(m *Model) ContextOptions {
 	c := ContextOptions{
 		Cells: o.Cells, Sequences: o.Sequences, Batch: o.Batch, Threads: o.Threads, Poll: poll, KVType: o.KVType,
 		Outputs: o.Sequences, Pooling: PoolingModel,
+		BackendSampling: o.BackendSampling == "on" || o.BackendSampling != "off" && m.offloads(),
 	}
 	if c.Cells == 0 {
 		c.Cells = o.Context * o.Sequences
@@ -222,7 +226,7 @@ func (r *Runner) describe() {
 
 // startGeneration makes the context that generates, and the projector.
 func (r *Runner) startGeneration() error {
-	o := r.opts.contextOptions()
+	o := r.opts.contextOptions(r.model)
 	ctx, err := NewContext(r.model, o)
 	if err != nil {
 		return err
@@ -278,10 +282,7 @@ func (r *Runner) Step(b *engine.Batch, rows []engine.Row) error {
 		r.ctx.onePath(b.Reproducible)
 		r.onePath = b.Reproducible
 	}
-	if err := r.ctx.Decode(b); err != nil {
-		return err
-	}
-	return r.ctx.sample(rows, &r.buf)
+	return r.ctx.step(b, rows, &r.buf)
 }
 
 func (r *Runner) RemoveKV(seq, from int) bool { return r.ctx.RemoveKV(seq, from) }

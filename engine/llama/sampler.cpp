@@ -34,6 +34,11 @@ struct serve_sampler {
     float            below  = INFINITY;       // tokens so far below the best would be taken away first of all
     // Not common_sampler's: that asks about every token whenever the drawn one does not fit.
     std::unique_ptr<grammar> rules;
+    // Whether all this can be drawn where the logits are, too, and how; at and biases depend on the token.
+    bool                          on_backend = false;
+    backend_draw                  shape;
+    std::vector<llama_logit_bias> once;   // the biases, each token once
+    std::vector<llama_logit_bias> early;  // the same while no end may come
 };
 
 namespace {
@@ -273,6 +278,20 @@ void accept(serve_sampler * s, llama_token token) {
     s->tries = 0;
 }
 
+// take_drawn takes the token that a decode has drawn for a row. It reports false if the host must draw it.
+bool take_drawn(const backend_draw & d, serve_row & row) {
+    if (d.token == backend_draw::no_logit) {
+        throw std::runtime_error("the model computed no finite logit");
+    }
+    if (d.index != row.index || d.token < 0) {
+        return false;
+    }
+    row.token      = d.token;
+    row.on_backend = true;
+    accept(row.sampler, row.token);
+    return true;
+}
+
 void sample_row(serve_context * ctx, float * logits, serve_row & row, int32_t * top_tokens, float * top_logprobs) {
     if (logits == nullptr) {
         throw std::runtime_error("no logits at batch index " + std::to_string(row.index));
@@ -424,6 +443,68 @@ void shorten(serve_sampler * s, const common_params_sampling & p) {
     }
 }
 
+// merged returns biases with each token once: the operations of a graph have no order among them.
+std::vector<llama_logit_bias> merged(std::vector<llama_logit_bias> biases, const std::vector<llama_token> & bans) {
+    for (const llama_token t : bans) {
+        biases.push_back({t, -INFINITY});
+    }
+    std::stable_sort(biases.begin(), biases.end(), [](const auto & a, const auto & b) { return a.token < b.token; });
+    std::vector<llama_logit_bias> once;
+    for (const auto & b : biases) {
+        if (!once.empty() && once.back().token == b.token) {
+            once.back().bias += b.bias;
+        } else {
+            once.push_back(b);
+        }
+    }
+    return once;
+}
+
+// in_order reports whether the samplers of a chain are some of those that backend_sampling has, in its order.
+bool in_order(const std::vector<std::string> & active) {
+    static const std::vector<std::vector<std::string>> steps = {{"top-k"}, {"top-p"}, {"min-p"}, {"temp", "temp-ext"}};
+    size_t at = 0;
+    for (const auto & step : steps) {
+        if (at < active.size() && std::find(step.begin(), step.end(), active[at]) != step.end()) {
+            at++;
+        }
+    }
+    return at == active.size();
+}
+
+// find_shape finds out whether a sampler's tokens can be drawn where the logits are, and how. That depends on what the
+// request asks for and on nothing else, so that its answer does not depend on who else is in a batch.
+void find_shape(serve_sampler * s, const common_params_sampling & p, int32_t n_vocab) {
+    constexpr float nothing = -2e-38f;  // as little as no device takes for 0
+
+    s->once  = merged(s->biases, {});
+    s->early = merged(s->biases, s->ends);
+    const bool small   = std::max(s->once.size(), s->early.size()) <= backend_draw::max_biases;
+    const bool plain   = p.dynatemp_range <= 0 && p.min_keep <= 1 && in_order(active_samplers(common_sampler_get(s->smpl)));
+    s->on_backend      = small && s->picks && (plain || s->greedy);
+
+    backend_draw & d = s->shape;
+    if (s->greedy || p.top_k == 1) {
+        d.above = nothing;
+        return;
+    }
+    d.inverse = std::min(1 / p.temp, 1e30f);
+    d.above   = p.min_p > 0 ? std::min(nothing, std::nextafter(std::log(p.min_p), -INFINITY)) : -3e38f;
+    d.count   = p.top_k < n_vocab ? std::max(p.top_k, 0) : 0;
+    d.mass    = p.top_p < 1 ? std::max(p.top_p, 1e-30f) : 0;
+}
+
+// draw_of returns how the next token of a sampler is drawn where the logits are.
+backend_draw draw_of(const serve_row & row) {
+    const serve_sampler * s = row.sampler;
+    backend_draw d = s->shape;
+    d.index  = row.index;
+    d.biases = s->drawn < s->least ? &s->early : &s->once;
+    // Rounded, it may be 1, which is beyond all tokens.
+    d.at = s->greedy ? 0 : std::min((float) uniform(s->seed, s->drawn, 0), 0x1.fffffep-1f);
+    return d;
+}
+
 }  // namespace
 
 extern "C" {
@@ -449,8 +530,11 @@ serve_sampler * serve_sampler_new(const serve_model * model, const char * json, 
         }
         shorten(s.get(), p);
 
+        find_shape(s.get(), p, llama_vocab_n_tokens(model->vocab));
+
         if (!j.value("grammar", "").empty()) {
-            s->rules = new_grammar(model, j);
+            s->rules      = new_grammar(model, j);
+            s->on_backend = false;
         }
         if (j.contains("drawn")) {
             for (const auto & token : j.at("drawn")) {
@@ -468,23 +552,56 @@ void serve_sampler_free(serve_sampler * s) {
     }
 }
 
+void serve_plan(serve_context * ctx, int32_t n, const serve_row * rows, serve_error * err) {
+    guard(err, [&] {
+        ctx->plan_nothing();
+        if (!ctx->backend) {
+            return;
+        }
+        ctx->drawn.assign(n, -1);
+        for (int32_t r = 0; r < n; r++) {
+            const serve_sampler * s = rows[r].sampler;
+            if (s == nullptr || !s->on_backend || rows[r].n_top >= 0) {
+                ctx->wanted.push_back(rows[r].index);
+                continue;
+            }
+            ctx->drawn[r] = (int32_t) ctx->backend->draws.size();
+            ctx->backend->draws.push_back(draw_of(rows[r]));
+        }
+    });
+}
+
 void serve_sample(serve_context * ctx, int32_t n, serve_row * rows, int32_t stride, int32_t * top_tokens,
                   float * top_logprobs, serve_error * err) {
     guard(err, [&] {
         // The rows are found here: llama.cpp puts them in order when first asked.
         std::vector<float *>     logits(n);
         std::vector<serve_error> errors(n);
+        const std::vector<int32_t> drawn = std::move(ctx->drawn);
+        int32_t on_host = 0;
         for (int32_t r = 0; r < n; r++) {
-            logits[r] = llama_get_logits_ith(ctx->ctx, rows[r].index);
+            rows[r].on_backend = false;
+            guard(&errors[r], [&] {
+                const int32_t d = r < (int32_t) drawn.size() ? drawn[r] : -1;
+                if (d < 0 || !take_drawn(ctx->backend->draws[d], rows[r])) {
+                    logits[r] = ctx->logits(rows[r].index);
+                    on_host++;
+                }
+            });
+            rows[r].code = errors[r].code;
         }
+        ctx->plan_nothing();
         const auto sample = [&](int32_t r) {
+            if (rows[r].on_backend || rows[r].code != SERVE_OK) {
+                return;
+            }
             const size_t at = (size_t) r * stride;
             guard(&errors[r], [&] { sample_row(ctx, logits[r], rows[r], top_tokens + at, top_logprobs + at); });
             rows[r].code = errors[r].code;
         };
         // Two choices of one request may draw from the same row; a bias is put into
         // it meanwhile, so the rows of one index stay on one thread.
-        const bool parallel = n > 1 && (int64_t) n * ctx->n_vocab >= 1 << 15;
+        const bool parallel = on_host > 1 && (int64_t) on_host * ctx->n_vocab >= 1 << 15;
         if (parallel) {
             ctx->sampling.run(ctx->processor, ctx->pool, ctx->n_threads, [&](int ith, int nth) {
                 for (int32_t r = 0; r < n; r++) {

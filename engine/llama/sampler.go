@@ -69,6 +69,29 @@ type rowBuffers struct {
 	logprobs []C.float
 }
 
+// step decodes a batch and draws every row's token: by the decode, where the logits are, or after it.
+func (c *Context) step(b *engine.Batch, rows []engine.Row, buf *rowBuffers) error {
+	if err := c.plan(rows, buf); err != nil {
+		return err
+	}
+	if err := c.Decode(b); err != nil {
+		return err
+	}
+	return c.sample(rows, buf)
+}
+
+// plan tells the next decode which rows are drawn after it.
+func (c *Context) plan(rows []engine.Row, buf *rowBuffers) error {
+	if !c.opts.BackendSampling {
+		return nil
+	}
+
+	buf.fill(rows)
+	var e C.serve_error
+	C.serve_plan(c.c, C.int32_t(len(rows)), unsafe.SliceData(buf.rows), &e)
+	return goError(&e)
+}
+
 // sample draws every row's token in one C call.
 func (c *Context) sample(rows []engine.Row, buf *rowBuffers) error {
 	if len(rows) == 0 {
@@ -119,6 +142,7 @@ func (buf *rowBuffers) read(r *engine.Row, i, stride int, err error) {
 	out := &buf.rows[i]
 	r.Token = engine.Token(out.token)
 	r.LogProb = float32(out.logprob)
+	r.OnBackend = bool(out.on_backend)
 	r.Err = nil
 	if out.code != C.SERVE_OK {
 		r.Err = err

@@ -147,6 +147,7 @@ typedef struct serve_context_params {
     int32_t  pooling;     // llama_pooling_type, -1 for the model's own
     bool     unified;     // one KV buffer for all sequences, not one for each
     bool     embeddings;
+    bool     backend_sampling;  // tokens are drawn where the logits are, if the device can
 } serve_context_params;
 
 serve_model * serve_model_load(const char * path, serve_model_params params, serve_error * err);
@@ -213,6 +214,12 @@ bool serve_one_path(serve_context * ctx, bool on) SERVE_NOEXCEPT;
 // serve_model_plain reports whether all weights lie as they are in the file, in memory of the processor's: none is
 // packed for its kernels.
 bool serve_model_plain(const serve_model * model) SERVE_NOEXCEPT;
+
+// serve_samples reports whether tokens are drawn where the logits are.
+bool serve_samples(const serve_context * ctx) SERVE_NOEXCEPT;
+
+// serve_model_offloads reports whether the logits of a model are computed on a GPU.
+bool serve_model_offloads(const serve_model * model) SERVE_NOEXCEPT;
 
 // serve_abort may be called from any thread; the decode under way returns SERVE_ABORTED.
 void serve_abort(serve_context * ctx, bool on) SERVE_NOEXCEPT;
@@ -282,7 +289,12 @@ typedef struct serve_row {
     int32_t         token;    // out; in without a sampler
     int32_t         code;     // out: serve_code of this row alone
     float           logprob;  // out
+    bool            on_backend;  // out: drawn by the decode, where the logits are
 } serve_row;
+
+// serve_plan comes before a decode, with the rows that serve_sample will have after it: those that need nothing else are
+// drawn by the decode, where the logits are, and of these no logits come to the host. Without it, all come.
+void serve_plan(serve_context * ctx, int32_t n, const serve_row * rows, serve_error * err);
 
 // serve_sample samples all rows of a step in one call and accepts each token into its
 // sampler. Row r's alternatives lie at r*stride of the two arrays, most probable first;

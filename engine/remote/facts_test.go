@@ -118,6 +118,7 @@ func TestFalseAnswers(t *testing.T) {
 				m.err(nil)
 				m.u32(0)
 				m.f32(-1)
+				m.bool(false)
 				m.u32(2)
 				for range 2 {
 					m.u32(0)
@@ -131,6 +132,7 @@ func TestFalseAnswers(t *testing.T) {
 				m.err(nil)
 				m.u32(0)
 				m.f32(float32(math.NaN()))
+				m.bool(false)
 				m.u32(0)
 			},
 			func(r *reader) { r.rows(make([]engine.Row, 1), 5) },

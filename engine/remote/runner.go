@@ -332,6 +332,7 @@ func (r *reader) rows(rows []engine.Row, vocabulary int) {
 
 		row.Token = token()
 		row.LogProb = r.logProb()
+		row.OnBackend = r.bool()
 		alternatives := r.count(8)
 		if alternatives > max(row.Top, 0) {
 			r.fail("%d alternatives where %d were asked for", alternatives, row.Top)

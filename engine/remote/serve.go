@@ -351,6 +351,7 @@ func (c *child) step(out *message, batch *engine.Batch, rows []engine.Row) (fata
 		}
 		out.u32(uint32(row.Token))
 		out.f32(row.LogProb)
+		out.bool(row.OnBackend)
 		out.u32(uint32(len(row.Alternatives)))
 		for _, a := range row.Alternatives {
 			out.u32(uint32(a.Token))

@@ -210,6 +210,15 @@ var modelMetrics = []metric{
 		read: func(c *pool.Counts) []sample { return one(c.Tokens) },
 	},
 	{
+		name: "serve_sampled_tokens_total",
+		help: "Tokens of answers, by where they were sampled.",
+		note: "`backend`: on the device that computed the logits; `host`: on the processor, to which they were copied " +
+			"(docs/architecture.md).",
+		kind:   counter,
+		labels: []string{"on"},
+		read:   func(c *pool.Counts) []sample { return byLabel(c.Sampled) },
+	},
+	{
 		name: "serve_ended_tokens_total",
 		help: "Tokens of answers that ended, by outcome.",
 		note: "The outcomes are those of `serve_choices_total`: tokens under outcomes other than `stop` and `length` " +
