@@ -105,6 +105,9 @@ func (c *Context) Shape() (cells, perSequence int) {
 // computes.
 func (c *Context) onePath(on bool) bool { return bool(C.serve_one_path(c.c, C.bool(on))) }
 
+// samples reports whether the device that computes the logits draws tokens, too.
+func (c *Context) samples() bool { return bool(C.serve_samples(c.c)) }
+
 // Abort makes the Decode under way, and any later one, fail with engine.ErrAborted.
 func (c *Context) Abort() { C.serve_abort(c.c, true) }
 

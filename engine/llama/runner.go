@@ -226,6 +226,16 @@ func (r *Runner) describe() {
 
 // startGeneration makes the context that generates, and the projector.
 func (r *Runner) startGeneration() error {
+	if err := r.newContext(); err != nil || r.opts.Projector == "" {
+		return err
+	}
+	var err error
+	r.projector, err = NewProjector(r.model, r.opts.Projector, r.opts.projectorOnGPU(), r.opts.Threads)
+	return err
+}
+
+// newContext makes the context that generates.
+func (r *Runner) newContext() error {
 	o := r.opts.contextOptions(r.model)
 	ctx, err := NewContext(r.model, o)
 	if err != nil {
@@ -240,11 +250,7 @@ func (r *Runner) startGeneration() error {
 	r.limits.Cells = min(cells, o.Cells)
 	r.limits.Context = min(r.limits.Context, perSequence)
 	r.limits.Reproducible = r.separate(o) && ctx.onePath(false)
-	if r.opts.Projector != "" {
-		r.projector, err = NewProjector(r.model, r.opts.Projector, r.opts.projectorOnGPU(), r.opts.Threads)
-	}
-
-	return err
+	return nil
 }
 
 // separate reports whether what is computed of a sequence depends on nothing but its own cells, in the order of its

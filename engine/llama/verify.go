@@ -35,7 +35,7 @@ const (
 )
 
 // Verify has a model that Load returned compute a prompt, a single token and rows of several sequences, and compares
-// them. Whatever can end the process does it here, before anybody waits for an answer, and so do page faults. Again
+// them; and draw tokens in both ways, where there are two. Whatever can end the process does it here, before anybody waits for an answer, and so do page faults. Again
 // is for a model that was verified before, in another process: a few tokens will do.
 func Verify(r *Runner, again bool) error {
 	prompt := verifyPrompt
@@ -44,6 +44,9 @@ func Verify(r *Runner, again bool) error {
 	}
 	if r.ctx == nil {
 		return r.verifyEmbedding(prompt)
+	}
+	if err := r.verifyDraws(); err != nil {
+		return err
 	}
 	if !r.opts.Reproducible {
 		if err := r.verifyLogits(prompt, agree); err != nil {
