@@ -23,6 +23,7 @@ type ModelOptions struct {
 	KVType   string // data type of the KV cache: f16, q8_0 or q4_0
 	Threads  int    // compute threads; 0 for one per physical core
 	// BackendSampling says whether tokens are drawn on the device that computes the logits: on, off, or auto, on a GPU.
+	// Empty is off.
 	BackendSampling string
 	Kernels         string // CPU kernels: AutoKernels, or a name
 	GPULayers       Layers

@@ -186,8 +186,8 @@ func (c *modelConfig) declare(f flagset.Set) {
 		"KV cache size in tokens, for all requests together; 0 for ctx-size times parallel, or what fits in memory")
 	f.Choice(&m.KVType, "kv-type", "f16", []string{"f16", "q8_0", "q4_0"},
 		"data `type` of the KV cache: f16, q8_0 or q4_0")
-	f.Choice(&m.BackendSampling, "backend-sampling", "auto", []string{"auto", "on", "off"},
-		"sample tokens on the device that computes the logits: `when`, auto for GPUs only, on or off")
+	f.Choice(&m.BackendSampling, "backend-sampling", "off", []string{"auto", "on", "off"},
+		"sample tokens on the device that computes the logits: `when`, off, on, or auto for GPUs only")
 	flagset.Number(f, &m.Threads, "threads", 0, flagset.Within(0, 512),
 		"number of compute threads; 0 for one per physical core")
 	f.Checked(&m.Kernels, "kernels", loader.AutoKernels, loader.ValidKernels,

@@ -21,8 +21,8 @@ type Options struct {
 	Batch     int    // tokens of a step, 512
 	Threads   int    // Threads()
 	KVType    string // f16
-	// BackendSampling says whether tokens are drawn on the device that computes the logits: on, off, or auto, the default,
-	// which draws there on a GPU.
+	// BackendSampling says whether tokens are drawn on the device that computes the logits: on, off, the default, or
+	// auto, which draws there on a GPU.
 	BackendSampling string
 	EmbedLimit      int // most tokens of an embedding input of a model that generates, 2048
 	// Reproducible makes everything so (engine.Limits), embeddings too: Verify fails where it cannot be.
@@ -108,7 +108,7 @@ func (o Options) contextOptions(m *Model) ContextOptions {
 	c := ContextOptions{
 		Cells: o.Cells, Sequences: o.Sequences, Batch: o.Batch, Threads: o.Threads, Poll: poll, KVType: o.KVType,
 		Outputs: o.Sequences, Pooling: PoolingModel,
-		BackendSampling: o.BackendSampling == "on" || o.BackendSampling != "off" && m.offloads(),
+		BackendSampling: o.BackendSampling == "on" || o.BackendSampling == "auto" && m.offloads(),
 	}
 	if c.Cells == 0 {
 		c.Cells = o.Context * o.Sequences
