@@ -22,14 +22,19 @@ type stage struct {
 	do    func(ctx context.Context, k *kit) error
 }
 
+// backendSampling is serve that draws tokens on the GPU, which it does not by itself before that was seen to work.
+const backendSampling = "flags:--backend-sampling on"
+
 var stages = []stage{
 	{"machine", "the machine, and what serve doctor says of it", 5 * time.Second, machine},
 	{"rows", "the rows of docs/gpu.md", 10 * time.Second, tryRows},
-	{"8b", "an 8B at 1, 8 and 64 clients", 45 * time.Second, speedOf("8b", "1,8,64", "tuned,tuned-bs,one-buffer,bare", 2)},
-	{"8b-256", "an 8B at 256 clients", 45 * time.Second, speedOf("8b", "256", "tuned-bs,bare", 1)},
+	{"8b", "an 8B at 1, 8 and 64 clients", 45 * time.Second,
+		speedOf("8b", "1,8,64", 2, "tuned", "tuned-bs", "one-buffer", backendSampling, "bare")},
+	{"8b-256", "an 8B at 256 clients", 45 * time.Second, speedOf("8b", "256", 1, "tuned-bs", backendSampling, "bare")},
 	{"8b-gaps", "a prompt of 4000 tokens beside 8 streams of an 8B", 20 * time.Second, gapsOf("8b")},
 	{"8b-agent", "conversations that take turns, more of them than slots, with an 8B", 30 * time.Second, agentOf("8b")},
-	{"1b", "a 1B at 1, 64 and 256 clients", 30 * time.Second, speedOf("1b", "1,64,256", "tuned-bs,one-buffer,bare", 2)},
+	{"1b", "a 1B at 1, 64 and 256 clients", 30 * time.Second,
+		speedOf("1b", "1,64,256", 2, "tuned-bs", "one-buffer", backendSampling, "bare")},
 }
 
 func stageNames() (list []string) {

@@ -33,12 +33,12 @@ const throughput = "output"
 const tokensOf = 128
 
 // speedOf measures clients whose prompts are all different.
-func speedOf(shape, clients, beside string, rounds int) func(context.Context, *kit) error {
+func speedOf(shape, clients string, rounds int, beside ...string) func(context.Context, *kit) error {
 	return func(ctx context.Context, k *kit) error {
 		if k.rehearse {
 			clients = "1,3"
 		}
-		return k.bench(ctx, shape, beside, "-workloads", "crowd", "-clients", clients,
+		return k.bench(ctx, shape, strings.Join(beside, ","), "-workloads", "crowd", "-clients", clients,
 			"-rounds", strconv.Itoa(rounds), "-requests", "1", "-prompt", k.short(tokensOf), "-tokens", k.short(tokensOf))
 	}
 }

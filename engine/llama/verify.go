@@ -35,8 +35,9 @@ const (
 )
 
 // Verify has a model that Load returned compute a prompt, a single token and rows of several sequences, and compares
-// them; and draw tokens in both ways, where there are two. Whatever can end the process does it here, before anybody waits for an answer, and so do page faults. Again
-// is for a model that was verified before, in another process: a few tokens will do.
+// them; and draw tokens in both ways, where there are two. Whatever can end the process does it here, before anybody
+// waits for an answer, and so do page faults. Again is for a model that was verified before, in another process: a few
+// tokens will do.
 func Verify(r *Runner, again bool) error {
 	prompt := verifyPrompt
 	if again {

@@ -18,8 +18,8 @@ const (
 	onHost   = 1
 )
 
-// verifyDraws compares tokens that are drawn where the logits are with those that the host draws of the same rows. Where
-// they are others, the host draws from then on, unless it was asked for that it does not.
+// verifyDraws compares tokens that are drawn where the logits are with those that the host draws of the same rows.
+// Where they are others, the host draws from then on, unless it was asked for that it does not.
 func (r *Runner) verifyDraws() error {
 	if !r.ctx.samples() {
 		if r.opts.BackendSampling == "on" {
