@@ -101,7 +101,8 @@ func (k *kit) bench(ctx context.Context, shape, beside string, args ...string) e
 	}
 	args = slices.Concat(args, []string{
 		"-beside", cmp.Or(k.beside, beside), "-serve", filepath.Join(k.bin, "serve"), "-peers", k.peers,
-		"-threads", strconv.Itoa(k.threads), "-for", max(k.left()-ending, time.Second).String(), "-seed", "7", "-json", results, model,
+		"-threads", strconv.Itoa(k.threads), "-for", max(k.left()-ending, time.Second).String(), "-seed", "7",
+		"-json", results, model,
 	})
 	k.say("bench %s", strings.Join(args, " "))
 	cmd := exec.CommandContext(ctx, filepath.Join(k.bin, "bench"), args...)
