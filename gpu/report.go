@@ -28,7 +28,7 @@ func (r *results) markdown(price float64) string {
 	}
 
 	if len(r.Speeds) > 0 {
-		fmt.Fprintf(&b, "\nMedians. Dollars are for a million tokens of answers, if the machine costs $%.2f an hour.\n\n", price)
+		fmt.Fprintf(&b, "\nMedians. Dollars are for a million tokens, where an hour of the machine costs $%.2f.\n\n", price)
 		b.WriteString("| model | workload | | figures | serve is better by | W | J a token | $ |\n")
 		b.WriteString(strings.Repeat("|---", 8) + "|\n")
 	}
