@@ -107,8 +107,8 @@ func TestBudget(t *testing.T) {
 // TestWorkersAreFair has one client wait with much: another's turn comes after one of it.
 func TestWorkersAreFair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := NewWorkers(1, 0)
-		hold, err := w.Wait(t.Context(), "first")
+		w := NewWorkers(1, 0, nil)
+		hold, err := w.Begin(t.Context(), "first", false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -116,13 +116,13 @@ func TestWorkersAreFair(t *testing.T) {
 		var order []string
 		ask := func(client string) {
 			go func() {
-				release, err := w.Wait(t.Context(), client)
+				turn, err := w.Begin(t.Context(), client, false)
 				if err != nil {
 					t.Error(err)
 					return
 				}
 				order = append(order, client)
-				release()
+				turn.End()
 			}()
 			synctest.Wait()
 		}
@@ -135,7 +135,7 @@ func TestWorkersAreFair(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		gone := make(chan error)
 		go func() {
-			_, err := w.Wait(ctx, "gone")
+			_, err := w.Begin(ctx, "gone", false)
 			gone <- err
 		}()
 		synctest.Wait()
@@ -144,13 +144,13 @@ func TestWorkersAreFair(t *testing.T) {
 			t.Error(err)
 		}
 
-		hold()
+		hold.End()
 		synctest.Wait()
 		if len(order) != 6 || order[1] != "little" {
 			t.Errorf("%v", order)
 		}
-		if w.free != 1 || len(w.lines) > 0 {
-			t.Errorf("%d workers are free, %d clients wait", w.free, len(w.lines))
+		if w.free != 1 || len(w.line) > 0 || len(w.shares.clients) > 0 {
+			t.Errorf("%d workers are free, %d calls wait, %d clients are known", w.free, len(w.line), len(w.shares.clients))
 		}
 	})
 }
@@ -158,7 +158,7 @@ func TestWorkersAreFair(t *testing.T) {
 // TestCPUTime ends what computes for too long, and counts what a request has used before.
 func TestCPUTime(t *testing.T) {
 	const limit = 20 * time.Millisecond
-	w := NewWorkers(1, limit)
+	w := NewWorkers(1, limit, nil)
 	a := &Account{Client: "a"}
 	err := w.Do(t.Context(), a, func(ctx context.Context) error {
 		for ctx.Err() == nil { // computes

@@ -9,25 +9,192 @@ import (
 	"time"
 )
 
-// Workers bounds how many goroutines compute for requests at the same time, and how long for each. Clients that wait
-// have turns one after the other, however many requests each has.
+// Quantum is how long a call computes before it is a long one, and before it makes way for clients that have had less.
+const Quantum = 5 * time.Millisecond
+
+// leastCharge is what a call counts for at least.
+const leastCharge = 100 * time.Microsecond
+
+// Workers bounds how many goroutines compute for requests at the same time, and how long for each. Which of those that
+// wait is next is decided by Shares. Long calls have one worker less than there are, if there are several: so one that
+// is not long waits for others like it only, whatever they do.
 type Workers struct {
 	budget time.Duration // CPU time of a request, 0 for any
-
-	mu    sync.Mutex
-	free  int
-	lines []*line // of clients with requests that wait; the first is next
+	shares *Shares       // whose mutex guards what follows
+	free   int
+	slots  int // free for long calls
+	line   []*Turn
 }
 
-// line is the requests of a client that wait, in order of arrival.
-type line struct {
-	client string
-	turns  []chan struct{} // closed when it is the request's turn
+// NewWorkers returns n workers, whose time is divided by shares; nil for shares of their own. A request may use the
+// budget of CPU time, 0 for any.
+func NewWorkers(n int, budget time.Duration, shares *Shares) *Workers {
+	if shares == nil {
+		shares = &Shares{}
+	}
+	n = max(n, 1)
+	return &Workers{budget: budget, shares: shares, free: n, slots: max(n-1, 1)}
 }
 
-// NewWorkers returns n workers. A request may use the budget of CPU time, 0 for any.
-func NewWorkers(n int, budget time.Duration) *Workers {
-	return &Workers{budget: budget, free: max(n, 1)}
+// Turn is a call's use of a worker.
+type Turn struct {
+	workers *Workers
+	usage   *usage
+
+	// Under the mutex of the shares:
+	long  bool
+	holds bool // a worker
+	ended bool
+
+	began time.Time     // to compute, this time
+	ready chan struct{} // closed when it has got a worker
+}
+
+// Begin takes a worker for a call of a client, and waits for one. Long says that the call is known to take longer than
+// the Quantum. The caller must call End when it has computed. The error is the cause of ctx's end.
+func (w *Workers) Begin(ctx context.Context, client string, long bool) (*Turn, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+
+	w.shares.mu.Lock()
+	t := &Turn{
+		workers: w,
+		usage:   w.shares.enter(client),
+		long:    long,
+	}
+	w.wait(t)
+	w.shares.mu.Unlock()
+
+	if err := t.await(ctx); err != nil {
+		t.End()
+		return nil, err
+	}
+	return t, nil
+}
+
+// wait puts a turn in line. The caller holds the mutex, as do those of the other methods that are not exported.
+func (w *Workers) wait(t *Turn) {
+	t.ready = make(chan struct{})
+	w.line = append(w.line, t)
+	w.serve()
+}
+
+// await returns when the turn has a worker, or with the cause of ctx's end; then it may have one or not. The caller
+// does not hold the mutex.
+func (t *Turn) await(ctx context.Context) error {
+	select {
+	case <-t.ready:
+		return nil
+	default:
+	}
+	select {
+	case <-t.ready:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// serve gives free workers to the turns that come next.
+func (w *Workers) serve() {
+	for {
+		t := w.next()
+		if t == nil {
+			return
+		}
+		w.line = slices.DeleteFunc(w.line, func(other *Turn) bool { return other == t })
+		w.free--
+		if t.long {
+			w.slots--
+		}
+
+		w.shares.served = max(w.shares.served, t.usage.used)
+		t.usage.working++
+		t.began = time.Now()
+		t.holds = true
+		close(t.ready)
+	}
+}
+
+// next returns the turn that is served next; nil if none can be.
+func (w *Workers) next() (first *Turn) {
+	if w.free <= 0 {
+		return nil
+	}
+	for _, t := range w.line {
+		if t.long && w.slots <= 0 {
+			continue
+		}
+		if first == nil || t.usage.count() < first.usage.count() {
+			first = t
+		}
+	}
+	return first
+}
+
+// leaves takes the worker of a turn, and charges the time that it had it.
+func (w *Workers) leaves(t *Turn) {
+	t.usage.used += max(time.Since(t.began), leastCharge)
+	t.usage.working--
+	t.holds = false
+	w.free++
+	if t.long {
+		w.slots++
+	}
+}
+
+// Pause is called now and then by a call while it computes. When it has computed for the Quantum it makes way for
+// clients that have had less, and, as it is a long call then, for other long ones if there are too many. If ctx ends
+// meanwhile, Pause returns without a worker; the call has to end then.
+func (t *Turn) Pause(ctx context.Context) {
+	if time.Since(t.began) < Quantum || !t.yield() {
+		return
+	}
+	_ = t.await(ctx) // the call looks at ctx by itself
+}
+
+// yield gives back the worker and waits in line, unless the turn may go on.
+func (t *Turn) yield() bool {
+	w := t.workers
+	w.shares.mu.Lock()
+	defer w.shares.mu.Unlock()
+	if !t.holds {
+		return false
+	}
+
+	w.leaves(t)
+	t.long = true
+	w.wait(t)
+	return !t.holds
+}
+
+// End gives back the worker. It may be called again.
+func (t *Turn) End() {
+	w := t.workers
+	w.shares.mu.Lock()
+	defer w.shares.mu.Unlock()
+	if t.ended {
+		return
+	}
+	t.ended = true
+
+	if t.holds {
+		w.leaves(t)
+	}
+	w.line = slices.DeleteFunc(w.line, func(other *Turn) bool { return other == t })
+	w.shares.leave(t.usage)
+	w.serve()
+}
+
+type turnKey struct{}
+
+// Pause has a call that runs in Workers.Do make way for others; see Turn.Pause. Loops over what a client has sent call
+// it with the context that they got, every millisecond or more often.
+func Pause(ctx context.Context) {
+	if t, ok := ctx.Value(turnKey{}).(*Turn); ok {
+		t.Pause(ctx)
+	}
 }
 
 // TimeError is the cause of the end of a context whose request has used its CPU time.
@@ -42,90 +209,19 @@ func (e *TimeError) Error() string {
 // goroutine at a time.
 type Account struct {
 	Client string
+	Long   bool // it is known to take longer than the Quantum
 	used   time.Duration
-}
-
-// Wait takes a worker, and waits for a free one. The caller must call release when it has computed. The error is
-// the cause of ctx's end.
-func (w *Workers) Wait(ctx context.Context, client string) (release func(), err error) {
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	w.mu.Lock()
-	if w.free > 0 {
-		w.free--
-		w.mu.Unlock()
-		return sync.OnceFunc(w.next), nil
-	}
-	turn := w.join(client)
-	w.mu.Unlock()
-
-	select {
-	case <-turn:
-		return sync.OnceFunc(w.next), nil
-	case <-ctx.Done():
-		w.leave(client, turn)
-		return nil, context.Cause(ctx)
-	}
-}
-
-// join appends a request to the line of its client. The caller holds the mutex.
-func (w *Workers) join(client string) chan struct{} {
-	i := slices.IndexFunc(w.lines, func(l *line) bool { return l.client == client })
-	if i < 0 {
-		i = len(w.lines)
-		w.lines = append(w.lines, &line{client: client})
-	}
-	turn := make(chan struct{})
-	w.lines[i].turns = append(w.lines[i].turns, turn)
-	return turn
-}
-
-// leave removes a request that waits no longer. If it just had its turn, another has it.
-func (w *Workers) leave(client string, turn chan struct{}) {
-	w.mu.Lock()
-	for i, l := range w.lines {
-		at := slices.Index(l.turns, turn)
-		if l.client != client || at < 0 {
-			continue
-		}
-		l.turns = slices.Delete(l.turns, at, at+1)
-		if len(l.turns) == 0 {
-			w.lines = slices.Delete(w.lines, i, i+1)
-		}
-		w.mu.Unlock()
-		return
-	}
-	w.mu.Unlock()
-	w.next()
-}
-
-// next gives a worker to the first request of the client whose turn it is; the client then comes last.
-func (w *Workers) next() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if len(w.lines) == 0 {
-		w.free++
-		return
-	}
-
-	l := w.lines[0]
-	close(l.turns[0])
-	l.turns = l.turns[1:]
-	w.lines = slices.Delete(w.lines, 0, 1)
-	if len(l.turns) > 0 {
-		w.lines = append(w.lines, l)
-	}
 }
 
 // Do computes f on a worker. The context that f gets ends with ctx, or when the account has used its CPU time: f has
 // to return soon then, with the context's cause, or with a result if it has one. Only f's own goroutine is measured.
 func (w *Workers) Do(ctx context.Context, a *Account, f func(context.Context) error) error {
-	release, err := w.Wait(ctx, a.Client)
+	turn, err := w.Begin(ctx, a.Client, a.Long)
 	if err != nil {
 		return err
 	}
-	defer release()
+	defer turn.End()
+	ctx = context.WithValue(ctx, turnKey{}, turn)
 	if w.budget == 0 {
 		return f(ctx)
 	}

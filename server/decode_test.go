@@ -66,7 +66,7 @@ func TestNothingIsReadForNobody(t *testing.T) {
 			want: fault.TooExpensive,
 		},
 	} {
-		call := &service.Call{Client: "a", Workers: quota.NewWorkers(1, 50*time.Millisecond)}
+		call := &service.Call{Client: "a", Workers: quota.NewWorkers(1, 50*time.Millisecond, nil)}
 		base := t.Context()
 		if tt.want == fault.Canceled {
 			base = ctx

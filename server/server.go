@@ -112,6 +112,7 @@ type Server struct {
 	ops      *ops.Ops
 	bodies   *quota.Budget
 	workers  *quota.Workers
+	shares   *quota.Shares // of workers, these and the models'
 	watched  watched
 	draining atomic.Bool
 	router   *gin.Engine
@@ -148,11 +149,13 @@ func New(o Options) (*Server, error) {
 	if err := checkOrigins(&o); err != nil {
 		return nil, err
 	}
+	shares := new(quota.Shares)
 	s := &Server{
 		opts:      o,
 		pool:      pool.New(o.KeepAlive, o.MaxWaiting, o.Log),
 		bodies:    quota.NewBudget(quota.Limits{Readers: o.MaxReading, Bytes: o.BodyMemory}),
-		workers:   quota.NewWorkers(o.Workers, o.MaxCPU),
+		workers:   quota.NewWorkers(o.Workers, o.MaxCPU, shares),
+		shares:    shares,
 		endpoints: map[place][]endpoint{},
 	}
 
@@ -200,6 +203,7 @@ func (s *Server) assemble() (err error) {
 		Fetch:    fetcher.fetch,
 		Library:  o.Library,
 		Workers:  o.Workers,
+		Shares:   s.shares,
 	})
 	if err != nil {
 		return err

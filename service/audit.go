@@ -61,8 +61,9 @@ func (c *Call) computed(work, tokens int, err error) {
 	}
 }
 
-// Received tells the call's auditor about the body of the request.
+// Received notes the size of the request's body, and tells the call's auditor about it.
 func (c *Call) Received(body []byte) {
+	c.size = len(body)
 	if c.Audit != nil {
 		c.Audit.Received(body)
 	}

@@ -47,6 +47,7 @@ type Call struct {
 	Reservation *quota.Reservation
 
 	account quota.Account // of the CPU time that reading it has taken
+	size    int           // of its body, in bytes, when it has been received
 
 	mu       sync.Mutex
 	work     []Work

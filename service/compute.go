@@ -22,6 +22,7 @@ func Compute(ctx context.Context, f func(context.Context) *fault.Error) *fault.E
 	}
 
 	call.account.Client = call.Client
+	call.account.Long = call.size > longBody
 	var e *fault.Error
 	err := call.Workers.Do(ctx, &call.account, func(ctx context.Context) error {
 		ctx = context.WithValue(ctx, computing{}, true)
@@ -34,21 +35,38 @@ func Compute(ctx context.Context, f func(context.Context) *fault.Error) *fault.E
 	return e
 }
 
+// Pause has what Compute runs make way for other requests, if it has computed for long and they have had less. Loops
+// that have no steps.Budget, which does it by itself, call it every millisecond or more often.
+func Pause(ctx context.Context) { quota.Pause(ctx) }
+
+// Bodies from which on a request is known to take longer than others may have to wait for it (quota.Quantum), in bytes:
+// to decode, and to render and tokenize. C++ splits 5 MB/s of common text, and a tenth of that of the worst.
+const (
+	longBody = 64 << 10
+	longText = 16 << 10
+)
+
 // Ask calls f, which has a model render or tokenize what the context's client has sent, on one of the model's workers.
 // It fails as f does, or when ctx is done before there is one.
 func (s *Service) Ask(ctx context.Context, m *pool.Lease, f func() error) error {
-	release, err := s.workersOf(m).Wait(ctx, CallOf(ctx).Client)
+	return s.ask(ctx, m, func(*quota.Turn) error { return f() })
+}
+
+func (s *Service) ask(ctx context.Context, m *pool.Lease, f func(*quota.Turn) error) error {
+	call := CallOf(ctx)
+	turn, err := s.workersOf(m).Begin(ctx, call.Client, call.size > longText)
 	if err != nil {
 		return err
 	}
-	defer release()
-	return f()
+	defer turn.End()
+	return f(turn)
 }
 
-// AskEach has f read one of n texts after the other on one worker, until the request ends.
+// AskEach has f read one of n texts after the other, until the request ends. Between them it makes way for others.
 func (s *Service) AskEach(ctx context.Context, m *pool.Lease, n int, f func(i int) error) error {
-	return s.Ask(ctx, m, func() error {
+	return s.ask(ctx, m, func(turn *quota.Turn) error {
 		for i := range n {
+			turn.Pause(ctx)
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
@@ -65,7 +83,7 @@ func (s *Service) AskEach(ctx context.Context, m *pool.Lease, n int, f func(i in
 func (s *Service) workersOf(m *pool.Lease) *quota.Workers {
 	w, ok := s.workers.Load(m.ID)
 	if !ok {
-		w, _ = s.workers.LoadOrStore(m.ID, quota.NewWorkers(s.opts.Workers, 0))
+		w, _ = s.workers.LoadOrStore(m.ID, quota.NewWorkers(s.opts.Workers, 0, s.opts.Shares))
 	}
 	return w.(*quota.Workers)
 }

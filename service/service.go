@@ -13,6 +13,7 @@ import (
 	"serve/fault"
 	"serve/pool"
 	"serve/prompt"
+	"serve/quota"
 )
 
 // Options configure a Service.
@@ -23,6 +24,7 @@ type Options struct {
 	Fetch    prompt.Fetch  // downloads images
 	Library  Library       // manages the models that are stored here; nil if only Models are served
 	Workers  int           // requests that are rendered and tokenized for a model at the same time, 1
+	Shares   *quota.Shares // by which clients have the workers; nil for shares of each model
 }
 
 // Service provides access to a set of models.

@@ -20,12 +20,21 @@ type Budget struct {
 	left      int
 	unchecked int // steps since the context was looked at
 	err       error
+	pause     func()
 }
 
 // New returns a budget of n steps, which also ends with the context.
 func New(ctx context.Context, n int) *Budget { return &Budget{ctx: ctx, left: n} }
 
-// checkEvery is how many steps the end of the context may go unnoticed.
+// Pause has the budget call pause every few thousand steps, until it is given nil: then the work makes way for that of
+// other requests.
+func (b *Budget) Pause(pause func()) {
+	if b != nil {
+		b.pause = pause
+	}
+}
+
+// checkEvery is how many steps the end of the context may go unnoticed, and how many there are between pauses.
 const checkEvery = 4096
 
 // Spend takes n steps. The error is ErrSpent if there are too few, or the context's; then it is the same in all
@@ -47,6 +56,9 @@ func (b *Budget) Spend(n int) error {
 
 	if b.unchecked += n; b.unchecked >= checkEvery {
 		b.unchecked = 0
+		if b.pause != nil {
+			b.pause()
+		}
 		b.err = context.Cause(b.ctx)
 	}
 	return b.err

@@ -25,6 +25,29 @@ func TestBudget(t *testing.T) {
 	}
 }
 
+// TestPause is called all the time, until nobody wants it.
+func TestPause(t *testing.T) {
+	const rounds = 3
+	b := New(t.Context(), 10*rounds*checkEvery)
+	paused := 0
+	b.Pause(func() { paused++ })
+	spend := func() {
+		for range rounds * checkEvery {
+			if err := b.Spend(1); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	spend()
+	b.Pause(nil)
+	spend()
+	if paused != rounds {
+		t.Errorf("%d pauses", paused)
+	}
+	var endless *Budget
+	endless.Pause(nil)
+}
+
 // TestContext ends with the context, at the latest after checkEvery steps.
 func TestContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())

@@ -40,6 +40,9 @@ func NamedModel(n *wire.Notes) func(body []byte) string {
 	}
 }
 
+// valuesAtATime is how many values of a body are decoded before the request makes way for others.
+const valuesAtATime = 256
+
 // Decode reads the body of a request by a table. Of a request for a model that is not served or has no place for it,
 // nothing else is decoded.
 func Decode[T any](r *http.Request, how Body, table wire.Table[T], into *T) *fault.Error {
@@ -58,7 +61,13 @@ func Decode[T any](r *http.Request, how Body, table wire.Table[T], into *T) *fau
 		}
 	}
 	return service.Compute(r.Context(), func(ctx context.Context) *fault.Error {
+		how.Notes.Budget.Pause(func() { service.Pause(ctx) })
+		defer how.Notes.Budget.Pause(nil)
+		values := 0
 		how.Notes.Ended = func() *fault.Error {
+			if values++; values%valuesAtATime == 0 {
+				service.Pause(ctx)
+			}
 			if ctx.Err() == nil {
 				return nil
 			}

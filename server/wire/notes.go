@@ -23,7 +23,8 @@ type Notes struct {
 	// File returns a stored file that the request names; nil if none is stored.
 	File func(id string) (name string, content []byte, e *fault.Error)
 
-	// Ended returns an error if the request is not worth reading any further; nil if that is not known.
+	// Ended returns an error if the request is not worth reading any further; nil if that is not known. It is called
+	// for each value.
 	Ended func() *fault.Error
 
 	ignored []string
