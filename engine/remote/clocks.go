@@ -16,6 +16,7 @@ type clocks struct {
 
 // clock is one call's.
 type clock struct {
+	clocks *clocks
 	thread threadClock
 	until  time.Duration
 	late   func()
@@ -25,10 +26,14 @@ type clock struct {
 const clockTick = 20 * time.Millisecond
 
 // start calls late, once, if the calling goroutine takes more CPU time than limit before it calls stop. It keeps its
-// thread until then. stop reports whether it was called in time.
-func (c *clocks) start(limit time.Duration, late func()) (stop func() bool) {
+// thread until then.
+func (c *clocks) start(limit time.Duration, late func()) *clock {
 	runtime.LockOSThread()
-	k := &clock{thread: clockOfThread(), late: late}
+	k := &clock{
+		clocks: c,
+		thread: clockOfThread(),
+		late:   late,
+	}
 	k.until = k.thread.read() + limit
 
 	c.mu.Lock()
@@ -41,14 +46,32 @@ func (c *clocks) start(limit time.Duration, late func()) (stop func() bool) {
 		go c.watch()
 	}
 	c.running[k] = true
-	return func() bool {
-		defer runtime.UnlockOSThread()
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		inTime := c.running[k]
-		delete(c.running, k)
-		return inTime
+	return k
+}
+
+// stop reports whether it was called in time. A call without a limit, which has no clock, always is.
+func (k *clock) stop() bool {
+	if k == nil {
+		return true
 	}
+	defer runtime.UnlockOSThread()
+	k.clocks.mu.Lock()
+	defer k.clocks.mu.Unlock()
+	inTime := k.clocks.running[k]
+	delete(k.clocks.running, k)
+	return inTime
+}
+
+// move has the clock count the time of the calling thread from now on.
+func (k *clock) move() {
+	if k == nil {
+		return
+	}
+	k.clocks.mu.Lock()
+	defer k.clocks.mu.Unlock()
+	left := k.until - k.thread.read()
+	k.thread = clockOfThread()
+	k.until = k.thread.read() + left
 }
 
 // watch reads the clocks as long as there are some.

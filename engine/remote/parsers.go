@@ -9,7 +9,7 @@ import (
 
 // makeParser frees the parsers that are of no use any more and makes one, which reads what
 // the parent had another child's read.
-func (c *child) makeParser(r *reader) error {
+func (c *child) makeParser(r *reader, l lane) error {
 	var closed []*liveParser
 	c.mu.Lock()
 	for range r.count(8) {
@@ -44,12 +44,18 @@ func (c *child) makeParser(r *reader) error {
 		old.close()
 	}
 
-	parser, err := c.text.Parser(context.Background(), spec)
+	var parser engine.Parser
+	var err error
+	l.run(func() {
+		parser, err = c.text.Parser(context.Background(), spec)
+		for _, text := range pieces {
+			if err == nil {
+				_, _ = parser.Append(text, false) // as was returned before
+			}
+		}
+	})
 	if err != nil {
 		return err
-	}
-	for _, text := range pieces {
-		_, _ = parser.Append(text, false) // as was returned before
 	}
 	live.made(parser, len(pieces))
 	return nil

@@ -390,17 +390,17 @@ func (c *child) answer(frame []byte) (bytes int, err error) {
 	out := newMessage(nil)
 	out.u32(id)
 
-	stop := func() bool { return true }
+	l := lane{long: c.runner == nil && len(frame) > longCall}
 	if limit > 0 {
-		stop = c.clocks.start(limit, func() {
+		l.clock = c.clocks.start(limit, func() {
 			late := newMessage(nil)
 			late.u32(id)
 			late.err(fmt.Errorf("%w: it takes more than %v of CPU time to read", engine.ErrTooComplex, limit))
 			_ = c.send(&late) // if the parent is gone, the process ends anyway
 		})
 	}
-	err = c.call(&r, &out)
-	if !stop() {
+	err = c.call(&r, &out, l)
+	if !l.clock.stop() {
 		return len(out.b), nil
 	}
 	if c.fatal(err) {
@@ -424,7 +424,7 @@ func (c *child) send(m *message) error {
 }
 
 // call answers one: an error, which it returns too, or none and what was asked for.
-func (c *child) call(r *reader, out *message) (err error) {
+func (c *child) call(r *reader, out *message, l lane) (err error) {
 	ask := r.u8()
 	if missing := c.lacks(ask); missing != nil {
 		out.err(missing)
@@ -432,13 +432,13 @@ func (c *child) call(r *reader, out *message) (err error) {
 	}
 	switch ask {
 	case askCheck:
-		err = c.check(r.bytes())
+		err = c.check(r.bytes(), l)
 		out.err(err)
 	case askTokenize:
 		text := r.string()
 		how := r.reading()
 		var tokens []engine.Token
-		tokens, err = c.text.Tokenize(context.Background(), text, how)
+		l.run(func() { tokens, err = c.text.Tokenize(context.Background(), text, how) })
 		out.err(err)
 		out.i32s(tokens)
 
@@ -462,7 +462,8 @@ func (c *child) call(r *reader, out *message) (err error) {
 		var text []byte
 		if err == nil {
 			var rendered *engine.Rendered
-			if rendered, err = c.text.Render(context.Background(), chat); err == nil {
+			l.run(func() { rendered, err = c.text.Render(context.Background(), chat) })
+			if err == nil {
 				text, err = encode(rendered)
 			}
 		}
@@ -470,7 +471,7 @@ func (c *child) call(r *reader, out *message) (err error) {
 		out.bytes(text)
 
 	case askParser:
-		err = c.makeParser(r)
+		err = c.makeParser(r, l)
 		out.err(err)
 	case askParse:
 		err = c.parse(r, out)
@@ -485,12 +486,13 @@ func (c *child) call(r *reader, out *message) (err error) {
 }
 
 // check compiles a sampler's grammar and forgets it.
-func (c *child) check(text []byte) error {
+func (c *child) check(text []byte, l lane) (err error) {
 	var spec samplerSpec
 	if err := json.Unmarshal(text, &spec); err != nil {
 		return fmt.Errorf("%w: %w", errWire, err)
 	}
-	return c.text.Check(context.Background(), spec.sampling())
+	l.run(func() { err = c.text.Check(context.Background(), spec.sampling()) })
+	return err
 }
 
 // lacks fails if what is asked for needs a part of the model that this child has not.

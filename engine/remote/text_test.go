@@ -105,8 +105,14 @@ func TestWhoeverCrashesIsToBlame(t *testing.T) {
 	}
 }
 
-// TestTooMuchTime stops a call that computes for ever. Another one in the same child ends as if nothing had been.
+// TestTooMuchTime stops a call that computes for ever, a short one or a long one. Another one in the same child ends as
+// if nothing had been.
 func TestTooMuchTime(t *testing.T) {
+	t.Run("short", func(t *testing.T) { testTooMuchTime(t, chat("for ever")) })
+	t.Run("long", func(t *testing.T) { testTooMuchTime(t, chat("for ever"+strings.Repeat(" and ever", 4<<10))) })
+}
+
+func testTooMuchTime(t *testing.T, endless engine.Chat) {
 	rs := &readers{}
 	r := rs.start(t, remote.Options{CPU: 50 * time.Millisecond})
 	beside := make(chan error)
@@ -115,7 +121,7 @@ func TestTooMuchTime(t *testing.T) {
 		beside <- err
 	}()
 	<-rs.waiting
-	if _, err := r.Render(t.Context(), chat("for ever")); !errors.Is(err, engine.ErrTooComplex) {
+	if _, err := r.Render(t.Context(), endless); !errors.Is(err, engine.ErrTooComplex) {
 		t.Errorf("a call without an end: %v", err)
 	}
 	if _, err := r.Render(t.Context(), chat("hello")); err != nil {
