@@ -170,8 +170,8 @@ func (e *Engine) hold() error {
 // Tokenize splits text into tokens. A text of so many bytes that it must have more than
 // limit tokens is a LengthError at once: splitting megabytes takes seconds.
 func (e *Engine) Tokenize(ctx context.Context, by Caller, text string, how Reading, limit int) ([]Token, error) {
-	if n := len(text) / max(e.LongestPiece(), 1); n > limit && e.runner.Model().Generates {
-		return nil, &LengthError{Tokens: n, Limit: limit, AtLeast: true}
+	if err := e.checkText(text, limit); err != nil {
+		return nil, err
 	}
 	if err := e.hold(); err != nil {
 		return nil, err
@@ -183,6 +183,14 @@ func (e *Engine) Tokenize(ctx context.Context, by Caller, text string, how Readi
 		return err
 	})
 	return tokens, ended(err)
+}
+
+// checkText returns a LengthError for a text that has so many bytes that it must have more than limit tokens.
+func (e *Engine) checkText(text string, limit int) error {
+	if n := len(text) / max(e.LongestPiece(), 1); n > limit && e.runner.Model().Generates {
+		return &LengthError{Tokens: n, Limit: limit, AtLeast: true}
+	}
+	return nil
 }
 
 // hashOf writes texts, each with its length.

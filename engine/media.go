@@ -39,6 +39,7 @@ type Chunk struct {
 type Part struct {
 	Text   string
 	Quoted []Range // of the text; see Reading
+	Split  []Token // of a text that is the whole prompt, if they are known; see Rendered.Split
 	Image  *ImageSource
 }
 
@@ -115,8 +116,10 @@ func (e *Engine) Prompt(
 	ctx context.Context, by Caller, parts []Part, limit int,
 ) (tokens []Token, media []*Media, err error) {
 	if len(parts) == 1 && parts[0].Image == nil {
-		how := Reading{Control: true, Ends: true, Quoted: parts[0].Quoted}
-		tokens, err = e.Tokenize(ctx, by, parts[0].Text, how, limit)
+		if parts[0].Split != nil {
+			return parts[0].Split, nil, e.checkText(parts[0].Text, limit)
+		}
+		tokens, err = e.Tokenize(ctx, by, parts[0].Text, ReadPrompt(parts[0].Quoted), limit)
 		return tokens, nil, err
 	}
 

@@ -212,3 +212,20 @@ func TestImagesHaveIDsOfTheirOwn(t *testing.T) {
 		t.Errorf("%d looks at 100 images", fake.EncodedImages())
 	}
 }
+
+// TestPromptThatIsSplit takes the tokens that came with a text, and keeps to the limit all the same.
+func TestPromptThatIsSplit(t *testing.T) {
+	e, _ := start(t, enginetest.Options{}, engine.Options{})
+	want := []engine.Token{7, 8}
+	part := []engine.Part{{Text: "another text", Split: want}}
+	tokens, _, err := e.Prompt(t.Context(), engine.Caller{}, part, 10)
+	if err != nil || !slices.Equal(tokens, want) {
+		t.Errorf("%v, %v", tokens, err)
+	}
+
+	part[0].Text = strings.Repeat("x", 10*e.LongestPiece()+e.LongestPiece())
+	var length *engine.LengthError
+	if _, _, err := e.Prompt(t.Context(), engine.Caller{}, part, 10); !errors.As(err, &length) {
+		t.Errorf("a text that is too long: %v", err)
+	}
+}

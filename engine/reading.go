@@ -18,6 +18,9 @@ type Reading struct {
 	Quoted []Range
 }
 
+// ReadPrompt is how a rendered prompt becomes tokens.
+func ReadPrompt(quoted []Range) Reading { return Reading{Control: true, Ends: true, Quoted: quoted} }
+
 // Check returns an error if the ranges are not those of a text of so many bytes.
 func (r Reading) Check(bytes int) error {
 	last := 0

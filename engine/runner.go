@@ -144,6 +144,12 @@ type ModelInfo struct {
 	EndsGeneration []bool
 }
 
+// Split is a text and its tokens.
+type Split struct {
+	Text   string
+	Tokens []Token
+}
+
 // Limits are the sizes a Runner was made with.
 type Limits struct {
 	Sequences int  // sequences that can be in a batch
@@ -291,6 +297,7 @@ type Chat struct {
 	Schema            string          // JSON schema of the answer, empty for none
 	Continue          bool            // the last message is the answer's beginning
 	NoThinking        bool            // ask the template to leave thinking out
+	Split             bool            `json:",omitempty"` // see Rendered.Split
 	// Written is what the answer begins with, after the template's own.
 	Written      string                     `json:",omitempty"`
 	TemplateArgs map[string]json.RawMessage // more arguments for the template
@@ -304,6 +311,10 @@ type Rendered struct {
 	Stops     []string
 	Preserved []string // control tokens that the parser must see
 	Parser    string   // for Text.Parser; empty when the text is the content
+
+	// Split is the prompt as tokens, if the Chat asks for them and the Text has them ready; nil otherwise. It saves a
+	// call, which costs more than splitting a short prompt.
+	Split *Split `json:"-"`
 
 	Format func(Parser) Parser `json:"-"` // see Request.Format; a Runner sets none
 }

@@ -64,12 +64,16 @@ func (b *Builder) checkImages(images []Image) *fault.Error {
 
 // cut splits a rendered conversation at the marks of its images.
 func (b *Builder) cut(ctx context.Context, rendered *engine.Rendered, images []Image) ([]engine.Part, error) {
-	text := rendered.Prompt
-	sources, err := b.load(ctx, text, images)
+	sources, err := b.load(ctx, rendered.Prompt, images)
 	if err != nil {
 		return nil, err
 	}
+	return cutAt(rendered, images, sources), nil
+}
 
+// cutAt splits a rendered conversation at the marks of images, which are opened by the sources.
+func cutAt(rendered *engine.Rendered, images []Image, sources []*engine.ImageSource) []engine.Part {
+	text := rendered.Prompt
 	byMark := map[string]*engine.ImageSource{}
 	for i := range images {
 		byMark[images[i].Mark] = sources[i]
@@ -83,7 +87,11 @@ func (b *Builder) cut(ctx context.Context, rendered *engine.Rendered, images []I
 	for at := 0; ; {
 		i := strings.Index(text[at:], markPrefix)
 		if i < 0 {
-			return append(parts, part(from, len(text))), nil
+			last := part(from, len(text))
+			if split := rendered.Split; split != nil && split.Text == last.Text {
+				last.Split = split.Tokens
+			}
+			return append(parts, last)
 		}
 		at += i
 		end := at + markLength

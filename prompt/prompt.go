@@ -166,6 +166,7 @@ func (r *renderer) forms(chat engine.Chat, messages []Message) (*engine.Rendered
 	calls := r.Tools.offered() && r.Tools.Choice != ChoiceNone
 	switch {
 	case !r.Format.asked() && !calls:
+		chat.Split = len(r.images()) == 0
 		return r.messages(chat, messages)
 	case !calls:
 		byFormat.Tools = chat.Tools

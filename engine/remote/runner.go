@@ -227,6 +227,9 @@ func (r *Runner) Render(ctx context.Context, c engine.Chat) (*engine.Rendered, e
 	if err == nil {
 		err = engine.Reading{Quoted: rendered.Quoted}.Check(len(rendered.Prompt))
 	}
+	if tokens := in.tokens(r.vocabulary, mostTokens(len(rendered.Prompt))); len(tokens) > 0 && c.Split {
+		rendered.Split = &engine.Split{Text: rendered.Prompt, Tokens: tokens}
+	}
 	return rendered, errors.Join(in.end(), err)
 }
 

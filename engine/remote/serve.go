@@ -457,19 +457,7 @@ func (c *child) call(r *reader, out *message, l lane) (err error) {
 		err = c.newSampler(id, text)
 		out.err(err)
 	case askRender:
-		var chat engine.Chat
-		err = json.Unmarshal(r.bytes(), &chat)
-		var text []byte
-		if err == nil {
-			var rendered *engine.Rendered
-			l.run(func() { rendered, err = c.text.Render(context.Background(), chat) })
-			if err == nil {
-				text, err = encode(rendered)
-			}
-		}
-		out.err(err)
-		out.bytes(text)
-
+		err = c.render(r, out, l)
 	case askParser:
 		err = c.makeParser(r, l)
 		out.err(err)
@@ -492,6 +480,33 @@ func (c *child) check(text []byte, l lane) (err error) {
 		return fmt.Errorf("%w: %w", errWire, err)
 	}
 	l.run(func() { err = c.text.Check(context.Background(), spec.sampling()) })
+	return err
+}
+
+// render answers with a rendered chat, and with the tokens of a short prompt if they are wanted. Why they could not be
+// had is told when they are asked for alone.
+func (c *child) render(r *reader, out *message, l lane) error {
+	var chat engine.Chat
+	err := json.Unmarshal(r.bytes(), &chat)
+	var rendered *engine.Rendered
+	var tokens []engine.Token
+	if err == nil {
+		l.run(func() {
+			rendered, err = c.text.Render(context.Background(), chat)
+			if err != nil || !chat.Split || len(rendered.Prompt) > longCall {
+				return
+			}
+			tokens, _ = c.text.Tokenize(context.Background(), rendered.Prompt, engine.ReadPrompt(rendered.Quoted))
+		})
+	}
+
+	var text []byte
+	if err == nil {
+		text, err = encode(rendered)
+	}
+	out.err(err)
+	out.bytes(text)
+	out.i32s(tokens)
 	return err
 }
 
