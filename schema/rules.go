@@ -59,6 +59,9 @@ func (g *grammar) prune(root string, budget *steps.Budget) (bool, error) {
 	names := slices.Sorted(maps.Keys(g.rules))
 	users := map[string][]string{} // rules by those that they name
 	for _, name := range names {
+		if err := budget.Look(1 + breadth(g.rules[name])); err != nil {
+			return false, err
+		}
 		used := map[string]bool{}
 		g.refs(g.rules[name], func(r string) {
 			if !used[r] {
@@ -88,12 +91,18 @@ func (g *grammar) prune(root string, budget *steps.Budget) (bool, error) {
 	}
 
 	for name, e := range g.rules {
+		if err := budget.Look(1 + breadth(e)); err != nil {
+			return false, err
+		}
 		g.rules[name] = cutDead(e, productive)
 	}
 	used := map[string]bool{root: true}
 	for todo := []string{root}; len(todo) > 0; {
 		name := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
+		if err := budget.Look(1 + breadth(g.rules[name])); err != nil {
+			return false, err
+		}
 		g.refs(g.rules[name], func(r string) {
 			if !used[r] {
 				used[r] = true

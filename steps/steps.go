@@ -54,6 +54,19 @@ func (b *Budget) Spend(n int) error {
 	}
 	b.left -= n
 
+	return b.Look(n)
+}
+
+// Look is called in a loop whose n steps of work are taken elsewhere, or are part of what has been taken. The error is
+// as Spend's.
+func (b *Budget) Look(n int) error {
+	if b == nil {
+		return nil
+	}
+	if b.err != nil {
+		return b.err
+	}
+
 	if b.unchecked += n; b.unchecked >= checkEvery {
 		b.unchecked = 0
 		if b.pause != nil {

@@ -39,13 +39,25 @@ func TestPause(t *testing.T) {
 		}
 	}
 	spend()
+	left := b.Left()
+	for range rounds * checkEvery {
+		if err := b.Look(1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if b.Left() != left {
+		t.Error("a look takes steps")
+	}
 	b.Pause(nil)
 	spend()
-	if paused != rounds {
+	if paused != 2*rounds {
 		t.Errorf("%d pauses", paused)
 	}
 	var endless *Budget
 	endless.Pause(nil)
+	if err := endless.Look(1 << 40); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestContext ends with the context, at the latest after checkEvery steps.
