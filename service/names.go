@@ -240,7 +240,8 @@ func (s *Service) unname(ctx context.Context, name string) (m *pool.Model, done 
 	return nil, true, nil
 }
 
-// givenAs returns how a client has spelled a name that it has given to a model, if it is one. The caller holds the mutex.
+// givenAs returns how a client has spelled a name that it has given to a model, if it is one. The caller holds the
+// mutex.
 func (s *Service) givenAs(name string, m *pool.Model) string {
 	if _, known := s.byName[name]; known {
 		if s.given[name] == nil {
