@@ -10,15 +10,15 @@ import (
 	"serve/models/testmodel"
 )
 
-// onBackend lets a context draw tokens where the logits are, which the processor can, too. The graphs have so many small
-// operations that several threads wait for each other most of the time: these tests have one.
+// onBackend lets a context draw tokens where the logits are, which the processor can, too. The graphs have so many
+// small operations that several threads wait for each other most of the time: these tests have one.
 func onBackend(o ContextOptions) ContextOptions {
 	o.BackendSampling = true
 	return o
 }
 
-// samplings returns how requests may want their tokens to be drawn, by name: all but the last few can be drawn where the
-// logits are.
+// samplings returns how requests may want their tokens to be drawn, by name, so that they can be drawn where the logits
+// are.
 func samplings(m *Model) map[string]engine.Sampling {
 	change := func(f func(*engine.Sampling)) engine.Sampling {
 		p := engine.DefaultSampling()
@@ -69,9 +69,11 @@ func hostSamplings() map[string]engine.Sampling {
 	}
 }
 
-// drawRows draws as often from the last token's row, by samplers of seeds from 0 on, in one step. It returns the tokens, and
-// how many were drawn where the logits are.
-func drawRows(t *testing.T, c *Context, prompt []engine.Token, p engine.Sampling, n int) (drawn []engine.Token, there int) {
+// drawRows draws n times from the last token's row, by samplers of seeds from 0 on, in one step. It returns the tokens,
+// and how many were drawn where the logits are.
+func drawRows(
+	t *testing.T, c *Context, prompt []engine.Token, p engine.Sampling, n int,
+) (drawn []engine.Token, there int) {
 	t.Helper()
 	var b engine.Batch
 	for i, token := range prompt {
@@ -128,7 +130,8 @@ func TestBackendSampling(t *testing.T) {
 		if others > 0 && p.Temperature == 0 || others > 1 {
 			t.Errorf("%s: %d of %d tokens are others", name, others, n)
 		}
-		if kinds := len(slices.Compact(slices.Sorted(slices.Values(want)))); kinds < 3 && (name == "everything" || name == "both") {
+		kinds := len(slices.Compact(slices.Sorted(slices.Values(want))))
+		if kinds < 3 && (name == "everything" || name == "both") {
 			t.Errorf("%s: only %d tokens came: the test is too easy", name, kinds)
 		}
 	}
@@ -189,8 +192,8 @@ func TestBackendDrawsHaveTheirProbabilities(t *testing.T) {
 	}
 }
 
-// TestBackendSamplingInABatch computes sequences that are drawn in each way beside each other: each has what it has alone,
-// in any layout of the cells, also of several rows of one sequence and of choices that draw from the same row.
+// TestBackendSamplingInABatch computes sequences that are drawn in each way beside each other: each has what it has
+// alone, in any layout of the cells.
 func TestBackendSamplingInABatch(t *testing.T) {
 	m := loadModel(t, testmodel.Options{})
 	all := samplings(m)
@@ -271,8 +274,8 @@ func answersTo(t *testing.T, c *Context, names []string, how map[string]engine.S
 	return said
 }
 
-// TestBackendSamplingBesideScores asks for a token of one sequence beside the probabilities of all tokens of another, and
-// for several choices of one row that are drawn in both ways.
+// TestBackendSamplingBesideScores asks for a token of one sequence beside the probabilities of all tokens of another,
+// and for several choices of one row that are drawn in both ways.
 func TestBackendSamplingBesideScores(t *testing.T) {
 	m := loadModel(t, testmodel.Options{Sharpness: 0.05})
 	o := ContextOptions{Cells: 512, Sequences: 2, Batch: 64, Threads: oneThread}
@@ -324,7 +327,8 @@ func TestBackendSamplingBesideScores(t *testing.T) {
 	}
 }
 
-// TestBackendSamplingWithoutNumbers has a model compute no logit that is a number: each row fails alone, as on the host.
+// TestBackendSamplingWithoutNumbers has a model compute no logit that is a number: each row fails alone, as on the
+// host.
 func TestBackendSamplingWithoutNumbers(t *testing.T) {
 	m := loadModel(t, testmodel.Options{Sharpness: float32(math.Inf(1))})
 	for _, on := range []bool{true, false} {
