@@ -145,8 +145,8 @@ class builder {
         return low;
     }
 
-    // bound returns the column above which tokens are not left out, in the order of llama.cpp's samplers: what is left by
-    // their number is the whole of which a part is to be left.
+    // bound returns the column above which tokens are not left out, in the order of llama.cpp's samplers: what is left
+    // by their number is the whole of which a part is to be left.
     ggml_tensor * bound(ggml_tensor * below, unsigned parts) {
         ggml_tensor * b = number(col_above);
         ggml_tensor * n = nullptr;
@@ -300,15 +300,15 @@ struct backend_sampling::state {
     draw_graph build(const draw_shape & shape) const {
         const auto [rows, n_entries, parts] = shape;
         const ggml_init_params params = {
-            ggml_tensor_overhead() * GGML_DEFAULT_GRAPH_SIZE + ggml_graph_overhead_custom(GGML_DEFAULT_GRAPH_SIZE, false),
-            nullptr, true};
+            ggml_tensor_overhead() * GGML_DEFAULT_GRAPH_SIZE + ggml_graph_overhead(), nullptr, true};
         draw_graph g;
         g.ctx.reset(ggml_init(params));
         builder(g, vocabulary, block, rows).build(outputs, n_entries, parts);
         return g;
     }
 
-    // reserve lays out the largest graph, and allocates what it takes. It reports false if the device cannot compute it.
+    // reserve lays out the largest graph, and allocates what it takes. It reports false if the device cannot compute
+    // it.
     bool reserve(bool allocate) {
         draw_graph g = build({most, power_above(most * (int32_t) backend_draw::max_biases), with_all});
         for (int i = 0; i < ggml_graph_n_nodes(g.graph); i++) {
@@ -394,8 +394,8 @@ struct backend_sampling::state {
     }
 
     // draw draws from rows of t, at most as many as a graph can have, all by the same parts.
-    void draw(ggml_backend_t backend, const ggml_tensor * t, const std::vector<std::pair<backend_draw *, int32_t>> & some,
-              unsigned parts) {
+    void draw(ggml_backend_t backend, const ggml_tensor * t,
+              const std::vector<std::pair<backend_draw *, int32_t>> & some, unsigned parts) {
         const int32_t n = padded((int32_t) some.size(), most);
         fill(some, n, parts);
         draw_graph & g = graph({n, (int32_t) entries.size(), parts}, t);
@@ -474,7 +474,8 @@ struct backend_sampling::state {
         if (t->type != GGML_TYPE_F32 || !ggml_is_contiguous(t) || t->ne[0] != vocabulary || t->ne[1] > outputs) {
             throw std::runtime_error("llama.cpp computed logits of another shape");
         }
-        ggml_backend_t backend = ggml_backend_sched_get_tensor_backend(context->get_sched(), const_cast<ggml_tensor *>(t));
+        ggml_backend_t backend =
+            ggml_backend_sched_get_tensor_backend(context->get_sched(), const_cast<ggml_tensor *>(t));
         const bool     here    = ggml_backend_get_device(backend) == dev;
 
         std::map<unsigned, std::vector<std::pair<backend_draw *, int32_t>>> groups;
@@ -577,7 +578,8 @@ void backend_sampling::attach(llama_context * context) {
     }
 }
 
-void backend_sampling::begin(int32_t n, const int32_t * seq, const int8_t * output, const std::vector<int32_t> & wanted) {
+void backend_sampling::begin(int32_t n, const int32_t * seq, const int8_t * output,
+                             const std::vector<int32_t> & wanted) {
     for (auto & one : s->sequences) {
         one.indices.clear();
     }

@@ -41,13 +41,13 @@ class backend_sampling {
     backend_sampling(const backend_sampling &) = delete;
     backend_sampling & operator=(const backend_sampling &) = delete;
 
-    // enter comes before a context is made with these parameters, and attach after it. The context then leaves its logits
-    // on the device; it must be freed before this is.
+    // enter comes before a context is made with these parameters, and attach after it. The context then leaves its
+    // logits on the device; it must be freed before this is.
     void enter(llama_context_params & params);
     void attach(llama_context * context);
 
-    // begin prepares for a decode of n entries, in which draws are drawn. It copies to the host the rows that are wanted, and
-    // those of which nothing is drawn.
+    // begin prepares for a decode of n entries, in which draws are drawn. It copies to the host the rows that are
+    // wanted, and those of which nothing is drawn.
     void begin(int32_t n, const int32_t * seq, const int8_t * output, const std::vector<int32_t> & wanted);
 
     // end throws what a decode could not.

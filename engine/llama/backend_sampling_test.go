@@ -10,14 +10,15 @@ import (
 	"serve/models/testmodel"
 )
 
-// onBackend lets a context draw tokens where the logits are, which the processor can, too.
+// onBackend lets a context draw tokens where the logits are, which the processor can, too. The graphs have so many
+// small operations that several threads wait for each other most of the time: these tests have one.
 func onBackend(o ContextOptions) ContextOptions {
 	o.BackendSampling = true
 	return o
 }
 
-// samplings returns how requests may want their tokens to be drawn, by name: all but the last few can be drawn where the
-// logits are.
+// samplings returns how requests may want their tokens to be drawn, by name, so that they can be drawn where the logits
+// are.
 func samplings(m *Model) map[string]engine.Sampling {
 	change := func(f func(*engine.Sampling)) engine.Sampling {
 		p := engine.DefaultSampling()
@@ -42,6 +43,8 @@ func samplings(m *Model) map[string]engine.Sampling {
 		"biased":      change(func(p *engine.Sampling) { p.LogitBias = few }),
 		"biased best": change(func(p *engine.Sampling) { p.LogitBias, p.Temperature = few, 0 }),
 		"endless":     change(func(p *engine.Sampling) { p.IgnoreEOS, p.TopK = true, 20 }),
+		"goes on":     change(func(p *engine.Sampling) { p.Drawn = []engine.Token{290, 291, 292} }),
+		"long on":     change(func(p *engine.Sampling) { p.MinTokens, p.Drawn = 2, []engine.Token{290, 291} }),
 		"long":        change(func(p *engine.Sampling) { p.MinTokens, p.Ends = 2, []engine.Token{281, 282} }),
 	}
 }
@@ -66,9 +69,11 @@ func hostSamplings() map[string]engine.Sampling {
 	}
 }
 
-// drawRows draws as often from the last token's row, by samplers of seeds from 0 on, in one step. It returns the tokens, and
-// how many were drawn where the logits are.
-func drawRows(t *testing.T, c *Context, prompt []engine.Token, p engine.Sampling, n int) (drawn []engine.Token, there int) {
+// drawRows draws n times from the last token's row, by samplers of seeds from 0 on, in one step. It returns the tokens,
+// and how many were drawn where the logits are.
+func drawRows(
+	t *testing.T, c *Context, prompt []engine.Token, p engine.Sampling, n int,
+) (drawn []engine.Token, there int) {
 	t.Helper()
 	var b engine.Batch
 	for i, token := range prompt {
@@ -103,7 +108,7 @@ func drawRows(t *testing.T, c *Context, prompt []engine.Token, p engine.Sampling
 // TestBackendSampling draws where the logits are, and by the same seeds on the host: the same tokens.
 func TestBackendSampling(t *testing.T) {
 	m := loadModel(t, testmodel.Options{Sharpness: 0.05})
-	o := ContextOptions{Cells: 256, Sequences: 1, Batch: 64}
+	o := ContextOptions{Cells: 256, Sequences: 1, Batch: 64, Threads: oneThread}
 	there := newContext(t, m, onBackend(o))
 	here := newContext(t, m, o)
 	prompt := tokenize(t, m, "the world")
@@ -125,7 +130,8 @@ func TestBackendSampling(t *testing.T) {
 		if others > 0 && p.Temperature == 0 || others > 1 {
 			t.Errorf("%s: %d of %d tokens are others", name, others, n)
 		}
-		if kinds := len(slices.Compact(slices.Sorted(slices.Values(want)))); kinds < 3 && (name == "everything" || name == "both") {
+		kinds := len(slices.Compact(slices.Sorted(slices.Values(want))))
+		if kinds < 3 && (name == "everything" || name == "both") {
 			t.Errorf("%s: only %d tokens came: the test is too easy", name, kinds)
 		}
 	}
@@ -142,7 +148,7 @@ func TestBackendSampling(t *testing.T) {
 // TestBackendDrawsHaveTheirProbabilities is a chi-squared test of what is drawn where the logits are.
 func TestBackendDrawsHaveTheirProbabilities(t *testing.T) {
 	m := loadModel(t, testmodel.Options{Sharpness: 0.05})
-	c := newContext(t, m, onBackend(ContextOptions{Cells: 256, Sequences: 1, Batch: 64}))
+	c := newContext(t, m, onBackend(ContextOptions{Cells: 256, Sequences: 1, Batch: 64, Threads: oneThread}))
 	prompt := tokenize(t, m, "the world")
 
 	for _, temperature := range []float64{1, 0.5} {
@@ -186,8 +192,8 @@ func TestBackendDrawsHaveTheirProbabilities(t *testing.T) {
 	}
 }
 
-// TestBackendSamplingInABatch computes sequences that are drawn in each way beside each other: each has what it has alone,
-// in any layout of the cells, also of several rows of one sequence and of choices that draw from the same row.
+// TestBackendSamplingInABatch computes sequences that are drawn in each way beside each other: each has what it has
+// alone, in any layout of the cells.
 func TestBackendSamplingInABatch(t *testing.T) {
 	m := loadModel(t, testmodel.Options{})
 	all := samplings(m)
@@ -206,11 +212,11 @@ func TestBackendSamplingInABatch(t *testing.T) {
 		}
 	})
 
-	alone := newContext(t, m, ContextOptions{Cells: 256, Sequences: 1, Batch: 64})
+	alone := newContext(t, m, ContextOptions{Cells: 256, Sequences: 1, Batch: 64, Threads: oneThread})
 	for _, o := range []ContextOptions{
-		{Cells: 256 * len(names), Sequences: len(names), Batch: 128},
-		{Cells: 256 * len(names), Sequences: len(names), Batch: 128, Shared: true},
-		{Cells: 256 * len(names), Sequences: len(names), Batch: 128, Shared: true, MicroBatch: 4},
+		{Cells: 256 * len(names), Sequences: len(names), Batch: 128, Threads: oneThread},
+		{Cells: 256 * len(names), Sequences: len(names), Batch: 128, Threads: oneThread, Shared: true},
+		{Cells: 256 * len(names), Sequences: len(names), Batch: 128, Threads: oneThread, Shared: true, MicroBatch: 4},
 	} {
 		t.Run(fmt.Sprintf("shared %t, %d", o.Shared, o.MicroBatch), func(t *testing.T) {
 			c := newContext(t, m, onBackend(o))
@@ -268,11 +274,11 @@ func answersTo(t *testing.T, c *Context, names []string, how map[string]engine.S
 	return said
 }
 
-// TestBackendSamplingBesideScores asks for a token of one sequence beside the probabilities of all tokens of another, and
-// for several choices of one row that are drawn in both ways.
+// TestBackendSamplingBesideScores asks for a token of one sequence beside the probabilities of all tokens of another,
+// and for several choices of one row that are drawn in both ways.
 func TestBackendSamplingBesideScores(t *testing.T) {
 	m := loadModel(t, testmodel.Options{Sharpness: 0.05})
-	o := ContextOptions{Cells: 512, Sequences: 2, Batch: 64}
+	o := ContextOptions{Cells: 512, Sequences: 2, Batch: 64, Threads: oneThread}
 	prompt := tokenize(t, m, "the world and all that is in it")
 
 	results := func(c *Context) []engine.Row {
@@ -318,5 +324,33 @@ func TestBackendSamplingBesideScores(t *testing.T) {
 	}
 	if there != 3 {
 		t.Errorf("%d rows were drawn where the logits are, want 3", there)
+	}
+}
+
+// TestBackendSamplingWithoutNumbers has a model compute no logit that is a number: each row fails alone, as on the
+// host.
+func TestBackendSamplingWithoutNumbers(t *testing.T) {
+	m := loadModel(t, testmodel.Options{Sharpness: float32(math.Inf(1))})
+	for _, on := range []bool{true, false} {
+		o := ContextOptions{Cells: 256, Sequences: 2, Batch: 64, Threads: oneThread, BackendSampling: on}
+		c := newContext(t, m, o)
+		for name, p := range map[string]engine.Sampling{
+			"greedy": samplings(m)["greedy"], "drawn": samplings(m)["everything"], "both": samplings(m)["both"],
+		} {
+			s, err := m.NewSampler(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var b engine.Batch
+			b.Add(280, 0, 0, true)
+			rows := []engine.Row{{Sampler: s, Top: -1}}
+			if err := c.step(&b, rows, new(rowBuffers)); err != nil {
+				t.Fatal(err)
+			}
+			if s.Close(); rows[0].Err == nil || rows[0].OnBackend {
+				t.Errorf("backend sampling %t, %s: drew token %d", on, name, rows[0].Token)
+			}
+			c.ClearKV()
+		}
 	}
 }

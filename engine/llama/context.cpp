@@ -49,7 +49,8 @@ void finish_sampling(serve_context * ctx, serve_error * err) {
     }
     try {
         ctx->backend->end();
-    } catch (const std::exception & e) {
+    } catch (const std::exception &) {
+        ctx->plan_nothing();
         if (!ctx->abort.load(std::memory_order_relaxed)) {
             throw;
         }
@@ -67,7 +68,11 @@ void decode(serve_context * ctx, const llama_batch & b, serve_error * err) {
         }
         ctx->backend->begin(b.n_tokens, seq.data(), b.logits, ctx->wanted);
     }
-    switch (llama_decode(ctx->ctx, b)) {
+    const int32_t code = llama_decode(ctx->ctx, b);
+    if (code != 0) {
+        ctx->plan_nothing();  // it was for this batch
+    }
+    switch (code) {
         case 0: return finish_sampling(ctx, err);
         case 1: return fail(err, SERVE_NO_SLOT, "no KV cells for a batch of " + std::to_string(b.n_tokens) + " tokens");
         case 2: return fail(err, SERVE_ABORTED, "decode aborted");

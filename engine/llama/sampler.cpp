@@ -479,9 +479,10 @@ void find_shape(serve_sampler * s, const common_params_sampling & p, int32_t n_v
 
     s->once  = merged(s->biases, {});
     s->early = merged(s->biases, s->ends);
-    const bool small   = std::max(s->once.size(), s->early.size()) <= backend_draw::max_biases;
-    const bool plain   = p.dynatemp_range <= 0 && p.min_keep <= 1 && in_order(active_samplers(common_sampler_get(s->smpl)));
-    s->on_backend      = small && s->picks && (plain || s->greedy);
+    const bool small = std::max(s->once.size(), s->early.size()) <= backend_draw::max_biases;
+    const bool plain = p.dynatemp_range <= 0 && p.min_keep <= 1 &&
+                       in_order(active_samplers(common_sampler_get(s->smpl)));
+    s->on_backend = small && s->picks && (plain || s->greedy);
 
     backend_draw & d = s->shape;
     if (s->greedy || p.top_k == 1) {

@@ -28,8 +28,12 @@ func (r *Runner) verifyDraws() error {
 		return nil
 	}
 	alike, all, err := r.compareDraws()
-	if err != nil {
+	if err != nil && r.opts.BackendSampling == "on" {
 		return err
+	}
+	if err != nil {
+		// If it is not the sampling that fails, what is verified next does.
+		slog.Warn("tokens cannot be drawn on the device", "error", err)
 	}
 	return r.judgeDraws(alike, all)
 }
@@ -64,7 +68,7 @@ func (r *Runner) compareDraws() (alike, all int, err error) {
 		var drawn [2][]engine.Token
 		for way, alternatives := range []int{onDevice, onHost} {
 			if drawn[way], err = r.drawSome(p, alternatives); err != nil {
-				return 0, 0, err
+				return 0, 1, err
 			}
 		}
 		for i, token := range drawn[0] {

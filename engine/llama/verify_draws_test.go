@@ -48,7 +48,7 @@ func loadDrawing(t *testing.T, when string) *Runner {
 	if err := testmodel.Write(path, testmodel.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	r, err := Load(path, Options{Context: 256, Sequences: 4, BackendSampling: when})
+	r, err := Load(path, Options{Context: 256, Sequences: 4, Threads: oneThread, BackendSampling: when})
 	if err != nil {
 		t.Fatal(err)
 	}
