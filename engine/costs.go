@@ -208,6 +208,10 @@ func (s *scheduler) observe(st *step, took time.Duration) {
 	if st.batch.Whole {
 		return // it was larger than what streams should wait for, knowingly
 	}
+	if st.drafted > 0 {
+		s.learnDrafts(st, t, s.costs.decode[st.decode])
+		return
+	}
 	if st.prefill == 0 || !s.limits.Shared && st.decode > 0 {
 		s.costs.decoded(len(st.fed), t)
 		return
