@@ -9,6 +9,9 @@ const (
 	DraftPrediction DraftKind = "prediction"
 )
 
+// DraftKinds are all kinds of drafts.
+var DraftKinds = []DraftKind{DraftNgram, DraftPrediction}
+
 // mostDrafts is how many tokens of a sequence are drafted for a step at most.
 const mostDrafts = 15
 
@@ -37,6 +40,7 @@ type drafter struct {
 	class int // of the match
 	from  int // tokens of the sequence when it was made
 	taken int // how many of it are in the step
+	real  int // how many of it are guesses; what comes after them only fills the step
 
 	record [2][classes]record // of each kind's guesses by class
 }
@@ -111,13 +115,14 @@ func (d *drafter) chance() float64 {
 // judge compares the last guess with what came.
 func (d *drafter) judge(tokens []Token) {
 	came := tokens[min(d.from, len(tokens)):]
-	guess := d.draft[:min(max(d.taken, 1), len(d.draft))]
+	guess := d.draft[:min(max(d.taken, 1), d.real)]
 	if len(guess) > 0 && len(came) > 0 {
 		right := common(guess, came)
 		d.history().add(right, right < min(len(guess), len(came)))
 	}
 	d.draft = d.draft[:0]
 	d.taken = 0
+	d.real = 0
 }
 
 // follow finds the place in the prediction where the answer is.
@@ -163,6 +168,8 @@ func (d *drafter) propose(tokens []Token) {
 	d.own.extend(tokens)
 	d.from = len(tokens)
 
+	defer func() { d.real = len(d.draft) }()
+
 	place, match := d.own.find(tokens, tokens)
 	follows := d.follows
 	if d.agreed == 0 && d.at == 0 {
@@ -179,6 +186,15 @@ func (d *drafter) propose(tokens []Token) {
 		d.class = classOf(match)
 		d.copy(tokens, place)
 	}
+}
+
+// take puts so many tokens into the step, where the guess has fewer with others after them that are likely to be wrong:
+// sequences with buffers of their own are computed in one graph only if they have equally many.
+func (d *drafter) take(n int, filler Token) {
+	for len(d.draft) < n {
+		d.draft = append(d.draft, filler)
+	}
+	d.taken = n
 }
 
 // copy takes the guess from a text. One that reaches the text's end goes on with itself, as what repeats does.

@@ -33,8 +33,9 @@ type Options struct {
 	SaveAfter time.Duration
 	// SaveAll saves and restores also what would be computed as fast.
 	SaveAll bool
-	// Speculate has steps compute guesses of what answers go on with, where that pays and the runner rolls back.
-	Speculate bool
+	// Speculation is SpeculationAuto to have steps compute guesses of what answers go on with, where that pays and the
+	// runner rolls back.
+	Speculation string
 	// Reproducible makes all requests and embeddings so, which the runner must be made for.
 	Reproducible bool
 }
@@ -120,7 +121,7 @@ func New(r Runner, t Text, o Options) *Engine {
 		e.sched.saving.all = o.SaveAll
 		e.sched.saving.whole = e.limits.SavesWhole || !e.limits.RollsBack
 	}
-	e.sched.spec.on = o.Speculate && e.limits.RollsBack
+	e.sched.spec.on = o.Speculation == SpeculationAuto && e.limits.RollsBack
 	e.stats.Drafts = maps.Clone(e.sched.spec.counts)
 	e.meter = newMeter()
 	e.images = newImageCache()

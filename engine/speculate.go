@@ -1,10 +1,14 @@
 package engine
 
 import (
+	"cmp"
 	"math"
 	"math/bits"
 	"slices"
 )
+
+// SpeculationAuto computes guesses of what answers go on with, where that pays.
+const SpeculationAuto = "auto"
 
 const (
 	// worthDrafting is how much faster, for the mean of the streams, a step's drafts must make them. Below that, what was
@@ -75,7 +79,8 @@ func addDrafts(to *map[DraftKind]DraftCount, from map[DraftKind]DraftCount) {
 // plannedDraft is how much of its guess a sequence gets into a step.
 type plannedDraft struct {
 	q      *sequence
-	most   int                       // tokens that it can have
+	room   int                       // tokens that it can have
+	most   int                       // index of the greatest length of its guess, from 1; 0 for none
 	gain   [len(lengths) + 1]float64 // logarithm of how many times as many tokens it is expected to draw, by length
 	length int                       // index of its length in lengths, from 1; 0 for none
 }
@@ -108,9 +113,9 @@ func (s *scheduler) speculate() {
 		return
 	}
 	sp.trying = false
-	rows := s.proposeDrafts()
+	rows, guesses := s.proposeDrafts()
 	room := min(min(s.limits.Rows, s.limits.Batch)-rows, s.cells.room()-s.streams())
-	if len(sp.plan) == 0 || room <= 0 {
+	if !guesses || room <= 0 {
 		return
 	}
 	if sp.drafted++; sp.drafted > plainAfter {
@@ -151,9 +156,9 @@ func (s *scheduler) streams() int {
 	return n
 }
 
-// proposeDrafts has the drafters of the step's decoding sequences guess, and returns how many sequences those are. The
-// plan has those that have a guess.
-func (s *scheduler) proposeDrafts() (rows int) {
+// proposeDrafts has the drafters of the step's decoding sequences guess, and returns how many sequences those are, and
+// whether there is a guess. The plan has those with a drafter.
+func (s *scheduler) proposeDrafts() (rows int, guesses bool) {
 	sp := &s.spec
 	sp.plan = sp.plan[:0]
 	for i := range s.slots {
@@ -168,19 +173,19 @@ func (s *scheduler) proposeDrafts() (rows int) {
 
 		// The token drawn after the last of them must have room, too.
 		q.drafter.propose(q.tokens)
-		most := min(len(q.drafter.draft), s.limits.Context-len(q.tokens)-1)
+		room := s.limits.Context - len(q.tokens) - 1
+		most := min(len(q.drafter.draft), room)
 		if q.req.MaxTokens > 0 {
 			most = min(most, q.req.MaxTokens-(len(q.tokens)-q.prompt)-1)
 		}
-		if most > 0 {
-			sp.plan = append(sp.plan, planDraft(q, most))
-		}
+		guesses = guesses || most > 0
+		sp.plan = append(sp.plan, planDraft(q, room, most))
 	}
-	return rows
+	return rows, guesses
 }
 
-func planDraft(q *sequence, most int) plannedDraft {
-	p := plannedDraft{q: q, most: most}
+func planDraft(q *sequence, room, most int) plannedDraft {
+	p := plannedDraft{q: q, room: room}
 	chance := q.drafter.chance()
 	expected := 1.
 	right := 1.
@@ -232,7 +237,7 @@ func (s *scheduler) chooseDrafts(rows, room int, cost func(drafts int, uneven bo
 	s.step.uneven = uneven
 	for i := range sp.plan {
 		if p := &sp.plan[i]; p.length > 0 {
-			p.q.drafter.taken = lengths[p.length-1]
+			p.q.drafter.take(p.tokens(), p.q.tokens[len(p.q.tokens)-1])
 		}
 	}
 	return true
@@ -246,7 +251,7 @@ func (s *scheduler) clearDrafts() {
 	}
 }
 
-// chooseEven finds the best length for drafts of all sequences: 0 if one has none.
+// chooseEven finds the best length for drafts of all sequences, which are filled where guesses are shorter: 0 for none.
 func (s *scheduler) chooseEven(rows int, worth func(float64, int, bool) float64) (length int, best float64) {
 	plan := s.spec.plan
 	if len(plan) < rows {
@@ -255,10 +260,10 @@ func (s *scheduler) chooseEven(rows int, worth func(float64, int, bool) float64)
 	for n := 1; n <= len(lengths); n++ {
 		gain := 0.
 		for i := range plan {
-			if plan[i].most < n {
+			if plan[i].room < lengths[n-1] {
 				return length, best
 			}
-			gain += plan[i].gain[n]
+			gain += plan[i].gain[min(n, plan[i].most)]
 		}
 		if value := worth(gain, rows*lengths[n-1], false); value > best {
 			length = n
@@ -269,14 +274,18 @@ func (s *scheduler) chooseEven(rows int, worth func(float64, int, bool) float64)
 }
 
 // chooseUneven chooses a length for each sequence: the one that is worth most is made longer as long as that is worth
-// more.
+// more. Where each sequence has a buffer of its own, one of them alone has drafts.
 func (s *scheduler) chooseUneven(rows int, worth func(float64, int, bool) float64) (uneven bool, best float64) {
 	plan := s.spec.plan
-	if len(plan) > mostDrafting {
+	most := mostDrafting
+	if !s.limits.Shared {
+		most = 1 // in a graph of its own
+	}
+	if len(plan) > most {
 		slices.SortStableFunc(plan, func(a, b plannedDraft) int {
-			return compareFloats(b.gain[b.most], a.gain[a.most])
+			return cmp.Compare(b.gain[b.most], a.gain[a.most])
 		})
-		plan = plan[:mostDrafting]
+		plan = plan[:most]
 	}
 
 	uneven = rows > 1
@@ -303,16 +312,6 @@ func (s *scheduler) chooseUneven(rows int, worth func(float64, int, bool) float6
 		drafts += lengths[to-1] - plan[at].tokens()
 		plan[at].length = to
 	}
-}
-
-func compareFloats(a, b float64) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // tokens is how many tokens the draft has.
@@ -410,16 +409,25 @@ func (s *scheduler) feedDrafts(q *sequence, shift int) {
 
 // countDrafts counts a step's drafts. The cells of those that were right are there before the tokens are.
 func (s *scheduler) countDrafts(st *step) {
+	n := 0
 	for i, q := range st.drawn {
-		if row := &st.rows[i]; row.Draft {
-			c := s.spec.counts[q.drafter.kind]
-			c.Drafted++
-			if !row.Refused {
-				c.Accepted++
-				q.surplus++
-			}
-			s.spec.counts[q.drafter.kind] = c
+		row := &st.rows[i]
+		if !row.Draft {
+			n = 0
+			continue
 		}
+		if !row.Refused {
+			q.surplus++
+		}
+		if n++; n > q.drafter.real {
+			continue // it only fills the step
+		}
+		c := s.spec.counts[q.drafter.kind]
+		c.Drafted++
+		if !row.Refused {
+			c.Accepted++
+		}
+		s.spec.counts[q.drafter.kind] = c
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 // startDrafting runs an engine that takes every guess.
 func startDrafting(t *testing.T, fo enginetest.Options) (*engine.Engine, *enginetest.Fake) {
 	t.Helper()
-	return startConfigured(t, fo, engine.Options{Speculate: true}, engine.UseAllDrafts)
+	return startConfigured(t, fo, engine.Options{Speculation: engine.SpeculationAuto}, engine.UseAllDrafts)
 }
 
 // phrases is a Next that answers a prompt, which ends with a line, with a few phrases in an order that depends on it.
