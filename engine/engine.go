@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -122,6 +123,9 @@ func New(r Runner, t Text, o Options) *Engine {
 		e.sched.saving.whole = e.limits.SavesWhole || !e.limits.RollsBack
 	}
 	e.sched.spec.on = o.Speculation == SpeculationAuto && e.limits.RollsBack
+	if o.Speculation == SpeculationAuto && !e.limits.RollsBack && r.Model().Generates {
+		slog.Warn("no speculation: the model cannot go back", "architecture", r.Model().Architecture)
+	}
 	e.stats.Drafts = maps.Clone(e.sched.spec.counts)
 	e.meter = newMeter()
 	e.images = newImageCache()

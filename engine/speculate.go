@@ -13,7 +13,7 @@ const SpeculationAuto = "auto"
 const (
 	// worthDrafting is how much faster, for the mean of the streams, a step's drafts must make them. Below that, what was
 	// measured may be noise.
-	worthDrafting = 0.03
+	worthDrafting = 0.08
 
 	// mostDrafting is how many sequences of a step have drafts at most, where not all have equally many.
 	mostDrafting = 8
@@ -40,10 +40,12 @@ type speculation struct {
 	// cost is what steps take, as multiples of the time of the same without drafts: by the binary digits of how many
 	// sequences decode, and by the tokens drafted; 0 if never seen. Uneven ones take more graphs where each sequence has
 	// a buffer of its own.
-	cost    [2][][]float64
-	drafted int     // steps since one without drafts
-	trials  []trial // by the binary digits of how many sequences decode
-	trying  bool    // the step is one
+	cost [2][][]float64
+
+	plain   []float64 // seconds of a step without drafts, by how many sequences decode; 0 if never seen
+	drafted int       // steps since one without drafts
+	trials  []trial   // by the binary digits of how many sequences decode
+	trying  bool      // the step is one
 
 	plan   []plannedDraft // of the step
 	counts map[DraftKind]DraftCount
@@ -94,6 +96,7 @@ func newSpeculation(l Limits) speculation {
 	for i := range sp.trials {
 		sp.trials[i].after = tryAfter
 	}
+	sp.plain = make([]float64, l.Sequences+1)
 	for i := range sp.cost {
 		sp.cost[i] = make([][]float64, bits.Len(uint(l.Sequences))+1)
 		for rows := range sp.cost[i] {
@@ -129,7 +132,7 @@ func (s *scheduler) speculate() {
 		trial.after = tryAfter
 		return
 	}
-	if s.costs.decode[rows] == 0 {
+	if s.spec.plain[rows] == 0 {
 		return
 	}
 	least := func(drafts int, _ bool) float64 { return 1 + s.leastCost(rows)*float64(drafts) }
@@ -209,7 +212,7 @@ func (s *scheduler) chooseDrafts(rows, room int, cost func(drafts int, uneven bo
 	streams := float64(s.streams())
 	most := math.Inf(1)
 	if streams > 1 {
-		most = s.gapTime() / s.costs.decode[rows]
+		most = s.gapTime() / s.spec.plain[rows]
 	}
 
 	// What the drafts of a step are worth.
@@ -327,7 +330,7 @@ func (s *scheduler) leastCost(rows int) float64 {
 	least := math.Inf(1)
 	for _, p := range s.costs.prefill {
 		if p.tokens > 0 {
-			least = min(least, p.each()/s.costs.decode[rows])
+			least = min(least, p.each()/s.spec.plain[rows])
 		}
 	}
 	if math.IsInf(least, 1) {
@@ -339,7 +342,7 @@ func (s *scheduler) leastCost(rows int) float64 {
 // draftCost is what a step of so many rows with drafts takes, as a multiple of one without: as measured, or on a line
 // between what was measured. Where nothing was, a token costs what it costs at least.
 func (s *scheduler) draftCost(rows, drafts int, uneven bool) float64 {
-	if s.costs.decode[rows] == 0 {
+	if s.spec.plain[rows] == 0 {
 		return math.Inf(1) // not even a step without is known
 	}
 
@@ -378,15 +381,31 @@ func (sp *speculation) costs(rows int, uneven bool) []float64 {
 	return sp.cost[which][bits.Len(uint(rows))]
 }
 
-// learnDrafts learns from what a step with drafts took, where one without takes so long.
-func (s *scheduler) learnDrafts(st *step, took, base float64) {
+// learnDrafts learns from what a step with drafts took.
+func (s *scheduler) learnDrafts(st *step, took float64) {
 	sp := &s.spec
+	if sp.plain[st.decode] == 0 {
+		return
+	}
 	cost := &sp.costs(st.decode, st.uneven)[st.drafted]
-	times := max(took/base, 1)
-	if *cost == 0 || sp.trying {
+	times := max(took/sp.plain[st.decode], 1)
+	if sp.trying {
 		*cost = times
 	}
-	*cost += (times - *cost) / 4
+	undisturbed(cost, times)
+}
+
+// undisturbed learns what something takes where nothing disturbs it, so that other programs on the machine make neither
+// steps with drafts look cheap nor those without: it follows what is less at once, and what is more by small steps.
+func undisturbed(value *float64, seen float64) {
+	switch {
+	case *value == 0:
+		*value = seen
+	case seen < *value:
+		*value += (seen - *value) / 2
+	default:
+		*value += (min(seen, 1.5**value) - *value) / 16
+	}
 }
 
 // feedDrafts puts what a sequence's drafter guesses into the batch, after its last token.

@@ -134,6 +134,20 @@ var modelMetrics = []metric{
 		read:   transfers(func(t engine.Transfers) float64 { return float64(t.Failed) }),
 	},
 	{
+		name: "serve_prefix_cache_skipped_total",
+		help: "Prefixes that lost their slot and were not saved, by reason.",
+		note: "`short`: as cheap to compute again; `pause`: running streams would have waited; `memory`: no room; " +
+			"`failed`: the copy failed; `model`: a reproducible request of a model with a sliding window.",
+		kind:   counter,
+		labels: []string{"reason"},
+		read: func(c *pool.Counts) (list []sample) {
+			for _, reason := range engine.Skips {
+				list = append(list, sample{string(reason), float64(c.Skipped[reason])})
+			}
+			return list
+		},
+	},
+	{
 		name:   "serve_drafted_tokens_total",
 		help:   "Tokens that steps computed as guesses of what an answer goes on with (--speculation), by kind.",
 		note:   "`ngram`: from earlier in the same prompt and answer; `prediction`: from the request's `prediction`.",
@@ -147,20 +161,6 @@ var modelMetrics = []metric{
 		kind:   counter,
 		labels: []string{"kind"},
 		read:   drafts(func(d engine.DraftCount) uint64 { return d.Accepted }),
-	},
-	{
-		name: "serve_prefix_cache_skipped_total",
-		help: "Prefixes that lost their slot and were not saved, by reason.",
-		note: "`short`: as cheap to compute again; `pause`: running streams would have waited; `memory`: no room; " +
-			"`failed`: the copy failed; `model`: a reproducible request of a model with a sliding window.",
-		kind:   counter,
-		labels: []string{"reason"},
-		read: func(c *pool.Counts) (list []sample) {
-			for _, reason := range engine.Skips {
-				list = append(list, sample{string(reason), float64(c.Skipped[reason])})
-			}
-			return list
-		},
 	},
 	{
 		name:      "serve_time_to_first_token_seconds",
