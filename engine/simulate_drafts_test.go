@@ -56,11 +56,12 @@ func TestSimulatedDrafts(t *testing.T) {
 				w.clients[i][0].at = micro(i) // in the same order, with and without
 			}
 			t.Run(tt.device.Name+", "+w.name+", "+answers.name, func(t *testing.T) {
-				without := simulation{device: tt.device, workload: w, shared: tt.shared, next: answers.next}
-				with := without
-				with.speculation = engine.SpeculationAuto
-				slow := without.run(t)
-				fast := with.run(t)
+				by := func(speculation string) *outcome {
+					s := simulation{device: tt.device, workload: w, shared: tt.shared, next: answers.next, speculation: speculation}
+					return s.run(t)
+				}
+				slow := by("off")
+				fast := by(engine.SpeculationAuto)
 				t.Logf("%.2f times as fast: %s, without %s", fast.rate()/slow.rate(), fast, slow)
 				if fast.rate() < answers.least*slow.rate() {
 					t.Errorf("%.2f times as fast, not %.2f", fast.rate()/slow.rate(), answers.least)

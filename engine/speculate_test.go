@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"serve/engine"
@@ -48,7 +49,17 @@ func TestDraftsChangeNothing(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e, fake := startDrafting(t, enginetest.Options{Limits: limits, Next: phrases})
+			var dying atomic.Pointer[enginetest.Fake]
+			var steps atomic.Int64
+			die := func(*engine.Batch) error {
+				if steps.Add(1)%41 > 0 || remotely {
+					return nil
+				}
+				dying.Load().LoseKV()
+				return engine.ErrRestarted
+			}
+			e, fake := startDrafting(t, enginetest.Options{Limits: limits, Next: phrases, BeforeDecode: die})
+			dying.Store(fake)
 			rng := rand.New(rand.NewSource(1))
 			var wg sync.WaitGroup
 			for i := range 60 {
@@ -78,6 +89,9 @@ func TestDraftsChangeNothing(t *testing.T) {
 			wg.Wait()
 
 			s := e.Stats()
+			if s.Restarts == 0 && !remotely {
+				t.Error("nothing was restarted: the test is too easy")
+			}
 			for kind, c := range s.Drafts {
 				if c.Accepted == 0 || c.Accepted == c.Drafted {
 					t.Errorf("%s: %+v: the test is too easy", kind, c)

@@ -576,6 +576,14 @@ func (f *Fake) RemoveKV(seq, from int) bool {
 	return true
 }
 
+// LoseKV drops the cells of all sequences, as the end of an engine's process does.
+func (f *Fake) LoseKV() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.kv)
+	clear(f.floors)
+}
+
 // CopyKV copies cells.
 func (f *Fake) CopyKV(src, dst int) {
 	f.mu.Lock()
