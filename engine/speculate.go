@@ -461,8 +461,8 @@ func (s *scheduler) accept(q *sequence) {
 	s.cells.grow(q.slot, 1)
 }
 
-// dropDrafts ends the guesses for a sequence that leaves its slot, and drops the cells of those that were right and come
-// after the end of the answer.
+// dropDrafts ends the guesses for a sequence that leaves its slot, and drops the cells of those that were right and
+// come after the end of the answer.
 func (s *scheduler) dropDrafts(q *sequence) {
 	if q.drafter != nil {
 		q.drafter.judge(q.tokens)

@@ -358,10 +358,6 @@ func (f *Fake) decode(b *engine.Batch) error {
 		return engine.ErrNoSlot
 	}
 
-	if n := len(slices.DeleteFunc(slices.Clone(b.Outputs), func(o int8) bool { return o == 0 })); n > l.Rows {
-		return f.fault("%d rows of %d", n, l.Rows)
-	}
-
 	f.batches = append(f.batches, slices.Clone(b.Sequences))
 	f.rows = map[int]engine.Token{}
 	if media := len(b.Embeddings) > 0; media == (len(b.Tokens) > 0) || media && len(b.Embeddings) != seenSize*b.Len() {
@@ -484,8 +480,8 @@ func (f *Fake) cells() int {
 	return len(different)
 }
 
-// refuse reports whether the row before another one has not drawn the token that this one is computed after. Its sequence
-// then has no cells from there on.
+// refuse reports whether the row before another one has not drawn the token that this one is computed after. Its
+// sequence then has no cells from there on.
 func (f *Fake) refuse(b *engine.Batch, rows []engine.Row, i int) (bool, error) {
 	r := &rows[i]
 	if i == 0 || rows[i-1].Sampler != r.Sampler || r.Sampler == nil || rows[i-1].Index != r.Index-1 ||
@@ -516,6 +512,9 @@ func (f *Fake) refuse(b *engine.Batch, rows []engine.Row, i int) (bool, error) {
 func (f *Fake) sample(b *engine.Batch, rows []engine.Row) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if len(rows) > f.opts.Limits.Rows {
+		return f.fault("%d rows of %d", len(rows), f.opts.Limits.Rows)
+	}
 	for i := range rows {
 		r := &rows[i]
 		if r.Refused = false; r.Draft {

@@ -132,8 +132,8 @@ var chatFields = wire.Lift(func(r *chatRequest) *conversationRequest { return &r
 		{
 			Name: "prediction",
 			Type: wire.Custom(predictionSchema, (*chatRequest).setPrediction),
-			Doc: "Text that the answer is expected to repeat, such as a file to edit: `{\"type\":\"content\",\"content\":...}`. It " +
-				"changes no answer; where the model says the same, several tokens are computed at a time.",
+			Doc: "Text that the answer is expected to repeat, such as a file to edit: an object with `type` `content` and " +
+				"`content`. With `--speculation`, several tokens are computed at a time where the model says the same.",
 		},
 		{
 			Name: "prompt_cache_key",
