@@ -18,6 +18,7 @@ type drafting struct {
 	fed     int // whose cells are there
 	refused int // guesses so far
 	taken   int
+	top     int // alternatives; negative for no log-probabilities, with which nothing is drawn by a backend
 }
 
 func newDrafting(t *testing.T, r *Runner, p engine.Sampling, prompt []engine.Token) *drafting {
@@ -27,7 +28,7 @@ func newDrafting(t *testing.T, r *Runner, p engine.Sampling, prompt []engine.Tok
 		t.Fatal(err)
 	}
 	r.RemoveKV(0, 0)
-	return &drafting{t: t, r: r, sampler: s, tokens: append([]engine.Token{}, prompt...)}
+	return &drafting{t: t, r: r, sampler: s, tokens: append([]engine.Token{}, prompt...), top: 2}
 }
 
 // step computes what is not computed yet, and a guess after it. It returns what was drawn.
@@ -37,9 +38,9 @@ func (d *drafting) step(guess ...engine.Token) (drawn []engine.Row) {
 	for i := d.fed; i < len(d.tokens); i++ {
 		b.Add(d.tokens[i], i, 0, i == len(d.tokens)-1)
 	}
-	rows := []engine.Row{{Sampler: d.sampler, Index: b.Len() - 1, Top: 2}}
+	rows := []engine.Row{{Sampler: d.sampler, Index: b.Len() - 1, Top: d.top}}
 	for i, token := range guess {
-		rows = append(rows, engine.Row{Sampler: d.sampler, Index: b.Len(), Top: 2, Draft: true})
+		rows = append(rows, engine.Row{Sampler: d.sampler, Index: b.Len(), Top: d.top, Draft: true})
 		b.Add(token, len(d.tokens)+i, 0, true)
 	}
 	b.Reproducible = true
@@ -72,7 +73,18 @@ func (d *drafting) step(guess ...engine.Token) (drawn []engine.Row) {
 // TestDraftsAreDrawnAlike draws answers token by token and with guesses that are right for a while: the tokens and their
 // log-probabilities are the same, whatever the samplers remember.
 func TestDraftsAreDrawnAlike(t *testing.T) {
-	r, err := Load(write(t, testmodel.Options{Sharpness: 0.05}), Options{Context: 256, Sequences: 2, Threads: oneThread})
+	for _, where := range []string{"off", "on"} {
+		t.Run("backend sampling "+where, func(t *testing.T) { draftsAreDrawnAlike(t, where) })
+	}
+}
+
+func draftsAreDrawnAlike(t *testing.T, where string) {
+	r, err := Load(write(t, testmodel.Options{Sharpness: 0.05}), Options{
+		Context:         256,
+		Sequences:       2,
+		Threads:         oneThread,
+		BackendSampling: where,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,6 +93,10 @@ func TestDraftsAreDrawnAlike(t *testing.T) {
 		t.Fatalf("limits %+v", r.Limits())
 	}
 	prompt := tokenize(t, r.model, "the world")
+	top := 2
+	if where == "on" {
+		top = -1
+	}
 
 	refused := 0
 	taken := 0
@@ -101,6 +117,7 @@ func TestDraftsAreDrawnAlike(t *testing.T) {
 			change(&p)
 			const n = 40
 			plain := newDrafting(t, r, p, prompt)
+			plain.top = top
 			defer plain.sampler.Close()
 			var want []engine.Row
 			for range n {
@@ -109,6 +126,7 @@ func TestDraftsAreDrawnAlike(t *testing.T) {
 
 			rng := rand.New(rand.NewSource(1))
 			d := newDrafting(t, r, p, prompt)
+			d.top = top
 			defer d.sampler.Close()
 			var got []engine.Row
 			for len(got) < n {
