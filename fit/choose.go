@@ -488,8 +488,8 @@ func (p *planner) device(name string) *Device {
 	return &p.machine.Host
 }
 
-// lack returns what main memory lacks for a plan, with the GPUs whose memory it is; nil if it has room or does not report
-// it.
+// lack returns what main memory lacks for a plan, with the GPUs whose memory it is; nil if it has room or does not
+// report it.
 func (p *planner) lack(plan *Plan) *Short {
 	host := &p.machine.Host
 	all := plan.Host

@@ -216,8 +216,8 @@ func (m *Model) feedForward(s shape, layer int) {
 	}
 }
 
-// Hybrid has two of the layers of Granite 4.0 H Small: llama.cpp allocates the states of a model even to lay it out, and
-// those of all layers take it half a minute.
+// Hybrid has two of the layers of Granite 4.0 H Small: llama.cpp allocates the states of a model even to lay it out,
+// and those of all layers take it half a minute.
 func Hybrid() *Model { return granite("two layers of Granite 4.0 H Small", 2, 1) }
 
 // granite is Granite 4.0 H Small: a few of its layers have attention, the others keep a state.
