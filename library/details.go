@@ -21,6 +21,8 @@ type Details struct {
 	Context  int             `json:"ctx_size"`
 	Parallel int             `json:"parallel"`
 	Cells    int             `json:"kv_cells,omitempty"` // shared by the requests, unless each has its own
+	Plan     string          `json:"plan"`
+	Cost     string          `json:"plan_cost,omitempty"` // in comparison with a machine that has room for all
 	Memory   []MemoryDetails `json:"memory"`
 }
 
@@ -36,11 +38,14 @@ type MemoryDetails struct {
 }
 
 // AddPlan records how the model would be loaded.
-func (s *Details) AddPlan(plan llama.Options, memory *llama.Memory) {
+func (s *Details) AddPlan(planned *loader.Planned) {
+	plan := planned.Options
+	s.Plan = planned.Decision.Choice
+	s.Cost = planned.Decision.Cost
 	s.Context = plan.Context
 	s.Parallel = plan.Sequences
 	s.Cells = plan.Cells
-	for _, d := range memory.Devices {
+	for _, d := range planned.Memory.Devices {
 		s.Memory = append(s.Memory, MemoryDetails{
 			Device:  d.Name,
 			Weights: d.Weights,
@@ -73,11 +78,32 @@ func (s *Details) Print(t *terminal.Terminal, memory *llama.Memory, short error)
 		add("template", "%d bytes, sha256 %s; --template prints it", len(s.Template), s.TemplateSHA256)
 	}
 
+	s.addPlanRows(add, memory, short)
+	for _, key := range slices.Sorted(maps.Keys(s.Header)) {
+		add(key, "%s", terminal.KeepStart(fmt.Sprint(s.Header[key]), maxHeaderValue))
+	}
+	return t.Table(rows)
+}
+
+// PrintPlan prints a table of how the model would be loaded.
+func (s *Details) PrintPlan(t *terminal.Terminal, memory *llama.Memory, short error) error {
+	var rows [][]string
+	s.addPlanRows(func(label, format string, args ...any) {
+		rows = append(rows, []string{label, fmt.Sprintf(format, args...)})
+	}, memory, short)
+	return t.Table(rows)
+}
+
+// addPlanRows adds how the model would be loaded.
+func (s *Details) addPlanRows(add func(label, format string, args ...any), memory *llama.Memory, short error) {
 	shared := ""
 	if s.Cells > 0 {
 		shared = fmt.Sprintf(", sharing %d KV cells", s.Cells)
 	}
 	add("planned for", "%d concurrent requests of %d tokens%s", s.Parallel, s.Context, shared)
+	if short == nil {
+		add("plan", "%s", loader.Decision{Choice: s.Plan, Cost: s.Cost})
+	}
 	for _, d := range memory.Devices {
 		if d.Needs() > 0 {
 			add("memory", "%s: %s", d.Name, loader.DescribeMemory(d))
@@ -86,11 +112,6 @@ func (s *Details) Print(t *terminal.Terminal, memory *llama.Memory, short error)
 	if short != nil {
 		add("", "does not fit now: %v", short)
 	}
-
-	for _, key := range slices.Sorted(maps.Keys(s.Header)) {
-		add(key, "%s", terminal.KeepStart(fmt.Sprint(s.Header[key]), maxHeaderValue))
-	}
-	return t.Table(rows)
 }
 
 // printOrigin adds where the files come from and whether their hashes match.

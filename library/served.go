@@ -111,6 +111,9 @@ func describe(t *terminal.Terminal, o loader.ModelOptions, local *models.Local, 
 	if in.Plan.Projector != "" {
 		t.Fact("images", "read with %s", filepath.Base(local.Projector.Name))
 	}
+	if in.Decision.Cost != "" || len(in.Memory.Devices) > 1 {
+		t.Fact("plan", "%s", in.Decision)
+	}
 	for _, d := range in.Memory.Devices {
 		if d.Needs() > 0 {
 			t.Fact("memory", "%s: %s", d.Name, loader.DescribeMemory(d))
@@ -155,7 +158,7 @@ func describeContext(t *terminal.Terminal, o loader.ModelOptions, in *loader.Loa
 			"or a smaller --parallel", m.TrainContext)
 	}
 	t.Fact("context", "%d tokens for each of %d concurrent requests%s; KV cache type %s%s",
-		limits.Context, limits.Sequences, shared, o.KVType, trained)
+		limits.Context, limits.Sequences, shared, o.DescribeKVType(), trained)
 	if o.Context > m.TrainContext && m.TrainContext > 0 {
 		t.Warn("the model was trained for %d tokens; output may degrade beyond that", m.TrainContext)
 	}

@@ -15,11 +15,18 @@ type budget struct {
 	plan    llama.DeviceMemory // summed
 	free    uint64
 	reserve uint64
+	limit   uint64 // of --device-memory; 0 for none
 	host    bool
 }
 
 // room returns the bytes that a plan may take.
-func (b *budget) room() uint64 { return b.free - min(b.free, b.reserve) }
+func (b *budget) room() uint64 {
+	room := b.free - min(b.free, b.reserve)
+	if b.limit > 0 {
+		room = min(room, b.limit)
+	}
+	return room
+}
 
 // fits reports whether the plan fits, including what may be allocated later.
 func (b *budget) fits() bool { return b.plan.Most() <= b.room() }
@@ -29,13 +36,18 @@ func (b *budget) missing() uint64 { return b.plan.Most() - min(b.plan.Most(), b.
 
 // budgetsOf returns the budgets of a plan. A device that does not report its memory is left
 // out: it is unknown whether it is full. The host comes last, if its memory is known.
-func budgetsOf(m *llama.Memory, reserve Reserve) []budget {
+func (o *ModelOptions) budgetsOf(m *llama.Memory) []budget {
+	return budgetsWithin(m, o.Reserve, o.Limits)
+}
+
+// budgetsWithin is budgetsOf for limits alone.
+func budgetsWithin(m *llama.Memory, reserve Reserve, limits Limits) []budget {
 	var list []budget
 	host := *m.Host()
 	names := []string{host.Name}
 
 	for _, d := range m.Devices[:len(m.Devices)-1] {
-		b := budget{name: d.Name, plan: d, free: Usable(d), reserve: reserve.of(d)}
+		b := budget{name: d.Name, plan: d, free: Usable(d), reserve: reserve.of(d), limit: limits.of(d)}
 		if d.Unified {
 			// Its driver may allow it less than the host has. The reserve is subtracted only once.
 			b.reserve = 0
@@ -47,7 +59,11 @@ func budgetsOf(m *llama.Memory, reserve Reserve) []budget {
 			host.Saved += d.Saved
 			names = append(names, d.Name)
 		}
-		if known(d) {
+		if !known(d) && b.limit > 0 {
+			b.free = b.limit
+			b.reserve = 0
+		}
+		if known(d) || b.limit > 0 {
 			list = append(list, b)
 		}
 	}
@@ -58,6 +74,7 @@ func budgetsOf(m *llama.Memory, reserve Reserve) []budget {
 			plan:    host,
 			free:    Usable(host),
 			reserve: reserve.of(host),
+			limit:   limits.of(host),
 			host:    true,
 		})
 	}

@@ -15,6 +15,7 @@ import (
 	"serve/engine"
 	"serve/engine/llama"
 	"serve/engine/remote"
+	"serve/fit"
 	"serve/hostmem"
 	"serve/kernels"
 	"serve/sandbox"
@@ -33,6 +34,7 @@ type request struct {
 	Shrink       bool
 	Free         uint64 // bytes of the host's memory, 0 if unknown
 	Options      ModelOptions
+	Facts        *fit.Model     // what the model's header says; nil if unknown
 	Plan         *llama.Options // the predecessor's; nil for the first
 	GPUs         []llama.Device // that must be present
 	Cache        cacheRequest
@@ -45,6 +47,7 @@ type answer struct {
 	Plan       llama.Options
 	Memory     *llama.Memory     // as it was planned
 	Left       map[string]uint64 // bytes free after the load, on each GPU that reports them
+	Decision   Decision          // how it was planned
 	Changed    string            // what differs from its predecessor, and why
 	Devices    []llama.Device    // that compute the model
 	GPUs       []llama.Device    // that its process sees
@@ -143,6 +146,11 @@ func (a *answer) open(h *Hardware, q *request) (*remote.Model, error) {
 	if err := h.UseKernels(q.Kernels); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrModel, err)
 	}
+	if q.Options.NUMA != "" {
+		if err := llama.UseNUMA(q.Options.NUMA); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrOptions, err)
+		}
+	}
 	list, err := h.listDevices()
 	if err != nil {
 		return nil, err
@@ -157,6 +165,9 @@ func (a *answer) open(h *Hardware, q *request) (*remote.Model, error) {
 		}
 	}
 	if err := q.Options.reproducible(list.GPUs()); err != nil {
+		return nil, err
+	}
+	if err := q.Options.checkDevices(list.GPUs()); err != nil {
 		return nil, err
 	}
 	if !q.Options.cpuOnly() {
@@ -228,10 +239,12 @@ func (a *answer) plan(q *request) (err error) {
 			o:         q.Options,
 			projector: q.Projector,
 			train:     q.TrainContext,
+			facts:     q.Facts,
 			shrink:    q.Shrink,
 			measure:   measure,
 		}
 		a.Plan, a.Memory, err = first.plan()
+		a.Decision = first.decision(a.Plan, a.Memory)
 		return err
 	}
 

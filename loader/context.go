@@ -30,7 +30,7 @@ func (p *planner) lengthen(lo llama.Options, memory *llama.Memory) (llama.Option
 		return p.shareMost(lo, memory)
 	}
 
-	base := budgetsOf(memory, p.o.Reserve)
+	base := p.o.budgetsOf(memory)
 	best := lo
 	bestMemory := memory
 	for context := p.train; context > lo.Context; context = context / 2 &^ 255 {
@@ -40,7 +40,7 @@ func (p *planner) lengthen(lo llama.Options, memory *llama.Memory) (llama.Option
 		if err != nil {
 			return lo, memory, err
 		}
-		if grows(base, budgetsOf(measured, p.o.Reserve)) {
+		if grows(base, p.o.budgetsOf(measured)) {
 			best = longer
 			bestMemory = measured
 			break
@@ -71,7 +71,7 @@ func (p *planner) shareMost(lo llama.Options, memory *llama.Memory) (llama.Optio
 	if err != nil {
 		return lo, memory, err
 	}
-	if shortOf(budgetsOf(measured, p.o.Reserve)) != nil {
+	if shortOf(p.o.budgetsOf(measured)) != nil {
 		return lo, memory, nil
 	}
 	return longer, measured, nil

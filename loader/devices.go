@@ -227,6 +227,11 @@ func computing(devices []llama.Device, memory *llama.Memory, gpuLayers int) (lis
 	taken := map[string]bool{}
 	for _, d := range memory.Devices[:len(memory.Devices)-1] {
 		taken[d.Name] = d.Weights+d.KV > 0 // a driver's context alone does not count
+		if d.Type == "meta" && taken[d.Name] {
+			for _, part := range devices {
+				taken[part.Name] = true // each has a part of every tensor
+			}
+		}
 	}
 
 	for _, d := range devices {
@@ -256,6 +261,9 @@ func (l *Loader) whyCPU(a *answer) string {
 	case len(l.o.Hardware.GPUs()) == 0 && len(seen) == 0:
 		return ""
 	case l.o.Model.cpuOnly():
+		if l.o.Model.noDevices() {
+			return "the GPU is turned off by --device none"
+		}
 		return "the GPU is turned off by --gpu-layers 0"
 	case len(l.o.Hardware.Backends()) == 0:
 		return "this build has no GPU backend"

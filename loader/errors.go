@@ -23,6 +23,7 @@ type MemoryError struct {
 	Needs    llama.DeviceMemory
 	Free     uint64
 	Reserved uint64 // of what is free
+	Limit    uint64 // of --device-memory; 0 for none
 	Short    uint64 // bytes that are missing
 
 	// The plan's options, for advice.
@@ -40,8 +41,12 @@ func (e *MemoryError) Error() string {
 	if e.Needs.Saved > 0 {
 		later += fmt.Sprintf(", and %s for the prefix cache", machine.FormatSize(e.Needs.Saved))
 	}
-	return fmt.Sprintf("%v: %s needs %s%s; %s is free, of which %s is reserved", ErrMemory,
-		e.Device, describeParts(e.Needs), later, machine.FormatSize(e.Free), machine.FormatSize(e.Reserved))
+	limit := ""
+	if e.Limit > 0 {
+		limit = fmt.Sprintf(", and --device-memory allows %s", machine.FormatSize(e.Limit))
+	}
+	return fmt.Sprintf("%v: %s needs %s%s; %s is free, of which %s is reserved%s", ErrMemory,
+		e.Device, describeParts(e.Needs), later, machine.FormatSize(e.Free), machine.FormatSize(e.Reserved), limit)
 }
 
 // Unwrap implements the interface of package errors.

@@ -183,7 +183,9 @@ func (l *Loader) timeKernels(
 			Context:   DefaultContext,
 			Sequences: q.Options.Parallel,
 			Threads:   q.Options.Threads,
-			KVType:    q.Options.KVType,
+			KVType:    q.Options.typeOfKeys(),
+			VType:     q.Options.typeOfValues(),
+			FlashAttn: q.Options.FlashAttn,
 		},
 	}
 	if !l.o.Isolate {

@@ -109,6 +109,15 @@ func (l *Loader) Check(ctx context.Context, local *models.Local) (*models.Header
 	if err != nil {
 		return nil, &fileError{err}
 	}
+	if err := l.o.Model.check(); err != nil {
+		return nil, err
+	}
+	if err := l.o.Model.checkHost(local, l.o.Isolate); err != nil {
+		return nil, err
+	}
+	if err := l.o.Model.replaceMetadata(header); err != nil {
+		return nil, err
+	}
 	for _, odd := range header.Oddities() {
 		l.o.Reporter.Warn("%s: %s", local.Name, odd)
 	}
@@ -142,6 +151,7 @@ type Loaded struct {
 
 	Plan       llama.Options
 	Memory     *llama.Memory  // as it was planned
+	Decision   Decision       // how it was planned
 	Devices    []llama.Device // that compute the model
 	WhyCPU     string         // why the machine's GPUs are not used; empty if they are or there are none
 	Kernels    kernels.Choice // of the CPU
@@ -190,7 +200,12 @@ func (l *Loader) Load(ctx context.Context, local *models.Local, shrink bool) (*L
 	}()
 
 	use := new(usage)
+	facts, err := factsOf(header, local.Parts(), &l.o.Model)
+	if err != nil {
+		return nil, err
+	}
 	q := l.request(local, header, shrink)
+	q.Facts = facts
 	var text *textProcess
 	if l.o.Isolate {
 		if text, err = l.openText(ctx, q, files, use); err != nil {
@@ -232,6 +247,7 @@ func (l *Loader) describe(a *answer, runner engine.Runner, use *usage) *Loaded {
 		Limits:     runner.Limits(),
 		Plan:       a.Plan,
 		Memory:     a.Memory,
+		Decision:   a.Decision,
 		Devices:    a.Devices,
 		WhyCPU:     l.whyCPU(a),
 		Kernels:    a.kernels,
@@ -279,7 +295,7 @@ func (l *Loader) request(local *models.Local, header *models.Header, shrink bool
 		Name:         local.Name,
 		Path:         local.Path(),
 		Parts:        local.Parts(),
-		Shape:        shape(header, l.o.Model.KVType),
+		Shape:        shape(header, l.o.Model.DescribeKVType()),
 		Projector:    projectorFile(local),
 		TrainContext: header.TrainContext(),
 		Shrink:       shrink,

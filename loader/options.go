@@ -17,21 +17,41 @@ const AutoKernels = "auto"
 // ModelOptions control the layout of a model in memory. They are plain data, passed to the
 // engine's process as JSON. The plan chooses fields that are zero.
 type ModelOptions struct {
-	Context  int    // maximum tokens per request, prompt plus answer; 0 for as much of the model's own as fits
-	Parallel int    // requests processed at the same time
-	Cells    int    // total KV cells; 0 for Context times Parallel, or what fits in memory
-	KVType   string // data type of the KV cache: f16, q8_0 or q4_0
-	Threads  int    // compute threads; 0 for one per physical core
+	Context    int    // maximum tokens per request, prompt plus answer; 0 for as much of the model's own as fits
+	Parallel   int    // requests processed at the same time
+	Cells      int    // total KV cells; 0 for Context times Parallel, or what fits in memory
+	KVType     string // data type of the KV cache: f16, q8_0 or q4_0
+	KeyType    string // of its keys; KVType by default
+	ValueType  string // of its values; KVType by default
+	FlashAttn  string // on, off or auto
+	Batch      int    // tokens of a step; 0 for 512
+	MicroBatch int    // tokens of a step that are computed at once; 0 for Batch, at most 512
+	Threads    int    // compute threads; 0 for one per physical core
 	// BackendSampling says whether tokens are drawn on the device that computes the logits: on, off, or auto, on a GPU.
 	// Empty is off.
 	BackendSampling string
 	Kernels         string // CPU kernels: AutoKernels, or a name
-	GPULayers       Layers
-	NoMMap          bool // read the file instead of mapping it
-	NoRepack        bool // keep the CPU's weights as they are in the file
-	Reserve         Reserve
+
+	GPULayers   Layers
+	Devices     []string  // names of the GPUs to use, in order; none for the CPU alone; empty for all
+	SplitMode   string    // llama.SplitLayer by default
+	MainGPU     int       // of llama.SplitNone
+	TensorSplit []float32 // proportions of the model on each GPU; empty to be chosen
+	CPUExperts  Layers    // the first layers whose experts are in main memory; the zero value for as few as must
+	AllExperts  bool      // the experts of all layers are
+	Overrides   []llama.TensorOverride
+	Limits      Limits // of devices' memory
+	Reserve     Reserve
+
+	NoMMap   bool   // read the file instead of mapping it
+	Lock     bool   // keep weights from being swapped out
+	NoRepack bool   // keep the CPU's weights as they are in the file
+	NUMA     string // strategy for several memory nodes; empty for none
 	// PrefixCache is the host memory for prefixes that lose their slots.
 	PrefixCache CacheSize
+
+	RoPE     llama.RoPE
+	Metadata []llama.Metadata // in place of the file's
 	// Reproducible makes answers that depend on nothing but their requests: on the CPU, with weights as they are in the
 	// file and a buffer for each sequence.
 	Reproducible bool
@@ -43,31 +63,42 @@ type Layers struct {
 	N     int
 }
 
-// autoLayers is the text of the zero value of Layers.
-const autoLayers = "auto"
+// Texts of Layers: of the zero value, and of all layers.
+const (
+	autoLayers = "auto"
+	allLayers  = "all"
+)
 
-// ParseLayers reads a number of layers, or auto.
+// ParseLayers reads a number of layers, all or auto.
 func ParseLayers(text string) (Layers, error) {
-	if text == autoLayers {
+	switch text {
+	case autoLayers:
 		return Layers{}, nil
+	case allLayers:
+		return Layers{Given: true, N: -1}, nil
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil {
-		return Layers{}, errors.New("must be a number or auto")
+		return Layers{}, errors.New("must be a number, all or auto")
 	}
 	return Layers{Given: true, N: n}, nil
 }
 
 // String returns what ParseLayers reads.
 func (l Layers) String() string {
-	if !l.Given {
+	switch {
+	case !l.Given:
 		return autoLayers
+	case l.N < 0:
+		return allLayers
 	}
 	return strconv.Itoa(l.N)
 }
 
 // cpuOnly reports whether GPUs must not be used.
-func (o *ModelOptions) cpuOnly() bool { return o.GPULayers.Given && o.GPULayers.N == 0 }
+func (o *ModelOptions) cpuOnly() bool {
+	return o.GPULayers.Given && o.GPULayers.N == 0 || o.noDevices()
+}
 
 // reproducible adjusts the options to those that answers can be reproducible with, and refuses others.
 func (o *ModelOptions) reproducible(gpus []llama.Device) error {
@@ -76,7 +107,7 @@ func (o *ModelOptions) reproducible(gpus []llama.Device) error {
 		return nil
 	case o.GPULayers.Given && o.GPULayers.N != 0:
 		return badOption("--reproducible cannot be held on a GPU, whose sums depend on the batch; use --gpu-layers 0")
-	case !o.GPULayers.Given && len(gpus) > 0:
+	case !o.GPULayers.Given && !o.noDevices() && len(gpus) > 0:
 		return badOption("--reproducible cannot be held on a GPU, and %s is here; add --gpu-layers 0 to compute on the CPU",
 			DescribeDevices(gpus))
 	}

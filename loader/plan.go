@@ -4,26 +4,56 @@ import (
 	"cmp"
 
 	"serve/engine/llama"
+	"serve/fit"
 	"serve/machine"
 	"serve/models"
 )
 
-// Plan decides how a model would be loaded now, without loading it. The memory is nil if that
-// is unknown; if there is both memory and an error, the error says why the model does not fit.
-func Plan(local *models.Local, h *models.Header, o ModelOptions) (llama.Options, *llama.Memory, error) {
+// Planned is how a model would be loaded.
+type Planned struct {
+	Options  llama.Options
+	Memory   *llama.Memory // nil if that is unknown
+	Decision Decision
+}
+
+// Plan decides how a model would be loaded now, without loading it. If there is both memory and an error, the error
+// says why the model does not fit.
+func Plan(local *models.Local, h *models.Header, o ModelOptions) (*Planned, error) {
 	if err := o.reproducible(nil); err != nil {
-		return llama.Options{}, nil, err
+		return nil, err
 	}
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	if !o.cpuOnly() {
+		list, err := llama.Devices()
+		if err != nil {
+			return nil, &DeviceError{Text: err.Error()}
+		}
+		if err := o.checkDevices(DeviceList{Devices: list}.GPUs()); err != nil {
+			return nil, err
+		}
+	}
+	if err := o.replaceMetadata(h); err != nil {
+		return nil, err
+	}
+	facts, err := factsOf(h, local.Parts(), &o)
+	if err != nil {
+		return nil, err
+	}
+
 	p := planner{
 		o:         o,
 		projector: projectorFile(local),
 		train:     h.TrainContext(),
+		facts:     facts,
 		shrink:    true,
 		measure: func(lo llama.Options) (*llama.Memory, error) {
 			return measure(local.Path(), lo, machine.FreeMemory())
 		},
 	}
-	return p.plan()
+	lo, memory, err := p.plan()
+	return &Planned{lo, memory, p.decision(lo, memory)}, err
 }
 
 // projectorFile returns the file of a model's projector, "" for none.
@@ -37,10 +67,13 @@ func projectorFile(local *models.Local) string {
 // planner decides how a model is loaded, before it is.
 type planner struct {
 	o         ModelOptions
-	projector string // its file
-	train     int    // tokens that the model was trained for, 0 if unknown
-	shrink    bool   // options that were not given may be reduced
+	projector string     // its file
+	train     int        // tokens that the model was trained for, 0 if unknown
+	facts     *fit.Model // what the model's header says; nil if unknown
+	shrink    bool       // options that were not given may be reduced
 	measure   measureFunc
+
+	proposed *fit.Plan // the proposal that was taken; nil for none
 }
 
 // plan decides on the layers on the GPU, the KV cells, and the prefix cache. Options that were given are kept or
@@ -65,7 +98,7 @@ func (p *planner) planModel() (llama.Options, *llama.Memory, error) {
 	if err != nil {
 		return lo, nil, err
 	}
-	budgets := budgetsOf(memory, p.o.Reserve)
+	budgets := p.o.budgetsOf(memory)
 	short := shortOf(budgets)
 	if short == nil {
 		return p.lengthen(lo, memory)
@@ -81,7 +114,7 @@ func (p *planner) planModel() (llama.Options, *llama.Memory, error) {
 	if err != nil {
 		return lo, nil, err
 	}
-	if short := shortOf(budgetsOf(memory, p.o.Reserve)); short != nil {
+	if short := shortOf(p.o.budgetsOf(memory)); short != nil {
 		return lo, memory, noRoom(short, lo)
 	}
 	return p.lengthen(lo, memory)
@@ -90,25 +123,31 @@ func (p *planner) planModel() (llama.Options, *llama.Memory, error) {
 // options returns the options that a plan starts with.
 func (p *planner) options() (llama.Options, error) {
 	lo := llama.Options{
-		Sequences: p.o.Parallel,
-		Threads:   cmp.Or(p.o.Threads, llama.Threads()),
-		KVType:    p.o.KVType,
-		Cells:     p.o.Cells,
-		Projector: p.projector,
+		Sequences:  p.o.Parallel,
+		Threads:    cmp.Or(p.o.Threads, llama.Threads()),
+		KVType:     p.o.typeOfKeys(),
+		VType:      p.o.typeOfValues(),
+		FlashAttn:  p.o.FlashAttn,
+		RoPE:       p.o.RoPE,
+		Batch:      p.o.Batch,
+		MicroBatch: p.o.MicroBatch,
+		Cells:      p.o.Cells,
+		Projector:  p.projector,
 	}
 	lo.BackendSampling = p.o.BackendSampling
+	if err := p.o.check(); err != nil {
+		return lo, err
+	}
+	lo.Model.Placement = p.o.placement()
+	lo.Model.Lock = p.o.Lock
 	lo.Model.NoMMap = p.o.NoMMap
 	lo.Model.NoRepack = p.o.NoRepack
 	lo.Reproducible = p.o.Reproducible
 
-	switch {
-	case p.o.Context > 0:
-		lo.Context = p.o.Context
-	case p.train > 0:
-		lo.Context = min(p.train, DefaultContext)
-	default:
-		lo.Context = DefaultContext
+	if lo.MicroBatch == 0 && lo.Batch > mostAtOnce {
+		lo.MicroBatch = mostAtOnce
 	}
+	lo.Context = p.firstContext()
 	if lo.Cells > 0 && lo.Cells < lo.Context {
 		return lo, badOption("--kv-cells %d cannot hold one context of %d tokens", lo.Cells, lo.Context)
 	}
@@ -119,6 +158,20 @@ func (p *planner) options() (llama.Options, error) {
 	return lo, nil
 }
 
+// mostAtOnce is how many tokens of a step are computed at once, unless it is said how many: more take memory.
+const mostAtOnce = 512
+
+// firstContext returns the context size that a plan starts with.
+func (p *planner) firstContext() int {
+	switch {
+	case p.o.Context > 0:
+		return p.o.Context
+	case p.train > 0:
+		return min(p.train, DefaultContext)
+	}
+	return DefaultContext
+}
+
 // Maximum tokens of an input to embed with a generating model, if memory is short. Each token takes a
 // row of unused logits in that context, and another in the graph.
 var shorterEmbeddings = []int{1024, 512, 256}
@@ -126,65 +179,60 @@ var shorterEmbeddings = []int{1024, 512, 256}
 // shortenEmbeddings places a model's layers. Embeddings may never be requested, so it reduces their
 // length before it gives up layers on the GPU or KV cells for them.
 func (p *planner) shortenEmbeddings(lo *llama.Options) (*llama.Memory, error) {
-	whole := *lo
-	memory, err := p.placeLayers(lo)
+	lo.Model = p.firstPlacing(lo.Model)
+	memory, err := p.measure(*lo)
 	if err != nil {
 		return nil, err
 	}
-	asPlaced := p.o.GPULayers.Given || lo.Model.GPULayers < 0
-	if !memory.Generates || asPlaced && shortOf(budgetsOf(memory, p.o.Reserve)) == nil {
+	if shortOf(p.o.budgetsOf(memory)) == nil {
 		return memory, nil
+	}
+	if !memory.Generates {
+		return p.adapt(lo, memory)
 	}
 
 	for _, tokens := range shorterEmbeddings {
-		shorter := whole
-		shorter.EmbedLimit = tokens
-		shorter.Model = p.firstPlacing(lo.Model)
-		memory, err := p.measure(shorter)
-		if err != nil {
+		lo.EmbedLimit = tokens
+		if memory, err = p.measure(*lo); err != nil {
 			return nil, err
 		}
-		if shortOf(budgetsOf(memory, p.o.Reserve)) == nil {
-			*lo = shorter
+		if shortOf(p.o.budgetsOf(memory)) == nil {
 			return memory, nil
 		}
-		whole.EmbedLimit = tokens
 	}
-
-	*lo = whole
-	return p.placeLayers(lo)
+	return p.adapt(lo, memory)
 }
 
-// firstPlacing returns the placement that placeLayers starts with: all layers, or the given number.
+// firstPlacing returns the placement that a plan starts with: all layers on GPUs, or the given number.
 func (p *planner) firstPlacing(m llama.LoadOptions) llama.LoadOptions {
-	if !p.o.GPULayers.Given {
-		m.GPULayers = -1
-		m.CPUOnly = false
+	m.GPULayers = -1
+	if p.o.GPULayers.Given {
+		m.GPULayers = p.o.GPULayers.N
+	}
+	m.CPUOnly = p.o.cpuOnly()
+	if m.CPUOnly {
+		m.GPULayers = 0
 	}
 	return m
 }
 
-// placeLayers sets the number of layers on GPUs: as given, or as many as fit.
-func (p *planner) placeLayers(lo *llama.Options) (*llama.Memory, error) {
-	if layers := p.o.GPULayers; layers.Given {
-		lo.Model.GPULayers = layers.N
-		lo.Model.CPUOnly = layers.N == 0
-		return p.measure(*lo)
+// adapt takes from the GPUs what does not fit there, unless it was said how many layers they have. memory is what
+// the plan takes so far.
+func (p *planner) adapt(lo *llama.Options, memory *llama.Memory) (*llama.Memory, error) {
+	if p.o.GPULayers.Given || cardsFit(p.o.budgetsOf(memory)) {
+		return memory, nil
 	}
-
-	lo.Model.GPULayers = -1
-	memory, err := p.measure(*lo)
-	if err != nil || cardsFit(budgetsOf(memory, p.o.Reserve)) {
-		return memory, err
+	if proposed, err := p.propose(lo, memory); proposed != nil || err != nil {
+		return proposed, err
 	}
-	return mostLayers(p.o.Reserve, lo, p.measure)
+	return mostLayers(&p.o, lo, p.measure)
 }
 
 // maxLayers is more than any model has.
 const maxLayers = 256
 
 // mostLayers puts as many layers on the GPUs as fit there.
-func mostLayers(reserve Reserve, lo *llama.Options, measure measureFunc) (*llama.Memory, error) {
+func mostLayers(o *ModelOptions, lo *llama.Options, measure measureFunc) (*llama.Memory, error) {
 	low := 0
 	high := maxLayers
 	for low < high { // by bisection: each measurement reads a header
@@ -193,7 +241,7 @@ func mostLayers(reserve Reserve, lo *llama.Options, measure measureFunc) (*llama
 		if err != nil {
 			return nil, err
 		}
-		if cardsFit(budgetsOf(memory, reserve)) {
+		if cardsFit(o.budgetsOf(memory)) {
 			low = lo.Model.GPULayers
 		} else {
 			high = lo.Model.GPULayers - 1
@@ -202,7 +250,7 @@ func mostLayers(reserve Reserve, lo *llama.Options, measure measureFunc) (*llama
 
 	lo.Model.GPULayers = low
 	memory, err := measure(*lo)
-	if err != nil || cardsFit(budgetsOf(memory, reserve)) {
+	if err != nil || cardsFit(o.budgetsOf(memory)) {
 		return memory, err
 	}
 	return leaveCards(lo, measure)
@@ -248,6 +296,7 @@ func noRoom(b *budget, lo llama.Options) error {
 		Needs:     b.plan,
 		Free:      b.free,
 		Reserved:  min(b.free, b.reserve),
+		Limit:     b.limit,
 		Short:     b.missing(),
 		Context:   lo.Context,
 		Parallel:  lo.Sequences,

@@ -225,7 +225,7 @@ func TestContextThatFits(t *testing.T) {
 			if lo.Context != tt.context || lo.Cells != tt.cells {
 				t.Errorf("got context %d, cells %d, want %d, %d", lo.Context, lo.Cells, tt.context, tt.cells)
 			}
-			if short := shortOf(budgetsOf(memory, tt.o.Reserve)); short != nil {
+			if short := shortOf(tt.o.budgetsOf(memory)); short != nil {
 				t.Errorf("%s is short", short.name)
 			}
 		})

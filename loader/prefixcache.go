@@ -37,10 +37,10 @@ func (p *planner) planCache(lo llama.Options, m *llama.Memory) error {
 	}
 	if p.o.PrefixCache.Given {
 		m.Host().Saved = p.o.PrefixCache.Bytes
-		return noRoom(shortOf(budgetsOf(m, p.o.Reserve)), lo)
+		return noRoom(shortOf(p.o.budgetsOf(m)), lo)
 	}
 
-	budgets := budgetsOf(m, p.o.Reserve)
+	budgets := p.o.budgetsOf(m)
 	if len(budgets) == 0 || !budgets[len(budgets)-1].host {
 		return nil // nobody knows what is free
 	}

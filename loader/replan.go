@@ -35,23 +35,23 @@ func (r *replanner) plan(before llama.Options) (llama.Options, *llama.Memory, er
 	if err != nil {
 		return before, nil, err
 	}
-	if shortOf(restartBudgets(memory, r.o.Reserve)) == nil {
+	if shortOf(r.budgets(memory)) == nil {
 		return before, memory, nil
 	}
 
 	if !r.o.GPULayers.Given && len(memory.Devices) > 1 {
 		fewer := before
-		moved, err := mostLayers(r.o.Reserve, &fewer, r.measure)
+		moved, err := mostLayers(&r.o, &fewer, r.measure)
 		if err != nil {
 			return before, nil, err
 		}
-		if shortOf(restartBudgets(moved, r.o.Reserve)) == nil {
+		if shortOf(r.budgets(moved)) == nil {
 			return fewer, moved, nil
 		}
 	}
 
 	none := Reserve{Given: true}
-	return before, memory, noRoom(shortOf(budgetsOf(memory, none)), before)
+	return before, memory, noRoom(shortOf(budgetsWithin(memory, none, r.o.Limits)), before)
 }
 
 // awaitMemory measures until the plan fits, free memory is steady, or it has taken too long.
@@ -74,7 +74,7 @@ func (r *replanner) awaitMemory(lo llama.Options) (*llama.Memory, error) {
 			steady = 0
 		}
 
-		fits := shortOf(restartBudgets(memory, r.o.Reserve)) == nil
+		fits := shortOf(r.budgets(memory)) == nil
 		if fits || steady >= steadyFor || waited >= memoryWait {
 			return memory, nil
 		}
@@ -82,9 +82,9 @@ func (r *replanner) awaitMemory(lo llama.Options) (*llama.Memory, error) {
 	}
 }
 
-// restartBudgets returns the budgets of a restarted engine: the host has no reserve.
-func restartBudgets(m *llama.Memory, reserve Reserve) []budget {
-	list := budgetsOf(m, reserve)
+// budgets returns the budgets of a restarted engine: the host has no reserve.
+func (r *replanner) budgets(m *llama.Memory) []budget {
+	list := r.o.budgetsOf(m)
 	for i := range list {
 		if list[i].host {
 			list[i].reserve = 0

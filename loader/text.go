@@ -92,7 +92,7 @@ func (a *answer) openText(q *request) (*remote.Model, error) {
 	if err := syscall.Setrlimit(syscall.RLIMIT_DATA, &limit); err != nil {
 		return nil, fmt.Errorf("limit the memory: %w", err)
 	}
-	t, err := llama.LoadText(q.Path)
+	t, err := llama.LoadText(q.Path, q.Options.Metadata)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrModel, err)
 	}

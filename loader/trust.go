@@ -105,7 +105,7 @@ func readAnswer(text []byte, planned bool) (*answer, error) {
 		}
 	}
 
-	texts := []*string{&a.Changed, &a.ChatError, &a.Unconfined, &a.NotSaved}
+	texts := []*string{&a.Changed, &a.Decision.Choice, &a.Decision.Cost, &a.ChatError, &a.Unconfined, &a.NotSaved}
 	for _, list := range [][]llama.Device{a.Devices, a.GPUs} {
 		for i := range list {
 			texts = append(texts, &list[i].Name, &list[i].Description, &list[i].Type)

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // FreeMemory returns the bytes that this process can still allocate: those available on
@@ -147,4 +149,13 @@ func meminfo(path, name string) uint64 {
 		return n
 	}
 	return 0
+}
+
+// LockLimit returns the bytes that this process may lock in memory.
+func LockLimit() uint64 {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit); err != nil {
+		return 0
+	}
+	return limit.Cur
 }

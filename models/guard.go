@@ -62,6 +62,47 @@ func (h *Header) checkValues() error {
 	return h.checkVocabulary()
 }
 
+// Replace puts a value in place of the file's: an int64, float64, bool or string. It is refused if it is of another
+// kind than the file's, or what checkValues refuses.
+func (h *Header) Replace(key string, v any) error {
+	if key == "general.architecture" || strings.HasPrefix(key, "split.") {
+		return fmt.Errorf("%s says what the file is, and cannot be replaced", key)
+	}
+	if _, list := h.ArrayLengths[key]; list {
+		return fmt.Errorf("%s is a list in the file, and cannot be replaced", key)
+	}
+	before, present := h.Values[key]
+	if n, ok := v.(int64); ok && n >= 0 {
+		v = uint64(n)
+	}
+	if present && typeOf(before) != typeOf(v) {
+		return fmt.Errorf("%s is of type %s in the file", key, typeOf(before))
+	}
+
+	h.Values[key] = v
+	if err := h.checkValues(); err != nil {
+		delete(h.Values, key)
+		if present {
+			h.Values[key] = before
+		}
+		return err
+	}
+	return nil
+}
+
+// typeOf names the type of a value, as --override-kv does.
+func typeOf(v any) string {
+	switch v.(type) {
+	case uint64, int64:
+		return "int"
+	case float64:
+		return "float"
+	case bool:
+		return "bool"
+	}
+	return "str"
+}
+
 // integer returns a value that is a whole number and not negative.
 func integer(v any) (uint64, bool) {
 	switch v := v.(type) {

@@ -178,31 +178,7 @@ func (c *config) declareEngine(f flagset.Set) {
 
 // declare declares the flags of commands that load models.
 func (c *modelConfig) declare(f flagset.Set) {
-	m := &c.model
-	flagset.Number(f, &m.Context, "ctx-size", 0, flagset.Within(0, 1<<24),
-		"context size: maximum tokens per request, prompt plus answer; 0 for as much of the trained context as fits")
-	flagset.Number(f, &m.Parallel, "parallel", 8, flagset.Within(1, 256),
-		"requests processed at the same time; others wait in the queue")
-	flagset.Number(f, &m.Cells, "kv-cells", 0, flagset.Within(0, 1<<28),
-		"KV cache size in tokens, for all requests together; 0 for ctx-size times parallel, or what fits in memory")
-	f.Choice(&m.KVType, "kv-type", "f16", []string{"f16", "q8_0", "q4_0"},
-		"data `type` of the KV cache: f16, q8_0 or q4_0")
-	f.Choice(&m.BackendSampling, "backend-sampling", "off", []string{"auto", "on", "off"},
-		"sample tokens on the device that computes the logits: `when`, off, on, or auto for GPUs only")
-	flagset.Number(f, &m.Threads, "threads", 0, flagset.Within(0, 512),
-		"number of compute threads; 0 for one per physical core")
-	f.Checked(&m.Kernels, "kernels", loader.AutoKernels, loader.ValidKernels,
-		"CPU kernels to use: auto to measure and use the fastest, or a `name` that serve doctor lists")
-	flagset.Parsed(f, &m.GPULayers, "gpu-layers", "layers", loader.ParseLayers, loader.Layers.String,
-		"number of layers to offload to the GPU, or auto for as many as fit")
+	c.model.Declare(f)
 	f.List(&c.mmproj, "mmproj",
 		"multimodal projector for image input: `FILE`, MODEL=FILE or none; by default the model's own")
-	f.Toggle(&m.NoMMap, "no-mmap", false, "read the model file into memory instead of mapping it")
-	f.Toggle(&m.NoRepack, "no-repack", false, "keep CPU weights in the file's layout, which is slower")
-	f.Toggle(&m.Reproducible, "reproducible", false,
-		"give the same answer to the same request, alone or in a crowd: on the CPU, slower (docs/reproducible.md)")
-	flagset.Parsed(f, &m.Reserve, "memory-reserve", "size", parseReserve, formatReserve,
-		"memory to leave free on each device; unless set, one eighth on devices smaller than 8GiB")
-	flagset.Parsed(f, &m.PrefixCache, "prefix-cache-memory", "size", parseCache, formatCache,
-		"host memory for prefixes that lose their slots, for each model; 0 for none, auto for a part of what is free")
 }

@@ -32,7 +32,17 @@ func TestBounds(t *testing.T) {
 		{"max-wait", "-1s", "must be at least 0s"},
 		{"max-wait", "5", "must be a duration such as 30s"},
 		{"kv-type", "q9", "must be f16, q8_0 or q4_0"},
-		{"gpu-layers", "many", "must be a number or auto"},
+		{"gpu-layers", "many", "must be a number, all or auto"},
+		{"cache-type-k", "q9", "must be f16, q8_0 or q4_0"},
+		{"split-mode", "half", "must be none, layer, row or tensor"},
+		{"tensor-split", "a,b", "must be numbers such as 3,1"},
+		{"override-tensor", "exps", "must be PATTERN=DEVICE"},
+		{"override-kv", "a=b", "must be KEY=TYPE:VALUE"},
+		{"device-memory", "much", "must be a size such as 512MiB"},
+		{"rope-scaling", "cubic", "must be none, linear or yarn"},
+		{"rope-freq-scale", "0", "must be a number above 0"},
+		{"yarn-ext-factor", "-1", "must be a number of at least 0"},
+		{"numa", "yes", "must be distribute, isolate or numactl"},
 		{"memory-reserve", "much", "must be a size such as 512MiB"},
 	} {
 		_, err := parsed(t, "--"+tt.flag, tt.value)
@@ -43,6 +53,7 @@ func TestBounds(t *testing.T) {
 
 	for _, args := range [][]string{
 		{"--parallel", "256"}, {"--port", "0"}, {"--gpu-layers", "auto"}, {"--gpu-layers", "-1"}, {"--stream-gap", "0"},
+		{"--gpu-layers", "all"}, {"--n-cpu-moe", "auto"}, {"--device", "CUDA0,CUDA1"}, {"--device-memory", "CUDA0=8GiB,host=1TiB"},
 	} {
 		if _, err := parsed(t, args...); err != nil {
 			t.Errorf("%v: %v", args, err)

@@ -451,6 +451,10 @@ func TestCommands(t *testing.T) {
 		!s.Verified || s.Template != testmodel.ChatML || s.Header["llama.block_count"] != 3.0 {
 		t.Errorf("show: %+v", s)
 	}
+	plan := must(t, env, "show", tinyRepo, "--plan", "--gpu-layers", "0")
+	if !strings.Contains(plan, "all on the CPU") || !strings.Contains(plan, "KV cache") || strings.Contains(plan, "sha256") {
+		t.Errorf("the plan is\n%s", plan)
+	}
 	if out := must(t, env, "show", tinyRepo, "--template"); strings.TrimSpace(out) != testmodel.ChatML {
 		t.Errorf("template: %s", out)
 	}

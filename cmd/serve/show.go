@@ -13,6 +13,7 @@ import (
 type showOptions struct {
 	modelConfig
 	template bool
+	plan     bool
 	json     bool
 }
 
@@ -32,8 +33,9 @@ the same flags.`,
 	f := flagsOf(cmd)
 	o.declare(f)
 	f.Toggle(&o.template, "template", false, "print only the chat template")
+	f.Toggle(&o.plan, "plan", false, "print only how the model would be loaded, what that costs, and the memory")
 	f.JSON(&o.json)
-	for _, name := range []string{"threads", "no-mmap"} { // these have no effect on the result
+	for _, name := range []string{"threads", "no-mmap", "mlock", "numa"} { // these have no effect on the result
 		f.Lookup(name).Hidden = true
 	}
 	return cmd
@@ -70,13 +72,16 @@ func runShow(ctx context.Context, w *cli, o showOptions, name string) error {
 		w.t.Text(s.Template)
 		return nil
 	}
-	plan, memory, err := loader.Plan(local, h, o.model)
-	if memory == nil {
+	planned, err := loader.Plan(local, h, o.model)
+	if planned == nil || planned.Memory == nil {
 		return err
 	}
-	s.AddPlan(plan, memory)
-	if o.json {
+	s.AddPlan(planned)
+	switch {
+	case o.json:
 		return w.t.PrintJSON(s)
+	case o.plan:
+		return s.PrintPlan(w.t, planned.Memory, err)
 	}
-	return s.Print(w.t, memory, err)
+	return s.Print(w.t, planned.Memory, err)
 }

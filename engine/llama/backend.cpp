@@ -88,6 +88,10 @@ char * serve_devices(serve_error * err) {
     });
 }
 
+void serve_numa(int32_t strategy) noexcept { llama_numa_init((enum ggml_numa_strategy) strategy); }
+
+size_t serve_max_devices(void) noexcept { return llama_max_devices(); }
+
 int32_t serve_threads(void) noexcept { return common_cpu_get_num_math(); }
 
 bool serve_type_size(int32_t type, uint64_t * elements, uint64_t * bytes) noexcept {

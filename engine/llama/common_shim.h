@@ -53,6 +53,12 @@ struct quieted {
     quieted & operator=(const quieted &) = delete;
 };
 
+// In placement.cpp.
+struct placement;
+std::unique_ptr<placement, void (*)(placement *)> read_placement(const char * json);
+void apply(const placement & p, llama_model_params & params);
+ggml_backend_dev_t device_named(const std::string & name);  // throws where there is none
+
 // In context.cpp.
 llama_context_params context_params(const serve_context_params & p);
 int32_t sampled_rows(const serve_context_params & p);  // most rows of logits of a decode

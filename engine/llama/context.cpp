@@ -30,6 +30,15 @@ llama_context_params context_params(const serve_context_params & p) {
     cp.pooling_type         = (enum llama_pooling_type) p.pooling;
     cp.kv_unified           = p.unified;
     cp.embeddings           = p.embeddings;
+    cp.flash_attn_type      = (enum llama_flash_attn_type) p.flash_attn;
+    cp.rope_scaling_type    = (enum llama_rope_scaling_type) p.rope_scaling;
+    cp.rope_freq_base       = p.rope_freq_base;
+    cp.rope_freq_scale      = p.rope_freq_scale;
+    cp.yarn_ext_factor      = p.yarn_ext_factor;
+    cp.yarn_attn_factor     = p.yarn_attn_factor;
+    cp.yarn_beta_fast       = p.yarn_beta_fast;
+    cp.yarn_beta_slow       = p.yarn_beta_slow;
+    cp.yarn_orig_ctx        = p.yarn_orig_ctx;
     // A sliding-window cache forgets cells that prefix reuse needs when it rolls back.
     cp.swa_full             = true;
     cp.no_perf              = true;

@@ -4,6 +4,7 @@ package llama
 import "C"
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -25,6 +26,9 @@ const (
 // kvTypes are the element types that KV cells can have, as ggml numbers them.
 var kvTypes = map[string]C.int32_t{"": 1, "f16": 1, "q8_0": 8, "q4_0": 2}
 
+// flashAttention has llama.cpp's numbers of when attention is computed in one kernel.
+var flashAttention = map[string]C.int32_t{"": -1, "auto": -1, "off": 0, "on": 1}
+
 // ContextOptions are a context's sizes.
 type ContextOptions struct {
 	Cells      int    // KV cells in all
@@ -36,16 +40,24 @@ type ContextOptions struct {
 	Threads    int    // 0 for Threads()
 	Poll       int    // how hard idle compute threads spin, 0..100
 	KVType     string // f16 by default
-	Embeddings bool   // gives embeddings, not logits
+	VType      string // of values, where they have another type than keys; KVType by default
+	FlashAttn  string // on, off, or auto, the default: where a device has it
+	RoPE       RoPE
+	Embeddings bool // gives embeddings, not logits
 	// BackendSampling draws tokens where the logits are, if the device can; see Context.Step.
 	BackendSampling bool
 	Pooling         int // of embeddings
 }
 
 func (o ContextOptions) c() (C.serve_context_params, error) {
-	kv, ok := kvTypes[o.KVType]
+	typeK, okK := kvTypes[o.KVType]
+	typeV, okV := kvTypes[cmp.Or(o.VType, o.KVType)]
+	if !okK || !okV {
+		return C.serve_context_params{}, fmt.Errorf("unknown KV type %q or %q", o.KVType, o.VType)
+	}
+	flash, ok := flashAttention[o.FlashAttn]
 	if !ok {
-		return C.serve_context_params{}, fmt.Errorf("unknown KV type %q", o.KVType)
+		return C.serve_context_params{}, fmt.Errorf("flash attention is on, off or auto, not %q", o.FlashAttn)
 	}
 	if o.MicroBatch == 0 {
 		o.MicroBatch = o.Batch
@@ -53,13 +65,14 @@ func (o ContextOptions) c() (C.serve_context_params, error) {
 	if o.Threads == 0 {
 		o.Threads = Threads()
 	}
-	return C.serve_context_params{
+	params := C.serve_context_params{
 		n_ctx: C.uint32_t(o.Cells), n_batch: C.uint32_t(o.Batch), n_ubatch: C.uint32_t(o.MicroBatch),
 		n_seq_max: C.uint32_t(o.Sequences), n_outputs: C.uint32_t(o.Outputs),
-		n_threads: C.int32_t(o.Threads), poll: C.uint32_t(o.Poll), type_k: kv, type_v: kv,
-		pooling: C.int32_t(o.Pooling), unified: C.bool(o.Shared), embeddings: C.bool(o.Embeddings),
+		n_threads: C.int32_t(o.Threads), poll: C.uint32_t(o.Poll), type_k: typeK, type_v: typeV,
+		pooling: C.int32_t(o.Pooling), unified: C.bool(o.Shared), embeddings: C.bool(o.Embeddings), flash_attn: flash,
 		backend_sampling: C.bool(o.BackendSampling),
-	}, nil
+	}
+	return params, o.RoPE.set(&params)
 }
 
 // Context is KV cells and compute buffers. One goroutine at a time may use it,

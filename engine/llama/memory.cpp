@@ -30,6 +30,7 @@ const char * type_of(ggml_backend_dev_t dev) {
         case GGML_BACKEND_DEVICE_TYPE_CPU: return "cpu";
         case GGML_BACKEND_DEVICE_TYPE_GPU: return "gpu";
         case GGML_BACKEND_DEVICE_TYPE_IGPU: return "igpu";
+        case GGML_BACKEND_DEVICE_TYPE_META: return "meta";
         default: return "accel";
     }
 }

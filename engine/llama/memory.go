@@ -23,7 +23,7 @@ func (m *Memory) Host() *DeviceMemory { return &m.Devices[len(m.Devices)-1] }
 // DeviceMemory is one device's share, in bytes.
 type DeviceMemory struct {
 	Name    string `json:"name"`
-	Type    string `json:"type"`    // as Device has it
+	Type    string `json:"type"`    // as Device has it, or meta: all GPUs, which split each tensor
 	Unified bool   `json:"unified"` // its memory is the host's
 	Free    uint64 `json:"free"`
 	Total   uint64 `json:"total"` // 0 with Free 0: the device does not say
@@ -77,7 +77,7 @@ func Measure(path string, o Options) (*Memory, error) {
 	memory.Host().Base += tables
 
 	if o.Projector != "" {
-		err = memory.addProjector(o.Projector, o.projectorOnGPU())
+		err = memory.addProjector(o.Projector, o.projectorDevice())
 	}
 	return memory, err
 }
@@ -124,11 +124,13 @@ func (m *Model) layOut(o ContextOptions) ([]DeviceMemory, error) {
 }
 
 // addProjector adds what a projector takes to what a model does.
-func (m *Memory) addProjector(path string, gpu bool) error {
+func (m *Memory) addProjector(path string, on ProjectorDevice) error {
 	cpath := C.CString(path)
 	defer C.free(unsafe.Pointer(cpath))
+	device := on.c()
+	defer C.free(unsafe.Pointer(device))
 	var e C.serve_error
-	text := goString(C.serve_projector_memory(cpath, C.bool(gpu), &e))
+	text := goString(C.serve_projector_memory(cpath, C.bool(on.GPU), device, &e))
 	if err := goError(&e); err != nil {
 		return fmt.Errorf("measure projector %q: %w", path, err)
 	}

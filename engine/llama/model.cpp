@@ -19,10 +19,20 @@ extern "C" bool goServeProgress(uintptr_t handle, float progress);
 
 namespace {
 
+llama_load_mode load_mode(const serve_model_params & p) {
+    if (p.no_alloc) {
+        return LLAMA_LOAD_MODE_NONE;
+    }
+    if (p.lock) {
+        return LLAMA_LOAD_MODE_MLOCK;
+    }
+    return p.mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
+}
+
 llama_model_params to_llama(const serve_model_params & p) {
     llama_model_params mp = llama_model_default_params();
     mp.n_gpu_layers       = p.gpu_layers;
-    mp.load_mode          = p.mmap && !p.no_alloc ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
+    mp.load_mode          = load_mode(p);
     mp.vocab_only         = p.vocab_only;
     mp.no_alloc           = p.no_alloc;
     mp.use_extra_bufts    = !p.no_repack;
@@ -65,7 +75,12 @@ serve_model * serve_model_load(const char * path, serve_model_params params, ser
     return guard(err, [&]() -> serve_model * {
         first_error.clear();
         const quieted quiet(params.no_alloc);
-        llama_model * m = llama_model_load_from_file(path, to_llama(params));
+        llama_model_params mp = to_llama(params);
+        const auto where = read_placement(params.placement);  // which mp points into while it loads
+        if (where) {
+            apply(*where, mp);
+        }
+        llama_model * m = llama_model_load_from_file(path, mp);
         if (m == nullptr) {
             fail(err, SERVE_FAILED, llama_error("llama.cpp could not load the model"));
             return nullptr;

@@ -111,6 +111,8 @@ type LoadOptions struct {
 	VocabOnly bool // no weights: for tokenizing and templates
 	NoChat    bool // no chat templates: another process renders
 	CPUOnly   bool // leave GPUs alone: without it they help with long prompts, even of no layers
+	Lock      bool // keep weights in main memory from being swapped out; the file is read instead of mapped
+	Placement
 
 	layout bool // nothing is allocated: for Measure
 
@@ -118,12 +120,18 @@ type LoadOptions struct {
 	Progress func(float32) bool `json:"-"`
 }
 
-func (o LoadOptions) c(progress cgo.Handle) C.serve_model_params {
-	return C.serve_model_params{
+// c returns what C reads of the options. The caller frees the placement.
+func (o LoadOptions) c(progress cgo.Handle) (C.serve_model_params, error) {
+	params := C.serve_model_params{
 		gpu_layers: C.int32_t(o.GPULayers), mmap: C.bool(!o.NoMMap), vocab_only: C.bool(o.VocabOnly),
 		cpu_only: C.bool(o.CPUOnly), no_alloc: C.bool(o.layout), no_chat: C.bool(o.NoChat), no_repack: C.bool(o.NoRepack),
-		progress: C.uintptr_t(progress),
+		lock: C.bool(o.Lock), progress: C.uintptr_t(progress),
 	}
+	text, err := o.params()
+	if text != nil {
+		params.placement = C.CString(string(text))
+	}
+	return params, err
 }
 
 // Model is loaded weights, a vocabulary and chat templates.
@@ -176,16 +184,21 @@ func LoadModel(path string, o LoadOptions) (*Model, error) {
 		defer handle.Delete()
 	}
 
+	params, err := o.c(handle)
+	if err != nil {
+		return nil, fmt.Errorf("load model %q: %w", path, err)
+	}
+	defer C.free(unsafe.Pointer(params.placement))
 	cpath := C.CString(path)
 	defer C.free(unsafe.Pointer(cpath))
 	var e C.serve_error
-	m := &Model{c: C.serve_model_load(cpath, o.c(handle), &e)}
+	m := &Model{c: C.serve_model_load(cpath, params, &e)}
 	if err := goError(&e); err != nil {
 		return nil, fmt.Errorf("load model %q: %w", path, err)
 	}
 
 	text := goString(C.serve_model_info(m.c, &e))
-	err := goError(&e)
+	err = goError(&e)
 	if err == nil {
 		err = json.Unmarshal([]byte(text), &m.info)
 	}

@@ -21,9 +21,12 @@ struct serve_image {
 
 namespace {
 
-mtmd_context_params params_of(bool gpu, int32_t threads) {
+mtmd_context_params params_of(bool gpu, const char * device, int32_t threads) {
     mtmd_context_params p = mtmd_context_params_default();
     p.use_gpu             = gpu;
+    if (gpu && device != nullptr) {
+        p.device = device_named(device);
+    }
     p.n_threads           = threads;
     p.print_timings       = false;
     p.warmup              = false;
@@ -38,11 +41,12 @@ const mtmd_input_chunk * chunk_at(const serve_image * s, int32_t i) {
 
 extern "C" {
 
-serve_projector * serve_projector_new(const serve_model * model, const char * path, bool gpu, int32_t threads, serve_error * err) {
+serve_projector * serve_projector_new(const serve_model * model, const char * path, bool gpu, const char * device,
+                                      int32_t threads, serve_error * err) {
     return guard(err, [&]() -> serve_projector * {
         first_error.clear();
         auto p = std::make_unique<serve_projector>();
-        p->ctx.reset(mtmd_init_from_file(path, model->model, params_of(gpu, threads)));
+        p->ctx.reset(mtmd_init_from_file(path, model->model, params_of(gpu, device, threads)));
         if (!p->ctx) {
             throw std::runtime_error(llama_error("llama.cpp could not load the projector"));
         }
@@ -56,10 +60,10 @@ serve_projector * serve_projector_new(const serve_model * model, const char * pa
 
 void serve_projector_free(serve_projector * p) { delete p; }
 
-char * serve_projector_memory(const char * path, bool gpu, serve_error * err) {
+char * serve_projector_memory(const char * path, bool gpu, const char * device, serve_error * err) {
     return guard(err, [&] {
         first_error.clear();
-        const auto usage = mtmd_get_memory_usage(path, params_of(gpu, 1));
+        const auto usage = mtmd_get_memory_usage(path, params_of(gpu, device, 1));
         if (usage.empty()) {
             throw std::runtime_error(llama_error("llama.cpp could not measure the projector"));
         }

@@ -19,16 +19,32 @@ type Projector struct {
 	width int // floats of an embedding
 }
 
-// NewProjector loads a projector, a GGUF file that goes with the model; gpu puts it on
-// a GPU where there is one. The caller must Close it before the model.
-func NewProjector(m *Model, path string, gpu bool, threads int) (*Projector, error) {
+// ProjectorDevice says where a projector computes; the zero value is the processor.
+type ProjectorDevice struct {
+	GPU  bool   // on a GPU, where there is one
+	Name string // which; empty for the first
+}
+
+// c returns the device's name for C, which the caller frees; NULL for none.
+func (d ProjectorDevice) c() *C.char {
+	if d.Name == "" {
+		return nil
+	}
+	return C.CString(d.Name)
+}
+
+// NewProjector loads a projector, a GGUF file that goes with the model. The caller must Close it before the model.
+func NewProjector(m *Model, path string, on ProjectorDevice, threads int) (*Projector, error) {
 	if threads == 0 {
 		threads = Threads()
 	}
 	cpath := C.CString(path)
 	defer C.free(unsafe.Pointer(cpath))
+	device := on.c()
+	defer C.free(unsafe.Pointer(device))
 	var e C.serve_error
-	p := &Projector{C.serve_projector_new(m.c, cpath, C.bool(gpu), C.int32_t(threads), &e), m.info.EmbeddingIn}
+	c := C.serve_projector_new(m.c, cpath, C.bool(on.GPU), device, C.int32_t(threads), &e)
+	p := &Projector{c, m.info.EmbeddingIn}
 	if err := goError(&e); err != nil {
 		return nil, fmt.Errorf("load projector %q: %w", path, err)
 	}

@@ -59,7 +59,7 @@ func TestSee(t *testing.T) {
 	for kind, o := range seeing {
 		t.Run(kind, func(t *testing.T) {
 			m := loadModel(t, o)
-			p, err := NewProjector(m, writeProjector(t, testmodel.Projector(kind)), false, 2)
+			p, err := NewProjector(m, writeProjector(t, testmodel.Projector(kind)), ProjectorDevice{}, 2)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -294,7 +294,7 @@ func TestBadProjectors(t *testing.T) {
 		),
 	}
 	for name, data := range files {
-		p, err := NewProjector(m, writeProjector(t, data), false, 2)
+		p, err := NewProjector(m, writeProjector(t, data), ProjectorDevice{}, 2)
 		if err == nil {
 			p.Close()
 			t.Errorf("%s: no error", name)
@@ -302,7 +302,7 @@ func TestBadProjectors(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := NewProjector(m, "/nowhere/mmproj.gguf", false, 2); err == nil {
+	if _, err := NewProjector(m, "/nowhere/mmproj.gguf", ProjectorDevice{}, 2); err == nil {
 		t.Error("a file that is not there: no error")
 	}
 }

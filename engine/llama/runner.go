@@ -13,14 +13,18 @@ import (
 
 // Options size a Runner. Zero values take the defaults named.
 type Options struct {
-	Model     LoadOptions
-	Projector string // file of what makes embeddings of images; none
-	Context   int    // tokens a sequence can hold, at most what the model was trained for; required
-	Sequences int    // sequences decoded together; required
-	Cells     int    // KV cells in all; 0 for Context*Sequences, fewer make the sequences share one buffer
-	Batch     int    // tokens of a step, 512
-	Threads   int    // Threads()
-	KVType    string // f16
+	Model      LoadOptions
+	Projector  string // file of what makes embeddings of images; none
+	Context    int    // tokens a sequence can hold, at most what the model was trained for; required
+	Sequences  int    // sequences decoded together; required
+	Cells      int    // KV cells in all; 0 for Context*Sequences, fewer make the sequences share one buffer
+	Batch      int    // tokens of a step, 512
+	MicroBatch int    // tokens of a compute graph, at most and by default those of a step
+	Threads    int    // Threads()
+	KVType     string // f16
+	VType      string // of values, where they have another type than keys
+	FlashAttn  string // on, off or auto
+	RoPE       RoPE
 	// BackendSampling says whether tokens are drawn on the device that computes the logits: on, off, the default, or
 	// auto, which draws there on a GPU.
 	BackendSampling string
@@ -46,9 +50,10 @@ type Text struct{ model *Model }
 
 var _ engine.Text = (*Text)(nil)
 
-// LoadText loads the vocabulary and the chat templates of a model. The caller must Close it.
-func LoadText(path string) (*Text, error) {
-	m, err := LoadModel(path, LoadOptions{VocabOnly: true, CPUOnly: true})
+// LoadText loads the vocabulary and the chat templates of a model, with some metadata replaced. The caller must Close
+// it.
+func LoadText(path string, replaced []Metadata) (*Text, error) {
+	m, err := LoadModel(path, LoadOptions{VocabOnly: true, CPUOnly: true, Placement: Placement{Metadata: replaced}})
 	if err != nil {
 		return nil, err
 	}
@@ -109,6 +114,7 @@ var _ engine.Runner = (*Runner)(nil)
 func (o Options) contextOptions(m *Model) ContextOptions {
 	c := ContextOptions{
 		Cells: o.Cells, Sequences: o.Sequences, Batch: o.Batch, Threads: o.Threads, Poll: poll, KVType: o.KVType,
+		VType: o.VType, FlashAttn: o.FlashAttn, RoPE: o.RoPE, MicroBatch: o.MicroBatch,
 		Outputs: max(o.Sequences, leastRows), Pooling: PoolingModel,
 		BackendSampling: o.BackendSampling == "on" || o.BackendSampling == "auto" && m.offloads(),
 	}
@@ -122,8 +128,17 @@ func (o Options) contextOptions(m *Model) ContextOptions {
 	return c
 }
 
-// projectorOnGPU says where images are encoded: where there are layers, too.
-func (o Options) projectorOnGPU() bool { return o.Model.GPULayers != 0 && !o.Model.CPUOnly }
+// projectorDevice says where images are encoded: where there are layers, too.
+func (o Options) projectorDevice() ProjectorDevice {
+	d := ProjectorDevice{GPU: o.Model.GPULayers != 0 && !o.Model.CPUOnly}
+	if names := o.Model.Devices; d.GPU && len(names) > 0 {
+		d.Name = names[0]
+		if o.Model.SplitMode == SplitNone && o.Model.MainGPU < len(names) {
+			d.Name = names[o.Model.MainGPU]
+		}
+	}
+	return d
+}
 
 // generates says whether a model writes text. An embedding model says how it pools, and so
 // does a reranker.
@@ -149,7 +164,7 @@ func (o Options) embeddingContext(info *modelInfo) ContextOptions {
 	n := each * embedInputs
 	return ContextOptions{
 		Cells: n, Sequences: embedInputs, Shared: true, Batch: n,
-		Threads: o.Threads, Poll: poll, Embeddings: true, Pooling: pooling,
+		Threads: o.Threads, Poll: poll, Embeddings: true, Pooling: pooling, FlashAttn: o.FlashAttn, RoPE: o.RoPE,
 	}
 }
 
@@ -232,7 +247,7 @@ func (r *Runner) startGeneration() error {
 		return err
 	}
 	var err error
-	r.projector, err = NewProjector(r.model, r.opts.Projector, r.opts.projectorOnGPU(), r.opts.Threads)
+	r.projector, err = NewProjector(r.model, r.opts.Projector, r.opts.projectorDevice(), r.opts.Threads)
 	return err
 }
 

@@ -60,6 +60,9 @@ const char * serve_kernels_build(void) SERVE_NOEXCEPT;
 // serve_kernels_current names those in use.
 const char * serve_kernels_current(void) SERVE_NOEXCEPT;
 
+// serve_numa has compute threads pinned by one of ggml's strategies: once a process, with the kernels that it keeps.
+void serve_numa(int32_t strategy) SERVE_NOEXCEPT;
+
 // serve_kernels_use makes models and contexts that come after it compute with these kernels.
 void serve_kernels_use(int32_t i, serve_error * err);
 
@@ -73,6 +76,9 @@ char * serve_devices(serve_error * err);
 // serve_gpu_backends names the GPU backends of this build, separated by commas, and asks no
 // driver.
 const char * serve_gpu_backends(void) SERVE_NOEXCEPT;
+
+// serve_max_devices returns how many devices a model can be split among.
+size_t serve_max_devices(void) SERVE_NOEXCEPT;
 
 // serve_threads returns how many threads compute best here: the performance cores, not their hyperthreads.
 int32_t serve_threads(void) SERVE_NOEXCEPT;
@@ -132,6 +138,8 @@ typedef struct serve_model_params {
     bool     no_alloc;     // nothing is allocated: to be laid out by serve_memory only
     bool     no_chat;      // no chat templates: another process renders
     bool     no_repack;    // weights for the processor stay as they are in the file
+    bool     lock;         // weights in the host's memory are never swapped out; the file is read instead of mapped
+    const char * placement;  // JSON that placementParams in placement.go describes; NULL for none
     uintptr_t progress;    // Go handle passed to goServeProgress, 0 for none
 } serve_model_params;
 
@@ -148,6 +156,12 @@ typedef struct serve_context_params {
     bool     unified;     // one KV buffer for all sequences, not one for each
     bool     embeddings;
     bool     backend_sampling;  // tokens are drawn where the logits are, if the device can
+    int32_t  flash_attn;  // llama_flash_attn_type
+    // Of rotary embeddings, in llama.cpp's terms and with its values for what is not set.
+    int32_t  rope_scaling;  // llama_rope_scaling_type
+    float    rope_freq_base, rope_freq_scale;
+    float    yarn_ext_factor, yarn_attn_factor, yarn_beta_fast, yarn_beta_slow;
+    uint32_t yarn_orig_ctx;
 } serve_context_params;
 
 serve_model * serve_model_load(const char * path, serve_model_params params, serve_error * err);
@@ -251,12 +265,14 @@ void serve_embedding(serve_context * ctx, int32_t seq, int32_t i, float * out, i
 // --- images ---
 
 // serve_projector_new loads a projector for a model. One thread at a time may use it.
-serve_projector * serve_projector_new(const serve_model * model, const char * path, bool gpu, int32_t threads, serve_error * err);
+// device names the GPU; NULL for the first.
+serve_projector * serve_projector_new(const serve_model * model, const char * path, bool gpu, const char * device,
+                                      int32_t threads, serve_error * err);
 void              serve_projector_free(serve_projector * p);
 
 // serve_projector_memory computes, without loading, what a projector takes as JSON:
 // [{"name","bytes"}] of devices, in the names of serve_memory.
-char * serve_projector_memory(const char * path, bool gpu, serve_error * err);
+char * serve_projector_memory(const char * path, bool gpu, const char * device, serve_error * err);
 
 // serve_image_new lays out an image of width*height pixels, three bytes each.
 serve_image * serve_image_new(serve_projector * p, int32_t width, int32_t height, const uint8_t * rgb, serve_error * err);
