@@ -24,12 +24,12 @@ type Settings struct {
 	MicroBatch int       // tokens of a compute graph
 }
 
-// Kind says what of layers on GPUs lies in main memory.
-type Kind int
+// Part says what of layers on GPUs lies in main memory.
+type Part int
 
 // Kinds.
 const (
-	Nothing Kind = iota
+	Nothing Part = iota
 	Experts
 	FFN
 )
@@ -58,7 +58,7 @@ type Plan struct {
 	Context int
 	Layers  int     // on GPUs, without the output
 	Of      int     // layers of the model
-	Kind    Kind    // of what is moved
+	Part    Part    // of what is moved
 	Devices []Share // of those GPUs that are used
 	Host    Share
 	PerStep uint64   // bytes of weights that a token reads in main memory, apart from the table of embeddings
@@ -85,7 +85,7 @@ type planner struct {
 	machine *Machine
 	s       Settings
 	rooms   []uint64
-	kind    Kind
+	part    Part
 }
 
 // Choose plans a model. It takes the first of these that fits:
@@ -99,10 +99,10 @@ type planner struct {
 // If nothing fits, there is no plan, and short says what is missing.
 func Choose(m *Model, machine *Machine, s Settings) (plan *Plan, short *Short) {
 	p := &planner{model: m, machine: machine, s: s, rooms: machine.rooms()}
-	p.kind = FFN
+	p.part = FFN
 	for _, l := range m.Layers {
 		if l.Experts > 0 {
-			p.kind = Experts
+			p.part = Experts
 		}
 	}
 
@@ -175,7 +175,7 @@ func (p *planner) steps() (list []step) {
 		}
 	}
 	list = append(list, step{layers: n})
-	if p.kind == Experts {
+	if p.part == Experts {
 		for moved := range movable {
 			list = append(list, step{layers: n, moved: moved + 1, cells: p.s.Wanted})
 		}
@@ -197,7 +197,7 @@ func (p *planner) steps() (list []step) {
 
 // movable returns the bytes of a layer that can lie in main memory while a GPU computes the layer.
 func (p *planner) movable(layer int) uint64 {
-	if p.kind == Experts {
+	if p.part == Experts {
 		return p.model.Layers[layer].Experts
 	}
 	return p.model.Layers[layer].FFN
@@ -260,7 +260,7 @@ func (p *planner) place(st step, cells int) *Plan {
 		return nil
 	}
 	if st.moved > 0 {
-		plan.Kind = p.kind
+		plan.Part = p.part
 	}
 	p.addHost(plan)
 	return plan
@@ -458,7 +458,7 @@ func (p *planner) addHost(plan *Plan) {
 		s := &plan.Devices[i]
 		for _, layer := range s.Moved {
 			h.Weights += p.movable(layer)
-			if p.kind == Experts {
+			if p.part == Experts {
 				plan.PerStep += p.usedOf(p.movable(layer))
 			} else {
 				plan.PerStep += p.movable(layer)

@@ -15,7 +15,7 @@ func (p *Plan) Choice() string {
 	}
 	if n := p.moved(); n > 0 {
 		what := "the experts"
-		if p.Kind == FFN {
+		if p.Part == FFN {
 			what = "the feed-forward networks"
 		}
 		of := "all"

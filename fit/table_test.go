@@ -122,7 +122,7 @@ func letter(p *fit.Plan) string {
 		return "P"
 	case p.Layers < p.Of:
 		return "L"
-	case moved > 0 && p.Kind == fit.Experts:
+	case moved > 0 && p.Part == fit.Experts:
 		return "E"
 	case moved > 0:
 		return "F"

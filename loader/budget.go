@@ -41,7 +41,7 @@ func (o *ModelOptions) budgetsOf(m *llama.Memory) []budget {
 }
 
 // budgetsWithin is budgetsOf for limits alone.
-func budgetsWithin(m *llama.Memory, reserve Reserve, limits Limits) []budget {
+func budgetsWithin(m *llama.Memory, reserve Reserve, limits DeviceLimits) []budget {
 	var list []budget
 	host := *m.Host()
 	names := []string{host.Name}

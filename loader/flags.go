@@ -256,8 +256,8 @@ func formatMetadata(list []llama.Metadata) string {
 	return strings.Join(parts, ",")
 }
 
-func parseLimits(text string) (Limits, error) {
-	var l Limits
+func parseLimits(text string) (DeviceLimits, error) {
+	var l DeviceLimits
 	for _, part := range fields(text) {
 		name, size, named := strings.Cut(part, "=")
 		if !named {
@@ -275,7 +275,7 @@ func parseLimits(text string) (Limits, error) {
 	return l, nil
 }
 
-func formatLimits(l Limits) string {
+func formatLimits(l DeviceLimits) string {
 	var parts []string
 	for _, limit := range l {
 		text := flagset.FormatSize(limit.Bytes)

@@ -40,7 +40,7 @@ type ModelOptions struct {
 	CPUExperts  Layers    // the first layers whose experts are in main memory; the zero value for as few as must
 	AllExperts  bool      // the experts of all layers are
 	Overrides   []llama.TensorOverride
-	Limits      Limits // of devices' memory
+	Limits      DeviceLimits // of devices' memory
 	Reserve     Reserve
 
 	NoMMap   bool   // read the file instead of mapping it

@@ -164,7 +164,7 @@ func (p *planner) asProposed(lo llama.Options, plan *fit.Plan, on *fit.Machine) 
 	}
 	if len(moved) > 0 {
 		tensors := fit.ExpertTensors
-		if plan.Kind == fit.FFN {
+		if plan.Part == fit.FFN {
 			tensors = fit.FFNTensors
 		}
 		override := llama.TensorOverride{Pattern: layersPattern(moved, tensors), Device: llama.CPU}

@@ -140,9 +140,9 @@ func TestProposal(t *testing.T) {
 			devices: []llama.DeviceMemory{card("CUDA0", 15*gib, 16*gib), ram}, words: "CUDA0 needs"},
 		"experts that were asked for stay": {model: "Qwen3 30B-A3B", o: ModelOptions{CPUExperts: Layers{Given: true, N: 40}},
 			devices: []llama.DeviceMemory{card("CUDA0", 23*gib, 24*gib), ram}, choice: "all 48 layers on CUDA0", cost: "each token reads"},
-		"a limit of a card's memory": {model: "Qwen3 30B-A3B", o: ModelOptions{Limits: Limits{{"CUDA0", 10 * gib}}},
+		"a limit of a card's memory": {model: "Qwen3 30B-A3B", o: ModelOptions{Limits: DeviceLimits{{"CUDA0", 10 * gib}}},
 			devices: []llama.DeviceMemory{card("CUDA0", 23*gib, 24*gib), ram}, choice: "but the experts of"},
-		"a limit that is too little": {model: "Llama 3.1 8B", o: ModelOptions{Limits: Limits{{"host", 2 * gib}}},
+		"a limit that is too little": {model: "Llama 3.1 8B", o: ModelOptions{Limits: DeviceLimits{{"host", 2 * gib}}},
 			devices: []llama.DeviceMemory{ram}, words: "--device-memory allows 2.0 GiB"},
 		"one of two cards": {model: "Qwen3 30B-A3B", o: ModelOptions{Devices: []string{"CUDA1"}},
 			devices: []llama.DeviceMemory{card("CUDA0", 23*gib, 24*gib), card("CUDA1", 15*gib, 16*gib), ram},
@@ -225,7 +225,7 @@ func TestOptionsTogether(t *testing.T) {
 		"--split-mode tensor places every tensor itself":   tensor(func(o *ModelOptions) { o.Overrides = []llama.TensorOverride{{Pattern: "a", Device: "CPU"}} }),
 		"--device CUDA7: there is CUDA0":                   {Devices: []string{"CUDA7"}},
 		"--override-tensor a=CUDA7: a tensor lies":         {Overrides: []llama.TensorOverride{{Pattern: "a", Device: "CUDA7"}}},
-		"--device-memory CUDA7: there is CUDA0":            {Limits: Limits{{"CUDA7", 1}}},
+		"--device-memory CUDA7: there is CUDA0":            {Limits: DeviceLimits{{"CUDA7", 1}}},
 		"--split-mode row: llama.cpp has it for SYCL only": {SplitMode: "row"},
 	} {
 		o = with(o, func(*ModelOptions) {})
@@ -247,7 +247,7 @@ func TestOptionsTogether(t *testing.T) {
 		"types":              {KeyType: "q8_0", ValueType: "q4_0", FlashAttn: "auto"},
 		"the CPU":            {Devices: []string{"none"}, Reproducible: true, GPULayers: Layers{Given: true}},
 		"batches":            {Batch: 2048, MicroBatch: 512},
-		"limits of the host": {Limits: Limits{{"", 1}, {"host", 2}}},
+		"limits of the host": {Limits: DeviceLimits{{"", 1}, {"host", 2}}},
 	} {
 		o = with(o, func(*ModelOptions) {})
 		if err := errors.Join(o.check(), o.checkDevices(gpus)); err != nil {

@@ -21,11 +21,11 @@ type Limit struct {
 	Bytes  uint64
 }
 
-// Limits are the limits of devices.
-type Limits []Limit
+// DeviceLimits are the limits of devices' memory.
+type DeviceLimits []Limit
 
 // of returns the most that may be taken of a device, 0 for no limit. One that names the device counts more.
-func (l Limits) of(d llama.DeviceMemory) (bytes uint64) {
+func (l DeviceLimits) of(d llama.DeviceMemory) (bytes uint64) {
 	for _, limit := range l {
 		switch {
 		case limit.Device == d.Name:
