@@ -533,7 +533,7 @@ func TestBadStarts(t *testing.T) {
 		"a flag out of range": {[]string{model, "--parallel", "0"}, nil, exitUsage, `"--parallel" flag: must be ` +
 			`from 1 to 256`},
 		"a KV type unknown":      {[]string{model, "--kv-type", "q9"}, nil, exitUsage, "f16, q8_0 or q4_0"},
-		"layers of words":        {[]string{model, "--gpu-layers", "many"}, nil, exitUsage, "a number or auto"},
+		"layers of words":        {[]string{model, "--gpu-layers", "many"}, nil, exitUsage, "a number, all or auto"},
 		"a log level unknown":    {[]string{model, "--log-level", "loud"}, nil, exitUsage, "debug, info, warn or error"},
 		"a bad environment":      {[]string{model}, []string{"SERVE_PARALLEL=lots"}, exitUsage, "SERVE_PARALLEL"},
 		"an alias of nothing":    {[]string{model, "--alias", "a=b"}, nil, exitUsage, "does not name a served model"},
