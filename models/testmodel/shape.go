@@ -134,7 +134,7 @@ type series struct {
 }
 
 func newNoise() *noise {
-	const length = 1 << 20
+	const length = 1 << 16
 	values := make([]float32, length)
 	ones := make([]float32, length)
 	rng := rand.New(rand.NewSource(7))
