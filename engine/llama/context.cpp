@@ -244,12 +244,23 @@ int32_t serve_kv_max(serve_context * ctx, int32_t seq) noexcept {
 
 size_t serve_state_size(serve_context * ctx, int32_t seq) noexcept { return llama_state_seq_get_size(ctx->ctx, seq); }
 
+// copy_cells makes the copies between buffers for which serve_kv_copy has asked: llama.cpp makes them with the next decode,
+// and reads and writes a sequence's state without them.
+static bool copy_cells(serve_context * ctx) noexcept {
+    try {
+        ctx->ctx->memory_update(false);
+        return true;
+    } catch (const std::exception &) {
+        return false;
+    }
+}
+
 size_t serve_state_get(serve_context * ctx, int32_t seq, uint8_t * buf, size_t cap) noexcept {
-    return llama_state_seq_get_data(ctx->ctx, buf, cap, seq);
+    return copy_cells(ctx) ? llama_state_seq_get_data(ctx->ctx, buf, cap, seq) : 0;
 }
 
 size_t serve_state_set(serve_context * ctx, int32_t seq, const uint8_t * buf, size_t len) noexcept {
-    return llama_state_seq_set_data(ctx->ctx, buf, len, seq);
+    return copy_cells(ctx) ? llama_state_seq_set_data(ctx->ctx, buf, len, seq) : 0;
 }
 
 void serve_logits(serve_context * ctx, int32_t i, float * out, serve_error * err) {

@@ -178,3 +178,49 @@ func TestRestoredIsWhatWasSaved(t *testing.T) {
 		t.Error("what was discarded was restored")
 	}
 }
+
+// TestSavedBetweenCopies saves a copy before a step has been computed, and restores into the sequence that was copied:
+// copies of cells between buffers are made before either.
+func TestSavedBetweenCopies(t *testing.T) {
+	r, _ := savingRunner(t, Options{Threads: oneThread})
+	tokens := r.verifyTokens(100, 100)
+	other := slices.Clone(tokens)
+	slices.Reverse(other)
+	answer := func(seq int) [][]uint32 { return greedy(t, r, seq, 100, 7) }
+	begin := func(seq int, tokens []engine.Token) {
+		if _, err := r.verifyRow(seq, 0, tokens); err != nil {
+			t.Fatal(err)
+		}
+	}
+	save := func(seq int, at int64) engine.Saved {
+		saved, err := r.Save(seq, engine.Region{At: at, Size: 1 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return saved
+	}
+	restore := func(seq int, saved engine.Saved) {
+		r.RemoveKV(seq, 0)
+		if err := r.Restore(seq, saved); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	begin(0, other)
+	elsewhere := save(0, 0)
+	r.RemoveKV(0, 0)
+	begin(0, tokens)
+	r.CopyKV(0, 1)
+	copied := save(1, 1<<20)
+	want := answer(1)
+
+	restore(1, copied)
+	if !sameRows(answer(1), want) {
+		t.Error("what was saved of a copy is something else")
+	}
+	r.CopyKV(0, 2)
+	restore(0, elsewhere)
+	if !sameRows(answer(2), want) {
+		t.Error("a copy has what was restored into its source after it was made")
+	}
+}
