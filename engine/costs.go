@@ -208,8 +208,15 @@ func (s *scheduler) observe(st *step, took time.Duration) {
 	if st.batch.Whole {
 		return // it was larger than what streams should wait for, knowingly
 	}
+	if st.drafted > 0 {
+		s.learnDrafts(st, t)
+		return
+	}
 	if st.prefill == 0 || !s.limits.Shared && st.decode > 0 {
 		s.costs.decoded(len(st.fed), t)
+		if s.spec.on && st.prefill == 0 {
+			undisturbed(&s.spec.plain[len(st.fed)], t)
+		}
 		return
 	}
 

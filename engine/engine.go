@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -33,6 +34,9 @@ type Options struct {
 	SaveAfter time.Duration
 	// SaveAll saves and restores also what would be computed as fast.
 	SaveAll bool
+	// Speculation is SpeculationAuto to have steps compute guesses of what answers go on with, where that pays and the
+	// runner rolls back.
+	Speculation string
 	// Reproducible makes all requests and embeddings so, which the runner must be made for.
 	Reproducible bool
 }
@@ -118,6 +122,11 @@ func New(r Runner, t Text, o Options) *Engine {
 		e.sched.saving.all = o.SaveAll
 		e.sched.saving.whole = e.limits.SavesWhole || !e.limits.RollsBack
 	}
+	e.sched.spec.on = o.Speculation == SpeculationAuto && e.limits.RollsBack
+	if o.Speculation == SpeculationAuto && !e.limits.RollsBack && r.Model().Generates {
+		slog.Warn("no speculation: the model cannot go back", "architecture", r.Model().Architecture)
+	}
+	e.stats.Drafts = maps.Clone(e.sched.spec.counts)
 	e.meter = newMeter()
 	e.images = newImageCache()
 	e.refusals = newRefusals()
@@ -366,6 +375,12 @@ func (e *Engine) check(r *Request) error {
 			return fmt.Errorf("%w: token %d is outside the vocabulary (size %d)", ErrRequest, t, len(m.Pieces))
 		}
 	}
+	for _, t := range r.Prediction {
+		if t < 0 || int(t) >= len(m.Pieces) {
+			return fmt.Errorf("%w: token %d of the prediction is outside the vocabulary (size %d)",
+				ErrRequest, t, len(m.Pieces))
+		}
+	}
 	if r.Score && len(r.Media) > 0 {
 		return fmt.Errorf("%w: an image has no log-probabilities", ErrRequest)
 	}
@@ -399,6 +414,9 @@ func (e *Engine) sequences(ctx context.Context, req *request) ([]*sequence, erro
 			ticket: ticket[*sequence]{Caller: req.Caller},
 			req:    req, index: i, tokens: slices.Clip(req.Prompt), prompt: len(req.Prompt), slot: -1, cached: -1,
 			sampler: sampler, text: answerText{stops: req.Stop},
+		}
+		if e.sched.spec.on {
+			q.drafter = newDrafter(len(req.Prompt), req.Prediction, e.runner.Model().EndsGeneration)
 		}
 		if req.Score && i == 0 {
 			q.toScore = len(req.Prompt) - 1 // nothing comes before the first

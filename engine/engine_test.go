@@ -28,6 +28,13 @@ func start(t *testing.T, fo enginetest.Options, o engine.Options) (*engine.Engin
 
 func startAsIs(t *testing.T, fo enginetest.Options, o engine.Options) (*engine.Engine, *enginetest.Fake) {
 	t.Helper()
+	return startConfigured(t, fo, o, func(*engine.Engine) {})
+}
+
+func startConfigured(
+	t *testing.T, fo enginetest.Options, o engine.Options, configure func(*engine.Engine),
+) (*engine.Engine, *enginetest.Fake) {
+	t.Helper()
 	if fo.Limits.Saves && o.PrefixCache == 0 {
 		o.PrefixCache = 1 << 20
 		o.SaveAfter = 1
@@ -37,6 +44,7 @@ func startAsIs(t *testing.T, fo enginetest.Options, o engine.Options) (*engine.E
 	fake := enginetest.New(fo)
 	runner := wherever(t, fake)
 	e := engine.New(runner, runner, o)
+	configure(e)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- e.Run(ctx) }()

@@ -177,7 +177,14 @@ func (e *Engine) generate() error {
 	s.observePrefill(st, now.Sub(start))
 	e.count(st)
 	for i, q := range st.drawn {
-		e.draw(q, &st.rows[i], now)
+		row := &st.rows[i]
+		if row.Refused {
+			continue
+		}
+		if row.Draft {
+			s.accept(q)
+		}
+		e.draw(q, row, now)
 	}
 	e.prepare()
 	return nil
@@ -397,6 +404,11 @@ func (e *Engine) finish(q *sequence, reason Finish, err error) {
 	if q.index == 0 {
 		req.usage.Cached = max(q.cached, 0)
 	}
+	if q.drafter != nil {
+		agreed := q.drafter.agreement(q.tokens)
+		req.usage.Agreed += agreed
+		req.usage.Disagreed += len(req.Prediction) - agreed
+	}
 
 	req.stream.mu.Unlock()
 	if req.left--; req.left == 0 {
@@ -433,23 +445,32 @@ func (e *Engine) leave(entry *queueEntry, now time.Time, begun bool) {
 func (e *Engine) count(st *step) {
 	cached := 0
 	generated := 0
+	sequences := 0
 	for i, q := range st.drawn {
-		if st.rows[i].Sampler == nil {
+		row := &st.rows[i]
+		if row.Sampler == nil || row.Refused {
 			continue
 		}
 		generated++
+		if row.Draft {
+			continue
+		}
+		sequences++
 		if len(q.tokens) == q.prompt {
 			cached += q.cached
 		}
 	}
-	if generated > 0 {
-		e.meter.step(generated)
+	if sequences > 0 {
+		e.meter.step(sequences)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.stats.Prompt += uint64(st.prompt)
 	e.stats.Cached += uint64(cached)
 	e.stats.Generated += uint64(generated)
+	if st.drafted > 0 {
+		e.stats.Drafts = maps.Clone(e.sched.spec.counts)
+	}
 }
 
 // publish makes the scheduler's state visible to Stats, and how many steps have

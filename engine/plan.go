@@ -24,10 +24,12 @@ type step struct {
 	rows    []Row
 	drawn   []*sequence // whose row each is
 	fed     []feed
-	prefill int // tokens of sequences that read their prompt
-	decode  int // sequences that only need their last token computed
-	prompt  int // tokens of the batch that requests brought
-	scores  int // rows of scoring sequences that may still be added
+	prefill int  // tokens of sequences that read their prompt
+	drafted int  // tokens that are guesses
+	uneven  bool // of the guesses, not all sequences have equally many
+	decode  int  // sequences that only need their last token computed
+	prompt  int  // tokens of the batch that requests brought
+	scores  int  // rows of scoring sequences that may still be added
 }
 
 // feed is how many tokens of a sequence the batch holds.
@@ -42,6 +44,8 @@ func (st *step) reset() {
 	st.drawn = st.drawn[:0]
 	st.fed = st.fed[:0]
 	st.prefill = 0
+	st.drafted = 0
+	st.uneven = false
 	st.decode = 0
 	st.prompt = 0
 	st.batch.Reset()
@@ -65,6 +69,7 @@ type scheduler struct {
 	saving    saving
 
 	costs costs // of steps
+	spec  speculation
 
 	// How the batch is filled, and what is learned from a step: fillBatch and observe, other than where tests compare
 	// them with what was before.
@@ -82,6 +87,7 @@ type phase struct {
 }
 
 func newScheduler(l Limits, gap time.Duration) *scheduler {
+	l.Rows = max(l.Rows, l.Sequences)
 	return &scheduler{
 		limits: l,
 		gap:    gap.Seconds(),
@@ -90,6 +96,7 @@ func newScheduler(l Limits, gap time.Duration) *scheduler {
 		chunk:  firstChunk,
 		queue:  newQueue(func(q *sequence) *ticket[*sequence] { return &q.ticket }),
 		costs:  newCosts(l),
+		spec:   newSpeculation(l),
 		fill:   (*scheduler).fillBatch,
 		learn:  (*scheduler).observe,
 	}
@@ -113,6 +120,7 @@ func (s *scheduler) idle() bool { return s.queue.len()+len(s.running) == 0 }
 func (s *scheduler) plan() *step {
 	s.tick++
 	s.step.reset()
+	s.settleDrafts()
 	s.admit()
 	s.closeHoles()
 	s.chooseKind()
@@ -262,7 +270,7 @@ func (s *scheduler) relieve() bool {
 // they have as many tokens each, so there prefill and decoding take turns.
 func (s *scheduler) fillBatch() {
 	// A row is there for each running sequence; those left over are for prompts.
-	s.step.scores = s.limits.Sequences - len(s.running)
+	s.step.scores = s.limits.Rows - len(s.running)
 	s.step.batch.Reproducible = s.kind
 	if i := slices.IndexFunc(s.running, func(q *sequence) bool { return q.suspect }); i >= 0 {
 		s.try(s.running[i])
@@ -273,7 +281,8 @@ func (s *scheduler) fillBatch() {
 	looking := s.firstLooking()
 	decode := s.decoding() > 0
 	phase := s.phase()
-	if (len(shares) > 0 || looking != nil) && !s.limits.Shared {
+	prompts := len(shares) > 0 || looking != nil
+	if prompts && !s.limits.Shared {
 		if decode = decode && phase.prefilled; decode {
 			shares = nil
 			looking = nil
@@ -295,6 +304,9 @@ func (s *scheduler) fillBatch() {
 	phase.looked = phase.looked && !phase.prefilled
 	if decode && !s.limits.Shared {
 		shares = s.bridges()
+	}
+	if decode && !prompts {
+		s.speculate()
 	}
 
 	for i := range s.slots {
@@ -384,6 +396,9 @@ func (s *scheduler) feed(q *sequence, n int) {
 		}
 		st.batch.Add(q.tokens[pos], shift+pos, q.slot, last || scored)
 	}
+	if decoding {
+		s.feedDrafts(q, shift)
+	}
 
 	st.prompt += max(min(n, q.prompt-q.fed), 0)
 	if decoding {
@@ -410,6 +425,7 @@ const ownPrefill = 5
 
 // apply counts what a decoded step computed.
 func (s *scheduler) apply(st *step) {
+	s.countDrafts(st)
 	for _, f := range st.fed {
 		f.seq.fed += f.n
 		f.seq.suspect = f.seq.suspect && f.seq.pending() > 0
@@ -433,6 +449,7 @@ func (s *scheduler) release(q *sequence) {
 // vacate takes a sequence out of its slot, which keeps its cells for a prompt that
 // begins alike, unless its tenant has been forgotten.
 func (s *scheduler) vacate(q *sequence) {
+	s.dropDrafts(q)
 	s.slots[q.slot] = slot{
 		kept:  q.tokens[:q.fed:q.fed],
 		spans: q.req.spans,

@@ -41,6 +41,10 @@ type Request struct {
 	// and nil otherwise. It closes that one.
 	Format func(Parser) Parser
 
+	// Prediction is what the answer is expected to have in common with: it is looked up in place of computing tokens one
+	// by one, and changes no answer.
+	Prediction []Token
+
 	// CacheSalt keeps the prompt apart: it shares cells of the KV cache with prompts of the same salt alone, so
 	// that nobody without it can tell by the time that an answer takes what others have asked.
 	CacheSalt string
@@ -94,6 +98,8 @@ type Usage struct {
 	Prompt     int
 	Cached     int // of Prompt, taken from KV cells of earlier requests
 	Completion int
+	Agreed     int // tokens of Prediction that the answers have, if it was looked at
+	Disagreed  int // the others of it
 }
 
 // Errors of Generate and Embed, besides a BusyError. Each leaves nothing behind.
@@ -164,6 +170,7 @@ type Stats struct {
 	Saved     Transfers
 	Restored  Transfers
 	Skipped   map[Skip]uint64 // prefixes that had to go and were not saved
+	Drafts    map[DraftKind]DraftCount
 	Measures
 }
 
@@ -195,6 +202,7 @@ func (s *Stats) Add(o Stats) {
 	s.Saved.add(o.Saved)
 	s.Restored.add(o.Restored)
 	addCounts(&s.Skipped, o.Skipped)
+	addDrafts(&s.Drafts, o.Drafts)
 	s.Measures.Add(o.Measures)
 }
 

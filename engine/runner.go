@@ -41,8 +41,9 @@ type Runner interface {
 	EncodeImage(img *Bitmap, limit int) ([]Chunk, error)
 	NewSampler(Sampling) (Sampler, error)
 
-	// Step computes a batch and then draws the next token of every row. A row that
-	// fails alone carries its own error. The step fails with ErrNoSlot (nothing
+	// Step computes a batch and then draws the next token of every row, of one sequence in the order of its rows. A row
+	// that fails alone carries its own error. Where a row is refused (Row.Draft), its sequence loses the cells from
+	// Row.Index on. The step fails with ErrNoSlot (nothing
 	// changed), ErrRestarted or ErrCrashed (all cells are gone), or with ErrAborted,
 	// ErrInvalidBatch or ErrFatal, which leave the cells in an unknown state.
 	Step(*Batch, []Row) error
@@ -157,6 +158,7 @@ type Limits struct {
 	Cells     int  // KV cells in all; Sequences*Context unless they share
 	Shared    bool // cells of one buffer are shared by all sequences
 	Batch     int  // tokens a batch can hold
+	Rows      int  // rows a step can have; 0 for Sequences
 	RollsBack bool // whether a part of a sequence can be removed
 	Saves     bool // whether sequences can be saved and restored
 	// SavesWhole says that a sequence which was restored cannot go back to before where it ended then: it has only those
@@ -247,6 +249,11 @@ type Row struct {
 	Sampler Sampler
 	Index   int // of the batch entry whose logits it is drawn from
 	Top     int // alternatives wanted; negative for no log-probabilities
+
+	// Draft says that the batch's token at Index is a guess of what the row before draws, which has the same Sampler and
+	// the Index before. If that row draws another one, fails or is refused, this one is refused: it draws nothing.
+	Draft   bool
+	Refused bool
 
 	Token        Token
 	LogProb      float32

@@ -16,6 +16,8 @@ type sequence struct {
 	floor     int     // tokens below which the model cannot go back, since the sequence was restored
 	cached    int     // prompt tokens that were not computed, -1 before the first admission
 	sampler   Sampler
+	drafter   *drafter // nil if nothing is guessed
+	surplus   int      // cells after those of fed, of guesses that were right and whose tokens have yet to be taken
 	text      answerText
 	waiting   []TokenInfo // tokens with log-probabilities whose text is held back
 	toScore   int         // prompt tokens whose log-probability is still wanted: the last so many

@@ -245,6 +245,9 @@ type simulation struct {
 	shared   bool
 	crumbs   bool // as it was before; see engine.UseCrumbs
 
+	speculation string
+	next        func([]engine.Token) engine.Token // nil for one that says the same again and again
+
 	mu      sync.Mutex
 	outcome outcome
 	rates   []float64 // of the clients
@@ -278,17 +281,19 @@ func (s *simulation) limits() engine.Limits {
 		Cells:     slots * context,
 		Shared:    s.shared,
 		Batch:     s.device.Largest(),
+		Rows:      max(16, slots),
 		RollsBack: true,
 	}
 }
 
 // start runs an engine on the device until the test ends.
 func (s *simulation) start(t *testing.T, limits engine.Limits) *engine.Engine {
-	fake := enginetest.New(s.device.Timed(enginetest.Options{
-		Limits: limits,
-		Next:   func(tokens []engine.Token) engine.Token { return tokens[0] },
-	}))
-	e := engine.New(fake, fake, engine.Options{Gap: streamGap})
+	next := s.next
+	if next == nil {
+		next = func(tokens []engine.Token) engine.Token { return tokens[0] }
+	}
+	fake := enginetest.New(s.device.Timed(enginetest.Options{Limits: limits, Next: next}))
+	e := engine.New(fake, fake, engine.Options{Gap: streamGap, Speculation: s.speculation})
 	if s.crumbs {
 		engine.UseCrumbs(e)
 	}

@@ -22,6 +22,8 @@ type Conversation struct {
 	TemplateArgs map[string]json.RawMessage
 	// Complete says that a final assistant message is complete: the answer is another message.
 	Complete bool
+	// Prediction is text that the answer is expected to repeat.
+	Prediction string
 }
 
 // NoEffort is the Effort that turns reasoning off.

@@ -44,6 +44,8 @@ type Prompt struct {
 	media    []*engine.Media
 	rendered *engine.Rendered
 	begun    string
+
+	prediction []engine.Token
 }
 
 // Build renders and tokenizes a conversation, and encodes its images.
@@ -67,7 +69,20 @@ func (b *Builder) Build(ctx context.Context, c *Conversation) (*Prompt, error) {
 	p := &Prompt{rendered: rendered, Notes: r.notes, NotEnforced: r.notEnforced()}
 	p.begun, _ = c.begun()
 	p.Tokens, p.media, err = b.Model.Prompt(ctx, parts, b.Model.Limits().Context-1)
+	if err == nil && c.Prediction != "" {
+		p.prediction, err = b.predict(c.Prediction)
+	}
 	return p, err
+}
+
+// predict returns the tokens of a prediction, as far as an answer can be long.
+func (b *Builder) predict(text string) ([]engine.Token, error) {
+	most := b.Model.Limits().Context
+	if n := most * max(b.Model.LongestPiece(), 1); len(text) > n {
+		text = strings.ToValidUTF8(text[:n], "")
+	}
+	tokens, err := b.Model.Tokenize(text, engine.Reading{}, most)
+	return tokens[:min(len(tokens), most)], err
 }
 
 // checkLength returns an engine.LengthError for a conversation whose texts alone have more bytes than the context has
@@ -100,6 +115,7 @@ func (p *Prompt) Ask(r *engine.Request) {
 	r.Parser = p.rendered.Parser
 	r.Format = p.rendered.Format
 	r.Begun = p.begun
+	r.Prediction = p.prediction
 	r.Sampling.Grammar = p.rendered.Grammar
 }
 

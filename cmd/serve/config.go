@@ -168,8 +168,9 @@ func (c *config) declareLimits(f flagset.Set) {
 // declareEngine declares the flags of engines.
 func (c *config) declareEngine(f flagset.Set) {
 	f.Duration(&c.engine.Gap, "stream-gap", 50*time.Millisecond, flagset.Within(0, time.Minute),
-		"maximum pause between a stream's tokens while other requests' prompts are processed, or 2.5 decoding steps if "+
-			"that is longer")
+		"maximum pause between a stream's tokens for others' prompts, or 2.5 decoding steps if that is longer")
+	f.Choice(&c.engine.Speculation, "speculation", "off", []string{engine.SpeculationAuto, "off"},
+		"auto computes guesses of an answer's next tokens with it, where that makes answers faster (docs/performance.md)")
 	f.Toggle(&c.isolate, "isolate", true, "run each model in its own process, which is restarted when it dies")
 	f.Duration(&c.server.Stall, "stall-timeout", 2*time.Minute, flagset.AtLeast(1),
 		"how long a step may take before the engine is considered stalled and is restarted")

@@ -100,6 +100,7 @@ func New(o Options) *Fake {
 	setDefault(&l.Context, 256)
 	setDefault(&l.Batch, 32)
 	setDefault(&l.Cells, l.Sequences*l.Context)
+	setDefault(&l.Rows, l.Sequences)
 	setDefault(&l.EmbedTokens, 64)
 	setDefault(&l.EmbedInputs, 4)
 	if o.Next == nil {
@@ -333,7 +334,7 @@ func (f *Fake) Step(b *engine.Batch, rows []engine.Row) error {
 	if err := f.decode(b); err != nil {
 		return err
 	}
-	return f.sample(rows)
+	return f.sample(b, rows)
 }
 
 func (f *Fake) decode(b *engine.Batch) error {
@@ -479,13 +480,53 @@ func (f *Fake) cells() int {
 	return len(different)
 }
 
+// refuse reports whether the row before another one has not drawn the token that this one is computed after. Its
+// sequence then has no cells from there on.
+func (f *Fake) refuse(b *engine.Batch, rows []engine.Row, i int) (bool, error) {
+	r := &rows[i]
+	if i == 0 || rows[i-1].Sampler != r.Sampler || r.Sampler == nil || rows[i-1].Index != r.Index-1 ||
+		b.Sequences[r.Index] != b.Sequences[r.Index-1] {
+		return false, f.fault("row %d is a draft that follows none", i)
+	}
+	if !f.opts.Limits.RollsBack {
+		return false, f.fault("drafts of a model that cannot go back")
+	}
+
+	before := rows[i-1]
+	if !before.Refused && before.Err == nil && before.Token == b.Tokens[r.Index] {
+		return false, nil
+	}
+	if !before.Refused {
+		seq := int(b.Sequences[r.Index])
+		held := f.kv[seq]
+		f.kv[seq] = slices.DeleteFunc(held, func(c cell) bool { return c.at >= b.Positions[r.Index] })
+		if len(f.kv[seq]) < f.floors[seq] {
+			return false, f.fault("drafts of sequence %d are dropped below where it was restored", seq)
+		}
+	}
+	return true, nil
+}
+
 // sample draws what Next said; every alternative has half the probability of the one
 // before.
-func (f *Fake) sample(rows []engine.Row) error {
+func (f *Fake) sample(b *engine.Batch, rows []engine.Row) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if len(rows) > f.opts.Limits.Rows {
+		return f.fault("%d rows of %d", len(rows), f.opts.Limits.Rows)
+	}
 	for i := range rows {
 		r := &rows[i]
+		if r.Refused = false; r.Draft {
+			refused, err := f.refuse(b, rows, i)
+			if err != nil {
+				return err
+			}
+			if refused {
+				r.Refused = true
+				continue
+			}
+		}
 		t, ok := f.rows[r.Index]
 		if !ok {
 			return f.fault("no row at batch index %d", r.Index)
@@ -532,6 +573,14 @@ func (f *Fake) RemoveKV(seq, from int) bool {
 	}
 	f.kv[seq] = kept
 	return true
+}
+
+// LoseKV drops the cells of all sequences, as the end of an engine's process does.
+func (f *Fake) LoseKV() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.kv)
+	clear(f.floors)
 }
 
 // CopyKV copies cells.

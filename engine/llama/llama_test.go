@@ -271,7 +271,7 @@ func testKV(t *testing.T, m *Model, o ContextOptions, same func(t *testing.T, wh
 func sampleOne(t *testing.T, c *Context, s *Sampler, index, top int) engine.Row {
 	t.Helper()
 	rows := []engine.Row{{Sampler: s, Index: index, Top: top}}
-	if err := c.sample(rows, new(rowBuffers)); err != nil {
+	if err := c.sample(new(engine.Batch), rows, new(rowBuffers)); err != nil {
 		t.Fatal(err)
 	}
 	return rows[0]

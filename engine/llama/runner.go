@@ -38,6 +38,8 @@ type Options struct {
 const (
 	defaultBatch = 512
 	embedInputs  = 64
+	// leastRows is how many rows of logits there is room for at least: those of one sequence with its drafts.
+	leastRows = 16
 	// poll is how hard ggml's threads spin between graphs. Measured on two cores
 	// (docs/performance.md): they must be awake when the next step comes.
 	poll = 50
@@ -113,7 +115,7 @@ func (o Options) contextOptions(m *Model) ContextOptions {
 	c := ContextOptions{
 		Cells: o.Cells, Sequences: o.Sequences, Batch: o.Batch, Threads: o.Threads, Poll: poll, KVType: o.KVType,
 		VType: o.VType, FlashAttn: o.FlashAttn, RoPE: o.RoPE, MicroBatch: o.MicroBatch,
-		Outputs: o.Sequences, Pooling: PoolingModel,
+		Outputs: max(o.Sequences, leastRows), Pooling: PoolingModel,
 		BackendSampling: o.BackendSampling == "on" || o.BackendSampling == "auto" && m.offloads(),
 	}
 	if c.Cells == 0 {
@@ -261,6 +263,7 @@ func (r *Runner) newContext() error {
 	cells, perSequence := ctx.Shape()
 	r.limits.Sequences = o.Sequences
 	r.limits.Batch = o.Batch
+	r.limits.Rows = min(o.Outputs, o.Batch)
 	r.limits.Shared = o.Shared
 	r.limits.Cells = min(cells, o.Cells)
 	r.limits.Context = min(r.limits.Context, perSequence)
@@ -303,7 +306,24 @@ func (r *Runner) Step(b *engine.Batch, rows []engine.Row) error {
 		r.ctx.onePath(b.Reproducible)
 		r.onePath = b.Reproducible
 	}
-	return r.ctx.step(b, rows, &r.buf)
+	if err := r.ctx.step(b, rows, &r.buf); err != nil {
+		return err
+	}
+	return r.dropRefused(b, rows)
+}
+
+// dropRefused drops the cells of guesses that were wrong.
+func (r *Runner) dropRefused(b *engine.Batch, rows []engine.Row) error {
+	for i := range rows {
+		if !rows[i].Refused || rows[i-1].Refused {
+			continue
+		}
+		at := rows[i].Index
+		if !r.ctx.RemoveKV(int(b.Sequences[at]), int(b.Positions[at])) {
+			return fmt.Errorf("%w: sequence %d cannot go back", engine.ErrFatal, b.Sequences[at])
+		}
+	}
+	return nil
 }
 
 func (r *Runner) RemoveKV(seq, from int) bool { return r.ctx.RemoveKV(seq, from) }

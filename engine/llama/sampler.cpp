@@ -562,7 +562,9 @@ void serve_plan(serve_context * ctx, int32_t n, const serve_row * rows, serve_er
         ctx->drawn.assign(n, -1);
         for (int32_t r = 0; r < n; r++) {
             const serve_sampler * s = rows[r].sampler;
-            if (s == nullptr || !s->on_backend || rows[r].n_top >= 0) {
+            // What is drawn of a draft depends on what the row before has drawn.
+            const bool drafts = rows[r].draft >= 0 || (r + 1 < n && rows[r + 1].draft >= 0);
+            if (s == nullptr || !s->on_backend || rows[r].n_top >= 0 || drafts) {
                 ctx->wanted.push_back(rows[r].index);
                 continue;
             }
@@ -593,7 +595,18 @@ void serve_sample(serve_context * ctx, int32_t n, serve_row * rows, int32_t stri
         }
         ctx->plan_nothing();
         const auto sample = [&](int32_t r) {
-            if (rows[r].on_backend || rows[r].code != SERVE_OK) {
+            if (rows[r].on_backend) {
+                return;
+            }
+            if (rows[r].draft >= 0) {
+                const serve_row & before = rows[r - 1];
+                rows[r].refused = before.refused || before.code != SERVE_OK || before.token != rows[r].draft;
+                if (rows[r].refused) {
+                    rows[r].code = SERVE_OK;
+                    return;
+                }
+            }
+            if (rows[r].code != SERVE_OK) {
                 return;
             }
             const size_t at = (size_t) r * stride;
@@ -601,12 +614,16 @@ void serve_sample(serve_context * ctx, int32_t n, serve_row * rows, int32_t stri
             rows[r].code = errors[r].code;
         };
         // Two choices of one request may draw from the same row; a bias is put into
-        // it meanwhile, so the rows of one index stay on one thread.
+        // it meanwhile, so the rows of one index stay on one thread. Drafts stay with the row they follow.
+        std::vector<int32_t> owner(n);
+        for (int32_t r = 0; r < n; r++) {
+            owner[r] = r > 0 && rows[r].draft >= 0 ? owner[r - 1] : rows[r].index;
+        }
         const bool parallel = on_host > 1 && (int64_t) on_host * ctx->n_vocab >= 1 << 15;
         if (parallel) {
             ctx->sampling.run(ctx->processor, ctx->pool, ctx->n_threads, [&](int ith, int nth) {
                 for (int32_t r = 0; r < n; r++) {
-                    if (rows[r].index % nth == ith) {
+                    if (owner[r] % nth == ith) {
                         sample(r);
                     }
                 }

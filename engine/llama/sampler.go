@@ -71,37 +71,42 @@ type rowBuffers struct {
 
 // step decodes a batch and draws every row's token: by the decode, where the logits are, or after it.
 func (c *Context) step(b *engine.Batch, rows []engine.Row, buf *rowBuffers) error {
-	if err := c.plan(rows, buf); err != nil {
+	if err := c.plan(b, rows, buf); err != nil {
 		return err
 	}
 	if err := c.Decode(b); err != nil {
 		return err
 	}
-	return c.sample(rows, buf)
+	return c.sample(b, rows, buf)
 }
 
 // plan tells the next decode which rows are drawn after it.
-func (c *Context) plan(rows []engine.Row, buf *rowBuffers) error {
+func (c *Context) plan(b *engine.Batch, rows []engine.Row, buf *rowBuffers) error {
 	if !c.opts.BackendSampling {
 		return nil
 	}
 
-	buf.fill(rows)
+	if _, err := buf.fill(b, rows); err != nil {
+		return err
+	}
 	var e C.serve_error
 	C.serve_plan(c.c, C.int32_t(len(rows)), unsafe.SliceData(buf.rows), &e)
 	return goError(&e)
 }
 
 // sample draws every row's token in one C call.
-func (c *Context) sample(rows []engine.Row, buf *rowBuffers) error {
+func (c *Context) sample(b *engine.Batch, rows []engine.Row, buf *rowBuffers) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	stride := buf.fill(rows)
+	stride, err := buf.fill(b, rows)
+	if err != nil {
+		return err
+	}
 
 	var e C.serve_error
 	C.serve_sample(c.c, C.int32_t(len(rows)), &buf.rows[0], C.int32_t(stride), &buf.tokens[0], &buf.logprobs[0], &e)
-	err := goError(&e)
+	err = goError(&e)
 	if errors.Is(err, engine.ErrFatal) {
 		return err
 	}
@@ -114,13 +119,20 @@ func (c *Context) sample(rows []engine.Row, buf *rowBuffers) error {
 
 // fill makes the rows that C reads, and room for what it writes. It returns the number of alternatives
 // that there is room for in each row.
-func (buf *rowBuffers) fill(rows []engine.Row) (stride int) {
+func (buf *rowBuffers) fill(b *engine.Batch, rows []engine.Row) (stride int, err error) {
 	buf.rows = buf.rows[:0]
 	for i := range rows {
 		row := C.serve_row{
 			index: C.int32_t(rows[i].Index),
 			n_top: C.int32_t(rows[i].Top),
 			token: C.int32_t(rows[i].Token),
+			draft: -1,
+		}
+		if rows[i].Draft {
+			if i == 0 || rows[i].Index < 0 || rows[i].Index >= len(b.Tokens) || rows[i].Sampler != rows[i-1].Sampler {
+				return 0, fmt.Errorf("%w: row %d is a draft after no other", engine.ErrInvalidBatch, i)
+			}
+			row.draft = C.int32_t(b.Tokens[rows[i].Index])
 		}
 		if s, ok := rows[i].Sampler.(*Sampler); ok {
 			row.sampler = s.c
@@ -133,17 +145,20 @@ func (buf *rowBuffers) fill(rows []engine.Row) (stride int) {
 		buf.tokens = append(buf.tokens, 0)
 		buf.logprobs = append(buf.logprobs, 0)
 	}
-	return stride
+	return stride, nil
 }
 
 // read reads what C wrote of row i. Several rows rarely fail in one step; the first one's error serves
 // all.
 func (buf *rowBuffers) read(r *engine.Row, i, stride int, err error) {
 	out := &buf.rows[i]
+	r.Err = nil
+	if r.Refused = bool(out.refused); r.Refused {
+		return
+	}
 	r.Token = engine.Token(out.token)
 	r.LogProb = float32(out.logprob)
 	r.OnBackend = bool(out.on_backend)
-	r.Err = nil
 	if out.code != C.SERVE_OK {
 		r.Err = err
 	}

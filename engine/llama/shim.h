@@ -302,6 +302,8 @@ typedef struct serve_row {
     serve_sampler * sampler;  // null: nothing is drawn, the token's probability is asked for
     int32_t         index;    // batch index of the row in the last decode
     int32_t         n_top;    // in: alternatives wanted; negative for no logprobs. out: alternatives given
+    int32_t         draft;    // -1, or the row is drawn only if the row before it, of the same sampler, draws this token
+    bool            refused;  // out: it has not been drawn
     int32_t         token;    // out; in without a sampler
     int32_t         code;     // out: serve_code of this row alone
     float           logprob;  // out

@@ -13,6 +13,7 @@ import (
 // sizes, and takes tokens for indices into them.
 const (
 	maxSequences  = 1 << 16
+	maxRows       = 1 << 16
 	maxCells      = math.MaxInt32
 	maxSize       = 1 << 20 // floats of an embedding, scores of a classifier, inputs of a call
 	maxNumber     = 1 << 56 // bytes, parameters
@@ -60,7 +61,7 @@ func (f *facts) encode() []byte {
 	}
 
 	l := &f.Limits
-	for _, n := range []int{l.Sequences, l.Context, l.Cells, l.Batch, l.EmbedTokens, l.EmbedInputs} {
+	for _, n := range []int{l.Sequences, l.Context, l.Cells, l.Batch, l.Rows, l.EmbedTokens, l.EmbedInputs} {
 		m.int(n)
 	}
 	m.bool(l.Shared)
@@ -107,7 +108,7 @@ func decodeFacts(b []byte) (*facts, error) {
 	}
 
 	l := &f.Limits
-	for _, n := range []*int{&l.Sequences, &l.Context, &l.Cells, &l.Batch, &l.EmbedTokens, &l.EmbedInputs} {
+	for _, n := range []*int{&l.Sequences, &l.Context, &l.Cells, &l.Batch, &l.Rows, &l.EmbedTokens, &l.EmbedInputs} {
 		*n = r.int()
 	}
 	l.Shared = r.bool()
@@ -164,6 +165,7 @@ func (f *facts) check() error {
 		{"context", l.Context, maxCells},
 		{"cells", l.Cells, maxCells},
 		{"batch", l.Batch, maxCells},
+		{"rows", l.Rows, maxRows},
 		{"tokens to embed", l.EmbedTokens, maxCells},
 		{"inputs to embed", l.EmbedInputs, maxSize},
 		{"vocabulary", f.Vocabulary, maxVocabulary},

@@ -26,7 +26,7 @@ func trueFacts() *facts {
 			EndsGeneration: []bool{false, true, true},
 		},
 		Limits: engine.Limits{
-			Sequences: 1, Context: 2, Cells: 3, Shared: true, Batch: 4, RollsBack: true, EmbedTokens: 5, EmbedInputs: 6,
+			Sequences: 1, Context: 2, Cells: 3, Shared: true, Batch: 4, Rows: 7, RollsBack: true, EmbedTokens: 5, EmbedInputs: 6,
 			Reproducible: true, Saves: true, SavesWhole: true,
 		},
 		Vocabulary: 3,
@@ -63,6 +63,7 @@ func TestFalseFacts(t *testing.T) {
 		"fewer sequences than none":      func(f *facts) { f.Limits.Sequences = -1 },
 		"a context without end":          func(f *facts) { f.Limits.Context = math.MaxInt },
 		"cells without number":           func(f *facts) { f.Limits.Cells = math.MaxInt },
+		"rows without number":            func(f *facts) { f.Limits.Rows = math.MaxInt },
 		"a batch without end":            func(f *facts) { f.Limits.Batch = math.MaxInt },
 		"embeddings of 4 TB":             func(f *facts) { f.Model.EmbeddingSize = 1 << 40 },
 		"inputs to embed without number": func(f *facts) { f.Limits.EmbedInputs = math.MaxInt },
@@ -115,6 +116,7 @@ func TestFalseAnswers(t *testing.T) {
 		},
 		"more alternatives than were asked for": {
 			func(m *message) {
+				m.bool(false)
 				m.err(nil)
 				m.u32(0)
 				m.f32(-1)
@@ -125,17 +127,36 @@ func TestFalseAnswers(t *testing.T) {
 					m.f32(-1)
 				}
 			},
-			func(r *reader) { r.rows([]engine.Row{{Top: 1}}, 5) },
+			func(r *reader) { r.rows(new(engine.Batch), []engine.Row{{Top: 1}}, 5) },
 		},
 		"a probability that is no number": {
 			func(m *message) {
+				m.bool(false)
 				m.err(nil)
 				m.u32(0)
 				m.f32(float32(math.NaN()))
 				m.bool(false)
 				m.u32(0)
 			},
-			func(r *reader) { r.rows(make([]engine.Row, 1), 5) },
+			func(r *reader) { r.rows(new(engine.Batch), make([]engine.Row, 1), 5) },
+		},
+		"a row that is refused and no guess": {
+			func(m *message) { m.bool(true) },
+			func(r *reader) { r.rows(new(engine.Batch), make([]engine.Row, 1), 5) },
+		},
+		"a guess that is not refused and wrong": {
+			func(m *message) {
+				for range 2 {
+					m.bool(false)
+					m.err(nil)
+					m.u32(3)
+					m.f32(-1)
+					m.u32(0)
+				}
+			},
+			func(r *reader) {
+				r.rows(&engine.Batch{Tokens: []engine.Token{1, 2}}, []engine.Row{{}, {Index: 1, Draft: true}}, 5)
+			},
 		},
 		"an image that is longer than it may be": {
 			func(m *message) { m.chunks([]engine.Chunk{{Tokens: make([]engine.Token, 20)}}) },

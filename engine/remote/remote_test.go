@@ -286,6 +286,58 @@ func TestAnswersGoOn(t *testing.T) {
 	}
 }
 
+// TestDraftsGoOn kills the child while answers repeat their prompts, so that steps have guesses: the samplers of the next
+// one go on after what was drawn, and not after what was refused.
+func TestDraftsGoOn(t *testing.T) {
+	const period = 20
+	next := func(tokens []engine.Token) engine.Token {
+		if h := enginetest.Hash(tokens); len(tokens) < period || h%9 == 0 {
+			return h
+		}
+		return tokens[len(tokens)-period]
+	}
+	var steps atomic.Int64
+	n := &nursery{t: t, exit: remote.ChildExit{How: "killed"}}
+	wide := limits
+	wide.Rows = 16
+	n.options = func(int) enginetest.Options {
+		return enginetest.Options{Limits: wide, Next: next, BeforeDecode: func(*engine.Batch) error {
+			if steps.Add(1)%19 == 0 {
+				go n.die()
+				<-n.dead()
+			}
+			return nil
+		}}
+	}
+
+	e, r := n.startWith(remote.Options{}, engine.Options{Speculation: engine.SpeculationAuto})
+	prompt := "repeat what comes now "
+	sampling := engine.DefaultSampling()
+	sampling.MinTokens = 150
+	for range 50 {
+		texts, usage, err := ask(e, engine.Request{Prompt: tokens(prompt), MaxTokens: 150, Choices: 2, Sampling: sampling})
+		if err != nil {
+			t.Fatal(err)
+		}
+		alone := tokens(prompt)
+		for range 150 {
+			alone = append(alone, next(alone))
+		}
+		for _, text := range texts {
+			if !slices.Equal(tokens(text), alone[len(prompt):]) {
+				t.Fatalf("got %q", text)
+			}
+		}
+		if usage.Completion != 300 {
+			t.Errorf("usage %+v", usage)
+		}
+		if d := e.Stats().Drafts[engine.DraftNgram]; d.Accepted > 50 && d.Accepted < d.Drafted && r.Restarts() > 5 {
+			return
+		}
+	}
+	t.Errorf("%d restarts and %+v: the test is too easy", r.Restarts(), e.Stats().Drafts)
+}
+
 // TestDiesBetweenSteps has children that die when cells are removed, of which the loop
 // hears with its next step.
 func TestDiesBetweenSteps(t *testing.T) {

@@ -290,12 +290,13 @@ func (r *Runner) Step(b *engine.Batch, rows []engine.Row) error {
 			m.int(rows[i].Index)
 			m.int(rows[i].Top)
 			m.u32(uint32(rows[i].Token))
+			m.bool(rows[i].Draft)
 		}
 		return nil
 	}, func(in *reader) error {
 		failed := in.failure()
 		if failed == nil {
-			in.rows(rows, len(r.model.Pieces))
+			in.rows(b, rows, len(r.model.Pieces))
 		}
 		return errors.Join(in.end(), failed)
 	})
@@ -308,15 +309,15 @@ func (r *Runner) Step(b *engine.Batch, rows []engine.Row) error {
 		if failed != nil && failed[i] != nil {
 			rows[i].Err = failed[i]
 		}
-		if q, ok := rows[i].Sampler.(*sampler); ok && rows[i].Err == nil {
+		if q, ok := rows[i].Sampler.(*sampler); ok && rows[i].Err == nil && !rows[i].Refused {
 			q.drawn = append(q.drawn, rows[i].Token)
 		}
 	}
 	return nil
 }
 
-// rows reads what was drawn from a vocabulary.
-func (r *reader) rows(rows []engine.Row, vocabulary int) {
+// rows reads what was drawn from a vocabulary after a batch.
+func (r *reader) rows(b *engine.Batch, rows []engine.Row, vocabulary int) {
 	token := func() engine.Token {
 		t := int32(r.u32())
 		if t < 0 || int(t) >= vocabulary {
@@ -327,9 +328,15 @@ func (r *reader) rows(rows []engine.Row, vocabulary int) {
 
 	for i := range rows {
 		row := &rows[i]
-		row.Err = r.failure()
 		row.Alternatives = row.Alternatives[:0]
-		if row.Err != nil {
+		row.Err = nil
+		if row.Refused = r.bool(); row.Refused != refuses(b, rows, i) {
+			r.fail("row %d is refused: %t", i, row.Refused)
+		}
+		if row.Refused {
+			continue
+		}
+		if row.Err = r.failure(); row.Err != nil {
 			continue
 		}
 
@@ -344,6 +351,15 @@ func (r *reader) rows(rows []engine.Row, vocabulary int) {
 			row.Alternatives = append(row.Alternatives, engine.TokenLogProb{Token: token(), LogProb: r.logProb()})
 		}
 	}
+}
+
+// refuses reports whether a row is a draft and the row before it has not drawn what it guesses.
+func refuses(b *engine.Batch, rows []engine.Row, i int) bool {
+	if !rows[i].Draft {
+		return false
+	}
+	before := &rows[i-1]
+	return before.Refused || before.Err != nil || before.Token != b.Tokens[rows[i].Index]
 }
 
 // Embed has the child embed.

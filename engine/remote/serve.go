@@ -322,7 +322,7 @@ func (c *child) readRows(r *reader, rows []engine.Row) []engine.Row {
 	defer c.mu.Unlock()
 	for range r.count(8) {
 		id := r.u64()
-		row := engine.Row{Index: r.int(), Top: r.int(), Token: int32(r.u32())}
+		row := engine.Row{Index: r.int(), Top: r.int(), Token: int32(r.u32()), Draft: r.bool()}
 		if id > 0 {
 			s, ok := c.samplers[id]
 			if !ok {
@@ -346,6 +346,10 @@ func (c *child) step(out *message, batch *engine.Batch, rows []engine.Row) (fata
 	}
 	for i := range rows {
 		row := &rows[i]
+		out.bool(row.Refused)
+		if row.Refused {
+			continue
+		}
 		if out.err(row.Err); row.Err != nil {
 			continue
 		}

@@ -34,7 +34,7 @@ func FuzzReader(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, read := range []func(*reader){
 			func(r *reader) { r.batch(new(engine.Batch)) },
-			func(r *reader) { r.rows(make([]engine.Row, 3), 100) },
+			func(r *reader) { r.rows(new(engine.Batch), make([]engine.Row, 3), 100) },
 			func(r *reader) { _ = r.failure(); r.delta(0) },
 			func(r *reader) { _ = r.reading() },
 			func(r *reader) {

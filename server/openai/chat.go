@@ -131,8 +131,9 @@ var chatFields = wire.Lift(func(r *chatRequest) *conversationRequest { return &r
 		},
 		{
 			Name: "prediction",
-			Type: wire.Ignore[chatRequest](wire.Object),
-			Doc:  "A prediction of the answer's text, which speeds up OpenAI's server.",
+			Type: wire.Custom(predictionSchema, (*chatRequest).setPrediction),
+			Doc: "Text that the answer is expected to repeat, such as a file to edit: an object with `type` `content` and " +
+				"`content`. With `--speculation`, several tokens are computed at a time where the model says the same.",
 		},
 		{
 			Name: "prompt_cache_key",
@@ -191,6 +192,43 @@ var templateArgsSchema = wire.Schema{
 	"type":          "object",
 	"maxProperties": maxArguments,
 }.Examples(`{"enable_thinking":false}`)
+
+// predictionSchema describes prediction.
+var predictionSchema = wire.Schema{
+	"type":                 "object",
+	"required":             []string{"type", "content"},
+	"additionalProperties": false,
+	"properties": map[string]any{
+		"type":    wire.Schema{"type": "string", "enum": []string{"content"}},
+		"content": wire.Schema{"description": "A string, or an array of text parts."},
+	},
+}.Examples(`{"type":"content","content":"The text."}`)
+
+func (r *chatRequest) setPrediction(v wire.Value) *fault.Error {
+	object, e := v.Object()
+	if e != nil {
+		return e
+	}
+	if e := wire.Only(object, "type", "content"); e != nil {
+		return e
+	}
+	kind, e := v.RequiredText(object, "type")
+	if e != nil {
+		return e
+	}
+	if kind != "content" {
+		return object["type"].Invalid("must be 'content'.")
+	}
+
+	content, e := v.Required(object, "content")
+	if e != nil {
+		return e
+	}
+	var m prompt.Message
+	e = readContent(&m, content, textParts)
+	r.prediction = m.Content
+	return e
+}
 
 func (r *chatRequest) setTopLogprobs(v wire.Value) *fault.Error {
 	n, e := v.Integer(0, 20)

@@ -21,6 +21,7 @@ type conversationRequest struct {
 	tools        tools
 	format       prompt.Format
 	complete     bool // an assistant's message at the end is not the beginning of the answer
+	prediction   string
 }
 
 func newConversationRequest() conversationRequest {
@@ -87,6 +88,7 @@ func (r *conversationRequest) conversation() *prompt.Conversation {
 		Effort:       r.effort,
 		TemplateArgs: r.templateArgs,
 		Complete:     r.complete,
+		Prediction:   r.prediction,
 	}
 }
 

@@ -29,4 +29,6 @@ func (u *usage) add(e engine.Usage) {
 	u.CompletionTokens += e.Completion
 	u.TotalTokens += e.Prompt + e.Completion
 	u.PromptTokensDetails.CachedTokens += e.Cached
+	u.CompletionDetails.AcceptedPredictionTokens += e.Agreed
+	u.CompletionDetails.RejectedPredictionTokens += e.Disagreed
 }

@@ -148,6 +148,21 @@ var modelMetrics = []metric{
 		},
 	},
 	{
+		name:   "serve_drafted_tokens_total",
+		help:   "Tokens that steps computed as guesses of what an answer goes on with (--speculation), by kind.",
+		note:   "`ngram`: from earlier in the same prompt and answer; `prediction`: from the request's `prediction`.",
+		kind:   counter,
+		labels: []string{"kind"},
+		read:   drafts(func(d engine.DraftCount) uint64 { return d.Drafted }),
+	},
+	{
+		name:   "serve_accepted_tokens_total",
+		help:   "Guesses that were right: tokens of answers that took no step of their own.",
+		kind:   counter,
+		labels: []string{"kind"},
+		read:   drafts(func(d engine.DraftCount) uint64 { return d.Accepted }),
+	},
+	{
 		name:      "serve_time_to_first_token_seconds",
 		help:      "Time from a choice's arrival to its first token.",
 		kind:      histogram,
@@ -374,6 +389,16 @@ var modelMetrics = []metric{
 func transfers(what func(engine.Transfers) float64) func(*pool.Counts) []sample {
 	return func(c *pool.Counts) []sample {
 		return []sample{{"saved", what(c.Saved)}, {"restored", what(c.Restored)}}
+	}
+}
+
+// drafts reads something of the drafts of each kind.
+func drafts(what func(engine.DraftCount) uint64) func(*pool.Counts) []sample {
+	return func(c *pool.Counts) (list []sample) {
+		for _, kind := range engine.DraftKinds {
+			list = append(list, sample{string(kind), float64(what(c.Drafts[kind]))})
+		}
+		return list
 	}
 }
 
