@@ -91,23 +91,10 @@ func (l *Loader) driverCache() {
 }
 
 // Check verifies the files of a model before C code sees them, and that it may be used. It is cheap if they have not
-// been touched since the last time.
+// been touched since the last time. Options that contradict each other are refused before files are read.
 func (l *Loader) Check(ctx context.Context, local *models.Local) (*models.Header, error) {
 	if err := checkPaths(local); err != nil {
 		return nil, err
-	}
-	if _, err := l.o.Store.Verify(ctx, local, false); err != nil {
-		return nil, err
-	}
-	if err := l.o.Store.Admitted(ctx, local); err != nil {
-		return nil, err
-	}
-	header, err := models.ReadModel(local.Parts())
-	if err == nil && local.Projector != nil {
-		_, err = models.ReadProjector(local.Projector.Name)
-	}
-	if err != nil {
-		return nil, &fileError{err}
 	}
 	if err := l.o.Model.check(); err != nil {
 		return nil, err
@@ -115,9 +102,25 @@ func (l *Loader) Check(ctx context.Context, local *models.Local) (*models.Header
 	if err := l.o.Model.checkHost(local, l.o.Isolate); err != nil {
 		return nil, err
 	}
+
+	if _, err := l.o.Store.Verify(ctx, local, false); err != nil {
+		return nil, err
+	}
+	if err := l.o.Store.Admitted(ctx, local); err != nil {
+		return nil, err
+	}
+
+	header, err := models.ReadModel(local.Parts())
+	if err == nil && local.Projector != nil {
+		_, err = models.ReadProjector(local.Projector.Name)
+	}
+	if err != nil {
+		return nil, &fileError{err}
+	}
 	if err := l.o.Model.replaceMetadata(header); err != nil {
 		return nil, err
 	}
+
 	for _, odd := range header.Oddities() {
 		l.o.Reporter.Warn("%s: %s", local.Name, odd)
 	}

@@ -47,6 +47,7 @@ func (p *planner) propose(lo *llama.Options, whole *llama.Memory) (*llama.Memory
 	if p.facts == nil || p.o.SplitMode == llama.SplitRow || p.o.SplitMode == llama.SplitTensor {
 		return nil, nil
 	}
+
 	on := p.o.fitMachine(whole)
 	model, s := p.calibrated(*lo, whole)
 	for range proposals {
@@ -54,6 +55,7 @@ func (p *planner) propose(lo *llama.Options, whole *llama.Memory) (*llama.Memory
 		if plan == nil {
 			return nil, nil // the measured sizes say what is missing
 		}
+
 		next := p.asProposed(*lo, plan, on)
 		memory, err := p.measure(next)
 		if err != nil {
@@ -116,11 +118,13 @@ func (p *planner) calibrated(lo llama.Options, whole *llama.Memory) (*fit.Model,
 		V:          bytesOfElement(cmp.Or(lo.VType, lo.KVType)),
 		MicroBatch: cmp.Or(lo.MicroBatch, lo.Batch, mostAtOnce),
 	}
+
 	model := *p.facts
 	var kv uint64
 	for _, d := range whole.Devices {
 		kv += d.KV
 	}
+
 	if estimate := model.KV(s); estimate > 0 {
 		factor := float64(kv) / float64(estimate)
 		s.K *= factor
