@@ -137,17 +137,14 @@ func (a *answer) closeCache() {
 
 // discard gives the memory of a region back, but for what lies in kept.
 func (o *opening) discard(r, kept engine.Region) {
-	if o.cache == nil || r.Size <= 0 {
-		return
-	}
-	for _, part := range r.Without(kept) {
-		_ = o.cache.Discard(part.At, part.Size)
+	if o.cache != nil {
+		llama.Discard(o.cache, r, kept)
 	}
 }
 
 // prepare has a region ready to be written. What fails makes writing take longer.
 func (o *opening) prepare(r engine.Region) {
 	if o.cache != nil {
-		go func() { _ = o.cache.Prepare(r.At, r.Size) }()
+		llama.Prepare(o.cache, r)
 	}
 }

@@ -121,19 +121,28 @@ func (r *Runner) Restore(seq int, from engine.Saved) error {
 
 // Discard ignores what cannot be: then the memory stays where it is, and is written over.
 func (r *Runner) Discard(region, kept engine.Region) {
-	if r.saved == nil {
-		return
-	}
-	for _, part := range region.Without(kept) {
-		_ = r.saved.Discard(part.At, part.Size)
+	if r.saved != nil {
+		Discard(r.saved, region, kept)
 	}
 }
 
 // Prepare ignores what cannot be: then writing takes longer.
 func (r *Runner) Prepare(region engine.Region) {
 	if r.saved != nil {
-		go func() { _ = r.saved.Prepare(region.At, region.Size) }()
+		Prepare(r.saved, region)
 	}
+}
+
+// Discard is Runner.Discard for memory to which another process saves.
+func Discard(m *hostmem.Arena, region, kept engine.Region) {
+	for _, part := range region.Without(kept) {
+		_ = m.Discard(part.At, part.Size)
+	}
+}
+
+// Prepare is Runner.Prepare for memory to which another process saves.
+func Prepare(m *hostmem.Arena, region engine.Region) {
+	go func() { _ = m.Prepare(region.At, region.Size) }()
 }
 
 // checksum is the sum of the sums of pieces, which processors compute at the same time.
