@@ -151,8 +151,8 @@ func TestPlay(t *testing.T) {
 	sc.engine = nil
 	contenders[0].serve = true
 	log = nil
-	if res := play(t.Context(), &sc, contenders, 1, never, func(string) {}); len(log) != 2 || len(res.Runs[1].Values) != 0 ||
-		res.failure() != nil {
+	res = play(t.Context(), &sc, contenders, 1, never, func(string) {})
+	if len(log) != 2 || len(res.Runs[1].Values) != 0 || res.failure() != nil {
 		t.Errorf("%v %v", log, res.failure())
 	}
 }

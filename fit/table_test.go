@@ -217,8 +217,9 @@ func checkPlan(t *testing.T, on madeUp, model string, p *fit.Plan) {
 
 // Why plans are others than an expert's.
 const (
-	window = "of a sliding window he keeps only the cells that the window sees; serve keeps all, to continue after any prefix"
-	tight  = "it fits by a little, which he did not compute so exactly"
+	window = "of a sliding window he keeps only the cells that the window sees; serve keeps all, to continue after any " +
+		"prefix"
+	tight = "it fits by a little, which he did not compute so exactly"
 )
 
 // reasons say why a plan is another than an expert's.

@@ -63,7 +63,7 @@ func (s *speed) row(price float64) string {
 		ratios = append(ratios, fmt.Sprintf("%s %.2f x", name, s.Ratios[name]))
 	}
 
-	power, joules, cost := "", "", ""
+	var power, joules, cost string
 	rate := s.Figures[throughput]
 	if s.Watts.Mean > 0 {
 		power = number(s.Watts.Mean)

@@ -68,6 +68,7 @@ func tryRows(ctx context.Context, k *kit) error {
 		if !strings.HasPrefix(r.about, k.only) {
 			continue
 		}
+
 		res := rowResult{About: r.about, Command: r.command}
 		begin := time.Now()
 		switch {
@@ -83,10 +84,12 @@ func tryRows(ctx context.Context, k *kit) error {
 				failed++
 			}
 		}
+
 		res.Seconds = time.Since(begin).Seconds()
 		k.say("row: %s (%.1f s): %s", res.About, res.Seconds, res.text())
 		k.results.Rows = append(k.results.Rows, res)
 	}
+
 	if failed > 0 {
 		return fmt.Errorf("%d rows failed", failed)
 	}

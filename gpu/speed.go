@@ -35,10 +35,11 @@ const tokensOf = 128
 // speedOf measures clients whose prompts are all different.
 func speedOf(shape, clients string, rounds int, beside ...string) func(context.Context, *kit) error {
 	return func(ctx context.Context, k *kit) error {
+		wanted := clients
 		if k.rehearse {
-			clients = "1,3"
+			wanted = "1,3"
 		}
-		return k.bench(ctx, shape, strings.Join(beside, ","), "-workloads", "crowd", "-clients", clients,
+		return k.bench(ctx, shape, strings.Join(beside, ","), "-workloads", "crowd", "-clients", wanted,
 			"-rounds", strconv.Itoa(rounds), "-requests", "1", "-prompt", k.short(tokensOf), "-tokens", k.short(tokensOf))
 	}
 }
@@ -133,6 +134,7 @@ func (k *kit) keep(model string, r *benchResult) {
 	for _, note := range r.Notes {
 		k.leave(model+", "+r.Name, note)
 	}
+
 	for _, c := range r.Contenders {
 		s := speed{
 			Model:     model,
@@ -143,6 +145,7 @@ func (k *kit) keep(model string, r *benchResult) {
 			Units:     map[string]string{},
 			Failed:    c.Failed,
 		}
+
 		for _, m := range r.Metrics {
 			s.Units[m.Name] = m.Unit
 		}
@@ -152,6 +155,7 @@ func (k *kit) keep(model string, r *benchResult) {
 		for name, v := range c.Ratios {
 			s.Ratios[name] = v.Median
 		}
+
 		if n := len(c.Times); n > 0 {
 			s.Watts = k.meter.between(c.Times[n-1].From, c.Times[n-1].To)
 		}

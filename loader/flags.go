@@ -261,7 +261,8 @@ func parseLimits(text string) (DeviceLimits, error) {
 	for _, part := range fields(text) {
 		name, size, named := strings.Cut(part, "=")
 		if !named {
-			name, size = "", part
+			name = ""
+			size = part
 		}
 		n, err := flagset.ParseSize(size)
 		if err == nil && n == 0 {

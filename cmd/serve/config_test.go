@@ -53,7 +53,8 @@ func TestBounds(t *testing.T) {
 
 	for _, args := range [][]string{
 		{"--parallel", "256"}, {"--port", "0"}, {"--gpu-layers", "auto"}, {"--gpu-layers", "-1"}, {"--stream-gap", "0"},
-		{"--gpu-layers", "all"}, {"--n-cpu-moe", "auto"}, {"--device", "CUDA0,CUDA1"}, {"--device-memory", "CUDA0=8GiB,host=1TiB"},
+		{"--gpu-layers", "all"}, {"--n-cpu-moe", "auto"}, {"--device", "CUDA0,CUDA1"},
+		{"--device-memory", "CUDA0=8GiB,host=1TiB"},
 	} {
 		if _, err := parsed(t, args...); err != nil {
 			t.Errorf("%v: %v", args, err)

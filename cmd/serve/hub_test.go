@@ -452,7 +452,8 @@ func TestCommands(t *testing.T) {
 		t.Errorf("show: %+v", s)
 	}
 	plan := must(t, env, "show", tinyRepo, "--plan", "--gpu-layers", "0")
-	if !strings.Contains(plan, "all on the CPU") || !strings.Contains(plan, "KV cache") || strings.Contains(plan, "sha256") {
+	if !strings.Contains(plan, "all on the CPU") || !strings.Contains(plan, "KV cache") ||
+		strings.Contains(plan, "sha256") {
 		t.Errorf("the plan is\n%s", plan)
 	}
 	if out := must(t, env, "show", tinyRepo, "--template"); strings.TrimSpace(out) != testmodel.ChatML {

@@ -53,11 +53,16 @@ func samplings(m *Model) map[string]engine.Sampling {
 func hostSamplings() map[string]engine.Sampling {
 	greedy := engine.DefaultSampling()
 	greedy.Temperature = 0
-	penalty, grammar, dry, mirostat := greedy, greedy, greedy, greedy
+
+	penalty := greedy
 	penalty.RepeatPenalty = 1.5
+	grammar := greedy
 	grammar.Grammar.Text = `root ::= [a-z ]+`
+	dry := greedy
 	dry.DRYMultiplier = 1
-	mirostat.Temperature, mirostat.Mirostat = 1, 2
+	mirostat := greedy
+	mirostat.Temperature = 1
+	mirostat.Mirostat = 2
 	typical := engine.DefaultSampling()
 	typical.TypicalP = 0.5
 	many := greedy
@@ -177,7 +182,8 @@ func TestBackendDrawsHaveTheirProbabilities(t *testing.T) {
 			if want >= 20 || token == len(logits)-1 {
 				statistic += (got - want) * (got - want) / want
 				classes++
-				got, want = 0, 0
+				got = 0
+				want = 0
 			}
 		}
 

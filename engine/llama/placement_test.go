@@ -35,9 +35,15 @@ func TestPlacementReachesLlama(t *testing.T) {
 		"a float":              {p: Placement{Metadata: []Metadata{{"llama.rope.freq_base", MetadataFloat, "1e6"}}}},
 		"a bool":               {p: Placement{Metadata: []Metadata{{"tokenizer.ggml.add_bos_token", MetadataBool, "false"}}}},
 		"a text":               {p: Placement{Metadata: []Metadata{{"general.name", MetadataText, "other"}}}},
-		"not an int":           {p: Placement{Metadata: []Metadata{{"llama.context_length", MetadataInt, "many"}}}, want: "not of type int"},
-		"an unknown type":      {p: Placement{Metadata: []Metadata{{"a", "list", "1"}}}, want: "int, float, bool or str"},
-		"a long key":           {p: Placement{Metadata: []Metadata{{strings.Repeat("k", 128), MetadataInt, "1"}}}, want: "127 bytes"},
+		"not an int": {
+			p:    Placement{Metadata: []Metadata{{"llama.context_length", MetadataInt, "many"}}},
+			want: "not of type int",
+		},
+		"an unknown type": {p: Placement{Metadata: []Metadata{{"a", "list", "1"}}}, want: "int, float, bool or str"},
+		"a long key": {
+			p:    Placement{Metadata: []Metadata{{strings.Repeat("k", 128), MetadataInt, "1"}}},
+			want: "127 bytes",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, err := LoadModel(path, LoadOptions{Placement: tt.p})
