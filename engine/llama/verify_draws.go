@@ -12,6 +12,9 @@ import (
 // rounding may decide otherwise where two tokens are nearly as probable, or a number lies between two.
 const drawsAlike = 0.75
 
+// drawsOfEach is how many tokens are drawn in each way of drawing: fewer would be judged by chance.
+const drawsOfEach = 32
+
 // How many alternatives are asked for: the host draws what is wanted with its probability.
 const (
 	onDevice = -1
@@ -81,11 +84,17 @@ func (r *Runner) compareDraws() (alike, all int, err error) {
 	return alike, all, nil
 }
 
-// drawSome draws a token for each of several sequences, by samplers of seeds from 0 on, with so many alternatives.
+// drawSome draws tokens after the first one of each of several sequences, by samplers of seeds from 0 on, with so many
+// alternatives.
 func (r *Runner) drawSome(p engine.Sampling, alternatives int) (tokens []engine.Token, err error) {
 	r.ctx.ClearKV()
 	var b engine.Batch
-	rows := make([]engine.Row, min(verifyRows, r.limits.Sequences))
+	sequences := min(verifyRows, r.limits.Sequences)
+	for i, token := range r.verifyTokens(sequences, r.limits.Batch)[:sequences] {
+		b.Add(token, 0, i, true)
+	}
+
+	rows := make([]engine.Row, drawsOfEach)
 	defer func() {
 		for i := range rows {
 			if rows[i].Sampler != nil {
@@ -93,13 +102,12 @@ func (r *Runner) drawSome(p engine.Sampling, alternatives int) (tokens []engine.
 			}
 		}
 	}()
-	for i, token := range r.verifyTokens(len(rows), r.limits.Batch)[:len(rows)] {
-		b.Add(token, 0, i, true)
+	for i := range rows {
 		p.Seed = uint32(i)
 		if rows[i].Sampler, err = r.NewSampler(p); err != nil {
 			return nil, err
 		}
-		rows[i].Index = i
+		rows[i].Index = i % sequences
 		rows[i].Top = alternatives
 	}
 

@@ -19,7 +19,7 @@ func TestVerifyDraws(t *testing.T) {
 			t.Errorf("%s: the device draws: %v", when, r.ctx.samples())
 		}
 		alike, all, err := r.compareDraws()
-		if err != nil || all != 3*4 || when == "on" && alike < all-1 {
+		if err != nil || all != 3*drawsOfEach || when == "on" && alike < all-1 {
 			t.Errorf("%s: %d of %d are alike, %v", when, alike, all, err)
 		}
 	}
@@ -29,15 +29,15 @@ func TestVerifyDraws(t *testing.T) {
 func TestWrongDraws(t *testing.T) {
 	r := loadDrawing(t, "on")
 	r.opts.BackendSampling = "auto" // as on a GPU
-	if err := r.judgeDraws(1, 12); err != nil || r.ctx.samples() {
+	if err := r.judgeDraws(1, 3*drawsOfEach); err != nil || r.ctx.samples() {
 		t.Errorf("%v; the device draws: %v", err, r.ctx.samples())
 	}
-	if tokens, err := r.drawSome(engine.DefaultSampling(), onDevice); err != nil || len(tokens) != 4 {
+	if tokens, err := r.drawSome(engine.DefaultSampling(), onDevice); err != nil || len(tokens) != drawsOfEach {
 		t.Errorf("the host draws %v, %v", tokens, err)
 	}
 
 	r = loadDrawing(t, "on")
-	if err := r.judgeDraws(1, 12); !errors.Is(err, ErrWrong) {
+	if err := r.judgeDraws(1, 3*drawsOfEach); !errors.Is(err, ErrWrong) {
 		t.Error(err)
 	}
 }

@@ -134,12 +134,15 @@ type series struct {
 }
 
 func newNoise() *noise {
-	const length = 1 << 16
-	values := make([]float32, length)
-	ones := make([]float32, length)
+	const blocks = 8191  // a prime, so that each stride visits all of them
+	const elements = 256 // of a block, but of F32's
+	values := make([]float32, blocks*elements)
+	ones := make([]float32, blocks)
 	rng := rand.New(rand.NewSource(7))
 	for i := range values {
 		values[i] = float32(rng.NormFloat64()) * shapeDeviation
+	}
+	for i := range ones {
 		ones[i] = 1
 	}
 
@@ -151,18 +154,20 @@ func newNoise() *noise {
 	return n
 }
 
-// write writes the bytes of a model's tensor. Each begins elsewhere in the series, so that no two are alike.
+// write writes the bytes of a model's tensor. Each begins elsewhere in the series, so that no two are alike, and passes
+// over it with another stride each time, so that no two of its rows are alike: the logits of two tokens would be, too,
+// and neither would be the more probable one.
 func (n *noise) write(out io.Writer, index int, t tensor) error {
 	const apart = 1009 // blocks
 	s := n.series[t.kind]
-	at := index * apart % (len(s.data) / s.block) * s.block
-	for left := t.size; left > 0; {
-		piece := s.data[at:min(at+left, len(s.data))]
-		if _, err := out.Write(piece); err != nil {
+	blocks := len(s.data) / s.block
+	at := index * apart % blocks
+	for i := range t.size / s.block {
+		if _, err := out.Write(s.data[at*s.block:][:s.block]); err != nil {
 			return err
 		}
-		left -= len(piece)
-		at = 0
+		stride := 1 + i/blocks%(blocks-1)
+		at = (at + stride) % blocks
 	}
 	_, err := out.Write(n.zeros[:padding(t.size)])
 	return err

@@ -1,8 +1,10 @@
 package testmodel
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -41,5 +43,26 @@ func TestWriteShape(t *testing.T) {
 	}
 	if file.Size() != int64(want) {
 		t.Errorf("%d bytes, not %d", file.Size(), want)
+	}
+}
+
+// TestShapesHaveNoTies compares the rows of output tensors: of rows that are alike, the logits are.
+func TestShapesHaveNoTies(t *testing.T) {
+	noise := newNoise()
+	kind := formats["Q6_K"].kind
+	for _, dims := range [][]int{{256, 4096}, {768, 32000}, {2048, 16000}, {4096, 20000}} {
+		size := dims[0] * dims[1] / 256 * formats["Q6_K"].bytes
+		var out bytes.Buffer
+		if err := noise.write(&out, 17, tensor{dims: dims, kind: kind, size: size}); err != nil {
+			t.Fatal(err)
+		}
+
+		seen := map[string]bool{}
+		for row := range slices.Chunk(out.Bytes()[:size], size/dims[1]) {
+			seen[string(row)] = true
+		}
+		if len(seen) != dims[1] {
+			t.Errorf("%d of %d rows of %d are different", len(seen), dims[1], dims[0])
+		}
 	}
 }
