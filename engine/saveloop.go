@@ -28,8 +28,11 @@ func (e *Engine) wait(ctx context.Context) {
 	}
 }
 
-// prepare has the next hole ready for a prefix as large as the last that was saved. It comes after a step: what it does
-// meanwhile would take the processor from one that restores.
+// growth is by which part of the last prefix that was saved the next one may be longer: conversations grow.
+const growth = 8
+
+// prepare has the next hole ready for a prefix as large as the last that was saved, and a bit more. It comes after a
+// step: what it does meanwhile would take the processor from one that restores.
 func (e *Engine) prepare() {
 	c := &e.sched.saving
 	if c.unready == 0 {
@@ -37,6 +40,7 @@ func (e *Engine) prepare() {
 	}
 	if next := c.next(c.unready); next.Size > 0 {
 		e.runner.Prepare(next)
+		c.ready = next
 	}
 	c.unready = 0
 }
@@ -45,14 +49,14 @@ func (e *Engine) prepare() {
 func (e *Engine) save(slot int, p *prefix) {
 	c := &e.sched.saving
 	began := time.Now()
-	reason := e.trySave(slot, p, c.estimate(p))
+	ready, reason := e.trySave(slot, p, c.estimate(p))
 	took := time.Since(began)
 
 	done := Transfers{Failed: 1}
 	if reason == "" {
-		e.discard(e.sched.savedAs(p, took))
+		e.discard(e.sched.savedAs(p, took, ready))
 		done = transferred(p, took)
-		c.unready = p.saved.Size
+		c.unready = p.saved.Size + p.saved.Size/growth
 	} else {
 		e.sched.loseTokens(p.tokens, p.scope, ReuseDropped)
 		c.skip(reason)
@@ -68,14 +72,14 @@ func transferred(p *prefix, took time.Duration) Transfers {
 	return Transfers{Count: 1, Tokens: uint64(len(p.tokens)), Bytes: uint64(p.saved.Size), Seconds: took.Seconds()}
 }
 
-// trySave saves to a region of so many bytes, and to one that is large enough if that is not. It returns why it could
-// not.
-func (e *Engine) trySave(slot int, p *prefix, bytes int64) Skip {
+// trySave saves to a region of so many bytes, and to one that is large enough if that is not. It returns whether the
+// memory was ready, or why it could not.
+func (e *Engine) trySave(slot int, p *prefix, bytes int64) (ready bool, failed Skip) {
 	c := &e.sched.saving
 	for range 2 {
 		at, gone, ok := c.reserve(p, bytes, e.sched.tick)
 		if !ok {
-			return SkipMemory
+			return false, SkipMemory
 		}
 		for _, old := range gone {
 			if !c.replaces(p, old) {
@@ -88,16 +92,29 @@ func (e *Engine) trySave(slot int, p *prefix, bytes int64) Skip {
 		if err != nil {
 			e.runner.Discard(at, Region{})
 			slog.Debug("a sequence could not be saved", "error", err)
-			return SkipFailed
+			return false, SkipFailed
 		}
 		if saved.Size <= at.Size {
 			p.saved = saved
-			return ""
+			return c.isReady(saved.Region, gone), ""
 		}
 		e.runner.Discard(at, Region{})
 		bytes = saved.Size
 	}
-	return SkipFailed
+	return false, SkipFailed
+}
+
+// isReady reports whether a region needed no fresh memory: it was made ready, or held what has just made room.
+func (c *saving) isReady(at Region, gone []*prefix) bool {
+	fresh := at.Without(c.ready)
+	for _, p := range gone {
+		var left []Region
+		for _, part := range fresh {
+			left = append(left, part.Without(Region{At: p.saved.At, Size: p.held()})...)
+		}
+		fresh = left
+	}
+	return len(fresh) == 0
 }
 
 // restore makes a slot hold a saved prefix. If that fails, it is never used again. It reports false if the step must be

@@ -11,12 +11,13 @@ type saving struct {
 	prefixes
 
 	prefill  tokenCost // computing prompts, while nothing else runs
-	save     tokenCost
+	save     tokenCost // to memory that is ready
 	restore  tokenCost
 	all      bool    // whatever it costs to compute
 	perToken float64 // bytes of the last sequence that was saved, by its tokens
 	planned  float64 // seconds of what the step saves and restores
 	unready  int64   // bytes of a prefix that was saved, as long as the next one has no memory that is ready
+	ready    Region  // memory that was made ready last
 	skipped  map[Skip]uint64
 	changed  bool // skipped has, since it was last read
 }
@@ -211,10 +212,13 @@ func (s *scheduler) unpin() {
 	}
 }
 
-// savedAs puts a prefix into the index. The caller has saved it, and discards those that are returned.
-func (s *scheduler) savedAs(p *prefix, took time.Duration) (gone []*prefix) {
+// savedAs puts a prefix into the index. The caller has saved it, and discards those that are returned. What took longer
+// because the memory was not ready is no measure: it would keep others from being saved, whose memory is.
+func (s *scheduler) savedAs(p *prefix, took time.Duration, ready bool) (gone []*prefix) {
 	c := &s.saving
-	c.save.add(took, len(p.tokens))
+	if ready {
+		c.save.add(took, len(p.tokens))
+	}
 	c.perToken = float64(p.saved.Size) / float64(len(p.tokens))
 	return c.add(p)
 }

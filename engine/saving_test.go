@@ -1,10 +1,12 @@
 package engine_test
 
 import (
+	"context"
 	"fmt"
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"serve/engine"
@@ -200,4 +202,77 @@ func TestSavesWhileIdle(t *testing.T) {
 	if n, bytes := fake.Memory().Entries(); n < 3 || bytes < 3*200*1000 {
 		t.Errorf("%d sequences of %d bytes", n, bytes)
 	}
+}
+
+// slowMemory is a device that computes a token in 0.1 ms, and saves and restores one in a tenth of that, but to memory
+// that was not made ready in ten times as long.
+type slowMemory struct {
+	*enginetest.Fake
+	ready engine.Region
+}
+
+const (
+	readyToken   = 10 * time.Microsecond
+	computeToken = 10 * readyToken
+	freshToken   = 10 * computeToken
+	cellBytes    = 2000 // that the fake saves for each
+)
+
+func (m *slowMemory) Prepare(r engine.Region) {
+	m.ready = r
+	m.Fake.Prepare(r)
+}
+
+func (m *slowMemory) Save(seq int, to engine.Region) (engine.Saved, error) {
+	saved, err := m.Fake.Save(seq, to)
+	cells := time.Duration(saved.Size / cellBytes)
+	if len(saved.Without(m.ready)) > 0 {
+		time.Sleep(cells * freshToken)
+		return saved, err
+	}
+	time.Sleep(cells * readyToken)
+	return saved, err
+}
+
+func (m *slowMemory) Restore(seq int, from engine.Saved) error {
+	time.Sleep(time.Duration(from.Size/cellBytes) * readyToken)
+	return m.Fake.Restore(seq, from)
+}
+
+// TestFirstSaveIsNoMeasure has the first prefix saved to memory that is not ready, which takes longer than to compute
+// it: those after it are saved all the same.
+func TestFirstSaveIsNoMeasure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limits := engine.Limits{Sequences: 3, Context: 4096, Batch: 512, RollsBack: true, Saves: true}
+		device := &slowMemory{Fake: enginetest.New(enginetest.Options{
+			Limits: limits,
+			BeforeDecode: func(b *engine.Batch) error {
+				time.Sleep(time.Millisecond + time.Duration(b.Len())*computeToken)
+				return nil
+			},
+		})}
+		e := engine.New(device, device, engine.Options{PrefixCache: 128 << 20, Gap: 50 * time.Millisecond})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- e.Run(ctx) }()
+
+		all := conversations(12, 1500)
+		for turn := range 5 {
+			prompt := 0
+			cached := 0
+			for _, c := range all {
+				p, n := c.turn(t, e, engine.Caller{})
+				prompt += p
+				cached += n
+			}
+			if turn > 1 && cached*100 < prompt*95 {
+				t.Errorf("turn %d: %d of %d tokens were cached", turn, cached, prompt)
+			}
+		}
+		if s := e.Stats(); s.Restored.Count < 30 {
+			t.Errorf("saved %+v, restored %+v, skipped %v", s.Saved, s.Restored, s.Skipped)
+		}
+		cancel()
+		<-done
+	})
 }
