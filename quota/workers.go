@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
+
+	"serve/thread"
 )
 
 // Quantum is how long a call computes before it is a long one, and before it makes way for clients that have had less.
@@ -48,6 +51,10 @@ type Turn struct {
 
 	began time.Time     // to compute, this time
 	ready chan struct{} // closed when it has got a worker
+
+	// Of the goroutine that computes:
+	own bool // its thread computes nothing else
+	low bool // that has a low priority, and ends with the call
 }
 
 // Begin takes a worker for a call of a client, and waits for one. Long says that the call is known to take longer than
@@ -148,10 +155,13 @@ func (w *Workers) leaves(t *Turn) {
 // clients that have had less, and, as it is a long call then, for other long ones if there are too many. If ctx ends
 // meanwhile, Pause returns without a worker; the call has to end then.
 func (t *Turn) Pause(ctx context.Context) {
-	if time.Since(t.began) < Quantum || !t.yield() {
+	if time.Since(t.began) < Quantum {
 		return
 	}
-	_ = t.await(ctx) // the call looks at ctx by itself
+	t.lower()
+	if t.yield() {
+		_ = t.await(ctx) // the call looks at ctx by itself
+	}
 }
 
 // yield gives back the worker and waits in line, unless the turn may go on.
@@ -215,31 +225,71 @@ type Account struct {
 
 // Do computes f on a worker. The context that f gets ends with ctx, or when the account has used its CPU time: f has
 // to return soon then, with the context's cause, or with a result if it has one. Only f's own goroutine is measured.
+// If f computes for long, whatever else the machine has to do comes first: other requests, and above all the engines.
+// If f panics, so does Do, with an error that has f's stack.
 func (w *Workers) Do(ctx context.Context, a *Account, f func(context.Context) error) error {
 	turn, err := w.Begin(ctx, a.Client, a.Long)
 	if err != nil {
 		return err
 	}
 	defer turn.End()
-	ctx = context.WithValue(ctx, turnKey{}, turn)
-	if w.budget == 0 {
+
+	ended := make(chan any, 1) // what f panics with, or nil
+	go func() {
+		defer func() { ended <- recovered(recover()) }()
+		runtime.LockOSThread()
+		err = turn.compute(ctx, a, f)
+		if !turn.low {
+			runtime.UnlockOSThread()
+		}
+	}()
+	if p := <-ended; p != nil {
+		panic(p)
+	}
+	return err
+}
+
+// recovered returns what a goroutine has panicked with and where it did.
+func recovered(p any) any {
+	switch p := p.(type) {
+	case nil:
+		return nil
+	case error:
+		return fmt.Errorf("%w\n%s", p, debug.Stack())
+	}
+	return fmt.Errorf("%v\n%s", p, debug.Stack())
+}
+
+// compute calls f on the calling goroutine, which has a thread of its own.
+func (t *Turn) compute(ctx context.Context, a *Account, f func(context.Context) error) error {
+	t.own = true
+	if a.Long {
+		t.lower()
+	}
+	ctx = context.WithValue(ctx, turnKey{}, t)
+	if t.workers.budget == 0 {
 		return f(ctx)
 	}
 
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-
-	m := &meter{clock: threadClock(), limit: w.budget, used: a.used, end: cancel}
+	m := &meter{clock: thread.CPUTime(), limit: t.workers.budget, used: a.used, end: cancel}
 	m.start()
 	defer func() { a.used = m.stop() }()
 	return f(ctx)
 }
 
+// lower has the thread of a long call that is the turn's own give way to all others.
+func (t *Turn) lower() {
+	if t.own && !t.low {
+		t.low = true
+		thread.LowerPriority()
+	}
+}
+
 // meter ends a context when a thread has used its CPU time.
 type meter struct {
-	clock func() time.Duration
+	clock thread.Clock
 	limit time.Duration
 	end   context.CancelCauseFunc
 
@@ -253,7 +303,7 @@ type meter struct {
 func (m *meter) start() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.began = m.clock()
+	m.began = m.clock.Read()
 	m.timer = time.AfterFunc(max(m.limit-m.used, 0), m.check)
 }
 
@@ -264,7 +314,7 @@ func (m *meter) check() {
 	if m.over {
 		return
 	}
-	if left := m.limit - m.used - (m.clock() - m.began); left > 0 {
+	if left := m.limit - m.used - (m.clock.Read() - m.began); left > 0 {
 		m.timer.Reset(max(left, time.Millisecond))
 		return
 	}
@@ -277,5 +327,5 @@ func (m *meter) stop() time.Duration {
 	defer m.mu.Unlock()
 	m.over = true
 	m.timer.Stop()
-	return m.used + m.clock() - m.began
+	return m.used + m.clock.Read() - m.began
 }

@@ -4,6 +4,8 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"serve/thread"
 )
 
 // clocks watch the CPU time of a child's calls. Time that a thread waits for a CPU does not count: a busy machine
@@ -17,7 +19,7 @@ type clocks struct {
 // clock is one call's.
 type clock struct {
 	clocks *clocks
-	thread threadClock
+	thread thread.Clock
 	until  time.Duration
 	late   func()
 }
@@ -31,10 +33,10 @@ func (c *clocks) start(limit time.Duration, late func()) *clock {
 	runtime.LockOSThread()
 	k := &clock{
 		clocks: c,
-		thread: clockOfThread(),
+		thread: thread.CPUTime(),
 		late:   late,
 	}
-	k.until = k.thread.read() + limit
+	k.until = k.thread.Read() + limit
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -69,9 +71,9 @@ func (k *clock) move() {
 	}
 	k.clocks.mu.Lock()
 	defer k.clocks.mu.Unlock()
-	left := k.until - k.thread.read()
-	k.thread = clockOfThread()
-	k.until = k.thread.read() + left
+	left := k.until - k.thread.Read()
+	k.thread = thread.CPUTime()
+	k.until = k.thread.Read() + left
 }
 
 // watch reads the clocks as long as there are some.
@@ -94,7 +96,7 @@ func (c *clocks) expire() (late []*clock, done bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for k := range c.running {
-		if k.thread.read() > k.until {
+		if k.thread.Read() > k.until {
 			late = append(late, k)
 			delete(c.running, k)
 		}

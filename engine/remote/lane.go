@@ -1,6 +1,10 @@
 package remote
 
-import "runtime"
+import (
+	"runtime"
+
+	"serve/thread"
+)
 
 // longCall is how many bytes a call sends that is known to take long. C++ splits common text of this size in 3 ms.
 const longCall = 16 << 10
@@ -23,7 +27,7 @@ func (l lane) run(f func()) {
 	go func() {
 		defer close(done)
 		runtime.LockOSThread() // and not unlocked
-		lowerPriority()
+		thread.LowerPriority()
 		l.clock.move()
 		f()
 	}()
