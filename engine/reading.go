@@ -1,6 +1,9 @@
 package engine
 
-import "fmt"
+import (
+	"context"
+	"fmt"
+)
 
 // Range is a part of a text, in bytes: what lies from From on and before To.
 type Range struct{ From, To int }
@@ -32,3 +35,11 @@ func (r Reading) Check(bytes int) error {
 	}
 	return nil
 }
+
+type lateKey struct{}
+
+// Late returns a context whose calls of a Text are the parts of a request that takes long: those of others come first.
+func Late(ctx context.Context) context.Context { return context.WithValue(ctx, lateKey{}, true) }
+
+// IsLate reports whether the context is one that Late has made, or comes from one.
+func IsLate(ctx context.Context) bool { return ctx.Value(lateKey{}) != nil }

@@ -3,8 +3,6 @@ package quota
 import (
 	"context"
 	"fmt"
-	"runtime"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -52,9 +50,7 @@ type Turn struct {
 	began time.Time     // to compute, this time
 	ready chan struct{} // closed when it has got a worker
 
-	// Of the goroutine that computes:
-	own bool // its thread computes nothing else
-	low bool // that has a low priority, and ends with the call
+	thread *thread.Thread // that computes nothing else; nil if the call has none
 }
 
 // Begin takes a worker for a call of a client, and waits for one. Long says that the call is known to take longer than
@@ -234,35 +230,15 @@ func (w *Workers) Do(ctx context.Context, a *Account, f func(context.Context) er
 	}
 	defer turn.End()
 
-	ended := make(chan any, 1) // what f panics with, or nil
-	go func() {
-		defer func() { ended <- recovered(recover()) }()
-		runtime.LockOSThread()
+	thread.Run(func(own *thread.Thread) {
+		turn.thread = own
 		err = turn.compute(ctx, a, f)
-		if !turn.low {
-			runtime.UnlockOSThread()
-		}
-	}()
-	if p := <-ended; p != nil {
-		panic(p)
-	}
+	})
 	return err
 }
 
-// recovered returns what a goroutine has panicked with and where it did.
-func recovered(p any) any {
-	switch p := p.(type) {
-	case nil:
-		return nil
-	case error:
-		return fmt.Errorf("%w\n%s", p, debug.Stack())
-	}
-	return fmt.Errorf("%v\n%s", p, debug.Stack())
-}
-
-// compute calls f on the calling goroutine, which has a thread of its own.
+// compute calls f on the turn's thread.
 func (t *Turn) compute(ctx context.Context, a *Account, f func(context.Context) error) error {
-	t.own = true
 	if a.Long {
 		t.lower()
 	}
@@ -279,11 +255,10 @@ func (t *Turn) compute(ctx context.Context, a *Account, f func(context.Context) 
 	return f(ctx)
 }
 
-// lower has the thread of a long call that is the turn's own give way to all others.
+// lower has the thread of a long call give way to all others, if it is the turn's own.
 func (t *Turn) lower() {
-	if t.own && !t.low {
-		t.low = true
-		thread.LowerPriority()
+	if t.thread != nil {
+		t.thread.LowerPriority()
 	}
 }
 

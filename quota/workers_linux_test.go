@@ -2,8 +2,6 @@ package quota
 
 import (
 	"context"
-	"errors"
-	"strings"
 	"testing"
 	"time"
 
@@ -44,27 +42,5 @@ func TestLongCallsComeLast(t *testing.T) {
 		if nice := run(false, 2*Quantum); nice <= usual {
 			t.Errorf("a call that has become long has niceness %d, the process has %d", nice, usual)
 		}
-	}
-}
-
-// TestPanicInDo is one in Do, too, which says where it was, and leaves the worker to others.
-func TestPanicInDo(t *testing.T) {
-	w := NewWorkers(1, time.Minute, nil)
-	broken := errors.New("broken")
-	for _, value := range []any{broken, "broken"} {
-		func() {
-			defer func() {
-				err, _ := recover().(error)
-				if err == nil || !strings.Contains(err.Error(), "TestPanicInDo") || value == any(broken) && !errors.Is(err, broken) {
-					t.Errorf("%v panics with %v", value, err)
-				}
-			}()
-			_ = w.Do(t.Context(), &Account{}, func(context.Context) error { panic(value) })
-		}()
-	}
-
-	did := false
-	if err := w.Do(t.Context(), &Account{}, func(context.Context) error { did = true; return nil }); err != nil || !did {
-		t.Error(err, did)
 	}
 }

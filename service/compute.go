@@ -7,6 +7,7 @@ import (
 	"serve/fault"
 	"serve/pool"
 	"serve/quota"
+	"serve/thread"
 )
 
 // computing is the key of contexts that Compute has made.
@@ -38,6 +39,19 @@ func Compute(ctx context.Context, f func(context.Context) *fault.Error) *fault.E
 // Pause has what Compute runs make way for other requests, if it has computed for long and they have had less. Loops
 // that have no steps.Budget, which does it by itself, call it every millisecond or more often.
 func Pause(ctx context.Context) { quota.Pause(ctx) }
+
+// Late calls f, which computes something for a request that has been answered. If the request is a large one, all that
+// others want comes first.
+func Late(ctx context.Context, f func()) {
+	if CallOf(ctx).size <= longBody {
+		f()
+		return
+	}
+	thread.Run(func(own *thread.Thread) {
+		own.LowerPriority()
+		f()
+	})
+}
 
 // Bodies from which on a request is known to take longer than others may have to wait for it (quota.Quantum), in bytes:
 // to decode, and to render and tokenize. C++ splits 5 MB/s of common text, and a tenth of that of the worst.

@@ -118,7 +118,11 @@ func (s *Service) Prompt(ctx context.Context, model *pool.Lease, c *prompt.Conve
 // NewReader returns what has a model render and tokenize on behalf of the context's client, until
 // the context ends.
 func NewReader(ctx context.Context, model *pool.Lease) prompt.Reader {
-	return prompt.Reader{Engine: model.Engine, Context: ctx, By: CallOf(ctx).caller(engine.TierDefault)}
+	call := CallOf(ctx)
+	if call.size > longText {
+		ctx = engine.Late(ctx)
+	}
+	return prompt.Reader{Engine: model.Engine, Context: ctx, By: call.caller(engine.TierDefault)}
 }
 
 // Forget has the models in memory drop what a tenant's requests have left in them: what its clients have asked, and

@@ -40,10 +40,9 @@ func Niceness() (int, error) {
 	return none - n, err
 }
 
-// LowerPriority has the calling thread give way to others, for ever: no thread may raise its own priority again, so
-// that the thread has to end with its goroutine, which does not unlock it. If it cannot be lowered, nothing depends on
-// that but how long others wait.
-func LowerPriority() {
+// lowerPriority has the calling thread give way to others, for ever. If that cannot be, nothing depends on it but how
+// long others wait.
+func lowerPriority() {
 	if n, err := Niceness(); err == nil {
 		_ = unix.Setpriority(unix.PRIO_PROCESS, 0, min(n+longNice, lowest))
 	}

@@ -19,5 +19,5 @@ func (c Clock) Read() time.Duration { return time.Since(time.Time(c)) }
 // Niceness fails: elsewhere it is a process's.
 func Niceness() (int, error) { return 0, errors.ErrUnsupported }
 
-// LowerPriority does nothing.
-func LowerPriority() {}
+// lowerPriority does nothing.
+func lowerPriority() {}

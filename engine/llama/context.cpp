@@ -111,6 +111,16 @@ void compute(serve_context * ctx, int32_t n, const char * what, const int32_t * 
     }
 }
 
+// start_threads returns threads that compute with the processor's kernels; none if there are too many.
+std::shared_ptr<ggml_threadpool> start_threads(const kernels & k, const serve_context_params & params) {
+    ggml_threadpool_params tp = ggml_threadpool_params_default(params.n_threads);
+    tp.poll                   = params.poll;
+    if (ggml_threadpool_t pool = k.threadpool_new(&tp)) {
+        return {pool, [&k](ggml_threadpool_t p) { k.threadpool_free(p); }};
+    }
+    return nullptr;
+}
+
 }  // namespace
 
 extern "C" {
@@ -136,15 +146,13 @@ serve_context * serve_context_new(serve_model * model, serve_context_params para
         if (ctx->backend) {
             ctx->backend->attach(ctx->ctx);
         }
-        ggml_threadpool_params tp = ggml_threadpool_params_default(params.n_threads);
-        tp.poll                   = params.poll;
-        ctx->pool                 = ctx->processor.threadpool_new(&tp);
-        if (ctx->pool == nullptr) {
+        ctx->pool = params.threads_of == nullptr ? start_threads(ctx->processor, params) : params.threads_of->pool;
+        if (!ctx->pool) {
             llama_free(ctx->ctx);
             fail(err, SERVE_FAILED, "cannot start " + std::to_string(params.n_threads) + " threads");
             return nullptr;
         }
-        llama_attach_threadpool(ctx->ctx, ctx->pool, ctx->pool);
+        llama_attach_threadpool(ctx->ctx, ctx->pool.get(), ctx->pool.get());
         ctx->n_batch = (int32_t) params.n_batch;
         ctx->n_threads = params.n_threads;
         ctx->n_vocab = llama_vocab_n_tokens(model->vocab);
@@ -159,7 +167,6 @@ void serve_context_free(serve_context * ctx) {
     }
     llama_batch_free(ctx->batch);
     llama_free(ctx->ctx);
-    ctx->processor.threadpool_free(ctx->pool);
     delete ctx;
 }
 

@@ -31,14 +31,17 @@ var flashAttention = map[string]C.int32_t{"": -1, "auto": -1, "off": 0, "on": 1}
 
 // ContextOptions are a context's sizes.
 type ContextOptions struct {
-	Cells      int    // KV cells in all
-	Sequences  int    // sequences that can be told apart
-	Shared     bool   // one KV buffer for all sequences, not one of Cells/Sequences for each
-	Batch      int    // most tokens of a Decode
-	MicroBatch int    // most tokens of a compute graph, 0 for Batch
-	Outputs    int    // most rows of logits of a Decode, 0 for Batch
-	Threads    int    // 0 for Threads()
-	Poll       int    // how hard idle compute threads spin, 0..100
+	Cells      int  // KV cells in all
+	Sequences  int  // sequences that can be told apart
+	Shared     bool // one KV buffer for all sequences, not one of Cells/Sequences for each
+	Batch      int  // most tokens of a Decode
+	MicroBatch int  // most tokens of a compute graph, 0 for Batch
+	Outputs    int  // most rows of logits of a Decode, 0 for Batch
+	Threads    int  // 0 for Threads()
+	Poll       int  // how hard idle compute threads spin, 0..100
+	// ThreadsOf is a context of as many threads that never computes at the same time: they compute for both, and those of
+	// one do not spin in the way of the other's. Nil for threads of its own.
+	ThreadsOf  *Context
 	KVType     string // f16 by default
 	VType      string // of values, where they have another type than keys; KVType by default
 	FlashAttn  string // on, off, or auto, the default: where a device has it
@@ -71,6 +74,9 @@ func (o ContextOptions) c() (C.serve_context_params, error) {
 		n_threads: C.int32_t(o.Threads), poll: C.uint32_t(o.Poll), type_k: typeK, type_v: typeV,
 		pooling: C.int32_t(o.Pooling), unified: C.bool(o.Shared), embeddings: C.bool(o.Embeddings), flash_attn: flash,
 		backend_sampling: C.bool(o.BackendSampling),
+	}
+	if o.ThreadsOf != nil {
+		params.threads_of = o.ThreadsOf.c
 	}
 	return params, o.RoPE.set(&params)
 }

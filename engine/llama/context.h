@@ -52,7 +52,7 @@ struct serve_context {
     std::vector<int32_t> wanted;  // batch indices of those rows that are drawn on the host
     const kernels &    processor = current_kernels();
     llama_context *    ctx  = nullptr;
-    ggml_threadpool_t  pool = nullptr;
+    std::shared_ptr<ggml_threadpool> pool;  // perhaps another context's, too
     llama_batch        batch = {};
     int32_t            n_batch = 0;
     int32_t            n_vocab = 0;

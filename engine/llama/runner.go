@@ -280,7 +280,9 @@ func (r *Runner) separate(o ContextOptions) bool {
 
 // startEmbed makes the embedding context.
 func (r *Runner) startEmbed() error {
-	ctx, err := NewContext(r.model, r.opts.embeddingContext(&r.model.info))
+	o := r.opts.embeddingContext(&r.model.info)
+	o.ThreadsOf = r.ctx
+	ctx, err := NewContext(r.model, o)
 	if err != nil {
 		return err
 	}

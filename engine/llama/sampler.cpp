@@ -621,7 +621,7 @@ void serve_sample(serve_context * ctx, int32_t n, serve_row * rows, int32_t stri
         }
         const bool parallel = on_host > 1 && (int64_t) on_host * ctx->n_vocab >= 1 << 15;
         if (parallel) {
-            ctx->sampling.run(ctx->processor, ctx->pool, ctx->n_threads, [&](int ith, int nth) {
+            ctx->sampling.run(ctx->processor, ctx->pool.get(), ctx->n_threads, [&](int ith, int nth) {
                 for (int32_t r = 0; r < n; r++) {
                     if (owner[r] % nth == ith) {
                         sample(r);

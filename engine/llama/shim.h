@@ -20,7 +20,7 @@ extern "C" {
 #endif
 
 typedef struct serve_model   serve_model;    // weights, vocabulary and chat templates
-typedef struct serve_context serve_context;  // KV cells, compute buffers and a thread pool
+typedef struct serve_context serve_context;  // KV cells, compute buffers and threads
 typedef struct serve_sampler serve_sampler;  // one sequence's sampling state
 typedef struct serve_parser  serve_parser;   // one chat format's output parser
 typedef struct serve_answer  serve_answer;   // an answer as it is parsed
@@ -151,6 +151,7 @@ typedef struct serve_context_params {
     uint32_t n_outputs;   // most rows of logits a decode call gives; 0 for n_batch
     int32_t  n_threads;
     uint32_t poll;        // ggml's polling level, 0..100
+    const serve_context * threads_of;  // a context that never computes at the same time, whose threads do it; NULL for its own
     int32_t  type_k, type_v;  // ggml_type
     int32_t  pooling;     // llama_pooling_type, -1 for the model's own
     bool     unified;     // one KV buffer for all sequences, not one for each

@@ -232,6 +232,7 @@ func (g *generation) call(ctx context.Context, name string, limit time.Duration,
 	m := newMessage(nil)
 	m.u32(id)
 	m.u64(0)
+	m.bool(engine.IsLate(ctx))
 	write(&m)
 	if limit > 0 {
 		limit += time.Duration(float64(limit) * float64(len(m.b)) / (1 << 20))

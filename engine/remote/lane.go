@@ -1,10 +1,6 @@
 package remote
 
-import (
-	"runtime"
-
-	"serve/thread"
-)
+import "serve/thread"
 
 // longCall is how many bytes a call sends that is known to take long. C++ splits common text of this size in 3 ms.
 const longCall = 16 << 10
@@ -23,13 +19,9 @@ func (l lane) run(f func()) {
 		return
 	}
 
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // and not unlocked
-		thread.LowerPriority()
+	thread.Run(func(own *thread.Thread) {
+		own.LowerPriority()
 		l.clock.move()
 		f()
-	}()
-	<-done
+	})
 }

@@ -53,9 +53,18 @@ func TestLongCallsComeLast(t *testing.T) {
 	defer r.Close()
 
 	long := strings.Repeat("a", 20<<10)
-	for i := range 20 {
-		for _, s := range []string{"short", long} {
-			if _, err := r.Tokenize(t.Context(), s, engine.Reading{}); err != nil {
+	late := engine.Late(t.Context())
+	for i := range 10 {
+		for _, call := range []struct {
+			ctx  context.Context
+			text string
+		}{
+			{t.Context(), "short"},
+			{t.Context(), long},
+			{t.Context(), "short"},
+			{late, "short, one of many"},
+		} {
+			if _, err := r.Tokenize(call.ctx, call.text, engine.Reading{}); err != nil {
 				t.Fatalf("round %d: %v", i, err)
 			}
 		}

@@ -211,7 +211,9 @@ func (r *Runner) Check(ctx context.Context, s engine.Sampling) error {
 
 // Render asks the child.
 func (r *Runner) Render(ctx context.Context, c engine.Chat) (*engine.Rendered, error) {
-	text, err := encode(c)
+	var text []byte
+	var err error
+	lane{long: engine.IsLate(ctx)}.run(func() { text, err = encode(c) })
 	if err != nil {
 		return nil, err
 	}

@@ -83,6 +83,7 @@ func Serve(c Conn, open Open) error {
 	r := reader{b: first}
 	id := r.u32()
 	_ = r.u64() // a load has no limit of CPU time
+	_ = r.bool()
 	ask := r.u8()
 	request := r.bytes()
 	if err := r.end(); err != nil || ask != askLoad {
@@ -391,16 +392,17 @@ func (c *child) answer(frame []byte) (bytes int, err error) {
 	r := reader{b: frame}
 	id := r.u32()
 	limit := time.Duration(r.u64())
+	late := r.bool()
 	out := newMessage(nil)
 	out.u32(id)
 
-	l := lane{long: c.runner == nil && len(frame) > longCall}
+	l := lane{long: c.runner == nil && (late || len(frame) > longCall)}
 	if limit > 0 {
 		l.clock = c.clocks.start(limit, func() {
-			late := newMessage(nil)
-			late.u32(id)
-			late.err(fmt.Errorf("%w: it takes more than %v of CPU time to read", engine.ErrTooComplex, limit))
-			_ = c.send(&late) // if the parent is gone, the process ends anyway
+			over := newMessage(nil)
+			over.u32(id)
+			over.err(fmt.Errorf("%w: it takes more than %v of CPU time to read", engine.ErrTooComplex, limit))
+			_ = c.send(&over) // if the parent is gone, the process ends anyway
 		})
 	}
 	err = c.call(&r, &out, l)

@@ -173,7 +173,9 @@ func (api *API) keep(ctx context.Context, req *responsesRequest, r *response) *f
 
 	var records []*archive.Record
 	if req.store {
-		record, e := recordOf(req, r, ownerOf(ctx))
+		var record *archive.Record
+		var e *fault.Error
+		service.Late(ctx, func() { record, e = recordOf(req, r, ownerOf(ctx)) })
 		if e != nil {
 			return e
 		}
