@@ -91,6 +91,8 @@ type Options struct {
 	Audit audit.Recorder
 	// Captures keeps the texts of the requests that Audit has the end of; nil for none.
 	Captures *audit.Captures
+	// MetricNames are those that /metrics has besides serve's own: ops.NamesVLLM, or none.
+	MetricNames string
 	// LenientFields accepts unknown fields at the top level of requests, and names them in a header.
 	LenientFields bool
 }
@@ -230,6 +232,13 @@ func (s *Server) assemble() (err error) {
 	lines := ollama.New(ollama.Options{Service: s.service, Pool: s.pool, Stream: s.stream})
 	s.dialects = []api{{"Anthropic", messages}, {"Ollama", lines}, {"OpenAI", s.api}}
 
+	s.ops, err = ops.New(s.operations())
+	return err
+}
+
+// operations returns what the endpoints for operators are made from.
+func (s *Server) operations() ops.Options {
+	o := &s.opts
 	describe := ops.Options{
 		Greeting:  ollama.Greeting,
 		Service:   s.service,
@@ -243,13 +252,14 @@ func (s *Server) assemble() (err error) {
 		PID:       o.PID,
 		Page:      o.Page,
 		Log:       o.Log,
+
+		MetricNames: o.MetricNames,
 	}
 	if o.Audit != nil {
 		describe.Audit = s.auditState
 		describe.Review, _ = o.Audit.(audit.Reviewer)
 	}
-	s.ops, err = ops.New(describe)
-	return err
+	return describe
 }
 
 func setDefault[T comparable](field *T, value T) {

@@ -12,6 +12,7 @@ import (
 	"serve/host"
 	"serve/loader"
 	"serve/server"
+	"serve/server/ops"
 )
 
 // config holds the values of serve's flags and environment variables. The functions below are the only
@@ -109,6 +110,8 @@ func (c *config) declare(f flagset.Set) {
 		"let the names in --image-host lead to addresses of this machine or of a private network")
 	f.Text(&c.otlpEndpoint, "otlp-endpoint", "",
 		"`URL` of an OpenTelemetry collector for traces, such as http://localhost:4318; no prompts or answers are sent")
+	f.Choice(&c.server.MetricNames, "metrics-names", "serve", []string{"serve", ops.NamesVLLM},
+		"names of the metrics: serve's own, or vLLM's, too, for dashboards and autoscalers that know no others")
 	f.Duration(&c.drainTimeout, "drain-timeout", 30*time.Second, flagset.AtLeast(0),
 		"how long running requests may continue after a signal to stop")
 }

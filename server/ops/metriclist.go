@@ -1,6 +1,8 @@
 package ops
 
 import (
+	"strconv"
+
 	"serve/engine"
 	"serve/pool"
 )
@@ -68,9 +70,9 @@ var modelMetrics = []metric{
 		read: func(c *pool.Counts) []sample {
 			free := max(0, c.Cells-c.CellsUsed-c.CellsIdle)
 			return []sample{
-				{"running", float64(c.CellsUsed)},
-				{"kept", float64(c.CellsIdle)},
-				{"free", float64(free)},
+				value(c.CellsUsed, "running"),
+				value(c.CellsIdle, "kept"),
+				value(free, "free"),
 			}
 		},
 	},
@@ -78,9 +80,16 @@ var modelMetrics = []metric{
 		name: "serve_kv_usage_ratio",
 		help: "Fraction of the KV cells that running choices use, from 0 to 1.",
 		kind: gauge,
-		read: func(c *pool.Counts) []sample {
-			return one(float64(c.CellsUsed) / float64(max(1, c.Cells)))
-		},
+		read: usedCells,
+	},
+	{
+		name: "serve_cache_info",
+		help: "KV cells, as blocks of the tokens that a prefix has to have to be reused. Always 1.",
+		note: "For endpoint pickers, which read its labels ([deployment](deployment.md#on-kubernetes)). Absent while the " +
+			"model is not loaded.",
+		kind:   gauge,
+		labels: []string{"block_size", "num_blocks"},
+		read:   cacheInfo,
 	},
 	{
 		name:   "serve_prefix_reuse_total",
@@ -142,7 +151,7 @@ var modelMetrics = []metric{
 		labels: []string{"reason"},
 		read: func(c *pool.Counts) (list []sample) {
 			for _, reason := range engine.Skips {
-				list = append(list, sample{string(reason), float64(c.Skipped[reason])})
+				list = append(list, value(c.Skipped[reason], string(reason)))
 			}
 			return list
 		},
@@ -214,7 +223,7 @@ var modelMetrics = []metric{
 		kind:   counter,
 		labels: []string{"source"},
 		read: func(c *pool.Counts) []sample {
-			return []sample{{"computed", float64(c.Prompt)}, {"reused", float64(c.Cached)}}
+			return []sample{value(c.Prompt, "computed"), value(c.Cached, "reused")}
 		},
 	},
 	{
@@ -308,7 +317,7 @@ var modelMetrics = []metric{
 			if c.Kernels.Name == "" {
 				return nil
 			}
-			return []sample{{c.Kernels.Name, 1}}
+			return []sample{value(1, c.Kernels.Name)}
 		},
 	},
 	{
@@ -319,7 +328,7 @@ var modelMetrics = []metric{
 		read: func(c *pool.Counts) []sample {
 			var list []sample
 			for name := range c.Kernels.Refused {
-				list = append(list, sample{name, 1})
+				list = append(list, value(1, name))
 			}
 			return list
 		},
@@ -332,7 +341,7 @@ var modelMetrics = []metric{
 		labels: []string{"device"},
 		read: func(c *pool.Counts) (list []sample) {
 			for _, d := range c.Devices {
-				list = append(list, sample{d.Name, 1})
+				list = append(list, value(1, d.Name))
 			}
 			return list
 		},
@@ -385,10 +394,24 @@ var modelMetrics = []metric{
 	},
 }
 
+func usedCells(c *pool.Counts) []sample { return one(float64(c.CellsUsed) / float64(max(1, c.Cells))) }
+
+// cacheBlock is the size of the blocks in which endpoint pickers count cells and compare prompts, in tokens. Cells have
+// no blocks here: it is the shortest prefix that is worth being sent to where it is (engine.reuse calls it a hit).
+const cacheBlock = 16
+
+// cacheInfo describes the KV cells in its labels.
+func cacheInfo(c *pool.Counts) []sample {
+	if !c.Loaded {
+		return nil
+	}
+	return []sample{value(1, strconv.Itoa(cacheBlock), strconv.Itoa(c.Cells/cacheBlock))}
+}
+
 // transfers reads something of the copies in both directions.
 func transfers(what func(engine.Transfers) float64) func(*pool.Counts) []sample {
 	return func(c *pool.Counts) []sample {
-		return []sample{{"saved", what(c.Saved)}, {"restored", what(c.Restored)}}
+		return []sample{value(what(c.Saved), "saved"), value(what(c.Restored), "restored")}
 	}
 }
 
@@ -396,7 +419,7 @@ func transfers(what func(engine.Transfers) float64) func(*pool.Counts) []sample 
 func drafts(what func(engine.DraftCount) uint64) func(*pool.Counts) []sample {
 	return func(c *pool.Counts) (list []sample) {
 		for _, kind := range engine.DraftKinds {
-			list = append(list, sample{string(kind), float64(what(c.Drafts[kind]))})
+			list = append(list, value(what(c.Drafts[kind]), string(kind)))
 		}
 		return list
 	}
@@ -405,7 +428,7 @@ func drafts(what func(engine.DraftCount) uint64) func(*pool.Counts) []sample {
 func byLabel[L ~string](counts map[L]uint64) []sample {
 	list := make([]sample, 0, len(counts))
 	for label, n := range counts {
-		list = append(list, sample{string(label), float64(n)})
+		list = append(list, value(n, string(label)))
 	}
 	return list
 }
@@ -414,10 +437,17 @@ func byLabel[L ~string](counts map[L]uint64) []sample {
 func byDevice(c *pool.Counts, bytes func(pool.MemoryUse) uint64) (list []sample) {
 	for _, d := range c.Memory {
 		if n := bytes(d); n > 0 {
-			list = append(list, sample{d.Device, float64(n)})
+			list = append(list, value(n, d.Device))
 		}
 	}
 	return list
 }
 
-func one[T int | uint64 | float64](n T) []sample { return []sample{{"", float64(n)}} }
+// number is what values are made of.
+type number interface{ int | uint64 | float64 }
+
+// value returns a value for labels, in the order in which the metric declares them.
+func value[N number](n N, labels ...string) sample { return sample{labels: labels, n: float64(n)} }
+
+// one returns the only value of a metric without labels of its own.
+func one[N number](n N) []sample { return []sample{value(n)} }

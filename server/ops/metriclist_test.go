@@ -2,6 +2,7 @@ package ops
 
 import (
 	"flag"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,13 +14,15 @@ var update = flag.Bool("update", false, "write the golden files anew")
 
 // TestMetricTable writes the table in docs/metrics.md of the declarations.
 func TestMetricTable(t *testing.T) {
-	testfiles.Section(t, "../../docs/metrics.md", "metrics", metricTable(), *update)
+	own := append(slices.Clone(modelMetrics), httpRequests, httpTime)
+	testfiles.Section(t, "../../docs/metrics.md", "metrics", metricTable(own), *update)
+	testfiles.Section(t, "../../docs/metrics.md", "vllm", metricTable(vllmMetrics), *update)
 }
 
 // TestMetricDeclarations checks what Prometheus would find out when asked first.
 func TestMetricDeclarations(t *testing.T) {
 	seen := map[string]bool{}
-	for _, m := range append([]metric{httpRequests, httpTime}, modelMetrics...) {
+	for _, m := range slices.Concat([]metric{httpRequests, httpTime}, modelMetrics, vllmMetrics) {
 		if seen[m.name] || !strings.HasSuffix(m.help, ".") {
 			t.Errorf("%s is declared twice, or %q is no sentence", m.name, m.help)
 		}
@@ -28,8 +31,8 @@ func TestMetricDeclarations(t *testing.T) {
 			t.Errorf("%s is a %s", m.name, m.kind)
 		}
 	}
-	for _, m := range modelMetrics {
-		if (m.read == nil) == (m.histogram == nil) || (m.histogram != nil) != (m.kind == histogram) || len(m.labels) > 1 {
+	for _, m := range slices.Concat(modelMetrics, vllmMetrics) {
+		if (m.read == nil) == (m.histogram == nil) || (m.histogram != nil) != (m.kind == histogram) {
 			t.Errorf("%s has no values, or others than a %s has", m.name, m.kind)
 		}
 	}

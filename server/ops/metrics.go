@@ -42,7 +42,7 @@ func newMetrics(o *Ops) *metrics {
 	r.MustRegister(
 		m.requests,
 		m.took,
-		engineCollector{o},
+		newEngineCollector(o),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
@@ -76,7 +76,7 @@ type metric struct {
 	help   string // one sentence
 	note   string // what docs/metrics.md says besides, in Markdown
 	kind   kind
-	labels []string // a model's metrics have the model besides, and one label at most
+	labels []string // a model's metrics have the model besides
 
 	// One of these gives the values of a model's metric.
 	read      func(*pool.Counts) []sample
@@ -92,17 +92,17 @@ const (
 	histogram kind = "histogram"
 )
 
-// sample is the value of a metric, for one value of its label if it has one.
+// sample is a value of a metric, for values of its labels.
 type sample struct {
-	label string
-	n     float64
+	labels []string
+	n      float64
 }
 
-// metricTable returns the table of all metrics, in Markdown.
-func metricTable() string {
+// metricTable returns a table of metrics, in Markdown.
+func metricTable(metrics []metric) string {
 	var b strings.Builder
 	b.WriteString("| metric | kind | description |\n|---|---|---|\n")
-	for _, m := range append(slices.Clone(modelMetrics), httpRequests, httpTime) {
+	for _, m := range metrics {
 		name := m.name
 		if len(m.labels) > 0 {
 			name += "{" + strings.Join(m.labels, ",") + "}"
@@ -112,28 +112,58 @@ func metricTable() string {
 	return b.String()
 }
 
+// described is a metric of models with what Prometheus needs of it, which takes long to make.
+type described struct {
+	*metric
+	desc *prometheus.Desc
+}
+
+// describe returns metrics whose first labels are those of the model.
+func describe(metrics []metric, model ...string) []described {
+	list := make([]described, len(metrics))
+	for i := range metrics {
+		m := &metrics[i]
+		list[i] = described{m, prometheus.NewDesc(m.name, m.help, slices.Concat(model, m.labels), nil)}
+	}
+	return list
+}
+
 // engineCollector collects the metrics of all models.
-type engineCollector struct{ o *Ops }
+type engineCollector struct {
+	o    *Ops
+	own  []described
+	vllm []described // the same under vLLM's names; none unless they are wanted
+}
+
+func newEngineCollector(o *Ops) *engineCollector {
+	e := &engineCollector{o: o, own: describe(modelMetrics, "model")}
+	if o.opts.MetricNames == NamesVLLM {
+		e.vllm = describe(vllmMetrics, "model_name", "engine")
+	}
+	return e
+}
 
 // Describe implements prometheus.Collector. It sends nothing, which makes the collector unchecked.
-func (engineCollector) Describe(chan<- *prometheus.Desc) {}
+func (*engineCollector) Describe(chan<- *prometheus.Desc) {}
 
-// Collect implements prometheus.Collector.
-func (e engineCollector) Collect(out chan<- prometheus.Metric) {
+// Collect implements prometheus.Collector. It waits for no step: what it reads is guarded by locks that nobody holds
+// while a model computes.
+func (e *engineCollector) Collect(out chan<- prometheus.Metric) {
 	for _, model := range e.o.opts.Service.All() {
 		counts := e.o.opts.Pool.Counts(model)
-		for i := range modelMetrics {
-			modelMetrics[i].collect(out, model.ID, &counts)
+		for _, m := range e.own {
+			m.collect(out, &counts, model.ID)
+		}
+		for _, m := range e.vllm {
+			m.collect(out, &counts, model.ID, "0")
 		}
 	}
 }
 
 // collect sends a model's values.
-func (m *metric) collect(out chan<- prometheus.Metric, model string, c *pool.Counts) {
-	labels := append([]string{"model"}, m.labels...)
-	desc := prometheus.NewDesc(m.name, m.help, labels, nil)
+func (m *described) collect(out chan<- prometheus.Metric, c *pool.Counts, model ...string) {
 	if m.histogram != nil {
-		out <- constHistogram(desc, model, m.histogram(c))
+		out <- constHistogram(m.desc, m.histogram(c), model)
 		return
 	}
 
@@ -142,12 +172,11 @@ func (m *metric) collect(out chan<- prometheus.Metric, model string, c *pool.Cou
 		valueType = prometheus.CounterValue
 	}
 	for _, s := range m.read(c) {
-		values := []string{model, s.label}[:len(labels)]
-		out <- prometheus.MustNewConstMetric(desc, valueType, s.n, values...)
+		out <- prometheus.MustNewConstMetric(m.desc, valueType, s.n, slices.Concat(model, s.labels)...)
 	}
 }
 
-func constHistogram(desc *prometheus.Desc, model string, h *engine.Histogram) prometheus.Metric {
+func constHistogram(desc *prometheus.Desc, h *engine.Histogram, labels []string) prometheus.Metric {
 	buckets := make(map[float64]uint64, len(h.Bounds))
 	var count uint64
 	for i, bound := range h.Bounds {
@@ -157,5 +186,5 @@ func constHistogram(desc *prometheus.Desc, model string, h *engine.Histogram) pr
 	if len(h.Counts) > 0 {
 		count += h.Counts[len(h.Bounds)]
 	}
-	return prometheus.MustNewConstHistogram(desc, count, h.Sum, buckets, model)
+	return prometheus.MustNewConstHistogram(desc, count, h.Sum, buckets, labels...)
 }

@@ -32,7 +32,9 @@ type Options struct {
 	Version  string
 	PID      int
 	Page     fs.FS // index.html and assets; nil for none
-	Log      *slog.Logger
+	// MetricNames are those that /metrics has besides serve's own: NamesVLLM, or none.
+	MetricNames string
+	Log         *slog.Logger
 	// Audit says how the audit log is; nil for none.
 	Audit func() audit.State
 	// Review reads the end of the audit log; nil if nobody can.
