@@ -124,8 +124,10 @@ func (a *admission) check(e *queueEntry, patience time.Duration, busy bool) erro
 		e.expected = a.tenant(e.Tenant).pace.of(turns)
 	}
 
-	if patience == 0 || a.maxWait > 0 && a.maxWait < patience {
-		patience = a.maxWait
+	for _, limit := range []time.Duration{a.maxWait, e.Patience} {
+		if patience == 0 || limit > 0 && limit < patience {
+			patience = limit
+		}
 	}
 
 	tokens := a.charge(e)

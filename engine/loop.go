@@ -109,18 +109,19 @@ func (e *Engine) intake() {
 	if e.sched.queue.len()+e.inputs.len() == 0 {
 		return
 	}
-	var late time.Time // that what arrived before it has waited too long
-	if e.opts.MaxWait > 0 {
-		late = time.Now().Add(-e.opts.MaxWait)
+	now := time.Now()
+	late := func(arrived time.Time, by *Caller) bool {
+		waited := now.Sub(arrived)
+		return e.opts.MaxWait > 0 && waited > e.opts.MaxWait || by.Patience > 0 && waited > by.Patience
 	}
 	sequences := slices.Collect(filter(e.sched.queue.all(), func(q *sequence) bool {
-		return q.req.over() != nil || !q.begun && q.req.arrived.Before(late)
+		return q.req.over() != nil || !q.begun && late(q.req.arrived, &q.req.Caller)
 	}))
 	for _, q := range sequences {
 		e.finish(q, "", cmp.Or(q.req.over(), e.tooLong(q.req.entry)))
 	}
 	inputs := slices.Collect(filter(e.inputs.all(), func(in *embedInput) bool {
-		return in.ctx.Err() != nil || in.arrived.Before(late)
+		return in.ctx.Err() != nil || late(in.arrived, &in.entry.Caller)
 	}))
 	for _, in := range inputs {
 		e.settle(in, cmp.Or(context.Cause(in.ctx), e.tooLong(in.entry)))

@@ -12,6 +12,8 @@ type Caller struct {
 	Client string // whose share of the engine the work takes
 	Tenant string // whose cells and pictures it may share; empty for everybody's
 	Tier   Tier
+	// Patience is the longest time that the work may be in the queue; 0 for that of the queue.
+	Patience time.Duration
 	// Reproducible asks for what is the same for the same request: whatever else is computed, after the loss of its cells
 	// and in another process on such a processor. An answer is, as far as its sampling is determined: it is greedy, or
 	// the seed is known.

@@ -21,10 +21,12 @@ var proxyHeaders = []string{forwarded, forwardedFor, "X-Real-Ip", "Via"}
 
 // believe makes a request say what its proxies tell of it, if it comes from one that is trusted: RemoteAddr is then the
 // address of the client, and X-Forwarded-Proto the scheme that the client used. What others tell is not believed, and
-// their X-Forwarded-Proto is removed. The request must be a copy; its header is copied before it is changed.
+// their X-Forwarded-Proto and fairness ID are removed. The request must be a copy; its header is copied before it is
+// changed.
 func (s *Server) believe(r *http.Request) {
 	if !s.isProxy(r) {
 		setHeader(r, forwardedProto, "")
+		setHeader(r, fairnessHeader, "")
 		return
 	}
 

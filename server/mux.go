@@ -96,7 +96,9 @@ func (s *Server) routes() *gin.Engine {
 		}
 	}
 
-	work := []gin.HandlerFunc{s.guardQuery, s.limitWork, s.limitTime, s.readReproducible, s.readSeed, s.answer}
+	work := []gin.HandlerFunc{
+		s.guardQuery, s.limitWork, s.limitTime, s.readReproducible, s.readSeed, s.readRouter, s.answer,
+	}
 	for at := range s.endpoints {
 		r.Handle(at.method, at.path, work...)
 		if at.method == http.MethodGet {

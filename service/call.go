@@ -30,6 +30,10 @@ type Call struct {
 	Manages bool
 	// Reproducible asks for what does not depend on other requests; see engine.Caller.
 	Reproducible bool
+	// Flow is for whom of its clients the caller asks, if it is a router that says so: they share fairly, as clients do.
+	Flow string
+	// Patience is the longest time that the work may be in the queue of a model; 0 for that of the queue.
+	Patience time.Duration
 	// Seed is what its answers are drawn with, whatever the request says; nil for what that says.
 	Seed *uint32
 	// Yields marks work that nobody waits for: it takes what others leave, whatever tier it asks for.
@@ -103,7 +107,26 @@ func (c *Call) caller(asked engine.Tier) engine.Caller {
 	if c.Yields {
 		asked = engine.TierFlex
 	}
-	return engine.Caller{Client: c.Client, Tenant: c.Tenant, Tier: asked, Reproducible: c.Reproducible}
+	by := engine.Caller{
+		Client:       c.Client,
+		Tenant:       c.Tenant,
+		Tier:         asked,
+		Patience:     c.Patience,
+		Reproducible: c.Reproducible,
+	}
+	if c.Flow != "" {
+		by.Client += flowMark + c.Flow
+	}
+	return by
+}
+
+// flowMark is between the name of a client and that of one of its flows in the queues of models.
+const flowMark = "\x00"
+
+// WithoutFlow returns the client that something waits for in the queue of a model.
+func WithoutFlow(queued string) string {
+	client, _, _ := strings.Cut(queued, flowMark)
+	return client
 }
 
 // Require returns a fault unless the caller has one of some scopes. Without keys everybody has all.

@@ -241,6 +241,26 @@ func (api *API) tokenRoutes() []dialect.Route {
 			Fields:      detokenizeFields.Describe(),
 			Unversioned: true,
 		},
+
+		{
+			Method:   http.MethodPost,
+			Path:     "/chat/completions/render",
+			Handle:   api.renderChat,
+			Right:    dialect.RightUse,
+			Work:     true,
+			Pictures: true,
+			Doc:      "Returns the tokens of a conversation's prompt, for routers.",
+			Fields:   chatFields.Describe(),
+		},
+		{
+			Method: http.MethodPost,
+			Path:   "/completions/render",
+			Handle: api.renderCompletions,
+			Right:  dialect.RightUse,
+			Work:   true,
+			Doc:    "Returns the tokens of each prompt, for routers.",
+			Fields: completionFields.Describe(),
+		},
 	}
 }
 

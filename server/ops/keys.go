@@ -355,7 +355,10 @@ func (o *Ops) usage(w http.ResponseWriter, r *http.Request) *fault.Error {
 	if e != nil {
 		return e
 	}
-	waiting := o.opts.Pool.Waiting()
+	waiting := map[string]int{}
+	for queued, n := range o.opts.Pool.Waiting() {
+		waiting[service.WithoutFlow(queued)] += n
+	}
 	a := UsageAnswer{
 		Day:     time.Now().UTC().Format(time.DateOnly),
 		Tenants: []TenantUsage{},

@@ -8,8 +8,8 @@ import (
 // NamesVLLM has /metrics tell what it has under vLLM's names, too, for autoscalers and dashboards that know no others.
 const NamesVLLM = "vllm"
 
-// vllmMetrics are the metrics of a model that vLLM has, too, by its names. Only values of the same meaning are here: what
-// has no counterpart is missing, not made up.
+// vllmMetrics are the metrics of a model that vLLM has, too, by its names. Only values of the same meaning are here:
+// what has no counterpart is missing, not made up.
 var vllmMetrics = []metric{
 	{
 		name: "vllm:num_requests_running",
