@@ -30,7 +30,7 @@ NPM_CI := npm ci --silent --no-audit --no-fund --ignore-scripts
 .PHONY: all serve llama page tools peers run node release version clean \
 	test test-pure test-binding test-program quick check check-computing check-clients hardened lint fuzz corpus emulated portable \
 	page-test monitoring judges judges-golden real-models agents more-agents soak attack reproducible timing tokenizers \
-	memory bench simulate provenance fips-test man docs cuda-list gpu-kit gpu-rehearsal
+	memory bench simulate provenance fips-test kubernetes-test proxy-test man docs cuda-list gpu-kit gpu-rehearsal
 
 all: serve
 
@@ -152,6 +152,15 @@ FIPS_TESTED := ./access ./archive ./audit ./auditor ./bind ./certs/... ./dial ./
 FIPS_TESTED += ./policy ./registry ./sbom ./server/... ./terms
 fips-test:
 	GOFIPS140=$(FIPS_MODULE) GODEBUG=fips140=only go test $(FIPS_TESTED)
+
+# Installs the Helm chart in a kube-apiserver that this builds, which takes minutes and half a GB the first time. It needs
+# etcd (Debian: etcd-server).
+kubernetes-test:
+	deploy/kubernetes/test/run.sh build/kubernetes
+
+# Three servers behind HAProxy (Debian: haproxy), beside one with three times the slots.
+proxy-test: serve
+	python3 deploy/proxy/test.py bin/serve
 
 # Writes the embeddings of sentence-transformers again. This downloads gigabytes: PyTorch and its dependencies.
 judges-golden: real-models

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -70,6 +72,22 @@ func TestPickerContract(t *testing.T) {
 				t.Errorf("%s is %v, which is no fraction of the cells", wanted[2], used)
 			}
 		})
+	}
+}
+
+// TestPickerConfiguration looks in the chart's configuration of the picker for our metrics.
+func TestPickerConfiguration(t *testing.T) {
+	const path = "../../deploy/kubernetes/picker.yaml"
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var named []string
+	for _, found := range regexp.MustCompile(`(?m)Spec: (\S+)$`).FindAllStringSubmatch(string(text), -1) {
+		named = append(named, found[1])
+	}
+	if !slices.Equal(named, pickers["serve"]) {
+		t.Errorf("%s has a picker read %q; tested are %q", path, named, pickers["serve"])
 	}
 }
 
