@@ -207,8 +207,8 @@ func (b *busy) ask(n int) {
 	}
 }
 
-// BenchmarkMetrics measures what the server takes for /metrics while 256 choices are in a step. llm-d's router reads every
-// server 20 times a second.
+// BenchmarkMetrics measures what the server takes for /metrics while 256 choices are in a step. llm-d's router reads
+// every server 20 times a second.
 func BenchmarkMetrics(b *testing.B) {
 	for _, names := range slices.Sorted(maps.Keys(pickers)) {
 		b.Run(names, func(b *testing.B) {
