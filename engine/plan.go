@@ -483,6 +483,16 @@ func (s *scheduler) forgetAll() {
 	s.restoreRunning()
 }
 
+// resize takes note of other cells than there were, before all are forgotten.
+func (s *scheduler) resize(l Limits) {
+	if s.limits.Cells == l.Cells && s.limits.Shared == l.Shared {
+		return
+	}
+	s.limits.Cells = l.Cells
+	s.limits.Shared = l.Shared
+	s.cells = newCells(s.limits)
+}
+
 // used returns the cells that running sequences hold and those kept for others.
 func (s *scheduler) used() (running, kept int) {
 	for i := range s.slots {

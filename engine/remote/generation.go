@@ -75,6 +75,8 @@ type generation struct {
 	watch   *time.Timer  // runs while a step is computed
 	stalled atomic.Int64 // nanoseconds without an answer, after which it was killed
 	wire    error        // what it sent that made no sense
+	judging sync.Once
+	fault   Fault // what its end says of its device; set by judge
 
 	// Held by the loop while it waits for an answer, and until it has told what the child
 	// died of.
