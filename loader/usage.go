@@ -1,6 +1,7 @@
 package loader
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"sync"
@@ -136,8 +137,8 @@ func (u *usage) warn(r Reporter, model string) {
 	}
 }
 
-// restarted reads the answer of a restarted engine.
-func (u *usage) restarted(r Reporter, model string, text []byte) {
+// restarted reads the answer of a restarted engine. Why says what memory it lacked; empty for no lack.
+func (u *usage) restarted(r Reporter, model, why string, text []byte) {
 	a, err := readAnswer(text, true)
 	if err == nil && a.Failed != nil {
 		err = a.Failed.err()
@@ -146,8 +147,11 @@ func (u *usage) restarted(r Reporter, model string, text []byte) {
 		r.Warn("the memory use of the restarted engine of %s is unknown: %v", model, err)
 		return
 	}
-	if a.Changed != "" {
-		r.Warn("%s: %s", model, a.Changed)
+	switch {
+	case a.Changed != "":
+		r.Warn("%s: %s: %s", model, cmp.Or(why, "a GPU has less memory free than before"), a.Changed)
+	case why != "":
+		r.Warn("%s: %s: the plan is as before", model, why)
 	}
 	u.set(a)
 }

@@ -141,6 +141,7 @@ func (r *Runner) spawn(ctx context.Context, number int) (*generation, []byte, *f
 		if ctx.Err() != nil {
 			return nil, nil, nil, context.Cause(ctx)
 		}
+		r.o.Fault(exit) // so that the next one can take less
 		if err != nil {
 			err = &DiedError{exit, err}
 		}

@@ -313,10 +313,6 @@ func (r *Runner) spawnAgain(ctx context.Context, number int) (*generation, error
 	if err == nil && !r.like(known) {
 		err = errors.New("the model has changed")
 	}
-	var died *DiedError
-	if errors.As(err, &died) {
-		r.o.Fault(died.Exit) // so that the next one takes less
-	}
 	if err == nil {
 		if !r.textOnly {
 			r.resize(known.Limits)
