@@ -191,3 +191,62 @@ func TestReplanLess(t *testing.T) {
 		})
 	}
 }
+
+// TestReplanMoved restarts engines whose GPU runs out of memory again and again, with tensors placed as llama.cpp does:
+// each plan leaves more free than the one before, in the order of a first plan.
+func TestReplanMoved(t *testing.T) {
+	ram := hostOf(58*gib, 64*gib)
+	const fewer = "KV cells instead of"
+	for name, tt := range map[string]struct {
+		model   string
+		devices []llama.DeviceMemory
+		says    []string // after each time
+	}{
+		"dense": {model: "Llama 3.1 8B", devices: []llama.DeviceMemory{card("CUDA0", 11*gib, 12*gib), ram},
+			says: []string{fewer, fewer, fewer, fewer, "22 of 32 layers on CUDA0 but the feed-forward networks of all",
+				"all on the CPU"}},
+		"experts": {model: "Qwen3 30B-A3B", devices: []llama.DeviceMemory{card("CUDA0", 23*gib, 24*gib), ram},
+			says: []string{fewer, fewer, fewer, fewer, "all 48 layers on CUDA0 but the experts of 10 of them",
+				"all 48 layers on CUDA0 but the experts of 36 of them"}},
+		"one of two cards": {model: "Qwen3 30B-A3B",
+			devices: []llama.DeviceMemory{card("CUDA0", 15*gib, 16*gib), card("CUDA1", 15*gib, 16*gib), ram},
+			says: []string{"", "", "", fewer, "all 48 layers on CUDA0 (14), CUDA1 (34)",
+				"all 48 layers on CUDA1 but the experts of 10 of them"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := modelNamed(t, tt.model)
+			o := ModelOptions{Parallel: 8}
+			facts, err := factsOf(m.Header(), nil, &o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			measure := layOut(m, 400*mib, tt.devices...)
+			p := planner{o: o, train: 8192, facts: facts, shrink: true, measure: measure}
+			first, _, err := p.plan()
+			if err != nil {
+				t.Fatal(err)
+			}
+			first.NotReproducible = true
+
+			var out margins
+			for i, want := range tt.says {
+				out.widen("CUDA0", []llama.Device{{Name: "CUDA0"}})
+				o.Reserve.More = out.now()
+				r := replanner{o: o, facts: facts, measure: measure, sleep: func(time.Duration) {}}
+				lo, memory, err := r.plan(first)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if says := r.changes(first, lo); !strings.Contains(says, want) || (says == "") != (want == "") {
+					t.Errorf("after %d times it says %q, want %q", i+1, says, want)
+				}
+				if short := shortOf(r.budgets(memory)); short != nil {
+					t.Errorf("%s takes %d of %d", short.name, short.plan.Most(), short.room())
+				}
+				if lo.Context != first.Context || lo.Sequences != first.Sequences || lo.Cells > max(first.Cells, 8*lo.Context) {
+					t.Errorf("got %+v after %+v", lo, first)
+				}
+			}
+		})
+	}
+}

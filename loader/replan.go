@@ -1,6 +1,7 @@
 package loader
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"strings"
@@ -127,19 +128,17 @@ func (r *replanner) fewerLayers(before llama.Options, _ *llama.Memory) (llama.Op
 
 // changes says how a plan differs from the one before; empty if it does not.
 func (r *replanner) changes(before, now llama.Options) string {
+	if r.proposed != nil && !reflect.DeepEqual(now.Model, before.Model) {
+		return r.proposed.Choice()
+	}
+
 	var list []string
 	if now.Cells != before.Cells {
-		cells := before.Cells
-		if cells == 0 {
-			cells = before.Context * before.Sequences
-		}
+		cells := cmp.Or(before.Cells, before.Context*before.Sequences)
 		list = append(list, fmt.Sprintf("%d KV cells instead of %d, for at least one request of full length at a time",
 			now.Cells, cells))
 	}
-	switch {
-	case r.proposed != nil && !reflect.DeepEqual(now.Model, before.Model):
-		list = append(list, r.proposed.Choice())
-	case now.Model.GPULayers != before.Model.GPULayers:
+	if now.Model.GPULayers != before.Model.GPULayers {
 		list = append(list, fmt.Sprintf("only %d layers are on the GPU now", now.Model.GPULayers))
 	}
 	return strings.Join(list, "; ")
