@@ -247,10 +247,10 @@ func computing(devices []llama.Device, memory *llama.Memory, gpuLayers int) (lis
 	return list
 }
 
-// whyCPU returns why a model does not use this machine's GPUs; empty if there are none or one
-// is used.
-func (l *Loader) whyCPU(a *answer) string {
-	if slices.ContainsFunc(a.Devices, llama.Device.GPU) {
+// whyCPU returns why a model that these devices compute does not use this machine's GPUs; empty if there are none or
+// one is used.
+func (l *Loader) whyCPU(devices []llama.Device) string {
+	if slices.ContainsFunc(devices, llama.Device.GPU) {
 		return ""
 	}
 

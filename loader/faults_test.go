@@ -1,7 +1,9 @@
 package loader
 
 import (
+	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -85,6 +87,41 @@ func TestRemedy(t *testing.T) {
 	for _, plain := range []string{"made-up driver: no such file", "CUDA error: out of memory"} {
 		if text := withRemedy(plain); text != plain {
 			t.Errorf("%s: it says %s", plain, text)
+		}
+	}
+}
+
+// TestRestartedElsewhere has an engine come back with less on its GPU, and then without it: one line says so each time,
+// and so does whoever asks what computes it.
+func TestRestartedElsewhere(t *testing.T) {
+	gpu := llama.Device{Name: "CUDA0", Type: "gpu"}
+	cpu := llama.Device{Name: "CPU", Type: "cpu"}
+	memory := &llama.Memory{Devices: []llama.DeviceMemory{hostOf(8*gib, 8*gib)}}
+	u := new(usage)
+	u.set(&answer{Devices: []llama.Device{gpu}, Memory: memory})
+	in := &Loaded{usage: u, whyCPU: func(list []llama.Device) string { return list[0].Name }}
+
+	for _, c := range []struct {
+		why, changed, says string
+		devices            []llama.Device
+	}{
+		{"CUDA0 ran out of memory", "only 9 layers are on the GPU now",
+			"warning: tiny: CUDA0 ran out of memory: only 9 layers are on the GPU now\n", []llama.Device{gpu, cpu}},
+		{"", "all on the CPU", "warning: tiny: a GPU has less memory free than before: all on the CPU\n", []llama.Device{cpu}},
+		{"CUDA0 ran out of memory", "", "warning: tiny: CUDA0 ran out of memory: the plan is as before\n", []llama.Device{cpu}},
+		{"", "", "", []llama.Device{cpu}},
+	} {
+		text, err := json.Marshal(answer{Changed: c.changed, Devices: c.devices, Memory: memory})
+		if err != nil {
+			t.Fatal(err)
+		}
+		said := newRecorder()
+		u.restarted(said, "tiny", c.why, text)
+		if said.String() != c.says {
+			t.Errorf("it says %q, want %q", said, c.says)
+		}
+		if devices, why := in.Computing(); !slices.Equal(devices, c.devices) || why != c.devices[0].Name {
+			t.Errorf("%+v compute, %q", devices, why)
 		}
 	}
 }

@@ -35,6 +35,7 @@ type usage struct {
 	mu      sync.Mutex
 	planned []llama.DeviceMemory
 	left    map[string]uint64 // bytes free on each card, once the model was loaded
+	devices []llama.Device    // that compute it
 }
 
 // set records a load.
@@ -43,6 +44,14 @@ func (u *usage) set(a *answer) {
 	defer u.mu.Unlock()
 	u.planned = a.Memory.Devices
 	u.left = a.Left
+	u.devices = a.Devices
+}
+
+// computing returns the devices that compute the model.
+func (u *usage) computing() []llama.Device {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.devices
 }
 
 // now returns the use of each device of the plan, the host last.

@@ -51,8 +51,9 @@ func (p *Pool) Counts(m *Model) Counts {
 		c.Present = now.Present
 		c.Bytes = s.instance.Bytes
 		c.Kernels = s.instance.Kernels
-		c.Devices = s.instance.Devices
-		c.WhyProcessor = s.instance.WhyProcessor
+		if s.instance.Devices != nil {
+			c.Devices, c.WhyProcessor = s.instance.Devices()
+		}
 		if s.instance.Process != nil {
 			c.Process = s.instance.Process()
 		}
