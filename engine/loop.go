@@ -227,7 +227,10 @@ func (e *Engine) forgetAll() {
 // restarted notes that the runner has lost all its cells, and may have fewer of them now.
 func (e *Engine) restarted() {
 	limits := e.runner.Limits()
-	e.sched.resize(limits)
+	if e.sched.resize(limits) {
+		// What was saved of buffers of their own is not what a shared one restores.
+		e.discard(e.sched.saving.dropAll(func(*prefix) bool { return true }))
+	}
 	e.sched.forgetAll()
 	e.mu.Lock()
 	e.stats.Restarts++
@@ -260,6 +263,9 @@ func (e *Engine) recover(st *step, err error) error {
 		e.crashed()
 		return nil
 
+	case errors.Is(err, ErrExhausted):
+		e.crashed()
+		return nil
 	case errors.Is(err, ErrRestarted):
 		e.restarted()
 		return nil

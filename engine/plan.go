@@ -483,14 +483,16 @@ func (s *scheduler) forgetAll() {
 	s.restoreRunning()
 }
 
-// resize takes note of other cells than there were, before all are forgotten.
-func (s *scheduler) resize(l Limits) {
+// resize takes note of the cells that there are, before all are forgotten. It reports whether there are others than
+// before.
+func (s *scheduler) resize(l Limits) bool {
 	if s.limits.Cells == l.Cells && s.limits.Shared == l.Shared {
-		return
+		return false
 	}
 	s.limits.Cells = l.Cells
 	s.limits.Shared = l.Shared
 	s.cells = newCells(s.limits)
+	return true
 }
 
 // used returns the cells that running sequences hold and those kept for others.

@@ -108,6 +108,9 @@ var (
 	ErrFatal        = errors.New("engine failed")
 )
 
+// ErrExhausted is an ErrRestarted: the engine crashed because its device had no memory left. No request is to blame.
+var ErrExhausted = fmt.Errorf("%w: its device had no memory left", ErrRestarted)
+
 // ErrFaulted is an ErrCrashed after which the device is suspected, too: a request that was alone is to blame only if the
 // next engine can compute a probe step.
 var ErrFaulted = fmt.Errorf("%w: its device had a fault", ErrCrashed)

@@ -476,6 +476,8 @@ func (r *Runner) exchange(
 	default:
 	}
 	switch {
+	case fault == FaultOfMemory:
+		return engine.ErrExhausted
 	case suspicious && fault != NoFault:
 		return engine.ErrFaulted
 	case suspicious:
