@@ -250,8 +250,18 @@ func (e *Engine) embed(inputs []*embedInput) error {
 	vectors, err := e.runner.Embed(tokens, suspect)
 	switch {
 	case errors.Is(err, ErrCrashed) && suspect:
-		e.refusals.add(inputs[0].Tenant, hashInput(tokens[0]), time.Now())
 		e.restarted()
+		if errors.Is(err, ErrFaulted) {
+			works, failed := e.probeEmbedding(len(tokens[0]))
+			if failed != nil {
+				err = failed
+				break
+			}
+			if !works {
+				return e.embed(inputs)
+			}
+		}
+		e.refusals.add(inputs[0].Tenant, hashInput(tokens[0]), time.Now())
 	case errors.Is(err, ErrCrashed):
 		// One of them, perhaps: each alone.
 		e.restarted()

@@ -225,11 +225,17 @@ func (e *Engine) forgetAll() {
 	e.sched.forgetAll()
 }
 
-// restarted notes that the runner has lost all its cells.
+// restarted notes that the runner has lost all its cells, and may have fewer of them now.
 func (e *Engine) restarted() {
+	limits := e.runner.Limits()
+	if e.sched.resize(limits) {
+		// What was saved of buffers of their own is not what a shared one restores.
+		e.discard(e.sched.saving.dropAll(func(*prefix) bool { return true }))
+	}
 	e.sched.forgetAll()
 	e.mu.Lock()
 	e.stats.Restarts++
+	e.stats.Cells = limits.Cells
 	e.mu.Unlock()
 }
 
@@ -240,8 +246,14 @@ func (e *Engine) recover(st *step, err error) error {
 	case errors.Is(err, ErrCrashed) && st.batch.Suspect:
 		// It was alone, and the engine crashed before when it was there.
 		q := st.fed[0].seq
-		e.refusals.add(q.req.Tenant, hashRequest(&q.req.Request), time.Now())
+		size := st.batch.Len()
 		e.crashed()
+		if errors.Is(err, ErrFaulted) {
+			if works, err := e.probe(size); !works {
+				return err // it is tried again, if the engine lives
+			}
+		}
+		e.refusals.add(q.req.Tenant, hashRequest(&q.req.Request), time.Now())
 		e.finish(q, "", ErrCrashed)
 		return nil
 
@@ -252,6 +264,9 @@ func (e *Engine) recover(st *step, err error) error {
 		e.crashed()
 		return nil
 
+	case errors.Is(err, ErrExhausted):
+		e.crashed()
+		return nil
 	case errors.Is(err, ErrRestarted):
 		e.restarted()
 		return nil

@@ -483,6 +483,18 @@ func (s *scheduler) forgetAll() {
 	s.restoreRunning()
 }
 
+// resize takes note of the cells that there are, before all are forgotten. It reports whether there are others than
+// before.
+func (s *scheduler) resize(l Limits) bool {
+	if s.limits.Cells == l.Cells && s.limits.Shared == l.Shared {
+		return false
+	}
+	s.limits.Cells = l.Cells
+	s.limits.Shared = l.Shared
+	s.cells = newCells(s.limits)
+	return true
+}
+
 // used returns the cells that running sequences hold and those kept for others.
 func (s *scheduler) used() (running, kept int) {
 	for i := range s.slots {

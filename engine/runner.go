@@ -33,6 +33,7 @@ type Text interface {
 // time between the Runner's making and its Close.
 type Runner interface {
 	Model() *ModelInfo
+	// Limits stay, but that an engine which is restarted for want of memory may have fewer Cells, and those Shared.
 	Limits() Limits
 
 	// EncodeImage returns what the model reads in place of an image; one image at a time.
@@ -44,8 +45,8 @@ type Runner interface {
 	// Step computes a batch and then draws the next token of every row, of one sequence in the order of its rows. A row
 	// that fails alone carries its own error. Where a row is refused (Row.Draft), its sequence loses the cells from
 	// Row.Index on. The step fails with ErrNoSlot (nothing
-	// changed), ErrRestarted or ErrCrashed (all cells are gone), or with ErrAborted,
-	// ErrInvalidBatch or ErrFatal, which leave the cells in an unknown state.
+	// changed), ErrRestarted, ErrCrashed or ErrFaulted (all cells are gone, and Limits may say that there are fewer), or
+	// with ErrAborted, ErrInvalidBatch or ErrFatal, which leave the cells in an unknown state.
 	Step(*Batch, []Row) error
 	// RemoveKV drops a sequence's cells from position from on. It reports false
 	// when the model cannot do that for a part of a sequence, and has then changed nothing.
@@ -66,7 +67,7 @@ type Runner interface {
 	Prepare(Region)
 	// Embed returns a vector for each input, of at most Limits().EmbedTokens tokens in
 	// all. Suspect says that they may have crashed the engine: nothing else may run. It fails with
-	// ErrRestarted or ErrCrashed, too.
+	// ErrRestarted, ErrCrashed or ErrFaulted, too.
 	Embed(inputs [][]Token, suspect bool) ([][]float32, error)
 
 	// Abort makes the Step under way, and any later one, return ErrAborted.
@@ -106,6 +107,13 @@ var (
 	ErrInvalidBatch = errors.New("invalid batch")
 	ErrFatal        = errors.New("engine failed")
 )
+
+// ErrExhausted is an ErrRestarted: the engine crashed because its device had no memory left. No request is to blame.
+var ErrExhausted = fmt.Errorf("%w: its device had no memory left", ErrRestarted)
+
+// ErrFaulted is an ErrCrashed after which the device is suspected, too: a request that was alone is to blame only if the
+// next engine can compute a probe step.
+var ErrFaulted = fmt.Errorf("%w: its device had a fault", ErrCrashed)
 
 // ErrTooComplex is an ErrRequest: reading what a client sent took too much time or memory, or crashed the reader.
 var ErrTooComplex = fmt.Errorf("%w: too complex", ErrRequest)

@@ -11,13 +11,13 @@ import (
 // Instance adapts a loaded model for the server.
 func Instance(in *loader.Loaded) *pool.Instance {
 	s := &pool.Instance{
-		Engine:       in.Engine,
-		Done:         in.Done,
-		Stop:         in.Stop,
-		Kernels:      in.Kernels,
-		WhyProcessor: in.WhyCPU,
-		Memory:       func() []pool.MemoryUse { return deviceMemory(in) },
-		Failed:       func() error { return LoadError(in.Failed()) },
+		Engine:  in.Engine,
+		Done:    in.Done,
+		Stop:    in.Stop,
+		Kernels: in.Kernels,
+		Devices: func() ([]pool.DeviceInfo, string) { return computing(in) },
+		Memory:  func() []pool.MemoryUse { return deviceMemory(in) },
+		Failed:  func() error { return LoadError(in.Failed()) },
 	}
 
 	for _, d := range deviceMemory(in) {
@@ -25,15 +25,21 @@ func Instance(in *loader.Loaded) *pool.Instance {
 		s.Later += d.Later
 	}
 
-	for _, d := range in.Devices {
-		s.Devices = append(s.Devices, pool.DeviceInfo{Name: d.Name, Description: strings.TrimSpace(d.Description)})
-	}
 	if in.Process != nil {
 		s.Process = func() pool.ProcessUse {
 			return pool.ProcessUse{ID: in.Process(), Resident: in.Resident()}
 		}
 	}
 	return s
+}
+
+// computing adapts the devices that a model runs on for the server.
+func computing(in *loader.Loaded) (list []pool.DeviceInfo, whyProcessor string) {
+	devices, why := in.Computing()
+	for _, d := range devices {
+		list = append(list, pool.DeviceInfo{Name: d.Name, Description: strings.TrimSpace(d.Description)})
+	}
+	return list, why
 }
 
 // deviceMemory adapts a model's memory on devices for the server.

@@ -50,7 +50,7 @@ func budgetsWithin(m *llama.Memory, reserve Reserve, limits DeviceLimits) []budg
 		b := budget{name: d.Name, plan: d, free: Usable(d), reserve: reserve.of(d), limit: limits.of(d)}
 		if d.Unified {
 			// Its driver may allow it less than the host has. The reserve is subtracted only once.
-			b.reserve = 0
+			b.reserve = reserve.More[d.Name]
 			host.Weights += d.Weights
 			host.KV += d.KV
 			host.Compute += d.Compute

@@ -48,7 +48,7 @@ type answer struct {
 	Memory     *llama.Memory     // as it was planned
 	Left       map[string]uint64 // bytes free after the load, on each GPU that reports them
 	Decision   Decision          // how it was planned
-	Changed    string            // what differs from its predecessor, and why
+	Changed    string            // what differs from its predecessor
 	Devices    []llama.Device    // that compute the model
 	GPUs       []llama.Device    // that its process sees
 	Verified   time.Duration     // time that the verification took
@@ -159,8 +159,8 @@ func (a *answer) open(h *Hardware, q *request) (*remote.Model, error) {
 	// Check before planning: otherwise llama.cpp would compute on the CPU instead.
 	if missing := list.Missing(q.GPUs); len(missing) > 0 {
 		return nil, &DeviceError{
-			Text: fmt.Sprintf("%s is on this machine, but the engine's process cannot use it%s",
-				DescribeDevices(missing), JoinWarnings(list.Warnings)),
+			Text: withRemedy(fmt.Sprintf("%s is on this machine, but the engine's process cannot use it%s",
+				DescribeDevices(missing), JoinWarnings(list.Warnings))),
 			Missing: true,
 		}
 	}
@@ -248,14 +248,13 @@ func (a *answer) plan(q *request) (err error) {
 		return err
 	}
 
-	again := replanner{o: q.Options, measure: measure, sleep: time.Sleep}
+	again := replanner{o: q.Options, facts: q.Facts, measure: measure, sleep: time.Sleep}
 	a.Plan, a.Memory, err = again.plan(*q.Plan)
 	if err == nil {
 		a.Memory.Host().Saved = q.Cache.Bytes // which has taken what it has of it already
 	}
-	if err == nil && a.Plan.Model.GPULayers != q.Plan.Model.GPULayers {
-		a.Changed = fmt.Sprintf("only %d layers are on the GPU now: it has less memory free than before",
-			a.Plan.Model.GPULayers)
+	if err == nil {
+		a.Changed = again.changes(*q.Plan, a.Plan)
 	}
 	return err
 }

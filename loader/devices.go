@@ -141,7 +141,7 @@ func cardFailure(err error) error {
 		text += " This build has no machine code for this GPU, and PTX that the driver is too old for: update the " +
 			"driver, or use a build for this GPU (CUDA_ARCHITECTURES, docs/gpu.md)."
 	}
-	return &DeviceError{Text: text}
+	return &DeviceError{Text: withRemedy(text)}
 }
 
 // CreateNodes creates missing device nodes.
@@ -168,7 +168,7 @@ func (w *Workers) ListDevices(ctx context.Context) (list DeviceList, err error) 
 	}
 	if err != nil {
 		text := fmt.Sprintf("the GPU driver cannot list its devices: %v%s", err, JoinWarnings(said))
-		return list, &DeviceError{Text: text}
+		return list, &DeviceError{Text: withRemedy(text)}
 	}
 	return list, nil
 }
@@ -247,10 +247,10 @@ func computing(devices []llama.Device, memory *llama.Memory, gpuLayers int) (lis
 	return list
 }
 
-// whyCPU returns why a model does not use this machine's GPUs; empty if there are none or one
-// is used.
-func (l *Loader) whyCPU(a *answer) string {
-	if slices.ContainsFunc(a.Devices, llama.Device.GPU) {
+// whyCPU returns why a model that these devices compute does not use this machine's GPUs; empty if there are none or
+// one is used.
+func (l *Loader) whyCPU(devices []llama.Device) string {
+	if slices.ContainsFunc(devices, llama.Device.GPU) {
 		return ""
 	}
 

@@ -307,7 +307,7 @@ func parseCache(text string) (CacheSize, error) {
 		return CacheSize{}, nil
 	}
 	size, err := parseReserve(text)
-	return CacheSize(size), err
+	return CacheSize{Given: size.Given, Bytes: size.Bytes}, err
 }
 
 func formatCache(s CacheSize) string {

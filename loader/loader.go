@@ -155,8 +155,8 @@ type Loaded struct {
 	Plan       llama.Options
 	Memory     *llama.Memory  // as it was planned
 	Decision   Decision       // how it was planned
-	Devices    []llama.Device // that compute the model
-	WhyCPU     string         // why the machine's GPUs are not used; empty if they are or there are none
+	Devices    []llama.Device // that compute the model, at first
+	WhyCPU     string         // why the machine's GPUs are not used then; empty if they are or there are none
 	Kernels    kernels.Choice // of the CPU
 	Verified   time.Duration  // time that the verification of the model took
 	ChatError  string         // why the model's chat template does not work; empty if it does
@@ -168,7 +168,15 @@ type Loaded struct {
 	Failed  func() error    // returns why the engine has failed, if it has
 	Process func() int      // returns the ID of the engine's process, 0 while there is none; nil if it is this one
 
-	usage *usage
+	usage  *usage
+	whyCPU func([]llama.Device) string
+}
+
+// Computing returns the devices that compute the model now, and why the machine's GPUs are not used: another plan may
+// have been made since it was loaded.
+func (in *Loaded) Computing() (devices []llama.Device, whyCPU string) {
+	devices = in.usage.computing()
+	return devices, in.whyCPU(devices)
 }
 
 // Usage returns the planned and actual memory of the model on each device, the host last.
@@ -252,7 +260,7 @@ func (l *Loader) describe(a *answer, runner engine.Runner, use *usage) *Loaded {
 		Memory:     a.Memory,
 		Decision:   a.Decision,
 		Devices:    a.Devices,
-		WhyCPU:     l.whyCPU(a),
+		WhyCPU:     l.whyCPU(a.Devices),
 		Kernels:    a.kernels,
 		Verified:   a.Verified,
 		ChatError:  a.ChatError,
@@ -260,6 +268,7 @@ func (l *Loader) describe(a *answer, runner engine.Runner, use *usage) *Loaded {
 		NotSaved:   a.NotSaved,
 		Process:    use.process,
 		usage:      use,
+		whyCPU:     l.whyCPU,
 	}
 }
 

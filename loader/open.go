@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"serve/engine"
+	"serve/engine/llama"
 	"serve/engine/remote"
 	"serve/hostmem"
 	"serve/sandbox"
@@ -68,9 +69,32 @@ func (l *Loader) openWith(
 	if err := o.newCache(); err != nil {
 		l.o.Reporter.Warn("there is no prefix cache beside the slots: %v", err)
 	}
+	for attempts := 1; ; attempts++ {
+		model, a, err := o.load(ctx, use)
+		if err == nil {
+			a.cache = o.cache
+			use.set(a)
+			o.first.Store(a)
+			return model, a, nil
+		}
+
+		lacked := o.margins.tell()
+		if lacked == "" || attempts == maxAttempts || ctx.Err() != nil {
+			o.closeCache()
+			return nil, nil, err
+		}
+		l.o.Reporter.Warn("%s: %s: it is planned again", q.Name, lacked)
+	}
+}
+
+// maxAttempts is how often a model is planned and loaded that is measured to fit, and then does not: with the last
+// margin, 8 GiB are left free.
+const maxAttempts = 6
+
+// load loads the model once.
+func (o *opening) load(ctx context.Context, use *usage) (*remote.Model, *answer, error) {
 	model, text, err := o.start(ctx, use)
 	if err != nil {
-		o.closeCache()
 		return nil, nil, err
 	}
 
@@ -81,18 +105,10 @@ func (l *Loader) openWith(
 	if err == nil {
 		err = o.limitCache(a)
 	}
-	if err != nil {
-		if model != nil {
-			model.Close()
-		}
-		o.closeCache()
-		return nil, nil, err
+	if err != nil && model != nil {
+		model.Close()
 	}
-
-	a.cache = o.cache
-	use.set(a)
-	o.first.Store(a)
-	return model, a, nil
+	return model, a, err
 }
 
 // opening loads a model, and loads it again whenever its process has died.
@@ -103,7 +119,8 @@ type opening struct {
 	flags []string       // of the process
 	cache *hostmem.Arena // to which the engine saves sequences; nil for none
 
-	first atomic.Pointer[answer] // of the first process
+	first   atomic.Pointer[answer] // of the first process
+	margins margins
 }
 
 // start loads the model in a child process or in this one, and returns the answer.
@@ -118,7 +135,8 @@ func (o *opening) start(ctx context.Context, use *usage) (*remote.Model, []byte,
 		Spawn:     o.spawn,
 		Request:   o.request,
 		Refused:   refusal,
-		Restarted: func(text []byte) { use.restarted(o.l.o.Reporter, o.q.Name, text) },
+		Fault:     o.fault,
+		Restarted: func(text []byte) { use.restarted(o.l.o.Reporter, o.q.Name, o.margins.tell(), text) },
 		Stall:     o.l.o.Stall,
 		Load:      loadLimit(o.q.Expect.Bytes),
 		Check: func(m *engine.ModelInfo, limits engine.Limits) error {
@@ -157,11 +175,12 @@ func (o *opening) request() []byte {
 			q.Cache.Descriptor = firstHanded + len(o.files.handed)
 		}
 	}
+	q.Options.Reserve.More = o.margins.now()
 	if a := o.first.Load(); a != nil {
 		q.Plan = &a.Plan
 		q.Cache.Bytes = a.Memory.Host().Saved
 		q.Free = o.l.hostFree(hostShare(a.Memory))
-		q.GPUs = append(slices.Clone(q.GPUs), DeviceList{Devices: q.GPUs}.Missing(a.GPUs)...)
+		q.GPUs = o.gpus()
 	}
 
 	text, err := json.Marshal(&q)
@@ -169,6 +188,24 @@ func (o *opening) request() []byte {
 		return nil // an empty request is refused
 	}
 	return text
+}
+
+// gpus returns the GPUs that a process must see: those that drivers report outside of the sandbox, and those that the
+// first process saw.
+func (o *opening) gpus() []llama.Device {
+	if a := o.first.Load(); a != nil {
+		return append(slices.Clone(o.q.GPUs), DeviceList{Devices: o.q.GPUs}.Missing(a.GPUs)...)
+	}
+	return o.q.GPUs
+}
+
+// fault says what the end of a process says of its GPUs. The next plan leaves more free where memory ran out.
+func (o *opening) fault(exit remote.ChildExit) remote.Fault {
+	f, device := deviceFault(exit.Log, o.gpus())
+	if f.Kind == remote.FaultOfMemory {
+		o.margins.widen(device, o.gpus())
+	}
+	return f
 }
 
 // spawn starts a child, which may read the model's files.

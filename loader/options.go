@@ -120,6 +120,9 @@ func (o *ModelOptions) reproducible(gpus []llama.Device) error {
 type Reserve struct {
 	Given bool
 	Bytes uint64
+
+	// More is what to leave free besides, by the device's name: one that ran out of memory has less than it says.
+	More map[string]uint64 `json:",omitempty"`
 }
 
 // DefaultReserve is for other programs, for what drivers and allocators take beyond what they
@@ -132,11 +135,12 @@ const smallDevice = 8
 
 // of returns the bytes to leave free on a device.
 func (r Reserve) of(d llama.DeviceMemory) uint64 {
+	more := r.More[d.Name]
 	switch {
 	case r.Given:
-		return r.Bytes
+		return r.Bytes + more
 	case d.Total > 0:
-		return min(DefaultReserve, d.Total/smallDevice)
+		return min(DefaultReserve, d.Total/smallDevice) + more
 	}
-	return DefaultReserve
+	return DefaultReserve + more
 }

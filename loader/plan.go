@@ -268,11 +268,14 @@ func leaveCards(lo *llama.Options, measure measureFunc) (*llama.Memory, error) {
 // least one whole context must fit.
 func shareCells(lo *llama.Options, budgets []budget) error {
 	all := lo.Context * lo.Sequences
+	if lo.Cells > 0 {
+		all = lo.Cells
+	}
 	cells := all
 	for _, b := range budgets {
 		kv := b.plan.KV
 		one := b // with the cells of only one context
-		one.plan.KV = kv / uint64(lo.Sequences)
+		one.plan.KV = uint64(float64(kv) * float64(lo.Context) / float64(all))
 		if !one.fits() {
 			return noRoom(&one, *lo)
 		}

@@ -93,7 +93,7 @@ func (o *ModelOptions) fitMachine(m *llama.Memory) *fit.Machine {
 	for _, d := range m.Devices[:last] {
 		device := describe(d)
 		if d.Unified {
-			device.Reserve = 0 // it is subtracted once, of the host's
+			device.Reserve = o.Reserve.More[d.Name] // the rest is subtracted once, of the host's
 		}
 		if hasContext(&d) {
 			device.HostBase = contextHostMemory

@@ -1,6 +1,7 @@
 package loader
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"sync"
@@ -34,6 +35,7 @@ type usage struct {
 	mu      sync.Mutex
 	planned []llama.DeviceMemory
 	left    map[string]uint64 // bytes free on each card, once the model was loaded
+	devices []llama.Device    // that compute it
 }
 
 // set records a load.
@@ -42,6 +44,14 @@ func (u *usage) set(a *answer) {
 	defer u.mu.Unlock()
 	u.planned = a.Memory.Devices
 	u.left = a.Left
+	u.devices = a.Devices
+}
+
+// computing returns the devices that compute the model.
+func (u *usage) computing() []llama.Device {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.devices
 }
 
 // now returns the use of each device of the plan, the host last.
@@ -136,8 +146,8 @@ func (u *usage) warn(r Reporter, model string) {
 	}
 }
 
-// restarted reads the answer of a restarted engine.
-func (u *usage) restarted(r Reporter, model string, text []byte) {
+// restarted reads the answer of a restarted engine. Why says what memory it lacked; empty for no lack.
+func (u *usage) restarted(r Reporter, model, why string, text []byte) {
 	a, err := readAnswer(text, true)
 	if err == nil && a.Failed != nil {
 		err = a.Failed.err()
@@ -146,8 +156,11 @@ func (u *usage) restarted(r Reporter, model string, text []byte) {
 		r.Warn("the memory use of the restarted engine of %s is unknown: %v", model, err)
 		return
 	}
-	if a.Changed != "" {
-		r.Warn("%s: %s", model, a.Changed)
+	switch {
+	case a.Changed != "":
+		r.Warn("%s: %s: %s", model, cmp.Or(why, "a GPU has less memory free than before"), a.Changed)
+	case why != "":
+		r.Warn("%s: %s: the plan is as before", model, why)
 	}
 	u.set(a)
 }

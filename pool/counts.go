@@ -11,6 +11,7 @@ import (
 type Counts struct {
 	engine.Stats
 	Loaded   bool
+	Asleep   bool // as Pool.Asleep has it
 	Bytes    uint64
 	Loads    int
 	LoadTime time.Duration
@@ -38,7 +39,7 @@ func (p *Pool) Counts(m *Model) Counts {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.slot(m)
-	c := Counts{Loaded: s.instance != nil, Loads: s.loads, LoadTime: s.loadTime}
+	c := Counts{Loaded: s.instance != nil, Asleep: s.asleep, Loads: s.loads, LoadTime: s.loadTime}
 	c.Add(s.past)
 	for _, in := range s.ending {
 		c.Add(in.Engine.Stats())
@@ -50,8 +51,9 @@ func (p *Pool) Counts(m *Model) Counts {
 		c.Present = now.Present
 		c.Bytes = s.instance.Bytes
 		c.Kernels = s.instance.Kernels
-		c.Devices = s.instance.Devices
-		c.WhyProcessor = s.instance.WhyProcessor
+		if s.instance.Devices != nil {
+			c.Devices, c.WhyProcessor = s.instance.Devices()
+		}
 		if s.instance.Process != nil {
 			c.Process = s.instance.Process()
 		}

@@ -37,6 +37,15 @@ func (p *Pool) Unload(m *Model) bool {
 	return loaded
 }
 
+// Asleep reports whether a model is not in memory because nobody has used it for its lifetime. The next request loads
+// it.
+func (p *Pool) Asleep(m *Model) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.slots[m]
+	return s != nil && s.asleep
+}
+
 // Expires returns when a model in memory will be unloaded if it is not used until then. The time is
 // zero if that is never. loaded is false for a model that is not in memory.
 func (p *Pool) Expires(m *Model) (at time.Time, loaded bool) {
@@ -85,6 +94,7 @@ func (p *Pool) expire(s *slot) {
 	d, ever := p.lifetime(s)
 	if ever && s.instance != nil && s.users == 0 && len(s.waiters) == 0 && time.Since(s.used) >= d {
 		in = p.take(s)
+		s.asleep = d > 0 // and was not told to go
 	}
 	p.mu.Unlock()
 	if in != nil {

@@ -51,9 +51,15 @@ func TestPoolKeep(t *testing.T) {
 				}
 				synctest.Wait()
 				m.did(t, "-a")
+				if p.Asleep(a) != (tt.lives > 0) || p.Counts(a).Asleep != p.Asleep(a) {
+					t.Errorf("it sleeps: %t", p.Asleep(a))
+				}
 
 				// The next load has the pool's lifetime again.
 				p.use(t, a)
+				if p.Asleep(a) {
+					t.Error("it sleeps, and was loaded again")
+				}
 				at, loaded = p.Expires(a)
 				if !loaded || at.IsZero() != (tt.pool == 0) {
 					t.Errorf("loaded again it expires at %v, %v", at, loaded)

@@ -41,6 +41,7 @@ func (p *Pool) load(s *slot) {
 // put puts an instance into an empty slot. The caller holds the mutex.
 func (p *Pool) put(s *slot, in *Instance, took time.Duration) {
 	s.instance = in
+	s.asleep = false
 	s.missing = nil
 	s.loads++
 	p.tell(Change{Model: s.model, Kind: Loaded})
@@ -250,6 +251,7 @@ func (p *Pool) Preload(ctx context.Context, m *Model) error {
 // mutex.
 func (p *Pool) miss(s *slot, err *UnavailableError) {
 	s.missing = err
+	s.asleep = false
 	if s.retry != nil {
 		s.retry.Stop()
 	}

@@ -65,10 +65,9 @@ type Instance struct {
 	// Failed returns why the engine has failed, if it has; may be nil.
 	Failed func() error
 
-	// Devices are the devices that the model runs on.
-	Devices []DeviceInfo
-	// WhyProcessor says why no GPU is used; empty if one is used or there is none.
-	WhyProcessor string
+	// Devices returns the devices that the model runs on now, and why no GPU is among them: empty if one is, or there is
+	// none. A restarted engine may run on others. It may be nil.
+	Devices func() (list []DeviceInfo, whyProcessor string)
 
 	// Memory returns the memory used on each device; nil if unknown.
 	Memory func() []MemoryUse

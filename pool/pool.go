@@ -44,6 +44,7 @@ type slot struct {
 	past     engine.Stats // of instances that have stopped
 	loads    int
 	loadTime time.Duration     // of the last load
+	asleep   bool              // it was unloaded because nobody used it
 	missing  *UnavailableError // why it is not in memory, or nil
 	retry    *time.Timer       // loads it when the device may be back
 }

@@ -83,7 +83,8 @@ func (c *config) declare(f flagset.Set) {
 	)
 	f.Toggle(&c.lazy, "lazy", false, "load each model on its first request instead of at startup")
 	f.Duration(&c.server.KeepAlive, "keep-alive", 0, flagset.AtLeast(0),
-		"unload a model that has been idle for this long; 0 to keep it until its memory is needed")
+		"end a model's process once it has been idle for this long, so that its GPU sleeps; the next request loads it; "+
+			"0 to keep it until its memory is needed")
 	f.Duration(&c.server.LoadWait, "load-timeout", 5*time.Minute, flagset.AtLeast(0),
 		"how long a request waits for its model to load")
 	f.List(&c.server.AllowedOrigins, "allow-origin",

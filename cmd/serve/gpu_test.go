@@ -69,6 +69,16 @@ func playDriver() {
 		}
 		return actual.LoadCUBLAS()
 	}
+	hardware.UseKernels = func(name string) error {
+		if text, _ := os.ReadFile(driver()); driver() != "" && string(text) == "full" {
+			_ = os.WriteFile(driver(), nil, 0o600) // for the next one
+			fmt.Fprintln(os.Stderr, "CUDA error: out of memory")
+			fmt.Fprintln(os.Stderr, "  current device: 0, in function alloc at made-up.cu:1")
+			_ = syscall.Kill(os.Getpid(), syscall.SIGABRT)
+			select {}
+		}
+		return actual.UseKernels(name)
+	}
 	hardware.Probe = func(device int, before func(string)) (free, total uint64, err error) {
 		text, err := os.ReadFile(driver())
 		if driver() == "" || err != nil {
@@ -209,6 +219,35 @@ func TestDeviceGoneAtRestart(t *testing.T) {
 	if code, body := r.send(t, "GET", "/readyz", ""); code != 200 || strings.Contains(body, "reasons") {
 		t.Errorf("/readyz: %d %s", code, body)
 	}
+}
+
+// TestDeviceOutOfMemory has a device that runs out of memory while a model is loaded, and again when its engine is
+// restarted: each time the next plan leaves more free there, and says so.
+func TestDeviceOutOfMemory(t *testing.T) {
+	environ, home := homeOf(t)
+	device := filepath.Join(home, "driver-cache", "device")
+	driverAt(t, device, "full")
+	r := startServeIn(t, environ, modelFile(t), "--ctx-size", "128")
+	const first = "CUDA0 ran out of memory, and 512.0 MiB more are left free there: it is planned again"
+	if said := r.errOut.String(); !strings.Contains(said, first) {
+		t.Errorf("it does not say %q:\n%s", first, said)
+	}
+
+	driverAt(t, device, "full")
+	_, text := r.send(t, "GET", "/status", "")
+	var status struct {
+		Models []struct{ Process int }
+	}
+	if err := json.Unmarshal([]byte(text), &status); err != nil || len(status.Models) != 1 {
+		t.Fatal(err, text)
+	}
+	if err := syscall.Kill(status.Models[0].Process, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if code, body := r.post(t, "/v1/completions", `{"model":"tiny","prompt":"a","max_tokens":3}`); code != 200 {
+		t.Errorf("a request: %d %s", code, body)
+	}
+	r.awaits(t, "CUDA0 ran out of memory, and 1.0 GiB more are left free there: the plan is as before")
 }
 
 // awaits waits until a server says something.

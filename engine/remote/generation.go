@@ -75,6 +75,8 @@ type generation struct {
 	watch   *time.Timer  // runs while a step is computed
 	stalled atomic.Int64 // nanoseconds without an answer, after which it was killed
 	wire    error        // what it sent that made no sense
+	judging sync.Once
+	fault   Fault // what its end says of its device; set by judge
 
 	// Held by the loop while it waits for an answer, and until it has told what the child
 	// died of.
@@ -139,6 +141,7 @@ func (r *Runner) spawn(ctx context.Context, number int) (*generation, []byte, *f
 		if ctx.Err() != nil {
 			return nil, nil, nil, context.Cause(ctx)
 		}
+		r.o.Fault(exit) // so that the next one can take less
 		if err != nil {
 			err = &DiedError{exit, err}
 		}

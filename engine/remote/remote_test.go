@@ -27,6 +27,7 @@ type nursery struct {
 	refuse   func(number int) bool
 	removed  func(from int) // is told when cells are removed
 	transfer func()         // is told when a sequence is saved or restored
+	embedded func([][]engine.Token)
 
 	mu      sync.Mutex
 	number  int
@@ -89,6 +90,13 @@ func (m *mortal) RemoveKV(seq, from int) bool {
 		m.n.removed(from)
 	}
 	return m.Fake.RemoveKV(seq, from)
+}
+
+func (m *mortal) Embed(inputs [][]engine.Token, suspect bool) ([][]float32, error) {
+	if m.n.embedded != nil {
+		m.n.embedded(inputs)
+	}
+	return m.Fake.Embed(inputs, suspect)
 }
 
 func (m *mortal) Save(seq int, to engine.Region) (engine.Saved, error) {

@@ -30,6 +30,7 @@ type Share struct{ Sequence, Tokens, From int }
 const (
 	maxFailures = 5                      // to start, before the Runner gives up
 	maxQuiet    = 3                      // without a step in between, before what it computes is suspected
+	maxFaults   = 3                      // of its device, without a step in between, before that is given up
 	firstDelay  = 100 * time.Millisecond // before it is started again, doubled with every failure
 	laterDelay  = time.Second            // the same after ErrLater
 	lastDelay   = 10 * time.Second
@@ -87,6 +88,7 @@ func (r *Runner) whyAborted() error {
 func (r *Runner) lost(g *generation, crash func() Crash) (suspicious bool) {
 	g.lose(errLost)
 	exit := g.p.Wait()
+	fault := r.judge(g, exit)
 	defer g.close()
 	var c Crash
 	if crash != nil {
@@ -116,13 +118,21 @@ func (r *Runner) lost(g *generation, crash func() Crash) (suspicious bool) {
 		case <-r.aborted:
 		default:
 			r.restarts++
+			sick := r.counts(fault)
 			r.work.Go(func() {
 				if r.o.Report != nil {
 					r.o.Report(c)
 				}
+				if sick != nil {
+					r.set(nil, sick)
+					return
+				}
 				r.restart(g.number+1, c.Exit.How)
 			})
 		}
+	}
+	if fault.Kind == FaultOfMemory {
+		return false // the plan was, for a device that has less than it seemed
 	}
 	return exit.Fault || g.wire != nil || g.stalled.Load() > 0 && !exit.Paused || r.quiet.Load() >= maxQuiet
 }
@@ -270,13 +280,28 @@ func (r *Runner) dropSpare() {
 	}
 }
 
-// like reports whether a child has the model that the first one had.
+// like reports whether a child has the model that the first one had. It may have fewer cells than the one before.
 func (r *Runner) like(f *facts) bool {
 	if r.textOnly {
 		return f.Vocabulary == r.vocabulary
 	}
-	return f.Vocabulary == 0 && f.Limits == r.limits && f.Model.Size == r.model.Size &&
+	before := r.Limits()
+	if f.Limits.Cells < before.Cells && f.Limits.Cells >= before.Context && f.Limits.Shared {
+		before.Cells = f.Limits.Cells
+		before.Shared = true
+	}
+	return f.Vocabulary == 0 && f.Limits == before && f.Model.Size == r.model.Size &&
 		len(f.Model.Pieces) == len(r.model.Pieces)
+}
+
+// resize notes the limits of another child.
+func (r *Runner) resize(l engine.Limits) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.limits != l {
+		r.limits = l
+		r.resized.Store(true)
+	}
 }
 
 // spawnAgain starts a child that must be like the one before.
@@ -289,6 +314,9 @@ func (r *Runner) spawnAgain(ctx context.Context, number int) (*generation, error
 		err = errors.New("the model has changed")
 	}
 	if err == nil {
+		if !r.textOnly {
+			r.resize(known.Limits)
+		}
 		r.o.Restarted(answer)
 	}
 	if err != nil && g != nil {
@@ -344,7 +372,7 @@ func (r *Runner) ask(ctx context.Context, name string, write func(*message)) (*r
 			if errors.Is(err, engine.ErrTooComplex) {
 				g.replace("a call that takes too long") // it still computes
 			} else if r.textOnly {
-				r.quiet.Store(0)
+				r.works()
 			}
 			return in, err
 		case g == nil || !errors.Is(err, errLost):
@@ -352,6 +380,13 @@ func (r *Runner) ask(ctx context.Context, name string, write func(*message)) (*r
 		case r.lost(g, nil) && !errors.Is(err, errNotSent):
 			if suspect && r.textOnly {
 				return nil, fmt.Errorf("%w: the process that reads it crashed (%s)", engine.ErrTooComplex, name)
+			}
+			if suspect && g.fault.Kind != NoFault {
+				// Nobody is to blame before the next child is there, which has computed before it says so.
+				if _, err := r.generation(ctx); err != nil {
+					return nil, err
+				}
+				r.faults.Store(0)
 			}
 			if suspect {
 				return nil, fmt.Errorf("%w: %s", engine.ErrCrashed, name)

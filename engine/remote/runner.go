@@ -24,6 +24,7 @@ type Options struct {
 	Name    string                               // of the child in logs, "engine"
 	Load    time.Duration                        // that the first load may take; 0 for any time
 	Report  func(Crash)                          // receives every crash
+	Fault   func(ChildExit) Fault                // what a child's end says of its device, also while it loads; by default nothing
 	Log     *slog.Logger                         // slog.Default()
 	Sleep   func(time.Duration) <-chan time.Time // time.After; tests do not wait
 
@@ -69,9 +70,11 @@ type Runner struct {
 
 	// What may have crashed a child is tried again alone, so that it is known what did:
 	// then the lock is held, otherwise only read-locked.
-	alone sync.RWMutex
-	quiet atomic.Int32 // ends since the last step that was computed
-	work  sync.WaitGroup
+	alone   sync.RWMutex
+	quiet   atomic.Int32 // ends since the last step that was computed
+	faults  atomic.Int32 // those of them that were faults of the device
+	resized atomic.Bool  // the limits have changed, and the loop does not know
+	work    sync.WaitGroup
 
 	// Of the loop's goroutine:
 	seen int      // number of the generation whose cells the loop knows, 0 for none
@@ -102,6 +105,9 @@ func Start(ctx context.Context, o Options) (r *Runner, answer []byte, err error)
 	}
 	if o.Refused == nil {
 		o.Refused = func(answer []byte) error { return fmt.Errorf("the model was not loaded: %s", answer) }
+	}
+	if o.Fault == nil {
+		o.Fault = func(ChildExit) Fault { return Fault{} }
 	}
 	if o.Restarted == nil {
 		o.Restarted = func([]byte) {}
@@ -166,7 +172,11 @@ func (r *Runner) Processes() (ids []int) {
 func (r *Runner) Failed() context.Context { return r.ended }
 
 // Limits are those of the child's Runner.
-func (r *Runner) Limits() engine.Limits { return r.limits }
+func (r *Runner) Limits() engine.Limits {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.limits
+}
 
 // Tokenize asks the child.
 func (r *Runner) Tokenize(ctx context.Context, text string, how engine.Reading) (tokens []engine.Token, err error) {
@@ -306,7 +316,7 @@ func (r *Runner) Step(b *engine.Batch, rows []engine.Row) error {
 		return err
 	}
 
-	r.quiet.Store(0)
+	r.works()
 	for i := range rows {
 		if failed != nil && failed[i] != nil {
 			rows[i].Err = failed[i]
@@ -399,7 +409,7 @@ func (r *Runner) Embed(inputs [][]engine.Token, suspect bool) (vectors [][]float
 		return errors.Join(in.end(), failed)
 	})
 	if err == nil {
-		r.quiet.Store(0)
+		r.works()
 	}
 	return vectors, err
 }
@@ -407,7 +417,7 @@ func (r *Runner) Embed(inputs [][]engine.Token, suspect bool) (vectors [][]float
 // known returns the child that has the loop's cells. There may be another by now.
 func (r *Runner) known() (*generation, error) {
 	g, err := r.generation(context.Background())
-	if err == nil && g.number != r.seen {
+	if err == nil && (r.resized.Swap(false) || g.number != r.seen) {
 		r.seen = g.number
 		r.ops = r.ops[:0]
 		return nil, engine.ErrRestarted
@@ -456,6 +466,7 @@ func (r *Runner) exchange(
 		crash = func() Crash { return Crash{} }
 	}
 	suspicious := r.lost(g, crash) && asked
+	fault := g.fault.Kind
 	// The next child, or one after it, knows nothing, and the loop will know that.
 	r.seen = g.number + 1
 	r.ops = r.ops[:0]
@@ -464,10 +475,21 @@ func (r *Runner) exchange(
 		return engine.ErrAborted
 	default:
 	}
-	if suspicious {
+	switch {
+	case fault == FaultOfMemory:
+		return engine.ErrExhausted
+	case suspicious && fault != NoFault:
+		return engine.ErrFaulted
+	case suspicious:
 		return engine.ErrCrashed
 	}
 	return engine.ErrRestarted
+}
+
+// works notes that the child has computed something.
+func (r *Runner) works() {
+	r.quiet.Store(0)
+	r.faults.Store(0)
 }
 
 // begin writes what comes first in a message on the socket of steps: what is asked for,

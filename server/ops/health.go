@@ -20,12 +20,13 @@ func (o *Ops) healthz(w http.ResponseWriter, _ *http.Request) *fault.Error {
 // The states of a model in /readyz. A model that is not in memory is loaded on demand, so the
 // server counts as ready.
 const (
-	healthReady   = "ready"
-	healthIdle    = "not loaded"
-	healthStopped = "stopped"
-	healthStalled = "stalled"
-	healthFull    = "queue full"
-	healthDevice  = "device missing" // loading is retried periodically
+	healthReady    = "ready"
+	healthIdle     = "not loaded"
+	healthSleeping = "sleeping" // the same: unloaded after --keep-alive, so that its memory and its GPU are free
+	healthStopped  = "stopped"
+	healthStalled  = "stalled"
+	healthFull     = "queue full"
+	healthDevice   = "device missing" // loading is retried periodically
 )
 
 // health returns the state of a model.
@@ -34,6 +35,9 @@ func (o *Ops) health(m *pool.Model) string {
 	if !ok {
 		if _, missing := o.opts.Pool.MissingDevice(m); missing {
 			return healthDevice
+		}
+		if o.opts.Pool.Asleep(m) {
+			return healthSleeping
 		}
 		return healthIdle
 	}
@@ -99,7 +103,7 @@ func (o *Ops) readyz(w http.ResponseWriter, r *http.Request) *fault.Error {
 		if told {
 			status.Models[m.ID] = health
 		}
-		if health != healthReady && health != healthIdle {
+		if health != healthReady && health != healthIdle && health != healthSleeping {
 			status.Status = "not ready"
 			if missing, ok := o.opts.Pool.MissingDevice(m); ok && told {
 				status.Reasons[m.ID] = missing.Error()

@@ -289,6 +289,18 @@ var modelMetrics = []metric{
 		},
 	},
 	{
+		name: "serve_model_sleeping",
+		help: "Whether the model is not in memory because nobody has used it for `--keep-alive`.",
+		note: "Its process has ended and its GPU is free. The next request loads it.",
+		kind: gauge,
+		read: func(c *pool.Counts) []sample {
+			if c.Asleep {
+				return one(1)
+			}
+			return one(0)
+		},
+	},
+	{
 		name: "serve_model_memory_bytes",
 		help: "Memory that the model was planned to use, while it is loaded.",
 		kind: gauge,

@@ -131,8 +131,10 @@ func ready(e pool.Engine) pool.LoadFunc {
 			Stop:    sync.OnceFunc(func() { close(done) }),
 			Kernels: kernels.Choice{Name: "abacus", Refused: map[string]kernels.Refusal{"slide rule": {}}},
 			Process: func() pool.ProcessUse { return pool.ProcessUse{ID: 1, Resident: 1 << 20} },
-			Devices: []pool.DeviceInfo{{Name: "CUDA0", Description: "a GPU"}},
-			Memory:  func() []pool.MemoryUse { return taken },
+			Devices: func() ([]pool.DeviceInfo, string) {
+				return []pool.DeviceInfo{{Name: "CUDA0", Description: "a GPU"}}, ""
+			},
+			Memory: func() []pool.MemoryUse { return taken },
 		}, nil
 	}
 }

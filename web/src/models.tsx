@@ -128,8 +128,10 @@ function facts({ tag, status }: Here): string {
 
 function Model({ h, may }: { h: Here; may: boolean }) {
   const doing = busy.value[h.name];
-  const loaded = h.status !== undefined && h.status.state !== 'not loaded';
-  const state = doing ? `${doing} …` : loaded ? (h.status!.state === 'ready' ? 'in memory' : h.status!.state) : 'on disk';
+  const asleep = h.status?.state === 'sleeping';
+  const loaded = h.status !== undefined && h.status.state !== 'not loaded' && !asleep;
+  const away = asleep ? 'sleeping' : 'on disk';
+  const state = doing ? `${doing} …` : loaded ? (h.status!.state === 'ready' ? 'in memory' : h.status!.state) : away;
   return (
     <li aria-label={h.name}>
       <div class="what">
