@@ -21,7 +21,7 @@ NFPM := build/bin/nfpm-$(NFPM_VERSION)
 # Packages without C, which can be checked without a C compiler.
 PURE := ./hub/... ./kernels ./machine ./sandbox ./quota ./schema ./web ./loadgen ./archive ./picture ./chatclient ./engine ./engine/enginetest ./engine/remote/... ./models/...
 PURE += ./server/... ./lark ./steps ./fault ./pool ./prompt ./service ./console ./flagset ./registry ./terminal ./tracing ./worker ./certs/... ./bind
-PURE += ./access ./keyring ./dial ./audit ./auditor ./replay ./oidc/... ./egress ./oms ./policy ./terms ./sbom ./durable ./testfiles ./hostmem ./fit/... ./thread
+PURE += ./access ./keyring ./dial ./audit ./auditor ./replay ./oidc/... ./egress ./oms ./policy ./terms ./sbom ./durable ./testfiles ./hostmem ./fit/... ./thread ./rpc
 # A number of inputs, not a duration: Go 1.26 sometimes reports the end of the duration as a failure (go.dev/issue/75804).
 FUZZTIME ?= 10000x
 # Packages' scripts would run as whoever builds.
@@ -29,7 +29,7 @@ NPM_CI := npm ci --silent --no-audit --no-fund --ignore-scripts
 
 .PHONY: all serve llama page tools peers run node release version clean \
 	test test-pure test-binding test-program quick check check-computing check-clients hardened lint fuzz corpus emulated portable \
-	page-test monitoring judges judges-golden real-models agents more-agents soak attack reproducible timing tokenizers \
+	page-test monitoring judges judges-golden real-models agents more-agents soak device-test attack reproducible timing tokenizers \
 	memory bench simulate provenance fips-test kubernetes-test proxy-test man docs cuda-list gpu-kit gpu-rehearsal
 
 all: serve
@@ -273,6 +273,12 @@ gpu-rehearsal: serve peers
 SOAK ?= 5m
 soak: llama
 	SOAK=$(SOAK) go test ./cmd/serve -run TestSoak -v -timeout 0
+
+# Models on devices that are not the CPU, without a GPU: those of other processes, by RPC. One of them dies again and again;
+# make test has it die once.
+DEVICE_DEATHS ?= 20
+device-test: llama
+	DEVICE_DEATHS=$(DEVICE_DEATHS) go test ./cmd/serve -run TestRPC -v -count 1 -timeout 30m
 
 # Whether answers are the same alone, in crowds, while the engine is killed, and after a restart, with each of the kernels that
 # this machine can run: REPRODUCIBLE=model.gguf. REPRODUCIBLE_KERNELS=zen4,haswell for these alone.

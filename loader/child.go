@@ -37,6 +37,7 @@ type request struct {
 	Facts        *fit.Model     // what the model's header says; nil if unknown
 	Plan         *llama.Options // the predecessor's; nil for the first
 	GPUs         []llama.Device // that must be present
+	RPC          []rpcDevices   // some of them
 	Cache        cacheRequest
 	Expect       expectation // for the parent
 }
@@ -87,8 +88,15 @@ func serveParent(load func(request []byte, unconfined error) (*remote.Model, []b
 	return remote.Serve(conn, func(text []byte) (*remote.Model, []byte) { return load(text, unconfined) })
 }
 
-// WriteDevices lists devices, in the process that ListDevices starts.
-func WriteDevices(h *Hardware, out io.Writer) error {
+// WriteDevices lists devices, in the process that ListDevices starts, with those of workers.
+func WriteDevices(h *Hardware, out io.Writer, workers string) error {
+	handed, err := parseRPC(workers)
+	if err != nil {
+		return errParent(err)
+	}
+	if err := h.addRPC(handed); err != nil {
+		return err
+	}
 	list, err := h.listDevices()
 	if err != nil {
 		return err
@@ -150,6 +158,9 @@ func (a *answer) open(h *Hardware, q *request) (*remote.Model, error) {
 		if err := llama.UseNUMA(q.Options.NUMA); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrOptions, err)
 		}
+	}
+	if err := h.addRPC(q.RPC); err != nil {
+		return nil, err
 	}
 	list, err := h.listDevices()
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"serve/engine/llama"
 	"serve/engine/remote"
 	"serve/machine"
+	"serve/rpc"
 	"serve/sandbox"
 	"serve/worker"
 )
@@ -76,7 +78,7 @@ func (l *Loader) expectGPUs(ctx context.Context) ([]llama.Device, error) {
 		return l.gpus.list.GPUs(), nil
 	}
 
-	if len(l.o.Hardware.Backends()) > 0 {
+	if len(l.o.Hardware.Backends()) > 0 || len(l.o.Model.RPC) > 0 {
 		list, err := l.probeDevices(ctx)
 		if err != nil {
 			return nil, err
@@ -105,7 +107,12 @@ func (l *Loader) probeDevices(ctx context.Context) (DeviceList, error) {
 
 	if l.o.Isolate {
 		l.driverCache()
-		return l.workers.ListDevices(ctx)
+		connections, err := l.o.Model.connect(ctx, l.o.Connect)
+		if err != nil {
+			return DeviceList{}, err
+		}
+		defer closeAll(connections)
+		return l.workers.listDevices(ctx, l.o.Model.RPC, connections)
 	}
 	if err := l.o.Hardware.Prepare(); err != nil {
 		return DeviceList{}, err
@@ -131,6 +138,12 @@ func cardFailure(err error) error {
 	if !errors.As(err, &died) {
 		return nil
 	}
+	if slices.ContainsFunc(died.Exit.Log, rpcLost.MatchString) {
+		return &DeviceError{
+			Text: "an RPC device was lost while the model was loaded; serve rpc says there why",
+			Todo: "start serve rpc again if it has ended; it must be of the same version as serve",
+		}
+	}
 	i := slices.IndexFunc(died.Exit.Log, cardError.MatchString)
 	if i < 0 {
 		return nil
@@ -151,11 +164,19 @@ func (w *Workers) CreateNodes(ctx context.Context) error { return w.hardware.Nod
 func (w *Workers) Backends() []string { return w.hardware.Backends() }
 
 // ListDevices lists the devices in a process that is not confined.
-func (w *Workers) ListDevices(ctx context.Context) (list DeviceList, err error) {
-	cmd, _, err := w.command(quiet(FlagDevices)...)
+func (w *Workers) ListDevices(ctx context.Context) (DeviceList, error) {
+	return w.listDevices(ctx, nil, nil)
+}
+
+// listDevices is ListDevices with the devices of workers, to which there are connections.
+func (w *Workers) listDevices(
+	ctx context.Context, workers []string, connections []*os.File,
+) (list DeviceList, err error) {
+	cmd, _, err := w.command(quiet(FlagDevices, "--"+FlagRPC, rpc.FormatAddresses(workers))...)
 	if err != nil {
 		return list, err
 	}
+	cmd.ExtraFiles = connections
 
 	ctx, cancel := context.WithTimeout(ctx, driverTime)
 	defer cancel()
@@ -167,7 +188,11 @@ func (w *Workers) ListDevices(ctx context.Context) (list DeviceList, err error) 
 		err = fmt.Errorf("no answer within %s", driverTime)
 	}
 	if err != nil {
-		text := fmt.Sprintf("the GPU driver cannot list its devices: %v%s", err, JoinWarnings(said))
+		who := "the GPU driver"
+		if slices.ContainsFunc(said, rpcLost.MatchString) {
+			who = "a worker of --rpc"
+		}
+		text := fmt.Sprintf("%s cannot list its devices: %v%s", who, err, JoinWarnings(said))
 		return list, &DeviceError{Text: withRemedy(text)}
 	}
 	return list, nil
@@ -265,7 +290,7 @@ func (l *Loader) whyCPU(devices []llama.Device) string {
 			return "the GPU is turned off by --device none"
 		}
 		return "the GPU is turned off by --gpu-layers 0"
-	case len(l.o.Hardware.Backends()) == 0:
+	case len(l.o.Hardware.Backends()) == 0 && len(seen) == 0:
 		return "this build has no GPU backend"
 	case len(seen) == 0:
 		return "no driver reports the GPU"

@@ -57,6 +57,9 @@ func (e *MemoryError) Unwrap() error { return ErrMemory }
 type DeviceError struct {
 	Text string
 
+	// Todo is what to do about it; empty if that depends on the driver.
+	Todo string
+
 	// Missing is set if the driver works, but not in the engine's process; otherwise the driver
 	// cannot be queried.
 	Missing bool
@@ -67,6 +70,9 @@ func (e *DeviceError) Error() string { return fmt.Sprintf("%v: %s", ErrDevice, e
 
 // Unwrap implements the interface of package errors.
 func (e *DeviceError) Unwrap() error { return ErrDevice }
+
+// Hint says what to do about the error, if that is known.
+func (e *DeviceError) Hint() string { return e.Todo }
 
 // StartError means that an engine's process ended before it had loaded its model. It is an
 // ErrModel.

@@ -10,6 +10,7 @@ import (
 
 	"serve/engine/llama"
 	"serve/flagset"
+	"serve/rpc"
 )
 
 // kvTypes are the data types of the KV cache.
@@ -49,6 +50,9 @@ func (o *ModelOptions) declareDevices(f flagset.Set) {
 		"number of layers to offload to GPUs, whole, or all; auto for as many as fit, with experts or feed-forward "+
 			"networks in main memory if that is better")
 	f.List(&o.Devices, "device", "`GPU` to use, such as CUDA0, in this order; none for the CPU; by default all")
+	flagset.Parsed(f, &o.RPC, "rpc", "list", rpc.ParseAddresses, rpc.FormatAddresses,
+		"use the devices of other processes too, those of serve rpc at HOST:PORT, separated by commas; in one trusted "+
+			"network only (docs/gpu.md)")
 	f.Choice(&o.SplitMode, "split-mode", llama.SplitLayer,
 		[]string{llama.SplitNone, llama.SplitLayer, llama.SplitRow, llama.SplitTensor},
 		"how several GPUs share a model: none (one of them computes it), layer (each has some layers), row or tensor (each "+

@@ -24,6 +24,9 @@ type Hardware struct {
 	// LoadCUBLAS loads a library that CUDA needs for some models.
 	LoadCUBLAS func() error
 
+	// AddRPC adds the devices of a worker, to which this process has a connection.
+	AddRPC func(address string, descriptor int) error
+
 	// Probe tests one of the devices, by its index.
 	Probe func(device int, before func(act string)) (free, total uint64, err error)
 
@@ -58,6 +61,7 @@ func Native() *Hardware {
 		Nodes:        nodes,
 		Prepare:      sandbox.SetDriverEnviron,
 		LoadCUBLAS:   llama.LoadCUBLAS,
+		AddRPC:       llama.AddRPC,
 		Probe:        llama.Probe,
 		UseKernels:   llama.UseKernels,
 		TimeKernels:  llama.TimeKernels,

@@ -35,6 +35,7 @@ type Options struct {
 
 	Store    *models.Store
 	Hardware *Hardware
+	Connect  Connect // to the workers of Model.RPC
 	Reporter Reporter
 	Environ  []string  // environment of engine processes
 	LogLevel string    // of engine processes

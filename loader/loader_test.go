@@ -63,6 +63,7 @@ func beEngine(args []string) error {
 	checked := f.String(FlagCheckKernels, "", "")
 	first := f.Int(FlagFirstKernel, 0, "")
 	text := f.Bool(FlagText, false, "")
+	workers := f.String(FlagRPC, "", "")
 	f.String(FlagLogLevel, "", "")
 	if err := f.Parse(args); err != nil {
 		return err
@@ -72,7 +73,7 @@ func beEngine(args []string) error {
 		if os.Getenv(hang) != "" {
 			select {}
 		}
-		return WriteDevices(h, os.Stdout)
+		return WriteDevices(h, os.Stdout, *workers)
 	case *checked != "":
 		return WriteKernelChecks(h, os.Stdout, *checked, *first)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -116,7 +117,7 @@ type opening struct {
 	l     *Loader
 	q     request
 	files *openedFiles
-	flags []string       // of the process
+	text  bool           // the process reads and writes text, and computes nothing
 	cache *hostmem.Arena // to which the engine saves sequences; nil for none
 
 	first   atomic.Pointer[answer] // of the first process
@@ -149,6 +150,10 @@ func (o *opening) start(ctx context.Context, use *usage) (*remote.Model, []byte,
 	if failed := cardFailure(err); failed != nil {
 		return nil, nil, failed
 	}
+	var device *DeviceError
+	if errors.As(err, &device) {
+		return nil, nil, device
+	}
 	if err != nil && ctx.Err() != nil {
 		return nil, nil, context.Cause(ctx)
 	}
@@ -176,6 +181,9 @@ func (o *opening) request() []byte {
 		}
 	}
 	q.Options.Reserve.More = o.margins.now()
+	if o.l.o.Isolate {
+		q.RPC = q.Options.handed(o.firstConnection())
+	}
 	if a := o.first.Load(); a != nil {
 		q.Plan = &a.Plan
 		q.Cache.Bytes = a.Memory.Host().Saved
@@ -208,14 +216,36 @@ func (o *opening) fault(exit remote.ChildExit) remote.Fault {
 	return f
 }
 
+// firstConnection is the descriptor of the first connection to a worker in an engine's process.
+func (o *opening) firstConnection() int {
+	first := firstHanded + len(o.files.handed)
+	if o.cache != nil {
+		first++
+	}
+	return first
+}
+
+// connect connects to the workers whose devices a child uses: one that reads and writes text uses none.
+func (o *opening) connect() ([]*os.File, error) {
+	if o.text {
+		return nil, nil
+	}
+	return o.l.o.Model.connect(context.Background(), o.l.o.Connect)
+}
+
 // spawn starts a child, which may read the model's files.
 func (o *opening) spawn() (*remote.Child, error) {
 	l := o.l
 	if err := o.files.check(); err != nil {
 		return nil, err
 	}
+	connections, err := o.connect()
+	if err != nil {
+		return nil, err
+	}
+	defer closeAll(connections)
 	l.driverCache()
-	cmd, cache, err := l.workers.command(append([]string{"--" + FlagLogLevel, l.o.LogLevel}, o.flags...)...)
+	cmd, cache, err := l.workers.command(o.flags()...)
 	if err != nil {
 		return nil, err
 	}
@@ -230,10 +260,11 @@ func (o *opening) spawn() (*remote.Child, error) {
 	if o.cache != nil {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, o.cache.File())
 	}
+	cmd.ExtraFiles = append(cmd.ExtraFiles, connections...)
 	rules := l.workers.rules(cache)
 	rules.Files = o.files.names
 	rules.Handed = o.files.inSandbox()
-	rules.Devices = len(o.q.GPUs) > 0
+	rules.Devices = ownGPUs(o.q.GPUs)
 	child, err := worker.Start(cmd, worker.NewLog(l.o.Log), func() error { return sandbox.Start(cmd, rules) })
 	if err != nil {
 		parent.Steps.Close()
@@ -247,6 +278,15 @@ func (o *opening) spawn() (*remote.Child, error) {
 		Kill: child.Kill,
 		Wait: func() remote.ChildExit { return remote.ChildExit(child.Wait()) },
 	}, nil
+}
+
+// flags returns the flags of a process.
+func (o *opening) flags() []string {
+	flags := []string{"--" + FlagLogLevel, o.l.o.LogLevel}
+	if o.text {
+		flags = append(flags, "--"+FlagText)
+	}
+	return flags
 }
 
 // refusal returns the error in the answer of a child that did not load its model.

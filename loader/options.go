@@ -32,6 +32,7 @@ type ModelOptions struct {
 	BackendSampling string
 	Kernels         string // CPU kernels: AutoKernels, or a name
 
+	RPC         []string // addresses of workers, whose devices are used beside this machine's
 	GPULayers   Layers
 	Devices     []string  // names of the GPUs to use, in order; none for the CPU alone; empty for all
 	SplitMode   string    // llama.SplitLayer by default

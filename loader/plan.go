@@ -2,6 +2,7 @@ package loader
 
 import (
 	"cmp"
+	"context"
 
 	"serve/engine/llama"
 	"serve/fit"
@@ -18,7 +19,7 @@ type Planned struct {
 
 // Plan decides how a model would be loaded now, without loading it. If there is both memory and an error, the error
 // says why the model does not fit.
-func Plan(local *models.Local, h *models.Header, o ModelOptions) (*Planned, error) {
+func Plan(ctx context.Context, local *models.Local, h *models.Header, o ModelOptions, c Connect) (*Planned, error) {
 	if err := o.reproducible(nil); err != nil {
 		return nil, err
 	}
@@ -26,6 +27,9 @@ func Plan(local *models.Local, h *models.Header, o ModelOptions) (*Planned, erro
 		return nil, err
 	}
 	if !o.cpuOnly() {
+		if err := o.addWorkers(ctx, c); err != nil {
+			return nil, err
+		}
 		list, err := llama.Devices()
 		if err != nil {
 			return nil, &DeviceError{Text: err.Error()}

@@ -79,6 +79,9 @@ func (o *ModelOptions) check() error {
 	case o.Reproducible && len(o.Devices) > 0 && !o.noDevices():
 		return badOption("--reproducible cannot be held on a GPU, whose sums depend on the batch; use --device none")
 	}
+	if err := o.checkRPC(); err != nil {
+		return err
+	}
 	return o.checkTensorMode()
 }
 
@@ -168,6 +171,10 @@ func (o *ModelOptions) checkHost(local *models.Local, isolated bool) error {
 	if o.NUMA != "" && isolated {
 		return badOption("--numa pins threads, which the engine's sandbox forbids: use it with --isolate=false, or start " +
 			"serve under numactl, whose policy engines inherit")
+	}
+	if len(o.RPC) > 0 && !isolated {
+		return badOption("--rpc needs an engine's process, since llama.cpp ends it when a device is lost; leave out " +
+			"--isolate=false")
 	}
 	if o.Lock {
 		var weights uint64

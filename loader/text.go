@@ -35,7 +35,7 @@ type textProcess struct {
 // openText starts a process that has the vocabulary and the chat template of a model, and a spare one. It is the
 // first that meets the model's file and its template, under a limit of time.
 func (l *Loader) openText(ctx context.Context, q request, files *openedFiles, use *usage) (*textProcess, error) {
-	o := &opening{l: l, q: q, files: files, flags: []string{"--" + FlagText}}
+	o := &opening{l: l, q: q, files: files, text: true}
 	child, said, err := remote.Start(ctx, remote.Options{
 		Name:    "tokenizer",
 		Spawn:   o.spawn,

@@ -26,6 +26,8 @@ const (
 	FlagFirstKernel  = "first-kernel"  // how many of them to skip
 	FlagEgress       = "egress"        // WriteEgress
 	FlagText         = "text"          // ServeText
+	FlagRPC          = "rpc"           // of WriteDevices: workers whose connections it is handed
+	FlagRPCWorker    = "rpc-worker"    // ServeRPC
 	FlagLogLevel     = "log-level"
 )
 

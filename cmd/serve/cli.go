@@ -17,6 +17,7 @@ import (
 	"serve/models"
 	"serve/provenance"
 	"serve/registry"
+	"serve/rpc"
 	"serve/sandbox"
 	"serve/terminal"
 	"serve/tracing"
@@ -161,6 +162,9 @@ func (w *cli) library() (*library.Resolver, error) {
 	return &library.Resolver{Store: store, Terminal: w.t, Lookup: w.lookup}, err
 }
 
+// workers connects to those of --rpc.
+func (w *cli) workers() loader.Connect { return (&rpc.Dialer{Net: &w.net}).Connect }
+
 // loaderOptions returns the loader's options from the configuration.
 func (w *cli) loaderOptions(c *config, store *models.Store) loader.Options {
 	return loader.Options{
@@ -170,6 +174,7 @@ func (w *cli) loaderOptions(c *config, store *models.Store) loader.Options {
 		Stall:    c.server.Stall,
 		Store:    store,
 		Hardware: hardware,
+		Connect:  w.workers(),
 		Reporter: w.t,
 		Environ:  os.Environ(),
 		LogLevel: w.logLevel,

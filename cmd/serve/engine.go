@@ -15,8 +15,8 @@ var hardware = loader.Native()
 // process that computes. Two sockets are its only connections. With a flag, it examines the machine
 // and exits.
 func newEngineCommand(w *cli) *cobra.Command {
-	var sandbox, egress, timing, devices, probe, text bool
-	var checked string
+	var sandbox, egress, timing, devices, probe, text, offers bool
+	var checked, workers string
 	var first int
 	cmd := &cobra.Command{
 		Use:    loader.EngineCommand,
@@ -30,7 +30,9 @@ func newEngineCommand(w *cli) *cobra.Command {
 			case egress:
 				return loader.WriteEgress(hardware, os.Stdin, w.t.Out)
 			case devices:
-				return loader.WriteDevices(hardware, w.t.Out)
+				return loader.WriteDevices(hardware, w.t.Out, workers)
+			case offers:
+				return loader.ServeRPC(os.Stdin)
 			case probe:
 				return loader.WriteProbe(hardware, w.t.Out)
 			case timing:
@@ -51,6 +53,8 @@ func newEngineCommand(w *cli) *cobra.Command {
 	f.BoolVar(&sandbox, loader.FlagSandbox, false, "try what the sandbox refuses, print what comes of it, and exit")
 	f.BoolVar(&egress, loader.FlagEgress, false, "try what --offline refuses, print what comes of it, and exit")
 	f.BoolVar(&devices, loader.FlagDevices, false, "print the devices that drivers show to this process, and exit")
+	f.StringVar(&workers, loader.FlagRPC, "", "with --devices: the workers whose connections this process is handed")
+	f.BoolVar(&offers, loader.FlagRPCWorker, false, "offer devices to the client of a connection that is handed")
 	f.BoolVar(&probe, loader.FlagProbe, false, "compute on each device, print the results, and exit")
 	f.StringVar(&checked, loader.FlagCheckKernels, "",
 		"compute with each of the kernels named, print the results, and exit")

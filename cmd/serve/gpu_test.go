@@ -253,7 +253,13 @@ func TestDeviceOutOfMemory(t *testing.T) {
 // awaits waits until a server says something.
 func (r *running) awaits(t *testing.T, words string) {
 	t.Helper()
-	for !strings.Contains(r.errOut.String(), words) {
+	r.awaitsTimes(t, words, 1)
+}
+
+// awaitsTimes waits until a server has said something n times.
+func (r *running) awaitsTimes(t *testing.T, words string, n int) {
+	t.Helper()
+	for strings.Count(r.errOut.String(), words) < n {
 		select {
 		case <-r.errOut.more:
 		case code := <-r.done:

@@ -84,6 +84,7 @@ func newRootCommand(w *cli) *cobra.Command {
 		newAuditCommand(w),
 		newReplayCommand(w),
 		newDoctorCommand(w),
+		newRPCCommand(w),
 		newEngineCommand(w),
 		newManCommand(),
 	)

@@ -72,7 +72,7 @@ func runShow(ctx context.Context, w *cli, o showOptions, name string) error {
 		w.t.Text(s.Template)
 		return nil
 	}
-	planned, err := loader.Plan(local, h, o.model)
+	planned, err := loader.Plan(ctx, local, h, o.model, w.workers())
 	if planned == nil || planned.Memory == nil {
 		return err
 	}

@@ -305,6 +305,34 @@ collect_kernels() {
 	printf '%s' "$made" >"$folder/collected"
 }
 
+# build_rpc compiles ggml's RPC backend, which reaches the devices of other processes: two files, in seconds. What they
+# call to connect, to listen and to allocate is rpc.cpp's: serve hands them connections that are open.
+build_rpc() {
+	local folder=$work/rpc name flags calls=() made
+	[ "$(uname -s)" = Linux ] || return 0
+	flags="-std=gnu++17 -O3 -DNDEBUG -D_GNU_SOURCE ${CXXFLAGS:-}"
+	made="$(cat "$0" | cksum) $tree ${flags// $root/ } $(compiler)"
+	made=${made//=$root/=}
+	[ "$(cat "$work/rpc.stamp" 2>/dev/null)" != "$made" ] || return 0
+	need ${prefix:+${prefix}g++}
+	source_tree
+
+	mkdir -p "$folder"
+	for name in socket connect bind listen accept setsockopt gethostbyname send recv; do
+		calls+=(--redefine-sym "$name=serve_rpc_$name")
+	done
+	calls+=(--redefine-sym ggml_backend_dev_memory=serve_rpc_device_memory)
+	calls+=(--redefine-sym ggml_backend_buft_alloc_buffer=serve_rpc_alloc_buffer)
+	calls+=(--redefine-sym ggml_backend_buffer_free=serve_rpc_free_buffer)
+	for name in ggml-rpc transport; do
+		"$cxx" -c $flags -I"$src/ggml/include" -I"$src/ggml/src" -o "$folder/$name.o" "$src/ggml/src/ggml-rpc/$name.cpp"
+		"${prefix}objcopy" "${calls[@]}" "$folder/$name.o"
+	done
+	rm -f "$folder/libserve-rpc.a"
+	"${prefix}ar" crsD "$folder/libserve-rpc.a" "$folder/ggml-rpc.o" "$folder/transport.o"
+	printf '%s' "$made" >"$work/rpc.stamp"
+}
+
 # link_file writes what tells cgo where all this lies. Its text changes with every build of the library, so that
 # Go's build cache, which does not look into archives, links anew.
 link_file() {
@@ -319,6 +347,11 @@ link_file() {
 		flags=" -DSERVE_CUDA -I$cuda"
 		libs="$libs -L$cuda -L$cuda/ggml/src/ggml-cuda -lggml-cuda -lcudart_static -lrt"
 		inputs+=("$work/cuda.stamp" "$work/cuda/cuda.inc")
+	fi
+	if [ "$(uname -s)" = Linux ]; then
+		flags="$flags -DSERVE_RPC"
+		libs="$libs -L\${SRCDIR}/../../build/llama/$arch/rpc -lserve-rpc"
+		inputs+=("$work/rpc.stamp")
 	fi
 	if [ ${#variants[@]} -gt 0 ]; then
 		libs="-L$kernels -lserve-kernels$libs"
@@ -376,6 +409,7 @@ lib)
 	# Without kernels for the processor: they are chosen when serve runs.
 	build lib llama llama-common mtmd -- -DGGML_CPU=OFF -DLLAMA_BUILD_MTMD=ON "${static[@]}" "${gpu_options[@]}"
 	build_kernels
+	build_rpc
 	[ "${CUDA:-0}" != 1 ] || build_cuda
 	link_file
 	keep_options

@@ -90,6 +90,26 @@ bool serve_type_size(int32_t type, uint64_t * elements, uint64_t * bytes) SERVE_
 // serve_system_info returns llama.cpp's one-line list of CPU features.
 const char * serve_system_info(void) SERVE_NOEXCEPT;
 
+// --- devices of other processes ---
+
+// serve_rpc reports whether this build has ggml's RPC backend.
+bool serve_rpc(void) SERVE_NOEXCEPT;
+
+// serve_rpc_add adds the devices that a worker offers over a connection, which is used from then on. The name, with a
+// port, describes them. A worker that does not answer ends the process.
+void serve_rpc_add(const char * name, int32_t fd, serve_error * err);
+
+// What a worker's client may take, in bytes.
+typedef struct serve_rpc_budget {
+    uint64_t limit;      // of each device; 0 for what it has
+    uint64_t available;  // of main memory
+    uint64_t total;      // of main memory
+} serve_rpc_budget;
+
+// serve_rpc_work offers this process's devices to the client of a connection, and ends the process when that is
+// closed.
+void serve_rpc_work(int32_t fd, int32_t threads, serve_rpc_budget memory, serve_error * err);
+
 // --- probe ---
 
 typedef struct serve_probe serve_probe;  // a device being tried
