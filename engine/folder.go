@@ -82,8 +82,8 @@ type fetched struct {
 	err   error
 }
 
-// fetching reports whether a sequence had better wait, since more of its prompt than it shares with what is here is read
-// from the folder. It looks there once.
+// fetching reports whether a sequence had better wait, since more of its prompt than it shares with what is here is
+// read from the folder. It looks there once.
 func (s *scheduler) fetching(q *sequence, shared int, now time.Time) bool {
 	if s.folder == nil || s.saving.size == 0 || q.scoring() {
 		return false
@@ -131,8 +131,8 @@ func (s *scheduler) findInFolder(q *sequence, shared int, now time.Time) *fetch 
 	return f
 }
 
-// beginFetch has a prefix read into host memory. It takes its place in the index, where nothing is restored from it, nor
-// takes its place, until it is there.
+// beginFetch has a prefix read into host memory. It takes its place in the index, where nothing is restored from it,
+// nor takes its place, until it is there.
 func (e *Engine) beginFetch(f *fetch) {
 	f.begun = true
 	c := &e.sched.saving

@@ -368,8 +368,8 @@ func (m *Model) replace(e *entry) {
 	}
 }
 
-// writeFile writes what the memory has, piece by piece, and returns the size of the file. If that is not what was saved,
-// since others have the memory by now, it is errGone.
+// writeFile writes what the memory has, piece by piece, and returns the size of the file. If that is not what was
+// saved, since others have the memory by now, it is errGone.
 func (m *Model) writeFile(name string, j *job, h *header) (size int64, err error) {
 	file, err := m.f.create(name)
 	if err != nil {

@@ -201,8 +201,8 @@ var modelMetrics = []metric{
 		name: "serve_prefix_folder_removed_total",
 		help: "Prefixes that were removed from the folder, by reason.",
 		note: "`damaged`: not as it was written, or written with another key; `build`: written by another build of serve; " +
-			"`setup`: of the same model with another layout, KV type or device; `room`: others needed it; `replaced`: a longer " +
-			"one has all of it; `revoked`: its tenant was; `crash`: the engine crashed.",
+			"`setup`: of the same model with another layout, KV type or device; `room`: others needed it; `replaced`: a " +
+			"longer one has all of it; `revoked`: its tenant was; `crash`: the engine crashed.",
 		kind:   counter,
 		labels: []string{"reason"},
 		read:   func(c *pool.Counts) []sample { return byLabel(c.Folder.Removed) },
