@@ -17,8 +17,8 @@ import (
 
 // A file is: magic, a salt, the length of the sealed header, the sealed header, and the sealed pieces of what was
 // saved, each as long as hostmem.SumPiece but the last. All are sealed by AES-256-GCM with a random nonce and a key of
-// the file, derived from the folder's and the salt. What is sealed with a piece is its number, 0 for the header: no piece can be
-// taken for another one's, and a file that lacks some is too short for its header.
+// the file, derived from the folder's and the salt. What is sealed with a piece is its number, 0 for the header: no
+// piece can be taken for another one's, and a file that lacks some is too short for its header.
 const (
 	magic     = "serve prefix 1\n\x00"
 	saltSize  = 32

@@ -1,6 +1,6 @@
 // Package prefixdir keeps saved prefixes in a folder, encrypted, so that they outlive the process: each in a file of
-// its own, for one tenant, salt, model, build and setup. A file that is not exactly as it was written is never used, and
-// removed.
+// its own, for one tenant, salt, model, build and setup. A file that is not exactly as it was written is never used,
+// and removed.
 package prefixdir
 
 import (

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"maps"
 	"os"
-	"runtime"
 	"sync"
 	"time"
 
@@ -265,8 +264,13 @@ func (m *Model) read(e *entry, to engine.Region) (engine.Saved, error) {
 
 // write writes what waits, one after the other, on a thread that leaves the processors to what computes.
 func (m *Model) write() {
-	runtime.LockOSThread() // for good: the thread ends with the goroutine
-	thread.LowerPriority()
+	thread.Run(func(own *thread.Thread) {
+		own.LowerPriority()
+		m.writeAll()
+	})
+}
+
+func (m *Model) writeAll() {
 	for {
 		j, closed := m.nextJob()
 		if j == nil && closed {
