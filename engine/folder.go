@@ -48,6 +48,12 @@ type FolderStats struct {
 	Skipped map[string]uint64 // prefixes that were not written, by reason
 }
 
+// Reasons of FolderStats, for metrics: package prefixdir says what they mean.
+var (
+	FolderRemovals = []string{"damaged", "build", "setup", "room", "replaced", "revoked", "crash"}
+	FolderSkips    = []string{"busy", "gone", "large", "disk"}
+)
+
 // add adds what another engine of the same model has counted. What is there is what the last one says.
 func (s *FolderStats) add(o FolderStats) {
 	if o.Size > 0 {

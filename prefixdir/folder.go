@@ -62,14 +62,6 @@ const (
 	SkippedDisk  = "disk"  // writing failed: the disk is full, say
 )
 
-// Reasons are all of either, for metrics.
-var (
-	RemovedReasons = []string{
-		RemovedDamaged, RemovedBuild, RemovedSetup, RemovedRoom, RemovedReplaced, RemovedRevoked, RemovedCrash,
-	}
-	SkippedReasons = []string{SkippedBusy, SkippedGone, SkippedLarge, SkippedDisk}
-)
-
 // Folder is a folder of prefixes. One process at a time has it.
 type Folder struct {
 	o    Options

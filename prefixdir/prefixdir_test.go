@@ -437,6 +437,17 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// TestReasons has the metrics know every reason.
+func TestReasons(t *testing.T) {
+	removed := []string{
+		RemovedDamaged, RemovedBuild, RemovedSetup, RemovedRoom, RemovedReplaced, RemovedRevoked, RemovedCrash,
+	}
+	skipped := []string{SkippedBusy, SkippedGone, SkippedLarge, SkippedDisk}
+	if !slices.Equal(removed, engine.FolderRemovals) || !slices.Equal(skipped, engine.FolderSkips) {
+		t.Errorf("%v and %v", engine.FolderRemovals, engine.FolderSkips)
+	}
+}
+
 // FuzzDecode reads anything as a header, and what it accepts is what encode writes.
 func FuzzDecode(f *testing.F) {
 	h := &header{key: Key{Model: [32]byte{1}}}

@@ -84,12 +84,13 @@ func (r *running) complete(t *testing.T, prompt string) (c completed) {
 // awaitMetric reads the metrics until a line is there, or is not.
 func (r *running) awaitMetric(t *testing.T, line string, there bool) {
 	t.Helper()
+	const failed = `serve_prefix_folder_failures_total{direction="written",model="tiny"} 1`
 	for {
 		_, text := r.send(t, "GET", "/metrics", "")
 		if strings.Contains(text, line) == there {
 			return
 		}
-		if t.Context().Err() != nil || strings.Contains(text, `serve_prefix_folder_skipped_total{model="tiny"`) {
+		if t.Context().Err() != nil || strings.Contains(text, failed) {
 			t.Fatalf("%s is not in:\n%s", line, text)
 		}
 	}

@@ -205,7 +205,7 @@ var modelMetrics = []metric{
 			"longer one has all of it; `revoked`: its tenant was; `crash`: the engine crashed.",
 		kind:   counter,
 		labels: []string{"reason"},
-		read:   func(c *pool.Counts) []sample { return byLabel(c.Folder.Removed) },
+		read:   func(c *pool.Counts) []sample { return byReason(engine.FolderRemovals, c.Folder.Removed) },
 	},
 	{
 		name: "serve_prefix_folder_skipped_total",
@@ -214,7 +214,7 @@ var modelMetrics = []metric{
 			"folder; `disk`: writing failed.",
 		kind:   counter,
 		labels: []string{"reason"},
-		read:   func(c *pool.Counts) []sample { return byLabel(c.Folder.Skipped) },
+		read:   func(c *pool.Counts) []sample { return byReason(engine.FolderSkips, c.Folder.Skipped) },
 	},
 	{
 		name:   "serve_drafted_tokens_total",
@@ -508,6 +508,14 @@ func byLabel[L ~string](counts map[L]uint64) []sample {
 	list := make([]sample, 0, len(counts))
 	for label, n := range counts {
 		list = append(list, value(n, string(label)))
+	}
+	return list
+}
+
+// byReason returns a sample for each of the reasons, also where nothing was counted.
+func byReason(reasons []string, counts map[string]uint64) (list []sample) {
+	for _, reason := range reasons {
+		list = append(list, sample{reason, float64(counts[reason])})
 	}
 	return list
 }
