@@ -240,6 +240,7 @@ func (e *Engine) restarted() {
 	if e.sched.resize(limits) {
 		// What was saved of buffers of their own is not what a shared one restores.
 		e.discard(e.sched.saving.dropAll(func(*prefix) bool { return true }))
+		e.sched.folder = nil // whose files are keyed by the layout, until the model is loaded again
 	}
 	e.sched.forgetAll()
 	e.mu.Lock()
