@@ -21,7 +21,7 @@ NFPM := build/bin/nfpm-$(NFPM_VERSION)
 # Packages without C, which can be checked without a C compiler.
 PURE := ./hub/... ./kernels ./machine ./sandbox ./quota ./schema ./web ./loadgen ./archive ./picture ./chatclient ./engine ./engine/enginetest ./engine/remote/... ./models/...
 PURE += ./server/... ./lark ./steps ./fault ./pool ./prompt ./service ./console ./flagset ./registry ./terminal ./tracing ./worker ./certs/... ./bind
-PURE += ./access ./keyring ./dial ./audit ./auditor ./replay ./oidc/... ./egress ./oms ./policy ./terms ./sbom ./durable ./testfiles ./hostmem ./fit/... ./thread ./rpc
+PURE += ./access ./keyring ./dial ./audit ./auditor ./replay ./oidc/... ./egress ./oms ./policy ./terms ./sbom ./durable ./testfiles ./hostmem ./prefixdir ./fit/... ./thread ./rpc
 # A number of inputs, not a duration: Go 1.26 sometimes reports the end of the duration as a failure (go.dev/issue/75804).
 FUZZTIME ?= 10000x
 # Packages' scripts would run as whoever builds.

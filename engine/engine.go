@@ -34,6 +34,8 @@ type Options struct {
 	SaveAfter time.Duration
 	// SaveAll saves and restores also what would be computed as fast.
 	SaveAll bool
+	// Folder keeps what is saved beyond the end of this process; nil for none. It is used until Run returns.
+	Folder PrefixFolder
 	// Speculation is SpeculationAuto to have steps compute guesses of what answers go on with, where that pays and the
 	// runner rolls back.
 	Speculation string
@@ -57,7 +59,8 @@ type Engine struct {
 	arrived   []*sequence // not yet seen by the loop
 	embeds    []*embedInput
 	admission admission
-	forgotten []string // tenants whose cells the loop has to drop
+	forgotten []string  // tenants whose cells the loop has to drop
+	fetched   []fetched // prefixes that were read from the folder
 	stopped   error
 	stats     Stats
 	wake      chan struct{} // holds one token when there is something for the loop
@@ -120,6 +123,7 @@ func New(r Runner, t Text, o Options) *Engine {
 	if e.limits.Saves {
 		e.sched.saving.size = o.PrefixCache / regionUnit * regionUnit
 		e.sched.saving.all = o.SaveAll
+		e.sched.folder = o.Folder
 		e.sched.saving.whole = e.limits.SavesWhole || !e.limits.RollsBack
 	}
 	e.sched.spec.on = o.Speculation == SpeculationAuto && e.limits.RollsBack
@@ -259,6 +263,9 @@ func (e *Engine) Stats() Stats {
 	s.Room = e.admission.maxRequests - e.admission.requests
 	s.Stopped = e.stopped
 	s.Measures, s.Rate = e.meter.read(time.Now())
+	if e.opts.Folder != nil {
+		s.Folder = e.opts.Folder.Stats()
+	}
 	return s
 }
 

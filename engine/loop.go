@@ -62,7 +62,7 @@ func (e *Engine) loop(ctx context.Context) error {
 		}
 
 		if !e.sched.idle() {
-			if err := e.generate(); err != nil {
+			if err := e.generate(ctx); err != nil {
 				return err
 			}
 		}
@@ -95,7 +95,10 @@ func (e *Engine) intake() {
 	e.embeds = e.embeds[:0]
 	forgotten := e.forgotten
 	e.forgotten = nil
+	read := e.fetched
+	e.fetched = nil
 	e.mu.Unlock()
+	e.takeFetched(read)
 	for _, tenant := range forgotten {
 		e.discard(e.sched.forget(tenant))
 	}
@@ -157,7 +160,7 @@ func (e *Engine) tooLong(entry *queueEntry) error {
 }
 
 // generate makes one decode step.
-func (e *Engine) generate() error {
+func (e *Engine) generate(ctx context.Context) error {
 	s := e.sched
 	st := s.plan()
 	if !e.changeKV(st) {
@@ -165,6 +168,9 @@ func (e *Engine) generate() error {
 	}
 	e.admitted()
 	if st.batch.Len() == 0 {
+		if e.inputs.len() == 0 && len(e.sched.running) == 0 {
+			e.waitForFetch(ctx)
+		}
 		return nil
 	}
 	e.publish(0) // so that a step that never ends is noticed
@@ -202,12 +208,15 @@ func (e *Engine) changeKV(st *step) bool {
 			e.save(op.slot, op.save)
 		case op.restore != nil:
 			done = e.restore(op.slot, op.restore)
+		case op.fetch != nil:
+			e.beginFetch(op.fetch)
 		case op.copy:
 			e.runner.CopyKV(op.src, op.slot)
 		default:
 			done = e.runner.RemoveKV(op.slot, op.from)
 		}
 		if !done {
+			e.sched.voidFetches(st.ops)
 			e.forgetAll()
 			return false
 		}
@@ -231,6 +240,7 @@ func (e *Engine) restarted() {
 	if e.sched.resize(limits) {
 		// What was saved of buffers of their own is not what a shared one restores.
 		e.discard(e.sched.saving.dropAll(func(*prefix) bool { return true }))
+		e.sched.folder = nil // whose files are keyed by the layout, until the model is loaded again
 	}
 	e.sched.forgetAll()
 	e.mu.Lock()

@@ -247,8 +247,15 @@ func (s *scheduler) take(q *sequence, p placement) {
 	}
 	if q.cached < 0 {
 		q.cached = keep
-		if q.reuse = s.reuse(q, keep); p.saved != nil {
+		q.reuse = s.reuse(q, keep)
+		switch {
+		case p.saved != nil && p.saved.fetched:
+			q.reuse = ReuseFolder
+			p.saved.fetched = false
+		case p.saved != nil:
 			q.reuse = ReuseRestored
+		case q.fetch != nil && q.fetch.failed:
+			q.reuse = ReuseFailed
 		}
 	}
 

@@ -15,6 +15,7 @@ type kvOp struct {
 
 	save    *prefix // save what slot holds
 	restore *prefix // make slot, which is empty, hold this
+	fetch   *fetch  // begin to read this from the folder
 }
 
 // step is what plan decided: operations in order, then a batch, then rows to draw.
@@ -67,6 +68,10 @@ type scheduler struct {
 	lost      []lostPrompt // newest last
 	step      step
 	saving    saving
+
+	folder    PrefixFolder // nil for none
+	fetches   []*fetch     // from it, that have not ended
+	fetchCost tokenCost
 
 	costs costs // of steps
 	spec  speculation
@@ -149,10 +154,11 @@ func (s *scheduler) phase() *phase {
 func (s *scheduler) due(q *sequence) bool { return q.req.Reproducible == s.kind }
 
 // admit gives slots to waiting sequences, in the queue's order. One that would share
-// the beginning of a prompt now being computed lets others pass until it is. What lacks
+// the beginning of a prompt now being computed, or read from the folder, lets others pass until it is. What lacks
 // a slot or cells is taken from a sequence that has more than its share.
 func (s *scheduler) admit() {
 	s.queue.admitting()
+	now := time.Now()
 	for {
 		q, ok := s.queue.next()
 		if !ok {
@@ -164,7 +170,7 @@ func (s *scheduler) admit() {
 		}
 
 		where, ok := s.place(q)
-		if where.later {
+		if where.later || s.fetching(q, where.keep, now) {
 			if full {
 				return
 			}

@@ -29,6 +29,10 @@ type prefix struct {
 	saved  Saved
 	used   uint64 // when it was saved or last found, in steps
 	pinned bool   // a step is about to restore it
+
+	filling bool // it is being read from the folder: it has its region, and nothing else
+	doomed  bool // it is to be dropped once it has been read
+	fetched bool // it was read from the folder, and has not been restored since
 }
 
 // held returns the bytes of the memory that a prefix keeps from others.
@@ -50,7 +54,7 @@ type prefixes struct {
 func (c *prefixes) find(q *sequence) (best *prefix, keep int) {
 	for _, p := range c.list {
 		n := boundary(q.req.spans, min(q.shares(p.tokens, p.scope), len(q.tokens)-1))
-		if c.whole && n < len(p.tokens) {
+		if p.filling || c.whole && n < len(p.tokens) {
 			continue
 		}
 		if n > keep {
@@ -64,7 +68,10 @@ func (c *prefixes) find(q *sequence) (best *prefix, keep int) {
 // covers returns a prefix that has all that a sequence with these tokens would be restored for, or nil.
 func (c *prefixes) covers(tokens []Token, within scope) *prefix {
 	for _, p := range c.list {
-		if p.scope == within && common(p.tokens, tokens) == len(tokens) && (!c.whole || len(p.tokens) == len(tokens)) {
+		if p.filling || p.scope != within || c.whole && len(p.tokens) != len(tokens) {
+			continue
+		}
+		if common(p.tokens, tokens) == len(tokens) {
 			return p
 		}
 	}
@@ -76,7 +83,8 @@ func (c *prefixes) covers(tokens []Token, within scope) *prefix {
 func (c *prefixes) replaces(p, old *prefix) bool {
 	const part = 32 // of its tokens may be lost
 	n := len(old.tokens)
-	return !c.whole && !old.pinned && p.scope == old.scope && common(p.tokens, old.tokens) >= n-n/part
+	busy := old.pinned || old.filling
+	return !c.whole && !busy && p.scope == old.scope && common(p.tokens, old.tokens) >= n-n/part
 }
 
 // Without returns the parts of a region that do not lie in another.
@@ -159,7 +167,7 @@ func evicted(list []*prefix, tenant string, size int64, now uint64) *prefix {
 
 	var first *prefix
 	for _, p := range list {
-		if p.pinned {
+		if p.pinned || p.filling {
 			continue
 		}
 		if first == nil || cmp.Or(
@@ -187,11 +195,16 @@ func (c *prefixes) add(p *prefix) (gone []*prefix) {
 		}
 	}
 
+	c.insert(p)
+	return gone
+}
+
+// insert puts a prefix into the list.
+func (c *prefixes) insert(p *prefix) {
 	i, _ := slices.BinarySearchFunc(c.list, p, func(a, b *prefix) int { return cmp.Compare(a.saved.At, b.saved.At) })
 	c.list = slices.Insert(c.list, i, p)
 	c.used += p.held()
 	c.held += len(p.tokens)
-	return gone
 }
 
 // drop takes a prefix out of the index.
@@ -203,10 +216,15 @@ func (c *prefixes) drop(p *prefix) {
 	}
 }
 
-// dropAll takes the prefixes out for which which reports true, and returns them.
+// dropAll takes the prefixes out for which which reports true, and returns them. Those that are being read keep their
+// regions until they have been.
 func (c *prefixes) dropAll(which func(*prefix) bool) (gone []*prefix) {
 	for _, p := range slices.Clone(c.list) {
-		if which(p) {
+		switch {
+		case !which(p):
+		case p.filling:
+			p.doomed = true
+		default:
 			c.drop(p)
 			gone = append(gone, p)
 		}

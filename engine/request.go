@@ -171,6 +171,7 @@ type Stats struct {
 	Preempted uint64 // sequences whose place was taken, and that are computed again
 	Saved     Transfers
 	Restored  Transfers
+	Folder    FolderStats
 	Skipped   map[Skip]uint64 // prefixes that had to go and were not saved
 	Drafts    map[DraftKind]DraftCount
 	Measures
@@ -204,6 +205,7 @@ func (s *Stats) Add(o Stats) {
 	s.Saved.add(o.Saved)
 	s.Restored.add(o.Restored)
 	addCounts(&s.Skipped, o.Skipped)
+	s.Folder.add(o.Folder)
 	addDrafts(&s.Drafts, o.Drafts)
 	s.Measures.Add(o.Measures)
 }

@@ -8,6 +8,7 @@ type Reuse string
 const (
 	ReuseHit       Reuse = "hit"       // cells of a prompt that begins alike
 	ReuseRestored  Reuse = "restored"  // such cells, in host memory: they were restored
+	ReuseFolder    Reuse = "folder"    // such cells, in the folder: they were read and restored
 	ReuseFailed    Reuse = "failed"    // such cells, which could not be restored
 	ReuseScored    Reuse = "scored"    // they were there, but the prompt's probabilities were asked for
 	ReuseFixed     Reuse = "fixed"     // they were there, but the model cannot go back to them: a recurrent one, say

@@ -57,6 +57,7 @@ func (e *Engine) save(slot int, p *prefix) {
 		e.discard(e.sched.savedAs(p, took, ready))
 		done = transferred(p, took)
 		c.unready = p.saved.Size + p.saved.Size/growth
+		e.put(p)
 	} else {
 		e.sched.loseTokens(p.tokens, p.scope, ReuseDropped)
 		c.skip(reason)
@@ -162,6 +163,9 @@ func (e *Engine) discardBut(gone []*prefix, kept Region) {
 // the cause.
 func (e *Engine) crashed() {
 	e.discard(e.sched.saving.dropAll(func(*prefix) bool { return true }))
+	if e.sched.folder != nil {
+		e.sched.folder.Clear()
+	}
 	e.restarted()
 }
 

@@ -27,6 +27,8 @@ type sequence struct {
 	preempted int         // times that its cells were taken
 	last      time.Time   // when its last token was drawn
 	ended     bool
+	looked    bool   // for its beginning in the folder
+	fetch     *fetch // of its beginning from there; nil for none
 }
 
 // scoring reports whether the sequence must compute its prompt from the start, and

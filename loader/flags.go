@@ -10,6 +10,7 @@ import (
 
 	"serve/engine/llama"
 	"serve/flagset"
+	"serve/prefixdir"
 	"serve/rpc"
 )
 
@@ -86,6 +87,10 @@ func (o *ModelOptions) declareMemory(f flagset.Set) {
 		"give the same answer to the same request, alone or in a crowd: on the CPU, slower (docs/reproducible.md)")
 	flagset.Parsed(f, &o.PrefixCache, "prefix-cache-memory", "size", parseCache, formatCache,
 		"host memory for prefixes that lose their slots, for each model; 0 for none, auto for a part of what is free")
+	f.Text(&o.PrefixFolder, "prefix-cache-folder", "",
+		"`folder` in which prefixes are kept, encrypted, so that conversations go on after a restart; by default none")
+	flagset.Size(f, &o.PrefixFolderSize, "prefix-cache-folder-size", prefixdir.DefaultBytes,
+		flagset.Within(int64(1<<20), int64(1<<50)), "most that the files in --prefix-cache-folder take, of all models")
 }
 
 // declareModel declares the flags that replace what a model's file says.

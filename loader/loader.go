@@ -57,6 +57,7 @@ type Loader struct {
 	workers *Workers
 	kernels *kernels.Record
 	gpus    gpuList
+	folder  sharedFolder
 	noCache sync.Once // for the warning that drivers have no folder to write to
 
 	// The memory that was free before anything was loaded, and the planned memory of loaded
@@ -171,6 +172,7 @@ type Loaded struct {
 
 	usage  *usage
 	whyCPU func([]llama.Device) string
+	folder *keptFolder // nil for none
 }
 
 // Computing returns the devices that compute the model now, and why the machine's GPUs are not used: another plan may
@@ -241,8 +243,16 @@ func (l *Loader) Load(ctx context.Context, local *models.Local, shrink bool) (*L
 		text.join(model, a)
 	}
 
+	folder, err := l.useFolder(ctx, files.model, a)
+	if err != nil {
+		model.Close()
+		text.close()
+		return nil, err
+	}
+
 	in := l.describe(a, model.Runner, use)
 	loaded = true
+	in.folder = folder
 	l.start(in, model, text)
 	go func() {
 		<-in.Done
@@ -304,6 +314,8 @@ func (l *Loader) verified(ctx context.Context, local *models.Local) (*openedFile
 
 // request returns the request to load a model.
 func (l *Loader) request(local *models.Local, header *models.Header, shrink bool) request {
+	options := l.o.Model
+	options.PrefixFolder = "" // which the engine's process has nothing to do with
 	return request{
 		Name:         local.Name,
 		Path:         local.Path(),
@@ -313,7 +325,7 @@ func (l *Loader) request(local *models.Local, header *models.Header, shrink bool
 		TrainContext: header.TrainContext(),
 		Shrink:       shrink,
 		Free:         l.hostFree(0),
-		Options:      l.o.Model,
+		Options:      options,
 		Expect:       expectationOf(header, local.Parts()),
 	}
 }
@@ -348,6 +360,9 @@ func (l *Loader) start(in *Loaded, model *remote.Model, text *textProcess) {
 	o := l.o.Engine
 	o.Reproducible = l.o.Model.Reproducible
 	o.PrefixCache = int64(in.Memory.Host().Saved)
+	if in.folder != nil {
+		o.Folder = in.folder.Model
+	}
 	in.Engine = engine.New(model.Runner, model.Text, o)
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -375,6 +390,7 @@ func (l *Loader) start(in *Loaded, model *remote.Model, text *textProcess) {
 		defer close(done)
 		defer l.used.Add(-host)
 		defer text.close()
+		defer in.folder.close()
 		err := in.Engine.Run(ctx)
 		if failed := in.Failed(); failed != nil {
 			l.o.Reporter.Error("engine: %v", failed)

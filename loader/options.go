@@ -50,6 +50,9 @@ type ModelOptions struct {
 	NUMA     string // strategy for several memory nodes; empty for none
 	// PrefixCache is the host memory for prefixes that lose their slots.
 	PrefixCache CacheSize
+	// PrefixFolder is where what is saved there is written; empty for nowhere. Its files take at most PrefixFolderSize.
+	PrefixFolder     string
+	PrefixFolderSize int64
 
 	RoPE     llama.RoPE
 	Metadata []llama.Metadata // in place of the file's

@@ -4,19 +4,14 @@ package llama
 import "C"
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"math"
-	"sync"
 	"unsafe"
 
 	"serve/engine"
 	"serve/hostmem"
 )
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // SaveTo has sequences saved to memory from now on, if the model can be restored: it saves, restores and compares,
 // unless it did so before, in another process. It returns why not; if it returns nothing, the Runner closes the memory
@@ -100,7 +95,7 @@ func (r *Runner) Save(seq int, to engine.Region) (engine.Saved, error) {
 		if int64(n) != saved.Size {
 			return fmt.Errorf("sequence %d was not saved", seq)
 		}
-		saved.Sum = checksum(b)
+		saved.Sum = hostmem.Checksum(b)
 		return nil
 	})
 	return saved, err
@@ -112,7 +107,7 @@ func (r *Runner) Restore(seq int, from engine.Saved) error {
 		return fmt.Errorf("sequence %d cannot be restored", seq)
 	}
 	return r.saved.Read(from.At, from.Size, func(b []byte) error {
-		if checksum(b) != from.Sum {
+		if hostmem.Checksum(b) != from.Sum {
 			return errors.New("what was saved has changed")
 		}
 		return r.ctx.SetState(seq, b)
@@ -143,19 +138,4 @@ func Discard(m *hostmem.Arena, region, kept engine.Region) {
 // Prepare is Runner.Prepare for memory to which another process saves.
 func Prepare(m *hostmem.Arena, region engine.Region) {
 	go func() { _ = m.Prepare(region.At, region.Size) }()
-}
-
-// checksum is the sum of the sums of pieces, which processors compute at the same time.
-func checksum(b []byte) uint32 {
-	const piece = 4 << 20
-	sums := make([]byte, 4*((len(b)+piece-1)/piece))
-	var all sync.WaitGroup
-	for i := range len(sums) / 4 {
-		all.Go(func() {
-			part := b[i*piece : min((i+1)*piece, len(b))]
-			binary.LittleEndian.PutUint32(sums[4*i:], crc32.Checksum(part, castagnoli))
-		})
-	}
-	all.Wait()
-	return crc32.Checksum(sums, castagnoli)
 }

@@ -44,7 +44,12 @@ func (c PrefixCacheStatus) cell() string {
 		return "-"
 	}
 	used := machine.FormatSize(uint64(c.UsedBytes))
-	return fmt.Sprintf("%s of %s", used, machine.FormatSize(uint64(c.LimitBytes)))
+	cell := fmt.Sprintf("%s of %s", used, machine.FormatSize(uint64(c.LimitBytes)))
+	if f := c.Folder; f.LimitBytes > 0 {
+		cell += fmt.Sprintf(", %s of %s on disk",
+			machine.FormatSize(uint64(f.UsedBytes)), machine.FormatSize(uint64(f.LimitBytes)))
+	}
+	return cell
 }
 
 // devices names the devices that compute a model, and says so if it is the CPU and the machine

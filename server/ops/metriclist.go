@@ -157,6 +157,66 @@ var modelMetrics = []metric{
 		},
 	},
 	{
+		name: "serve_prefix_folder_bytes",
+		help: "Disk space that the model's prefixes take (--prefix-cache-folder).",
+		kind: gauge,
+		read: func(c *pool.Counts) []sample { return one(float64(c.Folder.Used)) },
+	},
+	{
+		name: "serve_prefix_folder_limit_bytes",
+		help: "Disk space that the prefixes of all models may take.",
+		note: "0 if there is no folder.",
+		kind: gauge,
+		read: func(c *pool.Counts) []sample { return one(float64(c.Folder.Size)) },
+	},
+	{
+		name: "serve_prefix_folder_entries",
+		help: "Prefixes of the model in the folder.",
+		kind: gauge,
+		read: func(c *pool.Counts) []sample { return one(c.Folder.Entries) },
+	},
+	{
+		name:   "serve_prefix_folder_tokens_total",
+		help:   "Tokens of prefixes that were written to the folder, or read from it.",
+		note:   "The directions are `written` and `read`.",
+		kind:   counter,
+		labels: []string{"direction"},
+		read:   folderTransfers(func(t engine.Transfers) float64 { return float64(t.Tokens) }),
+	},
+	{
+		name:   "serve_prefix_folder_seconds_total",
+		help:   "Time that this took, in the background.",
+		kind:   counter,
+		labels: []string{"direction"},
+		read:   folderTransfers(func(t engine.Transfers) float64 { return t.Seconds }),
+	},
+	{
+		name:   "serve_prefix_folder_failures_total",
+		help:   "Files that could not be written or read; the prefix is computed again.",
+		kind:   counter,
+		labels: []string{"direction"},
+		read:   folderTransfers(func(t engine.Transfers) float64 { return float64(t.Failed) }),
+	},
+	{
+		name: "serve_prefix_folder_removed_total",
+		help: "Prefixes that were removed from the folder, by reason.",
+		note: "`damaged`: not as it was written, or written with another key; `build`: written by another build of serve; " +
+			"`setup`: of the same model with another layout, KV type or device; `room`: others needed it; `replaced`: a " +
+			"longer one has all of it; `revoked`: its tenant was; `crash`: the engine crashed.",
+		kind:   counter,
+		labels: []string{"reason"},
+		read:   func(c *pool.Counts) []sample { return byReason(engine.FolderRemovals, c.Folder.Removed) },
+	},
+	{
+		name: "serve_prefix_folder_skipped_total",
+		help: "Prefixes that were not written to the folder, by reason.",
+		note: "`busy`: too many waited to be written; `gone`: the memory was needed before; `large`: it is larger than the " +
+			"folder; `disk`: writing failed.",
+		kind:   counter,
+		labels: []string{"reason"},
+		read:   func(c *pool.Counts) []sample { return byReason(engine.FolderSkips, c.Folder.Skipped) },
+	},
+	{
 		name:   "serve_drafted_tokens_total",
 		help:   "Tokens that steps computed as guesses of what an answer goes on with (--speculation), by kind.",
 		note:   "`ngram`: from earlier in the same prompt and answer; `prediction`: from the request's `prediction`.",
@@ -427,6 +487,13 @@ func transfers(what func(engine.Transfers) float64) func(*pool.Counts) []sample 
 	}
 }
 
+// folderTransfers reads something of what was written to the folder, and read from it.
+func folderTransfers(what func(engine.Transfers) float64) func(*pool.Counts) []sample {
+	return func(c *pool.Counts) []sample {
+		return []sample{value(what(c.Folder.Written), "written"), value(what(c.Folder.Read), "read")}
+	}
+}
+
 // drafts reads something of the drafts of each kind.
 func drafts(what func(engine.DraftCount) uint64) func(*pool.Counts) []sample {
 	return func(c *pool.Counts) (list []sample) {
@@ -441,6 +508,14 @@ func byLabel[L ~string](counts map[L]uint64) []sample {
 	list := make([]sample, 0, len(counts))
 	for label, n := range counts {
 		list = append(list, value(n, string(label)))
+	}
+	return list
+}
+
+// byReason returns a sample for each of the reasons, also where nothing was counted.
+func byReason(reasons []string, counts map[string]uint64) (list []sample) {
+	for _, reason := range reasons {
+		list = append(list, value(counts[reason], reason))
 	}
 	return list
 }

@@ -89,10 +89,25 @@ type PrefixCacheStatus struct {
 	LimitBytes int64 `json:"limit_bytes"` // 0 if there is none
 	Entries    int   `json:"entries"`
 	Tokens     int   `json:"tokens"`
+	// Folder is what is kept on disk.
+	Folder PrefixFolderStatus `json:"folder"`
 }
 
-func prefixCacheStatus(c engine.PrefixCache) PrefixCacheStatus {
-	return PrefixCacheStatus{UsedBytes: c.Used, LimitBytes: c.Size, Entries: c.Entries, Tokens: c.Tokens}
+// PrefixFolderStatus is the folder for prefixes that outlive the process.
+type PrefixFolderStatus struct {
+	UsedBytes  int64 `json:"used_bytes"`  // of the model
+	LimitBytes int64 `json:"limit_bytes"` // of all models; 0 if there is none
+	Entries    int   `json:"entries"`
+}
+
+func prefixCacheStatus(c engine.PrefixCache, f engine.FolderStats) PrefixCacheStatus {
+	return PrefixCacheStatus{
+		UsedBytes:  c.Used,
+		LimitBytes: c.Size,
+		Entries:    c.Entries,
+		Tokens:     c.Tokens,
+		Folder:     PrefixFolderStatus{UsedBytes: f.Used, LimitBytes: f.Size, Entries: f.Entries},
+	}
 }
 
 // status answers GET /status.
@@ -126,7 +141,7 @@ func (o *Ops) status(w http.ResponseWriter, r *http.Request) *fault.Error {
 			KVUsed:          c.CellsUsed,
 			KVKept:          c.CellsIdle,
 			KVCells:         c.Cells,
-			PrefixCache:     prefixCacheStatus(c.PrefixCache),
+			PrefixCache:     prefixCacheStatus(c.PrefixCache, c.Folder),
 			TokensPerSecond: c.Rate,
 			Restarts:        c.Restarts,
 			Loads:           c.Loads,
