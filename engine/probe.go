@@ -27,7 +27,8 @@ func (e *Engine) probeEmbedding(n int) (works bool, err error) {
 	}, func() {})
 }
 
-// probed computes once, and then undoes it. An engine that was restarted meanwhile, and has not computed, is asked again.
+// probed computes once, and then undoes it. An engine that was restarted meanwhile, and has not computed, is asked
+// again.
 func (e *Engine) probed(compute func() error, undo func()) (works bool, err error) {
 	for {
 		switch err := compute(); {

@@ -111,8 +111,8 @@ var (
 // ErrExhausted is an ErrRestarted: the engine crashed because its device had no memory left. No request is to blame.
 var ErrExhausted = fmt.Errorf("%w: its device had no memory left", ErrRestarted)
 
-// ErrFaulted is an ErrCrashed after which the device is suspected, too: a request that was alone is to blame only if the
-// next engine can compute a probe step.
+// ErrFaulted is an ErrCrashed after which the device is suspected, too: a request that was alone is to blame only if
+// the next engine can compute a probe step.
 var ErrFaulted = fmt.Errorf("%w: its device had a fault", ErrCrashed)
 
 // ErrTooComplex is an ErrRequest: reading what a client sent took too much time or memory, or crashed the reader.

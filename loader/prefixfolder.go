@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -56,7 +57,7 @@ func (k *keptFolder) close() {
 	if k == nil {
 		return
 	}
-	k.Model.Close()
+	k.Close()
 	k.shared.mu.Lock()
 	defer k.shared.mu.Unlock()
 	if k.shared.users--; k.shared.users == 0 {
@@ -143,7 +144,7 @@ func hashFile(ctx context.Context, name string) (string, error) {
 			return "", context.Cause(ctx)
 		}
 		_, err := io.CopyN(h, f, 16<<20)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return hex.EncodeToString(h.Sum(nil)), nil
 		}
 		if err != nil {

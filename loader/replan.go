@@ -77,8 +77,8 @@ func (r *replanner) mayShare(before llama.Options, memory *llama.Memory) bool {
 	return r.o.Cells == 0 && !r.o.Reproducible && before.NotReproducible && memory.Generates
 }
 
-// fewerCells has the sequences share as many cells as fit. The memory is nil if they may not, or if not even one context
-// fits.
+// fewerCells has the sequences share as many cells as fit. The memory is nil if they may not, or if not even one
+// context fits.
 func (r *replanner) fewerCells(
 	before llama.Options, memory *llama.Memory,
 ) (llama.Options, *llama.Memory, error) {
