@@ -24,7 +24,7 @@ type Options struct {
 	Name    string                               // of the child in logs, "engine"
 	Load    time.Duration                        // that the first load may take; 0 for any time
 	Report  func(Crash)                          // receives every crash
-	Fault   func(ChildExit) Fault                // what a child's end says of its device, also of one that loads; none by default
+	Fault   func(ChildExit) Fault                // what the end of a child says of its device; by default nothing
 	Log     *slog.Logger                         // slog.Default()
 	Sleep   func(time.Duration) <-chan time.Time // time.After; tests do not wait
 
