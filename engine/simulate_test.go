@@ -316,8 +316,8 @@ func (s *simulation) bubble(t *testing.T) {
 	e := s.start(t, limits)
 	began := time.Now()
 	var clients sync.WaitGroup
-	for _, asks := range s.workload.clients {
-		clients.Go(func() { s.client(t, e, asks, began) })
+	for i, asks := range s.workload.clients {
+		clients.Go(func() { s.client(t, e, asks, began, time.Duration(i)) })
 	}
 	clients.Wait()
 
@@ -336,12 +336,13 @@ func (s *simulation) bubble(t *testing.T) {
 	o.fairness = sum * sum / squares / float64(len(s.rates))
 }
 
-// client asks one request after the other.
-func (s *simulation) client(t *testing.T, e *engine.Engine, asks []ask, began time.Time) {
+// client asks one request after the other. Of several clients that would ask at the same moment the one comes first
+// whose turn is less, so that a simulation always gives the same.
+func (s *simulation) client(t *testing.T, e *engine.Engine, asks []ask, began time.Time, turn time.Duration) {
 	from := time.Now()
 	answered := 0
 	for _, a := range asks {
-		time.Sleep(time.Until(began.Add(a.at)))
+		time.Sleep(max(time.Until(began.Add(a.at)), 0) + turn)
 		sent := time.Now()
 		stream, err := e.Generate(t.Context(), engine.Request{Prompt: a.prompt, MaxTokens: a.answer})
 		if err != nil {
