@@ -104,8 +104,8 @@ func TestFolderFails(t *testing.T) {
 	}
 }
 
-// TestStreamsDoNotWaitForTheFolder has one conversation wait for a file, while another is answered; and a request that
-// is canceled, an engine that crashes and a tenant that is forgotten meanwhile.
+// TestStreamsDoNotWaitForTheFolder has one conversation wait for a file, while another is answered, and a tenant is
+// forgotten meanwhile.
 func TestStreamsDoNotWaitForTheFolder(t *testing.T) {
 	limits := engine.Limits{Sequences: 2, Context: 1024, RollsBack: true, Saves: true}
 	d := enginetest.NewFolder()
@@ -130,6 +130,7 @@ func TestStreamsDoNotWaitForTheFolder(t *testing.T) {
 				runtime.Gosched()
 			}
 			other := conversations(2, 300)[1]
+			other.history = name + other.history // which is in no file
 			other.turn(t, second, engine.Caller{Tenant: "other"})
 			meanwhile(second)
 			other.turn(t, second, engine.Caller{Tenant: "other"})
