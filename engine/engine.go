@@ -254,6 +254,11 @@ func (e *Engine) Render(ctx context.Context, by Caller, c Chat) (*Rendered, erro
 
 // Stats returns a snapshot.
 func (e *Engine) Stats() Stats {
+	var folder FolderStats
+	if e.opts.Folder != nil {
+		folder = e.opts.Folder.Stats() // before the mutex, for which the loop waits
+	}
+
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := e.stats
@@ -263,9 +268,7 @@ func (e *Engine) Stats() Stats {
 	s.Room = e.admission.maxRequests - e.admission.requests
 	s.Stopped = e.stopped
 	s.Measures, s.Rate = e.meter.read(time.Now())
-	if e.opts.Folder != nil {
-		s.Folder = e.opts.Folder.Stats()
-	}
+	s.Folder = folder
 	return s
 }
 

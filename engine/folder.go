@@ -220,6 +220,14 @@ func (e *Engine) waitForFetch(ctx context.Context) {
 			patience = min(patience, left)
 		}
 	}
+	for q := range e.sched.queue.all() {
+		for _, limit := range []time.Duration{e.opts.MaxWait, q.req.Patience} {
+			if limit > 0 && !q.begun {
+				patience = min(patience, max(time.Until(q.req.arrived.Add(limit)), 0)+time.Millisecond)
+			}
+		}
+	}
+
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {

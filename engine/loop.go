@@ -100,6 +100,9 @@ func (e *Engine) intake() {
 	e.mu.Unlock()
 	e.takeFetched(read)
 	for _, tenant := range forgotten {
+		if e.opts.Folder != nil {
+			e.opts.Folder.Forget(tenant) // also where it is not used any more
+		}
 		e.discard(e.sched.forget(tenant))
 	}
 

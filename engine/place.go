@@ -254,7 +254,7 @@ func (s *scheduler) take(q *sequence, p placement) {
 			p.saved.fetched = false
 		case p.saved != nil:
 			q.reuse = ReuseRestored
-		case q.fetch != nil && q.fetch.failed:
+		case q.reuse != ReuseHit && q.fetch != nil && q.fetch.failed:
 			q.reuse = ReuseFailed
 		}
 	}

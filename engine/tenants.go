@@ -65,9 +65,6 @@ func (s *scheduler) forget(tenant string) (gone []*prefix) {
 	for q := range s.queue.all() {
 		q.req.forgotten = q.req.forgotten || q.req.Tenant == tenant
 	}
-	if s.folder != nil {
-		s.folder.Forget(tenant)
-	}
 	return s.forgetSaved(tenant)
 }
 

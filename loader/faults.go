@@ -38,8 +38,8 @@ const (
 var faultSigns = []faultSign{
 	{remote.FaultOfMemory, regexp.MustCompile(`(?i)out of memory|OutOf(Device)?Memory|OUT_OF_DEVICE_MEMORY|` +
 		`OUT_OF_RESOURCES|ALLOC_FAILED|resource allocation failed|memory allocation of size \d+ failed|` +
-		`unable to allocate (CUDA|ROCm|Vulkan|SYCL|MUSA|Metal|MTL)\S* buffer|` +
-		`failed to allocate (CUDA|ROCm|Vulkan|SYCL|MUSA|Metal|MTL)\S* buffer`), ""},
+		`unable to allocate (CUDA|ROCm|Vulkan|SYCL|MUSA|Metal|MTL|RPC)\S* buffer|` +
+		`failed to allocate (CUDA|ROCm|Vulkan|SYCL|MUSA|Metal|MTL|RPC)\S* buffer`), ""},
 	{remote.FaultOfDevice, regexp.MustCompile(`(?i)driver/library version mismatch|driver version is insufficient|` +
 		`unsupported display driver|forward compatibility was attempted`), remedyDriver},
 	{remote.FaultOfDevice, regexp.MustCompile(`(?i)CUDA error: unknown error|error 999\b`), remedySuspend},
@@ -47,7 +47,7 @@ var faultSigns = []faultSign{
 		`NVML: Unknown Error|initialization error|invalid device ordinal|system not yet initialized|` +
 		`OS call failed|UR_RESULT_ERROR_DEVICE_LOST`), remedyGone},
 	{remote.FaultOfDevice, regexp.MustCompile(`(?i)busy or unavailable|MPS (client|server)`), remedyBusy},
-	{remote.FaultOfDevice, regexp.MustCompile(`Remote RPC server crashed`), remedyRemote},
+	{remote.FaultOfDevice, rpcLost, remedyRemote},
 	{remote.FaultOfContext, regexp.MustCompile(`(?i)(CUDA|ROCm|HIP|MUSA|SYCL|cuBLAS) error\b|Error_?DeviceLost|` +
 		`DeviceLostError|device lost|Memory access fault by GPU`), remedySick},
 }
@@ -65,6 +65,9 @@ func signOf(line string) (faultSign, bool) {
 	return faultSign{}, false
 }
 
+// quietLine matches lines of a log that say of no fault: they quote the model, or what was survived.
+var quietLine = regexp.MustCompile(`^time=\S+ level=(DEBUG|INFO)\b`)
+
 // numbered matches the number of a device in llama.cpp's messages.
 var numbered = regexp.MustCompile(`(?:current device: |on device )(\d+)`)
 
@@ -76,7 +79,7 @@ func deviceFault(log []string, gpus []llama.Device) (f remote.Fault, device stri
 	}
 	for i, line := range slices.Backward(log) {
 		sign, found := signOf(line)
-		if !found {
+		if !found || quietLine.MatchString(line) {
 			continue
 		}
 

@@ -253,6 +253,7 @@ func (l *Loader) Load(ctx context.Context, local *models.Local, shrink bool) (*L
 	in := l.describe(a, model.Runner, use)
 	loaded = true
 	in.folder = folder
+	use.keep(folder)
 	l.start(in, model, text)
 	go func() {
 		<-in.Done

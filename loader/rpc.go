@@ -146,6 +146,8 @@ type rpcWork struct {
 // WorkRPC runs a process, confined like an engine, that lets the client of a connection use this machine's devices. It
 // closes its own end, and returns when the client has closed the connection, or ctx has ended.
 func (w *Workers) WorkRPC(ctx context.Context, connection *os.File, o RPCOptions, log io.Writer) error {
+	defer connection.Close() // again is harmless
+
 	cmd, cache, err := w.command(quiet(FlagRPCWorker)...)
 	if err != nil {
 		return err

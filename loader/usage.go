@@ -36,6 +36,7 @@ type usage struct {
 	planned []llama.DeviceMemory
 	left    map[string]uint64 // bytes free on each card, once the model was loaded
 	devices []llama.Device    // that compute it
+	folder  *keptFolder       // what is saved of it; nil for nothing
 }
 
 // set records a load.
@@ -163,4 +164,23 @@ func (u *usage) restarted(r Reporter, model, why string, text []byte) {
 		r.Warn("%s: %s: the plan is as before", model, why)
 	}
 	u.set(a)
+	if a.Changed != "" {
+		u.retire()
+	}
+}
+
+// keep notes the folder to which the model's prefixes are written. There may be none.
+func (u *usage) keep(f *keptFolder) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.folder = f
+}
+
+// retire has the folder left alone: its files are for the plan that the model was loaded with.
+func (u *usage) retire() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.folder != nil {
+		u.folder.Retire()
+	}
 }

@@ -75,6 +75,8 @@ type Folder struct {
 	tokens  int
 	removed map[string]uint64 // before a model was there to count it
 
+	removing sync.WaitGroup // files, whose names are not used again
+
 	// create makes a file to write; tests have it fail.
 	create func(name string) (io.WriteCloser, error)
 }
@@ -120,7 +122,10 @@ func Open(o Options) (*Folder, error) {
 }
 
 // Close gives the folder up. Its models are closed before.
-func (f *Folder) Close() error { return f.lock.Close() }
+func (f *Folder) Close() error {
+	f.removing.Wait()
+	return f.lock.Close()
+}
 
 // lockFolder makes a folder this process's, until the file that is returned is closed.
 func lockFolder(dir string) (*os.File, error) {
@@ -229,7 +234,7 @@ func (f *Folder) remove(e *entry, why string, counts map[string]uint64) {
 	f.used -= e.size
 	f.tokens -= len(e.Tokens)
 	counts[why]++
-	_ = os.Remove(e.name)
+	f.removing.Go(func() { _ = os.Remove(e.name) }) // nobody waits for the disk under the mutex
 }
 
 // overfull reports whether the folder has no room for a file of so many bytes and tokens.

@@ -99,6 +99,15 @@ func (m *Model) Close() {
 	}
 }
 
+// Retire has nothing more written or found: what computes the model is set up otherwise by now.
+func (m *Model) Retire() {
+	m.f.mu.Lock()
+	defer m.f.mu.Unlock()
+	m.closed = true
+	m.cancelJobs(func(*job) bool { return true })
+	m.wake()
+}
+
 // cancel ends what reads and writes.
 func (m *Model) cancel() { close(m.stop) }
 
@@ -156,6 +165,9 @@ func (m *Model) within(e *entry, p *engine.KeptPrefix) bool {
 func (m *Model) Find(like engine.KeptPrefix, whole bool) (id uint64, p engine.KeptPrefix, shared int) {
 	m.f.mu.Lock()
 	defer m.f.mu.Unlock()
+	if m.closed {
+		return 0, p, 0
+	}
 	for _, e := range m.f.of(m.key.Model, func(e *entry) bool { return m.within(e, &like) }) {
 		n := common(e.Tokens, like.Tokens)
 		if n > shared && (!whole || n == len(e.Tokens)) {
@@ -313,6 +325,7 @@ func (m *Model) writeJob(j *job) {
 	e.size, err = m.writeFile(temp, j, &e.header)
 	m.f.mu.Lock()
 	defer m.f.mu.Unlock()
+	m.f.used -= size
 	if err == nil && !j.canceled {
 		err = os.Rename(temp, e.name)
 	}
@@ -343,6 +356,7 @@ func (m *Model) roomFor(j *job, size int64) bool {
 			return false
 		}
 	}
+	m.f.used += size // until it is written
 	return true
 }
 

@@ -388,10 +388,12 @@ func TestForgetAndClear(t *testing.T) {
 	m := f.Model([32]byte{1}, [32]byte{2}, &memory{})
 	defer m.Close()
 	m.Forget("A")
+	f.removing.Wait()
 	if s := m.Stats(); s.Entries != 1 || s.Removed[RemovedRevoked] != 1 || len(p.files(t)) != 1 {
 		t.Errorf("forgotten: %+v", s)
 	}
 	m.Clear()
+	f.removing.Wait()
 	if s := m.Stats(); s.Entries != 0 || s.Removed[RemovedCrash] != 1 || len(p.files(t)) != 0 {
 		t.Errorf("cleared: %+v", s)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"math"
+	"slices"
 
 	"serve/engine"
 )
@@ -16,26 +17,31 @@ type Picture struct {
 	Hash   string // of what the model sees of it, in hexadecimal digits
 }
 
-// Pictures returns where images are in the prompt, in order.
-func (p *Prompt) Pictures() []Picture {
+// Pictures returns where images are in the prompt, in order. It calls pause now and then, since images are large.
+func (p *Prompt) Pictures(pause func()) []Picture {
 	var list []Picture
 	at := 0
 	for _, m := range p.media {
 		for at < len(p.Tokens) && p.Tokens[at] != m.ID {
 			at++
 		}
-		list = append(list, Picture{Offset: at, Length: m.Len, Hash: hashMedia(m)})
+		list = append(list, Picture{Offset: at, Length: m.Len, Hash: hashMedia(m, pause)})
 		at += m.Len
 	}
 	return list
 }
 
-func hashMedia(m *engine.Media) string {
+func hashMedia(m *engine.Media, pause func()) string {
+	const piece = 16 << 10 // embeddings' numbers
 	sum := sha256.New()
-	var b [4]byte
-	for _, x := range m.Embeddings {
-		binary.LittleEndian.PutUint32(b[:], math.Float32bits(x))
-		sum.Write(b[:])
+	b := make([]byte, 0, 4*piece)
+	for part := range slices.Chunk(m.Embeddings, piece) {
+		b = b[:0]
+		for _, x := range part {
+			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
+		}
+		sum.Write(b)
+		pause()
 	}
 	return hex.EncodeToString(sum.Sum(nil))
 }

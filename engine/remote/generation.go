@@ -141,9 +141,12 @@ func (r *Runner) spawn(ctx context.Context, number int) (*generation, []byte, *f
 		if ctx.Err() != nil {
 			return nil, nil, nil, context.Cause(ctx)
 		}
-		r.o.Fault(exit) // so that the next one can take less
+		fault := r.o.Fault(exit) // so that the next one can take less
 		if err != nil {
 			err = &DiedError{exit, err}
+			if number > 1 && fault.Kind != NoFault {
+				err = fmt.Errorf("%w: %w", err, fault.Err)
+			}
 		}
 		return nil, answer, nil, err
 	}

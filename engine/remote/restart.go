@@ -280,17 +280,17 @@ func (r *Runner) dropSpare() {
 	}
 }
 
-// like reports whether a child has the model that the first one had. It may have fewer cells than the one before.
+// like reports whether a child has the model that the first one had. It may have fewer cells than that.
 func (r *Runner) like(f *facts) bool {
 	if r.textOnly {
 		return f.Vocabulary == r.vocabulary
 	}
-	before := r.Limits()
-	if f.Limits.Cells < before.Cells && f.Limits.Cells >= before.Context && f.Limits.Shared {
-		before.Cells = f.Limits.Cells
-		before.Shared = true
+	expected := r.first
+	if f.Limits.Cells < expected.Cells && f.Limits.Cells >= expected.Context && f.Limits.Shared {
+		expected.Cells = f.Limits.Cells
+		expected.Shared = true
 	}
-	return f.Vocabulary == 0 && f.Limits == before && f.Model.Size == r.model.Size &&
+	return f.Vocabulary == 0 && f.Limits == expected && f.Model.Size == r.model.Size &&
 		len(f.Model.Pieces) == len(r.model.Pieces)
 }
 

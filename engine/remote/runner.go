@@ -51,6 +51,7 @@ type Runner struct {
 	textOnly   bool // the child makes no steps
 	vocabulary int  // tokens
 	limits     engine.Limits
+	first      engine.Limits // of the first child
 	nextID     atomic.Uint64 // of samplers and parsers
 	aborted    chan struct{} // closed by Abort
 	abort      sync.Once
@@ -129,6 +130,7 @@ func Start(ctx context.Context, o Options) (r *Runner, answer []byte, err error)
 
 	r.model = known.Model
 	r.limits = known.Limits
+	r.first = known.Limits
 	r.vocabulary = len(known.Model.Pieces)
 	if known.Vocabulary > 0 {
 		r.textOnly = true
@@ -256,7 +258,7 @@ func (r *Runner) RemoveKV(seq, from int) bool {
 	}
 
 	g, err := r.generation(context.Background())
-	if err != nil || g.number != r.seen {
+	if err != nil || g.number != r.seen || r.resized.Load() {
 		return true // as the next step will say
 	}
 

@@ -56,7 +56,7 @@ func (r *Runner) between(ask uint8, write func(*message), read func(*reader)) er
 	if err != nil {
 		return err
 	}
-	if g.number != r.seen {
+	if g.number != r.seen || r.resized.Load() {
 		return engine.ErrRestarted
 	}
 

@@ -1,11 +1,13 @@
 package openai
 
 import (
+	"context"
 	"net/http"
 
 	"serve/engine"
 	"serve/fault"
 	"serve/prompt"
+	"serve/server/dialect"
 	"serve/server/wire"
 	"serve/service"
 )
@@ -66,7 +68,15 @@ func (api *API) renderChat(w http.ResponseWriter, r *http.Request) *fault.Error 
 	if err != nil {
 		return service.Fault(err, "messages")
 	}
-	return wire.WriteJSON(w, newRendered(req.model, p.Tokens, p.Pictures()))
+	var answer rendered
+	e = service.Compute(r.Context(), func(ctx context.Context) *fault.Error {
+		answer = newRendered(req.model, p.Tokens, p.Pictures(func() { service.Pause(ctx) }))
+		return nil
+	})
+	if e != nil {
+		return e
+	}
+	return wire.WriteJSON(w, answer)
 }
 
 // renderCompletions answers POST /v1/completions/render.
@@ -81,10 +91,16 @@ func (api *API) renderCompletions(w http.ResponseWriter, r *http.Request) *fault
 	}
 	defer model.Release()
 
+	const most = dialect.MaxText + 16*maxInputs // tokens of what a body can have; only a suffix makes more
+	total := 0
 	var list []rendered
 	reader := service.NewReader(r.Context(), model)
 	err := api.service.AskEach(r.Context(), model, len(req.prompts), func(i int) error {
 		tokens, err := req.prompt(reader, req.prompts[i])
+		if total += len(tokens); total > most {
+			return fault.New(fault.InvalidValue, "suffix",
+				"The prompts with their suffix have more than %d tokens: send fewer at once.", most)
+		}
 		list = append(list, newRendered(req.model, tokens, nil))
 		return err
 	})
