@@ -2,7 +2,6 @@ package prefixdir
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -483,12 +482,12 @@ func FuzzReadHeader(f *testing.F) {
 	if _, _, err := readHeader(bytes.NewReader(whole), size, key); err != nil || size != int64(len(whole)) {
 		f.Fatal(err)
 	}
-	genuine := sha256.Sum256(b.Bytes())
 	f.Add(whole)
 	f.Add(whole[:beginning])
 	f.Fuzz(func(t *testing.T, file []byte) {
-		_, _, err := readHeader(bytes.NewReader(file), int64(len(file)), key)
-		if n := b.Len(); err == nil && (len(file) != len(whole) || sha256.Sum256(file[:n]) != genuine) {
+		// The process that fuzzes may be another one than that which sealed: salts and nonces differ.
+		got, _, err := readHeader(bytes.NewReader(file), int64(len(file)), key)
+		if err == nil && !bytes.Equal(got.encode(), h.encode()) {
 			t.Errorf("%x is accepted", file)
 		}
 	})
