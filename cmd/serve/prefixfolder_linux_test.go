@@ -102,7 +102,9 @@ func TestPrefixFolder(t *testing.T) {
 	model := modelFile(t)
 	environ, _ := homeOf(t)
 	dir := filepath.Join(t.TempDir(), "prefixes")
-	args := []string{model, "--ctx-size", "1024", "--parallel", "2", "--prefix-cache-memory", "64MiB"}
+	// On a busy machine each start may choose other kernels, whose files the next does not use.
+	args := []string{model, "--ctx-size", "1024", "--parallel", "2", "--prefix-cache-memory", "64MiB",
+		"--kernels", nativeKernels(t)}
 	with := append(args, "--prefix-cache-folder", dir)
 	plain := startServe(t, args...)
 
