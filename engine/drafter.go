@@ -117,7 +117,7 @@ func (d *drafter) judge(tokens []Token) {
 	came := tokens[min(d.from, len(tokens)):]
 	guess := d.draft[:min(max(d.taken, 1), d.real)]
 	if len(guess) > 0 && len(came) > 0 {
-		right := common(guess, came)
+		right := Common(guess, came)
 		d.history().add(right, right < min(len(guess), len(came)))
 	}
 	d.draft = d.draft[:0]

@@ -221,10 +221,8 @@ func (e *Engine) waitForFetch(ctx context.Context) {
 		}
 	}
 	for q := range e.sched.queue.all() {
-		for _, limit := range []time.Duration{e.opts.MaxWait, q.req.Patience} {
-			if limit > 0 && !q.begun {
-				patience = min(patience, max(time.Until(q.req.arrived.Add(limit)), 0)+time.Millisecond)
-			}
+		if limit := e.patience(&q.req.Caller); limit > 0 && !q.begun {
+			patience = min(patience, max(time.Until(q.req.arrived.Add(limit)), 0)+time.Millisecond)
 		}
 	}
 

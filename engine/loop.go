@@ -117,8 +117,8 @@ func (e *Engine) intake() {
 	}
 	now := time.Now()
 	late := func(arrived time.Time, by *Caller) bool {
-		waited := now.Sub(arrived)
-		return e.opts.MaxWait > 0 && waited > e.opts.MaxWait || by.Patience > 0 && waited > by.Patience
+		patience := e.patience(by)
+		return patience > 0 && now.Sub(arrived) > patience
 	}
 	sequences := slices.Collect(filter(e.sched.queue.all(), func(q *sequence) bool {
 		return q.req.over() != nil || !q.begun && late(q.req.arrived, &q.req.Caller)
@@ -132,6 +132,14 @@ func (e *Engine) intake() {
 	for _, in := range inputs {
 		e.settle(in, cmp.Or(context.Cause(in.ctx), e.tooLong(in.entry)))
 	}
+}
+
+// patience is how long what a client asks for may be in the queue; 0 for any time.
+func (e *Engine) patience(by *Caller) time.Duration {
+	if by.Patience > 0 && (e.opts.MaxWait <= 0 || by.Patience < e.opts.MaxWait) {
+		return by.Patience
+	}
+	return max(e.opts.MaxWait, 0)
 }
 
 func filter[T any](all iter.Seq[T], keep func(T) bool) iter.Seq[T] {
@@ -176,11 +184,13 @@ func (e *Engine) generate(ctx context.Context) error {
 		}
 		return nil
 	}
+
 	e.publish(0) // so that a step that never ends is noticed
 	start := time.Now()
 	if err := e.runner.Step(&st.batch, st.rows); err != nil {
 		return e.recover(st, err)
 	}
+
 	s.apply(st)
 	now := time.Now()
 	s.learn(s, st, now.Sub(start))

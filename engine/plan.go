@@ -513,8 +513,8 @@ func (s *scheduler) used() (running, kept int) {
 	return running, kept
 }
 
-// common returns the length of the longest common beginning.
-func common(a, b []Token) int {
+// Common returns the length of the longest common beginning.
+func Common(a, b []Token) int {
 	n := min(len(a), len(b))
 	for i := range n {
 		if a[i] != b[i] {

@@ -71,20 +71,24 @@ func (c *prefixes) covers(tokens []Token, within scope) *prefix {
 		if p.filling || p.scope != within || c.whole && len(p.tokens) != len(tokens) {
 			continue
 		}
-		if common(p.tokens, tokens) == len(tokens) {
+		if Common(p.tokens, tokens) == len(tokens) {
 			return p
 		}
 	}
 	return nil
 }
 
-// replaces reports whether nearly all that an old prefix is good for can be had of a new one that begins alike: an
-// answer's last tokens are often written otherwise in the next prompt.
+// Replaces reports whether nearly all that old tokens are good for can be had of those that begin alike: an answer's
+// last tokens are often written otherwise in the next prompt.
+func Replaces(tokens, old []Token) bool {
+	const part = 32 // of the old ones may be lost
+	return Common(tokens, old) >= len(old)-len(old)/part
+}
+
+// replaces reports whether an old prefix is of no more use beside another one.
 func (c *prefixes) replaces(p, old *prefix) bool {
-	const part = 32 // of its tokens may be lost
-	n := len(old.tokens)
 	busy := old.pinned || old.filling
-	return !c.whole && !busy && p.scope == old.scope && common(p.tokens, old.tokens) >= n-n/part
+	return !c.whole && !busy && p.scope == old.scope && Replaces(p.tokens, old.tokens)
 }
 
 // Without returns the parts of a region that do not lie in another.

@@ -43,7 +43,7 @@ func (q *sequence) shares(tokens []Token, within scope) int {
 	if within != q.req.scope() {
 		return 0
 	}
-	return common(q.tokens, tokens)
+	return Common(q.tokens, tokens)
 }
 
 // decoding reports whether the sequence only needs its last token computed.

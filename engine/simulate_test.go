@@ -407,7 +407,7 @@ func (s *simulation) bound(limits engine.Limits) time.Duration {
 		for _, a := range asks {
 			known := 0
 			for _, other := range seen {
-				known = max(known, commonTokens(other, a.prompt))
+				known = max(known, engine.Common(other, a.prompt))
 			}
 			seen = append(seen, a.prompt)
 			n := len(a.prompt) - known
@@ -422,16 +422,6 @@ func (s *simulation) bound(limits engine.Limits) time.Duration {
 	width := min(limits.Sequences, len(s.workload.clients))
 	total += float64(rows) / float64(width) * float64(d.GraphTime(width))
 	return time.Duration(total)
-}
-
-func commonTokens(a, b []engine.Token) int {
-	n := min(len(a), len(b))
-	for i := range n {
-		if a[i] != b[i] {
-			return i
-		}
-	}
-	return n
 }
 
 // TestSimulatedCrumbs reproduces the fall at 64 clients that was seen on an H100, in figures of a first simulation: the

@@ -2,8 +2,6 @@ package library
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"io"
 	"maps"
 	"os"
@@ -55,7 +53,7 @@ func read(ctx context.Context, local *models.Local) (*service.Facts, error) {
 	if err != nil {
 		return nil, err
 	}
-	sum, err := digest(ctx, local)
+	sum, err := local.Digest(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -124,47 +122,4 @@ func licenseText(local *models.Local) string {
 		}
 	}
 	return ""
-}
-
-// digest returns the SHA-256 of a model's weights: of the file, which is hashed if the Hub has not said
-// it, or of the digests of its parts, one a line.
-func digest(ctx context.Context, local *models.Local) (string, error) {
-	var sums []string
-	for _, f := range local.Weights {
-		sum := f.SHA256
-		if sum == "" {
-			var err error
-			if sum, err = hashFile(ctx, f.Name); err != nil {
-				return "", err
-			}
-		}
-		sums = append(sums, sum)
-	}
-	if len(sums) == 1 {
-		return sums[0], nil
-	}
-	sum := sha256.Sum256([]byte(strings.Join(sums, "\n") + "\n"))
-	return hex.EncodeToString(sum[:]), nil
-}
-
-func hashFile(ctx context.Context, name string) (string, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-
-	h := sha256.New()
-	buf := make([]byte, 1<<20)
-	for ctx.Err() == nil {
-		n, err := f.Read(buf)
-		h.Write(buf[:n])
-		if err == io.EOF {
-			return hex.EncodeToString(h.Sum(nil)), nil
-		}
-		if err != nil {
-			return "", err
-		}
-	}
-	return "", context.Cause(ctx)
 }

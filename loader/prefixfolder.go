@@ -3,12 +3,8 @@ package loader
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"sync"
 
@@ -83,7 +79,7 @@ func (l *Loader) useFolder(ctx context.Context, local *models.Local, a *answer) 
 	if l.o.Model.PrefixFolder == "" || a.cache == nil || a.Memory.Host().Saved == 0 {
 		return nil, nil
 	}
-	weights, err := hashWeights(ctx, local)
+	weights, err := local.Digest(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("hash %s: %w", local.Name, err)
 	}
@@ -113,42 +109,5 @@ func (l *Loader) useFolder(ctx context.Context, local *models.Local, a *answer) 
 	if err != nil {
 		return nil, err
 	}
-	return &keptFolder{folder.Model(weights, sha256.Sum256(text), a.cache), &l.folder}, nil
-}
-
-// hashWeights returns a hash of a model's weights. Files whose hash the Hub has not said are read.
-func hashWeights(ctx context.Context, local *models.Local) (sum [32]byte, err error) {
-	all := sha256.New()
-	for _, f := range local.Weights {
-		hash := f.SHA256
-		if hash == "" {
-			if hash, err = hashFile(ctx, f.Name); err != nil {
-				return sum, err
-			}
-		}
-		_, _ = io.WriteString(all, hash+"\n")
-	}
-	return [32]byte(all.Sum(nil)), nil
-}
-
-func hashFile(ctx context.Context, name string) (string, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-
-	h := sha256.New()
-	for {
-		if ctx.Err() != nil {
-			return "", context.Cause(ctx)
-		}
-		_, err := io.CopyN(h, f, 16<<20)
-		if errors.Is(err, io.EOF) {
-			return hex.EncodeToString(h.Sum(nil)), nil
-		}
-		if err != nil {
-			return "", err
-		}
-	}
+	return &keptFolder{folder.Model(sha256.Sum256([]byte(weights)), sha256.Sum256(text), a.cache), &l.folder}, nil
 }

@@ -19,8 +19,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"serve/engine"
 )
 
 // Options say where a Folder is. All but Bytes are required.
@@ -275,15 +273,4 @@ func (f *Folder) of(model [32]byte, which func(*entry) bool) (list []*entry) {
 	}
 	slices.SortFunc(list, func(a, b *entry) int { return cmp.Compare(a.id, b.id) })
 	return list
-}
-
-// common returns how many tokens two lists begin with alike.
-func common(a, b []engine.Token) int {
-	n := min(len(a), len(b))
-	for i := range n {
-		if a[i] != b[i] {
-			return i
-		}
-	}
-	return n
 }

@@ -81,7 +81,7 @@ func (f *Folder) Model(model, setup [32]byte, memory Memory) *Model {
 	}
 	f.mu.Unlock()
 
-	m.all.Go(m.write)
+	m.all.Go(func() { thread.RunLast(m.write) })
 	return m
 }
 
@@ -147,7 +147,7 @@ func (m *Model) Put(p engine.KeptPrefix, replaces bool) {
 // has reports whether a file has all of a prefix, and notes that it is of use. The caller holds the mutex.
 func (m *Model) has(p *engine.KeptPrefix, longer bool) bool {
 	for _, e := range m.f.of(m.key.Model, func(e *entry) bool { return m.within(e, p) }) {
-		n := common(e.Tokens, p.Tokens)
+		n := engine.Common(e.Tokens, p.Tokens)
 		if n == len(p.Tokens) && (longer || n == len(e.Tokens)) {
 			e.used = time.Now()
 			return true
@@ -169,7 +169,7 @@ func (m *Model) Find(like engine.KeptPrefix, whole bool) (id uint64, p engine.Ke
 		return 0, p, 0
 	}
 	for _, e := range m.f.of(m.key.Model, func(e *entry) bool { return m.within(e, &like) }) {
-		n := common(e.Tokens, like.Tokens)
+		n := engine.Common(e.Tokens, like.Tokens)
 		if n > shared && (!whole || n == len(e.Tokens)) {
 			shared = n
 			id = e.id
@@ -276,13 +276,6 @@ func (m *Model) read(e *entry, to engine.Region) (engine.Saved, error) {
 
 // write writes what waits, one after the other, on a thread that leaves the processors to what computes.
 func (m *Model) write() {
-	thread.Run(func(own *thread.Thread) {
-		own.LowerPriority()
-		m.writeAll()
-	})
-}
-
-func (m *Model) writeAll() {
 	for {
 		j, closed := m.nextJob()
 		if j == nil && closed {
@@ -375,12 +368,10 @@ func (m *Model) failed(j *job, err error) {
 	}
 }
 
-// replace removes files of which a new one has nearly all, as engine's index does. The caller holds the mutex.
+// replace removes files of which a new one has nearly all. The caller holds the mutex.
 func (m *Model) replace(e *entry) {
-	const part = 32 // of its tokens may be lost
 	for _, old := range m.f.of(m.key.Model, func(old *entry) bool { return m.within(old, &e.KeptPrefix) }) {
-		n := len(old.Tokens)
-		if common(old.Tokens, e.Tokens) >= n-n/part {
+		if engine.Replaces(e.Tokens, old.Tokens) {
 			m.f.remove(old, RemovedReplaced, m.stats.Removed)
 		}
 	}

@@ -47,10 +47,7 @@ func Late(ctx context.Context, f func()) {
 		f()
 		return
 	}
-	thread.Run(func(own *thread.Thread) {
-		own.LowerPriority()
-		f()
-	})
+	thread.RunLast(f)
 }
 
 // Bodies from which on a request is known to take longer than others may have to wait for it (quota.Quantum), in bytes:

@@ -37,6 +37,14 @@ func Run(f func(*Thread)) {
 	}
 }
 
+// RunLast is Run on a thread that all others of the machine come before.
+func RunLast(f func()) {
+	Run(func(own *Thread) {
+		own.LowerPriority()
+		f()
+	})
+}
+
 // recovered returns what a goroutine has panicked with and where it did.
 func recovered(p any) any {
 	switch p := p.(type) {

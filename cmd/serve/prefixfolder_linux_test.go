@@ -96,8 +96,8 @@ func (r *running) awaitMetric(t *testing.T, line string, there bool) {
 	}
 }
 
-// TestPrefixFolder has a conversation go on after serve was killed, after it was stopped, and after the file was damaged.
-// It finds its history but in the last case, and the answers are those of a serve without a folder.
+// TestPrefixFolder has a conversation go on after serve was killed, after it was stopped, and after the file was
+// damaged. It finds its history but in the last case, and the answers are those of a serve without a folder.
 func TestPrefixFolder(t *testing.T) {
 	model := modelFile(t)
 	environ, _ := homeOf(t)

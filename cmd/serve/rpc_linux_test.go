@@ -144,12 +144,14 @@ func TestRPC(t *testing.T) {
 		says    string // the plan
 		devices string
 	}{
-		{"one layer on the second", []string{"--device", "RPC1", "--gpu-layers", "2"}, "plan      1 of 3 layers on RPC1", "RPC1 CPU"},
+		{"one layer on the second", []string{"--device", "RPC1", "--gpu-layers", "2"},
+			"plan      1 of 3 layers on RPC1", "RPC1 CPU"},
 		{"more cells than they may take",
 			[]string{"--parallel", "16", "--ctx-size", "1024", "--device-memory", "10MiB"}, "of 16384 KV cells", ""},
 		{twoShare, []string{"--tensor-split", "1,1"}, "on RPC0, RPC1", "RPC0 RPC1"},
 	} {
-		flags := append([]string{path, "--rpc", workers, "--ctx-size", "256", "--parallel", "4", "--threads", "1"}, c.flags...)
+		flags := []string{path, "--rpc", workers, "--ctx-size", "256", "--parallel", "4", "--threads", "1"}
+		flags = append(flags, c.flags...)
 		r := startServe(t, flags...)
 		if said := r.errOut.String(); !strings.Contains(said, c.says) {
 			t.Errorf("%s: it does not say %q:\n%s", c.name, c.says, said)

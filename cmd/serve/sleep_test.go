@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestSleepsAndWakes has a model whose process ends when nobody has used it for a while, and comes with the next request.
+// TestSleepsAndWakes has a model whose process ends when nobody has used it for a while, and comes with the next
+// request.
 // Whoever only looks does not wake it.
 func TestSleepsAndWakes(t *testing.T) {
 	environ, _ := homeOf(t)

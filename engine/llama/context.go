@@ -58,6 +58,7 @@ func (o ContextOptions) c() (C.serve_context_params, error) {
 	if !okK || !okV {
 		return C.serve_context_params{}, fmt.Errorf("unknown KV type %q or %q", o.KVType, o.VType)
 	}
+
 	flash, ok := flashAttention[o.FlashAttn]
 	if !ok {
 		return C.serve_context_params{}, fmt.Errorf("flash attention is on, off or auto, not %q", o.FlashAttn)
@@ -68,6 +69,7 @@ func (o ContextOptions) c() (C.serve_context_params, error) {
 	if o.Threads == 0 {
 		o.Threads = Threads()
 	}
+
 	params := C.serve_context_params{
 		n_ctx: C.uint32_t(o.Cells), n_batch: C.uint32_t(o.Batch), n_ubatch: C.uint32_t(o.MicroBatch),
 		n_seq_max: C.uint32_t(o.Sequences), n_outputs: C.uint32_t(o.Outputs),

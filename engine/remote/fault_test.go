@@ -37,8 +37,8 @@ func (n *nursery) diesIf(l engine.Limits, picks func(number int, b *engine.Batch
 	}
 }
 
-// TestSickDevice has a device on which no step works: the engine is given up for that reason, and nobody's request is to
-// blame, neither now nor later.
+// TestSickDevice has a device on which no step works: the engine is given up for that reason, and nobody's request is
+// to blame, neither now nor later.
 func TestSickDevice(t *testing.T) {
 	for name, kind := range map[string]remote.FaultKind{
 		"its contexts fail": remote.FaultOfContext,

@@ -19,8 +19,7 @@ func (l lane) run(f func()) {
 		return
 	}
 
-	thread.Run(func(own *thread.Thread) {
-		own.LowerPriority()
+	thread.RunLast(func() {
 		l.clock.move()
 		f()
 	})
