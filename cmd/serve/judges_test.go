@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -347,17 +348,25 @@ func (k *killer) came(tokens int) {
 	}
 }
 
-// killEngine kills the process of the only model.
+// killEngine kills the process of the only model: the next one, if that has ended and no other is there yet.
 func (r *running) killEngine() error {
-	s, err := r.status()
-	if err != nil {
-		return err
+	for {
+		s, err := r.status()
+		if err != nil {
+			return err
+		}
+		if s.Process == 0 {
+			continue
+		}
+
+		engine, err := os.FindProcess(s.Process)
+		if err == nil {
+			err = engine.Kill()
+		}
+		if !errors.Is(err, os.ErrProcessDone) {
+			return err
+		}
 	}
-	engine, err := os.FindProcess(s.Process)
-	if err != nil {
-		return err
-	}
-	return engine.Kill()
 }
 
 // status is what /status says of the only model.

@@ -152,7 +152,7 @@ func (r *running) answersKilled(t *testing.T, bodies []string, crowd int, every 
 		for {
 			select {
 			case <-ticker.C:
-				if r.killEngine() == nil { // it may not have been restarted yet
+				if r.killEngine() == nil { // the server may have ended
 					killed++
 				}
 			case <-ctx.Done():

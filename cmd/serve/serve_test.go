@@ -480,8 +480,10 @@ func runOnce(t *testing.T, environ []string, args ...string) (int, string) {
 	return run(ctx, args, withHome(environ), io.Discard, out), out.String()
 }
 
-// withHome gives an environment without a home that of all such tests, so that nothing is kept where they run.
+// withHome gives an environment without a home that of all such tests, so that nothing is kept where they run, and any
+// free port to what listens: somebody may have a server on the usual one.
 func withHome(environ []string) []string {
+	environ = append([]string{"SERVE_PORT=0"}, environ...)
 	for _, pair := range environ {
 		if name, _, _ := strings.Cut(pair, "="); name == "HOME" || name == "SERVE_HOME" {
 			return environ
